@@ -1,0 +1,27 @@
+"""``POST /workspaces``: asks for a new workspace.
+
+Called by people. Writes the workspace and its owner in one commit, then publishes its provisioning. When the database does
+not answer: 503, nothing made. When Pub/Sub does not: 201 all the same, and ``reconcile`` sends the job.
+"""
+
+from flask import Request
+
+from shared.bootstrap import hub
+from shared.entry.bodies import read_idempotency_key, read_new_workspace
+from shared.entry.http import Answer, asker, endpoint
+from shared.entry.representation import workspace_json
+from shared.usecases import create_workspace as usecase
+
+HUB = hub("store", "identity", "provision_jobs")
+
+
+@endpoint("POST /workspaces")
+def create_workspace(request: Request) -> Answer:
+    """Answer 201 with the workspace, PROVISIONING, and where it is."""
+    who = asker(request, HUB.identity)
+    new = read_new_workspace(request, HUB.policy)
+    key = read_idempotency_key(request)
+    workspace = usecase.create_workspace(
+        HUB.store, HUB.provision_jobs, HUB.clock, HUB.policy, HUB.settings.project_id, who, new, key
+    )
+    return Answer(201, workspace_json(workspace, HUB.policy), {"Location": f"/workspaces/{workspace.id}"})

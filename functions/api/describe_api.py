@@ -1,0 +1,15 @@
+"""``GET /openapi.json`` and ``GET /health``: the contract, and that the Hub is alive.
+
+Called by anybody, without a token. Reads and changes nothing.
+"""
+
+from flask import Request
+
+from shared.entry.description import description
+from shared.entry.http import Answer, endpoint
+
+
+@endpoint("GET /openapi.json", "GET /health")
+def describe_api(request: Request) -> Answer:
+    """Answer with what the path asks for."""
+    return Answer(200, description() if request.path == "/openapi.json" else {"status": "ok"})

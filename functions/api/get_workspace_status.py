@@ -1,0 +1,24 @@
+"""``GET /workspaces/:id/status``: the record, what Compute says now, and how to connect.
+
+Called by people. Writes nothing; when record and machine differ, a look is enqueued. When Compute does not answer, the
+record is answered with the reason; when the database does not, 503. The Compute library is imported at the first request.
+"""
+
+from flask import Request
+
+from shared.bootstrap import hub
+from shared.entry.http import Answer, asker, endpoint
+from shared.entry.representation import status_json
+from shared.usecases import ask_workspaces
+
+HUB = hub("store", "identity", "operation_jobs")
+
+
+@endpoint("GET /workspaces/{workspace_id}/status")
+def get_workspace_status(request: Request, workspace_id: str) -> Answer:
+    """Answer 200 with the workspace, its instance and its connection."""
+    who = asker(request, HUB.identity)
+    status = ask_workspaces.get_workspace_status(
+        HUB.store, HUB.machines, HUB.operation_jobs, HUB.clock, who, workspace_id
+    )
+    return Answer(200, status_json(status, HUB.policy))

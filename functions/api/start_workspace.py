@@ -1,0 +1,25 @@
+"""``POST /workspaces/:id/start``: resumes the machine, boots it, or makes a new one on the same home disk.
+
+Called by people. Begins a START and enqueues its first step. When the database does not answer: 503, nothing begun.
+"""
+
+from flask import Request
+
+from shared.bootstrap import hub
+from shared.entry.bodies import read_new_machine
+from shared.entry.http import Answer, asker, endpoint
+from shared.entry.representation import workspace_json
+from shared.usecases import ask_workspaces
+
+HUB = hub("store", "identity", "operation_jobs")
+
+
+@endpoint("POST /workspaces/{workspace_id}/start")
+def start_workspace(request: Request, workspace_id: str) -> Answer:
+    """Answer 202 with the workspace, or 200 when it is ready already and nothing is to change."""
+    who = asker(request, HUB.identity)
+    machine = read_new_machine(request, HUB.policy)
+    workspace, under_way = ask_workspaces.start_workspace(
+        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, who, workspace_id, machine
+    )
+    return Answer(202 if under_way else 200, workspace_json(workspace, HUB.policy))

@@ -1,0 +1,25 @@
+"""``POST /workspaces/:id/stop``: suspends the machine, keeping its memory.
+
+Called by people. Begins a STOP and enqueues its first step. When the database does not answer: 503, nothing begun.
+"""
+
+from flask import Request
+
+from shared.bootstrap import hub
+from shared.entry.bodies import read_nothing
+from shared.entry.http import Answer, asker, endpoint
+from shared.entry.representation import workspace_json
+from shared.usecases import ask_workspaces
+
+HUB = hub("store", "identity", "operation_jobs")
+
+
+@endpoint("POST /workspaces/{workspace_id}/stop")
+def stop_workspace(request: Request, workspace_id: str) -> Answer:
+    """Answer 202 with the workspace, or 200 when it is suspended already."""
+    who = asker(request, HUB.identity)
+    read_nothing(request)
+    workspace, under_way = ask_workspaces.stop_workspace(
+        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, who, workspace_id
+    )
+    return Answer(202 if under_way else 200, workspace_json(workspace, HUB.policy))

@@ -1,0 +1,23 @@
+"""``POST /workspaces/:id/reports``: a machine says that it is ready, in use, or has failed.
+
+Called by the workspace's own machine, which proves itself with its instance identity token; at the function's own URL, not
+the public address. Moves the workspace on. When it cannot be recorded: 503, and the machine reports again.
+"""
+
+from flask import Request
+
+from shared.bootstrap import hub
+from shared.entry.bodies import read_report
+from shared.entry.http import Answer, endpoint
+from shared.usecases.receive_report import receive_report
+
+HUB = hub("store", "identity", "operation_jobs")
+
+
+@endpoint("POST /workspaces/{workspace_id}/reports")
+def report_workspace(request: Request, workspace_id: str) -> Answer:
+    """Answer 204: the report is recorded, or says nothing new."""
+    machine = HUB.identity.machine(request.headers.get("Authorization"))
+    report = read_report(request, machine)
+    receive_report(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, workspace_id, report)
+    return Answer(204)

@@ -1,0 +1,21 @@
+"""``POST /cleanup``: stops idle machines, deletes forgotten workspaces.
+
+Called by the scheduler only. Begins a STOP or a DELETE for what is due. One workspace that fails is reported and does not
+stop the rest; a run that is cut off is finished by the next.
+"""
+
+from flask import Request
+
+from shared import logs
+from shared.bootstrap import hub
+from shared.entry.http import Answer, endpoint
+from shared.usecases.sweep import clean_up
+
+HUB = hub("store", "operation_jobs")
+
+
+@endpoint("POST /cleanup")
+def cleanup(_request: Request) -> Answer:
+    """Answer 200 with a report of what was done."""
+    report = clean_up(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, logs.request_id.get())
+    return Answer(200, report.as_dict())

@@ -1,0 +1,17 @@
+"""Records a provisioning message that was refused too often: the workspace goes to ERROR, an event is written.
+
+Triggered by Pub/Sub's push of the dead-letter topic. Raising brings the message again.
+"""
+
+from shared.bootstrap import hub
+from shared.domain.jobs import Job
+from shared.entry.events import dead_letter_event
+from shared.usecases import record_dead_letter as usecase
+
+HUB = hub("store", "operation_jobs")
+
+
+@dead_letter_event
+def record_dead_letter(job: Job | None, reason: str) -> None:
+    """Record the dead letter; ``job`` is None when the message could not be read."""
+    usecase.record_dead_letter(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, job, reason)

@@ -1,0 +1,1 @@
+"""What the Hub's functions share: decisions, use cases, ports, adapters and edges."""

@@ -1,0 +1,1 @@
+"""The ports on Google Cloud: the only place that imports ``google.cloud``."""

@@ -1,0 +1,96 @@
+"""The instance that ``instances.insert`` is asked for: "Container-on-VM" on Container-Optimized OS.
+
+The container is run by systemd units that cloud-init writes at every boot (``shared/boot``). The user-data is the same for
+every workspace: what is a workspace's own, and what came from a person, is metadata that the boot scripts read as data.
+"""
+
+import hashlib
+
+from google.cloud import compute_v1
+
+from shared.boot.user_data import user_data
+from shared.config import MachineSettings
+from shared.domain.instance import InsertInstance
+
+IAP_TAG = "workspace-hub"  # the firewall lets IAP's range in to this network tag
+
+
+def labels(workspace_id: str, owner_id: str, settings: MachineSettings) -> dict[str, str]:
+    """Return what everything of a workspace is labelled with. The owner is a hash: no personal data in labels."""
+    return {
+        "managed-by": "workspace-hub",
+        "hub": settings.installation,
+        "workspace": workspace_id,
+        "owner": hashlib.sha256(owner_id.encode()).hexdigest()[:32],
+    }
+
+
+def instance_resource(
+    command: InsertInstance, project_id: str, settings: MachineSettings, report_url: str
+) -> compute_v1.Instance:
+    """Return the instance to insert. The home disk is made with it, or attached when it exists; it outlives the instance."""
+    zone = command.place.zone
+    marked = labels(command.workspace_id, command.owner_id, settings)
+    metadata = {
+        "user-data": user_data(),
+        "enable-oslogin": "TRUE",
+        "google-logging-enabled": "true",
+        "hub-workspace-id": command.workspace_id,
+        "hub-workspace-name": command.workspace_name,
+        "hub-generation": str(command.generation),
+        "hub-reports-url": f"{report_url}/workspaces/{command.workspace_id}/reports",
+        "hub-audience": report_url,
+        "hub-image": f"{settings.image_repository}:{command.image_tag}",
+        "hub-repo": command.repo or "",
+        "hub-branch": command.branch or "",
+    }
+    interface = compute_v1.NetworkInterface(network=settings.network, subnetwork=settings.subnetwork or None)
+    if settings.external_address:
+        interface.access_configs = [compute_v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")]
+    return compute_v1.Instance(
+        name=command.place.name,
+        machine_type=f"zones/{zone}/machineTypes/{command.machine_type}",
+        labels=marked,
+        tags=compute_v1.Tags(items=[IAP_TAG]),
+        metadata=compute_v1.Metadata(items=[compute_v1.Items(key=key, value=value) for key, value in metadata.items()]),
+        disks=[_boot_disk(zone, marked, settings), _home_disk(command, project_id, marked, settings)],
+        network_interfaces=[interface],
+        service_accounts=[
+            compute_v1.ServiceAccount(
+                email=settings.service_account, scopes=["https://www.googleapis.com/auth/cloud-platform"]
+            )
+        ],
+        shielded_instance_config=compute_v1.ShieldedInstanceConfig(
+            enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
+        ),
+    )
+
+
+def _boot_disk(zone: str, marked: dict[str, str], settings: MachineSettings) -> compute_v1.AttachedDisk:
+    return compute_v1.AttachedDisk(
+        boot=True,
+        auto_delete=True,
+        initialize_params=compute_v1.AttachedDiskInitializeParams(
+            source_image=settings.boot_image,
+            disk_size_gb=settings.boot_disk_gb,
+            disk_type=f"zones/{zone}/diskTypes/pd-balanced",
+            labels=marked,
+        ),
+    )
+
+
+def _home_disk(
+    command: InsertInstance, project_id: str, marked: dict[str, str], settings: MachineSettings
+) -> compute_v1.AttachedDisk:
+    zone = command.place.zone
+    disk = compute_v1.AttachedDisk(auto_delete=False, device_name="home")
+    if command.attach_home:
+        disk.source = f"projects/{project_id}/zones/{zone}/disks/{command.home_disk}"
+    else:
+        disk.initialize_params = compute_v1.AttachedDiskInitializeParams(
+            disk_name=command.home_disk,
+            disk_size_gb=settings.home_disk_gb,
+            disk_type=f"zones/{zone}/diskTypes/pd-balanced",
+            labels=marked,
+        )
+    return disk

@@ -1,0 +1,193 @@
+"""Machines in Compute Engine.
+
+Importing this module costs seconds and a hundred megabytes (measured: the Compute library), so ``bootstrap`` imports it
+only where a machine is touched. Only the calls that return at once are used: the waiting ones ignore a configured address.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import requests
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import TransportError
+from google.cloud import compute_v1
+
+from shared.adapters.compute_instance import instance_resource
+from shared.config import MachineSettings
+from shared.domain.errors import MachineFaultError, UnavailableError
+from shared.domain.instance import (
+    Begun,
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    FaultKind,
+    InsertInstance,
+    Instance,
+    InstanceState,
+    OperationState,
+    Place,
+    ResumeInstance,
+    SetGeneration,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+    classify,
+)
+from shared.ports import Machines
+
+TIMEOUT_SECONDS = 20.0
+# The states that the API's list has beside those of the lifecycle; one that nobody knows yet is a machine on its way.
+_STATES = {state.value: state for state in InstanceState} | {
+    "PENDING": InstanceState.PROVISIONING,
+    "DEPROVISIONING": InstanceState.STOPPING,
+    "STOPPED": InstanceState.TERMINATED,
+}
+T = TypeVar("T")
+
+
+class ComputeMachines(Machines):
+    """``Machines`` on Compute Engine's REST API."""
+
+    def __init__(self, project_id: str, settings: MachineSettings, report_url: str, emulator: str | None) -> None:
+        options: dict[str, Any] = {}
+        if emulator:
+            options = {"credentials": AnonymousCredentials(), "client_options": {"api_endpoint": f"http://{emulator}"}}  # type: ignore[no-untyped-call]
+        self._instances = compute_v1.InstancesClient(**options)
+        self._disks = compute_v1.DisksClient(**options)
+        self._operations = compute_v1.ZoneOperationsClient(**options)
+        self._project = project_id
+        self._settings = settings
+        self._report_url = report_url
+
+    def get(self, place: Place) -> Instance | None:
+        """See the port."""
+        found = _found(lambda: self._instances.get(**self._at(place), timeout=TIMEOUT_SECONDS))
+        if found is None:
+            return None
+        return Instance(
+            id=str(found.id),
+            name=found.name,
+            zone=_last(found.zone),
+            state=_STATES.get(found.status, InstanceState.REPAIRING),
+            machine_type=_last(found.machine_type),
+            workspace_id=found.labels.get("workspace"),
+            internal_address=found.network_interfaces[0].network_i_p if found.network_interfaces else None,
+            last_started_at=datetime.fromisoformat(found.last_start_timestamp) if found.last_start_timestamp else None,
+        )
+
+    def disk_exists(self, place: Place) -> bool:
+        """See the port."""
+        return (
+            _found(
+                lambda: self._disks.get(
+                    project=self._project, zone=place.zone, disk=place.name, timeout=TIMEOUT_SECONDS
+                )
+            )
+            is not None
+        )
+
+    def operation(self, zone: str, name: str) -> OperationState:
+        """See the port."""
+        found = _found(
+            lambda: self._operations.get(project=self._project, zone=zone, operation=name, timeout=TIMEOUT_SECONDS)
+        )
+        if found is None:
+            return OperationState(done=True)
+        if found.status != compute_v1.Operation.Status.DONE:
+            return OperationState(done=False)
+        if not found.error.errors:
+            return OperationState(done=True)
+        error = found.error.errors[0]
+        return OperationState(done=True, fault=classify(found.http_error_status_code or 400, error.code, error.message))
+
+    def console_tail(self, place: Place, most_bytes: int) -> str:
+        """See the port."""
+        found = _found(lambda: self._instances.get_serial_port_output(**self._at(place), timeout=TIMEOUT_SECONDS))
+        return found.contents[-most_bytes:] if found else ""
+
+    def perform(self, command: Command, request_id: str) -> Begun:
+        """See the port."""
+        operation = _called(lambda: self._call(command, request_id))
+        return Begun(operation.name, str(operation.target_id) if operation.target_id else None)
+
+    def _call(self, command: Command, request_id: str) -> Any:
+        compute, at = self._instances, self._at(command.place)
+        once = {"request_id": request_id}
+        match command:
+            case InsertInstance():
+                resource = instance_resource(command, self._project, self._settings, self._report_url)
+                request = compute_v1.InsertInstanceRequest(
+                    project=self._project, zone=command.place.zone, instance_resource=resource, **once
+                )
+                return compute.insert_unary(request, timeout=TIMEOUT_SECONDS)
+            case SetGeneration():
+                return self._set_generation(command, once)
+            case StartInstance():
+                return compute.start_unary(compute_v1.StartInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+            case ResumeInstance():
+                return compute.resume_unary(compute_v1.ResumeInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+            case SuspendInstance():
+                return compute.suspend_unary(compute_v1.SuspendInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+            case StopInstance():
+                return compute.stop_unary(compute_v1.StopInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+            case DeleteInstance():
+                return compute.delete_unary(compute_v1.DeleteInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+            case DeleteDisk():
+                delete = compute_v1.DeleteDiskRequest(
+                    project=self._project, zone=command.place.zone, disk=command.place.name, **once
+                )
+                return self._disks.delete_unary(delete, timeout=TIMEOUT_SECONDS)
+
+    def _set_generation(self, command: SetGeneration, once: dict[str, str]) -> Any:
+        """Change one item of the metadata as it is now; a change in between is refused (412) and done again."""
+        metadata = self._instances.get(**self._at(command.place), timeout=TIMEOUT_SECONDS).metadata
+        items = [item for item in metadata.items if item.key != "hub-generation"]
+        items.append(compute_v1.Items(key="hub-generation", value=str(command.generation)))
+        request = compute_v1.SetMetadataInstanceRequest(
+            **self._at(command.place),
+            metadata_resource=compute_v1.Metadata(fingerprint=metadata.fingerprint, items=items),
+            **once,
+        )
+        return self._instances.set_metadata_unary(request, timeout=TIMEOUT_SECONDS)
+
+    def _at(self, place: Place) -> dict[str, Any]:
+        return {"project": self._project, "zone": place.zone, "instance": place.name}
+
+
+def _found(call: Callable[[], T]) -> T | None:
+    """Make a call that reads. What is not there is None; any other refusal of a read is for the next delivery to get over."""
+    try:
+        return _called(call)
+    except MachineFaultError as error:
+        if error.fault.kind is FaultKind.NOT_FOUND:
+            return None
+        raise UnavailableError(f"Compute Engine refused to be read: {error.fault.message}") from error
+
+
+def _called(call: Callable[[], T]) -> T:
+    """Make a call, and turn the library's errors into ours."""
+    try:
+        return call()
+    except exceptions.GoogleAPICallError as error:
+        fault = classify(int(error.code or 500), _reason(error), error.message or str(error))
+        if fault.kind is FaultKind.TRANSIENT:
+            raise UnavailableError(f"Compute Engine does not answer now: {fault.message}") from error
+        raise MachineFaultError(fault) from error
+    except (exceptions.RetryError, TransportError, requests.RequestException) as error:
+        raise UnavailableError("Compute Engine does not answer now. Try again in a moment.") from error
+
+
+def _reason(error: exceptions.GoogleAPICallError) -> str:
+    """Return the ``reason`` of Compute's JSON error, which the library keeps only in the raw answer."""
+    response = error.response
+    try:
+        return str(json.loads(response.content)["error"]["errors"][0]["reason"])
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return ""
+
+
+def _last(url: str) -> str:
+    return url.rsplit("/", 1)[-1]

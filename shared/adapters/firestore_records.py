@@ -1,0 +1,105 @@
+"""How records are written in Firestore: the same field names, enums as strings, tuples as arrays.
+
+Older documents are read: a field that a document does not have takes the record's default. A document of a newer schema
+is refused: what this version does not know it would lose.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from shared.domain.errors import UnavailableError
+from shared.domain.workspace import (
+    SCHEMA_VERSION,
+    Activity,
+    HomeDisk,
+    Metadata,
+    Operation,
+    OperationKind,
+    OwnedWorkspace,
+    Owner,
+    Phase,
+    Problem,
+    Status,
+    UsedKey,
+    Workspace,
+)
+
+Document = Mapping[str, Any]
+
+
+class NewerSchemaError(UnavailableError):
+    """A document was written by a newer version of the Hub, as while a deployment is rolled out or back. Nothing is touched."""
+
+
+def workspace_document(workspace: Workspace) -> dict[str, Any]:
+    """Return the document of a workspace."""
+    return {name: _plain(value) for name, value in asdict(workspace).items()}
+
+
+def workspace_record(document: Document) -> Workspace:
+    """Return the workspace of a document.
+
+    Raises:
+        NewerSchemaError: a newer version of the Hub wrote it.
+    """
+    if document.get("schema_version", 1) > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            "A newer version of the Hub wrote this workspace. Try again when its deployment is done."
+        )
+    fields = {name: document[name] for name in Workspace.__dataclass_fields__ if name in document}
+    fields["status"] = Status(document["status"])
+    fields["last_activity"] = Activity(document.get("last_activity", Activity.CREATED))
+    fields["metadata"] = Metadata(**document.get("metadata", {}))
+    if disk := document.get("home_disk"):
+        fields["home_disk"] = HomeDisk(**disk)
+    fields["error"] = _problem(document.get("error"))
+    fields["operation"] = _operation(document.get("operation"))
+    return Workspace(**fields)
+
+
+def owner_document(owner: Owner) -> dict[str, Any]:
+    """Return the document of an owner."""
+    return {name: _plain(value) for name, value in asdict(owner).items()}
+
+
+def owner_record(document: Document) -> Owner:
+    """Return the owner of a document."""
+    return Owner(
+        id=document["id"],
+        workspaces={held_id: OwnedWorkspace(**held) for held_id, held in document.get("workspaces", {}).items()},
+        keys={hashed: UsedKey(**used) for hashed, used in document.get("keys", {}).items()},
+    )
+
+
+def _operation(document: Document | None) -> Operation | None:
+    if document is None:
+        return None
+    fields = {name: document[name] for name in Operation.__dataclass_fields__ if name in document}
+    fields["kind"] = OperationKind(document["kind"])
+    fields["phase"] = Phase(document["phase"])
+    fields["zones_tried"] = tuple(document.get("zones_tried", ()))
+    fields["failure"] = _problem(document.get("failure"))
+    return Operation(**fields)
+
+
+def _problem(document: Document | None) -> Problem | None:
+    if document is None:
+        return None
+    kind = document.get("operation_kind")
+    return Problem(**{**document, "operation_kind": OperationKind(kind) if kind else None})
+
+
+def _plain(value: Any) -> Any:
+    """Return what Firestore stores: no enums, no tuples."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, datetime | str | int | float | bool | None):
+        return value
+    raise TypeError(f"{type(value).__name__} is not stored")

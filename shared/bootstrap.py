@@ -1,0 +1,104 @@
+"""Composes everything: which adapter stands behind which port, built from the settings when first used."""
+
+import importlib
+from datetime import UTC, datetime
+from functools import cached_property
+
+from shared import logs
+from shared.config import Settings, read_settings
+from shared.domain.policy import Policy
+from shared.ports import Identity, Jobs, Machines, WorkspaceStore
+
+_MODULES = {
+    "store": "shared.adapters.firestore_store",
+    "identity": "shared.adapters.google_identity",
+    "provision_jobs": "shared.adapters.pubsub_jobs",
+    "operation_jobs": "shared.adapters.cloud_tasks_jobs",
+    "machines": "shared.adapters.compute_machines",
+}
+
+
+class Hub:
+    """The ports of this process. A client is built when its port is first used, never at import: gunicorn forks in between."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, read once.
+
+        Raises:
+            ConfigurationError: something is missing or wrong.
+        """
+        settings = read_settings()
+        logs.configure(settings.log_level)
+        return settings
+
+    @property
+    def policy(self) -> Policy:
+        """What is allowed and what is the default."""
+        return self.settings.policy
+
+    @cached_property
+    def store(self) -> WorkspaceStore:
+        """The records, in Firestore."""
+        from google.cloud import firestore
+
+        from shared.adapters.firestore_store import FirestoreWorkspaceStore
+
+        return FirestoreWorkspaceStore(
+            firestore.Client(project=self.settings.project_id, database=self.settings.database)
+        )
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Who calls, by Google's tokens."""
+        from shared.adapters.google_identity import GoogleIdentity
+
+        return GoogleIdentity(self.settings.identity)
+
+    @cached_property
+    def provision_jobs(self) -> Jobs:
+        """The jobs that make new machines, by Pub/Sub."""
+        from shared.adapters.pubsub_jobs import PubSubJobs
+
+        settings = self.settings
+        return PubSubJobs(settings.project_id, settings.provision_topic, settings.emulators.pubsub)
+
+    @cached_property
+    def operation_jobs(self) -> Jobs:
+        """All other jobs, by Cloud Tasks."""
+        from shared.adapters.cloud_tasks_jobs import CloudTasksJobs
+
+        settings = self.settings
+        queue = f"projects/{settings.project_id}/locations/{settings.region}/queues/{settings.operations_queue}"
+        return CloudTasksJobs(
+            queue, settings.advance_operation_url, settings.operations_service_account, settings.emulators.tasks
+        )
+
+    @cached_property
+    def machines(self) -> Machines:
+        """Compute Engine. Its library is imported here: the costliest import there is."""
+        from shared.adapters.compute_machines import ComputeMachines
+
+        settings = self.settings
+        return ComputeMachines(
+            settings.project_id, settings.machine, settings.report_workspace_url, settings.emulators.compute
+        )
+
+    @staticmethod
+    def clock() -> datetime:
+        """Return the time now, in UTC."""
+        return datetime.now(UTC)
+
+
+_hub = Hub()
+
+
+def hub(*ports: str) -> Hub:
+    """Return this process's hub, with the named ports' libraries imported.
+
+    A function names what each of its requests needs, so that a new instance has it before its first request; what it needs
+    rarely is imported when it is used.
+    """
+    for port in ports:
+        importlib.import_module(_MODULES[port])
+    return _hub

@@ -1,0 +1,193 @@
+"""Every setting of the Hub, read once from the environment and checked together.
+
+This is the one module that reads ``os.environ`` (a test holds that). README's configuration table and the deployment list
+the same names; all functions get the same environment.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.domain.policy import Deadlines, Policy
+
+GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
+GOOGLE_KEYS_URL = "https://www.googleapis.com/oauth2/v3/certs"
+EMULATORS = ("FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "CLOUD_TASKS_EMULATOR_HOST", "COMPUTE_EMULATOR_HOST")
+
+
+class ConfigurationError(Exception):
+    """Settings are missing or wrong; the message names every one of them. The deployment has to be corrected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emulators:
+    """``host:port`` of each local server, or None for Google's own address."""
+
+    firestore: str | None
+    pubsub: str | None
+    tasks: str | None
+    compute: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose tokens are believed: issuers, audiences, and where the issuers' public keys (JWKS) are."""
+
+    keys_url: str
+    issuers: tuple[str, ...]
+    user_audiences: tuple[str, ...]
+    machine_audience: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSettings:
+    """What every workspace's machine is made of, beside what its record says.
+
+    ``image_repository`` is the container image without its tag; sizes are in GB as Compute counts them.
+    """
+
+    installation: str
+    image_repository: str
+    boot_image: str
+    boot_disk_gb: int
+    home_disk_gb: int
+    network: str
+    subnetwork: str
+    service_account: str
+    external_address: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The Hub's configuration, complete and checked."""
+
+    project_id: str
+    region: str
+    database: str
+    provision_topic: str
+    operations_queue: str
+    operations_service_account: str
+    advance_operation_url: str
+    report_workspace_url: str
+    identity: Identity
+    machine: MachineSettings
+    policy: Policy
+    log_level: str
+    emulators: Emulators
+
+
+class _Reader:
+    """Reads variables and gathers what is missing or wrong instead of stopping at the first."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._environ.get(name, "").strip()
+        if value:
+            return value
+        if default is None:
+            self.problems.append(f"{name} is not set")
+            return ""
+        return default
+
+    def listed(self, name: str, default: str | None = None) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.text(name, default).split(",") if part.strip())
+
+    def whole(self, name: str, default: int, least: int = 0) -> int:
+        value = self._environ.get(name, "").strip() or str(default)
+        if not re.fullmatch(r"\d{1,9}", value) or int(value) < least:
+            self.problems.append(f"{name} is {value!r}; it must be a whole number of at least {least}")
+            return default
+        return int(value)
+
+    def seconds(self, name: str, default: timedelta) -> timedelta:
+        value = self._environ.get(name, "").strip() or f"{default.total_seconds():g}"
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,3})?", value):
+            self.problems.append(f"{name} is {value!r}; it must be a number of seconds")
+            return default
+        return timedelta(seconds=float(value))
+
+    def seconds_or_off(self, name: str, default: timedelta) -> timedelta | None:
+        """Read a time that 0 switches off."""
+        return self.seconds(name, default) or None
+
+    def flag(self, name: str) -> bool:
+        value = self._environ.get(name, "").strip() or "false"
+        if value not in {"true", "false"}:
+            self.problems.append(f"{name} is {value!r}; it must be true or false")
+        return value == "true"
+
+    def emulators(self) -> Emulators:
+        hosts = [self._environ.get(name, "").strip() or None for name in EMULATORS]
+        if any(hosts) and self._environ.get("K_SERVICE"):
+            given = ", ".join(name for name, host in zip(EMULATORS, hosts, strict=True) if host)
+            self.problems.append(f"{given} must not be set on Cloud Run")
+        return Emulators(*hosts)
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read and check all settings.
+
+    Raises:
+        ConfigurationError: with one line for everything that is missing or wrong.
+    """
+    read = _Reader(environ)
+    usual = Policy()
+    report_url = read.text("HUB_REPORT_WORKSPACE_URL")
+    settings = Settings(
+        project_id=read.text("GOOGLE_CLOUD_PROJECT"),
+        region=read.text("HUB_REGION"),
+        database=read.text("HUB_FIRESTORE_DATABASE", "(default)"),
+        provision_topic=read.text("HUB_PROVISION_TOPIC", "workspace-provision"),
+        operations_queue=read.text("HUB_OPERATIONS_QUEUE", "workspace-operations"),
+        operations_service_account=read.text("HUB_OPERATIONS_SERVICE_ACCOUNT"),
+        advance_operation_url=read.text("HUB_ADVANCE_OPERATION_URL"),
+        report_workspace_url=report_url,
+        identity=Identity(
+            keys_url=read.text("HUB_IDENTITY_KEYS_URL", GOOGLE_KEYS_URL),
+            issuers=read.listed("HUB_IDENTITY_ISSUERS", ",".join(GOOGLE_ISSUERS)),
+            user_audiences=read.listed("HUB_USER_AUDIENCES"),
+            machine_audience=report_url,
+        ),
+        machine=MachineSettings(
+            installation=read.text("HUB_INSTALLATION"),
+            image_repository=read.text("HUB_IMAGE_REPOSITORY"),
+            boot_image=read.text("HUB_BOOT_IMAGE", "projects/cos-cloud/global/images/family/cos-stable"),
+            boot_disk_gb=read.whole("HUB_BOOT_DISK_GB", 20, least=10),
+            home_disk_gb=read.whole("HUB_HOME_DISK_GB", 50, least=10),
+            network=read.text("HUB_NETWORK", "global/networks/default"),
+            subnetwork=read.text("HUB_SUBNETWORK", ""),
+            service_account=read.text("HUB_MACHINE_SERVICE_ACCOUNT"),
+            external_address=read.flag("HUB_EXTERNAL_ADDRESS"),
+        ),
+        policy=Policy(
+            zones=read.listed("HUB_ZONES", ",".join(usual.zones)),
+            machine_types=read.listed("HUB_MACHINE_TYPES", ",".join(usual.machine_types)),
+            default_machine_type=read.text("HUB_DEFAULT_MACHINE_TYPE", usual.default_machine_type),
+            default_image_tag=read.text("HUB_DEFAULT_IMAGE_TAG", usual.default_image_tag),
+            workspaces_per_owner=read.whole("HUB_WORKSPACES_PER_OWNER", usual.workspaces_per_owner),
+            idle_after=read.seconds_or_off("HUB_IDLE_SECONDS", timedelta(minutes=60)),
+            retention=read.seconds_or_off("HUB_RETENTION_SECONDS", timedelta(days=30)),
+            deadlines=Deadlines(
+                create=read.seconds("HUB_CREATE_DEADLINE_SECONDS", usual.deadlines.create),
+                start=read.seconds("HUB_START_DEADLINE_SECONDS", usual.deadlines.start),
+                stop=read.seconds("HUB_STOP_DEADLINE_SECONDS", usual.deadlines.stop),
+                delete=read.seconds("HUB_DELETE_DEADLINE_SECONDS", usual.deadlines.delete),
+            ),
+            look_min=read.seconds("HUB_LOOK_MIN_SECONDS", usual.look_min),
+            look_max=read.seconds("HUB_LOOK_MAX_SECONDS", usual.look_max),
+            attend_after=read.seconds("HUB_ATTEND_SECONDS", usual.attend_after),
+            worker_timeout=read.seconds("HUB_WORKER_TIMEOUT_SECONDS", usual.worker_timeout),
+        ),
+        log_level=read.text("HUB_LOG_LEVEL", "INFO"),
+        emulators=read.emulators(),
+    )
+    if settings.policy.default_machine_type not in settings.policy.machine_types:
+        read.problems.append("HUB_DEFAULT_MACHINE_TYPE is not one of HUB_MACHINE_TYPES")
+    if read.problems:
+        raise ConfigurationError("The Hub is not configured:\n  " + "\n  ".join(read.problems))
+    return settings

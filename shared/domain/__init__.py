@@ -1,0 +1,1 @@
+"""What the Hub decides: pure functions and records, on the standard library alone."""

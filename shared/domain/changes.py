@@ -1,0 +1,100 @@
+"""What every decision comes to: the record as it is to be, and the jobs that follow its commit."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from shared.domain.jobs import PROMPTLY, Job
+from shared.domain.policy import Policy
+from shared.domain.workspace import Activity, HomeDisk, Operation, Phase, Problem, Status, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A decision: commit ``workspace`` (None: forget it), then send ``job``. ``event`` names it in the log, in the past tense."""
+
+    workspace: Workspace | None
+    event: str
+    job: Job | None = None
+
+
+def job_of(workspace: Workspace, operation: Operation, delay: timedelta = PROMPTLY) -> Job:
+    """Return the job that does the operation's current step."""
+    return Job(
+        workspace.id,
+        operation.id,
+        operation.step,
+        resend=operation.resends,
+        delay=delay,
+        request_id=operation.request_id,
+    )
+
+
+def look_job(workspace: Workspace, now: datetime, request_id: str) -> Job:
+    """Return the job that looks at a workspace without an operation. At most one in ten seconds exists for a workspace."""
+    return Job(workspace.id, None, int(now.timestamp()) // 10, request_id=request_id)
+
+
+def proceed(
+    workspace: Workspace,
+    event: str,
+    now: datetime,
+    policy: Policy,
+    *,
+    phase: Phase | None = None,
+    attempt: int = 0,
+    gce_operation: str | None = None,
+    delay: timedelta = PROMPTLY,
+) -> Change:
+    """Move the operation on: its next step, a job for it, and the time at which somebody looks if that job gets lost.
+
+    With a ``phase`` the operation goes there, at ``attempt``, waiting for ``gce_operation``; without one it stays as it is.
+    """
+    operation = workspace.operation
+    if operation is None:
+        raise ValueError("no operation is under way")
+    moved = replace(operation, step=operation.step + 1, resends=0)
+    if phase is not None:
+        since = operation.phase_since if phase is operation.phase else now
+        moved = replace(moved, phase=phase, phase_since=since, attempt=attempt, gce_operation=gce_operation)
+    changed = replace(workspace, operation=moved, updated_at=now, attend_at=now + delay + policy.attend_after)
+    return Change(changed, event, job_of(changed, moved, delay))
+
+
+def finish(workspace: Workspace, status: Status, event: str, now: datetime, problem: Problem | None = None) -> Change:
+    """End the operation in ``status``. A workspace that becomes READY counts as connected to now."""
+    ended = replace(
+        workspace,
+        status=status,
+        operation=None,
+        attend_at=None,
+        error=problem,
+        updated_at=now,
+        machine_running=status is Status.READY,
+        suspended_at=(workspace.suspended_at or now) if status is Status.SUSPENDED else None,
+    )
+    if status is Status.READY and workspace.status is not Status.READY:
+        ended = replace(
+            ended,
+            last_connected_at=max(now, workspace.last_connected_at),
+            last_activity=Activity.STARTED,
+            home_disk=HomeDisk(workspace.disk_name, workspace.zone),
+        )
+    return Change(ended, event)
+
+
+def enter_boot(workspace: Workspace, phase: Phase, now: datetime, policy: Policy) -> Change:
+    """Move the operation to a phase that boots a machine, under a new generation.
+
+    The generation is committed before Compute is called: a machine that boots faster than its worker commits already finds
+    the record waiting for it. ``instance_id`` is forgotten when a new machine is made.
+    """
+    booting = replace(
+        workspace,
+        status=Status.PROVISIONING,
+        generation=workspace.generation + 1,
+        ready_generation=None,
+        instance_id=None if phase is Phase.INSERT else workspace.instance_id,
+        suspended_at=None,
+        machine_running=False,
+    )
+    return proceed(booting, "BootRequested", now, policy, phase=phase)

@@ -1,0 +1,206 @@
+"""A machine as Compute Engine describes it, and the calls that change one."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class InstanceState(StrEnum):
+    """Every state of a Compute instance (source: Compute Engine's "VM instance lifecycle" and the v1 API's Instance.status)."""
+
+    PROVISIONING = "PROVISIONING"
+    STAGING = "STAGING"
+    RUNNING = "RUNNING"
+    PENDING_STOP = "PENDING_STOP"
+    STOPPING = "STOPPING"
+    TERMINATED = "TERMINATED"
+    SUSPENDING = "SUSPENDING"
+    SUSPENDED = "SUSPENDED"
+    REPAIRING = "REPAIRING"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """What Compute says of one instance. ``id`` is its numeric id; ``workspace_id`` comes from its label."""
+
+    id: str
+    name: str
+    zone: str
+    state: InstanceState
+    machine_type: str
+    workspace_id: str | None = None
+    internal_address: str | None = None
+    last_started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instance or a disk is: enough to address it in Compute."""
+
+    zone: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class InsertInstance:
+    """Make the machine and boot it. ``attach_home`` says that the home disk exists and is to be attached, not made."""
+
+    place: Place
+    workspace_id: str
+    workspace_name: str
+    owner_id: str
+    machine_type: str
+    image_tag: str
+    generation: int
+    home_disk: str
+    attach_home: bool
+    repo: str | None
+    branch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetGeneration:
+    """Write the generation of the next boot into the instance's metadata."""
+
+    place: Place
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartInstance:
+    """Boot a stopped machine."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeInstance:
+    """Thaw a suspended machine: nothing in it runs again."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class SuspendInstance:
+    """Freeze a running machine; its memory is kept."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class StopInstance:
+    """Shut a machine down; its memory is lost."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteInstance:
+    """Delete a machine and its boot disk. The home disk stays."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDisk:
+    """Delete a home disk."""
+
+    place: Place
+
+
+Command = (
+    InsertInstance
+    | SetGeneration
+    | StartInstance
+    | ResumeInstance
+    | SuspendInstance
+    | StopInstance
+    | DeleteInstance
+    | DeleteDisk
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Compute accepted a call. ``target_id`` is the numeric id of what it works on (of a new instance: its id, at once)."""
+
+    gce_operation: str
+    target_id: str | None = None
+
+
+class FaultKind(StrEnum):
+    """What Compute's refusal means for an operation."""
+
+    STOCK_OUT = "stock_out"
+    QUOTA = "quota"
+    PERMISSION = "permission"
+    INVALID = "invalid"
+    NOT_READY = "not_ready"
+    NOT_FOUND = "not_found"
+    ALREADY_EXISTS = "already_exists"
+    UNSUPPORTED = "unsupported"
+    TRANSIENT = "transient"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Compute refused a call, or its long operation ended in an error. ``code`` and ``message`` are Compute's own."""
+
+    kind: FaultKind
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperationState:
+    """What became of a long operation. One that Compute no longer knows is done without a fault: look at the instance."""
+
+    done: bool
+    fault: Fault | None = None
+
+
+_BY_CODE = {
+    "ZONE_RESOURCE_POOL_EXHAUSTED": FaultKind.STOCK_OUT,
+    "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS": FaultKind.STOCK_OUT,
+    "stockout": FaultKind.STOCK_OUT,
+    "QUOTA_EXCEEDED": FaultKind.QUOTA,
+    "quotaExceeded": FaultKind.QUOTA,
+    "rateLimitExceeded": FaultKind.TRANSIENT,
+    "RESOURCE_NOT_READY": FaultKind.NOT_READY,
+    "resourceNotReady": FaultKind.NOT_READY,
+    "conditionNotMet": FaultKind.NOT_READY,
+    "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE": FaultKind.NOT_READY,
+    "resourceInUseByAnotherResource": FaultKind.NOT_READY,
+    "RESOURCE_ALREADY_EXISTS": FaultKind.ALREADY_EXISTS,
+    "alreadyExists": FaultKind.ALREADY_EXISTS,
+    "RESOURCE_NOT_FOUND": FaultKind.NOT_FOUND,
+    "notFound": FaultKind.NOT_FOUND,
+    "UNSUPPORTED_OPERATION": FaultKind.UNSUPPORTED,
+    "PERMISSIONS_ERROR": FaultKind.PERMISSION,
+    "forbidden": FaultKind.PERMISSION,
+    "INTERNAL_ERROR": FaultKind.TRANSIENT,
+    "SERVICE_UNAVAILABLE": FaultKind.TRANSIENT,
+    "backendError": FaultKind.TRANSIENT,
+}
+_BY_HTTP_STATUS = {
+    400: FaultKind.INVALID,
+    401: FaultKind.PERMISSION,
+    403: FaultKind.PERMISSION,
+    404: FaultKind.NOT_FOUND,
+    409: FaultKind.ALREADY_EXISTS,
+    412: FaultKind.NOT_READY,
+    429: FaultKind.TRANSIENT,
+}
+
+
+def classify(http_status: int, code: str, message: str) -> Fault:
+    """Say what Compute's error means: by its own code first, then by its HTTP status.
+
+    ``code`` is the ``reason`` of an HTTP error or the ``code`` of an operation's error; the two spell the same things
+    differently. Unknown 5xx are transient, unknown others invalid: an error that nobody understands must not be retried
+    for ever.
+    """
+    kind = _BY_CODE.get(code) or _BY_HTTP_STATUS.get(http_status)
+    if kind is None:
+        kind = FaultKind.TRANSIENT if http_status >= 500 else FaultKind.INVALID
+    return Fault(kind, code, message)

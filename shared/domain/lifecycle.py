@@ -1,0 +1,340 @@
+"""What people, machines and the clock may ask of a workspace, and what comes of it.
+
+Each function takes the record, who asks and the time, and returns a ``Change``, or None when nothing is to change: the
+same verb again is the same operation. ``steps`` has the table of what an operation then does.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from shared.domain.changes import Change, finish, job_of, look_job
+from shared.domain.errors import InstanceNotRecordedError, NotAllowedError, OperationUnderWayError
+from shared.domain.jobs import Job
+from shared.domain.policy import Policy
+from shared.domain.steps import fail_from_outside
+from shared.domain.workspace import (
+    Activity,
+    Metadata,
+    Operation,
+    OperationKind,
+    Phase,
+    Problem,
+    Status,
+    Workspace,
+)
+
+CLEANUP = "cleanup"  # who asked, when it was the idle sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for a change: their ``owner_id`` (or ``cleanup``), and the id of the request that it came with."""
+
+    id: str
+    request_id: str
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewWorkspace:
+    """What a person asks for, complete: defaults are filled in and the values are allowed."""
+
+    name: str
+    machine_type: str
+    image_tag: str
+    zone: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class NewMachine:
+    """What a START is to change. None leaves it as it is."""
+
+    image_tag: str | None = None
+    machine_type: str | None = None
+
+
+class ReportEvent(StrEnum):
+    """What a machine may tell the Hub."""
+
+    READY = "ready"
+    HEARTBEAT = "heartbeat"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A machine's report, with what its identity token proves about the sender. ``code`` and ``message`` say why it failed."""
+
+    event: ReportEvent
+    generation: int
+    instance_name: str
+    instance_id: str
+    zone: str
+    project_id: str
+    code: str | None = None
+    message: str | None = None
+
+
+# ---- people ---------------------------------------------------------------------------------------------------------
+
+
+def create(
+    workspace_id: str,
+    operation_id: str,
+    project_id: str,
+    asker: Asker,
+    new: NewWorkspace,
+    now: datetime,
+    policy: Policy,
+) -> Change:
+    """Begin a workspace. The owner's record decides first whether they may have it (``owners.admit``)."""
+    operation = _begin(OperationKind.CREATE, Phase.INSERT, operation_id, asker, now, policy)
+    name = f"workspace-{workspace_id}"
+    workspace = Workspace(
+        id=workspace_id,
+        name=new.name,
+        owner_id=asker.id,
+        owner_email=asker.email,
+        project_id=project_id,
+        instance_name=name,
+        zone=new.zone,
+        image_tag=new.image_tag,
+        machine_type=new.machine_type,
+        status=Status.PROVISIONING,
+        created_at=now,
+        updated_at=now,
+        last_connected_at=now,
+        last_activity=Activity.CREATED,
+        metadata=new.metadata,
+        operation=operation,
+        attend_at=now + policy.attend_after,
+    )
+    return Change(workspace, "WorkspaceRequested", job_of(workspace, operation))
+
+
+def stop(workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy) -> Change | None:
+    """Ask that a workspace be suspended. None when it is already, or is being.
+
+    Raises:
+        OperationUnderWayError: something else is being done to it.
+    """
+    under_way = workspace.operation
+    if under_way is not None:
+        if under_way.kind is not OperationKind.STOP:
+            raise OperationUnderWayError(under_way)
+        if not under_way.automatic:
+            return None
+        # A person wants what the idle sweep has begun: a heartbeat must not undo it any more.
+        own = replace(under_way, automatic=False, requested_by=asker.id)
+        return Change(replace(workspace, operation=own, updated_at=now), "StopConfirmed")
+    if workspace.status is Status.SUSPENDED:
+        return None
+    return _ask(workspace, _begin(OperationKind.STOP, Phase.SUSPEND, operation_id, asker, now, policy), now, policy)
+
+
+def start(
+    workspace: Workspace, operation_id: str, asker: Asker, machine: NewMachine, now: datetime, policy: Policy
+) -> Change | None:
+    """Ask that a workspace be usable, with a new machine on the same home disk when its image or type is to change.
+
+    None when it is ready and nothing is to change, or when the same START is under way.
+
+    Raises:
+        OperationUnderWayError: something else is being done to it, or a START that makes another machine.
+    """
+    image_tag = machine.image_tag or workspace.image_tag
+    machine_type = machine.machine_type or workspace.machine_type
+    changed = (image_tag, machine_type) != (workspace.image_tag, workspace.machine_type)
+    under_way = workspace.operation
+    if under_way is not None:
+        if under_way.kind is OperationKind.START and under_way.failure is None and not changed:
+            return None
+        raise OperationUnderWayError(under_way)
+    if not changed:
+        if workspace.status is Status.READY:
+            return None
+        return _ask(workspace, _begin(OperationKind.START, Phase.SURVEY, operation_id, asker, now, policy), now, policy)
+    rebuild = _begin(OperationKind.START, Phase.DELETE_INSTANCE, operation_id, asker, now, policy)
+    wanted = replace(
+        workspace,
+        image_tag=image_tag,
+        machine_type=machine_type,
+        status=Status.PROVISIONING,
+        ready_generation=None,
+        suspended_at=None,
+        machine_running=False,
+    )
+    return _ask(wanted, rebuild, now, policy)
+
+
+def delete(workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy) -> Change | None:
+    """Ask that a workspace and all that it has be deleted, whatever else is under way. None when it is being deleted.
+
+    When this supersedes an operation that makes machines, one of its workers may be about to insert: the record is kept
+    until no such worker can be running.
+    """
+    under_way = workspace.operation
+    if under_way is not None and under_way.kind is OperationKind.DELETE:
+        return None
+    operation = _begin(OperationKind.DELETE, Phase.DELETE_INSTANCE, operation_id, asker, now, policy)
+    if under_way is not None and under_way.kind in {OperationKind.CREATE, OperationKind.START}:
+        operation = replace(operation, forget_after=now + policy.worker_timeout)
+    return _ask(workspace, operation, now, policy)
+
+
+# ---- machines -------------------------------------------------------------------------------------------------------
+
+
+def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
+    """Take a machine's report. None when it says nothing new, or comes from a boot that is not the current one.
+
+    Raises:
+        InstanceNotRecordedError: the machine's id is not known yet: it reports again in a moment.
+        NotAllowedError: the token is not that of this workspace's machine.
+    """
+    proven = (report.instance_name, report.zone, report.project_id)
+    if proven != (workspace.instance_name, workspace.zone, workspace.project_id):
+        raise NotAllowedError("This token is not that of the workspace's machine.")
+    if workspace.instance_id is None:
+        raise InstanceNotRecordedError("The machine is not recorded yet. Report again in a moment.")
+    if report.instance_id != workspace.instance_id:
+        raise NotAllowedError("This token is that of an earlier machine of the workspace.")
+    if report.generation != workspace.generation:
+        return None
+    match report.event:
+        case ReportEvent.READY:
+            return _ready(workspace, now)
+        case ReportEvent.HEARTBEAT:
+            return _heartbeat(workspace, now, policy)
+        case ReportEvent.FAILED:
+            return _failed(workspace, report, now, policy)
+
+
+def _ready(workspace: Workspace, now: datetime) -> Change | None:
+    operation = workspace.operation
+    if operation is not None:
+        if operation.phase not in {Phase.INSERTING, Phase.STARTING, Phase.AWAIT_READY}:
+            return None
+        booted = replace(workspace, ready_generation=workspace.generation)
+        return finish(booted, Status.READY, "WorkspaceReady", now)
+    if workspace.status is Status.READY or workspace.awake:
+        return None
+    # Somebody booted a stopped machine by hand. What Compute says decides; this report only makes it believable.
+    believed = replace(workspace, ready_generation=workspace.generation, updated_at=now)
+    return Change(believed, "UnaskedBootReported", look_job(workspace, now, ""))
+
+
+def _heartbeat(workspace: Workspace, now: datetime, policy: Policy) -> Change | None:
+    """Move ``last_connected_at``: never backwards, and at most once a minute unless an operation waits to hear of it."""
+    since = now - workspace.last_connected_at
+    if since <= policy.heartbeat_every and (workspace.operation is None or since.total_seconds() <= 0):
+        return None
+    moved = replace(workspace, last_connected_at=now, last_activity=Activity.HEARTBEAT, updated_at=now)
+    return Change(moved, "HeartbeatReceived")
+
+
+def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
+    operation = workspace.operation
+    reason = report.message or "The machine gave no reason."
+    problem = Problem(
+        report.code or "BOOT_FAILED",
+        f"The machine failed: {reason} Start the workspace to boot it again.",
+        retryable=False,
+        at=now,
+        operation_kind=operation.kind if operation else None,
+    )
+    if operation is None:
+        if workspace.status is not Status.READY:
+            return None
+        broken = finish(replace(workspace, ready_generation=None), Status.ERROR, "MachineFailed", now, problem)
+        assert broken.workspace is not None  # noqa: S101 -- finish never forgets
+        return replace(broken, workspace=replace(broken.workspace, machine_running=True))
+    if operation.failure is not None or operation.phase not in {Phase.INSERTING, Phase.STARTING, Phase.AWAIT_READY}:
+        return None
+    return fail_from_outside(workspace, problem, now, policy)
+
+
+# ---- the clock ------------------------------------------------------------------------------------------------------
+
+
+def stops_at(workspace: Workspace, policy: Policy) -> datetime | None:
+    """Return when the idle sweep would stop the workspace's machine if nobody connects; None when it would not."""
+    if policy.idle_after is None or not workspace.machine_running:
+        return None
+    return workspace.last_connected_at + policy.idle_after
+
+
+def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:
+    """Return when a suspended workspace would be deleted if nobody starts it; None when it would not."""
+    if policy.retention is None or workspace.status is not Status.SUSPENDED or workspace.suspended_at is None:
+        return None
+    return workspace.suspended_at + policy.retention
+
+
+def expire(workspace: Workspace, operation_id: str, request_id: str, now: datetime, policy: Policy) -> Change | None:
+    """Stop a machine that is idle, delete a workspace that is forgotten. None when it is neither, or something is under way.
+
+    The sweep's query may be older than the record: this decides again on the record as it is.
+    """
+    if workspace.operation is not None:
+        return None
+    sweeper = Asker(CLEANUP, request_id)
+    idle_at = stops_at(workspace, policy)
+    if idle_at is not None and idle_at <= now:
+        operation = _begin(OperationKind.STOP, Phase.SUSPEND, operation_id, sweeper, now, policy)
+        return _ask(workspace, replace(operation, automatic=True), now, policy)
+    forgotten_at = deletes_at(workspace, policy)
+    if forgotten_at is not None and forgotten_at <= now:
+        operation = _begin(OperationKind.DELETE, Phase.DELETE_INSTANCE, operation_id, sweeper, now, policy)
+        return _ask(workspace, replace(operation, automatic=True), now, policy)
+    return None
+
+
+def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy) -> Change | None:
+    """Send the due job again: nothing has touched the workspace for as long as it may take. None when it is not due."""
+    if workspace.attend_at is None or workspace.attend_at > now:
+        return None
+    attended = replace(workspace, attend_at=now + policy.attend_after, updated_at=now)
+    if workspace.operation is None:
+        return Change(attended, "LookRequested", look_job(workspace, now, request_id))
+    resent = replace(workspace.operation, resends=workspace.operation.resends + 1)
+    attended = replace(attended, operation=resent)
+    return Change(attended, "JobResent", job_of(attended, resent))
+
+
+def give_up(workspace: Workspace, job: Job, reason: str, now: datetime, policy: Policy) -> Change | None:
+    """End an operation whose job could not be delivered. None when it has ended or gone on without that job."""
+    operation = workspace.operation
+    if operation is None or (operation.id, operation.step) != (job.operation_id, job.step) or operation.failure:
+        return None
+    message = (
+        f"The Hub could not carry out the {operation.kind}: {reason} Start the workspace to try again, or delete it."
+    )
+    problem = Problem("NOT_CARRIED_OUT", message, retryable=True, at=now, operation_kind=operation.kind)
+    return fail_from_outside(workspace, problem, now, policy)
+
+
+# ---- beginning ------------------------------------------------------------------------------------------------------
+
+
+def _begin(
+    kind: OperationKind, phase: Phase, operation_id: str, asker: Asker, now: datetime, policy: Policy
+) -> Operation:
+    return Operation(
+        id=operation_id,
+        kind=kind,
+        phase=phase,
+        step=0,
+        requested_by=asker.id,
+        requested_at=now,
+        deadline_at=now + policy.deadlines.of(kind),
+        phase_since=now,
+        request_id=asker.request_id,
+    )
+
+
+def _ask(workspace: Workspace, operation: Operation, now: datetime, policy: Policy) -> Change:
+    asked = replace(workspace, operation=operation, updated_at=now, attend_at=now + policy.attend_after)
+    return Change(asked, f"{operation.kind.capitalize()}Requested", job_of(asked, operation))

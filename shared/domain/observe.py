@@ -1,0 +1,137 @@
+"""What an observed machine means for a workspace on which no operation is under way.
+
+One table, shared by the worker's looks, by ``reconcile`` and by the status function. ``REPAIRING`` is a machine that Compute
+itself is about to bring back; the other states on the way say nothing yet.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+
+from shared.domain.changes import Change
+from shared.domain.instance import Instance, InstanceState
+from shared.domain.policy import Policy
+from shared.domain.workspace import Activity, Problem, Status, Workspace
+
+
+class Sight(Enum):
+    """The instance states, as far as decisions tell them apart."""
+
+    ABSENT = "absent"
+    BOOTING = "booting"
+    RUNNING = "running"
+    SUSPENDING = "suspending"
+    SUSPENDED = "suspended"
+    STOPPING = "stopping"
+    TERMINATED = "terminated"
+
+
+_SIGHTS = {
+    InstanceState.PROVISIONING: Sight.BOOTING,
+    InstanceState.STAGING: Sight.BOOTING,
+    InstanceState.REPAIRING: Sight.BOOTING,
+    InstanceState.RUNNING: Sight.RUNNING,
+    InstanceState.SUSPENDING: Sight.SUSPENDING,
+    InstanceState.SUSPENDED: Sight.SUSPENDED,
+    InstanceState.PENDING_STOP: Sight.STOPPING,
+    InstanceState.STOPPING: Sight.STOPPING,
+    InstanceState.TERMINATED: Sight.TERMINATED,
+}
+
+
+def sight(instance: Instance | None) -> Sight:
+    """Return what is seen of a machine; None is one that does not exist."""
+    return Sight.ABSENT if instance is None else _SIGHTS[instance.state]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the record should say. ``settled`` is False while the machine is on its way: look again later."""
+
+    status: Status
+    machine_running: bool
+    settled: bool
+    problem: Problem | None = None
+
+
+def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> Observation:
+    """Say what an instance, or its absence, means for the record.
+
+    ========== ===================================== ==========================================
+    seen       the machine's memory is a ready one   it is not (``Workspace.awake``)
+    ========== ===================================== ==========================================
+    RUNNING    READY                                 ERROR, MACHINE_NOT_READY
+    SUSPENDED  SUSPENDED                             SUSPENDED
+    TERMINATED SUSPENDED                             SUSPENDED
+    absent     ERROR, MACHINE_GONE                   ERROR, MACHINE_GONE
+    others     as recorded, look again               as recorded, look again
+    ========== ===================================== ==========================================
+
+    A workspace in ERROR stays there whatever is seen, with its reason, until a person starts or deletes it; only whether its
+    machine runs is learnt.
+    """
+    seen = sight(instance)
+    running = seen is Sight.RUNNING
+    if seen in {Sight.BOOTING, Sight.SUSPENDING, Sight.STOPPING}:
+        return Observation(workspace.status, workspace.machine_running, settled=False, problem=workspace.error)
+    if workspace.status is Status.ERROR:
+        return Observation(Status.ERROR, running, settled=True, problem=workspace.error)
+    if seen is Sight.ABSENT:
+        gone = Problem(
+            "MACHINE_GONE",
+            "The workspace's machine was deleted outside the Hub. Start the workspace to get a new machine on its home disk.",
+            retryable=False,
+            at=now,
+        )
+        return Observation(Status.ERROR, machine_running=False, settled=True, problem=gone)
+    if running and not workspace.awake:
+        unready = Problem(
+            "MACHINE_NOT_READY",
+            "The workspace's machine was started outside the Hub and has not reported ready. Start the workspace to boot it again.",
+            retryable=False,
+            at=now,
+        )
+        return Observation(Status.ERROR, machine_running=True, settled=True, problem=unready)
+    if running:
+        return Observation(Status.READY, machine_running=True, settled=True, problem=workspace.error)
+    return Observation(Status.SUSPENDED, machine_running=False, settled=True, problem=workspace.error)
+
+
+def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> bool:
+    """Say whether the record is not what the machine is, as far as anybody should act on it.
+
+    False while an operation is under way: then it is the operation's own business.
+    """
+    if workspace.operation is not None:
+        return False
+    seen = observe(workspace, instance, now)
+    return not seen.settled or (seen.status, seen.machine_running) != (workspace.status, workspace.machine_running)
+
+
+def follow(workspace: Workspace, instance: Instance | None, now: datetime, policy: Policy) -> Change | None:
+    """Make the record follow what is seen, where no operation is under way. None when it is so already.
+
+    A machine on its way is looked at again later. One that somebody resumed by hand counts as connected to now: the idle
+    sweep gives it the full idle time. One that is off has lost its memory: it is booted, not thawed, next time.
+    """
+    if workspace.operation is not None:
+        return None
+    seen = observe(workspace, instance, now)
+    if not seen.settled:
+        if workspace.attend_at is not None and workspace.attend_at > now:
+            return None
+        return Change(replace(workspace, attend_at=now + policy.attend_after, updated_at=now), "DriftAwaited")
+    followed = replace(
+        workspace,
+        status=seen.status,
+        machine_running=seen.machine_running,
+        error=seen.problem,
+        attend_at=None,
+        suspended_at=(workspace.suspended_at or now) if seen.status is Status.SUSPENDED else None,
+        ready_generation=None if sight(instance) is Sight.TERMINATED else workspace.ready_generation,
+    )
+    if followed == workspace:
+        return None
+    if seen.machine_running and not workspace.machine_running:
+        followed = replace(followed, last_connected_at=now, last_activity=Activity.STARTED)
+    return Change(replace(followed, updated_at=now), "DriftFollowed")

@@ -1,0 +1,52 @@
+"""The numbers and lists that decisions go by. All of them are configuration (``shared/config.py``)."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.domain.workspace import OperationKind
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long each kind of operation may take before it is ended with a reason."""
+
+    create: timedelta = timedelta(minutes=15)
+    start: timedelta = timedelta(minutes=10)
+    stop: timedelta = timedelta(minutes=10)
+    delete: timedelta = timedelta(minutes=30)
+
+    def of(self, kind: OperationKind) -> timedelta:
+        """Return the time that an operation of this kind may take."""
+        return {
+            OperationKind.CREATE: self.create,
+            OperationKind.START: self.start,
+            OperationKind.STOP: self.stop,
+            OperationKind.DELETE: self.delete,
+        }[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is allowed, what is the default, and how long things may take.
+
+    The first zone is the default; the others are tried in order when one is out of capacity. ``idle_after`` and
+    ``retention`` are None when that sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at
+    least ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after`` is how long past a
+    due look ``reconcile`` sends it again. ``worker_timeout`` is the longest time a worker may run.
+    """
+
+    zones: tuple[str, ...] = ("us-west1-a", "us-west1-b", "us-west1-c")
+    machine_types: tuple[str, ...] = ("e2-standard-2", "e2-standard-4", "e2-standard-8", "e2-standard-16")
+    default_machine_type: str = "e2-standard-4"
+    default_image_tag: str = "latest"
+    workspaces_per_owner: int = 5
+    idle_after: timedelta | None = timedelta(minutes=60)
+    retention: timedelta | None = timedelta(days=30)
+    deadlines: Deadlines = Deadlines()
+    look_min: timedelta = timedelta(seconds=1)
+    look_max: timedelta = timedelta(seconds=15)
+    attend_after: timedelta = timedelta(minutes=2)
+    worker_timeout: timedelta = timedelta(seconds=60)
+    heartbeat_every: timedelta = timedelta(minutes=1)
+    key_lifetime: timedelta = timedelta(days=1)
+    keys_per_owner: int = 100

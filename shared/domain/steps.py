@@ -1,0 +1,460 @@
+"""The state table: what the next step of an operation is, given its phase and what is seen of the machine.
+
+``TABLE`` reads row by row: in this phase, when the machine is seen like that, make this move. A move waits, goes to another
+phase, calls Compute, or ends the operation. Everything is pure: ``plan`` decides before a step's one Compute call,
+``settle`` after it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from shared.domain.changes import Change, enter_boot, finish, proceed
+from shared.domain.instance import (
+    Begun,
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    Fault,
+    FaultKind,
+    InsertInstance,
+    Instance,
+    Place,
+    ResumeInstance,
+    SetGeneration,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
+from shared.domain.observe import Sight, observe, sight
+from shared.domain.policy import Policy
+from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status, Workspace
+
+CONSOLE_TAIL_BYTES = 2000
+SUSPEND_ATTEMPTS = 3  # so often a machine may refuse to be suspended before it is stopped instead
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a worker saw before it decides.
+
+    ``pending``: the Compute operation of this phase is not done (nothing else was looked at). ``fault``: it is done, with an
+    error. ``disk_exists`` is looked at only in the phases of ``reads_disk``; ``console`` is the tail of the serial console,
+    read only when a boot is overdue.
+    """
+
+    pending: bool = False
+    fault: Fault | None = None
+    instance: Instance | None = None
+    disk_exists: bool = False
+    console: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A decision to call Compute: the command, and the phase that a successful call leads to."""
+
+    command: Command
+    leads_to: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class _Situation:
+    """All that a move goes by."""
+
+    workspace: Workspace
+    operation: Operation
+    seen: Seen
+    now: datetime
+    policy: Policy
+
+    @property
+    def place(self) -> Place:
+        return Place(self.workspace.zone, self.workspace.instance_name)
+
+
+Move = Callable[[_Situation], Change | Call]
+
+
+# ---- moves ----------------------------------------------------------------------------------------------------------
+
+
+def _wait(s: _Situation) -> Change:
+    """Look again after a quarter of the time that the phase has taken, within the policy's bounds."""
+    pause = min(max((s.now - s.operation.phase_since) / 4, s.policy.look_min), s.policy.look_max)
+    return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=pause)
+
+
+def _go(phase: Phase) -> Callable[[_Situation], Change]:
+    """Go to another phase at once."""
+    return lambda s: proceed(s.workspace, "PhaseEntered", s.now, s.policy, phase=phase)
+
+
+def _again(phase: Phase) -> Callable[[_Situation], Change]:
+    """Go back to the phase that calls, as a new attempt, after a pause that doubles."""
+
+    def move(s: _Situation) -> Change:
+        attempt = s.operation.attempt + 1
+        pause: timedelta = min(s.policy.look_min * 2 ** min(attempt, 10), s.policy.look_max)
+        return proceed(s.workspace, "StepRepeated", s.now, s.policy, phase=phase, attempt=attempt, delay=pause)
+
+    return move
+
+
+def _call(build: Callable[[Place], Command], leads_to: Phase) -> Move:
+    return lambda s: Call(build(s.place), leads_to)
+
+
+_resume = _call(ResumeInstance, Phase.AWAIT_RUNNING)
+_start = _call(StartInstance, Phase.STARTING)
+_stop = _call(StopInstance, Phase.AWAIT_STOPPED)
+_delete_instance = _call(DeleteInstance, Phase.AWAIT_ABSENT)
+
+
+def _insert(s: _Situation) -> Call:
+    ws = s.workspace
+    command = InsertInstance(
+        place=s.place,
+        workspace_id=ws.id,
+        workspace_name=ws.name,
+        owner_id=ws.owner_id,
+        machine_type=ws.machine_type,
+        image_tag=ws.image_tag,
+        generation=ws.generation,
+        home_disk=ws.disk_name,
+        attach_home=s.seen.disk_exists,
+        repo=ws.metadata.repo,
+        branch=ws.metadata.branch,
+    )
+    return Call(command, Phase.INSERTING)
+
+
+def _inserted(s: _Situation) -> Change:
+    """The machine exists, so an earlier delivery of this step made it: take its id and wait for its report."""
+    known = replace(s.workspace, instance_id=s.seen.instance.id if s.seen.instance else None)
+    return proceed(known, "InstanceFound", s.now, s.policy, phase=Phase.AWAIT_READY)
+
+
+def _set_generation(s: _Situation) -> Call:
+    return Call(SetGeneration(s.place, s.workspace.generation), Phase.AWAIT_METADATA)
+
+
+def _boot_new_machine(s: _Situation) -> Change:
+    return enter_boot(s.workspace, Phase.INSERT, s.now, s.policy)
+
+
+def _boot_stopped_machine(s: _Situation) -> Change:
+    return enter_boot(s.workspace, Phase.SET_METADATA, s.now, s.policy)
+
+
+def _usable_or_restart(s: _Situation) -> Change | Call:
+    """A running machine whose boot reported ready is READY; another one is stopped, to be booted again."""
+    if s.workspace.awake:
+        return finish(s.workspace, Status.READY, "WorkspaceReady", s.now)
+    return _stop(s)
+
+
+def _suspend(s: _Situation) -> Change | Call:
+    """Suspend, unless somebody connected since an automatic stop was decided, or the memory is not worth keeping."""
+    if _connected_since(s):
+        return finish(s.workspace, Status.READY, "AutomaticStopAbandoned", s.now)
+    if not s.workspace.awake or s.operation.attempt >= SUSPEND_ATTEMPTS:
+        return _go(Phase.STOP)(s)
+    return Call(SuspendInstance(s.place), Phase.AWAIT_SUSPENDED)
+
+
+def _stop_unless_connected(s: _Situation) -> Change | Call:
+    if s.operation.kind is OperationKind.STOP and _connected_since(s):
+        return finish(s.workspace, Status.READY, "AutomaticStopAbandoned", s.now)
+    return _stop(s)
+
+
+def _connected_since(s: _Situation) -> bool:
+    return s.operation.automatic and s.workspace.awake and s.workspace.last_connected_at > s.operation.requested_at
+
+
+def _suspended(s: _Situation) -> Change:
+    return finish(s.workspace, Status.SUSPENDED, "WorkspaceSuspended", s.now)
+
+
+def _stopped(s: _Situation) -> Change:
+    """A machine is off: a START that failed is over, one that restarts it boots it, a STOP is done (its memory is lost)."""
+    if s.operation.failure is not None:
+        return _end_failed(s, s.operation.failure)
+    if s.operation.kind is OperationKind.START:
+        return _boot_stopped_machine(s)
+    return finish(replace(s.workspace, ready_generation=None), Status.SUSPENDED, "WorkspaceStopped", s.now)
+
+
+def _thawable(s: _Situation) -> Change:
+    """A machine that was to be off is suspended: that is as good, for whoever wanted it off."""
+    if s.operation.failure is not None:
+        return _end_failed(s, s.operation.failure)
+    if s.operation.kind is OperationKind.START:
+        return _go(Phase.SURVEY)(s)
+    return _suspended(s)
+
+
+def _instance_gone(s: _Situation) -> Change:
+    if s.operation.kind is OperationKind.START and s.operation.failure is None:
+        return _boot_new_machine(s)
+    return _go(Phase.DELETE_DISK)(s)
+
+
+def _disk_gone(s: _Situation) -> Change:
+    """Nothing is left in this zone: a DELETE forgets the record, a failed CREATE ends, another one goes to its next zone."""
+    if s.operation.kind is OperationKind.DELETE:
+        return _go(Phase.FORGET)(s)
+    if s.operation.failure is not None:
+        return _end_failed(s, s.operation.failure)
+    zone = next(zone for zone in s.policy.zones if zone not in s.operation.zones_tried)
+    return enter_boot(replace(s.workspace, zone=zone), Phase.INSERT, s.now, s.policy)
+
+
+def _forget(s: _Situation) -> Change:
+    """Forget the record, once no worker of a superseded operation can still be making a machine or a disk."""
+    after = s.operation.forget_after
+    if after is not None and s.now < after:
+        pause = min(after - s.now, s.policy.look_max)
+        return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=pause)
+    if s.seen.disk_exists:
+        return _go(Phase.DELETE_DISK)(s)
+    return Change(None, "WorkspaceDeleted")
+
+
+def _machine_gone(s: _Situation) -> Change:
+    return fail(
+        s.workspace, _problem(s, "MACHINE_GONE", "The machine was deleted outside the Hub while it was needed."), s
+    )
+
+
+def _machine_stopped(s: _Situation) -> Change:
+    message = "The machine was stopped while it booted, by hand or because its capacity was taken back."
+    return fail(s.workspace, _problem(s, "MACHINE_STOPPED", message, retryable=True), s)
+
+
+_survey = _go(Phase.SURVEY)
+_await_ready = _go(Phase.AWAIT_READY)
+
+# ---- the table ------------------------------------------------------------------------------------------------------
+
+_SIGHTS = (
+    Sight.ABSENT, Sight.BOOTING, Sight.RUNNING, Sight.SUSPENDING, Sight.SUSPENDED, Sight.STOPPING, Sight.TERMINATED,
+)  # fmt: skip
+
+_ROWS: dict[Phase, tuple[Move, ...]] = {
+    # a START begins: what is there decides how it gets to READY
+    #                       absent             booting       running                 suspending   suspended    stopping   terminated
+    Phase.SURVEY:          (_boot_new_machine, _wait,        _usable_or_restart,     _wait,       _resume,     _wait,     _boot_stopped_machine),
+    Phase.RESUME:          (_survey,           _wait,        _usable_or_restart,     _wait,       _resume,     _wait,     _survey),
+    Phase.AWAIT_RUNNING:   (_survey,           _wait,        _usable_or_restart,     _wait,       _again(Phase.RESUME), _wait, _survey),
+    # a boot of a machine that exists
+    Phase.SET_METADATA:    (_survey,           _survey,      _survey,                _wait,       _survey,     _wait,     _set_generation),
+    Phase.AWAIT_METADATA:  (_survey,           _survey,      _survey,                _wait,       _survey,     _wait,     _start),
+    Phase.START:           (_survey,           _await_ready, _await_ready,           _wait,       _survey,     _wait,     _start),
+    Phase.STARTING:        (_survey,           _await_ready, _await_ready,           _wait,       _survey,     _wait,     _again(Phase.START)),
+    # a boot of a new machine
+    Phase.INSERT:          (_insert,           _inserted,    _inserted,              _inserted,   _inserted,   _inserted, _inserted),
+    Phase.INSERTING:       (_again(Phase.INSERT), _await_ready, _await_ready,        _await_ready, _await_ready, _await_ready, _await_ready),
+    # any boot ends with the machine's own report, which does not come through here
+    Phase.AWAIT_READY:     (_machine_gone,     _wait,        _wait,                  _wait,       _machine_stopped, _wait, _machine_stopped),
+    # a STOP, and the clean-up after a START that failed
+    Phase.SUSPEND:         (_machine_gone,     _wait,        _suspend,               _wait,       _suspended,  _wait,     _stopped),
+    Phase.AWAIT_SUSPENDED: (_machine_gone,     _wait,        _go(Phase.STOP),        _wait,       _suspended,  _wait,     _stopped),
+    Phase.STOP:            (_machine_gone,     _wait,        _stop_unless_connected, _wait,       _thawable,   _wait,     _stopped),
+    Phase.AWAIT_STOPPED:   (_machine_gone,     _wait,        _again(Phase.STOP),     _wait,       _thawable,   _wait,     _stopped),
+    # a DELETE, the clean-up after a CREATE that failed, and the first half of a START that makes a new machine
+    Phase.DELETE_INSTANCE: (_instance_gone,    *[_delete_instance] * 6),
+    Phase.AWAIT_ABSENT:    (_instance_gone,    *[_again(Phase.DELETE_INSTANCE)] * 4, _wait, _again(Phase.DELETE_INSTANCE)),
+    Phase.FORGET:          (_forget,           *[_go(Phase.DELETE_INSTANCE)] * 6),
+}  # fmt: skip
+
+TABLE: dict[tuple[Phase, Sight], Move] = {
+    (phase, seen): move for phase, row in _ROWS.items() for seen, move in zip(_SIGHTS, row, strict=True)
+}
+
+# The two phases that look at the home disk instead of the machine: (when it is there, when it is not).
+DISK_TABLE: dict[Phase, tuple[Move, Move]] = {
+    Phase.DELETE_DISK: (
+        lambda s: Call(DeleteDisk(Place(s.workspace.zone, s.workspace.disk_name)), Phase.AWAIT_DISK_ABSENT),
+        _disk_gone,
+    ),
+    Phase.AWAIT_DISK_ABSENT: (_again(Phase.DELETE_DISK), _disk_gone),
+}
+
+# Where a phase goes back to when its Compute operation ended in an error that a new attempt may get over.
+_CALLING = {
+    Phase.INSERTING: Phase.INSERT,
+    Phase.AWAIT_METADATA: Phase.SET_METADATA,
+    Phase.STARTING: Phase.START,
+    Phase.AWAIT_RUNNING: Phase.RESUME,
+    Phase.AWAIT_SUSPENDED: Phase.SUSPEND,
+    Phase.AWAIT_STOPPED: Phase.STOP,
+    Phase.AWAIT_ABSENT: Phase.DELETE_INSTANCE,
+    Phase.AWAIT_DISK_ABSENT: Phase.DELETE_DISK,
+}
+
+
+# ---- deciding -------------------------------------------------------------------------------------------------------
+
+
+def reads_disk(phase: Phase) -> bool:
+    """Say whether the next step goes by whether the home disk exists."""
+    return phase in DISK_TABLE or phase in {Phase.INSERT, Phase.FORGET}
+
+
+def reads_console(workspace: Workspace, now: datetime) -> bool:
+    """Say whether the next step tells a person what the machine printed: a boot is overdue."""
+    operation = workspace.operation
+    return operation is not None and operation.phase is Phase.AWAIT_READY and now >= operation.deadline_at
+
+
+def plan(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> Change | Call:
+    """Decide the operation's next step: a change of the record, or one call to Compute that ``settle`` then follows."""
+    s = _situation(workspace, seen, now, policy)
+    if now >= s.operation.deadline_at:
+        return _overdue(s)
+    if seen.pending:
+        return _wait(s)
+    if seen.fault is not None:
+        return _refused(s, seen.fault)
+    if s.operation.phase in DISK_TABLE:
+        there, gone = DISK_TABLE[s.operation.phase]
+        return there(s) if seen.disk_exists else gone(s)
+    return TABLE[s.operation.phase, sight(seen.instance)](s)
+
+
+def settle(workspace: Workspace, call: Call, outcome: Begun | Fault, now: datetime, policy: Policy) -> Change:
+    """Record what came of a call: Compute's operation to wait for, or what its refusal means."""
+    s = _situation(workspace, Seen(), now, policy)
+    if isinstance(outcome, Fault):
+        return _refused(s, outcome, of=call.command)
+    known = workspace
+    if isinstance(call.command, InsertInstance):
+        known = replace(workspace, instance_id=outcome.target_id)
+    return proceed(
+        known,
+        type(call.command).__name__,
+        now,
+        policy,
+        delay=policy.look_min,
+        phase=call.leads_to,
+        attempt=s.operation.attempt,
+        gce_operation=outcome.gce_operation,
+    )
+
+
+def fail(workspace: Workspace, problem: Problem, s: "_Situation") -> Change:
+    """Give the operation up for good, cleaning up first what must not be left running.
+
+    A CREATE deletes its machine and disk; a START stops its machine and never deletes it; a START that has no machine, a
+    STOP and a DELETE end at once.
+    """
+    operation = workspace.operation or s.operation
+    if operation.failure is not None:
+        return _end_failed(s, operation.failure)
+    failed = replace(operation, failure=problem, deadline_at=s.now + s.policy.deadlines.delete)
+    cleaning = replace(workspace, operation=failed)
+    if operation.kind is OperationKind.CREATE:
+        return proceed(cleaning, "CreateFailed", s.now, s.policy, phase=Phase.DELETE_INSTANCE)
+    has_machine = operation.phase not in {Phase.INSERT, Phase.INSERTING, Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT}
+    if operation.kind is OperationKind.START and has_machine and problem.code != "MACHINE_GONE":
+        return proceed(cleaning, "StartFailed", s.now, s.policy, phase=Phase.STOP)
+    return _end_failed(s, problem)
+
+
+def fail_from_outside(workspace: Workspace, problem: Problem, now: datetime, policy: Policy) -> Change:
+    """Give the operation up because somebody else said so: the machine itself, or a dead letter."""
+    return fail(workspace, problem, _situation(workspace, Seen(), now, policy))
+
+
+def _situation(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> _Situation:
+    if workspace.operation is None:
+        raise ValueError("no operation is under way")
+    return _Situation(workspace, workspace.operation, seen, now, policy)
+
+
+def _end_failed(s: _Situation, problem: Problem) -> Change:
+    """End the operation with a problem. A STOP leaves what is seen; everything else ends in ERROR."""
+    running = sight(s.seen.instance) is Sight.RUNNING
+    if s.operation.kind is OperationKind.STOP and s.seen.instance is not None:
+        seen = observe(replace(s.workspace, status=Status.READY, error=None), s.seen.instance, s.now)
+        ended = finish(s.workspace, seen.status, "StopFailed", s.now, problem)
+    else:
+        ended = finish(s.workspace, Status.ERROR, f"{s.operation.kind.capitalize()}Failed", s.now, problem)
+    assert ended.workspace is not None  # noqa: S101 -- finish never forgets
+    return replace(ended, workspace=replace(ended.workspace, machine_running=running))
+
+
+def _overdue(s: _Situation) -> Change:
+    """The deadline has passed. A boot that never reported says what the machine printed last."""
+    kind = s.operation.kind
+    minutes = s.policy.deadlines.of(kind).total_seconds() / 60
+    if s.operation.failure is not None:
+        return _end_failed(s, s.operation.failure)
+    if s.operation.phase is Phase.AWAIT_READY:
+        printed = f" The machine printed last:\n{s.seen.console[-CONSOLE_TAIL_BYTES:]}" if s.seen.console else ""
+        message = (
+            f"The machine did not report ready within {minutes:g} minutes. Start the workspace to try again.{printed}"
+        )
+        if kind is OperationKind.CREATE:
+            message = message.replace("Start the workspace", "Its machine has been deleted; start the workspace")
+        return fail(s.workspace, _problem(s, "NOT_READY_IN_TIME", message, retryable=True), s)
+    message = f"The {kind} did not end within {minutes:g} minutes. {_WAY_OUT[kind]}"
+    return fail(s.workspace, _problem(s, f"{kind}_TIMED_OUT", message, retryable=True), s)
+
+
+def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
+    """Say what Compute's refusal means here. ``of`` is the call that was refused at once, None for a long operation's end."""
+    phase = _CALLING.get(s.operation.phase, s.operation.phase)
+    inserting = phase is Phase.INSERT
+    if fault.kind is FaultKind.STOCK_OUT and inserting and s.workspace.home_disk is None:
+        return _next_zone(s, fault)
+    if fault.kind is FaultKind.STOCK_OUT and s.operation.kind is OperationKind.START:
+        return finish(s.workspace, Status.SUSPENDED, "StartRefused", s.now, _no_capacity_here(s, fault))
+    passing = {FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.ALREADY_EXISTS, FaultKind.STOCK_OUT}
+    if fault.kind in passing or (fault.kind is FaultKind.NOT_FOUND and not inserting):
+        return _again(phase)(s)
+    if phase is Phase.SUSPEND:
+        return proceed(s.workspace, "SuspendRefused", s.now, s.policy, phase=Phase.STOP)
+    words = {
+        FaultKind.QUOTA: ("COMPUTE_QUOTA_EXCEEDED", "The project's Compute Engine quota is used up.", True),
+        FaultKind.PERMISSION: ("COMPUTE_PERMISSION_DENIED", "The Hub may not do this in Compute Engine.", False),
+    }
+    code, what, retryable = words.get(fault.kind, ("COMPUTE_REFUSED", "Compute Engine refused the machine.", False))
+    doing = f" ({type(of).__name__})" if of is not None else ""
+    message = f"{what} It said{doing}: {fault.message} {_WAY_OUT[s.operation.kind]}"
+    return fail(s.workspace, _problem(s, code, message, retryable=retryable), s)
+
+
+def _next_zone(s: _Situation, fault: Fault) -> Change:
+    """Leave a zone that is out of capacity, taking along whatever the attempt may have left there."""
+    tried = (*s.operation.zones_tried, s.workspace.zone)
+    noted = replace(s.workspace, operation=replace(s.operation, zones_tried=tried))
+    if any(zone not in tried for zone in s.policy.zones):
+        return proceed(noted, "ZoneExhausted", s.now, s.policy, phase=Phase.DELETE_DISK)
+    message = (
+        f"No capacity for {s.workspace.machine_type} in any configured zone ({', '.join(tried)}). "
+        f"Try again later, or with another machine type. Compute said: {fault.message}"
+    )
+    return fail(noted, _problem(s, "NO_CAPACITY", message, retryable=True), s)
+
+
+def _no_capacity_here(s: _Situation, fault: Fault) -> Problem:
+    message = (
+        f"Zone {s.workspace.zone} has no capacity for {s.workspace.machine_type} now. The workspace's disk and memory are in "
+        f"that zone, so it cannot move. Start it again later. Compute said: {fault.message}"
+    )
+    return _problem(s, "NO_CAPACITY", message, retryable=True)
+
+
+def _problem(s: _Situation, code: str, message: str, *, retryable: bool = False) -> Problem:
+    return Problem(code, message, retryable, s.now, s.operation.kind)
+
+
+_WAY_OUT = {
+    OperationKind.CREATE: "Start the workspace to try again, or delete it.",
+    OperationKind.START: "Start the workspace again, or delete it.",
+    OperationKind.STOP: "Stop the workspace again.",
+    OperationKind.DELETE: "Delete the workspace again.",
+}

@@ -1,0 +1,198 @@
+"""The record of a workspace, and of what its owner holds.
+
+Everything here is immutable: a decision returns a new record. Times are aware and in UTC. The Firestore documents
+``workspaces/{id}`` and ``owners/{owner_id}`` have the same field names (``shared/adapters/firestore_records.py``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+SCHEMA_VERSION = 1
+
+
+class Status(StrEnum):
+    """What a workspace is, as people see it. There are no others: what is under way is the operation."""
+
+    PROVISIONING = "PROVISIONING"
+    READY = "READY"
+    SUSPENDED = "SUSPENDED"
+    ERROR = "ERROR"
+
+
+class OperationKind(StrEnum):
+    """The four changes that can be under way, one at a time."""
+
+    CREATE = "CREATE"
+    STOP = "STOP"
+    START = "START"
+    DELETE = "DELETE"
+
+
+class Phase(StrEnum):
+    """Where an operation is: what its next step does, or what it waits for. ``lifecycle`` has the table."""
+
+    SURVEY = "survey"
+    INSERT = "insert"
+    INSERTING = "inserting"
+    SET_METADATA = "set_metadata"
+    AWAIT_METADATA = "await_metadata"
+    START = "start"
+    STARTING = "starting"
+    AWAIT_READY = "await_ready"
+    RESUME = "resume"
+    AWAIT_RUNNING = "await_running"
+    SUSPEND = "suspend"
+    AWAIT_SUSPENDED = "await_suspended"
+    STOP = "stop"
+    AWAIT_STOPPED = "await_stopped"
+    DELETE_INSTANCE = "delete_instance"
+    AWAIT_ABSENT = "await_absent"
+    DELETE_DISK = "delete_disk"
+    AWAIT_DISK_ABSENT = "await_disk_absent"
+    FORGET = "forget"
+
+
+class Activity(StrEnum):
+    """What last moved ``last_connected_at``."""
+
+    CREATED = "created"
+    STARTED = "started"
+    HEARTBEAT = "heartbeat"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a workspace is not what its owner asked for.
+
+    ``code`` is stable and upper snake case; ``message`` says what happened and what to do next; ``retryable`` says that the
+    same request may succeed later without anything being changed.
+    """
+
+    code: str
+    message: str
+    retryable: bool
+    at: datetime
+    operation_kind: OperationKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HomeDisk:
+    """The persistent disk of a workspace's home, once a machine has used it. It is zonal and binds the machine to its zone."""
+
+    name: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What the person said the workspace is for. Free text; nothing is decided by it."""
+
+    repo: str | None = None
+    branch: str | None = None
+    device_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The one change under way.
+
+    ``step`` goes up in every commit that is followed by a job, and travels in the job: a job of another operation or step
+    is obsolete. ``resends`` counts how often ``reconcile`` sent the current step again, ``attempt`` how often the current
+    phase was begun again. ``automatic`` is an operation of the idle sweep. ``failure`` is set once the operation has failed
+    for good and only cleans up after itself. ``forget_after`` is when no worker of a superseded operation can be running
+    any more. ``request_id`` is that of the request that began it.
+    """
+
+    id: str
+    kind: OperationKind
+    phase: Phase
+    step: int
+    requested_by: str
+    requested_at: datetime
+    deadline_at: datetime
+    phase_since: datetime
+    request_id: str
+    attempt: int = 0
+    resends: int = 0
+    automatic: bool = False
+    gce_operation: str | None = None
+    zones_tried: tuple[str, ...] = ()
+    failure: Problem | None = None
+    forget_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One workspace: the seed's fields, and ours.
+
+    ``generation`` goes up at every boot the Hub asks for; ``ready_generation`` is the one whose machine last reported ready
+    and still has that memory. They are equal exactly when a running machine can be used without booting it again.
+    ``machine_running`` is what was last known when no operation was under way: such a machine costs money, so the idle
+    sweep looks at it. ``attend_at`` is when somebody must look if nothing happens before; None when nothing is due.
+    """
+
+    id: str
+    name: str
+    owner_id: str
+    owner_email: str | None
+    project_id: str
+    instance_name: str
+    zone: str
+    image_tag: str
+    machine_type: str
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    last_connected_at: datetime
+    last_activity: Activity
+    metadata: Metadata = Metadata()
+    home_disk: HomeDisk | None = None
+    generation: int = 1
+    ready_generation: int | None = None
+    instance_id: str | None = None
+    machine_running: bool = False
+    suspended_at: datetime | None = None
+    operation: Operation | None = None
+    attend_at: datetime | None = None
+    error: Problem | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def disk_name(self) -> str:
+        """The name of the home disk in Compute, whether it exists yet or not."""
+        return f"home-{self.id}"
+
+    @property
+    def awake(self) -> bool:
+        """Whether the machine's memory is that of a boot that reported ready: running means usable."""
+        return self.ready_generation == self.generation
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedWorkspace:
+    """One workspace in its owner's document."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsedKey:
+    """An idempotency key that an owner used: the workspace it made, and a hash of the request's body."""
+
+    workspace_id: str
+    body_hash: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What one person holds: names, quota and idempotency keys are decided on this record, in one commit with the workspace.
+
+    ``keys`` maps the SHA-256 of an idempotency key to its use.
+    """
+
+    id: str
+    workspaces: Mapping[str, OwnedWorkspace] = field(default_factory=dict)
+    keys: Mapping[str, UsedKey] = field(default_factory=dict)

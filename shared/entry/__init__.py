@@ -1,0 +1,1 @@
+"""The edges: HTTP and events in, use cases called, JSON and problems out."""

@@ -1,0 +1,247 @@
+"""Requests as values: every field checked, all that is wrong told at once, on the right field."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import Request
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from shared.domain.errors import FieldProblem, InvalidRequestError
+from shared.domain.lifecycle import NewMachine, NewWorkspace, Report, ReportEvent
+from shared.domain.owners import Key
+from shared.domain.policy import Policy
+from shared.domain.workspace import Metadata, Status
+from shared.ports import Machine
+
+LONGEST_TEXT = 1024
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # source: the OCI distribution specification's grammar of tags
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+Check = Callable[[Any], Any]
+
+
+class _WrongError(ValueError):
+    """A field's value is not what it should be; the message says what it should be."""
+
+
+def read_object(request: Request) -> dict[str, Any]:
+    """Return the JSON object of a request's body; an empty body is an empty object.
+
+    Raises:
+        BadRequest, UnsupportedMediaType, RequestEntityTooLarge: the body is not one JSON object of at most 64 KiB.
+    """
+    body = request.get_data()
+    if not body:
+        return {}
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("Send the body as application/json.")
+    try:
+        value = json.loads(body, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise BadRequest("The body is not a JSON object.")
+    return value
+
+
+def read_new_workspace(request: Request, policy: Policy) -> NewWorkspace:
+    """Return what ``POST /workspaces`` asks for, with the defaults filled in.
+
+    Raises:
+        InvalidRequestError: with every field that is wrong.
+    """
+    fields = _checked(
+        read_object(request),
+        {
+            "name": _matching(_NAME, "must be 1 to 48 letters, digits, '-', '_' or '.'"),
+            "machine_type": _one_of(policy.machine_types),
+            "image_tag": _matching(_TAG, "must be a container image's tag"),
+            "zone": _one_of(policy.zones),
+            "metadata": _metadata,
+        },
+        required="name",
+    )
+    return NewWorkspace(
+        name=fields["name"],
+        machine_type=fields.get("machine_type", policy.default_machine_type),
+        image_tag=fields.get("image_tag", policy.default_image_tag),
+        zone=fields.get("zone", policy.zones[0]),
+        metadata=fields.get("metadata", Metadata()),
+    )
+
+
+def read_new_machine(request: Request, policy: Policy) -> NewMachine:
+    """Return what ``POST /workspaces/:id/start`` is to change."""
+    fields = _checked(
+        read_object(request),
+        {
+            "image_tag": _matching(_TAG, "must be a container image's tag"),
+            "machine_type": _one_of(policy.machine_types),
+        },
+    )
+    return NewMachine(**fields)
+
+
+def read_nothing(request: Request) -> None:
+    """Refuse a body with fields, where a request has none."""
+    _checked(read_object(request), {})
+
+
+def read_report(request: Request, machine: Machine) -> Report:
+    """Return a machine's report."""
+    fields = _checked(
+        read_object(request),
+        {
+            "event": _one_of(tuple(event.value for event in ReportEvent)),
+            "generation": _whole,
+            "code": _matching(_CODE, "must be upper snake case, at most 64 characters"),
+            "message": _text,
+        },
+        required="event generation",
+    )
+    return Report(
+        event=ReportEvent(fields["event"]),
+        generation=fields["generation"],
+        instance_name=machine.instance_name,
+        instance_id=machine.instance_id,
+        zone=machine.zone,
+        project_id=machine.project_id,
+        code=fields.get("code"),
+        message=fields.get("message"),
+    )
+
+
+def read_list_query(request: Request) -> tuple[Status | None, int, str | None]:
+    """Return status, limit and page token of ``GET /workspaces``."""
+    problems = [FieldProblem(name, "may be given once") for name, values in request.args.lists() if len(values) > 1]
+    if problems:
+        raise InvalidRequestError(problems)
+    fields = _checked(
+        request.args.to_dict(),
+        {"status": _one_of(tuple(Status)), "limit": _limit, "page_token": _text},
+    )
+    status = fields.get("status")
+    return Status(status) if status else None, fields.get("limit", 100), fields.get("page_token")
+
+
+def read_idempotency_key(request: Request) -> Key | None:
+    """Return the ``Idempotency-Key`` as it is kept, or None. The hash of the body goes by its meaning, not by its bytes."""
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(given):
+        raise InvalidRequestError([FieldProblem("Idempotency-Key", "must be 1 to 255 printable ASCII characters")])
+    body = json.dumps(read_object(request), sort_keys=True)
+    return Key(_sha256(given), _sha256(body))
+
+
+def _checked(
+    given: Mapping[str, Any], checks: Mapping[str, Check], required: str = "", within: str = ""
+) -> dict[str, Any]:
+    """Check all fields of an object. Their camelCase spelling is taken too; null is absent.
+
+    Raises:
+        InvalidRequestError: with every unknown, missing or wrong field.
+    """
+    names = {_camel(name): name for name in checks} | {name: name for name in checks}
+    values: dict[str, Any] = {}
+    problems: list[FieldProblem] = []
+    for spelt, value in given.items():
+        name = names.get(spelt)
+        path = f"{within}{spelt}"[:100]
+        if name is None:
+            known = ", ".join(checks) or "none"
+            problems.append(FieldProblem(path, f"is not a field; there are: {known}"))
+        elif name in values:
+            problems.append(FieldProblem(path, f"is {within}{name} in another spelling; give it once"))
+        elif value is not None:
+            try:
+                values[name] = checks[name](value)
+            except _WrongError as wrong:
+                problems.append(FieldProblem(path, str(wrong)))
+            except InvalidRequestError as nested:
+                problems.extend(nested.problems)
+    wrong_fields = {problem.field for problem in problems}
+    problems += [
+        FieldProblem(name, "is required")
+        for name in required.split()
+        if name not in values and name not in wrong_fields
+    ]
+    if problems:
+        raise InvalidRequestError(problems)
+    return values
+
+
+def _metadata(value: Any) -> Metadata:
+    if not isinstance(value, dict):
+        raise _WrongError("must be an object")
+    return Metadata(**_checked(value, {"repo": _text, "branch": _text, "device_id": _text}, within="metadata."))
+
+
+def _text(value: Any) -> str:
+    """Accept a line of text: what is no Unicode text cannot be stored, and control characters have no place in any of ours."""
+    if not isinstance(value, str):
+        raise _WrongError("must be a string")
+    if len(value) > LONGEST_TEXT:
+        raise _WrongError(f"must be at most {LONGEST_TEXT} characters")
+    if any(
+        ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000 for character in value
+    ):
+        raise _WrongError("must be one line of text without control characters")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], otherwise: str) -> Check:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise _WrongError(otherwise)
+        return value
+
+    return check
+
+
+def _one_of(allowed: tuple[str, ...]) -> Check:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            raise _WrongError(f"must be one of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise _WrongError("must be a whole number from 1")
+    return value
+
+
+def _limit(value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= 100:
+        raise _WrongError("must be a whole number from 1 to 100")
+    return int(value)
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object that says a field twice: which one was meant is anybody's guess."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a field is given twice")
+    return value
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

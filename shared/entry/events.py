@@ -1,0 +1,72 @@
+"""The event edge: Pub/Sub messages, which functions-framework hands on as CloudEvents."""
+
+import base64
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import functions_framework
+from cloudevents.http.event import CloudEvent
+
+from shared import logs
+from shared.adapters.job_messages import MalformedJobError, read_job
+from shared.domain.jobs import Job
+
+
+def job_event(handler: Callable[[Job], None]) -> Callable[[CloudEvent], None]:
+    """Make a CloudEvent function of a handler that does a job. Returning acknowledges the message, raising brings it again.
+
+    A message that is no job raises too: it goes the way of everything that cannot be done, to the dead letters.
+    """
+
+    @wraps(handler)
+    def function(event: CloudEvent) -> None:
+        job = read_job(message_data(event))
+        token = logs.request_id.set(job.request_id)
+        try:
+            handler(job)
+        except Exception as error:
+            logs.error("JobFailed", error, workspace_id=job.workspace_id, step=job.step)
+            raise
+        finally:
+            logs.request_id.reset(token)
+
+    functions_framework.cloud_event(function)
+    return function
+
+
+def dead_letter_event(handler: Callable[[Job | None, str], None]) -> Callable[[CloudEvent], None]:
+    """Make a CloudEvent function of a handler that records a dead letter: its job if it is one, and why it died, in words."""
+
+    @wraps(handler)
+    def function(event: CloudEvent) -> None:
+        attributes = _message(event).get("attributes") or {}
+        count = attributes.get("CloudPubSubDeadLetterSourceDeliveryCount", "many")
+        reason = f"its message was refused {count} times."
+        job: Job | None = None
+        try:
+            job = read_job(message_data(event))
+        except MalformedJobError as error:
+            reason = f"{error}; {reason}"
+        token = logs.request_id.set(job.request_id if job else "")
+        try:
+            handler(job, reason)
+        finally:
+            logs.request_id.reset(token)
+
+    functions_framework.cloud_event(function)
+    return function
+
+
+def message_data(event: CloudEvent) -> bytes:
+    """Return a Pub/Sub message's bytes."""
+    data = _message(event).get("data") or ""
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError as error:
+        raise MalformedJobError("the message's data is not base64") from error
+
+
+def _message(event: CloudEvent) -> dict[str, Any]:
+    message: dict[str, Any] = (event.data or {}).get("message") or {}
+    return message

@@ -1,0 +1,75 @@
+"""Errors as HTTP: problem+json (RFC 9457) with a stable code, and the headers that go with the status."""
+
+import json
+import math
+from typing import Any
+
+from flask import Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from shared.domain import errors
+from shared.entry.representation import operation_json
+
+_STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
+    errors.InvalidRequestError: (400, "INVALID_REQUEST", "The request is not valid"),
+    errors.NotAuthenticatedError: (401, "NOT_AUTHENTICATED", "Who you are is not proven"),
+    errors.QuotaExceededError: (403, "QUOTA_EXCEEDED", "You have as many workspaces as you may"),
+    errors.NotAllowedError: (403, "NOT_ALLOWED", "You may not do this"),
+    errors.WorkspaceNotFoundError: (404, "WORKSPACE_NOT_FOUND", "There is no such workspace"),
+    errors.OperationUnderWayError: (409, "OPERATION_UNDER_WAY", "Another operation is under way"),
+    errors.NameTakenError: (409, "NAME_TAKEN", "You have a workspace of this name"),
+    errors.WorkspaceGoneError: (410, "WORKSPACE_GONE", "That workspace has been deleted"),
+    errors.IdempotencyKeyReusedError: (422, "IDEMPOTENCY_KEY_REUSED", "This key was used for another request"),
+    errors.InstanceNotRecordedError: (503, "INSTANCE_NOT_RECORDED", "The machine is not recorded yet"),
+    errors.UnavailableError: (503, "UNAVAILABLE", "Not now"),
+}
+
+_HTTP_CODES = {
+    400: "BAD_REQUEST",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "BODY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+
+
+def problem_of_hub_error(error: errors.HubError) -> Response:
+    """Return the answer to an error of ours."""
+    status, code, title = next(
+        (entry for kind in type(error).__mro__ if (entry := _STATUSES.get(kind))),
+        (500, "INTERNAL", "The Hub has a fault"),
+    )
+    more: dict[str, Any] = {}
+    if isinstance(error, errors.InvalidRequestError):
+        more["errors"] = [{"field": wrong.field, "message": wrong.message} for wrong in error.problems]
+    if isinstance(error, errors.OperationUnderWayError):
+        more["operation"] = operation_json(error.operation)
+    response = problem(status, code, title, str(error), **more)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="workspace-hub", error="invalid_token"'
+    if status == 503:
+        seconds = error.retry_after.total_seconds() if isinstance(error, errors.UnavailableError) else 1
+        response.headers["Retry-After"] = str(math.ceil(seconds))
+    return response
+
+
+def problem_of_http_error(error: HTTPException) -> Response:
+    """Return the answer to a request that HTTP itself refuses: path, method, size, content type."""
+    status = error.code or 400
+    response = problem(status, _HTTP_CODES.get(status, "BAD_REQUEST"), error.name, error.description or error.name)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response
+
+
+def problem_of_fault() -> Response:
+    """Return the answer to a fault of ours. It tells nothing of the inside; the log has it under the request's id."""
+    detail = "The Hub has a fault. Try again; if it stays, tell whoever runs this Hub the request id."
+    return problem(500, "INTERNAL", "The Hub has a fault", detail)
+
+
+def problem(status: int, code: str, title: str, detail: str, **more: Any) -> Response:
+    """Return a problem+json response."""
+    kind = f"urn:workspace-hub:problem:{code.lower().replace('_', '-')}"
+    body = {"type": kind, "title": title, "status": status, "detail": detail, "code": code, **more}
+    return Response(json.dumps(body), status=status, content_type="application/problem+json")

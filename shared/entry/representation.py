@@ -1,0 +1,106 @@
+"""Records as JSON, the way wire.md and ``openapi.json`` have them."""
+
+import shlex
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.domain.instance import Instance
+from shared.domain.lifecycle import deletes_at, stops_at
+from shared.domain.policy import Policy
+from shared.domain.workspace import Operation, Problem, Workspace
+from shared.usecases.ask_workspaces import RealTimeStatus
+
+
+def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
+    """Return a workspace as every endpoint answers it."""
+    return {
+        "id": workspace.id,
+        "name": workspace.name,
+        "owner_id": workspace.owner_id,
+        "project_id": workspace.project_id,
+        "instance_name": workspace.instance_name,
+        "zone": workspace.zone,
+        "machine_type": workspace.machine_type,
+        "image_tag": workspace.image_tag,
+        "status": workspace.status.value,
+        "operation": operation_json(workspace.operation),
+        "error": _problem_json(workspace.error),
+        "created_at": _time(workspace.created_at),
+        "updated_at": _time(workspace.updated_at),
+        "last_connected_at": _time(workspace.last_connected_at),
+        "last_activity": workspace.last_activity.value,
+        "suspended_at": _time(workspace.suspended_at),
+        "stops_at": _time(stops_at(workspace, policy)),
+        "deletes_at": _time(deletes_at(workspace, policy)),
+        "generation": workspace.generation,
+        "metadata": {
+            "repo": workspace.metadata.repo,
+            "branch": workspace.metadata.branch,
+            "device_id": workspace.metadata.device_id,
+        },
+    }
+
+
+def operation_json(operation: Operation | None) -> dict[str, Any] | None:
+    """Return the operation under way, without what only workers need."""
+    if operation is None:
+        return None
+    return {
+        "id": operation.id,
+        "kind": operation.kind.value,
+        "phase": operation.phase.value,
+        "requested_by": operation.requested_by,
+        "requested_at": _time(operation.requested_at),
+        "deadline_at": _time(operation.deadline_at),
+        "automatic": operation.automatic,
+        "zones_tried": list(operation.zones_tried),
+    }
+
+
+def status_json(status: RealTimeStatus, policy: Policy) -> dict[str, Any]:
+    """Return a workspace in real time: the record, the machine as Compute sees it, and how to connect."""
+    workspace = status.workspace
+    command = [
+        "gcloud", "compute", "ssh", workspace.instance_name,
+        f"--project={workspace.project_id}", f"--zone={workspace.zone}", "--tunnel-through-iap",
+    ]  # fmt: skip
+    return {
+        **workspace_json(workspace, policy),
+        "instance": _instance_json(status.instance),
+        "why_no_instance": status.why_no_instance,
+        "connection": {
+            "project_id": workspace.project_id,
+            "zone": workspace.zone,
+            "instance_name": workspace.instance_name,
+            "command": shlex.join(command),
+        },
+    }
+
+
+def _instance_json(instance: Instance | None) -> dict[str, Any] | None:
+    if instance is None:
+        return None
+    return {
+        "status": instance.state.value,
+        "machine_type": instance.machine_type,
+        "zone": instance.zone,
+        "internal_address": instance.internal_address,
+        "last_started_at": _time(instance.last_started_at),
+    }
+
+
+def _problem_json(problem: Problem | None) -> dict[str, Any] | None:
+    if problem is None:
+        return None
+    return {
+        "code": problem.code,
+        "message": problem.message,
+        "retryable": problem.retryable,
+        "at": _time(problem.at),
+        "operation_kind": problem.operation_kind.value if problem.operation_kind else None,
+    }
+
+
+def _time(moment: datetime | None) -> str | None:
+    """Return RFC 3339 in UTC with ``Z``."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

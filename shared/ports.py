@@ -1,0 +1,162 @@
+"""What the use cases need from the outside, each with its contract.
+
+Every method may raise ``UnavailableError`` when the outside does not answer in time. A read changes nothing then; a commit
+or a call may have happened all the same, which is why each can be made again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from shared.domain.instance import Begun, Command, Instance, OperationState, Place
+from shared.domain.jobs import Job
+from shared.domain.workspace import Owner, Status, Workspace
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[R]):
+    """A record as it was read. ``version`` is the store's own; None says that there was no document."""
+
+    record: R
+    version: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[R]):
+    """Some records, and a token for those that follow; None when there are no more."""
+
+    records: Sequence[R]
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line of the audit trail: who did what to which workspace, when, from which request, with what result."""
+
+    at: datetime
+    workspace_id: str
+    owner_id: str
+    who: str
+    what: str
+    result: str
+    request_id: str
+
+
+class WorkspaceStore(Protocol):
+    """Where the records are. Reads are strongly consistent."""
+
+    def get(self, workspace_id: str) -> Stored[Workspace] | None:
+        """Return the workspace, or None. One read."""
+
+    def get_owner(self, owner_id: str) -> Stored[Owner]:
+        """Return the owner's record; an empty one with version None when there is none yet. One read."""
+
+    def commit(
+        self,
+        *,
+        workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
+        owners: Sequence[tuple[Stored[Owner], Owner]] = (),
+        events: Sequence[Event] = (),
+    ) -> None:
+        """Write everything or nothing. One commit.
+
+        A workspace is a pair of what was read and what it is to be: ``(None, new)`` makes it, ``(read, changed)`` changes
+        it, ``(read, None)`` deletes it.
+
+        Raises:
+            ConflictError: a document is not what was read any more (or, to be made, exists). Nothing was written. After a
+                commit whose answer was lost, this may be our own earlier write: read again.
+        """
+
+    def list_owned(self, owner_id: str, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+        """Return the owner's workspaces, newest first. One query.
+
+        Raises:
+            InvalidRequestError: the token is not one of ours.
+        """
+
+    def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[Workspace]:
+        """Return workspaces whose machine runs and that nobody has connected to since, the longest idle first."""
+
+    def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[Workspace]:
+        """Return workspaces that have been suspended since before then, the oldest first."""
+
+    def list_due(self, now: datetime, limit: int, token: str | None) -> Page[Workspace]:
+        """Return workspaces whose ``attend_at`` has come, the most overdue first."""
+
+
+class Machines(Protocol):
+    """Compute Engine. Nothing here waits for a long operation."""
+
+    def get(self, place: Place) -> Instance | None:
+        """Return the instance, or None when there is none."""
+
+    def disk_exists(self, place: Place) -> bool:
+        """Say whether the disk exists."""
+
+    def operation(self, zone: str, name: str) -> OperationState:
+        """Return what became of a long operation; one that Compute does not know is done without a fault."""
+
+    def console_tail(self, place: Place, most_bytes: int) -> str:
+        """Return the end of the serial console's output; empty when there is none."""
+
+    def perform(self, command: Command, request_id: str) -> Begun:
+        """Begin what the command says. The same ``request_id`` (a UUID) is the same call, however often it is made.
+
+        Raises:
+            MachineFaultError: Compute refused; its ``fault`` says why. Passing faults (429, 5xx, timeouts) raise
+                ``UnavailableError`` instead.
+        """
+
+
+class Jobs(Protocol):
+    """A way to have a job done later, at least once."""
+
+    def send(self, job: Job) -> None:
+        """Hand the job over, to be done ``job.delay`` from now. A job that was sent before is not sent twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who a person is, proven. ``owner_id`` is Google's ``sub``."""
+
+    owner_id: str
+    email: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Which Compute instance a token is from, proven. ``instance_id`` is the numeric id."""
+
+    project_id: str
+    zone: str
+    instance_name: str
+    instance_id: str
+
+
+class Identity(Protocol):
+    """Proves who calls. The keys are fetched rarely and kept when their server is down."""
+
+    def person(self, authorization: str | None) -> Person:
+        """Return who a request's ``Authorization`` header proves to be calling.
+
+        Raises:
+            NotAuthenticatedError: there is no bearer token, or not one for us, with the reason in words.
+        """
+
+    def machine(self, authorization: str | None) -> Machine:
+        """Return which instance a report's ``Authorization`` header proves to be calling.
+
+        Raises:
+            NotAuthenticatedError: there is no instance identity token for us, with the reason in words.
+        """
+
+
+class Clock(Protocol):
+    """The time, aware and in UTC."""
+
+    def __call__(self) -> datetime:
+        """Return the time now."""

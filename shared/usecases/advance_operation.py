@@ -1,0 +1,144 @@
+"""Do one step of an operation: look, decide, call Compute at most once, commit, send the next job."""
+
+import uuid
+from datetime import datetime
+
+from shared import logs
+from shared.domain import steps
+from shared.domain.changes import Change, job_of
+from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
+from shared.domain.instance import Begun, DeleteInstance, Fault, InsertInstance, Place
+from shared.domain.jobs import Job
+from shared.domain.observe import follow
+from shared.domain.policy import Policy
+from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Seen
+from shared.domain.workspace import OperationKind, Workspace
+from shared.ports import Clock, Jobs, Machines, WorkspaceStore
+from shared.usecases.change_workspace import ATTEMPTS, change_workspace, commit_change, log_change, pause
+
+
+def advance_operation(
+    store: WorkspaceStore, machines: Machines, jobs: Jobs, clock: Clock, policy: Policy, job: Job
+) -> None:
+    """Do the step that the job names, or look at a workspace without an operation.
+
+    Safe to run twice, late or at the same time as itself: a job of another operation or a later step does nothing; one of
+    an earlier step of the same operation means that a delivery died between its commit and its send, so the current job
+    is sent again (its name makes it the same one). The call to Compute has a request id made from operation and step:
+    the same step is the same call.
+
+    Raises:
+        UnavailableError: Compute, the store or the queue did not answer; the platform delivers the job again.
+    """
+    for attempt in range(ATTEMPTS):
+        stored = store.get(job.workspace_id)
+        operation = stored.record.operation if stored else None
+        if stored is not None and job.operation_id is None:
+            _look(store, machines, jobs, clock, policy, stored.record.id)
+            return
+        if stored is None or operation is None or operation.id != job.operation_id or operation.step < job.step:
+            logs.info("JobObsolete", workspace_id=job.workspace_id, operation_id=job.operation_id, step=job.step)
+            return
+        if operation.step > job.step:
+            jobs.send(job_of(stored.record, operation))
+            return
+        now = clock()
+        decision = steps.plan(stored.record, _see(machines, stored.record, now), now, policy)
+        if isinstance(decision, Call):
+            outcome = _perform(machines, decision, f"{operation.id}/{operation.step}")
+            _commit_settled(store, machines, jobs, clock, policy, job, decision, outcome)
+            return
+        try:
+            commit_change(store, stored, decision)
+        except ConflictError:
+            pause(attempt)
+            continue
+        _committed(jobs, stored.record, decision)
+        return
+    raise UnavailableError("too many changes of this workspace at once")
+
+
+def _see(machines: Machines, workspace: Workspace, now: datetime) -> Seen:
+    """Look at what the operation's phase goes by, and no more."""
+    operation = workspace.operation
+    if operation is None:
+        raise ValueError("no operation is under way")
+    fault = None
+    if operation.gce_operation is not None:
+        state = machines.operation(workspace.zone, operation.gce_operation)
+        if not state.done and now < operation.deadline_at:
+            return Seen(pending=True)
+        fault = state.fault
+    place = Place(workspace.zone, workspace.instance_name)
+    reads_disk = steps.reads_disk(operation.phase)
+    return Seen(
+        fault=fault,
+        instance=machines.get(place),
+        disk_exists=reads_disk and machines.disk_exists(Place(workspace.zone, workspace.disk_name)),
+        console=machines.console_tail(place, CONSOLE_TAIL_BYTES) if steps.reads_console(workspace, now) else "",
+    )
+
+
+def _perform(machines: Machines, call: Call, step: str) -> Begun | Fault:
+    try:
+        return machines.perform(call.command, str(uuid.uuid5(uuid.NAMESPACE_URL, f"workspace-hub/{step}")))
+    except MachineFaultError as error:
+        return error.fault
+
+
+def _commit_settled(
+    store: WorkspaceStore,
+    machines: Machines,
+    jobs: Jobs,
+    clock: Clock,
+    policy: Policy,
+    job: Job,
+    call: Call,
+    outcome: Begun | Fault,
+) -> None:
+    """Record what came of a call, on the record as it is by now.
+
+    A heartbeat in between changes nothing. Another delivery that has already recorded this step makes this one obsolete.
+    A DELETE that superseded the operation wins: what was just inserted for nobody is deleted at once, since the DELETE may
+    have looked before it was there.
+    """
+    for attempt in range(ATTEMPTS):
+        stored = store.get(job.workspace_id)
+        operation = stored.record.operation if stored else None
+        if stored is None or operation is None or (operation.id, operation.step) != (job.operation_id, job.step):
+            deleted = stored is None or (operation is not None and operation.kind is OperationKind.DELETE)
+            if deleted and isinstance(call.command, InsertInstance) and isinstance(outcome, Begun):
+                logs.warning("SupersededInsertDeleted", workspace_id=job.workspace_id)
+                undo = Call(DeleteInstance(call.command.place), call.leads_to)
+                _perform(machines, undo, f"{job.operation_id}/{job.step}/undo")
+            return
+        change = steps.settle(stored.record, call, outcome, clock(), policy)
+        try:
+            commit_change(store, stored, change)
+        except ConflictError:
+            pause(attempt)
+            continue
+        _committed(jobs, stored.record, change)
+        return
+    raise UnavailableError("too many changes of this workspace at once")
+
+
+def _committed(jobs: Jobs, before: Workspace, change: Change) -> None:
+    """Log the step and send the next job. When that fails, this job comes again and sends it: see ``advance_operation``."""
+    log_change(before, change)
+    if change.job is not None:
+        jobs.send(change.job)
+
+
+def _look(
+    store: WorkspaceStore, machines: Machines, jobs: Jobs, clock: Clock, policy: Policy, workspace_id: str
+) -> None:
+    """Make the record follow what Compute says, where nothing is under way."""
+
+    def decide(workspace: Workspace) -> Change | None:
+        if workspace.operation is not None:
+            return None
+        instance = machines.get(Place(workspace.zone, workspace.instance_name))
+        return follow(workspace, instance, clock(), policy)
+
+    change_workspace(store, jobs, workspace_id, decide)

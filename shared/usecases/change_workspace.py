@@ -1,0 +1,98 @@
+"""Change a workspace by compare-and-set: read, decide, commit with what was read as the condition, then send the job."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from shared import logs
+from shared.domain.changes import Change
+from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFoundError
+from shared.domain.owners import release
+from shared.domain.workspace import Workspace
+from shared.ports import Jobs, Stored, WorkspaceStore
+
+ATTEMPTS = 12
+PAUSE_SECONDS = 0.02
+
+
+def change_workspace(
+    store: WorkspaceStore, jobs: Jobs, workspace_id: str, decide: Callable[[Workspace], Change | None]
+) -> tuple[Workspace, bool]:
+    """Change a workspace as ``decide`` says, deciding again on what is there when somebody else was faster.
+
+    Returns the workspace as it is now, and whether this changed it. The job leaves after the commit; when it cannot be
+    sent the change stands all the same and ``reconcile`` sends it, so that an accepted request is never lost.
+
+    Raises:
+        WorkspaceNotFoundError: there is none, or it has just been deleted.
+        UnavailableError: others changed it so often that this had no chance.
+        HubError: whatever ``decide`` raises.
+    """
+    for attempt in range(ATTEMPTS):
+        stored = store.get(workspace_id)
+        if stored is None:
+            raise WorkspaceNotFoundError(workspace_id)
+        change = decide(stored.record)
+        if change is None:
+            return stored.record, False
+        try:
+            commit_change(store, stored, change)
+        except ConflictError:
+            pause(attempt)
+            continue
+        log_change(stored.record, change)
+        send_job(jobs, change)
+        return change.workspace or stored.record, True
+    raise UnavailableError("Too many changes of this workspace at once. Nothing was changed; try again.")
+
+
+def commit_change(store: WorkspaceStore, stored: Stored[Workspace], change: Change) -> None:
+    """Commit a change of what was read; forgetting a workspace takes it from its owner in the same commit.
+
+    Raises:
+        ConflictError: the workspace or its owner changed in between; nothing was written.
+    """
+    if change.workspace is not None:
+        store.commit(workspaces=[(stored, change.workspace)])
+        return
+    owner = store.get_owner(stored.record.owner_id)
+    store.commit(workspaces=[(stored, None)], owners=[(owner, release(owner.record, stored.record.id))])
+
+
+def send_job(jobs: Jobs, change: Change) -> None:
+    """Send a committed change's job. One that cannot be sent now is sent by ``reconcile`` when ``attend_at`` has come."""
+    if change.job is None:
+        return
+    try:
+        jobs.send(change.job)
+    except UnavailableError as error:
+        logs.warning("JobNotSent", workspace_id=change.job.workspace_id, step=change.job.step, reason=str(error))
+
+
+def log_change(before: Workspace, change: Change) -> None:
+    """Log one line of an operation's story."""
+    after = change.workspace or replace(before, operation=None)
+    operation = after.operation or before.operation
+    logs.info(
+        change.event,
+        workspace_id=before.id,
+        status=after.status,
+        operation_id=operation.id if operation else None,
+        operation_kind=operation.kind if operation else None,
+        phase=operation.phase if operation else None,
+        step=operation.step if operation else None,
+        generation=after.generation,
+        error=after.error.code if after.error else None,
+        since_request_ms=_since_request_ms(after.updated_at, operation.requested_at) if operation else None,
+    )
+
+
+def pause(attempt: int) -> None:
+    """Wait a random while that grows with each attempt, at most a second: those who collided spread out."""
+    time.sleep(random.uniform(0, min(PAUSE_SECONDS * 2**attempt, 1)))  # noqa: S311 -- jitter, not a secret
+
+
+def _since_request_ms(now: datetime, requested_at: datetime) -> int:
+    return round((now - requested_at).total_seconds() * 1000)

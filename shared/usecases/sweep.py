@@ -1,0 +1,108 @@
+"""The scheduled sweeps: ``clean_up`` idle and forgotten workspaces, ``reconcile`` overdue ones."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared import logs
+from shared.domain import lifecycle
+from shared.domain.changes import Change
+from shared.domain.errors import HubError
+from shared.domain.policy import Policy
+from shared.domain.workspace import OperationKind, Workspace
+from shared.ports import Clock, Jobs, Page, WorkspaceStore
+from shared.usecases.change_workspace import change_workspace
+
+PAGE = 100
+TIME_BUDGET = timedelta(seconds=240)  # of the 300 that the catalogue gives a sweep
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What one run did. ``unfinished`` says that it ran out of time: the next run goes on with the rest."""
+
+    looked_at: int = 0
+    done: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    unfinished: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON has it."""
+        return asdict(self)
+
+
+def clean_up(store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, request_id: str) -> SweepReport:
+    """Stop machines that nobody has connected to for the idle time, delete workspaces suspended for the retention time.
+
+    Reads only what is due. What is due is decided again on the record as it is at the commit: a heartbeat that comes in
+    between wins. One workspace that fails does not stop the rest.
+    """
+    started = clock()
+    report = SweepReport()
+
+    def expire(workspace: Workspace) -> Change | None:
+        return lifecycle.expire(workspace, str(uuid.uuid4()), request_id, clock(), policy)
+
+    if policy.idle_after is not None:
+        idle_since = started - policy.idle_after
+        due = _pages(lambda token: store.list_idle(idle_since, PAGE, token))
+        _sweep(due, store, jobs, clock, started, report, expire)
+    if policy.retention is not None:
+        suspended_since = started - policy.retention
+        due = _pages(lambda token: store.list_suspended(suspended_since, PAGE, token))
+        _sweep(due, store, jobs, clock, started, report, expire)
+    logs.info("CleanupDone", **report.as_dict())
+    return report
+
+
+def reconcile(store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, request_id: str) -> SweepReport:
+    """Send the jobs again that nothing has come of in time. The worker decides what is wrong, and ends what is overdue."""
+    started = clock()
+    report = SweepReport()
+    due = _pages(lambda token: store.list_due(started, PAGE, token))
+    _sweep(due, store, jobs, clock, started, report, lambda ws: lifecycle.attend(ws, request_id, clock(), policy))
+    logs.info("ReconcileDone", **report.as_dict())
+    return report
+
+
+def _sweep(
+    due: Iterator[Workspace],
+    store: WorkspaceStore,
+    jobs: Jobs,
+    clock: Clock,
+    started: datetime,
+    report: SweepReport,
+    decide: Callable[[Workspace], Change | None],
+) -> None:
+    for workspace in due:
+        if clock() - started > TIME_BUDGET:
+            report.unfinished = True
+            return
+        report.looked_at += 1
+        try:
+            now, changed = change_workspace(store, jobs, workspace.id, decide)
+        except HubError as error:
+            logs.error("SweepFailed", error, workspace_id=workspace.id)
+            report.failed[workspace.id] = str(error)
+            continue
+        if changed:
+            report.done.setdefault(_what(now), []).append(workspace.id)
+
+
+def _what(workspace: Workspace) -> str:
+    """Name what was done: the kind of operation that is now under way, or a look."""
+    kind: OperationKind | str = workspace.operation.kind if workspace.operation else "LOOK"
+    return kind.lower()
+
+
+def _pages(query: Callable[[str | None], Page[Workspace]]) -> Iterator[Workspace]:
+    """Yield what a query finds, page by page. A page is read before its workspaces are changed, so a cursor stays valid."""
+    token: str | None = None
+    while True:
+        page = query(token)
+        yield from page.records
+        token = page.next_token
+        if token is None:
+            return

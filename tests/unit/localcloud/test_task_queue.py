@@ -1,0 +1,368 @@
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from localcloud.tasks.errors import AlreadyExistsError, NotFoundError
+from localcloud.tasks.queue import (
+    Answer,
+    Attempt,
+    RateLimits,
+    RetryPolicy,
+    ScheduledTask,
+    TaskQueue,
+    TokenBucket,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DONE = Answer(200, received=True)
+FAILED = Answer(500, received=True)
+NO_TIME = timedelta(0)
+
+
+def seconds(number: float) -> timedelta:
+    """Return that many seconds as a duration."""
+    return timedelta(seconds=number)
+
+
+def make_queue(
+    *,
+    retry: RetryPolicy | None = None,
+    limits: RateLimits | None = None,
+    name_retention: timedelta = timedelta(hours=1),
+) -> TaskQueue:
+    """Return an empty queue with the default settings where no others are given."""
+    return TaskQueue(
+        "projects/p/locations/l/queues/q",
+        retry=retry or RetryPolicy(),
+        limits=limits or RateLimits(),
+        name_retention=name_retention,
+        now=NOW,
+    )
+
+
+def add(queue: TaskQueue, *, due: datetime = NOW, now: datetime = NOW, retry: RetryPolicy | None = None) -> str:
+    """Add a task of a new name and return its id."""
+    task_id = str(uuid.uuid4())
+    queue.add(task_id, None, schedule_time=due, retry=retry, now=now)
+    return task_id
+
+
+def start(queue: TaskQueue, now: datetime = NOW) -> tuple[ScheduledTask, Attempt]:
+    """Start the dispatch that must be due."""
+    started = queue.start_due(now)
+    assert started is not None
+    return started
+
+
+def drain(queue: TaskQueue, now: datetime = NOW) -> list[str]:
+    """Start all that is due and return the ids in the order in which they went out."""
+    started = []
+    while (next_one := queue.start_due(now)) is not None:
+        started.append(next_one[0].task_id)
+    return started
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        pytest.param(
+            RetryPolicy(min_backoff=seconds(10), max_backoff=seconds(300), max_doublings=3),
+            [10, 20, 40, 80, 160, 240, 300, 300, 300],
+            id="the example in the reference of RetryConfig",
+        ),
+        pytest.param(
+            RetryPolicy(min_backoff=seconds(1), max_backoff=seconds(60), max_doublings=6),
+            [1, 2, 4, 8, 16, 32, 60, 60],
+            id="the limit comes before the last doubling",
+        ),
+        pytest.param(
+            RetryPolicy(min_backoff=seconds(2), max_backoff=seconds(100), max_doublings=0),
+            [2, 4, 6, 8, 10],
+            id="linear where nothing doubles",
+        ),
+        pytest.param(
+            RetryPolicy(min_backoff=seconds(5), max_backoff=seconds(5), max_doublings=16),
+            [5, 5, 5],
+            id="constant where both limits are the same",
+        ),
+        pytest.param(RetryPolicy(), [0.1, 0.2, 0.4, 0.8, 1.6, 3.2], id="the defaults"),
+    ],
+)
+def test_the_backoff_doubles_then_grows_linearly_up_to_its_limit(policy: RetryPolicy, expected: list[float]) -> None:
+    """The waits between attempts follow the documented curve."""
+    assert [policy.backoff(attempt).total_seconds() for attempt in range(1, len(expected) + 1)] == pytest.approx(
+        expected
+    )
+
+
+def test_a_backoff_stays_at_its_limit_however_many_attempts_there_were() -> None:
+    """Thousands of attempts and doublings neither overflow nor pass the limit."""
+    policy = RetryPolicy(max_attempts=-1, max_doublings=2_000_000)
+
+    assert policy.backoff(1_000_000) == policy.max_backoff
+
+
+@pytest.mark.parametrize(
+    ("max_attempts", "max_retry_duration", "attempts", "age", "expected"),
+    [
+        (3, 0, 2, 1000, False),
+        (3, 0, 3, 0, True),
+        (-1, 0, 100_000, 1_000_000, False),
+        (-1, 60, 1, 59, False),
+        (-1, 60, 1, 60, True),
+        (3, 60, 3, 59, False),
+        (3, 60, 2, 61, False),
+        (3, 60, 3, 60, True),
+    ],
+)
+def test_a_task_is_given_up_when_every_limit_that_is_set_is_reached(
+    max_attempts: int, max_retry_duration: int, attempts: int, age: int, expected: bool
+) -> None:
+    """Attempts and age must both be over where both are limited; -1 and zero are no limit."""
+    policy = RetryPolicy(max_attempts=max_attempts, max_retry_duration=seconds(max_retry_duration))
+
+    assert policy.gives_up(attempts=attempts, first_dispatch_time=NOW, now=NOW + seconds(age)) is expected
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(0.25, 10), (1, 10), (15, 10), (51, 11), (500, 100)])
+def test_the_burst_follows_from_the_rate(rate: float, burst: int) -> None:
+    """The size of the bucket is derived from the rate, never under ten."""
+    assert RateLimits(max_dispatches_per_second=rate).max_burst_size == burst
+
+
+def test_a_full_bucket_lets_a_burst_go_and_then_keeps_the_rate() -> None:
+    """Ten tokens are there at first; the next ones come at four a second."""
+    bucket = TokenBucket(RateLimits(max_dispatches_per_second=4), NOW)
+
+    assert [bucket.take(NOW) for _ in range(11)] == [True] * 10 + [False]
+    assert bucket.wait(NOW) == seconds(0.25)
+    assert not bucket.take(NOW + seconds(0.2))
+    assert bucket.take(NOW + seconds(0.25))
+    assert not bucket.take(NOW + seconds(0.25))
+
+
+def test_a_token_is_there_when_the_wait_is_over_at_any_rate() -> None:
+    """Whoever waits as long as told gets a token: rounding never makes them wait twice."""
+    for rate in (0.3, 3, 7, 33.3, 333, 499.9):
+        bucket = TokenBucket(RateLimits(max_dispatches_per_second=rate), NOW)
+        now = NOW
+        for _ in range(500):
+            now += bucket.wait(now)
+            assert bucket.take(now)
+
+
+def test_a_bucket_does_not_fill_beyond_its_size() -> None:
+    """An hour of idling buys no more than one burst."""
+    bucket = TokenBucket(RateLimits(max_dispatches_per_second=2), NOW)
+
+    assert sum(bucket.take(NOW + timedelta(hours=1)) for _ in range(50)) == 10
+
+
+def test_a_bucket_that_is_made_smaller_loses_what_does_not_fit() -> None:
+    """A new rate holds at once for tokens that were kept at the old one."""
+    bucket = TokenBucket(RateLimits(max_dispatches_per_second=500), NOW)
+
+    bucket.resize(RateLimits(max_dispatches_per_second=1), NOW)
+
+    assert sum(bucket.take(NOW) for _ in range(50)) == 10
+    assert bucket.wait(NOW) == seconds(1)
+
+
+def test_tasks_go_out_in_the_order_in_which_they_are_due() -> None:
+    """Earlier ones first; among equals, first come first served."""
+    queue = make_queue()
+    late = add(queue, due=NOW + seconds(2))
+    first, second = add(queue), add(queue)
+    early = add(queue, due=NOW - seconds(1))
+
+    assert drain(queue) == [early, first, second]
+    assert queue.wait(NOW) == seconds(2)
+    assert drain(queue, NOW + seconds(2)) == [late]
+    assert queue.wait(NOW) is None
+
+
+def test_lateness_moves_every_due_time() -> None:
+    """What the platform delays is not due before, and the wait says so."""
+    queue = make_queue()
+    add(queue)
+
+    assert queue.start_due(NOW + seconds(4), lateness=seconds(5)) is None
+    assert queue.wait(NOW + seconds(4), lateness=seconds(5)) == seconds(1)
+    assert queue.start_due(NOW + seconds(5), lateness=seconds(5)) is not None
+
+
+def test_no_more_dispatches_are_under_way_than_allowed() -> None:
+    """At the limit only the end of a dispatch makes room, so there is nothing to wait for."""
+    queue = make_queue(limits=RateLimits(max_concurrent_dispatches=2))
+    for _ in range(3):
+        add(queue)
+    task, attempt = start(queue)
+    start(queue)
+
+    assert queue.start_due(NOW) is None
+    assert queue.wait(NOW) is None
+
+    queue.finish(task, attempt, DONE, NOW)
+    assert queue.wait(NOW) == NO_TIME
+    assert queue.start_due(NOW) is not None
+
+
+def test_a_paused_queue_lets_nothing_go_but_what_is_forced() -> None:
+    """Pausing stops the schedule, not a person who asks for a run."""
+    queue = make_queue()
+    task_id = add(queue)
+    queue.paused = True
+
+    assert queue.start_due(NOW) is None
+    assert queue.wait(NOW) is None
+    assert queue.start_now(task_id, NOW)[0].task_id == task_id
+
+
+def test_a_failed_task_is_due_again_after_its_backoff() -> None:
+    """The wait counts from the failure and doubles; the attempt knows what came before it."""
+    queue = make_queue(retry=RetryPolicy(min_backoff=seconds(1)))
+    add(queue)
+    task, attempt = start(queue)
+    assert (attempt.retry_count, attempt.execution_count, attempt.previous_response) == (0, 0, None)
+
+    queue.finish(task, attempt, Answer(503, received=True), NOW + seconds(3))
+    assert queue.start_due(NOW + seconds(3.9)) is None
+    task, attempt = start(queue, NOW + seconds(4))
+    assert (attempt.retry_count, attempt.execution_count, attempt.previous_response) == (1, 0, 503)
+
+    queue.finish(task, attempt, Answer(404, received=True), NOW + seconds(4))
+    assert queue.wait(NOW + seconds(4)) == seconds(2)
+    task, attempt = start(queue, NOW + seconds(6))
+    assert (attempt.retry_count, attempt.execution_count, attempt.previous_response) == (2, 1, 404)
+    assert (task.dispatch_count, task.response_count) == (3, 2)
+
+
+def test_an_attempt_without_an_answer_is_no_response() -> None:
+    """A deadline or a refused connection counts as an attempt, not as a response."""
+    queue = make_queue()
+    add(queue)
+    task, attempt = start(queue)
+
+    queue.finish(task, attempt, Answer(504, received=False), NOW)
+
+    assert (task.dispatch_count, task.response_count, task.execution_count) == (1, 0, 0)
+    assert attempt.response_time is None
+
+
+def test_a_task_that_succeeds_is_gone_and_its_name_stays_taken() -> None:
+    """A done task can neither be read nor made again before its name is free."""
+    queue = make_queue(name_retention=seconds(60))
+    task_id = add(queue)
+    queue.finish(*start(queue), DONE, NOW)
+
+    assert (len(queue), queue.succeeded) == (0, 1)
+    with pytest.raises(NotFoundError, match="existed recently"):
+        queue.get(task_id, NOW + seconds(59))
+    with pytest.raises(AlreadyExistsError, match="too recently"):
+        queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW + seconds(59))
+    with pytest.raises(NotFoundError, match="Requested entity was not found"):
+        queue.get(task_id, NOW + seconds(60))
+    assert queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW + seconds(60)).task_id == task_id
+
+
+def test_a_task_that_is_there_cannot_be_made_again() -> None:
+    """A pending name is taken."""
+    queue = make_queue()
+    task_id = add(queue)
+
+    with pytest.raises(AlreadyExistsError, match="already exists"):
+        queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW)
+
+
+def test_a_task_is_given_up_after_its_attempts() -> None:
+    """The last failure ends the task; its name stays taken."""
+    queue = make_queue(retry=RetryPolicy(max_attempts=2, min_backoff=NO_TIME))
+    task_id = add(queue)
+    queue.finish(*start(queue), FAILED, NOW)
+    queue.finish(*start(queue), FAILED, NOW)
+
+    assert (len(queue), queue.given_up) == (0, 1)
+    with pytest.raises(AlreadyExistsError):
+        queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW)
+
+
+def test_the_policy_of_a_task_comes_before_that_of_its_queue() -> None:
+    """A task with its own limit is given up by it, while the queue would go on."""
+    queue = make_queue(retry=RetryPolicy(max_attempts=-1))
+    add(queue, retry=RetryPolicy(max_attempts=1))
+
+    queue.finish(*start(queue), FAILED, NOW)
+
+    assert queue.given_up == 1
+
+
+def test_what_was_deleted_or_purged_while_under_way_does_not_come_back() -> None:
+    """The answer of a dispatch whose task is gone changes nothing but the number of dispatches under way."""
+    queue = make_queue()
+    deleted = add(queue)
+    add(queue)
+    under_way = [start(queue), start(queue)]
+    queue.delete(deleted, NOW)
+    queue.purge(NOW)
+
+    for task, attempt in under_way:
+        queue.finish(task, attempt, FAILED, NOW)
+
+    assert (len(queue), queue.running, queue.wait(NOW)) == (0, 0, None)
+    assert queue.purged_at == NOW
+
+
+def test_a_forced_run_takes_the_place_of_the_planned_one() -> None:
+    """A task that was due later is not also sent at its time; when it fails, its backoff counts from the run."""
+    queue = make_queue(retry=RetryPolicy(min_backoff=seconds(5)))
+    task_id = add(queue, due=NOW + seconds(60))
+
+    task, attempt = queue.start_now(task_id, NOW)
+    assert queue.wait(NOW) is None
+
+    queue.finish(task, attempt, FAILED, NOW + seconds(2))
+    assert task.schedule_time == NOW + seconds(5)
+
+
+def test_forgetting_frees_every_name() -> None:
+    """After it, pending and done tasks can be made again."""
+    queue = make_queue()
+    done, pending = add(queue), add(queue)
+    queue.finish(*start(queue), DONE, NOW)
+
+    queue.forget()
+
+    for task_id in (done, pending):
+        queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW)
+    assert drain(queue) == [done, pending]
+
+
+def test_pages_go_through_the_tasks_in_the_order_they_came() -> None:
+    """Each page begins after the number that ended the one before."""
+    queue = make_queue()
+    task_ids = [add(queue) for _ in range(5)]
+
+    first = queue.page(after=0, size=3)
+    second = queue.page(after=first[-1].number, size=3)
+
+    assert [task.task_id for task in first + second] == task_ids
+
+
+def test_a_backlog_ten_times_as_long_does_not_take_a_hundred_times_as_long() -> None:
+    """Adding, sending and ending tasks stays near linear in their number."""
+
+    def work_off(tasks: int) -> float:
+        queue = make_queue(limits=RateLimits(max_dispatches_per_second=500, max_concurrent_dispatches=5000))
+        began = time.perf_counter()
+        for _ in range(tasks):
+            add(queue)
+        now = NOW
+        while len(queue):
+            now += queue.wait(now) or NO_TIME
+            queue.finish(*start(queue, now), DONE, now)
+        return time.perf_counter() - began
+
+    work_off(100)
+    assert work_off(20_000) < 40 * work_off(2_000)

@@ -105,7 +105,9 @@ class _Reader:
         return int(value)
 
     def seconds(self, name: str, default: timedelta) -> timedelta:
-        value = self._environ.get(name, "").strip() or f"{default.total_seconds():g}"
+        value = self._environ.get(name, "").strip()
+        if not value:
+            return default
         if not re.fullmatch(r"\d{1,9}(\.\d{1,3})?", value):
             self.problems.append(f"{name} is {value!r}; it must be a number of seconds")
             return default

@@ -78,14 +78,14 @@ class WorkspaceStore(Protocol):
             InvalidRequestError: the token is not one of ours.
         """
 
-    def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[Workspace]:
-        """Return workspaces whose machine runs and that nobody has connected to since, the longest idle first."""
+    def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
+        """Return the ids of workspaces whose machine runs and that nobody has connected to since, the longest idle first."""
 
-    def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[Workspace]:
-        """Return workspaces that have been suspended since before then, the oldest first."""
+    def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[str]:
+        """Return the ids of workspaces that have been suspended since before then, the oldest first."""
 
-    def list_due(self, now: datetime, limit: int, token: str | None) -> Page[Workspace]:
-        """Return workspaces whose ``attend_at`` has come, the most overdue first."""
+    def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
+        """Return the ids of workspaces whose ``attend_at`` has come, the most overdue first."""
 
 
 class Machines(Protocol):

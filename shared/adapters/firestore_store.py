@@ -109,43 +109,47 @@ class FirestoreWorkspaceStore(WorkspaceStore):
             batch.create(self._events.document(), {**document, "expire_at": event.at + EVENTS_KEPT})
         batch.commit(retry=_RETRY, timeout=TIMEOUT_SECONDS)
 
+    @_translated
     def list_owned(self, owner_id: str, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
         """See the port."""
         query = self._workspaces.where(filter=FieldFilter("owner_id", "==", owner_id))
         if status is not None:
             query = query.where(filter=FieldFilter("status", "==", status.value))
-        return self._page(query, "created_at", firestore.Query.DESCENDING, limit, token)
+        found, next_token = self._page(query, "created_at", firestore.Query.DESCENDING, limit, token)
+        return Page([workspace_record(snapshot.to_dict()) for snapshot in found], next_token)
 
-    def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[Workspace]:
+    def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        query = self._workspaces.where(filter=FieldFilter("machine_running", "==", True)).where(
-            filter=FieldFilter("last_connected_at", "<=", connected_before)
-        )
-        return self._page(query, "last_connected_at", firestore.Query.ASCENDING, limit, token)
+        query = self._workspaces.where(filter=FieldFilter("machine_running", "==", True))
+        return self._ids_before(query, "last_connected_at", connected_before, limit, token)
 
-    def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[Workspace]:
+    def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        query = self._workspaces.where(filter=FieldFilter("status", "==", Status.SUSPENDED.value)).where(
-            filter=FieldFilter("suspended_at", "<=", suspended_before)
-        )
-        return self._page(query, "suspended_at", firestore.Query.ASCENDING, limit, token)
+        query = self._workspaces.where(filter=FieldFilter("status", "==", Status.SUSPENDED.value))
+        return self._ids_before(query, "suspended_at", suspended_before, limit, token)
 
-    def list_due(self, now: datetime, limit: int, token: str | None) -> Page[Workspace]:
+    def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        query = self._workspaces.where(filter=FieldFilter("attend_at", "<=", now))
-        return self._page(query, "attend_at", firestore.Query.ASCENDING, limit, token)
+        return self._ids_before(self._workspaces, "attend_at", now, limit, token)
 
     @_translated
-    def _page(self, query: Any, by: str, direction: str, limit: int, token: str | None) -> Page[Workspace]:
+    def _ids_before(self, query: Any, by: str, moment: datetime, limit: int, token: str | None) -> Page[str]:
+        """Return ids only: a sweep reads each workspace again, and one that cannot be read must not hide the rest."""
+        before = query.where(filter=FieldFilter(by, "<=", moment)).select([by])
+        found, next_token = self._page(before, by, firestore.Query.ASCENDING, limit, token)
+        return Page([snapshot.id for snapshot in found], next_token)
+
+    def _page(self, query: Any, by: str, direction: str, limit: int, token: str | None) -> tuple[list[Any], str | None]:
         """Run one query for a page, and one document more to know whether another page follows."""
         query = query.order_by(by, direction=direction).order_by("__name__", direction=direction)
         if token is not None:
             at, last_id = _read_token(token)
             query = query.start_after({by: at, "__name__": self._workspaces.document(last_id)})
         found = list(query.limit(limit + 1).stream(retry=_RETRY, timeout=TIMEOUT_SECONDS))
-        records = [workspace_record(snapshot.to_dict()) for snapshot in found[:limit]]
-        more = len(found) > limit
-        return Page(records, _write_token(getattr(records[-1], by), records[-1].id) if more else None)
+        if len(found) <= limit:
+            return found, None
+        last = found[limit - 1]
+        return found[:limit], _write_token(last.get(by), last.id)
 
     def _write(self, batch: Any, reference: Any, version: Any, document: dict[str, Any]) -> None:
         if version is None:

@@ -163,6 +163,7 @@ def start(
         machine_type=machine_type,
         status=Status.PROVISIONING,
         ready_generation=None,
+        instance_id=None,  # the machine that there is will not do, even if this START fails before it is deleted
         suspended_at=None,
         machine_running=False,
     )

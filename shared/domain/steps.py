@@ -233,6 +233,24 @@ def _machine_stopped(s: _Situation) -> Change:
     return fail(s.workspace, _problem(s, "MACHINE_STOPPED", message, retryable=True), s)
 
 
+def _wait_for_report(s: _Situation) -> Change:
+    """The machine's report ends this phase, and a failure's report too: looking only catches a machine that was lost."""
+    return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=s.policy.look_max)
+
+
+def _if_ours(move: Move) -> Move:
+    """Make the move on the recorded machine; another one is deleted, and one is made that is what the record asks for.
+
+    That is how a START that was to change image or machine type, and failed before its old machine was deleted, is made up for.
+    """
+
+    def checked(s: _Situation) -> Change | Call:
+        ours = s.seen.instance is not None and s.seen.instance.id == s.workspace.instance_id
+        return move(s) if ours else _go(Phase.DELETE_INSTANCE)(s)
+
+    return checked
+
+
 _survey = _go(Phase.SURVEY)
 _await_ready = _go(Phase.AWAIT_READY)
 
@@ -245,7 +263,7 @@ _SIGHTS = (
 _ROWS: dict[Phase, tuple[Move, ...]] = {
     # a START begins: what is there decides how it gets to READY
     #                       absent             booting       running                 suspending   suspended    stopping   terminated
-    Phase.SURVEY:          (_boot_new_machine, _wait,        _usable_or_restart,     _wait,       _resume,     _wait,     _boot_stopped_machine),
+    Phase.SURVEY:          (_boot_new_machine, _wait,        _if_ours(_usable_or_restart), _wait, _if_ours(_resume), _wait, _if_ours(_boot_stopped_machine)),
     Phase.RESUME:          (_survey,           _wait,        _usable_or_restart,     _wait,       _resume,     _wait,     _survey),
     Phase.AWAIT_RUNNING:   (_survey,           _wait,        _usable_or_restart,     _wait,       _again(Phase.RESUME), _wait, _survey),
     # a boot of a machine that exists
@@ -257,7 +275,7 @@ _ROWS: dict[Phase, tuple[Move, ...]] = {
     Phase.INSERT:          (_insert,           _inserted,    _inserted,              _inserted,   _inserted,   _inserted, _inserted),
     Phase.INSERTING:       (_again(Phase.INSERT), _await_ready, _await_ready,        _await_ready, _await_ready, _await_ready, _await_ready),
     # any boot ends with the machine's own report, which does not come through here
-    Phase.AWAIT_READY:     (_machine_gone,     _wait,        _wait,                  _wait,       _machine_stopped, _wait, _machine_stopped),
+    Phase.AWAIT_READY:     (_machine_gone,     _wait_for_report, _wait_for_report,   _wait,       _machine_stopped, _wait, _machine_stopped),
     # a STOP, and the clean-up after a START that failed
     Phase.SUSPEND:         (_machine_gone,     _wait,        _suspend,               _wait,       _suspended,  _wait,     _stopped),
     Phase.AWAIT_SUSPENDED: (_machine_gone,     _wait,        _go(Phase.STOP),        _wait,       _suspended,  _wait,     _stopped),

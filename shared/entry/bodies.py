@@ -157,7 +157,7 @@ def _checked(
         if name is None:
             known = ", ".join(checks) or "none"
             problems.append(FieldProblem(path, f"is not a field; there are: {known}"))
-        elif name in values:
+        elif spelt != name and name in given:
             problems.append(FieldProblem(path, f"is {within}{name} in another spelling; give it once"))
         elif value is not None:
             try:
@@ -215,8 +215,11 @@ def _one_of(allowed: tuple[str, ...]) -> Check:
 
 
 def _whole(value: Any) -> int:
+    """Accept a whole number; JSON has one kind of number, so 2.0 is 2."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise _WrongError("must be a whole number from 1")
+        raise _WrongError(f"must be a whole number from 1 to {2**31 - 1}")
     return value
 
 

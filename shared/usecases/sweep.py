@@ -9,7 +9,6 @@ from typing import Any
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.changes import Change
-from shared.domain.errors import HubError
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Workspace
 from shared.ports import Clock, Jobs, Page, WorkspaceStore
@@ -68,7 +67,7 @@ def reconcile(store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, r
 
 
 def _sweep(
-    due: Iterator[Workspace],
+    due: Iterator[str],
     store: WorkspaceStore,
     jobs: Jobs,
     clock: Clock,
@@ -76,19 +75,19 @@ def _sweep(
     report: SweepReport,
     decide: Callable[[Workspace], Change | None],
 ) -> None:
-    for workspace in due:
+    for workspace_id in due:
         if clock() - started > TIME_BUDGET:
             report.unfinished = True
             return
         report.looked_at += 1
         try:
-            now, changed = change_workspace(store, jobs, workspace.id, decide)
-        except HubError as error:
-            logs.error("SweepFailed", error, workspace_id=workspace.id)
-            report.failed[workspace.id] = str(error)
+            now, changed = change_workspace(store, jobs, workspace_id, decide)
+        except Exception as error:  # noqa: BLE001 -- whatever is wrong with one workspace, the rest must not wait for it
+            logs.error("SweepFailed", error, workspace_id=workspace_id)
+            report.failed[workspace_id] = str(error)
             continue
         if changed:
-            report.done.setdefault(_what(now), []).append(workspace.id)
+            report.done.setdefault(_what(now), []).append(workspace_id)
 
 
 def _what(workspace: Workspace) -> str:
@@ -97,8 +96,8 @@ def _what(workspace: Workspace) -> str:
     return kind.lower()
 
 
-def _pages(query: Callable[[str | None], Page[Workspace]]) -> Iterator[Workspace]:
-    """Yield what a query finds, page by page. A page is read before its workspaces are changed, so a cursor stays valid."""
+def _pages(query: Callable[[str | None], Page[str]]) -> Iterator[str]:
+    """Yield the ids that a query finds, page by page. A cursor stays valid while the workspaces before it are changed."""
     token: str | None = None
     while True:
         page = query(token)

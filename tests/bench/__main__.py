@@ -1,0 +1,41 @@
+"""`nox -s bench`: measures everything, prints a table and writes bench.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from localcloud.catalogue import ROOT
+from localcloud.client import start_cloud
+from localcloud.settings import LocalSettings
+from tests.bench import imports, readiness, requests_made, throughput
+
+TIMES = "fast"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    figures: dict[str, Any] = {"imports": imports.measure()}
+    settings = LocalSettings(times=TIMES, schedule_seconds=0, overrides={"HUB_WORKSPACES_PER_OWNER": "1000"})
+    with start_cloud(settings) as cloud:
+        figures["ready_seconds"] = cloud.state["ready_seconds"]
+        figures["requests"] = requests_made.measure(cloud)
+        figures["readiness"] = readiness.measure(cloud, TIMES)
+        figures["throughput"] = throughput.measure(cloud)
+    Path(ROOT, "bench.json").write_text(json.dumps(figures, indent=2) + "\n")
+    _show("Imports, beside Flask + functions-framework + the Firestore client (aim: 1.2)", figures["imports"])
+    _show(f"At {throughput.CLIENTS} clients, beside the bare Firestore calls (aim: 1.3)", figures["throughput"])
+    _show("From POST to READY, beyond Compute and boot (aim: under 1 s)", {"create": figures["readiness"]})
+    _show("Firestore calls of a request", figures["requests"])
+
+
+def _show(title: str, rows: dict[str, dict[str, float]]) -> None:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    print(f"\n{title}\n  {'':24}" + "".join(f"{column:>26}" for column in columns))  # noqa: T201
+    for name, row in rows.items():
+        print(f"  {name:24}" + "".join(f"{row.get(column, ''):>26}" for column in columns))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""How much the Hub adds to what Compute and the machine take themselves, from POST to READY."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from datetime import datetime
+
+from localcloud.client import RunningCloud
+from localcloud.person import Person
+from localcloud.settings import TIMES
+
+WORKSPACES = 20
+
+
+def measure(cloud: RunningCloud, times: str) -> dict[str, float]:
+    """Return the median and the worst of some creates, one after the other, in seconds.
+
+    READY's own time is in the record, so nothing of this depends on how often it is looked at.
+    """
+    theirs = TIMES[times].insert + TIMES[times].boot
+    added = []
+    for number in range(WORKSPACES):
+        person = Person(cloud.address, cloud.token(f"ready{number}@example.com"))
+        began = time.time()
+        workspace_id = person.create("api")["id"]
+        ready = person.settled(workspace_id, "READY")
+        added.append(datetime.fromisoformat(ready["last_connected_at"]).timestamp() - began - theirs)
+        person.delete(workspace_id)
+    return {
+        "compute_and_boot_seconds": theirs,
+        "added_median_seconds": round(statistics.median(added), 3),
+        "added_worst_seconds": round(max(added), 3),
+    }

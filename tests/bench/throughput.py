@@ -1,0 +1,164 @@
+"""Requests a second and latencies of listing and creating at 16 clients, beside the floors that do the same Firestore work.
+
+Each function is asked at its own process, without front or gateway: what is compared is code with code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+from localcloud.catalogue import ROOT
+from localcloud.children import free_ports
+from localcloud.client import RunningCloud
+from localcloud.functions import console_script
+from localcloud.person import Person
+
+CLIENTS = 16
+REQUESTS = 480  # in a round
+ROUNDS = 5
+
+Request = tuple[str, str, dict[str, str], str | None]  # method, path, headers, body
+
+
+def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
+    """Return requests/s, p50, p95 (ms) and ratios of `list` and `create` and their floors."""
+    return {**_measure_list(cloud), **_measure_create(cloud)}
+
+
+def _measure_list(cloud: RunningCloud) -> dict[str, dict[str, float]]:
+    token = cloud.token("bench@example.com")
+    person = Person(cloud.address, token)
+    made = [person.create(f"w{number}") for number in range(5)]
+    for workspace in made:
+        person.settled(workspace["id"], "READY")
+    headers = {"Authorization": f"Bearer {token}"}
+    floor_path = "/?" + urlencode({"owner_id": made[0]["owner_id"]})
+    with _floor(cloud, "list_floor") as floor:
+        return _compare(
+            "list",
+            (cloud.state["functions"]["list_workspaces"]["direct_url"], lambda: ("GET", "/workspaces", headers, None)),
+            (floor, lambda: ("GET", floor_path, {}, None)),
+        )
+
+
+def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
+    """Compare creates, each by a person of its own, while no worker competes for the two cores."""
+    people = [cloud.token(f"{uuid.uuid4()}@example.com") for _ in range(REQUESTS * ROUNDS + CLIENTS)]
+    tokens = itertools.cycle(people)
+    body = json.dumps({"name": "api", "metadata": {"repo": "example/api"}})
+    content = {"Content-Type": "application/json"}
+    cloud.kill_function("provision_workspace", signal.SIGSTOP)
+    try:
+        with _floor(cloud, "create_floor") as floor:
+            return _compare(
+                "create",
+                (
+                    cloud.state["functions"]["create_workspace"]["direct_url"],
+                    lambda: ("POST", "/workspaces", {**content, "Authorization": f"Bearer {next(tokens)}"}, body),
+                ),
+                (floor, lambda: ("POST", "/", content, body)),
+            )
+    finally:
+        cloud.kill_function("provision_workspace", signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _floor(cloud: RunningCloud, name: str) -> Iterator[str]:
+    """Run a floor function as the local cloud runs the Hub's."""
+    [port] = free_ports(1)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "FUNCTION_TARGET": name,
+        "FUNCTION_SOURCE": str(Path(__file__).parent / "floor" / f"{name}.py"),
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "THREADS": str(CLIENTS),
+        "GOOGLE_CLOUD_PROJECT": cloud.state["project_id"],
+        "FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"],
+    }
+    with subprocess.Popen([console_script()], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(port)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/robots.txt")
+            connection.getresponse().read()
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the floor does not start")
+
+
+Side = tuple[str, Callable[[], Request]]
+
+
+def _compare(name: str, ours: Side, floor: Side) -> dict[str, dict[str, float]]:
+    """Let both take turns, and return the medians of their rounds."""
+    sides = {name: ours, f"{name} floor": floor}
+    runs: dict[str, list[tuple[float, list[float]]]] = {side: [] for side in sides}
+    for each in sides.values():
+        _round(*each, requests=CLIENTS)  # first connections and first calls are not what is measured
+    for _ in range(ROUNDS):
+        for side, each in sides.items():
+            runs[side].append(_round(*each, requests=REQUESTS))
+    figures = {
+        side: {
+            "per_second": round(statistics.median(rate for rate, _ in runs[side]), 1),
+            "p50_ms": round(statistics.median(statistics.median(times) for _, times in runs[side]) * 1000, 1),
+            "p95_ms": round(statistics.median(_p95(times) for _, times in runs[side]) * 1000, 1),
+        }
+        for side in sides
+    }
+    ratio = figures[f"{name} floor"]["per_second"] / figures[name]["per_second"]
+    figures[name]["ratio"] = round(ratio, 2)
+    return figures
+
+
+def _round(url: str, request: Callable[[], Request], *, requests: int) -> tuple[float, list[float]]:
+    """Return requests/s and the seconds of each request."""
+    wanted = [request() for _ in range(requests)]
+    began = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        parts = pool.map(lambda first: _client(url, wanted[first::CLIENTS]), range(CLIENTS))
+        times = [seconds for part in parts for seconds in part]
+    return requests / (time.perf_counter() - began), times
+
+
+def _client(url: str, requests: list[Request]) -> list[float]:
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+    times = []
+    for method, path, headers, body in requests:
+        began = time.perf_counter()
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        times.append(time.perf_counter() - began)
+        if answer.status >= 300:
+            raise RuntimeError(f"{method} {path} answered {answer.status}: {content!r}")
+    connection.close()
+    return times
+
+
+def _p95(times: list[float]) -> float:
+    return statistics.quantiles(times, n=20)[-1]

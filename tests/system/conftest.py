@@ -1,0 +1,51 @@
+"""People at the local cloud, and a second cloud whose faults disturb nobody else."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from localcloud.client import RunningCloud, start_cloud
+from localcloud.person import Person
+from localcloud.settings import LocalSettings
+
+
+@pytest.fixture
+def new_person(cloud: RunningCloud) -> Callable[[], Person]:
+    """Make up somebody whom no other test knows."""
+    return lambda: Person(cloud.address, cloud.token(f"{uuid.uuid4()}@example.com"))
+
+
+@pytest.fixture
+def alice(new_person: Callable[[], Person]) -> Person:
+    """Somebody whom no other test knows."""
+    return new_person()
+
+
+@pytest.fixture(scope="session")
+def troubled_cloud() -> Iterator[RunningCloud]:
+    """A cloud for the tests that switch faults on."""
+    settings = LocalSettings(
+        times="fast",
+        schedule_seconds=1,
+        heartbeat_seconds=0.5,
+        overrides={"HUB_ATTEND_SECONDS": "3", "HUB_WORKER_TIMEOUT_SECONDS": "2"},
+    )
+    with start_cloud(settings) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def trouble(troubled_cloud: RunningCloud) -> Iterator[RunningCloud]:
+    """The cloud for faults, empty and without any."""
+    troubled_cloud.reset()
+    yield troubled_cloud
+    troubled_cloud.reset()
+
+
+@pytest.fixture
+def bob(trouble: RunningCloud) -> Person:
+    """Somebody at the cloud for faults."""
+    return Person(trouble.address, trouble.token(f"{uuid.uuid4()}@example.com"))

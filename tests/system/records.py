@@ -1,0 +1,70 @@
+"""Firestore and Compute of a local cloud, as a test looks at them or moves them in time."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest import mock
+
+import grpc
+import requests
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
+from google.pubsub_v1.services.publisher import PublisherClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+from google.pubsub_v1.types import PubsubMessage
+
+from localcloud.client import RunningCloud
+
+
+class Records:
+    """The documents of a running cloud."""
+
+    def __init__(self, cloud: RunningCloud) -> None:
+        with mock.patch.dict(os.environ, {"FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"]}):
+            self._client = firestore.Client(project=cloud.state["project_id"], credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+
+    def workspace(self, workspace_id: str) -> dict[str, Any]:
+        """Return a workspace's document; empty when there is none."""
+        return self._client.collection("workspaces").document(workspace_id).get().to_dict() or {}
+
+    def events(self, workspace_id: str) -> list[dict[str, Any]]:
+        """Return the events of a workspace."""
+        mine = FieldFilter("workspace_id", "==", workspace_id)
+        return [event.to_dict() or {} for event in self._client.collection("events").where(filter=mine).stream()]
+
+    def write(self, workspace_id: str, **fields: Any) -> None:
+        """Write fields of a workspace's document, as something that bypasses the Hub would."""
+        self._client.collection("workspaces").document(workspace_id).update(fields)
+
+    def age(self, workspace_id: str, field: str, by: timedelta) -> None:
+        """Have something happened earlier than it did: the test's way to wait for days."""
+        self.write(workspace_id, **{field: datetime.now(UTC) - by})
+
+
+def publish(cloud: RunningCloud, topic: str, data: bytes) -> None:
+    """Publish a message as anybody with the right to could."""
+    with grpc.insecure_channel(cloud.state["services"]["pubsub"]) as channel:
+        client = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
+        path = PublisherClient.topic_path(cloud.state["project_id"], topic)
+        client.publish(topic=path, messages=[PubsubMessage(data=data)], timeout=10)
+
+
+def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[str, Any]]:
+    """Return the `instances` or `disks` of a workspace that Compute has."""
+    url = f"{cloud.state['services']['compute']}/compute/v1/projects/{cloud.state['project_id']}/aggregated/{kind}"
+    scopes = requests.get(url, timeout=10).json()["items"].values()
+    return [item for scope in scopes for item in scope.get(kind, []) if workspace_id in item["name"]]
+
+
+def call_scheduled(cloud: RunningCloud, name: str) -> dict[str, Any]:
+    """Call a scheduled function as the scheduler does, and return its report."""
+    url = cloud.function_url(name)
+    account = f"scheduler@{cloud.state['project_id']}.iam.gserviceaccount.com"
+    token = cloud.token(account, audience=url)
+    answer = requests.post(f"{url}/{name}", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    answer.raise_for_status()
+    report: dict[str, Any] = answer.json()
+    return report

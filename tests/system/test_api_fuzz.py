@@ -1,0 +1,209 @@
+"""Random requests, good and bad, made from the OpenAPI document: whatever is sent, the answer is one that it describes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    positive_data_acceptance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from localcloud.client import RunningCloud
+from localcloud.person import Person
+from shared.domain.policy import Policy
+from shared.entry.description import description
+
+DESCRIBED = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+CONFIG = {
+    "seed": 1,
+    "generation": {"with-security-parameters": False},  # test_whoever_proves_nothing… does that part
+    "checks": {
+        # The gateway of the local cloud adds the developer's token to a request without one.
+        "ignored_auth": {"enabled": False},
+        # A DELETE is accepted, not done: the workspace is there until its machine and its disks are not.
+        "use_after_free": {"enabled": False},
+        # What a used Idempotency-Key is answered is no matter of the request's form.
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "409", "410", "422"]},
+    },
+}
+
+
+def read_api() -> Any:
+    """Load the document, with the machine types and zones that this installation allows: the contract leaves them open."""
+    document = deepcopy(description())
+    schemas = document["components"]["schemas"]
+    schemas["MachineType"]["enum"] = [*Policy().machine_types, None]
+    schemas["Zone"]["enum"] = [*Policy().zones, None]
+    return schemathesis.openapi.from_dict(document, config=schemathesis.Config.from_dict(CONFIG))
+
+
+API = read_api()
+PUBLIC = API.exclude(tag="machines")
+MACHINES = API.include(tag="machines")
+
+
+def bounded(examples: int, **more: Any) -> settings:
+    """Return settings that try this many examples, always the same ones."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def new_caller(cloud: RunningCloud) -> Iterator[Callable[[], Caller]]:
+    """Make up somebody, with what a schemathesis call needs to be made by them; their workspaces go when all is done."""
+    callers: list[Caller] = []
+
+    def new() -> Caller:
+        callers.append(Caller(cloud))
+        return callers[-1]
+
+    yield new
+    for caller in callers:
+        caller.leave()
+
+
+class Caller:
+    """Somebody who calls the public address."""
+
+    def __init__(self, cloud: RunningCloud) -> None:
+        token = cloud.token(f"{uuid.uuid4()}@example.com")
+        self.person = Person(cloud.address, token)
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {token}"
+        self.how: dict[str, Any] = {"base_url": cloud.address, "session": self.session}
+
+    def leave(self) -> None:
+        """Delete everything, and do not wait for it."""
+        for workspace in self.person.workspaces():
+            self.person.delete(workspace["id"])
+        self.session.close()
+
+
+@pytest.fixture(scope="module")
+def caller(new_caller: Callable[[], Caller]) -> Caller:
+    """Somebody with a workspace."""
+    return new_caller()
+
+
+@pytest.fixture(scope="module")
+def workspace(caller: Caller) -> dict[str, Any]:
+    """The caller's workspace, as it was when it became READY."""
+    return caller.person.settled(caller.person.create("theirs")["id"], "READY")
+
+
+@PUBLIC.parametrize()  # type: ignore[untyped-decorator]  # schemathesis gives it no types
+@bounded(100)
+def test_any_request_is_answered_as_described(case: Any, caller: Caller, workspace: dict[str, Any]) -> None:
+    """Every operation answers good requests and refuses bad ones as its description says, and never with a 5xx.
+
+    Good requests that do not delete go to a workspace that exists.
+    """
+    if case.meta.generation.mode.is_positive and "workspace_id" in case.path_parameters and case.method != "DELETE":
+        case.path_parameters["workspace_id"] = workspace["id"]
+    made_up_page = "page_token" in (case.query or {})  # is well-formed and refused all the same
+    case.call_and_validate(**caller.how, excluded_checks=[positive_data_acceptance] if made_up_page else [])
+
+
+def test_any_sequence_of_requests_is_answered_as_described(new_caller: Callable[[], Caller]) -> None:
+    """A person who goes from answer to answer by the document's links gets described answers all the way."""
+
+    class Story(PUBLIC.as_state_machine()):  # type: ignore[misc]  # its class is made when this runs
+        def setup(self) -> None:
+            self.caller = new_caller()
+
+        def get_call_kwargs(self, case: Any) -> dict[str, Any]:
+            del case
+            return self.caller.how
+
+        def validate_response(self, response: Any, case: Any, **kwargs: Any) -> None:
+            excluded = [positive_data_acceptance] if "page_token" in (case.query or {}) else []
+            case.validate_response(response, excluded_checks=excluded, transport_kwargs=kwargs)
+
+        def teardown(self) -> None:
+            self.caller.leave()
+
+    Story.run(settings=bounded(15, stateful_step_count=10))
+
+
+def check_described(response: requests.Response, method: str, path: str, **parameters: str) -> None:
+    """Check that an answer is among those that the document has for an operation."""
+    API[path][method].Case(path_parameters=parameters).validate_response(response, checks=DESCRIBED)
+
+
+@pytest.mark.parametrize("path", ["/workspaces", "/workspaces/{workspace_id}/start", "/workspaces/{workspace_id}/stop"])
+@given(body=st.binary(max_size=200) | st.text('{}[]":,0123456789eE+-.nullN\\u ', max_size=60).map(str.encode))
+@bounded(100)
+def test_any_bytes_as_a_body_are_answered_as_described(
+    path: str, body: bytes, caller: Caller, workspace: dict[str, Any]
+) -> None:
+    """What calls itself JSON and is not, or hardly, is refused as the document says."""
+    url = caller.how["base_url"] + path.format(workspace_id=workspace["id"])
+    response = caller.session.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=30)
+    check_described(response, "POST", path, workspace_id=workspace["id"])
+
+
+@given(
+    proof=st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_categories=["Cc"])), bearer=st.booleans()
+)
+@bounded(100)
+def test_whoever_proves_nothing_is_answered_401(proof: str, bearer: bool, cloud: RunningCloud) -> None:
+    """Whatever stands in place of a token, the answer is the 401 that the document has."""
+    sent = (f"Bearer {proof}" if bearer else proof).strip().encode("latin-1")
+    response = requests.get(f"{cloud.address}/workspaces", headers={"Authorization": sent}, timeout=30)
+    assert response.status_code == 401
+    check_described(response, "GET", "/workspaces")
+
+
+@pytest.fixture(scope="module")
+def machine(cloud: RunningCloud, new_caller: Callable[[], Caller]) -> tuple[str, requests.Session]:
+    """A workspace's machine, as far as its token proves it: the workspace's id, and a session with the token."""
+    person = new_caller().person
+    workspace = person.settled(person.create("theirs")["id"], "READY")
+    instance = next(one for one in cloud.machines() if one["name"] == workspace["instance_name"])
+    metadata = f"{cloud.state['services']['identity']}/machines/{instance['id']}/computeMetadata/v1"
+    token = requests.get(
+        f"{metadata}/instance/service-accounts/default/identity",
+        params={"audience": cloud.function_url("report_workspace"), "format": "full"},
+        headers={"Metadata-Flavor": "Google"},
+        timeout=30,
+    ).text
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {token}"
+    return workspace["id"], session
+
+
+@MACHINES.parametrize()  # type: ignore[untyped-decorator]  # see above
+@bounded(100)
+def test_any_report_is_answered_as_described(
+    case: Any, cloud: RunningCloud, machine: tuple[str, requests.Session]
+) -> None:
+    """A machine's reports, good and bad, are answered as described, and never with a 5xx."""
+    workspace_id, session = machine
+    if case.meta.generation.mode.is_positive:
+        case.path_parameters["workspace_id"] = workspace_id
+    case.call_and_validate(base_url=cloud.function_url("report_workspace"), session=session)

@@ -1,0 +1,49 @@
+"""The existing TypeScript client, unchanged, against the public address: what it sends, and what it does with the answers.
+
+It sends no Authorization header; the local gateway adds the developer's token.
+"""
+
+from __future__ import annotations
+
+import requests
+
+from localcloud.client import RunningCloud
+from localcloud.person import Person
+
+FIELDS = {"id", "name", "instance_name", "status", "machine_type", "zone", "project_id", "created_at", "owner_id"}
+
+
+def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
+    """It lists a bare array, creates with or without machineType, reads the same object back, deletes without a body."""
+    developer = Person(cloud.address, None)
+    for left in developer.workspaces():
+        developer.delete(left["id"])
+        developer.gone(left["id"])
+
+    plain = requests.post(f"{cloud.address}/workspaces", json={"name": "plain"}, timeout=10)
+    typed = requests.post(
+        f"{cloud.address}/workspaces", json={"name": "typed", "machineType": "e2-standard-8"}, timeout=10
+    )
+    assert plain.ok
+    assert typed.ok
+    assert plain.json().keys() >= FIELDS
+    assert plain.json()["owner_id"] == "dev-user-id"
+    assert plain.json()["machine_type"] == "e2-standard-4"
+    assert typed.json()["machine_type"] == "e2-standard-8"
+
+    listed = requests.get(f"{cloud.address}/workspaces", timeout=10).json()
+    assert isinstance(listed, list)
+    assert {workspace["name"] for workspace in listed} == {"plain", "typed"}
+    assert all(isinstance(workspace[field], str) for workspace in listed for field in FIELDS)
+
+    for workspace in listed:
+        assert requests.delete(f"{cloud.address}/workspaces/{workspace['id']}", timeout=10).ok
+        developer.gone(workspace["id"])
+
+
+def test_the_existing_client_shows_the_text_of_a_refusal(cloud: RunningCloud) -> None:
+    """What it shows a person says what is wrong."""
+    refused = requests.post(f"{cloud.address}/workspaces", json={"name": "no spaces allowed"}, timeout=10)
+    assert refused.status_code == 400
+    assert "name" in refused.text
+    assert "letters" in refused.text

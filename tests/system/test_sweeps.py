@@ -1,0 +1,80 @@
+"""The idle sweep and the first reconcile, over the whole local cloud."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from localcloud.client import RunningCloud
+from localcloud.person import Person
+from shared.adapters.firestore_records import workspace_document, workspace_record
+from shared.domain.lifecycle import Asker, NewMachine, start
+from shared.domain.policy import Policy
+from tests.system.records import Records, call_scheduled
+
+
+def test_an_idle_workspace_is_suspended(cloud: RunningCloud, alice: Person) -> None:
+    """One that nobody has connected to for an hour is stopped by the cleanup; one in use is not."""
+    idle, used = alice.create("idle")["id"], alice.create("used")["id"]
+    for workspace_id in (idle, used):
+        alice.settled(workspace_id, "READY")
+    Records(cloud).age(idle, "last_connected_at", timedelta(minutes=61))
+
+    call_scheduled(cloud, "cleanup")
+
+    assert alice.settled(idle, "SUSPENDED")["instance"]["status"] == "SUSPENDED"
+    assert alice.status(used)["status"] == "READY"
+
+
+def test_a_workspace_that_nobody_has_started_for_a_month_is_deleted(cloud: RunningCloud, alice: Person) -> None:
+    """It is deleted with all that it has."""
+    workspace_id = alice.create("old")["id"]
+    alice.settled(workspace_id, "READY")
+    alice.stop(workspace_id)
+    alice.settled(workspace_id, "SUSPENDED")
+    Records(cloud).age(workspace_id, "suspended_at", timedelta(days=31))
+
+    call_scheduled(cloud, "cleanup")
+
+    alice.gone(workspace_id)
+
+
+@pytest.mark.xdist_group("troubled_cloud")
+def test_a_workspace_in_use_is_not_stopped(trouble: RunningCloud, bob: Person) -> None:
+    """A machine that somebody is connected to says so, and its heartbeat moves last_connected_at."""
+    workspace_id = bob.create("used")["id"]
+    bob.settled(workspace_id, "READY")
+    Records(trouble).age(workspace_id, "last_connected_at", timedelta(minutes=59))
+    trouble.connected(f"workspace-{workspace_id}", connected=True)
+
+    seen = bob.wait(workspace_id, lambda ws: ws["last_activity"] == "heartbeat")
+
+    call_scheduled(trouble, "cleanup")
+    assert bob.status(workspace_id)["operation"] is None
+    assert seen["status"] == "READY"
+
+
+def test_a_job_that_was_lost_is_sent_again(cloud: RunningCloud, alice: Person) -> None:
+    """When nothing has come of an operation in time, reconcile sends its job again."""
+    workspace_id = alice.create("api")["id"]
+    alice.settled(workspace_id, "READY")
+    alice.stop(workspace_id)
+    alice.settled(workspace_id, "SUSPENDED")
+    records = Records(cloud)
+    _begin_a_start_whose_job_is_lost(records, workspace_id)
+    assert alice.status(workspace_id)["operation"]["kind"] == "START"
+
+    call_scheduled(cloud, "reconcile")
+
+    alice.settled(workspace_id, "READY")
+
+
+def _begin_a_start_whose_job_is_lost(records: Records, workspace_id: str) -> None:
+    """Write what a start function that dies right after its commit has written."""
+    workspace = workspace_record(records.workspace(workspace_id))
+    now = datetime.now(UTC) - timedelta(minutes=3)
+    change = start(workspace, "lost", Asker(workspace.owner_id, "lost"), NewMachine(), now, Policy())
+    assert change is not None
+    assert change.workspace is not None
+    records.write(workspace_id, **workspace_document(change.workspace))

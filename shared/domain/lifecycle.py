@@ -26,6 +26,9 @@ from shared.domain.workspace import (
 
 CLEANUP = "cleanup"  # who asked, when it was the idle sweep
 
+# The phases in which the machine of the current generation may be booting: a worker that boots it may not yet have recorded so.
+_BOOTING = {Phase.AWAIT_METADATA, Phase.START, Phase.STARTING, Phase.INSERTING, Phase.AWAIT_READY}
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
@@ -216,7 +219,7 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
 def _ready(workspace: Workspace, now: datetime) -> Change | None:
     operation = workspace.operation
     if operation is not None:
-        if operation.phase not in {Phase.INSERTING, Phase.STARTING, Phase.AWAIT_READY}:
+        if operation.phase not in _BOOTING or operation.failure is not None:
             return None
         booted = replace(workspace, ready_generation=workspace.generation)
         return finish(booted, Status.READY, "WorkspaceReady", now)
@@ -252,7 +255,7 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         broken = finish(replace(workspace, ready_generation=None), Status.ERROR, "MachineFailed", now, problem)
         assert broken.workspace is not None  # noqa: S101 -- finish never forgets
         return replace(broken, workspace=replace(broken.workspace, machine_running=True))
-    if operation.failure is not None or operation.phase not in {Phase.INSERTING, Phase.STARTING, Phase.AWAIT_READY}:
+    if operation.failure is not None or operation.phase not in _BOOTING:
         return None
     return fail_from_outside(workspace, problem, now, policy)
 

@@ -62,11 +62,12 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
     ========== ===================================== ==========================================
     RUNNING    READY                                 ERROR, MACHINE_NOT_READY
     SUSPENDED  SUSPENDED                             SUSPENDED
-    TERMINATED SUSPENDED                             SUSPENDED
+    TERMINATED SUSPENDED, and why if it was READY    SUSPENDED
     absent     ERROR, MACHINE_GONE                   ERROR, MACHINE_GONE
     others     as recorded, look again               as recorded, look again
     ========== ===================================== ==========================================
 
+    A SUSPENDED workspace of which no machine is recorded is as it should be when there is none: its home disk waits for capacity.
     A workspace in ERROR stays there whatever is seen, with its reason, until a person starts or deletes it; only whether its
     machine runs is learnt.
     """
@@ -76,6 +77,8 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
         return Observation(workspace.status, workspace.machine_running, settled=False, problem=workspace.error)
     if workspace.status is Status.ERROR:
         return Observation(Status.ERROR, running, settled=True, problem=workspace.error)
+    if seen is Sight.ABSENT and workspace.status is Status.SUSPENDED and workspace.instance_id is None:
+        return Observation(Status.SUSPENDED, machine_running=False, settled=True, problem=workspace.error)
     if seen is Sight.ABSENT:
         gone = Problem(
             "MACHINE_GONE",
@@ -93,8 +96,18 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
         )
         return Observation(Status.ERROR, machine_running=True, settled=True, problem=unready)
     if running:
-        return Observation(Status.READY, machine_running=True, settled=True, problem=workspace.error)
-    return Observation(Status.SUSPENDED, machine_running=False, settled=True, problem=workspace.error)
+        problem = workspace.error if workspace.status is Status.READY else None
+        return Observation(Status.READY, machine_running=True, settled=True, problem=problem)
+    problem = workspace.error if workspace.status is Status.SUSPENDED else None
+    if workspace.status is Status.READY and seen is Sight.TERMINATED:
+        problem = Problem(
+            "MACHINE_STOPPED",
+            "The workspace's machine was stopped outside the Hub, by hand or because Compute Engine took its capacity back. "
+            "Start the workspace to boot it again.",
+            retryable=True,
+            at=now,
+        )
+    return Observation(Status.SUSPENDED, machine_running=False, settled=True, problem=problem)
 
 
 def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> bool:

@@ -108,7 +108,7 @@ def _call(build: Callable[[Place], Command], leads_to: Phase) -> Move:
 _resume = _call(ResumeInstance, Phase.AWAIT_RUNNING)
 _start = _call(StartInstance, Phase.STARTING)
 _stop = _call(StopInstance, Phase.AWAIT_STOPPED)
-_delete_instance = _call(DeleteInstance, Phase.AWAIT_ABSENT)
+_delete = _call(DeleteInstance, Phase.AWAIT_ABSENT)
 
 
 def _insert(s: _Situation) -> Call:
@@ -139,15 +139,15 @@ def _set_generation(s: _Situation) -> Call:
     return Call(SetGeneration(s.place, s.workspace.generation), Phase.AWAIT_METADATA)
 
 
-def _boot_new_machine(s: _Situation) -> Change:
+def _boot_new(s: _Situation) -> Change:
     return enter_boot(s.workspace, Phase.INSERT, s.now, s.policy)
 
 
-def _boot_stopped_machine(s: _Situation) -> Change:
+def _boot_off(s: _Situation) -> Change:
     return enter_boot(s.workspace, Phase.SET_METADATA, s.now, s.policy)
 
 
-def _usable_or_restart(s: _Situation) -> Change | Call:
+def _use_or_stop(s: _Situation) -> Change | Call:
     """A running machine whose boot reported ready is READY; another one is stopped, to be booted again."""
     if s.workspace.awake:
         return finish(s.workspace, Status.READY, "WorkspaceReady", s.now)
@@ -163,7 +163,7 @@ def _suspend(s: _Situation) -> Change | Call:
     return Call(SuspendInstance(s.place), Phase.AWAIT_SUSPENDED)
 
 
-def _stop_unless_connected(s: _Situation) -> Change | Call:
+def _stop_if_idle(s: _Situation) -> Change | Call:
     if s.operation.kind is OperationKind.STOP and _connected_since(s):
         return finish(s.workspace, Status.READY, "AutomaticStopAbandoned", s.now)
     return _stop(s)
@@ -182,7 +182,7 @@ def _stopped(s: _Situation) -> Change:
     if s.operation.failure is not None:
         return _end_failed(s, s.operation.failure)
     if s.operation.kind is OperationKind.START:
-        return _boot_stopped_machine(s)
+        return _boot_off(s)
     return finish(replace(s.workspace, ready_generation=None), Status.SUSPENDED, "WorkspaceStopped", s.now)
 
 
@@ -197,7 +197,7 @@ def _thawable(s: _Situation) -> Change:
 
 def _instance_gone(s: _Situation) -> Change:
     if s.operation.kind is OperationKind.START and s.operation.failure is None:
-        return _boot_new_machine(s)
+        return _boot_new(s)
     return _go(Phase.DELETE_DISK)(s)
 
 
@@ -207,7 +207,7 @@ def _disk_gone(s: _Situation) -> Change:
         return _go(Phase.FORGET)(s)
     if s.operation.failure is not None:
         return _end_failed(s, s.operation.failure)
-    zone = next(zone for zone in s.policy.zones if zone not in s.operation.zones_tried)
+    zone = next((zone for zone in s.policy.zones if zone not in s.operation.zones_tried), s.workspace.zone)
     return enter_boot(replace(s.workspace, zone=zone), Phase.INSERT, s.now, s.policy)
 
 
@@ -222,18 +222,18 @@ def _forget(s: _Situation) -> Change:
     return Change(None, "WorkspaceDeleted")
 
 
-def _machine_gone(s: _Situation) -> Change:
+def _lost(s: _Situation) -> Change:
     return fail(
         s.workspace, _problem(s, "MACHINE_GONE", "The machine was deleted outside the Hub while it was needed."), s
     )
 
 
-def _machine_stopped(s: _Situation) -> Change:
+def _cut_off(s: _Situation) -> Change:
     message = "The machine was stopped while it booted, by hand or because its capacity was taken back."
     return fail(s.workspace, _problem(s, "MACHINE_STOPPED", message, retryable=True), s)
 
 
-def _wait_for_report(s: _Situation) -> Change:
+def _wait_long(s: _Situation) -> Change:
     """The machine's report ends this phase, and a failure's report too: looking only catches a machine that was lost."""
     return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=s.policy.look_max)
 
@@ -252,7 +252,10 @@ def _if_ours(move: Move) -> Move:
 
 
 _survey = _go(Phase.SURVEY)
-_await_ready = _go(Phase.AWAIT_READY)
+_booting = _go(Phase.AWAIT_READY)
+_power_off = _go(Phase.STOP)
+_repeat_delete = _again(Phase.DELETE_INSTANCE)
+_restart_delete = _go(Phase.DELETE_INSTANCE)
 
 # ---- the table ------------------------------------------------------------------------------------------------------
 
@@ -261,30 +264,30 @@ _SIGHTS = (
 )  # fmt: skip
 
 _ROWS: dict[Phase, tuple[Move, ...]] = {
+    #                          absent                booting          running             suspending       suspended             stopping         terminated
     # a START begins: what is there decides how it gets to READY
-    #                       absent             booting       running                 suspending   suspended    stopping   terminated
-    Phase.SURVEY:          (_boot_new_machine, _wait,        _if_ours(_usable_or_restart), _wait, _if_ours(_resume), _wait, _if_ours(_boot_stopped_machine)),
-    Phase.RESUME:          (_survey,           _wait,        _usable_or_restart,     _wait,       _resume,     _wait,     _survey),
-    Phase.AWAIT_RUNNING:   (_survey,           _wait,        _usable_or_restart,     _wait,       _again(Phase.RESUME), _wait, _survey),
+    Phase.SURVEY:           (_boot_new,            _wait,           _use_or_stop,       _wait,           _resume,              _wait,           _boot_off),
+    Phase.RESUME:           (_survey,              _wait,           _use_or_stop,       _wait,           _resume,              _wait,           _survey),
+    Phase.AWAIT_RUNNING:    (_survey,              _wait,           _use_or_stop,       _wait,           _again(Phase.RESUME), _wait,           _survey),
     # a boot of a machine that exists
-    Phase.SET_METADATA:    (_survey,           _survey,      _survey,                _wait,       _survey,     _wait,     _set_generation),
-    Phase.AWAIT_METADATA:  (_survey,           _survey,      _survey,                _wait,       _survey,     _wait,     _start),
-    Phase.START:           (_survey,           _await_ready, _await_ready,           _wait,       _survey,     _wait,     _start),
-    Phase.STARTING:        (_survey,           _await_ready, _await_ready,           _wait,       _survey,     _wait,     _again(Phase.START)),
+    Phase.SET_METADATA:     (_survey,              _survey,         _survey,            _wait,           _survey,              _wait,           _set_generation),
+    Phase.AWAIT_METADATA:   (_survey,              _booting,        _booting,           _wait,           _survey,              _wait,           _start),
+    Phase.START:            (_survey,              _booting,        _booting,           _wait,           _survey,              _wait,           _start),
+    Phase.STARTING:         (_survey,              _booting,        _booting,           _wait,           _survey,              _wait,           _again(Phase.START)),
     # a boot of a new machine
-    Phase.INSERT:          (_insert,           _inserted,    _inserted,              _inserted,   _inserted,   _inserted, _inserted),
-    Phase.INSERTING:       (_again(Phase.INSERT), _await_ready, _await_ready,        _await_ready, _await_ready, _await_ready, _await_ready),
+    Phase.INSERT:           (_insert,              _inserted,       _inserted,          _inserted,       _inserted,            _inserted,       _inserted),
+    Phase.INSERTING:        (_again(Phase.INSERT), _booting,        _booting,           _booting,        _booting,             _booting,        _booting),
     # any boot ends with the machine's own report, which does not come through here
-    Phase.AWAIT_READY:     (_machine_gone,     _wait_for_report, _wait_for_report,   _wait,       _machine_stopped, _wait, _machine_stopped),
+    Phase.AWAIT_READY:      (_lost,                _wait_long,      _wait_long,         _wait,           _cut_off,             _wait,           _cut_off),
     # a STOP, and the clean-up after a START that failed
-    Phase.SUSPEND:         (_machine_gone,     _wait,        _suspend,               _wait,       _suspended,  _wait,     _stopped),
-    Phase.AWAIT_SUSPENDED: (_machine_gone,     _wait,        _go(Phase.STOP),        _wait,       _suspended,  _wait,     _stopped),
-    Phase.STOP:            (_machine_gone,     _wait,        _stop_unless_connected, _wait,       _thawable,   _wait,     _stopped),
-    Phase.AWAIT_STOPPED:   (_machine_gone,     _wait,        _again(Phase.STOP),     _wait,       _thawable,   _wait,     _stopped),
+    Phase.SUSPEND:          (_lost,                _wait,           _suspend,           _wait,           _suspended,           _wait,           _stopped),
+    Phase.AWAIT_SUSPENDED:  (_lost,                _wait,           _power_off,         _wait,           _suspended,           _wait,           _stopped),
+    Phase.STOP:             (_lost,                _wait,           _stop_if_idle,      _wait,           _thawable,            _wait,           _stopped),
+    Phase.AWAIT_STOPPED:    (_lost,                _wait,           _again(Phase.STOP), _wait,           _thawable,            _wait,           _stopped),
     # a DELETE, the clean-up after a CREATE that failed, and the first half of a START that makes a new machine
-    Phase.DELETE_INSTANCE: (_instance_gone,    *[_delete_instance] * 6),
-    Phase.AWAIT_ABSENT:    (_instance_gone,    *[_again(Phase.DELETE_INSTANCE)] * 4, _wait, _again(Phase.DELETE_INSTANCE)),
-    Phase.FORGET:          (_forget,           *[_go(Phase.DELETE_INSTANCE)] * 6),
+    Phase.DELETE_INSTANCE:  (_instance_gone,       _delete,         _delete,            _delete,         _delete,              _delete,         _delete),
+    Phase.AWAIT_ABSENT:     (_instance_gone,       _repeat_delete,  _repeat_delete,     _repeat_delete,  _repeat_delete,       _wait,           _repeat_delete),
+    Phase.FORGET:           (_forget,              _restart_delete, _restart_delete,    _restart_delete, _restart_delete,      _restart_delete, _restart_delete),
 }  # fmt: skip
 
 TABLE: dict[tuple[Phase, Sight], Move] = {
@@ -342,9 +345,11 @@ def plan(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> Cha
     return TABLE[s.operation.phase, sight(seen.instance)](s)
 
 
-def settle(workspace: Workspace, call: Call, outcome: Begun | Fault, now: datetime, policy: Policy) -> Change:
-    """Record what came of a call: Compute's operation to wait for, or what its refusal means."""
-    s = _situation(workspace, Seen(), now, policy)
+def settle(
+    workspace: Workspace, seen: Seen, call: Call, outcome: Begun | Fault, now: datetime, policy: Policy
+) -> Change:
+    """Record what came of a call that was planned on ``seen``: Compute's operation to wait for, or what its refusal means."""
+    s = _situation(workspace, seen, now, policy)
     if isinstance(outcome, Fault):
         return _refused(s, outcome, of=call.command)
     known = workspace
@@ -393,7 +398,10 @@ def _situation(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) 
 
 
 def _end_failed(s: _Situation, problem: Problem) -> Change:
-    """End the operation with a problem. A STOP leaves what is seen; everything else ends in ERROR."""
+    """End the operation with a problem. A STOP leaves what is seen; everything else ends in ERROR.
+
+    Somebody looks again later: what was seen may have been on its way.
+    """
     running = sight(s.seen.instance) is Sight.RUNNING
     if s.operation.kind is OperationKind.STOP and s.seen.instance is not None:
         seen = observe(replace(s.workspace, status=Status.READY, error=None), s.seen.instance, s.now)
@@ -401,7 +409,8 @@ def _end_failed(s: _Situation, problem: Problem) -> Change:
     else:
         ended = finish(s.workspace, Status.ERROR, f"{s.operation.kind.capitalize()}Failed", s.now, problem)
     assert ended.workspace is not None  # noqa: S101 -- finish never forgets
-    return replace(ended, workspace=replace(ended.workspace, machine_running=running))
+    looked_at = s.now + s.policy.attend_after
+    return replace(ended, workspace=replace(ended.workspace, machine_running=running, attend_at=looked_at))
 
 
 def _overdue(s: _Situation) -> Change:
@@ -429,7 +438,8 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
     if fault.kind is FaultKind.STOCK_OUT and inserting and s.workspace.home_disk is None:
         return _next_zone(s, fault)
     if fault.kind is FaultKind.STOCK_OUT and s.operation.kind is OperationKind.START:
-        return finish(s.workspace, Status.SUSPENDED, "StartRefused", s.now, _no_capacity_here(s, fault))
+        without = replace(s.workspace, instance_id=None) if inserting else s.workspace
+        return finish(without, Status.SUSPENDED, "StartRefused", s.now, _no_capacity_here(s, fault))
     passing = {FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.ALREADY_EXISTS, FaultKind.STOCK_OUT}
     if fault.kind in passing or (fault.kind is FaultKind.NOT_FOUND and not inserting):
         return _again(phase)(s)

@@ -43,10 +43,11 @@ def advance_operation(
             jobs.send(job_of(stored.record, operation))
             return
         now = clock()
-        decision = steps.plan(stored.record, _see(machines, stored.record, now), now, policy)
+        seen = _see(machines, stored.record, now)
+        decision = steps.plan(stored.record, seen, now, policy)
         if isinstance(decision, Call):
             outcome = _perform(machines, decision, f"{operation.id}/{operation.step}")
-            _commit_settled(store, machines, jobs, clock, policy, job, decision, outcome)
+            _commit_settled(store, machines, jobs, clock, policy, job, seen, decision, outcome)
             return
         try:
             commit_change(store, stored, decision)
@@ -93,6 +94,7 @@ def _commit_settled(
     clock: Clock,
     policy: Policy,
     job: Job,
+    seen: Seen,
     call: Call,
     outcome: Begun | Fault,
 ) -> None:
@@ -112,7 +114,7 @@ def _commit_settled(
                 undo = Call(DeleteInstance(call.command.place), call.leads_to)
                 _perform(machines, undo, f"{job.operation_id}/{job.step}/undo")
             return
-        change = steps.settle(stored.record, call, outcome, clock(), policy)
+        change = steps.settle(stored.record, seen, call, outcome, clock(), policy)
         try:
             commit_change(store, stored, change)
         except ConflictError:

@@ -11,7 +11,7 @@ from typing import Any
 
 from localcloud.catalogue import ROOT, read_catalogue
 
-ROUNDS = 7
+ROUNDS = 5
 _FLOOR = "import flask, functions_framework\nfrom google.cloud import firestore"
 _LOAD = "from functions_framework import create_app\ncreate_app({name!r}, {source!r}, {signature!r})"
 _MEASURE = """

@@ -45,18 +45,16 @@ def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
         "delete_workspace": ("DELETE", f"/workspaces/{workspace_id}"),
     }
     figures = {}
-    with mock.patch.dict(os.environ, cloud.state["environment"]):
-        for function in read_catalogue().functions:
-            if function.name not in requests:
-                continue
-            method, path = requests[function.name]
-            client = create_app(function.name, str(ROOT / function.source)).test_client()  # type: ignore[no-untyped-call]
+    sources = {function.name: function.source for function in read_catalogue().functions}
+    with mock.patch.dict(os.environ, {**cloud.state["environment"], "HUB_LOG_LEVEL": "WARNING"}):
+        for name, (method, path) in requests.items():
+            client = create_app(name, str(ROOT / sources[name])).test_client()  # type: ignore[no-untyped-call]
             with _counting() as counts:
-                body = {"name": "another"} if function.name == "create_workspace" else None
+                body = {"name": "another"} if name == "create_workspace" else None
                 answer = client.open(path, method=method, headers=headers, json=body)
             if answer.status_code >= 300:
                 raise RuntimeError(f"{method} {path} answered {answer.status_code}: {answer.text}")
-            figures[function.name] = {name: float(counts[name]) for name in CALLS.values()}
+            figures[name] = {call: float(counts[call]) for call in CALLS.values()}
     return figures
 
 

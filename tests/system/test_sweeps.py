@@ -55,6 +55,24 @@ def test_a_workspace_in_use_is_not_stopped(trouble: RunningCloud, bob: Person) -
     assert seen["status"] == "READY"
 
 
+@pytest.mark.xdist_group("troubled_cloud")
+def test_a_heartbeat_that_comes_before_the_suspend_wins(trouble: RunningCloud, bob: Person) -> None:
+    """The cleanup has decided to stop a workspace, then somebody connects: it is not suspended."""
+    workspace_id = bob.create("used")["id"]
+    bob.settled(workspace_id, "READY")
+    trouble.fault("late_delivery", seconds=4)
+    Records(trouble).age(workspace_id, "last_connected_at", timedelta(minutes=61))
+    call_scheduled(trouble, "cleanup")
+    deciding = bob.status(workspace_id)["operation"]
+    assert (deciding["kind"], deciding["automatic"]) == ("STOP", True)
+
+    trouble.connected(f"workspace-{workspace_id}", connected=True)
+
+    kept = bob.wait(workspace_id, lambda ws: ws["operation"] is None)
+    assert (kept["status"], kept["last_activity"]) == ("READY", "heartbeat")
+    assert not [call for call in trouble.compute_calls() if call["method"] in {"suspend", "instances.suspend"}]
+
+
 def test_a_job_that_was_lost_is_sent_again(cloud: RunningCloud, alice: Person) -> None:
     """When nothing has come of an operation in time, reconcile sends its job again."""
     workspace_id = alice.create("api")["id"]

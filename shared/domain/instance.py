@@ -169,6 +169,8 @@ _BY_CODE = {
     "RESOURCE_NOT_READY": FaultKind.NOT_READY,
     "resourceNotReady": FaultKind.NOT_READY,
     "conditionNotMet": FaultKind.NOT_READY,
+    "CONDITION_NOT_MET": FaultKind.NOT_READY,
+    "OPERATION_CANCELED_BY_USER": FaultKind.TRANSIENT,
     "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE": FaultKind.NOT_READY,
     "resourceInUseByAnotherResource": FaultKind.NOT_READY,
     "RESOURCE_ALREADY_EXISTS": FaultKind.ALREADY_EXISTS,

@@ -251,6 +251,9 @@ def _if_ours(move: Move) -> Move:
     return checked
 
 
+_use_ours = _if_ours(_use_or_stop)
+_resume_ours = _if_ours(_resume)
+_boot_ours = _if_ours(_boot_off)
 _survey = _go(Phase.SURVEY)
 _booting = _go(Phase.AWAIT_READY)
 _power_off = _go(Phase.STOP)
@@ -266,7 +269,7 @@ _SIGHTS = (
 _ROWS: dict[Phase, tuple[Move, ...]] = {
     #                          absent                booting          running             suspending       suspended             stopping         terminated
     # a START begins: what is there decides how it gets to READY
-    Phase.SURVEY:           (_boot_new,            _wait,           _use_or_stop,       _wait,           _resume,              _wait,           _boot_off),
+    Phase.SURVEY:           (_boot_new,            _wait,           _use_ours,          _wait,           _resume_ours,         _wait,           _boot_ours),
     Phase.RESUME:           (_survey,              _wait,           _use_or_stop,       _wait,           _resume,              _wait,           _survey),
     Phase.AWAIT_RUNNING:    (_survey,              _wait,           _use_or_stop,       _wait,           _again(Phase.RESUME), _wait,           _survey),
     # a boot of a machine that exists

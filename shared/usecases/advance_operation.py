@@ -81,8 +81,10 @@ def _see(machines: Machines, workspace: Workspace, now: datetime) -> Seen:
 
 
 def _perform(machines: Machines, call: Call, step: str) -> Begun | Fault:
+    """Make the call. The same command in the same step has the same request id, so making it again is making it once."""
+    identity = f"workspace-hub/{step}/{type(call.command).__name__}"
     try:
-        return machines.perform(call.command, str(uuid.uuid5(uuid.NAMESPACE_URL, f"workspace-hub/{step}")))
+        return machines.perform(call.command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
     except MachineFaultError as error:
         return error.fault
 
@@ -112,7 +114,7 @@ def _commit_settled(
             if deleted and isinstance(call.command, InsertInstance) and isinstance(outcome, Begun):
                 logs.warning("SupersededInsertDeleted", workspace_id=job.workspace_id)
                 undo = Call(DeleteInstance(call.command.place), call.leads_to)
-                _perform(machines, undo, f"{job.operation_id}/{job.step}/undo")
+                _perform(machines, undo, f"{job.operation_id}/{job.step}")
             return
         change = steps.settle(stored.record, seen, call, outcome, clock(), policy)
         try:

@@ -1,0 +1,409 @@
+"""The local issuer and metadata server over HTTP, as a verifier, the command line and a machine use it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import jwt
+import pytest
+
+from localcloud.compute.faults import Faults
+from localcloud.compute.fleet import Fleet, Times
+from localcloud.identity import IdentityService, subject_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+PROJECT = "demo-project"
+NUMBER = "123456789012"
+ZONE = "us-west1-a"
+AUDIENCE = "https://hub.example.com"
+GOOGLE = "https://accounts.google.com"
+SERVICE_ACCOUNT = "workspace-vm@demo-project.iam.gserviceaccount.com"
+ATTRIBUTES = {"hub-generation": "3", "hub-audience": AUDIENCE, "user-data": "#cloud-config\n"}
+
+
+class _Client:
+    """What asks the service: a person's verifier or a machine."""
+
+    def __init__(self, identity: IdentityService, fleet: Fleet, session: aiohttp.ClientSession) -> None:
+        self.identity = identity
+        self.fleet = fleet
+        self._session = session
+
+    async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any, str]:
+        """Return status, headers and text."""
+        async with self._session.request(method, f"{self.identity.url}{path}", **options) as answer:
+            return answer.status, answer.headers, await answer.text()
+
+    async def ask_json(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        async with self._session.request(method, f"{self.identity.url}{path}", **options) as answer:
+            return answer.status, await answer.json()
+
+    async def metadata(self, path: str, *, flavor: str = "Google", instance_id: str = "") -> tuple[int, str]:
+        """Ask the metadata server as the one machine there is."""
+        machine = instance_id or self.fleet.instances()[0].id
+        headers = {"Metadata-Flavor": flavor} if flavor else {}
+        status, answered, text = await self.ask(
+            "GET", f"/machines/{machine}/computeMetadata/v1/{path}", headers=headers
+        )
+        assert answered["Metadata-Flavor"] == "Google"
+        return status, text
+
+    async def verify(self, token: str, *, audience: str = AUDIENCE, issuer: str = GOOGLE) -> dict[str, Any]:
+        """Return the claims of a token that one of the served keys has signed."""
+        _, keys = await self.ask_json("GET", "/keys")
+        key = next(key for key in keys["keys"] if key["kid"] == jwt.get_unverified_header(token)["kid"])
+        claims: dict[str, Any] = jwt.decode(
+            token, jwt.PyJWK(key).key, algorithms=["RS256"], audience=audience, issuer=issuer
+        )
+        return claims
+
+
+def _serving(check: Callable[[_Client], Awaitable[None]], *, issuer: str = GOOGLE, **instance: Any) -> None:
+    """Serve, with one machine in the fleet, while `check` looks."""
+
+    async def serve() -> None:
+        fleet = Fleet(project_id=PROJECT, zones=[ZONE], times=Times(), faults=Faults())
+        items = [{"key": key, "value": value} for key, value in ATTRIBUTES.items()]
+        fleet.insert_instance(
+            ZONE,
+            {
+                "name": "machine",
+                "machineType": f"zones/{ZONE}/machineTypes/e2-small",
+                "disks": [{"boot": True, "initializeParams": {}}],
+                "networkInterfaces": [{}],
+                "serviceAccounts": [{"email": SERVICE_ACCOUNT}],
+                "metadata": {"items": items},
+            }
+            | instance,
+        )
+        identity = IdentityService(project_id=PROJECT, project_number=NUMBER, fleet=fleet, issuer=issuer)
+        await identity.start()
+        try:
+            async with aiohttp.ClientSession() as session:
+                await check(_Client(identity, fleet, session))
+        finally:
+            await identity.stop()
+            fleet.reset()
+
+    asyncio.run(serve())
+
+
+# Keys and tokens
+
+
+def test_the_keys_are_a_cacheable_jwk_set_of_public_halves() -> None:
+    """RS256, a kid, and nothing private."""
+
+    async def check(client: _Client) -> None:
+        status, headers, _ = await client.ask("GET", "/keys")
+        _, keys = await client.ask_json("GET", "/keys")
+
+        assert client.identity.keys_url == f"{client.identity.url}/keys"
+        assert (status, headers["Cache-Control"]) == (200, "public, max-age=3600")
+        (key,) = keys["keys"]
+        assert (key["kty"], key["alg"], key["use"], key["e"]) == ("RSA", "RS256", "sig", "AQAB")
+        assert key["kid"]
+        assert not {"d", "p", "q"} & key.keys()
+        assert len(key["n"]) == 342  # 2,048 bits in base64url
+
+    _serving(check)
+
+
+def test_each_service_has_a_key_of_its_own() -> None:
+    """A token of another cloud does not verify here."""
+
+    async def check(client: _Client) -> None:
+        other = IdentityService(project_id=PROJECT, project_number=NUMBER)
+        _, keys = await client.ask_json("GET", "/keys")
+        token = other.user_token(email="a@example.com", audience=AUDIENCE)
+
+        assert jwt.get_unverified_header(token)["kid"] not in {key["kid"] for key in keys["keys"]}
+        with pytest.raises(jwt.InvalidSignatureError):
+            jwt.decode(token, jwt.PyJWK(keys["keys"][0]).key, algorithms=["RS256"], audience=AUDIENCE)
+
+    _serving(check)
+
+
+def test_a_persons_token_says_what_googles_says() -> None:
+    """Issuer, audience, subject, email and the times of an hour."""
+
+    async def check(client: _Client) -> None:
+        token = client.identity.user_token(email="alice@example.com", audience=AUDIENCE, hosted_domain="example.com")
+
+        claims = await client.verify(token)
+
+        assert claims.pop("exp") - claims.pop("iat") == 3600
+        assert claims == {
+            "iss": GOOGLE,
+            "aud": AUDIENCE,
+            "azp": AUDIENCE,
+            "sub": subject_of("alice@example.com"),
+            "email": "alice@example.com",
+            "email_verified": True,
+            "hd": "example.com",
+        }
+
+    _serving(check)
+
+
+def test_the_issuer_is_a_setting() -> None:
+    """Every token carries it."""
+
+    async def check(client: _Client) -> None:
+        token = client.identity.user_token(email="alice@example.com", audience=AUDIENCE)
+        assert (await client.verify(token, issuer="https://issuer.localhost"))["iss"] == "https://issuer.localhost"
+
+    _serving(check, issuer="https://issuer.localhost")
+
+
+def test_the_subject_of_a_person_is_21_digits_and_always_the_same() -> None:
+    """It follows from the address alone; the developer of the local cloud has a name instead."""
+    alice = subject_of("alice@example.com")
+
+    assert (len(alice), alice.isdigit()) == (21, True)
+    assert alice == subject_of("Alice@Example.com")
+    assert alice != subject_of("bob@example.com")
+    assert subject_of("dev@localhost") == "dev-user-id"
+
+
+def test_tokens_that_are_to_be_refused_can_be_made() -> None:
+    """Over, for somebody else, from somebody else, of an unverified address, without a claim."""
+
+    async def check(client: _Client) -> None:
+        make = client.identity.user_token
+        alice: Any = {"email": "alice@example.com", "audience": AUDIENCE}
+
+        with pytest.raises(jwt.ExpiredSignatureError):
+            await client.verify(make(**alice, lifetime=timedelta(seconds=-5)))
+        with pytest.raises(jwt.InvalidAudienceError):
+            await client.verify(make(email="alice@example.com", audience="https://other.example.com"))
+        with pytest.raises(jwt.InvalidIssuerError):
+            await client.verify(make(**alice, iss="https://issuer.example.com"))
+        claims = await client.verify(make(**alice, sub="42", email_verified=False, azp=None, nonce="n"))
+        assert (claims["sub"], claims["email_verified"], claims["nonce"]) == ("42", False, "n")
+        assert "azp" not in claims
+        assert "hd" not in claims
+
+    _serving(check)
+
+
+def test_a_service_accounts_token_is_that_of_an_oidc_push() -> None:
+    """Its email is the account, verified; `azp` and `sub` are its number."""
+
+    async def check(client: _Client) -> None:
+        email = "operations-queue@demo-project.iam.gserviceaccount.com"
+        claims = await client.verify(client.identity.service_account_token(email=email, audience=AUDIENCE))
+
+        assert (claims["email"], claims["email_verified"]) == (email, True)
+        assert claims["azp"] == claims["sub"] == subject_of(email)
+
+    _serving(check)
+
+
+def test_the_command_line_gets_a_token_for_a_made_up_person() -> None:
+    """`POST /tokens` takes what `user_token` takes, and claims to replace."""
+
+    async def check(client: _Client) -> None:
+        wanted: dict[str, Any] = {
+            "email": "alice@example.com",
+            "audience": AUDIENCE,
+            "sub": "7",
+            "email_verified": False,
+            "hosted_domain": "example.com",
+            "lifetime_seconds": 60,
+            "claims": {"nonce": "n", "azp": None},
+        }
+        status, answer = await client.ask_json("POST", "/tokens", json=wanted)
+
+        claims = await client.verify(answer["token"])
+        assert status == 200
+        assert claims.pop("exp") - claims.pop("iat") == 60
+        assert claims == {
+            "iss": GOOGLE,
+            "aud": AUDIENCE,
+            "sub": "7",
+            "email": "alice@example.com",
+            "email_verified": False,
+            "hd": "example.com",
+            "nonce": "n",
+        }
+
+    _serving(check)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("{", ""),
+        ("[]", "'email' is missing"),
+        ('{"email": "a@example.com"}', "'audience' is missing"),
+        ('{"email": "", "audience": "x"}', "'email' is missing"),
+        ('{"email": 1, "audience": "x"}', "'email' has the wrong type"),
+        ('{"email": "a@example.com", "audience": "x", "mail": "b"}', "'mail' is unknown"),
+        ('{"email": "a@example.com", "audience": "x", "lifetime_seconds": 1e300}', ""),
+        ('{"email": "a@example.com", "audience": "x", "lifetime_seconds": NaN}', ""),
+        ('{"email": "a@example.com", "audience": "x", "claims": {"sub": "1"}}', "'sub' stands beside"),
+        ('{"email": "a@example.com", "audience": "x", "claims": {"self": "1"}}', "'self' stands beside"),
+    ],
+)
+def test_a_wrong_request_for_a_token_is_told_what_is_wrong(body: str, words: str) -> None:
+    """It is 400 and says why."""
+
+    async def check(client: _Client) -> None:
+        status, answer = await client.ask_json("POST", "/tokens", data=body)
+
+        assert status == 400
+        assert words in answer["error"]
+
+    _serving(check)
+
+
+# The metadata server
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("instance/name", "machine"),
+        ("instance/zone", f"projects/{NUMBER}/zones/{ZONE}"),
+        ("instance/attributes/", "hub-audience\nhub-generation\nuser-data\n"),
+        ("instance/attributes/hub-generation", "3"),
+        ("instance/attributes/user-data", "#cloud-config\n"),
+        ("project/project-id", PROJECT),
+        ("project/numeric-project-id", NUMBER),
+    ],
+)
+def test_a_machine_reads_its_metadata(path: str, value: str) -> None:
+    """Each value is plain text, under the path that Compute has for it."""
+
+    async def check(client: _Client) -> None:
+        assert await client.metadata(path) == (200, value)
+
+    _serving(check)
+
+
+def test_a_machine_reads_its_numeric_id() -> None:
+    """It is the id that stands in the instance."""
+
+    async def check(client: _Client) -> None:
+        assert await client.metadata("instance/id") == (200, client.fleet.instances()[0].id)
+
+    _serving(check)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "instance/nothing",
+        "instance/attributes/nothing",
+        "instance/service-accounts/other/identity?audience=x",
+        "project/attributes/",
+    ],
+)
+def test_what_the_metadata_server_does_not_have_is_not_found(path: str) -> None:
+    """It is 404, and still says that it is a metadata server."""
+
+    async def check(client: _Client) -> None:
+        assert (await client.metadata(path))[0] == 404
+
+    _serving(check)
+
+
+@pytest.mark.parametrize("flavor", ["", "google", "Amazon"])
+def test_a_request_without_the_metadata_flavor_is_forbidden(flavor: str) -> None:
+    """A page that is tricked into asking does not send the header."""
+
+    async def check(client: _Client) -> None:
+        status, text = await client.metadata("instance/id", flavor=flavor)
+
+        assert (status, text) == (403, 'Missing required header "Metadata-Flavor": "Google"')
+
+    _serving(check)
+
+
+def test_a_machine_that_is_not_there_has_no_metadata() -> None:
+    """Nor has one whose instance is gone."""
+
+    async def check(client: _Client) -> None:
+        instance_id = client.fleet.instances()[0].id
+        assert (await client.metadata("instance/id", instance_id="42"))[0] == 404
+        client.fleet.reset()
+        assert (await client.metadata("instance/id", instance_id=instance_id))[0] == 404
+
+    _serving(check)
+
+
+def test_a_service_without_a_fleet_serves_keys_but_no_machines() -> None:
+    """The machines need the service's address, so the fleet may come later."""
+
+    async def check(client: _Client) -> None:
+        instance_id = client.fleet.instances()[0].id
+        client.identity.fleet = None
+        assert (await client.metadata("instance/id", instance_id=instance_id))[0] == 404
+        client.identity.fleet = client.fleet
+        assert (await client.metadata("instance/id", instance_id=instance_id))[0] == 200
+
+    _serving(check)
+
+
+def test_a_machine_gets_an_identity_token_in_full() -> None:
+    """Its project, zone, name and ids as Compute writes them, and an hour to use it."""
+
+    async def check(client: _Client) -> None:
+        status, token = await client.metadata(
+            f"instance/service-accounts/default/identity?audience={AUDIENCE}&format=full"
+        )
+
+        instance = client.fleet.instances()[0]
+        claims = await client.verify(token)
+        assert status == 200
+        assert claims.pop("exp") - claims.pop("iat") == 3600
+        assert claims == {
+            "iss": GOOGLE,
+            "aud": AUDIENCE,
+            "azp": subject_of(SERVICE_ACCOUNT),
+            "sub": subject_of(SERVICE_ACCOUNT),
+            "email": SERVICE_ACCOUNT,
+            "email_verified": True,
+            "google": {
+                "compute_engine": {
+                    "project_id": PROJECT,
+                    "project_number": int(NUMBER),
+                    "zone": ZONE,
+                    "instance_id": instance.id,
+                    "instance_name": "machine",
+                    "instance_creation_timestamp": int(instance.created_at.timestamp()),
+                }
+            },
+        }
+
+    _serving(check)
+
+
+def test_a_standard_identity_token_says_nothing_of_the_machine() -> None:
+    """Only `format=full` does; without an audience there is no token."""
+
+    async def check(client: _Client) -> None:
+        path = "instance/service-accounts/default/identity"
+        _, token = await client.metadata(f"{path}?audience={AUDIENCE}")
+
+        assert "google" not in await client.verify(token)
+        assert await client.metadata(path) == (400, "non-empty audience parameter required")
+
+    _serving(check)
+
+
+def test_a_machine_without_a_service_account_has_no_identity() -> None:
+    """The path is not there, as on the real one."""
+
+    async def check(client: _Client) -> None:
+        path = f"instance/service-accounts/default/identity?audience={AUDIENCE}&format=full"
+        assert (await client.metadata(path))[0] == 404
+
+    _serving(check, serviceAccounts=[])

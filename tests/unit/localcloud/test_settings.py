@@ -1,0 +1,45 @@
+"""The environment that the local cloud gives to the functions."""
+
+import pytest
+
+from localcloud.settings import Addresses, LocalSettings, environment
+from shared.config import ConfigurationError, read_settings
+
+ADDRESSES = Addresses(
+    gateway="http://127.0.0.1:1",
+    firestore="127.0.0.1:2",
+    pubsub="127.0.0.1:3",
+    tasks="127.0.0.1:4",
+    compute="127.0.0.1:5",
+    keys="http://127.0.0.1:6/keys",
+    advance_operation="http://127.0.0.1:7",
+    report_workspace="http://127.0.0.1:8",
+)
+
+
+def test_the_environment_is_a_complete_configuration() -> None:
+    """Production's own reader takes it, and finds every service here."""
+    settings = read_settings(environment(LocalSettings(), ADDRESSES))
+    assert settings.emulators.firestore == "127.0.0.1:2"
+    assert settings.emulators.pubsub == "127.0.0.1:3"
+    assert settings.emulators.tasks == "127.0.0.1:4"
+    assert settings.emulators.compute == "127.0.0.1:5"
+    assert settings.advance_operation_url == "http://127.0.0.1:7/operations"
+    assert settings.report_workspace_url == "http://127.0.0.1:8"
+    assert settings.identity.user_audiences == ("http://127.0.0.1:1",)
+    assert settings.identity.keys_url == "http://127.0.0.1:6/keys"
+
+
+def test_a_setting_can_be_overridden() -> None:
+    """The override wins over what the local cloud chooses."""
+    settings = read_settings(environment(LocalSettings(overrides={"HUB_LOOK_MAX_SECONDS": "7"}), ADDRESSES))
+    assert settings.policy.look_max.total_seconds() == 7
+
+
+@pytest.mark.parametrize(
+    "override", [{"HUB_IDEL_SECONDS": "5"}, {"HUB_IDLE_SECONDS": "soon"}], ids=["unknown", "wrong"]
+)
+def test_an_override_that_would_do_nothing_is_refused(override: dict[str, str]) -> None:
+    """A misspelt name is not silently ignored, and neither is a value that means nothing."""
+    with pytest.raises(ConfigurationError, match=next(iter(override))):
+        environment(LocalSettings(overrides=override), ADDRESSES)

@@ -1,0 +1,116 @@
+"""The rules that keep the house in order, read off the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from localcloud.catalogue import ROOT, read_catalogue
+
+SHIPPED = sorted([*(ROOT / "shared").rglob("*.py"), *(ROOT / "functions").rglob("*.py")])
+FUNCTIONS = sorted((ROOT / "functions").rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the full names of all modules that a file imports, at its top or anywhere else."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import: a function file is no part of a package"
+            module = node.module or ""
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def named(path: Path) -> str:
+    """Return a file's name as a test's id."""
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "shared" / "domain").glob("*.py")), ids=named)
+def test_the_domain_knows_only_itself_and_the_standard_library(path: Path) -> None:
+    """Decisions need no cloud, no framework and no clock."""
+    for module in imported(path):
+        top = module.split(".")[0]
+        assert top in sys.stdlib_module_names or module.startswith("shared.domain") or module == "shared", module
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "shared" / "usecases").glob("*.py")), ids=named)
+def test_use_cases_know_domain_and_ports_only(path: Path) -> None:
+    """No adapter, no edge: what is outside comes as an argument."""
+    allowed = ("shared.domain", "shared.ports", "shared.logs", "shared.usecases")
+    for module in imported(path):
+        top = module.split(".")[0]
+        assert top in sys.stdlib_module_names or module == "shared" or module.startswith(allowed), module
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=named)
+def test_only_adapters_and_the_bootstrap_import_google(path: Path) -> None:
+    """Everything else speaks to ports."""
+    if path.is_relative_to(ROOT / "shared" / "adapters") or path.name == "bootstrap.py":
+        return
+    assert not [module for module in imported(path) if module.split(".")[0] in {"google", "grpc"}]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=named)
+def test_nothing_that_is_shipped_knows_of_the_local_cloud_or_of_tests(path: Path) -> None:
+    """Production code has no branch for either."""
+    assert not [module for module in imported(path) if module.split(".")[0] in {"localcloud", "tests"}]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=named)
+def test_only_the_configuration_reads_the_environment(path: Path) -> None:
+    """A setting that is read elsewhere is one that nobody checks and nobody deploys."""
+    if path == ROOT / "shared" / "config.py":
+        return
+    source = path.read_text()
+    assert "environ" not in source
+    assert "getenv" not in source
+
+
+def test_the_catalogue_lists_every_function_and_nothing_else() -> None:
+    """What is not in the catalogue is not deployed; what is in it must exist."""
+    catalogue = read_catalogue().functions
+    assert sorted(str(ROOT / function.source) for function in catalogue) == [str(path) for path in FUNCTIONS]
+    assert all(Path(function.source).stem == function.name for function in catalogue)
+
+
+@pytest.mark.parametrize("path", FUNCTIONS, ids=named)
+def test_a_functions_file_hides_no_module(path: Path) -> None:
+    """It is loaded under its bare stem: `queue.py` would break the standard library."""
+    assert path.stem not in sys.stdlib_module_names
+    assert path.stem not in packages_distributions()
+
+
+@pytest.mark.parametrize("path", FUNCTIONS, ids=named)
+def test_a_functions_file_is_one_function_without_decisions(path: Path) -> None:
+    """It decodes, calls one use case and encodes: 25 lines at most, docstring included."""
+    tree = ast.parse(path.read_text())
+    [function] = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert function.name == path.stem
+    assert ast.get_docstring(tree)
+    assert function.end_lineno is not None
+    assert function.end_lineno - function.lineno < 25
+
+
+@pytest.mark.parametrize("function", [each for each in read_catalogue().functions if "workers" not in each.source])
+def test_no_function_but_a_worker_loads_the_compute_library(function: object) -> None:
+    """It costs a second and a hundred megabytes: the status function loads it when it is first asked, the others never."""
+    source = getattr(function, "source", "")
+    load = f"import sys, runpy; runpy.run_path({str(ROOT / source)!r}); print('google.cloud.compute_v1' in sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", load],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    assert answer.stdout.strip() == "False"

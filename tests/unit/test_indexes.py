@@ -1,0 +1,115 @@
+"""The composite indexes that ship in the repository: the emulator does not ask for them, Firestore does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import firestore
+from google.cloud.firestore_v1.types import RunQueryRequest, StructuredQuery
+
+from localcloud.catalogue import ROOT
+from shared.adapters.firestore_store import FirestoreWorkspaceStore
+from shared.domain.workspace import Status
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+Index = tuple[str, tuple[tuple[str, str], ...]]
+
+QUERIES = {
+    "list_owned": ("alice", None, 10, None),
+    "list_owned of a status": ("alice", Status.READY, 10, None),
+    "list_idle": (NOW, 10, None),
+    "list_suspended": (NOW, 10, None),
+    "list_due": (NOW, 10, None),
+}
+
+
+class RecordingApi:
+    """Stands where the library's own Firestore API does, keeps what is asked, and finds nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[StructuredQuery] = []
+
+    def run_query(self, request: Any, **_: Any) -> Iterator[Any]:
+        """Keep the query."""
+        self.asked.append(RunQueryRequest(request).structured_query)
+        return iter(())
+
+
+def shipped() -> set[Index]:
+    """Return the composite indexes of `firestore.indexes.json`."""
+    indexes = json.loads((ROOT / "firestore.indexes.json").read_text())["indexes"]
+    return {
+        (index["collectionGroup"], tuple((field["fieldPath"], field["order"]) for field in index["fields"]))
+        for index in indexes
+    }
+
+
+def needed(query: StructuredQuery) -> Index | None:
+    """Return the composite index that a query needs, or None when a single field's own index serves it.
+
+    Equalities first, then what is ordered by; `__name__` comes with every index in the direction of the last order.
+    Source: Firestore's documentation of index types.
+    """
+    given = query.where
+    filters = given.composite_filter.filters if "composite_filter" in given else [given]
+    equal = StructuredQuery.FieldFilter.Operator.EQUAL
+    equals = sorted(each.field_filter.field.field_path for each in filters if each.field_filter.op == equal)
+    ordered = [
+        (order.field.field_path, StructuredQuery.Direction(order.direction).name)
+        for order in query.order_by
+        if order.field.field_path != "__name__"
+    ]
+    fields = (*((path, "ASCENDING") for path in equals), *ordered)
+    return (query.from_[0].collection_id, fields) if len(fields) > 1 else None
+
+
+@pytest.fixture
+def api() -> RecordingApi:
+    """Keeps what is asked."""
+    return RecordingApi()
+
+
+def ask(api: RecordingApi, name: str) -> StructuredQuery:
+    """Have the store ask one of its queries."""
+    client = firestore.Client(project="demo", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+    client._firestore_api_internal = api  # noqa: SLF001 -- the library's own seam for its transport
+    getattr(FirestoreWorkspaceStore(client), name.split(maxsplit=1)[0])(*QUERIES[name])
+    [asked] = api.asked
+    return asked
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_query_has_its_index(api: RecordingApi, name: str) -> None:
+    """A query whose composite index is not shipped fails in production only, so it fails here."""
+    index = needed(ask(api, name))
+    assert index is None or index in shipped()
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_order_ends_with_the_name_in_the_same_direction(api: RecordingApi, name: str) -> None:
+    """Otherwise a page could end between two documents of the same time, and an index of its own would be needed."""
+    *_, last_but_one, last = ask(api, name).order_by
+    assert last.field.field_path == "__name__"
+    assert last.direction == last_but_one.direction
+
+
+def test_every_list_of_the_store_is_looked_at() -> None:
+    """A new query cannot be forgotten here."""
+    lists = {name for name in vars(FirestoreWorkspaceStore) if name.startswith("list_")}
+    assert lists == {name.split()[0] for name in QUERIES}
+
+
+def test_no_index_is_shipped_that_no_query_needs() -> None:
+    """An index costs at every write."""
+    assert shipped() == {index for name in QUERIES if (index := needed(ask(RecordingApi(), name)))}
+
+
+def test_events_expire() -> None:
+    """The audit trail is kept for its time and no longer."""
+    overrides = json.loads((ROOT / "firestore.indexes.json").read_text())["fieldOverrides"]
+    assert {"collectionGroup": "events", "fieldPath": "expire_at", "ttl": True, "indexes": []} in overrides

@@ -14,6 +14,7 @@ from shared.domain.policy import Deadlines, Policy
 
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 GOOGLE_KEYS_URL = "https://www.googleapis.com/oauth2/v3/certs"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 EMULATORS = ("FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "CLOUD_TASKS_EMULATOR_HOST", "COMPUTE_EMULATOR_HOST")
 
 
@@ -95,7 +96,17 @@ class _Reader:
         return default
 
     def listed(self, name: str, default: str | None = None) -> tuple[str, ...]:
-        return tuple(part.strip() for part in self.text(name, default).split(",") if part.strip())
+        text = self.text(name, default)
+        parts = tuple(part.strip() for part in text.split(",") if part.strip())
+        if text and not parts:
+            self.problems.append(f"{name} is {text!r}; it must list something")
+        return parts
+
+    def level(self, name: str) -> str:
+        value = self.text(name, "INFO")
+        if value not in LOG_LEVELS:
+            self.problems.append(f"{name} is {value!r}; it must be one of {', '.join(LOG_LEVELS)}")
+        return value
 
     def whole(self, name: str, default: int, least: int = 0) -> int:
         value = self._environ.get(name, "").strip() or str(default)
@@ -185,7 +196,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             attend_after=read.seconds("HUB_ATTEND_SECONDS", usual.attend_after),
             worker_timeout=read.seconds("HUB_WORKER_TIMEOUT_SECONDS", usual.worker_timeout),
         ),
-        log_level=read.text("HUB_LOG_LEVEL", "INFO"),
+        log_level=read.level("HUB_LOG_LEVEL"),
         emulators=read.emulators(),
     )
     if settings.policy.default_machine_type not in settings.policy.machine_types:

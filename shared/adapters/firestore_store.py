@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -174,9 +174,9 @@ def _read_token(token: str) -> tuple[datetime, str]:
     problem = FieldProblem("page_token", "is not a token that this Hub gave; use the one in the Link header")
     try:
         at, last_id = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        moment = datetime.fromisoformat(at)
-    except (ValueError, TypeError, RecursionError) as error:
+        moment = datetime.fromisoformat(at).astimezone(UTC)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise InvalidRequestError([problem]) from error
-    if moment.tzinfo is None or not isinstance(last_id, str) or not _UUID.fullmatch(last_id):
+    if not isinstance(last_id, str) or not _UUID.fullmatch(last_id):
         raise InvalidRequestError([problem])
     return moment, last_id

@@ -373,8 +373,8 @@ def settle(
 def fail(workspace: Workspace, problem: Problem, s: "_Situation") -> Change:
     """Give the operation up for good, cleaning up first what must not be left running.
 
-    A CREATE deletes its machine and disk; a START stops its machine and never deletes it; a START that has no machine, a
-    STOP and a DELETE end at once.
+    A CREATE deletes its machine and disk; a START stops its machine, which an insert that nobody has recorded may have made,
+    and never deletes it; a STOP and a DELETE end at once.
     """
     operation = workspace.operation or s.operation
     if operation.failure is not None:
@@ -383,8 +383,7 @@ def fail(workspace: Workspace, problem: Problem, s: "_Situation") -> Change:
     cleaning = replace(workspace, operation=failed)
     if operation.kind is OperationKind.CREATE:
         return proceed(cleaning, "CreateFailed", s.now, s.policy, phase=Phase.DELETE_INSTANCE)
-    has_machine = operation.phase not in {Phase.INSERT, Phase.INSERTING, Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT}
-    if operation.kind is OperationKind.START and has_machine and problem.code != "MACHINE_GONE":
+    if operation.kind is OperationKind.START and problem.code != "MACHINE_GONE":
         return proceed(cleaning, "StartFailed", s.now, s.policy, phase=Phase.STOP)
     return _end_failed(s, problem)
 

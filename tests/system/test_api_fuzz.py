@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -116,17 +120,28 @@ def workspace(caller: Caller) -> dict[str, Any]:
     return caller.person.settled(caller.person.create("theirs")["id"], "READY")
 
 
-@PUBLIC.parametrize()  # type: ignore[untyped-decorator]  # schemathesis gives it no types
-@bounded(100)
-def test_any_request_is_answered_as_described(case: Any, caller: Caller, workspace: dict[str, Any]) -> None:
-    """Every operation answers good requests and refuses bad ones as its description says, and never with a 5xx.
+def fuzz_test(operation_id: str) -> Any:
+    """Return the test of one public operation."""
 
-    Good requests that do not delete go to a workspace that exists.
-    """
-    if case.meta.generation.mode.is_positive and "workspace_id" in case.path_parameters and case.method != "DELETE":
-        case.path_parameters["workspace_id"] = workspace["id"]
-    made_up_page = "page_token" in (case.query or {})  # is well-formed and refused all the same
-    case.call_and_validate(**caller.how, excluded_checks=[positive_data_acceptance] if made_up_page else [])
+    @PUBLIC.include(operation_id=operation_id).parametrize()  # type: ignore[untyped-decorator]  # schemathesis gives no types
+    @bounded(100)
+    def test(case: Any, caller: Caller, workspace: dict[str, Any]) -> None:
+        """An operation answers good requests and refuses bad ones as its description says, and never with a 5xx.
+
+        Good requests that do not delete go to a workspace that exists.
+        """
+        if case.meta.generation.mode.is_positive and "workspace_id" in case.path_parameters and case.method != "DELETE":
+            case.path_parameters["workspace_id"] = workspace["id"]
+        made_up_page = "page_token" in (case.query or {})  # is well-formed and refused all the same
+        case.call_and_validate(**caller.how, excluded_checks=[positive_data_acceptance] if made_up_page else [])
+
+    return test
+
+
+# Not one test for all operations: pytest would give each of them the same id, and pytest-xdist then runs only one of them.
+for _operation in PUBLIC.get_all_operations():
+    _id = _operation.ok().definition.raw["operationId"]
+    globals()[f"test_any_{_id}_request_is_answered_as_described"] = fuzz_test(_id)
 
 
 def test_any_sequence_of_requests_is_answered_as_described(new_caller: Callable[[], Caller]) -> None:
@@ -165,6 +180,51 @@ def test_any_bytes_as_a_body_are_answered_as_described(
     url = caller.how["base_url"] + path.format(workspace_id=workspace["id"])
     response = caller.session.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=30)
     check_described(response, "POST", path, workspace_id=workspace["id"])
+
+
+ODD_IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.from_regex(r"__.*__", fullmatch=True)
+NO_DOTS = ODD_IDS.filter(lambda odd_id: odd_id not in {".", ".."})  # which a client takes out of a path by itself
+
+
+@given(odd_id=NO_DOTS)
+@bounded(100)
+def test_any_id_that_is_none_is_answered_404(odd_id: str, caller: Caller) -> None:
+    """Whatever stands in place of an id, there is no such workspace, and the answer is the 404 that the document has."""
+    response = caller.session.get(f"{caller.how['base_url']}/workspaces/{quote(odd_id, safe='')}/status", timeout=30)
+    assert response.status_code == 404
+    check_described(response, "GET", "/workspaces/{workspace_id}/status", workspace_id=odd_id)
+
+
+FAR = timezone(timedelta(hours=23)), timezone(-timedelta(hours=23))
+EXTREMES = [
+    time.replace(tzinfo=zone)
+    for time in (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+    for zone in FAR
+]
+TIMES = st.datetimes() | st.datetimes(timezones=st.timezones()) | st.sampled_from(EXTREMES)
+PARTS = st.tuples(TIMES.map(datetime.isoformat), st.uuids().map(str)) | st.lists(st.text() | st.integers(), max_size=3)
+FORGED = PARTS.map(json.dumps)
+PAGE_TOKENS = st.text() | FORGED.map(str.encode).map(base64.urlsafe_b64encode).map(bytes.decode)
+
+
+@given(token=PAGE_TOKENS)
+@bounded(100)
+def test_any_page_token_is_answered_as_described(token: str, caller: Caller) -> None:
+    """A page token that the Hub did not give is refused, or harmless."""
+    response = caller.session.get(f"{caller.how['base_url']}/workspaces", params={"page_token": token}, timeout=30)
+    check_described(response, "GET", "/workspaces")
+
+
+@given(text=st.text(st.characters(categories=["Cc", "Cs"]), min_size=1), field=st.sampled_from(["repo", "branch"]))
+@bounded(50)
+def test_what_is_no_line_of_text_is_refused(text: str, field: str, new_caller: Callable[[], Caller]) -> None:
+    """Control characters, and surrogates that are no characters at all, are refused as the document says."""
+    caller = new_caller()
+    response = caller.session.post(
+        f"{caller.how['base_url']}/workspaces", json={"name": "theirs", "metadata": {field: f"a{text}b"}}, timeout=30
+    )
+    assert response.status_code == 400
+    check_described(response, "POST", "/workspaces")
 
 
 @given(

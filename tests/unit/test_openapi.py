@@ -1,0 +1,400 @@
+"""The OpenAPI document says what the code does: paths, inputs, answers and problems."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import pytest
+from flask import Request, Response
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.test import EnvironBuilder
+
+from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
+from shared.domain import errors, lifecycle
+from shared.domain.changes import finish
+from shared.domain.errors import FieldProblem, HubError
+from shared.domain.instance import Instance, InstanceState
+from shared.domain.lifecycle import Asker, NewMachine, NewWorkspace, ReportEvent
+from shared.domain.policy import Policy
+from shared.domain.workspace import Activity, Metadata, OperationKind, Problem, Status, Workspace
+from shared.entry import problems
+from shared.entry.bodies import read_new_machine, read_new_workspace, read_report
+from shared.entry.description import description
+from shared.entry.representation import status_json, workspace_json
+from shared.ports import Machine
+from shared.usecases.ask_workspaces import RealTimeStatus
+
+DOCUMENT = description()
+POLICY = Policy()
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
+
+
+def fits(schema: Mapping[str, Any], value: object) -> None:
+    """Check a value against a schema of the document, formats too."""
+    whole = {"$ref": "#/schema", "schema": schema, "components": DOCUMENT["components"]}
+    found = [
+        f"{error.json_path}: {error.message}"
+        for error in OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER).iter_errors(value)
+    ]
+    assert not found, found
+
+
+def resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow a reference into the components."""
+    while "$ref" in node:
+        _, kind, name = node["$ref"].removeprefix("#/").split("/")
+        node = DOCUMENT["components"][kind][name]
+    return node
+
+
+def operations() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield ``METHOD /path`` and the operation of each."""
+    for path, item in DOCUMENT["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield f"{method.upper()} {path}", item[method]
+
+
+def problem_responses() -> dict[str, Mapping[str, Any]]:
+    """Return the problem responses by their names."""
+    responses: dict[str, Mapping[str, Any]] = DOCUMENT["components"]["responses"]
+    return responses
+
+
+def problem_of(response: Mapping[str, Any]) -> tuple[int, list[str]]:
+    """Return the status and the codes of a problem response."""
+    properties = response["content"]["application/problem+json"]["schema"]["allOf"][1]["properties"]
+    return properties["status"]["const"], properties["code"]["enum"]
+
+
+def pairs_in_the_document() -> set[tuple[int, str]]:
+    """Return each status with each of its codes, as the document has them."""
+    return {(status, code) for status, codes in map(problem_of, problem_responses().values()) for code in codes}
+
+
+# ---- records in every state ------------------------------------------------------------------------------------------
+
+ASKER = Asker("108234567890123456789", "laptop-42", "ada@example.com")
+
+
+def new_workspace() -> Workspace:
+    """Return a workspace that was just asked for."""
+    new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata(branch="main"))
+    return workspace_of(lifecycle.create(UUID, OPERATION, "example", ASKER, new, NOW, POLICY).workspace)
+
+
+UUID, OPERATION = "0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52", "5d1c9a2e-7b64-4f0d-8a35-2c9e1f7b6d01"
+
+
+def workspace_of(workspace: Workspace | None) -> Workspace:
+    """Return a decision's workspace, which it has not forgotten."""
+    assert workspace is not None
+    return workspace
+
+
+def ready_workspace() -> Workspace:
+    """Return a workspace whose machine has reported."""
+    return workspace_of(finish(new_workspace(), Status.READY, "", NOW + timedelta(microseconds=1)).workspace)
+
+
+def suspended_workspace() -> Workspace:
+    """Return a workspace that was stopped."""
+    return workspace_of(finish(stopping_workspace(), Status.SUSPENDED, "", NOW).workspace)
+
+
+def stopping_workspace() -> Workspace:
+    """Return a workspace that the idle sweep stops."""
+    later = NOW + timedelta(days=1)
+    return workspace_of(
+        getattr(lifecycle.expire(ready_workspace(), OPERATION, "laptop-42", later, POLICY), "workspace", None)
+    )
+
+
+def starting_workspace() -> Workspace:
+    """Return a workspace that gets another machine."""
+    wanted = NewMachine(machine_type="e2-standard-8")
+    change = lifecycle.start(suspended_workspace(), OPERATION, ASKER, wanted, NOW, POLICY)
+    return workspace_of(change.workspace if change else None)
+
+
+def deleting_workspace() -> Workspace:
+    """Return a workspace that is deleted while it is made, after two zones had no capacity."""
+    made = new_workspace()
+    assert made.operation is not None
+    tried = replace(made, operation=replace(made.operation, zones_tried=("us-west1-a", "us-west1-b")))
+    change = lifecycle.delete(tried, OPERATION, ASKER, NOW, POLICY)
+    return workspace_of(change.workspace if change else None)
+
+
+def failed_workspace(kind: OperationKind | None) -> Workspace:
+    """Return a workspace in ERROR."""
+    problem = Problem("MACHINE_GONE", "The machine is gone.", retryable=False, at=NOW, operation_kind=kind)
+    return workspace_of(finish(new_workspace(), Status.ERROR, "", NOW, problem).workspace)
+
+
+WORKSPACES = {
+    "new": new_workspace(),
+    "ready": ready_workspace(),
+    "stopping": stopping_workspace(),
+    "suspended": suspended_workspace(),
+    "starting": starting_workspace(),
+    "deleting": deleting_workspace(),
+    "create failed": failed_workspace(OperationKind.CREATE),
+    "machine vanished": failed_workspace(None),
+}
+HUB_ERRORS: list[HubError] = [
+    errors.InvalidRequestError([FieldProblem("name", "is required")]),
+    errors.NotAuthenticatedError("The token has expired."),
+    errors.QuotaExceededError("You have 5 of at most 5."),
+    errors.NotAllowedError("This token is not that of the workspace's machine."),
+    errors.WorkspaceNotFoundError(UUID),
+    errors.OperationUnderWayError(new_workspace().operation),  # type: ignore[arg-type]  # a new workspace has one
+    errors.NameTakenError("You have that."),
+    errors.WorkspaceGoneError("It has been deleted."),
+    errors.IdempotencyKeyReusedError("It was used."),
+    errors.InstanceNotRecordedError("Not yet."),
+    errors.UnavailableError("Not now."),
+]
+
+
+# ---- the document ----------------------------------------------------------------------------------------------------
+
+
+def test_the_document_is_valid_openapi() -> None:
+    """The specification's own schema accepts the document."""
+    validate(DOCUMENT)
+
+
+def test_its_version_is_the_hubs() -> None:
+    """The contract's version is that of the project."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert DOCUMENT["info"]["version"] == project["version"]
+
+
+def test_its_operations_are_the_routes_that_everyone_may_call() -> None:
+    """Each route that the platform lets everyone through to is described, and nothing else is."""
+    functions = [function for function in read_catalogue().functions if function.invoker == EVERYONE]
+    routes = {f"{route.method} {route.path}" for function in functions for route in function.routes}
+    assert {name for name, _ in operations()} == routes
+
+
+def test_only_what_is_off_the_public_address_is_for_machines() -> None:
+    """The machines' tag marks exactly the routes that the public address does not have."""
+    functions = [function for function in read_catalogue().functions if function.invoker == EVERYONE]
+    private = {f"{r.method} {r.path}" for function in functions if not function.is_public for r in function.routes}
+    assert {name for name, operation in operations() if operation["tags"] == ["machines"]} == private
+
+
+def test_every_response_carries_the_request_id() -> None:
+    """Each answer, good or bad, is described with the header that names its request."""
+    for _, operation in operations():
+        for response in operation["responses"].values():
+            assert "X-Request-Id" in resolved(response)["headers"]
+
+
+def test_every_problem_response_stands_under_its_own_status() -> None:
+    """An operation that refers to a problem response does so under the status that the response has."""
+    for _, operation in operations():
+        for status, response in operation["responses"].items():
+            if "$ref" in response:
+                assert problem_of(resolved(response))[0] == int(status)
+
+
+def test_the_problems_in_the_document_are_those_in_the_code() -> None:
+    """The document has each status with each code that the code can answer, and no other."""
+    hub = {(status, code) for status, code, _ in problems._STATUSES.values()}  # noqa: SLF001 -- the list that is held here
+    http = set(problems._HTTP_CODES.items())  # noqa: SLF001
+    assert pairs_in_the_document() == hub | http | {(500, "INTERNAL")}
+
+
+@pytest.mark.parametrize("name", problem_responses())
+def test_the_example_of_a_problem_has_its_own_type_and_title(name: str) -> None:
+    """An example carries the type, title and status that the code gives to its problem code."""
+    example = problem_responses()[name]["content"]["application/problem+json"]["example"]
+    titles = {code: title for _, code, title in problems._STATUSES.values()}  # noqa: SLF001
+    titles |= {code: default_exceptions[status]().name for status, code in problems._HTTP_CODES.items()}  # noqa: SLF001
+    titles["INTERNAL"] = json.loads(problems.problem_of_fault().get_data())["title"]
+    status, codes = problem_of(problem_responses()[name])
+    assert example["code"] in codes
+    told = problems.problem(status, example["code"], titles[example["code"]], "")
+    assert {**example, "detail": ""}.items() >= json.loads(told.get_data()).items()
+
+
+def contents() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every body that the document describes, with where it is."""
+    for name, operation in operations():
+        for where, node in [("request", operation.get("requestBody", {})), *operation["responses"].items()]:
+            for media in resolved(node).get("content", {}).values():
+                yield f"{name} {where}", media
+
+
+@pytest.mark.parametrize(("where", "media"), list(contents()), ids=[where for where, _ in contents()])
+def test_every_example_fits_its_schema(where: str, media: Mapping[str, Any]) -> None:
+    """What is shown is allowed."""
+    examples = (
+        [media["example"]] if "example" in media else [one["value"] for one in media.get("examples", {}).values()]
+    )
+    assert examples or where == "GET /openapi.json 200"
+    for example in examples:
+        fits(media["schema"], example)
+
+
+@pytest.mark.parametrize("kind", ["parameters", "headers"])
+def test_every_example_of_a_header_or_parameter_fits_its_schema(kind: str) -> None:
+    """What is shown is allowed."""
+    for node in DOCUMENT["components"][kind].values():
+        if "example" in node:
+            fits(node["schema"], node["example"])
+
+
+@pytest.mark.parametrize(
+    ("schema", "known"),
+    [
+        (("Status",), Status),
+        (("Operation", "kind"), OperationKind),
+        (("Instance", "status"), InstanceState),
+        (("WorkspaceFields", "last_activity"), Activity),
+        (("Report", "event"), ReportEvent),
+    ],
+)
+def test_its_enumerations_are_the_codes(schema: tuple[str, ...], known: type[StrEnum]) -> None:
+    """A value that the code knows is in the document, and no other."""
+    node = DOCUMENT["components"]["schemas"][schema[0]]
+    for name in schema[1:]:
+        node = node["properties"][name]
+    assert node["enum"] == [member.value for member in known]
+
+
+# ---- what the code answers -------------------------------------------------------------------------------------------
+
+
+def schema_named(name: str) -> dict[str, str]:
+    """Return a reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+@pytest.mark.parametrize("name", WORKSPACES)
+def test_a_workspace_in_any_state_fits_its_schema(name: str) -> None:
+    """What the endpoints answer is what the document says, no member more or less."""
+    fits(schema_named("Workspace"), workspace_json(WORKSPACES[name], POLICY))
+
+
+@pytest.mark.parametrize("name", WORKSPACES)
+@pytest.mark.parametrize("state", [*InstanceState, None])
+def test_a_status_in_any_state_fits_its_schema(name: str, state: InstanceState | None) -> None:
+    """What the status endpoint answers is what the document says, whatever Compute says."""
+    workspace = WORKSPACES[name]
+    instance = (
+        Instance("4711", workspace.instance_name, workspace.zone, state, workspace.machine_type) if state else None
+    )
+    if state is InstanceState.RUNNING and instance:
+        instance = replace(instance, internal_address="10.138.0.7", last_started_at=NOW)
+    why = None if instance else "The machine does not exist in Compute Engine."
+    fits(schema_named("WorkspaceInRealTime"), status_json(RealTimeStatus(workspace, instance, why), POLICY))
+
+
+def check_problem(answer: Response) -> None:
+    """Check a problem against a response of the document that has its status and code, headers too."""
+    body = json.loads(answer.get_data())
+    described = [
+        response
+        for response in problem_responses().values()
+        if problem_of(response)[0] == answer.status_code and body["code"] in problem_of(response)[1]
+    ]
+    assert answer.content_type == "application/problem+json"
+    assert described
+    for response in described:
+        fits(response["content"]["application/problem+json"]["schema"], body)
+        for name, header in response["headers"].items():
+            if name != "X-Request-Id" and resolved(header)["required"]:
+                value: str | int = answer.headers[name]
+                fits(
+                    resolved(header)["schema"], int(value) if resolved(header)["schema"]["type"] == "integer" else value
+                )
+
+
+@pytest.mark.parametrize("error", HUB_ERRORS, ids=lambda error: type(error).__name__)
+def test_every_error_of_the_hub_is_answered_as_described(error: HubError) -> None:
+    """Each error becomes a problem that the document has, with the headers that it names."""
+    check_problem(problems.problem_of_hub_error(error))
+
+
+def test_every_error_of_the_hub_is_tried() -> None:
+    """The list above has every error that has a status."""
+    assert {type(error) for error in HUB_ERRORS} == set(problems._STATUSES)  # noqa: SLF001
+
+
+@pytest.mark.parametrize("status", problems._HTTP_CODES)  # noqa: SLF001
+def test_every_refusal_of_http_is_answered_as_described(status: int) -> None:
+    """What HTTP itself refuses becomes a problem that the document has."""
+    error: HTTPException = default_exceptions[status]()
+    error.valid_methods = ["GET"]  # type: ignore[attr-defined]  # only MethodNotAllowed has it
+    check_problem(problems.problem_of_http_error(error))
+
+
+def test_a_fault_is_answered_as_described() -> None:
+    """What nobody foresaw becomes a problem that the document has."""
+    check_problem(problems.problem_of_fault())
+
+
+# ---- what the code reads ---------------------------------------------------------------------------------------------
+
+MACHINE = Machine("example", "us-west1-a", f"workspace-{UUID}", "4711")
+READERS: dict[str, Callable[[Request], object]] = {
+    "NewWorkspace": lambda request: read_new_workspace(request, POLICY),
+    "NewMachine": lambda request: read_new_machine(request, POLICY),
+    "Report": lambda request: read_report(request, MACHINE),
+}
+
+
+def request_with(body: Any) -> Request:
+    """Return a request with a JSON body."""
+    return Request(EnvironBuilder(method="POST", json=body).get_environ())
+
+
+def request_bodies() -> Iterator[tuple[str, Any]]:
+    """Yield every example of a request's body, with its schema's name."""
+    for _, operation in operations():
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            examples = media.get("examples", {"the": {"value": media.get("example")}})
+            for example in examples.values():
+                yield media["schema"]["$ref"].rpartition("/")[2], example["value"]
+
+
+@pytest.mark.parametrize(("schema", "body"), list(request_bodies()))
+def test_the_code_reads_every_example_of_a_request(schema: str, body: object) -> None:
+    """What the document shows as a request is accepted as it stands."""
+    READERS[schema](request_with(body))
+
+
+@pytest.mark.parametrize("within", ["NewWorkspace", "NewMachine", "Report", "NewMetadata"])
+def test_the_fields_of_a_request_are_those_that_the_code_knows(within: str) -> None:
+    """The code's refusal of an unknown field names the fields that the document has."""
+    unknown: Any = {"unknown": 1}
+    reader, body = ("NewWorkspace", {"metadata": unknown}) if within == "NewMetadata" else (within, unknown)
+    with pytest.raises(errors.InvalidRequestError) as refusal:
+        READERS[reader](request_with(body))
+    told = next(problem.message for problem in refusal.value.problems if problem.field.endswith("unknown"))
+    known = set(told.rpartition("there are: ")[2].split(", "))
+    aliases = {first + "".join(map(str.capitalize, rest)) for first, *rest in (name.split("_") for name in known)}
+    assert set(DOCUMENT["components"]["schemas"][within]["properties"]) == known | aliases
+
+
+@pytest.mark.parametrize(
+    "values", [("e2-standard-2", "e2-standard-4"), (None, "e2-standard-4"), ("e2-standard-4", None)]
+)
+def test_a_field_in_two_spellings_is_refused(values: tuple[str | None, str | None]) -> None:
+    """Nobody can say which spelling was meant, even where one of them is null."""
+    snake, camel = values
+    with pytest.raises(errors.InvalidRequestError) as refusal:
+        read_new_workspace(request_with({"name": "api", "machine_type": snake, "machineType": camel}), POLICY)
+    assert [problem.field for problem in refusal.value.problems] == ["machineType"]

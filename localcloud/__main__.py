@@ -1,0 +1,218 @@
+"""The local cloud's command line: `python -m localcloud run|token|fault|logs|reset|status`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from localcloud.children import LocalCloudError
+from localcloud.client import RunningCloud
+from localcloud.state import DEFAULT_STATE_FILE, NoCloudError, log_files
+from shared.config import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from localcloud.settings import LocalSettings
+
+_DEFAULT_PORT: Final = 8080
+_FOLLOW_POLL_SECONDS: Final = 0.2
+_USAGE_ERROR: Final = 2
+_STDIN: Final = 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0, 1 for what failed, 2 for what cannot be asked."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (LocalCloudError, ConfigurationError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except NoCloudError as error:
+        print(error, file=sys.stderr)
+        return _USAGE_ERROR
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m localcloud", description="The Workspace Hub on one machine.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--state", type=Path, default=DEFAULT_STATE_FILE, metavar="FILE", help="where the running cloud is written down"
+    )
+
+    run = commands.add_parser("run", parents=[common], help="start everything and stay until Ctrl-C")
+    run.set_defaults(command=_run)
+    run.add_argument("--port", type=int, default=_DEFAULT_PORT, help="the public port; 0 picks a free one")
+    run.add_argument("--times", choices=("shown", "fast", "real"), default="shown", help="how long Compute takes")
+    run.add_argument(
+        "--set",
+        dest="overrides",
+        type=_override,
+        action="append",
+        default=[],
+        metavar="HUB_NAME=VALUE",
+        help="a setting of the Hub that is to differ; may be repeated",
+    )
+    run.add_argument(
+        "--schedule-seconds", type=float, default=5.0, help="pause between two calls of a scheduled function; 0: never"
+    )
+    run.add_argument("--heartbeat-seconds", type=float, default=60.0, help="how often a connected machine reports")
+    run.add_argument("--attached", action="store_true", help="end when standard input ends, too")
+
+    token = commands.add_parser("token", parents=[common], help="print an ID token")
+    token.set_defaults(command=_token)
+    token.add_argument("--email", required=True, help="whose; anybody's")
+
+    fault = commands.add_parser("fault", parents=[common], help="switch a fault on or off")
+    fault.set_defaults(command=_fault)
+    fault.add_argument("name", metavar="NAME", help="for example stock_out; a wrong name lists them")
+    fault.add_argument("--count", type=int, help="how often it strikes; for ever by default")
+    fault.add_argument("--zone", help="where it strikes; everywhere by default")
+    fault.add_argument("--off", action="store_true", help="switch it off")
+
+    logs = commands.add_parser("logs", parents=[common], help="print what was logged")
+    logs.set_defaults(command=_logs)
+    logs.add_argument("name", nargs="?", metavar="FUNCTION", help="also firestore, pubsub or cloud; all by default")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+
+    reset = commands.add_parser("reset", parents=[common], help="no records, tasks, machines and faults any more")
+    reset.set_defaults(command=_reset)
+
+    status = commands.add_parser("status", parents=[common], help="say what runs where")
+    status.set_defaults(command=_status)
+    return parser
+
+
+def _override(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name.startswith("HUB_"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HUB_NAME=VALUE")
+    return name, value
+
+
+def _run(options: argparse.Namespace) -> int:
+    from localcloud.settings import LocalSettings  # noqa: PLC0415  # what the other commands need not wait for
+
+    settings = LocalSettings(
+        times=options.times,
+        overrides=dict(options.overrides),
+        schedule_seconds=options.schedule_seconds,
+        heartbeat_seconds=options.heartbeat_seconds,
+    )
+    asyncio.run(_serve(settings, port=options.port, state_file=options.state, attached=options.attached))
+    return 0
+
+
+async def _serve(settings: LocalSettings, *, port: int, state_file: Path, attached: bool) -> None:
+    """Run a local cloud until a signal, or the end of standard input, says that it is enough."""
+    began = time.monotonic()
+    from localcloud.supervisor import Supervisor  # noqa: PLC0415  # see above
+
+    loop = asyncio.get_running_loop()
+    supervisor = Supervisor(settings, port=port, state_file=state_file, began=began)
+    serving = asyncio.create_task(supervisor.run(_say_ready))
+    enough = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, enough.set)
+    if attached:
+        loop.add_reader(_STDIN, _end_with_stdin, enough)
+    waiting = asyncio.create_task(enough.wait())
+    await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if attached:
+        loop.remove_reader(_STDIN)
+    waiting.cancel()
+    serving.cancel()
+    try:
+        await serving
+    except asyncio.CancelledError:
+        print("The local cloud has ended.")
+
+
+def _end_with_stdin(enough: asyncio.Event) -> None:
+    if not os.read(_STDIN, 1024):
+        enough.set()
+
+
+def _say_ready(state: dict[str, Any]) -> None:
+    url = f"{state['address']}/workspaces"
+    newest = f"$(curl -sS {url} | grep -o 'workspace-[0-9a-f-]\\{{36\\}}' | head -n 1 | cut -c 11-)"
+    print(
+        f"The local cloud is ready after {state['ready_seconds']:.1f} s: {state['address']}\n\n"
+        f"""  curl -sS {url} -H 'Content-Type: application/json' -d '{{"name": "first"}}'\n"""
+        f"  curl -sS {url}\n"
+        f"""  curl -sS "{url}/{newest}/status"\n\n"""
+        "Ctrl-C ends it.",
+        flush=True,
+    )
+
+
+def _token(options: argparse.Namespace) -> int:
+    print(RunningCloud(options.state).token(options.email))
+    return 0
+
+
+def _fault(options: argparse.Namespace) -> int:
+    cloud = RunningCloud(options.state)
+    faults = cloud.fault(options.name, count=options.count, zone=options.zone, off=options.off)
+    _print_faults(faults)
+    return 0
+
+
+def _print_faults(faults: list[dict[str, Any]]) -> None:
+    for fault in faults:
+        where = ", ".join(f"{key} {fault[key]}" for key in ("count", "zone", "method", "instance") if fault.get(key))
+        print(f"{fault['name']} is on{f' ({where})' if where else ''}: {fault['does']}")
+    if not faults:
+        print("No fault is on.")
+
+
+def _logs(options: argparse.Namespace) -> int:
+    files = log_files(RunningCloud(options.state).state)
+    if options.name is not None:
+        if options.name not in files:
+            raise ValueError(f"Nothing here is called {options.name}. There are: {', '.join(files)}.")
+        files = {options.name: files[options.name]}
+    width = max(map(len, files)) if len(files) > 1 else 0
+    opened = {name: path.open(encoding="utf-8", errors="replace") for name, path in files.items()}
+    while True:
+        for name, file in opened.items():
+            _print_new_lines(file, f"{name:{width}} | " if width else "")
+        if not options.follow:
+            return 0
+        time.sleep(_FOLLOW_POLL_SECONDS)
+
+
+def _print_new_lines(file: IO[str], prefix: str) -> None:
+    for line in file:
+        print(prefix + line.rstrip("\n"), flush=True)
+
+
+def _reset(options: argparse.Namespace) -> int:
+    RunningCloud(options.state).reset()
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    cloud = RunningCloud(options.state)
+    state = cloud.state
+    rows = [("address", state["address"], state["pid"])]
+    rows += [(name, address, "") for name, address in state["services"].items()]
+    rows += [(name, function["url"], function["pid"]) for name, function in state["functions"].items()]
+    for name, url, pid in rows:
+        print(f"{name:22} {url:26} {pid}".rstrip())
+    _print_faults(cloud.faults())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""`functions/catalogue.yaml`, read: which functions there are, what triggers each, and which files are shipped."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+CATALOGUE: Final = ROOT / "functions" / "catalogue.yaml"
+
+EVERYONE: Final = "everyone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One `METHOD /path` of a function; `{…}` in the path is one segment."""
+
+    method: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """One entry of the catalogue; the members are the file's, which describes them."""
+
+    name: str
+    source: str
+    trigger: str
+    invoker: str
+    runs_as: str
+    memory_mib: int
+    timeout_seconds: float
+    concurrency: int
+    max_instances: int
+    routes: tuple[Route, ...] = ()
+    topic: str | None = None
+    queue: str | None = None
+    schedule: str | None = None
+    ack_deadline_seconds: int | None = None
+    dead_letter: dict[str, Any] | None = None
+    dispatch: dict[str, Any] | None = None
+    retry: dict[str, Any] | None = None
+
+    @property
+    def service(self) -> str:
+        """The name of its Cloud Run service."""
+        return self.name.replace("_", "-")
+
+    @property
+    def signature_type(self) -> str:
+        """What functions-framework calls its kind."""
+        return "cloudevent" if self.trigger == "event" else "http"
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the public address leads to it. The folder says who calls; reports of machines use its own URL."""
+        return self.source.startswith("functions/api/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """The whole file."""
+
+    ship: tuple[str, ...]
+    invokers: tuple[str, ...]
+    functions: tuple[Function, ...]
+
+    def __getitem__(self, name: str) -> Function:
+        """Return the function of this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for function in self.functions:
+            if function.name == name:
+                return function
+        raise KeyError(name)
+
+
+def read_catalogue(path: Path = CATALOGUE) -> Catalogue:
+    """Read the catalogue.
+
+    Raises:
+        TypeError: an entry lacks a member or has an unknown one.
+    """
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return Catalogue(
+        ship=tuple(content["ship"]),
+        invokers=tuple(content["invokers"]),
+        functions=tuple(_function(name, entry) for name, entry in content["functions"].items()),
+    )
+
+
+def _function(name: str, entry: dict[str, Any]) -> Function:
+    routes = tuple(
+        Route(method=method, path=path) for method, path in (route.split(" ", 1) for route in entry.pop("routes", ()))
+    )
+    return Function(name=name, routes=routes, **entry)
+
+
+def ship(catalogue: Catalogue, target: Path, root: Path = ROOT) -> None:
+    """Copy exactly the files that are deployed into `target`, a folder that does not exist yet.
+
+    Raises:
+        FileNotFoundError: a line of the ship list matches no file.
+    """
+    for pattern in catalogue.ship:
+        files = [path for path in root.glob(pattern) if path.is_file()]
+        if not files:
+            raise FileNotFoundError(f"The ship list names {pattern}, and there is no such file in {root}.")
+        for path in files:
+            copy = target / path.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)

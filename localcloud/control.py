@@ -1,0 +1,146 @@
+"""What tests and the command line switch about a running local cloud as a whole, on a port of its own, all JSON.
+
+    GET    /localcloud/faults   what is on
+    POST   /localcloud/faults   {name, …}: on; {name, off: true}: off
+    DELETE /localcloud/faults   all off
+    POST   /localcloud/reset    no records, no tasks, no messages, no machines, no faults
+
+Two faults are the platform's, and are switched here: `duplicate_delivery`, every message and task is delivered twice at the same
+moment; `late_delivery {seconds}`, every one comes so much later (2 s). The other ones are Compute's, whose server is asked.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aiohttp import web
+
+from localcloud.compute.faults import FAULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    import aiohttp
+
+DUPLICATE_DELIVERY: Final = "duplicate_delivery"
+LATE_DELIVERY: Final = "late_delivery"
+
+_DEFAULT_LATENESS_SECONDS: Final = 2.0
+_FAULTS: Final = "/localcloud/faults"
+_DOES: Final = {
+    DUPLICATE_DELIVERY: "every message and every task is delivered twice at the same moment",
+    LATE_DELIVERY: "every message and every task comes later than it is due",
+}
+
+
+class Delivery(Protocol):
+    """Something that delivers, and can be made to do it badly."""
+
+    duplicate: bool
+    delay_seconds: float
+
+
+class ControlServer:
+    """The port.
+
+    Args:
+        deliveries: all that deliver.
+        compute_url: the local Compute Engine, for its faults.
+        reset: makes everything as new.
+        session: the connections to Compute.
+    """
+
+    def __init__(
+        self,
+        *,
+        deliveries: Sequence[Delivery],
+        compute_url: str,
+        reset: Callable[[], Awaitable[None]],
+        session: aiohttp.ClientSession,
+    ) -> None:
+        self._deliveries = deliveries
+        self._compute_url = compute_url
+        self._reset = reset
+        self._session = session
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """The address, without a slash at its end."""
+        return f"http://127.0.0.1:{self._port}"
+
+    async def start(self) -> None:
+        """Serve; from now on `url` is known."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get(_FAULTS, self._list_faults),
+                web.post(_FAULTS, self._switch_fault),
+                web.delete(_FAULTS, self._clear_faults),
+                web.post("/localcloud/reset", self._serve_reset),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop serving."""
+        if self._runner:
+            await self._runner.cleanup()
+
+    def deliver_well(self) -> None:
+        """Switch the faults of delivery off."""
+        for delivery in self._deliveries:
+            delivery.duplicate = False
+            delivery.delay_seconds = 0.0
+
+    async def _list_faults(self, _: web.Request) -> web.Response:
+        return await self._compute("GET")
+
+    async def _switch_fault(self, request: web.Request) -> web.Response:
+        try:
+            body = json.loads(await request.text())
+            name, on = body["name"], not body.get("off", False)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return web.json_response({"error": {"message": "The body is a JSON object with a name."}}, status=400)
+        if name in FAULTS:
+            return await self._compute("POST", body)
+        if name not in _DOES:
+            message = f"There is no fault '{name}'. There are: {', '.join([*FAULTS, *_DOES])}."
+            return web.json_response({"error": {"message": message}}, status=400)
+        for delivery in self._deliveries:
+            if name == DUPLICATE_DELIVERY:
+                delivery.duplicate = on
+            else:
+                delivery.delay_seconds = float(body.get("seconds") or _DEFAULT_LATENESS_SECONDS) if on else 0.0
+        return await self._compute("GET")
+
+    async def _clear_faults(self, _: web.Request) -> web.Response:
+        self.deliver_well()
+        return await self._compute("DELETE")
+
+    async def _serve_reset(self, _: web.Request) -> web.Response:
+        self.deliver_well()
+        await self._reset()
+        return web.json_response({})
+
+    async def _compute(self, method: str, body: Any = None) -> web.Response:
+        """Have Compute do its part, and answer with all that is on."""
+        async with self._session.request(method, self._compute_url + _FAULTS, json=body) as answer:
+            content = await answer.json()
+            if answer.status == 200:
+                content["faults"] += self._faults_of_delivery()
+            return web.json_response(content, status=answer.status)
+
+    def _faults_of_delivery(self) -> list[dict[str, Any]]:
+        delivery = self._deliveries[0]
+        on: list[dict[str, Any]] = []
+        if delivery.duplicate:
+            on.append({"name": DUPLICATE_DELIVERY})
+        if delivery.delay_seconds:
+            on.append({"name": LATE_DELIVERY, "seconds": delivery.delay_seconds})
+        return [{**fault, "does": _DOES[fault["name"]]} for fault in on]

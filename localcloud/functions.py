@@ -1,0 +1,145 @@
+"""The functions, each in a process of its own, started as in production from a copy of what is deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from localcloud.children import Child, LocalCloudError, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from localcloud.catalogue import Function
+    from localcloud.keeper import Keeper
+
+_LOG = logging.getLogger(__name__)
+
+_CONSOLE_SCRIPT: Final = "functions-framework"
+_INHERITED: Final = ("PATH", "LANG")
+_START_SECONDS: Final = 60.0
+_FIRST_BACKOFF_SECONDS: Final = 0.1
+_LONGEST_BACKOFF_SECONDS: Final = 5.0
+_STABLE_SECONDS: Final = 10.0
+
+
+def console_script() -> str:
+    """Return the path of functions-framework, the one that belongs to this Python.
+
+    Raises:
+        LocalCloudError: it is not installed.
+    """
+    script = shutil.which(_CONSOLE_SCRIPT, path=str(Path(sys.executable).parent)) or shutil.which(_CONSOLE_SCRIPT)
+    if script is None:
+        raise LocalCloudError(f"{_CONSOLE_SCRIPT} is missing. Install it with: pip install -r requirements.txt")
+    return script
+
+
+def program(
+    function: Function, *, port: int, shipped: Path, folder: Path, log: Path, settings: Mapping[str, str]
+) -> Program:
+    """Return how a function is run: as the buildpack runs it, with the complete environment that the deployment gives it.
+
+    Args:
+        function: the catalogue's entry.
+        port: where it is to listen.
+        shipped: the copy of the files that are deployed.
+        folder: an empty folder; the function's working and home folder, since gunicorn keeps a socket at home.
+        log: where its output goes.
+        settings: the Hub's settings.
+    """
+    environment = {
+        **{name: os.environ[name] for name in _INHERITED if name in os.environ},
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "PYTHONPATH": str(shipped),
+        "FUNCTION_TARGET": function.name,
+        "FUNCTION_SOURCE": str(shipped / function.source),
+        "FUNCTION_SIGNATURE_TYPE": function.signature_type,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "THREADS": str(function.concurrency),
+        **settings,
+    }
+    return Program(name=function.name, command=[console_script()], environment=environment, folder=folder, log=log)
+
+
+class FunctionProcess:
+    """A function that is kept running, as Cloud Run keeps one.
+
+    Args:
+        program: what to run.
+        url: its own address, a URL without a path.
+        keeper: ends it at the latest.
+        session: the connections by which it is asked whether it is ready.
+        changed: called whenever `pid` is another one.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        url: str,
+        keeper: Keeper,
+        session: aiohttp.ClientSession,
+        changed: Callable[[], None],
+    ) -> None:
+        self.url = url
+        self.pid = 0
+        self._program = program
+        self._keeper = keeper
+        self._session = session
+        self._changed = changed
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start it, wait until it answers, and from then on start it again whenever it ends.
+
+        Raises:
+            LocalCloudError: it does not come up.
+        """
+        child = await Child.start(self._program, self._keeper)
+        self.pid = child.pid
+        await child.wait_until_ready(self._answers, _START_SECONDS)
+        self._keeping = asyncio.create_task(self._keep_running(child))
+
+    async def stop(self) -> None:
+        """Leave it alone from now on; the keeper ends it."""
+        if self._keeping:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+
+    async def _keep_running(self, child: Child) -> None:
+        loop = asyncio.get_running_loop()
+        backoff = _FIRST_BACKOFF_SECONDS
+        while True:
+            started_at = loop.time()
+            code = await child.wait()
+            if loop.time() - started_at > _STABLE_SECONDS:
+                backoff = _FIRST_BACKOFF_SECONDS
+            _LOG.warning("%s ended with %d; starting it again in %g s", self._program.name, code, backoff)
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, _LONGEST_BACKOFF_SECONDS)
+            child = await Child.start(self._program, self._keeper)
+            self.pid = child.pid
+            self._changed()
+
+    async def _answers(self) -> bool:
+        # functions-framework answers this path by itself: the function is loaded, and is not called.
+        return await answers(f"{self.url}/favicon.ico", self._session)
+
+
+async def answers(url: str, session: aiohttp.ClientSession) -> bool:
+    """Return whether there is somebody at a URL who answers anything."""
+    try:
+        async with session.get(url):
+            return True
+    except aiohttp.ClientError:
+        return False

@@ -1,0 +1,45 @@
+"""Makes the Cloud Tasks queues that the deployment makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc.aio
+from google.cloud import tasks_v2
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
+from google.protobuf.duration_pb2 import Duration
+
+if TYPE_CHECKING:
+    from localcloud.catalogue import Function
+
+
+async def create_queues(server: str, location: str, functions: tuple[Function, ...]) -> None:
+    """Make the queues of the functions that Cloud Tasks calls.
+
+    Args:
+        server: the `host:port` of Cloud Tasks.
+        location: `projects/…/locations/…`.
+        functions: the catalogue's entries.
+    """
+    async with grpc.aio.insecure_channel(server) as channel:
+        client = tasks_v2.CloudTasksAsyncClient(transport=CloudTasksGrpcAsyncIOTransport(channel=channel))
+        for function in functions:
+            if function.queue:
+                await client.create_queue(parent=location, queue=_queue(function, location))
+
+
+def _queue(function: Function, location: str) -> tasks_v2.Queue:
+    dispatch, retry = function.dispatch or {}, function.retry or {}
+    return tasks_v2.Queue(
+        name=f"{location}/queues/{function.queue}",
+        rate_limits=tasks_v2.RateLimits(
+            max_dispatches_per_second=dispatch["max_per_second"],
+            max_concurrent_dispatches=dispatch["max_concurrent"],
+        ),
+        retry_config=tasks_v2.RetryConfig(
+            max_attempts=retry["max_attempts"],
+            min_backoff=Duration(seconds=retry["min_backoff_seconds"]),
+            max_backoff=Duration(seconds=retry["max_backoff_seconds"]),
+            max_doublings=retry["max_doublings"],
+        ),
+    )

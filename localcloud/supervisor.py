@@ -1,0 +1,232 @@
+"""Starts everything that the local cloud consists of, keeps it together, and ends it.
+
+This process serves what `services` puts together; its children are Google's two emulators and a process for each function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from localcloud.catalogue import read_catalogue, ship
+from localcloud.children import Child, LocalCloudError, Program, free_ports
+from localcloud.emulators import EMULATORS, FIRESTORE, PUBSUB, Emulator, Installation, find_installation
+from localcloud.functions import FunctionProcess, answers, program
+from localcloud.keeper import Keeper
+from localcloud.proxy import LOOPBACK, new_session
+from localcloud.services import Services
+from localcloud.settings import LocalSettings, environment
+from localcloud.state import NoCloudError, read_state, write_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import aiohttp
+
+_EMULATOR_SECONDS: Final = 60.0
+
+
+class Supervisor:
+    """One local cloud.
+
+    Args:
+        settings: the choices.
+        port: the public one; 0 picks a free one.
+        state_file: where the state is written; the logs go into a folder beside it, which is emptied first.
+        began: when the start began, on the monotonic clock.
+    """
+
+    def __init__(self, settings: LocalSettings, *, port: int, state_file: Path, began: float) -> None:
+        self._settings = settings
+        self._port = port
+        self._state_file = state_file.absolute()
+        self._logs = self._state_file.with_suffix(".logs")
+        self._folder = Path(tempfile.gettempdir(), f"workspace-hub-{secrets.token_hex(4)}").absolute()
+        self._shipped = self._folder / "shipped"
+        self._catalogue = read_catalogue()
+        self._emulators: dict[str, Child] = {}
+        self._functions: dict[str, FunctionProcess] = {}
+        names = [*(emulator.name for emulator in EMULATORS), *(each.name for each in self._catalogue.functions)]
+        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self._began = began
+        self._started_at = datetime.now(UTC)
+        self._ready_seconds = 0.0
+
+    async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
+        """Start everything, call `ready` with the state, and serve until cancelled; then end everything.
+
+        Raises:
+            ConfigurationError: a setting of the Hub is wrong.
+            LocalCloudError: something does not start, or an emulator has ended.
+        """
+        self._refuse_second_cloud()
+        async with AsyncExitStack() as stack:
+            # What is entered last ends first: the children before those whom they talk to.
+            session = await stack.enter_async_context(new_session())
+            await self._start_services(session, stack)
+            self._keeper = Keeper()
+            stack.push_async_callback(asyncio.to_thread, self._keeper.close)
+            self._make_folders()
+            await self._start_children(session, stack)
+            self._services.start_schedule(stack)
+            self._ready_seconds = time.monotonic() - self._began
+            self._write_state()
+            ready(self._state())
+            await self._watch_emulators()
+
+    def _refuse_second_cloud(self) -> None:
+        try:
+            state = read_state(self._state_file)
+        except NoCloudError:
+            return
+        raise LocalCloudError(f"A local cloud is running already: {state['address']} ({self._state_file})")
+
+    def _make_folders(self) -> None:
+        """Make the folders, the temporary ones with their end arranged for first."""
+        for path in (self._folder, self._state_file):
+            self._keeper.remove(path)
+        self._folder.mkdir(mode=0o700)
+        shutil.rmtree(self._logs, ignore_errors=True)
+        self._logs.mkdir(parents=True)
+        ship(self._catalogue, self._shipped)
+        _log_into(self._log("cloud"))
+
+    async def _start_services(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+        self._services = Services(
+            self._settings,
+            catalogue=self._catalogue,
+            targets={function.name: self._url(function.name) for function in self._catalogue.functions},
+            firestore=self._address(FIRESTORE.name),
+            pubsub=self._address(PUBSUB.name),
+            port=self._port,
+            session=session,
+        )
+        try:
+            await self._services.start(stack)
+        except OSError as error:
+            raise LocalCloudError(f"Port {self._port} cannot be used: {error.strerror}") from error
+        self._environment = environment(self._settings, self._services.addresses())
+
+    async def _start_children(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+        installation = await asyncio.to_thread(find_installation)
+        for function in self._catalogue.functions:
+            self._functions[function.name] = FunctionProcess(
+                program(
+                    function,
+                    port=self._ports[function.name],
+                    shipped=self._shipped,
+                    folder=self._folder_of(function.name),
+                    log=self._log(function.name),
+                    settings=self._environment,
+                ),
+                url=self._url(function.name),
+                keeper=self._keeper,
+                session=session,
+                changed=self._write_state,
+            )
+            stack.push_async_callback(self._functions[function.name].stop)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._start_emulators(installation, session))
+                for process in self._functions.values():
+                    group.create_task(process.start())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _start_emulators(self, installation: Installation, session: aiohttp.ClientSession) -> None:
+        async with asyncio.TaskGroup() as group:
+            for emulator in EMULATORS:
+                group.create_task(self._start_emulator(emulator, installation, session))
+        await self._services.subscribe()
+
+    async def _start_emulator(
+        self, emulator: Emulator, installation: Installation, session: aiohttp.ClientSession
+    ) -> None:
+        folder = self._folder_of(emulator.name)
+        command = installation.command(emulator, port=self._ports[emulator.name], temp_folder=folder)
+        child = await Child.start(
+            Program(
+                name=emulator.title,
+                command=command,
+                environment={"HOME": str(folder)},
+                folder=folder,
+                log=self._log(emulator.name),
+            ),
+            self._keeper,
+        )
+        self._emulators[emulator.name] = child
+        await child.wait_until_ready(lambda: answers(self._url(emulator.name), session), _EMULATOR_SECONDS)
+
+    async def _watch_emulators(self) -> None:
+        """Wait for ever; an emulator that ends takes everything along, for its data are gone."""
+        ends = {asyncio.ensure_future(child.wait()): child for child in self._emulators.values()}
+        try:
+            ended, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+        for end in ended:
+            raise LocalCloudError(
+                f"{ends[end].program.name} has ended with {end.result()}; see {ends[end].program.log}"
+            )
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "address": self._services.address,
+            "project_id": self._settings.project_id,
+            "project_number": self._settings.project_number,
+            "region": self._settings.region,
+            "zones": self._settings.zones,
+            "pid": os.getpid(),
+            "keeper_pid": self._keeper.pid,
+            "folder": str(self._folder),
+            "started_at": self._started_at.isoformat().replace("+00:00", "Z"),
+            "ready_seconds": round(self._ready_seconds, 2),
+            "services": self._services.describe(),
+            "functions": {
+                name: {
+                    "url": self._services.urls[name],
+                    "direct_url": process.url,
+                    "pid": process.pid,
+                    "log": str(self._log(name)),
+                }
+                for name, process in self._functions.items()
+            },
+            "processes": {
+                name: {"pid": child.pid, "log": str(self._log(name))} for name, child in self._emulators.items()
+            },
+            "log": str(self._log("cloud")),
+            "environment": self._environment,
+        }
+
+    def _write_state(self) -> None:
+        if self._ready_seconds:
+            write_state(self._state_file, self._state())
+
+    def _address(self, name: str) -> str:
+        return f"{LOOPBACK}:{self._ports[name]}"
+
+    def _url(self, name: str) -> str:
+        return f"http://{self._address(name)}"
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _folder_of(self, name: str) -> Path:
+        folder = self._folder / name
+        folder.mkdir()
+        return folder
+
+
+def _log_into(path: Path) -> None:
+    logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("localcloud").setLevel(logging.INFO)

@@ -1,0 +1,102 @@
+"""One local cloud for all tests of a run, shared by the workers of pytest-xdist.
+
+Whichever worker needs it first starts it. It lives until the run ends, however that ends: its standard input is a pipe that only
+the process which was started as pytest holds open. After a run that failed, its logs are in `.localcloud/tests.logs`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcloud.catalogue import ROOT
+from localcloud.client import RunningCloud, run_command, wait_for_cloud
+from localcloud.settings import LocalSettings
+from localcloud.state import NoCloudError
+
+SETTINGS = LocalSettings(times="fast", schedule_seconds=2, heartbeat_seconds=1)
+
+_FOLDER = pytest.StashKey[Path]()
+_LIFELINE = pytest.StashKey[int]()
+_END_SECONDS = 20.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of the shared cloud, and hold its pipe open."""
+    if hasattr(config, "workerinput"):
+        config.stash[_FOLDER] = Path(config.workerinput["cloud_folder"])
+        return
+    folder = Path(tempfile.mkdtemp(prefix="workspace-hub-tests-"))
+    os.mkfifo(folder / "lifeline")
+    config.stash[_FOLDER] = folder
+    config.stash[_LIFELINE] = os.open(folder / "lifeline", os.O_RDWR)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where the folder is."""
+    node.workerinput["cloud_folder"] = str(node.config.stash[_FOLDER])
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep the logs of a run that failed."""
+    logs, kept = session.config.stash[_FOLDER] / "state.logs", ROOT / ".localcloud" / "tests.logs"
+    if _LIFELINE in session.config.stash and exitstatus == pytest.ExitCode.TESTS_FAILED and logs.exists():
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(logs, kept)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let the shared cloud end, and wait until it has."""
+    if _LIFELINE not in config.stash:
+        return
+    os.close(config.stash[_LIFELINE])
+    folder = config.stash[_FOLDER]
+    deadline = time.monotonic() + _END_SECONDS
+    while (folder / "state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def cloud(request: pytest.FixtureRequest) -> RunningCloud:
+    """The local cloud of this run. Its records are everybody's: make up people of your own, and never reset it."""
+    folder = request.config.stash[_FOLDER]
+    with _locked(folder / "lock"):
+        try:
+            return RunningCloud(folder / "state.json")
+        except NoCloudError:
+            return _start_shared_cloud(folder)
+
+
+def _start_shared_cloud(folder: Path) -> RunningCloud:
+    state_file, output = folder / "state.json", folder / "output.txt"
+    command = run_command(SETTINGS, state_file)
+    # Not by `subprocess`, which complains about processes that outlive their parent; this one is to outlive a worker.
+    pid = os.posix_spawn(
+        command[0],
+        command,
+        {**os.environ, "PYTHONPATH": str(ROOT)},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, folder / "lifeline", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, output, os.O_WRONLY | os.O_CREAT, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+    )
+    return wait_for_cloud(state_file, lambda: os.waitpid(pid, os.WNOHANG) != (0, 0), output)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

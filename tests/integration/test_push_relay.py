@@ -1,0 +1,123 @@
+"""The relay between the Pub/Sub emulator and a front, without either: a test pushes, and a test receives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from localcloud.proxy import PortServer, new_session
+from localcloud.pubsub import PushRelay
+
+
+class Receiver:
+    """A front that takes everything, and answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.received: list[tuple[str, bytes]] = []
+        self.server = PortServer(self._answer)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.received.append((request.headers["Authorization"], await request.read()))
+        return web.Response(status=self.status)
+
+
+def relayed(play: Callable[[PushRelay, Receiver, Callable[[], Awaitable[int]]], Awaitable[None]]) -> None:
+    """Have a test's play with a relay, a receiver, and a way to push a message that was published just now."""
+
+    async def perform() -> None:
+        async with AsyncExitStack() as stack:
+            session: ClientSession = await stack.enter_async_context(new_session())
+            receiver = Receiver()
+            await receiver.server.start()
+            stack.push_async_callback(receiver.server.stop)
+            urls = {"provision_workspace": receiver.server.url}
+            relay = PushRelay(urls=urls, mint_token=lambda audience: f"for {audience}", session=session)
+            await relay.start()
+            stack.push_async_callback(relay.stop)
+
+            async def push() -> int:
+                async with session.post(f"{relay.url}/provision_workspace", json=message(datetime.now(UTC))) as answer:
+                    return answer.status
+
+            await play(relay, receiver, push)
+
+    asyncio.run(perform())
+
+
+def message(at: datetime) -> dict[str, Any]:
+    """Return what the emulator pushes."""
+    return {"message": {"data": "e30=", "publishTime": at.isoformat().replace("+00:00", "Z")}, "subscription": "s"}
+
+
+@pytest.mark.parametrize(("answered", "told"), [(200, 200), (202, 200), (204, 200), (403, 403), (500, 500)])
+def test_a_push_goes_on_with_a_token_and_every_success_acknowledges_it(answered: int, told: int) -> None:
+    """The emulator would take 202 for a failure, and sends no token."""
+
+    async def play(_: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+        receiver.status = answered
+        assert await push() == told
+        [(authorization, body)] = receiver.received
+        assert authorization == f"Bearer for {receiver.server.url}"
+        assert json.loads(body)["message"]["data"] == "e30="
+
+    relayed(play)
+
+
+def test_a_push_to_nobody_is_a_failure() -> None:
+    """The emulator is told 503, so that the message comes again."""
+
+    async def play(_: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+        await receiver.server.stop()
+        assert await push() == 503
+
+    relayed(play)
+
+
+def test_every_push_can_be_delivered_twice() -> None:
+    """The same message, two requests."""
+
+    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+        relay.duplicate = True
+        assert await push() == 200
+        assert len(receiver.received) == 2
+        assert receiver.received[0] == receiver.received[1]
+
+    relayed(play)
+
+
+def test_every_push_can_be_late() -> None:
+    """It is held back before it is handed on."""
+
+    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+        relay.delay_seconds = 0.3
+        pushing = asyncio.ensure_future(push())
+        done, _ = await asyncio.wait([pushing], timeout=0.1)
+        assert (done, receiver.received) == (set(), [])
+        assert await pushing == 200
+        assert len(receiver.received) == 1
+
+    relayed(play)
+
+
+def test_messages_from_before_a_reset_are_forgotten() -> None:
+    """They are acknowledged and reach nobody; those that come after it do."""
+
+    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+        relay.forget_messages()
+        async with ClientSession() as session:
+            before = message(datetime.now(UTC) - timedelta(seconds=1))
+            async with session.post(f"{relay.url}/provision_workspace", json=before) as answer:
+                assert answer.status == 200
+        assert receiver.received == []
+        assert await push() == 200
+        assert len(receiver.received) == 1
+
+    relayed(play)

@@ -1,0 +1,35 @@
+"""What tests want to know about processes, and how they wait."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    """Return whether something comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether a process is no more, or only waits for somebody to take note of that."""
+    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return not shown.strip() or shown.startswith("Z")
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the ids of all processes below one."""
+    rows = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [tuple(map(int, row.split())) for row in rows.splitlines()]
+    found: set[int] = set()
+    level = {pid}
+    while level:
+        level = {child for child, parent in parents if parent in level}
+        found |= level
+    return found

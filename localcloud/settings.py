@@ -117,7 +117,7 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "HUB_LOOK_MIN_SECONDS": "0.2",
         "HUB_LOOK_MAX_SECONDS": "2",
         "HUB_ATTEND_SECONDS": "10",
-        "HUB_WORKER_TIMEOUT_SECONDS": "5",
+        "HUB_WORKER_TIMEOUT_SECONDS": "8",
         **settings.overrides,
     }
     _check(variables, settings.overrides)

@@ -40,13 +40,9 @@ class Hub:
     @cached_property
     def store(self) -> WorkspaceStore:
         """The records, in Firestore."""
-        from google.cloud import firestore
-
         from shared.adapters.firestore_store import FirestoreWorkspaceStore
 
-        return FirestoreWorkspaceStore(
-            firestore.Client(project=self.settings.project_id, database=self.settings.database)
-        )
+        return FirestoreWorkspaceStore.of(self.settings.project_id, self.settings.database)
 
     @cached_property
     def identity(self) -> Identity:

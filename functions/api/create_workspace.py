@@ -20,7 +20,7 @@ def create_workspace(request: Request) -> Answer:
     """Answer 201 with the workspace, PROVISIONING, and where it is."""
     who = asker(request, HUB.identity)
     new = read_new_workspace(request, HUB.policy)
-    key = read_idempotency_key(request)
+    key = read_idempotency_key(request, HUB.policy)
     workspace = usecase.create_workspace(
         HUB.store, HUB.provision_jobs, HUB.clock, HUB.policy, HUB.settings.project_id, who, new, key
     )

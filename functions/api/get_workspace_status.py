@@ -11,7 +11,7 @@ from shared.entry.http import Answer, asker, endpoint
 from shared.entry.representation import status_json
 from shared.usecases import ask_workspaces
 
-HUB = hub("store", "identity", "operation_jobs")
+HUB = hub("store", "identity")
 
 
 @endpoint("GET /workspaces/{workspace_id}/status")

@@ -8,8 +8,8 @@ from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 from google.protobuf import timestamp_pb2
 
-from shared.adapters.job_messages import write_job
 from shared.domain.errors import UnavailableError
+from shared.domain.job_messages import write_job
 from shared.domain.jobs import PROMPTLY, Job
 from shared.ports import Jobs
 

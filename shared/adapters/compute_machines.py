@@ -2,6 +2,8 @@
 
 Importing this module costs seconds and a hundred megabytes (measured: the Compute library), so ``bootstrap`` imports it
 only where a machine is touched. Only the calls that return at once are used: the waiting ones ignore a configured address.
+Reads are made without the library's own retry, which goes on for ten minutes whatever the timeout (measured): who calls us
+tries again.
 """
 
 import json
@@ -10,9 +12,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import requests
-from google.api_core import exceptions
+from google.api_core import exceptions, retry
 from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import TransportError
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import compute_v1
 
 from shared.adapters.compute_instance import instance_resource
@@ -38,7 +40,13 @@ from shared.domain.instance import (
 )
 from shared.ports import Machines
 
-TIMEOUT_SECONDS = 20.0
+CALL_SECONDS = 20.0
+READ_SECONDS = 5.0
+# The library's own retry of a read goes on for ten minutes, whatever the timeout says.
+_READ_RETRY = retry.Retry(
+    predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.2, maximum=1.0, timeout=READ_SECONDS
+)
+_READ: dict[str, Any] = {"retry": _READ_RETRY, "timeout": READ_SECONDS}
 # The states that the API's list has beside those of the lifecycle; one that nobody knows yet is a machine on its way.
 _STATES = {state.value: state for state in InstanceState} | {
     "PENDING": InstanceState.PROVISIONING,
@@ -64,7 +72,7 @@ class ComputeMachines(Machines):
 
     def get(self, place: Place) -> Instance | None:
         """See the port."""
-        found = _found(lambda: self._instances.get(**self._at(place), timeout=TIMEOUT_SECONDS))
+        found = _found(lambda: self._instances.get(**self._at(place), retry=None, timeout=CALL_SECONDS))
         if found is None:
             return None
         return Instance(
@@ -83,7 +91,7 @@ class ComputeMachines(Machines):
         return (
             _found(
                 lambda: self._disks.get(
-                    project=self._project, zone=place.zone, disk=place.name, timeout=TIMEOUT_SECONDS
+                    project=self._project, zone=place.zone, disk=place.name, retry=None, timeout=CALL_SECONDS
                 )
             )
             is not None
@@ -92,7 +100,9 @@ class ComputeMachines(Machines):
     def operation(self, zone: str, name: str) -> OperationState:
         """See the port."""
         found = _found(
-            lambda: self._operations.get(project=self._project, zone=zone, operation=name, timeout=TIMEOUT_SECONDS)
+            lambda: self._operations.get(
+                project=self._project, zone=zone, operation=name, retry=None, timeout=CALL_SECONDS
+            )
         )
         if found is None:
             return OperationState(done=True)
@@ -105,8 +115,10 @@ class ComputeMachines(Machines):
 
     def console_tail(self, place: Place, most_bytes: int) -> str:
         """See the port."""
-        found = _found(lambda: self._instances.get_serial_port_output(**self._at(place), timeout=TIMEOUT_SECONDS))
-        return found.contents[-most_bytes:] if found else ""
+        found = _found(
+            lambda: self._instances.get_serial_port_output(**self._at(place), retry=None, timeout=CALL_SECONDS)
+        )
+        return found.contents.encode()[-most_bytes:].decode(errors="ignore") if found else ""
 
     def perform(self, command: Command, request_id: str) -> Begun:
         """See the port."""
@@ -122,28 +134,28 @@ class ComputeMachines(Machines):
                 request = compute_v1.InsertInstanceRequest(
                     project=self._project, zone=command.place.zone, instance_resource=resource, **once
                 )
-                return compute.insert_unary(request, timeout=TIMEOUT_SECONDS)
+                return compute.insert_unary(request, timeout=CALL_SECONDS)
             case SetGeneration():
                 return self._set_generation(command, once)
             case StartInstance():
-                return compute.start_unary(compute_v1.StartInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+                return compute.start_unary(compute_v1.StartInstanceRequest(**at, **once), timeout=CALL_SECONDS)
             case ResumeInstance():
-                return compute.resume_unary(compute_v1.ResumeInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+                return compute.resume_unary(compute_v1.ResumeInstanceRequest(**at, **once), timeout=CALL_SECONDS)
             case SuspendInstance():
-                return compute.suspend_unary(compute_v1.SuspendInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+                return compute.suspend_unary(compute_v1.SuspendInstanceRequest(**at, **once), timeout=CALL_SECONDS)
             case StopInstance():
-                return compute.stop_unary(compute_v1.StopInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+                return compute.stop_unary(compute_v1.StopInstanceRequest(**at, **once), timeout=CALL_SECONDS)
             case DeleteInstance():
-                return compute.delete_unary(compute_v1.DeleteInstanceRequest(**at, **once), timeout=TIMEOUT_SECONDS)
+                return compute.delete_unary(compute_v1.DeleteInstanceRequest(**at, **once), timeout=CALL_SECONDS)
             case DeleteDisk():
                 delete = compute_v1.DeleteDiskRequest(
                     project=self._project, zone=command.place.zone, disk=command.place.name, **once
                 )
-                return self._disks.delete_unary(delete, timeout=TIMEOUT_SECONDS)
+                return self._disks.delete_unary(delete, timeout=CALL_SECONDS)
 
     def _set_generation(self, command: SetGeneration, once: dict[str, str]) -> Any:
         """Change one item of the metadata as it is now; a change in between is refused (412) and done again."""
-        metadata = self._instances.get(**self._at(command.place), timeout=TIMEOUT_SECONDS).metadata
+        metadata = self._instances.get(**self._at(command.place), retry=None, timeout=CALL_SECONDS).metadata
         items = [item for item in metadata.items if item.key != "hub-generation"]
         items.append(compute_v1.Items(key="hub-generation", value=str(command.generation)))
         request = compute_v1.SetMetadataInstanceRequest(
@@ -151,7 +163,7 @@ class ComputeMachines(Machines):
             metadata_resource=compute_v1.Metadata(fingerprint=metadata.fingerprint, items=items),
             **once,
         )
-        return self._instances.set_metadata_unary(request, timeout=TIMEOUT_SECONDS)
+        return self._instances.set_metadata_unary(request, timeout=CALL_SECONDS)
 
     def _at(self, place: Place) -> dict[str, Any]:
         return {"project": self._project, "zone": place.zone, "instance": place.name}
@@ -176,7 +188,7 @@ def _called(call: Callable[[], T]) -> T:
         if fault.kind is FaultKind.TRANSIENT:
             raise UnavailableError(f"Compute Engine does not answer now: {fault.message}") from error
         raise MachineFaultError(fault) from error
-    except (exceptions.RetryError, TransportError, requests.RequestException) as error:
+    except (exceptions.RetryError, GoogleAuthError, requests.RequestException) as error:
         raise UnavailableError("Compute Engine does not answer now. Try again in a moment.") from error
 
 

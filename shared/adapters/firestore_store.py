@@ -40,8 +40,6 @@ def _translated(method: Callable[P, T]) -> Callable[P, T]:
     def translated(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(*args, **kwargs)
-        except _CONFLICTS as error:
-            raise ConflictError(str(error)) from error
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
             raise UnavailableError("The Hub's database does not answer. Try again in a moment.") from error
 
@@ -54,6 +52,11 @@ class FirestoreWorkspaceStore(WorkspaceStore):
     Versions are Firestore's update times: a commit carries them as preconditions and holds no lock (contended locking
     transactions were measured to stall for seconds).
     """
+
+    @classmethod
+    def of(cls, project_id: str, database: str) -> "FirestoreWorkspaceStore":
+        """Return the store of a project's database; the library itself minds ``FIRESTORE_EMULATOR_HOST``."""
+        return cls(firestore.Client(project=project_id, database=database))
 
     def __init__(self, client: firestore.Client) -> None:
         self._client = client
@@ -107,7 +110,10 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         for event in events:
             document = {field: getattr(event, field) for field in Event.__dataclass_fields__}
             batch.create(self._events.document(), {**document, "expire_at": event.at + EVENTS_KEPT})
-        batch.commit(retry=_RETRY, timeout=TIMEOUT_SECONDS)
+        try:
+            batch.commit(retry=_RETRY, timeout=TIMEOUT_SECONDS)
+        except _CONFLICTS as error:
+            raise ConflictError(str(error)) from error
 
     @_translated
     def list_owned(self, owner_id: str, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:

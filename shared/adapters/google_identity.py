@@ -1,5 +1,6 @@
 """Who calls, proven by tokens that Google signed: ID tokens of people, instance identity tokens of machines."""
 
+import http.client
 import json
 import re
 import threading
@@ -63,7 +64,9 @@ class SigningKeys:
             self._keys = {
                 key["kid"]: jwt.PyJWK(key, algorithm="RS256").key for key in listed if key.get("kty") == "RSA"
             }
-        except (OSError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+        except (
+            OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError,
+        ) as error:  # fmt: skip
             logs.warning("SigningKeysNotFetched", url=self._url, reason=repr(error))
             return
         self._fresh_until = time.monotonic() + (int(age[1]) if age else USUAL_MAX_AGE_SECONDS)

@@ -6,8 +6,8 @@ from google.pubsub_v1.services.publisher import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.types import PubsubMessage
 
-from shared.adapters.job_messages import write_job
 from shared.domain.errors import UnavailableError
+from shared.domain.job_messages import write_job
 from shared.domain.jobs import Job
 from shared.ports import Jobs
 

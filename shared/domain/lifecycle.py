@@ -27,7 +27,9 @@ from shared.domain.workspace import (
 CLEANUP = "cleanup"  # who asked, when it was the idle sweep
 
 # The phases in which the machine of the current generation may be booting: a worker that boots it may not yet have recorded so.
-_BOOTING = {Phase.AWAIT_METADATA, Phase.START, Phase.STARTING, Phase.INSERTING, Phase.AWAIT_READY}
+_BOOTING = {
+    Phase.AWAIT_METADATA, Phase.START, Phase.STARTING, Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +211,14 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         return None
     match report.event:
         case ReportEvent.READY:
-            return _ready(workspace, now)
+            return _ready(workspace, now, policy)
         case ReportEvent.HEARTBEAT:
             return _heartbeat(workspace, now, policy)
         case ReportEvent.FAILED:
             return _failed(workspace, report, now, policy)
 
 
-def _ready(workspace: Workspace, now: datetime) -> Change | None:
+def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None:
     operation = workspace.operation
     if operation is not None:
         if operation.phase not in _BOOTING or operation.failure is not None:
@@ -226,14 +228,18 @@ def _ready(workspace: Workspace, now: datetime) -> Change | None:
     if workspace.status is Status.READY or workspace.awake:
         return None
     # Somebody booted a stopped machine by hand. What Compute says decides; this report only makes it believable.
-    believed = replace(workspace, ready_generation=workspace.generation, updated_at=now)
+    believed = replace(
+        workspace, ready_generation=workspace.generation, updated_at=now, attend_at=now + policy.attend_after
+    )
     return Change(believed, "UnaskedBootReported", look_job(workspace, now, ""))
 
 
 def _heartbeat(workspace: Workspace, now: datetime, policy: Policy) -> Change | None:
-    """Move ``last_connected_at``: never backwards, and at most once a minute unless an operation waits to hear of it."""
+    """Move ``last_connected_at``: never backwards, and at most once a minute unless an automatic stop waits to hear of it."""
+    operation = workspace.operation
+    awaited = operation is not None and operation.automatic and workspace.last_connected_at <= operation.requested_at
     since = now - workspace.last_connected_at
-    if since <= policy.heartbeat_every and (workspace.operation is None or since.total_seconds() <= 0):
+    if since.total_seconds() <= 0 or (since <= policy.heartbeat_every and not awaited):
         return None
     moved = replace(workspace, last_connected_at=now, last_activity=Activity.HEARTBEAT, updated_at=now)
     return Change(moved, "HeartbeatReceived")

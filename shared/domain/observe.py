@@ -13,6 +13,9 @@ from shared.domain.instance import Instance, InstanceState
 from shared.domain.policy import Policy
 from shared.domain.workspace import Activity, Problem, Status, Workspace
 
+MACHINE_GONE = "MACHINE_GONE"
+MACHINE_NOT_READY = "MACHINE_NOT_READY"
+
 
 class Sight(Enum):
     """The instance states, as far as decisions tell them apart."""
@@ -69,19 +72,20 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
 
     A SUSPENDED workspace of which no machine is recorded is as it should be when there is none: its home disk waits for capacity.
     A workspace in ERROR stays there whatever is seen, with its reason, until a person starts or deletes it; only whether its
-    machine runs is learnt.
+    machine runs is learnt. ``MACHINE_NOT_READY`` is itself no more than what was seen, and goes when something else is.
     """
     seen = sight(instance)
     running = seen is Sight.RUNNING
     if seen in {Sight.BOOTING, Sight.SUSPENDING, Sight.STOPPING}:
         return Observation(workspace.status, workspace.machine_running, settled=False, problem=workspace.error)
-    if workspace.status is Status.ERROR:
+    overcome = workspace.error is not None and workspace.error.code == MACHINE_NOT_READY
+    if workspace.status is Status.ERROR and not overcome:
         return Observation(Status.ERROR, running, settled=True, problem=workspace.error)
     if seen is Sight.ABSENT and workspace.status is Status.SUSPENDED and workspace.instance_id is None:
         return Observation(Status.SUSPENDED, machine_running=False, settled=True, problem=workspace.error)
     if seen is Sight.ABSENT:
         gone = Problem(
-            "MACHINE_GONE",
+            MACHINE_GONE,
             "The workspace's machine was deleted outside the Hub. Start the workspace to get a new machine on its home disk.",
             retryable=False,
             at=now,
@@ -89,7 +93,7 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
         return Observation(Status.ERROR, machine_running=False, settled=True, problem=gone)
     if running and not workspace.awake:
         unready = Problem(
-            "MACHINE_NOT_READY",
+            MACHINE_NOT_READY,
             "The workspace's machine was started outside the Hub and has not reported ready. Start the workspace to boot it again.",
             retryable=False,
             at=now,

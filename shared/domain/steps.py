@@ -8,6 +8,7 @@ phase, calls Compute, or ends the operation. Everything is pure: ``plan`` decide
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from shared.domain.changes import Change, enter_boot, finish, proceed
 from shared.domain.instance import (
@@ -26,11 +27,12 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
-from shared.domain.observe import Sight, observe, sight
+from shared.domain.observe import MACHINE_GONE, Sight, observe, sight
 from shared.domain.policy import Policy
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status, Workspace
 
 CONSOLE_TAIL_BYTES = 2000
+WAITED, REPEATED = "StepAwaited", "StepRepeated"  # the events of steps that get an operation no further
 SUSPEND_ATTEMPTS = 3  # so often a machine may refuse to be suspended before it is stopped instead
 
 
@@ -82,7 +84,7 @@ Move = Callable[[_Situation], Change | Call]
 def _wait(s: _Situation) -> Change:
     """Look again after a quarter of the time that the phase has taken, within the policy's bounds."""
     pause = min(max((s.now - s.operation.phase_since) / 4, s.policy.look_min), s.policy.look_max)
-    return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=pause)
+    return proceed(s.workspace, WAITED, s.now, s.policy, delay=pause)
 
 
 def _go(phase: Phase) -> Callable[[_Situation], Change]:
@@ -96,7 +98,7 @@ def _again(phase: Phase) -> Callable[[_Situation], Change]:
     def move(s: _Situation) -> Change:
         attempt = s.operation.attempt + 1
         pause: timedelta = min(s.policy.look_min * 2 ** min(attempt, 10), s.policy.look_max)
-        return proceed(s.workspace, "StepRepeated", s.now, s.policy, phase=phase, attempt=attempt, delay=pause)
+        return proceed(s.workspace, REPEATED, s.now, s.policy, phase=phase, attempt=attempt, delay=pause)
 
     return move
 
@@ -132,7 +134,11 @@ def _insert(s: _Situation) -> Call:
 def _inserted(s: _Situation) -> Change:
     """The machine exists, so an earlier delivery of this step made it: take its id and wait for its report."""
     known = replace(s.workspace, instance_id=s.seen.instance.id if s.seen.instance else None)
-    return proceed(known, "InstanceFound", s.now, s.policy, phase=Phase.AWAIT_READY)
+    booting = sight(s.seen.instance) is Sight.BOOTING
+    phase = (
+        Phase.INSERTING if booting else Phase.AWAIT_READY
+    )  # a machine that boots may yet turn out to have no capacity
+    return proceed(known, "InstanceFound", s.now, s.policy, phase=phase)
 
 
 def _set_generation(s: _Situation) -> Call:
@@ -157,7 +163,7 @@ def _use_or_stop(s: _Situation) -> Change | Call:
 def _suspend(s: _Situation) -> Change | Call:
     """Suspend, unless somebody connected since an automatic stop was decided, or the memory is not worth keeping."""
     if _connected_since(s):
-        return finish(s.workspace, Status.READY, "AutomaticStopAbandoned", s.now)
+        return _abandon(s)
     if not s.workspace.awake or s.operation.attempt >= SUSPEND_ATTEMPTS:
         return _go(Phase.STOP)(s)
     return Call(SuspendInstance(s.place), Phase.AWAIT_SUSPENDED)
@@ -165,7 +171,7 @@ def _suspend(s: _Situation) -> Change | Call:
 
 def _stop_if_idle(s: _Situation) -> Change | Call:
     if s.operation.kind is OperationKind.STOP and _connected_since(s):
-        return finish(s.workspace, Status.READY, "AutomaticStopAbandoned", s.now)
+        return _abandon(s)
     return _stop(s)
 
 
@@ -173,8 +179,19 @@ def _connected_since(s: _Situation) -> bool:
     return s.operation.automatic and s.workspace.awake and s.workspace.last_connected_at > s.operation.requested_at
 
 
+def _abandon(s: _Situation) -> Change:
+    """Leave the machine running, and the workspace in the status that it had."""
+    kept = finish(s.workspace, s.workspace.status, "AutomaticStopAbandoned", s.now, s.workspace.error)
+    return _noting(kept, machine_running=True)
+
+
 def _suspended(s: _Situation) -> Change:
-    return finish(s.workspace, Status.SUSPENDED, "WorkspaceSuspended", s.now)
+    return finish(s.workspace, Status.SUSPENDED, "WorkspaceSuspended", s.now, _reason_kept(s))
+
+
+def _reason_kept(s: _Situation) -> Problem | None:
+    """Why the workspace was in ERROR stays to be read when its machine is only put to sleep."""
+    return s.workspace.error if s.workspace.status is Status.ERROR else None
 
 
 def _stopped(s: _Situation) -> Change:
@@ -183,7 +200,9 @@ def _stopped(s: _Situation) -> Change:
         return _end_failed(s, s.operation.failure)
     if s.operation.kind is OperationKind.START:
         return _boot_off(s)
-    return finish(replace(s.workspace, ready_generation=None), Status.SUSPENDED, "WorkspaceStopped", s.now)
+    return finish(
+        replace(s.workspace, ready_generation=None), Status.SUSPENDED, "WorkspaceStopped", s.now, _reason_kept(s)
+    )
 
 
 def _thawable(s: _Situation) -> Change:
@@ -196,7 +215,8 @@ def _thawable(s: _Situation) -> Change:
 
 
 def _instance_gone(s: _Situation) -> Change:
-    if s.operation.kind is OperationKind.START and s.operation.failure is None:
+    leaves_zone = s.workspace.zone in s.operation.zones_tried
+    if s.operation.kind is OperationKind.START and s.operation.failure is None and not leaves_zone:
         return _boot_new(s)
     return _go(Phase.DELETE_DISK)(s)
 
@@ -216,26 +236,28 @@ def _forget(s: _Situation) -> Change:
     after = s.operation.forget_after
     if after is not None and s.now < after:
         pause = min(after - s.now, s.policy.look_max)
-        return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=pause)
+        return proceed(s.workspace, WAITED, s.now, s.policy, delay=pause)
     if s.seen.disk_exists:
         return _go(Phase.DELETE_DISK)(s)
     return Change(None, "WorkspaceDeleted")
 
 
 def _lost(s: _Situation) -> Change:
-    return fail(
-        s.workspace, _problem(s, "MACHINE_GONE", "The machine was deleted outside the Hub while it was needed."), s
-    )
+    """There is no machine. A workspace in ERROR that never had one keeps the reason for that."""
+    if s.operation.kind is OperationKind.STOP and s.workspace.error is not None:
+        return fail(s, s.workspace.error)
+    message = "The machine was deleted outside the Hub. Start the workspace to get a new machine on its home disk."
+    return fail(s, _problem(s, MACHINE_GONE, message))
 
 
 def _cut_off(s: _Situation) -> Change:
     message = "The machine was stopped while it booted, by hand or because its capacity was taken back."
-    return fail(s.workspace, _problem(s, "MACHINE_STOPPED", message, retryable=True), s)
+    return fail(s, _problem(s, "MACHINE_STOPPED", f"{message} {_WAY_OUT[s.operation.kind]}", retryable=True))
 
 
 def _wait_long(s: _Situation) -> Change:
     """The machine's report ends this phase, and a failure's report too: looking only catches a machine that was lost."""
-    return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=s.policy.look_max)
+    return proceed(s.workspace, WAITED, s.now, s.policy, delay=s.policy.look_max)
 
 
 def _if_ours(move: Move) -> Move:
@@ -279,7 +301,7 @@ _ROWS: dict[Phase, tuple[Move, ...]] = {
     Phase.STARTING:         (_survey,              _booting,        _booting,           _wait,           _survey,              _wait,           _again(Phase.START)),
     # a boot of a new machine
     Phase.INSERT:           (_insert,              _inserted,       _inserted,          _inserted,       _inserted,            _inserted,       _inserted),
-    Phase.INSERTING:        (_again(Phase.INSERT), _booting,        _booting,           _booting,        _booting,             _booting,        _booting),
+    Phase.INSERTING:        (_again(Phase.INSERT), _wait,           _booting,           _booting,        _booting,             _booting,        _booting),
     # any boot ends with the machine's own report, which does not come through here
     Phase.AWAIT_READY:      (_lost,                _wait_long,      _wait_long,         _wait,           _cut_off,             _wait,           _cut_off),
     # a STOP, and the clean-up after a START that failed
@@ -334,18 +356,45 @@ def reads_console(workspace: Workspace, now: datetime) -> bool:
 
 
 def plan(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> Change | Call:
-    """Decide the operation's next step: a change of the record, or one call to Compute that ``settle`` then follows."""
+    """Decide the operation's next step: a change of the record, or one call to Compute that ``settle`` then follows.
+
+    A job may come after the deadline: what has succeeded by then is taken, and a deletion that gets on goes on.
+    """
     s = _situation(workspace, seen, now, policy)
-    if now >= s.operation.deadline_at:
-        return _overdue(s)
-    if seen.pending:
+    decision = _decide(s)
+    if now < s.operation.deadline_at or _ends(decision) or (_deletes(s) and _gets_on(decision)):
+        return decision
+    return _overdue(s)
+
+
+def _decide(s: _Situation) -> Change | Call:
+    """Look the move up, and make it."""
+    if s.seen.pending:
         return _wait(s)
-    if seen.fault is not None:
-        return _refused(s, seen.fault)
-    if s.operation.phase in DISK_TABLE:
-        there, gone = DISK_TABLE[s.operation.phase]
-        return there(s) if seen.disk_exists else gone(s)
-    return TABLE[s.operation.phase, sight(seen.instance)](s)
+    if s.seen.fault is not None:
+        return _refused(s, s.seen.fault)
+    if s.operation.phase not in DISK_TABLE:
+        return TABLE[s.operation.phase, sight(s.seen.instance)](s)
+    if s.seen.instance is not None:  # a worker of a superseded operation made it after this one had looked
+        return _restart_delete(s)
+    there, gone = DISK_TABLE[s.operation.phase]
+    return there(s) if s.seen.disk_exists else gone(s)
+
+
+def _ends(decision: Change | Call) -> bool:
+    """Say whether a decision ends the operation, or begins to clean up after it."""
+    if isinstance(decision, Call):
+        return False
+    operation = decision.workspace.operation if decision.workspace else None
+    return operation is None or (operation.failure is not None and decision.event.endswith("Failed"))
+
+
+def _deletes(s: _Situation) -> bool:
+    return s.operation.kind is OperationKind.DELETE or s.operation.failure is not None
+
+
+def _gets_on(decision: Change | Call) -> bool:
+    return isinstance(decision, Call) or decision.event not in {WAITED, REPEATED}
 
 
 def settle(
@@ -370,27 +419,26 @@ def settle(
     )
 
 
-def fail(workspace: Workspace, problem: Problem, s: "_Situation") -> Change:
+def fail(s: "_Situation", problem: Problem) -> Change:
     """Give the operation up for good, cleaning up first what must not be left running.
 
     A CREATE deletes its machine and disk; a START stops its machine, which an insert that nobody has recorded may have made,
     and never deletes it; a STOP and a DELETE end at once.
     """
-    operation = workspace.operation or s.operation
-    if operation.failure is not None:
-        return _end_failed(s, operation.failure)
-    failed = replace(operation, failure=problem, deadline_at=s.now + s.policy.deadlines.delete)
-    cleaning = replace(workspace, operation=failed)
-    if operation.kind is OperationKind.CREATE:
+    if s.operation.failure is not None:
+        return _end_failed(s, s.operation.failure)
+    failed = replace(s.operation, failure=problem, deadline_at=s.now + s.policy.deadlines.delete)
+    cleaning = replace(s.workspace, operation=failed)
+    if s.operation.kind is OperationKind.CREATE:
         return proceed(cleaning, "CreateFailed", s.now, s.policy, phase=Phase.DELETE_INSTANCE)
-    if operation.kind is OperationKind.START and problem.code != "MACHINE_GONE":
+    if s.operation.kind is OperationKind.START and problem.code != MACHINE_GONE:
         return proceed(cleaning, "StartFailed", s.now, s.policy, phase=Phase.STOP)
     return _end_failed(s, problem)
 
 
 def fail_from_outside(workspace: Workspace, problem: Problem, now: datetime, policy: Policy) -> Change:
     """Give the operation up because somebody else said so: the machine itself, or a dead letter."""
-    return fail(workspace, problem, _situation(workspace, Seen(), now, policy))
+    return fail(_situation(workspace, Seen(), now, policy), problem)
 
 
 def _situation(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> _Situation:
@@ -404,33 +452,32 @@ def _end_failed(s: _Situation, problem: Problem) -> Change:
 
     Somebody looks again later: what was seen may have been on its way.
     """
-    running = sight(s.seen.instance) is Sight.RUNNING
+    status = Status.ERROR
     if s.operation.kind is OperationKind.STOP and s.seen.instance is not None:
-        seen = observe(replace(s.workspace, status=Status.READY, error=None), s.seen.instance, s.now)
-        ended = finish(s.workspace, seen.status, "StopFailed", s.now, problem)
-    else:
-        ended = finish(s.workspace, Status.ERROR, f"{s.operation.kind.capitalize()}Failed", s.now, problem)
+        recorded = Status.READY if s.workspace.awake else Status.ERROR
+        status = observe(replace(s.workspace, status=recorded, error=None), s.seen.instance, s.now).status
+    ended = finish(s.workspace, status, f"{s.operation.kind.capitalize()}Failed", s.now, problem)
+    running = sight(s.seen.instance) is Sight.RUNNING
+    return _noting(ended, machine_running=running, attend_at=s.now + s.policy.attend_after)
+
+
+def _noting(ended: Change, **fields: Any) -> Change:
+    """Return an end with something more in its record."""
     assert ended.workspace is not None  # noqa: S101 -- finish never forgets
-    looked_at = s.now + s.policy.attend_after
-    return replace(ended, workspace=replace(ended.workspace, machine_running=running, attend_at=looked_at))
+    return replace(ended, workspace=replace(ended.workspace, **fields))
 
 
 def _overdue(s: _Situation) -> Change:
     """The deadline has passed. A boot that never reported says what the machine printed last."""
     kind = s.operation.kind
-    minutes = s.policy.deadlines.of(kind).total_seconds() / 60
-    if s.operation.failure is not None:
-        return _end_failed(s, s.operation.failure)
-    if s.operation.phase is Phase.AWAIT_READY:
-        printed = f" The machine printed last:\n{s.seen.console[-CONSOLE_TAIL_BYTES:]}" if s.seen.console else ""
-        message = (
-            f"The machine did not report ready within {minutes:g} minutes. Start the workspace to try again.{printed}"
-        )
-        if kind is OperationKind.CREATE:
-            message = message.replace("Start the workspace", "Its machine has been deleted; start the workspace")
-        return fail(s.workspace, _problem(s, "NOT_READY_IN_TIME", message, retryable=True), s)
-    message = f"The {kind} did not end within {minutes:g} minutes. {_WAY_OUT[kind]}"
-    return fail(s.workspace, _problem(s, f"{kind}_TIMED_OUT", message, retryable=True), s)
+    within = f"within {s.policy.deadlines.of(kind).total_seconds() / 60:g} minutes"
+    said = f" Compute Engine said last: {s.operation.last_fault}" if s.operation.last_fault else ""
+    if s.operation.phase is not Phase.AWAIT_READY:
+        message = f"The {kind} did not end {within}. {_WAY_OUT[kind]}{said}"
+        return fail(s, _problem(s, f"{kind}_TIMED_OUT", message, retryable=True))
+    printed = f" The machine printed last:\n{s.seen.console[-CONSOLE_TAIL_BYTES:]}" if s.seen.console else ""
+    message = f"The machine did not report ready {within}. {_WAY_OUT[kind]}{printed}"
+    return fail(s, _problem(s, "NOT_READY_IN_TIME", message, retryable=True))
 
 
 def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
@@ -440,11 +487,15 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
     if fault.kind is FaultKind.STOCK_OUT and inserting and s.workspace.home_disk is None:
         return _next_zone(s, fault)
     if fault.kind is FaultKind.STOCK_OUT and s.operation.kind is OperationKind.START:
-        without = replace(s.workspace, instance_id=None) if inserting else s.workspace
+        asleep = replace(
+            s.workspace, suspended_at=None
+        )  # its owner wants it: the time until it is forgotten begins anew
+        without = replace(asleep, instance_id=None) if inserting else asleep
         return finish(without, Status.SUSPENDED, "StartRefused", s.now, _no_capacity_here(s, fault))
+    noted = replace(s.operation, last_fault=fault.message)
     passing = {FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.ALREADY_EXISTS, FaultKind.STOCK_OUT}
     if fault.kind in passing or (fault.kind is FaultKind.NOT_FOUND and not inserting):
-        return _again(phase)(s)
+        return _again(phase)(replace(s, workspace=replace(s.workspace, operation=noted), operation=noted))
     if phase is Phase.SUSPEND:
         return proceed(s.workspace, "SuspendRefused", s.now, s.policy, phase=Phase.STOP)
     words = {
@@ -454,20 +505,21 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
     code, what, retryable = words.get(fault.kind, ("COMPUTE_REFUSED", "Compute Engine refused the machine.", False))
     doing = f" ({type(of).__name__})" if of is not None else ""
     message = f"{what} It said{doing}: {fault.message} {_WAY_OUT[s.operation.kind]}"
-    return fail(s.workspace, _problem(s, code, message, retryable=retryable), s)
+    return fail(s, _problem(s, code, message, retryable=retryable))
 
 
 def _next_zone(s: _Situation, fault: Fault) -> Change:
     """Leave a zone that is out of capacity, taking along whatever the attempt may have left there."""
     tried = (*s.operation.zones_tried, s.workspace.zone)
-    noted = replace(s.workspace, operation=replace(s.operation, zones_tried=tried))
+    operation = replace(s.operation, zones_tried=tried)
+    noted = replace(s.workspace, operation=operation)
     if any(zone not in tried for zone in s.policy.zones):
         return proceed(noted, "ZoneExhausted", s.now, s.policy, phase=Phase.DELETE_DISK)
     message = (
         f"No capacity for {s.workspace.machine_type} in any configured zone ({', '.join(tried)}). "
         f"Try again later, or with another machine type. Compute said: {fault.message}"
     )
-    return fail(noted, _problem(s, "NO_CAPACITY", message, retryable=True), s)
+    return fail(replace(s, workspace=noted, operation=operation), _problem(s, "NO_CAPACITY", message, retryable=True))
 
 
 def _no_capacity_here(s: _Situation, fault: Fault) -> Problem:

@@ -101,7 +101,8 @@ class Operation:
     ``step`` goes up in every commit that is followed by a job, and travels in the job: a job of another operation or step
     is obsolete. ``resends`` counts how often ``reconcile`` sent the current step again, ``attempt`` how often the current
     phase was begun again. ``automatic`` is an operation of the idle sweep. ``failure`` is set once the operation has failed
-    for good and only cleans up after itself. ``forget_after`` is when no worker of a superseded operation can be running
+    for good and only cleans up after itself; ``last_fault`` is what Compute said when it last refused something that was
+    then tried again. ``forget_after`` is when no worker of a superseded operation can be running
     any more. ``request_id`` is that of the request that began it.
     """
 
@@ -120,6 +121,7 @@ class Operation:
     gce_operation: str | None = None
     zones_tried: tuple[str, ...] = ()
     failure: Problem | None = None
+    last_fault: str | None = None
     forget_after: datetime | None = None
 
 
@@ -129,8 +131,8 @@ class Workspace:
 
     ``generation`` goes up at every boot the Hub asks for; ``ready_generation`` is the one whose machine last reported ready
     and still has that memory. They are equal exactly when a running machine can be used without booting it again.
-    ``machine_running`` is what was last known when no operation was under way: such a machine costs money, so the idle
-    sweep looks at it. ``attend_at`` is when somebody must look if nothing happens before; None when nothing is due.
+    ``machine_running`` says that a machine runs which no operation is about to boot: it costs money, so the idle sweep
+    looks at it. ``attend_at`` is when somebody must look if nothing happens before; None when nothing is due.
     """
 
     id: str

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from flask import Request
@@ -55,7 +56,18 @@ def read_new_workspace(request: Request, policy: Policy) -> NewWorkspace:
     Raises:
         InvalidRequestError: with every field that is wrong.
     """
-    fields = _checked(
+    fields = _new_workspace_fields(request, policy)
+    return NewWorkspace(
+        name=fields["name"],
+        machine_type=fields.get("machine_type", policy.default_machine_type),
+        image_tag=fields.get("image_tag", policy.default_image_tag),
+        zone=fields.get("zone", policy.zones[0]),
+        metadata=fields.get("metadata", Metadata()),
+    )
+
+
+def _new_workspace_fields(request: Request, policy: Policy) -> dict[str, Any]:
+    return _checked(
         read_object(request),
         {
             "name": _matching(_NAME, "must be 1 to 48 letters, digits, '-', '_' or '.'"),
@@ -65,13 +77,6 @@ def read_new_workspace(request: Request, policy: Policy) -> NewWorkspace:
             "metadata": _metadata,
         },
         required="name",
-    )
-    return NewWorkspace(
-        name=fields["name"],
-        machine_type=fields.get("machine_type", policy.default_machine_type),
-        image_tag=fields.get("image_tag", policy.default_image_tag),
-        zone=fields.get("zone", policy.zones[0]),
-        metadata=fields.get("metadata", Metadata()),
     )
 
 
@@ -129,15 +134,19 @@ def read_list_query(request: Request) -> tuple[Status | None, int, str | None]:
     return Status(status) if status else None, fields.get("limit", 100), fields.get("page_token")
 
 
-def read_idempotency_key(request: Request) -> Key | None:
-    """Return the ``Idempotency-Key`` as it is kept, or None. The hash of the body goes by its meaning, not by its bytes."""
+def read_idempotency_key(request: Request, policy: Policy) -> Key | None:
+    """Return the ``Idempotency-Key`` of a ``POST /workspaces`` as it is kept, or None.
+
+    The hash of the body goes by its meaning, not by its bytes: the same fields in another order or spelling are the same
+    request. Defaults are not filled in, so that a changed default breaks no retry.
+    """
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(given):
         raise InvalidRequestError([FieldProblem("Idempotency-Key", "must be 1 to 255 printable ASCII characters")])
-    body = json.dumps(read_object(request), sort_keys=True)
-    return Key(_sha256(given), _sha256(body))
+    fields = _new_workspace_fields(request, policy)
+    return Key(_sha256(given), _sha256(json.dumps(fields, sort_keys=True, default=asdict)))
 
 
 def _checked(

@@ -9,7 +9,7 @@ import functions_framework
 from cloudevents.http.event import CloudEvent
 
 from shared import logs
-from shared.adapters.job_messages import MalformedJobError, read_job
+from shared.domain.job_messages import MalformedJobError, read_job
 from shared.domain.jobs import Job
 
 

@@ -85,12 +85,17 @@ def _answer(urls: Map, handler: Callable[..., Answer], request: Request) -> Resp
         _, parameters = urls.bind("hub").match(request.path, request.method)
         answer = handler(request, **parameters)
     except HubError as error:
-        return problem_of_hub_error(error)
+        response = problem_of_hub_error(error)
+        if response.status_code >= 500:
+            logs.warning("RequestNotServed", function=handler.__name__, reason=str(error))
+        return response
     except HTTPException as error:
         return problem_of_http_error(error)
     except Exception as error:  # noqa: BLE001 -- the edge: whatever happens, the caller gets a problem and we get the stack
         logs.error("RequestFailed", error, function=handler.__name__)
         return problem_of_fault()
+    finally:
+        request.max_content_length = None  # functions-framework reads what is left of a body, and must not stumble over it
     if answer.body is None:
         return Response(status=answer.status, headers=dict(answer.headers))
     return Response(

@@ -7,7 +7,7 @@ from shared import logs
 from shared.domain import steps
 from shared.domain.changes import Change, job_of
 from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
-from shared.domain.instance import Begun, DeleteInstance, Fault, InsertInstance, Place
+from shared.domain.instance import Begun, DeleteInstance, Fault, FaultKind, InsertInstance, Place
 from shared.domain.jobs import Job
 from shared.domain.observe import follow
 from shared.domain.policy import Policy
@@ -30,6 +30,7 @@ def advance_operation(
     Raises:
         UnavailableError: Compute, the store or the queue did not answer; the platform delivers the job again.
     """
+    began = clock()
     for attempt in range(ATTEMPTS):
         stored = store.get(job.workspace_id)
         operation = stored.record.operation if stored else None
@@ -46,6 +47,9 @@ def advance_operation(
         seen = _see(machines, stored.record, now)
         decision = steps.plan(stored.record, seen, now, policy)
         if isinstance(decision, Call):
+            if clock() - began > policy.worker_timeout / 2:
+                # A DELETE waits for as long as a worker can be about to insert: one that was held up must not call any more.
+                raise UnavailableError("this step took too long to begin")
             outcome = _perform(machines, decision, f"{operation.id}/{operation.step}")
             _commit_settled(store, machines, jobs, clock, policy, job, seen, decision, outcome)
             return
@@ -60,7 +64,7 @@ def advance_operation(
 
 
 def _see(machines: Machines, workspace: Workspace, now: datetime) -> Seen:
-    """Look at what the operation's phase goes by, and no more."""
+    """Look at what the operation's phase goes by: its Compute operation; once that is done, the machine, and what else it needs."""
     operation = workspace.operation
     if operation is None:
         raise ValueError("no operation is under way")
@@ -109,12 +113,24 @@ def _commit_settled(
     for attempt in range(ATTEMPTS):
         stored = store.get(job.workspace_id)
         operation = stored.record.operation if stored else None
+        if (
+            stored is not None
+            and operation is not None
+            and operation.id == job.operation_id
+            and operation.step > job.step
+        ):
+            jobs.send(
+                job_of(stored.record, operation)
+            )  # recorded already: by another delivery, or by us, the answer lost
+            return
         if stored is None or operation is None or (operation.id, operation.step) != (job.operation_id, job.step):
             deleted = stored is None or (operation is not None and operation.kind is OperationKind.DELETE)
             if deleted and isinstance(call.command, InsertInstance) and isinstance(outcome, Begun):
                 logs.warning("SupersededInsertDeleted", workspace_id=job.workspace_id)
                 undo = Call(DeleteInstance(call.command.place), call.leads_to)
-                _perform(machines, undo, f"{job.operation_id}/{job.step}")
+                undone = _perform(machines, undo, f"{job.operation_id}/{job.step}")
+                if isinstance(undone, Fault) and undone.kind is not FaultKind.NOT_FOUND:
+                    logs.error("InstanceOrphaned", workspace_id=job.workspace_id, reason=undone.message)
             return
         change = steps.settle(stored.record, seen, call, outcome, clock(), policy)
         try:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from shared import logs
-from shared.domain.changes import Change
+from shared.domain.changes import Change, job_of
 from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFoundError
+from shared.domain.jobs import Job
 from shared.domain.owners import release
 from shared.domain.workspace import Workspace
 from shared.ports import Jobs, Stored, WorkspaceStore
@@ -36,6 +37,9 @@ def change_workspace(
             raise WorkspaceNotFoundError(workspace_id)
         change = decide(stored.record)
         if change is None:
+            if attempt > 0 and stored.record.operation is not None:
+                # What was refused as a conflict may have been this very change, its answer lost: its job is sent all the same.
+                send_job(jobs, job_of(stored.record, stored.record.operation))
             return stored.record, False
         try:
             commit_change(store, stored, change)
@@ -43,7 +47,7 @@ def change_workspace(
             pause(attempt)
             continue
         log_change(stored.record, change)
-        send_job(jobs, change)
+        send_job(jobs, change.job)
         return change.workspace or stored.record, True
     raise UnavailableError("Too many changes of this workspace at once. Nothing was changed; try again.")
 
@@ -61,14 +65,14 @@ def commit_change(store: WorkspaceStore, stored: Stored[Workspace], change: Chan
     store.commit(workspaces=[(stored, None)], owners=[(owner, release(owner.record, stored.record.id))])
 
 
-def send_job(jobs: Jobs, change: Change) -> None:
+def send_job(jobs: Jobs, job: Job | None) -> None:
     """Send a committed change's job. One that cannot be sent now is sent by ``reconcile`` when ``attend_at`` has come."""
-    if change.job is None:
+    if job is None:
         return
     try:
-        jobs.send(change.job)
+        jobs.send(job)
     except UnavailableError as error:
-        logs.warning("JobNotSent", workspace_id=change.job.workspace_id, step=change.job.step, reason=str(error))
+        logs.warning("JobNotSent", workspace_id=job.workspace_id, step=job.step, reason=str(error))
 
 
 def log_change(before: Workspace, change: Change) -> None:

@@ -54,7 +54,7 @@ def create_workspace(
     if change is None or change.workspace is None:
         raise AssertionError("unreachable: a break follows a decision")
     log_change(change.workspace, change)
-    send_job(jobs, change)
+    send_job(jobs, change.job)
     return change.workspace
 
 

@@ -31,7 +31,7 @@ def troubled_cloud() -> Iterator[RunningCloud]:
         times="fast",
         schedule_seconds=1,
         heartbeat_seconds=0.5,
-        overrides={"HUB_ATTEND_SECONDS": "3", "HUB_WORKER_TIMEOUT_SECONDS": "2"},
+        overrides={"HUB_ATTEND_SECONDS": "3", "HUB_WORKER_TIMEOUT_SECONDS": "4"},
     )
     with start_cloud(settings) as cloud:
         yield cloud

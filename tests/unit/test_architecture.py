@@ -52,9 +52,9 @@ def test_use_cases_know_domain_and_ports_only(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=named)
-def test_only_adapters_and_the_bootstrap_import_google(path: Path) -> None:
+def test_only_adapters_import_google(path: Path) -> None:
     """Everything else speaks to ports."""
-    if path.is_relative_to(ROOT / "shared" / "adapters") or path.name == "bootstrap.py":
+    if path.is_relative_to(ROOT / "shared" / "adapters"):
         return
     assert not [module for module in imported(path) if module.split(".")[0] in {"google", "grpc"}]
 

@@ -1,0 +1,34 @@
+"""The task edge: what Cloud Tasks calls."""
+
+from collections.abc import Callable
+
+from flask import Request, Response
+
+from shared import logs
+from shared.domain.job_messages import MalformedJobError, read_job
+from shared.domain.jobs import Job
+from shared.entry.http import Answer, endpoint
+
+
+def job_task(route: str) -> Callable[[Callable[[Job], None]], Callable[[Request], Response]]:
+    """Make an HTTP function of a handler that does a job. Returning ends the task, raising brings it again with backoff.
+
+    A task that is no job of ours is dropped with an error in the log: it will never be one, and Cloud Tasks has no dead letters.
+    """
+
+    def decorate(handler: Callable[[Job], None]) -> Callable[[Request], Response]:
+        def answered(request: Request) -> Answer:
+            try:
+                job = read_job(request.get_data())
+            except MalformedJobError as error:
+                logs.error("MalformedJobDropped", error)
+                return Answer(204)
+            logs.request_id.set(job.request_id)
+            handler(job)
+            return Answer(204)
+
+        answered.__name__ = handler.__name__
+        answered.__module__ = handler.__module__
+        return endpoint(route)(answered)
+
+    return decorate

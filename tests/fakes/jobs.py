@@ -1,0 +1,74 @@
+"""Job queues in virtual time, whose deliveries a test orders, repeats and loses."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.domain.errors import UnavailableError
+from shared.domain.jobs import Job
+from shared.ports import Clock, Jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A job that waits in a queue, and when it is due."""
+
+    job: Job
+    due_at: datetime
+
+
+class FakeJobs(Jobs):
+    """``Jobs`` that are kept until the test takes them.
+
+    With ``named`` a job that was sent before is not sent twice, and it waits for its delay, as in Cloud Tasks; without, every
+    job comes at once, as in Pub/Sub.
+
+    Attributes:
+        sent: every job that was sent, also twice.
+        waiting: the deliveries to come, in the order in which they were sent.
+        delivered: the jobs that were taken, which may come again.
+        refusals: so many of the next sends fail.
+    """
+
+    def __init__(self, clock: Clock, *, named: bool = True) -> None:
+        self._clock = clock
+        self._named = named
+        self._names: set[str] = set()
+        self.sent: list[Job] = []
+        self.waiting: list[Delivery] = []
+        self.delivered: list[Job] = []
+        self.refusals = 0
+
+    def send(self, job: Job) -> None:
+        """See the port."""
+        if self.refusals > 0:
+            self.refusals -= 1
+            raise UnavailableError("The queue does not answer.")
+        self.sent.append(job)
+        if self._named:
+            if job.name in self._names:
+                return
+            self._names.add(job.name)
+        self.waiting.append(Delivery(job, self._clock() + job.delay if self._named else self._clock()))
+
+    def take(self, delivery: Delivery) -> Job:
+        """Take a waiting job out, due or not."""
+        self.waiting.remove(delivery)
+        self.delivered.append(delivery.job)
+        return delivery.job
+
+    def drop(self, delivery: Delivery) -> None:
+        """Lose a waiting job."""
+        self.waiting.remove(delivery)
+
+    def bring_again(self, job: Job, after: timedelta) -> None:
+        """Deliver a job once more: its delivery failed, or the platform just does so."""
+        self.waiting.append(Delivery(job, self._clock() + after))
+
+    def next_due_at(self) -> datetime | None:
+        """Return when the next job is due."""
+        return min((delivery.due_at for delivery in self.waiting), default=None)
+
+    def take_due(self) -> Job | None:
+        """Take the job that has been due for longest, or None."""
+        due = [delivery for delivery in self.waiting if delivery.due_at <= self._clock()]
+        return self.take(min(due, key=lambda delivery: delivery.due_at)) if due else None

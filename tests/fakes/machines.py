@@ -1,0 +1,625 @@
+"""Compute Engine in virtual time: instances, disks, long operations, guests that boot, and whatever can go wrong.
+
+Nothing here waits. What takes time is due at a moment of the clock that is handed in, and has happened when that moment
+has passed and somebody looks.
+"""
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from shared.domain.errors import MachineFaultError, UnavailableError
+from shared.domain.instance import (
+    Begun,
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    Fault,
+    FaultKind,
+    InsertInstance,
+    Instance,
+    InstanceState,
+    OperationState,
+    Place,
+    ResumeInstance,
+    SetGeneration,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+    classify,
+)
+from shared.domain.lifecycle import Report, ReportEvent
+from shared.ports import Clock, Machines
+
+PROJECT = "test-project"
+
+
+@dataclass(frozen=True)
+class Durations:
+    """How long things take. ``boot`` is the guest's own time from RUNNING to its ready report."""
+
+    insert: timedelta = timedelta(seconds=20)
+    start: timedelta = timedelta(seconds=12)
+    resume: timedelta = timedelta(seconds=8)
+    suspend: timedelta = timedelta(seconds=30)
+    stop: timedelta = timedelta(seconds=16)
+    delete: timedelta = timedelta(seconds=25)
+    set_metadata: timedelta = timedelta(seconds=2)
+    delete_disk: timedelta = timedelta(seconds=4)
+    boot: timedelta = timedelta(seconds=25)
+    repair: timedelta = timedelta(seconds=60)
+    suspended_limit: timedelta = timedelta(days=60)
+
+
+class Mishap(Enum):
+    """How a call goes wrong."""
+
+    REFUSED = auto()
+    """Compute refuses it at once: nothing happens."""
+    FAILS_LATER = auto()
+    """Compute accepts it; its operation ends in an error, and everything is as it was before."""
+    OPERATION_LOST = auto()
+    """It happens, but its operation cannot be found and its request id is not remembered."""
+    UNANSWERED = auto()
+    """Compute does not answer and nothing happens."""
+    ANSWER_LOST = auto()
+    """It happens, but the caller gets no answer."""
+    SLOW = auto()
+    """It takes ten times as long."""
+
+
+class GuestMishap(Enum):
+    """How a boot goes wrong inside the machine."""
+
+    NEVER_READY = auto()
+    FAILS_AT_BOOT = auto()
+
+
+@dataclass(slots=True, eq=False)
+class FakeInstance:
+    """One machine. ``reported`` says that the boot which is in its memory has come up, well or not."""
+
+    id: str
+    place: Place
+    command: InsertInstance
+    generation: int
+    state: InstanceState = InstanceState.PROVISIONING
+    reported: bool = False
+    deleting: bool = False
+    operation: "_Operation | None" = None
+    change: int = 0
+    last_started_at: datetime | None = None
+
+    @property
+    def moving(self) -> bool:
+        """Whether something is to become of it by itself."""
+        if self.state is InstanceState.RUNNING:
+            return not self.reported
+        return self.state not in {InstanceState.TERMINATED, InstanceState.SUSPENDED}
+
+    def report(self, event: ReportEvent, code: str | None = None, message: str | None = None) -> Report:
+        """Return what this machine would report now, with what its token would prove."""
+        return Report(event, self.generation, self.place.name, self.id, self.place.zone, PROJECT, code, message)
+
+
+@dataclass(slots=True, eq=False)
+class _Operation:
+    name: str
+    done: bool = False
+    fault: Fault | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Disk:
+    place: Place
+    user: FakeInstance | None = None
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Script:
+    command: type[Command]
+    mishap: Mishap
+    fault: FaultKind
+    zone: str | None
+
+
+@dataclass(order=True, slots=True)
+class _Due:
+    at: datetime
+    nth: int
+    happens: Callable[[], None] = field(compare=False)
+
+
+_CODES = {
+    FaultKind.STOCK_OUT: (503, "ZONE_RESOURCE_POOL_EXHAUSTED"),
+    FaultKind.QUOTA: (403, "QUOTA_EXCEEDED"),
+    FaultKind.PERMISSION: (403, "forbidden"),
+    FaultKind.INVALID: (400, "invalid"),
+    FaultKind.NOT_READY: (400, "resourceNotReady"),
+    FaultKind.NOT_FOUND: (404, "notFound"),
+    FaultKind.ALREADY_EXISTS: (409, "alreadyExists"),
+    FaultKind.UNSUPPORTED: (400, "UNSUPPORTED_OPERATION"),
+    FaultKind.TRANSIENT: (503, "INTERNAL_ERROR"),
+}
+
+
+def fault(kind: FaultKind) -> Fault:
+    """Return a fault of this kind as Compute words it."""
+    status, code = _CODES[kind]
+    return classify(status, code, f"Compute says {code}.")
+
+
+class FakeMachines(Machines):
+    """``Machines`` as a small Compute Engine whose time is ``clock``.
+
+    Attributes:
+        instances, disks: what there is now, by place.
+        reports: what guests have reported and nobody has taken yet.
+        calls: every call that was to change something, with its request id, whatever came of it.
+        reads: how often something was looked at.
+        before_call, after_call: called once, around the next call: what happens elsewhere in that moment.
+        consoles: what a machine printed, by its name.
+    """
+
+    def __init__(self, clock: Clock, durations: Durations | None = None) -> None:
+        self._clock = clock
+        self._durations = durations or Durations()
+        self._instances: dict[Place, FakeInstance] = {}
+        self._disks: dict[Place, _Disk] = {}
+        self._operations: dict[tuple[str, str], _Operation] = {}
+        self._requests: dict[str, Begun] = {}
+        self._scripts: list[_Script] = []
+        self._guest_scripts: list[GuestMishap] = []
+        self._due: list[_Due] = []
+        self._numbers = itertools.count(1)
+        self._now = clock()
+        self.reports: list[Report] = []
+        self.calls: list[tuple[Command, str]] = []
+        self.reads: Counter[str] = Counter()
+        self.unanswered_reads = 0
+        self.before_call: Callable[[], None] | None = None
+        self.after_call: Callable[[], None] | None = None
+        self.consoles: dict[str, str] = {}
+
+    # ---- scripting --------------------------------------------------------------------------------------------------
+
+    def script(
+        self,
+        command: type[Command],
+        mishap: Mishap,
+        kind: FaultKind = FaultKind.INVALID,
+        *,
+        zone: str | None = None,
+        times: int = 1,
+    ) -> None:
+        """Have the next calls of this command (in this zone) go wrong; ``kind`` is the fault where there is one."""
+        self._scripts += [_Script(command, mishap, kind, zone)] * times
+
+    def script_boot(self, mishap: GuestMishap) -> None:
+        """Have the next boot go wrong."""
+        self._guest_scripts.append(mishap)
+
+    def calm(self) -> None:
+        """Have nothing go wrong from now on."""
+        self._scripts.clear()
+        self._guest_scripts.clear()
+        self.unanswered_reads = 0
+
+    # ---- looking, for tests -----------------------------------------------------------------------------------------
+
+    @property
+    def instances(self) -> dict[Place, FakeInstance]:
+        """What machines there are now."""
+        self._catch_up()
+        return dict(self._instances)
+
+    @property
+    def disks(self) -> set[Place]:
+        """What home disks there are now."""
+        self._catch_up()
+        return set(self._disks)
+
+    def find(self, name: str) -> FakeInstance | None:
+        """Return the machine of this name, in whatever zone."""
+        return next((instance for place, instance in self.instances.items() if place.name == name), None)
+
+    def next_event_at(self) -> datetime | None:
+        """Return when something happens next by itself."""
+        self._catch_up()
+        return self._due[0].at if self._due else None
+
+    # ---- by hand, outside the Hub -----------------------------------------------------------------------------------
+
+    def delete_by_hand(self, place: Place) -> None:
+        """Have somebody delete the machine; its home disk stays."""
+        if instance := self._at(place):
+            self._remove(instance)
+
+    def delete_disk_by_hand(self, place: Place) -> None:
+        """Have somebody delete a home disk that no machine holds."""
+        self._catch_up()
+        disk = self._disks.get(place)
+        if disk and disk.user is None:
+            del self._disks[place]
+
+    def stop_by_hand(self, place: Place) -> None:
+        """Have somebody stop the machine, or its capacity be taken back, if it runs."""
+        instance = self._at(place)
+        if instance and instance.state is InstanceState.RUNNING and not instance.deleting:
+            self._shut_down(instance, None, self._durations.stop)
+
+    def suspend_by_hand(self, place: Place) -> None:
+        """Have somebody suspend the machine if it runs."""
+        instance = self._at(place)
+        if instance and instance.state is InstanceState.RUNNING and not instance.deleting:
+            self._freeze(instance, None, None, self._durations.suspend)
+
+    def start_by_hand(self, place: Place) -> None:
+        """Have somebody start or resume the machine if it is off."""
+        instance = self._at(place)
+        if instance is None or instance.deleting:
+            return
+        if instance.state is InstanceState.TERMINATED:
+            self._bring_up(instance, None, None, self._durations.start, boots=True)
+        elif instance.state is InstanceState.SUSPENDED:
+            self._bring_up(instance, None, None, self._durations.resume, boots=False)
+
+    def fail_host(self, place: Place) -> None:
+        """Have the host under a running machine fail: Compute repairs it and boots it again."""
+        instance = self._at(place)
+        if instance and instance.state is InstanceState.RUNNING and not instance.deleting:
+            self._change(instance, InstanceState.REPAIRING)
+            self._later(
+                instance,
+                self._durations.repair,
+                lambda: self._bring_up(instance, None, None, self._durations.start, boots=True),
+            )
+
+    # ---- the port ---------------------------------------------------------------------------------------------------
+
+    def get(self, place: Place) -> Instance | None:
+        """See the port."""
+        self._read("get")
+        instance = self._instances.get(place)
+        if instance is None:
+            return None
+        return Instance(
+            id=instance.id,
+            name=place.name,
+            zone=place.zone,
+            state=instance.state,
+            machine_type=instance.command.machine_type,
+            workspace_id=instance.command.workspace_id,
+            internal_address="10.128.0.2",
+            last_started_at=instance.last_started_at,
+        )
+
+    def disk_exists(self, place: Place) -> bool:
+        """See the port."""
+        self._read("disk_exists")
+        return place in self._disks
+
+    def operation(self, zone: str, name: str) -> OperationState:
+        """See the port."""
+        self._read("operation")
+        operation = self._operations.get((zone, name))
+        return OperationState(operation.done, operation.fault) if operation else OperationState(done=True)
+
+    def console_tail(self, place: Place, most_bytes: int) -> str:
+        """See the port."""
+        self._read("console_tail")
+        return self.consoles.get(place.name, "").encode()[-most_bytes:].decode(errors="ignore")
+
+    def perform(self, command: Command, request_id: str) -> Begun:
+        """See the port."""
+        self.calls.append((command, request_id))
+        before, self.before_call = self.before_call, None
+        if before:
+            before()
+        self._catch_up()
+        begun = self._perform(command, request_id)
+        after, self.after_call = self.after_call, None
+        if after:
+            after()
+        return begun
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _perform(self, command: Command, request_id: str) -> Begun:
+        script = self._strike(command)
+        mishap = script.mishap if script else None
+        if mishap is Mishap.UNANSWERED:
+            raise UnavailableError("Compute Engine does not answer now.")
+        if script and mishap is Mishap.REFUSED:
+            raise MachineFaultError(fault(script.fault))
+        if request_id in self._requests:
+            return self._requests[request_id]
+        operation = _Operation(f"operation-{next(self._numbers)}")
+        failure = fault(script.fault) if script and mishap is Mishap.FAILS_LATER else None
+        target_id = self._begin(command, operation, failure, 10 if mishap is Mishap.SLOW else 1)
+        begun = Begun(operation.name, target_id)
+        if mishap is not Mishap.OPERATION_LOST:
+            self._operations[command.place.zone, operation.name] = operation
+            self._requests[request_id] = begun
+        if mishap is Mishap.ANSWER_LOST:
+            raise UnavailableError("Compute Engine does not answer now.")
+        return begun
+
+    def _begin(self, command: Command, operation: _Operation, failure: Fault | None, slowness: int) -> str | None:
+        takes = self._durations
+        if isinstance(command, InsertInstance):
+            return self._insert(command, operation, failure, takes.insert * slowness)
+        if isinstance(command, DeleteDisk):
+            self._delete_disk(command.place, operation, failure, takes.delete_disk * slowness)
+            return None
+        instance = self._instances.get(command.place)
+        if instance is None:
+            raise _refusal(FaultKind.NOT_FOUND)
+        if instance.deleting:
+            raise _refusal(FaultKind.NOT_READY)
+        match command:
+            case SetGeneration():
+                self._set_generation(instance, command.generation, operation, failure, takes.set_metadata * slowness)
+            case StartInstance():
+                if instance.state is InstanceState.RUNNING:
+                    operation.done = True
+                else:
+                    _needs(instance, InstanceState.TERMINATED)
+                    self._bring_up(instance, operation, failure, takes.start * slowness, boots=True)
+            case ResumeInstance():
+                _needs(instance, InstanceState.SUSPENDED)
+                self._bring_up(instance, operation, failure, takes.resume * slowness, boots=False)
+            case SuspendInstance():
+                _needs(instance, InstanceState.RUNNING)
+                self._freeze(instance, operation, failure, takes.suspend * slowness)
+            case StopInstance():
+                if instance.state is InstanceState.TERMINATED:
+                    operation.done = True
+                else:
+                    _needs(instance, InstanceState.RUNNING)
+                    self._shut_down(instance, operation, takes.stop * slowness, failure)
+            case DeleteInstance():
+                self._delete(instance, operation, failure, takes.delete * slowness)
+        return instance.id
+
+    def _insert(
+        self, command: InsertInstance, operation: _Operation, failure: Fault | None, takes: timedelta
+    ) -> str | None:
+        disk_place = Place(command.place.zone, command.home_disk)
+        if command.place in self._instances:
+            raise _refusal(FaultKind.ALREADY_EXISTS)
+        disk = self._disks.get(disk_place)
+        if command.attach_home and disk is None:
+            raise _refusal(FaultKind.NOT_FOUND)
+        if not command.attach_home and disk is not None:
+            raise _refusal(FaultKind.ALREADY_EXISTS)
+        if disk is not None and disk.deleting:
+            raise _refusal(FaultKind.NOT_READY)
+        instance = FakeInstance(str(10**18 + next(self._numbers)), command.place, command, command.generation)
+        made = disk is None
+        disk = disk or _Disk(disk_place)
+        if disk.user is not None:
+            raise MachineFaultError(classify(400, "resourceInUseByAnotherResource", "The disk is in use."))
+        disk.user = instance
+        self._disks[disk_place] = disk
+        self._instances[command.place] = instance
+
+        def withdraw() -> None:
+            self._remove(instance)
+            if made:
+                del self._disks[disk_place]
+
+        self._bring_up(instance, operation, failure, takes, boots=True, undo=withdraw)
+        return instance.id
+
+    def _bring_up(
+        self,
+        instance: FakeInstance,
+        operation: _Operation | None,
+        failure: Fault | None,
+        takes: timedelta,
+        *,
+        boots: bool,
+        undo: Callable[[], None] | None = None,
+    ) -> None:
+        was = instance.state
+        self._change(instance, InstanceState.PROVISIONING, operation)
+
+        def allocated() -> None:
+            if failure is None:
+                self._change(instance, InstanceState.STAGING, operation)
+                self._later(instance, takes / 2, prepared)
+                return
+            if undo:
+                undo()
+            else:
+                self._change(instance, was)
+            _end(operation, failure)
+
+        def prepared() -> None:
+            self._change(instance, InstanceState.RUNNING)
+            instance.last_started_at = self._now
+            _end(operation)
+            if boots:
+                instance.reported = False
+            if not instance.reported:
+                self._boot(instance)
+
+        self._later(instance, takes / 2, allocated)
+
+    def _boot(self, instance: FakeInstance) -> None:
+        """Let the guest come up; a machine that was frozen meanwhile goes on with that when it is thawed."""
+        mishap = self._guest_scripts.pop(0) if self._guest_scripts else None
+
+        def up() -> None:
+            instance.reported = True
+            if mishap is None:
+                self.reports.append(instance.report(ReportEvent.READY))
+            elif mishap is GuestMishap.FAILS_AT_BOOT:
+                self.reports.append(instance.report(ReportEvent.FAILED, "IMAGE_PULL_FAILED", "No such image."))
+
+        self._later(instance, self._durations.boot, up)
+
+    def _freeze(
+        self, instance: FakeInstance, operation: _Operation | None, failure: Fault | None, takes: timedelta
+    ) -> None:
+        self._change(instance, InstanceState.SUSPENDING, operation)
+
+        def frozen() -> None:
+            self._change(instance, InstanceState.RUNNING if failure else InstanceState.SUSPENDED)
+            _end(operation, failure)
+            if failure is None:
+                self._later(instance, self._durations.suspended_limit, forgotten)
+            elif not instance.reported:
+                self._boot(instance)
+
+        def forgotten() -> None:
+            self._change(instance, InstanceState.TERMINATED)
+
+        self._later(instance, takes, frozen)
+
+    def _shut_down(
+        self,
+        instance: FakeInstance,
+        operation: _Operation | None,
+        takes: timedelta,
+        failure: Fault | None = None,
+    ) -> None:
+        self._change(instance, InstanceState.PENDING_STOP, operation)
+
+        def stopping() -> None:
+            if failure:
+                self._change(instance, InstanceState.RUNNING)
+                _end(operation, failure)
+                return
+            self._change(instance, InstanceState.STOPPING, operation)
+            self._later(instance, takes / 2, terminated)
+
+        def terminated() -> None:
+            self._change(instance, InstanceState.TERMINATED)
+            _end(operation)
+
+        self._later(instance, takes / 2, stopping)
+
+    def _delete(
+        self, instance: FakeInstance, operation: _Operation, failure: Fault | None, takes: timedelta
+    ) -> None:
+        if failure is not None:
+            self._after(takes, lambda: _end(operation, failure))
+            return
+        _end(instance.operation, classify(409, "OPERATION_CANCELED_BY_USER", "The operation was canceled by a user."))
+        self._change(instance, InstanceState.STOPPING, operation)
+        instance.deleting = True
+
+        def gone() -> None:
+            self._remove(instance)
+            _end(operation)
+
+        self._later(instance, takes, gone)
+
+    def _set_generation(
+        self,
+        instance: FakeInstance,
+        generation: int,
+        operation: _Operation,
+        failure: Fault | None,
+        takes: timedelta,
+    ) -> None:
+        def write() -> None:
+            if failure is None and self._instances.get(instance.place) is instance:
+                instance.generation = generation
+            _end(operation, failure)
+
+        self._after(takes, write)
+
+    def _delete_disk(self, place: Place, operation: _Operation, failure: Fault | None, takes: timedelta) -> None:
+        disk = self._disks.get(place)
+        if disk is None:
+            raise _refusal(FaultKind.NOT_FOUND)
+        if disk.user is not None:
+            raise MachineFaultError(classify(400, "resourceInUseByAnotherResource", "The disk is in use."))
+        if disk.deleting:
+            raise _refusal(FaultKind.NOT_READY)
+        disk.deleting = True
+
+        def gone() -> None:
+            if failure is None:
+                del self._disks[place]
+            else:
+                disk.deleting = False
+            _end(operation, failure)
+
+        self._after(takes, gone)
+
+    def _strike(self, command: Command) -> _Script | None:
+        for script in self._scripts:
+            if isinstance(command, script.command) and script.zone in {None, command.place.zone}:
+                self._scripts.remove(script)
+                return script
+        return None
+
+    def _read(self, what: str) -> None:
+        self._catch_up()
+        self.reads[what] += 1
+        if self.unanswered_reads > 0:
+            self.unanswered_reads -= 1
+            raise UnavailableError("Compute Engine does not answer now.")
+
+    def _at(self, place: Place) -> FakeInstance | None:
+        self._catch_up()
+        return self._instances.get(place)
+
+    def _change(self, instance: FakeInstance, state: InstanceState, operation: _Operation | None = None) -> None:
+        """Put an instance into a state; what was to become of it before is not coming any more."""
+        instance.state = state
+        instance.operation = operation
+        instance.change += 1
+
+    def _remove(self, instance: FakeInstance) -> None:
+        instance.change += 1
+        del self._instances[instance.place]
+        for disk in self._disks.values():
+            if disk.user is instance:
+                disk.user = None
+
+    def _later(self, instance: FakeInstance, delay: timedelta, happens: Callable[[], None]) -> None:
+        """Let something happen to an instance, unless its state has changed by then."""
+        change = instance.change
+
+        def unless_changed() -> None:
+            if instance.change == change:
+                happens()
+
+        self._after(delay, unless_changed)
+
+    def _after(self, delay: timedelta, happens: Callable[[], None]) -> None:
+        heapq.heappush(self._due, _Due(self._now + delay, next(self._numbers), happens))
+
+    def _catch_up(self) -> None:
+        """Let everything happen that is due by now."""
+        now = self._clock()
+        while self._due and self._due[0].at <= now:
+            due = heapq.heappop(self._due)
+            self._now = due.at
+            due.happens()
+        self._now = now
+
+
+def _needs(instance: FakeInstance, state: InstanceState) -> None:
+    if instance.state is not state:
+        raise _refusal(FaultKind.NOT_READY)
+
+
+def _refusal(kind: FaultKind) -> MachineFaultError:
+    return MachineFaultError(fault(kind))
+
+
+def _end(operation: _Operation | None, failure: Fault | None = None) -> None:
+    if operation is not None and not operation.done:
+        operation.done = True
+        operation.fault = failure

@@ -1,0 +1,107 @@
+"""Records, instances and reports to begin a test with; whatever matters to the test is given by name."""
+
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from shared.domain.instance import Instance, InstanceState
+from shared.domain.lifecycle import Report, ReportEvent
+from shared.domain.policy import Policy
+from shared.domain.workspace import (
+    Activity,
+    HomeDisk,
+    Operation,
+    OperationKind,
+    Phase,
+    Problem,
+    Status,
+    Workspace,
+)
+from tests.fakes.clock import BEGINNING
+
+NOW = BEGINNING
+POLICY = Policy()
+INSTANCE_ID = "1234567890123456789"
+FIRST_PHASES = {
+    OperationKind.CREATE: Phase.INSERT,
+    OperationKind.START: Phase.SURVEY,
+    OperationKind.STOP: Phase.SUSPEND,
+    OperationKind.DELETE: Phase.DELETE_INSTANCE,
+}
+A_PROBLEM = Problem("SOMETHING", "Something went wrong before.", retryable=False, at=NOW - timedelta(hours=1))
+
+
+def a_workspace(status: Status = Status.READY, operation: Operation | None = None, **changes: Any) -> Workspace:
+    """Return a workspace as it would be in this status: READY ones are awake and run, all but new ones have a home disk."""
+    workspace_id = str(uuid.uuid4())
+    name = f"workspace-{workspace_id}"
+    has_booted = status is not Status.PROVISIONING
+    workspace = Workspace(
+        id=workspace_id,
+        name="one",
+        owner_id="alice",
+        owner_email="alice@example.com",
+        project_id="test-project",
+        instance_name=name,
+        zone="us-west1-a",
+        image_tag="latest",
+        machine_type="e2-standard-4",
+        status=status,
+        created_at=NOW - timedelta(days=1),
+        updated_at=NOW - timedelta(minutes=10),
+        last_connected_at=NOW - timedelta(minutes=10),
+        last_activity=Activity.STARTED,
+        home_disk=HomeDisk(f"home-{workspace_id}", "us-west1-a") if has_booted else None,
+        generation=3,
+        ready_generation=3 if status in {Status.READY, Status.SUSPENDED} else None,
+        instance_id=INSTANCE_ID,
+        machine_running=status is Status.READY and operation is None,
+        suspended_at=NOW - timedelta(minutes=5) if status is Status.SUSPENDED else None,
+        operation=operation,
+        attend_at=NOW + timedelta(minutes=2) if operation else None,
+        error=A_PROBLEM if status is Status.ERROR else None,
+    )
+    return replace(workspace, **changes)
+
+
+def an_operation(kind: OperationKind, phase: Phase | None = None, **changes: Any) -> Operation:
+    """Return an operation that has been in this phase (its first one by default) for eight seconds."""
+    operation = Operation(
+        id=str(uuid.uuid4()),
+        kind=kind,
+        phase=phase or FIRST_PHASES[kind],
+        step=7,
+        requested_by="alice",
+        requested_at=NOW - timedelta(seconds=20),
+        deadline_at=NOW + timedelta(minutes=9),
+        phase_since=NOW - timedelta(seconds=8),
+        request_id="a-request",
+    )
+    return replace(operation, **changes)
+
+
+def an_instance(workspace: Workspace, state: InstanceState = InstanceState.RUNNING, **changes: Any) -> Instance:
+    """Return the workspace's machine in this state."""
+    instance = Instance(
+        id=workspace.instance_id or INSTANCE_ID,
+        name=workspace.instance_name,
+        zone=workspace.zone,
+        state=state,
+        machine_type=workspace.machine_type,
+        workspace_id=workspace.id,
+    )
+    return replace(instance, **changes)
+
+
+def a_report(workspace: Workspace, event: ReportEvent, **changes: Any) -> Report:
+    """Return what the workspace's machine reports of its current boot."""
+    report = Report(
+        event,
+        workspace.generation,
+        workspace.instance_name,
+        workspace.instance_id or INSTANCE_ID,
+        workspace.zone,
+        workspace.project_id,
+    )
+    return replace(report, **changes)

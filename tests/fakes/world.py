@@ -1,0 +1,248 @@
+"""The Hub on fakes: its use cases, its queues and its machines in one virtual time, without a cloud and without waiting."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from shared.domain.job_messages import read_job, write_job
+from shared.domain.errors import (
+    InstanceNotRecordedError,
+    NotAllowedError,
+    UnavailableError,
+    WorkspaceNotFoundError,
+)
+from shared.domain.instance import Place
+from shared.domain.jobs import Job
+from shared.domain.lifecycle import Asker, NewMachine, NewWorkspace, Report
+from shared.domain.owners import Key
+from shared.domain.policy import Policy
+from shared.domain.workspace import Metadata, Workspace
+from shared.ports import Jobs, Machines, WorkspaceStore
+from shared.usecases import ask_workspaces, sweep
+from shared.usecases.advance_operation import advance_operation
+from shared.usecases.create_workspace import create_workspace
+from shared.usecases.receive_report import receive_report
+from tests.fakes.clock import SettableClock
+from tests.fakes.interruptions import ProcessDiedError
+from tests.fakes.jobs import FakeJobs
+from tests.fakes.machines import PROJECT, FakeInstance, FakeMachines
+from tests.fakes.store import MemoryWorkspaceStore
+
+RETRY_AFTER = timedelta(seconds=10)
+SWEEP_EVERY = timedelta(minutes=2)
+REPORTED_FOR = timedelta(minutes=5)  # so long a machine repeats a report that is not taken
+MOST_EVENTS = 5_000
+
+
+@dataclass
+class World:
+    """One Hub.
+
+    ``store``, ``machines`` and the queues are the fakes themselves; the ``…_port`` are what the use cases are handed, and
+    may be something around them.
+    """
+
+    policy: Policy = field(default_factory=Policy)
+    clock: SettableClock = field(default_factory=SettableClock)
+    store: MemoryWorkspaceStore = field(default_factory=MemoryWorkspaceStore)
+
+    def __post_init__(self) -> None:
+        """Build what goes by the clock."""
+        self.machines = FakeMachines(self.clock)
+        self.provisioning = FakeJobs(self.clock, named=False)
+        self.operations = FakeJobs(self.clock)
+        self.store_port: WorkspaceStore = self.store
+        self.machines_port: Machines = self.machines
+        self.provisioning_port: Jobs = self.provisioning
+        self.operations_port: Jobs = self.operations
+        self._reports_to_repeat: list[tuple[datetime, datetime, Report]] = []
+        self._swept_at = self.clock()
+
+    # ---- people -----------------------------------------------------------------------------------------------------
+
+    def create(self, owner: str, name: str, *, zone: str | None = None, key: Key | None = None) -> Workspace:
+        """Ask for a workspace."""
+        new = NewWorkspace(
+            name,
+            self.policy.default_machine_type,
+            self.policy.default_image_tag,
+            zone or self.policy.zones[0],
+            Metadata(repo="https://example.com/repo.git"),
+        )
+        return create_workspace(
+            self.store_port, self.provisioning_port, self.clock, self.policy, PROJECT, asker(owner), new, key
+        )
+
+    def stop(self, owner: str, workspace_id: str) -> tuple[Workspace, bool]:
+        """Ask that it be stopped."""
+        return ask_workspaces.stop_workspace(
+            self.store_port, self.operations_port, self.clock, self.policy, asker(owner), workspace_id
+        )
+
+    def start(self, owner: str, workspace_id: str, machine: NewMachine | None = None) -> tuple[Workspace, bool]:
+        """Ask that it be started."""
+        return ask_workspaces.start_workspace(
+            self.store_port,
+            self.operations_port,
+            self.clock,
+            self.policy,
+            asker(owner),
+            workspace_id,
+            machine or NewMachine(),
+        )
+
+    def delete(self, owner: str, workspace_id: str) -> Workspace:
+        """Ask that it be deleted."""
+        return ask_workspaces.delete_workspace(
+            self.store_port, self.operations_port, self.clock, self.policy, asker(owner), workspace_id
+        )
+
+    def look(self, workspace: Workspace) -> ask_workspaces.RealTimeStatus:
+        """Ask for its real-time status."""
+        return ask_workspaces.get_workspace_status(
+            self.store_port, self.machines_port, self.operations_port, self.clock, asker(workspace.owner_id), workspace.id
+        )
+
+    # ---- the platform -----------------------------------------------------------------------------------------------
+
+    def do(self, job: Job) -> None:
+        """Deliver a job to the worker, through its message."""
+        message = read_job(write_job(job))
+        advance_operation(
+            self.store_port, self.machines_port, self.operations_port, self.clock, self.policy, message
+        )
+
+    def report(self, report: Report) -> None:
+        """Deliver a machine's report to the callback."""
+        workspace_id = report.instance_name.removeprefix("workspace-")
+        receive_report(self.store_port, self.operations_port, self.clock, self.policy, workspace_id, report)
+
+    def reconcile(self) -> sweep.SweepReport:
+        """Run the sweep of what is overdue."""
+        return sweep.reconcile(self.store_port, self.operations_port, self.clock, self.policy, "reconcile")
+
+    def clean_up(self) -> sweep.SweepReport:
+        """Run the idle sweep."""
+        return sweep.clean_up(self.store_port, self.operations_port, self.clock, self.policy, "cleanup")
+
+    # ---- time -------------------------------------------------------------------------------------------------------
+
+    def run(self, until: Callable[[], bool] | None = None) -> None:
+        """Let time pass, with everything that comes in it, until nothing is to come any more, or ``until`` holds.
+
+        Jobs are done when they are due and come again when they fail, reports are repeated as machines do, the sweep of
+        what is overdue runs every two minutes. The idle sweep does not run.
+        """
+        for _ in range(MOST_EVENTS):
+            if until and until():
+                return
+            if self._do_something():
+                continue
+            moment = self._next_moment()
+            if moment is None:
+                if until:
+                    raise AssertionError("nothing is to come any more, and what was waited for has not come")
+                return
+            self.clock.advance_to(moment)
+        raise AssertionError("the Hub does not come to rest")
+
+    def pass_time(self, by: timedelta) -> None:
+        """Let so much time pass, with everything that comes in it."""
+        end = self.clock() + by
+        for _ in range(MOST_EVENTS):
+            if self._do_something():
+                continue
+            moment = self._next_moment()
+            if moment is None or moment > end:
+                self.clock.advance_to(end)
+                return
+            self.clock.advance_to(moment)
+        raise AssertionError("the Hub does not come to rest")
+
+    def take_reports(self) -> list[Report]:
+        """Return what machines have reported since this was asked last."""
+        self.machines.next_event_at()
+        taken, self.machines.reports = self.machines.reports, []
+        return taken
+
+    def _do_something(self) -> bool:
+        """Do one thing that is due now; False when nothing is."""
+        now = self.clock()
+        for report in self.take_reports():
+            self._reports_to_repeat.append((now, now + REPORTED_FOR, report))
+        due = [waiting for waiting in self._reports_to_repeat if waiting[0] <= now]
+        if due:
+            self._reports_to_repeat.remove(due[0])
+            self._report(due[0][2], due[0][1])
+            return True
+        for queue in (self.provisioning, self.operations):
+            job = queue.take_due()
+            if job is not None:
+                self._do(queue, job)
+                return True
+        if self._sweep_at() is not None and now >= self._swept_at + SWEEP_EVERY:
+            self._swept_at = now
+            try:
+                self.reconcile()
+            except (UnavailableError, ProcessDiedError):
+                pass
+            return True
+        return False
+
+    def _do(self, queue: FakeJobs, job: Job) -> None:
+        try:
+            self.do(job)
+        except (UnavailableError, ProcessDiedError):
+            queue.bring_again(job, RETRY_AFTER)
+
+    def _report(self, report: Report, give_up_at: datetime) -> None:
+        """Report as a machine does: anything but success is tried again for a while, as long as the machine is there."""
+        try:
+            self.report(report)
+        except (InstanceNotRecordedError, NotAllowedError, UnavailableError, WorkspaceNotFoundError, ProcessDiedError):
+            there = self.machines.find(report.instance_name)
+            again_at = self.clock() + RETRY_AFTER
+            if there is not None and there.id == report.instance_id and again_at < give_up_at:
+                self._reports_to_repeat.append((again_at, give_up_at, replace(report, generation=there.generation)))
+
+    def _next_moment(self) -> datetime | None:
+        """Return when something is to come next; None when nobody waits for anything."""
+        moments = [at for at, _, _ in self._reports_to_repeat]
+        moments += [at for at in (self.provisioning.next_due_at(), self.operations.next_due_at()) if at]
+        sweep_at = self._sweep_at()
+        if sweep_at:
+            moments.append(max(sweep_at, self._swept_at + SWEEP_EVERY))
+        moving = any(instance.moving for instance in self.machines.instances.values())
+        event_at = self.machines.next_event_at()
+        if event_at and (moments or moving):
+            moments.append(event_at)
+        return min(moments, default=None)
+
+    def _sweep_at(self) -> datetime | None:
+        return min((ws.attend_at for ws in self.store.workspaces.values() if ws.attend_at), default=None)
+
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    def workspace(self, workspace_id: str) -> Workspace:
+        """Return the record; it must exist."""
+        return self.store.workspaces[workspace_id]
+
+    def machine(self, workspace: Workspace) -> FakeInstance | None:
+        """Return the workspace's machine in its zone, or None."""
+        return self.machines.instances.get(place_of(workspace))
+
+    def ready(self, owner: str = "alice", name: str = "one") -> Workspace:
+        """Return a new workspace that has become READY."""
+        made = self.create(owner, name)
+        self.run()
+        return self.workspace(made.id)
+
+
+def asker(owner: str) -> Asker:
+    """Return a person who asks."""
+    return Asker(owner, "a-request", f"{owner}@example.com")
+
+
+def place_of(workspace: Workspace) -> Place:
+    """Return where a workspace's machine is."""
+    return Place(workspace.zone, workspace.instance_name)

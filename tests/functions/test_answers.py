@@ -1,0 +1,494 @@
+"""What each function answers when all is well: status, body, headers, and what it asked of the outside."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from shared.domain.errors import UnavailableError
+from shared.domain.workspace import Status
+from tests.fakes.records import a_workspace
+from tests.fakes.store import Counts
+
+if TYPE_CHECKING:
+    from tests.functions.conftest import Functions
+
+WORKSPACE_FIELDS = {
+    *("id", "name", "owner_id", "project_id", "instance_name", "zone", "machine_type", "image_tag", "status"),
+    *("operation", "error", "created_at", "updated_at", "last_connected_at", "last_activity", "suspended_at"),
+    *("stops_at", "deletes_at", "generation", "metadata"),
+}
+
+
+def counted(hub: Functions) -> Counts:
+    """Begin to count anew, and return where it is counted."""
+    hub.world.store.counts = Counts()
+    return hub.world.store.counts
+
+
+def all_answers(hub: Functions) -> dict[str, Any]:
+    """Return an answer of every function that people call, of a workspace that there is."""
+    workspace = hub.world.ready()
+    return {
+        "create": hub.create({"name": "two"}),
+        "list": hub.listed(),
+        "status": hub.status(workspace.id),
+        "stop": hub.stop(workspace.id),
+        "start": hub.start(str(uuid.uuid4())),
+        "delete": hub.delete(workspace.id),
+        "health": hub.call("describe_api", "/health"),
+    }
+
+
+# ---- create ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_create_answers_201_with_the_workspace_and_where_it_is(hub: Functions) -> None:
+    """PROVISIONING, its CREATE under way, the defaults filled in: one read, one commit, one job."""
+    counts = counted(hub)
+
+    answer = hub.create({"name": "my-project"}, headers={"X-Request-Id": "request-7"})
+
+    body = answer.get_json()
+    assert (answer.status_code, answer.content_type) == (201, "application/json")
+    assert answer.headers["Location"] == f"/workspaces/{body['id']}"
+    assert (counts.reads, counts.commits, counts.queries) == (1, 1, 0)
+    assert set(body) == WORKSPACE_FIELDS
+    assert str(uuid.UUID(body["id"], version=4)) == body["id"]
+    assert body == body | {
+        "name": "my-project",
+        "owner_id": "alice",
+        "project_id": "test-project",
+        "instance_name": f"workspace-{body['id']}",
+        "zone": "us-west1-a",
+        "machine_type": "e2-standard-4",
+        "image_tag": "latest",
+        "status": "PROVISIONING",
+        "error": None,
+        "created_at": "2026-03-02T09:00:00Z",
+        "last_connected_at": "2026-03-02T09:00:00Z",
+        "suspended_at": None,
+        "stops_at": None,
+        "deletes_at": None,
+        "metadata": {"repo": None, "branch": None, "device_id": None},
+    }
+    assert body["operation"] == body["operation"] | {
+        "kind": "CREATE",
+        "requested_by": "alice",
+        "requested_at": "2026-03-02T09:00:00Z",
+        "deadline_at": "2026-03-02T09:15:00Z",
+        "automatic": False,
+    }
+    [job] = hub.world.provisioning.sent
+    assert (job.workspace_id, job.operation_id, job.step) == (body["id"], body["operation"]["id"], 0)
+    assert job.request_id == "request-7"
+    assert not hub.world.operations.sent
+
+
+def test_a_create_takes_everything_that_can_be_chosen(hub: Functions) -> None:
+    """In the contract's spelling, and in the existing client's."""
+    chosen = {"machine_type": "e2-standard-8", "image_tag": "v2", "zone": "us-west1-b"}
+    metadata = {"repo": "https://example.com/ö.git", "branch": "main", "device_id": "laptop"}
+
+    snake = hub.create({"name": "one", **chosen, "metadata": metadata}).get_json()
+    camel = hub.create(
+        {
+            "name": "two",
+            "machineType": "e2-standard-8",
+            "imageTag": "v2",
+            "zone": "us-west1-b",
+            "metadata": {"repo": metadata["repo"], "branch": "main", "deviceId": "laptop"},
+        }
+    ).get_json()
+
+    for body in (snake, camel):
+        assert {name: body[name] for name in chosen} == chosen
+        assert body["metadata"] == metadata
+
+
+def test_a_field_that_is_null_is_absent(hub: Functions) -> None:
+    """A client may send all fields always."""
+    answer = hub.create({"name": "one", "machine_type": None, "zone": None, "metadata": None})
+
+    assert answer.status_code == 201
+    assert answer.get_json()["machine_type"] == "e2-standard-4"
+
+
+def test_a_create_is_accepted_when_its_job_cannot_be_sent(hub: Functions) -> None:
+    """It is in the database: the sweep of what is overdue sends the job, and the workspace becomes ready."""
+    hub.world.provisioning.refusals = 1
+
+    answer = hub.create({"name": "one"})
+    hub.world.run()
+
+    assert answer.status_code == 201
+    assert hub.world.workspace(answer.get_json()["id"]).status is Status.READY
+
+
+# ---- idempotency ----------------------------------------------------------------------------------------------------
+
+KEYED = {"headers": {"Idempotency-Key": "a-key"}}
+
+
+def test_the_same_key_and_body_is_the_same_workspace_as_it_is_now(hub: Functions) -> None:
+    """201 again, with what it has become; two reads and no commit."""
+    first = hub.create({"name": "one"}, **KEYED)
+    hub.world.run()
+    counts = counted(hub)
+
+    again = hub.create({"name": "one"}, **KEYED)
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.get_json()["id"] == first.get_json()["id"]
+    assert again.get_json()["status"] == "READY"
+    assert again.headers["Location"] == first.headers["Location"]
+    assert (counts.reads, counts.commits) == (2, 0)
+    assert len(hub.world.store.workspaces) == 1
+
+
+def test_a_body_is_the_same_by_its_meaning(hub: Functions) -> None:
+    """The order of its fields and its spaces do not make it another one."""
+    first = hub.create(None, data='{"name": "one", "zone": "us-west1-a"}', content_type="application/json", **KEYED)
+    again = hub.create(None, data='{"zone":"us-west1-a","name":"one"}', content_type="application/json", **KEYED)
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.get_json()["id"] == again.get_json()["id"]
+
+
+def test_a_key_with_another_body_is_422(hub: Functions) -> None:
+    """It was used for another request."""
+    hub.create({"name": "one"}, **KEYED)
+
+    answer = hub.create({"name": "two"}, **KEYED)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+
+
+def test_a_key_whose_workspace_is_deleted_is_410(hub: Functions) -> None:
+    """It does not come back by itself."""
+    workspace_id = hub.create({"name": "one"}, **KEYED).get_json()["id"]
+    hub.delete(workspace_id)
+    hub.world.run()
+
+    answer = hub.create({"name": "one"}, **KEYED)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (410, "WORKSPACE_GONE")
+
+
+def test_a_key_is_its_owners_and_lasts_a_day(hub: Functions) -> None:
+    """Another person's same key is another key, and so is the same one a day later."""
+    first = hub.create({"name": "one"}, **KEYED)
+    other = hub.create({"name": "one"}, token="bob", **KEYED)
+    hub.world.clock.advance(timedelta(days=1))
+    later = hub.create({"name": "two"}, **KEYED)
+
+    assert [answer.status_code for answer in (first, other, later)] == [201, 201, 201]
+    assert len({answer.get_json()["id"] for answer in (first, other, later)}) == 3
+
+
+# ---- what an owner may have -----------------------------------------------------------------------------------------
+
+
+def test_a_name_that_the_owner_has_is_409(hub: Functions) -> None:
+    """Another person may have one of the same name."""
+    hub.create({"name": "one"})
+
+    taken = hub.create({"name": "one"})
+    others = hub.create({"name": "one"}, token="bob")
+
+    assert (taken.status_code, taken.get_json()["code"], others.status_code) == (409, "NAME_TAKEN", 201)
+
+
+def test_a_workspace_too_many_is_403_with_limit_and_count(hub: Functions) -> None:
+    """The person learns how many they have and may have."""
+    for number in range(5):
+        assert hub.create({"name": f"ws-{number}"}).status_code == 201
+
+    answer = hub.create({"name": "one-more"})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "QUOTA_EXCEEDED")
+    assert "5 of at most 5" in answer.get_json()["detail"]
+
+
+# ---- list -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_is_a_bare_array_of_ones_own_newest_first(hub: Functions) -> None:
+    """One query, nothing else."""
+    for name in ("old", "middle", "new"):
+        hub.create({"name": name})
+        hub.world.clock.advance(timedelta(seconds=1))
+    hub.create({"name": "bobs"}, token="bob")
+    counts = counted(hub)
+
+    answer = hub.listed()
+
+    assert answer.status_code == 200
+    assert [workspace["name"] for workspace in answer.get_json()] == ["new", "middle", "old"]
+    assert all(set(workspace) == WORKSPACE_FIELDS for workspace in answer.get_json())
+    assert "Link" not in answer.headers
+    assert (counts.reads, counts.commits, counts.queries) == (0, 0, 1)
+
+
+def test_an_empty_list_is_an_empty_array(hub: Functions) -> None:
+    """Not null, not 404."""
+    assert hub.listed().get_json() == []
+
+
+def test_further_pages_are_announced_and_followed(hub: Functions) -> None:
+    """Following ``Link`` sees each workspace once, whatever was asked for stays asked for."""
+    for name in ("a", "b", "c", "d", "e"):
+        hub.create({"name": name})
+    seen: list[str] = []
+    query = "?limit=2&status=PROVISIONING"
+    pages = 0
+    while query:
+        answer = hub.listed(query)
+        seen += [workspace["name"] for workspace in answer.get_json()]
+        pages += 1
+        link = re.fullmatch(r'<(/workspaces\?[^>]+)>; rel="next"', answer.headers.get("Link", ""))
+        query = f"?{urlsplit(link[1]).query}" if link else ""
+        if link:
+            asked = parse_qs(urlsplit(link[1]).query)
+            assert (asked["limit"], asked["status"]) == (["2"], ["PROVISIONING"])
+
+    assert (sorted(seen), pages) == (["a", "b", "c", "d", "e"], 3)
+
+
+def test_a_list_can_be_of_one_status(hub: Functions) -> None:
+    """Only those that have it now."""
+    hub.world.ready(name="ready")
+    hub.create({"name": "new"})
+
+    assert [workspace["name"] for workspace in hub.listed("?status=READY").get_json()] == ["ready"]
+    assert hub.listed("?status=SUSPENDED").get_json() == []
+
+
+# ---- stop, start, delete --------------------------------------------------------------------------------------------
+
+
+def test_stop_start_and_delete_answer_202_while_there_is_something_to_do_and_200_when_done(hub: Functions) -> None:
+    """Each is one read and one commit, and one job; the same verb again is the same operation."""
+    workspace = hub.world.ready()
+    said = []
+    for verb, kind in ((hub.stop, "STOP"), (hub.start, "START"), (hub.delete, "DELETE")):
+        counts = counted(hub)
+        sent = len(hub.world.operations.sent)
+        first = verb(workspace.id)
+        assert (counts.reads, counts.commits, counts.queries) == (1, 1, 0)
+        assert len(hub.world.operations.sent) == sent + 1
+        again = verb(workspace.id)
+        assert (counts.reads, counts.commits) == (2, 1)
+        assert first.get_json()["operation"]["kind"] == kind
+        assert again.get_json() == first.get_json()
+        assert set(first.get_json()) == WORKSPACE_FIELDS
+        hub.world.run()
+        done = verb(workspace.id)
+        said.append((first.status_code, again.status_code, done.status_code))
+
+    assert said == [(202, 202, 200), (202, 202, 200), (202, 202, 404)]
+
+
+def test_a_start_can_change_image_and_machine_type(hub: Functions) -> None:
+    """Of a ready workspace too: it is a new machine on the same home disk."""
+    workspace = hub.world.ready()
+
+    answer = hub.start(workspace.id, {"imageTag": "v2", "machine_type": "e2-standard-2"})
+    hub.world.run()
+
+    assert (answer.status_code, answer.get_json()["image_tag"]) == (202, "v2")
+    assert answer.get_json()["machine_type"] == "e2-standard-2"
+    machine = hub.world.machine(workspace)
+    assert machine is not None
+    assert (machine.command.image_tag, machine.command.machine_type) == ("v2", "e2-standard-2")
+    assert machine.command.attach_home is True
+
+
+def test_another_operation_under_way_is_409_with_the_operation(hub: Functions) -> None:
+    """The person sees what they have to wait for."""
+    workspace = hub.world.ready()
+    hub.stop(workspace.id)
+
+    answer = hub.start(workspace.id)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "OPERATION_UNDER_WAY")
+    assert answer.get_json()["operation"]["kind"] == "STOP"
+
+
+def test_a_delete_supersedes_whatever_is_under_way(hub: Functions) -> None:
+    """A workspace that is just being made can be deleted; nothing of it is left."""
+    workspace_id = hub.create({"name": "one"}).get_json()["id"]
+    hub.world.pass_time(timedelta(seconds=2))
+
+    answer = hub.delete(workspace_id)
+    hub.world.run()
+
+    assert (answer.status_code, answer.get_json()["operation"]["kind"]) == (202, "DELETE")
+    assert hub.status(workspace_id).status_code == 404
+    assert hub.listed().get_json() == []
+    assert (hub.world.machines.instances, hub.world.machines.disks) == ({}, set())
+
+
+# ---- status ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_status_is_the_record_the_machine_and_how_to_connect(hub: Functions) -> None:
+    """One read of the record, one of the machine; nothing written, nothing sent."""
+    workspace = hub.world.ready()
+    counts = counted(hub)
+    sent, reads = len(hub.world.operations.sent), hub.world.machines.reads.total()
+
+    answer = hub.status(workspace.id)
+
+    body = answer.get_json()
+    assert answer.status_code == 200
+    assert (counts.reads, counts.commits, counts.queries) == (1, 0, 0)
+    assert hub.world.machines.reads.total() == reads + 1
+    assert len(hub.world.operations.sent) == sent
+    assert set(body) == WORKSPACE_FIELDS | {"instance", "why_no_instance", "connection"}
+    assert body["instance"] == {
+        "status": "RUNNING",
+        "machine_type": "e2-standard-4",
+        "zone": "us-west1-a",
+        "internal_address": "10.128.0.2",
+        "last_started_at": "2026-03-02T09:00:20Z",
+    }
+    assert body["why_no_instance"] is None
+    assert body["stops_at"] == "2026-03-02T10:00:45Z"
+    assert body["connection"] == {
+        "project_id": "test-project",
+        "zone": "us-west1-a",
+        "instance_name": workspace.instance_name,
+        "command": f"gcloud compute ssh {workspace.instance_name} --project=test-project --zone=us-west1-a "
+        "--tunnel-through-iap",
+    }
+
+
+def test_a_status_of_a_workspace_without_a_machine_says_so(hub: Functions) -> None:
+    """Before the insert there is none."""
+    workspace_id = hub.create({"name": "one"}).get_json()["id"]
+
+    body = hub.status(workspace_id).get_json()
+
+    assert body["instance"] is None
+    assert "does not exist" in body["why_no_instance"]
+
+
+def test_a_status_while_compute_is_away_is_the_record(hub: Functions) -> None:
+    """200: what is recorded still helps, and it says why there is no more."""
+    workspace = hub.world.ready()
+    hub.world.machines.unanswered_reads = 1
+
+    answer = hub.status(workspace.id)
+
+    assert (answer.status_code, answer.get_json()["status"], answer.get_json()["instance"]) == (200, "READY", None)
+    assert "does not answer" in answer.get_json()["why_no_instance"]
+
+
+@pytest.mark.parametrize("queue_away", [False, True])
+def test_a_status_that_sees_a_difference_has_a_worker_look(hub: Functions, queue_away: bool) -> None:
+    """It writes nothing itself; when the queue is away, the answer is the same."""
+    workspace = hub.world.ready()
+    hub.world.machines.stop_by_hand(hub.world.machines.find(workspace.instance_name).place)  # type: ignore[union-attr]
+    hub.world.run()
+    counts = counted(hub)
+    hub.world.operations.refusals = int(queue_away)
+
+    answer = hub.status(workspace.id, headers={"X-Request-Id": "request-8"})
+    hub.world.run()
+
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "READY")
+    assert answer.get_json()["instance"]["status"] == "TERMINATED"
+    if queue_away:
+        assert counts.commits == 0
+    else:
+        assert hub.world.operations.sent[-1].operation_id is None
+        assert hub.world.operations.sent[-1].request_id == "request-8"
+        assert hub.world.workspace(workspace.id).status is Status.SUSPENDED
+
+
+# ---- the contract, and headers --------------------------------------------------------------------------------------
+
+
+def test_the_contract_and_the_health_need_no_token(hub: Functions) -> None:
+    """Anybody may read them."""
+    health = hub.call("describe_api", "/health", token=None)
+    contract = hub.call("describe_api", "/openapi.json", token=None)
+
+    assert (health.status_code, health.get_json()) == (200, {"status": "ok"})
+    assert contract.status_code == 200
+    assert contract.get_json()["openapi"].startswith("3.")
+
+
+def test_every_answer_carries_a_request_id_of_its_own(hub: Functions) -> None:
+    """Made where the caller gave none, and never the same twice."""
+    answers = all_answers(hub)
+    ids = [answer.headers["X-Request-Id"] for answer in answers.values()]
+
+    assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in ids)
+    assert len(set(ids)) == len(ids)
+    for answer in answers.values():
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("given", ["a", "Request:7_a.b-C", "x" * 128])
+def test_a_well_formed_request_id_comes_back(hub: Functions, given: str) -> None:
+    """The caller finds its own id in the answer, also in one that refuses."""
+    headers = {"X-Request-Id": given}
+
+    assert hub.listed(headers=headers).headers["X-Request-Id"] == given
+    assert hub.create({"nme": 1}, headers=headers).headers["X-Request-Id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "ä", 'a"b', "{}"])
+def test_a_malformed_request_id_is_replaced(hub: Functions, given: str) -> None:
+    """Nobody writes into our logs through it."""
+    answer = hub.listed(headers={"X-Request-Id": given})
+
+    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-Id"])
+
+
+def test_the_database_away_is_503_with_retry_after_and_nothing_done(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every function that needs it says so, whatever it was asked."""
+
+    def away(*_: object, **__: object) -> None:
+        raise UnavailableError("The Hub's database does not answer.", timedelta(seconds=2.5))
+
+    workspace = a_workspace()
+    hub.world.store.put(workspace)
+    for method in ("get", "get_owner", "commit", "list_owned"):
+        monkeypatch.setattr(hub.world.store, method, away)
+
+    asked = (lambda: hub.create({"name": "one"}), hub.listed)
+    verbs = [lambda verb=verb: verb(workspace.id) for verb in (hub.status, hub.stop, hub.start, hub.delete)]
+    for ask in (*asked, *verbs):
+        answer = ask()  # type: ignore[operator]
+        assert (answer.status_code, answer.get_json()["code"]) == (503, "UNAVAILABLE")
+        assert answer.headers["Retry-After"] == "3"
+        assert answer.content_type == "application/problem+json"
+    assert not hub.world.provisioning.sent
+    assert not hub.world.operations.sent
+
+
+def test_a_fault_of_ours_is_500_without_its_inside(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person gets the request id to give on; the stack is in the log only."""
+
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("the secret inside")
+
+    monkeypatch.setattr(hub.world.store, "list_owned", breaks)
+
+    answer = hub.listed()
+
+    assert (answer.status_code, answer.get_json()["code"]) == (500, "INTERNAL")
+    assert answer.headers["X-Request-Id"]
+    assert b"secret" not in answer.data
+    assert b"Traceback" not in answer.data

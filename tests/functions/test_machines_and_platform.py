@@ -1,0 +1,442 @@
+"""The callback, the workers and the sweeps, called as machines, Pub/Sub, Cloud Tasks and the scheduler call them."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared import logs
+from shared.domain.job_messages import write_job
+from shared.domain.errors import UnavailableError
+from shared.domain.instance import FaultKind, InsertInstance
+from shared.domain.jobs import Job
+from shared.domain.workspace import OperationKind, Phase, Status
+from tests.fakes.machines import Mishap
+from tests.fakes.records import a_workspace, an_operation
+from tests.fakes.store import Counts
+from tests.functions.conftest import client_of
+
+if TYPE_CHECKING:
+    from tests.functions.conftest import Functions
+
+
+def booting(hub: Functions) -> Any:
+    """Return a workspace whose machine runs and has not reported yet."""
+    workspace = hub.world.create("alice", "one")
+    hub.world.pass_time(timedelta(seconds=30))
+    assert hub.world.workspace(workspace.id).operation is not None
+    return hub.world.workspace(workspace.id)
+
+
+# ---- the machine ----------------------------------------------------------------------------------------------------
+
+
+def test_a_ready_report_makes_the_workspace_ready(hub: Functions) -> None:
+    """204 without a body; one read and one commit; said once more it changes nothing."""
+    workspace = booting(hub)
+    hub.world.store.counts = counts = Counts()
+
+    answers = [hub.report(workspace, {"event": "ready", "generation": workspace.generation}) for _ in range(2)]
+
+    assert [(answer.status_code, answer.data) for answer in answers] == [(204, b""), (204, b"")]
+    assert (counts.reads, counts.commits) == (2, 1)
+    assert hub.world.workspace(workspace.id).status is Status.READY
+
+
+def test_a_report_of_an_earlier_boot_is_taken_and_ignored(hub: Functions) -> None:
+    """204: it must not come again, and it changes nothing."""
+    workspace = hub.world.ready()
+    hub.start(workspace.id, {"image_tag": "v2"})
+    hub.world.pass_time(timedelta(seconds=60))
+    booted = hub.world.workspace(workspace.id)
+    assert booted.generation > workspace.generation
+
+    answer = hub.report(booted, {"event": "ready", "generation": workspace.generation})
+
+    assert answer.status_code == 204
+    assert hub.world.workspace(workspace.id) == booted
+
+
+def test_a_heartbeat_is_written_at_most_once_a_minute(hub: Functions) -> None:
+    """And moves what the idle sweep goes by."""
+    workspace = hub.world.ready()
+    beat = {"event": "heartbeat", "generation": workspace.generation}
+    hub.world.clock.advance_to(workspace.last_connected_at + timedelta(seconds=61))
+    hub.world.store.counts = counts = Counts()
+
+    answers = [hub.report(workspace, beat) for _ in range(5)]
+
+    assert {answer.status_code for answer in answers} == {204}
+    assert (counts.reads, counts.commits) == (5, 1)
+    assert hub.world.workspace(workspace.id).last_connected_at == hub.world.clock()
+
+
+def test_a_failed_boot_is_told_to_the_owner_in_the_machines_words(hub: Functions) -> None:
+    """The machine that cannot be used is deleted, and the error says why."""
+    workspace = booting(hub)
+    report = {
+        "event": "failed",
+        "generation": workspace.generation,
+        "code": "IMAGE_PULL_FAILED",
+        "message": "No such tag.",
+    }
+
+    answer = hub.report(workspace, report)
+    hub.world.run()
+
+    assert answer.status_code == 204
+    error = hub.status(workspace.id).get_json()["error"]
+    assert (error["code"], error["operation_kind"], error["retryable"]) == ("IMAGE_PULL_FAILED", "CREATE", False)
+    assert "No such tag." in error["message"]
+    assert (hub.world.machines.instances, hub.world.machines.disks) == ({}, set())
+
+
+# ---- Cloud Tasks ----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_does_its_step_and_hands_the_next_one_on(hub: Functions) -> None:
+    """204; read, act, read, commit, send."""
+    workspace = hub.world.ready()
+    hub.stop(workspace.id)
+    job = hub.world.operations.take_due()
+    assert job is not None
+    hub.world.store.counts = counts = Counts()
+
+    answer = hub.task(job)
+
+    operation = hub.world.workspace(workspace.id).operation
+    assert answer.status_code == 204
+    assert operation is not None
+    assert (operation.phase, operation.step) == (Phase.AWAIT_SUSPENDED, job.step + 1)
+    assert (counts.reads, counts.commits) == (2, 1)
+    assert hub.world.operations.sent[-1].step == job.step + 1
+
+
+def test_a_task_that_comes_again_calls_nothing_again(hub: Functions) -> None:
+    """204, and only the current job is sent once more, under the name that it has already."""
+    workspace = hub.world.ready()
+    hub.stop(workspace.id)
+    job = hub.world.operations.take_due()
+    assert job is not None
+    hub.task(job)
+    calls, waiting = len(hub.world.machines.calls), len(hub.world.operations.waiting)
+
+    answer = hub.task(job)
+
+    assert answer.status_code == 204
+    assert len(hub.world.machines.calls) == calls
+    assert len(hub.world.operations.waiting) == waiting
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"workspace_id": 1}'])
+def test_a_task_that_is_no_job_is_dropped_with_an_error_in_the_log(
+    hub: Functions, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """204: it will never be a job, so it must not come again."""
+    answer = hub.task(data)
+
+    assert answer.status_code == 204
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "MalformedJobDropped"
+    ]
+    assert hub.world.store.counts.reads == 0
+
+
+@pytest.mark.parametrize("operation_id", [None, "unknown"])
+def test_a_task_of_a_workspace_that_is_gone_is_done(hub: Functions, operation_id: str | None) -> None:
+    """204: there is nothing left to do."""
+    assert hub.task(Job(a_workspace().id, operation_id, 1)).status_code == 204
+
+
+def test_a_task_that_compute_does_not_answer_is_503_and_comes_again(hub: Functions) -> None:
+    """Nothing is written: the next delivery does the same step."""
+    workspace = hub.world.ready()
+    hub.stop(workspace.id)
+    job = hub.world.operations.take_due()
+    assert job is not None
+    hub.world.machines.unanswered_reads = 1
+    before = hub.world.workspace(workspace.id)
+
+    refused, done = hub.task(job), hub.task(job)
+
+    assert (refused.status_code, done.status_code) == (503, 204)
+    assert before != hub.world.workspace(workspace.id)
+
+
+def test_the_request_that_began_it_all_is_in_the_workers_log(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the edge through the queue to each of the worker's lines."""
+    lines: list[tuple[str, str]] = []
+    info = logs.info
+    monkeypatch.setattr(
+        logs, "info", lambda event, **fields: (lines.append((event, logs.request_id.get())), info(event, **fields))
+    )
+    workspace_id = hub.create({"name": "one"}, headers={"X-Request-Id": "request-9"}).get_json()["id"]
+    first = hub.world.provisioning.take_due()
+    assert first is not None
+
+    hub.push("provision_workspace", write_job(first))
+    hub.world.clock.advance(timedelta(seconds=5))
+    second = hub.world.operations.take_due()
+    assert second is not None
+    hub.task(second)
+
+    assert hub.world.workspace(workspace_id).operation is not None
+    assert [event for event, _ in lines] == [
+        *("WorkspaceRequested", "RequestAnswered", "InsertInstance", "StepAwaited", "RequestAnswered")
+    ]
+    assert {request_id for event, request_id in lines if event != "RequestAnswered"} == {"request-9"}
+
+
+# ---- Pub/Sub --------------------------------------------------------------------------------------------------------
+
+
+def test_a_provisioning_message_makes_the_machine(hub: Functions) -> None:
+    """2xx acknowledges it; the rest goes by Cloud Tasks."""
+    workspace_id = hub.create({"name": "one"}).get_json()["id"]
+    job = hub.world.provisioning.take_due()
+    assert job is not None
+
+    answers = [hub.push("provision_workspace", write_job(job)) for _ in range(2)]
+
+    assert all(200 <= answer.status_code < 300 for answer in answers)
+    assert len(hub.world.machines.instances) == 1
+    assert len(hub.world.machines.calls) == 1
+    workspace = hub.world.workspace(workspace_id)
+    assert workspace.operation is not None
+    assert workspace.operation.phase is Phase.INSERTING
+    assert not hub.world.provisioning.waiting
+    assert len(hub.world.operations.waiting) == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"{}", b'{"workspace_id": 7, "operation_id": null, "step": 0}'])
+def test_a_provisioning_message_that_is_no_job_goes_to_the_dead_letters(hub: Functions, data: bytes) -> None:
+    """5xx each time: the subscription moves it on after its attempts."""
+    assert hub.push("provision_workspace", data).status_code == 500
+
+
+def test_a_provisioning_message_comes_again_while_compute_is_away(hub: Functions) -> None:
+    """5xx, nothing changed; the next delivery makes the machine."""
+    hub.create({"name": "one"})
+    job = hub.world.provisioning.take_due()
+    assert job is not None
+    hub.world.machines.script(InsertInstance, Mishap.UNANSWERED)
+
+    refused = hub.push("provision_workspace", write_job(job))
+    done = hub.push("provision_workspace", write_job(job))
+
+    assert (refused.status_code, 200 <= done.status_code < 300) == (500, True)
+    assert len(hub.world.machines.instances) == 1
+
+
+def test_a_dead_letter_ends_its_create_with_the_reason(hub: Functions) -> None:
+    """ERROR in words, nothing left running, and a line in the audit trail."""
+    body = hub.create({"name": "one"}, headers={"X-Request-Id": "request-5"}).get_json()
+    job = hub.world.provisioning.take_due()
+    assert job is not None
+    attributes = {"CloudPubSubDeadLetterSourceDeliveryCount": "10"}
+
+    answer = hub.push("record_dead_letter", write_job(job), attributes)
+    hub.world.run()
+
+    assert 200 <= answer.status_code < 300
+    after = hub.world.workspace(body["id"])
+    assert (after.status, after.operation) == (Status.ERROR, None)
+    assert after.error is not None
+    assert after.error.code == "NOT_CARRIED_OUT"
+    assert "10 times" in after.error.message
+    [event] = hub.world.store.events
+    assert (event.workspace_id, event.owner_id, event.what) == (body["id"], "alice", "DeadLetterRecorded")
+    assert (event.request_id, event.result.split(":")[0]) == ("request-5", "failed")
+    assert hub.world.machines.instances == {}
+
+
+def test_a_dead_letter_of_a_create_that_went_on_changes_nothing_but_the_trail(hub: Functions) -> None:
+    """A copy of the message was delivered after all."""
+    workspace = hub.world.ready()
+    job = hub.world.provisioning.sent[0]
+
+    answer = hub.push("record_dead_letter", write_job(job))
+
+    assert 200 <= answer.status_code < 300
+    assert hub.world.workspace(workspace.id) == workspace
+    assert [event.result.split(":")[0] for event in hub.world.store.events] == ["ignored"]
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\xff\xfe", b"{}"])
+def test_a_dead_letter_that_cannot_be_read_is_recorded_too(hub: Functions, data: bytes) -> None:
+    """Acknowledged: nobody else would ever take it."""
+    answer = hub.push("record_dead_letter", data)
+
+    assert 200 <= answer.status_code < 300
+    [event] = hub.world.store.events
+    assert (event.workspace_id, event.owner_id) == ("", "")
+    assert "not a job" in event.result
+
+
+def test_a_dead_letter_of_a_workspace_that_is_gone_is_recorded(hub: Functions) -> None:
+    """Nothing to end, and still a line in the trail."""
+    job = Job(a_workspace().id, "an-operation", 0)
+
+    assert 200 <= hub.push("record_dead_letter", write_job(job)).status_code < 300
+    assert [event.workspace_id for event in hub.world.store.events] == [job.workspace_id]
+
+
+def test_a_dead_letter_comes_again_while_the_database_is_away(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5xx: it is not lost."""
+
+    def away(*_: object, **__: object) -> None:
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(hub.world.store, "commit", away)
+
+    assert hub.push("record_dead_letter", b"hello").status_code == 500
+
+
+# ---- the scheduler --------------------------------------------------------------------------------------------------
+
+
+def sweep(name: str) -> Any:
+    """Call a sweep as the scheduler does, and return its report."""
+    answer = client_of(name).post(f"/{name}")
+    assert answer.status_code == 200
+    return answer.get_json()
+
+
+def test_a_cleanup_stops_what_is_idle_deletes_what_is_forgotten_and_says_so(hub: Functions) -> None:
+    """Only what is due is read; a second run has nothing to do."""
+    now, policy = hub.world.clock(), hub.world.policy
+    assert policy.idle_after is not None
+    assert policy.retention is not None
+    idle = a_workspace(Status.READY, last_connected_at=now - policy.idle_after)
+    busy = a_workspace(Status.READY, last_connected_at=now)
+    broken = a_workspace(Status.ERROR, machine_running=True, last_connected_at=now - policy.idle_after)
+    asleep = a_workspace(Status.SUSPENDED, suspended_at=now)
+    forgotten = a_workspace(Status.SUSPENDED, suspended_at=now - policy.retention)
+    hub.world.store.put(idle, busy, broken, asleep, forgotten)
+
+    report, again = sweep("cleanup"), sweep("cleanup")
+
+    assert report["looked_at"] == 3
+    assert {what: set(ids) for what, ids in report["done"].items()} == {
+        "stop": {idle.id, broken.id},
+        "delete": {forgotten.id},
+    }
+    assert (report["failed"], report["unfinished"]) == ({}, False)
+    assert again["done"] == {}
+    kinds = {ws.id: ws.operation.kind for ws in hub.world.store.workspaces.values() if ws.operation}
+    assert kinds == {idle.id: OperationKind.STOP, broken.id: OperationKind.STOP, forgotten.id: OperationKind.DELETE}
+    assert len(hub.world.operations.sent) == 3
+
+
+@pytest.mark.parametrize("what", ["database", "decision"])
+def test_one_bad_workspace_does_not_stop_the_rest_of_a_cleanup(
+    hub: Functions, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the report, with the reason."""
+    long_ago = hub.world.clock() - timedelta(days=2)
+    workspaces = [a_workspace(Status.READY, last_connected_at=long_ago + timedelta(hours=n)) for n in range(5)]
+    hub.world.store.put(*workspaces)
+    bad = workspaces[1].id
+    get = hub.world.store.get
+
+    def fails(workspace_id: str) -> Any:
+        if workspace_id == bad:
+            raise UnavailableError("it is locked") if what == "database" else KeyError("a field")
+        return get(workspace_id)
+
+    monkeypatch.setattr(hub.world.store, "get", fails)
+
+    report = sweep("cleanup")
+
+    assert list(report["failed"]) == [bad]
+    assert set(report["done"]["stop"]) == {ws.id for ws in workspaces} - {bad}
+
+
+def test_a_cleanup_goes_through_all_pages(hub: Functions) -> None:
+    """More than a page of them, each once."""
+    long_ago = hub.world.clock() - timedelta(days=2)
+    workspaces = [a_workspace(Status.READY, last_connected_at=long_ago) for _ in range(230)]
+    hub.world.store.put(*workspaces)
+
+    report = sweep("cleanup")
+
+    assert report["looked_at"] == 230
+    assert set(report["done"]["stop"]) == {ws.id for ws in workspaces}
+
+
+def test_a_cleanup_out_of_time_leaves_the_rest_to_the_next_one(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, and nothing is half done."""
+    long_ago = hub.world.clock() - timedelta(days=2)
+    hub.world.store.put(*(a_workspace(Status.READY, last_connected_at=long_ago) for _ in range(6)))
+    get = hub.world.store.get
+
+    def slow(workspace_id: str) -> Any:
+        hub.world.clock.advance(timedelta(seconds=50))
+        return get(workspace_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.world.store, "get", slow)
+        first = sweep("cleanup")
+    hub.world.run()
+    second = sweep("cleanup")
+
+    assert (first["unfinished"], len(first["done"]["stop"])) == (True, 3)
+    assert (second["unfinished"], len(second["done"]["stop"])) == (False, 3)
+
+
+def test_a_heartbeat_between_decision_and_suspend_wins(hub: Functions) -> None:
+    """Who came back in time goes on working."""
+    workspace = hub.world.ready()
+    hub.world.clock.advance(timedelta(hours=2))
+    assert sweep("cleanup")["done"] == {"stop": [workspace.id]}
+    hub.world.clock.advance(timedelta(seconds=1))
+    hub.report(workspace, {"event": "heartbeat", "generation": workspace.generation})
+    hub.world.run()
+
+    after = hub.world.workspace(workspace.id)
+    assert (after.status, after.operation) == (Status.READY, None)
+    machine = hub.world.machine(workspace)
+    assert machine is not None
+    assert machine.state == "RUNNING"
+    assert sweep("cleanup")["done"] == {}
+
+
+def test_a_reconcile_sends_again_what_nothing_has_come_of(hub: Functions) -> None:
+    """An operation gets its job, a drifted workspace a look; what is not due is not even read."""
+    now = hub.world.clock()
+    overdue = a_workspace(Status.READY, an_operation(OperationKind.STOP), attend_at=now)
+    drifted = a_workspace(Status.READY, attend_at=now - timedelta(minutes=1))
+    busy = a_workspace(Status.READY, an_operation(OperationKind.STOP), attend_at=now + timedelta(seconds=1))
+    hub.world.store.put(overdue, drifted, busy, a_workspace(Status.READY))
+
+    report = sweep("reconcile")
+
+    assert (report["looked_at"], report["failed"]) == (2, {})
+    assert report["done"] == {"stop": [overdue.id], "look": [drifted.id]}
+    assert [(job.workspace_id, job.resend) for job in hub.world.operations.sent] == [(drifted.id, 0), (overdue.id, 1)]
+    assert sweep("reconcile")["done"] == {}
+
+
+def test_a_quota_that_is_used_up_is_told_in_words_and_leaves_nothing_running(hub: Functions) -> None:
+    """From the POST to the answer that a person reads, over every function in between."""
+    workspace_id = hub.create({"name": "one"}).get_json()["id"]
+    hub.world.machines.script(InsertInstance, Mishap.FAILS_LATER, FaultKind.QUOTA, times=9)
+    hub.world.run()
+
+    body = hub.status(workspace_id).get_json()
+    assert (body["status"], body["error"]["code"]) == ("ERROR", "COMPUTE_QUOTA_EXCEEDED")
+    assert "quota" in body["error"]["message"]
+    assert hub.world.machines.instances == {}
+    hub.world.machines.calm()
+    assert hub.start(workspace_id).status_code == 202
+    hub.world.run()
+    assert hub.status(workspace_id).get_json()["status"] == "READY"

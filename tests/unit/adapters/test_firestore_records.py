@@ -1,0 +1,135 @@
+"""Records as documents: nothing is lost on the way there and back, and what was written before is still read."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.adapters.firestore_records import (
+    NewerSchemaError,
+    owner_document,
+    owner_record,
+    workspace_document,
+    workspace_record,
+)
+from shared.domain.workspace import (
+    SCHEMA_VERSION,
+    Activity,
+    Metadata,
+    Operation,
+    OperationKind,
+    Owner,
+    Phase,
+    Status,
+    Workspace,
+)
+
+PLAIN = (str, int, float, bool, datetime, type(None))
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 -- bounds are naive by contract
+texts = st.text(max_size=20)
+st.register_type_strategy(datetime, moments)
+st.register_type_strategy(str, texts)
+workspaces = st.builds(Workspace, schema_version=st.integers(0, SCHEMA_VERSION))
+reproducibly = settings(max_examples=60, derandomize=True, deadline=None, database=None)
+
+
+def check_plain(value: Any) -> None:
+    """Check that Firestore can store a value as it is."""
+    if isinstance(value, dict):
+        assert all(type(key) is str for key in value)
+        for part in value.values():
+            check_plain(part)
+    elif isinstance(value, list):
+        for part in value:
+            check_plain(part)
+    else:
+        assert type(value) in PLAIN
+
+
+@reproducibly
+@given(workspaces)
+def test_a_workspace_comes_back_as_it_was_written(workspace: Workspace) -> None:
+    """Whatever is in the record, and in its operation and errors, is in the document, in plain types."""
+    document = workspace_document(workspace)
+
+    check_plain(document)
+    assert set(document) == set(Workspace.__dataclass_fields__)
+    assert workspace_record(document) == workspace
+
+
+@reproducibly
+@given(st.builds(Owner))
+def test_an_owner_comes_back_as_it_was_written(owner: Owner) -> None:
+    """All workspaces and keys, whatever they are called."""
+    document = owner_document(owner)
+
+    check_plain(document)
+    assert owner_record(document) == owner
+
+
+OLDEST: dict[str, Any] = {
+    "id": "5f0c9c0e-8a57-4a55-9f5e-6d4c8f2b1a00",
+    "name": "one",
+    "owner_id": "alice",
+    "owner_email": None,
+    "project_id": "a-project",
+    "instance_name": "workspace-5f0c9c0e-8a57-4a55-9f5e-6d4c8f2b1a00",
+    "zone": "us-west1-a",
+    "image_tag": "latest",
+    "machine_type": "e2-standard-4",
+    "status": "READY",
+    "created_at": datetime(2025, 1, 1, tzinfo=UTC),
+    "updated_at": datetime(2025, 1, 2, tzinfo=UTC),
+    "last_connected_at": datetime(2025, 1, 3, tzinfo=UTC),
+}
+
+
+def test_a_document_with_the_first_fields_only_is_read() -> None:
+    """What a document does not have is the record's default."""
+    workspace = workspace_record(OLDEST)
+
+    assert (workspace.status, workspace.last_activity) == (Status.READY, Activity.CREATED)
+    assert (workspace.metadata, workspace.generation, workspace.operation) == (Metadata(), 1, None)
+    assert (workspace.machine_running, workspace.attend_at, workspace.schema_version) == (False, None, 1)
+
+
+def test_an_operation_of_an_older_version_is_read() -> None:
+    """An operation that was under way while the Hub was deployed anew goes on."""
+    operation = {
+        "id": "an-operation",
+        "kind": "START",
+        "phase": "starting",
+        "step": 4,
+        "requested_by": "alice",
+        "requested_at": datetime(2025, 1, 3, tzinfo=UTC),
+        "deadline_at": datetime(2025, 1, 4, tzinfo=UTC),
+        "phase_since": datetime(2025, 1, 3, tzinfo=UTC),
+        "request_id": "a-request",
+    }
+
+    read = workspace_record({**OLDEST, "operation": operation}).operation
+
+    assert isinstance(read, Operation)
+    assert (read.kind, read.phase, read.step) == (OperationKind.START, Phase.STARTING, 4)
+    assert (read.attempt, read.zones_tried, read.failure, read.automatic) == (0, (), None, False)
+
+
+def test_fields_that_no_longer_mean_anything_are_left_out() -> None:
+    """A document may say more than this version knows, of the same schema."""
+    assert workspace_record({**OLDEST, "colour": "green"}) == workspace_record(OLDEST)
+
+
+def test_a_document_of_a_newer_schema_is_refused() -> None:
+    """What this version does not know it would lose: it is left alone until the deployment is done."""
+    with pytest.raises(NewerSchemaError):
+        workspace_record({**OLDEST, "schema_version": SCHEMA_VERSION + 1})
+
+
+def test_what_firestore_cannot_store_is_not_written() -> None:
+    """A mistake in a record shows where it is written, not in a client library."""
+    workspace = workspace_record({**OLDEST, "zone": {"a", "set"}})
+
+    with pytest.raises(TypeError, match="set is not stored"):
+        workspace_document(workspace)

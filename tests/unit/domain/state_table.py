@@ -1,0 +1,119 @@
+"""The state table in words: one line for each kind of operation, phase and sight, made by asking ``steps.plan``."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from shared.domain import steps
+from shared.domain.changes import Change
+from shared.domain.instance import InstanceState
+from shared.domain.observe import Sight
+from shared.domain.steps import Call, Seen
+from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_instance, an_operation
+
+STATES: dict[Sight, InstanceState | None] = {
+    Sight.ABSENT: None,
+    Sight.BOOTING: InstanceState.STAGING,
+    Sight.RUNNING: InstanceState.RUNNING,
+    Sight.SUSPENDING: InstanceState.SUSPENDING,
+    Sight.SUSPENDED: InstanceState.SUSPENDED,
+    Sight.STOPPING: InstanceState.STOPPING,
+    Sight.TERMINATED: InstanceState.TERMINATED,
+}
+
+_NEW_MACHINE = (Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY)
+_DELETING = (Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)
+_STOPPING = (Phase.STOP, Phase.AWAIT_STOPPED)
+
+# The phases that each kind of operation goes through, in its order; "failed" only cleans up after itself.
+PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
+    "CREATE": (OperationKind.CREATE, False, (*_NEW_MACHINE, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)),
+    "CREATE, failed": (OperationKind.CREATE, True, _DELETING),
+    "START": (
+        OperationKind.START,
+        False,
+        (
+            *(Phase.SURVEY, Phase.RESUME, Phase.AWAIT_RUNNING, *_STOPPING),
+            *(Phase.SET_METADATA, Phase.AWAIT_METADATA, Phase.START, Phase.STARTING),
+            *(Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, *_NEW_MACHINE),
+            *(Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT),
+        ),
+    ),
+    "START, failed": (OperationKind.START, True, _STOPPING),
+    "STOP": (OperationKind.STOP, False, (Phase.SUSPEND, Phase.AWAIT_SUSPENDED, *_STOPPING)),
+    "DELETE": (OperationKind.DELETE, False, (*_DELETING, Phase.FORGET)),
+}
+
+
+def situation(kind: OperationKind, phase: Phase, *, failed: bool, awake: bool) -> Workspace:
+    """Return a workspace in the middle of an operation."""
+    operation = an_operation(kind, phase, failure=A_PROBLEM if failed else None)
+    status = Status.PROVISIONING if kind is OperationKind.CREATE else Status.READY
+    workspace = a_workspace(status, operation)
+    return replace(workspace, ready_generation=workspace.generation if awake else None)
+
+
+def sights(workspace: Workspace) -> Iterator[tuple[str, Seen]]:
+    """Yield what can be seen in the workspace's phase, with its name."""
+    assert workspace.operation is not None
+    if workspace.operation.phase in steps.DISK_TABLE:
+        yield "disk there", Seen(disk_exists=True)
+        yield "disk gone", Seen(disk_exists=False)
+        return
+    for name, state in STATES.items():
+        instance = an_instance(workspace, state) if state else None
+        yield name.value, Seen(instance=instance)
+    if workspace.operation.phase is Phase.FORGET:
+        yield "disk there", Seen(disk_exists=True)
+    if workspace.operation.phase is Phase.SURVEY:
+        another = an_instance(workspace, InstanceState.RUNNING, id="another")
+        yield "another machine", Seen(instance=another)
+
+
+def move_in_words(workspace: Workspace, decision: Change | Call) -> str:
+    """Say what a decision does, in a few words."""
+    operation = workspace.operation
+    assert operation is not None
+    if isinstance(decision, Call):
+        return f"{type(decision.command).__name__}, then {decision.leads_to}"
+    after = decision.workspace
+    if after is None:
+        return "forgotten"
+    if after.operation is None:
+        code = f" {after.error.code}" if after.error else ""
+        return f"ends {after.status}{code}"
+    said = []
+    if after.operation.failure and not operation.failure:
+        said.append(f"fails {after.operation.failure.code}:")
+    if after.generation != workspace.generation:
+        said.append("new generation,")
+    if after.operation.phase is operation.phase and after.operation.attempt == operation.attempt:
+        said.append("waits")
+    elif after.operation.attempt > operation.attempt:
+        said.append(f"again {after.operation.phase}")
+    else:
+        said.append(f"to {after.operation.phase}")
+    return " ".join(said)
+
+
+def table_in_words() -> str:
+    """Return the whole table; what depends on whether the machine's memory is a ready one is said for both."""
+    lines = []
+    for title, (kind, failed, phases) in PHASES.items():
+        lines.append(f"=== {title} ===")
+        for phase in phases:
+            moves: dict[str, dict[bool, str]] = {}
+            for awake in (True, False):
+                workspace = situation(kind, phase, failed=failed, awake=awake)
+                for name, seen in sights(workspace):
+                    decision = steps.plan(workspace, seen, NOW, POLICY)
+                    moves.setdefault(name, {})[awake] = move_in_words(workspace, decision)
+            lines.extend(_line(phase, name, said) for name, said in moves.items())
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _line(phase: Phase, name: str, said: dict[bool, str]) -> str:
+    words = said[True] if said[True] == said[False] else f"awake: {said[True]}; else: {said[False]}"
+    return f"{phase:<18} {name:<16} {words}"
+

@@ -1,0 +1,160 @@
+"""What the idle sweep, the sweep of what is overdue, and a dead letter do to a workspace."""
+
+from datetime import timedelta
+
+import pytest
+
+from shared.domain import lifecycle
+from shared.domain.changes import Change, job_of
+from shared.domain.jobs import Job
+from shared.domain.policy import Policy
+from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
+
+HOUR = timedelta(hours=1)
+MONTH = timedelta(days=30)
+POLICY = Policy(idle_after=HOUR, retention=MONTH)
+NEITHER = Policy(idle_after=None, retention=None)
+
+
+def expire(workspace: Workspace, policy: Policy = POLICY) -> Change | None:
+    """Decide on a workspace as the idle sweep does."""
+    return lifecycle.expire(workspace, "new-operation", "sweep-request", NOW, policy)
+
+
+# status, machine_running, idle for, suspended for: the kind of operation that begins
+EXPIRY = [
+    (Status.READY, True, HOUR, None, OperationKind.STOP),
+    (Status.READY, True, HOUR - timedelta(seconds=1), None, None),
+    (Status.READY, False, 5 * HOUR, None, None),
+    (Status.ERROR, True, HOUR, None, OperationKind.STOP),
+    (Status.ERROR, False, 99 * HOUR, None, None),
+    (Status.SUSPENDED, False, 99 * HOUR, MONTH, OperationKind.DELETE),
+    (Status.SUSPENDED, False, 99 * HOUR, MONTH - timedelta(seconds=1), None),
+    (Status.SUSPENDED, False, 99 * HOUR, None, None),
+    (Status.ERROR, False, 99 * HOUR, MONTH, None),
+    (Status.PROVISIONING, False, 99 * HOUR, None, None),
+]
+
+
+@pytest.mark.parametrize(("status", "running", "idle", "suspended", "expected"), EXPIRY)
+def test_what_is_idle_is_stopped_and_what_is_forgotten_is_deleted(
+    status: Status, running: bool, idle: timedelta, suspended: timedelta | None, expected: OperationKind | None
+) -> None:
+    """A running machine by its last connection, a suspended workspace by when it was suspended; both to the second."""
+    workspace = a_workspace(
+        status,
+        machine_running=running,
+        last_connected_at=NOW - idle,
+        suspended_at=NOW - suspended if suspended else None,
+    )
+
+    change = expire(workspace)
+
+    if expected is None:
+        assert change is None
+        return
+    assert change is not None
+    assert change.workspace is not None
+    operation = change.workspace.operation
+    assert operation is not None
+    assert (operation.kind, operation.automatic, operation.requested_by) == (expected, True, lifecycle.CLEANUP)
+    assert operation.request_id == "sweep-request"
+    assert change.job == job_of(change.workspace, operation)
+
+
+@pytest.mark.parametrize("kind", OperationKind)
+def test_nothing_expires_while_an_operation_is_under_way(kind: OperationKind) -> None:
+    """One operation at a time, the sweep's own too."""
+    workspace = a_workspace(Status.READY, an_operation(kind), machine_running=True, last_connected_at=NOW - 99 * HOUR)
+
+    assert expire(workspace) is None
+
+
+def test_both_sweeps_can_be_off() -> None:
+    """Without an idle time and a retention nothing expires, and no time is shown for it."""
+    idle = a_workspace(Status.READY, last_connected_at=NOW - 99 * HOUR)
+    forgotten = a_workspace(Status.SUSPENDED, suspended_at=NOW - 99 * MONTH)
+
+    assert expire(idle, NEITHER) is None
+    assert expire(forgotten, NEITHER) is None
+    assert lifecycle.stops_at(idle, NEITHER) is None
+    assert lifecycle.deletes_at(forgotten, NEITHER) is None
+
+
+def test_the_times_that_a_person_sees() -> None:
+    """``stops_at`` counts from the last connection of a running machine, ``deletes_at`` from when it was suspended."""
+    running = a_workspace(Status.READY, last_connected_at=NOW)
+    suspended = a_workspace(Status.SUSPENDED, suspended_at=NOW)
+
+    assert (lifecycle.stops_at(running, POLICY), lifecycle.deletes_at(running, POLICY)) == (NOW + HOUR, None)
+    assert (lifecycle.stops_at(suspended, POLICY), lifecycle.deletes_at(suspended, POLICY)) == (None, NOW + MONTH)
+
+
+@pytest.mark.parametrize("due", [None, NOW + timedelta(seconds=1)])
+def test_what_is_not_due_is_not_attended_to(due: object) -> None:
+    """Nothing due, or not yet: nothing happens."""
+    workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP), attend_at=due)
+
+    assert lifecycle.attend(workspace, "reconcile-request", NOW, POLICY) is None
+
+
+def test_an_overdue_operation_gets_its_job_again_under_another_name() -> None:
+    """The same step, a resend more, due again after the same time; the operation does not move."""
+    operation = an_operation(OperationKind.STOP)
+    workspace = a_workspace(Status.READY, operation, attend_at=NOW)
+
+    change = lifecycle.attend(workspace, "reconcile-request", NOW, POLICY)
+
+    assert change is not None
+    assert change.workspace is not None
+    assert change.job is not None
+    assert change.workspace.attend_at == NOW + POLICY.attend_after
+    resent = change.workspace.operation
+    assert resent is not None
+    assert (resent.id, resent.step, resent.phase, resent.resends) == (operation.id, operation.step, operation.phase, 1)
+    assert (change.job.operation_id, change.job.step, change.job.resend) == (operation.id, operation.step, 1)
+    assert change.job.name != job_of(workspace, operation).name
+    assert change.job.request_id == operation.request_id
+
+
+def test_an_overdue_workspace_without_an_operation_is_looked_at() -> None:
+    """A machine that was on its way when somebody looked last is looked at again."""
+    workspace = a_workspace(Status.READY, attend_at=NOW - timedelta(hours=3))
+
+    change = lifecycle.attend(workspace, "reconcile-request", NOW, POLICY)
+
+    assert change is not None
+    assert change.job is not None
+    assert (change.job.operation_id, change.job.request_id) == (None, "reconcile-request")
+
+
+def test_an_undeliverable_create_fails_with_the_reason_and_cleans_up() -> None:
+    """A dead letter ends the operation in words a person can act on, and deletes what may have been made."""
+    operation = an_operation(OperationKind.CREATE)
+    workspace = a_workspace(Status.PROVISIONING, operation)
+
+    change = lifecycle.give_up(workspace, job_of(workspace, operation), "refused 10 times.", NOW, POLICY)
+
+    assert change is not None
+    assert change.workspace is not None
+    after = change.workspace.operation
+    assert after is not None
+    assert after.phase is Phase.DELETE_INSTANCE
+    assert after.failure is not None
+    assert (after.failure.code, after.failure.retryable) == ("NOT_CARRIED_OUT", True)
+    assert "refused 10 times." in after.failure.message
+
+
+@pytest.mark.parametrize("what", ["another operation", "a later step", "no operation", "failed already"])
+def test_a_dead_letter_of_something_else_changes_nothing(what: str) -> None:
+    """The operation has ended, has gone on without that job, or has failed already."""
+    operation = an_operation(OperationKind.CREATE, failure=A_PROBLEM if what == "failed already" else None)
+    workspace = a_workspace(Status.PROVISIONING, None if what == "no operation" else operation)
+    job = Job(
+        workspace.id,
+        "another" if what == "another operation" else operation.id,
+        operation.step - (what == "a later step"),
+    )
+
+    assert lifecycle.give_up(workspace, job, "refused.", NOW, POLICY) is None

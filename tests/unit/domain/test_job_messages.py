@@ -1,0 +1,55 @@
+"""Jobs in messages: they come back as they were sent, and what is no job is told from one."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.domain.job_messages import MalformedJobError, read_job, write_job
+from shared.domain.jobs import PROMPTLY, Job
+
+jobs = st.builds(Job, workspace_id=st.text(min_size=1), delay=st.timedeltas())
+
+
+@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+@given(jobs)
+def test_a_job_comes_back_as_it_was_sent(job: Job) -> None:
+    """All but its delay, which is for the queue."""
+    read = read_job(write_job(job))
+
+    assert read == replace(job, delay=PROMPTLY)
+    assert read.name == job.name
+
+
+def test_a_job_of_an_older_version_is_read() -> None:
+    """What it does not say is the default."""
+    message = b'{"workspace_id": "w", "operation_id": null, "step": 5}'
+
+    assert read_job(message) == Job("w", None, 5, delay=timedelta(0))
+
+
+NO_JOBS = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b'"job"',
+    b"\xff\xfe",
+    b"{}",
+    b'{"workspace_id": "w", "operation_id": null}',
+    b'{"workspace_id": "w", "step": 1}',
+    b'{"workspace_id": 7, "operation_id": null, "step": 1}',
+    b'{"workspace_id": "", "operation_id": null, "step": 1}',
+    b'{"workspace_id": "w", "operation_id": 7, "step": 1}',
+    b'{"workspace_id": "w", "operation_id": null, "step": "1"}',
+    b'{"workspace_id": "w", "operation_id": null, "step": null}',
+]
+
+
+@pytest.mark.parametrize("message", NO_JOBS)
+def test_what_is_no_job_is_told_so(message: bytes) -> None:
+    """No other error than this one: the caller drops it or lets it go to the dead letters."""
+    with pytest.raises(MalformedJobError, match="not a job"):
+        read_job(message)

@@ -1,0 +1,488 @@
+"""Random people, machines, deliveries and faults against the use cases on the fakes: what must always hold, and the way out.
+
+By default the same few hundred stories are played each time. ``LIFECYCLE_EXAMPLES=5000`` plays that many new ones.
+"""
+
+import itertools
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Stage
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shared.domain.errors import HubError
+from shared.domain.instance import (
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    FaultKind,
+    InsertInstance,
+    ResumeInstance,
+    SetGeneration,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
+from shared.domain.jobs import Job
+from shared.domain.lifecycle import NewMachine, Report, ReportEvent
+from shared.domain.observe import differs
+from shared.domain.owners import Key
+from shared.domain.policy import Policy
+from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from shared.usecases import change_workspace
+from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError
+from tests.fakes.machines import FakeInstance, GuestMishap, Mishap
+from tests.fakes.store import MemoryWorkspaceStore
+from tests.fakes.world import World, place_of
+
+MORE_EXAMPLES = int(os.environ.get("LIFECYCLE_EXAMPLES", "0"))
+POLICY = Policy(workspaces_per_owner=3)
+OWNERS = ("alice", "bob")
+NAMES = ("one", "two", "three", "four")
+# What Compute may say to the calls that belong together: a stop, for one, is a suspend first.
+FAULTS: dict[tuple[type[Command], ...], tuple[FaultKind, ...]] = {
+    (InsertInstance,): (
+        FaultKind.STOCK_OUT,
+        FaultKind.QUOTA,
+        FaultKind.PERMISSION,
+        FaultKind.INVALID,
+        FaultKind.TRANSIENT,
+    ),
+    (SetGeneration, StartInstance, ResumeInstance): (
+        FaultKind.STOCK_OUT,
+        FaultKind.QUOTA,
+        FaultKind.PERMISSION,
+        FaultKind.NOT_READY,
+        FaultKind.TRANSIENT,
+    ),
+    (SuspendInstance,): (FaultKind.UNSUPPORTED, FaultKind.INVALID, FaultKind.NOT_READY, FaultKind.TRANSIENT),
+    (SuspendInstance, StopInstance): (FaultKind.PERMISSION, FaultKind.INVALID, FaultKind.NOT_READY),
+    (DeleteInstance, DeleteDisk): (FaultKind.PERMISSION, FaultKind.NOT_READY, FaultKind.TRANSIENT),
+}
+VERBS = ("stop", "stop", "start", "start", "change image", "change type", "look", "delete")
+PAUSES = (0, 2, 15, 60, 60, 300, 1000)
+indexes = st.integers(0, 50)
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """Two people, at most three workspaces each, and everything that can happen to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.owners: dict[str, str] = {}  # of every workspace that there ever was
+        self.forgotten: set[str] = set()
+        self.by_hand: set[str] = set()
+        self.violation: AssertionError | None = None
+        self.reporting: Report | None = None
+        self.reported: list[Report] = []
+        self.interruptions = Interruptions()
+        self.world = World(policy=POLICY, store=MemoryWorkspaceStore(watch=self.watch))
+        self.world.store_port = self.interruptions.around("store", self.world.store)
+        self.world.machines_port = self.interruptions.around("machines", self.world.machines)
+        self.world.provisioning_port = self.interruptions.around("provisioning", self.world.provisioning)
+        self.world.operations_port = self.interruptions.around("operations", self.world.operations)
+        numbers = itertools.count(1)
+        self.patches = [
+            mock.patch.object(change_workspace, "PAUSE_SECONDS", 0),
+            # The same story has to go the same way each time it is told.
+            mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers) << 64, version=4)),
+            mock.patch.object(self.world, "report", self.take_note(self.world.report)),
+        ]
+        for patch in self.patches:
+            patch.start()
+
+    # ---- what must hold at every commit -----------------------------------------------------------------------------
+
+    def watch(self, before: Workspace | None, after: Workspace | None) -> None:
+        """Check a change of a record, and remember what is wrong: a sweep gets over whatever is raised."""
+        try:
+            self.check_change(before, after)
+        except AssertionError as error:
+            self.violation = error
+            raise
+
+    @invariant()
+    def every_change_was_legal(self) -> None:
+        """Tell what ``watch`` has seen."""
+        if self.violation:
+            raise self.violation
+
+    def check_change(self, before: Workspace | None, after: Workspace | None) -> None:
+        """Check a change of a record against what is true of every change."""
+        if before is None:
+            assert after is not None
+            assert after.id not in self.forgotten, "a forgotten workspace came back"
+            assert after.status is Status.PROVISIONING
+            self.owners[after.id] = after.owner_id
+            return
+        was = before.operation
+        if after is None:
+            assert was is not None
+            assert (was.kind, was.phase) == (OperationKind.DELETE, Phase.FORGET), (
+                "it was forgotten before it was deleted"
+            )
+            self.forgotten.add(before.id)
+            return
+        now = after.operation
+        for unchanging in ("id", "owner_id", "instance_name", "created_at", "name", "project_id"):
+            assert getattr(after, unchanging) == getattr(before, unchanging)
+        assert after.status in set(Status)
+        assert after.generation >= before.generation, "the generation went down"
+        assert after.last_connected_at >= before.last_connected_at
+        assert after.updated_at >= before.updated_at
+        if after.status is Status.READY:
+            assert after.awake, "READY without the current boot's report"
+        if after.ready_generation not in {before.ready_generation, None}:
+            assert self.reporting is not None, "nobody reported, and it counts as reported"
+            assert self.reporting.event is ReportEvent.READY
+            assert self.reporting.generation == after.generation == after.ready_generation
+            assert self.reporting.instance_id == after.instance_id
+        if now is not None:
+            assert after.attend_at is not None, "an operation that nobody would ever look after"
+        if was is not None and now is not None:
+            if was.id == now.id:
+                assert now.step >= was.step, "the step went down"
+                assert now.kind is was.kind
+            else:
+                assert now.kind is OperationKind.DELETE, "an operation took another one's place"
+                assert was.kind is not OperationKind.DELETE
+        if was is not None and was.kind is OperationKind.DELETE and now is None:
+            assert after.status is Status.ERROR, "it was to be deleted and lives on"
+
+    @invariant()
+    def owners_hold_exactly_what_there_is(self) -> None:
+        """Check quota, names and the two documents against each other."""
+        existing = self.world.store.workspaces
+        for owner_id, owner in self.world.store.owners.items():
+            theirs = {ws.id: ws.name for ws in existing.values() if ws.owner_id == owner_id}
+            assert {held_id: held.name for held_id, held in owner.workspaces.items()} == theirs
+            assert len(theirs) <= POLICY.workspaces_per_owner
+            assert len(set(theirs.values())) == len(theirs)
+
+    # ---- what happens -----------------------------------------------------------------------------------------------
+
+    @initialize(seconds=st.sampled_from([0, 60]), stopped=st.booleans())
+    def have_one(self, seconds: int, stopped: bool) -> None:
+        """Begin with a workspace that is new, ready or suspended, or most rules would have nothing to do."""
+        workspace = self.world.create("alice", "one")
+        self.world.pass_time(timedelta(seconds=seconds))
+        if seconds and stopped:
+            self.world.stop("alice", workspace.id)
+            self.world.pass_time(timedelta(seconds=seconds))
+
+    @rule(owner=st.sampled_from(OWNERS), name=st.sampled_from(NAMES), key=st.sampled_from([None, "k1", "k2"]))
+    def create(self, owner: str, name: str, key: str | None) -> None:
+        """A person asks for a workspace, perhaps once more with the same key."""
+        with suppress(HubError):
+            self.world.create(owner, name, key=Key(key, name) if key else None)
+
+    @precondition(lambda self: self.world.store.workspaces)
+    @rule(nth=indexes, verb=st.sampled_from(VERBS), seconds=st.sampled_from(PAUSES))
+    def ask_for(self, nth: int, verb: str, seconds: int) -> None:
+        """A person stops, starts, changes or deletes a workspace, and perhaps waits a while."""
+        self.ask(nth, verb)
+        self.let_time_pass(seconds)
+
+    @precondition(lambda self: self.world.store.workspaces)
+    @rule(
+        nth=indexes,
+        verb=st.sampled_from(VERBS),
+        seconds=st.sampled_from(PAUSES),
+        calls_and_kind=st.sampled_from([(commands, kind) for commands, kinds in FAULTS.items() for kind in kinds]),
+        mishap=st.sampled_from(Mishap),
+        times=st.sampled_from([1, 2, 30]),
+    )
+    def ask_while_calls_go_wrong(
+        self,
+        nth: int,
+        verb: str,
+        seconds: int,
+        calls_and_kind: tuple[tuple[type[Command], ...], FaultKind],
+        mishap: Mishap,
+        times: int,
+    ) -> None:
+        """A person asks for something while Compute is doing badly with some kinds of calls."""
+        commands, kind = calls_and_kind
+        if mishap is Mishap.REFUSED and kind is FaultKind.TRANSIENT:
+            mishap = Mishap.UNANSWERED  # what the adapter makes of it
+        for command in commands:
+            self.world.machines.script(command, mishap, kind, times=times)
+        self.ask(nth, verb)
+        self.let_time_pass(seconds)
+
+    @rule(seconds=st.sampled_from(PAUSES))
+    def let_time_pass(self, seconds: int) -> None:
+        """Everything that comes in a while happens."""
+        self.world.pass_time(timedelta(seconds=seconds))
+
+    @rule(seconds=st.sampled_from([5, 30, 300, 1000, 5000]), sweeps=st.booleans())
+    def stand_still(self, seconds: int, sweeps: bool) -> None:
+        """Time passes and every delivery is late; then, perhaps, the sweeps run before anything else does."""
+        self.world.clock.advance(timedelta(seconds=seconds))
+        if sweeps:
+            self.world.reconcile()
+            self.world.clean_up()
+
+    @precondition(lambda self: self.queue)
+    @rule(nth=indexes)
+    def deliver(self, nth: int) -> None:
+        """A job is delivered, whether it is its turn or not."""
+        self.deliver_job(self.take(nth))
+
+    @precondition(lambda self: self.world.operations.delivered or self.world.provisioning.delivered)
+    @rule(nth=indexes)
+    def deliver_again(self, nth: int) -> None:
+        """A job that was delivered before comes once more, perhaps much later."""
+        delivered = [*reversed(self.world.operations.delivered), *reversed(self.world.provisioning.delivered)]
+        self.deliver_job(delivered[nth % len(delivered)])
+
+    @precondition(lambda self: self.queue)
+    @rule(nth=indexes)
+    def lose_job(self, nth: int) -> None:
+        """A job is lost for good."""
+        self.take(nth)
+
+    @precondition(lambda self: self.queue)
+    @rule(nth=indexes, call=st.integers(0, 6), moment=st.sampled_from(Moment), lost=st.booleans())
+    def deliver_to_a_dying_process(self, nth: int, call: int, moment: Moment, lost: bool) -> None:
+        """The worker dies in the middle; the job comes again, or it was the last attempt."""
+        job = self.take(nth)
+        self.interruptions.interrupt(call, moment)
+        try:
+            self.deliver_job(job)
+        except ProcessDiedError:
+            if not lost:
+                self.world.operations.bring_again(job, timedelta(seconds=30))
+        self.interruptions.forget()
+
+    @precondition(lambda self: self.queue)
+    @rule(
+        nth=indexes,
+        early=st.booleans(),
+        seconds=st.sampled_from([0, 0, 3, 30]),
+        meanwhile=st.sampled_from(["same job", "delete", "start", "stop", "heartbeat", "everything"]),
+    )
+    def deliver_while_something_else_happens(self, nth: int, early: bool, seconds: int, meanwhile: str) -> None:
+        """While the worker calls Compute, somebody else does something with the same workspace."""
+        job = self.take(nth)
+
+        def happens() -> None:
+            self.world.clock.advance(timedelta(seconds=seconds))
+            if meanwhile == "same job":
+                self.deliver_job(job)
+            elif meanwhile == "everything":
+                self.world.pass_time(timedelta(seconds=20))
+            elif workspace := self.world.store.workspaces.get(job.workspace_id):
+                self.ask_of(workspace, meanwhile)
+
+        if early:
+            self.world.machines.before_call = happens
+        else:
+            self.world.machines.after_call = happens
+        self.deliver_job(job)
+        self.world.machines.before_call = self.world.machines.after_call = None
+
+    @precondition(lambda self: self.machines)
+    @rule(nth=indexes, event=st.sampled_from(ReportEvent), behind=st.sampled_from([0, 0, 0, 1]))
+    def report(self, nth: int, event: ReportEvent, behind: int) -> None:
+        """A machine that is up reports, perhaps of an earlier boot."""
+        machine = self.machines[nth % len(self.machines)]
+        if machine.reported and machine.state.value == "RUNNING":
+            report = machine.report(event, *(("BROKEN", "It broke.") if event is ReportEvent.FAILED else ()))
+            if event is not ReportEvent.READY or behind:  # the world itself brings each machine's own ready report
+                self.send_report(replace(report, generation=report.generation - behind))
+
+    @precondition(lambda self: self.reported)
+    @rule(nth=indexes)
+    def report_again(self, nth: int) -> None:
+        """A report that came before comes once more."""
+        self.send_report(self.reported[-1 - nth % len(self.reported)])
+
+    @rule(what=st.sampled_from(["never ready", "fails at boot", "compute away", "no tasks", "no messages"]))
+    def be_in_trouble(self, what: str) -> None:
+        """The next machine does not come up, Compute does not answer, or a queue takes nothing."""
+        match what:
+            case "never ready":
+                self.world.machines.script_boot(GuestMishap.NEVER_READY)
+            case "fails at boot":
+                self.world.machines.script_boot(GuestMishap.FAILS_AT_BOOT)
+            case "compute away":
+                self.world.machines.unanswered_reads += 3
+            case "no tasks":
+                self.world.operations.refusals += 1
+            case "no messages":
+                self.world.provisioning.refusals += 1
+
+    @precondition(lambda self: self.machines)
+    @rule(nth=indexes, what=st.sampled_from(["delete", "stop", "suspend", "start", "fail"]))
+    def by_somebody_else(self, nth: int, what: str) -> None:
+        """Somebody does something to a machine outside the Hub, or its host fails."""
+        machine = self.machines[nth % len(self.machines)]
+        self.by_hand.add(machine.command.workspace_id)
+        fleet = self.world.machines
+        {
+            "delete": fleet.delete_by_hand,
+            "stop": fleet.stop_by_hand,
+            "suspend": fleet.suspend_by_hand,
+            "start": fleet.start_by_hand,
+            "fail": fleet.fail_host,
+        }[what](machine.place)
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """With all faults off: come to rest, agree with the machines, find the way out to READY, and leave nothing behind."""
+        try:
+            self.world.machines.calm()
+            self.world.operations.refusals = self.world.provisioning.refusals = 0
+            self.world.run()
+            self.check_rest()
+            for workspace in self.world.store.workspaces.values():
+                self.world.look(workspace)
+            self.world.run()
+            for workspace in self.world.store.workspaces.values():
+                assert not self.differs(workspace), "the record does not follow what is"
+            self.check_way_out_by_start()
+            self.check_way_out_by_delete()
+        finally:
+            for patch in self.patches:
+                patch.stop()
+
+    def check_rest(self) -> None:
+        """Check that nothing is under way any more, and that records agree with machines that nobody else touched."""
+        for workspace in self.world.store.workspaces.values():
+            assert workspace.operation is None
+            assert workspace.status is not Status.PROVISIONING
+            if workspace.id not in self.by_hand:
+                assert not self.differs(workspace), "the record is not what the machine is"
+        self.check_nothing_left()
+
+    def check_nothing_left(self) -> None:
+        """Check that there is no machine and no disk but where a workspace has its own."""
+        existing = self.world.store.workspaces.values()
+        assert set(self.world.machines.instances) <= {place_of(ws) for ws in existing}, "a machine was left"
+        assert self.world.machines.disks <= {replace(place_of(ws), name=ws.disk_name) for ws in existing}, (
+            "a disk was left"
+        )
+
+    def check_way_out_by_start(self) -> None:
+        """Check that each workspace can be started, and is then what it says it is."""
+        for workspace in self.world.store.workspaces.values():
+            self.world.start(workspace.owner_id, workspace.id)
+        self.world.run()
+        for workspace in self.world.store.workspaces.values():
+            assert (workspace.status, workspace.operation) == (Status.READY, None)
+            # A STOP that failed left the machine usable: nothing was to be started, and the reason stays.
+            assert workspace.error is None or workspace.error.operation_kind is OperationKind.STOP
+            machine = self.world.machine(workspace)
+            assert machine is not None
+            assert machine.reported
+            assert not self.differs(workspace)
+            made_of = (machine.command.image_tag, machine.command.machine_type)
+            assert made_of == (workspace.image_tag, workspace.machine_type), "it is not the machine that was asked for"
+            assert machine.id == workspace.instance_id
+
+    def check_way_out_by_delete(self) -> None:
+        """Check that each workspace can be deleted, and that nothing of it stays anywhere."""
+        for workspace in self.world.store.workspaces.values():
+            self.world.delete(workspace.owner_id, workspace.id)
+        self.world.run()
+        assert not self.world.store.workspaces
+        assert not any(owner.workspaces for owner in self.world.store.owners.values())
+        self.check_nothing_left()
+
+    # ---- helpers ----------------------------------------------------------------------------------------------------
+
+    @property
+    def queue(self) -> list[Any]:
+        """All deliveries to come, the next ones first."""
+        waiting = [*self.world.provisioning.waiting, *self.world.operations.waiting]
+        return sorted(waiting, key=lambda delivery: delivery.due_at)
+
+    @property
+    def machines(self) -> list[FakeInstance]:
+        """All machines that there are."""
+        return list(self.world.machines.instances.values())
+
+    def ask(self, nth: int, verb: str) -> None:
+        """Ask something of one of the workspaces; what the Hub refuses is refused."""
+        existing = list(self.world.store.workspaces.values())
+        self.ask_of(existing[nth % len(existing)], verb)
+
+    def ask_of(self, workspace: Workspace, verb: str) -> None:
+        """Ask something of a workspace, or let its machine say that somebody is connected."""
+        owner, workspace_id = workspace.owner_id, workspace.id
+        machine = self.world.machine(workspace)
+        with suppress(HubError):
+            match verb:
+                case "look":
+                    self.world.look(workspace)
+                case "stop":
+                    self.world.stop(owner, workspace_id)
+                case "start":
+                    self.world.start(owner, workspace_id)
+                case "change image":
+                    self.world.start(owner, workspace_id, NewMachine(image_tag=f"v{workspace.generation}"))
+                case "change type":
+                    machine_type = POLICY.machine_types[workspace.machine_type == POLICY.machine_types[0]]
+                    self.world.start(owner, workspace_id, NewMachine(machine_type=machine_type))
+                case "delete":
+                    self.world.delete(owner, workspace_id)
+                case "heartbeat" if machine is not None and machine.reported:
+                    self.world.report(machine.report(ReportEvent.HEARTBEAT))
+
+    def take(self, nth: int) -> Job:
+        """Take a job out of the queue it is in."""
+        delivery = self.queue[nth % len(self.queue)]
+        queue = self.world.provisioning if delivery in self.world.provisioning.waiting else self.world.operations
+        return queue.take(delivery)
+
+    def deliver_job(self, job: Job) -> None:
+        """Deliver a job; one that fails comes again."""
+        try:
+            self.world.do(job)
+        except HubError:
+            self.world.operations.bring_again(job, timedelta(seconds=5))
+
+    def send_report(self, report: Report) -> None:
+        """Deliver a report; whatever the answer, this one is not repeated."""
+        with suppress(HubError):
+            self.world.report(report)
+
+    def take_note(self, deliver: Callable[[Report], None]) -> Callable[[Report], None]:
+        """Deliver a report, and know while it is being taken that it is."""
+
+        def noted(report: Report) -> None:
+            outer, self.reporting = self.reporting, report
+            self.reported.append(report)
+            try:
+                deliver(report)
+            finally:
+                self.reporting = outer
+
+        return noted
+
+    def differs(self, workspace: Workspace) -> bool:
+        """Say whether the record is not what Compute says."""
+        return differs(workspace, self.world.machines.get(place_of(workspace)), self.world.clock())
+
+
+TestLifecycle = pytest.mark.timeout(0 if MORE_EXAMPLES else 120)(Lifecycle.TestCase)
+TestLifecycle.settings = settings(
+    max_examples=MORE_EXAMPLES or 250,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=not MORE_EXAMPLES,
+    database=None,
+    phases=(Stage.generate, Stage.shrink),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

@@ -1,0 +1,150 @@
+"""What a machine that is seen means for its record, in every state that Compute has, and in none."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from shared.domain.instance import Instance, InstanceState
+from shared.domain.observe import differs, follow, observe
+from shared.domain.workspace import Activity, OperationKind, Status, Workspace
+from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_instance, an_operation
+
+ON_ITS_WAY = [
+    InstanceState.PROVISIONING,
+    InstanceState.STAGING,
+    InstanceState.REPAIRING,
+    InstanceState.SUSPENDING,
+    InstanceState.PENDING_STOP,
+    InstanceState.STOPPING,
+]
+SETTLED = [InstanceState.RUNNING, InstanceState.SUSPENDED, InstanceState.TERMINATED, None]
+RECORDED = [Status.READY, Status.SUSPENDED, Status.ERROR]
+
+
+def seen(workspace: Workspace, state: InstanceState | None) -> Instance | None:
+    """Return the workspace's machine in this state, or None where there is none."""
+    return None if state is None else an_instance(workspace, state)
+
+
+def test_every_state_is_in_one_of_the_tables() -> None:
+    """No state that Compute has is forgotten here."""
+    assert {*ON_ITS_WAY, *SETTLED} == {*InstanceState, None}
+
+
+@pytest.mark.parametrize("state", ON_ITS_WAY)
+@pytest.mark.parametrize("status", RECORDED)
+def test_a_machine_on_its_way_says_nothing_yet(status: Status, state: InstanceState) -> None:
+    """The record stays as it is, and somebody looks again."""
+    workspace = a_workspace(status)
+
+    observation = observe(workspace, seen(workspace, state), NOW)
+
+    assert (observation.status, observation.machine_running) == (status, workspace.machine_running)
+    assert (observation.settled, observation.problem) == (False, workspace.error)
+
+
+# recorded, awake, seen: the status, whether the machine runs, the problem's code
+MEANINGS = [
+    (Status.READY, True, InstanceState.RUNNING, Status.READY, True, None),
+    (Status.READY, True, InstanceState.SUSPENDED, Status.SUSPENDED, False, None),
+    (Status.READY, True, InstanceState.TERMINATED, Status.SUSPENDED, False, "MACHINE_STOPPED"),
+    (Status.READY, True, None, Status.ERROR, False, "MACHINE_GONE"),
+    (Status.SUSPENDED, True, InstanceState.RUNNING, Status.READY, True, None),
+    (Status.SUSPENDED, True, InstanceState.SUSPENDED, Status.SUSPENDED, False, None),
+    (Status.SUSPENDED, True, InstanceState.TERMINATED, Status.SUSPENDED, False, None),
+    (Status.SUSPENDED, True, None, Status.ERROR, False, "MACHINE_GONE"),
+    (Status.SUSPENDED, False, InstanceState.RUNNING, Status.ERROR, True, "MACHINE_NOT_READY"),
+    (Status.SUSPENDED, False, InstanceState.SUSPENDED, Status.SUSPENDED, False, None),
+    (Status.SUSPENDED, False, InstanceState.TERMINATED, Status.SUSPENDED, False, None),
+    (Status.SUSPENDED, False, None, Status.ERROR, False, "MACHINE_GONE"),
+    (Status.ERROR, True, InstanceState.RUNNING, Status.ERROR, True, "SOMETHING"),
+    (Status.ERROR, False, InstanceState.RUNNING, Status.ERROR, True, "SOMETHING"),
+    (Status.ERROR, False, InstanceState.SUSPENDED, Status.ERROR, False, "SOMETHING"),
+    (Status.ERROR, False, InstanceState.TERMINATED, Status.ERROR, False, "SOMETHING"),
+    (Status.ERROR, False, None, Status.ERROR, False, "SOMETHING"),
+]
+
+
+@pytest.mark.parametrize(("recorded", "awake", "state", "status", "running", "code"), MEANINGS)
+def test_a_settled_machine_says_what_the_record_should_say(
+    recorded: Status, awake: bool, state: InstanceState | None, status: Status, running: bool, code: str | None
+) -> None:
+    """The table of ``observe``, row by row; an error says in words what to do."""
+    workspace = a_workspace(recorded)
+    workspace = replace(workspace, ready_generation=workspace.generation if awake else None)
+
+    observation = observe(workspace, seen(workspace, state), NOW)
+
+    assert (observation.status, observation.machine_running, observation.settled) == (status, running, True)
+    assert (observation.problem.code if observation.problem else None) == code
+    if observation.problem and code != "SOMETHING":
+        assert "Start the workspace" in observation.problem.message
+
+
+def test_a_workspace_that_waits_for_capacity_has_no_machine_and_is_as_it_should_be() -> None:
+    """A START that found no capacity for a new machine leaves a home disk and no machine: nobody deleted anything."""
+    workspace = a_workspace(Status.SUSPENDED, instance_id=None, ready_generation=None, error=A_PROBLEM)
+
+    observation = observe(workspace, None, NOW)
+
+    assert (observation.status, observation.settled, observation.problem) == (Status.SUSPENDED, True, A_PROBLEM)
+    assert not differs(workspace, None, NOW)
+
+
+@pytest.mark.parametrize("state", [*InstanceState, None])
+@pytest.mark.parametrize("status", RECORDED)
+def test_following_ends_all_difference(status: Status, state: InstanceState | None) -> None:
+    """What differs is followed, and then differs no more unless the machine is on its way; what agrees is left alone."""
+    workspace = a_workspace(status)
+    instance = seen(workspace, state)
+
+    change = follow(workspace, instance, NOW, POLICY)
+
+    if change is None:
+        assert not differs(workspace, instance, NOW)
+        return
+    after = change.workspace
+    assert after is not None
+    assert change.job is None
+    assert after.operation is None
+    if state in ON_ITS_WAY:
+        assert (after.status, after.attend_at) == (status, NOW + POLICY.attend_after)
+        assert follow(after, instance, NOW, POLICY) is None
+    else:
+        assert not differs(after, instance, NOW)
+        assert after.attend_at is None
+        assert (after.suspended_at is not None) is (after.status is Status.SUSPENDED)
+
+
+@pytest.mark.parametrize("kind", OperationKind)
+@pytest.mark.parametrize("state", [*InstanceState, None])
+def test_an_operation_minds_its_own_machine(kind: OperationKind, state: InstanceState | None) -> None:
+    """While an operation is under way nothing counts as different and nothing is followed."""
+    workspace = a_workspace(Status.READY, an_operation(kind))
+
+    assert not differs(workspace, seen(workspace, state), NOW)
+    assert follow(workspace, seen(workspace, state), NOW, POLICY) is None
+
+
+def test_a_machine_that_somebody_resumed_counts_as_connected_to_now() -> None:
+    """The idle sweep gives it the whole idle time."""
+    workspace = a_workspace(Status.SUSPENDED, last_connected_at=NOW - timedelta(days=9))
+
+    change = follow(workspace, an_instance(workspace), NOW, POLICY)
+
+    assert change is not None
+    assert change.workspace is not None
+    assert (change.workspace.last_connected_at, change.workspace.last_activity) == (NOW, Activity.STARTED)
+
+
+def test_a_machine_that_was_switched_off_has_to_boot_next_time() -> None:
+    """Its memory is lost: what it once reported does not hold for what runs next."""
+    workspace = a_workspace(Status.READY)
+
+    change = follow(workspace, an_instance(workspace, InstanceState.TERMINATED), NOW, POLICY)
+
+    assert change is not None
+    assert change.workspace is not None
+    assert change.workspace.ready_generation is None
+    assert change.workspace.suspended_at == NOW

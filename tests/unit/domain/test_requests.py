@@ -1,0 +1,181 @@
+"""What people may ask of a workspace, by its status and by what is under way."""
+
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from shared.domain import lifecycle
+from shared.domain.changes import Change
+from shared.domain.errors import OperationUnderWayError
+from shared.domain.lifecycle import Asker, NewMachine, NewWorkspace
+from shared.domain.workspace import Activity, Metadata, OperationKind, Phase, Status, Workspace
+from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_operation
+
+ALICE = Asker("alice", "request-1", "alice@example.com")
+SAME = NewMachine()
+OTHER = NewMachine(image_tag="v2")
+KINDS = tuple(OperationKind)
+
+
+def ask(verb: str, workspace: Workspace) -> Change | None:
+    """Ask for a verb on a workspace."""
+    match verb:
+        case "stop":
+            return lifecycle.stop(workspace, "new-operation", ALICE, NOW, POLICY)
+        case "start":
+            return lifecycle.start(workspace, "new-operation", ALICE, SAME, NOW, POLICY)
+        case "start another":
+            return lifecycle.start(workspace, "new-operation", ALICE, OTHER, NOW, POLICY)
+        case _:
+            return lifecycle.delete(workspace, "new-operation", ALICE, NOW, POLICY)
+
+
+def changed(change: Change | None) -> Workspace:
+    """Return the workspace of a change that must be one."""
+    assert change is not None
+    assert change.workspace is not None
+    return change.workspace
+
+
+# What a verb begins where nothing is under way; None where there is nothing to do.
+NOTHING_UNDER_WAY = {
+    ("stop", Status.READY): (OperationKind.STOP, Phase.SUSPEND, Status.READY),
+    ("stop", Status.SUSPENDED): None,
+    ("stop", Status.ERROR): (OperationKind.STOP, Phase.SUSPEND, Status.ERROR),
+    ("start", Status.READY): None,
+    ("start", Status.SUSPENDED): (OperationKind.START, Phase.SURVEY, Status.SUSPENDED),
+    ("start", Status.ERROR): (OperationKind.START, Phase.SURVEY, Status.ERROR),
+    ("start another", Status.READY): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
+    ("start another", Status.SUSPENDED): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
+    ("start another", Status.ERROR): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
+    ("delete", Status.READY): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.READY),
+    ("delete", Status.SUSPENDED): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.SUSPENDED),
+    ("delete", Status.ERROR): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.ERROR),
+}
+
+
+@pytest.mark.parametrize(("verb", "status"), NOTHING_UNDER_WAY)
+def test_a_verb_begins_its_operation_where_nothing_is_under_way(verb: str, status: Status) -> None:
+    """Each verb on each status begins the operation of the table, or is nothing to do."""
+    workspace = a_workspace(status)
+    expected = NOTHING_UNDER_WAY[verb, status]
+
+    change = ask(verb, workspace)
+
+    if expected is None:
+        assert change is None
+        return
+    after = changed(change)
+    operation = after.operation
+    assert operation is not None
+    assert (operation.kind, operation.phase, after.status) == expected
+    assert (operation.id, operation.step, operation.requested_by) == ("new-operation", 0, "alice")
+    assert (operation.requested_at, operation.request_id, operation.automatic) == (NOW, "request-1", False)
+    assert operation.deadline_at == NOW + POLICY.deadlines.of(operation.kind)
+    assert after.attend_at == NOW + POLICY.attend_after
+    assert change is not None
+    assert change.job is not None
+    assert (change.job.workspace_id, change.job.operation_id, change.job.step) == (workspace.id, "new-operation", 0)
+
+
+SAME_VERB = {"stop": OperationKind.STOP, "start": OperationKind.START, "delete": OperationKind.DELETE}
+UNDER_WAY = [(verb, kind) for verb in ("stop", "start", "start another", "delete") for kind in KINDS]
+
+
+@pytest.mark.parametrize(("verb", "kind"), UNDER_WAY)
+@pytest.mark.parametrize("status", Status)
+def test_a_verb_while_an_operation_is_under_way(verb: str, kind: OperationKind, status: Status) -> None:
+    """The same verb is the same operation, DELETE supersedes, everything else is refused with the operation."""
+    workspace = a_workspace(status, an_operation(kind))
+
+    if SAME_VERB.get(verb) is kind:
+        assert ask(verb, workspace) is None
+    elif verb == "delete":
+        assert changed(ask(verb, workspace)).operation == replace(
+            an_operation(OperationKind.DELETE),
+            id="new-operation",
+            step=0,
+            requested_at=NOW,
+            phase_since=NOW,
+            request_id="request-1",
+            deadline_at=NOW + POLICY.deadlines.delete,
+            forget_after=None if kind is OperationKind.STOP else NOW + POLICY.worker_timeout,
+        )
+    else:
+        with pytest.raises(OperationUnderWayError) as refused:
+            ask(verb, workspace)
+        assert refused.value.operation == workspace.operation
+        assert kind.value in str(refused.value)
+
+
+def test_the_same_start_with_the_machine_that_is_being_made_is_the_same_operation() -> None:
+    """A START that names the image which is being started anyway changes nothing."""
+    workspace = a_workspace(Status.PROVISIONING, an_operation(OperationKind.START, Phase.INSERT), image_tag="v2")
+
+    assert lifecycle.start(workspace, "new", ALICE, OTHER, NOW, POLICY) is None
+
+
+def test_a_start_that_only_cleans_up_after_its_failure_refuses_another_one() -> None:
+    """A person does not join a START that has failed already."""
+    failed = an_operation(OperationKind.START, Phase.STOP, failure=A_PROBLEM)
+
+    with pytest.raises(OperationUnderWayError):
+        ask("start", a_workspace(Status.PROVISIONING, failed))
+
+
+def test_a_person_who_stops_what_the_idle_sweep_stops_makes_it_theirs() -> None:
+    """A STOP of the sweep that a person asks for too is theirs: a heartbeat must not undo it any more."""
+    automatic = an_operation(OperationKind.STOP, automatic=True, requested_by=lifecycle.CLEANUP)
+    workspace = a_workspace(Status.READY, automatic)
+
+    change = ask("stop", workspace)
+
+    assert changed(change).operation == replace(automatic, automatic=False, requested_by="alice")
+    assert change is not None
+    assert change.job is None
+
+
+def test_another_machine_means_the_old_one_counts_for_nothing() -> None:
+    """A START that changes the machine forgets what was known of the old one, and keeps the home disk and generation."""
+    workspace = a_workspace(Status.SUSPENDED)
+
+    after = changed(lifecycle.start(workspace, "new", ALICE, NewMachine("v2", "e2-standard-8"), NOW, POLICY))
+
+    assert (after.image_tag, after.machine_type) == ("v2", "e2-standard-8")
+    assert (after.ready_generation, after.instance_id, after.suspended_at) == (None, None, None)
+    assert after.machine_running is False
+    assert (after.home_disk, after.generation) == (workspace.home_disk, workspace.generation)
+
+
+def test_naming_the_machine_that_there_is_changes_nothing() -> None:
+    """A START of a READY workspace with the image and type that it has is nothing to do."""
+    workspace = a_workspace(Status.READY)
+    same = NewMachine(workspace.image_tag, workspace.machine_type)
+
+    assert lifecycle.start(workspace, "new", ALICE, same, NOW, POLICY) is None
+
+
+def test_a_create_is_a_workspace_that_is_being_provisioned() -> None:
+    """A new workspace has what was asked for, its deterministic machine's name, and its CREATE under way."""
+    workspace_id = str(uuid.uuid4())
+    new = NewWorkspace("mine", "e2-standard-8", "v3", "us-west1-b", Metadata("repo", "branch", "device"))
+
+    change = lifecycle.create(workspace_id, "operation", "project", ALICE, new, NOW, POLICY)
+
+    after = changed(change)
+    assert (after.id, after.name, after.instance_name) == (workspace_id, "mine", f"workspace-{workspace_id}")
+    assert (after.owner_id, after.owner_email, after.project_id) == ("alice", "alice@example.com", "project")
+    assert (after.machine_type, after.image_tag, after.zone) == ("e2-standard-8", "v3", "us-west1-b")
+    assert (after.metadata, after.status) == (new.metadata, Status.PROVISIONING)
+    assert (after.generation, after.ready_generation, after.instance_id, after.home_disk) == (1, None, None, None)
+    assert after.created_at == after.updated_at == after.last_connected_at == NOW
+    assert (after.last_activity, after.machine_running) == (Activity.CREATED, False)
+    assert after.operation is not None
+    assert (after.operation.kind, after.operation.phase) == (OperationKind.CREATE, Phase.INSERT)
+    assert after.operation.deadline_at == NOW + timedelta(minutes=15)
+    assert after.attend_at == NOW + POLICY.attend_after
+    assert change.job is not None
+    assert (change.job.operation_id, change.job.step, change.job.request_id) == ("operation", 0, "request-1")
+    assert len(after.instance_name) == 46

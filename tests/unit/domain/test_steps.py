@@ -1,0 +1,595 @@
+"""The state table: every cell, deadlines, and what each of Compute's refusals means for each kind of operation."""
+
+import os
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from shared.domain import steps
+from shared.domain.changes import Change, job_of
+from shared.domain.instance import (
+    Begun,
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    FaultKind,
+    InsertInstance,
+    InstanceState,
+    Place,
+    ResumeInstance,
+    SetGeneration,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
+from shared.domain.observe import Sight
+from shared.domain.policy import Policy
+from shared.domain.steps import Call, Seen
+from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from tests.fakes.machines import fault
+from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_instance, an_operation
+from tests.unit.domain.state_table import PHASES, move_in_words, sights, situation, table_in_words
+
+SNAPSHOT = Path(__file__).parent / "state_table.txt"
+IN_PLACE = [
+    (title, phase, awake) for title, (_, _, phases) in PHASES.items() for phase in phases for awake in (True, False)
+]
+# The phase that waits for each command, and so must follow it.
+AWAITS: dict[type[Command], Phase] = {
+    InsertInstance: Phase.INSERTING,
+    SetGeneration: Phase.AWAIT_METADATA,
+    StartInstance: Phase.STARTING,
+    ResumeInstance: Phase.AWAIT_RUNNING,
+    SuspendInstance: Phase.AWAIT_SUSPENDED,
+    StopInstance: Phase.AWAIT_STOPPED,
+    DeleteInstance: Phase.AWAIT_ABSENT,
+    DeleteDisk: Phase.AWAIT_DISK_ABSENT,
+}
+
+
+def changed(change: Change | Call) -> Workspace:
+    """Return the workspace of a change that must be one."""
+    assert isinstance(change, Change)
+    assert change.workspace is not None
+    return change.workspace
+
+
+def test_the_table_is_what_was_reviewed() -> None:
+    """Every cell, in words, is that of ``state_table.txt``; after a change on purpose: ``UPDATE_STATE_TABLE=1 pytest …``."""
+    table = table_in_words()
+
+    if os.environ.get("UPDATE_STATE_TABLE"):
+        SNAPSHOT.write_text(table, encoding="utf-8")
+    assert table == SNAPSHOT.read_text(encoding="utf-8")
+
+
+def test_the_table_has_a_move_for_every_phase_and_sight() -> None:
+    """No phase and no sight is forgotten, and the reviewed table names every phase that there is."""
+    by_machine = set(Phase) - set(steps.DISK_TABLE)
+    assert set(steps.TABLE) == {(phase, seen) for phase in by_machine for seen in Sight}
+    assert {phase for _, _, phases in PHASES.values() for phase in phases} == set(Phase)
+
+
+@pytest.mark.parametrize(("title", "phase", "awake"), IN_PLACE)
+def test_every_cell_is_a_legal_move(title: str, phase: Phase, awake: bool) -> None:
+    """One call on the workspace's own things, or one step more of the same operation, or its end."""
+    kind, failed, phases = PHASES[title]
+    workspace = situation(kind, phase, failed=failed, awake=awake)
+    for name, seen in sights(workspace):
+        decision = steps.plan(workspace, seen, NOW, POLICY)
+        if isinstance(decision, Call):
+            assert decision.leads_to is AWAITS[type(decision.command)], name
+            disk = isinstance(decision.command, DeleteDisk)
+            wanted = workspace.disk_name if disk else workspace.instance_name
+            assert decision.command.place == Place(workspace.zone, wanted), name
+            assert decision.leads_to in phases, name
+        else:
+            check_change(workspace, decision, {*phases, Phase.STOP, Phase.DELETE_INSTANCE})
+
+
+def check_change(before: Workspace, change: Change, phases: set[Phase]) -> None:
+    """Check what is true of every step's change."""
+    operation = before.operation
+    assert operation is not None
+    after = change.workspace
+    if after is None:
+        assert operation.phase is Phase.FORGET
+        assert change.job is None
+        return
+    assert after.updated_at == NOW
+    assert after.generation in {before.generation, before.generation + 1}
+    if after.operation is None:
+        assert after.status is not Status.PROVISIONING
+        assert change.job is None
+        return
+    assert (after.operation.id, after.operation.kind) == (operation.id, operation.kind)
+    assert after.operation.step == operation.step + 1
+    assert after.operation.phase in phases
+    assert change.job is not None
+    assert change.job == job_of(after, after.operation, change.job.delay)
+    assert timedelta(0) <= change.job.delay <= POLICY.look_max
+    assert after.attend_at == NOW + change.job.delay + POLICY.attend_after
+    if after.generation > before.generation:
+        assert (after.status, after.ready_generation) == (Status.PROVISIONING, None)
+        assert after.operation.phase in {Phase.INSERT, Phase.SET_METADATA}
+
+
+# ---- settling a call ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command_type", AWAITS)
+def test_an_accepted_call_is_waited_for(command_type: type[Command]) -> None:
+    """Compute's operation is recorded, the phase that waits for it is entered, and the first look comes soon."""
+    workspace = a_workspace(Status.READY, an_operation(OperationKind.START, Phase.SURVEY, attempt=2))
+    call = Call(some(command_type, workspace), AWAITS[command_type])
+
+    change = steps.settle(workspace, Seen(), call, Begun("gce-1", "77"), NOW, POLICY)
+
+    after = changed(change)
+    assert after.operation is not None
+    assert (after.operation.phase, after.operation.gce_operation) == (AWAITS[command_type], "gce-1")
+    assert (after.operation.step, after.operation.attempt, after.operation.phase_since) == (8, 2, NOW)
+    assert change.job is not None
+    assert change.job.delay == POLICY.look_min
+    assert after.instance_id == ("77" if command_type is InsertInstance else workspace.instance_id)
+    assert after.generation == workspace.generation
+
+
+def some(command_type: type[Command], workspace: Workspace) -> Command:
+    """Return a command of this type for the workspace."""
+    place = Place(workspace.zone, workspace.instance_name)
+    if command_type is InsertInstance:
+        return insert_of(workspace)
+    if command_type is SetGeneration:
+        return SetGeneration(place, workspace.generation)
+    simple: dict[type[Command], Command] = {
+        StartInstance: StartInstance(place),
+        ResumeInstance: ResumeInstance(place),
+        SuspendInstance: SuspendInstance(place),
+        StopInstance: StopInstance(place),
+        DeleteInstance: DeleteInstance(place),
+        DeleteDisk: DeleteDisk(Place(workspace.zone, workspace.disk_name)),
+    }
+    return simple[command_type]
+
+
+def insert_of(workspace: Workspace, *, disk_exists: bool = False) -> InsertInstance:
+    """Return the insert that is planned for a workspace."""
+    inserting = replace(workspace, operation=an_operation(OperationKind.CREATE, Phase.INSERT))
+    decision = steps.plan(inserting, Seen(disk_exists=disk_exists), NOW, POLICY)
+    assert isinstance(decision, Call)
+    assert isinstance(decision.command, InsertInstance)
+    return decision.command
+
+
+def test_an_insert_says_all_that_the_machine_is_made_of() -> None:
+    """Its names, type, image and generation are the record's; a home disk that exists is attached, not made."""
+    workspace = a_workspace(Status.PROVISIONING)
+
+    command = insert_of(workspace)
+
+    assert (command.place.name, command.place.zone) == (workspace.instance_name, workspace.zone)
+    assert (command.workspace_id, command.workspace_name, command.owner_id) == (workspace.id, "one", "alice")
+    assert (command.machine_type, command.image_tag) == (workspace.machine_type, workspace.image_tag)
+    assert (command.generation, command.home_disk, command.attach_home) == (3, f"home-{workspace.id}", False)
+    assert insert_of(workspace, disk_exists=True).attach_home is True
+
+
+# ---- waiting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lasts", "pause"), [(0, 1.0), (4, 1.0), (8, 2.0), (40, 10.0), (60, 15.0), (500, 15.0)])
+def test_looks_come_after_a_quarter_of_the_time_that_has_passed(lasts: int, pause: float) -> None:
+    """At least a second, at most fifteen: waiting adds at most a quarter."""
+    since = NOW - timedelta(seconds=lasts)
+    workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED, phase_since=since))
+
+    change = steps.plan(workspace, Seen(pending=True), NOW, POLICY)
+
+    assert isinstance(change, Change)
+    assert change.job is not None
+    assert change.job.delay == timedelta(seconds=pause)
+    assert changed(change).operation == replace(workspace.operation, step=8)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(("attempt", "pause"), [(0, 2), (1, 4), (2, 8), (3, 15), (99, 15)])
+def test_attempts_come_after_a_pause_that_doubles(attempt: int, pause: int) -> None:
+    """What is begun again is begun again ever later, up to fifteen seconds."""
+    operation = an_operation(OperationKind.DELETE, Phase.AWAIT_ABSENT, attempt=attempt, gce_operation="gce-1")
+    workspace = a_workspace(Status.READY, operation)
+
+    change = steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY)
+
+    assert isinstance(change, Change)
+    assert change.job is not None
+    assert change.job.delay == timedelta(seconds=pause)
+    after = changed(change).operation
+    assert after is not None
+    assert (after.phase, after.attempt, after.gce_operation) == (Phase.DELETE_INSTANCE, attempt + 1, None)
+
+
+@pytest.mark.parametrize("title", PHASES)
+def test_a_pending_compute_operation_is_waited_for_in_every_phase(title: str) -> None:
+    """Nothing else is decided before Compute's own operation is done."""
+    kind, failed, phases = PHASES[title]
+    for phase in phases:
+        workspace = situation(kind, phase, failed=failed, awake=True)
+        assert move_in_words(workspace, steps.plan(workspace, Seen(pending=True), NOW, POLICY)) == "waits"
+
+
+# ---- special moves --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", [Phase.SUSPEND, Phase.STOP])
+def test_a_heartbeat_since_the_sweep_decided_abandons_an_automatic_stop(phase: Phase) -> None:
+    """Who connected between the decision and the call goes on working."""
+    operation = an_operation(OperationKind.STOP, phase, automatic=True)
+    connected = operation.requested_at + timedelta(microseconds=1)
+    workspace = a_workspace(Status.READY, operation, last_connected_at=connected)
+
+    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY))
+
+    assert (after.status, after.operation, after.error) == (Status.READY, None, None)
+    assert (after.machine_running, after.last_connected_at) == (True, connected)
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_a_stop_goes_on_when_nobody_connected_or_a_person_asked_for_it(automatic: bool) -> None:
+    """A heartbeat undoes only what the idle sweep began, and only a later one."""
+    operation = an_operation(OperationKind.STOP, automatic=automatic)
+    connected = operation.requested_at + timedelta(seconds=0 if automatic else 5)
+    workspace = a_workspace(Status.READY, operation, last_connected_at=connected)
+
+    decision = steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY)
+
+    assert isinstance(decision, Call)
+    assert isinstance(decision.command, SuspendInstance)
+
+
+def test_a_machine_that_will_not_be_suspended_is_stopped() -> None:
+    """After three attempts, the memory is given up."""
+    operation = an_operation(OperationKind.STOP, attempt=steps.SUSPEND_ATTEMPTS)
+    workspace = a_workspace(Status.READY, operation)
+
+    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY))
+
+    assert after.operation is not None
+    assert after.operation.phase is Phase.STOP
+
+
+def test_a_stopped_workspace_has_lost_its_memory_and_a_suspended_one_has_not() -> None:
+    """Only what was suspended may be thawed."""
+    operation = an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED)
+    workspace = a_workspace(Status.READY, operation)
+
+    suspended = steps.plan(workspace, Seen(instance=an_instance(workspace, InstanceState.SUSPENDED)), NOW, POLICY)
+    stopped = steps.plan(workspace, Seen(instance=an_instance(workspace, InstanceState.TERMINATED)), NOW, POLICY)
+
+    assert (changed(suspended).awake, changed(stopped).awake) == (True, False)
+    assert changed(suspended).suspended_at == changed(stopped).suspended_at == NOW
+
+
+def test_an_insert_that_was_made_before_is_adopted_with_its_id() -> None:
+    """A worker died after its insert: the machine that is there is the one that was asked for."""
+    workspace = a_workspace(Status.PROVISIONING, an_operation(OperationKind.CREATE), instance_id=None)
+
+    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace, id="42")), NOW, POLICY))
+
+    assert after.instance_id == "42"
+
+
+def test_a_new_machine_forgets_the_old_ones_id() -> None:
+    """Until the insert is recorded nobody knows whose reports are the new machine's."""
+    workspace = a_workspace(Status.ERROR, an_operation(OperationKind.START))
+
+    assert changed(steps.plan(workspace, Seen(), NOW, POLICY)).instance_id is None
+
+
+@pytest.mark.parametrize(("left", "pause"), [(40, 15), (7, 7)])
+def test_a_record_is_kept_until_no_superseded_worker_can_be_running(left: int, pause: int) -> None:
+    """A DELETE that superseded a boot waits for the longest time that its worker may take, then forgets."""
+    after = NOW + timedelta(seconds=left)
+    operation = an_operation(OperationKind.DELETE, Phase.FORGET, forget_after=after)
+    workspace = a_workspace(Status.READY, operation)
+
+    waiting = steps.plan(workspace, Seen(), NOW, POLICY)
+    forgotten = steps.plan(workspace, Seen(), after, POLICY)
+
+    assert isinstance(waiting, Change)
+    assert waiting.job is not None
+    assert (waiting.job.delay, changed(waiting).operation is not None) == (timedelta(seconds=pause), True)
+    assert forgotten == Change(None, "WorkspaceDeleted")
+
+
+# ---- faults ---------------------------------------------------------------------------------------------------------
+
+# What a refusal of the calling phase means, told at once or by Compute's operation, in the words of the state table.
+REFUSALS = {
+    ("CREATE", Phase.INSERT): {
+        FaultKind.STOCK_OUT: "to delete_disk",
+        FaultKind.QUOTA: "fails COMPUTE_QUOTA_EXCEEDED: to delete_instance",
+        FaultKind.PERMISSION: "fails COMPUTE_PERMISSION_DENIED: to delete_instance",
+        FaultKind.INVALID: "fails COMPUTE_REFUSED: to delete_instance",
+        FaultKind.UNSUPPORTED: "fails COMPUTE_REFUSED: to delete_instance",
+        FaultKind.NOT_FOUND: "fails COMPUTE_REFUSED: to delete_instance",
+        FaultKind.NOT_READY: "again insert",
+        FaultKind.ALREADY_EXISTS: "again insert",
+        FaultKind.TRANSIENT: "again insert",
+    },
+    ("START", Phase.INSERT): {
+        FaultKind.STOCK_OUT: "ends SUSPENDED NO_CAPACITY",
+        FaultKind.QUOTA: "fails COMPUTE_QUOTA_EXCEEDED: to stop",
+        FaultKind.PERMISSION: "fails COMPUTE_PERMISSION_DENIED: to stop",
+        FaultKind.INVALID: "fails COMPUTE_REFUSED: to stop",
+        FaultKind.UNSUPPORTED: "fails COMPUTE_REFUSED: to stop",
+        FaultKind.NOT_FOUND: "fails COMPUTE_REFUSED: to stop",
+        FaultKind.NOT_READY: "again insert",
+        FaultKind.ALREADY_EXISTS: "again insert",
+        FaultKind.TRANSIENT: "again insert",
+    },
+    **{
+        ("START", phase): {
+            FaultKind.STOCK_OUT: "ends SUSPENDED NO_CAPACITY",
+            FaultKind.QUOTA: "fails COMPUTE_QUOTA_EXCEEDED: to stop",
+            FaultKind.PERMISSION: "fails COMPUTE_PERMISSION_DENIED: to stop",
+            FaultKind.INVALID: "fails COMPUTE_REFUSED: to stop",
+            FaultKind.UNSUPPORTED: "fails COMPUTE_REFUSED: to stop",
+            FaultKind.NOT_FOUND: f"again {phase}",
+            FaultKind.NOT_READY: f"again {phase}",
+            FaultKind.ALREADY_EXISTS: f"again {phase}",
+            FaultKind.TRANSIENT: f"again {phase}",
+        }
+        for phase in (Phase.RESUME, Phase.SET_METADATA, Phase.START)
+    },
+    ("STOP", Phase.SUSPEND): {
+        FaultKind.STOCK_OUT: "again suspend",
+        FaultKind.QUOTA: "to stop",
+        FaultKind.PERMISSION: "to stop",
+        FaultKind.INVALID: "to stop",
+        FaultKind.UNSUPPORTED: "to stop",
+        FaultKind.NOT_FOUND: "again suspend",
+        FaultKind.NOT_READY: "again suspend",
+        FaultKind.ALREADY_EXISTS: "again suspend",
+        FaultKind.TRANSIENT: "again suspend",
+    },
+    ("STOP", Phase.STOP): {
+        FaultKind.QUOTA: "ends READY COMPUTE_QUOTA_EXCEEDED",
+        FaultKind.PERMISSION: "ends READY COMPUTE_PERMISSION_DENIED",
+        FaultKind.INVALID: "ends READY COMPUTE_REFUSED",
+        FaultKind.UNSUPPORTED: "ends READY COMPUTE_REFUSED",
+        FaultKind.STOCK_OUT: "again stop",
+        FaultKind.NOT_FOUND: "again stop",
+        FaultKind.NOT_READY: "again stop",
+        FaultKind.ALREADY_EXISTS: "again stop",
+        FaultKind.TRANSIENT: "again stop",
+    },
+    **{
+        (title, phase): {
+            FaultKind.QUOTA: end.format("COMPUTE_QUOTA_EXCEEDED"),
+            FaultKind.PERMISSION: end.format("COMPUTE_PERMISSION_DENIED"),
+            FaultKind.INVALID: end.format("COMPUTE_REFUSED"),
+            FaultKind.UNSUPPORTED: end.format("COMPUTE_REFUSED"),
+            FaultKind.STOCK_OUT: f"again {phase}",
+            FaultKind.NOT_FOUND: f"again {phase}",
+            FaultKind.NOT_READY: f"again {phase}",
+            FaultKind.ALREADY_EXISTS: f"again {phase}",
+            FaultKind.TRANSIENT: f"again {phase}",
+        }
+        for title, end in (("DELETE", "ends ERROR {}"), ("CREATE, failed", "ends ERROR SOMETHING"))
+        for phase in (Phase.DELETE_INSTANCE, Phase.DELETE_DISK)
+    },
+}
+CASES = [(title, phase, kind) for (title, phase), meanings in REFUSALS.items() for kind in meanings]
+
+
+def test_every_kind_of_fault_has_its_meaning_here() -> None:
+    """Nothing that Compute may say is left out of the table."""
+    assert all(set(meanings) == set(FaultKind) for meanings in REFUSALS.values())
+
+
+@pytest.mark.parametrize(("title", "phase", "kind"), CASES)
+def test_what_a_refusal_means(title: str, phase: Phase, kind: FaultKind) -> None:
+    """The same whether Compute refuses the call at once or its operation ends so; the reason is Compute's, in words."""
+    operation_kind, failed, _ = PHASES[title]
+    calling = situation(operation_kind, phase, failed=failed, awake=True)
+    command = next(command for command, awaits in AWAITS.items() if steps._CALLING[awaits] is phase)  # noqa: SLF001 -- the inverse is checked
+    waiting = situation(operation_kind, AWAITS[command], failed=failed, awake=True)
+    seen = Seen(instance=None if phase is Phase.INSERT else an_instance(calling))
+
+    at_once = steps.settle(calling, seen, Call(some(command, calling), AWAITS[command]), fault(kind), NOW, POLICY)
+    later = steps.plan(waiting, replace(seen, fault=fault(kind), instance=seen.instance), NOW, POLICY)
+
+    expected = REFUSALS[title, phase][kind]
+    assert move_in_words(calling, at_once) == expected
+    said = move_in_words(waiting, later)
+    assert said == expected
+    after = changed(at_once)
+    problem = after.error if after.operation is None else after.operation.failure
+    if problem and problem.code.startswith("COMPUTE"):
+        assert fault(kind).message in problem.message
+        assert command.__name__ in problem.message
+        assert problem.operation_kind is operation_kind
+
+
+@pytest.mark.parametrize("kind", [OperationKind.CREATE, OperationKind.START])
+def test_a_workspace_without_data_goes_through_the_zones(kind: OperationKind) -> None:
+    """Each zone that is out of capacity is left with what may be there; the next one gets a new generation."""
+    operation = an_operation(kind, Phase.INSERTING)
+    workspace = a_workspace(Status.PROVISIONING, operation, zone="us-west1-b")
+
+    leaving = changed(steps.plan(workspace, Seen(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
+    moved = changed(steps.plan(leaving, Seen(disk_exists=False), NOW, POLICY))
+
+    assert leaving.operation is not None
+    assert (leaving.operation.phase, leaving.operation.zones_tried) == (Phase.DELETE_DISK, ("us-west1-b",))
+    assert (moved.zone, moved.generation, moved.instance_id) == ("us-west1-a", workspace.generation + 1, None)
+    assert moved.operation is not None
+    assert moved.operation.phase is Phase.INSERT
+
+
+def test_a_create_that_finds_no_capacity_anywhere_names_the_zones() -> None:
+    """The last zone's stock-out fails the CREATE, saying where it was tried."""
+    operation = an_operation(OperationKind.CREATE, Phase.INSERTING, zones_tried=("us-west1-a", "us-west1-b"))
+    workspace = a_workspace(Status.PROVISIONING, operation, zone="us-west1-c")
+
+    after = changed(steps.plan(workspace, Seen(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
+
+    assert after.operation is not None
+    problem = after.operation.failure
+    assert problem is not None
+    assert (problem.code, problem.retryable) == ("NO_CAPACITY", True)
+    assert "us-west1-a, us-west1-b, us-west1-c" in problem.message
+
+
+@pytest.mark.parametrize("phase", [Phase.AWAIT_RUNNING, Phase.STARTING, Phase.INSERTING])
+def test_a_start_that_finds_no_capacity_is_suspended_again(phase: Phase) -> None:
+    """The disk is in that zone: SUSPENDED, with an error that says to try later; no other machine is to be expected.
+
+    Its owner has asked for it: the time after which a suspended workspace is forgotten begins anew.
+    """
+    workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, phase))
+
+    after = changed(steps.plan(workspace, Seen(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
+
+    assert (after.status, after.operation, after.suspended_at) == (Status.SUSPENDED, None, NOW)
+    assert after.error is not None
+    assert (after.error.code, after.error.retryable) == ("NO_CAPACITY", True)
+    assert workspace.zone in after.error.message
+    assert after.instance_id == (None if phase is Phase.INSERTING else workspace.instance_id)
+
+
+# ---- deadlines ------------------------------------------------------------------------------------------------------
+
+# What comes of an operation whose time is over, by what is seen then.
+OVERDUE = {
+    ("CREATE", Phase.INSERTING, InstanceState.STAGING): "fails CREATE_TIMED_OUT: to delete_instance",
+    ("CREATE", Phase.AWAIT_READY, InstanceState.RUNNING): "fails NOT_READY_IN_TIME: to delete_instance",
+    ("CREATE, failed", Phase.AWAIT_ABSENT, InstanceState.RUNNING): "ends ERROR SOMETHING",
+    ("START", Phase.SURVEY, InstanceState.STAGING): "fails START_TIMED_OUT: to stop",
+    ("START", Phase.AWAIT_RUNNING, InstanceState.STAGING): "fails START_TIMED_OUT: to stop",
+    ("START", Phase.INSERTING, InstanceState.STAGING): "fails START_TIMED_OUT: to stop",
+    ("START", Phase.AWAIT_READY, InstanceState.RUNNING): "fails NOT_READY_IN_TIME: to stop",
+    ("START, failed", Phase.AWAIT_STOPPED, InstanceState.RUNNING): "ends ERROR SOMETHING",
+    ("STOP", Phase.AWAIT_SUSPENDED, InstanceState.RUNNING): "ends READY STOP_TIMED_OUT",
+    ("STOP", Phase.AWAIT_SUSPENDED, InstanceState.SUSPENDING): "ends READY STOP_TIMED_OUT",
+    ("STOP", Phase.AWAIT_STOPPED, None): "ends ERROR MACHINE_GONE",
+    ("DELETE", Phase.AWAIT_ABSENT, InstanceState.STOPPING): "ends ERROR DELETE_TIMED_OUT",
+}
+
+
+@pytest.mark.parametrize(("title", "phase", "state"), OVERDUE)
+def test_an_operation_whose_time_is_over_ends(title: str, phase: Phase, state: InstanceState | None) -> None:
+    """To the second; somebody looks again at what may still be on its way."""
+    kind, failed, _ = PHASES[title]
+    workspace = situation(kind, phase, failed=failed, awake=True)
+    assert workspace.operation is not None
+    deadline = workspace.operation.deadline_at
+    seen = Seen(instance=an_instance(workspace, state) if state else None)
+
+    before = steps.plan(workspace, replace(seen, pending=True), deadline - timedelta(seconds=1), POLICY)
+    over = steps.plan(workspace, seen, deadline, POLICY)
+
+    assert move_in_words(workspace, before) == "waits"
+    assert move_in_words(workspace, over) == OVERDUE[title, phase, state]
+    after = changed(over)
+    if after.operation is None:
+        assert after.attend_at == deadline + POLICY.attend_after
+        assert after.machine_running is (state is InstanceState.RUNNING)
+    else:
+        assert after.operation.deadline_at == deadline + POLICY.deadlines.delete
+
+
+# What had succeeded before anybody looked, when the queue was away until the time was over.
+LATE = {
+    ("START", Phase.AWAIT_RUNNING, InstanceState.RUNNING): "ends READY",
+    ("STOP", Phase.AWAIT_SUSPENDED, InstanceState.SUSPENDED): "ends SUSPENDED",
+    ("STOP", Phase.AWAIT_STOPPED, InstanceState.TERMINATED): "ends SUSPENDED",
+    ("DELETE", Phase.AWAIT_ABSENT, None): "to delete_disk",
+}
+
+
+@pytest.mark.parametrize(("title", "phase", "state"), LATE)
+def test_what_has_succeeded_is_not_undone_by_a_late_look(
+    title: str, phase: Phase, state: InstanceState | None
+) -> None:
+    """A deadline ends what is stuck, not what is done; a deletion that gets on goes on."""
+    kind, failed, _ = PHASES[title]
+    workspace = situation(kind, phase, failed=failed, awake=True)
+    assert workspace.operation is not None
+    late = workspace.operation.deadline_at + timedelta(hours=1)
+    seen = Seen(instance=an_instance(workspace, state) if state else None)
+
+    assert move_in_words(workspace, steps.plan(workspace, seen, late, POLICY)) == LATE[title, phase, state]
+
+
+def test_a_machine_that_never_was_ready_is_not_called_ready_by_a_stop_that_timed_out() -> None:
+    """Whatever it is doing when the time is over, only a boot that reported makes READY."""
+    workspace = situation(OperationKind.STOP, Phase.AWAIT_STOPPED, failed=False, awake=False)
+    assert workspace.operation is not None
+    seen = Seen(instance=an_instance(workspace, InstanceState.STOPPING))
+
+    after = changed(steps.plan(workspace, seen, workspace.operation.deadline_at, POLICY))
+
+    assert after.status is Status.ERROR
+
+
+def test_a_disk_is_not_deleted_before_a_machine_that_came_late() -> None:
+    """A worker that was overtaken by a DELETE may insert after it has looked: the machine goes first."""
+    workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=True)
+    seen = Seen(instance=an_instance(workspace, InstanceState.RUNNING), disk_exists=True)
+
+    assert move_in_words(workspace, steps.plan(workspace, seen, NOW, POLICY)) == "to delete_instance"
+
+
+@pytest.mark.parametrize("kind", [OperationKind.CREATE, OperationKind.START])
+def test_a_boot_that_never_reported_says_what_the_machine_printed(kind: OperationKind) -> None:
+    """The error has the deadline and the tail of the serial console."""
+    operation = an_operation(kind, Phase.AWAIT_READY, deadline_at=NOW)
+    workspace = a_workspace(Status.PROVISIONING, operation)
+    console = "x" * 5000 + "kernel panic"
+    policy = Policy()
+
+    assert steps.reads_console(workspace, NOW)
+    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace), console=console), NOW, policy))
+
+    assert after.operation is not None
+    problem = after.operation.failure
+    assert problem is not None
+    assert problem.message.endswith("kernel panic")
+    assert f"within {policy.deadlines.of(kind).total_seconds() / 60:g} minutes" in problem.message
+    assert len(problem.message) < steps.CONSOLE_TAIL_BYTES + 300
+
+
+def test_the_console_is_read_only_when_a_boot_is_overdue() -> None:
+    """No other step pays for it."""
+    booting = a_workspace(Status.PROVISIONING, an_operation(OperationKind.CREATE, Phase.AWAIT_READY))
+    stopping = a_workspace(Status.READY, an_operation(OperationKind.STOP, deadline_at=NOW))
+
+    assert not steps.reads_console(booting, NOW)
+    assert not steps.reads_console(stopping, NOW)
+    assert not steps.reads_console(a_workspace(Status.READY), NOW)
+
+
+def test_the_disk_is_looked_at_only_where_a_step_goes_by_it() -> None:
+    """Every other step is one read of Compute less."""
+    assert {phase for phase in Phase if steps.reads_disk(phase)} == {
+        Phase.INSERT,
+        Phase.DELETE_DISK,
+        Phase.AWAIT_DISK_ABSENT,
+        Phase.FORGET,
+    }
+
+
+def test_there_is_no_step_without_an_operation() -> None:
+    """Planning, settling and failing an operation that there is not is a mistake of the caller."""
+    idle = a_workspace(Status.READY)
+    call = Call(StopInstance(Place("z", "n")), Phase.AWAIT_STOPPED)
+
+    with pytest.raises(ValueError, match="no operation"):
+        steps.plan(idle, Seen(), NOW, POLICY)
+    with pytest.raises(ValueError, match="no operation"):
+        steps.settle(idle, Seen(), call, Begun("gce-1"), NOW, POLICY)
+    with pytest.raises(ValueError, match="no operation"):
+        steps.fail_from_outside(idle, A_PROBLEM, NOW, POLICY)

@@ -1,0 +1,143 @@
+"""Settings: read once, checked together, and everything that is wrong told at once."""
+
+from datetime import timedelta
+
+import pytest
+
+from shared.config import EMULATORS, GOOGLE_ISSUERS, GOOGLE_KEYS_URL, ConfigurationError, read_settings
+from shared.domain.policy import Policy
+
+NEEDED = {
+    "GOOGLE_CLOUD_PROJECT": "a-project",
+    "HUB_REGION": "us-west1",
+    "HUB_REPORT_WORKSPACE_URL": "https://report.example.com",
+    "HUB_ADVANCE_OPERATION_URL": "https://advance.example.com/operations",
+    "HUB_OPERATIONS_SERVICE_ACCOUNT": "operations@example.com",
+    "HUB_USER_AUDIENCES": "https://hub.example.com, 1234.apps.googleusercontent.com",
+    "HUB_INSTALLATION": "hub-1a2b",
+    "HUB_IMAGE_REPOSITORY": "us-west1-docker.pkg.dev/a-project/workspaces/workspace",
+    "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
+}
+
+
+def problems(**changes: str) -> str:
+    """Return what is wrong with the settings after these changes."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings(NEEDED | changes)
+    return str(refused.value)
+
+
+def test_what_is_needed_is_enough() -> None:
+    """Everything else has the default of the contract, and Google's own addresses."""
+    settings = read_settings(NEEDED)
+
+    assert settings.policy == Policy()
+    assert (settings.database, settings.provision_topic) == ("(default)", "workspace-provision")
+    assert settings.operations_queue == "workspace-operations"
+    assert (settings.identity.keys_url, settings.identity.issuers) == (GOOGLE_KEYS_URL, GOOGLE_ISSUERS)
+    assert settings.identity.user_audiences == ("https://hub.example.com", "1234.apps.googleusercontent.com")
+    assert settings.identity.machine_audience == settings.report_workspace_url == "https://report.example.com"
+    assert (settings.machine.subnetwork, settings.machine.external_address) == ("", False)
+    assert settings.emulators == type(settings.emulators)(None, None, None, None)
+
+
+def test_all_that_is_missing_is_told_together() -> None:
+    """One deployment finds all of it."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings({})
+
+    assert {line.strip() for line in str(refused.value).splitlines()[1:]} == {f"{name} is not set" for name in NEEDED}
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_blank_is_missing(name: str) -> None:
+    """A setting that is only spaces is not one."""
+    assert f"{name} is not set" in problems(**{name: "  "})
+
+
+WRONG = {
+    "HUB_BOOT_DISK_GB": ("9", "at least 10"),
+    "HUB_HOME_DISK_GB": ("many", "whole number"),
+    "HUB_WORKSPACES_PER_OWNER": ("-1", "whole number"),
+    "HUB_IDLE_SECONDS": ("1h", "number of seconds"),
+    "HUB_RETENTION_SECONDS": ("-5", "number of seconds"),
+    "HUB_CREATE_DEADLINE_SECONDS": ("soon", "number of seconds"),
+    "HUB_EXTERNAL_ADDRESS": ("yes", "true or false"),
+    "HUB_LOG_LEVEL": ("LOUD", "one of"),
+    "HUB_ZONES": (" , ", "HUB_ZONES"),
+    "HUB_DEFAULT_MACHINE_TYPE": ("m1-ultramem-160", "not one of HUB_MACHINE_TYPES"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_setting_is_named_with_what_it_should_be(name: str) -> None:
+    """Whoever deploys can correct it from the message."""
+    value, should_be = WRONG[name]
+    told = problems(**{name: value})
+
+    assert name in told
+    assert should_be in told
+
+
+def test_all_that_is_wrong_and_missing_is_told_together() -> None:
+    """Wrong values do not hide each other."""
+    told = problems(HUB_REGION="", **{name: value for name, (value, _) in WRONG.items()})
+
+    assert all(name in told for name in [*WRONG, "HUB_REGION"])
+
+
+@pytest.mark.parametrize("name", EMULATORS)
+def test_an_emulator_is_refused_on_cloud_run(name: str) -> None:
+    """No deployed function can be pointed at a fake cloud by mistake."""
+    told = problems(**{name: "127.0.0.1:8080", "K_SERVICE": "create-workspace"})
+
+    assert told.splitlines()[1:] == [f"  {name} must not be set on Cloud Run"]
+
+
+def test_emulators_are_used_elsewhere() -> None:
+    """Each setting is its own server."""
+    hosts = {name: f"127.0.0.1:{port}" for port, name in enumerate(EMULATORS, 9000)}
+    emulators = read_settings(NEEDED | hosts).emulators
+
+    assert (emulators.firestore, emulators.pubsub, emulators.tasks, emulators.compute) == tuple(hosts.values())
+
+
+def test_zero_switches_a_sweep_off() -> None:
+    """Neither stopped nor deleted: an idle or retention time of 0 is none."""
+    policy = read_settings(NEEDED | {"HUB_IDLE_SECONDS": "0", "HUB_RETENTION_SECONDS": "0.0"}).policy
+
+    assert (policy.idle_after, policy.retention) == (None, None)
+
+
+def test_every_setting_arrives_where_it_is_used() -> None:
+    """A changed setting changes exactly its own value."""
+    policy = read_settings(
+        NEEDED
+        | {
+            "HUB_ZONES": "europe-west1-b,europe-west1-c",
+            "HUB_MACHINE_TYPES": "n2-standard-2",
+            "HUB_DEFAULT_MACHINE_TYPE": "n2-standard-2",
+            "HUB_DEFAULT_IMAGE_TAG": "v7",
+            "HUB_WORKSPACES_PER_OWNER": "2",
+            "HUB_IDLE_SECONDS": "1.5",
+            "HUB_RETENTION_SECONDS": "10",
+            "HUB_CREATE_DEADLINE_SECONDS": "11",
+            "HUB_START_DEADLINE_SECONDS": "12",
+            "HUB_STOP_DEADLINE_SECONDS": "13",
+            "HUB_DELETE_DEADLINE_SECONDS": "14",
+            "HUB_LOOK_MIN_SECONDS": "0.1",
+            "HUB_LOOK_MAX_SECONDS": "2",
+            "HUB_ATTEND_SECONDS": "3",
+            "HUB_WORKER_TIMEOUT_SECONDS": "4",
+        }
+    ).policy
+
+    assert policy.zones == ("europe-west1-b", "europe-west1-c")
+    assert (policy.machine_types, policy.default_machine_type) == (("n2-standard-2",), "n2-standard-2")
+    assert (policy.default_image_tag, policy.workspaces_per_owner) == ("v7", 2)
+    assert (policy.idle_after, policy.retention) == (timedelta(seconds=1.5), timedelta(seconds=10))
+    deadlines = policy.deadlines
+    times = [deadlines.create, deadlines.start, deadlines.stop, deadlines.delete]
+    assert [time.total_seconds() for time in times] == [11, 12, 13, 14]
+    assert (policy.look_min, policy.look_max) == (timedelta(milliseconds=100), timedelta(seconds=2))
+    assert (policy.attend_after, policy.worker_timeout) == (timedelta(seconds=3), timedelta(seconds=4))

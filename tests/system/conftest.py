@@ -26,7 +26,7 @@ def alice(new_person: Callable[[], Person]) -> Person:
 
 @pytest.fixture(scope="session")
 def troubled_cloud() -> Iterator[RunningCloud]:
-    """A cloud for the tests that switch faults on: each worker of a run has its own."""
+    """A cloud for the tests that switch faults on."""
     settings = LocalSettings(
         times="fast",
         schedule_seconds=1,

@@ -15,6 +15,8 @@ from localcloud.client import RunningCloud
 from localcloud.person import Person, RefusedError
 from tests.system.records import Records, call_scheduled, in_compute, publish
 
+pytestmark = pytest.mark.xdist_group("troubled_cloud")
+
 
 def test_a_zone_without_capacity_is_left_for_the_next(trouble: RunningCloud, bob: Person) -> None:
     """The workspace becomes READY in the next configured zone, and nothing is left in the first."""

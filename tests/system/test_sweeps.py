@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from localcloud.client import RunningCloud
 from localcloud.person import Person
 from shared.adapters.firestore_records import workspace_document, workspace_record
@@ -38,6 +40,7 @@ def test_a_workspace_that_nobody_has_started_for_a_month_is_deleted(cloud: Runni
     alice.gone(workspace_id)
 
 
+@pytest.mark.xdist_group("troubled_cloud")
 def test_a_workspace_in_use_is_not_stopped(trouble: RunningCloud, bob: Person) -> None:
     """A machine that somebody is connected to says so, and its heartbeat moves last_connected_at."""
     workspace_id = bob.create("used")["id"]
@@ -52,6 +55,7 @@ def test_a_workspace_in_use_is_not_stopped(trouble: RunningCloud, bob: Person) -
     assert seen["status"] == "READY"
 
 
+@pytest.mark.xdist_group("troubled_cloud")
 def test_a_heartbeat_that_comes_before_the_suspend_wins(trouble: RunningCloud, bob: Person) -> None:
     """The cleanup has decided to stop a workspace, then somebody connects: it is not suspended."""
     workspace_id = bob.create("used")["id"]

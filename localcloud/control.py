@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aiohttp import web
 
 from localcloud.compute.faults import FAULTS
+from localcloud.proxy import PortServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -63,18 +64,7 @@ class ControlServer:
         self._compute_url = compute_url
         self._reset = reset
         self._session = session
-        self._runner: web.AppRunner | None = None
-        self._port = 0
-
-    @property
-    def url(self) -> str:
-        """The address, without a slash at its end."""
-        return f"http://127.0.0.1:{self._port}"
-
-    async def start(self) -> None:
-        """Serve; from now on `url` is known."""
-        app = web.Application()
-        app.add_routes(
+        self._server = PortServer(
             [
                 web.get(_FAULTS, self._list_faults),
                 web.post(_FAULTS, self._switch_fault),
@@ -82,17 +72,21 @@ class ControlServer:
                 web.post("/localcloud/reset", self._serve_reset),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._port = self._runner.addresses[0][1]
+
+    @property
+    def url(self) -> str:
+        """The address, without a slash at its end."""
+        return self._server.url
+
+    async def start(self) -> None:
+        """Serve; from now on `url` is known."""
+        await self._server.start()
 
     async def stop(self) -> None:
         """Stop serving."""
-        if self._runner:
-            await self._runner.cleanup()
+        await self._server.stop()
 
-    def deliver_well(self) -> None:
+    def _deliver_well(self) -> None:
         """Switch the faults of delivery off."""
         for delivery in self._deliveries:
             delivery.duplicate = False
@@ -104,27 +98,27 @@ class ControlServer:
     async def _switch_fault(self, request: web.Request) -> web.Response:
         try:
             body = json.loads(await request.text())
-            name, on = body["name"], not body.get("off", False)
+            name = str(body["name"])
+            on, seconds = not body.get("off", False), float(body.get("seconds", _DEFAULT_LATENESS_SECONDS))
         except (ValueError, TypeError, KeyError, AttributeError):
-            return web.json_response({"error": {"message": "The body is a JSON object with a name."}}, status=400)
+            return _refusal("The body is a JSON object with a name.")
         if name in FAULTS:
             return await self._compute("POST", body)
         if name not in _DOES:
-            message = f"There is no fault '{name}'. There are: {', '.join([*FAULTS, *_DOES])}."
-            return web.json_response({"error": {"message": message}}, status=400)
+            return _refusal(f"There is no fault '{name}'. There are: {', '.join([*FAULTS, *_DOES])}.")
         for delivery in self._deliveries:
             if name == DUPLICATE_DELIVERY:
                 delivery.duplicate = on
             else:
-                delivery.delay_seconds = float(body.get("seconds") or _DEFAULT_LATENESS_SECONDS) if on else 0.0
+                delivery.delay_seconds = max(seconds, 0.0) if on else 0.0
         return await self._compute("GET")
 
     async def _clear_faults(self, _: web.Request) -> web.Response:
-        self.deliver_well()
+        self._deliver_well()
         return await self._compute("DELETE")
 
     async def _serve_reset(self, _: web.Request) -> web.Response:
-        self.deliver_well()
+        self._deliver_well()
         await self._reset()
         return web.json_response({})
 
@@ -144,3 +138,8 @@ class ControlServer:
         if delivery.delay_seconds:
             on.append({"name": LATE_DELIVERY, "seconds": delivery.delay_seconds})
         return [{**fault, "does": _DOES[fault["name"]]} for fault in on]
+
+
+def _refusal(message: str) -> web.Response:
+    """Answer in the form in which Compute's control port refuses."""
+    return web.json_response({"error": {"message": message}}, status=400)

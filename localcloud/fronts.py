@@ -16,7 +16,7 @@ import aiohttp
 import jwt
 from aiohttp import web
 
-from localcloud.proxy import BodyTooLargeError, PortServer, hand_back, headers_to_hand_on, send_on
+from localcloud.proxy import BodyTooLargeError, PortServer, everything, hand_back, headers_to_hand_on, send_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,8 @@ class Front:
         invoker: the email of the one service account that is let in; None for everyone.
         verifier: believes tokens.
         traffic: counts the requests.
-        session: the connections to the functions.
+        session: the connections to the functions, each for one request: gunicorn may close one after an answer, without
+            having said so, if it has not read all of a body, and the next request would be lost.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Front:
         self._verifier = verifier
         self._traffic = traffic
         self._session = session
-        self._server = PortServer(self._answer)
+        self._server = PortServer(everything(self._answer))
 
     @property
     def url(self) -> str:
@@ -203,7 +204,7 @@ class Front:
             audience = claims["aud"]
             if not isinstance(audience, str) or not f"{audience}/".startswith(f"{self.url}/"):
                 raise jwt.InvalidAudienceError(f"The audience is {audience!r}, not {self.url}")
-        except jwt.InvalidTokenError as error:
+        except (jwt.InvalidTokenError, UnicodeEncodeError) as error:
             _LOG.warning("%s: a token is refused: %s", self._function.name, error)
             why = 'Bearer error="invalid_token" error_description="The access token could not be verified"'
             text = f"Your client does not have permission to the requested URL {path}."

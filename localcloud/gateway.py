@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from aiohttp import web
 
-from localcloud.proxy import PortServer, hand_back, headers_to_hand_on, send_on
+from localcloud.proxy import PortServer, everything, hand_back, headers_to_hand_on, send_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ class Gateway:
         self._mint = developer_token
         self._token = ""
         self._minted_at = float("-inf")
-        self._server = PortServer(self._answer, port)
+        self._server = PortServer(everything(self._answer), port)
 
     @property
     def url(self) -> str:

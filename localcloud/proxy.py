@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from multidict import CIMultiDictProxy
 
@@ -21,9 +21,7 @@ _OF_THE_CONNECTION: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
 )
 _ADDED_BY_THE_CLIENT: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_KEEPALIVE_SECONDS: Final = (
-    1.0  # gunicorn closes idle connections after 2: ours are never those that it is just closing
-)
+_KEEPALIVE_SECONDS: Final = 1.0  # less than any server's: none is met that is just being closed
 _HEADERS_LIMIT: Final = 32 * 1024
 
 
@@ -32,17 +30,17 @@ class BodyTooLargeError(Exception):
 
 
 class PortServer:
-    """One port of the loopback address on which one handler gets every request.
+    """One port of the loopback address.
 
     Args:
-        handler: answers a request.
+        routes: what answers which requests.
         port: 0 picks a free one.
     """
 
-    def __init__(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], port: int = 0) -> None:
+    def __init__(self, routes: Sequence[web.RouteDef], port: int = 0) -> None:
         self.port = port
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", handler)
+        app.add_routes(routes)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -72,11 +70,20 @@ class PortServer:
         await self._runner.cleanup()
 
 
-def new_session() -> aiohttp.ClientSession:
+def everything(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> list[web.RouteDef]:
+    """Return the routes of a server on which one handler gets every request."""
+    return [web.route("*", "/{path:.*}", handler)]
+
+
+def new_session(*, reuse_connections: bool = True) -> aiohttp.ClientSession:
     """Return a client that changes nothing about what it sends and gets."""
+    if reuse_connections:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
+    else:
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
     return aiohttp.ClientSession(
         auto_decompress=False,
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+        connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(),
         skip_auto_headers=_ADDED_BY_THE_CLIENT,

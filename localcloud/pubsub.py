@@ -101,7 +101,7 @@ class PushRelay:
         self._mint_token = mint_token
         self._session = session
         self._forgotten_until = datetime.min.replace(tzinfo=UTC)
-        self._server = PortServer(self._answer)
+        self._server = PortServer([web.post("/{function}", self._answer)])
 
     @property
     def url(self) -> str:
@@ -121,7 +121,7 @@ class PushRelay:
         self._forgotten_until = datetime.now(UTC)
 
     async def _answer(self, request: web.Request) -> web.Response:
-        url = self._urls[request.path.strip("/")]
+        url = self._urls[request.match_info["function"]]
         body = await request.read()
         published_at = (await request.json())["message"]["publishTime"]
         await asyncio.sleep(self.delay_seconds)

@@ -13,6 +13,7 @@ from localcloud.fronts import Front, TokenVerifier, Traffic
 from localcloud.gateway import Gateway, Routes
 from localcloud.identity import DEVELOPER_EMAIL, IdentityService
 from localcloud.machine import MachineRunner
+from localcloud.proxy import new_session
 from localcloud.pubsub import PushRelay, create_topology
 from localcloud.queues import create_queues
 from localcloud.scheduler import Scheduler
@@ -159,11 +160,13 @@ class Services:
         """
         async with self._resetting:
             await self._scheduler.stop()
-            self._forget()
-            await self._drain()
-            self._forget()
-            await self._empty_firestore()
-            self._scheduler.start()
+            try:
+                self._forget()
+                await self._drain()
+                self._forget()
+                await self._empty_firestore()
+            finally:
+                self._scheduler.start()
 
     async def _start_compute(self, stack: AsyncExitStack) -> None:
         settings = self._settings
@@ -181,6 +184,7 @@ class Services:
 
     async def _start_fronts(self, stack: AsyncExitStack) -> None:
         verifier = TokenVerifier(self._identity.keys_url, self._session)
+        session = await stack.enter_async_context(new_session(reuse_connections=False))
         for function in self._catalogue.functions:
             front = Front(
                 function,
@@ -188,7 +192,7 @@ class Services:
                 invoker=self._invoker(function),
                 verifier=verifier,
                 traffic=self._traffic,
-                session=self._session,
+                session=session,
             )
             await front.start()
             stack.push_async_callback(front.stop)

@@ -140,7 +140,7 @@ class Supervisor:
                 for process in self._functions.values():
                     group.create_task(process.start())
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+            raise _first(failures) from None
 
     async def _start_emulators(self, installation: Installation, session: aiohttp.ClientSession) -> None:
         async with asyncio.TaskGroup() as group:
@@ -225,6 +225,12 @@ class Supervisor:
         folder = self._folder / name
         folder.mkdir()
         return folder
+
+
+def _first(failures: ExceptionGroup[Exception]) -> Exception:
+    """Return one of several failures; they are mostly the same one."""
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
 
 
 def _log_into(path: Path) -> None:

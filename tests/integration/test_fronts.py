@@ -20,7 +20,7 @@ from localcloud.children import free_ports
 from localcloud.fronts import BODY_LIMIT, Front, TokenVerifier, Traffic
 from localcloud.gateway import Gateway, Routes
 from localcloud.identity import IdentityService
-from localcloud.proxy import PortServer, new_session
+from localcloud.proxy import PortServer, everything, new_session
 
 INVOKER = "scheduler@demo-project.iam.gserviceaccount.com"
 FUNCTION = Function(
@@ -54,7 +54,7 @@ class Stage:
 
     async def function(self, port: int = 0) -> str:
         """Start the function and return its address."""
-        server = PortServer(self._answer, port)
+        server = PortServer(everything(self._answer), port)
         await server.start()
         self.stack.push_async_callback(server.stop)
         return server.url
@@ -113,7 +113,7 @@ def staged(play: Callable[[Stage], Awaitable[None]]) -> None:
 
     async def perform() -> None:
         async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(new_session())
+            session = await stack.enter_async_context(new_session(reuse_connections=False))
             identity = IdentityService(project_id="demo-project", project_number="1")
             await identity.start()
             stack.push_async_callback(identity.stop)
@@ -218,6 +218,27 @@ def test_a_request_waits_for_a_function_that_is_being_started() -> None:
     staged(play)
 
 
+def test_a_request_does_not_suffer_from_the_one_before_it() -> None:
+    """A server may close a connection after an answer without having said so; the next request goes out on another one."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read(1)  # whatever comes now is lost
+        writer.close()
+
+    async def play(stage: Stage) -> None:
+        async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as server:
+            front = await stage.front(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            statuses = [(await stage.call(front.url))[0] for _ in range(3)]
+            assert statuses == [200, 200, 200]
+            await asyncio.gather(*(connection.wait_closed() for connection in connections))
+
+    staged(play)
+
+
 def test_healthz_never_reaches_the_function() -> None:
     """Cloud Run keeps that path for itself."""
 
@@ -256,6 +277,7 @@ def test_nobody_else_gets_through() -> None:
             ({"Authorization": "Basic YTpi"}, 403),
             (stage.token(front.url, email="operations-queue@demo-project.iam.gserviceaccount.com"), 403),
             ({"Authorization": "Bearer nonsense"}, 401),
+            ({"Authorization": "Bearer n\udcffnsense"}, 401),
             ({"Authorization": good.rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"}, 401),
             ({"Authorization": f"Bearer {stranger.user_token(email=INVOKER, audience=front.url)}"}, 401),
             (stage.token(front.url, lifetime=timedelta(seconds=-60)), 401),

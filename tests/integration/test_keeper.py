@@ -9,14 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from localcloud.catalogue import ROOT
-from localcloud.children import Child, Program
+from localcloud.children import Child, LocalCloudError, Program
 from localcloud.keeper import Keeper
 from tests.processes import eventually, is_gone
 
 # A cloud with one child, which has a child of its own; all of them turn a deaf ear to SIGTERM.
 CLOUD = """
-import asyncio, pathlib, sys, time
+import asyncio, pathlib, sys
 from localcloud.children import Child, Program
 from localcloud.keeper import Keeper
 
@@ -96,6 +98,27 @@ def test_a_group_that_has_ended_is_left_alone() -> None:
     assert not is_gone(bystander.pid)
     bystander.kill()
     bystander.wait()
+
+
+def test_a_child_that_does_not_come_up_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
+    """Whether it ends or just never answers."""
+
+    async def never() -> bool:
+        return False
+
+    async def play(name: str, script: str, expected: str) -> None:
+        command = ["/bin/sh", "-c", script]
+        program = Program(name=name, command=command, environment={}, folder=tmp_path, log=tmp_path / name)
+        keeper = Keeper()
+        child = await Child.start(program, keeper)
+        try:
+            with pytest.raises(LocalCloudError, match=expected):
+                await child.wait_until_ready(never, 1)
+        finally:
+            await asyncio.to_thread(keeper.close)
+
+    asyncio.run(play("one", "echo no such module; exit 3", "^one ended with 3:\nno such module$"))
+    asyncio.run(play("two", "echo still thinking; sleep 300", "^two does not answer:\nstill thinking$"))
 
 
 def test_what_is_left_of_a_childs_group_ends_with_the_child(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from localcloud.proxy import PortServer, new_session
+from localcloud.proxy import PortServer, everything, new_session
 from localcloud.pubsub import PushRelay
 
 
@@ -22,7 +22,7 @@ class Receiver:
     def __init__(self) -> None:
         self.status = 200
         self.received: list[tuple[str, bytes]] = []
-        self.server = PortServer(self._answer)
+        self.server = PortServer(everything(self._answer))
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.received.append((request.headers["Authorization"], await request.read()))

@@ -2,8 +2,6 @@
 
 Importing this module costs seconds and a hundred megabytes (measured: the Compute library), so ``bootstrap`` imports it
 only where a machine is touched. Only the calls that return at once are used: the waiting ones ignore a configured address.
-Reads are made without the library's own retry, which goes on for ten minutes whatever the timeout (measured): who calls us
-tries again.
 """
 
 import json
@@ -72,7 +70,7 @@ class ComputeMachines(Machines):
 
     def get(self, place: Place) -> Instance | None:
         """See the port."""
-        found = _found(lambda: self._instances.get(**self._at(place), retry=None, timeout=CALL_SECONDS))
+        found = _found(lambda: self._instances.get(**self._at(place), **_READ))
         if found is None:
             return None
         return Instance(
@@ -89,21 +87,13 @@ class ComputeMachines(Machines):
     def disk_exists(self, place: Place) -> bool:
         """See the port."""
         return (
-            _found(
-                lambda: self._disks.get(
-                    project=self._project, zone=place.zone, disk=place.name, retry=None, timeout=CALL_SECONDS
-                )
-            )
+            _found(lambda: self._disks.get(project=self._project, zone=place.zone, disk=place.name, **_READ))
             is not None
         )
 
     def operation(self, zone: str, name: str) -> OperationState:
         """See the port."""
-        found = _found(
-            lambda: self._operations.get(
-                project=self._project, zone=zone, operation=name, retry=None, timeout=CALL_SECONDS
-            )
-        )
+        found = _found(lambda: self._operations.get(project=self._project, zone=zone, operation=name, **_READ))
         if found is None:
             return OperationState(done=True)
         if found.status != compute_v1.Operation.Status.DONE:
@@ -115,9 +105,7 @@ class ComputeMachines(Machines):
 
     def console_tail(self, place: Place, most_bytes: int) -> str:
         """See the port."""
-        found = _found(
-            lambda: self._instances.get_serial_port_output(**self._at(place), retry=None, timeout=CALL_SECONDS)
-        )
+        found = _found(lambda: self._instances.get_serial_port_output(**self._at(place), **_READ))
         return found.contents.encode()[-most_bytes:].decode(errors="ignore") if found else ""
 
     def perform(self, command: Command, request_id: str) -> Begun:
@@ -155,7 +143,7 @@ class ComputeMachines(Machines):
 
     def _set_generation(self, command: SetGeneration, once: dict[str, str]) -> Any:
         """Change one item of the metadata as it is now; a change in between is refused (412) and done again."""
-        metadata = self._instances.get(**self._at(command.place), retry=None, timeout=CALL_SECONDS).metadata
+        metadata = self._instances.get(**self._at(command.place), **_READ).metadata
         items = [item for item in metadata.items if item.key != "hub-generation"]
         items.append(compute_v1.Items(key="hub-generation", value=str(command.generation)))
         request = compute_v1.SetMetadataInstanceRequest(

@@ -95,7 +95,9 @@ def _answer(urls: Map, handler: Callable[..., Answer], request: Request) -> Resp
         logs.error("RequestFailed", error, function=handler.__name__)
         return problem_of_fault()
     finally:
-        request.max_content_length = None  # functions-framework reads what is left of a body, and must not stumble over it
+        request.max_content_length = (
+            None  # functions-framework reads what is left of a body, and must not stumble over it
+        )
     if answer.body is None:
         return Response(status=answer.status, headers=dict(answer.headers))
     return Response(

@@ -506,9 +506,7 @@ class FakeMachines(Machines):
 
         self._later(instance, takes / 2, stopping)
 
-    def _delete(
-        self, instance: FakeInstance, operation: _Operation, failure: Fault | None, takes: timedelta
-    ) -> None:
+    def _delete(self, instance: FakeInstance, operation: _Operation, failure: Fault | None, takes: timedelta) -> None:
         if failure is not None:
             self._after(takes, lambda: _end(operation, failure))
             return

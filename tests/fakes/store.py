@@ -29,7 +29,9 @@ class MemoryWorkspaceStore(WorkspaceStore):
     ``watch`` is called with each workspace before and after, in the commit that changes it, once it is sure to succeed.
     """
 
-    def __init__(self, watch: Callable[[Workspace | None, Workspace | None], None] = lambda _before, _after: None) -> None:
+    def __init__(
+        self, watch: Callable[[Workspace | None, Workspace | None], None] = lambda _before, _after: None
+    ) -> None:
         self.counts = Counts()
         self.events: list[Event] = []
         self._watch = watch

@@ -1,10 +1,10 @@
 """The Hub on fakes: its use cases, its queues and its machines in one virtual time, without a cloud and without waiting."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from shared.domain.job_messages import read_job, write_job
 from shared.domain.errors import (
     InstanceNotRecordedError,
     NotAllowedError,
@@ -12,6 +12,7 @@ from shared.domain.errors import (
     WorkspaceNotFoundError,
 )
 from shared.domain.instance import Place
+from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import Asker, NewMachine, NewWorkspace, Report
 from shared.domain.owners import Key
@@ -28,7 +29,6 @@ from tests.fakes.jobs import FakeJobs
 from tests.fakes.machines import PROJECT, FakeInstance, FakeMachines
 from tests.fakes.store import MemoryWorkspaceStore
 
-RETRY_AFTER = timedelta(seconds=10)
 SWEEP_EVERY = timedelta(minutes=2)
 REPORTED_FOR = timedelta(minutes=5)  # so long a machine repeats a report that is not taken
 MOST_EVENTS = 5_000
@@ -38,11 +38,12 @@ MOST_EVENTS = 5_000
 class World:
     """One Hub.
 
-    ``store``, ``machines`` and the queues are the fakes themselves; the ``…_port`` are what the use cases are handed, and
-    may be something around them.
+    What fails comes again after ``retry_after``. ``store``, ``machines`` and the queues are the fakes themselves; the
+    ``…_port`` are what the use cases are handed, and may be something around them.
     """
 
     policy: Policy = field(default_factory=Policy)
+    retry_after: timedelta = timedelta(seconds=10)
     clock: SettableClock = field(default_factory=SettableClock)
     store: MemoryWorkspaceStore = field(default_factory=MemoryWorkspaceStore)
 
@@ -100,7 +101,12 @@ class World:
     def look(self, workspace: Workspace) -> ask_workspaces.RealTimeStatus:
         """Ask for its real-time status."""
         return ask_workspaces.get_workspace_status(
-            self.store_port, self.machines_port, self.operations_port, self.clock, asker(workspace.owner_id), workspace.id
+            self.store_port,
+            self.machines_port,
+            self.operations_port,
+            self.clock,
+            asker(workspace.owner_id),
+            workspace.id,
         )
 
     # ---- the platform -----------------------------------------------------------------------------------------------
@@ -108,9 +114,7 @@ class World:
     def do(self, job: Job) -> None:
         """Deliver a job to the worker, through its message."""
         message = read_job(write_job(job))
-        advance_operation(
-            self.store_port, self.machines_port, self.operations_port, self.clock, self.policy, message
-        )
+        advance_operation(self.store_port, self.machines_port, self.operations_port, self.clock, self.policy, message)
 
     def report(self, report: Report) -> None:
         """Deliver a machine's report to the callback."""
@@ -182,10 +186,8 @@ class World:
                 return True
         if self._sweep_at() is not None and now >= self._swept_at + SWEEP_EVERY:
             self._swept_at = now
-            try:
+            with contextlib.suppress(UnavailableError, ProcessDiedError):
                 self.reconcile()
-            except (UnavailableError, ProcessDiedError):
-                pass
             return True
         return False
 
@@ -193,7 +195,7 @@ class World:
         try:
             self.do(job)
         except (UnavailableError, ProcessDiedError):
-            queue.bring_again(job, RETRY_AFTER)
+            queue.bring_again(job, self.retry_after)
 
     def _report(self, report: Report, give_up_at: datetime) -> None:
         """Report as a machine does: anything but success is tried again for a while, as long as the machine is there."""
@@ -201,7 +203,7 @@ class World:
             self.report(report)
         except (InstanceNotRecordedError, NotAllowedError, UnavailableError, WorkspaceNotFoundError, ProcessDiedError):
             there = self.machines.find(report.instance_name)
-            again_at = self.clock() + RETRY_AFTER
+            again_at = self.clock() + self.retry_after
             if there is not None and there.id == report.instance_id and again_at < give_up_at:
                 self._reports_to_repeat.append((again_at, give_up_at, replace(report, generation=there.generation)))
 

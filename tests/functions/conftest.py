@@ -13,8 +13,8 @@ from functions_framework import create_app
 
 from localcloud.catalogue import ROOT, read_catalogue
 from shared import bootstrap
-from shared.domain.job_messages import write_job
 from shared.config import read_settings
+from shared.domain.job_messages import write_job
 from shared.ports import Machine, Person
 from tests.fakes.identity import FakeIdentity
 from tests.fakes.machines import PROJECT, FakeInstance
@@ -47,7 +47,8 @@ SETTINGS = read_settings(
 def client_of(name: str) -> FlaskClient:
     """Return a client of a function, which is loaded once for all tests as its process loads it."""
     function = CATALOGUE[name]
-    client: FlaskClient = create_app(name, str(ROOT / function.source), function.signature_type).test_client()
+    app = create_app(name, str(ROOT / function.source), function.signature_type)  # type: ignore[no-untyped-call]
+    client: FlaskClient = app.test_client()
     return client
 
 

@@ -470,7 +470,7 @@ def test_the_database_away_is_503_with_retry_after_and_nothing_done(
     asked = (lambda: hub.create({"name": "one"}), hub.listed)
     verbs = [lambda verb=verb: verb(workspace.id) for verb in (hub.status, hub.stop, hub.start, hub.delete)]
     for ask in (*asked, *verbs):
-        answer = ask()  # type: ignore[operator]
+        answer = ask()  # type: ignore[no-untyped-call]
         assert (answer.status_code, answer.get_json()["code"]) == (503, "UNAVAILABLE")
         assert answer.headers["Retry-After"] == "3"
         assert answer.content_type == "application/problem+json"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared import logs
-from shared.domain.job_messages import write_job
 from shared.domain.errors import UnavailableError
 from shared.domain.instance import FaultKind, InsertInstance
+from shared.domain.job_messages import write_job
 from shared.domain.jobs import Job
 from shared.domain.workspace import OperationKind, Phase, Status
 from tests.fakes.machines import Mishap
@@ -166,15 +166,16 @@ def test_a_task_that_compute_does_not_answer_is_503_and_comes_again(hub: Functio
     assert before != hub.world.workspace(workspace.id)
 
 
-def test_the_request_that_began_it_all_is_in_the_workers_log(
-    hub: Functions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_request_that_began_it_all_is_in_the_workers_log(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the edge through the queue to each of the worker's lines."""
     lines: list[tuple[str, str]] = []
     info = logs.info
-    monkeypatch.setattr(
-        logs, "info", lambda event, **fields: (lines.append((event, logs.request_id.get())), info(event, **fields))
-    )
+
+    def noted(event: str, **fields: object) -> None:
+        lines.append((event, logs.request_id.get()))
+        info(event, **fields)
+
+    monkeypatch.setattr(logs, "info", noted)
     workspace_id = hub.create({"name": "one"}, headers={"X-Request-Id": "request-9"}).get_json()["id"]
     first = hub.world.provisioning.take_due()
     assert first is not None
@@ -286,9 +287,7 @@ def test_a_dead_letter_of_a_workspace_that_is_gone_is_recorded(hub: Functions) -
     assert [event.workspace_id for event in hub.world.store.events] == [job.workspace_id]
 
 
-def test_a_dead_letter_comes_again_while_the_database_is_away(
-    hub: Functions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_letter_comes_again_while_the_database_is_away(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
     """5xx: it is not lost."""
 
     def away(*_: object, **__: object) -> None:
@@ -371,9 +370,7 @@ def test_a_cleanup_goes_through_all_pages(hub: Functions) -> None:
     assert set(report["done"]["stop"]) == {ws.id for ws in workspaces}
 
 
-def test_a_cleanup_out_of_time_leaves_the_rest_to_the_next_one(
-    hub: Functions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cleanup_out_of_time_leaves_the_rest_to_the_next_one(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says so, and nothing is half done."""
     long_ago = hub.world.clock() - timedelta(days=2)
     hub.world.store.put(*(a_workspace(Status.READY, last_connected_at=long_ago) for _ in range(6)))

@@ -66,7 +66,9 @@ def _nothing_happens(hub: Functions) -> Any:
 
 
 @pytest.mark.parametrize("name", HTTP)
-@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Bearer nobodys-token", "alice"])
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Bearer nobodys-token", "alice"]
+)
 def test_who_does_not_prove_who_they_are_is_401(hub: Functions, name: str, authorization: str | None) -> None:
     """With what is expected in ``WWW-Authenticate``; nothing is read."""
     headers = {} if authorization is None else {"Authorization": authorization}
@@ -115,7 +117,9 @@ def test_what_is_no_id_is_not_there(hub: Functions, name: str, workspace_id: str
 
 
 @pytest.mark.parametrize("name", HTTP)
-@pytest.mark.parametrize("path", ["/", "/unknown", "/workspaces/", f"/workspaces/{SOME_ID}/unknown", "/workspaces//stop"])
+@pytest.mark.parametrize(
+    "path", ["/", "/unknown", "/workspaces/", f"/workspaces/{SOME_ID}/unknown", "/workspaces//stop"]
+)
 def test_an_unknown_path_is_404(hub: Functions, name: str, path: str) -> None:
     """A function answers on its own paths only."""
     check_problem(hub.call(name, path), 404, "NOT_FOUND")
@@ -213,7 +217,10 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
     "an unknown surrogate": ({"name": "one", "\ud800": 1}, {"\ud800"}),
     "a field that is ours": ({"name": "one", "status": "READY"}, {"status"}),
     "an owner": ({"name": "one", "owner_id": "bob"}, {"owner_id"}),
-    "both spellings": ({"name": "one", "machine_type": "e2-standard-2", "machineType": "e2-standard-2"}, {"machineType"}),
+    "both spellings": (
+        {"name": "one", "machine_type": "e2-standard-2", "machineType": "e2-standard-2"},
+        {"machineType"},
+    ),
     "both spellings, one null": ({"name": "one", "image_tag": None, "imageTag": "v1"}, {"imageTag"}),
     "a machine type that is not allowed": ({"name": "one", "machine_type": "m1-megamem-96"}, {"machine_type"}),
     "a camel machine type that is not allowed": ({"name": "one", "machineType": "big"}, {"machineType"}),
@@ -338,9 +345,9 @@ def test_wrong_fields_of_a_report_are_400(hub: Functions, body: dict[str, Any], 
 
 def _machine_of(hub: Functions, name: str) -> Any:
     """Return a machine of this name, which nobody made."""
+    from shared.domain.instance import InsertInstance, Place
     from tests.fakes.machines import FakeInstance
     from tests.fakes.records import INSTANCE_ID
-    from shared.domain.instance import InsertInstance, Place
 
     place = Place("us-west1-a", name)
     command = InsertInstance(place, "", "", "", "", "", 3, "", False, None, None)
@@ -393,7 +400,9 @@ def test_a_person_is_no_machine_and_a_machine_no_person(hub: Functions) -> None:
 # ---- the open ones --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", [lambda: client_of("describe_api").get("/workspaces"), lambda: client_of("cleanup").get("/")])
+@pytest.mark.parametrize(
+    "call", [lambda: client_of("describe_api").get("/workspaces"), lambda: client_of("cleanup").get("/")]
+)
 def test_the_open_functions_answer_on_their_own_paths_only(hub: Functions, call: Callable[[], TestResponse]) -> None:
     """404, as everywhere."""
     check_problem(call(), 404, "NOT_FOUND")

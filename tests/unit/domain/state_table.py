@@ -116,4 +116,3 @@ def table_in_words() -> str:
 def _line(phase: Phase, name: str, said: dict[bool, str]) -> str:
     words = said[True] if said[True] == said[False] else f"awake: {said[True]}; else: {said[False]}"
     return f"{phase:<18} {name:<16} {words}"
-

@@ -88,4 +88,4 @@ def test_a_machine_is_usable_when_its_current_boot_has_reported() -> None:
     assert not replace(workspace, generation=workspace.generation + 1).awake
     assert not replace(workspace, ready_generation=None).awake
     assert workspace.disk_name == f"home-{workspace.id}"
-    assert Phase.SURVEY == "survey"
+    assert str(Phase.SURVEY) == "survey"

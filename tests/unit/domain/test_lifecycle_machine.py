@@ -91,10 +91,10 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.provisioning_port = self.interruptions.around("provisioning", self.world.provisioning)
         self.world.operations_port = self.interruptions.around("operations", self.world.operations)
         numbers = itertools.count(1)
-        self.patches = [
+        self.patches: list[Any] = [
             mock.patch.object(change_workspace, "PAUSE_SECONDS", 0),
             # The same story has to go the same way each time it is told.
-            mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers) << 64, version=4)),
+            mock.patch.object(uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4)),
             mock.patch.object(self.world, "report", self.take_note(self.world.report)),
         ]
         for patch in self.patches:
@@ -179,11 +179,17 @@ class Lifecycle(RuleBasedStateMachine):
             self.world.stop("alice", workspace.id)
             self.world.pass_time(timedelta(seconds=seconds))
 
-    @rule(owner=st.sampled_from(OWNERS), name=st.sampled_from(NAMES), key=st.sampled_from([None, "k1", "k2"]))
-    def create(self, owner: str, name: str, key: str | None) -> None:
-        """A person asks for a workspace, perhaps once more with the same key."""
+    @rule(
+        owner=st.sampled_from(OWNERS),
+        name=st.sampled_from(NAMES),
+        key=st.sampled_from([None, "k1", "k2"]),
+        seconds=st.sampled_from(PAUSES),
+    )
+    def create(self, owner: str, name: str, key: str | None, seconds: int) -> None:
+        """A person asks for a workspace, perhaps once more with the same key, and perhaps waits a while."""
         with suppress(HubError):
             self.world.create(owner, name, key=Key(key, name) if key else None)
+        self.let_time_pass(seconds)
 
     @precondition(lambda self: self.world.store.workspaces)
     @rule(nth=indexes, verb=st.sampled_from(VERBS), seconds=st.sampled_from(PAUSES))
@@ -268,21 +274,20 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(
         nth=indexes,
         early=st.booleans(),
-        seconds=st.sampled_from([0, 0, 3, 30]),
-        meanwhile=st.sampled_from(["same job", "delete", "start", "stop", "heartbeat", "everything"]),
+        meanwhile=st.sampled_from(["same job", "delete", "start", "stop", "heartbeat", "nothing"]),
+        seconds=st.sampled_from([0, 3, 20]),
     )
-    def deliver_while_something_else_happens(self, nth: int, early: bool, seconds: int, meanwhile: str) -> None:
-        """While the worker calls Compute, somebody else does something with the same workspace."""
+    def deliver_while_something_else_happens(self, nth: int, early: bool, meanwhile: str, seconds: int) -> None:
+        """While the worker calls Compute, somebody does something with the same workspace, and the rest goes on for a while."""
         job = self.take(nth)
 
         def happens() -> None:
-            self.world.clock.advance(timedelta(seconds=seconds))
+            workspace = self.world.store.workspaces.get(job.workspace_id)
             if meanwhile == "same job":
                 self.deliver_job(job)
-            elif meanwhile == "everything":
-                self.world.pass_time(timedelta(seconds=20))
-            elif workspace := self.world.store.workspaces.get(job.workspace_id):
+            elif workspace:
                 self.ask_of(workspace, meanwhile)
+            self.let_time_pass(seconds)
 
         if early:
             self.world.machines.before_call = happens
@@ -307,9 +312,15 @@ class Lifecycle(RuleBasedStateMachine):
         """A report that came before comes once more."""
         self.send_report(self.reported[-1 - nth % len(self.reported)])
 
-    @rule(what=st.sampled_from(["never ready", "fails at boot", "compute away", "no tasks", "no messages"]))
-    def be_in_trouble(self, what: str) -> None:
-        """The next machine does not come up, Compute does not answer, or a queue takes nothing."""
+    @precondition(lambda self: self.world.store.workspaces)
+    @rule(
+        what=st.sampled_from(["never ready", "fails at boot", "compute away", "no tasks", "no messages"]),
+        nth=indexes,
+        verb=st.sampled_from(VERBS),
+        seconds=st.sampled_from(PAUSES),
+    )
+    def ask_while_in_trouble(self, what: str, nth: int, verb: str, seconds: int) -> None:
+        """The next machine does not come up, Compute does not answer, or a queue takes nothing, and a person asks."""
         match what:
             case "never ready":
                 self.world.machines.script_boot(GuestMishap.NEVER_READY)
@@ -321,13 +332,22 @@ class Lifecycle(RuleBasedStateMachine):
                 self.world.operations.refusals += 1
             case "no messages":
                 self.world.provisioning.refusals += 1
+        self.ask(nth, verb)
+        self.let_time_pass(seconds)
 
     @precondition(lambda self: self.machines)
-    @rule(nth=indexes, what=st.sampled_from(["delete", "stop", "suspend", "start", "fail"]))
-    def by_somebody_else(self, nth: int, what: str) -> None:
-        """Somebody does something to a machine outside the Hub, or its host fails."""
+    @rule(
+        nth=indexes,
+        what=st.sampled_from(["delete", "stop", "suspend", "start", "fail"]),
+        pause=st.sampled_from(PAUSES),
+        verb=st.sampled_from(["nothing", *VERBS]),
+        seconds=st.sampled_from(PAUSES),
+    )
+    def somebody_else_touches_the_machine(self, nth: int, what: str, pause: int, verb: str, seconds: int) -> None:
+        """Somebody does something to a machine outside the Hub, or its host fails; then its owner asks for something."""
         machine = self.machines[nth % len(self.machines)]
-        self.by_hand.add(machine.command.workspace_id)
+        workspace_id = machine.command.workspace_id
+        self.by_hand.add(workspace_id)
         fleet = self.world.machines
         {
             "delete": fleet.delete_by_hand,
@@ -336,6 +356,13 @@ class Lifecycle(RuleBasedStateMachine):
             "start": fleet.start_by_hand,
             "fail": fleet.fail_host,
         }[what](machine.place)
+        self.let_time_pass(pause)
+        workspace = self.world.store.workspaces.get(workspace_id)
+        if workspace:
+            self.ask_of(workspace, "look")
+            self.let_time_pass(2)
+            self.ask_of(workspace, verb)
+            self.let_time_pass(seconds)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -478,7 +505,7 @@ class Lifecycle(RuleBasedStateMachine):
 
 TestLifecycle = pytest.mark.timeout(0 if MORE_EXAMPLES else 120)(Lifecycle.TestCase)
 TestLifecycle.settings = settings(
-    max_examples=MORE_EXAMPLES or 250,
+    max_examples=MORE_EXAMPLES or 600,
     stateful_step_count=30,
     deadline=None,
     derandomize=not MORE_EXAMPLES,

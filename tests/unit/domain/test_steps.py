@@ -511,9 +511,7 @@ LATE = {
 
 
 @pytest.mark.parametrize(("title", "phase", "state"), LATE)
-def test_what_has_succeeded_is_not_undone_by_a_late_look(
-    title: str, phase: Phase, state: InstanceState | None
-) -> None:
+def test_what_has_succeeded_is_not_undone_by_a_late_look(title: str, phase: Phase, state: InstanceState | None) -> None:
     """A deadline ends what is stuck, not what is done; a deletion that gets on goes on."""
     kind, failed, _ = PHASES[title]
     workspace = situation(kind, phase, failed=failed, awake=True)

@@ -1,0 +1,107 @@
+"""Servers as adapters meet them: one that answers what it is told, one that refuses, one that says nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+HURRIED_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came in."""
+
+    at: datetime
+    method: str
+    path: str
+    headers: Message
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered. ``headers`` replace those that follow from the rest."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def json_answer(body: object, status: int = 200, **headers: str) -> Answer:
+    """Return an answer in JSON; an underscore in a header's name stands for a hyphen."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json", **named})
+
+
+class Responder:
+    """An HTTP server that remembers every request and answers each with ``answer``, which a test may replace at any time."""
+
+    def __init__(self) -> None:
+        self.answer = Answer()
+        self.requests: list[Request] = []
+        responder = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def respond(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                answer = responder.answer
+                responder.requests.append(Request(datetime.now(UTC), self.command, self.path, self.headers, body))
+                self.send_response(answer.status)
+                for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(answer.body)
+
+            do_GET = do_POST = do_DELETE = respond  # noqa: N815 -- the base's names
+
+            def log_message(self, *args: Any) -> None:
+                """Keep quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """Where it listens, ``host:port``."""
+        return f"127.0.0.1:{self._server.server_port}"
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a slash at the end."""
+        return f"http://{self.address}"
+
+    def close(self) -> None:
+        """Serve nothing any more; whoever connects is refused. Without effect the second time."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+@contextlib.contextmanager
+def unanswering(how: str) -> Iterator[str]:
+    """Yield a ``host:port`` that nobody answers at: ``closed`` refuses each connection, ``silent`` takes it and says nothing."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        if how == "silent":
+            held.listen()
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch, adapter: ModuleType) -> None:
+    """Have an adapter give up after half a second, where it goes by its own deadlines; the library's take minutes."""
+    monkeypatch.setattr(adapter, "TIMEOUT_SECONDS", HURRIED_SECONDS)
+    monkeypatch.setattr(adapter, "_RETRY", vars(adapter)["_RETRY"].with_timeout(HURRIED_SECONDS))

@@ -1,0 +1,945 @@
+"""The contract of `Machines`, on the fake and on the stock Compute client before the local Compute Engine."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from functools import partial
+from typing import Any, Protocol
+
+import pytest
+
+from localcloud.compute.faults import Faults
+from localcloud.compute.fleet import Fleet
+from localcloud.compute.server import ComputeServer, Times
+from shared.config import MachineSettings
+from shared.domain.errors import MachineFaultError, UnavailableError
+from shared.domain.instance import (
+    Begun,
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    Fault,
+    FaultKind,
+    InsertInstance,
+    Instance,
+    InstanceState,
+    OperationState,
+    Place,
+    ResumeInstance,
+    SetGeneration,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
+from shared.ports import Machines
+from tests.contract.servers import HURRIED_SECONDS, Answer, Responder, json_answer, unanswering
+from tests.fakes.clock import SettableClock
+from tests.fakes.machines import FakeMachines, Mishap
+
+pytestmark = pytest.mark.xdist_group("machines")  # one worker imports the Compute library
+
+PROJECT = "a-project"
+ZONE = "us-west1-a"
+SETTINGS = MachineSettings(
+    installation="hub-test",
+    image_repository="us-west1-docker.pkg.dev/a-project/workspaces/workspace",
+    boot_image="projects/cos-cloud/global/images/family/cos-stable",
+    boot_disk_gb=20,
+    home_disk_gb=50,
+    network="global/networks/default",
+    subnetwork="",
+    service_account="machine@a-project.iam.gserviceaccount.com",
+    external_address=False,
+)
+REPORTS = "https://report-workspace.example.com"
+SHORT = 0.03
+PATIENCE_SECONDS = 10.0
+S = InstanceState
+
+
+class Trouble(Enum):
+    """What a test has go wrong, once."""
+
+    STOCK_OUT = auto()
+    QUOTA = auto()
+    NO_SUCH_MACHINE_TYPE = auto()
+    SUSPEND_UNSUPPORTED = auto()
+    RATE_LIMITED = auto()
+    UNAVAILABLE = auto()
+    OPERATION_LOST = auto()
+    SLOW = auto()
+
+
+class Compute(Protocol):
+    """A Compute Engine that a test can make trouble in."""
+
+    @property
+    def machines(self) -> Machines:
+        """The port."""
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Let time pass until it is so."""
+
+    def trouble(self, trouble: Trouble, command: type[Command]) -> None:
+        """Have the next call of this command go wrong."""
+
+    def read_trouble(self, trouble: Trouble) -> None:
+        """Have every read go wrong."""
+
+    def calm(self) -> None:
+        """Have nothing go wrong any more."""
+
+    def generation(self, place: Place) -> int:
+        """Return the generation in a machine's metadata."""
+
+    def print(self, place: Place, text: str) -> None:
+        """Have a machine print something on its serial console."""
+
+
+class FakeCompute:
+    """The fake, in virtual time."""
+
+    def __init__(self) -> None:
+        self._clock = SettableClock()
+        self._fake = FakeMachines(self._clock)
+        self.machines: Machines = self._fake
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Go from one event to the next."""
+        while not condition():
+            moment = self._fake.next_event_at()
+            assert moment, "it did not come to pass"
+            self._clock.advance_to(moment)
+
+    def trouble(self, trouble: Trouble, command: type[Command]) -> None:
+        """Script the next call."""
+        mishap, kind = {
+            Trouble.STOCK_OUT: (Mishap.FAILS_LATER, FaultKind.STOCK_OUT),
+            Trouble.QUOTA: (Mishap.FAILS_LATER, FaultKind.QUOTA),
+            Trouble.NO_SUCH_MACHINE_TYPE: (Mishap.REFUSED, FaultKind.INVALID),
+            Trouble.SUSPEND_UNSUPPORTED: (Mishap.FAILS_LATER, FaultKind.UNSUPPORTED),
+            Trouble.RATE_LIMITED: (Mishap.UNANSWERED, FaultKind.TRANSIENT),
+            Trouble.UNAVAILABLE: (Mishap.UNANSWERED, FaultKind.TRANSIENT),
+            Trouble.OPERATION_LOST: (Mishap.OPERATION_LOST, FaultKind.INVALID),
+            Trouble.SLOW: (Mishap.SLOW, FaultKind.INVALID),
+        }[trouble]
+        self._fake.script(command, mishap, kind)
+
+    def read_trouble(self, trouble: Trouble) -> None:
+        """Leave every read unanswered, whatever the trouble."""
+        assert trouble in {Trouble.RATE_LIMITED, Trouble.UNAVAILABLE}
+        self._fake.unanswered_reads = 1_000
+
+    def calm(self) -> None:
+        """Forget what was scripted."""
+        self._fake.calm()
+
+    def generation(self, place: Place) -> int:
+        """Return it."""
+        return self._fake.instances[place].generation
+
+    def print(self, place: Place, text: str) -> None:
+        """Write it."""
+        self._fake.consoles[place.name] = text
+
+
+class LocalCompute:
+    """The local Compute Engine on an event loop in a thread, its machines empty, and the adapter before it."""
+
+    def __init__(self) -> None:
+        from shared.adapters.compute_machines import ComputeMachines
+
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        takes = ("insert", "start", "stop", "suspend", "resume", "delete", "disk_delete", "set_metadata")
+        times = Times(**dict.fromkeys(takes, SHORT))
+        self._server = ComputeServer(project_id=PROJECT, project_number="1", zones=[ZONE], times=times)
+        self._run(self._server.start())
+        address = self._server.url.removeprefix("http://")
+        self.machines: Machines = ComputeMachines(PROJECT, SETTINGS, REPORTS, address)
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def on_loop(self, look: Callable[[Fleet, Faults], Any]) -> Any:
+        """Look at the server, or change it, on its own loop."""
+
+        async def made() -> Any:
+            return look(self._server.fleet, self._server.faults)
+
+        return self._run(made())
+
+    def reset(self) -> None:
+        """Empty it."""
+        self.on_loop(lambda _fleet, _faults: self._server.reset())
+
+    def close(self) -> None:
+        """End the server and its loop."""
+        self._run(self._server.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Look again and again."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            assert time.monotonic() < end, "it did not come to pass"
+            time.sleep(0.005)
+
+    def trouble(self, trouble: Trouble, command: type[Command]) -> None:
+        """Switch the fault on; a machine type that does not exist needs none."""
+        methods: dict[type[Command], str] = {
+            InsertInstance: "instances.insert",
+            SetGeneration: "instances.setMetadata",
+            StartInstance: "instances.start",
+            ResumeInstance: "instances.resume",
+            SuspendInstance: "instances.suspend",
+            StopInstance: "instances.stop",
+            DeleteInstance: "instances.delete",
+            DeleteDisk: "disks.delete",
+        }
+        if trouble is not Trouble.NO_SUCH_MACHINE_TYPE:
+            self._fault(trouble, methods[command], 1)
+
+    def read_trouble(self, trouble: Trouble) -> None:
+        """Switch the fault on for whatever comes."""
+        self._fault(trouble, None, None)
+
+    def calm(self) -> None:
+        """Switch every fault off."""
+        self.on_loop(lambda _, faults: faults.clear())
+
+    def _fault(self, trouble: Trouble, method: str | None, count: int | None) -> None:
+        name = {
+            Trouble.STOCK_OUT: "stock_out",
+            Trouble.QUOTA: "quota_exceeded",
+            Trouble.SUSPEND_UNSUPPORTED: "suspend_unsupported",
+            Trouble.RATE_LIMITED: "rate_limited",
+            Trouble.UNAVAILABLE: "unavailable",
+            Trouble.OPERATION_LOST: "lost_operation",
+            Trouble.SLOW: "slow_operation",
+        }[trouble]
+        self.on_loop(lambda _, faults: faults.switch_on(name, count=count, method=method))
+
+    def generation(self, place: Place) -> int:
+        """Read it as the guest does."""
+        return int(self.attributes(place)["hub-generation"])
+
+    def attributes(self, place: Place) -> dict[str, str]:
+        """Return a machine's metadata."""
+        attributes: dict[str, str] = self.on_loop(lambda fleet, _: fleet.instance(place.zone, place.name).attributes())
+        return attributes
+
+    def resource(self, place: Place) -> dict[str, Any]:
+        """Return a machine as Compute describes it."""
+        resource: dict[str, Any] = self.on_loop(lambda fleet, _: dict(fleet.instance(place.zone, place.name).resource))
+        return resource
+
+    def disk(self, place: Place) -> dict[str, Any]:
+        """Return a disk as Compute describes it."""
+        resource: dict[str, Any] = self.on_loop(lambda fleet, _: dict(fleet.disk(place.zone, place.name).resource))
+        return resource
+
+    def print(self, place: Place, text: str) -> None:
+        """Write on its console."""
+        self.on_loop(lambda fleet, _: fleet.instance(place.zone, place.name).serial.write(text))
+
+
+@pytest.fixture(scope="module")
+def only_local() -> Iterator[LocalCompute]:
+    """One local Compute Engine for all tests of this file."""
+    compute = LocalCompute()
+    yield compute
+    compute.close()
+
+
+@pytest.fixture
+def local(only_local: LocalCompute) -> LocalCompute:
+    """The local Compute Engine with nothing in it."""
+    only_local.reset()
+    return only_local
+
+
+@pytest.fixture(params=["fake", "compute"])
+def compute(request: pytest.FixtureRequest) -> Compute:
+    """A Compute Engine with nothing in it."""
+    if request.param == "fake":
+        return FakeCompute()
+    local: LocalCompute = request.getfixturevalue("local")
+    return local
+
+
+def an_insert(**changes: Any) -> InsertInstance:
+    """Return the call that makes a new machine with a new home disk."""
+    workspace_id = str(uuid.uuid4())
+    command = InsertInstance(
+        place=Place(ZONE, f"workspace-{workspace_id}"),
+        workspace_id=workspace_id,
+        workspace_name="one",
+        owner_id="108234567890123456789",
+        machine_type="e2-standard-4",
+        image_tag="v2",
+        generation=1,
+        home_disk=f"home-{workspace_id}",
+        attach_home=False,
+        repo="https://example.com/repo.git",
+        branch=None,
+    )
+    return replace(command, **changes)
+
+
+def disk_of(command: InsertInstance) -> Place:
+    """Return where a machine's home disk is."""
+    return Place(command.place.zone, command.home_disk)
+
+
+def begin(compute: Compute, command: Command) -> Begun:
+    """Make a call that is like no other."""
+    return compute.machines.perform(command, str(uuid.uuid4()))
+
+
+def ended(compute: Compute, begun: Begun) -> OperationState:
+    """Wait for the end of an operation, and return it."""
+    compute.wait_until(lambda: compute.machines.operation(ZONE, begun.gce_operation).done)
+    return compute.machines.operation(ZONE, begun.gce_operation)
+
+
+def do(compute: Compute, *commands: Command) -> None:
+    """Have calls done, one after the other, that must succeed."""
+    for command in commands:
+        assert ended(compute, begin(compute, command)) == OperationState(done=True)
+
+
+def outcome(compute: Compute, command: Command) -> Fault | None:
+    """Return how a call fails, at once or in the end."""
+    try:
+        return ended(compute, begin(compute, command)).fault
+    except MachineFaultError as error:
+        return error.fault
+
+
+def state(compute: Compute, place: Place) -> InstanceState | None:
+    """Return the state of a machine, or None when there is none."""
+    instance = compute.machines.get(place)
+    return instance.state if instance else None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A machine that is there, and what made it."""
+
+    insert: InsertInstance
+    place: Place
+
+
+def running(compute: Compute) -> Made:
+    """Return a machine that runs."""
+    insert = an_insert()
+    do(compute, insert)
+    return Made(insert, insert.place)
+
+
+def suspended(compute: Compute) -> Made:
+    """Return a machine that is suspended."""
+    made = running(compute)
+    do(compute, SuspendInstance(made.place))
+    return made
+
+
+def stopped(compute: Compute) -> Made:
+    """Return a machine that is stopped."""
+    made = running(compute)
+    do(compute, StopInstance(made.place))
+    return made
+
+
+def deleted(compute: Compute) -> Made:
+    """Return a machine that is deleted; its home disk is there."""
+    made = running(compute)
+    do(compute, DeleteInstance(made.place))
+    return made
+
+
+def nothing(_: Compute) -> Made:
+    """Return a machine that has not been made yet."""
+    insert = an_insert()
+    return Made(insert, insert.place)
+
+
+# A machine's life
+
+
+def test_an_inserted_machine_is_there_with_its_id_and_comes_to_run(compute: Compute) -> None:
+    """The operation's target is the numeric id, at once; the rest is as it was asked for."""
+    insert = an_insert(machine_type="e2-standard-8")
+    begun = begin(compute, insert)
+    at_once = compute.machines.get(insert.place)
+    assert at_once is not None
+    assert begun.target_id == at_once.id
+    assert at_once.id.isdigit()
+    assert compute.machines.disk_exists(disk_of(insert))
+
+    assert ended(compute, begun) == OperationState(done=True)
+    found = compute.machines.get(insert.place)
+    assert found is not None
+    assert (found.id, found.name, found.zone) == (begun.target_id, insert.place.name, ZONE)
+    assert (found.state, found.machine_type, found.workspace_id) == (S.RUNNING, "e2-standard-8", insert.workspace_id)
+    assert found.internal_address
+    assert found.last_started_at is not None
+    assert found.last_started_at.tzinfo is not None
+    assert compute.generation(insert.place) == 1
+
+
+def test_an_operation_that_is_under_way_is_not_done(compute: Compute) -> None:
+    """And the machine is on its way."""
+    compute.trouble(Trouble.SLOW, InsertInstance)
+    insert = an_insert()
+    begun = begin(compute, insert)
+    assert compute.machines.operation(ZONE, begun.gce_operation) == OperationState(done=False)
+    assert state(compute, insert.place) in {S.PROVISIONING, S.STAGING}
+
+
+def test_a_machine_is_suspended_resumed_stopped_started_and_deleted(compute: Compute) -> None:
+    """It is the same machine all the way; its home disk stays when it is gone, until that is deleted too."""
+    made = running(compute)
+    first = compute.machines.get(made.place)
+    assert first is not None
+    way: list[tuple[Command, InstanceState]] = [
+        (SuspendInstance(made.place), S.SUSPENDED),
+        (ResumeInstance(made.place), S.RUNNING),
+        (StopInstance(made.place), S.TERMINATED),
+        (SetGeneration(made.place, 2), S.TERMINATED),
+        (StartInstance(made.place), S.RUNNING),
+    ]
+    for command, expected in way:
+        begun = begin(compute, command)
+        assert begun.target_id == first.id
+        assert ended(compute, begun) == OperationState(done=True)
+        now = compute.machines.get(made.place)
+        assert now is not None
+        assert (now.id, now.state) == (first.id, expected)
+    assert compute.generation(made.place) == 2
+
+    do(compute, DeleteInstance(made.place))
+    assert compute.machines.get(made.place) is None
+    assert compute.machines.disk_exists(disk_of(made.insert))
+    do(compute, DeleteDisk(disk_of(made.insert)))
+    assert not compute.machines.disk_exists(disk_of(made.insert))
+
+
+def test_a_new_machine_takes_over_the_home_disk_of_the_one_before(compute: Compute) -> None:
+    """Of the same name, and yet another machine: only its disk is the same."""
+    made = running(compute)
+    first = compute.machines.get(made.place)
+    do(compute, DeleteInstance(made.place))
+    do(compute, replace(made.insert, attach_home=True, generation=2))
+    second = compute.machines.get(made.place)
+    assert first is not None
+    assert second is not None
+    assert first.id != second.id
+    assert compute.generation(made.place) == 2
+    do(compute, DeleteInstance(made.place))
+    assert compute.machines.disk_exists(disk_of(made.insert))
+
+
+def test_what_is_not_there_is_nothing_to_read(compute: Compute) -> None:
+    """No machine, no disk, no console; an operation that nobody knows is done, without a fault."""
+    place = an_insert().place
+    assert compute.machines.get(place) is None
+    assert not compute.machines.disk_exists(place)
+    assert compute.machines.console_tail(place, 100) == ""
+    assert compute.machines.operation(ZONE, "operation-of-long-ago") == OperationState(done=True)
+
+
+# The same call again
+
+
+EVERY_COMMAND: dict[str, tuple[Callable[[Compute], Made], Callable[[Made], Command]]] = {
+    "insert": (nothing, lambda made: made.insert),
+    "set_generation": (stopped, lambda made: SetGeneration(made.place, 5)),
+    "start": (stopped, lambda made: StartInstance(made.place)),
+    "resume": (suspended, lambda made: ResumeInstance(made.place)),
+    "suspend": (running, lambda made: SuspendInstance(made.place)),
+    "stop": (running, lambda made: StopInstance(made.place)),
+    "delete": (running, lambda made: DeleteInstance(made.place)),
+    "delete_disk": (deleted, lambda made: DeleteDisk(disk_of(made.insert))),
+}
+OF_EVERY_COMMAND = pytest.mark.parametrize("name", EVERY_COMMAND)
+
+
+def prepared(compute: Compute, name: str) -> Command:
+    """Make what a command needs, and return the command."""
+    make, command = EVERY_COMMAND[name]
+    return command(make(compute))
+
+
+def test_every_command_is_tried() -> None:
+    """A new one cannot be forgotten here."""
+    tried = {type(command(nothing(FakeCompute()))) for _, command in EVERY_COMMAND.values()}
+    assert tried == set(Command.__args__)
+
+
+@OF_EVERY_COMMAND
+def test_the_same_request_is_the_same_call(compute: Compute, name: str) -> None:
+    """Made at once or after it was done, it is the operation that the first one began."""
+    command = prepared(compute, name)
+    request_id = str(uuid.uuid4())
+    first = compute.machines.perform(command, request_id)
+    assert compute.machines.perform(command, request_id) == first
+    assert ended(compute, first) == OperationState(done=True)
+    assert compute.machines.perform(command, request_id) == first
+    assert ended(compute, first) == OperationState(done=True)
+
+
+def test_an_operation_that_compute_lost_has_happened_all_the_same(compute: Compute) -> None:
+    """It is done without a fault as far as anybody can tell; the machine says what came of it."""
+    compute.trouble(Trouble.OPERATION_LOST, InsertInstance)
+    insert = an_insert()
+    request_id = str(uuid.uuid4())
+    begun = compute.machines.perform(insert, request_id)
+    assert compute.machines.operation(ZONE, begun.gce_operation) == OperationState(done=True)
+    compute.wait_until(lambda: state(compute, insert.place) is S.RUNNING)
+    with pytest.raises(MachineFaultError) as refused:
+        compute.machines.perform(insert, request_id)
+    assert refused.value.fault.kind is FaultKind.ALREADY_EXISTS
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_COMMAND if name != "insert"])
+def test_what_is_not_there_cannot_be_changed(compute: Compute, name: str) -> None:
+    """`NOT_FOUND`, at once."""
+    _, command = EVERY_COMMAND[name]
+    with pytest.raises(MachineFaultError) as refused:
+        begin(compute, command(nothing(compute)))
+    assert refused.value.fault.kind is FaultKind.NOT_FOUND
+    assert refused.value.fault.message
+
+
+@pytest.mark.parametrize(
+    ("make", "command"),
+    [
+        (running, ResumeInstance),
+        (suspended, SuspendInstance),
+        (stopped, SuspendInstance),
+        (stopped, ResumeInstance),
+    ],
+)
+def test_a_machine_in_the_wrong_state_is_not_ready(
+    compute: Compute, make: Callable[[Compute], Made], command: Callable[[Place], Command]
+) -> None:
+    """It is refused at once, and the machine stays as it was."""
+    made = make(compute)
+    before = state(compute, made.place)
+    with pytest.raises(MachineFaultError) as refused:
+        begin(compute, command(made.place))
+    assert refused.value.fault.kind is FaultKind.NOT_READY
+    assert state(compute, made.place) is before
+
+
+@pytest.mark.parametrize(("make", "command"), [(running, StartInstance), (stopped, StopInstance)])
+def test_what_is_so_already_is_done_at_once(
+    compute: Compute, make: Callable[[Compute], Made], command: Callable[[Place], Command]
+) -> None:
+    """To start a machine that runs, or to stop one that is off, is no fault."""
+    made = make(compute)
+    before = state(compute, made.place)
+    begun = begin(compute, command(made.place))
+    assert compute.machines.operation(ZONE, begun.gce_operation) == OperationState(done=True)
+    assert state(compute, made.place) is before
+
+
+def test_a_machine_that_is_being_deleted_takes_no_more_calls(compute: Compute) -> None:
+    """Its name is taken until it is gone."""
+    made = running(compute)
+    compute.trouble(Trouble.SLOW, DeleteInstance)
+    begin(compute, DeleteInstance(made.place))
+    refused = [outcome(compute, command) for command in (SuspendInstance(made.place), DeleteInstance(made.place))]
+    again = outcome(compute, replace(made.insert, attach_home=True))
+    assert [fault and fault.kind for fault in refused] == [FaultKind.NOT_READY, FaultKind.NOT_READY]
+    assert again is not None
+    assert again.kind in {FaultKind.ALREADY_EXISTS, FaultKind.NOT_READY}
+
+
+def test_a_delete_overtakes_what_was_under_way(compute: Compute) -> None:
+    """The operation that it overtook ends in a passing fault; the machine is gone."""
+    compute.trouble(Trouble.SLOW, InsertInstance)
+    insert = an_insert()
+    inserting = begin(compute, insert)
+    do(compute, DeleteInstance(insert.place))
+    overtaken = compute.machines.operation(ZONE, inserting.gce_operation)
+    assert overtaken.done
+    assert overtaken.fault is not None
+    assert overtaken.fault.kind is FaultKind.TRANSIENT
+    assert compute.machines.get(insert.place) is None
+
+
+def test_a_second_machine_of_the_same_name_is_refused(compute: Compute) -> None:
+    """So that one workspace never has two; the first is left alone."""
+    made = running(compute)
+    first = compute.machines.get(made.place)
+    fault = outcome(compute, replace(made.insert, home_disk="another-disk"))
+    assert fault is not None
+    assert fault.kind is FaultKind.ALREADY_EXISTS
+    assert compute.machines.get(made.place) == first
+    assert not compute.machines.disk_exists(Place(ZONE, "another-disk"))
+
+
+def test_a_home_disk_is_never_made_twice_and_never_made_up(compute: Compute) -> None:
+    """One that exists must be attached, one that is attached must exist, and nothing is made when either is not so."""
+    made = deleted(compute)
+    twice = outcome(compute, made.insert)
+    assert twice is not None
+    assert twice.kind is FaultKind.ALREADY_EXISTS
+    without = an_insert(attach_home=True)
+    made_up = outcome(compute, without)
+    assert made_up is not None
+    assert made_up.kind is FaultKind.NOT_FOUND
+    assert compute.machines.get(made.place) is None
+    assert compute.machines.get(without.place) is None
+
+
+def test_a_disk_that_a_machine_holds_is_left_alone(compute: Compute) -> None:
+    """Neither deleted nor given to another machine; that passes when its machine goes."""
+    made = running(compute)
+    delete = outcome(compute, DeleteDisk(disk_of(made.insert)))
+    other = an_insert(home_disk=made.insert.home_disk, attach_home=True)
+    attach = outcome(compute, other)
+    assert [fault and fault.kind for fault in (delete, attach)] == [FaultKind.NOT_READY, FaultKind.NOT_READY]
+    assert compute.machines.disk_exists(disk_of(made.insert))
+    assert compute.machines.get(other.place) is None
+
+
+def test_a_machine_type_that_does_not_exist_is_invalid(compute: Compute) -> None:
+    """Refused at once, in Compute's words, and nothing is made."""
+    insert = an_insert(machine_type="e2-imaginary-3")
+    compute.trouble(Trouble.NO_SUCH_MACHINE_TYPE, InsertInstance)
+    with pytest.raises(MachineFaultError) as refused:
+        begin(compute, insert)
+    assert refused.value.fault.kind is FaultKind.INVALID
+    assert refused.value.fault.code
+    assert refused.value.fault.message
+    assert compute.machines.get(insert.place) is None
+    assert not compute.machines.disk_exists(disk_of(insert))
+
+
+@pytest.mark.parametrize("name", ["insert", "start", "resume"])
+@pytest.mark.parametrize(
+    ("trouble", "kind"), [(Trouble.STOCK_OUT, FaultKind.STOCK_OUT), (Trouble.QUOTA, FaultKind.QUOTA)]
+)
+def test_what_finds_no_room_fails_in_the_end_and_leaves_what_was_before(
+    compute: Compute, name: str, trouble: Trouble, kind: FaultKind
+) -> None:
+    """However Compute spells it, twice in a row; then there is room."""
+    command = prepared(compute, name)
+    before = state(compute, command.place)
+    for _ in range(2):
+        compute.trouble(trouble, type(command))
+        fault = ended(compute, begin(compute, command)).fault
+        assert fault is not None
+        assert (fault.kind, bool(fault.code), bool(fault.message)) == (kind, True, True)
+        assert state(compute, command.place) is before
+    if isinstance(command, InsertInstance):
+        assert not compute.machines.disk_exists(disk_of(command))
+    do(compute, command)
+    assert state(compute, command.place) is S.RUNNING
+
+
+def test_a_machine_that_cannot_be_suspended_runs_again(compute: Compute) -> None:
+    """The operation says so in the end."""
+    made = running(compute)
+    compute.trouble(Trouble.SUSPEND_UNSUPPORTED, SuspendInstance)
+    fault = ended(compute, begin(compute, SuspendInstance(made.place))).fault
+    assert fault is not None
+    assert fault.kind is FaultKind.UNSUPPORTED
+    compute.wait_until(lambda: state(compute, made.place) is S.RUNNING)
+
+
+# Passing faults
+
+
+PASSING = pytest.mark.parametrize("trouble", [Trouble.RATE_LIMITED, Trouble.UNAVAILABLE])
+
+
+@PASSING
+@OF_EVERY_COMMAND
+def test_a_call_that_meets_a_passing_fault_can_be_made_again(compute: Compute, name: str, trouble: Trouble) -> None:
+    """Too fast, or out of order: nothing has happened, and the same call then succeeds."""
+    command = prepared(compute, name)
+    request_id = str(uuid.uuid4())
+    for _ in range(2):
+        compute.trouble(trouble, type(command))
+        with pytest.raises(UnavailableError):
+            compute.machines.perform(command, request_id)
+    assert ended(compute, compute.machines.perform(command, request_id)) == OperationState(done=True)
+
+
+READS: dict[str, Callable[[Machines, InsertInstance, Begun], object]] = {
+    "get": lambda machines, insert, _: machines.get(insert.place),
+    "disk_exists": lambda machines, insert, _: machines.disk_exists(disk_of(insert)),
+    "operation": lambda machines, _, begun: machines.operation(ZONE, begun.gce_operation).done,
+    "console_tail": lambda machines, insert, _: machines.console_tail(insert.place, 10),
+}
+
+
+def test_every_method_is_tried() -> None:
+    """A new one cannot be forgotten here."""
+    assert {*READS, "perform"} == {name for name in vars(Machines) if not name.startswith("_")}
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the adapter give up after half a second, where it goes by its own deadlines; the library's are ten minutes."""
+    from shared.adapters import compute_machines
+
+    bounds = vars(compute_machines)["_READ"]
+    monkeypatch.setitem(bounds, "retry", bounds["retry"].with_timeout(HURRIED_SECONDS))
+    monkeypatch.setitem(bounds, "timeout", HURRIED_SECONDS)
+    monkeypatch.setattr(compute_machines, "CALL_SECONDS", HURRIED_SECONDS)
+
+
+@PASSING
+@pytest.mark.parametrize("name", READS)
+@pytest.mark.usefixtures("hurried")
+def test_a_read_during_an_outage_is_no_answer(compute: Compute, name: str, trouble: Trouble) -> None:
+    """What cannot be read is not absent; once the outage is over it is read as ever."""
+    insert = an_insert()
+    begun = begin(compute, insert)
+    ended(compute, begun)
+    compute.print(insert.place, "printed")
+    compute.read_trouble(trouble)
+    with pytest.raises(UnavailableError):
+        READS[name](compute.machines, insert, begun)
+    compute.calm()
+    assert READS[name](compute.machines, insert, begun)
+
+
+# The console
+
+
+@pytest.mark.parametrize(
+    ("printed", "most_bytes", "tail"),
+    [
+        ("one\ntwo\n", 4, "two\n"),
+        ("one\ntwo\n", 100, "one\ntwo\n"),
+        ("", 100, ""),
+        ("● läuft…", 5, "ft…"),
+        ("● läuft…", 4, "t…"),
+        ("● läuft…", 2, ""),
+    ],
+)
+def test_of_the_console_the_end_is_told(compute: Compute, printed: str, most_bytes: int, tail: str) -> None:
+    """At most so many bytes, and no half characters."""
+    made = running(compute)
+    compute.print(made.place, printed)
+    assert compute.machines.console_tail(made.place, most_bytes) == tail
+
+
+# Compute alone
+
+
+def test_a_machine_is_made_of_what_was_asked_for_and_labelled_as_ours(local: LocalCompute) -> None:
+    """Its home disk outlives it, its metadata is what the boot reads, and no label says who somebody is."""
+    made = running(local)
+    labels = local.resource(made.place)["labels"]
+    assert labels["managed-by"] == "workspace-hub"
+    assert labels["hub"] == SETTINGS.installation
+    assert labels["workspace"] == made.insert.workspace_id
+    assert made.insert.owner_id not in str(labels)
+    assert local.disk(disk_of(made.insert))["labels"] == labels
+
+    boot, home = local.resource(made.place)["disks"]
+    assert (boot["boot"], boot["autoDelete"]) == (True, True)
+    assert (home["deviceName"], home["autoDelete"]) == ("home", False)
+
+    attributes = local.attributes(made.place)
+    assert attributes["hub-reports-url"] == f"{REPORTS}/workspaces/{made.insert.workspace_id}/reports"
+    assert attributes["hub-audience"] == REPORTS
+    assert attributes["hub-image"] == f"{SETTINGS.image_repository}:v2"
+
+
+def test_the_disk_that_is_attached_again_is_the_very_same(local: LocalCompute) -> None:
+    """With what is on it: Compute's id of the disk does not change."""
+    made = running(local)
+    before = local.disk(disk_of(made.insert))["id"]
+    do(local, DeleteInstance(made.place), replace(made.insert, attach_home=True))
+    assert local.disk(disk_of(made.insert))["id"] == before
+    home = local.resource(made.place)["disks"][1]
+    assert (home["deviceName"], home["autoDelete"]) == ("home", False)
+
+
+def test_a_new_generation_leaves_the_rest_of_the_metadata_alone(local: LocalCompute) -> None:
+    """One item changes."""
+    made = stopped(local)
+    before = local.attributes(made.place)
+    do(local, SetGeneration(made.place, 2))
+    assert local.attributes(made.place) == {**before, "hub-generation": "2"}
+
+
+def test_of_two_changes_of_the_metadata_one_is_refused(local: LocalCompute) -> None:
+    """Both began with the same metadata: the later one ends in a fault that passes when it is made again."""
+    made = stopped(local)
+    begun = [begin(local, SetGeneration(made.place, generation)) for generation in (2, 3)]
+    faults = [ended(local, each).fault for each in begun]
+    assert [fault and fault.kind for fault in faults] == [None, FaultKind.NOT_READY]
+    assert local.generation(made.place) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "seen"),
+    [
+        *((each.value, each) for each in InstanceState),
+        ("PENDING", S.PROVISIONING),
+        ("DEPROVISIONING", S.STOPPING),
+        ("STOPPED", S.TERMINATED),
+        ("A_STATE_OF_NEXT_YEAR", S.REPAIRING),
+    ],
+)
+def test_every_state_of_compute_is_understood(local: LocalCompute, status: str, seen: InstanceState) -> None:
+    """Those that nobody knows yet are a machine that is busy."""
+    made = running(local)
+    local.on_loop(lambda fleet, _: fleet.instance(ZONE, made.place.name).resource.update(status=status))
+    assert state(local, made.place) is seen
+
+
+@pytest.fixture
+def responder() -> Iterator[Responder]:
+    """A server that answers as the test says."""
+    responder = Responder()
+    yield responder
+    responder.close()
+
+
+def adapter_at(address: str) -> Machines:
+    """Return the adapter, talking to whoever is there."""
+    from shared.adapters.compute_machines import ComputeMachines
+
+    return ComputeMachines(PROJECT, SETTINGS, REPORTS, address)
+
+
+def refusal(status: int, reason: str, message: str = "Compute says no.") -> Answer:
+    """Return Compute's error document."""
+    error = {"message": message, "domain": "global", "reason": reason}
+    return json_answer({"error": {"code": status, "message": message, "errors": [error]}}, status)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refusal(403, "forbidden"), FaultKind.PERMISSION),
+        (refusal(403, "quotaExceeded"), FaultKind.QUOTA),
+        (refusal(400, "invalid"), FaultKind.INVALID),
+        (refusal(400, "a reason of next year"), FaultKind.INVALID),
+        (refusal(413, "fieldSizeTooLarge"), FaultKind.INVALID),
+        (refusal(404, "notFound"), FaultKind.NOT_FOUND),
+        (refusal(409, "alreadyExists"), FaultKind.ALREADY_EXISTS),
+        (refusal(412, "conditionNotMet"), FaultKind.NOT_READY),
+        (refusal(503, "ZONE_RESOURCE_POOL_EXHAUSTED"), FaultKind.STOCK_OUT),
+        (Answer(400, b"<html>Bad Request</html>"), FaultKind.INVALID),
+        (json_answer({"error": {"errors": []}}, 409), FaultKind.ALREADY_EXISTS),
+    ],
+)
+def test_a_refusal_is_classified_by_its_reason_and_then_by_its_status(
+    responder: Responder, answer: Answer, kind: FaultKind
+) -> None:
+    """One call, one answer: what is refused for good is not asked again."""
+    responder.answer = answer
+    with pytest.raises(MachineFaultError) as refused:
+        adapter_at(responder.address).perform(SuspendInstance(an_insert().place), str(uuid.uuid4()))
+    assert refused.value.fault.kind is kind
+    assert len(responder.requests) == 1
+
+
+PASSING_ANSWERS = {
+    "429": refusal(429, "rateLimitExceeded"),
+    "403 too fast": refusal(403, "rateLimitExceeded"),
+    "500": refusal(500, "internalError"),
+    "502 page": Answer(502, b"<html>Bad Gateway</html>"),
+    "503": refusal(503, "backendError"),
+    "503 page": Answer(503, b"<html>Service Unavailable</html>"),
+    "504": Answer(504),
+}
+
+
+def assert_told_in_time(*calls: Callable[[], object]) -> None:
+    """See that each call, all at once, ends in `UnavailableError` before anybody is tired of waiting."""
+
+    def told(call: Callable[[], object]) -> float:
+        began = time.monotonic()
+        with pytest.raises(UnavailableError):
+            call()
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        took = list(pool.map(told, calls))
+    assert max(took) < 5, took
+
+
+def every_call(machines: Machines) -> Iterator[Callable[[], object]]:
+    """Yield a call of every method, and of every command."""
+    made = Made(an_insert(), an_insert().place)
+    for read in READS.values():
+        yield partial(read, machines, made.insert, Begun("operation-1"))
+    for _, command in EVERY_COMMAND.values():
+        yield partial(machines.perform, command(made), str(uuid.uuid4()))
+
+
+@pytest.mark.parametrize("name", PASSING_ANSWERS)
+@pytest.mark.usefixtures("hurried")
+def test_a_compute_that_stays_out_of_order_is_told_in_time(responder: Responder, name: str) -> None:
+    """Not after the library's ten minutes, in which it would ask again and again."""
+    responder.answer = PASSING_ANSWERS[name]
+    assert_told_in_time(*every_call(adapter_at(responder.address)))
+
+
+def test_a_call_that_changes_something_is_made_once(responder: Responder) -> None:
+    """The queue makes it again, not a worker that waits."""
+    responder.answer = PASSING_ANSWERS["503"]
+    with pytest.raises(UnavailableError):
+        adapter_at(responder.address).perform(SuspendInstance(an_insert().place), str(uuid.uuid4()))
+    assert len(responder.requests) == 1
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_that_is_forbidden_is_not_an_absence(responder: Responder, name: str) -> None:
+    """A role that was taken away must not look like a machine that is gone."""
+    responder.answer = refusal(403, "forbidden")
+    with pytest.raises(UnavailableError):
+        READS[name](adapter_at(responder.address), an_insert(), Begun("operation-1"))
+
+
+@pytest.mark.parametrize("how", ["closed", "silent"])
+@pytest.mark.usefixtures("hurried")
+def test_a_compute_that_does_not_answer_is_told_in_time(how: str) -> None:
+    """Every method gives up after the adapter's own time, and so does every command."""
+    with unanswering(how) as address:
+        assert_told_in_time(*every_call(adapter_at(address)))
+
+
+def test_the_time_of_the_last_start_is_read_in_whatever_offset_compute_writes_it(responder: Responder) -> None:
+    """Compute writes Pacific time."""
+    responder.answer = json_answer(
+        {
+            "id": "1234567890123456789",
+            "name": "workspace-1",
+            "zone": f"https://www.googleapis.com/compute/v1/projects/p/zones/{ZONE}",
+            "machineType": f"https://www.googleapis.com/compute/v1/projects/p/zones/{ZONE}/machineTypes/e2-standard-4",
+            "status": "RUNNING",
+            "lastStartTimestamp": "2026-03-01T23:30:00.123-08:00",
+        }
+    )
+    found = adapter_at(responder.address).get(Place(ZONE, "workspace-1"))
+    assert isinstance(found, Instance)
+    assert found.last_started_at is not None
+    assert found.last_started_at.timestamp() == pytest.approx(1772436600.123)
+    assert (found.workspace_id, found.internal_address) == (None, None)

@@ -1,0 +1,669 @@
+"""The contract of `WorkspaceStore`, on the fake and on Firestore's emulator; each test has a store of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
+
+from localcloud.client import RunningCloud
+from shared.adapters import firestore_store
+from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
+from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError
+from shared.domain.workspace import (
+    Activity,
+    HomeDisk,
+    Metadata,
+    Operation,
+    OperationKind,
+    OwnedWorkspace,
+    Owner,
+    Phase,
+    Problem,
+    Status,
+    UsedKey,
+    Workspace,
+)
+from shared.ports import Event, Page, Stored, WorkspaceStore
+from tests.contract.servers import hurry, unanswering
+from tests.fakes.records import a_workspace, an_operation
+from tests.fakes.store import MemoryWorkspaceStore
+
+NOW = datetime(2026, 3, 2, 9, 0, 0, 123456, tzinfo=UTC)
+INSTANT = timedelta(microseconds=1)
+A_PROBLEM = Problem(
+    "NO_CAPACITY", "Try again.", retryable=True, at=NOW - timedelta(1), operation_kind=OperationKind.START
+)
+FULL = Workspace(
+    id="3b1f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
+    name="api.v2_x-1",
+    owner_id="108234567890123456789",
+    owner_email="alice@example.com",
+    project_id="a-project",
+    instance_name="workspace-3b1f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
+    zone="us-west1-b",
+    image_tag="v1.2",
+    machine_type="e2-standard-8",
+    status=Status.ERROR,
+    created_at=NOW - timedelta(days=3),
+    updated_at=NOW,
+    last_connected_at=NOW - timedelta(hours=2),
+    last_activity=Activity.HEARTBEAT,
+    metadata=Metadata("https://example.com/repo.git", "feature/ünïcode", "laptop"),
+    home_disk=HomeDisk("home-3b1f8f1e", "us-west1-b"),
+    generation=7,
+    ready_generation=6,
+    instance_id="1234567890123456789",
+    machine_running=True,
+    suspended_at=NOW - timedelta(minutes=3),
+    operation=Operation(
+        id="4c2f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
+        kind=OperationKind.STOP,
+        phase=Phase.AWAIT_SUSPENDED,
+        step=12,
+        requested_by="sweep",
+        requested_at=NOW - timedelta(minutes=4),
+        deadline_at=NOW + timedelta(minutes=6),
+        phase_since=NOW - timedelta(minutes=1),
+        request_id="r-1",
+        attempt=2,
+        resends=1,
+        automatic=True,
+        gce_operation="operation-1",
+        zones_tried=("us-west1-a", "us-west1-b"),
+        failure=replace(A_PROBLEM, operation_kind=None),
+        last_fault="The zone does not have enough resources.",
+        forget_after=NOW + timedelta(minutes=9),
+    ),
+    attend_at=NOW + timedelta(minutes=2),
+    error=A_PROBLEM,
+)
+ODD_OWNERS = (
+    *("108234567890123456789", "dev-user-id", "__x__", "..", ".", "a/b", "a%2Fb", "a//b", "/", "a b", "a.b.c"),
+    *("o-a", "a", "A", "*", "a`b", "a#b?c=d&e", "ü", "日本語", "👩‍💻", "~", "\\", "x" * 255),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A store, and the events that were written into it."""
+
+    store: WorkspaceStore
+    events: Callable[[], list[Event]]
+
+
+@pytest.fixture(params=["memory", "firestore"])
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """An empty store."""
+    if request.param == "memory":
+        memory = MemoryWorkspaceStore()
+        return Subject(memory, lambda: memory.events)
+    client: firestore.Client = request.getfixturevalue("client")
+    return Subject(FirestoreWorkspaceStore(client), lambda: events_in(client))
+
+
+@pytest.fixture
+def store(subject: Subject) -> WorkspaceStore:
+    """An empty store whose events are of no interest."""
+    return subject.store
+
+
+@pytest.fixture
+def client(cloud: RunningCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[firestore.Client]:
+    """A client of the emulator, in a project that nobody else uses: the sweeps of the running Hub do not see it."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", cloud.state["services"]["firestore"])
+    client = firestore.Client(project=f"contract-{uuid.uuid4().hex[:16]}")
+    yield client
+    client.close()  # type: ignore[no-untyped-call]
+
+
+def events_in(client: firestore.Client) -> list[Event]:
+    """Return the events of a project of the emulator, oldest first."""
+    documents = [snapshot.to_dict() or {} for snapshot in client.collection("events").order_by("at").stream()]
+    return [Event(**{field.name: document[field.name] for field in fields(Event)}) for document in documents]
+
+
+def assert_same(found: object, expected: object) -> None:
+    """Compare a record with what it should be, types too: a string is not an enum, and a time is in UTC."""
+    if isinstance(expected, datetime):
+        assert isinstance(found, datetime)
+        assert found.utcoffset() == timedelta(0)
+        assert found == expected
+        return
+    if isinstance(expected, Mapping):
+        assert isinstance(found, Mapping)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_same(found[key], value)
+        return
+    assert type(found) is type(expected)
+    if is_dataclass(expected):
+        for each in fields(expected):
+            assert_same(getattr(found, each.name), getattr(expected, each.name))
+    else:
+        assert found == expected
+
+
+def make(store: WorkspaceStore, *workspaces: Workspace) -> None:
+    """Put new workspaces into a store."""
+    store.commit(workspaces=[(None, workspace) for workspace in workspaces])
+
+
+def read(store: WorkspaceStore, workspace_id: str) -> Stored[Workspace]:
+    """Return a workspace that is there."""
+    stored = store.get(workspace_id)
+    assert stored is not None
+    return stored
+
+
+def an_event(what: str, at: datetime = NOW) -> Event:
+    """Return a line of the audit trail."""
+    return Event(at, FULL.id, "alice", "alice@example.com", what, "ok", "r-1")
+
+
+# Reads, and what comes back
+
+
+@pytest.mark.parametrize(
+    "workspace_id",
+    [
+        "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
+        "",
+        ".",
+        "..",
+        "a",
+        "a/b",
+        "/",
+        "__x__",
+        "ü",
+        "x" * 2000,
+        f"{FULL.id}\n",
+        f" {FULL.id}",
+        FULL.id.upper(),
+    ],
+)
+def test_what_was_never_made_is_absent(store: WorkspaceStore, workspace_id: str) -> None:
+    """Any text may be asked for; what is not exactly an id is nobody's."""
+    make(store, FULL)
+    assert store.get(workspace_id) is None
+
+
+def test_the_full_record_leaves_no_field_at_its_default() -> None:
+    """Otherwise a field that is never written could come back right."""
+    for record in (FULL, FULL.operation, FULL.metadata):
+        assert is_dataclass(record)
+        for each in fields(record):
+            untouched = each.default is not MISSING and getattr(record, each.name) == each.default
+            assert not untouched or each.name == "schema_version"
+
+
+BARE = a_workspace(Status.PROVISIONING, owner_email=None, home_disk=None, instance_id=None, ready_generation=None)
+
+
+@pytest.mark.parametrize("workspace", [FULL, BARE], ids=["full", "bare"])
+def test_every_field_of_a_workspace_comes_back(store: WorkspaceStore, workspace: Workspace) -> None:
+    """As it was, to the microsecond and in its type."""
+    make(store, workspace)
+    assert_same(read(store, workspace.id).record, workspace)
+    [listed] = store.list_owned(workspace.owner_id, None, 10, None).records
+    assert_same(listed, workspace)
+
+
+def test_every_word_of_the_domain_comes_back(store: WorkspaceStore) -> None:
+    """All statuses, kinds, phases and activities, each in a record."""
+    made = [a_workspace(status) for status in Status]
+    made += [a_workspace(operation=an_operation(kind)) for kind in OperationKind]
+    made += [a_workspace(operation=an_operation(OperationKind.START, phase)) for phase in Phase]
+    made += [a_workspace(last_activity=activity) for activity in Activity]
+    make(store, *made)
+    for workspace in made:
+        assert_same(read(store, workspace.id).record, workspace)
+
+
+def test_an_owner_that_was_never_written_holds_nothing(store: WorkspaceStore) -> None:
+    """Their record is empty, and its version says that it is to be made."""
+    stored = store.get_owner("nobody")
+    assert stored.version is None
+    assert_same(stored.record, Owner("nobody"))
+
+
+def test_every_field_of_an_owner_comes_back(store: WorkspaceStore) -> None:
+    """Names, and keys with what they made."""
+    owner = Owner(
+        "alice",
+        workspaces={FULL.id: OwnedWorkspace("one"), BARE.id: OwnedWorkspace("a.b")},
+        keys={"5f" * 32: UsedKey(FULL.id, "0a" * 32, NOW + timedelta(days=1))},
+    )
+    store.commit(owners=[(store.get_owner("alice"), owner)])
+    stored = store.get_owner("alice")
+    assert stored.version is not None
+    assert_same(stored.record, owner)
+
+
+def test_owners_with_odd_ids_are_kept_apart(store: WorkspaceStore) -> None:
+    """Whatever an id is made of, it is one owner's: their record, and their list."""
+    held = {owner_id: a_workspace(owner_id=owner_id) for owner_id in ODD_OWNERS}
+    owners = [Owner(owner_id, {held[owner_id].id: OwnedWorkspace("one")}) for owner_id in ODD_OWNERS]
+    make(store, *held.values())
+    store.commit(owners=[(store.get_owner(owner.id), owner) for owner in owners])
+    for owner in owners:
+        assert_same(store.get_owner(owner.id).record, owner)
+        [listed] = store.list_owned(owner.id, None, 10, None).records
+        assert_same(listed, held[owner.id])
+
+
+# Commits
+
+
+def test_a_workspace_is_made_changed_and_deleted(store: WorkspaceStore) -> None:
+    """Each on the version that was read; after that it can be made anew."""
+    make(store, BARE)
+    made = read(store, BARE.id)
+    changed = replace(made.record, status=Status.READY, generation=2)
+    store.commit(workspaces=[(made, changed)])
+    stored = read(store, BARE.id)
+    assert_same(stored.record, changed)
+    store.commit(workspaces=[(stored, None)])
+    assert store.get(BARE.id) is None
+    make(store, BARE)
+    assert_same(read(store, BARE.id).record, BARE)
+
+
+def test_what_a_change_takes_out_is_gone(store: WorkspaceStore) -> None:
+    """A record is replaced, not merged: no operation, name or key of before is left."""
+    make(store, FULL)
+    plain = replace(FULL, operation=None, error=None, home_disk=None, metadata=Metadata(), suspended_at=None)
+    store.commit(workspaces=[(read(store, FULL.id), plain)])
+    assert_same(read(store, FULL.id).record, plain)
+
+    both = Owner(
+        "alice", {FULL.id: OwnedWorkspace("one"), BARE.id: OwnedWorkspace("two")}, {"k": UsedKey("w", "b", NOW)}
+    )
+    store.commit(owners=[(store.get_owner("alice"), both)])
+    one = Owner("alice", {BARE.id: OwnedWorkspace("two")})
+    store.commit(owners=[(store.get_owner("alice"), one)])
+    assert_same(store.get_owner("alice").record, one)
+
+
+def test_a_workspace_that_exists_is_not_made_again(store: WorkspaceStore) -> None:
+    """The second one conflicts; the first stays."""
+    make(store, FULL)
+    with pytest.raises(ConflictError):
+        make(store, replace(FULL, name="another"))
+    assert_same(read(store, FULL.id).record, FULL)
+
+
+def test_an_owner_that_exists_is_not_made_again(store: WorkspaceStore) -> None:
+    """Two first requests of a new owner: the second conflicts."""
+    absent = store.get_owner("alice")
+    first = Owner("alice", {FULL.id: OwnedWorkspace("one")})
+    store.commit(owners=[(absent, first)])
+    with pytest.raises(ConflictError):
+        store.commit(owners=[(absent, Owner("alice"))])
+    assert_same(store.get_owner("alice").record, first)
+
+
+@pytest.mark.parametrize("to_be", [replace(FULL, name="mine"), None], ids=["change", "delete"])
+@pytest.mark.parametrize("meanwhile", [replace(FULL, name="theirs"), None], ids=["changed", "deleted"])
+def test_what_is_not_what_was_read_any_more_is_left_alone(
+    store: WorkspaceStore, to_be: Workspace | None, meanwhile: Workspace | None
+) -> None:
+    """A stale change or delete conflicts, whether somebody changed or deleted the workspace in between."""
+    make(store, FULL)
+    stale = read(store, FULL.id)
+    store.commit(workspaces=[(stale, meanwhile)])
+    with pytest.raises(ConflictError):
+        store.commit(workspaces=[(stale, to_be)])
+    stored = store.get(FULL.id)
+    assert_same(stored and stored.record, meanwhile)
+
+
+def test_a_workspace_that_was_deleted_and_made_anew_is_not_the_one_that_was_read(store: WorkspaceStore) -> None:
+    """Its version is another, even if its fields are the same."""
+    make(store, FULL)
+    stale = read(store, FULL.id)
+    store.commit(workspaces=[(stale, None)])
+    make(store, FULL)
+    with pytest.raises(ConflictError):
+        store.commit(workspaces=[(stale, replace(FULL, name="mine"))])
+    assert_same(read(store, FULL.id).record, FULL)
+
+
+def test_everything_of_a_commit_is_written(subject: Subject) -> None:
+    """A workspace made, one changed, one deleted, owners and events, all at once."""
+    store = subject.store
+    changed, deleted, made = (a_workspace() for _ in range(3))
+    make(store, changed, deleted)
+    alice, bob = Owner("alice", {made.id: OwnedWorkspace("one")}), Owner("bob")
+    store.commit(
+        workspaces=[
+            (None, made),
+            (read(store, changed.id), replace(changed, name="new")),
+            (read(store, deleted.id), None),
+        ],
+        owners=[(store.get_owner("alice"), alice), (store.get_owner("bob"), bob)],
+        events=[an_event("WorkspaceRequested"), an_event("WorkspaceDeleted", NOW + INSTANT)],
+    )
+    assert_same(read(store, made.id).record, made)
+    assert read(store, changed.id).record.name == "new"
+    assert store.get(deleted.id) is None
+    assert_same(store.get_owner("alice").record, alice)
+    assert store.get_owner("bob").version is not None
+    events = subject.events()
+    assert events == [an_event("WorkspaceRequested"), an_event("WorkspaceDeleted", NOW + INSTANT)]
+    assert_same(events[0], an_event("WorkspaceRequested"))
+
+
+@pytest.mark.parametrize("refused", ["made", "changed", "deleted", "owner"])
+def test_of_a_commit_that_conflicts_nothing_is_written(subject: Subject, refused: str) -> None:
+    """Whichever of its documents is not what was read: the others stay as they were, and no event is written."""
+    store = subject.store
+    made, changed, deleted = (a_workspace() for _ in range(3))
+    make(store, changed, deleted)
+    absent = store.get_owner("alice")
+    to_change, to_delete = read(store, changed.id), read(store, deleted.id)
+    meanwhile: dict[str, Callable[[], None]] = {
+        "made": lambda: make(store, replace(made, name="theirs")),
+        "changed": lambda: store.commit(workspaces=[(to_change, replace(changed, name="theirs"))]),
+        "deleted": lambda: store.commit(workspaces=[(to_delete, replace(deleted, name="theirs"))]),
+        "owner": lambda: store.commit(owners=[(absent, Owner("alice", {"w": OwnedWorkspace("theirs")}))]),
+    }
+    meanwhile[refused]()
+
+    with pytest.raises(ConflictError):
+        store.commit(
+            workspaces=[
+                (to_change, replace(changed, name="mine")),
+                (to_delete, None),
+                (None, replace(made, name="mine")),
+            ],
+            owners=[(absent, Owner("alice", {"w": OwnedWorkspace("mine")})), (store.get_owner("bob"), Owner("bob"))],
+            events=[an_event("WorkspaceRequested")],
+        )
+
+    there = store.get(made.id)
+    assert (there and there.record.name) == ("theirs" if refused == "made" else None)
+    assert read(store, changed.id).record.name == ("theirs" if refused == "changed" else changed.name)
+    assert read(store, deleted.id).record.name == ("theirs" if refused == "deleted" else deleted.name)
+    held = [holding.name for holding in store.get_owner("alice").record.workspaces.values()]
+    assert held == (["theirs"] if refused == "owner" else [])
+    assert store.get_owner("bob").version is None
+    assert subject.events() == []
+
+
+def test_of_changes_that_race_none_is_lost(store: WorkspaceStore) -> None:
+    """Four threads count together, each reading again after a conflict."""
+    make(store, replace(FULL, generation=0))
+
+    def count() -> None:
+        for _ in range(5):
+            while True:
+                stored = read(store, FULL.id)
+                try:
+                    store.commit(workspaces=[(stored, replace(stored.record, generation=stored.record.generation + 1))])
+                except ConflictError:
+                    continue
+                break
+
+    with ThreadPoolExecutor(4) as pool:
+        for counting in [pool.submit(count) for _ in range(4)]:
+            counting.result()
+    assert read(store, FULL.id).record.generation == 20
+
+
+def test_of_makers_that_race_one_wins(store: WorkspaceStore) -> None:
+    """Eight threads make the same workspace: seven conflict."""
+
+    def attempt(number: int) -> str | None:
+        try:
+            make(store, replace(FULL, name=f"by-{number}"))
+        except ConflictError:
+            return None
+        return f"by-{number}"
+
+    with ThreadPoolExecutor(8) as pool:
+        [winner] = filter(None, pool.map(attempt, range(8)))
+    assert read(store, FULL.id).record.name == winner
+
+
+# The list of what somebody owns
+
+
+def pages(ask: Callable[[str | None], Page[Any]]) -> list[list[Any]]:
+    """Return the pages of a list, to its end."""
+    page = ask(None)
+    found = [list(page.records)]
+    while page.next_token is not None:
+        page = ask(page.next_token)
+        found.append(list(page.records))
+        assert len(found) < 50
+    return found
+
+
+def test_a_list_is_its_owners_newest_first(store: WorkspaceStore) -> None:
+    """Times decide, then ids, downwards; nobody else's workspace is in it."""
+    ages = (timedelta(0), INSTANT, INSTANT, timedelta(1), timedelta(days=400))
+    mine = [a_workspace(owner_id="alice", created_at=NOW - age) for age in ages]
+    make(store, *mine, a_workspace(owner_id="bob", created_at=NOW), a_workspace(owner_id="alice2", created_at=NOW))
+    page = store.list_owned("alice", None, 100, None)
+    expected = sorted(mine, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True)
+    assert [workspace.id for workspace in page.records] == [workspace.id for workspace in expected]
+    assert page.next_token is None
+
+
+def test_an_empty_list_is_a_page_without_a_next(store: WorkspaceStore) -> None:
+    """Nothing, and no token."""
+    page = store.list_owned("nobody", None, 10, None)
+    assert (list(page.records), page.next_token) == ([], None)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_list_can_be_of_one_status(store: WorkspaceStore, status: Status) -> None:
+    """Only those that have it, in pages too."""
+    made = [a_workspace(each, created_at=NOW - number * INSTANT) for number in range(3) for each in Status]
+    make(store, *made)
+    found = pages(lambda token: store.list_owned("alice", status, 2, token))
+    assert [len(page) for page in found] == [2, 1]
+    assert [workspace.id for page in found for workspace in page] == [ws.id for ws in made if ws.status is status]
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 6), (2, [2, 2, 2]), (4, [4, 2]), (6, [6]), (100, [6])])
+def test_pages_of_a_list_hold_each_workspace_once(store: WorkspaceStore, limit: int, sizes: list[int]) -> None:
+    """Also where several were made at the same moment; a last page that is full has no next."""
+    make(store, *(a_workspace(created_at=NOW - min(number, 3) * INSTANT) for number in range(6)))
+    whole = [workspace.id for workspace in store.list_owned("alice", None, 100, None).records]
+    found = pages(lambda token: store.list_owned("alice", None, limit, token))
+    assert [len(page) for page in found] == sizes
+    assert [workspace.id for page in found for workspace in page] == whole
+
+
+def test_a_page_goes_on_where_the_last_one_ended_whatever_comes_and_goes(store: WorkspaceStore) -> None:
+    """A workspace that is made or deleted between two pages moves none of the others."""
+    made = [a_workspace(created_at=NOW - number * INSTANT) for number in range(4)]
+    make(store, *made)
+    first = store.list_owned("alice", None, 2, None)
+    store.commit(workspaces=[(read(store, made[1].id), None)])
+    make(store, a_workspace(created_at=NOW + INSTANT))
+    second = store.list_owned("alice", None, 2, first.next_token)
+    assert [workspace.id for workspace in second.records] == [made[2].id, made[3].id]
+    assert second.next_token is None
+
+
+def encoded(value: object) -> str:
+    """Return a value as tokens are written."""
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("", "x", "!!!", "ü", "....", "A" * 5000, encoded("text")[:-3], encoded(None), encoded(5), encoded([])),
+        *(encoded({"at": 1}), encoded([NOW.isoformat()]), encoded([NOW.isoformat(), FULL.id, 1])),
+        *(encoded(["yesterday", FULL.id]), encoded([1, FULL.id]), encoded([None, FULL.id])),
+        *(encoded([NOW.isoformat(), 1]), encoded([NOW.isoformat(), None]), encoded([NOW.isoformat(), ["x"]])),
+        base64.urlsafe_b64encode(b"[" * 3000).decode(),
+        base64.urlsafe_b64encode(b"\xff\xfe").decode(),
+    ],
+)
+def test_a_token_that_no_list_gave_is_the_callers_mistake(store: WorkspaceStore, token: str) -> None:
+    """The error names the query parameter."""
+    with pytest.raises(InvalidRequestError) as refused:
+        store.list_owned("alice", None, 10, token)
+    assert [problem.field for problem in refused.value.problems] == ["page_token"]
+
+
+# The lists of what is to be swept
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A list of ids by a moment: how it is asked for, what is in it from that moment on, and what never is."""
+
+    ask: Callable[[WorkspaceStore, datetime, int, str | None], Page[str]]
+    due: Callable[[datetime], Workspace]
+    never: Callable[[datetime], Sequence[Workspace]]
+
+
+def running(at: datetime) -> Workspace:
+    """Return a workspace whose machine runs and that was last connected to then."""
+    return a_workspace(machine_running=True, last_connected_at=at)
+
+
+def suspended(at: datetime) -> Workspace:
+    """Return a workspace that was suspended then."""
+    return a_workspace(Status.SUSPENDED, suspended_at=at)
+
+
+def to_attend(at: datetime) -> Workspace:
+    """Return a workspace that somebody is to look at then."""
+    return a_workspace(operation=an_operation(OperationKind.STOP), attend_at=at)
+
+
+SWEEPS = {
+    "idle": Sweep(
+        lambda store, at, limit, token: store.list_idle(at, limit, token),
+        running,
+        lambda at: [replace(running(at), machine_running=False)],
+    ),
+    "suspended": Sweep(
+        lambda store, at, limit, token: store.list_suspended(at, limit, token),
+        suspended,
+        lambda at: [replace(suspended(at), suspended_at=None), replace(suspended(at), status=Status.READY)],
+    ),
+    "due": Sweep(
+        lambda store, at, limit, token: store.list_due(at, limit, token),
+        to_attend,
+        lambda at: [replace(to_attend(at), attend_at=None)],
+    ),
+}
+OF_EACH = pytest.mark.parametrize("sweep", SWEEPS.values(), ids=SWEEPS)
+
+
+@OF_EACH
+def test_a_sweep_lists_what_is_due_the_longest_overdue_first(store: WorkspaceStore, sweep: Sweep) -> None:
+    """At the moment itself it is due, an instant later not yet."""
+    ages = (timedelta(days=400), timedelta(hours=1), INSTANT, timedelta(0), -INSTANT, -timedelta(days=1))
+    made = [sweep.due(NOW - age) for age in ages]
+    make(store, *reversed(made))
+    page = sweep.ask(store, NOW, 100, None)
+    assert list(page.records) == [workspace.id for workspace in made[:4]]
+    assert page.next_token is None
+
+
+@OF_EACH
+def test_a_sweep_lists_nothing_else(store: WorkspaceStore, sweep: Sweep) -> None:
+    """However long ago it was."""
+    make(store, *sweep.never(NOW - timedelta(days=400)))
+    assert list(sweep.ask(store, NOW, 100, None).records) == []
+
+
+@OF_EACH
+@pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 6), (2, [2, 2, 2]), (4, [4, 2]), (6, [6])])
+def test_pages_of_a_sweep_hold_each_id_once(store: WorkspaceStore, sweep: Sweep, limit: int, sizes: list[int]) -> None:
+    """Also where several have been due since the same moment: those go by their ids."""
+    made = [sweep.due(NOW - timedelta(minutes=max(number, 2))) for number in range(6)]
+    make(store, *made)
+    found = pages(lambda token: sweep.ask(store, NOW, limit, token))
+    assert [len(page) for page in found] == sizes
+    moments = {workspace.id: NOW - timedelta(minutes=max(number, 2)) for number, workspace in enumerate(made)}
+    expected = sorted(moments, key=lambda workspace_id: (moments[workspace_id], workspace_id))
+    assert [workspace_id for page in found for workspace_id in page] == expected
+
+
+@OF_EACH
+def test_a_sweep_goes_on_when_what_it_found_is_no_longer_due(store: WorkspaceStore, sweep: Sweep) -> None:
+    """As it is when the sweep has done its work on a page: the next page misses nothing."""
+    made = [sweep.due(NOW - timedelta(hours=9 - number)) for number in range(4)]
+    make(store, *made)
+    first = sweep.ask(store, NOW, 2, None)
+    store.commit(workspaces=[(read(store, workspace_id), None) for workspace_id in first.records])
+    second = sweep.ask(store, NOW, 2, first.next_token)
+    assert [*first.records, *second.records] == [workspace.id for workspace in made]
+
+
+# Firestore alone
+
+
+def test_a_record_that_cannot_be_read_hides_no_other_from_a_sweep(client: firestore.Client) -> None:
+    """Its id is listed like the others', and only reading it fails."""
+    store = FirestoreWorkspaceStore(client)
+    broken, whole = (to_attend(NOW - timedelta(minutes=minutes)) for minutes in (2, 1))
+    make(store, broken, whole)
+    client.collection("workspaces").document(broken.id).update({"schema_version": 99})
+    assert list(store.list_due(NOW, 10, None).records) == [broken.id, whole.id]
+    with pytest.raises(UnavailableError):
+        store.get(broken.id)
+
+
+def test_events_carry_the_time_at_which_they_expire(client: firestore.Client) -> None:
+    """Firestore's own TTL deletes them by it."""
+    FirestoreWorkspaceStore(client).commit(events=[an_event("WorkspaceRequested")])
+    [document] = client.collection("events").where(filter=FieldFilter("what", "==", "WorkspaceRequested")).stream()
+    assert document.get("expire_at") == NOW + EVENTS_KEPT
+
+
+CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
+    "get": lambda store: store.get(FULL.id),
+    "get_owner": lambda store: store.get_owner("alice"),
+    "commit": lambda store: store.commit(workspaces=[(None, FULL)]),
+    "list_owned": lambda store: store.list_owned("alice", None, 10, None),
+    "list_idle": lambda store: store.list_idle(NOW, 10, None),
+    "list_suspended": lambda store: store.list_suspended(NOW, 10, None),
+    "list_due": lambda store: store.list_due(NOW, 10, None),
+}
+
+
+def test_every_method_is_called_without_firestore() -> None:
+    """A new one cannot be forgotten below."""
+    assert CALLS.keys() == {name for name in vars(WorkspaceStore) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("how", ["closed", "silent"])
+def test_a_firestore_that_does_not_answer_is_told_in_time(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every method gives up after the adapter's own time, not after the library's minutes."""
+    hurry(monkeypatch, firestore_store)
+
+    with unanswering(how) as address, ThreadPoolExecutor(len(CALLS)) as pool:
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", address)
+        client = firestore.Client(project="nowhere")
+        store = FirestoreWorkspaceStore(client)
+
+        def told(call: Callable[[WorkspaceStore], object]) -> float:
+            began = time.monotonic()
+            with pytest.raises(UnavailableError):
+                call(store)
+            return time.monotonic() - began
+
+        took = dict(zip(CALLS, pool.map(told, CALLS.values()), strict=True))
+        client.close()  # type: ignore[no-untyped-call]
+    assert max(took.values()) < 4, took

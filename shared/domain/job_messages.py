@@ -38,7 +38,7 @@ def read_job(message: bytes) -> Job:
             resend=fields.get("resend", 0),
             request_id=fields.get("request_id", ""),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedJobError(f"not a job: {error!r}") from error
     if not (isinstance(job.workspace_id, str) and job.workspace_id and isinstance(job.step, int)):
         raise MalformedJobError("not a job: workspace_id or step is not what it should be")

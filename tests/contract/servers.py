@@ -6,7 +6,8 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
@@ -16,7 +17,10 @@ from typing import Any
 
 import pytest
 
+from shared.domain.errors import UnavailableError
+
 HURRIED_SECONDS = 0.5
+PATIENCE_SECONDS = 10.0  # for what takes a part of a second
 
 
 @dataclass(frozen=True)
@@ -105,3 +109,28 @@ def hurry(monkeypatch: pytest.MonkeyPatch, adapter: ModuleType) -> None:
     """Have an adapter give up after half a second, where it goes by its own deadlines; the library's take minutes."""
     monkeypatch.setattr(adapter, "TIMEOUT_SECONDS", HURRIED_SECONDS)
     monkeypatch.setattr(adapter, "_RETRY", vars(adapter)["_RETRY"].with_timeout(HURRIED_SECONDS))
+
+
+def assert_told_in_time(calls: Mapping[str, Callable[[], object]]) -> None:
+    """See that all calls, made at once, end in `UnavailableError` before anybody is tired of waiting.
+
+    One that goes on longer is left behind in its thread: it fails the test, and keeps nobody else.
+    """
+    ends: dict[str, object] = {}
+
+    def end(name: str, call: Callable[[], object]) -> None:
+        try:
+            ends[name] = call()
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is compared below
+            ends[name] = error
+
+    threads = [threading.Thread(target=end, args=named, daemon=True) for named in calls.items()]
+    for thread in threads:
+        thread.start()
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, give_up_at - time.monotonic()))
+    wrong = {
+        name: ends.get(name, "has not ended") for name in calls if not isinstance(ends.get(name), UnavailableError)
+    }
+    assert not wrong

@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
@@ -39,7 +38,15 @@ from shared.domain.instance import (
     SuspendInstance,
 )
 from shared.ports import Machines
-from tests.contract.servers import HURRIED_SECONDS, Answer, Responder, json_answer, unanswering
+from tests.contract.servers import (
+    HURRIED_SECONDS,
+    PATIENCE_SECONDS,
+    Answer,
+    Responder,
+    assert_told_in_time,
+    json_answer,
+    unanswering,
+)
 from tests.fakes.clock import SettableClock
 from tests.fakes.machines import FakeMachines, Mishap
 
@@ -60,7 +67,6 @@ SETTINGS = MachineSettings(
 )
 REPORTS = "https://report-workspace.example.com"
 SHORT = 0.03
-PATIENCE_SECONDS = 10.0
 S = InstanceState
 
 
@@ -871,27 +877,16 @@ PASSING_ANSWERS = {
 }
 
 
-def assert_told_in_time(*calls: Callable[[], object]) -> None:
-    """See that each call, all at once, ends in `UnavailableError` before anybody is tired of waiting."""
-
-    def told(call: Callable[[], object]) -> float:
-        began = time.monotonic()
-        with pytest.raises(UnavailableError):
-            call()
-        return time.monotonic() - began
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        took = list(pool.map(told, calls))
-    assert max(took) < 5, took
-
-
-def every_call(machines: Machines) -> Iterator[Callable[[], object]]:
-    """Yield a call of every method, and of every command."""
-    made = Made(an_insert(), an_insert().place)
-    for read in READS.values():
-        yield partial(read, machines, made.insert, Begun("operation-1"))
-    for _, command in EVERY_COMMAND.values():
-        yield partial(machines.perform, command(made), str(uuid.uuid4()))
+def every_call(machines: Machines) -> dict[str, Callable[[], object]]:
+    """Return a call of every method, and of every command."""
+    insert = an_insert()
+    made = Made(insert, insert.place)
+    reads = {name: partial(read, machines, insert, Begun("operation-1")) for name, read in READS.items()}
+    commands = {
+        f"perform {name}": partial(machines.perform, command(made), str(uuid.uuid4()))
+        for name, (_, command) in EVERY_COMMAND.items()
+    }
+    return {**reads, **commands}
 
 
 @pytest.mark.parametrize("name", PASSING_ANSWERS)
@@ -899,7 +894,7 @@ def every_call(machines: Machines) -> Iterator[Callable[[], object]]:
 def test_a_compute_that_stays_out_of_order_is_told_in_time(responder: Responder, name: str) -> None:
     """Not after the library's ten minutes, in which it would ask again and again."""
     responder.answer = PASSING_ANSWERS[name]
-    assert_told_in_time(*every_call(adapter_at(responder.address)))
+    assert_told_in_time(every_call(adapter_at(responder.address)))
 
 
 def test_a_call_that_changes_something_is_made_once(responder: Responder) -> None:
@@ -923,7 +918,7 @@ def test_a_read_that_is_forbidden_is_not_an_absence(responder: Responder, name: 
 def test_a_compute_that_does_not_answer_is_told_in_time(how: str) -> None:
     """Every method gives up after the adapter's own time, and so does every command."""
     with unanswering(how) as address:
-        assert_told_in_time(*every_call(adapter_at(address)))
+        assert_told_in_time(every_call(adapter_at(address)))
 
 
 def test_the_time_of_the_last_start_is_read_in_whatever_offset_compute_writes_it(responder: Responder) -> None:

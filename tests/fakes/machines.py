@@ -182,8 +182,8 @@ class FakeMachines(Machines):
         self.calls: list[tuple[Command, str]] = []
         self.reads: Counter[str] = Counter()
         self.unanswered_reads = 0
-        self.before_call: Callable[[], None] | None = None
-        self.after_call: Callable[[], None] | None = None
+        self.before_call: Callable[[], object] | None = None
+        self.after_call: Callable[[], object] | None = None
         self.consoles: dict[str, str] = {}
 
     # ---- scripting --------------------------------------------------------------------------------------------------

@@ -332,6 +332,7 @@ def test_a_delete_supersedes_whatever_is_under_way(hub: Functions) -> None:
     assert hub.status(workspace_id).status_code == 404
     assert hub.listed().get_json() == []
     assert (hub.world.machines.instances, hub.world.machines.disks) == ({}, set())
+    assert hub.create({"name": "one"}).status_code == 201  # its name and its place in the quota are free again
 
 
 # ---- status ---------------------------------------------------------------------------------------------------------

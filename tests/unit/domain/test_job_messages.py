@@ -37,6 +37,7 @@ NO_JOBS = [
     b"[]",
     b'"job"',
     b"\xff\xfe",
+    b"[" * 100_000,
     b"{}",
     b'{"workspace_id": "w", "operation_id": null}',
     b'{"workspace_id": "w", "step": 1}',

@@ -503,9 +503,9 @@ class Lifecycle(RuleBasedStateMachine):
         return differs(workspace, self.world.machines.get(place_of(workspace)), self.world.clock())
 
 
-TestLifecycle = pytest.mark.timeout(0 if MORE_EXAMPLES else 120)(Lifecycle.TestCase)
+TestLifecycle = pytest.mark.timeout(0 if MORE_EXAMPLES else 300)(Lifecycle.TestCase)
 TestLifecycle.settings = settings(
-    max_examples=MORE_EXAMPLES or 600,
+    max_examples=MORE_EXAMPLES or 400,
     stateful_step_count=30,
     deadline=None,
     derandomize=not MORE_EXAMPLES,

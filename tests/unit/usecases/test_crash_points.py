@@ -115,9 +115,10 @@ STORIES = {
 def play(story: Story, nth: int | None, moment: Moment, error: type[BaseException]) -> tuple[list[str], World]:
     """Play a story, cut off at its ``nth`` call; return the calls that were made, and the world at the end.
 
-    Who asked and got no answer asks again; the platform brings jobs again; machines report again; the sweep runs.
+    Who asked and got no answer asks again; the platform brings jobs again, those of a process that died only when a machine
+    has had the time to boot; machines report again; the sweep runs.
     """
-    world = World(policy=Policy())
+    world = World(policy=Policy(), retry_after=timedelta(seconds=90 if error is ProcessDiedError else 10))
     story.before(world)
     interruptions = Interruptions()
     world.store_port = interruptions.around("store", world.store)

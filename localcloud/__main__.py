@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     token = commands.add_parser("token", parents=[common], help="print an ID token")
     token.set_defaults(command=_token)
     token.add_argument("--email", required=True, help="whose; anybody's")
+    token.add_argument("--admin", action="store_true", help="make them an administrator first")
 
     fault = commands.add_parser("fault", parents=[common], help="switch a fault on or off")
     fault.set_defaults(command=_fault)
@@ -157,7 +158,10 @@ def _say_ready(state: dict[str, Any]) -> None:
 
 
 def _token(options: argparse.Namespace) -> int:
-    print(RunningCloud(options.state).token(options.email))
+    cloud = RunningCloud(options.state)
+    if options.admin:
+        cloud.make_admin(options.email)
+    print(cloud.token(options.email))
     return 0
 
 

@@ -28,6 +28,7 @@ _START_SECONDS: Final = 90.0
 _STOP_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.05
 _REQUEST_SECONDS: Final = 30.0
+_RESTART_SECONDS: Final = 90.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -85,6 +86,14 @@ class RunningCloud:
         """Make everything as new: no records, no tasks, no messages, no machines, no faults."""
         self._call("POST", "control", "/localcloud/reset", {})
 
+    def make_admin(self, email: str) -> None:
+        """Make whoever has this e-mail address an administrator; the functions for people are started anew, unless they are one.
+
+        Raises:
+            ValueError: it is no address, or this cloud has no administrators.
+        """
+        self._call("POST", "control", "/localcloud/admins", {"email": email}, seconds=_RESTART_SECONDS)
+
     def machines(self) -> list[dict[str, Any]]:
         """Return every machine: its state, its guest, its reports."""
         machines: list[dict[str, Any]] = self._call("GET", "compute", "/localcloud/machines")["machines"]
@@ -111,7 +120,15 @@ class RunningCloud:
         faults: list[dict[str, Any]] = self._call(method, "control", "/localcloud/faults", body)["faults"]
         return faults
 
-    def _call(self, method: str, service: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _call(
+        self,
+        method: str,
+        service: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = _REQUEST_SECONDS,
+    ) -> dict[str, Any]:
         """Make one request to a service of the cloud.
 
         Raises:
@@ -124,7 +141,7 @@ class RunningCloud:
             method=method,
         )
         try:
-            with _OPENER.open(request, timeout=_REQUEST_SECONDS) as answer:
+            with _OPENER.open(request, timeout=seconds) as answer:
                 content: dict[str, Any] = json.load(answer)
                 return content
         except urllib.error.HTTPError as error:

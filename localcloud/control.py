@@ -4,6 +4,7 @@
     POST   /localcloud/faults   {name, …}: on; {name, off: true}: off
     DELETE /localcloud/faults   all off
     POST   /localcloud/reset    no records, no tasks, no messages, no machines, no faults
+    POST   /localcloud/admins   {email}: one more administrator, known to every function for people when this answers
 
 Two faults are the platform's, and are switched here: `duplicate_delivery`, every message and task is delivered twice at the same
 moment; `late_delivery {seconds}`, every one comes so much later (2 s). The other ones are Compute's, whose server is asked.
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import web
 
+from localcloud.children import LocalCloudError
 from localcloud.compute.faults import FAULTS
 from localcloud.proxy import PortServer
+from shared.config import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -49,6 +52,7 @@ class ControlServer:
         deliveries: all that deliver.
         compute_url: the local Compute Engine, for its faults.
         reset: makes everything as new.
+        make_admin: makes whoever has this e-mail address an administrator.
         session: the connections to Compute.
     """
 
@@ -58,11 +62,13 @@ class ControlServer:
         deliveries: Sequence[Delivery],
         compute_url: str,
         reset: Callable[[], Awaitable[None]],
+        make_admin: Callable[[str], Awaitable[None]],
         session: aiohttp.ClientSession,
     ) -> None:
         self._deliveries = deliveries
         self._compute_url = compute_url
         self._reset = reset
+        self._make_admin = make_admin
         self._session = session
         self._server = PortServer(
             [
@@ -70,6 +76,7 @@ class ControlServer:
                 web.post(_FAULTS, self._switch_fault),
                 web.delete(_FAULTS, self._clear_faults),
                 web.post("/localcloud/reset", self._serve_reset),
+                web.post("/localcloud/admins", self._serve_admin),
             ]
         )
 
@@ -122,6 +129,19 @@ class ControlServer:
         await self._reset()
         return web.json_response({})
 
+    async def _serve_admin(self, request: web.Request) -> web.Response:
+        try:
+            email = json.loads(await request.text())["email"].strip()
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return _refusal("The body is a JSON object with an email.")
+        try:
+            await self._make_admin(email)
+        except ConfigurationError as error:
+            return _refusal(str(error))
+        except LocalCloudError as error:
+            return _refusal(str(error), 500)
+        return web.json_response({})
+
     async def _compute(self, method: str, body: Any = None) -> web.Response:
         """Have Compute do its part, and answer with all that is on."""
         async with self._session.request(method, self._compute_url + _FAULTS, json=body) as answer:
@@ -140,6 +160,6 @@ class ControlServer:
         return [{**fault, "does": _DOES[fault["name"]]} for fault in on]
 
 
-def _refusal(message: str) -> web.Response:
+def _refusal(message: str, status: int = 400) -> web.Response:
     """Answer in the form in which Compute's control port refuses."""
-    return web.json_response({"error": {"message": message}}, status=400)
+    return web.json_response({"error": {"message": message}}, status=status)

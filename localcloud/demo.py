@@ -1,4 +1,7 @@
-"""The main job, end to end, before a person's eyes: two people use the Hub on a local cloud. Exit 0 only if all of it was seen."""
+"""The main job, end to end, before a person's eyes: two people use the Hub on a local cloud, and a third administers it.
+
+Exit 0 only if all of it was seen.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,13 @@ def use(cloud: RunningCloud, show: Show) -> None:
     """Do everything a person does with a workspace, and check that it came out right."""
     alice = Person(cloud.address, cloud.token("alice@example.com"))
     bob = Person(cloud.address, cloud.token("bob@example.com"))
+    carol = Person(cloud.address, cloud.token("carol@example.com"))
+
+    refusal = carol.ask("GET", "/workspaces", params={"all": "true"}).status_code
+    seen(refusal == 403, f"Carol is no administrator yet; she got {refusal}")
+    cloud.make_admin("carol@example.com")
+    seen(carol.workspaces(all="true") == [], "Carol may list everybody's, and there are none yet")
+    show.step(f"Carol tries to list everybody's: {refusal}; made an administrator, she may")
 
     made = alice.create("api", metadata={"repo": "github.com/example/api", "branch": "main"})
     workspace_id = made["id"]
@@ -94,6 +104,8 @@ def use(cloud: RunningCloud, show: Show) -> None:
     seen(awake["generation"] == ready["generation"], "it was thawed, not booted")
     show.step(f"Alice starts it: READY again; nobody connects, so it would be stopped at {awake['stops_at']}")
 
+    administer(show, carol, alice, workspace_id)
+
     idle = alice.wait(workspace_id, _settled("SUSPENDED"), seconds=IDLE_SECONDS + 15, watch=Progress())
     seen(idle["instance"]["status"] == "SUSPENDED", "the idle machine is suspended")
     show.step(f"nobody connected for {IDLE_SECONDS} s: the cleanup has suspended it")
@@ -104,6 +116,27 @@ def use(cloud: RunningCloud, show: Show) -> None:
     left = _left_in_compute(cloud)
     seen(left == [], f"nothing is left in Compute, but there is {left}")
     show.step("Alice deletes it: its id answers 404, no machine and no disk is left")
+
+
+def administer(show: Show, carol: Person, alice: Person, workspace_id: str) -> None:
+    """Have an administrator act on Alice's workspace, and Alice see who did what."""
+    everybodys = [workspace["name"] for workspace in carol.workspaces(all="true")]
+    seen(everybodys == ["api"], "Carol's list of everybody's has Alice's")
+    show.step(f"Carol, the administrator, lists everybody's: {everybodys}")
+    carol.stop(workspace_id)
+    carol.wait(workspace_id, _settled("SUSPENDED"))
+    events = alice.events(workspace_id)
+    by_carol = [event for event in events if event["who_email"] == "carol@example.com"]
+    seen([event["what"] for event in by_carol] == ["StopRequested"], "Alice reads that Carol stopped it")
+    seen(by_carol[0]["as_admin"], "and that she did so as an administrator")
+    seen(carol.events(workspace_id) == events, "Carol reads the same")
+    show.step("Carol stops Alice's workspace; both can read who did what to it:")
+    for event in reversed(events):
+        who = f"{event['who_email'] or event['who']}{', as an administrator' if event['as_admin'] else ''}"
+        print(f"{'':18}{event['at'][11:19]}  {event['what']:<18} {event['result']:<10} {who}", flush=True)
+    alice.start(workspace_id)
+    alice.wait(workspace_id, _settled("READY"))
+    show.step("Alice starts it again")
 
 
 _ON_ANOTHERS: Final = (("GET", "/status"), ("POST", "/stop"), ("POST", "/start"), ("DELETE", ""))

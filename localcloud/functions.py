@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +30,7 @@ _START_SECONDS: Final = 60.0
 _FIRST_BACKOFF_SECONDS: Final = 0.1
 _LONGEST_BACKOFF_SECONDS: Final = 5.0
 _STABLE_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.05
 
 
 def console_script() -> str:
@@ -98,6 +101,7 @@ class FunctionProcess:
         self._session = session
         self._changed = changed
         self._keeping: asyncio.Task[None] | None = None
+        self._child: Child
 
     async def start(self) -> None:
         """Start it, wait until it answers, and from then on start it again whenever it ends.
@@ -105,10 +109,30 @@ class FunctionProcess:
         Raises:
             LocalCloudError: it does not come up.
         """
-        child = await Child.start(self._program, self._keeper)
-        self.pid = child.pid
-        await child.wait_until_ready(self._answers, _START_SECONDS)
-        self._keeping = asyncio.create_task(self._keep_running(child))
+        await self._start_child()
+        await self._child.wait_until_ready(self._answers, _START_SECONDS)
+        self._keeping = asyncio.create_task(self._keep_running())
+
+    async def restart(self, program: Program) -> None:
+        """Run another program in its place, as a new revision follows an old one, and wait until that answers.
+
+        The old one ends what it has begun; who comes in between waits at the front.
+
+        Raises:
+            LocalCloudError: the new one does not come up; it is tried again and again all the same.
+        """
+        self._program = program
+        told: Child | None = None
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                while (child := self._child).program is not program or not await self._answers():
+                    if child.program is not program and child is not told:
+                        told = child
+                        with contextlib.suppress(ProcessLookupError):
+                            os.killpg(child.pid, signal.SIGTERM)
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise LocalCloudError(f"{program.name} does not answer after its restart; see {program.log}") from None
 
     async def stop(self) -> None:
         """Leave it alone from now on; the keeper ends it."""
@@ -116,19 +140,23 @@ class FunctionProcess:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
 
-    async def _keep_running(self, child: Child) -> None:
+    async def _start_child(self) -> None:
+        self._child = await Child.start(self._program, self._keeper)
+        self.pid = self._child.pid
+
+    async def _keep_running(self) -> None:
         loop = asyncio.get_running_loop()
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             started_at = loop.time()
-            code = await child.wait()
-            if loop.time() - started_at > _STABLE_SECONDS:
-                backoff = _FIRST_BACKOFF_SECONDS
-            _LOG.warning("%s ended with %d; starting it again in %g s", self._program.name, code, backoff)
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, _LONGEST_BACKOFF_SECONDS)
-            child = await Child.start(self._program, self._keeper)
-            self.pid = child.pid
+            code = await self._child.wait()
+            if self._child.program is self._program:
+                if loop.time() - started_at > _STABLE_SECONDS:
+                    backoff = _FIRST_BACKOFF_SECONDS
+                _LOG.warning("%s ended with %d; starting it again in %g s", self._program.name, code, backoff)
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, _LONGEST_BACKOFF_SECONDS)
+            await self._start_child()
             self._changed()
 
     async def _answers(self) -> bool:

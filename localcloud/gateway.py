@@ -100,7 +100,10 @@ class Gateway:
         methods = self._routes.find(request.rel_url.raw_path)
         if not methods:
             return _problem(request, 404, "NOT_FOUND", f"There is no {request.path}.")
-        name = methods.get(request.method)
+        # A browser's preflight goes to the function that the request itself would go to.
+        preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        method = request.headers["Access-Control-Request-Method"] if preflight else request.method
+        name = methods.get(method)
         if name is None:
             allowed = ", ".join(sorted(methods))
             detail = f"{request.path} takes {allowed}, not {request.method}."

@@ -48,8 +48,14 @@ class Person:
 
     def workspaces(self, **query: Any) -> list[Workspace]:
         """Return this person's workspaces, following all pages."""
-        found: list[Workspace] = []
-        path: str | None = "/workspaces"
+        return self._pages("/workspaces", query)
+
+    def events(self, workspace_id: str, **query: Any) -> list[dict[str, Any]]:
+        """Return what happened to a workspace, the latest first, following all pages."""
+        return self._pages(f"/workspaces/{workspace_id}/events", query)
+
+    def _pages(self, path: str | None, query: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
         while path is not None:
             answer = self.ask("GET", path, params=query)
             if not answer.ok:

@@ -72,7 +72,7 @@ class PortServer:
 
 def everything(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> list[web.RouteDef]:
     """Return the routes of a server on which one handler gets every request."""
-    return [web.route("*", "/{path:.*}", handler)]
+    return [web.route("*", r"/{path:[\s\S]*}", handler)]  # a path may have a line feed in it, too
 
 
 def new_session(*, reuse_connections: bool = True) -> aiohttp.ClientSession:

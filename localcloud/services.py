@@ -21,7 +21,7 @@ from localcloud.settings import TIMES, Addresses, LocalSettings
 from localcloud.tasks import CloudTasksServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AsyncExitStack
 
     import aiohttp
@@ -45,6 +45,7 @@ class Services:
         firestore: `host:port` of the emulator.
         pubsub: `host:port` of the emulator.
         port: the public one; 0 picks a free one.
+        make_admin: makes whoever has this e-mail address an administrator.
         session: the connections to everything.
     """
 
@@ -57,6 +58,7 @@ class Services:
         firestore: str,
         pubsub: str,
         port: int,
+        make_admin: Callable[[str], Awaitable[None]],
         session: aiohttp.ClientSession,
     ) -> None:
         self._settings = settings
@@ -64,6 +66,7 @@ class Services:
         self._targets = targets
         self._firestore = firestore
         self._pubsub = pubsub
+        self._make_admin = make_admin
         self._session = session
         self._resetting = asyncio.Lock()
         self.urls: dict[str, str] = {}
@@ -106,6 +109,7 @@ class Services:
             deliveries=[self._relay, self._tasks.delivery],
             compute_url=self._compute.url,
             reset=self.reset,
+            make_admin=self._make_admin,
             session=self._session,
         )
         await self._control.start()

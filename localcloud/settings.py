@@ -12,6 +12,8 @@ from shared.config import ConfigurationError, read_settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ADMIN_EMAIL: Final = "admin@localhost"
+
 TIMES: Final[Mapping[str, Times]] = MappingProxyType(
     {
         "shown": Times(),
@@ -107,6 +109,9 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "HUB_ZONES": ",".join(settings.zones),
         "HUB_INSTALLATION": "workspace-hub-local",
         "HUB_USER_AUDIENCES": addresses.gateway,
+        "HUB_MODE": "team",
+        "HUB_ALLOWED_EMAILS": "*",
+        "HUB_ADMIN_EMAILS": ADMIN_EMAIL,
         "HUB_IDENTITY_KEYS_URL": addresses.keys,
         "HUB_ADVANCE_OPERATION_URL": f"{addresses.advance_operation}/operations",
         "HUB_REPORT_WORKSPACE_URL": addresses.report_workspace,

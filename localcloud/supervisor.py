@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,13 +28,19 @@ from localcloud.proxy import LOOPBACK, new_session
 from localcloud.services import Services
 from localcloud.settings import LocalSettings, environment
 from localcloud.state import NoCloudError, read_state, write_state
+from shared.config import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import aiohttp
 
+    from localcloud.catalogue import Function
+
+_ADMINS: Final = "HUB_ADMIN_EMAILS"
+
 _EMULATOR_SECONDS: Final = 60.0
+_EMAIL: Final = re.compile(r"[^\s@,]+@[^\s@,]+")
 
 
 class Supervisor:
@@ -57,6 +65,7 @@ class Supervisor:
         self._functions: dict[str, FunctionProcess] = {}
         names = [*(emulator.name for emulator in EMULATORS), *(each.name for each in self._catalogue.functions)]
         self._ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self._making_admin = asyncio.Lock()
         self._began = began
         self._started_at = datetime.now(UTC)
         self._ready_seconds = 0.0
@@ -108,6 +117,7 @@ class Supervisor:
             firestore=self._address(FIRESTORE.name),
             pubsub=self._address(PUBSUB.name),
             port=self._port,
+            make_admin=self._make_admin,
             session=session,
         )
         try:
@@ -119,15 +129,9 @@ class Supervisor:
     async def _start_children(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
         installation = await asyncio.to_thread(find_installation)
         for function in self._catalogue.functions:
+            self._folder_of(function.name).mkdir()
             self._functions[function.name] = FunctionProcess(
-                program(
-                    function,
-                    port=self._ports[function.name],
-                    shipped=self._shipped,
-                    folder=self._folder_of(function.name),
-                    log=self._log(function.name),
-                    settings=self._environment,
-                ),
+                self._program(function),
                 url=self._url(function.name),
                 keeper=self._keeper,
                 session=session,
@@ -142,6 +146,42 @@ class Supervisor:
         except ExceptionGroup as failures:
             raise _first(failures) from None
 
+    def _program(self, function: Function) -> Program:
+        return program(
+            function,
+            port=self._ports[function.name],
+            shipped=self._shipped,
+            folder=self._folder_of(function.name),
+            log=self._log(function.name),
+            settings=self._environment,
+        )
+
+    async def _make_admin(self, email: str) -> None:
+        """Name one more administrator, and restart the functions for people, which are the ones that ask for them.
+
+        Whoever is one already restarts nothing.
+
+        Raises:
+            ConfigurationError: the Hub takes no such administrator.
+            LocalCloudError: a function does not come up again.
+        """
+        if not _EMAIL.fullmatch(email):
+            raise ConfigurationError(f"{email!r} is not an e-mail address.")
+        async with self._making_admin:
+            admins = [admin for admin in self._environment.get(_ADMINS, "").split(",") if admin]
+            if email.lower() in {admin.strip().lower() for admin in admins}:
+                return
+            overrides = {**self._settings.overrides, _ADMINS: ",".join([*admins, email])}
+            self._environment = environment(replace(self._settings, overrides=overrides), self._services.addresses())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for function in self._catalogue.functions:
+                        if function.is_public:
+                            group.create_task(self._functions[function.name].restart(self._program(function)))
+            except ExceptionGroup as failures:
+                raise _first(failures) from None
+            self._write_state()
+
     async def _start_emulators(self, installation: Installation, session: aiohttp.ClientSession) -> None:
         async with asyncio.TaskGroup() as group:
             for emulator in EMULATORS:
@@ -152,6 +192,7 @@ class Supervisor:
         self, emulator: Emulator, installation: Installation, session: aiohttp.ClientSession
     ) -> None:
         folder = self._folder_of(emulator.name)
+        folder.mkdir()
         command = installation.command(emulator, port=self._ports[emulator.name], temp_folder=folder)
         child = await Child.start(
             Program(
@@ -222,9 +263,7 @@ class Supervisor:
         return self._logs / f"{name}.log"
 
     def _folder_of(self, name: str) -> Path:
-        folder = self._folder / name
-        folder.mkdir()
-        return folder
+        return self._folder / name
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

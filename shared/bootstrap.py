@@ -7,6 +7,7 @@ from functools import cached_property
 from shared import logs
 from shared.config import Settings, read_settings
 from shared.domain.policy import Policy
+from shared.entry.limits import CallerLimit
 from shared.ports import Identity, Jobs, Machines, WorkspaceStore
 
 _MODULES = {
@@ -79,6 +80,11 @@ class Hub:
         return ComputeMachines(
             settings.project_id, settings.machine, settings.report_workspace_url, settings.emulators.compute
         )
+
+    @cached_property
+    def caller_limit(self) -> CallerLimit:
+        """How often each caller may ask this instance."""
+        return CallerLimit(self.settings.edge.requests_per_minute)
 
     @staticmethod
     def clock() -> datetime:

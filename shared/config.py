@@ -9,11 +9,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
-from shared.domain.policy import Deadlines, Policy
+from shared.domain.people import EVERYBODY, AccessRules, Mode
+from shared.domain.policy import Deadlines, Limits, Policy
 
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 GOOGLE_KEYS_URL = "https://www.googleapis.com/oauth2/v3/certs"
+IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key-jwk"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 EMULATORS = ("FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "CLOUD_TASKS_EMULATOR_HOST", "COMPUTE_EMULATOR_HOST")
 
@@ -32,14 +35,34 @@ class Emulators:
     compute: str | None
 
 
+class IdentitySource(StrEnum):
+    """How people prove who they are: by an ID token that they send, or by Identity-Aware Proxy's signed header."""
+
+    ID_TOKEN = "id_token"  # noqa: S105 -- the name of a kind of token
+    IAP = "iap"
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Whose tokens are believed: issuers, audiences, and where the issuers' public keys (JWKS) are."""
 
+    source: IdentitySource
     keys_url: str
     issuers: tuple[str, ...]
+    iap_keys_url: str
     user_audiences: tuple[str, ...]
     machine_audience: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What the HTTP edge does beside routing: which web pages may call (CORS; none by default), and how often one caller may.
+
+    ``requests_per_minute`` is for each caller and function instance.
+    """
+
+    cors_origins: tuple[str, ...]
+    requests_per_minute: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +96,8 @@ class Settings:
     advance_operation_url: str
     report_workspace_url: str
     identity: Identity
+    access: AccessRules
+    edge: Edge
     machine: MachineSettings
     policy: Policy
     log_level: str
@@ -102,11 +127,26 @@ class _Reader:
             self.problems.append(f"{name} is {text!r}; it must list something")
         return parts
 
-    def level(self, name: str) -> str:
-        value = self.text(name, "INFO")
-        if value not in LOG_LEVELS:
-            self.problems.append(f"{name} is {value!r}; it must be one of {', '.join(LOG_LEVELS)}")
-        return value
+    def lowered(self, name: str) -> tuple[str, ...]:
+        return tuple(part.lower() for part in self.listed(name, ""))
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        value = self.text(name, default)
+        if value in choices:
+            return value
+        self.problems.append(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+        return default
+
+    def limits(self, name: str) -> dict[str, Limits]:
+        """Read ``alice@example.com=10:4,example.org=20:10``: workspaces and running ones, by address or by domain."""
+        read = {}
+        for part in self.listed(name, ""):
+            match = re.fullmatch(r"([^=\s]+)=(\d{1,4}):(\d{1,4})", part)
+            if match:
+                read[match[1].lower()] = Limits(int(match[2]), int(match[3]))
+            else:
+                self.problems.append(f"{name} has {part!r}; it must be WHO=WORKSPACES:RUNNING")
+        return read
 
     def whole(self, name: str, default: int, least: int = 0) -> int:
         value = self._environ.get(name, "").strip() or str(default)
@@ -161,10 +201,22 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         advance_operation_url=read.text("HUB_ADVANCE_OPERATION_URL"),
         report_workspace_url=report_url,
         identity=Identity(
+            source=IdentitySource(read.choice("HUB_IDENTITY_SOURCE", tuple(IdentitySource), IdentitySource.ID_TOKEN)),
             keys_url=read.text("HUB_IDENTITY_KEYS_URL", GOOGLE_KEYS_URL),
+            iap_keys_url=read.text("HUB_IAP_KEYS_URL", IAP_KEYS_URL),
             issuers=read.listed("HUB_IDENTITY_ISSUERS", ",".join(GOOGLE_ISSUERS)),
             user_audiences=read.listed("HUB_USER_AUDIENCES"),
             machine_audience=report_url,
+        ),
+        access=AccessRules(
+            mode=Mode(read.choice("HUB_MODE", tuple(Mode), Mode.PERSONAL)),
+            emails=read.lowered("HUB_ALLOWED_EMAILS"),
+            domains=read.lowered("HUB_ALLOWED_DOMAINS"),
+            admins=read.lowered("HUB_ADMIN_EMAILS"),
+        ),
+        edge=Edge(
+            cors_origins=read.listed("HUB_CORS_ORIGINS", ""),
+            requests_per_minute=read.whole("HUB_REQUESTS_PER_MINUTE", 600, least=1),
         ),
         machine=MachineSettings(
             installation=read.text("HUB_INSTALLATION"),
@@ -182,7 +234,13 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             machine_types=read.listed("HUB_MACHINE_TYPES", ",".join(usual.machine_types)),
             default_machine_type=read.text("HUB_DEFAULT_MACHINE_TYPE", usual.default_machine_type),
             default_image_tag=read.text("HUB_DEFAULT_IMAGE_TAG", usual.default_image_tag),
-            workspaces_per_owner=read.whole("HUB_WORKSPACES_PER_OWNER", usual.workspaces_per_owner),
+            image_tags=read.listed("HUB_IMAGE_TAGS", ",".join(usual.image_tags)),
+            limits=Limits(
+                workspaces=read.whole("HUB_WORKSPACES_PER_OWNER", usual.limits.workspaces),
+                running=read.whole("HUB_RUNNING_PER_OWNER", usual.limits.running),
+            ),
+            limits_of=read.limits("HUB_LIMITS_OF"),
+            changes_per_minute=read.whole("HUB_CHANGES_PER_MINUTE", usual.changes_per_minute, least=1),
             idle_after=read.seconds_or_off("HUB_IDLE_SECONDS", timedelta(minutes=60)),
             retention=read.seconds_or_off("HUB_RETENTION_SECONDS", timedelta(days=30)),
             deadlines=Deadlines(
@@ -196,11 +254,28 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             attend_after=read.seconds("HUB_ATTEND_SECONDS", usual.attend_after),
             worker_timeout=read.seconds("HUB_WORKER_TIMEOUT_SECONDS", usual.worker_timeout),
         ),
-        log_level=read.level("HUB_LOG_LEVEL"),
+        log_level=read.choice("HUB_LOG_LEVEL", LOG_LEVELS, "INFO"),
         emulators=read.emulators(),
     )
+    read.problems += _wrong_access(settings.access)
     if settings.policy.default_machine_type not in settings.policy.machine_types:
         read.problems.append("HUB_DEFAULT_MACHINE_TYPE is not one of HUB_MACHINE_TYPES")
+    if not settings.policy.allows_image_tag(settings.policy.default_image_tag):
+        read.problems.append("HUB_DEFAULT_IMAGE_TAG is not one of HUB_IMAGE_TAGS")
     if read.problems:
         raise ConfigurationError("The Hub is not configured:\n  " + "\n  ".join(read.problems))
     return settings
+
+
+def _wrong_access(access: AccessRules) -> list[str]:
+    """Return what is wrong with whom the Hub serves. It serves nobody by default: a Google account is easily had."""
+    wrong = []
+    if not access.emails and not access.domains:
+        wrong.append(
+            "neither HUB_ALLOWED_EMAILS nor HUB_ALLOWED_DOMAINS is set; HUB_ALLOWED_EMAILS=* lets in everybody"
+        )
+    if access.mode is Mode.PERSONAL and (access.domains or access.admins):
+        wrong.append("HUB_ALLOWED_DOMAINS and HUB_ADMIN_EMAILS need HUB_MODE=team")
+    if EVERYBODY in access.domains or EVERYBODY in access.admins:
+        wrong.append("* is for HUB_ALLOWED_EMAILS only")
+    return wrong

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
+from shared.domain.events import Event
 from shared.domain.instance import Begun, Command, Instance, OperationState, Place
 from shared.domain.jobs import Job
+from shared.domain.people import Person
 from shared.domain.workspace import Owner, Status, Workspace
 
 R = TypeVar("R")
@@ -30,19 +32,6 @@ class Page(Generic[R]):
 
     records: Sequence[R]
     next_token: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A line of the audit trail: who did what to which workspace, when, from which request, with what result."""
-
-    at: datetime
-    workspace_id: str
-    owner_id: str
-    who: str
-    what: str
-    result: str
-    request_id: str
 
 
 class WorkspaceStore(Protocol):
@@ -77,6 +66,12 @@ class WorkspaceStore(Protocol):
         Raises:
             InvalidRequestError: the token is not one of ours.
         """
+
+    def list_all(self, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+        """Return everybody's workspaces, newest first. One query."""
+
+    def list_events(self, workspace_id: str, limit: int, token: str | None) -> Page[Event]:
+        """Return what happened to a workspace, the latest first, also when it is gone. One query."""
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """Return the ids of workspaces whose machine runs and that nobody has connected to since, the longest idle first."""
@@ -120,14 +115,6 @@ class Jobs(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """Who a person is, proven. ``owner_id`` is Google's ``sub``."""
-
-    owner_id: str
-    email: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Machine:
     """Which Compute instance a token is from, proven. ``instance_id`` is the numeric id."""
 
@@ -137,18 +124,25 @@ class Machine:
     instance_id: str
 
 
-class Identity(Protocol):
-    """Proves who calls. The keys are fetched rarely and kept when their server is down."""
+class Headers(Protocol):
+    """A request's headers, by name in any case."""
 
-    def person(self, authorization: str | None) -> Person:
-        """Return who a request's ``Authorization`` header proves to be calling.
+    def get(self, name: str, /) -> str | None:
+        """Return a header, or None when there is none."""
+
+
+class Identity(Protocol):
+    """Proves who calls, by the headers of a request. No header is believed unsigned. Keys are fetched rarely."""
+
+    def person(self, headers: Headers) -> Person:
+        """Return which person a request's headers prove to be calling.
 
         Raises:
-            NotAuthenticatedError: there is no bearer token, or not one for us, with the reason in words.
+            NotAuthenticatedError: there is no token, or not one for us, with the reason in words.
         """
 
-    def machine(self, authorization: str | None) -> Machine:
-        """Return which instance a report's ``Authorization`` header proves to be calling.
+    def machine(self, headers: Headers) -> Machine:
+        """Return which instance a report's headers prove to be calling.
 
         Raises:
             NotAuthenticatedError: there is no instance identity token for us, with the reason in words.

@@ -15,10 +15,10 @@ from shared.usecases import create_workspace as usecase
 HUB = hub("store", "identity", "provision_jobs")
 
 
-@endpoint("POST /workspaces")
+@endpoint(HUB, "POST /workspaces")
 def create_workspace(request: Request) -> Answer:
     """Answer 201 with the workspace, PROVISIONING, and where it is."""
-    who = asker(request, HUB.identity)
+    who = asker(request, HUB)
     new = read_new_workspace(request, HUB.policy)
     key = read_idempotency_key(request, HUB.policy)
     workspace = usecase.create_workspace(

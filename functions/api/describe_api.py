@@ -5,11 +5,14 @@ Called by anybody, without a token. Reads and changes nothing.
 
 from flask import Request
 
+from shared.bootstrap import hub
 from shared.entry.description import description
 from shared.entry.http import Answer, endpoint
 
+HUB = hub()
 
-@endpoint("GET /openapi.json", "GET /health")
+
+@endpoint(HUB, "GET /openapi.json", "GET /health")
 def describe_api(request: Request) -> Answer:
     """Answer with what the path asks for."""
     return Answer(200, description() if request.path == "/openapi.json" else {"status": "ok"})

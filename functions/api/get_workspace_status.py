@@ -14,11 +14,11 @@ from shared.usecases import ask_workspaces
 HUB = hub("store", "identity")
 
 
-@endpoint("GET /workspaces/{workspace_id}/status")
+@endpoint(HUB, "GET /workspaces/{workspace_id}/status")
 def get_workspace_status(request: Request, workspace_id: str) -> Answer:
     """Answer 200 with the workspace, its instance and its connection."""
-    who = asker(request, HUB.identity)
+    who = asker(request, HUB)
     status = ask_workspaces.get_workspace_status(
-        HUB.store, HUB.machines, HUB.operation_jobs, HUB.clock, who, workspace_id
+        HUB.store, lambda: HUB.machines, HUB.operation_jobs, HUB.clock, who, workspace_id
     )
     return Answer(200, status_json(status, HUB.policy))

@@ -14,10 +14,10 @@ from shared.usecases import ask_workspaces
 HUB = hub("store", "identity", "operation_jobs")
 
 
-@endpoint("POST /workspaces/{workspace_id}/start")
+@endpoint(HUB, "POST /workspaces/{workspace_id}/start")
 def start_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace, or 200 when it is ready already and nothing is to change."""
-    who = asker(request, HUB.identity)
+    who = asker(request, HUB)
     machine = read_new_machine(request, HUB.policy)
     workspace, under_way = ask_workspaces.start_workspace(
         HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, who, workspace_id, machine

@@ -14,10 +14,10 @@ from shared.usecases import ask_workspaces
 HUB = hub("store", "identity", "operation_jobs")
 
 
-@endpoint("POST /workspaces/{workspace_id}/stop")
+@endpoint(HUB, "POST /workspaces/{workspace_id}/stop")
 def stop_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace, or 200 when it is suspended already."""
-    who = asker(request, HUB.identity)
+    who = asker(request, HUB)
     read_nothing(request)
     workspace, under_way = ask_workspaces.stop_workspace(
         HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, who, workspace_id

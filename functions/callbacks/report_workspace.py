@@ -8,16 +8,15 @@ from flask import Request
 
 from shared.bootstrap import hub
 from shared.entry.bodies import read_report
-from shared.entry.http import Answer, endpoint
+from shared.entry.http import Answer, endpoint, reporter
 from shared.usecases.receive_report import receive_report
 
 HUB = hub("store", "identity", "operation_jobs")
 
 
-@endpoint("POST /workspaces/{workspace_id}/reports")
+@endpoint(HUB, "POST /workspaces/{workspace_id}/reports")
 def report_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 204: the report is recorded, or says nothing new."""
-    machine = HUB.identity.machine(request.headers.get("Authorization"))
-    report = read_report(request, machine)
+    report = read_report(request, reporter(request, HUB))
     receive_report(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, workspace_id, report)
     return Answer(204)

@@ -14,7 +14,7 @@ from shared.usecases.sweep import clean_up
 HUB = hub("store", "operation_jobs")
 
 
-@endpoint("POST /cleanup")
+@endpoint(HUB, "POST /cleanup")
 def cleanup(_request: Request) -> Answer:
     """Answer 200 with a report of what was done."""
     report = clean_up(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, logs.request_id.get())

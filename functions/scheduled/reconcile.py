@@ -14,7 +14,7 @@ from shared.usecases import sweep
 HUB = hub("store", "operation_jobs")
 
 
-@endpoint("POST /reconcile")
+@endpoint(HUB, "POST /reconcile")
 def reconcile(_request: Request) -> Answer:
     """Answer 200 with a report of what was done."""
     report = sweep.reconcile(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, logs.request_id.get())

@@ -12,7 +12,7 @@ from shared.usecases import advance_operation as usecase
 HUB = hub("store", "operation_jobs", "machines")
 
 
-@job_task("POST /operations")
+@job_task(HUB, "POST /operations")
 def advance_operation(job: Job) -> None:
     """Do the job's step."""
     usecase.advance_operation(HUB.store, HUB.machines, HUB.operation_jobs, HUB.clock, HUB.policy, job)

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from shared.domain.errors import UnavailableError
+from shared.domain.events import Event
 from shared.domain.workspace import (
     SCHEMA_VERSION,
     Activity,
@@ -71,7 +72,18 @@ def owner_record(document: Document) -> Owner:
         id=document["id"],
         workspaces={held_id: OwnedWorkspace(**held) for held_id, held in document.get("workspaces", {}).items()},
         keys={hashed: UsedKey(**used) for hashed, used in document.get("keys", {}).items()},
+        recent=tuple(document.get("recent", ())),
     )
+
+
+def event_document(event: Event) -> dict[str, Any]:
+    """Return the document of an event."""
+    return asdict(event)
+
+
+def event_record(document: Document) -> Event:
+    """Return the event of a document."""
+    return Event(**{name: document[name] for name in Event.__dataclass_fields__ if name in document})
 
 
 def _operation(document: Document | None) -> Operation | None:

@@ -13,14 +13,24 @@ from google.api_core import exceptions, retry
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from shared.adapters.firestore_records import owner_document, owner_record, workspace_document, workspace_record
+from shared.adapters.firestore_records import (
+    event_document,
+    event_record,
+    owner_document,
+    owner_record,
+    workspace_document,
+    workspace_record,
+)
 from shared.domain.errors import ConflictError, FieldProblem, InvalidRequestError, UnavailableError
+from shared.domain.events import Event
 from shared.domain.workspace import Owner, Status, Workspace
-from shared.ports import Event, Page, Stored, WorkspaceStore
+from shared.ports import Page, Stored, WorkspaceStore
 
 TIMEOUT_SECONDS = 8.0
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DOCUMENT = re.compile(r"[A-Za-z0-9-]{1,64}")  # the names of our documents: UUIDs, and those that Firestore makes up
 EVENTS_KEPT = timedelta(days=90)
+_MOST_INDEXED_BYTES = 1500  # source: Firestore's quotas and limits; a query for a longer text is refused
 _CONFLICTS = (exceptions.AlreadyExists, exceptions.FailedPrecondition, exceptions.NotFound, exceptions.Aborted)
 _RETRY = retry.Retry(
     predicate=retry.if_exception_type(exceptions.ServiceUnavailable),
@@ -108,21 +118,29 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         for read, owner in owners:
             self._write(batch, self._owner(owner.id), read.version, owner_document(owner))
         for event in events:
-            document = {field: getattr(event, field) for field in Event.__dataclass_fields__}
-            batch.create(self._events.document(), {**document, "expire_at": event.at + EVENTS_KEPT})
+            batch.create(self._events.document(), {**event_document(event), "expire_at": event.at + EVENTS_KEPT})
         try:
             batch.commit(retry=_RETRY, timeout=TIMEOUT_SECONDS)
         except _CONFLICTS as error:
             raise ConflictError(str(error)) from error
 
-    @_translated
     def list_owned(self, owner_id: str, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
         """See the port."""
-        query = self._workspaces.where(filter=FieldFilter("owner_id", "==", owner_id))
-        if status is not None:
-            query = query.where(filter=FieldFilter("status", "==", status.value))
-        found, next_token = self._page(query, "created_at", firestore.Query.DESCENDING, limit, token)
-        return Page([workspace_record(snapshot.to_dict()) for snapshot in found], next_token)
+        mine = self._workspaces.where(filter=FieldFilter("owner_id", "==", owner_id))
+        return self._newest(mine, status, limit, token)
+
+    def list_all(self, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+        """See the port."""
+        return self._newest(self._workspaces, status, limit, token)
+
+    @_translated
+    def list_events(self, workspace_id: str, limit: int, token: str | None) -> Page[Event]:
+        """See the port."""
+        if len(workspace_id.encode()) > _MOST_INDEXED_BYTES:
+            return Page([], None)
+        query = self._events.where(filter=FieldFilter("workspace_id", "==", workspace_id))
+        found, next_token = self._page(query, "at", firestore.Query.DESCENDING, limit, token)
+        return Page([event_record(snapshot.to_dict()) for snapshot in found], next_token)
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
@@ -139,6 +157,13 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         return self._ids_before(self._workspaces, "attend_at", now, limit, token)
 
     @_translated
+    def _newest(self, query: Any, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+        if status is not None:
+            query = query.where(filter=FieldFilter("status", "==", status.value))
+        found, next_token = self._page(query, "created_at", firestore.Query.DESCENDING, limit, token)
+        return Page([workspace_record(snapshot.to_dict()) for snapshot in found], next_token)
+
+    @_translated
     def _ids_before(self, query: Any, by: str, moment: datetime, limit: int, token: str | None) -> Page[str]:
         """Return ids only: a sweep reads each workspace again, and one that cannot be read must not hide the rest."""
         before = query.where(filter=FieldFilter(by, "<=", moment)).select([by])
@@ -150,7 +175,7 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         query = query.order_by(by, direction=direction).order_by("__name__", direction=direction)
         if token is not None:
             at, last_id = _read_token(token)
-            query = query.start_after({by: at, "__name__": self._workspaces.document(last_id)})
+            query = query.start_after({by: at, "__name__": last_id})
         found = list(query.limit(limit + 1).stream(retry=_RETRY, timeout=TIMEOUT_SECONDS))
         if len(found) <= limit:
             return found, None
@@ -183,6 +208,6 @@ def _read_token(token: str) -> tuple[datetime, str]:
         moment = datetime.fromisoformat(at).astimezone(UTC)
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise InvalidRequestError([problem]) from error
-    if not isinstance(last_id, str) or not _UUID.fullmatch(last_id):
+    if not isinstance(last_id, str) or not _DOCUMENT.fullmatch(last_id):
         raise InvalidRequestError([problem])
     return moment, last_id

@@ -58,7 +58,15 @@ class NameTakenError(HubError):
 
 
 class QuotaExceededError(HubError):
-    """The owner has as many workspaces as they may have. They delete one, or ask an administrator for more."""
+    """The owner has as many workspaces, or as many running ones, as they may. They delete or stop one, or ask for more."""
+
+
+class TooManyRequestsError(HubError):
+    """The caller has asked too often in the last minute. They wait for ``retry_after`` and go on."""
+
+    def __init__(self, message: str, retry_after: timedelta) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class IdempotencyKeyReusedError(HubError):

@@ -11,6 +11,7 @@ from enum import StrEnum
 from shared.domain.changes import Change, finish, job_of, look_job
 from shared.domain.errors import InstanceNotRecordedError, NotAllowedError, OperationUnderWayError
 from shared.domain.jobs import Job
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.steps import fail_from_outside
 from shared.domain.workspace import (
@@ -30,15 +31,6 @@ CLEANUP = "cleanup"  # who asked, when it was the idle sweep
 _BOOTING = {
     Phase.AWAIT_METADATA, Phase.START, Phase.STARTING, Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY,
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks for a change: their ``owner_id`` (or ``cleanup``), and the id of the request that it came with."""
-
-    id: str
-    request_id: str
-    email: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,14 +275,13 @@ def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:
     return workspace.suspended_at + policy.retention
 
 
-def expire(workspace: Workspace, operation_id: str, request_id: str, now: datetime, policy: Policy) -> Change | None:
+def expire(workspace: Workspace, operation_id: str, sweeper: Asker, now: datetime, policy: Policy) -> Change | None:
     """Stop a machine that is idle, delete a workspace that is forgotten. None when it is neither, or something is under way.
 
     The sweep's query may be older than the record: this decides again on the record as it is.
     """
     if workspace.operation is not None:
         return None
-    sweeper = Asker(CLEANUP, request_id)
     idle_at = stops_at(workspace, policy)
     if idle_at is not None and idle_at <= now:
         operation = _begin(OperationKind.STOP, Phase.SUSPEND, operation_id, sweeper, now, policy)

@@ -1,17 +1,20 @@
-"""What an owner may hold, decided on the owner's own record: names, quota, idempotency keys."""
+"""What an owner may hold and how much they may change, decided on their own record: names, quotas, rate, idempotency keys."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.domain.errors import (
     IdempotencyKeyReusedError,
     NameTakenError,
     QuotaExceededError,
+    TooManyRequestsError,
     WorkspaceGoneError,
 )
 from shared.domain.policy import Policy
 from shared.domain.workspace import OwnedWorkspace, Owner, UsedKey
+
+MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +46,22 @@ def workspace_of_key(owner: Owner, key: Key, now: datetime) -> str | None:
     return used.workspace_id
 
 
-def admit(owner: Owner, workspace_id: str, name: str, key: Key | None, now: datetime, policy: Policy) -> Owner:
-    """Return the owner holding one workspace more.
+def admit(
+    owner: Owner, workspace_id: str, name: str, key: Key | None, email: str | None, now: datetime, policy: Policy
+) -> Owner:
+    """Return the owner holding one workspace more, whose machine is about to run.
+
+    ``email`` is the owner's, if it is known: limits may be its own.
 
     Raises:
+        TooManyRequestsError: the owner has changed too much in the last minute.
         NameTakenError: the owner has a workspace of this name.
-        QuotaExceededError: the owner has as many as they may.
+        QuotaExceededError: the owner has as many as they may, or as many are running as may.
     """
+    counted = count_change(owner, now, policy)
     if any(held.name == name for held in owner.workspaces.values()):
         raise NameTakenError(f"You have a workspace called {name!r} already. Choose another name, or use that one.")
-    count, limit = len(owner.workspaces), policy.workspaces_per_owner
+    count, limit = len(owner.workspaces), policy.limits_for(email).workspaces
     if count >= limit:
         raise QuotaExceededError(
             f"You have {count} of at most {limit} workspaces. Delete one, or ask whoever runs this Hub for more."
@@ -60,11 +69,53 @@ def admit(owner: Owner, workspace_id: str, name: str, key: Key | None, now: date
     keys = {hashed: used for hashed, used in owner.keys.items() if used.expires_at > now}
     if key is not None:
         keys[key.hash] = UsedKey(workspace_id, key.body_hash, now + policy.key_lifetime)
-    return replace(
-        owner,
+    holding = replace(
+        counted,
         workspaces={**owner.workspaces, workspace_id: OwnedWorkspace(name)},
         keys=_newest(keys, policy.keys_per_owner),
     )
+    return admit_running(holding, workspace_id, email, policy)
+
+
+def admit_running(owner: Owner, workspace_id: str, email: str | None, policy: Policy) -> Owner:
+    """Return the owner with the workspace counted as running.
+
+    Raises:
+        QuotaExceededError: as many of the owner's are running as may.
+    """
+    running = sum(held.running for held_id, held in owner.workspaces.items() if held_id != workspace_id)
+    limit = policy.limits_for(email).running
+    if running >= limit:
+        raise QuotaExceededError(
+            f"{running} of your workspaces are running, of at most {limit} at once. "
+            "Stop one, or ask whoever runs this Hub for more."
+        )
+    return mark_running(owner, workspace_id, running=True)
+
+
+def mark_running(owner: Owner, workspace_id: str, *, running: bool) -> Owner:
+    """Return the owner with the workspace's machine noted as running or not; no quota is asked."""
+    held = owner.workspaces.get(workspace_id)
+    if held is None or held.running == running:
+        return owner
+    return replace(owner, workspaces={**owner.workspaces, workspace_id: replace(held, running=running)})
+
+
+def count_change(owner: Owner, now: datetime, policy: Policy) -> Owner:
+    """Return the owner with one change more in this minute.
+
+    Raises:
+        TooManyRequestsError: there were as many as may be; it says when the next may come.
+    """
+    recent = tuple(at for at in owner.recent if now - at < MINUTE)
+    if len(recent) >= policy.changes_per_minute:
+        wait = recent[-policy.changes_per_minute] + MINUTE - now
+        raise TooManyRequestsError(
+            f"You have asked for {len(recent)} changes in the last minute, of at most {policy.changes_per_minute}. "
+            "Wait a moment and try again.",
+            wait,
+        )
+    return replace(owner, recent=(*recent, now))
 
 
 def release(owner: Owner, workspace_id: str) -> Owner:

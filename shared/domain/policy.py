@@ -1,7 +1,9 @@
 """The numbers and lists that decisions go by. All of them are configuration (``shared/config.py``)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from fnmatch import fnmatchcase
 
 from shared.domain.workspace import OperationKind
 
@@ -26,10 +28,19 @@ class Deadlines:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How many workspaces an owner may have, and how many of them may have a running machine."""
+
+    workspaces: int = 5
+    running: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What is allowed, what is the default, and how long things may take.
 
-    The first zone is the default; the others are tried in order when one is out of capacity. ``idle_after`` and
+    The first zone is the default; the others are tried in order when one is out of capacity. ``image_tags`` are patterns
+    (``v1.*``). ``limits_of`` overrides ``limits`` by e-mail address or by domain, in lower case. ``idle_after`` and
     ``retention`` are None when that sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at
     least ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after`` is how long past a
     due look ``reconcile`` sends it again. ``worker_timeout`` is the longest time a worker may run.
@@ -39,7 +50,10 @@ class Policy:
     machine_types: tuple[str, ...] = ("e2-standard-2", "e2-standard-4", "e2-standard-8", "e2-standard-16")
     default_machine_type: str = "e2-standard-4"
     default_image_tag: str = "latest"
-    workspaces_per_owner: int = 5
+    image_tags: tuple[str, ...] = ("*",)
+    limits: Limits = Limits()
+    limits_of: Mapping[str, Limits] = field(default_factory=dict)
+    changes_per_minute: int = 30
     idle_after: timedelta | None = timedelta(minutes=60)
     retention: timedelta | None = timedelta(days=30)
     deadlines: Deadlines = Deadlines()
@@ -50,3 +64,15 @@ class Policy:
     heartbeat_every: timedelta = timedelta(minutes=1)
     key_lifetime: timedelta = timedelta(days=1)
     keys_per_owner: int = 100
+
+    def allows_image_tag(self, tag: str) -> bool:
+        """Say whether a container image's tag matches one of the patterns."""
+        return any(fnmatchcase(tag, pattern) for pattern in self.image_tags)
+
+    def limits_for(self, email: str | None) -> Limits:
+        """Return an owner's limits: their own, else their domain's, else everybody's."""
+        if email is None:
+            return self.limits
+        address = email.lower()
+        domain = address.rpartition("@")[2]
+        return self.limits_of.get(address) or self.limits_of.get(domain) or self.limits

@@ -167,6 +167,13 @@ class Workspace:
         return f"home-{self.id}"
 
     @property
+    def counts_as_running(self) -> bool:
+        """Whether the owner's quota of running machines counts it: from the request to make or start it until it is off."""
+        making = {OperationKind.CREATE, OperationKind.START}
+        under_way = self.operation is not None and self.operation.kind in making
+        return under_way or self.machine_running or self.status in {Status.PROVISIONING, Status.READY}
+
+    @property
     def awake(self) -> bool:
         """Whether the machine's memory is that of a boot that reported ready: running means usable."""
         return self.ready_generation == self.generation
@@ -174,9 +181,10 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class OwnedWorkspace:
-    """One workspace in its owner's document."""
+    """One workspace in its owner's document. ``running`` is ``Workspace.counts_as_running`` as it was last committed."""
 
     name: str
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +200,11 @@ class UsedKey:
 class Owner:
     """What one person holds: names, quota and idempotency keys are decided on this record, in one commit with the workspace.
 
-    ``keys`` maps the SHA-256 of an idempotency key to its use.
+    ``keys`` maps the SHA-256 of an idempotency key to its use. ``recent`` are the times of the owner's changes in the last
+    minute, the oldest first.
     """
 
     id: str
     workspaces: Mapping[str, OwnedWorkspace] = field(default_factory=dict)
     keys: Mapping[str, UsedKey] = field(default_factory=dict)
+    recent: tuple[datetime, ...] = ()

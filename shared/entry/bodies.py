@@ -16,10 +16,13 @@ from shared.domain.owners import Key
 from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, Status
 from shared.ports import Machine
+from shared.usecases.ask_workspaces import Whose
 
 LONGEST_TEXT = 1024
+MOST_LISTED = 100
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # source: the OCI distribution specification's grammar of tags
+_OWNER_ID = re.compile(r"[!-~]{1,255}")  # source: OpenID Connect Core, section 2: at most 255 ASCII characters
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
@@ -72,7 +75,7 @@ def _new_workspace_fields(request: Request, policy: Policy) -> dict[str, Any]:
         {
             "name": _matching(_NAME, "must be 1 to 48 letters, digits, '-', '_' or '.'"),
             "machine_type": _one_of(policy.machine_types),
-            "image_tag": _matching(_TAG, "must be a container image's tag"),
+            "image_tag": _image_tag(policy),
             "zone": _one_of(policy.zones),
             "metadata": _metadata,
         },
@@ -85,7 +88,7 @@ def read_new_machine(request: Request, policy: Policy) -> NewMachine:
     fields = _checked(
         read_object(request),
         {
-            "image_tag": _matching(_TAG, "must be a container image's tag"),
+            "image_tag": _image_tag(policy),
             "machine_type": _one_of(policy.machine_types),
         },
     )
@@ -121,17 +124,30 @@ def read_report(request: Request, machine: Machine) -> Report:
     )
 
 
-def read_list_query(request: Request) -> tuple[Status | None, int, str | None]:
-    """Return status, limit and page token of ``GET /workspaces``."""
+def read_list_query(request: Request) -> tuple[Whose, Status | None, int, str | None]:
+    """Return whose workspaces, their status, limit and page token of ``GET /workspaces``."""
+    fields = _query(
+        request,
+        {"status": _one_of(tuple(Status)), "owner_id": _matching(_OWNER_ID, "must be an owner_id"), "all": _flag},
+    )
+    status = fields.get("status")
+    whose = Whose(fields.get("owner_id"), everybody=fields.get("all", False))
+    if whose.owner_id and whose.everybody:
+        raise InvalidRequestError([FieldProblem("owner_id", "cannot be given with all")])
+    return whose, Status(status) if status else None, fields.get("limit", MOST_LISTED), fields.get("page_token")
+
+
+def read_page_query(request: Request) -> tuple[int, str | None]:
+    """Return limit and page token of a list."""
+    fields = _query(request, {})
+    return fields.get("limit", MOST_LISTED), fields.get("page_token")
+
+
+def _query(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
     problems = [FieldProblem(name, "may be given once") for name, values in request.args.lists() if len(values) > 1]
     if problems:
         raise InvalidRequestError(problems)
-    fields = _checked(
-        request.args.to_dict(),
-        {"status": _one_of(tuple(Status)), "limit": _limit, "page_token": _text},
-    )
-    status = fields.get("status")
-    return Status(status) if status else None, fields.get("limit", 100), fields.get("page_token")
+    return _checked(request.args.to_dict(), {**checks, "limit": _limit, "page_token": _text})
 
 
 def read_idempotency_key(request: Request, policy: Policy) -> Key | None:
@@ -214,6 +230,17 @@ def _matching(pattern: re.Pattern[str], otherwise: str) -> Check:
     return check
 
 
+def _image_tag(policy: Policy) -> Check:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not _TAG.fullmatch(value):
+            raise _WrongError("must be a container image's tag")
+        if not policy.allows_image_tag(value):
+            raise _WrongError(f"must be one of {', '.join(policy.image_tags)}")
+        return value
+
+    return check
+
+
 def _one_of(allowed: tuple[str, ...]) -> Check:
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in allowed:
@@ -236,6 +263,12 @@ def _limit(value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= 100:
         raise _WrongError("must be a whole number from 1 to 100")
     return int(value)
+
+
+def _flag(value: str) -> bool:
+    if value not in {"true", "false"}:
+        raise _WrongError("must be true or false")
+    return value == "true"
 
 
 def _camel(name: str) -> str:

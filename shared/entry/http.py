@@ -8,19 +8,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import functions_framework
 from flask import Request, Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestHeaderFieldsTooLarge, RequestURITooLarge
 from werkzeug.routing import Map, Rule
 
 from shared import logs
+from shared.bootstrap import Hub
 from shared.domain.errors import HubError
-from shared.domain.lifecycle import Asker
+from shared.domain.people import Asker
 from shared.entry.problems import problem_of_fault, problem_of_http_error, problem_of_hub_error
-from shared.ports import Identity
+from shared.ports import Machine
+from shared.usecases.enter import enter
 
 MOST_BODY_BYTES = 64 * 1024
+MOST_HEADER_BYTES = 16 * 1024
+LONGEST_TARGET = 4096
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -33,11 +45,12 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def endpoint(*routes: str) -> Callable[[Callable[..., Answer]], Callable[[Request], Response]]:
+def endpoint(hub: Hub, *routes: str) -> Callable[[Callable[..., Answer]], Callable[[Request], Response]]:
     """Make an HTTP function of a handler: it takes the request and the path's parameters, and returns an ``Answer``.
 
-    ``routes`` are ``METHOD /path/{parameter}``, as the catalogue has them. Every answer carries ``X-Request-Id``. A
-    ``HubError`` becomes its problem; anything unforeseen is logged with its stack and answered 500 without it.
+    ``routes`` are ``METHOD /path/{parameter}``, as the catalogue has them. Every answer carries ``X-Request-Id`` and the
+    security headers. A ``HubError`` becomes its problem; anything unforeseen is logged with its stack and answered 500
+    without it. Web pages of other origins may call only where ``HUB_CORS_ORIGINS`` lists them.
     """
     urls = _url_map(routes)
 
@@ -48,10 +61,8 @@ def endpoint(*routes: str) -> Callable[[Callable[..., Answer]], Callable[[Reques
             request_id = _request_id(request)
             token = logs.request_id.set(request_id)
             try:
-                response = _answer(urls, handler, request)
-                response.headers["X-Request-Id"] = request_id
-                response.headers["Cache-Control"] = "no-store"
-                response.headers["X-Content-Type-Options"] = "nosniff"
+                response = _answer(hub, urls, handler, request)
+                response.headers.update({**SECURITY_HEADERS, "X-Request-Id": request_id})
                 logs.info(
                     "RequestAnswered",
                     function=handler.__name__,
@@ -69,19 +80,59 @@ def endpoint(*routes: str) -> Callable[[Callable[..., Answer]], Callable[[Reques
     return decorate
 
 
-def asker(request: Request, identity: Identity) -> Asker:
+def asker(request: Request, hub: Hub) -> Asker:
     """Return the person who calls, and the request that they call with.
 
     Raises:
         NotAuthenticatedError: they have not proved who they are.
+        NotAllowedError: the Hub does not serve them; that is noted.
+        TooManyRequestsError: they ask this instance too often.
     """
-    person = identity.person(request.headers.get("Authorization"))
-    return Asker(person.owner_id, logs.request_id.get(), person.email)
+    person = hub.identity.person(request.headers)
+    hub.caller_limit.count(person.owner_id)
+    return enter(hub.store, hub.clock, person, hub.settings.access, logs.request_id.get())
 
 
-def _answer(urls: Map, handler: Callable[..., Answer], request: Request) -> Response:
+def reporter(request: Request, hub: Hub) -> Machine:
+    """Return the machine that calls.
+
+    Raises:
+        NotAuthenticatedError: it has not proved which one it is.
+        TooManyRequestsError: it reports to this instance too often.
+    """
+    machine = hub.identity.machine(request.headers)
+    hub.caller_limit.count(f"{machine.project_id}/{machine.instance_id}")
+    return machine
+
+
+def next_link(request: Request, token: str | None) -> dict[str, str]:
+    """Return the ``Link`` header that announces a further page: the same request with that page's token."""
+    if token is None:
+        return {}
+    asked = {name: value for name, value in request.args.items() if name not in {"page_token", "pageToken"}}
+    query = urlencode({**asked, "page_token": token})
+    return {"Link": f'<{quote(request.path)}?{query}>; rel="next"'}
+
+
+def _answer(hub: Hub, urls: Map, handler: Callable[..., Answer], request: Request) -> Response:
     try:
-        request.max_content_length = MOST_BODY_BYTES
+        _check_size(request)
+        origins = hub.settings.edge.cors_origins
+        if origins and request.method == "OPTIONS":
+            return _with_cors(_preflight(urls, request), request, origins)
+        return _with_cors(_handled(urls, handler, request), request, origins)
+    except HTTPException as error:
+        return problem_of_http_error(error)
+    except Exception as error:  # noqa: BLE001 -- the edge: whatever happens, the caller gets a problem and we get the stack
+        logs.error("RequestFailed", error, function=handler.__name__)
+        return problem_of_fault()
+    finally:
+        request.max_content_length = None  # functions-framework reads what is left of a body, and must not stumble
+
+
+def _handled(urls: Map, handler: Callable[..., Answer], request: Request) -> Response:
+    """Route the request and call the handler; what it raises becomes a problem, which other origins may read too."""
+    try:
         _, parameters = urls.bind("hub").match(request.path, request.method)
         answer = handler(request, **parameters)
     except HubError as error:
@@ -91,18 +142,44 @@ def _answer(urls: Map, handler: Callable[..., Answer], request: Request) -> Resp
         return response
     except HTTPException as error:
         return problem_of_http_error(error)
-    except Exception as error:  # noqa: BLE001 -- the edge: whatever happens, the caller gets a problem and we get the stack
-        logs.error("RequestFailed", error, function=handler.__name__)
-        return problem_of_fault()
-    finally:
-        request.max_content_length = (
-            None  # functions-framework reads what is left of a body, and must not stumble over it
-        )
     if answer.body is None:
         return Response(status=answer.status, headers=dict(answer.headers))
     return Response(
         json.dumps(answer.body), status=answer.status, headers=dict(answer.headers), content_type="application/json"
     )
+
+
+def _check_size(request: Request) -> None:
+    request.max_content_length = MOST_BODY_BYTES
+    if len(request.full_path) > LONGEST_TARGET:
+        raise RequestURITooLarge(f"Path and query may have {LONGEST_TARGET} characters.")
+    if sum(len(name) + len(value) for name, value in request.headers.items()) > MOST_HEADER_BYTES:
+        raise RequestHeaderFieldsTooLarge(f"All headers together may have {MOST_HEADER_BYTES} bytes.")
+
+
+def _preflight(urls: Map, request: Request) -> Response:
+    """Answer a browser that asks whether a page of another origin may send a request."""
+    method = request.headers.get("Access-Control-Request-Method", "")
+    urls.bind("hub").match(request.path, method)
+    return Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": method,
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-Request-Id",
+            "Access-Control-Max-Age": "600",
+        },
+    )
+
+
+def _with_cors(response: Response, request: Request, origins: tuple[str, ...]) -> Response:
+    if not origins:
+        return response
+    response.headers["Vary"] = "Origin"
+    origin = request.headers.get("Origin")
+    if origin in origins:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "Link, Location, Retry-After, X-Request-Id"
+    return response
 
 
 def _request_id(request: Request) -> str:

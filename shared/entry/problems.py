@@ -13,13 +13,14 @@ from shared.entry.representation import operation_json
 _STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
     errors.InvalidRequestError: (400, "INVALID_REQUEST", "The request is not valid"),
     errors.NotAuthenticatedError: (401, "NOT_AUTHENTICATED", "Who you are is not proven"),
-    errors.QuotaExceededError: (403, "QUOTA_EXCEEDED", "You have as many workspaces as you may"),
+    errors.QuotaExceededError: (403, "QUOTA_EXCEEDED", "Your quota is used up"),
     errors.NotAllowedError: (403, "NOT_ALLOWED", "You may not do this"),
     errors.WorkspaceNotFoundError: (404, "WORKSPACE_NOT_FOUND", "There is no such workspace"),
     errors.OperationUnderWayError: (409, "OPERATION_UNDER_WAY", "Another operation is under way"),
     errors.NameTakenError: (409, "NAME_TAKEN", "You have a workspace of this name"),
     errors.WorkspaceGoneError: (410, "WORKSPACE_GONE", "That workspace has been deleted"),
     errors.IdempotencyKeyReusedError: (422, "IDEMPOTENCY_KEY_REUSED", "This key was used for another request"),
+    errors.TooManyRequestsError: (429, "TOO_MANY_REQUESTS", "You ask too often"),
     errors.InstanceNotRecordedError: (503, "INSTANCE_NOT_RECORDED", "The machine is not recorded yet"),
     errors.UnavailableError: (503, "UNAVAILABLE", "Not now"),
 }
@@ -29,7 +30,9 @@ _HTTP_CODES = {
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     413: "BODY_TOO_LARGE",
+    414: "URI_TOO_LONG",
     415: "UNSUPPORTED_MEDIA_TYPE",
+    431: "HEADERS_TOO_LARGE",
 }
 
 
@@ -47,9 +50,11 @@ def problem_of_hub_error(error: errors.HubError) -> Response:
     response = problem(status, code, title, str(error), **more)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="workspace-hub", error="invalid_token"'
-    if status == 503:
-        seconds = error.retry_after.total_seconds() if isinstance(error, errors.UnavailableError) else 1
-        response.headers["Retry-After"] = str(math.ceil(seconds))
+    if status in {429, 503}:
+        seconds = 1.0
+        if isinstance(error, errors.UnavailableError | errors.TooManyRequestsError):
+            seconds = error.retry_after.total_seconds()
+        response.headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     return response
 
 

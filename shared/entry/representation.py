@@ -4,6 +4,7 @@ import shlex
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.domain.events import Event
 from shared.domain.instance import Instance
 from shared.domain.lifecycle import deletes_at, stops_at
 from shared.domain.policy import Policy
@@ -74,6 +75,21 @@ def status_json(status: RealTimeStatus, policy: Policy) -> dict[str, Any]:
             "instance_name": workspace.instance_name,
             "command": shlex.join(command),
         },
+    }
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """Return a line of the audit trail."""
+    return {
+        "at": _time(event.at),
+        "workspace_id": event.workspace_id,
+        "owner_id": event.owner_id,
+        "who": event.who,
+        "who_email": event.who_email,
+        "as_admin": event.as_admin,
+        "what": event.what,
+        "result": event.result,
+        "request_id": event.request_id,
     }
 
 

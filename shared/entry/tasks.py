@@ -5,12 +5,13 @@ from collections.abc import Callable
 from flask import Request, Response
 
 from shared import logs
+from shared.bootstrap import Hub
 from shared.domain.job_messages import MalformedJobError, read_job
 from shared.domain.jobs import Job
 from shared.entry.http import Answer, endpoint
 
 
-def job_task(route: str) -> Callable[[Callable[[Job], None]], Callable[[Request], Response]]:
+def job_task(hub: Hub, route: str) -> Callable[[Callable[[Job], None]], Callable[[Request], Response]]:
     """Make an HTTP function of a handler that does a job. Returning ends the task, raising brings it again with backoff.
 
     A task that is no job of ours is dropped with an error in the log: it will never be one, and Cloud Tasks has no dead letters.
@@ -29,6 +30,6 @@ def job_task(route: str) -> Callable[[Callable[[Job], None]], Callable[[Request]
 
         answered.__name__ = handler.__name__
         answered.__module__ = handler.__module__
-        return endpoint(route)(answered)
+        return endpoint(hub, route)(answered)
 
     return decorate

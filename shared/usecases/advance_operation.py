@@ -54,7 +54,7 @@ def advance_operation(
             _commit_settled(store, machines, jobs, clock, policy, job, seen, decision, outcome)
             return
         try:
-            commit_change(store, stored, decision)
+            commit_change(store, stored, decision, now)
         except ConflictError:
             pause(attempt)
             continue
@@ -132,9 +132,10 @@ def _commit_settled(
                 if isinstance(undone, Fault) and undone.kind is not FaultKind.NOT_FOUND:
                     logs.error("InstanceOrphaned", workspace_id=job.workspace_id, reason=undone.message)
             return
-        change = steps.settle(stored.record, seen, call, outcome, clock(), policy)
+        now = clock()
+        change = steps.settle(stored.record, seen, call, outcome, now, policy)
         try:
-            commit_change(store, stored, change)
+            commit_change(store, stored, change, now)
         except ConflictError:
             pause(attempt)
             continue
@@ -161,4 +162,4 @@ def _look(
         instance = machines.get(Place(workspace.zone, workspace.instance_name))
         return follow(workspace, instance, clock(), policy)
 
-    change_workspace(store, jobs, workspace_id, decide)
+    change_workspace(store, jobs, clock, workspace_id, decide)

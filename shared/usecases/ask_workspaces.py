@@ -1,4 +1,4 @@
-"""What an owner asks of their workspaces: list, look, stop, start, delete."""
+"""What a person asks of workspaces: list, look, stop, start, delete, read the trail."""
 
 import uuid
 from collections.abc import Callable
@@ -6,22 +6,52 @@ from dataclasses import dataclass
 
 from shared import logs
 from shared.domain import lifecycle
-from shared.domain.changes import Change, look_job
-from shared.domain.errors import UnavailableError, WorkspaceNotFoundError
+from shared.domain.changes import Change, job_of, look_job
+from shared.domain.errors import ConflictError, NotAllowedError, UnavailableError, WorkspaceNotFoundError
+from shared.domain.events import Event, asked, refused
 from shared.domain.instance import Instance, Place
-from shared.domain.lifecycle import Asker, NewMachine
+from shared.domain.lifecycle import NewMachine
 from shared.domain.observe import differs
+from shared.domain.owners import admit_running, count_change, mark_running
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import Status, Workspace
 from shared.ports import Clock, Jobs, Machines, Page, WorkspaceStore
-from shared.usecases.change_workspace import change_workspace
+from shared.usecases.change_workspace import ATTEMPTS, log_change, pause, send_job
+from shared.usecases.enter import record_refusal
+
+LONGEST_RECORDED_ID = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Whose workspaces are to be listed: the asker's own, another owner's, or everybody's."""
+
+    owner_id: str | None = None
+    everybody: bool = False
 
 
 def list_workspaces(
-    store: WorkspaceStore, asker: Asker, status: Status | None, limit: int, token: str | None
+    store: WorkspaceStore,
+    clock: Clock,
+    asker: Asker,
+    whose: Whose,
+    status: Status | None,
+    limit: int,
+    token: str | None,
 ) -> Page[Workspace]:
-    """Return a page of the asker's workspaces, newest first. One query."""
-    return store.list_owned(asker.id, status, limit, token)
+    """Return a page of workspaces, newest first. One query.
+
+    Raises:
+        NotAllowedError: somebody who is no administrator asks for others' workspaces.
+    """
+    owner_id = whose.owner_id or asker.id
+    if (whose.everybody or owner_id != asker.id) and not asker.admin:
+        record_refusal(store, refused(asker, "", whose.owner_id or "", "ListRequested", clock()))
+        raise NotAllowedError("Only an administrator may list other people's workspaces.")
+    if whose.everybody:
+        return store.list_all(status, limit, token)
+    return store.list_owned(owner_id, status, limit, token)
 
 
 def stop_workspace(
@@ -30,11 +60,18 @@ def stop_workspace(
     """Begin to suspend a workspace. Returns it, and whether it is still to be waited for.
 
     Raises:
-        WorkspaceNotFoundError, OperationUnderWayError, UnavailableError
+        WorkspaceNotFoundError, OperationUnderWayError, TooManyRequestsError, UnavailableError
     """
     operation_id = str(uuid.uuid4())
-    workspace, _ = change_workspace(
-        store, jobs, workspace_id, _owned(asker, lambda ws: lifecycle.stop(ws, operation_id, asker, clock(), policy))
+    workspace = _ask(
+        store,
+        jobs,
+        clock,
+        policy,
+        asker,
+        workspace_id,
+        "StopRequested",
+        lambda ws: lifecycle.stop(ws, operation_id, asker, clock(), policy),
     )
     return workspace, workspace.operation is not None
 
@@ -51,14 +88,18 @@ def start_workspace(
     """Begin to make a workspace usable. Returns it, and whether it is still to be waited for.
 
     Raises:
-        WorkspaceNotFoundError, OperationUnderWayError, UnavailableError
+        WorkspaceNotFoundError, OperationUnderWayError, QuotaExceededError, TooManyRequestsError, UnavailableError
     """
     operation_id = str(uuid.uuid4())
-    workspace, _ = change_workspace(
+    workspace = _ask(
         store,
         jobs,
+        clock,
+        policy,
+        asker,
         workspace_id,
-        _owned(asker, lambda ws: lifecycle.start(ws, operation_id, asker, machine, clock(), policy)),
+        "StartRequested",
+        lambda ws: lifecycle.start(ws, operation_id, asker, machine, clock(), policy),
     )
     return workspace, workspace.operation is not None
 
@@ -69,13 +110,19 @@ def delete_workspace(
     """Begin to delete a workspace, whatever else is under way.
 
     Raises:
-        WorkspaceNotFoundError, UnavailableError
+        WorkspaceNotFoundError, TooManyRequestsError, UnavailableError
     """
     operation_id = str(uuid.uuid4())
-    workspace, _ = change_workspace(
-        store, jobs, workspace_id, _owned(asker, lambda ws: lifecycle.delete(ws, operation_id, asker, clock(), policy))
+    return _ask(
+        store,
+        jobs,
+        clock,
+        policy,
+        asker,
+        workspace_id,
+        "DeleteRequested",
+        lambda ws: lifecycle.delete(ws, operation_id, asker, clock(), policy),
     )
-    return workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +135,22 @@ class RealTimeStatus:
 
 
 def get_workspace_status(
-    store: WorkspaceStore, machines: Machines, jobs: Jobs, clock: Clock, asker: Asker, workspace_id: str
+    store: WorkspaceStore, machines: Callable[[], Machines], jobs: Jobs, clock: Clock, asker: Asker, workspace_id: str
 ) -> RealTimeStatus:
-    """Return a workspace in real time. Writes nothing; when record and machine differ, a worker is asked to look.
+    """Return a workspace in real time. Writes nothing to it; when record and machine differ, a worker is asked to look.
 
     One read, one call to Compute. A Compute that does not answer is told in ``why_no_instance``: the record still helps.
+    ``machines`` is called only for a workspace that is the asker's to see.
 
     Raises:
         WorkspaceNotFoundError, UnavailableError
     """
     stored = store.get(workspace_id)
-    if stored is None or stored.record.owner_id != asker.id:
-        raise WorkspaceNotFoundError(workspace_id)
+    if stored is None or not asker.may_touch(stored.record):
+        raise _not_there(store, clock, asker, workspace_id, stored.record if stored else None, "StatusRequested")
     workspace = stored.record
     try:
-        instance = machines.get(Place(workspace.zone, workspace.instance_name))
+        instance = machines().get(Place(workspace.zone, workspace.instance_name))
     except UnavailableError as error:
         return RealTimeStatus(workspace, None, str(error))
     now = clock()
@@ -115,12 +163,79 @@ def get_workspace_status(
     return RealTimeStatus(workspace, instance, None if instance else "The machine does not exist in Compute Engine.")
 
 
-def _owned(asker: Asker, decide: Callable[[Workspace], Change | None]) -> Callable[[Workspace], Change | None]:
-    """Decide only on the asker's own workspace; another's is not there."""
+def list_workspace_events(
+    store: WorkspaceStore, clock: Clock, asker: Asker, workspace_id: str, limit: int, token: str | None
+) -> Page[Event]:
+    """Return what happened to a workspace, the latest first. An administrator reads the trail of one that is gone too.
 
-    def decision(workspace: Workspace) -> Change | None:
-        if workspace.owner_id != asker.id:
-            raise WorkspaceNotFoundError(workspace.id)
-        return decide(workspace)
+    One read and one query; an administrator's costs the query only.
 
-    return decision
+    Raises:
+        WorkspaceNotFoundError, UnavailableError
+    """
+    if not asker.admin:
+        stored = store.get(workspace_id)
+        if stored is None or not asker.may_touch(stored.record):
+            raise _not_there(store, clock, asker, workspace_id, stored.record if stored else None, "EventsRequested")
+    page = store.list_events(workspace_id, limit, token)
+    if asker.admin and not page.records and token is None and store.get(workspace_id) is None:
+        raise WorkspaceNotFoundError(workspace_id)
+    return page
+
+
+def _ask(
+    store: WorkspaceStore,
+    jobs: Jobs,
+    clock: Clock,
+    policy: Policy,
+    asker: Asker,
+    workspace_id: str,
+    what: str,
+    decide: Callable[[Workspace], Change | None],
+) -> Workspace:
+    """Change a workspace for a person: theirs to touch, within their rate and quota, and noted, all in one commit.
+
+    A request that changes nothing costs nothing and is not counted. What an administrator does to another's workspace is
+    not counted on its owner.
+    """
+    for attempt in range(ATTEMPTS):
+        stored = store.get(workspace_id)
+        if stored is None or not asker.may_touch(stored.record):
+            raise _not_there(store, clock, asker, workspace_id, stored.record if stored else None, what)
+        before = stored.record
+        change = decide(before)
+        if change is None or change.workspace is None:
+            if attempt > 0 and before.operation is not None:
+                send_job(
+                    jobs, job_of(before, before.operation)
+                )  # the conflict may have been our own commit, its answer lost
+            return before
+        after, now = change.workspace, clock()
+        owner = store.get_owner(before.owner_id)
+        holding = count_change(owner.record, now, policy) if asker.id == before.owner_id else owner.record
+        if after.counts_as_running and not before.counts_as_running:
+            holding = admit_running(holding, before.id, before.owner_email, policy)
+        else:
+            holding = mark_running(holding, before.id, running=after.counts_as_running)
+        try:
+            store.commit(
+                workspaces=[(stored, after)],
+                owners=[(owner, holding)] if holding != owner.record else [],
+                events=[asked(asker, before, change.event, now)],
+            )
+        except ConflictError:
+            pause(attempt)
+            continue
+        log_change(before, change)
+        send_job(jobs, change.job)
+        return after
+    raise UnavailableError("Too many changes of this workspace at once. Nothing was changed; try again.")
+
+
+def _not_there(
+    store: WorkspaceStore, clock: Clock, asker: Asker, workspace_id: str, found: Workspace | None, what: str
+) -> WorkspaceNotFoundError:
+    """Note that somebody asked for what is not theirs, or not there: the answer and the work are the same for both."""
+    owner_id = found.owner_id if found else ""
+    record_refusal(store, refused(asker, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, clock()))
+    return WorkspaceNotFoundError(workspace_id)

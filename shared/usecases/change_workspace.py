@@ -9,22 +9,30 @@ from datetime import datetime
 from shared import logs
 from shared.domain.changes import Change, job_of
 from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFoundError
+from shared.domain.events import asked, ended
 from shared.domain.jobs import Job
-from shared.domain.owners import release
-from shared.domain.workspace import Workspace
-from shared.ports import Jobs, Stored, WorkspaceStore
+from shared.domain.owners import mark_running, release
+from shared.domain.people import Asker
+from shared.domain.workspace import Owner, Workspace
+from shared.ports import Clock, Jobs, Stored, WorkspaceStore
 
 ATTEMPTS = 12
 PAUSE_SECONDS = 0.02
 
 
 def change_workspace(
-    store: WorkspaceStore, jobs: Jobs, workspace_id: str, decide: Callable[[Workspace], Change | None]
+    store: WorkspaceStore,
+    jobs: Jobs,
+    clock: Clock,
+    workspace_id: str,
+    decide: Callable[[Workspace], Change | None],
+    asker: Asker | None = None,
 ) -> tuple[Workspace, bool]:
     """Change a workspace as ``decide`` says, deciding again on what is there when somebody else was faster.
 
     Returns the workspace as it is now, and whether this changed it. The job leaves after the commit; when it cannot be
-    sent the change stands all the same and ``reconcile`` sends it, so that an accepted request is never lost.
+    sent the change stands all the same and ``reconcile`` sends it, so that an accepted request is never lost. ``asker`` is
+    who asks for the change, for the audit trail.
 
     Raises:
         WorkspaceNotFoundError: there is none, or it has just been deleted.
@@ -42,7 +50,7 @@ def change_workspace(
                 send_job(jobs, job_of(stored.record, stored.record.operation))
             return stored.record, False
         try:
-            commit_change(store, stored, change)
+            commit_change(store, stored, change, clock(), asker)
         except ConflictError:
             pause(attempt)
             continue
@@ -52,17 +60,28 @@ def change_workspace(
     raise UnavailableError("Too many changes of this workspace at once. Nothing was changed; try again.")
 
 
-def commit_change(store: WorkspaceStore, stored: Stored[Workspace], change: Change) -> None:
-    """Commit a change of what was read; forgetting a workspace takes it from its owner in the same commit.
+def commit_change(
+    store: WorkspaceStore, stored: Stored[Workspace], change: Change, now: datetime, asker: Asker | None = None
+) -> None:
+    """Commit a change of what was read, with what follows from it for the owner's record and the audit trail.
+
+    The owner's record is read and written only when the workspace goes, or begins or ceases to count as running.
 
     Raises:
         ConflictError: the workspace or its owner changed in between; nothing was written.
     """
-    if change.workspace is not None:
-        store.commit(workspaces=[(stored, change.workspace)])
-        return
-    owner = store.get_owner(stored.record.owner_id)
-    store.commit(workspaces=[(stored, None)], owners=[(owner, release(owner.record, stored.record.id))])
+    before, after = stored.record, change.workspace
+    owners: list[tuple[Stored[Owner], Owner]] = []
+    if after is None or after.counts_as_running != before.counts_as_running:
+        owner = store.get_owner(before.owner_id)
+        if after is None:
+            owners = [(owner, release(owner.record, before.id))]
+        else:
+            owners = [(owner, mark_running(owner.record, before.id, running=after.counts_as_running))]
+    events = [event for event in (ended(before, change, now),) if event]
+    if asker is not None:
+        events.append(asked(asker, before, change.event, now))
+    store.commit(workspaces=[(stored, after)], owners=owners, events=events)
 
 
 def send_job(jobs: Jobs, job: Job | None) -> None:

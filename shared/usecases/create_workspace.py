@@ -6,8 +6,10 @@ from shared import logs
 from shared.domain import lifecycle
 from shared.domain.changes import Change
 from shared.domain.errors import ConflictError, UnavailableError, WorkspaceGoneError
-from shared.domain.lifecycle import Asker, NewWorkspace
+from shared.domain.events import asked
+from shared.domain.lifecycle import NewWorkspace
 from shared.domain.owners import Key, admit, workspace_of_key
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 from shared.ports import Clock, Jobs, WorkspaceStore
@@ -30,7 +32,8 @@ def create_workspace(
     and it is made again, the owner's record already holds this workspace: that is success, not a conflict.
 
     Raises:
-        NameTakenError, QuotaExceededError, IdempotencyKeyReusedError, WorkspaceGoneError: as ``owners`` says.
+        NameTakenError, QuotaExceededError, TooManyRequestsError, IdempotencyKeyReusedError, WorkspaceGoneError: as ``owners``
+            says.
         UnavailableError: the owner's record changed too often meanwhile; nothing was made.
     """
     workspace_id, operation_id = str(uuid.uuid4()), str(uuid.uuid4())
@@ -42,10 +45,14 @@ def create_workspace(
             break
         if key is not None and (made := workspace_of_key(owner.record, key, now)) is not None:
             return _as_it_is_now(store, made)
-        holding = admit(owner.record, workspace_id, new.name, key, now, policy)
+        holding = admit(owner.record, workspace_id, new.name, key, asker.email, now, policy)
         change = lifecycle.create(workspace_id, operation_id, project_id, asker, new, now, policy)
         try:
-            store.commit(workspaces=[(None, change.workspace)], owners=[(owner, holding)])
+            store.commit(
+                workspaces=[(None, change.workspace)],
+                owners=[(owner, holding)],
+                events=[asked(asker, change.workspace, change.event, now)] if change.workspace else [],
+            )
             break
         except ConflictError:
             pause(attempt)

@@ -2,10 +2,16 @@
 
 from shared import logs
 from shared.domain import lifecycle
+from shared.domain.changes import Change
+from shared.domain.errors import NotAllowedError
+from shared.domain.events import refused
 from shared.domain.lifecycle import Report
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
+from shared.domain.workspace import Workspace
 from shared.ports import Clock, Jobs, WorkspaceStore
 from shared.usecases.change_workspace import change_workspace
+from shared.usecases.enter import record_refusal
 
 
 def receive_report(
@@ -16,11 +22,18 @@ def receive_report(
     Raises:
         WorkspaceNotFoundError: the workspace has been deleted.
         InstanceNotRecordedError: the machine's id is not recorded yet; it reports again.
-        NotAllowedError: the token is not that of this workspace's machine.
+        NotAllowedError: the token is not that of this workspace's machine; that is in the audit trail.
         UnavailableError: the machine reports again.
     """
-    _, changed = change_workspace(
-        store, jobs, workspace_id, lambda workspace: lifecycle.receive(workspace, report, clock(), policy)
-    )
+
+    def decide(workspace: Workspace) -> Change | None:
+        try:
+            return lifecycle.receive(workspace, report, clock(), policy)
+        except NotAllowedError:
+            machine = Asker(report.instance_name, logs.request_id.get())
+            record_refusal(store, refused(machine, workspace.id, workspace.owner_id, "ReportSent", clock()))
+            raise
+
+    _, changed = change_workspace(store, jobs, clock, workspace_id, decide)
     if not changed:
         logs.info("ReportIgnored", workspace_id=workspace_id, reported=report.event, generation=report.generation)

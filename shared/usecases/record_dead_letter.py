@@ -3,9 +3,10 @@
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.errors import WorkspaceNotFoundError
+from shared.domain.events import HUB, Event
 from shared.domain.jobs import Job
 from shared.domain.policy import Policy
-from shared.ports import Clock, Event, Jobs, WorkspaceStore
+from shared.ports import Clock, Jobs, WorkspaceStore
 from shared.usecases.change_workspace import change_workspace
 
 
@@ -22,7 +23,7 @@ def record_dead_letter(
     if job is not None:
         try:
             workspace, changed = change_workspace(
-                store, jobs, job.workspace_id, lambda ws: lifecycle.give_up(ws, job, reason, clock(), policy)
+                store, jobs, clock, job.workspace_id, lambda ws: lifecycle.give_up(ws, job, reason, clock(), policy)
             )
         except WorkspaceNotFoundError:
             logs.info("JobObsolete", workspace_id=job.workspace_id)
@@ -35,7 +36,7 @@ def record_dead_letter(
                 at=clock(),
                 workspace_id=job.workspace_id if job else "",
                 owner_id=owner_id,
-                who="hub",
+                who=HUB,
                 what="DeadLetterRecorded",
                 result=f"{result}: {reason}",
                 request_id=job.request_id if job else logs.request_id.get(),

@@ -9,6 +9,7 @@ from typing import Any
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.changes import Change
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Workspace
 from shared.ports import Clock, Jobs, Page, WorkspaceStore
@@ -45,18 +46,19 @@ def clean_up(store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, re
     """
     started = clock()
     report = SweepReport()
+    sweeper = Asker(lifecycle.CLEANUP, request_id)
 
     def expire(workspace: Workspace) -> Change | None:
-        return lifecycle.expire(workspace, str(uuid.uuid4()), request_id, clock(), policy)
+        return lifecycle.expire(workspace, str(uuid.uuid4()), sweeper, clock(), policy)
 
     if policy.idle_after is not None:
         idle_since = started - policy.idle_after
         due = _pages(lambda token: store.list_idle(idle_since, PAGE, token))
-        _sweep(due, store, jobs, clock, report, expire)
+        _sweep(due, store, jobs, clock, report, expire, sweeper)
     if policy.retention is not None:
         suspended_since = started - policy.retention
         due = _pages(lambda token: store.list_suspended(suspended_since, PAGE, token))
-        _sweep(due, store, jobs, clock, report, expire)
+        _sweep(due, store, jobs, clock, report, expire, sweeper)
     logs.info("CleanupDone", **report.counts())
     return report
 
@@ -78,6 +80,7 @@ def _sweep(
     clock: Clock,
     report: SweepReport,
     decide: Callable[[Workspace], Change | None],
+    asker: Asker | None = None,
 ) -> None:
     began = clock()
     for workspace_id in due:
@@ -86,7 +89,7 @@ def _sweep(
             return
         report.looked_at += 1
         try:
-            now, changed = change_workspace(store, jobs, workspace_id, decide)
+            now, changed = change_workspace(store, jobs, clock, workspace_id, decide, asker)
         except Exception as error:  # noqa: BLE001 -- whatever is wrong with one workspace, the rest must not wait for it
             logs.error("SweepFailed", error, workspace_id=workspace_id)
             report.failed[workspace_id] = str(error)

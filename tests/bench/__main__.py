@@ -9,7 +9,7 @@ from typing import Any
 from localcloud.catalogue import ROOT
 from localcloud.client import start_cloud
 from localcloud.settings import LocalSettings
-from tests.bench import imports, readiness, requests_made, throughput
+from tests.bench import identity, imports, readiness, requests_made, throughput
 
 TIMES = "fast"
 
@@ -20,6 +20,7 @@ def main() -> None:
     settings = LocalSettings(times=TIMES, schedule_seconds=0, overrides={"HUB_WORKSPACES_PER_OWNER": "1000"})
     with start_cloud(settings) as cloud:
         figures["ready_seconds"] = cloud.state["ready_seconds"]
+        figures["identity"] = identity.measure(cloud)
         figures["requests"] = requests_made.measure(cloud)
         figures["readiness"] = readiness.measure(cloud, TIMES)
         figures["throughput"] = throughput.measure(cloud)
@@ -27,6 +28,7 @@ def main() -> None:
     _show("Imports, beside Flask + functions-framework + the Firestore client (aim: 1.2)", figures["imports"])
     _show(f"At {throughput.CLIENTS} clients, beside the bare Firestore calls (aim: 1.3)", figures["throughput"])
     _show("From POST to READY, beyond Compute and boot (aim: under 1 s)", {"create": figures["readiness"]})
+    _show("A warm check (aim: well under a millisecond)", {"a person's token": figures["identity"]})
     _show("Firestore calls of a request", figures["requests"])
 
 

@@ -13,19 +13,21 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from shared.adapters import google_identity
-from shared.adapters.google_identity import LONGEST_TOKEN, SKEW_SECONDS, GoogleIdentity
-from shared.config import GOOGLE_ISSUERS
+from shared.adapters import signing_keys
+from shared.adapters.google_identity import IAP_HEADER, IAP_ISSUER, LONGEST_TOKEN, SKEW_SECONDS, GoogleIdentity
+from shared.config import GOOGLE_ISSUERS, IdentitySource
 from shared.config import Identity as IdentitySettings
 from shared.domain.errors import NotAuthenticatedError, UnavailableError
-from shared.ports import Identity, Machine, Person
+from shared.domain.people import Person
+from shared.ports import Headers, Identity, Machine
 from tests.contract.servers import Answer, Responder, assert_told_in_time, json_answer, unanswering
 from tests.fakes.identity import FakeIdentity
 
 AUDIENCE = "https://hub.example.com"
 CLIENT_AUDIENCE = "1234.apps.googleusercontent.com"
+IAP_AUDIENCE = "/projects/123456789012/global/backendServices/42"
 MACHINE_AUDIENCE = "https://report-workspace.example.com"
 ALICE = Person("108234567890123456789", "alice@example.com")
 MACHINE = Machine("a-project", "us-west1-a", "workspace-1", "1234567890123456789")
@@ -70,7 +72,26 @@ def part(content: object) -> str:
     return base64url(json.dumps(content).encode())
 
 
+class IapKey:
+    """A signing key of Identity-Aware Proxy, or of somebody who would like to be it."""
+
+    def __init__(self) -> None:
+        self.private = ec.generate_private_key(ec.SECP256R1())
+
+    def public(self, key_id: str = KEY_ID) -> dict[str, Any]:
+        """Return the public half as a key of a JWK set."""
+        public: dict[str, Any] = jwt.algorithms.ECAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
+        return {**public, "kid": key_id, "alg": "ES256", "use": "sig"}
+
+    def sign(self, claims: object, key_id: str = KEY_ID, **header: Any) -> str:
+        """Return a token that says this."""
+        signed = f"{part({'alg': 'ES256', 'typ': 'JWT', 'kid': key_id, **header})}.{part(claims)}"
+        algorithm = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
+        return f"{signed}.{base64url(algorithm.sign(signed.encode(), self.private))}"
+
+
 GOOGLE, STRANGER = Key(), Key()
+IAP, IAP_STRANGER = IapKey(), IapKey()
 
 
 def person(**changes: Any) -> Claims:
@@ -100,9 +121,21 @@ def without(name: str) -> dict[str, Any]:
     return {key: value for key, value in COMPUTE.items() if key != name}
 
 
-def settings(keys_url: str) -> IdentitySettings:
-    """Return whom the Hub of these tests believes."""
-    return IdentitySettings(keys_url, GOOGLE_ISSUERS, (AUDIENCE, CLIENT_AUDIENCE), MACHINE_AUDIENCE)
+def settings(keys_url: str, iap_keys_url: str | None = None) -> IdentitySettings:
+    """Return whom the Hub of these tests believes; with IAP's keys, people prove themselves by its header."""
+    source = IdentitySource.ID_TOKEN if iap_keys_url is None else IdentitySource.IAP
+    audiences = (AUDIENCE, CLIENT_AUDIENCE) if iap_keys_url is None else (IAP_AUDIENCE,)
+    return IdentitySettings(source, keys_url, GOOGLE_ISSUERS, iap_keys_url or "", audiences, MACHINE_AUDIENCE)
+
+
+def bearing(token: str) -> dict[str, str]:
+    """Return the headers of a request with a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+def through_iap(token: str) -> dict[str, str]:
+    """Return the headers of a request that comes through Identity-Aware Proxy with its signed header."""
+    return {IAP_HEADER: token}
 
 
 def published(*keys: dict[str, Any], cache_control: str = "public, max-age=3600, must-revalidate") -> Answer:
@@ -125,7 +158,34 @@ def google(keys_url: str) -> GoogleIdentity:
     return GoogleIdentity(settings(keys_url))
 
 
-# Both
+@pytest.fixture(scope="module")
+def iap_keys_url() -> Iterator[str]:
+    """Where Identity-Aware Proxy's keys are."""
+    responder = Responder()
+    responder.answer = published(IAP.public())
+    yield responder.url
+    responder.close()
+
+
+@pytest.fixture
+def iap(keys_url: str, iap_keys_url: str) -> GoogleIdentity:
+    """Identity by Identity-Aware Proxy's header."""
+    return GoogleIdentity(settings(keys_url, iap_keys_url))
+
+
+def iap_person(**changes: Any) -> Claims:
+    """Return what Identity-Aware Proxy says of a person; None takes a claim out."""
+    about = {
+        "iss": IAP_ISSUER,
+        "aud": IAP_AUDIENCE,
+        "azp": None,
+        "sub": f"accounts.google.com:{ALICE.owner_id}",
+        "email_verified": None,
+    }
+    return person(**{**about, **changes})
+
+
+# All
 
 
 @dataclass(frozen=True)
@@ -133,17 +193,18 @@ class Subject:
     """An identity port, and what proves to it that Alice and the machine call."""
 
     identity: Identity
-    alice: str
-    machine: str
+    alice: dict[str, str]
+    machine: dict[str, str]
 
 
-@pytest.fixture(params=["fake", "google"])
+@pytest.fixture(params=["fake", "google", "iap"])
 def subject(request: pytest.FixtureRequest) -> Subject:
     """An identity port that knows one person and one machine."""
     if request.param == "fake":
-        return Subject(FakeIdentity({"a": ALICE}, {"m": MACHINE}), "Bearer a", "Bearer m")
-    google: GoogleIdentity = request.getfixturevalue("google")
-    return Subject(google, f"Bearer {GOOGLE.sign(person())}", f"Bearer {GOOGLE.sign(machine())}")
+        return Subject(FakeIdentity({"a": ALICE}, {"m": MACHINE}), bearing("a"), bearing("m"))
+    identity: GoogleIdentity = request.getfixturevalue(request.param)
+    alice = bearing(GOOGLE.sign(person())) if request.param == "google" else through_iap(IAP.sign(iap_person()))
+    return Subject(identity, alice, bearing(GOOGLE.sign(machine())))
 
 
 def test_a_person_is_who_their_token_proves(subject: Subject) -> None:
@@ -158,7 +219,8 @@ def test_a_machine_is_which_its_token_proves(subject: Subject) -> None:
 
 def test_the_scheme_is_read_in_any_case(subject: Subject) -> None:
     """RFC 9110: authentication schemes are case-insensitive."""
-    assert subject.identity.person(subject.alice.replace("Bearer", "bearer")) == ALICE
+    headers = {"Authorization": subject.machine["Authorization"].replace("Bearer", "bearer")}
+    assert subject.identity.machine(headers) == MACHINE
 
 
 def test_a_person_is_no_machine_and_a_machine_no_person(subject: Subject) -> None:
@@ -172,9 +234,10 @@ def test_a_person_is_no_machine_and_a_machine_no_person(subject: Subject) -> Non
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Bearer x", "Basic YTpi", "a", " "])
 def test_without_a_good_token_nobody_gets_in(subject: Subject, authorization: str | None) -> None:
     """Neither as a person nor as a machine."""
+    headers = {} if authorization is None else {"Authorization": authorization}
     for enter in (subject.identity.person, subject.identity.machine):
         with pytest.raises(NotAuthenticatedError):
-            enter(authorization)
+            enter(headers)
 
 
 # Google's tokens
@@ -205,7 +268,7 @@ def test_without_a_good_token_nobody_gets_in(subject: Subject, authorization: st
 )
 def test_what_google_may_say_is_believed(google: GoogleIdentity, claims: Callable[[], Claims], who: Person) -> None:
     """Both spellings of the issuer, each audience of ours, and clocks that differ by seconds."""
-    assert google.person(f"Bearer {GOOGLE.sign(claims())}") == who
+    assert google.person(bearing(GOOGLE.sign(claims()))) == who
 
 
 def hmac_with_the_public_key() -> str:
@@ -256,7 +319,7 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "a stranger's key that it brings along": (lambda: STRANGER.sign(person(), jwk=STRANGER.public()), FORGED),
     "a stranger's key under its own id": (lambda: STRANGER.sign(person(), "key-2"), NOT_GOOGLE),
     "no key id": (lambda: GOOGLE.sign(person(), None), NOT_GOOGLE),
-    "a key id that is a number": (lambda: GOOGLE.sign(person(), None, kid=1), "is not a valid ID token"),
+    "a key id that is a number": (lambda: GOOGLE.sign(person(), None, kid=1), "is not an ID token"),
     "altered": (altered, FORGED),
     "cut off": (lambda: GOOGLE.sign(person())[:-6], FORGED),
     "without a signature": (lambda: f"{GOOGLE.sign(person()).rpartition('.')[0]}.", FORGED),
@@ -320,10 +383,15 @@ MACHINES_REFUSED: dict[str, tuple[Callable[[], str], str]] = {
 }
 
 
-def assert_refused(enter: Callable[[str | None], object], token: str, reason: str) -> None:
+def assert_refused(
+    enter: Callable[[Headers], object],
+    token: str,
+    reason: str,
+    headers: Callable[[str], dict[str, str]] = bearing,
+) -> None:
     """See that the door stays shut, and that the words on it are a reason and no part of the token."""
     with pytest.raises(NotAuthenticatedError) as refused:
-        enter(f"Bearer {token}")
+        enter(headers(token))
     said = str(refused.value)
     assert reason in said
     assert not [token[start : start + 8] for start in range(len(token) - 7) if token[start : start + 8] in said]
@@ -360,8 +428,86 @@ def test_a_header_without_a_token_is_refused_with_what_to_send(
 ) -> None:
     """Nothing of what was sent is said back."""
     with pytest.raises(NotAuthenticatedError) as refused:
-        google.person(authorization)
+        google.person({} if authorization is None else {"Authorization": authorization})
     assert str(refused.value) == reason
+
+
+def test_a_person_of_an_organisation_brings_its_domain(google: GoogleIdentity, iap: GoogleIdentity) -> None:
+    """From either source: allowed domains go by it."""
+    expected = Person(ALICE.owner_id, ALICE.email, "example.com")
+    assert google.person(bearing(GOOGLE.sign(person(hd="example.com")))) == expected
+    assert iap.person(through_iap(IAP.sign(iap_person(hd="example.com")))) == expected
+
+
+# Identity-Aware Proxy's header
+
+
+def test_the_same_person_is_the_same_owner_by_token_and_through_iap(
+    google: GoogleIdentity, iap: GoogleIdentity
+) -> None:
+    """A Hub that changes over to IAP keeps everybody's workspaces."""
+    by_token = google.person(bearing(GOOGLE.sign(person())))
+    assert iap.person(through_iap(IAP.sign(iap_person()))) == by_token
+
+
+IAP_REFUSED: dict[str, tuple[Callable[[], str], str]] = {
+    "an ID token": (lambda: GOOGLE.sign(person()), "not signed with ES256"),
+    "an ID token for IAP's audience": (lambda: GOOGLE.sign(iap_person()), "not signed with ES256"),
+    "unsigned": (lambda: f"{part({'alg': 'none', 'kid': KEY_ID})}.{part(iap_person())}.", "not signed with ES256"),
+    "a stranger's key under IAP's id": (lambda: IAP_STRANGER.sign(iap_person()), FORGED),
+    "a stranger's key under its own id": (lambda: IAP_STRANGER.sign(iap_person(), "key-2"), NOT_GOOGLE),
+    "Google's issuer": (lambda: IAP.sign(iap_person(iss="https://accounts.google.com")), "from another issuer"),
+    "an ID token's audience": (
+        lambda: IAP.sign(iap_person(aud=AUDIENCE)),
+        f"is for another audience. Get one for {IAP_AUDIENCE}.",
+    ),
+    "over": (lambda: IAP.sign(iap_person(exp=past())), "has expired"),
+    "from the future": (lambda: IAP.sign(iap_person(iat=soon())), "not valid yet"),
+    "no person": (lambda: IAP.sign(iap_person(sub=None)), "the claim sub is missing"),
+    "an empty person": (lambda: IAP.sign(iap_person(sub="")), "names nobody"),
+    "a person of no number": (lambda: IAP.sign(iap_person(sub="accounts.google.com:")), "names nobody"),
+    "too long": (lambda: "a" * (LONGEST_TOKEN + 1), "too long"),
+    "one word": (lambda: "hunter2-is-my-password", NOT_DECODED),
+}
+
+
+@pytest.mark.parametrize("name", IAP_REFUSED)
+def test_a_header_that_iap_did_not_write_for_us_is_refused_with_the_reason(iap: GoogleIdentity, name: str) -> None:
+    """Its own algorithm, keys, issuer and audience; nothing that is good elsewhere is good here."""
+    token, reason = IAP_REFUSED[name]
+    assert_refused(iap.person, token(), reason, through_iap)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Goog-Authenticated-User-Email": "accounts.google.com:alice@example.com"},
+        {"X-Goog-Authenticated-User-Id": f"accounts.google.com:{ALICE.owner_id}"},
+        {"X-Forwarded-User": "alice@example.com"},
+        bearing(GOOGLE.sign(person())),
+        bearing(IAP.sign(iap_person())),
+    ],
+    ids=["nothing", "unsigned address", "unsigned id", "another proxy's", "ID token", "in the other header"],
+)
+def test_behind_iap_nothing_but_its_signed_header_is_believed(iap: GoogleIdentity, headers: dict[str, str]) -> None:
+    """Whoever reaches the Hub past the proxy can write every header but that one."""
+    with pytest.raises(NotAuthenticatedError, match="did not come through Identity-Aware Proxy"):
+        iap.person(headers)
+
+
+def test_without_iap_its_header_proves_nothing(google: GoogleIdentity) -> None:
+    """One source only: a good header of IAP is no ID token."""
+    with pytest.raises(NotAuthenticatedError):
+        google.person(through_iap(IAP.sign(iap_person())))
+    assert_refused(google.person, IAP.sign(iap_person()), NOT_RS256)
+
+
+def test_behind_iap_machines_still_prove_themselves_by_their_own_tokens(iap: GoogleIdentity) -> None:
+    """A report does not come through the proxy, and the proxy's word does not make a machine."""
+    assert iap.machine(bearing(GOOGLE.sign(machine()))) == MACHINE
+    with pytest.raises(NotAuthenticatedError):
+        iap.machine(through_iap(IAP.sign(iap_person(google={"compute_engine": COMPUTE}))))
 
 
 # The keys
@@ -382,7 +528,7 @@ class Time:
 def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
     """The time that the keys age by."""
     passing = Time()
-    monkeypatch.setattr(google_identity, "time", SimpleNamespace(monotonic=passing.monotonic))
+    monkeypatch.setattr(signing_keys, "time", SimpleNamespace(monotonic=passing.monotonic))
     return passing
 
 
@@ -396,7 +542,7 @@ class Door:
     def lets_in(self, key: Key = GOOGLE, key_id: str = KEY_ID) -> bool:
         """Return whether a token of this key is believed."""
         try:
-            return self.google.person(f"Bearer {key.sign(person(), key_id)}") == ALICE
+            return self.google.person(bearing(key.sign(person(), key_id))) == ALICE
         except NotAuthenticatedError:
             return False
 
@@ -540,10 +686,10 @@ def test_without_any_keys_nobody_can_be_told_apart(door: Door, responder: Respon
 @pytest.mark.parametrize("how", ["closed", "silent"])
 def test_a_key_server_that_does_not_answer_is_given_up_in_time(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the adapter's own time."""
-    monkeypatch.setattr(google_identity, "FETCH_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.3)
     with unanswering(how) as address:
         google = GoogleIdentity(settings(f"http://{address}/keys"))
-        assert_told_in_time({"person": lambda: google.person(f"Bearer {GOOGLE.sign(person())}")})
+        assert_told_in_time({"person": lambda: google.person(bearing(GOOGLE.sign(person())))})
 
 
 def test_many_at_once_wait_for_one_fetch(door: Door) -> None:

@@ -23,7 +23,7 @@ from shared.adapters import cloud_tasks_jobs, pubsub_jobs
 from shared.adapters.cloud_tasks_jobs import CloudTasksJobs
 from shared.adapters.google_identity import GoogleIdentity
 from shared.adapters.pubsub_jobs import PubSubJobs
-from shared.config import GOOGLE_ISSUERS
+from shared.config import GOOGLE_ISSUERS, IdentitySource
 from shared.config import Identity as IdentitySettings
 from shared.domain.errors import NotAuthenticatedError, UnavailableError
 from shared.domain.job_messages import read_job, write_job
@@ -319,15 +319,17 @@ def test_a_task_carries_a_token_for_the_worker_and_for_nobody_else(
     """An OIDC token of the queue's service account whose audience is the worker's URL."""
     tasks.jobs.send(a_job())
     tasks.deliveries(1)
-    authorization = worker.requests[0].headers["Authorization"]
+    headers = worker.requests[0].headers
 
     def verifier(audience: str) -> GoogleIdentity:
         keys_url = f"{cloud.state['services']['identity']}/keys"
-        return GoogleIdentity(IdentitySettings(keys_url, GOOGLE_ISSUERS, (audience,), audience))
+        return GoogleIdentity(
+            IdentitySettings(IdentitySource.ID_TOKEN, keys_url, GOOGLE_ISSUERS, "", (audience,), audience)
+        )
 
-    assert verifier(tasks.url).person(authorization).email == SERVICE_ACCOUNT
+    assert verifier(tasks.url).person(headers).email == SERVICE_ACCOUNT
     with pytest.raises(NotAuthenticatedError):
-        verifier(worker.url).person(authorization)
+        verifier(worker.url).person(headers)
 
 
 def test_a_task_comes_again_until_its_worker_succeeds(tasks: CloudTasksQueue, worker: Responder) -> None:

@@ -20,6 +20,7 @@ from localcloud.client import RunningCloud
 from shared.adapters import firestore_store
 from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
 from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError
+from shared.domain.events import Event
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
@@ -34,7 +35,7 @@ from shared.domain.workspace import (
     UsedKey,
     Workspace,
 )
-from shared.ports import Event, Page, Stored, WorkspaceStore
+from shared.ports import Page, Stored, WorkspaceStore
 from tests.contract.servers import assert_told_in_time, hurry, unanswering
 from tests.fakes.records import a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
@@ -168,7 +169,7 @@ def read(store: WorkspaceStore, workspace_id: str) -> Stored[Workspace]:
 
 def an_event(what: str, at: datetime = NOW) -> Event:
     """Return a line of the audit trail."""
-    return Event(at, FULL.id, "alice", "alice@example.com", what, "ok", "r-1")
+    return Event(at, FULL.id, "alice", "grace", what, "ACCEPTED", "r-1", "grace@example.com", as_admin=True)
 
 
 # Reads, and what comes back
@@ -240,11 +241,12 @@ def test_an_owner_that_was_never_written_holds_nothing(store: WorkspaceStore) ->
 
 
 def test_every_field_of_an_owner_comes_back(store: WorkspaceStore) -> None:
-    """Names, and keys with what they made."""
+    """Names, what runs, keys with what they made, and the last minute's changes in their order."""
     owner = Owner(
         "alice",
-        workspaces={FULL.id: OwnedWorkspace("one"), BARE.id: OwnedWorkspace("a.b")},
+        workspaces={FULL.id: OwnedWorkspace("one", running=True), BARE.id: OwnedWorkspace("a.b")},
         keys={"5f" * 32: UsedKey(FULL.id, "0a" * 32, NOW + timedelta(days=1))},
+        recent=(NOW - timedelta(seconds=30), NOW - INSTANT, NOW),
     )
     store.commit(owners=[(store.get_owner("alice"), owner)])
     stored = store.get_owner("alice")
@@ -289,7 +291,10 @@ def test_what_a_change_takes_out_is_gone(store: WorkspaceStore) -> None:
     assert_same(read(store, FULL.id).record, plain)
 
     both = Owner(
-        "alice", {FULL.id: OwnedWorkspace("one"), BARE.id: OwnedWorkspace("two")}, {"k": UsedKey("w", "b", NOW)}
+        "alice",
+        {FULL.id: OwnedWorkspace("one"), BARE.id: OwnedWorkspace("two", running=True)},
+        {"k": UsedKey("w", "b", NOW)},
+        recent=(NOW,),
     )
     store.commit(owners=[(store.get_owner("alice"), both)])
     one = Owner("alice", {BARE.id: OwnedWorkspace("two")})
@@ -519,9 +524,99 @@ def encoded(value: object) -> str:
 )
 def test_a_token_that_no_list_gave_is_the_callers_mistake(store: WorkspaceStore, token: str) -> None:
     """The error names the query parameter."""
-    with pytest.raises(InvalidRequestError) as refused:
-        store.list_owned("alice", None, 10, token)
-    assert [problem.field for problem in refused.value.problems] == ["page_token"]
+    lists: tuple[Callable[[], Page[Any]], ...] = (
+        lambda: store.list_owned("alice", None, 10, token),
+        lambda: store.list_all(None, 10, token),
+        lambda: store.list_events(FULL.id, 10, token),
+    )
+    for ask in lists:
+        with pytest.raises(InvalidRequestError) as refused:
+            ask()
+        assert [problem.field for problem in refused.value.problems] == ["page_token"]
+
+
+# The list of what everybody owns
+
+
+def test_a_list_of_all_is_everybodys_newest_first(store: WorkspaceStore) -> None:
+    """Times decide, then ids, downwards, whoever the owners are."""
+    ages = (timedelta(0), INSTANT, INSTANT, timedelta(1), timedelta(days=400))
+    made = [a_workspace(owner_id=f"owner-{number % 3}", created_at=NOW - age) for number, age in enumerate(ages)]
+    make(store, *reversed(made))
+    page = store.list_all(None, 100, None)
+    expected = sorted(made, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True)
+    assert page.next_token is None
+    for found, workspace in zip(page.records, expected, strict=True):
+        assert_same(found, workspace)
+
+
+@pytest.mark.parametrize("status", [None, Status.SUSPENDED])
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_pages_of_a_list_of_all_hold_each_workspace_once(
+    store: WorkspaceStore, status: Status | None, limit: int
+) -> None:
+    """Of all statuses or of one, also where several were made at the same moment."""
+    made = [
+        a_workspace(each, owner_id=f"owner-{number}", created_at=NOW - min(number, 1) * INSTANT)
+        for number in range(3)
+        for each in (Status.READY, Status.SUSPENDED)
+    ]
+    make(store, *made)
+    wanted = [workspace for workspace in made if status in {None, workspace.status}]
+    found = pages(lambda token: store.list_all(status, limit, token))
+    assert all(len(page) == limit for page in found[:-1])
+    expected = sorted(wanted, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True)
+    assert [workspace.id for page in found for workspace in page] == [workspace.id for workspace in expected]
+
+
+# The audit trail
+
+
+def test_a_trail_is_one_workspaces_the_latest_first(store: WorkspaceStore) -> None:
+    """Every field of an event comes back, and nothing of another workspace or of none."""
+    mine = [an_event("StopRequested", NOW - age) for age in (timedelta(0), INSTANT, timedelta(days=80))]
+    plain = Event(NOW - timedelta(days=81), FULL.id, "alice", "hub", "WorkspaceReady", "READY", "r-0")
+    others = [replace(mine[0], workspace_id=BARE.id), replace(mine[0], workspace_id="")]
+    store.commit(events=[plain, mine[1], *others, mine[2], mine[0]])
+    page = store.list_events(FULL.id, 100, None)
+    assert page.next_token is None
+    for found, event in zip(page.records, [*mine, plain], strict=True):
+        assert_same(found, event)
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (100, [5])])
+def test_pages_of_a_trail_hold_each_event_once(store: WorkspaceStore, limit: int, sizes: list[int]) -> None:
+    """Also where several happened at the same moment, as those of one commit do."""
+    store.commit(events=[an_event(f"what-{number}", NOW - min(number, 2) * INSTANT) for number in range(5)])
+    found = pages(lambda token: store.list_events(FULL.id, limit, token))
+    assert [len(page) for page in found] == sizes
+    what = [event.what for page in found for event in page]
+    assert what[:2] == ["what-0", "what-1"]
+    assert sorted(what[2:]) == ["what-2", "what-3", "what-4"]
+
+
+def test_a_page_of_a_trail_goes_on_where_the_last_one_ended_whatever_happens(store: WorkspaceStore) -> None:
+    """What happens between two pages is before the first one."""
+    store.commit(events=[an_event(f"what-{number}", NOW - number * INSTANT) for number in range(3)])
+    first = store.list_events(FULL.id, 2, None)
+    store.commit(events=[an_event("later", NOW + INSTANT)])
+    second = store.list_events(FULL.id, 2, first.next_token)
+    assert [event.what for event in (*first.records, *second.records)] == ["what-0", "what-1", "what-2"]
+
+
+def test_a_trail_outlives_its_workspace(store: WorkspaceStore) -> None:
+    """Its end is in it."""
+    make(store, FULL)
+    store.commit(workspaces=[(read(store, FULL.id), None)], events=[an_event("WorkspaceDeleted")])
+    assert [event.what for event in store.list_events(FULL.id, 10, None).records] == ["WorkspaceDeleted"]
+
+
+@pytest.mark.parametrize("workspace_id", ["", "..", "a/b", "__x__", "ü", "x" * 2000, "ü" * 751, "a\x00b"])
+def test_of_what_was_never_made_there_is_no_trail(store: WorkspaceStore, workspace_id: str) -> None:
+    """Any text may be asked for."""
+    store.commit(events=[an_event("StopRequested")])
+    page = store.list_events(workspace_id, 10, None)
+    assert (list(page.records), page.next_token) == ([], None)
 
 
 # The lists of what is to be swept
@@ -639,6 +734,8 @@ CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
     "get_owner": lambda store: store.get_owner("alice"),
     "commit": lambda store: store.commit(workspaces=[(None, FULL)]),
     "list_owned": lambda store: store.list_owned("alice", None, 10, None),
+    "list_all": lambda store: store.list_all(None, 10, None),
+    "list_events": lambda store: store.list_events(FULL.id, 10, None),
     "list_idle": lambda store: store.list_idle(NOW, 10, None),
     "list_suspended": lambda store: store.list_suspended(NOW, 10, None),
     "list_due": lambda store: store.list_due(NOW, 10, None),

@@ -105,6 +105,7 @@ ANSWERS = {
     "stop_workspace": 404,
     "start_workspace": 404,
     "get_workspace_status": 404,
+    "list_workspace_events": 404,
     "describe_api": 200,
     "report_workspace": 401,  # a person's token is not a machine's
     "provision_workspace": 200,  # obsolete jobs are done

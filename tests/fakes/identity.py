@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from shared.domain.errors import NotAuthenticatedError
-from shared.ports import Identity, Machine, Person
+from shared.domain.people import Person
+from shared.ports import Headers, Identity, Machine
 
 T = TypeVar("T")
 
@@ -16,17 +17,17 @@ class FakeIdentity(Identity):
     people: dict[str, Person] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
 
-    def person(self, authorization: str | None) -> Person:
+    def person(self, headers: Headers) -> Person:
         """See the port."""
-        return self._known(self.people, authorization)
+        return self._known(self.people, headers)
 
-    def machine(self, authorization: str | None) -> Machine:
+    def machine(self, headers: Headers) -> Machine:
         """See the port."""
-        return self._known(self.machines, authorization)
+        return self._known(self.machines, headers)
 
     @staticmethod
-    def _known(who: dict[str, T], authorization: str | None) -> T:
-        scheme, _, token = (authorization or "").partition(" ")
+    def _known(who: dict[str, T], headers: Headers) -> T:
+        scheme, _, token = (headers.get("Authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or token not in who:
             raise NotAuthenticatedError("The token is not valid.")
         return who[token]

@@ -2,16 +2,20 @@
 
 import base64
 import json
+import re
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.domain.errors import ConflictError, FieldProblem, InvalidRequestError
+from shared.domain.events import Event
 from shared.domain.workspace import Owner, Status, Workspace
-from shared.ports import Event, Page, Stored, WorkspaceStore
+from shared.ports import Page, Stored, WorkspaceStore
+
+R = TypeVar("R")
+_DOCUMENT = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass
@@ -112,7 +116,19 @@ class MemoryWorkspaceStore(WorkspaceStore):
             for workspace in self.workspaces.values()
             if workspace.owner_id == owner_id and status in {None, workspace.status}
         ]
-        return self._page(found, "created_at", limit, token, newest_first=True)
+        return self._page(_by(found, "created_at"), limit, token, newest_first=True)
+
+    def list_all(self, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+        """See the port."""
+        found = [workspace for workspace in self.workspaces.values() if status in {None, workspace.status}]
+        return self._page(_by(found, "created_at"), limit, token, newest_first=True)
+
+    def list_events(self, workspace_id: str, limit: int, token: str | None) -> Page[Event]:
+        """See the port."""
+        with self._lock:
+            numbered = list(enumerate(self.events))
+        found = [(event.at, f"{nth:012}", event) for nth, event in numbered if event.workspace_id == workspace_id]
+        return self._page(found, limit, token, newest_first=True)
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
@@ -121,7 +137,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
             for workspace in self.workspaces.values()
             if workspace.machine_running and workspace.last_connected_at <= connected_before
         ]
-        return _ids(self._page(found, "last_connected_at", limit, token))
+        return _ids(self._page(_by(found, "last_connected_at"), limit, token))
 
     def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
@@ -132,7 +148,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
             and workspace.suspended_at is not None
             and workspace.suspended_at <= suspended_before
         ]
-        return _ids(self._page(found, "suspended_at", limit, token))
+        return _ids(self._page(_by(found, "suspended_at"), limit, token))
 
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
@@ -141,7 +157,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
             for workspace in self.workspaces.values()
             if workspace.attend_at is not None and workspace.attend_at <= now
         ]
-        return _ids(self._page(found, "attend_at", limit, token))
+        return _ids(self._page(_by(found, "attend_at"), limit, token))
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
@@ -155,23 +171,22 @@ class MemoryWorkspaceStore(WorkspaceStore):
             raise ConflictError(f"{document_id} is not what was read")
 
     def _page(
-        self, found: Iterable[Workspace], by: str, limit: int, token: str | None, *, newest_first: bool = False
-    ) -> Page[Workspace]:
-        def position(workspace: Workspace) -> tuple[str, str]:
-            return getattr(workspace, by).isoformat(timespec="microseconds"), workspace.id
-
+        self, found: Iterable[tuple[datetime, str, R]], limit: int, token: str | None, *, newest_first: bool = False
+    ) -> Page[R]:
+        """Return a page of what was found, each with the moment and the id that it is ordered by."""
         with self._lock:
             self.counts.queries += 1
-        ordered = sorted(found, key=position, reverse=newest_first)
+        placed = [((at.isoformat(timespec="microseconds"), its_id), record) for at, its_id, record in found]
+        placed.sort(key=lambda place: place[0], reverse=newest_first)
         if token is not None:
             after = _read_token(token)
-            ordered = [
-                workspace
-                for workspace in ordered
-                if (position(workspace) < after if newest_first else position(workspace) > after)
-            ]
-        page = ordered[:limit]
-        return Page(page, _write_token(position(page[-1])) if len(ordered) > limit else None)
+            placed = [place for place in placed if (place[0] < after if newest_first else place[0] > after)]
+        page = placed[:limit]
+        return Page([record for _, record in page], _write_token(page[-1][0]) if len(placed) > limit else None)
+
+
+def _by(found: Iterable[Workspace], moment: str) -> list[tuple[datetime, str, Workspace]]:
+    return [(getattr(workspace, moment), workspace.id, workspace) for workspace in found]
 
 
 def _id_of(stored: Stored[Workspace] | None, workspace: Workspace | None) -> str:
@@ -190,8 +205,12 @@ def _write_token(position: tuple[str, str]) -> str:
 
 
 def _read_token(token: str) -> tuple[str, str]:
+    problem = FieldProblem("page_token", "is not a token that this Hub gave")
     try:
         at, last_id = json.loads(base64.urlsafe_b64decode(token))
-        return datetime.fromisoformat(at).isoformat(timespec="microseconds"), str(uuid.UUID(last_id))
+        moment = datetime.fromisoformat(at).isoformat(timespec="microseconds")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidRequestError([FieldProblem("page_token", "is not a token that this Hub gave")]) from error
+        raise InvalidRequestError([problem]) from error
+    if not isinstance(last_id, str) or not _DOCUMENT.fullmatch(last_id):
+        raise InvalidRequestError([problem])
+    return moment, last_id

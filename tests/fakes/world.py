@@ -14,8 +14,9 @@ from shared.domain.errors import (
 from shared.domain.instance import Place
 from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
-from shared.domain.lifecycle import Asker, NewMachine, NewWorkspace, Report
+from shared.domain.lifecycle import NewMachine, NewWorkspace, Report
 from shared.domain.owners import Key
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, Workspace
 from shared.ports import Jobs, Machines, WorkspaceStore
@@ -102,7 +103,7 @@ class World:
         """Ask for its real-time status."""
         return ask_workspaces.get_workspace_status(
             self.store_port,
-            self.machines_port,
+            lambda: self.machines_port,
             self.operations_port,
             self.clock,
             asker(workspace.owner_id),

@@ -15,7 +15,9 @@ from localcloud.catalogue import ROOT, read_catalogue
 from shared import bootstrap
 from shared.config import read_settings
 from shared.domain.job_messages import write_job
-from shared.ports import Machine, Person
+from shared.domain.people import Person
+from shared.entry.limits import CallerLimit
+from shared.ports import Machine
 from tests.fakes.identity import FakeIdentity
 from tests.fakes.machines import PROJECT, FakeInstance
 from tests.fakes.world import World
@@ -28,19 +30,21 @@ if TYPE_CHECKING:
     from shared.domain.workspace import Workspace
 
 CATALOGUE = read_catalogue()
-SETTINGS = read_settings(
-    {
-        "GOOGLE_CLOUD_PROJECT": PROJECT,
-        "HUB_REGION": "us-west1",
-        "HUB_REPORT_WORKSPACE_URL": "https://report.example.com",
-        "HUB_ADVANCE_OPERATION_URL": "https://advance.example.com/operations",
-        "HUB_OPERATIONS_SERVICE_ACCOUNT": "operations@example.com",
-        "HUB_USER_AUDIENCES": "https://hub.example.com",
-        "HUB_INSTALLATION": "hub-1a2b",
-        "HUB_IMAGE_REPOSITORY": "example.com/workspace",
-        "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
-    }
-)
+ENVIRONMENT = {
+    "GOOGLE_CLOUD_PROJECT": PROJECT,
+    "HUB_REGION": "us-west1",
+    "HUB_REPORT_WORKSPACE_URL": "https://report.example.com",
+    "HUB_ADVANCE_OPERATION_URL": "https://advance.example.com/operations",
+    "HUB_OPERATIONS_SERVICE_ACCOUNT": "operations@example.com",
+    "HUB_USER_AUDIENCES": "https://hub.example.com",
+    "HUB_INSTALLATION": "hub-1a2b",
+    "HUB_IMAGE_REPOSITORY": "example.com/workspace",
+    "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
+    "HUB_MODE": "team",
+    "HUB_ALLOWED_EMAILS": "alice@example.com",
+    "HUB_ALLOWED_DOMAINS": "example.org",
+    "HUB_ADMIN_EMAILS": "grace@example.com",
+}
 
 
 @cache
@@ -56,13 +60,30 @@ def client_of(name: str) -> FlaskClient:
 class Functions:
     """All functions of one Hub on fakes."""
 
-    world: World = field(default_factory=lambda: World(policy=SETTINGS.policy))
+    patch: pytest.MonkeyPatch
+    world: World = field(default_factory=World)
     identity: FakeIdentity = field(default_factory=FakeIdentity)
 
     def __post_init__(self) -> None:
-        """Let there be two people."""
-        for name in ("alice", "bob"):
-            self.identity.people[name] = Person(name, f"{name}@example.com")
+        """Let there be two people whom the Hub serves, an administrator, and one whom it does not serve."""
+        self.identity.people |= {
+            "alice": Person("alice", "alice@example.com"),
+            "bob": Person("bob", "bob@example.org", "example.org"),
+            "grace": Person("grace", "grace@example.com"),
+            "mallory": Person("mallory", "mallory@example.net"),
+        }
+        self.configure()
+
+    def configure(self, **changes: str) -> None:
+        """Configure the Hub anew, with these settings changed."""
+        settings = read_settings(ENVIRONMENT | changes)
+        self.world.policy = settings.policy
+        self.have("settings", settings)
+        self.have("caller_limit", CallerLimit(settings.edge.requests_per_minute))
+
+    def have(self, name: str, part: object) -> None:
+        """Put something in the place of a part of the process's hub; production code knows nothing of it."""
+        self.patch.setitem(bootstrap.hub().__dict__, name, part)
 
     def call(
         self, name: str, path: str, body: object = None, *, token: str | None = "alice", **options: Any
@@ -87,6 +108,10 @@ class Functions:
     def status(self, workspace_id: str, **options: Any) -> TestResponse:
         """Ask for the real-time status."""
         return self.call("get_workspace_status", f"/workspaces/{workspace_id}/status", **options)
+
+    def events(self, workspace_id: str, query: str = "", **options: Any) -> TestResponse:
+        """Ask for the audit trail."""
+        return self.call("list_workspace_events", f"/workspaces/{workspace_id}/events{query}", **options)
 
     def stop(self, workspace_id: str, **options: Any) -> TestResponse:
         """Ask for a stop."""
@@ -126,11 +151,10 @@ class Functions:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Functions:
-    """Put fakes in the place of the process's ports; production code knows nothing of it."""
-    functions = Functions()
+    """Put fakes in the place of the process's ports."""
+    functions = Functions(monkeypatch)
     world = functions.world
     ports = {
-        "settings": SETTINGS,
         "store": world.store,
         "identity": functions.identity,
         "provision_jobs": world.provisioning,
@@ -138,8 +162,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Functions:
         "machines": world.machines,
         "clock": world.clock,
     }
-    process = bootstrap.hub()
     for name, port in ports.items():
-        monkeypatch.setitem(process.__dict__, name, port)
+        functions.have(name, port)
     monkeypatch.setattr("shared.usecases.change_workspace.PAUSE_SECONDS", 0)
     return functions

@@ -40,6 +40,7 @@ def all_answers(hub: Functions) -> dict[str, Any]:
         "status": hub.status(workspace.id),
         "stop": hub.stop(workspace.id),
         "start": hub.start(str(uuid.uuid4())),
+        "events": hub.events(workspace.id),
         "delete": hub.delete(workspace.id),
         "health": hub.call("describe_api", "/health"),
     }
@@ -215,6 +216,51 @@ def test_a_workspace_too_many_is_403_with_limit_and_count(hub: Functions) -> Non
     assert "5 of at most 5" in answer.get_json()["detail"]
 
 
+def test_a_running_machine_too_many_is_403_until_one_has_stopped(hub: Functions) -> None:
+    """For a create and for a start; the limit counts from the request on."""
+    hub.configure(HUB_RUNNING_PER_OWNER="1")
+    first = hub.world.ready()
+
+    refused = hub.create({"name": "two"})
+    hub.stop(first.id)
+    still = hub.create({"name": "two"})
+    hub.world.run()
+    made = hub.create({"name": "two"})
+    start = hub.start(first.id)
+
+    assert [answer.status_code for answer in (refused, still, made, start)] == [403, 403, 201, 403]
+    for answer in (refused, still, start):
+        assert answer.get_json()["code"] == "QUOTA_EXCEEDED"
+        assert "1 of your workspaces are running, of at most 1" in answer.get_json()["detail"]
+
+
+def test_limits_can_be_a_persons_or_a_domains_own(hub: Functions) -> None:
+    """By configuration; everybody else has the usual ones."""
+    hub.configure(HUB_WORKSPACES_PER_OWNER="0", HUB_LIMITS_OF="alice@example.com=1:1,example.org=2:2")
+
+    made = {token: [hub.create({"name": name}, token=token).status_code for name in "abc"] for token in
+            ("alice", "bob", "grace")}  # fmt: skip
+
+    assert made == {"alice": [201, 403, 403], "bob": [201, 201, 403], "grace": [403, 403, 403]}
+
+
+def test_too_many_changes_in_a_minute_are_429_with_when_to_come_again(hub: Functions) -> None:
+    """Creates and verbs together; reading goes on, and so does whoever else there is."""
+    hub.configure(HUB_CHANGES_PER_MINUTE="2")
+    workspace_id = hub.create({"name": "one"}).get_json()["id"]
+    hub.world.clock.advance(timedelta(seconds=10))
+    hub.create({"name": "two"})
+    hub.world.clock.advance(timedelta(seconds=5))
+
+    for answer in (hub.create({"name": "three"}), hub.delete(workspace_id)):
+        assert (answer.status_code, answer.get_json()["code"]) == (429, "TOO_MANY_REQUESTS")
+        assert answer.headers["Retry-After"] == "45"
+    assert hub.listed().status_code == 200
+    assert hub.create({"name": "one"}, token="bob").status_code == 201
+    hub.world.clock.advance(timedelta(seconds=45))
+    assert hub.delete(workspace_id).status_code == 202
+
+
 # ---- list -----------------------------------------------------------------------------------------------------------
 
 
@@ -273,17 +319,17 @@ def test_a_list_can_be_of_one_status(hub: Functions) -> None:
 
 
 def test_stop_start_and_delete_answer_202_while_there_is_something_to_do_and_200_when_done(hub: Functions) -> None:
-    """Each is one read and one commit, and one job; the same verb again is the same operation."""
+    """Each is two reads, of workspace and owner, one commit and one job; the same verb again is the same operation."""
     workspace = hub.world.ready()
     said = []
     for verb, kind in ((hub.stop, "STOP"), (hub.start, "START"), (hub.delete, "DELETE")):
         counts = counted(hub)
         sent = len(hub.world.operations.sent)
         first = verb(workspace.id)
-        assert (counts.reads, counts.commits, counts.queries) == (1, 1, 0)
+        assert (counts.reads, counts.commits, counts.queries) == (2, 1, 0)
         assert len(hub.world.operations.sent) == sent + 1
         again = verb(workspace.id)
-        assert (counts.reads, counts.commits) == (2, 1)
+        assert (counts.reads, counts.commits) == (3, 1)
         assert first.get_json()["operation"]["kind"] == kind
         assert again.get_json() == first.get_json()
         assert set(first.get_json()) == WORKSPACE_FIELDS
@@ -413,6 +459,232 @@ def test_a_status_that_sees_a_difference_has_a_worker_look(hub: Functions, queue
         assert hub.world.workspace(workspace.id).status is Status.SUSPENDED
 
 
+# ---- the audit trail ------------------------------------------------------------------------------------------------
+
+EVENT_FIELDS = {
+    *("at", "workspace_id", "owner_id", "who", "who_email", "as_admin", "what", "result", "request_id"),
+}
+
+
+def test_a_trail_tells_who_did_what_the_latest_first(hub: Functions) -> None:
+    """Each accepted request and each end of an operation, once; one read and one query."""
+    workspace_id = hub.create({"name": "one"}, headers={"X-Request-Id": "request-1"}).get_json()["id"]
+    hub.world.run()
+    hub.stop(workspace_id, headers={"X-Request-Id": "request-2"})
+    hub.world.run()
+    counts = counted(hub)
+
+    answer = hub.events(workspace_id)
+
+    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert (counts.reads, counts.commits, counts.queries) == (1, 0, 1)
+    events = answer.get_json()
+    assert all(set(event) == EVENT_FIELDS for event in events)
+    assert [(event["what"], event["who"], event["result"], event["request_id"]) for event in events] == [
+        ("WorkspaceSuspended", "hub", "SUSPENDED", "request-2"),
+        ("StopRequested", "alice", "ACCEPTED", "request-2"),
+        ("WorkspaceReady", "hub", "READY", "request-1"),
+        ("WorkspaceRequested", "alice", "ACCEPTED", "request-1"),
+    ]
+    assert events[-1] == {
+        "at": "2026-03-02T09:00:00Z",
+        "workspace_id": workspace_id,
+        "owner_id": "alice",
+        "who": "alice",
+        "who_email": "alice@example.com",
+        "as_admin": False,
+        "what": "WorkspaceRequested",
+        "result": "ACCEPTED",
+        "request_id": "request-1",
+    }
+
+
+def test_pages_of_a_trail_are_announced_and_followed(hub: Functions) -> None:
+    """Following ``Link`` sees each event once."""
+    workspace = hub.world.ready()
+    hub.stop(workspace.id)
+    hub.world.run()
+    whole = hub.events(workspace.id).get_json()
+    seen: list[Any] = []
+    query = "?limit=3"
+    while query:
+        answer = hub.events(workspace.id, query)
+        seen += answer.get_json()
+        link = re.fullmatch(
+            rf'<(/workspaces/{workspace.id}/events\?[^>]+)>; rel="next"', answer.headers.get("Link", "")
+        )
+        query = f"?{urlsplit(link[1]).query}" if link else ""
+
+    assert len(whole) == 4
+    assert seen == whole
+
+
+def test_a_request_that_changes_nothing_is_no_event(hub: Functions) -> None:
+    """The same verb again is neither noted nor counted."""
+    workspace = hub.world.ready()
+    before = hub.events(workspace.id).get_json()
+
+    assert hub.start(workspace.id).status_code == 200
+    assert hub.events(workspace.id).get_json() == before
+
+
+def test_an_automatic_stop_is_in_the_trail(hub: Functions) -> None:
+    """Its owner sees that it was the sweep."""
+    workspace = hub.world.ready()
+    hub.world.clock.advance(timedelta(hours=2))
+    hub.call("cleanup", "/cleanup", token=None, headers={"X-Request-Id": "run-1"})
+
+    event = hub.events(workspace.id).get_json()[0]
+
+    assert (event["what"], event["who"], event["request_id"]) == ("StopRequested", "cleanup", "run-1")
+
+
+# ---- an administrator -----------------------------------------------------------------------------------------------
+
+
+def test_an_administrator_lists_anybodys_workspaces(hub: Functions) -> None:
+    """Their own, another's, or everybody's, newest first; each is one query."""
+    for token in ("alice", "bob", "grace"):
+        hub.create({"name": f"{token}s"}, token=token)
+        hub.world.clock.advance(timedelta(seconds=1))
+    counts = counted(hub)
+
+    listed = {
+        query: [workspace["name"] for workspace in hub.listed(query, token="grace").get_json()]
+        for query in ("", "?owner_id=bob", "?all=true", "?all=true&limit=2", "?all=false", "?all=true&status=READY")
+    }
+
+    assert listed == {
+        "": ["graces"],
+        "?owner_id=bob": ["bobs"],
+        "?all=true": ["graces", "bobs", "alices"],
+        "?all=true&limit=2": ["graces", "bobs"],
+        "?all=false": ["graces"],
+        "?all=true&status=READY": [],
+    }
+    assert (counts.reads, counts.commits, counts.queries) == (0, 0, 6)
+
+
+def test_further_pages_of_everybodys_are_everybodys_too(hub: Functions) -> None:
+    """What was asked for stays asked for."""
+    for token in ("alice", "bob"):
+        hub.create({"name": "one"}, token=token)
+    first = hub.listed("?all=true&limit=1", token="grace")
+    link = re.fullmatch(r'</workspaces(\?[^>]+)>; rel="next"', first.headers["Link"])
+    assert link
+
+    second = hub.listed(link[1], token="grace")
+
+    owners = [workspace["owner_id"] for answer in (first, second) for workspace in answer.get_json()]
+    assert sorted(owners) == ["alice", "bob"]
+
+
+def test_an_administrator_looks_at_stops_starts_and_deletes_anybodys_workspace(hub: Functions) -> None:
+    """Each is noted as an administrator's, and counted on nobody's rate; the workspace stays its owner's."""
+    workspace = hub.world.ready()
+    recent = hub.world.store.owners["alice"].recent
+    status = hub.status(workspace.id, token="grace")
+    answers = []
+    for verb in (hub.stop, hub.start, hub.delete):
+        answers.append(verb(workspace.id, token="grace"))
+        hub.world.run()
+
+    assert status.status_code == 200
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    assert {answer.get_json()["owner_id"] for answer in answers} == {"alice"}
+    assert workspace.id not in hub.world.store.workspaces
+    assert hub.world.store.owners["alice"].recent == recent
+    assert "grace" not in hub.world.store.owners
+    done = [event for event in hub.events(workspace.id, token="grace").get_json() if event["who"] == "grace"]
+    assert [(event["what"], event["who_email"], event["as_admin"], event["owner_id"]) for event in done] == [
+        (what, "grace@example.com", True, "alice") for what in ("DeleteRequested", "StartRequested", "StopRequested")
+    ]
+
+
+def test_an_administrators_start_goes_by_its_owners_quota(hub: Functions) -> None:
+    """The machine runs on the owner's account, whoever starts it."""
+    hub.configure(HUB_RUNNING_PER_OWNER="1")
+    workspace = hub.world.ready()
+    hub.stop(workspace.id)
+    hub.world.run()
+    hub.create({"name": "two"})
+
+    answer = hub.start(workspace.id, token="grace")
+
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "QUOTA_EXCEEDED")
+
+
+def test_the_trail_of_a_workspace_that_is_gone_is_an_administrators_only(hub: Functions) -> None:
+    """For its owner it is not there any more; what never was is not there for anybody."""
+    workspace = hub.world.ready()
+    hub.delete(workspace.id)
+    hub.world.run()
+
+    answer = hub.events(workspace.id, token="grace")
+
+    assert answer.status_code == 200
+    assert answer.get_json()[0]["what"] == "WorkspaceDeleted"
+    assert hub.events(workspace.id).status_code == 404
+    assert hub.events(str(uuid.uuid4()), token="grace").status_code == 404
+
+
+# ---- web pages of other origins -------------------------------------------------------------------------------------
+
+ORIGIN = "https://console.example.com"
+ASKING = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+
+
+def test_no_web_page_may_call_by_default(hub: Functions) -> None:
+    """No answer has a CORS header, and a preflight is a wrong method."""
+    answer = hub.listed(headers={"Origin": ORIGIN})
+    preflight = hub.call("create_workspace", "/workspaces", token=None, method="OPTIONS", headers=ASKING)
+
+    assert preflight.status_code == 405
+    assert not [name for each in (answer, preflight) for name, _ in each.headers if name.startswith("Access-Control")]
+
+
+def test_a_web_page_of_a_configured_origin_may_call(hub: Functions) -> None:
+    """Its preflight is answered without a token and without asking anything, and its answers can be read, also refusals."""
+    hub.configure(HUB_CORS_ORIGINS=f"https://other.example.com,{ORIGIN}")
+    counts = counted(hub)
+
+    preflight = hub.call("create_workspace", "/workspaces", token=None, method="OPTIONS", headers=ASKING)
+
+    assert (preflight.status_code, preflight.data) == (204, b"")
+    assert preflight.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert preflight.headers["Access-Control-Allow-Methods"] == "POST"
+    allowed = preflight.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    assert {"authorization", "content-type", "idempotency-key", "x-request-id"} <= set(allowed)
+    assert (counts.reads, counts.commits, counts.queries) == (0, 0, 0)
+    created = hub.create({"name": "one"}, headers={"Origin": ORIGIN})
+    refused = hub.create({"name": "two"}, token=None, headers={"Origin": ORIGIN})
+    assert (created.status_code, refused.status_code) == (201, 401)
+    for answer in (created, refused):
+        assert (answer.headers["Access-Control-Allow-Origin"], answer.headers["Vary"]) == (ORIGIN, "Origin")
+        assert "Location" in answer.headers["Access-Control-Expose-Headers"]
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", f"{ORIGIN}.evil.com", ORIGIN.upper(), "null", None])
+def test_a_web_page_of_another_origin_may_not(hub: Functions, origin: str | None) -> None:
+    """The browser keeps the answer from it; caches keep the answers apart."""
+    hub.configure(HUB_CORS_ORIGINS=ORIGIN)
+    headers = {"Origin": origin} if origin else {}
+
+    answer = hub.listed(headers=headers)
+    preflight = hub.call(
+        "list_workspaces",
+        "/workspaces",
+        token=None,
+        method="OPTIONS",
+        headers={**headers, "Access-Control-Request-Method": "GET"},
+    )
+
+    for each in (answer, preflight):
+        assert "Access-Control-Allow-Origin" not in each.headers
+        assert each.headers["Vary"] == "Origin"
+
+
 # ---- the contract, and headers --------------------------------------------------------------------------------------
 
 
@@ -465,11 +737,11 @@ def test_the_database_away_is_503_with_retry_after_and_nothing_done(
 
     workspace = a_workspace()
     hub.world.store.put(workspace)
-    for method in ("get", "get_owner", "commit", "list_owned"):
+    for method in ("get", "get_owner", "commit", "list_owned", "list_all", "list_events"):
         monkeypatch.setattr(hub.world.store, method, away)
 
     asked = (lambda: hub.create({"name": "one"}), hub.listed)
-    verbs = [lambda verb=verb: verb(workspace.id) for verb in (hub.status, hub.stop, hub.start, hub.delete)]
+    verbs = [lambda verb=verb: verb(workspace.id) for verb in (hub.status, hub.stop, hub.start, hub.delete, hub.events)]
     for ask in (*asked, *verbs):
         answer = ask()  # type: ignore[no-untyped-call]
         assert (answer.status_code, answer.get_json()["code"]) == (503, "UNAVAILABLE")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.domain.errors import UnavailableError
+from shared.domain.events import Event
 from tests.fakes.records import a_workspace
 from tests.functions.conftest import CATALOGUE, client_of
 
@@ -27,7 +29,9 @@ PEOPLES = {
     "stop_workspace": f"/workspaces/{SOME_ID}/stop",
     "start_workspace": f"/workspaces/{SOME_ID}/start",
     "delete_workspace": f"/workspaces/{SOME_ID}",
+    "list_workspace_events": f"/workspaces/{SOME_ID}/events",
 }
+OF_ONE = [name for name in PEOPLES if SOME_ID in PEOPLES[name]]
 HTTP = {**PEOPLES, "report_workspace": f"/workspaces/{SOME_ID}/reports"}
 WITH_BODY = [name for name in HTTP if CATALOGUE[name].routes[0].method == "POST"]
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "code"}
@@ -53,11 +57,13 @@ def wrong_fields(answer: TestResponse) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_happens(hub: Functions) -> Any:
-    """Check that whatever is refused has changed nothing and sent nothing."""
+    """Check that whatever is refused has changed nothing and sent nothing; a line in the audit trail is all that is written."""
     before = dict(hub.world.store.workspaces)
     yield
     assert before.keys() <= hub.world.store.workspaces.keys()
-    assert hub.world.store.counts.commits == 0
+    assert not hub.world.store.owners
+    assert {event.result for event in hub.world.store.events} <= {"REFUSED"}
+    assert hub.world.store.counts.commits == len(hub.world.store.events)
     assert not hub.world.provisioning.sent
     assert not hub.world.operations.sent
 
@@ -86,7 +92,7 @@ def test_authentication_comes_before_the_body(hub: Functions, name: str) -> None
     check_problem(hub.call(name, HTTP[name], {"wrong": 1}, token="stranger"), 401, "NOT_AUTHENTICATED")
 
 
-@pytest.mark.parametrize("name", ["get_workspace_status", "stop_workspace", "start_workspace", "delete_workspace"])
+@pytest.mark.parametrize("name", OF_ONE)
 def test_somebody_elses_workspace_is_not_there(hub: Functions, name: str) -> None:
     """Byte for byte what an unknown id gets, but for the id."""
     theirs = a_workspace(owner_id="bob")
@@ -104,13 +110,121 @@ def test_somebody_elses_workspace_is_not_there(hub: Functions, name: str) -> Non
 
 
 @pytest.mark.parametrize("workspace_id", ["1", "..", "null", "%00", "x" * 3000, "a%20b", "ü", SOME_ID.upper()])
-@pytest.mark.parametrize("name", ["get_workspace_status", "stop_workspace", "start_workspace", "delete_workspace"])
+@pytest.mark.parametrize("name", OF_ONE)
 def test_what_is_no_id_is_not_there(hub: Functions, name: str, workspace_id: str) -> None:
     """Whatever stands in the path's place of an id."""
     answer = hub.call(name, HTTP[name].replace(SOME_ID, workspace_id))
 
     assert answer.status_code == 404
     assert answer.get_json()["code"] in {"WORKSPACE_NOT_FOUND", "NOT_FOUND"}
+
+
+def test_a_refusal_is_noted_with_who_wanted_what(hub: Functions) -> None:
+    """Another's workspace, and one that is not there; the trail tells them apart, the answer does not."""
+    theirs = a_workspace(owner_id="bob")
+    hub.world.store.put(theirs)
+
+    hub.stop(theirs.id, headers={"X-Request-Id": "request-4"})
+    hub.delete("x" * 3000)
+
+    stop, delete = hub.world.store.events
+    assert stop == Event(
+        hub.world.clock(), theirs.id, "bob", "alice", "StopRequested", "REFUSED", "request-4", "alice@example.com"
+    )
+    assert (delete.workspace_id, delete.owner_id, delete.what) == ("x" * 64, "", "DeleteRequested")
+
+
+def test_a_refusal_stands_when_it_cannot_be_noted(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the database takes the line or not."""
+
+    def away(**_: object) -> None:
+        raise UnavailableError("The Hub's database does not answer.")
+
+    monkeypatch.setattr(hub.world.store, "commit", away)
+
+    check_problem(hub.stop(SOME_ID), 404, "WORKSPACE_NOT_FOUND")
+    check_problem(hub.listed("?all=true"), 403, "NOT_ALLOWED")
+    check_problem(hub.listed(token="mallory"), 403, "NOT_ALLOWED")
+
+
+@pytest.mark.parametrize("query", ["?all=true", "?owner_id=bob", "?ownerId=bob"])
+def test_somebody_elses_list_is_403_for_everybody_but_an_administrator(hub: Functions, query: str) -> None:
+    """It is noted; no query is made."""
+    check_problem(hub.listed(query), 403, "NOT_ALLOWED")
+
+    assert hub.world.store.counts.queries == 0
+    [event] = hub.world.store.events
+    assert (event.what, event.who, event.owner_id) == ("ListRequested", "alice", "bob" if "bob" in query else "")
+
+
+def test_ones_own_list_can_be_asked_for_by_name(hub: Functions) -> None:
+    """Nobody needs to be an administrator for it."""
+    assert hub.listed("?owner_id=alice").status_code == 200
+
+
+@pytest.mark.parametrize("name", PEOPLES)
+def test_who_is_not_served_is_403_before_anything_is_looked_at(hub: Functions, name: str) -> None:
+    """A proven person of no allowed address or domain; that they came is noted."""
+    check_problem(hub.call(name, HTTP[name], {"wrong": 1}, token="mallory"), 403, "NOT_ALLOWED")
+
+    counts = hub.world.store.counts
+    assert (counts.reads, counts.commits, counts.queries) == (0, 1, 0)
+    [event] = hub.world.store.events
+    assert (event.what, event.who, event.who_email) == ("EntryRequested", "mallory", "mallory@example.net")
+
+
+def test_in_personal_mode_there_are_neither_domains_nor_administrators(hub: Functions) -> None:
+    """The same people, let in or not by configuration alone."""
+    hub.configure(HUB_MODE="personal", HUB_ALLOWED_DOMAINS="", HUB_ADMIN_EMAILS="")
+
+    assert hub.listed(token="alice").status_code == 200
+    for token in ("bob", "grace"):
+        check_problem(hub.listed(token=token), 403, "NOT_ALLOWED")
+
+
+# ---- how often ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_who_asks_one_instance_too_often_is_429_with_when_to_come_again(hub: Functions, name: str) -> None:
+    """Before anything is read; somebody else is let in."""
+    hub.configure(HUB_REQUESTS_PER_MINUTE="2")
+    token = "alice"
+    if name == "report_workspace":
+        hub.report(a_workspace(), {}, machine=_machine_of(hub, "workspace-x"))  # makes the token "machine" known
+        token = "machine"
+    while (answer := hub.call(name, HTTP[name], {"wrong": 1}, token=token)).status_code != 429:
+        pass
+    reads = hub.world.store.counts.reads
+
+    check_problem(answer, 429, "TOO_MANY_REQUESTS")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 30
+    check_problem(hub.call(name, HTTP[name], token=token), 429, "TOO_MANY_REQUESTS")
+    assert hub.world.store.counts.reads == reads
+    assert hub.listed(token="bob").status_code == 200
+
+
+def test_a_caller_who_is_not_served_is_limited_too(hub: Functions) -> None:
+    """Nobody can have the Hub write its trail as often as they like."""
+    hub.configure(HUB_REQUESTS_PER_MINUTE="2")
+
+    assert [hub.listed(token="mallory").status_code for _ in range(4)] == [403, 403, 429, 429]
+
+
+# ---- size of what is sent beside the body ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_a_path_and_query_too_long_are_414(hub: Functions, name: str) -> None:
+    """Before anything else is looked at, who calls too."""
+    check_problem(hub.call(name, f"{HTTP[name]}?x={'x' * 4096}", token=None), 414, "URI_TOO_LONG")
+
+
+@pytest.mark.parametrize("name", HTTP)
+@pytest.mark.parametrize("headers", [{"X-One": "x" * 16 * 1024}, {f"X-{n}": "x" * 1000 for n in range(17)}])
+def test_headers_too_large_are_431(hub: Functions, name: str, headers: dict[str, str]) -> None:
+    """One or many; before anything else is looked at."""
+    check_problem(hub.call(name, HTTP[name], token=None, headers=headers), 431, "HEADERS_TOO_LARGE")
 
 
 # ---- path and method ------------------------------------------------------------------------------------------------
@@ -188,7 +302,7 @@ def test_a_body_of_another_type_is_415(hub: Functions, name: str, content_type: 
 @pytest.mark.parametrize("size", [64 * 1024 + 1, 1024 * 1024])
 def test_a_body_over_64_kib_is_413(hub: Functions, name: str, size: int) -> None:
     """It is not even read; a list has no use for a body, and does not look at one."""
-    if name in {"list_workspaces", "get_workspace_status", "report_workspace"}:
+    if name in {"list_workspaces", "get_workspace_status", "list_workspace_events", "report_workspace"}:
         return
     data = json.dumps({"name": "one", "metadata": {"repo": ""}}).encode()
     padded = data + b" " * (size - len(data))
@@ -306,12 +420,19 @@ QUERIES = {
     "colour=red": {"colour"},
     "limit=1&limit=2": {"limit"},
     "page=2&size=3": {"page", "size"},
+    "all=yes": {"all"},
+    "all=": {"all"},
+    "all=true&owner_id=bob": {"owner_id"},
+    "owner_id=": {"owner_id"},
+    "owner_id=a%20b": {"owner_id"},
+    "owner_id=" + "x" * 256: {"owner_id"},
+    "owner_id=bob&ownerId=bob": {"ownerId"},
 }
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_wrong_queries_are_400(hub: Functions, query: str) -> None:
-    """Wrong values, unknown names, and what is given twice; an owner's list has no other owner."""
+    """Wrong values, unknown names, and what is given twice."""
     assert set(wrong_fields(hub.listed(f"?{query}"))) == QUERIES[query]
 
 

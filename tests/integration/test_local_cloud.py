@@ -287,6 +287,40 @@ def test_the_command_line_prints_a_token(cloud: RunningCloud) -> None:
 
 
 @OWN_CLOUD
+def test_the_command_line_makes_an_administrator(own_cloud: RunningCloud) -> None:
+    """Whom the functions for people take at once, and for whom nothing is started again the second time."""
+    email, everybodys = "carol@example.com", f"{own_cloud.address}/workspaces?all=true"
+
+    def allowed(token: str) -> int:
+        return requests.get(everybodys, headers={"Authorization": f"Bearer {token}"}, timeout=20).status_code
+
+    def pids() -> dict[str, int]:
+        return {name: function["pid"] for name, function in own_cloud.state["functions"].items()}
+
+    before = pids()
+    assert allowed(own_cloud.token(email)) == 403
+    done = command(own_cloud, "token", "--email", email, "--admin")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert allowed(done.stdout.strip()) == 200
+    assert allowed(own_cloud.token("admin@localhost")) == 200
+    assert allowed(own_cloud.token("alice@example.com")) == 403
+    assert own_cloud.state["environment"]["HUB_ADMIN_EMAILS"] == f"admin@localhost,{email}"
+    after = pids()
+    assert {name for name in before if before[name] != after[name]} == {f.name for f in FUNCTIONS if f.is_public}
+    own_cloud.make_admin(email.upper())
+    assert pids() == after
+
+
+@OWN_CLOUD
+def test_an_administrator_without_an_address_is_refused(own_cloud: RunningCloud) -> None:
+    """One line, exit code 1, and nobody is one."""
+    done = command(own_cloud, "token", "--email", "a@example.com,b@example.com", "--admin")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "'a@example.com,b@example.com' is not an e-mail address.\n"
+    assert "b@example.com" not in own_cloud.state["environment"]["HUB_ADMIN_EMAILS"]
+
+
+@OWN_CLOUD
 def test_the_command_line_switches_faults(own_cloud: RunningCloud) -> None:
     """On with a count and a zone, and off again."""
     on = command(own_cloud, "fault", "stock_out", "--count", "2", "--zone", "us-west1-b")

@@ -10,6 +10,14 @@ import pytest
 from localcloud.client import RunningCloud, start_cloud
 from localcloud.person import Person
 from localcloud.settings import LocalSettings
+from tests.system.secrets_kept import leaks
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_is_written_down(cloud: RunningCloud) -> Iterator[None]:
+    """Whatever the tests did: no log line and no event of the shared cloud has a token."""
+    yield
+    assert leaks(cloud) == []
 
 
 @pytest.fixture
@@ -35,6 +43,7 @@ def troubled_cloud() -> Iterator[RunningCloud]:
     )
     with start_cloud(settings) as cloud:
         yield cloud
+        assert leaks(cloud) == []
 
 
 @pytest.fixture

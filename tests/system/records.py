@@ -35,6 +35,10 @@ class Records:
         mine = FieldFilter("workspace_id", "==", workspace_id)
         return [event.to_dict() or {} for event in self._client.collection("events").where(filter=mine).stream()]
 
+    def every_event(self) -> list[dict[str, Any]]:
+        """Return the events of everything."""
+        return [event.to_dict() or {} for event in self._client.collection("events").stream()]
+
     def write(self, workspace_id: str, **fields: Any) -> None:
         """Write fields of a workspace's document, as something that bypasses the Hub would."""
         self._client.collection("workspaces").document(workspace_id).update(fields)

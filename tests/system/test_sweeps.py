@@ -9,7 +9,8 @@ import pytest
 from localcloud.client import RunningCloud
 from localcloud.person import Person
 from shared.adapters.firestore_records import workspace_document, workspace_record
-from shared.domain.lifecycle import Asker, NewMachine, start
+from shared.domain.lifecycle import NewMachine, start
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from tests.system.records import Records, call_scheduled
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from shared.config import EMULATORS, GOOGLE_ISSUERS, GOOGLE_KEYS_URL, ConfigurationError, read_settings
-from shared.domain.policy import Policy
+from shared.domain.policy import Limits, Policy
 
 NEEDED = {
     "GOOGLE_CLOUD_PROJECT": "a-project",
@@ -18,18 +18,19 @@ NEEDED = {
     "HUB_IMAGE_REPOSITORY": "us-west1-docker.pkg.dev/a-project/workspaces/workspace",
     "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
 }
+SERVED = {"HUB_ALLOWED_EMAILS": "*"}
 
 
 def problems(**changes: str) -> str:
     """Return what is wrong with the settings after these changes."""
     with pytest.raises(ConfigurationError) as refused:
-        read_settings(NEEDED | changes)
+        read_settings(NEEDED | SERVED | changes)
     return str(refused.value)
 
 
 def test_what_is_needed_is_enough() -> None:
     """Everything else has the default of the contract, and Google's own addresses."""
-    settings = read_settings(NEEDED)
+    settings = read_settings(NEEDED | SERVED)
 
     assert settings.policy == Policy()
     assert (settings.database, settings.provision_topic) == ("(default)", "workspace-provision")
@@ -44,7 +45,7 @@ def test_what_is_needed_is_enough() -> None:
 def test_all_that_is_missing_is_told_together() -> None:
     """One deployment finds all of it."""
     with pytest.raises(ConfigurationError) as refused:
-        read_settings({})
+        read_settings(SERVED)
 
     assert {line.strip() for line in str(refused.value).splitlines()[1:]} == {f"{name} is not set" for name in NEEDED}
 
@@ -97,14 +98,14 @@ def test_an_emulator_is_refused_on_cloud_run(name: str) -> None:
 def test_emulators_are_used_elsewhere() -> None:
     """Each setting is its own server."""
     hosts = {name: f"127.0.0.1:{port}" for port, name in enumerate(EMULATORS, 9000)}
-    emulators = read_settings(NEEDED | hosts).emulators
+    emulators = read_settings(NEEDED | SERVED | hosts).emulators
 
     assert (emulators.firestore, emulators.pubsub, emulators.tasks, emulators.compute) == tuple(hosts.values())
 
 
 def test_zero_switches_a_sweep_off() -> None:
     """Neither stopped nor deleted: an idle or retention time of 0 is none."""
-    policy = read_settings(NEEDED | {"HUB_IDLE_SECONDS": "0", "HUB_RETENTION_SECONDS": "0.0"}).policy
+    policy = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "0", "HUB_RETENTION_SECONDS": "0.0"}).policy
 
     assert (policy.idle_after, policy.retention) == (None, None)
 
@@ -113,12 +114,14 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     """A changed setting changes exactly its own value."""
     policy = read_settings(
         NEEDED
+        | SERVED
         | {
             "HUB_ZONES": "europe-west1-b,europe-west1-c",
             "HUB_MACHINE_TYPES": "n2-standard-2",
             "HUB_DEFAULT_MACHINE_TYPE": "n2-standard-2",
             "HUB_DEFAULT_IMAGE_TAG": "v7",
             "HUB_WORKSPACES_PER_OWNER": "2",
+            "HUB_RUNNING_PER_OWNER": "1",
             "HUB_IDLE_SECONDS": "1.5",
             "HUB_RETENTION_SECONDS": "10",
             "HUB_CREATE_DEADLINE_SECONDS": "11",
@@ -134,7 +137,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
 
     assert policy.zones == ("europe-west1-b", "europe-west1-c")
     assert (policy.machine_types, policy.default_machine_type) == (("n2-standard-2",), "n2-standard-2")
-    assert (policy.default_image_tag, policy.workspaces_per_owner) == ("v7", 2)
+    assert (policy.default_image_tag, policy.limits) == ("v7", Limits(workspaces=2, running=1))
     assert (policy.idle_after, policy.retention) == (timedelta(seconds=1.5), timedelta(seconds=10))
     deadlines = policy.deadlines
     times = [deadlines.create, deadlines.start, deadlines.stop, deadlines.delete]

@@ -22,6 +22,9 @@ Index = tuple[str, tuple[tuple[str, str], ...]]
 QUERIES = {
     "list_owned": ("alice", None, 10, None),
     "list_owned of a status": ("alice", Status.READY, 10, None),
+    "list_all": (None, 10, None),
+    "list_all of a status": (Status.READY, 10, None),
+    "list_events": ("a workspace", 10, None),
     "list_idle": (NOW, 10, None),
     "list_suspended": (NOW, 10, None),
     "list_due": (NOW, 10, None),

@@ -18,17 +18,20 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.test import EnvironBuilder
 
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
-from shared.domain import errors, lifecycle
-from shared.domain.changes import finish
+from shared.domain import errors, events, lifecycle
+from shared.domain.changes import Change, finish
 from shared.domain.errors import FieldProblem, HubError
+from shared.domain.events import Event
 from shared.domain.instance import Instance, InstanceState
-from shared.domain.lifecycle import Asker, NewMachine, NewWorkspace, ReportEvent
+from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace, ReportEvent
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import Activity, Metadata, OperationKind, Problem, Status, Workspace
 from shared.entry import problems
-from shared.entry.bodies import read_new_machine, read_new_workspace, read_report
+from shared.entry.bodies import read_list_query, read_new_machine, read_new_workspace, read_page_query, read_report
 from shared.entry.description import description
-from shared.entry.representation import status_json, workspace_json
+from shared.entry.http import SECURITY_HEADERS
+from shared.entry.representation import event_json, status_json, workspace_json
 from shared.ports import Machine
 from shared.usecases.ask_workspaces import RealTimeStatus
 
@@ -114,9 +117,8 @@ def suspended_workspace() -> Workspace:
 def stopping_workspace() -> Workspace:
     """Return a workspace that the idle sweep stops."""
     later = NOW + timedelta(days=1)
-    return workspace_of(
-        getattr(lifecycle.expire(ready_workspace(), OPERATION, "laptop-42", later, POLICY), "workspace", None)
-    )
+    change = lifecycle.expire(ready_workspace(), OPERATION, Asker(CLEANUP, "laptop-42"), later, POLICY)
+    return workspace_of(change.workspace if change else None)
 
 
 def starting_workspace() -> Workspace:
@@ -151,6 +153,27 @@ WORKSPACES = {
     "create failed": failed_workspace(OperationKind.CREATE),
     "machine vanished": failed_workspace(None),
 }
+ADMIN = Asker("115987654321098765432", "phone-7", "grace@example.com", admin=True)
+
+
+def event_of(event: Event | None) -> Event:
+    """Return an event that there is."""
+    assert event is not None
+    return event
+
+
+EVENTS = {
+    "asked by the owner": events.asked(ASKER, ready_workspace(), "StopRequested", NOW),
+    "asked by an administrator": events.asked(ADMIN, ready_workspace(), "StopRequested", NOW),
+    "asked by the sweep": events.asked(Asker(CLEANUP, "laptop-42"), ready_workspace(), "StopRequested", NOW),
+    "refused to another": events.refused(ASKER, UUID, ADMIN.id, "StatusRequested", NOW),
+    "refused where nothing is": events.refused(ASKER, "no uuid at all", "", "StatusRequested", NOW),
+    "refused at the door": events.refused(Asker(ASKER.id, "laptop-42"), "", "", "EntryRequested", NOW),
+    "ended well": event_of(events.ended(new_workspace(), Change(ready_workspace(), "WorkspaceReady"), NOW)),
+    "ended in an error": event_of(events.ended(new_workspace(), Change(failed_workspace(None), "CreateFailed"), NOW)),
+    "followed": event_of(events.ended(ready_workspace(), Change(failed_workspace(None), "MachineGone"), NOW)),
+    "deleted": event_of(events.ended(deleting_workspace(), Change(None, "WorkspaceDeleted"), NOW)),
+}
 HUB_ERRORS: list[HubError] = [
     errors.InvalidRequestError([FieldProblem("name", "is required")]),
     errors.NotAuthenticatedError("The token has expired."),
@@ -161,6 +184,7 @@ HUB_ERRORS: list[HubError] = [
     errors.NameTakenError("You have that."),
     errors.WorkspaceGoneError("It has been deleted."),
     errors.IdempotencyKeyReusedError("It was used."),
+    errors.TooManyRequestsError("You ask too often.", timedelta(seconds=1.2)),
     errors.InstanceNotRecordedError("Not yet."),
     errors.UnavailableError("Not now."),
 ]
@@ -192,6 +216,33 @@ def test_only_what_is_off_the_public_address_is_for_machines() -> None:
     functions = [function for function in read_catalogue().functions if function.invoker == EVERYONE]
     private = {f"{r.method} {r.path}" for function in functions if not function.is_public for r in function.routes}
     assert {name for name, operation in operations() if operation["tags"] == ["machines"]} == private
+
+
+def codes_of(operation: Mapping[str, Any]) -> set[tuple[int, str]]:
+    """Return each status with each code that an operation is described to refuse with."""
+    refusals = [resolved(response) for status, response in operation["responses"].items() if int(status) >= 400]
+    return {(status, code) for status, codes in map(problem_of, refusals) for code in codes}
+
+
+@pytest.mark.parametrize(("name", "operation"), list(operations()), ids=[name for name, _ in operations()])
+def test_every_operation_has_the_refusals_that_any_request_may_get(name: str, operation: Mapping[str, Any]) -> None:
+    """What comes before the function itself is described with each: size, proof, rate, and whether one is served."""
+    everywhere = {(414, "URI_TOO_LONG"), (431, "HEADERS_TOO_LARGE"), (500, "INTERNAL")}
+    caller = {(401, "NOT_AUTHENTICATED"), (403, "NOT_ALLOWED"), (429, "TOO_MANY_REQUESTS"), (503, "UNAVAILABLE")}
+    assert codes_of(operation) >= everywhere, name
+    assert codes_of(operation) & caller == (set() if operation.get("security") == [] else caller), name
+
+
+@pytest.mark.parametrize("operation_id", ["create_workspace", "start_workspace"])
+def test_whatever_needs_a_running_machine_may_be_over_quota(operation_id: str) -> None:
+    """Asking for a machine and starting one are refused alike when the owner has enough of them."""
+    operation = next(one for _, one in operations() if one["operationId"] == operation_id)
+    assert (403, "QUOTA_EXCEEDED") in codes_of(operation)
+
+
+def test_the_security_headers_are_told() -> None:
+    """The introduction names each header that every answer carries beside its request's id."""
+    assert [name for name in SECURITY_HEADERS if name not in DOCUMENT["info"]["description"]] == []
 
 
 def test_every_response_carries_the_request_id() -> None:
@@ -302,6 +353,18 @@ def test_a_status_in_any_state_fits_its_schema(name: str, state: InstanceState |
     fits(schema_named("WorkspaceInRealTime"), status_json(RealTimeStatus(workspace, instance, why), POLICY))
 
 
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_of_any_kind_fits_its_schema(name: str) -> None:
+    """What the audit trail answers is what the document says, no member more or less."""
+    fits(schema_named("Event"), event_json(EVENTS[name]))
+
+
+def test_the_members_of_an_event_are_its_fields() -> None:
+    """The trail is answered as it is kept, nothing left out and nothing added."""
+    assert list(DOCUMENT["components"]["schemas"]["Event"]["properties"]) == list(event_json(EVENTS["deleted"]))
+    assert set(event_json(EVENTS["deleted"])) == set(Event.__dataclass_fields__)
+
+
 def check_problem(answer: Response) -> None:
     """Check a problem against a response of the document that has its status and code, headers too."""
     body = json.loads(answer.get_data())
@@ -398,3 +461,54 @@ def test_a_field_in_two_spellings_is_refused(values: tuple[str | None, str | Non
     with pytest.raises(errors.InvalidRequestError) as refusal:
         read_new_workspace(request_with({"name": "api", "machine_type": snake, "machineType": camel}), POLICY)
     assert [problem.field for problem in refusal.value.problems] == ["machineType"]
+
+
+QUERIES: dict[str, Callable[[Request], object]] = {
+    "list_workspaces": read_list_query,
+    "list_workspace_events": read_page_query,
+}
+
+
+@pytest.mark.parametrize("operation_id", QUERIES)
+def test_the_parameters_of_a_query_are_those_that_the_code_knows(operation_id: str) -> None:
+    """The code's refusal of an unknown parameter names the parameters that the document has."""
+    operation = next(one for _, one in operations() if one["operationId"] == operation_id)
+    described = {resolved(parameter)["name"] for parameter in operation["parameters"]}
+    with pytest.raises(errors.InvalidRequestError) as refusal:
+        QUERIES[operation_id](request_asking({"unknown": "1"}))
+    assert set(refusal.value.problems[0].message.rpartition("there are: ")[2].split(", ")) == described
+
+
+def request_asking(query: Mapping[str, str]) -> Request:
+    """Return a request with a query."""
+    return Request(EnvironBuilder(query_string=query).get_environ())
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"all": "yes"}, "all"),
+        ({"owner_id": ""}, "owner_id"),
+        ({"owner_id": "x" * 256}, "owner_id"),
+        ({"owner_id": ASKER.id, "all": "true"}, "owner_id"),
+        ({"status": "STOPPED"}, "status"),
+        ({"limit": "101"}, "limit"),
+    ],
+)
+def test_a_query_that_means_nothing_is_refused_on_its_parameter(query: Mapping[str, str], field: str) -> None:
+    """Nobody is answered a list that they did not ask for."""
+    with pytest.raises(errors.InvalidRequestError) as refusal:
+        read_list_query(request_asking(query))
+    assert [problem.field for problem in refusal.value.problems] == [field]
+
+
+@pytest.mark.parametrize("schema", ["NewWorkspace", "NewMachine"])
+def test_an_image_tag_that_is_not_allowed_is_refused_with_those_that_are(schema: str) -> None:
+    """The refusal names the patterns, on the field; a tag that matches one is taken."""
+    policy = replace(POLICY, image_tags=("latest", "v1.*"))
+    body = {"image_tag": "v2.0"} | ({"name": "api"} if schema == "NewWorkspace" else {})
+    read = {"NewWorkspace": read_new_workspace, "NewMachine": read_new_machine}[schema]
+    with pytest.raises(errors.InvalidRequestError) as refusal:
+        read(request_with(body), policy)
+    assert refusal.value.problems == (FieldProblem("image_tag", "must be one of latest, v1.*"),)
+    read(request_with({**body, "image_tag": "v1.7"}), policy)

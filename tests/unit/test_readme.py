@@ -12,7 +12,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from localcloud.__main__ import main
-from localcloud.catalogue import ROOT
+from localcloud.catalogue import EVERYONE, ROOT, Route, read_catalogue
 from shared.config import EMULATORS, ConfigurationError, Settings, read_settings
 from shared.entry.description import description
 
@@ -35,20 +35,30 @@ class Recording(dict[str, str]):
         return super().get(name, default)
 
 
+ONE_OF_THE_TWO = "one of the two"
+
+
 def configuration_table() -> dict[str, str]:
-    """Return each variable of the table with its default as the table has it: bare, ``required`` or empty."""
+    """Return each variable of the table with its default as the table has it: bare, ``required``, ``one of the two``, or empty."""
     rows = re.findall(r"^\| `([A-Z_]+)` \| ?(.*?) ?\| .+ \|$", README, re.MULTILINE)
     return {name: default.strip("`") for name, default in rows}
 
 
 def required() -> dict[str, str]:
-    """Return a value for each variable that the table calls required."""
-    return {name: "x" for name, default in configuration_table().items() if default == "required"}
+    """Return a value for each variable that the table calls required, and for the first of the two of which one is."""
+    named = [name for name, default in configuration_table().items() if default == "required"]
+    return dict.fromkeys([*named, either()[0]], "x")
+
+
+def either() -> list[str]:
+    """Return the variables of which the table requires one."""
+    return [name for name, default in configuration_table().items() if default == ONE_OF_THE_TWO]
 
 
 def defaults() -> dict[str, str]:
     """Return the defaults that the table names."""
-    return {name: default for name, default in configuration_table().items() if default != "required"}
+    without = {"required", ONE_OF_THE_TWO}
+    return {name: default for name, default in configuration_table().items() if default not in without}
 
 
 def test_the_configuration_table_has_every_variable_and_no_other() -> None:
@@ -81,11 +91,53 @@ def test_another_value_than_the_default_makes_a_difference(name: str) -> None:
     assert isinstance(became, Settings) or name in became
 
 
-@pytest.mark.parametrize("name", required())
+@pytest.mark.parametrize("name", sorted(required().keys() - set(either())))
 def test_what_the_table_calls_required_is_required(name: str) -> None:
     """Without such a variable the code says that it is not set."""
     with pytest.raises(ConfigurationError, match=f"{name} is not set"):
         read_settings({**required(), name: ""})
+
+
+def test_one_of_the_two_is_required_and_enough() -> None:
+    """Without either of them the code names both; in team mode each will do."""
+    first, second = either()
+    with pytest.raises(ConfigurationError, match=f"neither {first} nor {second} is set"):
+        read_settings({**required(), first: ""})
+    team = {**required(), "HUB_MODE": "team"}
+    assert read_settings(team) != read_settings({**team, first: "", second: "x"})
+
+
+def permissions() -> list[dict[str, str]]:
+    """Return the rows of the permission matrix: each cell by the name of its column, bare."""
+    [table] = re.findall(r"<!-- permissions -->\n(.*?)\n<!-- /permissions -->", README, re.DOTALL)
+    header, _, *rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_the_permission_matrix_has_every_function_and_route() -> None:
+    """A new function, or a new route of one, without a row is noticed."""
+    shown = {
+        (row["function"], row["request"].partition("?")[0].replace("{gone_id}", "{workspace_id}"))
+        for row in permissions()
+    }
+    there = {
+        (function.name, f"{route.method} {route.path}")
+        for function in read_catalogue().functions
+        for route in function.routes or (Route(method="POST", path="/"),)  # where Pub/Sub pushes to
+    }
+    assert shown == there
+
+
+def test_the_permission_matrix_has_every_service_account_that_calls() -> None:
+    """The columns are the people, the machine, and the catalogue's invokers, each allowed what the catalogue says."""
+    catalogue = read_catalogue()
+    people = ["nobody", "stranger", "another person", "owner", "administrator", "machine"]
+    for row in permissions():
+        assert list(row) == ["function", "request", *people, *sorted(catalogue.invokers)]
+        assert all(re.fullmatch(r"20[0-4]|40[134]", cell) for cell in list(row.values())[2:])
+        invoker = catalogue[row["function"]].invoker
+        if invoker != EVERYONE:
+            assert [name for name, cell in list(row.items())[2:] if cell < "300"] == [invoker]
 
 
 def answers() -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ import pytest
 from shared.domain import lifecycle
 from shared.domain.changes import Change, job_of
 from shared.domain.jobs import Job
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
@@ -14,12 +15,13 @@ from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
 HOUR = timedelta(hours=1)
 MONTH = timedelta(days=30)
 POLICY = Policy(idle_after=HOUR, retention=MONTH)
+SWEEPER = Asker(lifecycle.CLEANUP, "sweep-request")
 NEITHER = Policy(idle_after=None, retention=None)
 
 
 def expire(workspace: Workspace, policy: Policy = POLICY) -> Change | None:
     """Decide on a workspace as the idle sweep does."""
-    return lifecycle.expire(workspace, "new-operation", "sweep-request", NOW, policy)
+    return lifecycle.expire(workspace, "new-operation", SWEEPER, NOW, policy)
 
 
 # status, machine_running, idle for, suspended for: the kind of operation that begins

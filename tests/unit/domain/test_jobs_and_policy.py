@@ -8,7 +8,7 @@ import pytest
 
 from shared.domain.changes import job_of, look_job
 from shared.domain.jobs import Job
-from shared.domain.policy import Deadlines, Policy
+from shared.domain.policy import Deadlines, Limits, Policy
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from tests.fakes.records import NOW, a_workspace, an_operation
 
@@ -67,7 +67,7 @@ def test_the_usual_policy_is_that_of_the_contract() -> None:
     assert policy.zones[0] == "us-west1-a"
     assert (policy.default_machine_type, policy.default_image_tag) == ("e2-standard-4", "latest")
     assert policy.default_machine_type in policy.machine_types
-    assert policy.workspaces_per_owner == 5
+    assert (policy.limits, policy.changes_per_minute) == (Limits(workspaces=5, running=5), 30)
     assert (policy.idle_after, policy.retention) == (timedelta(minutes=60), timedelta(days=30))
     assert policy.key_lifetime == timedelta(days=1)
 

@@ -6,8 +6,8 @@ By default the same few hundred stories are played each time. ``LIFECYCLE_EXAMPL
 import itertools
 import os
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -36,7 +36,7 @@ from shared.domain.jobs import Job
 from shared.domain.lifecycle import NewMachine, Report, ReportEvent
 from shared.domain.observe import differs
 from shared.domain.owners import Key
-from shared.domain.policy import Policy
+from shared.domain.policy import Limits, Policy
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from shared.usecases import change_workspace
 from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError
@@ -45,7 +45,8 @@ from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, place_of
 
 MORE_EXAMPLES = int(os.environ.get("LIFECYCLE_EXAMPLES", "0"))
-POLICY = Policy(workspaces_per_owner=3)
+POLICY = Policy(limits=Limits(workspaces=3, running=2))
+NO_LIMITS = replace(POLICY, limits=Limits(workspaces=3, running=3), changes_per_minute=1000)
 OWNERS = ("alice", "bob")
 NAMES = ("one", "two", "three", "four")
 # What Compute may say to the calls that belong together: a stop, for one, is a suspend first.
@@ -74,7 +75,7 @@ indexes = st.integers(0, 50)
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """Two people, at most three workspaces each, and everything that can happen to them."""
+    """Two people, at most three workspaces each of which two may run, and everything that can happen to them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,12 +161,15 @@ class Lifecycle(RuleBasedStateMachine):
 
     @invariant()
     def owners_hold_exactly_what_there_is(self) -> None:
-        """Check quota, names and the two documents against each other."""
+        """Check quota, rate, names, what runs, and the two documents against each other."""
         existing = self.world.store.workspaces
         for owner_id, owner in self.world.store.owners.items():
             theirs = {ws.id: ws.name for ws in existing.values() if ws.owner_id == owner_id}
             assert {held_id: held.name for held_id, held in owner.workspaces.items()} == theirs
-            assert len(theirs) <= POLICY.workspaces_per_owner
+            runs = {ws.id: ws.counts_as_running for ws in existing.values() if ws.owner_id == owner_id}
+            assert {held_id: held.running for held_id, held in owner.workspaces.items()} == runs
+            assert len(owner.recent) <= self.world.policy.changes_per_minute
+            assert len(theirs) <= POLICY.limits.workspaces
             assert len(set(theirs.values())) == len(theirs)
 
     # ---- what happens -----------------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ class Lifecycle(RuleBasedStateMachine):
     )
     def create(self, owner: str, name: str, key: str | None, seconds: int) -> None:
         """A person asks for a workspace, perhaps once more with the same key, and perhaps waits a while."""
-        with suppress(HubError):
+        with suppress(HubError), self.within_running_limit(owner):
             self.world.create(owner, name, key=Key(key, name) if key else None)
         self.let_time_pass(seconds)
 
@@ -380,6 +384,7 @@ class Lifecycle(RuleBasedStateMachine):
                 assert not self.differs(workspace), "the record does not follow what is"
             self.check_way_out_by_start()
             self.check_way_out_by_delete()
+            self.owners_hold_exactly_what_there_is()
         finally:
             for patch in self.patches:
                 patch.stop()
@@ -388,6 +393,8 @@ class Lifecycle(RuleBasedStateMachine):
         """Check that nothing is under way any more, and that records agree with machines that nobody else touched."""
         for workspace in self.world.store.workspaces.values():
             assert workspace.operation is None
+            held = self.world.store.owners[workspace.owner_id].workspaces[workspace.id]
+            assert held.running == workspace.counts_as_running
             assert workspace.status is not Status.PROVISIONING
             if workspace.id not in self.by_hand:
                 assert not self.differs(workspace), "the record is not what the machine is"
@@ -402,7 +409,8 @@ class Lifecycle(RuleBasedStateMachine):
         )
 
     def check_way_out_by_start(self) -> None:
-        """Check that each workspace can be started, and is then what it says it is."""
+        """Check that each workspace can be started where no limit forbids it, and is then what it says it is."""
+        self.world.policy = NO_LIMITS
         for workspace in self.world.store.workspaces.values():
             self.world.start(workspace.owner_id, workspace.id)
         self.world.run()
@@ -449,7 +457,7 @@ class Lifecycle(RuleBasedStateMachine):
         """Ask something of a workspace, or let its machine say that somebody is connected."""
         owner, workspace_id = workspace.owner_id, workspace.id
         machine = self.world.machine(workspace)
-        with suppress(HubError):
+        with suppress(HubError), self.within_running_limit(owner):
             match verb:
                 case "look":
                     self.world.look(workspace)
@@ -466,6 +474,19 @@ class Lifecycle(RuleBasedStateMachine):
                     self.world.delete(owner, workspace_id)
                 case "heartbeat" if machine is not None and machine.reported:
                     self.world.report(machine.report(ReportEvent.HEARTBEAT))
+
+    def running(self, owner_id: str) -> int:
+        """Return how many of an owner's workspaces count as running."""
+        existing = self.world.store.workspaces.values()
+        return sum(ws.counts_as_running for ws in existing if ws.owner_id == owner_id)
+
+    @contextmanager
+    def within_running_limit(self, owner_id: str) -> Iterator[None]:
+        """Check that what a person asks for does not lead beyond the limit; what was started by hand may."""
+        before = self.running(owner_id)
+        yield
+        after = self.running(owner_id)
+        assert after <= max(before, self.world.policy.limits.running), "more are running than may"
 
     def take(self, nth: int) -> Job:
         """Take a job out of the queue it is in."""
@@ -505,7 +526,7 @@ class Lifecycle(RuleBasedStateMachine):
 
 TestLifecycle = pytest.mark.timeout(0 if MORE_EXAMPLES else 300)(Lifecycle.TestCase)
 TestLifecycle.settings = settings(
-    max_examples=MORE_EXAMPLES or 400,
+    max_examples=MORE_EXAMPLES or 300,
     stateful_step_count=30,
     deadline=None,
     derandomize=not MORE_EXAMPLES,

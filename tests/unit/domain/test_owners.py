@@ -12,12 +12,13 @@ from shared.domain.errors import (
     WorkspaceGoneError,
 )
 from shared.domain.owners import Key, admit, release, workspace_of_key
-from shared.domain.policy import Policy
+from shared.domain.policy import Limits, Policy
 from shared.domain.workspace import OwnedWorkspace, Owner, UsedKey
 from tests.fakes.records import NOW
 
-POLICY = Policy(workspaces_per_owner=3, keys_per_owner=4)
+POLICY = Policy(limits=Limits(workspaces=3, running=3), keys_per_owner=4)
 KEY = Key("key-hash", "body-hash")
+EMAIL = "alice@example.com"
 DAY = timedelta(days=1)
 
 
@@ -27,34 +28,36 @@ def owning(*names: str) -> Owner:
 
 
 def test_an_owner_holds_what_was_admitted() -> None:
-    """The first workspace, without a key."""
-    assert admit(Owner("alice"), "id-one", "one", None, NOW, POLICY) == owning("one")
+    """The first workspace, without a key: its machine is about to run, and the change is counted."""
+    held = {"id-one": OwnedWorkspace("one", running=True)}
+
+    assert admit(Owner("alice"), "id-one", "one", None, EMAIL, NOW, POLICY) == Owner("alice", held, recent=(NOW,))
 
 
 def test_a_name_can_be_taken_once() -> None:
     """The name is unique among the owner's, and the error says it."""
     with pytest.raises(NameTakenError, match="'one'"):
-        admit(owning("one"), "id", "one", None, NOW, POLICY)
+        admit(owning("one"), "id", "one", None, EMAIL, NOW, POLICY)
 
 
 def test_names_that_differ_in_case_are_different() -> None:
     """Names are compared as they are written."""
-    assert "id" in admit(owning("one"), "id", "One", None, NOW, POLICY).workspaces
+    assert "id" in admit(owning("one"), "id", "One", None, EMAIL, NOW, POLICY).workspaces
 
 
 def test_an_owner_may_have_as_many_as_the_quota_and_no_more() -> None:
     """The error has the count and the limit; a name that is taken is told first, for it can be helped."""
-    full = admit(owning("one", "two"), "id-three", "three", None, NOW, POLICY)
+    full = admit(owning("one", "two"), "id-three", "three", None, EMAIL, NOW, POLICY)
     with pytest.raises(QuotaExceededError, match="3 of at most 3"):
-        admit(full, "id-four", "four", None, NOW, POLICY)
+        admit(full, "id-four", "four", None, EMAIL, NOW, POLICY)
     with pytest.raises(NameTakenError):
-        admit(full, "id-four", "one", None, NOW, POLICY)
+        admit(full, "id-four", "one", None, EMAIL, NOW, POLICY)
 
 
 def test_a_quota_of_none_admits_nobody() -> None:
     """Zero is a quota too."""
     with pytest.raises(QuotaExceededError, match="0 of at most 0"):
-        admit(Owner("alice"), "id", "one", None, NOW, replace(POLICY, workspaces_per_owner=0))
+        admit(Owner("alice"), "id", "one", None, EMAIL, NOW, replace(POLICY, limits=Limits(workspaces=0)))
 
 
 def test_a_released_workspace_makes_room_for_its_name() -> None:
@@ -63,12 +66,12 @@ def test_a_released_workspace_makes_room_for_its_name() -> None:
 
     assert released == owning("two")
     assert release(released, "id-one") == released
-    assert "id" in admit(released, "id", "one", None, NOW, POLICY).workspaces
+    assert "id" in admit(released, "id", "one", None, EMAIL, NOW, POLICY).workspaces
 
 
 def test_a_key_is_known_for_a_day() -> None:
     """The same key with the same body is the workspace that it made, up to the last moment of its day."""
-    owner = admit(Owner("alice"), "id-one", "one", KEY, NOW, POLICY)
+    owner = admit(Owner("alice"), "id-one", "one", KEY, EMAIL, NOW, POLICY)
 
     assert owner.keys == {KEY.hash: UsedKey("id-one", KEY.body_hash, NOW + DAY)}
     assert workspace_of_key(owner, KEY, NOW) == "id-one"
@@ -83,7 +86,7 @@ def test_an_unknown_key_is_new() -> None:
 
 def test_a_key_with_another_body_is_refused_until_it_expires() -> None:
     """It was used for another request; a day later it is a new key."""
-    owner = admit(Owner("alice"), "id-one", "one", KEY, NOW, POLICY)
+    owner = admit(Owner("alice"), "id-one", "one", KEY, EMAIL, NOW, POLICY)
     another = Key(KEY.hash, "another-body")
 
     with pytest.raises(IdempotencyKeyReusedError):
@@ -93,7 +96,7 @@ def test_a_key_with_another_body_is_refused_until_it_expires() -> None:
 
 def test_a_key_whose_workspace_is_deleted_says_gone() -> None:
     """The key outlives the workspace; a wrong body is told first."""
-    owner = release(admit(Owner("alice"), "id-one", "one", KEY, NOW, POLICY), "id-one")
+    owner = release(admit(Owner("alice"), "id-one", "one", KEY, EMAIL, NOW, POLICY), "id-one")
 
     with pytest.raises(WorkspaceGoneError):
         workspace_of_key(owner, KEY, NOW)
@@ -103,9 +106,9 @@ def test_a_key_whose_workspace_is_deleted_says_gone() -> None:
 
 def test_old_keys_are_dropped_at_the_next_write() -> None:
     """An owner's document holds only keys that still mean something."""
-    owner = admit(Owner("alice"), "id-one", "one", KEY, NOW, POLICY)
+    owner = admit(Owner("alice"), "id-one", "one", KEY, EMAIL, NOW, POLICY)
 
-    assert admit(owner, "id-two", "two", None, NOW + DAY, POLICY).keys == {}
+    assert admit(owner, "id-two", "two", None, EMAIL, NOW + DAY, POLICY).keys == {}
 
 
 def test_the_oldest_keys_give_way_to_new_ones() -> None:
@@ -113,7 +116,7 @@ def test_the_oldest_keys_give_way_to_new_ones() -> None:
     owner = Owner("alice")
     for minute in range(10):
         at = NOW + timedelta(minutes=minute)
-        owner = release(admit(owner, "id", "one", Key(f"key-{minute}", "body"), at, POLICY), "id")
+        owner = release(admit(owner, "id", "one", Key(f"key-{minute}", "body"), EMAIL, at, POLICY), "id")
 
     assert list(owner.keys) == ["key-6", "key-7", "key-8", "key-9"]
 
@@ -121,7 +124,7 @@ def test_the_oldest_keys_give_way_to_new_ones() -> None:
 def test_decisions_leave_the_record_that_they_were_made_on_alone() -> None:
     """What was read is still what was read, to be compared with."""
     owner = owning("one")
-    admit(owner, "id-two", "two", KEY, NOW, POLICY)
+    admit(owner, "id-two", "two", KEY, EMAIL, NOW, POLICY)
     release(owner, "id-one")
 
     assert owner == owning("one")

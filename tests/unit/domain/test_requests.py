@@ -9,7 +9,8 @@ import pytest
 from shared.domain import lifecycle
 from shared.domain.changes import Change
 from shared.domain.errors import OperationUnderWayError
-from shared.domain.lifecycle import Asker, NewMachine, NewWorkspace
+from shared.domain.lifecycle import NewMachine, NewWorkspace
+from shared.domain.people import Asker
 from shared.domain.workspace import Activity, Metadata, OperationKind, Phase, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_operation
 

@@ -9,7 +9,14 @@ from localcloud.__main__ import main
 
 @pytest.mark.parametrize(
     "command",
-    [["token", "--email", "alice@example.com"], ["fault", "stock_out"], ["logs"], ["reset"], ["status"]],
+    [
+        ["token", "--email", "alice@example.com"],
+        ["token", "--email", "alice@example.com", "--admin"],
+        ["fault", "stock_out"],
+        ["logs"],
+        ["reset"],
+        ["status"],
+    ],
     ids=lambda command: command[0],
 )
 def test_a_command_without_a_cloud_says_so_in_one_line(

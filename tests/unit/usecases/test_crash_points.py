@@ -156,7 +156,9 @@ def outcome(world: World) -> list[dict[str, Any]]:
         }
         for workspace in world.store.workspaces.values()
     ]
-    holdings = {held.name for owner in world.store.owners.values() for held in owner.workspaces.values()}
+    holdings = {
+        (held.name, held.running) for owner in world.store.owners.values() for held in owner.workspaces.values()
+    }
     return [*seen, {"held": holdings, "machines": len(world.machines.instances), "disks": len(world.machines.disks)}]
 
 

@@ -302,7 +302,7 @@ def test_many_creates_of_one_person_at_once_keep_to_names_and_quota(world: World
         outcomes = list(pool.map(create, range(16)))
 
     made = sorted(workspace.name for workspace in world.store.workspaces.values())
-    assert len(made) == len(set(made)) <= world.policy.workspaces_per_owner
+    assert len(made) == len(set(made)) <= world.policy.limits.workspaces
     assert sorted(name for name in outcomes if name.startswith("ws-")) == made
     assert sorted(held.name for held in world.store.owners["alice"].workspaces.values()) == made
     assert len(world.provisioning.sent) == len(made)

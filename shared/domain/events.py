@@ -1,0 +1,59 @@
+"""The audit trail: who did what to which workspace, when, from which request, with what result."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.domain.changes import Change
+from shared.domain.people import Asker
+from shared.domain.workspace import Workspace
+
+HUB = "hub"  # who did it, when it was none of the people but the end of what they asked for
+ACCEPTED = "ACCEPTED"
+REFUSED = "REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line of the trail. Never a token, a secret or a body.
+
+    ``workspace_id`` and ``owner_id`` are empty where the event is about no workspace. ``who`` is an ``owner_id``,
+    ``cleanup``, ``hub``, or a machine's instance name; ``as_admin`` says that it was an administrator on another's workspace.
+    ``result`` is ``ACCEPTED``, ``REFUSED``, ``DELETED``, the status that an operation ended in, or the code of its error; of a
+    dead letter, what came of it in words.
+    """
+
+    at: datetime
+    workspace_id: str
+    owner_id: str
+    who: str
+    what: str
+    result: str
+    request_id: str
+    who_email: str | None = None
+    as_admin: bool = False
+
+
+def asked(asker: Asker, workspace: Workspace, what: str, now: datetime) -> Event:
+    """Return the event of an accepted change."""
+    as_admin = asker.admin and asker.id != workspace.owner_id
+    return Event(
+        now, workspace.id, workspace.owner_id, asker.id, what, ACCEPTED, asker.request_id, asker.email, as_admin
+    )
+
+
+def refused(asker: Asker, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
+    """Return the event of something that was refused for want of permission."""
+    return Event(now, workspace_id, owner_id, asker.id, what, REFUSED, asker.request_id, asker.email)
+
+
+def ended(before: Workspace, change: Change, now: datetime) -> Event | None:
+    """Return the event of an operation's end, or of a record that followed its machine; None when a change is neither."""
+    after = change.workspace
+    operation = before.operation
+    if after is not None and after.operation is not None:
+        return None
+    if after is not None and operation is None and after.status is before.status:
+        return None
+    result = "DELETED" if after is None else (after.error.code if after.error else after.status.value)
+    request_id = operation.request_id if operation else ""
+    return Event(now, before.id, before.owner_id, HUB, change.event, result, request_id)

@@ -1,0 +1,21 @@
+"""Whether a cloud has written down a token where none belongs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from localcloud.client import RunningCloud
+from tests.system.records import Records
+
+_TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]*\.?[\w-]*")  # a JWT begins with {" in base64
+
+
+def leaks(cloud: RunningCloud, secrets: Iterable[str] = ()) -> list[str]:
+    """Return every log line of a function, of the cloud itself, and every event with a token or one of these texts in it."""
+    texts = [*(secret for secret in secrets if secret)]
+    lines = [
+        f"{name}: {line}" for name in [*cloud.state["functions"], "cloud"] for line in cloud.log(name).splitlines()
+    ]
+    lines += [f"event: {event}" for event in Records(cloud).every_event()]
+    return [line for line in lines if _TOKEN.search(line) or any(text in line for text in texts)]

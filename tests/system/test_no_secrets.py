@@ -1,0 +1,37 @@
+"""No token is written down, neither in a log nor in the audit trail. The conftest checks the same once all tests have run."""
+
+from __future__ import annotations
+
+import uuid
+
+from localcloud.catalogue import read_catalogue
+from localcloud.client import RunningCloud
+from localcloud.person import Person
+from tests.processes import eventually
+from tests.system.records import Records, call_scheduled
+from tests.system.secrets_kept import leaks
+
+
+def test_no_log_line_and_no_event_has_a_token(cloud: RunningCloud) -> None:
+    """Whether it is taken, refused, in the wrong place, or another's: every function logs, and none of them that."""
+    token, anothers = (cloud.token(f"{uuid.uuid4()}@example.com") for _ in range(2))
+    alice, bob = Person(cloud.address, token), Person(cloud.address, anothers)
+    workspace_id = alice.create("api")["id"]
+    alice.settled(workspace_id, "READY")
+    alice.workspaces(status="READY")
+    assert bob.ask("DELETE", f"/workspaces/{workspace_id}").status_code == 404
+    for name in ("cleanup", "reconcile"):
+        call_scheduled(cloud, name)
+    for function in read_catalogue().functions:
+        person = Person(cloud.function_url(function.name), token)
+        path = function.routes[0].path.replace("{workspace_id}", token) if function.routes else "/"
+        person.ask("GET", path, headers={"X-Request-Id": token, "X-Goog-IAP-JWT-Assertion": token})
+        Person(cloud.function_url(function.name), token[:-8] + "tampered").ask("POST", path, json={"name": token})
+    alice.delete(workspace_id)
+    alice.gone(workspace_id)
+
+    assert Records(cloud).events(workspace_id)
+    assert all("RequestAnswered" in cloud.log(name) for name in ("list_workspaces", "delete_workspace", "cleanup"))
+    assert eventually(lambda: f"{workspace_id}" in cloud.log("advance_operation"))
+    signatures = [each.rpartition(".")[2] for each in (token, anothers)]
+    assert leaks(cloud, [token, anothers, *signatures]) == []

@@ -1,0 +1,227 @@
+"""The README's permission matrix, walked cell by cell, and what the audit trail says afterwards."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+import requests
+
+from localcloud.catalogue import ROOT, Function, read_catalogue
+from localcloud.client import RunningCloud, start_cloud
+from localcloud.person import Person, Workspace
+from localcloud.settings import ADMIN_EMAIL, LocalSettings
+from tests.system.records import Records
+from tests.system.secrets_kept import leaks
+
+pytestmark = pytest.mark.xdist_group("team")  # one worker starts the cloud
+
+CATALOGUE: Final = read_catalogue()
+OWNER, ANOTHER, STRANGER = "owner@example.com", "another@example.com", "stranger@example.com"
+PEOPLE: Final = {"stranger": STRANGER, "another person": ANOTHER, "owner": OWNER, "administrator": ADMIN_EMAIL}
+# Which state a workspace has to have so that a request changes something, and is not the end of what others need.
+NEEDED_STATE: Final = {"stop_workspace": "READY", "start_workspace": "SUSPENDED", "delete_workspace": None}
+
+
+def matrix() -> list[dict[str, str]]:
+    """Return the rows of README's matrix: each cell by the name of its column."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"<!-- permissions -->\n(.*?)\n<!-- /permissions -->", readme, re.DOTALL)
+    header, _, *rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+ROWS: Final = matrix()
+
+
+class Team:
+    """A Hub that serves two people and an administrator, its workspaces, and the token of whoever asks."""
+
+    def __init__(self, cloud: RunningCloud) -> None:
+        self.cloud = cloud
+        self.owner, self.another, self.stranger, self.admin = (
+            Person(cloud.address, cloud.token(email)) for email in (OWNER, ANOTHER, STRANGER, ADMIN_EMAIL)
+        )
+        self._made = {name: self.owner.create(name) for name in ("kept", "gone")}
+        self._spare: dict[tuple[str, str], Workspace] = {
+            (function, column): self.owner.create(f"{function}-{column}")
+            for function in NEEDED_STATE
+            for column in ("owner", "administrator")
+        }
+        self.owner.delete(self.gone)
+        asleep = [workspace["id"] for key, workspace in self._spare.items() if NEEDED_STATE[key[0]] == "SUSPENDED"]
+        for workspace_id in asleep:
+            self.owner.settled(workspace_id, "READY")
+            self.owner.stop(workspace_id)
+        for key, workspace in self._spare.items():
+            if NEEDED_STATE[key[0]] == "READY":
+                self.owner.settled(workspace["id"], "READY")
+        self.owner.settled(self.kept, "READY")
+        for workspace_id in asleep:
+            self.owner.settled(workspace_id, "SUSPENDED")
+        self.owner.gone(self.gone)
+
+    @property
+    def kept(self) -> str:
+        """The id of a workspace that stays READY."""
+        return str(self._made["kept"]["id"])
+
+    @property
+    def gone(self) -> str:
+        """The id of a workspace that has been deleted."""
+        return str(self._made["gone"]["id"])
+
+    def token(self, column: str, function: Function) -> str | None:
+        """Return the token of a column of the matrix; None for nobody."""
+        if column == "nobody":
+            return None
+        if column in PEOPLE:
+            return self.cloud.token(PEOPLE[column])
+        if column == "machine":
+            return self.machine_token(self._made["kept"]["instance_name"])
+        account = f"{column}@{self.cloud.state['project_id']}.iam.gserviceaccount.com"
+        return self.cloud.token(account, audience=self.cloud.function_url(function.name))
+
+    def machine_token(self, instance_name: str) -> str:
+        """Return the token that a machine gets from its own metadata server."""
+        [machine] = [each for each in self.cloud.machines() if each["name"] == instance_name]
+        service = f"{self.cloud.state['services']['identity']}/machines/{machine['id']}"
+        query = {"audience": self.cloud.state["environment"]["HUB_REPORT_WORKSPACE_URL"], "format": "full"}
+        answer = requests.get(
+            f"{service}/computeMetadata/v1/instance/service-accounts/default/identity",
+            params=query,
+            headers={"Metadata-Flavor": "Google"},
+            timeout=10,
+        )
+        answer.raise_for_status()
+        return answer.text
+
+    def ask(self, row: dict[str, str], column: str) -> requests.Response:
+        """Send a row's request to the function's own URL as a column's caller."""
+        function = CATALOGUE[row["function"]]
+        method, path = row["request"].split(" ")
+        workspace = self._spare.get((function.name, column), self._made["kept"])
+        path = path.format(workspace_id=workspace["id"], gone_id=self.gone, owner_id=workspace["owner_id"])
+        caller = Person(self.cloud.function_url(function.name), self.token(column, function))
+        return caller.ask(method, path, **self._body(function, column))
+
+    def _body(self, function: Function, column: str) -> dict[str, Any]:
+        """Return a body that the function takes, as an argument of a request."""
+        if function.name == "create_workspace":
+            return {"json": {"name": column.replace(" ", "-")}}
+        if function.name == "report_workspace":
+            return {"json": {"event": "heartbeat", "generation": 1}}
+        job = {"workspace_id": self.gone, "operation_id": str(uuid.uuid4()), "step": 1}
+        if function.trigger == "task":
+            return {"json": job}
+        if function.trigger == "event":
+            data = base64.b64encode(json.dumps(job).encode()).decode()
+            message = {"data": data, "messageId": "1", "publishTime": "2026-01-01T00:00:00Z", "attributes": {}}
+            project = self.cloud.state["project_id"]
+            return {
+                "json": {"message": message, "subscription": f"projects/{project}/subscriptions/{function.service}"}
+            }
+        return {}
+
+
+@pytest.fixture(scope="module")
+def team() -> Iterator[Team]:
+    """A Hub that does not serve everybody."""
+    settings = LocalSettings(
+        times="fast",
+        schedule_seconds=0,
+        overrides={
+            "HUB_ALLOWED_EMAILS": f"{OWNER},{ANOTHER}",
+            "HUB_WORKSPACES_PER_OWNER": "20",
+            "HUB_RUNNING_PER_OWNER": "20",
+            "HUB_CHANGES_PER_MINUTE": "1000",
+        },
+    )
+    with start_cloud(settings) as cloud:
+        yield Team(cloud)
+        assert leaks(cloud) == []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['function']} {row['request']}")
+def test_everybody_is_answered_what_the_matrix_says(row: dict[str, str], team: Team) -> None:
+    """Each column's caller, at the function's own URL, with the token that they have."""
+    expected = {column: int(cell) for column, cell in row.items() if column not in {"function", "request"}}
+    assert {column: team.ask(row, column).status_code for column in expected} == expected
+
+
+def test_a_machine_reports_for_its_own_workspace_only(team: Team) -> None:
+    """Where the workspace's machine gets 204, another one gets 403, and the trail says which one it was."""
+    other = team.owner.create("other")
+    team.owner.settled(other["id"], "READY")
+    machine = Person(team.cloud.function_url("report_workspace"), team.machine_token(other["instance_name"]))
+    report = {"event": "heartbeat", "generation": 1}
+    assert machine.ask("POST", f"/workspaces/{team.kept}/reports", json=report).status_code == 403
+    assert machine.ask("POST", f"/workspaces/{other['id']}/reports", json=report).status_code == 204
+    [refused] = [event for event in team.owner.events(team.kept) if event["who"] == other["instance_name"]]
+    assert (refused["what"], refused["result"]) == ("ReportSent", "REFUSED")
+
+
+def test_what_an_administrator_does_to_anothers_workspace_is_in_its_trail(team: Team) -> None:
+    """Who, what, as what, and from which request; what its owner does is not marked."""
+    workspace_id = team.owner.create("administered")["id"]
+    team.owner.settled(workspace_id, "READY")
+    request_id = str(uuid.uuid4())
+    asked = team.admin.ask("POST", f"/workspaces/{workspace_id}/stop", headers={"X-Request-Id": request_id})
+    assert asked.status_code == 202
+    team.owner.settled(workspace_id, "SUSPENDED")
+    team.owner.start(workspace_id)
+    events = team.owner.events(workspace_id)
+    [stop] = [event for event in events if event["what"] == "StopRequested"]
+    assert (stop["who_email"], stop["as_admin"], stop["result"]) == (ADMIN_EMAIL, True, "ACCEPTED")
+    assert stop["request_id"] == request_id
+    assert {event["as_admin"] for event in events if event["who_email"] == OWNER} == {False}
+
+
+def test_an_owner_reads_what_happened_in_pages(team: Team) -> None:
+    """The same, the latest first, however many fit a page."""
+    workspace_id = team.owner.create("paged")["id"]
+    team.owner.settled(workspace_id, "READY")
+    team.owner.stop(workspace_id)
+    team.owner.settled(workspace_id, "SUSPENDED")
+    whole = team.owner.events(workspace_id)
+    whats = [event["what"] for event in whole]
+    assert whats == ["WorkspaceSuspended", "StopRequested", "WorkspaceReady", "WorkspaceRequested"]
+    first = team.owner.ask("GET", f"/workspaces/{workspace_id}/events", params={"limit": 3})
+    assert (len(first.json()), "next" in first.links) == (3, True)
+    assert team.owner.events(workspace_id, limit=1) == team.owner.events(workspace_id, limit=3) == whole
+
+
+def test_an_administrator_reads_what_happened_to_a_workspace_that_is_gone(team: Team) -> None:
+    """From the request for it to its end; for its owner it is not there."""
+    events = team.admin.events(team.gone)
+    assert [(event["what"], event["result"]) for event in events][-1] == ("WorkspaceRequested", "ACCEPTED")
+    assert "DELETED" in {event["result"] for event in events}
+    assert team.owner.ask("GET", f"/workspaces/{team.gone}/events").status_code == 404
+
+
+def test_a_refusal_is_noted(team: Team) -> None:
+    """That of somebody who wants what is not theirs, of somebody whom the Hub does not serve, and of a would-be administrator."""
+    wanted = str(uuid.uuid4())
+    for person, method, path, headers in (
+        (team.another, "DELETE", f"/workspaces/{team.kept}", {"X-Request-Id": f"delete-{wanted}"}),
+        (team.stranger, "GET", "/workspaces", {"X-Request-Id": f"enter-{wanted}"}),
+        (team.another, "GET", "/workspaces?all=true", {"X-Request-Id": f"list-{wanted}"}),
+    ):
+        assert person.ask(method, path, headers=headers).status_code in {403, 404}
+    noted = {
+        event["request_id"]: (event["who_email"], event["what"], event["result"], event["workspace_id"])
+        for event in Records(team.cloud).every_event()
+        if wanted in event["request_id"]
+    }
+    assert noted == {
+        f"delete-{wanted}": (ANOTHER, "DeleteRequested", "REFUSED", team.kept),
+        f"enter-{wanted}": (STRANGER, "EntryRequested", "REFUSED", ""),
+        f"list-{wanted}": (ANOTHER, "ListRequested", "REFUSED", ""),
+    }
+    shown = [event for event in team.owner.events(team.kept) if event["request_id"] == f"delete-{wanted}"]
+    assert [(event["who_email"], event["result"]) for event in shown] == [(ANOTHER, "REFUSED")]

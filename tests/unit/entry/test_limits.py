@@ -1,0 +1,110 @@
+"""How often one caller may ask one function instance."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from shared.domain.errors import TooManyRequestsError
+from shared.entry import limits
+from shared.entry.limits import CallerLimit
+
+
+class Time:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time now, in seconds."""
+        return self.now
+
+
+def let_in(limit: CallerLimit, caller: str, times: int) -> int:
+    """Return how many of so many requests are let in."""
+    count = 0
+    for _ in range(times):
+        try:
+            limit.count(caller)
+        except TooManyRequestsError:
+            continue
+        count += 1
+    return count
+
+
+def test_a_minutes_allowance_may_be_used_at_once() -> None:
+    """A client that asks for many things at a time is no loop."""
+    assert let_in(CallerLimit(6, Time()), "alice", 20) == 6
+
+
+def test_who_has_used_it_up_is_told_when_to_go_on() -> None:
+    """At six a minute the next is due ten seconds later, and a second has been waited already."""
+    time = Time()
+    limit = CallerLimit(6, time)
+    let_in(limit, "alice", 6)
+    time.now += 1
+    with pytest.raises(TooManyRequestsError) as refused:
+        limit.count("alice")
+    assert refused.value.retry_after / timedelta(seconds=1) == pytest.approx(9)
+
+
+def test_who_waits_as_long_as_told_is_let_in() -> None:
+    """The wait is neither too short nor makes itself longer by being asked for."""
+    time = Time()
+    limit = CallerLimit(6, time)
+    let_in(limit, "alice", 20)
+    time.now += 9.99
+    assert let_in(limit, "alice", 5) == 0
+    time.now += 0.02
+    assert let_in(limit, "alice", 5) == 1
+
+
+def test_the_allowance_never_grows_beyond_a_minutes() -> None:
+    """Who was away for a day has not saved up for one."""
+    time = Time()
+    limit = CallerLimit(6, time)
+    let_in(limit, "alice", 3)
+    time.now += 86_400
+    assert let_in(limit, "alice", 20) == 6
+
+
+def test_over_time_as_many_are_let_in_as_a_minute_allows() -> None:
+    """Who asks ten times a second all the time gets through once in ten seconds, after the first burst."""
+    time = Time()
+    limit = CallerLimit(6, time)
+    let_in(limit, "alice", 6)
+    count = 0
+    for _ in range(6000):
+        time.now += 0.1
+        count += let_in(limit, "alice", 1)
+    assert count in {59, 60}  # a tenth of a second may be rounded away
+
+
+def test_each_caller_has_an_allowance_of_their_own() -> None:
+    """One who is in a loop costs nobody else anything."""
+    limit = CallerLimit(6, Time())
+    let_in(limit, "alice", 20)
+    assert let_in(limit, "bob", 20) == 6
+
+
+def test_who_has_not_called_for_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many callers come, only so many are remembered, and not those who are calling."""
+    monkeypatch.setattr(limits, "MOST_CALLERS", 2)
+    limit = CallerLimit(6, Time())
+    let_in(limit, "alice", 6)
+    let_in(limit, "bob", 6)
+    let_in(limit, "alice", 1)
+    let_in(limit, "carol", 6)
+    assert let_in(limit, "alice", 1) == 0
+    assert let_in(limit, "bob", 1) == 1
+
+
+def test_many_threads_together_get_one_allowance() -> None:
+    """No request of a function that serves many at a time is counted twice, or not at all."""
+    limit = CallerLimit(500, Time())
+    with ThreadPoolExecutor(16) as threads:
+        counts = list(threads.map(lambda _: let_in(limit, "alice", 100), range(16)))
+    assert sum(counts) == 500

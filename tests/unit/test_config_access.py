@@ -1,0 +1,144 @@
+"""Settings of who is served, who is an administrator, and what they may ask for and how much."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.config import ConfigurationError, IdentitySource, Settings, read_settings
+from shared.domain.people import AccessRules, Mode
+from shared.domain.policy import Limits
+
+NEEDED = {
+    "GOOGLE_CLOUD_PROJECT": "a-project",
+    "HUB_REGION": "us-west1",
+    "HUB_REPORT_WORKSPACE_URL": "https://report.example.com",
+    "HUB_ADVANCE_OPERATION_URL": "https://advance.example.com/operations",
+    "HUB_OPERATIONS_SERVICE_ACCOUNT": "operations@example.com",
+    "HUB_USER_AUDIENCES": "https://hub.example.com",
+    "HUB_INSTALLATION": "hub-1a2b",
+    "HUB_IMAGE_REPOSITORY": "us-west1-docker.pkg.dev/a-project/workspaces/workspace",
+    "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
+}
+
+
+def settings(**variables: str) -> Settings:
+    """Return the settings with these variables; Ada is served unless they say otherwise."""
+    return read_settings({**NEEDED, "HUB_ALLOWED_EMAILS": "ada@example.com", **variables})
+
+
+def told(**variables: str) -> list[str]:
+    """Return each thing that is wrong with the settings."""
+    with pytest.raises(ConfigurationError) as refused:
+        settings(**variables)
+    return [line.strip() for line in str(refused.value).splitlines()[1:]]
+
+
+def test_nobody_is_served_unless_somebody_is_named() -> None:
+    """A Hub that forgot to say whom it serves does not start; the message says how to serve everybody."""
+    problem = "neither HUB_ALLOWED_EMAILS nor HUB_ALLOWED_DOMAINS is set; HUB_ALLOWED_EMAILS=* lets in everybody"
+    assert told(HUB_ALLOWED_EMAILS="") == [problem]
+    assert told(HUB_ALLOWED_EMAILS="", HUB_MODE="team", HUB_ADMIN_EMAILS="grace@example.com") == [problem]
+
+
+def test_a_hub_is_personal_by_default() -> None:
+    """It serves who is named, and has no administrators."""
+    assert settings().access == AccessRules(Mode.PERSONAL, ("ada@example.com",))
+
+
+def test_a_team_has_domains_and_administrators() -> None:
+    """Lists are separated by commas; addresses and domains are compared in lower case."""
+    access = settings(
+        HUB_MODE="team",
+        HUB_ALLOWED_EMAILS=" Ada@Example.com , bob@example.net,",
+        HUB_ALLOWED_DOMAINS="Example.ORG",
+        HUB_ADMIN_EMAILS="GRACE@example.org",
+    ).access
+    assert access == AccessRules(
+        Mode.TEAM, ("ada@example.com", "bob@example.net"), ("example.org",), ("grace@example.org",)
+    )
+
+
+def test_a_domain_alone_is_enough_for_a_team() -> None:
+    """Nobody has to be named one by one."""
+    assert settings(HUB_MODE="team", HUB_ALLOWED_EMAILS="", HUB_ALLOWED_DOMAINS="example.org").access.emails == ()
+
+
+@pytest.mark.parametrize("name", ["HUB_ALLOWED_DOMAINS", "HUB_ADMIN_EMAILS"])
+def test_what_is_for_teams_is_refused_in_personal_mode(name: str) -> None:
+    """A setting that has no effect would be taken for one that has."""
+    assert told(**{name: "example.org"}) == ["HUB_ALLOWED_DOMAINS and HUB_ADMIN_EMAILS need HUB_MODE=team"]
+
+
+@pytest.mark.parametrize("name", ["HUB_ALLOWED_DOMAINS", "HUB_ADMIN_EMAILS"])
+def test_everybody_is_neither_a_domain_nor_an_administrator(name: str) -> None:
+    """An asterisk in the wrong place is refused."""
+    assert told(**{"HUB_MODE": "team", name: "example.org,*"}) == ["* is for HUB_ALLOWED_EMAILS only"]
+
+
+WRONG = {
+    "HUB_MODE": ("Team", "HUB_MODE is 'Team'; it must be one of personal, team"),
+    "HUB_IDENTITY_SOURCE": ("header", "HUB_IDENTITY_SOURCE is 'header'; it must be one of id_token, iap"),
+    "HUB_REQUESTS_PER_MINUTE": ("0", "HUB_REQUESTS_PER_MINUTE is '0'; it must be a whole number of at least 1"),
+    "HUB_CHANGES_PER_MINUTE": ("0", "HUB_CHANGES_PER_MINUTE is '0'; it must be a whole number of at least 1"),
+    "HUB_RUNNING_PER_OWNER": ("few", "HUB_RUNNING_PER_OWNER is 'few'; it must be a whole number of at least 0"),
+    "HUB_IMAGE_TAGS": ("v1.*", "HUB_DEFAULT_IMAGE_TAG is not one of HUB_IMAGE_TAGS"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_setting_is_named_with_what_it_should_be(name: str) -> None:
+    """Whoever deploys can correct it from the message."""
+    value, problem = WRONG[name]
+    assert told(**{name: value}) == [problem]
+
+
+@pytest.mark.parametrize("part", ["ada@example.com", "=3:2", "ada@example.com=3", "ada@example.com=3:x", "a b=3:2"])
+def test_limits_that_cannot_be_read_are_named(part: str) -> None:
+    """Each wrong part is told, and the right ones beside it are not."""
+    assert told(HUB_LIMITS_OF=f"example.org=20:10,{part}") == [
+        f"HUB_LIMITS_OF has {part!r}; it must be WHO=WORKSPACES:RUNNING"
+    ]
+
+
+def test_limits_are_read_by_address_and_by_domain() -> None:
+    """Workspaces first, then those that may run; what nobody overrides has the usual limits."""
+    policy = settings(
+        HUB_WORKSPACES_PER_OWNER="3",
+        HUB_RUNNING_PER_OWNER="2",
+        HUB_LIMITS_OF="Ada@Example.com=10:4, example.org=20:0",
+    ).policy
+    assert policy.limits_for("ada@example.com") == Limits(10, 4)
+    assert policy.limits_for("bob@example.org") == Limits(20, 0)
+    assert policy.limits_for("bob@example.com") == policy.limits_for(None) == Limits(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("tag", "allowed"), [("latest", True), ("v1.7", True), ("v1", False), ("V1.7", False), ("nightly", False)]
+)
+def test_image_tags_are_patterns(tag: str, allowed: bool) -> None:
+    """An asterisk stands for anything, letters count as they are written."""
+    assert settings(HUB_IMAGE_TAGS="latest, v1.*").policy.allows_image_tag(tag) is allowed
+
+
+def test_every_image_tag_is_allowed_by_default() -> None:
+    """A Hub that lists none leaves it to the registry."""
+    assert settings().policy.allows_image_tag("whatever-1.2.3")
+
+
+def test_the_edge_lets_no_web_page_in_by_default() -> None:
+    """CORS is off, and one caller may ask ten times a second."""
+    assert (settings().edge.cors_origins, settings().edge.requests_per_minute) == ((), 600)
+
+
+def test_each_setting_of_the_edge_and_of_identity_arrives() -> None:
+    """A changed setting changes its own value."""
+    read = settings(
+        HUB_CORS_ORIGINS="https://a.example.com, https://b.example.com",
+        HUB_REQUESTS_PER_MINUTE="60",
+        HUB_CHANGES_PER_MINUTE="7",
+        HUB_IDENTITY_SOURCE="iap",
+        HUB_IAP_KEYS_URL="https://keys.example.com",
+    )
+    assert read.edge.cors_origins == ("https://a.example.com", "https://b.example.com")
+    assert (read.edge.requests_per_minute, read.policy.changes_per_minute) == (60, 7)
+    assert (read.identity.source, read.identity.iap_keys_url) == (IdentitySource.IAP, "https://keys.example.com")

@@ -1,0 +1,89 @@
+"""A report that does not come from the workspace's machine is refused, and that is noted."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from shared import logs
+from shared.domain import lifecycle
+from shared.domain.errors import NotAllowedError, UnavailableError
+from shared.domain.events import Event
+from shared.domain.lifecycle import NewWorkspace, Report, ReportEvent
+from shared.domain.people import Asker
+from shared.domain.policy import Policy
+from shared.domain.workspace import Metadata, Workspace
+from shared.ports import Jobs, Stored, WorkspaceStore
+from shared.usecases.receive_report import receive_report
+
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+
+
+class OneWorkspace:
+    """As much of a store as a refusal needs: one workspace, and the events that were written."""
+
+    def __init__(self, workspace: Workspace, *, writable: bool = True) -> None:
+        self.events: list[Event] = []
+        self._workspace = workspace
+        self._writable = writable
+
+    def get(self, workspace_id: str) -> Stored[Workspace] | None:
+        """See the port."""
+        return Stored(self._workspace, 1) if workspace_id == self._workspace.id else None
+
+    def commit(self, *, events: Sequence[Event]) -> None:
+        """See the port; nothing but events is to be written."""
+        if not self._writable:
+            raise UnavailableError("The database does not answer.")
+        self.events += events
+
+
+def made() -> Workspace:
+    """Return a workspace whose machine boots."""
+    new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata())
+    asker = Asker("ada", "laptop-42", "ada@example.com")
+    change = lifecycle.create(str(uuid.uuid4()), str(uuid.uuid4()), "example", asker, new, NOW, Policy())
+    assert change.workspace is not None
+    return replace(change.workspace, instance_id="4711")
+
+
+def report_as(store: OneWorkspace, workspace: Workspace, **proven: Any) -> None:
+    """Report ready to the workspace, by a machine that differs from its own in what is given."""
+    own = Report(ReportEvent.READY, 1, workspace.instance_name, "4711", workspace.zone, workspace.project_id)
+    jobs = cast("Jobs", None)  # a refused report sends none
+    receive_report(cast("WorkspaceStore", store), jobs, lambda: NOW, Policy(), workspace.id, replace(own, **proven))
+
+
+@pytest.mark.parametrize(
+    "proven",
+    [
+        {"instance_id": "4712"},
+        {"instance_name": "workspace-of-another"},
+        {"zone": "us-west1-b"},
+        {"project_id": "another"},
+    ],
+)
+def test_another_machine_is_refused_and_noted(proven: dict[str, str]) -> None:
+    """The trail of the workspace says which machine it was, and from which request; nothing else is written."""
+    workspace = made()
+    store = OneWorkspace(workspace)
+    token = logs.request_id.set("boot-1")
+    try:
+        with pytest.raises(NotAllowedError):
+            report_as(store, workspace, **proven)
+    finally:
+        logs.request_id.reset(token)
+    who = proven.get("instance_name", workspace.instance_name)
+    assert store.events == [Event(NOW, workspace.id, "ada", who, "ReportSent", "REFUSED", "boot-1")]
+
+
+def test_a_refusal_stands_when_it_cannot_be_noted() -> None:
+    """A database that does not answer does not turn a no into a "try again"."""
+    workspace = made()
+    with pytest.raises(NotAllowedError):
+        report_as(OneWorkspace(workspace, writable=False), workspace, instance_id="4712")

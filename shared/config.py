@@ -44,7 +44,10 @@ class IdentitySource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose tokens are believed: issuers, audiences, and where the issuers' public keys (JWKS) are."""
+    """Whose tokens are believed: issuers, audiences, and where the issuers' public keys (JWKS) are.
+
+    ``machine_service_account`` is nobody's: any program on a workspace's machine gets its tokens.
+    """
 
     source: IdentitySource
     keys_url: str
@@ -52,6 +55,7 @@ class Identity:
     iap_keys_url: str
     user_audiences: tuple[str, ...]
     machine_audience: str
+    machine_service_account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +195,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     read = _Reader(environ)
     usual = Policy()
     report_url = read.text("HUB_REPORT_WORKSPACE_URL")
+    machine_account = read.text("HUB_MACHINE_SERVICE_ACCOUNT")
     settings = Settings(
         project_id=read.text("GOOGLE_CLOUD_PROJECT"),
         region=read.text("HUB_REGION"),
@@ -207,6 +212,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             issuers=read.listed("HUB_IDENTITY_ISSUERS", ",".join(GOOGLE_ISSUERS)),
             user_audiences=read.listed("HUB_USER_AUDIENCES"),
             machine_audience=report_url,
+            machine_service_account=machine_account,
         ),
         access=AccessRules(
             mode=Mode(read.choice("HUB_MODE", tuple(Mode), Mode.PERSONAL)),
@@ -226,7 +232,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             home_disk_gb=read.whole("HUB_HOME_DISK_GB", 50, least=10),
             network=read.text("HUB_NETWORK", "global/networks/default"),
             subnetwork=read.text("HUB_SUBNETWORK", ""),
-            service_account=read.text("HUB_MACHINE_SERVICE_ACCOUNT"),
+            service_account=machine_account,
             external_address=read.flag("HUB_EXTERNAL_ADDRESS"),
         ),
         policy=Policy(

@@ -40,6 +40,7 @@ class GoogleIdentity(Identity):
             "an instance identity token", google, "RS256", settings.issuers, (settings.machine_audience,)
         )
         self._source = settings.source
+        self._machine_service_account = settings.machine_service_account
         if settings.source is IdentitySource.IAP:
             iap = SigningKeys(settings.iap_keys_url, "ES256")
             self._people = _Believed("IAP's signed header", iap, "ES256", (IAP_ISSUER,), settings.user_audiences)
@@ -51,9 +52,9 @@ class GoogleIdentity(Identity):
         if self._source is IdentitySource.IAP:
             return self._person_of_iap(headers)
         claims = _verify(_bearer(headers), self._people)
-        if "compute_engine" in _google_claim(claims):
-            raise NotAuthenticatedError("This is a machine's token. Use a person's ID token.")
         email = claims.get("email")
+        if "compute_engine" in _google_claim(claims) or (email and email == self._machine_service_account):
+            raise NotAuthenticatedError("This is a machine's token. Use a person's ID token.")
         if email is not None and claims.get("email_verified") is not True:
             raise NotAuthenticatedError("The token's e-mail address is not verified. Verify it with Google first.")
         return _person(claims, claims["sub"])

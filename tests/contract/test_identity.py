@@ -26,6 +26,7 @@ from tests.contract.servers import Answer, Responder, assert_told_in_time, json_
 from tests.fakes.identity import FakeIdentity
 
 AUDIENCE = "https://hub.example.com"
+MACHINE_ACCOUNT = "machines@example-project.iam.gserviceaccount.com"
 CLIENT_AUDIENCE = "1234.apps.googleusercontent.com"
 IAP_AUDIENCE = "/projects/123456789012/global/backendServices/42"
 MACHINE_AUDIENCE = "https://report-workspace.example.com"
@@ -125,7 +126,9 @@ def settings(keys_url: str, iap_keys_url: str | None = None) -> IdentitySettings
     """Return whom the Hub of these tests believes; with IAP's keys, people prove themselves by its header."""
     source = IdentitySource.ID_TOKEN if iap_keys_url is None else IdentitySource.IAP
     audiences = (AUDIENCE, CLIENT_AUDIENCE) if iap_keys_url is None else (IAP_AUDIENCE,)
-    return IdentitySettings(source, keys_url, GOOGLE_ISSUERS, iap_keys_url or "", audiences, MACHINE_AUDIENCE)
+    return IdentitySettings(
+        source, keys_url, GOOGLE_ISSUERS, iap_keys_url or "", audiences, MACHINE_AUDIENCE, MACHINE_ACCOUNT
+    )
 
 
 def bearing(token: str) -> dict[str, str]:
@@ -359,6 +362,7 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "an address that nobody looked at": (lambda: GOOGLE.sign(person(email_verified=None)), "is not verified"),
     "an address verified in words": (lambda: GOOGLE.sign(person(email_verified="true")), "is not verified"),
     "a machine": (lambda: GOOGLE.sign(machine(aud=AUDIENCE)), "a machine's token"),
+    "a program on a machine": (lambda: GOOGLE.sign(person(email=MACHINE_ACCOUNT)), "a machine's token"),
     "a google claim that is a list": (
         lambda: GOOGLE.sign(person(google=["compute_engine"])),
         "google claim is not an object",

@@ -35,7 +35,7 @@ from tests.fakes.jobs import FakeJobs
 
 LOCATION = "projects/contract/locations/us-west1"
 SERVICE_ACCOUNT = "operations-queue@contract.iam.gserviceaccount.com"
-A_WHILE = timedelta(seconds=0.4)
+A_WHILE = timedelta(seconds=0.8)
 
 
 class Queue(Protocol):

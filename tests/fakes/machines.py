@@ -228,6 +228,23 @@ class FakeMachines(Machines):
         """Return the machine of this name, in whatever zone."""
         return next((instance for place, instance in self.instances.items() if place.name == name), None)
 
+    def peek(self, place: Place) -> Instance | None:
+        """Return what ``get`` does, uncounted and whether or not Compute answers."""
+        self._catch_up()
+        instance = self._instances.get(place)
+        if instance is None:
+            return None
+        return Instance(
+            id=instance.id,
+            name=place.name,
+            zone=place.zone,
+            state=instance.state,
+            machine_type=instance.command.machine_type,
+            workspace_id=instance.command.workspace_id,
+            internal_address="10.128.0.2",
+            last_started_at=instance.last_started_at,
+        )
+
     def next_event_at(self) -> datetime | None:
         """Return when something happens next by itself."""
         self._catch_up()
@@ -285,19 +302,7 @@ class FakeMachines(Machines):
     def get(self, place: Place) -> Instance | None:
         """See the port."""
         self._read("get")
-        instance = self._instances.get(place)
-        if instance is None:
-            return None
-        return Instance(
-            id=instance.id,
-            name=place.name,
-            zone=place.zone,
-            state=instance.state,
-            machine_type=instance.command.machine_type,
-            workspace_id=instance.command.workspace_id,
-            internal_address="10.128.0.2",
-            last_started_at=instance.last_started_at,
-        )
+        return self.peek(place)
 
     def disk_exists(self, place: Place) -> bool:
         """See the port."""

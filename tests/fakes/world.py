@@ -224,6 +224,11 @@ class World:
     def _sweep_at(self) -> datetime | None:
         return min((ws.attend_at for ws in self.store.workspaces.values() if ws.attend_at), default=None)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is to come any more: no job, no report, no sweep, and no machine on its way."""
+        return self._next_moment() is None and not self.machines.reports
+
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def workspace(self, workspace_id: str) -> Workspace:

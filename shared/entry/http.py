@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import flask
 import functions_framework
 from flask import Request, Response
 from werkzeug.exceptions import HTTPException, RequestHeaderFieldsTooLarge, RequestURITooLarge
@@ -75,6 +76,7 @@ def endpoint(hub: Hub, *routes: str) -> Callable[[Callable[..., Answer]], Callab
                 logs.request_id.reset(token)
 
         functions_framework.http(function)
+        functions_framework.errorhandler(HTTPException)(_refused_by_the_framework)
         return function
 
     return decorate
@@ -128,6 +130,13 @@ def _answer(hub: Hub, urls: Map, handler: Callable[..., Answer], request: Reques
         return problem_of_fault()
     finally:
         request.max_content_length = None  # functions-framework reads what is left of a body, and must not stumble
+
+
+def _refused_by_the_framework(error: HTTPException) -> Response:
+    """Answer in our form what the framework's own routing refuses, such as a path with a line feed in it."""
+    response = problem_of_http_error(error)
+    response.headers.update({**SECURITY_HEADERS, "X-Request-Id": _request_id(flask.request)})
+    return response
 
 
 def _handled(urls: Map, handler: Callable[..., Answer], request: Request) -> Response:

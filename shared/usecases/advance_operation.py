@@ -5,7 +5,7 @@ from datetime import datetime
 
 from shared import logs
 from shared.domain import steps
-from shared.domain.changes import Change, job_of
+from shared.domain.changes import Change, job_of, look_job
 from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
 from shared.domain.instance import Begun, DeleteInstance, Fault, FaultKind, InsertInstance, Place
 from shared.domain.jobs import Job
@@ -108,7 +108,7 @@ def _commit_settled(
 
     A heartbeat in between changes nothing. Another delivery that has already recorded this step makes this one obsolete.
     A DELETE that superseded the operation wins: what was just inserted for nobody is deleted at once, since the DELETE may
-    have looked before it was there.
+    have looked before it was there. Where the operation has ended meanwhile, a worker looks at what this call does.
     """
     for attempt in range(ATTEMPTS):
         stored = store.get(job.workspace_id)
@@ -131,6 +131,9 @@ def _commit_settled(
                 undone = _perform(machines, undo, f"{job.operation_id}/{job.step}")
                 if isinstance(undone, Fault) and undone.kind is not FaultKind.NOT_FOUND:
                     logs.error("InstanceOrphaned", workspace_id=job.workspace_id, reason=undone.message)
+            elif stored is not None and operation is None and isinstance(outcome, Begun):
+                # Another delivery has ended the operation: what was called all the same moves the machine behind the record.
+                jobs.send(look_job(stored.record, clock(), job.request_id))
             return
         now = clock()
         change = steps.settle(stored.record, seen, call, outcome, now, policy)

@@ -240,6 +240,15 @@ def test_an_unknown_path_is_404(hub: Functions, name: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("name", HTTP)
+@pytest.mark.parametrize("path", ["/workspaces/%0A/events", "/%0D%0A", "/robots.txt"])
+def test_what_the_frameworks_own_routing_refuses_is_a_problem_too(hub: Functions, name: str, path: str) -> None:
+    """It never reaches the function, and is answered in its form all the same."""
+    answer = hub.call(name, path)
+    check_problem(answer, 404, "NOT_FOUND")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", HTTP)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_a_wrong_method_is_405_with_those_that_are_right(hub: Functions, name: str, method: str) -> None:
     """``Allow`` has them."""

@@ -49,11 +49,12 @@ POLICY = Policy(limits=Limits(workspaces=3, running=2))
 NO_LIMITS = replace(POLICY, limits=Limits(workspaces=3, running=3), changes_per_minute=1000)
 OWNERS = ("alice", "bob")
 NAMES = ("one", "two", "three", "four")
-_SUSPENDS = [(SuspendInstance,), (SuspendInstance, StopInstance)]
-_BOOTS = [(SetGeneration, StartInstance, ResumeInstance), (StopInstance,), (InsertInstance,)]
-_DELETES = [(DeleteInstance, DeleteDisk)]
+Calls = list[tuple[type[Command], ...]]
+_SUSPENDS: Calls = [(SuspendInstance,), (SuspendInstance, StopInstance)]
+_BOOTS: Calls = [(SetGeneration, StartInstance, ResumeInstance), (StopInstance,), (InsertInstance,)]
+_DELETES: Calls = [(DeleteInstance, DeleteDisk)]
 # The calls that may go wrong when a person asks for something; those together that belong together.
-CALLS: dict[str, list[tuple[type[Command], ...]]] = {
+CALLS: dict[str, Calls] = {
     "look": [(InsertInstance,)],
     "stop": _SUSPENDS,
     "start": _BOOTS,
@@ -538,7 +539,7 @@ class Lifecycle(RuleBasedStateMachine):
 
 TestLifecycle = pytest.mark.timeout(0 if MORE_EXAMPLES else 300)(Lifecycle.TestCase)
 TestLifecycle.settings = settings(
-    max_examples=MORE_EXAMPLES or 300,
+    max_examples=MORE_EXAMPLES or 600,
     stateful_step_count=30,
     deadline=None,
     derandomize=not MORE_EXAMPLES,

@@ -15,7 +15,7 @@ from shared.domain.errors import (
     QuotaExceededError,
     UnavailableError,
 )
-from shared.domain.instance import DeleteInstance, InsertInstance
+from shared.domain.instance import DeleteInstance, InsertInstance, InstanceState
 from shared.domain.lifecycle import ReportEvent
 from shared.domain.owners import Key
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
@@ -195,6 +195,30 @@ def test_a_change_that_is_not_the_operations_own_does_not_disturb_a_step(world: 
     operation = operation_of(world, workspace)
     assert (operation.phase, operation.step) == (Phase.AWAIT_SUSPENDED, job.step + 1)
     assert operation.automatic is (verb == "heartbeat")
+
+
+def test_a_machine_that_is_suspended_although_its_stop_was_abandoned_is_followed(world: World) -> None:
+    """A heartbeat came between two deliveries of one step: one abandoned the stop, the call of the other one landed."""
+    workspace = world.ready()
+    world.clock.advance(timedelta(hours=2))
+    world.clean_up()
+    job = next_job(world)
+    world.clock.advance(timedelta(seconds=1))
+    machine = world.machine(workspace)
+    assert machine is not None
+    beat = machine.report(ReportEvent.HEARTBEAT)
+
+    def abandoned() -> None:
+        world.report(beat)
+        world.do(job)
+        assert (world.workspace(workspace.id).status, operation_of(world, workspace)) == (Status.READY, None)
+
+    world.machines.before_call = abandoned
+    world.do(job)
+    world.run()
+
+    after = world.workspace(workspace.id)
+    assert (after.status, after.machine_running, machine.state) == (Status.SUSPENDED, False, InstanceState.SUSPENDED)
 
 
 def test_a_worker_that_has_no_chance_gives_way_and_comes_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

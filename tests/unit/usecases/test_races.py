@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from shared.domain.errors import (
 from shared.domain.instance import DeleteInstance, InsertInstance, InstanceState
 from shared.domain.lifecycle import ReportEvent
 from shared.domain.owners import Key
+from shared.domain.policy import Limits, Policy
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from shared.usecases.change_workspace import ATTEMPTS
 from tests.fakes.machines import Mishap
@@ -330,6 +332,32 @@ def test_many_creates_of_one_person_at_once_keep_to_names_and_quota(world: World
     assert sorted(name for name in outcomes if name.startswith("ws-")) == made
     assert sorted(held.name for held in world.store.owners["alice"].workspaces.values()) == made
     assert len(world.provisioning.sent) == len(made)
+
+
+def test_many_starts_of_one_person_at_once_keep_to_the_running_quota() -> None:
+    """Four suspended workspaces, two may run: two of four starts at once are accepted, and the owner's record says so."""
+    world = World(policy=replace(Policy(), limits=Limits(workspaces=4, running=2)))
+    made = []
+    for name in ("one", "two", "three", "four"):
+        workspace = world.ready(name=name)
+        world.stop("alice", workspace.id)
+        world.run()
+        made.append(workspace.id)
+
+    def start(workspace_id: str) -> str:
+        try:
+            world.start("alice", workspace_id)
+        except QuotaExceededError:
+            return "too many"
+        return "started"
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = sorted(pool.map(start, made))
+
+    assert outcomes == ["started", "started", "too many", "too many"]
+    assert sum(held.running for held in world.store.owners["alice"].workspaces.values()) == 2
+    world.run()
+    assert sorted(world.workspace(each).status for each in made) == ["READY", "READY", "SUSPENDED", "SUSPENDED"]
 
 
 def test_the_same_create_many_times_at_once_is_one_workspace(world: World) -> None:

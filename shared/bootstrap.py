@@ -43,7 +43,8 @@ class Hub:
         """The records, in Firestore."""
         from shared.adapters.firestore_store import FirestoreWorkspaceStore
 
-        return FirestoreWorkspaceStore.of(self.settings.project_id, self.settings.database)
+        settings = self.settings
+        return FirestoreWorkspaceStore.of(settings.project_id, settings.database, settings.emulators.firestore)
 
     @cached_property
     def identity(self) -> Identity:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _logger = logging.getLogger("workspace_hub")
+_JSON = json.JSONEncoder(default=str)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -26,7 +27,7 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["stack"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _JSON.encode(line)
 
 
 def configure(level: str) -> None:

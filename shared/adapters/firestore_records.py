@@ -5,7 +5,7 @@ is refused: what this version does not know it would lose.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import is_dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -37,7 +37,7 @@ class NewerSchemaError(UnavailableError):
 
 def workspace_document(workspace: Workspace) -> dict[str, Any]:
     """Return the document of a workspace."""
-    return {name: _plain(value) for name, value in asdict(workspace).items()}
+    return _fields(workspace)
 
 
 def workspace_record(document: Document) -> Workspace:
@@ -63,7 +63,7 @@ def workspace_record(document: Document) -> Workspace:
 
 def owner_document(owner: Owner) -> dict[str, Any]:
     """Return the document of an owner."""
-    return {name: _plain(value) for name, value in asdict(owner).items()}
+    return _fields(owner)
 
 
 def owner_record(document: Document) -> Owner:
@@ -78,7 +78,7 @@ def owner_record(document: Document) -> Owner:
 
 def event_document(event: Event) -> dict[str, Any]:
     """Return the document of an event."""
-    return asdict(event)
+    return _fields(event)
 
 
 def event_record(document: Document) -> Event:
@@ -104,14 +104,21 @@ def _problem(document: Document | None) -> Problem | None:
     return Problem(**{**document, "operation_kind": OperationKind(kind) if kind else None})
 
 
+def _fields(record: Any) -> dict[str, Any]:
+    """Return a record's fields. Not ``dataclasses.asdict``: that copies every value deeply, at four times the cost."""
+    return {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
+
+
 def _plain(value: Any) -> Any:
-    """Return what Firestore stores: no enums, no tuples."""
+    """Return what Firestore stores: no records, no enums, no tuples."""
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, datetime | str | int | float | bool | None):
+        return value
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    if isinstance(value, datetime | str | int | float | bool | None):
-        return value
+    if is_dataclass(value):
+        return _fields(value)
     raise TypeError(f"{type(value).__name__} is not stored")

@@ -3,16 +3,16 @@
 import base64
 import json
 import re
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from google.api_core import exceptions, retry
-from google.cloud import firestore
-from google.cloud.firestore_v1.base_query import FieldFilter
+from google.api_core import exceptions
 
+from shared.adapters.firestore_documents import Direction, Documents, Filter, Found, Operator, Query
 from shared.adapters.firestore_records import (
     event_document,
     event_record,
@@ -26,18 +26,11 @@ from shared.domain.events import Event
 from shared.domain.workspace import Owner, Status, Workspace
 from shared.ports import Page, Stored, WorkspaceStore
 
-TIMEOUT_SECONDS = 8.0
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DOCUMENT = re.compile(r"[A-Za-z0-9-]{1,64}")  # the names of our documents: UUIDs, and those that Firestore makes up
 EVENTS_KEPT = timedelta(days=90)
 _MOST_INDEXED_BYTES = 1500  # source: Firestore's quotas and limits; a query for a longer text is refused
 _CONFLICTS = (exceptions.AlreadyExists, exceptions.FailedPrecondition, exceptions.NotFound, exceptions.Aborted)
-_RETRY = retry.Retry(
-    predicate=retry.if_exception_type(exceptions.ServiceUnavailable),
-    initial=0.1,
-    maximum=1.0,
-    timeout=TIMEOUT_SECONDS,
-)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,35 +57,26 @@ class FirestoreWorkspaceStore(WorkspaceStore):
     """
 
     @classmethod
-    def of(cls, project_id: str, database: str) -> "FirestoreWorkspaceStore":
-        """Return the store of a project's database; the library itself minds ``FIRESTORE_EMULATOR_HOST``."""
-        return cls(firestore.Client(project=project_id, database=database))
+    def of(cls, project_id: str, database: str, emulator: str | None) -> "FirestoreWorkspaceStore":
+        """Return the store of a project's database, at Google or in the emulator at ``host:port``."""
+        return cls(Documents.of(project_id, database, emulator))
 
-    def __init__(self, client: firestore.Client) -> None:
-        self._client = client
-        self._workspaces = client.collection("workspaces")
-        self._owners = client.collection("owners")
-        self._events = client.collection("events")
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
 
     @_translated
     def get(self, workspace_id: str) -> Stored[Workspace] | None:
         """See the port. What is no UUID is not asked for: it cannot be there, and may not be a legal document name."""
         if not _UUID.fullmatch(workspace_id):
             return None
-        snapshot = self._workspaces.document(workspace_id).get(retry=_RETRY, timeout=TIMEOUT_SECONDS)
-        document = snapshot.to_dict()
-        if document is None:
-            return None
-        return Stored(workspace_record(document), snapshot.update_time)
+        found = self._documents.get(_workspace_path(workspace_id))
+        return Stored(workspace_record(found.fields), found.version) if found else None
 
     @_translated
     def get_owner(self, owner_id: str) -> Stored[Owner]:
         """See the port."""
-        snapshot = self._owner(owner_id).get(retry=_RETRY, timeout=TIMEOUT_SECONDS)
-        document = snapshot.to_dict()
-        if document is None:
-            return Stored(Owner(owner_id), None)
-        return Stored(owner_record(document), snapshot.update_time)
+        found = self._documents.get(_owner_path(owner_id))
+        return Stored(owner_record(found.fields), found.version) if found else Stored(Owner(owner_id), None)
 
     @_translated
     def commit(
@@ -103,97 +87,101 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         events: Sequence[Event] = (),
     ) -> None:
         """See the port."""
-        batch = self._client.batch()
+        writes = []
         for stored, workspace in workspaces:
-            if stored is not None and workspace is None:
-                reference = self._workspaces.document(stored.record.id)
-                batch.delete(reference, option=self._unchanged(stored.version))
-            elif workspace is not None:
-                self._write(
-                    batch,
-                    self._workspaces.document(workspace.id),
-                    stored.version if stored else None,
-                    workspace_document(workspace),
-                )
+            if workspace is not None:
+                version = stored.version if stored else None
+                writes.append(self._write(_workspace_path(workspace.id), workspace_document(workspace), version))
+            elif stored is not None:
+                writes.append(self._documents.deleted(_workspace_path(stored.record.id), stored.version))
         for read, owner in owners:
-            self._write(batch, self._owner(owner.id), read.version, owner_document(owner))
+            writes.append(self._write(_owner_path(owner.id), owner_document(owner), read.version))
         for event in events:
-            batch.create(self._events.document(), {**event_document(event), "expire_at": event.at + EVENTS_KEPT})
+            document = {**event_document(event), "expire_at": event.at + EVENTS_KEPT}
+            writes.append(self._documents.created(f"events/{uuid.uuid4()}", document))
         try:
-            batch.commit(retry=_RETRY, timeout=TIMEOUT_SECONDS)
+            self._documents.commit(writes)
         except _CONFLICTS as error:
             raise ConflictError(str(error)) from error
 
     def list_owned(self, owner_id: str, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
         """See the port."""
-        mine = self._workspaces.where(filter=FieldFilter("owner_id", "==", owner_id))
-        return self._newest(mine, status, limit, token)
+        return self._newest([("owner_id", Operator.EQUAL, owner_id)], status, limit, token)
 
     def list_all(self, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
         """See the port."""
-        return self._newest(self._workspaces, status, limit, token)
+        return self._newest([], status, limit, token)
 
     @_translated
     def list_events(self, workspace_id: str, limit: int, token: str | None) -> Page[Event]:
         """See the port."""
         if len(workspace_id.encode()) > _MOST_INDEXED_BYTES:
             return Page([], None)
-        query = self._events.where(filter=FieldFilter("workspace_id", "==", workspace_id))
-        found, next_token = self._page(query, "at", firestore.Query.DESCENDING, limit, token)
-        return Page([event_record(snapshot.to_dict()) for snapshot in found], next_token)
+        of_it: Filter = ("workspace_id", Operator.EQUAL, workspace_id)
+        found, next_token = self._page("events", [of_it], "at", Direction.DESCENDING, limit, token)
+        return Page([event_record(each.fields) for each in found], next_token)
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        query = self._workspaces.where(filter=FieldFilter("machine_running", "==", True))
-        return self._ids_before(query, "last_connected_at", connected_before, limit, token)
+        running: Filter = ("machine_running", Operator.EQUAL, True)
+        return self._ids_before([running], "last_connected_at", connected_before, limit, token)
 
     def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        query = self._workspaces.where(filter=FieldFilter("status", "==", Status.SUSPENDED.value))
-        return self._ids_before(query, "suspended_at", suspended_before, limit, token)
+        suspended: Filter = ("status", Operator.EQUAL, Status.SUSPENDED.value)
+        return self._ids_before([suspended], "suspended_at", suspended_before, limit, token)
 
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        return self._ids_before(self._workspaces, "attend_at", now, limit, token)
+        return self._ids_before([], "attend_at", now, limit, token)
 
     @_translated
-    def _newest(self, query: Any, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+    def _newest(self, filters: list[Filter], status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
         if status is not None:
-            query = query.where(filter=FieldFilter("status", "==", status.value))
-        found, next_token = self._page(query, "created_at", firestore.Query.DESCENDING, limit, token)
-        return Page([workspace_record(snapshot.to_dict()) for snapshot in found], next_token)
+            filters = [*filters, ("status", Operator.EQUAL, status.value)]
+        found, next_token = self._page("workspaces", filters, "created_at", Direction.DESCENDING, limit, token)
+        return Page([workspace_record(each.fields) for each in found], next_token)
 
     @_translated
-    def _ids_before(self, query: Any, by: str, moment: datetime, limit: int, token: str | None) -> Page[str]:
+    def _ids_before(self, filters: list[Filter], by: str, moment: datetime, limit: int, token: str | None) -> Page[str]:
         """Return ids only: a sweep reads each workspace again, and one that cannot be read must not hide the rest."""
-        before = query.where(filter=FieldFilter(by, "<=", moment)).select([by])
-        found, next_token = self._page(before, by, firestore.Query.ASCENDING, limit, token)
-        return Page([snapshot.id for snapshot in found], next_token)
+        before: Filter = (by, Operator.AT_MOST, moment)
+        found, next_token = self._page(
+            "workspaces", [*filters, before], by, Direction.ASCENDING, limit, token, only=(by,)
+        )
+        return Page([each.id for each in found], next_token)
 
-    def _page(self, query: Any, by: str, direction: str, limit: int, token: str | None) -> tuple[list[Any], str | None]:
+    def _page(
+        self,
+        collection: str,
+        filters: list[Filter],
+        by: str,
+        direction: Direction,
+        limit: int,
+        token: str | None,
+        only: tuple[str, ...] = (),
+    ) -> tuple[list[Found], str | None]:
         """Run one query for a page, and one document more to know whether another page follows."""
-        query = query.order_by(by, direction=direction).order_by("__name__", direction=direction)
-        if token is not None:
-            at, last_id = _read_token(token)
-            query = query.start_after({by: at, "__name__": last_id})
-        found = list(query.limit(limit + 1).stream(retry=_RETRY, timeout=TIMEOUT_SECONDS))
+        after = None if token is None else _read_token(token)
+        found = self._documents.query(Query(collection, filters, by, direction, limit + 1, after, only))
         if len(found) <= limit:
             return found, None
         last = found[limit - 1]
-        return found[:limit], _write_token(last.get(by), last.id)
+        return found[:limit], _write_token(last.fields[by], last.id)
 
-    def _write(self, batch: Any, reference: Any, version: Any, document: dict[str, Any]) -> None:
+    def _write(self, path: str, document: dict[str, Any], version: Any) -> Any:
         if version is None:
-            batch.create(reference, document)
-        else:
-            batch.update(reference, document, option=self._unchanged(version))
+            return self._documents.created(path, document)
+        return self._documents.updated(path, document, version)
 
-    def _unchanged(self, version: Any) -> Any:
-        return self._client.write_option(last_update_time=version)
 
-    def _owner(self, owner_id: str) -> Any:
-        """Return an owner's reference. A ``sub`` is digits; anything else is made legal for a document's name."""
-        return self._owners.document(f"o-{quote(owner_id, safe='')}")
+def _workspace_path(workspace_id: str) -> str:
+    return f"workspaces/{workspace_id}"
+
+
+def _owner_path(owner_id: str) -> str:
+    """Return where an owner's record is. A ``sub`` is digits; anything else is made legal for a document's name."""
+    return f"owners/o-{quote(owner_id, safe='')}"
 
 
 def _write_token(at: datetime, last_id: str) -> str:

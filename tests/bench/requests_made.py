@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 from functions_framework import create_app
+from google.cloud.firestore_v1.services.firestore import FirestoreClient
 
 from localcloud.catalogue import ROOT, read_catalogue
 from localcloud.client import RunningCloud
 from localcloud.person import Person
-from shared.bootstrap import hub
 
-CALLS = {"batch_get_documents": "reads", "run_query": "queries", "commit": "commits"}
-
-
-class _Counting:
-    """Stands before the library's own Firestore API and counts."""
-
-    def __init__(self, api: Any, counts: Counter[str]) -> None:
-        self._api = api
-        self._counts = counts
-
-    def __getattr__(self, name: str) -> Any:
-        if name in CALLS:
-            self._counts[CALLS[name]] += 1
-        return getattr(self._api, name)
+CALLS = {"get_document": "reads", "run_query": "queries", "commit": "commits"}
 
 
 def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
@@ -58,15 +47,20 @@ def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     return figures
 
 
-class _counting:  # noqa: N801 -- used as a context manager only
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+@contextlib.contextmanager
+def _counting() -> Iterator[Counter[str]]:
+    """Count at the library's own methods, whoever calls them."""
+    counts: Counter[str] = Counter()
+    with contextlib.ExitStack() as stack:
+        for name, call in CALLS.items():
+            counted = _counted(counts, call, getattr(FirestoreClient, name))
+            stack.enter_context(mock.patch.object(FirestoreClient, name, counted))
+        yield counts
 
-    def __enter__(self) -> Counter[str]:
-        client: Any = hub().store._client  # type: ignore[attr-defined]  # noqa: SLF001 -- counted where the library calls out
-        self._client, self._api = client, client._firestore_api  # noqa: SLF001
-        client._firestore_api_internal = _Counting(self._api, self._counts)  # noqa: SLF001
-        return self._counts
 
-    def __exit__(self, *_: object) -> None:
-        self._client._firestore_api_internal = self._api  # noqa: SLF001
+def _counted(counts: Counter[str], call: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        counts[call] += 1
+        return method(*args, **kwargs)
+
+    return counted

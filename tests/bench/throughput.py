@@ -62,6 +62,7 @@ def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     content = {"Content-Type": "application/json"}
     cloud.kill_function("provision_workspace", signal.SIGSTOP)
     try:
+        like = Person(cloud.address, cloud.token("like@example.com")).create("api")["id"]
         with _floor(cloud, "create_floor") as floor:
             return _compare(
                 "create",
@@ -69,7 +70,7 @@ def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
                     cloud.state["functions"]["create_workspace"]["direct_url"],
                     lambda: ("POST", "/workspaces", {**content, "Authorization": f"Bearer {next(tokens)}"}, body),
                 ),
-                (floor, lambda: ("POST", "/", content, body)),
+                (floor, lambda: ("POST", f"/?like={like}", content, body)),
             )
     finally:
         cloud.kill_function("provision_workspace", signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from localcloud.client import RunningCloud
-from shared.adapters import firestore_store
+from shared.adapters import firestore_documents
 from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
 from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError
 from shared.domain.events import Event
@@ -110,7 +111,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
         memory = MemoryWorkspaceStore()
         return Subject(memory, lambda: memory.events)
     client: firestore.Client = request.getfixturevalue("client")
-    return Subject(FirestoreWorkspaceStore(client), lambda: events_in(client))
+    return Subject(store_of(client), lambda: events_in(client))
 
 
 @pytest.fixture
@@ -126,6 +127,11 @@ def client(cloud: RunningCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[fir
     client = firestore.Client(project=f"contract-{uuid.uuid4().hex[:16]}")
     yield client
     client.close()  # type: ignore[no-untyped-call]
+
+
+def store_of(client: firestore.Client) -> FirestoreWorkspaceStore:
+    """Return the store of that client's project."""
+    return FirestoreWorkspaceStore.of(client.project, "(default)", os.environ["FIRESTORE_EMULATOR_HOST"])
 
 
 def events_in(client: firestore.Client) -> list[Event]:
@@ -713,7 +719,7 @@ def test_a_sweep_goes_on_when_what_it_found_is_no_longer_due(store: WorkspaceSto
 
 def test_a_record_that_cannot_be_read_hides_no_other_from_a_sweep(client: firestore.Client) -> None:
     """Its id is listed like the others', and only reading it fails."""
-    store = FirestoreWorkspaceStore(client)
+    store = store_of(client)
     broken, whole = (to_attend(NOW - timedelta(minutes=minutes)) for minutes in (2, 1))
     make(store, broken, whole)
     client.collection("workspaces").document(broken.id).update({"schema_version": 99})
@@ -724,7 +730,7 @@ def test_a_record_that_cannot_be_read_hides_no_other_from_a_sweep(client: firest
 
 def test_events_carry_the_time_at_which_they_expire(client: firestore.Client) -> None:
     """Firestore's own TTL deletes them by it."""
-    FirestoreWorkspaceStore(client).commit(events=[an_event("WorkspaceRequested")])
+    store_of(client).commit(events=[an_event("WorkspaceRequested")])
     [document] = client.collection("events").where(filter=FieldFilter("what", "==", "WorkspaceRequested")).stream()
     assert document.get("expire_at") == NOW + EVENTS_KEPT
 
@@ -750,11 +756,8 @@ def test_every_method_is_called_without_firestore() -> None:
 @pytest.mark.parametrize("how", ["closed", "silent"])
 def test_a_firestore_that_does_not_answer_is_told_in_time(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every method gives up after the adapter's own time, not after the library's minutes."""
-    hurry(monkeypatch, firestore_store)
+    hurry(monkeypatch, firestore_documents)
 
     with unanswering(how) as address:
-        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", address)
-        client = firestore.Client(project="nowhere")
-        store = FirestoreWorkspaceStore(client)
+        store = FirestoreWorkspaceStore.of("nowhere", "(default)", address)
         assert_told_in_time({name: partial(call, store) for name, call in CALLS.items()})
-        client.close()  # type: ignore[no-untyped-call]

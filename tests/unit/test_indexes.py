@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import firestore
+from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.types import RunQueryRequest, StructuredQuery
 
 from localcloud.catalogue import ROOT
+from shared.adapters.firestore_documents import Documents
 from shared.adapters.firestore_store import FirestoreWorkspaceStore
 from shared.domain.workspace import Status
 
@@ -37,9 +37,9 @@ class RecordingApi:
     def __init__(self) -> None:
         self.asked: list[StructuredQuery] = []
 
-    def run_query(self, request: Any, **_: Any) -> Iterator[Any]:
+    def run_query(self, request: RunQueryRequest, **_: Any) -> Iterator[Any]:
         """Keep the query."""
-        self.asked.append(RunQueryRequest(request).structured_query)
+        self.asked.append(request.structured_query)
         return iter(())
 
 
@@ -79,9 +79,8 @@ def api() -> RecordingApi:
 
 def ask(api: RecordingApi, name: str) -> StructuredQuery:
     """Have the store ask one of its queries."""
-    client = firestore.Client(project="demo", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
-    client._firestore_api_internal = api  # noqa: SLF001 -- the library's own seam for its transport
-    getattr(FirestoreWorkspaceStore(client), name.split(maxsplit=1)[0])(*QUERIES[name])
+    documents = Documents(cast(FirestoreClient, api), "projects/demo/databases/(default)")
+    getattr(FirestoreWorkspaceStore(documents), name.split(maxsplit=1)[0])(*QUERIES[name])
     [asked] = api.asked
     return asked
 

@@ -1,12 +1,17 @@
-"""The floor of POST /workspaces: a bare function that makes the same one Firestore read and one commit of two documents."""
+"""The floor of POST /workspaces: a bare function that makes the same one Firestore read and the same one commit.
+
+The same: the documents of a real workspace (``?like=``), of its owner and of its event, with all their fields, under new names.
+"""
 
 import json
 import uuid
 from functools import cache
+from typing import Any
 
 import functions_framework
 from flask import Request
 from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
 
 
 @cache
@@ -14,14 +19,26 @@ def _client() -> firestore.Client:
     return firestore.Client()
 
 
+@cache
+def _documents(workspace_id: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    workspace = _client().collection("workspaces").document(workspace_id).get().to_dict() or {}
+    owner = _client().collection("owners").document(f"o-{workspace['owner_id']}").get().to_dict() or {}
+    of_it = FieldFilter("workspace_id", "==", workspace_id)
+    [event] = _client().collection("events").where(filter=of_it).limit(1).stream()
+    return workspace, owner, event.to_dict() or {}
+
+
 @functions_framework.http
 def create_floor(request: Request) -> tuple[str, int]:
     """Answer with the document."""
-    owner = _client().collection("owners").document(f"floor-{uuid.uuid4()}")
-    owner.get()
-    document = {**request.get_json(), "id": str(uuid.uuid4()), "status": "PROVISIONING"}
+    workspace, owner, event = _documents(request.args["like"])
+    asked = request.get_json()
+    owner_document = _client().collection("owners").document(f"floor-{uuid.uuid4()}")
+    owner_document.get()
+    made = {**workspace, **asked, "id": str(uuid.uuid4())}
     batch = _client().batch()
-    batch.create(_client().collection("floor").document(document["id"]), document)
-    batch.create(owner, {"workspaces": {document["id"]: {"name": document["name"]}}})
+    batch.create(_client().collection("floor_workspaces").document(made["id"]), made)
+    batch.create(owner_document, owner)
+    batch.create(_client().collection("floor_events").document(), event)
     batch.commit()
-    return json.dumps(document), 201
+    return json.dumps(made, default=str), 201

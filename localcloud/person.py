@@ -54,6 +54,10 @@ class Person:
         """Return what happened to a workspace, the latest first, following all pages."""
         return self._pages(f"/workspaces/{workspace_id}/events", query)
 
+    def every_event(self) -> list[dict[str, Any]]:
+        """Return what happened at all, the latest first, following all pages; administrators only."""
+        return self._pages("/events", {})
+
     def _pages(self, path: str | None, query: dict[str, Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while path is not None:

@@ -70,8 +70,8 @@ class WorkspaceStore(Protocol):
     def list_all(self, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
         """Return everybody's workspaces, newest first. One query."""
 
-    def list_events(self, workspace_id: str, limit: int, token: str | None) -> Page[Event]:
-        """Return what happened to a workspace, the latest first, also when it is gone. One query."""
+    def list_events(self, workspace_id: str | None, limit: int, token: str | None) -> Page[Event]:
+        """Return what happened to a workspace (None: to all), the latest first, also when it is gone. One query."""
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """Return the ids of workspaces whose machine runs and that nobody has connected to since, the longest idle first."""

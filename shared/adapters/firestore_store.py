@@ -113,12 +113,14 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         return self._newest([], status, limit, token)
 
     @_translated
-    def list_events(self, workspace_id: str, limit: int, token: str | None) -> Page[Event]:
+    def list_events(self, workspace_id: str | None, limit: int, token: str | None) -> Page[Event]:
         """See the port."""
-        if len(workspace_id.encode()) > _MOST_INDEXED_BYTES:
-            return Page([], None)
-        of_it: Filter = ("workspace_id", Operator.EQUAL, workspace_id)
-        found, next_token = self._page("events", [of_it], "at", Direction.DESCENDING, limit, token)
+        filters: list[Filter] = []
+        if workspace_id is not None:
+            if len(workspace_id.encode()) > _MOST_INDEXED_BYTES:
+                return Page([], None)
+            filters = [("workspace_id", Operator.EQUAL, workspace_id)]
+        found, next_token = self._page("events", filters, "at", Direction.DESCENDING, limit, token)
         return Page([event_record(each.fields) for each in found], next_token)
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:

@@ -16,9 +16,10 @@ REFUSED = "REFUSED"
 class Event:
     """A line of the trail. Never a token, a secret or a body.
 
-    ``workspace_id`` and ``owner_id`` are empty where the event is about no workspace. ``who`` is an ``owner_id``,
+    ``workspace_id`` is empty where the event is about no single workspace, ``owner_id`` where it is about nobody's. ``who`` is an ``owner_id``,
     ``cleanup``, ``hub``, or a machine's instance name; ``as_admin`` says that it was an administrator on another's workspace.
-    ``result`` is ``ACCEPTED``, ``REFUSED``, ``DELETED``, the status that an operation ended in, or the code of its error; of a
+    ``result`` is ``ACCEPTED``, ``REFUSED`` (for want of permission; an administrator's also when it could not be done),
+    ``DELETED``, the status that an operation ended in, or the code of its error; of a
     dead letter, what came of it in words.
     """
 
@@ -33,12 +34,15 @@ class Event:
     as_admin: bool = False
 
 
-def asked(asker: Asker, workspace: Workspace, what: str, now: datetime) -> Event:
-    """Return the event of an accepted change."""
-    as_admin = asker.admin and asker.id != workspace.owner_id
-    return Event(
-        now, workspace.id, workspace.owner_id, asker.id, what, ACCEPTED, asker.request_id, asker.email, as_admin
-    )
+def asked(asker: Asker, workspace: Workspace, what: str, now: datetime, result: str = ACCEPTED) -> Event:
+    """Return the event of a request for a change: of an accepted one, if nothing else is said."""
+    as_admin = asker.acts_as_admin(workspace.owner_id)
+    return Event(now, workspace.id, workspace.owner_id, asker.id, what, result, asker.request_id, asker.email, as_admin)
+
+
+def looked(asker: Asker, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
+    """Return the event of an administrator's look at what is not theirs."""
+    return Event(now, workspace_id, owner_id, asker.id, what, ACCEPTED, asker.request_id, asker.email, as_admin=True)
 
 
 def refused(asker: Asker, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:

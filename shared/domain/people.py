@@ -48,6 +48,10 @@ class Asker:
     email: str | None = None
     admin: bool = False
 
+    def acts_as_admin(self, owner_id: str) -> bool:
+        """Say whether it is as an administrator that they touch something of this owner; empty: of everybody."""
+        return self.admin and self.id != owner_id
+
     def may_touch(self, workspace: Workspace) -> bool:
         """Say whether this workspace is theirs to see and change."""
         return self.admin or workspace.owner_id == self.id

@@ -1,14 +1,15 @@
-"""What a person asks of workspaces: list, look, stop, start, delete, read the trail."""
+"""What a person asks of workspaces: list, look, stop, start, delete."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.changes import Change, job_of, look_job
-from shared.domain.errors import ConflictError, NotAllowedError, UnavailableError, WorkspaceNotFoundError
-from shared.domain.events import Event, asked, refused
+from shared.domain.errors import ConflictError, HubError, NotAllowedError, UnavailableError
+from shared.domain.events import REFUSED, asked, refused
 from shared.domain.instance import Instance, Place
 from shared.domain.lifecycle import NewMachine
 from shared.domain.observe import differs
@@ -18,9 +19,7 @@ from shared.domain.policy import Policy
 from shared.domain.workspace import Status, Workspace
 from shared.ports import Clock, Jobs, Machines, Page, WorkspaceStore
 from shared.usecases.change_workspace import ATTEMPTS, log_change, pause, send_job
-from shared.usecases.enter import record_refusal
-
-LONGEST_RECORDED_ID = 64
+from shared.usecases.trail import not_there, record_look, record_refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +39,18 @@ def list_workspaces(
     limit: int,
     token: str | None,
 ) -> Page[Workspace]:
-    """Return a page of workspaces, newest first. One query.
+    """Return a page of workspaces, newest first. One query; an administrator's look at others' is noted.
 
     Raises:
         NotAllowedError: somebody who is no administrator asks for others' workspaces.
     """
-    owner_id = whose.owner_id or asker.id
-    if (whose.everybody or owner_id != asker.id) and not asker.admin:
-        record_refusal(store, refused(asker, "", whose.owner_id or "", "ListRequested", clock()))
+    owner_id = "" if whose.everybody else whose.owner_id or asker.id
+    if owner_id != asker.id and not asker.admin:
+        record_refusal(store, refused(asker, "", owner_id, "ListRequested", clock()))
         raise NotAllowedError("Only an administrator may list other people's workspaces.")
-    if whose.everybody:
-        return store.list_all(status, limit, token)
-    return store.list_owned(owner_id, status, limit, token)
+    page = store.list_owned(owner_id, status, limit, token) if owner_id else store.list_all(status, limit, token)
+    record_look(store, clock, asker, "", owner_id, "ListRequested")
+    return page
 
 
 def stop_workspace(
@@ -139,7 +138,8 @@ def get_workspace_status(
 ) -> RealTimeStatus:
     """Return a workspace in real time. Writes nothing to it; when record and machine differ, a worker is asked to look.
 
-    One read, one call to Compute. A Compute that does not answer is told in ``why_no_instance``: the record still helps.
+    One read, one call to Compute; an administrator's look at another's is noted. A Compute that does not answer is told in
+    ``why_no_instance``: the record still helps.
     ``machines`` is called only for a workspace that is the asker's to see.
 
     Raises:
@@ -147,8 +147,9 @@ def get_workspace_status(
     """
     stored = store.get(workspace_id)
     if stored is None or not asker.may_touch(stored.record):
-        raise _not_there(store, clock, asker, workspace_id, stored.record if stored else None, "StatusRequested")
+        raise not_there(store, clock, asker, workspace_id, stored, "StatusRequested")
     workspace = stored.record
+    record_look(store, clock, asker, workspace.id, workspace.owner_id, "StatusRequested")
     try:
         instance = machines().get(Place(workspace.zone, workspace.instance_name))
     except UnavailableError as error:
@@ -163,26 +164,6 @@ def get_workspace_status(
     return RealTimeStatus(workspace, instance, None if instance else "The machine does not exist in Compute Engine.")
 
 
-def list_workspace_events(
-    store: WorkspaceStore, clock: Clock, asker: Asker, workspace_id: str, limit: int, token: str | None
-) -> Page[Event]:
-    """Return what happened to a workspace, the latest first. An administrator reads the trail of one that is gone too.
-
-    One read and one query; an administrator's costs the query only.
-
-    Raises:
-        WorkspaceNotFoundError, UnavailableError
-    """
-    if not asker.admin:
-        stored = store.get(workspace_id)
-        if stored is None or not asker.may_touch(stored.record):
-            raise _not_there(store, clock, asker, workspace_id, stored.record if stored else None, "EventsRequested")
-    page = store.list_events(workspace_id, limit, token)
-    if asker.admin and not page.records and token is None and store.get(workspace_id) is None:
-        raise WorkspaceNotFoundError(workspace_id)
-    return page
-
-
 def _ask(
     store: WorkspaceStore,
     jobs: Jobs,
@@ -195,16 +176,19 @@ def _ask(
 ) -> Workspace:
     """Change a workspace for a person: theirs to touch, within their rate and quota, and noted, all in one commit.
 
-    A request that changes nothing costs nothing and is not counted. What an administrator does to another's workspace is
-    not counted on its owner.
+    A request that changes nothing costs nothing and is not counted. What an administrator asks of another's workspace is not
+    counted on its owner, and noted whatever comes of it.
     """
     for attempt in range(ATTEMPTS):
         stored = store.get(workspace_id)
         if stored is None or not asker.may_touch(stored.record):
-            raise _not_there(store, clock, asker, workspace_id, stored.record if stored else None, what)
+            raise not_there(store, clock, asker, workspace_id, stored, what)
         before = stored.record
-        change = decide(before)
+        with _administrators_failure_noted(store, clock, asker, before, what):
+            change = decide(before)
         if change is None or change.workspace is None:
+            if asker.acts_as_admin(before.owner_id):
+                store.commit(events=[asked(asker, before, what, clock())])
             if attempt > 0 and before.operation is not None:
                 send_job(
                     jobs, job_of(before, before.operation)
@@ -214,7 +198,8 @@ def _ask(
         owner = store.get_owner(before.owner_id)
         holding = count_change(owner.record, now, policy) if asker.id == before.owner_id else owner.record
         if after.counts_as_running and not before.counts_as_running:
-            holding = admit_running(holding, before.id, before.owner_email, policy)
+            with _administrators_failure_noted(store, clock, asker, before, what):
+                holding = admit_running(holding, before.id, before.owner_email, policy)
         else:
             holding = mark_running(holding, before.id, running=after.counts_as_running)
         try:
@@ -232,10 +217,14 @@ def _ask(
     raise UnavailableError("Too many changes of this workspace at once. Nothing was changed; try again.")
 
 
-def _not_there(
-    store: WorkspaceStore, clock: Clock, asker: Asker, workspace_id: str, found: Workspace | None, what: str
-) -> WorkspaceNotFoundError:
-    """Note that somebody asked for what is not theirs, or not there: the answer and the work are the same for both."""
-    owner_id = found.owner_id if found else ""
-    record_refusal(store, refused(asker, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, clock()))
-    return WorkspaceNotFoundError(workspace_id)
+@contextmanager
+def _administrators_failure_noted(
+    store: WorkspaceStore, clock: Clock, asker: Asker, workspace: Workspace, what: str
+) -> Iterator[None]:
+    """Note what an administrator asked of another's workspace in vain."""
+    try:
+        yield
+    except HubError:
+        if asker.acts_as_admin(workspace.owner_id):
+            store.commit(events=[asked(asker, workspace, what, clock(), REFUSED)])
+        raise

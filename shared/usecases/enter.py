@@ -1,10 +1,10 @@
 """Let a person in, or note that they were turned away."""
 
-from shared import logs
-from shared.domain.errors import NotAllowedError, UnavailableError
-from shared.domain.events import Event, refused
+from shared.domain.errors import NotAllowedError
+from shared.domain.events import refused
 from shared.domain.people import AccessRules, Asker, Person, admit
 from shared.ports import Clock, WorkspaceStore
+from shared.usecases.trail import record_refusal
 
 
 def enter(store: WorkspaceStore, clock: Clock, person: Person, rules: AccessRules, request_id: str) -> Asker:
@@ -19,11 +19,3 @@ def enter(store: WorkspaceStore, clock: Clock, person: Person, rules: AccessRule
         turned_away = Asker(person.owner_id, request_id, person.email)
         record_refusal(store, refused(turned_away, "", "", "EntryRequested", clock()))
         raise
-
-
-def record_refusal(store: WorkspaceStore, event: Event) -> None:
-    """Write an event that belongs to no change. A refusal stands even when it cannot be noted."""
-    try:
-        store.commit(events=[event])
-    except UnavailableError as error:
-        logs.warning("EventNotRecorded", what=event.what, workspace_id=event.workspace_id, reason=str(error))

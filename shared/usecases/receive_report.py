@@ -11,7 +11,7 @@ from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 from shared.ports import Clock, Jobs, WorkspaceStore
 from shared.usecases.change_workspace import change_workspace
-from shared.usecases.enter import record_refusal
+from shared.usecases.trail import record_refusal
 
 
 def receive_report(

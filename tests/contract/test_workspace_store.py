@@ -590,6 +590,17 @@ def test_a_trail_is_one_workspaces_the_latest_first(store: WorkspaceStore) -> No
         assert_same(found, event)
 
 
+def test_the_whole_trail_is_everybodys(store: WorkspaceStore) -> None:
+    """Whatever it is about, the latest first, in pages."""
+    events = [
+        replace(an_event(f"what-{number}", NOW - number * INSTANT), workspace_id=workspace_id)
+        for number, workspace_id in enumerate([FULL.id, "", BARE.id, FULL.id])
+    ]
+    store.commit(events=events)
+    found = pages(lambda token: store.list_events(None, 3, token))
+    assert [[event.what for event in page] for page in found] == [["what-0", "what-1", "what-2"], ["what-3"]]
+
+
 @pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (100, [5])])
 def test_pages_of_a_trail_hold_each_event_once(store: WorkspaceStore, limit: int, sizes: list[int]) -> None:
     """Also where several happened at the same moment, as those of one commit do."""

@@ -123,11 +123,13 @@ class MemoryWorkspaceStore(WorkspaceStore):
         found = [workspace for workspace in self.workspaces.values() if status in {None, workspace.status}]
         return self._page(_by(found, "created_at"), limit, token, newest_first=True)
 
-    def list_events(self, workspace_id: str, limit: int, token: str | None) -> Page[Event]:
+    def list_events(self, workspace_id: str | None, limit: int, token: str | None) -> Page[Event]:
         """See the port."""
         with self._lock:
             numbered = list(enumerate(self.events))
-        found = [(event.at, f"{nth:012}", event) for nth, event in numbered if event.workspace_id == workspace_id]
+        found = [
+            (event.at, f"{nth:012}", event) for nth, event in numbered if workspace_id in {None, event.workspace_id}
+        ]
         return self._page(found, limit, token, newest_first=True)
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:

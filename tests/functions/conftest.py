@@ -111,7 +111,11 @@ class Functions:
 
     def events(self, workspace_id: str, query: str = "", **options: Any) -> TestResponse:
         """Ask for the audit trail."""
-        return self.call("list_workspace_events", f"/workspaces/{workspace_id}/events{query}", **options)
+        return self.call("list_events", f"/workspaces/{workspace_id}/events{query}", **options)
+
+    def all_events(self, query: str = "", **options: Any) -> TestResponse:
+        """Ask for everybody's audit trail."""
+        return self.call("list_events", f"/events{query}", **options)
 
     def stop(self, workspace_id: str, **options: Any) -> TestResponse:
         """Ask for a stop."""

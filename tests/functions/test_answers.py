@@ -543,7 +543,7 @@ def test_an_automatic_stop_is_in_the_trail(hub: Functions) -> None:
 
 
 def test_an_administrator_lists_anybodys_workspaces(hub: Functions) -> None:
-    """Their own, another's, or everybody's, newest first; each is one query."""
+    """Their own, another's, or everybody's, newest first; each is one query, and a note where it is not their own."""
     for token in ("alice", "bob", "grace"):
         hub.create({"name": f"{token}s"}, token=token)
         hub.world.clock.advance(timedelta(seconds=1))
@@ -562,7 +562,11 @@ def test_an_administrator_lists_anybodys_workspaces(hub: Functions) -> None:
         "?all=false": ["graces"],
         "?all=true&status=READY": [],
     }
-    assert (counts.reads, counts.commits, counts.queries) == (0, 0, 6)
+    assert (counts.reads, counts.commits, counts.queries) == (0, 4, 6)
+    noted = [
+        (event.who, event.owner_id, event.as_admin) for event in hub.world.store.events if event.what == "ListRequested"
+    ]
+    assert noted == [("grace", "bob", True), *[("grace", "", True)] * 3]
 
 
 def test_further_pages_of_everybodys_are_everybodys_too(hub: Functions) -> None:
@@ -597,8 +601,91 @@ def test_an_administrator_looks_at_stops_starts_and_deletes_anybodys_workspace(h
     assert "grace" not in hub.world.store.owners
     done = [event for event in hub.events(workspace.id, token="grace").get_json() if event["who"] == "grace"]
     assert [(event["what"], event["who_email"], event["as_admin"], event["owner_id"]) for event in done] == [
-        (what, "grace@example.com", True, "alice") for what in ("DeleteRequested", "StartRequested", "StopRequested")
+        (what, "grace@example.com", True, "alice")
+        for what in ("DeleteRequested", "StartRequested", "StopRequested", "StatusRequested")
     ]
+
+
+def test_what_an_administrator_asks_of_anothers_is_noted_whatever_comes_of_it(hub: Functions) -> None:
+    """A request that changes nothing, one that is refused, and a look at the trail: all are in it."""
+    workspace = hub.world.ready()
+    answers = [hub.start(workspace.id, token="grace")]
+    hub.stop(workspace.id)
+    answers.append(hub.start(workspace.id, token="grace"))
+    answers.append(hub.events(workspace.id, token="grace"))
+
+    assert [answer.status_code for answer in answers] == [200, 409, 200]
+    done = [event for event in hub.events(workspace.id).get_json() if event["who"] == "grace"]
+    assert [(event["what"], event["result"], event["as_admin"]) for event in done] == [
+        ("EventsRequested", "ACCEPTED", True),
+        ("StartRequested", "REFUSED", True),
+        ("StartRequested", "ACCEPTED", True),
+    ]
+
+
+def test_what_an_administrator_does_with_their_own_is_nothing_special(hub: Functions) -> None:
+    """Looks and requests that change nothing leave no event, as anybody's."""
+    workspace_id = hub.create({"name": "own"}, token="grace").get_json()["id"]
+    hub.world.run()
+    before = list(hub.world.store.events)
+
+    answers = [
+        hub.listed(token="grace"),
+        hub.listed("?owner_id=grace", token="grace"),
+        hub.status(workspace_id, token="grace"),
+        hub.start(workspace_id, token="grace"),
+        hub.events(workspace_id, token="grace"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert hub.world.store.events == before
+
+
+def test_an_administrators_look_that_cannot_be_noted_is_not_answered(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise others' workspaces could be read without a trace."""
+    workspace = hub.world.ready()
+
+    def away(**_: object) -> Any:
+        raise UnavailableError("The Hub's database does not answer.")
+
+    monkeypatch.setattr(hub.world.store, "commit", away)
+
+    answers = [
+        hub.listed("?all=true", token="grace"),
+        hub.status(workspace.id, token="grace"),
+        hub.start(workspace.id, token="grace"),
+        hub.events(workspace.id, token="grace"),
+        hub.all_events(token="grace"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [503] * 5
+    assert [hub.status(workspace.id).status_code, hub.start(workspace.id).status_code] == [200, 200]
+
+
+def test_everybodys_events_are_the_administrators_to_read(hub: Functions) -> None:
+    """Also those that concern no workspace: who was turned away, and who read everybody's."""
+    hub.listed(token="mallory")
+    workspace = hub.world.ready()
+    hub.all_events(token="grace")
+    hub.world.clock.advance(timedelta(seconds=1))
+
+    refused, answer = hub.all_events(), hub.all_events("?limit=2", token="grace")
+
+    assert (refused.status_code, answer.status_code) == (403, 200)
+    assert [(event["what"], event["who"], event["result"]) for event in answer.get_json()] == [
+        ("EventsRequested", "alice", "REFUSED"),
+        ("EventsRequested", "grace", "ACCEPTED"),
+    ]
+    pages = [answer.get_json()]
+    while link := re.fullmatch(r'</events(\?[^>]+)>; rel="next"', answer.headers.get("Link", "")):
+        answer = hub.all_events(link[1], token="grace")
+        pages.append(answer.get_json())
+    whole = [(event["what"], event["who"], event["workspace_id"]) for page in pages for event in page]
+    assert whole[-1] == ("EntryRequested", "mallory", "")
+    assert ("EventsRequested", "grace", "") in whole
+    assert ("WorkspaceReady", "hub", workspace.id) in whole
 
 
 def test_an_administrators_start_goes_by_its_owners_quota(hub: Functions) -> None:

@@ -29,7 +29,7 @@ PEOPLES = {
     "stop_workspace": f"/workspaces/{SOME_ID}/stop",
     "start_workspace": f"/workspaces/{SOME_ID}/start",
     "delete_workspace": f"/workspaces/{SOME_ID}",
-    "list_workspace_events": f"/workspaces/{SOME_ID}/events",
+    "list_events": f"/workspaces/{SOME_ID}/events",
 }
 OF_ONE = [name for name in PEOPLES if SOME_ID in PEOPLES[name]]
 HTTP = {**PEOPLES, "report_workspace": f"/workspaces/{SOME_ID}/reports"}
@@ -311,7 +311,7 @@ def test_a_body_of_another_type_is_415(hub: Functions, name: str, content_type: 
 @pytest.mark.parametrize("size", [64 * 1024 + 1, 1024 * 1024])
 def test_a_body_over_64_kib_is_413(hub: Functions, name: str, size: int) -> None:
     """It is not even read; a list has no use for a body, and does not look at one."""
-    if name in {"list_workspaces", "get_workspace_status", "list_workspace_events", "report_workspace"}:
+    if name in {"list_workspaces", "get_workspace_status", "list_events", "report_workspace"}:
         return
     data = json.dumps({"name": "one", "metadata": {"repo": ""}}).encode()
     padded = data + b" " * (size - len(data))

@@ -33,7 +33,7 @@ CATALOGUE: Final = read_catalogue()
 PEOPLE, MACHINES, PLATFORM, NOBODY = "people", "machines", "the platform", "nobody"
 CHECKED_FOR: Final[Mapping[str, str]] = {
     "list_workspaces": PEOPLE,
-    "list_workspace_events": PEOPLE,
+    "list_events": PEOPLE,
     "create_workspace": PEOPLE,
     "delete_workspace": PEOPLE,
     "stop_workspace": PEOPLE,

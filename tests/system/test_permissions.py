@@ -182,6 +182,32 @@ def test_what_an_administrator_does_to_anothers_workspace_is_in_its_trail(team: 
     assert {event["as_admin"] for event in events if event["who_email"] == OWNER} == {False}
 
 
+def test_an_administrators_looks_are_in_the_trail(team: Team) -> None:
+    """That of a workspace in its own, that of everybody's where all administrators see it; the owner sees the first."""
+    wanted = str(uuid.uuid4())
+    for path in (
+        f"/workspaces/{team.kept}/status",
+        f"/workspaces/{team.kept}/events",
+        "/workspaces?all=true",
+        "/events",
+    ):
+        name = path.rpartition("/")[2].partition("?")[0]
+        asked = team.admin.ask("GET", path, headers={"X-Request-Id": f"{name}-{wanted}"})
+        assert asked.status_code == 200
+    shown = [event for event in team.owner.events(team.kept) if wanted in event["request_id"]]
+    assert [(event["what"], event["who_email"], event["as_admin"]) for event in shown] == [
+        ("EventsRequested", ADMIN_EMAIL, True),
+        ("StatusRequested", ADMIN_EMAIL, True),
+    ]
+    whole = [event for event in team.admin.every_event() if wanted in event["request_id"]]
+    assert [(event["what"], event["workspace_id"]) for event in whole] == [
+        ("EventsRequested", ""),
+        ("ListRequested", ""),
+        ("EventsRequested", team.kept),
+        ("StatusRequested", team.kept),
+    ]
+
+
 def test_an_owner_reads_what_happened_in_pages(team: Team) -> None:
     """The same, the latest first, however many fit a page."""
     workspace_id = team.owner.create("paged")["id"]

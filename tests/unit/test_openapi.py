@@ -466,6 +466,7 @@ def test_a_field_in_two_spellings_is_refused(values: tuple[str | None, str | Non
 QUERIES: dict[str, Callable[[Request], object]] = {
     "list_workspaces": read_list_query,
     "list_workspace_events": read_page_query,
+    "list_all_events": read_page_query,
 }
 
 

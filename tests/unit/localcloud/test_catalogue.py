@@ -18,7 +18,7 @@ def test_the_public_address_leads_to_people_only() -> None:
     public = {function.name for function in read_catalogue().functions if function.is_public}
     assert public == {
         "list_workspaces",
-        "list_workspace_events",
+        "list_events",
         "create_workspace",
         "delete_workspace",
         "stop_workspace",

@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -50,7 +51,10 @@ class SigningKeys:
                 self._asked_at = now
                 self._fetch()
         if not self._keys:
-            raise UnavailableError("The keys that tokens are checked with cannot be had now. Try again in a moment.")
+            raise UnavailableError(
+                "The keys that tokens are checked with cannot be had now. Try again in a moment.",
+                timedelta(seconds=REFRESH_AT_MOST_EVERY_SECONDS),
+            )
         return self._keys.get(key_id)
 
     def _fetch(self) -> None:
@@ -59,10 +63,14 @@ class SigningKeys:
                 listed = json.load(answer)["keys"]
                 age = re.search(r"max-age=(\d+)", answer.headers.get("Cache-Control", ""))
             ours = [key for key in listed if key.get("kty") == _KINDS[self._algorithm]]
-            self._keys = {key["kid"]: jwt.PyJWK(key, algorithm=self._algorithm).key for key in ours}
+            keys = {key["kid"]: jwt.PyJWK(key, algorithm=self._algorithm).key for key in ours}
         except (
             OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError,
         ) as error:  # fmt: skip
             logs.warning("SigningKeysNotFetched", url=self._url, reason=repr(error))
             return
+        if not keys:
+            logs.warning("SigningKeysNotFetched", url=self._url, reason="none of our kind in the answer")
+            return
+        self._keys = keys
         self._fresh_until = time.monotonic() + (int(age[1]) if age else USUAL_MAX_AGE_SECONDS)

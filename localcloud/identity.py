@@ -8,6 +8,7 @@ those of Google's tokens: for people and service accounts as Google Sign-In and 
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -206,18 +207,30 @@ class IdentityService:
         path = request.match_info["path"]
         if path == "instance/service-accounts/default/identity":
             return self._serve_identity(instance, request.query)
-        values = {
-            "instance/id": instance.id,
-            "instance/name": instance.name,
-            "instance/zone": f"projects/{self._project_number}/zones/{instance.zone}",
-            "instance/attributes/": "".join(f"{key}\n" for key in sorted(instance.attributes())),
-            "project/project-id": self._project_id,
-            "project/numeric-project-id": self._project_number,
-            **{f"instance/attributes/{key}": value for key, value in instance.attributes().items()},
+        found: Any = {
+            "instance": {
+                "id": instance.id,
+                "name": instance.name,
+                "hostname": f"{instance.name}.{instance.zone}.c.{self._project_id}.internal",
+                "zone": f"projects/{self._project_number}/zones/{instance.zone}",
+                "attributes": instance.attributes(),
+            },
+            "project": {
+                "project-id": self._project_id,
+                "numeric-project-id": self._project_number,
+                "attributes": {},
+            },
         }
-        if path not in values:
+        for part in filter(None, path.split("/")):
+            found = found.get(part) if isinstance(found, dict) else None
+        if found is None:
             return _metadata("Not Found", status=404, content_type="text/html")
-        return _metadata(values[path])
+        if isinstance(found, str):
+            return _metadata(found)
+        if request.query.get("recursive", "").lower() == "true":
+            return _metadata(json.dumps(found), content_type="application/json")
+        names = (f"{name}/" if isinstance(below, dict) else name for name, below in sorted(found.items()))
+        return _metadata("".join(f"{name}\n" for name in names))
 
     def _serve_identity(self, instance: Instance, query: Mapping[str, str]) -> web.Response:
         audience = query.get("audience", "")

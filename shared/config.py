@@ -73,7 +73,10 @@ class Edge:
 class MachineSettings:
     """What every workspace's machine is made of, beside what its record says.
 
-    ``image_repository`` is the container image without its tag; sizes are in GB as Compute counts them.
+    ``image_repository`` is the container image without its tag; sizes are in GB as Compute counts them. ``most_run`` is how
+    long a machine runs at a stretch before Compute itself stops it, None: as long as it likes. The machine is told the rest:
+    the command that says in the container that it can be used, within which time, how often it reports that somebody is
+    connected, and for how long a keep-awake file counts at most.
     """
 
     installation: str
@@ -85,6 +88,12 @@ class MachineSettings:
     subnetwork: str
     service_account: str
     external_address: bool
+    spot: bool
+    most_run: timedelta | None
+    health_command: str
+    health_within: timedelta
+    heartbeat_every: timedelta
+    keep_awake_most: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +243,12 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             subnetwork=read.text("HUB_SUBNETWORK", ""),
             service_account=machine_account,
             external_address=read.flag("HUB_EXTERNAL_ADDRESS"),
+            spot=read.flag("HUB_SPOT"),
+            most_run=read.seconds_or_off("HUB_MAX_RUN_SECONDS", timedelta()),
+            health_command=read.text("HUB_HEALTH_COMMAND", ""),
+            health_within=read.seconds("HUB_HEALTH_SECONDS", timedelta(minutes=3)),
+            heartbeat_every=read.seconds("HUB_HEARTBEAT_SECONDS", timedelta(minutes=2)),
+            keep_awake_most=read.seconds("HUB_KEEP_AWAKE_SECONDS", timedelta(hours=12)),
         ),
         policy=Policy(
             zones=read.listed("HUB_ZONES", ",".join(usual.zones)),

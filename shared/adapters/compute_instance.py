@@ -5,6 +5,7 @@ every workspace: what is a workspace's own, and what came from a person, is meta
 """
 
 import hashlib
+from datetime import timedelta
 
 from google.cloud import compute_v1
 
@@ -34,15 +35,20 @@ def instance_resource(
     metadata = {
         "user-data": user_data(),
         "enable-oslogin": "TRUE",
+        "block-project-ssh-keys": "TRUE",
         "google-logging-enabled": "true",
         "hub-workspace-id": command.workspace_id,
         "hub-workspace-name": command.workspace_name,
         "hub-generation": str(command.generation),
         "hub-reports-url": f"{report_url}/workspaces/{command.workspace_id}/reports",
         "hub-audience": report_url,
-        "hub-image": f"{settings.image_repository}:{command.image_tag}",
+        "hub-image": _image(settings.image_repository, command.image_tag),
         "hub-repo": command.repo or "",
         "hub-branch": command.branch or "",
+        "hub-health-command": settings.health_command,
+        "hub-health-seconds": _seconds(settings.health_within),
+        "hub-heartbeat-seconds": _seconds(settings.heartbeat_every),
+        "hub-keep-awake-seconds": _seconds(settings.keep_awake_most),
     }
     interface = compute_v1.NetworkInterface(network=settings.network, subnetwork=settings.subnetwork or None)
     if settings.external_address:
@@ -63,7 +69,35 @@ def instance_resource(
         shielded_instance_config=compute_v1.ShieldedInstanceConfig(
             enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
         ),
+        scheduling=_scheduling(settings),
     )
+
+
+def _image(repository: str, tag: str) -> str:
+    return f"{repository}@{tag}" if tag.startswith("sha256:") else f"{repository}:{tag}"
+
+
+def _seconds(time: timedelta) -> str:
+    """Return whole seconds, at least one: the scripts count in them."""
+    return str(max(1, round(time.total_seconds())))
+
+
+def _scheduling(settings: MachineSettings) -> compute_v1.Scheduling:
+    """Return how Compute may treat the machine. Whatever ends it stops it: the home disk and the record stay.
+
+    Source: Compute's documentation of Spot VMs and of limits to a VM's run time: both need a termination action, and a Spot VM
+    is neither restarted nor migrated.
+    """
+    scheduling = compute_v1.Scheduling(provisioning_model="STANDARD", automatic_restart=True)
+    if settings.spot:
+        scheduling = compute_v1.Scheduling(
+            provisioning_model="SPOT", automatic_restart=False, on_host_maintenance="TERMINATE"
+        )
+    if settings.most_run:
+        scheduling.max_run_duration = compute_v1.Duration(seconds=round(settings.most_run.total_seconds()))
+    if settings.spot or settings.most_run:
+        scheduling.instance_termination_action = "STOP"
+    return scheduling
 
 
 def _boot_disk(zone: str, marked: dict[str, str], settings: MachineSettings) -> compute_v1.AttachedDisk:

@@ -4,9 +4,10 @@ import json
 from functools import cache
 from pathlib import Path
 
-SCRIPTS = ("settings.sh", "disk.sh", "container.sh", "report.sh")
-UNITS = ("workspace-disk.service", "workspace-container.service", "workspace-ready.service")
 FOLDER = "/etc/workspace-hub"
+SCRIPTS = ("settings.sh", "disk.sh", "container.sh", "ready.sh", "ssh.sh", "shell.sh")
+UNITS = ("workspace-disk.service", "workspace-container.service", "workspace-ready.service", "workspace-ssh.service")
+STARTED = ("workspace-ssh.service", "workspace-ready.service")  # these bring the others
 
 
 @cache
@@ -16,17 +17,17 @@ def user_data() -> str:
     Nothing is rendered into it. JSON is YAML, so no content can break out of its string. On Container-Optimized OS ``/etc``
     is a tmpfs and cloud-init applies everything again at each boot (source: its documentation), so it may all run again.
     """
+    places = {
+        **{name: (f"{FOLDER}/{name}", "0644") for name in SCRIPTS},
+        **{name: (f"/etc/systemd/system/{name}", "0644") for name in UNITS},
+        "sudoers": ("/etc/sudoers.d/workspace-hub", "0440"),
+    }
     here = Path(__file__).parent
-    files = [
-        {"path": f"{FOLDER}/{name}", "permissions": "0644", "owner": "root", "content": (here / name).read_text()}
-        for name in SCRIPTS
-    ]
-    files += [
-        {"path": f"/etc/systemd/system/{name}", "permissions": "0644", "content": (here / name).read_text()}
-        for name in UNITS
-    ]
     config = {
-        "write_files": files,
-        "runcmd": [["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", "workspace-ready.service"]],
+        "write_files": [
+            {"path": path, "permissions": mode, "owner": "root:root", "content": (here / name).read_text()}
+            for name, (path, mode) in places.items()
+        ],
+        "runcmd": [["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", *STARTED]],
     }
     return f"#cloud-config\n{json.dumps(config, indent=1)}\n"

@@ -21,7 +21,8 @@ from shared.usecases.ask_workspaces import Whose
 LONGEST_TEXT = 1024
 MOST_LISTED = 100
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # source: the OCI distribution specification's grammar of tags
+# source: the OCI specifications' grammars of tags and of digests
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64}")
 _OWNER_ID = re.compile(r"[!-~]{1,255}")  # source: OpenID Connect Core, section 2: at most 255 ASCII characters
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -233,7 +234,7 @@ def _matching(pattern: re.Pattern[str], otherwise: str) -> Check:
 def _image_tag(policy: Policy) -> Check:
     def check(value: Any) -> str:
         if not isinstance(value, str) or not _TAG.fullmatch(value):
-            raise _WrongError("must be a container image's tag")
+            raise _WrongError("must be a container image's tag, or its digest: sha256:…")
         if not policy.allows_image_tag(value):
             raise _WrongError(f"must be one of {', '.join(policy.image_tags)}")
         return value

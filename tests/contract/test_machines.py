@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
@@ -64,6 +65,12 @@ SETTINGS = MachineSettings(
     subnetwork="",
     service_account="machine@a-project.iam.gserviceaccount.com",
     external_address=False,
+    spot=False,
+    most_run=None,
+    health_command="",
+    health_within=timedelta(minutes=3),
+    heartbeat_every=timedelta(minutes=2),
+    keep_awake_most=timedelta(hours=12),
 )
 REPORTS = "https://report-workspace.example.com"
 SHORT = 0.04  # twenty times as long when slow: time enough for the calls that are to come in between

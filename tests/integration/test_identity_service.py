@@ -299,11 +299,11 @@ def test_a_machine_reads_its_numeric_id() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "",
+        "nothing",
         "instance/nothing",
         "instance/attributes/nothing",
         "instance/service-accounts/other/identity?audience=x",
-        "project/attributes/",
+        "instance/name/further",
     ],
 )
 def test_what_the_metadata_server_does_not_have_is_not_found(path: str) -> None:

@@ -12,7 +12,7 @@ ENVIRONMENT = ROOT / ".nox" / "workspace-hub"
 PYTHON = str(ENVIRONMENT / "bin" / "python")
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 
-SUITES = ("unit", "functions", "contract", "integration", "system", "deploy")
+SUITES = ("unit", "functions", "contract", "integration", "system", "deploy", "boot", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores, too: most of these tests wait for something
 
 nox.options.sessions = ["tests"]
@@ -74,6 +74,18 @@ def system(session: nox.Session) -> None:
 def deploy(session: nox.Session) -> None:
     """Test that what is shipped starts."""
     _pytest(session, "tests/deploy", *session.posargs)
+
+
+@nox.session
+def boot(session: nox.Session) -> None:
+    """Test the machine's boot files, and boot them in systemd-nspawn where that can be had."""
+    _pytest(session, "tests/boot", "tests/guests", *session.posargs)
+
+
+@nox.session
+def vm(session: nox.Session) -> None:
+    """Boot the machine whole, kernel included, in QEMU: some minutes, and not part of `tests`."""
+    _pytest(session, "tests/guests/test_vm.py", "--whole-machine", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,126 @@
+"""Real guests for the machines of a local cloud: each machine that it runs is booted, each that it stops is switched off."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from tests.guests.image import root_file_system
+from tests.guests.nspawn import Guest
+from tests.guests.registry import REPOSITORY, Images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from localcloud.client import RunningCloud
+
+REGISTRY_PORT: Final = 5000
+IMAGE_REPOSITORY: Final = f"127.0.0.1:{REGISTRY_PORT}/{REPOSITORY}"
+_HOME_BYTES: Final = 256 * 1024 * 1024
+_POLL_SECONDS: Final = 0.1
+_ON: Final = frozenset({"RUNNING"})
+_OFF: Final = frozenset({"STOPPING", "TERMINATED", "ABSENT"})
+
+
+class Fleet:
+    """The guests of a local cloud, whose own simulated ones are to be silent (`never_ready`).
+
+    Args:
+        cloud: the local cloud.
+        folder: for disks, consoles and what the guests' Docker keeps.
+    """
+
+    def __init__(self, cloud: RunningCloud, folder: Path) -> None:
+        self._cloud = cloud
+        self._folder = folder
+        self._root = root_file_system()
+        self._images = Images(self._root / "bin/busybox")
+        self._guests: dict[str, Guest] = {}
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self.prepare_disk: Callable[[Path], None] = lambda _: None  # what a test does to a new home disk
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Switch everything off.
+
+        Raises:
+            BaseException: whatever kept a guest from being booted or switched off.
+        """
+        self._ended.set()
+        self._thread.join()
+        if self._failure:
+            raise self._failure
+
+    def guest(self, instance_name: str) -> Guest:
+        """Return the guest of a machine that is on."""
+        deadline = time.monotonic() + 30
+        while instance_name not in self._guests:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{instance_name} is not switched on")
+            time.sleep(_POLL_SECONDS)
+        return self._guests[instance_name]
+
+    def home(self, workspace_id: str) -> Path:
+        """Return where a workspace's home disk is."""
+        return self._folder / f"home-{workspace_id}"
+
+    def digest_of(self, tag: str) -> str:
+        """Return the digest of an image in the registry."""
+        return self._images.digest(tag)
+
+    def console(self, instance_name: str) -> str:
+        """Return what a machine's console says."""
+        return (self._folder / instance_name / "console").read_text(errors="replace")
+
+    def _follow(self) -> None:
+        try:
+            while not self._ended.wait(_POLL_SECONDS):
+                machines = {machine["name"]: machine for machine in self._cloud.machines()}
+                for name in machines.keys() | self._guests.keys():
+                    machine = machines.get(name, {"status": "ABSENT"})
+                    if machine["status"] in _ON and name not in self._guests:
+                        self._guests[name] = self._boot(machine)
+                    elif machine["status"] in _OFF and name in self._guests:
+                        self._guests.pop(name).power_off()
+        except BaseException as error:  # noqa: BLE001 -- told when the fleet is closed
+            self._failure = error
+        finally:  # here: a guest ends with the thread that booted it
+            for guest in self._guests.values():
+                guest.power_off()
+
+    def _boot(self, machine: dict[str, Any]) -> Guest:
+        metadata_url = f"{self._cloud.state['services']['identity']}/machines/{machine['id']}"
+        home = self.home(_attribute(metadata_url, "hub-workspace-id"))
+        if not home.exists():
+            with home.open("wb") as disk:
+                disk.truncate(_HOME_BYTES)
+            self.prepare_disk(home)
+        return Guest(
+            machine["name"],
+            root=self._root,
+            folder=self._folder / machine["name"],
+            home=home,
+            metadata_url=metadata_url,
+            reached=[urlsplit(_attribute(metadata_url, "hub-reports-url")).netloc],
+            served={REGISTRY_PORT: self._images.handler()},
+        )
+
+
+def digest(disk: Path) -> str:
+    """Return a digest of a disk's content."""
+    return subprocess.run(["sha256sum", disk], check=True, capture_output=True, text=True).stdout.split()[0]
+
+
+def _attribute(metadata_url: str, name: str) -> str:
+    request = urllib.request.Request(
+        f"{metadata_url}/computeMetadata/v1/instance/attributes/{name}", headers={"Metadata-Flavor": "Google"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(answer.read().decode())

@@ -1,0 +1,271 @@
+"""One guest in systemd-nspawn: real systemd, cloud-init and Docker, the host's kernel, a network of its own.
+
+Everything that it is made of (mounts, network, processes) belongs to one process and is gone with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO, Final
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from tests.guests.image import METADATA_ADDRESS
+
+NEEDED: Final = ("systemd-nspawn", "mmdebstrap", "unshare", "losetup", "nsenter", "ip")
+_CLONE_NEWNET: Final = 0x40000000
+_PR_SET_PDEATHSIG: Final = 1
+_POWER_OFF: Final = signal.SIGRTMIN + 4
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+    "SYSTEMD_SECCOMP": "0",
+}
+# A container has no DMI that says "Google Compute Engine", and no overlay file system within an overlay.
+_NOT_A_MACHINE: Final = "sed -i s/platform_check=True/platform_check=False/ usr/lib/python3/dist-packages/cloudinit/sources/DataSourceGCE.py"
+_DOCKER: Final = '{"storage-driver": "vfs"}'
+_LAUNCH: Final = """
+set -e
+ip link set lo up
+ip address add "$METADATA_ADDRESS/32" dev lo
+mount -t tmpfs tmpfs "$WORK"
+mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
+cd "$WORK/root"
+{not_a_machine}
+mkdir -p etc/docker
+echo '{docker}' > etc/docker/daemon.json
+echo ready
+read -r _
+exec systemd-nspawn --quiet --register=no --keep-unit --directory="$WORK/root" --machine="$NAME" --boot --capability=all \
+  --bind="$LOOP:/dev/disk/by-id/google-home" --bind="$DOCKER:/var/lib/docker" \
+  --console=read-only --resolv-conf=off
+""".replace("{not_a_machine}", _NOT_A_MACHINE).replace("{docker}", _DOCKER)
+
+
+def missing() -> list[str]:
+    """Return what this host lacks for guests: root, or tools."""
+    lacking = [name for name in NEEDED if shutil.which(name) is None]
+    if os.geteuid() != 0:
+        return ["root", *lacking]
+    if not lacking and subprocess.run(["losetup", "--find"], capture_output=True, check=False).returncode != 0:
+        return ["loop devices"]
+    if not lacking and subprocess.run(["unshare", "--mount", "--net", "true"], check=False).returncode != 0:
+        return ["the right to make namespaces"]
+    return lacking
+
+
+class Guest:
+    """One machine from power-on to power-off.
+
+    Args:
+        name: of the machine.
+        root: its root file system; what it writes there is gone when it ends, as on Container-Optimized OS.
+        folder: what is its own: the console's text, what Docker keeps.
+        home: its home disk, a file.
+        metadata_url: where its metadata is.
+        reached: addresses of the host (`127.0.0.1:port`) that it reaches at the same address.
+        served: what answers inside its network, by port of 127.0.0.1.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        root: Path,
+        folder: Path,
+        home: Path,
+        metadata_url: str,
+        reached: list[str],
+        served: dict[int, type[BaseHTTPRequestHandler]],
+    ) -> None:
+        self._stack = contextlib.ExitStack()
+        try:
+            self._boot(name, root, folder, home)
+            self._listen(METADATA_ADDRESS, 80, _metadata_handler(metadata_url))
+            for port, handler in served.items():
+                self._listen("127.0.0.1", port, handler)
+            for address in reached:
+                host, _, port_text = address.rpartition(":")
+                self._relay(host, int(port_text))
+            self._tell.write(b"\n")
+            self._tell.flush()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def run(self, *command: str, user_input: str | None = None, check: bool = True) -> str:
+        """Run a command in the guest and return what it printed.
+
+        Raises:
+            RuntimeError: it failed; with what it said.
+        """
+        [init] = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        done = subprocess.run(
+            ["nsenter", f"--target={init}", "--all", *command],
+            capture_output=True,
+            text=True,
+            input=user_input,
+            check=False,
+            timeout=60,
+            env={"PATH": _ENVIRONMENT["PATH"]},
+        )
+        if check and done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def power_off(self) -> None:
+        """Press the power button, wait for the guest to shut down (at most 20 s), and clean up."""
+        with contextlib.suppress(OSError, ValueError):
+            [init] = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+            os.kill(int(init), _POWER_OFF)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=20)
+        self._stack.close()
+
+    def _boot(self, name: str, root: Path, folder: Path, home: Path) -> None:
+        work, docker = folder / "work", folder / "docker"
+        work.mkdir(parents=True, exist_ok=True)
+        docker.mkdir(exist_ok=True)
+        loop = subprocess.run(["losetup", "--find", "--show", home], check=True, capture_output=True, text=True)
+        self._stack.callback(subprocess.run, ["losetup", "--detach", loop.stdout.strip()], check=False)
+        environment = {
+            **_ENVIRONMENT,
+            "NAME": name,
+            "LOWER": str(root),
+            "WORK": str(work),
+            "DOCKER": str(docker),
+            "LOOP": loop.stdout.strip(),
+            "METADATA_ADDRESS": METADATA_ADDRESS,
+        }
+        console = self._stack.enter_context((folder / "console").open("ab"))
+        self._process = subprocess.Popen(
+            ["unshare", "--mount", "--net", "bash", "-c", _LAUNCH],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=console,
+            preexec_fn=partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 -- no other threads fork here
+        )
+        self._stack.callback(self._end)
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("unreachable: both are pipes")
+        self._tell = self._process.stdin
+        if self._process.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"The guest's file system or network cannot be made: {(folder / 'console').read_text()}")
+        self._copying = threading.Thread(target=_copy, args=(self._process.stdout, console))
+        self._copying.start()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait(timeout=20)
+        self._copying.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+    def _listen(self, address: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        server = ThreadingHTTPServer((address, port), handler, bind_and_activate=False)
+        server.socket.close()
+        server.socket = self._socket(address, port)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self._stack.callback(server.server_close)
+        self._stack.callback(server.shutdown)
+
+    def _relay(self, host: str, port: int) -> None:
+        """Let the guest reach a port of the host at the same address."""
+        listening = self._socket(host, port)
+        self._stack.callback(listening.close)
+        self._stack.callback(_wake, listening)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    near, _ = listening.accept()
+                    threading.Thread(target=_join, args=(near, host, port)).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+
+    def _socket(self, address: str, port: int) -> socket.socket:
+        """Return a socket that listens in the guest's network: a socket stays in the network that it was made in."""
+        made: list[socket.socket] = []
+
+        def make() -> None:
+            with Path(f"/proc/{self._process.pid}/ns/net").open() as namespace:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                    return  # the thread ends in its own network or in the guest's; either way it ends
+            made.append(socket.create_server((address, port)))
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        if not made:
+            raise RuntimeError(f"Nothing can listen at {address}:{port} in the guest's network.")
+        return made[0]
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    with contextlib.suppress(ValueError, OSError):
+        for line in source:
+            target.write(line)
+            target.flush()
+
+
+def _wake(listening: socket.socket) -> None:
+    """Wake whoever accepts: closing alone would not."""
+    with contextlib.suppress(OSError):
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def _join(near: socket.socket, host: str, port: int) -> None:
+    """Connect further, and pass everything on in both directions until both have ended."""
+    with near, contextlib.suppress(OSError), socket.create_connection((host, port)) as far:
+        back = threading.Thread(target=_pump, args=(far, near))
+        back.start()
+        _pump(near, far)
+        back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while content := source.recv(65536):
+            target.sendall(content)
+        target.shutdown(socket.SHUT_WR)
+
+
+def _metadata_handler(url: str) -> type[BaseHTTPRequestHandler]:
+    """Return what answers as this machine's metadata server: the local cloud's, which has every machine's under its id."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """Pass the request on."""
+            flavor = self.headers.get("Metadata-Flavor", "")
+            request = Request(url + self.path, headers={"Metadata-Flavor": flavor})
+            try:
+                with urlopen(request, timeout=10) as answer:
+                    status, content, headers = answer.status, answer.read(), answer.headers
+            except HTTPError as error:
+                status, content, headers = error.code, error.read(), error.headers
+            self.send_response(status)
+            for name in ("Content-Type", "Metadata-Flavor"):
+                if name in headers:
+                    self.send_header(name, headers[name])
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    return Handler

@@ -1,0 +1,123 @@
+"""A registry of container images, read-only, with one image that runs and keeps running."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REPOSITORY: Final = "workspace"
+_DOCKER: Final = "application/vnd.docker"
+_APPLETS: Final = ("sh", "cat", "echo", "env", "id", "ls", "mkdir", "mount", "sleep", "stat", "touch", "wc")
+
+
+class Images:
+    """What the registry has: manifests by tag and blobs by digest."""
+
+    def __init__(self, busybox: Path) -> None:
+        """Make the images: `latest` stays, `restless` ends as soon as it starts."""
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, bytes] = {}
+        layer = self._layer(busybox)
+        self._tag("latest", layer, ["/bin/sh", "-c", "touch /home/workspace/started; exec sleep 86400"])
+        self._tag("restless", layer, ["/bin/sh", "-c", "exit 3"])
+
+    def find(self, path: str) -> tuple[bytes, str] | None:
+        """Return the content and media type of a path of the registry's API; None where there is none."""
+        parts = path.strip("/").split("/")
+        if parts == ["v2"]:
+            return b"{}", "application/json"
+        if parts[:2] != ["v2", REPOSITORY] or len(parts) != 4:
+            return None
+        kind, reference = parts[2:]
+        if kind == "manifests" and (manifest := self.manifests.get(reference)):
+            return manifest, f"{_DOCKER}.distribution.manifest.v2+json"
+        if kind == "blobs" and (blob := self.blobs.get(reference)):
+            return blob, "application/octet-stream"
+        return None
+
+    def digest(self, tag: str) -> str:
+        """Return the digest of an image."""
+        return _digest(self.manifests[tag])
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """Return what answers requests."""
+        images = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                """Answer with the content."""
+                self._answer(with_body=True)
+
+            def do_HEAD(self) -> None:
+                """Answer with what the content is."""
+                self._answer(with_body=False)
+
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
+
+            def _answer(self, *, with_body: bool) -> None:
+                found = images.find(self.path)
+                unknown = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
+                content, media_type = found or (unknown, "application/json")
+                self.send_response(200 if found else 404)
+                self.send_header("Content-Type", media_type)
+                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Docker-Content-Digest", _digest(content))
+                self.end_headers()
+                if with_body:
+                    self.wfile.write(content)
+
+        return Handler
+
+    def _layer(self, busybox: Path) -> bytes:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            for folder in ("bin", "tmp", "etc", "home", "home/workspace", "run"):
+                entry = tarfile.TarInfo(folder)
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(entry)
+            content = busybox.read_bytes()
+            entry = tarfile.TarInfo("bin/busybox")
+            entry.size, entry.mode = len(content), 0o755
+            tar.addfile(entry, io.BytesIO(content))
+            for applet in _APPLETS:
+                entry = tarfile.TarInfo(f"bin/{applet}")
+                entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(entry)
+        return packed.getvalue()
+
+    def _tag(self, tag: str, layer: bytes, command: list[str]) -> None:
+        squeezed = gzip.compress(layer, mtime=0)
+        config = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": command, "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        }
+        described = json.dumps(config).encode()
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": f"{_DOCKER}.distribution.manifest.v2+json",
+            "config": self._blob(described, f"{_DOCKER}.container.image.v1+json"),
+            "layers": [self._blob(squeezed, f"{_DOCKER}.image.rootfs.diff.tar.gzip")],
+        }
+        content = json.dumps(manifest).encode()
+        self.manifests |= {tag: content, _digest(content): content}
+
+    def _blob(self, content: bytes, media_type: str) -> dict[str, object]:
+        self.blobs[_digest(content)] = content
+        return {"mediaType": media_type, "size": len(content), "digest": _digest(content)}
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"

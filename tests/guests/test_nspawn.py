@@ -1,0 +1,224 @@
+"""The boot configuration, booted: real systemd, cloud-init and Docker in systemd-nspawn, reporting to a local Hub."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from localcloud.client import RunningCloud, start_cloud
+from localcloud.person import Person, Workspace
+from localcloud.settings import LocalSettings
+from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, digest
+from tests.guests.nspawn import Guest, missing
+
+BRANCH: Final = "$(touch /tmp/executed); `touch /tmp/executed` 'quoted\" &a *a: {}"
+LACKING: Final = missing()
+pytestmark = [
+    pytest.mark.xdist_group("guests"),
+    pytest.mark.skipif(
+        bool(LACKING),
+        reason=f"booting needs {', '.join(LACKING)}: as root, apt-get install systemd-container mmdebstrap iproute2",
+    ),
+    pytest.mark.timeout(300),  # the first run makes the guests' file system
+]
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[RunningCloud]:
+    """A cloud whose simulated machines are silent and cannot be suspended, and whose real ones report often."""
+    overrides = {
+        "HUB_IMAGE_REPOSITORY": IMAGE_REPOSITORY,
+        "HUB_HEARTBEAT_SECONDS": "1",
+        "HUB_HEALTH_COMMAND": "test -w ~",
+    }
+    with start_cloud(LocalSettings(times="fast", schedule_seconds=1, overrides=overrides)) as cloud:
+        cloud.fault("never_ready")
+        cloud.fault("suspend_unsupported")
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def fleet(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Guests for the cloud's machines."""
+    fleet = Fleet(cloud, tmp_path_factory.mktemp("guests"))
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture(scope="module")
+def alice(cloud: RunningCloud) -> Person:
+    """Whose workspaces they are."""
+    return Person(cloud.address, cloud.token("alice@example.com"))
+
+
+@pytest.fixture(scope="module")
+def booted(alice: Person, fleet: Fleet) -> Workspace:
+    """A workspace that became READY by what its machine did, with a key by which anybody there may come in by SSH."""
+    made = alice.create("api", metadata={"repo": "https://example.com/a b.git", "branch": BRANCH})
+    ready = alice.settled(made["id"], "READY", seconds=120)
+    let_in(fleet.guest(ready["instance_name"]))
+    return ready
+
+
+def let_in(guest: Guest) -> None:
+    """Make somebody whom sshd lets in, as OS Login does."""
+    guest.run("useradd", "--create-home", "--shell", "/bin/bash", "dev")
+    guest.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/key")
+    guest.run("install", "-D", "-o", "dev", "-m", "0600", "/root/key.pub", "/home/dev/.ssh/authorized_keys")
+
+
+def ssh(guest: Guest, *command: str, said: str | None = None, terminal: bool = False) -> str:
+    """Come in by SSH and return what was answered."""
+    options = ["-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", "-tt" if terminal else "-T"]
+    return guest.run("ssh", *options, "dev@127.0.0.1", *command, user_input=said)
+
+
+def reports(guest: Guest, event: str) -> int:
+    """Return how often the Hub has taken a report of this kind."""
+    log = guest.run("journalctl", "--unit=workspace-ready.service", "--output=cat", "--no-pager")
+    return len(re.findall(rf"report {event} of generation \d+: the Hub answered 204", log))
+
+
+def wait_for(seen: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.2)
+
+
+def test_the_container_runs_as_a_person_without_privileges(booted: Workspace, fleet: Fleet) -> None:
+    """With the workspace's values in its environment as they were given: none of them was taken for shell."""
+    guest = fleet.guest(booted["instance_name"])
+    environment = dict(line.split("=", 1) for line in guest.run("docker", "exec", "workspace", "env").splitlines())
+    assert environment["WORKSPACE_ID"] == booted["id"]
+    assert environment["WORKSPACE_NAME"] == "api"
+    assert environment["WORKSPACE_REPO"] == "https://example.com/a b.git"
+    assert environment["WORKSPACE_BRANCH"] == BRANCH
+    assert "absent" in guest.run("sh", "-c", "test -e /tmp/executed || echo absent")
+    form = "{{.HostConfig.Privileged}} {{.Config.User}} {{.HostConfig.SecurityOpt}}"
+    described = guest.run("docker", "inspect", "--format", form, "workspace")
+    assert described.strip() == "false 1000:1000 [no-new-privileges]"
+
+
+def test_the_home_is_the_persons_and_the_secrets_are_in_memory_only(booted: Workspace, fleet: Fleet) -> None:
+    """What the container wrote at its start is on the disk; the other folder is a small tmpfs that executes nothing."""
+    guest = fleet.guest(booted["instance_name"])
+    assert guest.run("stat", "--format", "%u:%g %a", "/mnt/disks/home/home/started").strip() == "1000:1000 644"
+    home = guest.run("findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "/mnt/disks/home")
+    assert {"ext4", "nosuid", "nodev"} <= set(re.split(r"[\s,]+", home))
+    secrets = guest.run("findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "/run/workspace-secrets")
+    assert {"tmpfs", "nosuid", "nodev", "noexec", "size=16384k", "mode=700", "uid=1000"} <= set(
+        re.split(r"[\s,]+", secrets)
+    )
+    assert "noswap" in secrets or guest.run("cat", "/proc/swaps").count("\n") == 1
+
+
+def test_whoever_comes_by_ssh_lands_in_the_container(booted: Workspace, fleet: Fleet) -> None:
+    """With one command, with what they send to it, and with a shell; never on the machine."""
+    guest = fleet.guest(booted["instance_name"])
+    assert ssh(guest, 'echo "$WORKSPACE_ID $(id -u)"').strip() == f"{booted['id']} 1000"
+    ssh(guest, "cat > /run/secrets/token", said="a secret")
+    assert ssh(guest, "cat /dev/shm/secrets/token") == "a secret"
+    shell = ssh(guest, said="echo at home in $PWD as $(id -u)\nexit\n", terminal=True)
+    assert "at home in /home/workspace as 1000" in shell
+    with pytest.raises(RuntimeError, match=r"not allowed|password is required"):
+        guest.run("runuser", "--user", "dev", "--", "sudo", "--non-interactive", "docker", "ps")
+
+
+def test_heartbeats_come_while_somebody_is_connected(booted: Workspace, fleet: Fleet) -> None:
+    """And no longer."""
+    guest = fleet.guest(booted["instance_name"])
+    wait_for(lambda: not guest.run("ss", "-Htn", "state", "established", "sport", "=", ":22"), "nobody is connected")
+    time.sleep(1.5)
+    before = reports(guest, "heartbeat")
+    time.sleep(2.5)
+    assert reports(guest, "heartbeat") == before
+    ssh(guest, "sleep 4")
+    during = reports(guest, "heartbeat")
+    assert during > before
+    time.sleep(2.5)
+    assert reports(guest, "heartbeat") <= during + 1
+
+
+def test_a_container_that_dies_is_started_again(booted: Workspace, fleet: Fleet) -> None:
+    """Its machine stays, and so does what it reports."""
+    guest = fleet.guest(booted["instance_name"])
+
+    def started() -> str:
+        return guest.run("docker", "inspect", "--format", "{{.State.StartedAt}}", "workspace", check=False).strip()
+
+    first = started()
+    guest.run("docker", "kill", "workspace")
+    wait_for(lambda: started() not in {"", first}, "the container runs again")
+    assert guest.run("systemctl", "is-active", "workspace-ready.service").strip() == "active"
+
+
+def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
+    booted: Workspace, fleet: Fleet, alice: Person
+) -> None:
+    """The machine was really off: it boots again, and is READY under the next generation."""
+    guest = fleet.guest(booted["instance_name"])
+    ssh(guest, "echo kept > ~/work; echo secret > /run/secrets/token")
+    alice.stop(booted["id"])
+    stopped = alice.settled(booted["id"], "SUSPENDED", seconds=60)
+    alice.start(booted["id"])
+    ready = alice.settled(booted["id"], "READY", seconds=120)
+    again = fleet.guest(booted["instance_name"])
+    assert again is not guest
+    assert ready["generation"] == stopped["generation"] + 1
+    assert again.run("docker", "exec", "workspace", "cat", "/home/workspace/work") == "kept\n"
+    assert again.run("docker", "exec", "workspace", "ls", "/run/secrets") == ""
+    assert reports(again, "ready") == 1
+
+
+def test_another_image_is_run_by_a_new_machine_on_the_same_home(booted: Workspace, fleet: Fleet, alice: Person) -> None:
+    """Given by its digest, which names one image for ever."""
+    alice.stop(booted["id"])
+    alice.settled(booted["id"], "SUSPENDED", seconds=60)
+    alice.start(booted["id"], image_tag=fleet.digest_of("latest"))
+    ready = alice.settled(booted["id"], "READY", seconds=120)
+    assert ready["image_tag"].startswith("sha256:")
+    guest = fleet.guest(booted["instance_name"])
+    assert guest.run("docker", "exec", "workspace", "cat", "/home/workspace/work") == "kept\n"
+
+
+def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> None:
+    """Nor in the journal: no token, though every report had one."""
+    said = fleet.console(booted["instance_name"]) + fleet.guest(booted["instance_name"]).run("journalctl", "--no-pager")
+    assert "the Hub answered 204" in said
+    assert not re.search(r"eyJ[\w-]+\.", said)
+
+
+@pytest.mark.parametrize(("tag", "code"), [("missing", "IMAGE_MISSING"), ("restless", "CONTAINER_ENDS")])
+@pytest.mark.usefixtures("fleet")
+def test_an_image_that_does_not_run_is_an_error_with_its_reason(alice: Person, tag: str, code: str) -> None:
+    """Nothing is left of the machine, and the person can delete the workspace."""
+    made = alice.create(tag, image_tag=tag)
+    failed = alice.settled(made["id"], "ERROR", seconds=120)
+    assert failed["error"]["code"] == code
+    assert "image" in failed["error"]["message"]
+    alice.delete(made["id"])
+    alice.gone(made["id"])
+
+
+def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(alice: Person, fleet: Fleet) -> None:
+    """It is not ours to format."""
+
+    def prepare(disk: Path) -> None:
+        subprocess.run(["mke2fs", "-q", "-t", "ext2", disk], check=True)
+
+    fleet.prepare_disk = prepare
+    made = alice.create("foreign")
+    disk = fleet.home(made["id"])
+    wait_for(lambda: disk.exists() and disk.stat().st_blocks > 0, "the disk is there")
+    before = digest(disk)
+    failed = alice.settled(made["id"], "ERROR", seconds=120)
+    assert failed["error"]["code"] == "DISK_FOREIGN"
+    assert digest(disk) == before

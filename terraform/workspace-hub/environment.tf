@@ -1,0 +1,47 @@
+# The environment of the functions: everything that the code reads (shared/config.py) is set here, and nothing else.
+
+locals {
+  # What may be said by var.settings; an empty value is the code's own default.
+  tunable = [
+    "HUB_ATTEND_SECONDS", "HUB_BOOT_DISK_GB", "HUB_BOOT_IMAGE", "HUB_CHANGES_PER_MINUTE", "HUB_CORS_ORIGINS",
+    "HUB_CREATE_DEADLINE_SECONDS", "HUB_DEFAULT_IMAGE_TAG", "HUB_DELETE_DEADLINE_SECONDS", "HUB_EXTERNAL_ADDRESS",
+    "HUB_HEALTH_COMMAND", "HUB_HEALTH_SECONDS", "HUB_HEARTBEAT_SECONDS", "HUB_HOME_DISK_GB", "HUB_IDLE_SECONDS",
+    "HUB_IMAGE_TAGS", "HUB_KEEP_AWAKE_SECONDS", "HUB_LIMITS_OF", "HUB_LOG_LEVEL", "HUB_LOOK_MAX_SECONDS",
+    "HUB_LOOK_MIN_SECONDS", "HUB_MAX_RUN_SECONDS", "HUB_REQUESTS_PER_MINUTE", "HUB_RETENTION_SECONDS",
+    "HUB_RUNNING_PER_OWNER", "HUB_SPOT", "HUB_START_DEADLINE_SECONDS", "HUB_STOP_DEADLINE_SECONDS",
+    "HUB_WORKSPACES_PER_OWNER",
+  ]
+
+  environment = merge({ for name in local.tunable : name => lookup(var.settings, name, "") }, {
+    GOOGLE_CLOUD_PROJECT           = var.project_id
+    HUB_ADMIN_EMAILS               = join(",", var.access.admins)
+    HUB_ADVANCE_OPERATION_URL      = "${local.urls["advance_operation"]}/operations"
+    HUB_ALLOWED_DOMAINS            = join(",", var.access.domains)
+    HUB_ALLOWED_EMAILS             = join(",", var.access.emails)
+    HUB_DEFAULT_MACHINE_TYPE       = var.machine_types[0]
+    HUB_FIRESTORE_DATABASE         = google_firestore_database.this.name
+    HUB_IAP_KEYS_URL               = "https://www.gstatic.com/iap/verify/public_key-jwk"
+    HUB_IDENTITY_ISSUERS           = "https://accounts.google.com,accounts.google.com"
+    HUB_IDENTITY_KEYS_URL          = "https://www.googleapis.com/oauth2/v3/certs"
+    HUB_IDENTITY_SOURCE            = var.domain == null ? "id_token" : "iap"
+    HUB_IMAGE_REPOSITORY           = local.image_repository
+    HUB_INSTALLATION               = local.installation
+    HUB_MACHINE_SERVICE_ACCOUNT    = google_service_account.machine.email
+    HUB_MACHINE_TYPES              = join(",", var.machine_types)
+    HUB_MODE                       = var.access.mode
+    HUB_NETWORK                    = local.network
+    HUB_OPERATIONS_QUEUE           = google_cloud_tasks_queue.this["advance_operation"].name
+    HUB_OPERATIONS_SERVICE_ACCOUNT = google_service_account.invoker["operations-queue"].email
+    HUB_PROVISION_TOPIC            = google_pubsub_topic.this[local.functions["provision_workspace"].topic].name
+    HUB_REGION                     = var.region
+    HUB_REPORT_WORKSPACE_URL       = local.urls["report_workspace"]
+    HUB_SUBNETWORK                 = local.subnetwork
+    HUB_USER_AUDIENCES             = join(",", local.audiences)
+    HUB_WORKER_TIMEOUT_SECONDS     = tostring(local.functions["advance_operation"].timeout_seconds)
+    HUB_ZONES                      = join(",", local.zones)
+  })
+
+  audiences = var.domain == null ? var.audiences : [
+    for name, _ in local.public : "/projects/${local.number}/global/backendServices/${google_compute_backend_service.this[name].generated_id}"
+  ]
+}

@@ -1,0 +1,15 @@
+module "hub" {
+  source = "../.."
+
+  project_id = var.project_id
+  region     = "us-west1"
+  access     = { emails = [var.email] }
+  audiences  = ["32555940559.apps.googleusercontent.com"] # gcloud's own: gcloud auth print-identity-token
+}
+
+variable "email" { type = string }
+variable "project_id" { type = string }
+
+output "list_workspaces" {
+  value = module.hub.list_workspaces
+}

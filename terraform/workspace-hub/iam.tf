@@ -1,0 +1,219 @@
+# A service account for each trust group, and what each may do: nothing that the code does not use.
+
+locals {
+  groups   = toset([for function in local.functions : function.runs_as])
+  invokers = toset(local.catalogue.invokers)
+
+  # Which groups do what. The functions that each group runs are in the catalogue; a test holds these lists to the code.
+  stores        = setsubtract(local.groups, ["none"]) # read and write the records
+  publish       = toset(["api"])                      # new workspaces, by Pub/Sub
+  enqueue       = setsubtract(local.groups, ["none"]) # all other jobs, by Cloud Tasks
+  look          = toset(["api-status"])               # read machines
+  operate       = toset(["workers"])                  # make, change and delete machines
+  own_disks     = "(resource.name.extract(\"/disks/{name}\").startsWith(\"home-\") || resource.name.extract(\"/disks/{name}\").startsWith(\"workspace-\"))"
+  own_instances = "resource.name.extract(\"/instances/{name}\").startsWith(\"workspace-\")"
+}
+
+resource "google_service_account" "group" {
+  for_each = local.groups
+
+  project      = var.project_id
+  account_id   = "${var.name}-${each.key}"
+  display_name = "Workspace Hub ${var.name}: functions of the group ${each.key}"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_service_account" "invoker" {
+  for_each = local.invokers
+
+  project      = var.project_id
+  account_id   = "${var.name}-${each.key}"
+  display_name = "Workspace Hub ${var.name}: calls functions as ${each.key}"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_service_account" "machine" {
+  project      = var.project_id
+  account_id   = "${var.name}-machine"
+  display_name = "Workspace Hub ${var.name}: the workspaces' machines"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_service_account" "build" {
+  project      = var.project_id
+  account_id   = "${var.name}-build"
+  display_name = "Workspace Hub ${var.name}: builds the functions"
+
+  depends_on = [google_project_service.this]
+}
+
+# Records
+
+resource "google_project_iam_member" "store" {
+  for_each = local.stores
+
+  project = var.project_id
+  role    = "roles/datastore.user"
+  member  = google_service_account.group[each.key].member
+
+  condition {
+    title       = "only this Hub's database"
+    expression  = "resource.name == \"projects/${var.project_id}/databases/${google_firestore_database.this.name}\""
+    description = "Workspace Hub ${local.installation}"
+  }
+}
+
+# Jobs
+
+resource "google_pubsub_topic_iam_member" "publish" {
+  for_each = local.publish
+
+  project = var.project_id
+  topic   = google_pubsub_topic.this[local.functions["provision_workspace"].topic].name
+  role    = "roles/pubsub.publisher"
+  member  = google_service_account.group[each.key].member
+}
+
+resource "google_cloud_tasks_queue_iam_member" "enqueue" {
+  for_each = local.enqueue
+
+  project  = var.project_id
+  location = var.region
+  name     = google_cloud_tasks_queue.this["advance_operation"].name
+  role     = "roles/cloudtasks.enqueuer"
+  member   = google_service_account.group[each.key].member
+}
+
+# A task says as whom it calls: who enqueues it must be allowed to let it act as that account.
+resource "google_service_account_iam_member" "enqueue_as_queue" {
+  for_each = local.enqueue
+
+  service_account_id = google_service_account.invoker["operations-queue"].name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.group[each.key].member
+}
+
+resource "google_service_account_iam_member" "push_as_invoker" {
+  service_account_id = google_service_account.invoker["provisioning-push"].name
+  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  member             = google_project_service_identity.pubsub.member
+}
+
+# Machines
+
+resource "google_project_iam_custom_role" "look" {
+  project     = var.project_id
+  role_id     = "${replace(var.name, "-", "_")}_look_at_machines"
+  title       = "Workspace Hub ${var.name}: look at machines"
+  description = "What the status function asks of Compute Engine"
+  permissions = ["compute.instances.get"]
+}
+
+resource "google_project_iam_custom_role" "operate" {
+  project     = var.project_id
+  role_id     = "${replace(var.name, "-", "_")}_operate_machines"
+  title       = "Workspace Hub ${var.name}: operate machines"
+  description = "What the workers ask of Compute Engine, and what that needs"
+  permissions = [
+    "compute.disks.create",
+    "compute.disks.delete",
+    "compute.disks.get",
+    "compute.disks.setLabels",
+    "compute.disks.use",
+    "compute.instances.create",
+    "compute.instances.delete",
+    "compute.instances.get",
+    "compute.instances.getSerialPortOutput",
+    "compute.instances.resume",
+    "compute.instances.setLabels",
+    "compute.instances.setMetadata",
+    "compute.instances.setServiceAccount",
+    "compute.instances.setTags",
+    "compute.instances.start",
+    "compute.instances.stop",
+    "compute.instances.suspend",
+    "compute.subnetworks.use",
+    "compute.subnetworks.useExternalIp",
+    "compute.zoneOperations.get",
+  ]
+}
+
+resource "google_project_iam_member" "look" {
+  for_each = local.look
+
+  project = var.project_id
+  role    = google_project_iam_custom_role.look.id
+  member  = google_service_account.group[each.key].member
+}
+
+resource "google_project_iam_member" "operate" {
+  for_each = local.operate
+
+  project = var.project_id
+  role    = var.compute_admin ? "roles/compute.admin" : google_project_iam_custom_role.operate.id
+  member  = google_service_account.group[each.key].member
+
+  # Instances and disks are the Hub's by their names, which only it gives; what else a call touches has no owner.
+  dynamic "condition" {
+    for_each = var.compute_admin ? [] : [true]
+
+    content {
+      title       = "only workspaces"
+      description = "Instances and disks by the names that the Hub gives them"
+      expression = join(" || ", [
+        "(resource.type == \"compute.googleapis.com/Instance\" && ${local.own_instances})",
+        "(resource.type == \"compute.googleapis.com/Disk\" && ${local.own_disks})",
+        "!(resource.type in [\"compute.googleapis.com/Instance\", \"compute.googleapis.com/Disk\"])",
+      ])
+    }
+  }
+}
+
+resource "google_service_account_iam_member" "operate_as_machine" {
+  for_each = local.operate
+
+  service_account_id = google_service_account.machine.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.group[each.key].member
+}
+
+resource "google_artifact_registry_repository_iam_member" "machine" {
+  project    = var.project_id
+  location   = var.region
+  repository = google_artifact_registry_repository.workspaces.name
+  role       = "roles/artifactregistry.reader"
+  member     = google_service_account.machine.member
+}
+
+resource "google_project_iam_member" "machine_logs" {
+  project = var.project_id
+  role    = "roles/logging.logWriter"
+  member  = google_service_account.machine.member
+}
+
+# Builds
+
+resource "google_project_iam_member" "build" {
+  for_each = toset(["roles/logging.logWriter"])
+
+  project = var.project_id
+  role    = each.key
+  member  = google_service_account.build.member
+}
+
+resource "google_storage_bucket_iam_member" "build" {
+  bucket = google_storage_bucket.source.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.build.member
+}
+
+resource "google_artifact_registry_repository_iam_member" "build" {
+  project    = var.project_id
+  location   = var.region
+  repository = google_artifact_registry_repository.functions.name
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.build.member
+}

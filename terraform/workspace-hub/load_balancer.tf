@@ -1,0 +1,144 @@
+# The public address with a domain: an external load balancer with Identity-Aware Proxy before every function for people.
+
+locals {
+  balanced = var.domain == null ? {} : local.public
+  balancer = var.domain == null ? 0 : 1
+}
+
+resource "google_compute_global_address" "this" {
+  count = local.balancer
+
+  project = var.project_id
+  name    = local.installation
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_compute_managed_ssl_certificate" "this" {
+  count = local.balancer
+
+  project = var.project_id
+  name    = local.installation
+
+  managed {
+    domains = [var.domain]
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_compute_region_network_endpoint_group" "this" {
+  for_each = local.balanced
+
+  project               = var.project_id
+  region                = var.region
+  name                  = "${local.installation}-${replace(each.key, "_", "-")}"
+  network_endpoint_type = "SERVERLESS"
+
+  cloud_run {
+    service = local.services[each.key]
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_compute_backend_service" "this" {
+  for_each = local.balanced
+
+  project               = var.project_id
+  name                  = "${local.installation}-${replace(each.key, "_", "-")}"
+  load_balancing_scheme = "EXTERNAL_MANAGED"
+  protocol              = "HTTPS"
+
+  backend {
+    group = google_compute_region_network_endpoint_group.this[each.key].id
+  }
+
+  iap {
+    enabled = true
+  }
+
+  log_config {
+    enable      = true
+    sample_rate = 1
+  }
+}
+
+resource "google_iap_web_backend_service_iam_member" "this" {
+  for_each = {
+    for pair in setproduct(keys(local.balanced), var.iap_members) : "${pair[0]} ${pair[1]}" => { function = pair[0], member = pair[1] }
+  }
+
+  project             = var.project_id
+  web_backend_service = google_compute_backend_service.this[each.value.function].name
+  role                = "roles/iap.httpsResourceAccessor"
+  member              = each.value.member
+}
+
+resource "google_compute_url_map" "this" {
+  count = local.balancer
+
+  project         = var.project_id
+  name            = local.installation
+  default_service = google_compute_backend_service.this["describe_api"].id # 404 with a problem for what nobody serves
+
+  host_rule {
+    hosts        = [var.domain]
+    path_matcher = "hub"
+  }
+
+  path_matcher {
+    name            = "hub"
+    default_service = google_compute_backend_service.this["describe_api"].id
+
+    dynamic "route_rules" {
+      for_each = { for index, route in local.routes : index => route }
+
+      content {
+        priority = route_rules.key + 1
+        service  = google_compute_backend_service.this[route_rules.value.function].id
+
+        match_rules {
+          path_template_match = replace(route_rules.value.path, "/{[a-z_]+}/", "*")
+
+          header_matches {
+            header_name = ":method"
+            exact_match = upper(route_rules.value.method)
+          }
+        }
+      }
+    }
+  }
+}
+
+resource "google_compute_target_https_proxy" "this" {
+  count = local.balancer
+
+  project          = var.project_id
+  name             = local.installation
+  url_map          = google_compute_url_map.this[0].id
+  ssl_certificates = [google_compute_managed_ssl_certificate.this[0].id]
+  ssl_policy       = google_compute_ssl_policy.this[0].id
+}
+
+resource "google_compute_ssl_policy" "this" {
+  count = local.balancer
+
+  project         = var.project_id
+  name            = local.installation
+  min_tls_version = "TLS_1_2"
+  profile         = "MODERN"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_compute_global_forwarding_rule" "this" {
+  count = local.balancer
+
+  project               = var.project_id
+  name                  = local.installation
+  load_balancing_scheme = "EXTERNAL_MANAGED"
+  ip_address            = google_compute_global_address.this[0].id
+  port_range            = "443"
+  target                = google_compute_target_https_proxy.this[0].id
+}

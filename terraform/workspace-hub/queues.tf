@@ -1,0 +1,125 @@
+# What triggers functions: Pub/Sub topics with push subscriptions, Cloud Tasks queues, Scheduler jobs; all from the catalogue.
+
+locals {
+  of_event = { for name, function in local.functions : name => function if function.trigger == "event" }
+  of_task  = { for name, function in local.functions : name => function if function.trigger == "task" }
+  of_time  = { for name, function in local.functions : name => function if can(function.schedule) }
+
+  topics = toset([for function in local.of_event : function.topic])
+  dead   = { for name, function in local.of_event : name => function.dead_letter if can(function.dead_letter) }
+}
+
+resource "google_pubsub_topic" "this" {
+  #checkov:skip=CKV_GCP_83:Messages hold ids only; Google's own keys encrypt them.
+  for_each = local.topics
+
+  project                    = var.project_id
+  name                       = "${local.installation}-${each.key}"
+  message_retention_duration = "86400s"
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_pubsub_subscription" "this" {
+  for_each = local.of_event
+
+  project                    = var.project_id
+  name                       = "${local.installation}-${replace(each.key, "_", "-")}"
+  topic                      = google_pubsub_topic.this[each.value.topic].id
+  ack_deadline_seconds       = each.value.ack_deadline_seconds
+  message_retention_duration = "604800s"
+
+  expiration_policy {
+    ttl = "" # never
+  }
+
+  push_config {
+    push_endpoint = local.urls[each.key]
+
+    oidc_token {
+      audience              = local.urls[each.key]
+      service_account_email = google_service_account.invoker[each.value.invoker].email
+    }
+  }
+
+  retry_policy {
+    minimum_backoff = "${each.value.retry.min_backoff_seconds}s"
+    maximum_backoff = "${each.value.retry.max_backoff_seconds}s"
+  }
+
+  dynamic "dead_letter_policy" {
+    for_each = can(each.value.dead_letter) ? [each.value.dead_letter] : []
+
+    content {
+      dead_letter_topic     = google_pubsub_topic.this[dead_letter_policy.value.topic].id
+      max_delivery_attempts = dead_letter_policy.value.max_attempts
+    }
+  }
+
+  depends_on = [google_cloudfunctions2_function.this]
+}
+
+# Pub/Sub moves dead letters as itself: it publishes them, and acknowledges them where they came from.
+resource "google_pubsub_topic_iam_member" "dead_letter" {
+  for_each = local.dead
+
+  project = var.project_id
+  topic   = google_pubsub_topic.this[each.value.topic].name
+  role    = "roles/pubsub.publisher"
+  member  = google_project_service_identity.pubsub.member
+}
+
+resource "google_pubsub_subscription_iam_member" "dead_letter" {
+  for_each = local.dead
+
+  project      = var.project_id
+  subscription = google_pubsub_subscription.this[each.key].name
+  role         = "roles/pubsub.subscriber"
+  member       = google_project_service_identity.pubsub.member
+}
+
+resource "google_cloud_tasks_queue" "this" {
+  for_each = local.of_task
+
+  project  = var.project_id
+  location = var.region
+  name     = "${local.installation}-${each.value.queue}" # a queue's name cannot be taken again for days after it was deleted
+
+  rate_limits {
+    max_concurrent_dispatches = each.value.dispatch.max_concurrent
+    max_dispatches_per_second = each.value.dispatch.max_per_second
+  }
+
+  retry_config {
+    max_attempts  = each.value.retry.max_attempts
+    max_backoff   = "${each.value.retry.max_backoff_seconds}s"
+    max_doublings = each.value.retry.max_doublings
+    min_backoff   = "${each.value.retry.min_backoff_seconds}s"
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_cloud_scheduler_job" "this" {
+  for_each = local.of_time
+
+  project          = var.project_id
+  region           = var.region
+  name             = "${local.installation}-${each.key}"
+  description      = "Calls ${each.key} of Workspace Hub ${local.installation}"
+  schedule         = each.value.schedule
+  time_zone        = "Etc/UTC"
+  attempt_deadline = "${each.value.timeout_seconds + 20}s"
+
+  http_target {
+    http_method = split(" ", each.value.routes[0])[0]
+    uri         = "${local.urls[each.key]}${split(" ", each.value.routes[0])[1]}"
+
+    oidc_token {
+      audience              = local.urls[each.key]
+      service_account_email = google_service_account.invoker[each.value.invoker].email
+    }
+  }
+
+  depends_on = [google_cloudfunctions2_function.this]
+}

@@ -1,0 +1,55 @@
+locals {
+  image_repository = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.workspaces.repository_id}/${var.image}"
+}
+
+# The workspaces' images: what nobody can name any more goes after a month.
+resource "google_artifact_registry_repository" "workspaces" {
+  #checkov:skip=CKV_GCP_84:Images are encrypted with Google's own keys.
+  project       = var.project_id
+  location      = var.region
+  repository_id = "${var.name}-workspaces"
+  description   = "Container images of the workspaces of Workspace Hub ${var.name}"
+  format        = "DOCKER"
+
+  cleanup_policies {
+    id     = "delete-untagged"
+    action = "DELETE"
+
+    condition {
+      tag_state  = "UNTAGGED"
+      older_than = "2592000s"
+    }
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+# What Cloud Build makes of the functions.
+resource "google_artifact_registry_repository" "functions" {
+  #checkov:skip=CKV_GCP_84:Images are encrypted with Google's own keys.
+  project       = var.project_id
+  location      = var.region
+  repository_id = "${var.name}-functions"
+  description   = "Built functions of Workspace Hub ${var.name}"
+  format        = "DOCKER"
+
+  cleanup_policies {
+    id     = "keep-recent"
+    action = "KEEP"
+
+    most_recent_versions {
+      keep_count = 5
+    }
+  }
+
+  cleanup_policies {
+    id     = "delete-old"
+    action = "DELETE"
+
+    condition {
+      older_than = "2592000s"
+    }
+  }
+
+  depends_on = [google_project_service.this]
+}

@@ -1,0 +1,180 @@
+variable "access" {
+  description = <<-END
+    Whom the Hub serves, in team mode, by verified e-mail address. `domains` are Google Workspace organisations; `admins` may see
+    and change everybody's workspaces. `mode = "personal"` serves only `emails` and knows no administrators.
+  END
+  type = object({
+    admins  = optional(list(string), [])
+    domains = optional(list(string), [])
+    emails  = optional(list(string), [])
+    mode    = optional(string, "team")
+  })
+
+  validation {
+    condition     = contains(["personal", "team"], var.access.mode)
+    error_message = "access.mode must be personal or team."
+  }
+  validation {
+    condition     = length(concat(var.access.emails, var.access.mode == "team" ? concat(var.access.domains, var.access.admins) : [])) > 0
+    error_message = "access must name somebody: emails, or, in team mode, domains or admins. A Hub that names nobody serves nobody."
+  }
+  validation {
+    condition     = var.access.mode == "team" || length(concat(var.access.domains, var.access.admins)) == 0
+    error_message = "access.domains and access.admins are for team mode."
+  }
+}
+
+variable "alert_channels" {
+  description = "Cloud Monitoring notification channels that alerts go to, as `projects/…/notificationChannels/…`."
+  type        = list(string)
+  default     = []
+}
+
+variable "audiences" {
+  description = <<-END
+    The audiences of people's ID tokens: whoever sends `Authorization: Bearer <ID token>` has one for one of these. For
+    `gcloud auth print-identity-token` that is `32555940559.apps.googleusercontent.com`. Ignored behind Identity-Aware Proxy.
+  END
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = var.domain != null || length(var.audiences) > 0
+    error_message = "audiences must name at least one audience, unless domain puts the Hub behind Identity-Aware Proxy."
+  }
+}
+
+variable "compute_admin" {
+  description = "Give the workers roles/compute.admin instead of the custom role of what they use. Off is right; it is there for debugging."
+  type        = bool
+  default     = false
+}
+
+variable "deletion_protection" {
+  description = "Refuse to delete the database. Set it to false, and apply, before you remove the Hub with its records."
+  type        = bool
+  default     = true
+}
+
+variable "domain" {
+  description = <<-END
+    A domain name for the Hub, as hub.example.com. With it the Hub stands behind an external load balancer and Identity-Aware Proxy;
+    without it, behind API Gateway, and verifies ID tokens itself. Point the name at the output `load_balancer_address`.
+  END
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.domain == null || can(regex("^([a-z0-9]([-a-z0-9]*[a-z0-9])?\\.)+[a-z]{2,}$", var.domain))
+    error_message = "domain must be a full domain name in lower case, like hub.example.com."
+  }
+}
+
+variable "iap_members" {
+  description = "Who may pass Identity-Aware Proxy, as IAM members: `domain:example.com`, `user:…`, `group:…`. With domain only."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = (var.domain == null) == (length(var.iap_members) == 0)
+    error_message = "iap_members goes with domain: who may pass Identity-Aware Proxy is said exactly when there is one."
+  }
+}
+
+variable "image" {
+  description = "The name of the workspaces' container image in the Hub's own registry."
+  type        = string
+  default     = "workspace"
+
+  validation {
+    condition     = can(regex("^[a-z0-9]+([._-][a-z0-9]+)*$", var.image))
+    error_message = "image must be an image's name without registry and tag, in lower case."
+  }
+}
+
+variable "machine_types" {
+  description = "The machine types that may be asked for; the first is the default."
+  type        = list(string)
+  default     = ["e2-standard-4", "e2-standard-2", "e2-standard-8", "e2-standard-16"]
+
+  validation {
+    condition     = length(var.machine_types) > 0
+    error_message = "machine_types must name at least one machine type."
+  }
+}
+
+variable "min_instances" {
+  description = "How many instances of each function for people are kept warm. 0 costs nothing when idle; 1 spares the cold start."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.min_instances >= 0 && var.min_instances <= 10 && floor(var.min_instances) == var.min_instances
+    error_message = "min_instances must be a whole number from 0 to 10."
+  }
+}
+
+variable "name" {
+  description = "The name of this Hub, which everything of it begins with: several Hubs may be in one project."
+  type        = string
+  default     = "hub"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,10}[a-z0-9]$", var.name))
+    error_message = "name must have 3 to 12 lower case letters, digits or hyphens, begin with a letter and not end with a hyphen."
+  }
+}
+
+variable "network" {
+  description = "A network of yours for the machines, with private Google access, NAT and a firewall for IAP. By default the Hub makes its own."
+  type = object({
+    network    = string # self link, or projects/…/global/networks/…
+    subnetwork = string # self link, or projects/…/regions/…/subnetworks/…
+  })
+  default = null
+}
+
+variable "project_id" {
+  description = "The project that everything is in."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][-a-z0-9]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id must be a project's id (not its number or name)."
+  }
+}
+
+variable "region" {
+  description = "The region of functions, database and machines. The database's can never be changed."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region must be a region like us-west1, not a zone."
+  }
+}
+
+variable "settings" {
+  description = <<-END
+    Further settings of the Hub by their names (`HUB_IDLE_SECONDS = "7200"`), as the table in the repository's README has them. What
+    this module decides itself cannot be set here.
+  END
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : contains(local.tunable, name)])
+    error_message = "settings has names that are no setting, or that this module decides: see local.tunable in environment.tf."
+  }
+}
+
+variable "zones" {
+  description = "The zones for machines, the first is the default, the others are tried when it has no capacity. By default all of the region."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.zones == null ? true : length(var.zones) > 0 && alltrue([for zone in var.zones : startswith(zone, "${var.region}-")])
+    error_message = "zones must be zones of the region."
+  }
+}

@@ -1,0 +1,22 @@
+terraform {
+  required_version = ">= 1.9"
+
+  required_providers {
+    archive = {
+      source  = "hashicorp/archive"
+      version = "~> 2.4"
+    }
+    google = {
+      source  = "hashicorp/google"
+      version = ">= 7.40, < 9"
+    }
+    google-beta = { # API Gateway and service identities are only there
+      source  = "hashicorp/google-beta"
+      version = ">= 7.40, < 9"
+    }
+    random = {
+      source  = "hashicorp/random"
+      version = "~> 3.6"
+    }
+  }
+}

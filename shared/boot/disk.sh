@@ -29,7 +29,7 @@ mount_home() {
     fail DISK_DAMAGED 'The home disk needs a file system check by hand. It has not been mounted; snapshot it first.'
   mkdir -p "${MOUNT}"
   mount -t ext4 -o nosuid,nodev,discard "${DISK}" "${MOUNT}" ||
-    fail DISK_UNMOUNTABLE 'The home disk does not mount. It has not been touched; snapshot it before trying to repair it.'
+    fail DISK_UNMOUNTABLE 'The home disk does not mount. Snapshot it before trying to repair it by hand.'
 }
 
 # Kernels since 6.4 can keep a tmpfs out of swap; on an older one there must be no swap at all.

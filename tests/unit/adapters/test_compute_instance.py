@@ -1,0 +1,241 @@
+"""The request that makes a machine: the whole of it as a person can review it, and what each choice changes in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.adapters.compute_instance import instance_resource
+from shared.boot.user_data import user_data
+from shared.config import MachineSettings
+from shared.domain.instance import InsertInstance, Place
+
+pytestmark = pytest.mark.xdist_group("machines")  # one worker imports the Compute library
+
+SNAPSHOT = Path(__file__).with_name("instance.json")
+RENEW = f"PYTHONPATH=. python {Path(__file__).relative_to(Path(__file__).parents[3])}"
+PROJECT = "a-project"
+ZONE = "us-west1-a"
+WORKSPACE = "0d7b1b3e-3c53-4cf9-8b0c-0f4b1c0a9f11"
+OWNER = "108234567890123456789"
+REPORTS = "https://report-workspace.example.com"
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+SETTINGS = MachineSettings(
+    installation="hub-test",
+    image_repository="us-west1-docker.pkg.dev/a-project/workspaces/workspace",
+    boot_image="projects/cos-cloud/global/images/family/cos-stable",
+    boot_disk_gb=20,
+    home_disk_gb=50,
+    network="projects/a-project/global/networks/workspaces",
+    subnetwork="projects/a-project/regions/us-west1/subnetworks/workspaces",
+    service_account="machine@a-project.iam.gserviceaccount.com",
+    external_address=False,
+    spot=False,
+    most_run=None,
+    health_command="test -S /run/editor.sock",
+    health_within=timedelta(minutes=3),
+    heartbeat_every=timedelta(minutes=2),
+    keep_awake_most=timedelta(hours=12),
+)
+INSERT = InsertInstance(
+    place=Place(ZONE, f"workspace-{WORKSPACE}"),
+    workspace_id=WORKSPACE,
+    workspace_name="one",
+    owner_id=OWNER,
+    machine_type="e2-standard-4",
+    image_tag="v2",
+    generation=1,
+    home_disk=f"home-{WORKSPACE}",
+    attach_home=False,
+    repo="https://example.com/repo.git",
+    branch="main",
+)
+HOSTILE = {
+    "double quotes": '"; touch x; "',
+    "single quotes": "'; touch x; '",
+    "lines": "one\n - [touch, x]\nruncmd:\n - touch x\n",
+    "carriage returns": "one\r\ntwo",
+    "a command": "$(touch x)",
+    "backticks": "`touch x`",
+    "a variable": "${DISK}",
+    "a template": "{{ ds.meta_data }}{% raw %}",
+    "anchors": "&a *a",
+    "a merge": "<<: *a",
+    "a mapping": ": {}",
+    "a document": "---\n#cloud-config\n...",
+    "a tag of YAML": "!!python/object/apply:os.system [touch x]",
+    "an option": "--privileged",
+    "a control character": "\x00\x1b[2J",
+    "beyond ASCII": "größe \u2028 \U0001f600",
+    "10 KB": "x'\"$(" * 2000,
+}
+
+
+def resource(settings: MachineSettings = SETTINGS, **changes: Any) -> dict[str, Any]:
+    """Return the request as the JSON that is sent; ``changes`` are what another workspace has."""
+    instance = instance_resource(replace(INSERT, **changes), PROJECT, settings, REPORTS)
+    sent: dict[str, Any] = json.loads(type(instance).to_json(instance, always_print_fields_with_no_presence=False))
+    return sent
+
+
+def metadata(instance: dict[str, Any]) -> dict[str, str]:
+    """Return what the machine is told; each key is there once."""
+    items = instance["metadata"]["items"]
+    told = {item["key"]: item["value"] for item in items}
+    assert len(told) == len(items)
+    return told
+
+
+def reviewable(instance: dict[str, Any]) -> str:
+    """Return a request as text, without the user-data: that is what ``shared/boot`` says, which can be read there."""
+    for item in instance["metadata"]["items"]:
+        if item["key"] == "user-data":
+            assert item["value"] == user_data()
+            item["value"] = "(user-data)"
+    return json.dumps(instance, indent=2, sort_keys=True) + "\n"
+
+
+def changed(instance: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the members that differ from the usual request, as they were and as they are."""
+    usual = resource()
+    names = usual.keys() | instance.keys()
+    return {name: (usual.get(name), instance.get(name)) for name in names if usual.get(name) != instance.get(name)}
+
+
+def test_the_request_is_what_was_reviewed() -> None:
+    """Every member that Compute is sent; whoever changes one sees in the snapshot what it means for each machine."""
+    assert reviewable(resource()) == SNAPSHOT.read_text(), f"If this is how it is to be, write it anew: {RENEW}"
+
+
+def test_a_machine_has_no_external_address_unless_it_is_asked_for() -> None:
+    """It costs money, and IAP's tunnel needs none."""
+    with_address = resource(replace(SETTINGS, external_address=True))
+
+    [was], [has] = changed(with_address).pop("networkInterfaces")
+    assert "accessConfigs" not in was
+    assert has == {**was, "accessConfigs": [{"name": "External NAT", "type": "ONE_TO_ONE_NAT"}]}
+
+
+def test_without_a_subnetwork_compute_chooses() -> None:
+    """An empty string would be refused: the member is not sent."""
+    [interface] = resource(replace(SETTINGS, subnetwork=""))["networkInterfaces"]
+    assert interface == {"network": SETTINGS.network}
+
+
+def test_a_spot_machine_is_stopped_when_it_is_reclaimed() -> None:
+    """Not deleted, as Compute may by default; and neither restarted nor migrated, which Spot cannot be."""
+    assert changed(resource(replace(SETTINGS, spot=True))) == {
+        "scheduling": (
+            {"provisioningModel": "STANDARD", "automaticRestart": True},
+            {
+                "provisioningModel": "SPOT",
+                "automaticRestart": False,
+                "onHostMaintenance": "TERMINATE",
+                "instanceTerminationAction": "STOP",
+            },
+        )
+    }
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_a_machine_that_has_run_long_enough_is_stopped(spot: bool) -> None:
+    """By Compute itself, whatever the Hub does meanwhile; the home disk and the record stay."""
+    scheduling = resource(replace(SETTINGS, most_run=timedelta(hours=10), spot=spot))["scheduling"]
+
+    assert scheduling["maxRunDuration"] == {"seconds": "36000"}
+    assert scheduling["instanceTerminationAction"] == "STOP"
+    assert scheduling["automaticRestart"] is not spot
+
+
+def test_a_home_disk_that_exists_is_attached() -> None:
+    """Nothing says how to make one, and it is told by the same name."""
+    _, has = changed(resource(attach_home=True)).pop("disks")
+
+    assert has[1] == {
+        "autoDelete": False,
+        "deviceName": "home",
+        "source": f"projects/{PROJECT}/zones/{ZONE}/disks/home-{WORKSPACE}",
+    }
+
+
+@pytest.mark.parametrize("attach_home", [False, True])
+@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, spot=True, most_run=timedelta(hours=1))])
+def test_the_home_disk_outlives_the_machine(settings: MachineSettings, attach_home: bool) -> None:
+    """Said outright, new or attached, whatever the machine is; the boot disk goes with it."""
+    boot, home = resource(settings, attach_home=attach_home)["disks"]
+
+    assert (boot["boot"], boot["autoDelete"]) == (True, True)
+    assert home["autoDelete"] is False
+    assert "boot" not in home
+
+
+@pytest.mark.parametrize(("tag", "separator"), [("v2", ":"), ("sha-1234", ":"), (DIGEST, "@")])
+def test_an_image_is_named_by_tag_or_by_digest(tag: str, separator: str) -> None:
+    """A digest is joined by ``@``: with ``:`` no registry would know it."""
+    assert metadata(resource(image_tag=tag))["hub-image"] == f"{SETTINGS.image_repository}{separator}{tag}"
+
+
+def test_times_are_whole_seconds_and_at_least_one() -> None:
+    """The scripts count in them: a fraction is no number to bash, and none at all would be for ever or at once."""
+    quick = replace(SETTINGS, health_within=timedelta(), heartbeat_every=timedelta(seconds=0.2))
+    told = metadata(resource(replace(quick, keep_awake_most=timedelta(seconds=90.7))))
+
+    assert [told[f"hub-{name}-seconds"] for name in ("health", "heartbeat", "keep-awake")] == ["1", "1", "91"]
+
+
+def test_labels_have_no_personal_data() -> None:
+    """Whoever sees the bill or an inventory learns that two machines have the same owner, not who that is."""
+    mine, also_mine, theirs = (resource(owner_id=owner) for owner in (OWNER, OWNER, "bob@example.com"))
+
+    assert mine["labels"]["owner"] == also_mine["labels"]["owner"] != theirs["labels"]["owner"]
+    for instance, owner in ((mine, OWNER), (theirs, "bob")):
+        assert owner not in json.dumps(instance)
+        assert instance["labels"].keys() == {"managed-by", "hub", "workspace", "owner"}
+        for disk in instance["disks"]:
+            assert disk["initializeParams"]["labels"] == instance["labels"]
+
+
+def test_what_is_missing_is_told_as_empty() -> None:
+    """A machine without a repository reads an empty attribute; one that is not there would be an error to its scripts."""
+    told = metadata(resource(repo=None, branch=None))
+    assert (told["hub-repo"], told["hub-branch"]) == ("", "")
+
+
+def test_a_machine_is_told_no_secret() -> None:
+    """Anybody in the project who may look at machines can read it, and any program on the machine."""
+    told = metadata(resource())
+    speaking = {
+        key for key in told for word in ("token", "secret", "password", "key", "credential", "owner") if word in key
+    }
+
+    assert speaking == {"block-project-ssh-keys"}
+    assert OWNER not in "".join(told.values())
+    assert "PRIVATE KEY" not in "".join(told.values())
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_a_person_wrote_stays_data(what: str) -> None:
+    """It is the value of its own attribute, unchanged, and the rest of the request does not know of it."""
+    text = HOSTILE[what]
+    usual = metadata(resource())
+
+    instance = resource(workspace_name=text, repo=text, branch=text, image_tag=text)
+
+    assert changed(instance).keys() == {"metadata"}
+    assert metadata(instance) == {
+        **usual,
+        "hub-workspace-name": text,
+        "hub-repo": text,
+        "hub-branch": text,
+        "hub-image": f"{SETTINGS.image_repository}:{text}",
+    }
+    assert metadata(instance)["user-data"].encode() == usual["user-data"].encode() == user_data().encode()
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(reviewable(resource()))

@@ -1,6 +1,7 @@
 """Cloud Scheduler's part: calls the functions that have a schedule, with the scheduler's token.
 
-The catalogue's cron lines are for production; here every one is called again a few seconds after it has answered.
+The catalogue's cron lines are for production; here every one is called again a few seconds after it has answered, and one that
+is called hourly there less often.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=180)  # Cloud Scheduler's default attempt deadline
+
+
+_HOURLY_PAUSES: Final = 12
+
+
+def _hourly(function: Function) -> bool:
+    """Return whether a cron line names a minute: it comes once an hour at most."""
+    return (function.schedule or "").split(" ")[0].isdigit()
 
 
 class Scheduler:
@@ -62,7 +71,7 @@ class Scheduler:
 
     async def _keep_calling(self, function: Function) -> None:
         while True:
-            await asyncio.sleep(self._pause_seconds)
+            await asyncio.sleep(self._pause_seconds * (_HOURLY_PAUSES if _hourly(function) else 1))
             await self._call(function)
 
     async def _call(self, function: Function) -> None:

@@ -274,6 +274,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             look_max=read.seconds("HUB_LOOK_MAX_SECONDS", usual.look_max),
             attend_after=read.seconds("HUB_ATTEND_SECONDS", usual.attend_after),
             worker_timeout=read.seconds("HUB_WORKER_TIMEOUT_SECONDS", usual.worker_timeout),
+            orphan_grace=read.seconds("HUB_ORPHAN_GRACE_SECONDS", usual.orphan_grace),
         ),
         log_level=read.choice("HUB_LOG_LEVEL", LOG_LEVELS, "INFO"),
         emulators=read.emulators(),

@@ -4,13 +4,13 @@ Every method may raise ``UnavailableError`` when the outside does not answer in 
 or a call may have happened all the same, which is why each can be made again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from shared.domain.events import Event
-from shared.domain.instance import Begun, Command, Instance, OperationState, Place
+from shared.domain.instance import Begun, Command, Disk, Instance, OperationState, Place
 from shared.domain.jobs import Job
 from shared.domain.people import Person
 from shared.domain.workspace import Owner, Status, Workspace
@@ -79,6 +79,18 @@ class WorkspaceStore(Protocol):
     def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[str]:
         """Return the ids of workspaces that have been suspended since before then, the oldest first."""
 
+    def list_ids(self, limit: int, token: str | None) -> Page[str]:
+        """Return the ids of all workspaces, the oldest first. One query."""
+
+    def list_owner_ids(self, limit: int, token: str | None) -> Page[str]:
+        """Return the ids of all owners that have a record, in their own order. One query."""
+
+    def get_mark(self, name: str) -> str | None:
+        """Return what a sweep has written down of how far it came; None when it came to its end. One read."""
+
+    def set_mark(self, name: str, mark: str | None) -> None:
+        """Write that down. Who writes last wins."""
+
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """Return the ids of workspaces whose ``attend_at`` has come, the most overdue first."""
 
@@ -94,6 +106,16 @@ class Machines(Protocol):
 
     def operation(self, zone: str, name: str) -> OperationState:
         """Return what became of a long operation; one that Compute does not know is done without a fault."""
+
+    def list_instances(self) -> Iterator[Instance]:
+        """Return this installation's machines, in all zones.
+
+        Raises:
+            UnavailableError: Compute did not answer, or left a zone out: half a list is none.
+        """
+
+    def list_disks(self) -> Iterator[Disk]:
+        """Return this installation's disks, in all zones. As above."""
 
     def console_tail(self, place: Place, most_bytes: int) -> str:
         """Return the end of the serial console's output; empty when there is none."""

@@ -5,7 +5,7 @@ only where a machine is touched. Only the calls that return at once are used: th
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from shared.domain.instance import (
     Command,
     DeleteDisk,
     DeleteInstance,
+    Disk,
     FaultKind,
     InsertInstance,
     Instance,
@@ -71,18 +72,27 @@ class ComputeMachines(Machines):
     def get(self, place: Place) -> Instance | None:
         """See the port."""
         found = _found(lambda: self._instances.get(**self._at(place), **_READ))
-        if found is None:
-            return None
-        return Instance(
-            id=str(found.id),
-            name=found.name,
-            zone=_last(found.zone),
-            state=_STATES.get(found.status, InstanceState.REPAIRING),
-            machine_type=_last(found.machine_type),
-            workspace_id=found.labels.get("workspace"),
-            internal_address=found.network_interfaces[0].network_i_p if found.network_interfaces else None,
-            last_started_at=datetime.fromisoformat(found.last_start_timestamp) if found.last_start_timestamp else None,
-        )
+        return None if found is None else _instance(found)
+
+    def list_instances(self) -> Iterator[Instance]:
+        """See the port."""
+        request = compute_v1.AggregatedListInstancesRequest(**self._ours())
+        for scope in _listed(lambda: self._instances.aggregated_list(request, **_READ)):
+            yield from (_instance(found) for found in scope.instances)
+
+    def list_disks(self) -> Iterator[Disk]:
+        """See the port."""
+        request = compute_v1.AggregatedListDisksRequest(**self._ours())
+        for scope in _listed(lambda: self._disks.aggregated_list(request, **_READ)):
+            for found in scope.disks:
+                yield Disk(
+                    name=found.name,
+                    zone=_last(found.zone),
+                    workspace_id=found.labels.get("workspace"),
+                    created_at=datetime.fromisoformat(found.creation_timestamp),
+                    in_use=bool(found.users),
+                    detached_at=_moment(found.last_detach_timestamp),
+                )
 
     def disk_exists(self, place: Place) -> bool:
         """See the port."""
@@ -153,8 +163,51 @@ class ComputeMachines(Machines):
         )
         return self._instances.set_metadata_unary(request, timeout=CALL_SECONDS)
 
+    def _ours(self) -> dict[str, Any]:
+        """Return what a list is asked for: what has our label."""
+        return {"project": self._project, "filter": f"labels.hub={self._settings.installation}"}
+
     def _at(self, place: Place) -> dict[str, Any]:
         return {"project": self._project, "zone": place.zone, "instance": place.name}
+
+
+def _instance(found: Any) -> Instance:
+    return Instance(
+        id=str(found.id),
+        name=found.name,
+        zone=_last(found.zone),
+        state=_STATES.get(found.status, InstanceState.REPAIRING),
+        machine_type=_last(found.machine_type),
+        workspace_id=found.labels.get("workspace"),
+        internal_address=found.network_interfaces[0].network_i_p if found.network_interfaces else None,
+        last_started_at=_moment(found.last_start_timestamp),
+        created_at=_moment(found.creation_timestamp),
+        off_since=max(
+            filter(None, map(_moment, (found.last_stop_timestamp, found.last_suspended_timestamp))), default=None
+        ),
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _listed(call: Callable[[], Any]) -> Iterator[Any]:
+    """Yield the zones' parts of an aggregated list, page by page. A zone that could not be asked fails the whole list."""
+    scopes = iter(_called_to_read(call))
+    while (scope := _called_to_read(lambda: next(scopes, None))) is not None:
+        _, part = scope
+        if part.warning.code == "UNREACHABLE":
+            raise UnavailableError(f"Compute Engine cannot list everything now: {part.warning.message}")
+        yield part
+
+
+def _called_to_read(call: Callable[[], T]) -> T:
+    """Make a call that reads, where every refusal is for the next delivery to get over."""
+    try:
+        return _called(call)
+    except MachineFaultError as error:
+        raise UnavailableError(f"Compute Engine refused to be read: {error.fault.message}") from error
 
 
 def _found(call: Callable[[], T]) -> T | None:

@@ -53,6 +53,7 @@ class Operator(StrEnum):
 
     EQUAL = "EQUAL"
     AT_MOST = "LESS_THAN_OR_EQUAL"
+    ABOVE = "GREATER_THAN"
 
 
 Filter = tuple[str, Operator, Any]
@@ -137,6 +138,10 @@ class Documents:
         write.update_mask.field_paths.extend(fields)
         write.current_document.update_time.CopyFrom(version)
         return write
+
+    def put(self, path: str, fields: Fields) -> Any:
+        """Return the write of a document, whatever is there."""
+        return self._with_fields(path, fields)
 
     def deleted(self, path: str, version: Any) -> Any:
         """Return the write that deletes a document; its commit fails when the document is not what was read."""

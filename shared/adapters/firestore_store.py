@@ -133,6 +133,29 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         suspended: Filter = ("status", Operator.EQUAL, Status.SUSPENDED.value)
         return self._ids_before([suspended], "suspended_at", suspended_before, limit, token)
 
+    def list_ids(self, limit: int, token: str | None) -> Page[str]:
+        """See the port."""
+        return self._ids([], "created_at", limit, token)
+
+    @_translated
+    def list_owner_ids(self, limit: int, token: str | None) -> Page[str]:
+        """See the port. The token is the last id."""
+        after: list[Filter] = [] if token is None else [("id", Operator.ABOVE, token)]
+        query = Query("owners", after, "id", Direction.ASCENDING, limit + 1, only=("id",))
+        found = [each.fields["id"] for each in self._documents.query(query)]
+        return Page(found[:limit], found[limit - 1] if len(found) > limit else None)
+
+    @_translated
+    def get_mark(self, name: str) -> str | None:
+        """See the port."""
+        found = self._documents.get(f"sweeps/{name}")
+        return found.fields.get("mark") if found else None
+
+    @_translated
+    def set_mark(self, name: str, mark: str | None) -> None:
+        """See the port."""
+        self._documents.commit([self._documents.put(f"sweeps/{name}", {"mark": mark})])
+
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
         return self._ids_before([], "attend_at", now, limit, token)
@@ -144,13 +167,13 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         found, next_token = self._page("workspaces", filters, "created_at", Direction.DESCENDING, limit, token)
         return Page([workspace_record(each.fields) for each in found], next_token)
 
-    @_translated
     def _ids_before(self, filters: list[Filter], by: str, moment: datetime, limit: int, token: str | None) -> Page[str]:
         """Return ids only: a sweep reads each workspace again, and one that cannot be read must not hide the rest."""
-        before: Filter = (by, Operator.AT_MOST, moment)
-        found, next_token = self._page(
-            "workspaces", [*filters, before], by, Direction.ASCENDING, limit, token, only=(by,)
-        )
+        return self._ids([*filters, (by, Operator.AT_MOST, moment)], by, limit, token)
+
+    @_translated
+    def _ids(self, filters: list[Filter], by: str, limit: int, token: str | None) -> Page[str]:
+        found, next_token = self._page("workspaces", filters, by, Direction.ASCENDING, limit, token, only=(by,))
         return Page([each.id for each in found], next_token)
 
     def _page(

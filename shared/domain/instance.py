@@ -21,7 +21,10 @@ class InstanceState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What Compute says of one instance. ``id`` is its numeric id; ``workspace_id`` comes from its label."""
+    """What Compute says of one instance.
+
+    ``id`` is its numeric id; ``workspace_id`` comes from its label; ``off_since`` is when it was last stopped or suspended.
+    """
 
     id: str
     name: str
@@ -31,6 +34,20 @@ class Instance:
     workspace_id: str | None = None
     internal_address: str | None = None
     last_started_at: datetime | None = None
+    created_at: datetime | None = None
+    off_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What Compute says of one disk. ``workspace_id`` comes from its label; ``detached_at`` is None while it never was."""
+
+    name: str
+    zone: str
+    workspace_id: str | None
+    created_at: datetime
+    in_use: bool
+    detached_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

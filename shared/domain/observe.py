@@ -122,7 +122,9 @@ def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> b
     if workspace.operation is not None:
         return False
     seen = observe(workspace, instance, now)
-    return not seen.settled or (seen.status, seen.machine_running) != (workspace.status, workspace.machine_running)
+    if not seen.settled or (seen.status, seen.machine_running) != (workspace.status, workspace.machine_running):
+        return True
+    return sight(instance) is Sight.TERMINATED and workspace.ready_generation is not None  # its memory is gone
 
 
 def follow(workspace: Workspace, instance: Instance | None, now: datetime, policy: Policy) -> Change | None:

@@ -44,6 +44,7 @@ class Policy:
     ``retention`` are None when that sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at
     least ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after`` is how long past a
     due look ``reconcile`` sends it again. ``worker_timeout`` is the longest time a worker may run.
+    ``orphan_grace`` is how long a machine or a disk that no workspace has is kept.
     """
 
     zones: tuple[str, ...] = ("us-west1-a", "us-west1-b", "us-west1-c")
@@ -64,6 +65,7 @@ class Policy:
     heartbeat_every: timedelta = timedelta(minutes=1)
     key_lifetime: timedelta = timedelta(days=1)
     keys_per_owner: int = 100
+    orphan_grace: timedelta = timedelta(days=7)
 
     def allows_image_tag(self, tag: str) -> bool:
         """Say whether a container image's tag matches one of the patterns."""

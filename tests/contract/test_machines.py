@@ -702,7 +702,34 @@ READS: dict[str, Callable[[Machines, InsertInstance, Begun], object]] = {
     "disk_exists": lambda machines, insert, _: machines.disk_exists(disk_of(insert)),
     "operation": lambda machines, _, begun: machines.operation(ZONE, begun.gce_operation).done,
     "console_tail": lambda machines, insert, _: machines.console_tail(insert.place, 10),
+    "list_instances": lambda machines, *_: [each.name for each in machines.list_instances()],
+    "list_disks": lambda machines, *_: [each.name for each in machines.list_disks()],
 }
+
+
+def test_the_lists_have_every_machine_and_disk_of_the_installation(compute: Compute) -> None:
+    """With what decides about them when nobody has them: since when they exist, are off, or detached."""
+    insert = an_insert()
+    assert not list(compute.machines.list_instances())
+    begun = begin(compute, insert)
+    ended(compute, begun)
+
+    [instance] = compute.machines.list_instances()
+    [disk] = [each for each in compute.machines.list_disks() if each.name == insert.home_disk]
+    assert instance == compute.machines.get(insert.place)
+    assert (instance.workspace_id, disk.workspace_id) == (insert.workspace_id,) * 2
+    assert (disk.zone, disk.in_use, disk.detached_at, instance.off_since) == (ZONE, True, None, None)
+    assert instance.created_at is not None
+    assert disk.created_at.tzinfo is not None
+
+    ended(compute, compute.machines.perform(StopInstance(insert.place), str(uuid.uuid4())))
+    [off] = compute.machines.list_instances()
+    assert off.off_since is not None
+    assert off.off_since >= instance.created_at
+    ended(compute, compute.machines.perform(DeleteInstance(insert.place), str(uuid.uuid4())))
+    assert not list(compute.machines.list_instances())
+    [left] = [each for each in compute.machines.list_disks() if each.name == insert.home_disk]
+    assert (left.in_use, left.detached_at is not None) == (False, True)
 
 
 def test_every_method_is_tried() -> None:

@@ -725,6 +725,39 @@ def test_a_sweep_goes_on_when_what_it_found_is_no_longer_due(store: WorkspaceSto
     assert [*first.records, *second.records] == [workspace.id for workspace in made]
 
 
+# The lists of everything
+
+
+def test_the_list_of_ids_is_everybodys_the_oldest_first(store: WorkspaceStore) -> None:
+    """In pages of any size; whatever state they are in."""
+    made = [
+        a_workspace(owner_id=f"owner-{number % 3}", created_at=NOW - timedelta(hours=9 - number), status=status)
+        for number, status in enumerate([*Status, Status.READY])
+    ]
+    make(store, *reversed(made))
+    found = pages(lambda token: store.list_ids(2, token))
+    assert [workspace_id for page in found for workspace_id in page] == [workspace.id for workspace in made]
+    assert [len(page) for page in found] == [2, 2, 1]
+
+
+def test_the_list_of_owners_has_each_once(store: WorkspaceStore) -> None:
+    """Those with a record, whatever they hold, in pages."""
+    for owner_id in ("bob", "alice", "a/b", "carol"):
+        store.commit(owners=[(store.get_owner(owner_id), Owner(owner_id))])
+    found = pages(lambda token: store.list_owner_ids(3, token))
+    assert [owner_id for page in found for owner_id in page] == ["a/b", "alice", "bob", "carol"]
+
+
+def test_a_mark_stays_until_another_is_set(store: WorkspaceStore) -> None:
+    """Each name has its own; None is none."""
+    assert store.get_mark("fleet") is None
+    store.set_mark("fleet", "records:here")
+    store.set_mark("other", "there")
+    assert (store.get_mark("fleet"), store.get_mark("other")) == ("records:here", "there")
+    store.set_mark("fleet", None)
+    assert store.get_mark("fleet") is None
+
+
 # Firestore alone
 
 
@@ -756,6 +789,10 @@ CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
     "list_idle": lambda store: store.list_idle(NOW, 10, None),
     "list_suspended": lambda store: store.list_suspended(NOW, 10, None),
     "list_due": lambda store: store.list_due(NOW, 10, None),
+    "list_ids": lambda store: store.list_ids(10, None),
+    "list_owner_ids": lambda store: store.list_owner_ids(10, None),
+    "get_mark": lambda store: store.get_mark("fleet"),
+    "set_mark": lambda store: store.set_mark("fleet", "here"),
 }
 
 

@@ -113,6 +113,7 @@ ANSWERS = {
     "record_dead_letter": 200,
     "cleanup": 200,
     "reconcile": 200,
+    "reconcile_fleet": 200,
 }
 
 

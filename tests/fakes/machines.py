@@ -7,7 +7,7 @@ has passed and somebody looks.
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -18,6 +18,7 @@ from shared.domain.instance import (
     Command,
     DeleteDisk,
     DeleteInstance,
+    Disk,
     Fault,
     FaultKind,
     InsertInstance,
@@ -93,6 +94,8 @@ class FakeInstance:
     operation: "_Operation | None" = None
     change: int = 0
     last_started_at: datetime | None = None
+    created_at: datetime | None = None
+    off_since: datetime | None = None
 
     @property
     def moving(self) -> bool:
@@ -116,8 +119,11 @@ class _Operation:
 @dataclass(slots=True, eq=False)
 class _Disk:
     place: Place
+    workspace_id: str
+    created_at: datetime
     user: FakeInstance | None = None
     deleting: bool = False
+    detached_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,21 @@ _CODES = {
     FaultKind.UNSUPPORTED: (400, "UNSUPPORTED_OPERATION"),
     FaultKind.TRANSIENT: (503, "INTERNAL_ERROR"),
 }
+
+
+def _described(instance: FakeInstance) -> Instance:
+    return Instance(
+        id=instance.id,
+        name=instance.place.name,
+        zone=instance.place.zone,
+        state=instance.state,
+        machine_type=instance.command.machine_type,
+        workspace_id=instance.command.workspace_id,
+        internal_address="10.128.0.2",
+        last_started_at=instance.last_started_at,
+        created_at=instance.created_at,
+        off_since=instance.off_since,
+    )
 
 
 def fault(kind: FaultKind) -> Fault:
@@ -232,18 +253,7 @@ class FakeMachines(Machines):
         """Return what ``get`` does, uncounted and whether or not Compute answers."""
         self._catch_up()
         instance = self._instances.get(place)
-        if instance is None:
-            return None
-        return Instance(
-            id=instance.id,
-            name=place.name,
-            zone=place.zone,
-            state=instance.state,
-            machine_type=instance.command.machine_type,
-            workspace_id=instance.command.workspace_id,
-            internal_address="10.128.0.2",
-            last_started_at=instance.last_started_at,
-        )
+        return None if instance is None else _described(instance)
 
     def next_event_at(self) -> datetime | None:
         """Return when something happens next by itself."""
@@ -303,6 +313,23 @@ class FakeMachines(Machines):
         """See the port."""
         self._read("get")
         return self.peek(place)
+
+    def list_instances(self) -> Iterator[Instance]:
+        """See the port."""
+        self._read("list_instances")
+        return iter([_described(instance) for instance in self._instances.values()])
+
+    def list_disks(self) -> Iterator[Disk]:
+        """See the port."""
+        self._read("list_disks")
+        return iter(
+            [
+                Disk(
+                    place.name, place.zone, disk.workspace_id, disk.created_at, disk.user is not None, disk.detached_at
+                )
+                for place, disk in self._disks.items()
+            ]
+        )
 
     def disk_exists(self, place: Place) -> bool:
         """See the port."""
@@ -406,8 +433,9 @@ class FakeMachines(Machines):
         if disk is not None and disk.deleting:
             raise _refusal(FaultKind.NOT_READY)
         instance = FakeInstance(str(10**18 + next(self._numbers)), command.place, command, command.generation)
+        instance.created_at = self._now
         made = disk is None
-        disk = disk or _Disk(disk_place)
+        disk = disk or _Disk(disk_place, command.workspace_id, self._now)
         if disk.user is not None:
             raise MachineFaultError(classify(400, "resourceInUseByAnotherResource", "The disk is in use."))
         disk.user = instance
@@ -582,13 +610,15 @@ class FakeMachines(Machines):
         instance.state = state
         instance.operation = operation
         instance.change += 1
+        if state in {InstanceState.TERMINATED, InstanceState.SUSPENDED}:
+            instance.off_since = self._now
 
     def _remove(self, instance: FakeInstance) -> None:
         instance.change += 1
         del self._instances[instance.place]
         for disk in self._disks.values():
             if disk.user is instance:
-                disk.user = None
+                disk.user, disk.detached_at = None, self._now
 
     def _later(self, instance: FakeInstance, delay: timedelta, happens: Callable[[], None]) -> None:
         """Let something happen to an instance, unless its state has changed by then."""

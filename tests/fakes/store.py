@@ -43,6 +43,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
         self._versions = 0
         self._workspaces: dict[str, Stored[Workspace]] = {}
         self._owners: dict[str, Stored[Owner]] = {}
+        self._marks: dict[str, str | None] = {}
 
     # ---- for tests --------------------------------------------------------------------------------------------------
 
@@ -131,6 +132,27 @@ class MemoryWorkspaceStore(WorkspaceStore):
             (event.at, f"{nth:012}", event) for nth, event in numbered if workspace_id in {None, event.workspace_id}
         ]
         return self._page(found, limit, token, newest_first=True)
+
+    def list_ids(self, limit: int, token: str | None) -> Page[str]:
+        """See the port."""
+        page = self._page(_by(self.workspaces.values(), "created_at"), limit, token)
+        return Page([workspace.id for workspace in page.records], page.next_token)
+
+    def list_owner_ids(self, limit: int, token: str | None) -> Page[str]:
+        """See the port."""
+        self.counts.queries += 1
+        further = sorted(owner_id for owner_id in self.owners if token is None or owner_id > token)
+        return Page(further[:limit], further[limit - 1] if len(further) > limit else None)
+
+    def get_mark(self, name: str) -> str | None:
+        """See the port."""
+        self.counts.reads += 1
+        return self._marks.get(name)
+
+    def set_mark(self, name: str, mark: str | None) -> None:
+        """See the port."""
+        self.counts.commits += 1
+        self._marks[name] = mark
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""

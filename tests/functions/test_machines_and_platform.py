@@ -309,7 +309,7 @@ def test_a_dead_letter_comes_again_while_the_database_is_away(hub: Functions, mo
 
 def sweep(name: str) -> Any:
     """Call a sweep as the scheduler does, and return its report."""
-    answer = client_of(name).post(f"/{name}")
+    answer = client_of(name).post(f"/{name.replace('_', '-')}")
     assert answer.status_code == 200
     return answer.get_json()
 

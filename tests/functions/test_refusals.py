@@ -539,8 +539,8 @@ def test_the_open_functions_answer_on_their_own_paths_only(hub: Functions, call:
     assert hub.world.store.counts.queries == 0
 
 
-@pytest.mark.parametrize("name", ["cleanup", "reconcile"])
+@pytest.mark.parametrize("name", ["cleanup", "reconcile", "reconcile_fleet"])
 def test_the_sweeps_are_posted_to(hub: Functions, name: str) -> None:
     """A GET that somebody follows must not sweep."""
-    check_problem(client_of(name).get(f"/{name}"), 405, "METHOD_NOT_ALLOWED")
+    check_problem(client_of(name).get(f"/{name.replace('_', '-')}"), 405, "METHOD_NOT_ALLOWED")
     assert hub.world.store.counts.queries == 0

@@ -43,6 +43,14 @@ class Records:
         """Write fields of a workspace's document, as something that bypasses the Hub would."""
         self._client.collection("workspaces").document(workspace_id).update(fields)
 
+    def delete(self, workspace_id: str) -> None:
+        """Delete a workspace's document, as above."""
+        self._client.collection("workspaces").document(workspace_id).delete()
+
+    def write_owner(self, owner_id: str, **fields: Any) -> None:
+        """Write fields of an owner's document, as above."""
+        self._client.collection("owners").document(f"o-{owner_id}").update(fields)
+
     def age(self, workspace_id: str, field: str, by: timedelta) -> None:
         """Have something happened earlier than it did: the test's way to wait for days."""
         self.write(workspace_id, **{field: datetime.now(UTC) - by})
@@ -63,12 +71,19 @@ def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[s
     return [item for scope in scopes for item in scope.get(kind, []) if workspace_id in item["name"]]
 
 
+def stop_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
+    """Stop a workspace's machine in Compute, as somebody with the right to could."""
+    project, zone, name = (workspace[field] for field in ("project_id", "zone", "instance_name"))
+    url = f"{cloud.state['services']['compute']}/compute/v1/projects/{project}/zones/{zone}/instances/{name}/stop"
+    requests.post(url, timeout=10).raise_for_status()
+
+
 def call_scheduled(cloud: RunningCloud, name: str) -> dict[str, Any]:
     """Call a scheduled function as the scheduler does, and return its report."""
     url = cloud.function_url(name)
     account = f"scheduler@{cloud.state['project_id']}.iam.gserviceaccount.com"
     token = cloud.token(account, audience=url)
-    answer = requests.post(f"{url}/{name}", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    answer = requests.post(f"{url}/{name.replace('_', '-')}", headers={"Authorization": f"Bearer {token}"}, timeout=60)
     answer.raise_for_status()
     report: dict[str, Any] = answer.json()
     return report

@@ -46,6 +46,7 @@ CHECKED_FOR: Final[Mapping[str, str]] = {
     "record_dead_letter": PLATFORM,
     "cleanup": PLATFORM,
     "reconcile": PLATFORM,
+    "reconcile_fleet": PLATFORM,
 }
 EVERY_KIND: Final = (PEOPLE, MACHINES, PLATFORM)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.person import Person, RefusedError
 from shared.adapters.firestore_records import workspace_document, workspace_record
 from shared.domain.lifecycle import NewMachine, start
 from shared.domain.people import Asker
 from shared.domain.policy import Policy
-from tests.system.records import Records, call_scheduled
+from tests.system.records import Records, call_scheduled, in_compute, stop_by_hand
 
 
 def test_an_idle_workspace_is_suspended(cloud: RunningCloud, alice: Person) -> None:
@@ -97,3 +98,47 @@ def _begin_a_start_whose_job_is_lost(records: Records, workspace_id: str) -> Non
     assert change is not None
     assert change.workspace is not None
     records.write(workspace_id, **workspace_document(change.workspace))
+
+
+def test_what_was_done_to_a_machine_by_hand_is_reflected(cloud: RunningCloud, alice: Person) -> None:
+    """Nobody has to ask for the workspace first, and it says what happened and what to do."""
+    workspace = alice.create("by-hand")
+    ready = alice.settled(workspace["id"], "READY")
+    stop_by_hand(cloud, ready)
+    deadline = time.monotonic() + 30
+    while in_compute(cloud, "instances", ready["id"])[0]["status"] != "TERMINATED":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    report = call_scheduled(cloud, "reconcile_fleet")
+
+    assert ready["id"] in report["done"]["suspended"]
+    [listed] = alice.workspaces()
+    assert (listed["status"], listed["error"]["code"]) == ("SUSPENDED", "MACHINE_STOPPED")
+    alice.start(ready["id"])
+    alice.settled(ready["id"], "READY")
+
+
+def test_an_owners_record_that_holds_what_is_not_there_is_repaired(cloud: RunningCloud, alice: Person) -> None:
+    """A name that nothing has any more can be taken again."""
+    workspace = alice.create("real")
+    ghost = {"name": "ghost", "running": True}
+    Records(cloud).write_owner(workspace["owner_id"], **{"workspaces.`00000000-0000-4000-8000-000000000000`": ghost})
+    with pytest.raises(RefusedError):
+        alice.create("ghost")
+
+    call_scheduled(cloud, "reconcile_fleet")
+
+    alice.create("ghost")
+    assert {each["name"] for each in alice.workspaces()} == {"real", "ghost"}
+
+
+def test_a_machine_that_has_lost_its_record_is_left_alone_while_it_is_young(cloud: RunningCloud, alice: Person) -> None:
+    """It may be one that is just being made."""
+    workspace_id = alice.create("lost")["id"]
+    alice.settled(workspace_id, "READY")
+    Records(cloud).delete(workspace_id)
+
+    call_scheduled(cloud, "reconcile_fleet")
+
+    assert [each["status"] for each in in_compute(cloud, "instances", workspace_id)] == ["RUNNING"]

@@ -100,7 +100,7 @@ def test_a_functions_file_is_one_function_without_decisions(path: Path) -> None:
     assert function.end_lineno - function.lineno < 25
 
 
-@pytest.mark.parametrize("function", [each for each in read_catalogue().functions if "workers" not in each.source])
+@pytest.mark.parametrize("function", [each for each in read_catalogue().functions if each.runs_as != "workers"])
 def test_no_function_but_a_worker_loads_the_compute_library(function: object) -> None:
     """It costs a second and a hundred megabytes: the status function loads it when it is first asked, the others never."""
     source = getattr(function, "source", "")

@@ -1,0 +1,249 @@
+"""The comparison of what is recorded with what there is, on fakes in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from shared.domain.errors import ConflictError, UnavailableError
+from shared.domain.instance import DeleteInstance, FaultKind, InstanceState, StopInstance
+from shared.domain.workspace import OwnedWorkspace, Owner, Status, Workspace
+from shared.usecases import reconcile_fleet as usecase
+from shared.usecases.sweep import SweepReport
+from tests.fakes.machines import Mishap
+from tests.fakes.world import World, place_of
+
+
+def reconciled(world: World, **options: float) -> SweepReport:
+    """Run it once."""
+    return usecase.reconcile_fleet(
+        world.store, world.machines, world.operations, world.clock, world.policy, "run-1", **options
+    )
+
+
+def forgotten(world: World, workspace: Workspace) -> None:
+    """Lose a workspace's record, as nothing in the Hub ever does."""
+    stored = world.store.get(workspace.id)
+    assert stored is not None
+    world.store.commit(workspaces=[(stored, None)])
+
+
+@pytest.fixture
+def world() -> World:
+    """A Hub with one workspace that is as it should be."""
+    world = World()
+    world.ready("alice", "fine")
+    return world
+
+
+def test_a_fleet_that_agrees_is_left_alone(world: World) -> None:
+    """Nothing is called, nothing is committed but that the run came to its end."""
+    calls, before = len(world.machines.calls), world.store.workspaces
+    report = reconciled(world)
+    assert (report.looked_at, report.done, report.failed, report.unfinished) == (1, {}, {}, False)
+    assert len(world.machines.calls) == calls
+    assert world.store.workspaces == before
+
+
+def test_machines_that_were_changed_by_hand_are_reflected(world: World) -> None:
+    """Stopped, suspended or deleted, whichever: nobody has to ask for the status first."""
+    stopped, suspended, deleted = (world.ready("alice", name) for name in ("stopped", "suspended", "deleted"))
+    world.machines.stop_by_hand(place_of(stopped))
+    world.machines.suspend_by_hand(place_of(suspended))
+    world.machines.delete_by_hand(place_of(deleted))
+    world.clock.advance(timedelta(minutes=5))
+
+    report = reconciled(world)
+
+    assert report.done == {"suspended": [stopped.id, suspended.id], "error": [deleted.id]}
+    errors = {
+        each.name: each.error.code if each.error else None
+        for each in map(world.workspace, (stopped.id, suspended.id, deleted.id))
+    }
+    assert errors == {"stopped": "MACHINE_STOPPED", "suspended": None, "deleted": "MACHINE_GONE"}
+
+
+def test_a_machine_that_compute_shut_down_after_sixty_days_of_suspension_is_booted_next_time(world: World) -> None:
+    """Its memory is gone: the record must not say that a thaw is enough."""
+    workspace = world.ready("alice", "old")
+    world.policy = replace(world.policy, retention=None)
+    world.stop("alice", workspace.id)
+    world.run()
+    world.clock.advance(timedelta(days=61))
+
+    reconciled(world)
+
+    assert world.workspace(workspace.id).status is Status.SUSPENDED
+    assert not world.workspace(workspace.id).awake
+
+
+def test_an_orphan_is_stopped_reported_and_deleted_after_the_grace_time(world: World) -> None:
+    """With its disk. Every act is in the trail with its reason."""
+    workspace = world.ready("alice", "lost")
+    place = place_of(workspace)
+    forgotten(world, workspace)
+    assert reconciled(world).done == {"owner_repaired": ["alice"]}  # as young as an insert could be
+
+    world.clock.advance(timedelta(hours=2))
+    assert reconciled(world).done == {"OrphanStopped": [workspace.instance_name]}
+    world.clock.advance(timedelta(minutes=5))
+    assert world.machines.instances[place].state is InstanceState.TERMINATED
+    assert reconciled(world).done == {"OrphanFound": [workspace.instance_name]}
+
+    world.clock.advance(world.policy.orphan_grace)
+    assert reconciled(world).done == {"OrphanDeleted": [workspace.instance_name]}
+    world.clock.advance(timedelta(minutes=5))
+    assert reconciled(world).done == {"OrphanDiskFound": [workspace.disk_name]}
+    world.clock.advance(world.policy.orphan_grace)
+    assert reconciled(world).done == {"OrphanDiskDeleted": [workspace.disk_name]}
+    world.clock.advance(timedelta(minutes=5))
+
+    assert [each.place for each in world.machines.instances.values()] == [
+        place_of(w) for w in world.store.workspaces.values()
+    ]
+    assert len(world.machines.disks) == 1
+    noted = [(event.what, event.who, event.request_id) for event in world.store.events if event.who == "reconcile"]
+    assert noted == [(what, "reconcile", "run-1") for what in ("OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted")]
+
+
+def test_so_many_orphans_that_the_records_must_be_wrong_are_not_touched(world: World) -> None:
+    """It is reported as a failure, loudly, and nothing is called."""
+    for number in range(6):
+        forgotten(world, world.ready("bob" if number < 3 else "carol", f"lost-{number}"))
+    world.clock.advance(timedelta(hours=2))
+    calls = len(world.machines.calls)
+
+    report = reconciled(world)
+
+    assert "too many" in report.failed["orphans"]
+    assert len(world.machines.calls) == calls
+
+
+def test_a_machine_in_a_zone_that_its_workspace_has_left_is_an_orphan(world: World) -> None:
+    """As when an insert that was given up took effect after all."""
+    workspace = world.ready("alice", "moved")
+    stored = world.store.get(workspace.id)
+    assert stored is not None
+    world.store.put(
+        replace(
+            workspace, zone="us-west1-c", home_disk=None, instance_id=None, status=Status.ERROR, machine_running=False
+        )
+    )
+    world.clock.advance(timedelta(hours=2))
+    assert reconciled(world).done["OrphanStopped"] == [workspace.instance_name]
+
+
+def test_what_an_operation_is_at_is_nobodys_business(world: World) -> None:
+    """However its machine looks at the moment."""
+    workspace = world.create("alice", "new")
+    world.clock.advance(timedelta(hours=2))
+    calls = len(world.machines.calls)
+    report = reconciled(world)
+    assert report.done == {}
+    assert len(world.machines.calls) == calls
+    assert world.workspace(workspace.id).operation is not None
+
+
+def test_an_owners_record_is_made_to_hold_what_there_is(world: World) -> None:
+    """A workspace that is gone frees its name and quota; one that is missing counts again; keys and rate stay."""
+    workspace = world.ready("bob", "real")
+    good = world.store.owners["bob"]
+    wrong = replace(good, workspaces={"gone": OwnedWorkspace("ghost", running=True)})
+    world.store.put_owner(wrong)
+    world.store.put_owner(Owner("carol", workspaces={"gone-too": OwnedWorkspace("ghost")}))
+
+    report = reconciled(world)
+
+    assert report.done == {"owner_repaired": ["bob", "carol"]}
+    assert world.store.owners["bob"] == good
+    assert set(world.store.owners["bob"].workspaces) == {workspace.id}
+    assert world.store.owners["carol"].workspaces == {}
+
+
+def test_an_owner_who_is_at_it_is_left_to_the_next_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit in between wins."""
+    world.store.put_owner(Owner("bob", workspaces={"gone": OwnedWorkspace("ghost")}))
+    list_owned = world.store.list_owned
+
+    def list_and_be_overtaken(owner_id: str, *rest: object) -> object:
+        if owner_id == "bob":
+            world.store.put_owner(Owner("bob", workspaces={"new": OwnedWorkspace("new")}))
+        return list_owned(owner_id, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.store, "list_owned", list_and_be_overtaken)
+    report = reconciled(world)
+    assert (report.done, report.failed) == ({}, {})
+    assert set(world.store.owners["bob"].workspaces) == {"new"}
+
+
+def test_a_run_out_of_time_is_gone_on_with(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it ended: between two pages of records, or of owners; then from the beginning again."""
+    monkeypatch.setattr(usecase, "PAGE", 2)
+    for number in range(4):
+        world.ready(f"owner-{number}", "one")
+    looked, unfinished = [], []
+    for _ in range(7):
+        report = reconciled(world, budget_seconds=-1)
+        looked.append(report.looked_at)
+        unfinished.append(report.unfinished)
+    assert looked == [2, 2, 1, 0, 0, 2, 2]
+    assert unfinished == [True, True, True, True, False, True, True]
+    assert reconciled(world).unfinished is False
+
+
+def test_compute_that_lists_nothing_decides_nothing(world: World) -> None:
+    """Half a list would make orphans, or lost machines, of the other half."""
+    world.machines.unanswered_reads = 1
+    before = world.store.workspaces
+    with pytest.raises(UnavailableError):
+        reconciled(world)
+    assert world.store.workspaces == before
+
+
+def test_a_machine_that_changes_after_the_list_was_made_is_not_taken_for_drift(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What differs is looked at again at its commit."""
+    [workspace] = world.store.workspaces.values()
+    lists = world.machines.list_instances()
+    monkeypatch.setattr(
+        world.machines,
+        "list_instances",
+        lambda: iter([replace(each, state=InstanceState.TERMINATED) for each in lists]),
+    )
+    assert reconciled(world).done == {}
+    assert world.workspace(workspace.id).status is Status.READY
+
+
+@pytest.mark.parametrize("command", [StopInstance, DeleteInstance])
+def test_an_orphan_that_compute_does_not_let_go_does_not_stop_the_rest(
+    world: World, command: type[StopInstance | DeleteInstance]
+) -> None:
+    """It is reported as failed, and tried again at the next run."""
+    for name in ("one", "two"):
+        workspace = world.ready("bob", name)
+        forgotten(world, workspace)
+        if command is DeleteInstance:
+            world.machines.stop_by_hand(place_of(workspace))
+    world.clock.advance(timedelta(days=8))
+    world.machines.script(command, Mishap.REFUSED, FaultKind.PERMISSION)
+    first = reconciled(world)
+    assert (len(first.failed), [len(names) for what, names in first.done.items() if what != "owner_repaired"]) == (
+        1,
+        [1],
+    )
+    second = reconciled(world)
+    assert second.failed == {} or "two" not in str(second.failed)
+
+
+def test_a_conflict_is_no_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else was faster: the next run looks again."""
+    world.store.put_owner(Owner("bob", workspaces={"gone": OwnedWorkspace("ghost")}))
+
+    def conflict(**_: object) -> None:
+        raise ConflictError("faster")
+
+    monkeypatch.setattr(world.store, "commit", conflict)
+    assert reconciled(world).failed == {}

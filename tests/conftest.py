@@ -30,6 +30,11 @@ _LIFELINE = pytest.StashKey[int]()
 _END_SECONDS = 20.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer what is not part of an ordinary run."""
+    parser.addoption("--whole-machine", action="store_true", help="boot a whole machine in QEMU: some minutes")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder of the shared cloud, and hold its pipe open."""
     if hasattr(config, "workerinput"):

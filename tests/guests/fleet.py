@@ -6,12 +6,14 @@ import subprocess
 import threading
 import time
 import urllib.request
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
+from tests.guests import nspawn
 from tests.guests.image import root_file_system
-from tests.guests.nspawn import Guest
 from tests.guests.registry import REPOSITORY, Images
 
 if TYPE_CHECKING:
@@ -27,19 +29,49 @@ _ON: Final = frozenset({"RUNNING"})
 _OFF: Final = frozenset({"STOPPING", "TERMINATED", "ABSENT"})
 
 
+class Guest(Protocol):
+    """One machine from power-on to power-off, of whatever kind."""
+
+    def run(self, *command: str, user_input: str | None = None, check: bool = True) -> str:
+        """Run a command in the guest as root and return what it printed."""
+
+    def power_off(self) -> None:
+        """Press the power button, wait for the guest to shut down, and clean up."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of guest.
+
+    Attributes:
+        boot: boots one; its arguments are those of `nspawn.Guest` but for `root`.
+        busybox: a static one, for the container's image.
+    """
+
+    boot: Callable[..., Guest]
+    busybox: Path
+
+
+def in_nspawn() -> Kind:
+    """Return the kind that `tests.guests.nspawn` boots: seconds, the host's kernel."""
+    root = root_file_system()
+    return Kind(partial(nspawn.Guest, root=root), root / "bin/busybox")
+
+
 class Fleet:
     """The guests of a local cloud, whose own simulated ones are to be silent (`never_ready`).
 
     Args:
         cloud: the local cloud.
         folder: for disks, consoles and what the guests' Docker keeps.
+        kind: of its guests; by default, in nspawn.
     """
 
-    def __init__(self, cloud: RunningCloud, folder: Path) -> None:
+    def __init__(self, cloud: RunningCloud, folder: Path, kind: Kind | None = None) -> None:
         self._cloud = cloud
         self._folder = folder
-        self._root = root_file_system()
-        self._images = Images(self._root / "bin/busybox")
+        self._kind = kind or in_nspawn()
+        self._images = Images(self._kind.busybox)
         self._guests: dict[str, Guest] = {}
         self._ended = threading.Event()
         self._failure: BaseException | None = None
@@ -102,9 +134,8 @@ class Fleet:
             with home.open("wb") as disk:
                 disk.truncate(_HOME_BYTES)
             self.prepare_disk(home)
-        return Guest(
+        return self._kind.boot(
             machine["name"],
-            root=self._root,
             folder=self._folder / machine["name"],
             home=home,
             metadata_url=metadata_url,

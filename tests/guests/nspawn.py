@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,7 +94,7 @@ class Guest:
         self._stack = contextlib.ExitStack()
         try:
             self._boot(name, root, folder, home)
-            self._listen(METADATA_ADDRESS, 80, _metadata_handler(metadata_url))
+            self._listen(METADATA_ADDRESS, 80, metadata_handler(metadata_url))
             for port, handler in served.items():
                 self._listen("127.0.0.1", port, handler)
             for address in reached:
@@ -244,12 +245,18 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
-def _metadata_handler(url: str) -> type[BaseHTTPRequestHandler]:
-    """Return what answers as this machine's metadata server: the local cloud's, which has every machine's under its id."""
+def metadata_handler(url: str, hear: Callable[[str], None] = lambda _: None) -> type[BaseHTTPRequestHandler]:
+    """Return what answers as this machine's metadata server: the local cloud's, which has every machine's under its id.
+
+    Args:
+        url: where that is.
+        hear: is told of every path that the machine asks for.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             """Pass the request on."""
+            hear(self.path)
             flavor = self.headers.get("Metadata-Flavor", "")
             request = Request(url + self.path, headers={"Metadata-Flavor": flavor})
             try:

@@ -14,8 +14,8 @@ import pytest
 from localcloud.client import RunningCloud, start_cloud
 from localcloud.person import Person, Workspace
 from localcloud.settings import LocalSettings
-from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, digest
-from tests.guests.nspawn import Guest, missing
+from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, Guest, digest
+from tests.guests.nspawn import missing
 
 BRANCH: Final = "$(touch /tmp/executed); `touch /tmp/executed` 'quoted\" &a *a: {}"
 LACKING: Final = missing()

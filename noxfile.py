@@ -12,7 +12,7 @@ ENVIRONMENT = ROOT / ".nox" / "workspace-hub"
 PYTHON = str(ENVIRONMENT / "bin" / "python")
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 
-SUITES = ("unit", "functions", "contract", "integration", "system", "deploy", "boot", "guests")
+SUITES = ("unit", "functions", "contract", "integration", "system", "deploy", "terraform", "boot", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores, too: most of these tests wait for something
 
 nox.options.sessions = ["tests"]
@@ -77,6 +77,12 @@ def deploy(session: nox.Session) -> None:
 
 
 @nox.session
+def terraform(session: nox.Session) -> None:
+    """Test that the Terraform module agrees with the code, and what Terraform says of it."""
+    _pytest(session, "tests/terraform", *session.posargs)
+
+
+@nox.session
 def boot(session: nox.Session) -> None:
     """Test the machine's boot files, and boot them in systemd-nspawn where that can be had."""
     _pytest(session, "tests/boot", "tests/guests", *session.posargs)
@@ -86,6 +92,14 @@ def boot(session: nox.Session) -> None:
 def vm(session: nox.Session) -> None:
     """Boot the machine whole, kernel included, in QEMU: some minutes, and not part of `tests`."""
     _pytest(session, "tests/guests/test_vm.py", "--whole-machine", *session.posargs)
+
+
+@nox.session(venv_backend="venv")
+def checkov(session: nox.Session) -> None:
+    """Scan the Terraform module for what is known to be unsafe; in an environment of its own, and not part of `tests`."""
+    session.install("checkov==3.3.30")
+    scan = ("--directory", "terraform/workspace-hub", "--framework", "terraform", "--skip-download")
+    session.run("checkov", *scan, "--compact", "--quiet", *session.posargs)
 
 
 @nox.session

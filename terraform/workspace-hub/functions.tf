@@ -37,7 +37,12 @@ resource "google_cloudfunctions2_function" "this" {
     timeout_seconds                  = each.value.timeout_seconds
   }
 
-  depends_on = [google_project_iam_member.build]
+  depends_on = [ # a build without all of them fails
+    google_artifact_registry_repository_iam_member.build,
+    google_project_iam_member.build,
+    google_project_iam_member.build_source,
+    google_storage_bucket_iam_member.build,
+  ]
 }
 
 # Who gets through the platform's check: everybody where the code checks the caller, else exactly one service account.

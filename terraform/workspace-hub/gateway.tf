@@ -77,6 +77,12 @@ resource "google_api_gateway_api_config" "this" {
     }
   }
 
+  gateway_config {
+    backend_config {
+      google_service_account = google_service_account.group["none"].email # by default Compute's, which may do much
+    }
+  }
+
   lifecycle {
     create_before_destroy = true # the gateway goes on with the old one until there is a new one
   }

@@ -110,6 +110,8 @@ resource "google_project_iam_custom_role" "look" {
   title       = "Workspace Hub ${var.name}: look at machines"
   description = "What the status function asks of Compute Engine"
   permissions = ["compute.instances.get"]
+
+  depends_on = [google_project_service.this]
 }
 
 resource "google_project_iam_custom_role" "operate" {
@@ -121,12 +123,15 @@ resource "google_project_iam_custom_role" "operate" {
     "compute.disks.create",
     "compute.disks.delete",
     "compute.disks.get",
+    "compute.disks.list",
     "compute.disks.setLabels",
     "compute.disks.use",
+    "compute.images.useReadOnly",
     "compute.instances.create",
     "compute.instances.delete",
     "compute.instances.get",
     "compute.instances.getSerialPortOutput",
+    "compute.instances.list",
     "compute.instances.resume",
     "compute.instances.setLabels",
     "compute.instances.setMetadata",
@@ -139,6 +144,8 @@ resource "google_project_iam_custom_role" "operate" {
     "compute.subnetworks.useExternalIp",
     "compute.zoneOperations.get",
   ]
+
+  depends_on = [google_project_service.this]
 }
 
 resource "google_project_iam_member" "look" {
@@ -147,6 +154,12 @@ resource "google_project_iam_member" "look" {
   project = var.project_id
   role    = google_project_iam_custom_role.look.id
   member  = google_service_account.group[each.key].member
+
+  condition {
+    title       = "only workspaces"
+    description = "Instances by the names that the Hub gives them"
+    expression  = "resource.type == \"compute.googleapis.com/Instance\" && ${local.own_instances}"
+  }
 }
 
 resource "google_project_iam_member" "operate" {
@@ -166,7 +179,7 @@ resource "google_project_iam_member" "operate" {
       expression = join(" || ", [
         "(resource.type == \"compute.googleapis.com/Instance\" && ${local.own_instances})",
         "(resource.type == \"compute.googleapis.com/Disk\" && ${local.own_disks})",
-        "!(resource.type in [\"compute.googleapis.com/Instance\", \"compute.googleapis.com/Disk\"])",
+        "(resource.type != \"compute.googleapis.com/Instance\" && resource.type != \"compute.googleapis.com/Disk\")",
       ])
     }
   }
@@ -202,6 +215,19 @@ resource "google_project_iam_member" "build" {
   project = var.project_id
   role    = each.key
   member  = google_service_account.build.member
+}
+
+# Cloud Run functions copies the source into a bucket of its own, which it makes when it first needs it; the build reads the copy.
+resource "google_project_iam_member" "build_source" {
+  project = var.project_id
+  role    = "roles/storage.objectViewer"
+  member  = google_service_account.build.member
+
+  condition {
+    title       = "only sources of functions"
+    description = "The bucket that Cloud Run functions keeps sources in"
+    expression  = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-${local.number}-${var.region}\")"
+  }
 }
 
 resource "google_storage_bucket_iam_member" "build" {

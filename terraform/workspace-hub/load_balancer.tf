@@ -18,10 +18,14 @@ resource "google_compute_managed_ssl_certificate" "this" {
   count = local.balancer
 
   project = var.project_id
-  name    = local.installation
+  name    = "${local.installation}-${substr(sha256(var.domain), 0, 8)}" # another domain is another certificate
 
   managed {
     domains = [var.domain]
+  }
+
+  lifecycle {
+    create_before_destroy = true # the proxy goes on with the old one until there is a new one
   }
 
   depends_on = [google_project_service.this]
@@ -62,6 +66,8 @@ resource "google_compute_backend_service" "this" {
     enable      = true
     sample_rate = 1
   }
+
+  depends_on = [google_project_service_identity.iap]
 }
 
 resource "google_iap_web_backend_service_iam_member" "this" {
@@ -92,7 +98,7 @@ resource "google_compute_url_map" "this" {
     default_service = google_compute_backend_service.this["describe_api"].id
 
     dynamic "route_rules" {
-      for_each = { for index, route in local.routes : index => route }
+      for_each = local.routes # a list: rules must come in the order of their priorities
 
       content {
         priority = route_rules.key + 1

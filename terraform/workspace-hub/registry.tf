@@ -2,7 +2,7 @@ locals {
   image_repository = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.workspaces.repository_id}/${var.image}"
 }
 
-# The workspaces' images: what nobody can name any more goes after a month.
+# The workspaces' images: what has no tag any more goes after a month, but for the latest, which may be named by digest.
 resource "google_artifact_registry_repository" "workspaces" {
   #checkov:skip=CKV_GCP_84:Images are encrypted with Google's own keys.
   project       = var.project_id
@@ -10,6 +10,15 @@ resource "google_artifact_registry_repository" "workspaces" {
   repository_id = "${var.name}-workspaces"
   description   = "Container images of the workspaces of Workspace Hub ${var.name}"
   format        = "DOCKER"
+
+  cleanup_policies {
+    id     = "keep-recent"
+    action = "KEEP"
+
+    most_recent_versions {
+      keep_count = 10
+    }
+  }
 
   cleanup_policies {
     id     = "delete-untagged"

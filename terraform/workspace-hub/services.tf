@@ -1,10 +1,10 @@
 locals {
   apis = toset(concat(
     [
-      "artifactregistry", "cloudbuild", "cloudfunctions", "cloudscheduler", "cloudtasks", "compute", "firestore", "iam", "logging",
-      "monitoring", "oslogin", "pubsub", "run", "storage",
+      "artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "cloudscheduler", "cloudtasks", "compute",
+      "firestore", "iam", "iap", "logging", "monitoring", "oslogin", "pubsub", "run", "storage", # iap: SSH goes through it
     ],
-    var.domain == null ? ["apigateway", "servicecontrol", "servicemanagement"] : ["iap"],
+    var.domain == null ? ["apigateway", "servicecontrol", "servicemanagement"] : [],
   ))
 }
 
@@ -22,4 +22,13 @@ resource "google_project_service_identity" "pubsub" {
 
   project = var.project_id
   service = google_project_service.this["pubsub"].service
+}
+
+# As whom Identity-Aware Proxy calls Cloud Run; where it was never made, IAP refuses every request.
+resource "google_project_service_identity" "iap" {
+  count    = var.domain == null ? 0 : 1
+  provider = google-beta
+
+  project = var.project_id
+  service = google_project_service.this["iap"].service
 }

@@ -15,12 +15,16 @@ variable "access" {
     error_message = "access.mode must be personal or team."
   }
   validation {
-    condition     = length(concat(var.access.emails, var.access.mode == "team" ? concat(var.access.domains, var.access.admins) : [])) > 0
-    error_message = "access must name somebody: emails, or, in team mode, domains or admins. A Hub that names nobody serves nobody."
+    condition     = length(concat(var.access.emails, var.access.mode == "team" ? var.access.domains : [])) > 0
+    error_message = "access must name somebody: emails, or, in team mode, domains. Administrators alone are not enough."
   }
   validation {
     condition     = var.access.mode == "team" || length(concat(var.access.domains, var.access.admins)) == 0
     error_message = "access.domains and access.admins are for team mode."
+  }
+  validation {
+    condition     = !contains(concat(var.access.domains, var.access.admins), "*")
+    error_message = "\"*\", everybody who proves who they are, is for access.emails only."
   }
 }
 
@@ -28,6 +32,11 @@ variable "alert_channels" {
   description = "Cloud Monitoring notification channels that alerts go to, as `projects/…/notificationChannels/…`."
   type        = list(string)
   default     = []
+
+  validation {
+    condition     = alltrue([for channel in var.alert_channels : length(channel) > 0 && !strcontains(channel, "@")])
+    error_message = "alert_channels must be names like projects/…/notificationChannels/…, not addresses."
+  }
 }
 
 variable "audiences" {
@@ -132,6 +141,11 @@ variable "network" {
     subnetwork = string # self link, or projects/…/regions/…/subnetworks/…
   })
   default = null
+
+  validation {
+    condition     = var.network == null ? true : can(regex("/networks/[^/]+$", var.network.network)) && can(regex("/subnetworks/[^/]+$", var.network.subnetwork))
+    error_message = "network must have a network as projects/…/global/networks/… and a subnetwork as projects/…/regions/…/subnetworks/…."
+  }
 }
 
 variable "project_id" {

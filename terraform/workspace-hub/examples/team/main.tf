@@ -23,7 +23,6 @@ module "hub" {
     HUB_SPOT              = "true"
     HUB_MAX_RUN_SECONDS   = "172800"
     HUB_HOME_DISK_GB      = "100"
-    HUB_CORS_ORIGINS      = "https://console.example.com"
     HUB_DEFAULT_IMAGE_TAG = "stable"
   }
 

@@ -1,0 +1,202 @@
+# What the examples say, on mocked providers: how much there is of what, and who may do what.
+
+mock_provider "archive" {}
+
+mock_provider "google" {
+  mock_data "google_compute_zones" {
+    defaults = { names = ["us-west1-a", "us-west1-b"] }
+  }
+
+  mock_data "google_project" {
+    defaults = { number = "123456789012" }
+  }
+}
+
+mock_provider "google-beta" {
+  mock_resource "google_project_service_identity" {
+    defaults = { member = "serviceAccount:agent@example.iam.gserviceaccount.com" }
+  }
+}
+
+mock_provider "random" {
+  mock_resource "random_id" {
+    defaults = { hex = "c0ffee" }
+  }
+}
+
+variables {
+  project_id = "demo-project"
+  region     = "us-west1"
+  access     = { emails = ["alice@example.com"] }
+  audiences  = ["32555940559.apps.googleusercontent.com"]
+}
+
+run "the_minimal_example_is_planned" {
+  command = plan
+
+  variables { email = "alice@example.com" }
+
+  module { source = "./examples/minimal" }
+}
+
+run "the_team_example_is_planned" {
+  command = plan
+
+  module { source = "./examples/team" }
+}
+
+run "minimal" {
+  assert {
+    condition     = toset(keys(google_cloudfunctions2_function.this)) == toset(keys(local.functions)) && length(local.functions) > 10
+    error_message = "Every function of the catalogue is deployed, and no other."
+  }
+  assert {
+    condition = alltrue([
+      for function in google_cloudfunctions2_function.this : function.service_config[0].environment_variables["HUB_MODE"] == "team"
+      && function.service_config[0].environment_variables["HUB_INSTALLATION"] == "hub-c0ffee"
+      && function.service_config[0].environment_variables["HUB_ZONES"] == "us-west1-a,us-west1-b"
+      && function.service_config[0].environment_variables["HUB_REPORT_WORKSPACE_URL"] == "https://hub-report-workspace-123456789012.us-west1.run.app"
+      && function.service_config[0].ingress_settings == "ALLOW_ALL"
+    ])
+    error_message = "Every function has the same environment, and knows the others by their own addresses."
+  }
+  assert {
+    condition = alltrue([
+      length(google_cloud_scheduler_job.this) == length(local.of_time), length(local.of_time) >= 2,
+      length(google_cloud_tasks_queue.this) == 1,
+      length(google_firestore_field.this) == 1,
+      length(google_firestore_index.this) == 6,
+      length(google_pubsub_subscription.this) == 2,
+      length(google_pubsub_topic.this) == 2,
+      length(google_monitoring_alert_policy.this) == 3,
+    ])
+    error_message = "There are as many jobs, queues, fields, indexes, subscriptions, topics and alerts as the catalogue and the index file have."
+  }
+  assert {
+    condition = alltrue([
+      length(google_cloud_run_service_iam_member.invoker) == length(local.functions),
+      length(google_cloud_tasks_queue_iam_member.enqueue) == 5,
+      length(google_iap_web_backend_service_iam_member.this) == 0,
+      length(google_project_iam_member.look) == 1,
+      length(google_project_iam_member.operate) == 1,
+      length(google_project_iam_member.store) == 5,
+      length(google_pubsub_subscription_iam_member.dead_letter) == 1,
+      length(google_pubsub_topic_iam_member.dead_letter) == 1,
+      length(google_pubsub_topic_iam_member.publish) == 1,
+      length(google_service_account.group) == 6,
+      length(google_service_account.invoker) == 3,
+      length(google_service_account_iam_member.enqueue_as_queue) == 5,
+      length(google_service_account_iam_member.operate_as_machine) == 1,
+    ])
+    error_message = "A service account or a binding of one was lost or has been added."
+  }
+  assert {
+    condition = alltrue([
+      join(" ", keys(google_service_account_iam_member.operate_as_machine)) == "workers",
+      google_service_account_iam_member.operate_as_machine["workers"].member == google_service_account.group["workers"].member,
+      google_service_account_iam_member.operate_as_machine["workers"].service_account_id == google_service_account.machine.name,
+      google_project_iam_member.operate["workers"].role == google_project_iam_custom_role.operate.id,
+      length(google_project_iam_member.operate["workers"].condition) == 1,
+    ])
+    error_message = "Only the workers act as the machines' account, and operate machines by the custom role and its condition."
+  }
+  assert {
+    condition = alltrue([
+      for name, binding in google_cloud_run_service_iam_member.invoker :
+      binding.member == (local.functions[name].invoker == "everyone" ? "allUsers" : google_service_account.invoker[local.functions[name].invoker].member)
+    ])
+    error_message = "Each function is called by whom the catalogue says, and by nobody else."
+  }
+  assert {
+    condition     = google_cloud_run_service_iam_member.invoker["advance_operation"].member != "allUsers" && google_cloud_run_service_iam_member.invoker["cleanup"].member != "allUsers"
+    error_message = "Workers and scheduled functions are not for everybody."
+  }
+  assert {
+    condition = alltrue([
+      length(google_api_gateway_gateway.this) == 1,
+      length(google_compute_backend_service.this) == 0,
+      toset(keys(local.gateway_document.paths)) == toset([for route in local.routes : route.path]),
+      local.gateway_document.paths["/workspaces/{workspace_id}/status"].get.parameters[0].name == "workspace_id",
+      local.gateway_document.paths["/workspaces"].post["x-google-backend"].address == local.urls["create_workspace"],
+      !can(local.gateway_document.paths["/workspaces/{workspace_id}/reports"]),
+    ])
+    error_message = "Without a domain the public address is API Gateway's, with the catalogue's paths for people."
+  }
+  assert {
+    condition = alltrue([
+      length(google_compute_network.this) == 1,
+      length(google_compute_firewall.iap) == 1,
+      length(google_compute_router_nat.this) == 1,
+      google_firestore_database.this.delete_protection_state == "DELETE_PROTECTION_ENABLED",
+    ])
+    error_message = "By default the Hub has a network of its own, and protects its records."
+  }
+}
+
+run "team" {
+  variables {
+    access        = { admins = ["ada@example.com"], domains = ["example.com"] }
+    domain        = "hub.example.com"
+    iap_members   = ["domain:example.com", "user:guest@example.org"]
+    min_instances = 1
+    name          = "team"
+    region        = "europe-west1"
+    zones         = ["europe-west1-b"]
+  }
+
+  assert {
+    condition = alltrue([
+      length(google_api_gateway_gateway.this) == 0,
+      length(google_compute_backend_service.this) == length(local.public),
+      length(google_compute_url_map.this[0].path_matcher[0].route_rules) == length(local.routes),
+      length(google_iap_web_backend_service_iam_member.this) == 2 * length(local.public),
+      length(google_project_service_identity.iap) == 1,
+      alltrue([for backend in google_compute_backend_service.this : backend.iap[0].enabled]),
+    ])
+    error_message = "With a domain there is a load balancer with Identity-Aware Proxy before every function for people."
+  }
+  assert {
+    condition = jsonencode(google_compute_url_map.this[0].path_matcher[0].route_rules[*].priority) == jsonencode(range(1, length(local.routes) + 1)) && contains(
+      [for rule in google_compute_url_map.this[0].path_matcher[0].route_rules : rule.match_rules[0].path_template_match], "/workspaces/*/status"
+    )
+    error_message = "Its rules come in the order of their priorities, with a star for each parameter."
+  }
+  assert {
+    condition = alltrue([
+      for name, function in google_cloudfunctions2_function.this :
+      (function.service_config[0].ingress_settings == "ALLOW_INTERNAL_AND_GCLB") == contains(keys(local.public), name)
+      && function.service_config[0].min_instance_count == (contains(keys(local.public), name) ? 1 : 0)
+      && function.service_config[0].environment_variables["HUB_IDENTITY_SOURCE"] == "iap"
+      && function.service_config[0].environment_variables["HUB_ZONES"] == "europe-west1-b"
+    ])
+    error_message = "Nobody gets past Identity-Aware Proxy to the functions for people, and they are kept warm."
+  }
+  assert {
+    condition     = length(local.audiences) == length(local.public) && alltrue([for audience in local.audiences : startswith(audience, "/projects/123456789012/global/backendServices/")])
+    error_message = "The audiences are the backend services of Identity-Aware Proxy."
+  }
+}
+
+run "compute_admin_and_a_network_of_ones_own" {
+  variables {
+    compute_admin       = true
+    deletion_protection = false
+    network = {
+      network    = "projects/demo-project/global/networks/ours"
+      subnetwork = "projects/demo-project/regions/us-west1/subnetworks/ours"
+    }
+  }
+
+  assert {
+    condition     = google_project_iam_member.operate["workers"].role == "roles/compute.admin" && length(google_project_iam_member.operate["workers"].condition) == 0
+    error_message = "The switch gives the workers Compute Admin."
+  }
+  assert {
+    condition     = length(google_compute_network.this) == 0 && length(google_compute_firewall.iap) == 0 && local.environment["HUB_SUBNETWORK"] == var.network.subnetwork
+    error_message = "Where a network is given, none is made."
+  }
+  assert {
+    condition     = google_firestore_database.this.delete_protection_state == "DELETE_PROTECTION_DISABLED"
+    error_message = "The protection of the records can be taken off."
+  }
+}

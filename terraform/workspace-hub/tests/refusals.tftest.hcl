@@ -1,0 +1,253 @@
+# What is refused before anything is made. Each run is named after what is wrong.
+
+mock_provider "archive" {}
+
+mock_provider "google" {
+  mock_data "google_compute_zones" {
+    defaults = { names = ["us-west1-a", "us-west1-b"] }
+  }
+
+  mock_data "google_project" {
+    defaults = { number = "123456789012" }
+  }
+}
+
+mock_provider "google-beta" {
+  mock_resource "google_project_service_identity" {
+    defaults = { member = "serviceAccount:agent@example.iam.gserviceaccount.com" }
+  }
+}
+
+mock_provider "random" {
+  mock_resource "random_id" {
+    defaults = { hex = "c0ffee" }
+  }
+}
+
+variables {
+  project_id = "demo-project"
+  region     = "us-west1"
+  access     = { emails = ["alice@example.com"] }
+  audiences  = ["32555940559.apps.googleusercontent.com"]
+}
+
+run "a_name_that_is_too_long" {
+  command = plan
+
+  variables {
+    name = "a-name-too-long-for-it"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_name_that_ends_with_a_hyphen" {
+  command = plan
+
+  variables {
+    name = "hub-"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "nobody" {
+  command = plan
+
+  variables {
+    access = {}
+  }
+
+  expect_failures = [var.access]
+}
+
+run "administrators_alone" {
+  command = plan
+
+  variables {
+    access = { admins = ["ada@example.com"] }
+  }
+
+  expect_failures = [var.access]
+}
+
+run "everybody_an_administrator" {
+  command = plan
+
+  variables {
+    access = { admins = ["*"], domains = ["example.com"] }
+  }
+
+  expect_failures = [var.access]
+}
+
+run "a_domain_in_personal_mode" {
+  command = plan
+
+  variables {
+    access = { domains = ["example.com"], emails = ["alice@example.com"], mode = "personal" }
+  }
+
+  expect_failures = [var.access]
+}
+
+run "another_mode" {
+  command = plan
+
+  variables {
+    access = { emails = ["alice@example.com"], mode = "public" }
+  }
+
+  expect_failures = [var.access]
+}
+
+run "no_audience" {
+  command = plan
+
+  variables {
+    audiences = []
+  }
+
+  expect_failures = [var.audiences]
+}
+
+run "a_domain_without_iap_members" {
+  command = plan
+
+  variables {
+    domain = "hub.example.com"
+  }
+
+  expect_failures = [var.iap_members]
+}
+
+run "iap_members_without_a_domain" {
+  command = plan
+
+  variables {
+    iap_members = ["domain:example.com"]
+  }
+
+  expect_failures = [var.iap_members]
+}
+
+run "an_address_for_a_domain" {
+  command = plan
+
+  variables {
+    domain      = "https://hub.example.com"
+    iap_members = ["domain:example.com"]
+  }
+
+  expect_failures = [var.domain]
+}
+
+run "an_unknown_setting" {
+  command = plan
+
+  variables {
+    settings = { HUB_COLOUR = "blue" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "a_setting_that_the_module_decides" {
+  command = plan
+
+  variables {
+    settings = { HUB_MODE = "personal" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "a_zone_for_a_region" {
+  command = plan
+
+  variables {
+    region = "us-west1-a"
+  }
+
+  expect_failures = [var.region]
+}
+
+run "a_zone_of_another_region" {
+  command = plan
+
+  variables {
+    zones = ["europe-west1-b"]
+  }
+
+  expect_failures = [var.zones]
+}
+
+run "no_zone" {
+  command = plan
+
+  variables {
+    zones = []
+  }
+
+  expect_failures = [var.zones]
+}
+
+run "no_machine_type" {
+  command = plan
+
+  variables {
+    machine_types = []
+  }
+
+  expect_failures = [var.machine_types]
+}
+
+run "a_part_of_an_instance" {
+  command = plan
+
+  variables {
+    min_instances = 0.5
+  }
+
+  expect_failures = [var.min_instances]
+}
+
+run "an_image_with_a_tag" {
+  command = plan
+
+  variables {
+    image = "workspace:latest"
+  }
+
+  expect_failures = [var.image]
+}
+
+run "a_project_number" {
+  command = plan
+
+  variables {
+    project_id = "123456789012"
+  }
+
+  expect_failures = [var.project_id]
+}
+
+run "a_channel_by_its_address" {
+  command = plan
+
+  variables {
+    alert_channels = ["ada@example.com"]
+  }
+
+  expect_failures = [var.alert_channels]
+}
+
+run "a_network_by_its_bare_name" {
+  command = plan
+
+  variables {
+    network = { network = "default", subnetwork = "default" }
+  }
+
+  expect_failures = [var.network]
+}

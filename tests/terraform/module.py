@@ -1,0 +1,80 @@
+"""The Terraform module as python-hcl2 reads it. Run as a program it prints what `resources.txt` has to have."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import hcl2
+
+from localcloud.catalogue import ROOT
+
+MODULE: Final = ROOT / "terraform" / "workspace-hub"
+SNAPSHOT: Final = Path(__file__).with_name("resources.txt")
+REWRITE: Final = "python -m tests.terraform.module > tests/terraform/resources.txt"
+
+Block = dict[str, Any]
+
+
+def blocks(kind: str) -> Iterator[Block]:
+    """Yield the blocks of a kind, `resource`, `variable`, `output` or `locals`, in the order of the files and in them."""
+    for path in sorted(MODULE.glob("*.tf")):
+        with path.open(encoding="utf-8") as file:
+            for block in hcl2.load(file).get(kind, []):
+                yield _plain(block)
+
+
+def resources() -> dict[str, Block]:
+    """Return each resource by its address, like `google_service_account.group`."""
+    return {
+        f"{kind}.{name}": body
+        for block in blocks("resource")
+        for kind, named in block.items()
+        for name, body in named.items()
+    }
+
+
+def named(kind: str) -> dict[str, Block]:
+    """Return the blocks of a kind that has one label, by name, in the order that they are written in."""
+    return {name: body for block in blocks(kind) for name, body in block.items()}
+
+
+def local_values() -> Block:
+    """Return all local values by their names, expressions as they are written."""
+    return {name: value for block in blocks("locals") for name, value in block.items()}
+
+
+def snapshot() -> str:
+    """Return a line for each resource: how many there are, and of a binding which role it gives to whom on which condition."""
+    return "".join(f"{_line(address, body)}\n" for address, body in sorted(resources().items()))
+
+
+def _line(address: str, body: Block) -> str:
+    shown = ["for_each", "count", *(["role", "member"] if "_iam_" in address else [])]
+    said = [f"{name} = {' '.join(str(body[name]).split())}" for name in shown if name in body]
+    conditions = [
+        *body.get("condition", []),
+        *(each["condition"] for each in body.get("dynamic", []) if "condition" in each),
+    ]
+    said += [f"condition = {' '.join(str(condition).split())}" for condition in conditions if "_iam_" in address]
+    return "  |  ".join([address, *said])
+
+
+def _plain(value: Any) -> Any:
+    """Take off what python-hcl2 leaves on: the quotes of strings, the braces of expressions, and its own notes."""
+    if isinstance(value, dict):
+        noted = {"__comments__", "__is_block__"}
+        return {_plain(name): _plain(each) for name, each in value.items() if name not in noted}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, str) and value.startswith('"'):
+        return value[1:-1].replace('\\"', '"')
+    if isinstance(value, str) and value.startswith("${"):
+        return value[2:-1]
+    return value
+
+
+if __name__ == "__main__":
+    sys.stdout.write(snapshot())

@@ -1,0 +1,352 @@
+"""What the Terraform module says agrees with the catalogue, the index file and the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+import pytest
+
+from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
+from shared.adapters.compute_instance import IAP_TAG
+from shared.config import EMULATORS, read_settings
+from tests.fakes.records import a_workspace
+from tests.terraform.module import MODULE, REWRITE, SNAPSHOT, local_values, named, resources, snapshot
+from tests.unit.test_readme import Recording, required
+
+CATALOGUE = read_catalogue()
+RESOURCES = resources()
+LOCALS = local_values()
+PAGE = MODULE / "README.md"
+
+# What each method of Compute Engine's clients needs. Source: the API's reference, "IAM Permissions" of each method.
+PERMISSIONS = {
+    "DisksClient.aggregated_list": "compute.disks.list",
+    "DisksClient.delete_unary": "compute.disks.delete",
+    "DisksClient.get": "compute.disks.get",
+    "InstancesClient.aggregated_list": "compute.instances.list",
+    "InstancesClient.delete_unary": "compute.instances.delete",
+    "InstancesClient.get": "compute.instances.get",
+    "InstancesClient.get_serial_port_output": "compute.instances.getSerialPortOutput",
+    "InstancesClient.insert_unary": "compute.instances.create",
+    "InstancesClient.resume_unary": "compute.instances.resume",
+    "InstancesClient.set_metadata_unary": "compute.instances.setMetadata",
+    "InstancesClient.start_unary": "compute.instances.start",
+    "InstancesClient.stop_unary": "compute.instances.stop",
+    "InstancesClient.suspend_unary": "compute.instances.suspend",
+    "ZoneOperationsClient.get": "compute.zoneOperations.get",
+}
+# What an insert needs for what it says of the instance (shared/adapters/compute_instance.py), reviewed by hand.
+INSERT = {
+    "compute.disks.create": "the boot disk and a new home disk",
+    "compute.disks.setLabels": "their labels",
+    "compute.disks.use": "a home disk that exists",
+    "compute.images.useReadOnly": "HUB_BOOT_IMAGE may be an image of the project",
+    "compute.instances.setLabels": "labels",
+    "compute.instances.setMetadata": "user-data and the rest of the metadata",
+    "compute.instances.setServiceAccount": "the machines' account",
+    "compute.instances.setTags": "the network tag",
+    "compute.subnetworks.use": "the interface",
+    "compute.subnetworks.useExternalIp": "HUB_EXTERNAL_ADDRESS",
+}
+
+
+def strings(expression: str) -> set[str]:
+    """Return the strings in an expression."""
+    return set(re.findall(r'"([^"]*)"', expression))
+
+
+# Functions and their environment
+
+
+def test_every_function_is_deployed_once() -> None:
+    """One resource deploys the whole catalogue, each function under its own name and from its own file."""
+    deploying = [
+        address
+        for address in RESOURCES
+        if re.match(r"google_(cloudfunctions|cloud_run_v2_|cloud_run_service\.)", address)
+    ]
+    assert deploying == ["google_cloudfunctions2_function.this"]
+    function = RESOURCES["google_cloudfunctions2_function.this"]
+    assert function["for_each"] == "local.functions"
+    assert LOCALS["functions"] == "local.catalogue.functions"
+    assert LOCALS["catalogue"] == 'yamldecode(file("${local.root}/functions/catalogue.yaml"))'
+    [build] = function["build_config"]
+    assert (build["entry_point"], build["environment_variables"]) == (
+        "each.key",
+        {"GOOGLE_FUNCTION_SOURCE": "each.value.source"},
+    )
+
+
+def test_the_functions_settings_are_the_catalogues() -> None:
+    """Memory, time, concurrency and instances are what was tested, not the platform's defaults."""
+    [service] = RESOURCES["google_cloudfunctions2_function.this"]["service_config"]
+    assert service["available_memory"] == "${each.value.memory_mib}Mi"
+    assert service["timeout_seconds"] == "each.value.timeout_seconds"
+    assert service["max_instance_request_concurrency"] == "each.value.concurrency"
+    assert service["max_instance_count"] == "each.value.max_instances"
+    assert service["service_account_email"] == "google_service_account.group[each.value.runs_as].email"
+    assert service["environment_variables"] == 'merge(local.environment, {PYTHONPATH = "/workspace"})'
+
+
+def decided() -> set[str]:
+    """Return the variables that the module decides itself."""
+    return set(re.findall(r"\b([A-Z][A-Z_]+) = ", LOCALS["environment"]))
+
+
+def read_by_the_code() -> set[str]:
+    """Return the variables that the code reads, but for those of local servers."""
+    environment = Recording(required())
+    read_settings(environment)
+    return environment.asked - set(EMULATORS)
+
+
+def test_every_variable_that_the_code_reads_is_set_and_no_other() -> None:
+    """A new setting reaches the functions, and a removed one is not set for nothing."""
+    assert decided() | set(LOCALS["tunable"]) == read_by_the_code()
+
+
+def test_what_may_be_set_is_what_the_module_does_not_decide() -> None:
+    """A setting cannot overrule the module, and each of the others can be set, in alphabetical order and once."""
+    assert LOCALS["tunable"] == sorted(read_by_the_code() - decided())
+
+
+# Records
+
+
+def test_the_indexes_are_those_of_the_file() -> None:
+    """The index file, which the tests hold to the store's queries, is taken whole."""
+    assert LOCALS["firestore"] == 'jsondecode(file("${local.root}/firestore.indexes.json"))'
+    index, field = RESOURCES["google_firestore_index.this"], RESOURCES["google_firestore_field.this"]
+    assert re.search(r"for index in local\.firestore\.indexes : .*=> index\}", index["for_each"])
+    [fields] = index["dynamic"]
+    assert fields["fields"]["for_each"] == "each.value.fields"
+    assert fields["fields"]["content"] == [{"field_path": "fields.value.fieldPath", "order": "fields.value.order"}]
+    assert (index["collection"], index["query_scope"]) == ("each.value.collectionGroup", "each.value.queryScope")
+    assert field["for_each"].startswith("{for field in local.firestore.fieldOverrides : ")
+    assert (field["collection"], field["field"]) == ("each.value.collectionGroup", "each.value.fieldPath")
+
+
+# Machines
+
+
+def compute_calls() -> set[str]:
+    """Return each method that the adapter calls on one of Compute's clients, as `InstancesClient.get`."""
+    tree = ast.parse((ROOT / "shared/adapters/compute_machines.py").read_text(encoding="utf-8"))
+    clients: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            [target] = node.targets
+            pairs = (
+                zip(target.elts, node.value.elts, strict=True)
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+                else [(target, node.value)]
+            )
+            for name, value in pairs:
+                made = re.match(r"compute_v1\.(\w+Client)\(", ast.unparse(value))
+                client = made[1] if made else clients.get(ast.unparse(value))
+                if client:
+                    clients[ast.unparse(name)] = client
+    called = {
+        f"{clients[ast.unparse(node.value)]}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in clients
+    }
+    assert {call.partition(".")[0] for call in called} == set(
+        re.findall(r"compute_v1\.(\w+Client)\(", ast.unparse(tree))
+    )
+    return called
+
+
+def test_the_workers_role_has_what_the_code_calls_and_nothing_else() -> None:
+    """A new call without its permission fails in production only, so it fails here; so does a permission too many."""
+    assert compute_calls() == set(PERMISSIONS)
+    assert RESOURCES["google_project_iam_custom_role.operate"]["permissions"] == sorted(
+        {*PERMISSIONS.values(), *INSERT}
+    )
+
+
+def test_the_status_function_may_only_look() -> None:
+    """What it asks of a machine is one call, and its role has that permission only."""
+    asked = re.findall(
+        r"\bmachines\(\)\.(\w+)", (ROOT / "shared/usecases/ask_workspaces.py").read_text(encoding="utf-8")
+    )
+    assert set(asked) == {"get"}
+    assert RESOURCES["google_project_iam_custom_role.look"]["permissions"] == ["compute.instances.get"]
+
+
+def test_rights_on_machines_end_at_the_hubs_own_names() -> None:
+    """The conditions name the prefixes that the code gives to instances, their boot disks and home disks."""
+    workspace = a_workspace(id="the-id")
+    create = (ROOT / "shared/domain/lifecycle.py").read_text(encoding="utf-8")
+    [instance] = re.findall(r'name = f"([a-z-]+)\{workspace_id\}"', create)
+    home = workspace.disk_name.removesuffix("the-id")
+    assert re.findall(r'startsWith\("([^"]*)"\)', LOCALS["own_instances"]) == [instance]
+    assert re.findall(r'startsWith\("([^"]*)"\)', LOCALS["own_disks"]) == [home, instance]
+    [look] = RESOURCES["google_project_iam_member.look"]["condition"]
+    assert "${local.own_instances}" in look["expression"]
+    [operate] = RESOURCES["google_project_iam_member.operate"]["dynamic"]
+    [content] = operate["condition"]["content"]
+    assert "${local.own_instances}" in content["expression"]
+    assert "${local.own_disks}" in content["expression"]
+
+
+def test_the_firewall_lets_iap_in_to_the_machines_tag() -> None:
+    """The tag that the code gives to machines is the firewall's target, and nobody but IAP is a source."""
+    assert LOCALS["machine_tag"] == IAP_TAG
+    firewalls = [body for address, body in RESOURCES.items() if address.startswith("google_compute_firewall.")]
+    assert [(body["target_tags"], body["source_ranges"]) for body in firewalls] == [
+        (["local.machine_tag"], ["35.235.240.0/20"])
+    ]
+
+
+# Who may do what
+
+
+def test_functions_are_called_by_whom_the_catalogue_says() -> None:
+    """Everybody gets through to code that checks the caller, else exactly one of the service accounts."""
+    invokers = [address for address, body in RESOURCES.items() if "run.invoker" in str(body.get("role"))]
+    assert invokers == ["google_cloud_run_service_iam_member.invoker"]
+    binding = RESOURCES[invokers[0]]
+    assert binding["for_each"] == "local.functions"
+    assert binding["member"] == (
+        f'each.value.invoker == "{EVERYONE}" ? "allUsers" : google_service_account.invoker[each.value.invoker].member'
+    )
+    assert RESOURCES["google_service_account.invoker"]["for_each"] == "local.invokers"
+    assert LOCALS["invokers"] == "toset(local.catalogue.invokers)"
+    assert {function.invoker for function in CATALOGUE.functions} == {EVERYONE, *CATALOGUE.invokers}
+
+
+def test_only_functions_of_people_and_machines_are_for_everybody() -> None:
+    """`allUsers` is named in one place, and what the platform guards is never public."""
+    assert [address for address, body in RESOURCES.items() if "allUsers" in str(body)] == [
+        "google_cloud_run_service_iam_member.invoker"
+    ]
+    everybodys = {function.source.split("/")[1] for function in CATALOGUE.functions if function.invoker == EVERYONE}
+    assert everybodys == {"api", "callbacks"}
+
+
+def users_of(*ports: str) -> set[str]:
+    """Return the trust groups with a function that uses one of the ports."""
+    return {
+        function.runs_as
+        for function in CATALOGUE.functions
+        if any(f"HUB.{port}" in (ROOT / function.source).read_text(encoding="utf-8") for port in ports)
+    }
+
+
+def groups(name: str) -> set[str]:
+    """Return the trust groups of a list in `iam.tf`."""
+    everyone = {function.runs_as for function in CATALOGUE.functions}
+    expression = LOCALS[name]
+    if expression.startswith("setsubtract(local.groups, "):
+        return everyone - strings(expression)
+    assert expression.startswith("toset([")
+    return strings(expression)
+
+
+@pytest.mark.parametrize(
+    ("names", "ports"),
+    [
+        (["stores"], ["store"]),
+        (["publish"], ["provision_jobs"]),
+        (["enqueue"], ["operation_jobs"]),
+        (["look", "operate"], ["machines"]),
+    ],
+    ids=lambda each: each[0],
+)
+def test_each_trust_group_may_do_what_its_functions_do(names: list[str], ports: list[str]) -> None:
+    """A group has the rights for a port exactly when one of its functions uses it."""
+    assert set.union(*(groups(name) for name in names)) == users_of(*ports)
+
+
+def test_only_workers_act_as_the_machines_account() -> None:
+    """Whoever may act as an account can do all that it can."""
+    acting = {
+        address: body["for_each"]
+        for address, body in RESOURCES.items()
+        if body.get("service_account_id") == "google_service_account.machine.name"
+    }
+    assert acting == {"google_service_account_iam_member.operate_as_machine": "local.operate"}
+    assert groups("operate") == {"workers"}
+
+
+def test_the_machines_account_pulls_images_and_writes_logs_only() -> None:
+    """Any program in a workspace can get its token."""
+    roles = {
+        address: body["role"]
+        for address, body in RESOURCES.items()
+        if body.get("member") == "google_service_account.machine.member"
+    }
+    assert roles == {
+        "google_artifact_registry_repository_iam_member.machine": "roles/artifactregistry.reader",
+        "google_project_iam_member.machine_logs": "roles/logging.logWriter",
+    }
+
+
+def test_nobody_has_a_primitive_role() -> None:
+    """Owner, editor and viewer are for people."""
+    roles = " ".join(str(body.get("role")) for body in RESOURCES.values())
+    assert not re.search(r"roles/(owner|editor|viewer)\b", roles)
+
+
+def test_no_resource_was_lost_or_added_unseen() -> None:
+    """Each resource is in a file that is reviewed, with how many there are, and each binding with its role and member."""
+    assert SNAPSHOT.read_text(encoding="utf-8") == snapshot(), f"If it is meant: {REWRITE}"
+
+
+# What is watched
+
+
+def test_the_events_counted_are_events_that_the_code_logs() -> None:
+    """A metric of an event that was renamed stays at zero for ever."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
+    literal = set(re.findall(r'"([A-Z][A-Za-z]+)"', code))
+    literal |= (
+        {f"{kind}Failed" for kind in ("Create", "Delete", "Start", "Stop")} if 'capitalize()}Failed"' in code else set()
+    )
+    counted = [name for each in LOCALS["log_metrics"].values() if "message" in each for name in strings(each)]
+    assert counted
+    assert set(counted) <= literal
+
+
+# Form
+
+
+def said(block: dict[str, Any]) -> str:
+    """Return a description without the marks of a heredoc, in one line."""
+    return " ".join(re.sub(r"^<<-END\n|\n *END$", "", block.get("description", "")).split())
+
+
+@pytest.mark.parametrize("kind", ["variable", "output"])
+def test_variables_and_outputs_are_described_and_in_order(kind: str) -> None:
+    """Each has a description, and can be found by the alphabet."""
+    found = named(kind)
+    assert list(found) == sorted(found)
+    assert [name for name, body in found.items() if len(said(body)) < 10] == []
+
+
+def test_variables_are_validated_or_can_hardly_be_wrong() -> None:
+    """A wrong value is refused at the plan, in words; a boolean has no other values."""
+    assert [
+        name for name, body in named("variable").items() if not body.get("validation") and body["type"] != "bool"
+    ] == []
+
+
+@pytest.mark.parametrize("kind", ["variable", "output"])
+def test_the_pages_tables_are_the_modules(kind: str) -> None:
+    """README's tables have each input and output, in order, with its description, and whether an input is required."""
+    page = PAGE.read_text(encoding="utf-8")
+    [table] = re.findall(rf"<!-- {kind}s -->\n(.*?)\n<!-- /{kind}s -->", page, re.DOTALL)
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+    found = named(kind)
+    assert [row[0] for row in rows] == [f"`{name}`" for name in found]
+    assert [row[-1] for row in rows] == [said(body) for body in found.values()]
+    if kind == "variable":
+        assert [row[1] == "required" for row in rows] == ["default" not in body for body in found.values()]
+
+
+def test_the_minimal_example_is_minimal() -> None:
+    """Under 20 lines make a Hub."""
+    assert len((MODULE / "examples/minimal/main.tf").read_text(encoding="utf-8").splitlines()) < 20

@@ -1,6 +1,7 @@
 """Jobs by Cloud Tasks: every step after the first, stop, start, delete, and looks."""
 
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import grpc
 from google.api_core import exceptions, retry
@@ -27,6 +28,9 @@ class CloudTasksJobs(Jobs):
         self._client = tasks_v2.CloudTasksClient(transport=transport)
         self._queue = queue_path
         self._url = url
+        self._audience = "{0.scheme}://{0.netloc}".format(
+            urlsplit(url)
+        )  # Cloud Run's services are addressed without a path
         self._service_account = service_account
 
     def send(self, job: Job) -> None:
@@ -38,7 +42,7 @@ class CloudTasksJobs(Jobs):
                 http_method=tasks_v2.HttpMethod.POST,
                 headers={"Content-Type": "application/json"},
                 body=write_job(job),
-                oidc_token=tasks_v2.OidcToken(service_account_email=self._service_account, audience=self._url),
+                oidc_token=tasks_v2.OidcToken(service_account_email=self._service_account, audience=self._audience),
             ),
         )
         if job.delay > PROMPTLY:

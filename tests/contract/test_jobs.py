@@ -316,7 +316,7 @@ def test_a_task_is_a_post_of_json_to_the_worker(tasks: CloudTasksQueue, worker: 
 def test_a_task_carries_a_token_for_the_worker_and_for_nobody_else(
     cloud: RunningCloud, tasks: CloudTasksQueue, worker: Responder
 ) -> None:
-    """An OIDC token of the queue's service account whose audience is the worker's URL."""
+    """An OIDC token of the queue's service account whose audience is the worker's own URL, without the path."""
     tasks.jobs.send(a_job())
     tasks.deliveries(1)
     headers = worker.requests[0].headers
@@ -327,9 +327,10 @@ def test_a_task_carries_a_token_for_the_worker_and_for_nobody_else(
             IdentitySettings(IdentitySource.ID_TOKEN, keys_url, GOOGLE_ISSUERS, "", (audience,), audience)
         )
 
-    assert verifier(tasks.url).person(headers).email == SERVICE_ACCOUNT
-    with pytest.raises(NotAuthenticatedError):
-        verifier(worker.url).person(headers)
+    assert verifier(worker.url).person(headers).email == SERVICE_ACCOUNT
+    for another in (tasks.url, "https://example.com"):
+        with pytest.raises(NotAuthenticatedError):
+            verifier(another).person(headers)
 
 
 def test_a_task_comes_again_until_its_worker_succeeds(tasks: CloudTasksQueue, worker: Responder) -> None:

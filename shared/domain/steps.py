@@ -470,7 +470,7 @@ def _noting(ended: Change, **fields: Any) -> Change:
 def _overdue(s: _Situation) -> Change:
     """The deadline has passed. A boot that never reported says what the machine printed last."""
     kind = s.operation.kind
-    within = f"within {s.policy.deadlines.of(kind).total_seconds() / 60:g} minutes"
+    within = _within(s)
     said = f" Compute Engine said last: {s.operation.last_fault}" if s.operation.last_fault else ""
     if s.operation.phase is not Phase.AWAIT_READY:
         message = f"The {kind} did not end {within}. {_WAY_OUT[kind]}{said}"
@@ -478,6 +478,27 @@ def _overdue(s: _Situation) -> Change:
     printed = f" The machine printed last:\n{s.seen.console[-CONSOLE_TAIL_BYTES:]}" if s.seen.console else ""
     message = f"The machine did not report ready {within}. {_WAY_OUT[kind]}{printed}"
     return fail(s, _problem(s, "NOT_READY_IN_TIME", message, retryable=True))
+
+
+def overdue_unseen(workspace: Workspace, now: datetime, policy: Policy) -> Change:
+    """End an operation whose deadline has passed while Compute answers nothing, so that a person can ask for something else.
+
+    What there is stays as it is, and nobody knows it: the record says what is likelier, and somebody looks again soon.
+    """
+    s = _situation(workspace, Seen(), now, policy)
+    kind = s.operation.kind
+    message = f"The {kind} did not end {_within(s)}, because Compute Engine does not answer. {_WAY_OUT[kind]}"
+    problem = s.operation.failure or _problem(s, "COMPUTE_UNAVAILABLE", message, retryable=True)
+    status = Status.READY if kind is OperationKind.STOP and workspace.awake else Status.ERROR
+    ended = finish(workspace, status, f"{kind.capitalize()}Failed", now, problem)
+    boots = kind in {OperationKind.CREATE, OperationKind.START}
+    return _noting(ended, machine_running=boots or workspace.machine_running, attend_at=now + policy.attend_after)
+
+
+def _within(s: _Situation) -> str:
+    """Say how long the operation had."""
+    seconds = s.policy.deadlines.of(s.operation.kind).total_seconds()
+    return f"within {seconds / 60:g} minutes" if seconds % 60 == 0 else f"within {seconds:g} seconds"
 
 
 def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:

@@ -44,13 +44,21 @@ def advance_operation(
             jobs.send(job_of(stored.record, operation))
             return
         now = clock()
-        seen = _see(machines, stored.record, now)
-        decision = steps.plan(stored.record, seen, now, policy)
+        decision: Change | Call
+        try:
+            seen = _see(machines, stored.record, now)
+            decision = steps.plan(stored.record, seen, now, policy)
+            # A DELETE waits for as long as a worker can be about to insert: one that was held up must not call any more.
+            in_time = clock() - began <= policy.worker_timeout / 2
+            step = f"{operation.id}/{operation.step}"
+            outcome = _perform(machines, decision, step) if isinstance(decision, Call) and in_time else None
+        except UnavailableError:  # Compute's: nothing else has been asked here
+            if now < operation.deadline_at:
+                raise
+            decision = steps.overdue_unseen(stored.record, now, policy)
         if isinstance(decision, Call):
-            if clock() - began > policy.worker_timeout / 2:
-                # A DELETE waits for as long as a worker can be about to insert: one that was held up must not call any more.
+            if outcome is None:
                 raise UnavailableError("this step took too long to begin")
-            outcome = _perform(machines, decision, f"{operation.id}/{operation.step}")
             _commit_settled(store, machines, jobs, clock, policy, job, seen, decision, outcome)
             return
         try:

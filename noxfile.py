@@ -12,6 +12,7 @@ ENVIRONMENT = ROOT / ".nox" / "workspace-hub"
 PYTHON = str(ENVIRONMENT / "bin" / "python")
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 
+QUIET_SUITES = ("faults",)  # by themselves: what they wait for has deadlines
 SUITES = ("unit", "functions", "contract", "integration", "system", "deploy", "terraform", "boot", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores, too: most of these tests wait for something
 
@@ -25,6 +26,7 @@ def tests(session: nox.Session) -> None:
     lint(session)
     types(session)
     _pytest(session, *WORKERS, *(f"tests/{suite}" for suite in SUITES))
+    _pytest(session, *(f"tests/{suite}" for suite in QUIET_SUITES))
 
 
 @nox.session
@@ -86,6 +88,12 @@ def terraform(session: nox.Session) -> None:
 def boot(session: nox.Session) -> None:
     """Test the machine's boot files, and boot them in systemd-nspawn where that can be had."""
     _pytest(session, "tests/boot", "tests/guests", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Break Compute in every way, under every verb."""
+    _pytest(session, *(f"tests/{suite}" for suite in QUIET_SUITES), *session.posargs)
 
 
 @nox.session

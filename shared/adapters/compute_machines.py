@@ -41,9 +41,10 @@ from shared.ports import Machines
 
 CALL_SECONDS = 20.0
 READ_SECONDS = 5.0
-# The library's own retry of a read goes on for ten minutes, whatever the timeout says.
+# The library's own retry of a read goes on for ten minutes, whatever the timeout says. This one gets over a blip: what lasts
+# longer is for the queue, which waits without keeping a worker from others' operations.
 _READ_RETRY = retry.Retry(
-    predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.2, maximum=1.0, timeout=READ_SECONDS
+    predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.2, maximum=0.5, timeout=1.0
 )
 _READ: dict[str, Any] = {"retry": _READ_RETRY, "timeout": READ_SECONDS}
 # The states that the API's list has beside those of the lifecycle; one that nobody knows yet is a machine on its way.

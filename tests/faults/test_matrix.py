@@ -1,0 +1,123 @@
+"""What every fault of Compute does to every verb, and that there is a way out of all of it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from localcloud.client import RunningCloud, start_cloud
+from localcloud.person import Person
+from localcloud.settings import LocalSettings
+from tests.faults import matrix
+from tests.faults.matrix import CASES, TIMES, Case, End
+from tests.system.records import call_scheduled, in_compute
+from tests.system.secrets_kept import leaks
+
+pytestmark = [pytest.mark.xdist_group("matrix"), pytest.mark.timeout(400)]
+
+# How a verb ends where its fault is got over, or does not concern it.
+USUAL: Final = {"CREATE": "READY", "STOP": "SUSPENDED", "START": "READY", "DELETE": "GONE"}
+
+NO_CAPACITY, QUOTA = "NO_CAPACITY", "COMPUTE_QUOTA_EXCEEDED"
+AWAY, TIMED_OUT = "COMPUTE_UNAVAILABLE", "_TIMED_OUT"
+# And how it ends otherwise: once, three times, for ever. "" is as usual.
+OTHERWISE: Final = {
+    ("stock_out", "CREATE"): ("", f"ERROR {NO_CAPACITY}", f"ERROR {NO_CAPACITY}"),  # there are three zones
+    ("stock_out", "START"): (f"SUSPENDED {NO_CAPACITY}",) * 3,
+    ("quota_exceeded", "CREATE"): (f"ERROR {QUOTA}",) * 3,
+    ("quota_exceeded", "START"): (f"ERROR {QUOTA}",) * 3,
+    ("rate_limited", "CREATE"): ("", "", f"ERROR {AWAY}"),
+    ("rate_limited", "STOP"): ("", "", f"READY {AWAY}"),
+    ("rate_limited", "START"): ("", "", f"ERROR {AWAY}"),
+    ("rate_limited", "DELETE"): ("", "", f"ERROR {AWAY}"),
+    ("unavailable", "CREATE"): ("", "", f"ERROR {AWAY}"),
+    ("unavailable", "STOP"): ("", "", f"READY {AWAY}"),
+    ("unavailable", "START"): ("", "", f"ERROR {AWAY}"),
+    ("unavailable", "DELETE"): ("", "", f"ERROR {AWAY}"),
+    ("never_ready", "CREATE"): ("ERROR NOT_READY_IN_TIME",) * 3,
+    ("fails_at_boot", "CREATE"): ("ERROR IMAGE_PULL_FAILED",) * 3,
+    ("preempted", "CREATE"): ("ERROR MACHINE_STOPPED",) * 3,
+    ("preempted", "START"): ("", "", f"ERROR START{TIMED_OUT}"),
+    ("vanished", "CREATE"): ("", "", f"ERROR CREATE{TIMED_OUT}"),
+    ("vanished", "STOP"): ("ERROR MACHINE_GONE",) * 3,
+    ("vanished", "START"): ("", "", f"ERROR START{TIMED_OUT}"),
+}
+# What a person is told with each code: what happened, and what to do next.
+MESSAGES: Final = {
+    NO_CAPACITY: r"(in any configured zone \(us-west1-a, us-west1-b, us-west1-c\)\. Try again later|it cannot move\. Start it again later)",
+    QUOTA: r"quota is used up\. It said: .* (Start|delete)",
+    AWAY: r"within 30 seconds, because Compute Engine does not answer\. (Start|Stop|Delete) the workspace",
+    f"CREATE{TIMED_OUT}": r"within 30 seconds\. Start the workspace to try again, or delete it",
+    f"START{TIMED_OUT}": r"within 30 seconds\. Start the workspace again, or delete it",
+    "NOT_READY_IN_TIME": r"did not report ready within 30 seconds\. Start the workspace",
+    "IMAGE_PULL_FAILED": r"manifest unknown\. Start the workspace",
+    "MACHINE_STOPPED": r"was stopped while it booted.* Start",
+    "MACHINE_GONE": r"was deleted outside the Hub\. Start the workspace to get a new machine on its home disk",
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """The cloud on which all cases ran, and how each ended."""
+
+    cloud: RunningCloud
+    ends: dict[Case, End]
+
+
+@pytest.fixture(scope="module")
+def ran() -> Iterator[Ran]:
+    """All cases, at once."""
+    most = dict.fromkeys(("HUB_WORKSPACES_PER_OWNER", "HUB_RUNNING_PER_OWNER"), "100")
+    overrides = {**matrix.SETTINGS, **most, "HUB_REQUESTS_PER_MINUTE": "100000"}
+    with start_cloud(LocalSettings(times="fast", schedule_seconds=1, overrides=overrides)) as cloud:
+        yield Ran(cloud, matrix.run(cloud))
+        assert leaks(cloud) == []
+
+
+def expected(case: Case) -> str:
+    """Return the status that a case ends in, and the code of the error if there is one."""
+    otherwise = OTHERWISE.get((case.fault, case.verb), ("", "", ""))
+    return otherwise[list(TIMES).index(case.times)] or USUAL[case.verb]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_fault_ends_as_the_table_says(ran: Ran, case: Case) -> None:
+    """In a status without an operation, and with a message that says what to do next where it is not what was asked for."""
+    end = ran.ends[case]
+    assert f"{end.status} {end.code}".strip() == expected(case)
+    if end.code:
+        assert re.search(MESSAGES[end.code], end.message), end.message
+
+
+def test_there_is_a_way_out_of_all_of_it(ran: Ran) -> None:
+    """Once the faults are over: a START from where it is not READY, then a DELETE; nothing is left in Compute."""
+    ran.cloud.clear_faults()
+    people = matrix.people_of(ran.cloud)
+    everything = [(person, workspace) for person in people for workspace in person.workspaces()]
+    call_scheduled(ran.cloud, "reconcile_fleet")
+    for person, workspace in everything:
+        person.ask("POST", f"/workspaces/{workspace['id']}/start")
+    until(lambda: all(each["status"] == "READY" and not each["operation"] for each in listed(people)), "all are READY")
+    for person, workspace in everything:
+        person.delete(workspace["id"])
+    until(lambda: listed(people) == [], "all are gone")
+    for kind in ("instances", "disks"):
+        assert in_compute(ran.cloud, kind, "") == []
+
+
+def listed(people: list[Person]) -> list[dict[str, Any]]:
+    """Return everybody's workspaces."""
+    return [workspace for person in people for workspace in person.workspaces()]
+
+
+def until(seen: Any, what: str, seconds: float = 120) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.5)

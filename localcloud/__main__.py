@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from localcloud.children import LocalCloudError
 from localcloud.client import RunningCloud
 from localcloud.state import DEFAULT_STATE_FILE, NoCloudError, log_files
+from localcloud.trace import trace
 from shared.config import ConfigurationError
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     logs.set_defaults(command=_logs)
     logs.add_argument("name", nargs="?", metavar="FUNCTION", help="also firestore, pubsub or cloud; all by default")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+
+    story = commands.add_parser("trace", parents=[common], help="tell the story of a workspace, from all logs")
+    story.set_defaults(command=_trace)
+    story.add_argument("workspace_id", metavar="WORKSPACE_ID", help="its id, also when it is gone")
 
     reset = commands.add_parser("reset", parents=[common], help="no records, tasks, machines and faults any more")
     reset.set_defaults(command=_reset)
@@ -163,6 +168,12 @@ def _token(options: argparse.Namespace) -> int:
         cloud.make_admin(options.email)
     print(cloud.token(options.email))
     return 0
+
+
+def _trace(options: argparse.Namespace) -> int:
+    lines = trace(RunningCloud(options.state).state, options.workspace_id)
+    print("\n".join(lines) if lines else f"Nothing was logged about {options.workspace_id}.")
+    return 0 if lines else 1
 
 
 def _fault(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from shared.domain.events import asked, ended
 from shared.domain.jobs import Job
 from shared.domain.owners import mark_running, release
 from shared.domain.people import Asker
-from shared.domain.workspace import Owner, Workspace
+from shared.domain.workspace import Operation, Owner, Workspace
 from shared.ports import Clock, Jobs, Stored, WorkspaceStore
 
 ATTEMPTS = 12
@@ -109,6 +109,29 @@ def log_change(before: Workspace, change: Change) -> None:
         generation=after.generation,
         error=after.error.code if after.error else None,
         since_request_ms=_since_request_ms(after.updated_at, operation.requested_at) if operation else None,
+    )
+    ended = before.operation
+    if ended is not None and (after.operation is None or after.operation.id != ended.id):
+        _log_end(ended, after, deleted=change.workspace is None)
+
+
+def _log_end(operation: Operation, after: Workspace, *, deleted: bool) -> None:
+    """Log the whole story of an operation in one line: what Cloud Monitoring takes counts and latencies from."""
+    problem = after.error.code if after.error else None
+    result = "DELETED" if deleted else "SUPERSEDED" if after.operation else problem or after.status
+    logs.info(
+        "OperationEnded",
+        workspace_id=after.id,
+        operation_id=operation.id,
+        operation_kind=operation.kind,
+        result=result,
+        seconds=_since_request_ms(after.updated_at, operation.requested_at) / 1000,
+        steps=operation.step,
+        last_phase=operation.phase,
+        zones_tried=list(operation.zones_tried),
+        requested_by=operation.requested_by,
+        automatic=operation.automatic,
+        last_fault=operation.last_fault,
     )
 
 

@@ -194,6 +194,28 @@ def test_the_request_that_began_it_all_is_in_the_workers_log(hub: Functions, mon
     assert {request_id for event, request_id in lines if event != "RequestAnswered"} == {"request-9"}
 
 
+def test_an_operations_end_is_one_line_with_its_whole_story(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was, how it ended, how long it took: what a dashboard counts, without reading any other line."""
+    ended: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        logs, "info", lambda event, **fields: ended.append(fields) if event == "OperationEnded" else None
+    )
+    workspace_id = hub.create({"name": "one"}).get_json()["id"]
+    hub.world.run()
+    hub.stop(workspace_id)
+    hub.delete(workspace_id)
+    hub.world.run()
+
+    assert [(line["operation_kind"], line["result"], line["requested_by"]) for line in ended] == [
+        ("CREATE", "READY", "alice"),
+        ("STOP", "SUPERSEDED", "alice"),
+        ("DELETE", "DELETED", "alice"),
+    ]
+    assert all(line["workspace_id"] == workspace_id and line["operation_id"] for line in ended)
+    assert ended[0]["seconds"] > 40  # a machine's insert and boot, in virtual time
+    assert (ended[0]["steps"] >= 2, ended[0]["last_phase"]) == (True, "await_ready")
+
+
 # ---- Pub/Sub --------------------------------------------------------------------------------------------------------
 
 

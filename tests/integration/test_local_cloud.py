@@ -24,6 +24,7 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
 from localcloud.client import RunningCloud, run_command, start_cloud, wait_for_cloud
+from localcloud.person import Person
 from localcloud.settings import LocalSettings
 from tests.processes import descendants, eventually, is_gone
 
@@ -347,6 +348,24 @@ def test_the_command_line_prints_logs(cloud: RunningCloud) -> None:
     assert any(line.startswith("list_workspaces") and "look-for-me" in line for line in lines)
     wrong = command(cloud, "logs", "nothing")
     assert (wrong.returncode, wrong.stderr.startswith("Nothing here is called nothing.")) == (1, True)
+
+
+def test_the_command_line_tells_the_story_of_a_workspace(cloud: RunningCloud) -> None:
+    """From the request to the end of its operation, whichever functions wrote it; of an unknown one there is none."""
+    alice = Person(cloud.address, cloud.token("traced@example.com"))
+    workspace_id = alice.create("traced")["id"]
+    alice.settled(workspace_id, "READY")
+    assert eventually(lambda: "OperationEnded" in command(cloud, "trace", workspace_id).stdout)
+    lines = command(cloud, "trace", workspace_id).stdout.splitlines()
+    told = [(line.split()[3], line.split()[4]) for line in lines]
+    assert told[0] == ("create_workspace", "WorkspaceRequested")
+    assert ("provision_workspace", "InsertInstance") in told
+    assert ("report_workspace", "WorkspaceReady") in told
+    [end] = [line for line in lines if "OperationEnded" in line]
+    assert "operation_kind=CREATE" in end
+    assert "result=READY" in end
+    unknown = command(cloud, "trace", "unknown")
+    assert (unknown.returncode, unknown.stdout) == (1, "Nothing was logged about unknown.\n")
 
 
 def test_the_command_line_follows_logs(cloud: RunningCloud) -> None:

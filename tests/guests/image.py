@@ -111,8 +111,12 @@ def root_file_system() -> Path:
     def make(root: Path) -> None:
         _bootstrap(root, _PACKAGES)
         _settle(root, _MASKED)
+        for device in (
+            root / "dev"
+        ).iterdir():  # nspawn makes its own; whoever copied these would read /dev/full for ever
+            shutil.rmtree(device) if device.is_dir() and not device.is_symlink() else device.unlink()
 
-    return _kept("debian", (_PACKAGES, _WITHOUT, _CLOUD_CONFIG, _MASKED), make)
+    return _kept("debian", (_PACKAGES, _WITHOUT, _CLOUD_CONFIG, _MASKED, "no devices"), make)
 
 
 def whole_machine() -> WholeMachine:

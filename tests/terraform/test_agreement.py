@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -294,6 +294,34 @@ def test_nobody_has_a_primitive_role() -> None:
 def test_no_resource_was_lost_or_added_unseen() -> None:
     """Each resource is in a file that is reviewed, with how many there are, and each binding with its role and member."""
     assert SNAPSHOT.read_text(encoding="utf-8") == snapshot(), f"If it is meant: {REWRITE}"
+
+
+# What an upgrade leaves alone
+
+# The arguments that a resource is made anew for. Source: the provider's documentation.
+FIXED: Final = {
+    "google_firestore_database.this": {"project", "name", "location_id", "type"},
+    "google_artifact_registry_repository.workspaces": {"project", "location", "repository_id", "format"},
+    "google_compute_network.this": {"project", "name", "auto_create_subnetworks", "count"},
+    "google_compute_subnetwork.this": {"project", "region", "name", "network", "ip_cidr_range", "count"},
+    "random_id.installation": {"byte_length", "keepers", "prefix"},
+}
+LASTING: Final = {"var.project_id", "var.region", "var.name"}  # another of these is another Hub
+
+
+@pytest.mark.parametrize("address", FIXED)
+def test_no_variable_makes_anew_what_holds_data(address: str) -> None:
+    """Database, registry, network and the id that machines and disks are known by depend on what is never changed."""
+    said = " ".join(str(value) for name, value in RESOURCES[address].items() if name in FIXED[address])
+    variables = set(re.findall(r"\bvar\.\w+", said))
+    others = set(re.findall(r"\blocal\.\w+", said)) - {"local.own_network"}
+    assert variables <= LASTING
+    assert others == set()
+
+
+def test_home_disks_and_machines_are_not_the_modules() -> None:
+    """The Hub makes and deletes them: no apply can touch what people work on."""
+    assert not [address for address in RESOURCES if re.match(r"google_compute_(instance|disk)\b", address)]
 
 
 # What is watched

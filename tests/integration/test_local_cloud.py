@@ -368,6 +368,14 @@ def test_the_command_line_tells_the_story_of_a_workspace(cloud: RunningCloud) ->
     assert (unknown.returncode, unknown.stdout) == (1, "Nothing was logged about unknown.\n")
 
 
+def test_the_command_line_ends_quietly_when_its_reader_has_enough(cloud: RunningCloud) -> None:
+    """As `head` does: no traceback."""
+    line = f"{sys.executable} -u -m localcloud logs --state {cloud.state_file} | head -n 1"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+
+
 def test_the_command_line_follows_logs(cloud: RunningCloud) -> None:
     """What comes later is printed, too."""
     line = [sys.executable, "-m", "localcloud", "logs", "list_workspaces", "-f", "--state", str(cloud.state_file)]

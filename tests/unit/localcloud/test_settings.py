@@ -36,6 +36,12 @@ def test_a_setting_can_be_overridden() -> None:
     assert settings.policy.look_max.total_seconds() == 7
 
 
+def test_the_personal_mode_is_one_setting() -> None:
+    """It has no administrators, so the local cloud names none then."""
+    settings = read_settings(environment(LocalSettings(overrides={"HUB_MODE": "personal"}), ADDRESSES))
+    assert settings.access.admins == ()
+
+
 @pytest.mark.parametrize(
     "override", [{"HUB_IDEL_SECONDS": "5"}, {"HUB_IDLE_SECONDS": "soon"}], ids=["unknown", "wrong"]
 )

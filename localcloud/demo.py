@@ -124,7 +124,7 @@ def administer(show: Show, carol: Person, alice: Person, workspace_id: str) -> N
     seen(everybodys == ["api"], "Carol's list of everybody's has Alice's")
     show.step(f"Carol, the administrator, lists everybody's: {everybodys}")
     carol.stop(workspace_id)
-    carol.wait(workspace_id, _settled("SUSPENDED"))
+    alice.wait(workspace_id, _settled("SUSPENDED"))  # not Carol: each look of hers would be an event
     events = alice.events(workspace_id)
     by_carol = [event for event in events if event["who_email"] == "carol@example.com"]
     seen([event["what"] for event in by_carol] == ["StopRequested"], "Alice reads that Carol stopped it")

@@ -99,6 +99,10 @@ def faults(session: nox.Session) -> None:
 @nox.session
 def vm(session: nox.Session) -> None:
     """Boot the machine whole, kernel included, in QEMU: some minutes, and not part of `tests`."""
+    session.log(
+        "Not proven: Container-Optimized OS itself (read-only root, firewall, AppArmor), suspend and resume by ACPI."
+    )
+    session.log("Broken and replaced images and foreign disks are booted by `nox -s boot`.")
     _pytest(session, "tests/guests/test_vm.py", "--whole-machine", *session.posargs)
 
 

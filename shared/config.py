@@ -20,6 +20,9 @@ IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key-jwk"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 EMULATORS = ("FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "CLOUD_TASKS_EMULATOR_HOST", "COMPUTE_EMULATOR_HOST")
 
+# Source: Compute's documentation of limits to a VM's run time.
+_SHORTEST_RUN, _LONGEST_RUN = timedelta(seconds=30), timedelta(days=120)
+
 
 class ConfigurationError(Exception):
     """Settings are missing or wrong; the message names every one of them. The deployment has to be corrected."""
@@ -205,6 +208,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     usual = Policy()
     report_url = read.text("HUB_REPORT_WORKSPACE_URL")
     machine_account = read.text("HUB_MACHINE_SERVICE_ACCOUNT")
+    idle_after = read.seconds_or_off("HUB_IDLE_SECONDS", timedelta(minutes=60))
+    start_within = read.seconds("HUB_START_DEADLINE_SECONDS", usual.deadlines.start)
+    # Whoever is connected must have said so, and it must have been written, well before the machine counts as idle.
+    soon_enough = idle_after / 3 if idle_after else timedelta.max
     settings = Settings(
         project_id=read.text("GOOGLE_CLOUD_PROJECT"),
         region=read.text("HUB_REGION"),
@@ -246,8 +253,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             spot=read.flag("HUB_SPOT"),
             most_run=read.seconds_or_off("HUB_MAX_RUN_SECONDS", timedelta()),
             health_command=read.text("HUB_HEALTH_COMMAND", ""),
-            health_within=read.seconds("HUB_HEALTH_SECONDS", timedelta(minutes=3)),
-            heartbeat_every=read.seconds("HUB_HEARTBEAT_SECONDS", timedelta(minutes=2)),
+            health_within=min(read.seconds("HUB_HEALTH_SECONDS", timedelta(minutes=3)), start_within / 2),
+            heartbeat_every=min(read.seconds("HUB_HEARTBEAT_SECONDS", timedelta(minutes=2)), soon_enough),
             keep_awake_most=read.seconds("HUB_KEEP_AWAKE_SECONDS", timedelta(hours=12)),
         ),
         policy=Policy(
@@ -262,11 +269,12 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             ),
             limits_of=read.limits("HUB_LIMITS_OF"),
             changes_per_minute=read.whole("HUB_CHANGES_PER_MINUTE", usual.changes_per_minute, least=1),
-            idle_after=read.seconds_or_off("HUB_IDLE_SECONDS", timedelta(minutes=60)),
+            idle_after=idle_after,
+            heartbeat_every=min(usual.heartbeat_every, soon_enough),
             retention=read.seconds_or_off("HUB_RETENTION_SECONDS", timedelta(days=30)),
             deadlines=Deadlines(
                 create=read.seconds("HUB_CREATE_DEADLINE_SECONDS", usual.deadlines.create),
-                start=read.seconds("HUB_START_DEADLINE_SECONDS", usual.deadlines.start),
+                start=start_within,
                 stop=read.seconds("HUB_STOP_DEADLINE_SECONDS", usual.deadlines.stop),
                 delete=read.seconds("HUB_DELETE_DEADLINE_SECONDS", usual.deadlines.delete),
             ),
@@ -280,6 +288,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         emulators=read.emulators(),
     )
     read.problems += _wrong_access(settings.access)
+    read.problems += _wrong_times(settings)
     if settings.policy.default_machine_type not in settings.policy.machine_types:
         read.problems.append("HUB_DEFAULT_MACHINE_TYPE is not one of HUB_MACHINE_TYPES")
     if not settings.policy.allows_image_tag(settings.policy.default_image_tag):
@@ -287,6 +296,16 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     if read.problems:
         raise ConfigurationError("The Hub is not configured:\n  " + "\n  ".join(read.problems))
     return settings
+
+
+def _wrong_times(settings: Settings) -> list[str]:
+    most_run = settings.machine.most_run
+    problems = []
+    if most_run is not None and not _SHORTEST_RUN <= most_run <= _LONGEST_RUN:
+        problems.append(
+            "HUB_MAX_RUN_SECONDS must be 0, or from 30 (seconds) to 10368000 (120 days): Compute takes no others"
+        )
+    return problems
 
 
 def _wrong_access(access: AccessRules) -> list[str]:

@@ -15,7 +15,8 @@ case "${registry}" in
   *.pkg.dev | gcr.io | *.gcr.io)
     export DOCKER_CONFIG="${STATE}/docker"
     mkdir -p "${DOCKER_CONFIG}"
-    docker-credential-gcr configure-docker --registries="${registry}" >/dev/null
+    docker-credential-gcr configure-docker --registries="${registry}" >/dev/null ||
+      fail REGISTRY_LOGIN_FAILED 'The machine cannot prove itself to the registry: its boot image is not one that the Hub can use.'
     ;;
 esac
 
@@ -41,9 +42,10 @@ pull() {
 
 pull
 docker rm --force "${CONTAINER}" >/dev/null 2>&1 || true
-exec docker run --rm --name "${CONTAINER}" --init --user 1000:1000 --network host \
+status=0
+docker run --rm --name "${CONTAINER}" --init --user 1000:1000 --network host \
   --security-opt no-new-privileges \
-  --log-opt max-size=10m --log-opt max-file=3 \
+  --log-driver json-file --log-opt max-size=10m --log-opt max-file=3 \
   --volume "${MOUNT}/home:/home/workspace" \
   --volume "${SECRETS}:/run/secrets" \
   --volume "${SECRETS}:/dev/shm/secrets" \
@@ -54,4 +56,7 @@ exec docker run --rm --name "${CONTAINER}" --init --user 1000:1000 --network hos
   --env "WORKSPACE_BRANCH=${branch}" \
   --env WORKSPACE_SECRETS=/run/secrets \
   --workdir /home/workspace \
-  "${image}"
+  "${image}" || status=$?
+mkdir -p "${STATE}"
+echo "${status}" >"${STATE}/container-ended"
+exit "${status}"

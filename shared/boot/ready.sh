@@ -3,7 +3,7 @@
 set -euo pipefail
 # shellcheck source=settings.sh
 . "${BASH_SOURCE[0]%/*}/settings.sh"
-: "${START_SECONDS:=720}" # for the image to be pulled and the container to run
+: "${START_SECONDS:=360}" # for the image to be pulled and the container to run
 : "${MOST_STARTS:=5}"     # a container that has ended so often will not stay
 
 health_command=$(attribute hub-health-command)
@@ -35,8 +35,7 @@ starts() {
 await_container() {
   local give_up=$((SECONDS + START_SECONDS))
   until running; do
-    [ "$(starts)" -lt "${MOST_STARTS}" ] ||
-      fail CONTAINER_ENDS 'The container ends as soon as it starts. Start the workspace with an image that keeps running.'
+    [ "$(starts)" -lt "${MOST_STARTS}" ] || ends
     [ "${SECONDS}" -lt "${give_up}" ] ||
       fail CONTAINER_NOT_RUNNING 'The container did not start in time. Start the workspace again, or take a smaller image.'
     sleep 1
@@ -46,12 +45,18 @@ await_container() {
 await_health() {
   local give_up=$((SECONDS + health_seconds))
   until healthy; do
-    [ "$(starts)" -lt "${MOST_STARTS}" ] ||
-      fail CONTAINER_ENDS 'The container ends as soon as it starts. Start the workspace with an image that keeps running.'
+    [ "$(starts)" -lt "${MOST_STARTS}" ] || ends
     [ "${SECONDS}" -lt "${give_up}" ] ||
       fail CONTAINER_UNHEALTHY 'The container runs, but its health command does not succeed. Start it with another image.'
     sleep 1
   done
+}
+
+# Say why a container does not stay, as far as its last end tells.
+ends() {
+  [ "$(cat "${STATE}/container-ended" 2>/dev/null)" != 125 ] ||
+    fail CONTAINER_REFUSED 'Docker cannot run the container: see the log of the machine. Start the workspace with another image.'
+  fail CONTAINER_ENDS 'The container ends as soon as it starts. Start the workspace with an image that keeps running.'
 }
 
 # Somebody has asked for long work to be left alone, by touching ~/.keep-awake: for so long at most since they last did.
@@ -64,7 +69,7 @@ kept_awake() {
 
 in_use() {
   [ -n "$(ss --no-header --tcp state established '( sport = :22 )')" ] ||
-    pgrep --full '^docker (exec|attach) ' >/dev/null ||
+    pgrep --euid 0 --full '^docker (exec --interactive --tty|attach) ' >/dev/null ||
     kept_awake
 }
 
@@ -73,6 +78,7 @@ await_health
 # Refused means that this boot is over: another generation counts, or the workspace is gone.
 report ready || exit 0
 while sleep "${heartbeat_seconds}"; do
+  /bin/bash "${BASH_SOURCE[0]%/*}/ssh.sh" || true # should anything have rewritten sshd's configuration
   if in_use; then
     report heartbeat || true
   fi

@@ -4,8 +4,10 @@ set -euo pipefail
 # shellcheck source=settings.sh
 . "${BASH_SOURCE[0]%/*}/settings.sh"
 
-if ! grep --quiet '^# workspace-hub$' "${SSHD_CONFIG}"; then
-  cat >>"${SSHD_CONFIG}" <<'END'
+if grep --quiet '^# workspace-hub$' "${SSHD_CONFIG}"; then
+  exit 0
+fi
+cat >>"${SSHD_CONFIG}" <<'END'
 
 # workspace-hub
 Match all
@@ -13,6 +15,5 @@ Match all
   ClientAliveInterval 60
   ClientAliveCountMax 3
 END
-fi
 sshd -t -f "${SSHD_CONFIG}"
 systemctl reload-or-restart sshd.service

@@ -23,7 +23,7 @@ output "list_workspaces" {
   value = (
     var.domain == null
     ? "curl -sS ${local.address}/workspaces -H \"Authorization: Bearer $(gcloud auth print-identity-token)\""
-    : "open ${local.address}/workspaces # in a browser; Identity-Aware Proxy asks who you are"
+    : "python3 -m webbrowser ${local.address}/workspaces # in a browser, where Identity-Aware Proxy asks who you are"
   )
 }
 

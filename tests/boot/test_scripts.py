@@ -25,7 +25,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from localcloud.catalogue import ROOT
+from localcloud.client import RunningCloud
+from localcloud.person import Person
 from tests.boot.test_user_data import BASH_PATH, BOOT, needed, source
+from tests.guests.nspawn import metadata_handler
 
 PATIENCE_SECONDS = 20.0  # for what takes a part of one
 DISK_BYTES = 20 * 1024 * 1024
@@ -594,7 +598,7 @@ def run_arguments(machine: Machine, **changes: str) -> list[str]:
     return [
         *("docker", "run", "--rm", "--name", "workspace", "--init", "--user", "1000:1000", "--network", "host"),
         *("--security-opt", "no-new-privileges"),
-        *("--log-opt", "max-size=10m", "--log-opt", "max-file=3"),
+        *("--log-driver", "json-file", "--log-opt", "max-size=10m", "--log-opt", "max-file=3"),
         *("--volume", f"{machine.mount}/home:/home/workspace"),
         *("--volume", f"{machine.secrets}:/run/secrets", "--volume", f"{machine.secrets}:/dev/shm/secrets"),
         *("--env", "HOME=/home/workspace"),
@@ -834,6 +838,9 @@ def test_a_container_that_ends_at_once_is_reported(machine: Machine, states: lis
     assert machine.run("ready.sh") == 1
 
     assert machine.outside.events() == ["CONTAINER_ENDS"]
+    (machine.state / "container-ended").write_text("125\n")
+    assert machine.run("ready.sh") == 1
+    assert machine.outside.events()[-1] == "CONTAINER_REFUSED"  # Docker's own status: the image is innocent
     show = ["systemctl", "show", "--property", "NRestarts", "--value", "workspace-container.service"]
     assert machine.calls("systemctl")[0] == show
 
@@ -846,7 +853,7 @@ def test_nobody_there_is_no_heartbeat(machine: Machine) -> None:
     assert machine.outside.events() == ["ready"]
     established = ["ss", "--no-header", "--tcp", "state", "established", "( sport = :22 )"]
     assert machine.calls("ss")[0] == established
-    assert machine.calls("pgrep")[0] == ["pgrep", "--full", "^docker (exec|attach) "]
+    assert machine.calls("pgrep")[0] == ["pgrep", "--euid", "0", "--full", "^docker (exec --interactive --tty|attach) "]
 
 
 @pytest.mark.parametrize(
@@ -994,7 +1001,7 @@ def test_sshd_is_told_once(machine: Machine) -> None:
     assert once.startswith(f"{USUAL_SSHD_CONFIG}\n# workspace-hub\nMatch all\n")
     assert once.count("ForceCommand") == 1
     check, reload = ["sshd", "-t", "-f", str(machine.sshd_config)], ["systemctl", "reload-or-restart", "sshd.service"]
-    assert [call for _, *call in machine.records() if call[0] in {"sshd", "systemctl"}] == [check, reload] * 2
+    assert [call for _, *call in machine.records() if call[0] in {"sshd", "systemctl"}] == [check, reload]
 
 
 def test_sshd_is_not_reloaded_when_it_would_not_start(machine: Machine) -> None:
@@ -1075,3 +1082,36 @@ def test_who_comes_too_early_is_told_what_to_do(machine: Machine, answer: str) -
 
     assert "not running. Wait a moment" in machine.said()
     assert machine.calls("docker", "exec") == []
+
+
+# ---- the local cloud ------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_taken_by_the_local_hub(machine: Machine, cloud: RunningCloud) -> None:
+    """With what the local metadata server says of a real workspace's machine, and with the token that it signs."""
+    alice = Person(cloud.address, cloud.token("scripted@example.com"))
+    workspace = alice.settled(alice.create("scripted")["id"], "READY")
+    [its] = [each for each in cloud.machines() if each["name"] == workspace["instance_name"]]
+    url = f"{cloud.state['services']['identity']}/machines/{its['id']}"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), metadata_handler(url))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        done = subprocess.run(
+            ["bash", "-c", ". shared/boot/settings.sh; report heartbeat"],
+            cwd=ROOT,
+            env={
+                "PATH": os.environ["PATH"],
+                "STATE": str(machine.state),
+                "GCE_METADATA_HOST": f"127.0.0.1:{server.server_port}",
+            },
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (done.returncode, done.stdout.strip()) == (0, "report heartbeat of generation 1: the Hub answered 204"), (
+        done.stderr
+    )

@@ -99,6 +99,14 @@ class Fleet:
             time.sleep(_POLL_SECONDS)
         return self._guests[instance_name]
 
+    def off(self, instance_name: str) -> None:
+        """Wait until a machine's guest is off."""
+        deadline = time.monotonic() + 60
+        while instance_name in self._guests:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{instance_name} is not switched off")
+            time.sleep(_POLL_SECONDS)
+
     def home(self, workspace_id: str) -> Path:
         """Return where a workspace's home disk is."""
         return self._folder / f"home-{workspace_id}"
@@ -120,7 +128,8 @@ class Fleet:
                     if machine["status"] in _ON and name not in self._guests:
                         self._guests[name] = self._boot(machine)
                     elif machine["status"] in _OFF and name in self._guests:
-                        self._guests.pop(name).power_off()
+                        self._guests[name].power_off()
+                        del self._guests[name]
         except BaseException as error:  # noqa: BLE001 -- told when the fleet is closed
             self._failure = error
         finally:  # here: a guest ends with the thread that booted it

@@ -22,7 +22,7 @@ class Images:
     """What the registry has: manifests by tag and blobs by digest."""
 
     def __init__(self, busybox: Path) -> None:
-        """Make the images: `latest` stays, `restless` ends as soon as it starts."""
+        """Make the images: `latest` stays, `restless` ends as soon as it starts; `denied` nobody may have."""
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
         layer = self._layer(busybox)
@@ -65,8 +65,20 @@ class Images:
             def log_message(self, *_: object) -> None:
                 """Keep quiet."""
 
+            def _refuse(self) -> None:
+                content = b'{"errors": [{"code": "DENIED", "message": "Permission denied"}]}'
+                self.send_response(403)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(content)
+
             def _answer(self, *, with_body: bool) -> None:
                 found = images.find(self.path)
+                if self.path.endswith("/manifests/denied"):
+                    self._refuse()
+                    return
                 unknown = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
                 content, media_type = found or (unknown, "application/json")
                 self.send_response(200 if found else 404)

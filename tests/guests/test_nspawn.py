@@ -16,6 +16,7 @@ from localcloud.person import Person, Workspace
 from localcloud.settings import LocalSettings
 from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, Guest, digest
 from tests.guests.nspawn import missing
+from tests.system.records import in_compute
 
 BRANCH: Final = "$(touch /tmp/executed); `touch /tmp/executed` 'quoted\" &a *a: {}"
 LACKING: Final = missing()
@@ -196,7 +197,9 @@ def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> No
     assert not re.search(r"eyJ[\w-]+\.", said)
 
 
-@pytest.mark.parametrize(("tag", "code"), [("missing", "IMAGE_MISSING"), ("restless", "CONTAINER_ENDS")])
+@pytest.mark.parametrize(
+    ("tag", "code"), [("missing", "IMAGE_MISSING"), ("denied", "IMAGE_DENIED"), ("restless", "CONTAINER_ENDS")]
+)
 @pytest.mark.usefixtures("fleet")
 def test_an_image_that_does_not_run_is_an_error_with_its_reason(alice: Person, tag: str, code: str) -> None:
     """Nothing is left of the machine, and the person can delete the workspace."""
@@ -222,3 +225,20 @@ def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(alice: Pe
     failed = alice.settled(made["id"], "ERROR", seconds=120)
     assert failed["error"]["code"] == "DISK_FOREIGN"
     assert digest(disk) == before
+
+
+def test_a_home_that_became_foreign_is_an_error_and_stays(
+    booted: Workspace, cloud: RunningCloud, fleet: Fleet, alice: Person
+) -> None:
+    """A START fails with the reason, the machine is off, and the disk is still there as it was: nothing is formatted."""
+    alice.stop(booted["id"])
+    alice.settled(booted["id"], "SUSPENDED", seconds=60)
+    fleet.off(booted["instance_name"])
+    home = fleet.home(booted["id"])
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext2", home], check=True)
+    before = digest(home)
+    alice.start(booted["id"])
+    failed = alice.settled(booted["id"], "ERROR", seconds=120)
+    assert failed["error"]["code"] == "DISK_FOREIGN"
+    assert digest(home) == before
+    assert [disk["name"] for disk in in_compute(cloud, "disks", booted["id"]) if disk["name"].startswith("home-")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,23 @@ def local_values() -> Block:
 
 def snapshot() -> str:
     """Return a line for each resource: how many there are, and of a binding which role it gives to whom on which condition."""
-    return "".join(f"{_line(address, body)}\n" for address, body in sorted(resources().items()))
+    lines = [_line(address, body) for address, body in sorted(resources().items())]
+    return "".join(f"{line}\n" for line in (*lines, "", *_counting()))
+
+
+def _counting() -> Iterator[str]:
+    """Yield the local values that say how many there are of each, so that one resource fewer is seen too."""
+    values, wanted = local_values(), set[str]()
+    found = set(
+        re.findall(
+            r"local\.(\w+)", " ".join(str(body.get(k)) for body in resources().values() for k in ("for_each", "count"))
+        )
+    )
+    while found - wanted:
+        wanted |= found
+        found = set(re.findall(r"local\.(\w+)", " ".join(str(values.get(name)) for name in wanted)))
+    for name in sorted(wanted & values.keys()):
+        yield f"local.{name} = {' '.join(str(values[name]).split())}"
 
 
 def _line(address: str, body: Block) -> str:

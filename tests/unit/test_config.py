@@ -144,3 +144,23 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     assert [time.total_seconds() for time in times] == [11, 12, 13, 14]
     assert (policy.look_min, policy.look_max) == (timedelta(milliseconds=100), timedelta(seconds=2))
     assert (policy.attend_after, policy.worker_timeout) == (timedelta(seconds=3), timedelta(seconds=4))
+
+
+def test_who_is_connected_is_known_well_before_the_machine_counts_as_idle() -> None:
+    """However short the idle time is: machines report, and reports are written, three times within it."""
+    settings = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "90"})
+    assert settings.machine.heartbeat_every == settings.policy.heartbeat_every == timedelta(seconds=30)
+    never = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "0"})
+    assert never.machine.heartbeat_every == timedelta(minutes=2)
+
+
+def test_a_containers_health_is_known_before_its_start_is_overdue() -> None:
+    """Or nobody would be told that it was the health."""
+    settings = read_settings(NEEDED | SERVED | {"HUB_HEALTH_SECONDS": "900"})
+    assert settings.machine.health_within == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("seconds", ["29", "10368001"])
+def test_a_run_time_that_compute_refuses_is_refused_first(seconds: str) -> None:
+    """Or no machine could be made, and only its owner would see why."""
+    assert "HUB_MAX_RUN_SECONDS" in problems(HUB_MAX_RUN_SECONDS=seconds)

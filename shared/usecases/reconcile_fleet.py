@@ -1,17 +1,17 @@
 """Compare what is recorded with what there is: machines, disks, and what owners hold."""
 
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from shared import logs
 from shared.domain import orphans
 from shared.domain.changes import Change
-from shared.domain.errors import ConflictError, MachineFaultError
+from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
 from shared.domain.events import Event
-from shared.domain.instance import Instance, Place
+from shared.domain.instance import Disk, Instance, Place
 from shared.domain.observe import differs, follow
 from shared.domain.orphans import Act
 from shared.domain.policy import Policy
@@ -26,16 +26,7 @@ RECONCILER = "reconcile"
 MARK = "fleet"  # the name under which the store keeps how far a run came
 _RECORDS, _OWNERS = "records", "owners"
 
-
-class _Budget:
-    """Time that runs out."""
-
-    def __init__(self, seconds: float) -> None:
-        self._ends = time.monotonic() + seconds
-
-    @property
-    def spent(self) -> bool:
-        return time.monotonic() > self._ends
+R = TypeVar("R", Instance, Disk)
 
 
 def reconcile_fleet(
@@ -45,27 +36,28 @@ def reconcile_fleet(
     clock: Clock,
     policy: Policy,
     request_id: str,
-    budget_seconds: float = TIME_BUDGET.total_seconds(),
+    budget: timedelta = TIME_BUDGET,
 ) -> SweepReport:
     """See to orphans; make records follow their machines; repair what owners are noted to hold.
 
-    Two lists of Compute's and one read of each record and owner. What differs is looked at again, by itself and at its
+    Two lists of Compute's; a read of the record that each machine and each detached disk names; then a read of each record, and
+    of each owner with a query of what is theirs. What differs is looked at again, by itself and at its
     commit, so what changes meanwhile is not taken for drift. One that fails does not stop the rest. When time runs out the
     next run goes on where this one ended.
 
     Raises:
         UnavailableError: Compute's lists, or the store, do not answer. Nothing was decided on half a list.
     """
-    budget, report = _Budget(budget_seconds), SweepReport()
+    ends_at, report = clock() + budget, SweepReport()
     seen = {Place(instance.zone, instance.name): instance for instance in machines.list_instances()}
     _see_to_orphans(store, machines, clock, policy, request_id, seen, report)
     phase, _, token = (store.get_mark(MARK) or _RECORDS).partition(":")
     if phase == _RECORDS:
-        left_off = _follow_machines(store, machines, jobs, clock, policy, seen, report, token or None, budget)
+        left_off = _follow_machines(store, machines, jobs, clock, policy, seen, report, token or None, ends_at)
         if left_off is not None:
             return _interrupted(store, report, f"{_RECORDS}:{left_off}")
         token = ""
-    left_off = _repair_owners(store, report, token or None, budget)
+    left_off = _repair_owners(store, clock, report, token or None, ends_at)
     if left_off is not None:
         return _interrupted(store, report, f"{_OWNERS}:{left_off}")
     store.set_mark(MARK, None)
@@ -93,11 +85,11 @@ def _see_to_orphans(
     acts = [
         orphans.act_on_machine(instance, now, policy)
         for instance in seen.values()
-        if not orphans.owns_machine(_record(store, instance.workspace_id), instance)
+        if not _accounted_for(store, instance, orphans.owns_machine)
     ] + [
         orphans.act_on_disk(disk, now, policy)
         for disk in disks
-        if not disk.in_use and not orphans.owns_disk(_record(store, disk.workspace_id), disk)
+        if not disk.in_use and not _accounted_for(store, disk, orphans.owns_disk)
     ]
     decided = [act for act in acts if act is not None]
     if orphans.too_many(decided, len(seen) + len(disks)):
@@ -118,6 +110,15 @@ def _record(store: WorkspaceStore, workspace_id: str | None) -> Workspace | None
     return stored.record if stored else None
 
 
+def _accounted_for(store: WorkspaceStore, resource: R, owns: Callable[[Workspace | None, R], bool]) -> bool:
+    """Say whether a record has a machine or disk. One that cannot be read may have it: that stops neither it nor the rest."""
+    try:
+        return owns(_record(store, resource.workspace_id), resource)
+    except UnavailableError as error:
+        logs.warning("RecordNotRead", workspace_id=resource.workspace_id, reason=str(error))
+        return True
+
+
 def _carry_out(
     store: WorkspaceStore, machines: Machines, now: datetime, request_id: str, act: Act, report: SweepReport
 ) -> None:
@@ -127,9 +128,9 @@ def _carry_out(
             identity = f"workspace-hub/orphan/{act.place.zone}/{name}/{act.event}/{now:%Y-%m-%dT%H}"
             machines.perform(act.command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
             store.commit(events=[Event(now, act.workspace_id, "", RECONCILER, act.event, act.reason, request_id)])
-    except MachineFaultError as error:
+    except (MachineFaultError, UnavailableError) as error:
         logs.error("OrphanNotSeenTo", error, name=name, zone=act.place.zone)
-        report.failed[name] = error.fault.message
+        report.failed[name] = str(error)
         return
     logs.warning(act.event, name=name, zone=act.place.zone, workspace_id=act.workspace_id, reason=act.reason)
     report.done.setdefault(act.event, []).append(name)
@@ -144,7 +145,7 @@ def _follow_machines(
     seen: dict[Place, Instance],
     report: SweepReport,
     token: str | None,
-    budget: _Budget,
+    ends_at: datetime,
 ) -> str | None:
     """Make each record follow its machine. Returns the token to go on with when time ran out."""
 
@@ -168,11 +169,13 @@ def _follow_machines(
             if changed:
                 report.done.setdefault(now.status.value.lower(), []).append(workspace_id)
         token = page.next_token
-        if token is None or budget.spent:
+        if token is None or clock() > ends_at:
             return token
 
 
-def _repair_owners(store: WorkspaceStore, report: SweepReport, token: str | None, budget: _Budget) -> str | None:
+def _repair_owners(
+    store: WorkspaceStore, clock: Clock, report: SweepReport, token: str | None, ends_at: datetime
+) -> str | None:
     """Make each owner's record hold exactly the workspaces that there are. Returns the token to go on with, as above."""
     while True:
         page = store.list_owner_ids(PAGE, token)
@@ -187,7 +190,7 @@ def _repair_owners(store: WorkspaceStore, report: SweepReport, token: str | None
                 logs.error("SweepFailed", error, owner_id=owner_id)
                 report.failed[owner_id] = str(error)
         token = page.next_token
-        if token is None or budget.spent:
+        if token is None or clock() > ends_at:
             return token
 
 

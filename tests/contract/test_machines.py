@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
@@ -18,7 +17,6 @@ import pytest
 from localcloud.compute.faults import Faults
 from localcloud.compute.fleet import Fleet
 from localcloud.compute.server import ComputeServer, Times
-from shared.config import MachineSettings
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
     Begun,
@@ -50,28 +48,12 @@ from tests.contract.servers import (
 )
 from tests.fakes.clock import SettableClock
 from tests.fakes.machines import FakeMachines, Mishap
+from tests.fakes.settings import MACHINE_SETTINGS
 
 pytestmark = pytest.mark.xdist_group("machines")  # one worker imports the Compute library
 
 PROJECT = "a-project"
 ZONE = "us-west1-a"
-SETTINGS = MachineSettings(
-    installation="hub-test",
-    image_repository="us-west1-docker.pkg.dev/a-project/workspaces/workspace",
-    boot_image="projects/cos-cloud/global/images/family/cos-stable",
-    boot_disk_gb=20,
-    home_disk_gb=50,
-    network="global/networks/default",
-    subnetwork="",
-    service_account="machine@a-project.iam.gserviceaccount.com",
-    external_address=False,
-    spot=False,
-    most_run=None,
-    health_command="",
-    health_within=timedelta(minutes=3),
-    heartbeat_every=timedelta(minutes=2),
-    keep_awake_most=timedelta(hours=12),
-)
 REPORTS = "https://report-workspace.example.com"
 SHORT = 0.04  # twenty times as long when slow: time enough for the calls that are to come in between
 S = InstanceState
@@ -177,7 +159,7 @@ class LocalCompute:
         self._server = ComputeServer(project_id=PROJECT, project_number="1", zones=[ZONE], times=times)
         self._run(self._server.start())
         address = self._server.url.removeprefix("http://")
-        self.machines: Machines = ComputeMachines(PROJECT, SETTINGS, REPORTS, address)
+        self.machines: Machines = ComputeMachines(PROJECT, MACHINE_SETTINGS, REPORTS, address)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -793,7 +775,7 @@ def test_a_machine_is_made_of_what_was_asked_for_and_labelled_as_ours(local: Loc
     made = running(local)
     labels = local.resource(made.place)["labels"]
     assert labels["managed-by"] == "workspace-hub"
-    assert labels["hub"] == SETTINGS.installation
+    assert labels["hub"] == MACHINE_SETTINGS.installation
     assert labels["workspace"] == made.insert.workspace_id
     assert made.insert.owner_id not in str(labels)
     assert local.disk(disk_of(made.insert))["labels"] == labels
@@ -805,7 +787,7 @@ def test_a_machine_is_made_of_what_was_asked_for_and_labelled_as_ours(local: Loc
     attributes = local.attributes(made.place)
     assert attributes["hub-reports-url"] == f"{REPORTS}/workspaces/{made.insert.workspace_id}/reports"
     assert attributes["hub-audience"] == REPORTS
-    assert attributes["hub-image"] == f"{SETTINGS.image_repository}:v2"
+    assert attributes["hub-image"] == f"{MACHINE_SETTINGS.image_repository}:v2"
 
 
 def test_the_disk_that_is_attached_again_is_the_very_same(local: LocalCompute) -> None:
@@ -865,7 +847,7 @@ def adapter_at(address: str) -> Machines:
     """Return the adapter, talking to whoever is there."""
     from shared.adapters.compute_machines import ComputeMachines
 
-    return ComputeMachines(PROJECT, SETTINGS, REPORTS, address)
+    return ComputeMachines(PROJECT, MACHINE_SETTINGS, REPORTS, address)
 
 
 def refusal(status: int, reason: str, message: str = "Compute says no.") -> Answer:

@@ -14,6 +14,7 @@ from shared.adapters.compute_instance import instance_resource
 from shared.boot.user_data import user_data
 from shared.config import MachineSettings
 from shared.domain.instance import InsertInstance, Place
+from tests.fakes.settings import MACHINE_SETTINGS
 
 pytestmark = pytest.mark.xdist_group("machines")  # one worker imports the Compute library
 
@@ -25,23 +26,6 @@ WORKSPACE = "0d7b1b3e-3c53-4cf9-8b0c-0f4b1c0a9f11"
 OWNER = "108234567890123456789"
 REPORTS = "https://report-workspace.example.com"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
-SETTINGS = MachineSettings(
-    installation="hub-test",
-    image_repository="us-west1-docker.pkg.dev/a-project/workspaces/workspace",
-    boot_image="projects/cos-cloud/global/images/family/cos-stable",
-    boot_disk_gb=20,
-    home_disk_gb=50,
-    network="projects/a-project/global/networks/workspaces",
-    subnetwork="projects/a-project/regions/us-west1/subnetworks/workspaces",
-    service_account="machine@a-project.iam.gserviceaccount.com",
-    external_address=False,
-    spot=False,
-    most_run=None,
-    health_command="test -S /run/editor.sock",
-    health_within=timedelta(minutes=3),
-    heartbeat_every=timedelta(minutes=2),
-    keep_awake_most=timedelta(hours=12),
-)
 INSERT = InsertInstance(
     place=Place(ZONE, f"workspace-{WORKSPACE}"),
     workspace_id=WORKSPACE,
@@ -76,7 +60,7 @@ HOSTILE = {
 }
 
 
-def resource(settings: MachineSettings = SETTINGS, **changes: Any) -> dict[str, Any]:
+def resource(settings: MachineSettings = MACHINE_SETTINGS, **changes: Any) -> dict[str, Any]:
     """Return the request as the JSON that is sent; ``changes`` are what another workspace has."""
     instance = instance_resource(replace(INSERT, **changes), PROJECT, settings, REPORTS)
     sent: dict[str, Any] = json.loads(type(instance).to_json(instance, always_print_fields_with_no_presence=False))
@@ -114,7 +98,7 @@ def test_the_request_is_what_was_reviewed() -> None:
 
 def test_a_machine_has_no_external_address_unless_it_is_asked_for() -> None:
     """It costs money, and IAP's tunnel needs none."""
-    with_address = resource(replace(SETTINGS, external_address=True))
+    with_address = resource(replace(MACHINE_SETTINGS, external_address=True))
 
     [was], [has] = changed(with_address).pop("networkInterfaces")
     assert "accessConfigs" not in was
@@ -123,13 +107,13 @@ def test_a_machine_has_no_external_address_unless_it_is_asked_for() -> None:
 
 def test_without_a_subnetwork_compute_chooses() -> None:
     """An empty string would be refused: the member is not sent."""
-    [interface] = resource(replace(SETTINGS, subnetwork=""))["networkInterfaces"]
-    assert interface == {"network": SETTINGS.network}
+    [interface] = resource(replace(MACHINE_SETTINGS, subnetwork=""))["networkInterfaces"]
+    assert interface == {"network": MACHINE_SETTINGS.network}
 
 
 def test_a_spot_machine_is_stopped_when_it_is_reclaimed() -> None:
     """Not deleted, as Compute may by default; and neither restarted nor migrated, which Spot cannot be."""
-    assert changed(resource(replace(SETTINGS, spot=True))) == {
+    assert changed(resource(replace(MACHINE_SETTINGS, spot=True))) == {
         "scheduling": (
             {"provisioningModel": "STANDARD", "automaticRestart": True},
             {
@@ -145,7 +129,7 @@ def test_a_spot_machine_is_stopped_when_it_is_reclaimed() -> None:
 @pytest.mark.parametrize("spot", [False, True])
 def test_a_machine_that_has_run_long_enough_is_stopped(spot: bool) -> None:
     """By Compute itself, whatever the Hub does meanwhile; the home disk and the record stay."""
-    scheduling = resource(replace(SETTINGS, most_run=timedelta(hours=10), spot=spot))["scheduling"]
+    scheduling = resource(replace(MACHINE_SETTINGS, most_run=timedelta(hours=10), spot=spot))["scheduling"]
 
     assert scheduling["maxRunDuration"] == {"seconds": "36000"}
     assert scheduling["instanceTerminationAction"] == "STOP"
@@ -164,7 +148,9 @@ def test_a_home_disk_that_exists_is_attached() -> None:
 
 
 @pytest.mark.parametrize("attach_home", [False, True])
-@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, spot=True, most_run=timedelta(hours=1))])
+@pytest.mark.parametrize(
+    "settings", [MACHINE_SETTINGS, replace(MACHINE_SETTINGS, spot=True, most_run=timedelta(hours=1))]
+)
 def test_the_home_disk_outlives_the_machine(settings: MachineSettings, attach_home: bool) -> None:
     """Said outright, new or attached, whatever the machine is; the boot disk goes with it."""
     boot, home = resource(settings, attach_home=attach_home)["disks"]
@@ -177,12 +163,12 @@ def test_the_home_disk_outlives_the_machine(settings: MachineSettings, attach_ho
 @pytest.mark.parametrize(("tag", "separator"), [("v2", ":"), ("sha-1234", ":"), (DIGEST, "@")])
 def test_an_image_is_named_by_tag_or_by_digest(tag: str, separator: str) -> None:
     """A digest is joined by ``@``: with ``:`` no registry would know it."""
-    assert metadata(resource(image_tag=tag))["hub-image"] == f"{SETTINGS.image_repository}{separator}{tag}"
+    assert metadata(resource(image_tag=tag))["hub-image"] == f"{MACHINE_SETTINGS.image_repository}{separator}{tag}"
 
 
 def test_times_are_whole_seconds_and_at_least_one() -> None:
     """The scripts count in them: a fraction is no number to bash, and none at all would be for ever or at once."""
-    quick = replace(SETTINGS, health_within=timedelta(), heartbeat_every=timedelta(seconds=0.2))
+    quick = replace(MACHINE_SETTINGS, health_within=timedelta(), heartbeat_every=timedelta(seconds=0.2))
     told = metadata(resource(replace(quick, keep_awake_most=timedelta(seconds=90.7))))
 
     assert [told[f"hub-{name}-seconds"] for name in ("health", "heartbeat", "keep-awake")] == ["1", "1", "91"]
@@ -232,7 +218,7 @@ def test_what_a_person_wrote_stays_data(what: str) -> None:
         "hub-workspace-name": text,
         "hub-repo": text,
         "hub-branch": text,
-        "hub-image": f"{SETTINGS.image_repository}:{text}",
+        "hub-image": f"{MACHINE_SETTINGS.image_repository}:{text}",
     }
     assert metadata(instance)["user-data"].encode() == usual["user-data"].encode() == user_data().encode()
 

@@ -110,9 +110,8 @@ def test_what_was_done_to_a_machine_by_hand_is_reflected(cloud: RunningCloud, al
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
-    report = call_scheduled(cloud, "reconcile_fleet")
+    call_scheduled(cloud, "reconcile_fleet")  # unless the local scheduler was first
 
-    assert ready["id"] in report["done"]["suspended"]
     [listed] = alice.workspaces()
     assert (listed["status"], listed["error"]["code"]) == ("SUSPENDED", "MACHINE_STOPPED")
     alice.start(ready["id"])

@@ -112,12 +112,15 @@ def log_change(before: Workspace, change: Change) -> None:
     )
     ended = before.operation
     if ended is not None and (after.operation is None or after.operation.id != ended.id):
-        _log_end(ended, after, deleted=change.workspace is None)
+        _log_end(before, ended, after, deleted=change.workspace is None)
 
 
-def _log_end(operation: Operation, after: Workspace, *, deleted: bool) -> None:
-    """Log the whole story of an operation in one line: what Cloud Monitoring takes counts and latencies from."""
-    problem = after.error.code if after.error else None
+def _log_end(before: Workspace, operation: Operation, after: Workspace, *, deleted: bool) -> None:
+    """Log the whole story of an operation in one line: what Cloud Monitoring takes counts and latencies from.
+
+    An error that the workspace had before, and keeps, is not what the operation came to.
+    """
+    problem = after.error.code if after.error and after.error != before.error else None
     result = "DELETED" if deleted else "SUPERSEDED" if after.operation else problem or after.status
     logs.info(
         "OperationEnded",

@@ -1,10 +1,19 @@
 # What somebody has to look at, and a page that shows how the Hub is.
 
 locals {
+  # Each operation's end is one line, with these fields in it. A test holds their names and types to the code.
+  operation_ended  = "jsonPayload.message=\"OperationEnded\""
+  operation_failed = "${local.operation_ended} AND NOT jsonPayload.result=(\"DELETED\" OR \"READY\" OR \"SUPERSEDED\" OR \"SUSPENDED\")"
+  operation_labels = {
+    automatic      = { type = "BOOL", description = "Whether the idle sweep asked for it" }
+    operation_kind = { type = "STRING", description = "CREATE, START, STOP or DELETE" }
+    result         = { type = "STRING", description = "The status that it ended in, DELETED, SUPERSEDED, or the error's code" }
+  }
+
   # Metrics from the functions' structured logs: name → which lines count. A test holds the names of events to the code.
   log_metrics = {
     errors            = "severity>=ERROR"
-    operations_failed = "jsonPayload.message=(\"CreateFailed\" OR \"DeleteFailed\" OR \"MachineFailed\" OR \"StartFailed\" OR \"StopFailed\")"
+    operations_failed = "(jsonPayload.message=\"MachineFailed\" OR (${local.operation_failed}))" # a failure that is cleaned up after has two events, and one end
     operations_stuck  = "jsonPayload.message=\"JobResent\""
   }
 
@@ -12,8 +21,8 @@ locals {
   own_services = "^(${join("|", values(local.services))})$"
   of_functions = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"${local.own_services}\" AND resource.labels.location=\"${var.region}\""
 
-  # PromQL's names of them. Source: Cloud Monitoring's mapping of metrics to PromQL.
-  log_series = { for name, _ in local.log_metrics : name => "logging_googleapis_com:user_${replace(local.installation, "-", "_")}_${name}" }
+  # PromQL's names of them; a distribution's end in _count, _sum and _bucket. Source: Cloud Monitoring's mapping of metrics to PromQL.
+  log_series = { for name in concat(keys(local.log_metrics), ["operations"]) : name => "logging_googleapis_com:user_${replace(local.installation, "-", "_")}_${name}" }
 
   # Alerts: name → what is counted in five minutes, how many are too many, and what to do.
   alerts = {
@@ -44,6 +53,47 @@ locals {
     "Running machines"     = "resource.type=\"gce_instance\" AND metric.type=\"compute.googleapis.com/instance/uptime\" AND metadata.user_labels.hub=\"${local.installation}\""
     "Tasks waiting"        = "resource.type=\"cloud_tasks_queue\" AND metric.type=\"cloudtasks.googleapis.com/queue/depth\" AND resource.labels.queue_id=monitoring.regex.full_match(\"${local.installation}-.*\")"
   }
+
+  # Charts in PromQL, because no aligner counts what is in a distribution. The page fills the interval in.
+  queries = {
+    "Operations by kind and result"                    = "sum by (operation_kind, result) (increase(${local.log_series["operations"]}_count{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))"
+    "Seconds of an operation, 95th percentile by kind" = "histogram_quantile(0.95, sum by (operation_kind, le) (increase(${local.log_series["operations"]}_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))"
+  }
+}
+
+resource "google_logging_metric" "operations" {
+  project     = var.project_id
+  name        = "${local.installation}/operations"
+  filter      = "${local.of_functions} AND ${local.operation_ended}"
+  description = "Workspace Hub ${local.installation}: operations that ended, and how many seconds each took since it was asked for"
+
+  value_extractor  = "EXTRACT(jsonPayload.seconds)"
+  label_extractors = { for label, _ in local.operation_labels : label => "EXTRACT(jsonPayload.${label})" }
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "DISTRIBUTION"
+    unit        = "s"
+
+    dynamic "labels" {
+      for_each = local.operation_labels
+      content {
+        key         = labels.key
+        value_type  = labels.value.type
+        description = labels.value.description
+      }
+    }
+  }
+
+  bucket_options {
+    exponential_buckets { # from 0.1 s to 65 minutes, each a fifth wider than the one before
+      scale              = 0.1
+      growth_factor      = 1.2
+      num_finite_buckets = 58
+    }
+  }
+
+  depends_on = [google_project_service.this]
 }
 
 resource "google_logging_metric" "this" {
@@ -95,7 +145,7 @@ resource "google_monitoring_dashboard" "this" {
     displayName = "Workspace Hub ${local.installation}"
     gridLayout = {
       columns = "2" # as the service gives it back
-      widgets = [
+      widgets = concat([
         for title, filter in local.charts : {
           title = title
           xyChart = {
@@ -115,7 +165,17 @@ resource "google_monitoring_dashboard" "this" {
             }]
           }
         }
-      ]
+        ], [
+        for title, query in local.queries : {
+          title = title
+          xyChart = {
+            dataSets = [{
+              plotType        = "LINE"
+              timeSeriesQuery = { prometheusQuery = query }
+            }]
+          }
+        }
+      ])
     }
   })
 

@@ -10,13 +10,14 @@ import pytest
 
 from shared import logs
 from shared.domain.errors import UnavailableError
-from shared.domain.instance import FaultKind, InsertInstance
+from shared.domain.instance import FaultKind, InsertInstance, StartInstance
 from shared.domain.job_messages import write_job
 from shared.domain.jobs import Job
 from shared.domain.workspace import OperationKind, Phase, Status
 from tests.fakes.machines import Mishap
 from tests.fakes.records import a_workspace, an_operation
 from tests.fakes.store import Counts
+from tests.fakes.world import place_of
 from tests.functions.conftest import client_of
 
 if TYPE_CHECKING:
@@ -214,6 +215,38 @@ def test_an_operations_end_is_one_line_with_its_whole_story(hub: Functions, monk
     assert all(line["workspace_id"] == workspace_id and line["operation_id"] for line in ended)
     assert ended[0]["seconds"] > 40  # a machine's insert and boot, in virtual time
     assert (ended[0]["steps"] >= 2, ended[0]["last_phase"]) == (True, "await_ready")
+
+
+def test_a_stop_that_succeeds_ends_as_such_though_an_earlier_error_is_kept(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why the machine was in ERROR stays on the record; it is not what the STOP came to."""
+    ended: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        logs, "info", lambda event, **fields: ended.append(fields) if event == "OperationEnded" else None
+    )
+    workspace_id = hub.create({"name": "one"}).get_json()["id"]
+    hub.world.run()
+    workspace = hub.world.workspace(workspace_id)
+    hub.world.machines.stop_by_hand(place_of(workspace))
+    hub.world.look(workspace)
+    hub.world.run()
+    hub.world.machines.script(StartInstance, Mishap.REFUSED, FaultKind.QUOTA)
+    hub.start(workspace_id)
+    hub.world.run()
+    failed = hub.world.workspace(workspace_id)
+
+    hub.stop(workspace_id)
+    hub.world.run()
+
+    assert (hub.world.workspace(workspace_id).status, hub.world.workspace(workspace_id).error) == (
+        Status.SUSPENDED,
+        failed.error,
+    )
+    assert [(line["operation_kind"], line["result"]) for line in ended[1:]] == [
+        ("START", "COMPUTE_QUOTA_EXCEEDED"),
+        ("STOP", "SUSPENDED"),
+    ]
 
 
 # ---- Pub/Sub --------------------------------------------------------------------------------------------------------

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import ast
+import io
+import json
+import logging
 import re
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
+from shared import logs
 from shared.adapters.compute_instance import IAP_TAG
 from shared.config import EMULATORS, read_settings
-from tests.fakes.records import a_workspace
+from shared.domain.changes import Change, finish
+from shared.domain.workspace import OperationKind, Status
+from shared.usecases.change_workspace import log_change
+from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
 from tests.terraform.module import MODULE, REWRITE, SNAPSHOT, local_values, named, resources, snapshot
 from tests.unit.test_readme import Recording, required
 
@@ -331,12 +342,69 @@ def test_the_events_counted_are_events_that_the_code_logs() -> None:
     """A metric of an event that was renamed stays at zero for ever."""
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
     literal = set(re.findall(r'"([A-Z][A-Za-z]+)"', code))
-    literal |= (
-        {f"{kind}Failed" for kind in ("Create", "Delete", "Start", "Stop")} if 'capitalize()}Failed"' in code else set()
-    )
     counted = [name for each in LOCALS["log_metrics"].values() if "message" in each for name in strings(each)]
     assert counted
     assert set(counted) <= literal
+
+
+UNDER_WAY = an_operation(OperationKind.STOP)
+STOPPING = a_workspace(operation=UNDER_WAY)
+WELL: Final = [
+    finish(STOPPING, Status.READY, "AutomaticStopAbandoned", NOW),
+    finish(STOPPING, Status.SUSPENDED, "WorkspaceSuspended", NOW),
+    Change(replace(STOPPING, operation=an_operation(OperationKind.DELETE)), "DeleteRequested"),
+    Change(None, "WorkspaceDeleted"),
+]
+
+
+@pytest.fixture
+def end_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], dict[str, Any]]:
+    """Return what Cloud Logging gets as the line of an operation's end, whichever change ends it."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setattr(logs, "_logger", logging.getLogger(uuid.uuid4().hex))
+    logs.configure("INFO")
+    [message] = strings(LOCALS["operation_ended"])
+
+    def logged(change: Change) -> dict[str, Any]:
+        written.truncate(0)
+        written.seek(0)
+        log_change(STOPPING, change)
+        lines: list[dict[str, Any]] = [json.loads(line) for line in written.getvalue().splitlines()]
+        [end] = [line for line in lines if line["message"] == message]
+        return end
+
+    return logged
+
+
+def test_the_end_of_an_operation_has_what_the_metric_takes_from_it(end_of: Callable[[Change], dict[str, Any]]) -> None:
+    """A field that was renamed, or has become something else, would leave a label empty and the distribution without a value."""
+    end = end_of(finish(STOPPING, Status.SUSPENDED, "WorkspaceSuspended", NOW))
+    metric = RESOURCES["google_logging_metric.operations"]
+    taken = re.fullmatch(r"EXTRACT\(jsonPayload\.(\w+)\)", metric["value_extractor"])
+    assert taken
+    assert end[taken[1]] == (NOW - UNDER_WAY.requested_at).total_seconds()
+    types = {"BOOL": bool, "STRING": str}
+    labels = LOCALS["operation_labels"]
+    assert {name: type(end.get(name)) for name in labels} == {name: types[of["type"]] for name, of in labels.items()}
+
+
+def test_an_end_that_is_no_failure_is_not_counted_as_one(end_of: Callable[[Change], dict[str, Any]]) -> None:
+    """The results that do not count as failed are those of operations that went well, and no others."""
+    _, _, results = LOCALS["operation_failed"].partition(" AND NOT jsonPayload.result=")
+    assert {end_of(change)["result"] for change in WELL} == strings(results)
+    assert end_of(finish(STOPPING, Status.ERROR, "StopFailed", NOW, A_PROBLEM))["result"] == A_PROBLEM.code
+
+
+def test_charts_go_by_labels_and_series_that_there_are() -> None:
+    """A chart grouped by a label that no metric has shows one line for all."""
+    for query in LOCALS["queries"].values():
+        [by] = re.findall(r"sum by \(([^)]*)\)", query)
+        assert set(by.split(", ")) <= {*LOCALS["operation_labels"], "le"}
+        assert re.findall(r'local\.log_series\["(\w+)"\]}_(\w+){', query) in (
+            [("operations", "count")],
+            [("operations", "bucket")],
+        )
 
 
 # Form

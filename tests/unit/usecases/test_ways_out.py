@@ -1,0 +1,473 @@
+"""Every state that one workspace can get into, walked breadth-first on the fakes, and the ways out of each: DELETE and START."""
+
+import copy
+import itertools
+import re
+import threading
+import types
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from unittest import mock
+
+import pytest
+
+from shared.domain import lifecycle, observe, steps
+from shared.domain.errors import HubError, OperationUnderWayError
+from shared.domain.events import Event
+from shared.domain.instance import (
+    Begun,
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    Fault,
+    FaultKind,
+    InsertInstance,
+    InstanceState,
+    Place,
+    ResumeInstance,
+    SetGeneration,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
+from shared.domain.jobs import Job
+from shared.domain.lifecycle import NewMachine, Report, ReportEvent
+from shared.domain.observe import MACHINE_NOT_READY, Sight, differs, sight
+from shared.domain.policy import Limits, Policy
+from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspace
+from shared.ports import Stored
+from shared.usecases.record_dead_letter import record_dead_letter
+from tests.fakes.jobs import Delivery
+from tests.fakes.machines import Durations, FakeInstance, FakeMachines, GuestMishap, Mishap
+from tests.fakes.world import World, place_of
+from tests.unit.domain.state_table import PHASES
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("ways out")]  # they are walked once
+
+OWNER: Final = "alice"
+POLICY: Final = Policy(
+    zones=("us-west1-a", "us-west1-b"), limits=Limits(workspaces=1, running=1), changes_per_minute=10**6
+)
+FOREVER: Final = 1000
+MOST_STATES: Final = 50_000  # so many are never found: the walk ends by itself
+
+NEED_CAPACITY: Final = {InsertInstance, StartInstance, ResumeInstance}
+OF_CAPACITY: Final = {FaultKind.STOCK_OUT, FaultKind.QUOTA}  # what Compute says only to calls that need some
+SHOWS_LATER: Final = {Mishap.FAILS_LATER, Mishap.OPERATION_LOST, Mishap.SLOW}
+
+
+class State(NamedTuple):
+    """All that tells one state from another: what decisions go by, and what Compute has."""
+
+    status: str
+    error: str
+    operation: str
+    phase: str
+    failed: bool
+    zones_tried: int
+    home_bound: bool
+    awake: bool
+    recorded: bool
+    machine: Sight
+    leaving: bool
+    ours: bool
+    up: bool
+    current: bool
+    disk: bool
+
+    @property
+    def alike(self) -> "State":
+        """All states from which the same things come as from this one: of why it is in ERROR nothing else is asked."""
+        return self._replace(error=self.error if self.error in {"", MACHINE_NOT_READY} else "another")
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A world somewhere on the walk, its state, and the acts that led there."""
+
+    world: World
+    state: State
+    path: tuple[str, ...]
+
+
+# ---- worlds ---------------------------------------------------------------------------------------------------------
+
+
+def record(world: World) -> Workspace | None:
+    """Return the one workspace, None when it is forgotten."""
+    return next(iter(world.store.workspaces.values()), None)
+
+
+def state_of(world: World) -> State:
+    """Return what a world's workspace, machine and disk are."""
+    ws = record(world)
+    assert ws is not None
+    operation, machine = ws.operation, world.machine(ws)
+    home = Place(ws.zone, ws.disk_name)
+    code = ws.error.code if ws.error else ""
+    seen = sight(world.machines.peek(place_of(ws)))
+    return State(
+        status=ws.status,
+        # Under an operation it is asked only whether there was a reason before, and only by a STOP, which keeps it.
+        error=code if operation is None else "another" if code and operation.kind is OperationKind.STOP else "",
+        operation=operation.kind if operation else "",
+        phase=operation.phase if operation else "",
+        failed=operation is not None and operation.failure is not None,
+        zones_tried=len(operation.zones_tried) if operation else 0,
+        home_bound=ws.home_disk is not None,
+        awake=ws.awake,
+        recorded=ws.instance_id is not None,
+        machine=seen,
+        leaving=machine is not None and machine.deleting,
+        ours=machine is not None and machine.id == ws.instance_id,
+        up=machine is not None and machine.reported and seen in {Sight.RUNNING, Sight.SUSPENDED},
+        current=machine is not None and machine.generation == ws.generation and seen is Sight.RUNNING,
+        disk=home in world.machines.disks,
+    )
+
+
+def _as_asked(ws: Workspace, machine: FakeInstance) -> bool:
+    return (machine.command.image_tag, machine.command.machine_type) == (ws.image_tag, ws.machine_type)
+
+
+def _copy_function(function: types.FunctionType, memo: dict[int, Any]) -> types.FunctionType:
+    """Copy what is to happen in a fake, with what it holds on to."""
+    if not function.__closure__:
+        return function
+    cells = tuple(types.CellType() for _ in function.__closure__)
+    copied = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, cells
+    )
+    memo[id(function)] = copied
+    for cell, original in zip(cells, function.__closure__, strict=True):
+        cell.cell_contents = copy.deepcopy(original.cell_contents, memo)
+    return copied
+
+
+def _same(each: Any, _memo: dict[int, Any]) -> Any:
+    return each
+
+
+# What never changes is shared by all copies of a world, and numbers go on in all of them.
+_SHARED = (
+    *(Workspace, Owner, Stored, Event, Job, Delivery, Policy, Report, Begun, Fault, Place, Durations),
+    *(InsertInstance, SetGeneration, StartInstance, ResumeInstance),
+    *(SuspendInstance, StopInstance, DeleteInstance, DeleteDisk),
+    *(datetime, timedelta, itertools.count, type(threading.RLock())),
+)
+_COPIERS = {
+    types.FunctionType: _copy_function,
+    dict: lambda each, memo: {key: copy.deepcopy(value, memo) for key, value in each.items()},
+    set: lambda each, _memo: set(each),
+    **dict.fromkeys(_SHARED, _same),
+}
+
+
+def copy_of(world: World) -> World:
+    """Return another world that is the same, but that nothing is to go wrong in; both forget their history."""
+    world.machines.calm()
+    for history in (world.store.events, world.machines.calls, world.provisioning.sent, world.operations.sent):
+        history.clear()
+    world.provisioning.delivered.clear()
+    world.operations.delivered.clear()
+    return copy.deepcopy(world)
+
+
+@contextmanager
+def copying() -> Iterator[None]:
+    """Let worlds be copied, and give their records ids that are the same in each run."""
+    numbers = itertools.count(1)
+    ids = mock.patch.object(uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4))
+    with mock.patch.dict("copy._deepcopy_dispatch", _COPIERS), ids:
+        yield
+
+
+# ---- acts -----------------------------------------------------------------------------------------------------------
+
+
+def go_on(world: World, past: Callable[[State], bool]) -> None:
+    """Let time pass, with everything that comes in it, until the state is past something, or nothing is to come."""
+    world.run(until=lambda: record(world) is None or past(state_of(world)) or world.at_rest)
+
+
+def successors(node: Node) -> Iterator[tuple[str, World]]:
+    """Yield what can happen next: its name, and the world after it."""
+    ws, was = record(node.world), node.state
+    assert ws is not None
+    world = copy_of(node.world)
+    for name, act in _acts(node.world, ws):
+        try:
+            act(world)
+        except HubError:  # what is refused changes nothing
+            continue
+        yield name, world
+        world = copy_of(node.world)
+    if node.world.at_rest:
+        return
+    world = copy_of(node.world)
+    go_on(world, lambda now: now != was)
+    calls = [type(command) for command, _ in world.machines.calls]
+    yield "time passes", world
+    for command in calls[:1]:
+        yield from _calls_that_go_wrong(node, command)
+    if _boots(world) and not _boots(node.world):
+        for guest in GuestMishap:
+            world = copy_of(node.world)
+            world.machines.script_boot(guest)
+            go_on(world, lambda now: now.machine is Sight.RUNNING and now.up)
+            yield f"a boot that is {guest.name}", world
+
+
+def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[str, World]]:
+    """Yield what comes of each mishap, once it has shown, and of a suspend that is refused until it is given up."""
+    kinds = [kind for kind in FaultKind if command in NEED_CAPACITY or kind not in OF_CAPACITY]
+    mishaps = [(mishap, kind) for mishap in (Mishap.REFUSED, Mishap.FAILS_LATER) for kind in kinds]
+    mishaps += [(mishap, FaultKind.INVALID) for mishap in Mishap if mishap not in {Mishap.REFUSED, Mishap.FAILS_LATER}]
+    for mishap, kind in mishaps:
+        world = copy_of(node.world)
+        world.machines.script(command, mishap, kind)
+        _go_on_to_a_call(world)
+        if mishap in SHOWS_LATER and record(world) is not None:
+            _go_on_from_phase(world)
+        yield f"{command.__name__} {mishap.name} {kind.name}", world
+    if command is SuspendInstance:
+        world = copy_of(node.world)
+        world.machines.script(command, Mishap.REFUSED, FaultKind.NOT_READY, times=steps.SUSPEND_ATTEMPTS)
+        go_on(world, lambda now: now.phase != Phase.SUSPEND)
+        yield "SuspendInstance is refused again and again", world
+
+
+def _go_on_to_a_call(world: World) -> None:
+    world.run(until=lambda: bool(world.machines.calls))
+
+
+def _go_on_from_phase(world: World) -> None:
+    was = state_of(world)
+    go_on(world, lambda now: (now.operation, now.phase, now.failed) != (was.operation, was.phase, was.failed))
+
+
+def _boots(world: World) -> bool:
+    ws = record(world)
+    machine = world.machine(ws) if ws else None
+    return machine is not None and machine.state is InstanceState.RUNNING and not machine.reported
+
+
+def _acts(world: World, ws: Workspace) -> Iterator[tuple[str, Callable[[World], object]]]:
+    """Yield what people, the machine and the platform can do."""
+    another_type = POLICY.machine_types[ws.machine_type == POLICY.machine_types[0]]
+    yield "start", lambda w: w.start(OWNER, ws.id)
+    yield "start, another image", lambda w: w.start(OWNER, ws.id, NewMachine(image_tag=f"v{ws.generation}"))
+    yield "start, another machine type", lambda w: w.start(OWNER, ws.id, NewMachine(machine_type=another_type))
+    yield "stop", lambda w: w.stop(OWNER, ws.id)
+    yield "delete", lambda w: w.delete(OWNER, ws.id)
+    if ws.operation is None:
+        yield "look", _look
+    else:
+        deadline = ws.operation.deadline_at
+        yield "deadline passes", lambda w: _go_on_late(w, deadline)
+        yield "no answer until the deadline", lambda w: _silence(w, deadline)
+    if world.provisioning.waiting or world.operations.waiting:
+        yield "dead letter", _dead_letter
+    machine, place = world.machine(ws), place_of(ws)
+    if machine is None:
+        return
+    by_hand: dict[InstanceState, list[Callable[[FakeMachines, Place], None]]] = {
+        InstanceState.RUNNING: [FakeMachines.stop_by_hand, FakeMachines.suspend_by_hand, FakeMachines.fail_host],
+        InstanceState.SUSPENDED: [FakeMachines.start_by_hand],
+        InstanceState.TERMINATED: [FakeMachines.start_by_hand],
+    }
+    for done in (FakeMachines.delete_by_hand, *by_hand.get(machine.state, [])):
+        yield done.__name__, _touching(done, place)
+    if machine.reported and machine.state is InstanceState.RUNNING:
+        for event in ReportEvent:
+            yield f"reports {event}", _reporting(machine.report(event))
+
+
+def _touching(touch: Callable[[FakeMachines, Place], None], place: Place) -> Callable[[World], None]:
+    return lambda world: touch(world.machines, place)
+
+
+def _reporting(report: Report) -> Callable[[World], None]:
+    return lambda world: world.report(report)
+
+
+def _look(world: World) -> None:
+    ws = record(world)
+    assert ws is not None
+    world.clock.advance(timedelta(seconds=10))  # a look's job has a name for so long
+    world.look(ws)
+    was = state_of(world)
+    go_on(world, lambda now: now != was)
+
+
+def _go_on_late(world: World, deadline: datetime) -> None:
+    """Have the next job come when the deadline has passed."""
+    world.clock.advance_to(deadline)
+    _go_on_from_phase(world)
+
+
+def _silence(world: World, deadline: datetime) -> None:
+    """Have Compute answer nothing until the operation is over."""
+    world.machines.unanswered_reads = FOREVER
+    _go_on_late(world, deadline)
+
+
+def _dead_letter(world: World) -> None:
+    queue = world.provisioning if world.provisioning.waiting else world.operations
+    job = queue.take(queue.waiting[0])
+    record_dead_letter(world.store, world.operations, world.clock, world.policy, job, "it was refused too often.")
+
+
+# ---- ways out -------------------------------------------------------------------------------------------------------
+
+
+def check_way_out_by_delete(world: World) -> None:
+    """A DELETE is accepted at once, and leaves nothing of the workspace; one that was under way already may fail before."""
+    for _ in range(2):
+        ws = record(world)
+        assert ws is not None
+        under_way = ws.operation is not None and ws.operation.kind is OperationKind.DELETE
+        world.delete(OWNER, ws.id)
+        world.run()
+        if record(world) is None or not under_way:
+            break
+    assert record(world) is None, "the record stays"
+    assert not world.machines.instances, "a machine is left"
+    assert not world.machines.disks, "a disk is left"
+    assert not world.store.owners[OWNER].workspaces, "the owner's record holds it"
+
+
+def check_way_out_by_start(world: World) -> None:
+    """A START is accepted, at once or when what is under way has ended, and ends READY with the record's machine."""
+    for _ in range(3):
+        ws = record(world)
+        assert ws is not None
+        believed_ready = ws.operation is None and ws.status is Status.READY
+        try:
+            world.start(OWNER, ws.id)
+        except OperationUnderWayError:
+            assert ws.operation is not None, "it was refused for nothing"
+        world.run()
+        now = record(world)
+        if now is None:
+            assert ws.operation is not None
+            assert ws.operation.kind is OperationKind.DELETE, "it went, and nobody had asked for that"
+            return
+        assert now.operation is None, "an operation does not end by itself"
+        if _can_be_used(world, now):
+            return
+        assert ws.operation is not None or believed_ready, "a START that nothing disturbed did not end READY"
+        # The machine is not what the record says, and nobody has looked yet: whoever wants to use it does.
+        world.clock.advance(timedelta(seconds=10))
+        world.look(now)
+        world.run()
+    raise AssertionError("START does not get out of it")
+
+
+def _can_be_used(world: World, ws: Workspace) -> bool:
+    machine = world.machine(ws)
+    return (
+        ws.status is Status.READY
+        and machine is not None
+        and (machine.state, machine.id) == (InstanceState.RUNNING, ws.instance_id)
+        and (machine.command.image_tag, machine.command.machine_type) == (ws.image_tag, ws.machine_type)
+        and not differs(ws, world.machines.peek(place_of(ws)), world.clock())
+    )
+
+
+# ---- the walk -------------------------------------------------------------------------------------------------------
+
+
+def walk() -> Iterator[Node]:
+    """Yield each state that can be reached, with a shortest path to it."""
+    world = World(policy=POLICY)
+    world.create(OWNER, "one")
+    state = state_of(world)
+    found, gone_on_from = {state}, set[State]()
+    waiting = deque([Node(world, state, ("create",))])
+    while waiting:
+        node = waiting.popleft()
+        yield node
+        if node.state.alike in gone_on_from:
+            continue
+        gone_on_from.add(node.state.alike)
+        for name, after in successors(node):
+            if record(after) is None:
+                continue
+            state = state_of(after)
+            if state not in found:
+                found.add(state)
+                waiting.append(Node(after, state, (*node.path, name)))
+                assert len(found) < MOST_STATES, "there is no end of states"
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A state that was found, a shortest path to it, and what is wrong with either way out of it."""
+
+    state: State
+    path: tuple[str, ...]
+    delete: str | None
+    start: str | None
+
+
+@pytest.fixture(scope="module")
+def walked() -> list[Walked]:
+    """Walk all states, and try both ways out of each with nothing going wrong any more."""
+    with copying():
+        return [
+            Walked(
+                node.state,
+                node.path,
+                wrong_with(check_way_out_by_delete, node.world),
+                wrong_with(check_way_out_by_start, node.world),
+            )
+            for node in walk()
+        ]
+
+
+def wrong_with(check: Callable[[World], None], world: World) -> str | None:
+    """Return what a check says is wrong, None when nothing is."""
+    try:
+        check(copy_of(world))
+    except (AssertionError, HubError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def test_delete_gets_out_of_every_state(walked: list[Walked]) -> None:
+    """Whatever has happened, a DELETE is accepted at once and leaves no record, no machine, no disk and nothing at its owner."""
+    assert [each for each in walked if each.delete] == []
+
+
+def test_start_gets_out_of_every_state(walked: list[Walked]) -> None:
+    """Whatever has happened, a START ends READY with the record's machine, at the latest when what is under way has ended."""
+    assert [each for each in walked if each.start] == []
+
+
+def test_the_walk_comes_through_all_there_is(walked: list[Walked]) -> None:
+    """Each status, each kind of operation in each of its phases, and each error that the domain knows was walked."""
+    assert {each.state.status for each in walked} == set(Status)
+    assert (
+        {each.state.phase for each in walked}
+        == {"", *Phase}
+        == {"", *(phase for phase, _ in steps.TABLE), *steps.DISK_TABLE}
+    )
+    under_way = {(each.state.operation, each.state.failed, each.state.phase) for each in walked if each.state.operation}
+    assert under_way >= {(kind, failed, phase) for kind, failed, phases in PHASES.values() for phase in phases}
+    assert {each.state.error for each in walked} >= known_codes()
+
+
+def known_codes() -> set[str]:
+    """Return the codes that are written in the modules that end operations and look at machines."""
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (lifecycle, observe, steps)]
+    literal = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', "\n".join(sources)))
+    timed_out = re.findall(r'f"\{kind\}(_[A-Z_]+)"', sources[-1])
+    assert timed_out
+    return literal | {f"{kind}{end}" for kind in OperationKind for end in timed_out}

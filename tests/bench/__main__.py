@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from localcloud.catalogue import ROOT
 from localcloud.client import start_cloud
 from localcloud.settings import LocalSettings
-from tests.bench import identity, imports, readiness, requests_made, secrecy, throughput
+from tests.bench import identity, imports, readiness, requests_made, secrecy, sweeps, throughput
 
 TIMES = "fast"
 LIMITS = ("HUB_WORKSPACES_PER_OWNER", "HUB_RUNNING_PER_OWNER", "HUB_CHANGES_PER_MINUTE", "HUB_REQUESTS_PER_MINUTE")
@@ -26,6 +27,8 @@ def main() -> None:
         figures["secrecy"] = secrecy.measure(cloud)
         figures["readiness"] = readiness.measure(cloud, TIMES)
         figures["throughput"] = throughput.measure(cloud)
+    with start_cloud(replace(settings, overrides={**settings.overrides, **sweeps.SETTINGS})) as cloud:
+        figures["sweeps"] = sweeps.measure(cloud)
     Path(ROOT, "bench.json").write_text(json.dumps(figures, indent=2) + "\n")
     _show("Imports, beside Flask + functions-framework + the Firestore client (aim: 1.2)", figures["imports"])
     _show(f"At {throughput.CLIENTS} clients, beside the bare Firestore calls (aim: 1.3)", figures["throughput"])
@@ -33,6 +36,9 @@ def main() -> None:
     _show("A warm check (aim: well under a millisecond)", {"a person's token": figures["identity"]})
     _show("What is not yours and what is not there", figures["secrecy"])
     _show("Firestore calls of a request", figures["requests"])
+    _show("Firestore documents of a sweep (aim: by what is due, whatever there is)", figures["sweeps"]["reads"])
+    title = f"{sweeps.CREATES} creates among {sweeps.SIZE:,} workspaces, beside both sweeps with {sweeps.DUE} due each"
+    _show(f"{title} (aim: no worse than the floor)", figures["sweeps"]["creates"])
 
 
 def _show(title: str, rows: dict[str, dict[str, float]]) -> None:

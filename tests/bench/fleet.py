@@ -1,0 +1,92 @@
+"""Many workspaces, as the domain makes them, written straight into the store."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from shared.domain import lifecycle, owners
+from shared.domain.changes import Change, finish
+from shared.domain.lifecycle import NewWorkspace, Report, ReportEvent
+from shared.domain.people import Asker
+from shared.domain.policy import Policy
+from shared.domain.workspace import Metadata, Owner, Status, Workspace
+from shared.ports import Stored, WorkspaceStore
+
+POLICY = Policy()
+_BATCH = 400  # documents in a commit
+_PER_OWNER = 4
+
+R = TypeVar("R")
+Make = Callable[[Asker, str, datetime], Workspace]
+
+
+def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datetime) -> None:
+    """Write ``size`` workspaces and their owners.
+
+    ``due`` of them are due for ``clean_up`` under the default policy (half are idle, half forgotten), as many others for
+    ``reconcile`` (a STOP whose job is gone). Of the rest half are in use and half suspended; nothing of them is due.
+    """
+    rest = size - 2 * due
+    kinds: list[tuple[int, Make, datetime]] = [
+        (due - due // 2, _ready, now - timedelta(hours=2)),
+        (due // 2, _suspended, now - timedelta(days=31)),
+        (due, _stopping, now - POLICY.attend_after - timedelta(minutes=1)),
+        (rest - rest // 2, _ready, now),
+        (rest // 2, _suspended, now - timedelta(days=2)),
+    ]
+    held = [Owner(str(uuid.uuid4())) for _ in range(-(-size // _PER_OWNER))]
+    made: list[Workspace] = []
+    for many, make, at in kinds:
+        for nth in range(many):
+            number = len(made) % len(held)  # so that what is due belongs to different owners
+            asker = Asker(held[number].id, "seeded", f"{held[number].id}@example.com")
+            workspace = make(asker, project_id, at - timedelta(milliseconds=nth))
+            held[number] = _holding(held[number], workspace)
+            made.append(workspace)
+    for batch in _batches(made):
+        store.commit(workspaces=[(None, workspace) for workspace in batch])
+    for holders in _batches(held):
+        store.commit(owners=[(Stored(Owner(owner.id), None), owner) for owner in holders])
+
+
+def _ready(asker: Asker, project_id: str, at: datetime) -> Workspace:
+    """Return a workspace that was made, booted and was last connected to at ``at``."""
+    ids = str(uuid.uuid4()), str(uuid.uuid4())
+    new = NewWorkspace(
+        f"w-{ids[0]}", POLICY.default_machine_type, POLICY.default_image_tag, POLICY.zones[0], Metadata("example/api")
+    )
+    asked = _changed(lifecycle.create(*ids, project_id, asker, new, at, POLICY))
+    instance_id = str(uuid.uuid4().int)[:19]
+    report = Report(ReportEvent.READY, asked.generation, asked.instance_name, instance_id, asked.zone, asked.project_id)
+    return _changed(lifecycle.receive(replace(asked, instance_id=instance_id), report, at, POLICY))
+
+
+def _stopping(asker: Asker, project_id: str, at: datetime) -> Workspace:
+    """Return a workspace whose STOP was asked for at ``at``; nothing has come of it."""
+    return _changed(lifecycle.stop(_ready(asker, project_id, at), str(uuid.uuid4()), asker, at, POLICY))
+
+
+def _suspended(asker: Asker, project_id: str, at: datetime) -> Workspace:
+    """Return a workspace that has been suspended since ``at``."""
+    return _changed(finish(_stopping(asker, project_id, at), Status.SUSPENDED, "WorkspaceSuspended", at))
+
+
+def _holding(owner: Owner, workspace: Workspace) -> Owner:
+    admitted = owners.admit(
+        owner, workspace.id, workspace.name, None, workspace.owner_email, workspace.created_at, POLICY
+    )
+    return owners.mark_running(admitted, workspace.id, running=workspace.counts_as_running)
+
+
+def _changed(change: Change | None) -> Workspace:
+    if change is None or change.workspace is None:
+        raise ValueError("the domain refuses what the fleet is made by")
+    return change.workspace
+
+
+def _batches(records: list[R]) -> Iterator[list[R]]:
+    return (records[first : first + _BATCH] for first in range(0, len(records), _BATCH))

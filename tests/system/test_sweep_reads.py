@@ -1,0 +1,49 @@
+"""What the sweeps read, in documents: that is what Firestore bills, and what grows when somebody lists everything."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from localcloud.client import RunningCloud
+from shared.adapters.firestore_store import FirestoreWorkspaceStore
+from shared.domain.policy import Policy
+from shared.ports import Clock, Jobs, WorkspaceStore
+from shared.usecases.sweep import SweepReport, clean_up, reconcile
+from tests.bench.billed import Bill, billed
+from tests.bench.fleet import seed
+from tests.fakes.clock import SettableClock
+from tests.fakes.jobs import FakeJobs
+
+DUE = 10
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+Sweep = Callable[[WorkspaceStore, Jobs, Clock, Policy, str], SweepReport]
+
+
+@pytest.mark.parametrize("sweep", [clean_up, reconcile])
+def test_a_sweep_reads_what_is_due_however_many_there_are(cloud: RunningCloud, sweep: Sweep) -> None:
+    """Each workspace that is due is found and read once more before it is changed; of the others none is read."""
+    among_few, among_many = _bill(cloud, sweep, size=30), _bill(cloud, sweep, size=300)
+
+    assert among_many == among_few
+    assert among_many.reads <= 2 * DUE + 1  # one for a query that finds nothing
+    assert among_many.commits == DUE
+
+
+def _bill(cloud: RunningCloud, sweep: Sweep, size: int) -> Bill:
+    """Return what a run costs in a project of its own, which the sweeps of the running Hub do not see."""
+    project = f"sweep-{uuid.uuid4().hex[:16]}"
+    store = FirestoreWorkspaceStore.of(project, "(default)", cloud.state["services"]["firestore"])
+    seed(store, project, size, DUE, NOW)
+    clock = SettableClock(NOW)
+    jobs = FakeJobs(clock)
+
+    with billed() as bill:
+        report = sweep(store, jobs, clock, Policy(), "a-request")
+
+    assert (report.looked_at, report.failed, len(jobs.sent)) == (DUE, {}, DUE)
+    return bill

@@ -71,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         "--schedule-seconds", type=float, default=5.0, help="pause between two calls of a scheduled function; 0: never"
     )
     run.add_argument("--heartbeat-seconds", type=float, default=60.0, help="how often a connected machine reports")
+    run.add_argument("--write-requests", action="store_true", help="write down what is asked and answered")
+    run.add_argument(
+        "--python-path", type=Path, metavar="FOLDER", help="where the functions' Pythons look before anywhere else"
+    )
     run.add_argument("--attached", action="store_true", help="end when standard input ends, too")
 
     token = commands.add_parser("token", parents=[common], help="print an ID token")
@@ -117,6 +121,8 @@ def _run(options: argparse.Namespace) -> int:
         overrides=dict(options.overrides),
         schedule_seconds=options.schedule_seconds,
         heartbeat_seconds=options.heartbeat_seconds,
+        write_requests=options.write_requests,
+        python_path=options.python_path,
     )
     asyncio.run(_serve(settings, port=options.port, state_file=options.state, attached=options.attached))
     return 0

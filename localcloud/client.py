@@ -67,9 +67,9 @@ class RunningCloud:
         """Switch a fault on or off and return what is on.
 
         Args:
-            name: one of `localcloud.compute.faults.FAULTS`, `duplicate_delivery` or `late_delivery`.
+            name: one of `localcloud.compute.faults.FAULTS`, or of those of delivery, see `localcloud.control`.
             off: switch it off.
-            more: `count`, `zone`, `method`, `instance`; of `late_delivery`: `seconds`.
+            more: `count`, `zone`, `method`, `instance`; of delivery's, what `localcloud.control` says.
         """
         given = {key: value for key, value in more.items() if value is not None}
         return self._faults("POST", {"name": name, "off": off, **given})
@@ -101,8 +101,11 @@ class RunningCloud:
 
     def compute_calls(self) -> list[dict[str, Any]]:
         """Return the last calls to Compute that were to change something, oldest first."""
-        calls: list[dict[str, Any]] = self._call("GET", "compute", "/localcloud/history")["calls"]
-        return calls
+        return self.compute_history()["calls"]
+
+    def compute_history(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what happened in Compute, each oldest first: `calls`, `states` of instances, `reports` of their guests."""
+        return self._call("GET", "compute", "/localcloud/history")
 
     def connected(self, instance_name: str, *, connected: bool = True) -> None:
         """Say whether someone is connected to a machine, so that it sends heartbeats."""
@@ -111,6 +114,15 @@ class RunningCloud:
     def kill_function(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to everything that a function's process consists of; the cloud starts it again when it ends."""
         os.killpg(self.state["functions"][name]["pid"], number)
+
+    def signal_emulator(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to `firestore` or `pubsub`: one that is stopped answers nothing until it goes on."""
+        os.killpg(self.state["processes"][name]["pid"], number)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return what was asked and answered at the public address, oldest first, where `write_requests` was chosen."""
+        lines = Path(self.state["requests"]).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
 
     def log(self, name: str) -> str:
         """Return what a function, an emulator or the `cloud` itself has logged."""
@@ -170,6 +182,10 @@ def run_command(settings: LocalSettings, state_file: Path, *, port: int = 0) -> 
     command = [sys.executable, "-m", "localcloud", "run", "--attached"]
     for name, value in options.items():
         command += [name, str(value)]
+    if settings.write_requests:
+        command.append("--write-requests")
+    if settings.python_path:
+        command += ["--python-path", str(settings.python_path)]
     for name, value in settings.overrides.items():
         command += ["--set", f"{name}={value}"]
     return command

@@ -6,19 +6,23 @@
     POST   /localcloud/reset    no records, no tasks, no messages, no machines, no faults
     POST   /localcloud/admins   {email}: one more administrator, known to every function for people when this answers
 
-Two faults are the platform's, and are switched here: `duplicate_delivery`, every message and task is delivered twice at the same
-moment; `late_delivery {seconds}`, every one comes so much later (2 s). The other ones are Compute's, whose server is asked.
+Three faults are the platform's, and are switched here: `duplicate_delivery`, every message and task is delivered twice at the same
+moment; `late_delivery {seconds}`, every one comes so much later (2 s); `unreliable_delivery {lost, twice, seconds, seed}`, some are
+lost, some come twice, and each comes later by a random time, see `localcloud.fates`. The other ones are Compute's, whose server is
+asked.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import web
 
 from localcloud.children import LocalCloudError
 from localcloud.compute.faults import FAULTS
+from localcloud.fates import Fates, Unreliability
 from localcloud.proxy import PortServer
 from shared.config import ConfigurationError
 
@@ -29,12 +33,14 @@ if TYPE_CHECKING:
 
 DUPLICATE_DELIVERY: Final = "duplicate_delivery"
 LATE_DELIVERY: Final = "late_delivery"
+UNRELIABLE_DELIVERY: Final = "unreliable_delivery"
 
 _DEFAULT_LATENESS_SECONDS: Final = 2.0
 _FAULTS: Final = "/localcloud/faults"
 _DOES: Final = {
     DUPLICATE_DELIVERY: "every message and every task is delivered twice at the same moment",
     LATE_DELIVERY: "every message and every task comes later than it is due",
+    UNRELIABLE_DELIVERY: "messages and tasks are lost, come twice, and come in any order",
 }
 
 
@@ -43,6 +49,7 @@ class Delivery(Protocol):
 
     duplicate: bool
     delay_seconds: float
+    fates: Fates
 
 
 class ControlServer:
@@ -70,6 +77,7 @@ class ControlServer:
         self._reset = reset
         self._make_admin = make_admin
         self._session = session
+        self._unreliability = Unreliability()
         self._server = PortServer(
             [
                 web.get(_FAULTS, self._list_faults),
@@ -95,9 +103,15 @@ class ControlServer:
 
     def _deliver_well(self) -> None:
         """Switch the faults of delivery off."""
+        self._be_unreliable(Unreliability())
         for delivery in self._deliveries:
             delivery.duplicate = False
             delivery.delay_seconds = 0.0
+
+    def _be_unreliable(self, how: Unreliability) -> None:
+        self._unreliability = how
+        for delivery in self._deliveries:
+            delivery.fates = Fates(how)
 
     async def _list_faults(self, _: web.Request) -> web.Response:
         return await self._compute("GET")
@@ -107,17 +121,25 @@ class ControlServer:
             body = json.loads(await request.text())
             name = str(body["name"])
             on, seconds = not body.get("off", False), float(body.get("seconds", _DEFAULT_LATENESS_SECONDS))
+            shares = {share: float(body.get(share, 0)) for share in ("lost", "twice")}
+            seed = int(body.get("seed", 0))
         except (ValueError, TypeError, KeyError, AttributeError):
             return _refusal("The body is a JSON object with a name.")
         if name in FAULTS:
             return await self._compute("POST", body)
         if name not in _DOES:
             return _refusal(f"There is no fault '{name}'. There are: {', '.join([*FAULTS, *_DOES])}.")
+        try:
+            how = Unreliability(**shares, seconds=seconds, seed=seed)
+        except ValueError as error:
+            return _refusal(str(error))
+        if name == UNRELIABLE_DELIVERY:
+            self._be_unreliable(how if on else Unreliability())
         for delivery in self._deliveries:
             if name == DUPLICATE_DELIVERY:
                 delivery.duplicate = on
-            else:
-                delivery.delay_seconds = max(seconds, 0.0) if on else 0.0
+            elif name == LATE_DELIVERY:
+                delivery.delay_seconds = seconds if on else 0.0
         return await self._compute("GET")
 
     async def _clear_faults(self, _: web.Request) -> web.Response:
@@ -157,6 +179,8 @@ class ControlServer:
             on.append({"name": DUPLICATE_DELIVERY})
         if delivery.delay_seconds:
             on.append({"name": LATE_DELIVERY, "seconds": delivery.delay_seconds})
+        if self._unreliability != Unreliability():
+            on.append({"name": UNRELIABLE_DELIVERY, **asdict(self._unreliability)})
         return [{**fault, "does": _DOES[fault["name"]]} for fault in on]
 
 

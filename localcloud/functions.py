@@ -46,7 +46,14 @@ def console_script() -> str:
 
 
 def program(
-    function: Function, *, port: int, shipped: Path, folder: Path, log: Path, settings: Mapping[str, str]
+    function: Function,
+    *,
+    port: int,
+    shipped: Path,
+    folder: Path,
+    log: Path,
+    settings: Mapping[str, str],
+    python_path: Path | None = None,
 ) -> Program:
     """Return how a function is run: as the buildpack runs it, with the complete environment that the deployment gives it.
 
@@ -57,12 +64,13 @@ def program(
         folder: an empty folder; the function's working and home folder, since gunicorn keeps a socket at home.
         log: where its output goes.
         settings: the Hub's settings.
+        python_path: a folder where its Python looks before anywhere else.
     """
     environment = {
         **{name: os.environ[name] for name in _INHERITED if name in os.environ},
         "HOME": str(folder),
         "TMPDIR": str(folder),
-        "PYTHONPATH": str(shipped),
+        "PYTHONPATH": f"{python_path}{os.pathsep}{shipped}" if python_path else str(shipped),
         "FUNCTION_TARGET": function.name,
         "FUNCTION_SOURCE": str(shipped / function.source),
         "FUNCTION_SIGNATURE_TYPE": function.signature_type,

@@ -10,6 +10,7 @@ import json
 import re
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from localcloud.catalogue import Function
+    from localcloud.requests_file import RequestsFile
 
 _TOKEN_KEPT_SECONDS: Final = 1800.0  # half its life
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -60,6 +62,7 @@ class Gateway:
         session: the connections to the functions.
         developer_token: makes a fresh token for the developer.
         port: 0 picks a free one.
+        requests_file: where each request and its answer is written down; None: nowhere.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class Gateway:
         session: aiohttp.ClientSession,
         developer_token: Callable[[], str],
         port: int = 0,
+        requests_file: RequestsFile | None = None,
     ) -> None:
+        self._requests_file = requests_file
         self._routes = routes
         self._urls = urls
         self._session = session
@@ -112,11 +117,17 @@ class Gateway:
         headers["X-Forwarded-Host"] = request.host
         if "Authorization" not in headers:
             headers["Authorization"] = f"Bearer {self._developer_token()}"
+        began = datetime.now(UTC)
         try:
             answer = await send_on(self._session, request, self._urls[name], headers)
         except aiohttp.ClientError:
             return _problem(request, 502, "BAD_GATEWAY", "The function's front broke off.")
-        return await hand_back(request, answer)
+        if self._requests_file is None:
+            return await hand_back(request, answer)
+        body = bytearray()
+        response = await hand_back(request, answer, copy=body)
+        self._requests_file.write(request, answer.headers, began, datetime.now(UTC), answer.status, bytes(body))
+        return response
 
     def _developer_token(self) -> str:
         now = time.monotonic()

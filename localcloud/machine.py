@@ -11,9 +11,12 @@ import asyncio
 import logging
 import random
 from collections import deque
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+
+from localcloud.compute.resources import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +30,7 @@ _LONGEST_RETRY_SECONDS: Final = 15.0
 _GIVE_UP_AFTER_SECONDS: Final = 300.0
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _REPORTS_KEPT: Final = 50
+_ALL_REPORTS_KEPT: Final = 100_000
 
 # What a booting machine prints, and how far it is then.
 _BOOT_LOG: Final = (
@@ -48,6 +52,9 @@ class MachineRunner:
     It is told by the fleet when a machine is switched on, frozen, thawed and switched off (the `Guests` of
     `localcloud.compute.fleet`), and by a person or a test who is connected to which machine.
 
+    Attributes:
+        reports: those of all guests, oldest first: time when it was sent, instance, event, generation, status.
+
     Args:
         metadata_url: where the metadata server is, e.g. `http://127.0.0.1:8000`; a guest finds itself there under
             `/machines/{numeric id}/computeMetadata/v1`.
@@ -61,6 +68,7 @@ class MachineRunner:
         self._guests: dict[str, _Guest] = {}
         self._lives: set[asyncio.Task[None]] = set()
         self._connected: set[str] = set()
+        self.reports: deque[dict[str, Any]] = deque(maxlen=_ALL_REPORTS_KEPT)
 
     async def start(self) -> None:
         """Be ready for machines."""
@@ -93,6 +101,7 @@ class MachineRunner:
             boot_seconds=boot_seconds,
             heartbeat_seconds=self._heartbeat_seconds,
             fault=fault,
+            all_reports=self.reports,
         )
         guest.set_connected(instance.id in self._connected)
         self._guests[instance.id] = guest
@@ -149,8 +158,10 @@ class _Guest:
         boot_seconds: float,
         heartbeat_seconds: float,
         fault: str | None,
+        all_reports: deque[dict[str, Any]],
     ) -> None:
         self.phase = "booting"
+        self._all_reports = all_reports
         self.reports: deque[dict[str, Any]] = deque(maxlen=_REPORTS_KEPT)
         self._instance = instance
         self._metadata_url = metadata_url
@@ -248,13 +259,16 @@ class _Guest:
             if token is None:
                 self._print(f"{sender}: the metadata server gives no identity token")
                 return
+            sent_at = timestamp(datetime.now(UTC))
             status, _ = await self._exchange(
                 "POST",
                 hub["hub-reports-url"],
                 json={"event": event, "generation": generation, **more},
                 headers={"Authorization": f"Bearer {token}"},
             )
-            self.reports.append({"event": event, "generation": generation, "status": status})
+            report = {"event": event, "generation": generation, "status": status}
+            self.reports.append(report)
+            self._all_reports.append({"time": sent_at, "instance": self._instance.name, **report})
             answer = f"was answered {status}" if status else "was not answered"
             if not may_try_again(status):
                 self._print(f"{sender}: the {event} report of generation {generation} {answer}")

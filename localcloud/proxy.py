@@ -130,8 +130,10 @@ async def send_on(
         raise
 
 
-async def hand_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    """Give a server's answer to the client.
+async def hand_back(
+    request: web.Request, answer: aiohttp.ClientResponse, copy: bytearray | None = None
+) -> web.StreamResponse:
+    """Give a server's answer to the client; its body is also added to `copy`.
 
     Raises:
         ConnectionAbortedError: either side broke off in the middle of it; nothing else can be answered any more.
@@ -142,6 +144,8 @@ async def hand_back(request: web.Request, answer: aiohttp.ClientResponse) -> web
             await response.prepare(request)
             async for chunk in answer.content.iter_any():
                 await response.write(chunk)
+                if copy is not None:
+                    copy += chunk
             await response.write_eof()
         except aiohttp.ClientError as error:
             raise ConnectionAbortedError(str(error)) from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from aiohttp import web
 
+from localcloud.fates import Fates
 from localcloud.proxy import PortServer
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class PushRelay:
     Attributes:
         duplicate: hand each message on twice, at the same moment; the second answer counts for nothing.
         delay_seconds: hold each message for so long before it is handed on.
+        fates: what becomes of each message beside that; one that is lost is acknowledged, and nobody gets it.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class PushRelay:
     ) -> None:
         self.duplicate = False
         self.delay_seconds = 0.0
+        self.fates = Fates()
         self._urls = urls
         self._mint_token = mint_token
         self._session = session
@@ -124,10 +127,11 @@ class PushRelay:
         url = self._urls[request.match_info["function"]]
         body = await request.read()
         published_at = (await request.json())["message"]["publishTime"]
-        await asyncio.sleep(self.delay_seconds)
-        if datetime.fromisoformat(published_at) < self._forgotten_until:
+        fate = self.fates.draw()
+        await asyncio.sleep(self.delay_seconds + fate.late_seconds)
+        if fate.lost or datetime.fromisoformat(published_at) < self._forgotten_until:
             return web.Response()
-        deliveries = [self._deliver(url, body) for _ in range(2 if self.duplicate else 1)]
+        deliveries = [self._deliver(url, body) for _ in range(2 if self.duplicate or fate.twice else 1)]
         statuses = await asyncio.gather(*deliveries)
         return web.Response(status=200 if 200 <= statuses[0] < 300 else statuses[0])
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from localcloud.catalogue import Catalogue, Function
+    from localcloud.requests_file import RequestsFile
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Services:
         port: the public one; 0 picks a free one.
         make_admin: makes whoever has this e-mail address an administrator.
         session: the connections to everything.
+        requests_file: where what is asked and answered at the public port is written down; None: nowhere.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Services:
         port: int,
         make_admin: Callable[[str], Awaitable[None]],
         session: aiohttp.ClientSession,
+        requests_file: RequestsFile | None = None,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
@@ -79,6 +82,7 @@ class Services:
             session=session,
             developer_token=lambda: self._identity.user_token(email=DEVELOPER_EMAIL, audience=self.address),
             port=port,
+            requests_file=requests_file,
         )
         self._relay = PushRelay(urls=self.urls, mint_token=self._token_of("provisioning-push"), session=session)
         self._scheduler = Scheduler(

@@ -11,6 +11,7 @@ from shared.config import ConfigurationError, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 ADMIN_EMAIL: Final = "admin@localhost"
 
@@ -63,12 +64,16 @@ class LocalSettings:
         overrides: settings of the Hub (`HUB_…`, see `shared/config.py`) that are to differ.
         schedule_seconds: the pause between two calls of each scheduled function; 0 for none at all.
         heartbeat_seconds: how often a machine reports while someone is connected.
+        write_requests: write down what is asked and answered at the public address, see `localcloud.requests_file`.
+        python_path: a folder where the functions' Pythons look first, for what a test puts into their processes.
     """
 
     times: str = "shown"
     overrides: Mapping[str, str] = field(default_factory=dict)
     schedule_seconds: float = 5.0
     heartbeat_seconds: float = 60.0
+    write_requests: bool = False
+    python_path: Path | None = None
     project_id: ClassVar[str] = "workspace-hub-local"
     project_number: ClassVar[str] = "123456789012"
     region: ClassVar[str] = "us-west1"

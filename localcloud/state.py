@@ -12,6 +12,7 @@ It is written when the cloud is ready, again whenever a process id changes, and 
     functions      for each: url (its front), direct_url (its own process), pid, log
     processes      for each other process, firestore and pubsub: pid, log
     log            the log of the cloud itself
+    requests       the file of `localcloud.requests_file`; null where none is written
     environment    the settings of the Hub that every function has; of an administrator made later the functions for people only know
 """
 

@@ -25,6 +25,7 @@ from localcloud.emulators import EMULATORS, FIRESTORE, PUBSUB, Emulator, Install
 from localcloud.functions import FunctionProcess, answers, program
 from localcloud.keeper import Keeper
 from localcloud.proxy import LOOPBACK, new_session
+from localcloud.requests_file import RequestsFile
 from localcloud.services import Services
 from localcloud.settings import LocalSettings, environment
 from localcloud.state import NoCloudError, read_state, write_state
@@ -58,6 +59,7 @@ class Supervisor:
         self._port = port
         self._state_file = state_file.absolute()
         self._logs = self._state_file.with_suffix(".logs")
+        self._requests = self._logs / "requests.jsonl"
         self._folder = Path(tempfile.gettempdir(), f"workspace-hub-{secrets.token_hex(4)}").absolute()
         self._shipped = self._folder / "shipped"
         self._catalogue = read_catalogue()
@@ -119,6 +121,7 @@ class Supervisor:
             port=self._port,
             make_admin=self._make_admin,
             session=session,
+            requests_file=RequestsFile(self._requests) if self._settings.write_requests else None,
         )
         try:
             await self._services.start(stack)
@@ -154,6 +157,7 @@ class Supervisor:
             folder=self._folder_of(function.name),
             log=self._log(function.name),
             settings=self._environment,
+            python_path=self._settings.python_path,
         )
 
     async def _make_admin(self, email: str) -> None:
@@ -246,6 +250,7 @@ class Supervisor:
                 name: {"pid": child.pid, "log": str(self._log(name))} for name, child in self._emulators.items()
             },
             "log": str(self._log("cloud")),
+            "requests": str(self._requests) if self._settings.write_requests else None,
             "environment": self._environment,
         }
 

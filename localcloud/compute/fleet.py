@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -157,7 +158,9 @@ _CANNOT_SUSPEND = {
     SUSPENDED: "You cannot suspend an already suspended instance.",
 }
 
+GONE: Final = "GONE"  # in the history only: there is no such instance any more
 _OPERATIONS_KEPT = 10_000
+_STATES_KEPT = 100_000
 _SYSTEM = "system"
 
 
@@ -166,6 +169,9 @@ class Fleet:
 
     The verbs check everything before they change anything, and return the operation that they began: RUNNING, or DONE where
     there was nothing to do. They raise `ComputeError` as Compute refuses.
+
+    Attributes:
+        states: what instances have become, oldest first: time, instance, id, zone, labels, and status, `GONE` at its end.
     """
 
     def __init__(
@@ -192,6 +198,7 @@ class Fleet:
         self._timers: set[Timer] = set()
         self._next_timer: dict[Instance, Timer] = {}
         self._addresses = 1
+        self.states: deque[Json] = deque(maxlen=_STATES_KEPT)
 
     def reset(self) -> None:
         """Forget every instance, disk and operation; who waits for an operation is woken."""
@@ -207,6 +214,7 @@ class Fleet:
         self._disks.clear()
         self._operations.clear()
         self._requests.clear()
+        self.states.clear()
 
     # What there is
 
@@ -590,6 +598,19 @@ class Fleet:
 
     def _set_status(self, instance: Instance, status: str) -> None:
         instance.resource["status"] = status
+        self._note(instance, status)
+
+    def _note(self, instance: Instance, status: str) -> None:
+        self.states.append(
+            {
+                "time": timestamp(self._clock.now()),
+                "instance": instance.name,
+                "id": instance.id,
+                "zone": instance.zone,
+                "labels": dict(instance.resource.get("labels", {})),
+                "status": status,
+            }
+        )
 
     def _stamp(self, instance: Instance, name: str) -> None:
         instance.resource[name] = timestamp(self._clock.now())
@@ -607,6 +628,7 @@ class Fleet:
         if timer := self._next_timer.pop(instance, None):
             self._cancel(timer)
         self._instances.pop((instance.zone, instance.name), None)
+        self._note(instance, GONE)
         for disk in self._disks.values():
             if disk.zone == instance.zone and link(instance.path) in disk.resource["users"]:
                 disk.resource["users"].remove(link(instance.path))

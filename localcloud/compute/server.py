@@ -7,7 +7,8 @@ line, all JSON:
     POST   /localcloud/faults                     {name, count, zone, method, instance}: on; {name, off: true, zone}: off
     DELETE /localcloud/faults                     all off
     POST   /localcloud/reset                      every instance, disk, operation and fault gone
-    GET    /localcloud/history                    the last 1,000 calls that were to change something, oldest first
+    GET    /localcloud/history                    what happened, each oldest first: calls that were to change something, states of
+                                                  instances, reports of guests
     GET    /localcloud/machines                   every machine: its state, its guest, its reports
     POST   /localcloud/machines/{name}/connected  {connected}: whether someone is connected, so that it sends heartbeats
     POST   /localcloud/machines/{name}/host-error the host under it fails: REPAIRING
@@ -45,7 +46,7 @@ __all__ = ["ComputeServer", "Times"]
 _Resource = TypeVar("_Resource", bound="Instance | Disk | Operation")
 
 _BODY_LIMIT: Final = 4 * 1024 * 1024
-_HISTORY_KEPT: Final = 1000
+_HISTORY_KEPT: Final = 100_000
 _PAGE_LIMIT: Final = 500
 _WAIT_LIMIT_SECONDS: Final = 120.0  # as zoneOperations.wait is documented
 
@@ -386,7 +387,8 @@ class ComputeServer:
         return web.json_response({})
 
     async def _serve_history(self, _: web.Request) -> web.Response:
-        return web.json_response({"calls": list(self._history)})
+        reports = list(self._machines.reports) if self._machines else []
+        return web.json_response({"calls": list(self._history), "states": list(self.fleet.states), "reports": reports})
 
     async def _serve_machines(self, _: web.Request) -> web.Response:
         return web.json_response({"machines": [self._machine(instance) for instance in self.fleet.instances()]})

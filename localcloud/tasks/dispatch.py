@@ -10,6 +10,7 @@ import aiohttp
 from google.cloud import tasks_v2
 from multidict import CIMultiDict
 
+from localcloud.fates import Fate, Fates
 from localcloud.tasks.messages import USER_AGENT
 from localcloud.tasks.queue import Answer, Attempt, ScheduledTask, TaskQueue
 
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _DEADLINE_EXCEEDED = Answer(504, received=False)  # as recorded of the real service
 _NO_CONNECTION = Answer(503, received=False)
+_LOST = Answer(200, received=True)
 
 # Cloud Tasks computes or reserves these; the rest belongs to one connection, not to the message.
 _REPLACED_HEADERS = frozenset({"host", "content-length", "user-agent", "connection", "transfer-encoding"})
@@ -29,10 +31,12 @@ class DeliveryFaults:
     Attributes:
         duplicate: each attempt is sent twice at the same moment, with the same headers; the answer to the second
             counts for nothing.
+        fates: what becomes of each attempt beside that; one that is lost counts as answered, and nobody gets it.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.duplicate = False
+        self.fates = Fates()
         self._delay_seconds = 0.0
         self._changed = changed
 
@@ -114,14 +118,15 @@ class Dispatcher:
 
     def send(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt) -> None:
         """Carry out an attempt that the queue has started, and tell the queue how it ended."""
-        sending = self._begin(queue, task, attempt)
+        fate = self.delivery.fates.draw()
+        sending = self._begin(queue, task, attempt, fate)
         # A callback, not the end of the coroutine: it comes even if that is cancelled before it has begun.
         sending.add_done_callback(functools.partial(self._ended, queue, task, attempt))
-        if self.delivery.duplicate:
-            self._begin(queue, task, attempt).add_done_callback(self._outcome)
+        if self.delivery.duplicate or fate.twice:
+            self._begin(queue, task, attempt, fate).add_done_callback(self._outcome)
 
-    def _begin(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt) -> asyncio.Task[Answer]:
-        sending = asyncio.create_task(self._request(queue, task, attempt))
+    def _begin(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, fate: Fate) -> asyncio.Task[Answer]:
+        sending = asyncio.create_task(self._deliver(queue, task, attempt, fate))
         self._sending.add(sending)
         return sending
 
@@ -148,6 +153,10 @@ class Dispatcher:
             logger.error("a dispatch could not be made", exc_info=error)
             return _NO_CONNECTION
         return sending.result()
+
+    async def _deliver(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, fate: Fate) -> Answer:
+        await asyncio.sleep(fate.late_seconds)
+        return _LOST if fate.lost else await self._request(queue, task, attempt)
 
     async def _request(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt) -> Answer:
         if self._session is None:

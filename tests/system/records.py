@@ -47,6 +47,11 @@ class Records:
         """Delete a workspace's document, as above."""
         self._client.collection("workspaces").document(workspace_id).delete()
 
+    def owners(self) -> dict[str, dict[str, Any]]:
+        """Return what each owner's document holds: by the owner, a map from a workspace's id."""
+        documents = self._client.collection("owners").stream()
+        return {document.id: (document.to_dict() or {}).get("workspaces", {}) for document in documents}
+
     def write_owner(self, owner_id: str, **fields: Any) -> None:
         """Write fields of an owner's document, as above."""
         self._client.collection("owners").document(f"o-{owner_id}").update(fields)
@@ -65,17 +70,32 @@ def publish(cloud: RunningCloud, topic: str, data: bytes) -> None:
 
 
 def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[str, Any]]:
-    """Return the `instances` or `disks` of a workspace that Compute has."""
+    """Return the `instances` or `disks` of a workspace that Compute has; of all workspaces, where its id is empty."""
     url = f"{cloud.state['services']['compute']}/compute/v1/projects/{cloud.state['project_id']}/aggregated/{kind}"
-    scopes = requests.get(url, timeout=10).json()["items"].values()
-    return [item for scope in scopes for item in scope.get(kind, []) if workspace_id in item["name"]]
+    found: list[dict[str, Any]] = []
+    token: str | None = ""
+    while token is not None:
+        page = requests.get(url, params={"pageToken": token} if token else {}, timeout=10).json()
+        found += [
+            item for scope in page["items"].values() for item in scope.get(kind, []) if workspace_id in item["name"]
+        ]
+        token = page.get("nextPageToken")
+    return found
 
 
 def stop_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
     """Stop a workspace's machine in Compute, as somebody with the right to could."""
+    requests.post(f"{_instance_url(cloud, workspace)}/stop", timeout=10).raise_for_status()
+
+
+def delete_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
+    """Delete a workspace's machine in Compute, as above."""
+    requests.delete(_instance_url(cloud, workspace), timeout=10).raise_for_status()
+
+
+def _instance_url(cloud: RunningCloud, workspace: dict[str, Any]) -> str:
     project, zone, name = (workspace[field] for field in ("project_id", "zone", "instance_name"))
-    url = f"{cloud.state['services']['compute']}/compute/v1/projects/{project}/zones/{zone}/instances/{name}/stop"
-    requests.post(url, timeout=10).raise_for_status()
+    return f"{cloud.state['services']['compute']}/compute/v1/projects/{project}/zones/{zone}/instances/{name}"
 
 
 def call_scheduled(cloud: RunningCloud, name: str) -> dict[str, Any]:

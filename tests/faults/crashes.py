@@ -1,0 +1,261 @@
+"""Stories in each of which a function's process is killed once, at one of its calls to the outside: many at once on one cloud."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import requests
+
+from localcloud.person import Person, Workspace
+from tests.faults.killer import KEYS, MOMENTS, Call, OnceAtEachCall, Point, Watched
+from tests.processes import descendants
+from tests.system.records import Records, call_scheduled, in_compute, stop_by_hand
+
+if TYPE_CHECKING:
+    from localcloud.client import RunningCloud
+    from tests.faults.killer import Killer
+
+SETTINGS: Final = {
+    "HUB_ORPHAN_GRACE_SECONDS": "1",
+    "HUB_LOOK_MIN_SECONDS": "0.45",  # longer than Compute takes: no look finds it still at work
+    "HUB_ATTEND_SECONDS": "4",
+    "HUB_WORKER_TIMEOUT_SECONDS": "2",
+    "HUB_CHANGES_PER_MINUTE": "1000",
+}
+OTHER_MACHINE_TYPE: Final = "e2-standard-8"
+
+_AT_ONCE: Final = 20
+_POLL_SECONDS: Final = 0.3
+_PATIENCE_SECONDS: Final = 60.0
+_PERSISTENCE_SECONDS: Final = 40.0
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is asked for, of what.
+
+    Attributes:
+        asks: method, path below the workspace's, and body; None: it is to be created.
+        asleep: the workspace is suspended first.
+        unsuspendable: Compute cannot suspend its machine.
+        stopped_by_hand: its machine has been switched off behind the Hub's back.
+    """
+
+    asks: tuple[str, str, dict[str, Any] | None] | None
+    asleep: bool = False
+    unsuspendable: bool = False
+    stopped_by_hand: bool = False
+
+
+STORIES: Final = {
+    "create": Story(None),
+    "stop": Story(("POST", "/stop", None)),
+    "stop of what cannot be suspended": Story(("POST", "/stop", None), unsuspendable=True),
+    "start that thaws": Story(("POST", "/start", None), asleep=True),
+    "start that boots": Story(("POST", "/start", None), asleep=True, unsuspendable=True),
+    "start with another machine type": Story(("POST", "/start", {"machine_type": OTHER_MACHINE_TYPE})),
+    "look at what was stopped by hand": Story(("GET", "/status", None), stopped_by_hand=True),
+    "delete": Story(("DELETE", "", None)),
+}
+
+
+@dataclass
+class Play:
+    """One story, played by one person on one workspace; a process is killed at one of the calls that are about it."""
+
+    story: str
+    person: Person
+    point: Point | None
+    name: str = field(default_factory=lambda: f"w-{uuid.uuid4()}")
+    workspace: Workspace = field(default_factory=dict)
+    watched: Watched = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Watch for the point."""
+        self.watched = Watched(frozenset({self.point} if self.point else ()))
+
+
+class Theatre:
+    """A cloud, the killer of its processes, and the plays that were played on it."""
+
+    def __init__(self, cloud: RunningCloud, killer: Killer) -> None:
+        self.cloud = cloud
+        self.killer = killer
+        self.records = Records(cloud)
+
+    def play(self, points: Iterable[tuple[str, Point | None]]) -> list[Play]:
+        """Play stories, as many at once as there is room for, until what the platform does by itself has been done."""
+        plays = [Play(story, self._somebody(), point) for story, point in points]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            self._prepare(pool, plays)
+            list(pool.map(self._perform, plays))
+            list(pool.map(lambda play: self._settled(play, 3.0), plays))
+        return plays
+
+    def reconcile(self, plays: list[Play]) -> None:
+        """Wait until whoever is stuck is due, have `reconcile` called once, and wait for what comes of it."""
+        time.sleep(float(SETTINGS["HUB_ATTEND_SECONDS"]))
+        call_scheduled(self.cloud, "reconcile")
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda play: self._settled(play, 5.0), plays))
+
+    def ready(self, count: int) -> list[Play]:
+        """Return workspaces that are READY, each of somebody else."""
+        plays = [Play("stop", self._somebody(), None) for _ in range(count)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            self._prepare(pool, plays)
+        return plays
+
+    def lose_a_stop(self, play: Play) -> None:
+        """Have a workspace's STOP accepted by a process that dies before it sends the job; it is due for `reconcile` at once."""
+        sends = Point(Call("stop_workspace", "CloudTasks/CreateTask"), "before")
+        dying = self.killer.watch(play.workspace["id"], Watched(frozenset({sends})))
+        answer = play.person.ask("POST", f"/workspaces/{play.workspace['id']}/stop")
+        if answer.status_code != 503 or dying.killed is None:
+            raise RuntimeError(f"the process has not died: {answer.text}")
+        self.records.age(play.workspace["id"], "attend_at", timedelta(minutes=1))
+
+    def interrupt(self, function: str, watched: OnceAtEachCall) -> None:
+        """Have a scheduled function called, and again whenever its process has died of that, until it has answered."""
+        self.killer.watch_function(function, watched)
+        while True:
+            watched.killed = None
+            try:
+                call_scheduled(self.cloud, function)
+            except requests.RequestException:
+                if watched.killed is None:
+                    raise
+            else:
+                return
+
+    def outcomes(self, plays: list[Play]) -> list[dict[str, Any]]:
+        """Return of each play what people, Compute's owner and its bill see at the end."""
+        machines = _by_workspace(in_compute(self.cloud, "instances", ""))
+        disks = _by_workspace(in_compute(self.cloud, "disks", ""))
+        owners = self.records.owners()
+        return [self._outcome(play, machines, disks, owners) for play in plays]
+
+    def _outcome(
+        self, play: Play, machines: dict[str, list[Any]], disks: dict[str, list[Any]], owners: dict[str, Any]
+    ) -> dict[str, Any]:
+        listed = play.person.workspaces()
+        kept = ("status", "operation", "machine_type", "zone", "image_tag", "generation", "last_activity")
+        ids = {ws["id"] for ws in [*listed, play.workspace] if ws}
+        mine = [machine for each in sorted(ids) for machine in machines.get(each, [])]
+        recorded = {self.records.workspace(each).get("instance_id") for each in ids}
+        return {
+            "workspaces": [
+                {key: ws[key] for key in kept} | {"error": ws["error"] and ws["error"]["code"]} for ws in listed
+            ],
+            "machines": [(each["status"], each["machineType"].rsplit("/", 1)[-1]) for each in mine],
+            "machines unknown to the record": len({str(each["id"]) for each in mine} - recorded),
+            "disks": sorted(disk["name"].split("-")[0] for each in ids for disk in disks.get(each, [])),
+            "held": [held["running"] for owner in owners.values() for each, held in owner.items() if each in ids],
+        }
+
+    def _somebody(self) -> Person:
+        return Person(self.cloud.address, self.cloud.token(f"{uuid.uuid4()}@example.com"))
+
+    def _prepare(self, pool: ThreadPoolExecutor, plays: list[Play]) -> None:
+        """Have everything there that the stories begin with."""
+        others = [play for play in plays if STORIES[play.story].asks]
+        for play, made in zip(others, pool.map(lambda play: play.person.create(play.name), others), strict=True):
+            play.workspace = made
+        _all(pool, others, lambda play: self._has(play, "READY"))
+        for play in others:
+            if STORIES[play.story].unsuspendable:
+                self.cloud.fault("suspend_unsupported", instance=play.workspace["instance_name"])
+        sleepers = [play for play in others if STORIES[play.story].asleep]
+        list(pool.map(lambda play: play.person.stop(play.workspace["id"]), sleepers))
+        _all(pool, sleepers, lambda play: self._has(play, "SUSPENDED"))
+        for play in others:
+            if STORIES[play.story].stopped_by_hand:
+                stop_by_hand(self.cloud, play.workspace)
+
+    def _has(self, play: Play, status: str) -> bool:
+        return [(ws["status"], ws["operation"]) for ws in play.person.workspaces()] == [(status, None)]
+
+    def _perform(self, play: Play) -> None:
+        """Ask for what the story is about, again while no answer comes, as a client does; then watch until the process has died."""
+        if play.point is not None and play.point.call.what == KEYS:
+            self._renew(play.point.call.function)
+        word = play.workspace.get("id", play.name)
+        self.killer.watch(word, play.watched)
+        asks = STORIES[play.story].asks
+        if asks is None:
+            headers = {"Idempotency-Key": play.name, "X-Request-Id": play.name}
+            play.workspace = _persist(play.person, "POST", "/workspaces", json={"name": play.name}, headers=headers)
+        else:
+            method, path, body = asks
+            _persist(play.person, method, f"/workspaces/{word}{path}", json=body)
+        self._settled(play, 5.0, or_killed=True)
+
+    def _renew(self, function: str) -> None:
+        """Have a function's requests served by a new process: only such a one fetches keys."""
+        for pid in descendants(self.cloud.state["functions"][function]["pid"]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _settled(self, play: Play, seconds: float, *, or_killed: bool = False) -> None:
+        """Wait until nothing is under way on a play's workspace, but not for those who wait for `reconcile`."""
+        deadline = time.monotonic() + seconds
+        while any(ws["operation"] for ws in play.person.workspaces()) and time.monotonic() < deadline:
+            if or_killed and play.watched.killed:
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def every_point(undisturbed: Iterable[Play]) -> list[tuple[str, Point | None]]:
+    """Return each call that was made at all, with each moment, and the first story that made it; mixed, so that all are at it."""
+    first: dict[Call, str] = {}
+    for play in undisturbed:
+        for call in play.watched.calls:
+            first.setdefault(call, play.story)
+    points: list[tuple[str, Point | None]] = [
+        (story, Point(call, moment)) for call, story in first.items() for moment in MOMENTS
+    ]
+    random.Random(0).shuffle(points)
+    return points
+
+
+def _persist(person: Person, method: str, path: str, **kwargs: Any) -> Workspace:
+    """Ask until an answer comes that is not for now only; what is gone by then was what was asked for."""
+    deadline = time.monotonic() + _PERSISTENCE_SECONDS
+    while True:
+        try:
+            answer = person.ask(method, path, **kwargs)
+        except requests.RequestException:  # no answer, or half of one
+            answer = None
+        if answer is not None and (answer.ok or (method == "DELETE" and answer.status_code == 404)):
+            said: Workspace = answer.json()
+            return said
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{method} {path}: {answer is not None and answer.text}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _all(pool: ThreadPoolExecutor, plays: list[Play], condition: Callable[[Play], bool]) -> None:
+    """Wait until something is so in all plays."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    left = plays
+    while left := [play for play, so in zip(left, pool.map(condition, left), strict=True) if not so]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(left)} workspaces do not become what the stories begin with")
+        time.sleep(_POLL_SECONDS)
+
+
+def _by_workspace(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    sorted_out: dict[str, list[dict[str, Any]]] = {}
+    for each in found:
+        sorted_out.setdefault(each["labels"]["workspace"], []).append(each)
+    return sorted_out

@@ -12,9 +12,10 @@ ENVIRONMENT = ROOT / ".nox" / "workspace-hub"
 PYTHON = str(ENVIRONMENT / "bin" / "python")
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 
-QUIET_SUITES = ("demo", "faults")  # by themselves: what they wait for has deadlines
+LATER_SUITES = ("demo", "faults")  # not beside the others: each has a cloud of its own, and what it waits for has deadlines
 SUITES = ("unit", "functions", "contract", "integration", "system", "deploy", "terraform", "boot", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores, too: most of these tests wait for something
+FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
@@ -26,7 +27,7 @@ def tests(session: nox.Session) -> None:
     lint(session)
     types(session)
     _pytest(session, *WORKERS, *(f"tests/{suite}" for suite in SUITES))
-    _pytest(session, *(f"tests/{suite}" for suite in QUIET_SUITES))
+    _pytest(session, *FEWER_WORKERS, *(f"tests/{suite}" for suite in LATER_SUITES))
 
 
 @nox.session
@@ -92,8 +93,8 @@ def boot(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Break Compute in every way, under every verb."""
-    _pytest(session, "tests/faults", *session.posargs)
+    """Break everything around the Hub; `nox -s faults -- -k chaos --seed 7 --seconds 600` has a longer, another chaos."""
+    _pytest(session, *FEWER_WORKERS, "tests/faults", "-rA", "--tb=short", *session.posargs)
 
 
 @nox.session

@@ -1,7 +1,7 @@
 """One local cloud for all tests of a run, shared by the workers of pytest-xdist.
 
 Whichever worker needs it first starts it. It lives until the run ends, however that ends: its standard input is a pipe that only
-the process which was started as pytest holds open. After a run that failed, its logs are in `.localcloud/tests.logs`.
+the process which was started as pytest holds open. After a run that failed, its logs are in `.localcloud/tests.logs/shared`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from localcloud.catalogue import ROOT
 from localcloud.client import RunningCloud, run_command, wait_for_cloud
 from localcloud.settings import LocalSettings
 from localcloud.state import NoCloudError
+from tests import kept_logs
 
 SETTINGS = LocalSettings(times="fast", schedule_seconds=2, heartbeat_seconds=1)
 
@@ -33,6 +34,8 @@ _END_SECONDS = 20.0
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer what is not part of an ordinary run."""
     parser.addoption("--whole-machine", action="store_true", help="boot a whole machine in QEMU: some minutes")
+    parser.addoption("--seed", type=int, default=1, help="which chaos there is to be; the same seed plans the same")
+    parser.addoption("--seconds", type=float, default=120, help="how long the chaos lasts")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,10 +57,9 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Keep the logs of a run that failed."""
-    logs, kept = session.config.stash[_FOLDER] / "state.logs", ROOT / ".localcloud" / "tests.logs"
+    logs = session.config.stash[_FOLDER] / "state.logs"
     if _LIFELINE in session.config.stash and exitstatus == pytest.ExitCode.TESTS_FAILED and logs.exists():
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(logs, kept)
+        kept_logs.keep(logs, "shared")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -26,6 +26,7 @@ from shared.domain.workspace import (
 )
 
 CLEANUP = "cleanup"  # who asked, when it was the idle sweep
+MOST_DOUBLINGS = 3
 
 # The phases in which the machine of the current generation may be booting: a worker that boots it may not yet have recorded so.
 _BOOTING = {
@@ -294,14 +295,20 @@ def expire(workspace: Workspace, operation_id: str, sweeper: Asker, now: datetim
 
 
 def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy) -> Change | None:
-    """Send the due job again: nothing has touched the workspace for as long as it may take. None when it is not due."""
+    """Send the due job again: nothing has touched the workspace for as long as it may take. None when it is not due.
+
+    The same step is sent again after twice the time each time, up to eight times as long, but at the deadline at the latest: many jobs
+    that seem lost are only late because a queue is full, and each one more makes it fuller.
+    """
     if workspace.attend_at is None or workspace.attend_at > now:
         return None
-    attended = replace(workspace, attend_at=now + policy.attend_after, updated_at=now)
+    soonest = now + policy.attend_after
+    attended = replace(workspace, attend_at=soonest, updated_at=now)
     if workspace.operation is None:
         return Change(attended, "LookRequested", look_job(workspace, now, request_id))
     resent = replace(workspace.operation, resends=workspace.operation.resends + 1)
-    attended = replace(attended, operation=resent)
+    patient = now + policy.attend_after * 2 ** min(resent.resends - 1, MOST_DOUBLINGS)
+    attended = replace(attended, operation=resent, attend_at=min(patient, max(soonest, resent.deadline_at)))
     return Change(attended, "JobResent", job_of(attended, resent))
 
 

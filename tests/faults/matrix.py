@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 VERBS: Final = ("CREATE", "STOP", "START", "DELETE")
 TIMES: Final = {"once": 1, "three times": 3, "for ever": None}
 SETTINGS: Final = {
-    "HUB_CREATE_DEADLINE_SECONDS": "30",
-    "HUB_START_DEADLINE_SECONDS": "30",
-    "HUB_STOP_DEADLINE_SECONDS": "30",
-    "HUB_DELETE_DEADLINE_SECONDS": "30",
+    "HUB_CREATE_DEADLINE_SECONDS": "40",
+    "HUB_START_DEADLINE_SECONDS": "40",
+    "HUB_STOP_DEADLINE_SECONDS": "40",
+    "HUB_DELETE_DEADLINE_SECONDS": "40",
     "HUB_LOOK_MIN_SECONDS": "0.4",
     "HUB_ATTEND_SECONDS": "10",
     "HUB_WORKER_TIMEOUT_SECONDS": "4",
     "HUB_CHANGES_PER_MINUTE": "1000",
 }
-_SETTLES_WITHIN_SECONDS: Final = 100.0
+_SETTLES_WITHIN_SECONDS: Final = 130.0
 _PEOPLE: Final = 11
 _POLL_SECONDS: Final = 0.5
-_QUIET_SECONDS: Final = 40.0  # longer than any deadline
+_QUIET_SECONDS: Final = 50.0  # longer than any deadline
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from localcloud.client import start_cloud
 from localcloud.settings import LocalSettings
 from tests.faults.crashes import SETTINGS, STORIES, Play, Theatre, every_point
 from tests.faults.killer import MOMENTS, OnceAtEachCall, Point, listening
+from tests.kept_logs import keep_if_failed
 from tests.system.records import delete_by_hand
 
 pytestmark = [pytest.mark.xdist_group("crashes"), pytest.mark.timeout(400)]
@@ -29,12 +30,13 @@ _OF_A_SWEEP: Final = {"Firestore/RunQuery", "Firestore/GetDocument", "Firestore/
 
 
 @pytest.fixture(scope="module")
-def theatre() -> Iterator[Theatre]:
+def theatre(request: pytest.FixtureRequest) -> Iterator[Theatre]:
     """A cloud whose processes can be killed at their calls. Nothing in it comes by itself but what the platform brings again."""
     with listening() as killer:
         settings = LocalSettings(times="fast", schedule_seconds=0, python_path=killer.python_path, overrides=SETTINGS)
         with start_cloud(settings) as cloud:
             yield Theatre(cloud, killer)
+            keep_if_failed(cloud, "crashes", failed=request.session.testsfailed)
 
 
 def test_a_process_killed_at_any_call_to_the_outside_changes_nothing_in_the_end(theatre: Theatre) -> None:

@@ -15,6 +15,7 @@ from localcloud.person import Person
 from localcloud.settings import LocalSettings
 from tests.faults import matrix
 from tests.faults.matrix import CASES, TIMES, Case, End
+from tests.kept_logs import keep_if_failed
 from tests.system.records import call_scheduled, in_compute
 from tests.system.secrets_kept import leaks
 
@@ -51,10 +52,10 @@ OTHERWISE: Final = {
 MESSAGES: Final = {
     NO_CAPACITY: r"(in any configured zone \(us-west1-a, us-west1-b, us-west1-c\)\. Try again later|it cannot move\. Start it again later)",
     QUOTA: r"quota is used up\. It said: .* (Start|delete)",
-    AWAY: r"within 30 seconds, because Compute Engine does not answer\. (Start|Stop|Delete) the workspace",
-    f"CREATE{TIMED_OUT}": r"within 30 seconds\. Start the workspace to try again, or delete it",
-    f"START{TIMED_OUT}": r"within 30 seconds\. Start the workspace again, or delete it",
-    "NOT_READY_IN_TIME": r"did not report ready within 30 seconds\. Start the workspace",
+    AWAY: r"within 40 seconds, because Compute Engine does not answer\. (Start|Stop|Delete) the workspace",
+    f"CREATE{TIMED_OUT}": r"within 40 seconds\. Start the workspace to try again, or delete it",
+    f"START{TIMED_OUT}": r"within 40 seconds\. Start the workspace again, or delete it",
+    "NOT_READY_IN_TIME": r"did not report ready within 40 seconds\. Start the workspace",
     "IMAGE_PULL_FAILED": r"manifest unknown\. Start the workspace",
     "MACHINE_STOPPED": r"was stopped while it booted.* Start",
     "MACHINE_GONE": r"was deleted outside the Hub\. Start the workspace to get a new machine on its home disk",
@@ -70,12 +71,13 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran() -> Iterator[Ran]:
+def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
     """All cases, at once."""
     most = dict.fromkeys(("HUB_WORKSPACES_PER_OWNER", "HUB_RUNNING_PER_OWNER"), "100")
     overrides = {**matrix.SETTINGS, **most, "HUB_REQUESTS_PER_MINUTE": "100000"}
     with start_cloud(LocalSettings(times="fast", schedule_seconds=1, overrides=overrides)) as cloud:
         yield Ran(cloud, matrix.run(cloud))
+        keep_if_failed(cloud, "matrix", failed=request.session.testsfailed)
         assert leaks(cloud) == []
 
 

@@ -10,6 +10,7 @@ import pytest
 from localcloud.client import RunningCloud, start_cloud
 from localcloud.person import Person
 from localcloud.settings import LocalSettings
+from tests.kept_logs import keep_if_failed
 from tests.system.secrets_kept import leaks
 
 
@@ -33,7 +34,7 @@ def alice(new_person: Callable[[], Person]) -> Person:
 
 
 @pytest.fixture(scope="session")
-def troubled_cloud() -> Iterator[RunningCloud]:
+def troubled_cloud(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
     """A cloud for the tests that switch faults on."""
     settings = LocalSettings(
         times="fast",
@@ -43,6 +44,7 @@ def troubled_cloud() -> Iterator[RunningCloud]:
     )
     with start_cloud(settings) as cloud:
         yield cloud
+        keep_if_failed(cloud, "troubled", failed=request.session.testsfailed)
         assert leaks(cloud) == []
 
 

@@ -1,0 +1,360 @@
+"""Many people at once while everything around the Hub fails: a run is planned by a seed, so that it can be had again.
+
+The plan is the same each time: who asks for what after which pause, and what is broken when. What comes of it depends on how the
+processes take turns, which no seed decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import requests
+
+from localcloud.person import Person, RefusedError, Workspace
+from localcloud.settings import ADMIN_EMAIL, LocalSettings
+from tests.system.records import call_scheduled, delete_by_hand, in_compute, stop_by_hand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from localcloud.client import RunningCloud
+
+WORKSPACES_EACH: Final = 11  # the quota; each begins with ten
+RUNNING_EACH: Final = 10
+IDLE_SECONDS: Final = 30
+CLOUD: Final = LocalSettings(
+    times="fast",
+    schedule_seconds=2,
+    heartbeat_seconds=2,
+    write_requests=True,
+    overrides={
+        "HUB_WORKSPACES_PER_OWNER": str(WORKSPACES_EACH),
+        "HUB_RUNNING_PER_OWNER": str(RUNNING_EACH),
+        "HUB_CHANGES_PER_MINUTE": "1000",
+        "HUB_REQUESTS_PER_MINUTE": "100000",
+        "HUB_IDLE_SECONDS": str(IDLE_SECONDS),
+        "HUB_CREATE_DEADLINE_SECONDS": "60",
+        "HUB_START_DEADLINE_SECONDS": "60",
+        "HUB_STOP_DEADLINE_SECONDS": "60",
+        "HUB_DELETE_DEADLINE_SECONDS": "60",
+        "HUB_ATTEND_SECONDS": "12",
+        "HUB_WORKER_TIMEOUT_SECONDS": "8",
+        "HUB_ORPHAN_GRACE_SECONDS": "10",
+    },
+)
+
+_STRIKES_AT_MOST: Final = {
+    "unavailable": 50,
+    "rate_limited": 50,
+    "lost_operation": 4,
+    "slow_operation": 4,
+    "stock_out": 6,
+    "quota_exceeded": 1,
+    "suspend_unsupported": 6,
+    "preempted": 2,
+    "fails_at_boot": 1,
+    "never_ready": 1,
+}
+_FIRST_CREATES: Final = 10
+_VERBS: Final = {
+    "create": 2,
+    "stop": 5,
+    "start": 5,
+    "start bigger": 2,
+    "delete": 2,
+    "look": 3,
+    "connect": 3,
+    "leave": 2,
+}
+_MACHINE_TYPES: Final = ("e2-standard-2", "e2-standard-8")
+_PERSISTENCE: Final = 8  # tries of a create, with the same key
+_QUIET_WITHIN_SECONDS: Final = 240.0
+_POLL_SECONDS: Final = 2.0
+_AS_THEY_ARE: Final = 3  # looks at the whole that are the same: then it is quiet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much chaos there is to be, and which."""
+
+    seed: int
+    seconds: float
+    people: int = 30
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one person asked for once, and the answer: status 0 where none came."""
+
+    request_id: str
+    owner: int
+    verb: str
+    workspace_id: str
+    began: datetime
+    ended: datetime
+    status: int
+    answer: dict[str, Any]
+
+
+@dataclass
+class Outcome:
+    """What is there when everything is quiet again, as people, the administrator and Compute's owner see it."""
+
+    plan: Plan
+    asked: list[Asked]
+    broken: list[str]
+    looks: list[list[Workspace]]
+    workspaces: list[Workspace]
+    events: list[dict[str, Any]]
+    machines: list[dict[str, Any]]
+    disks: list[dict[str, Any]]
+    connected: set[str]
+    seconds_to_quiet: float
+
+    def figures(self) -> str:
+        """Return what happened, in numbers."""
+        answers = Counter(f"{asked.verb} {asked.status or 'unanswered'}" for asked in self.asked)
+        ends = Counter(event["result"] for event in self.events if event["who"] == "hub")
+        return "\n".join(
+            [
+                f"seed {self.plan.seed}, {self.plan.seconds:g} s, {self.plan.people} people",
+                f"asked {len(self.asked)}: {_listed(answers)}",
+                f"broken {len(self.broken)}: {_listed(Counter(self.broken))}",
+                f"ends {sum(ends.values())}: {_listed(ends)}",
+                f"most workspaces at once: {max(map(len, self.looks))}; at the end {_listed(Counter(ws['status'] for ws in self.workspaces))}",
+                f"quiet after {self.seconds_to_quiet:.0f} s",
+            ]
+        )
+
+
+def run(cloud: RunningCloud, plan: Plan) -> Outcome:
+    """Let it happen, then wait until nothing is under way any more.
+
+    Raises:
+        TimeoutError: it does not become quiet; with what is still under way.
+    """
+    ends_at = time.monotonic() + plan.seconds
+    people = [_Someone(cloud, plan, number, ends_at) for number in range(plan.people)]
+    trouble = _Trouble(cloud, plan, ends_at)
+    admin = Person(cloud.address, cloud.token(ADMIN_EMAIL))
+    looks: list[list[Workspace]] = []
+    with ThreadPoolExecutor(plan.people + 1) as pool:
+        living = [pool.submit(one.live) for one in people]
+        breaking = pool.submit(trouble.make)
+        while not all(each.done() for each in [*living, breaking]):
+            time.sleep(2 * _POLL_SECONDS)
+            with contextlib.suppress(RefusedError):  # the database may be away
+                looks.append(admin.workspaces(all="true"))
+        for each in [*living, breaking]:
+            each.result()
+    connected = {name for one in people for name in one.connected}
+    began = time.monotonic()
+    workspaces = _quiet(cloud, admin, connected)
+    return Outcome(
+        plan=plan,
+        asked=[asked for one in people for asked in one.asked],
+        broken=trouble.broken,
+        looks=looks,
+        workspaces=workspaces,
+        events=admin.every_event(),
+        machines=in_compute(cloud, "instances", ""),
+        disks=in_compute(cloud, "disks", ""),
+        connected=connected,
+        seconds_to_quiet=time.monotonic() - began,
+    )
+
+
+def _quiet(cloud: RunningCloud, admin: Person, connected: set[str]) -> list[Workspace]:
+    """Return all workspaces once nothing is under way, idle machines are asleep, and what has no record has gone."""
+    deadline = time.monotonic() + _QUIET_WITHIN_SECONDS
+    same = 0
+    last: list[tuple[str, str]] = []
+    restless: list[dict[str, Any]] = []
+    while same < _AS_THEY_ARE:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not quiet: {restless}")
+        time.sleep(_POLL_SECONDS)
+        call_scheduled(cloud, "reconcile_fleet")
+        workspaces = admin.workspaces(all="true")
+        names = {ws["instance_name"] for ws in workspaces}
+        restless = [ws for ws in workspaces if ws["operation"]]
+        restless += [ws for ws in workspaces if ws["status"] == "READY" and ws["instance_name"] not in connected]
+        restless += [vm for vm in in_compute(cloud, "instances", "") if vm["name"] not in names]
+        homes = {f"home-{ws['id']}" for ws in workspaces} | names
+        restless += [disk for disk in in_compute(cloud, "disks", "") if disk["name"] not in homes]
+        now = sorted((ws["id"], ws["status"]) for ws in workspaces)
+        same, last = (same + 1 if now == last and not restless else 0), now
+    return workspaces
+
+
+@dataclass
+class _Someone:
+    """One person: asks for one thing after another, whatever the answers."""
+
+    cloud: RunningCloud
+    plan: Plan
+    number: int
+    ends_at: float
+    asked: list[Asked] = field(default_factory=list)
+    connected: set[str] = field(default_factory=set)
+    _known: dict[str, str] = field(default_factory=dict)  # a workspace's id → its machine's name
+
+    def live(self) -> None:
+        """Ask until it is over. Each turn draws the same chances, whatever came before."""
+        chances = random.Random(f"{self.plan.seed}/person/{self.number}")
+        self._person = Person(self.cloud.address, self.cloud.token(f"person-{self.number}@example.com"))
+        turn = 0
+        while time.monotonic() < self.ends_at:
+            first = turn < _FIRST_CREATES
+            pause = chances.uniform(0, 4) if first else chances.uniform(0.5, 6)
+            verb = chances.choices(list(_VERBS), list(_VERBS.values()))[0]
+            spot = chances.random()
+            time.sleep(min(pause, max(0.0, self.ends_at - time.monotonic())))
+            self._do("create" if first else verb, spot, turn)
+            turn += 1
+
+    def _do(self, verb: str, spot: float, turn: int) -> None:
+        if verb == "create":
+            self._create(turn)
+            return
+        if not self._known:
+            return
+        workspace_id = list(self._known)[int(spot * len(self._known))]
+        path = f"/workspaces/{workspace_id}"
+        match verb:
+            case "stop":
+                self._ask(turn, verb, workspace_id, "POST", f"{path}/stop")
+            case "start":
+                self._ask(turn, verb, workspace_id, "POST", f"{path}/start")
+            case "start bigger":
+                body = {"machine_type": _MACHINE_TYPES[int(spot * 100) % 2]}
+                self._ask(turn, verb, workspace_id, "POST", f"{path}/start", json=body)
+            case "delete":
+                if self._ask(turn, verb, workspace_id, "DELETE", path).status in {202, 404}:
+                    self.connected.discard(self._known.pop(workspace_id))
+            case "look":
+                if self._ask(turn, verb, workspace_id, "GET", f"{path}/status").status == 404:
+                    self.connected.discard(self._known.pop(workspace_id))
+            case _:
+                self._connect(self._known[workspace_id], connected=verb == "connect")
+
+    def _create(self, turn: int) -> None:
+        """Ask for a workspace, again with the same key while no definite answer comes."""
+        headers = {"Idempotency-Key": f"{self.plan.seed}/{self.number}/{turn}"}
+        for _ in range(_PERSISTENCE):
+            asked = self._ask(turn, "create", "", "POST", "/workspaces", json={"name": f"w{turn}"}, headers=headers)
+            if asked.status == 201:
+                self._known[asked.workspace_id] = asked.answer["instance_name"]
+            if 0 < asked.status < 500:
+                return
+            time.sleep(1)
+
+    def _ask(self, turn: int, verb: str, workspace_id: str, method: str, path: str, **kwargs: Any) -> Asked:
+        request_id = f"chaos-{self.plan.seed}-{self.number}-{turn}"
+        headers = {**kwargs.pop("headers", {}), "X-Request-Id": request_id}
+        began = datetime.now(UTC)
+        status, answer = 0, {}
+        with contextlib.suppress(requests.RequestException):  # nothing, or half of an answer
+            response = self._person.ask(method, path, headers=headers, **kwargs)
+            status, answer = response.status_code, _object(response)
+        asked = Asked(
+            request_id,
+            self.number,
+            verb,
+            workspace_id or answer.get("id", ""),
+            began,
+            datetime.now(UTC),
+            status,
+            answer,
+        )
+        self.asked.append(asked)
+        return asked
+
+    def _connect(self, instance_name: str, *, connected: bool) -> None:
+        """Open or end an SSH session, where there is a machine."""
+        with contextlib.suppress(ValueError):
+            self.cloud.connected(instance_name, connected=connected)
+            (self.connected.add if connected else self.connected.discard)(instance_name)
+
+
+@dataclass
+class _Trouble:
+    """Everything that breaks, one thing after another."""
+
+    cloud: RunningCloud
+    plan: Plan
+    ends_at: float
+    broken: list[str] = field(default_factory=list)
+
+    def make(self) -> None:
+        """Break things until it is over, then mend them all."""
+        chances = random.Random(f"{self.plan.seed}/trouble")
+        self.cloud.fault("unreliable_delivery", lost=0.03, twice=0.1, seconds=2.0, seed=self.plan.seed)
+        acts: dict[str, Callable[[float], None]] = {
+            "firestore away": self._firestore_away,
+            "pubsub away": self._pubsub_away,
+            "process killed": self._kill,
+            "machine deleted by hand": partial(self._by_hand, delete_by_hand),
+            "machine stopped by hand": partial(self._by_hand, stop_by_hand),
+            **{name: partial(self._strike, name, most) for name, most in _STRIKES_AT_MOST.items()},
+        }
+        try:
+            while True:
+                pause, kind, chance = chances.uniform(1, 4), chances.choice(list(acts)), chances.random()
+                if time.monotonic() + pause > self.ends_at:
+                    return
+                time.sleep(pause)
+                acts[kind](chance)
+                self.broken.append(kind)
+        finally:
+            self.cloud.clear_faults()
+
+    def _firestore_away(self, chance: float) -> None:
+        self._away("firestore", 1 + 11 * chance)  # a request waits for 8 s
+
+    def _pubsub_away(self, chance: float) -> None:
+        self._away("pubsub", 1 + 9 * chance)
+
+    def _away(self, name: str, seconds: float) -> None:
+        self.cloud.signal_emulator(name, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            self.cloud.signal_emulator(name, signal.SIGCONT)
+
+    def _kill(self, chance: float) -> None:
+        functions = sorted(self.cloud.state["functions"])
+        with contextlib.suppress(ProcessLookupError):
+            self.cloud.kill_function(functions[int(chance * len(functions))])
+
+    def _by_hand(self, act: Callable[[RunningCloud, Workspace], None], chance: float) -> None:
+        machines = in_compute(self.cloud, "instances", "")
+        if machines:
+            machine = machines[int(chance * len(machines))]
+            where = {"project_id": self.cloud.state["project_id"], "zone": machine["zone"].rsplit("/", 1)[-1]}
+            with contextlib.suppress(requests.HTTPError):  # it has gone, or is at something that cannot be interrupted
+                act(self.cloud, {**where, "instance_name": machine["name"]})
+
+    def _strike(self, name: str, most: int, chance: float) -> None:
+        self.cloud.fault(name, count=1 + int(chance * most))
+
+
+def _object(response: requests.Response) -> dict[str, Any]:
+    try:
+        said = response.json()
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.most_common())

@@ -1,0 +1,152 @@
+"""What must hold after a chaos run, by what people were answered, the audit trail, and what is left in Compute."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.faults.chaos import RUNNING_EACH, WORKSPACES_EACH
+
+if TYPE_CHECKING:
+    from tests.faults.chaos import Outcome
+
+Event = dict[str, Any]
+
+_REQUESTED: Final = {
+    "create": "WorkspaceRequested",
+    "stop": "StopRequested",
+    "start": "StartRequested",
+    "start bigger": "StartRequested",
+    "delete": "DeleteRequested",
+}
+_A_COMMIT: Final = timedelta(
+    seconds=10
+)  # from a decision to what was written of it, when the database was away in between
+_STATUSES: Final = {"READY", "SUSPENDED"}
+_MACHINES: Final = {"READY": {"RUNNING"}, "SUSPENDED": {"SUSPENDED", "TERMINATED"}}
+
+
+def violations(outcome: Outcome) -> list[str]:
+    """Return, in words, what does not hold."""
+    trails = _trails(outcome.events)
+    return [
+        *_requests_lost(outcome, trails),
+        *_operations_without_end(trails),
+        *_ends_that_are_not_so(outcome, trails),
+        *_errors_without_reason(outcome),
+        *_not_one_to_one(outcome),
+        *_over_quota(outcome),
+    ]
+
+
+def _trails(events: list[Event]) -> dict[str, list[Event]]:
+    """Return each workspace's accepted requests and ends, the oldest first."""
+    trails: dict[str, list[Event]] = defaultdict(list)
+    for event in reversed(events):
+        told = event["result"] == "ACCEPTED" and event["what"] in _REQUESTED.values()
+        if told or event["who"] == "hub":
+            trails[event["workspace_id"]].append(event)
+    return trails
+
+
+def _requests_lost(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
+    """Each operation that somebody was answered with was begun when the answer says: by that request, or by one before it."""
+    lost = []
+    for asked in outcome.asked:
+        operation = asked.answer.get("operation")
+        if not (200 <= asked.status < 300 and asked.verb in _REQUESTED and operation):
+            continue
+        begun = [event for event in trails[asked.workspace_id] if event["what"] == _REQUESTED[asked.verb]]
+        began_at = _time(operation["requested_at"])
+        if not any(abs(_time(event["at"]) - began_at) < _A_COMMIT for event in begun):
+            lost.append(f"{asked.request_id} ({asked.verb}) was accepted, and {asked.workspace_id} knows nothing of it")
+    return lost
+
+
+def _operations_without_end(trails: dict[str, list[Event]]) -> list[str]:
+    """Each operation that was begun has ended with a result, or a DELETE has taken its place."""
+    endless = []
+    for workspace_id, trail in trails.items():
+        for index, event in enumerate(trail):
+            if event["who"] == "hub":
+                continue
+            later = trail[index + 1 :]
+            ended = any(each["who"] == "hub" and each["request_id"] == event["request_id"] for each in later)
+            superseded = any(each["what"] == "DeleteRequested" for each in later)
+            if not ended and not superseded:
+                endless.append(f"{workspace_id}: {event['what']} {event['request_id']} has neither ended nor failed")
+    return endless
+
+
+def _ends_that_are_not_so(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
+    """Each workspace is what the last thing said of it says: in that status, with that error, or gone."""
+    wrong = []
+    there = {ws["id"]: ws for ws in outcome.workspaces}
+    made = {asked.workspace_id for asked in outcome.asked if asked.verb == "create" and asked.status == 201}
+    for workspace_id in made | set(trails):
+        ends = [event["result"] for event in trails[workspace_id] if event["who"] == "hub"]
+        if not workspace_id:
+            continue
+        last = ends[-1] if ends else "nothing"
+        now = there.get(workspace_id)
+        said = (
+            {"DELETED"} if now is None else {now["status"] if last in _STATUSES else (now["error"] or {}).get("code")}
+        )
+        if last not in said:
+            wrong.append(f"{workspace_id} ended with {last}, and is {now and (now['status'], now['error'])}")
+    return wrong
+
+
+def _errors_without_reason(outcome: Outcome) -> list[str]:
+    """Whoever is in ERROR is told why, and what to do."""
+    return [
+        f"{ws['id']} is in ERROR without a reason: {ws['error']}"
+        for ws in outcome.workspaces
+        if ws["status"] == "ERROR" and not (ws["error"] and ws["error"]["code"] and len(ws["error"]["message"]) > 20)
+    ]
+
+
+def _not_one_to_one(outcome: Outcome) -> list[str]:
+    """Each workspace has the one machine and the one disk that its status says; and there is nothing else.
+
+    One that got no capacity for another machine may have none, only its disk.
+    """
+    machines, disks = _by_workspace(outcome.machines), _by_workspace(outcome.disks)
+    ids = {ws["id"] for ws in outcome.workspaces}
+    wrong = [f"{each} has no workspace" for each in sorted({*machines, *disks} - ids)]
+    for ws in outcome.workspaces:
+        states = [machine["status"] for machine in machines[ws["id"]]]
+        homes = [disk["name"] for disk in disks[ws["id"]] if disk["name"].startswith("home-")]
+        moving = ws["status"] == "SUSPENDED" and (ws["error"] or {}).get("code") == "NO_CAPACITY"
+        if ws["status"] in _MACHINES and not moving:
+            fits = len(states) == len(homes) == 1 and states[0] in _MACHINES[ws["status"]]
+        else:
+            fits = len(states) <= 1 and len(homes) <= 1 and "RUNNING" not in states
+        if not fits:
+            wrong.append(f"{ws['id']} is {ws['status']} ({ws['error']}) with machines {states} and disks {homes}")
+        if ws["status"] == "READY" and ws["instance_name"] not in outcome.connected:
+            wrong.append(f"{ws['id']} is READY, and nobody is connected")
+    return wrong
+
+
+def _over_quota(outcome: Outcome) -> list[str]:
+    """At no look had anybody more workspaces, or more of them running, than they may."""
+    over = []
+    for look in [*outcome.looks, outcome.workspaces]:
+        held = Counter(ws["owner_id"] for ws in look)
+        running = Counter(ws["owner_id"] for ws in look if ws["status"] in {"PROVISIONING", "READY"})
+        over += [f"{owner} had {count} workspaces" for owner, count in held.items() if count > WORKSPACES_EACH]
+        over += [f"{owner} had {count} running" for owner, count in running.items() if count > RUNNING_EACH]
+    return over
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _by_workspace(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    of: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for each in found:
+        of[each["labels"]["workspace"]].append(each)
+    return of

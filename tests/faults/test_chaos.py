@@ -1,0 +1,74 @@
+"""Two minutes of many people and everything failing: what they were promised holds, as two who look from different sides find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from localcloud.client import start_cloud
+from tests.faults import chaos
+from tests.faults.chaos import Outcome, Plan
+from tests.faults.invariants import violations
+from tests.faults.observer import Observed
+from tests.kept_logs import keep_if_failed
+from tests.system.secrets_kept import leaks
+
+pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(3600)]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What is left of a run, and its histories."""
+
+    outcome: Outcome
+    observed: Observed
+    leaked: list[str]
+
+
+@pytest.fixture(scope="module")
+def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
+    """A run with the seed that was asked for; `nox -s faults -- -k chaos --seed 7 --seconds 600` has another."""
+    plan = Plan(seed=request.config.getoption("seed"), seconds=request.config.getoption("seconds"))
+    with start_cloud(chaos.CLOUD) as cloud:
+        try:
+            outcome = chaos.run(cloud, plan)
+        except TimeoutError:
+            keep_if_failed(cloud, "chaos", failed=1)
+            raise
+        observed = Observed(
+            requests=cloud.requests(),
+            **cloud.compute_history(),
+            idle=timedelta(seconds=chaos.IDLE_SECONDS * 2 / 3),  # who is connected is written down every third of it
+            workspaces_each=chaos.WORKSPACES_EACH,
+            running_each=chaos.RUNNING_EACH,
+        )
+        print(outcome.figures())  # noqa: T201
+        yield Ran(outcome, observed, leaks(cloud))
+        keep_if_failed(cloud, "chaos", failed=request.session.testsfailed)
+
+
+def test_every_accepted_request_took_effect_or_failed_with_a_reason_and_nothing_is_left_over(ran: Ran) -> None:
+    """Records, the trail, owners, machines and disks agree, and nobody has more than they may."""
+    assert violations(ran.outcome) == []
+
+
+def test_who_has_only_read_the_histories_finds_nothing_either(ran: Ran) -> None:
+    """Nothing was made twice, for nobody or over quota, and nothing was stopped in use or deleted unasked."""
+    assert ran.observed.violations() == []
+
+
+def test_there_was_chaos(ran: Ran) -> None:
+    """Three hundred workspaces at once, most things broken at least once, and requests that were refused and not served."""
+    outcome = ran.outcome
+    assert max(map(len, outcome.looks)) >= 10 * outcome.plan.people
+    assert len(set(outcome.broken)) >= min(10, outcome.plan.seconds // 12)
+    assert {201, 202, 403, 409} <= {asked.status for asked in outcome.asked}
+    assert sum(machine["status"] == "RUNNING" for machine in outcome.machines) > 0, "somebody stayed connected"
+
+
+def test_no_token_was_written_down(ran: Ran) -> None:
+    """Neither in a log nor in an event, whatever failed."""
+    assert ran.leaked == []

@@ -1,0 +1,26 @@
+"""The logs of clouds on which tests have failed, in `.localcloud/tests.logs`, to be read afterwards."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from localcloud.catalogue import ROOT
+
+if TYPE_CHECKING:
+    from localcloud.client import RunningCloud
+
+_KEPT: Final = ROOT / ".localcloud" / "tests.logs"
+
+
+def keep(logs: Path, name: str) -> None:
+    """Keep a folder of logs under a cloud's name, instead of those of an earlier run."""
+    shutil.rmtree(_KEPT / name, ignore_errors=True)
+    shutil.copytree(logs, _KEPT / name)
+
+
+def keep_if_failed(cloud: RunningCloud, name: str, *, failed: int) -> None:
+    """Keep what a cloud has logged, if any test has failed so far."""
+    if failed:
+        keep(cloud.state_file.with_suffix(".logs"), name)

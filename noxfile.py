@@ -12,7 +12,10 @@ ENVIRONMENT = ROOT / ".nox" / "workspace-hub"
 PYTHON = str(ENVIRONMENT / "bin" / "python")
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 
-LATER_SUITES = ("demo", "faults")  # not beside the others: each has a cloud of its own, and what it waits for has deadlines
+LATER_SUITES = (
+    "demo",
+    "faults",
+)  # not beside the others: each has a cloud of its own, and what it waits for has deadlines
 SUITES = ("unit", "functions", "contract", "integration", "system", "deploy", "terraform", "boot", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores, too: most of these tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
@@ -27,7 +30,7 @@ def tests(session: nox.Session) -> None:
     lint(session)
     types(session)
     _pytest(session, *WORKERS, *(f"tests/{suite}" for suite in SUITES))
-    _pytest(session, *FEWER_WORKERS, *(f"tests/{suite}" for suite in LATER_SUITES))
+    _pytest(session, *FEWER_WORKERS, "-rP", *(f"tests/{suite}" for suite in LATER_SUITES))
 
 
 @nox.session
@@ -94,7 +97,7 @@ def boot(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Break everything around the Hub; `nox -s faults -- -k chaos --seed 7 --seconds 600` has a longer, another chaos."""
-    _pytest(session, *FEWER_WORKERS, "tests/faults", "-rA", "--tb=short", *session.posargs)
+    _pytest(session, *FEWER_WORKERS, "tests/faults", "-rP", *session.posargs)
 
 
 @nox.session

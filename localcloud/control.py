@@ -8,8 +8,8 @@
 
 Three faults are the platform's, and are switched here: `duplicate_delivery`, every message and task is delivered twice at the same
 moment; `late_delivery {seconds}`, every one comes so much later (2 s); `unreliable_delivery {lost, twice, seconds, seed}`, some are
-lost, some come twice, and each comes later by a random time, see `localcloud.fates`. The other ones are Compute's, whose server is
-asked.
+lost (0.05 of them), some come twice (0.1), and each comes later by a random time (up to 2 s), see `localcloud.fates`. The other
+ones are Compute's, whose server is asked.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ LATE_DELIVERY: Final = "late_delivery"
 UNRELIABLE_DELIVERY: Final = "unreliable_delivery"
 
 _DEFAULT_LATENESS_SECONDS: Final = 2.0
+_DEFAULT_SHARES: Final = {"lost": 0.05, "twice": 0.1}
 _FAULTS: Final = "/localcloud/faults"
 _DOES: Final = {
     DUPLICATE_DELIVERY: "every message and every task is delivered twice at the same moment",
@@ -121,7 +122,7 @@ class ControlServer:
             body = json.loads(await request.text())
             name = str(body["name"])
             on, seconds = not body.get("off", False), float(body.get("seconds", _DEFAULT_LATENESS_SECONDS))
-            shares = {share: float(body.get(share, 0)) for share in ("lost", "twice")}
+            shares = {share: float(body.get(share, usual)) for share, usual in _DEFAULT_SHARES.items()}
             seed = int(body.get("seed", 0))
         except (ValueError, TypeError, KeyError, AttributeError):
             return _refusal("The body is a JSON object with a name.")

@@ -126,6 +126,8 @@ class ComputeServer:
         self.fleet.reset()
         self.faults.clear()
         self._history.clear()
+        if self._machines:
+            self._machines.reports.clear()
 
     @property
     def port(self) -> int:

@@ -21,6 +21,7 @@ from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from localcloud.fates import Fates, Unreliability
 from localcloud.tasks import CloudTasksServer, QueueStatus
 from localcloud.tasks.dispatch import Dispatcher
 from localcloud.tasks.queue import Answer, RateLimits, RetryPolicy, TaskQueue
@@ -1051,6 +1052,30 @@ def test_a_late_platform_delivers_every_task_later_than_due(target: Target, path
         target.wait_for(path + "/waiting")
         with pytest.raises(ValueError, match="early"):
             cloud.server.delivery.delay_seconds = -1
+
+
+def test_a_platform_that_loses_a_task_calls_it_done(target: Target, path: str) -> None:
+    """Nobody gets it, and it is in the queue no more."""
+    with own_cloud() as cloud:
+        queue = cloud.make_queue()
+        cloud.server.delivery.fates = Fates(Unreliability(lost=1))
+        cloud.client.create_task(parent=queue, task=to(target.url(path)))
+        eventually(lambda: cloud.status(queue).succeeded == 1)
+        assert list(cloud.client.list_tasks(parent=queue)) == []
+        assert target.received(path) == []
+
+
+def test_an_unreliable_platform_delivers_out_of_order(target: Target, path: str) -> None:
+    """All of them, each as many times as its fate says."""
+    with own_cloud() as cloud:
+        queue = cloud.make_queue()
+        cloud.server.delivery.fates = Fates(Unreliability(twice=1, seconds=0.5, seed=3))
+        for number in range(10):
+            cloud.client.create_task(parent=queue, task=to(target.url(path), body=f"{number}".encode()))
+        eventually(lambda: len(target.received(path)) == 20)
+        bodies = [received.body for received in target.received(path)]
+        assert bodies != sorted(bodies)
+        assert {bodies.count(body) for body in bodies} == {2}
 
 
 def test_a_task_is_dispatched_within_milliseconds(cloud: Cloud, target: Target, path: str) -> None:

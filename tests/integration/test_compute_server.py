@@ -1111,6 +1111,19 @@ def test_the_history_tells_every_call_that_was_to_change_something(cloud: _Cloud
     ]
 
 
+def test_the_history_tells_what_every_machine_became(cloud: _Cloud, name: str) -> None:
+    """Each state with its time and labels, from the insert to the end."""
+    cloud.done(cloud.insert(name))
+    cloud.done(cloud.act("delete", name))
+
+    states = cloud.call("GET", "/localcloud/history").json()["states"]
+
+    mine = [state for state in states if state["instance"] == name]
+    assert [state["status"] for state in mine] == ["PROVISIONING", "STAGING", "RUNNING", "STOPPING", "GONE"]
+    assert [state["time"] for state in mine] == sorted(state["time"] for state in mine)
+    assert {(state["zone"], len(state["id"]) > 10) for state in mine} == {(ZONE, True)}
+
+
 def test_a_reset_leaves_nothing(cloud: _Cloud, name: str) -> None:
     """Machines, disks, operations, faults and history are gone; who waits for an operation is told so."""
     cloud.fault("slow_operation", count=1)
@@ -1126,7 +1139,7 @@ def test_a_reset_leaves_nothing(cloud: _Cloud, name: str) -> None:
     assert list(cloud.disks.list(**HERE)) == []
     assert list(cloud.operations.list(**HERE)) == []
     assert cloud.call("GET", "/localcloud/faults").json() == {"faults": []}
-    assert cloud.call("GET", "/localcloud/history").json() == {"calls": []}
+    assert cloud.call("GET", "/localcloud/history").json() == {"calls": [], "states": [], "reports": []}
     assert cloud.call("GET", "/localcloud/machines").json() == {"machines": []}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,6 +22,7 @@ from localcloud.fronts import BODY_LIMIT, Front, TokenVerifier, Traffic
 from localcloud.gateway import Gateway, Routes
 from localcloud.identity import IdentityService
 from localcloud.proxy import PortServer, everything, new_session
+from localcloud.requests_file import RequestsFile
 
 INVOKER = "scheduler@demo-project.iam.gserviceaccount.com"
 FUNCTION = Function(
@@ -69,13 +71,14 @@ class Stage:
         self.stack.push_async_callback(front.stop)
         return front
 
-    async def gateway(self, front: Front) -> Gateway:
+    async def gateway(self, front: Front, requests_file: RequestsFile | None = None) -> Gateway:
         """Start a gateway that leads to a front."""
         gateway = Gateway(
             routes=Routes((PUBLIC,)),
             urls={PUBLIC.name: front.url},
             session=self.session,
             developer_token=lambda: "the-developer",
+            requests_file=requests_file,
         )
         await gateway.start()
         self.stack.push_async_callback(gateway.stop)
@@ -350,5 +353,25 @@ def test_the_gateway_makes_a_request_id_for_who_has_no_usable_one() -> None:
         for given in ({}, {"X-Request-Id": "not one"}):
             _, headers, _ = await stage.call(f"{gateway.url}/nowhere", headers=given)
             assert len(headers["X-Request-Id"]) == 36
+
+    staged(play)
+
+
+def test_the_gateway_writes_down_who_asked_what_and_was_answered_what(tmp_path: Path) -> None:
+    """A line for each request, without its token."""
+
+    async def play(stage: Stage) -> None:
+        front = await stage.front(await stage.function(), function=PUBLIC)
+        file = RequestsFile(tmp_path / "requests.jsonl")
+        gateway = await stage.gateway(front, file)
+        token = stage.token(gateway.url, email="alice@example.com")
+        status, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=token)
+        await stage.call(f"{gateway.url}/workspaces/8?now=1", "DELETE")
+
+        first, second = [json.loads(line) for line in file.path.read_text().splitlines()]
+        assert (first["who"], first["method"], first["path"]) == ("alice@example.com", "DELETE", "/workspaces/7")
+        assert (first["status"], first["answer"]) == (status, json.loads(body))
+        assert first["began"] <= first["ended"] <= second["began"]
+        assert (second["who"], second["path"]) == (None, "/workspaces/8?now=1")
 
     staged(play)

@@ -235,10 +235,10 @@ def test_a_function_that_was_killed_is_started_again(own_cloud: RunningCloud, nu
 
 
 @OWN_CLOUD
-@pytest.mark.parametrize("fault", ["duplicate_delivery", "late_delivery"])
+@pytest.mark.parametrize("fault", ["duplicate_delivery", "late_delivery", "unreliable_delivery"])
 def test_workspaces_get_ready_when_delivery_is_bad(own_cloud: RunningCloud, fault: str) -> None:
-    """Everything delivered twice, or late, by Pub/Sub and Cloud Tasks alike."""
-    own_cloud.fault(fault, seconds=0.5 if fault == "late_delivery" else None)
+    """Everything delivered twice, or late, or in any order, by Pub/Sub and Cloud Tasks alike."""
+    own_cloud.fault(fault, seconds=None if fault == "duplicate_delivery" else 0.5, lost=0.0)
     assert [on["name"] for on in own_cloud.faults()] == [fault]
     token = own_cloud.token(f"{fault}@example.com")
     create(own_cloud, token)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
+from localcloud.fates import Fates, Unreliability
 from localcloud.proxy import PortServer, everything, new_session
 from localcloud.pubsub import PushRelay
 
@@ -119,5 +120,27 @@ def test_messages_from_before_a_reset_are_forgotten() -> None:
         assert receiver.received == []
         assert await push() == 200
         assert len(receiver.received) == 1
+
+    relayed(play)
+
+
+def test_a_message_that_is_lost_is_acknowledged_and_reaches_nobody() -> None:
+    """The publisher is told that all is well."""
+
+    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+        relay.fates = Fates(Unreliability(lost=1))
+        assert await push() == 200
+        assert receiver.received == []
+
+    relayed(play)
+
+
+def test_a_message_whose_fate_is_to_come_twice_does() -> None:
+    """At the same moment, with the same body."""
+
+    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+        relay.fates = Fates(Unreliability(twice=1))
+        assert await push() == 200
+        assert len(receiver.received) == 2
 
     relayed(play)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import importlib
 import io
 import itertools
 import json
@@ -23,6 +24,7 @@ import grpc
 
 _TEST = str(Path(__file__).with_name("test"))  # the socket where the test listens
 _FUNCTION = os.environ.get("FUNCTION_TARGET", "")
+_IMPORTS_LATE = "get_workspace_status"
 _inbound = threading.local()
 _requests = itertools.count(1)
 
@@ -110,6 +112,8 @@ def _take_note_of_inbound() -> None:
 
     def create_app(*args: Any, **kwargs: Any) -> Any:
         app: Any = make(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if _FUNCTION == _IMPORTS_LATE:  # for seconds, in each of the processes that follow those which were killed
+            importlib.import_module("shared.adapters.compute_machines")
         serve = app.wsgi_app
 
         def served(environ: dict[str, Any], start_response: Any) -> Any:

@@ -100,6 +100,8 @@ class Gateway:
     async def stop(self) -> None:
         """Stop serving."""
         await self._server.stop()
+        if self._requests_file:
+            self._requests_file.close()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         methods = self._routes.find(request.rel_url.raw_path)

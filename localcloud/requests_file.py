@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,10 +23,12 @@ class RequestsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file: IO[str] | None = None
 
-    @cached_property
-    def _file(self) -> IO[str]:
-        return self.path.open("a", encoding="utf-8", buffering=1)
+    def close(self) -> None:
+        """Write nothing more."""
+        if self._file:
+            self._file.close()
 
     def write(
         self,
@@ -50,6 +51,8 @@ class RequestsFile:
             "status": status,
             "answer": None if isinstance(answer, list) else answer,
         }
+        if self._file is None:
+            self._file = self.path.open("a", encoding="utf-8", buffering=1)
         self._file.write(json.dumps(line) + "\n")
 
 

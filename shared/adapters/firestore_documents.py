@@ -27,7 +27,7 @@ from google.cloud.firestore_v1.types import (
     Write,
 )
 
-TIMEOUT_SECONDS = 8.0
+TIMEOUT_SECONDS = 5.0  # half of what an instance has from SIGTERM to SIGKILL
 _RETRY = retry.Retry(
     predicate=retry.if_exception_type(exceptions.ServiceUnavailable),
     initial=0.1,

@@ -42,10 +42,10 @@ CLOUD: Final = LocalSettings(
         "HUB_CHANGES_PER_MINUTE": "1000",
         "HUB_REQUESTS_PER_MINUTE": "100000",
         "HUB_IDLE_SECONDS": str(IDLE_SECONDS),
-        "HUB_CREATE_DEADLINE_SECONDS": "60",
-        "HUB_START_DEADLINE_SECONDS": "60",
-        "HUB_STOP_DEADLINE_SECONDS": "60",
-        "HUB_DELETE_DEADLINE_SECONDS": "60",
+        "HUB_CREATE_DEADLINE_SECONDS": "45",
+        "HUB_START_DEADLINE_SECONDS": "45",
+        "HUB_STOP_DEADLINE_SECONDS": "45",
+        "HUB_DELETE_DEADLINE_SECONDS": "45",
         "HUB_ATTEND_SECONDS": "12",
         "HUB_WORKER_TIMEOUT_SECONDS": "8",
         "HUB_ORPHAN_GRACE_SECONDS": "10",
@@ -319,7 +319,7 @@ class _Trouble:
             self.cloud.clear_faults()
 
     def _firestore_away(self, chance: float) -> None:
-        self._away("firestore", 1 + 11 * chance)  # a request waits for 8 s
+        self._away("firestore", 1 + 11 * chance)  # a request waits for 5 s
 
     def _pubsub_away(self, chance: float) -> None:
         self._away("pubsub", 1 + 9 * chance)

@@ -187,8 +187,7 @@ class Theatre:
 
     def _perform(self, play: Play) -> None:
         """Ask for what the story is about, again while no answer comes, as a client does; then watch until the process has died."""
-        if play.point is not None and play.point.call.what == KEYS:
-            self._renew(play.point.call.function)
+        self._renew(play)
         word = play.workspace.get("id", play.name)
         self.killer.watch(word, play.watched)
         asks = STORIES[play.story].asks
@@ -200,9 +199,11 @@ class Theatre:
             _persist(play.person, method, f"/workspaces/{word}{path}", json=body)
         self._settled(play, 5.0, or_killed=True)
 
-    def _renew(self, function: str) -> None:
-        """Have a function's requests served by a new process: only such a one fetches keys."""
-        for pid in descendants(self.cloud.state["functions"][function]["pid"]):
+    def _renew(self, play: Play) -> None:
+        """Have requests served by a new process, where a play is about what only such a one does: fetch keys."""
+        if play.point is None or play.point.call.what != KEYS:
+            return
+        for pid in descendants(self.cloud.state["functions"][play.point.call.function]["pid"]):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -212,6 +213,8 @@ class Theatre:
         while any(ws["operation"] for ws in play.person.workspaces()) and time.monotonic() < deadline:
             if or_killed and play.watched.killed:
                 return
+            if or_killed:
+                self._renew(play)  # another play's request may have been first
             time.sleep(_POLL_SECONDS)
 
 

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import pytest
@@ -36,7 +36,8 @@ def away(cloud: RunningCloud, emulator: str = "firestore") -> Iterator[None]:
 def told_to_end(cloud: RunningCloud, function: str) -> int:
     """Send SIGTERM to a function's process and return its id."""
     pid: int = cloud.state["functions"][function]["pid"]
-    cloud.kill_function(function, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # it has just ended, and the next one is not there yet
+        cloud.kill_function(function, signal.SIGTERM)
     return pid
 
 

@@ -39,7 +39,7 @@ from shared.domain.instance import (
 )
 from shared.ports import Machines
 
-CALL_SECONDS = 8.0  # less than the ten from SIGTERM to SIGKILL; made again, it is the same call
+CALL_SECONDS = 8.0  # less than an instance has from SIGTERM to SIGKILL; made again, it is the same call
 READ_SECONDS = 5.0
 # The library's own retry of a read goes on for ten minutes, whatever the timeout says. This one gets over a blip: what lasts
 # longer is for the queue, which waits without keeping a worker from others' operations.

@@ -50,6 +50,23 @@ def refused(asker: Asker, workspace_id: str, owner_id: str, what: str, now: date
     return Event(now, workspace_id, owner_id, asker.id, what, REFUSED, asker.request_id, asker.email)
 
 
+def came_to(before: Workspace, change: Change) -> str:
+    """Return what an operation came to by the change that ended it, or what a record became that followed its machine.
+
+    That is DELETED, the code of its own failure, SUPERSEDED by a DELETE, or the status that the workspace has now. An error that the
+    workspace had before, and keeps, is not what this came to.
+    """
+    after, operation = change.workspace, before.operation
+    if operation is not None and operation.failure is not None:
+        return operation.failure.code
+    if after is None:
+        return "DELETED"
+    if after.operation is not None:
+        return "SUPERSEDED"
+    failed = change.event.endswith(("Failed", "Refused")) or after.error != before.error
+    return after.error.code if after.error and failed else after.status.value
+
+
 def ended(before: Workspace, change: Change, now: datetime) -> Event | None:
     """Return the event of an operation's end, or of a record that followed its machine; None when a change is neither."""
     after = change.workspace
@@ -58,6 +75,5 @@ def ended(before: Workspace, change: Change, now: datetime) -> Event | None:
         return None
     if after is not None and operation is None and after.status is before.status:
         return None
-    result = "DELETED" if after is None else (after.error.code if after.error else after.status.value)
     request_id = operation.request_id if operation else ""
-    return Event(now, before.id, before.owner_id, HUB, change.event, result, request_id)
+    return Event(now, before.id, before.owner_id, HUB, change.event, came_to(before, change), request_id)

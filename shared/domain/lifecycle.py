@@ -297,8 +297,8 @@ def expire(workspace: Workspace, operation_id: str, sweeper: Asker, now: datetim
 def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy) -> Change | None:
     """Send the due job again: nothing has touched the workspace for as long as it may take. None when it is not due.
 
-    The same step is sent again after twice the time each time, up to eight times as long, but at the deadline at the latest: many jobs
-    that seem lost are only late because a queue is full, and each one more makes it fuller.
+    The same step is sent again after twice the time each time, up to eight times as long, but when the operation's deadline comes, too:
+    many jobs that seem lost are only late because a queue is full, and each one more makes it fuller.
     """
     if workspace.attend_at is None or workspace.attend_at > now:
         return None
@@ -308,7 +308,9 @@ def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy)
         return Change(attended, "LookRequested", look_job(workspace, now, request_id))
     resent = replace(workspace.operation, resends=workspace.operation.resends + 1)
     patient = now + policy.attend_after * 2 ** min(resent.resends - 1, MOST_DOUBLINGS)
-    attended = replace(attended, operation=resent, attend_at=min(patient, max(soonest, resent.deadline_at)))
+    if now < resent.deadline_at:
+        patient = min(patient, max(soonest, resent.deadline_at))
+    attended = replace(attended, operation=resent, attend_at=patient)
     return Change(attended, "JobResent", job_of(attended, resent))
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from shared import logs
 from shared.domain.changes import Change, job_of
 from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFoundError
-from shared.domain.events import asked, ended
+from shared.domain.events import asked, came_to, ended
 from shared.domain.jobs import Job
 from shared.domain.owners import mark_running, release
 from shared.domain.people import Asker
@@ -110,18 +110,13 @@ def log_change(before: Workspace, change: Change) -> None:
         error=after.error.code if after.error else None,
         since_request_ms=_since_request_ms(after.updated_at, operation.requested_at) if operation else None,
     )
-    ended = before.operation
-    if ended is not None and (after.operation is None or after.operation.id != ended.id):
-        _log_end(before, ended, after, deleted=change.workspace is None)
+    was = before.operation
+    if was is not None and (after.operation is None or after.operation.id != was.id):
+        _log_end(was, came_to(before, change), after)
 
 
-def _log_end(before: Workspace, operation: Operation, after: Workspace, *, deleted: bool) -> None:
-    """Log the whole story of an operation in one line: what Cloud Monitoring takes counts and latencies from.
-
-    An error that the workspace had before, and keeps, is not what the operation came to.
-    """
-    problem = after.error.code if after.error and after.error != before.error else None
-    result = "DELETED" if deleted else "SUPERSEDED" if after.operation else problem or after.status
+def _log_end(operation: Operation, result: str, after: Workspace) -> None:
+    """Log the whole story of an operation in one line: what Cloud Monitoring takes counts and latencies from."""
     logs.info(
         "OperationEnded",
         workspace_id=after.id,

@@ -13,7 +13,7 @@ locals {
   # Metrics from the functions' structured logs: name → which lines count. A test holds the names of events to the code.
   log_metrics = {
     errors            = "severity>=ERROR"
-    operations_failed = "(jsonPayload.message=\"MachineFailed\" OR (${local.operation_failed}))" # a failure that is cleaned up after has two events, and one end
+    operations_failed = "(jsonPayload.message=\"MachineFailed\" OR (${local.operation_failed}))" # a failure that is cleaned up after has two events, and one end; a START without capacity counts, too
     operations_stuck  = "jsonPayload.message=\"JobResent\""
   }
 

@@ -1,6 +1,5 @@
 """What the idle sweep, the sweep of what is overdue, and a dead letter do to a workspace."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -121,11 +120,20 @@ def test_an_overdue_operation_gets_its_job_again_under_another_name() -> None:
     assert change.job.request_id == operation.request_id
 
 
-def test_a_step_that_is_sent_again_and_again_is_so_after_longer_and_longer() -> None:
-    """A full queue gets twice the time, then four and eight times; but at its deadline an operation is attended to."""
-    operation = an_operation(OperationKind.STOP, deadline_at=NOW + 40 * POLICY.attend_after)
-    workspace, pauses = a_workspace(Status.READY, operation, attend_at=NOW), []
-    for _ in range(7):
+@pytest.mark.parametrize(
+    ("deadline", "pauses"),
+    [
+        (1000, [1, 2, 4, 8, 8, 8]),  # far away
+        (5, [1, 2, 2, 8, 8, 8]),  # attended to when it comes
+        (3.5, [1, 2, 1, 8, 8, 8]),  # but never sooner than usual
+        (0, [1, 2, 4, 8, 8, 8]),  # over already
+    ],
+)
+def test_a_step_is_sent_again_after_longer_and_longer_and_at_its_deadline(deadline: float, pauses: list[float]) -> None:
+    """A full queue gets twice the time, then four and eight times."""
+    operation = an_operation(OperationKind.STOP, deadline_at=NOW + deadline * POLICY.attend_after)
+    workspace, seen = a_workspace(Status.READY, operation, attend_at=NOW), []
+    for _ in pauses:
         at = workspace.attend_at
         assert at is not None
         change = lifecycle.attend(workspace, "reconcile-request", at, POLICY)
@@ -133,14 +141,8 @@ def test_a_step_that_is_sent_again_and_again_is_so_after_longer_and_longer() -> 
         assert change.workspace is not None
         assert change.workspace.attend_at is not None
         workspace = change.workspace
-        pauses.append((change.workspace.attend_at - at) / POLICY.attend_after)
-    assert pauses == [1, 2, 4, 8, 8, 8, 8]
-
-    late = replace(workspace, operation=an_operation(OperationKind.STOP, resends=6, deadline_at=NOW), attend_at=NOW)
-    change = lifecycle.attend(late, "reconcile-request", NOW, POLICY)
-    assert change is not None
-    assert change.workspace is not None
-    assert change.workspace.attend_at == NOW + POLICY.attend_after
+        seen.append((change.workspace.attend_at - at) / POLICY.attend_after)
+    assert seen == pauses
 
 
 def test_an_overdue_workspace_without_an_operation_is_looked_at() -> None:

@@ -181,7 +181,9 @@ class ControlServer:
         if delivery.delay_seconds:
             on.append({"name": LATE_DELIVERY, "seconds": delivery.delay_seconds})
         if self._unreliability != Unreliability():
-            on.append({"name": UNRELIABLE_DELIVERY, **asdict(self._unreliability)})
+            fates = [delivery.fates for delivery in self._deliveries]
+            so_far = {name: sum(getattr(each, name) for each in fates) for name in ("deliveries", "lost", "twice")}
+            on.append({"name": UNRELIABLE_DELIVERY, **asdict(self._unreliability), "so_far": so_far})
         return [{**fault, "does": _DOES[fault["name"]]} for fault in on]
 
 

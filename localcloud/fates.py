@@ -38,13 +38,22 @@ class Unreliability:
 
 
 class Fates:
-    """Draws what becomes of each delivery; the same seed draws the same, one after the other."""
+    """Draws what becomes of each delivery; the same seed draws the same, one after the other.
+
+    Attributes:
+        deliveries, lost, twice: how many there were so far, and how many of them were lost, or came twice.
+    """
 
     def __init__(self, unreliability: Unreliability | None = None) -> None:
+        self.deliveries = self.lost = self.twice = 0
         self._how = unreliability or Unreliability()
         self._random = random.Random(self._how.seed)  # noqa: S311  # a test's, and to be repeated
 
     def draw(self) -> Fate:
         """Return what becomes of the next delivery."""
         how, chance = self._how, self._random.random
-        return Fate(chance() < how.lost, chance() < how.twice, chance() * how.seconds)
+        fate = Fate(chance() < how.lost, chance() < how.twice, chance() * how.seconds)
+        self.deliveries += 1
+        self.lost += fate.lost
+        self.twice += fate.twice and not fate.lost
+        return fate

@@ -17,9 +17,12 @@ import aiohttp
 from aiohttp import web
 
 from localcloud.proxy import PortServer, everything, hand_back, headers_to_hand_on, send_on
+from localcloud.requests_file import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from multidict import CIMultiDict
 
     from localcloud.catalogue import Function
     from localcloud.requests_file import RequestsFile
@@ -119,16 +122,25 @@ class Gateway:
         headers["X-Forwarded-Host"] = request.host
         if "Authorization" not in headers:
             headers["Authorization"] = f"Bearer {self._developer_token()}"
-        began = datetime.now(UTC)
+        if self._requests_file is None:
+            return await self._hand_on(request, name, headers)
+        exchange = Exchange(request, datetime.now(UTC))
         try:
-            answer = await send_on(self._session, request, self._urls[name], headers)
+            return await self._hand_on(request, name, headers, exchange)
+        finally:
+            self._requests_file.write(exchange)
+
+    async def _hand_on(
+        self, request: web.Request, name: str, headers: CIMultiDict[str], exchange: Exchange | None = None
+    ) -> web.StreamResponse:
+        asked = exchange.asked if exchange else None
+        try:
+            answer = await send_on(self._session, request, self._urls[name], headers, copy=asked)
         except aiohttp.ClientError:
             return _problem(request, 502, "BAD_GATEWAY", "The function's front broke off.")
-        if self._requests_file is None:
-            return await hand_back(request, answer)
-        body = bytearray()
-        response = await hand_back(request, answer, copy=body)
-        self._requests_file.write(request, answer.headers, began, datetime.now(UTC), answer.status, bytes(body))
+        response = await hand_back(request, answer, copy=exchange.answered if exchange else None)
+        if exchange:
+            exchange.status, exchange.headers = answer.status, answer.headers
         return response
 
     def _developer_token(self) -> str:

@@ -108,14 +108,15 @@ async def send_on(
     headers: CIMultiDict[str],
     *,
     body_limit: int | None = None,
+    copy: bytearray | None = None,
 ) -> aiohttp.ClientResponse:
-    """Send a request on to `server` (a URL without a path) and return the answer, for `hand_back`.
+    """Send a request on to `server` (a URL without a path) and return the answer, for `hand_back`; its body is also added to `copy`.
 
     Raises:
         BodyTooLargeError: the body turned out to be larger than `body_limit` bytes.
         aiohttp.ClientError: there is no server, or it broke off.
     """
-    body = _Body(request, body_limit)
+    body = _Body(request, body_limit, copy)
     try:
         return await session.request(
             request.method,
@@ -155,8 +156,9 @@ async def hand_back(
 class _Body:
     """The body of a request, as it arrives."""
 
-    def __init__(self, request: web.Request, limit: int | None) -> None:
+    def __init__(self, request: web.Request, limit: int | None, copy: bytearray | None) -> None:
         self.is_too_large = False
+        self._copy = copy
         self._request = request
         self._limit = limit
 
@@ -167,6 +169,8 @@ class _Body:
             if self._limit is not None and size > self._limit:
                 self.is_too_large = True
                 raise BodyTooLargeError
+            if self._copy is not None:
+                self._copy += chunk
             yield chunk
 
 

@@ -1,21 +1,35 @@
-"""What was asked and answered at the public address, written down: a line of JSON for each request that was answered.
+"""What was asked and answered at the public address, written down: a line of JSON for each request.
 
 Its members: began and ended, RFC 3339 with microseconds; who, the e-mail address that the token says, null without one; method and
-path, with its query; request_id and status, as answered; answer, the JSON, null for anything else and for lists.
+path, with its query; key, the Idempotency-Key; asked, the JSON that was sent; status, 0 where no whole answer came, of which the
+function may know nothing; request_id, as answered; answer, the JSON, null for anything else and for lists.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
     from pathlib import Path
 
     from aiohttp import web
+
+
+@dataclass
+class Exchange:
+    """A request and what came of it, filled in as it goes on."""
+
+    request: web.Request
+    began: datetime
+    asked: bytearray = field(default_factory=bytearray)
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    answered: bytearray = field(default_factory=bytearray)
 
 
 class RequestsFile:
@@ -30,25 +44,19 @@ class RequestsFile:
         if self._file:
             self._file.close()
 
-    def write(
-        self,
-        request: web.Request,
-        headers: Mapping[str, str],
-        began: datetime,
-        ended: datetime,
-        status: int,
-        body: bytes,
-    ) -> None:
-        """Write down one request; `headers` are the answer's, `body` is too."""
-        answer = _json(body)
+    def write(self, exchange: Exchange) -> None:
+        """Write down a request that is over."""
+        answer = _json(exchange.answered)
         line = {
-            "began": began.isoformat(),
-            "ended": ended.isoformat(),
-            "who": _email(request.headers.get("Authorization", "")),
-            "method": request.method,
-            "path": request.path_qs,
-            "request_id": headers.get("X-Request-Id"),
-            "status": status,
+            "began": exchange.began.isoformat(),
+            "ended": datetime.now(UTC).isoformat(),
+            "who": _email(exchange.request.headers.get("Authorization", "")),
+            "method": exchange.request.method,
+            "path": exchange.request.path_qs,
+            "key": exchange.request.headers.get("Idempotency-Key"),
+            "asked": _json(exchange.asked),
+            "status": exchange.status,
+            "request_id": exchange.headers.get("X-Request-Id"),
             "answer": None if isinstance(answer, list) else answer,
         }
         if self._file is None:
@@ -66,8 +74,8 @@ def _email(authorization: str) -> str | None:
     return str(email)
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytearray) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(bytes(body))
     except ValueError:
         return None

@@ -64,6 +64,8 @@ _STRIKES_AT_MOST: Final = {
     "fails_at_boot": 1,
     "never_ready": 1,
 }
+_AWAY: Final = (RefusedError, requests.RequestException)  # the database is, or the function was killed
+_DELIVERY: Final = "unreliable_delivery"
 _FIRST_CREATES: Final = 10
 _VERBS: Final = {
     "create": 2,
@@ -79,6 +81,7 @@ _MACHINE_TYPES: Final = ("e2-standard-2", "e2-standard-8")
 _PERSISTENCE: Final = 8  # tries of a create, with the same key
 _QUIET_WITHIN_SECONDS: Final = 240.0
 _POLL_SECONDS: Final = 2.0
+_LAST_LOOKS_AT_ONCE: Final = 8
 _AS_THEY_ARE: Final = 3  # looks at the whole that are the same: then it is quiet
 
 
@@ -112,6 +115,7 @@ class Outcome:
     plan: Plan
     asked: list[Asked]
     broken: list[str]
+    deliveries: dict[str, int]
     looks: list[list[Workspace]]
     workspaces: list[Workspace]
     events: list[dict[str, Any]]
@@ -128,6 +132,7 @@ class Outcome:
             [
                 f"seed {self.plan.seed}, {self.plan.seconds:g} s, {self.plan.people} people",
                 f"asked {len(self.asked)}: {_listed(answers)}",
+                f"messages and tasks: {', '.join(f'{count} {what}' for what, count in self.deliveries.items())}",
                 f"broken {len(self.broken)}: {_listed(Counter(self.broken))}",
                 f"ends {sum(ends.values())}: {_listed(ends)}",
                 f"most workspaces at once: {max(map(len, self.looks))}; at the end {_listed(Counter(ws['status'] for ws in self.workspaces))}",
@@ -152,24 +157,29 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
         breaking = pool.submit(trouble.make)
         while not all(each.done() for each in [*living, breaking]):
             time.sleep(2 * _POLL_SECONDS)
-            with contextlib.suppress(RefusedError):  # the database may be away
+            with contextlib.suppress(*_AWAY):
                 looks.append(admin.workspaces(all="true"))
         for each in [*living, breaking]:
             each.result()
     connected = {name for one in people for name in one.connected}
     began = time.monotonic()
     workspaces = _quiet(cloud, admin, connected)
+    seconds_to_quiet = time.monotonic() - began
+    events = admin.every_event()
+    with ThreadPoolExecutor(_LAST_LOOKS_AT_ONCE) as pool:
+        list(pool.map(_Someone.look_at_all, people))
     return Outcome(
         plan=plan,
         asked=[asked for one in people for asked in one.asked],
         broken=trouble.broken,
+        deliveries=trouble.deliveries,
         looks=looks,
         workspaces=workspaces,
-        events=admin.every_event(),
+        events=events,
         machines=in_compute(cloud, "instances", ""),
         disks=in_compute(cloud, "disks", ""),
         connected=connected,
-        seconds_to_quiet=time.monotonic() - began,
+        seconds_to_quiet=seconds_to_quiet,
     )
 
 
@@ -178,22 +188,34 @@ def _quiet(cloud: RunningCloud, admin: Person, connected: set[str]) -> list[Work
     deadline = time.monotonic() + _QUIET_WITHIN_SECONDS
     same = 0
     last: list[tuple[str, str]] = []
-    restless: list[dict[str, Any]] = []
+    restless: list[str] = []
     while same < _AS_THEY_ARE:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not quiet: {restless}")
         time.sleep(_POLL_SECONDS)
-        call_scheduled(cloud, "reconcile_fleet")
-        workspaces = admin.workspaces(all="true")
-        names = {ws["instance_name"] for ws in workspaces}
-        restless = [ws for ws in workspaces if ws["operation"]]
-        restless += [ws for ws in workspaces if ws["status"] == "READY" and ws["instance_name"] not in connected]
-        restless += [vm for vm in in_compute(cloud, "instances", "") if vm["name"] not in names]
-        homes = {f"home-{ws['id']}" for ws in workspaces} | names
-        restless += [disk for disk in in_compute(cloud, "disks", "") if disk["name"] not in homes]
+        try:
+            call_scheduled(cloud, "reconcile_fleet")
+            workspaces = admin.workspaces(all="true")
+        except _AWAY:
+            continue
+        machines = in_compute(cloud, "instances", "")
+        restless = [ws["id"] for ws in workspaces if ws["operation"]]
+        restless += [ws["id"] for ws in workspaces if ws["status"] == "READY" and ws["instance_name"] not in connected]
+        restless += left_over(workspaces, machines, in_compute(cloud, "disks", ""))
         now = sorted((ws["id"], ws["status"]) for ws in workspaces)
         same, last = (same + 1 if now == last and not restless else 0), now
     return workspaces
+
+
+def left_over(workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]) -> list[str]:
+    """Return the names of machines and disks that are nobody's: a boot disk is its machine's, a home disk a workspace's."""
+    names = {ws["instance_name"] for ws in workspaces}
+    homes = {f"home-{ws['id']}" for ws in workspaces}
+    there = {(machine["name"], machine["zone"]) for machine in machines}
+    nobodys = [machine["name"] for machine in machines if machine["name"] not in names]
+    return nobodys + [
+        disk["name"] for disk in disks if disk["name"] not in homes and (disk["name"], disk["zone"]) not in there
+    ]
 
 
 @dataclass
@@ -221,6 +243,11 @@ class _Someone:
             time.sleep(min(pause, max(0.0, self.ends_at - time.monotonic())))
             self._do("create" if first else verb, spot, turn)
             turn += 1
+
+    def look_at_all(self) -> None:
+        """Ask once more for everything that this person was ever told of, so that there is a last answer about it."""
+        for workspace_id in {asked.workspace_id: None for asked in self.asked if asked.status == 201}:
+            self._person.ask("GET", f"/workspaces/{workspace_id}/status")
 
     def _do(self, verb: str, spot: float, turn: int) -> None:
         if verb == "create":
@@ -294,11 +321,12 @@ class _Trouble:
     plan: Plan
     ends_at: float
     broken: list[str] = field(default_factory=list)
+    deliveries: dict[str, int] = field(default_factory=dict)
 
     def make(self) -> None:
         """Break things until it is over, then mend them all."""
         chances = random.Random(f"{self.plan.seed}/trouble")
-        self.cloud.fault("unreliable_delivery", lost=0.03, twice=0.1, seconds=2.0, seed=self.plan.seed)
+        self.cloud.fault(_DELIVERY, lost=0.03, twice=0.1, seconds=2.0, seed=self.plan.seed)
         acts: dict[str, Callable[[float], None]] = {
             "firestore away": self._firestore_away,
             "pubsub away": self._pubsub_away,
@@ -309,13 +337,16 @@ class _Trouble:
         }
         try:
             while True:
-                pause, kind, chance = chances.uniform(1, 4), chances.choice(list(acts)), chances.random()
-                if time.monotonic() + pause > self.ends_at:
-                    return
-                time.sleep(pause)
-                acts[kind](chance)
-                self.broken.append(kind)
+                for kind in chances.sample(list(acts), len(acts)):  # each once before any comes again
+                    pause, chance = chances.uniform(1, 4), chances.random()
+                    if time.monotonic() + pause > self.ends_at:
+                        return
+                    time.sleep(pause)
+                    acts[kind](chance)
+                    self.broken.append(kind)
         finally:
+            [delivery] = [fault for fault in self.cloud.faults() if fault["name"] == _DELIVERY]
+            self.deliveries = delivery["so_far"]
             self.cloud.clear_faults()
 
     def _firestore_away(self, chance: float) -> None:
@@ -337,12 +368,11 @@ class _Trouble:
             self.cloud.kill_function(functions[int(chance * len(functions))])
 
     def _by_hand(self, act: Callable[[RunningCloud, Workspace], None], chance: float) -> None:
-        machines = in_compute(self.cloud, "instances", "")
-        if machines:
+        with contextlib.suppress(requests.HTTPError):  # Compute is away, or the machine; or it cannot be interrupted
+            machines = in_compute(self.cloud, "instances", "")
             machine = machines[int(chance * len(machines))]
             where = {"project_id": self.cloud.state["project_id"], "zone": machine["zone"].rsplit("/", 1)[-1]}
-            with contextlib.suppress(requests.HTTPError):  # it has gone, or is at something that cannot be interrupted
-                act(self.cloud, {**where, "instance_name": machine["name"]})
+            act(self.cloud, {**where, "instance_name": machine["name"]})
 
     def _strike(self, name: str, most: int, chance: float) -> None:
         self.cloud.fault(name, count=1 + int(chance * most))

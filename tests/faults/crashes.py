@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
 from localcloud.person import Person, Workspace
 from tests.faults.killer import KEYS, MOMENTS, Call, OnceAtEachCall, Point, Watched
-from tests.processes import descendants
-from tests.system.records import Records, call_scheduled, in_compute, stop_by_hand
+from tests.processes import descendants, eventually
+from tests.system.records import Records, call_scheduled, in_compute, publish, stop_by_hand
 
 if TYPE_CHECKING:
     from localcloud.client import RunningCloud
@@ -124,6 +126,49 @@ class Theatre:
         if answer.status_code != 503 or dying.killed is None:
             raise RuntimeError(f"the process has not died: {answer.text}")
         self.records.age(play.workspace["id"], "attend_at", timedelta(minutes=1))
+
+    def never_ready(self) -> Play:
+        """Return a workspace whose CREATE waits for a machine that will never report."""
+        self.cloud.fault("never_ready", count=1)
+        play = Play("create", self._somebody(), None)
+        play.workspace = play.person.create(play.name)
+
+        def is_waiting() -> bool:
+            [ws] = play.person.workspaces()
+            return bool(ws["operation"] and ws["operation"]["phase"] == "await_ready")
+
+        if not eventually(is_waiting):
+            raise TimeoutError(f"it does not wait: {play.person.workspaces()}")
+        return play
+
+    @contextlib.contextmanager
+    def without_workers(self) -> Iterator[None]:
+        """Have no operation advance for as long as the context lasts."""
+        self.cloud.kill_function("advance_operation", signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.cloud.kill_function("advance_operation", signal.SIGCONT)
+
+    def give_up(self, play: Play, watched: OnceAtEachCall) -> None:
+        """Publish a workspace's current job as a dead letter, and again whenever its recorder has died of that."""
+        operation = self.records.workspace(play.workspace["id"])["operation"]
+        job = {"workspace_id": play.workspace["id"], "operation_id": operation["id"], "step": operation["step"]}
+        while True:
+            watched.killed = None
+            known = self._dead_letters(play)
+            publish(self.cloud, "workspace-provision-dead", json.dumps(job).encode())
+            if not eventually(partial(self._has_come_of, play, watched, known)):
+                raise TimeoutError("nothing has come of a dead letter")
+            if watched.killed is None:
+                return
+
+    def _has_come_of(self, play: Play, watched: Watched, known: int) -> bool:
+        """Say whether a dead letter's recorder has died, or recorded one more than are known."""
+        return watched.killed is not None or self._dead_letters(play) > known
+
+    def _dead_letters(self, play: Play) -> int:
+        return sum(event["what"] == "DeadLetterRecorded" for event in self.records.events(play.workspace["id"]))
 
     def interrupt(self, function: str, watched: OnceAtEachCall) -> None:
         """Have a scheduled function called, and again whenever its process has died of that, until it has answered."""

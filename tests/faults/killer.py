@@ -161,7 +161,7 @@ class Killer:
                 number, call = next(self._numbers), self._new_call(function, what, f"{function}/{request}")
                 self._under_way[number] = call
             else:
-                call = self._under_way.pop(number)
+                call = self._under_way.pop(number, Call(function, what))
             concerned = [watched for watched in (self._functions.get(function), self._of(about)) if watched]
             dies = [watched.dies(call, moment) for watched in concerned]  # all of them take note
             return number, any(dies)

@@ -16,7 +16,7 @@ from tests.faults.observer import Observed
 from tests.kept_logs import keep_if_failed
 from tests.system.secrets_kept import leaks
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(0)]  # it lasts as long as was asked for
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
     with start_cloud(chaos.CLOUD) as cloud:
         try:
             outcome = chaos.run(cloud, plan)
-        except TimeoutError:
+        except Exception:
             keep_if_failed(cloud, "chaos", failed=1)
             raise
         observed = Observed(
@@ -60,12 +60,21 @@ def test_who_has_only_read_the_histories_finds_nothing_either(ran: Ran) -> None:
     assert ran.observed.violations() == []
 
 
+def test_the_histories_are_whole(ran: Ran) -> None:
+    """The local cloud keeps so many lines; a run that is longer than that cannot be judged by them."""
+    assert max(len(ran.observed.calls), len(ran.observed.states), len(ran.observed.reports)) < 100_000
+
+
 def test_there_was_chaos(ran: Ran) -> None:
     """Three hundred workspaces, many things broken, requests that were refused, and machines that were in use all the time."""
     outcome = ran.outcome
     made = {asked.workspace_id for asked in outcome.asked if asked.verb == "create" and asked.status == 201}
     assert len(made) >= 10 * outcome.plan.people
-    assert len(set(outcome.broken)) >= min(10, outcome.plan.seconds // 12)
+    assert set(outcome.broken) >= {
+        *("firestore away", "pubsub away", "process killed", "machine deleted by hand", "machine stopped by hand"),
+        *("unavailable", "rate_limited", "lost_operation", "stock_out", "preempted"),
+    }
+    assert all(outcome.deliveries[what] > 10 for what in ("lost", "twice"))
     assert {201, 202, 403, 409} <= {asked.status for asked in outcome.asked}
     assert sum(machine["status"] == "RUNNING" for machine in outcome.machines) > 0, "somebody stayed connected"
 

@@ -365,13 +365,14 @@ def test_the_gateway_writes_down_who_asked_what_and_was_answered_what(tmp_path: 
         file = RequestsFile(tmp_path / "requests.jsonl")
         gateway = await stage.gateway(front, file)
         token = stage.token(gateway.url, email="alice@example.com")
-        status, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=token)
+        status, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=token, json={"a": 1})
         await stage.call(f"{gateway.url}/workspaces/8?now=1", "DELETE")
 
         first, second = [json.loads(line) for line in file.path.read_text().splitlines()]
         assert (first["who"], first["method"], first["path"]) == ("alice@example.com", "DELETE", "/workspaces/7")
         assert (first["status"], first["answer"]) == (status, json.loads(body))
         assert first["began"] <= first["ended"] <= second["began"]
+        assert (first["asked"], second["asked"]) == ({"a": 1}, None)
         assert (second["who"], second["path"]) == (None, "/workspaces/8?now=1")
 
     staged(play)

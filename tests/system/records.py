@@ -75,7 +75,9 @@ def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[s
     found: list[dict[str, Any]] = []
     token: str | None = ""
     while token is not None:
-        page = requests.get(url, params={"pageToken": token} if token else {}, timeout=10).json()
+        answer = requests.get(url, params={"pageToken": token} if token else {}, timeout=10)
+        answer.raise_for_status()
+        page = answer.json()
         found += [
             item for scope in page["items"].values() for item in scope.get(kind, []) if workspace_id in item["name"]
         ]

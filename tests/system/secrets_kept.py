@@ -18,4 +18,6 @@ def leaks(cloud: RunningCloud, secrets: Iterable[str] = ()) -> list[str]:
         f"{name}: {line}" for name in [*cloud.state["functions"], "cloud"] for line in cloud.log(name).splitlines()
     ]
     lines += [f"event: {event}" for event in Records(cloud).every_event()]
+    if cloud.state["requests"]:
+        lines += [f"request: {request}" for request in cloud.requests()]
     return [line for line in lines if _TOKEN.search(line) or any(text in line for text in texts)]

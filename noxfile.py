@@ -12,10 +12,8 @@ ENVIRONMENT = ROOT / ".nox" / "workspace-hub"
 PYTHON = str(ENVIRONMENT / "bin" / "python")
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 
-LATER_SUITES = (
-    "demo",
-    "faults",
-)  # not beside the others: each has a cloud of its own, and what it waits for has deadlines
+# Not beside the others: each has a cloud of its own, and what it waits for has deadlines.
+LATER_SUITES = ("demo", "faults")
 SUITES = ("unit", "functions", "contract", "integration", "system", "deploy", "terraform", "boot", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores, too: most of these tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")

@@ -127,19 +127,19 @@ class Theatre:
             raise RuntimeError(f"the process has not died: {answer.text}")
         self.records.age(play.workspace["id"], "attend_at", timedelta(minutes=1))
 
-    def never_ready(self) -> Play:
-        """Return a workspace whose CREATE waits for a machine that will never report."""
-        self.cloud.fault("never_ready", count=1)
-        play = Play("create", self._somebody(), None)
-        play.workspace = play.person.create(play.name)
+    def never_ready(self, count: int) -> list[Play]:
+        """Return workspaces whose CREATE waits for a machine that will never report."""
+        self.cloud.fault("never_ready", count=count)
+        plays = [Play("create", self._somebody(), None) for _ in range(count)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for play in plays:
+                play.workspace = play.person.create(play.name)
+            _all(pool, plays, self._waits_for_its_report)
+        return plays
 
-        def is_waiting() -> bool:
-            [ws] = play.person.workspaces()
-            return bool(ws["operation"] and ws["operation"]["phase"] == "await_ready")
-
-        if not eventually(is_waiting):
-            raise TimeoutError(f"it does not wait: {play.person.workspaces()}")
-        return play
+    def _waits_for_its_report(self, play: Play) -> bool:
+        [ws] = play.person.workspaces()
+        return bool(ws["operation"] and ws["operation"]["phase"] == "await_ready")
 
     @contextlib.contextmanager
     def without_workers(self) -> Iterator[None]:
@@ -264,9 +264,12 @@ class Theatre:
 
 
 def every_point(undisturbed: Iterable[Play]) -> list[tuple[str, Point | None]]:
-    """Return each call that was made at all, with each moment, and the first story that made it; mixed, so that all are at it."""
+    """Return each call that was made at all, with each moment, and a story that made it; mixed, so that all are at it.
+
+    Rather any story than that of a create: what is called there depends on whether the machine reports before somebody looks.
+    """
     first: dict[Call, str] = {}
-    for play in undisturbed:
+    for play in sorted(undisturbed, key=lambda play: play.story == "create"):
         for call in play.watched.calls:
             first.setdefault(call, play.story)
     points: list[tuple[str, Point | None]] = [

@@ -139,20 +139,21 @@ def test_a_fleet_sweep_killed_at_any_call_is_finished_by_the_next(theatre: Theat
     assert statuses(vanished) == ["ERROR"] * 4
 
 
-def test_a_dead_letter_whose_recording_is_killed_at_any_call_is_recorded(theatre: Theatre) -> None:
-    """The CREATE of a machine that never reports ends in ERROR with the reason, and nothing is left of the machine."""
-    silent = theatre.never_ready()
+def test_dead_letters_whose_recording_is_killed_at_any_call_are_recorded(theatre: Theatre) -> None:
+    """The CREATEs of machines that never report end in ERROR with the reason, and nothing is left of the machines."""
+    silent = theatre.never_ready(3)
     watched = OnceAtEachCall()
     theatre.killer.watch_function("record_dead_letter", watched)
     with theatre.without_workers():  # the job stays the one that is given up
-        theatre.give_up(silent, watched)
+        for play in silent:
+            theatre.give_up(play, watched)
 
     assert named(watched.done) >= {"Firestore/GetDocument", "Firestore/Commit", "CloudTasks/CreateTask"}
-    theatre.reconcile([silent])
-    theatre.reconcile([silent])
-    [end] = theatre.outcomes([silent])
-    assert [(ws["status"], ws["error"]) for ws in end["workspaces"]] == [("ERROR", "NOT_CARRIED_OUT")]
-    assert (end["machines"], end["disks"], end["held"]) == ([], [], [False])
+    theatre.reconcile(silent)
+    theatre.reconcile(silent)
+    for end in theatre.outcomes(silent):
+        assert [(ws["status"], ws["error"]) for ws in end["workspaces"]] == [("ERROR", "NOT_CARRIED_OUT")]
+        assert (end["machines"], end["disks"], end["held"]) == ([], [], [False])
 
 
 def named(points: set[Point]) -> set[str]:

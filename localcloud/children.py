@@ -103,17 +103,23 @@ class Child:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback address that nobody listens on at the moment.
+    """Return TCP ports of the loopback address that nobody listens on, and that no other caller anywhere on this machine gets.
 
-    They lie below those that a system gives to connections, so none is taken in between, or while a child is started again.
+    They lie below those that a system gives to connections, so none is taken in between, or while a child is started again. Until
+    this process ends it holds the UDP port of the same number, which nobody else needs: that says that it is taken.
+
+    Raises:
+        LocalCloudError: there are not so many.
     """
     found: list[int] = []
     for port in random.sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe:
+        with socket.socket() as probe, socket.socket(type=socket.SOCK_DGRAM) as hold:
             try:
+                hold.bind(("127.0.0.1", port))
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            hold.detach()
         found.append(port)
         if len(found) == count:
             return found

@@ -7,6 +7,7 @@ local cloud's developer, so that a client that sends none yet works here as it i
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 import uuid
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from localcloud.catalogue import Function
     from localcloud.requests_file import RequestsFile
+
+_LOG = logging.getLogger(__name__)
 
 _TOKEN_KEPT_SECONDS: Final = 1800.0  # half its life
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -136,7 +139,8 @@ class Gateway:
         asked = exchange.asked if exchange else None
         try:
             answer = await send_on(self._session, request, self._urls[name], headers, copy=asked)
-        except aiohttp.ClientError:
+        except aiohttp.ClientError as error:
+            _LOG.warning("%s: its front broke off: %r", name, error)
             return _problem(request, 502, "BAD_GATEWAY", "The function's front broke off.")
         response = await hand_back(request, answer, copy=exchange.answered if exchange else None)
         if exchange:

@@ -26,7 +26,7 @@ from shared.domain.workspace import (
 )
 
 CLEANUP = "cleanup"  # who asked, when it was the idle sweep
-MOST_DOUBLINGS = 3
+MOST_DOUBLINGS = 3  # of the time after which the same step is sent again
 
 # The phases in which the machine of the current generation may be booting: a worker that boots it may not yet have recorded so.
 _BOOTING = {
@@ -297,8 +297,8 @@ def expire(workspace: Workspace, operation_id: str, sweeper: Asker, now: datetim
 def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy) -> Change | None:
     """Send the due job again: nothing has touched the workspace for as long as it may take. None when it is not due.
 
-    The same step is sent again after twice the time each time, up to eight times as long, but when the operation's deadline comes, too:
-    many jobs that seem lost are only late because a queue is full, and each one more makes it fuller.
+    The same step waits twice as long each time, up to eight times, but not beyond the operation's deadline: many jobs that seem
+    lost are only late because a queue is full, and each one more makes it fuller.
     """
     if workspace.attend_at is None or workspace.attend_at > now:
         return None

@@ -57,6 +57,7 @@ class World:
         self.machines_port: Machines = self.machines
         self.provisioning_port: Jobs = self.provisioning
         self.operations_port: Jobs = self.operations
+        self.pauses: list[float] = []  # that sweeps made
         self._reports_to_repeat: list[tuple[datetime, datetime, Report]] = []
         self._swept_at = self.clock()
 
@@ -124,11 +125,15 @@ class World:
 
     def reconcile(self) -> sweep.SweepReport:
         """Run the sweep of what is overdue."""
-        return sweep.reconcile(self.store_port, self.operations_port, self.clock, self.policy, "reconcile")
+        return sweep.reconcile(
+            self.store_port, self.operations_port, self.clock, self.policy, "reconcile", self.pauses.append
+        )
 
     def clean_up(self) -> sweep.SweepReport:
         """Run the idle sweep."""
-        return sweep.clean_up(self.store_port, self.operations_port, self.clock, self.policy, "cleanup")
+        return sweep.clean_up(
+            self.store_port, self.operations_port, self.clock, self.policy, "cleanup", self.pauses.append
+        )
 
     # ---- time -------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from localcloud.client import RunningCloud
 from shared.adapters.firestore_store import FirestoreWorkspaceStore
 from shared.domain.policy import Policy
 from shared.ports import Clock, Jobs, WorkspaceStore
-from shared.usecases.sweep import SweepReport, clean_up, reconcile
+from shared.usecases.sweep import PAUSE_SECONDS, Pause, SweepReport, clean_up, reconcile
 from tests.bench.billed import Bill, billed
 from tests.bench.fleet import seed
 from tests.fakes.clock import SettableClock
@@ -21,12 +21,15 @@ from tests.fakes.jobs import FakeJobs
 DUE = 10
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
-Sweep = Callable[[WorkspaceStore, Jobs, Clock, Policy, str], SweepReport]
+Sweep = Callable[[WorkspaceStore, Jobs, Clock, Policy, str, Pause], SweepReport]
 
 
 @pytest.mark.parametrize("sweep", [clean_up, reconcile])
 def test_a_sweep_reads_what_is_due_however_many_there_are(cloud: RunningCloud, sweep: Sweep) -> None:
-    """Each workspace that is due is found and read once more before it is changed; of the others none is read."""
+    """Each workspace that is due is found and read once more before it is changed; of the others none is read.
+
+    After each there is a pause, so that many at once leave room for people.
+    """
     among_few, among_many = _bill(cloud, sweep, size=30), _bill(cloud, sweep, size=300)
 
     assert among_many == among_few
@@ -40,10 +43,11 @@ def _bill(cloud: RunningCloud, sweep: Sweep, size: int) -> Bill:
     store = FirestoreWorkspaceStore.of(project, "(default)", cloud.state["services"]["firestore"])
     seed(store, project, size, DUE, NOW)
     clock = SettableClock(NOW)
-    jobs = FakeJobs(clock)
+    jobs, pauses = FakeJobs(clock), list[float]()
 
     with billed() as bill:
-        report = sweep(store, jobs, clock, Policy(), "a-request")
+        report = sweep(store, jobs, clock, Policy(), "a-request", pauses.append)
 
+    assert pauses == [PAUSE_SECONDS] * DUE
     assert (report.looked_at, report.failed, len(jobs.sent)) == (DUE, {}, DUE)
     return bill

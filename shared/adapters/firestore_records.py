@@ -24,6 +24,7 @@ from shared.domain.workspace import (
     Phase,
     Problem,
     Status,
+    StopReason,
     UsedKey,
     Workspace,
 )
@@ -54,6 +55,8 @@ def workspace_record(document: Document) -> Workspace:
     fields["status"] = Status(document["status"])
     fields["last_activity"] = Activity(document.get("last_activity", Activity.CREATED))
     fields["metadata"] = Metadata(**document.get("metadata", {}))
+    if reason := document.get("stopped_because"):
+        fields["stopped_because"] = StopReason(reason)
     if disk := document.get("home_disk"):
         fields["home_disk"] = HomeDisk(**disk)
     fields["error"] = _problem(document.get("error"))

@@ -5,7 +5,17 @@ from datetime import datetime, timedelta
 
 from shared.domain.jobs import PROMPTLY, Job
 from shared.domain.policy import Policy
-from shared.domain.workspace import Activity, HomeDisk, Operation, Phase, Problem, Status, Workspace
+from shared.domain.workspace import (
+    Activity,
+    HomeDisk,
+    Operation,
+    OperationKind,
+    Phase,
+    Problem,
+    Status,
+    StopReason,
+    Workspace,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,7 @@ def finish(workspace: Workspace, status: Status, event: str, now: datetime, prob
         updated_at=now,
         machine_running=status is Status.READY,
         suspended_at=(workspace.suspended_at or now) if status is Status.SUSPENDED else None,
+        stopped_because=_stopped_because(workspace) if status is Status.SUSPENDED else None,
     )
     if status is Status.READY and workspace.status is not Status.READY:
         ended = replace(
@@ -80,6 +91,14 @@ def finish(workspace: Workspace, status: Status, event: str, now: datetime, prob
             home_disk=HomeDisk(workspace.disk_name, workspace.zone),
         )
     return Change(ended, event)
+
+
+def _stopped_because(workspace: Workspace) -> StopReason | None:
+    """Return why a workspace is suspended whose operation ends so: a START that gets nowhere changes nothing about that."""
+    operation = workspace.operation
+    if operation is None or operation.kind is not OperationKind.STOP:
+        return workspace.stopped_because
+    return StopReason.IDLE if operation.automatic else StopReason.REQUESTED
 
 
 def enter_boot(workspace: Workspace, phase: Phase, now: datetime, policy: Policy) -> Change:

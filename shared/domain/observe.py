@@ -11,7 +11,7 @@ from enum import Enum
 from shared.domain.changes import Change
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.policy import Policy
-from shared.domain.workspace import Activity, Problem, Status, Workspace
+from shared.domain.workspace import Activity, Problem, Status, StopReason, Workspace
 
 MACHINE_GONE = "MACHINE_GONE"
 MACHINE_NOT_READY = "MACHINE_NOT_READY"
@@ -140,13 +140,17 @@ def follow(workspace: Workspace, instance: Instance | None, now: datetime, polic
         if workspace.attend_at is not None and workspace.attend_at > now:
             return None
         return Change(replace(workspace, attend_at=now + policy.attend_after, updated_at=now), "DriftAwaited")
+    asleep = seen.status is Status.SUSPENDED
     followed = replace(
         workspace,
         status=seen.status,
         machine_running=seen.machine_running,
         error=seen.problem,
         attend_at=None,
-        suspended_at=(workspace.suspended_at or now) if seen.status is Status.SUSPENDED else None,
+        suspended_at=(workspace.suspended_at or now) if asleep else None,
+        stopped_because=(workspace.stopped_because if workspace.suspended_at else StopReason.OUTSIDE)
+        if asleep
+        else None,
         ready_generation=None if sight(instance) is Sight.TERMINATED else workspace.ready_generation,
     )
     if followed == workspace:

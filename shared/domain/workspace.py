@@ -62,6 +62,14 @@ class Activity(StrEnum):
     HEARTBEAT = "heartbeat"
 
 
+class StopReason(StrEnum):
+    """Why a workspace is suspended: somebody asked for it, nobody was connected for the idle time, or it was done outside the Hub."""
+
+    REQUESTED = "requested"
+    IDLE = "idle"
+    OUTSIDE = "outside"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why a workspace is not what its owner asked for.
@@ -156,6 +164,7 @@ class Workspace:
     instance_id: str | None = None
     machine_running: bool = False
     suspended_at: datetime | None = None
+    stopped_because: StopReason | None = None
     operation: Operation | None = None
     attend_at: datetime | None = None
     error: Problem | None = None

@@ -8,7 +8,7 @@ from shared.domain.events import Event
 from shared.domain.instance import Instance
 from shared.domain.lifecycle import deletes_at, stops_at
 from shared.domain.policy import Policy
-from shared.domain.workspace import Operation, Problem, Workspace
+from shared.domain.workspace import Operation, Problem, Status, Workspace
 from shared.usecases.ask_workspaces import RealTimeStatus
 
 
@@ -31,6 +31,7 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
         "last_connected_at": _time(workspace.last_connected_at),
         "last_activity": workspace.last_activity.value,
         "suspended_at": _time(workspace.suspended_at),
+        "stopped_because": workspace.stopped_because if workspace.status is Status.SUSPENDED else None,
         "stops_at": _time(stops_at(workspace, policy)),
         "deletes_at": _time(deletes_at(workspace, policy)),
         "generation": workspace.generation,

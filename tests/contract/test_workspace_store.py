@@ -33,6 +33,7 @@ from shared.domain.workspace import (
     Phase,
     Problem,
     Status,
+    StopReason,
     UsedKey,
     Workspace,
 )
@@ -68,6 +69,7 @@ FULL = Workspace(
     instance_id="1234567890123456789",
     machine_running=True,
     suspended_at=NOW - timedelta(minutes=3),
+    stopped_because=StopReason.IDLE,
     operation=Operation(
         id="4c2f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
         kind=OperationKind.STOP,
@@ -292,7 +294,9 @@ def test_a_workspace_is_made_changed_and_deleted(store: WorkspaceStore) -> None:
 def test_what_a_change_takes_out_is_gone(store: WorkspaceStore) -> None:
     """A record is replaced, not merged: no operation, name or key of before is left."""
     make(store, FULL)
-    plain = replace(FULL, operation=None, error=None, home_disk=None, metadata=Metadata(), suspended_at=None)
+    plain = replace(
+        FULL, operation=None, error=None, home_disk=None, metadata=Metadata(), suspended_at=None, stopped_because=None
+    )
     store.commit(workspaces=[(read(store, FULL.id), plain)])
     assert_same(read(store, FULL.id).record, plain)
 

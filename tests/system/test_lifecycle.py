@@ -33,7 +33,7 @@ def test_a_stopped_workspace_is_suspended_and_a_started_one_thaws(alice: Person)
 
     assert alice.ask("POST", f"/workspaces/{workspace_id}/stop").status_code == 202
     asleep = alice.settled(workspace_id, "SUSPENDED")
-    assert asleep["instance"]["status"] == "SUSPENDED"
+    assert (asleep["instance"]["status"], asleep["stopped_because"]) == ("SUSPENDED", "requested")
     assert asleep["stops_at"] is None
     assert alice.ask("POST", f"/workspaces/{workspace_id}/stop").status_code == 200
 

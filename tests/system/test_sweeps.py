@@ -25,8 +25,10 @@ def test_an_idle_workspace_is_suspended(cloud: RunningCloud, alice: Person) -> N
 
     call_scheduled(cloud, "cleanup")
 
-    assert alice.settled(idle, "SUSPENDED")["instance"]["status"] == "SUSPENDED"
-    assert alice.status(used)["status"] == "READY"
+    asleep = alice.settled(idle, "SUSPENDED")
+    assert (asleep["instance"]["status"], asleep["stopped_because"]) == ("SUSPENDED", "idle")
+    awake = alice.status(used)
+    assert (awake["status"], awake["stopped_because"]) == ("READY", None)
 
 
 def test_a_workspace_that_nobody_has_started_for_a_month_is_deleted(cloud: RunningCloud, alice: Person) -> None:
@@ -114,6 +116,7 @@ def test_what_was_done_to_a_machine_by_hand_is_reflected(cloud: RunningCloud, al
 
     [listed] = alice.workspaces()
     assert (listed["status"], listed["error"]["code"]) == ("SUSPENDED", "MACHINE_STOPPED")
+    assert listed["stopped_because"] == "outside"
     alice.start(ready["id"])
     alice.settled(ready["id"], "READY")
 

@@ -43,7 +43,7 @@ class Policy:
     (``v1.*``). ``limits_of`` overrides ``limits`` by e-mail address or by domain, in lower case. ``idle_after`` and
     ``retention`` are None when that sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at
     least ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after`` is how long past a
-    due look ``reconcile`` sends it again. ``worker_timeout`` is the longest time a worker may run.
+    due look ``reconcile`` sends it again, for the first time. ``worker_timeout`` is the longest time a worker may run.
     ``orphan_grace`` is how long a machine or a disk that no workspace has is kept.
     """
 

@@ -128,6 +128,7 @@ class Outcome:
         """Return what happened, in numbers."""
         answers = Counter(f"{asked.verb} {asked.status or 'unanswered'}" for asked in self.asked)
         ends = Counter(event["result"] for event in self.events if event["who"] == "hub")
+        most, left = max(map(len, self.looks), default=0), Counter(ws["status"] for ws in self.workspaces)
         return "\n".join(
             [
                 f"seed {self.plan.seed}, {self.plan.seconds:g} s, {self.plan.people} people",
@@ -135,7 +136,7 @@ class Outcome:
                 f"messages and tasks: {', '.join(f'{count} {what}' for what, count in self.deliveries.items())}",
                 f"broken {len(self.broken)}: {_listed(Counter(self.broken))}",
                 f"ends {sum(ends.values())}: {_listed(ends)}",
-                f"most workspaces at once: {max(map(len, self.looks))}; at the end {_listed(Counter(ws['status'] for ws in self.workspaces))}",
+                f"most workspaces at once: {most}; at the end {_listed(left)}",
                 f"quiet after {self.seconds_to_quiet:.0f} s",
             ]
         )

@@ -21,7 +21,7 @@ import requests
 from localcloud.person import Person, Workspace
 from tests.faults.killer import KEYS, MOMENTS, Call, OnceAtEachCall, Point, Watched
 from tests.processes import descendants, eventually
-from tests.system.records import Records, call_scheduled, in_compute, publish, stop_by_hand
+from tests.system.records import Records, by_workspace, call_scheduled, in_compute, publish, stop_by_hand
 
 if TYPE_CHECKING:
     from localcloud.client import RunningCloud
@@ -185,8 +185,8 @@ class Theatre:
 
     def outcomes(self, plays: list[Play]) -> list[dict[str, Any]]:
         """Return of each play what people, Compute's owner and its bill see at the end."""
-        machines = _by_workspace(in_compute(self.cloud, "instances", ""))
-        disks = _by_workspace(in_compute(self.cloud, "disks", ""))
+        machines = by_workspace(in_compute(self.cloud, "instances", ""))
+        disks = by_workspace(in_compute(self.cloud, "disks", ""))
         owners = self.records.owners()
         return [self._outcome(play, machines, disks, owners) for play in plays]
 
@@ -196,7 +196,7 @@ class Theatre:
         listed = play.person.workspaces()
         kept = ("status", "operation", "machine_type", "zone", "image_tag", "generation", "last_activity")
         ids = {ws["id"] for ws in [*listed, play.workspace] if ws}
-        mine = [machine for each in sorted(ids) for machine in machines.get(each, [])]
+        mine = [machine for each in sorted(ids) for machine in machines[each]]
         recorded = {self.records.workspace(each).get("instance_id") for each in ids}
         return {
             "workspaces": [
@@ -204,7 +204,7 @@ class Theatre:
             ],
             "machines": [(each["status"], each["machineType"].rsplit("/", 1)[-1]) for each in mine],
             "machines unknown to the record": len({str(each["id"]) for each in mine} - recorded),
-            "disks": sorted(disk["name"].split("-")[0] for each in ids for disk in disks.get(each, [])),
+            "disks": sorted(disk["name"].split("-")[0] for each in ids for disk in disks[each]),
             "held": [held["running"] for owner in owners.values() for each, held in owner.items() if each in ids],
         }
 
@@ -303,10 +303,3 @@ def _all(pool: ThreadPoolExecutor, plays: list[Play], condition: Callable[[Play]
         if time.monotonic() > deadline:
             raise TimeoutError(f"{len(left)} workspaces do not become what the stories begin with")
         time.sleep(_POLL_SECONDS)
-
-
-def _by_workspace(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    sorted_out: dict[str, list[dict[str, Any]]] = {}
-    for each in found:
-        sorted_out.setdefault(each["labels"]["workspace"], []).append(each)
-    return sorted_out

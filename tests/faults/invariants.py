@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.faults.chaos import RUNNING_EACH, WORKSPACES_EACH, left_over
+from tests.system.records import by_workspace
 
 if TYPE_CHECKING:
     from tests.faults.chaos import Outcome
@@ -111,7 +112,7 @@ def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[st
 
     One that got no capacity for another machine may have none.
     """
-    machines, disks = _by_workspace(outcome.machines), _by_workspace(outcome.disks)
+    machines, disks = by_workspace(outcome.machines), by_workspace(outcome.disks)
     wrong = [f"{name} is left over" for name in left_over(outcome.workspaces, outcome.machines, outcome.disks)]
     for ws in outcome.workspaces:
         states = [machine["status"] for machine in machines[ws["id"]]]
@@ -142,10 +143,3 @@ def _over_quota(outcome: Outcome) -> list[str]:
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
-
-
-def _by_workspace(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    of: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for each in found:
-        of[each["labels"]["workspace"]].append(each)
-    return of

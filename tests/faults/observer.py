@@ -17,9 +17,7 @@ History = list[dict[str, Any]]
 _WORKSPACE: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NEEDS_CPU: Final = {"PROVISIONING", "STAGING", "RUNNING", "REPAIRING"}
 _AT_ONCE: Final = timedelta(seconds=3)  # a call that was on its way when a heartbeat came
-_HELD_UP: Final = timedelta(
-    seconds=75
-)  # the longest from a request to the last that is done for it: its deadline and a resend
+_HELD_UP: Final = timedelta(seconds=75)  # from a request to the last that is done for it: its deadline, and a resend
 
 
 @dataclass(frozen=True)

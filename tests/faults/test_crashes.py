@@ -25,9 +25,8 @@ NOT_IN_STORIES: Final = {
     *("list_workspaces", "list_events", "describe_api"),
 }
 _ENCORES: Final = 3  # a process that dies takes along what it does for others, whose turn then has to come again
-_LEFT_AT_MOST: Final = (
-    0.1  # of the points: which calls a request makes depends on what else happens at that moment, too
-)
+# Of the points: which calls a request makes depends on what else happens at that moment, too.
+_LEFT_AT_MOST: Final = 0.1
 _OF_A_SWEEP: Final = {"Firestore/RunQuery", "Firestore/GetDocument", "Firestore/Commit", "CloudTasks/CreateTask"}
 
 
@@ -86,34 +85,32 @@ def differing(
 
 
 def test_a_cleanup_killed_at_any_call_is_finished_by_the_next(theatre: Theatre) -> None:
-    """Idle workspaces are suspended within two rounds of reconcile; one in use is left alone."""
+    """Idle workspaces are suspended; one in use is left alone."""
     idle, used = theatre.ready(8), theatre.ready(1)
     for play in idle:
         theatre.records.age(play.workspace["id"], "last_connected_at", timedelta(hours=2))
-    watched = OnceAtEachCall()
 
-    theatre.interrupt("cleanup", watched)
-
-    assert named(watched.done) == _OF_A_SWEEP
-    theatre.reconcile(idle)
-    theatre.reconcile(idle)
-    assert statuses(idle) == ["SUSPENDED"] * 8
+    assert statuses_after(theatre, "cleanup", idle) == ["SUSPENDED"] * 8
     assert statuses(used) == ["READY"]
 
 
 def test_a_reconcile_killed_at_any_call_is_finished_by_the_next(theatre: Theatre) -> None:
-    """Workspaces whose STOP has lost its job are suspended, within two more rounds."""
+    """Workspaces whose STOP has lost its job are suspended."""
     stuck = theatre.ready(6)
     for play in stuck:
         theatre.lose_a_stop(play)
+
+    assert statuses_after(theatre, "reconcile", stuck) == ["SUSPENDED"] * 6
+
+
+def statuses_after(theatre: Theatre, sweep: str, plays: list[Play]) -> list[str]:
+    """Return the statuses after a sweep that was killed at each of its calls, and two rounds of reconcile."""
     watched = OnceAtEachCall()
-
-    theatre.interrupt("reconcile", watched)
-
+    theatre.interrupt(sweep, watched)
     assert named(watched.done) == _OF_A_SWEEP
-    theatre.reconcile(stuck)
-    theatre.reconcile(stuck)
-    assert statuses(stuck) == ["SUSPENDED"] * 6
+    theatre.reconcile(plays)
+    theatre.reconcile(plays)
+    return statuses(plays)
 
 
 def test_a_fleet_sweep_killed_at_any_call_is_finished_by_the_next(theatre: Theatre) -> None:

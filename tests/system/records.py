@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -83,6 +84,14 @@ def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[s
         ]
         token = page.get("nextPageToken")
     return found
+
+
+def by_workspace(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return instances or disks by the id of the workspace that they are labelled with; of any other workspace none."""
+    sorted_out: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for each in found:
+        sorted_out[each["labels"]["workspace"]].append(each)
+    return sorted_out
 
 
 def stop_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:

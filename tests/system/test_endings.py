@@ -26,13 +26,13 @@ HEADERS: Final = {"Idempotency-Key": "once"}
 
 
 @contextmanager
-def away(cloud: RunningCloud, emulator: str = "firestore") -> Iterator[None]:
-    """Have an emulator answer nothing for as long as the context lasts."""
-    cloud.signal_emulator(emulator, signal.SIGSTOP)
+def away(cloud: RunningCloud) -> Iterator[None]:
+    """Have the database answer nothing for as long as the context lasts."""
+    cloud.signal_emulator("firestore", signal.SIGSTOP)
     try:
         yield
     finally:
-        cloud.signal_emulator(emulator, signal.SIGCONT)
+        cloud.signal_emulator("firestore", signal.SIGCONT)
 
 
 def told_to_end(cloud: RunningCloud, function: str) -> int:
@@ -87,9 +87,8 @@ def test_a_job_that_cannot_be_finished_is_given_back_in_time(trouble: RunningClo
     bob.stop(workspace_id)
     with away(trouble):
         time.sleep(1)  # a job is in hand, and more come
-        told_at, pid = time.monotonic(), told_to_end(trouble, "advance_operation")
+        pid = told_to_end(trouble, "advance_operation")
         assert eventually(lambda: is_gone(pid), GRACE_SECONDS)
-        assert time.monotonic() - told_at < GRACE_SECONDS
     bob.settled(workspace_id, "SUSPENDED", seconds=60)
 
 

@@ -135,12 +135,6 @@ class Killer:
             self._functions[name] = watched
         return watched
 
-    def forget(self) -> None:
-        """Watch nothing any more."""
-        with self._lock:
-            self._words.clear()
-            self._functions.clear()
-
     def close(self) -> None:
         """Listen no more; the processes go on undisturbed."""
         self._listener.close()

@@ -11,7 +11,7 @@ from google.cloud import compute_v1
 
 from shared.boot.user_data import user_data
 from shared.config import MachineSettings
-from shared.domain.instance import InsertInstance
+from shared.domain.instance import InsertInstance, RefreshMetadata
 
 IAP_TAG = "workspace-hub"  # the firewall lets IAP's range in to this network tag
 
@@ -26,13 +26,14 @@ def labels(workspace_id: str, owner_id: str, settings: MachineSettings) -> dict[
     }
 
 
-def instance_resource(
-    command: InsertInstance, project_id: str, settings: MachineSettings, report_url: str
-) -> compute_v1.Instance:
-    """Return the instance to insert. The home disk is made with it, or attached when it exists; it outlives the instance."""
-    zone = command.place.zone
-    marked = labels(command.workspace_id, command.owner_id, settings)
-    metadata = {
+def metadata_items(
+    command: InsertInstance | RefreshMetadata, settings: MachineSettings, report_url: str
+) -> dict[str, str]:
+    """Return all metadata items of ours, the boot files included, by key.
+
+    They are the same for a new machine and for the refresh of one that exists, so that every boot gets today's configuration.
+    """
+    return {
         "user-data": user_data(),
         "enable-oslogin": "TRUE",
         "block-project-ssh-keys": "TRUE",
@@ -50,6 +51,15 @@ def instance_resource(
         "hub-heartbeat-seconds": _seconds(settings.heartbeat_every),
         "hub-keep-awake-seconds": _seconds(settings.keep_awake_most),
     }
+
+
+def instance_resource(
+    command: InsertInstance, project_id: str, settings: MachineSettings, report_url: str
+) -> compute_v1.Instance:
+    """Return the instance to insert. The home disk is made with it, or attached when it exists; it outlives the instance."""
+    zone = command.place.zone
+    marked = labels(command.workspace_id, command.owner_id, settings)
+    metadata = metadata_items(command, settings, report_url)
     interface = compute_v1.NetworkInterface(network=settings.network, subnetwork=settings.subnetwork or None)
     if settings.external_address:
         interface.access_configs = [compute_v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")]
@@ -59,7 +69,7 @@ def instance_resource(
         labels=marked,
         tags=compute_v1.Tags(items=[IAP_TAG]),
         metadata=compute_v1.Metadata(items=[compute_v1.Items(key=key, value=value) for key, value in metadata.items()]),
-        disks=[_boot_disk(zone, marked, settings), _home_disk(command, project_id, marked, settings)],
+        disks=[_boot_disk(command, marked, settings), _home_disk(command, project_id, marked, settings)],
         network_interfaces=[interface],
         service_accounts=[
             compute_v1.ServiceAccount(
@@ -100,11 +110,18 @@ def _scheduling(settings: MachineSettings) -> compute_v1.Scheduling:
     return scheduling
 
 
-def _boot_disk(zone: str, marked: dict[str, str], settings: MachineSettings) -> compute_v1.AttachedDisk:
+def _boot_disk(command: InsertInstance, marked: dict[str, str], settings: MachineSettings) -> compute_v1.AttachedDisk:
+    """Return the boot disk to make.
+
+    Its name has the generation in it: Compute's default is the machine's name, which a boot disk that outlived an earlier
+    machine of the workspace would still have.
+    """
+    zone = command.place.zone
     return compute_v1.AttachedDisk(
         boot=True,
         auto_delete=True,
         initialize_params=compute_v1.AttachedDiskInitializeParams(
+            disk_name=f"{command.place.name}-{command.generation}",
             source_image=settings.boot_image,
             disk_size_gb=settings.boot_disk_gb,
             disk_type=f"zones/{zone}/diskTypes/pd-balanced",

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.compute_instance import instance_resource
+from shared.adapters.compute_instance import instance_resource, metadata_items
 from shared.boot.user_data import user_data
 from shared.config import MachineSettings
-from shared.domain.instance import InsertInstance, Place
+from shared.domain.instance import InsertInstance, Place, RefreshMetadata
 from tests.fakes.settings import MACHINE_SETTINGS
 
 pytestmark = pytest.mark.xdist_group("machines")  # one worker imports the Compute library
@@ -184,6 +184,21 @@ def test_labels_have_no_personal_data() -> None:
         assert instance["labels"].keys() == {"managed-by", "hub", "workspace", "owner"}
         for disk in instance["disks"]:
             assert disk["initializeParams"]["labels"] == instance["labels"]
+
+
+def test_a_boot_disk_never_has_the_name_of_an_earlier_one() -> None:
+    """A boot disk that outlived its machine would be in the way of the next one; each generation has a name of its own."""
+    names = {resource(generation=generation)["disks"][0]["initializeParams"]["diskName"] for generation in (1, 2, 30)}
+
+    assert names == {f"workspace-{WORKSPACE}-{generation}" for generation in (1, 2, 30)}
+    assert max(map(len, names)) <= 63
+
+
+def test_a_refreshed_machine_gets_the_metadata_of_a_new_one() -> None:
+    """Every item, so that a machine made under an older configuration boots under today's."""
+    refresh = RefreshMetadata(INSERT.place, WORKSPACE, "one", "v2", 1, INSERT.repo, INSERT.branch)
+
+    assert metadata_items(refresh, MACHINE_SETTINGS, REPORTS) == metadata(resource())
 
 
 def test_what_is_missing_is_told_as_empty() -> None:

@@ -101,8 +101,23 @@ class Machines(Protocol):
     def get(self, place: Place) -> Instance | None:
         """Return the instance, or None when there is none."""
 
-    def disk_exists(self, place: Place) -> bool:
-        """Say whether the disk exists."""
+    def get_disk(self, place: Place) -> Disk | None:
+        """Return the disk, or None when there is none."""
+
+    def find_instances(self, workspace_id: str) -> Sequence[Instance]:
+        """Return the instances that are a workspace's by label or by name, in any zone. Two aggregated lists.
+
+        By name: ``workspace-<id>``, with or without ``-`` and something behind it.
+
+        Raises:
+            UnavailableError: as ``list_instances`` does.
+        """
+
+    def find_disks(self, workspace_id: str) -> Sequence[Disk]:
+        """Return the disks that are a workspace's by label or by name, in any zone. Two aggregated lists.
+
+        By name: ``home-<id>`` and ``workspace-<id>`` (a boot disk), with or without ``-`` and something behind it.
+        """
 
     def operation(self, zone: str, name: str) -> OperationState:
         """Return what became of a long operation; one that Compute does not know is done without a fault."""

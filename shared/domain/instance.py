@@ -1,7 +1,7 @@
 """A machine as Compute Engine describes it, and the calls that change one."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -23,7 +23,9 @@ class InstanceState(StrEnum):
 class Instance:
     """What Compute says of one instance.
 
-    ``id`` is its numeric id; ``workspace_id`` comes from its label; ``off_since`` is when it was last stopped or suspended.
+    ``id`` is its numeric id. ``workspace_id`` is what its label ``workspace`` says, ``installation`` what its label ``hub``
+    says. ``disks`` are the names of the attached disks. ``heartbeat_every`` is how often its boot scripts report, as its
+    metadata says. ``off_since`` is when it was last stopped or suspended.
     """
 
     id: str
@@ -36,18 +38,31 @@ class Instance:
     last_started_at: datetime | None = None
     created_at: datetime | None = None
     off_since: datetime | None = None
+    installation: str | None = None
+    disks: tuple[str, ...] = ()
+    heartbeat_every: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What Compute says of one disk. ``workspace_id`` comes from its label; ``detached_at`` is None while it never was."""
+    """What Compute says of one disk.
+
+    ``workspace_id`` and ``installation`` are what its labels ``workspace`` and ``hub`` say. ``users`` are the names of the
+    instances that have it attached. ``detached_at`` is None if it was never detached.
+    """
 
     name: str
     zone: str
     workspace_id: str | None
     created_at: datetime
-    in_use: bool
+    users: tuple[str, ...] = ()
     detached_at: datetime | None = None
+    installation: str | None = None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether an instance has it attached."""
+        return bool(self.users)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +91,37 @@ class InsertInstance:
 
 
 @dataclass(frozen=True, slots=True)
-class SetGeneration:
-    """Write the generation of the next boot into the instance's metadata."""
+class RefreshMetadata:
+    """Write all metadata of ours, boot files included, as a new machine of this generation would get it.
+
+    Items that are not ours stay.
+    """
 
     place: Place
+    workspace_id: str
+    workspace_name: str
+    image_tag: str
     generation: int
+    repo: str | None
+    branch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelInstance:
+    """Put the labels of ours back on an instance. Labels that are not ours stay."""
+
+    place: Place
+    workspace_id: str
+    owner_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelDisk:
+    """Put the labels of ours back on a disk. Labels that are not ours stay."""
+
+    place: Place
+    workspace_id: str
+    owner_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +161,16 @@ class DeleteInstance:
 
 @dataclass(frozen=True, slots=True)
 class DeleteDisk:
-    """Delete a home disk."""
+    """Delete a disk of a workspace: its home, or a boot disk that outlived its machine."""
 
     place: Place
 
 
 Command = (
     InsertInstance
-    | SetGeneration
+    | RefreshMetadata
+    | LabelInstance
+    | LabelDisk
     | StartInstance
     | ResumeInstance
     | SuspendInstance
@@ -146,13 +189,21 @@ class Begun:
 
 
 class FaultKind(StrEnum):
-    """What Compute's refusal means for an operation."""
+    """What Compute's refusal means for an operation.
+
+    ``NOT_READY`` passes by itself within minutes: a resource that is being changed or repaired, a service account that is
+    not known everywhere yet, a subnetwork without a free address. ``IN_USE``: another resource holds this one.
+    ``POLICY``: an organisation policy forbids it. ``UNSUPPORTED``: this machine can never do that. ``TRANSIENT``: Compute
+    itself has trouble, or is asked too often.
+    """
 
     STOCK_OUT = "stock_out"
     QUOTA = "quota"
     PERMISSION = "permission"
+    POLICY = "policy"
     INVALID = "invalid"
     NOT_READY = "not_ready"
+    IN_USE = "in_use"
     NOT_FOUND = "not_found"
     ALREADY_EXISTS = "already_exists"
     UNSUPPORTED = "unsupported"
@@ -161,11 +212,17 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Compute refused a call, or its long operation ended in an error. ``code`` and ``message`` are Compute's own."""
+    """Compute refused a call, or its long operation ended in an error.
+
+    ``code`` is Compute's own. ``message`` is Compute's, made fit for people: at most 300 characters of plain text, no URL,
+    no HTML, no request id. ``resource`` is the resource in the way (``disks/home-…``), or the one that holds what was
+    asked for (``instances/…``); empty if Compute did not name one.
+    """
 
     kind: FaultKind
     code: str
     message: str
+    resource: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ has passed and somebody looks.
 
 import heapq
 import itertools
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
@@ -24,19 +25,21 @@ from shared.domain.instance import (
     InsertInstance,
     Instance,
     InstanceState,
+    LabelDisk,
+    LabelInstance,
     OperationState,
     Place,
+    RefreshMetadata,
     ResumeInstance,
-    SetGeneration,
     StartInstance,
     StopInstance,
     SuspendInstance,
-    classify,
 )
 from shared.domain.lifecycle import Report, ReportEvent
 from shared.ports import Clock, Machines
 
 PROJECT = "test-project"
+INSTALLATION = "hub-test"  # what the label `hub` of everything of ours says
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Durations:
     stop: timedelta = timedelta(seconds=16)
     delete: timedelta = timedelta(seconds=25)
     set_metadata: timedelta = timedelta(seconds=2)
+    set_labels: timedelta = timedelta(seconds=2)
     delete_disk: timedelta = timedelta(seconds=4)
     boot: timedelta = timedelta(seconds=25)
     repair: timedelta = timedelta(seconds=60)
@@ -82,12 +86,17 @@ class GuestMishap(Enum):
 
 @dataclass(slots=True, eq=False)
 class FakeInstance:
-    """One machine. ``reported`` says that the boot which is in its memory has come up, well or not."""
+    """One machine. ``reported`` says that the boot which is in its memory has come up, well or not.
+
+    ``command`` is what it was made of, as refreshed since; ``generation`` and ``heartbeat_every`` are in its metadata.
+    """
 
     id: str
     place: Place
     command: InsertInstance
     generation: int
+    labels: dict[str, str]
+    heartbeat_every: timedelta | None
     state: InstanceState = InstanceState.PROVISIONING
     reported: bool = False
     deleting: bool = False
@@ -118,12 +127,22 @@ class _Operation:
 
 @dataclass(slots=True, eq=False)
 class _Disk:
+    """One disk. ``user`` is the machine of ours that has it attached, ``holder`` the name of somebody else's that has."""
+
     place: Place
-    workspace_id: str
+    labels: dict[str, str]
     created_at: datetime
+    boot: bool = False
     user: FakeInstance | None = None
+    holder: str | None = None
     deleting: bool = False
     detached_at: datetime | None = None
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """The names of those that have it attached."""
+        ours = () if self.user is None else (self.user.place.name,)
+        return ours if self.holder is None else (*ours, self.holder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,37 +161,36 @@ class _Due:
 
 
 _CODES = {
-    FaultKind.STOCK_OUT: (503, "ZONE_RESOURCE_POOL_EXHAUSTED"),
-    FaultKind.QUOTA: (403, "QUOTA_EXCEEDED"),
-    FaultKind.PERMISSION: (403, "forbidden"),
-    FaultKind.INVALID: (400, "invalid"),
-    FaultKind.NOT_READY: (400, "resourceNotReady"),
-    FaultKind.NOT_FOUND: (404, "notFound"),
-    FaultKind.ALREADY_EXISTS: (409, "alreadyExists"),
-    FaultKind.UNSUPPORTED: (400, "UNSUPPORTED_OPERATION"),
-    FaultKind.TRANSIENT: (503, "INTERNAL_ERROR"),
+    FaultKind.STOCK_OUT: "ZONE_RESOURCE_POOL_EXHAUSTED",
+    FaultKind.QUOTA: "QUOTA_EXCEEDED",
+    FaultKind.PERMISSION: "forbidden",
+    FaultKind.POLICY: "conditionNotMet",
+    FaultKind.INVALID: "invalid",
+    FaultKind.NOT_READY: "resourceNotReady",
+    FaultKind.IN_USE: "resourceInUseByAnotherResource",
+    FaultKind.NOT_FOUND: "notFound",
+    FaultKind.ALREADY_EXISTS: "alreadyExists",
+    FaultKind.UNSUPPORTED: "UNSUPPORTED_OPERATION",
+    FaultKind.TRANSIENT: "INTERNAL_ERROR",
 }
 
 
-def _described(instance: FakeInstance) -> Instance:
-    return Instance(
-        id=instance.id,
-        name=instance.place.name,
-        zone=instance.place.zone,
-        state=instance.state,
-        machine_type=instance.command.machine_type,
-        workspace_id=instance.command.workspace_id,
-        internal_address="10.128.0.2",
-        last_started_at=instance.last_started_at,
-        created_at=instance.created_at,
-        off_since=instance.off_since,
-    )
+def fault(kind: FaultKind, resource: str = "") -> Fault:
+    """Return a fault of this kind as Compute words it; ``resource`` is what it says is in the way."""
+    return Fault(kind, _CODES[kind], f"Compute says {_CODES[kind]}.", resource)
 
 
-def fault(kind: FaultKind) -> Fault:
-    """Return a fault of this kind as Compute words it."""
-    status, code = _CODES[kind]
-    return classify(status, code, f"Compute says {code}.")
+def boot_disk_of(command: InsertInstance) -> Place:
+    """Return where the boot disk is that an insert makes."""
+    return Place(command.place.zone, f"{command.place.name}-{command.generation}")
+
+
+def _labels(workspace_id: str) -> dict[str, str]:
+    return {"hub": INSTALLATION, "workspace": workspace_id}
+
+
+def _named(workspace_id: str, name: str, *prefixes: str) -> bool:
+    return re.fullmatch(f"({'|'.join(prefixes)})-{re.escape(workspace_id)}(-.*)?", name) is not None
 
 
 class FakeMachines(Machines):
@@ -185,6 +203,7 @@ class FakeMachines(Machines):
         reads: how often something was looked at.
         before_call, after_call: called once, around the next call: what happens elsewhere in that moment.
         consoles: what a machine printed, by its name.
+        heartbeat_every: how often machines are told to report, from their next insert or refreshed metadata on.
     """
 
     def __init__(self, clock: Clock, durations: Durations | None = None) -> None:
@@ -206,6 +225,7 @@ class FakeMachines(Machines):
         self.before_call: Callable[[], object] | None = None
         self.after_call: Callable[[], object] | None = None
         self.consoles: dict[str, str] = {}
+        self.heartbeat_every: timedelta | None = timedelta(minutes=2)
 
     # ---- scripting --------------------------------------------------------------------------------------------------
 
@@ -241,9 +261,9 @@ class FakeMachines(Machines):
 
     @property
     def disks(self) -> set[Place]:
-        """What home disks there are now."""
+        """What disks there are now, without the boot disks that go with their machines."""
         self._catch_up()
-        return set(self._disks)
+        return {place for place, disk in self._disks.items() if not disk.boot or disk.user is None}
 
     def find(self, name: str) -> FakeInstance | None:
         """Return the machine of this name, in whatever zone."""
@@ -253,7 +273,13 @@ class FakeMachines(Machines):
         """Return what ``get`` does, uncounted and whether or not Compute answers."""
         self._catch_up()
         instance = self._instances.get(place)
-        return None if instance is None else _described(instance)
+        return None if instance is None else self._described(instance)
+
+    def peek_disk(self, place: Place) -> Disk | None:
+        """Return what ``get_disk`` does, uncounted and whether or not Compute answers."""
+        self._catch_up()
+        disk = self._disks.get(place)
+        return None if disk is None else _described_disk(disk)
 
     def next_event_at(self) -> datetime | None:
         """Return when something happens next by itself."""
@@ -262,17 +288,91 @@ class FakeMachines(Machines):
 
     # ---- by hand, outside the Hub -----------------------------------------------------------------------------------
 
-    def delete_by_hand(self, place: Place) -> None:
-        """Have somebody delete the machine; its home disk stays."""
+    def delete_by_hand(self, place: Place, *, keep_boot_disk: bool = False) -> None:
+        """Have somebody delete the machine; its home disk stays, and its boot disk if they say so."""
         if instance := self._at(place):
-            self._remove(instance)
+            self._remove(instance, keep_boot_disk=keep_boot_disk)
 
     def delete_disk_by_hand(self, place: Place) -> None:
-        """Have somebody delete a home disk that no machine holds."""
-        self._catch_up()
-        disk = self._disks.get(place)
-        if disk and disk.user is None:
+        """Have somebody delete a disk that no machine has."""
+        disk = self._disk_at(place)
+        if disk and not disk.users:
             del self._disks[place]
+
+    def make_disk_by_hand(self, place: Place, labels: Mapping[str, str]) -> None:
+        """Have somebody make a disk, from a snapshot perhaps; one of that name must not be there."""
+        assert self._disk_at(place) is None
+        self._disks[place] = _Disk(place, dict(labels), self._now)
+
+    def detach_disk_by_hand(self, place: Place) -> None:
+        """Have somebody take a disk away from the machine that has it."""
+        if disk := self._disk_at(place):
+            self._detach(disk)
+
+    def attach_disk_by_hand(self, place: Place, to: Place) -> None:
+        """Have somebody attach a disk that nobody has to a machine of ours."""
+        disk, instance = self._disk_at(place), self._at(to)
+        if disk and instance and not disk.users:
+            disk.user = instance
+
+    def hold_disk_by_hand(self, place: Place, holder: str = "somebody-elses-machine") -> None:
+        """Have somebody attach the disk to a machine of their own; no machine of ours has it any more."""
+        if disk := self._disk_at(place):
+            self._detach(disk)
+            disk.holder = holder
+
+    def release_disk_by_hand(self, place: Place) -> None:
+        """Have whoever holds the disk let go of it."""
+        self.detach_disk_by_hand(place)
+
+    def set_labels_by_hand(self, place: Place, labels: Mapping[str, str]) -> None:
+        """Have somebody give the machine these labels, and no others."""
+        if instance := self._at(place):
+            instance.labels = dict(labels)
+
+    def set_disk_labels_by_hand(self, place: Place, labels: Mapping[str, str]) -> None:
+        """Have somebody give the disk these labels, and no others."""
+        if disk := self._disk_at(place):
+            disk.labels = dict(labels)
+
+    def set_machine_type_by_hand(self, place: Place, machine_type: str) -> None:
+        """Have somebody change the machine's type, if it is off as Compute demands."""
+        instance = self._at(place)
+        if instance and instance.state is InstanceState.TERMINATED:
+            instance.command = replace(instance.command, machine_type=machine_type)
+
+    def copy_by_hand(self, place: Place, zone: str) -> None:
+        """Have somebody make the machine and its disks once more in another zone: same names and labels, another id.
+
+        It is off if the first one is, and boots otherwise.
+        """
+        instance = self._at(place)
+        if instance is None:
+            return
+        command = replace(instance.command, place=Place(zone, place.name))
+        copied = replace(
+            instance, id=self._new_id(), place=command.place, command=command, labels=dict(instance.labels)
+        )
+        copied.operation, copied.created_at, copied.deleting, copied.reported = None, self._now, False, False
+        self._instances[command.place] = copied
+        for disk in [disk for disk in self._disks.values() if disk.user is instance]:
+            at = Place(zone, disk.place.name)
+            self._disks[at] = replace(disk, place=at, labels=dict(disk.labels), created_at=self._now, user=copied)
+        if instance.state in {InstanceState.TERMINATED, InstanceState.SUSPENDED}:
+            self._change(copied, InstanceState.TERMINATED)
+        else:
+            self._bring_up(copied, None, None, self._durations.start, boots=True)
+
+    def move_by_hand(self, place: Place, zone: str) -> None:
+        """Have somebody move the machine and its disks to another zone, which gives it another id."""
+        instance = self._at(place)
+        if instance is None:
+            return
+        self.copy_by_hand(place, zone)
+        disks = [disk.place for disk in self._disks.values() if disk.user is instance]
+        self._remove(instance, keep_boot_disk=True)
+        for at in disks:
+            del self._disks[at]
 
     def stop_by_hand(self, place: Place) -> None:
         """Have somebody stop the machine, or its capacity be taken back, if it runs."""
@@ -314,27 +414,42 @@ class FakeMachines(Machines):
         self._read("get")
         return self.peek(place)
 
+    def get_disk(self, place: Place) -> Disk | None:
+        """See the port."""
+        self._read("get_disk")
+        return self.peek_disk(place)
+
     def list_instances(self) -> Iterator[Instance]:
         """See the port."""
         self._read("list_instances")
-        return iter([_described(instance) for instance in self._instances.values()])
+        found = [self._described(instance) for instance in self._instances.values()]
+        return iter([instance for instance in found if instance.installation == INSTALLATION])
 
     def list_disks(self) -> Iterator[Disk]:
         """See the port."""
         self._read("list_disks")
-        return iter(
-            [
-                Disk(
-                    place.name, place.zone, disk.workspace_id, disk.created_at, disk.user is not None, disk.detached_at
-                )
-                for place, disk in self._disks.items()
-            ]
-        )
+        found = [_described_disk(disk) for disk in self._disks.values()]
+        return iter([disk for disk in found if disk.installation == INSTALLATION])
 
-    def disk_exists(self, place: Place) -> bool:
+    def find_instances(self, workspace_id: str) -> Sequence[Instance]:
         """See the port."""
-        self._read("disk_exists")
-        return place in self._disks
+        self._read("find_instances")
+        return [
+            self._described(instance)
+            for instance in self._instances.values()
+            if instance.labels.get("workspace") == workspace_id
+            or _named(workspace_id, instance.place.name, "workspace")
+        ]
+
+    def find_disks(self, workspace_id: str) -> Sequence[Disk]:
+        """See the port."""
+        self._read("find_disks")
+        return [
+            _described_disk(disk)
+            for disk in self._disks.values()
+            if disk.labels.get("workspace") == workspace_id
+            or _named(workspace_id, disk.place.name, "workspace", "home")
+        ]
 
     def operation(self, zone: str, name: str) -> OperationState:
         """See the port."""
@@ -344,7 +459,10 @@ class FakeMachines(Machines):
 
     def console_tail(self, place: Place, most_bytes: int) -> str:
         """See the port."""
-        self._read("console_tail")
+        try:
+            self._read("console_tail")
+        except UnavailableError:
+            return ""
         return self.consoles.get(place.name, "").encode()[-most_bytes:].decode(errors="ignore")
 
     def perform(self, command: Command, request_id: str) -> Begun:
@@ -389,14 +507,23 @@ class FakeMachines(Machines):
         if isinstance(command, DeleteDisk):
             self._delete_disk(command.place, operation, failure, takes.delete_disk * slowness)
             return None
+        if isinstance(command, LabelDisk):
+            self._label_disk(command, operation, failure, takes.set_labels * slowness)
+            return None
         instance = self._instances.get(command.place)
         if instance is None:
             raise _refusal(FaultKind.NOT_FOUND)
         if instance.deleting:
             raise _refusal(FaultKind.NOT_READY)
         match command:
-            case SetGeneration():
-                self._set_generation(instance, command.generation, operation, failure, takes.set_metadata * slowness)
+            case RefreshMetadata():
+                takes_effect = takes.set_metadata * slowness
+                self._set(instance, lambda: self._refresh(instance, command), operation, failure, takes_effect)
+            case LabelInstance():
+                labels = _labels(command.workspace_id)
+                self._set(
+                    instance, lambda: instance.labels.update(labels), operation, failure, takes.set_labels * slowness
+                )
             case StartInstance():
                 if instance.state is InstanceState.RUNNING:
                     operation.done = True
@@ -422,30 +549,36 @@ class FakeMachines(Machines):
     def _insert(
         self, command: InsertInstance, operation: _Operation, failure: Fault | None, takes: timedelta
     ) -> str | None:
-        disk_place = Place(command.place.zone, command.home_disk)
+        home_place, boot_place = Place(command.place.zone, command.home_disk), boot_disk_of(command)
         if command.place in self._instances:
-            raise _refusal(FaultKind.ALREADY_EXISTS)
-        disk = self._disks.get(disk_place)
-        if command.attach_home and disk is None:
+            raise _refusal(FaultKind.ALREADY_EXISTS, f"instances/{command.place.name}")
+        home = self._disks.get(home_place)
+        if command.attach_home and home is None:
             raise _refusal(FaultKind.NOT_FOUND)
-        if not command.attach_home and disk is not None:
-            raise _refusal(FaultKind.ALREADY_EXISTS)
-        if disk is not None and disk.deleting:
+        if not command.attach_home and home is not None:
+            raise _refusal(FaultKind.ALREADY_EXISTS, f"disks/{home_place.name}")
+        if boot_place in self._disks:
+            raise _refusal(FaultKind.ALREADY_EXISTS, f"disks/{boot_place.name}")
+        if home is not None and home.deleting:
             raise _refusal(FaultKind.NOT_READY)
-        instance = FakeInstance(str(10**18 + next(self._numbers)), command.place, command, command.generation)
+        if home is not None:
+            _needs_no_user(home)
+        labels = _labels(command.workspace_id)
+        instance = FakeInstance(
+            self._new_id(), command.place, command, command.generation, dict(labels), self.heartbeat_every
+        )
         instance.created_at = self._now
-        made = disk is None
-        disk = disk or _Disk(disk_place, command.workspace_id, self._now)
-        if disk.user is not None:
-            raise MachineFaultError(classify(400, "resourceInUseByAnotherResource", "The disk is in use."))
-        disk.user = instance
-        self._disks[disk_place] = disk
+        made = home is None
+        home = home or _Disk(home_place, dict(labels), self._now)
+        home.user = instance
+        self._disks[home_place] = home
+        self._disks[boot_place] = _Disk(boot_place, dict(labels), self._now, boot=True, user=instance)
         self._instances[command.place] = instance
 
         def withdraw() -> None:
             self._remove(instance)
             if made:
-                del self._disks[disk_place]
+                del self._disks[home_place]
 
         self._bring_up(instance, operation, failure, takes, boots=True, undo=withdraw)
         return instance.id
@@ -486,12 +619,19 @@ class FakeMachines(Machines):
         self._later(instance, takes / 2, allocated)
 
     def _boot(self, instance: FakeInstance) -> None:
-        """Let the guest come up; a machine that was frozen meanwhile goes on with that when it is thawed."""
+        """Let the guest come up; a machine that was frozen meanwhile goes on with that when it is thawed.
+
+        One without its home disk says so.
+        """
         mishap = self._guest_scripts.pop(0) if self._guest_scripts else None
 
         def up() -> None:
             instance.reported = True
-            if mishap is None:
+            if mishap is None and not any(disk.user is instance and not disk.boot for disk in self._disks.values()):
+                self.reports.append(
+                    instance.report(ReportEvent.FAILED, "DISK_MISSING", "The home disk is not attached.")
+                )
+            elif mishap is None:
                 self.reports.append(instance.report(ReportEvent.READY))
             elif mishap is GuestMishap.FAILS_AT_BOOT:
                 self.reports.append(instance.report(ReportEvent.FAILED, "IMAGE_PULL_FAILED", "No such image."))
@@ -543,7 +683,7 @@ class FakeMachines(Machines):
         if failure is not None:
             self._after(takes, lambda: _end(operation, failure))
             return
-        _end(instance.operation, classify(409, "OPERATION_CANCELED_BY_USER", "The operation was canceled by a user."))
+        _end(instance.operation, Fault(FaultKind.TRANSIENT, "OPERATION_CANCELED_BY_USER", "A user canceled it."))
         self._change(instance, InstanceState.STOPPING, operation)
         instance.deleting = True
 
@@ -553,17 +693,42 @@ class FakeMachines(Machines):
 
         self._later(instance, takes, gone)
 
-    def _set_generation(
+    def _set(
         self,
         instance: FakeInstance,
-        generation: int,
+        change: Callable[[], object],
         operation: _Operation,
         failure: Fault | None,
         takes: timedelta,
     ) -> None:
+        """Let a change of what is written about an instance come into force; its state stays."""
+
         def write() -> None:
             if failure is None and self._instances.get(instance.place) is instance:
-                instance.generation = generation
+                change()
+            _end(operation, failure)
+
+        self._after(takes, write)
+
+    def _refresh(self, instance: FakeInstance, command: RefreshMetadata) -> None:
+        instance.generation = command.generation
+        instance.heartbeat_every = self.heartbeat_every
+        instance.command = replace(
+            instance.command,
+            workspace_name=command.workspace_name,
+            image_tag=command.image_tag,
+            repo=command.repo,
+            branch=command.branch,
+        )
+
+    def _label_disk(self, command: LabelDisk, operation: _Operation, failure: Fault | None, takes: timedelta) -> None:
+        disk = self._disks.get(command.place)
+        if disk is None:
+            raise _refusal(FaultKind.NOT_FOUND)
+
+        def write() -> None:
+            if failure is None:
+                disk.labels.update(_labels(command.workspace_id))
             _end(operation, failure)
 
         self._after(takes, write)
@@ -572,8 +737,7 @@ class FakeMachines(Machines):
         disk = self._disks.get(place)
         if disk is None:
             raise _refusal(FaultKind.NOT_FOUND)
-        if disk.user is not None:
-            raise MachineFaultError(classify(400, "resourceInUseByAnotherResource", "The disk is in use."))
+        _needs_no_user(disk)
         if disk.deleting:
             raise _refusal(FaultKind.NOT_READY)
         disk.deleting = True
@@ -601,6 +765,31 @@ class FakeMachines(Machines):
             self.unanswered_reads -= 1
             raise UnavailableError("Compute Engine does not answer now.")
 
+    def _described(self, instance: FakeInstance) -> Instance:
+        disks = [disk for disk in self._disks.values() if disk.user is instance]
+        return Instance(
+            id=instance.id,
+            name=instance.place.name,
+            zone=instance.place.zone,
+            state=instance.state,
+            machine_type=instance.command.machine_type,
+            workspace_id=instance.labels.get("workspace"),
+            internal_address="10.128.0.2",
+            last_started_at=instance.last_started_at,
+            created_at=instance.created_at,
+            off_since=instance.off_since,
+            installation=instance.labels.get("hub"),
+            disks=tuple(disk.place.name for disk in sorted(disks, key=lambda disk: not disk.boot)),
+            heartbeat_every=instance.heartbeat_every,
+        )
+
+    def _new_id(self) -> str:
+        return str(10**18 + next(self._numbers))
+
+    def _disk_at(self, place: Place) -> _Disk | None:
+        self._catch_up()
+        return self._disks.get(place)
+
     def _at(self, place: Place) -> FakeInstance | None:
         self._catch_up()
         return self._instances.get(place)
@@ -613,12 +802,17 @@ class FakeMachines(Machines):
         if state in {InstanceState.TERMINATED, InstanceState.SUSPENDED}:
             instance.off_since = self._now
 
-    def _remove(self, instance: FakeInstance) -> None:
+    def _remove(self, instance: FakeInstance, *, keep_boot_disk: bool = False) -> None:
         instance.change += 1
         del self._instances[instance.place]
-        for disk in self._disks.values():
-            if disk.user is instance:
-                disk.user, disk.detached_at = None, self._now
+        for disk in [disk for disk in self._disks.values() if disk.user is instance]:
+            self._detach(disk)
+            if disk.boot and not keep_boot_disk:
+                del self._disks[disk.place]
+
+    def _detach(self, disk: _Disk) -> None:
+        if disk.users:
+            disk.user, disk.holder, disk.detached_at = None, None, self._now
 
     def _later(self, instance: FakeInstance, delay: timedelta, happens: Callable[[], None]) -> None:
         """Let something happen to an instance, unless its state has changed by then."""
@@ -648,8 +842,25 @@ def _needs(instance: FakeInstance, state: InstanceState) -> None:
         raise _refusal(FaultKind.NOT_READY)
 
 
-def _refusal(kind: FaultKind) -> MachineFaultError:
-    return MachineFaultError(fault(kind))
+def _needs_no_user(disk: _Disk) -> None:
+    if disk.users:
+        raise _refusal(FaultKind.IN_USE, f"instances/{disk.users[0]}")
+
+
+def _described_disk(disk: _Disk) -> Disk:
+    return Disk(
+        name=disk.place.name,
+        zone=disk.place.zone,
+        workspace_id=disk.labels.get("workspace"),
+        created_at=disk.created_at,
+        users=disk.users,
+        detached_at=disk.detached_at,
+        installation=disk.labels.get("hub"),
+    )
+
+
+def _refusal(kind: FaultKind, resource: str = "") -> MachineFaultError:
+    return MachineFaultError(fault(kind, resource))
 
 
 def _end(operation: _Operation | None, failure: Fault | None = None) -> None:

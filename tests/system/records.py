@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
 import grpc
 import requests
+from google.api_core.exceptions import FailedPrecondition
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
@@ -47,6 +50,20 @@ class Records:
     def delete(self, workspace_id: str) -> None:
         """Delete a workspace's document, as above."""
         self._client.collection("workspaces").document(workspace_id).delete()
+
+    def pass_deadline(self, workspace_id: str, of: Callable[[dict[str, Any]], bool]) -> None:
+        """Have the deadline of the operation that is under way pass now: the test's way to wait for minutes.
+
+        Nothing is written if none is under way, if it is not one that the test waits for, or if the Hub writes at the same moment.
+        """
+        document = self._client.collection("workspaces").document(workspace_id)
+        found = document.get()
+        operation = (found.to_dict() or {}).get("operation")
+        now = datetime.now(UTC)
+        if operation and operation["deadline_at"] > now and of(operation):
+            unchanged = self._client.write_option(last_update_time=found.update_time)
+            with contextlib.suppress(FailedPrecondition):
+                document.update({"operation.deadline_at": now}, option=unchanged)
 
     def owners(self) -> dict[str, dict[str, Any]]:
         """Return what each owner's document holds: by the owner, a map from a workspace's id."""

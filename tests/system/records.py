@@ -52,7 +52,7 @@ class Records:
         self._client.collection("workspaces").document(workspace_id).delete()
 
     def pass_deadline(self, workspace_id: str, of: Callable[[dict[str, Any]], bool]) -> None:
-        """Have the deadline of the operation that is under way pass now: the test's way to wait for minutes.
+        """Have the deadline of the operation that is under way pass now, at which `reconcile` looks: the test's way to wait for minutes.
 
         Nothing is written if none is under way, if it is not one that the test waits for, or if the Hub writes at the same moment.
         """
@@ -63,7 +63,7 @@ class Records:
         if operation and operation["deadline_at"] > now and of(operation):
             unchanged = self._client.write_option(last_update_time=found.update_time)
             with contextlib.suppress(FailedPrecondition):
-                document.update({"operation.deadline_at": now}, option=unchanged)
+                document.update({"operation.deadline_at": now, "attend_at": now}, option=unchanged)
 
     def owners(self) -> dict[str, dict[str, Any]]:
         """Return what each owner's document holds: by the owner, a map from a workspace's id."""

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--schedule-seconds", type=float, default=5.0, help="pause between two calls of a scheduled function; 0: never"
     )
-    run.add_argument("--heartbeat-seconds", type=float, default=60.0, help="how often a connected machine reports")
+    run.add_argument("--heartbeat-seconds", type=int, help="how often a machine in use reports: HUB_HEARTBEAT_SECONDS")
     run.add_argument("--write-requests", action="store_true", help="write down what is asked and answered")
     run.add_argument(
         "--python-path", type=Path, metavar="FOLDER", help="where the functions' Pythons look before anywhere else"

@@ -111,6 +111,10 @@ class RunningCloud:
         """Say whether someone is connected to a machine, so that it sends heartbeats."""
         self._call("POST", "compute", f"/localcloud/machines/{instance_name}/connected", {"connected": connected})
 
+    def keep_awake(self, instance_name: str, *, awake: bool = True) -> None:
+        """Say whether somebody keeps touching `~/.keep-awake` on a machine, so that it sends heartbeats with nobody connected."""
+        self._call("POST", "compute", f"/localcloud/machines/{instance_name}/keep-awake", {"awake": awake})
+
     def kill_function(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to everything that a function's process consists of; the cloud starts it again when it ends."""
         os.killpg(self.state["functions"][name]["pid"], number)
@@ -177,8 +181,9 @@ def run_command(settings: LocalSettings, state_file: Path, *, port: int = 0) -> 
         "--state": state_file,
         "--times": settings.times,
         "--schedule-seconds": settings.schedule_seconds,
-        "--heartbeat-seconds": settings.heartbeat_seconds,
     }
+    if settings.heartbeat_seconds is not None:
+        options["--heartbeat-seconds"] = settings.heartbeat_seconds
     command = [sys.executable, "-m", "localcloud", "run", "--attached"]
     for name, value in options.items():
         command += [name, str(value)]

@@ -50,7 +50,7 @@ class MachineRunner:
     """The guests of every machine of one local Compute Engine.
 
     It is told by the fleet when a machine is switched on, frozen, thawed and switched off (the `Guests` of
-    `localcloud.compute.fleet`), and by a person or a test who is connected to which machine.
+    `localcloud.compute.fleet`), and by a person or a test who is connected to which machine, and which one is kept awake.
 
     Attributes:
         reports: those of all guests, oldest first: time when it was sent, instance, event, generation, status.
@@ -58,16 +58,15 @@ class MachineRunner:
     Args:
         metadata_url: where the metadata server is, e.g. `http://127.0.0.1:8000`; a guest finds itself there under
             `/machines/{numeric id}/computeMetadata/v1`.
-        heartbeat_seconds: how often a machine reports while someone is connected.
     """
 
-    def __init__(self, *, metadata_url: str, heartbeat_seconds: float = 60.0) -> None:
+    def __init__(self, *, metadata_url: str) -> None:
         self._metadata_url = metadata_url
-        self._heartbeat_seconds = heartbeat_seconds
         self._session: aiohttp.ClientSession | None = None
         self._guests: dict[str, _Guest] = {}
         self._lives: set[asyncio.Task[None]] = set()
         self._connected: set[str] = set()
+        self._kept_awake: set[str] = set()
         self.reports: deque[dict[str, Any]] = deque(maxlen=_ALL_REPORTS_KEPT)
 
     async def start(self) -> None:
@@ -81,6 +80,7 @@ class MachineRunner:
         await asyncio.gather(*self._lives, return_exceptions=True)
         self._guests.clear()
         self._connected.clear()
+        self._kept_awake.clear()
         if self._session:
             await self._session.close()
 
@@ -90,7 +90,7 @@ class MachineRunner:
         Args:
             instance: the machine underneath.
             boot_seconds: from the power switch to the first report.
-            fault: `never_ready`, `fails_at_boot` or None.
+            fault: one of `localcloud.compute.faults.GUEST_FAULTS`, or None.
         """
         if not self._session:
             raise RuntimeError("The machine runner is not started.")
@@ -99,11 +99,10 @@ class MachineRunner:
             metadata_url=f"{self._metadata_url}/machines/{instance.id}/computeMetadata/v1",
             session=self._session,
             boot_seconds=boot_seconds,
-            heartbeat_seconds=self._heartbeat_seconds,
             fault=fault,
             all_reports=self.reports,
         )
-        guest.set_connected(instance.id in self._connected)
+        self._tell(instance, guest)
         self._guests[instance.id] = guest
         self._lives.add(guest.life)
         guest.life.add_done_callback(self._lives.discard)
@@ -128,20 +127,35 @@ class MachineRunner:
         """Say whether someone is connected to the machine; before it has booted, this holds for its next boot."""
         (self._connected.add if connected else self._connected.discard)(instance.id)
         if guest := self._guests.get(instance.id):
-            guest.set_connected(connected)
+            self._tell(instance, guest)
+
+    def keep_awake(self, instance: Instance, *, awake: bool) -> None:
+        """Say whether somebody keeps touching `~/.keep-awake` on the machine.
+
+        As a file on the home disk it holds for later boots, too. The guest does not cap for how long.
+        """
+        (self._kept_awake.add if awake else self._kept_awake.discard)(instance.id)
+        if guest := self._guests.get(instance.id):
+            self._tell(instance, guest)
+
+    def _tell(self, instance: Instance, guest: _Guest) -> None:
+        connected, awake = instance.id in self._connected, instance.id in self._kept_awake
+        guest.use("session" if connected else "keep_awake" if awake else None)
 
     def describe(self, instance: Instance) -> dict[str, Any]:
         """Return what the guest is doing.
 
         Returns:
-            `guest`: `off`, `booting`, `silent` (its container never comes up), `reporting`, `up` or `failed`; `frozen`,
-            `connected`; `reports`: the last 50 `{event, generation, status}`, `status` None where nobody answered.
+            `guest`: `off`, `booting`, `silent` (its container never comes up), `reporting`, `up`, `over` (the Hub did not take
+            its `ready`, so it says nothing more) or `failed`; `frozen`, `connected`, `keptAwake`; `reports`: the last 50
+            `{event, generation, status}`, `status` None where nobody answered.
         """
         guest = self._guests.get(instance.id)
         return {
             "guest": guest.phase if guest else "off",
             "frozen": bool(guest and guest.is_frozen),
             "connected": instance.id in self._connected,
+            "keptAwake": instance.id in self._kept_awake,
             "reports": list(guest.reports) if guest else [],
         }
 
@@ -156,7 +170,6 @@ class _Guest:
         metadata_url: str,
         session: aiohttp.ClientSession,
         boot_seconds: float,
-        heartbeat_seconds: float,
         fault: str | None,
         all_reports: deque[dict[str, Any]],
     ) -> None:
@@ -167,13 +180,13 @@ class _Guest:
         self._metadata_url = metadata_url
         self._session = session
         self._boot_seconds = boot_seconds
-        self._heartbeat_seconds = heartbeat_seconds
         self._fault = fault
         self._uptime = 0.0
         self._awake = asyncio.Event()
         self._awake.set()
         self._asleep = asyncio.Event()
-        self._connected = asyncio.Event()
+        self._because: str | None = None
+        self._in_use = asyncio.Event()
         self.life = asyncio.get_running_loop().create_task(self._live())
         self.life.add_done_callback(self._died)
 
@@ -189,8 +202,10 @@ class _Guest:
         self._asleep.clear()
         self._awake.set()
 
-    def set_connected(self, connected: bool) -> None:
-        (self._connected.set if connected else self._connected.clear)()
+    def use(self, because: str | None) -> None:
+        """Say why the machine is in use, in the words of a heartbeat; None when it is not."""
+        self._because = because
+        (self._in_use.set if because else self._in_use.clear)()
 
     def _died(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -211,25 +226,43 @@ class _Guest:
         if not hub:
             self.phase = "up"
             return
+        if not any(disk["deviceName"] == "home" for disk in self._instance.resource["disks"]):
+            await self._fail(
+                hub, "DISK_MISSING", "The home disk is not attached to the machine. Start the workspace again."
+            )
+            return
         if self._fault == "fails_at_boot":
-            self.phase = "failed"
-            message = "The workspace image could not be pulled: manifest unknown."
-            self._print(f"docker[702]: {message}")
-            self._print("systemd[1]: workspace.service: Failed with result 'exit-code'.")
-            await self._report(hub, "failed", code="IMAGE_PULL_FAILED", message=message)
+            await self._fail(hub, "IMAGE_PULL_FAILED", "The workspace image could not be pulled: manifest unknown.")
             return
         self._print("systemd[1]: Started workspace.service - Workspace container.")
         self.phase = "reporting"
-        await self._report(hub, "ready")
+        if not await self._report(hub, "ready"):
+            self.phase = "over"
+            return
         self.phase = "up"
+        if self._fault == "fails_later":
+            await self._sleep(self._boot_seconds)
+            await self._fail(
+                hub, "CONTAINER_ENDS", "The container keeps ending. Start the workspace with another image."
+            )
+            return
         while True:
-            await self._connected.wait()
-            await self._report(hub, "heartbeat")
-            await self._sleep(self._heartbeat_seconds)
+            await self._in_use.wait()
+            await self._report(hub, "heartbeat", because=self._because)
+            await self._sleep(float(hub["hub-heartbeat-seconds"]))
+
+    async def _fail(self, hub: dict[str, str], code: str, message: str) -> None:
+        self.phase = "failed"
+        self._print(f"workspace[702]: {message}")
+        self._print("systemd[1]: workspace.service: Failed with result 'exit-code'.")
+        await self._report(hub, "failed", code=code, message=message)
 
     async def _hub(self) -> dict[str, str] | None:
-        """Read where to report and as whom from this machine's own metadata; None where nothing says so."""
-        names = ("hub-reports-url", "hub-audience", "hub-workspace-id", "hub-generation")
+        """Read where to report, as whom and how often from this machine's own metadata; None where nothing says so.
+
+        As the real scripts do, it is read at the boot: what is changed later holds from the next boot on.
+        """
+        names = ("hub-reports-url", "hub-audience", "hub-workspace-id", "hub-generation", "hub-heartbeat-seconds")
         found = {name: await self._read_metadata(f"instance/attributes/{name}") for name in names}
         if missing := [name for name, value in found.items() if value is None]:
             self._print(f"workspace-report[733]: no {', '.join(missing)} in the metadata: nothing to report to")
@@ -248,8 +281,12 @@ class _Guest:
             await self._sleep(delay)
         return None
 
-    async def _report(self, hub: dict[str, str], event: str, **more: str) -> None:
-        """Tell the Hub, again and again until it answers with something definite or the patience is used up."""
+    async def _report(self, hub: dict[str, str], event: str, **more: str | None) -> bool:
+        """Tell the Hub, again and again until it answers with something definite or the patience is used up.
+
+        Returns:
+            Whether the Hub took it.
+        """
         generation = int(hub["hub-generation"])
         sender = "workspace-report[733]"
         for delay in retry_delays():
@@ -258,7 +295,7 @@ class _Guest:
             )
             if token is None:
                 self._print(f"{sender}: the metadata server gives no identity token")
-                return
+                return False
             sent_at = timestamp(datetime.now(UTC))
             status, _ = await self._exchange(
                 "POST",
@@ -272,10 +309,11 @@ class _Guest:
             answer = f"was answered {status}" if status else "was not answered"
             if not may_try_again(status):
                 self._print(f"{sender}: the {event} report of generation {generation} {answer}")
-                return
+                return status is not None and 200 <= status < 300
             self._print(f"{sender}: the {event} report of generation {generation} {answer}; again in {delay:.1f} s")
             await self._sleep(delay)
         self._print(f"{sender}: giving up the {event} report of generation {generation}")
+        return False
 
     async def _exchange(self, method: str, url: str, **options: Any) -> tuple[int | None, str]:
         """Make one request; a frozen machine neither sends one nor sees its answer before it thaws.

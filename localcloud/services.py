@@ -178,7 +178,7 @@ class Services:
 
     async def _start_compute(self, stack: AsyncExitStack) -> None:
         settings = self._settings
-        machines = MachineRunner(metadata_url=self._identity.url, heartbeat_seconds=settings.heartbeat_seconds)
+        machines = MachineRunner(metadata_url=self._identity.url)
         self._compute = ComputeServer(
             project_id=settings.project_id,
             project_number=settings.project_number,

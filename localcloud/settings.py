@@ -30,6 +30,7 @@ TIMES: Final[Mapping[str, Times]] = MappingProxyType(
             set_metadata=0.1,
             set_labels=0.1,
             set_machine_type=0.1,
+            attach_disk=0.1,
             boot=0.3,
             pending_stop=0.1,
             repair=0.3,
@@ -46,6 +47,7 @@ TIMES: Final[Mapping[str, Times]] = MappingProxyType(
             set_metadata=3.0,
             set_labels=3.0,
             set_machine_type=3.0,
+            attach_disk=3.0,
             boot=45.0,
             pending_stop=30.0,
             repair=60.0,
@@ -63,7 +65,7 @@ class LocalSettings:
             for tests) or `real` (about what Google's takes).
         overrides: settings of the Hub (`HUB_…`, see `shared/config.py`) that are to differ.
         schedule_seconds: the pause between two calls of each scheduled function; 0 for none at all.
-        heartbeat_seconds: how often a machine reports while someone is connected.
+        heartbeat_seconds: `HUB_HEARTBEAT_SECONDS`, so what a machine reads in its metadata when it boots; None leaves it to the Hub.
         write_requests: write down what is asked and answered at the public address, see `localcloud.requests_file`.
         python_path: a folder where the functions' Pythons look first, for what a test puts into their processes.
     """
@@ -71,7 +73,7 @@ class LocalSettings:
     times: str = "shown"
     overrides: Mapping[str, str] = field(default_factory=dict)
     schedule_seconds: float = 5.0
-    heartbeat_seconds: float = 60.0
+    heartbeat_seconds: int | None = None
     write_requests: bool = False
     python_path: Path | None = None
     project_id: ClassVar[str] = "workspace-hub-local"
@@ -104,6 +106,8 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
     Raises:
         ConfigurationError: an override is wrong, or overrides a setting that the Hub does not have.
     """
+    every = settings.heartbeat_seconds
+    heartbeats = {} if every is None else {"HUB_HEARTBEAT_SECONDS": str(every)}
     variables = {
         "GOOGLE_CLOUD_PROJECT": settings.project_id,
         "FIRESTORE_EMULATOR_HOST": addresses.firestore,
@@ -128,6 +132,7 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "HUB_LOOK_MAX_SECONDS": "2",
         "HUB_ATTEND_SECONDS": "10",
         "HUB_WORKER_TIMEOUT_SECONDS": "8",
+        **heartbeats,
         **settings.overrides,
     }
     _check(variables, settings.overrides)

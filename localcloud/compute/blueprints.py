@@ -13,6 +13,7 @@ from localcloud.compute.resources import (
     Disk,
     Instance,
     Json,
+    Snapshot,
     link,
     new_fingerprint,
     new_id,
@@ -29,6 +30,9 @@ _LABEL_VALUE = re.compile(r"[\w-]{0,63}")
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _METADATA_VALUE_LIMIT = 256 * 1024
 _METADATA_LIMIT = 512 * 1024
+# Source: Compute's page "Hyperdisk", machine type support. Series that take no persistent disk, and that take no hyperdisk-balanced.
+_ONLY_HYPERDISK = frozenset({"a4", "a4x", "c4", "c4a", "c4d", "h4d", "m4", "n4", "n4a", "n4d", "x4"})
+_NO_HYPERDISK_BALANCED = frozenset({"c2", "c2d", "e2", "f1", "g1", "n1", "n2", "n2d", "t2a", "t2d"})
 
 
 def new_instance(project_id: str, zone: str, body: Mapping[str, Any], *, at: datetime, address: str) -> Instance:
@@ -107,6 +111,47 @@ def new_disk(
         "users": [],
     }
     return Disk(project_id=project_id, zone=zone, resource=resource)
+
+
+def new_snapshot(project_id: str, disk: Disk, body: Mapping[str, Any], *, at: datetime) -> Snapshot:
+    """Return the snapshot that a request describes, CREATING.
+
+    Raises:
+        ComputeError: 400, in Compute's words, for what it would not accept.
+    """
+    name = check_name(body.get("name"), "resource.name")
+    resource = {
+        "kind": "compute#snapshot",
+        "id": new_id(),
+        "name": name,
+        "creationTimestamp": timestamp(at),
+        "status": "CREATING",
+        "sourceDisk": link(disk.path),
+        "sourceDiskId": disk.resource["id"],
+        "diskSizeGb": disk.resource["sizeGb"],
+        "labels": check_labels(member(body, "labels", dict)),
+        "labelFingerprint": new_fingerprint(),
+        "selfLink": link(f"projects/{project_id}/global/snapshots/{name}"),
+    }
+    return Snapshot(project_id=project_id, resource=resource)
+
+
+def check_disk_types(machine_type: str, disks: Iterable[Disk]) -> None:
+    """See that a machine type takes disks of these types.
+
+    Raises:
+        ComputeError: 400, in Compute's words, when it does not.
+    """
+    series = machine_type.partition("-")[0]
+    types = dict.fromkeys(str(disk.resource["type"]).rsplit("/", 1)[-1] for disk in disks)
+    refused = [
+        each
+        for each in types
+        if (each.startswith("pd-") and series in _ONLY_HYPERDISK)
+        or (each == "hyperdisk-balanced" and series in _NO_HYPERDISK_BALANCED)
+    ]
+    if refused:
+        raise errors.incompatible([*refused, machine_type])
 
 
 def attached_disk(spec: Json, disk: Disk, index: int) -> Json:

@@ -6,7 +6,7 @@ Compute's own errors carry no `status`; those of the API front end before it (ra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,6 +45,15 @@ class ComputeError(Exception):
         return {"error": error}
 
 
+class HtmlError(ComputeError):
+    """Raised when the front end before the API answers by itself: a page for people instead of the JSON. Nothing has changed."""
+
+    @property
+    def page(self) -> str:
+        """The HTML page."""
+        return _PAGE.format(code=self.code, title=self.reason, message=self.message)
+
+
 def not_found(path: str) -> ComputeError:
     """Build the 404; `path` as in `projects/p/zones/z/instances/i`."""
     return ComputeError(404, "notFound", f"The resource '{path}' was not found")
@@ -76,6 +85,55 @@ def must_be_stopped() -> ComputeError:
     return ComputeError(
         400, "invalidResourceUsage", "Invalid resource usage: 'Instance should be in the STOPPED state.'."
     )
+
+
+def boot_disk_missing() -> ComputeError:
+    """Build the 400: an instance without its boot disk does not start. How Compute words it is not published."""
+    return ComputeError(400, "invalidResourceUsage", "Invalid resource usage: 'Instance does not have a boot disk.'.")
+
+
+def local_ssd_undecided() -> ComputeError:
+    """Build the 400: what is to become of the local SSD has to be said when its instance is stopped or suspended."""
+    return ComputeError(
+        400,
+        "badRequest",
+        "VM has a Local SSD attached but an undefined value for `discard-local-ssd`. If using gcloud, please add "
+        "`--discard-local-ssd=false` or `--discard-local-ssd=true` to your command.",
+    )
+
+
+def incompatible(features: Sequence[str]) -> ComputeError:
+    """Build the 400: the machine type does not go with the disk type, or another feature; `features` are their names."""
+    message = f"[{', '.join(features)}] features are not compatible for creating instance."
+    return ComputeError(400, "badRequest", message)
+
+
+def policy_forbids(project_number: str, instance_path: str) -> ComputeError:
+    """Build the 412: an organisation policy forbids the instance."""
+    message = _policy_message(project_number, instance_path)
+    return ComputeError(412, "conditionNotMet", message, location=("If-Match", "header"))
+
+
+def account_unknown(email: str) -> ComputeError:
+    """Build the 404: the service account was made a moment ago, and is not known everywhere yet."""
+    return ComputeError(404, "notFound", _account_message(email))
+
+
+def console_away(path: str, nth: int) -> ComputeError:
+    """Build the refusal to show a serial console: a 503, a 400 and a 403, in turn."""
+    permission = "compute.instances.getSerialPortOutput"
+    refusals = (
+        unavailable(),
+        not_ready(path),
+        ComputeError(403, "forbidden", f"Required '{permission}' permission for '{path}'"),
+    )
+    return refusals[(nth - 1) % len(refusals)]
+
+
+def bad_gateway() -> HtmlError:
+    """Build the 502 that a Google front end answers where it got nothing from the API behind it."""
+    why = "The server encountered a temporary error and could not complete your request.<p>Please try again in 30 seconds."
+    return HtmlError(502, "Server Error", why)
 
 
 def in_use(disk_path: str, user_path: str) -> ComputeError:
@@ -117,14 +175,16 @@ class Failure:
     http_status: int
     http_message: str
     details: Sequence[dict[str, Any]] = field(default=())
+    summary: tuple[str, str] | None = None  # code and message of an entry before this one that says less
 
     def as_json(self) -> dict[str, Any]:
         """Return the members that the failure adds to the operation's JSON."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.details:
             error["errorDetails"] = list(self.details)
+        first = [{"code": self.summary[0], "message": self.summary[1]}] if self.summary else []
         return {
-            "error": {"errors": [error]},
+            "error": {"errors": [*first, error]},
             "httpErrorStatusCode": self.http_status,
             "httpErrorMessage": self.http_message,
         }
@@ -163,6 +223,48 @@ def stock_out(zone_path: str, machine_type: str, *, other_zones: Sequence[str], 
     )
 
 
+def second_error(stock_out: Failure) -> Failure:
+    """Build a stock-out that stands second: before it is an entry that says only that there is no machine.
+
+    Such pairs are reported of `bulkInsert`, with this code and message and as a 400.
+    """
+    summary = ("VM_MIN_COUNT_NOT_REACHED", "Requested minimum count of 1 VMs could not be created.")
+    return replace(stock_out, summary=summary, http_status=400, http_message="BAD REQUEST")
+
+
+def policy_forbade(project_number: str, instance_path: str) -> Failure:
+    """Build the failure of an insert that was accepted, and then forbidden by an organisation policy."""
+    return Failure(
+        code="CONDITION_NOT_MET",
+        message=_policy_message(project_number, instance_path),
+        http_status=412,
+        http_message="PRECONDITION FAILED",
+    )
+
+
+def account_was_unknown(email: str) -> Failure:
+    """Build the failure of an insert that was accepted, but whose service account is not known everywhere yet."""
+    return Failure(
+        code="EXTERNAL_RESOURCE_NOT_FOUND",
+        message=_account_message(email),
+        http_status=404,
+        http_message="NOT FOUND",
+    )
+
+
+def ip_space_exhausted(project_id: str, region: str) -> Failure:
+    """Build the failure of an insert into a subnetwork that has no free address. Which HTTP status goes with it is not published."""
+    subnetwork = f"projects/{project_id}/regions/{region}/subnetworks/default"
+    return Failure(
+        code="IP_SPACE_EXHAUSTED_WITH_DETAILS",
+        message=f"IP space of '{subnetwork}' is exhausted. Insufficient free IP addresses in the IP range '10.128.0.0/20'. "
+        "Consider expanding the current IP range or selecting an alternative IP range. If this is a secondary range, "
+        "consider adding an additional secondary range",
+        http_status=400,
+        http_message="BAD REQUEST",
+    )
+
+
 def quota_exceeded(region: str) -> Failure:
     """Build the failure of a project whose processors in the region are used up."""
     info = {
@@ -181,7 +283,7 @@ def quota_exceeded(region: str) -> Failure:
 
 
 def disk_in_use(disk_path: str, user_path: str) -> Failure:
-    """Build the failure of an insert that wants a disk which another instance holds."""
+    """Build the failure of an insert or an attachDisk that wants a disk which another instance holds."""
     return Failure(
         code="RESOURCE_IN_USE_BY_ANOTHER_RESOURCE",
         message=_in_use_message(disk_path, user_path),
@@ -230,9 +332,32 @@ def changed_meanwhile(refusal: ComputeError) -> Failure:
     )
 
 
+_PAGE = """<!DOCTYPE html>
+<html lang=en>
+  <meta charset=utf-8>
+  <meta name=viewport content="initial-scale=1, minimum-scale=1, width=device-width">
+  <title>Error {code} ({title})!!1</title>
+  <style>
+    *{{margin:0;padding:0}}html,code{{font:15px/22px arial,sans-serif}}html{{background:#fff;color:#222;padding:15px}}
+  </style>
+  <a href=//www.google.com/><span id=logo aria-label=Google></span></a>
+  <p><b>{code}.</b> <ins>That\u2019s an error.</ins>
+  <p>{message}  <ins>That\u2019s all we know.</ins>
+"""
 _STALE_METADATA = "Supplied fingerprint does not match current metadata fingerprint."
 _STALE_LABELS = "Labels fingerprint either invalid or resource labels have changed"
 
 
 def _in_use_message(disk_path: str, user_path: str) -> str:
     return f"The disk resource '{disk_path}' is already being used by '{user_path}'"
+
+
+def _policy_message(project_number: str, instance_path: str) -> str:
+    return (
+        f"Constraint constraints/compute.vmExternalIpAccess violated for project {project_number}. Add instance "
+        f"{instance_path} to the constraint to use external IP with it."
+    )
+
+
+def _account_message(email: str) -> str:
+    return f"The resource '{email}' of type 'serviceAccount' was not found."

@@ -16,10 +16,22 @@ FAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "quota_exceeded": "insert, start and resume: the operation ends with QUOTA_EXCEEDED; the instance is what it was",
         "rate_limited": "any call is refused with rateLimitExceeded, as 403 and 429 in turn; nothing has changed",
         "unavailable": "any call is refused with 503; nothing has changed",
+        "html_502": "any call is answered 502 with a page of HTML, as by a Google front end; nothing has changed",
+        "not_ready": "start, stop, suspend, resume and delete of an instance are refused with resourceNotReady; nothing has changed",
+        "in_use": "disks.delete is refused with resourceInUseByAnotherResource: an instance called `holder` has the disk",
+        "policy_forbids": "instances.insert: an organisation policy forbids it, by 412 conditionNotMet and, every second time, by an "
+        "operation that ends with CONDITION_NOT_MET",
+        "account_unknown": "instances.insert: the service account is not known yet, by 404 and, every second time, by an operation "
+        "that ends with EXTERNAL_RESOURCE_NOT_FOUND",
+        "ip_space_exhausted": "instances.insert: the operation ends with IP_SPACE_EXHAUSTED_WITH_DETAILS",
+        "second_error": "insert, start and resume: the operation ends with two errors, a stock-out after one that says less; the "
+        "instance is what it was before",
+        "console_away": "getSerialPortOutput is refused, as 503, 400 and 403 in turn",
         "slow_operation": "the operation, and the states it leads through, take 20 times as long",
         "lost_operation": "the operation happens, but its record is gone: 404, and its requestId is unknown",
         "never_ready": "the machine boots, but its container never comes up: it reports nothing",
         "fails_at_boot": "the machine boots and reports that it failed (IMAGE_PULL_FAILED)",
+        "fails_later": "the machine boots and reports ready, and after as long as a boot takes that it failed (CONTAINER_ENDS)",
         "suspend_unsupported": "the instance is SUSPENDING, then RUNNING again; the operation ends with an error",
         "preempted": "a running machine is reclaimed: TERMINATED by a compute.instances.preempted system operation",
         "vanished": "a running machine is deleted by hand, with its autoDelete disks",
@@ -27,19 +39,22 @@ FAULTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 _METHODS_OF = {
-    "disks": ("aggregatedList", "delete", "get", "insert", "list"),
+    "disks": ("aggregatedList", "createSnapshot", "delete", "get", "insert", "list", "resize", "setLabels"),
     "instances": (
-        *("aggregatedList", "delete", "get", "getSerialPortOutput", "insert", "list", "resume", "setLabels"),
-        *("setMachineType", "setMetadata", "start", "stop", "suspend"),
+        *("aggregatedList", "attachDisk", "delete", "detachDisk", "get", "getSerialPortOutput", "insert", "list"),
+        *("resume", "setDiskAutoDelete", "setLabels", "setMachineType", "setMetadata", "start", "stop", "suspend"),
     ),
     "machineTypes": ("get",),
+    "snapshots": ("get",),
     "zoneOperations": ("get", "list", "wait"),
     "zones": ("get", "list"),
 }
 METHODS: Final = tuple(f"{collection}.{method}" for collection, methods in _METHODS_OF.items() for method in methods)
 
+# These befall a guest at its boot.
+GUEST_FAULTS: Final = ("never_ready", "fails_at_boot", "fails_later")
 # These befall a machine, not a call.
-MACHINE_FAULTS: Final = frozenset({"never_ready", "fails_at_boot", "preempted", "vanished"})
+MACHINE_FAULTS: Final = frozenset({*GUEST_FAULTS, "preempted", "vanished"})
 
 
 @dataclass(kw_only=True)
@@ -47,7 +62,7 @@ class Fault:
     """One switched-on fault.
 
     `count` is how often it will still strike (None: for ever); the others narrow it down to a zone, an instance, or a method,
-    written `instances.insert` or just `insert`.
+    written `instances.insert` or just `insert`. `in_use` belongs to the instance that had the disk last.
     """
 
     name: str

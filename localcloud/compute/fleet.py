@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from localcloud.compute import errors
 from localcloud.compute.blueprints import (
     attached_disk,
+    check_disk_types,
     check_labels,
     check_machine_type,
     check_metadata,
@@ -23,8 +24,10 @@ from localcloud.compute.blueprints import (
     new_disk,
     new_instance,
     new_metadata,
+    new_snapshot,
     objects,
 )
+from localcloud.compute.faults import GUEST_FAULTS
 from localcloud.compute.resources import (
     PENDING_STOP,
     PROVISIONING,
@@ -39,6 +42,7 @@ from localcloud.compute.resources import (
     Instance,
     Json,
     Operation,
+    Snapshot,
     link,
     new_fingerprint,
     new_id,
@@ -59,7 +63,8 @@ class Times:
     """How long Compute's work takes, in seconds; the defaults suit a person who watches.
 
     A start or a resume spends the first half of its time PROVISIONING, the second STAGING, and so does an insert. `boot` is
-    the guest's own time from RUNNING to its ready report. `pending_stop` is the graceful shutdown of an instance that has it
+    the guest's own time from RUNNING to its ready report. `attach_disk` is what any change of which disks an instance has takes, and of how.
+    `pending_stop` is the graceful shutdown of an instance that has it
     enabled, `repair` what a host failure takes, `suspended_limit` how long Compute keeps a suspended instance's memory
     before it shuts it down (60 days).
     """
@@ -75,6 +80,7 @@ class Times:
     set_metadata: float = 0.5
     set_labels: float = 0.5
     set_machine_type: float = 0.5
+    attach_disk: float = 0.5
     boot: float = 3.0
     pending_stop: float = 1.0
     repair: float = 2.0
@@ -114,7 +120,7 @@ class Guests(Protocol):
     """What runs inside the instances: told by the fleet what happens to the machine underneath it."""
 
     def booted(self, instance: Instance, *, boot_seconds: float, fault: str | None) -> None:
-        """Begin: the machine was switched on. `fault` is None, `never_ready` or `fails_at_boot`."""
+        """Begin: the machine was switched on. `fault` is None or one of `GUEST_FAULTS`."""
 
     def frozen(self, instance: Instance) -> None:
         """Stand still: the memory is being saved."""
@@ -144,12 +150,14 @@ class NoGuests:
 
 _SLOW_FACTOR: Final = 20
 
-# Which state a call needs, and in which it has nothing to do and is DONE at once. Anything else is not ready. Everything else
-# that can be done to an instance is refused only while it is being deleted.
+# Which state a call needs, and in which it has nothing to do and is DONE at once. Anything else is not ready. What is in
+# neither table can be done to an instance whatever it is doing, but for being deleted.
 _NEEDS: Final[Mapping[str, str]] = MappingProxyType(
     {"start": TERMINATED, "stop": RUNNING, "suspend": RUNNING, "resume": SUSPENDED, "setMachineType": TERMINATED}
 )
 _HAS_ALREADY: Final[Mapping[str, str]] = MappingProxyType({"start": RUNNING, "stop": TERMINATED})
+# In which its disks can be changed. Whether Compute takes such a change while an instance is suspended is not published.
+_SETTLED: Final = frozenset({RUNNING, SUSPENDED, TERMINATED})
 
 # Compute's words, from its page on suspend problems.
 _CANNOT_SUSPEND = {
@@ -162,6 +170,7 @@ GONE: Final = "GONE"  # in the history only: there is no such instance any more
 _OPERATIONS_KEPT = 10_000
 _STATES_KEPT = 100_000
 _SYSTEM = "system"
+_HOLDER = "holder"  # who has the disk, where the fault `in_use` says so
 
 
 class Fleet:
@@ -181,10 +190,12 @@ class Fleet:
         zones: Sequence[str],
         times: Times,
         faults: Faults,
+        project_number: str = "123456789012",
         guests: Guests | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.project_id = project_id
+        self._project_number = project_number
         self.zones = tuple(zones)
         self._times = times
         self._faults = faults
@@ -193,6 +204,7 @@ class Fleet:
         self._user = f"localcloud@{project_id}.iam.gserviceaccount.com"
         self._instances: dict[tuple[str, str], Instance] = {}
         self._disks: dict[tuple[str, str], Disk] = {}
+        self._snapshots: dict[str, Snapshot] = {}
         self._operations: dict[tuple[str, str], Operation] = {}
         self._requests: dict[str, Operation] = {}
         self._timers: set[Timer] = set()
@@ -201,7 +213,7 @@ class Fleet:
         self.states: deque[Json] = deque(maxlen=_STATES_KEPT)
 
     def reset(self) -> None:
-        """Forget every instance, disk and operation; who waits for an operation is woken."""
+        """Forget every instance, disk, snapshot and operation; who waits for an operation is woken."""
         for timer in self._timers:
             timer.cancel()
         for instance in self._instances.values():
@@ -212,6 +224,7 @@ class Fleet:
         self._next_timer.clear()
         self._instances.clear()
         self._disks.clear()
+        self._snapshots.clear()
         self._operations.clear()
         self._requests.clear()
         self.states.clear()
@@ -250,6 +263,16 @@ class Fleet:
         """Return every disk, by zone and name."""
         return [self._disks[key] for key in sorted(self._disks)]
 
+    def snapshot(self, name: str) -> Snapshot:
+        """Return a snapshot.
+
+        Raises:
+            ComputeError: 404.
+        """
+        if snapshot := self._snapshots.get(name):
+            return snapshot
+        raise errors.not_found(f"projects/{self.project_id}/global/snapshots/{name}")
+
     def operation(self, zone: str, name: str) -> Operation:
         """Return an operation; the last 10,000 are kept.
 
@@ -281,10 +304,10 @@ class Fleet:
         if (zone, name) in self._instances:
             raise errors.already_exists(instance.path)
         made, attached = self._plan_disks(instance, objects(body, "disks"))
-        failure = self._bring_up_failure("instances.insert", instance)
-        taken = next((disk for disk in attached if disk.resource["users"]), None)
-        if not failure and taken:
-            failure = errors.disk_in_use(taken.path, path_of(taken.resource["users"][0]))
+        check_disk_types(instance.machine_type, [*made, *attached])
+        failure = self._insert_failure(instance) or self._bring_up_failure("instances.insert", instance)
+        taken = self._taken(instance)
+        failure = failure or taken
 
         def withdraw() -> None:
             for disk in made:
@@ -305,6 +328,8 @@ class Fleet:
         instance = self._ready_for("start", zone, name)
         if instance.status == _HAS_ALREADY["start"]:
             return self._nothing_to_do("instances.start", instance, request_id)
+        if not any(each.get("boot") for each in instance.resource["disks"]):
+            raise errors.boot_disk_missing()
         failure = self._bring_up_failure("instances.start", instance)
         operation, factor = self._begin_transition("instances.start", instance, request_id)
         self._bring_up(
@@ -332,9 +357,12 @@ class Fleet:
         )
         return operation
 
-    def suspend(self, zone: str, name: str, *, request_id: str | None = None) -> Operation:
-        """Freeze a RUNNING instance and keep its memory."""
+    def suspend(
+        self, zone: str, name: str, *, discard_local_ssd: bool | None = None, request_id: str | None = None
+    ) -> Operation:
+        """Freeze a RUNNING instance and keep its memory; see `stop` for a local SSD."""
         instance = self._ready_for("suspend", zone, name)
+        _check_local_ssd(instance, discard_local_ssd)
         unsupported = self._faults.strike("suspend_unsupported", zone=zone, instance=name, method="instances.suspend")
         operation, factor = self._begin_transition("instances.suspend", instance, request_id)
         self._set_status(instance, SUSPENDING)
@@ -352,11 +380,14 @@ class Fleet:
         self._next(instance, self._times.suspend * factor, saved)
         return operation
 
-    def stop(self, zone: str, name: str, *, request_id: str | None = None) -> Operation:
-        """Switch a RUNNING instance off; one that is TERMINATED stays so."""
+    def stop(
+        self, zone: str, name: str, *, discard_local_ssd: bool | None = None, request_id: str | None = None
+    ) -> Operation:
+        """Switch a RUNNING instance off; one that is TERMINATED stays so. One with a local SSD needs `discard_local_ssd`."""
         instance = self._ready_for("stop", zone, name)
         if instance.status == _HAS_ALREADY["stop"]:
             return self._nothing_to_do("instances.stop", instance, request_id)
+        _check_local_ssd(instance, discard_local_ssd)
         operation, factor = self._begin_transition("instances.stop", instance, request_id)
         self._shut_down(instance, self._times.stop * factor, lambda: self._terminated(instance, operation))
         return operation
@@ -364,6 +395,7 @@ class Fleet:
     def delete_instance(self, zone: str, name: str, *, request_id: str | None = None) -> Operation:
         """Remove an instance and its autoDelete disks, whatever it is doing; only a delete cannot be overtaken."""
         instance = self._not_deleting(zone, name)
+        self._refuse_if_not_ready("instances.delete", instance)
         overtaken = instance.operation
         operation, factor = self._begin_transition("instances.delete", instance, request_id)
         if overtaken:
@@ -397,19 +429,7 @@ class Fleet:
 
     def set_labels(self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None) -> Operation:
         """Replace the labels, if `labelFingerprint` is that of the present ones: now, and still when it is done."""
-        instance = self._not_deleting(zone, name)
-        labels = check_labels(member(body, "labels", dict, "labels"), "labels")
-        fingerprint = body.get("labelFingerprint")
-        if fingerprint != instance.resource["labelFingerprint"]:
-            raise errors.stale_labels()
-
-        def change() -> Failure | None:
-            if fingerprint != instance.resource["labelFingerprint"]:
-                return errors.changed_meanwhile(errors.stale_labels())
-            instance.resource.update(labels=labels, labelFingerprint=new_fingerprint())
-            return None
-
-        return self._change("instances.setLabels", instance, self._times.set_labels, change, request_id)
+        return self._set_labels("instances.setLabels", self._not_deleting(zone, name), body, request_id)
 
     def set_machine_type(
         self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
@@ -423,10 +443,66 @@ class Fleet:
 
         return self._change("instances.setMachineType", instance, self._times.set_machine_type, change, request_id)
 
+    def attach_disk(self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None) -> Operation:
+        """Give an instance one more disk.
+
+        The operation ends with RESOURCE_IN_USE_BY_ANOTHER_RESOURCE when an instance has the disk, unless both only read it.
+        """
+        instance = self._settled(zone, name)
+        disk = self._disk_of_source(zone, body.get("source"), "source")
+        check_disk_types(instance.machine_type, [disk])
+        free = next(n for n in range(len(_disks_of(instance)) + 1) if all(n != d["index"] for d in _disks_of(instance)))
+        attached = attached_disk(dict(body), disk, free)
+        if _attached_as(instance, attached["deviceName"]):
+            why = f"The device name '{attached['deviceName']}' is already in use."  # how Compute words it is not published
+            raise errors.invalid_value("deviceName", attached["deviceName"], why)
+
+        def change() -> Failure | None:
+            if self._disks.get((zone, disk.name)) is not disk or disk.resource["status"] != "READY":
+                return errors.gone(disk.path)
+            if failure := self._held(disk, str(attached["mode"])):
+                return failure
+            _disks_of(instance).append(attached)
+            self._attach(instance, [disk])
+            return None
+
+        return self._change("instances.attachDisk", instance, self._times.attach_disk, change, request_id)
+
+    def detach_disk(self, zone: str, name: str, device_name: str, *, request_id: str | None = None) -> Operation:
+        """Take a disk from an instance; the boot disk only from one that is TERMINATED."""
+        instance = self._settled(zone, name)
+        attached = self._attached(instance, device_name)
+        if attached.get("boot") and instance.status != TERMINATED:
+            raise errors.must_be_stopped()
+
+        def change() -> None:
+            if attached in _disks_of(instance):
+                _disks_of(instance).remove(attached)
+                self._detach(instance, self._disks[zone, _last(attached["source"])])
+
+        return self._change("instances.detachDisk", instance, self._times.attach_disk, change, request_id)
+
+    def set_disk_auto_delete(
+        self, zone: str, name: str, device_name: str, auto_delete: bool, *, request_id: str | None = None
+    ) -> Operation:
+        """Say whether a disk of an instance is deleted with it."""
+        instance = self._not_deleting(zone, name)
+        attached = self._attached(instance, device_name)
+
+        def change() -> None:
+            attached["autoDelete"] = auto_delete
+
+        return self._change("instances.setDiskAutoDelete", instance, self._times.attach_disk, change, request_id)
+
     # Verbs on disks
 
     def insert_disk(self, zone: str, body: Mapping[str, Any], *, request_id: str | None = None) -> Operation:
-        """Make a disk: CREATING when this returns, READY when the operation is done."""
+        """Make a disk, empty or with what is in a `sourceSnapshot`: CREATING when this returns, READY when it is done."""
+        if source := body.get("sourceSnapshot"):
+            snapshot = self.snapshot(_last(str(source)))
+            if snapshot.resource["status"] != "READY":
+                raise errors.not_ready(snapshot.path)
+            body = {"sizeGb": snapshot.resource["diskSizeGb"], **body, "sourceSnapshot": link(snapshot.path)}
         disk = self._new_disk(zone, str(body.get("name", "")), body, "resource")
         disk.resource["status"] = "CREATING"
         self._disks[zone, disk.name] = disk
@@ -444,6 +520,8 @@ class Fleet:
         disk = self.disk(zone, name)
         if disk.resource["users"]:
             raise errors.in_use(disk.path, path_of(disk.resource["users"][0]))
+        if self._faults.strike("in_use", zone=zone, instance=disk.last_user, method="disks.delete"):
+            raise errors.in_use(disk.path, self._path(zone, "instances", _HOLDER))
         if disk.resource["status"] != "READY":
             raise errors.not_ready(disk.path)
         disk.resource["status"] = "DELETING"
@@ -455,6 +533,44 @@ class Fleet:
 
         self._later(self._times.disk_delete * factor, gone)
         return operation
+
+    def set_disk_labels(
+        self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
+    ) -> Operation:
+        """Replace a disk's labels, if `labelFingerprint` is that of the present ones, as `set_labels` does."""
+        return self._set_labels("disks.setLabels", self.disk(zone, name), body, request_id)
+
+    def resize_disk(self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None) -> Operation:
+        """Make a disk larger. The instances that have it see that; what is on it stays as large as it was."""
+        disk = self.disk(zone, name)
+        size, present = str(body.get("sizeGb", "")), disk.resource["sizeGb"]
+        if not size.isdecimal() or int(size) <= int(present):
+            why = f"New disk size '{size}' GiB must be larger than existing size '{present}' GiB."
+            raise errors.invalid_value("sizeGb", size, why)
+
+        def change() -> None:
+            disk.resource["sizeGb"] = size
+            for instance in self._users(disk):
+                for attached in _disks_of(instance):
+                    if _last(attached["source"]) == name:
+                        attached["diskSizeGb"] = size
+
+        return self._change("disks.resize", disk, self._times.disk_insert, change, request_id)
+
+    def create_snapshot(
+        self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
+    ) -> Operation:
+        """Keep what is on a disk now, whatever its instance is doing: CREATING when this returns, READY when it is done."""
+        disk = self.disk(zone, name)
+        snapshot = new_snapshot(self.project_id, disk, body, at=self._clock.now())
+        if snapshot.resource["name"] in self._snapshots:
+            raise errors.already_exists(snapshot.path)
+        self._snapshots[snapshot.resource["name"]] = snapshot
+
+        def change() -> None:
+            snapshot.resource["status"] = "READY"
+
+        return self._change("disks.createSnapshot", disk, self._times.disk_insert, change, request_id)
 
     # What happens to machines without anybody's call
 
@@ -490,15 +606,41 @@ class Fleet:
 
     # Transitions
 
+    def _insert_failure(self, instance: Instance) -> Failure | None:
+        """Return why an insert will come to nothing, as the faults have it.
+
+        Raises:
+            ComputeError: it is refused at once.
+        """
+        where = {"zone": instance.zone, "instance": instance.name, "method": "instances.insert"}
+        if nth := self._faults.strike("policy_forbids", **where):
+            if nth % 2:
+                raise errors.policy_forbids(self._project_number, instance.path)
+            return errors.policy_forbade(self._project_number, instance.path)
+        if nth := self._faults.strike("account_unknown", **where):
+            accounts = instance.resource.get("serviceAccounts") or [{}]
+            email = str(accounts[0].get("email", "default"))
+            if nth % 2:
+                raise errors.account_unknown(email)
+            return errors.account_was_unknown(email)
+        if self._faults.strike("ip_space_exhausted", **where):
+            return errors.ip_space_exhausted(self.project_id, region_of(instance.zone))
+        return None
+
     def _bring_up_failure(self, method: str, instance: Instance) -> Failure | None:
         where = {"zone": instance.zone, "instance": instance.name, "method": method}
         if self._faults.strike("quota_exceeded", **where):
             return errors.quota_exceeded(region_of(instance.zone))
         if nth := self._faults.strike("stock_out", **where):
-            zone_path = f"projects/{self.project_id}/zones/{instance.zone}"
-            others = [zone for zone in self.zones if zone != instance.zone]
-            return errors.stock_out(zone_path, instance.machine_type, other_zones=others, nth=nth)
+            return self._stock_out(instance, nth)
+        if nth := self._faults.strike("second_error", **where):
+            return errors.second_error(self._stock_out(instance, nth))
         return None
+
+    def _stock_out(self, instance: Instance, nth: int) -> Failure:
+        zone_path = f"projects/{self.project_id}/zones/{instance.zone}"
+        others = [zone for zone in self.zones if zone != instance.zone]
+        return errors.stock_out(zone_path, instance.machine_type, other_zones=others, nth=nth)
 
     def _bring_up(
         self,
@@ -531,9 +673,7 @@ class Fleet:
         self._set_status(instance, RUNNING)
         if boots:
             where = {"zone": instance.zone, "instance": instance.name}
-            fault = next(
-                (name for name in ("never_ready", "fails_at_boot") if self._faults.strike(name, **where)), None
-            )
+            fault = next((name for name in GUEST_FAULTS if self._faults.strike(name, **where)), None)
             self._guests.booted(instance, boot_seconds=self._times.boot, fault=fault)
         else:
             self._guests.thawed(instance)
@@ -577,21 +717,40 @@ class Fleet:
 
         self._next(instance, self._times.suspended_limit, expired)
 
+    def _set_labels(
+        self, method: str, target: Instance | Disk, body: Mapping[str, Any], request_id: str | None
+    ) -> Operation:
+        labels = check_labels(member(body, "labels", dict, "labels"), "labels")
+        fingerprint = body.get("labelFingerprint")
+        if fingerprint != target.resource["labelFingerprint"]:
+            raise errors.stale_labels()
+
+        def change() -> Failure | None:
+            if fingerprint != target.resource["labelFingerprint"]:
+                return errors.changed_meanwhile(errors.stale_labels())
+            target.resource.update(labels=labels, labelFingerprint=new_fingerprint())
+            return None
+
+        return self._change(method, target, self._times.set_labels, change, request_id)
+
     def _change(
         self,
         method: str,
-        instance: Instance,
+        target: Instance | Disk,
         seconds: float,
         change: Callable[[], Failure | None],
         request_id: str | None,
     ) -> Operation:
-        operation, factor = self._begin(method, instance, request_id)
+        """Begin an operation that changes a resource when it is done, if the resource is still there then."""
+        operation, factor = self._begin(method, target, request_id)
 
         def apply() -> None:
-            if self._instances.get((instance.zone, instance.name)) is instance:
+            there: Mapping[tuple[str, str], Instance | Disk]
+            there = self._instances if isinstance(target, Instance) else self._disks
+            if there.get((target.zone, target.name)) is target:
                 operation.finish(self._clock.now(), change())
             else:
-                operation.finish(self._clock.now(), errors.gone(instance.path))
+                operation.finish(self._clock.now(), errors.gone(target.path))
 
         self._later(seconds * factor, apply)
         return operation
@@ -619,7 +778,7 @@ class Fleet:
         self._guests.ended(instance)
         self._forget(instance)
         for attached in instance.resource["disks"]:
-            key = (instance.zone, attached["source"].rsplit("/", 1)[-1])
+            key = (instance.zone, _last(attached["source"]))
             if attached.get("autoDelete") and key in self._disks and not self._disks[key].resource["users"]:
                 del self._disks[key]
 
@@ -631,8 +790,7 @@ class Fleet:
         self._note(instance, GONE)
         for disk in self._disks.values():
             if disk.zone == instance.zone and link(instance.path) in disk.resource["users"]:
-                disk.resource["users"].remove(link(instance.path))
-                disk.resource["lastDetachTimestamp"] = timestamp(self._clock.now())
+                self._detach(instance, disk)
 
     # Who may do what when
 
@@ -642,8 +800,20 @@ class Fleet:
             raise errors.not_ready(instance.path)
         return instance
 
+    def _settled(self, zone: str, name: str) -> Instance:
+        instance = self._not_deleting(zone, name)
+        if instance.status not in _SETTLED:
+            raise errors.not_ready(instance.path)
+        return instance
+
+    def _refuse_if_not_ready(self, method: str, instance: Instance) -> None:
+        if self._faults.strike("not_ready", zone=instance.zone, instance=instance.name, method=method):
+            raise errors.not_ready(instance.path)
+
     def _ready_for(self, verb: str, zone: str, name: str) -> Instance:
         instance = self._not_deleting(zone, name)
+        if verb != "setMachineType":
+            self._refuse_if_not_ready(f"instances.{verb}", instance)
         if instance.status in {_NEEDS[verb], _HAS_ALREADY.get(verb)}:
             return instance
         if verb == "setMachineType":
@@ -796,6 +966,37 @@ class Fleet:
         for disk in disks:
             disk.resource["users"].append(link(instance.path))
             disk.resource["lastAttachTimestamp"] = timestamp(self._clock.now())
+            disk.last_user = instance.name
+
+    def _detach(self, instance: Instance, disk: Disk) -> None:
+        disk.resource["users"].remove(link(instance.path))
+        disk.resource["lastDetachTimestamp"] = timestamp(self._clock.now())
+
+    def _users(self, disk: Disk) -> list[Instance]:
+        """Return the instances that have the disk."""
+        return [self._instances[disk.zone, _last(user)] for user in disk.resource["users"]]
+
+    def _taken(self, instance: Instance) -> Failure | None:
+        """Return why an instance that is being made cannot have a disk that is there already, if there is one such."""
+        there = [
+            (self._disks.get((instance.zone, _last(each["source"]))), each["mode"]) for each in _disks_of(instance)
+        ]
+        return next((held for disk, mode in there if disk and (held := self._held(disk, str(mode)))), None)
+
+    def _held(self, disk: Disk, mode: str) -> Failure | None:
+        """Return why nobody else can have the disk in this mode: only reading can be shared."""
+        modes = {
+            each["mode"] for user in self._users(disk) for each in _disks_of(user) if each["source"] == link(disk.path)
+        }
+        if not modes or modes | {mode} == {"READ_ONLY"}:
+            return None
+        return errors.disk_in_use(disk.path, path_of(disk.resource["users"][0]))
+
+    def _attached(self, instance: Instance, device_name: str) -> Json:
+        if attached := _attached_as(instance, device_name):
+            return attached
+        why = f"No attached disk found with device name '{device_name}'"
+        raise errors.invalid_value("deviceName", device_name, why)
 
     def _next_address(self) -> str:
         self._addresses += 1
@@ -803,3 +1004,22 @@ class Fleet:
 
     def _path(self, zone: str, kind: str, name: str) -> str:
         return f"projects/{self.project_id}/zones/{zone}/{kind}/{name}"
+
+
+def _check_local_ssd(instance: Instance, discard: bool | None) -> None:
+    """See that the caller has said what is to become of a local SSD, if the machine type comes with one."""
+    if instance.machine_type.endswith("-lssd") and discard is None:
+        raise errors.local_ssd_undecided()
+
+
+def _disks_of(instance: Instance) -> list[Json]:
+    disks: list[Json] = instance.resource["disks"]
+    return disks
+
+
+def _attached_as(instance: Instance, device_name: str) -> Json | None:
+    return next((each for each in _disks_of(instance) if each["deviceName"] == device_name), None)
+
+
+def _last(url: str) -> str:
+    return url.rsplit("/", 1)[-1]

@@ -36,6 +36,10 @@ _FAMILIES = (  # family, MiB for each processor, processors
     ("t2d-standard", 4096, (1, 2, 4, 8, 16, 32, 48, 60)),
     ("c2-standard", 4096, (4, 8, 16, 30, 60)),
     ("c3-standard", 4096, (4, 8, 22, 44, 88)),
+    ("c4-standard", 3840, (2, 4, 8, 16, 32, 48)),
+    ("c4a-standard", 4096, (1, 2, 4, 8, 16, 32, 48)),
+    ("n4-standard", 4096, (2, 4, 8, 16, 32, 48, 64, 80)),
+    ("n4a-standard", 4096, (1, 2, 4, 8, 16, 32, 48, 64)),
 )
 
 MACHINE_TYPES: Mapping[str, Shape] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""Instances, disks and operations as Compute keeps and shows them.
+"""Instances, disks, snapshots and operations as Compute keeps and shows them.
 
 A resource is kept in the JSON form of the REST API, so what a caller sent comes back as it was sent.
 """
@@ -107,11 +107,12 @@ class Instance:
 
 @dataclass(eq=False, kw_only=True)
 class Disk:
-    """One zonal disk: its JSON."""
+    """One zonal disk: its JSON, and the name of the instance that had it attached last."""
 
     project_id: str
     zone: str
     resource: Json
+    last_user: str | None = None
 
     @property
     def name(self) -> str:
@@ -122,6 +123,19 @@ class Disk:
     def path(self) -> str:
         """The name in full: `projects/p/zones/z/disks/d`."""
         return f"projects/{self.project_id}/zones/{self.zone}/disks/{self.name}"
+
+
+@dataclass(eq=False, kw_only=True)
+class Snapshot:
+    """One snapshot of a disk: its JSON. It belongs to no zone, and outlives its disk."""
+
+    project_id: str
+    resource: Json
+
+    @property
+    def path(self) -> str:
+        """The name in full: `projects/p/global/snapshots/s`."""
+        return f"projects/{self.project_id}/global/snapshots/{self.resource['name']}"
 
 
 @dataclass(eq=False, kw_only=True)

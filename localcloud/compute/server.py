@@ -11,6 +11,7 @@ line, all JSON:
                                                   instances, reports of guests
     GET    /localcloud/machines                   every machine: its state, its guest, its reports
     POST   /localcloud/machines/{name}/connected  {connected}: whether someone is connected, so that it sends heartbeats
+    POST   /localcloud/machines/{name}/keep-awake {awake}: whether somebody keeps touching `~/.keep-awake`, which does so, too
     POST   /localcloud/machines/{name}/host-error the host under it fails: REPAIRING
 """
 
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from aiohttp import web
 
 from localcloud.compute import errors
-from localcloud.compute.errors import ComputeError
+from localcloud.compute.errors import ComputeError, HtmlError
 from localcloud.compute.faults import Faults
 from localcloud.compute.filters import compile_filter
 from localcloud.compute.fleet import Fleet, Times
@@ -93,7 +94,14 @@ class ComputeServer:
         port: int = 0,
     ) -> None:
         self.faults = Faults()
-        self.fleet = Fleet(project_id=project_id, zones=zones, times=times, faults=self.faults, guests=machines)
+        self.fleet = Fleet(
+            project_id=project_id,
+            project_number=project_number,
+            zones=zones,
+            times=times,
+            faults=self.faults,
+            guests=machines,
+        )
         self._project_id = project_id
         self._project_number = project_number
         self._machines = machines
@@ -106,7 +114,7 @@ class ComputeServer:
         """Serve; from now on `url` and `port` are known."""
         if self._machines:
             await self._machines.start()
-        app = web.Application(middlewares=[_refusals_as_json], client_max_size=_BODY_LIMIT)
+        app = web.Application(middlewares=[_refusals_as_answers], client_max_size=_BODY_LIMIT)
         app.add_routes([*self._compute_routes(), *self._control_routes()])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -153,8 +161,8 @@ class ComputeServer:
             ("GET", instance, "instances.get", lambda call: fleet.instance(call.zone, call.name).resource),
             ("DELETE", instance, "instances.delete", _on_name(fleet.delete_instance)),
             ("POST", instance + "/start", "instances.start", _on_name(fleet.start)),
-            ("POST", instance + "/stop", "instances.stop", _on_name(fleet.stop)),
-            ("POST", instance + "/suspend", "instances.suspend", _on_name(fleet.suspend)),
+            ("POST", instance + "/stop", "instances.stop", _on_name_and_local_ssd(fleet.stop)),
+            ("POST", instance + "/suspend", "instances.suspend", _on_name_and_local_ssd(fleet.suspend)),
             ("POST", instance + "/resume", "instances.resume", _on_name(fleet.resume)),
             ("POST", instance + "/setMetadata", "instances.setMetadata", _on_name_and_body(fleet.set_metadata)),
             ("POST", instance + "/setLabels", "instances.setLabels", _on_name_and_body(fleet.set_labels)),
@@ -164,12 +172,24 @@ class ComputeServer:
                 "instances.setMachineType",
                 _on_name_and_body(fleet.set_machine_type),
             ),
+            ("POST", instance + "/attachDisk", "instances.attachDisk", _on_name_and_body(fleet.attach_disk)),
+            ("POST", instance + "/detachDisk", "instances.detachDisk", self._detach_disk),
+            ("POST", instance + "/setDiskAutoDelete", "instances.setDiskAutoDelete", self._set_disk_auto_delete),
             ("GET", instance + "/serialPort", "instances.getSerialPortOutput", self._serial_port),
             ("POST", zone + "/disks", "disks.insert", _on_zone(fleet.insert_disk)),
             ("GET", zone + "/disks", "disks.list", self._list_disks),
             ("GET", project + "/aggregated/disks", "disks.aggregatedList", self._list_disks_of_all_zones),
             ("GET", disk, "disks.get", lambda call: fleet.disk(call.zone, call.name).resource),
             ("DELETE", disk, "disks.delete", _on_name(fleet.delete_disk)),
+            ("POST", disk + "/setLabels", "disks.setLabels", _on_name_and_body(fleet.set_disk_labels)),
+            ("POST", disk + "/resize", "disks.resize", _on_name_and_body(fleet.resize_disk)),
+            ("POST", disk + "/createSnapshot", "disks.createSnapshot", _on_name_and_body(fleet.create_snapshot)),
+            (
+                "GET",
+                project + "/global/snapshots/{name}",
+                "snapshots.get",
+                lambda call: fleet.snapshot(call.name).resource,
+            ),
             ("GET", zone + "/operations", "zoneOperations.list", self._list_operations),
             ("GET", operation, "zoneOperations.get", lambda call: fleet.operation(call.zone, call.name).resource),
             ("POST", operation + "/wait", "zoneOperations.wait", self._wait),
@@ -221,6 +241,8 @@ class ComputeServer:
         instance = call.name if call.method.startswith("instances.") else None
         if self.faults.strike("unavailable", instance=instance, **where):
             raise errors.unavailable()
+        if self.faults.strike("html_502", instance=instance, **where):
+            raise errors.bad_gateway()
         if nth := self.faults.strike("rate_limited", instance=instance, **where):
             raise errors.rate_limited(self._project_number, nth)
 
@@ -290,8 +312,20 @@ class ComputeServer:
             listing["nextPageToken"] = further
         return listing
 
+    def _detach_disk(self, call: _Call) -> Operation:
+        device = call.query.get("deviceName", "")
+        return self.fleet.detach_disk(call.zone, call.name, device, request_id=call.request_id)
+
+    def _set_disk_auto_delete(self, call: _Call) -> Operation:
+        device, auto_delete = call.query.get("deviceName", ""), _flag(call, "autoDelete")
+        if auto_delete is None:
+            raise errors.invalid_value("autoDelete", "", "It must be given.")
+        return self.fleet.set_disk_auto_delete(call.zone, call.name, device, auto_delete, request_id=call.request_id)
+
     def _serial_port(self, call: _Call) -> Json:
         instance = self.fleet.instance(call.zone, call.name)
+        if nth := self.faults.strike("console_away", zone=call.zone, instance=call.name, method=call.method):
+            raise errors.console_away(instance.path, nth)
         start = _number(call, "start", default=0, low=-(2**63), high=2**63)
         contents, begin, end = instance.serial.read(start)
         return {
@@ -362,6 +396,7 @@ class ComputeServer:
             web.get("/localcloud/history", self._serve_history),
             web.get("/localcloud/machines", self._serve_machines),
             web.post(machine + "/connected", self._set_connected),
+            web.post(machine + "/keep-awake", self._keep_awake),
             web.post(machine + "/host-error", self._host_error),
         ]
 
@@ -397,11 +432,16 @@ class ComputeServer:
 
     async def _set_connected(self, request: web.Request) -> web.Response:
         instance = self._instance_called(request.match_info["name"])
-        connected = (await _object(request)).get("connected")
-        if not isinstance(connected, bool):
-            raise errors.invalid_value("connected", connected, "It is true or false.")
+        connected = await _truth(request, "connected")
         if self._machines:
             self._machines.set_connected(instance, connected=connected)
+        return web.json_response(self._machine(instance))
+
+    async def _keep_awake(self, request: web.Request) -> web.Response:
+        instance = self._instance_called(request.match_info["name"])
+        awake = await _truth(request, "awake")
+        if self._machines:
+            self._machines.keep_awake(instance, awake=awake)
         return web.json_response(self._machine(instance))
 
     async def _host_error(self, request: web.Request) -> web.Response:
@@ -427,7 +467,7 @@ class ComputeServer:
 
 
 @web.middleware
-async def _refusals_as_json(
+async def _refusals_as_answers(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     try:
@@ -438,6 +478,8 @@ async def _refusals_as_json(
         refusal = ComputeError(404, "notFound", f"There is no {request.method} {request.path}.")
     except web.HTTPRequestEntityTooLarge as error:
         refusal = ComputeError(413, "requestTooLarge", error.text or "Request Entity Too Large")
+    if isinstance(refusal, HtmlError):
+        return web.Response(text=refusal.page, status=refusal.code, content_type="text/html", charset="UTF-8")
     return web.json_response(refusal.body(), status=refusal.code)
 
 
@@ -454,6 +496,18 @@ async def _object(request: web.Request) -> Json:
     if not isinstance(body, dict):
         raise ComputeError(400, "parseError", "Parse Error")
     return body
+
+
+async def _truth(request: web.Request, member: str) -> bool:
+    """Return a member of a request's JSON object that is true or false.
+
+    Raises:
+        ComputeError: 400 when it is something else.
+    """
+    value = (await _object(request)).get(member)
+    if not isinstance(value, bool):
+        raise errors.invalid_value(member, value, "It is true or false.")
+    return value
 
 
 def _fault_switch(body: Json) -> Json:
@@ -489,6 +543,26 @@ def _on_name(verb: Callable[..., Operation]) -> Callable[[_Call], Operation]:
 
 def _on_name_and_body(verb: Callable[..., Operation]) -> Callable[[_Call], Operation]:
     return lambda call: verb(call.zone, call.name, call.body, request_id=call.request_id)
+
+
+def _on_name_and_local_ssd(verb: Callable[..., Operation]) -> Callable[[_Call], Operation]:
+    def act(call: _Call) -> Operation:
+        discard = _flag(call, "discardLocalSsd")
+        return verb(call.zone, call.name, discard_local_ssd=discard, request_id=call.request_id)
+
+    return act
+
+
+def _flag(call: _Call, name: str) -> bool | None:
+    """Return a query parameter that is `true` or `false`; None where it is missing.
+
+    Raises:
+        ComputeError: 400 when it is something else.
+    """
+    text = call.query.get(name)
+    if text is not None and text.lower() not in {"true", "false"}:
+        raise errors.invalid_value(name, text, "It is true or false.")
+    return None if text is None else text.lower() == "true"
 
 
 def _is_request_id(text: str) -> bool:

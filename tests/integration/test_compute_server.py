@@ -90,6 +90,7 @@ class _Cloud:
     """A local cloud on an event loop in a thread, and the stock clients that use it."""
 
     def __init__(self, *, boot: float = SHORT, heartbeat: float = HEARTBEAT) -> None:
+        self.heartbeat = heartbeat
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -98,13 +99,13 @@ class _Cloud:
         self.hub = _Hub(self.identity.keys_url)
         self.run(self.hub.start())
         names = ("insert", "start", "stop", "suspend", "resume", "delete", "disk_insert", "disk_delete")
-        more = ("set_metadata", "set_labels", "set_machine_type", "pending_stop", "repair")
+        more = ("set_metadata", "set_labels", "set_machine_type", "attach_disk", "pending_stop", "repair")
         self.server = ComputeServer(
             project_id=PROJECT,
             project_number=NUMBER,
             zones=[ZONE, OTHER_ZONE, EMPTY_ZONE],
             times=Times(**dict.fromkeys((*names, *more), SHORT), boot=boot),
-            machines=MachineRunner(metadata_url=self.identity.url, heartbeat_seconds=heartbeat),
+            machines=MachineRunner(metadata_url=self.identity.url),
         )
         self.identity.fleet = self.server.fleet
         self.run(self.server.start())
@@ -161,7 +162,7 @@ class _Cloud:
         request = compute_v1.InsertInstanceRequest(
             project=PROJECT,
             zone=zone,
-            instance_resource=_instance(name, zone, self.hub.url, **more),
+            instance_resource=_instance(name, zone, self.hub.url, **({"heartbeat": self.heartbeat} | more)),
             request_id=request_id,
         )
         return self.instances.insert_unary(request)
@@ -186,13 +187,21 @@ class _Cloud:
 
 
 def _instance(
-    name: str, zone: str, hub_url: str, *, generation: int = 1, disks: Any = None, **more: Any
+    name: str,
+    zone: str,
+    hub_url: str,
+    *,
+    generation: int = 1,
+    heartbeat: float = HEARTBEAT,
+    disks: Any = None,
+    **more: Any,
 ) -> compute_v1.Instance:
     attributes = {
         "hub-reports-url": f"{hub_url}/workspaces/{name}/reports",
         "hub-audience": AUDIENCE,
         "hub-workspace-id": name,
         "hub-generation": str(generation),
+        "hub-heartbeat-seconds": str(heartbeat),
     }
     return compute_v1.Instance(
         **{
@@ -438,7 +447,97 @@ def test_a_disk_is_made_listed_and_deleted_on_its_own(cloud: _Cloud) -> None:
     assert list(cloud.disks.list(**HERE)) == []
 
 
+def test_a_disk_is_labelled_resized_and_made_again_from_a_snapshot(cloud: _Cloud) -> None:
+    """Labels go by their fingerprint, sizes only up, and a snapshot is for every zone."""
+    cloud.done(cloud.disks.insert_unary(**HERE, disk_resource=compute_v1.Disk(name="spare", size_gb=20)))
+    before = cloud.disks.get(**HERE, disk="spare")
+    labels = compute_v1.ZoneSetLabelsRequest(label_fingerprint=before.label_fingerprint, labels={"hub": "test"})
+
+    def set_labels() -> compute_v1.Operation:
+        return cloud.disks.set_labels_unary(**HERE, resource="spare", zone_set_labels_request_resource=labels)
+
+    cloud.done(set_labels())
+    with pytest.raises(exceptions.PreconditionFailed, match="Labels fingerprint either invalid"):
+        set_labels()
+    larger = compute_v1.DisksResizeRequest(size_gb=30)
+    cloud.done(cloud.disks.resize_unary(**HERE, disk="spare", disks_resize_request_resource=larger))
+    cloud.done(
+        cloud.disks.create_snapshot_unary(**HERE, disk="spare", snapshot_resource=compute_v1.Snapshot(name="kept"))
+    )
+    there: Any = {"project": PROJECT, "zone": OTHER_ZONE}
+    again = compute_v1.Disk(name="spare", source_snapshot=f"projects/{PROJECT}/global/snapshots/kept")
+    cloud.done(cloud.disks.insert_unary(**there, disk_resource=again), zone=OTHER_ZONE)
+
+    made = cloud.disks.get(**there, disk="spare")
+    assert (made.size_gb, dict(made.labels)) == (30, {})
+    assert dict(cloud.disks.get(**HERE, disk="spare").labels) == {"hub": "test"}
+
+
+def test_a_disk_goes_from_one_machine_to_another(cloud: _Cloud, name: str) -> None:
+    """Over the wire: detached, attached, kept or deleted with its machine as was said."""
+    cloud.running(name)
+    cloud.running(f"{name}-2")
+    home = f"{name}-home"
+    source = f"projects/{PROJECT}/zones/{ZONE}/disks/{home}"
+
+    def attach() -> compute_v1.Operation:
+        disk = compute_v1.AttachedDisk(source=source, device_name="second", mode="READ_WRITE")
+        return cloud.instances.attach_disk_unary(**HERE, instance=f"{name}-2", attached_disk_resource=disk)
+
+    assert _error_codes(cloud.done(attach())) == ["RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"]
+    cloud.done(cloud.instances.detach_disk_unary(**HERE, instance=name, device_name="home"))
+    assert not _error_codes(cloud.done(attach()))
+    assert [user.rsplit("/", 1)[-1] for user in cloud.disks.get(**HERE, disk=home).users] == [f"{name}-2"]
+    for device, auto_delete in (("second", True), ("persistent-disk-0", False)):
+        setting = compute_v1.SetDiskAutoDeleteInstanceRequest(
+            **HERE, instance=f"{name}-2", device_name=device, auto_delete=auto_delete
+        )
+        cloud.done(cloud.instances.set_disk_auto_delete_unary(setting))
+    cloud.done(cloud.act("delete", f"{name}-2"))
+
+    assert [disk.name for disk in cloud.disks.list(**HERE)] == [name, f"{name}-2", f"{name}-2-home"]
+
+
+def test_a_local_ssd_is_discarded_only_when_that_is_asked_for(cloud: _Cloud, name: str) -> None:
+    """`discardLocalSsd` goes with the call; it is true or false."""
+    cloud.running(name)
+
+    async def give_local_ssd() -> None:
+        instance = cloud.server.fleet.instance(ZONE, name)
+        instance.resource["machineType"] += "-lssd"
+
+    cloud.run(give_local_ssd())
+    path = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances/{name}"
+    assert cloud.call("POST", f"{path}/suspend?discardLocalSsd=perhaps").status_code == 400
+    with pytest.raises(exceptions.BadRequest, match="undefined value for `discard-local-ssd`"):
+        cloud.act("stop", name)
+
+    request = compute_v1.StopInstanceRequest(**HERE, instance=name, discard_local_ssd=True)
+    cloud.done(cloud.instances.stop_unary(request))
+
+    assert cloud.get(name).status == "TERMINATED"
+
+
 # Lists
+
+
+def test_what_belongs_to_a_workspace_is_found_by_label_and_by_name(cloud: _Cloud) -> None:
+    """In every zone, by the two filters that the Hub uses; a name that only begins alike is another one's."""
+    workspace = str(uuid.uuid4())
+    for each in (f"workspace-{workspace}", f"workspace-{workspace}-3", f"workspace-{workspace}3", "other"):
+        cloud.insert(each, zone=OTHER_ZONE, labels={"workspace": workspace} if each == "other" else {})
+
+    def listed(client: Any, kind: str, text: str) -> list[str]:
+        request = {"project": PROJECT, "filter": text}
+        return [row.name for _, scope in client.aggregated_list(request=request) for row in getattr(scope, kind)]
+
+    by_name = f'name eq "(workspace|home)-{workspace}(-.*)?"'
+    mine = [f"workspace-{workspace}", f"workspace-{workspace}-3"]
+    assert listed(cloud.instances, "instances", by_name) == mine
+    assert listed(cloud.instances, "instances", f"labels.workspace={workspace}") == ["other"]
+    disks = sorted(f"{each}{end}" for each in mine for end in ("", "-home"))
+    assert listed(cloud.disks, "disks", by_name) == disks
+    assert listed(cloud.disks, "disks", f"labels.workspace={workspace}") == []
 
 
 def test_lists_are_filtered_and_paged(cloud: _Cloud) -> None:
@@ -734,6 +833,83 @@ def test_a_machine_that_fails_at_boot_reports_why(cloud: _Cloud, name: str) -> N
     assert cloud.machine(name)["guest"] == "failed"
 
 
+def test_a_machine_can_fail_after_it_was_ready(cloud: _Cloud, name: str) -> None:
+    """Its container keeps ending: `failed` comes after `ready`, and no heartbeat after that."""
+    cloud.fault("fails_later", count=1)
+
+    cloud.running(name)
+
+    _until(lambda: cloud.hub.events() == ["ready", "failed"])
+    assert cloud.hub.reports[-1]["body"]["code"] == "CONTAINER_ENDS"
+    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
+    assert _is_still(lambda: len(cloud.hub.reports))
+
+
+def test_a_front_end_answers_any_call_with_a_page_of_html(cloud: _Cloud, name: str) -> None:
+    """502, and nothing in it that a program could read; nothing has happened."""
+    cloud.fault("html_502", count=2, method="instances.insert")
+    path = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances"
+
+    page = cloud.call("POST", path, {"name": name})
+    with pytest.raises(exceptions.BadGateway, match="<title>Error 502"):
+        cloud.insert(name)
+
+    assert (page.status_code, page.headers["Content-Type"]) == (502, "text/html; charset=UTF-8")
+    assert page.text.startswith("<!DOCTYPE html>\n<html lang=en>")
+    assert "<b>502.</b> <ins>That’s an error.</ins>" in page.text  # noqa: RUF001  # as Google has it
+    assert cloud.insert(name)
+
+
+def test_a_serial_console_that_is_away_refuses_in_three_ways(cloud: _Cloud, name: str) -> None:
+    """503, 400 and 403 in turn; the machine itself can be read."""
+    cloud.running(name)
+    cloud.fault("console_away", count=3)
+    path = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances/{name}"
+
+    answers = [cloud.call("GET", f"{path}/serialPort") for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [503, 400, 403, 200]
+    reasons = [answer.json()["error"]["errors"][0]["reason"] for answer in answers[:3]]
+    assert reasons == ["backendError", "resourceNotReady", "forbidden"]
+    assert cloud.get(name).name == name
+
+
+def test_the_client_reads_what_forbids_an_insert(cloud: _Cloud, name: str) -> None:
+    """412 as at any other precondition, and an operation that says 412 in its own way."""
+    cloud.fault("policy_forbids")
+    words = f"Constraint constraints/compute.vmExternalIpAccess violated for project {NUMBER}"
+
+    with pytest.raises(exceptions.PreconditionFailed, match=words) as refused:
+        cloud.insert(name)
+    failed = cloud.done(cloud.insert(name))
+
+    assert refused.value.errors[0]["reason"] == "conditionNotMet"
+    assert (_error_codes(failed), failed.http_error_status_code) == (["CONDITION_NOT_MET"], 412)
+
+
+def test_the_client_reads_both_errors_of_an_operation(cloud: _Cloud, name: str) -> None:
+    """The first one says less than the second; the status is the first one's."""
+    cloud.fault("second_error", count=1)
+
+    failed = cloud.done(cloud.insert(name))
+
+    assert _error_codes(failed) == ["VM_MIN_COUNT_NOT_REACHED", "ZONE_RESOURCE_POOL_EXHAUSTED"]
+    assert failed.http_error_status_code == 400
+
+
+def test_the_client_reads_who_holds_a_disk(cloud: _Cloud) -> None:
+    """An instance that nobody else sees."""
+    cloud.done(cloud.disks.insert_unary(**HERE, disk_resource=compute_v1.Disk(name="spare")))
+    cloud.fault("in_use", count=1)
+    there = f"projects/{PROJECT}/zones/{ZONE}"
+
+    with pytest.raises(exceptions.BadRequest, match=f"'{there}/instances/holder'") as refused:
+        cloud.disks.delete_unary(**HERE, disk="spare")
+
+    assert refused.value.errors[0]["reason"] == "resourceInUseByAnotherResource"
+    assert not _error_codes(cloud.done(cloud.disks.delete_unary(**HERE, disk="spare")))
+
+
 def test_a_suspend_that_is_not_supported_falls_back_to_running(cloud: _Cloud, name: str) -> None:
     """SUSPENDING, RUNNING again, and an operation that is DONE with an error."""
     cloud.running(name)
@@ -830,10 +1006,13 @@ def test_a_fault_can_be_narrowed_to_every_method_that_is_served(cloud: _Cloud, n
     one = f"{home}/instances/{name}"
     calls = {
         "disks.aggregatedList": ("GET", f"/compute/v1/projects/{PROJECT}/aggregated/disks"),
+        "disks.createSnapshot": ("POST", f"{home}/disks/{name}/createSnapshot"),
         "disks.delete": ("DELETE", f"{home}/disks/{name}"),
         "disks.get": ("GET", f"{home}/disks/{name}"),
         "disks.insert": ("POST", f"{home}/disks"),
         "disks.list": ("GET", f"{home}/disks"),
+        "disks.resize": ("POST", f"{home}/disks/{name}/resize"),
+        "disks.setLabels": ("POST", f"{home}/disks/{name}/setLabels"),
         "instances.aggregatedList": ("GET", f"/compute/v1/projects/{PROJECT}/aggregated/instances"),
         "instances.delete": ("DELETE", one),
         "instances.get": ("GET", one),
@@ -841,6 +1020,7 @@ def test_a_fault_can_be_narrowed_to_every_method_that_is_served(cloud: _Cloud, n
         "instances.insert": ("POST", f"{home}/instances"),
         "instances.list": ("GET", f"{home}/instances"),
         "machineTypes.get": ("GET", f"{home}/machineTypes/e2-small"),
+        "snapshots.get": ("GET", f"/compute/v1/projects/{PROJECT}/global/snapshots/any"),
         "zoneOperations.get": ("GET", f"{home}/operations/{operation}"),
         "zoneOperations.list": ("GET", f"{home}/operations"),
         "zoneOperations.wait": ("POST", f"{home}/operations/{operation}/wait"),
@@ -848,7 +1028,10 @@ def test_a_fault_can_be_narrowed_to_every_method_that_is_served(cloud: _Cloud, n
         "zones.list": ("GET", f"/compute/v1/projects/{PROJECT}/zones"),
         **{
             f"instances.{verb}": ("POST", f"{one}/{verb}")
-            for verb in ("resume", "setLabels", "setMachineType", "setMetadata", "start", "stop", "suspend")
+            for verb in (
+                *("attachDisk", "detachDisk", "resume", "setDiskAutoDelete", "setLabels", "setMachineType"),
+                *("setMetadata", "start", "stop", "suspend"),
+            )
         },
     }
     assert sorted(calls) == sorted(METHODS)
@@ -979,7 +1162,7 @@ def test_a_machine_sends_heartbeats_while_someone_is_connected(cloud: _Cloud, na
     assert heartbeats() == 0
     connect(connected=True)
     _until(lambda: heartbeats() >= 3)
-    assert cloud.hub.reports[-1]["body"] == {"event": "heartbeat", "generation": 4}
+    assert cloud.hub.reports[-1]["body"] == {"event": "heartbeat", "generation": 4, "because": "session"}
 
     cloud.done(cloud.act("suspend", name))
     frozen = heartbeats()
@@ -1021,6 +1204,64 @@ def test_a_machine_that_is_stopped_sends_no_more_heartbeats(cloud: _Cloud, name:
     assert _is_still(lambda: len(cloud.hub.reports))
 
 
+def test_a_machine_that_is_kept_awake_says_so(cloud: _Cloud, name: str) -> None:
+    """A session goes before; the file in the home holds over a stop, a session does not."""
+    cloud.running(name)
+    _until(lambda: cloud.machine(name)["guest"] == "up")
+
+    def switch(what: str, **to: bool) -> None:
+        cloud.call("POST", f"/localcloud/machines/{name}/{what}", to).raise_for_status()
+
+    def reasons() -> set[str | None]:
+        return {report["body"].get("because") for report in cloud.hub.reports if report["body"]["event"] == "heartbeat"}
+
+    switch("keep-awake", awake=True)
+    _until(lambda: reasons() == {"keep_awake"})
+    switch("connected", connected=True)
+    _until(lambda: reasons() == {"keep_awake", "session"})
+    for verb in ("stop", "start"):
+        cloud.done(cloud.act(verb, name))
+    cloud.hub.reports.clear()
+    _until(lambda: reasons() == {"keep_awake"})
+    switch("keep-awake", awake=False)
+
+    _until(lambda: _is_still(lambda: len(cloud.hub.reports)))
+    assert (cloud.machine(name)["connected"], cloud.machine(name)["keptAwake"]) == (False, False)
+
+
+def test_a_machine_reports_as_often_as_its_metadata_said_when_it_booted(cloud: _Cloud, name: str) -> None:
+    """What is changed afterwards holds from the next boot on."""
+    cloud.running(name, heartbeat=1000)
+    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
+    _until(lambda: cloud.hub.events() == ["ready", "heartbeat"])
+    metadata = cloud.get(name).metadata
+    for item in metadata.items:
+        item.value = str(HEARTBEAT) if item.key == "hub-heartbeat-seconds" else item.value
+    cloud.done(cloud.instances.set_metadata_unary(**HERE, instance=name, metadata_resource=metadata))
+    assert _is_still(lambda: len(cloud.hub.reports))
+
+    for verb in ("stop", "start"):
+        cloud.done(cloud.act(verb, name))
+    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
+
+    _until(lambda: cloud.hub.events().count("heartbeat") >= 4)
+
+
+def test_a_machine_without_its_home_disk_reports_that(cloud: _Cloud, name: str) -> None:
+    """`home` is the device that it looks for, when it boots; one that runs does not notice."""
+    cloud.running(name)
+    _until(lambda: cloud.machine(name)["guest"] == "up")
+    cloud.done(cloud.instances.detach_disk_unary(**HERE, instance=name, device_name="home"))
+    assert cloud.machine(name)["guest"] == "up"
+
+    for verb in ("stop", "start"):
+        cloud.done(cloud.act(verb, name))
+
+    _until(lambda: cloud.hub.events() == ["ready", "failed"])
+    assert cloud.hub.reports[-1]["body"]["code"] == "DISK_MISSING"
+    assert cloud.machine(name)["guest"] == "failed"
+
+
 @pytest.mark.parametrize("answers", [[503, 503], [429], [500]])
 def test_a_machine_reports_again_until_the_hub_takes_it(cloud: _Cloud, name: str, answers: list[int]) -> None:
     """429 and 5xx are tried again, with a token each."""
@@ -1049,12 +1290,14 @@ def test_a_machine_reports_again_when_nobody_answers(cloud: _Cloud, name: str) -
 
 @pytest.mark.parametrize("answer", [400, 401, 404, 409])
 def test_a_machine_gives_up_what_the_hub_refuses(cloud: _Cloud, name: str, answer: int) -> None:
-    """A 4xx is final."""
+    """A 4xx is final: where it is the answer to `ready`, this boot is over, and whoever connects makes no heartbeat."""
     cloud.hub.answers.append(answer)
 
     cloud.running(name)
+    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
 
-    _until(lambda: cloud.machine(name)["guest"] == "up")
+    _until(lambda: cloud.machine(name)["guest"] == "over")
+    assert _is_still(lambda: len(cloud.hub.reports))
     assert [report["answered"] for report in cloud.hub.reports] == [answer]
 
 
@@ -1084,6 +1327,8 @@ def test_an_unknown_machine_is_not_found_by_the_switches(cloud: _Cloud) -> None:
     assert cloud.call("POST", "/localcloud/machines/nobody/host-error").status_code == 404
     cloud.running("somebody")
     assert cloud.call("POST", "/localcloud/machines/somebody/connected", {"connected": "yes"}).status_code == 400
+    assert cloud.call("POST", "/localcloud/machines/nobody/keep-awake", {"awake": True}).status_code == 404
+    assert cloud.call("POST", "/localcloud/machines/somebody/keep-awake", {"awake": 1}).status_code == 400
 
 
 # History and reset

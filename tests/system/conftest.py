@@ -39,7 +39,7 @@ def troubled_cloud(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
     settings = LocalSettings(
         times="fast",
         schedule_seconds=1,
-        heartbeat_seconds=0.5,
+        heartbeat_seconds=1,
         overrides={"HUB_ATTEND_SECONDS": "3", "HUB_WORKER_TIMEOUT_SECONDS": "4"},
     )
     with start_cloud(settings) as cloud:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from localcloud.compute import blueprints
 from localcloud.compute.errors import ComputeError
-from localcloud.compute.faults import Faults
+from localcloud.compute.faults import GUEST_FAULTS, Faults
 from localcloud.compute.fleet import Fleet, Times
+from localcloud.compute.machine_types import Shape
 from localcloud.compute.resources import SerialConsole
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ STATES = [
 ]
 TIMES = Times(
     **dict.fromkeys(("insert", "start", "stop", "suspend", "resume", "delete", "disk_insert", "disk_delete"), 10.0),
-    **dict.fromkeys(("set_metadata", "set_labels", "set_machine_type", "pending_stop", "repair"), 10.0),
+    **dict.fromkeys(("set_metadata", "set_labels", "set_machine_type", "attach_disk", "pending_stop", "repair"), 10.0),
     boot=1.0,
     suspended_limit=1000.0,
 )
@@ -173,6 +175,14 @@ def _act(fleet: Fleet, verb: str, instance: Instance) -> Operation:
         return fleet.set_labels(*where, {"labelFingerprint": instance.resource["labelFingerprint"]})
     if verb == "setMachineType":
         return fleet.set_machine_type(*where, {"machineType": f"zones/{ZONE}/machineTypes/e2-small"})
+    if verb == "attachDisk":
+        fleet.insert_disk(ZONE, {"name": "spare"})
+        fleet.disk(ZONE, "spare").resource["status"] = "READY"
+        return fleet.attach_disk(*where, {"source": f"zones/{ZONE}/disks/spare", "deviceName": "spare"})
+    if verb == "detachDisk":
+        return fleet.detach_disk(*where, "persistent-disk-1")
+    if verb == "setDiskAutoDelete":
+        return fleet.set_disk_auto_delete(*where, "persistent-disk-1", auto_delete=True)
     plain = {
         "start": fleet.start,
         "stop": fleet.stop,
@@ -195,12 +205,22 @@ LEADS_TO = {
     **{("delete", status): "gone" for status in STATES},
     **{("setMetadata", status): "any" for status in STATES},
     **{("setLabels", status): "any" for status in STATES},
+    **{("setDiskAutoDelete", status): "any" for status in STATES},
+    **{
+        (verb, status): "any"
+        for verb in ("attachDisk", "detachDisk")
+        for status in ("RUNNING", "SUSPENDED", "TERMINATED")
+    },
 }
 
 
 @pytest.mark.parametrize("status", STATES)
 @pytest.mark.parametrize(
-    "verb", ["start", "stop", "suspend", "resume", "setMetadata", "setLabels", "setMachineType", "delete"]
+    "verb",
+    [
+        *("start", "stop", "suspend", "resume", "setMetadata", "setLabels", "setMachineType", "delete"),
+        *("attachDisk", "detachDisk", "setDiskAutoDelete"),
+    ],
 )
 def test_each_verb_does_in_each_state_what_compute_does(world: _World, verb: str, status: str) -> None:
     """The table of states and verbs: a verb leads where it should, or is refused and changes nothing."""
@@ -395,10 +415,137 @@ def test_an_insert_that_compute_would_not_take_is_refused_and_changes_nothing(
     assert [len(world.fleet.instances()), len(world.fleet.disks()), len(world.fleet.operations())] == before
 
 
+def test_an_insert_does_not_take_the_place_of_a_boot_disk_that_was_kept(world: _World) -> None:
+    """The boot disk is called like its instance unless `diskName` says otherwise; the refusal names what is in the way."""
+    world.running()
+    world.fleet.set_disk_auto_delete(ZONE, "one", "persistent-disk-0", auto_delete=False)
+    world.clock.turn(10)
+    world.fleet.delete_instance(ZONE, "one")
+    world.clock.turn(10)
+    world.fleet.delete_disk(ZONE, "one-home")
+    world.clock.turn(10)
+    assert [disk.name for disk in world.fleet.disks()] == ["one"]
+
+    with pytest.raises(ComputeError, match=f"'projects/demo/zones/{ZONE}/disks/one' already exists"):
+        world.fleet.insert_instance(ZONE, _body())
+
+    disks = _body()["disks"]
+    disks[0]["initializeParams"]["diskName"] = "one-2"
+    world.running(disks=disks)
+    assert [disk.name for disk in world.fleet.disks()] == ["one", "one-2", "one-home"]
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "disk_type", "taken"),
+    [
+        ("e2-standard-4", "pd-balanced", True),
+        ("n4-standard-4", "hyperdisk-balanced", True),
+        ("n4-standard-4", "pd-balanced", False),
+        ("c4a-standard-4", "pd-ssd", False),
+        ("e2-standard-4", "hyperdisk-balanced", False),
+    ],
+)
+def test_a_machine_type_takes_only_the_disk_types_of_its_series(
+    world: _World, monkeypatch: pytest.MonkeyPatch, machine_type: str, disk_type: str, taken: bool
+) -> None:
+    """The refusal has Compute's words, with the names of what does not go together."""
+    types = dict.fromkeys(("e2-standard-4", "n4-standard-4", "c4a-standard-4"), Shape(4, 16384))
+    monkeypatch.setattr(blueprints, "MACHINE_TYPES", types)
+    disks = _body()["disks"]
+    disks[1]["initializeParams"]["diskType"] = disks[0]["initializeParams"]["diskType"] = f"diskTypes/{disk_type}"
+    body = _body(machineType=f"zones/{ZONE}/machineTypes/{machine_type}", disks=disks)
+    if taken:
+        assert world.fleet.insert_instance(ZONE, body)
+        return
+
+    with pytest.raises(ComputeError) as raised:
+        world.fleet.insert_instance(ZONE, body)
+
+    assert (raised.value.code, raised.value.reason) == (400, "badRequest")
+    assert raised.value.message == f"[{disk_type}, {machine_type}] features are not compatible for creating instance."
+    assert world.fleet.disks() == []
+
+
+@pytest.mark.parametrize("verb", ["stop", "suspend"])
+def test_a_machine_with_a_local_ssd_is_stopped_only_when_that_is_decided(world: _World, verb: str) -> None:
+    """Without `discardLocalSsd` it is refused as Compute refuses it."""
+    instance = world.running()
+    instance.resource["machineType"] = f"zones/{ZONE}/machineTypes/c3-standard-4-lssd"
+    with pytest.raises(ComputeError, match="undefined value for `discard-local-ssd`") as raised:
+        _act(world.fleet, verb, instance)
+    assert (raised.value.code, raised.value.reason, instance.status) == (400, "badRequest", "RUNNING")
+
+    getattr(world.fleet, verb)(ZONE, "one", discard_local_ssd=True)
+    world.clock.turn(10)
+
+    assert instance.status == {"stop": "TERMINATED", "suspend": "SUSPENDED"}[verb]
+
+
+@pytest.mark.parametrize(
+    ("fault", "refusal", "code"),
+    [
+        ("policy_forbids", (412, "conditionNotMet"), "CONDITION_NOT_MET"),
+        ("account_unknown", (404, "notFound"), "EXTERNAL_RESOURCE_NOT_FOUND"),
+    ],
+)
+def test_what_forbids_an_insert_does_so_at_once_and_in_the_operation_in_turn(
+    world: _World, fault: str, refusal: tuple[int, str], code: str
+) -> None:
+    """Both in Compute's words, and with nothing left behind; no other call is touched."""
+    words = {
+        "policy_forbids": "Constraint constraints/compute.vmExternalIpAccess violated for project 123456789012. Add instance "
+        f"projects/demo/zones/{ZONE}/instances/two to the constraint",
+        "account_unknown": "The resource 'vm@demo.iam.gserviceaccount.com' of type 'serviceAccount' was not found.",
+    }[fault]
+    instance = world.in_state("TERMINATED")
+    world.faults.switch_on(fault)
+    body = _body("two", serviceAccounts=[{"email": "vm@demo.iam.gserviceaccount.com"}])
+
+    with pytest.raises(ComputeError) as raised:
+        world.fleet.insert_instance(ZONE, body)
+    failing = world.fleet.insert_instance(ZONE, body)
+    starting = _act(world.fleet, "start", instance)
+    world.clock.turn(10)
+
+    assert (raised.value.code, raised.value.reason) == refusal
+    assert words in raised.value.message
+    assert _failure(failing) == code
+    assert words in failing.resource["error"]["errors"][0]["message"]
+    assert (failing.resource["httpErrorStatusCode"], _failure(starting)) == (refusal[0], None)
+    assert [disk.name for disk in world.fleet.disks()] == ["one", "one-home"]
+
+
+def test_an_insert_into_a_full_subnetwork_leaves_nothing(world: _World) -> None:
+    """The operation names the subnetwork."""
+    world.faults.switch_on("ip_space_exhausted", count=1)
+
+    operation = world.fleet.insert_instance(ZONE, _body())
+    world.clock.turn(10)
+
+    assert _failure(operation) == "IP_SPACE_EXHAUSTED_WITH_DETAILS"
+    assert "'projects/demo/regions/us-west1/subnetworks/default' is exhausted" in str(operation.resource["error"])
+    assert (world.fleet.instances(), world.fleet.disks()) == ([], [])
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "suspend", "resume", "delete"])
+def test_an_instance_can_be_not_ready_without_anything_to_see(world: _World, verb: str) -> None:
+    """The call is refused with resourceNotReady; the next one does it."""
+    instance = world.in_state({"start": "TERMINATED", "resume": "SUSPENDED"}.get(verb, "RUNNING"))
+    before = instance.status
+    world.faults.switch_on("not_ready", count=1)
+
+    with pytest.raises(ComputeError, match=f"The resource 'projects/demo/zones/{ZONE}/instances/one' is not ready"):
+        _act(world.fleet, verb, instance)
+
+    assert instance.status == before
+    assert _failure(_act(world.fleet, verb, instance)) is None
+
+
 @pytest.mark.parametrize(
     ("fault", "codes"),
     [
         ("stock_out", ["ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"]),
+        ("second_error", ["VM_MIN_COUNT_NOT_REACHED", "VM_MIN_COUNT_NOT_REACHED"]),
         ("quota_exceeded", ["QUOTA_EXCEEDED", "QUOTA_EXCEEDED"]),
     ],
 )
@@ -520,7 +667,7 @@ def test_the_guest_is_told_what_happens_to_its_machine_and_boots_only_at_power_o
     ]
 
 
-@pytest.mark.parametrize("fault", ["never_ready", "fails_at_boot"])
+@pytest.mark.parametrize("fault", GUEST_FAULTS)
 def test_a_fault_of_the_guest_strikes_one_boot(world: _World, fault: str) -> None:
     """The next boot is a good one."""
     world.faults.switch_on(fault, count=1)
@@ -578,15 +725,24 @@ def test_a_delete_overtakes_what_is_under_way_and_only_a_delete_is_not_overtaken
 
 @pytest.mark.parametrize(
     ("verb", "kept", "fingerprint"),
-    [("setMetadata", "metadata", "fingerprint"), ("setLabels", "labels", "labelFingerprint")],
+    [
+        ("setMetadata", "metadata", "fingerprint"),
+        ("setLabels", "labels", "labelFingerprint"),
+        ("setLabels of a disk", "labels", "labelFingerprint"),
+    ],
 )
 def test_a_change_needs_the_present_fingerprint_and_keeps_it_until_it_is_done(
     world: _World, verb: str, kept: str, fingerprint: str
 ) -> None:
     """A stale fingerprint is 412; of two changes with the same one, the second comes to nothing."""
     instance = world.running()
-    change = {"setMetadata": world.fleet.set_metadata, "setLabels": world.fleet.set_labels}[verb]
-    holder = instance.resource["metadata"] if verb == "setMetadata" else instance.resource
+    change = {
+        "setMetadata": world.fleet.set_metadata,
+        "setLabels": world.fleet.set_labels,
+        "setLabels of a disk": world.fleet.set_disk_labels,
+    }[verb]
+    resource = world.fleet.disk(ZONE, "one").resource if verb.endswith("disk") else instance.resource
+    holder = resource["metadata"] if verb == "setMetadata" else resource
     said = {fingerprint: holder[fingerprint]}
     content = {"items": [{"key": "a", "value": "1"}]} if verb == "setMetadata" else {"labels": {"a": "1"}}
     other = {"items": [{"key": "b", "value": "2"}]} if verb == "setMetadata" else {"labels": {"b": "2"}}
@@ -596,7 +752,7 @@ def test_a_change_needs_the_present_fingerprint_and_keeps_it_until_it_is_done(
     world.clock.turn(10)
 
     assert [_failure(first), _failure(second)] == [None, "CONDITION_NOT_MET"]
-    assert "a" in str(instance.resource[kept])
+    assert "'a'" in str(resource[kept])
     assert _refusal(lambda: change(ZONE, "one", said | content)) == (412, "conditionNotMet")
     assert _refusal(lambda: change(ZONE, "one", content)) == (412, "conditionNotMet")
 
@@ -651,6 +807,140 @@ def test_a_disk_is_made_and_deleted_only_when_no_instance_holds_it(world: _World
 
     assert _failure(operation) is None
     assert _refusal(lambda: world.fleet.disk(ZONE, "home")) == (404, "notFound")
+
+
+def test_a_disk_is_in_use_where_the_fault_says_so(world: _World) -> None:
+    """A holder that nobody sees has it; the fault is narrowed by the instance that had the disk last."""
+    world.running()
+    world.fleet.delete_instance(ZONE, "one")
+    world.clock.turn(10)
+    world.faults.switch_on("in_use", count=1, instance="one")
+    world.fleet.insert_disk(ZONE, {"name": "spare"})
+    world.clock.turn(10)
+    world.fleet.delete_disk(ZONE, "spare")
+
+    with pytest.raises(ComputeError) as raised:
+        world.fleet.delete_disk(ZONE, "one-home")
+
+    assert (raised.value.code, raised.value.reason) == (400, "resourceInUseByAnotherResource")
+    there = f"projects/demo/zones/{ZONE}"
+    words = f"The disk resource '{there}/disks/one-home' is already being used by '{there}/instances/holder'"
+    assert raised.value.message == words
+    assert world.fleet.delete_disk(ZONE, "one-home")
+
+
+def test_a_disk_is_detached_and_given_to_another_instance(world: _World) -> None:
+    """It has one user at a time, keeps its device name and its times, and is not deleted with who had it before."""
+    one, two = world.running(), world.running("two")
+    home = world.fleet.disk(ZONE, "one-home")
+
+    world.fleet.detach_disk(ZONE, "one", "persistent-disk-1")
+    world.clock.turn(10)
+    assert (home.resource["users"], len(one.resource["disks"])) == ([], 1)
+    assert home.resource["lastDetachTimestamp"]
+    body = {"source": f"zones/{ZONE}/disks/one-home", "deviceName": "spare", "autoDelete": False}
+    operation = world.fleet.attach_disk(ZONE, "two", body)
+    world.clock.turn(10)
+
+    assert _failure(operation) is None
+    assert home.resource["users"] == [two.resource["selfLink"]]
+    assert (two.resource["disks"][2]["deviceName"], two.resource["disks"][2]["index"]) == ("spare", 2)
+    assert _refusal(lambda: world.fleet.delete_disk(ZONE, "one-home")) == (400, "resourceInUseByAnotherResource")
+    world.fleet.delete_instance(ZONE, "one")
+    world.clock.turn(10)
+    assert [disk.name for disk in world.fleet.disks()] == ["one-home", "two", "two-home"]
+
+
+@pytest.mark.parametrize(
+    ("modes", "failure"),
+    [
+        (("READ_WRITE", "READ_WRITE"), "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"),
+        (("READ_ONLY", "READ_WRITE"), "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"),
+        (("READ_WRITE", "READ_ONLY"), "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"),
+        (("READ_ONLY", "READ_ONLY"), None),
+    ],
+)
+def test_a_disk_is_shared_only_by_those_who_read_it(world: _World, modes: tuple[str, str], failure: str | None) -> None:
+    """A second instance does not get it by an attachDisk or an insert, whoever wants to write."""
+    world.running()
+    world.running("two")
+    world.fleet.insert_disk(ZONE, {"name": "spare"})
+    world.clock.turn(10)
+    bodies = [{"source": f"zones/{ZONE}/disks/spare", "deviceName": "spare", "mode": mode} for mode in modes]
+    world.fleet.attach_disk(ZONE, "one", bodies[0])
+    world.clock.turn(10)
+
+    attaching = world.fleet.attach_disk(ZONE, "two", bodies[1])
+    inserting = world.fleet.insert_instance(ZONE, _body("three", disks=[_body("three")["disks"][0], bodies[1]]))
+    world.clock.turn(10)
+
+    assert [_failure(attaching), _failure(inserting)] == [failure, failure]
+    assert len(world.fleet.disk(ZONE, "spare").resource["users"]) == (1 if failure else 3)
+
+
+def test_a_change_of_an_instances_disks_that_makes_no_sense_is_refused(world: _World) -> None:
+    """Devices that are not there or there already, disks that are not there, the boot disk of a machine that runs."""
+    instance = world.running()
+    fleet, spare = world.fleet, {"source": f"zones/{ZONE}/disks/spare", "deviceName": "persistent-disk-1"}
+    assert _refusal(lambda: fleet.detach_disk(ZONE, "one", "home")) == (400, "invalid")
+    assert _refusal(lambda: fleet.set_disk_auto_delete(ZONE, "one", "home", auto_delete=True)) == (400, "invalid")
+    assert _refusal(lambda: fleet.attach_disk(ZONE, "one", spare)) == (404, "notFound")
+    fleet.insert_disk(ZONE, {"name": "spare"})
+    assert _refusal(lambda: fleet.attach_disk(ZONE, "one", spare)) == (400, "resourceNotReady")
+    world.clock.turn(10)
+    assert _refusal(lambda: fleet.attach_disk(ZONE, "one", spare)) == (400, "invalid")
+    assert _refusal(lambda: fleet.detach_disk(ZONE, "one", "persistent-disk-0")) == (400, "invalidResourceUsage")
+    attaching = fleet.attach_disk(ZONE, "one", spare | {"deviceName": "spare"})
+    fleet.delete_disk(ZONE, "spare")
+    world.clock.turn(10)
+    assert _failure(attaching) == "RESOURCE_NOT_FOUND"
+    assert len(instance.resource["disks"]) == 2
+
+    fleet.stop(ZONE, "one")
+    world.clock.turn(10)
+    fleet.detach_disk(ZONE, "one", "persistent-disk-0")
+    world.clock.turn(10)
+
+    assert _refusal(lambda: fleet.start(ZONE, "one")) == (400, "invalidResourceUsage")
+
+
+def test_a_disk_is_made_again_from_a_snapshot_in_another_zone(world: _World) -> None:
+    """The snapshot outlives its disk, has its size, and gives the new disk no labels but those asked for."""
+    fleet = world.fleet
+    fleet.insert_disk(ZONE, {"name": "home", "sizeGb": "20", "labels": {"hub": "h", "workspace": "w"}})
+    world.clock.turn(10)
+    source = {"name": "home", "sourceSnapshot": "global/snapshots/kept", "labels": {"hub": "h"}}
+    assert _refusal(lambda: fleet.insert_disk(OTHER_ZONE, source)) == (404, "notFound")
+    assert _refusal(lambda: fleet.create_snapshot(ZONE, "home", {"name": "Kept"})) == (400, "invalid")
+    fleet.create_snapshot(ZONE, "home", {"name": "kept"})
+    assert _refusal(lambda: fleet.insert_disk(OTHER_ZONE, source)) == (400, "resourceNotReady")
+    assert _refusal(lambda: fleet.create_snapshot(ZONE, "home", {"name": "kept"})) == (409, "alreadyExists")
+    world.clock.turn(10)
+    fleet.delete_disk(ZONE, "home")
+    world.clock.turn(10)
+
+    fleet.insert_disk(OTHER_ZONE, source)
+    world.clock.turn(10)
+
+    [disk] = fleet.disks()
+    assert (disk.zone, disk.resource["sizeGb"], disk.resource["labels"]) == (OTHER_ZONE, "20", {"hub": "h"})
+    assert disk.resource["sourceSnapshot"].endswith("/projects/demo/global/snapshots/kept")
+
+
+def test_a_disk_only_grows(world: _World) -> None:
+    """Its instance shows the new size; a smaller or the same one is refused in Compute's words."""
+    instance = world.running()
+    for size in ("50", "10", "", "many"):
+        with pytest.raises(
+            ComputeError, match=f"New disk size '{size}' GiB must be larger than existing size '50' GiB"
+        ):
+            world.fleet.resize_disk(ZONE, "one-home", {"sizeGb": size})
+
+    world.fleet.resize_disk(ZONE, "one-home", {"sizeGb": 60})
+    world.clock.turn(10)
+
+    assert world.fleet.disk(ZONE, "one-home").resource["sizeGb"] == "60"
+    assert [disk["diskSizeGb"] for disk in instance.resource["disks"]] == ["10", "60"]
 
 
 def test_times_are_written_down(world: _World) -> None:

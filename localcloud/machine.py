@@ -53,7 +53,8 @@ class MachineRunner:
     `localcloud.compute.fleet`), and by a person or a test who is connected to which machine, and which one is kept awake.
 
     Attributes:
-        reports: those of all guests, oldest first: time when it was sent, instance, event, generation, status.
+        reports: those of all guests, oldest first: `time` when it was sent, when it was `answered` (or given up), instance, event,
+            generation, status.
 
     Args:
         metadata_url: where the metadata server is, e.g. `http://127.0.0.1:8000`; a guest finds itself there under
@@ -305,7 +306,10 @@ class _Guest:
             )
             report = {"event": event, "generation": generation, "status": status}
             self.reports.append(report)
-            self._all_reports.append({"time": sent_at, "instance": self._instance.name, **report})
+            answered_at = timestamp(datetime.now(UTC))
+            self._all_reports.append(
+                {"time": sent_at, "answered": answered_at, "instance": self._instance.name, **report}
+            )
             answer = f"was answered {status}" if status else "was not answered"
             if not may_try_again(status):
                 self._print(f"{sender}: the {event} report of generation {generation} {answer}")

@@ -19,12 +19,24 @@ from shared.domain.workspace import (
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a person must be able to read later in the audit trail: ``what`` in the past tense, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """A decision: commit ``workspace`` (None: forget it), then send ``job``. ``event`` names it in the log, in the past tense."""
+    """A decision: commit ``workspace`` (None: forget it), then send ``job``. ``event`` names it in the log, in the past tense.
+
+    ``notes`` are committed with it as events of the Hub's own, and logged as warnings.
+    """
 
     workspace: Workspace | None
     event: str
     job: Job | None = None
+    notes: tuple[Note, ...] = ()
 
 
 def job_of(workspace: Workspace, operation: Operation, delay: timedelta = PROMPTLY) -> Job:
@@ -88,6 +100,7 @@ def finish(workspace: Workspace, status: Status, event: str, now: datetime, prob
             ended,
             last_connected_at=max(now, workspace.last_connected_at),
             last_activity=Activity.STARTED,
+            kept_awake_since=None,
             home_disk=HomeDisk(workspace.disk_name, workspace.zone),
         )
     return Change(ended, event)
@@ -99,6 +112,17 @@ def _stopped_because(workspace: Workspace) -> StopReason | None:
     if operation is None or operation.kind is not OperationKind.STOP:
         return workspace.stopped_because
     return StopReason.IDLE if operation.automatic else StopReason.REQUESTED
+
+
+def without_memory(workspace: Workspace, why: str) -> tuple[Workspace, tuple[Note, ...]]:
+    """Return the workspace with its machine's memory lost, and what to note if that was memory worth keeping.
+
+    It was if it was that of a boot that reported ready. Memory that was lost before keeps its reason.
+    """
+    if not workspace.memory_is_ready:
+        return workspace, ()
+    lost = replace(workspace, ready_generation=None, memory_kept=False, memory_lost_because=why)
+    return lost, (Note("MemoryLost", why),)
 
 
 def enter_boot(workspace: Workspace, phase: Phase, now: datetime, policy: Policy) -> Change:

@@ -81,6 +81,10 @@ class InstanceNotRecordedError(HubError):
     """A machine reports before its numeric id is in the record. The machine tries again in a moment."""
 
 
+class ReportNotTakenError(HubError):
+    """A machine's report comes from a boot that does not count any more, or too late. The machine has nothing more to say."""
+
+
 class UnavailableError(HubError):
     """Something the Hub needs did not answer, or too many changed the same record at once. Nothing is half done; try again.
 

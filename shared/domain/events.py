@@ -67,6 +67,12 @@ def came_to(before: Workspace, change: Change) -> str:
     return after.error.code if after.error and failed else after.status.value
 
 
+def noted(before: Workspace, change: Change, now: datetime) -> list[Event]:
+    """Return the events of what a change must leave to be read."""
+    request_id = before.operation.request_id if before.operation else ""
+    return [Event(now, before.id, before.owner_id, HUB, note.what, note.why, request_id) for note in change.notes]
+
+
 def ended(before: Workspace, change: Change, now: datetime) -> Event | None:
     """Return the event of an operation's end, or of a record that followed its machine; None when a change is neither."""
     after = change.workspace

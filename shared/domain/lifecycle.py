@@ -8,12 +8,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from shared.domain.changes import Change, finish, job_of, look_job
-from shared.domain.errors import InstanceNotRecordedError, NotAllowedError, OperationUnderWayError
+from shared.domain.changes import Change, finish, job_of, look_job, without_memory
+from shared.domain.errors import (
+    InstanceNotRecordedError,
+    NotAllowedError,
+    OperationUnderWayError,
+    ReportNotTakenError,
+)
+from shared.domain.idleness import HeartbeatReason, idle_at, take_heartbeat
 from shared.domain.jobs import Job
 from shared.domain.people import Asker
 from shared.domain.policy import Policy
-from shared.domain.steps import fail_from_outside
+from shared.domain.steps import fail_from_outside, may_still_be_saved, remake_for
 from shared.domain.workspace import (
     Activity,
     Metadata,
@@ -25,6 +31,7 @@ from shared.domain.workspace import (
     Workspace,
 )
 
+DISK_MISSING = "DISK_MISSING"  # the boot scripts' code for a home disk that is not attached
 CLEANUP = "cleanup"  # who asked, when it was the idle sweep
 MOST_DOUBLINGS = 3  # of the time after which the same step is sent again
 
@@ -47,10 +54,14 @@ class NewWorkspace:
 
 @dataclass(frozen=True, slots=True)
 class NewMachine:
-    """What a START is to change. None leaves it as it is."""
+    """What a START is to change. None leaves it as it is.
+
+    ``empty_home``: if the recorded home disk is gone, go on with an empty one instead of failing.
+    """
 
     image_tag: str | None = None
     machine_type: str | None = None
+    empty_home: bool = False
 
 
 class ReportEvent(StrEnum):
@@ -63,7 +74,10 @@ class ReportEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A machine's report, with what its identity token proves about the sender. ``code`` and ``message`` say why it failed."""
+    """A machine's report, with what its identity token proves about the sender.
+
+    ``code`` and ``message`` say why it failed; ``because`` says of a heartbeat why it is sent, None from boot scripts of version 0.1.
+    """
 
     event: ReportEvent
     generation: int
@@ -73,6 +87,7 @@ class Report:
     project_id: str
     code: str | None = None
     message: str | None = None
+    because: HeartbeatReason | None = None
 
 
 # ---- people ---------------------------------------------------------------------------------------------------------
@@ -153,10 +168,12 @@ def start(
     if not changed:
         if workspace.status is Status.READY:
             return None
-        return _ask(workspace, _begin(OperationKind.START, Phase.SURVEY, operation_id, asker, now, policy), now, policy)
-    rebuild = _begin(OperationKind.START, Phase.DELETE_INSTANCE, operation_id, asker, now, policy)
+        survey = _begin(OperationKind.START, Phase.SURVEY, operation_id, asker, now, policy)
+        return _ask(workspace, replace(survey, empty_home=machine.empty_home), now, policy)
+    remake = _begin(OperationKind.START, Phase.DELETE_INSTANCE, operation_id, asker, now, policy)
+    forgetful, notes = without_memory(workspace, "A new machine was asked for.")
     wanted = replace(
-        workspace,
+        forgetful,
         image_tag=image_tag,
         machine_type=machine_type,
         status=Status.PROVISIONING,
@@ -165,7 +182,8 @@ def start(
         suspended_at=None,
         machine_running=False,
     )
-    return _ask(wanted, rebuild, now, policy)
+    asked = _ask(wanted, replace(remake, empty_home=machine.empty_home, remade=True), now, policy)
+    return replace(asked, notes=notes)
 
 
 def delete(workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy) -> Change | None:
@@ -187,11 +205,12 @@ def delete(workspace: Workspace, operation_id: str, asker: Asker, now: datetime,
 
 
 def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
-    """Take a machine's report. None when it says nothing new, or comes from a boot that is not the current one.
+    """Take a machine's report. None when it says nothing new.
 
     Raises:
         InstanceNotRecordedError: the machine's id is not known yet: it reports again in a moment.
         NotAllowedError: the token is not that of this workspace's machine.
+        ReportNotTakenError: it comes from a boot that is not the current one, or too late to change anything.
     """
     proven = (report.instance_name, report.zone, report.project_id)
     if proven != (workspace.instance_name, workspace.zone, workspace.project_id):
@@ -201,24 +220,31 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
     if report.instance_id != workspace.instance_id:
         raise NotAllowedError("This token is that of an earlier machine of the workspace.")
     if report.generation != workspace.generation:
-        return None
+        raise ReportNotTakenError("This boot of the machine does not count any more: a later one was asked for.")
     match report.event:
         case ReportEvent.READY:
             return _ready(workspace, now, policy)
         case ReportEvent.HEARTBEAT:
-            return _heartbeat(workspace, now, policy)
+            return _heartbeat(workspace, report.because, now, policy)
         case ReportEvent.FAILED:
             return _failed(workspace, report, now, policy)
 
 
 def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None:
+    """Take that a boot is ready, also after the operation's deadline and as long as nothing has been cleaned up.
+
+    A machine that was slow is as good as a fast one. Once the clean-up has begun (``steps.may_still_be_saved``), it is too late.
+    """
     operation = workspace.operation
     if operation is not None:
-        if operation.phase not in _BOOTING or operation.failure is not None:
-            return None
+        booting = operation.phase in _BOOTING and operation.failure is None
+        if not booting and not may_still_be_saved(operation):
+            if workspace.memory_is_ready:
+                return None  # the same report again
+            raise ReportNotTakenError(f"The {operation.kind} does not wait for this machine any more.")
         booted = replace(workspace, ready_generation=workspace.generation)
         return finish(booted, Status.READY, "WorkspaceReady", now)
-    if workspace.status is Status.READY or workspace.awake:
+    if workspace.status is Status.READY or workspace.memory_is_ready:
         return None
     # Somebody booted a stopped machine by hand. What Compute says decides; this report only makes it believable.
     believed = replace(
@@ -227,18 +253,19 @@ def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None
     return Change(believed, "UnaskedBootReported", look_job(workspace, now, ""))
 
 
-def _heartbeat(workspace: Workspace, now: datetime, policy: Policy) -> Change | None:
-    """Move ``last_connected_at``: never backwards, and at most once a minute unless an automatic stop waits to hear of it."""
-    operation = workspace.operation
-    awaited = operation is not None and operation.automatic and workspace.last_connected_at <= operation.requested_at
-    since = now - workspace.last_connected_at
-    if since.total_seconds() <= 0 or (since <= policy.heartbeat_every and not awaited):
-        return None
-    moved = replace(workspace, last_connected_at=now, last_activity=Activity.HEARTBEAT, updated_at=now)
-    return Change(moved, "HeartbeatReceived")
+def _heartbeat(workspace: Workspace, reason: HeartbeatReason | None, now: datetime, policy: Policy) -> Change | None:
+    """Take a heartbeat. One of a machine that is not recorded to run moves nothing: a worker looks whether it does."""
+    if not workspace.machine_running:
+        if workspace.operation is not None or (workspace.attend_at is not None and workspace.attend_at > now):
+            return None
+        unsure = replace(workspace, attend_at=now + policy.attend_after, updated_at=now)
+        return Change(unsure, "UnexpectedHeartbeat", look_job(workspace, now, ""))
+    moved = take_heartbeat(workspace, reason, now, policy)
+    return None if moved is None else Change(moved, "HeartbeatReceived")
 
 
 def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
+    """Take that a machine cannot be a workspace. One that misses its home disk is made anew with it, once."""
     operation = workspace.operation
     reason = report.message or "The machine gave no reason."
     problem = Problem(
@@ -255,7 +282,9 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         assert broken.workspace is not None  # noqa: S101 -- finish never forgets
         return replace(broken, workspace=replace(broken.workspace, machine_running=True))
     if operation.failure is not None or operation.phase not in _BOOTING:
-        return None
+        raise ReportNotTakenError(f"The {operation.kind} does not wait for this machine any more.")
+    if report.code == DISK_MISSING and (remade := remake_for(workspace, problem.message, now, policy)) is not None:
+        return remade
     return fail_from_outside(workspace, problem, now, policy)
 
 
@@ -264,9 +293,7 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
 
 def stops_at(workspace: Workspace, policy: Policy) -> datetime | None:
     """Return when the idle sweep would stop the workspace's machine if nobody connects; None when it would not."""
-    if policy.idle_after is None or not workspace.machine_running:
-        return None
-    return workspace.last_connected_at + policy.idle_after
+    return idle_at(workspace, policy) if workspace.machine_running else None
 
 
 def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:

@@ -4,14 +4,15 @@ One table, shared by the worker's looks, by ``reconcile`` and by the status func
 itself is about to bring back; the other states on the way say nothing yet.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from shared.domain.changes import Change
+from shared.domain.changes import Change, Note, without_memory
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.policy import Policy
-from shared.domain.workspace import Activity, Problem, Status, StopReason, Workspace
+from shared.domain.workspace import Activity, HomeDisk, Problem, Status, StopReason, Workspace
 
 MACHINE_GONE = "MACHINE_GONE"
 MACHINE_NOT_READY = "MACHINE_NOT_READY"
@@ -61,7 +62,7 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
     """Say what an instance, or its absence, means for the record.
 
     ========== ===================================== ==========================================
-    seen       the machine's memory is a ready one   it is not (``Workspace.awake``)
+    seen       the machine's memory is a ready one   it is not (``Workspace.memory_is_ready``)
     ========== ===================================== ==========================================
     RUNNING    READY                                 ERROR, MACHINE_NOT_READY
     SUSPENDED  SUSPENDED                             SUSPENDED
@@ -91,7 +92,7 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
             at=now,
         )
         return Observation(Status.ERROR, machine_running=False, settled=True, problem=gone)
-    if running and not workspace.awake:
+    if running and not workspace.memory_is_ready:
         unready = Problem(
             MACHINE_NOT_READY,
             "The workspace's machine was started outside the Hub and has not reported ready. Start the workspace to boot it again.",
@@ -121,25 +122,55 @@ def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> b
     """
     if workspace.operation is not None:
         return False
+    if instance is not None and _as_it_is(workspace, instance) != workspace:
+        return True
     seen = observe(workspace, instance, now)
     if not seen.settled or (seen.status, seen.machine_running) != (workspace.status, workspace.machine_running):
         return True
     return sight(instance) is Sight.TERMINATED and workspace.ready_generation is not None  # its memory is gone
 
 
-def follow(workspace: Workspace, instance: Instance | None, now: datetime, policy: Policy) -> Change | None:
+def seeks_elsewhere(workspace: Workspace, instance: Instance | None) -> bool:
+    """Say whether a look goes by the workspace's machines in other zones: the recorded one is not where it should be."""
+    return workspace.operation is None and instance is None and workspace.instance_id is not None
+
+
+def follow(
+    workspace: Workspace,
+    instance: Instance | None,
+    now: datetime,
+    policy: Policy,
+    elsewhere: Sequence[Instance] = (),
+) -> Change | None:
     """Make the record follow what is seen, where no operation is under way. None when it is so already.
 
     A machine on its way is looked at again later. One that somebody resumed by hand counts as connected to now: the idle
-    sweep gives it the full idle time. One that is off has lost its memory: it is booted, not thawed, next time.
+    sweep gives it the full idle time. One that is off has lost its memory: it is booted, not thawed, next time. One that
+    somebody moved to another zone is followed, if it is the only one (``elsewhere``); its home too, if it has it. Its machine type,
+    its id and the interval that it reports with are recorded as they are.
     """
     if workspace.operation is not None:
         return None
+    notes: tuple[Note, ...] = ()
+    recorded = workspace
+    if instance is None and len(elsewhere) == 1:
+        instance = elsewhere[0]
+        workspace = moved_to(workspace, instance)
+        notes = (moved_note(instance),)
+    if instance is not None:
+        adopted = _as_it_is(workspace, instance)
+        notes += _notes_of(workspace, adopted)
+        workspace = adopted
     seen = observe(workspace, instance, now)
     if not seen.settled:
         if workspace.attend_at is not None and workspace.attend_at > now:
             return None
-        return Change(replace(workspace, attend_at=now + policy.attend_after, updated_at=now), "DriftAwaited")
+        return Change(
+            replace(workspace, attend_at=now + policy.attend_after, updated_at=now), "DriftAwaited", notes=notes
+        )
+    if sight(instance) is Sight.TERMINATED:
+        workspace, lost = without_memory(workspace, "The machine was shut down outside the Hub.")
+        notes += lost
     asleep = seen.status is Status.SUSPENDED
     followed = replace(
         workspace,
@@ -153,8 +184,48 @@ def follow(workspace: Workspace, instance: Instance | None, now: datetime, polic
         else None,
         ready_generation=None if sight(instance) is Sight.TERMINATED else workspace.ready_generation,
     )
-    if followed == workspace:
+    if followed == recorded:
         return None
     if seen.machine_running and not workspace.machine_running:
         followed = replace(followed, last_connected_at=now, last_activity=Activity.STARTED)
-    return Change(replace(followed, updated_at=now), "DriftFollowed")
+    return Change(replace(followed, updated_at=now), "DriftFollowed", notes=notes)
+
+
+def moved_to(workspace: Workspace, machine: Instance) -> Workspace:
+    """Return the workspace at the place of a machine in another zone; with its home, if that machine has it. It booted anew there."""
+    home = workspace.home_disk
+    if home is not None and home.name in machine.disks:
+        home = HomeDisk(home.name, machine.zone)
+    return replace(workspace, zone=machine.zone, instance_id=machine.id, home_disk=home, ready_generation=None)
+
+
+def moved_note(machine: Instance) -> Note:
+    """Return what to note of a machine that was followed to another zone."""
+    return Note("MachineFollowed", f"The machine is in zone {machine.zone} now.")
+
+
+def _as_it_is(workspace: Workspace, instance: Instance) -> Workspace:
+    """Return the workspace with what its machine is: made anew by hand, of another type, reporting at another interval.
+
+    A workspace of which no machine is recorded wants a new one: what there is says nothing about it.
+    """
+    if workspace.instance_id is None:
+        return workspace
+    if instance.id != workspace.instance_id:
+        workspace = replace(workspace, instance_id=instance.id, ready_generation=None)
+    every = instance.heartbeat_every
+    return replace(
+        workspace,
+        machine_type=instance.machine_type,
+        heartbeat_seconds=workspace.heartbeat_seconds if every is None else round(every.total_seconds()),
+    )
+
+
+def _notes_of(before: Workspace, after: Workspace) -> tuple[Note, ...]:
+    notes = []
+    if before.instance_id != after.instance_id:
+        notes.append(Note("MachineFollowed", "The machine was made anew outside the Hub."))
+    if before.machine_type != after.machine_type:
+        why = f"The machine type was changed outside the Hub, from {before.machine_type} to {after.machine_type}."
+        notes.append(Note("MachineTypeFollowed", why))
+    return tuple(notes)

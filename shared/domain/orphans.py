@@ -1,4 +1,4 @@
-"""Machines and disks of this installation that no record knows: what is done about them, decided without doing it.
+"""Machines and disks of this installation that nothing ties to a live record: what is done about them, decided without doing it.
 
 An orphan is first stopped and reported; it is deleted when it has been off, or detached, for the grace time: somebody may
 still want what is on it. Compute itself says since when, so nothing has to be remembered.
@@ -15,9 +15,12 @@ from shared.domain.instance import (
     Disk,
     Instance,
     InstanceState,
+    LabelDisk,
+    LabelInstance,
     Place,
     StopInstance,
 )
+from shared.domain.ownership import owner_id_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 
@@ -37,26 +40,38 @@ class Act:
     command: Command | None = None
 
 
-def owns_machine(workspace: Workspace | None, instance: Instance) -> bool:
-    """Say whether a record accounts for a machine: it is where the record says, or its operation may still be moving it."""
-    if workspace is None:
-        return False
-    here = (workspace.instance_name, workspace.zone) == (instance.name, instance.zone)
-    return here or workspace.operation is not None
+def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> Act | None:
+    """Decide about a machine or disk of a live record: put its labels back, or report that it is not where the record says.
+
+    It is never stopped and never deleted. While an operation is under way it may be on its way from one place to another.
+    """
+    if resource.workspace_id != workspace.id:
+        return label_again(workspace, resource)
+    if workspace.operation is not None or not _is_elsewhere(workspace, resource):
+        return None
+    reason = f"it is in zone {resource.zone}, and workspace {workspace.id} is recorded in zone {workspace.zone}"
+    return Act(Place(resource.zone, resource.name), workspace.id, "ResourceElsewhere", reason)
 
 
-def owns_disk(workspace: Workspace | None, disk: Disk) -> bool:
-    """Say whether a record accounts for a disk."""
-    if workspace is None:
-        return False
+def label_again(workspace: Workspace, resource: Instance | Disk) -> Act:
+    """Return the act that puts the labels of ours back on a machine or disk of a workspace."""
+    place = Place(resource.zone, resource.name)
+    label = LabelInstance if isinstance(resource, Instance) else LabelDisk
+    command = label(place, workspace.id, workspace.owner_id)
+    return Act(place, workspace.id, "LabelsRestored", f"{resource.name} had lost labels of the Hub's", command)
+
+
+def _is_elsewhere(workspace: Workspace, resource: Instance | Disk) -> bool:
+    if isinstance(resource, Instance):
+        return resource.name == workspace.instance_name and resource.zone != workspace.zone
     zone = workspace.home_disk.zone if workspace.home_disk else workspace.zone
-    return disk.zone == zone or workspace.operation is not None
+    return resource.name == workspace.disk_name and resource.zone != zone
 
 
 def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> Act | None:
     """Decide about a machine that no record accounts for. None: it is too young to be sure."""
     place = Place(instance.zone, instance.name)
-    workspace_id = instance.workspace_id or ""
+    workspace_id = owner_id_of(instance) or ""
     if _young(instance.created_at, now, policy):
         return None
     if instance.state is InstanceState.RUNNING:
@@ -77,13 +92,14 @@ def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> Act | None:
     detached_at = disk.detached_at or disk.created_at
     if now - detached_at >= policy.orphan_grace:
         reason = f"no workspace has this disk, and no machine since {detached_at:%Y-%m-%d %H:%M} UTC"
-        return Act(place, disk.workspace_id or "", "OrphanDiskDeleted", reason, DeleteDisk(place))
-    return Act(place, disk.workspace_id or "", "OrphanDiskFound", "no workspace and no machine has this disk")
+        return Act(place, owner_id_of(disk) or "", "OrphanDiskDeleted", reason, DeleteDisk(place))
+    return Act(place, owner_id_of(disk) or "", "OrphanDiskFound", "no workspace and no machine has this disk")
 
 
 def too_many(acts: Sequence[Act], resources: int) -> bool:
     """Say whether so many orphans are more likely our mistake than theirs: a lost database makes orphans of everything."""
-    return sum(act.command is not None for act in acts) > max(LEAST_LIMIT, resources // 10)
+    destructive = (StopInstance, DeleteInstance, DeleteDisk)
+    return sum(isinstance(act.command, destructive) for act in acts) > max(LEAST_LIMIT, resources // 10)
 
 
 def _young(created_at: datetime | None, now: datetime, policy: Policy) -> bool:

@@ -44,7 +44,11 @@ class Policy:
     ``retention`` are None when that sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at
     least ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after`` is how long past a
     due look ``reconcile`` sends it again, for the first time. ``worker_timeout`` is the longest time a worker may run.
-    ``orphan_grace`` is how long a machine or a disk that no workspace has is kept.
+    ``orphan_grace`` is how long a machine or a disk that no workspace has is kept. ``rights_patience`` is how long a
+    missing right is waited for: Google says that a change of rights usually takes 2 minutes, sometimes 7 (source: IAM's
+    documentation of access change propagation). ``machine_heartbeat_every`` is how often a machine that boots now reports
+    that it is in use, ``heartbeat_every`` how often at most a report is written down. ``keep_awake_most`` is for how long
+    ``~/.keep-awake`` alone holds a machine, whatever the machine says.
     """
 
     zones: tuple[str, ...] = ("us-west1-a", "us-west1-b", "us-west1-c")
@@ -66,6 +70,9 @@ class Policy:
     key_lifetime: timedelta = timedelta(days=1)
     keys_per_owner: int = 100
     orphan_grace: timedelta = timedelta(days=7)
+    rights_patience: timedelta = timedelta(minutes=7)
+    machine_heartbeat_every: timedelta = timedelta(minutes=2)
+    keep_awake_most: timedelta = timedelta(hours=12)
 
     def allows_image_tag(self, tag: str) -> bool:
         """Say whether a container image's tag matches one of the patterns."""

@@ -10,30 +10,34 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.domain.changes import Change, enter_boot, finish, proceed
+from shared.domain.changes import Change, Note, enter_boot, finish, proceed, without_memory
+from shared.domain.idleness import idle_at
 from shared.domain.instance import (
     Begun,
     Command,
     DeleteDisk,
     DeleteInstance,
+    Disk,
     Fault,
     FaultKind,
     InsertInstance,
     Instance,
     Place,
+    RefreshMetadata,
     ResumeInstance,
-    SetGeneration,
     StartInstance,
     StopInstance,
     SuspendInstance,
 )
-from shared.domain.observe import MACHINE_GONE, Sight, observe, sight
+from shared.domain.observe import MACHINE_GONE, Sight, moved_note, moved_to, observe, sight
 from shared.domain.policy import Policy
-from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status, Workspace
+from shared.domain.workspace import HomeDisk, Operation, OperationKind, Phase, Problem, Status, Workspace
 
 CONSOLE_TAIL_BYTES = 2000
-WAITED, REPEATED = "StepAwaited", "StepRepeated"  # the events of steps that get an operation no further
-SUSPEND_ATTEMPTS = 3  # so often a machine may refuse to be suspended before it is stopped instead
+SUSPENDS_UNDONE = 2  # so often a machine may come back to running before it is stopped instead of suspended
+
+HOME_DISK_GONE = "HOME_DISK_GONE"
+_DEFINITE = {FaultKind.INVALID, FaultKind.UNSUPPORTED}  # this cannot be, however often it is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,9 @@ class Seen:
     """What a worker saw before it decides.
 
     ``pending``: the Compute operation of this phase is not done (nothing else was looked at). ``fault``: it is done, with an
-    error. ``disk_exists`` is looked at only in the phases of ``reads_disk``; ``console`` is the tail of the serial console,
-    read only when a boot is overdue.
+    error. ``disk_exists``: the home disk is where it is recorded; looked at only in the phases of ``reads_disk``.
+    ``console`` is the tail of the serial console, read only when a boot is overdue. ``elsewhere`` are the workspace's machines in
+    other zones and ``disks`` all its disks, in any zone, read only when ``seeks_elsewhere`` says so.
     """
 
     pending: bool = False
@@ -50,14 +55,17 @@ class Seen:
     instance: Instance | None = None
     disk_exists: bool = False
     console: str = ""
+    elsewhere: tuple[Instance, ...] = ()
+    disks: tuple[Disk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A decision to call Compute: the command, and the phase that a successful call leads to."""
+    """A decision to call Compute: the command, the phase that a successful call leads to, and what it leaves to be read."""
 
     command: Command
     leads_to: Phase
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ Move = Callable[[_Situation], Change | Call]
 def _wait(s: _Situation) -> Change:
     """Look again after a quarter of the time that the phase has taken, within the policy's bounds."""
     pause = min(max((s.now - s.operation.phase_since) / 4, s.policy.look_min), s.policy.look_max)
-    return proceed(s.workspace, WAITED, s.now, s.policy, delay=pause)
+    return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=pause)
 
 
 def _go(phase: Phase) -> Callable[[_Situation], Change]:
@@ -98,7 +106,7 @@ def _again(phase: Phase) -> Callable[[_Situation], Change]:
     def move(s: _Situation) -> Change:
         attempt = s.operation.attempt + 1
         pause: timedelta = min(s.policy.look_min * 2 ** min(attempt, 10), s.policy.look_max)
-        return proceed(s.workspace, REPEATED, s.now, s.policy, phase=phase, attempt=attempt, delay=pause)
+        return proceed(s.workspace, "StepRepeated", s.now, s.policy, phase=phase, attempt=attempt, delay=pause)
 
     return move
 
@@ -113,8 +121,16 @@ _stop = _call(StopInstance, Phase.AWAIT_STOPPED)
 _delete = _call(DeleteInstance, Phase.AWAIT_ABSENT)
 
 
-def _insert(s: _Situation) -> Call:
+def _insert(s: _Situation) -> Change | Call:
+    """Make the machine, on the home disk that there is. One that is gone is never replaced unless the request says so."""
     ws = s.workspace
+    notes: tuple[Note, ...] = ()
+    if _lacks_home(ws, s.seen):
+        if (found := _home_elsewhere(s)) is not None:
+            return found
+        if not s.operation.empty_home:
+            return _home_is_gone(s)
+        notes = (Note("HomeReplaced", f"The home disk {ws.disk_name} is gone, and an empty home was asked for."),)
     command = InsertInstance(
         place=s.place,
         workspace_id=ws.id,
@@ -128,7 +144,34 @@ def _insert(s: _Situation) -> Call:
         repo=ws.metadata.repo,
         branch=ws.metadata.branch,
     )
-    return Call(command, Phase.INSERTING)
+    return Call(command, Phase.INSERTING, notes)
+
+
+def _home_elsewhere(s: _Situation) -> Change | None:
+    """Follow a home disk that somebody moved to another zone, if it is the only one of its name."""
+    homes = [disk for disk in s.seen.disks if disk.name == s.workspace.disk_name]
+    if len(homes) != 1:
+        return None
+    home = homes[0]
+    followed = replace(s.workspace, zone=home.zone, home_disk=HomeDisk(home.name, home.zone), instance_id=None)
+    moved = proceed(followed, "HomeFollowed", s.now, s.policy, phase=Phase.SURVEY)
+    return replace(moved, notes=(Note("HomeFollowed", f"The home disk is in zone {home.zone} now."),))
+
+
+def _home_is_gone(s: _Situation) -> Change:
+    homes = sorted(disk.zone for disk in s.seen.disks if disk.name == s.workspace.disk_name)
+    recorded = s.workspace.home_disk
+    was = f"disk {s.workspace.disk_name} in zone {recorded.zone if recorded else s.workspace.zone}"
+    if homes:
+        message = (
+            f"The home ({was}) is in several zones now: {', '.join(homes)}. Keep one of them, then start the workspace."
+        )
+    else:
+        message = (
+            f"The home ({was}) was deleted outside the Hub. Restore it from a snapshot under that name and start the workspace, "
+            "or start it with empty_home to go on with an empty one."
+        )
+    return fail(s, _problem(s, HOME_DISK_GONE, message))
 
 
 def _inserted(s: _Situation) -> Change:
@@ -141,52 +184,150 @@ def _inserted(s: _Situation) -> Change:
     return proceed(known, "InstanceFound", s.now, s.policy, phase=phase)
 
 
-def _set_generation(s: _Situation) -> Call:
-    return Call(SetGeneration(s.place, s.workspace.generation), Phase.AWAIT_METADATA)
+def _refresh_metadata(s: _Situation) -> Call:
+    ws = s.workspace
+    command = RefreshMetadata(
+        place=s.place,
+        workspace_id=ws.id,
+        workspace_name=ws.name,
+        image_tag=ws.image_tag,
+        generation=ws.generation,
+        repo=ws.metadata.repo,
+        branch=ws.metadata.branch,
+    )
+    return Call(command, Phase.AWAIT_METADATA)
 
 
 def _boot_new(s: _Situation) -> Change:
-    return enter_boot(s.workspace, Phase.INSERT, s.now, s.policy)
+    """Boot a new machine, since there is none. That is the one that a START may make."""
+    remade = replace(s.operation, remade=True)
+    return _boot(s, Phase.INSERT, "The machine is gone.", remade)
 
 
 def _boot_off(s: _Situation) -> Change:
-    return enter_boot(s.workspace, Phase.SET_METADATA, s.now, s.policy)
+    return _boot(s, Phase.SET_METADATA, "The machine was off.", s.operation)
+
+
+def _boot(s: _Situation, phase: Phase, why: str, operation: Operation) -> Change:
+    forgetful, notes = without_memory(replace(s.workspace, operation=operation), why)
+    return replace(enter_boot(forgetful, phase, s.now, s.policy), notes=notes)
+
+
+def _remake(s: _Situation, why: str) -> Change:
+    """Make a new machine on the same home, since the one that there is cannot be brought to READY."""
+    remade = replace(s.operation, remade=True, last_fault=None, last_fault_kind=None)
+    forgetful, notes = without_memory(replace(s.workspace, operation=remade), why)
+    wanted = replace(forgetful, instance_id=None, ready_generation=None, machine_running=False, suspended_at=None)
+    change = proceed(wanted, "MachineRemade", s.now, s.policy, phase=Phase.DELETE_INSTANCE)
+    return replace(change, notes=(Note("MachineRemade", why), *notes))
+
+
+def _follow_elsewhere(s: _Situation, phase: Phase) -> Change:
+    """Follow a machine that somebody moved to another zone. Which of several is meant, only a person can say."""
+    if len(s.seen.elsewhere) > 1 and s.operation.kind is not OperationKind.DELETE:
+        zones = ", ".join(sorted(instance.zone for instance in s.seen.elsewhere))
+        message = f"There are machines of this workspace in several zones ({zones}). Delete all but one, then start the workspace."
+        return fail(s, _problem(s, "MACHINE_AMBIGUOUS", message))
+    machine = s.seen.elsewhere[0]
+    change = proceed(moved_to(s.workspace, machine), "MachineFollowed", s.now, s.policy, phase=phase)
+    return replace(change, notes=(moved_note(machine),))
+
+
+def _survey_absent(s: _Situation) -> Change:
+    return _follow_elsewhere(s, Phase.SURVEY) if s.seen.elsewhere else _boot_new(s)
 
 
 def _use_or_stop(s: _Situation) -> Change | Call:
     """A running machine whose boot reported ready is READY; another one is stopped, to be booted again."""
-    if s.workspace.awake:
+    if s.workspace.memory_is_ready:
         return finish(s.workspace, Status.READY, "WorkspaceReady", s.now)
     return _stop(s)
 
 
 def _suspend(s: _Situation) -> Change | Call:
     """Suspend, unless somebody connected since an automatic stop was decided, or the memory is not worth keeping."""
-    if _connected_since(s):
+    if _in_use_after_all(s):
         return _abandon(s)
-    if not s.workspace.awake or s.operation.attempt >= SUSPEND_ATTEMPTS:
+    if not s.workspace.memory_is_ready:
         return _go(Phase.STOP)(s)
     return Call(SuspendInstance(s.place), Phase.AWAIT_SUSPENDED)
 
 
+def _came_back(s: _Situation) -> Change:
+    """A machine that runs again after it was to be suspended is asked once more; its guest may have been busy."""
+    undone = s.operation.suspends_undone + 1
+    if not s.workspace.memory_is_ready or undone >= SUSPENDS_UNDONE:
+        why = f"The machine came back to running {undone} times instead of being suspended, so it was shut down."
+        return _give_memory_up(s, why)
+    counted = replace(s.workspace, operation=replace(s.operation, suspends_undone=undone))
+    return proceed(counted, "SuspendUndone", s.now, s.policy, phase=Phase.SUSPEND, delay=s.policy.look_max)
+
+
+def _give_memory_up(s: _Situation, why: str) -> Change:
+    """Shut down what cannot be suspended, and remember why until the record says so."""
+    because = replace(s.workspace, operation=replace(s.operation, memory_lost_because=why))
+    return proceed(because, "SuspendGivenUp", s.now, s.policy, phase=Phase.STOP)
+
+
 def _stop_if_idle(s: _Situation) -> Change | Call:
-    if s.operation.kind is OperationKind.STOP and _connected_since(s):
+    if s.operation.failure is not None and s.operation.attempt == 0:
+        return _begin_cleanup(s)
+    if s.operation.kind is OperationKind.STOP and _in_use_after_all(s):
         return _abandon(s)
     return _stop(s)
 
 
-def _connected_since(s: _Situation) -> bool:
-    return s.operation.automatic and s.workspace.awake and s.workspace.last_connected_at > s.operation.requested_at
+def _delete_or_clean_up(s: _Situation) -> Change | Call:
+    """Delete the machine; before the first deletion of a clean-up, commit that it begins."""
+    if s.operation.failure is not None and s.operation.attempt == 0:
+        return _begin_cleanup(s)
+    if s.operation.kind is OperationKind.START and _lacks_home(s.workspace, s.seen) and not _may_go_on(s):
+        return _home_is_gone(s)
+    return _delete(s)
+
+
+def _lacks_home(workspace: Workspace, seen: Seen) -> bool:
+    """Whether the home disk is not where it is recorded, as far as this phase looks."""
+    return workspace.home_disk is not None and not seen.disk_exists
+
+
+def _may_go_on(s: _Situation) -> bool:
+    """Whether a START can make a new machine although the home is not where it is recorded."""
+    return s.operation.empty_home or sum(disk.name == s.workspace.disk_name for disk in s.seen.disks) == 1
+
+
+def _begin_cleanup(s: _Situation) -> Change:
+    """From this commit on it is too late for a machine to report ready: see ``may_still_be_saved``."""
+    return proceed(s.workspace, "CleanupBegun", s.now, s.policy, phase=s.operation.phase, attempt=1)
+
+
+def _in_use_after_all(s: _Situation) -> bool:
+    """Whether an automatic stop is for a machine that is in use: somebody connected since, or it reports more rarely than known."""
+    if not (s.operation.automatic and s.workspace.memory_is_ready):
+        return False
+    if s.workspace.last_connected_at > s.operation.requested_at:
+        return True
+    due = idle_at(_knowing_interval(s), s.policy)
+    return due is not None and s.now < due
+
+
+def _knowing_interval(s: _Situation) -> Workspace:
+    """Return the workspace with the interval that its machine itself has in its metadata."""
+    every = s.seen.instance.heartbeat_every if s.seen.instance else None
+    return s.workspace if every is None else replace(s.workspace, heartbeat_seconds=round(every.total_seconds()))
 
 
 def _abandon(s: _Situation) -> Change:
     """Leave the machine running, and the workspace in the status that it had."""
-    kept = finish(s.workspace, s.workspace.status, "AutomaticStopAbandoned", s.now, s.workspace.error)
+    kept = finish(_knowing_interval(s), s.workspace.status, "AutomaticStopAbandoned", s.now, s.workspace.error)
     return _noting(kept, machine_running=True)
 
 
 def _suspended(s: _Situation) -> Change:
-    return finish(s.workspace, Status.SUSPENDED, "WorkspaceSuspended", s.now, _reason_kept(s))
+    kept = s.workspace
+    if kept.memory_is_ready:
+        kept = replace(kept, memory_kept=True, memory_lost_because=None)
+    return finish(kept, Status.SUSPENDED, "WorkspaceSuspended", s.now, _reason_kept(s))
 
 
 def _reason_kept(s: _Situation) -> Problem | None:
@@ -200,9 +341,10 @@ def _stopped(s: _Situation) -> Change:
         return _end_failed(s, s.operation.failure)
     if s.operation.kind is OperationKind.START:
         return _boot_off(s)
-    return finish(
-        replace(s.workspace, ready_generation=None), Status.SUSPENDED, "WorkspaceStopped", s.now, _reason_kept(s)
-    )
+    why = s.operation.memory_lost_because or "The machine was shut down outside the Hub while it was to be suspended."
+    forgetful, notes = without_memory(s.workspace, why)
+    stopped = finish(forgetful, Status.SUSPENDED, "WorkspaceStopped", s.now, _reason_kept(s))
+    return replace(stopped, notes=notes)
 
 
 def _thawable(s: _Situation) -> Change:
@@ -215,10 +357,33 @@ def _thawable(s: _Situation) -> Change:
 
 
 def _instance_gone(s: _Situation) -> Change:
+    if s.operation.kind is OperationKind.DELETE and s.seen.elsewhere:
+        return _follow_elsewhere(s, Phase.DELETE_INSTANCE)
     leaves_zone = s.workspace.zone in s.operation.zones_tried
     if s.operation.kind is OperationKind.START and s.operation.failure is None and not leaves_zone:
         return _boot_new(s)
     return _go(Phase.DELETE_DISK)(s)
+
+
+def _delete_disk(s: _Situation) -> Change | Call:
+    """Delete one of the workspace's disks: its home, or a boot disk that outlived its machine. Those in its zone come first.
+
+    A disk in another zone is deleted by a DELETE only: until then the record keeps its own zone.
+    """
+    here = [disk for disk in _disks_to_delete(s) if disk.zone == s.workspace.zone]
+    if here:
+        disk = min(here, key=lambda disk: (disk.in_use, disk.name))
+        return Call(DeleteDisk(Place(disk.zone, disk.name)), Phase.AWAIT_DISK_ABSENT)
+    there = min(_disks_to_delete(s), key=lambda disk: (disk.in_use, disk.zone))
+    return proceed(
+        replace(s.workspace, zone=there.zone), "DiskFoundElsewhere", s.now, s.policy, phase=Phase.DELETE_DISK
+    )
+
+
+def _disks_to_delete(s: _Situation) -> list[Disk]:
+    """Return what is left of the workspace: in all zones for a DELETE, in this zone for a machine that is given up here."""
+    everywhere = s.operation.kind is OperationKind.DELETE
+    return [disk for disk in s.seen.disks if everywhere or disk.zone == s.workspace.zone]
 
 
 def _disk_gone(s: _Situation) -> Change:
@@ -236,14 +401,18 @@ def _forget(s: _Situation) -> Change:
     after = s.operation.forget_after
     if after is not None and s.now < after:
         pause = min(after - s.now, s.policy.look_max)
-        return proceed(s.workspace, WAITED, s.now, s.policy, delay=pause)
-    if s.seen.disk_exists:
+        return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=pause)
+    if s.seen.elsewhere:
+        return _follow_elsewhere(s, Phase.DELETE_INSTANCE)
+    if s.seen.disks:
         return _go(Phase.DELETE_DISK)(s)
     return Change(None, "WorkspaceDeleted")
 
 
 def _lost(s: _Situation) -> Change:
     """There is no machine. A workspace in ERROR that never had one keeps the reason for that."""
+    if s.seen.elsewhere:
+        return _follow_elsewhere(s, s.operation.phase)
     if s.operation.kind is OperationKind.STOP and s.workspace.error is not None:
         return fail(s, s.workspace.error)
     message = "The machine was deleted outside the Hub. Start the workspace to get a new machine on its home disk."
@@ -257,18 +426,26 @@ def _cut_off(s: _Situation) -> Change:
 
 def _wait_long(s: _Situation) -> Change:
     """The machine's report ends this phase, and a failure's report too: looking only catches a machine that was lost."""
-    return proceed(s.workspace, WAITED, s.now, s.policy, delay=s.policy.look_max)
+    return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=s.policy.look_max)
 
 
 def _if_ours(move: Move) -> Move:
-    """Make the move on the recorded machine; another one is deleted, and one is made that is what the record asks for.
+    """Make the move on the recorded machine.
 
-    That is how a START that was to change image or machine type, and failed before its old machine was deleted, is made up for.
+    A START that was to change image or machine type, and failed before its old machine was deleted, has left no machine recorded:
+    the one that there is will not do, and a new one is made. A machine that somebody made anew by hand at the same place is
+    taken for ours; it has booted by itself, so it is booted again.
     """
 
     def checked(s: _Situation) -> Change | Call:
-        ours = s.seen.instance is not None and s.seen.instance.id == s.workspace.instance_id
-        return move(s) if ours else _go(Phase.DELETE_INSTANCE)(s)
+        if s.seen.instance is not None and s.seen.instance.id == s.workspace.instance_id:
+            return move(s)
+        if s.seen.instance is None or s.workspace.instance_id is None:
+            remade = replace(s.workspace, operation=replace(s.operation, remade=True))
+            return proceed(remade, "PhaseEntered", s.now, s.policy, phase=Phase.DELETE_INSTANCE)
+        forgetful, notes = without_memory(s.workspace, "The machine was made anew outside the Hub.")
+        known = replace(forgetful, instance_id=s.seen.instance.id)
+        return replace(proceed(known, "InstanceFound", s.now, s.policy, phase=Phase.SURVEY), notes=notes)
 
     return checked
 
@@ -278,7 +455,6 @@ _resume_ours = _if_ours(_resume)
 _boot_ours = _if_ours(_boot_off)
 _survey = _go(Phase.SURVEY)
 _booting = _go(Phase.AWAIT_READY)
-_power_off = _go(Phase.STOP)
 _repeat_delete = _again(Phase.DELETE_INSTANCE)
 _restart_delete = _go(Phase.DELETE_INSTANCE)
 
@@ -291,11 +467,11 @@ _SIGHTS = (
 _ROWS: dict[Phase, tuple[Move, ...]] = {
     #                          absent                booting          running             suspending       suspended             stopping         terminated
     # a START begins: what is there decides how it gets to READY
-    Phase.SURVEY:           (_boot_new,            _wait,           _use_ours,          _wait,           _resume_ours,         _wait,           _boot_ours),
+    Phase.SURVEY:           (_survey_absent,       _wait,           _use_ours,          _wait,           _resume_ours,         _wait,           _boot_ours),
     Phase.RESUME:           (_survey,              _wait,           _use_or_stop,       _wait,           _resume,              _wait,           _survey),
     Phase.AWAIT_RUNNING:    (_survey,              _wait,           _use_or_stop,       _wait,           _again(Phase.RESUME), _wait,           _survey),
     # a boot of a machine that exists
-    Phase.SET_METADATA:     (_survey,              _survey,         _survey,            _wait,           _survey,              _wait,           _set_generation),
+    Phase.SET_METADATA:     (_survey,              _survey,         _survey,            _wait,           _survey,              _wait,           _refresh_metadata),
     Phase.AWAIT_METADATA:   (_survey,              _booting,        _booting,           _wait,           _survey,              _wait,           _start),
     Phase.START:            (_survey,              _booting,        _booting,           _wait,           _survey,              _wait,           _start),
     Phase.STARTING:         (_survey,              _booting,        _booting,           _wait,           _survey,              _wait,           _again(Phase.START)),
@@ -306,11 +482,11 @@ _ROWS: dict[Phase, tuple[Move, ...]] = {
     Phase.AWAIT_READY:      (_lost,                _wait_long,      _wait_long,         _wait,           _cut_off,             _wait,           _cut_off),
     # a STOP, and the clean-up after a START that failed
     Phase.SUSPEND:          (_lost,                _wait,           _suspend,           _wait,           _suspended,           _wait,           _stopped),
-    Phase.AWAIT_SUSPENDED:  (_lost,                _wait,           _power_off,         _wait,           _suspended,           _wait,           _stopped),
+    Phase.AWAIT_SUSPENDED:  (_lost,                _wait,           _came_back,         _wait,           _suspended,           _wait,           _stopped),
     Phase.STOP:             (_lost,                _wait,           _stop_if_idle,      _wait,           _thawable,            _wait,           _stopped),
     Phase.AWAIT_STOPPED:    (_lost,                _wait,           _again(Phase.STOP), _wait,           _thawable,            _wait,           _stopped),
     # a DELETE, the clean-up after a CREATE that failed, and the first half of a START that makes a new machine
-    Phase.DELETE_INSTANCE:  (_instance_gone,       _delete,         _delete,            _delete,         _delete,              _delete,         _delete),
+    Phase.DELETE_INSTANCE:  (_instance_gone,       _delete_or_clean_up, _delete_or_clean_up, _delete_or_clean_up, _delete_or_clean_up, _delete_or_clean_up, _delete_or_clean_up),
     Phase.AWAIT_ABSENT:     (_instance_gone,       _repeat_delete,  _repeat_delete,     _repeat_delete,  _repeat_delete,       _wait,           _repeat_delete),
     Phase.FORGET:           (_forget,              _restart_delete, _restart_delete,    _restart_delete, _restart_delete,      _restart_delete, _restart_delete),
 }  # fmt: skip
@@ -319,12 +495,9 @@ TABLE: dict[tuple[Phase, Sight], Move] = {
     (phase, seen): move for phase, row in _ROWS.items() for seen, move in zip(_SIGHTS, row, strict=True)
 }
 
-# The two phases that look at the home disk instead of the machine: (when it is there, when it is not).
+# The two phases that look at the workspace's disks instead of the machine: (when one is there, when none is).
 DISK_TABLE: dict[Phase, tuple[Move, Move]] = {
-    Phase.DELETE_DISK: (
-        lambda s: Call(DeleteDisk(Place(s.workspace.zone, s.workspace.disk_name)), Phase.AWAIT_DISK_ABSENT),
-        _disk_gone,
-    ),
+    Phase.DELETE_DISK: (_delete_disk, _disk_gone),
     Phase.AWAIT_DISK_ABSENT: (_again(Phase.DELETE_DISK), _disk_gone),
 }
 
@@ -344,9 +517,28 @@ _CALLING = {
 # ---- deciding -------------------------------------------------------------------------------------------------------
 
 
-def reads_disk(phase: Phase) -> bool:
-    """Say whether the next step goes by whether the home disk exists."""
-    return phase in DISK_TABLE or phase in {Phase.INSERT, Phase.FORGET}
+def reads_disk(operation: Operation) -> bool:
+    """Say whether the next step goes by whether the home disk is where it is recorded."""
+    remakes = operation.kind is OperationKind.START and operation.phase is Phase.DELETE_INSTANCE
+    return operation.phase is Phase.INSERT or remakes
+
+
+def seeks_elsewhere(workspace: Workspace, seen: Seen) -> tuple[bool, bool]:
+    """Say whether the next step goes by the workspace's machines in other zones, and by its disks in any zone.
+
+    Both cost two lists of the whole project, so they are made only where something is missing that should be there, and where
+    everything is to go.
+    """
+    operation = workspace.operation
+    if operation is None or seen.pending or seen.fault is not None:
+        return False, False
+    homeless = reads_disk(operation) and _lacks_home(workspace, seen)
+    if seen.instance is not None:
+        return False, homeless
+    phase, deletes = operation.phase, operation.kind is OperationKind.DELETE
+    recorded = phase in {Phase.SURVEY, Phase.SUSPEND, Phase.STOP} and workspace.instance_id is not None
+    deleted = deletes and phase in {Phase.DELETE_INSTANCE, Phase.DELETE_DISK, Phase.FORGET}
+    return recorded or deleted, homeless or phase in DISK_TABLE or phase is Phase.FORGET
 
 
 def reads_console(workspace: Workspace, now: datetime) -> bool:
@@ -358,11 +550,11 @@ def reads_console(workspace: Workspace, now: datetime) -> bool:
 def plan(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> Change | Call:
     """Decide the operation's next step: a change of the record, or one call to Compute that ``settle`` then follows.
 
-    A job may come after the deadline: what has succeeded by then is taken, and a deletion that gets on goes on.
+    A job may come after the deadline: what has succeeded by then is taken, and everything else ends.
     """
     s = _situation(workspace, seen, now, policy)
     decision = _decide(s)
-    if now < s.operation.deadline_at or _ends(decision) or (_deletes(s) and _gets_on(decision)):
+    if now < s.operation.deadline_at or _ends(decision):
         return decision
     return _overdue(s)
 
@@ -377,8 +569,10 @@ def _decide(s: _Situation) -> Change | Call:
         return TABLE[s.operation.phase, sight(s.seen.instance)](s)
     if s.seen.instance is not None:  # a worker of a superseded operation made it after this one had looked
         return _restart_delete(s)
+    if s.seen.elsewhere:
+        return _follow_elsewhere(s, Phase.DELETE_INSTANCE)
     there, gone = DISK_TABLE[s.operation.phase]
-    return there(s) if s.seen.disk_exists else gone(s)
+    return there(s) if _disks_to_delete(s) else gone(s)
 
 
 def _ends(decision: Change | Call) -> bool:
@@ -389,14 +583,6 @@ def _ends(decision: Change | Call) -> bool:
     return operation is None or (operation.failure is not None and decision.event.endswith("Failed"))
 
 
-def _deletes(s: _Situation) -> bool:
-    return s.operation.kind is OperationKind.DELETE or s.operation.failure is not None
-
-
-def _gets_on(decision: Change | Call) -> bool:
-    return isinstance(decision, Call) or decision.event not in {WAITED, REPEATED}
-
-
 def settle(
     workspace: Workspace, seen: Seen, call: Call, outcome: Begun | Fault, now: datetime, policy: Policy
 ) -> Change:
@@ -405,9 +591,11 @@ def settle(
     if isinstance(outcome, Fault):
         return _refused(s, outcome, of=call.command)
     known = workspace
+    if isinstance(call.command, InsertInstance | RefreshMetadata):
+        known = replace(workspace, heartbeat_seconds=round(policy.machine_heartbeat_every.total_seconds()))
     if isinstance(call.command, InsertInstance):
-        known = replace(workspace, instance_id=outcome.target_id)
-    return proceed(
+        known = replace(known, instance_id=outcome.target_id)
+    moved = proceed(
         known,
         type(call.command).__name__,
         now,
@@ -417,6 +605,24 @@ def settle(
         attempt=s.operation.attempt,
         gce_operation=outcome.gce_operation,
     )
+    return replace(moved, notes=call.notes)
+
+
+def may_still_be_saved(operation: Operation) -> bool:
+    """Say whether a failed operation has not begun to clean up: then a machine that reports ready has won after all.
+
+    The worker commits the beginning of the clean-up before its first call, so that no machine is deleted that was believed ready.
+    """
+    cleaning = {Phase.DELETE_INSTANCE, Phase.STOP}
+    return operation.failure is not None and operation.phase in cleaning and operation.attempt == 0
+
+
+def remake_for(workspace: Workspace, why: str, now: datetime, policy: Policy) -> Change | None:
+    """Have a START make a new machine on the same home, if it has not done so yet; None if it may not."""
+    operation = workspace.operation
+    if operation is None or operation.kind is not OperationKind.START or operation.remade:
+        return None
+    return _remake(_situation(workspace, Seen(), now, policy), why)
 
 
 def fail(s: "_Situation", problem: Problem) -> Change:
@@ -454,7 +660,7 @@ def _end_failed(s: _Situation, problem: Problem) -> Change:
     """
     status = Status.ERROR
     if s.operation.kind is OperationKind.STOP and s.seen.instance is not None:
-        recorded = Status.READY if s.workspace.awake else Status.ERROR
+        recorded = Status.READY if s.workspace.memory_is_ready else Status.ERROR
         status = observe(replace(s.workspace, status=recorded, error=None), s.seen.instance, s.now).status
     ended = finish(s.workspace, status, f"{s.operation.kind.capitalize()}Failed", s.now, problem)
     running = sight(s.seen.instance) is Sight.RUNNING
@@ -472,6 +678,13 @@ def _overdue(s: _Situation) -> Change:
     kind = s.operation.kind
     within = _within(s)
     said = f" Compute Engine said last: {s.operation.last_fault}" if s.operation.last_fault else ""
+    held = s.operation.last_fault_kind == FaultKind.IN_USE
+    if held and kind is OperationKind.DELETE:
+        message = (
+            f"The DELETE did not end {within}, because something else uses what is to be deleted.{said} "
+            "Detach it there, then delete the workspace again."
+        )
+        return fail(s, _problem(s, "DISK_IN_USE", message, retryable=True))
     if s.operation.phase is not Phase.AWAIT_READY:
         message = f"The {kind} did not end {within}. {_WAY_OUT[kind]}{said}"
         return fail(s, _problem(s, f"{kind}_TIMED_OUT", message, retryable=True))
@@ -489,7 +702,7 @@ def overdue_unseen(workspace: Workspace, now: datetime, policy: Policy) -> Chang
     kind = s.operation.kind
     message = f"The {kind} did not end {_within(s)}, because Compute Engine does not answer. {_WAY_OUT[kind]}"
     problem = s.operation.failure or _problem(s, "COMPUTE_UNAVAILABLE", message, retryable=True)
-    status = Status.READY if kind is OperationKind.STOP and workspace.awake else Status.ERROR
+    status = Status.READY if kind is OperationKind.STOP and workspace.memory_is_ready else Status.ERROR
     ended = finish(workspace, status, f"{kind.capitalize()}Failed", now, problem)
     boots = kind in {OperationKind.CREATE, OperationKind.START}
     return _noting(ended, machine_running=boots or workspace.machine_running, attend_at=now + policy.attend_after)
@@ -502,7 +715,11 @@ def _within(s: _Situation) -> str:
 
 
 def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
-    """Say what Compute's refusal means here. ``of`` is the call that was refused at once, None for a long operation's end."""
+    """Say what Compute's refusal means here. ``of`` is the call that was refused at once, None for a long operation's end.
+
+    What passes by itself is waited for until the deadline. Only a definite "this cannot be" goes a step down: from suspending to
+    shutting down, from thawing or booting to a new machine on the same home. Everything else leaves what there is as it is.
+    """
     phase = _CALLING.get(s.operation.phase, s.operation.phase)
     inserting = phase is Phase.INSERT
     if fault.kind is FaultKind.STOCK_OUT and inserting and s.workspace.home_disk is None:
@@ -513,20 +730,66 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
         )  # its owner wants it: the time until it is forgotten begins anew
         without = replace(asleep, instance_id=None) if inserting else asleep
         return finish(without, Status.SUSPENDED, "StartRefused", s.now, _no_capacity_here(s, fault))
-    noted = replace(s.operation, last_fault=fault.message)
-    passing = {FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.ALREADY_EXISTS, FaultKind.STOCK_OUT}
-    if fault.kind in passing or (fault.kind is FaultKind.NOT_FOUND and not inserting):
-        return _again(phase)(replace(s, workspace=replace(s.workspace, operation=noted), operation=noted))
-    if phase is Phase.SUSPEND:
-        return proceed(s.workspace, "SuspendRefused", s.now, s.policy, phase=Phase.STOP)
+    said = fault.message
+    if fault.resource and fault.resource not in said:
+        said = f"{said} ({fault.resource})"
+    noted = replace(s.operation, last_fault=said, last_fault_kind=fault.kind.value)
+    s = replace(s, workspace=replace(s.workspace, operation=noted), operation=noted)
+    if fault.kind is FaultKind.ALREADY_EXISTS and inserting:
+        return _in_the_way(s, fault)
+    if _may_pass(s, fault, phase):
+        return _again(phase)(s)
+    definite = fault.kind in _DEFINITE
+    if definite and phase is Phase.SUSPEND:
+        return _give_memory_up(s, f"Compute Engine cannot suspend this machine, so it was shut down. It said: {said}")
+    if definite and phase in {Phase.RESUME, Phase.SET_METADATA, Phase.START} and not s.operation.remade:
+        cannot = "resumed" if phase is Phase.RESUME else "started"
+        return _remake(s, f"The machine could not be {cannot}, so a new one was made. Compute Engine said: {said}")
+    return fail(s, _refusal(s, fault, said, of))
+
+
+def _may_pass(s: _Situation, fault: Fault, phase: Phase) -> bool:
+    """Say whether a refusal may be over by the next look. A missing right may just have been given: see ``rights_patience``."""
+    if fault.kind is FaultKind.PERMISSION:
+        return s.now - s.operation.phase_since < s.policy.rights_patience
+    passing = {
+        *(FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE, FaultKind.STOCK_OUT, FaultKind.ALREADY_EXISTS),
+    }
+    return fault.kind in passing or (fault.kind is FaultKind.NOT_FOUND and phase is not Phase.INSERT)
+
+
+def _in_the_way(s: _Situation, fault: Fault) -> Change:
+    """Something has a name that the insert needs. A machine is taken at the next look, and so is the home disk.
+
+    A boot disk that outlived its machine is not waited for: a new generation has another name for its own, once.
+    """
+    kind, _, name = fault.resource.rpartition("/")
+    if not kind.endswith("disks") or name == s.workspace.disk_name:
+        return _again(Phase.INSERT)(s)
+    if s.operation.renamed:
+        return fail(s, _refusal(s, fault, s.operation.last_fault or fault.message, None))
+    renamed = replace(s.workspace, operation=replace(s.operation, renamed=True))
+    return enter_boot(renamed, Phase.INSERT, s.now, s.policy)
+
+
+def _refusal(s: _Situation, fault: Fault, said: str, of: Command | None) -> Problem:
     words = {
         FaultKind.QUOTA: ("COMPUTE_QUOTA_EXCEEDED", "The project's Compute Engine quota is used up.", True),
         FaultKind.PERMISSION: ("COMPUTE_PERMISSION_DENIED", "The Hub may not do this in Compute Engine.", False),
+        FaultKind.POLICY: ("COMPUTE_POLICY_FORBIDS", "A policy of the organisation forbids this.", False),
+        FaultKind.ALREADY_EXISTS: ("COMPUTE_NAME_TAKEN", "Something else has the name that the machine needs.", False),
     }
     code, what, retryable = words.get(fault.kind, ("COMPUTE_REFUSED", "Compute Engine refused the machine.", False))
     doing = f" ({type(of).__name__})" if of is not None else ""
-    message = f"{what} It said{doing}: {fault.message} {_WAY_OUT[s.operation.kind]}"
-    return fail(s, _problem(s, code, message, retryable=retryable))
+    message = f"{what} It said{doing}: {said} {_way_out(s, fault.kind)}"
+    return _problem(s, code, message, retryable=retryable)
+
+
+def _way_out(s: _Situation, kind: FaultKind | None) -> str:
+    """Say what a person can do that works."""
+    if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:
+        return f"Whoever runs this Hub must change that. {_WAY_OUT[s.operation.kind]}"
+    return _WAY_OUT[s.operation.kind]
 
 
 def _next_zone(s: _Situation, fault: Fault) -> Change:

@@ -110,8 +110,14 @@ class Operation:
     is obsolete. ``resends`` counts how often ``reconcile`` sent the current step again, ``attempt`` how often the current
     phase was begun again. ``automatic`` is an operation of the idle sweep. ``failure`` is set once the operation has failed
     for good and only cleans up after itself; ``last_fault`` is what Compute said when it last refused something that was
-    then tried again. ``forget_after`` is when no worker of a superseded operation can be running
-    any more. ``request_id`` is that of the request that began it.
+    then tried again, ``last_fault_kind`` what that meant (a ``FaultKind``). ``forget_after`` is when no worker of a
+    superseded operation can be running any more. ``request_id`` is that of the request that began it.
+
+    ``empty_home``: the person agrees to an empty home if the recorded one is gone. ``remade``: a START has decided to make a
+    new machine, which it does once. ``renamed``: an insert was in the way of itself and got new names, which happens once.
+    ``suspends_undone`` counts how often the machine came back to running instead of being suspended. ``memory_lost_because``
+    is why the machine's memory will not be kept. Version 0.1 does not know these fields and may lose them: each has a
+    default with which the operation ends well, too.
     """
 
     id: str
@@ -131,6 +137,12 @@ class Operation:
     failure: Problem | None = None
     last_fault: str | None = None
     forget_after: datetime | None = None
+    last_fault_kind: str | None = None
+    empty_home: bool = False
+    remade: bool = False
+    renamed: bool = False
+    suspends_undone: int = 0
+    memory_lost_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +153,10 @@ class Workspace:
     and still has that memory. They are equal exactly when a running machine can be used without booting it again.
     ``machine_running`` says that a machine runs which no operation is about to boot: it costs money, so the idle sweep
     looks at it. ``attend_at`` is when somebody must look if nothing happens before; None when nothing is due.
+
+    ``memory_kept`` says of the last time that the machine was off whether its memory was kept; None while it never was off.
+    ``memory_lost_because`` says why it was not. ``heartbeat_seconds`` is how often the machine reports that it is in use; None
+    if nobody knows. ``kept_awake_since`` is since when nothing but ``~/.keep-awake`` holds the machine.
     """
 
     id: str
@@ -168,12 +184,16 @@ class Workspace:
     operation: Operation | None = None
     attend_at: datetime | None = None
     error: Problem | None = None
+    memory_kept: bool | None = None
+    memory_lost_because: str | None = None
+    heartbeat_seconds: int | None = None
+    kept_awake_since: datetime | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
     def disk_name(self) -> str:
         """The name of the home disk in Compute, whether it exists yet or not."""
-        return f"home-{self.id}"
+        return self.home_disk.name if self.home_disk else f"home-{self.id}"
 
     @property
     def counts_as_running(self) -> bool:
@@ -183,7 +203,7 @@ class Workspace:
         return under_way or self.machine_running or self.status in {Status.PROVISIONING, Status.READY}
 
     @property
-    def awake(self) -> bool:
+    def memory_is_ready(self) -> bool:
         """Whether the machine's memory is that of a boot that reported ready: running means usable."""
         return self.ready_generation == self.generation
 

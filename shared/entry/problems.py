@@ -18,6 +18,7 @@ _STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
     errors.WorkspaceNotFoundError: (404, "WORKSPACE_NOT_FOUND", "There is no such workspace"),
     errors.OperationUnderWayError: (409, "OPERATION_UNDER_WAY", "Another operation is under way"),
     errors.NameTakenError: (409, "NAME_TAKEN", "You have a workspace of this name"),
+    errors.ReportNotTakenError: (409, "REPORT_NOT_TAKEN", "This report does not count"),
     errors.WorkspaceGoneError: (410, "WORKSPACE_GONE", "That workspace has been deleted"),
     errors.IdempotencyKeyReusedError: (422, "IDEMPOTENCY_KEY_REUSED", "This key was used for another request"),
     errors.TooManyRequestsError: (429, "TOO_MANY_REQUESTS", "You ask too often"),

@@ -32,6 +32,8 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
         "last_activity": workspace.last_activity.value,
         "suspended_at": _time(workspace.suspended_at),
         "stopped_because": workspace.stopped_because if workspace.status is Status.SUSPENDED else None,
+        "memory_kept": workspace.memory_kept,
+        "memory_lost_because": workspace.memory_lost_because,
         "stops_at": _time(stops_at(workspace, policy)),
         "deletes_at": _time(deletes_at(workspace, policy)),
         "generation": workspace.generation,

@@ -1,15 +1,16 @@
 """Do one step of an operation: look, decide, call Compute at most once, commit, send the next job."""
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 
 from shared import logs
-from shared.domain import steps
+from shared.domain import ownership, steps
 from shared.domain.changes import Change, job_of, look_job
 from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
 from shared.domain.instance import Begun, DeleteInstance, Fault, FaultKind, InsertInstance, Place
 from shared.domain.jobs import Job
-from shared.domain.observe import follow
+from shared.domain.observe import follow, seeks_elsewhere
 from shared.domain.policy import Policy
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Seen
 from shared.domain.workspace import OperationKind, Workspace
@@ -35,7 +36,7 @@ def advance_operation(
         stored = store.get(job.workspace_id)
         operation = stored.record.operation if stored else None
         if stored is not None and job.operation_id is None:
-            _look(store, machines, jobs, clock, policy, stored.record.id)
+            look(store, machines, jobs, clock, policy, stored.record.id)
             return
         if stored is None or operation is None or operation.id != job.operation_id or operation.step < job.step:
             logs.info("JobObsolete", workspace_id=job.workspace_id, operation_id=job.operation_id, step=job.step)
@@ -83,13 +84,28 @@ def _see(machines: Machines, workspace: Workspace, now: datetime) -> Seen:
             return Seen(pending=True)
         fault = state.fault
     place = Place(workspace.zone, workspace.instance_name)
-    reads_disk = steps.reads_disk(operation.phase)
-    return Seen(
+    home = Place(workspace.zone, workspace.disk_name)
+    seen = Seen(
         fault=fault,
         instance=machines.get(place),
-        disk_exists=reads_disk and machines.disk_exists(Place(workspace.zone, workspace.disk_name)),
-        console=machines.console_tail(place, CONSOLE_TAIL_BYTES) if steps.reads_console(workspace, now) else "",
+        disk_exists=steps.reads_disk(operation) and machines.get_disk(home) is not None,
+        console=_console_tail(machines, place) if steps.reads_console(workspace, now) else "",
     )
+    seeks_machines, seeks_disks = steps.seeks_elsewhere(workspace, seen)
+    if seeks_machines:
+        seen = replace(seen, elsewhere=tuple(ownership.other_places(workspace, machines.find_instances(workspace.id))))
+    if seeks_disks:
+        seen = replace(seen, disks=tuple(ownership.disks_of(workspace.id, machines.find_disks(workspace.id))))
+    return seen
+
+
+def _console_tail(machines: Machines, place: Place) -> str:
+    """Return what the machine printed last; it is only for the message, so a console that does not answer is an empty one."""
+    try:
+        return machines.console_tail(place, CONSOLE_TAIL_BYTES)
+    except UnavailableError as error:
+        logs.warning("ConsoleNotRead", instance_name=place.name, reason=str(error))
+        return ""
 
 
 def _perform(machines: Machines, call: Call, step: str) -> Begun | Fault:
@@ -162,15 +178,21 @@ def _committed(jobs: Jobs, before: Workspace, change: Change) -> None:
         jobs.send(change.job)
 
 
-def _look(
+def look(
     store: WorkspaceStore, machines: Machines, jobs: Jobs, clock: Clock, policy: Policy, workspace_id: str
-) -> None:
-    """Make the record follow what Compute says, where nothing is under way."""
+) -> tuple[Workspace, bool]:
+    """Make the record follow what Compute says, where nothing is under way. Returns it, and whether this changed it.
+
+    Raises:
+        WorkspaceNotFoundError: there is none, or it has just been deleted.
+        UnavailableError: Compute or the store does not answer.
+    """
 
     def decide(workspace: Workspace) -> Change | None:
         if workspace.operation is not None:
             return None
         instance = machines.get(Place(workspace.zone, workspace.instance_name))
-        return follow(workspace, instance, clock(), policy)
+        elsewhere = machines.find_instances(workspace.id) if seeks_elsewhere(workspace, instance) else []
+        return follow(workspace, instance, clock(), policy, ownership.other_places(workspace, elsewhere))
 
-    change_workspace(store, jobs, clock, workspace_id, decide)
+    return change_workspace(store, jobs, clock, workspace_id, decide)

@@ -9,7 +9,7 @@ from shared import logs
 from shared.domain import lifecycle
 from shared.domain.changes import Change, job_of, look_job
 from shared.domain.errors import ConflictError, HubError, NotAllowedError, UnavailableError
-from shared.domain.events import REFUSED, asked, refused
+from shared.domain.events import REFUSED, asked, noted, refused
 from shared.domain.instance import Instance, Place
 from shared.domain.lifecycle import NewMachine
 from shared.domain.observe import differs
@@ -206,7 +206,7 @@ def _ask(
             store.commit(
                 workspaces=[(stored, after)],
                 owners=[(owner, holding)] if holding != owner.record else [],
-                events=[asked(asker, before, change.event, now)],
+                events=[*noted(before, change, now), asked(asker, before, change.event, now)],
             )
         except ConflictError:
             pause(attempt)

@@ -9,7 +9,7 @@ from datetime import datetime
 from shared import logs
 from shared.domain.changes import Change, job_of
 from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFoundError
-from shared.domain.events import asked, came_to, ended
+from shared.domain.events import asked, came_to, ended, noted
 from shared.domain.jobs import Job
 from shared.domain.owners import mark_running, release
 from shared.domain.people import Asker
@@ -78,7 +78,7 @@ def commit_change(
             owners = [(owner, release(owner.record, before.id))]
         else:
             owners = [(owner, mark_running(owner.record, before.id, running=after.counts_as_running))]
-    events = [event for event in (ended(before, change, now),) if event]
+    events = [event for event in (*noted(before, change, now), ended(before, change, now)) if event]
     if asker is not None:
         events.append(asked(asker, before, change.event, now))
     store.commit(workspaces=[(stored, after)], owners=owners, events=events)
@@ -110,6 +110,8 @@ def log_change(before: Workspace, change: Change) -> None:
         error=after.error.code if after.error else None,
         since_request_ms=_since_request_ms(after.updated_at, operation.requested_at) if operation else None,
     )
+    for note in change.notes:
+        logs.warning(note.what, workspace_id=before.id, reason=note.why)
     was = before.operation
     if was is not None and (after.operation is None or after.operation.id != was.id):
         _log_end(was, came_to(before, change), after)

@@ -1,23 +1,22 @@
 """Compare what is recorded with what there is: machines, disks, and what owners hold."""
 
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from shared import logs
 from shared.domain import orphans
-from shared.domain.changes import Change
 from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
 from shared.domain.events import Event
 from shared.domain.instance import Disk, Instance, Place
-from shared.domain.observe import differs, follow
+from shared.domain.observe import differs
 from shared.domain.orphans import Act
+from shared.domain.ownership import owner_id_of, tied_to
 from shared.domain.policy import Policy
 from shared.domain.workspace import OwnedWorkspace, Workspace
 from shared.ports import Clock, Jobs, Machines, WorkspaceStore
-from shared.usecases.change_workspace import change_workspace
+from shared.usecases.advance_operation import look
 from shared.usecases.sweep import SweepReport
 
 PAGE = 100
@@ -26,7 +25,13 @@ RECONCILER = "reconcile"
 MARK = "fleet"  # the name under which the store keeps how far a run came
 _RECORDS, _OWNERS = "records", "owners"
 
-R = TypeVar("R", Instance, Disk)
+
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """What Compute's two lists had: everything that carries this installation's label."""
+
+    machines: dict[Place, Instance]
+    disks: dict[Place, Disk]
 
 
 def reconcile_fleet(
@@ -38,22 +43,26 @@ def reconcile_fleet(
     request_id: str,
     budget: timedelta = TIME_BUDGET,
 ) -> SweepReport:
-    """See to orphans; make records follow their machines; repair what owners are noted to hold.
+    """See to orphans and lost labels; make records follow their machines; repair what owners are noted to hold.
 
-    Two lists of Compute's; a read of the record that each machine and each detached disk names; then a read of each record, and
+    Two lists of Compute's; a read of each record that anything in them is tied to; then a read of each record, and
     of each owner with a query of what is theirs. What differs is looked at again, by itself and at its
     commit, so what changes meanwhile is not taken for drift. One that fails does not stop the rest. When time runs out the
     next run goes on where this one ended.
 
     Raises:
-        UnavailableError: Compute's lists, or the store, do not answer. Nothing was decided on half a list.
+        UnavailableError: Compute's lists, or the store, do not answer. Nothing was decided on a partial list.
     """
     ends_at, report = clock() + budget, SweepReport()
-    seen = {Place(instance.zone, instance.name): instance for instance in machines.list_instances()}
-    _see_to_orphans(store, machines, clock, policy, request_id, seen, report)
+    fleet = _Fleet(
+        {Place(instance.zone, instance.name): instance for instance in machines.list_instances()},
+        {Place(disk.zone, disk.name): disk for disk in machines.list_disks()},
+    )
+    hands = _Hands(store, machines, request_id, clock, report)
+    _see_to_orphans(hands, policy, fleet)
     phase, _, token = (store.get_mark(MARK) or _RECORDS).partition(":")
     if phase == _RECORDS:
-        left_off = _follow_machines(store, machines, jobs, clock, policy, seen, report, token or None, ends_at)
+        left_off = _follow_machines(hands, jobs, policy, fleet, token or None, ends_at)
         if left_off is not None:
             return _interrupted(store, report, f"{_RECORDS}:{left_off}")
         token = ""
@@ -72,105 +81,129 @@ def _interrupted(store: WorkspaceStore, report: SweepReport, mark: str) -> Sweep
     return report
 
 
-def _see_to_orphans(
-    store: WorkspaceStore,
-    machines: Machines,
-    clock: Clock,
-    policy: Policy,
-    request_id: str,
-    seen: dict[Place, Instance],
-    report: SweepReport,
-) -> None:
-    disks, now = list(machines.list_disks()), clock()
-    acts = [
-        orphans.act_on_machine(instance, now, policy)
-        for instance in seen.values()
-        if not _accounted_for(store, instance, orphans.owns_machine)
-    ] + [
-        orphans.act_on_disk(disk, now, policy)
-        for disk in disks
-        if not disk.in_use and not _accounted_for(store, disk, orphans.owns_disk)
-    ]
-    decided = [act for act in acts if act is not None]
-    if orphans.too_many(decided, len(seen) + len(disks)):
-        logs.error(
-            "TooManyOrphans", found=len(decided), of=len(seen) + len(disks), names=[a.place.name for a in decided][:50]
-        )
+@dataclass(frozen=True, slots=True)
+class _Hands:
+    """What one run acts with, and where it writes down what it did."""
+
+    store: WorkspaceStore
+    machines: Machines
+    request_id: str
+    clock: Clock
+    report: SweepReport
+
+    def carry_out(self, act: Act, owner_id: str = "") -> None:
+        """Do what was decided about one resource, and write it down. One that cannot be done does not stop the rest."""
+        name, now = act.place.name, self.clock()
+        try:
+            if act.command is not None:
+                identity = f"workspace-hub/fleet/{act.place.zone}/{name}/{act.event}/{now:%Y-%m-%dT%H}"
+                self.machines.perform(act.command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
+                event = Event(now, act.workspace_id, owner_id, RECONCILER, act.event, act.reason, self.request_id)
+                self.store.commit(events=[event])
+        except (MachineFaultError, UnavailableError) as error:
+            logs.error("ResourceNotSeenTo", error, name=name, zone=act.place.zone, what=act.event)
+            self.report.failed[name] = str(error)
+            return
+        logs.warning(act.event, name=name, zone=act.place.zone, workspace_id=act.workspace_id, reason=act.reason)
+        self.report.done.setdefault(act.event, []).append(name)
+
+
+def _see_to_orphans(hands: _Hands, policy: Policy, fleet: _Fleet) -> None:
+    """Stop and delete what nothing ties to a live record, put lost labels back, and report what is not where its record says."""
+    now, report = hands.clock(), hands.report
+    read: dict[str, Workspace | None] = {}
+    decided: list[Act] = []
+    resources: list[Instance | Disk] = [*fleet.machines.values(), *fleet.disks.values()]
+    for resource in resources:
+        try:
+            records = [record for each in tied_to(resource) if (record := _record(hands.store, each, read))]
+        except UnavailableError as error:  # its record may be there: nothing is done about this one
+            logs.warning("RecordNotRead", name=resource.name, reason=str(error))
+            continue
+        act = _act_on(resource, records, now, policy)
+        if act is not None:
+            decided.append(act)
+    if orphans.too_many(decided, len(resources)):
+        names = [act.place.name for act in decided][:50]
+        logs.error("TooManyOrphans", found=len(decided), of=len(resources), names=names)
         report.failed["orphans"] = (
             f"{len(decided)} orphans are too many to be true: nothing was done. See the log, TooManyOrphans."
         )
         return
     for act in decided:
-        _carry_out(store, machines, now, request_id, act, report)
+        record = read.get(act.workspace_id)
+        hands.carry_out(act, record.owner_id if record else "")
 
 
-def _record(store: WorkspaceStore, workspace_id: str | None) -> Workspace | None:
-    """Return the record that a resource's label names. Read now: after the list, so that a new workspace's is there."""
-    stored = store.get(workspace_id) if workspace_id else None
-    return stored.record if stored else None
+def _act_on(resource: Instance | Disk, records: list[Workspace], now: datetime, policy: Policy) -> Act | None:
+    if not records:
+        return (
+            orphans.act_on_machine(resource, now, policy)
+            if isinstance(resource, Instance)
+            else orphans.act_on_disk(resource, now, policy)
+        )
+    owner = next((record for record in records if record.id == owner_id_of(resource)), None)
+    return orphans.act_on_owned(owner, resource) if owner else None
 
 
-def _accounted_for(store: WorkspaceStore, resource: R, owns: Callable[[Workspace | None, R], bool]) -> bool:
-    """Say whether a record has a machine or disk. One that cannot be read may have it: that stops neither it nor the rest."""
-    try:
-        return owns(_record(store, resource.workspace_id), resource)
-    except UnavailableError as error:
-        logs.warning("RecordNotRead", workspace_id=resource.workspace_id, reason=str(error))
-        return True
-
-
-def _carry_out(
-    store: WorkspaceStore, machines: Machines, now: datetime, request_id: str, act: Act, report: SweepReport
-) -> None:
-    name = act.place.name
-    try:
-        if act.command is not None:
-            identity = f"workspace-hub/orphan/{act.place.zone}/{name}/{act.event}/{now:%Y-%m-%dT%H}"
-            machines.perform(act.command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
-            store.commit(events=[Event(now, act.workspace_id, "", RECONCILER, act.event, act.reason, request_id)])
-    except (MachineFaultError, UnavailableError) as error:
-        logs.error("OrphanNotSeenTo", error, name=name, zone=act.place.zone)
-        report.failed[name] = str(error)
-        return
-    logs.warning(act.event, name=name, zone=act.place.zone, workspace_id=act.workspace_id, reason=act.reason)
-    report.done.setdefault(act.event, []).append(name)
+def _record(store: WorkspaceStore, workspace_id: str, read: dict[str, Workspace | None]) -> Workspace | None:
+    """Return the record of an id, read once a run. Read after the lists, so that a new workspace's is there."""
+    if workspace_id not in read:
+        stored = store.get(workspace_id)
+        read[workspace_id] = stored.record if stored else None
+    return read[workspace_id]
 
 
 def _follow_machines(
-    store: WorkspaceStore,
-    machines: Machines,
-    jobs: Jobs,
-    clock: Clock,
-    policy: Policy,
-    seen: dict[Place, Instance],
-    report: SweepReport,
-    token: str | None,
-    ends_at: datetime,
+    hands: _Hands, jobs: Jobs, policy: Policy, fleet: _Fleet, token: str | None, ends_at: datetime
 ) -> str | None:
     """Make each record follow its machine. Returns the token to go on with when time ran out."""
-
-    def decide(workspace: Workspace) -> Change | None:
-        instance = machines.get(Place(workspace.zone, workspace.instance_name))
-        return follow(workspace, instance, clock(), policy)
-
+    store, report = hands.store, hands.report
     while True:
         page = store.list_ids(PAGE, token)
         for workspace_id in page.records:
             report.looked_at += 1
             try:
-                record = _record(store, workspace_id)
-                if record is None or not differs(record, seen.get(Place(record.zone, record.instance_name)), clock()):
-                    continue
-                now, changed = change_workspace(store, jobs, clock, workspace_id, decide)
+                _follow_machine(hands, jobs, policy, fleet, workspace_id)
             except Exception as error:  # noqa: BLE001 -- whatever is wrong with one workspace, the rest must not wait for it
                 logs.error("SweepFailed", error, workspace_id=workspace_id)
                 report.failed[workspace_id] = str(error)
-                continue
-            if changed:
-                report.done.setdefault(now.status.value.lower(), []).append(workspace_id)
         token = page.next_token
-        if token is None or clock() > ends_at:
+        if token is None or hands.clock() > ends_at:
             return token
+
+
+def _follow_machine(hands: _Hands, jobs: Jobs, policy: Policy, fleet: _Fleet, workspace_id: str) -> None:
+    """Make one record follow its machine; look by itself for what the lists should have had, and put its labels back."""
+    stored = hands.store.get(workspace_id)
+    if stored is None:
+        return
+    record = stored.record
+    _see_to_home(hands, fleet, record)
+    place = Place(record.zone, record.instance_name)
+    if not differs(record, fleet.machines.get(place), hands.clock()):
+        return
+    instance = hands.machines.get(place)
+    if instance is not None and place not in fleet.machines and record.instance_id is not None:
+        hands.carry_out(orphans.label_again(record, instance), record.owner_id)
+    now, changed = look(hands.store, hands.machines, jobs, hands.clock, policy, workspace_id)
+    if changed:
+        hands.report.done.setdefault(now.status.value.lower(), []).append(workspace_id)
+
+
+def _see_to_home(hands: _Hands, fleet: _Fleet, record: Workspace) -> None:
+    """Look for a home disk that the list did not have: it has lost its label, or it is gone, which somebody must know."""
+    home = record.home_disk
+    if home is None or record.operation is not None or Place(home.zone, home.name) in fleet.disks:
+        return
+    disk = hands.machines.get_disk(Place(home.zone, home.name))
+    if disk is not None:
+        hands.carry_out(orphans.label_again(record, disk), record.owner_id)
+        return
+    stored = hands.store.get(record.id)
+    if stored is not None and stored.record.home_disk == home and stored.record.operation is None:
+        logs.error("HomeDiskGone", workspace_id=record.id, name=home.name, zone=home.zone)
+        hands.report.done.setdefault("HomeDiskGone", []).append(record.id)
 
 
 def _repair_owners(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from shared.domain.instance import Instance, InstanceState
+from shared.domain.instance import Disk, Instance, InstanceState
 from shared.domain.lifecycle import Report, ReportEvent
 from shared.domain.policy import Policy
 from shared.domain.workspace import (
@@ -29,6 +29,7 @@ FIRST_PHASES = {
     OperationKind.STOP: Phase.SUSPEND,
     OperationKind.DELETE: Phase.DELETE_INSTANCE,
 }
+_STOPPING = {OperationKind.STOP, OperationKind.DELETE}
 A_PROBLEM = Problem("SOMETHING", "Something went wrong before.", retryable=False, at=NOW - timedelta(hours=1))
 
 
@@ -56,7 +57,7 @@ def a_workspace(status: Status = Status.READY, operation: Operation | None = Non
         generation=3,
         ready_generation=3 if status in {Status.READY, Status.SUSPENDED} else None,
         instance_id=INSTANCE_ID,
-        machine_running=status is Status.READY and operation is None,
+        machine_running=status is Status.READY and (operation is None or operation.kind in _STOPPING),
         suspended_at=NOW - timedelta(minutes=5) if status is Status.SUSPENDED else None,
         operation=operation,
         attend_at=NOW + timedelta(minutes=2) if operation else None,
@@ -92,6 +93,13 @@ def an_instance(workspace: Workspace, state: InstanceState = InstanceState.RUNNI
         workspace_id=workspace.id,
     )
     return replace(instance, **changes)
+
+
+def a_home(workspace: Workspace, **changes: Any) -> Disk:
+    """Return the workspace's home disk, attached to nothing."""
+    zone = workspace.home_disk.zone if workspace.home_disk else workspace.zone
+    disk = Disk(workspace.disk_name, zone, workspace.id, workspace.created_at)
+    return replace(disk, **changes)
 
 
 def a_report(workspace: Workspace, event: ReportEvent, **changes: Any) -> Report:

@@ -9,7 +9,7 @@ from shared.domain.instance import InstanceState
 from shared.domain.observe import Sight
 from shared.domain.steps import Call, Seen
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
-from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_instance, an_operation
+from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_home, a_workspace, an_instance, an_operation
 
 STATES: dict[Sight, InstanceState | None] = {
     Sight.ABSENT: None,
@@ -56,18 +56,35 @@ def situation(kind: OperationKind, phase: Phase, *, failed: bool, awake: bool) -
 def sights(workspace: Workspace) -> Iterator[tuple[str, Seen]]:
     """Yield what can be seen in the workspace's phase, with its name."""
     assert workspace.operation is not None
-    if workspace.operation.phase in steps.DISK_TABLE:
-        yield "disk there", Seen(disk_exists=True)
-        yield "disk gone", Seen(disk_exists=False)
+    operation, home = workspace.operation, (a_home(workspace),)
+    moved = an_instance(workspace, InstanceState.RUNNING, id="moved", zone="us-west1-b")
+    deletes = operation.kind is OperationKind.DELETE
+    if operation.phase in steps.DISK_TABLE:
+        yield "disk there", Seen(disks=home)
+        yield "disk gone", Seen()
+        if deletes:
+            yield "disk elsewhere", Seen(disks=(replace(home[0], zone="us-west1-b"),))
+            yield "machine elsewhere", Seen(elsewhere=(moved,))
         return
     for name, state in STATES.items():
         instance = an_instance(workspace, state) if state else None
-        yield name.value, Seen(instance=instance)
-    if workspace.operation.phase is Phase.FORGET:
-        yield "disk there", Seen(disk_exists=True)
-    if workspace.operation.phase is Phase.SURVEY:
+        yield name.value, Seen(instance=instance, disk_exists=True)
+    if operation.phase is Phase.FORGET:
+        yield "disk there", Seen(disks=home)
+    if operation.phase is Phase.SURVEY:
         another = an_instance(workspace, InstanceState.RUNNING, id="another")
         yield "another machine", Seen(instance=another)
+    if operation.phase in {Phase.SURVEY, Phase.SUSPEND, Phase.STOP} or (
+        deletes and operation.phase is Phase.DELETE_INSTANCE
+    ):
+        yield "machine elsewhere", Seen(elsewhere=(moved,))
+        yield "several elsewhere", Seen(elsewhere=(moved, replace(moved, zone="us-west1-c")))
+    if operation.kind is OperationKind.START and operation.phase in {Phase.INSERT, Phase.DELETE_INSTANCE}:
+        instance = (
+            an_instance(workspace, InstanceState.TERMINATED) if operation.phase is Phase.DELETE_INSTANCE else None
+        )
+        yield "home elsewhere", Seen(instance=instance, disks=(replace(home[0], zone="us-west1-b"),))
+        yield "home gone", Seen(instance=instance)
 
 
 def move_in_words(workspace: Workspace, decision: Change | Call) -> str:

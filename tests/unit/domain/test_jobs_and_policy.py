@@ -84,8 +84,8 @@ def test_a_machine_is_usable_when_its_current_boot_has_reported() -> None:
     """``awake`` is about the generation, not about the status."""
     workspace: Workspace = a_workspace(Status.READY)
 
-    assert workspace.awake
-    assert not replace(workspace, generation=workspace.generation + 1).awake
-    assert not replace(workspace, ready_generation=None).awake
+    assert workspace.memory_is_ready
+    assert not replace(workspace, generation=workspace.generation + 1).memory_is_ready
+    assert not replace(workspace, ready_generation=None).memory_is_ready
     assert workspace.disk_name == f"home-{workspace.id}"
     assert str(Phase.SURVEY) == "survey"

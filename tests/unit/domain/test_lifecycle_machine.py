@@ -26,8 +26,8 @@ from shared.domain.instance import (
     DeleteInstance,
     FaultKind,
     InsertInstance,
+    RefreshMetadata,
     ResumeInstance,
-    SetGeneration,
     StartInstance,
     StopInstance,
     SuspendInstance,
@@ -51,7 +51,7 @@ OWNERS = ("alice", "bob")
 NAMES = ("one", "two", "three", "four")
 Calls = list[tuple[type[Command], ...]]
 _SUSPENDS: Calls = [(SuspendInstance,), (SuspendInstance, StopInstance)]
-_BOOTS: Calls = [(SetGeneration, StartInstance, ResumeInstance), (StopInstance,), (InsertInstance,)]
+_BOOTS: Calls = [(RefreshMetadata, StartInstance, ResumeInstance), (StopInstance,), (InsertInstance,)]
 _DELETES: Calls = [(DeleteInstance, DeleteDisk)]
 # The calls that may go wrong when a person asks for something; those together that belong together.
 CALLS: dict[str, Calls] = {
@@ -145,7 +145,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert after.last_connected_at >= before.last_connected_at
         assert after.updated_at >= before.updated_at
         if after.status is Status.READY:
-            assert after.awake, "READY without the current boot's report"
+            assert after.memory_is_ready, "READY without the current boot's report"
         if after.ready_generation not in {before.ready_generation, None}:
             assert self.reporting is not None, "nobody reported, and it counts as reported"
             assert self.reporting.event is ReportEvent.READY

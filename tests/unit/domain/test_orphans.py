@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.domain.instance import DeleteDisk, DeleteInstance, Disk, Instance, InstanceState, Place, StopInstance
-from shared.domain.orphans import Act, act_on_disk, act_on_machine, owns_disk, owns_machine, too_many
+from shared.domain.instance import (
+    DeleteDisk,
+    DeleteInstance,
+    Disk,
+    Instance,
+    InstanceState,
+    LabelDisk,
+    LabelInstance,
+    Place,
+    StopInstance,
+)
+from shared.domain.orphans import Act, act_on_disk, act_on_machine, act_on_owned, too_many
+from shared.domain.ownership import disks_of, named_id, owner_id_of, tied_to
 from shared.domain.policy import Policy
-from shared.domain.workspace import HomeDisk, OperationKind
-from tests.fakes.records import a_workspace, an_operation
+from shared.domain.workspace import OperationKind
+from tests.fakes.records import a_home, a_workspace, an_instance, an_operation
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 POLICY = Policy()
@@ -28,7 +40,7 @@ def a_machine(
 
 def a_disk(*, created_at: datetime = OLD, in_use: bool = False, detached_at: datetime | None = None) -> Disk:
     """Return a disk that no record knows."""
-    return Disk("home-1", PLACE.zone, "gone", created_at, in_use, detached_at)
+    return Disk("home-1", PLACE.zone, "gone", created_at, ("a-machine",) if in_use else (), detached_at)
 
 
 def test_one_that_runs_is_stopped() -> None:
@@ -83,20 +95,53 @@ def test_a_disk_goes_when_no_machine_had_it_for_the_grace_time() -> None:
     assert act_on_disk(a_disk(in_use=True), NOW, POLICY) is None
 
 
-def test_a_record_accounts_for_what_is_where_it_says() -> None:
-    """A machine or disk of the same name in another zone is an orphan, unless an operation is moving the workspace."""
-    workspace = a_workspace(zone=PLACE.zone, home_disk=HomeDisk("home-1", PLACE.zone))
-    moving = a_workspace(zone="us-west1-b", operation=an_operation(OperationKind.CREATE))
-    here = Instance("1", workspace.instance_name, PLACE.zone, InstanceState.RUNNING, "e2", workspace.id)
-    there = Instance("1", workspace.instance_name, "us-west1-b", InstanceState.RUNNING, "e2", workspace.id)
-    assert owns_machine(workspace, here)
-    assert not owns_machine(workspace, there)
-    assert owns_machine(moving, here)
-    assert not owns_machine(None, here)
-    assert owns_disk(workspace, a_disk())
-    assert not owns_disk(a_workspace(zone="us-west1-b", home_disk=None), a_disk())
-    assert owns_disk(moving, a_disk())
-    assert not owns_disk(None, a_disk())
+def test_name_label_user_and_attachment_tie_a_resource_to_a_workspace() -> None:
+    """Any of them alone; the name says whose part it is, whatever the label says."""
+    workspace, other = a_workspace(), a_workspace()
+    named = an_instance(workspace, workspace_id=None)
+    labelled = an_instance(workspace, name="renamed")
+    attached = an_instance(workspace, name="a-copy", workspace_id=None, disks=("boot", workspace.disk_name))
+    mislabelled = a_home(workspace, workspace_id=other.id)
+    used = a_home(workspace, name="a-disk", workspace_id=None, users=(f"{workspace.instance_name}-2",))
+
+    assert [tied_to(each) for each in (named, labelled, attached, used)] == [{workspace.id}] * 4
+    assert tied_to(mislabelled) == {workspace.id, other.id}
+    assert owner_id_of(mislabelled) == workspace.id
+    assert disks_of(other.id, [mislabelled]) == []
+    assert disks_of(workspace.id, [mislabelled]) == [mislabelled]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["home-{}", "home-{}-3", "workspace-{}", "workspace-{}-17"],
+)
+def test_names_of_ours_are_known_with_and_without_a_generation(name: str) -> None:
+    """And no others: a name that only has an id in it is not ours."""
+    workspace_id = a_workspace().id
+    assert named_id(name.format(workspace_id)) == workspace_id
+    assert named_id("my-" + name.format(workspace_id)) is None
+    assert named_id(name.format(workspace_id[:-1])) is None
+
+
+def test_what_a_live_record_owns_is_relabelled_or_reported_and_never_touched() -> None:
+    """Lost labels are put back; what is in another zone is reported, unless an operation is moving the workspace."""
+    workspace = a_workspace()
+    moving = replace(workspace, operation=an_operation(OperationKind.CREATE))
+    lost, there = an_instance(workspace, workspace_id=None), an_instance(workspace, zone="us-west1-b")
+
+    acts = [
+        act_on_owned(workspace, resource)
+        for resource in (lost, a_home(workspace, workspace_id=None), there, an_instance(workspace))
+    ]
+
+    assert [act and (act.event, act.command) for act in acts] == [
+        ("LabelsRestored", LabelInstance(Place(lost.zone, lost.name), workspace.id, "alice")),
+        ("LabelsRestored", LabelDisk(Place(lost.zone, workspace.disk_name), workspace.id, "alice")),
+        ("ResourceElsewhere", None),
+        None,
+    ]
+    assert act_on_owned(moving, there) is None
+    assert act_on_owned(workspace, a_home(workspace, zone="us-west1-b")) is not None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 
 from shared.domain import lifecycle
 from shared.domain.changes import Change
-from shared.domain.errors import InstanceNotRecordedError, NotAllowedError
+from shared.domain.errors import InstanceNotRecordedError, NotAllowedError, ReportNotTakenError
+from shared.domain.idleness import HeartbeatReason
 from shared.domain.lifecycle import ReportEvent
 from shared.domain.workspace import Activity, HomeDisk, OperationKind, Phase, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_report, a_workspace, an_operation
@@ -59,30 +60,64 @@ def test_a_ready_report_of_the_current_boot_makes_the_workspace_ready(kind: Oper
 
 @pytest.mark.parametrize(("kind", "phase"), NOT_BOOTS)
 @pytest.mark.parametrize("event", [ReportEvent.READY, ReportEvent.FAILED])
-def test_a_report_of_a_boot_that_nobody_waits_for_changes_nothing(
+def test_a_report_of_a_boot_that_nobody_waits_for_is_refused(
     event: ReportEvent, kind: OperationKind, phase: Phase
 ) -> None:
-    """Neither ready nor failed means anything to an operation that does not wait for a boot."""
-    workspace = a_workspace(Status.READY, an_operation(kind, phase))
+    """Neither ready nor failed means anything to an operation that does not wait for a boot, and the machine is told so."""
+    workspace = a_workspace(Status.READY, an_operation(kind, phase), ready_generation=None)
 
-    assert receive(workspace, event) is None
+    with pytest.raises(ReportNotTakenError):
+        receive(workspace, event)
+
+
+@pytest.mark.parametrize("kind", [OperationKind.STOP, OperationKind.DELETE])
+def test_a_ready_that_was_taken_before_may_come_twice(kind: OperationKind) -> None:
+    """It says nothing new, whatever has been asked for meanwhile."""
+    assert receive(a_workspace(Status.READY, an_operation(kind)), ReportEvent.READY) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "phase"), [(OperationKind.CREATE, Phase.DELETE_INSTANCE), (OperationKind.START, Phase.STOP)]
+)
+def test_a_ready_that_comes_late_saves_the_operation_until_its_clean_up_has_begun(
+    kind: OperationKind, phase: Phase
+) -> None:
+    """A slow machine is as good as a fast one; once something may have been deleted or stopped, the machine is told no."""
+    failed = an_operation(kind, phase, failure=A_PROBLEM)
+    workspace = a_workspace(Status.PROVISIONING, failed)
+
+    after = changed(receive(workspace, ReportEvent.READY))
+
+    assert (after.status, after.operation, after.error) == (Status.READY, None, None)
+    with pytest.raises(ReportNotTakenError):
+        receive(replace(workspace, operation=replace(failed, attempt=1)), ReportEvent.READY)
+
+
+@pytest.mark.parametrize("kind", [OperationKind.CREATE, OperationKind.START])
+def test_a_ready_after_the_deadline_is_taken(kind: OperationKind) -> None:
+    """Until somebody has ended the operation, its deadline is nothing to the machine."""
+    overdue = an_operation(kind, Phase.AWAIT_READY, deadline_at=NOW - timedelta(minutes=5))
+
+    assert changed(receive(a_workspace(Status.PROVISIONING, overdue), ReportEvent.READY)).status is Status.READY
 
 
 @pytest.mark.parametrize("event", [ReportEvent.READY, ReportEvent.FAILED])
-def test_a_report_to_an_operation_that_has_failed_changes_nothing(event: ReportEvent) -> None:
+def test_a_report_to_an_operation_that_cleans_up_is_refused(event: ReportEvent) -> None:
     """Once an operation only cleans up, the machine that it cleans up has no say."""
     operation = an_operation(OperationKind.START, Phase.AWAIT_READY, failure=A_PROBLEM)
 
-    assert receive(a_workspace(Status.PROVISIONING, operation), event) is None
+    with pytest.raises(ReportNotTakenError):
+        receive(a_workspace(Status.PROVISIONING, operation), event)
 
 
 @pytest.mark.parametrize("event", ReportEvent)
 @pytest.mark.parametrize("behind", [-1, 1, 2])
-def test_a_report_of_another_generation_changes_nothing(event: ReportEvent, behind: int) -> None:
-    """An earlier boot's report, or one of a boot that the Hub does not know, is ignored."""
+def test_a_report_of_another_generation_is_refused(event: ReportEvent, behind: int) -> None:
+    """An earlier boot's report, or one of a boot that the Hub does not know, does not count, and the machine is told so."""
     workspace = booting(OperationKind.START, Phase.AWAIT_READY)
 
-    assert receive(workspace, event, generation=workspace.generation - behind) is None
+    with pytest.raises(ReportNotTakenError):
+        receive(workspace, event, generation=workspace.generation - behind)
 
 
 @pytest.mark.parametrize("event", ReportEvent)
@@ -166,6 +201,54 @@ def test_a_heartbeat_moves_the_last_connection_forwards_and_seldom(
     assert after == replace(workspace, last_connected_at=NOW, last_activity=Activity.HEARTBEAT, updated_at=NOW)
     assert change is not None
     assert change.job is None
+
+
+@pytest.mark.parametrize("status", [Status.SUSPENDED, Status.ERROR])
+def test_a_heartbeat_moves_only_a_workspace_that_runs(status: Status) -> None:
+    """One of a machine that should be off asks for a look, once until that look is due."""
+    workspace = a_workspace(status)
+
+    change = receive(workspace, ReportEvent.HEARTBEAT)
+
+    after = changed(change)
+    assert after.last_connected_at == workspace.last_connected_at
+    assert change is not None
+    assert change.job is not None
+    assert change.job.operation_id is None
+    assert receive(after, ReportEvent.HEARTBEAT) is None
+
+
+def test_the_hub_caps_how_long_keep_awake_can_hold_a_machine() -> None:
+    """From the first heartbeat that nothing else is behind; a session, also one of scripts that give no reason, begins anew."""
+    kept = changed(receive(a_workspace(Status.READY), ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE))
+    assert kept.kept_awake_since == NOW
+    since = NOW - POLICY.keep_awake_most
+    last = replace(kept, kept_awake_since=since, last_connected_at=NOW - timedelta(minutes=2))
+    over = replace(last, kept_awake_since=since - timedelta(seconds=1))
+
+    assert changed(receive(last, ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE)).last_connected_at == NOW
+    assert receive(over, ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE) is None
+    for because in (HeartbeatReason.SESSION, None):
+        after = changed(receive(over, ReportEvent.HEARTBEAT, because=because))
+        assert (after.last_connected_at, after.kept_awake_since) == (NOW, None)
+
+
+def test_a_start_whose_machine_misses_its_home_makes_a_new_one_on_it_once() -> None:
+    """The insert attaches what was detached; a second machine that misses it, or any other reason, fails the START."""
+    workspace = booting(OperationKind.START, Phase.AWAIT_READY)
+    assert workspace.operation is not None
+    again = replace(workspace, operation=replace(workspace.operation, remade=True))
+
+    remade = changed(receive(workspace, ReportEvent.FAILED, code="DISK_MISSING")).operation
+    failed = [
+        changed(receive(again, ReportEvent.FAILED, code="DISK_MISSING")).operation,
+        changed(receive(workspace, ReportEvent.FAILED, code="IMAGE_MISSING")).operation,
+        changed(receive(workspace, ReportEvent.FAILED, code="CONTAINER_ENDS")).operation,
+    ]
+
+    assert remade is not None
+    assert (remade.phase, remade.failure, remade.remade) == (Phase.DELETE_INSTANCE, None, True)
+    assert [operation.phase if operation else None for operation in failed] == [Phase.STOP] * 3
 
 
 def test_a_boot_that_fails_ends_a_create_by_deleting_its_machine() -> None:

@@ -18,8 +18,8 @@ from shared.domain.instance import (
     InsertInstance,
     InstanceState,
     Place,
+    RefreshMetadata,
     ResumeInstance,
-    SetGeneration,
     StartInstance,
     StopInstance,
     SuspendInstance,
@@ -29,7 +29,7 @@ from shared.domain.policy import Policy
 from shared.domain.steps import Call, Seen
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from tests.fakes.machines import fault
-from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_instance, an_operation
+from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_home, a_workspace, an_instance, an_operation
 from tests.unit.domain.state_table import PHASES, move_in_words, sights, situation, table_in_words
 
 SNAPSHOT = Path(__file__).parent / "state_table.txt"
@@ -39,7 +39,7 @@ IN_PLACE = [
 # The phase that waits for each command, and so must follow it.
 AWAITS: dict[type[Command], Phase] = {
     InsertInstance: Phase.INSERTING,
-    SetGeneration: Phase.AWAIT_METADATA,
+    RefreshMetadata: Phase.AWAIT_METADATA,
     StartInstance: Phase.STARTING,
     ResumeInstance: Phase.AWAIT_RUNNING,
     SuspendInstance: Phase.AWAIT_SUSPENDED,
@@ -142,8 +142,10 @@ def some(command_type: type[Command], workspace: Workspace) -> Command:
     place = Place(workspace.zone, workspace.instance_name)
     if command_type is InsertInstance:
         return insert_of(workspace)
-    if command_type is SetGeneration:
-        return SetGeneration(place, workspace.generation)
+    if command_type is RefreshMetadata:
+        return RefreshMetadata(
+            place, workspace.id, workspace.name, workspace.image_tag, workspace.generation, None, None
+        )
     simple: dict[type[Command], Command] = {
         StartInstance: StartInstance(place),
         ResumeInstance: ResumeInstance(place),
@@ -157,7 +159,8 @@ def some(command_type: type[Command], workspace: Workspace) -> Command:
 
 def insert_of(workspace: Workspace, *, disk_exists: bool = False) -> InsertInstance:
     """Return the insert that is planned for a workspace."""
-    inserting = replace(workspace, operation=an_operation(OperationKind.CREATE, Phase.INSERT))
+    operation = an_operation(OperationKind.CREATE, Phase.INSERT)
+    inserting = replace(workspace, operation=operation, home_disk=workspace.home_disk if disk_exists else None)
     decision = steps.plan(inserting, Seen(disk_exists=disk_exists), NOW, POLICY)
     assert isinstance(decision, Call)
     assert isinstance(decision.command, InsertInstance)
@@ -239,7 +242,8 @@ def test_a_heartbeat_since_the_sweep_decided_abandons_an_automatic_stop(phase: P
 def test_a_stop_goes_on_when_nobody_connected_or_a_person_asked_for_it(automatic: bool) -> None:
     """A heartbeat undoes only what the idle sweep began, and only a later one."""
     operation = an_operation(OperationKind.STOP, automatic=automatic)
-    connected = operation.requested_at + timedelta(seconds=0 if automatic else 5)
+    idle_after = POLICY.idle_after or timedelta(0)
+    connected = operation.requested_at + (-idle_after if automatic else timedelta(seconds=5))
     workspace = a_workspace(Status.READY, operation, last_connected_at=connected)
 
     decision = steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY)
@@ -248,15 +252,157 @@ def test_a_stop_goes_on_when_nobody_connected_or_a_person_asked_for_it(automatic
     assert isinstance(decision.command, SuspendInstance)
 
 
-def test_a_machine_that_will_not_be_suspended_is_stopped() -> None:
-    """After three attempts, the memory is given up."""
-    operation = an_operation(OperationKind.STOP, attempt=steps.SUSPEND_ATTEMPTS)
-    workspace = a_workspace(Status.READY, operation)
+def test_a_machine_that_comes_back_to_running_is_asked_once_more_and_then_stopped() -> None:
+    """Its guest may have been busy; the second time its memory is given up, and the record says why."""
+    workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED))
+    running = Seen(instance=an_instance(workspace))
 
-    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY))
+    once = changed(steps.plan(workspace, running, NOW, POLICY))
+    assert once.operation is not None
+    assert once.operation.phase is Phase.SUSPEND
+    again = replace(once, operation=replace(once.operation, phase=Phase.AWAIT_SUSPENDED))
+    twice = changed(steps.plan(again, running, NOW, POLICY))
+    assert twice.operation is not None
+    assert twice.operation.phase is Phase.STOP
+    off = Seen(instance=an_instance(twice, InstanceState.TERMINATED))
+    ended = steps.plan(twice, off, NOW, POLICY)
 
+    after = changed(ended)
+    assert (after.status, after.memory_kept) == (Status.SUSPENDED, False)
+    assert "came back to running 2 times" in (after.memory_lost_because or "")
+    assert isinstance(ended, Change)
+    assert [note.what for note in ended.notes] == ["MemoryLost"]
+
+
+@pytest.mark.parametrize("kind", [FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE, FaultKind.STOCK_OUT])
+def test_a_passing_refusal_of_a_suspend_is_waited_for_until_the_deadline_and_costs_no_memory(kind: FaultKind) -> None:
+    """However often it comes; then the STOP ends, the machine runs on, and Compute's words say why."""
+    workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, attempt=100))
+    call = Call(SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED)
+
+    waiting = changed(steps.settle(workspace, Seen(), call, fault(kind), NOW, POLICY))
+    assert waiting.operation is not None
+    assert waiting.operation.phase is Phase.SUSPEND
+    over = changed(steps.plan(waiting, Seen(instance=an_instance(waiting)), waiting.operation.deadline_at, POLICY))
+
+    assert (over.status, over.operation, over.memory_is_ready) == (Status.READY, None, True)
+    assert over.error is not None
+    assert over.error.code == "STOP_TIMED_OUT"
+    assert fault(kind).message in over.error.message
+
+
+def test_a_missing_right_is_waited_for_and_then_told() -> None:
+    """It may just have been given; a suspend that is forbidden powers nothing off."""
+    workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP))
+    call = Call(SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED)
+    assert workspace.operation is not None
+    patience_over = workspace.operation.phase_since + POLICY.rights_patience
+
+    soon = steps.settle(workspace, Seen(), call, fault(FaultKind.PERMISSION), NOW, POLICY)
+    late = steps.settle(
+        workspace, Seen(instance=an_instance(workspace)), call, fault(FaultKind.PERMISSION), patience_over, POLICY
+    )
+
+    assert move_in_words(workspace, soon) == "again suspend"
+    assert move_in_words(workspace, late) == "ends READY COMPUTE_PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize("phase", [Phase.RESUME, Phase.START])
+def test_a_start_makes_one_new_machine_at_most(phase: Phase) -> None:
+    """What definitely cannot be thawed or booted is made anew on the same home; if that cannot be either, the START fails."""
+    workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, phase))
+    refusal = fault(FaultKind.UNSUPPORTED)
+    call = Call(StartInstance(Place(workspace.zone, workspace.instance_name)), Phase.STARTING)
+
+    down = steps.settle(workspace, Seen(), call, refusal, NOW, POLICY)
+    after = changed(down)
     assert after.operation is not None
-    assert after.operation.phase is Phase.STOP
+    again = steps.settle(
+        replace(after, operation=replace(after.operation, phase=phase)), Seen(), call, refusal, NOW, POLICY
+    )
+
+    assert move_in_words(workspace, down) == "to delete_instance"
+    assert (after.memory_kept, after.home_disk, after.instance_id) == (False, workspace.home_disk, None)
+    assert isinstance(down, Change)
+    assert [note.what for note in down.notes] == ["MachineRemade", "MemoryLost"]
+    assert changed(again).operation is not None
+    assert move_in_words(workspace, again) == "fails COMPUTE_REFUSED: to stop"
+
+
+def test_a_boot_disk_in_the_way_gets_out_of_it_by_another_name_once() -> None:
+    """The home disk and the machine are taken at the next look; anything else with our name ends the operation and is named."""
+    workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, Phase.INSERT))
+    call = Call(insert_of(workspace), Phase.INSERTING)
+
+    def refused(resource: str, before: Workspace = workspace) -> Workspace:
+        taken = replace(fault(FaultKind.ALREADY_EXISTS), resource=resource)
+        return changed(steps.settle(before, Seen(), call, taken, NOW, POLICY))
+
+    for resource in ("", f"instances/{workspace.instance_name}", f"disks/{workspace.disk_name}"):
+        assert refused(resource).generation == workspace.generation
+    renamed = refused(f"disks/{workspace.instance_name}")
+    assert renamed.generation == workspace.generation + 1
+    assert renamed.operation is not None
+    assert renamed.operation.phase is Phase.INSERT
+    ended = refused(f"disks/{workspace.instance_name}", renamed)
+    assert ended.operation is not None
+    assert ended.operation.failure is not None
+    assert ended.operation.failure.code == "COMPUTE_NAME_TAKEN"
+    assert f"disks/{workspace.instance_name}" in ended.operation.failure.message
+
+
+def test_a_home_that_is_gone_is_replaced_only_if_the_request_says_so() -> None:
+    """Otherwise the START fails with words of its own; either way an event or the error says that the home is gone."""
+    workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, Phase.INSERT))
+    assert workspace.operation is not None
+    agreed = replace(workspace, operation=replace(workspace.operation, empty_home=True))
+
+    refused = changed(steps.plan(workspace, Seen(), NOW, POLICY))
+    call = steps.plan(agreed, Seen(), NOW, POLICY)
+
+    assert refused.operation is not None
+    assert refused.operation.failure is not None
+    assert refused.operation.failure.code == steps.HOME_DISK_GONE
+    assert "empty_home" in refused.operation.failure.message
+    assert isinstance(call, Call)
+    settled = steps.settle(agreed, Seen(), call, Begun("gce-1", "7"), NOW, POLICY)
+    assert [note.what for note in settled.notes] == ["HomeReplaced"]
+
+
+def test_a_failed_boot_is_saved_by_a_ready_until_the_clean_up_begins() -> None:
+    """The clean-up's first step is a commit of its own: no machine is deleted that was believed to be ready."""
+    failed = situation(OperationKind.CREATE, Phase.DELETE_INSTANCE, failed=True, awake=False)
+    assert failed.operation is not None
+    assert steps.may_still_be_saved(failed.operation)
+
+    begun = changed(steps.plan(failed, Seen(instance=an_instance(failed)), NOW, POLICY))
+
+    assert begun.operation is not None
+    assert begun.operation.phase is Phase.DELETE_INSTANCE
+    assert not steps.may_still_be_saved(begun.operation)
+    assert isinstance(steps.plan(begun, Seen(instance=an_instance(begun)), NOW, POLICY), Call)
+
+
+def test_a_delete_takes_every_disk_of_the_workspace_and_names_what_holds_one() -> None:
+    """The home, and boot disks that outlived their machines; one that is held ends the DELETE at its deadline."""
+    workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=False)
+    assert workspace.operation is not None
+    boot = a_home(workspace, name=f"{workspace.instance_name}-2")
+    held = a_home(workspace, users=("holder",))
+    call = steps.plan(workspace, Seen(disks=(held, boot)), NOW, POLICY)
+    assert isinstance(call, Call)
+    assert call.command == DeleteDisk(Place(workspace.zone, boot.name))
+
+    call = steps.plan(workspace, Seen(disks=(held,)), NOW, POLICY)
+    assert isinstance(call, Call)
+    in_use = replace(fault(FaultKind.IN_USE), resource="instances/holder")
+    waiting = changed(steps.settle(workspace, Seen(disks=(held,)), call, in_use, NOW, POLICY))
+    over = changed(steps.plan(waiting, Seen(disks=(held,)), workspace.operation.deadline_at, POLICY))
+
+    assert (over.status, over.operation, over.home_disk) == (Status.ERROR, None, workspace.home_disk)
+    assert over.error is not None
+    assert over.error.code == "DISK_IN_USE"
+    assert "instances/holder" in over.error.message
 
 
 def test_a_stopped_workspace_has_lost_its_memory_and_a_suspended_one_has_not() -> None:
@@ -267,7 +413,7 @@ def test_a_stopped_workspace_has_lost_its_memory_and_a_suspended_one_has_not() -
     suspended = steps.plan(workspace, Seen(instance=an_instance(workspace, InstanceState.SUSPENDED)), NOW, POLICY)
     stopped = steps.plan(workspace, Seen(instance=an_instance(workspace, InstanceState.TERMINATED)), NOW, POLICY)
 
-    assert (changed(suspended).awake, changed(stopped).awake) == (True, False)
+    assert (changed(suspended).memory_is_ready, changed(stopped).memory_is_ready) == (True, False)
     assert changed(suspended).suspended_at == changed(stopped).suspended_at == NOW
 
 
@@ -310,7 +456,9 @@ REFUSALS = {
     ("CREATE", Phase.INSERT): {
         FaultKind.STOCK_OUT: "to delete_disk",
         FaultKind.QUOTA: "fails COMPUTE_QUOTA_EXCEEDED: to delete_instance",
-        FaultKind.PERMISSION: "fails COMPUTE_PERMISSION_DENIED: to delete_instance",
+        FaultKind.PERMISSION: "again insert",
+        FaultKind.POLICY: "fails COMPUTE_POLICY_FORBIDS: to delete_instance",
+        FaultKind.IN_USE: "again insert",
         FaultKind.INVALID: "fails COMPUTE_REFUSED: to delete_instance",
         FaultKind.UNSUPPORTED: "fails COMPUTE_REFUSED: to delete_instance",
         FaultKind.NOT_FOUND: "fails COMPUTE_REFUSED: to delete_instance",
@@ -321,7 +469,9 @@ REFUSALS = {
     ("START", Phase.INSERT): {
         FaultKind.STOCK_OUT: "ends SUSPENDED NO_CAPACITY",
         FaultKind.QUOTA: "fails COMPUTE_QUOTA_EXCEEDED: to stop",
-        FaultKind.PERMISSION: "fails COMPUTE_PERMISSION_DENIED: to stop",
+        FaultKind.PERMISSION: "again insert",
+        FaultKind.POLICY: "fails COMPUTE_POLICY_FORBIDS: to stop",
+        FaultKind.IN_USE: "again insert",
         FaultKind.INVALID: "fails COMPUTE_REFUSED: to stop",
         FaultKind.UNSUPPORTED: "fails COMPUTE_REFUSED: to stop",
         FaultKind.NOT_FOUND: "fails COMPUTE_REFUSED: to stop",
@@ -333,9 +483,11 @@ REFUSALS = {
         ("START", phase): {
             FaultKind.STOCK_OUT: "ends SUSPENDED NO_CAPACITY",
             FaultKind.QUOTA: "fails COMPUTE_QUOTA_EXCEEDED: to stop",
-            FaultKind.PERMISSION: "fails COMPUTE_PERMISSION_DENIED: to stop",
-            FaultKind.INVALID: "fails COMPUTE_REFUSED: to stop",
-            FaultKind.UNSUPPORTED: "fails COMPUTE_REFUSED: to stop",
+            FaultKind.PERMISSION: f"again {phase}",
+            FaultKind.POLICY: "fails COMPUTE_POLICY_FORBIDS: to stop",
+            FaultKind.IN_USE: f"again {phase}",
+            FaultKind.INVALID: "to delete_instance",
+            FaultKind.UNSUPPORTED: "to delete_instance",
             FaultKind.NOT_FOUND: f"again {phase}",
             FaultKind.NOT_READY: f"again {phase}",
             FaultKind.ALREADY_EXISTS: f"again {phase}",
@@ -345,8 +497,10 @@ REFUSALS = {
     },
     ("STOP", Phase.SUSPEND): {
         FaultKind.STOCK_OUT: "again suspend",
-        FaultKind.QUOTA: "to stop",
-        FaultKind.PERMISSION: "to stop",
+        FaultKind.QUOTA: "ends READY COMPUTE_QUOTA_EXCEEDED",
+        FaultKind.PERMISSION: "again suspend",
+        FaultKind.POLICY: "ends READY COMPUTE_POLICY_FORBIDS",
+        FaultKind.IN_USE: "again suspend",
         FaultKind.INVALID: "to stop",
         FaultKind.UNSUPPORTED: "to stop",
         FaultKind.NOT_FOUND: "again suspend",
@@ -356,7 +510,9 @@ REFUSALS = {
     },
     ("STOP", Phase.STOP): {
         FaultKind.QUOTA: "ends READY COMPUTE_QUOTA_EXCEEDED",
-        FaultKind.PERMISSION: "ends READY COMPUTE_PERMISSION_DENIED",
+        FaultKind.PERMISSION: "again stop",
+        FaultKind.POLICY: "ends READY COMPUTE_POLICY_FORBIDS",
+        FaultKind.IN_USE: "again stop",
         FaultKind.INVALID: "ends READY COMPUTE_REFUSED",
         FaultKind.UNSUPPORTED: "ends READY COMPUTE_REFUSED",
         FaultKind.STOCK_OUT: "again stop",
@@ -368,7 +524,9 @@ REFUSALS = {
     **{
         (title, phase): {
             FaultKind.QUOTA: end.format("COMPUTE_QUOTA_EXCEEDED"),
-            FaultKind.PERMISSION: end.format("COMPUTE_PERMISSION_DENIED"),
+            FaultKind.PERMISSION: f"again {phase}",
+            FaultKind.POLICY: end.format("COMPUTE_POLICY_FORBIDS"),
+            FaultKind.IN_USE: f"again {phase}",
             FaultKind.INVALID: end.format("COMPUTE_REFUSED"),
             FaultKind.UNSUPPORTED: end.format("COMPUTE_REFUSED"),
             FaultKind.STOCK_OUT: f"again {phase}",
@@ -420,7 +578,7 @@ def test_a_workspace_without_data_goes_through_the_zones(kind: OperationKind) ->
     workspace = a_workspace(Status.PROVISIONING, operation, zone="us-west1-b")
 
     leaving = changed(steps.plan(workspace, Seen(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
-    moved = changed(steps.plan(leaving, Seen(disk_exists=False), NOW, POLICY))
+    moved = changed(steps.plan(leaving, Seen(), NOW, POLICY))
 
     assert leaving.operation is not None
     assert (leaving.operation.phase, leaving.operation.zones_tried) == (Phase.DELETE_DISK, ("us-west1-b",))
@@ -476,6 +634,7 @@ OVERDUE = {
     ("STOP", Phase.AWAIT_SUSPENDED, InstanceState.SUSPENDING): "ends READY STOP_TIMED_OUT",
     ("STOP", Phase.AWAIT_STOPPED, None): "ends ERROR MACHINE_GONE",
     ("DELETE", Phase.AWAIT_ABSENT, InstanceState.STOPPING): "ends ERROR DELETE_TIMED_OUT",
+    ("DELETE", Phase.AWAIT_ABSENT, None): "ends ERROR DELETE_TIMED_OUT",
 }
 
 
@@ -506,13 +665,13 @@ LATE = {
     ("START", Phase.AWAIT_RUNNING, InstanceState.RUNNING): "ends READY",
     ("STOP", Phase.AWAIT_SUSPENDED, InstanceState.SUSPENDED): "ends SUSPENDED",
     ("STOP", Phase.AWAIT_STOPPED, InstanceState.TERMINATED): "ends SUSPENDED",
-    ("DELETE", Phase.AWAIT_ABSENT, None): "to delete_disk",
+    ("DELETE", Phase.FORGET, None): "forgotten",
 }
 
 
 @pytest.mark.parametrize(("title", "phase", "state"), LATE)
 def test_what_has_succeeded_is_not_undone_by_a_late_look(title: str, phase: Phase, state: InstanceState | None) -> None:
-    """A deadline ends what is stuck, not what is done; a deletion that gets on goes on."""
+    """A deadline ends what is stuck, not what is done."""
     kind, failed, _ = PHASES[title]
     workspace = situation(kind, phase, failed=failed, awake=True)
     assert workspace.operation is not None
@@ -536,7 +695,7 @@ def test_a_machine_that_never_was_ready_is_not_called_ready_by_a_stop_that_timed
 def test_a_disk_is_not_deleted_before_a_machine_that_came_late() -> None:
     """A worker that was overtaken by a DELETE may insert after it has looked: the machine goes first."""
     workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=True)
-    seen = Seen(instance=an_instance(workspace, InstanceState.RUNNING), disk_exists=True)
+    seen = Seen(instance=an_instance(workspace, InstanceState.RUNNING), disks=(a_home(workspace),))
 
     assert move_in_words(workspace, steps.plan(workspace, seen, NOW, POLICY)) == "to delete_instance"
 
@@ -570,14 +729,30 @@ def test_the_console_is_read_only_when_a_boot_is_overdue() -> None:
     assert not steps.reads_console(a_workspace(Status.READY), NOW)
 
 
-def test_the_disk_is_looked_at_only_where_a_step_goes_by_it() -> None:
+def test_the_home_is_looked_at_only_where_a_step_goes_by_it() -> None:
     """Every other step is one read of Compute less."""
-    assert {phase for phase in Phase if steps.reads_disk(phase)} == {
-        Phase.INSERT,
-        Phase.DELETE_DISK,
-        Phase.AWAIT_DISK_ABSENT,
-        Phase.FORGET,
-    }
+    looks = {(kind, phase) for kind in OperationKind for phase in Phase if steps.reads_disk(an_operation(kind, phase))}
+    assert looks == {(kind, Phase.INSERT) for kind in OperationKind} | {(OperationKind.START, Phase.DELETE_INSTANCE)}
+
+
+def test_other_zones_are_searched_only_for_what_is_missing_or_to_be_deleted() -> None:
+    """The usual create, start and stop make none of the costly lists."""
+    usual = [
+        (OperationKind.CREATE, Status.PROVISIONING, Phase.INSERT, None),
+        (OperationKind.START, Status.SUSPENDED, Phase.SURVEY, InstanceState.SUSPENDED),
+        (OperationKind.START, Status.ERROR, Phase.INSERT, None),
+        (OperationKind.STOP, Status.READY, Phase.SUSPEND, InstanceState.RUNNING),
+    ]
+    for kind, status, phase, state in usual:
+        workspace = a_workspace(status, an_operation(kind, phase))
+        seen = Seen(instance=an_instance(workspace, state) if state else None, disk_exists=True)
+        assert steps.seeks_elsewhere(workspace, seen) == (False, False)
+    missing = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START))
+    assert steps.seeks_elsewhere(missing, Seen()) == (True, False)
+    homeless = a_workspace(Status.ERROR, an_operation(OperationKind.START, Phase.INSERT))
+    assert steps.seeks_elsewhere(homeless, Seen()) == (False, True)
+    deleting = a_workspace(Status.READY, an_operation(OperationKind.DELETE, Phase.DELETE_DISK))
+    assert steps.seeks_elsewhere(deleting, Seen()) == (True, True)
 
 
 def test_there_is_no_step_without_an_operation() -> None:

@@ -1,0 +1,57 @@
+"""When a workspace's machine counts as idle."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shared.domain.policy import Policy
+from shared.domain.workspace import Activity, Workspace
+
+MISSED_HEARTBEATS = 3  # so many must fail to come before a machine counts as idle
+
+
+class HeartbeatReason(StrEnum):
+    """Why a machine says that it is in use: somebody is logged in, or only ``~/.keep-awake`` holds it."""
+
+    SESSION = "session"
+    KEEP_AWAKE = "keep_awake"
+
+
+def idle_at(workspace: Workspace, policy: Policy) -> datetime | None:
+    """Return when a machine counts as idle if nobody connects; None if idle machines are not stopped.
+
+    A machine that reports rarely is allowed for: it keeps the interval that it booted with, whatever is configured today.
+    """
+    if policy.idle_after is None:
+        return None
+    interval = timedelta(seconds=workspace.heartbeat_seconds or 0)
+    return workspace.last_connected_at + max(policy.idle_after, MISSED_HEARTBEATS * interval)
+
+
+def take_heartbeat(
+    workspace: Workspace, reason: HeartbeatReason | None, now: datetime, policy: Policy
+) -> Workspace | None:
+    """Return the workspace with a heartbeat taken; None if it changes nothing.
+
+    ``last_connected_at`` never moves backwards, and at most once in ``heartbeat_every`` unless an automatic stop waits to hear
+    of it. ``~/.keep-awake`` alone holds a machine for ``keep_awake_most`` at most since somebody was last logged in: the file
+    can be renewed by a program. A heartbeat without a reason comes from boot scripts of version 0.1 and counts as a session.
+    """
+    operation = workspace.operation
+    awaited = operation is not None and operation.automatic and workspace.last_connected_at <= operation.requested_at
+    since = now - workspace.last_connected_at
+    kept_awake_since = None
+    if reason is HeartbeatReason.KEEP_AWAKE:
+        kept_awake_since = workspace.kept_awake_since or now
+        if now - kept_awake_since > policy.keep_awake_most:
+            return None
+    turned = (kept_awake_since is None) is not (workspace.kept_awake_since is None)
+    if since <= timedelta(0) or (since <= policy.heartbeat_every and not awaited and not turned):
+        return None
+    return replace(
+        workspace,
+        last_connected_at=now,
+        last_activity=Activity.HEARTBEAT,
+        kept_awake_since=kept_awake_since,
+        updated_at=now,
+    )

@@ -1,0 +1,50 @@
+"""To which workspace a machine or a disk belongs.
+
+One label is not enough: people change labels, restore disks and move machines by hand. A resource is tied to a workspace by its
+name, its label, the machine that uses it, and the disks that it uses. The name counts more than the label: it cannot be
+changed. Only what nothing ties to a live record is an orphan (``orphans``).
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import chain
+
+from shared.domain.instance import Disk, Instance
+from shared.domain.workspace import Workspace
+
+_NAME = re.compile(r"(?:home|workspace)-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-.+)?")
+
+
+def named_id(name: str) -> str | None:
+    """Return the id that a machine's or a disk's name has in it; None if it is not one of our names.
+
+    Our names are ``workspace-<id>`` and ``home-<id>``, with or without ``-`` and a generation behind it.
+    """
+    match = _NAME.fullmatch(name)
+    return match[1] if match else None
+
+
+def tied_to(resource: Instance | Disk) -> set[str]:
+    """Return the ids of all workspaces that anything ties a machine or a disk to."""
+    others = resource.disks if isinstance(resource, Instance) else resource.users
+    ids = chain([resource.workspace_id, named_id(resource.name)], map(named_id, others))
+    return {each for each in ids if each}
+
+
+def owner_id_of(resource: Instance | Disk) -> str | None:
+    """Return the id of the workspace that a machine or a disk is part of: by its name, else by its label."""
+    return named_id(resource.name) or resource.workspace_id
+
+
+def disks_of(workspace_id: str, disks: Iterable[Disk]) -> list[Disk]:
+    """Return those of some disks that are the workspace's own. A disk that is named after another workspace is not."""
+    return [disk for disk in disks if owner_id_of(disk) == workspace_id]
+
+
+def other_places(workspace: Workspace, instances: Iterable[Instance]) -> list[Instance]:
+    """Return the workspace's machines that are in other zones than recorded, by their name."""
+    return [
+        instance
+        for instance in instances
+        if instance.name == workspace.instance_name and instance.zone != workspace.zone
+    ]

@@ -4,6 +4,7 @@ This is the one module that reads ``os.environ`` (a test holds that). README's c
 the same names; all functions get the same environment.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -11,12 +12,25 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from shared.domain.credentials import holds_credentials, holds_credentials_without_scheme
+from shared.domain.machine_types import (
+    DISK_TYPES,
+    Architecture,
+    MachineType,
+    disk_type,
+    fitting_disk_types,
+    parse_machine_type,
+)
 from shared.domain.people import EVERYBODY, AccessRules, Mode
 from shared.domain.policy import Deadlines, Limits, Policy
 
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 GOOGLE_KEYS_URL = "https://www.googleapis.com/oauth2/v3/certs"
 IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key-jwk"
+BOOT_IMAGES = {
+    Architecture.ARM: "projects/cos-cloud/global/images/family/cos-arm64-stable",
+    Architecture.X86: "projects/cos-cloud/global/images/family/cos-stable",
+}
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 EMULATORS = ("FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "CLOUD_TASKS_EMULATOR_HOST", "COMPUTE_EMULATOR_HOST")
 
@@ -76,10 +90,11 @@ class Edge:
 class MachineSettings:
     """What every workspace's machine is made of, beside what its record says.
 
-    ``image_repository`` is the container image without its tag; sizes are in GB as Compute counts them. ``most_run`` is how
-    long a machine runs at a stretch before Compute itself stops it, None: as long as it likes. The machine is told the rest:
-    the command that says in the container that it can be used, within which time, how often it reports that somebody is
-    connected, and for how long a keep-awake file counts at most.
+    ``image_repository`` is the container image without its tag; sizes are in GB as Compute counts them. ``disk_types`` has the
+    type of the disks by series of machine types, where it is not the series' default. ``most_run`` is how long a machine runs
+    at a stretch before Compute itself stops it, None: as long as it likes. The machine is told the rest: the command that says
+    in the container that it can be used, within which time, how often it reports that somebody is connected, and for how long
+    a keep-awake file counts at most.
     """
 
     installation: str
@@ -87,6 +102,7 @@ class MachineSettings:
     boot_image: str
     boot_disk_gb: int
     home_disk_gb: int
+    disk_types: Mapping[str, str]
     network: str
     subnetwork: str
     service_account: str
@@ -136,6 +152,22 @@ class _Reader:
             return ""
         return default
 
+    def url(self, name: str, default: str | None = None) -> str:
+        """Read an address. One that holds credentials is refused, and is not repeated: this message is logged."""
+        value = self.text(name, default)
+        self._without_credentials(name, value)
+        return value
+
+    def urls(self, name: str, default: str | None = None) -> tuple[str, ...]:
+        """Read several addresses, as ``url`` reads one."""
+        values = self.listed(name, default)
+        self._without_credentials(name, *values)
+        return values
+
+    def _without_credentials(self, name: str, *values: str) -> None:
+        if any(holds_credentials(value) or holds_credentials_without_scheme(value) for value in values):
+            self.problems.append(f"{name} holds credentials; it must be an address without any")
+
     def listed(self, name: str, default: str | None = None) -> tuple[str, ...]:
         text = self.text(name, default)
         parts = tuple(part.strip() for part in text.split(",") if part.strip())
@@ -162,6 +194,22 @@ class _Reader:
                 read[match[1].lower()] = Limits(int(match[2]), int(match[3]))
             else:
                 self.problems.append(f"{name} has {part!r}; it must be WHO=WORKSPACES:RUNNING")
+        return read
+
+    def disk_types(self, name: str) -> dict[str, str]:
+        """Read ``n4=hyperdisk-balanced,e2=pd-ssd``: the type of the disks, by series of machine types."""
+        read: dict[str, str] = {}
+        for part in self.listed(name, ""):
+            match = re.fullmatch(r"([a-z]+[0-9]+[a-z]*)=([a-z-]+)", part)
+            if not match:
+                self.problems.append(f"{name} has {part!r}; it must be SERIES=DISK_TYPE, like n4=hyperdisk-balanced")
+                continue
+            series, chosen = match[1], match[2]
+            fitting = fitting_disk_types(series) or DISK_TYPES
+            if chosen not in fitting:
+                self.problems.append(f"{name} has {part!r}; machines of series {series} take {_either(fitting)}")
+            elif read.setdefault(series, chosen) != chosen:
+                self.problems.append(f"{name} has two disk types for {series}; it must have one")
         return read
 
     def whole(self, name: str, default: int, least: int = 0) -> int:
@@ -206,12 +254,16 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     read = _Reader(environ)
     usual = Policy()
-    report_url = read.text("HUB_REPORT_WORKSPACE_URL")
+    report_url = read.url("HUB_REPORT_WORKSPACE_URL")
     machine_account = read.text("HUB_MACHINE_SERVICE_ACCOUNT")
     idle_after = read.seconds_or_off("HUB_IDLE_SECONDS", timedelta(minutes=60))
     start_within = read.seconds("HUB_START_DEADLINE_SECONDS", usual.deadlines.start)
     # Whoever is connected must have said so, and it must have been written, well before the machine counts as idle.
     soon_enough = idle_after / 3 if idle_after else timedelta.max
+    machine_types = read.listed("HUB_MACHINE_TYPES", ",".join(usual.machine_types))
+    disk_types = read.disk_types("HUB_DISK_TYPES")
+    heartbeat_every = min(read.seconds("HUB_HEARTBEAT_SECONDS", usual.machine_heartbeat_every), soon_enough)
+    keep_awake_most = read.seconds("HUB_KEEP_AWAKE_SECONDS", usual.keep_awake_most)
     settings = Settings(
         project_id=read.text("GOOGLE_CLOUD_PROJECT"),
         region=read.text("HUB_REGION"),
@@ -219,14 +271,14 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         provision_topic=read.text("HUB_PROVISION_TOPIC", "workspace-provision"),
         operations_queue=read.text("HUB_OPERATIONS_QUEUE", "workspace-operations"),
         operations_service_account=read.text("HUB_OPERATIONS_SERVICE_ACCOUNT"),
-        advance_operation_url=read.text("HUB_ADVANCE_OPERATION_URL"),
+        advance_operation_url=read.url("HUB_ADVANCE_OPERATION_URL"),
         report_workspace_url=report_url,
         identity=Identity(
             source=IdentitySource(read.choice("HUB_IDENTITY_SOURCE", tuple(IdentitySource), IdentitySource.ID_TOKEN)),
-            keys_url=read.text("HUB_IDENTITY_KEYS_URL", GOOGLE_KEYS_URL),
-            iap_keys_url=read.text("HUB_IAP_KEYS_URL", IAP_KEYS_URL),
-            issuers=read.listed("HUB_IDENTITY_ISSUERS", ",".join(GOOGLE_ISSUERS)),
-            user_audiences=read.listed("HUB_USER_AUDIENCES"),
+            keys_url=read.url("HUB_IDENTITY_KEYS_URL", GOOGLE_KEYS_URL),
+            iap_keys_url=read.url("HUB_IAP_KEYS_URL", IAP_KEYS_URL),
+            issuers=read.urls("HUB_IDENTITY_ISSUERS", ",".join(GOOGLE_ISSUERS)),
+            user_audiences=read.urls("HUB_USER_AUDIENCES"),
             machine_audience=report_url,
             machine_service_account=machine_account,
         ),
@@ -237,15 +289,16 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             admins=read.lowered("HUB_ADMIN_EMAILS"),
         ),
         edge=Edge(
-            cors_origins=read.listed("HUB_CORS_ORIGINS", ""),
+            cors_origins=read.urls("HUB_CORS_ORIGINS", ""),
             requests_per_minute=read.whole("HUB_REQUESTS_PER_MINUTE", 600, least=1),
         ),
         machine=MachineSettings(
             installation=read.text("HUB_INSTALLATION"),
-            image_repository=read.text("HUB_IMAGE_REPOSITORY"),
-            boot_image=read.text("HUB_BOOT_IMAGE", "projects/cos-cloud/global/images/family/cos-stable"),
+            image_repository=read.url("HUB_IMAGE_REPOSITORY"),
+            boot_image=read.text("HUB_BOOT_IMAGE", BOOT_IMAGES[_architecture(machine_types)]),
             boot_disk_gb=read.whole("HUB_BOOT_DISK_GB", 20, least=10),
             home_disk_gb=read.whole("HUB_HOME_DISK_GB", 50, least=10),
+            disk_types=disk_types,
             network=read.text("HUB_NETWORK", "global/networks/default"),
             subnetwork=read.text("HUB_SUBNETWORK", ""),
             service_account=machine_account,
@@ -254,12 +307,12 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             most_run=read.seconds_or_off("HUB_MAX_RUN_SECONDS", timedelta()),
             health_command=read.text("HUB_HEALTH_COMMAND", ""),
             health_within=min(read.seconds("HUB_HEALTH_SECONDS", timedelta(minutes=3)), start_within / 2),
-            heartbeat_every=min(read.seconds("HUB_HEARTBEAT_SECONDS", timedelta(minutes=2)), soon_enough),
-            keep_awake_most=read.seconds("HUB_KEEP_AWAKE_SECONDS", timedelta(hours=12)),
+            heartbeat_every=heartbeat_every,
+            keep_awake_most=keep_awake_most,
         ),
         policy=Policy(
             zones=read.listed("HUB_ZONES", ",".join(usual.zones)),
-            machine_types=read.listed("HUB_MACHINE_TYPES", ",".join(usual.machine_types)),
+            machine_types=machine_types,
             default_machine_type=read.text("HUB_DEFAULT_MACHINE_TYPE", usual.default_machine_type),
             default_image_tag=read.text("HUB_DEFAULT_IMAGE_TAG", usual.default_image_tag),
             image_tags=read.listed("HUB_IMAGE_TAGS", ",".join(usual.image_tags)),
@@ -283,12 +336,15 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             attend_after=read.seconds("HUB_ATTEND_SECONDS", usual.attend_after),
             worker_timeout=read.seconds("HUB_WORKER_TIMEOUT_SECONDS", usual.worker_timeout),
             orphan_grace=read.seconds("HUB_ORPHAN_GRACE_SECONDS", usual.orphan_grace),
+            machine_heartbeat_every=heartbeat_every,
+            keep_awake_most=keep_awake_most,
         ),
         log_level=read.choice("HUB_LOG_LEVEL", LOG_LEVELS, "INFO"),
         emulators=read.emulators(),
     )
     read.problems += _wrong_access(settings.access)
     read.problems += _wrong_times(settings)
+    read.problems += _wrong_machines(settings)
     if settings.policy.default_machine_type not in settings.policy.machine_types:
         read.problems.append("HUB_DEFAULT_MACHINE_TYPE is not one of HUB_MACHINE_TYPES")
     if not settings.policy.allows_image_tag(settings.policy.default_image_tag):
@@ -306,6 +362,69 @@ def _wrong_times(settings: Settings) -> list[str]:
             "HUB_MAX_RUN_SECONDS must be 0, or from 30 (seconds) to 10368000 (120 days): Compute takes no others"
         )
     return problems
+
+
+def _architecture(machine_types: tuple[str, ...]) -> Architecture:
+    """Return the architecture of the machine types, which is one: ``_wrong_machines`` refuses a mixture."""
+    parsed = (parse_machine_type(name) for name in machine_types)
+    return next((one.architecture for one in parsed if one), Architecture.X86)
+
+
+def _wrong_machines(settings: Settings) -> list[str]:
+    """Return what is wrong with the allowed machine types, by themselves and together."""
+    problems: list[str] = []
+    usable: list[MachineType] = []
+    for name in settings.policy.machine_types:
+        parsed = parse_machine_type(name)
+        if parsed is None:
+            why = "it is not the name of a machine type"
+        elif parsed.why_not_suspendable:
+            why = f"Compute cannot suspend it, since {parsed.why_not_suspendable}: every stop would lose its memory"
+        elif not parsed.fitting_disks and parsed.series not in settings.machine.disk_types:
+            why = f"HUB_DISK_TYPES must say which disks its series takes, like {parsed.series}=hyperdisk-balanced"
+        else:
+            usable.append(parsed)
+            continue
+        problems.append(f"HUB_MACHINE_TYPES has {name!r}; {why}")
+    return problems + _wrong_architectures(usable, settings.machine.boot_image) + _wrong_disks(usable, settings)
+
+
+def _wrong_architectures(machine_types: list[MachineType], boot_image: str) -> list[str]:
+    examples = {one.architecture: one.name for one in reversed(machine_types)}
+    if len(examples) > 1:
+        arm, x86 = examples[Architecture.ARM], examples[Architecture.X86]
+        why = "a Hub must have one of the two: its images, and what people install in their homes, run on one only"
+        return [f"HUB_MACHINE_TYPES has {arm!r}, which is Arm, and {x86!r}, which is x86; {why}"]
+    cos = re.search(r"projects/cos-cloud/.*/(cos-[a-z0-9-]+)$", boot_image)
+    built_for = Architecture.ARM if cos and cos[1].startswith("cos-arm64") else Architecture.X86
+    if cos and examples and built_for not in examples:
+        [name] = examples.values()
+        return [f"HUB_BOOT_IMAGE is {boot_image!r}; it must be an image for {next(iter(examples))}, as {name!r} needs"]
+    return []
+
+
+def _wrong_disks(machine_types: list[MachineType], settings: Settings) -> list[str]:
+    """Return the first two machine types of which one cannot attach a home that was made for the other."""
+    made = {one.name: disk_type(one.name, settings.machine.disk_types) for one in machine_types}
+    fitting = {one.name: one.fitting_disks or (made[one.name],) for one in machine_types}
+    for one, other in itertools.permutations(made, 2):
+        if made[other] not in fitting[one]:
+            problem = (
+                f"HUB_MACHINE_TYPES has {one!r}, which takes {_either(fitting[one])}, and {other!r}, which gets"
+                f" {made[other]}; every type must take the others' disks, since a home keeps its disk when the type changes"
+            )
+            for shared in DISK_TYPES:
+                if all(shared in each for each in fitting.values()):
+                    series = sorted({each.series for each in machine_types if made[each.name] != shared})
+                    return [
+                        f"{problem}; HUB_DISK_TYPES={','.join(f'{each}={shared}' for each in series)} makes them fit"
+                    ]
+            return [problem]
+    return []
+
+
+def _either(choices: tuple[str, ...]) -> str:
+    return " or ".join(choices)
 
 
 def _wrong_access(access: AccessRules) -> list[str]:

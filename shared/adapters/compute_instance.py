@@ -12,6 +12,7 @@ from google.cloud import compute_v1
 from shared.boot.user_data import user_data
 from shared.config import MachineSettings
 from shared.domain.instance import InsertInstance, RefreshMetadata
+from shared.domain.machine_types import disk_type
 
 IAP_TAG = "workspace-hub"  # the firewall lets IAP's range in to this network tag
 
@@ -116,7 +117,6 @@ def _boot_disk(command: InsertInstance, marked: dict[str, str], settings: Machin
     Its name has the generation in it: Compute's default is the machine's name, which a boot disk that outlived an earlier
     machine of the workspace would still have.
     """
-    zone = command.place.zone
     return compute_v1.AttachedDisk(
         boot=True,
         auto_delete=True,
@@ -124,7 +124,7 @@ def _boot_disk(command: InsertInstance, marked: dict[str, str], settings: Machin
             disk_name=f"{command.place.name}-{command.generation}",
             source_image=settings.boot_image,
             disk_size_gb=settings.boot_disk_gb,
-            disk_type=f"zones/{zone}/diskTypes/pd-balanced",
+            disk_type=_disk_type(command, settings),
             labels=marked,
         ),
     )
@@ -133,15 +133,19 @@ def _boot_disk(command: InsertInstance, marked: dict[str, str], settings: Machin
 def _home_disk(
     command: InsertInstance, project_id: str, marked: dict[str, str], settings: MachineSettings
 ) -> compute_v1.AttachedDisk:
-    zone = command.place.zone
     disk = compute_v1.AttachedDisk(auto_delete=False, device_name="home")
     if command.attach_home:
-        disk.source = f"projects/{project_id}/zones/{zone}/disks/{command.home_disk}"
+        disk.source = f"projects/{project_id}/zones/{command.place.zone}/disks/{command.home_disk}"
     else:
         disk.initialize_params = compute_v1.AttachedDiskInitializeParams(
             disk_name=command.home_disk,
             disk_size_gb=settings.home_disk_gb,
-            disk_type=f"zones/{zone}/diskTypes/pd-balanced",
+            disk_type=_disk_type(command, settings),
             labels=marked,
         )
     return disk
+
+
+def _disk_type(command: InsertInstance, settings: MachineSettings) -> str:
+    """Return the type of both disks: the configuration sees to it that every allowed machine type takes it."""
+    return f"zones/{command.place.zone}/diskTypes/{disk_type(command.machine_type, settings.disk_types)}"

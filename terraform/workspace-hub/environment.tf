@@ -19,6 +19,7 @@ locals {
     HUB_ALLOWED_DOMAINS            = join(",", var.access.domains)
     HUB_ALLOWED_EMAILS             = join(",", var.access.emails)
     HUB_DEFAULT_MACHINE_TYPE       = var.machine_types[0]
+    HUB_DISK_TYPES                 = join(",", [for series, type in var.disk_types : "${series}=${type}"])
     HUB_FIRESTORE_DATABASE         = google_firestore_database.this.name
     HUB_IAP_KEYS_URL               = "https://www.gstatic.com/iap/verify/public_key-jwk"
     HUB_IDENTITY_ISSUERS           = "https://accounts.google.com,accounts.google.com"

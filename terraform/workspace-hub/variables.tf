@@ -65,6 +65,24 @@ variable "deletion_protection" {
   default     = true
 }
 
+variable "disk_types" {
+  description = <<-END
+    The type of boot disks and homes by series of machine types, as `{ e2 = "pd-ssd" }`. By default `pd-balanced`, and
+    `hyperdisk-balanced` for series that take nothing else. A home keeps its disk: change this before there are workspaces.
+  END
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for series in keys(var.disk_types) : can(regex("^[a-z]+[0-9]+[a-z]*$", series))])
+    error_message = "disk_types must be by series of machine types, like e2 or n4, not by machine types."
+  }
+  validation {
+    condition     = alltrue([for type in values(var.disk_types) : contains(["pd-balanced", "pd-ssd", "pd-standard", "hyperdisk-balanced"], type)])
+    error_message = "disk_types must be pd-balanced, pd-ssd, pd-standard or hyperdisk-balanced: others cannot be boot disks and homes."
+  }
+}
+
 variable "domain" {
   description = <<-END
     A domain name for the Hub, as hub.example.com. With it the Hub stands behind an external load balancer and Identity-Aware Proxy;
@@ -109,6 +127,18 @@ variable "machine_types" {
   validation {
     condition     = length(var.machine_types) > 0
     error_message = "machine_types must name at least one machine type."
+  }
+  validation {
+    condition     = alltrue([for type in var.machine_types : can(regex("^([a-z]+[0-9]+[a-z]*-[a-z]+|custom-[0-9]+)(-[a-z0-9]+)*$", type))])
+    error_message = "machine_types must be machine types like e2-standard-4 or n2-custom-4-16384."
+  }
+  validation {
+    condition     = alltrue([for type in var.machine_types : !can(regex("^([ag][2-9]|[mxz][0-9]|[a-z]{2,}[0-9])|lssd|-metal", type))])
+    error_message = "machine_types must be types that Compute Engine can suspend: no accelerators, local SSDs, bare metal, and at most 208 GB of memory."
+  }
+  validation {
+    condition     = length(distinct([for type in var.machine_types : can(regex("^[a-z][0-9]+a-", type))])) <= 1
+    error_message = "machine_types must be all Arm or all x86: a Hub's images, and what people install in their homes, run on one only."
   }
 }
 

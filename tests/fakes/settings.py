@@ -12,6 +12,7 @@ MACHINE_SETTINGS = MachineSettings(
     boot_image="projects/cos-cloud/global/images/family/cos-stable",
     boot_disk_gb=20,
     home_disk_gb=50,
+    disk_types={},
     network="projects/a-project/global/networks/workspaces",
     subnetwork="projects/a-project/regions/us-west1/subnetworks/workspaces",
     service_account="machine@a-project.iam.gserviceaccount.com",

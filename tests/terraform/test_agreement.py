@@ -36,12 +36,14 @@ PERMISSIONS = {
     "DisksClient.aggregated_list": "compute.disks.list",
     "DisksClient.delete_unary": "compute.disks.delete",
     "DisksClient.get": "compute.disks.get",
+    "DisksClient.set_labels_unary": "compute.disks.setLabels",
     "InstancesClient.aggregated_list": "compute.instances.list",
     "InstancesClient.delete_unary": "compute.instances.delete",
     "InstancesClient.get": "compute.instances.get",
     "InstancesClient.get_serial_port_output": "compute.instances.getSerialPortOutput",
     "InstancesClient.insert_unary": "compute.instances.create",
     "InstancesClient.resume_unary": "compute.instances.resume",
+    "InstancesClient.set_labels_unary": "compute.instances.setLabels",
     "InstancesClient.set_metadata_unary": "compute.instances.setMetadata",
     "InstancesClient.start_unary": "compute.instances.start",
     "InstancesClient.stop_unary": "compute.instances.stop",
@@ -189,7 +191,7 @@ def test_the_status_function_may_only_look() -> None:
 
 def test_rights_on_machines_end_at_the_hubs_own_names() -> None:
     """The conditions name the prefixes that the code gives to instances, their boot disks and home disks."""
-    workspace = a_workspace(id="the-id")
+    workspace = a_workspace(id="the-id", home_disk=None)
     create = (ROOT / "shared/domain/lifecycle.py").read_text(encoding="utf-8")
     [instance] = re.findall(r'name = f"([a-z-]+)\{workspace_id\}"', create)
     home = workspace.disk_name.removesuffix("the-id")

@@ -202,6 +202,76 @@ run "no_machine_type" {
   expect_failures = [var.machine_types]
 }
 
+run "a_machine_type_that_is_none" {
+  command = plan
+
+  variables {
+    machine_types = ["big"]
+  }
+
+  expect_failures = [var.machine_types]
+}
+
+run "a_machine_type_with_local_ssd" {
+  command = plan
+
+  variables {
+    machine_types = ["e2-standard-4", "c3-standard-4-lssd"]
+  }
+
+  expect_failures = [var.machine_types]
+}
+
+run "a_machine_type_with_a_gpu" {
+  command = plan
+
+  variables {
+    machine_types = ["g2-standard-4"]
+  }
+
+  expect_failures = [var.machine_types]
+}
+
+run "a_machine_type_of_bare_metal" {
+  command = plan
+
+  variables {
+    machine_types = ["c3-standard-192-metal"]
+  }
+
+  expect_failures = [var.machine_types]
+}
+
+run "arm_beside_x86" {
+  command = plan
+
+  variables {
+    machine_types = ["n4-standard-4", "n4a-standard-4"]
+  }
+
+  expect_failures = [var.machine_types]
+}
+
+run "a_disk_type_by_machine_type" {
+  command = plan
+
+  variables {
+    disk_types = { e2-standard-4 = "pd-ssd" }
+  }
+
+  expect_failures = [var.disk_types]
+}
+
+run "a_disk_that_is_no_boot_disk" {
+  command = plan
+
+  variables {
+    disk_types = { n4 = "hyperdisk-throughput" }
+  }
+
+  expect_failures = [var.disk_types]
+}
+
 run "a_part_of_an_instance" {
   command = plan
 

@@ -147,6 +147,24 @@ def test_a_home_disk_that_exists_is_attached() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("machine_type", "chosen", "expected"),
+    [
+        ("e2-standard-4", {}, "pd-balanced"),
+        ("n4-standard-4", {}, "hyperdisk-balanced"),
+        ("c4a-custom-2-8192", {}, "hyperdisk-balanced"),
+        ("e2-standard-4", {"e2": "pd-ssd"}, "pd-ssd"),
+        ("c3-standard-4", {"c3": "hyperdisk-balanced", "e2": "pd-ssd"}, "hyperdisk-balanced"),
+    ],
+)
+def test_both_disks_are_of_a_type_that_the_machine_takes(
+    machine_type: str, chosen: dict[str, str], expected: str
+) -> None:
+    """That of its series, or what the configuration chose for it."""
+    disks = resource(replace(MACHINE_SETTINGS, disk_types=chosen), machine_type=machine_type)["disks"]
+    assert [disk["initializeParams"]["diskType"] for disk in disks] == [f"zones/{ZONE}/diskTypes/{expected}"] * 2
+
+
 @pytest.mark.parametrize("attach_home", [False, True])
 @pytest.mark.parametrize(
     "settings", [MACHINE_SETTINGS, replace(MACHINE_SETTINGS, spot=True, most_run=timedelta(hours=1))]

@@ -1,0 +1,126 @@
+"""What a machine type's name says: disks that fit it, its processor's architecture, and whether it can be suspended.
+
+Sources, read in November 2026: Compute Engine's documentation of the machine families, of Hyperdisk, of Arm VMs and of the
+limits of suspending; the table of machine families in the source of GKE's cluster autoscaler, which is Google's own.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+DISK_TYPES = ("pd-balanced", "pd-ssd", "pd-standard", "hyperdisk-balanced")  # those that can be boot disk and home
+SUSPENDABLE_GB = 208  # source: "Suspend or resume a Compute Engine instance", limitations
+
+_PERSISTENT = ("pd-balanced", "pd-ssd", "pd-standard")
+_EITHER = ("pd-balanced", "pd-ssd", "hyperdisk-balanced")
+_HYPERDISK = ("hyperdisk-balanced",)
+
+# The disk types that machines of a series boot from and can attach; the first is the default. Series of which no machine can
+# be suspended are not here.
+_FITTING: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    dict.fromkeys(("c2", "c2d", "e2", "f1", "g1", "n1", "n2", "n2d", "t2a", "t2d"), _PERSISTENT)
+    | dict.fromkeys(("c3", "c3d"), _EITHER)
+    | dict.fromkeys(("c4", "c4a", "c4d", "c4n", "e4", "e4a", "n4", "n4a", "n4d"), _HYPERDISK)
+)
+
+_GB_FOR_EACH_PROCESSOR: Mapping[str, float] = MappingProxyType({
+    "standard": 4, "highmem": 8, "highcpu": 2,
+    "n1-standard": 3.75, "n1-highmem": 6.5, "n1-highcpu": 0.9,
+    "e2-highcpu": 1, "e4-highcpu": 1, "n2-highcpu": 1, "n2d-highcpu": 1,
+})  # fmt: skip
+
+# Google's rule for names: a letter for the family, a number for the generation, then "a" for Arm, "d" for AMD, others.
+_SERIES = r"[a-z]+[0-9]+[a-z]*"
+_CUSTOM = re.compile(rf"(?:(?P<series>{_SERIES})-)?custom-(?:micro|small|medium|[0-9]+)-(?P<memory>[0-9]+)(?:-ext)?")
+_PREDEFINED = re.compile(
+    rf"(?P<series>{_SERIES})-(?P<kind>(?!custom)[a-z]+)(?:-(?P<processors>[0-9]+)[a-z]?)?(?P<more>(?:-[a-z0-9]+)*)"
+)
+_ARM = re.compile(r"[a-z][0-9]+a|a4x")
+_ACCELERATED = re.compile(r"[ag][2-9].*|[a-z]{2,}[0-9].*")  # GPUs (a2, a3, g2, …) and TPUs (ct5lp, tpu7x, …)
+_MEMORY_OPTIMISED = re.compile(r"[mx][0-9].*")
+_LOCAL_SSD_SERIES = {"z3"}
+
+
+class Architecture(StrEnum):
+    """For which processors a boot image and a container image are built, as Compute spells it."""
+
+    ARM = "ARM64"
+    X86 = "X86_64"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineType:
+    """A machine type as its name describes it.
+
+    ``memory_gb`` is None if the name does not say. ``more`` is what stands behind the number of processors: ``-lssd``,
+    ``-metal``.
+    """
+
+    name: str
+    series: str
+    memory_gb: float | None
+    more: str = ""
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture of its processors."""
+        return Architecture.ARM if _ARM.fullmatch(self.series) else Architecture.X86
+
+    @property
+    def fitting_disks(self) -> tuple[str, ...]:
+        """The disk types that it boots from and can attach, the default first; empty if the series is not known."""
+        return fitting_disk_types(self.series)
+
+    @property
+    def why_not_suspendable(self) -> str:
+        """Why Compute cannot suspend it, as a clause; empty if nothing is known to prevent it.
+
+        Compute also refuses to suspend Confidential VMs and disks with keys of one's own; the Hub makes neither.
+        """
+        if _ACCELERATED.fullmatch(self.series):
+            return "it has accelerators (GPUs or TPUs)"
+        if "metal" in self.more:
+            return "it is bare metal"
+        if self.series in _LOCAL_SSD_SERIES or "lssd" in self.more:
+            return "it has local SSDs"
+        if _MEMORY_OPTIMISED.fullmatch(self.series) or (self.memory_gb or 0) > SUSPENDABLE_GB:
+            return f"it has more than {SUSPENDABLE_GB} GB of memory"
+        return ""
+
+
+def fitting_disk_types(series: str) -> tuple[str, ...]:
+    """Return the disk types that fit machines of a series, the default first; empty if the series is not known."""
+    return _FITTING.get(series, ())
+
+
+def parse_machine_type(name: str) -> MachineType | None:
+    """Return what the name of a machine type says, predefined (``n4-standard-4``) or custom (``n2-custom-4-16384``).
+
+    ``custom-4-16384``, without a series, is N1's. Returns None if the text cannot be a machine type's name. Whether there is
+    such a type, only Compute knows.
+    """
+    if custom := _CUSTOM.fullmatch(name):
+        return MachineType(name, custom["series"] or "n1", int(custom["memory"]) / 1024)
+    match = _PREDEFINED.fullmatch(name)
+    if not match:
+        return None
+    memory_gb = None
+    if match["processors"]:
+        series, kind = match["series"], match["kind"]
+        each = _GB_FOR_EACH_PROCESSOR.get(f"{series}-{kind}") or _GB_FOR_EACH_PROCESSOR.get(kind)
+        memory_gb = int(match["processors"]) * each if each else None
+    return MachineType(name, match["series"], memory_gb, match["more"])
+
+
+def disk_type(machine_type: str, chosen: Mapping[str, str]) -> str:
+    """Return the type of the disks of a machine of this type. ``chosen`` has a disk type for some series.
+
+    A series that is in neither table gets Hyperdisk, which all series since 2024 take: a workspace keeps its machine type
+    even if the configuration no longer names it.
+    """
+    parsed = parse_machine_type(machine_type)
+    if parsed is None:
+        return _PERSISTENT[0]
+    return chosen.get(parsed.series) or next(iter(parsed.fitting_disks), _HYPERDISK[0])

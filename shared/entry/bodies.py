@@ -10,7 +10,9 @@ from typing import Any
 from flask import Request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
+from shared.domain.credentials import holds_credentials, holds_credentials_without_scheme
 from shared.domain.errors import FieldProblem, InvalidRequestError
+from shared.domain.idleness import HeartbeatReason
 from shared.domain.lifecycle import NewMachine, NewWorkspace, Report, ReportEvent
 from shared.domain.owners import Key
 from shared.domain.policy import Policy
@@ -25,6 +27,8 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64}")
 _OWNER_ID = re.compile(r"[!-~]{1,255}")  # source: OpenID Connect Core, section 2: at most 255 ASCII characters
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+# What was sent is not repeated: this is answered, logged and shown.
+_NO_CREDENTIALS = "must not hold credentials: no user name or password before '@', and no token"
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 Check = Callable[[Any], Any]
@@ -91,6 +95,7 @@ def read_new_machine(request: Request, policy: Policy) -> NewMachine:
         {
             "image_tag": _image_tag(policy),
             "machine_type": _one_of(policy.machine_types),
+            "empty_home": _boolean,
         },
     )
     return NewMachine(**fields)
@@ -108,11 +113,14 @@ def read_report(request: Request, machine: Machine) -> Report:
         {
             "event": _one_of(tuple(event.value for event in ReportEvent)),
             "generation": _whole,
+            "because": _one_of(tuple(reason.value for reason in HeartbeatReason)),
             "code": _matching(_CODE, "must be upper snake case, at most 64 characters"),
             "message": _text,
         },
         required="event generation",
     )
+    if "because" in fields and fields["event"] != ReportEvent.HEARTBEAT:
+        raise InvalidRequestError([FieldProblem("because", "is for a heartbeat only")])
     return Report(
         event=ReportEvent(fields["event"]),
         generation=fields["generation"],
@@ -122,6 +130,7 @@ def read_report(request: Request, machine: Machine) -> Report:
         project_id=machine.project_id,
         code=fields.get("code"),
         message=fields.get("message"),
+        because=HeartbeatReason(fields["because"]) if "because" in fields else None,
     )
 
 
@@ -206,7 +215,7 @@ def _checked(
 def _metadata(value: Any) -> Metadata:
     if not isinstance(value, dict):
         raise _WrongError("must be an object")
-    return Metadata(**_checked(value, {"repo": _text, "branch": _text, "device_id": _text}, within="metadata."))
+    return Metadata(**_checked(value, {"repo": _address, "branch": _public, "device_id": _public}, within="metadata."))
 
 
 def _text(value: Any) -> str:
@@ -220,6 +229,22 @@ def _text(value: Any) -> str:
     ):
         raise _WrongError("must be one line of text without control characters")
     return value
+
+
+def _public(value: Any) -> str:
+    """Accept a line of text that everybody may see who sees the workspace, or its machine's metadata."""
+    text = _text(value)
+    if holds_credentials(text):
+        raise _WrongError(_NO_CREDENTIALS)
+    return text
+
+
+def _address(value: Any) -> str:
+    """Accept where a repository is: a URL, ``git@host:path``, or a name that only the image understands."""
+    text = _public(value)
+    if holds_credentials_without_scheme(text):
+        raise _WrongError(_NO_CREDENTIALS)
+    return text
 
 
 def _matching(pattern: re.Pattern[str], otherwise: str) -> Check:
@@ -249,6 +274,12 @@ def _one_of(allowed: tuple[str, ...]) -> Check:
         return value
 
     return check
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _WrongError("must be true or false")
+    return value
 
 
 def _whole(value: Any) -> int:

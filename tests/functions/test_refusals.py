@@ -385,10 +385,45 @@ def test_wrong_fields_of_a_create_are_400_and_named_all_at_once(hub: Functions, 
     assert all(told.values())
 
 
+SECRET = "s3cr3t-w0rd"
+WITH_CREDENTIALS = {
+    "a password": ({"repo": f"https://user:{SECRET}@host/r.git"}, "repo"),
+    "a token as the user": ({"repo": f"https://{SECRET}@host/r.git"}, "repo"),
+    "a token as the password": ({"repo": f"HTTPS://:{SECRET}@host/r.git"}, "repo"),
+    "an encoded password": ({"repo": f"https://user%3A{SECRET}@host/r.git"}, "repo"),
+    "a password over SSH": ({"repo": f"ssh://git:{SECRET}@host/r.git"}, "repo"),
+    "a password without a scheme": ({"repo": f"user:{SECRET}@host/r.git"}, "repo"),
+    "a token in the query": ({"repo": f"https://host/r.git?private_token={SECRET}"}, "repo"),
+    "a URL as the branch": ({"branch": f"https://user:{SECRET}@host/r.git"}, "branch"),
+    "a URL as the device": ({"device_id": f"https://user:{SECRET}@host/"}, "device_id"),
+    "a URL as the device, in camelCase": ({"deviceId": f"https://user:{SECRET}@host/"}, "deviceId"),
+}
+
+
+@pytest.mark.parametrize("what", WITH_CREDENTIALS)
+def test_credentials_in_metadata_are_refused_and_repeated_nowhere(
+    hub: Functions, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """Neither in the answer nor in the log nor in the trail: metadata is shown to everybody who sees the workspace."""
+    metadata, field = WITH_CREDENTIALS[what]
+
+    answer = hub.create({"name": "one", "metadata": metadata})
+
+    told = wrong_fields(answer)
+    assert set(told) == {f"metadata.{field}"}
+    assert "credentials" in told[f"metadata.{field}"]
+    captured = capsys.readouterr()
+    logged = captured.out + captured.err
+    assert SECRET not in answer.get_data(as_text=True) + logged + repr(hub.world.store.events)
+
+
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
         ({"name": "one"}, {"name"}),
+        ({"empty_home": "true"}, {"empty_home"}),
+        ({"emptyHome": 1}, {"emptyHome"}),
+        ({"empty_home": True, "emptyHome": True}, {"emptyHome"}),
         ({"zone": "us-west1-b"}, {"zone"}),
         ({"image_tag": "a b"}, {"image_tag"}),
         ({"machineType": "huge", "imageTag": 7}, {"machineType", "imageTag"}),

@@ -22,6 +22,7 @@ from shared.domain import errors, events, lifecycle
 from shared.domain.changes import Change, finish
 from shared.domain.errors import FieldProblem, HubError
 from shared.domain.events import Event
+from shared.domain.idleness import HeartbeatReason
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace, ReportEvent
 from shared.domain.people import Asker
@@ -182,6 +183,7 @@ HUB_ERRORS: list[HubError] = [
     errors.WorkspaceNotFoundError(UUID),
     errors.OperationUnderWayError(new_workspace().operation),  # type: ignore[arg-type]  # a new workspace has one
     errors.NameTakenError("You have that."),
+    errors.ReportNotTakenError("It is about another boot."),
     errors.WorkspaceGoneError("It has been deleted."),
     errors.IdempotencyKeyReusedError("It was used."),
     errors.TooManyRequestsError("You ask too often.", timedelta(seconds=1.2)),
@@ -316,6 +318,7 @@ def test_every_example_of_a_header_or_parameter_fits_its_schema(kind: str) -> No
         (("WorkspaceFields", "last_activity"), Activity),
         (("WorkspaceFields", "stopped_because"), StopReason),
         (("Report", "event"), ReportEvent),
+        (("Report", "because"), HeartbeatReason),
     ],
 )
 def test_its_enumerations_are_the_codes(schema: tuple[str, ...], known: type[StrEnum]) -> None:

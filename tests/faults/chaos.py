@@ -10,7 +10,7 @@ import contextlib
 import random
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 WORKSPACES_EACH: Final = 11  # the quota; each begins with ten
 RUNNING_EACH: Final = 10
 IDLE_SECONDS: Final = 30
+WORKER_SECONDS: Final = 8
+DEADLINE_SECONDS: Final = 45
+# By then an operation, its clean-up after a failure included, is seen to be over by whoever looks, on however slow a machine.
+OPERATION_SECONDS: Final = 2 * DEADLINE_SECONDS + 120
 CLOUD: Final = LocalSettings(
     times="fast",
     schedule_seconds=2,
@@ -42,12 +46,12 @@ CLOUD: Final = LocalSettings(
         "HUB_CHANGES_PER_MINUTE": "1000",
         "HUB_REQUESTS_PER_MINUTE": "100000",
         "HUB_IDLE_SECONDS": str(IDLE_SECONDS),
-        "HUB_CREATE_DEADLINE_SECONDS": "45",
-        "HUB_START_DEADLINE_SECONDS": "45",
-        "HUB_STOP_DEADLINE_SECONDS": "45",
-        "HUB_DELETE_DEADLINE_SECONDS": "45",
+        "HUB_CREATE_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "HUB_START_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "HUB_STOP_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "HUB_DELETE_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
         "HUB_ATTEND_SECONDS": "12",
-        "HUB_WORKER_TIMEOUT_SECONDS": "8",
+        "HUB_WORKER_TIMEOUT_SECONDS": str(WORKER_SECONDS),
         "HUB_ORPHAN_GRACE_SECONDS": "10",
     },
 )
@@ -78,8 +82,9 @@ _VERBS: Final = {
     "leave": 2,
 }
 _MACHINE_TYPES: Final = ("e2-standard-2", "e2-standard-8")
-_PERSISTENCE: Final = 8  # tries of a create, with the same key
-_QUIET_WITHIN_SECONDS: Final = 240.0
+_PERSISTENCE: Final = 60  # tries of a create, with the same key
+_QUIET_WITHIN_SECONDS: Final = 600.0  # only a run that fails takes so long
+_MOST_SECONDS: Final = 600.0  # that a slow machine gets beyond the plan to do at least once what is in it
 _POLL_SECONDS: Final = 2.0
 _LAST_LOOKS_AT_ONCE: Final = 8
 _AS_THEY_ARE: Final = 3  # looks at the whole that are the same: then it is quiet
@@ -110,13 +115,20 @@ class Asked:
 
 @dataclass
 class Outcome:
-    """What is there when everything is quiet again, as people, the administrator and Compute's owner see it."""
+    """What is there when everything is quiet again, as people, the administrator and Compute's owner see it.
+
+    Attributes:
+        homes: by workspace, the numbers of the home disks that it was seen to be READY on.
+        moved: the workspaces whose machine and home somebody moved to another zone.
+    """
 
     plan: Plan
     asked: list[Asked]
     broken: list[str]
     deliveries: dict[str, int]
     looks: list[list[Workspace]]
+    homes: dict[str, set[str]]
+    moved: set[str]
     workspaces: list[Workspace]
     events: list[dict[str, Any]]
     machines: list[dict[str, Any]]
@@ -153,6 +165,7 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
     trouble = _Trouble(cloud, plan, ends_at)
     admin = Person(cloud.address, cloud.token(ADMIN_EMAIL))
     looks: list[list[Workspace]] = []
+    homes: dict[str, set[str]] = defaultdict(set)
     with ThreadPoolExecutor(plan.people + 1) as pool:
         living = [pool.submit(one.live) for one in people]
         breaking = pool.submit(trouble.make)
@@ -160,12 +173,14 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
             time.sleep(2 * _POLL_SECONDS)
             with contextlib.suppress(*_AWAY):
                 looks.append(admin.workspaces(all="true"))
+                _see_homes(cloud, looks[-1], homes)
         for each in [*living, breaking]:
             each.result()
     connected = {name for one in people for name in one.connected}
     began = time.monotonic()
     workspaces = _quiet(cloud, admin, connected)
     seconds_to_quiet = time.monotonic() - began
+    _see_homes(cloud, workspaces, homes)
     events = admin.every_event()
     with ThreadPoolExecutor(_LAST_LOOKS_AT_ONCE) as pool:
         list(pool.map(_Someone.look_at_all, people))
@@ -175,6 +190,8 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
         broken=trouble.broken,
         deliveries=trouble.deliveries,
         looks=looks,
+        homes=homes,
+        moved=trouble.moved,
         workspaces=workspaces,
         events=events,
         machines=in_compute(cloud, "instances", ""),
@@ -212,11 +229,18 @@ def left_over(workspaces: list[Workspace], machines: list[dict[str, Any]], disks
     """Return the names of machines and disks that are nobody's: a boot disk is its machine's, a home disk a workspace's."""
     names = {ws["instance_name"] for ws in workspaces}
     homes = {f"home-{ws['id']}" for ws in workspaces}
-    there = {(machine["name"], machine["zone"]) for machine in machines}
+    attached = {disk["source"] for machine in machines for disk in machine["disks"]}
     nobodys = [machine["name"] for machine in machines if machine["name"] not in names]
-    return nobodys + [
-        disk["name"] for disk in disks if disk["name"] not in homes and (disk["name"], disk["zone"]) not in there
-    ]
+    return nobodys + [disk["name"] for disk in disks if disk["name"] not in homes and disk["selfLink"] not in attached]
+
+
+def _see_homes(cloud: RunningCloud, workspaces: list[Workspace], homes: dict[str, set[str]]) -> None:
+    """Take note of the disk that each READY workspace has for its home."""
+    numbers = {disk["name"]: str(disk["id"]) for disk in in_compute(cloud, "disks", "")}
+    for ws in workspaces:
+        number = numbers.get(f"home-{ws['id']}")
+        if number and ws["status"] == "READY":
+            homes[ws["id"]].add(number)
 
 
 @dataclass
@@ -236,7 +260,8 @@ class _Someone:
         chances = random.Random(f"{self.plan.seed}/person/{self.number}")
         self._person = Person(self.cloud.address, self.cloud.token(f"person-{self.number}@example.com"))
         turn = 0
-        while time.monotonic() < self.ends_at:
+        most = self.ends_at + _MOST_SECONDS
+        while time.monotonic() < (most if turn < _FIRST_CREATES else self.ends_at):
             first = turn < _FIRST_CREATES
             pause = chances.uniform(0, 4) if first else chances.uniform(0.5, 6)
             verb = chances.choices(list(_VERBS), list(_VERBS.values()))[0]
@@ -248,7 +273,10 @@ class _Someone:
     def look_at_all(self) -> None:
         """Ask once more for everything that this person was ever told of, so that there is a last answer about it."""
         for workspace_id in {asked.workspace_id: None for asked in self.asked if asked.status == 201}:
-            self._person.ask("GET", f"/workspaces/{workspace_id}/status")
+            for _ in range(_PERSISTENCE):
+                if self._person.ask("GET", f"/workspaces/{workspace_id}/status").status_code < 500:
+                    break
+                time.sleep(1)
 
     def _do(self, verb: str, spot: float, turn: int) -> None:
         if verb == "create":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.faults.chaos import RUNNING_EACH, WORKSPACES_EACH, left_over
-from tests.system.records import by_workspace
+from tests.faults.chaos import OPERATION_SECONDS, RUNNING_EACH, WORKSPACES_EACH, left_over
 
 if TYPE_CHECKING:
     from tests.faults.chaos import Outcome
@@ -21,7 +21,9 @@ _REQUESTED: Final = {
     "start bigger": "StartRequested",
     "delete": "DeleteRequested",
 }
-_FROM_DECISION_TO_EVENT: Final = timedelta(seconds=1)
+_WORKSPACE: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DONE_TO_ORPHANS: Final = {"OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted"}
+_FROM_DECISION_TO_EVENT: Final = timedelta(seconds=30)  # the longest that a request may take
 _STATUSES: Final = {"READY", "SUSPENDED"}
 _MACHINES: Final = {"READY": {"RUNNING"}, "SUSPENDED": {"SUSPENDED", "TERMINATED"}}
 
@@ -32,9 +34,13 @@ def violations(outcome: Outcome) -> list[str]:
     return [
         *_requests_lost(outcome, trails),
         *_operations_without_end(trails),
+        *_operations_too_long(trails),
         *_ends_that_are_not_so(outcome, trails),
         *_errors_without_reason(outcome),
         *_not_one_to_one(outcome, trails),
+        *_taken_for_nobodys(outcome, trails),
+        *_labels_not_back(outcome),
+        *_homes_replaced(outcome),
         *_over_quota(outcome),
     ]
 
@@ -79,6 +85,19 @@ def _operations_without_end(trails: dict[str, list[Event]]) -> list[str]:
     return endless
 
 
+def _operations_too_long(trails: dict[str, list[Event]]) -> list[str]:
+    """Each operation was over by its deadline, that of its clean-up included, and a look."""
+    slow = []
+    for workspace_id, trail in trails.items():
+        begun = {event["request_id"]: _time(event["at"]) for event in trail if event["who"] != "hub"}
+        for event in trail:
+            if event["who"] == "hub" and event["request_id"] in begun:
+                seconds = (_time(event["at"]) - begun[event["request_id"]]).total_seconds()
+                if seconds > OPERATION_SECONDS:
+                    slow.append(f"{workspace_id}: {event['what']} {event['result']} came after {seconds:.0f} s")
+    return slow
+
+
 def _ends_that_are_not_so(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
     """Each workspace is what the last thing said of it says: in that status, with that error, or gone."""
     wrong = []
@@ -112,7 +131,7 @@ def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[st
 
     One that got no capacity for another machine may have none.
     """
-    machines, disks = by_workspace(outcome.machines), by_workspace(outcome.disks)
+    machines, disks = _named_after(outcome.machines), _named_after(outcome.disks)
     wrong = [f"{name} is left over" for name in left_over(outcome.workspaces, outcome.machines, outcome.disks)]
     for ws in outcome.workspaces:
         states = [machine["status"] for machine in machines[ws["id"]]]
@@ -128,6 +147,51 @@ def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[st
         if ws["status"] == "READY" and ws["instance_name"] not in outcome.connected:
             wrong.append(f"{ws['id']} is READY, and nobody is connected")
     return wrong
+
+
+def _taken_for_nobodys(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
+    """No sweep has stopped or deleted what is a workspace's, unless somebody had asked that it be deleted."""
+    made = {asked.workspace_id for asked in outcome.asked if asked.verb == "create" and asked.status == 201}
+    wrong = []
+    for event in outcome.events:
+        workspace_id = event["workspace_id"]
+        deleted = any(
+            each["what"] == "DeleteRequested" and each["at"] <= event["at"] for each in trails.get(workspace_id, [])
+        )
+        if event["what"] in _DONE_TO_ORPHANS and workspace_id in made and not deleted:
+            wrong.append(f"{workspace_id}: {event['what']} at {event['at']}, though nobody had asked for a DELETE")
+    return wrong
+
+
+def _labels_not_back(outcome: Outcome) -> list[str]:
+    """Each machine and each home says by its labels whose it is, whatever somebody has done to them."""
+    there = {ws["id"] for ws in outcome.workspaces}
+    wrong = []
+    for each in [*outcome.machines, *outcome.disks]:
+        boots = each["name"].startswith("workspace-") and each in outcome.disks
+        labels = each.get("labels", {})
+        named = _WORKSPACE.search(each["name"])
+        if named and named[0] in there and not boots and (labels.get("workspace") != named[0] or not labels.get("hub")):
+            wrong.append(f"{each['name']} has the labels {labels}")
+    return wrong
+
+
+def _homes_replaced(outcome: Outcome) -> list[str]:
+    """Nobody was READY on one home and then on another: nobody has asked for an empty one. Moving a home copies it."""
+    return [
+        f"{workspace_id} was READY on {len(numbers)} homes"
+        for workspace_id, numbers in outcome.homes.items()
+        if len(numbers) > 1 + (workspace_id in outcome.moved)
+    ]
+
+
+def _named_after(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return machines or disks by the workspace that they are named after, whatever their labels say."""
+    sorted_out: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for each in found:
+        if named := _WORKSPACE.search(each["name"]):
+            sorted_out[named[0]].append(each)
+    return sorted_out
 
 
 def _over_quota(outcome: Outcome) -> list[str]:

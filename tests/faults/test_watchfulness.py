@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults import invariants
-from tests.faults.chaos import RUNNING_EACH, WORKSPACES_EACH, Asked, Outcome, Plan
+from tests.faults.chaos import OPERATION_SECONDS, RUNNING_EACH, WORKSPACES_EACH, Asked, Outcome, Plan
 from tests.faults.observer import Observed
 
 FIRST, SECOND = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
@@ -40,6 +40,7 @@ def request(seconds: float, method: str, path: str, status: int, answer: Any = N
     """Return a request and its answer."""
     return {
         "began": at(seconds),
+        "ended": at(seconds),
         "who": "anna@example.com",
         "method": method,
         "path": path,
@@ -55,6 +56,7 @@ def call(seconds: float, method: str, name: str) -> dict[str, Any]:
     return {
         "time": at(seconds),
         "method": method,
+        "zone": "a",
         "instance": f"workspace-{name}",
         "disk": f"home-{name}",
         "status": 200,
@@ -64,7 +66,19 @@ def call(seconds: float, method: str, name: str) -> dict[str, Any]:
 
 def report(seconds: float, event: str, name: str) -> dict[str, Any]:
     """Return a report that was heard."""
-    return {"time": at(seconds), "instance": f"workspace-{name}", "event": event, "status": 204}
+    return {
+        "time": at(seconds),
+        "answered": at(seconds),
+        "instance": f"workspace-{name}",
+        "event": event,
+        "status": 204,
+    }
+
+
+def under_way(name: str, kind: str, asked_at: float) -> dict[str, Any]:
+    """Return the answer of somebody who has asked for something."""
+    operation = {"id": f"{kind} at {asked_at}", "kind": kind, "phase": "p", "requested_at": at(asked_at)}
+    return {"id": name, "operation": operation, "status": "READY", "error": None}
 
 
 @pytest.fixture
@@ -88,6 +102,8 @@ def observed() -> Observed:
         ],
         reports=[report(4, "ready", FIRST), report(5, "ready", SECOND), report(40, "heartbeat", FIRST)],
         idle=timedelta(seconds=30),
+        on_its_way=timedelta(seconds=5),
+        operation=timedelta(seconds=60),
         workspaces_each=2,
         running_each=2,
     )
@@ -99,11 +115,41 @@ def stop_in_use_excused_by(seen: Observed, status: int) -> None:
     seen.requests.insert(3, request(70, "POST", f"/workspaces/{FIRST}/start", status))
 
 
+def moved_by_hand(seen: Observed, by: str = "") -> None:
+    """Have a machine made in another zone while the first one is still there: by hand, or by a call of the Hub's."""
+    seen.calls.append({**call(6, "instances.insert", FIRST), "zone": "b", "requestId": by})
+    seen.states[2:2] = [machine(FIRST, 7, "RUNNING", zone="b", number="3"), machine(FIRST, 8, "GONE")]
+    seen.states[-1].update(zone="b", id="3")
+
+
+def remade(seen: Observed, **start: Any) -> None:
+    """Have somebody ask for a START, and the machine deleted that ran."""
+    seen.requests.insert(
+        2, request(20, "POST", f"/workspaces/{FIRST}/start", 202, under_way(FIRST, "START", 20), **start)
+    )
+    seen.calls.append(call(25, "instances.delete", FIRST))
+
+
 def never_stopped(seen: Observed) -> None:
     """Have a STOP accepted that nothing came of."""
     seen.requests.insert(3, request(50, "POST", f"/workspaces/{FIRST}/stop", 202))
     seen.requests[4]["answer"].update(status="READY")
     seen.states.pop(3)
+
+
+def stopped_after_its_start_was_over(seen: Observed) -> None:
+    """Have a machine in use, whose START somebody has seen to be over, stopped."""
+    path = f"/workspaces/{FIRST}/start"
+    seen.reports.append(report(60, "heartbeat", FIRST))
+    seen.requests[3:3] = [
+        request(62, "POST", path, 202, under_way(FIRST, "START", 62)),
+        request(65, "GET", f"/workspaces/{FIRST}/status", 200, {"id": FIRST, "operation": None}),
+    ]
+
+
+def still_at_it(seen: Observed) -> None:
+    """Have a STOP told of for longer than any may take."""
+    seen.requests.insert(3, request(89, "GET", f"/workspaces/{FIRST}", 200, under_way(FIRST, "STOP", 10)))
 
 
 def test_a_run_in_order_is_not_complained_about(observed: Observed) -> None:
@@ -120,7 +166,12 @@ def test_a_run_in_order_is_not_complained_about(observed: Observed) -> None:
         (lambda seen: seen.states.insert(2, machine(FIRST[:-1] + "9", 6, "STAGING")), "had {'running': 3}"),
         (lambda seen: seen.reports.append(report(60, "heartbeat", FIRST)), "its last heartbeat"),
         (lambda seen: stop_in_use_excused_by(seen, 200), "its last heartbeat"),
+        (lambda seen: moved_by_hand(seen, by="r"), "was there 2 times"),
+        (stopped_after_its_start_was_over, "its last heartbeat"),
         (lambda seen: seen.requests.pop(2), "'s machine was deleted"),
+        (remade, f"{FIRST}'s machine was deleted"),
+        (lambda seen: seen.calls.append(call(70, "disks.delete", FIRST)), f"{FIRST}'s home was deleted"),
+        (still_at_it, "was still at STOP p"),
         (lambda seen: seen.requests.pop(2), "'s home was deleted"),
         (lambda seen: seen.states.pop(2), f"{SECOND} was made, answers 404 None None, and its machine is RUNNING"),
         (lambda seen: seen.states.clear(), f"{FIRST} was made, answers 200 SUSPENDED None, and its machine is GONE"),
@@ -143,9 +194,27 @@ def test_what_was_asked_for_may_be_stopped_in_use(observed: Observed) -> None:
     assert observed.violations() == []
 
 
+def test_what_people_do_by_hand_is_not_the_hubs_doing(observed: Observed) -> None:
+    """A machine that somebody has moved was there twice for a moment."""
+    moved_by_hand(observed)
+    assert observed.violations() == []
+
+
+def test_a_start_may_replace_a_machine_that_will_not_do(observed: Observed) -> None:
+    """It is to be another one, it is off, or it has said that it failed."""
+    off, failed = copy.deepcopy(observed), copy.deepcopy(observed)
+    remade(observed, machine_type="bigger")
+    remade(off)
+    off.states.insert(4, machine(FIRST, 15, "TERMINATED"))
+    remade(failed)
+    failed.reports.insert(2, report(15, "failed", FIRST))
+    assert [each.deleted_unasked() for each in (observed, off, failed)] == [[], [], []]
+
+
 def disk(name: str, workspace: str, zone: str = "a") -> dict[str, Any]:
     """Return a disk."""
-    return {"name": name, "zone": zone, "labels": {"workspace": workspace}}
+    labels = {"workspace": workspace, "hub": "ours"}
+    return {"name": name, "zone": zone, "selfLink": f"{zone}/{name}", "labels": labels}
 
 
 def ready(number: int) -> dict[str, Any]:
@@ -198,13 +267,37 @@ def in_order() -> Outcome:
         broken=[],
         deliveries={},
         looks=[[workspace]],
+        homes={FIRST: {"1"}},
+        moved=set(),
         workspaces=[workspace],
         events=events[::-1],
-        machines=[{**disk(f"workspace-{FIRST}", FIRST), "status": "SUSPENDED"}],
-        disks=[disk(f"home-{FIRST}", FIRST), disk(f"workspace-{FIRST}", FIRST)],
+        machines=[
+            {
+                **disk(f"workspace-{FIRST}", FIRST),
+                "status": "SUSPENDED",
+                "disks": [{"source": f"a/workspace-{FIRST}-1"}, {"source": f"a/home-{FIRST}"}],
+            }
+        ],
+        disks=[disk(f"home-{FIRST}", FIRST), disk(f"workspace-{FIRST}-1", FIRST)],
         connected=set(),
         seconds_to_quiet=1,
     )
+
+
+def orphan(seconds: float, name: str) -> dict[str, Any]:
+    """Return the event of a sweep that takes a machine for nobody's."""
+    reason = "no workspace has this machine, and it runs"
+    about = {"workspace_id": name, "request_id": "sweep"}
+    return {"at": at(seconds), "who": "reconcile", "what": "OrphanStopped", "result": reason, **about}
+
+
+def test_what_was_to_be_deleted_may_be_taken_for_nobodys_and_what_was_moved_has_another_number() -> None:
+    """Neither is complained about."""
+    run = in_order()
+    run.events.insert(0, orphan(7, SECOND))
+    run.homes[FIRST].add("2")
+    run.moved.add(FIRST)
+    assert invariants.violations(run) == []
 
 
 @pytest.mark.parametrize(
@@ -219,7 +312,16 @@ def in_order() -> Outcome:
         (lambda run: run.machines[0].update(status="RUNNING"), "with machines ['RUNNING']"),
         (lambda run: run.disks.clear(), "and homes []"),
         (lambda run: run.disks.append(disk("home-other", SECOND)), "home-other is left over"),
-        (lambda run: run.disks.append(disk(f"workspace-{FIRST}", FIRST, zone="b")), f"workspace-{FIRST} is left over"),
+        (lambda run: run.disks.append(disk(f"workspace-{FIRST}-1", FIRST, zone="b")), f"{FIRST}-1 is left over"),
+        (
+            lambda run: run.disks.append(disk(f"home-{FIRST}", FIRST, zone="b")),
+            f"and homes ['home-{FIRST}', 'home-{FIRST}']",
+        ),
+        (lambda run: run.events[0].update(at=at(5 + OPERATION_SECONDS + 1)), "SUSPENDED came after"),
+        (lambda run: run.events.insert(0, orphan(7, FIRST)), f"{FIRST}: OrphanStopped at"),
+        (lambda run: run.machines[0]["labels"].pop("workspace"), f"workspace-{FIRST} has the labels"),
+        (lambda run: run.disks[0]["labels"].pop("hub"), f"home-{FIRST} has the labels"),
+        (lambda run: run.homes[FIRST].add("2"), f"{FIRST} was READY on 2 homes"),
         (lambda run: run.workspaces.extend(run.workspaces * WORKSPACES_EACH), "has 12 workspaces"),
         (lambda run: run.workspaces.extend([ready(n) for n in range(RUNNING_EACH + 1)]), "has 11 running"),
     ],

@@ -7,12 +7,14 @@ import asyncio
 import os
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from localcloud.children import LocalCloudError
 from localcloud.client import RunningCloud
+from localcloud.compute.faults import FAULTS
 from localcloud.state import DEFAULT_STATE_FILE, NoCloudError, log_files
 from localcloud.trace import trace
 from shared.config import ConfigurationError
@@ -26,6 +28,7 @@ _DEFAULT_PORT: Final = 8080
 _FOLLOW_POLL_SECONDS: Final = 0.2
 _USAGE_ERROR: Final = 2
 _STDIN: Final = 0
+_HELP_WIDTH: Final = 76
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,11 +85,21 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--email", required=True, help="whose; anybody's")
     token.add_argument("--admin", action="store_true", help="make them an administrator first")
 
-    fault = commands.add_parser("fault", parents=[common], help="switch a fault on or off")
+    fault = commands.add_parser(
+        "fault",
+        parents=[common],
+        help="switch a fault on or off",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="faults of Compute Engine:\n" + "\n".join(_described(name, does) for name, does in FAULTS.items()),
+    )
     fault.set_defaults(command=_fault)
-    fault.add_argument("name", metavar="NAME", help="for example stock_out; a wrong name lists them")
+    fault.add_argument("name", metavar="NAME", help="one of those below, or of delivery; a wrong name lists them all")
     fault.add_argument("--count", type=int, help="how often it strikes; for ever by default")
     fault.add_argument("--zone", help="where it strikes; everywhere by default")
+    fault.add_argument("--instance", help="which machine it strikes, by name; all by default")
+    fault.add_argument(
+        "--method", help="which call it strikes, for example instances.insert; all that it can by default"
+    )
     fault.add_argument("--off", action="store_true", help="switch it off")
 
     logs = commands.add_parser("logs", parents=[common], help="print what was logged")
@@ -104,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", parents=[common], help="say what runs where")
     status.set_defaults(command=_status)
     return parser
+
+
+def _described(name: str, does: str) -> str:
+    first, *more = textwrap.wrap(does, _HELP_WIDTH)
+    return "\n".join([f"  {name:20} {first}", *(f"{'':22} {line}" for line in more)])
 
 
 def _override(text: str) -> tuple[str, str]:
@@ -187,7 +205,8 @@ def _trace(options: argparse.Namespace) -> int:
 
 def _fault(options: argparse.Namespace) -> int:
     cloud = RunningCloud(options.state)
-    faults = cloud.fault(options.name, count=options.count, zone=options.zone, off=options.off)
+    chosen = {name: getattr(options, name) for name in ("count", "zone", "instance", "method")}
+    faults = cloud.fault(options.name, off=options.off, **chosen)
     _print_faults(faults)
     return 0
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -22,9 +23,12 @@ from localcloud.compute.faults import FAULTS, METHODS
 from localcloud.compute.server import ComputeServer, Times
 from localcloud.identity import IdentityService
 from localcloud.machine import MachineRunner
+from tests.system import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+
+    from localcloud.client import RunningCloud
 
 PROJECT = "demo-project"
 NUMBER = "123456789012"
@@ -1329,6 +1333,109 @@ def test_an_unknown_machine_is_not_found_by_the_switches(cloud: _Cloud) -> None:
     assert cloud.call("POST", "/localcloud/machines/somebody/connected", {"connected": "yes"}).status_code == 400
     assert cloud.call("POST", "/localcloud/machines/nobody/keep-awake", {"awake": True}).status_code == 404
     assert cloud.call("POST", "/localcloud/machines/somebody/keep-awake", {"awake": 1}).status_code == 400
+
+
+# Changes by hand, as the tests of the whole Hub make them
+
+
+@pytest.fixture
+def hand(cloud: _Cloud) -> tuple[RunningCloud, dict[str, Any]]:
+    """Return what the helpers take, with a machine that runs: a running cloud, as far as they look at it, and a workspace."""
+    workspace_id = str(uuid.uuid4())
+    name = f"workspace-{workspace_id}"
+    labels = {"hub": "test", "workspace": workspace_id, "owner": "alice"}
+    disks = [
+        {"boot": True, "auto_delete": True, "initialize_params": {"disk_name": f"{name}-1", "labels": labels}},
+        {"device_name": "home", "initialize_params": {"disk_name": f"home-{workspace_id}", "labels": labels}},
+    ]
+    cloud.running(name, labels=labels, disks=disks)
+    workspace = {"id": workspace_id, "project_id": PROJECT, "zone": ZONE, "instance_name": name}
+    running: Any = SimpleNamespace(state={"services": {"compute": cloud.server.url}, "project_id": PROJECT})
+    return running, workspace
+
+
+def _left(cloud: RunningCloud, workspace: dict[str, Any], kind: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """Return zone and labels of a workspace's instances or disks, by name without its id."""
+    return {
+        each["name"].replace(workspace["id"], "*"): (each["zone"].rsplit("/", 1)[-1], each["labels"])
+        for each in records.in_compute(cloud, kind, workspace["id"])
+    }
+
+
+def test_a_hand_takes_labels_off(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
+    """Those named, off a machine or its disks; the others stay."""
+    cloud, workspace = hand
+    records.unlabel_by_hand(cloud, workspace)
+    records.unlabel_by_hand(cloud, workspace, "disks", labels=("workspace", "owner"))
+
+    assert _left(cloud, workspace, "instances") == {"workspace-*": (ZONE, {"hub": "test", "owner": "alice"})}
+    assert [labels for _, labels in _left(cloud, workspace, "disks").values()] == [{"hub": "test"}] * 2
+
+
+def test_a_hand_holds_a_home_disk_and_releases_it(cloud: _Cloud, hand: tuple[RunningCloud, dict[str, Any]]) -> None:
+    """Another machine has it, so nobody can delete it; afterwards it is nobody's."""
+    running, workspace = hand
+    home = f"home-{workspace['id']}"
+    holder = records.hold_disk_by_hand(running, workspace)
+
+    assert [user.rsplit("/", 1)[-1] for user in cloud.disks.get(**HERE, disk=home).users] == [holder]
+    with pytest.raises(exceptions.BadRequest, match=f"instances/{holder}'"):
+        cloud.disks.delete_unary(**HERE, disk=home)
+    records.release_disk_by_hand(running, workspace)
+    assert list(cloud.disks.get(**HERE, disk=home).users) == []
+
+
+def test_a_hand_moves_a_machine_to_another_zone(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
+    """Names, labels and metadata are the same; in the first zone nothing is left."""
+    cloud, workspace = hand
+    [before] = records.in_compute(cloud, "instances", workspace["id"])
+    disks = _left(cloud, workspace, "disks")
+
+    records.move_by_hand(cloud, workspace, OTHER_ZONE)
+
+    [after] = records.in_compute(cloud, "instances", workspace["id"])
+    assert (after["zone"].rsplit("/", 1)[-1], after["status"]) == (OTHER_ZONE, "RUNNING")
+    same = ("name", "labels", "serviceAccounts")
+    assert [after[key] for key in same] == [before[key] for key in same]
+    assert after["metadata"]["items"] == before["metadata"]["items"]
+    assert _left(cloud, workspace, "disks") == {name: (OTHER_ZONE, labels) for name, (_, labels) in disks.items()}
+
+
+@pytest.mark.parametrize("before", [[], ["suspend"], ["stop"]], ids=["running", "suspended", "stopped"])
+def test_a_hand_gives_a_machine_another_type(
+    cloud: _Cloud, hand: tuple[RunningCloud, dict[str, Any]], before: list[str]
+) -> None:
+    """From whatever state; it is stopped then."""
+    running, workspace = hand
+    for verb in before:
+        cloud.done(cloud.act(verb, workspace["instance_name"]))
+
+    records.set_machine_type_by_hand(running, workspace, "e2-standard-8")
+
+    machine = cloud.get(workspace["instance_name"])
+    assert (machine.status, machine.machine_type.rsplit("/", 1)[-1]) == ("TERMINATED", "e2-standard-8")
+
+
+def test_a_hand_deletes_a_home_or_restores_it(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
+    """A restored one has its name, only the labels that somebody thought of, and nobody who uses it."""
+    cloud, workspace = hand
+    records.restore_home_by_hand(cloud, workspace)
+    assert _left(cloud, workspace, "disks")["home-*"] == (ZONE, {"hub": "test"})
+
+    records.delete_home_by_hand(cloud, workspace)
+
+    assert list(_left(cloud, workspace, "disks")) == ["workspace-*-1"]
+    assert list(_left(cloud, workspace, "instances")) == ["workspace-*"]
+
+
+def test_a_hand_deletes_a_machine_and_keeps_its_boot_disk(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
+    """Both disks are left."""
+    cloud, workspace = hand
+
+    records.delete_keeping_boot_disk_by_hand(cloud, workspace)
+
+    assert sorted(_left(cloud, workspace, "disks")) == ["home-*", "workspace-*-1"]
+    assert _left(cloud, workspace, "instances") == {}
 
 
 # History and reset

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -121,9 +122,174 @@ def delete_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
     requests.delete(_instance_url(cloud, workspace), timeout=10).raise_for_status()
 
 
+def unlabel_by_hand(
+    cloud: RunningCloud, workspace: dict[str, Any], kind: str = "instances", labels: Collection[str] = ("workspace",)
+) -> None:
+    """Take labels off a workspace's `instances` or `disks`, the boot disk too, and wait until that is done.
+
+    Raises:
+        requests.HTTPError: from this and all below: Compute refuses it, or an operation of it fails.
+    """
+    for each in in_compute(cloud, kind, workspace["id"]):
+        kept = {key: value for key, value in each["labels"].items() if key not in labels}
+        body = {"labels": kept, "labelFingerprint": each["labelFingerprint"]}
+        _carry_out(cloud, "POST", f"{_path(each)}/setLabels", body)
+
+
+def detach_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
+    """Detach the home disk from a workspace's machine, whether that runs or not, and wait until that is done."""
+    _carry_out(cloud, "POST", f"{_instance_path(workspace)}/detachDisk", deviceName="home")
+
+
+def hold_disk_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> str:
+    """Have another machine hold a workspace's home disk, taken from the workspace's own, and return its name when it runs."""
+    home = _home(cloud, workspace)
+    if home["users"]:
+        detach_by_hand(cloud, workspace)
+    holder = _holder(workspace)
+    disks = [
+        {"boot": True, "autoDelete": True, "initializeParams": {}},
+        {"source": home["selfLink"], "mode": "READ_WRITE"},
+    ]
+    zone = workspace["zone"]
+    body = {
+        "name": holder,
+        "machineType": f"zones/{zone}/machineTypes/e2-small",
+        "networkInterfaces": [{"network": "global/networks/default"}],
+        "disks": disks,
+    }
+    _carry_out(cloud, "POST", f"{_zone_path(workspace, zone)}/instances", body)
+    return holder
+
+
+def release_disk_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
+    """Delete the machine that `hold_disk_by_hand` made, and wait until it is gone; the home disk stays, in use by nobody."""
+    _carry_out(cloud, "DELETE", f"{_zone_path(workspace)}/instances/{_holder(workspace)}")
+
+
+def move_by_hand(cloud: RunningCloud, workspace: dict[str, Any], zone: str) -> None:
+    """Move a workspace's machine to another zone as Compute's page on that says, and wait until it runs there.
+
+    By a snapshot of the home disk: the machine is deleted, disk and machine are made again under the same names, with the
+    same labels and metadata, and the old disk is deleted.
+    """
+    machine, home = _show(cloud, _instance_path(workspace)), _home(cloud, workspace)
+    boot = next(disk for disk in machine["disks"] if disk.get("boot"))
+    labels = _show(cloud, _path({"selfLink": boot["source"]}))["labels"]
+    snapshot = _snapshot(cloud, home)
+    _carry_out(cloud, "DELETE", _instance_path(workspace))
+    again = {key: home[key] for key in ("name", "labels", "sizeGb")} | {"sourceSnapshot": snapshot}
+    disk_type = f"zones/{zone}/diskTypes/{_last(home['type'])}"
+    _carry_out(cloud, "POST", f"{_zone_path(workspace, zone)}/disks", again | {"type": disk_type})
+    same = ("name", "labels", "metadata", "scheduling", "serviceAccounts", "shieldedInstanceConfig", "tags")
+    body = {key: machine[key] for key in same if key in machine} | {
+        "machineType": f"zones/{zone}/machineTypes/{_last(machine['machineType'])}",
+        "networkInterfaces": [{"network": each.get("network", "")} for each in machine["networkInterfaces"]],
+        "disks": [
+            {
+                "boot": True,
+                "autoDelete": boot["autoDelete"],
+                "initializeParams": {"diskName": _last(boot["source"]), "diskType": disk_type, "labels": labels},
+            },
+            {"source": f"zones/{zone}/disks/{home['name']}", "deviceName": "home", "autoDelete": False},
+        ],
+    }
+    _carry_out(cloud, "POST", f"{_zone_path(workspace, zone)}/instances", body)
+    _carry_out(cloud, "DELETE", _path(home))
+
+
+def restore_home_by_hand(cloud: RunningCloud, workspace: dict[str, Any], labels: Collection[str] = ("hub",)) -> None:
+    """Make a workspace's home disk again from a snapshot, with only these of its labels and attached to nothing; wait for it."""
+    home = _home(cloud, workspace)
+    snapshot = _snapshot(cloud, home)
+    delete_home_by_hand(cloud, workspace)
+    kept = {key: value for key, value in home["labels"].items() if key in labels}
+    body = {"name": home["name"], "type": home["type"], "sourceSnapshot": snapshot, "labels": kept}
+    _carry_out(cloud, "POST", f"{_zone_path(workspace)}/disks", body)
+
+
+def set_machine_type_by_hand(cloud: RunningCloud, workspace: dict[str, Any], machine_type: str) -> None:
+    """Give a workspace's machine another type, and wait until it has it: stopped, as it stays; a suspended one is resumed first."""
+    path = _instance_path(workspace)
+    if _show(cloud, path)["status"] == "SUSPENDED":
+        _carry_out(cloud, "POST", f"{path}/resume")
+    _carry_out(cloud, "POST", f"{path}/stop")  # has nothing to do where it is stopped
+    body = {"machineType": f"zones/{workspace['zone']}/machineTypes/{machine_type}"}
+    _carry_out(cloud, "POST", f"{path}/setMachineType", body)
+
+
+def delete_home_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
+    """Delete a workspace's home disk, detached first if it is attached, and wait until it is gone."""
+    home = _home(cloud, workspace)
+    if home["users"]:
+        detach_by_hand(cloud, workspace)
+    _carry_out(cloud, "DELETE", _path(home))
+
+
+def delete_keeping_boot_disk_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
+    """Delete a workspace's machine, but not its boot disk, and wait until it is gone."""
+    path = _instance_path(workspace)
+    boot = next(disk for disk in _show(cloud, path)["disks"] if disk.get("boot"))
+    _carry_out(cloud, "POST", f"{path}/setDiskAutoDelete", autoDelete="false", deviceName=boot["deviceName"])
+    _carry_out(cloud, "DELETE", path)
+
+
+def _home(cloud: RunningCloud, workspace: dict[str, Any]) -> dict[str, Any]:
+    """Return the home disk in the workspace's zone."""
+    return _show(cloud, f"{_zone_path(workspace)}/disks/home-{workspace['id']}")
+
+
+def _holder(workspace: dict[str, Any]) -> str:
+    return f"holder-{workspace['id'][:8]}"  # not the whole id: it is no machine of the workspace
+
+
+def _snapshot(cloud: RunningCloud, disk: dict[str, Any]) -> str:
+    """Keep what is on a disk, and return the snapshot's path."""
+    name = f"kept-{uuid.uuid4()}"
+    _carry_out(cloud, "POST", f"{_path(disk)}/createSnapshot", {"name": name})
+    return f"global/snapshots/{name}"
+
+
+def _show(cloud: RunningCloud, path: str) -> dict[str, Any]:
+    answer = requests.get(f"{_compute(cloud)}/{path}", timeout=10)
+    answer.raise_for_status()
+    resource: dict[str, Any] = answer.json()
+    return resource
+
+
+def _carry_out(cloud: RunningCloud, method: str, path: str, body: dict[str, Any] | None = None, **query: str) -> None:
+    """Make a call of Compute, and wait for its operation."""
+    began = requests.request(method, f"{_compute(cloud)}/{path}", json=body, params=query, timeout=10)
+    began.raise_for_status()
+    ended = requests.post(f"{_compute(cloud)}/{_path(began.json())}/wait", timeout=150)
+    ended.raise_for_status()
+    if error := ended.json().get("error"):
+        raise requests.HTTPError(f"{method} {path}: {error}")
+
+
+def _compute(cloud: RunningCloud) -> str:
+    return f"{cloud.state['services']['compute']}/compute/v1"
+
+
+def _path(resource: dict[str, Any]) -> str:
+    """Return `projects/…` of a resource."""
+    return str(resource["selfLink"]).partition("/compute/v1/")[2]
+
+
+def _last(url: str) -> str:
+    return url.rsplit("/", 1)[-1]
+
+
+def _zone_path(workspace: dict[str, Any], zone: str | None = None) -> str:
+    return f"projects/{workspace['project_id']}/zones/{zone or workspace['zone']}"
+
+
+def _instance_path(workspace: dict[str, Any]) -> str:
+    return f"{_zone_path(workspace)}/instances/{workspace['instance_name']}"
+
+
 def _instance_url(cloud: RunningCloud, workspace: dict[str, Any]) -> str:
-    project, zone, name = (workspace[field] for field in ("project_id", "zone", "instance_name"))
-    return f"{cloud.state['services']['compute']}/compute/v1/projects/{project}/zones/{zone}/instances/{name}"
+    return f"{_compute(cloud)}/{_instance_path(workspace)}"
 
 
 def call_scheduled(cloud: RunningCloud, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.__main__ import main
+from localcloud.compute.faults import FAULTS
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,12 @@ def test_a_setting_that_the_hub_does_not_have_is_refused_before_anything_starts(
     assert main(["run", "--port", "0", "--set", "HUB_IDEL_SECONDS=5", "--state", str(state_file)]) == 1
     assert capsys.readouterr().err == "The Hub has no setting HUB_IDEL_SECONDS.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_of_fault_says_what_each_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody has to know the names, or what they mean, from elsewhere."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["fault", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    for name, does in FAULTS.items():
+        assert f"{name} {does}" in printed

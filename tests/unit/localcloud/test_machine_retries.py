@@ -21,7 +21,17 @@ def test_a_machine_tries_for_five_minutes_in_growing_bounded_uneven_steps() -> N
 
 @pytest.mark.parametrize(
     ("status", "again"),
-    [(None, True), (429, True), (500, True), (503, True), (200, False), (204, False), (302, False), (400, False)],
+    [
+        (None, True),
+        (429, True),
+        (500, True),
+        (503, True),
+        (200, False),
+        (204, False),
+        (302, False),
+        (400, False),
+        (409, False),
+    ],
 )
 def test_only_what_may_get_better_is_tried_again(status: int | None, again: bool) -> None:
     """No answer, too many, and the server's own errors; never what the Hub has refused or taken."""

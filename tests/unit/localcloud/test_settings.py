@@ -36,6 +36,13 @@ def test_a_setting_can_be_overridden() -> None:
     assert settings.policy.look_max.total_seconds() == 7
 
 
+@pytest.mark.parametrize(("chosen", "seconds"), [(None, 120), (7, 7)])
+def test_the_interval_of_heartbeats_is_the_hubs_own_setting(chosen: int | None, seconds: int) -> None:
+    """It reaches the machines through their metadata; without a choice it is the Hub's default."""
+    settings = read_settings(environment(LocalSettings(heartbeat_seconds=chosen), ADDRESSES))
+    assert settings.machine.heartbeat_every.total_seconds() == seconds
+
+
 def test_the_personal_mode_is_one_setting() -> None:
     """It has no administrators, so the local cloud names none then."""
     settings = read_settings(environment(LocalSettings(overrides={"HUB_MODE": "personal"}), ADDRESSES))

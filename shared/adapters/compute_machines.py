@@ -4,9 +4,8 @@ Importing this module costs seconds and a hundred megabytes (measured: the Compu
 only where a machine is touched. Only the calls that return at once are used: the waiting ones ignore a configured address.
 """
 
-import json
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import requests
@@ -14,8 +13,11 @@ from google.api_core import exceptions, retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import compute_v1
+from google.protobuf.json_format import ParseError
 
-from shared.adapters.compute_instance import instance_resource
+from shared import logs
+from shared.adapters.compute_errors import http_fault, operation_fault, plain
+from shared.adapters.compute_instance import instance_resource, labels, metadata_items
 from shared.config import MachineSettings
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
@@ -28,14 +30,15 @@ from shared.domain.instance import (
     InsertInstance,
     Instance,
     InstanceState,
+    LabelDisk,
+    LabelInstance,
     OperationState,
     Place,
+    RefreshMetadata,
     ResumeInstance,
-    SetGeneration,
     StartInstance,
     StopInstance,
     SuspendInstance,
-    classify,
 )
 from shared.ports import Machines
 
@@ -53,6 +56,23 @@ _STATES = {state.value: state for state in InstanceState} | {
     "DEPROVISIONING": InstanceState.STOPPING,
     "STOPPED": InstanceState.TERMINATED,
 }
+# What Compute's API calls each command: the meaning of a refusal may depend on it.
+_VERBS: dict[type[Command], str] = {
+    InsertInstance: "insert",
+    RefreshMetadata: "setMetadata",
+    LabelInstance: "setLabels",
+    LabelDisk: "setLabels",
+    StartInstance: "start",
+    ResumeInstance: "resume",
+    SuspendInstance: "suspend",
+    StopInstance: "stop",
+    DeleteInstance: "delete",
+    DeleteDisk: "delete",
+}
+_READING = "get"
+# The warnings of a list that leave nothing out. Any other one, known or not, makes it a partial list.
+_HARMLESS_WARNINGS = frozenset({"", "NO_RESULTS_ON_PAGE", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED"})
+_AWAY = "Compute Engine does not answer now. Try again in a moment."
 T = TypeVar("T")
 
 
@@ -75,32 +95,30 @@ class ComputeMachines(Machines):
         found = _found(lambda: self._instances.get(**self._at(place), **_READ))
         return None if found is None else _instance(found)
 
+    def get_disk(self, place: Place) -> Disk | None:
+        """See the port."""
+        found = _found(lambda: self._disks.get(**self._disk_at(place), **_READ))
+        return None if found is None else _disk(found)
+
     def list_instances(self) -> Iterator[Instance]:
         """See the port."""
-        request = compute_v1.AggregatedListInstancesRequest(**self._ours())
-        for scope in _listed(lambda: self._instances.aggregated_list(request, **_READ)):
-            yield from (_instance(found) for found in scope.instances)
+        return self._list_instances(self._ours)
 
     def list_disks(self) -> Iterator[Disk]:
         """See the port."""
-        request = compute_v1.AggregatedListDisksRequest(**self._ours())
-        for scope in _listed(lambda: self._disks.aggregated_list(request, **_READ)):
-            for found in scope.disks:
-                yield Disk(
-                    name=found.name,
-                    zone=_last(found.zone),
-                    workspace_id=found.labels.get("workspace"),
-                    created_at=datetime.fromisoformat(found.creation_timestamp),
-                    in_use=bool(found.users),
-                    detached_at=_moment(found.last_detach_timestamp),
-                )
+        return self._list_disks(self._ours)
 
-    def disk_exists(self, place: Place) -> bool:
+    def find_instances(self, workspace_id: str) -> Sequence[Instance]:
         """See the port."""
-        return (
-            _found(lambda: self._disks.get(project=self._project, zone=place.zone, disk=place.name, **_READ))
-            is not None
-        )
+        filters = (f"labels.workspace={workspace_id}", f'name eq "workspace-{workspace_id}(-.*)?"')
+        found = [instance for each in filters for instance in self._list_instances(each)]
+        return list({(instance.zone, instance.name): instance for instance in found}.values())
+
+    def find_disks(self, workspace_id: str) -> Sequence[Disk]:
+        """See the port."""
+        filters = (f"labels.workspace={workspace_id}", f'name eq "(home|workspace)-{workspace_id}(-.*)?"')
+        found = [disk for each in filters for disk in self._list_disks(each)]
+        return list({(disk.zone, disk.name): disk for disk in found}.values())
 
     def operation(self, zone: str, name: str) -> OperationState:
         """See the port."""
@@ -109,19 +127,20 @@ class ComputeMachines(Machines):
             return OperationState(done=True)
         if found.status != compute_v1.Operation.Status.DONE:
             return OperationState(done=False)
-        if not found.error.errors:
-            return OperationState(done=True)
-        error = found.error.errors[0]
-        return OperationState(done=True, fault=classify(found.http_error_status_code or 400, error.code, error.message))
+        return OperationState(done=True, fault=operation_fault(found))
 
     def console_tail(self, place: Place, most_bytes: int) -> str:
         """See the port."""
-        found = _found(lambda: self._instances.get_serial_port_output(**self._at(place), **_READ))
+        try:
+            found = _found(lambda: self._instances.get_serial_port_output(**self._at(place), **_READ))
+        except UnavailableError as error:
+            logs.warning("ConsoleNotRead", name=place.name, zone=place.zone, reason=str(error))
+            return ""
         return found.contents.encode()[-most_bytes:].decode(errors="ignore") if found else ""
 
     def perform(self, command: Command, request_id: str) -> Begun:
         """See the port."""
-        operation = _called(lambda: self._call(command, request_id))
+        operation = _called(_VERBS[type(command)], lambda: self._call(command, request_id))
         return Begun(operation.name, str(operation.target_id) if operation.target_id else None)
 
     def _call(self, command: Command, request_id: str) -> Any:
@@ -134,8 +153,12 @@ class ComputeMachines(Machines):
                     project=self._project, zone=command.place.zone, instance_resource=resource, **once
                 )
                 return compute.insert_unary(request, timeout=CALL_SECONDS)
-            case SetGeneration():
-                return self._set_generation(command, once)
+            case RefreshMetadata():
+                return self._refresh_metadata(command, once)
+            case LabelInstance():
+                return self._label_instance(command, once)
+            case LabelDisk():
+                return self._label_disk(command, once)
             case StartInstance():
                 return compute.start_unary(compute_v1.StartInstanceRequest(**at, **once), timeout=CALL_SECONDS)
             case ResumeInstance():
@@ -147,16 +170,18 @@ class ComputeMachines(Machines):
             case DeleteInstance():
                 return compute.delete_unary(compute_v1.DeleteInstanceRequest(**at, **once), timeout=CALL_SECONDS)
             case DeleteDisk():
-                delete = compute_v1.DeleteDiskRequest(
-                    project=self._project, zone=command.place.zone, disk=command.place.name, **once
-                )
+                delete = compute_v1.DeleteDiskRequest(**self._disk_at(command.place), **once)
                 return self._disks.delete_unary(delete, timeout=CALL_SECONDS)
 
-    def _set_generation(self, command: SetGeneration, once: dict[str, str]) -> Any:
-        """Change one item of the metadata as it is now; a change in between is refused (412) and done again."""
+    def _refresh_metadata(self, command: RefreshMetadata, once: dict[str, str]) -> Any:
+        """Replace our items of the metadata as it is now; a change in between is refused (412) and done again.
+
+        Ours are those that a new machine gets, and every other ``hub-…``: what an earlier version set.
+        """
         metadata = self._instances.get(**self._at(command.place), **_READ).metadata
-        items = [item for item in metadata.items if item.key != "hub-generation"]
-        items.append(compute_v1.Items(key="hub-generation", value=str(command.generation)))
+        ours = metadata_items(command, self._settings, self._report_url)
+        items = [item for item in metadata.items if item.key not in ours and not item.key.startswith("hub-")]
+        items += [compute_v1.Items(key=key, value=value) for key, value in ours.items()]
         request = compute_v1.SetMetadataInstanceRequest(
             **self._at(command.place),
             metadata_resource=compute_v1.Metadata(fingerprint=metadata.fingerprint, items=items),
@@ -164,12 +189,55 @@ class ComputeMachines(Machines):
         )
         return self._instances.set_metadata_unary(request, timeout=CALL_SECONDS)
 
-    def _ours(self) -> dict[str, Any]:
-        """Return what a list is asked for: what has our label."""
-        return {"project": self._project, "filter": f"labels.hub={self._settings.installation}"}
+    def _label_instance(self, command: LabelInstance, once: dict[str, str]) -> Any:
+        """Add our labels to those that are there now; a change in between is refused (412) and done again."""
+        found = self._instances.get(**self._at(command.place), **_READ)
+        labelled = compute_v1.InstancesSetLabelsRequest(
+            label_fingerprint=found.label_fingerprint, labels=self._with_ours(found.labels, command)
+        )
+        request = compute_v1.SetLabelsInstanceRequest(
+            **self._at(command.place), instances_set_labels_request_resource=labelled, **once
+        )
+        return self._instances.set_labels_unary(request, timeout=CALL_SECONDS)
+
+    def _label_disk(self, command: LabelDisk, once: dict[str, str]) -> Any:
+        """As ``_label_instance``."""
+        found = self._disks.get(**self._disk_at(command.place), **_READ)
+        labelled = compute_v1.ZoneSetLabelsRequest(
+            label_fingerprint=found.label_fingerprint, labels=self._with_ours(found.labels, command)
+        )
+        request = compute_v1.SetLabelsDiskRequest(
+            project=self._project,
+            zone=command.place.zone,
+            resource=command.place.name,
+            zone_set_labels_request_resource=labelled,
+            **once,
+        )
+        return self._disks.set_labels_unary(request, timeout=CALL_SECONDS)
+
+    def _with_ours(self, there: Any, command: LabelInstance | LabelDisk) -> dict[str, str]:
+        return {**there, **labels(command.workspace_id, command.owner_id, self._settings)}
+
+    def _list_instances(self, which: str) -> Iterator[Instance]:
+        request = compute_v1.AggregatedListInstancesRequest(project=self._project, filter=which)
+        for scope in _listed(lambda: self._instances.aggregated_list(request, **_READ)):
+            yield from (_instance(found) for found in scope.instances)
+
+    def _list_disks(self, which: str) -> Iterator[Disk]:
+        request = compute_v1.AggregatedListDisksRequest(project=self._project, filter=which)
+        for scope in _listed(lambda: self._disks.aggregated_list(request, **_READ)):
+            yield from (_disk(found) for found in scope.disks)
+
+    @property
+    def _ours(self) -> str:
+        """What a list is asked for: what has our label."""
+        return f"labels.hub={self._settings.installation}"
 
     def _at(self, place: Place) -> dict[str, Any]:
         return {"project": self._project, "zone": place.zone, "instance": place.name}
+
+    def _disk_at(self, place: Place) -> dict[str, Any]:
+        return {"project": self._project, "zone": place.zone, "disk": place.name}
 
 
 def _instance(found: Any) -> Instance:
@@ -186,7 +254,29 @@ def _instance(found: Any) -> Instance:
         off_since=max(
             filter(None, map(_moment, (found.last_stop_timestamp, found.last_suspended_timestamp))), default=None
         ),
+        installation=found.labels.get("hub"),
+        disks=tuple(_last(disk.source) for disk in found.disks if disk.source),
+        heartbeat_every=_heartbeat(found.metadata),
     )
+
+
+def _disk(found: Any) -> Disk:
+    return Disk(
+        name=found.name,
+        zone=_last(found.zone),
+        workspace_id=found.labels.get("workspace"),
+        created_at=datetime.fromisoformat(found.creation_timestamp),
+        users=tuple(_last(user) for user in found.users),
+        detached_at=_moment(found.last_detach_timestamp),
+        installation=found.labels.get("hub"),
+    )
+
+
+def _heartbeat(metadata: Any) -> timedelta | None:
+    """Return how often the machine's scripts report; None if nobody wrote that down as a number of seconds."""
+    text = next((item.value for item in metadata.items if item.key == "hub-heartbeat-seconds"), "")
+    seconds = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    return timedelta(seconds=seconds) if seconds else None
 
 
 def _moment(text: str) -> datetime | None:
@@ -195,52 +285,63 @@ def _moment(text: str) -> datetime | None:
 
 def _listed(call: Callable[[], Any]) -> Iterator[Any]:
     """Yield the zones' parts of an aggregated list, page by page. A zone that could not be asked fails the whole list."""
-    scopes = iter(_called_to_read(call))
-    while (scope := _called_to_read(lambda: next(scopes, None))) is not None:
-        _, part = scope
-        if part.warning.code == "UNREACHABLE":
-            raise UnavailableError(f"Compute Engine cannot list everything now: {part.warning.message}")
-        yield part
+    pages = iter(_called_to_read(call).pages)
+    while (page := _called_to_read(lambda: next(pages, None))) is not None:
+        for warning in (page.warning, *(part.warning for part in page.items.values())):
+            if warning.code not in _HARMLESS_WARNINGS:
+                raise _unavailable(f"Compute Engine cannot list everything now: {warning.message or warning.code}")
+        if page.unreachables:
+            raise _unavailable(f"Compute Engine cannot list everything now: {', '.join(page.unreachables)}")
+        yield from page.items.values()
 
 
 def _called_to_read(call: Callable[[], T]) -> T:
     """Make a call that reads, where every refusal is for the next delivery to get over."""
     try:
-        return _called(call)
+        return _called(_READING, call)
     except MachineFaultError as error:
-        raise UnavailableError(f"Compute Engine refused to be read: {error.fault.message}") from error
+        raise _unavailable(f"Compute Engine refused to be read: {error.fault.message}") from error
 
 
 def _found(call: Callable[[], T]) -> T | None:
-    """Make a call that reads. What is not there is None; any other refusal of a read is for the next delivery to get over."""
+    """Make a call that reads. What is not there is None; any other refusal of a read is for the next delivery to get over.
+
+    Compute says of a machine in a zone that it does not have that there is no such zone: the machine is not there either.
+    """
     try:
-        return _called(call)
+        return _called(_READING, call)
     except MachineFaultError as error:
         if error.fault.kind is FaultKind.NOT_FOUND:
             return None
-        raise UnavailableError(f"Compute Engine refused to be read: {error.fault.message}") from error
+        raise _unavailable(f"Compute Engine refused to be read: {error.fault.message}") from error
 
 
-def _called(call: Callable[[], T]) -> T:
+def _called(verb: str, call: Callable[[], T]) -> T:
     """Make a call, and turn the library's errors into ours."""
     try:
         return call()
     except exceptions.GoogleAPICallError as error:
-        fault = classify(int(error.code or 500), _reason(error), error.message or str(error))
+        fault = http_fault(verb, int(error.code or 500), getattr(error.response, "content", b""))
         if fault.kind is FaultKind.TRANSIENT:
-            raise UnavailableError(f"Compute Engine does not answer now: {fault.message}") from error
+            raise _unavailable(f"Compute Engine does not answer now: {fault.message}") from error
         raise MachineFaultError(fault) from error
-    except (exceptions.RetryError, GoogleAuthError, requests.RequestException) as error:
-        raise UnavailableError("Compute Engine does not answer now. Try again in a moment.") from error
+    except (exceptions.RetryError, GoogleAuthError, ParseError, requests.RequestException) as error:
+        raise UnavailableError(_AWAY) from error
+    except (AttributeError, TypeError) as error:
+        if not _raised_in(error, exceptions.__name__):
+            raise
+        raise UnavailableError(_AWAY) from error  # the library trips over an error in JSON that is not Google's
 
 
-def _reason(error: exceptions.GoogleAPICallError) -> str:
-    """Return the ``reason`` of Compute's JSON error, which the library keeps only in the raw answer."""
-    response = error.response
-    try:
-        return str(json.loads(response.content)["error"]["errors"][0]["reason"])
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
-        return ""
+def _raised_in(error: BaseException, module: str) -> bool:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and frame.tb_frame.f_globals.get("__name__") == module
+
+
+def _unavailable(message: str) -> UnavailableError:
+    return UnavailableError(plain(message))
 
 
 def _last(url: str) -> str:

@@ -49,18 +49,28 @@ def json_answer(body: object, status: int = 200, **headers: str) -> Answer:
     return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json", **named})
 
 
+def refusal(status: int, reason: str, message: str = "Compute says no.") -> Answer:
+    """Return the error document of a Google API that says one thing."""
+    error = {"message": message, "domain": "global", "reason": reason}
+    return json_answer({"error": {"code": status, "message": message, "errors": [error]}}, status)
+
+
 class Responder:
-    """An HTTP server that remembers every request and answers each with ``answer``, which a test may replace at any time."""
+    """An HTTP server that remembers every request and answers each with ``answer``, which a test may replace at any time.
+
+    ``answers`` has answers for one HTTP method only, which go before it.
+    """
 
     def __init__(self) -> None:
         self.answer = Answer()
+        self.answers: dict[str, Answer] = {}
         self.requests: list[Request] = []
         responder = self
 
         class Handler(BaseHTTPRequestHandler):
             def respond(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                answer = responder.answer
+                answer = responder.answers.get(self.command, responder.answer)
                 responder.requests.append(Request(datetime.now(UTC), self.command, self.path, self.headers, body))
                 self.send_response(answer.status)
                 for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():

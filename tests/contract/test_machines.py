@@ -16,6 +16,7 @@ import pytest
 
 from localcloud.compute.faults import Faults
 from localcloud.compute.fleet import Fleet
+from localcloud.compute.resources import Operation
 from localcloud.compute.server import ComputeServer, Times
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
@@ -28,10 +29,12 @@ from shared.domain.instance import (
     InsertInstance,
     Instance,
     InstanceState,
+    LabelDisk,
+    LabelInstance,
     OperationState,
     Place,
+    RefreshMetadata,
     ResumeInstance,
-    SetGeneration,
     StartInstance,
     StopInstance,
     SuspendInstance,
@@ -44,6 +47,7 @@ from tests.contract.servers import (
     Responder,
     assert_told_in_time,
     json_answer,
+    refusal,
     unanswering,
 )
 from tests.fakes.clock import SettableClock
@@ -54,6 +58,7 @@ pytestmark = pytest.mark.xdist_group("machines")  # one worker imports the Compu
 
 PROJECT = "a-project"
 ZONE = "us-west1-a"
+OTHER_ZONE = "us-west1-b"
 REPORTS = "https://report-workspace.example.com"
 SHORT = 0.04  # twenty times as long when slow: time enough for the calls that are to come in between
 S = InstanceState
@@ -66,6 +71,10 @@ class Trouble(Enum):
     QUOTA = auto()
     NO_SUCH_MACHINE_TYPE = auto()
     SUSPEND_UNSUPPORTED = auto()
+    POLICY = auto()
+    IN_USE = auto()
+    NOT_READY = auto()
+    SECOND_ERROR = auto()
     RATE_LIMITED = auto()
     UNAVAILABLE = auto()
     OPERATION_LOST = auto()
@@ -94,6 +103,24 @@ class Compute(Protocol):
     def generation(self, place: Place) -> int:
         """Return the generation in a machine's metadata."""
 
+    def labels(self, place: Place) -> dict[str, str]:
+        """Return a machine's labels."""
+
+    def set_labels(self, place: Place, labels: dict[str, str]) -> None:
+        """Have somebody give a machine these labels, and no others."""
+
+    def disk_labels(self, place: Place) -> dict[str, str]:
+        """Return a disk's labels."""
+
+    def set_disk_labels(self, place: Place, labels: dict[str, str]) -> None:
+        """Have somebody give a disk these labels, and no others."""
+
+    def detach_home(self, place: Place) -> None:
+        """Have somebody take a machine's home disk away from it."""
+
+    def delete_but_keep_boot_disk(self, place: Place) -> None:
+        """Have somebody delete a machine without its boot disk."""
+
     def print(self, place: Place, text: str) -> None:
         """Have a machine print something on its serial console."""
 
@@ -120,6 +147,10 @@ class FakeCompute:
             Trouble.QUOTA: (Mishap.FAILS_LATER, FaultKind.QUOTA),
             Trouble.NO_SUCH_MACHINE_TYPE: (Mishap.REFUSED, FaultKind.INVALID),
             Trouble.SUSPEND_UNSUPPORTED: (Mishap.FAILS_LATER, FaultKind.UNSUPPORTED),
+            Trouble.POLICY: (Mishap.REFUSED, FaultKind.POLICY),
+            Trouble.IN_USE: (Mishap.REFUSED, FaultKind.IN_USE),
+            Trouble.NOT_READY: (Mishap.REFUSED, FaultKind.NOT_READY),
+            Trouble.SECOND_ERROR: (Mishap.FAILS_LATER, FaultKind.STOCK_OUT),
             Trouble.RATE_LIMITED: (Mishap.UNANSWERED, FaultKind.TRANSIENT),
             Trouble.UNAVAILABLE: (Mishap.UNANSWERED, FaultKind.TRANSIENT),
             Trouble.OPERATION_LOST: (Mishap.OPERATION_LOST, FaultKind.INVALID),
@@ -140,6 +171,30 @@ class FakeCompute:
         """Return it."""
         return self._fake.instances[place].generation
 
+    def labels(self, place: Place) -> dict[str, str]:
+        """Return them."""
+        return self._fake.instances[place].labels
+
+    def set_labels(self, place: Place, labels: dict[str, str]) -> None:
+        """Set them."""
+        self._fake.set_labels_by_hand(place, labels)
+
+    def disk_labels(self, place: Place) -> dict[str, str]:
+        """Return them."""
+        return self._fake.disk_labels(place)
+
+    def set_disk_labels(self, place: Place, labels: dict[str, str]) -> None:
+        """Set them."""
+        self._fake.set_disk_labels_by_hand(place, labels)
+
+    def detach_home(self, place: Place) -> None:
+        """Detach it."""
+        self._fake.detach_disk_by_hand(home_of(place))
+
+    def delete_but_keep_boot_disk(self, place: Place) -> None:
+        """Delete it."""
+        self._fake.delete_by_hand(place, keep_boot_disk=True)
+
     def print(self, place: Place, text: str) -> None:
         """Write it."""
         self._fake.consoles[place.name] = text
@@ -154,9 +209,13 @@ class LocalCompute:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        takes = ("insert", "start", "stop", "suspend", "resume", "delete", "disk_delete", "set_metadata")
+        takes = (
+            *("insert", "start", "stop", "suspend", "resume", "delete"),
+            *("disk_delete", "attach_disk", "set_metadata", "set_labels"),
+        )
         times = Times(**dict.fromkeys(takes, SHORT))
-        self._server = ComputeServer(project_id=PROJECT, project_number="1", zones=[ZONE], times=times)
+        zones = [ZONE, OTHER_ZONE]
+        self._server = ComputeServer(project_id=PROJECT, project_number="1", zones=zones, times=times)
         self._run(self._server.start())
         address = self._server.url.removeprefix("http://")
         self.machines: Machines = ComputeMachines(PROJECT, MACHINE_SETTINGS, REPORTS, address)
@@ -194,7 +253,9 @@ class LocalCompute:
         """Switch the fault on; a machine type that does not exist needs none."""
         methods: dict[type[Command], str] = {
             InsertInstance: "instances.insert",
-            SetGeneration: "instances.setMetadata",
+            RefreshMetadata: "instances.setMetadata",
+            LabelInstance: "instances.setLabels",
+            LabelDisk: "disks.setLabels",
             StartInstance: "instances.start",
             ResumeInstance: "instances.resume",
             SuspendInstance: "instances.suspend",
@@ -218,6 +279,10 @@ class LocalCompute:
             Trouble.STOCK_OUT: "stock_out",
             Trouble.QUOTA: "quota_exceeded",
             Trouble.SUSPEND_UNSUPPORTED: "suspend_unsupported",
+            Trouble.POLICY: "policy_forbids",
+            Trouble.IN_USE: "in_use",
+            Trouble.NOT_READY: "not_ready",
+            Trouble.SECOND_ERROR: "second_error",
             Trouble.RATE_LIMITED: "rate_limited",
             Trouble.UNAVAILABLE: "unavailable",
             Trouble.OPERATION_LOST: "lost_operation",
@@ -228,6 +293,38 @@ class LocalCompute:
     def generation(self, place: Place) -> int:
         """Read it as the guest does."""
         return int(self.attributes(place)["hub-generation"])
+
+    def labels(self, place: Place) -> dict[str, str]:
+        """Return them."""
+        labels: dict[str, str] = self.resource(place)["labels"]
+        return labels
+
+    def set_labels(self, place: Place, labels: dict[str, str]) -> None:
+        """Put them into the resource."""
+        self.on_loop(lambda fleet, _: fleet.instance(place.zone, place.name).resource.update(labels=labels))
+
+    def disk_labels(self, place: Place) -> dict[str, str]:
+        """Return them."""
+        labels: dict[str, str] = self.disk(place)["labels"]
+        return labels
+
+    def set_disk_labels(self, place: Place, labels: dict[str, str]) -> None:
+        """Put them into the resource."""
+        self.on_loop(lambda fleet, _: fleet.disk(place.zone, place.name).resource.update(labels=labels))
+
+    def detach_home(self, place: Place) -> None:
+        """Detach it as somebody with a command line does."""
+        self._change(lambda fleet: fleet.detach_disk(place.zone, place.name, "home"))
+
+    def delete_but_keep_boot_disk(self, place: Place) -> None:
+        """Take the boot disk's autoDelete away, then delete the machine."""
+        name = self.resource(place)["disks"][0]["deviceName"]
+        self._change(lambda fleet: fleet.set_disk_auto_delete(place.zone, place.name, name, False))
+        self._change(lambda fleet: fleet.delete_instance(place.zone, place.name))
+
+    def _change(self, begin: Callable[[Fleet], Operation]) -> None:
+        operation = self.on_loop(lambda fleet, _: begin(fleet))
+        self.wait_until(operation.done.is_set)
 
     def attributes(self, place: Place) -> dict[str, str]:
         """Return a machine's metadata."""
@@ -297,27 +394,51 @@ def disk_of(command: InsertInstance) -> Place:
     return Place(command.place.zone, command.home_disk)
 
 
+def home_of(place: Place) -> Place:
+    """Return where the home disk is of a machine that `an_insert` made."""
+    return Place(place.zone, place.name.replace("workspace-", "home-", 1))
+
+
+def boot_disk_of(command: InsertInstance) -> Place:
+    """Return where a machine's boot disk is."""
+    return Place(command.place.zone, f"{command.place.name}-{command.generation}")
+
+
+def refresh(insert: InsertInstance, generation: int, **changes: Any) -> RefreshMetadata:
+    """Return the call that refreshes a machine's metadata for another boot."""
+    command = RefreshMetadata(
+        place=insert.place,
+        workspace_id=insert.workspace_id,
+        workspace_name=insert.workspace_name,
+        image_tag=insert.image_tag,
+        generation=generation,
+        repo=insert.repo,
+        branch=insert.branch,
+    )
+    return replace(command, **changes)
+
+
 def begin(compute: Compute, command: Command) -> Begun:
     """Make a call that is like no other."""
     return compute.machines.perform(command, str(uuid.uuid4()))
 
 
-def ended(compute: Compute, begun: Begun) -> OperationState:
+def ended(compute: Compute, begun: Begun, zone: str = ZONE) -> OperationState:
     """Wait for the end of an operation, and return it."""
-    compute.wait_until(lambda: compute.machines.operation(ZONE, begun.gce_operation).done)
-    return compute.machines.operation(ZONE, begun.gce_operation)
+    compute.wait_until(lambda: compute.machines.operation(zone, begun.gce_operation).done)
+    return compute.machines.operation(zone, begun.gce_operation)
 
 
 def do(compute: Compute, *commands: Command) -> None:
     """Have calls done, one after the other, that must succeed."""
     for command in commands:
-        assert ended(compute, begin(compute, command)) == OperationState(done=True)
+        assert ended(compute, begin(compute, command), command.place.zone) == OperationState(done=True)
 
 
 def outcome(compute: Compute, command: Command) -> Fault | None:
     """Return how a call fails, at once or in the end."""
     try:
-        return ended(compute, begin(compute, command)).fault
+        return ended(compute, begin(compute, command), command.place.zone).fault
     except MachineFaultError as error:
         return error.fault
 
@@ -381,7 +502,7 @@ def test_an_inserted_machine_is_there_with_its_id_and_comes_to_run(compute: Comp
     assert at_once is not None
     assert begun.target_id == at_once.id
     assert at_once.id.isdigit()
-    assert compute.machines.disk_exists(disk_of(insert))
+    assert compute.machines.get_disk(disk_of(insert))
 
     assert ended(compute, begun) == OperationState(done=True)
     found = compute.machines.get(insert.place)
@@ -412,7 +533,7 @@ def test_a_machine_is_suspended_resumed_stopped_started_and_deleted(compute: Com
         (SuspendInstance(made.place), S.SUSPENDED),
         (ResumeInstance(made.place), S.RUNNING),
         (StopInstance(made.place), S.TERMINATED),
-        (SetGeneration(made.place, 2), S.TERMINATED),
+        (refresh(made.insert, 2), S.TERMINATED),
         (StartInstance(made.place), S.RUNNING),
     ]
     for command, expected in way:
@@ -426,9 +547,9 @@ def test_a_machine_is_suspended_resumed_stopped_started_and_deleted(compute: Com
 
     do(compute, DeleteInstance(made.place))
     assert compute.machines.get(made.place) is None
-    assert compute.machines.disk_exists(disk_of(made.insert))
+    assert compute.machines.get_disk(disk_of(made.insert))
     do(compute, DeleteDisk(disk_of(made.insert)))
-    assert not compute.machines.disk_exists(disk_of(made.insert))
+    assert compute.machines.get_disk(disk_of(made.insert)) is None
 
 
 def test_a_new_machine_takes_over_the_home_disk_of_the_one_before(compute: Compute) -> None:
@@ -443,14 +564,14 @@ def test_a_new_machine_takes_over_the_home_disk_of_the_one_before(compute: Compu
     assert first.id != second.id
     assert compute.generation(made.place) == 2
     do(compute, DeleteInstance(made.place))
-    assert compute.machines.disk_exists(disk_of(made.insert))
+    assert compute.machines.get_disk(disk_of(made.insert))
 
 
 def test_what_is_not_there_is_nothing_to_read(compute: Compute) -> None:
     """No machine, no disk, no console; an operation that nobody knows is done, without a fault."""
     place = an_insert().place
     assert compute.machines.get(place) is None
-    assert not compute.machines.disk_exists(place)
+    assert compute.machines.get_disk(place) is None
     assert compute.machines.console_tail(place, 100) == ""
     assert compute.machines.operation(ZONE, "operation-of-long-ago") == OperationState(done=True)
 
@@ -460,7 +581,9 @@ def test_what_is_not_there_is_nothing_to_read(compute: Compute) -> None:
 
 EVERY_COMMAND: dict[str, tuple[Callable[[Compute], Made], Callable[[Made], Command]]] = {
     "insert": (nothing, lambda made: made.insert),
-    "set_generation": (stopped, lambda made: SetGeneration(made.place, 5)),
+    "refresh_metadata": (stopped, lambda made: refresh(made.insert, 5)),
+    "label_instance": (running, lambda made: LabelInstance(made.place, made.insert.workspace_id, "alice")),
+    "label_disk": (running, lambda made: LabelDisk(disk_of(made.insert), made.insert.workspace_id, "alice")),
     "start": (stopped, lambda made: StartInstance(made.place)),
     "resume": (suspended, lambda made: ResumeInstance(made.place)),
     "suspend": (running, lambda made: SuspendInstance(made.place)),
@@ -585,9 +708,9 @@ def test_a_second_machine_of_the_same_name_is_refused(compute: Compute) -> None:
     first = compute.machines.get(made.place)
     fault = outcome(compute, replace(made.insert, home_disk="another-disk"))
     assert fault is not None
-    assert fault.kind is FaultKind.ALREADY_EXISTS
+    assert (fault.kind, fault.resource) == (FaultKind.ALREADY_EXISTS, f"instances/{made.place.name}")
     assert compute.machines.get(made.place) == first
-    assert not compute.machines.disk_exists(Place(ZONE, "another-disk"))
+    assert compute.machines.get_disk(Place(ZONE, "another-disk")) is None
 
 
 def test_a_home_disk_is_never_made_twice_and_never_made_up(compute: Compute) -> None:
@@ -595,7 +718,7 @@ def test_a_home_disk_is_never_made_twice_and_never_made_up(compute: Compute) -> 
     made = deleted(compute)
     twice = outcome(compute, made.insert)
     assert twice is not None
-    assert twice.kind is FaultKind.ALREADY_EXISTS
+    assert (twice.kind, twice.resource) == (FaultKind.ALREADY_EXISTS, f"disks/{made.insert.home_disk}")
     without = an_insert(attach_home=True)
     made_up = outcome(compute, without)
     assert made_up is not None
@@ -605,14 +728,61 @@ def test_a_home_disk_is_never_made_twice_and_never_made_up(compute: Compute) -> 
 
 
 def test_a_disk_that_a_machine_holds_is_left_alone(compute: Compute) -> None:
-    """Neither deleted nor given to another machine; that passes when its machine goes."""
+    """Neither deleted nor given to another machine; the fault names the machine that holds it."""
     made = running(compute)
     delete = outcome(compute, DeleteDisk(disk_of(made.insert)))
     other = an_insert(home_disk=made.insert.home_disk, attach_home=True)
     attach = outcome(compute, other)
-    assert [fault and fault.kind for fault in (delete, attach)] == [FaultKind.NOT_READY, FaultKind.NOT_READY]
-    assert compute.machines.disk_exists(disk_of(made.insert))
+    held = (FaultKind.IN_USE, f"instances/{made.place.name}")
+    assert [fault and (fault.kind, fault.resource) for fault in (delete, attach)] == [held, held]
+    assert compute.machines.get_disk(disk_of(made.insert))
     assert compute.machines.get(other.place) is None
+
+
+def test_a_boot_disk_that_was_kept_is_in_the_way_of_its_own_boot_only(compute: Compute) -> None:
+    """The next generation's has another name; the old one is named by the fault, found, and can be deleted."""
+    made = running(compute)
+    left = boot_disk_of(made.insert)
+    compute.delete_but_keep_boot_disk(made.place)
+
+    again = outcome(compute, replace(made.insert, attach_home=True))
+    assert again is not None
+    assert (again.kind, again.resource) == (FaultKind.ALREADY_EXISTS, f"disks/{left.name}")
+    do(compute, replace(made.insert, attach_home=True, generation=2))
+    do(compute, DeleteInstance(made.place))
+    assert {disk.name for disk in compute.machines.find_disks(made.insert.workspace_id)} == {
+        left.name,
+        made.insert.home_disk,
+    }
+    do(compute, DeleteDisk(left), DeleteDisk(disk_of(made.insert)))
+    assert not compute.machines.find_disks(made.insert.workspace_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble", "kind"),
+    [
+        ("insert", Trouble.POLICY, FaultKind.POLICY),
+        ("insert", Trouble.SECOND_ERROR, FaultKind.STOCK_OUT),
+        ("resume", Trouble.SECOND_ERROR, FaultKind.STOCK_OUT),
+        ("suspend", Trouble.NOT_READY, FaultKind.NOT_READY),
+        ("start", Trouble.NOT_READY, FaultKind.NOT_READY),
+        ("delete", Trouble.NOT_READY, FaultKind.NOT_READY),
+        ("delete_disk", Trouble.IN_USE, FaultKind.IN_USE),
+    ],
+)
+def test_a_refusal_means_what_it_is_and_leaves_everything_as_it_was(
+    compute: Compute, name: str, trouble: Trouble, kind: FaultKind
+) -> None:
+    """Twice in a row, since Compute refuses now at once and now in the end; then the call succeeds."""
+    command = prepared(compute, name)
+    before = state(compute, command.place)
+    for _ in range(2):
+        compute.trouble(trouble, type(command))
+        fault = outcome(compute, command)
+        assert fault is not None
+        assert (fault.kind, bool(fault.code), bool(fault.message)) == (kind, True, True)
+        assert state(compute, command.place) is before
+    do(compute, command)
 
 
 def test_a_machine_type_that_does_not_exist_is_invalid(compute: Compute) -> None:
@@ -625,7 +795,7 @@ def test_a_machine_type_that_does_not_exist_is_invalid(compute: Compute) -> None
     assert refused.value.fault.code
     assert refused.value.fault.message
     assert compute.machines.get(insert.place) is None
-    assert not compute.machines.disk_exists(disk_of(insert))
+    assert compute.machines.get_disk(disk_of(insert)) is None
 
 
 @pytest.mark.parametrize("name", ["insert", "start", "resume"])
@@ -645,7 +815,7 @@ def test_what_finds_no_room_fails_in_the_end_and_leaves_what_was_before(
         assert (fault.kind, bool(fault.code), bool(fault.message)) == (kind, True, True)
         assert state(compute, command.place) is before
     if isinstance(command, InsertInstance):
-        assert not compute.machines.disk_exists(disk_of(command))
+        assert compute.machines.get_disk(disk_of(command)) is None
     do(compute, command)
     assert state(compute, command.place) is S.RUNNING
 
@@ -681,12 +851,19 @@ def test_a_call_that_meets_a_passing_fault_can_be_made_again(compute: Compute, n
 
 READS: dict[str, Callable[[Machines, InsertInstance, Begun], object]] = {
     "get": lambda machines, insert, _: machines.get(insert.place),
-    "disk_exists": lambda machines, insert, _: machines.disk_exists(disk_of(insert)),
+    "get_disk": lambda machines, insert, _: machines.get_disk(disk_of(insert)),
+    "find_instances": lambda machines, insert, _: machines.find_instances(insert.workspace_id),
+    "find_disks": lambda machines, insert, _: machines.find_disks(insert.workspace_id),
     "operation": lambda machines, _, begun: machines.operation(ZONE, begun.gce_operation).done,
     "console_tail": lambda machines, insert, _: machines.console_tail(insert.place, 10),
     "list_instances": lambda machines, *_: [each.name for each in machines.list_instances()],
     "list_disks": lambda machines, *_: [each.name for each in machines.list_disks()],
 }
+
+
+# What may be empty instead of failing: it is only for a message.
+ALWAYS_ANSWERED = {"console_tail"}
+OF_EVERY_READ = pytest.mark.parametrize("name", sorted(READS.keys() - ALWAYS_ANSWERED))
 
 
 def test_the_lists_have_every_machine_and_disk_of_the_installation(compute: Compute) -> None:
@@ -700,7 +877,12 @@ def test_the_lists_have_every_machine_and_disk_of_the_installation(compute: Comp
     [disk] = [each for each in compute.machines.list_disks() if each.name == insert.home_disk]
     assert instance == compute.machines.get(insert.place)
     assert (instance.workspace_id, disk.workspace_id) == (insert.workspace_id,) * 2
-    assert (disk.zone, disk.in_use, disk.detached_at, instance.off_since) == (ZONE, True, None, None)
+    assert (instance.installation, disk.installation) == (MACHINE_SETTINGS.installation,) * 2
+    assert instance.disks == (boot_disk_of(insert).name, insert.home_disk)
+    assert instance.heartbeat_every == MACHINE_SETTINGS.heartbeat_every
+    assert disk == compute.machines.get_disk(disk_of(insert))
+    assert (disk.zone, disk.users, disk.in_use) == (ZONE, (insert.place.name,), True)
+    assert (disk.detached_at, instance.off_since) == (None, None)
     assert instance.created_at is not None
     assert disk.created_at.tzinfo is not None
 
@@ -731,14 +913,13 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @PASSING
-@pytest.mark.parametrize("name", READS)
+@OF_EVERY_READ
 @pytest.mark.usefixtures("hurried")
 def test_a_read_during_an_outage_is_no_answer(compute: Compute, name: str, trouble: Trouble) -> None:
     """What cannot be read is not absent; once the outage is over it is read as ever."""
     insert = an_insert()
     begun = begin(compute, insert)
     ended(compute, begun)
-    compute.print(insert.place, "printed")
     compute.read_trouble(trouble)
     with pytest.raises(UnavailableError):
         READS[name](compute.machines, insert, begun)
@@ -765,6 +946,87 @@ def test_of_the_console_the_end_is_told(compute: Compute, printed: str, most_byt
     made = running(compute)
     compute.print(made.place, printed)
     assert compute.machines.console_tail(made.place, most_bytes) == tail
+
+
+@PASSING
+@pytest.mark.usefixtures("hurried")
+def test_a_console_that_cannot_be_read_is_empty(compute: Compute, trouble: Trouble) -> None:
+    """It is only for a message: whatever keeps it away, the step goes on without."""
+    made = running(compute)
+    compute.print(made.place, "printed")
+    compute.read_trouble(trouble)
+    assert compute.machines.console_tail(made.place, 100) == ""
+    compute.calm()
+    assert compute.machines.console_tail(made.place, 100) == "printed"
+
+
+# Whose it is
+
+
+def test_labels_that_were_lost_are_put_back(compute: Compute) -> None:
+    """On the machine and on its home disk; labels that are not ours stay."""
+    made = running(compute)
+    home = disk_of(made.insert)
+    before = compute.labels(made.place), compute.disk_labels(home)
+    compute.set_labels(made.place, {"theirs": "stays"})
+    compute.set_disk_labels(home, {"theirs": "stays", "workspace": "another"})
+    lost = compute.machines.get(made.place)
+    assert lost is not None
+    assert (lost.workspace_id, lost.installation) == (None, None)
+    assert not list(compute.machines.list_instances())
+
+    owner = made.insert.owner_id
+    do(
+        compute,
+        LabelInstance(made.place, made.insert.workspace_id, owner),
+        LabelDisk(home, made.insert.workspace_id, owner),
+    )
+    assert (compute.labels(made.place), compute.disk_labels(home)) == tuple(
+        {"theirs": "stays", **labels} for labels in before
+    )
+    assert [each.workspace_id for each in compute.machines.list_instances()] == [made.insert.workspace_id]
+
+
+def test_what_is_a_workspaces_is_found_by_label_and_by_name_in_any_zone(compute: Compute) -> None:
+    """One label or one name is enough, with or without something behind the id; what is another's is not found."""
+    insert = an_insert()
+    name = insert.place.name
+    second = replace(insert, place=Place(OTHER_ZONE, f"{name}-2"), home_disk=f"{insert.home_disk}-copy")
+    by_label = replace(insert, place=Place(OTHER_ZONE, "renamed"), home_disk="a-disk")
+    others = [an_insert(), an_insert(place=Place(ZONE, f"{name}0"), home_disk=f"{insert.home_disk}0")]
+    do(compute, insert, second, by_label, *others)
+    for each in (insert, second):
+        compute.set_labels(each.place, {})
+        compute.set_disk_labels(disk_of(each), {})
+        compute.set_disk_labels(boot_disk_of(each), {})
+
+    found = [insert, second, by_label]
+    instances = compute.machines.find_instances(insert.workspace_id)
+    disks = compute.machines.find_disks(insert.workspace_id)
+    assert sorted((each.zone, each.name) for each in instances) == sorted(
+        (each.place.zone, each.place.name) for each in found
+    )
+    assert sorted((each.zone, each.name) for each in disks) == sorted(
+        (at.zone, at.name) for each in found for at in (disk_of(each), boot_disk_of(each))
+    )
+
+
+def test_a_disk_that_was_detached_has_no_user_and_its_machine_no_such_disk(compute: Compute) -> None:
+    """Both sides say so, and since when."""
+    made = running(compute)
+    compute.detach_home(made.place)
+    disk, instance = compute.machines.get_disk(disk_of(made.insert)), compute.machines.get(made.place)
+    assert disk is not None
+    assert instance is not None
+    assert (disk.users, disk.in_use, disk.detached_at is None) == ((), False, False)
+    assert instance.disks == (boot_disk_of(made.insert).name,)
+
+
+def test_a_zone_that_there_is_not_has_no_machines(compute: Compute) -> None:
+    """Nothing is there, which is not an outage."""
+    made = running(compute)
+    assert compute.machines.get(Place("mars-north1-z", made.place.name)) is None
+    assert compute.machines.get_disk(Place("mars-north1-z", made.insert.home_disk)) is None
 
 
 # Compute alone
@@ -800,22 +1062,37 @@ def test_the_disk_that_is_attached_again_is_the_very_same(local: LocalCompute) -
     assert (home["deviceName"], home["autoDelete"]) == ("home", False)
 
 
-def test_a_new_generation_leaves_the_rest_of_the_metadata_alone(local: LocalCompute) -> None:
-    """One item changes."""
+def test_refreshed_metadata_is_what_a_new_machine_would_get(local: LocalCompute) -> None:
+    """Boot files too. What an earlier version of ours set goes; what somebody else set stays."""
     made = stopped(local)
-    before = local.attributes(made.place)
-    do(local, SetGeneration(made.place, 2))
-    assert local.attributes(made.place) == {**before, "hub-generation": "2"}
+    fresh = local.attributes(made.place)
+    items = [{"key": key, "value": value} for key, value in {**OF_ANOTHER_VERSION, **OF_SOMEBODY_ELSE}.items()]
+    local.on_loop(lambda fleet, _: fleet.instance(ZONE, made.place.name).resource["metadata"].update(items=items))
+    do(local, refresh(made.insert, 2, image_tag="v3", workspace_name="two", repo=None, branch="main"))
+    assert local.attributes(made.place) == {
+        **OF_SOMEBODY_ELSE,
+        **fresh,
+        "hub-generation": "2",
+        "hub-image": f"{MACHINE_SETTINGS.image_repository}:v3",
+        "hub-workspace-name": "two",
+        "hub-repo": "",
+        "hub-branch": "main",
+    }
 
 
-def test_of_two_changes_of_the_metadata_one_is_refused(local: LocalCompute) -> None:
-    """Both began with the same metadata: the later one ends in a fault that passes when it is made again."""
-    made = stopped(local)
-    local.trouble(Trouble.SLOW, SetGeneration)
-    begun = [begin(local, SetGeneration(made.place, generation)) for generation in (2, 3)]
+OF_ANOTHER_VERSION = {"user-data": "#cloud-config of 0.1", "hub-heartbeat-seconds": "1000", "hub-gone": "no longer set"}
+OF_SOMEBODY_ELSE = {"ssh-keys": "somebody:ssh-ed25519 AAAA", "hubble": "not ours"}
+
+
+@pytest.mark.parametrize("name", ["refresh_metadata", "label_instance", "label_disk"])
+def test_of_two_changes_that_began_alike_one_is_refused(local: LocalCompute, name: str) -> None:
+    """Both began with the same metadata or labels: the later one ends in a fault that passes when it is made again."""
+    command = prepared(local, name)
+    local.trouble(Trouble.SLOW, type(command))
+    begun = [begin(local, command) for _ in range(2)]
     faults = [ended(local, each).fault for each in begun]
     assert [fault and fault.kind for fault in faults] == [FaultKind.NOT_READY, None]
-    assert local.generation(made.place) == 3
+    do(local, command)
 
 
 @pytest.mark.parametrize(
@@ -850,12 +1127,6 @@ def adapter_at(address: str) -> Machines:
     return ComputeMachines(PROJECT, MACHINE_SETTINGS, REPORTS, address)
 
 
-def refusal(status: int, reason: str, message: str = "Compute says no.") -> Answer:
-    """Return Compute's error document."""
-    error = {"message": message, "domain": "global", "reason": reason}
-    return json_answer({"error": {"code": status, "message": message, "errors": [error]}}, status)
-
-
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
@@ -866,10 +1137,10 @@ def refusal(status: int, reason: str, message: str = "Compute says no.") -> Answ
         (refusal(413, "fieldSizeTooLarge"), FaultKind.INVALID),
         (refusal(404, "notFound"), FaultKind.NOT_FOUND),
         (refusal(409, "alreadyExists"), FaultKind.ALREADY_EXISTS),
-        (refusal(412, "conditionNotMet"), FaultKind.NOT_READY),
+        (refusal(412, "conditionNotMet"), FaultKind.POLICY),
         (refusal(503, "ZONE_RESOURCE_POOL_EXHAUSTED"), FaultKind.STOCK_OUT),
         (Answer(400, b"<html>Bad Request</html>"), FaultKind.INVALID),
-        (json_answer({"error": {"errors": []}}, 409), FaultKind.ALREADY_EXISTS),
+        (json_answer({"error": {"errors": []}}, 409), FaultKind.NOT_READY),
     ],
 )
 def test_a_refusal_is_classified_by_its_reason_and_then_by_its_status(
@@ -898,7 +1169,11 @@ def every_call(machines: Machines) -> dict[str, Callable[[], object]]:
     """Return a call of every method, and of every command."""
     insert = an_insert()
     made = Made(insert, insert.place)
-    reads = {name: partial(read, machines, insert, Begun("operation-1")) for name, read in READS.items()}
+    reads = {
+        name: partial(read, machines, insert, Begun("operation-1"))
+        for name, read in READS.items()
+        if name not in ALWAYS_ANSWERED
+    }
     commands = {
         f"perform {name}": partial(machines.perform, command(made), str(uuid.uuid4()))
         for name, (_, command) in EVERY_COMMAND.items()
@@ -922,7 +1197,7 @@ def test_a_call_that_changes_something_is_made_once(responder: Responder) -> Non
     assert len(responder.requests) == 1
 
 
-@pytest.mark.parametrize("name", READS)
+@OF_EVERY_READ
 def test_a_read_that_is_forbidden_is_not_an_absence(responder: Responder, name: str) -> None:
     """A role that was taken away must not look like a machine that is gone."""
     responder.answer = refusal(403, "forbidden")

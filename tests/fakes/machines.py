@@ -281,6 +281,11 @@ class FakeMachines(Machines):
         disk = self._disks.get(place)
         return None if disk is None else _described_disk(disk)
 
+    def disk_labels(self, place: Place) -> dict[str, str]:
+        """Return the labels of a disk that is there."""
+        self._catch_up()
+        return self._disks[place].labels
+
     def next_event_at(self) -> datetime | None:
         """Return when something happens next by itself."""
         self._catch_up()

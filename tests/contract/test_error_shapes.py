@@ -1,0 +1,424 @@
+"""The shapes of Compute's errors, as they were reported, through the stock Compute client: of calls, of operations and of lists."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared import logs
+from shared.domain.errors import MachineFaultError, UnavailableError
+from shared.domain.instance import (
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    Fault,
+    FaultKind,
+    InsertInstance,
+    LabelDisk,
+    LabelInstance,
+    OperationState,
+    Place,
+    RefreshMetadata,
+    ResumeInstance,
+    StartInstance,
+    SuspendInstance,
+)
+from shared.ports import Machines
+from tests.contract.servers import Answer, Responder, json_answer, refusal
+from tests.fakes.settings import MACHINE_SETTINGS
+
+pytestmark = pytest.mark.xdist_group("machines")  # one worker imports the Compute library
+
+K = FaultKind
+ID = "769ec6d4-dcfe-4afd-a792-a3e9062ed11a"
+IN_ZONE = "projects/a-project/zones/us-west1-a"
+PLACE, HOME = Place("us-west1-a", f"workspace-{ID}"), Place("us-west1-a", f"home-{ID}")
+INSERT = InsertInstance(PLACE, ID, "one", "alice", "e2-standard-4", "v2", 1, HOME.name, False, None, None)
+REFRESH = RefreshMetadata(PLACE, ID, "one", "v2", 2, None, None)
+ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+POLICY = "Constraint constraints/compute.vmExternalIpAccess violated for project 123456789."
+PAGE = (
+    b"<!DOCTYPE html><html lang=en><title>Error 502 (Server Error)!!1</title><p>That\xe2\x80\x99s all we know.</html>"
+)
+STOCK_OUT = f"The zone '{IN_ZONE}' does not have enough resources available to fulfill the request."
+IN_USE = f"The disk resource '{IN_ZONE}/disks/{HOME.name}' is already being used by '{IN_ZONE}/instances/other'"
+NO_ADDRESS = (
+    "IP space of 'projects/a-project/regions/us-west1/subnetworks/default' is exhausted. Insufficient free IP addresses in the IP "
+    "range '10.0.1.0/24'. Consider expanding the current IP range or selecting an alternative IP range."
+)
+
+
+@pytest.fixture
+def responder() -> Iterator[Responder]:
+    """A server that answers as the test says."""
+    responder = Responder()
+    yield responder
+    responder.close()
+
+
+@pytest.fixture
+def machines(responder: Responder) -> Machines:
+    """The adapter before that server."""
+    from shared.adapters.compute_machines import ComputeMachines
+
+    return ComputeMachines("a-project", MACHINE_SETTINGS, "https://reports.example.com", responder.address)
+
+
+def error(code: int, message: str, *errors: dict[str, Any], **more: Any) -> Answer:
+    """Return an error document."""
+    return json_answer({"error": {"code": code, "message": message, "errors": errors, **more}}, code)
+
+
+def error_info(reason: str) -> dict[str, Any]:
+    """Return the detail of an error document that has a reason of its own."""
+    return {"@type": ERROR_INFO, "reason": reason, "domain": "compute.googleapis.com", "metadata": {"a": "b"}}
+
+
+def perform(machines: Machines, command: Command) -> Fault:
+    """Return how a call is refused; a passing fault has no code and no resource by then."""
+    try:
+        machines.perform(command, str(uuid.uuid4()))
+    except MachineFaultError as refused:
+        return refused.fault
+    except UnavailableError as away:
+        return Fault(K.TRANSIENT, "", str(away))
+    raise AssertionError("it was not refused")
+
+
+CALLS: dict[str, tuple[Command, Answer, FaultKind, str]] = {
+    "a rate, only in an ErrorInfo": (
+        *(INSERT, error(403, "Quota exceeded.", status="PERMISSION_DENIED", details=[error_info("RATE_LIMIT_EXCEEDED")])),
+        *(K.TRANSIENT, ""),
+    ),
+    "too many operations at once": (INSERT, refusal(403, "concurrentOperationsQuotaExceeded"), K.TRANSIENT, ""),
+    "too many operations at once, in an ErrorInfo": (
+        INSERT,
+        error(
+            *(403, "Rate Limit Exceeded", {"domain": "usageLimits", "reason": "rateLimitExceeded"}),
+            details=[error_info("CONCURRENT_OPERATIONS_QUOTA_EXCEEDED"), {"@type": "type.googleapis.com/google.rpc.Help"}],
+        ),
+        *(K.TRANSIENT, ""),
+    ),
+    "a timeout of the request": (INSERT, refusal(408, "requestTimeout"), K.TRANSIENT, ""),
+    "a request that the front end gave up": (INSERT, error(499, "The operation was cancelled."), K.TRANSIENT, ""),
+    "a page": (INSERT, Answer(502, PAGE), K.TRANSIENT, ""),
+    "a page that says not found": (DeleteInstance(PLACE), Answer(404, PAGE), K.TRANSIENT, ""),
+    "JSON of another API": (INSERT, json_answer({"error": "invalid_grant", "error_description": "x"}, 400), K.TRANSIENT, ""),
+    "JSON that is no object": (INSERT, json_answer([1], 500), K.TRANSIENT, ""),
+    "success that is a page": (INSERT, Answer(200, PAGE), K.TRANSIENT, ""),
+    "a stock-out in second place": (
+        INSERT,
+        error(503, "x", {"reason": "backendError", "message": "x"}, {"reason": "stockout", "message": STOCK_OUT}),
+        *(K.STOCK_OUT, ""),
+    ),
+    "another operation under way": (INSERT, refusal(409, "operationInProgress"), K.NOT_READY, ""),
+    "a policy": (INSERT, refusal(412, "conditionNotMet", POLICY), K.POLICY, ""),
+    "a policy at a start": (StartInstance(PLACE), refusal(412, "conditionNotMet", POLICY), K.POLICY, ""),
+    "a condition at a resume": (ResumeInstance(PLACE), refusal(412, "conditionNotMet"), K.POLICY, ""),
+    "no free address": (INSERT, refusal(400, "IP_SPACE_EXHAUSTED_WITH_DETAILS", NO_ADDRESS), K.NOT_READY, ""),
+    "a service account of a moment ago": (
+        *(INSERT, refusal(404, "notFound", "The resource 'projects/a-project/serviceAccounts/m@p.iam' was not found")),
+        *(K.NOT_READY, ""),
+    ),
+    "a machine that is there": (
+        *(INSERT, refusal(409, "alreadyExists", f"The resource '{IN_ZONE}/instances/{PLACE.name}' already exists")),
+        *(K.ALREADY_EXISTS, f"instances/{PLACE.name}"),
+    ),
+    "a boot disk that is there": (
+        *(INSERT, refusal(409, "alreadyExists", f"The resource '{IN_ZONE}/disks/{PLACE.name}-1' already exists")),
+        *(K.ALREADY_EXISTS, f"disks/{PLACE.name}-1"),
+    ),
+    "a disk in use": (DeleteDisk(HOME), refusal(400, "resourceInUseByAnotherResource", IN_USE), K.IN_USE, "instances/other"),
+    "not ready": (SuspendInstance(PLACE), refusal(400, "resourceNotReady"), K.NOT_READY, ""),
+    "being repaired": (
+        *(SuspendInstance(PLACE), refusal(400, "UNSUPPORTED_OPERATION", "You cannot suspend an instance that is being repaired.")),
+        *(K.NOT_READY, ""),
+    ),
+    "a missing right": (SuspendInstance(PLACE), refusal(403, "forbidden"), K.PERMISSION, ""),
+    "a project that is not seen": (
+        *(DeleteInstance(PLACE), refusal(404, "notFound", "The resource 'projects/a-project' was not found")),
+        *(K.PERMISSION, ""),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_refused_call_means_what_compute_says_of_it(machines: Machines, responder: Responder, name: str) -> None:
+    """Made once; what is passing is for the queue to make again."""
+    command, responder.answer, kind, resource = CALLS[name]
+    fault = perform(machines, command)
+    assert (fault.kind, fault.resource) == (kind, resource)
+    assert len(responder.requests) == 1
+    assert_fit_for_people(fault.message)
+
+
+def assert_fit_for_people(message: str) -> None:
+    """See that nothing but words is in a message, and not too many."""
+    assert 0 < len(message) <= 300
+    for machinery in ("http", "//", "<", ">", "127.0.0.1", "projects/a-project/", "POST", "requestId"):
+        assert machinery not in message
+
+
+def test_a_long_message_with_an_address_is_short_and_plain(machines: Machines, responder: Responder) -> None:
+    """What the library puts before it, the call's URL with its request id, is not in it either."""
+    message = f"The resource '{IN_ZONE}/disks/d' is not ready. See https://cloud.google.com/x. " + "Wait. " * 200
+    responder.answer = refusal(400, "resourceNotReady", message)
+    assert_fit_for_people(perform(machines, INSERT).message)
+    responder.answer = refusal(503, "backendError", message)
+    assert_fit_for_people(perform(machines, INSERT).message)
+
+
+FINGERPRINTED: list[Command] = [REFRESH, LabelInstance(PLACE, ID, "alice"), LabelDisk(HOME, ID, "alice")]
+
+
+@pytest.mark.parametrize("command", FINGERPRINTED, ids=lambda command: type(command).__name__)
+def test_a_stale_fingerprint_passes_where_something_has_one(
+    machines: Machines, responder: Responder, command: Command
+) -> None:
+    """A 412 of what was read a moment before: somebody else was faster. That of a policy is a policy here too."""
+    responder.answers["GET"] = json_answer({"name": "x", "zone": IN_ZONE, "labelFingerprint": "abc="})
+    responder.answer = refusal(412, "conditionNotMet", "Supplied fingerprint does not match.")
+    assert perform(machines, command).kind is K.NOT_READY
+    responder.answer = refusal(412, "conditionNotMet")
+    assert perform(machines, command).kind is K.NOT_READY
+    responder.answer = refusal(412, "conditionNotMet", POLICY)
+    assert perform(machines, command).kind is K.POLICY
+
+
+# Operations
+
+
+def operation(machines: Machines, responder: Responder, **members: Any) -> OperationState:
+    """Return what is made of an operation with these members."""
+    responder.answer = json_answer({"name": "operation-1", "status": "DONE", "operationType": "insert", **members})
+    return machines.operation("us-west1-a", "operation-1")
+
+
+def one_error(code: str, message: str = "Compute says no.", **more: Any) -> dict[str, Any]:
+    """Return the `error` of an operation that says one thing."""
+    return {"errors": [{"code": code, "message": message, **more}]}
+
+
+OPERATIONS: dict[str, tuple[dict[str, Any], FaultKind, str]] = {
+    "only a 503": ({"httpErrorStatusCode": 503, "httpErrorMessage": "SERVICE UNAVAILABLE"}, K.TRANSIENT, ""),
+    "only a status": ({"httpErrorStatusCode": 403}, K.PERMISSION, ""),
+    "only a message": ({"httpErrorMessage": "BAD REQUEST"}, K.INVALID, ""),
+    "no words": ({"error": one_error("INTERNAL_ERROR", ""), "httpErrorStatusCode": 500}, K.TRANSIENT, ""),
+    "a stock-out in second place": (
+        {
+            "error": {
+                "errors": [
+                    {"code": "VM_MIN_COUNT_NOT_REACHED", "message": "Requested minimum count of 1 VMs could not be created."},
+                    {"code": "ZONE_RESOURCE_POOL_EXHAUSTED", "message": STOCK_OUT},
+                ]
+            },
+            "httpErrorStatusCode": 400,
+        },
+        *(K.STOCK_OUT, ""),
+    ),
+    "a stock-out, only in an errorInfo": (
+        {"error": one_error("SOMETHING_NEW", errorDetails=[{"errorInfo": {"reason": "resource_availability"}}])},
+        *(K.STOCK_OUT, ""),
+    ),
+    "a quota, only in a quotaInfo": (
+        {"error": one_error("SOMETHING_NEW", errorDetails=[{"quotaInfo": {"metricName": "compute.googleapis.com/cpus"}}])},
+        *(K.QUOTA, ""),
+    ),
+    "a policy": ({"error": one_error("CONDITION_NOT_MET", POLICY), "httpErrorStatusCode": 412}, K.POLICY, ""),
+    "a condition without words": ({"error": one_error("CONDITION_NOT_MET"), "httpErrorStatusCode": 412}, K.POLICY, ""),
+    "a stale fingerprint": (
+        {"error": one_error("CONDITION_NOT_MET"), "httpErrorStatusCode": 412, "operationType": "setMetadata"},
+        *(K.NOT_READY, ""),
+    ),
+    "stale labels": (
+        {"error": one_error("CONDITION_NOT_MET"), "operationType": "compute.instances.setLabels"},
+        *(K.NOT_READY, ""),
+    ),
+    "no free address": ({"error": one_error("IP_SPACE_EXHAUSTED_WITH_DETAILS", NO_ADDRESS)}, K.NOT_READY, ""),
+    "a service account of a moment ago": (
+        {"error": one_error("EXTERNAL_RESOURCE_NOT_FOUND", "The resource 'm@p.iam' of type 'serviceAccount' was not found.")},
+        *(K.NOT_READY, ""),
+    ),
+    "a right of a moment ago": ({"error": one_error("SERVICE_ACCOUNT_ACCESS_DENIED")}, K.NOT_READY, ""),
+    "a disk in use": ({"error": one_error("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", IN_USE)}, K.IN_USE, "instances/other"),
+    "a disk that is there": (
+        {"error": one_error("RESOURCE_ALREADY_EXISTS", f"The resource '{IN_ZONE}/disks/d' already exists")},
+        *(K.ALREADY_EXISTS, "disks/d"),
+    ),
+    "being repaired": (
+        {
+            "error": one_error("UNSUPPORTED_OPERATION", "You cannot suspend an instance that is being repaired."),
+            "operationType": "suspend",
+        },
+        *(K.NOT_READY, ""),
+    ),
+    "overtaken": ({"error": one_error("OPERATION_CANCELED_BY_USER"), "httpErrorStatusCode": 409}, K.TRANSIENT, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operations_end_means_what_compute_says_of_it(machines: Machines, responder: Responder, name: str) -> None:
+    """By whatever of it says the most."""
+    members, kind, resource = OPERATIONS[name]
+    fault = operation(machines, responder, **members).fault
+    assert fault is not None
+    assert (fault.kind, fault.resource, bool(fault.code)) == (kind, resource, True)
+    assert_fit_for_people(fault.message)
+
+
+def test_an_operation_that_ended_well_has_no_fault(machines: Machines, responder: Responder) -> None:
+    """Nor has one that is under way, whatever it says by then."""
+    assert operation(machines, responder) == OperationState(done=True)
+    assert operation(machines, responder, httpErrorStatusCode=200) == OperationState(done=True)
+    assert operation(machines, responder, status="RUNNING", error=one_error("QUOTA_EXCEEDED")) == OperationState(False)
+
+
+# Reads
+
+
+READS: dict[str, Callable[[Machines], object]] = {
+    "get": lambda machines: machines.get(PLACE),
+    "get_disk": lambda machines: machines.get_disk(HOME),
+    "operation": lambda machines: machines.operation("us-west1-a", "operation-1"),
+    "list_instances": lambda machines: list(machines.list_instances()),
+    "find_disks": lambda machines: machines.find_disks(ID),
+}
+NO_ABSENCE = {
+    "a page": Answer(404, PAGE),
+    "nothing": Answer(404),
+    "a project that is not seen": refusal(404, "notFound", "The resource 'projects/a-project' was not found"),
+    "a gateway": json_answer({"message": "no Route matched with those values"}, 404),
+    "success that is a page": Answer(200, PAGE),
+    "a page of a 502": Answer(502, PAGE),
+    "a missing right": refusal(403, "forbidden"),
+}
+
+
+@pytest.mark.parametrize("answer", NO_ABSENCE)
+@pytest.mark.parametrize("name", READS)
+def test_what_is_no_word_of_computes_about_a_thing_is_no_absence(
+    machines: Machines, responder: Responder, name: str, answer: str
+) -> None:
+    """A machine or a home is taken for gone only when Compute itself says that this is not there."""
+    responder.answer = NO_ABSENCE[answer]
+    with pytest.raises(UnavailableError) as away:
+        READS[name](machines)
+    assert_fit_for_people(str(away.value))
+
+
+CONSOLES = {
+    "503": refusal(503, "backendError"),
+    "400": refusal(400, "resourceNotReady"),
+    "403": refusal(403, "forbidden"),
+    "429": refusal(429, "rateLimitExceeded"),
+    "a page": Answer(502, PAGE),
+    "success that is a page": Answer(200, PAGE),
+}
+
+
+@pytest.mark.parametrize("answer", CONSOLES)
+def test_a_console_that_cannot_be_read_is_empty_and_logged(
+    machines: Machines, responder: Responder, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason: it is only for a message."""
+    lines: list[str] = []
+    monkeypatch.setattr(logs, "warning", lambda event, **_: lines.append(event))
+    responder.answer = CONSOLES[answer]
+    assert machines.console_tail(PLACE, 100) == ""
+    assert lines == ["ConsoleNotRead"]
+
+
+def an_instance(name: str, **members: Any) -> dict[str, Any]:
+    """Return an instance as Compute lists it."""
+    return {"id": "1", "name": name, "zone": IN_ZONE, "status": "RUNNING", "machineType": "e2", **members}
+
+
+def listed(warning: str | None = None, **members: Any) -> Answer:
+    """Return an aggregated list of one machine, with a warning of another zone."""
+    scopes: dict[str, Any] = {"zones/us-west1-a": {"instances": [an_instance("one")]}}
+    if warning:
+        scopes["zones/us-west1-b"] = {"warning": {"code": warning, "message": "See https://example.com."}}
+    return json_answer({"items": scopes, **members})
+
+
+def test_a_zone_without_results_is_an_empty_zone(machines: Machines, responder: Responder) -> None:
+    """That warning, and one about what is old, leave nothing out."""
+    for warning in (None, "NO_RESULTS_ON_PAGE", "DEPRECATED_TYPE_USED"):
+        responder.answer = listed(warning)
+        assert [each.name for each in machines.list_instances()] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            listed(warning)
+            for warning in ("UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED", "NEXT_YEARS")
+        ),
+        listed(unreachables=["zones/us-west1-b"]),
+        json_answer({"items": {}, "warning": {"code": "UNREACHABLE", "message": "x"}}),
+    ],
+)
+def test_a_list_that_leaves_something_out_is_no_list(machines: Machines, responder: Responder, answer: Answer) -> None:
+    """Of machines and of disks, of all and of a workspace's: what is not in it would be taken for gone."""
+    responder.answer = answer
+    for read in (
+        lambda: list(machines.list_instances()),
+        lambda: list(machines.list_disks()),
+        lambda: machines.find_instances(ID),
+        lambda: machines.find_disks(ID),
+    ):
+        with pytest.raises(UnavailableError) as away:
+            read()
+        assert_fit_for_people(str(away.value))
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        ("1", 1),
+        ("0", None),
+        ("", None),
+        ("-5", None),
+        ("1.5", None),
+        ("two", None),
+        ("9" * 400, None),
+        ("²", None),
+    ],
+)
+def test_how_often_a_machine_reports_is_read_from_its_metadata(
+    machines: Machines, responder: Responder, value: str, seconds: int | None
+) -> None:
+    """What is no number of seconds says nothing."""
+    items = [{"key": "other", "value": "7"}, {"key": "hub-heartbeat-seconds", "value": value}]
+    responder.answer = json_answer(an_instance("one", metadata={"items": items}))
+    found = machines.get(PLACE)
+    assert found is not None
+    assert found.heartbeat_every == (timedelta(seconds=seconds) if seconds else None)
+
+
+def test_what_names_no_label_no_disk_and_no_interval_is_read_too(machines: Machines, responder: Responder) -> None:
+    """A machine that somebody made by hand; a local SSD has no disk behind it."""
+    disks = [{"source": f"https://www.googleapis.com/compute/v1/{IN_ZONE}/disks/home-1"}, {"type": "SCRATCH"}]
+    responder.answer = json_answer(an_instance("one", disks=disks))
+    found = machines.get(PLACE)
+    assert found is not None
+    assert (found.workspace_id, found.installation, found.heartbeat_every) == (None, None, None)
+    assert found.disks == ("home-1",)
+
+
+def test_what_changes_labels_says_which_ones_it_has_read(machines: Machines, responder: Responder) -> None:
+    """All labels are sent, theirs too, with the fingerprint of those."""
+    responder.answer = json_answer(
+        {"name": "operation-1", "labelFingerprint": "abc=", "labels": {"theirs": "stays", "workspace": "lost"}}
+    )
+    machines.perform(LabelDisk(HOME, ID, "alice"), str(uuid.uuid4()))
+    sent = json.loads(responder.requests[-1].body)
+    assert sent["labelFingerprint"] == "abc="
+    assert sent["labels"].items() >= {"theirs": "stays", "workspace": ID, "hub": MACHINE_SETTINGS.installation}.items()

@@ -14,7 +14,7 @@ REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 
 # Not beside the others: each has a cloud of its own, and what it waits for has deadlines.
 LATER_SUITES = ("demo", "faults")
-SUITES = ("unit", "functions", "contract", "integration", "system", "deploy", "terraform", "boot", "guests")
+SUITES = ("unit", "functions", "contract", "upgrade", "integration", "system", "deploy", "terraform", "boot", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores, too: most of these tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
 
@@ -60,6 +60,12 @@ def functions(session: nox.Session) -> None:
 def contract(session: nox.Session) -> None:
     """Test that fakes and adapters keep the same contracts."""
     _pytest(session, "tests/contract", *session.posargs)
+
+
+@nox.session
+def upgrade(session: nox.Session) -> None:
+    """Test that what earlier versions left goes on, and that they can read what is written now."""
+    _pytest(session, "tests/upgrade", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,158 @@
+"""What is done to a workspace, in virtual time and with something going wrong. Each story says how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from shared.domain.instance import FaultKind, InsertInstance, Place, StartInstance, SuspendInstance
+from shared.domain.lifecycle import NewMachine
+from shared.domain.workspace import Status, Workspace
+from tests.fakes.machines import GuestMishap, Mishap
+from tests.fakes.world import World, place_of
+
+OWNER = "alice"
+
+
+def tell(world: World, story: str) -> None:
+    """Have a story happen in a world."""
+    STORIES[story](world)
+
+
+def _settled(world: World, workspace: Workspace, status: Status) -> None:
+    world.run()
+    record = world.workspace(workspace.id)
+    assert (record.status, record.operation) == (status, None)
+
+
+def _all_verbs(world: World) -> None:
+    workspace = world.ready(OWNER)
+    world.stop(OWNER, workspace.id)
+    _settled(world, workspace, Status.SUSPENDED)
+    world.start(OWNER, workspace.id)
+    _settled(world, workspace, Status.READY)
+    world.delete(OWNER, workspace.id)
+    world.run()
+    assert (world.store.workspaces, world.machines.instances, world.machines.disks) == ({}, {}, set())
+
+
+def _power_off(world: World) -> None:
+    workspace = world.ready(OWNER)
+    world.machines.script(SuspendInstance, Mishap.REFUSED, FaultKind.UNSUPPORTED)
+    world.stop(OWNER, workspace.id)
+    _settled(world, workspace, Status.SUSPENDED)
+    assert world.workspace(workspace.id).ready_generation is None
+    world.start(OWNER, workspace.id)
+    _settled(world, workspace, Status.READY)
+
+
+def _another_zone(world: World) -> None:
+    world.machines.script(InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=world.policy.zones[0])
+    workspace = world.create(OWNER, "one")
+    _settled(world, workspace, Status.READY)
+    assert world.workspace(workspace.id).zone == world.policy.zones[1]
+
+
+def _another_machine(world: World) -> None:
+    workspace = world.ready(OWNER)
+    world.start(OWNER, workspace.id, NewMachine(image_tag="v2"))
+    _settled(world, workspace, Status.READY)
+
+
+def _failed_boots(world: World) -> None:
+    world.machines.script_boot(GuestMishap.FAILS_AT_BOOT)
+    workspace = world.create(OWNER, "one")
+    _settled(world, workspace, Status.ERROR)
+    world.machines.script_boot(GuestMishap.NEVER_READY)
+    world.start(OWNER, workspace.id)
+    _settled(world, workspace, Status.ERROR)
+    world.start(OWNER, workspace.id)
+    _settled(world, workspace, Status.READY)
+
+
+def _lost_machine(world: World) -> None:
+    workspace = world.ready(OWNER)
+    world.machines.delete_by_hand(place_of(workspace), keep_boot_disk=True)
+    world.look(workspace)
+    _settled(world, workspace, Status.ERROR)
+    world.start(OWNER, workspace.id)
+    _settled(world, workspace, Status.READY)
+
+
+def _cannot_start(world: World) -> None:
+    workspace = world.ready(OWNER)
+    world.machines.stop_by_hand(place_of(workspace))
+    world.clock.advance(timedelta(minutes=1))
+    world.look(workspace)
+    _settled(world, workspace, Status.SUSPENDED)
+    world.machines.script(StartInstance, Mishap.FAILS_LATER, FaultKind.UNSUPPORTED)
+    world.start(OWNER, workspace.id)
+    _settled(world, workspace, Status.READY)
+
+
+def _idle(world: World) -> None:
+    workspace = world.ready(OWNER)
+    world.clock.advance(timedelta(hours=2))
+    world.clean_up()
+    _settled(world, workspace, Status.SUSPENDED)
+    world.clock.advance(timedelta(days=31))
+    world.clean_up()
+    world.run()
+    assert world.store.workspaces == {}
+
+
+def _superseded(world: World) -> None:
+    workspace = world.create(OWNER, "one")
+    world.run(until=lambda: world.machine(workspace) is not None)
+    world.delete(OWNER, workspace.id)
+    world.run()
+    assert (world.store.workspaces, world.machines.instances, world.machines.disks) == ({}, {}, set())
+
+
+def _comes_back(world: World) -> None:
+    """A machine runs again each time it is suspended, for longer than a STOP may take: how it ends is not said, but it does."""
+    workspace = world.ready(OWNER)
+    world.machines.script(SuspendInstance, Mishap.FAILS_LATER, FaultKind.NOT_READY, times=100)
+    world.stop(OWNER, workspace.id)
+    world.run()
+    assert world.workspace(workspace.id).operation is None
+
+
+def _in_the_way(world: World) -> None:
+    """The disk of the next boot is there already, from a machine that was deleted by hand."""
+    workspace = world.ready(OWNER)
+    place = place_of(workspace)
+    world.machines.make_disk_by_hand(Place(place.zone, f"{place.name}-{workspace.generation + 1}"), {})
+    world.machines.delete_by_hand(place, keep_boot_disk=True)
+    world.look(workspace)
+    _settled(world, workspace, Status.ERROR)
+    world.start(OWNER, workspace.id)
+    _settled(world, workspace, Status.READY)
+
+
+def _home_detached(world: World) -> None:
+    """Its machine boots without its home, and is made anew with it."""
+    workspace = world.ready(OWNER)
+    world.machines.stop_by_hand(place_of(workspace))
+    world.clock.advance(timedelta(minutes=1))
+    world.look(workspace)
+    _settled(world, workspace, Status.SUSPENDED)
+    world.machines.detach_disk_by_hand(Place(workspace.zone, workspace.disk_name))
+    world.start(OWNER, workspace.id)
+    _settled(world, workspace, Status.READY)
+
+
+STORIES: dict[str, Callable[[World], None]] = {
+    "all verbs": _all_verbs,
+    "another machine": _another_machine,
+    "another zone": _another_zone,
+    "cannot start": _cannot_start,
+    "comes back": _comes_back,
+    "failed boots": _failed_boots,
+    "home detached": _home_detached,
+    "idle": _idle,
+    "in the way": _in_the_way,
+    "lost machine": _lost_machine,
+    "power off": _power_off,
+    "superseded": _superseded,
+}

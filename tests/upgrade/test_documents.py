@@ -1,0 +1,230 @@
+"""Documents and messages go both ways: today's code reads what earlier versions wrote, and they read what it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.adapters.firestore_records import (
+    event_document,
+    event_record,
+    owner_document,
+    owner_record,
+    workspace_document,
+    workspace_record,
+)
+from shared.domain import steps
+from shared.domain.changes import Change
+from shared.domain.idleness import HeartbeatReason, take_heartbeat
+from shared.domain.instance import Begun, Fault, FaultKind
+from shared.domain.job_messages import read_job, write_job
+from shared.domain.jobs import Job
+from shared.domain.owners import Key
+from shared.domain.steps import Call
+from shared.domain.workspace import OperationKind, Owner, Phase, Workspace
+from tests.fakes.machines import fault
+from tests.fakes.records import NOW, POLICY, a_workspace, an_operation
+from tests.fakes.store import MemoryWorkspaceStore
+from tests.fakes.world import World
+from tests.unit.domain.state_table import PHASES, sights, situation
+from tests.upgrade.stories import STORIES, tell
+from tests.upgrade.versions import SITUATIONS, VERSIONS, Document, Version, named
+
+
+@pytest.fixture(params=VERSIONS, ids=named)
+def version(request: pytest.FixtureRequest) -> Version:
+    """Each earlier version."""
+    found: Version = request.param
+    return found
+
+
+# ---- what they wrote ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("version", "name"), SITUATIONS, ids=named)
+def test_a_stored_workspace_and_its_owner_are_read_and_keep_all_that_they_had(version: Version, name: str) -> None:
+    """Reading them and writing them back changes no field that was there."""
+    stored = version.situations[name]
+
+    workspace = workspace_document(workspace_record(stored["workspace"]))
+    owner = owner_document(owner_record(stored["owner"]))
+
+    assert {field: workspace[field] for field in stored["workspace"] if field != "operation"} == {
+        field: value for field, value in stored["workspace"].items() if field != "operation"
+    }
+    operation = stored["workspace"]["operation"] or {}
+    assert {field: workspace["operation"][field] for field in operation} == operation
+    assert {field: owner[field] for field in stored["owner"]} == stored["owner"]
+
+
+def test_stored_events_are_read(version: Version) -> None:
+    """Each says what it said."""
+    for stored in version.events.values():
+        read = event_document(event_record(stored))
+        assert {field: read[field] for field in stored if field != "expire_at"} == {
+            field: value for field, value in stored.items() if field != "expire_at"
+        }
+
+
+def test_waiting_messages_are_read_and_have_the_name_that_they_have_today(version: Version) -> None:
+    """The same job is the same task: a job that both versions send is done once."""
+    waiting = [*version.jobs.values(), *filter(None, (each["job"] for each in version.situations.values()))]
+    for message in waiting:
+        job = read_job(json.dumps(message["body"]).encode())
+        assert json.loads(write_job(job)) == message["body"]
+        assert message.get("name", job.name) == job.name
+
+
+# ---- what they read -------------------------------------------------------------------------------------------------
+
+
+def test_what_every_decision_writes_can_be_read_by_it(version: Version) -> None:
+    """Whatever a step decides, in each phase, for each sight of the machine, each refusal of Compute's, and past the deadline."""
+    changes = list(_every_change())
+    phases = {change.workspace.operation.phase for change in changes if change.workspace and change.workspace.operation}
+    assert phases == set(Phase)
+
+    for workspace in {change.workspace for change in changes if change.workspace}:
+        _assert_readable(version, workspace)
+    for job in {change.job for change in changes if change.job}:
+        assert version.complaints(json.loads(write_job(job)), "Job") == []
+
+
+def _every_change() -> Iterator[Change]:
+    for kind, failed, phases in PHASES.values():
+        for phase in phases:
+            for memory in (True, False):
+                workspace = situation(kind, phase, failed=failed, awake=memory)
+                yield from _changes_of(workspace)
+
+
+def _changes_of(workspace: Workspace) -> Iterator[Change]:
+    assert workspace.operation is not None
+    too_late = workspace.operation.deadline_at + timedelta(seconds=1)
+    for _, seen in sights(workspace):
+        situations = [(seen, NOW), (seen, too_late)]
+        situations += [(replace(seen, fault=fault(kind, "disks/something")), NOW) for kind in FaultKind]
+        for what, at in situations:
+            decision = steps.plan(workspace, what, at, POLICY)
+            if isinstance(decision, Change):
+                yield decision
+            else:
+                yield from _outcomes(workspace, what, decision)
+    yield steps.overdue_unseen(workspace, NOW, POLICY)
+
+
+def _outcomes(workspace: Workspace, seen: steps.Seen, call: Call) -> Iterator[Change]:
+    outcomes: list[Begun | Fault] = [
+        Begun("an-operation", "1"),
+        *(fault(kind, "disks/something") for kind in FaultKind),
+    ]
+    for outcome in outcomes:
+        yield steps.settle(workspace, seen, call, outcome, NOW, POLICY)
+
+
+def test_what_a_heartbeat_writes_can_be_read_by_it(version: Version) -> None:
+    """With and without a reason."""
+    for reason in (*HeartbeatReason, None):
+        moved = take_heartbeat(a_workspace(), reason, NOW, POLICY)
+        assert moved is not None
+        _assert_readable(version, moved)
+
+
+@pytest.mark.parametrize("story", STORIES, ids=named)
+def test_all_that_a_story_stores_and_sends_can_be_read_by_it(version: Version, story: str) -> None:
+    """Every record, owner, event and job from the first request to the last step, with something going wrong."""
+    written: list[Workspace] = []
+    world = World(store=MemoryWorkspaceStore(lambda _, after: written.append(after) if after else None))
+
+    tell(world, story)
+
+    assert len(written) > 5
+    for workspace in written:
+        _assert_readable(version, workspace)
+    for owner in world.store.owners.values():
+        assert version.complaints(owner_document(owner), "Owner") == []
+    for event in world.store.events:
+        assert version.complaints(event_document(event), "Event") == []
+    for job in (*world.provisioning.sent, *world.operations.sent):
+        assert version.complaints(json.loads(write_job(job)), "Job") == []
+
+
+def test_an_owner_with_everything_can_be_read_by_it(version: Version) -> None:
+    """A name, a key, a change."""
+    world = World()
+    world.create("alice", "one", key=Key("a" * 64, "b" * 64))
+    (owner,) = world.store.owners.values()
+
+    assert owner.keys
+    assert owner.recent
+    assert version.complaints(owner_document(owner), "Owner") == []
+
+
+def _assert_readable(version: Version, workspace: Workspace) -> None:
+    """See that the version reads a record, and that its rewriting loses nothing which it would miss itself."""
+    document = workspace_document(workspace)
+    assert version.complaints(document, "Workspace") == []
+    rewritten = version.as_rewritten(document, "Workspace")
+    assert version.complaints(rewritten, "Workspace") == []
+    workspace_record(rewritten)
+
+
+# ---- that this would be noticed -------------------------------------------------------------------------------------
+
+
+def _changed(change: Callable[[Document], Any]) -> Document:
+    document = workspace_document(a_workspace(operation=an_operation(OperationKind.STOP)))
+    change(document)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda document: document.update(status="PAUSED"), "Workspace.status is 'PAUSED'"),
+        (
+            lambda document: document["operation"].update(phase="unheard_of"),
+            "Workspace.operation.phase is 'unheard_of'",
+        ),
+        (lambda document: document.pop("zone"), "Workspace.zone is missing"),
+        (lambda document: document["operation"].pop("step"), "Workspace.operation.step is missing"),
+        (lambda document: document.update(generation="1"), "Workspace.generation is '1'"),
+        (lambda document: document["metadata"].update(colour="red"), "Workspace.metadata.colour is not known"),
+        (lambda document: document["home_disk"].update(size=1), "Workspace.home_disk.size is not known"),
+        (lambda document: document.update(schema_version=2), "Workspace is of a newer schema"),
+    ],
+)
+def test_what_it_could_not_read_is_noticed(version: Version, change: Callable[[Document], Any], said: str) -> None:
+    """An unknown status, a missing field, a field that it would stumble over."""
+    complaints = version.complaints(_changed(change), "Workspace")
+
+    assert [complaint for complaint in complaints if complaint.startswith(said)] != []
+
+
+def test_a_field_that_it_ignores_is_no_complaint(version: Version) -> None:
+    """New fields of workspaces and operations are lost by it, and nothing else."""
+    document = _changed(lambda document: document["operation"].update(colour="red"))
+
+    assert version.complaints(document, "Workspace") == []
+    assert "colour" not in version.as_rewritten(document, "Workspace")["operation"]
+
+
+def test_an_unknown_field_of_what_an_owner_holds_is_noticed(version: Version) -> None:
+    """It would refuse to read the owner, and with that every request of theirs."""
+    document = owner_document(Owner("alice"))
+    document["workspaces"] = {"an-id": {"name": "one", "running": False, "colour": "red"}}
+
+    assert version.complaints(document, "Owner") == ["Owner.workspaces[an-id].colour is not known"]
+
+
+def test_a_job_without_its_step_is_noticed(version: Version) -> None:
+    """It would end in the dead letters."""
+    message = json.loads(write_job(Job("a", "b", 1)))
+    del message["step"]
+
+    assert version.complaints(message, "Job") == ["Job.step is missing"]

@@ -1,0 +1,71 @@
+"""Old and new revisions serve at the same time: what an earlier version does not know, it loses from each document that it writes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from shared.adapters.firestore_records import owner_document, owner_record, workspace_document, workspace_record
+from shared.domain.events import Event
+from shared.domain.workspace import Owner, Workspace
+from shared.ports import Stored
+from tests.fakes.store import MemoryWorkspaceStore
+from tests.fakes.world import World
+from tests.upgrade.stories import STORIES, tell
+from tests.upgrade.versions import VERSIONS, Version, named
+
+TURNS = ("always", "every second", "at random 1", "at random 2")
+
+
+class SharedStore(MemoryWorkspaceStore):
+    """A store in which some writes are those of an earlier version; ``is_old`` says of each whether it is."""
+
+    def __init__(self, version: Version, is_old: Callable[[], bool]) -> None:
+        super().__init__()
+        self._version = version
+        self._is_old = is_old
+        self.old_writes = 0
+
+    def commit(
+        self,
+        *,
+        workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
+        owners: Sequence[tuple[Stored[Owner], Owner]] = (),
+        events: Sequence[Event] = (),
+    ) -> None:
+        """See the port."""
+        if self._is_old():
+            self.old_writes += 1
+            workspaces = [(stored, record and self._workspace_rewritten(record)) for stored, record in workspaces]
+            owners = [(stored, self._owner_rewritten(record)) for stored, record in owners]
+        super().commit(workspaces=workspaces, owners=owners, events=events)
+
+    def _workspace_rewritten(self, record: Workspace) -> Workspace:
+        return workspace_record(self._version.as_rewritten(workspace_document(record), "Workspace"))
+
+    def _owner_rewritten(self, record: Owner) -> Owner:
+        return owner_record(self._version.as_rewritten(owner_document(record), "Owner"))
+
+
+def _turns(how: str) -> Callable[[], bool]:
+    if how == "always":
+        return lambda: True
+    if how == "every second":
+        turns = iter(range(1_000_000))
+        return lambda: next(turns) % 2 == 1
+    chance = random.Random(how)
+    return lambda: chance.random() < 0.5
+
+
+@pytest.mark.parametrize("turns", TURNS, ids=named)
+@pytest.mark.parametrize("story", STORIES, ids=named)
+@pytest.mark.parametrize("version", VERSIONS, ids=named)
+def test_a_story_ends_well_whichever_version_writes(version: Version, story: str, turns: str) -> None:
+    """Today's decisions cope with the loss of every field that the earlier version does not know, at any step."""
+    store = SharedStore(version, _turns(turns))
+
+    tell(World(store=store), story)
+
+    assert store.old_writes > 0

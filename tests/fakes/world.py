@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from shared.domain.errors import (
     InstanceNotRecordedError,
     NotAllowedError,
+    ReportNotTakenError,
     UnavailableError,
     WorkspaceNotFoundError,
 )
@@ -204,9 +205,10 @@ class World:
             queue.bring_again(job, self.retry_after)
 
     def _report(self, report: Report, give_up_at: datetime) -> None:
-        """Report as a machine does: anything but success is tried again for a while, as long as the machine is there."""
+        """Report as a machine does: what may be taken later is tried again for a while, as long as the machine is there."""
         try:
-            self.report(report)
+            with contextlib.suppress(ReportNotTakenError):
+                self.report(report)
         except (InstanceNotRecordedError, NotAllowedError, UnavailableError, WorkspaceNotFoundError, ProcessDiedError):
             there = self.machines.find(report.instance_name)
             again_at = self.clock() + self.retry_after

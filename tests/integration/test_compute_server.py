@@ -1236,12 +1236,13 @@ def test_a_machine_that_is_kept_awake_says_so(cloud: _Cloud, name: str) -> None:
 def test_a_machine_reports_as_often_as_its_metadata_said_when_it_booted(cloud: _Cloud, name: str) -> None:
     """What is changed afterwards holds from the next boot on."""
     cloud.running(name, heartbeat=1000)
-    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
-    _until(lambda: cloud.hub.events() == ["ready", "heartbeat"])
+    _until(lambda: cloud.machine(name)["guest"] == "up")
     metadata = cloud.get(name).metadata
     for item in metadata.items:
         item.value = str(HEARTBEAT) if item.key == "hub-heartbeat-seconds" else item.value
     cloud.done(cloud.instances.set_metadata_unary(**HERE, instance=name, metadata_resource=metadata))
+    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
+    _until(lambda: cloud.hub.events() == ["ready", "heartbeat"])
     assert _is_still(lambda: len(cloud.hub.reports))
 
     for verb in ("stop", "start"):

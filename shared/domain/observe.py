@@ -131,8 +131,8 @@ def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> b
 
 
 def seeks_elsewhere(workspace: Workspace, instance: Instance | None) -> bool:
-    """Say whether a look goes by the workspace's machines in other zones: the recorded one is not where it should be."""
-    return workspace.operation is None and instance is None and workspace.instance_id is not None
+    """Say whether a look goes by the workspace's machines in other zones: there is none where it should be."""
+    return workspace.operation is None and instance is None
 
 
 def follow(

@@ -176,7 +176,7 @@ def _home_is_gone(s: _Situation) -> Change:
 
 def _inserted(s: _Situation) -> Change:
     """The machine exists, so an earlier delivery of this step made it: take its id and wait for its report."""
-    known = replace(s.workspace, instance_id=s.seen.instance.id if s.seen.instance else None)
+    known = replace(_knowing_interval(s), instance_id=s.seen.instance.id if s.seen.instance else None)
     booting = sight(s.seen.instance) is Sight.BOOTING
     phase = (
         Phase.INSERTING if booting else Phase.AWAIT_READY

@@ -32,6 +32,21 @@ class _Fleet:
 
     machines: dict[Place, Instance]
     disks: dict[Place, Disk]
+    zones: dict[str, set[str]]  # of machines, by name
+
+    @classmethod
+    def seen_by(cls, machines: Machines) -> "_Fleet":
+        """Return what there is now."""
+        instances = {Place(instance.zone, instance.name): instance for instance in machines.list_instances()}
+        zones: dict[str, set[str]] = {}
+        for place in instances:
+            zones.setdefault(place.name, set()).add(place.zone)
+        return cls(instances, {Place(disk.zone, disk.name): disk for disk in machines.list_disks()}, zones)
+
+    def has_moved(self, workspace: Workspace) -> bool:
+        """Say whether a workspace's machine is in other zones, and not in the recorded one."""
+        zones = self.zones.get(workspace.instance_name, set())
+        return bool(zones) and workspace.zone not in zones and workspace.operation is None
 
 
 def reconcile_fleet(
@@ -54,10 +69,7 @@ def reconcile_fleet(
         UnavailableError: Compute's lists, or the store, do not answer. Nothing was decided on a partial list.
     """
     ends_at, report = clock() + budget, SweepReport()
-    fleet = _Fleet(
-        {Place(instance.zone, instance.name): instance for instance in machines.list_instances()},
-        {Place(disk.zone, disk.name): disk for disk in machines.list_disks()},
-    )
+    fleet = _Fleet.seen_by(machines)
     hands = _Hands(store, machines, request_id, clock, report)
     _see_to_orphans(hands, policy, fleet)
     phase, _, token = (store.get_mark(MARK) or _RECORDS).partition(":")
@@ -181,7 +193,7 @@ def _follow_machine(hands: _Hands, jobs: Jobs, policy: Policy, fleet: _Fleet, wo
     record = stored.record
     _see_to_home(hands, fleet, record)
     place = Place(record.zone, record.instance_name)
-    if not differs(record, fleet.machines.get(place), hands.clock()):
+    if not differs(record, fleet.machines.get(place), hands.clock()) and not fleet.has_moved(record):
         return
     instance = hands.machines.get(place)
     if instance is not None and place not in fleet.machines and record.instance_id is not None:

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from shared.domain.errors import ConflictError, UnavailableError
-from shared.domain.instance import DeleteInstance, FaultKind, InstanceState, StopInstance
+from shared.domain.instance import DeleteInstance, FaultKind, InstanceState, Place, StopInstance
 from shared.domain.workspace import OwnedWorkspace, Owner, Status, Workspace
 from shared.usecases import reconcile_fleet as usecase
 from shared.usecases.sweep import SweepReport
-from tests.fakes.machines import Mishap
+from tests.fakes.machines import INSTALLATION, Mishap
 from tests.fakes.world import World, place_of
 
 
@@ -76,7 +76,7 @@ def test_a_machine_that_compute_shut_down_after_sixty_days_of_suspension_is_boot
     reconciled(world)
 
     assert world.workspace(workspace.id).status is Status.SUSPENDED
-    assert not world.workspace(workspace.id).awake
+    assert not world.workspace(workspace.id).memory_is_ready
 
 
 def test_an_orphan_is_stopped_reported_and_deleted_after_the_grace_time(world: World) -> None:
@@ -121,18 +121,70 @@ def test_so_many_orphans_that_the_records_must_be_wrong_are_not_touched(world: W
     assert len(world.machines.calls) == calls
 
 
-def test_a_machine_in_a_zone_that_its_workspace_has_left_is_an_orphan(world: World) -> None:
-    """As when an insert that was given up took effect after all."""
+def test_the_only_machine_of_a_workspace_is_followed_to_another_zone(world: World) -> None:
+    """As when an insert that was given up took effect after all: it is the workspace's, not an orphan, and the idle sweep sees it."""
     workspace = world.ready("alice", "moved")
-    stored = world.store.get(workspace.id)
-    assert stored is not None
     world.store.put(
         replace(
             workspace, zone="us-west1-c", home_disk=None, instance_id=None, status=Status.ERROR, machine_running=False
         )
     )
     world.clock.advance(timedelta(hours=2))
-    assert reconciled(world).done["OrphanStopped"] == [workspace.instance_name]
+
+    reconciled(world)
+
+    after = world.workspace(workspace.id)
+    assert (after.zone, after.instance_id, after.machine_running) == (workspace.zone, workspace.instance_id, True)
+    assert [event.what for event in world.store.events if event.what.startswith("Orphan")] == []
+
+
+def test_a_machine_that_is_there_twice_is_reported_and_never_touched(world: World) -> None:
+    """Only a person can say which is meant: neither is stopped or deleted, however long it takes."""
+    workspace = world.ready("alice", "twice")
+    world.machines.copy_by_hand(place_of(workspace), "us-west1-b")
+    world.store.put(replace(workspace, last_connected_at=world.clock() + timedelta(days=30)))
+
+    for _ in range(3):
+        world.clock.advance(world.policy.orphan_grace + timedelta(hours=2))
+        assert workspace.instance_name in reconciled(world).done["ResourceElsewhere"]
+
+    there = {
+        each.place.zone: each.state
+        for each in world.machines.instances.values()
+        if each.place.name == workspace.instance_name
+    }
+    assert there == {workspace.zone: InstanceState.RUNNING, "us-west1-b": InstanceState.RUNNING}
+
+
+def test_lost_labels_are_put_back_and_nothing_is_taken_for_an_orphan(world: World) -> None:
+    """One label or all of them, of the machine or of its home; the trail says so."""
+    for number, lost in enumerate((("workspace",), ("hub",), ("hub", "workspace"))):
+        workspace = world.ready("alice", f"lost-{number}")
+        home = Place(workspace.zone, workspace.disk_name)
+        left = {"hub": INSTALLATION, "workspace": workspace.id, "theirs": "stays"}
+        left = {name: value for name, value in left.items() if name not in lost}
+        world.machines.set_labels_by_hand(place_of(workspace), left)
+        world.machines.set_disk_labels_by_hand(home, left)
+        world.clock.advance(world.policy.orphan_grace + timedelta(hours=2))
+
+        assert set(reconciled(world).done["LabelsRestored"]) == {workspace.instance_name, workspace.disk_name}
+
+        world.clock.advance(timedelta(minutes=5))
+        labelled = {(each.workspace_id, each.installation) for each in world.machines.find_disks(workspace.id)}
+        assert labelled == {(workspace.id, INSTALLATION)}
+        assert "LabelsRestored" not in reconciled(world).done
+        assert world.workspace(workspace.id).status is Status.READY
+
+
+def test_a_home_disk_that_is_gone_is_told_before_anybody_needs_it(world: World) -> None:
+    """Each run logs it as an error, which alerts."""
+    workspace = world.ready("alice", "homeless")
+    world.stop("alice", workspace.id)
+    world.run()
+    world.machines.detach_disk_by_hand(Place(workspace.zone, workspace.disk_name))
+    world.machines.delete_disk_by_hand(Place(workspace.zone, workspace.disk_name))
+
+    assert reconciled(world).done["HomeDiskGone"] == [workspace.id]
 
 
 def test_what_an_operation_is_at_is_nobodys_business(world: World) -> None:

@@ -1,9 +1,147 @@
 #!/bin/bash
 # Pulls the workspace's image with the machine's own service account and runs it in the foreground.
+#
+# For ready.sh it writes down what it is doing (`doing`) and why the container ended each time (`ends`), each as a code and
+# a sentence: what ready.sh reports is what happened here, never a guess.
 set -euo pipefail
 # shellcheck source=settings.sh
 . "${BASH_SOURCE[0]%/*}/settings.sh"
+: "${DOCKER_ROOT:=/var/lib/docker}"
+NO_DOCKER='Docker does not run on the machine. If it stays so, the boot image is not one that the Hub can use.'
+BOOT_DISK_FULL='The boot disk of the machine is full. Take a smaller image, or have the boot disk made larger.'
+WRONG_PLATFORM='The container image is not for this kind of machine. Take an image of its processor architecture.'
 
+doing() {
+  echo "$1 $2" >"${STATE}/doing"
+}
+
+# Write down why the container ended or could not be run.
+ended() {
+  echo "$(date +%s) $1 $2" >>"${STATE}/ends"
+  tail --lines=20 "${STATE}/ends" >"${STATE}/ends.new"
+  mv "${STATE}/ends.new" "${STATE}/ends"
+}
+
+give_up() {
+  ended "$1" "$2"
+  fail "$1" "$2"
+}
+
+# Print what Docker said in lower case, without names and addresses: an image may be called "denied".
+bare() {
+  local words word
+  words=${1//"$image"/}
+  read -ra words <<<"${words//$'\n'/ }"
+  for word in "${words[@]}"; do
+    [[ ${word} == */* ]] || echo -n "${word,,} "
+  done
+}
+
+# Pull the image, or make do with the one that is here: a registry that is away must not keep anybody from their workspace.
+# What is definite is reported at once, what may pass after some tries. The more particular causes come first.
+pull() {
+  local said pause code why
+  for pause in 2 4 8 15 0; do
+    said=$(docker pull --quiet "${image}" 2>&1) && return
+    echo "${said}" >&2
+    if docker image inspect "${image}" >/dev/null 2>&1; then
+      return
+    fi
+    code=IMAGE_PULL_FAILED
+    case "$(bare "${said}")" in
+      *'docker daemon'* | *'docker api'*)
+        code=DOCKER_NOT_RUNNING why=${NO_DOCKER} ;;
+      *'no space left on device'* | *'disk quota exceeded'*)
+        give_up BOOT_DISK_FULL "${BOOT_DISK_FULL}" ;;
+      *'getting credentials'* | *'docker-credential-'*)
+        code=REGISTRY_LOGIN_FAILED why='The machine gets no credentials for the registry of the container images.' ;;
+      *'no matching manifest'* | *'no match for platform'* | *'specified platform'* | *'this platform'*)
+        give_up IMAGE_WRONG_PLATFORM "${WRONG_PLATFORM}" ;;
+      *toomanyrequests* | *'too many requests'* | *'rate limit'* | *'quota exceeded'*)
+        why='The registry of the container images takes no more pulls for now: too many requests.' ;;
+      *'no such host'* | *'server misbehaving'* | *'name resolution'*)
+        why='The name of the registry of the container images cannot be resolved: DNS does not know it or does not answer.' ;;
+      *x509* | *certificate*)
+        why='The certificate of the registry of the container images is not accepted, by this clock and these authorities.' ;;
+      *'http status: 5'* | *'internal server error'* | *'service unavailable'* | *'bad gateway'* | *'gateway timeout'*)
+        why='The registry of the container images answers with errors of its own.' ;;
+      *timeout* | *'deadline exceeded'* | *'request canceled'* | *'connection refused'* | \
+        *'connection reset'* | *'no route to host'* | *'network is unreachable'* | *' eof '*)
+        why='The registry of the container images cannot be reached.' ;;
+      *denied* | *unauthorized* | *forbidden* | *unauthenticated* | *'no pull access'* | *'no basic auth credentials'*)
+        give_up IMAGE_DENIED 'The machine may not pull the container image, or there is none of this name in the registry.' ;;
+      *'manifest unknown'* | *'not found'* | *'name unknown'* | *'invalid reference'*)
+        give_up IMAGE_MISSING 'The registry has no such container image. Take an image_tag that exists.' ;;
+      *'unsupported media type'* | *'schema 1'* | *'unsupported manifest'* | *'invalid tar header'*)
+        give_up CONTAINER_REFUSED 'The container image is in a format that Docker cannot use. Take another image.' ;;
+      *)
+        why='The container image could not be pulled, for a reason that is in the log of the machine.' ;;
+    esac
+    sleep "${pause}"
+  done
+  give_up "${code}" "${why}"
+}
+
+# Docker could not make or start the container: say why, by what it said.
+refused() {
+  echo "$1" >&2
+  case "${1,,}" in
+    *'docker daemon'* | *'docker api'*) ended DOCKER_NOT_RUNNING "${NO_DOCKER}" ;;
+    *'no space left on device'* | *'disk quota exceeded'*) ended BOOT_DISK_FULL "${BOOT_DISK_FULL}" ;;
+    *'exec format error'*) ended IMAGE_WRONG_PLATFORM "${WRONG_PLATFORM}" ;;
+    *) ended CONTAINER_REFUSED 'Docker cannot run the container: see the log of the machine. Take another image.' ;;
+  esac
+}
+
+# Succeed if nothing more can be written below a folder.
+full() {
+  local blocks inodes all
+  read -r blocks inodes all < <(stat --file-system --format '%a %d %c' "$1" 2>/dev/null) || return 1
+  [ "${blocks}" -eq 0 ] || { [ "${inodes}" -eq 0 ] && [ "${all}" -ne 0 ]; }
+}
+
+# Succeed if the image is for another kind of machine: its program cannot be executed then, which looks like any other end.
+wrong_platform() {
+  local its ours
+  its=$(docker image inspect --format '{{.Os}}/{{.Architecture}}' "${image}" 2>/dev/null) || return 1
+  ours=$(docker version --format '{{.Server.Os}}/{{.Server.Arch}}' 2>/dev/null) || return 1
+  [[ ${its} == ?*/?* ]] && [[ ${ours} == ?*/?* ]] && [ "${its}" != "${ours}" ]
+}
+
+# The container ran and ended with this status: say why, as far as can be known.
+why_ended() {
+  local alive oom error
+  if ! read -r alive oom error < <(
+    docker inspect --format '{{.State.Running}} {{.State.OOMKilled}} {{.State.Error}}' "${CONTAINER}" 2>/dev/null
+  ); then
+    docker version >/dev/null 2>&1 || ended DOCKER_NOT_RUNNING "${NO_DOCKER}"
+    return
+  fi
+  [ "${alive}" != true ] || return 0 # it is Docker's client that ended
+  if [ -n "${error}" ]; then
+    refused "${error}"
+  elif [ "${status}" -eq 137 ] && [ "${oom}" = true ]; then
+    ended CONTAINER_OUT_OF_MEMORY 'The container was killed, for the machine had no memory left. Take a larger machine type.'
+  elif [ "${status}" -eq 0 ]; then
+    ended CONTAINER_ENDS 'The container ends by itself, without an error. Take an image that keeps running.'
+  elif wrong_platform; then
+    ended IMAGE_WRONG_PLATFORM "${WRONG_PLATFORM}"
+  elif full "${MOUNT}"; then
+    ended DISK_FULL "The home disk is full, and the container ends with status ${status}. Make the disk larger."
+  elif full "${DOCKER_ROOT}"; then
+    ended BOOT_DISK_FULL "${BOOT_DISK_FULL}"
+  else
+    case "${status}" in
+      126) ended CONTAINER_ENDS 'The container ends with status 126: user 1000 cannot execute its command. Take another image.' ;;
+      127) ended CONTAINER_ENDS 'The container ends with status 127: its command is not in the image. Take another image.' ;;
+      137) ended CONTAINER_ENDS 'The container was killed by signal 9.' ;;
+      *) ended CONTAINER_ENDS "The container ends with status ${status}. Take an image that keeps running." ;;
+    esac
+  fi
+}
+
+mkdir -p "${STATE}"
+doing METADATA_AWAY 'The machine cannot read its settings from the metadata server.'
 image=$(attribute hub-image)
 id=$(attribute hub-workspace-id)
 name=$(attribute hub-workspace-name)
@@ -16,34 +154,16 @@ case "${registry}" in
     export DOCKER_CONFIG="${STATE}/docker"
     mkdir -p "${DOCKER_CONFIG}"
     docker-credential-gcr configure-docker --registries="${registry}" >/dev/null ||
-      fail REGISTRY_LOGIN_FAILED 'The machine cannot prove itself to the registry: its boot image is not one that the Hub can use.'
+      give_up REGISTRY_LOGIN_FAILED 'The machine cannot prove itself to the registry: its boot image is not one that the Hub can use.'
     ;;
 esac
 
-# Pull the image, or make do with the one that is here: a registry that is away must not keep anybody from their workspace.
-pull() {
-  local said pause
-  for pause in 2 4 8 15 0; do
-    said=$(docker pull --quiet "${image}" 2>&1) && return
-    echo "${said}" >&2
-    if docker image inspect "${image}" >/dev/null 2>&1; then
-      return
-    fi
-    case "${said,,}" in
-      *denied* | *unauthorized* | *forbidden*)
-        fail IMAGE_DENIED 'The machine may not pull the container image, or there is none of this name in the registry.' ;;
-      *'manifest unknown'* | *'not found'* | *'name unknown'* | *'invalid reference'*)
-        fail IMAGE_MISSING 'The registry has no such container image. Start the workspace with an image_tag that exists.' ;;
-    esac
-    sleep "${pause}"
-  done
-  fail IMAGE_PULL_FAILED 'The registry of the container images does not answer. Start the workspace again in a while.'
-}
-
+doing CONTAINER_NOT_RUNNING 'The container image was still being pulled when the time was over. Take a smaller image.'
 pull
+doing CONTAINER_NOT_RUNNING 'Docker had the container image but did not start the container in time.'
 docker rm --force "${CONTAINER}" >/dev/null 2>&1 || true
 status=0
-docker run --rm --name "${CONTAINER}" --init --user 1000:1000 --network host \
+said=$(docker create --name "${CONTAINER}" --init --user 1000:1000 --network host \
   --security-opt no-new-privileges \
   --log-driver json-file --log-opt max-size=10m --log-opt max-file=3 \
   --volume "${MOUNT}/home:/home/workspace" \
@@ -56,7 +176,11 @@ docker run --rm --name "${CONTAINER}" --init --user 1000:1000 --network host \
   --env "WORKSPACE_BRANCH=${branch}" \
   --env WORKSPACE_SECRETS=/run/secrets \
   --workdir /home/workspace \
-  "${image}" || status=$?
-mkdir -p "${STATE}"
-echo "${status}" >"${STATE}/container-ended"
+  "${image}" 2>&1) || status=$?
+if [ "${status}" -ne 0 ]; then
+  refused "${said}"
+  exit "${status}"
+fi
+docker start --attach "${CONTAINER}" || status=$?
+why_ended
 exit "${status}"

@@ -39,34 +39,56 @@ generation() {
   cat "${STATE}/generation"
 }
 
-# Tell the Hub: report EVENT [CODE MESSAGE], both in words of our own that need no quoting in JSON.
-# Every attempt has a fresh token, and goes on until the Hub says something definite or the patience is at its end.
+# Tell the Hub: report EVENT, report EVENT BECAUSE or report EVENT CODE MESSAGE, in words of our own that need no quoting in
+# JSON. Every attempt has a fresh token. It returns 0 once the Hub has taken the report, 1 if the Hub refuses it, and 2 if
+# the Hub said nothing definite until the patience was at its end.
 report() {
-  local url audience generation body token status pause=1 give_up=$((SECONDS + PATIENCE_SECONDS))
+  local url audience generation body token status because='' failure='' pause=1 give_up=$((SECONDS + PATIENCE_SECONDS))
+  [ "$#" -ne 2 ] || because=",\"because\":\"$2\""
+  [ "$#" -lt 3 ] || failure=",\"code\":\"$2\",\"message\":\"$3\""
   while :; do
     if url=$(attribute hub-reports-url) && audience=$(attribute hub-audience) && generation=$(generation) &&
       token=$(identity_token "${audience}"); then
-      body="{\"event\":\"$1\",\"generation\":${generation}"
-      [ "$#" -lt 3 ] || body="${body},\"code\":\"$2\",\"message\":\"$3\""
+      body="{\"event\":\"$1\",\"generation\":${generation}${because}${failure}}"
       # The token goes through standard input: what is on a command line can be read by everybody.
       status=$(printf 'header = "Authorization: Bearer %s"\n' "${token}" |
         curl --silent --max-time 20 --output /dev/null --write-out '%{http_code}' --config - \
-          --header 'Content-Type: application/json' --data "${body}}" "${url}") || status=000
+          --header 'Content-Type: application/json' --data "${body}" "${url}") || status=000
       echo "report $1${2:+ $2} of generation ${generation}: the Hub answered ${status}"
       case "${status}" in
         2??) return 0 ;;
         000 | 401 | 408 | 429 | 5??) ;; # nobody there, a clock that lags after a suspend, too often, the Hub's own trouble
+        409)
+          echo 'The Hub did not take it: another boot counts by now, or nothing waits for this one any more.'
+          return 1
+          ;;
+        400)
+          [ -n "${because}" ] || return 1
+          because='' # a Hub older than these scripts knows no such field
+          continue
+          ;;
         *) return 1 ;;
       esac
     fi
-    [ "${SECONDS}" -lt "${give_up}" ] || return 1
+    [ "${SECONDS}" -lt "${give_up}" ] || return 2
     sleep "${pause}"
     pause=$((pause < 15 ? pause * 2 : 30))
   done
 }
 
+# Report why this machine cannot be a workspace: failed CODE MESSAGE. Once, until the container has been steady again.
+failed() {
+  local result=0
+  [ ! -e "${STATE}/failed" ] || return 0
+  report failed "$1" "$2" || result=$?
+  if [ "${result}" -ne 2 ]; then
+    mkdir -p "${STATE}"
+    echo "$1" >"${STATE}/failed"
+  fi
+}
+
 # Report why this machine cannot be a workspace, and end.
 fail() {
-  report failed "$1" "$2" || true
+  failed "$1" "$2"
   exit 1
 }

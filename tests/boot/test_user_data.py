@@ -28,11 +28,26 @@ BASH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 # What the scripts may call: all of it comes with Container-Optimized OS. Look there before adding something.
 TOOLS = frozenset(
     {
-        *("cat", "date", "head", "install", "mkdir", "mv", "seq", "sleep", "stat", "timeout", "tr", "wc"),  # coreutils
+        *(
+            "cat",
+            "date",
+            "head",
+            "install",
+            "mkdir",
+            "mv",
+            "rm",
+            "seq",
+            "sleep",
+            "stat",
+            "tail",
+            "timeout",
+            "tr",
+            "wc",
+        ),  # coreutils
         *("blkid", "mount", "mountpoint"),  # util-linux
-        *("fsck.ext4", "mkfs.ext4"),  # e2fsprogs
+        *("fsck.ext4", "mkfs.ext4", "resize2fs"),  # e2fsprogs
         *("docker", "docker-credential-gcr"),
-        *("grep", "pgrep", "ss", "systemctl"),
+        *("grep", "pgrep", "systemctl"),
         *("/bin/bash", "sshd", "sudo"),
         "curl",
     }
@@ -142,7 +157,7 @@ class Commands:
                 pass
         elif word == "for":
             pass  # what it goes through are words; its `do` comes after a line's end or `;`
-        elif _ASSIGNMENT.match(word) or (skips == 0 and word.startswith("-")):
+        elif _ASSIGNMENT.match(word) or word.startswith("-"):
             return True, skips
         elif _FUNCTION.fullmatch(word):
             self._functions.add(word[:-2])
@@ -313,6 +328,7 @@ def test_every_tool_that_is_allowed_is_called() -> None:
         "(cd /; jq .)",
         "exec jq .",
         "timeout 30 jq .",
+        "timeout --kill-after=5 30 jq .",
         "sudo --non-interactive jq .",
         "LANG=C jq .",
         "value=$(jq .)",

@@ -495,6 +495,8 @@ def test_wrong_queries_are_400(hub: Functions, query: str) -> None:
         ({"event": "ready", "generation": 2**31}, {"generation"}),
         ({"event": "ready", "generation": 1.5}, {"generation"}),
         ({"event": "ready", "generation": 3, "instance_id": "7"}, {"instance_id"}),
+        ({"event": "heartbeat", "generation": 3, "because": "boredom"}, {"because"}),
+        ({"event": "ready", "generation": 3, "because": "session"}, {"because"}),
         ({"event": "failed", "generation": 3, "code": "lower"}, {"code"}),
         ({"event": "failed", "generation": 3, "message": "x" * 1025}, {"message"}),
         ({"event": "failed", "generation": 3, "message": "two\nlines"}, {"message"}),
@@ -517,7 +519,7 @@ def _machine_of(hub: Functions, name: str) -> Any:
     place = Place("us-west1-a", name)
     command = InsertInstance(place, "", "", "", "", "", 3, "", False, None, None)
     assert hub.world.machines.instances.get(place) is None
-    return FakeInstance(INSTANCE_ID, place, command, 3)
+    return FakeInstance(INSTANCE_ID, place, command, 3, labels={}, heartbeat_every=None)
 
 
 REPORT = {"event": "ready", "generation": 3}

@@ -133,14 +133,23 @@ class Machines(Protocol):
         """Return this installation's disks, in all zones. As above."""
 
     def console_tail(self, place: Place, most_bytes: int) -> str:
-        """Return the end of the serial console's output; empty when there is none."""
+        """Return the end of the serial console's output; empty if there is none, or if it cannot be read.
+
+        It never raises: the console is only for a message.
+        """
 
     def perform(self, command: Command, request_id: str) -> Begun:
         """Begin what the command says. The same ``request_id`` (a UUID) is the same call, however often it is made.
 
+        ``RefreshMetadata``, ``LabelInstance`` and ``LabelDisk`` read before they write. If somebody else writes in between, the
+        call or its operation ends with ``NOT_READY``, and can be made again.
+
         Raises:
-            MachineFaultError: Compute refused; its ``fault`` says why. Passing faults (429, 5xx, timeouts) raise
-                ``UnavailableError`` instead.
+            MachineFaultError: Compute refused; its ``fault`` says what that means for this call. Its ``resource`` is, for
+                ``IN_USE``, what holds the resource; for ``ALREADY_EXISTS`` what is in the way, and for ``NOT_FOUND`` what is
+                missing, if Compute names it.
+            UnavailableError: a passing fault: asked too often (429, or 403 with a reason that says so), 408, 499, 5xx, no
+                answer in time, or an answer that is not Compute's.
         """
 
 

@@ -18,7 +18,7 @@ from unittest import mock
 import pytest
 
 from shared.domain import lifecycle, observe, steps
-from shared.domain.errors import HubError, OperationUnderWayError
+from shared.domain.errors import HubError
 from shared.domain.events import Event
 from shared.domain.instance import (
     Begun,
@@ -29,17 +29,19 @@ from shared.domain.instance import (
     FaultKind,
     InsertInstance,
     InstanceState,
+    LabelDisk,
+    LabelInstance,
     Place,
+    RefreshMetadata,
     ResumeInstance,
-    SetGeneration,
     StartInstance,
     StopInstance,
     SuspendInstance,
 )
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import NewMachine, Report, ReportEvent
-from shared.domain.observe import MACHINE_NOT_READY, Sight, differs, sight
-from shared.domain.policy import Limits, Policy
+from shared.domain.observe import MACHINE_NOT_READY, Sight, sight
+from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspace
 from shared.ports import Stored
 from shared.usecases.record_dead_letter import record_dead_letter
@@ -47,13 +49,10 @@ from tests.fakes.jobs import Delivery
 from tests.fakes.machines import Durations, FakeInstance, FakeMachines, GuestMishap, Mishap
 from tests.fakes.world import World, place_of
 from tests.unit.domain.state_table import PHASES
+from tests.unit.usecases.ways_out import OWNER, POLICY, check_way_out_by_delete, check_way_out_by_start, record
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("ways out")]  # they are walked once
 
-OWNER: Final = "alice"
-POLICY: Final = Policy(
-    zones=("us-west1-a", "us-west1-b"), limits=Limits(workspaces=1, running=1), changes_per_minute=10**6
-)
 FOREVER: Final = 1000
 MOST_STATES: Final = 50_000  # so many are never found: the walk ends by itself
 
@@ -99,11 +98,6 @@ class Node:
 # ---- worlds ---------------------------------------------------------------------------------------------------------
 
 
-def record(world: World) -> Workspace | None:
-    """Return the one workspace, None when it is forgotten."""
-    return next(iter(world.store.workspaces.values()), None)
-
-
 def state_of(world: World) -> State:
     """Return what a world's workspace, machine and disk are."""
     ws = record(world)
@@ -121,7 +115,7 @@ def state_of(world: World) -> State:
         failed=operation is not None and operation.failure is not None,
         zones_tried=len(operation.zones_tried) if operation else 0,
         home_bound=ws.home_disk is not None,
-        awake=ws.awake,
+        awake=ws.memory_is_ready,
         recorded=ws.instance_id is not None,
         machine=seen,
         leaving=machine is not None and machine.deleting,
@@ -157,7 +151,7 @@ def _same(each: Any, _memo: dict[int, Any]) -> Any:
 # What never changes is shared by all copies of a world, and numbers go on in all of them.
 _SHARED = (
     *(Workspace, Owner, Stored, Event, Job, Delivery, Policy, Report, Begun, Fault, Place, Durations),
-    *(InsertInstance, SetGeneration, StartInstance, ResumeInstance),
+    *(InsertInstance, RefreshMetadata, LabelInstance, LabelDisk, StartInstance, ResumeInstance),
     *(SuspendInstance, StopInstance, DeleteInstance, DeleteDisk),
     *(datetime, timedelta, itertools.count, type(threading.RLock())),
 )
@@ -322,63 +316,6 @@ def _dead_letter(world: World) -> None:
     queue = world.provisioning if world.provisioning.waiting else world.operations
     job = queue.take(queue.waiting[0])
     record_dead_letter(world.store, world.operations, world.clock, world.policy, job, "it was refused too often.")
-
-
-# ---- ways out -------------------------------------------------------------------------------------------------------
-
-
-def check_way_out_by_delete(world: World) -> None:
-    """A DELETE is accepted at once, and leaves nothing of the workspace; one that was under way already may fail before."""
-    for _ in range(2):
-        ws = record(world)
-        assert ws is not None
-        under_way = ws.operation is not None and ws.operation.kind is OperationKind.DELETE
-        world.delete(OWNER, ws.id)
-        world.run()
-        if record(world) is None or not under_way:
-            break
-    assert record(world) is None, "the record stays"
-    assert not world.machines.instances, "a machine is left"
-    assert not world.machines.disks, "a disk is left"
-    assert not world.store.owners[OWNER].workspaces, "the owner's record holds it"
-
-
-def check_way_out_by_start(world: World) -> None:
-    """A START is accepted, at once or when what is under way has ended, and ends READY with the record's machine."""
-    for _ in range(3):
-        ws = record(world)
-        assert ws is not None
-        believed_ready = ws.operation is None and ws.status is Status.READY
-        try:
-            world.start(OWNER, ws.id)
-        except OperationUnderWayError:
-            assert ws.operation is not None, "it was refused for nothing"
-        world.run()
-        now = record(world)
-        if now is None:
-            assert ws.operation is not None
-            assert ws.operation.kind is OperationKind.DELETE, "it went, and nobody had asked for that"
-            return
-        assert now.operation is None, "an operation does not end by itself"
-        if _can_be_used(world, now):
-            return
-        assert ws.operation is not None or believed_ready, "a START that nothing disturbed did not end READY"
-        # The machine is not what the record says, and nobody has looked yet: whoever wants to use it does.
-        world.clock.advance(timedelta(seconds=10))
-        world.look(now)
-        world.run()
-    raise AssertionError("START does not get out of it")
-
-
-def _can_be_used(world: World, ws: Workspace) -> bool:
-    machine = world.machine(ws)
-    return (
-        ws.status is Status.READY
-        and machine is not None
-        and (machine.state, machine.id) == (InstanceState.RUNNING, ws.instance_id)
-        and (machine.command.image_tag, machine.command.machine_type) == (ws.image_tag, ws.machine_type)
-        and not differs(ws, world.machines.peek(place_of(ws)), world.clock())
-    )
 
 
 # ---- the walk -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,449 @@
+"""Whatever Compute answers, for however long: an operation ends by its deadline, and then START or DELETE gets out."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from itertools import product
+from typing import Final
+
+import pytest
+
+from shared.domain.errors import HubError, MachineFaultError, UnavailableError
+from shared.domain.instance import (
+    Begun,
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    Disk,
+    FaultKind,
+    InsertInstance,
+    Instance,
+    OperationState,
+    Place,
+    RefreshMetadata,
+    ResumeInstance,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
+from shared.domain.lifecycle import NewMachine, ReportEvent
+from shared.domain.policy import Deadlines, Policy
+from shared.domain.workspace import OperationKind, Status, Workspace
+from shared.ports import Machines
+from tests.fakes.machines import FakeMachines, GuestMishap, Mishap, fault
+from tests.fakes.world import World, place_of
+from tests.unit.usecases.ways_out import OWNER, check_way_out_by_delete, check_way_out_by_start, record
+
+_MOST: Final = timedelta(minutes=6)
+POLICY: Final = Policy(
+    zones=("us-west1-a", "us-west1-b"),
+    deadlines=Deadlines(create=_MOST, start=_MOST, stop=_MOST, delete=_MOST),
+    rights_patience=_MOST / 2,
+    changes_per_minute=10**6,
+)
+MIXTURES: Final = 200
+BOOTS: Final = 10  # more than any operation asks for
+A_WHILE: Final = _MOST / 3
+EVER: Final = timedelta(days=365)
+HOLDER: Final = "instances/somebody-elses"
+
+
+# ---- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+class Trouble:
+    """Decides what becomes of each call to Compute, for as long as it lasts after something was asked for."""
+
+    def __init__(self, lasts: timedelta) -> None:
+        self.lasts = lasts
+        self.struck = 0
+
+    def is_on(self, world: World) -> bool:
+        """Say whether it lasts: it is about the operation that is under way."""
+        ws = record(world)
+        return bool(ws and ws.operation and world.clock() <= ws.operation.requested_at + self.lasts)
+
+    def at_read(self, _world: World) -> bool:
+        """Say whether a look is not answered."""
+        return False
+
+    def at_call(self, world: World, command: Command) -> tuple[Mishap, FaultKind] | None:
+        """Return how a call goes wrong, None if it does not."""
+        raise NotImplementedError
+
+
+class OneFault(Trouble):
+    """One kind of fault at one kind of call: at once, or at the end of its operation."""
+
+    def __init__(self, command: type[object], mishap: Mishap, kind: FaultKind, lasts: timedelta) -> None:
+        super().__init__(lasts)
+        self._strikes = command
+        self._how = mishap, kind
+
+    def at_call(self, world: World, command: Command) -> tuple[Mishap, FaultKind] | None:
+        """Strike each call of that kind."""
+        if not isinstance(command, self._strikes) or not self.is_on(world):
+            return None
+        self.struck += 1
+        return self._how
+
+
+class NoAnswer(Trouble):
+    """Compute answers nothing at all."""
+
+    def at_read(self, world: World) -> bool:
+        """Answer no look."""
+        return self.is_on(world)
+
+    def at_call(self, world: World, _command: Command) -> tuple[Mishap, FaultKind] | None:
+        """Answer no call either."""
+        return (Mishap.UNANSWERED, FaultKind.TRANSIENT) if self.is_on(world) else None
+
+
+class Mixture(Trouble):
+    """Anything may go wrong at any moment, as chance has it; and somebody does things to machine and home by hand."""
+
+    def __init__(self, chance: random.Random, lasts: timedelta) -> None:
+        super().__init__(lasts)
+        self._chance = chance
+        self._share = chance.choice((0.2, 0.6, 1.0))
+        self._kinds = chance.sample(list(FaultKind), chance.randint(1, 4))
+
+    def at_read(self, world: World) -> bool:
+        """Answer some looks."""
+        return self.is_on(world) and self._chance.random() < self._share / 4
+
+    def at_call(self, world: World, _command: Command) -> tuple[Mishap, FaultKind] | None:
+        """Let some calls go wrong in any way, and some boots."""
+        if not self.is_on(world):
+            return None
+        if self._chance.random() < self._share / 3:
+            world.machines.script_boot(self._chance.choice(list(GuestMishap)))
+        if self._chance.random() < self._share / 4:
+            self._hands(world)
+        if self._chance.random() > self._share:
+            return None
+        return self._chance.choice(list(Mishap)), self._chance.choice(self._kinds)
+
+    def _hands(self, world: World) -> None:
+        ws = record(world)
+        assert ws is not None
+        machine, home = place_of(ws), Place(ws.zone, ws.disk_name)
+        acts: list[Callable[[], object]] = [
+            lambda: world.machines.stop_by_hand(machine),
+            lambda: world.machines.start_by_hand(machine),
+            lambda: world.machines.delete_by_hand(machine),
+            lambda: world.machines.delete_by_hand(machine, keep_boot_disk=True),
+            lambda: world.machines.detach_disk_by_hand(home),
+            lambda: world.machines.hold_disk_by_hand(home),
+            lambda: world.machines.set_labels_by_hand(machine, {}),
+            lambda: world.machines.set_disk_labels_by_hand(home, {}),
+        ]
+        self._chance.choice(acts)()
+
+
+class TroubledMachines(Machines):
+    """Compute, with trouble in front of it."""
+
+    def __init__(self, world: World, trouble: Trouble) -> None:
+        self._world = world
+        self._trouble = trouble
+
+    @property
+    def _read(self) -> FakeMachines:
+        """What is looked at; if Compute answers."""
+        if self._trouble.at_read(self._world):
+            raise UnavailableError("Compute Engine does not answer now.")
+        return self._world.machines
+
+    def get(self, place: Place) -> Instance | None:
+        """See the port."""
+        return self._read.get(place)
+
+    def get_disk(self, place: Place) -> Disk | None:
+        """See the port."""
+        return self._read.get_disk(place)
+
+    def find_instances(self, workspace_id: str) -> Sequence[Instance]:
+        """See the port."""
+        return self._read.find_instances(workspace_id)
+
+    def find_disks(self, workspace_id: str) -> Sequence[Disk]:
+        """See the port."""
+        return self._read.find_disks(workspace_id)
+
+    def operation(self, zone: str, name: str) -> OperationState:
+        """See the port."""
+        return self._read.operation(zone, name)
+
+    def list_instances(self) -> Iterator[Instance]:
+        """See the port."""
+        return self._read.list_instances()
+
+    def list_disks(self) -> Iterator[Disk]:
+        """See the port."""
+        return self._read.list_disks()
+
+    def console_tail(self, place: Place, most_bytes: int) -> str:
+        """See the port."""
+        return self._read.console_tail(place, most_bytes)
+
+    def perform(self, command: Command, request_id: str) -> Begun:
+        """See the port."""
+        struck = self._trouble.at_call(self._world, command)
+        if struck is not None and struck[0] is Mishap.REFUSED:
+            held = struck[1] in {FaultKind.IN_USE, FaultKind.ALREADY_EXISTS}
+            raise MachineFaultError(fault(struck[1], HOLDER if held else ""))
+        if struck is not None:
+            self._world.machines.script(type(command), *struck)
+        return self._world.machines.perform(command, request_id)
+
+
+# ---- what it goes wrong in ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Story:
+    """How a workspace gets to where something is asked of it, and what.
+
+    ``calls`` are those that Compute gets if it refuses none, and ``boots`` is what becomes of the machine's boots then.
+    """
+
+    kind: OperationKind
+    prepare: Callable[[World], Workspace | None]
+    ask: Callable[[World, Workspace | None], object]
+    calls: tuple[type[Command], ...]
+    boots: GuestMishap | None = None
+
+
+def _ready(world: World) -> Workspace:
+    return world.ready(OWNER)
+
+
+def _asleep(world: World) -> Workspace:
+    ws = _ready(world)
+    world.stop(OWNER, ws.id)
+    world.run()
+    return world.workspace(ws.id)
+
+
+def _off(world: World) -> Workspace:
+    ws = _ready(world)
+    world.machines.stop_by_hand(place_of(ws))
+    world.pass_time(timedelta(minutes=1))
+    world.look(ws)
+    world.run()
+    return world.workspace(ws.id)
+
+
+def _failed(world: World) -> Workspace:
+    ws, machine = _ready(world), world.machines.instances
+    world.report(machine[place_of(ws)].report(ReportEvent.FAILED, "CONTAINER_ENDS", "It keeps ending."))
+    return world.workspace(ws.id)
+
+
+def _detached(world: World) -> Workspace:
+    ws = _off(world)
+    world.machines.detach_disk_by_hand(Place(ws.zone, ws.disk_name))
+    return ws
+
+
+def _gone(world: World) -> Workspace:
+    ws = _ready(world)
+    world.machines.delete_by_hand(place_of(ws))
+    world.look(ws)
+    world.run()
+    return world.workspace(ws.id)
+
+
+def _start(world: World, ws: Workspace | None) -> None:
+    assert ws is not None
+    world.start(OWNER, ws.id)
+
+
+def _start_anew(world: World, ws: Workspace | None) -> None:
+    assert ws is not None
+    world.start(OWNER, ws.id, NewMachine(machine_type="e2-standard-8"))
+
+
+def _stop(world: World, ws: Workspace | None) -> None:
+    assert ws is not None
+    world.stop(OWNER, ws.id)
+
+
+def _delete(world: World, ws: Workspace | None) -> None:
+    assert ws is not None
+    world.delete(OWNER, ws.id)
+
+
+def _create(world: World, _: Workspace | None) -> None:
+    world.create(OWNER, "one")
+
+
+CREATE, STOP, START, DELETE = OperationKind.CREATE, OperationKind.STOP, OperationKind.START, OperationKind.DELETE
+NEVER_READY, FAILS = GuestMishap.NEVER_READY, GuestMishap.FAILS_AT_BOOT
+STORIES: Final = {
+    "create": Story(CREATE, lambda _: None, _create, (InsertInstance,)),
+    "create what never reports": Story(CREATE, lambda _: None, _create, (DeleteInstance, DeleteDisk), NEVER_READY),
+    "create what fails": Story(CREATE, lambda _: None, _create, (DeleteInstance, DeleteDisk), FAILS),
+    "stop what runs": Story(STOP, _ready, _stop, (SuspendInstance,)),
+    "stop what has failed": Story(STOP, _failed, _stop, (StopInstance,)),
+    "start what is suspended": Story(START, _asleep, _start, (ResumeInstance,)),
+    "start what has failed": Story(START, _failed, _start, (StopInstance, RefreshMetadata, StartInstance)),
+    "start what is off": Story(START, _off, _start, (RefreshMetadata, StartInstance)),
+    "start what never reports": Story(START, _off, _start, (StopInstance,), NEVER_READY),
+    "start what is gone": Story(START, _gone, _start, (InsertInstance,)),
+    "start anew": Story(START, _asleep, _start_anew, (DeleteInstance, InsertInstance)),
+    "start what misses its home": Story(START, _detached, _start, (StartInstance, DeleteInstance, InsertInstance)),
+    "delete what runs": Story(DELETE, _ready, _delete, (DeleteInstance, DeleteDisk)),
+    "delete what is suspended": Story(DELETE, _asleep, _delete, (DeleteInstance, DeleteDisk)),
+    "delete what is gone": Story(DELETE, _gone, _delete, (DeleteDisk,)),
+}
+
+
+def play(story: Story, trouble: Trouble) -> World:
+    """Ask for what the story is about, in trouble, and check that it ends in time; return the world as it is then."""
+    world = World(policy=POLICY)
+    ws = story.prepare(world)
+    world.machines_port = TroubledMachines(world, trouble)
+    for _ in range(BOOTS if story.boots else 0):
+        world.machines.script_boot(story.boots or NEVER_READY)
+    story.ask(world, ws)
+    asked_at, deadlines = world.clock(), POLICY.deadlines
+    latest = asked_at + deadlines.of(story.kind) + _one_look(world)
+    if story.kind in {OperationKind.CREATE, OperationKind.START}:  # what has failed is cleaned up, with a deadline, too
+        latest += deadlines.delete + _one_look(world)
+    world.run(until=lambda: _is_over(world) or world.clock() > latest)
+    ws = record(world)
+    assert _is_over(world), ws and ws.operation
+    return world
+
+
+def _is_over(world: World) -> bool:
+    ws = record(world)
+    return ws is None or ws.operation is None
+
+
+def _one_look(world: World) -> timedelta:
+    """Return how long it may take until somebody looks: a job that waits, that is then not answered and comes again."""
+    return POLICY.look_max + world.retry_after
+
+
+def check_way_out(world: World, *, by_start: bool) -> None:
+    """Once everything is well again, a START leads to READY, and a DELETE to nothing at all."""
+    world.machines.calm()
+    world.machines_port = world.machines
+    if (ws := record(world)) is None:
+        return
+    for zone in POLICY.zones:
+        world.machines.release_disk_by_hand(Place(zone, ws.disk_name)) if _is_held(world, zone, ws) else None
+    if by_start:
+        check_way_out_by_start(world)
+    if record(world) is not None:
+        check_way_out_by_delete(world)
+
+
+def _is_held(world: World, zone: str, ws: Workspace) -> bool:
+    disk = world.machines.peek_disk(Place(zone, ws.disk_name))
+    return disk is not None and any(user != ws.instance_name for user in disk.users)
+
+
+# ---- the properties -------------------------------------------------------------------------------------------------
+
+PASSING: Final = {FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE}
+TOLD: Final = (Mishap.REFUSED, Mishap.FAILS_LATER)  # at once, or at the end of a long operation
+
+
+def complaints(plays: Iterable[Callable[[], None]]) -> list[str]:
+    """Return what is wrong with any of them, and with which."""
+    wrong = []
+    for each in plays:
+        try:
+            each()
+        except (AssertionError, HubError) as error:
+            wrong.append(f"{getattr(each, 'args', '')}: {error}")
+    return wrong
+
+
+def one_call_for_ever(story: Story, command: type[Command], mishap: Mishap, kind: FaultKind) -> None:
+    """Check that it ends in what was asked for, or with Compute's own words, and that START and DELETE then get out."""
+    trouble = OneFault(command, mishap, kind, EVER)
+    world = play(story, trouble)
+    assert trouble.struck, "nothing has gone wrong"
+    ws = record(world)
+    if ws is not None and not story.boots and not _as_asked(story, ws):
+        assert ws.error, ws
+        assert fault(kind).code in ws.error.message, ws.error
+    check_way_out(world, by_start=True)
+
+
+def one_call_for_a_while(story: Story, command: type[Command], mishap: Mishap, kind: FaultKind) -> None:
+    """Check that it ends, as was asked if what goes wrong is of a kind that passes, and that DELETE then gets out."""
+    world = play(story, OneFault(command, mishap, kind, A_WHILE))
+    ws = record(world)
+    if kind in PASSING and ws is not None and not story.boots:
+        assert _as_asked(story, ws), ws
+    check_way_out(world, by_start=False)
+
+
+def every_call(story: Story, mishap: Mishap, kind: FaultKind, *, by_start: bool) -> None:
+    """Check that it ends, its clean-up included, which gets nowhere either."""
+    check_way_out(play(story, OneFault(object, mishap, kind, EVER)), by_start=by_start)
+
+
+def no_answer(story: Story, lasts: timedelta, *, by_start: bool) -> None:
+    """Check that it ends while Compute answers nothing."""
+    check_way_out(play(story, NoAnswer(lasts)), by_start=by_start)
+
+
+def mixture(seed: int) -> None:
+    """Check that it ends when anything goes wrong, as the seed has it."""
+    chance = random.Random(seed)
+    story = chance.choice(list(STORIES.values()))
+    world = play(story, Mixture(chance, chance.choice((A_WHILE, EVER))))
+    check_way_out(world, by_start=seed % 2 == 0)
+
+
+def _as_asked(story: Story, ws: Workspace) -> bool:
+    if story.kind is STOP:
+        return ws.status is Status.SUSPENDED
+    return story.kind is not DELETE and ws.status is Status.READY and ws.error is None
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_an_operation_ends_in_time_whatever_compute_says_to_one_call_for_ever(name: str) -> None:
+    """It ends in what was asked for, or with Compute's own words; afterwards START and DELETE get out."""
+    story = STORIES[name]
+    all_there_is = product(story.calls, TOLD, FaultKind)
+    assert complaints(partial(one_call_for_ever, story, *each) for each in all_there_is) == []
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_an_operation_ends_in_time_whatever_compute_says_to_one_call_for_a_while(name: str) -> None:
+    """What passes by itself is got over in time, and all else ends; afterwards DELETE gets out."""
+    story = STORIES[name]
+    all_there_is = product(story.calls, TOLD, FaultKind)
+    assert complaints(partial(one_call_for_a_while, story, *each) for each in all_there_is) == []
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_an_operation_ends_in_time_whatever_compute_says_to_every_call(name: str) -> None:
+    """Its clean-up ends in time, too, when that gets nowhere either; afterwards START or DELETE gets out."""
+    every = partial(every_call, STORIES[name])
+    plays = [partial(every, how, kind, by_start=how is Mishap.REFUSED) for how, kind in product(TOLD, FaultKind)]
+    assert complaints(plays) == []
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_an_operation_ends_in_time_if_compute_answers_nothing(name: str) -> None:
+    """Whatever is there then, START or DELETE gets out."""
+    ways = product((A_WHILE, EVER), (True, False))
+    assert complaints(partial(no_answer, STORIES[name], lasts, by_start=start) for lasts, start in ways) == []
+
+
+@pytest.mark.parametrize("tens", range(MIXTURES // 10))
+def test_an_operation_ends_in_time_whatever_goes_wrong_together(tens: int) -> None:
+    """Faults, guests that do not come up and people with rights in Compute, all at once, for ever and for a while."""
+    assert complaints(partial(mixture, 10 * tens + ones) for ones in range(10)) == []

@@ -19,12 +19,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
+from localcloud.compute.faults import FAULTS
 from localcloud.person import Person, RefusedError, Workspace
 from localcloud.settings import ADMIN_EMAIL, LocalSettings
-from tests.system.records import call_scheduled, delete_by_hand, in_compute, stop_by_hand
+from tests.system.records import (
+    call_scheduled,
+    delete_by_hand,
+    detach_by_hand,
+    hold_disk_by_hand,
+    in_compute,
+    move_by_hand,
+    release_disk_by_hand,
+    stop_by_hand,
+    unlabel_by_hand,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator
 
     from localcloud.client import RunningCloud
 
@@ -84,6 +95,7 @@ _VERBS: Final = {
 _MACHINE_TYPES: Final = ("e2-standard-2", "e2-standard-8")
 _PERSISTENCE: Final = 60  # tries of a create, with the same key
 _QUIET_WITHIN_SECONDS: Final = 600.0  # only a run that fails takes so long
+_TRIES_BY_HAND: Final = 30
 _MOST_SECONDS: Final = 600.0  # that a slow machine gets beyond the plan to do at least once what is in it
 _POLL_SECONDS: Final = 2.0
 _LAST_LOOKS_AT_ONCE: Final = 8
@@ -162,7 +174,7 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
     """
     ends_at = time.monotonic() + plan.seconds
     people = [_Someone(cloud, plan, number, ends_at) for number in range(plan.people)]
-    trouble = _Trouble(cloud, plan, ends_at)
+    trouble = _Trouble(cloud, plan, ends_at, people)
     admin = Person(cloud.address, cloud.token(ADMIN_EMAIL))
     looks: list[list[Workspace]] = []
     homes: dict[str, set[str]] = defaultdict(set)
@@ -253,6 +265,8 @@ class _Someone:
     ends_at: float
     asked: list[Asked] = field(default_factory=list)
     connected: set[str] = field(default_factory=set)
+    asks_of: str = ""  # the workspace that is being asked about
+    keeps_off: str = ""  # the one that must not be
     _known: dict[str, str] = field(default_factory=dict)  # a workspace's id → its machine's name
 
     def live(self) -> None:
@@ -284,7 +298,14 @@ class _Someone:
             return
         if not self._known:
             return
-        workspace_id = list(self._known)[int(spot * len(self._known))]
+        workspace_id = self.asks_of = list(self._known)[int(spot * len(self._known))]
+        try:
+            if workspace_id != self.keeps_off:
+                self._do_to(workspace_id, verb, spot, turn)
+        finally:
+            self.asks_of = ""
+
+    def _do_to(self, workspace_id: str, verb: str, spot: float, turn: int) -> None:
         path = f"/workspaces/{workspace_id}"
         match verb:
             case "stop":
@@ -344,67 +365,160 @@ class _Someone:
 
 @dataclass
 class _Trouble:
-    """Everything that breaks, one thing after another."""
+    """Everything that breaks, one thing after another, and somebody with rights in Compute who does as they like."""
 
     cloud: RunningCloud
     plan: Plan
     ends_at: float
+    people: list[_Someone]
     broken: list[str] = field(default_factory=list)
     deliveries: dict[str, int] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
+    _held: Workspace | None = None
 
     def make(self) -> None:
-        """Break things until it is over, then mend them all."""
+        """Break things until it is over and each has been broken, then mend them all."""
         chances = random.Random(f"{self.plan.seed}/trouble")
         self.cloud.fault(_DELIVERY, lost=0.03, twice=0.1, seconds=2.0, seed=self.plan.seed)
-        acts: dict[str, Callable[[float], None]] = {
+        acts: dict[str, Callable[[float], bool]] = {
             "firestore away": self._firestore_away,
             "pubsub away": self._pubsub_away,
             "process killed": self._kill,
             "machine deleted by hand": partial(self._by_hand, delete_by_hand),
             "machine stopped by hand": partial(self._by_hand, stop_by_hand),
+            "labels taken off by hand": partial(self._by_hand, self._unlabel),
+            "disk detached by hand": partial(self._by_hand, detach_by_hand),
+            "disk held by hand": self._hold,
+            "machine moved by hand": self._move,
             **{name: partial(self._strike, name, most) for name, most in _STRIKES_AT_MOST.items()},
         }
         try:
-            while True:
+            while not self._is_over(acts):
                 for kind in chances.sample(list(acts), len(acts)):  # each once before any comes again
                     pause, chance = chances.uniform(1, 4), chances.random()
-                    if time.monotonic() + pause > self.ends_at:
+                    if self._is_over(acts, pause):
                         return
                     time.sleep(pause)
-                    acts[kind](chance)
-                    self.broken.append(kind)
+                    if acts[kind](chance):
+                        self.broken.append(kind)
         finally:
             [delivery] = [fault for fault in self.cloud.faults() if fault["name"] == _DELIVERY]
             self.deliveries = delivery["so_far"]
             self.cloud.clear_faults()
+            self._let_go()
 
-    def _firestore_away(self, chance: float) -> None:
-        self._away("firestore", 1 + 11 * chance)  # a request waits for 5 s
+    def _is_over(self, acts: Collection[str], pause: float = 0.0) -> bool:
+        """Say whether the time is up, and nothing is left that has not been broken; or that a very slow machine must leave out."""
+        late = time.monotonic() + pause - self.ends_at
+        return late > (0 if set(self.broken) >= set(acts) else _MOST_SECONDS)
 
-    def _pubsub_away(self, chance: float) -> None:
-        self._away("pubsub", 1 + 9 * chance)
+    def _firestore_away(self, chance: float) -> bool:
+        return self._away("firestore", 1 + 11 * chance)  # a request waits for 5 s
 
-    def _away(self, name: str, seconds: float) -> None:
+    def _pubsub_away(self, chance: float) -> bool:
+        return self._away("pubsub", 1 + 9 * chance)
+
+    def _away(self, name: str, seconds: float) -> bool:
         self.cloud.signal_emulator(name, signal.SIGSTOP)
         try:
             time.sleep(seconds)
         finally:
             self.cloud.signal_emulator(name, signal.SIGCONT)
+        return True
 
-    def _kill(self, chance: float) -> None:
+    def _kill(self, chance: float) -> bool:
         functions = sorted(self.cloud.state["functions"])
         with contextlib.suppress(ProcessLookupError):
             self.cloud.kill_function(functions[int(chance * len(functions))])
+        return True
 
-    def _by_hand(self, act: Callable[[RunningCloud, Workspace], None], chance: float) -> None:
-        with contextlib.suppress(requests.HTTPError):  # Compute is away, or the machine; or it cannot be interrupted
-            machines = in_compute(self.cloud, "instances", "")
-            machine = machines[int(chance * len(machines))]
-            where = {"project_id": self.cloud.state["project_id"], "zone": machine["zone"].rsplit("/", 1)[-1]}
-            act(self.cloud, {**where, "instance_name": machine["name"]})
+    def _by_hand(self, act: Callable[[RunningCloud, Workspace], object], chance: float) -> bool:
+        """Do something to the first machine to which it can be done: Compute may be away, or the machine; or not to be interrupted."""
+        for workspace in self._some_machines(chance):
+            with contextlib.suppress(requests.RequestException):
+                act(self.cloud, workspace)
+                return True
+        return False
 
-    def _strike(self, name: str, most: int, chance: float) -> None:
+    def _some_machines(self, chance: float) -> Iterator[Workspace]:
+        """Yield workspaces that have machines, beginning somewhere, in the form in which hands take them."""
+        machines = [each for each in in_compute(self.cloud, "instances", "") if each["name"].startswith("workspace-")]
+        first = int(chance * len(machines))
+        for machine in [*machines[first:], *machines[:first]][:_TRIES_BY_HAND]:
+            yield {
+                "id": machine["name"].removeprefix("workspace-"),
+                "project_id": self.cloud.state["project_id"],
+                "zone": machine["zone"].rsplit("/", 1)[-1],
+                "instance_name": machine["name"],
+            }
+
+    def _unlabel(self, cloud: RunningCloud, workspace: Workspace) -> None:
+        """Take from a machine whose it is, and from its disks that they are the Hub's at all."""
+        unlabel_by_hand(cloud, workspace, "instances", ("workspace",))
+        unlabel_by_hand(cloud, workspace, "disks", ("workspace", "hub"))
+
+    def _hold(self, chance: float) -> bool:
+        """Have somebody else's machine hold a home, and let go of the one that it held before."""
+        self._let_go()
+        for workspace in self._some_machines(chance):
+            self._held = workspace
+            with contextlib.suppress(requests.RequestException):
+                hold_disk_by_hand(self.cloud, workspace)
+                return True
+            self._let_go()
+        return False
+
+    def _let_go(self) -> None:
+        """Have the home that somebody holds given back, if there is one: what fails is tried again, as a person would."""
+        deadline = time.monotonic() + _MOST_SECONDS
+        while self._held is not None and time.monotonic() < deadline:
+            try:
+                release_disk_by_hand(self.cloud, self._held)
+            except requests.HTTPError as error:
+                if error.response is not None and error.response.status_code == 404:
+                    self._held = None
+                time.sleep(1)
+            else:
+                self._held = None
+
+    def _move(self, chance: float) -> bool:
+        """Move a machine that nobody is doing anything to, undisturbed: what is left of half a move would be nobody's fault."""
+        admin = Person(self.cloud.address, self.cloud.token(ADMIN_EMAIL))
+        for workspace in self._some_machines(chance):
+            with self._left_alone(workspace["id"]), contextlib.suppress(requests.RequestException):
+                shown = admin.ask("GET", f"/workspaces/{workspace['id']}/status").json()
+                quiet = shown.get("operation", "unknown") is None and (
+                    shown["status"] == "SUSPENDED" or (shown["status"] == "READY" and self._is_connected(workspace))
+                )
+                if not quiet or (self._held is not None and self._held["id"] == workspace["id"]):
+                    continue
+                for fault in FAULTS:
+                    self.cloud.fault(fault, off=True)
+                self.moved.add(workspace["id"])
+                zone = next(each for each in LocalSettings.zones if each != workspace["zone"])
+                move_by_hand(self.cloud, workspace, zone)
+                return True
+        return False
+
+    @contextlib.contextmanager
+    def _left_alone(self, workspace_id: str) -> Iterator[None]:
+        """Have nobody ask for anything of a workspace for as long as the context lasts."""
+        for one in self.people:
+            one.keeps_off = workspace_id
+        try:
+            while any(one.asks_of == workspace_id for one in self.people):
+                time.sleep(0.1)
+            yield
+        finally:
+            for one in self.people:
+                one.keeps_off = ""
+
+    def _is_connected(self, workspace: Workspace) -> bool:
+        return any(workspace["instance_name"] in one.connected for one in self.people)
+
+    def _strike(self, name: str, most: int, chance: float) -> bool:
         self.cloud.fault(name, count=1 + int(chance * most))
+        return True
 
 
 def _object(response: requests.Response) -> dict[str, Any]:

@@ -195,7 +195,8 @@ def _hopeless(case: Case) -> Callable[[dict[str, Any]], bool]:
 
     def hopeless(operation: dict[str, Any]) -> bool:
         if case.fault in _BEFALLS_EVERYTHING:
-            return datetime.now(UTC) - operation["phase_since"] > _TRIED_FOR
+            tried_since: datetime = operation["phase_since"]
+            return datetime.now(UTC) - tried_since > _TRIED_FOR
         if operation["failure"]:
             return False  # its clean-up gets on
         return "never_ready" not in case.faults or operation["phase"] == "await_ready"

@@ -42,6 +42,8 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
             requests=cloud.requests(),
             **cloud.compute_history(),
             idle=timedelta(seconds=chaos.IDLE_SECONDS * 2 / 3),  # who is connected is written down every third of it
+            on_its_way=timedelta(seconds=1.5 * chaos.WORKER_SECONDS),  # half of it until the call begins, then the call
+            operation=timedelta(seconds=chaos.OPERATION_SECONDS),
             workspaces_each=chaos.WORKSPACES_EACH,
             running_each=chaos.RUNNING_EACH,
         )
@@ -72,6 +74,7 @@ def test_there_was_chaos(ran: Ran) -> None:
     assert len(made) >= 10 * outcome.plan.people
     assert set(outcome.broken) >= {
         *("firestore away", "pubsub away", "process killed", "machine deleted by hand", "machine stopped by hand"),
+        *("labels taken off by hand", "disk detached by hand", "disk held by hand", "machine moved by hand"),
         *("unavailable", "rate_limited", "lost_operation", "stock_out", "preempted"),
     }
     assert all(outcome.deliveries[what] > 10 for what in ("lost", "twice"))

@@ -64,7 +64,7 @@ OTHERWISE: Final = {
 MESSAGES: Final = {
     NO_CAPACITY: r"(in any configured zone \(us-west1-a, us-west1-b, us-west1-c\)\. Try again later|it cannot move\. Start it again later)",
     QUOTA: r"quota is used up\. It said: .* (Start|delete)",
-    POLICY: r"policy of the organisation forbids this\. It said: .*constraints/.* Whoever runs this Hub must change that",
+    POLICY: r"policy of the organisation forbids this\. It said.*: .*constraints/.* Whoever runs this Hub must change that",
     AWAY: r"within 20 minutes, because Compute Engine does not answer\. (Start|Stop|Delete) the workspace",
     f"CREATE{TIMED_OUT}": r"within 20 minutes\. Start the workspace to try again, or delete it",
     f"STOP{TIMED_OUT}": r"within 20 minutes\. Stop the workspace again",

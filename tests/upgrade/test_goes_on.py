@@ -116,9 +116,11 @@ def test_a_delete_leaves_no_disk_of_whatever_was_at_rest(version: Version, name:
 
 
 def test_a_delete_takes_an_old_boot_disk_whose_machine_is_gone(version: Version) -> None:
-    """It has the machine's name, without a generation."""
+    """It has the machine's name, without a generation: that is enough, should its labels be lost."""
     world = OldWorld(version, "SUSPENDED, machine TERMINATED")
-    world.machines.delete_by_hand(world.there.place, keep_boot_disk=True)
+    place = world.there.place
+    world.machines.delete_by_hand(place, keep_boot_disk=True)
+    world.machines.set_disk_labels_by_hand(place, {})
     assert world.record.instance_name in world.old_machines.all_disks
 
     world.delete(world.owner, world.id)

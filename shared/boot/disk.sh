@@ -40,11 +40,30 @@ check() {
   fail DISK_NOT_CHECKED "The check of the home disk could not run: it ended with status ${status}. It has not been mounted."
 }
 
-# Let the file system take all of its disk, which may have been made larger. Where it does already, nothing happens; that
-# it cannot is no reason to keep somebody from their home.
-grow() {
+# `rw`, for otherwise a disk that cannot be written to is mounted all the same.
+mount_disk() {
   local said
-  if said=$(resize2fs "${DISK}" 2>&1); then
+  said=$(mkdir -p "${MOUNT}" && mount -t ext4 -o rw,nosuid,nodev,discard "${DISK}" "${MOUNT}" 2>&1) || {
+    blame_disk "${said}"
+    fail DISK_UNMOUNTABLE 'The home disk does not mount. Snapshot it before trying to repair it by hand.'
+  }
+}
+
+# Let the file system take all of its disk, which may have been made larger; where it does already, nothing happens. While
+# it is mounted, since the kernel does that by way of the journal. Where the kernel refuses, unmounted, which needs a whole
+# check first. That it does not grow is no reason to keep somebody from their home.
+grow() {
+  local said status=0
+  said=$(resize2fs "${DISK}" 2>&1) || status=$?
+  if [ "${status}" -ne 0 ] && [ "${status}" -lt 126 ] && umount "${MOUNT}"; then
+    echo "${said}" >&2
+    status=0
+    fsck.ext4 -f -p "${DISK}" || status=$?
+    [ "$((status & ~3))" -ne 0 ] || status=0
+    [ "${status}" -ne 0 ] || said=$(resize2fs "${DISK}" 2>&1) || status=$?
+    mount_disk
+  fi
+  if [ "${status}" -eq 0 ]; then
     echo "${said}"
   else
     echo "<4>The file system of the home does not grow with its disk: ${said}" >&2
@@ -72,11 +91,7 @@ mount_home() {
     fail DISK_FOREIGN 'There is something on the home disk that is not a file system of ours. It has not been touched.'
   fi
   check
-  # `rw`, for otherwise a disk that cannot be written to is mounted all the same.
-  said=$(mkdir -p "${MOUNT}" && mount -t ext4 -o rw,nosuid,nodev,discard "${DISK}" "${MOUNT}" 2>&1) || {
-    blame_disk "${said}"
-    fail DISK_UNMOUNTABLE 'The home disk does not mount. Snapshot it before trying to repair it by hand.'
-  }
+  mount_disk
   grow
 }
 

@@ -44,7 +44,7 @@ TOOLS = frozenset(
             "tr",
             "wc",
         ),  # coreutils
-        *("blkid", "mount", "mountpoint"),  # util-linux
+        *("blkid", "mount", "mountpoint", "umount"),  # util-linux
         *("fsck.ext4", "mkfs.ext4", "resize2fs"),  # e2fsprogs
         *("docker", "docker-credential-gcr"),
         *("grep", "pgrep", "systemctl"),

@@ -16,18 +16,26 @@ if TYPE_CHECKING:
 REPOSITORY: Final = "workspace"
 _DOCKER: Final = "application/vnd.docker"
 _APPLETS: Final = ("sh", "cat", "echo", "env", "id", "ls", "mkdir", "mount", "sleep", "stat", "touch", "wc")
+# The beginning of a program for another processor: ELF, 64 bits, AArch64.
+_FOREIGN_PROGRAM: Final = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00\x01" + bytes(43)
 
 
 class Images:
     """What the registry has: manifests by tag and blobs by digest."""
 
     def __init__(self, busybox: Path) -> None:
-        """Make the images: `latest` stays, `restless` ends as soon as it starts; `denied` nobody may have."""
+        """Make the images: `latest` stays, `restless` ends as soon as it starts, `fickle` two seconds later.
+
+        `foreign` is for another processor, `empty` lacks what it is to run; `denied` nobody may have.
+        """
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
         layer = self._layer(busybox)
         self._tag("latest", layer, ["/bin/sh", "-c", "touch /home/workspace/started; exec sleep 86400"])
         self._tag("restless", layer, ["/bin/sh", "-c", "exit 3"])
+        self._tag("fickle", layer, ["/bin/sh", "-c", "sleep 2; exit 4"])
+        self._tag("empty", layer, ["/bin/nothing"])
+        self._tag("foreign", layer, ["/bin/foreign"], architecture="arm64")
 
     def find(self, path: str) -> tuple[bytes, str] | None:
         """Return the content and media type of a path of the registry's API; None where there is none."""
@@ -98,20 +106,20 @@ class Images:
                 entry = tarfile.TarInfo(folder)
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o755
                 tar.addfile(entry)
-            content = busybox.read_bytes()
-            entry = tarfile.TarInfo("bin/busybox")
-            entry.size, entry.mode = len(content), 0o755
-            tar.addfile(entry, io.BytesIO(content))
+            for name, content in (("busybox", busybox.read_bytes()), ("foreign", _FOREIGN_PROGRAM)):
+                entry = tarfile.TarInfo(f"bin/{name}")
+                entry.size, entry.mode = len(content), 0o755
+                tar.addfile(entry, io.BytesIO(content))
             for applet in _APPLETS:
                 entry = tarfile.TarInfo(f"bin/{applet}")
                 entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(entry)
         return packed.getvalue()
 
-    def _tag(self, tag: str, layer: bytes, command: list[str]) -> None:
+    def _tag(self, tag: str, layer: bytes, command: list[str], *, architecture: str = "amd64") -> None:
         squeezed = gzip.compress(layer, mtime=0)
         config = {
-            "architecture": "amd64",
+            "architecture": architecture,
             "os": "linux",
             "config": {"Cmd": command, "Env": ["PATH=/bin"]},
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import subprocess
 import time
@@ -19,6 +21,7 @@ from tests.guests.nspawn import missing
 from tests.system.records import in_compute
 
 BRANCH: Final = "$(touch /tmp/executed); `touch /tmp/executed` 'quoted\" &a *a: {}"
+MEBIBYTE: Final = 1024 * 1024
 LACKING: Final = missing()
 pytestmark = [
     pytest.mark.xdist_group("guests"),
@@ -83,7 +86,13 @@ def ssh(guest: Guest, *command: str, said: str | None = None, terminal: bool = F
 def reports(guest: Guest, event: str) -> int:
     """Return how often the Hub has taken a report of this kind."""
     log = guest.run("journalctl", "--unit=workspace-ready.service", "--output=cat", "--no-pager")
-    return len(re.findall(rf"report {event} of generation \d+: the Hub answered 204", log))
+    return len(re.findall(rf"report {event}\b.* of generation \d+: the Hub answered 204", log))
+
+
+def home_bytes(guest: Guest) -> int:
+    """Return how large the home's file system says that it is."""
+    blocks, size = guest.run("stat", "--file-system", "--format", "%b %S", "/mnt/disks/home").split()
+    return int(blocks) * int(size)
 
 
 def wait_for(seen: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
@@ -133,19 +142,77 @@ def test_whoever_comes_by_ssh_lands_in_the_container(booted: Workspace, fleet: F
         guest.run("runuser", "--user", "dev", "--", "sudo", "--non-interactive", "docker", "ps")
 
 
-def test_heartbeats_come_while_somebody_is_connected(booted: Workspace, fleet: Fleet) -> None:
-    """And no longer."""
-    guest = fleet.guest(booted["instance_name"])
-    wait_for(lambda: not guest.run("ss", "-Htn", "state", "established", "sport", "=", ":22"), "nobody is connected")
-    time.sleep(1.5)
+@contextlib.contextmanager
+def running(guest: Guest, name: str, *command: str) -> Iterator[None]:
+    """Have a command run in the guest meanwhile."""
+    guest.run("systemd-run", "--quiet", "--collect", f"--unit={name}", *command)
+    try:
+        yield
+    finally:
+        guest.run("systemctl", "stop", f"{name}.service", check=False)
+
+
+def titles(guest: Guest, pattern: str) -> list[str]:
+    """Return the titles of all processes of a guest that match, those in its container too."""
+    found = guest.run("pgrep", "--list-full", "--full", pattern, check=False)
+    return [line.partition(" ")[2].strip() for line in found.splitlines()]
+
+
+def nobody_is_reported(guest: Guest) -> bool:
+    """Return whether no heartbeat comes in more time than three take."""
     before = reports(guest, "heartbeat")
-    time.sleep(2.5)
-    assert reports(guest, "heartbeat") == before
-    ssh(guest, "sleep 4")
-    during = reports(guest, "heartbeat")
-    assert during > before
-    time.sleep(2.5)
-    assert reports(guest, "heartbeat") <= during + 1
+    time.sleep(3.5)
+    return reports(guest, "heartbeat") == before
+
+
+LOGIN: Final = ("ssh", "-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-T")
+LOGINS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "a command": ((*LOGIN, "dev@127.0.0.1", "sleep 60"), "sshd: dev@notty"),
+    "no shell": ((*LOGIN, "-N", "dev@127.0.0.1"), "sshd: dev"),
+    "a master connection": ((*LOGIN, "-N", "-M", "-S", "/run/master", "dev@127.0.0.1"), "sshd: dev"),
+    "a forwarded port": ((*LOGIN, "-N", "-L", "8022:127.0.0.1:22", "dev@127.0.0.1"), "sshd: dev"),
+}
+
+
+@pytest.mark.parametrize("what", LOGINS)
+def test_heartbeats_come_while_somebody_is_logged_in(booted: Workspace, fleet: Fleet, what: str) -> None:
+    """And no longer."""
+    command, title = LOGINS[what]
+    guest = fleet.guest(booted["instance_name"])
+    wait_for(lambda: not titles(guest, "^sshd: dev"), "nobody is connected")
+    wait_for(lambda: nobody_is_reported(guest), "the last heartbeat is over")
+    with running(guest, "login", *command):
+        wait_for(lambda: title in titles(guest, "^sshd: dev"), "somebody is logged in")
+        before = reports(guest, "heartbeat")
+        wait_for(lambda: reports(guest, "heartbeat") >= before + 2, "heartbeats")
+    wait_for(lambda: nobody_is_reported(guest), "the last heartbeat is over")
+
+
+def test_whoever_does_not_log_in_is_nobody(booted: Workspace, fleet: Fleet) -> None:
+    """A connection that never authenticates, whether it has named a user or not, and what runs on without anybody.
+
+    Nor is a process in a container that calls itself like a login.
+    """
+    guest = fleet.guest(booted["instance_name"])
+    guest.run(
+        "sh", "-c", "printf '#!/bin/sh\\nsleep 600\\n' > /usr/local/bin/undecided; chmod +x /usr/local/bin/undecided"
+    )
+    asks = ("env", "DISPLAY=:1", "SSH_ASKPASS=/usr/local/bin/undecided", "SSH_ASKPASS_REQUIRE=force", "ssh")
+    without_a_key = ("-o", "StrictHostKeyChecking=no", "-o", "PubkeyAuthentication=no")
+    # In a PID namespace of its own, as what runs in the container is.
+    pretends = 'exec -a "sshd: dev@pts/0" cat < <(sleep 600)'
+    with (
+        running(guest, "silent", "/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/22; sleep 600"),
+        running(guest, "undecided", *asks, *without_a_key, "dev@127.0.0.1"),
+        running(guest, "orphan", "docker", "exec", "--interactive", "workspace", "sleep", "600"),
+        running(guest, "pretender", "unshare", "--pid", "--fork", "/bin/bash", "-c", pretends),
+    ):
+        wait_for(lambda: "sshd: dev [priv]" in titles(guest, "^sshd"), "somebody has named a user")
+        wait_for(lambda: bool({"sshd: [accepted]", "sshd: [net]"} & set(titles(guest, "^sshd"))), "somebody is silent")
+        wait_for(lambda: bool(titles(guest, "^sshd: dev@pts/0")), "somebody pretends to be logged in")
+        wait_for(lambda: nobody_is_reported(guest), "the last heartbeat is over")
+        assert nobody_is_reported(guest)
+        assert "sshd: dev [priv]" in titles(guest, "^sshd")
 
 
 def test_a_container_that_dies_is_started_again(booted: Workspace, fleet: Fleet) -> None:
@@ -159,16 +226,41 @@ def test_a_container_that_dies_is_started_again(booted: Workspace, fleet: Fleet)
     guest.run("docker", "kill", "workspace")
     wait_for(lambda: started() not in {"", first}, "the container runs again")
     assert guest.run("systemctl", "is-active", "workspace-ready.service").strip() == "active"
+    assert reports(guest, "failed") == 0
+
+
+def test_a_container_that_keeps_dying_after_it_was_ready_is_an_error(
+    booted: Workspace, fleet: Fleet, alice: Person
+) -> None:
+    """Reported once, with its reason; the machine stays, and a START boots it again."""
+    guest = fleet.guest(booted["instance_name"])
+    with running(guest, "killer", "/bin/sh", "-c", "while :; do docker kill workspace; sleep 0.5; done"):
+        failed = alice.wait(booted["id"], lambda seen: seen["status"] == "ERROR", seconds=120)
+    assert failed["error"]["code"] == "CONTAINER_ENDS"
+    assert "signal 9" in failed["error"]["message"]
+    wait_for(lambda: "true" in guest.run("docker", "inspect", "workspace", check=False), "the container runs again")
+    assert nobody_is_reported(guest)
+    assert reports(guest, "failed") == 1
+    alice.start(booted["id"])
+    again = alice.settled(booted["id"], "READY", seconds=120)
+    assert again["generation"] == failed["generation"] + 1
 
 
 def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     booted: Workspace, fleet: Fleet, alice: Person
 ) -> None:
-    """The machine was really off: it boots again, and is READY under the next generation."""
+    """The machine was really off: it boots again, and is READY under the next generation.
+
+    Its disk was made larger meanwhile, and the file system has grown with it.
+    """
     guest = fleet.guest(booted["instance_name"])
+    let_in(guest)
     ssh(guest, "echo kept > ~/work; echo secret > /run/secrets/token")
+    assert home_bytes(guest) < 64 * MEBIBYTE
     alice.stop(booted["id"])
     stopped = alice.settled(booted["id"], "SUSPENDED", seconds=60)
+    fleet.off(booted["instance_name"])
+    os.truncate(fleet.home(booted["id"]), 256 * MEBIBYTE)
     alice.start(booted["id"])
     ready = alice.settled(booted["id"], "READY", seconds=120)
     again = fleet.guest(booted["instance_name"])
@@ -177,6 +269,7 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     assert again.run("docker", "exec", "workspace", "cat", "/home/workspace/work") == "kept\n"
     assert again.run("docker", "exec", "workspace", "ls", "/run/secrets") == ""
     assert reports(again, "ready") == 1
+    assert 224 * MEBIBYTE < home_bytes(again) < 256 * MEBIBYTE
 
 
 def test_another_image_is_run_by_a_new_machine_on_the_same_home(booted: Workspace, fleet: Fleet, alice: Person) -> None:
@@ -197,18 +290,30 @@ def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> No
     assert not re.search(r"eyJ[\w-]+\.", said)
 
 
-@pytest.mark.parametrize(
-    ("tag", "code"), [("missing", "IMAGE_MISSING"), ("denied", "IMAGE_DENIED"), ("restless", "CONTAINER_ENDS")]
-)
+UNUSABLE_IMAGES: Final = {
+    "missing": "IMAGE_MISSING",
+    "denied": "IMAGE_DENIED",
+    "restless": "CONTAINER_ENDS",
+    "fickle": "CONTAINER_ENDS",
+    "empty": "CONTAINER_ENDS",
+    "foreign": "IMAGE_WRONG_PLATFORM",
+}
+WORDS: Final = {"restless": "status 3", "fickle": "status 4", "empty": "not in the image"}
+
+
+@pytest.mark.parametrize("tags", [("missing", "denied", "restless"), ("fickle", "empty", "foreign")])
 @pytest.mark.usefixtures("fleet")
-def test_an_image_that_does_not_run_is_an_error_with_its_reason(alice: Person, tag: str, code: str) -> None:
-    """Nothing is left of the machine, and the person can delete the workspace."""
-    made = alice.create(tag, image_tag=tag)
-    failed = alice.settled(made["id"], "ERROR", seconds=120)
-    assert failed["error"]["code"] == code
-    assert "image" in failed["error"]["message"]
-    alice.delete(made["id"])
-    alice.gone(made["id"])
+def test_an_image_that_does_not_run_is_an_error_with_its_reason(alice: Person, tags: tuple[str, ...]) -> None:
+    """It is never READY, not for a moment; nothing is left of the machine, and the person can delete the workspace."""
+    made = {tag: alice.create(tag, image_tag=tag)["id"] for tag in tags}
+    for tag in tags:
+        failed = alice.settled(made[tag], "ERROR", seconds=240)
+        assert (tag, failed["error"]["code"]) == (tag, UNUSABLE_IMAGES[tag])
+        assert "image" in failed["error"]["message"]
+        assert WORDS.get(tag, "") in failed["error"]["message"]
+        assert "WorkspaceReady" not in {event["what"] for event in alice.events(made[tag])}
+        alice.delete(made[tag])
+        alice.gone(made[tag])
 
 
 def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(alice: Person, fleet: Fleet) -> None:

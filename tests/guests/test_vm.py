@@ -151,7 +151,7 @@ def guest_of(fleet: Fleet, workspace: Workspace) -> qemu.Guest:
 def reports(guest: qemu.Guest, event: str) -> int:
     """Return how often the Hub has taken a report of this kind."""
     log = guest.run("journalctl", "--unit=workspace-ready.service", "--output=cat", "--no-pager")
-    return len(re.findall(rf"report {event} of generation \d+: the Hub answered 204", log))
+    return len(re.findall(rf"report {event}\b.* of generation \d+: the Hub answered 204", log))
 
 
 def tokens(guest: qemu.Guest) -> int:

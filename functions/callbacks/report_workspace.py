@@ -1,7 +1,8 @@
 """``POST /workspaces/:id/reports``: a machine says that it is ready, in use, or has failed.
 
 Called by the workspace's own machine, which proves itself with its instance identity token; at the function's own URL, not
-the public address. Moves the workspace on. When it cannot be recorded: 503, and the machine reports again.
+the public address. Moves the workspace on. When it cannot be recorded: 503, and the machine reports again. When it
+does not count (an earlier boot, or too late): 409, and the machine does not.
 """
 
 from flask import Request

@@ -4,6 +4,7 @@ Importing this module costs seconds and a hundred megabytes (measured: the Compu
 only where a machine is touched. Only the calls that return at once are used: the waiting ones ignore a configured address.
 """
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from shared.domain.instance import (
     DeleteDisk,
     DeleteInstance,
     Disk,
+    Fault,
     FaultKind,
     InsertInstance,
     Instance,
@@ -168,10 +170,31 @@ class ComputeMachines(Machines):
             case StopInstance():
                 return compute.stop_unary(compute_v1.StopInstanceRequest(**at, **once), timeout=CALL_SECONDS)
             case DeleteInstance():
+                self._keep_disks(command, request_id)
                 return compute.delete_unary(compute_v1.DeleteInstanceRequest(**at, **once), timeout=CALL_SECONDS)
             case DeleteDisk():
                 delete = compute_v1.DeleteDiskRequest(**self._disk_at(command.place), **once)
                 return self._disks.delete_unary(delete, timeout=CALL_SECONDS)
+
+    def _keep_disks(self, command: DeleteInstance, request_id: str) -> None:
+        """See that only the boot disk goes with the machine.
+
+        A machine that somebody made or changed by hand may have its home as a disk to be deleted with it. Such a disk is
+        first made one that stays; the delete is refused as not ready, and comes again.
+        """
+        disks = self._instances.get(**self._at(command.place), **_READ).disks
+        going = [disk.device_name for disk in disks if disk.auto_delete and not disk.boot]
+        for device_name in going:
+            request = compute_v1.SetDiskAutoDeleteInstanceRequest(
+                **self._at(command.place),
+                auto_delete=False,
+                device_name=device_name,
+                request_id=str(uuid.uuid5(uuid.UUID(request_id), device_name)),
+            )
+            self._instances.set_disk_auto_delete_unary(request, timeout=CALL_SECONDS)
+        if going:
+            message = f"The disk {going[0]} would go with the machine. It is being kept first."
+            raise MachineFaultError(Fault(FaultKind.NOT_READY, "diskToBeKept", message))
 
     def _refresh_metadata(self, command: RefreshMetadata, once: dict[str, str]) -> Any:
         """Replace our items of the metadata as it is now; a change in between is refused (412) and done again.

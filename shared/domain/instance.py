@@ -216,7 +216,7 @@ class Fault:
 
     ``code`` is Compute's own. ``message`` is Compute's, made fit for people: at most 300 characters of plain text, no URL,
     no HTML, no request id. ``resource`` is the resource in the way (``disks/home-…``), or the one that holds what was
-    asked for (``instances/…``); empty if Compute did not name one.
+    asked for (``instances/…``), or the one that is missing; empty if Compute did not name one.
     """
 
     kind: FaultKind

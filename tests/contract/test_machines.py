@@ -118,6 +118,10 @@ class Compute(Protocol):
     def detach_home(self, place: Place) -> None:
         """Have somebody take a machine's home disk away from it."""
 
+    def have_home_deleted_with_machine(self, place: Place) -> None:
+        """Set the home's autoDelete, as a machine that somebody made by hand may have it."""
+        self._change(lambda fleet: fleet.set_disk_auto_delete(place.zone, place.name, "home", True))
+
     def delete_but_keep_boot_disk(self, place: Place) -> None:
         """Have somebody delete a machine without its boot disk."""
 
@@ -1230,3 +1234,18 @@ def test_the_time_of_the_last_start_is_read_in_whatever_offset_compute_writes_it
     assert found.last_started_at is not None
     assert found.last_started_at.timestamp() == pytest.approx(1772436600.123)
     assert (found.workspace_id, found.internal_address) == (None, None)
+
+
+def test_a_home_never_goes_with_its_machine(local: LocalCompute) -> None:
+    """A machine that was made by hand may have it so: the disk is first made one that stays, and the delete comes again."""
+    made = running(local)
+    local.have_home_deleted_with_machine(made.place)
+
+    refused = outcome(local, DeleteInstance(made.place))
+    assert refused is not None
+    assert refused.kind is FaultKind.NOT_READY
+    local.wait_until(lambda: not any(disk["autoDelete"] for disk in local.resource(made.place)["disks"][1:]))
+    do(local, DeleteInstance(made.place))
+
+    assert local.machines.get(made.place) is None
+    assert local.machines.get_disk(disk_of(made.insert)) is not None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WORKSPACE_FIELDS = {
     *("id", "name", "owner_id", "project_id", "instance_name", "zone", "machine_type", "image_tag", "status"),
     *("operation", "error", "created_at", "updated_at", "last_connected_at", "last_activity", "suspended_at"),
-    *("stopped_because", "stops_at", "deletes_at", "generation", "metadata"),
+    *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at", "generation", "metadata"),
 }
 
 

@@ -48,8 +48,8 @@ def test_a_ready_report_makes_the_workspace_ready(hub: Functions) -> None:
     assert hub.world.workspace(workspace.id).status is Status.READY
 
 
-def test_a_report_of_an_earlier_boot_is_taken_and_ignored(hub: Functions) -> None:
-    """204: it must not come again, and it changes nothing."""
+def test_a_report_of_an_earlier_boot_is_refused_for_good(hub: Functions) -> None:
+    """409: the machine knows that it need not come again; it changes nothing."""
     workspace = hub.world.ready()
     hub.start(workspace.id, {"image_tag": "v2"})
     hub.world.pass_time(timedelta(seconds=60))
@@ -58,7 +58,7 @@ def test_a_report_of_an_earlier_boot_is_taken_and_ignored(hub: Functions) -> Non
 
     answer = hub.report(booted, {"event": "ready", "generation": workspace.generation})
 
-    assert answer.status_code == 204
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "REPORT_NOT_TAKEN")
     assert hub.world.workspace(workspace.id) == booted
 
 

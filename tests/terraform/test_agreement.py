@@ -43,6 +43,7 @@ PERMISSIONS = {
     "InstancesClient.get_serial_port_output": "compute.instances.getSerialPortOutput",
     "InstancesClient.insert_unary": "compute.instances.create",
     "InstancesClient.resume_unary": "compute.instances.resume",
+    "InstancesClient.set_disk_auto_delete_unary": "compute.instances.setDiskAutoDelete",
     "InstancesClient.set_labels_unary": "compute.instances.setLabels",
     "InstancesClient.set_metadata_unary": "compute.instances.setMetadata",
     "InstancesClient.start_unary": "compute.instances.start",
@@ -54,6 +55,7 @@ PERMISSIONS = {
 INSERT = {
     "compute.disks.create": "the boot disk and a new home disk",
     "compute.disks.setLabels": "their labels",
+    "compute.disks.update": "a home disk that is to outlive a machine made by hand (setDiskAutoDelete)",
     "compute.disks.use": "a home disk that exists",
     "compute.images.useReadOnly": "HUB_BOOT_IMAGE may be an image of the project",
     "compute.instances.setLabels": "labels",

@@ -182,7 +182,8 @@ class ComputeMachines(Machines):
         A machine that somebody made or changed by hand may have its home as a disk to be deleted with it. Such a disk is
         first made one that stays; the delete is refused as not ready, and comes again.
         """
-        disks = self._instances.get(**self._at(command.place), **_READ).disks
+        found = _found(lambda: self._instances.get(**self._at(command.place), **_READ))
+        disks = found.disks if found else []  # gone already: the same request again is answered as the first time
         going = [disk.device_name for disk in disks if disk.auto_delete and not disk.boot]
         for device_name in going:
             request = compute_v1.SetDiskAutoDeleteInstanceRequest(

@@ -118,10 +118,6 @@ class Compute(Protocol):
     def detach_home(self, place: Place) -> None:
         """Have somebody take a machine's home disk away from it."""
 
-    def have_home_deleted_with_machine(self, place: Place) -> None:
-        """Set the home's autoDelete, as a machine that somebody made by hand may have it."""
-        self._change(lambda fleet: fleet.set_disk_auto_delete(place.zone, place.name, "home", True))
-
     def delete_but_keep_boot_disk(self, place: Place) -> None:
         """Have somebody delete a machine without its boot disk."""
 
@@ -319,6 +315,10 @@ class LocalCompute:
     def detach_home(self, place: Place) -> None:
         """Detach it as somebody with a command line does."""
         self._change(lambda fleet: fleet.detach_disk(place.zone, place.name, "home"))
+
+    def have_home_deleted_with_machine(self, place: Place) -> None:
+        """Set the home's autoDelete, as a machine that somebody made by hand may have it."""
+        self._change(lambda fleet: fleet.set_disk_auto_delete(place.zone, place.name, "home", True))
 
     def delete_but_keep_boot_disk(self, place: Place) -> None:
         """Take the boot disk's autoDelete away, then delete the machine."""

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from shared.domain.changes import Change
 from shared.domain.people import Asker
-from shared.domain.workspace import Workspace
+from shared.domain.workspace import Status, Workspace
 
 HUB = "hub"  # who did it, when it was none of the people but the end of what they asked for
 ACCEPTED = "ACCEPTED"
@@ -57,7 +57,8 @@ def came_to(before: Workspace, change: Change) -> str:
     workspace had before, and keeps, is not what this came to.
     """
     after, operation = change.workspace, before.operation
-    if operation is not None and operation.failure is not None:
+    saved = after is not None and after.operation is None and after.status is Status.READY
+    if operation is not None and operation.failure is not None and not saved:
         return operation.failure.code
     if after is None:
         return "DELETED"

@@ -168,8 +168,9 @@ def follow(
         return Change(
             replace(workspace, attend_at=now + policy.attend_after, updated_at=now), "DriftAwaited", notes=notes
         )
-    if sight(instance) is Sight.TERMINATED:
-        workspace, lost = without_memory(workspace, "The machine was shut down outside the Hub.")
+    if sight(instance) in {Sight.TERMINATED, Sight.ABSENT}:
+        done = "deleted" if instance is None else "shut down"
+        workspace, lost = without_memory(workspace, f"The machine was {done} outside the Hub.")
         notes += lost
     asleep = seen.status is Status.SUSPENDED
     followed = replace(
@@ -182,7 +183,7 @@ def follow(
         stopped_because=(workspace.stopped_because if workspace.suspended_at else StopReason.OUTSIDE)
         if asleep
         else None,
-        ready_generation=None if sight(instance) is Sight.TERMINATED else workspace.ready_generation,
+        ready_generation=None if sight(instance) in {Sight.TERMINATED, Sight.ABSENT} else workspace.ready_generation,
     )
     if followed == recorded:
         return None

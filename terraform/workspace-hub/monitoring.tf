@@ -2,8 +2,9 @@
 
 locals {
   # Each operation's end is one line, with these fields in it. A test holds their names and types to the code.
-  operation_ended  = "jsonPayload.message=\"OperationEnded\""
-  operation_failed = "${local.operation_ended} AND NOT jsonPayload.result=(\"DELETED\" OR \"READY\" OR \"SUPERSEDED\" OR \"SUSPENDED\")"
+  operation_ended   = "jsonPayload.message=\"OperationEnded\""
+  operation_failed  = "${local.operation_ended} AND NOT jsonPayload.result=(\"DELETED\" OR \"READY\" OR \"SUPERSEDED\" OR \"SUSPENDED\")"
+  operation_refused = "${local.operation_ended} AND jsonPayload.result=(\"COMPUTE_PERMISSION_DENIED\" OR \"COMPUTE_POLICY_FORBIDS\")"
   operation_labels = {
     automatic      = { type = "BOOL", description = "Whether the idle sweep asked for it" }
     operation_kind = { type = "STRING", description = "CREATE, START, STOP or DELETE" }
@@ -13,7 +14,8 @@ locals {
   # Metrics from the functions' structured logs: name → which lines count. A test holds the names of events to the code.
   log_metrics = {
     errors            = "severity>=ERROR"
-    operations_failed = "(jsonPayload.message=\"MachineFailed\" OR (${local.operation_failed}))" # a failure that is cleaned up after has two events, and one end; a START without capacity counts, too
+    needs_owner       = "(jsonPayload.message=\"HomeDiskGone\" OR jsonPayload.message=\"TooManyOrphans\" OR (${local.operation_refused}))" # nothing of this goes away by itself
+    operations_failed = "(jsonPayload.message=\"MachineFailed\" OR (${local.operation_failed}))"                                           # a failure that is cleaned up after has two events, and one end; a START without capacity counts, too
     operations_stuck  = "jsonPayload.message=\"JobResent\""
   }
 
@@ -35,6 +37,11 @@ locals {
       series    = "${local.log_series["errors"]}{monitored_resource=\"cloud_run_revision\"}"
       threshold = 5
       todo      = "Functions log errors. Read them: severity>=ERROR, by request_id the whole story of each."
+    }
+    "needs its owner" = {
+      series    = "${local.log_series["needs_owner"]}{monitored_resource=\"cloud_run_revision\"}"
+      threshold = 0
+      todo      = "A right is missing, a policy forbids a machine, a home disk is gone, or more machines than can be true have no workspace. Search the log for COMPUTE_PERMISSION_DENIED, COMPUTE_POLICY_FORBIDS, HomeDiskGone and TooManyOrphans: each line says which."
     }
     "stuck operations" = {
       series    = "${local.log_series["operations_stuck"]}{monitored_resource=\"cloud_run_revision\"}"

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.domain import lifecycle
-from shared.domain.changes import Change, finish
-from shared.domain.events import HUB, Event, asked, ended, refused
+from shared.domain.changes import Change, Note, finish
+from shared.domain.events import HUB, Event, asked, ended, noted, refused
 from shared.domain.lifecycle import CLEANUP, NewWorkspace, Report, ReportEvent
 from shared.domain.people import Asker
 from shared.domain.policy import Policy
@@ -100,6 +100,24 @@ def test_an_operation_that_fails_ends_in_the_code_of_its_error() -> None:
     event = ended(before, finish(before, Status.ERROR, "CreateFailed", LATER, PROBLEM), LATER)
     assert event is not None
     assert (event.what, event.result) == ("CreateFailed", "NO_CAPACITY")
+
+
+def test_an_operation_that_a_late_ready_has_saved_came_to_ready() -> None:
+    """What it had failed with is over."""
+    failing = being_made()
+    assert failing.operation is not None
+    failing = replace(failing, operation=replace(failing.operation, failure=PROBLEM))
+    event = ended(failing, finish(failing, Status.READY, "WorkspaceReady", LATER), LATER)
+    assert event is not None
+    assert (event.what, event.result) == ("WorkspaceReady", "READY")
+
+
+def test_what_a_change_must_leave_to_be_read_is_the_hubs_own_event() -> None:
+    """With the request that it came from."""
+    before = being_made()
+    change = replace(finish(before, Status.READY, "WorkspaceReady", LATER), notes=(Note("MemoryLost", "Why."),))
+    [event] = noted(before, change, LATER)
+    assert (event.who, event.what, event.result, event.request_id) == ("hub", "MemoryLost", "Why.", "laptop-42")
 
 
 def test_a_start_that_leaves_a_workspace_asleep_says_why() -> None:

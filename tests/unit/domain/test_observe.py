@@ -148,3 +148,59 @@ def test_a_machine_that_was_switched_off_has_to_boot_next_time() -> None:
     assert change.workspace is not None
     assert change.workspace.ready_generation is None
     assert change.workspace.suspended_at == NOW
+
+
+def test_memory_that_was_lost_outside_the_hub_is_told() -> None:
+    """Once, with what was done, in the record and in the trail; what had no memory worth keeping loses none."""
+    workspace = a_workspace(Status.SUSPENDED, memory_kept=True)
+    for state, done in ((InstanceState.TERMINATED, "shut down"), (None, "deleted")):
+        change = follow(workspace, seen(workspace, state), NOW, POLICY)
+        assert change is not None
+        assert change.workspace is not None
+        assert (change.workspace.memory_kept, change.workspace.memory_is_ready) == (False, False)
+        assert done in (change.workspace.memory_lost_because or "")
+        assert [note.what for note in change.notes] == ["MemoryLost"]
+        again = follow(change.workspace, seen(workspace, state), NOW, POLICY)
+        assert again is None or again.notes == ()
+
+
+def test_the_machine_that_is_there_is_recorded_as_it_is() -> None:
+    """Its type, its interval and its id; a record that wants a new machine takes nothing over from the old one."""
+    workspace = a_workspace(Status.READY)
+    changed = an_instance(workspace, machine_type="n2-standard-8", heartbeat_every=timedelta(seconds=1000))
+    anew = an_instance(workspace, id="another")
+    unwanted = replace(workspace, status=Status.ERROR, error=A_PROBLEM, instance_id=None)
+
+    as_is = follow(workspace, changed, NOW, POLICY)
+    remade = follow(workspace, anew, NOW, POLICY)
+
+    assert as_is is not None
+    assert as_is.workspace is not None
+    assert (as_is.workspace.machine_type, as_is.workspace.heartbeat_seconds) == ("n2-standard-8", 1000)
+    assert [note.what for note in as_is.notes] == ["MachineTypeFollowed"]
+    assert remade is not None
+    assert remade.workspace is not None
+    assert (remade.workspace.instance_id, remade.workspace.status) == ("another", Status.ERROR)
+    assert not differs(unwanted, changed, NOW)
+
+
+def test_a_machine_in_another_zone_is_followed_only_if_it_is_the_only_one() -> None:
+    """With its home if that is attached; otherwise the record says that the machine is gone, and nothing is guessed."""
+    workspace = a_workspace(Status.READY)
+    there = an_instance(workspace, id="there", zone="us-west1-b", disks=("boot", workspace.disk_name))
+    further = replace(there, zone="us-west1-c")
+
+    moved = follow(workspace, None, NOW, POLICY, [there])
+    several = follow(workspace, None, NOW, POLICY, [there, further])
+
+    assert moved is not None
+    assert moved.workspace is not None
+    assert moved.workspace.home_disk is not None
+    assert (moved.workspace.zone, moved.workspace.home_disk.zone) == ("us-west1-b", "us-west1-b")
+    assert (moved.workspace.instance_id, moved.workspace.machine_running) == ("there", True)
+    assert several is not None
+    assert several.workspace is not None
+    assert (several.workspace.zone, several.workspace.error and several.workspace.error.code) == (
+        workspace.zone,
+        "MACHINE_GONE",
+    )

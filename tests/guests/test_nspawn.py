@@ -244,6 +244,7 @@ def test_a_container_that_keeps_dying_after_it_was_ready_is_an_error(
     alice.start(booted["id"])
     again = alice.settled(booted["id"], "READY", seconds=120)
     assert again["generation"] == failed["generation"] + 1
+    let_in(fleet.guest(booted["instance_name"]))
 
 
 def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
@@ -254,7 +255,6 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     Its disk was made larger meanwhile, and the file system has grown with it.
     """
     guest = fleet.guest(booted["instance_name"])
-    let_in(guest)
     ssh(guest, "echo kept > ~/work; echo secret > /run/secrets/token")
     assert home_bytes(guest) < 64 * MEBIBYTE
     alice.stop(booted["id"])

@@ -68,7 +68,7 @@ run "minimal" {
       length(google_firestore_index.this) == 6,
       length(google_pubsub_subscription.this) == 2,
       length(google_pubsub_topic.this) == 2,
-      length(google_monitoring_alert_policy.this) == 3,
+      length(google_monitoring_alert_policy.this) == 4,
     ])
     error_message = "There are as many jobs, queues, fields, indexes, subscriptions, topics and alerts as the catalogue and the index file have."
   }

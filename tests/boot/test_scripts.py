@@ -911,7 +911,8 @@ def test_what_may_pass_is_reported_after_it_was_tried_again(machine: Machine, sa
 def test_an_images_name_is_not_taken_for_the_reason(machine: Machine, name: str) -> None:
     """Docker repeats it in what it says, alone and in addresses."""
     machine.outside.attributes["hub-image"] = name
-    said = f"manifest for {name} not found, Head https://registry.example.com/v2/{name}: manifest unknown"
+    address = f"https://registry.example.com/v2/{name.replace(':', '/manifests/')}"
+    said = f"manifest for {name} not found, Head {address}: manifest unknown"
     machine.fake("docker", PULL_SAYS.format(said=said, local=1))
 
     check_not_pulled(machine, "IMAGE_MISSING", 1)

@@ -188,6 +188,14 @@ def test_heartbeats_come_while_somebody_is_logged_in(booted: Workspace, fleet: F
     wait_for(lambda: nobody_is_reported(guest), "the last heartbeat is over")
 
 
+def test_sshd_ends_connections_whose_peer_is_dead(booted: Workspace, fleet: Fleet) -> None:
+    """After three minutes without an answer, whatever else its configuration says of everybody."""
+    guest = fleet.guest(booted["instance_name"])
+    guest.run("sh", "-c", "(echo ClientAliveInterval 420; cat /etc/ssh/sshd_config) > /run/sshd_config")
+    settings = guest.run("sshd", "-T", "-f", "/run/sshd_config", "-C", "user=dev,host=there,addr=35.235.240.9")
+    assert {"clientaliveinterval 60", "clientalivecountmax 3"} <= set(settings.splitlines())
+
+
 def test_whoever_does_not_log_in_is_nobody(booted: Workspace, fleet: Fleet) -> None:
     """A connection that never authenticates, whether it has named a user or not, and what runs on without anybody.
 

@@ -267,10 +267,10 @@ def _heartbeat(workspace: Workspace, reason: HeartbeatReason | None, now: dateti
 def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
     """Take that a machine cannot be a workspace. One that misses its home disk is made anew with it, once."""
     operation = workspace.operation
-    reason = report.message or "The machine gave no reason."
+    reason = report.message or "The machine gave no reason. Start the workspace to boot it again."
     problem = Problem(
         report.code or "BOOT_FAILED",
-        f"The machine failed: {reason} Start the workspace to boot it again.",
+        f"The machine failed: {reason}",
         retryable=False,
         at=now,
         operation_kind=operation.kind if operation else None,

@@ -22,6 +22,7 @@ _REQUESTED: Final = {
     "delete": "DeleteRequested",
 }
 _WORKSPACE: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CAME_TO: Final = re.compile(r"[A-Z_]+")  # a status or a code: what only notes something says so in words
 _DONE_TO_ORPHANS: Final = {"OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted"}
 _FROM_DECISION_TO_EVENT: Final = timedelta(seconds=30)  # the longest that a request may take
 _STATUSES: Final = {"READY", "SUSPENDED"}
@@ -46,11 +47,11 @@ def violations(outcome: Outcome) -> list[str]:
 
 
 def _trails(events: list[Event]) -> dict[str, list[Event]]:
-    """Return each workspace's accepted requests and ends, the oldest first."""
+    """Return each workspace's accepted requests and ends, the oldest first; not what was noted in between."""
     trails: dict[str, list[Event]] = defaultdict(list)
     for event in reversed(events):
         told = event["result"] == "ACCEPTED" and event["what"] in _REQUESTED.values()
-        if told or event["who"] == "hub":
+        if told or (event["who"] == "hub" and _CAME_TO.fullmatch(event["result"])):
             trails[event["workspace_id"]].append(event)
     return trails
 
@@ -178,7 +179,8 @@ def _labels_not_back(outcome: Outcome) -> list[str]:
 
 def _homes_replaced(outcome: Outcome) -> list[str]:
     """Nobody was READY on one home and then on another: nobody has asked for an empty one. Moving a home copies it."""
-    return [
+    noted = [event for event in outcome.events if event["what"] == "HomeReplaced"]
+    return [f"{event['workspace_id']}: {event['result']}" for event in noted] + [
         f"{workspace_id} was READY on {len(numbers)} homes"
         for workspace_id, numbers in outcome.homes.items()
         if len(numbers) > 1 + (workspace_id in outcome.moved)

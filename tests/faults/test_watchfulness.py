@@ -257,6 +257,7 @@ def in_order() -> Outcome:
         event(4, "hub", "WorkspaceDeleted", "DELETED", SECOND, 3),
         event(5, "anna", "StopRequested", "ACCEPTED", FIRST, 4),
         event(6, "hub", "WorkspaceSuspended", "SUSPENDED", FIRST, 4),
+        event(7, "hub", "MemoryLost", "The machine was shut down outside the Hub.", FIRST, 4),
     ]
     return Outcome(
         plan=Plan(seed=1, seconds=1),
@@ -303,8 +304,8 @@ def test_what_was_to_be_deleted_may_be_taken_for_nobodys_and_what_was_moved_has_
 @pytest.mark.parametrize(
     ("breaks", "complaint"),
     [
-        (lambda run: run.events.pop(1), "was accepted, and"),
-        (lambda run: run.events.pop(0), "has neither ended nor failed"),
+        (lambda run: run.events.pop(2), "was accepted, and"),
+        (lambda run: run.events.pop(1), "has neither ended nor failed"),
         (lambda run: run.workspaces[0].update(status="READY"), "ended with SUSPENDED, and is"),
         (lambda run: run.workspaces.clear(), "ended with SUSPENDED, and is None"),
         (lambda run: run.workspaces[0].update(status="ERROR", error=None), "in ERROR without a reason"),
@@ -317,10 +318,11 @@ def test_what_was_to_be_deleted_may_be_taken_for_nobodys_and_what_was_moved_has_
             lambda run: run.disks.append(disk(f"home-{FIRST}", FIRST, zone="b")),
             f"and homes ['home-{FIRST}', 'home-{FIRST}']",
         ),
-        (lambda run: run.events[0].update(at=at(5 + OPERATION_SECONDS + 1)), "SUSPENDED came after"),
+        (lambda run: run.events[1].update(at=at(5 + OPERATION_SECONDS + 1)), "SUSPENDED came after"),
         (lambda run: run.events.insert(0, orphan(7, FIRST)), f"{FIRST}: OrphanStopped at"),
         (lambda run: run.machines[0]["labels"].pop("workspace"), f"workspace-{FIRST} has the labels"),
         (lambda run: run.disks[0]["labels"].pop("hub"), f"home-{FIRST} has the labels"),
+        (lambda run: run.events[0].update(what="HomeReplaced", result="It is gone."), f"{FIRST}: It is gone."),
         (lambda run: run.homes[FIRST].add("2"), f"{FIRST} was READY on 2 homes"),
         (lambda run: run.workspaces.extend(run.workspaces * WORKSPACES_EACH), "has 12 workspaces"),
         (lambda run: run.workspaces.extend([ready(n) for n in range(RUNNING_EACH + 1)]), "has 11 running"),

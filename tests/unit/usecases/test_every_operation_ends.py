@@ -34,7 +34,7 @@ from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.ports import Machines
 from tests.fakes.machines import FakeMachines, GuestMishap, Mishap, fault
 from tests.fakes.world import World, place_of
-from tests.unit.usecases.ways_out import OWNER, check_way_out_by_delete, check_way_out_by_start, record
+from tests.unit.usecases.ways_out import OWNER, check_way_out_by_delete, check_way_out_by_start, let_go, record
 
 _MOST: Final = timedelta(minutes=6)
 POLICY: Final = Policy(
@@ -335,19 +335,13 @@ def check_way_out(world: World, *, by_start: bool) -> None:
     """Once everything is well again, a START leads to READY, and a DELETE to nothing at all."""
     world.machines.calm()
     world.machines_port = world.machines
-    if (ws := record(world)) is None:
+    let_go(world)
+    if record(world) is None:
         return
-    for zone in POLICY.zones:
-        world.machines.release_disk_by_hand(Place(zone, ws.disk_name)) if _is_held(world, zone, ws) else None
     if by_start:
         check_way_out_by_start(world)
     if record(world) is not None:
         check_way_out_by_delete(world)
-
-
-def _is_held(world: World, zone: str, ws: Workspace) -> bool:
-    disk = world.machines.peek_disk(Place(zone, ws.disk_name))
-    return disk is not None and any(user != ws.instance_name for user in disk.users)
 
 
 # ---- the properties -------------------------------------------------------------------------------------------------

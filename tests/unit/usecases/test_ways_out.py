@@ -25,6 +25,7 @@ from shared.domain.instance import (
     Command,
     DeleteDisk,
     DeleteInstance,
+    Disk,
     Fault,
     FaultKind,
     InsertInstance,
@@ -46,10 +47,18 @@ from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspa
 from shared.ports import Stored
 from shared.usecases.record_dead_letter import record_dead_letter
 from tests.fakes.jobs import Delivery
-from tests.fakes.machines import Durations, FakeInstance, FakeMachines, GuestMishap, Mishap
+from tests.fakes.machines import Durations, FakeMachines, GuestMishap, Mishap
 from tests.fakes.world import World, place_of
 from tests.unit.domain.state_table import PHASES
-from tests.unit.usecases.ways_out import OWNER, POLICY, check_way_out_by_delete, check_way_out_by_start, record
+from tests.unit.usecases.ways_out import (
+    ADVICE,
+    OWNER,
+    POLICY,
+    check_way_out_by_delete,
+    check_way_out_by_start,
+    let_go,
+    record,
+)
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("ways out")]  # they are walked once
 
@@ -58,6 +67,9 @@ MOST_STATES: Final = 50_000  # so many are never found: the walk ends by itself
 
 NEED_CAPACITY: Final = {InsertInstance, StartInstance, ResumeInstance}
 OF_CAPACITY: Final = {FaultKind.STOCK_OUT, FaultKind.QUOTA}  # what Compute says only to calls that need some
+# What is refused for ever: the first is waited for until the deadline, the second for a shorter while.
+LASTING: Final[dict[type[Command], tuple[FaultKind, ...]]] = {DeleteDisk: (FaultKind.IN_USE, FaultKind.PERMISSION)}
+ELSEWHERE: Final = ("us-central1-a", "us-central1-b")  # where somebody may have moved a machine
 SHOWS_LATER: Final = {Mishap.FAILS_LATER, Mishap.OPERATION_LOST, Mishap.SLOW}
 
 
@@ -68,7 +80,7 @@ class State(NamedTuple):
     error: str
     operation: str
     phase: str
-    failed: bool
+    failed: str
     zones_tried: int
     home_bound: bool
     awake: bool
@@ -78,7 +90,16 @@ class State(NamedTuple):
     ours: bool
     up: bool
     current: bool
-    disk: bool
+    disk: str
+    cleaning: bool
+    remade: bool
+    renamed: bool
+    undone: bool
+    held: bool
+    elsewhere: int
+    homes_elsewhere: int
+    names_taken: bool
+    touched: bool
 
     @property
     def alike(self) -> "State":
@@ -88,31 +109,42 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A world somewhere on the walk, its state, and the acts that led there."""
+    """A world somewhere on the walk, its state, and the acts that led there.
+
+    ``touched``: somebody has done to machine or home what the Hub never does. From then on nothing else goes wrong, or there were
+    no end of states.
+    """
 
     world: World
     state: State
     path: tuple[str, ...]
 
+    @property
+    def touched(self) -> bool:
+        """Whether somebody has."""
+        return self.state.touched
+
 
 # ---- worlds ---------------------------------------------------------------------------------------------------------
 
 
-def state_of(world: World) -> State:
-    """Return what a world's workspace, machine and disk are."""
+def state_of(world: World, *, touched: bool = False) -> State:
+    """Return what a world's workspace, machines and disks are."""
     ws = record(world)
     assert ws is not None
     operation, machine = ws.operation, world.machine(ws)
     home = Place(ws.zone, ws.disk_name)
     code = ws.error.code if ws.error else ""
     seen = sight(world.machines.peek(place_of(ws)))
+    failure = operation.failure if operation else None
+    deletes = operation is not None and operation.kind is OperationKind.DELETE
     return State(
         status=ws.status,
         # Under an operation it is asked only whether there was a reason before, and only by a STOP, which keeps it.
         error=code if operation is None else "another" if code and operation.kind is OperationKind.STOP else "",
         operation=operation.kind if operation else "",
         phase=operation.phase if operation else "",
-        failed=operation is not None and operation.failure is not None,
+        failed="" if failure is None else failure.code if failure.code in ADVICE else "another",
         zones_tried=len(operation.zones_tried) if operation else 0,
         home_bound=ws.home_disk is not None,
         awake=ws.memory_is_ready,
@@ -122,12 +154,29 @@ def state_of(world: World) -> State:
         ours=machine is not None and machine.id == ws.instance_id,
         up=machine is not None and machine.reported and seen in {Sight.RUNNING, Sight.SUSPENDED},
         current=machine is not None and machine.generation == ws.generation and seen is Sight.RUNNING,
-        disk=home in world.machines.disks,
+        disk=_use_of(world.machines.peek_disk(home), ws),
+        cleaning=operation is not None and failure is not None and operation.attempt > 0,
+        remade=operation is not None and operation.remade,
+        renamed=operation is not None and operation.renamed,
+        undone=operation is not None and operation.suspends_undone > 0,
+        held=deletes and operation is not None and operation.last_fault_kind == FaultKind.IN_USE,
+        elsewhere=sum(place.name == ws.instance_name and place.zone != ws.zone for place in world.machines.instances),
+        homes_elsewhere=sum(place.name == ws.disk_name and place.zone != ws.zone for place in world.machines.disks),
+        names_taken=_boot_disk(ws, 1) in world.machines.disks,
+        touched=touched,
     )
 
 
-def _as_asked(ws: Workspace, machine: FakeInstance) -> bool:
-    return (machine.command.image_tag, machine.command.machine_type) == (ws.image_tag, ws.machine_type)
+def _use_of(disk: Disk | None, ws: Workspace) -> str:
+    """Say who has a disk."""
+    if disk is None:
+        return "absent"
+    return "free" if not disk.users else "ours" if disk.users == (ws.instance_name,) else "held"
+
+
+def _boot_disk(ws: Workspace, boots: int) -> Place:
+    """Return where the boot disk of a later boot will be."""
+    return Place(ws.zone, f"{ws.instance_name}-{ws.generation + boots}")
 
 
 def _copy_function(function: types.FunctionType, memo: dict[int, Any]) -> types.FunctionType:
@@ -192,10 +241,10 @@ def go_on(world: World, past: Callable[[State], bool]) -> None:
 
 def successors(node: Node) -> Iterator[tuple[str, World]]:
     """Yield what can happen next: its name, and the world after it."""
-    ws, was = record(node.world), node.state
+    ws, was = record(node.world), node.state._replace(touched=False)
     assert ws is not None
     world = copy_of(node.world)
-    for name, act in _acts(node.world, ws):
+    for name, act in _acts(node.world, ws, touched=node.touched):
         try:
             act(world)
         except HubError:  # what is refused changes nothing
@@ -208,6 +257,8 @@ def successors(node: Node) -> Iterator[tuple[str, World]]:
     go_on(world, lambda now: now != was)
     calls = [type(command) for command, _ in world.machines.calls]
     yield "time passes", world
+    if node.touched:
+        return
     for command in calls[:1]:
         yield from _calls_that_go_wrong(node, command)
     if _boots(world) and not _boots(node.world):
@@ -219,7 +270,7 @@ def successors(node: Node) -> Iterator[tuple[str, World]]:
 
 
 def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[str, World]]:
-    """Yield what comes of each mishap, once it has shown, and of a suspend that is refused until it is given up."""
+    """Yield what comes of each mishap, once it has shown, and of a refusal that lasts until the deadline."""
     kinds = [kind for kind in FaultKind if command in NEED_CAPACITY or kind not in OF_CAPACITY]
     mishaps = [(mishap, kind) for mishap in (Mishap.REFUSED, Mishap.FAILS_LATER) for kind in kinds]
     mishaps += [(mishap, FaultKind.INVALID) for mishap in Mishap if mishap not in {Mishap.REFUSED, Mishap.FAILS_LATER}]
@@ -230,11 +281,11 @@ def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[s
         if mishap in SHOWS_LATER and record(world) is not None:
             _go_on_from_phase(world)
         yield f"{command.__name__} {mishap.name} {kind.name}", world
-    if command is SuspendInstance:
+    for kind in LASTING.get(command, (FaultKind.PERMISSION,)):
         world = copy_of(node.world)
-        world.machines.script(command, Mishap.REFUSED, FaultKind.NOT_READY, times=steps.SUSPEND_ATTEMPTS)
-        go_on(world, lambda now: now.phase != Phase.SUSPEND)
-        yield "SuspendInstance is refused again and again", world
+        world.machines.script(command, Mishap.REFUSED, kind, times=FOREVER)
+        _go_on_from_phase(world)
+        yield f"{command.__name__} REFUSED {kind.name} for ever", world
 
 
 def _go_on_to_a_call(world: World) -> None:
@@ -252,12 +303,13 @@ def _boots(world: World) -> bool:
     return machine is not None and machine.state is InstanceState.RUNNING and not machine.reported
 
 
-def _acts(world: World, ws: Workspace) -> Iterator[tuple[str, Callable[[World], object]]]:
+def _acts(world: World, ws: Workspace, *, touched: bool) -> Iterator[tuple[str, Callable[[World], object]]]:
     """Yield what people, the machine and the platform can do."""
     another_type = POLICY.machine_types[ws.machine_type == POLICY.machine_types[0]]
     yield "start", lambda w: w.start(OWNER, ws.id)
     yield "start, another image", lambda w: w.start(OWNER, ws.id, NewMachine(image_tag=f"v{ws.generation}"))
-    yield "start, another machine type", lambda w: w.start(OWNER, ws.id, NewMachine(machine_type=another_type))
+    if not touched:
+        yield "start, another machine type", lambda w: w.start(OWNER, ws.id, NewMachine(machine_type=another_type))
     yield "stop", lambda w: w.stop(OWNER, ws.id)
     yield "delete", lambda w: w.delete(OWNER, ws.id)
     if ws.operation is None:
@@ -265,9 +317,16 @@ def _acts(world: World, ws: Workspace) -> Iterator[tuple[str, Callable[[World], 
     else:
         deadline = ws.operation.deadline_at
         yield "deadline passes", lambda w: _go_on_late(w, deadline)
-        yield "no answer until the deadline", lambda w: _silence(w, deadline)
+        if not touched:
+            yield "no answer until the deadline", lambda w: _silence(w, deadline)
+    if touched:
+        return
     if world.provisioning.waiting or world.operations.waiting:
         yield "dead letter", _dead_letter
+    begins = ws.operation is None or (ws.operation.phase in BEGINNINGS and ws.operation.failure is None)
+    if begins and ws.home_disk is not None and ws.error is None:
+        for name, touch in TOUCHES.items():
+            yield f"{TOUCHED}{name}", _touch_all(touch, ws)
     machine, place = world.machine(ws), place_of(ws)
     if machine is None:
         return
@@ -281,6 +340,59 @@ def _acts(world: World, ws: Workspace) -> Iterator[tuple[str, Callable[[World], 
     if machine.reported and machine.state is InstanceState.RUNNING:
         for event in ReportEvent:
             yield f"reports {event}", _reporting(machine.report(event))
+        yield (
+            "reports that its home is missing",
+            _reporting(machine.report(ReportEvent.FAILED, "DISK_MISSING", "None.")),
+        )
+
+
+def _touch_all(touch: Callable[[FakeMachines, Workspace], None], ws: Workspace) -> Callable[[World], None]:
+    return lambda world: touch(world.machines, ws)
+
+
+def _delete_home(machines: FakeMachines, ws: Workspace) -> None:
+    machines.delete_by_hand(place_of(ws))
+    machines.delete_disk_by_hand(_home(ws))
+
+
+def _move_once(machines: FakeMachines, ws: Workspace) -> None:
+    machines.move_by_hand(place_of(ws), ELSEWHERE[0])
+
+
+def _move_to_two(machines: FakeMachines, ws: Workspace) -> None:
+    machines.copy_by_hand(place_of(ws), ELSEWHERE[0])
+    _move_once_more(machines, ws)
+
+
+def _move_once_more(machines: FakeMachines, ws: Workspace) -> None:
+    machines.move_by_hand(place_of(ws), ELSEWHERE[1])
+
+
+def _take_names(machines: FakeMachines, ws: Workspace) -> None:
+    for boots in (1, 2):
+        if machines.peek_disk(_boot_disk(ws, boots)) is None:
+            machines.make_disk_by_hand(_boot_disk(ws, boots), {})
+
+
+def _home(ws: Workspace) -> Place:
+    return Place(ws.zone, ws.disk_name)
+
+
+TOUCHED: Final = "by hand: "
+BEGINNINGS: Final = {Phase.DELETE_INSTANCE}
+# What people do in Compute that the Hub never does.
+TOUCHES: Final[dict[str, Callable[[FakeMachines, Workspace], None]]] = {
+    "home detached": lambda machines, ws: machines.detach_disk_by_hand(_home(ws)),
+    "home held": lambda machines, ws: machines.hold_disk_by_hand(_home(ws)),
+    "machine and home deleted": _delete_home,
+    "machine deleted but for its boot disk": lambda machines, ws: machines.delete_by_hand(
+        place_of(ws), keep_boot_disk=True
+    ),
+    "moved": _move_once,
+    "moved to two zones": _move_to_two,
+    "copied": lambda machines, ws: machines.copy_by_hand(place_of(ws), ELSEWHERE[0]),
+    "names taken": _take_names,
+}
 
 
 def _touching(touch: Callable[[FakeMachines, Place], None], place: Place) -> Callable[[World], None]:
@@ -337,7 +449,7 @@ def walk() -> Iterator[Node]:
         for name, after in successors(node):
             if record(after) is None:
                 continue
-            state = state_of(after)
+            state = state_of(after, touched=node.touched or name.startswith(TOUCHED))
             if state not in found:
                 found.add(state)
                 waiting.append(Node(after, state, (*node.path, name)))
@@ -372,7 +484,9 @@ def walked() -> list[Walked]:
 def wrong_with(check: Callable[[World], None], world: World) -> str | None:
     """Return what a check says is wrong, None when nothing is."""
     try:
-        check(copy_of(world))
+        ended = copy_of(world)
+        let_go(ended)
+        check(ended)
     except (AssertionError, HubError) as error:
         return f"{type(error).__name__}: {error}"
     return None
@@ -396,7 +510,9 @@ def test_the_walk_comes_through_all_there_is(walked: list[Walked]) -> None:
         == {"", *Phase}
         == {"", *(phase for phase, _ in steps.TABLE), *steps.DISK_TABLE}
     )
-    under_way = {(each.state.operation, each.state.failed, each.state.phase) for each in walked if each.state.operation}
+    under_way = {
+        (each.state.operation, bool(each.state.failed), each.state.phase) for each in walked if each.state.operation
+    }
     assert under_way >= {(kind, failed, phase) for kind, failed, phases in PHASES.values() for phase in phases}
     assert {each.state.error for each in walked} >= known_codes()
 

@@ -4,9 +4,11 @@ from datetime import timedelta
 from typing import Final
 
 from shared.domain.errors import OperationUnderWayError
-from shared.domain.instance import InstanceState
+from shared.domain.instance import InstanceState, Place
+from shared.domain.lifecycle import NewMachine
 from shared.domain.observe import differs
 from shared.domain.policy import Limits, Policy
+from shared.domain.steps import HOME_DISK_GONE
 from shared.domain.workspace import OperationKind, Status, Workspace
 from tests.fakes.world import World, place_of
 
@@ -14,6 +16,8 @@ OWNER: Final = "alice"
 POLICY: Final = Policy(
     zones=("us-west1-a", "us-west1-b"), limits=Limits(workspaces=1, running=1), changes_per_minute=10**6
 )
+# The ends of a START that says what a person must do first, or that what it led to was noticed only afterwards.
+ADVICE: Final = {HOME_DISK_GONE, "MACHINE_AMBIGUOUS", "COMPUTE_NAME_TAKEN", "DISK_MISSING"}
 
 
 def record(world: World) -> Workspace | None:
@@ -38,13 +42,19 @@ def check_way_out_by_delete(world: World) -> None:
 
 
 def check_way_out_by_start(world: World) -> None:
-    """A START is accepted, at once or when what is under way has ended, and ends READY with the record's machine."""
-    for _ in range(3):
+    """A START is accepted, at once or when what is under way has ended, and ends READY with the record's machine.
+
+    Where it ends with advice that only a person can follow, it does once they have: an empty home must be asked for, which of
+    several machines is meant must be said, and what has a name that is needed is not taken away. A machine whose host failed
+    while its home was detached says so only after it has been thawed: it is started again.
+    """
+    advised: set[str] = set()
+    for _ in range(4):
         ws = record(world)
         assert ws is not None
         believed_ready = ws.operation is None and ws.status is Status.READY
         try:
-            world.start(OWNER, ws.id)
+            world.start(OWNER, ws.id, NewMachine(empty_home=HOME_DISK_GONE in advised))
         except OperationUnderWayError:
             assert ws.operation is not None, "it was refused for nothing"
         world.run()
@@ -56,12 +66,33 @@ def check_way_out_by_start(world: World) -> None:
         assert now.operation is None, "an operation does not end by itself"
         if _can_be_used(world, now):
             return
+        if now.error and now.error.code in ADVICE - advised:
+            advised.add(now.error.code)
+            if now.error.code == "MACHINE_AMBIGUOUS":
+                _keep_one(world, now)
+            continue
         assert ws.operation is not None or believed_ready, "a START that nothing disturbed did not end READY"
         # The machine is not what the record says, and nobody has looked yet: whoever wants to use it does.
         world.clock.advance(timedelta(seconds=10))
         world.look(now)
         world.run()
     raise AssertionError("START does not get out of it")
+
+
+def _keep_one(world: World, ws: Workspace) -> None:
+    """Delete all machines of a workspace but one, with their disks, by hand."""
+    copies = [place for place in world.machines.instances if place.name == ws.instance_name]
+    for place in copies[1:]:
+        world.machines.delete_by_hand(place)
+        world.machines.delete_disk_by_hand(Place(place.zone, ws.disk_name))
+
+
+def let_go(world: World) -> None:
+    """Have whoever else holds a home let go of it."""
+    for place in world.machines.disks:
+        disk = world.machines.peek_disk(place)
+        if disk and any(not user.startswith("workspace-") for user in disk.users):
+            world.machines.release_disk_by_hand(place)
 
 
 def _can_be_used(world: World, ws: Workspace) -> bool:

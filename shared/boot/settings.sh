@@ -81,7 +81,7 @@ failed() {
   local result=0
   [ ! -e "${STATE}/failed" ] || return 0
   report failed "$1" "$2" || result=$?
-  if [ "${result}" -ne 2 ]; then
+  if [ "${result}" -eq 0 ]; then # what was refused may count later, when another operation is under way
     mkdir -p "${STATE}"
     echo "$1" >"${STATE}/failed"
   fi

@@ -7,6 +7,7 @@ from enum import StrEnum
 from shared.domain.policy import Policy
 from shared.domain.workspace import Activity, Workspace
 
+LONGEST_INTERVAL = timedelta(days=1)  # whatever a machine's metadata says
 MISSED_HEARTBEATS = 3  # so many must fail to come before a machine counts as idle
 
 
@@ -24,7 +25,7 @@ def idle_at(workspace: Workspace, policy: Policy) -> datetime | None:
     """
     if policy.idle_after is None:
         return None
-    interval = timedelta(seconds=workspace.heartbeat_seconds or 0)
+    interval = min(timedelta(seconds=workspace.heartbeat_seconds or 0), LONGEST_INTERVAL)
     return workspace.last_connected_at + max(policy.idle_after, MISSED_HEARTBEATS * interval)
 
 

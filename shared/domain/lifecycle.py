@@ -19,7 +19,7 @@ from shared.domain.idleness import HeartbeatReason, idle_at, take_heartbeat
 from shared.domain.jobs import Job
 from shared.domain.people import Asker
 from shared.domain.policy import Policy
-from shared.domain.steps import fail_from_outside, may_still_be_saved, remake_for
+from shared.domain.steps import fail_from_outside, may_still_be_saved, remake_for, way_out
 from shared.domain.workspace import (
     Activity,
     Metadata,
@@ -38,6 +38,12 @@ MOST_DOUBLINGS = 3  # of the time after which the same step is sent again
 # The phases in which the machine of the current generation may be booting: a worker that boots it may not yet have recorded so.
 _BOOTING = {
     Phase.AWAIT_METADATA, Phase.START, Phase.STARTING, Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY,
+}  # fmt: skip
+
+
+# The phases in which what a machine has in its memory decides how the operation goes on.
+_KEEPING_MEMORY = {
+    Phase.SUSPEND, Phase.AWAIT_SUSPENDED, Phase.STOP, Phase.AWAIT_STOPPED, Phase.SURVEY, Phase.RESUME, Phase.AWAIT_RUNNING,
 }  # fmt: skip
 
 
@@ -171,19 +177,16 @@ def start(
         survey = _begin(OperationKind.START, Phase.SURVEY, operation_id, asker, now, policy)
         return _ask(workspace, replace(survey, empty_home=machine.empty_home), now, policy)
     remake = _begin(OperationKind.START, Phase.DELETE_INSTANCE, operation_id, asker, now, policy)
-    forgetful, notes = without_memory(workspace, "A new machine was asked for.")
     wanted = replace(
-        forgetful,
+        workspace,
         image_tag=image_tag,
         machine_type=machine_type,
         status=Status.PROVISIONING,
-        ready_generation=None,
         instance_id=None,  # the machine that there is will not do, even if this START fails before it is deleted
         suspended_at=None,
         machine_running=False,
     )
-    asked = _ask(wanted, replace(remake, empty_home=machine.empty_home, remade=True), now, policy)
-    return replace(asked, notes=notes)
+    return _ask(wanted, replace(remake, empty_home=machine.empty_home, remade=True), now, policy)
 
 
 def delete(workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy) -> Change | None:
@@ -265,7 +268,10 @@ def _heartbeat(workspace: Workspace, reason: HeartbeatReason | None, now: dateti
 
 
 def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
-    """Take that a machine cannot be a workspace. One that misses its home disk is made anew with it, once."""
+    """Take that a machine cannot be a workspace. One that misses its home disk is made anew with it, once.
+
+    While it is being suspended or resumed, its memory is not worth keeping any more: it is shut down, or booted again.
+    """
     operation = workspace.operation
     reason = report.message or "The machine gave no reason. Start the workspace to boot it again."
     problem = Problem(
@@ -281,6 +287,10 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         broken = finish(replace(workspace, ready_generation=None), Status.ERROR, "MachineFailed", now, problem)
         assert broken.workspace is not None  # noqa: S101 -- finish never forgets
         return replace(broken, workspace=replace(broken.workspace, machine_running=True))
+    if operation.failure is None and operation.phase in _KEEPING_MEMORY:
+        forgetful, notes = without_memory(workspace, problem.message)
+        unready = replace(forgetful, ready_generation=None, updated_at=now)
+        return Change(unready, "MachineFailedMeanwhile", notes=notes) if unready != workspace else None
     if operation.failure is not None or operation.phase not in _BOOTING:
         raise ReportNotTakenError(f"The {operation.kind} does not wait for this machine any more.")
     if report.code == DISK_MISSING and (remade := remake_for(workspace, problem.message, now, policy)) is not None:
@@ -306,7 +316,8 @@ def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:
 def expire(workspace: Workspace, operation_id: str, sweeper: Asker, now: datetime, policy: Policy) -> Change | None:
     """Stop a machine that is idle, delete a workspace that is forgotten. None when it is neither, or something is under way.
 
-    The sweep's query may be older than the record: this decides again on the record as it is.
+    The sweep's query may be older than the record: this decides again on the record as it is. What somebody is to look at is not
+    deleted before they have: its machine may have been started by hand.
     """
     if workspace.operation is not None:
         return None
@@ -315,7 +326,7 @@ def expire(workspace: Workspace, operation_id: str, sweeper: Asker, now: datetim
         operation = _begin(OperationKind.STOP, Phase.SUSPEND, operation_id, sweeper, now, policy)
         return _ask(workspace, replace(operation, automatic=True), now, policy)
     forgotten_at = deletes_at(workspace, policy)
-    if forgotten_at is not None and forgotten_at <= now:
+    if workspace.attend_at is None and forgotten_at is not None and forgotten_at <= now:
         operation = _begin(OperationKind.DELETE, Phase.DELETE_INSTANCE, operation_id, sweeper, now, policy)
         return _ask(workspace, replace(operation, automatic=True), now, policy)
     return None
@@ -346,9 +357,7 @@ def give_up(workspace: Workspace, job: Job, reason: str, now: datetime, policy: 
     operation = workspace.operation
     if operation is None or (operation.id, operation.step) != (job.operation_id, job.step) or operation.failure:
         return None
-    message = (
-        f"The Hub could not carry out the {operation.kind}: {reason} Start the workspace to try again, or delete it."
-    )
+    message = f"The Hub could not carry out the {operation.kind}: {reason.rstrip('.')}. {way_out(operation.kind)}"
     problem = Problem("NOT_CARRIED_OUT", message, retryable=True, at=now, operation_kind=operation.kind)
     return fail_from_outside(workspace, problem, now, policy)
 

@@ -122,7 +122,7 @@ def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> b
     """
     if workspace.operation is not None:
         return False
-    if instance is not None and _as_it_is(workspace, instance) != workspace:
+    if instance is not None and _as_it_is(workspace, instance)[0] != workspace:
         return True
     seen = observe(workspace, instance, now)
     if not seen.settled or (seen.status, seen.machine_running) != (workspace.status, workspace.machine_running):
@@ -155,12 +155,10 @@ def follow(
     recorded = workspace
     if instance is None and len(elsewhere) == 1:
         instance = elsewhere[0]
-        workspace = moved_to(workspace, instance)
-        notes = (moved_note(instance),)
+        workspace, notes = moved_to(workspace, instance)
     if instance is not None:
-        adopted = _as_it_is(workspace, instance)
-        notes += _notes_of(workspace, adopted)
-        workspace = adopted
+        workspace, more = _as_it_is(workspace, instance)
+        notes += more
     seen = observe(workspace, instance, now)
     if not seen.settled:
         if workspace.attend_at is not None and workspace.attend_at > now:
@@ -173,10 +171,14 @@ def follow(
         workspace, lost = without_memory(workspace, f"The machine was {done} outside the Hub.")
         notes += lost
     asleep = seen.status is Status.SUSPENDED
+    home = workspace.home_disk
+    if seen.status is Status.READY and home is None:  # somebody can work in it from here on
+        home = HomeDisk(workspace.disk_name, workspace.zone)
     followed = replace(
         workspace,
         status=seen.status,
         machine_running=seen.machine_running,
+        home_disk=home,
         error=seen.problem,
         attend_at=None,
         suspended_at=(workspace.suspended_at or now) if asleep else None,
@@ -192,41 +194,47 @@ def follow(
     return Change(replace(followed, updated_at=now), "DriftFollowed", notes=notes)
 
 
-def moved_to(workspace: Workspace, machine: Instance) -> Workspace:
-    """Return the workspace at the place of a machine in another zone; with its home, if that machine has it. It booted anew there."""
+def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[Note, ...]]:
+    """Return the workspace at the place of a machine in another zone, and what to note; with its home, if that machine has it.
+
+    It booted anew there, so its memory is another one.
+    """
     home = workspace.home_disk
     if home is not None and home.name in machine.disks:
         home = HomeDisk(home.name, machine.zone)
-    return replace(workspace, zone=machine.zone, instance_id=machine.id, home_disk=home, ready_generation=None)
+    forgetful, lost = without_memory(workspace, f"The machine was moved to zone {machine.zone} outside the Hub.")
+    # A START that wants a new machine has left none recorded: the one that was moved will not do any more than it did before.
+    unwanted = workspace.instance_id is None and workspace.home_disk is not None
+    moved = replace(
+        forgetful,
+        zone=machine.zone,
+        instance_id=None if unwanted else machine.id,
+        home_disk=home,
+        ready_generation=None,
+    )
+    return moved, (Note("MachineFollowed", f"The machine is in zone {machine.zone} now."), *lost)
 
 
-def moved_note(machine: Instance) -> Note:
-    """Return what to note of a machine that was followed to another zone."""
-    return Note("MachineFollowed", f"The machine is in zone {machine.zone} now.")
-
-
-def _as_it_is(workspace: Workspace, instance: Instance) -> Workspace:
-    """Return the workspace with what its machine is: made anew by hand, of another type, reporting at another interval.
+def _as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple[Note, ...]]:
+    """Return the workspace with what its machine is, and what to note: made anew by hand, of another type, reporting at another interval.
 
     A workspace of which no machine is recorded wants a new one: what there is says nothing about it.
     """
     if workspace.instance_id is None:
-        return workspace
+        return workspace, ()
+    notes: tuple[Note, ...] = ()
     if instance.id != workspace.instance_id:
+        why = "The machine was made anew outside the Hub."
+        workspace, lost = without_memory(workspace, why)
         workspace = replace(workspace, instance_id=instance.id, ready_generation=None)
+        notes = (Note("MachineFollowed", why), *lost)
+    if instance.machine_type != workspace.machine_type:
+        was = f"from {workspace.machine_type} to {instance.machine_type}"
+        notes += (Note("MachineTypeFollowed", f"The machine type was changed outside the Hub, {was}."),)
     every = instance.heartbeat_every
-    return replace(
+    as_it_is = replace(
         workspace,
         machine_type=instance.machine_type,
         heartbeat_seconds=workspace.heartbeat_seconds if every is None else round(every.total_seconds()),
     )
-
-
-def _notes_of(before: Workspace, after: Workspace) -> tuple[Note, ...]:
-    notes = []
-    if before.instance_id != after.instance_id:
-        notes.append(Note("MachineFollowed", "The machine was made anew outside the Hub."))
-    if before.machine_type != after.machine_type:
-        why = f"The machine type was changed outside the Hub, from {before.machine_type} to {after.machine_type}."
-        notes.append(Note("MachineTypeFollowed", why))
-    return tuple(notes)
+    return as_it_is, notes

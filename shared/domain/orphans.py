@@ -20,7 +20,7 @@ from shared.domain.instance import (
     Place,
     StopInstance,
 )
-from shared.domain.ownership import owner_id_of
+from shared.domain.ownership import may_be_deleted, owner_id_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 
@@ -53,6 +53,12 @@ def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> Act | None:
     return Act(Place(resource.zone, resource.name), workspace.id, "ResourceElsewhere", reason)
 
 
+def report_tied(workspace: Workspace, resource: Instance | Disk) -> Act:
+    """Return the report on what is no part of a live workspace, but uses or is used by what is."""
+    reason = f"no workspace has it, but it and a resource of workspace {workspace.id} use each other"
+    return Act(Place(resource.zone, resource.name), workspace.id, "ResourceTied", reason)
+
+
 def label_again(workspace: Workspace, resource: Instance | Disk) -> Act:
     """Return the act that puts the labels of ours back on a machine or disk of a workspace."""
     place = Place(resource.zone, resource.name)
@@ -74,6 +80,10 @@ def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> Act | N
     workspace_id = owner_id_of(instance) or ""
     if _young(instance.created_at, now, policy):
         return None
+    if not may_be_deleted(instance.name):
+        return Act(
+            place, workspace_id, "OrphanFound", "no workspace has this machine, and its name is not one of the Hub's"
+        )
     if instance.state is InstanceState.RUNNING:
         reason = "no workspace has this machine, and it runs"
         return Act(place, workspace_id, "OrphanStopped", reason, StopInstance(place))
@@ -89,6 +99,9 @@ def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> Act | None:
     if disk.in_use or _young(disk.created_at, now, policy):
         return None
     place = Place(disk.zone, disk.name)
+    if not may_be_deleted(disk.name):
+        reason = "no workspace has this disk, and its name is not one of the Hub's"
+        return Act(place, owner_id_of(disk) or "", "OrphanDiskFound", reason)
     detached_at = disk.detached_at or disk.created_at
     if now - detached_at >= policy.orphan_grace:
         reason = f"no workspace has this disk, and no machine since {detached_at:%Y-%m-%d %H:%M} UTC"

@@ -12,7 +12,9 @@ from itertools import chain
 from shared.domain.instance import Disk, Instance
 from shared.domain.workspace import Workspace
 
-_NAME = re.compile(r"(?:home|workspace)-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-.+)?")
+_ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_NAME = re.compile(f"(?:home|workspace)-({_ID})(?:-.+)?")
+_MADE_BY_US = re.compile(f"(?:home|workspace)-({_ID})(?:-[0-9]+)?")
 
 
 def named_id(name: str) -> str | None:
@@ -22,6 +24,15 @@ def named_id(name: str) -> str | None:
     """
     match = _NAME.fullmatch(name)
     return match[1] if match else None
+
+
+def may_be_deleted(name: str) -> bool:
+    """Say whether a name is one that the Hub itself gives: with a number behind the id, or nothing.
+
+    What ties a resource to a workspace protects it, so that is read broadly. What is deleted must be ours: somebody's
+    ``home-<id>-backup``, or a disk of another name that carries our label, is reported and stays.
+    """
+    return _MADE_BY_US.fullmatch(name) is not None
 
 
 def tied_to(resource: Instance | Disk) -> set[str]:
@@ -37,8 +48,8 @@ def owner_id_of(resource: Instance | Disk) -> str | None:
 
 
 def disks_of(workspace_id: str, disks: Iterable[Disk]) -> list[Disk]:
-    """Return those of some disks that are the workspace's own. A disk that is named after another workspace is not."""
-    return [disk for disk in disks if owner_id_of(disk) == workspace_id]
+    """Return those of some disks that the Hub made for the workspace, by their names."""
+    return [disk for disk in disks if named_id(disk.name) == workspace_id and may_be_deleted(disk.name)]
 
 
 def other_places(workspace: Workspace, instances: Iterable[Instance]) -> list[Instance]:

@@ -29,7 +29,7 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
-from shared.domain.observe import MACHINE_GONE, Sight, moved_note, moved_to, observe, sight
+from shared.domain.observe import MACHINE_GONE, Sight, moved_to, observe, sight
 from shared.domain.policy import Policy
 from shared.domain.workspace import HomeDisk, Operation, OperationKind, Phase, Problem, Status, Workspace
 
@@ -37,7 +37,9 @@ CONSOLE_TAIL_BYTES = 2000
 SUSPENDS_UNDONE = 2  # so often a machine may come back to running before it is stopped instead of suspended
 
 HOME_DISK_GONE = "HOME_DISK_GONE"
-_DEFINITE = {FaultKind.INVALID, FaultKind.UNSUPPORTED}  # this cannot be, however often it is tried
+_PASSING = {
+    FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE, FaultKind.STOCK_OUT, FaultKind.ALREADY_EXISTS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +180,8 @@ def _inserted(s: _Situation) -> Change:
     """The machine exists, so an earlier delivery of this step made it: take its id and wait for its report."""
     known = replace(_knowing_interval(s), instance_id=s.seen.instance.id if s.seen.instance else None)
     booting = sight(s.seen.instance) is Sight.BOOTING
-    phase = (
-        Phase.INSERTING if booting else Phase.AWAIT_READY
-    )  # a machine that boots may yet turn out to have no capacity
+    # A machine that boots may yet turn out to have no capacity.
+    phase = Phase.INSERTING if booting else Phase.AWAIT_READY
     return proceed(known, "InstanceFound", s.now, s.policy, phase=phase)
 
 
@@ -215,11 +216,21 @@ def _boot(s: _Situation, phase: Phase, why: str, operation: Operation) -> Change
 
 def _remake(s: _Situation, why: str) -> Change:
     """Make a new machine on the same home, since the one that there is cannot be brought to READY."""
-    remade = replace(s.operation, remade=True, last_fault=None, last_fault_kind=None)
-    forgetful, notes = without_memory(replace(s.workspace, operation=remade), why)
-    wanted = replace(forgetful, instance_id=None, ready_generation=None, machine_running=False, suspended_at=None)
-    change = proceed(wanted, "MachineRemade", s.now, s.policy, phase=Phase.DELETE_INSTANCE)
-    return replace(change, notes=(Note("MachineRemade", why), *notes))
+    remade = replace(s.operation, remade=True, cannot_go_on=why, last_fault=None, last_fault_kind=None)
+    change = proceed(
+        replace(s.workspace, operation=remade), "MachineRemade", s.now, s.policy, phase=Phase.DELETE_INSTANCE
+    )
+    return replace(change, notes=(Note("MachineRemade", why),))
+
+
+def _unless_stuck(move: Move) -> Move:
+    """Make the move on a machine, unless it has been tried and cannot be: then make a new machine."""
+
+    def checked(s: _Situation) -> Change | Call:
+        why = s.operation.cannot_go_on
+        return move(s) if why is None or s.operation.remade else _remake(s, why)
+
+    return checked
 
 
 def _follow_elsewhere(s: _Situation, phase: Phase) -> Change:
@@ -229,8 +240,8 @@ def _follow_elsewhere(s: _Situation, phase: Phase) -> Change:
         message = f"There are machines of this workspace in several zones ({zones}). Delete all but one, then start the workspace."
         return fail(s, _problem(s, "MACHINE_AMBIGUOUS", message))
     machine = s.seen.elsewhere[0]
-    change = proceed(moved_to(s.workspace, machine), "MachineFollowed", s.now, s.policy, phase=phase)
-    return replace(change, notes=(moved_note(machine),))
+    moved, notes = moved_to(s.workspace, machine)
+    return replace(proceed(moved, "MachineFollowed", s.now, s.policy, phase=phase), notes=notes)
 
 
 def _survey_absent(s: _Situation) -> Change:
@@ -270,6 +281,9 @@ def _give_memory_up(s: _Situation, why: str) -> Change:
 
 
 def _stop_if_idle(s: _Situation) -> Change | Call:
+    """Stop, unless somebody connected meanwhile, or it is the clean-up after a START whose machine can be used after all."""
+    if s.operation.failure is not None and _can_be_used(s):
+        return finish(s.workspace, Status.READY, "WorkspaceReady", s.now)
     if s.operation.failure is not None and s.operation.attempt == 0:
         return _begin_cleanup(s)
     if s.operation.kind is OperationKind.STOP and _in_use_after_all(s):
@@ -281,9 +295,25 @@ def _delete_or_clean_up(s: _Situation) -> Change | Call:
     """Delete the machine; before the first deletion of a clean-up, commit that it begins."""
     if s.operation.failure is not None and s.operation.attempt == 0:
         return _begin_cleanup(s)
+    if s.operation.kind is OperationKind.START and _can_be_used(s):
+        return finish(s.workspace, Status.READY, "WorkspaceReady", s.now)  # somebody resumed it by hand meanwhile
+    if s.operation.automatic and s.operation.attempt == 0 and sight(s.seen.instance) not in _OFF:
+        return _abandon_delete(s)
     if s.operation.kind is OperationKind.START and _lacks_home(s.workspace, s.seen) and not _may_go_on(s):
         return _home_is_gone(s)
     return _delete(s)
+
+
+def _can_be_used(s: _Situation) -> bool:
+    """Whether the recorded machine runs with the memory of a boot that reported ready."""
+    ours = s.seen.instance is not None and s.seen.instance.id == s.workspace.instance_id
+    return ours and sight(s.seen.instance) is Sight.RUNNING and s.workspace.memory_is_ready
+
+
+def _abandon_delete(s: _Situation) -> Change:
+    """The retention sweep deletes only what is off: somebody has started this machine, and a worker looks what it is now."""
+    kept = finish(s.workspace, s.workspace.status, "AutomaticDeleteAbandoned", s.now, s.workspace.error)
+    return _noting(kept, attend_at=s.now)
 
 
 def _lacks_home(workspace: Workspace, seen: Seen) -> bool:
@@ -303,7 +333,7 @@ def _begin_cleanup(s: _Situation) -> Change:
 
 def _in_use_after_all(s: _Situation) -> bool:
     """Whether an automatic stop is for a machine that is in use: somebody connected since, or it reports more rarely than known."""
-    if not (s.operation.automatic and s.workspace.memory_is_ready):
+    if not s.operation.automatic:
         return False
     if s.workspace.last_connected_at > s.operation.requested_at:
         return True
@@ -338,7 +368,9 @@ def _reason_kept(s: _Situation) -> Problem | None:
 def _stopped(s: _Situation) -> Change:
     """A machine is off: a START that failed is over, one that restarts it boots it, a STOP is done (its memory is lost)."""
     if s.operation.failure is not None:
-        return _end_failed(s, s.operation.failure)
+        forgetful, notes = without_memory(s.workspace, "The START failed, and its machine was shut down.")
+        ended = _end_failed(replace(s, workspace=forgetful), s.operation.failure)
+        return replace(ended, notes=notes)
     if s.operation.kind is OperationKind.START:
         return _boot_off(s)
     why = s.operation.memory_lost_because or "The machine was shut down outside the Hub while it was to be suspended."
@@ -366,24 +398,17 @@ def _instance_gone(s: _Situation) -> Change:
 
 
 def _delete_disk(s: _Situation) -> Change | Call:
-    """Delete one of the workspace's disks: its home, or a boot disk that outlived its machine. Those in its zone come first.
+    """Delete one of the workspace's disks: first its home, then what else is left of it, those in its zone first.
 
-    A disk in another zone is deleted by a DELETE only: until then the record keeps its own zone.
+    What else there is (a boot disk that outlived its machine, a copy in another zone) only a DELETE looks for.
     """
-    here = [disk for disk in _disks_to_delete(s) if disk.zone == s.workspace.zone]
-    if here:
-        disk = min(here, key=lambda disk: (disk.in_use, disk.name))
+    if s.seen.disk_exists:
+        return Call(DeleteDisk(Place(s.workspace.zone, s.workspace.disk_name)), Phase.AWAIT_DISK_ABSENT)
+    disk = min(s.seen.disks, key=lambda disk: (disk.zone != s.workspace.zone, disk.in_use, disk.zone, disk.name))
+    if disk.zone == s.workspace.zone:
         return Call(DeleteDisk(Place(disk.zone, disk.name)), Phase.AWAIT_DISK_ABSENT)
-    there = min(_disks_to_delete(s), key=lambda disk: (disk.in_use, disk.zone))
-    return proceed(
-        replace(s.workspace, zone=there.zone), "DiskFoundElsewhere", s.now, s.policy, phase=Phase.DELETE_DISK
-    )
-
-
-def _disks_to_delete(s: _Situation) -> list[Disk]:
-    """Return what is left of the workspace: in all zones for a DELETE, in this zone for a machine that is given up here."""
-    everywhere = s.operation.kind is OperationKind.DELETE
-    return [disk for disk in s.seen.disks if everywhere or disk.zone == s.workspace.zone]
+    there = replace(s.workspace, zone=disk.zone)
+    return proceed(there, "DiskFoundElsewhere", s.now, s.policy, phase=Phase.DELETE_DISK)
 
 
 def _disk_gone(s: _Situation) -> Change:
@@ -402,9 +427,7 @@ def _forget(s: _Situation) -> Change:
     if after is not None and s.now < after:
         pause = min(after - s.now, s.policy.look_max)
         return proceed(s.workspace, "StepAwaited", s.now, s.policy, delay=pause)
-    if s.seen.elsewhere:
-        return _follow_elsewhere(s, Phase.DELETE_INSTANCE)
-    if s.seen.disks:
+    if s.seen.disk_exists:
         return _go(Phase.DELETE_DISK)(s)
     return Change(None, "WorkspaceDeleted")
 
@@ -451,8 +474,9 @@ def _if_ours(move: Move) -> Move:
 
 
 _use_ours = _if_ours(_use_or_stop)
-_resume_ours = _if_ours(_resume)
-_boot_ours = _if_ours(_boot_off)
+_resume_ours = _if_ours(_unless_stuck(_resume))
+_boot_ours = _if_ours(_unless_stuck(_boot_off))
+_OFF = {Sight.ABSENT, Sight.SUSPENDED, Sight.TERMINATED}
 _survey = _go(Phase.SURVEY)
 _booting = _go(Phase.AWAIT_READY)
 _repeat_delete = _again(Phase.DELETE_INSTANCE)
@@ -498,7 +522,7 @@ TABLE: dict[tuple[Phase, Sight], Move] = {
 # The two phases that look at the workspace's disks instead of the machine: (when one is there, when none is).
 DISK_TABLE: dict[Phase, tuple[Move, Move]] = {
     Phase.DELETE_DISK: (_delete_disk, _disk_gone),
-    Phase.AWAIT_DISK_ABSENT: (_again(Phase.DELETE_DISK), _disk_gone),
+    Phase.AWAIT_DISK_ABSENT: (_again(Phase.DELETE_DISK), _go(Phase.DELETE_DISK)),
 }
 
 # Where a phase goes back to when its Compute operation ended in an error that a new attempt may get over.
@@ -520,7 +544,7 @@ _CALLING = {
 def reads_disk(operation: Operation) -> bool:
     """Say whether the next step goes by whether the home disk is where it is recorded."""
     remakes = operation.kind is OperationKind.START and operation.phase is Phase.DELETE_INSTANCE
-    return operation.phase is Phase.INSERT or remakes
+    return remakes or operation.phase in {Phase.INSERT, Phase.FORGET, *DISK_TABLE}
 
 
 def seeks_elsewhere(workspace: Workspace, seen: Seen) -> tuple[bool, bool]:
@@ -537,8 +561,8 @@ def seeks_elsewhere(workspace: Workspace, seen: Seen) -> tuple[bool, bool]:
         return False, homeless
     phase, deletes = operation.phase, operation.kind is OperationKind.DELETE
     recorded = phase in {Phase.SURVEY, Phase.SUSPEND, Phase.STOP} and workspace.instance_id is not None
-    deleted = deletes and phase in {Phase.DELETE_INSTANCE, Phase.DELETE_DISK, Phase.FORGET}
-    return recorded or deleted, homeless or phase in DISK_TABLE or phase is Phase.FORGET
+    last_look = deletes and phase is Phase.DELETE_DISK and not seen.disk_exists
+    return recorded or last_look, homeless or last_look
 
 
 def reads_console(workspace: Workspace, now: datetime) -> bool:
@@ -572,7 +596,7 @@ def _decide(s: _Situation) -> Change | Call:
     if s.seen.elsewhere:
         return _follow_elsewhere(s, Phase.DELETE_INSTANCE)
     there, gone = DISK_TABLE[s.operation.phase]
-    return there(s) if _disks_to_delete(s) else gone(s)
+    return there(s) if s.seen.disk_exists or s.seen.disks else gone(s)
 
 
 def _ends(decision: Change | Call) -> bool:
@@ -588,13 +612,10 @@ def settle(
 ) -> Change:
     """Record what came of a call that was planned on ``seen``: Compute's operation to wait for, or what its refusal means."""
     s = _situation(workspace, seen, now, policy)
+    known = _keeping_home(s, call.command)
     if isinstance(outcome, Fault):
-        return _refused(s, outcome, of=call.command)
-    known = workspace
-    if isinstance(call.command, InsertInstance | RefreshMetadata):
-        known = replace(workspace, heartbeat_seconds=round(policy.machine_heartbeat_every.total_seconds()))
-    if isinstance(call.command, InsertInstance):
-        known = replace(known, instance_id=outcome.target_id)
+        return _refused(replace(s, workspace=known), outcome, of=call.command)
+    known, notes = _after_call(replace(s, workspace=known), call.command, outcome)
     moved = proceed(
         known,
         type(call.command).__name__,
@@ -605,7 +626,47 @@ def settle(
         attempt=s.operation.attempt,
         gce_operation=outcome.gce_operation,
     )
-    return replace(moved, notes=call.notes)
+    return replace(moved, notes=(*call.notes, *notes))
+
+
+def _keeping_home(s: _Situation, command: Command) -> Workspace:
+    """Return the workspace with its home recorded, if a START attaches one: it may hold somebody's work, so it binds to the zone."""
+    attaches = isinstance(command, InsertInstance) and command.attach_home
+    if attaches and s.operation.kind is OperationKind.START and s.workspace.home_disk is None:
+        return replace(s.workspace, home_disk=HomeDisk(s.workspace.disk_name, s.workspace.zone))
+    return s.workspace
+
+
+def _after_call(s: _Situation, command: Command, begun: Begun) -> tuple[Workspace, tuple[Note, ...]]:
+    """Return what the record says once Compute has accepted a call, and what to note: what is lost is lost from here on."""
+    known, operation = s.workspace, s.operation
+    if operation.last_fault_kind == FaultKind.IN_USE:
+        operation = replace(operation, last_fault=None, last_fault_kind=None)
+        known = replace(known, operation=operation)
+    match command:
+        case InsertInstance():
+            known = replace(known, instance_id=begun.target_id, heartbeat_seconds=_interval(s.policy))
+        case RefreshMetadata():
+            known = replace(known, heartbeat_seconds=_interval(s.policy))
+        case DeleteInstance():
+            deleted = operation.kind is OperationKind.DELETE
+            why = (
+                "The workspace is being deleted."
+                if deleted
+                else operation.cannot_go_on or "A new machine was asked for."
+            )
+            return without_memory(known, why)
+        case DeleteDisk(place) if known.home_disk is not None and place.name == known.disk_name:
+            return replace(known, home_disk=None), (
+                Note("HomeDeleted", "The home disk was deleted with its workspace."),
+            )
+        case _:
+            pass
+    return known, ()
+
+
+def _interval(policy: Policy) -> int:
+    return round(policy.machine_heartbeat_every.total_seconds())
 
 
 def may_still_be_saved(operation: Operation) -> bool:
@@ -640,6 +701,11 @@ def fail(s: "_Situation", problem: Problem) -> Change:
     if s.operation.kind is OperationKind.START and problem.code != MACHINE_GONE:
         return proceed(cleaning, "StartFailed", s.now, s.policy, phase=Phase.STOP)
     return _end_failed(s, problem)
+
+
+def way_out(kind: OperationKind) -> str:
+    """Return what a person can do after an operation of this kind has failed."""
+    return _WAY_OUT[kind]
 
 
 def fail_from_outside(workspace: Workspace, problem: Problem, now: datetime, policy: Policy) -> Change:
@@ -678,13 +744,9 @@ def _overdue(s: _Situation) -> Change:
     kind = s.operation.kind
     within = _within(s)
     said = f" Compute Engine said last: {s.operation.last_fault}" if s.operation.last_fault else ""
-    held = s.operation.last_fault_kind == FaultKind.IN_USE
-    if held and kind is OperationKind.DELETE:
-        message = (
-            f"The DELETE did not end {within}, because something else uses what is to be deleted.{said} "
-            "Detach it there, then delete the workspace again."
-        )
-        return fail(s, _problem(s, "DISK_IN_USE", message, retryable=True))
+    if s.operation.last_fault_kind == FaultKind.IN_USE and kind is not OperationKind.STOP:
+        message = f"The {kind} did not end {within}, because something else uses a disk that it needs.{said} Detach it there. "
+        return fail(s, _problem(s, "DISK_IN_USE", message + _WAY_OUT[kind], retryable=True))
     if s.operation.phase is not Phase.AWAIT_READY:
         message = f"The {kind} did not end {within}. {_WAY_OUT[kind]}{said}"
         return fail(s, _problem(s, f"{kind}_TIMED_OUT", message, retryable=True))
@@ -718,7 +780,8 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
     """Say what Compute's refusal means here. ``of`` is the call that was refused at once, None for a long operation's end.
 
     What passes by itself is waited for until the deadline. Only a definite "this cannot be" goes a step down: from suspending to
-    shutting down, from thawing or booting to a new machine on the same home. Everything else leaves what there is as it is.
+    shutting down, from thawing or booting to a new machine on the same home, and that only after another look. Where memory is at
+    stake, an answer that nobody understands is not definite. Everything else leaves what there is as it is.
     """
     phase = _CALLING.get(s.operation.phase, s.operation.phase)
     inserting = phase is Phase.INSERT
@@ -734,28 +797,37 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
     if fault.resource and fault.resource not in said:
         said = f"{said} ({fault.resource})"
     noted = replace(s.operation, last_fault=said, last_fault_kind=fault.kind.value)
+    if fault.kind is FaultKind.PERMISSION and noted.right_missing_since is None:
+        noted = replace(noted, right_missing_since=s.now)
     s = replace(s, workspace=replace(s.workspace, operation=noted), operation=noted)
     if fault.kind is FaultKind.ALREADY_EXISTS and inserting:
         return _in_the_way(s, fault)
-    if _may_pass(s, fault, phase):
+    if _may_pass(s, fault, phase, of):
         return _again(phase)(s)
-    definite = fault.kind in _DEFINITE
-    if definite and phase is Phase.SUSPEND:
+    if fault.kind is FaultKind.UNSUPPORTED and phase is Phase.SUSPEND:
         return _give_memory_up(s, f"Compute Engine cannot suspend this machine, so it was shut down. It said: {said}")
-    if definite and phase in {Phase.RESUME, Phase.SET_METADATA, Phase.START} and not s.operation.remade:
-        cannot = "resumed" if phase is Phase.RESUME else "started"
-        return _remake(s, f"The machine could not be {cannot}, so a new one was made. Compute Engine said: {said}")
+    resuming = isinstance(of, ResumeInstance) or (of is None and phase is Phase.RESUME)
+    booting = isinstance(of, StartInstance | RefreshMetadata) or (
+        of is None and phase in {Phase.SET_METADATA, Phase.START}
+    )
+    cannot_resume = resuming and fault.kind is FaultKind.UNSUPPORTED
+    cannot_boot = booting and fault.kind in {FaultKind.UNSUPPORTED, FaultKind.INVALID}
+    if (cannot_resume or cannot_boot) and not s.operation.remade:
+        cannot = "resumed" if resuming else "started"
+        why = f"The machine could not be {cannot}, so a new one was made. Compute Engine said: {said}"
+        stuck = replace(s.workspace, operation=replace(s.operation, cannot_go_on=why))
+        return proceed(stuck, "MachineStuck", s.now, s.policy, phase=Phase.SURVEY)
     return fail(s, _refusal(s, fault, said, of))
 
 
-def _may_pass(s: _Situation, fault: Fault, phase: Phase) -> bool:
+def _may_pass(s: _Situation, fault: Fault, phase: Phase, of: Command | None) -> bool:
     """Say whether a refusal may be over by the next look. A missing right may just have been given: see ``rights_patience``."""
     if fault.kind is FaultKind.PERMISSION:
-        return s.now - s.operation.phase_since < s.policy.rights_patience
-    passing = {
-        *(FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE, FaultKind.STOCK_OUT, FaultKind.ALREADY_EXISTS),
-    }
-    return fault.kind in passing or (fault.kind is FaultKind.NOT_FOUND and phase is not Phase.INSERT)
+        since = s.operation.right_missing_since or s.now
+        return s.now - since < s.policy.rights_patience
+    if fault.kind is FaultKind.INVALID and (phase in {Phase.SUSPEND, Phase.RESUME} or isinstance(of, ResumeInstance)):
+        return True  # perhaps a shape that no row of the error table knows: no reason to lose memory
+    return fault.kind in _PASSING or (fault.kind is FaultKind.NOT_FOUND and phase is not Phase.INSERT)
 
 
 def _in_the_way(s: _Situation, fault: Fault) -> Change:
@@ -807,8 +879,9 @@ def _next_zone(s: _Situation, fault: Fault) -> Change:
 
 
 def _no_capacity_here(s: _Situation, fault: Fault) -> Problem:
+    kept = "disk and memory are" if s.workspace.memory_is_ready else "disk is"
     message = (
-        f"Zone {s.workspace.zone} has no capacity for {s.workspace.machine_type} now. The workspace's disk and memory are in "
+        f"Zone {s.workspace.zone} has no capacity for {s.workspace.machine_type} now. The workspace's {kept} in "
         f"that zone, so it cannot move. Start it again later. Compute said: {fault.message}"
     )
     return _problem(s, "NO_CAPACITY", message, retryable=True)

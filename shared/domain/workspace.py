@@ -31,7 +31,7 @@ class OperationKind(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where an operation is: what its next step does, or what it waits for. ``lifecycle`` has the table."""
+    """Where an operation is: what its next step does, or what it waits for. ``steps`` has the table."""
 
     SURVEY = "survey"
     INSERT = "insert"
@@ -114,7 +114,9 @@ class Operation:
     superseded operation can be running any more. ``request_id`` is that of the request that began it.
 
     ``empty_home``: the person agrees to an empty home if the recorded one is gone. ``remade``: a START has decided to make a
-    new machine, which it does once. ``renamed``: an insert was in the way of itself and got new names, which happens once.
+    new machine, which it does once; ``cannot_go_on`` is why the machine that there is cannot be brought to READY. ``renamed``: a
+    leftover boot disk had the name that an insert needs, and the insert was given a new generation, which happens once.
+    ``right_missing_since`` is when Compute first refused a call for want of a right.
     ``suspends_undone`` counts how often the machine came back to running instead of being suspended. ``memory_lost_because``
     is why the machine's memory will not be kept. Version 0.1 does not know these fields and may lose them: each has a
     default with which the operation ends well, too.
@@ -140,7 +142,9 @@ class Operation:
     last_fault_kind: str | None = None
     empty_home: bool = False
     remade: bool = False
+    cannot_go_on: str | None = None
     renamed: bool = False
+    right_missing_since: datetime | None = None
     suspends_undone: int = 0
     memory_lost_because: str | None = None
 

@@ -89,23 +89,26 @@ def _see(machines: Machines, workspace: Workspace, now: datetime) -> Seen:
         fault=fault,
         instance=machines.get(place),
         disk_exists=steps.reads_disk(operation) and machines.get_disk(home) is not None,
-        console=_console_tail(machines, place) if steps.reads_console(workspace, now) else "",
+        console=machines.console_tail(place, CONSOLE_TAIL_BYTES) if steps.reads_console(workspace, now) else "",
     )
+    try:
+        return _see_elsewhere(machines, workspace, seen)
+    except UnavailableError as error:
+        if operation.kind is not OperationKind.DELETE:
+            raise
+        # A zone somewhere does not answer. What may be left there is an orphan, which the hourly sweep sees to.
+        logs.warning("NotSearched", workspace_id=workspace.id, reason=str(error))
+        return seen
+
+
+def _see_elsewhere(machines: Machines, workspace: Workspace, seen: Seen) -> Seen:
+    """Look in all zones for what this step needs of them."""
     seeks_machines, seeks_disks = steps.seeks_elsewhere(workspace, seen)
     if seeks_machines:
         seen = replace(seen, elsewhere=tuple(ownership.other_places(workspace, machines.find_instances(workspace.id))))
     if seeks_disks:
         seen = replace(seen, disks=tuple(ownership.disks_of(workspace.id, machines.find_disks(workspace.id))))
     return seen
-
-
-def _console_tail(machines: Machines, place: Place) -> str:
-    """Return what the machine printed last; it is only for the message, so a console that does not answer is an empty one."""
-    try:
-        return machines.console_tail(place, CONSOLE_TAIL_BYTES)
-    except UnavailableError as error:
-        logs.warning("ConsoleNotRead", instance_name=place.name, reason=str(error))
-        return ""
 
 
 def _perform(machines: Machines, call: Call, step: str) -> Begun | Fault:

@@ -33,6 +33,7 @@ class _Fleet:
     machines: dict[Place, Instance]
     disks: dict[Place, Disk]
     zones: dict[str, set[str]]  # of machines, by name
+    disk_names: set[str]
 
     @classmethod
     def seen_by(cls, machines: Machines) -> "_Fleet":
@@ -41,7 +42,8 @@ class _Fleet:
         zones: dict[str, set[str]] = {}
         for place in instances:
             zones.setdefault(place.name, set()).add(place.zone)
-        return cls(instances, {Place(disk.zone, disk.name): disk for disk in machines.list_disks()}, zones)
+        disks = {Place(disk.zone, disk.name): disk for disk in machines.list_disks()}
+        return cls(instances, disks, zones, {place.name for place in disks})
 
     def has_moved(self, workspace: Workspace) -> bool:
         """Say whether a workspace's machine is in other zones, and not in the recorded one."""
@@ -155,7 +157,7 @@ def _act_on(resource: Instance | Disk, records: list[Workspace], now: datetime, 
             else orphans.act_on_disk(resource, now, policy)
         )
     owner = next((record for record in records if record.id == owner_id_of(resource)), None)
-    return orphans.act_on_owned(owner, resource) if owner else None
+    return orphans.act_on_owned(owner, resource) if owner else orphans.report_tied(records[0], resource)
 
 
 def _record(store: WorkspaceStore, workspace_id: str, read: dict[str, Workspace | None]) -> Workspace | None:
@@ -191,9 +193,9 @@ def _follow_machine(hands: _Hands, jobs: Jobs, policy: Policy, fleet: _Fleet, wo
     if stored is None:
         return
     record = stored.record
-    _see_to_home(hands, fleet, record)
     place = Place(record.zone, record.instance_name)
     if not differs(record, fleet.machines.get(place), hands.clock()) and not fleet.has_moved(record):
+        _see_to_home(hands, fleet, record)
         return
     instance = hands.machines.get(place)
     if instance is not None and place not in fleet.machines and record.instance_id is not None:
@@ -201,12 +203,13 @@ def _follow_machine(hands: _Hands, jobs: Jobs, policy: Policy, fleet: _Fleet, wo
     now, changed = look(hands.store, hands.machines, jobs, hands.clock, policy, workspace_id)
     if changed:
         hands.report.done.setdefault(now.status.value.lower(), []).append(workspace_id)
+    _see_to_home(hands, fleet, now)
 
 
 def _see_to_home(hands: _Hands, fleet: _Fleet, record: Workspace) -> None:
     """Look for a home disk that the list did not have: it has lost its label, or it is gone, which somebody must know."""
     home = record.home_disk
-    if home is None or record.operation is not None or Place(home.zone, home.name) in fleet.disks:
+    if home is None or record.operation is not None or home.name in fleet.disk_names:
         return
     disk = hands.machines.get_disk(Place(home.zone, home.name))
     if disk is not None:

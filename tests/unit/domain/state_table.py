@@ -60,17 +60,18 @@ def sights(workspace: Workspace) -> Iterator[tuple[str, Seen]]:
     moved = an_instance(workspace, InstanceState.RUNNING, id="moved", zone="us-west1-b")
     deletes = operation.kind is OperationKind.DELETE
     if operation.phase in steps.DISK_TABLE:
-        yield "disk there", Seen(disks=home)
+        yield "disk there", Seen(disk_exists=True)
         yield "disk gone", Seen()
-        if deletes:
+        if deletes and operation.phase is Phase.DELETE_DISK:
+            yield "boot disk there", Seen(disks=(replace(home[0], name=f"{workspace.instance_name}-2"),))
             yield "disk elsewhere", Seen(disks=(replace(home[0], zone="us-west1-b"),))
             yield "machine elsewhere", Seen(elsewhere=(moved,))
         return
     for name, state in STATES.items():
         instance = an_instance(workspace, state) if state else None
-        yield name.value, Seen(instance=instance, disk_exists=True)
+        yield name.value, Seen(instance=instance, disk_exists=operation.phase is not Phase.FORGET)
     if operation.phase is Phase.FORGET:
-        yield "disk there", Seen(disks=home)
+        yield "disk there", Seen(disk_exists=True)
     if operation.phase is Phase.SURVEY:
         another = an_instance(workspace, InstanceState.RUNNING, id="another")
         yield "another machine", Seen(instance=another)

@@ -27,7 +27,8 @@ from tests.fakes.records import a_home, a_workspace, an_instance, an_operation
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 POLICY = Policy()
 OLD = NOW - timedelta(days=30)
-PLACE = Place("us-west1-a", "workspace-1")
+GONE = "00000000-0000-4000-8000-000000000000"
+PLACE = Place("us-west1-a", f"workspace-{GONE}")
 GRACE = POLICY.orphan_grace
 
 
@@ -35,12 +36,12 @@ def a_machine(
     state: InstanceState, *, created_at: datetime | None = OLD, off_since: datetime | None = None
 ) -> Instance:
     """Return a machine that no record knows."""
-    return Instance("1", PLACE.name, PLACE.zone, state, "e2", "gone", created_at=created_at, off_since=off_since)
+    return Instance("1", PLACE.name, PLACE.zone, state, "e2", GONE, created_at=created_at, off_since=off_since)
 
 
 def a_disk(*, created_at: datetime = OLD, in_use: bool = False, detached_at: datetime | None = None) -> Disk:
     """Return a disk that no record knows."""
-    return Disk("home-1", PLACE.zone, "gone", created_at, ("a-machine",) if in_use else (), detached_at)
+    return Disk(f"home-{GONE}", PLACE.zone, GONE, created_at, ("a-machine",) if in_use else (), detached_at)
 
 
 def test_one_that_runs_is_stopped() -> None:
@@ -82,7 +83,7 @@ def test_a_young_one_is_not_even_reported(created_at: datetime | None) -> None:
 
 def test_a_disk_goes_when_no_machine_had_it_for_the_grace_time() -> None:
     """Since it was detached, or made; one that a machine has goes with the machine."""
-    deleted = DeleteDisk(Place(PLACE.zone, "home-1"))
+    deleted = DeleteDisk(Place(PLACE.zone, f"home-{GONE}"))
     cases = {
         "never attached": (a_disk(), deleted),
         "detached long ago": (a_disk(detached_at=NOW - GRACE), deleted),
@@ -93,6 +94,14 @@ def test_a_disk_goes_when_no_machine_had_it_for_the_grace_time() -> None:
         assert act is not None
         assert act.command == command
     assert act_on_disk(a_disk(in_use=True), NOW, POLICY) is None
+
+
+def test_what_the_hub_did_not_name_is_reported_and_stays() -> None:
+    """It carries our label, so somebody has to look; it may be a backup."""
+    machine = replace(a_machine(InstanceState.RUNNING), name="somebodys")
+    disk = replace(a_disk(), name=f"home-{GONE}-backup")
+    acts = [act_on_machine(machine, NOW, POLICY), act_on_disk(disk, NOW, POLICY)]
+    assert [act and (act.event, act.command) for act in acts] == [("OrphanFound", None), ("OrphanDiskFound", None)]
 
 
 def test_name_label_user_and_attachment_tie_a_resource_to_a_workspace() -> None:
@@ -108,7 +117,9 @@ def test_name_label_user_and_attachment_tie_a_resource_to_a_workspace() -> None:
     assert tied_to(mislabelled) == {workspace.id, other.id}
     assert owner_id_of(mislabelled) == workspace.id
     assert disks_of(other.id, [mislabelled]) == []
-    assert disks_of(workspace.id, [mislabelled]) == [mislabelled]
+    backup = a_home(workspace, name=f"{workspace.disk_name}-backup")
+    assert tied_to(backup) == {workspace.id}
+    assert disks_of(workspace.id, [mislabelled, backup, used]) == [mislabelled]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ BOOTING = {Phase.AWAIT_METADATA, Phase.START, Phase.STARTING, Phase.INSERT, Phas
 BOOTS = [(OperationKind.CREATE, phase) for phase in (Phase.INSERTING, Phase.AWAIT_READY)] + [
     (OperationKind.START, phase) for phase in sorted(BOOTING)
 ]
+KEEPING_MEMORY = {
+    *(Phase.SUSPEND, Phase.AWAIT_SUSPENDED, Phase.STOP, Phase.AWAIT_STOPPED),
+    *(Phase.SURVEY, Phase.RESUME, Phase.AWAIT_RUNNING),
+}
 NOT_BOOTS = [
     (kind, phase)
     for kind, phases in {
@@ -58,8 +62,11 @@ def test_a_ready_report_of_the_current_boot_makes_the_workspace_ready(kind: Oper
     assert (after.last_connected_at, after.last_activity) == (NOW, Activity.STARTED)
 
 
-@pytest.mark.parametrize(("kind", "phase"), NOT_BOOTS)
-@pytest.mark.parametrize("event", [ReportEvent.READY, ReportEvent.FAILED])
+@pytest.mark.parametrize(
+    ("event", "kind", "phase"),
+    [(ReportEvent.READY, kind, phase) for kind, phase in NOT_BOOTS]
+    + [(ReportEvent.FAILED, kind, phase) for kind, phase in NOT_BOOTS if phase not in KEEPING_MEMORY],
+)
 def test_a_report_of_a_boot_that_nobody_waits_for_is_refused(
     event: ReportEvent, kind: OperationKind, phase: Phase
 ) -> None:
@@ -68,6 +75,20 @@ def test_a_report_of_a_boot_that_nobody_waits_for_is_refused(
 
     with pytest.raises(ReportNotTakenError):
         receive(workspace, event)
+
+
+@pytest.mark.parametrize(
+    ("kind", "phase"), [(OperationKind.STOP, Phase.SUSPEND), (OperationKind.START, Phase.AWAIT_RUNNING)]
+)
+def test_a_machine_that_fails_while_it_is_stopped_or_thawed_loses_its_memory(kind: OperationKind, phase: Phase) -> None:
+    """The report must not be lost: the operation goes on, and the machine is booted before it counts as READY again."""
+    workspace = a_workspace(Status.READY, an_operation(kind, phase))
+    after = changed(receive(workspace, ReportEvent.FAILED, message="It ends."))
+
+    assert after.operation is not None
+    assert (after.operation.phase, after.memory_is_ready, after.memory_kept) == (phase, False, False)
+    assert "It ends." in (after.memory_lost_because or "")
+    assert receive(after, ReportEvent.FAILED) is None
 
 
 @pytest.mark.parametrize("kind", [OperationKind.STOP, OperationKind.DELETE])

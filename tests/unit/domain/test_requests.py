@@ -139,14 +139,14 @@ def test_a_person_who_stops_what_the_idle_sweep_stops_makes_it_theirs() -> None:
 
 
 def test_another_machine_means_the_old_one_counts_for_nothing() -> None:
-    """A START that changes the machine forgets what was known of the old one, and keeps the home disk and generation."""
+    """A START that changes the machine forgets the old one, and keeps home disk and generation; memory is lost when it is deleted."""
     workspace = a_workspace(Status.SUSPENDED)
 
     after = changed(lifecycle.start(workspace, "new", ALICE, NewMachine("v2", "e2-standard-8"), NOW, POLICY))
 
     assert (after.image_tag, after.machine_type) == ("v2", "e2-standard-8")
-    assert (after.ready_generation, after.instance_id, after.suspended_at) == (None, None, None)
-    assert after.machine_running is False
+    assert (after.ready_generation, after.instance_id) == (workspace.ready_generation, None)
+    assert (after.suspended_at, after.machine_running) == (None, False)
     assert (after.home_disk, after.generation) == (workspace.home_disk, workspace.generation)
 
 

@@ -27,7 +27,7 @@ from shared.domain.instance import (
 from shared.domain.observe import Sight
 from shared.domain.policy import Policy
 from shared.domain.steps import Call, Seen
-from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status, Workspace
 from tests.fakes.machines import fault
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_home, a_workspace, an_instance, an_operation
 from tests.unit.domain.state_table import PHASES, move_in_words, sights, situation, table_in_words
@@ -83,6 +83,7 @@ def test_every_cell_is_a_legal_move(title: str, phase: Phase, awake: bool) -> No
             assert decision.leads_to is AWAITS[type(decision.command)], name
             disk = isinstance(decision.command, DeleteDisk)
             wanted = workspace.disk_name if disk else workspace.instance_name
+            wanted = seen.disks[0].name if disk and seen.disks else wanted
             assert decision.command.place == Place(workspace.zone, wanted), name
             assert decision.leads_to in phases, name
         else:
@@ -295,38 +296,106 @@ def test_a_missing_right_is_waited_for_and_then_told() -> None:
     """It may just have been given; a suspend that is forbidden powers nothing off."""
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP))
     call = Call(SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED)
-    assert workspace.operation is not None
-    patience_over = workspace.operation.phase_since + POLICY.rights_patience
+    patience_over = NOW + POLICY.rights_patience
 
     soon = steps.settle(workspace, Seen(), call, fault(FaultKind.PERMISSION), NOW, POLICY)
+    waiting = changed(soon)
+    assert waiting.operation is not None
+    # Wherever the operation goes meanwhile: what counts is since when the right is missing.
+    waiting = replace(waiting, operation=replace(waiting.operation, phase_since=patience_over))
     late = steps.settle(
-        workspace, Seen(instance=an_instance(workspace)), call, fault(FaultKind.PERMISSION), patience_over, POLICY
+        waiting, Seen(instance=an_instance(workspace)), call, fault(FaultKind.PERMISSION), patience_over, POLICY
     )
 
     assert move_in_words(workspace, soon) == "again suspend"
     assert move_in_words(workspace, late) == "ends READY COMPUTE_PERMISSION_DENIED"
 
 
-@pytest.mark.parametrize("phase", [Phase.RESUME, Phase.START])
-def test_a_start_makes_one_new_machine_at_most(phase: Phase) -> None:
-    """What definitely cannot be thawed or booted is made anew on the same home; if that cannot be either, the START fails."""
+@pytest.mark.parametrize(
+    ("phase", "command", "state"),
+    [
+        (Phase.SURVEY, ResumeInstance, InstanceState.SUSPENDED),
+        (Phase.RESUME, ResumeInstance, InstanceState.SUSPENDED),
+        (Phase.SET_METADATA, RefreshMetadata, InstanceState.TERMINATED),
+        (Phase.START, StartInstance, InstanceState.TERMINATED),
+    ],
+)
+def test_a_start_makes_one_new_machine_at_most(phase: Phase, command: type[Command], state: InstanceState) -> None:
+    """What cannot be thawed or booted is looked at again, then made anew on the same home; memory is lost when the machine is."""
     workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, phase))
     refusal = fault(FaultKind.UNSUPPORTED)
-    call = Call(StartInstance(Place(workspace.zone, workspace.instance_name)), Phase.STARTING)
+    call = Call(some(command, workspace), AWAITS[command])
 
-    down = steps.settle(workspace, Seen(), call, refusal, NOW, POLICY)
+    stuck = changed(steps.settle(workspace, Seen(), call, refusal, NOW, POLICY))
+    assert stuck.operation is not None
+    assert (stuck.operation.phase, stuck.memory_is_ready) == (Phase.SURVEY, True)
+    down = steps.plan(stuck, Seen(instance=an_instance(stuck, state)), NOW, POLICY)
     after = changed(down)
     assert after.operation is not None
-    again = steps.settle(
-        replace(after, operation=replace(after.operation, phase=phase)), Seen(), call, refusal, NOW, POLICY
-    )
-
-    assert move_in_words(workspace, down) == "to delete_instance"
-    assert (after.memory_kept, after.home_disk, after.instance_id) == (False, workspace.home_disk, None)
     assert isinstance(down, Change)
-    assert [note.what for note in down.notes] == ["MachineRemade", "MemoryLost"]
-    assert changed(again).operation is not None
-    assert move_in_words(workspace, again) == "fails COMPUTE_REFUSED: to stop"
+    assert ([note.what for note in down.notes], after.memory_is_ready) == (["MachineRemade"], True)
+    delete = steps.plan(after, Seen(instance=an_instance(after, state), disk_exists=True), NOW, POLICY)
+    assert isinstance(delete, Call)
+    deleting = steps.settle(after, Seen(), delete, Begun("gce-1"), NOW, POLICY)
+    gone = changed(deleting)
+    assert (gone.memory_kept, gone.home_disk) == (False, workspace.home_disk)
+    assert [note.what for note in deleting.notes] == ["MemoryLost"]
+    again = replace(after, operation=replace(after.operation, phase=phase))
+    refused = steps.settle(again, Seen(), call, refusal, NOW, POLICY)
+    assert move_in_words(again, refused) == "fails COMPUTE_REFUSED: to stop"
+
+
+@pytest.mark.parametrize("remade", [True, False])
+def test_a_machine_that_somebody_resumed_meanwhile_is_used(remade: bool) -> None:
+    """Neither the step down nor the clean-up of a START that failed takes a machine that can be used."""
+    phase = Phase.DELETE_INSTANCE if remade else Phase.STOP
+    operation = an_operation(OperationKind.START, phase, remade=remade, failure=None if remade else A_PROBLEM)
+    workspace = a_workspace(Status.SUSPENDED, operation)
+    running = Seen(instance=an_instance(workspace), disk_exists=True)
+    unwanted = replace(workspace, instance_id=None)
+
+    assert move_in_words(workspace, steps.plan(workspace, running, NOW, POLICY)) == "ends READY"
+    decision = steps.plan(unwanted, running, NOW, POLICY)
+    assert isinstance(decision, Call) or changed(decision).operation is not None
+
+
+@pytest.mark.parametrize(("phase", "command"), [(Phase.SUSPEND, SuspendInstance), (Phase.RESUME, ResumeInstance)])
+def test_an_answer_that_nobody_understands_costs_no_memory(phase: Phase, command: type[Command]) -> None:
+    """A shape that no row of the error table knows is invalid: it is tried again until the deadline."""
+    kind = OperationKind.STOP if phase is Phase.SUSPEND else OperationKind.START
+    workspace = a_workspace(Status.READY, an_operation(kind, phase))
+    call = Call(some(command, workspace), AWAITS[command])
+
+    refused = steps.settle(workspace, Seen(), call, fault(FaultKind.INVALID), NOW, POLICY)
+
+    assert move_in_words(workspace, refused) == f"again {phase}"
+
+
+def test_the_retention_sweep_does_not_delete_what_somebody_has_started() -> None:
+    """It deletes only what is off; a person's own DELETE takes everything."""
+    operation = an_operation(OperationKind.DELETE, automatic=True)
+    workspace = a_workspace(Status.SUSPENDED, operation)
+    asked = replace(workspace, operation=replace(operation, automatic=False))
+    for state in (InstanceState.RUNNING, InstanceState.STAGING, InstanceState.STOPPING):
+        seen = Seen(instance=an_instance(workspace, state))
+        kept = changed(steps.plan(workspace, seen, NOW, POLICY))
+        assert (kept.status, kept.operation, kept.attend_at) == (Status.SUSPENDED, None, NOW)
+        assert isinstance(steps.plan(asked, seen, NOW, POLICY), Call)
+    off = Seen(instance=an_instance(workspace, InstanceState.SUSPENDED))
+    assert isinstance(steps.plan(workspace, off, NOW, POLICY), Call)
+
+
+def test_a_home_that_a_start_attaches_is_recorded_whatever_comes_of_the_insert() -> None:
+    """It may hold somebody's work: no stock-out leads to another zone, where it would be deleted here."""
+    workspace = a_workspace(Status.ERROR, an_operation(OperationKind.START, Phase.INSERT), home_disk=None)
+    home = HomeDisk(workspace.disk_name, workspace.zone)
+    call = Call(insert_of(replace(workspace, home_disk=home), disk_exists=True), Phase.INSERTING)
+
+    accepted = changed(steps.settle(workspace, Seen(), call, Begun("gce-1", "7"), NOW, POLICY))
+    refused = steps.settle(workspace, Seen(), call, fault(FaultKind.STOCK_OUT), NOW, POLICY)
+
+    assert accepted.home_disk == home
+    assert move_in_words(workspace, refused) == "ends SUSPENDED NO_CAPACITY"
 
 
 def test_a_boot_disk_in_the_way_gets_out_of_it_by_another_name_once() -> None:
@@ -384,25 +453,30 @@ def test_a_failed_boot_is_saved_by_a_ready_until_the_clean_up_begins() -> None:
 
 
 def test_a_delete_takes_every_disk_of_the_workspace_and_names_what_holds_one() -> None:
-    """The home, and boot disks that outlived their machines; one that is held ends the DELETE at its deadline."""
+    """The home first, then boot disks that outlived their machines; a home that is held ends the DELETE at its deadline."""
     workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=False)
     assert workspace.operation is not None
     boot = a_home(workspace, name=f"{workspace.instance_name}-2")
-    held = a_home(workspace, users=("holder",))
-    call = steps.plan(workspace, Seen(disks=(held, boot)), NOW, POLICY)
-    assert isinstance(call, Call)
-    assert call.command == DeleteDisk(Place(workspace.zone, boot.name))
+    for seen, name in ((Seen(disk_exists=True), workspace.disk_name), (Seen(disks=(boot,)), boot.name)):
+        call = steps.plan(workspace, seen, NOW, POLICY)
+        assert isinstance(call, Call)
+        assert call.command == DeleteDisk(Place(workspace.zone, name))
 
-    call = steps.plan(workspace, Seen(disks=(held,)), NOW, POLICY)
+    call = steps.plan(workspace, Seen(disk_exists=True), NOW, POLICY)
     assert isinstance(call, Call)
     in_use = replace(fault(FaultKind.IN_USE), resource="instances/holder")
-    waiting = changed(steps.settle(workspace, Seen(disks=(held,)), call, in_use, NOW, POLICY))
-    over = changed(steps.plan(waiting, Seen(disks=(held,)), workspace.operation.deadline_at, POLICY))
+    waiting = changed(steps.settle(workspace, Seen(), call, in_use, NOW, POLICY))
+    over = changed(steps.plan(waiting, Seen(disk_exists=True), workspace.operation.deadline_at, POLICY))
+    accepted = steps.settle(waiting, Seen(), call, Begun("gce-1"), NOW, POLICY)
+    freed = changed(accepted)
 
     assert (over.status, over.operation, over.home_disk) == (Status.ERROR, None, workspace.home_disk)
     assert over.error is not None
     assert over.error.code == "DISK_IN_USE"
     assert "instances/holder" in over.error.message
+    assert freed.operation is not None
+    assert (freed.operation.last_fault, freed.home_disk) == (None, None)
+    assert [note.what for note in accepted.notes] == ["HomeDeleted"]
 
 
 def test_a_stopped_workspace_has_lost_its_memory_and_a_suspended_one_has_not() -> None:
@@ -486,8 +560,8 @@ REFUSALS = {
             FaultKind.PERMISSION: f"again {phase}",
             FaultKind.POLICY: "fails COMPUTE_POLICY_FORBIDS: to stop",
             FaultKind.IN_USE: f"again {phase}",
-            FaultKind.INVALID: "to delete_instance",
-            FaultKind.UNSUPPORTED: "to delete_instance",
+            FaultKind.INVALID: "to survey" if phase is not Phase.RESUME else "again resume",
+            FaultKind.UNSUPPORTED: "to survey",
             FaultKind.NOT_FOUND: f"again {phase}",
             FaultKind.NOT_READY: f"again {phase}",
             FaultKind.ALREADY_EXISTS: f"again {phase}",
@@ -501,7 +575,7 @@ REFUSALS = {
         FaultKind.PERMISSION: "again suspend",
         FaultKind.POLICY: "ends READY COMPUTE_POLICY_FORBIDS",
         FaultKind.IN_USE: "again suspend",
-        FaultKind.INVALID: "to stop",
+        FaultKind.INVALID: "again suspend",
         FaultKind.UNSUPPORTED: "to stop",
         FaultKind.NOT_FOUND: "again suspend",
         FaultKind.NOT_READY: "again suspend",
@@ -695,7 +769,7 @@ def test_a_machine_that_never_was_ready_is_not_called_ready_by_a_stop_that_timed
 def test_a_disk_is_not_deleted_before_a_machine_that_came_late() -> None:
     """A worker that was overtaken by a DELETE may insert after it has looked: the machine goes first."""
     workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=True)
-    seen = Seen(instance=an_instance(workspace, InstanceState.RUNNING), disks=(a_home(workspace),))
+    seen = Seen(instance=an_instance(workspace, InstanceState.RUNNING), disk_exists=True)
 
     assert move_in_words(workspace, steps.plan(workspace, seen, NOW, POLICY)) == "to delete_instance"
 
@@ -732,7 +806,10 @@ def test_the_console_is_read_only_when_a_boot_is_overdue() -> None:
 def test_the_home_is_looked_at_only_where_a_step_goes_by_it() -> None:
     """Every other step is one read of Compute less."""
     looks = {(kind, phase) for kind in OperationKind for phase in Phase if steps.reads_disk(an_operation(kind, phase))}
-    assert looks == {(kind, Phase.INSERT) for kind in OperationKind} | {(OperationKind.START, Phase.DELETE_INSTANCE)}
+    everywhere = {Phase.INSERT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT, Phase.FORGET}
+    assert looks == {(kind, phase) for kind in OperationKind for phase in everywhere} | {
+        (OperationKind.START, Phase.DELETE_INSTANCE)
+    }
 
 
 def test_other_zones_are_searched_only_for_what_is_missing_or_to_be_deleted() -> None:
@@ -752,6 +829,7 @@ def test_other_zones_are_searched_only_for_what_is_missing_or_to_be_deleted() ->
     homeless = a_workspace(Status.ERROR, an_operation(OperationKind.START, Phase.INSERT))
     assert steps.seeks_elsewhere(homeless, Seen()) == (False, True)
     deleting = a_workspace(Status.READY, an_operation(OperationKind.DELETE, Phase.DELETE_DISK))
+    assert steps.seeks_elsewhere(deleting, Seen(disk_exists=True)) == (False, False)
     assert steps.seeks_elsewhere(deleting, Seen()) == (True, True)
 
 

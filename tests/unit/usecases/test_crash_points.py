@@ -144,7 +144,7 @@ def outcome(world: World) -> list[dict[str, Any]]:
             "status": workspace.status,
             "operation": workspace.operation,
             "error": workspace.error and (workspace.error.code, workspace.error.operation_kind),
-            "awake": workspace.awake,
+            "awake": workspace.memory_is_ready,
             "generation": workspace.generation,
             "zone": workspace.zone,
             "image": workspace.image_tag,

@@ -394,5 +394,10 @@ def test_a_machine_that_is_faster_than_its_worker_is_ready(world: World) -> None
     world.run()
 
     after = world.workspace(workspace.id)
-    assert (after.status, after.operation, after.awake, after.machine_running) == (Status.READY, None, True, True)
+    assert (after.status, after.operation, after.memory_is_ready, after.machine_running) == (
+        Status.READY,
+        None,
+        True,
+        True,
+    )
     assert after.last_connected_at - workspace.last_connected_at < timedelta(minutes=3)

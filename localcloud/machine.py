@@ -233,7 +233,11 @@ class _Guest:
             )
             return
         if self._fault == "fails_at_boot":
-            await self._fail(hub, "IMAGE_PULL_FAILED", "The workspace image could not be pulled: manifest unknown. Start the workspace with an image that exists.")
+            await self._fail(
+                hub,
+                "IMAGE_PULL_FAILED",
+                "The workspace image could not be pulled: manifest unknown. Start the workspace with an image that exists.",
+            )
             return
         self._print("systemd[1]: Started workspace.service - Workspace container.")
         self.phase = "reporting"

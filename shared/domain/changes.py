@@ -119,7 +119,7 @@ def without_memory(workspace: Workspace, why: str) -> tuple[Workspace, tuple[Not
 
     It was if it was that of a boot that reported ready. Memory that was lost before keeps its reason.
     """
-    if not workspace.memory_is_ready:
+    if not workspace.has_memory:
         return workspace, ()
     lost = replace(workspace, ready_generation=None, memory_kept=False, memory_lost_because=why)
     return lost, (Note("MemoryLost", why),)

@@ -203,8 +203,8 @@ def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[
     if home is not None and home.name in machine.disks:
         home = HomeDisk(home.name, machine.zone)
     forgetful, lost = without_memory(workspace, f"The machine was moved to zone {machine.zone} outside the Hub.")
-    # A START that wants a new machine has left none recorded: the one that was moved will not do any more than it did before.
-    unwanted = workspace.instance_id is None and workspace.home_disk is not None
+    # Where no machine is recorded, a new one is wanted: the one that was moved will not do any more than it did before.
+    unwanted = workspace.instance_id is None
     moved = replace(
         forgetful,
         zone=machine.zone,

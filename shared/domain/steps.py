@@ -260,7 +260,7 @@ def _suspend(s: _Situation) -> Change | Call:
     if _in_use_after_all(s):
         return _abandon(s)
     if not s.workspace.memory_is_ready:
-        return _go(Phase.STOP)(s)
+        return _give_memory_up(s, "A new machine was asked for.") if s.workspace.has_memory else _go(Phase.STOP)(s)
     return Call(SuspendInstance(s.place), Phase.AWAIT_SUSPENDED)
 
 
@@ -640,9 +640,6 @@ def _keeping_home(s: _Situation, command: Command) -> Workspace:
 def _after_call(s: _Situation, command: Command, begun: Begun) -> tuple[Workspace, tuple[Note, ...]]:
     """Return what the record says once Compute has accepted a call, and what to note: what is lost is lost from here on."""
     known, operation = s.workspace, s.operation
-    if operation.last_fault_kind == FaultKind.IN_USE:
-        operation = replace(operation, last_fault=None, last_fault_kind=None)
-        known = replace(known, operation=operation)
     match command:
         case InsertInstance():
             known = replace(known, instance_id=begun.target_id, heartbeat_seconds=_interval(s.policy))
@@ -744,7 +741,8 @@ def _overdue(s: _Situation) -> Change:
     kind = s.operation.kind
     within = _within(s)
     said = f" Compute Engine said last: {s.operation.last_fault}" if s.operation.last_fault else ""
-    if s.operation.last_fault_kind == FaultKind.IN_USE and kind is not OperationKind.STOP:
+    refused_last = s.operation.phase in _CALLING.values()  # otherwise Compute has accepted the call since
+    if s.operation.last_fault_kind == FaultKind.IN_USE and refused_last and kind is not OperationKind.STOP:
         message = f"The {kind} did not end {within}, because something else uses a disk that it needs.{said} Detach it there. "
         return fail(s, _problem(s, "DISK_IN_USE", message + _WAY_OUT[kind], retryable=True))
     if s.operation.phase is not Phase.AWAIT_READY:

@@ -208,7 +208,12 @@ class Workspace:
 
     @property
     def memory_is_ready(self) -> bool:
-        """Whether the machine's memory is that of a boot that reported ready: running means usable."""
+        """Whether the recorded machine's memory is that of a boot that reported ready: running means usable."""
+        return self.has_memory and self.instance_id is not None
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is memory of a boot that reported ready, be it that of a machine that will not do any more."""
         return self.ready_generation == self.generation
 
 

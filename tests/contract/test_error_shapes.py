@@ -26,6 +26,7 @@ from shared.domain.instance import (
     RefreshMetadata,
     ResumeInstance,
     StartInstance,
+    StopInstance,
     SuspendInstance,
 )
 from shared.ports import Machines
@@ -141,7 +142,7 @@ CALLS: dict[str, tuple[Command, Answer, FaultKind, str]] = {
     ),
     "a missing right": (SuspendInstance(PLACE), refusal(403, "forbidden"), K.PERMISSION, ""),
     "a project that is not seen": (
-        *(DeleteInstance(PLACE), refusal(404, "notFound", "The resource 'projects/a-project' was not found")),
+        *(StopInstance(PLACE), refusal(404, "notFound", "The resource 'projects/a-project' was not found")),
         *(K.PERMISSION, ""),
     ),
 }  # fmt: skip

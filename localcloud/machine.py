@@ -236,7 +236,7 @@ class _Guest:
             await self._fail(
                 hub,
                 "IMAGE_PULL_FAILED",
-                "The workspace image could not be pulled: manifest unknown. Start the workspace with an image that exists.",
+                "The image could not be pulled: manifest unknown. Start the workspace with an image that exists.",
             )
             return
         self._print("systemd[1]: Started workspace.service - Workspace container.")

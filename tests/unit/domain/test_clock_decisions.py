@@ -1,5 +1,6 @@
 """What the idle sweep, the sweep of what is overdue, and a dead letter do to a workspace."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -22,6 +23,23 @@ NEITHER = Policy(idle_after=None, retention=None)
 def expire(workspace: Workspace, policy: Policy = POLICY) -> Change | None:
     """Decide on a workspace as the idle sweep does."""
     return lifecycle.expire(workspace, "new-operation", SWEEPER, NOW, policy)
+
+
+def test_what_somebody_is_to_look_at_is_not_deleted_before_they_have() -> None:
+    """A heartbeat of a machine that should be off has asked for a look: it may be in use."""
+    forgotten = a_workspace(Status.SUSPENDED, suspended_at=NOW - 2 * MONTH)
+    assert expire(forgotten) is not None
+    assert expire(replace(forgotten, attend_at=NOW)) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "allowed"), [(None, HOUR), (1000, HOUR), (1800, timedelta(minutes=90)), (10**9, timedelta(days=3))]
+)
+def test_idleness_allows_for_the_interval_that_a_machine_reports_with(seconds: int | None, allowed: timedelta) -> None:
+    """Three heartbeats must be missing; what a machine's metadata says is believed up to a day."""
+    workspace = a_workspace(Status.READY, heartbeat_seconds=seconds, last_connected_at=NOW - allowed)
+    assert expire(workspace) is not None
+    assert expire(replace(workspace, last_connected_at=NOW - allowed + timedelta(seconds=1))) is None
 
 
 # status, machine_running, idle for, suspended for: the kind of operation that begins

@@ -7,7 +7,7 @@ import pytest
 
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.observe import differs, follow, observe
-from shared.domain.workspace import Activity, OperationKind, Status, Workspace
+from shared.domain.workspace import Activity, HomeDisk, OperationKind, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_instance, an_operation
 
 ON_ITS_WAY = [
@@ -204,3 +204,29 @@ def test_a_machine_in_another_zone_is_followed_only_if_it_is_the_only_one() -> N
         workspace.zone,
         "MACHINE_GONE",
     )
+
+
+def test_a_workspace_that_becomes_ready_by_a_look_has_its_home_recorded() -> None:
+    """Somebody can work in it from here on: its home is protected as after any boot."""
+    workspace = a_workspace(Status.SUSPENDED, home_disk=None)
+
+    change = follow(workspace, seen(workspace, InstanceState.RUNNING), NOW, POLICY)
+
+    assert change is not None
+    assert change.workspace is not None
+    assert (change.workspace.status, change.workspace.home_disk) == (
+        Status.READY,
+        HomeDisk(workspace.disk_name, workspace.zone),
+    )
+
+
+def test_a_machine_that_was_moved_or_made_anew_has_lost_its_memory_and_that_is_told() -> None:
+    """It booted by itself, wherever it is."""
+    workspace = a_workspace(Status.SUSPENDED)
+    moved = follow(workspace, None, NOW, POLICY, [an_instance(workspace, id="there", zone="us-west1-b")])
+    anew = follow(workspace, an_instance(workspace, id="another"), NOW, POLICY)
+    for change in (moved, anew):
+        assert change is not None
+        assert change.workspace is not None
+        assert (change.workspace.memory_kept, change.workspace.memory_is_ready) == (False, False)
+        assert [note.what for note in change.notes] == ["MachineFollowed", "MemoryLost"]

@@ -253,6 +253,30 @@ def test_a_stop_goes_on_when_nobody_connected_or_a_person_asked_for_it(automatic
     assert isinstance(decision.command, SuspendInstance)
 
 
+def test_an_idle_stop_leaves_a_machine_in_use_alone_whatever_its_workspace_is() -> None:
+    """Its container may have failed, but somebody is logged in, or it reports more rarely than the record knows."""
+    operation = an_operation(OperationKind.STOP, automatic=True)
+    broken = a_workspace(Status.ERROR, operation, ready_generation=None, last_connected_at=NOW)
+    rare = replace(broken, last_connected_at=NOW - timedelta(minutes=70))
+    rarely = an_instance(rare, heartbeat_every=timedelta(minutes=30))
+    for workspace, instance in ((broken, an_instance(broken)), (rare, rarely)):
+        after = changed(steps.plan(workspace, Seen(instance=instance), NOW, POLICY))
+        assert (after.status, after.operation, after.error) == (Status.ERROR, None, A_PROBLEM)
+
+
+def test_a_new_machine_that_was_refused_has_cost_no_memory() -> None:
+    """Memory is lost when Compute accepts the delete, not when a person asks."""
+    workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, Phase.DELETE_INSTANCE, remade=True))
+    workspace = replace(workspace, instance_id=None)
+    call = Call(DeleteInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_ABSENT)
+
+    refused = changed(steps.settle(workspace, Seen(), call, fault(FaultKind.POLICY), NOW, POLICY))
+    accepted = changed(steps.settle(workspace, Seen(), call, Begun("gce-1"), NOW, POLICY))
+
+    assert (refused.has_memory, refused.memory_kept) == (True, None)
+    assert (accepted.has_memory, accepted.memory_kept) == (False, False)
+
+
 def test_a_machine_that_comes_back_to_running_is_asked_once_more_and_then_stopped() -> None:
     """Its guest may have been busy; the second time its memory is given up, and the record says why."""
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED))

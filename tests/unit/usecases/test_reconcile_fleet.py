@@ -337,3 +337,34 @@ def test_a_conflict_is_no_failure(world: World, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(world.store, "commit", conflict)
     assert reconciled(world).failed == {}
+
+
+def test_a_home_that_moved_with_its_machine_is_not_taken_for_gone(world: World) -> None:
+    """No alert: the machine is followed first, and the home is there under its name."""
+    workspace = world.ready("alice", "moved")
+    world.machines.move_by_hand(place_of(workspace), "us-west1-b")
+    world.clock.advance(timedelta(hours=2))
+
+    done = reconciled(world).done
+
+    assert "HomeDiskGone" not in done
+    after = world.workspace(workspace.id)
+    assert after.home_disk is not None
+    assert (after.zone, after.home_disk.zone) == ("us-west1-b", "us-west1-b")
+
+
+def test_what_only_uses_a_workspaces_disk_is_reported_and_never_touched(world: World) -> None:
+    """As a machine of a workspace that is gone, to which somebody has attached a living one's home."""
+    gone = world.ready("bob", "gone")
+    [kept] = [each for each in world.store.workspaces.values() if each.name == "fine"]
+    home = Place(kept.zone, kept.disk_name)
+    world.machines.detach_disk_by_hand(home)
+    world.machines.attach_disk_by_hand(home, place_of(gone))
+    forgotten(world, gone)
+
+    for _ in range(2):
+        world.clock.advance(world.policy.orphan_grace + timedelta(hours=2))
+        done = reconciled(world).done
+        assert gone.instance_name in done["ResourceTied"]
+
+    assert world.machines.instances[place_of(gone)].state is InstanceState.RUNNING

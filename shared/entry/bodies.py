@@ -119,8 +119,6 @@ def read_report(request: Request, machine: Machine) -> Report:
         },
         required="event generation",
     )
-    if "because" in fields and fields["event"] != ReportEvent.HEARTBEAT:
-        raise InvalidRequestError([FieldProblem("because", "is for a heartbeat only")])
     return Report(
         event=ReportEvent(fields["event"]),
         generation=fields["generation"],

@@ -144,7 +144,8 @@ class Lifecycle(RuleBasedStateMachine):
         assert after.generation >= before.generation, "the generation went down"
         assert after.last_connected_at >= before.last_connected_at
         assert after.updated_at >= before.updated_at
-        if after.status is Status.READY:
+        deleting = after.operation is not None and after.operation.kind is OperationKind.DELETE
+        if after.status is Status.READY and not deleting:
             assert after.memory_is_ready, "READY without the current boot's report"
         if after.ready_generation not in {before.ready_generation, None}:
             assert self.reporting is not None, "nobody reported, and it counts as reported"

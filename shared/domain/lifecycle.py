@@ -288,9 +288,13 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         assert broken.workspace is not None  # noqa: S101 -- finish never forgets
         return replace(broken, workspace=replace(broken.workspace, machine_running=True))
     if operation.failure is None and operation.phase in _KEEPING_MEMORY:
+        if workspace.ready_generation is None:
+            return None  # that is known
         forgetful, notes = without_memory(workspace, problem.message)
         unready = replace(forgetful, ready_generation=None, updated_at=now)
-        return Change(unready, "MachineFailedMeanwhile", notes=notes) if unready != workspace else None
+        if workspace.status is Status.READY:  # nobody can use it while it is being stopped
+            unready = replace(unready, status=Status.ERROR, error=problem)
+        return Change(unready, "MachineFailedMeanwhile", notes=notes)
     if operation.failure is not None or operation.phase not in _BOOTING:
         raise ReportNotTakenError(f"The {operation.kind} does not wait for this machine any more.")
     if report.code == DISK_MISSING and (remade := remake_for(workspace, problem.message, now, policy)) is not None:

@@ -88,7 +88,7 @@ def test_a_machine_that_fails_while_it_is_stopped_or_thawed_loses_its_memory(kin
     assert after.operation is not None
     assert (after.operation.phase, after.memory_is_ready, after.memory_kept) == (phase, False, False)
     assert "It ends." in (after.memory_lost_because or "")
-    assert receive(after, ReportEvent.FAILED) is None
+    assert receive(after, ReportEvent.FAILED, message="It ends.") is None
 
 
 @pytest.mark.parametrize("kind", [OperationKind.STOP, OperationKind.DELETE])

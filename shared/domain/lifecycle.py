@@ -284,9 +284,10 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
     if operation is None:
         if workspace.status is not Status.READY:
             return None
-        broken = finish(replace(workspace, ready_generation=None), Status.ERROR, "MachineFailed", now, problem)
+        forgetful, notes = without_memory(workspace, problem.message)
+        broken = finish(replace(forgetful, ready_generation=None), Status.ERROR, "MachineFailed", now, problem)
         assert broken.workspace is not None  # noqa: S101 -- finish never forgets
-        return replace(broken, workspace=replace(broken.workspace, machine_running=True))
+        return replace(broken, workspace=replace(broken.workspace, machine_running=True), notes=notes)
     if operation.failure is None and operation.phase in _KEEPING_MEMORY:
         if workspace.ready_generation is None:
             return None  # that is known

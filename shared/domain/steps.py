@@ -793,7 +793,8 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
         return finish(without, Status.SUSPENDED, "StartRefused", s.now, _no_capacity_here(s, fault))
     said = fault.message
     if fault.resource and fault.resource not in said:
-        said = f"{said} ({fault.resource})"
+        said = f"{said.rstrip('.')} ({fault.resource})"
+    said = said if said.endswith((".", "!", "?")) else f"{said}."
     noted = replace(s.operation, last_fault=said, last_fault_kind=fault.kind.value)
     if fault.kind is FaultKind.PERMISSION and noted.right_missing_since is None:
         noted = replace(noted, right_missing_since=s.now)

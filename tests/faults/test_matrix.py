@@ -70,7 +70,7 @@ MESSAGES: Final = {
     f"STOP{TIMED_OUT}": r"within 20 minutes\. Stop the workspace again",
     f"START{TIMED_OUT}": r"within 20 minutes\. Start the workspace again, or delete it",
     f"DELETE{TIMED_OUT}": r"within 20 minutes\. Delete the workspace again",
-    IN_USE: r"within 20 minutes, because something else uses .*instances/holder.* Detach it there, then delete the workspace again",
+    IN_USE: r"within 20 minutes, because something else uses .*instances/holder.* Detach it there\. Delete the workspace again",
     NOT_READY: r"did not report ready within 20 minutes\. Start the workspace",
     "IMAGE_PULL_FAILED": r"manifest unknown\. Start the workspace",
     "CONTAINER_ENDS": r"container keeps ending.* Start the workspace",

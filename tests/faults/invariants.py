@@ -143,7 +143,7 @@ def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[st
         else:
             fits = len(states) <= 1 and "RUNNING" not in states
         was_ready = any(event["result"] == "READY" for event in trails[ws["id"]])
-        was_deleted = any(event["what"] == "HomeDeleted" for event in trails[ws["id"]])  # by a DELETE that ran out of time
+        was_deleted = any(event["what"] == "HomeDeleted" for event in trails[ws["id"]])
         if not fits or len(homes) > 1 or (was_ready and not homes and not was_deleted):
             wrong.append(f"{ws['id']} is {ws['status']} ({code}) with machines {states} and homes {homes}")
         if ws["status"] == "READY" and ws["instance_name"] not in outcome.connected:

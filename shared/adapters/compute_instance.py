@@ -4,7 +4,6 @@ The container is run by systemd units that cloud-init writes at every boot (``sh
 every workspace: what is a workspace's own, and what came from a person, is metadata that the boot scripts read as data.
 """
 
-import hashlib
 from datetime import timedelta
 
 from google.cloud import compute_v1
@@ -13,18 +12,14 @@ from shared.boot.user_data import user_data
 from shared.config import MachineSettings
 from shared.domain.instance import InsertInstance, RefreshMetadata
 from shared.domain.machine_types import disk_type
+from shared.domain.ownership import labels_of
 
 IAP_TAG = "workspace-hub"  # the firewall lets IAP's range in to this network tag
 
 
 def labels(workspace_id: str, owner_id: str, settings: MachineSettings) -> dict[str, str]:
-    """Return what everything of a workspace is labelled with. The owner is a hash: no personal data in labels."""
-    return {
-        "managed-by": "workspace-hub",
-        "hub": settings.installation,
-        "workspace": workspace_id,
-        "owner": hashlib.sha256(owner_id.encode()).hexdigest()[:32],
-    }
+    """Return what everything of a workspace of this installation is labelled with."""
+    return {**labels_of(workspace_id, owner_id), "hub": settings.installation}
 
 
 def metadata_items(

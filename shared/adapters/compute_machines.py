@@ -240,7 +240,9 @@ class ComputeMachines(Machines):
         return self._disks.set_labels_unary(request, timeout=CALL_SECONDS)
 
     def _with_ours(self, there: Any, command: LabelInstance | LabelDisk) -> dict[str, str]:
-        return {**there, **labels(command.workspace_id, command.owner_id, self._settings)}
+        """Return all labels that are to be: whose something is, only we say; others may have put a word in for the rest."""
+        ours = labels(command.workspace_id, command.owner_id, self._settings)
+        return {**ours, **there, "workspace": ours["workspace"], "hub": ours["hub"]}
 
     def _list_instances(self, which: str) -> Iterator[Instance]:
         request = compute_v1.AggregatedListInstancesRequest(project=self._project, filter=which)
@@ -271,14 +273,13 @@ def _instance(found: Any) -> Instance:
         zone=_last(found.zone),
         state=_STATES.get(found.status, InstanceState.REPAIRING),
         machine_type=_last(found.machine_type),
-        workspace_id=found.labels.get("workspace"),
+        labels=dict(found.labels),
         internal_address=found.network_interfaces[0].network_i_p if found.network_interfaces else None,
         last_started_at=_moment(found.last_start_timestamp),
         created_at=_moment(found.creation_timestamp),
         off_since=max(
             filter(None, map(_moment, (found.last_stop_timestamp, found.last_suspended_timestamp))), default=None
         ),
-        installation=found.labels.get("hub"),
         disks=tuple(_last(disk.source) for disk in found.disks if disk.source),
         heartbeat_every=_heartbeat(found.metadata),
     )
@@ -288,11 +289,10 @@ def _disk(found: Any) -> Disk:
     return Disk(
         name=found.name,
         zone=_last(found.zone),
-        workspace_id=found.labels.get("workspace"),
+        labels=dict(found.labels),
         created_at=datetime.fromisoformat(found.creation_timestamp),
         users=tuple(_last(user) for user in found.users),
         detached_at=_moment(found.last_detach_timestamp),
-        installation=found.labels.get("hub"),
     )
 
 

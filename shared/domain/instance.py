@@ -1,6 +1,7 @@
 """A machine as Compute Engine describes it, and the calls that change one."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -23,9 +24,9 @@ class InstanceState(StrEnum):
 class Instance:
     """What Compute says of one instance.
 
-    ``id`` is its numeric id. ``workspace_id`` is what its label ``workspace`` says, ``installation`` what its label ``hub``
-    says. ``disks`` are the names of the attached disks. ``heartbeat_every`` is how often its boot scripts report, as its
-    metadata says. ``off_since`` is when it was last stopped or suspended.
+    ``id`` is its numeric id. ``labels`` are all it has, not only ours. ``disks`` are the names of the attached disks.
+    ``heartbeat_every`` is how often its boot scripts report, as its metadata says. ``off_since`` is when it was last stopped
+    or suspended.
     """
 
     id: str
@@ -33,12 +34,11 @@ class Instance:
     zone: str
     state: InstanceState
     machine_type: str
-    workspace_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     internal_address: str | None = None
     last_started_at: datetime | None = None
     created_at: datetime | None = None
     off_since: datetime | None = None
-    installation: str | None = None
     disks: tuple[str, ...] = ()
     heartbeat_every: timedelta | None = None
 
@@ -47,17 +47,16 @@ class Instance:
 class Disk:
     """What Compute says of one disk.
 
-    ``workspace_id`` and ``installation`` are what its labels ``workspace`` and ``hub`` say. ``users`` are the names of the
-    instances that have it attached. ``detached_at`` is None if it was never detached.
+    ``labels`` are all it has, not only ours. ``users`` are the names of the instances that have it attached. ``detached_at``
+    is None if it was never detached.
     """
 
     name: str
     zone: str
-    workspace_id: str | None
+    labels: Mapping[str, str]
     created_at: datetime
     users: tuple[str, ...] = ()
     detached_at: datetime | None = None
-    installation: str | None = None
 
     @property
     def in_use(self) -> bool:
@@ -108,7 +107,7 @@ class RefreshMetadata:
 
 @dataclass(frozen=True, slots=True)
 class LabelInstance:
-    """Put the labels of ours back on an instance. Labels that are not ours stay."""
+    """Put the labels of ours back on an instance (``ownership.labels_of``). Labels that are not ours stay."""
 
     place: Place
     workspace_id: str
@@ -117,7 +116,7 @@ class LabelInstance:
 
 @dataclass(frozen=True, slots=True)
 class LabelDisk:
-    """Put the labels of ours back on a disk. Labels that are not ours stay."""
+    """Put the labels of ours back on a disk. As above."""
 
     place: Place
     workspace_id: str

@@ -20,7 +20,7 @@ from shared.domain.instance import (
     Place,
     StopInstance,
 )
-from shared.domain.ownership import may_be_deleted, owner_id_of
+from shared.domain.ownership import has_lost_labels, may_be_deleted, owner_id_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 
@@ -45,7 +45,7 @@ def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> Act | None:
 
     It is never stopped and never deleted. While an operation is under way it may be on its way from one place to another.
     """
-    if resource.workspace_id != workspace.id:
+    if has_lost_labels(workspace, resource):
         return label_again(workspace, resource)
     if workspace.operation is not None or not _is_elsewhere(workspace, resource):
         return None

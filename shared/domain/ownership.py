@@ -5,6 +5,7 @@ name, its label, the machine that uses it, and the disks that it uses. The name 
 changed. Only what nothing ties to a live record is an orphan (``orphans``).
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 from itertools import chain
@@ -38,13 +39,31 @@ def may_be_deleted(name: str) -> bool:
 def tied_to(resource: Instance | Disk) -> set[str]:
     """Return the ids of all workspaces that anything ties a machine or a disk to."""
     others = resource.disks if isinstance(resource, Instance) else resource.users
-    ids = chain([resource.workspace_id, named_id(resource.name)], map(named_id, others))
+    ids = chain([resource.labels.get("workspace"), named_id(resource.name)], map(named_id, others))
     return {each for each in ids if each}
 
 
 def owner_id_of(resource: Instance | Disk) -> str | None:
     """Return the id of the workspace that a machine or a disk is part of: by its name, else by its label."""
-    return named_id(resource.name) or resource.workspace_id
+    return named_id(resource.name) or resource.labels.get("workspace")
+
+
+def labels_of(workspace_id: str, owner_id: str) -> dict[str, str]:
+    """Return what everything of a workspace is labelled with, in any installation; an adapter adds ``hub``.
+
+    The owner is a hash: no personal data in labels.
+    """
+    owner = hashlib.sha256(owner_id.encode()).hexdigest()[:32]
+    return {"managed-by": "workspace-hub", "workspace": workspace_id, "owner": owner}
+
+
+def has_lost_labels(workspace: Workspace, resource: Instance | Disk) -> bool:
+    """Say whether a machine or disk of a workspace lacks a label of ours, or says that it is another workspace's.
+
+    ``owner`` and ``managed-by`` may say something else: companies label with such names, and nothing here goes by them.
+    """
+    ours = labels_of(workspace.id, workspace.owner_id)
+    return resource.labels.get("workspace") != workspace.id or not ours.keys() <= resource.labels.keys()
 
 
 def disks_of(workspace_id: str, disks: Iterable[Disk]) -> list[Disk]:

@@ -233,6 +233,19 @@ def _unless_stuck(move: Move) -> Move:
     return checked
 
 
+def _unless_homeless(move: Move) -> Move:
+    """Make the move on a machine, unless its home was detached from it: only a new machine can have that attached."""
+
+    def checked(s: _Situation) -> Change | Call:
+        home = s.workspace.home_disk
+        attached = s.seen.instance.disks if s.seen.instance else ()
+        if home is None or home.name in attached or s.operation.remade:
+            return move(s)
+        return _remake(s, "The home disk was detached from the machine, so a new machine was made with it.")
+
+    return checked
+
+
 def _follow_elsewhere(s: _Situation, phase: Phase) -> Change:
     """Follow a machine that somebody moved to another zone. Which of several is meant, only a person can say."""
     if len(s.seen.elsewhere) > 1 and s.operation.kind is not OperationKind.DELETE:
@@ -473,9 +486,9 @@ def _if_ours(move: Move) -> Move:
     return checked
 
 
-_use_ours = _if_ours(_use_or_stop)
-_resume_ours = _if_ours(_unless_stuck(_resume))
-_boot_ours = _if_ours(_unless_stuck(_boot_off))
+_use_ours = _if_ours(_unless_homeless(_use_or_stop))
+_resume_ours = _if_ours(_unless_stuck(_unless_homeless(_resume)))
+_boot_ours = _if_ours(_unless_stuck(_unless_homeless(_boot_off)))
 _OFF = {Sight.ABSENT, Sight.SUSPENDED, Sight.TERMINATED}
 _survey = _go(Phase.SURVEY)
 _booting = _go(Phase.AWAIT_READY)
@@ -578,7 +591,7 @@ def plan(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> Cha
     """
     s = _situation(workspace, seen, now, policy)
     decision = _decide(s)
-    if now < s.operation.deadline_at or _ends(decision):
+    if now < s.operation.deadline_at or _ends(decision) or _nears_the_end(s, decision):
         return decision
     return _overdue(s)
 
@@ -605,6 +618,18 @@ def _ends(decision: Change | Call) -> bool:
         return False
     operation = decision.workspace.operation if decision.workspace else None
     return operation is None or (operation.failure is not None and decision.event.endswith("Failed"))
+
+
+def _nears_the_end(s: _Situation, decision: Change | Call) -> bool:
+    """Say whether a DELETE finds gone what was to go, and only has to see to it that nothing else is left: without a call or a wait."""
+    if isinstance(decision, Call) or s.operation.kind is not OperationKind.DELETE or _sees_anything(s.seen):
+        return False
+    operation = decision.workspace.operation if decision.workspace else None
+    return s.operation.phase in DISK_TABLE and operation is not None and operation.phase is not s.operation.phase
+
+
+def _sees_anything(seen: Seen) -> bool:
+    return seen.pending or seen.instance is not None or seen.disk_exists or bool(seen.elsewhere or seen.disks)
 
 
 def settle(

@@ -110,8 +110,8 @@ class _Hands:
         name, now = act.place.name, self.clock()
         try:
             if act.command is not None:
-                identity = f"workspace-hub/fleet/{act.place.zone}/{name}/{act.event}/{now:%Y-%m-%dT%H}"
-                self.machines.perform(act.command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
+                # A new request id each time: with an earlier run's, Compute would answer what came of that one, and do nothing.
+                self.machines.perform(act.command, str(uuid.uuid4()))
                 event = Event(now, act.workspace_id, owner_id, RECONCILER, act.event, act.reason, self.request_id)
                 self.store.commit(events=[event])
         except (MachineFaultError, UnavailableError) as error:

@@ -410,7 +410,7 @@ def test_what_names_no_label_no_disk_and_no_interval_is_read_too(machines: Machi
     responder.answer = json_answer(an_instance("one", disks=disks))
     found = machines.get(PLACE)
     assert found is not None
-    assert (found.workspace_id, found.installation, found.heartbeat_every) == (None, None, None)
+    assert (found.labels, found.heartbeat_every) == ({}, None)
     assert found.disks == ("home-1",)
 
 

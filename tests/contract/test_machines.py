@@ -39,6 +39,7 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
+from shared.domain.ownership import labels_of
 from shared.ports import Machines
 from tests.contract.servers import (
     HURRIED_SECONDS,
@@ -512,7 +513,7 @@ def test_an_inserted_machine_is_there_with_its_id_and_comes_to_run(compute: Comp
     found = compute.machines.get(insert.place)
     assert found is not None
     assert (found.id, found.name, found.zone) == (begun.target_id, insert.place.name, ZONE)
-    assert (found.state, found.machine_type, found.workspace_id) == (S.RUNNING, "e2-standard-8", insert.workspace_id)
+    assert (found.state, found.machine_type) == (S.RUNNING, "e2-standard-8")
     assert found.internal_address
     assert found.last_started_at is not None
     assert found.last_started_at.tzinfo is not None
@@ -880,8 +881,8 @@ def test_the_lists_have_every_machine_and_disk_of_the_installation(compute: Comp
     [instance] = compute.machines.list_instances()
     [disk] = [each for each in compute.machines.list_disks() if each.name == insert.home_disk]
     assert instance == compute.machines.get(insert.place)
-    assert (instance.workspace_id, disk.workspace_id) == (insert.workspace_id,) * 2
-    assert (instance.installation, disk.installation) == (MACHINE_SETTINGS.installation,) * 2
+    ours = {**labels_of(insert.workspace_id, insert.owner_id), "hub": MACHINE_SETTINGS.installation}
+    assert instance.labels == disk.labels == ours
     assert instance.disks == (boot_disk_of(insert).name, insert.home_disk)
     assert instance.heartbeat_every == MACHINE_SETTINGS.heartbeat_every
     assert disk == compute.machines.get_disk(disk_of(insert))
@@ -973,10 +974,10 @@ def test_labels_that_were_lost_are_put_back(compute: Compute) -> None:
     home = disk_of(made.insert)
     before = compute.labels(made.place), compute.disk_labels(home)
     compute.set_labels(made.place, {"theirs": "stays"})
-    compute.set_disk_labels(home, {"theirs": "stays", "workspace": "another"})
+    compute.set_disk_labels(home, {"theirs": "stays", "workspace": "another", "owner": "a-team"})
     lost = compute.machines.get(made.place)
     assert lost is not None
-    assert (lost.workspace_id, lost.installation) == (None, None)
+    assert lost.labels == {"theirs": "stays"}
     assert not list(compute.machines.list_instances())
 
     owner = made.insert.owner_id
@@ -985,10 +986,9 @@ def test_labels_that_were_lost_are_put_back(compute: Compute) -> None:
         LabelInstance(made.place, made.insert.workspace_id, owner),
         LabelDisk(home, made.insert.workspace_id, owner),
     )
-    assert (compute.labels(made.place), compute.disk_labels(home)) == tuple(
-        {"theirs": "stays", **labels} for labels in before
-    )
-    assert [each.workspace_id for each in compute.machines.list_instances()] == [made.insert.workspace_id]
+    assert compute.labels(made.place) == {"theirs": "stays", **before[0]}
+    assert compute.disk_labels(home) == {"theirs": "stays", **before[1], "owner": "a-team"}
+    assert [each.labels["workspace"] for each in compute.machines.list_instances()] == [made.insert.workspace_id]
 
 
 def test_what_is_a_workspaces_is_found_by_label_and_by_name_in_any_zone(compute: Compute) -> None:
@@ -1233,7 +1233,7 @@ def test_the_time_of_the_last_start_is_read_in_whatever_offset_compute_writes_it
     assert isinstance(found, Instance)
     assert found.last_started_at is not None
     assert found.last_started_at.timestamp() == pytest.approx(1772436600.123)
-    assert (found.workspace_id, found.internal_address) == (None, None)
+    assert (found.labels, found.internal_address) == ({}, None)
 
 
 def test_a_home_never_goes_with_its_machine(local: LocalCompute) -> None:

@@ -36,6 +36,7 @@ from shared.domain.instance import (
     SuspendInstance,
 )
 from shared.domain.lifecycle import Report, ReportEvent
+from shared.domain.ownership import labels_of
 from shared.ports import Clock, Machines
 
 PROJECT = "test-project"
@@ -185,8 +186,14 @@ def boot_disk_of(command: InsertInstance) -> Place:
     return Place(command.place.zone, f"{command.place.name}-{command.generation}")
 
 
-def _labels(workspace_id: str) -> dict[str, str]:
-    return {"hub": INSTALLATION, "workspace": workspace_id}
+def _labels(command: InsertInstance | LabelInstance | LabelDisk) -> dict[str, str]:
+    return {**labels_of(command.workspace_id, command.owner_id), "hub": INSTALLATION}
+
+
+def _with_ours(there: Mapping[str, str], command: LabelInstance | LabelDisk) -> dict[str, str]:
+    """Return what a relabelling leaves: the others' values of ``owner`` and ``managed-by`` stay."""
+    ours = _labels(command)
+    return {**ours, **there, "workspace": ours["workspace"], "hub": ours["hub"]}
 
 
 def _named(workspace_id: str, name: str, *prefixes: str) -> bool:
@@ -428,13 +435,13 @@ class FakeMachines(Machines):
         """See the port."""
         self._read("list_instances")
         found = [self._described(instance) for instance in self._instances.values()]
-        return iter([instance for instance in found if instance.installation == INSTALLATION])
+        return iter([instance for instance in found if instance.labels.get("hub") == INSTALLATION])
 
     def list_disks(self) -> Iterator[Disk]:
         """See the port."""
         self._read("list_disks")
         found = [_described_disk(disk) for disk in self._disks.values()]
-        return iter([disk for disk in found if disk.installation == INSTALLATION])
+        return iter([disk for disk in found if disk.labels.get("hub") == INSTALLATION])
 
     def find_instances(self, workspace_id: str) -> Sequence[Instance]:
         """See the port."""
@@ -525,7 +532,7 @@ class FakeMachines(Machines):
                 takes_effect = takes.set_metadata * slowness
                 self._set(instance, lambda: self._refresh(instance, command), operation, failure, takes_effect)
             case LabelInstance():
-                labels = _labels(command.workspace_id)
+                labels = _with_ours(instance.labels, command)
                 self._set(
                     instance, lambda: instance.labels.update(labels), operation, failure, takes.set_labels * slowness
                 )
@@ -568,7 +575,7 @@ class FakeMachines(Machines):
             raise _refusal(FaultKind.NOT_READY)
         if home is not None:
             _needs_no_user(home)
-        labels = _labels(command.workspace_id)
+        labels = _labels(command)
         instance = FakeInstance(
             self._new_id(), command.place, command, command.generation, dict(labels), self.heartbeat_every
         )
@@ -733,7 +740,7 @@ class FakeMachines(Machines):
 
         def write() -> None:
             if failure is None:
-                disk.labels.update(_labels(command.workspace_id))
+                disk.labels.update(_with_ours(disk.labels, command))
             _end(operation, failure)
 
         self._after(takes, write)
@@ -778,12 +785,11 @@ class FakeMachines(Machines):
             zone=instance.place.zone,
             state=instance.state,
             machine_type=instance.command.machine_type,
-            workspace_id=instance.labels.get("workspace"),
+            labels=dict(instance.labels),
             internal_address="10.128.0.2",
             last_started_at=instance.last_started_at,
             created_at=instance.created_at,
             off_since=instance.off_since,
-            installation=instance.labels.get("hub"),
             disks=tuple(disk.place.name for disk in sorted(disks, key=lambda disk: not disk.boot)),
             heartbeat_every=instance.heartbeat_every,
         )
@@ -856,11 +862,10 @@ def _described_disk(disk: _Disk) -> Disk:
     return Disk(
         name=disk.place.name,
         zone=disk.place.zone,
-        workspace_id=disk.labels.get("workspace"),
+        labels=dict(disk.labels),
         created_at=disk.created_at,
         users=disk.users,
         detached_at=disk.detached_at,
-        installation=disk.labels.get("hub"),
     )
 
 

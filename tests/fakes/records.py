@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.domain.instance import Disk, Instance, InstanceState
 from shared.domain.lifecycle import Report, ReportEvent
+from shared.domain.ownership import labels_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import (
     Activity,
@@ -90,7 +91,8 @@ def an_instance(workspace: Workspace, state: InstanceState = InstanceState.RUNNI
         zone=workspace.zone,
         state=state,
         machine_type=workspace.machine_type,
-        workspace_id=workspace.id,
+        labels=labels_of(workspace.id, workspace.owner_id),
+        disks=(f"{workspace.instance_name}-{workspace.generation}", workspace.disk_name),
     )
     return replace(instance, **changes)
 
@@ -98,7 +100,7 @@ def an_instance(workspace: Workspace, state: InstanceState = InstanceState.RUNNI
 def a_home(workspace: Workspace, **changes: Any) -> Disk:
     """Return the workspace's home disk, attached to nothing."""
     zone = workspace.home_disk.zone if workspace.home_disk else workspace.zone
-    disk = Disk(workspace.disk_name, zone, workspace.id, workspace.created_at)
+    disk = Disk(workspace.disk_name, zone, labels_of(workspace.id, workspace.owner_id), workspace.created_at)
     return replace(disk, **changes)
 
 

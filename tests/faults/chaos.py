@@ -99,6 +99,7 @@ _TRIES_BY_HAND: Final = 30
 _MOST_SECONDS: Final = 600.0  # that a slow machine gets beyond the plan to do at least once what is in it
 _POLL_SECONDS: Final = 2.0
 _LAST_LOOKS_AT_ONCE: Final = 8
+_OUR_LABELS: Final = {"hub", "workspace", "owner", "managed-by"}
 _AS_THEY_ARE: Final = 3  # looks at the whole that are the same: then it is quiet
 
 
@@ -228,10 +229,10 @@ def _quiet(cloud: RunningCloud, admin: Person, connected: set[str]) -> list[Work
             workspaces = admin.workspaces(all="true")
         except _AWAY:
             continue
-        machines = in_compute(cloud, "instances", "")
+        machines, disks = in_compute(cloud, "instances", ""), in_compute(cloud, "disks", "")
         restless = [ws["id"] for ws in workspaces if ws["operation"]]
         restless += [ws["id"] for ws in workspaces if ws["status"] == "READY" and ws["instance_name"] not in connected]
-        restless += left_over(workspaces, machines, in_compute(cloud, "disks", ""))
+        restless += [*left_over(workspaces, machines, disks), *unlabelled(workspaces, machines, disks)]
         now = sorted((ws["id"], ws["status"]) for ws in workspaces)
         same, last = (same + 1 if now == last and not restless else 0), now
     return workspaces
@@ -244,6 +245,17 @@ def left_over(workspaces: list[Workspace], machines: list[dict[str, Any]], disks
     attached = {disk["source"] for machine in machines for disk in machine["disks"]}
     nobodys = [machine["name"] for machine in machines if machine["name"] not in names]
     return nobodys + [disk["name"] for disk in disks if disk["name"] not in homes and disk["selfLink"] not in attached]
+
+
+def unlabelled(workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the workspaces' machines and home disks that lack a label of the Hub's, or have another workspace's."""
+    owned = {name: ws["id"] for ws in workspaces for name in (ws["instance_name"], f"home-{ws['id']}")}
+    return [
+        each["name"]
+        for each in [*machines, *disks]
+        if (workspace_id := owned.get(each["name"]))
+        and not (each.get("labels", {}).get("workspace") == workspace_id and each["labels"].keys() >= _OUR_LABELS)
+    ]
 
 
 def _see_homes(cloud: RunningCloud, workspaces: list[Workspace], homes: dict[str, set[str]]) -> None:
@@ -454,7 +466,7 @@ class _Trouble:
 
     def _unlabel(self, cloud: RunningCloud, workspace: Workspace) -> None:
         """Take from a machine whose it is, and from its disks that they are the Hub's at all."""
-        unlabel_by_hand(cloud, workspace, "instances", ("workspace",))
+        unlabel_by_hand(cloud, workspace, "instances", ("workspace", "owner"))
         unlabel_by_hand(cloud, workspace, "disks", ("workspace", "hub"))
 
     def _hold(self, chance: float) -> bool:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.faults.chaos import OPERATION_SECONDS, RUNNING_EACH, WORKSPACES_EACH, left_over
+from tests.faults.chaos import OPERATION_SECONDS, RUNNING_EACH, WORKSPACES_EACH, left_over, unlabelled
 
 if TYPE_CHECKING:
     from tests.faults.chaos import Outcome
@@ -130,9 +130,12 @@ def _errors_without_reason(outcome: Outcome) -> list[str]:
 def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
     """Each workspace has the one machine that its status says, and once it was ever READY its one home; there is nothing else.
 
-    One that got no capacity for another machine may have none, and one whose DELETE ran out of time may have lost its home.
+    One that got no capacity for another machine may have none, and one whose DELETE failed may have lost its home.
     """
     machines, disks = _named_after(outcome.machines), _named_after(outcome.disks)
+    may_be_homeless = {
+        event["workspace_id"] for event in outcome.events if event["what"] in {"HomeDeleted", "DeleteFailed"}
+    }
     wrong = [f"{name} is left over" for name in left_over(outcome.workspaces, outcome.machines, outcome.disks)]
     for ws in outcome.workspaces:
         states = [machine["status"] for machine in machines[ws["id"]]]
@@ -143,8 +146,7 @@ def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[st
         else:
             fits = len(states) <= 1 and "RUNNING" not in states
         was_ready = any(event["result"] == "READY" for event in trails[ws["id"]])
-        was_deleted = any(event["what"] == "HomeDeleted" for event in trails[ws["id"]])
-        if not fits or len(homes) > 1 or (was_ready and not homes and not was_deleted):
+        if not fits or len(homes) > 1 or (was_ready and not homes and ws["id"] not in may_be_homeless):
             wrong.append(f"{ws['id']} is {ws['status']} ({code}) with machines {states} and homes {homes}")
         if ws["status"] == "READY" and ws["instance_name"] not in outcome.connected:
             wrong.append(f"{ws['id']} is READY, and nobody is connected")
@@ -167,15 +169,7 @@ def _taken_for_nobodys(outcome: Outcome, trails: dict[str, list[Event]]) -> list
 
 def _labels_not_back(outcome: Outcome) -> list[str]:
     """Each machine and each home says by its labels whose it is, whatever somebody has done to them."""
-    there = {ws["id"] for ws in outcome.workspaces}
-    wrong = []
-    for each in [*outcome.machines, *outcome.disks]:
-        boots = each["name"].startswith("workspace-") and each in outcome.disks
-        labels = each.get("labels", {})
-        named = _WORKSPACE.search(each["name"])
-        if named and named[0] in there and not boots and (labels.get("workspace") != named[0] or not labels.get("hub")):
-            wrong.append(f"{each['name']} has the labels {labels}")
-    return wrong
+    return [f"labels of {name}" for name in unlabelled(outcome.workspaces, outcome.machines, outcome.disks)]
 
 
 def _homes_replaced(outcome: Outcome) -> list[str]:

@@ -19,7 +19,7 @@ from shared.domain.instance import (
     StopInstance,
 )
 from shared.domain.orphans import Act, act_on_disk, act_on_machine, act_on_owned, too_many
-from shared.domain.ownership import disks_of, named_id, owner_id_of, tied_to
+from shared.domain.ownership import disks_of, labels_of, named_id, owner_id_of, tied_to
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind
 from tests.fakes.records import a_home, a_workspace, an_instance, an_operation
@@ -36,12 +36,16 @@ def a_machine(
     state: InstanceState, *, created_at: datetime | None = OLD, off_since: datetime | None = None
 ) -> Instance:
     """Return a machine that no record knows."""
-    return Instance("1", PLACE.name, PLACE.zone, state, "e2", GONE, created_at=created_at, off_since=off_since)
+    return Instance(
+        "1", PLACE.name, PLACE.zone, state, "e2", {"workspace": GONE}, created_at=created_at, off_since=off_since
+    )
 
 
 def a_disk(*, created_at: datetime = OLD, in_use: bool = False, detached_at: datetime | None = None) -> Disk:
     """Return a disk that no record knows."""
-    return Disk(f"home-{GONE}", PLACE.zone, GONE, created_at, ("a-machine",) if in_use else (), detached_at)
+    return Disk(
+        f"home-{GONE}", PLACE.zone, {"workspace": GONE}, created_at, ("a-machine",) if in_use else (), detached_at
+    )
 
 
 def test_one_that_runs_is_stopped() -> None:
@@ -107,11 +111,11 @@ def test_what_the_hub_did_not_name_is_reported_and_stays() -> None:
 def test_name_label_user_and_attachment_tie_a_resource_to_a_workspace() -> None:
     """Any of them alone; the name says whose part it is, whatever the label says."""
     workspace, other = a_workspace(), a_workspace()
-    named = an_instance(workspace, workspace_id=None)
+    named = an_instance(workspace, labels={})
     labelled = an_instance(workspace, name="renamed")
-    attached = an_instance(workspace, name="a-copy", workspace_id=None, disks=("boot", workspace.disk_name))
-    mislabelled = a_home(workspace, workspace_id=other.id)
-    used = a_home(workspace, name="a-disk", workspace_id=None, users=(f"{workspace.instance_name}-2",))
+    attached = an_instance(workspace, name="a-copy", labels={}, disks=("boot", workspace.disk_name))
+    mislabelled = a_home(workspace, labels={"workspace": other.id})
+    used = a_home(workspace, name="a-disk", labels={}, users=(f"{workspace.instance_name}-2",))
 
     assert [tied_to(each) for each in (named, labelled, attached, used)] == [{workspace.id}] * 4
     assert tied_to(mislabelled) == {workspace.id, other.id}
@@ -138,11 +142,11 @@ def test_what_a_live_record_owns_is_relabelled_or_reported_and_never_touched() -
     """Lost labels are put back; what is in another zone is reported, unless an operation is moving the workspace."""
     workspace = a_workspace()
     moving = replace(workspace, operation=an_operation(OperationKind.CREATE))
-    lost, there = an_instance(workspace, workspace_id=None), an_instance(workspace, zone="us-west1-b")
+    lost, there = an_instance(workspace, labels={}), an_instance(workspace, zone="us-west1-b")
 
     acts = [
         act_on_owned(workspace, resource)
-        for resource in (lost, a_home(workspace, workspace_id=None), there, an_instance(workspace))
+        for resource in (lost, a_home(workspace, labels={}), there, an_instance(workspace))
     ]
 
     assert [act and (act.event, act.command) for act in acts] == [
@@ -153,6 +157,19 @@ def test_what_a_live_record_owns_is_relabelled_or_reported_and_never_touched() -
     ]
     assert act_on_owned(moving, there) is None
     assert act_on_owned(workspace, a_home(workspace, zone="us-west1-b")) is not None
+
+
+@pytest.mark.parametrize("name", ["workspace", "owner", "managed-by"])
+def test_each_label_of_ours_is_missed(name: str) -> None:
+    """The label `hub` is what a list is asked for. One that says another workspace is lost; another word for the owner is not."""
+    workspace = a_workspace()
+    labels = labels_of(workspace.id, workspace.owner_id)
+    without = {key: value for key, value in labels.items() if key != name}
+    act = act_on_owned(workspace, a_home(workspace, labels=without))
+    assert act is not None
+    assert act.event == "LabelsRestored"
+    other = act_on_owned(workspace, an_instance(workspace, labels={**labels, name: "another", "theirs": "too"}))
+    assert (other is None) is (name != "workspace")
 
 
 @pytest.mark.parametrize(

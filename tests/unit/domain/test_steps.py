@@ -759,6 +759,17 @@ def test_an_operation_whose_time_is_over_ends(title: str, phase: Phase, state: I
         assert after.operation.deadline_at == deadline + POLICY.deadlines.delete
 
 
+def test_a_delete_whose_time_is_over_goes_on_where_only_looks_are_left() -> None:
+    """Its disks were deleted in time, and nobody had looked yet: nothing of it would be left to delete again."""
+    for phase, goes_on in ((Phase.AWAIT_DISK_ABSENT, "to delete_disk"), (Phase.DELETE_DISK, "to forget")):
+        workspace = situation(OperationKind.DELETE, phase, failed=False, awake=True)
+        assert workspace.operation is not None
+        late = workspace.operation.deadline_at
+        assert move_in_words(workspace, steps.plan(workspace, Seen(), late, POLICY)) == goes_on
+        for seen in (Seen(disk_exists=True), Seen(disks=(a_home(workspace),)), Seen(pending=True)):
+            assert move_in_words(workspace, steps.plan(workspace, seen, late, POLICY)) == "ends ERROR DELETE_TIMED_OUT"
+
+
 # What had succeeded before anybody looked, when the queue was away until the time was over.
 LATE = {
     ("START", Phase.AWAIT_RUNNING, InstanceState.RUNNING): "ends READY",

@@ -296,7 +296,7 @@ STORIES: Final = {
     "start what never reports": Story(START, _off, _start, (StopInstance,), NEVER_READY),
     "start what is gone": Story(START, _gone, _start, (InsertInstance,)),
     "start anew": Story(START, _asleep, _start_anew, (DeleteInstance, InsertInstance)),
-    "start what misses its home": Story(START, _detached, _start, (StartInstance, DeleteInstance, InsertInstance)),
+    "start what misses its home": Story(START, _detached, _start, (DeleteInstance, InsertInstance)),
     "delete what runs": Story(DELETE, _ready, _delete, (DeleteInstance, DeleteDisk)),
     "delete what is suspended": Story(DELETE, _asleep, _delete, (DeleteInstance, DeleteDisk)),
     "delete what is gone": Story(DELETE, _gone, _delete, (DeleteDisk,)),

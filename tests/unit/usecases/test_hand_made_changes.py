@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -156,9 +157,10 @@ def test_a_restored_home_that_has_lost_labels_is_never_deleted_by_a_sweep(world:
     assert not [command for command in commands(world) if isinstance(command, DeleteDisk)]
 
 
-def test_a_detached_home_is_attached_by_a_new_machine(world: World) -> None:
-    """The machine that misses it says so, and is made anew with it: once, and the trail says why."""
-    workspace = shut_down_by_hand(world)
+@pytest.mark.parametrize("asleep", [suspended, shut_down_by_hand])
+def test_a_detached_home_is_attached_by_a_new_machine(world: World, asleep: Callable[[World], Workspace]) -> None:
+    """Also where the machine is suspended, and would be thawed without it: it is made anew once, and the trail says why."""
+    workspace = asleep(world)
     world.machines.detach_disk_by_hand(home_of(workspace))
 
     world.start("alice", workspace.id)
@@ -169,6 +171,7 @@ def test_a_detached_home_is_attached_by_a_new_machine(world: World) -> None:
     inserts = [command for command in commands(world) if isinstance(command, InsertInstance)]
     assert [insert.attach_home for insert in inserts] == [False, True]
     assert "MachineRemade" in noted(world)
+    assert noted(world).count("MemoryLost") == 1
 
 
 @pytest.mark.parametrize("verb", ["sweep", "start", "stop", "look"])

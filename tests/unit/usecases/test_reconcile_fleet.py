@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from shared.domain.errors import ConflictError, UnavailableError
-from shared.domain.instance import DeleteInstance, FaultKind, InstanceState, Place, StopInstance
+from shared.domain.instance import DeleteInstance, FaultKind, InstanceState, LabelInstance, Place, StopInstance
+from shared.domain.ownership import labels_of
 from shared.domain.workspace import OwnedWorkspace, Owner, Status, Workspace
 from shared.usecases import reconcile_fleet as usecase
 from shared.usecases.sweep import SweepReport
@@ -158,11 +159,11 @@ def test_a_machine_that_is_there_twice_is_reported_and_never_touched(world: Worl
 
 def test_lost_labels_are_put_back_and_nothing_is_taken_for_an_orphan(world: World) -> None:
     """One label or all of them, of the machine or of its home; the trail says so."""
-    for number, lost in enumerate((("workspace",), ("hub",), ("hub", "workspace"))):
-        workspace = world.ready("alice", f"lost-{number}")
+    for number, lost in enumerate((("workspace",), ("hub",), ("owner",), ("managed-by",), ("hub", "workspace"))):
+        workspace = world.ready(f"owner-{number}", "lost")
         home = Place(workspace.zone, workspace.disk_name)
-        left = {"hub": INSTALLATION, "workspace": workspace.id, "theirs": "stays"}
-        left = {name: value for name, value in left.items() if name not in lost}
+        ours = {"hub": INSTALLATION, "theirs": "stays", **labels_of(workspace.id, workspace.owner_id)}
+        left = {name: value for name, value in ours.items() if name not in lost}
         world.machines.set_labels_by_hand(place_of(workspace), left)
         world.machines.set_disk_labels_by_hand(home, left)
         world.clock.advance(world.policy.orphan_grace + timedelta(hours=2))
@@ -170,10 +171,22 @@ def test_lost_labels_are_put_back_and_nothing_is_taken_for_an_orphan(world: Worl
         assert set(reconciled(world).done["LabelsRestored"]) == {workspace.instance_name, workspace.disk_name}
 
         world.clock.advance(timedelta(minutes=5))
-        labelled = {(each.workspace_id, each.installation) for each in world.machines.find_disks(workspace.id)}
-        assert labelled == {(workspace.id, INSTALLATION)}
+        assert world.machines.disk_labels(home) == ours
+        assert world.machines.instances[place_of(workspace)].labels == ours
         assert "LabelsRestored" not in reconciled(world).done
         assert world.workspace(workspace.id).status is Status.READY
+
+
+def test_labels_that_are_lost_again_or_could_not_be_put_back_are_put_back_by_the_next_run(world: World) -> None:
+    """Within the hour, too: a request id of an earlier run would be answered with what came of that one."""
+    workspace = world.ready("alice", "twice")
+    world.machines.script(LabelInstance, Mishap.FAILS_LATER)
+    for _ in range(2):
+        world.machines.set_labels_by_hand(place_of(workspace), {"hub": INSTALLATION})
+        for _ in range(2):
+            reconciled(world)
+            world.clock.advance(timedelta(seconds=20))
+        assert world.machines.instances[place_of(workspace)].labels["workspace"] == workspace.id
 
 
 def test_a_home_disk_that_is_gone_is_told_before_anybody_needs_it(world: World) -> None:

@@ -454,7 +454,11 @@ class _Trouble:
 
     def _some_machines(self, chance: float) -> Iterator[Workspace]:
         """Yield workspaces that have machines, beginning somewhere, in the form in which hands take them."""
-        machines = [each for each in in_compute(self.cloud, "instances", "") if each["name"].startswith("workspace-")]
+        try:
+            found = in_compute(self.cloud, "instances", "")
+        except requests.RequestException:  # Compute is away, to those who look at it from outside too
+            return
+        machines = [each for each in found if each["name"].startswith("workspace-")]
         first = int(chance * len(machines))
         for machine in [*machines[first:], *machines[:first]][:_TRIES_BY_HAND]:
             yield {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from localcloud.children import LocalCloudError
 from localcloud.client import RunningCloud
 from localcloud.compute.faults import FAULTS
 from localcloud.state import DEFAULT_STATE_FILE, NoCloudError, log_files
+from localcloud.terminal import shown
 from localcloud.trace import trace
 from shared.config import ConfigurationError
 
@@ -214,7 +216,7 @@ def _fault(options: argparse.Namespace) -> int:
 def _print_faults(faults: list[dict[str, Any]]) -> None:
     for fault in faults:
         where = ", ".join(f"{key} {fault[key]}" for key in ("count", "zone", "method", "instance") if fault.get(key))
-        print(f"{fault['name']} is on{f' ({where})' if where else ''}: {fault['does']}")
+        print(shown(f"{fault['name']} is on{f' ({where})' if where else ''}: {fault['does']}"))
     if not faults:
         print("No fault is on.")
 
@@ -226,18 +228,40 @@ def _logs(options: argparse.Namespace) -> int:
             raise ValueError(f"Nothing here is called {options.name}. There are: {', '.join(files)}.")
         files = {options.name: files[options.name]}
     width = max(map(len, files)) if len(files) > 1 else 0
-    opened = {name: path.open(encoding="utf-8", errors="replace") for name, path in files.items()}
-    while True:
-        for name, file in opened.items():
-            _print_new_lines(file, f"{name:{width}} | " if width else "")
-        if not options.follow:
-            return 0
-        time.sleep(_FOLLOW_POLL_SECONDS)
+    with contextlib.ExitStack() as stack:
+        logs = [
+            _Log(stack.enter_context(path.open("rb")), f"{name:{width}} | " if width else "")
+            for name, path in files.items()
+        ]
+        while True:
+            for log in logs:
+                log.print_new_lines(unfinished=not options.follow)
+            if not options.follow:
+                return 0
+            time.sleep(_FOLLOW_POLL_SECONDS)
 
 
-def _print_new_lines(file: IO[str], prefix: str) -> None:
-    for line in file:
-        print(prefix + line.rstrip("\n"), flush=True)
+class _Log:
+    """A log that is printed while it is written. Only a line feed ends a line of it, whatever else a terminal takes for an end."""
+
+    def __init__(self, file: IO[bytes], prefix: str) -> None:
+        self._file = file
+        self._prefix = prefix
+        self._begun = b""
+
+    def print_new_lines(self, *, unfinished: bool) -> None:
+        """Print what was written since the last time; a line that has no end yet only if `unfinished`."""
+        for piece in self._file:
+            self._begun += piece
+            if piece.endswith(b"\n"):
+                self._print()
+        if unfinished and self._begun:
+            self._print()
+
+    def _print(self) -> None:
+        line = self._begun.decode("utf-8", errors="replace").removesuffix("\n").removesuffix("\r")
+        self._begun = b""
+        print(self._prefix + shown(line), flush=True)
 
 
 def _reset(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What tests and the command line switch about a running local cloud as a whole, on a port of its own, all JSON.
+"""What tests and the command line, but no web page, switch about a running local cloud as a whole, on a port of its own, all JSON.
 
     GET    /localcloud/faults   what is on
     POST   /localcloud/faults   {name, …}: on; {name, off: true}: off
@@ -86,7 +86,8 @@ class ControlServer:
                 web.delete(_FAULTS, self._clear_faults),
                 web.post("/localcloud/reset", self._serve_reset),
                 web.post("/localcloud/admins", self._serve_admin),
-            ]
+            ],
+            refuse=lambda _, status, text: _refusal(text, status),
         )
 
     @property
@@ -167,7 +168,8 @@ class ControlServer:
 
     async def _compute(self, method: str, body: Any = None) -> web.Response:
         """Have Compute do its part, and answer with all that is on."""
-        async with self._session.request(method, self._compute_url + _FAULTS, json=body) as answer:
+        headers = {"Content-Type": "application/json"}  # the session adds none
+        async with self._session.request(method, self._compute_url + _FAULTS, json=body, headers=headers) as answer:
             content = await answer.json()
             if answer.status == 200:
                 content["faults"] += self._faults_of_delivery()

@@ -132,7 +132,7 @@ class Front:
         self._verifier = verifier
         self._traffic = traffic
         self._session = session
-        self._server = PortServer(everything(self._answer))
+        self._server = PortServer(everything(self._answer), refuse=_refuse, other_sites=True)
 
     @property
     def url(self) -> str:
@@ -213,6 +213,10 @@ class Front:
             _LOG.warning("%s: %s may not invoke it", self._function.name, claims["email"])
             raise RefusedError(403, f"Your client does not have permission to get URL {path} from this server.")
         headers["Authorization"] = f"{scheme} {token.rpartition('.')[0]}.{REMOVED_SIGNATURE}"
+
+
+def _refuse(_: web.Request, status: int, text: str) -> web.Response:
+    return _page(RefusedError(status, text))
 
 
 def _page(refusal: RefusedError) -> web.Response:

@@ -1,7 +1,7 @@
 """The public address: one port, from which the paths of `wire.md` lead to the functions' own URLs.
 
 It does what API Gateway does in production, and one thing more: a request without an `Authorization` header gets the token of the
-local cloud's developer, so that a client that sends none yet works here as it is.
+local cloud's developer, so that a client that sends none yet works here as it is. A web page of another site does not get it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,20 @@ import re
 import time
 import uuid
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import web
 
-from localcloud.proxy import PortServer, everything, hand_back, headers_to_hand_on, send_on
+from localcloud.proxy import (
+    PortServer,
+    everything,
+    hand_back,
+    headers_to_hand_on,
+    is_from_another_site,
+    send_on,
+)
 from localcloud.requests_file import Exchange
 
 if TYPE_CHECKING:
@@ -88,7 +96,7 @@ class Gateway:
         self._mint = developer_token
         self._token = ""
         self._minted_at = float("-inf")
-        self._server = PortServer(everything(self._answer), port)
+        self._server = PortServer(everything(self._answer), port, refuse=_refuse, other_sites=True)
 
     @property
     def url(self) -> str:
@@ -122,8 +130,9 @@ class Gateway:
             detail = f"{request.path} takes {allowed}, not {request.method}."
             return _problem(request, 405, "METHOD_NOT_ALLOWED", detail, {"Allow": allowed})
         headers = headers_to_hand_on(request)
-        headers["X-Forwarded-Host"] = request.host
-        if "Authorization" not in headers:
+        headers.popall("Host", None)  # the front has one of its own
+        headers["X-Forwarded-Host"] = request.headers["Host"]
+        if "Authorization" not in headers and not is_from_another_site(request, self._server.port):
             headers["Authorization"] = f"Bearer {self._developer_token()}"
         if self._requests_file is None:
             return await self._hand_on(request, name, headers)
@@ -152,6 +161,10 @@ class Gateway:
         if now - self._minted_at > _TOKEN_KEPT_SECONDS:
             self._token, self._minted_at = self._mint(), now
         return self._token
+
+
+def _refuse(request: web.Request, status: int, text: str) -> web.Response:
+    return _problem(request, status, HTTPStatus(status).name, text)
 
 
 def _problem(

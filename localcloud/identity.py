@@ -18,6 +18,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from localcloud.proxy import LOOPBACK, guard
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -52,7 +54,6 @@ class IdentityService:
     Args:
         project_id: of the machines.
         project_number: of the machines.
-        host: the address to bind.
         port: 0 picks a free one.
         fleet: where the machines are; it may be set later as `fleet`, for the machines need this service's address.
         issuer: the `iss` of every token.
@@ -63,7 +64,6 @@ class IdentityService:
         *,
         project_id: str,
         project_number: str,
-        host: str = "127.0.0.1",
         port: int = 0,
         fleet: Fleet | None = None,
         issuer: str = "https://accounts.google.com",
@@ -71,7 +71,6 @@ class IdentityService:
         self.fleet = fleet
         self._project_id = project_id
         self._project_number = project_number
-        self._host = host
         self._port = port
         self._issuer = issuer
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -83,7 +82,7 @@ class IdentityService:
 
     async def start(self) -> None:
         """Serve; from now on `url` is known."""
-        app = web.Application()
+        app = web.Application(middlewares=[guard(lambda: self._port, _refuse)])
         app.add_routes(
             [
                 web.get("/keys", self._serve_keys),
@@ -93,7 +92,7 @@ class IdentityService:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        await web.TCPSite(self._runner, LOOPBACK, self._port).start()
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -104,7 +103,7 @@ class IdentityService:
     @property
     def url(self) -> str:
         """The address, without a slash at its end."""
-        return f"http://{self._host}:{self._port}"
+        return f"http://{LOOPBACK}:{self._port}"
 
     @property
     def keys_url(self) -> str:
@@ -188,12 +187,12 @@ class IdentityService:
         """Sign for a made-up person.
 
         The body is JSON: `email`, `audience`, and optionally `sub`, `email_verified`, `hosted_domain`, `lifetime_seconds` and
-        `claims` (an object that replaces or adds claims). 200 `{"token"}`, or 400 `{"error"}`.
+        `claims` (an object that replaces or adds claims). 200 `{"token"}`, or 400 `{"error"}`; what `guard` refuses is told so too.
         """
         try:
             arguments = _token_arguments(await request.json())
         except (ValueError, OverflowError) as error:
-            return web.json_response({"error": str(error)}, status=400)
+            return _refuse(request, 400, str(error))
         return web.json_response({"token": self.user_token(**arguments)})
 
     async def _serve_metadata(self, request: web.Request) -> web.Response:
@@ -244,6 +243,10 @@ class IdentityService:
         except LookupError:
             return _metadata("Not Found", status=404, content_type="text/html")
         return _metadata(token, content_type="text/html")
+
+
+def _refuse(_: web.Request, status: int, text: str) -> web.Response:
+    return web.json_response({"error": text}, status=status)
 
 
 def _metadata(text: str, *, status: int = 200, content_type: str = "application/text") -> web.Response:

@@ -120,7 +120,7 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "HUB_USER_AUDIENCES": addresses.gateway,
         "HUB_MODE": "team",
         "HUB_ALLOWED_EMAILS": "*",
-        "HUB_ADMIN_EMAILS": "" if settings.overrides.get("HUB_MODE") == "personal" else ADMIN_EMAIL,
+        "HUB_OUTSIDE_ADMIN_EMAILS": "" if settings.overrides.get("HUB_MODE") == "personal" else ADMIN_EMAIL,
         "HUB_IDENTITY_KEYS_URL": addresses.keys,
         "HUB_ADVANCE_OPERATION_URL": f"{addresses.advance_operation}/operations",
         "HUB_REPORT_WORKSPACE_URL": addresses.report_workspace,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from localcloud.catalogue import Function
 
-_ADMINS: Final = "HUB_ADMIN_EMAILS"
+_ADMINS: Final = "HUB_OUTSIDE_ADMIN_EMAILS"  # the local issuer says of nobody that an organisation runs their account
 
 _EMULATOR_SECONDS: Final = 60.0
 _EMAIL: Final = re.compile(r"[^\s@,]+@[^\s@,]+")

@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from shared import logs
-from shared.config import Settings, read_settings
+from shared.config import Settings, read_settings, settle_libraries
 from shared.domain.policy import Policy
 from shared.entry.limits import CallerLimit
+from shared.entry.worker_exit import at_worker_exit
 from shared.ports import Identity, Jobs, Machines, WorkspaceStore
+from shared.usecases.trail import Trail
 
 _MODULES = {
     "store": "shared.adapters.firestore_store",
@@ -30,7 +32,7 @@ class Hub:
             ConfigurationError: something is missing or wrong.
         """
         settings = read_settings()
-        logs.configure(settings.log_level)
+        logs.take_over(settings.log_level)
         return settings
 
     @property
@@ -87,6 +89,13 @@ class Hub:
         """How often each caller may ask this instance."""
         return CallerLimit(self.settings.edge.requests_per_minute)
 
+    @cached_property
+    def trail(self) -> Trail:
+        """What is noted beside the changes. What it has only counted is written when this process ends."""
+        trail = Trail(self.store, self.clock)
+        at_worker_exit(trail.write_counted)
+        return trail
+
     @staticmethod
     def clock() -> datetime:
         """Return the time now, in UTC."""
@@ -102,6 +111,8 @@ def hub(*ports: str) -> Hub:
     A function names what each of its requests needs, so that a new instance has it before its first request; what it needs
     rarely is imported when it is used.
     """
+    logs.take_over()
+    settle_libraries()
     for port in ports:
         importlib.import_module(_MODULES[port])
     return _hub

@@ -21,7 +21,7 @@ from shared.domain.machine_types import (
     fitting_disk_types,
     parse_machine_type,
 )
-from shared.domain.people import EVERYBODY, AccessRules, Mode
+from shared.domain.people import EVERYBODY, AccessRules, Mode, comparable
 from shared.domain.policy import Deadlines, Limits, Policy
 
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
@@ -33,6 +33,9 @@ BOOT_IMAGES = {
 }
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 EMULATORS = ("FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "CLOUD_TASKS_EMULATOR_HOST", "COMPUTE_EMULATOR_HOST")
+
+# Accounts of these have no `hd`: consumers' (source: Google's "OpenID Connect") and service accounts (seen in their tokens).
+_WITHOUT_ORGANISATION = re.compile(r"gmail\.com|googlemail\.com|(.+\.)?gserviceaccount\.com")
 
 # Source: Compute's documentation of limits to a VM's run time.
 _SHORTEST_RUN, _LONGEST_RUN = timedelta(seconds=30), timedelta(days=120)
@@ -175,8 +178,35 @@ class _Reader:
             self.problems.append(f"{name} is {text!r}; it must list something")
         return parts
 
-    def lowered(self, name: str) -> tuple[str, ...]:
-        return tuple(part.lower() for part in self.listed(name, ""))
+    def emails(self, name: str) -> tuple[str, ...]:
+        """Read e-mail addresses, or ``*``, as they are compared."""
+        return tuple(part if part == EVERYBODY else self._email(name, part) for part in self.listed(name, ""))
+
+    def domains(self, name: str) -> tuple[str, ...]:
+        """Read organisations' domains, as they are compared."""
+        return tuple(part if part == EVERYBODY else self._domain(name, part) for part in self.listed(name, ""))
+
+    def account(self, name: str) -> str:
+        """Read a service account's address, as it is compared."""
+        value = self.text(name)
+        return self._email(name, value) if value else ""
+
+    def _email(self, name: str, value: str) -> str:
+        return self._compared(name, value, r"[!-~]+@[!-~]+", "an e-mail address in ASCII, like ada@example.com")
+
+    def _domain(self, name: str, value: str) -> str:
+        what = "a domain in ASCII, like example.com, or xn--… for one with other letters"
+        return self._compared(name, value, r"[a-z0-9-]+(\.[a-z0-9-]+)*", what)
+
+    def _compared(self, name: str, value: str, form: str, what: str) -> str:
+        """Return what an address or a domain is compared by. One that would never be equal to anybody's is a problem.
+
+        It is told escaped: a letter that is not the one that it looks like is then seen.
+        """
+        compared = comparable(value)
+        if compared is None or not re.fullmatch(form, compared):
+            self.problems.append(f"{name} has {value!a}; it must be {what}")
+        return compared or value
 
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
         value = self.text(name, default)
@@ -189,11 +219,12 @@ class _Reader:
         """Read ``alice@example.com=10:4,example.org=20:10``: workspaces and running ones, by address or by domain."""
         read = {}
         for part in self.listed(name, ""):
-            match = re.fullmatch(r"([^=\s]+)=(\d{1,4}):(\d{1,4})", part)
-            if match:
-                read[match[1].lower()] = Limits(int(match[2]), int(match[3]))
-            else:
-                self.problems.append(f"{name} has {part!r}; it must be WHO=WORKSPACES:RUNNING")
+            match = re.fullmatch(r"([^=\s]+)=([0-9]{1,4}):([0-9]{1,4})", part)
+            if not match:
+                self.problems.append(f"{name} has {part!a}; it must be WHO=WORKSPACES:RUNNING")
+                continue
+            who = self._email(name, match[1]) if "@" in match[1] else self._domain(name, match[1])
+            read[who] = Limits(int(match[2]), int(match[3]))
         return read
 
     def disk_types(self, name: str) -> dict[str, str]:
@@ -246,6 +277,17 @@ class _Reader:
         return Emulators(*hosts)
 
 
+def settle_libraries() -> None:
+    """Set what libraries read from the environment when they are imported, where whoever deploys has not.
+
+    gRPC's C++ core writes plain text into the log by itself. gunicorn takes the headers ``SCRIPT_NAME`` and ``PATH_INFO`` from its own
+    machine for a proxy's word on which path is asked for (its settings ``forwarder_headers`` and ``forwarded_allow_ips``), and is
+    imported after the function.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+
+
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read and check all settings.
 
@@ -255,7 +297,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     read = _Reader(environ)
     usual = Policy()
     report_url = read.url("HUB_REPORT_WORKSPACE_URL")
-    machine_account = read.text("HUB_MACHINE_SERVICE_ACCOUNT")
+    machine_account = read.account("HUB_MACHINE_SERVICE_ACCOUNT")
     idle_after = read.seconds_or_off("HUB_IDLE_SECONDS", timedelta(minutes=60))
     start_within = read.seconds("HUB_START_DEADLINE_SECONDS", usual.deadlines.start)
     # Whoever is connected must have said so, and it must have been written, well before the machine counts as idle.
@@ -284,9 +326,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         ),
         access=AccessRules(
             mode=Mode(read.choice("HUB_MODE", tuple(Mode), Mode.PERSONAL)),
-            emails=read.lowered("HUB_ALLOWED_EMAILS"),
-            domains=read.lowered("HUB_ALLOWED_DOMAINS"),
-            admins=read.lowered("HUB_ADMIN_EMAILS"),
+            emails=read.emails("HUB_ALLOWED_EMAILS"),
+            domains=read.domains("HUB_ALLOWED_DOMAINS"),
+            admins=read.emails("HUB_ADMIN_EMAILS"),
+            outside_admins=read.emails("HUB_OUTSIDE_ADMIN_EMAILS"),
         ),
         edge=Edge(
             cors_origins=read.urls("HUB_CORS_ORIGINS", ""),
@@ -342,7 +385,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         log_level=read.choice("HUB_LOG_LEVEL", LOG_LEVELS, "INFO"),
         emulators=read.emulators(),
     )
-    read.problems += _wrong_access(settings.access)
+    read.problems += _wrong_access(settings.access, settings.policy.limits_of)
     read.problems += _wrong_times(settings)
     read.problems += _wrong_machines(settings)
     if settings.policy.default_machine_type not in settings.policy.machine_types:
@@ -427,15 +470,32 @@ def _either(choices: tuple[str, ...]) -> str:
     return " or ".join(choices)
 
 
-def _wrong_access(access: AccessRules) -> list[str]:
+def _wrong_access(access: AccessRules, limits_of: Mapping[str, Limits]) -> list[str]:
     """Return what is wrong with whom the Hub serves. It serves nobody by default: a Google account is easily had."""
     wrong = []
     if not access.emails and not access.domains:
         wrong.append(
             "neither HUB_ALLOWED_EMAILS nor HUB_ALLOWED_DOMAINS is set; HUB_ALLOWED_EMAILS=* lets in everybody"
         )
-    if access.mode is Mode.PERSONAL and (access.domains or access.admins):
-        wrong.append("HUB_ALLOWED_DOMAINS and HUB_ADMIN_EMAILS need HUB_MODE=team")
-    if EVERYBODY in access.domains or EVERYBODY in access.admins:
+    administrators = access.admins + access.outside_admins
+    if access.mode is Mode.PERSONAL and (access.domains or administrators):
+        wrong.append("HUB_ALLOWED_DOMAINS, HUB_ADMIN_EMAILS and HUB_OUTSIDE_ADMIN_EMAILS need HUB_MODE=team")
+    if EVERYBODY in access.domains + administrators:
         wrong.append("* is for HUB_ALLOWED_EMAILS only")
+    wrong += [
+        f"HUB_ADMIN_EMAILS has {address!r}, an account of no organisation; name it in HUB_OUTSIDE_ADMIN_EMAILS"
+        for address in access.admins
+        if _WITHOUT_ORGANISATION.fullmatch(address.rpartition("@")[2])
+    ]
+    wrong += [
+        f"{name} has {domain!r}, which is no organisation's; name people there by their addresses"
+        for name, domains in (("HUB_ALLOWED_DOMAINS", access.domains), ("HUB_LIMITS_OF", limits_of))
+        for domain in domains
+        if _WITHOUT_ORGANISATION.fullmatch(domain)
+    ]
+    wrong += [
+        f"{address!r} is in HUB_ADMIN_EMAILS and in HUB_OUTSIDE_ADMIN_EMAILS; name it in one of them"
+        for address in access.admins
+        if address in access.outside_admins and address != EVERYBODY
+    ]
     return wrong

@@ -20,5 +20,7 @@ def delete_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace; its id answers 404 once it is gone."""
     who = asker(request, HUB)
     read_nothing(request)
-    workspace = ask_workspaces.delete_workspace(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, who, workspace_id)
+    workspace = ask_workspaces.delete_workspace(
+        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, who, workspace_id
+    )
     return Answer(202, workspace_json(workspace, HUB.policy))

@@ -19,6 +19,6 @@ def get_workspace_status(request: Request, workspace_id: str) -> Answer:
     """Answer 200 with the workspace, its instance and its connection."""
     who = asker(request, HUB)
     status = ask_workspaces.get_workspace_status(
-        HUB.store, lambda: HUB.machines, HUB.operation_jobs, HUB.clock, who, workspace_id
+        HUB.store, lambda: HUB.machines, HUB.operation_jobs, HUB.clock, HUB.trail, who, workspace_id
     )
     return Answer(200, status_json(status, HUB.policy))

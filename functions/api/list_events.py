@@ -16,13 +16,13 @@ from shared.usecases import trail
 HUB = hub("store", "identity")
 
 
-@endpoint(HUB, "GET /workspaces/{workspace_id}/events", "GET /events")
+@endpoint(HUB, "GET /workspaces/{workspace_id}/events", "GET /events", query=True)
 def list_events(request: Request, workspace_id: str | None = None) -> Answer:
     """Answer with a bare array; a further page is announced in ``Link``."""
     who = asker(request, HUB)
     limit, page_token = read_page_query(request)
     if workspace_id is None:
-        page = trail.list_all_events(HUB.store, HUB.clock, who, limit, page_token)
+        page = trail.list_all_events(HUB.store, HUB.trail, who, limit, page_token)
     else:
-        page = trail.list_workspace_events(HUB.store, HUB.clock, who, workspace_id, limit, page_token)
+        page = trail.list_workspace_events(HUB.store, HUB.trail, who, workspace_id, limit, page_token)
     return Answer(200, [event_json(event) for event in page.records], next_link(request, page.next_token))

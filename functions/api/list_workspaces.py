@@ -14,11 +14,11 @@ from shared.usecases import ask_workspaces
 HUB = hub("store", "identity")
 
 
-@endpoint(HUB, "GET /workspaces")
+@endpoint(HUB, "GET /workspaces", query=True)
 def list_workspaces(request: Request) -> Answer:
     """Answer with a bare array; a further page is announced in ``Link``."""
     who = asker(request, HUB)
     whose, status, limit, token = read_list_query(request)
-    page = ask_workspaces.list_workspaces(HUB.store, HUB.clock, who, whose, status, limit, token)
+    page = ask_workspaces.list_workspaces(HUB.store, HUB.trail, who, whose, status, limit, token)
     listed = [workspace_json(workspace, HUB.policy) for workspace in page.records]
     return Answer(200, listed, next_link(request, page.next_token))

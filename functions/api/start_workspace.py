@@ -20,6 +20,6 @@ def start_workspace(request: Request, workspace_id: str) -> Answer:
     who = asker(request, HUB)
     machine = read_new_machine(request, HUB.policy)
     workspace, under_way = ask_workspaces.start_workspace(
-        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, who, workspace_id, machine
+        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, who, workspace_id, machine
     )
     return Answer(202 if under_way else 200, workspace_json(workspace, HUB.policy))

@@ -20,6 +20,6 @@ def stop_workspace(request: Request, workspace_id: str) -> Answer:
     who = asker(request, HUB)
     read_nothing(request)
     workspace, under_way = ask_workspaces.stop_workspace(
-        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, who, workspace_id
+        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, who, workspace_id
     )
     return Answer(202 if under_way else 200, workspace_json(workspace, HUB.policy))

@@ -19,5 +19,5 @@ HUB = hub("store", "identity", "operation_jobs")
 def report_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 204: the report is recorded, or says nothing new."""
     report = read_report(request, reporter(request, HUB))
-    receive_report(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, workspace_id, report)
+    receive_report(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, workspace_id, report)
     return Answer(204)

@@ -1,7 +1,7 @@
 """The HTTP side of the local Compute Engine: REST v1 as the stock clients speak it, and the switches of its faults.
 
-Under `/compute/v1/projects/{project}/…` are the methods that `faults.METHODS` lists. Beside them, for tests and the command
-line, all JSON:
+Under `/compute/v1/projects/{project}/…` are the methods that `faults.METHODS` lists. Nobody has to prove anything here, so web
+pages are kept off, and what a POST has in it has to be JSON. Beside them, for tests and the command line:
 
     GET    /localcloud/faults                     what is on
     POST   /localcloud/faults                     {name, count, zone, method, instance}: on; {name, off: true, zone}: off
@@ -35,6 +35,7 @@ from localcloud.compute.filters import compile_filter
 from localcloud.compute.fleet import Fleet, Times
 from localcloud.compute.machine_types import MACHINE_TYPES
 from localcloud.compute.resources import Json, Operation, link, region_of, timestamp
+from localcloud.proxy import LOOPBACK, guard
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -78,7 +79,6 @@ class ComputeServer:
         zones: the names of its zones.
         times: how long everything takes.
         machines: the guests; without them instances run with nothing inside. The server starts and stops them.
-        host: the address to bind.
         port: 0 picks a free one.
     """
 
@@ -90,7 +90,6 @@ class ComputeServer:
         zones: Sequence[str],
         times: Times,
         machines: MachineRunner | None = None,
-        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self.faults = Faults()
@@ -105,7 +104,6 @@ class ComputeServer:
         self._project_id = project_id
         self._project_number = project_number
         self._machines = machines
-        self._host = host
         self._port = port
         self._history: deque[Json] = deque(maxlen=_HISTORY_KEPT)
         self._runner: web.AppRunner | None = None
@@ -114,11 +112,12 @@ class ComputeServer:
         """Serve; from now on `url` and `port` are known."""
         if self._machines:
             await self._machines.start()
-        app = web.Application(middlewares=[_refusals_as_answers], client_max_size=_BODY_LIMIT)
+        checks = [guard(lambda: self._port, _refuse, empty_posts=True), _refusals_as_answers]
+        app = web.Application(middlewares=checks, client_max_size=_BODY_LIMIT)
         app.add_routes([*self._compute_routes(), *self._control_routes()])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        await web.TCPSite(self._runner, LOOPBACK, self._port).start()
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -145,7 +144,7 @@ class ComputeServer:
     @property
     def url(self) -> str:
         """The address, without a slash at its end."""
-        return f"http://{self._host}:{self._port}"
+        return f"http://{LOOPBACK}:{self._port}"
 
     # Compute's methods
 
@@ -481,6 +480,10 @@ async def _refusals_as_answers(
     if isinstance(refusal, HtmlError):
         return web.Response(text=refusal.page, status=refusal.code, content_type="text/html", charset="UTF-8")
     return web.json_response(refusal.body(), status=refusal.code)
+
+
+def _refuse(_: web.Request, status: int, text: str) -> web.Response:
+    return web.json_response(ComputeError(status, "forbidden", text).body(), status=status)
 
 
 async def _object(request: web.Request) -> Json:

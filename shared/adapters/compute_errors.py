@@ -15,15 +15,14 @@ the Kubernetes cluster autoscaler; answers quoted in public issue reports.
 import html
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared import logs
 from shared.domain.instance import Fault, FaultKind
+from shared.domain.plain_text import shortened, visible
 
-MOST_CHARACTERS = 300
 _MOST_READ = 10_000  # characters of a message; the rest says nothing more
 
 _INSERT = frozenset({"insert"})
@@ -185,9 +184,7 @@ def plain(text: str) -> str:
 
     A resource's URL or path becomes the last part of it, ``disks/home-1``.
     """
-    text = html.unescape(text[:_MOST_READ])
-    text = "".join(" " if unicodedata.category(each) in {"Cc", "Zl", "Zp"} else each for each in text)
-    text = "".join(each for each in text if unicodedata.category(each)[0] != "C")  # bidirectional marks and the like
+    text = visible(html.unescape(text[:_MOST_READ]))
     text = re.sub(r"<(script|style|head)\b.*?(</\1\s*>|$)", " ", text, flags=re.IGNORECASE)
     text = re.sub(r"<[!/?]?[a-zA-Z][^<>]*(>|$)", " ", text)
     text = _URL.sub(_shortened_url, text)
@@ -196,11 +193,7 @@ def plain(text: str) -> str:
     text = re.sub(r"\w*://|<(?=[!/?]?[a-zA-Z])|[(\[]\s*[)\]]", " ", text)  # what is left of them
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r" (?=[.,;:)])", "", text).strip()
-    text = re.sub(r"([.!?])\.+(?=\s|$)", r"\1", text)  # of a sentence that ended with a URL
-    if len(text) <= MOST_CHARACTERS:
-        return text
-    cut = text[: MOST_CHARACTERS - 1]
-    return cut[: cut.rfind(" ", 200)].rstrip(" ,;:") + "…" if " " in cut[200:] else cut + "…"
+    return shortened(re.sub(r"([.!?])\.+(?=\s|$)", r"\1", text))  # of a sentence that ended with a URL
 
 
 def _fault(verb: str, http_status: int, entries: Sequence[_Entry], message: str) -> Fault:

@@ -76,6 +76,7 @@ def owner_record(document: Document) -> Owner:
         workspaces={held_id: OwnedWorkspace(**held) for held_id, held in document.get("workspaces", {}).items()},
         keys={hashed: UsedKey(**used) for hashed, used in document.get("keys", {}).items()},
         recent=tuple(document.get("recent", ())),
+        domain=document.get("domain"),
     )
 
 

@@ -56,6 +56,14 @@ def look_job(workspace: Workspace, now: datetime, request_id: str) -> Job:
     return Job(workspace.id, None, int(now.timestamp()) // 10, request_id=request_id)
 
 
+def due_look_job(workspace: Workspace, now: datetime, request_id: str) -> Job:
+    """Return the look that follows what has just been done, whoever else has looked in the last ten seconds: they cannot have seen it.
+
+    For whoever cannot do so often.
+    """
+    return Job(workspace.id, None, int(now.timestamp() * 1000), request_id=request_id)
+
+
 def proceed(
     workspace: Workspace,
     event: str,

@@ -78,7 +78,7 @@ class WorkspaceGoneError(HubError):
 
 
 class InstanceNotRecordedError(HubError):
-    """A machine reports before its numeric id is in the record. The machine tries again in a moment."""
+    """A machine reports before the record has its numeric id, or says that it runs. The machine tries again in a moment."""
 
 
 class ReportNotTakenError(HubError):

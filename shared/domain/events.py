@@ -1,6 +1,6 @@
 """The audit trail: who did what to which workspace, when, from which request, with what result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.domain.changes import Change
@@ -8,6 +8,8 @@ from shared.domain.people import Asker
 from shared.domain.workspace import Status, Workspace
 
 HUB = "hub"  # who did it, when it was none of the people but the end of what they asked for
+STRANGERS = "strangers"  # who it was, when they were several, and nobody whom the Hub serves
+SEVERAL = "several"  # who it was, when they were several whom it serves
 ACCEPTED = "ACCEPTED"
 REFUSED = "REFUSED"
 
@@ -16,11 +18,11 @@ REFUSED = "REFUSED"
 class Event:
     """A line of the trail. Never a token, a secret or a body.
 
-    ``workspace_id`` is empty where the event is about no single workspace, ``owner_id`` where it is about nobody's. ``who`` is an ``owner_id``,
-    ``cleanup``, ``hub``, or a machine's instance name; ``as_admin`` says that it was an administrator on another's workspace.
-    ``result`` is ``ACCEPTED``, ``REFUSED`` (for want of permission; an administrator's also when it could not be done),
-    ``DELETED``, the status that an operation ended in, or the code of its error; of a
-    dead letter, what came of it in words.
+    ``workspace_id`` is empty where the event is about no single workspace, ``owner_id`` where it is about nobody's. ``who`` is an
+    ``owner_id``, ``cleanup``, ``hub``, ``strangers``, ``several``, or a machine's instance name; ``as_admin`` says that it was an
+    administrator on another's workspace. ``result`` is ``ACCEPTED``, ``REFUSED`` (for want of permission; an administrator's also
+    when it could not be done), ``DELETED``, the status that an operation ended in, or the code of its error; of a dead letter, what
+    came of it in words. ``times`` is how many refusals this stands for: it tells the last, without what they do not have in common.
     """
 
     at: datetime
@@ -32,6 +34,7 @@ class Event:
     request_id: str
     who_email: str | None = None
     as_admin: bool = False
+    times: int = 1
 
 
 def asked(asker: Asker, workspace: Workspace, what: str, now: datetime, result: str = ACCEPTED) -> Event:
@@ -48,6 +51,20 @@ def looked(asker: Asker, workspace_id: str, owner_id: str, what: str, now: datet
 def refused(asker: Asker, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
     """Return the event of something that was refused for want of permission."""
     return Event(now, workspace_id, owner_id, asker.id, what, REFUSED, asker.request_id, asker.email)
+
+
+def together(one: Event, other: Event, several: str) -> Event:
+    """Return the one line for two of refusals of the same kind; ``several`` is who it was, when they were different callers."""
+    last = max(one, other, key=lambda event: event.at)
+    same_caller = one.who == other.who
+    return replace(
+        last,
+        workspace_id=last.workspace_id if one.workspace_id == other.workspace_id else "",
+        owner_id=last.owner_id if one.owner_id == other.owner_id else "",
+        who=last.who if same_caller else several,
+        who_email=last.who_email if same_caller else None,
+        times=one.times + other.times,
+    )
 
 
 def came_to(before: Workspace, change: Change) -> str:

@@ -46,8 +46,7 @@ def take_heartbeat(
         kept_awake_since = workspace.kept_awake_since or now
         if now - kept_awake_since > policy.keep_awake_most:
             return None
-    turned = (kept_awake_since is None) is not (workspace.kept_awake_since is None)
-    if since <= timedelta(0) or (since <= policy.heartbeat_every and not awaited and not turned):
+    if since <= timedelta(0) or (since <= policy.heartbeat_every and not awaited):
         return None
     return replace(
         workspace,

@@ -5,19 +5,22 @@ same verb again is the same operation. ``steps`` has the table of what an operat
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shared.domain.changes import Change, finish, job_of, look_job, without_memory
+from shared.domain.boot_codes import DISK_MISSING, believed_code, is_of_a_machine
+from shared.domain.changes import Change, due_look_job, finish, job_of, without_memory
 from shared.domain.errors import (
     InstanceNotRecordedError,
     NotAllowedError,
     OperationUnderWayError,
     ReportNotTakenError,
+    TooManyRequestsError,
 )
 from shared.domain.idleness import HeartbeatReason, idle_at, take_heartbeat
 from shared.domain.jobs import Job
 from shared.domain.people import Asker
+from shared.domain.plain_text import one_line, quoted
 from shared.domain.policy import Policy
 from shared.domain.steps import fail_from_outside, may_still_be_saved, remake_for, way_out
 from shared.domain.workspace import (
@@ -31,9 +34,9 @@ from shared.domain.workspace import (
     Workspace,
 )
 
-DISK_MISSING = "DISK_MISSING"  # the boot scripts' code for a home disk that is not attached
 CLEANUP = "cleanup"  # who asked, when it was the idle sweep
 MOST_DOUBLINGS = 3  # of the time after which the same step is sent again
+REPORTED_AGAIN = timedelta(minutes=5)  # so long a machine that has reported a failure is not believed to be ready
 
 # The phases in which the machine of the current generation may be booting: a worker that boots it may not yet have recorded so.
 _BOOTING = {
@@ -82,7 +85,9 @@ class ReportEvent(StrEnum):
 class Report:
     """A machine's report, with what its identity token proves about the sender.
 
-    ``code`` and ``message`` say why it failed; ``because`` says of a heartbeat why it is sent, None from boot scripts of version 0.1.
+    All else is a claim: whoever is root in the machine can send anything at any time, also after it was stopped, since a token lasts
+    for an hour. ``code`` and ``message`` say why it failed; ``because`` says of a heartbeat why it is sent, None from boot scripts of
+    version 0.1.
     """
 
     event: ReportEvent
@@ -210,10 +215,28 @@ def delete(workspace: Workspace, operation_id: str, asker: Asker, now: datetime,
 def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
     """Take a machine's report. None when it says nothing new.
 
+    However often a machine reports, and whatever, it causes few writes:
+
+    ==================================== =================================================================================
+    the record                           what its machine's reports can cause
+    ==================================== =================================================================================
+    READY, or ERROR with a running       a write for a heartbeat, once in ``heartbeat_every``
+    machine
+    READY                                ERROR, by ``failed``; no report leads back from there: only a person's START does
+    ERROR with a running machine         once in ``REPORTED_AGAIN`` that its memory counts as ready (a write and a look),
+                                         and that it does not (a write and a ``MemoryLost``)
+    ERROR, ``MACHINE_NOT_READY``         READY, by ``ready``: that error comes of a look, never of a report
+    any that is not recorded to run      a look, once in ``attend_after``: a write, a job, and what the look finds
+    an operation under way               its end in READY, its failure or a machine made anew, each once; that memory is lost, once;
+                                         one heartbeat that an automatic STOP waits for
+    a DELETE                             nothing
+    ==================================== =================================================================================
+
     Raises:
         InstanceNotRecordedError: the machine's id is not known yet: it reports again in a moment.
         NotAllowedError: the token is not that of this workspace's machine.
         ReportNotTakenError: it comes from a boot that is not the current one, or too late to change anything.
+        TooManyRequestsError: it is ready, too soon after it said that it has failed: it reports again.
     """
     proven = (report.instance_name, report.zone, report.project_id)
     if proven != (workspace.instance_name, workspace.zone, workspace.project_id):
@@ -236,7 +259,8 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
 def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None:
     """Take that a boot is ready, also after the operation's deadline and as long as nothing has been cleaned up.
 
-    A machine that was slow is as good as a fast one. Once the clean-up has begun (``steps.may_still_be_saved``), it is too late.
+    A machine that was slow is as good as a fast one. Once the clean-up has begun (``steps.may_still_be_saved``), it is too late. Without
+    an operation the report moves nothing: it makes a running machine believable, and what Compute says decides.
     """
     operation = workspace.operation
     if operation is not None:
@@ -249,45 +273,72 @@ def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None
         return finish(booted, Status.READY, "WorkspaceReady", now)
     if workspace.status is Status.READY or workspace.memory_is_ready:
         return None
-    # Somebody booted a stopped machine by hand. What Compute says decides; this report only makes it believable.
+    if not workspace.machine_running:  # somebody may have booted it by hand: see comes_too_early
+        return _look(workspace, "UnexpectedReady", now, policy)
+    problem = workspace.error
+    if problem is not None and is_of_a_machine(problem.code) and now < (believed_at := problem.at + REPORTED_AGAIN):
+        raise TooManyRequestsError("The machine has just reported a failure. Report again later.", believed_at - now)
     believed = replace(
         workspace, ready_generation=workspace.generation, updated_at=now, attend_at=now + policy.attend_after
     )
-    return Change(believed, "UnaskedBootReported", look_job(workspace, now, ""))
+    return Change(believed, "UnaskedBootReported", due_look_job(workspace, now, ""))
 
 
 def _heartbeat(workspace: Workspace, reason: HeartbeatReason | None, now: datetime, policy: Policy) -> Change | None:
     """Take a heartbeat. One of a machine that is not recorded to run moves nothing: a worker looks whether it does."""
+    operation = workspace.operation
+    if operation is not None and operation.kind is OperationKind.DELETE:
+        return None
     if not workspace.machine_running:
-        if workspace.operation is not None or (workspace.attend_at is not None and workspace.attend_at > now):
-            return None
-        unsure = replace(workspace, attend_at=now + policy.attend_after, updated_at=now)
-        return Change(unsure, "UnexpectedHeartbeat", look_job(workspace, now, ""))
+        return None if operation is not None else _look(workspace, "UnexpectedHeartbeat", now, policy)
     moved = take_heartbeat(workspace, reason, now, policy)
     return None if moved is None else Change(moved, "HeartbeatReceived")
+
+
+def comes_too_early(workspace: Workspace, report: Report) -> bool:
+    """Say whether a ``ready`` that moves nothing is to come again: of a machine of which the record does not know that it runs.
+
+    Somebody may have booted it by hand. A worker looks, and by the next report the record says what Compute does.
+    """
+    return (
+        report.event is ReportEvent.READY
+        and workspace.operation is None
+        and workspace.status is not Status.READY
+        and not workspace.machine_running
+        and not workspace.memory_is_ready
+    )
+
+
+def _look(workspace: Workspace, event: str, now: datetime, policy: Policy) -> Change | None:
+    """Have a worker look at a machine that is not recorded to run. None if one is to look anyway, or the record is fresh.
+
+    The look itself is a write: so there are never more than two in ``attend_after``, whatever the machine sends.
+    """
+    awaited = workspace.attend_at is not None and workspace.attend_at > now
+    if awaited or now - workspace.updated_at < policy.attend_after:
+        return None
+    unsure = replace(workspace, attend_at=now + policy.attend_after, updated_at=now)
+    return Change(unsure, event, due_look_job(workspace, now, ""))
 
 
 def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
     """Take that a machine cannot be a workspace. One that misses its home disk is made anew with it, once.
 
-    While it is being suspended or resumed, its memory is not worth keeping any more: it is shut down, or booted again.
+    While it is being suspended or resumed, its memory is not worth keeping any more: it is shut down, or booted again. The same holds
+    for a running machine whose workspace is in ERROR for another reason: a START must not find it READY. The message quotes the machine.
     """
     operation = workspace.operation
-    reason = report.message or "The machine gave no reason. Start the workspace to boot it again."
+    said = one_line(report.message or "")
+    reason = f"It says: {quoted(said)}" if said else "It gave no reason. Start the workspace to boot it again."
     problem = Problem(
-        report.code or "BOOT_FAILED",
-        f"The machine failed: {reason}",
+        believed_code(report.code),
+        f"The machine failed. {reason}",
         retryable=False,
         at=now,
         operation_kind=operation.kind if operation else None,
     )
     if operation is None:
-        if workspace.status is not Status.READY:
-            return None
-        forgetful, notes = without_memory(workspace, problem.message)
-        broken = finish(replace(forgetful, ready_generation=None), Status.ERROR, "MachineFailed", now, problem)
-        assert broken.workspace is not None  # noqa: S101 -- finish never forgets
-        return replace(broken, workspace=replace(broken.workspace, machine_running=True), notes=notes)
+        return _failed_in_use(workspace, problem, now)
     if operation.failure is None and operation.phase in _KEEPING_MEMORY:
         if workspace.ready_generation is None:
             return None  # that is known
@@ -301,6 +352,19 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
     if report.code == DISK_MISSING and (remade := remake_for(workspace, problem.message, now, policy)) is not None:
         return remade
     return fail_from_outside(workspace, problem, now, policy)
+
+
+def _failed_in_use(workspace: Workspace, problem: Problem, now: datetime) -> Change | None:
+    """Take that a machine failed on which no operation is under way; it goes on running, as far as is known."""
+    forgetful, notes = without_memory(workspace, problem.message)
+    if workspace.status is Status.READY:
+        broken = finish(replace(forgetful, ready_generation=None), Status.ERROR, "MachineFailed", now, problem)
+        assert broken.workspace is not None  # noqa: S101 -- finish never forgets
+        running = replace(broken.workspace, machine_running=True, attend_at=workspace.attend_at)
+        return replace(broken, workspace=running, notes=notes)
+    if workspace.status is Status.ERROR and workspace.machine_running and workspace.has_memory:
+        return Change(replace(forgetful, error=problem, updated_at=now), "MachineFailedAgain", notes=notes)
+    return None
 
 
 # ---- the clock ------------------------------------------------------------------------------------------------------
@@ -348,7 +412,7 @@ def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy)
     soonest = now + policy.attend_after
     attended = replace(workspace, attend_at=soonest, updated_at=now)
     if workspace.operation is None:
-        return Change(attended, "LookRequested", look_job(workspace, now, request_id))
+        return Change(attended, "LookRequested", due_look_job(workspace, now, request_id))
     resent = replace(workspace.operation, resends=workspace.operation.resends + 1)
     patient = now + policy.attend_after * 2 ** min(resent.resends - 1, MOST_DOUBLINGS)
     if now < resent.deadline_at:

@@ -11,6 +11,7 @@ from shared.domain.errors import (
     TooManyRequestsError,
     WorkspaceGoneError,
 )
+from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import OwnedWorkspace, Owner, UsedKey
 
@@ -46,12 +47,17 @@ def workspace_of_key(owner: Owner, key: Key, now: datetime) -> str | None:
     return used.workspace_id
 
 
+def seen(owner: Owner, asker: Asker) -> Owner:
+    """Return the owner with the organisation that they prove to belong to now. Nobody else proves it for them."""
+    return replace(owner, domain=asker.domain) if asker.id == owner.id else owner
+
+
 def admit(
     owner: Owner, workspace_id: str, name: str, key: Key | None, email: str | None, now: datetime, policy: Policy
 ) -> Owner:
     """Return the owner holding one workspace more, whose machine is about to run.
 
-    ``email`` is the owner's, if it is known: limits may be its own.
+    ``email`` is the owner's, if it is known: limits may be its own, or those of the owner's ``domain``.
 
     Raises:
         TooManyRequestsError: the owner has changed too much in the last minute.
@@ -61,7 +67,7 @@ def admit(
     counted = count_change(owner, now, policy)
     if any(held.name == name for held in owner.workspaces.values()):
         raise NameTakenError(f"You have a workspace called {name!r} already. Choose another name, or use that one.")
-    count, limit = len(owner.workspaces), policy.limits_for(email).workspaces
+    count, limit = len(owner.workspaces), policy.limits_for(email, owner.domain).workspaces
     if count >= limit:
         raise QuotaExceededError(
             f"You have {count} of at most {limit} workspaces. Delete one, or ask whoever runs this Hub for more."
@@ -84,7 +90,7 @@ def admit_running(owner: Owner, workspace_id: str, email: str | None, policy: Po
         QuotaExceededError: as many of the owner's are running as may.
     """
     running = sum(held.running for held_id, held in owner.workspaces.items() if held_id != workspace_id)
-    limit = policy.limits_for(email).running
+    limit = policy.limits_for(email, owner.domain).running
     if running >= limit:
         raise QuotaExceededError(
             f"{running} of your workspaces are running, of at most {limit} at once. "

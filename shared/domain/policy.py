@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
+from shared.domain.people import comparable
 from shared.domain.workspace import OperationKind
 
 
@@ -40,7 +41,7 @@ class Policy:
     """What is allowed, what is the default, and how long things may take.
 
     The first zone is the default; the others are tried in order when one is out of capacity. ``image_tags`` are patterns
-    (``v1.*``). ``limits_of`` overrides ``limits`` by e-mail address or by domain, in lower case. ``idle_after`` and
+    (``v1.*``). ``limits_of`` overrides ``limits`` by e-mail address or by domain, as ``comparable`` returns them. ``idle_after`` and
     ``retention`` are None when that sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at
     least ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after`` is how long past a
     due look ``reconcile`` sends it again, for the first time. ``worker_timeout`` is the longest time a worker may run.
@@ -78,10 +79,11 @@ class Policy:
         """Say whether a container image's tag matches one of the patterns."""
         return any(fnmatchcase(tag, pattern) for pattern in self.image_tags)
 
-    def limits_for(self, email: str | None) -> Limits:
-        """Return an owner's limits: their own, else their domain's, else everybody's."""
-        if email is None:
-            return self.limits
-        address = email.lower()
-        domain = address.rpartition("@")[2]
-        return self.limits_of.get(address) or self.limits_of.get(domain) or self.limits
+    def limits_for(self, email: str | None, domain: str | None) -> Limits:
+        """Return an owner's limits: their own, else their organisation's, else everybody's.
+
+        ``domain`` is the one that they have proven (``proven_domain``): an address alone does not get an organisation's limits.
+        """
+        address = comparable(email) or ""
+        own = self.limits_of.get(address) if "@" in address else None  # what is a domain's name proves nothing
+        return own or self.limits_of.get(domain or "") or self.limits

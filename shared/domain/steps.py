@@ -30,6 +30,7 @@ from shared.domain.instance import (
     SuspendInstance,
 )
 from shared.domain.observe import MACHINE_GONE, Sight, moved_to, observe, sight
+from shared.domain.plain_text import quoted_lines
 from shared.domain.policy import Policy
 from shared.domain.workspace import HomeDisk, Operation, OperationKind, Phase, Problem, Status, Workspace
 
@@ -773,7 +774,8 @@ def _overdue(s: _Situation) -> Change:
     if s.operation.phase is not Phase.AWAIT_READY:
         message = f"The {kind} did not end {within}. {_WAY_OUT[kind]}{said}"
         return fail(s, _problem(s, f"{kind}_TIMED_OUT", message, retryable=True))
-    printed = f" The machine printed last:\n{s.seen.console[-CONSOLE_TAIL_BYTES:]}" if s.seen.console else ""
+    console = quoted_lines(s.seen.console, CONSOLE_TAIL_BYTES)
+    printed = f" The machine printed last:\n{console}" if console else ""
     message = f"The machine did not report ready {within}. {_WAY_OUT[kind]}{printed}"
     return fail(s, _problem(s, "NOT_READY_IN_TIME", message, retryable=True))
 

@@ -239,10 +239,12 @@ class Owner:
     """What one person holds: names, quota and idempotency keys are decided on this record, in one commit with the workspace.
 
     ``keys`` maps the SHA-256 of an idempotency key to its use. ``recent`` are the times of the owner's changes in the last
-    minute, the oldest first.
+    minute, the oldest first. ``domain`` is that of the organisation that they had proven to belong to when they last changed
+    something themselves; None if to none, or if only a version that does not know this field has written them since.
     """
 
     id: str
     workspaces: Mapping[str, OwnedWorkspace] = field(default_factory=dict)
     keys: Mapping[str, UsedKey] = field(default_factory=dict)
     recent: tuple[datetime, ...] = ()
+    domain: str | None = None

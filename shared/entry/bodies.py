@@ -3,9 +3,11 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flask import Request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
@@ -22,6 +24,8 @@ from shared.usecases.ask_workspaces import Whose
 
 LONGEST_TEXT = 1024
 MOST_LISTED = 100
+MOST_PARAMETERS = 20
+MOST_PROBLEMS = 20  # that are told one by one
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
 # source: the OCI specifications' grammars of tags and of digests
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64}")
@@ -50,7 +54,10 @@ def read_object(request: Request) -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as application/json.")
     try:
-        value = json.loads(body, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        text = body.decode()  # UTF-8 only: by itself the parser would take UTF-16 and UTF-32 too
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not JSON in UTF-8.") from None
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body is not JSON: {error}.") from None
     if not isinstance(value, dict):
@@ -152,10 +159,22 @@ def read_page_query(request: Request) -> tuple[int, str | None]:
 
 
 def _query(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
-    problems = [FieldProblem(name, "may be given once") for name, values in request.args.lists() if len(values) > 1]
+    try:
+        pairs = parse_qsl(
+            request.query_string.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(request.query_string),
+            errors="strict",
+            max_num_fields=MOST_PARAMETERS,
+        )
+    except ValueError:
+        message = f"must be at most {MOST_PARAMETERS} parameters, name=value, percent-encoded from UTF-8"
+        raise InvalidRequestError([FieldProblem("query", message)]) from None
+    times = Counter(name for name, _ in pairs)
+    problems = [FieldProblem(name[:100], "may be given once") for name, count in times.items() if count > 1]
     if problems:
         raise InvalidRequestError(problems)
-    return _checked(request.args.to_dict(), {**checks, "limit": _limit, "page_token": _text})
+    return _checked(dict(pairs), {**checks, "limit": _limit, "page_token": _text})
 
 
 def read_idempotency_key(request: Request, policy: Policy) -> Key | None:
@@ -206,8 +225,16 @@ def _checked(
         if name not in values and name not in wrong_fields
     ]
     if problems:
-        raise InvalidRequestError(problems)
+        raise InvalidRequestError(problems if within else _at_most(MOST_PROBLEMS, problems))
     return values
+
+
+def _at_most(most: int, problems: list[FieldProblem]) -> list[FieldProblem]:
+    """Return the first problems, and how many more there are: a body of 64 KiB has room for thousands."""
+    if len(problems) <= most:
+        return problems
+    more = len(problems) - (most - 1)
+    return [*problems[: most - 1], FieldProblem("", f"and {more} more fields are wrong")]
 
 
 def _metadata(value: Any) -> Metadata:

@@ -5,12 +5,17 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import flask
 import functions_framework
 from cloudevents.http.event import CloudEvent
+from flask import Response
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from shared import logs
 from shared.domain.job_messages import MalformedJobError, read_job
 from shared.domain.jobs import Job
+from shared.entry.http import refused_by_the_framework
+from shared.entry.wsgi import guard
 
 
 def job_event(handler: Callable[[Job], None]) -> Callable[[CloudEvent], None]:
@@ -31,8 +36,7 @@ def job_event(handler: Callable[[Job], None]) -> Callable[[CloudEvent], None]:
         finally:
             logs.request_id.reset(token)
 
-    functions_framework.cloud_event(function)
-    return function
+    return _registered(function)
 
 
 def dead_letter_event(handler: Callable[[Job | None, str], None]) -> Callable[[CloudEvent], None]:
@@ -54,8 +58,21 @@ def dead_letter_event(handler: Callable[[Job | None, str], None]) -> Callable[[C
         finally:
             logs.request_id.reset(token)
 
+    return _registered(function)
+
+
+def _registered(function: Callable[[CloudEvent], None]) -> Callable[[CloudEvent], None]:
+    guard(flask.current_app)
     functions_framework.cloud_event(function)
+    functions_framework.errorhandler(HTTPException)(_refused)
     return function
+
+
+def _refused(error: HTTPException) -> Response:
+    """Answer in our form; the framework's own words on what is no event repeat all that was sent."""
+    if isinstance(error, BadRequest):
+        error = BadRequest("This is no Pub/Sub message in a form that is known here.")
+    return refused_by_the_framework(error)
 
 
 def message_data(event: CloudEvent) -> bytes:

@@ -8,23 +8,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import flask
 import functions_framework
 from flask import Request, Response
-from werkzeug.exceptions import HTTPException, RequestHeaderFieldsTooLarge, RequestURITooLarge
+from werkzeug.exceptions import Forbidden, HTTPException, RequestHeaderFieldsTooLarge, RequestURITooLarge
 from werkzeug.routing import Map, Rule
 
 from shared import logs
 from shared.bootstrap import Hub
-from shared.domain.errors import HubError
+from shared.config import IdentitySource
+from shared.domain.errors import FieldProblem, HubError, InvalidRequestError
 from shared.domain.people import Asker
 from shared.entry.problems import problem_of_fault, problem_of_http_error, problem_of_hub_error
+from shared.entry.wsgi import body_of, guard
 from shared.ports import Machine
 from shared.usecases.enter import enter
 
-MOST_BODY_BYTES = 64 * 1024
 MOST_HEADER_BYTES = 16 * 1024
 LONGEST_TARGET = 4096
 SECURITY_HEADERS = {
@@ -34,6 +35,7 @@ SECURITY_HEADERS = {
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
     "X-Content-Type-Options": "nosniff",
 }
+_CHANGES_NOTHING = {"GET", "HEAD", "OPTIONS"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -46,13 +48,17 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def endpoint(hub: Hub, *routes: str) -> Callable[[Callable[..., Answer]], Callable[[Request], Response]]:
+def endpoint(
+    hub: Hub, *routes: str, query: bool = False
+) -> Callable[[Callable[..., Answer]], Callable[[Request], Response]]:
     """Make an HTTP function of a handler: it takes the request and the path's parameters, and returns an ``Answer``.
 
     ``routes`` are ``METHOD /path/{parameter}``, as the catalogue has them. Every answer carries ``X-Request-Id`` and the
     security headers. A ``HubError`` becomes its problem; anything unforeseen is logged with its stack and answered 500
-    without it. Web pages of other origins may call only where ``HUB_CORS_ORIGINS`` lists them.
+    without it. Web pages of other origins may call only where ``HUB_CORS_ORIGINS`` lists them. A query is refused unless the
+    handler reads one (``query``): who asks with ``?dry_run=true`` expects something else than what would be done.
     """
+    guard(flask.current_app)
     urls = _url_map(routes)
 
     def decorate(handler: Callable[..., Answer]) -> Callable[[Request], Response]:
@@ -62,7 +68,7 @@ def endpoint(hub: Hub, *routes: str) -> Callable[[Callable[..., Answer]], Callab
             request_id = _request_id(request)
             token = logs.request_id.set(request_id)
             try:
-                response = _answer(hub, urls, handler, request)
+                response = _answer(hub, urls, handler, request, query=query)
                 response.headers.update({**SECURITY_HEADERS, "X-Request-Id": request_id})
                 logs.info(
                     "RequestAnswered",
@@ -73,10 +79,11 @@ def endpoint(hub: Hub, *routes: str) -> Callable[[Callable[..., Answer]], Callab
                 )
                 return response
             finally:
+                body_of(request).close_to_readers()
                 logs.request_id.reset(token)
 
         functions_framework.http(function)
-        functions_framework.errorhandler(HTTPException)(_refused_by_the_framework)
+        functions_framework.errorhandler(HTTPException)(refused_by_the_framework)
         return function
 
     return decorate
@@ -92,7 +99,7 @@ def asker(request: Request, hub: Hub) -> Asker:
     """
     person = hub.identity.person(request.headers)
     hub.caller_limit.count(person.owner_id)
-    return enter(hub.store, hub.clock, person, hub.settings.access, logs.request_id.get())
+    return enter(hub.trail, person, hub.settings.access, logs.request_id.get())
 
 
 def reporter(request: Request, hub: Hub) -> Machine:
@@ -116,33 +123,36 @@ def next_link(request: Request, token: str | None) -> dict[str, str]:
     return {"Link": f'<{quote(request.path)}?{query}>; rel="next"'}
 
 
-def _answer(hub: Hub, urls: Map, handler: Callable[..., Answer], request: Request) -> Response:
+def _answer(hub: Hub, urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool) -> Response:
     try:
         _check_size(request)
         origins = hub.settings.edge.cors_origins
         if origins and request.method == "OPTIONS":
             return _with_cors(_preflight(urls, request), request, origins)
-        return _with_cors(_handled(urls, handler, request), request, origins)
+        if hub.settings.identity.source is IdentitySource.IAP:
+            _check_site(request, origins)
+        return _with_cors(_handled(urls, handler, request, query=query), request, origins)
     except HTTPException as error:
         return problem_of_http_error(error)
     except Exception as error:  # noqa: BLE001 -- the edge: whatever happens, the caller gets a problem and we get the stack
         logs.error("RequestFailed", error, function=handler.__name__)
         return problem_of_fault()
-    finally:
-        request.max_content_length = None  # functions-framework reads what is left of a body, and must not stumble
 
 
-def _refused_by_the_framework(error: HTTPException) -> Response:
+def refused_by_the_framework(error: HTTPException) -> Response:
     """Answer in our form what the framework's own routing refuses, such as a path with a line feed in it."""
+    body_of(flask.request).close_to_readers()
     response = problem_of_http_error(error)
     response.headers.update({**SECURITY_HEADERS, "X-Request-Id": _request_id(flask.request)})
     return response
 
 
-def _handled(urls: Map, handler: Callable[..., Answer], request: Request) -> Response:
+def _handled(urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool) -> Response:
     """Route the request and call the handler; what it raises becomes a problem, which other origins may read too."""
     try:
         _, parameters = urls.bind("hub").match(request.path, request.method)
+        if request.query_string and not query:
+            raise InvalidRequestError([FieldProblem("query", "must be empty: there are no parameters here")])
         answer = handler(request, **parameters)
     except HubError as error:
         response = problem_of_hub_error(error)
@@ -159,11 +169,24 @@ def _handled(urls: Map, handler: Callable[..., Answer], request: Request) -> Res
 
 
 def _check_size(request: Request) -> None:
-    request.max_content_length = MOST_BODY_BYTES
     if len(request.full_path) > LONGEST_TARGET:
         raise RequestURITooLarge(f"Path and query may have {LONGEST_TARGET} characters.")
     if sum(len(name) + len(value) for name, value in request.headers.items()) > MOST_HEADER_BYTES:
         raise RequestHeaderFieldsTooLarge(f"All headers together may have {MOST_HEADER_BYTES} bytes.")
+
+
+def _check_site(request: Request, origins: tuple[str, ...]) -> None:
+    """Refuse a change that another site's page asks for: IAP takes its own cookie for a proof, and browsers send that along.
+
+    Source: the Fetch Metadata Request Headers specification, and OWASP's advice on cross-site request forgery: what has neither
+    header comes from no browser, or from one that is years old.
+    """
+    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    if request.method in _CHANGES_NOTHING or origin in origins:
+        return
+    own = origin is None or urlsplit(origin).netloc == request.host
+    if (site not in {"same-origin", "none"}) if site is not None else not own:
+        raise Forbidden("This request comes from a page of another site. Use the Hub's own address.")
 
 
 def _preflight(urls: Map, request: Request) -> Response:

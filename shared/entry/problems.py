@@ -28,8 +28,10 @@ _STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
 
 _HTTP_CODES = {
     400: "BAD_REQUEST",
+    403: "CROSS_SITE_REQUEST",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    408: "BODY_TOO_SLOW",
     413: "BODY_TOO_LARGE",
     414: "URI_TOO_LONG",
     415: "UNSUPPORTED_MEDIA_TYPE",

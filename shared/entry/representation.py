@@ -93,6 +93,7 @@ def event_json(event: Event) -> dict[str, Any]:
         "what": event.what,
         "result": event.result,
         "request_id": event.request_id,
+        "times": event.times,
     }
 
 

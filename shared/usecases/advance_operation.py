@@ -6,11 +6,11 @@ from datetime import datetime
 
 from shared import logs
 from shared.domain import ownership, steps
-from shared.domain.changes import Change, job_of, look_job
+from shared.domain.changes import Change, due_look_job, job_of
 from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
 from shared.domain.instance import Begun, DeleteInstance, Fault, FaultKind, InsertInstance, Place
 from shared.domain.jobs import Job
-from shared.domain.observe import follow, seeks_elsewhere
+from shared.domain.observe import Sight, follow, seeks_elsewhere, sight
 from shared.domain.policy import Policy
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Seen
 from shared.domain.workspace import OperationKind, Workspace
@@ -153,14 +153,10 @@ def _commit_settled(
         if stored is None or operation is None or (operation.id, operation.step) != (job.operation_id, job.step):
             deleted = stored is None or (operation is not None and operation.kind is OperationKind.DELETE)
             if deleted and isinstance(call.command, InsertInstance) and isinstance(outcome, Begun):
-                logs.warning("SupersededInsertDeleted", workspace_id=job.workspace_id)
-                undo = Call(DeleteInstance(call.command.place), call.leads_to)
-                undone = _perform(machines, undo, f"{job.operation_id}/{job.step}")
-                if isinstance(undone, Fault) and undone.kind is not FaultKind.NOT_FOUND:
-                    logs.error("InstanceOrphaned", workspace_id=job.workspace_id, reason=undone.message)
+                _undo(machines, job, call, recorded=stored is not None)
             elif stored is not None and operation is None and isinstance(outcome, Begun):
                 # Another delivery has ended the operation: what was called all the same moves the machine behind the record.
-                jobs.send(look_job(stored.record, clock(), job.request_id))
+                jobs.send(due_look_job(stored.record, clock(), job.request_id))
             return
         now = clock()
         change = steps.settle(stored.record, seen, call, outcome, now, policy)
@@ -172,6 +168,32 @@ def _commit_settled(
         _committed(jobs, stored.record, change)
         return
     raise UnavailableError("too many changes of this workspace at once")
+
+
+def _undo(machines: Machines, job: Job, insert: Call, *, recorded: bool) -> None:
+    """Delete what was inserted for nobody. ``recorded``: the DELETE that superseded the insert is still under way.
+
+    A deletion that is refused often meets another one, the DELETE's own, so what counts is what is there afterwards. A DELETE that is
+    under way finds whatever is left before it forgets the record (``Operation.forget_after``). Without a record nobody looks any more:
+    that is an error, unless the machine is gone, or stopping, as one that is being deleted is.
+    """
+    place = insert.command.place
+    logs.warning("SupersededInsertDeleted", workspace_id=job.workspace_id)
+    undone = _perform(machines, Call(DeleteInstance(place), insert.leads_to), f"{job.operation_id}/{job.step}")
+    if not isinstance(undone, Fault) or undone.kind is FaultKind.NOT_FOUND:
+        return
+    if recorded:
+        logs.warning("InstanceLeftToDelete", workspace_id=job.workspace_id, reason=undone.message)
+    elif _may_stay(machines, place):
+        logs.error("InstanceOrphaned", workspace_id=job.workspace_id, reason=undone.message)
+
+
+def _may_stay(machines: Machines, place: Place) -> bool:
+    """Say whether a machine is there and is not on its way out; of one that cannot be seen the worst is taken."""
+    try:
+        return sight(machines.get(place)) not in {Sight.ABSENT, Sight.STOPPING}
+    except UnavailableError:
+        return True
 
 
 def _committed(jobs: Jobs, before: Workspace, change: Change) -> None:

@@ -9,17 +9,17 @@ from shared import logs
 from shared.domain import lifecycle
 from shared.domain.changes import Change, job_of, look_job
 from shared.domain.errors import ConflictError, HubError, NotAllowedError, UnavailableError
-from shared.domain.events import REFUSED, asked, noted, refused
+from shared.domain.events import REFUSED, asked, noted
 from shared.domain.instance import Instance, Place
 from shared.domain.lifecycle import NewMachine
 from shared.domain.observe import differs
-from shared.domain.owners import admit_running, count_change, mark_running
+from shared.domain.owners import admit_running, count_change, mark_running, seen
 from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import Status, Workspace
 from shared.ports import Clock, Jobs, Machines, Page, WorkspaceStore
 from shared.usecases.change_workspace import ATTEMPTS, log_change, pause, send_job
-from shared.usecases.trail import not_there, record_look, record_refusal
+from shared.usecases.trail import Trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Whose:
 
 def list_workspaces(
     store: WorkspaceStore,
-    clock: Clock,
+    trail: Trail,
     asker: Asker,
     whose: Whose,
     status: Status | None,
@@ -46,15 +46,15 @@ def list_workspaces(
     """
     owner_id = "" if whose.everybody else whose.owner_id or asker.id
     if owner_id != asker.id and not asker.admin:
-        record_refusal(store, refused(asker, "", owner_id, "ListRequested", clock()))
+        trail.record_refusal(asker, "", owner_id, "ListRequested")
         raise NotAllowedError("Only an administrator may list other people's workspaces.")
     page = store.list_owned(owner_id, status, limit, token) if owner_id else store.list_all(status, limit, token)
-    record_look(store, clock, asker, "", owner_id, "ListRequested")
+    trail.record_look(asker, "", owner_id, "ListRequested")
     return page
 
 
 def stop_workspace(
-    store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, asker: Asker, workspace_id: str
+    store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, trail: Trail, asker: Asker, workspace_id: str
 ) -> tuple[Workspace, bool]:
     """Begin to suspend a workspace. Returns it, and whether it is still to be waited for.
 
@@ -67,6 +67,7 @@ def stop_workspace(
         jobs,
         clock,
         policy,
+        trail,
         asker,
         workspace_id,
         "StopRequested",
@@ -80,6 +81,7 @@ def start_workspace(
     jobs: Jobs,
     clock: Clock,
     policy: Policy,
+    trail: Trail,
     asker: Asker,
     workspace_id: str,
     machine: NewMachine,
@@ -95,6 +97,7 @@ def start_workspace(
         jobs,
         clock,
         policy,
+        trail,
         asker,
         workspace_id,
         "StartRequested",
@@ -104,7 +107,7 @@ def start_workspace(
 
 
 def delete_workspace(
-    store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, asker: Asker, workspace_id: str
+    store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, trail: Trail, asker: Asker, workspace_id: str
 ) -> Workspace:
     """Begin to delete a workspace, whatever else is under way.
 
@@ -117,6 +120,7 @@ def delete_workspace(
         jobs,
         clock,
         policy,
+        trail,
         asker,
         workspace_id,
         "DeleteRequested",
@@ -134,7 +138,13 @@ class RealTimeStatus:
 
 
 def get_workspace_status(
-    store: WorkspaceStore, machines: Callable[[], Machines], jobs: Jobs, clock: Clock, asker: Asker, workspace_id: str
+    store: WorkspaceStore,
+    machines: Callable[[], Machines],
+    jobs: Jobs,
+    clock: Clock,
+    trail: Trail,
+    asker: Asker,
+    workspace_id: str,
 ) -> RealTimeStatus:
     """Return a workspace in real time. Writes nothing to it; when record and machine differ, a worker is asked to look.
 
@@ -147,9 +157,9 @@ def get_workspace_status(
     """
     stored = store.get(workspace_id)
     if stored is None or not asker.may_touch(stored.record):
-        raise not_there(store, clock, asker, workspace_id, stored, "StatusRequested")
+        raise trail.not_there(asker, workspace_id, stored, "StatusRequested")
     workspace = stored.record
-    record_look(store, clock, asker, workspace.id, workspace.owner_id, "StatusRequested")
+    trail.record_look(asker, workspace.id, workspace.owner_id, "StatusRequested")
     try:
         instance = machines().get(Place(workspace.zone, workspace.instance_name))
     except UnavailableError as error:
@@ -169,6 +179,7 @@ def _ask(
     jobs: Jobs,
     clock: Clock,
     policy: Policy,
+    trail: Trail,
     asker: Asker,
     workspace_id: str,
     what: str,
@@ -182,7 +193,7 @@ def _ask(
     for attempt in range(ATTEMPTS):
         stored = store.get(workspace_id)
         if stored is None or not asker.may_touch(stored.record):
-            raise not_there(store, clock, asker, workspace_id, stored, what)
+            raise trail.not_there(asker, workspace_id, stored, what)
         before = stored.record
         with _administrators_failure_noted(store, clock, asker, before, what):
             change = decide(before)
@@ -196,7 +207,9 @@ def _ask(
             return before
         after, now = change.workspace, clock()
         owner = store.get_owner(before.owner_id)
-        holding = count_change(owner.record, now, policy) if asker.id == before.owner_id else owner.record
+        holding = seen(owner.record, asker)
+        if asker.id == before.owner_id:
+            holding = count_change(holding, now, policy)
         if after.counts_as_running and not before.counts_as_running:
             with _administrators_failure_noted(store, clock, asker, before, what):
                 holding = admit_running(holding, before.id, before.owner_email, policy)

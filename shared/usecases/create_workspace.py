@@ -8,7 +8,7 @@ from shared.domain.changes import Change
 from shared.domain.errors import ConflictError, UnavailableError, WorkspaceGoneError
 from shared.domain.events import asked
 from shared.domain.lifecycle import NewWorkspace
-from shared.domain.owners import Key, admit, workspace_of_key
+from shared.domain.owners import Key, admit, seen, workspace_of_key
 from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
@@ -45,7 +45,7 @@ def create_workspace(
             break
         if key is not None and (made := workspace_of_key(owner.record, key, now)) is not None:
             return _as_it_is_now(store, made)
-        holding = admit(owner.record, workspace_id, new.name, key, asker.email, now, policy)
+        holding = admit(seen(owner.record, asker), workspace_id, new.name, key, asker.email, now, policy)
         change = lifecycle.create(workspace_id, operation_id, project_id, asker, new, now, policy)
         try:
             store.commit(

@@ -33,6 +33,7 @@ locals {
     HUB_NETWORK                    = local.network
     HUB_OPERATIONS_QUEUE           = google_cloud_tasks_queue.this["advance_operation"].name
     HUB_OPERATIONS_SERVICE_ACCOUNT = google_service_account.invoker["operations-queue"].email
+    HUB_OUTSIDE_ADMIN_EMAILS       = join(",", var.access.outside_admins)
     HUB_PROVISION_TOPIC            = google_pubsub_topic.this[local.functions["provision_workspace"].topic].name
     HUB_REGION                     = var.region
     HUB_REPORT_WORKSPACE_URL       = local.urls["report_workspace"]

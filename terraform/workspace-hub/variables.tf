@@ -1,13 +1,16 @@
 variable "access" {
   description = <<-END
     Whom the Hub serves, in team mode, by verified e-mail address. `domains` are Google Workspace organisations; `admins` may see
-    and change everybody's workspaces. `mode = "personal"` serves only `emails` and knows no administrators.
+    and change everybody's workspaces, with the account that their organisation runs for their address. `outside_admins` may
+    with any account of theirs: accounts at gmail.com, service accounts, and others that no organisation runs.
+    `mode = "personal"` serves only `emails` and knows no administrators.
   END
   type = object({
-    admins  = optional(list(string), [])
-    domains = optional(list(string), [])
-    emails  = optional(list(string), [])
-    mode    = optional(string, "team")
+    admins         = optional(list(string), [])
+    domains        = optional(list(string), [])
+    emails         = optional(list(string), [])
+    mode           = optional(string, "team")
+    outside_admins = optional(list(string), [])
   })
 
   validation {
@@ -19,12 +22,26 @@ variable "access" {
     error_message = "access must name somebody: emails, or, in team mode, domains. Administrators alone are not enough."
   }
   validation {
-    condition     = var.access.mode == "team" || length(concat(var.access.domains, var.access.admins)) == 0
-    error_message = "access.domains and access.admins are for team mode."
+    condition     = var.access.mode == "team" || length(concat(var.access.domains, var.access.admins, var.access.outside_admins)) == 0
+    error_message = "access.domains, access.admins and access.outside_admins are for team mode."
   }
   validation {
-    condition     = !contains(concat(var.access.domains, var.access.admins), "*")
+    condition     = !contains(concat(var.access.domains, var.access.admins, var.access.outside_admins), "*")
     error_message = "\"*\", everybody who proves who they are, is for access.emails only."
+  }
+  validation {
+    condition = alltrue([
+      for address in concat(var.access.admins, var.access.emails, var.access.outside_admins) : address == "*" || can(regex("^[!-+\\--~]+@[!-+\\--~]+$", address))
+    ])
+    error_message = "access.admins, access.emails and access.outside_admins must be e-mail addresses in ASCII: other letters are nobody's."
+  }
+  validation {
+    condition     = alltrue([for domain in var.access.domains : domain == "*" || can(regex("^[a-zA-Z0-9-]+([.][a-zA-Z0-9-]+)*$", domain))])
+    error_message = "access.domains must be domains in ASCII, like example.com, or xn--… for one with other letters."
+  }
+  validation {
+    condition     = alltrue([for address in var.access.admins : !can(regex("(?i)@(gmail[.]com|googlemail[.]com|(.+[.])?gserviceaccount[.]com)$", address))])
+    error_message = "access.admins must be accounts that an organisation runs: name those at gmail.com and service accounts in access.outside_admins."
   }
 }
 

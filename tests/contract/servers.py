@@ -58,20 +58,23 @@ def refusal(status: int, reason: str, message: str = "Compute says no.") -> Answ
 class Responder:
     """An HTTP server that remembers every request and answers each with ``answer``, which a test may replace at any time.
 
-    ``answers`` has answers for one HTTP method only, which go before it.
+    ``answers`` has answers for one HTTP method only, which go before it. While ``answering`` is cleared, requests are taken and wait.
     """
 
     def __init__(self) -> None:
         self.answer = Answer()
         self.answers: dict[str, Answer] = {}
         self.requests: list[Request] = []
+        self.answering = threading.Event()
+        self.answering.set()
         responder = self
 
         class Handler(BaseHTTPRequestHandler):
             def respond(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                answer = responder.answers.get(self.command, responder.answer)
                 responder.requests.append(Request(datetime.now(UTC), self.command, self.path, self.headers, body))
+                responder.answering.wait()
+                answer = responder.answers.get(self.command, responder.answer)
                 self.send_response(answer.status)
                 for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
                     self.send_header(name, value)
@@ -100,6 +103,7 @@ class Responder:
     def close(self) -> None:
         """Serve nothing any more; whoever connects is refused. Without effect the second time."""
         if self._thread.is_alive():
+            self.answering.set()
             self._server.shutdown()
             self._thread.join()
             self._server.server_close()
@@ -113,6 +117,26 @@ def unanswering(how: str) -> Iterator[str]:
         if how == "silent":
             held.listen()
         yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def dripping() -> Iterator[str]:
+    """Yield a ``host:port`` that answers the first who comes, a byte at a time and without an end: no pause is worth giving up for."""
+    over = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        answering, _ = listening.accept()
+        with answering, contextlib.suppress(OSError):
+            answering.sendall(b"HTTP/1.1 200 OK\r\nServer: ")
+            while not over.wait(0.02):
+                answering.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        over.set()
+        thread.join()
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch, adapter: ModuleType) -> None:

@@ -189,7 +189,7 @@ def read(store: WorkspaceStore, workspace_id: str) -> Stored[Workspace]:
 
 def an_event(what: str, at: datetime = NOW) -> Event:
     """Return a line of the audit trail."""
-    return Event(at, FULL.id, "alice", "grace", what, "ACCEPTED", "r-1", "grace@example.com", as_admin=True)
+    return Event(at, FULL.id, "alice", "grace", what, "ACCEPTED", "r-1", "grace@example.com", as_admin=True, times=3)
 
 
 # Reads, and what comes back

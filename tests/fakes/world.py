@@ -9,6 +9,7 @@ from shared.domain.errors import (
     InstanceNotRecordedError,
     NotAllowedError,
     ReportNotTakenError,
+    TooManyRequestsError,
     UnavailableError,
     WorkspaceNotFoundError,
 )
@@ -25,6 +26,7 @@ from shared.usecases import ask_workspaces, sweep
 from shared.usecases.advance_operation import advance_operation
 from shared.usecases.create_workspace import create_workspace
 from shared.usecases.receive_report import receive_report
+from shared.usecases.trail import Trail
 from tests.fakes.clock import SettableClock
 from tests.fakes.interruptions import ProcessDiedError
 from tests.fakes.jobs import FakeJobs
@@ -62,6 +64,11 @@ class World:
         self._reports_to_repeat: list[tuple[datetime, datetime, Report]] = []
         self._swept_at = self.clock()
 
+    @property
+    def trail(self) -> Trail:
+        """The trail of a process that has just begun."""
+        return Trail(self.store_port, self.clock)
+
     # ---- people -----------------------------------------------------------------------------------------------------
 
     def create(self, owner: str, name: str, *, zone: str | None = None, key: Key | None = None) -> Workspace:
@@ -80,7 +87,7 @@ class World:
     def stop(self, owner: str, workspace_id: str) -> tuple[Workspace, bool]:
         """Ask that it be stopped."""
         return ask_workspaces.stop_workspace(
-            self.store_port, self.operations_port, self.clock, self.policy, asker(owner), workspace_id
+            self.store_port, self.operations_port, self.clock, self.policy, self.trail, asker(owner), workspace_id
         )
 
     def start(self, owner: str, workspace_id: str, machine: NewMachine | None = None) -> tuple[Workspace, bool]:
@@ -90,6 +97,7 @@ class World:
             self.operations_port,
             self.clock,
             self.policy,
+            self.trail,
             asker(owner),
             workspace_id,
             machine or NewMachine(),
@@ -98,7 +106,7 @@ class World:
     def delete(self, owner: str, workspace_id: str) -> Workspace:
         """Ask that it be deleted."""
         return ask_workspaces.delete_workspace(
-            self.store_port, self.operations_port, self.clock, self.policy, asker(owner), workspace_id
+            self.store_port, self.operations_port, self.clock, self.policy, self.trail, asker(owner), workspace_id
         )
 
     def look(self, workspace: Workspace) -> ask_workspaces.RealTimeStatus:
@@ -108,6 +116,7 @@ class World:
             lambda: self.machines_port,
             self.operations_port,
             self.clock,
+            self.trail,
             asker(workspace.owner_id),
             workspace.id,
         )
@@ -122,7 +131,7 @@ class World:
     def report(self, report: Report) -> None:
         """Deliver a machine's report to the callback."""
         workspace_id = report.instance_name.removeprefix("workspace-")
-        receive_report(self.store_port, self.operations_port, self.clock, self.policy, workspace_id, report)
+        receive_report(self.store_port, self.operations_port, self.clock, self.policy, self.trail, workspace_id, report)
 
     def reconcile(self) -> sweep.SweepReport:
         """Run the sweep of what is overdue."""
@@ -209,7 +218,10 @@ class World:
         try:
             with contextlib.suppress(ReportNotTakenError):
                 self.report(report)
-        except (InstanceNotRecordedError, NotAllowedError, UnavailableError, WorkspaceNotFoundError, ProcessDiedError):
+        except (
+            *(InstanceNotRecordedError, NotAllowedError, TooManyRequestsError, UnavailableError),
+            *(WorkspaceNotFoundError, ProcessDiedError),
+        ):
             there = self.machines.find(report.instance_name)
             again_at = self.clock() + self.retry_after
             if there is not None and there.id == report.instance_id and again_at < give_up_at:

@@ -14,6 +14,7 @@ from tests.faults.chaos import Outcome, Plan
 from tests.faults.invariants import violations
 from tests.faults.observer import Observed
 from tests.kept_logs import keep, keep_if_failed
+from tests.log_lines import not_json
 from tests.system.secrets_kept import leaks
 
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(0)]  # it lasts as long as was asked for
@@ -26,6 +27,7 @@ class Ran:
     outcome: Outcome
     observed: Observed
     leaked: list[str]
+    not_json: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Ran]:
             running_each=chaos.RUNNING_EACH,
         )
         print(outcome.figures())  # noqa: T201
-        yield Ran(outcome, observed, leaks(cloud))
+        yield Ran(outcome, observed, leaks(cloud), not_json(cloud))
         keep_if_failed(cloud, "chaos", failed=request.session.testsfailed)
 
 
@@ -85,3 +87,8 @@ def test_there_was_chaos(ran: Ran) -> None:
 def test_no_token_was_written_down(ran: Ran) -> None:
     """Neither in a log, nor in an event, nor among the requests, whatever failed."""
     assert ran.leaked == []
+
+
+def test_whatever_failed_was_logged_as_json(ran: Ran) -> None:
+    """Also by processes that were killed in the middle: they write each line as a whole."""
+    assert ran.not_json == []

@@ -18,6 +18,7 @@ from shared.domain.job_messages import write_job
 from shared.domain.people import Person
 from shared.entry.limits import CallerLimit
 from shared.ports import Machine
+from shared.usecases.trail import Trail
 from tests.fakes.identity import FakeIdentity
 from tests.fakes.machines import PROJECT, FakeInstance
 from tests.fakes.world import World
@@ -69,7 +70,7 @@ class Functions:
         self.identity.people |= {
             "alice": Person("alice", "alice@example.com"),
             "bob": Person("bob", "bob@example.org", "example.org"),
-            "grace": Person("grace", "grace@example.com"),
+            "grace": Person("grace", "grace@example.com", "example.com"),
             "mallory": Person("mallory", "mallory@example.net"),
         }
         self.configure()
@@ -165,6 +166,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Functions:
         "operation_jobs": world.operations,
         "machines": world.machines,
         "clock": world.clock,
+        "trail": Trail(world.store, world.clock),
     }
     for name, port in ports.items():
         functions.have(name, port)

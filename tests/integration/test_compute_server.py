@@ -711,9 +711,26 @@ def test_a_body_that_is_no_json_object_is_refused(cloud: _Cloud, body: str) -> N
     """It is 400 parseError, not a crash."""
     url = f"{cloud.server.url}/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances"
 
-    answer = requests.post(url, data=body, timeout=5)
+    answer = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=5)
 
     assert (answer.status_code, answer.json()["error"]["errors"][0]["reason"]) == (400, "parseError")
+
+
+def test_a_web_page_neither_reads_nor_changes_anything(cloud: _Cloud, name: str) -> None:
+    """Nobody proves anything to this Compute, so who asks must not be a page: error documents, and the machine stays."""
+    cloud.running(name)
+    url = f"{cloud.server.url}/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances/{name}"
+    pages: list[tuple[dict[str, str], int]] = [
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ]
+    for method in ("GET", "DELETE"):
+        for headers, status in pages:
+            answer = requests.request(method, url, headers=headers, timeout=5)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
+    form = requests.post(f"{cloud.server.url}/localcloud/reset", data={"a": "b"}, timeout=5)
+    assert (form.status_code, cloud.get(name).status) == (415, "RUNNING")
 
 
 # Faults

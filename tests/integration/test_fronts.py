@@ -21,7 +21,7 @@ from localcloud.children import free_ports
 from localcloud.fronts import BODY_LIMIT, Front, TokenVerifier, Traffic
 from localcloud.gateway import Gateway, Routes
 from localcloud.identity import IdentityService
-from localcloud.proxy import PortServer, everything, new_session
+from localcloud.proxy import everything, new_session
 from localcloud.requests_file import RequestsFile
 
 INVOKER = "scheduler@demo-project.iam.gserviceaccount.com"
@@ -56,10 +56,13 @@ class Stage:
 
     async def function(self, port: int = 0) -> str:
         """Start the function and return its address."""
-        server = PortServer(everything(self._answer), port)
-        await server.start()
-        self.stack.push_async_callback(server.stop)
-        return server.url
+        app = web.Application()
+        app.add_routes(everything(self._answer))
+        runner = web.AppRunner(app, auto_decompress=False, shutdown_timeout=0.5)
+        await runner.setup()
+        self.stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     async def front(self, target: str, *, invoker: str | None = None, function: Function = FUNCTION) -> Front:
         """Start a front before an address."""
@@ -132,7 +135,6 @@ def test_a_request_reaches_the_function_as_it_was_sent() -> None:
         front = await stage.front(await stage.function())
         headers = {
             "X-Own": "one",
-            "Host": "hub.example.com",
             "X-Forwarded-For": "10.1.2.3",
             "Connection": "X-Hop",
             "X-Hop": "1",
@@ -143,10 +145,26 @@ def test_a_request_reaches_the_function_as_it_was_sent() -> None:
         seen = json.loads(body)
         assert (status, answered["X-Own"]) == (202, "one")
         assert (seen["path"], seen["size"]) == ("/a%2Fb//c?d=%20e&d=", 70_000)
-        assert seen["headers"]["Host"] == "hub.example.com"
+        assert f"http://{seen['headers']['Host']}" == front.url
         assert seen["headers"]["X-Own"] == "one"
         assert seen["headers"]["X-Forwarded-For"] == "10.1.2.3, 127.0.0.1"
         assert "X-Hop" not in seen["headers"]
+
+    staged(play)
+
+
+def test_a_header_with_an_underscore_does_not_reach_the_function() -> None:
+    """WSGI would take it for the one with a hyphen, or for the path; neither the front nor the gateway hands it on."""
+
+    async def play(stage: Stage) -> None:
+        front = await stage.front(await stage.function(), function=PUBLIC)
+        gateway = await stage.gateway(front)
+        odd = {"SCRIPT_NAME": "/x", "X_Forwarded_For": "10.0.0.1", "content_length": "3", "_": "1", "x-own_": "2"}
+        for url in (front.url, gateway.url):
+            status, _, body = await stage.call(f"{url}/workspaces/7", "DELETE", headers={**odd, "X-Own": "one"})
+            seen = json.loads(body)["headers"]
+            assert (status, seen["X-Own"]) == (202, "one")
+            assert not any("_" in name for name in seen)
 
     staged(play)
 
@@ -315,6 +333,65 @@ def test_the_gateway_leads_to_the_front_and_gives_the_developers_token_to_who_ha
             status, _, body = await stage.call(f"{gateway.url}/workspaces/7?x=1", "DELETE", headers=given)
             seen = json.loads(body)
             assert (status, seen["path"], seen["headers"]["Authorization"]) == (202, "/workspaces/7?x=1", arrives)
+
+    staged(play)
+
+
+@pytest.mark.parametrize(
+    ("page", "developer"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Connection": "Sec-Fetch-Site"}, False),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+    ],
+    ids=str,
+)
+def test_the_gateway_gives_no_token_to_a_page_of_another_site(page: dict[str, str], developer: bool) -> None:
+    """Its request goes on as it is, so that the function refuses it, unless it has a token of its own."""
+
+    async def play(stage: Stage) -> None:
+        gateway = await stage.gateway(await stage.front(await stage.function(), function=PUBLIC))
+        _, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=page)
+        assert json.loads(body)["headers"].get("Authorization") == ("Bearer the-developer" if developer else None)
+        own = {**page, "Authorization": "Bearer a.b.c"}
+        _, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=own)
+        assert json.loads(body)["headers"]["Authorization"] == "Bearer a.b.c"
+
+    staged(play)
+
+
+def test_the_gateway_asks_the_front_by_the_fronts_own_name() -> None:
+    """The name by which it was asked itself is in `X-Forwarded-Host`, whatever the client says."""
+
+    async def play(stage: Stage) -> None:
+        front = await stage.front(await stage.function(), function=PUBLIC)
+        gateway = await stage.gateway(front)
+        host = gateway.url.replace("http://127.0.0.1", "LocalHost")
+        given = {"Host": host, "X-Forwarded-Host": "evil.example", "Connection": "Host"}
+        status, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=given)
+        seen = json.loads(body)["headers"]
+        assert (status, f"http://{seen['Host']}", seen["X-Forwarded-Host"]) == (202, front.url, host)
+
+    staged(play)
+
+
+def test_the_gateway_and_a_front_refuse_a_request_for_another_host() -> None:
+    """Each in its own form, with its address, and before the function or the developer's token are touched."""
+
+    async def play(stage: Stage) -> None:
+        front = await stage.front(await stage.function(), function=PUBLIC)
+        gateway = await stage.gateway(front)
+        for url in (gateway.url, front.url):
+            headers = {"Host": "evil.example", "X-Request-Id": "my-id"}
+            status, answered, body = await stage.call(f"{url}/workspaces/7", "DELETE", headers=headers)
+            assert (status, url in body.decode()) == (421, True)
+            if url == gateway.url:
+                assert (answered["X-Request-Id"], json.loads(body)["code"]) == ("my-id", "MISDIRECTED_REQUEST")
+        assert stage.calls == 0
 
     staged(play)
 

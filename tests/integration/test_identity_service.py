@@ -255,10 +255,32 @@ def test_a_wrong_request_for_a_token_is_told_what_is_wrong(body: str, words: str
     """It is 400 and says why."""
 
     async def check(client: _Client) -> None:
-        status, answer = await client.ask_json("POST", "/tokens", data=body)
+        headers = {"Content-Type": "application/json"}
+        status, answer = await client.ask_json("POST", "/tokens", data=body, headers=headers)
 
         assert status == 400
         assert words in answer["error"]
+
+    _serving(check)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+    ],
+    ids=str,
+)
+def test_a_web_page_gets_no_token(headers: dict[str, str], status: int) -> None:
+    """It is told so in the service's own form."""
+
+    async def check(client: _Client) -> None:
+        wanted = {"email": "alice@example.com", "audience": AUDIENCE}
+        got, answer = await client.ask_json("POST", "/tokens", json=wanted, headers=headers)
+        assert (got, answer.keys()) == (status, {"error"})
 
     _serving(check)
 

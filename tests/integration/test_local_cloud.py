@@ -305,7 +305,7 @@ def test_the_command_line_makes_an_administrator(own_cloud: RunningCloud) -> Non
     assert allowed(done.stdout.strip()) == 200
     assert allowed(own_cloud.token("admin@localhost")) == 200
     assert allowed(own_cloud.token("alice@example.com")) == 403
-    assert own_cloud.state["environment"]["HUB_ADMIN_EMAILS"] == f"admin@localhost,{email}"
+    assert own_cloud.state["environment"]["HUB_OUTSIDE_ADMIN_EMAILS"] == f"admin@localhost,{email}"
     after = pids()
     assert {name for name in before if before[name] != after[name]} == {f.name for f in FUNCTIONS if f.is_public}
     own_cloud.make_admin(email.upper())
@@ -318,7 +318,7 @@ def test_an_administrator_without_an_address_is_refused(own_cloud: RunningCloud)
     done = command(own_cloud, "token", "--email", "a@example.com,b@example.com", "--admin")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "'a@example.com,b@example.com' is not an e-mail address.\n"
-    assert "b@example.com" not in own_cloud.state["environment"]["HUB_ADMIN_EMAILS"]
+    assert "b@example.com" not in own_cloud.state["environment"]["HUB_OUTSIDE_ADMIN_EMAILS"]
 
 
 @OWN_CLOUD

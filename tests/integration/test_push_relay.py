@@ -45,7 +45,8 @@ def relayed(play: Callable[[PushRelay, Receiver, Callable[[], Awaitable[int]]], 
             stack.push_async_callback(relay.stop)
 
             async def push() -> int:
-                async with session.post(f"{relay.url}/provision_workspace", json=message(datetime.now(UTC))) as answer:
+                url, headers = f"{relay.url}/provision_workspace", {"Content-Type": "application/json"}
+                async with session.post(url, json=message(datetime.now(UTC)), headers=headers) as answer:
                     return answer.status
 
             await play(relay, receiver, push)
@@ -68,6 +69,31 @@ def test_a_push_goes_on_with_a_token_and_every_success_acknowledges_it(answered:
         [(authorization, body)] = receiver.received
         assert authorization == f"Bearer for {receiver.server.url}"
         assert json.loads(body)["message"]["data"] == "e30="
+
+    relayed(play)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+    ],
+    ids=str,
+)
+def test_a_web_page_pushes_nothing(headers: dict[str, str], status: int) -> None:
+    """The relay would give it the token that functions believe."""
+
+    async def play(relay: PushRelay, receiver: Receiver, _: Callable[[], Awaitable[int]]) -> None:
+        sent = {"Content-Type": "application/json", **headers}
+        async with (
+            ClientSession() as page,
+            page.post(f"{relay.url}/provision_workspace", json=message(datetime.now(UTC)), headers=sent) as answer,
+        ):
+            assert answer.status == status
+        assert receiver.received == []
 
     relayed(play)
 

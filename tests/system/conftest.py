@@ -11,13 +11,15 @@ from localcloud.client import RunningCloud, start_cloud
 from localcloud.person import Person
 from localcloud.settings import LocalSettings
 from tests.kept_logs import keep_if_failed
+from tests.log_lines import not_json
 from tests.system.secrets_kept import leaks
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_secret_is_written_down(cloud: RunningCloud) -> Iterator[None]:
-    """Whatever the tests did: no log line and no event of the shared cloud has a token."""
+def what_is_written_down(cloud: RunningCloud) -> Iterator[None]:
+    """Whatever the tests did: the functions of the shared cloud have logged JSON lines, and no line and no event has a token."""
     yield
+    assert not_json(cloud) == []
     assert leaks(cloud) == []
 
 
@@ -45,6 +47,7 @@ def troubled_cloud(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
     with start_cloud(settings) as cloud:
         yield cloud
         keep_if_failed(cloud, "troubled", failed=request.session.testsfailed)
+        assert not_json(cloud) == []
         assert leaks(cloud) == []
 
 

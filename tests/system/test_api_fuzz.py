@@ -179,15 +179,23 @@ def check_described(response: requests.Response, method: str, path: str, **param
     API[path][method].Case(path_parameters=parameters).validate_response(response, checks=DESCRIBED)
 
 
+JSON_LIKE = st.text('{}[]":,0123456789eE+-.nullN\\u ', max_size=60)
+
+
 @pytest.mark.parametrize("path", ["/workspaces", "/workspaces/{workspace_id}/start", "/workspaces/{workspace_id}/stop"])
-@given(body=st.binary(max_size=200) | st.text('{}[]":,0123456789eE+-.nullN\\u ', max_size=60).map(str.encode))
+@given(
+    body=st.binary(max_size=200) | JSON_LIKE.map(str.encode) | JSON_LIKE.map(lambda text: text.encode("utf-16")),
+    pieces=st.integers(0, 3),
+)
 @bounded(100)
 def test_any_bytes_as_a_body_are_answered_as_described(
-    path: str, body: bytes, caller: Caller, workspace: dict[str, Any]
+    path: str, body: bytes, pieces: int, caller: Caller, workspace: dict[str, Any]
 ) -> None:
-    """What calls itself JSON and is not, or hardly, is refused as the document says."""
+    """What calls itself JSON and is not, or hardly, is refused as the document says, whether it comes whole or in chunks."""
     url = caller.how["base_url"] + path.format(workspace_id=workspace["id"])
-    response = caller.session.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=30)
+    size = max(1, -(-len(body) // max(1, pieces)))
+    data = (body[at : at + size] for at in range(0, len(body), size)) if pieces else body
+    response = caller.session.post(url, data=data, headers={"Content-Type": "application/json"}, timeout=30)
     check_described(response, "POST", path, workspace_id=workspace["id"])
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -365,14 +366,17 @@ WELL: Final = [
 def end_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], dict[str, Any]]:
     """Return what Cloud Logging gets as the line of an operation's end, whichever change ends it."""
     written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
+    for name in ("stdout", "stderr", "excepthook", "unraisablehook"):  # all that a function's process takes over
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(logs, "_logger", logging.getLogger(uuid.uuid4().hex))
-    logs.configure("INFO")
+    logs.take_over("INFO")
     [message] = strings(LOCALS["operation_ended"])
 
     def logged(change: Change) -> dict[str, Any]:
         written.truncate(0)
         written.seek(0)
+        monkeypatch.setattr(sys, "stderr", written)
         log_change(STOPPING, change)
         lines: list[dict[str, Any]] = [json.loads(line) for line in written.getvalue().splitlines()]
         [end] = [line for line in lines if line["message"] == message]

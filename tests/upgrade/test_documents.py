@@ -66,6 +66,7 @@ def test_stored_events_are_read(version: Version) -> None:
     """Each says what it said."""
     for stored in version.events.values():
         read = event_document(event_record(stored))
+        assert stored.get("times", 1) == read["times"]
         assert {field: read[field] for field in stored if field != "expire_at"} == {
             field: value for field, value in stored.items() if field != "expire_at"
         }
@@ -155,14 +156,16 @@ def test_all_that_a_story_stores_and_sends_can_be_read_by_it(version: Version, s
 
 
 def test_an_owner_with_everything_can_be_read_by_it(version: Version) -> None:
-    """A name, a key, a change."""
+    """A name, a key, a change; it knows of no organisation, and loses it when it writes."""
     world = World()
     world.create("alice", "one", key=Key("a" * 64, "b" * 64))
     (owner,) = world.store.owners.values()
 
     assert owner.keys
     assert owner.recent
-    assert version.complaints(owner_document(owner), "Owner") == []
+    document = owner_document(replace(owner, domain="example.com"))
+    assert version.complaints(document, "Owner") == []
+    assert owner_record(version.as_rewritten(document, "Owner")) == owner
 
 
 def _assert_readable(version: Version, workspace: Workspace) -> None:

@@ -91,6 +91,66 @@ run "a_domain_in_personal_mode" {
   expect_failures = [var.access]
 }
 
+run "an_outside_administrator_in_personal_mode" {
+  command = plan
+
+  variables {
+    access = { emails = ["alice@example.com"], mode = "personal", outside_admins = ["heidi@gmail.com"] }
+  }
+
+  expect_failures = [var.access]
+}
+
+run "an_administrator_of_no_organisation" {
+  command = plan
+
+  variables {
+    access = { admins = ["Heidi@Gmail.com"], domains = ["example.com"] }
+  }
+
+  expect_failures = [var.access]
+}
+
+run "a_service_account_as_the_organisations_administrator" {
+  command = plan
+
+  variables {
+    access = { admins = ["ci@demo-project.iam.gserviceaccount.com"], domains = ["example.com"] }
+  }
+
+  expect_failures = [var.access]
+}
+
+run "an_address_with_another_letter" {
+  command = plan
+
+  variables {
+    access = { emails = ["\u0430da@example.com"] }
+  }
+
+  expect_failures = [var.access]
+}
+
+run "two_addresses_in_one" {
+  command = plan
+
+  variables {
+    access = { domains = ["example.com"], outside_admins = ["heidi@gmail.com,eve@gmail.com"] }
+  }
+
+  expect_failures = [var.access]
+}
+
+run "an_address_for_an_organisation" {
+  command = plan
+
+  variables {
+    access = { domains = ["@example.com"] }
+  }
+
+  expect_failures = [var.access]
+}
+
 run "another_mode" {
   command = plan
 

@@ -276,7 +276,7 @@ SAID = [
     ("Try again. (Code: '5A2B3C4D5E6F7.89ABCDE.0123456')", "Try again."),
     ("Failed, request id: 8f3a-11b2.", "Failed,."),
     ("Failed [x-goog-request-id=77ab]", "Failed"),
-    ("one\r\n\ttwo\x00\x1b[31m", "one two [31m"),
+    ("one\r\n\ttwo\x00\x1b[31m", "one two"),
     ("\u202eevil\u2066\u200b \ufefftext\u2028end", "evil text end"),
     ("", ""),
 ]

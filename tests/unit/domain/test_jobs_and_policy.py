@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.domain.changes import job_of, look_job
+from shared.domain.changes import due_look_job, job_of, look_job
 from shared.domain.jobs import Job
 from shared.domain.policy import Deadlines, Limits, Policy
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
@@ -58,6 +58,17 @@ def test_looks_at_the_same_moment_are_the_same_look() -> None:
 
     assert len(names) == 1
     assert later not in names
+
+
+def test_a_look_that_follows_a_commit_is_a_look_of_its_own() -> None:
+    """A look of the same moment, which may have been before the commit, does not stand for it."""
+    workspace = a_workspace()
+    ten = NOW.replace(second=20)
+
+    names = {due_look_job(workspace, ten + timedelta(seconds=second), "request").name for second in range(10)}
+
+    assert len(names) == 10
+    assert look_job(workspace, ten, "request").name not in names
 
 
 def test_the_usual_policy_is_that_of_the_contract() -> None:

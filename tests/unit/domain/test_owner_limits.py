@@ -107,26 +107,34 @@ OVERRIDES = replace(
 
 
 @pytest.mark.parametrize(
-    ("email", "limits"),
+    ("email", "domain", "limits"),
     [
-        ("ada@example.com", Limits(1, 1)),
-        ("Ada@Example.Com", Limits(1, 1)),
-        ("bob@example.com", Limits(9, 8)),
-        ("bob@EXAMPLE.ORG", Limits(7, 6)),
-        ("bob@mail.example.org", POLICY.limits),
-        ("bob@elsewhere.net", POLICY.limits),
-        ("", POLICY.limits),
-        (None, POLICY.limits),
+        ("ada@example.com", "example.com", Limits(1, 1)),
+        ("Ada@Example.Com", None, Limits(1, 1)),
+        ("bob@example.com", "example.com", Limits(9, 8)),
+        ("bob@EXAMPLE.ORG", "example.org", Limits(7, 6)),
+        ("bob@example.com", None, POLICY.limits),
+        ("example.com", None, POLICY.limits),
+        ("bob@example.com", "elsewhere.net", POLICY.limits),
+        ("bob@mail.example.org", "mail.example.org", POLICY.limits),
+        ("ad\N{CYRILLIC SMALL LETTER A}@example.com", None, POLICY.limits),
+        ("", None, POLICY.limits),
+        (None, None, POLICY.limits),
     ],
 )
-def test_an_address_has_its_own_limits_else_its_domains_else_everybodys(email: str | None, limits: Limits) -> None:
-    """The nearest wins, in any case."""
-    assert OVERRIDES.limits_for(email) == limits
+def test_an_address_has_its_own_limits_else_its_organisations_else_everybodys(
+    email: str | None, domain: str | None, limits: Limits
+) -> None:
+    """The nearest wins, in any case. The organisation is the one that is proven, whatever the address says."""
+    assert OVERRIDES.limits_for(email, domain) == limits
 
 
 def test_an_override_holds_for_both_kinds_of_limit() -> None:
     """More for one domain, less for one address."""
-    assert "new" in admit_new(owning(True, True, True, False, False), OVERRIDES, "bob@example.com").workspaces
+    bob = replace(owning(True, True, True, False, False), domain="example.com")
+    assert "new" in admit_new(bob, OVERRIDES, "bob@example.com").workspaces
+    with pytest.raises(QuotaExceededError, match="5 of at most 4"):
+        admit_new(replace(bob, domain=None), OVERRIDES, "bob@example.com")
     with pytest.raises(QuotaExceededError, match="1 of at most 1"):
         admit_new(owning(False), OVERRIDES)
     with pytest.raises(QuotaExceededError, match="of at most 1 at once"):

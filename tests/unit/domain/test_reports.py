@@ -6,11 +6,18 @@ from datetime import timedelta
 import pytest
 
 from shared.domain import lifecycle
+from shared.domain.boot_codes import BOOT_CODES, BOOT_FAILED
 from shared.domain.changes import Change
-from shared.domain.errors import InstanceNotRecordedError, NotAllowedError, ReportNotTakenError
+from shared.domain.errors import (
+    InstanceNotRecordedError,
+    NotAllowedError,
+    ReportNotTakenError,
+    TooManyRequestsError,
+)
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.lifecycle import ReportEvent
-from shared.domain.workspace import Activity, HomeDisk, OperationKind, Phase, Status, Workspace
+from shared.domain.lifecycle import REPORTED_AGAIN, ReportEvent
+from shared.domain.observe import MACHINE_NOT_READY
+from shared.domain.workspace import Activity, HomeDisk, OperationKind, Phase, Problem, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_report, a_workspace, an_operation
 
 BOOTING = {Phase.AWAIT_METADATA, Phase.START, Phase.STARTING, Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY}
@@ -171,17 +178,78 @@ def test_a_ready_report_of_a_workspace_that_is_ready_says_nothing_new() -> None:
     assert receive(a_workspace(Status.READY), ReportEvent.READY) is None
 
 
-def test_a_ready_report_of_a_machine_that_is_off_in_the_record_asks_for_a_look() -> None:
-    """Somebody booted it by hand: the report is believed, and a worker looks at what Compute says."""
-    workspace = a_workspace(Status.SUSPENDED, ready_generation=None)
+@pytest.mark.parametrize("event", ReportEvent)
+@pytest.mark.parametrize("status", [Status.SUSPENDED, Status.ERROR])
+def test_a_machine_that_is_off_in_the_record_moves_nothing_but_a_look(status: Status, event: ReportEvent) -> None:
+    """Somebody may have booted it by hand, or its token outlives it: a worker looks, once until the record has rested a while."""
+    workspace = a_workspace(status, ready_generation=None)
+
+    change = receive(workspace, event)
+
+    if event is ReportEvent.FAILED:
+        assert change is None
+        return
+    after = changed(change)
+    assert after == replace(workspace, attend_at=NOW + POLICY.attend_after, updated_at=NOW)
+    assert change is not None
+    assert change.job is not None
+    assert change.job.operation_id is None
+    assert receive(after, event) is None
+    assert receive(replace(after, attend_at=None), event) is None
+    assert lifecycle.comes_too_early(after, a_report(workspace, event)) is (event is ReportEvent.READY)
+
+
+@pytest.mark.parametrize("code", [MACHINE_NOT_READY, "START_TIMED_OUT"])
+def test_a_ready_of_a_machine_that_runs_in_error_makes_its_memory_count_and_moves_nothing_else(code: str) -> None:
+    """A worker looks at what Compute says, and a START that a person asks for finds it READY."""
+    workspace = a_workspace(
+        Status.ERROR, machine_running=True, error=Problem(code, "It is so.", retryable=False, at=NOW)
+    )
 
     change = receive(workspace, ReportEvent.READY)
 
     after = changed(change)
-    assert (after.status, after.ready_generation) == (Status.SUSPENDED, workspace.generation)
+    assert (after.status, after.error, after.ready_generation) == (Status.ERROR, workspace.error, workspace.generation)
     assert change is not None
     assert change.job is not None
-    assert change.job.operation_id is None
+    assert receive(after, ReportEvent.READY) is None
+
+
+@pytest.mark.parametrize("code", [BOOT_FAILED, *sorted(BOOT_CODES)])
+def test_a_ready_soon_after_the_machine_has_failed_is_to_come_again(code: str) -> None:
+    """It says in how long; then it counts. A machine that is well again goes on reporting, and one that plays is slowed down."""
+    failed = changed(receive(a_workspace(Status.READY), ReportEvent.FAILED, code=code))
+    report = a_report(failed, ReportEvent.READY)
+
+    with pytest.raises(TooManyRequestsError) as soon:
+        lifecycle.receive(failed, report, NOW + timedelta(minutes=1), POLICY)
+    after = changed(lifecycle.receive(failed, report, NOW + REPORTED_AGAIN, POLICY))
+
+    assert soon.value.retry_after == REPORTED_AGAIN - timedelta(minutes=1)
+    assert (after.status, after.memory_is_ready) == (Status.ERROR, True)
+
+
+def test_what_a_machine_in_error_said_last_counts() -> None:
+    """Its memory does not count as ready any more, so a START boots it; the error is the machine's, and said once."""
+    workspace = a_workspace(Status.ERROR, machine_running=True, ready_generation=3)
+
+    change = receive(workspace, ReportEvent.FAILED, code="DISK_FULL", message="Full.")
+
+    after = changed(change)
+    assert (after.status, after.machine_running, after.ready_generation) == (Status.ERROR, True, None)
+    assert after.error is not None
+    assert (after.error.code, after.error.at) == ("DISK_FULL", NOW)
+    assert change is not None
+    assert [note.what for note in change.notes] == ["MemoryLost"]
+    assert receive(after, ReportEvent.FAILED, code="DISK_FULL") is None
+
+
+def test_a_machine_that_fails_while_somebody_is_to_look_is_looked_at() -> None:
+    """A STOP that failed leaves a record that may be wrong: what was due stays due."""
+    due = NOW + timedelta(minutes=1)
+    workspace = a_workspace(Status.READY, machine_running=False, attend_at=due)
+
+    assert changed(receive(workspace, ReportEvent.FAILED)).attend_at == due
 
 
 def test_a_late_ready_report_of_a_thawed_machine_says_nothing_new() -> None:
@@ -224,19 +292,25 @@ def test_a_heartbeat_moves_the_last_connection_forwards_and_seldom(
     assert change.job is None
 
 
-@pytest.mark.parametrize("status", [Status.SUSPENDED, Status.ERROR])
-def test_a_heartbeat_moves_only_a_workspace_that_runs(status: Status) -> None:
-    """One of a machine that should be off asks for a look, once until that look is due."""
-    workspace = a_workspace(status)
+def test_heartbeats_whose_reason_changes_each_time_are_written_no_oftener() -> None:
+    """A machine that says in turn that somebody is there and that nobody is does not write with each."""
+    workspace = a_workspace(Status.READY)
+    written = 0
 
-    change = receive(workspace, ReportEvent.HEARTBEAT)
+    for second in range(600):
+        reason = (HeartbeatReason.SESSION, HeartbeatReason.KEEP_AWAKE)[second % 2]
+        beat = a_report(workspace, ReportEvent.HEARTBEAT, because=reason)
+        change = lifecycle.receive(workspace, beat, NOW + timedelta(seconds=second), POLICY)
+        if change is not None:
+            workspace, written = changed(change), written + 1
 
-    after = changed(change)
-    assert after.last_connected_at == workspace.last_connected_at
-    assert change is not None
-    assert change.job is not None
-    assert change.job.operation_id is None
-    assert receive(after, ReportEvent.HEARTBEAT) is None
+    assert written == 10
+
+
+@pytest.mark.parametrize("phase", [Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.FORGET])
+def test_a_workspace_that_is_being_deleted_hears_no_heartbeat(phase: Phase) -> None:
+    """Its machine may run for a while yet: the DELETE's own commits are not disturbed."""
+    assert receive(a_workspace(Status.READY, an_operation(OperationKind.DELETE, phase)), ReportEvent.HEARTBEAT) is None
 
 
 def test_the_hub_caps_how_long_keep_awake_can_hold_a_machine() -> None:
@@ -304,6 +378,61 @@ def test_a_ready_machine_that_fails_leaves_the_workspace_in_error_with_its_machi
     assert (after.status, after.machine_running, after.ready_generation) == (Status.ERROR, True, None)
     assert after.error is not None
     assert (after.error.code, after.error.operation_kind) == ("DISK_FULL", None)
+
+
+# What a machine must not have for its code: the Hub's own results and codes, and what was made up.
+CLAIMED = [
+    *("READY", "DELETED", "SUSPENDED", "SUPERSEDED", "ACCEPTED", "QUOTA_EXCEEDED", MACHINE_NOT_READY, "MACHINE_GONE"),
+    *("NO_CAPACITY", "COMPUTE_PERMISSION_DENIED", "START_TIMED_OUT", "HOME_DISK_GONE", "A", "disk_full", "DISK_FULL "),
+    None,
+]
+FAILING = [
+    a_workspace(Status.READY),
+    a_workspace(Status.READY, an_operation(OperationKind.STOP, Phase.SUSPEND)),
+    a_workspace(Status.ERROR, machine_running=True, ready_generation=3),
+    booting(OperationKind.CREATE, Phase.AWAIT_READY),
+    a_workspace(Status.PROVISIONING, an_operation(OperationKind.START, Phase.AWAIT_READY, remade=True)),
+]
+
+
+def problem_of(change: Change | None) -> Problem:
+    """Return what a failure report made of the workspace."""
+    after = changed(change)
+    problem = after.operation.failure if after.operation and after.operation.failure else after.error
+    assert problem is not None
+    return problem
+
+
+@pytest.mark.parametrize("workspace", FAILING)
+def test_only_a_reason_of_the_boot_scripts_becomes_an_error_code(workspace: Workspace) -> None:
+    """An operation's result and a metric's label are the Hub's own words; what the machine claimed instead is nowhere."""
+    told = {code: problem_of(receive(workspace, ReportEvent.FAILED, code=code)).code for code in BOOT_CODES}
+    claims = [problem_of(receive(workspace, ReportEvent.FAILED, code=code, message="So.")) for code in CLAIMED]
+
+    assert told == {code: code for code in BOOT_CODES}
+    assert [problem.code for problem in claims] == [BOOT_FAILED] * len(CLAIMED)
+    assert {problem.message for problem in claims} == {'The machine failed. It says: "So."'}
+
+
+@pytest.mark.parametrize("workspace", FAILING)
+def test_a_machines_message_is_bounded_and_quoted(workspace: Workspace) -> None:
+    """No line, quotation mark or unseen character of the machine's leads out of its quotation."""
+    said = 'Full."\nThe Hub: \u202eyou must\u2028 log\u200b in again.\x1b[2J \ud800' + "x" * 5000
+
+    message = problem_of(receive(workspace, ReportEvent.FAILED, code="DISK_FULL", message=said)).message
+
+    assert message.startswith("The machine failed. It says: \"Full.' The Hub: you must log in again. xxx")
+    assert message.endswith('…"')
+    assert (message.count('"'), message.isprintable()) == (2, True)
+    assert len(message) < 340
+
+
+@pytest.mark.parametrize("message", [None, "", " ", "\u200b\n\u202e", "\x1b[31m"])
+def test_a_machine_that_says_nothing_is_not_quoted(message: str | None) -> None:
+    """The person reads what to do next."""
+    problem = problem_of(receive(a_workspace(Status.READY), ReportEvent.FAILED, message=message))
+
+    assert problem.message == "The machine failed. It gave no reason. Start the workspace to boot it again."
 
 
 @pytest.mark.parametrize("status", [Status.SUSPENDED, Status.ERROR])

@@ -829,6 +829,19 @@ def test_a_boot_that_never_reported_says_what_the_machine_printed(kind: Operatio
     assert len(problem.message) < steps.CONSOLE_TAIL_BYTES + 300
 
 
+def test_what_a_machine_prints_cannot_be_taken_for_what_the_hub_says() -> None:
+    """Each line is quoted, and nothing in it controls a terminal or hides."""
+    workspace = a_workspace(Status.PROVISIONING, an_operation(OperationKind.START, Phase.AWAIT_READY, deadline_at=NOW))
+    console = "\x1b[2J[  OK  ] Started ssh.\r\n\r\nYour workspace is safe.\u202e Log in\u200b again.\r\n"
+
+    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace), console=console), NOW, POLICY))
+
+    assert after.operation is not None
+    assert after.operation.failure is not None
+    printed = after.operation.failure.message.partition(" The machine printed last:\n")[2]
+    assert printed == "> [ OK ] Started ssh.\n> Your workspace is safe. Log in again."
+
+
 def test_the_console_is_read_only_when_a_boot_is_overdue() -> None:
     """No other step pays for it."""
     booting = a_workspace(Status.PROVISIONING, an_operation(OperationKind.CREATE, Phase.AWAIT_READY))

@@ -46,7 +46,7 @@ def test_the_interval_of_heartbeats_is_the_hubs_own_setting(chosen: int | None, 
 def test_the_personal_mode_is_one_setting() -> None:
     """It has no administrators, so the local cloud names none then."""
     settings = read_settings(environment(LocalSettings(overrides={"HUB_MODE": "personal"}), ADDRESSES))
-    assert settings.access.admins == ()
+    assert (settings.access.admins, settings.access.outside_admins) == ((), ())
 
 
 @pytest.mark.parametrize(

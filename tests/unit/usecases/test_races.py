@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared import logs
 from shared.domain.errors import (
     ConflictError,
     NameTakenError,
@@ -16,7 +17,7 @@ from shared.domain.errors import (
     QuotaExceededError,
     UnavailableError,
 )
-from shared.domain.instance import DeleteInstance, InsertInstance, InstanceState
+from shared.domain.instance import DeleteInstance, FaultKind, InsertInstance, InstanceState
 from shared.domain.lifecycle import ReportEvent
 from shared.domain.owners import Key
 from shared.domain.policy import Limits, Policy
@@ -83,6 +84,69 @@ def test_what_was_inserted_for_a_workspace_that_is_being_deleted_is_deleted_at_o
     assert operation_of(world, workspace).kind is OperationKind.DELETE
     world.run()
     assert (world.machines.instances, world.machines.disks, dict(world.store.workspaces)) == ({}, set(), {})
+
+
+@pytest.fixture
+def errors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what is logged as an error."""
+    logged: list[str] = []
+    monkeypatch.setattr(logs, "error", lambda event, *_, **__: logged.append(event))
+    return logged
+
+
+def forget(world: World, workspace: Workspace) -> None:
+    """Have the record be gone, however that came."""
+    stored = world.store.get(workspace.id)
+    assert stored is not None
+    world.store.commit(workspaces=[(stored, None)])
+
+
+def test_an_insert_that_cannot_be_undone_is_left_to_the_delete_that_is_under_way(
+    world: World, errors: list[str]
+) -> None:
+    """Its own worker looks for the machine again before it forgets the record: nothing is orphaned."""
+    workspace = world.create("alice", "one")
+    job = next_job(world)
+    world.machines.before_call = lambda: world.delete("alice", workspace.id)
+    world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.NOT_READY)
+
+    world.do(job)
+    world.run()
+
+    assert errors == []
+    assert (world.machines.instances, world.machines.disks, dict(world.store.workspaces)) == ({}, set(), {})
+
+
+@pytest.mark.parametrize(
+    ("meanwhile_it_is", "orphaned"),
+    [("gone", False), ("being deleted", False), ("there", True), ("not to be seen", True)],
+)
+def test_a_machine_is_orphaned_only_if_it_stays(
+    world: World, errors: list[str], meanwhile_it_is: str, *, orphaned: bool
+) -> None:
+    """Without a record nobody looks again: a deletion that is refused is an error, unless something else deletes the machine."""
+    workspace = world.create("alice", "one")
+    place = place_of(workspace)
+    job = next_job(world)
+
+    def before_the_undo() -> None:
+        if meanwhile_it_is == "gone":
+            world.machines.delete_by_hand(place)
+        elif meanwhile_it_is == "not to be seen":
+            world.machines.unanswered_reads = 1
+
+    def inserted() -> None:
+        forget(world, workspace)
+        if meanwhile_it_is == "being deleted":
+            world.machines.perform(DeleteInstance(place), "another's")
+        else:
+            world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.NOT_READY)
+        world.machines.before_call = before_the_undo
+
+    world.machines.after_call = inserted
+    world.do(job)
+
+    assert errors == ["InstanceOrphaned"] * orphaned
 
 
 def test_a_record_outlives_every_worker_of_what_a_delete_superseded(world: World) -> None:

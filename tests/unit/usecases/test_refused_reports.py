@@ -20,6 +20,7 @@ from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, Workspace
 from shared.ports import Jobs, Stored, WorkspaceStore
 from shared.usecases.receive_report import receive_report
+from shared.usecases.trail import Trail
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
@@ -52,11 +53,12 @@ def made() -> Workspace:
     return replace(change.workspace, instance_id="4711")
 
 
-def report_as(store: OneWorkspace, workspace: Workspace, **proven: Any) -> None:
-    """Report ready to the workspace, by a machine that differs from its own in what is given."""
+def report_as(store: OneWorkspace, workspace: Workspace, workspace_id: str | None = None, **proven: Any) -> None:
+    """Report ready to the workspace (or another id), by a machine that differs from its own in what is given."""
     own = Report(ReportEvent.READY, 1, workspace.instance_name, "4711", workspace.zone, workspace.project_id)
-    jobs = cast("Jobs", None)  # a refused report sends none
-    receive_report(cast("WorkspaceStore", store), jobs, lambda: NOW, Policy(), workspace.id, replace(own, **proven))
+    jobs, records = cast("Jobs", None), cast("WorkspaceStore", store)  # a refused report sends no job
+    trail = Trail(records, lambda: NOW)
+    receive_report(records, jobs, lambda: NOW, Policy(), trail, workspace_id or workspace.id, replace(own, **proven))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,21 @@ def test_another_machine_is_refused_and_noted(proven: dict[str, str]) -> None:
         logs.request_id.reset(token)
     who = proven.get("instance_name", workspace.instance_name)
     assert store.events == [Event(NOW, workspace.id, "ada", who, "ReportSent", "REFUSED", "boot-1")]
+
+
+def test_a_report_to_an_id_that_is_no_workspaces_is_refused_and_noted_alike() -> None:
+    """Whichever machine it is: its own may have been deleted, and others learn nothing of ids."""
+    workspace = made()
+    store = OneWorkspace(workspace)
+    unknown = str(uuid.uuid4())
+
+    with pytest.raises(NotAllowedError) as of_unknown:
+        report_as(store, workspace, unknown)
+    with pytest.raises(NotAllowedError) as of_foreign:
+        report_as(OneWorkspace(workspace), workspace, instance_name="workspace-of-another")
+
+    assert str(of_unknown.value) == str(of_foreign.value)
+    assert store.events == [Event(NOW, unknown, "", workspace.instance_name, "ReportSent", "REFUSED", "")]
 
 
 def test_a_refusal_stands_when_it_cannot_be_noted() -> None:

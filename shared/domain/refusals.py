@@ -1,0 +1,131 @@
+"""Which refusals become events at once, and which are counted first.
+
+Whoever has a Google account can be refused as often as they like; what the Hub writes of it must not grow with that. The first
+refusal of a caller and kind is an event at once. Those of the next five minutes are one event after that time.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.domain.events import Event, together
+
+WRITTEN_EVERY = timedelta(minutes=5)
+TRIED_AGAIN_AFTER = timedelta(seconds=10)
+MOST_WITH_ONE = 20  # counts that became due, and are written by one commit
+
+
+class Budget:
+    """How many events may be written: ``per_minute`` at once, and as many again evenly over each minute."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._most = float(per_minute)
+        self._left = self._most
+        self._since: datetime | None = None
+
+    def spend(self, now: datetime) -> bool:
+        """Take one event out of the budget; False if there is nothing left."""
+        passed = max(timedelta(), now - (self._since or now))
+        self._left = min(self._most, self._left + passed / timedelta(minutes=1) * self._most)
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+@dataclass(slots=True)
+class _Noted:
+    """A caller and kind that was written lately: what was refused since then, and when that may be written."""
+
+    due_at: datetime
+    waiting: Event | None = None
+
+
+class Refusals:
+    """The refusals of the last minutes, by caller and kind. To be used by one thread at a time.
+
+    It remembers ``most`` callers and kinds; beyond that the one that is due first is put together with others. With a ``budget``
+    no more than that is written of all callers together, and what is over becomes one line of ``several``. Every refusal that
+    was added is in exactly one event that is returned, then or later.
+    """
+
+    def __init__(self, most: int, several: str, budget: Budget | None = None) -> None:
+        self._most = most
+        self._several = several
+        self._budget = budget
+        self._noted: OrderedDict[tuple[str, str], _Noted] = OrderedDict()  # those that are due first are in front
+
+    def add(self, refused: Event, now: datetime) -> list[Event]:
+        """Take a refusal, and return the events to be written now: of it, and of earlier ones of anybody whose time has come.
+
+        What is returned counts as written. Whoever cannot write it gives it to ``put_back``.
+        """
+        caller = (refused.who, refused.what)
+        if caller in self._noted:
+            self._wait(caller, refused, now)
+            return self._due(now)
+        events = self._due(now)
+        if self._may_write(now):
+            self._noted[caller] = _Noted(now + WRITTEN_EVERY)
+            self._forget_surplus()
+            return [*events, refused]
+        self._wait((self._several, refused.what), refused, now + WRITTEN_EVERY)
+        return events
+
+    def put_back(self, events: Iterable[Event], now: datetime) -> None:
+        """Count again what could not be written. It is due in ten seconds."""
+        for event in events:
+            caller = (event.who, event.what)
+            self._wait(caller, event, now)
+            if caller in self._noted:
+                self._noted[caller].due_at = now + TRIED_AGAIN_AFTER
+                self._noted.move_to_end(caller, last=False)
+
+    def take_all(self) -> list[Event]:
+        """Return all that waits, due or not. Where there is a budget, it is one event of each kind."""
+        waiting = [noted.waiting for noted in self._noted.values() if noted.waiting]
+        self._noted.clear()
+        if self._budget is None:
+            return waiting
+        kinds: dict[str, Event] = {}
+        for event in waiting:
+            known = kinds.get(event.what)
+            kinds[event.what] = together(known, event, self._several) if known else event
+        return list(kinds.values())
+
+    def _due(self, now: datetime) -> list[Event]:
+        """Take what waits and may be written now; forget who was written long ago and has not been refused since."""
+        events: list[Event] = []
+        while self._noted and len(events) < MOST_WITH_ONE:
+            caller, noted = next(iter(self._noted.items()))
+            if noted.due_at > now:
+                break
+            if noted.waiting is None:
+                del self._noted[caller]
+                continue
+            if not self._may_write(now):
+                break
+            events.append(noted.waiting)
+            self._noted[caller] = _Noted(now + WRITTEN_EVERY)
+            self._noted.move_to_end(caller)
+        return events
+
+    def _may_write(self, now: datetime) -> bool:
+        return self._budget is None or self._budget.spend(now)
+
+    def _wait(self, caller: tuple[str, str], event: Event, due_at: datetime) -> None:
+        """Add an event to what waits of a caller; ``due_at`` counts for one who is not known yet."""
+        noted = self._noted.get(caller)
+        if noted is None:
+            self._noted[caller] = _Noted(due_at, event)
+            self._forget_surplus()
+        else:
+            noted.waiting = together(noted.waiting, event, self._several) if noted.waiting else event
+
+    def _forget_surplus(self) -> None:
+        while len(self._noted) > self._most:
+            _, noted = self._noted.popitem(last=False)
+            if noted.waiting is not None:
+                self._wait((self._several, noted.waiting.what), noted.waiting, noted.due_at)

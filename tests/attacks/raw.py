@@ -1,0 +1,136 @@
+"""Requests as no library would send them, and the memory of who gets them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from localcloud.client import RunningCloud
+from tests.processes import descendants
+
+PATIENCE_SECONDS: Final = 60.0
+PIECE: Final = b"x" * 65536
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: status 0 where nothing did."""
+
+    status: int
+    headers: str
+    content: bytes
+
+    @property
+    def code(self) -> str:
+        """The problem's code; empty if it is no problem in our form."""
+        try:
+            return str(json.loads(self.content)["code"])
+        except (ValueError, KeyError, TypeError):
+            return ""
+
+
+def head(method: str, target: str, *lines: str, host: str = "127.0.0.1") -> bytes:
+    """Return a request's head; ``lines`` are its headers as they are to be sent."""
+    return "\r\n".join([f"{method} {target} HTTP/1.1", f"Host: {host}", *lines, "", ""]).encode()
+
+
+def send(url: str, parts: Iterable[bytes]) -> Answer:
+    """Send bytes to a server, and return its answer to them. Whether it takes all of them is its own business."""
+    with _connected(url) as connection:
+        sender = threading.Thread(target=_send_all, args=(connection, parts), daemon=True)
+        sender.start()
+        answer = _read(connection)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        sender.join(PATIENCE_SECONDS)
+    return answer
+
+
+def send_and_break_off(url: str, request: bytes) -> Answer:
+    """Send bytes to a server and say that no more will come; return its answer."""
+    with _connected(url) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return _read(connection)
+
+
+def at_once(url: str, requests: list[list[bytes]]) -> list[Answer]:
+    """Send several requests at the same time, each on a connection of its own."""
+    with ThreadPoolExecutor(len(requests)) as pool:
+        return list(pool.map(lambda parts: send(url, parts), requests))
+
+
+def chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a body in chunks, and its end."""
+    for piece in pieces:
+        yield b"%x\r\n%s\r\n" % (len(piece), piece)
+    yield b"0\r\n\r\n"
+
+
+@contextlib.contextmanager
+def growth(cloud: RunningCloud, function: str) -> Iterator[dict[str, float]]:
+    """Measure by how many MiB the processes of a function grow at their peak; the result is there when the context ends.
+
+    The kernel keeps the highest resident size of each, since it was last told to forget it (proc(5), clear_refs); what they
+    share with others does not grow meanwhile, so that it is also by how much their proportional size grows.
+    """
+    pid = cloud.state["functions"][function]["pid"]
+    processes = sorted({pid} | descendants(pid))
+    for each in processes:
+        Path(f"/proc/{each}/clear_refs").write_text("5", encoding="ascii")
+    before = {each: _status(each, "VmRSS") for each in processes}
+    measured: dict[str, float] = {}
+    yield measured
+    measured["MiB"] = sum(_status(each, "VmHWM") - before[each] for each in processes) / 1024
+
+
+def _status(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def _connected(url: str) -> socket.socket:
+    address = urlsplit(url)
+    assert address.hostname is not None
+    return socket.create_connection((address.hostname, address.port or 80), timeout=PATIENCE_SECONDS)
+
+
+def _send_all(connection: socket.socket, parts: Iterable[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        for part in parts:
+            connection.sendall(part)
+
+
+def _read(connection: socket.socket) -> Answer:
+    received = b""
+    with contextlib.suppress(OSError):
+        while b"\r\n\r\n" not in received:
+            piece = connection.recv(65536)
+            if not piece:
+                break
+            received += piece
+        headers, _, content = received.partition(b"\r\n\r\n")
+        length = _length(headers)
+        while len(content) < length:
+            piece = connection.recv(65536)
+            if not piece:
+                break
+            content += piece
+        words = headers.split()
+        return Answer(int(words[1]), headers.decode("latin-1"), content) if len(words) > 1 else Answer(0, "", b"")
+    return Answer(0, "", b"")
+
+
+def _length(headers: bytes) -> int:
+    for line in headers.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line.split(b":")[1])
+    return 0

@@ -1,0 +1,94 @@
+"""What strangers send to get a line of their own into the logs, which metrics and alerts read."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from urllib.parse import quote
+
+import pytest
+
+from localcloud.catalogue import read_catalogue
+from localcloud.client import RunningCloud
+from localcloud.person import Person
+from tests.attacks.raw import head, send, send_and_break_off
+from tests.log_lines import not_json
+
+pytestmark = pytest.mark.xdist_group("attacks")
+
+FUNCTIONS = read_catalogue().functions
+FORGED = '{"severity": "CRITICAL", "message": "OperationEnded", "result": "forged"}'
+
+
+@pytest.mark.parametrize("name", [function.name for function in FUNCTIONS])
+def test_no_request_gets_a_line_of_its_own_into_a_functions_log(attacked: RunningCloud, name: str) -> None:
+    """By path, query, header, broken body or chunk, answered however: every line is one JSON object, and none is forged."""
+    url = str(attacked.state["functions"][name]["direct_url"])
+    line = quote(f"\n{FORGED}\n")
+    targets = [f"/{line}", f"/workspaces/{line}/stop", f"/?{line}", "/%0a%0d", "/%ff%fe", "/%e2%80%ae", "/%00"]
+    for method in ("GET", "POST", "DELETE", "FORGED"):
+        for target in targets:
+            send(url, [head(method, target)])
+            send_and_break_off(url, head(method, target, "Content-Length: 99") + b"half")
+            send_and_break_off(url, head(method, target, "Transfer-Encoding: chunked") + b"zz\r\n" + FORGED.encode())
+    send(url, [head("POST", "/", f"X-Request-Id: {FORGED}", f"User-Agent: {FORGED}", "Content-Type: application/json")])
+    send(url, [f"GARBAGE\n{FORGED}\n\n".encode()])
+    send(url, [head("POST", "/", f"Transfer-Encoding: {FORGED}")])
+
+    assert not_json(attacked) == []
+    lines = [json.loads(text) for text in attacked.log(name).splitlines()]
+    assert [line for line in lines if line["severity"] == "CRITICAL" or line.get("result") == "forged"] == []
+
+
+def test_what_people_write_is_escaped_in_the_log(attacked: RunningCloud, alice: Person) -> None:
+    """A right-to-left override in a name would turn the line around for whoever reads it."""
+    alice.ask("POST", "/workspaces", json={"name": "one", "metadata": {"device_id": "\u202edevice"}})
+    for name in attacked.state["functions"]:
+        assert attacked.log(name).isascii()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["dry_run=true", "limit=1", "a=1&a=2", "x", "=", "%ff=1", "%zz", "&", "dry_run=%00", ";", "limit=1;status=READY"],
+)
+def test_a_query_that_means_nothing_changes_nothing(alice: Person, query: str) -> None:
+    """Whoever asks to DELETE with `dry_run=true` would otherwise lose a workspace."""
+    workspace_id = alice.create("one")["id"]
+    for method, path in (
+        ("DELETE", f"/workspaces/{workspace_id}"),
+        ("POST", f"/workspaces/{workspace_id}/stop"),
+        ("POST", f"/workspaces/{workspace_id}/start"),
+        ("POST", "/workspaces"),
+        ("GET", f"/workspaces/{workspace_id}/status"),
+        ("GET", "/openapi.json"),
+    ):
+        answer = alice.ask(method, f"{path}?{query}", json={"name": "two"} if method == "POST" else None)
+        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST"), (method, path)
+    for path in ("/workspaces", f"/workspaces/{workspace_id}/events"):
+        if query != "limit=1":
+            assert alice.ask("GET", f"{path}?{query}").status_code == 400, path
+    assert [each["operation"]["kind"] for each in alice.workspaces() if each["operation"]] in ([], ["CREATE"])
+    assert len(alice.workspaces()) == 1
+
+
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script_Name", "PATH_INFO", "script_name"])
+def test_a_header_with_an_underscore_does_not_say_which_path_is_asked_for(
+    attacked: RunningCloud, alice: Person, token: str, name: str
+) -> None:
+    """Server and function must agree on it: a rule before the function is about the path that was sent."""
+    workspace_id = alice.create("one")["id"]
+    url = str(attacked.state["functions"]["delete_workspace"]["direct_url"])
+    proof = f"Authorization: Bearer {token}"
+    answer = send(url, [head("DELETE", f"/public/workspaces/{workspace_id}", proof, f"{name}: /public")])
+    assert answer.status == 404
+    answer = send(url, [head("DELETE", "/public", proof, f"{name}: /workspaces/{workspace_id}")])
+    assert (answer.status, answer.code) == (404, "NOT_FOUND")
+    assert [each["id"] for each in alice.workspaces()] == [workspace_id]
+
+
+def test_ids_that_are_none_are_answered_like_unknown_ones(alice: Person) -> None:
+    """Whatever is in their place in the path."""
+    for odd in (uuid.uuid4(), "x" * 3000, quote("\n"), quote("\u202e"), "%ff", "..%2f..", "%00"):
+        answer = alice.ask("DELETE", f"/workspaces/{odd}")
+        assert answer.status_code == 404, odd
+        assert answer.headers["Content-Type"] == "application/problem+json", odd

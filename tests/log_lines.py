@@ -1,0 +1,24 @@
+"""What the functions of a local cloud have logged, as whoever reads logs must be able to read it."""
+
+from __future__ import annotations
+
+import json
+
+from localcloud.client import RunningCloud
+
+
+def not_json(cloud: RunningCloud) -> list[str]:
+    """Return every line that a function has written and that is not one JSON object."""
+    return [
+        f"{name}: {line}"
+        for name in cloud.state["functions"]
+        for line in cloud.log(name).split("\n")
+        if not _is_object(line)
+    ]
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return not line or isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

@@ -1,0 +1,210 @@
+"""Which refusals become events at once, and in which later event each of the others is counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.domain.events import SEVERAL, STRANGERS, Event, refused, together
+from shared.domain.people import Asker
+from shared.domain.refusals import MOST_WITH_ONE, TRIED_AGAIN_AFTER, WRITTEN_EVERY, Budget, Refusals
+
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+def refusal(
+    who: str = "mallory", now: datetime = NOW, workspace_id: str = "one", owner_id: str = "alice", what: str = "Asked"
+) -> Event:
+    """Return a refusal, each with a request of its own."""
+    return refused(Asker(who, f"{who} at {now}", f"{who}@example.com"), workspace_id, owner_id, what, now)
+
+
+def told(events: list[Event]) -> list[tuple[str, int]]:
+    """Return who was refused how often."""
+    return [(event.who, event.times) for event in events]
+
+
+# ---- one line for two -----------------------------------------------------------------------------------------------
+
+
+def test_two_refusals_of_one_caller_are_told_by_the_later_one() -> None:
+    """With its time and its request, whichever is given first."""
+    early, late = refusal(), refusal(now=NOW + SECOND)
+    both = Event(
+        NOW + SECOND, "one", "alice", "mallory", "Asked", "REFUSED", late.request_id, "mallory@example.com", times=2
+    )
+    assert together(early, late, SEVERAL) == together(late, early, SEVERAL) == both
+
+
+def test_what_refusals_do_not_have_in_common_is_left_empty() -> None:
+    """A line that named one workspace, or one caller, would be wrong for the other."""
+    line = together(refusal(), refusal("trudy", workspace_id="two", owner_id="bob"), STRANGERS)
+    assert (line.workspace_id, line.owner_id, line.who, line.who_email) == ("", "", "strangers", None)
+
+
+def test_refusals_on_two_workspaces_of_one_owner_keep_the_owner() -> None:
+    """It is what they have in common."""
+    line = together(refusal(), refusal(workspace_id="two"), SEVERAL)
+    assert (line.workspace_id, line.owner_id, line.who) == ("", "alice", "mallory")
+
+
+# ---- a caller and kind ----------------------------------------------------------------------------------------------
+
+
+def test_the_first_refusal_is_an_event_at_once_and_the_next_come_after_five_minutes() -> None:
+    """With the first one after that time, which tells how many it stands for."""
+    refusals = Refusals(10, SEVERAL)
+    assert refusals.add(refusal(), NOW) == [refusal()]
+    assert [refusals.add(refusal(now=NOW + n * SECOND), NOW + n * SECOND) for n in range(1, 300)] == [[]] * 299
+    [line] = refusals.add(refusal(now=NOW + WRITTEN_EVERY), NOW + WRITTEN_EVERY)
+    assert (line.times, line.at) == (300, NOW + WRITTEN_EVERY)
+    assert refusals.add(refusal(), NOW + WRITTEN_EVERY + SECOND) == []
+
+
+def test_a_caller_who_comes_back_later_is_new() -> None:
+    """Nothing was counted in between."""
+    refusals = Refusals(10, SEVERAL)
+    later = NOW + timedelta(hours=1)
+    refusals.add(refusal(), NOW)
+    assert told(refusals.add(refusal(now=later), later)) == [("mallory", 1)]
+
+
+def test_each_caller_and_each_kind_is_for_itself() -> None:
+    """Somebody's noise hides nobody else's first refusal, and no other kind of their own."""
+    refusals = Refusals(10, SEVERAL)
+    for event in (refusal(), refusal("trudy"), refusal(what="Deleted")):
+        assert refusals.add(event, NOW) == [event]
+
+
+def test_what_waits_is_written_with_anybodys_refusal_once_it_is_due() -> None:
+    """Whoever was counted may never come back."""
+    refusals = Refusals(10, SEVERAL)
+    for n in range(4):
+        refusals.add(refusal(now=NOW + n * SECOND), NOW + n * SECOND)
+    written = refusals.add(refusal("trudy"), NOW + WRITTEN_EVERY)
+    assert told(written) == [("mallory", 3), ("trudy", 1)]
+    assert written[0].at == NOW + 3 * SECOND
+
+
+def test_one_request_does_not_write_everybodys_counts() -> None:
+    """A commit is bounded; the rest goes with the next."""
+    refusals = Refusals(100, SEVERAL)
+    for n in range(50):
+        refusals.add(refusal(f"caller-{n}"), NOW)
+        refusals.add(refusal(f"caller-{n}"), NOW)
+    later = NOW + WRITTEN_EVERY
+    assert [len(refusals.add(refusal(f"new-{n}"), later)) for n in range(3)] == [MOST_WITH_ONE + 1] * 2 + [11]
+
+
+# ---- many callers ---------------------------------------------------------------------------------------------------
+
+
+def test_a_full_table_tells_the_counts_of_several_in_one_line() -> None:
+    """Memory is bounded, and no count is lost."""
+    refusals = Refusals(3, SEVERAL)
+    for n in range(100):
+        refusals.add(refusal(f"caller-{n}", workspace_id=f"{n}"), NOW)
+        refusals.add(refusal(f"caller-{n}", workspace_id=f"{n}"), NOW)
+    waiting = refusals.take_all()
+    assert (len(waiting), sum(event.times for event in waiting)) == (3, 100)
+    [line] = [event for event in waiting if event.who == "several"]
+    assert (line.workspace_id, line.who_email, line.times) == ("", None, 98)
+
+
+def test_a_budget_is_for_all_callers_together() -> None:
+    """Ten at once, then one in six seconds; the others are counted, and their sum is written when its time has come."""
+    refusals = Refusals(100, STRANGERS, Budget(10))
+    written: list[Event] = []
+    for n in range(10_000):
+        now = NOW + n * timedelta(milliseconds=1)
+        written += refusals.add(refusal(f"stranger-{n}", now), now)
+    assert told(written[:-1]) == [(f"stranger-{n}", 1) for n in range(10)]
+    assert timedelta(seconds=6) <= written[-1].at - NOW <= timedelta(seconds=6.1)
+    assert len(written) == 11
+    later = NOW + 2 * WRITTEN_EVERY
+    assert told(refusals.add(refusal("mallory", later), later)) == [("strangers", 9989), ("mallory", 1)]
+
+
+def test_the_sum_of_strangers_is_not_kept_back_by_new_ones() -> None:
+    """Whoever keeps the budget at nothing would otherwise keep the trail from telling how many there are."""
+    refusals = Refusals(100, STRANGERS, Budget(10))
+    written: list[Event] = []
+    for n in range(700):
+        now = NOW + n * SECOND
+        written += refusals.add(refusal(f"stranger-{n}", now), now)
+    sums = [event for event in written if event.who == "strangers"]
+    assert len(sums) == 2
+    assert len(written) <= 10 + 700 / 6 + 1
+
+
+def test_one_stranger_over_the_budget_keeps_their_name() -> None:
+    """The sum of one caller's refusals is theirs."""
+    refusals = Refusals(100, STRANGERS, Budget(1))
+    refusals.add(refusal("first"), NOW)
+    for _ in range(3):
+        assert refusals.add(refusal(), NOW) == []
+    assert told(refusals.take_all()) == [("mallory", 3)]
+
+
+def test_what_waits_of_strangers_is_one_line_of_each_kind_at_the_end() -> None:
+    """The end of a process is bounded too; of people whom the Hub serves each is told."""
+    strangers, served = Refusals(100, STRANGERS, Budget(10)), Refusals(100, SEVERAL)
+    for who in ("mallory", "trudy"):
+        for what in ("Asked", "Reported", "Asked", "Reported"):
+            strangers.add(refusal(who, what=what), NOW)
+            served.add(refusal(who, what=what), NOW)
+    assert [(event.who, event.what, event.times) for event in strangers.take_all()] == [
+        ("strangers", "Asked", 2),
+        ("strangers", "Reported", 2),
+    ]
+    assert told(served.take_all()) == [("mallory", 1)] * 2 + [("trudy", 1)] * 2
+    assert strangers.take_all() == served.take_all() == []
+
+
+# ---- what could not be written --------------------------------------------------------------------------------------
+
+
+def test_what_could_not_be_written_is_due_in_ten_seconds() -> None:
+    """With what was counted meanwhile; not at each request, since each would wait for the database."""
+    refusals = Refusals(10, SEVERAL)
+    refusals.put_back(refusals.add(refusal(), NOW), NOW)
+    assert refusals.add(refusal(now=NOW + SECOND), NOW + SECOND) == []
+    again = NOW + TRIED_AGAIN_AFTER
+    assert told(refusals.add(refusal(now=again), again)) == [("mallory", 3)]
+
+
+def test_a_clock_that_is_set_back_takes_nothing_from_the_budget() -> None:
+    """It goes on from there."""
+    budget = Budget(2)
+    assert [budget.spend(NOW - n * timedelta(hours=1)) for n in range(3)] == [True, True, False]
+    assert budget.spend(NOW - timedelta(hours=2) + 30 * SECOND)
+
+
+WHO = st.sampled_from(["mallory", "trudy", "oscar", "eve"])
+STEPS = st.lists(st.tuples(WHO, st.sampled_from(["Asked", "Deleted"]), st.integers(0, 400), st.booleans()), max_size=60)
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@given(steps=STEPS, most=st.integers(2, 5), budget=st.sampled_from([None, 1, 10]))
+def test_every_refusal_is_counted_exactly_once(
+    steps: list[tuple[str, str, int, bool]], most: int, budget: int | None
+) -> None:
+    """Whoever comes whenever, whether it can be written or not, however small the table and the budget are."""
+    refusals = Refusals(most, STRANGERS, Budget(budget) if budget else None)
+    now, written = NOW, Counter[str]()
+    for who, what, seconds, succeeds in steps:
+        now += seconds * SECOND
+        events = refusals.add(refusal(who, now, what=what), now)
+        if succeeds:
+            written.update({what: 0})
+            for event in events:
+                written[event.what] += event.times
+        else:
+            refusals.put_back(events, now)
+    for event in refusals.take_all():
+        written[event.what] += event.times
+    assert +written == Counter(what for _, what, _, _ in steps)

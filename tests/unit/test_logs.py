@@ -1,0 +1,92 @@
+"""What a function's process writes: one JSON object a line, whoever writes it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+from localcloud.catalogue import ROOT
+
+FORGED = '\\n{\\"severity\\": \\"CRITICAL\\"}'
+WRITERS = {
+    "our own line": 'logs.info("Happened", what="x FORGED")',
+    "an error of ours, with its stack": 'logs.error("Failed", ValueError("x FORGED"))',
+    "a library's logger": 'logging.getLogger("a.library").warning("x %s", "FORGED")',
+    "a library's logger, with a stack": """
+        try:
+            raise ValueError("x FORGED")
+        except ValueError:
+            logging.getLogger("a.library").exception("x")
+    """,
+    "a logger that is used wrongly": 'logging.getLogger("a.library").error("x FORGED %d %s", "no number")',
+    "the server's logger, with a handler of its own": """
+        server = logging.getLogger("gunicorn.error")
+        server.addHandler(logging.StreamHandler())
+        server.propagate = False
+        server.error("x\\n%s", "FORGED")
+    """,
+    "print": 'print("x", "FORGED")',
+    "print to standard error": 'print("x FORGED", file=sys.stderr)',
+    "a warning": 'warnings.warn("x FORGED", stacklevel=1)',
+    "a thread that fails": """
+        def fail():
+            raise ValueError("x FORGED")
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    """,
+    "an error in __del__": """
+        class Odd:
+            def __del__(self):
+                raise ValueError("x FORGED")
+        Odd()
+    """,
+    "a process that fails": 'raise ValueError("x FORGED")',
+    "a traceback that is printed": """
+        try:
+            raise ValueError("x FORGED")
+        except ValueError:
+            traceback.print_exc()
+    """,
+    "half a line, and no end": 'sys.stderr.write("x FORGED half"); sys.stderr.flush()',
+}
+
+
+def written_by(code: str) -> list[dict[str, Any]]:
+    """Run code in a process that has taken over what it writes, and return the lines of both streams.
+
+    Raises:
+        ValueError: one is not JSON.
+    """
+    head = "import logging, sys, threading, traceback, warnings\nfrom shared import logs\nlogs.take_over('INFO')\n"
+    program = head + textwrap.dedent(code).replace("FORGED", FORGED)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    return [json.loads(line) for line in (ran.stdout + ran.stderr).splitlines()]
+
+
+@pytest.mark.parametrize("who", WRITERS)
+def test_whatever_is_written_is_a_line_of_json(who: str) -> None:
+    """One for each thing that is written, and nothing in it is a field of its own."""
+    lines = written_by(WRITERS[who])
+    assert len(lines) == 1 or who == "a traceback that is printed"  # which is written line by line
+    assert all(line["severity"] in {"INFO", "WARNING", "ERROR"} or who == "a process that fails" for line in lines)
+    assert any('{\\"severity\\": \\"CRITICAL\\"}' in json.dumps(line).replace("\\\\", "\\") for line in lines)
+
+
+def test_a_line_is_ascii_and_bounded() -> None:
+    """Cloud Logging takes entries of 256 KiB; a right-to-left override would turn a terminal's line around."""
+    [line] = written_by('logs.info("Happened", what="\\u202e" * 10**6)')
+    assert len(line["what"]) < 20_000
+
+
+def test_the_level_is_for_our_own_lines() -> None:
+    """Libraries keep theirs: what they tell for information is not read by anybody."""
+    code = 'logs.take_over("WARNING"); logs.info("Happened"); logs.warning("Odd"); logging.getLogger("a").info("x")'
+    assert [line["message"] for line in written_by(code)] == ["Odd"]

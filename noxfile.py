@@ -1,19 +1,31 @@
-"""Everything that is run by hand or by CI: `nox -l` lists it. All sessions share one virtual environment, made when first needed."""
+"""Everything that is run by hand or by CI: `nox -l` lists it.
+
+The sessions share one virtual environment, made when first needed. A tool of which the packages are none of the Hub's
+(`requirements/`) has one of its own. Whatever is installed is held to the hashes of a file that `nox -s lock` has written.
+"""
 
 import hashlib
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nox
 
 ROOT = Path(__file__).parent
 ENVIRONMENT = ROOT / ".nox" / "workspace-hub"
 PYTHON = str(ENVIRONMENT / "bin" / "python")
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+REQUIREMENTS = "requirements-dev.txt"  # all of requirements.txt, too
+# Compiled in this order: the second keeps to the versions of the first, and nox.txt to those of the second.
+_TOOLS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("requirements/*.in"))
+INPUTS = ("requirements.in", "requirements-dev.in", *_TOOLS)
+UNSAFE = "django==1.11"  # has dozens of known vulnerabilities: a service that tells of none tells nothing about others
+BILL = ROOT / "sbom.json"
 
 # Not beside the others: each has a cloud of its own, and what it waits for has deadlines.
-LATER_SUITES = ("demo", "faults")
+LATER_SUITES = ("demo", "faults", "attacks")
 SUITES = ("unit", "functions", "contract", "upgrade", "integration", "system", "deploy", "terraform", "boot", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores, too: most of these tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
@@ -105,6 +117,12 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def attacks(session: nox.Session) -> None:
+    """Attack a running local cloud: long, slow and broken requests, forged lines, hostile web pages."""
+    _pytest(session, *FEWER_WORKERS, "tests/attacks", *session.posargs)
+
+
+@nox.session
 def vm(session: nox.Session) -> None:
     """Boot the machine whole, kernel included, in QEMU: some minutes, and not part of `tests`."""
     session.log(
@@ -117,9 +135,66 @@ def vm(session: nox.Session) -> None:
 @nox.session(venv_backend="venv")
 def checkov(session: nox.Session) -> None:
     """Scan the Terraform module for what is known to be unsafe; in an environment of its own, and not part of `tests`."""
-    session.install("checkov==3.3.30")
+    _install_tool(session, "checkov")
     scan = ("--directory", "terraform/workspace-hub", "--framework", "terraform", "--skip-download")
     session.run("checkov", *scan, "--compact", "--quiet", *session.posargs)
+
+
+@nox.session(venv_backend="venv")
+def lock(session: nox.Session) -> None:
+    """Pin each `requirements*.in` with hashes; versions stay, unless `nox -s lock -- --upgrade-package grpcio` or `-- --upgrade`."""
+    _install_tool(session, "lock")
+    # No settings of the person's and no address of an index: the files are the same wherever they are made.
+    form = ("--quiet", "--no-config", "--no-emit-index-url", "--no-emit-find-links")
+    # What the files say of themselves: how they are made again.
+    said = ("--custom-compile-command", "nox -s lock", "--emit-build-options")
+    # For all platforms and every Python from the oldest on, the hashes of all files of a version.
+    scope = ("--universal", "--python-version", "3.11", "--generate-hashes")
+    for name in INPUTS:
+        output = name.replace(".in", ".txt")
+        session.run("uv", "pip", "compile", *form, *said, *scope, "--output-file", output, name, *session.posargs)
+
+
+@nox.session(venv_backend="venv")
+def audit(session: nox.Session) -> None:
+    """Look up known vulnerabilities of all that is locked; `-- --osv-url URL` asks a mirror of OSV. Not part of `tests`.
+
+    PyPI is asked, or else OSV. Where neither can tell, the session is skipped and says why: nothing is known then.
+    """
+    _install_tool(session, "audit")
+    unsafe = Path(session.create_tmp()) / "unsafe.txt"
+    unsafe.write_text(UNSAFE)
+    reasons = []
+    for service in ("pypi", "osv"):
+        trial = _pip_audit(session, service, str(unsafe))
+        if isinstance(trial, str):
+            reasons.append(f"{service} could not be asked ({trial})")
+        elif not findings(trial):
+            reasons.append(f"{service} does not even know of the vulnerabilities of {UNSAFE}")
+        else:
+            break
+    else:
+        session.skip(f"Nothing was audited: {', and '.join(reasons)}")
+    wrong = []
+    for name in INPUTS:  # one by one: two of them may have two versions of a package, which pip-audit refuses
+        report = _pip_audit(session, service, name.replace(".in", ".txt"))
+        wrong += [report] if isinstance(report, str) else [*findings(report), *unaudited(report)]
+    if wrong:
+        session.error("\n".join([f"Not all that is locked is known to be safe, says {service}:", *sorted(set(wrong))]))
+    session.log(f"{service} knows of no vulnerability in what is locked.")
+
+
+@nox.session(venv_backend="venv")
+def sbom(session: nox.Session) -> None:
+    """Write sbom.json: what is deployed, as a CycloneDX bill of materials, with hashes, and licences where known."""
+    _install(session)
+    _install_tool(session, "sbom")
+    locked = _cyclonedx(session, "requirements", "requirements.txt")
+    installed = _cyclonedx(session, "environment", PYTHON)
+    bill = bill_of_materials(locked, installed, (ROOT / "requirements.txt").read_text())
+    BILL.write_text(json.dumps(bill, indent=2) + "\n")
+    session.run("python", "-c", _VALIDATE, str(BILL))
+    session.log(f"{BILL.name}: {len(bill['components'])} components, {BILL.stat().st_size} bytes, valid.")
 
 
 @nox.session
@@ -149,6 +224,59 @@ def bench(session: nox.Session) -> None:
     _python(session, "tests.bench", *session.posargs)
 
 
+def findings(report: dict[str, Any]) -> list[str]:
+    """Return a line for each known vulnerability in what pip-audit reports: the package, the ids, and what repairs it."""
+    found = {
+        f"{package['name']} {package['version']}: {' '.join([one['id'], *one.get('aliases', [])])},"
+        f" repaired in {', '.join(one['fix_versions']) or 'no version'}"
+        for package in report["dependencies"]
+        for one in package.get("vulns", [])
+    }
+    return sorted(found)
+
+
+def unaudited(report: dict[str, Any]) -> list[str]:
+    """Return a line for each package that pip-audit reports as passed over; its exit code and its summary do not count these."""
+    return sorted({package["skip_reason"] for package in report["dependencies"] if "skip_reason" in package})
+
+
+def bill_of_materials(locked: dict[str, Any], installed: dict[str, Any], lock: str) -> dict[str, Any]:
+    """Return the bill of what is locked, with what it lacks: licences, and what pulls in what.
+
+    Args:
+        locked: cyclonedx-py's bill of a requirements file: it has the hashes, of every file of a version.
+        installed: its bill of an environment that has these versions, and others. Its dependencies are not used: it counts
+            those of all extras and all platforms. What is not installed, as on another platform, has no licence.
+        lock: the requirements file itself, with its `# via`.
+    """
+    told = {component.get("purl"): component for component in installed["components"]}
+    components = []
+    for component in locked["components"]:
+        purl = component["purl"]
+        # Neither its name nor its description, which are the line of the file: that changes with every other package.
+        named = {key: value for key, value in component.items() if key not in {"bom-ref", "description"}}
+        known = {key: value for key, value in told.get(purl, {}).items() if key in {"description", "licenses"}}
+        components.append({"bom-ref": purl, **named, **known})
+    root = locked["metadata"]["component"]["bom-ref"]
+    purls = {component["name"]: component["purl"] for component in locked["components"]}
+    pulls: dict[str, list[str]] = {ref: [] for ref in (root, *purls.values())}
+    for name, causes in pulled_in_by(lock).items():
+        for cause in causes:
+            pulls[purls.get(cause, root)].append(purls[name])
+    dependencies = [{"ref": ref, "dependsOn": sorted(others)} for ref, others in sorted(pulls.items())]
+    return {**locked, "components": components, "dependencies": dependencies}
+
+
+def pulled_in_by(lock: str) -> dict[str, list[str]]:
+    """Return what pulls in each package of a requirements file as `# via` has it: packages, or `-r` and an input file."""
+    causes: dict[str, list[str]] = {}
+    for block in re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]:
+        name, _, rest = block.partition("==")
+        said = re.findall(r"^ +#(?: via)? *(.*)$", rest, re.MULTILINE)
+        causes[name] = [cause for cause in said if cause and not cause.startswith("-c")]
+    return causes
+
+
 def _pytest(session: nox.Session, *arguments: str) -> None:
     _python(session, "pytest", *arguments)
 
@@ -160,12 +288,48 @@ def _python(session: nox.Session, module: str, *arguments: str) -> None:
 
 def _install(session: nox.Session) -> None:
     """Make the environment, unless it has what the requirements say already."""
-    said = b"".join((ROOT / name).read_bytes() for name in REQUIREMENTS)
-    wanted = hashlib.sha256(said + sys.version.encode()).hexdigest()
+    wanted = hashlib.sha256((ROOT / REQUIREMENTS).read_bytes() + sys.version.encode()).hexdigest()
     stamp = ENVIRONMENT / "installed"
     if stamp.exists() and stamp.read_text() == wanted:
         return
     session.run(sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT), external=True)
-    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    session.run(*pip, "-r", REQUIREMENTS[-1], external=True)
+    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes")
+    session.run(*pip, "-r", REQUIREMENTS, external=True)
     stamp.write_text(wanted)
+
+
+def _install_tool(session: nox.Session, name: str) -> None:
+    """Install a tool of `requirements/` in the session's own environment."""
+    session.install("--quiet", "--disable-pip-version-check", "--require-hashes", "-r", f"requirements/{name}.txt")
+
+
+def _pip_audit(session: nox.Session, service: str, *files: str) -> dict[str, Any] | str:
+    """Return what pip-audit reports of pinned files, or its last words if the service did not answer."""
+    report = Path(session.create_tmp()) / "report.json"
+    report.unlink(missing_ok=True)
+    form = ("--disable-pip", "--no-deps", "--progress-spinner", "off", "--format", "json", "--output", str(report))
+    named = [part for file in files for part in ("--requirement", file)]
+    command = ("pip-audit", "--vulnerability-service", service, *form, *named, *session.posargs)
+    said = session.run(*command, silent=True, success_codes=(0, 1))  # 1 is: vulnerabilities, or no answer
+    if not report.exists():
+        return str(said).strip().rpartition("\n")[2]
+    answer: dict[str, Any] = json.loads(report.read_text())
+    return answer
+
+
+def _cyclonedx(session: nox.Session, kind: str, source: str) -> dict[str, Any]:
+    """Return the bill that cyclonedx-py writes, without times, serial numbers and paths."""
+    output = Path(session.create_tmp()) / f"{kind}.json"
+    form = ("--pyproject", "pyproject.toml", "--output-reproducible", "--sv", "1.6", "--of", "JSON", "-o", str(output))
+    session.run("cyclonedx-py", kind, *form, source, silent=True)
+    bill: dict[str, Any] = json.loads(output.read_text())
+    return bill
+
+
+_VALIDATE = """
+import sys
+from pathlib import Path
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(Path(sys.argv[1]).read_text()))
+"""

@@ -213,7 +213,7 @@ def test_a_start_may_replace_a_machine_that_will_not_do(observed: Observed) -> N
 
 def disk(name: str, workspace: str, zone: str = "a") -> dict[str, Any]:
     """Return a disk."""
-    labels = {"workspace": workspace, "hub": "ours"}
+    labels = {"workspace": workspace, "hub": "ours", "owner": "anna", "managed-by": "workspace-hub"}
     return {"name": name, "zone": zone, "selfLink": f"{zone}/{name}", "labels": labels}
 
 
@@ -320,8 +320,9 @@ def test_what_was_to_be_deleted_may_be_taken_for_nobodys_and_what_was_moved_has_
         ),
         (lambda run: run.events[1].update(at=at(5 + OPERATION_SECONDS + 1)), "SUSPENDED came after"),
         (lambda run: run.events.insert(0, orphan(7, FIRST)), f"{FIRST}: OrphanStopped at"),
-        (lambda run: run.machines[0]["labels"].pop("workspace"), f"workspace-{FIRST} has the labels"),
-        (lambda run: run.disks[0]["labels"].pop("hub"), f"home-{FIRST} has the labels"),
+        (lambda run: run.machines[0]["labels"].pop("workspace"), f"labels of workspace-{FIRST}"),
+        (lambda run: run.disks[0]["labels"].pop("hub"), f"labels of home-{FIRST}"),
+        (lambda run: run.disks[0]["labels"].pop("owner"), f"labels of home-{FIRST}"),
         (lambda run: run.events[0].update(what="HomeReplaced", result="It is gone."), f"{FIRST}: It is gone."),
         (lambda run: run.homes[FIRST].add("2"), f"{FIRST} was READY on 2 homes"),
         (lambda run: run.workspaces.extend(run.workspaces * WORKSPACES_EACH), "has 12 workspaces"),

@@ -81,7 +81,10 @@ def use(cloud: RunningCloud, show: Show) -> None:
     workspace_id = made["id"]
     seen(made["status"] == "PROVISIONING", "a new workspace is PROVISIONING")
     show.step(f"Alice asks for a workspace: {workspace_id}")
-    ready = alice.wait(workspace_id, lambda ws: ws["status"] == "READY", watch=Progress())
+    progress = Progress()
+    alice.wait(workspace_id, lambda ws: ws["instance"] is not None, watch=progress)
+    cloud.connected(made["instance_name"])  # she logs in as soon as she can, and stays: nothing here is idle until she leaves
+    ready = alice.wait(workspace_id, lambda ws: ws["status"] == "READY", watch=progress)
     show.step("it is READY")
 
     names = [workspace["name"] for workspace in alice.workspaces()]
@@ -102,10 +105,11 @@ def use(cloud: RunningCloud, show: Show) -> None:
     alice.start(workspace_id)
     awake = alice.wait(workspace_id, _settled("READY"), watch=Progress())
     seen(awake["generation"] == ready["generation"], "it was thawed, not booted")
-    show.step(f"Alice starts it: READY again; nobody connects, so it would be stopped at {awake['stops_at']}")
+    show.step(f"Alice starts it: READY again; if she left, it would be stopped at {awake['stops_at']}")
 
     administer(show, carol, alice, workspace_id)
 
+    cloud.connected(made["instance_name"], connected=False)
     idle = alice.wait(workspace_id, _settled("SUSPENDED"), seconds=IDLE_SECONDS + 15, watch=Progress())
     seen(idle["instance"]["status"] == "SUSPENDED", "the idle machine is suspended")
     show.step(f"nobody connected for {IDLE_SECONDS} s: the cleanup has suspended it")

@@ -83,7 +83,9 @@ def use(cloud: RunningCloud, show: Show) -> None:
     show.step(f"Alice asks for a workspace: {workspace_id}")
     progress = Progress()
     alice.wait(workspace_id, lambda ws: ws["instance"] is not None, watch=progress)
-    cloud.connected(made["instance_name"])  # she logs in as soon as she can, and stays: nothing here is idle until she leaves
+    cloud.connected(
+        made["instance_name"]
+    )  # she logs in as soon as she can, and stays: nothing here is idle until she leaves
     ready = alice.wait(workspace_id, lambda ws: ws["status"] == "READY", watch=progress)
     show.step("it is READY")
 

@@ -77,6 +77,7 @@ def program(
         "HOST": "127.0.0.1",
         "PORT": str(port),
         "THREADS": str(function.concurrency),
+        "LOG_EXECUTION_ID": "true",  # which Cloud Run functions set by themselves
         **settings,
     }
     return Program(name=function.name, command=[console_script()], environment=environment, folder=folder, log=log)

@@ -278,12 +278,14 @@ class _Reader:
 
 
 def settle_libraries() -> None:
-    """Set what libraries read from the environment when they are imported, where whoever deploys has not.
+    """Set what libraries read from the environment once a function is imported.
 
+    functions-framework wraps each log line in one of its own where this says ``true``, as Cloud Run functions set it by themselves.
     gRPC's C++ core writes plain text into the log by itself. gunicorn takes the headers ``SCRIPT_NAME`` and ``PATH_INFO`` from its own
     machine for a proxy's word on which path is asked for (its settings ``forwarder_headers`` and ``forwarded_allow_ips``), and is
     imported after the function.
     """
+    os.environ["LOG_EXECUTION_ID"] = "false"
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 

@@ -5,9 +5,11 @@ Metrics and alerts read these lines, so a line is never a stranger's own. Source
 logging" (``severity``, ``message``, ``time``). Never log a token, a header or a body.
 """
 
+import contextlib
 import io
 import json
 import logging
+import os
 import sys
 import threading
 from contextvars import ContextVar
@@ -17,7 +19,8 @@ from typing import Any, TextIO
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-LONGEST_TEXT = 16_000  # characters of one value; Cloud Logging takes 256 KiB for a whole entry
+LONGEST_TEXT = 16_000  # characters of one value
+LONGEST_LINE = 200_000  # Cloud Logging takes 256 KiB for a whole entry
 
 _logger = logging.getLogger("workspace_hub")
 _JSON = json.JSONEncoder(default=str)  # everything but ASCII is escaped: no control, no right-to-left override
@@ -33,11 +36,15 @@ def take_over(level: str | None = None) -> None:
         _logger.setLevel(level)
     if isinstance(sys.stderr, _Lines):
         return
-    sys.stderr = _Lines(sys.stderr, "ERROR")
-    sys.stdout = _Lines(sys.stderr.unwrapped, "INFO")
+    stream = sys.stderr
+    sys.stderr, sys.stdout = _Lines(stream, "ERROR"), _Lines(stream, "INFO")
     root = logging.getLogger()
-    if not any(isinstance(handler, _Handler) for handler in root.handlers):
-        root.addHandler(_Handler())
+    for handler in [*root.handlers]:
+        if (
+            isinstance(handler, _Handler) or type(handler) is logging.StreamHandler
+        ):  # the framework's own writes what it likes
+            root.removeHandler(handler)
+    root.addHandler(_Handler(stream))
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
@@ -77,10 +84,11 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _Handler(logging.Handler):
-    """Writes to whatever standard error is at the moment."""
+    """Writes to the stream that standard error was, whatever takes that name later."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO) -> None:
         super().__init__()
+        self._stream = stream
         self.setFormatter(_JsonFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -88,8 +96,7 @@ class _Handler(logging.Handler):
             text = self.format(record)
         except Exception:  # noqa: BLE001 -- a library's message that does not fit its arguments
             text = _line({"severity": record.levelname, "message": f"{record.name}: {record.msg!r}"})
-        stream = sys.stderr
-        _write(stream.unwrapped if isinstance(stream, _Lines) else stream, text)
+        _write(self._stream, text)
 
 
 class _Lines(io.TextIOBase):
@@ -102,6 +109,7 @@ class _Lines(io.TextIOBase):
         self._severity = severity
         self._written = ""
         self._lock = threading.RLock()
+        os.register_at_fork(after_in_child=self._renew_lock)  # a thread of the parent may have held it
 
     def writable(self) -> bool:
         return True
@@ -109,17 +117,21 @@ class _Lines(io.TextIOBase):
     def write(self, text: str) -> int:
         with self._lock:
             self._written += text
-            if text.endswith("\n") or len(self._written) > LONGEST_TEXT:
+            if text.endswith("\n") or len(self._written) >= LONGEST_TEXT:
                 self._end()
         return len(text)
 
     def flush(self) -> None:
         with self._lock:
             self._end()
-        self.unwrapped.flush()
+        with contextlib.suppress(OSError, ValueError):
+            self.unwrapped.flush()
 
     def fileno(self) -> int:
         return self.unwrapped.fileno()
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
 
     def _end(self) -> None:
         text, self._written = self._written.strip("\n"), ""
@@ -133,13 +145,21 @@ def _line(fields: dict[str, Any]) -> str:
         name: f"{value[:LONGEST_TEXT]}…" if isinstance(value, str) and len(value) > LONGEST_TEXT else value
         for name, value in fields.items()
     }
-    return _JSON.encode(cut)
+    line = _JSON.encode(cut)
+    if len(line) <= LONGEST_LINE:
+        return line
+    kept = {name: value for name, value in cut.items() if isinstance(value, str | int | float | None)}
+    return _JSON.encode({**dict(list(kept.items())[:20]), "cut": f"a line of {len(line)} characters"})
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write a line as a whole, so that those of several threads and processes do not mix."""
-    stream.write(f"{text}\n")
-    stream.flush()
+    """Write a line as a whole, so that those of several threads and processes do not mix.
+
+    One that cannot be written is lost: what is being logged must go on.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(f"{text}\n")
+        stream.flush()
 
 
 def _log_uncaught(kind: type[BaseException], exception: BaseException, trace: TracebackType | None) -> None:

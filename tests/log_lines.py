@@ -8,7 +8,7 @@ from localcloud.client import RunningCloud
 
 
 def not_json(cloud: RunningCloud) -> list[str]:
-    """Return every line that a function has written and that is not one JSON object."""
+    """Return every line that a function has written and that is not one JSON object, or wraps another."""
     return [
         f"{name}: {line}"
         for name in cloud.state["functions"]
@@ -19,6 +19,10 @@ def not_json(cloud: RunningCloud) -> list[str]:
 
 def _is_object(line: str) -> bool:
     try:
-        return not line or isinstance(json.loads(line), dict)
+        return not line or _is_plain(json.loads(line))
     except ValueError:
         return False
+
+
+def _is_plain(fields: object) -> bool:
+    return isinstance(fields, dict) and not str(fields.get("message", "")).startswith("{")

@@ -13,6 +13,7 @@ from shared.config import Identity as IdentitySettings
 from shared.config import IdentitySource
 from shared.domain.errors import NotAuthenticatedError
 from shared.domain.people import Person, comparable
+from shared.domain.plain_text import visible
 from shared.ports import Headers, Identity, Machine
 
 SKEW_SECONDS = 10  # clocks that differ by this much still agree on a token
@@ -129,7 +130,8 @@ def _line_of_text(value: object, longest: int, what: str) -> str | None:
     if (
         not isinstance(value, str)
         or len(value) > longest
-        or any(unicodedata.category(character)[0] in "CZ" for character in value)
+        or visible(value) != value
+        or any(unicodedata.category(character)[0] == "Z" for character in value)
     ):
         raise NotAuthenticatedError(f"The token's {what} is not one. Get another token.")
     return value

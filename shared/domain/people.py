@@ -94,7 +94,8 @@ def proven_domain(person: Person) -> str | None:
 def admit(person: Person, rules: AccessRules, request_id: str) -> Asker:
     """Return the person as somebody whom the Hub serves.
 
-    Their address is kept in lower case; one that is not ASCII is kept as it is, and is nobody's whom the rules name.
+    An administrator is named by address, so it is enough that an organisation runs the account: at a secondary domain its
+    address and ``hd`` differ. Their address is kept in lower case; one that is not ASCII is kept as it is, and is nobody's whom the rules name.
 
     Raises:
         NotAllowedError: it does not serve them. That the Hub exists is no secret.
@@ -103,7 +104,7 @@ def admit(person: Person, rules: AccessRules, request_id: str) -> Asker:
     served, admin = EVERYBODY in rules.emails or address in rules.emails, False
     if rules.mode is Mode.TEAM:
         served = served or domain in rules.domains
-        admin = address in rules.outside_admins or (domain is not None and address in rules.admins)
+        admin = address in rules.outside_admins or (bool(person.hosted_domain) and address in rules.admins)
     if not served and not admin:
         raise NotAllowedError("This Hub does not serve your account. Ask whoever runs it to let you in.")
     return Asker(person.owner_id, request_id, address or person.email or None, admin, domain)

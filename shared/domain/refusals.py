@@ -67,7 +67,7 @@ class Refusals:
             self._wait(caller, refused, now)
             return self._due(now)
         events = self._due(now)
-        if self._may_write(now):
+        if len(self._noted) < self._most and self._may_write(now):
             self._noted[caller] = _Noted(now + WRITTEN_EVERY)
             self._forget_surplus()
             return [*events, refused]

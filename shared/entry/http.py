@@ -35,7 +35,6 @@ SECURITY_HEADERS = {
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
     "X-Content-Type-Options": "nosniff",
 }
-_CHANGES_NOTHING = {"GET", "HEAD", "OPTIONS"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -176,17 +175,24 @@ def _check_size(request: Request) -> None:
 
 
 def _check_site(request: Request, origins: tuple[str, ...]) -> None:
-    """Refuse a change that another site's page asks for: IAP takes its own cookie for a proof, and browsers send that along.
+    """Refuse what another site's page asks for: IAP takes its own cookie for a proof, and browsers send that along.
 
-    Source: the Fetch Metadata Request Headers specification, and OWASP's advice on cross-site request forgery: what has neither
-    header comes from no browser, or from one that is years old.
+    Looks too: an administrator's is written into the audit trail, and so are refusals. Source: the Fetch Metadata Request
+    Headers specification, and OWASP's advice on cross-site request forgery: what has neither header comes from no browser, or
+    from one that is years old.
     """
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
-    if request.method in _CHANGES_NOTHING or origin in origins:
+    if origin in origins:
         return
-    own = origin is None or urlsplit(origin).netloc == request.host
-    if (site not in {"same-origin", "none"}) if site is not None else not own:
+    if (site not in {"same-origin", "none"}) if site is not None else not _is_own(origin, request.host):
         raise Forbidden("This request comes from a page of another site. Use the Hub's own address.")
+
+
+def _is_own(origin: str | None, host: str) -> bool:
+    try:
+        return origin is None or urlsplit(origin).netloc == host
+    except ValueError:  # no address at all
+        return False
 
 
 def _preflight(urls: Map, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from flask import Request, Response
+from werkzeug.exceptions import UnsupportedMediaType
 
 from shared import logs
 from shared.bootstrap import Hub
@@ -19,6 +20,8 @@ def job_task(hub: Hub, route: str) -> Callable[[Callable[[Job], None]], Callable
 
     def decorate(handler: Callable[[Job], None]) -> Callable[[Request], Response]:
         def answered(request: Request) -> Answer:
+            if request.mimetype != "application/json":  # a web page can send anything else without asking
+                raise UnsupportedMediaType("Send the job as application/json.")
             try:
                 job = read_job(request.get_data())
             except MalformedJobError as error:

@@ -8,6 +8,7 @@ dropped after the answer.
 import contextlib
 import io
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -69,6 +70,8 @@ class RequestBody:
             with contextlib.suppress(HTTPException):
                 self._read_whole(DROPPING_SECONDS)
                 return
+        # gunicorn's: the next request does not begin where its parser is, so there must be none
+        self._raw.failed = True
         ends_at, left, piece = time.monotonic() + DROPPING_SECONDS, MOST_DROPPED_BYTES, bytearray(_PIECE)
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
@@ -79,6 +82,8 @@ class RequestBody:
                     break
                 left -= received
         with contextlib.suppress(OSError):
+            # An end by reset: without it, whoever still sends waits for a window that nobody opens any more.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.shutdown(socket.SHUT_RDWR)
 
     def _read_whole(self, seconds: float) -> bytes:
@@ -116,10 +121,13 @@ class RequestBody:
         if self._chunked:  # what a chunk announces, the server receives in one piece, as far as it is there
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MOST_BODY_BYTES)
 
+        first = threading.Lock()  # held by whoever ends the reading: the reader, or the timer
+
         def end() -> None:
-            late.set()
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RD)
+            if first.acquire(blocking=False):
+                late.set()
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
 
         timer = threading.Timer(seconds, end)
         timer.daemon = True
@@ -127,6 +135,7 @@ class RequestBody:
         try:
             yield
         finally:
+            first.acquire(blocking=False)
             timer.cancel()
 
 

@@ -34,7 +34,7 @@ def receive_report(
         TooManyRequestsError: it is ready too soon after it has failed; it reports again.
         UnavailableError: the machine reports again.
     """
-    machine = Asker(report.instance_name, logs.request_id.get())
+    machine = Asker(f"machine/{report.project_id}/{report.instance_name}", logs.request_id.get())
 
     def decide(workspace: Workspace) -> Change | None:
         try:

@@ -62,6 +62,16 @@ def send_and_break_off(url: str, request: bytes) -> Answer:
         return _read(connection)
 
 
+def in_turn(url: str, requests: Iterable[bytes]) -> list[Answer]:
+    """Send requests on one connection, each when the one before it has been answered."""
+    answers = []
+    with _connected(url) as connection:
+        for request in requests:
+            connection.sendall(request)
+            answers.append(_read(connection))
+    return answers
+
+
 def at_once(url: str, requests: list[list[bytes]]) -> list[Answer]:
     """Send several requests at the same time, each on a connection of its own."""
     with ThreadPoolExecutor(len(requests)) as pool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from localcloud.catalogue import read_catalogue
 from localcloud.client import RunningCloud
 from localcloud.person import Person
-from tests.attacks.raw import PIECE, Answer, at_once, chunked, growth, head, send, send_and_break_off
+from tests.attacks.raw import PIECE, Answer, at_once, chunked, growth, head, in_turn, send, send_and_break_off
 
 pytestmark = pytest.mark.xdist_group("attacks")
 
@@ -162,6 +164,47 @@ def test_slow_bodies_stop_nobody_else(attacked: RunningCloud, alice: Person, tok
         for sender in senders:
             sender.join()
     assert {answer.status for answer in answers} == ({408} if known else {401})
+
+
+def test_who_sends_all_before_reading_is_not_left_waiting(attacked: RunningCloud) -> None:
+    """The end of the connection is a reset, so that the sender does not wait for somebody to read on."""
+    url = urlsplit(direct(attacked, "create_workspace"))
+    with socket.create_connection((url.hostname, url.port), timeout=40) as connection:
+        connection.sendall(head("POST", "/workspaces", f"Content-Length: {LONG}"))
+        with pytest.raises(ConnectionError):
+            connection.sendall(b"x" * LONG)
+
+
+def test_a_refused_body_hides_no_second_request(attacked: RunningCloud, token: str) -> None:
+    """What is dropped after an answer is not parsed any more: the server lost its place in it, and would find a request there."""
+    name = uuid.uuid4().hex
+    body = json.dumps({"name": name}).encode()
+    hidden = create(token, f"Content-Length: {len(body)}") + body
+    inner = (b"a" * 7000 + b'"\r\n' + b"b" * 16 + b"\r\n0\r\n\r\n" + hidden) * 300
+    url = direct(attacked, "create_workspace")
+
+    def smuggled() -> Iterator[bytes]:
+        yield head("POST", "/workspaces", "Content-Type: application/json", "Transfer-Encoding: chunked")
+        yield b"fffa\r\n" + b"x" * 0xFFFA
+        time.sleep(0.2)
+        yield b"\r\n10\r\n" + b"x" * 16 + b'\r\n10;a="'
+        time.sleep(0.1)
+        yield b'"\r\n' + b"b" * 16 + b"\r\n%x\r\n" % len(inner) + inner + b"\r\n0\r\n\r\n"
+
+    answer = send(url, smuggled())
+    assert answer.status == 401
+    sound = Person(attacked.address, token)
+    sound.create("sound")
+    assert workspaces_of(sound) == ["sound"]
+
+
+def test_a_short_body_that_was_refused_leaves_the_connection_in_order(attacked: RunningCloud, token: str) -> None:
+    """The next request on it is the next one, whatever the first one's body was like."""
+    body = json.dumps({"name": "one"}).encode()
+    refused = head("POST", "/workspaces", "Content-Type: application/json", f"Content-Length: {len(body)}") + body
+    taken = create(token, f"Content-Length: {len(body)}") + body
+    answers = in_turn(direct(attacked, "create_workspace"), [refused, taken])
+    assert [answer.status for answer in answers] == [401, 201]
 
 
 def errors(cloud: RunningCloud, name: str) -> list[str]:

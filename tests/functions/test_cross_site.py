@@ -68,10 +68,24 @@ def test_whoever_asks_for_themselves_is_served(hub: Functions, who: str) -> None
     assert hub.world.workspace(workspace.id).operation is not None
 
 
-def test_looking_needs_no_page_of_ours(hub: Functions) -> None:
-    """A link from elsewhere opens; what another site's script would read of it, the browser keeps from it."""
-    hub.world.ready("alice")
-    assert hub.listed(headers=REFUSED["another site"]).status_code == 200
+def test_a_page_of_another_site_has_nobody_look_either(hub: Functions) -> None:
+    """An administrator's look is written into the trail in their name, and so is a refusal; an image is enough to ask for one."""
+    workspace = hub.world.ready("alice")
+    before = len(hub.world.store.events)
+    image = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    for number in range(5):
+        assert hub.listed(f"?owner_id=x{number}", token="grace", headers=image).status_code == 403
+    assert hub.events(workspace.id, token="grace", headers=image).status_code == 403
+    assert hub.status("no-such", token="alice", headers=image).status_code == 403
+    assert len(hub.world.store.events) == before
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://a]b", "", "//", "null"])
+def test_an_origin_that_is_none_is_not_ours(hub: Functions, origin: str) -> None:
+    """It is refused like another's, and not a fault."""
+    workspace = hub.world.ready("alice")
+    answer = hub.stop(workspace.id, headers={"Origin": origin})
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "CROSS_SITE_REQUEST")
 
 
 def test_with_tokens_it_is_the_token_that_counts(hub: Functions) -> None:

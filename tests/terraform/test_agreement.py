@@ -370,13 +370,14 @@ def end_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], dict[str, Any]
         monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(logs, "_logger", logging.getLogger(uuid.uuid4().hex))
-    logs.take_over("INFO")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     [message] = strings(LOCALS["operation_ended"])
 
     def logged(change: Change) -> dict[str, Any]:
         written.truncate(0)
         written.seek(0)
         monkeypatch.setattr(sys, "stderr", written)
+        logs.take_over("INFO")
         log_change(STOPPING, change)
         lines: list[dict[str, Any]] = [json.loads(line) for line in written.getvalue().splitlines()]
         [end] = [line for line in lines if line["message"] == message]

@@ -86,6 +86,54 @@ def test_a_line_is_ascii_and_bounded() -> None:
     assert len(line["what"]) < 20_000
 
 
+@pytest.mark.parametrize("end", ["sys.stderr.unwrapped.close()", "os.close(2); os.open('/dev/full', os.O_WRONLY)"])
+def test_a_line_that_cannot_be_written_stops_nobody(end: str) -> None:
+    """Between a commit and the sending of its job, for instance: the disk is full, or nobody reads any more."""
+    code = f"import os; {end}; logs.info('Happened'); print('x', file=sys.stderr); os.write(1, b'{{\"went\": \"on\"}}')"
+    assert written_by(code) == [{"went": "on"}]
+
+
+def test_a_process_that_is_forked_while_a_line_is_written_goes_on() -> None:
+    """The thread that held the lock is not in the child."""
+    code = """
+        import os
+        sys.stderr._lock.acquire()
+        reader = threading.Thread(target=lambda: None)
+        pid = os.fork()
+        if pid == 0:
+            written = threading.Thread(target=lambda: print("x", file=sys.stderr), daemon=True)
+            written.start()
+            written.join(30)
+            os._exit(written.is_alive())
+        _, status = os.waitpid(pid, 0)
+        logs.info("Waited", status=status)
+    """
+    assert [line["message"] for line in written_by(code)] == ["x", "Waited"]
+    assert written_by(code)[-1]["status"] == 0
+
+
+def test_what_goes_on_without_end_is_cut_into_lines() -> None:
+    """Memory is bounded, whoever writes."""
+    lines = written_by("for _ in range(100): sys.stderr.write('x' * 1000)\nsys.stderr.flush()")
+    assert 100_000 <= sum(len(line["message"]) for line in lines) < 110_000
+    assert max(len(line["message"]) for line in lines) < 20_000
+    [line] = written_by("logs.info('Happened', what=['x' * 100] * 10_000)")
+    assert line["message"] == "Happened"
+    assert "cut" in line
+
+
+def test_a_handler_of_the_frameworks_writes_no_second_line() -> None:
+    """functions-framework has one of its own on the root logger where it adds execution ids."""
+    code = """
+        root = logging.getLogger()
+        sys.stderr = sys.stderr.unwrapped
+        root.addHandler(logging.StreamHandler(sys.stderr))
+        logs.take_over("INFO")
+        logs.info("Happened")
+    """
+    assert [line["message"] for line in written_by(code)] == ["Happened"]
+
+
 def test_the_level_is_for_our_own_lines() -> None:
     """Libraries keep theirs: what they tell for information is not read by anybody."""
     code = 'logs.take_over("WARNING"); logs.info("Happened"); logs.warning("Odd"); logging.getLogger("a").info("x")'

@@ -106,13 +106,15 @@ def test_one_request_does_not_write_everybodys_counts() -> None:
 def test_a_full_table_tells_the_counts_of_several_in_one_line() -> None:
     """Memory is bounded, and no count is lost."""
     refusals = Refusals(3, SEVERAL)
-    for n in range(100):
-        refusals.add(refusal(f"caller-{n}", workspace_id=f"{n}"), NOW)
-        refusals.add(refusal(f"caller-{n}", workspace_id=f"{n}"), NOW)
+    written = []
+    for n in [*range(100), *range(100)]:
+        written += refusals.add(refusal(f"caller-{n}", workspace_id=f"{n}"), NOW)
+    assert told(written) == [("caller-0", 1), ("caller-1", 1), ("caller-2", 1)], "who finds no place is only counted"
     waiting = refusals.take_all()
-    assert (len(waiting), sum(event.times for event in waiting)) == (3, 100)
+    assert len(waiting) <= 3
+    assert sum(event.times for event in waiting) == 197
     [line] = [event for event in waiting if event.who == "several"]
-    assert (line.workspace_id, line.who_email, line.times) == ("", None, 98)
+    assert (line.workspace_id, line.who_email) == ("", None)
 
 
 def test_a_budget_is_for_all_callers_together() -> None:

@@ -80,7 +80,8 @@ def test_another_machine_is_refused_and_noted(proven: dict[str, str]) -> None:
             report_as(store, workspace, **proven)
     finally:
         logs.request_id.reset(token)
-    who = proven.get("instance_name", workspace.instance_name)
+    project = proven.get("project_id", workspace.project_id)
+    who = f"machine/{project}/{proven.get('instance_name', workspace.instance_name)}"
     assert store.events == [Event(NOW, workspace.id, "ada", who, "ReportSent", "REFUSED", "boot-1")]
 
 
@@ -96,7 +97,8 @@ def test_a_report_to_an_id_that_is_no_workspaces_is_refused_and_noted_alike() ->
         report_as(OneWorkspace(workspace), workspace, instance_name="workspace-of-another")
 
     assert str(of_unknown.value) == str(of_foreign.value)
-    assert store.events == [Event(NOW, unknown, "", workspace.instance_name, "ReportSent", "REFUSED", "")]
+    who = f"machine/{workspace.project_id}/{workspace.instance_name}"
+    assert store.events == [Event(NOW, unknown, "", who, "ReportSent", "REFUSED", "")]
 
 
 def test_a_refusal_stands_when_it_cannot_be_noted() -> None:

@@ -28,7 +28,7 @@ resource "google_cloudfunctions2_function" "this" {
     all_traffic_on_latest_revision   = true
     available_cpu                    = "1" # more than one request at once needs a whole one
     available_memory                 = "${each.value.memory_mib}Mi"
-    environment_variables            = merge(local.environment, { PYTHONPATH = "/workspace" })
+    environment_variables            = merge(local.environment, { PYTHONPATH = "/workspace", THREADS = tostring(each.value.concurrency) })
     ingress_settings                 = var.domain != null && contains(keys(local.public), each.key) ? "ALLOW_INTERNAL_AND_GCLB" : "ALLOW_ALL"
     max_instance_count               = each.value.max_instances
     max_instance_request_concurrency = each.value.concurrency

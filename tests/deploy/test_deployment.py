@@ -54,12 +54,9 @@ def started(function: Function, shipped: Path, folder: Path, settings: dict[str,
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
-        "PYTHONPATH": str(shipped),
-        "FUNCTION_TARGET": function.name,
-        "FUNCTION_SOURCE": str(shipped / function.source),
-        "FUNCTION_SIGNATURE_TYPE": function.signature_type,
         "HOST": "127.0.0.1",
         "PORT": str(port),
+        **function.environment(str(shipped)),
         **settings,
     }
     url = f"http://127.0.0.1:{port}"

@@ -103,7 +103,15 @@ def test_the_functions_settings_are_the_catalogues() -> None:
     assert service["max_instance_request_concurrency"] == "each.value.concurrency"
     assert service["max_instance_count"] == "each.value.max_instances"
     assert service["service_account_email"] == "google_service_account.group[each.value.runs_as].email"
-    assert service["environment_variables"] == 'merge(local.environment, {PYTHONPATH = "/workspace"})'
+    assert service["environment_variables"] == (
+        'merge(local.environment, {PYTHONPATH = "/workspace", THREADS = tostring(each.value.concurrency)})'
+    )
+
+
+def test_a_function_has_as_many_threads_as_it_gets_requests_at_once() -> None:
+    """With fewer, requests that Cloud Run has handed to an instance wait in it while other instances are idle."""
+    for function in CATALOGUE.functions:
+        assert function.environment("/workspace")["THREADS"] == str(function.concurrency)
 
 
 def decided() -> set[str]:

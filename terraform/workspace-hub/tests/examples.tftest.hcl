@@ -56,6 +56,7 @@ run "minimal" {
       && function.service_config[0].environment_variables["HUB_INSTALLATION"] == "hub-c0ffee"
       && function.service_config[0].environment_variables["HUB_ZONES"] == "us-west1-a,us-west1-b"
       && function.service_config[0].environment_variables["HUB_REPORT_WORKSPACE_URL"] == "https://hub-report-workspace-123456789012.us-west1.run.app"
+      && function.service_config[0].environment_variables["THREADS"] == tostring(function.service_config[0].max_instance_request_concurrency)
       && function.service_config[0].ingress_settings == "ALLOW_ALL"
     ])
     error_message = "Every function has the same environment, and knows the others by their own addresses."

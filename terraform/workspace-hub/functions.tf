@@ -1,3 +1,14 @@
+locals {
+  # From where a function can be reached at all. Pub/Sub, Cloud Tasks and the Scheduler of the same project count as internal, at
+  # run.app addresses. Source: Cloud Run's "Restrict network ingress".
+  ingress = {
+    for name, function in local.functions : name => (
+      function.invoker != "everyone" ? "ALLOW_INTERNAL_ONLY" :
+      var.domain != null && contains(keys(local.public), name) ? "ALLOW_INTERNAL_AND_GCLB" : "ALLOW_ALL"
+    )
+  }
+}
+
 resource "google_cloudfunctions2_function" "this" {
   for_each = local.functions
 
@@ -29,7 +40,7 @@ resource "google_cloudfunctions2_function" "this" {
     available_cpu                    = "1" # more than one request at once needs a whole one
     available_memory                 = "${each.value.memory_mib}Mi"
     environment_variables            = merge(local.environment, { PYTHONPATH = "/workspace", THREADS = tostring(each.value.concurrency) })
-    ingress_settings                 = var.domain != null && contains(keys(local.public), each.key) ? "ALLOW_INTERNAL_AND_GCLB" : "ALLOW_ALL"
+    ingress_settings                 = local.ingress[each.key]
     max_instance_count               = each.value.max_instances
     max_instance_request_concurrency = each.value.concurrency
     min_instance_count               = contains(keys(local.public), each.key) ? var.min_instances : 0

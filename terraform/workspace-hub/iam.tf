@@ -106,7 +106,7 @@ resource "google_service_account_iam_member" "push_as_invoker" {
 
 resource "google_project_iam_custom_role" "look" {
   project     = var.project_id
-  role_id     = "${replace(var.name, "-", "_")}_look_at_machines"
+  role_id     = "${replace(local.installation, "-", "_")}_look_at_machines" # a deleted role's id is taken for up to 37 days
   title       = "Workspace Hub ${var.name}: look at machines"
   description = "What the status function asks of Compute Engine"
   permissions = ["compute.instances.get"]
@@ -116,7 +116,7 @@ resource "google_project_iam_custom_role" "look" {
 
 resource "google_project_iam_custom_role" "operate" {
   project     = var.project_id
-  role_id     = "${replace(var.name, "-", "_")}_operate_machines"
+  role_id     = "${replace(local.installation, "-", "_")}_operate_machines"
   title       = "Workspace Hub ${var.name}: operate machines"
   description = "What the workers ask of Compute Engine, and what that needs"
   permissions = [
@@ -162,6 +162,10 @@ resource "google_project_iam_member" "look" {
     description = "Instances by the names that the Hub gives them"
     expression  = "resource.type == \"compute.googleapis.com/Instance\" && ${local.own_instances}"
   }
+
+  lifecycle {
+    create_before_destroy = true # another role is given before the old one is taken
+  }
 }
 
 resource "google_project_iam_member" "operate" {
@@ -184,6 +188,10 @@ resource "google_project_iam_member" "operate" {
         "(resource.type != \"compute.googleapis.com/Instance\" && resource.type != \"compute.googleapis.com/Disk\")",
       ])
     }
+  }
+
+  lifecycle {
+    create_before_destroy = true # another role is given before the old one is taken: the workers are never without
   }
 }
 

@@ -117,6 +117,41 @@ resource "google_compute_url_map" "this" {
   }
 }
 
+# Who types the name without https:// is sent on; 308 keeps the method. Nothing but this is answered without TLS.
+resource "google_compute_url_map" "to_https" {
+  count = local.balancer
+
+  project = var.project_id
+  name    = "${local.installation}-to-https"
+
+  default_url_redirect {
+    https_redirect         = true
+    redirect_response_code = "PERMANENT_REDIRECT"
+    strip_query            = false
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+resource "google_compute_target_http_proxy" "to_https" {
+  count = local.balancer
+
+  project = var.project_id
+  name    = "${local.installation}-to-https"
+  url_map = google_compute_url_map.to_https[0].id
+}
+
+resource "google_compute_global_forwarding_rule" "to_https" {
+  count = local.balancer
+
+  project               = var.project_id
+  name                  = "${local.installation}-to-https"
+  load_balancing_scheme = "EXTERNAL_MANAGED"
+  ip_address            = google_compute_global_address.this[0].id
+  port_range            = "80"
+  target                = google_compute_target_http_proxy.to_https[0].id
+}
+
 resource "google_compute_target_https_proxy" "this" {
   count = local.balancer
 

@@ -87,7 +87,7 @@ resource "google_cloud_tasks_queue" "this" {
 
   rate_limits {
     max_concurrent_dispatches = each.value.dispatch.max_concurrent
-    max_dispatches_per_second = each.value.dispatch.max_per_second
+    max_dispatches_per_second = coalesce(var.queue_rate, each.value.dispatch.max_per_second)
   }
 
   retry_config {

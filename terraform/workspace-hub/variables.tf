@@ -205,6 +205,20 @@ variable "project_id" {
   }
 }
 
+variable "queue_rate" {
+  description = <<-END
+    How many jobs a second the queue hands out at most; an operation takes some 15. By default what the catalogue says, 20: with it
+    the Hub stays below Compute's default quota of calls, which is to be raised first.
+  END
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.queue_rate == null ? true : var.queue_rate >= 1 && var.queue_rate <= 500
+    error_message = "queue_rate must be from 1 to 500, which is the most that Cloud Tasks hands out of one queue."
+  }
+}
+
 variable "region" {
   description = "The region of functions, database and machines. The database's can never be changed."
   type        = string
@@ -226,6 +240,24 @@ variable "settings" {
   validation {
     condition     = alltrue([for name in keys(var.settings) : contains(local.tunable, name)])
     error_message = "settings has names that are no setting, or that this module decides: see local.tunable in environment.tf."
+  }
+}
+
+variable "subnet_range" {
+  description = <<-END
+    The addresses of the machines in the Hub's own network: a /18 is for some 16,000 workspaces. A wider range with the same
+    beginning can be set later; a narrower or another one cannot while there are machines.
+  END
+  type        = string
+  default     = "10.64.0.0/18"
+
+  validation {
+    condition     = can(cidrnetmask(var.subnet_range)) && try(cidrhost(var.subnet_range, 0) == split("/", var.subnet_range)[0], false)
+    error_message = "subnet_range must be a range of IPv4 addresses from its first one, like 10.64.0.0/18."
+  }
+  validation {
+    condition     = can(regex("/(8|9|1[0-9]|2[0-9])$", var.subnet_range))
+    error_message = "subnet_range must be from a /8 to a /29, as Compute Engine takes them."
   }
 }
 

@@ -24,7 +24,7 @@ from shared.domain.changes import Change, finish
 from shared.domain.workspace import OperationKind, Status
 from shared.usecases.change_workspace import log_change
 from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
-from tests.terraform.module import MODULE, REWRITE, SNAPSHOT, local_values, named, resources, snapshot
+from tests.terraform.module import MODULE, REWRITE, SNAPSHOT, blocks, local_values, named, resources, snapshot
 from tests.unit.test_readme import Recording, required
 
 CATALOGUE = read_catalogue()
@@ -102,6 +102,7 @@ def test_the_functions_settings_are_the_catalogues() -> None:
     assert service["timeout_seconds"] == "each.value.timeout_seconds"
     assert service["max_instance_request_concurrency"] == "each.value.concurrency"
     assert service["max_instance_count"] == "each.value.max_instances"
+    assert service["ingress_settings"] == "local.ingress[each.key]"
     assert service["service_account_email"] == "google_service_account.group[each.value.runs_as].email"
     assert service["environment_variables"] == (
         'merge(local.environment, {PYTHONPATH = "/workspace", THREADS = tostring(each.value.concurrency)})'
@@ -327,7 +328,8 @@ FIXED: Final = {
     "google_firestore_database.this": {"project", "name", "location_id", "type"},
     "google_artifact_registry_repository.workspaces": {"project", "location", "repository_id", "format"},
     "google_compute_network.this": {"project", "name", "auto_create_subnetworks", "count"},
-    "google_compute_subnetwork.this": {"project", "region", "name", "network", "ip_cidr_range", "count"},
+    # A wider ip_cidr_range is a change in place; Compute refuses to delete a subnetwork that machines are in.
+    "google_compute_subnetwork.this": {"project", "region", "name", "network", "count"},
     "random_id.installation": {"byte_length", "keepers", "prefix"},
 }
 LASTING: Final = {"var.project_id", "var.region", "var.name"}  # another of these is another Hub
@@ -348,7 +350,28 @@ def test_home_disks_and_machines_are_not_the_modules() -> None:
     assert not [address for address in RESOURCES if re.match(r"google_compute_(instance|disk)\b", address)]
 
 
+def test_no_data_source_is_put_off_by_what_it_depends_on() -> None:
+    """With `depends_on` any change of a dependency makes all that comes of the data unknown, and resources are made anew for it."""
+    read = [(kind, body) for block in blocks("data") for kind, named in block.items() for body in named.values()]
+    assert len(read) >= 3
+    assert [kind for kind, body in read if "depends_on" in body] == []
+
+
+def test_what_cannot_be_made_again_at_once_has_the_installations_id_in_its_name() -> None:
+    """Deleted roles and queues keep their names taken for days: a Hub that is made again must not wait for them."""
+    roles = [body["role_id"] for address, body in RESOURCES.items() if "custom_role" in address]
+    queues = [body["name"] for address, body in RESOURCES.items() if address.startswith("google_cloud_tasks_queue.")]
+    assert len(roles) == 2
+    assert len(queues) == 1
+    assert all("local.installation" in name for name in roles + queues)
+
+
 # What is watched
+
+
+def test_errors_are_those_that_the_code_logs() -> None:
+    """Cloud Run's own request log has each 5xx as an error, also the 503 that has somebody come again."""
+    assert LOCALS["log_metrics"]["errors"] == 'severity>=ERROR AND NOT log_id("run.googleapis.com/requests")'
 
 
 def test_the_events_counted_are_events_that_the_code_logs() -> None:

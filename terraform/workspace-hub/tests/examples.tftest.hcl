@@ -52,14 +52,14 @@ run "minimal" {
   }
   assert {
     condition = alltrue([
-      for function in google_cloudfunctions2_function.this : function.service_config[0].environment_variables["HUB_MODE"] == "team"
+      for name, function in google_cloudfunctions2_function.this : function.service_config[0].environment_variables["HUB_MODE"] == "team"
       && function.service_config[0].environment_variables["HUB_INSTALLATION"] == "hub-c0ffee"
       && function.service_config[0].environment_variables["HUB_ZONES"] == "us-west1-a,us-west1-b"
       && function.service_config[0].environment_variables["HUB_REPORT_WORKSPACE_URL"] == "https://hub-report-workspace-123456789012.us-west1.run.app"
       && function.service_config[0].environment_variables["THREADS"] == tostring(function.service_config[0].max_instance_request_concurrency)
-      && function.service_config[0].ingress_settings == "ALLOW_ALL"
+      && function.service_config[0].ingress_settings == (contains(["api", "callbacks"], split("/", local.functions[name].source)[1]) ? "ALLOW_ALL" : "ALLOW_INTERNAL_ONLY")
     ])
-    error_message = "Every function has the same environment, and knows the others by their own addresses."
+    error_message = "Every function has the same environment, and knows the others by their own addresses; workers cannot be reached from outside."
   }
   assert {
     condition = alltrue([
@@ -132,6 +132,34 @@ run "minimal" {
     ])
     error_message = "By default the Hub has a network of its own, and protects its records."
   }
+  assert {
+    condition = alltrue([
+      google_compute_subnetwork.this[0].ip_cidr_range == "10.64.0.0/18",
+      google_compute_router_nat.this[0].enable_dynamic_port_allocation,
+      google_cloud_tasks_queue.this["advance_operation"].rate_limits[0].max_dispatches_per_second == local.functions["advance_operation"].dispatch.max_per_second,
+    ])
+    error_message = "By default there are addresses for 16,000 machines, ports as they need them, and the catalogue's rate of jobs."
+  }
+  assert {
+    condition     = google_project_iam_custom_role.look.role_id == "hub_c0ffee_look_at_machines" && google_project_iam_custom_role.operate.role_id == "hub_c0ffee_operate_machines"
+    error_message = "The roles are this installation's: the ids of deleted ones stay taken."
+  }
+  assert {
+    condition     = !can(regex("\\[\\]|\\{\\}|:\"\"|null|:false", google_monitoring_dashboard.this.dashboard_json)) && strcontains(google_monitoring_dashboard.this.dashboard_json, "\"groupByFields\":[\"resource.labels.service_name\"]")
+    error_message = "The dashboard has nothing empty in it, which would be a change in every plan."
+  }
+}
+
+run "a_larger_hub" {
+  variables {
+    queue_rate   = 40
+    subnet_range = "10.64.0.0/16"
+  }
+
+  assert {
+    condition     = google_cloud_tasks_queue.this["advance_operation"].rate_limits[0].max_dispatches_per_second == 40 && google_compute_subnetwork.this[0].ip_cidr_range == "10.64.0.0/16"
+    error_message = "Rate and addresses can be raised."
+  }
 }
 
 run "team" {
@@ -164,8 +192,17 @@ run "team" {
   }
   assert {
     condition = alltrue([
+      google_compute_global_forwarding_rule.to_https[0].port_range == "80",
+      google_compute_global_forwarding_rule.to_https[0].ip_address == google_compute_global_forwarding_rule.this[0].ip_address,
+      google_compute_url_map.to_https[0].default_url_redirect[0].https_redirect,
+      google_compute_url_map.to_https[0].default_service == null,
+    ])
+    error_message = "Without TLS there is a redirect to https:// at the same address, and nothing else."
+  }
+  assert {
+    condition = alltrue([
       for name, function in google_cloudfunctions2_function.this :
-      (function.service_config[0].ingress_settings == "ALLOW_INTERNAL_AND_GCLB") == contains(keys(local.public), name)
+      function.service_config[0].ingress_settings == (contains(keys(local.public), name) ? "ALLOW_INTERNAL_AND_GCLB" : name == "report_workspace" ? "ALLOW_ALL" : "ALLOW_INTERNAL_ONLY")
       && function.service_config[0].min_instance_count == (contains(keys(local.public), name) ? 1 : 0)
       && function.service_config[0].environment_variables["HUB_IDENTITY_SOURCE"] == "iap"
       && function.service_config[0].environment_variables["HUB_ZONES"] == "europe-west1-b"

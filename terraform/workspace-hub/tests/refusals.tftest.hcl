@@ -381,3 +381,43 @@ run "a_network_by_its_bare_name" {
 
   expect_failures = [var.network]
 }
+
+run "a_range_that_does_not_begin_at_its_first_address" {
+  command = plan
+
+  variables {
+    subnet_range = "10.64.1.0/18"
+  }
+
+  expect_failures = [var.subnet_range]
+}
+
+run "an_address_for_a_range" {
+  command = plan
+
+  variables {
+    subnet_range = "10.64.0.0"
+  }
+
+  expect_failures = [var.subnet_range]
+}
+
+run "a_range_for_no_machine" {
+  command = plan
+
+  variables {
+    subnet_range = "10.64.0.0/30"
+  }
+
+  expect_failures = [var.subnet_range]
+}
+
+run "a_queue_that_stands" {
+  command = plan
+
+  variables {
+    queue_rate = 0
+  }
+
+  expect_failures = [var.queue_rate]
+}

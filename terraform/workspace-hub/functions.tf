@@ -1,4 +1,7 @@
 locals {
+  # As many as the catalogue says, but no more than a project's quota of CPUs lets one function have.
+  max_instances = { for name, function in local.functions : name => min(function.max_instances, var.max_instances) }
+
   # From where a function can be reached at all. Pub/Sub, Cloud Tasks and the Scheduler of the same project count as internal, at
   # run.app addresses. Source: Cloud Run's "Restrict network ingress".
   ingress = {
@@ -41,19 +44,14 @@ resource "google_cloudfunctions2_function" "this" {
     available_memory                 = "${each.value.memory_mib}Mi"
     environment_variables            = merge(local.environment, { PYTHONPATH = "/workspace", THREADS = tostring(each.value.concurrency) })
     ingress_settings                 = local.ingress[each.key]
-    max_instance_count               = each.value.max_instances
+    max_instance_count               = local.max_instances[each.key]
     max_instance_request_concurrency = each.value.concurrency
-    min_instance_count               = contains(keys(local.public), each.key) ? var.min_instances : 0
+    min_instance_count               = contains(keys(local.public), each.key) ? min(var.min_instances, local.max_instances[each.key]) : 0
     service_account_email            = google_service_account.group[each.value.runs_as].email
     timeout_seconds                  = each.value.timeout_seconds
   }
 
-  depends_on = [ # a build without all of them fails
-    google_artifact_registry_repository_iam_member.build,
-    google_project_iam_member.build,
-    google_project_iam_member.build_source,
-    google_storage_bucket_iam_member.build,
-  ]
+  depends_on = [time_sleep.rights]
 }
 
 # Who gets through the platform's check: everybody where the code checks the caller, else exactly one service account.

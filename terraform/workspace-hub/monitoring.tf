@@ -100,7 +100,7 @@ resource "google_logging_metric" "operations" {
     }
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_logging_metric" "this" {
@@ -116,7 +116,7 @@ resource "google_logging_metric" "this" {
     value_type  = "INT64"
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_monitoring_alert_policy" "this" {
@@ -190,5 +190,5 @@ resource "google_monitoring_dashboard" "this" {
     }
   })
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }

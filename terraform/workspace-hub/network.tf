@@ -15,7 +15,7 @@ resource "google_compute_network" "this" {
   name                    = "${var.name}-workspaces"
   auto_create_subnetworks = false
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_compute_subnetwork" "this" {

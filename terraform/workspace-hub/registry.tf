@@ -30,7 +30,7 @@ resource "google_artifact_registry_repository" "workspaces" {
     }
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 # What Cloud Build makes of the functions.
@@ -60,5 +60,5 @@ resource "google_artifact_registry_repository" "functions" {
     }
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }

@@ -159,6 +159,20 @@ variable "machine_types" {
   }
 }
 
+variable "max_instances" {
+  description = <<-END
+    How many instances of one function there are at most; the catalogue has fewer for some. Each takes one of the CPUs that the
+    project has for Cloud Run in the region: new projects have 20, and sometimes take no more than 10 here.
+  END
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.max_instances >= 1 && var.max_instances <= max([for function in local.functions : function.max_instances]...) && floor(var.max_instances) == var.max_instances
+    error_message = "max_instances must be a whole number from 1 to 20, which is the most that the catalogue has for any function."
+  }
+}
+
 variable "min_instances" {
   description = "How many instances of each function for people are kept warm. 0 costs nothing when idle; 1 spares the cold start."
   type        = number
@@ -167,6 +181,10 @@ variable "min_instances" {
   validation {
     condition     = var.min_instances >= 0 && var.min_instances <= 10 && floor(var.min_instances) == var.min_instances
     error_message = "min_instances must be a whole number from 0 to 10."
+  }
+  validation {
+    condition     = var.min_instances <= var.max_instances
+    error_message = "min_instances must not be more than max_instances."
   }
 }
 
@@ -220,7 +238,7 @@ variable "queue_rate" {
 }
 
 variable "region" {
-  description = "The region of functions, database and machines. The database's can never be changed."
+  description = "The region of functions, database and machines. The database's can never be changed, and new projects may build in few regions only: us-central1 is one."
   type        = string
 
   validation {

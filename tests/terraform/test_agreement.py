@@ -101,7 +101,10 @@ def test_the_functions_settings_are_the_catalogues() -> None:
     assert service["available_memory"] == "${each.value.memory_mib}Mi"
     assert service["timeout_seconds"] == "each.value.timeout_seconds"
     assert service["max_instance_request_concurrency"] == "each.value.concurrency"
-    assert service["max_instance_count"] == "each.value.max_instances"
+    assert service["max_instance_count"] == "local.max_instances[each.key]"
+    assert LOCALS["max_instances"] == (
+        "{for name, function in local.functions : name => min(function.max_instances, var.max_instances)}"
+    )
     assert service["ingress_settings"] == "local.ingress[each.key]"
     assert service["service_account_email"] == "google_service_account.group[each.value.runs_as].email"
     assert service["environment_variables"] == (
@@ -348,6 +351,48 @@ def test_no_variable_makes_anew_what_holds_data(address: str) -> None:
 def test_home_disks_and_machines_are_not_the_modules() -> None:
     """The Hub makes and deletes them: no apply can touch what people work on."""
     assert not [address for address in RESOURCES if re.match(r"google_compute_(instance|disk)\b", address)]
+
+
+def reached_from(address: str) -> set[str]:
+    """Return all resources that must be there before this one: what it names, and what that names."""
+    reached: set[str] = set()
+    texts = [str(RESOURCES[address])]
+    while texts:
+        text = texts.pop()
+        named = {f"local.{name}" for name in re.findall(r"\blocal\.(\w+)", text) if name in LOCALS}
+        named |= set(re.findall(r"(?<![.\w])[a-z]+_\w+\.\w+", text)) & RESOURCES.keys()
+        texts += [
+            str(LOCALS[name.removeprefix("local.")] if name.startswith("local.") else RESOURCES[name])
+            for name in named - reached
+        ]
+        reached |= named
+    return reached & RESOURCES.keys()
+
+
+def test_nothing_is_asked_of_a_service_that_was_just_enabled() -> None:
+    """For a minute some of Google Cloud does not know of it yet: a first apply would end there."""
+    first = {"google_project_service.this", "random_id.installation", "time_sleep.services"}
+    assert {address for address in RESOURCES if "time_sleep.services" not in reached_from(address)} == first
+
+
+def test_no_right_is_given_to_an_account_that_was_just_made() -> None:
+    """IAM answers 400, "does not exist", for a while: each binding comes after the wait for all accounts."""
+    bindings = [address for address in RESOURCES if "_iam_member." in address]
+    assert [address for address in bindings if "time_sleep.identities" not in reached_from(address)] == []
+    accounts = {
+        address for address in RESOURCES if re.match(r"google_(service_account|project_service_identity)\.", address)
+    }
+    assert accounts <= reached_from("time_sleep.identities")
+
+
+def test_the_build_waits_for_all_of_its_rights() -> None:
+    """Half of the builds that start right after their rights fail."""
+    rights = {
+        address for address, body in RESOURCES.items() if body.get("member") == "google_service_account.build.member"
+    }
+    assert len(rights) == 4
+    assert rights <= set(re.findall(r"\w+_iam_member\.\w+", str(RESOURCES["time_sleep.rights"])))
+    assert "time_sleep.rights" in reached_from("google_cloudfunctions2_function.this")
 
 
 def test_no_data_source_is_put_off_by_what_it_depends_on() -> None:

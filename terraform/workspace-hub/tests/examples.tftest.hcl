@@ -24,6 +24,8 @@ mock_provider "random" {
   }
 }
 
+mock_provider "time" {}
+
 variables {
   project_id = "demo-project"
   region     = "us-west1"
@@ -141,6 +143,12 @@ run "minimal" {
     error_message = "By default there are addresses for 16,000 machines, ports as they need them, and the catalogue's rate of jobs."
   }
   assert {
+    condition = alltrue([
+      for name, function in google_cloudfunctions2_function.this : function.service_config[0].max_instance_count == min(10, local.functions[name].max_instances)
+    ]) && google_cloudfunctions2_function.this["cleanup"].service_config[0].max_instance_count == 1
+    error_message = "No function asks for more CPUs than a new project has."
+  }
+  assert {
     condition     = google_project_iam_custom_role.look.role_id == "hub_c0ffee_look_at_machines" && google_project_iam_custom_role.operate.role_id == "hub_c0ffee_operate_machines"
     error_message = "The roles are this installation's: the ids of deleted ones stay taken."
   }
@@ -152,10 +160,19 @@ run "minimal" {
 
 run "a_larger_hub" {
   variables {
-    queue_rate   = 40
-    subnet_range = "10.64.0.0/16"
+    max_instances = 20
+    min_instances = 10
+    queue_rate    = 40
+    subnet_range  = "10.64.0.0/16"
   }
 
+  assert {
+    condition = alltrue([
+      for name, function in google_cloudfunctions2_function.this : function.service_config[0].max_instance_count == local.functions[name].max_instances
+      && function.service_config[0].min_instance_count <= function.service_config[0].max_instance_count
+    ])
+    error_message = "All that the catalogue allows can be had, and no function keeps more instances than it may have."
+  }
   assert {
     condition     = google_cloud_tasks_queue.this["advance_operation"].rate_limits[0].max_dispatches_per_second == 40 && google_compute_subnetwork.this[0].ip_cidr_range == "10.64.0.0/16"
     error_message = "Rate and addresses can be raised."

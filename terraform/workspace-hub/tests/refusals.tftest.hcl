@@ -24,6 +24,8 @@ mock_provider "random" {
   }
 }
 
+mock_provider "time" {}
+
 variables {
   project_id = "demo-project"
   region     = "us-west1"
@@ -420,4 +422,25 @@ run "a_queue_that_stands" {
   }
 
   expect_failures = [var.queue_rate]
+}
+
+run "more_instances_than_any_function_has" {
+  command = plan
+
+  variables {
+    max_instances = 21
+  }
+
+  expect_failures = [var.max_instances]
+}
+
+run "more_instances_kept_than_allowed" {
+  command = plan
+
+  variables {
+    max_instances = 2
+    min_instances = 3
+  }
+
+  expect_failures = [var.min_instances]
 }

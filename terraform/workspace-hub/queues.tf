@@ -56,7 +56,7 @@ resource "google_pubsub_subscription" "this" {
     }
   }
 
-  depends_on = [google_cloudfunctions2_function.this]
+  depends_on = [google_cloud_run_v2_service.this]
 }
 
 # Pub/Sub moves dead letters as itself: it publishes them, and acknowledges them where they came from.
@@ -125,5 +125,5 @@ resource "google_cloud_scheduler_job" "this" {
     }
   }
 
-  depends_on = [google_cloudfunctions2_function.this]
+  depends_on = [google_cloud_run_v2_service.this]
 }

@@ -3,6 +3,16 @@
 mock_provider "archive" {}
 
 mock_provider "google" {
+  mock_data "google_artifact_registry_docker_image" {
+    defaults = { self_link = "us-west1-docker.pkg.dev/demo-project/hub-functions/demo--project__us--west1__hub--build@sha256:5f2c" }
+  }
+
+  mock_data "google_cloud_run_v2_service" {
+    defaults = {
+      template = [{ containers = [{ image = "us-west1-docker.pkg.dev/demo-project/hub-functions/demo--project__us--west1__hub--build:version_1" }] }]
+    }
+  }
+
   mock_data "google_compute_zones" {
     defaults = { names = ["us-west1-a", "us-west1-b"] }
   }
@@ -49,19 +59,35 @@ run "the_team_example_is_planned" {
 
 run "minimal" {
   assert {
-    condition     = toset(keys(google_cloudfunctions2_function.this)) == toset(keys(local.functions)) && length(local.functions) > 10
+    condition     = toset(keys(google_cloud_run_v2_service.this)) == toset(keys(local.functions)) && length(local.functions) > 10
     error_message = "Every function of the catalogue is deployed, and no other."
   }
   assert {
     condition = alltrue([
-      for name, function in google_cloudfunctions2_function.this : function.service_config[0].environment_variables["HUB_MODE"] == "team"
-      && function.service_config[0].environment_variables["HUB_INSTALLATION"] == "hub-c0ffee"
-      && function.service_config[0].environment_variables["HUB_ZONES"] == "us-west1-a,us-west1-b"
-      && function.service_config[0].environment_variables["HUB_REPORT_WORKSPACE_URL"] == "https://hub-report-workspace-123456789012.us-west1.run.app"
-      && function.service_config[0].environment_variables["THREADS"] == tostring(function.service_config[0].max_instance_request_concurrency)
-      && function.service_config[0].ingress_settings == (contains(["api", "callbacks"], split("/", local.functions[name].source)[1]) ? "ALLOW_ALL" : "ALLOW_INTERNAL_ONLY")
+      for name, env in { for name, function in google_cloud_run_v2_service.this : name => { for each in function.template[0].containers[0].env : each.name => each.value } } :
+      env["HUB_MODE"] == "team"
+      && env["HUB_INSTALLATION"] == "hub-c0ffee"
+      && env["HUB_ZONES"] == "us-west1-a,us-west1-b"
+      && env["HUB_REPORT_WORKSPACE_URL"] == "https://hub-report-workspace-123456789012.us-west1.run.app"
+      && env["FUNCTION_TARGET"] == name
+      && env["FUNCTION_SOURCE"] == "/workspace/${local.functions[name].source}"
+      && env["FUNCTION_SIGNATURE_TYPE"] == (contains(["provision_workspace", "record_dead_letter"], name) ? "cloudevent" : "http")
+      && env["THREADS"] == tostring(google_cloud_run_v2_service.this[name].template[0].max_instance_request_concurrency)
     ])
-    error_message = "Every function has the same environment, and knows the others by their own addresses; workers cannot be reached from outside."
+    error_message = "Every function has the same settings, knows the others by their own addresses, and is told which one it is."
+  }
+  assert {
+    condition = alltrue([
+      for name, function in google_cloud_run_v2_service.this :
+      function.ingress == (contains(["api", "callbacks"], split("/", local.functions[name].source)[1]) ? "INGRESS_TRAFFIC_ALL" : "INGRESS_TRAFFIC_INTERNAL_ONLY")
+    ])
+    error_message = "Workers and scheduled functions cannot be reached from outside."
+  }
+  assert {
+    condition = alltrue([
+      for function in google_cloud_run_v2_service.this : endswith(function.template[0].containers[0].image, "hub--build@sha256:5f2c") && function.template[0].containers[0].resources[0].cpu_idle
+    ]) && google_cloudfunctions2_function.build.service_config[0].ingress_settings == "ALLOW_INTERNAL_ONLY"
+    error_message = "All functions run the image of the one build, by its digest, and are paid by the request."
   }
   assert {
     condition = alltrue([
@@ -77,7 +103,7 @@ run "minimal" {
   }
   assert {
     condition = alltrue([
-      length(google_cloud_run_service_iam_member.invoker) == length(local.functions),
+      length(google_cloud_run_v2_service_iam_member.invoker) == 6,
       length(google_cloud_tasks_queue_iam_member.enqueue) == 5,
       length(google_iap_web_backend_service_iam_member.this) == 0,
       length(google_project_iam_member.look) == 1,
@@ -105,13 +131,19 @@ run "minimal" {
   }
   assert {
     condition = alltrue([
-      for name, binding in google_cloud_run_service_iam_member.invoker :
-      binding.member == (local.functions[name].invoker == "everyone" ? "allUsers" : google_service_account.invoker[local.functions[name].invoker].member)
+      for name, function in google_cloud_run_v2_service.this :
+      function.invoker_iam_disabled == (local.functions[name].invoker == "everyone") && function.invoker_iam_disabled != contains(keys(google_cloud_run_v2_service_iam_member.invoker), name)
     ])
-    error_message = "Each function is called by whom the catalogue says, and by nobody else."
+    error_message = "A function is either for everybody, and checks its callers itself, or for one service account."
   }
   assert {
-    condition     = google_cloud_run_service_iam_member.invoker["advance_operation"].member != "allUsers" && google_cloud_run_service_iam_member.invoker["cleanup"].member != "allUsers"
+    condition = alltrue([
+      for name, binding in google_cloud_run_v2_service_iam_member.invoker : binding.member == google_service_account.invoker[local.functions[name].invoker].member
+    ])
+    error_message = "Each guarded function is called by whom the catalogue says, and by nobody else."
+  }
+  assert {
+    condition     = !google_cloud_run_v2_service.this["advance_operation"].invoker_iam_disabled && !google_cloud_run_v2_service.this["cleanup"].invoker_iam_disabled
     error_message = "Workers and scheduled functions are not for everybody."
   }
   assert {
@@ -144,8 +176,8 @@ run "minimal" {
   }
   assert {
     condition = alltrue([
-      for name, function in google_cloudfunctions2_function.this : function.service_config[0].max_instance_count == min(10, local.functions[name].max_instances)
-    ]) && google_cloudfunctions2_function.this["cleanup"].service_config[0].max_instance_count == 1
+      for name, function in google_cloud_run_v2_service.this : function.template[0].scaling[0].max_instance_count == min(10, local.functions[name].max_instances)
+    ]) && google_cloud_run_v2_service.this["cleanup"].template[0].scaling[0].max_instance_count == 1
     error_message = "No function asks for more CPUs than a new project has."
   }
   assert {
@@ -168,8 +200,8 @@ run "a_larger_hub" {
 
   assert {
     condition = alltrue([
-      for name, function in google_cloudfunctions2_function.this : function.service_config[0].max_instance_count == local.functions[name].max_instances
-      && function.service_config[0].min_instance_count <= function.service_config[0].max_instance_count
+      for name, function in google_cloud_run_v2_service.this : function.template[0].scaling[0].max_instance_count == local.functions[name].max_instances
+      && function.template[0].scaling[0].min_instance_count <= function.template[0].scaling[0].max_instance_count
     ])
     error_message = "All that the catalogue allows can be had, and no function keeps more instances than it may have."
   }
@@ -218,11 +250,11 @@ run "team" {
   }
   assert {
     condition = alltrue([
-      for name, function in google_cloudfunctions2_function.this :
-      function.service_config[0].ingress_settings == (contains(keys(local.public), name) ? "ALLOW_INTERNAL_AND_GCLB" : name == "report_workspace" ? "ALLOW_ALL" : "ALLOW_INTERNAL_ONLY")
-      && function.service_config[0].min_instance_count == (contains(keys(local.public), name) ? 1 : 0)
-      && function.service_config[0].environment_variables["HUB_IDENTITY_SOURCE"] == "iap"
-      && function.service_config[0].environment_variables["HUB_ZONES"] == "europe-west1-b"
+      for name, function in google_cloud_run_v2_service.this :
+      function.ingress == (contains(keys(local.public), name) ? "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER" : name == "report_workspace" ? "INGRESS_TRAFFIC_ALL" : "INGRESS_TRAFFIC_INTERNAL_ONLY")
+      && function.template[0].scaling[0].min_instance_count == (contains(keys(local.public), name) ? 1 : 0)
+      && contains([for each in function.template[0].containers[0].env : "${each.name}=${each.value}"], "HUB_IDENTITY_SOURCE=iap")
+      && contains([for each in function.template[0].containers[0].env : "${each.name}=${each.value}"], "HUB_ZONES=europe-west1-b")
     ])
     error_message = "Nobody gets past Identity-Aware Proxy to the functions for people, and they are kept warm."
   }

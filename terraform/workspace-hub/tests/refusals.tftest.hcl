@@ -3,6 +3,16 @@
 mock_provider "archive" {}
 
 mock_provider "google" {
+  mock_data "google_artifact_registry_docker_image" {
+    defaults = { self_link = "us-west1-docker.pkg.dev/demo-project/hub-functions/demo--project__us--west1__hub--build@sha256:5f2c" }
+  }
+
+  mock_data "google_cloud_run_v2_service" {
+    defaults = {
+      template = [{ containers = [{ image = "us-west1-docker.pkg.dev/demo-project/hub-functions/demo--project__us--west1__hub--build:version_1" }] }]
+    }
+  }
+
   mock_data "google_compute_zones" {
     defaults = { names = ["us-west1-a", "us-west1-b"] }
   }

@@ -60,6 +60,22 @@ class Function:
         """Whether the public address leads to it. The folder says who calls; reports of machines use its own URL."""
         return self.source.startswith("functions/api/")
 
+    def environment(self, root: str) -> dict[str, str]:
+        """Return what tells functions-framework which function to serve, and how; the deployment gives it the same.
+
+        Args:
+            root: the folder of the files that are deployed.
+        """
+        return {
+            "FUNCTION_SIGNATURE_TYPE": self.signature_type,
+            "FUNCTION_SOURCE": f"{root}/{self.source}",
+            "FUNCTION_TARGET": self.name,
+            "PYTHONPATH": root,
+            # Fewer threads than requests at once let requests wait; the framework's own default is 4 for each CPU
+            # (functions_framework/_http/gunicorn.py), and Google's advice is to set it to the concurrency.
+            "THREADS": str(self.concurrency),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:

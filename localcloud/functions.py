@@ -70,16 +70,14 @@ def program(
         **{name: os.environ[name] for name in _INHERITED if name in os.environ},
         "HOME": str(folder),
         "TMPDIR": str(folder),
-        "PYTHONPATH": f"{python_path}{os.pathsep}{shipped}" if python_path else str(shipped),
-        "FUNCTION_TARGET": function.name,
-        "FUNCTION_SOURCE": str(shipped / function.source),
-        "FUNCTION_SIGNATURE_TYPE": function.signature_type,
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "THREADS": str(function.concurrency),
-        "LOG_EXECUTION_ID": "true",  # which Cloud Run functions set by themselves
+        "LOG_EXECUTION_ID": "true",  # as functions of the Functions API are given it without being asked
+        **function.environment(str(shipped)),
         **settings,
     }
+    if python_path:
+        environment["PYTHONPATH"] = f"{python_path}{os.pathsep}{shipped}"
     return Program(name=function.name, command=[console_script()], environment=environment, folder=folder, log=log)
 
 

@@ -12,16 +12,19 @@ from flask import Response
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from shared import logs
+from shared.domain.errors import UnavailableError
 from shared.domain.job_messages import MalformedJobError, read_job
 from shared.domain.jobs import Job
 from shared.entry.http import refused_by_the_framework
+from shared.entry.problems import problem_of_hub_error
 from shared.entry.wsgi import guard
 
 
 def job_event(handler: Callable[[Job], None]) -> Callable[[CloudEvent], None]:
     """Make a CloudEvent function of a handler that does a job. Returning acknowledges the message, raising brings it again.
 
-    A message that is no job raises too: it goes the way of everything that cannot be done, to the dead letters.
+    What passes by itself is a warning, since the next delivery does the job; the last one is a dead letter, which is an error. A
+    message that is no job raises too: it goes the way of everything that cannot be done, to the dead letters.
     """
 
     @wraps(handler)
@@ -30,6 +33,9 @@ def job_event(handler: Callable[[Job], None]) -> Callable[[CloudEvent], None]:
         token = logs.request_id.set(job.request_id)
         try:
             handler(job)
+        except UnavailableError as error:
+            logs.warning("JobNotDone", workspace_id=job.workspace_id, step=job.step, reason=str(error))
+            raise
         except Exception as error:
             logs.error("JobFailed", error, workspace_id=job.workspace_id, step=job.step)
             raise
@@ -55,6 +61,9 @@ def dead_letter_event(handler: Callable[[Job | None, str], None]) -> Callable[[C
         token = logs.request_id.set(job.request_id if job else "")
         try:
             handler(job, reason)
+        except UnavailableError as error:
+            logs.warning("DeadLetterNotRecorded", workspace_id=job.workspace_id if job else None, reason=str(error))
+            raise
         finally:
             logs.request_id.reset(token)
 
@@ -65,6 +74,9 @@ def _registered(function: Callable[[CloudEvent], None]) -> Callable[[CloudEvent]
     guard(flask.current_app)
     functions_framework.cloud_event(function)
     functions_framework.errorhandler(HTTPException)(_refused)
+    functions_framework.errorhandler(UnavailableError)(
+        problem_of_hub_error
+    )  # Flask logs what has no handler as an error
     return function
 
 

@@ -17,7 +17,7 @@ from shared.domain.policy import Policy
 from shared.domain.workspace import OwnedWorkspace, Workspace
 from shared.ports import Clock, Jobs, Machines, WorkspaceStore
 from shared.usecases.advance_operation import look
-from shared.usecases.sweep import SweepReport
+from shared.usecases.sweep import SweepReport, log_failure
 
 PAGE = 100
 TIME_BUDGET = timedelta(seconds=240)  # of the 300 that the catalogue gives the function
@@ -115,7 +115,7 @@ class _Hands:
                 event = Event(now, act.workspace_id, owner_id, RECONCILER, act.event, act.reason, self.request_id)
                 self.store.commit(events=[event])
         except (MachineFaultError, UnavailableError) as error:
-            logs.error("ResourceNotSeenTo", error, name=name, zone=act.place.zone, what=act.event)
+            log_failure("ResourceNotSeenTo", error, name=name, zone=act.place.zone, what=act.event)
             self.report.failed[name] = str(error)
             return
         logs.warning(act.event, name=name, zone=act.place.zone, workspace_id=act.workspace_id, reason=act.reason)
@@ -180,7 +180,7 @@ def _follow_machines(
             try:
                 _follow_machine(hands, jobs, policy, fleet, workspace_id)
             except Exception as error:  # noqa: BLE001 -- whatever is wrong with one workspace, the rest must not wait for it
-                logs.error("SweepFailed", error, workspace_id=workspace_id)
+                log_failure("SweepFailed", error, workspace_id=workspace_id)
                 report.failed[workspace_id] = str(error)
         token = page.next_token
         if token is None or hands.clock() > ends_at:
@@ -235,7 +235,7 @@ def _repair_owners(
             except ConflictError:
                 continue  # the owner is at it: the next run looks again
             except Exception as error:  # noqa: BLE001 -- as above
-                logs.error("SweepFailed", error, owner_id=owner_id)
+                log_failure("SweepFailed", error, owner_id=owner_id)
                 report.failed[owner_id] = str(error)
         token = page.next_token
         if token is None or clock() > ends_at:

@@ -10,6 +10,7 @@ from typing import Any
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.changes import Change
+from shared.domain.errors import UnavailableError
 from shared.domain.people import Asker
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Workspace
@@ -40,6 +41,14 @@ class SweepReport:
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON has it."""
         return asdict(self)
+
+
+def log_failure(event: str, error: Exception, **fields: object) -> None:
+    """Log what a sweep could not do for one of many: as a warning if it passes by itself, since the next run does it."""
+    if isinstance(error, UnavailableError):
+        logs.warning(event, reason=str(error), **fields)
+    else:
+        logs.error(event, error, **fields)
 
 
 def clean_up(
@@ -104,7 +113,7 @@ def _sweep(
         try:
             now, changed = change_workspace(store, jobs, clock, workspace_id, decide, asker)
         except Exception as error:  # noqa: BLE001 -- whatever is wrong with one workspace, the rest must not wait for it
-            logs.error("SweepFailed", error, workspace_id=workspace_id)
+            log_failure("SweepFailed", error, workspace_id=workspace_id)
             report.failed[workspace_id] = str(error)
             continue
         if changed:

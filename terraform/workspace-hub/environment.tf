@@ -43,6 +43,17 @@ locals {
     HUB_ZONES                      = join(",", local.zones)
   })
 
+  # What tells functions-framework which function to serve, and how: as `Function.environment` in localcloud/catalogue.py has it.
+  process = {
+    for name, function in local.functions : name => {
+      FUNCTION_SIGNATURE_TYPE = function.trigger == "event" ? "cloudevent" : "http"
+      FUNCTION_SOURCE         = "/workspace/${function.source}"
+      FUNCTION_TARGET         = name
+      PYTHONPATH              = "/workspace" # the builder puts the source there
+      THREADS                 = tostring(function.concurrency)
+    }
+  }
+
   audiences = var.domain == null ? var.audiences : [
     for name, _ in local.public : "/projects/${local.number}/global/backendServices/${google_compute_backend_service.this[name].generated_id}"
   ]

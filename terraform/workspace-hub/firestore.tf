@@ -14,7 +14,7 @@ resource "google_firestore_database" "this" {
   deletion_policy                   = "DELETE"
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_firestore_index" "this" {

@@ -58,7 +58,7 @@ resource "google_api_gateway_api" "this" {
   api_id       = local.installation
   display_name = "Workspace Hub ${var.name}"
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_api_gateway_api_config" "this" {

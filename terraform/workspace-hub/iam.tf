@@ -21,7 +21,7 @@ resource "google_service_account" "group" {
   account_id   = "${var.name}-${each.key}"
   display_name = "Workspace Hub ${var.name}: functions of the group ${each.key}"
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_service_account" "invoker" {
@@ -31,7 +31,7 @@ resource "google_service_account" "invoker" {
   account_id   = "${var.name}-${each.key}"
   display_name = "Workspace Hub ${var.name}: calls functions as ${each.key}"
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_service_account" "machine" {
@@ -39,7 +39,7 @@ resource "google_service_account" "machine" {
   account_id   = "${var.name}-machine"
   display_name = "Workspace Hub ${var.name}: the workspaces' machines"
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_service_account" "build" {
@@ -47,7 +47,7 @@ resource "google_service_account" "build" {
   account_id   = "${var.name}-build"
   display_name = "Workspace Hub ${var.name}: builds the functions"
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 # Records
@@ -64,6 +64,8 @@ resource "google_project_iam_member" "store" {
     expression  = "resource.name == \"projects/${var.project_id}/databases/${google_firestore_database.this.name}\""
     description = "Workspace Hub ${local.installation}"
   }
+
+  depends_on = [time_sleep.identities]
 }
 
 # Jobs
@@ -75,6 +77,8 @@ resource "google_pubsub_topic_iam_member" "publish" {
   topic   = google_pubsub_topic.this[local.functions["provision_workspace"].topic].name
   role    = "roles/pubsub.publisher"
   member  = google_service_account.group[each.key].member
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_cloud_tasks_queue_iam_member" "enqueue" {
@@ -85,6 +89,8 @@ resource "google_cloud_tasks_queue_iam_member" "enqueue" {
   name     = google_cloud_tasks_queue.this["advance_operation"].name
   role     = "roles/cloudtasks.enqueuer"
   member   = google_service_account.group[each.key].member
+
+  depends_on = [time_sleep.identities]
 }
 
 # A task says as whom it calls: who enqueues it must be allowed to let it act as that account.
@@ -94,29 +100,33 @@ resource "google_service_account_iam_member" "enqueue_as_queue" {
   service_account_id = google_service_account.invoker["operations-queue"].name
   role               = "roles/iam.serviceAccountUser"
   member             = google_service_account.group[each.key].member
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_service_account_iam_member" "push_as_invoker" {
   service_account_id = google_service_account.invoker["provisioning-push"].name
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = google_project_service_identity.pubsub.member
+
+  depends_on = [time_sleep.identities]
 }
 
 # Machines
 
 resource "google_project_iam_custom_role" "look" {
   project     = var.project_id
-  role_id     = "${replace(var.name, "-", "_")}_look_at_machines"
+  role_id     = "${replace(local.installation, "-", "_")}_look_at_machines" # a deleted role's id is taken for up to 37 days
   title       = "Workspace Hub ${var.name}: look at machines"
   description = "What the status function asks of Compute Engine"
   permissions = ["compute.instances.get"]
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_project_iam_custom_role" "operate" {
   project     = var.project_id
-  role_id     = "${replace(var.name, "-", "_")}_operate_machines"
+  role_id     = "${replace(local.installation, "-", "_")}_operate_machines"
   title       = "Workspace Hub ${var.name}: operate machines"
   description = "What the workers ask of Compute Engine, and what that needs"
   permissions = [
@@ -147,7 +157,7 @@ resource "google_project_iam_custom_role" "operate" {
     "compute.zoneOperations.get",
   ]
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_project_iam_member" "look" {
@@ -162,6 +172,12 @@ resource "google_project_iam_member" "look" {
     description = "Instances by the names that the Hub gives them"
     expression  = "resource.type == \"compute.googleapis.com/Instance\" && ${local.own_instances}"
   }
+
+  lifecycle {
+    create_before_destroy = true # another role is given before the old one is taken
+  }
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_project_iam_member" "operate" {
@@ -185,6 +201,12 @@ resource "google_project_iam_member" "operate" {
       ])
     }
   }
+
+  lifecycle {
+    create_before_destroy = true # another role is given before the old one is taken: the workers are never without
+  }
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_service_account_iam_member" "operate_as_machine" {
@@ -193,6 +215,8 @@ resource "google_service_account_iam_member" "operate_as_machine" {
   service_account_id = google_service_account.machine.name
   role               = "roles/iam.serviceAccountUser"
   member             = google_service_account.group[each.key].member
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_artifact_registry_repository_iam_member" "machine" {
@@ -201,12 +225,16 @@ resource "google_artifact_registry_repository_iam_member" "machine" {
   repository = google_artifact_registry_repository.workspaces.name
   role       = "roles/artifactregistry.reader"
   member     = google_service_account.machine.member
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_project_iam_member" "machine_logs" {
   project = var.project_id
   role    = "roles/logging.logWriter"
   member  = google_service_account.machine.member
+
+  depends_on = [time_sleep.identities]
 }
 
 # Builds
@@ -217,6 +245,8 @@ resource "google_project_iam_member" "build" {
   project = var.project_id
   role    = each.key
   member  = google_service_account.build.member
+
+  depends_on = [time_sleep.identities]
 }
 
 # Cloud Run functions copies the source into a bucket of its own, which it makes when it first needs it; the build reads the copy.
@@ -230,12 +260,16 @@ resource "google_project_iam_member" "build_source" {
     description = "The bucket that Cloud Run functions keeps sources in"
     expression  = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-${local.number}-${var.region}\")"
   }
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_storage_bucket_iam_member" "build" {
   bucket = google_storage_bucket.source.name
   role   = "roles/storage.objectViewer"
   member = google_service_account.build.member
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_artifact_registry_repository_iam_member" "build" {
@@ -244,4 +278,6 @@ resource "google_artifact_registry_repository_iam_member" "build" {
   repository = google_artifact_registry_repository.functions.name
   role       = "roles/artifactregistry.writer"
   member     = google_service_account.build.member
+
+  depends_on = [time_sleep.identities]
 }

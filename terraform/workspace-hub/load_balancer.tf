@@ -11,7 +11,7 @@ resource "google_compute_global_address" "this" {
   project = var.project_id
   name    = local.installation
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_compute_managed_ssl_certificate" "this" {
@@ -28,7 +28,7 @@ resource "google_compute_managed_ssl_certificate" "this" {
     create_before_destroy = true # the proxy goes on with the old one until there is a new one
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_compute_region_network_endpoint_group" "this" {
@@ -43,7 +43,7 @@ resource "google_compute_region_network_endpoint_group" "this" {
     service = local.services[each.key]
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_compute_backend_service" "this" {
@@ -67,7 +67,7 @@ resource "google_compute_backend_service" "this" {
     sample_rate = 1
   }
 
-  depends_on = [google_project_service_identity.iap]
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_iap_web_backend_service_iam_member" "this" {
@@ -117,6 +117,41 @@ resource "google_compute_url_map" "this" {
   }
 }
 
+# Who types the name without https:// is sent on; 308 keeps the method. Nothing but this is answered without TLS.
+resource "google_compute_url_map" "to_https" {
+  count = local.balancer
+
+  project = var.project_id
+  name    = "${local.installation}-to-https"
+
+  default_url_redirect {
+    https_redirect         = true
+    redirect_response_code = "PERMANENT_REDIRECT"
+    strip_query            = false
+  }
+
+  depends_on = [time_sleep.services]
+}
+
+resource "google_compute_target_http_proxy" "to_https" {
+  count = local.balancer
+
+  project = var.project_id
+  name    = "${local.installation}-to-https"
+  url_map = google_compute_url_map.to_https[0].id
+}
+
+resource "google_compute_global_forwarding_rule" "to_https" {
+  count = local.balancer
+
+  project               = var.project_id
+  name                  = "${local.installation}-to-https"
+  load_balancing_scheme = "EXTERNAL_MANAGED"
+  ip_address            = google_compute_global_address.this[0].id
+  port_range            = "80"
+  target                = google_compute_target_http_proxy.to_https[0].id
+}
+
 resource "google_compute_target_https_proxy" "this" {
   count = local.balancer
 
@@ -135,7 +170,7 @@ resource "google_compute_ssl_policy" "this" {
   min_tls_version = "TLS_1_2"
   profile         = "MODERN"
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_compute_global_forwarding_rule" "this" {

@@ -1,18 +1,17 @@
 # What all files use: the catalogue of functions, names, and the ids that the project gives.
 
-data "google_project" "this" {
-  project_id = var.project_id
+# No data source has depends_on: with it, any change of a dependency would put off the reading to the apply, and everything that is
+# made of it would be "known after apply" in that plan. A value that is not known yet does so only until it is known.
 
-  depends_on = [google_project_service.this]
+data "google_project" "this" {
+  project_id = var.project_id # the service that it is read from is enabled before the first plan: README's step 1
 }
 
 data "google_compute_zones" "of_region" {
   count = var.zones == null ? 1 : 0
 
-  project = var.project_id
+  project = google_project_service.this["compute"].id == "" ? null : var.project_id # once the service is enabled
   region  = var.region
-
-  depends_on = [google_project_service.this]
 }
 
 # Marks this Hub's machines and disks. It is never changed: another id would make strangers of them.

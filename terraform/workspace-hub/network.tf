@@ -15,7 +15,7 @@ resource "google_compute_network" "this" {
   name                    = "${var.name}-workspaces"
   auto_create_subnetworks = false
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_compute_subnetwork" "this" {
@@ -27,7 +27,7 @@ resource "google_compute_subnetwork" "this" {
   region                   = var.region
   name                     = "${var.name}-workspaces"
   network                  = google_compute_network.this[0].id
-  ip_cidr_range            = "10.64.0.0/20"
+  ip_cidr_range            = var.subnet_range # wider at the same beginning is a change in place
   private_ip_google_access = true
 }
 
@@ -49,6 +49,14 @@ resource "google_compute_router_nat" "this" {
   name                               = "${var.name}-workspaces"
   nat_ip_allocate_option             = "AUTO_ONLY"
   source_subnetwork_ip_ranges_to_nat = "ALL_SUBNETWORKS_ALL_IP_RANGES"
+
+  # A package manager opens hundreds of connections to one address, and 64 fixed ports were all that a machine had. A machine gets
+  # more as it needs them; the least it has is what an address is shared by: 64,512 / 256 = 252 machines.
+  # Source: Cloud NAT's "IP addresses and ports"; powers of two, and not together with endpoint-independent mapping.
+  enable_dynamic_port_allocation      = true
+  enable_endpoint_independent_mapping = false
+  max_ports_per_vm                    = 16384
+  min_ports_per_vm                    = 256
 
   log_config {
     enable = true

@@ -17,7 +17,7 @@ resource "google_pubsub_topic" "this" {
   name                       = "${local.installation}-${each.key}"
   message_retention_duration = "86400s"
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_pubsub_subscription" "this" {
@@ -56,7 +56,7 @@ resource "google_pubsub_subscription" "this" {
     }
   }
 
-  depends_on = [google_cloudfunctions2_function.this]
+  depends_on = [google_cloud_run_v2_service.this]
 }
 
 # Pub/Sub moves dead letters as itself: it publishes them, and acknowledges them where they came from.
@@ -67,6 +67,8 @@ resource "google_pubsub_topic_iam_member" "dead_letter" {
   topic   = google_pubsub_topic.this[each.value.topic].name
   role    = "roles/pubsub.publisher"
   member  = google_project_service_identity.pubsub.member
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_pubsub_subscription_iam_member" "dead_letter" {
@@ -76,6 +78,8 @@ resource "google_pubsub_subscription_iam_member" "dead_letter" {
   subscription = google_pubsub_subscription.this[each.key].name
   role         = "roles/pubsub.subscriber"
   member       = google_project_service_identity.pubsub.member
+
+  depends_on = [time_sleep.identities]
 }
 
 resource "google_cloud_tasks_queue" "this" {
@@ -87,7 +91,7 @@ resource "google_cloud_tasks_queue" "this" {
 
   rate_limits {
     max_concurrent_dispatches = each.value.dispatch.max_concurrent
-    max_dispatches_per_second = each.value.dispatch.max_per_second
+    max_dispatches_per_second = coalesce(var.queue_rate, each.value.dispatch.max_per_second)
   }
 
   retry_config {
@@ -97,7 +101,7 @@ resource "google_cloud_tasks_queue" "this" {
     min_backoff   = "${each.value.retry.min_backoff_seconds}s"
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 resource "google_cloud_scheduler_job" "this" {
@@ -121,5 +125,5 @@ resource "google_cloud_scheduler_job" "this" {
     }
   }
 
-  depends_on = [google_cloudfunctions2_function.this]
+  depends_on = [google_cloud_run_v2_service.this]
 }

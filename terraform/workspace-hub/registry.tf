@@ -30,10 +30,10 @@ resource "google_artifact_registry_repository" "workspaces" {
     }
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
-# What Cloud Build makes of the functions.
+# What Cloud Build makes of the functions. Cloud Run has copies of its own of the images that run.
 resource "google_artifact_registry_repository" "functions" {
   #checkov:skip=CKV_GCP_84:Images are encrypted with Google's own keys.
   project       = var.project_id
@@ -60,5 +60,5 @@ resource "google_artifact_registry_repository" "functions" {
     }
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }

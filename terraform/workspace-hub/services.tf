@@ -16,12 +16,50 @@ resource "google_project_service" "this" {
   disable_on_destroy = false # others in the project may use it
 }
 
+# Google Cloud tells itself of a change bit by bit: what was just enabled, made or granted may be refused somewhere for a minute.
+# Each wait is gone through once, and again when what it waits for changes. Source of the 60 s: the provider's own example of
+# google_cloudfunctions2_function; half of its runs without a wait failed.
+
+resource "time_sleep" "services" {
+  create_duration = "60s"
+  triggers        = { services = join(" ", sort([for service in google_project_service.this : service.service])) }
+}
+
+resource "time_sleep" "identities" {
+  create_duration = "60s"
+  triggers = {
+    identities = join(" ", sort(concat(
+      [for account in google_service_account.group : account.id],
+      [for account in google_service_account.invoker : account.id],
+      [google_service_account.build.id, google_service_account.machine.id, google_project_service_identity.pubsub.id],
+      google_project_service_identity.iap[*].id,
+    )))
+  }
+}
+
+# What the build may do: without all of it, it fails.
+resource "time_sleep" "rights" {
+  create_duration = "60s"
+  triggers = {
+    rights = join(" ", sort(concat(
+      [for binding in google_project_iam_member.build : binding.id],
+      [
+        google_artifact_registry_repository_iam_member.build.id,
+        google_project_iam_member.build_source.id,
+        google_storage_bucket_iam_member.build.id,
+      ],
+    )))
+  }
+}
+
 # Google makes a service's own account when it is first used; here it is made in time to be given its rights.
 resource "google_project_service_identity" "pubsub" {
   provider = google-beta
 
   project = var.project_id
   service = google_project_service.this["pubsub"].service
+
+  depends_on = [time_sleep.services]
 }
 
 # As whom Identity-Aware Proxy calls Cloud Run; where it was never made, IAP refuses every request.
@@ -31,4 +69,6 @@ resource "google_project_service_identity" "iap" {
 
   project = var.project_id
   service = google_project_service.this["iap"].service
+
+  depends_on = [time_sleep.services]
 }

@@ -159,6 +159,20 @@ variable "machine_types" {
   }
 }
 
+variable "max_instances" {
+  description = <<-END
+    How many instances of one function there are at most; the catalogue has fewer for some. Each takes one of the CPUs that the
+    project has for Cloud Run in the region: new projects have 20, and sometimes take no more than 10 here.
+  END
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.max_instances >= 1 && var.max_instances <= max([for function in local.functions : function.max_instances]...) && floor(var.max_instances) == var.max_instances
+    error_message = "max_instances must be a whole number from 1 to 20, which is the most that the catalogue has for any function."
+  }
+}
+
 variable "min_instances" {
   description = "How many instances of each function for people are kept warm. 0 costs nothing when idle; 1 spares the cold start."
   type        = number
@@ -167,6 +181,10 @@ variable "min_instances" {
   validation {
     condition     = var.min_instances >= 0 && var.min_instances <= 10 && floor(var.min_instances) == var.min_instances
     error_message = "min_instances must be a whole number from 0 to 10."
+  }
+  validation {
+    condition     = var.min_instances <= var.max_instances
+    error_message = "min_instances must not be more than max_instances."
   }
 }
 
@@ -205,8 +223,22 @@ variable "project_id" {
   }
 }
 
+variable "queue_rate" {
+  description = <<-END
+    How many jobs a second the queue hands out at most; an operation takes some 15. By default what the catalogue says, 20: with it
+    the Hub stays below Compute's default quota of calls, which is to be raised first.
+  END
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.queue_rate == null ? true : var.queue_rate >= 1 && var.queue_rate <= 500
+    error_message = "queue_rate must be from 1 to 500, which is the most that Cloud Tasks hands out of one queue."
+  }
+}
+
 variable "region" {
-  description = "The region of functions, database and machines. The database's can never be changed."
+  description = "The region of functions, database and machines. The database's can never be changed, and new projects may build in few regions only: us-central1 is one."
   type        = string
 
   validation {
@@ -226,6 +258,24 @@ variable "settings" {
   validation {
     condition     = alltrue([for name in keys(var.settings) : contains(local.tunable, name)])
     error_message = "settings has names that are no setting, or that this module decides: see local.tunable in environment.tf."
+  }
+}
+
+variable "subnet_range" {
+  description = <<-END
+    The addresses of the machines in the Hub's own network: a /18 is for some 16,000 workspaces. A wider range with the same
+    beginning can be set later; a narrower or another one cannot while there are machines.
+  END
+  type        = string
+  default     = "10.64.0.0/18"
+
+  validation {
+    condition     = can(cidrnetmask(var.subnet_range)) && try(cidrhost(var.subnet_range, 0) == split("/", var.subnet_range)[0], false)
+    error_message = "subnet_range must be a range of IPv4 addresses from its first one, like 10.64.0.0/18."
+  }
+  validation {
+    condition     = can(regex("/(8|9|1[0-9]|2[0-9])$", var.subnet_range))
+    error_message = "subnet_range must be from a /8 to a /29, as Compute Engine takes them."
   }
 }
 

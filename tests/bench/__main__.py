@@ -10,7 +10,7 @@ from typing import Any
 from localcloud.catalogue import ROOT
 from localcloud.client import start_cloud
 from localcloud.settings import LocalSettings
-from tests.bench import identity, imports, readiness, requests_made, secrecy, sweeps, throughput
+from tests.bench import identity, imports, memory, readiness, requests_made, secrecy, sweeps, throughput
 
 TIMES = "fast"
 LIMITS = ("HUB_WORKSPACES_PER_OWNER", "HUB_RUNNING_PER_OWNER", "HUB_CHANGES_PER_MINUTE", "HUB_REQUESTS_PER_MINUTE")
@@ -27,6 +27,7 @@ def main() -> None:
         figures["secrecy"] = secrecy.measure(cloud)
         figures["readiness"] = readiness.measure(cloud, TIMES)
         figures["throughput"] = throughput.measure(cloud)
+        figures["memory"] = memory.measure(cloud)
     with start_cloud(replace(settings, overrides={**settings.overrides, **sweeps.SETTINGS})) as cloud:
         figures["sweeps"] = sweeps.measure(cloud)
     Path(ROOT, "bench.json").write_text(json.dumps(figures, indent=2) + "\n")
@@ -35,6 +36,7 @@ def main() -> None:
     _show("From POST to READY, beyond Compute and boot (aim: under 1 s)", {"create": figures["readiness"]})
     _show("A warm check (aim: well under a millisecond)", {"a person's token": figures["identity"]})
     _show("What is not yours and what is not there", figures["secrecy"])
+    _show("Memory with all threads busy (aim: 0.8 of the limit)", figures["memory"])
     _show("Firestore calls of a request", figures["requests"])
     _show("Firestore documents of a sweep (aim: by what is due, whatever there is)", figures["sweeps"]["reads"])
     title = f"{sweeps.CREATES} creates among {sweeps.SIZE:,} workspaces, beside both sweeps with {sweeps.DUE} due each"

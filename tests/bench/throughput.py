@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
-from localcloud.catalogue import ROOT
+from localcloud.catalogue import ROOT, read_catalogue
 from localcloud.children import free_ports
 from localcloud.client import RunningCloud
 from localcloud.functions import console_script
@@ -46,7 +46,7 @@ def _measure_list(cloud: RunningCloud) -> dict[str, dict[str, float]]:
         person.settled(workspace["id"], "READY")
     headers = {"Authorization": f"Bearer {token}"}
     floor_path = "/?" + urlencode({"owner_id": made[0]["owner_id"]})
-    with _floor(cloud, "list_floor") as floor:
+    with _floor(cloud, "list_floor", like="list_workspaces") as floor:
         return _compare(
             "list",
             (cloud.state["functions"]["list_workspaces"]["direct_url"], lambda: ("GET", "/workspaces", headers, None)),
@@ -63,7 +63,7 @@ def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     cloud.kill_function("provision_workspace", signal.SIGSTOP)
     try:
         like = Person(cloud.address, cloud.token("like@example.com")).create("api")["id"]
-        with _floor(cloud, "create_floor") as floor:
+        with _floor(cloud, "create_floor", like="create_workspace") as floor:
             return _compare(
                 "create",
                 (
@@ -77,8 +77,8 @@ def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
 
 
 @contextlib.contextmanager
-def _floor(cloud: RunningCloud, name: str) -> Iterator[str]:
-    """Run a floor function as the local cloud runs the Hub's."""
+def _floor(cloud: RunningCloud, name: str, *, like: str) -> Iterator[str]:
+    """Run a floor function as the local cloud runs the Hub's, with as many threads as the function that it is compared with."""
     [port] = free_ports(1)
     environment = {
         "PATH": os.environ["PATH"],
@@ -86,7 +86,7 @@ def _floor(cloud: RunningCloud, name: str) -> Iterator[str]:
         "FUNCTION_SOURCE": str(Path(__file__).parent / "floor" / f"{name}.py"),
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "THREADS": str(CLIENTS),
+        "THREADS": read_catalogue()[like].environment(str(ROOT))["THREADS"],
         "GOOGLE_CLOUD_PROJECT": cloud.state["project_id"],
         "FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"],
     }

@@ -25,6 +25,7 @@ from localcloud.children import free_ports
 from localcloud.client import RunningCloud
 from localcloud.functions import console_script
 from tests.processes import eventually
+from tests.terraform.module import local_values
 
 FUNCTIONS = read_catalogue().functions
 WORKSPACE_ID = str(uuid.uuid4())
@@ -54,12 +55,9 @@ def started(function: Function, shipped: Path, folder: Path, settings: dict[str,
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
-        "PYTHONPATH": str(shipped),
-        "FUNCTION_TARGET": function.name,
-        "FUNCTION_SOURCE": str(shipped / function.source),
-        "FUNCTION_SIGNATURE_TYPE": function.signature_type,
         "HOST": "127.0.0.1",
         "PORT": str(port),
+        **function.environment(str(shipped)),
         **settings,
     }
     url = f"http://127.0.0.1:{port}"
@@ -128,6 +126,30 @@ def test_a_function_starts_from_what_is_shipped_and_does_its_work(
             answer = requests.request(method, url + path, timeout=30, **options)
             expected = 403 if path == "/events" else ANSWERS[function.name]  # everybody's are the administrators' only
             assert answer.status_code == expected, answer.text + (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("name", ["list_workspaces", "provision_workspace", "cleanup"])
+def test_a_function_works_with_exactly_the_environment_that_terraform_gives_it(
+    name: str, shipped: Path, tmp_path: Path, cloud: RunningCloud
+) -> None:
+    """Each variable of the module and no other, those that nobody has set as empty texts; and where the emulators are."""
+    module, function, known = local_values(), read_catalogue()[name], cloud.state["environment"]
+    settings = {*module["tunable"], *re.findall(r"\b([A-Z][A-Z_]+) = ", module["environment"])}
+    process = set(re.findall(r"\b([A-Z][A-Z_]+) = ", module["process"]))
+    assert function.environment(str(shipped)).keys() == process
+    given = {setting: known.get(setting, "") for setting in settings}
+    emulators = {setting: value for setting, value in known.items() if setting.endswith("_EMULATOR_HOST")}
+
+    with started(function, shipped, tmp_path, given | emulators) as url:
+        for method, path, options in calls(function, cloud.token(f"{uuid.uuid4()}@example.com")):
+            answer = requests.request(method, url + path, timeout=30, **options)
+            assert answer.status_code == ANSWERS[name], answer.text + (tmp_path / "log").read_text()
+
+
+def test_the_function_that_is_there_for_its_build_starts_without_any_setting(shipped: Path, tmp_path: Path) -> None:
+    """The build's own service must come up, or the build counts as failed: with where the source is, and no settings."""
+    with started(read_catalogue()["describe_api"], shipped, tmp_path, {}) as url:
+        assert answers(url)
 
 
 def test_a_function_starts_without_any_setting_and_says_what_is_missing(shipped: Path, tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_a_provisioning_message_that_is_no_job_goes_to_the_dead_letters(hub: Fun
 
 
 def test_a_provisioning_message_comes_again_while_compute_is_away(hub: Functions) -> None:
-    """5xx, nothing changed; the next delivery makes the machine."""
+    """503, nothing changed; the next delivery makes the machine."""
     hub.create({"name": "one"})
     job = hub.world.provisioning.take_due()
     assert job is not None
@@ -286,8 +286,40 @@ def test_a_provisioning_message_comes_again_while_compute_is_away(hub: Functions
     refused = hub.push("provision_workspace", write_job(job))
     done = hub.push("provision_workspace", write_job(job))
 
-    assert (refused.status_code, 200 <= done.status_code < 300) == (500, True)
+    assert (refused.status_code, 200 <= done.status_code < 300) == (503, True)
     assert len(hub.world.machines.instances) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "severity", "status"),
+    [(UnavailableError("away"), logging.WARNING, 503), (KeyError("a field"), logging.ERROR, 500)],
+    ids=["passes by itself", "does not"],
+)
+@pytest.mark.parametrize("name", ["provision_workspace", "advance_operation", "record_dead_letter"])
+def test_a_job_that_can_be_done_later_is_a_warning_and_any_other_failure_an_error(
+    hub: Functions,
+    name: str,
+    error: Exception,
+    severity: int,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Errors call somebody: what the next delivery does anyway must not, and nothing else may be missed."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    workspace = hub.world.ready()
+    monkeypatch.setattr(hub.world.store, "get", fails)
+    monkeypatch.setattr(hub.world.store, "commit", fails)
+    caplog.clear()
+
+    job = Job(workspace.id, "an-operation", 1)
+    answer = hub.task(job) if name == "advance_operation" else hub.push(name, write_job(job))
+
+    said = max(record.levelno for record in caplog.records if record.getMessage() != "DeadLetter")
+    assert (answer.status_code, said) == (status, severity)
 
 
 def dead_letters(hub: Functions) -> list[Event]:
@@ -349,14 +381,14 @@ def test_a_dead_letter_of_a_workspace_that_is_gone_is_recorded(hub: Functions) -
 
 
 def test_a_dead_letter_comes_again_while_the_database_is_away(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """5xx: it is not lost."""
+    """503: it is not lost."""
 
     def away(*_: object, **__: object) -> None:
         raise UnavailableError("away")
 
     monkeypatch.setattr(hub.world.store, "commit", away)
 
-    assert hub.push("record_dead_letter", b"hello").status_code == 500
+    assert hub.push("record_dead_letter", b"hello").status_code == 503
 
 
 # ---- the scheduler --------------------------------------------------------------------------------------------------
@@ -397,9 +429,9 @@ def test_a_cleanup_stops_what_is_idle_deletes_what_is_forgotten_and_says_so(hub:
 
 @pytest.mark.parametrize("what", ["database", "decision"])
 def test_one_bad_workspace_does_not_stop_the_rest_of_a_cleanup(
-    hub: Functions, what: str, monkeypatch: pytest.MonkeyPatch
+    hub: Functions, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is in the report, with the reason."""
+    """It is in the report, with the reason; only what does not pass by itself is an error."""
     long_ago = hub.world.clock() - timedelta(days=2)
     workspaces = [a_workspace(Status.READY, last_connected_at=long_ago + timedelta(hours=n)) for n in range(5)]
     hub.world.store.put(*workspaces)
@@ -412,10 +444,13 @@ def test_one_bad_workspace_does_not_stop_the_rest_of_a_cleanup(
         return get(workspace_id)
 
     monkeypatch.setattr(hub.world.store, "get", fails)
+    caplog.clear()
 
     report = sweep("cleanup")
 
     assert list(report["failed"]) == [bad]
+    [severity] = {record.levelname for record in caplog.records if record.getMessage() == "SweepFailed"}
+    assert severity == ("WARNING" if what == "database" else "ERROR")
     assert set(report["done"]["stop"]) == {ws.id for ws in workspaces} - {bad}
 
 

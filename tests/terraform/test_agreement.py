@@ -24,7 +24,7 @@ from shared.domain.changes import Change, finish
 from shared.domain.workspace import OperationKind, Status
 from shared.usecases.change_workspace import log_change
 from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
-from tests.terraform.module import MODULE, REWRITE, SNAPSHOT, local_values, named, resources, snapshot
+from tests.terraform.module import MODULE, REWRITE, SNAPSHOT, blocks, local_values, named, resources, snapshot
 from tests.unit.test_readme import Recording, required
 
 CATALOGUE = read_catalogue()
@@ -77,33 +77,87 @@ def strings(expression: str) -> set[str]:
 
 
 def test_every_function_is_deployed_once() -> None:
-    """One resource deploys the whole catalogue, each function under its own name and from its own file."""
+    """One resource deploys the whole catalogue, each function under its own name, and one more builds the image of all."""
     deploying = [
-        address
-        for address in RESOURCES
-        if re.match(r"google_(cloudfunctions|cloud_run_v2_|cloud_run_service\.)", address)
+        address for address in RESOURCES if re.match(r"google_(cloudfunctions|cloud_run_(v2_)?service\.)", address)
     ]
-    assert deploying == ["google_cloudfunctions2_function.this"]
-    function = RESOURCES["google_cloudfunctions2_function.this"]
+    assert deploying == ["google_cloudfunctions2_function.build", "google_cloud_run_v2_service.this"]
+    function = RESOURCES["google_cloud_run_v2_service.this"]
     assert function["for_each"] == "local.functions"
     assert LOCALS["functions"] == "local.catalogue.functions"
     assert LOCALS["catalogue"] == 'yamldecode(file("${local.root}/functions/catalogue.yaml"))'
-    [build] = function["build_config"]
-    assert (build["entry_point"], build["environment_variables"]) == (
-        "each.key",
-        {"GOOGLE_FUNCTION_SOURCE": "each.value.source"},
-    )
+    [build] = RESOURCES["google_cloudfunctions2_function.build"]["build_config"]
+    assert build["environment_variables"] == {
+        "GOOGLE_FUNCTION_SOURCE": f'local.functions["{build["entry_point"]}"].source'
+    }
+    assert CATALOGUE[build["entry_point"]].runs_as == "none"
+
+
+def test_another_build_is_another_image_in_the_same_apply() -> None:
+    """What the build made is read after it: by way of a resource that is made anew with it, so that nothing is known before."""
+    triggers = RESOURCES["terraform_data.build"]["triggers_replace"]
+    build = "google_cloudfunctions2_function.build"
+    assert triggers == {
+        "function": f"{build}.id",
+        "runtime": f"{build}.build_config[0].runtime",
+        "source": "google_storage_bucket_object.source.name",
+    }
+    read = {
+        f"{kind}.{name}": body for block in blocks("data") for kind, of in block.items() for name, body in of.items()
+    }
+    service = read["google_cloud_run_v2_service.build"]
+    assert service["name"] == f'terraform_data.build.id == "" ? null : {build}.name'
+    image = read["google_artifact_registry_docker_image.functions"]
+    assert "data.google_cloud_run_v2_service.build.template[0].containers[0].image" in image["image_name"]
+    [template] = RESOURCES["google_cloud_run_v2_service.this"]["template"]
+    assert template["containers"][0]["image"] == "data.google_artifact_registry_docker_image.functions.self_link"
+
+
+def test_an_image_that_every_function_can_run_has_its_system_layer() -> None:
+    """One that is built for automatic updates runs only where the platform puts the layer under it."""
+    [build] = RESOURCES["google_cloudfunctions2_function.build"]["build_config"]
+    assert "on_deploy_update_policy" in build
+    assert "automatic_update_policy" not in build
 
 
 def test_the_functions_settings_are_the_catalogues() -> None:
     """Memory, time, concurrency and instances are what was tested, not the platform's defaults."""
-    [service] = RESOURCES["google_cloudfunctions2_function.this"]["service_config"]
-    assert service["available_memory"] == "${each.value.memory_mib}Mi"
-    assert service["timeout_seconds"] == "each.value.timeout_seconds"
-    assert service["max_instance_request_concurrency"] == "each.value.concurrency"
-    assert service["max_instance_count"] == "each.value.max_instances"
-    assert service["service_account_email"] == "google_service_account.group[each.value.runs_as].email"
-    assert service["environment_variables"] == 'merge(local.environment, {PYTHONPATH = "/workspace", LOG_EXECUTION_ID = "false"})'
+    service = RESOURCES["google_cloud_run_v2_service.this"]
+    [template] = service["template"]
+    [container], [scaling] = template["containers"], template["scaling"]
+    [resources_] = container["resources"]
+    assert service["ingress"] == "local.ingress[each.key]"
+    assert (resources_["limits"]["memory"], resources_["cpu_idle"]) == ("${each.value.memory_mib}Mi", True)
+    assert template["timeout"] == "${each.value.timeout_seconds}s"
+    assert template["max_instance_request_concurrency"] == "each.value.concurrency"
+    assert scaling["max_instance_count"] == "local.max_instances[each.key]"
+    assert LOCALS["max_instances"] == (
+        "{for name, function in local.functions : name => min(function.max_instances, var.max_instances)}"
+    )
+    assert template["service_account"] == "google_service_account.group[each.value.runs_as].email"
+
+
+def test_a_function_is_told_which_one_it_is_as_in_the_local_cloud() -> None:
+    """The same names and values, with the folder that the builder puts the source in; settings and nothing else beside them."""
+    [template] = RESOURCES["google_cloud_run_v2_service.this"]["template"]
+    [env] = template["containers"][0]["dynamic"]
+    assert env["env"]["for_each"] == "merge(local.environment, local.process[each.key])"
+    said = dict(re.findall(r"([A-Z_]+) = (.*?)(?=, [A-Z_]+ = |}})", LOCALS["process"].partition("=> {")[2]))
+    assert said == {
+        "FUNCTION_SIGNATURE_TYPE": 'function.trigger == "event" ? "cloudevent" : "http"',
+        "FUNCTION_SOURCE": '"/workspace/${function.source}"',
+        "FUNCTION_TARGET": "name",
+        "PYTHONPATH": '"/workspace"',
+        "THREADS": "tostring(function.concurrency)",
+    }
+    for function in CATALOGUE.functions:
+        assert function.environment("/workspace") == {
+            "FUNCTION_SIGNATURE_TYPE": "cloudevent" if function.trigger == "event" else "http",
+            "FUNCTION_SOURCE": f"/workspace/{function.source}",
+            "FUNCTION_TARGET": function.name,
+            "PYTHONPATH": "/workspace",
+            "THREADS": str(function.concurrency),
+        }
 
 
 def decided() -> set[str]:
@@ -222,23 +276,24 @@ def test_the_firewall_lets_iap_in_to_the_machines_tag() -> None:
 
 def test_functions_are_called_by_whom_the_catalogue_says() -> None:
     """Everybody gets through to code that checks the caller, else exactly one of the service accounts."""
-    invokers = [address for address, body in RESOURCES.items() if "run.invoker" in str(body.get("role"))]
-    assert invokers == ["google_cloud_run_service_iam_member.invoker"]
-    binding = RESOURCES[invokers[0]]
-    assert binding["for_each"] == "local.functions"
-    assert binding["member"] == (
-        f'each.value.invoker == "{EVERYONE}" ? "allUsers" : google_service_account.invoker[each.value.invoker].member'
+    service = RESOURCES["google_cloud_run_v2_service.this"]
+    assert service["invoker_iam_disabled"] == f'each.value.invoker == "{EVERYONE}"'
+    assert LOCALS["guarded"] == (
+        f'{{for name, function in local.functions : name => function if function.invoker != "{EVERYONE}"}}'
     )
+    invokers = [address for address, body in RESOURCES.items() if "run.invoker" in str(body.get("role"))]
+    assert invokers == ["google_cloud_run_v2_service_iam_member.invoker"]
+    binding = RESOURCES[invokers[0]]
+    assert binding["for_each"] == "local.guarded"
+    assert binding["member"] == "google_service_account.invoker[each.value.invoker].member"
     assert RESOURCES["google_service_account.invoker"]["for_each"] == "local.invokers"
     assert LOCALS["invokers"] == "toset(local.catalogue.invokers)"
     assert {function.invoker for function in CATALOGUE.functions} == {EVERYONE, *CATALOGUE.invokers}
 
 
 def test_only_functions_of_people_and_machines_are_for_everybody() -> None:
-    """`allUsers` is named in one place, and what the platform guards is never public."""
-    assert [address for address, body in RESOURCES.items() if "allUsers" in str(body)] == [
-        "google_cloud_run_service_iam_member.invoker"
-    ]
+    """No binding is for everybody, which organisations forbid, and what the platform guards is never public."""
+    assert [address for address, body in RESOURCES.items() if re.search(r"all(Authenticated)?Users", str(body))] == []
     everybodys = {function.source.split("/")[1] for function in CATALOGUE.functions if function.invoker == EVERYONE}
     assert everybodys == {"api", "callbacks"}
 
@@ -319,7 +374,8 @@ FIXED: Final = {
     "google_firestore_database.this": {"project", "name", "location_id", "type"},
     "google_artifact_registry_repository.workspaces": {"project", "location", "repository_id", "format"},
     "google_compute_network.this": {"project", "name", "auto_create_subnetworks", "count"},
-    "google_compute_subnetwork.this": {"project", "region", "name", "network", "ip_cidr_range", "count"},
+    # A wider ip_cidr_range is a change in place; Compute refuses to delete a subnetwork that machines are in.
+    "google_compute_subnetwork.this": {"project", "region", "name", "network", "count"},
     "random_id.installation": {"byte_length", "keepers", "prefix"},
 }
 LASTING: Final = {"var.project_id", "var.region", "var.name"}  # another of these is another Hub
@@ -340,7 +396,70 @@ def test_home_disks_and_machines_are_not_the_modules() -> None:
     assert not [address for address in RESOURCES if re.match(r"google_compute_(instance|disk)\b", address)]
 
 
+def reached_from(address: str) -> set[str]:
+    """Return all resources that must be there before this one: what it names, and what that names."""
+    reached: set[str] = set()
+    texts = [str(RESOURCES[address])]
+    while texts:
+        text = texts.pop()
+        named = {f"local.{name}" for name in re.findall(r"\blocal\.(\w+)", text) if name in LOCALS}
+        named |= set(re.findall(r"(?<![.\w])[a-z]+_\w+\.\w+", text)) & RESOURCES.keys()
+        texts += [
+            str(LOCALS[name.removeprefix("local.")] if name.startswith("local.") else RESOURCES[name])
+            for name in named - reached
+        ]
+        reached |= named
+    return reached & RESOURCES.keys()
+
+
+def test_nothing_is_asked_of_a_service_that_was_just_enabled() -> None:
+    """For a minute some of Google Cloud does not know of it yet: a first apply would end there."""
+    first = {"google_project_service.this", "random_id.installation", "time_sleep.services"}
+    assert {address for address in RESOURCES if "time_sleep.services" not in reached_from(address)} == first
+
+
+def test_no_right_is_given_to_an_account_that_was_just_made() -> None:
+    """IAM answers 400, "does not exist", for a while: each binding comes after the wait for all accounts."""
+    bindings = [address for address in RESOURCES if "_iam_member." in address]
+    assert [address for address in bindings if "time_sleep.identities" not in reached_from(address)] == []
+    accounts = {
+        address for address in RESOURCES if re.match(r"google_(service_account|project_service_identity)\.", address)
+    }
+    assert accounts <= reached_from("time_sleep.identities")
+
+
+def test_the_build_waits_for_all_of_its_rights() -> None:
+    """Half of the builds that start right after their rights fail."""
+    rights = {
+        address for address, body in RESOURCES.items() if body.get("member") == "google_service_account.build.member"
+    }
+    assert len(rights) == 4
+    assert rights <= set(re.findall(r"\w+_iam_member\.\w+", str(RESOURCES["time_sleep.rights"])))
+    assert "time_sleep.rights" in reached_from("google_cloudfunctions2_function.build")
+
+
+def test_no_data_source_is_put_off_by_what_it_depends_on() -> None:
+    """With `depends_on` any change of a dependency makes all that comes of the data unknown, and resources are made anew for it."""
+    read = [(kind, body) for block in blocks("data") for kind, named in block.items() for body in named.values()]
+    assert len(read) >= 3
+    assert [kind for kind, body in read if "depends_on" in body] == []
+
+
+def test_what_cannot_be_made_again_at_once_has_the_installations_id_in_its_name() -> None:
+    """Deleted roles and queues keep their names taken for days: a Hub that is made again must not wait for them."""
+    roles = [body["role_id"] for address, body in RESOURCES.items() if "custom_role" in address]
+    queues = [body["name"] for address, body in RESOURCES.items() if address.startswith("google_cloud_tasks_queue.")]
+    assert len(roles) == 2
+    assert len(queues) == 1
+    assert all("local.installation" in name for name in roles + queues)
+
+
 # What is watched
+
+
+def test_errors_are_those_that_the_code_logs() -> None:
+    """Cloud Run's own request log has each 5xx as an error, also the 503 that has somebody come again."""
+    assert LOCALS["log_metrics"]["errors"] == 'severity>=ERROR AND NOT log_id("run.googleapis.com/requests")'
 
 
 def test_the_events_counted_are_events_that_the_code_logs() -> None:

@@ -3,6 +3,16 @@
 mock_provider "archive" {}
 
 mock_provider "google" {
+  mock_data "google_artifact_registry_docker_image" {
+    defaults = { self_link = "us-west1-docker.pkg.dev/demo-project/hub-functions/demo--project__us--west1__hub--build@sha256:5f2c" }
+  }
+
+  mock_data "google_cloud_run_v2_service" {
+    defaults = {
+      template = [{ containers = [{ image = "us-west1-docker.pkg.dev/demo-project/hub-functions/demo--project__us--west1__hub--build:version_1" }] }]
+    }
+  }
+
   mock_data "google_compute_zones" {
     defaults = { names = ["us-west1-a", "us-west1-b"] }
   }
@@ -23,6 +33,8 @@ mock_provider "random" {
     defaults = { hex = "c0ffee" }
   }
 }
+
+mock_provider "time" {}
 
 variables {
   project_id = "demo-project"
@@ -47,18 +59,35 @@ run "the_team_example_is_planned" {
 
 run "minimal" {
   assert {
-    condition     = toset(keys(google_cloudfunctions2_function.this)) == toset(keys(local.functions)) && length(local.functions) > 10
+    condition     = toset(keys(google_cloud_run_v2_service.this)) == toset(keys(local.functions)) && length(local.functions) > 10
     error_message = "Every function of the catalogue is deployed, and no other."
   }
   assert {
     condition = alltrue([
-      for function in google_cloudfunctions2_function.this : function.service_config[0].environment_variables["HUB_MODE"] == "team"
-      && function.service_config[0].environment_variables["HUB_INSTALLATION"] == "hub-c0ffee"
-      && function.service_config[0].environment_variables["HUB_ZONES"] == "us-west1-a,us-west1-b"
-      && function.service_config[0].environment_variables["HUB_REPORT_WORKSPACE_URL"] == "https://hub-report-workspace-123456789012.us-west1.run.app"
-      && function.service_config[0].ingress_settings == "ALLOW_ALL"
+      for name, env in { for name, function in google_cloud_run_v2_service.this : name => { for each in function.template[0].containers[0].env : each.name => each.value } } :
+      env["HUB_MODE"] == "team"
+      && env["HUB_INSTALLATION"] == "hub-c0ffee"
+      && env["HUB_ZONES"] == "us-west1-a,us-west1-b"
+      && env["HUB_REPORT_WORKSPACE_URL"] == "https://hub-report-workspace-123456789012.us-west1.run.app"
+      && env["FUNCTION_TARGET"] == name
+      && env["FUNCTION_SOURCE"] == "/workspace/${local.functions[name].source}"
+      && env["FUNCTION_SIGNATURE_TYPE"] == (contains(["provision_workspace", "record_dead_letter"], name) ? "cloudevent" : "http")
+      && env["THREADS"] == tostring(google_cloud_run_v2_service.this[name].template[0].max_instance_request_concurrency)
     ])
-    error_message = "Every function has the same environment, and knows the others by their own addresses."
+    error_message = "Every function has the same settings, knows the others by their own addresses, and is told which one it is."
+  }
+  assert {
+    condition = alltrue([
+      for name, function in google_cloud_run_v2_service.this :
+      function.ingress == (contains(["api", "callbacks"], split("/", local.functions[name].source)[1]) ? "INGRESS_TRAFFIC_ALL" : "INGRESS_TRAFFIC_INTERNAL_ONLY")
+    ])
+    error_message = "Workers and scheduled functions cannot be reached from outside."
+  }
+  assert {
+    condition = alltrue([
+      for function in google_cloud_run_v2_service.this : endswith(function.template[0].containers[0].image, "hub--build@sha256:5f2c") && function.template[0].containers[0].resources[0].cpu_idle
+    ]) && google_cloudfunctions2_function.build.service_config[0].ingress_settings == "ALLOW_INTERNAL_ONLY"
+    error_message = "All functions run the image of the one build, by its digest, and are paid by the request."
   }
   assert {
     condition = alltrue([
@@ -74,7 +103,7 @@ run "minimal" {
   }
   assert {
     condition = alltrue([
-      length(google_cloud_run_service_iam_member.invoker) == length(local.functions),
+      length(google_cloud_run_v2_service_iam_member.invoker) == 6,
       length(google_cloud_tasks_queue_iam_member.enqueue) == 5,
       length(google_iap_web_backend_service_iam_member.this) == 0,
       length(google_project_iam_member.look) == 1,
@@ -102,13 +131,19 @@ run "minimal" {
   }
   assert {
     condition = alltrue([
-      for name, binding in google_cloud_run_service_iam_member.invoker :
-      binding.member == (local.functions[name].invoker == "everyone" ? "allUsers" : google_service_account.invoker[local.functions[name].invoker].member)
+      for name, function in google_cloud_run_v2_service.this :
+      function.invoker_iam_disabled == (local.functions[name].invoker == "everyone") && function.invoker_iam_disabled != contains(keys(google_cloud_run_v2_service_iam_member.invoker), name)
     ])
-    error_message = "Each function is called by whom the catalogue says, and by nobody else."
+    error_message = "A function is either for everybody, and checks its callers itself, or for one service account."
   }
   assert {
-    condition     = google_cloud_run_service_iam_member.invoker["advance_operation"].member != "allUsers" && google_cloud_run_service_iam_member.invoker["cleanup"].member != "allUsers"
+    condition = alltrue([
+      for name, binding in google_cloud_run_v2_service_iam_member.invoker : binding.member == google_service_account.invoker[local.functions[name].invoker].member
+    ])
+    error_message = "Each guarded function is called by whom the catalogue says, and by nobody else."
+  }
+  assert {
+    condition     = !google_cloud_run_v2_service.this["advance_operation"].invoker_iam_disabled && !google_cloud_run_v2_service.this["cleanup"].invoker_iam_disabled
     error_message = "Workers and scheduled functions are not for everybody."
   }
   assert {
@@ -130,6 +165,49 @@ run "minimal" {
       google_firestore_database.this.delete_protection_state == "DELETE_PROTECTION_ENABLED",
     ])
     error_message = "By default the Hub has a network of its own, and protects its records."
+  }
+  assert {
+    condition = alltrue([
+      google_compute_subnetwork.this[0].ip_cidr_range == "10.64.0.0/18",
+      google_compute_router_nat.this[0].enable_dynamic_port_allocation,
+      google_cloud_tasks_queue.this["advance_operation"].rate_limits[0].max_dispatches_per_second == local.functions["advance_operation"].dispatch.max_per_second,
+    ])
+    error_message = "By default there are addresses for 16,000 machines, ports as they need them, and the catalogue's rate of jobs."
+  }
+  assert {
+    condition = alltrue([
+      for name, function in google_cloud_run_v2_service.this : function.template[0].scaling[0].max_instance_count == min(10, local.functions[name].max_instances)
+    ]) && google_cloud_run_v2_service.this["cleanup"].template[0].scaling[0].max_instance_count == 1
+    error_message = "No function asks for more CPUs than a new project has."
+  }
+  assert {
+    condition     = google_project_iam_custom_role.look.role_id == "hub_c0ffee_look_at_machines" && google_project_iam_custom_role.operate.role_id == "hub_c0ffee_operate_machines"
+    error_message = "The roles are this installation's: the ids of deleted ones stay taken."
+  }
+  assert {
+    condition     = !can(regex("\\[\\]|\\{\\}|:\"\"|null|:false", google_monitoring_dashboard.this.dashboard_json)) && strcontains(google_monitoring_dashboard.this.dashboard_json, "\"groupByFields\":[\"resource.labels.service_name\"]")
+    error_message = "The dashboard has nothing empty in it, which would be a change in every plan."
+  }
+}
+
+run "a_larger_hub" {
+  variables {
+    max_instances = 20
+    min_instances = 10
+    queue_rate    = 40
+    subnet_range  = "10.64.0.0/16"
+  }
+
+  assert {
+    condition = alltrue([
+      for name, function in google_cloud_run_v2_service.this : function.template[0].scaling[0].max_instance_count == local.functions[name].max_instances
+      && function.template[0].scaling[0].min_instance_count <= function.template[0].scaling[0].max_instance_count
+    ])
+    error_message = "All that the catalogue allows can be had, and no function keeps more instances than it may have."
+  }
+  assert {
+    condition     = google_cloud_tasks_queue.this["advance_operation"].rate_limits[0].max_dispatches_per_second == 40 && google_compute_subnetwork.this[0].ip_cidr_range == "10.64.0.0/16"
+    error_message = "Rate and addresses can be raised."
   }
 }
 
@@ -163,11 +241,20 @@ run "team" {
   }
   assert {
     condition = alltrue([
-      for name, function in google_cloudfunctions2_function.this :
-      (function.service_config[0].ingress_settings == "ALLOW_INTERNAL_AND_GCLB") == contains(keys(local.public), name)
-      && function.service_config[0].min_instance_count == (contains(keys(local.public), name) ? 1 : 0)
-      && function.service_config[0].environment_variables["HUB_IDENTITY_SOURCE"] == "iap"
-      && function.service_config[0].environment_variables["HUB_ZONES"] == "europe-west1-b"
+      google_compute_global_forwarding_rule.to_https[0].port_range == "80",
+      google_compute_global_forwarding_rule.to_https[0].ip_address == google_compute_global_forwarding_rule.this[0].ip_address,
+      google_compute_url_map.to_https[0].default_url_redirect[0].https_redirect,
+      google_compute_url_map.to_https[0].default_service == null,
+    ])
+    error_message = "Without TLS there is a redirect to https:// at the same address, and nothing else."
+  }
+  assert {
+    condition = alltrue([
+      for name, function in google_cloud_run_v2_service.this :
+      function.ingress == (contains(keys(local.public), name) ? "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER" : name == "report_workspace" ? "INGRESS_TRAFFIC_ALL" : "INGRESS_TRAFFIC_INTERNAL_ONLY")
+      && function.template[0].scaling[0].min_instance_count == (contains(keys(local.public), name) ? 1 : 0)
+      && contains([for each in function.template[0].containers[0].env : "${each.name}=${each.value}"], "HUB_IDENTITY_SOURCE=iap")
+      && contains([for each in function.template[0].containers[0].env : "${each.name}=${each.value}"], "HUB_ZONES=europe-west1-b")
     ])
     error_message = "Nobody gets past Identity-Aware Proxy to the functions for people, and they are kept warm."
   }

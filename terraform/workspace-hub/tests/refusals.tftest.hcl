@@ -3,6 +3,16 @@
 mock_provider "archive" {}
 
 mock_provider "google" {
+  mock_data "google_artifact_registry_docker_image" {
+    defaults = { self_link = "us-west1-docker.pkg.dev/demo-project/hub-functions/demo--project__us--west1__hub--build@sha256:5f2c" }
+  }
+
+  mock_data "google_cloud_run_v2_service" {
+    defaults = {
+      template = [{ containers = [{ image = "us-west1-docker.pkg.dev/demo-project/hub-functions/demo--project__us--west1__hub--build:version_1" }] }]
+    }
+  }
+
   mock_data "google_compute_zones" {
     defaults = { names = ["us-west1-a", "us-west1-b"] }
   }
@@ -23,6 +33,8 @@ mock_provider "random" {
     defaults = { hex = "c0ffee" }
   }
 }
+
+mock_provider "time" {}
 
 variables {
   project_id = "demo-project"
@@ -380,4 +392,65 @@ run "a_network_by_its_bare_name" {
   }
 
   expect_failures = [var.network]
+}
+
+run "a_range_that_does_not_begin_at_its_first_address" {
+  command = plan
+
+  variables {
+    subnet_range = "10.64.1.0/18"
+  }
+
+  expect_failures = [var.subnet_range]
+}
+
+run "an_address_for_a_range" {
+  command = plan
+
+  variables {
+    subnet_range = "10.64.0.0"
+  }
+
+  expect_failures = [var.subnet_range]
+}
+
+run "a_range_for_no_machine" {
+  command = plan
+
+  variables {
+    subnet_range = "10.64.0.0/30"
+  }
+
+  expect_failures = [var.subnet_range]
+}
+
+run "a_queue_that_stands" {
+  command = plan
+
+  variables {
+    queue_rate = 0
+  }
+
+  expect_failures = [var.queue_rate]
+}
+
+run "more_instances_than_any_function_has" {
+  command = plan
+
+  variables {
+    max_instances = 21
+  }
+
+  expect_failures = [var.max_instances]
+}
+
+run "more_instances_kept_than_allowed" {
+  command = plan
+
+  variables {
+    max_instances = 2
+    min_instances = 3
+  }
+
+  expect_failures = [var.min_instances]
 }

@@ -2,7 +2,7 @@ module "hub" {
   source = "../.."
 
   project_id = var.project_id
-  region     = "us-west1"
+  region     = "us-central1"
   access     = { emails = [var.email] }
   audiences  = ["32555940559.apps.googleusercontent.com"] # gcloud's own: gcloud auth print-identity-token
 }

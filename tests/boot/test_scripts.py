@@ -1728,6 +1728,100 @@ def test_a_command_is_one_argument_to_the_container(machine: Machine, what: str)
     assert not list(machine.folder.rglob("x"))
 
 
+SFTP = ("internal-sftp", "internal-sftp -l INFO -u 0077", "/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-server -e")
+# As Docker, with a container whose sftp-server, if there is a file `server`, is what that says. User 1000 has a name if there is a
+# file `name`. What is run is run by a shell here, in which no path begins with /usr.
+SHELL = """
+[ "$1" != inspect ] || echo true
+[ "$1" = exec ] || exit 0
+id() { [ -e "${FAKES}/name" ]; }
+export -f id
+while [ "$1" != /bin/sh ]; do shift; done
+exec bash "${@:2:1}" "${3//\\/usr\\//\\/nowhere\\/}" "${@:4}"
+"""
+
+
+def sftp_session(machine: Machine, asked: str, requests: bytes) -> tuple[int, bytes]:
+    """Run what was asked for with this input. Return its status and what it answered."""
+    machine.fake("docker", SHELL)
+    done = subprocess.run(
+        ["/bin/bash", str(BOOT / "shell.sh"), asked],
+        env=machine.environment,
+        cwd=machine.folder,
+        input=requests,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("asked", SFTP)
+def test_who_asks_for_sftp_gets_the_containers_own(machine: Machine, asked: str) -> None:
+    """With its options: sshd's own would be the machine's, whose name it gives as the command."""
+    (machine.fakes / "name").touch()
+    server = machine.fakes / "bin" / "sftp-server"
+    server.write_text('#!/bin/bash\necho "options: $*"\ncat\n')
+    server.chmod(0o755)
+    options = asked.split()[1:]
+
+    answer = f"options: {' '.join(options)}\npackets\n".encode()
+    assert sftp_session(machine, asked, b"packets\n") == (0, answer)
+
+
+def packet(*parts: bytes) -> bytes:
+    """Return a packet of SFTP."""
+    content = b"".join(parts)
+    return len(content).to_bytes(4, "big") + content
+
+
+INIT = packet(b"\x01", b"\0\0\0\3")
+VERSION = packet(b"\x02", b"\0\0\0\3")
+
+
+@pytest.mark.parametrize("asked", SFTP)
+@pytest.mark.parametrize(("name", "lacks"), [(True, "sftp-server"), (False, "name for user 1000")])
+def test_who_cannot_get_sftp_is_told_why(machine: Machine, asked: str, name: bool, lacks: str) -> None:
+    """In the answer to each request, for nobody sees anything else that a subsystem says."""
+    if name:
+        (machine.fakes / "name").touch()
+    requests = [packet(b"\x10", b"\0\0\0\1", b"\0\0\0\1."), packet(b"\x05", b"\xfe\x0a\x00\xff", os.urandom(3000))]
+
+    status, answer = sftp_session(machine, asked, INIT + b"".join(requests))
+
+    assert status == 127
+    assert answer.startswith(VERSION)
+    answer = answer.removeprefix(VERSION)
+    for number in (b"\0\0\0\1", b"\xfe\x0a\x00\xff"):
+        length, answer = int.from_bytes(answer[:4], "big"), answer[4:]
+        told, answer = answer[:length], answer[length:]
+        assert told[:9] == b"\x65" + number + b"\0\0\0\x08"
+        reason = told[13:-4]
+        assert reason.startswith(f"The image of this workspace has no {lacks}".encode())
+        assert told[9:13] + told[-4:] == len(reason).to_bytes(4, "big") + bytes(4)
+    assert answer == b""
+
+
+@pytest.mark.parametrize("asked", ["echo internal-sftp", "/x/sftp-server; ls", "internal-sftp $(ls)", "sftp-server.py"])
+def test_what_only_looks_like_sftp_is_a_command_like_any_other(machine: Machine, asked: str) -> None:
+    """It is the container's shell that reads it."""
+    machine.fake("docker", RUNNING)
+
+    assert machine.run("shell.sh", asked) == 0, machine.said()
+
+    assert machine.calls("docker", "exec")[0][-2:] == ["-c", asked]
+
+
+@pytest.mark.parametrize("asked", ["rsync --server -e.iLsfxCIvu . there", "scp -t there"])
+def test_an_image_without_what_copies_says_so(machine: Machine, asked: str) -> None:
+    """Rather than that a connection was closed."""
+    machine.environment["PATH"] = f"{machine.fakes / 'bin'}:{Path(needed('bash', 'bash')).parent}"
+    machine.fake("docker", SHELL.replace("exec bash", "PATH=/nowhere exec /bin/bash"))
+
+    assert machine.run("shell.sh", asked) == 127
+    assert machine.said().startswith(f"The image of this workspace has no {asked.split(maxsplit=1)[0]}. Add it")
+
+
 @pytest.mark.parametrize("what", [*COMMANDS, "a login"])
 def test_what_came_by_ssh_reaches_the_container_as_it_is(machine: Machine, what: str) -> None:
     """Through sshd's line, a person's shell, sudo, and ours."""

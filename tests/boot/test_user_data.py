@@ -35,6 +35,7 @@ TOOLS = frozenset(
             "install",
             "mkdir",
             "mv",
+            "od",
             "rm",
             "seq",
             "sleep",

@@ -142,6 +142,64 @@ def test_whoever_comes_by_ssh_lands_in_the_container(booted: Workspace, fleet: F
         guest.run("runuser", "--user", "dev", "--", "sudo", "--non-interactive", "docker", "ps")
 
 
+KEY: Final = ("-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR")
+COPIES: Final = {
+    "scp": ("scp", "-q", *KEY, "-r", "/root/files", "dev@127.0.0.1:copied"),
+    "scp by its old protocol": ("scp", "-q", "-O", *KEY, "-r", "/root/files", "dev@127.0.0.1:copied"),
+    "rsync": ("rsync", "-a", "-e", f"ssh {' '.join(KEY)}", "/root/files/", "dev@127.0.0.1:copied"),
+    "sftp": ("sftp", "-q", *KEY, "-b", "/root/batch", "dev@127.0.0.1"),
+    "sftp with a server by its path": (
+        *("sftp", "-q", "-s", "/usr/lib/openssh/sftp-server", *KEY, "-b", "/root/batch", "dev@127.0.0.1"),
+    ),
+}
+FILES: Final = """
+rm -rf /root/files /root/back && mkdir -p /root/files/sub && cd /root/files
+head -c 3000000 /dev/urandom >random && echo "ours" >"sub/a name 'with' \"quotes\"" && : >empty
+printf 'mkdir copied\nput -r /root/files/. copied\n' >/root/batch
+"""
+SUMS: Final = 'cd {} && find . -type f | sort | while read -r each; do md5sum "$each"; done'
+
+
+@pytest.mark.parametrize("tool", COPIES)
+def test_files_are_copied_into_the_container_and_back(booted: Workspace, fleet: Fleet, tool: str) -> None:
+    """Byte for byte, as UID 1000, though this sshd has an sftp server of its own, as Container-Optimized OS's has."""
+    guest = fleet.guest(booted["instance_name"])
+    assert "subsystem sftp internal-sftp" in guest.run("sshd", "-T")
+    guest.run("sh", "-c", FILES)
+    ssh(guest, "rm -rf copied")
+
+    guest.run(*COPIES[tool])
+
+    sums = guest.run("sh", "-c", SUMS.format("/root/files"))
+    assert sums.count("\n") == 3
+    assert guest.run("sh", "-c", SUMS.format("/mnt/disks/home/home/copied")) == sums
+    assert guest.run("stat", "--format", "%u:%g", "/mnt/disks/home/home/copied/random").strip() == "1000:1000"
+    guest.run("scp", "-q", *KEY, "-r", "dev@127.0.0.1:/home/workspace/copied", "/root/back")
+    assert guest.run("sh", "-c", SUMS.format("/root/back")) == sums
+
+
+LACKS: Final = {
+    "scp by its old protocol": "The image of this workspace has no scp\\.",
+    "rsync": "The image of this workspace has no rsync\\.",
+}
+
+
+@pytest.mark.parametrize("tool", COPIES)
+def test_an_image_that_cannot_copy_says_what_it_lacks(booted: Workspace, fleet: Fleet, tool: str) -> None:
+    """Rather than that a connection was closed."""
+    guest = fleet.guest(booted["instance_name"])
+    guest.run("sh", "-c", FILES)
+    moved = ("/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp")
+    for each in moved:
+        guest.run("docker", "exec", "--user=0", "workspace", "mv", each, f"{each}.away")
+    try:
+        with pytest.raises(RuntimeError, match=LACKS.get(tool, "The image of this workspace has no sftp-server,")):
+            guest.run(*COPIES[tool])
+    finally:
+        for each in moved:
+            guest.run("docker", "exec", "--user=0", "workspace", "mv", f"{each}.away", each)
+
+
 @contextlib.contextmanager
 def running(guest: Guest, name: str, *command: str) -> Iterator[None]:
     """Have a command run in the guest meanwhile."""

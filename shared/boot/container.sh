@@ -147,6 +147,10 @@ id=$(attribute hub-workspace-id)
 name=$(attribute hub-workspace-name)
 repo=$(attribute hub-repo)
 branch=$(attribute hub-branch)
+container_metadata=$(attribute hub-container-metadata)
+
+guard_metadata "${container_metadata}" ||
+  give_up METADATA_NOT_GUARDED 'The container cannot be kept from the metadata server: the boot image is not one that the Hub can use.'
 
 registry=${image%%/*}
 case "${registry}" in

@@ -47,6 +47,7 @@ ATTRIBUTES = {
     "hub-health-seconds": "180",
     "hub-heartbeat-seconds": "120",
     "hub-keep-awake-seconds": "3600",
+    "hub-container-metadata": "false",
 }
 AWAY = 0  # not a status: the connection is closed without a word
 REAL = (
@@ -59,9 +60,22 @@ REAL = (
     "stat",
     "wc",
 )  # noted, then run, unless a test says otherwise
+# Keeps its rules in a file.
+RULES = """
+[ "$1" = --wait ] || exit 2
+rules="${FAKES}/${0##*/}.rules"
+touch "${rules}"
+case "$2" in
+  --check) grep --quiet --line-regexp --fixed-strings -e "${*:3}" "${rules}" ;;
+  --insert) echo "${*:3}" >>"${rules}" ;;
+  --delete) grep --invert-match --line-regexp --fixed-strings -e "${*:3}" "${rules}" >"${rules}.new"; mv "${rules}.new" "${rules}" ;;
+esac
+"""
 FAKES: dict[str, str] = {  # what each answers unless a test says otherwise, in bash
     "docker": ":",
     "docker-credential-gcr": ":",
+    "ip6tables": "exit 1",
+    "iptables": RULES,
     "install": 'mkdir -p "${@: -1}"',
     "mount": 'echo "${@: -1}" >>"${FAKES}/mounted"',
     "mountpoint": 'grep --quiet --line-regexp --fixed-strings -e "$2" "${FAKES}/mounted"',
@@ -181,6 +195,7 @@ class Machine:
             "STATE": str(self.state),
             "SSHD_CONFIG": str(self.sshd_config),
             "GCE_METADATA_HOST": outside.host,
+            "INET6": str(folder / "if_inet6"),
             "STEADY_SECONDS": "0",
             "WATCH_SECONDS": "60",
         }
@@ -791,6 +806,48 @@ def test_what_a_person_wrote_is_one_argument(machine: Machine, what: str) -> Non
     assert not list(machine.folder.rglob("x"))
 
 
+GUARD = "OUTPUT --destination {} --protocol tcp ! --dport 53 --match owner --uid-owner 1000 --jump REJECT"
+GUARDS = {"iptables": GUARD.format("169.254.169.254"), "ip6tables": GUARD.format("fd20:ce::254")}
+
+
+def rules(machine: Machine) -> dict[str, list[str]]:
+    """Return the rules that there are, by tool."""
+    return {file.stem: file.read_text().splitlines() for file in machine.fakes.glob("ip*.rules")}
+
+
+@pytest.mark.parametrize("tools", [["iptables"], ["iptables", "ip6tables"]], ids=["IPv4", "IPv4 and IPv6"])
+def test_the_container_is_kept_from_the_metadata_server(machine: Machine, tools: list[str]) -> None:
+    """Before it runs, and once however often it does; by every address, for whoever asks there is the machine."""
+    machine.fake("docker", '[ "$1" != create ] || cp "${FAKES}/iptables.rules" "${FAKES}/before"')
+    if "ip6tables" in tools:
+        machine.fake("ip6tables", RULES)
+        (machine.folder / "if_inet6").touch()
+
+    assert machine.run("container.sh") == machine.run("container.sh") == 0, machine.said()
+
+    assert rules(machine) == {tool: [GUARDS[tool]] for tool in tools}
+    assert (machine.fakes / "before").read_text().splitlines() == [GUARDS["iptables"]]
+
+
+def test_a_container_that_may_reaches_the_metadata_server(machine: Machine) -> None:
+    """From its next boot on, or as soon as it is started again."""
+    assert machine.run("container.sh") == 0, machine.said()
+    machine.outside.attributes["hub-container-metadata"] = "true"
+
+    assert machine.run("container.sh") == 0, machine.said()
+    assert rules(machine) == {"iptables": []}
+
+
+def test_a_container_that_cannot_be_kept_from_the_metadata_server_is_not_run(machine: Machine) -> None:
+    """Nobody would notice, otherwise."""
+    machine.fake("iptables", "echo No chain/target/match by that name. >&2; exit 1")
+
+    assert machine.run("container.sh") == 1
+
+    assert machine.outside.events() == ["METADATA_NOT_GUARDED"]
+    assert machine.calls("docker") == []
+
+
 def test_an_image_of_a_hostile_name_is_one_argument(machine: Machine) -> None:
     """To the registry's helper too."""
     image = "$(touch x).pkg.dev/`touch x`:v2; touch x"
@@ -1390,6 +1447,14 @@ def test_a_container_that_is_away_for_a_moment_is_not_gone(machine: Machine) -> 
         machine.rounds(1)
 
     assert machine.outside.events() == ["ready"]
+
+
+def test_a_rule_that_somebody_takes_away_is_put_back(machine: Machine) -> None:
+    """While the container runs on."""
+    ready(machine)
+    machine.rounds(1)
+    (machine.fakes / "iptables.rules").write_text("")
+    machine.until(lambda: rules(machine) == {"iptables": [GUARDS["iptables"]]})
 
 
 def test_it_is_looked_at_more_often_than_heartbeats_are_due(machine: Machine) -> None:

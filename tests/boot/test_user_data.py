@@ -49,6 +49,7 @@ TOOLS = frozenset(
         *("fsck.ext4", "mkfs.ext4", "resize2fs"),  # e2fsprogs
         *("docker", "docker-credential-gcr"),
         *("grep", "pgrep", "systemctl"),
+        *("iptables", "ip6tables"),
         *("/bin/bash", "sshd", "sudo"),
         "curl",
     }

@@ -20,7 +20,7 @@ REPOSITORY: Final = "workspace"
 _DOCKER: Final = "application/vnd.docker"
 _APPLETS: Final = (
     *("sh", "cat", "echo", "env", "id", "ls", "mkdir", "mount", "mv", "nc", "rm", "setsid", "sleep", "stat"),
-    *("touch", "tty", "wc", "wget"),
+    *("touch", "tty", "wc"),
 )
 _PEOPLE: Final = b"root:x:0:0::/:/bin/sh\ndev:x:1000:1000::/home/workspace:/bin/sh\n"  # sftp-server and scp want a name
 # The beginning of a program for another processor: ELF, 64 bits, AArch64.

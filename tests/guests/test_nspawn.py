@@ -142,6 +142,17 @@ def test_whoever_comes_by_ssh_lands_in_the_container(booted: Workspace, fleet: F
         guest.run("runuser", "--user", "dev", "--", "sudo", "--non-interactive", "docker", "ps")
 
 
+def test_the_container_does_not_reach_the_metadata_server(booted: Workspace, fleet: Fleet) -> None:
+    """The machine does, and reports by it; the container would be the machine there."""
+    guest = fleet.guest(booted["instance_name"])
+    token = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/identity?audience=x"
+    assert guest.run("curl", "--silent", "--header", "Metadata-Flavor: Google", token).startswith("eyJ")
+    connect = ("nc", "-w", "5", "169.254.169.254", "80")
+    with pytest.raises(RuntimeError, match="onnection refused"):
+        guest.run("docker", "exec", "workspace", *connect)
+    assert guest.run("docker", "exec", "--user=0", "workspace", *connect) == ""
+
+
 KEY: Final = ("-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR")
 COPIES: Final = {
     "scp": ("scp", "-q", *KEY, "-r", "/root/files", "dev@127.0.0.1:copied"),

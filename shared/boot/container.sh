@@ -162,6 +162,15 @@ case "${registry}" in
     ;;
 esac
 
+# What is mounted below there later is to be seen in the container.
+options=()
+if mkdir -p "${AGENTS}" && { mountpoint -q "${AGENTS}" || mount --bind "${AGENTS}" "${AGENTS}"; } &&
+  mount --make-shared "${AGENTS}"; then
+  options+=(--volume "${AGENTS}:/run/ssh-agents:rslave")
+else
+  echo '<4>SSH agents cannot be forwarded into the container.' >&2
+fi
+
 doing CONTAINER_NOT_RUNNING 'The container image was still being pulled when the time was over. Take a smaller image.'
 pull
 doing CONTAINER_NOT_RUNNING 'Docker had the container image but did not start the container in time.'
@@ -173,6 +182,7 @@ said=$(docker create --name "${CONTAINER}" --init --user 1000:1000 --network hos
   --volume "${MOUNT}/home:/home/workspace" \
   --volume "${SECRETS}:/run/secrets" \
   --volume "${SECRETS}:/dev/shm/secrets" \
+  "${options[@]}" \
   --env HOME=/home/workspace \
   --env "WORKSPACE_ID=${id}" \
   --env "WORKSPACE_NAME=${name}" \

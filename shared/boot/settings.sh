@@ -7,6 +7,7 @@
 : "${DISK:=/dev/disk/by-id/google-home}"
 : "${MOUNT:=/mnt/disks/home}"                # the home disk; the container has its folder `home`
 : "${SECRETS:=/run/workspace-secrets}"       # in memory only
+: "${AGENTS:=/run/workspace-agents}"        # SSH agents of those who are here, each a socket that sshd has made
 : "${STATE:=/run/workspace-hub}"             # gone at a reboot, kept by a suspend: as long as this boot
 : "${INET6:=/proc/net/if_inet6}"
 : "${SSHD_CONFIG:=/etc/ssh/sshd_config}"

@@ -14,6 +14,7 @@ import pty
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -73,6 +74,7 @@ esac
 """
 FAKES: dict[str, str] = {  # what each answers unless a test says otherwise, in bash
     "docker": ":",
+    "chown": ":",
     "docker-credential-gcr": ":",
     "ip6tables": "exit 1",
     "iptables": RULES,
@@ -196,6 +198,7 @@ class Machine:
             "SSHD_CONFIG": str(self.sshd_config),
             "GCE_METADATA_HOST": outside.host,
             "INET6": str(folder / "if_inet6"),
+            "AGENTS": str(folder / "run" / "agents"),
             "STEADY_SECONDS": "0",
             "WATCH_SECONDS": "60",
         }
@@ -768,6 +771,7 @@ def create_arguments(machine: Machine, **changes: str) -> list[str]:
         *("--log-driver", "json-file", "--log-opt", "max-size=10m", "--log-opt", "max-file=3"),
         *("--volume", f"{machine.mount}/home:/home/workspace"),
         *("--volume", f"{machine.secrets}:/run/secrets", "--volume", f"{machine.secrets}:/dev/shm/secrets"),
+        *("--volume", f"{machine.folder}/run/agents:/run/ssh-agents:rslave"),
         *("--env", "HOME=/home/workspace"),
         *("--env", f"WORKSPACE_ID={told['hub-workspace-id']}"),
         *("--env", f"WORKSPACE_NAME={told['hub-workspace-name']}"),
@@ -846,6 +850,16 @@ def test_a_container_that_cannot_be_kept_from_the_metadata_server_is_not_run(mac
 
     assert machine.outside.events() == ["METADATA_NOT_GUARDED"]
     assert machine.calls("docker") == []
+
+
+def test_without_a_place_for_agents_the_container_runs_all_the_same(machine: Machine) -> None:
+    """They are a convenience, a workspace is not."""
+    machine.fake("mount", "exit 32")
+
+    assert machine.run("container.sh") == 0, machine.said()
+
+    assert not [argument for argument in machine.calls("docker", "create")[0] if "agents" in argument]
+    assert "<4>SSH agents" in machine.said()
 
 
 def test_an_image_of_a_hostile_name_is_one_argument(machine: Machine) -> None:
@@ -1781,6 +1795,23 @@ COMMANDS = {
 RUNNING = '[ "$1" != inspect ] || echo true'
 
 
+def asked_of_the_container(machine: Machine) -> tuple[list[str], list[str]]:
+    """Return with which options the container was asked for what: a script and its arguments.
+
+    What marks the session, and the language of these tests, are left out.
+    """
+    [run] = machine.calls("docker", "exec")
+    at = run.index("workspace")
+    options, (*shell, session, name), asked = run[2:at], run[at + 1 : at + 5], run[at + 5 :]
+    assert (shell, name) == (["/bin/sh", "-c"], "sh")
+    assert 'sh -c "$@"' in session
+    ours = [option for option in options if option.startswith("WORKSPACE_SESSION=") or option == "LC_ALL=C.UTF-8"]
+    assert len(ours) == 2
+    for each in ours:
+        del options[options.index(each) - 1 : options.index(each) + 1]
+    return options, asked
+
+
 @pytest.mark.parametrize("what", COMMANDS)
 def test_a_command_is_one_argument_to_the_container(machine: Machine, what: str) -> None:
     """It is read by the shell in the container, never by one on the machine."""
@@ -1788,8 +1819,7 @@ def test_a_command_is_one_argument_to_the_container(machine: Machine, what: str)
 
     assert machine.run("shell.sh", COMMANDS[what]) == 0, machine.said()
 
-    run = ["docker", "exec", "--interactive", "workspace", "/bin/sh", "-c", COMMANDS[what]]
-    assert machine.calls("docker", "exec") == [run]
+    assert asked_of_the_container(machine) == (["--interactive"], [COMMANDS[what]])
     assert not list(machine.folder.rglob("x"))
 
 
@@ -1874,13 +1904,12 @@ def test_what_only_looks_like_sftp_is_a_command_like_any_other(machine: Machine,
 
     assert machine.run("shell.sh", asked) == 0, machine.said()
 
-    assert machine.calls("docker", "exec")[0][-2:] == ["-c", asked]
+    assert asked_of_the_container(machine) == (["--interactive"], [asked])
 
 
 @pytest.mark.parametrize("asked", ["rsync --server -e.iLsfxCIvu . there", "scp -t there"])
 def test_an_image_without_what_copies_says_so(machine: Machine, asked: str) -> None:
     """Rather than that a connection was closed."""
-    machine.environment["PATH"] = f"{machine.fakes / 'bin'}:{Path(needed('bash', 'bash')).parent}"
     machine.fake("docker", SHELL.replace("exec bash", "PATH=/nowhere exec /bin/bash"))
 
     assert machine.run("shell.sh", asked) == 127
@@ -1901,9 +1930,9 @@ def test_what_came_by_ssh_reaches_the_container_as_it_is(machine: Machine, what:
         ["/bin/bash", "-c", forced], env=environment, cwd=machine.folder, check=True, stdin=subprocess.DEVNULL
     )
 
-    [run] = machine.calls("docker", "exec")
-    assert run[:-1] == ["docker", "exec", "--interactive", "workspace", "/bin/sh", "-c"]
-    assert run[-1] == command or (not command and "bash --login" in run[-1])
+    options, [asked_for] = asked_of_the_container(machine)
+    assert options == ["--interactive"]
+    assert asked_for == command or (not command and "bash --login" in asked_for)
     assert not list(machine.folder.rglob("x"))
 
 
@@ -1919,9 +1948,115 @@ def test_without_a_command_there_is_a_login_shell(machine: Machine, arguments: l
         os.close(ours)
         os.close(theirs)
 
-    [run] = machine.calls("docker", "exec")
-    assert run[2:-1] == ["--interactive", "--tty", "--env", "TERM=xterm-256color", "workspace", "/bin/sh", "-c"]
-    assert "exec bash --login" in run[-1]
+    options, [asked_for] = asked_of_the_container(machine)
+    assert options == ["--interactive", "--tty", "--env", "TERM=xterm-256color"]
+    assert "exec bash --login" in asked_for
+
+
+def test_a_persons_language_goes_with_them(machine: Machine) -> None:
+    """As sshd and sudo let it in, each as one argument."""
+    machine.fake("docker", RUNNING)
+    machine.environment |= {
+        "LANG": "de_DE.UTF-8",
+        "LC_TIME": "$(touch x) --privileged",
+        "COLORTERM": "truecolor",
+        "EDITOR": "vi",
+    }
+
+    assert machine.run("shell.sh", "ls") == 0, machine.said()
+
+    options, _ = asked_of_the_container(machine)
+    given = {"LANG=de_DE.UTF-8", "LC_TIME=$(touch x) --privileged", "COLORTERM=truecolor"}
+    assert options[1::2] == ["--env"] * 3
+    assert set(options[2::2]) == given
+    assert not list(machine.folder.rglob("x"))
+
+
+@contextlib.contextmanager
+def agent(machine: Machine, owner: str) -> Iterator[str]:
+    """Have an agent's socket, as sshd makes one, that belongs to somebody; yield where it is."""
+    path = f"/tmp/agent-{os.urandom(6).hex()}"
+    machine.fake("docker", RUNNING)
+    machine.fake(
+        "stat", f'[ "${{@: -1}}" != {path} ] || {{ echo "socket of {owner}"; exit; }}; exec /usr/bin/stat "$@"'
+    )
+    machine.environment |= {"SSH_AUTH_SOCK": path, "SUDO_UID": "4711"}
+    (machine.folder / "run" / "agents").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        try:
+            yield path
+        finally:
+            Path(path).unlink()
+
+
+@pytest.mark.parametrize("owner", ["4711", "1000"], ids=["first", "second session of a connection"])
+def test_an_agent_is_shared_while_the_session_lasts(machine: Machine, owner: str) -> None:
+    """As user 1000's: with the owner that sshd gives it nobody in the container could use it."""
+    with agent(machine, owner) as path:
+        assert machine.run("shell.sh", "ls") == 0, machine.said()
+
+    (_, flag, given), _ = asked_of_the_container(machine)
+    assert flag == "--env"
+    shared = f"{machine.folder}/run/agents/{given.removeprefix('SSH_AUTH_SOCK=/run/ssh-agents/')}"
+    assert machine.calls("mount") == [["mount", "--bind", path, shared]]
+    assert machine.calls("chown") == [["chown", "1000:1000", shared]]
+    assert machine.calls("umount")[0] == ["umount", "--lazy", shared]
+    assert not Path(shared).exists()
+
+
+def test_what_is_not_the_persons_own_agent_is_not_shared(machine: Machine) -> None:
+    """A socket of the machine, like Docker's, would be root there."""
+    with agent(machine, "0"):
+        assert machine.run("shell.sh", "ls") == 0, machine.said()
+
+    assert asked_of_the_container(machine) == (["--interactive"], ["ls"])
+    assert machine.calls("mount") == machine.calls("chown") == []
+
+
+def test_an_agent_that_cannot_be_shared_keeps_nobody_out(machine: Machine) -> None:
+    """They are told, and the rest is as ever."""
+    machine.fake("mount", "exit 32")
+    with agent(machine, "4711"):
+        assert machine.run("shell.sh", "ls") == 0
+
+    assert asked_of_the_container(machine) == (["--interactive"], ["ls"])
+    assert "Your agent is not forwarded" in machine.said()
+
+
+HANGS = """
+[ "$1" != inspect ] || echo true
+[ "$1" = exec ] || exit 0
+while [ "$1" != workspace ]; do
+  [[ $1 != WORKSPACE_SESSION=* ]] || export "$1"
+  shift
+done
+shift
+setsid "$@" &
+touch "${FAKES}/asked"
+[ ! -e "${FAKES}/restarts" ] || sleep 1
+[ -e "${FAKES}/restarts" ] || wait
+"""
+
+
+@pytest.mark.parametrize("what", ["the connection", "Docker"])
+def test_a_command_ends_with_what_it_came_by(machine: Machine, what: str) -> None:
+    """Docker leaves it alone: whether the connection is lost, or Docker's own to it when Docker is started again."""
+    machine.fake("pgrep", f'exec {needed("pgrep", "procps")} "$@"')
+    machine.fake("docker", HANGS)
+    machine.fake("sleep", "/bin/sleep 0.5")
+    if what == "Docker":
+        (machine.fakes / "restarts").touch()
+    begun, ended = machine.folder / "begun", machine.folder / "ended"
+
+    shell = machine.start(
+        "shell.sh", f"trap 'touch {ended}; exit' HUP; touch {begun}; while :; do /bin/sleep 0.1; done"
+    )
+    machine.until(begun.exists)
+    if what == "the connection":
+        shell.send_signal(signal.SIGHUP)
+    machine.until(ended.exists)
+    machine.until(lambda: shell.poll() is not None)
 
 
 @pytest.mark.parametrize("answer", ['[ "$1" != inspect ] || echo false', "exit 1"], ids=["stopped", "not there"])

@@ -30,6 +30,7 @@ TOOLS = frozenset(
     {
         *(
             "cat",
+            "chown",
             "date",
             "head",
             "install",
@@ -48,7 +49,7 @@ TOOLS = frozenset(
         *("blkid", "mount", "mountpoint", "umount"),  # util-linux
         *("fsck.ext4", "mkfs.ext4", "resize2fs"),  # e2fsprogs
         *("docker", "docker-credential-gcr"),
-        *("grep", "pgrep", "systemctl"),
+        *("grep", "pgrep", "systemctl"),  # GNU grep; pgrep of procps
         *("iptables", "ip6tables"),
         *("/bin/bash", "sshd", "sudo"),
         "curl",

@@ -57,7 +57,7 @@ class Kind:
 def in_nspawn() -> Kind:
     """Return the kind that `tests.guests.nspawn` boots: seconds, the host's kernel."""
     root = root_file_system()
-    copied = programs(root, "/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp")
+    copied = programs(root, "/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp", "/usr/bin/ssh-add")
     return Kind(partial(nspawn.Guest, root=root), root / "bin/busybox", copied)
 
 

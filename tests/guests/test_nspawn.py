@@ -211,6 +211,91 @@ def test_an_image_that_cannot_copy_says_what_it_lacks(booted: Workspace, fleet: 
             guest.run("docker", "exec", "--user=0", "workspace", "mv", f"{each}.away", each)
 
 
+def test_what_a_terminal_and_its_language_are_arrives(booted: Workspace, fleet: Fleet) -> None:
+    """As the person's own machine says it, and nothing else of their environment."""
+    guest = fleet.guest(booted["instance_name"])
+    said = {"LANG": "de_DE.UTF-8", "LC_TIME": "en_GB.UTF-8", "COLORTERM": "truecolor", "EDITOR": "vi"}
+    options = " ".join(f"-o SendEnv={name}" for name in said)
+    given = " ".join(f"{name}={value}" for name, value in said.items())
+    asked = "ssh -tt {key} {options} dev@127.0.0.1 'echo \"$TERM $LANG $LC_TIME $COLORTERM $EDITOR.\"'"
+    answer = guest.run("sh", "-c", f"TERM=xterm-256color {given} " + asked.format(key=" ".join(KEY), options=options))
+    assert answer.strip() == "xterm-256color de_DE.UTF-8 en_GB.UTF-8 truecolor ."
+
+
+def test_an_agent_is_in_the_container_while_its_session_is(booted: Workspace, fleet: Fleet) -> None:
+    """Only if it is asked for; two at once have one each, and nothing of them stays."""
+    guest = fleet.guest(booted["instance_name"])
+    ours = guest.run("ssh-keygen", "-l", "-f", "/root/key").split()[1]
+    agent = ("ssh-agent", "sh", "-c", f'ssh-add -q /root/key; ssh -A {" ".join(KEY)} dev@127.0.0.1 "$0"')
+    shared = ("find", "/run/workspace-agents", "-mindepth", "1")
+
+    assert ours in guest.run(*agent, "ssh-add -l; sleep 1; ssh-add -l")
+    with running(guest, "agent", *agent, "sleep 600"):
+        wait_for(lambda: guest.run(*shared) != "", "the first agent is shared")
+        assert ours in guest.run(*agent, 'ssh-add -l; [ "$(ls /run/ssh-agents | wc -l)" = 2 ]')
+    wait_for(lambda: guest.run(*shared) == "", "no agent is shared any more")
+    assert "workspace-agents/" not in guest.run("cat", "/proc/mounts")
+    assert ssh(guest, "echo [$SSH_AUTH_SOCK]; ls /run/ssh-agents").strip() == "[]"
+
+
+def test_what_is_forwarded_reaches_the_container_and_not_the_machine(booted: Workspace, fleet: Fleet) -> None:
+    """Its ports, both ways, on loopback; neither the metadata server nor a socket of the machine, by whatever name."""
+    guest = fleet.guest(booted["instance_name"])
+    serve = "for each in 1 2 3 4 5; do echo from the container | nc -l -p 8123 -w 30; done"
+    there = {9001: "localhost:8123", 9002: "169.254.169.254:80", 9003: "metadata.google.internal:80"}
+    forwards = [word for port, to in there.items() for word in ("-L", f"{port}:{to}")]
+    forwards += ["-L", "9004:/run/docker.sock", "-R", "9005:localhost:22"]
+
+    def answer(port: int) -> str:
+        return guest.run("sh", "-c", f"echo | busybox nc -w 3 127.0.0.1 {port}", check=False)
+
+    with (
+        running(guest, "server", "docker", "exec", "workspace", "sh", "-c", serve),
+        running(guest, "forwards", "ssh", *KEY, "-N", *forwards, "dev@127.0.0.1"),
+    ):
+        wait_for(lambda: answer(9001) == "from the container\n", "the container's port is reached")
+        assert [answer(port) for port in (9002, 9003, 9004)] == [""] * 3
+        assert "SSH-2.0" in ssh(guest, "echo | nc -w 3 127.0.0.1 9005")
+        with pytest.raises(RuntimeError, match="remote port forwarding failed"):
+            guest.run(
+                "ssh", *KEY, "-N", "-o", "ExitOnForwardFailure=yes", "-R", "0.0.0.0:9006:localhost:22", "dev@127.0.0.1"
+            )
+    assert "allowstreamlocalforwarding no" in guest.run("sshd", "-T", "-C", "user=dev,host=there,addr=35.235.240.9")
+
+
+STAYS: Final = "setsid sleep 7001 & (trap '' HUP; exec sleep 7002) & sleep 7003 & trap 'echo no' HUP TERM; "
+ENDINGS: Final = {
+    "Ctrl-C": ("-T", "INT"),
+    "a network that is gone": ("-T", "KILL"),
+    "a network that is gone, with a terminal": ("-tt", "KILL"),
+}
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_a_lost_connection_ends_what_it_asked_for(booted: Workspace, fleet: Fleet, how: str) -> None:
+    """All of it, however it clings, but for what has left the session (as tmux does) or ignores that it ends (nohup)."""
+    guest = fleet.guest(booted["instance_name"])
+    terminal, signal = ENDINGS[how]
+    command = STAYS + "while :; do sleep 7004; done"
+    with running(guest, "asks", "ssh", *KEY, terminal, "dev@127.0.0.1", command):
+        wait_for(lambda: len(titles(guest, "^sleep 700")) == 4, "all of it runs")
+        guest.run("systemctl", "kill", f"--signal={signal}", "asks.service")
+        wait_for(lambda: titles(guest, "^sleep 700[34]") == [], "what was asked for has ended")
+        wait_for(lambda: titles(guest, r"^/bin/sh -c \S*setsid") == [], "its shell has ended")
+    assert titles(guest, "^sleep 700") == ["sleep 7001", "sleep 7002"]
+    wait_for(lambda: titles(guest, "shell.sh|^tail --pid") == [], "nothing watches any more")
+    guest.run("pkill", "--full", "^sleep 700")
+
+
+def test_what_a_command_leaves_behind_by_itself_stays(booted: Workspace, fleet: Fleet) -> None:
+    """Its end is no lost connection."""
+    guest = fleet.guest(booted["instance_name"])
+    ssh(guest, "sleep 7005 >/dev/null 2>&1 </dev/null & echo begun")
+    time.sleep(2)
+    assert titles(guest, "^sleep 7005") == ["sleep 7005"]
+    guest.run("pkill", "--full", "^sleep 7005")
+
+
 @contextlib.contextmanager
 def running(guest: Guest, name: str, *command: str) -> Iterator[None]:
     """Have a command run in the guest meanwhile."""

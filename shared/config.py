@@ -340,7 +340,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             installation=read.text("HUB_INSTALLATION"),
             image_repository=read.url("HUB_IMAGE_REPOSITORY"),
             boot_image=read.text("HUB_BOOT_IMAGE", BOOT_IMAGES[_architecture(machine_types)]),
-            boot_disk_gb=read.whole("HUB_BOOT_DISK_GB", 20, least=10),
+            boot_disk_gb=read.whole("HUB_BOOT_DISK_GB", 30, least=10),
             home_disk_gb=read.whole("HUB_HOME_DISK_GB", 50, least=10),
             disk_types=disk_types,
             network=read.text("HUB_NETWORK", "global/networks/default"),

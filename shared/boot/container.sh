@@ -7,6 +7,7 @@ set -euo pipefail
 # shellcheck source=settings.sh
 . "${BASH_SOURCE[0]%/*}/settings.sh"
 : "${DOCKER_ROOT:=/var/lib/docker}"
+: "${DENIED_SECONDS:=120}" # how long a machine that never had an image asks again when it may not have this one
 NO_DOCKER='Docker does not run on the machine. If it stays so, the boot image is not one that the Hub can use.'
 BOOT_DISK_FULL='The boot disk of the machine is full. Take a smaller image, or have the boot disk made larger.'
 WRONG_PLATFORM='The container image is not for this kind of machine. Take an image of its processor architecture.'
@@ -37,11 +38,22 @@ bare() {
   done
 }
 
+# Remove the images that no container is made of: a tag that moves would leave all that it had on the boot disk. The last container
+# is still there when a newer image is pulled, and with it what both have in common.
+prune() {
+  docker image prune --all --force >/dev/null || echo '<4>Old images could not be removed.' >&2
+}
+
 # Pull the image, or make do with the one that is here: a registry that is away must not keep anybody from their workspace.
-# What is definite is reported at once, what may pass after some tries. The more particular causes come first.
+# What is definite is reported at once, what may pass after some tries. The more particular causes come first. At a machine's
+# first boot its rights may be as young as itself, and take some minutes to arrive (source: "Access change propagation" of IAM's
+# documentation): it asks again when it is denied.
 pull() {
-  local said pause code why
-  for pause in 2 4 8 15 0; do
+  local said pause code why until=0
+  [ -n "$(docker image ls --quiet 2>/dev/null)" ] || until=$((SECONDS + DENIED_SECONDS))
+  set -- 2 4 8 15 0
+  while [ "$#" -gt 0 ]; do
+    pause=$1
     said=$(docker pull --quiet "${image}" 2>&1) && return
     echo "${said}" >&2
     if docker image inspect "${image}" >/dev/null 2>&1; then
@@ -69,6 +81,10 @@ pull() {
         *'connection reset'* | *'no route to host'* | *'network is unreachable'* | *' eof '*)
         why='The registry of the container images cannot be reached.' ;;
       *denied* | *unauthorized* | *forbidden* | *unauthenticated* | *'no pull access'* | *'no basic auth credentials'*)
+        if [ "${SECONDS}" -lt "${until}" ]; then
+          sleep 10
+          continue
+        fi
         give_up IMAGE_DENIED 'The machine may not pull the container image, or there is none of this name in the registry.' ;;
       *'manifest unknown'* | *'not found'* | *'name unknown'* | *'invalid reference'*)
         give_up IMAGE_MISSING 'The registry has no such container image. Take an image_tag that exists.' ;;
@@ -78,6 +94,7 @@ pull() {
         why='The container image could not be pulled, for a reason that is in the log of the machine.' ;;
     esac
     sleep "${pause}"
+    shift
   done
   give_up "${code}" "${why}"
 }
@@ -171,11 +188,19 @@ else
   echo '<4>SSH agents cannot be forwarded into the container.' >&2
 fi
 
+status=0
+# Docker was started again, and has left the container alone (live-restore): so is it left here.
+if [ "$(docker inspect --format '{{.State.Running}}' "${CONTAINER}" 2>/dev/null)" = true ]; then
+  docker attach --no-stdin --sig-proxy=false "${CONTAINER}" || status=$?
+  why_ended
+  exit "${status}"
+fi
+
 doing CONTAINER_NOT_RUNNING 'The container image was still being pulled when the time was over. Take a smaller image.'
+prune
 pull
 doing CONTAINER_NOT_RUNNING 'Docker had the container image but did not start the container in time.'
 docker rm --force "${CONTAINER}" >/dev/null 2>&1 || true
-status=0
 said=$(docker create --name "${CONTAINER}" --init --user 1000:1000 --network host \
   --security-opt no-new-privileges \
   --log-driver json-file --log-opt max-size=10m --log-opt max-file=3 \
@@ -195,6 +220,7 @@ if [ "${status}" -ne 0 ]; then
   refused "${said}"
   exit "${status}"
 fi
+prune
 docker start --attach "${CONTAINER}" || status=$?
 why_ended
 exit "${status}"

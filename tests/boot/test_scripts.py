@@ -756,7 +756,13 @@ HOSTILE = {
     "10 KB": "x'\"$(" * 2000,
     "nothing": "",
 }
-PULL_SAYS = 'case "$1 $2" in "pull "*) echo "{said}" >&2; exit 1 ;; "image inspect") exit {local} ;; esac'
+PULL_SAYS = """
+case "$1 $2" in
+  "pull "*) echo "{said}" >&2; exit 1 ;;
+  "image inspect") exit {local} ;;
+  "image ls") [ -e "${{FAKES}}/first-boot" ] || echo 1234567890ab ;;
+esac
+"""
 DENIED = "Error response from daemon: Head https://x/v2/y: denied: Permission artifactregistry.repositories.downloadArtifacts"
 MISSING = "Error response from daemon: manifest for x:v2 not found: manifest unknown: Failed to fetch v2"
 TIMED_OUT = "Error response from daemon: Get https://x/v2/: net/http: request canceled while waiting for connection"
@@ -789,7 +795,9 @@ def test_the_container_is_run_as_nobody_special(machine: Machine) -> None:
 
     assert machine.run("container.sh") == 42
 
-    pull, remove, create, start = machine.calls("docker")[:4]
+    pull, remove, create, start = [
+        call for call in machine.calls("docker") if call[1] not in {"inspect", "image", "version"}
+    ]
     assert pull == ["docker", "pull", "--quiet", IMAGE]
     assert remove == ["docker", "rm", "--force", "workspace"]
     assert create == create_arguments(machine)
@@ -966,6 +974,67 @@ def test_what_definitely_keeps_an_image_away_is_reported_at_once(machine: Machin
 
     check_not_pulled(machine, DEFINITE[said], 1)
     assert said in machine.said()
+
+
+@pytest.mark.parametrize("said", [said for said, code in DEFINITE.items() if code == "IMAGE_DENIED"])
+def test_at_a_machines_first_boot_a_right_may_come_late(machine: Machine, said: str) -> None:
+    """A new account's may take some minutes, and the first workspace comes as soon."""
+    (machine.fakes / "first-boot").touch()
+    late = '[ "$1" = pull ] && [ "$(($(cat "${FAKES}/pulls" || echo 0) + 1))" -gt 7 ] && exit'
+    count = '[ "$1" != pull ] || echo "$(($(cat "${FAKES}/pulls" || echo 0) + 1))" >"${FAKES}/pulls"'
+    machine.fake("docker", f"{late}; {count}; {PULL_SAYS.format(said=said, local=1)}")
+
+    assert machine.run("container.sh") == 0, machine.said()
+
+    assert machine.calls("sleep") == [["sleep", "10"]] * 7
+    assert len(machine.calls("docker", "create")) == 1
+    assert machine.outside.reports == []
+
+
+def test_at_a_machines_first_boot_a_right_that_does_not_come_is_reported(machine: Machine) -> None:
+    """After two minutes."""
+    (machine.fakes / "first-boot").touch()
+    machine.environment["DENIED_SECONDS"] = "1"
+    machine.fake("docker", PULL_SAYS.format(said=DENIED, local=1))
+
+    assert machine.run("container.sh") == 1
+
+    assert machine.outside.events() == ["IMAGE_DENIED"]
+    assert len(machine.calls("docker", "pull")) > 2
+    assert '"${DENIED_SECONDS:=120}"' in source("container.sh")
+
+
+def test_images_of_nothing_are_removed_before_and_after_a_pull(machine: Machine) -> None:
+    """Before, while the last container still holds its image: that is what there is if the registry is away."""
+    assert machine.run("container.sh") == 0, machine.said()
+
+    done = [call[1] if call[1] != "image" else " ".join(call[1:3]) for call in machine.calls("docker")]
+    done = [each for each in done if each in {"image prune", "pull", "rm", "create", "start"}]
+    assert done == ["image prune", "pull", "rm", "create", "image prune", "start"]
+    assert machine.calls("docker", "image", "prune")[0][3:] == ["--all", "--force"]
+
+
+def test_old_images_that_stay_keep_nobody_out(machine: Machine) -> None:
+    """They are only in the way."""
+    machine.fake("docker", '[ "$2" != prune ] || exit 1')
+
+    assert machine.run("container.sh") == 0, machine.said()
+    assert "<4>Old images" in machine.said()
+
+
+def test_a_container_that_runs_is_left_alone(machine: Machine) -> None:
+    """Docker was started again under it, and this script with it; what ends it later is written down as ever."""
+    machine.fake(
+        "docker",
+        'case "$1 $3" in "inspect {{.State.Running}}") [ -e "${FAKES}/ended" ] || echo true ;;'
+        ' attach*) touch "${FAKES}/ended"; exit 3 ;; inspect*) echo false false ;; esac',
+    )
+
+    assert machine.run("container.sh") == 3
+
+    assert machine.calls("docker", "attach") == [["docker", "attach", "--no-stdin", "--sig-proxy=false", "workspace"]]
+    assert not [call for call in machine.calls("docker") if call[1] in {"pull", "rm", "create", "start", "stop"}]
+    assert [end.split()[0] for end in ends(machine)] == ["CONTAINER_ENDS"]
 
 
 @pytest.mark.parametrize("said", PASSING)
@@ -1776,12 +1845,54 @@ def test_sshd_is_told_once(machine: Machine) -> None:
 
 
 def test_sshd_is_not_reloaded_when_it_would_not_start(machine: Machine) -> None:
-    """Nobody could come in any more."""
+    """Nobody could come in any more. It is once it would, though nothing is to be added then."""
     machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
     machine.fake("sshd", "exit 255")
 
     assert machine.run("ssh.sh") != 0
     assert machine.calls("systemctl") == []
+    machine.fake("sshd", ":")
+    assert machine.run("ssh.sh") == 0, machine.said()
+    assert len(machine.calls("systemctl")) == 1
+    assert machine.sshd_config.read_text().count("ForceCommand") == 1
+
+
+def before_the_end(text: str) -> str:
+    """Return all but its last two lines."""
+    return "".join(text.splitlines(keepends=True)[:-2])
+
+
+LOST: dict[str, Callable[[str], str]] = {
+    "all of it": lambda text: text.partition("# workspace-hub")[0],
+    "but for its first lines": before_the_end,
+    "the whole file": lambda text: text[:0],
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_was_lost_is_added_again(machine: Machine, lost: str) -> None:
+    """By the guest agent, which reads the file, empties it and writes it."""
+    machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
+    machine.run("ssh.sh")
+    ours = machine.sshd_config.read_text().removeprefix(USUAL_SSHD_CONFIG)
+    machine.sshd_config.write_text(LOST[lost](machine.sshd_config.read_text()))
+
+    assert machine.run("ssh.sh") == 0, machine.said()
+
+    assert machine.sshd_config.read_text().endswith(ours)
+    assert len(machine.calls("systemctl")) == 2
+
+
+def test_what_is_lost_while_it_is_added_is_added_again(machine: Machine) -> None:
+    """By the same run: nobody starts it once more for what happens while it runs."""
+    machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
+    lose = f'[ -e "${{FAKES}}/lost" ] || echo "PermitRootLogin no" >{machine.sshd_config}; touch "${{FAKES}}/lost"'
+    machine.fake("systemctl", lose)
+
+    assert machine.run("ssh.sh") == 0, machine.said()
+
+    assert machine.sshd_config.read_text().count("ForceCommand") == 1
+    assert len(machine.calls("systemctl")) == 2
 
 
 COMMANDS = {

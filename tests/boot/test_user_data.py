@@ -405,7 +405,7 @@ def test_the_user_data_is_nothing_but_the_boot_files() -> None:
 
 def test_no_boot_file_is_forgotten() -> None:
     """Every script and unit that is here goes to the machine, and everything that goes there is here."""
-    here = {path.name for path in BOOT.iterdir() if path.suffix in {".sh", ".service"}}
+    here = {path.name for path in BOOT.iterdir() if path.suffix in {".sh", ".service", ".path"}}
     assert set(SCRIPTS) | set(UNITS) == here
     paths = [file["path"] for file in config()["write_files"]]
     assert sorted(paths) == sorted(
@@ -494,7 +494,7 @@ def settings_of(unit: str, key: str) -> list[str]:
     return re.findall(rf"^{key}=(.*)$", source(unit), re.MULTILINE)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])
 def test_a_unit_starts_a_script_by_bash_and_absolute_paths(unit: str) -> None:
     """What is written at boot may be mounted noexec, and systemd has no PATH worth the name."""
     [start] = settings_of(unit, "ExecStart")
@@ -503,6 +503,13 @@ def test_a_unit_starts_a_script_by_bash_and_absolute_paths(unit: str) -> None:
     assert script in SCRIPTS
     assert all(stop.lstrip("-").startswith("/") for stop in settings_of(unit, "ExecStop"))
     assert not re.findall(r"^Exec(?!Start=|Stop=)\w*=", source(unit), re.MULTILINE)
+
+
+def test_the_file_that_is_watched_is_the_one_that_is_written() -> None:
+    """By the unit of the same name."""
+    [watched] = settings_of("workspace-ssh.path", "PathChanged")
+    assert f'"${{SSHD_CONFIG:={watched}}}"' in source("settings.sh")
+    assert settings_of("workspace-ssh.service", "RemainAfterExit") == []
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, *UNITS])

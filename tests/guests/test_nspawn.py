@@ -211,6 +211,47 @@ def test_an_image_that_cannot_copy_says_what_it_lacks(booted: Workspace, fleet: 
             guest.run("docker", "exec", "--user=0", "workspace", "mv", f"{each}.away", each)
 
 
+REWRITE: Final = """
+until [ -e /run/enough ]; do
+  text=$(sed '/^# workspace-hub/,$d' /etc/ssh/sshd_config)
+  printf '%s\\n' "$text" >/etc/ssh/sshd_config
+  sleep 0.05
+done
+"""
+
+
+def test_nothing_takes_the_containers_shell_out_of_sshds_configuration(booted: Workspace, fleet: Fleet) -> None:
+    """Whoever writes it anew without that, however often: it is back at once, and sshd has read it.
+
+    The loop that sends heartbeats, which would see to it as well, has been stopped.
+    """
+    guest = fleet.guest(booted["instance_name"])
+    before = guest.run("cat", "/etc/ssh/sshd_config")
+    with running(guest, "rewrite", "/bin/bash", "-c", REWRITE):
+        guest.run("systemctl", "kill", "--signal=STOP", "workspace-ready.service")
+        time.sleep(5)
+        guest.run("touch", "/run/enough")
+        wait_for(lambda: guest.run("cat", "/etc/ssh/sshd_config").split() == before.split(), "it is back", seconds=10)
+        guest.run("systemctl", "kill", "--signal=CONT", "workspace-ready.service")
+    wait_for(lambda: ssh(guest, "echo $WORKSPACE_ID").strip() == booted["id"], "sshd goes by it", seconds=10)
+    assert guest.run("systemctl", "is-active", "workspace-ssh.path").strip() == "active"
+
+
+def test_a_restart_of_docker_ends_neither_the_container_nor_what_runs_in_it(booted: Workspace, fleet: Fleet) -> None:
+    """Docker leaves containers alone then (live-restore); so must whoever watches over ours. Who comes later is let in."""
+    guest = fleet.guest(booted["instance_name"])
+    form = "{{.Id}} {{.State.StartedAt}}"
+    before = guest.run("docker", "inspect", "--format", form, "workspace")
+    ssh(guest, "setsid sleep 7006 >/dev/null 2>&1 </dev/null & echo begun")
+    guest.run("systemctl", "restart", "docker.service")
+    wait_for(lambda: titles(guest, "^docker attach") != [], "the container is watched again")
+    assert guest.run("docker", "inspect", "--format", form, "workspace") == before
+    assert titles(guest, "^sleep 7006") == ["sleep 7006"]
+    assert ssh(guest, "echo $WORKSPACE_ID").strip() == booted["id"]
+    assert reports(guest, "failed") == 0
+    guest.run("pkill", "--full", "^sleep 7006")
+
+
 def test_what_a_terminal_and_its_language_are_arrives(booted: Workspace, fleet: Fleet) -> None:
     """As the person's own machine says it, and nothing else of their environment."""
     guest = fleet.guest(booted["instance_name"])

@@ -7,6 +7,7 @@ set -euo pipefail
 # shellcheck source=settings.sh
 . "${BASH_SOURCE[0]%/*}/settings.sh"
 : "${DOCKER_ROOT:=/var/lib/docker}"
+MOST_QUOTED=160 # characters; the Hub keeps 300 of a message
 : "${DENIED_SECONDS:=120}" # how long a machine that never had an image asks again when it may not have this one
 NO_DOCKER='Docker does not run on the machine. If it stays so, the boot image is not one that the Hub can use.'
 BOOT_DISK_FULL='The boot disk of the machine is full. Take a smaller image, or have the boot disk made larger.'
@@ -16,15 +17,27 @@ doing() {
   echo "$1 $2" >"${STATE}/doing"
 }
 
-# Write down why the container ended or could not be run.
+# Print a reason with the last line that Docker said after it, in characters that need no quoting in JSON.
+quoting() {
+  local line last=''
+  while IFS= read -r line; do
+    [ -z "${line//[[:space:]]/}" ] || last=${line}
+  done <<<"$2"
+  last=${last//[\"\\]/\'}
+  last=${last//[![:print:]]/ }
+  echo "$1${last:+ Docker said: ${last:0:${MOST_QUOTED}}}"
+}
+
+# Write down why the container ended or could not be run, and say it.
 ended() {
+  echo "<4>$1 $2" >&2
   echo "$(date +%s) $1 $2" >>"${STATE}/ends"
   tail --lines=20 "${STATE}/ends" >"${STATE}/ends.new"
   mv "${STATE}/ends.new" "${STATE}/ends"
 }
 
 give_up() {
-  ended "$1" "$2"
+  ended "$1" "$2" 2>/dev/null # `fail` says it
   fail "$1" "$2"
 }
 
@@ -64,11 +77,11 @@ pull() {
       *'docker daemon'* | *'docker api'*)
         code=DOCKER_NOT_RUNNING why=${NO_DOCKER} ;;
       *'no space left on device'* | *'disk quota exceeded'*)
-        give_up BOOT_DISK_FULL "${BOOT_DISK_FULL}" ;;
+        give_up BOOT_DISK_FULL "$(quoting "${BOOT_DISK_FULL}" "${said}")" ;;
       *'getting credentials'* | *'docker-credential-'*)
         code=REGISTRY_LOGIN_FAILED why='The machine gets no credentials for the registry of the container images.' ;;
       *'no matching manifest'* | *'no match for platform'* | *'specified platform'* | *'this platform'*)
-        give_up IMAGE_WRONG_PLATFORM "${WRONG_PLATFORM}" ;;
+        give_up IMAGE_WRONG_PLATFORM "$(quoting "${WRONG_PLATFORM}" "${said}")" ;;
       *toomanyrequests* | *'too many requests'* | *'rate limit'* | *'quota exceeded'*)
         why='The registry of the container images takes no more pulls for now: too many requests.' ;;
       *'no such host'* | *'server misbehaving'* | *'name resolution'*)
@@ -85,28 +98,31 @@ pull() {
           sleep 10
           continue
         fi
-        give_up IMAGE_DENIED 'The machine may not pull the container image, or there is none of this name in the registry.' ;;
+        why='The machine may not pull the container image, or there is none of this name in the registry.'
+        give_up IMAGE_DENIED "$(quoting "${why}" "${said}")" ;;
       *'manifest unknown'* | *'not found'* | *'name unknown'* | *'invalid reference'*)
-        give_up IMAGE_MISSING 'The registry has no such container image. Take an image_tag that exists.' ;;
+        why='The registry has no such container image. Take an image_tag that exists.'
+        give_up IMAGE_MISSING "$(quoting "${why}" "${said}")" ;;
       *'unsupported media type'* | *'schema 1'* | *'unsupported manifest'* | *'invalid tar header'*)
-        give_up CONTAINER_REFUSED 'The container image is in a format that Docker cannot use. Take another image.' ;;
+        why='The container image is in a format that Docker cannot use. Take another image.'
+        give_up CONTAINER_REFUSED "$(quoting "${why}" "${said}")" ;;
       *)
-        why='The container image could not be pulled, for a reason that is in the log of the machine.' ;;
+        why='The container image could not be pulled.' ;;
     esac
     sleep "${pause}"
     shift
   done
-  give_up "${code}" "${why}"
+  give_up "${code}" "$(quoting "${why}" "${said}")"
 }
 
 # Docker could not make or start the container: say why, by what it said.
 refused() {
   echo "$1" >&2
   case "${1,,}" in
-    *'docker daemon'* | *'docker api'*) ended DOCKER_NOT_RUNNING "${NO_DOCKER}" ;;
-    *'no space left on device'* | *'disk quota exceeded'*) ended BOOT_DISK_FULL "${BOOT_DISK_FULL}" ;;
-    *'exec format error'*) ended IMAGE_WRONG_PLATFORM "${WRONG_PLATFORM}" ;;
-    *) ended CONTAINER_REFUSED 'Docker cannot run the container: see the log of the machine. Take another image.' ;;
+    *'docker daemon'* | *'docker api'*) ended DOCKER_NOT_RUNNING "$(quoting "${NO_DOCKER}" "$1")" ;;
+    *'no space left on device'* | *'disk quota exceeded'*) ended BOOT_DISK_FULL "$(quoting "${BOOT_DISK_FULL}" "$1")" ;;
+    *'exec format error'*) ended IMAGE_WRONG_PLATFORM "$(quoting "${WRONG_PLATFORM}" "$1")" ;;
+    *) ended CONTAINER_REFUSED "$(quoting 'Docker cannot run the container. Take another image.' "$1")" ;;
   esac
 }
 
@@ -191,7 +207,8 @@ fi
 status=0
 # Docker was started again, and has left the container alone (live-restore): so is it left here.
 if [ "$(docker inspect --format '{{.State.Running}}' "${CONTAINER}" 2>/dev/null)" = true ]; then
-  docker attach --no-stdin --sig-proxy=false "${CONTAINER}" || status=$?
+  systemd-cat --identifier="${CONTAINER}" --level-prefix=false \
+    docker attach --no-stdin --sig-proxy=false "${CONTAINER}" || status=$?
   why_ended
   exit "${status}"
 fi
@@ -221,6 +238,7 @@ if [ "${status}" -ne 0 ]; then
   exit "${status}"
 fi
 prune
-docker start --attach "${CONTAINER}" || status=$?
+# What the container prints goes to the journal alone, and has no say in what counts there as a warning.
+systemd-cat --identifier="${CONTAINER}" --level-prefix=false docker start --attach "${CONTAINER}" || status=$?
 why_ended
 exit "${status}"

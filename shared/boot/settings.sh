@@ -95,9 +95,10 @@ report() {
   done
 }
 
-# Report why this machine cannot be a workspace: failed CODE MESSAGE. Once, until the container has been steady again.
+# Say why this machine cannot be a workspace, and report it: failed CODE MESSAGE. The report goes once, until the container has been steady again.
 failed() {
   local result=0
+  echo "<4>$1 $2" >&2
   [ ! -e "${STATE}/failed" ] || return 0
   report failed "$1" "$2" || result=$?
   if [ "${result}" -eq 0 ]; then # what was refused may count later, when another operation is under way
@@ -106,7 +107,7 @@ failed() {
   fi
 }
 
-# Report why this machine cannot be a workspace, and end.
+# Say why this machine cannot be a workspace, report it, and end.
 fail() {
   failed "$1" "$2"
   exit 1

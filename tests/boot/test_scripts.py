@@ -85,6 +85,7 @@ FAKES: dict[str, str] = {  # what each answers unless a test says otherwise, in 
     "sleep": "/bin/sleep 0.02",
     "sshd": ":",
     "sudo": "exit 1",
+    "systemd-cat": 'shift 2; exec "$@"',
     "umount": "sed --in-place --expression '$d' \"${FAKES}/mounted\"",
     "systemctl": ":",
 }
@@ -938,7 +939,7 @@ PASSING = {
     "x509: certificate has expired or is not yet valid": ("IMAGE_PULL_FAILED", "certificate"),
     "received unexpected HTTP status: 503 Service Unavailable": ("IMAGE_PULL_FAILED", "errors of its own"),
     "received unexpected HTTP status: 504 Gateway Timeout": ("IMAGE_PULL_FAILED", "errors of its own"),
-    "filesystem layer verification failed for digest": ("IMAGE_PULL_FAILED", "log of the machine"),
+    "filesystem layer verification failed for digest": ("IMAGE_PULL_FAILED", "layer verification"),
     NO_DAEMON: ("DOCKER_NOT_RUNNING", "Docker does not run"),
     "permission denied while trying to connect to the Docker daemon socket": ("DOCKER_NOT_RUNNING", "does not run"),
     "failed to connect to the docker API at unix:///run/docker.sock": ("DOCKER_NOT_RUNNING", "does not run"),
@@ -994,7 +995,7 @@ def test_at_a_machines_first_boot_a_right_may_come_late(machine: Machine, said: 
 def test_at_a_machines_first_boot_a_right_that_does_not_come_is_reported(machine: Machine) -> None:
     """After two minutes."""
     (machine.fakes / "first-boot").touch()
-    machine.environment["DENIED_SECONDS"] = "1"
+    machine.environment["DENIED_SECONDS"] = "4"
     machine.fake("docker", PULL_SAYS.format(said=DENIED, local=1))
 
     assert machine.run("container.sh") == 1
@@ -1045,6 +1046,33 @@ def test_what_may_pass_is_reported_after_it_was_tried_again(machine: Machine, sa
 
     assert words in check_not_pulled(machine, code, 5)
     assert said in machine.said()
+
+
+@pytest.mark.parametrize(
+    ("said", "quoted"),
+    [
+        ("Pulling fs layer\\nerror one\\nError response from daemon: two\\n \\n", "Error response from daemon: two"),
+        ('a \\"quoted\\" \\\\\\\\ word\\t and \\033[31mred', "a 'quoted' ' word  and  [31mred"),
+        ("x" * 500, "x" * 160),
+    ],
+)
+def test_the_reason_quotes_what_docker_said_last(machine: Machine, said: str, quoted: str) -> None:
+    """The person who reads it cannot look into the machine. It is on the serial console and in Cloud Logging, too, as a warning."""
+    machine.fake("docker", PULL_SAYS.replace('echo "{said}"', "printf '%b\\n' \"{said}\"").format(said=said, local=1))
+
+    message = check_not_pulled(machine, "IMAGE_PULL_FAILED", 5)
+
+    assert message == f"The container image could not be pulled. Docker said: {quoted}"
+    assert f"<4>IMAGE_PULL_FAILED {message}\n" in machine.said()
+    assert machine.said().count("<4>IMAGE_PULL_FAILED") == 1
+
+
+def test_what_a_container_prints_is_in_the_journal_alone(machine: Machine) -> None:
+    """As what it is: it cannot make a warning of its words."""
+    assert machine.run("container.sh") == 0, machine.said()
+    assert machine.calls("systemd-cat") == [
+        ["systemd-cat", "--identifier=workspace", "--level-prefix=false", "docker", "start", "--attach", "workspace"]
+    ]
 
 
 @pytest.mark.parametrize("name", ["denied", "not-found/x509", "too/toomanyrequests:forbidden", "no-such-host:timeout"])
@@ -1109,7 +1137,13 @@ esac
             "IMAGE_WRONG_PLATFORM",
             "architecture",
         ),
-        (1, "false false OCI runtime create failed: mkdir: not a directory", "amd64", "CONTAINER_REFUSED", "log"),
+        (
+            1,
+            "false false OCI runtime create failed: mkdir: not a directory",
+            "amd64",
+            "CONTAINER_REFUSED",
+            "mkdir: not a directory",
+        ),
         (1, f"false false mkdir overlay2: {NO_SPACE}", "amd64", "BOOT_DISK_FULL", "boot disk"),
     ],
 )

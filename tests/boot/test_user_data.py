@@ -52,6 +52,7 @@ TOOLS = frozenset(
         *("grep", "pgrep", "systemctl"),  # GNU grep; pgrep of procps
         *("iptables", "ip6tables"),
         *("/bin/bash", "sshd", "sudo"),
+        "systemd-cat",
         "curl",
     }
 )
@@ -89,7 +90,17 @@ def source(name: str) -> str:
 
 _KEYWORDS = frozenset({"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "{", "}", "!", "time"})
 # What calls another command: how many words that are no options stand before it.
-_CALLERS = {"exec": 0, "command": 0, "builtin": 0, "env": 0, "nohup": 0, "sudo": 0, "timeout": 1, "xargs": 0}
+_CALLERS = {
+    "systemd-cat": 0,
+    "exec": 0,
+    "command": 0,
+    "builtin": 0,
+    "env": 0,
+    "nohup": 0,
+    "sudo": 0,
+    "timeout": 1,
+    "xargs": 0,
+}
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\[[^\]]*\])?\+?=")
 _FUNCTION = re.compile(r"[\w-]+\(\)")
 _HEREDOC = re.compile(r"<<(-?)[ \t]*(['\"]?)(\w+)\2")
@@ -510,6 +521,12 @@ def test_the_file_that_is_watched_is_the_one_that_is_written() -> None:
     [watched] = settings_of("workspace-ssh.path", "PathChanged")
     assert f'"${{SSHD_CONFIG:={watched}}}"' in source("settings.sh")
     assert settings_of("workspace-ssh.service", "RemainAfterExit") == []
+
+
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])
+def test_what_a_script_says_is_on_the_serial_console(unit: str) -> None:
+    """Nothing of a unit is there by itself, and whoever looks for the reason of a machine that never reported has nothing else."""
+    assert settings_of(unit, "StandardOutput") == settings_of(unit, "StandardError") == ["journal+console"]
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, *UNITS])

@@ -490,6 +490,7 @@ def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> No
     """Nor in the journal: no token, though every report had one."""
     said = fleet.console(booted["instance_name"]) + fleet.guest(booted["instance_name"]).run("journalctl", "--no-pager")
     assert "the Hub answered 204" in said
+    assert "the Hub answered 204" in fleet.console(booted["instance_name"])
     assert not re.search(r"eyJ[\w-]+\.", said)
 
 
@@ -501,19 +502,21 @@ UNUSABLE_IMAGES: Final = {
     "empty": "CONTAINER_ENDS",
     "foreign": "IMAGE_WRONG_PLATFORM",
 }
-WORDS: Final = {"restless": "status 3", "fickle": "status 4", "empty": "not in the image"}
+WORDS: Final = {"denied": "Docker said: ", "restless": "status 3", "fickle": "status 4", "empty": "not in the image"}
 
 
 @pytest.mark.parametrize("tags", [("missing", "denied", "restless"), ("fickle", "empty", "foreign")])
-@pytest.mark.usefixtures("fleet")
-def test_an_image_that_does_not_run_is_an_error_with_its_reason(alice: Person, tags: tuple[str, ...]) -> None:
-    """It is never READY, not for a moment; nothing is left of the machine, and the person can delete the workspace."""
+def test_an_image_that_does_not_run_is_an_error_with_its_reason(
+    alice: Person, fleet: Fleet, tags: tuple[str, ...]
+) -> None:
+    """It is on the console, too. It is never READY, not for a moment; nothing is left of the machine, and the person can delete the workspace."""
     made = {tag: alice.create(tag, image_tag=tag)["id"] for tag in tags}
     for tag in tags:
         failed = alice.settled(made[tag], "ERROR", seconds=240)
         assert (tag, failed["error"]["code"]) == (tag, UNUSABLE_IMAGES[tag])
         assert "image" in failed["error"]["message"]
         assert WORDS.get(tag, "") in failed["error"]["message"]
+        assert f"{failed['error']['code']} The" in fleet.console(failed["instance_name"])
         assert "WorkspaceReady" not in {event["what"] for event in alice.events(made[tag])}
         alice.delete(made[tag])
         alice.gone(made[tag])

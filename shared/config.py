@@ -96,8 +96,8 @@ class MachineSettings:
     ``image_repository`` is the container image without its tag; sizes are in GB as Compute counts them. ``disk_types`` has the
     type of the disks by series of machine types, where it is not the series' default. ``most_run`` is how long a machine runs
     at a stretch before Compute itself stops it, None: as long as it likes. The machine is told the rest: the command that says
-    in the container that it can be used, within which time, how often it reports that somebody is connected, and for how long
-    a keep-awake file counts at most.
+    in the container that it can be used, within which time, how often it reports that somebody is connected, for how long
+    a keep-awake file counts at most, and whether the container may reach the metadata server.
     """
 
     installation: str
@@ -116,6 +116,7 @@ class MachineSettings:
     health_within: timedelta
     heartbeat_every: timedelta
     keep_awake_most: timedelta
+    container_metadata: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +342,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             installation=read.text("HUB_INSTALLATION"),
             image_repository=read.url("HUB_IMAGE_REPOSITORY"),
             boot_image=read.text("HUB_BOOT_IMAGE", BOOT_IMAGES[_architecture(machine_types)]),
-            boot_disk_gb=read.whole("HUB_BOOT_DISK_GB", 20, least=10),
+            boot_disk_gb=read.whole("HUB_BOOT_DISK_GB", 30, least=10),
             home_disk_gb=read.whole("HUB_HOME_DISK_GB", 50, least=10),
             disk_types=disk_types,
             network=read.text("HUB_NETWORK", "global/networks/default"),
@@ -354,6 +355,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             health_within=min(read.seconds("HUB_HEALTH_SECONDS", timedelta(minutes=3)), start_within / 2),
             heartbeat_every=heartbeat_every,
             keep_awake_most=keep_awake_most,
+            container_metadata=read.flag("HUB_CONTAINER_METADATA"),
         ),
         policy=Policy(
             zones=read.listed("HUB_ZONES", ",".join(usual.zones)),

@@ -46,6 +46,7 @@ def metadata_items(
         "hub-health-seconds": _seconds(settings.health_within),
         "hub-heartbeat-seconds": _seconds(settings.heartbeat_every),
         "hub-keep-awake-seconds": _seconds(settings.keep_awake_most),
+        "hub-container-metadata": "true" if settings.container_metadata else "false",
     }
 
 

@@ -7,6 +7,8 @@ set -euo pipefail
 # shellcheck source=settings.sh
 . "${BASH_SOURCE[0]%/*}/settings.sh"
 : "${DOCKER_ROOT:=/var/lib/docker}"
+MOST_QUOTED=160 # characters; the Hub keeps 300 of a message
+: "${DENIED_SECONDS:=120}" # how long a machine that never had an image asks again when it may not have this one
 NO_DOCKER='Docker does not run on the machine. If it stays so, the boot image is not one that the Hub can use.'
 BOOT_DISK_FULL='The boot disk of the machine is full. Take a smaller image, or have the boot disk made larger.'
 WRONG_PLATFORM='The container image is not for this kind of machine. Take an image of its processor architecture.'
@@ -15,15 +17,27 @@ doing() {
   echo "$1 $2" >"${STATE}/doing"
 }
 
-# Write down why the container ended or could not be run.
+# Print a reason with the last line that Docker said after it, in characters that need no quoting in JSON.
+quoting() {
+  local line last=''
+  while IFS= read -r line; do
+    [ -z "${line//[[:space:]]/}" ] || last=${line}
+  done <<<"$2"
+  last=${last//[\"\\]/\'}
+  last=${last//[![:print:]]/ }
+  echo "$1${last:+ Docker said: ${last:0:${MOST_QUOTED}}}"
+}
+
+# Write down why the container ended or could not be run, and say it.
 ended() {
+  echo "<4>$1 $2" >&2
   echo "$(date +%s) $1 $2" >>"${STATE}/ends"
   tail --lines=20 "${STATE}/ends" >"${STATE}/ends.new"
   mv "${STATE}/ends.new" "${STATE}/ends"
 }
 
 give_up() {
-  ended "$1" "$2"
+  ended "$1" "$2" 2>/dev/null # `fail` says it
   fail "$1" "$2"
 }
 
@@ -37,11 +51,22 @@ bare() {
   done
 }
 
+# Remove the images that no container is made of: a tag that moves would leave all that it had on the boot disk. The last container
+# is still there when a newer image is pulled, and with it what both have in common.
+prune() {
+  docker image prune --all --force >/dev/null || echo '<4>Old images could not be removed.' >&2
+}
+
 # Pull the image, or make do with the one that is here: a registry that is away must not keep anybody from their workspace.
-# What is definite is reported at once, what may pass after some tries. The more particular causes come first.
+# What is definite is reported at once, what may pass after some tries. The more particular causes come first. At a machine's
+# first boot its rights may be as young as itself, and take some minutes to arrive (source: "Access change propagation" of IAM's
+# documentation): it asks again when it is denied.
 pull() {
-  local said pause code why
-  for pause in 2 4 8 15 0; do
+  local said pause code why until=0
+  [ -n "$(docker image ls --quiet 2>/dev/null)" ] || until=$((SECONDS + DENIED_SECONDS))
+  set -- 2 4 8 15 0
+  while [ "$#" -gt 0 ]; do
+    pause=$1
     said=$(docker pull --quiet "${image}" 2>&1) && return
     echo "${said}" >&2
     if docker image inspect "${image}" >/dev/null 2>&1; then
@@ -52,11 +77,11 @@ pull() {
       *'docker daemon'* | *'docker api'*)
         code=DOCKER_NOT_RUNNING why=${NO_DOCKER} ;;
       *'no space left on device'* | *'disk quota exceeded'*)
-        give_up BOOT_DISK_FULL "${BOOT_DISK_FULL}" ;;
+        give_up BOOT_DISK_FULL "$(quoting "${BOOT_DISK_FULL}" "${said}")" ;;
       *'getting credentials'* | *'docker-credential-'*)
         code=REGISTRY_LOGIN_FAILED why='The machine gets no credentials for the registry of the container images.' ;;
       *'no matching manifest'* | *'no match for platform'* | *'specified platform'* | *'this platform'*)
-        give_up IMAGE_WRONG_PLATFORM "${WRONG_PLATFORM}" ;;
+        give_up IMAGE_WRONG_PLATFORM "$(quoting "${WRONG_PLATFORM}" "${said}")" ;;
       *toomanyrequests* | *'too many requests'* | *'rate limit'* | *'quota exceeded'*)
         why='The registry of the container images takes no more pulls for now: too many requests.' ;;
       *'no such host'* | *'server misbehaving'* | *'name resolution'*)
@@ -69,27 +94,35 @@ pull() {
         *'connection reset'* | *'no route to host'* | *'network is unreachable'* | *' eof '*)
         why='The registry of the container images cannot be reached.' ;;
       *denied* | *unauthorized* | *forbidden* | *unauthenticated* | *'no pull access'* | *'no basic auth credentials'*)
-        give_up IMAGE_DENIED 'The machine may not pull the container image, or there is none of this name in the registry.' ;;
+        if [ "${SECONDS}" -lt "${until}" ]; then
+          sleep 10
+          continue
+        fi
+        why='The machine may not pull the container image, or there is none of this name in the registry.'
+        give_up IMAGE_DENIED "$(quoting "${why}" "${said}")" ;;
       *'manifest unknown'* | *'not found'* | *'name unknown'* | *'invalid reference'*)
-        give_up IMAGE_MISSING 'The registry has no such container image. Take an image_tag that exists.' ;;
+        why='The registry has no such container image. Take an image_tag that exists.'
+        give_up IMAGE_MISSING "$(quoting "${why}" "${said}")" ;;
       *'unsupported media type'* | *'schema 1'* | *'unsupported manifest'* | *'invalid tar header'*)
-        give_up CONTAINER_REFUSED 'The container image is in a format that Docker cannot use. Take another image.' ;;
+        why='The container image is in a format that Docker cannot use. Take another image.'
+        give_up CONTAINER_REFUSED "$(quoting "${why}" "${said}")" ;;
       *)
-        why='The container image could not be pulled, for a reason that is in the log of the machine.' ;;
+        why='The container image could not be pulled.' ;;
     esac
     sleep "${pause}"
+    shift
   done
-  give_up "${code}" "${why}"
+  give_up "${code}" "$(quoting "${why}" "${said}")"
 }
 
 # Docker could not make or start the container: say why, by what it said.
 refused() {
   echo "$1" >&2
   case "${1,,}" in
-    *'docker daemon'* | *'docker api'*) ended DOCKER_NOT_RUNNING "${NO_DOCKER}" ;;
-    *'no space left on device'* | *'disk quota exceeded'*) ended BOOT_DISK_FULL "${BOOT_DISK_FULL}" ;;
-    *'exec format error'*) ended IMAGE_WRONG_PLATFORM "${WRONG_PLATFORM}" ;;
-    *) ended CONTAINER_REFUSED 'Docker cannot run the container: see the log of the machine. Take another image.' ;;
+    *'docker daemon'* | *'docker api'*) ended DOCKER_NOT_RUNNING "$(quoting "${NO_DOCKER}" "$1")" ;;
+    *'no space left on device'* | *'disk quota exceeded'*) ended BOOT_DISK_FULL "$(quoting "${BOOT_DISK_FULL}" "$1")" ;;
+    *'exec format error'*) ended IMAGE_WRONG_PLATFORM "$(quoting "${WRONG_PLATFORM}" "$1")" ;;
+    *) ended CONTAINER_REFUSED "$(quoting 'Docker cannot run the container. Take another image.' "$1")" ;;
   esac
 }
 
@@ -147,6 +180,10 @@ id=$(attribute hub-workspace-id)
 name=$(attribute hub-workspace-name)
 repo=$(attribute hub-repo)
 branch=$(attribute hub-branch)
+container_metadata=$(attribute hub-container-metadata)
+
+guard_metadata "${container_metadata}" ||
+  give_up METADATA_NOT_GUARDED 'The container cannot be kept from the metadata server: the boot image is not one that the Hub can use.'
 
 registry=${image%%/*}
 case "${registry}" in
@@ -158,17 +195,36 @@ case "${registry}" in
     ;;
 esac
 
+# What is mounted below there later is to be seen in the container.
+options=()
+if mkdir -p "${AGENTS}" && { mountpoint -q "${AGENTS}" || mount --bind "${AGENTS}" "${AGENTS}"; } &&
+  mount --make-shared "${AGENTS}"; then
+  options+=(--volume "${AGENTS}:/run/ssh-agents:rslave")
+else
+  echo '<4>SSH agents cannot be forwarded into the container.' >&2
+fi
+
+status=0
+# Docker was started again, and has left the container alone (live-restore): so is it left here.
+if [ "$(docker inspect --format '{{.State.Running}}' "${CONTAINER}" 2>/dev/null)" = true ]; then
+  systemd-cat --identifier="${CONTAINER}" --level-prefix=false \
+    docker attach --no-stdin --sig-proxy=false "${CONTAINER}" || status=$?
+  why_ended
+  exit "${status}"
+fi
+
 doing CONTAINER_NOT_RUNNING 'The container image was still being pulled when the time was over. Take a smaller image.'
+prune
 pull
 doing CONTAINER_NOT_RUNNING 'Docker had the container image but did not start the container in time.'
 docker rm --force "${CONTAINER}" >/dev/null 2>&1 || true
-status=0
 said=$(docker create --name "${CONTAINER}" --init --user 1000:1000 --network host \
   --security-opt no-new-privileges \
   --log-driver json-file --log-opt max-size=10m --log-opt max-file=3 \
   --volume "${MOUNT}/home:/home/workspace" \
   --volume "${SECRETS}:/run/secrets" \
   --volume "${SECRETS}:/dev/shm/secrets" \
+  "${options[@]}" \
   --env HOME=/home/workspace \
   --env "WORKSPACE_ID=${id}" \
   --env "WORKSPACE_NAME=${name}" \
@@ -181,6 +237,8 @@ if [ "${status}" -ne 0 ]; then
   refused "${said}"
   exit "${status}"
 fi
-docker start --attach "${CONTAINER}" || status=$?
+prune
+# What the container prints goes to the journal alone, and has no say in what counts there as a warning.
+systemd-cat --identifier="${CONTAINER}" --level-prefix=false docker start --attach "${CONTAINER}" || status=$?
 why_ended
 exit "${status}"

@@ -15,6 +15,7 @@ health_command=$(attribute hub-health-command)
 health_seconds=$(attribute hub-health-seconds)
 heartbeat_seconds=$(attribute hub-heartbeat-seconds)
 keep_awake_seconds=$(attribute hub-keep-awake-seconds)
+container_metadata=$(attribute hub-container-metadata)
 
 running='' started='' health='' # the container as it was seen last
 unwell=''                       # why it is not healthy
@@ -166,6 +167,7 @@ while :; do
   pause=$((heartbeat_seconds - since < WATCH_SECONDS ? heartbeat_seconds - since : WATCH_SECONDS))
   sleep "${pause}"
   watch_container "${pause}"
+  guard_metadata "${container_metadata}" || echo '<3>The container is not kept from the metadata server any more.' >&2
   ! logged_in || seen=1
   since=$((since + pause))
   [ "${since}" -ge "${heartbeat_seconds}" ] || continue

@@ -7,7 +7,9 @@
 : "${DISK:=/dev/disk/by-id/google-home}"
 : "${MOUNT:=/mnt/disks/home}"                # the home disk; the container has its folder `home`
 : "${SECRETS:=/run/workspace-secrets}"       # in memory only
+: "${AGENTS:=/run/workspace-agents}"        # SSH agents of those who are here, each a socket that sshd has made
 : "${STATE:=/run/workspace-hub}"             # gone at a reboot, kept by a suspend: as long as this boot
+: "${INET6:=/proc/net/if_inet6}"
 : "${SSHD_CONFIG:=/etc/ssh/sshd_config}"
 : "${GCE_METADATA_HOST:=metadata.google.internal}"
 : "${PATIENCE_SECONDS:=1800}"                # how long a report is repeated; the Hub's own deadlines are shorter
@@ -22,6 +24,23 @@ metadata() {
 # Print an attribute of this machine; it fails when the metadata server does not answer.
 attribute() {
   metadata "http://${GCE_METADATA_HOST}/computeMetadata/v1/instance/attributes/$1"
+}
+
+# Keep the container from the metadata server, or let it: guard_metadata ALLOWED. Whoever can ask there gets tokens of the
+# machine's service account, and the machine's own identity. Only the container runs as user 1000. Names are resolved there,
+# too, at port 53. The addresses are the ones that Google documents ("About VM metadata"). Safe to run again.
+guard_metadata() {
+  local of_the_container=(--protocol tcp '!' --dport 53 --match owner --uid-owner 1000 --jump REJECT)
+  local v4=(OUTPUT --destination 169.254.169.254 "${of_the_container[@]}")
+  local v6=(OUTPUT --destination fd20:ce::254 "${of_the_container[@]}")
+  if [ "$1" = true ]; then
+    ! iptables --wait --check "${v4[@]}" 2>/dev/null || iptables --wait --delete "${v4[@]}"
+    ! ip6tables --wait --check "${v6[@]}" 2>/dev/null || ip6tables --wait --delete "${v6[@]}"
+    return
+  fi
+  iptables --wait --check "${v4[@]}" 2>/dev/null || iptables --wait --insert "${v4[@]}" || return 1
+  [ ! -e "${INET6}" ] || # no IPv6, no way there
+    ip6tables --wait --check "${v6[@]}" 2>/dev/null || ip6tables --wait --insert "${v6[@]}"
 }
 
 identity_token() {
@@ -76,9 +95,10 @@ report() {
   done
 }
 
-# Report why this machine cannot be a workspace: failed CODE MESSAGE. Once, until the container has been steady again.
+# Say why this machine cannot be a workspace, and report it: failed CODE MESSAGE. The report goes once, until the container has been steady again.
 failed() {
   local result=0
+  echo "<4>$1 $2" >&2
   [ ! -e "${STATE}/failed" ] || return 0
   report failed "$1" "$2" || result=$?
   if [ "${result}" -eq 0 ]; then # what was refused may count later, when another operation is under way
@@ -87,7 +107,7 @@ failed() {
   fi
 }
 
-# Report why this machine cannot be a workspace, and end.
+# Say why this machine cannot be a workspace, report it, and end.
 fail() {
   failed "$1" "$2"
   exit 1

@@ -6,8 +6,11 @@ from pathlib import Path
 
 FOLDER = "/etc/workspace-hub"
 SCRIPTS = ("settings.sh", "disk.sh", "container.sh", "ready.sh", "ssh.sh", "shell.sh")
-UNITS = ("workspace-disk.service", "workspace-container.service", "workspace-ready.service", "workspace-ssh.service")
-STARTED = ("workspace-ssh.service", "workspace-ready.service")  # these bring the others
+UNITS = (
+    *("workspace-disk.service", "workspace-container.service", "workspace-ready.service", "workspace-ssh.service"),
+    "workspace-ssh.path",
+)
+STARTED = ("workspace-ssh.path", "workspace-ssh.service", "workspace-ready.service")  # these bring the others
 
 
 @cache

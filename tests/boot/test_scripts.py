@@ -14,6 +14,7 @@ import pty
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -47,6 +48,7 @@ ATTRIBUTES = {
     "hub-health-seconds": "180",
     "hub-heartbeat-seconds": "120",
     "hub-keep-awake-seconds": "3600",
+    "hub-container-metadata": "false",
 }
 AWAY = 0  # not a status: the connection is closed without a word
 REAL = (
@@ -59,9 +61,23 @@ REAL = (
     "stat",
     "wc",
 )  # noted, then run, unless a test says otherwise
+# Keeps its rules in a file.
+RULES = """
+[ "$1" = --wait ] || exit 2
+rules="${FAKES}/${0##*/}.rules"
+touch "${rules}"
+case "$2" in
+  --check) grep --quiet --line-regexp --fixed-strings -e "${*:3}" "${rules}" ;;
+  --insert) echo "${*:3}" >>"${rules}" ;;
+  --delete) grep --invert-match --line-regexp --fixed-strings -e "${*:3}" "${rules}" >"${rules}.new"; mv "${rules}.new" "${rules}" ;;
+esac
+"""
 FAKES: dict[str, str] = {  # what each answers unless a test says otherwise, in bash
     "docker": ":",
+    "chown": ":",
     "docker-credential-gcr": ":",
+    "ip6tables": "exit 1",
+    "iptables": RULES,
     "install": 'mkdir -p "${@: -1}"',
     "mount": 'echo "${@: -1}" >>"${FAKES}/mounted"',
     "mountpoint": 'grep --quiet --line-regexp --fixed-strings -e "$2" "${FAKES}/mounted"',
@@ -69,6 +85,7 @@ FAKES: dict[str, str] = {  # what each answers unless a test says otherwise, in 
     "sleep": "/bin/sleep 0.02",
     "sshd": ":",
     "sudo": "exit 1",
+    "systemd-cat": 'shift 2; exec "$@"',
     "umount": "sed --in-place --expression '$d' \"${FAKES}/mounted\"",
     "systemctl": ":",
 }
@@ -181,6 +198,8 @@ class Machine:
             "STATE": str(self.state),
             "SSHD_CONFIG": str(self.sshd_config),
             "GCE_METADATA_HOST": outside.host,
+            "INET6": str(folder / "if_inet6"),
+            "AGENTS": str(folder / "run" / "agents"),
             "STEADY_SECONDS": "0",
             "WATCH_SECONDS": "60",
         }
@@ -738,7 +757,13 @@ HOSTILE = {
     "10 KB": "x'\"$(" * 2000,
     "nothing": "",
 }
-PULL_SAYS = 'case "$1 $2" in "pull "*) echo "{said}" >&2; exit 1 ;; "image inspect") exit {local} ;; esac'
+PULL_SAYS = """
+case "$1 $2" in
+  "pull "*) echo "{said}" >&2; exit 1 ;;
+  "image inspect") exit {local} ;;
+  "image ls") [ -e "${{FAKES}}/first-boot" ] || echo 1234567890ab ;;
+esac
+"""
 DENIED = "Error response from daemon: Head https://x/v2/y: denied: Permission artifactregistry.repositories.downloadArtifacts"
 MISSING = "Error response from daemon: manifest for x:v2 not found: manifest unknown: Failed to fetch v2"
 TIMED_OUT = "Error response from daemon: Get https://x/v2/: net/http: request canceled while waiting for connection"
@@ -753,6 +778,7 @@ def create_arguments(machine: Machine, **changes: str) -> list[str]:
         *("--log-driver", "json-file", "--log-opt", "max-size=10m", "--log-opt", "max-file=3"),
         *("--volume", f"{machine.mount}/home:/home/workspace"),
         *("--volume", f"{machine.secrets}:/run/secrets", "--volume", f"{machine.secrets}:/dev/shm/secrets"),
+        *("--volume", f"{machine.folder}/run/agents:/run/ssh-agents:rslave"),
         *("--env", "HOME=/home/workspace"),
         *("--env", f"WORKSPACE_ID={told['hub-workspace-id']}"),
         *("--env", f"WORKSPACE_NAME={told['hub-workspace-name']}"),
@@ -770,7 +796,9 @@ def test_the_container_is_run_as_nobody_special(machine: Machine) -> None:
 
     assert machine.run("container.sh") == 42
 
-    pull, remove, create, start = machine.calls("docker")[:4]
+    pull, remove, create, start = [
+        call for call in machine.calls("docker") if call[1] not in {"inspect", "image", "version"}
+    ]
     assert pull == ["docker", "pull", "--quiet", IMAGE]
     assert remove == ["docker", "rm", "--force", "workspace"]
     assert create == create_arguments(machine)
@@ -789,6 +817,58 @@ def test_what_a_person_wrote_is_one_argument(machine: Machine, what: str) -> Non
 
     assert machine.calls("docker", "create") == [create_arguments(machine, **changes)]
     assert not list(machine.folder.rglob("x"))
+
+
+GUARD = "OUTPUT --destination {} --protocol tcp ! --dport 53 --match owner --uid-owner 1000 --jump REJECT"
+GUARDS = {"iptables": GUARD.format("169.254.169.254"), "ip6tables": GUARD.format("fd20:ce::254")}
+
+
+def rules(machine: Machine) -> dict[str, list[str]]:
+    """Return the rules that there are, by tool."""
+    return {file.stem: file.read_text().splitlines() for file in machine.fakes.glob("ip*.rules")}
+
+
+@pytest.mark.parametrize("tools", [["iptables"], ["iptables", "ip6tables"]], ids=["IPv4", "IPv4 and IPv6"])
+def test_the_container_is_kept_from_the_metadata_server(machine: Machine, tools: list[str]) -> None:
+    """Before it runs, and once however often it does; by every address, for whoever asks there is the machine."""
+    machine.fake("docker", '[ "$1" != create ] || cp "${FAKES}/iptables.rules" "${FAKES}/before"')
+    if "ip6tables" in tools:
+        machine.fake("ip6tables", RULES)
+        (machine.folder / "if_inet6").touch()
+
+    assert machine.run("container.sh") == machine.run("container.sh") == 0, machine.said()
+
+    assert rules(machine) == {tool: [GUARDS[tool]] for tool in tools}
+    assert (machine.fakes / "before").read_text().splitlines() == [GUARDS["iptables"]]
+
+
+def test_a_container_that_may_reaches_the_metadata_server(machine: Machine) -> None:
+    """From its next boot on, or as soon as it is started again."""
+    assert machine.run("container.sh") == 0, machine.said()
+    machine.outside.attributes["hub-container-metadata"] = "true"
+
+    assert machine.run("container.sh") == 0, machine.said()
+    assert rules(machine) == {"iptables": []}
+
+
+def test_a_container_that_cannot_be_kept_from_the_metadata_server_is_not_run(machine: Machine) -> None:
+    """Nobody would notice, otherwise."""
+    machine.fake("iptables", "echo No chain/target/match by that name. >&2; exit 1")
+
+    assert machine.run("container.sh") == 1
+
+    assert machine.outside.events() == ["METADATA_NOT_GUARDED"]
+    assert machine.calls("docker") == []
+
+
+def test_without_a_place_for_agents_the_container_runs_all_the_same(machine: Machine) -> None:
+    """They are a convenience, a workspace is not."""
+    machine.fake("mount", "exit 32")
+
+    assert machine.run("container.sh") == 0, machine.said()
+
+    assert not [argument for argument in machine.calls("docker", "create")[0] if "agents" in argument]
+    assert "<4>SSH agents" in machine.said()
 
 
 def test_an_image_of_a_hostile_name_is_one_argument(machine: Machine) -> None:
@@ -859,7 +939,7 @@ PASSING = {
     "x509: certificate has expired or is not yet valid": ("IMAGE_PULL_FAILED", "certificate"),
     "received unexpected HTTP status: 503 Service Unavailable": ("IMAGE_PULL_FAILED", "errors of its own"),
     "received unexpected HTTP status: 504 Gateway Timeout": ("IMAGE_PULL_FAILED", "errors of its own"),
-    "filesystem layer verification failed for digest": ("IMAGE_PULL_FAILED", "log of the machine"),
+    "filesystem layer verification failed for digest": ("IMAGE_PULL_FAILED", "layer verification"),
     NO_DAEMON: ("DOCKER_NOT_RUNNING", "Docker does not run"),
     "permission denied while trying to connect to the Docker daemon socket": ("DOCKER_NOT_RUNNING", "does not run"),
     "failed to connect to the docker API at unix:///run/docker.sock": ("DOCKER_NOT_RUNNING", "does not run"),
@@ -897,6 +977,67 @@ def test_what_definitely_keeps_an_image_away_is_reported_at_once(machine: Machin
     assert said in machine.said()
 
 
+@pytest.mark.parametrize("said", [said for said, code in DEFINITE.items() if code == "IMAGE_DENIED"])
+def test_at_a_machines_first_boot_a_right_may_come_late(machine: Machine, said: str) -> None:
+    """A new account's may take some minutes, and the first workspace comes as soon."""
+    (machine.fakes / "first-boot").touch()
+    late = '[ "$1" = pull ] && [ "$(($(cat "${FAKES}/pulls" || echo 0) + 1))" -gt 7 ] && exit'
+    count = '[ "$1" != pull ] || echo "$(($(cat "${FAKES}/pulls" || echo 0) + 1))" >"${FAKES}/pulls"'
+    machine.fake("docker", f"{late}; {count}; {PULL_SAYS.format(said=said, local=1)}")
+
+    assert machine.run("container.sh") == 0, machine.said()
+
+    assert machine.calls("sleep") == [["sleep", "10"]] * 7
+    assert len(machine.calls("docker", "create")) == 1
+    assert machine.outside.reports == []
+
+
+def test_at_a_machines_first_boot_a_right_that_does_not_come_is_reported(machine: Machine) -> None:
+    """After two minutes."""
+    (machine.fakes / "first-boot").touch()
+    machine.environment["DENIED_SECONDS"] = "4"
+    machine.fake("docker", PULL_SAYS.format(said=DENIED, local=1))
+
+    assert machine.run("container.sh") == 1
+
+    assert machine.outside.events() == ["IMAGE_DENIED"]
+    assert len(machine.calls("docker", "pull")) > 2
+    assert '"${DENIED_SECONDS:=120}"' in source("container.sh")
+
+
+def test_images_of_nothing_are_removed_before_and_after_a_pull(machine: Machine) -> None:
+    """Before, while the last container still holds its image: that is what there is if the registry is away."""
+    assert machine.run("container.sh") == 0, machine.said()
+
+    done = [call[1] if call[1] != "image" else " ".join(call[1:3]) for call in machine.calls("docker")]
+    done = [each for each in done if each in {"image prune", "pull", "rm", "create", "start"}]
+    assert done == ["image prune", "pull", "rm", "create", "image prune", "start"]
+    assert machine.calls("docker", "image", "prune")[0][3:] == ["--all", "--force"]
+
+
+def test_old_images_that_stay_keep_nobody_out(machine: Machine) -> None:
+    """They are only in the way."""
+    machine.fake("docker", '[ "$2" != prune ] || exit 1')
+
+    assert machine.run("container.sh") == 0, machine.said()
+    assert "<4>Old images" in machine.said()
+
+
+def test_a_container_that_runs_is_left_alone(machine: Machine) -> None:
+    """Docker was started again under it, and this script with it; what ends it later is written down as ever."""
+    machine.fake(
+        "docker",
+        'case "$1 $3" in "inspect {{.State.Running}}") [ -e "${FAKES}/ended" ] || echo true ;;'
+        ' attach*) touch "${FAKES}/ended"; exit 3 ;; inspect*) echo false false ;; esac',
+    )
+
+    assert machine.run("container.sh") == 3
+
+    assert machine.calls("docker", "attach") == [["docker", "attach", "--no-stdin", "--sig-proxy=false", "workspace"]]
+    assert not [call for call in machine.calls("docker") if call[1] in {"pull", "rm", "create", "start", "stop"}]
+    assert [end.split()[0] for end in ends(machine)] == ["CONTAINER_ENDS"]
+
+
 @pytest.mark.parametrize("said", PASSING)
 def test_what_may_pass_is_reported_after_it_was_tried_again(machine: Machine, said: str) -> None:
     """With words for the cause, since none of it is the image's fault."""
@@ -905,6 +1046,33 @@ def test_what_may_pass_is_reported_after_it_was_tried_again(machine: Machine, sa
 
     assert words in check_not_pulled(machine, code, 5)
     assert said in machine.said()
+
+
+@pytest.mark.parametrize(
+    ("said", "quoted"),
+    [
+        ("Pulling fs layer\\nerror one\\nError response from daemon: two\\n \\n", "Error response from daemon: two"),
+        ('a \\"quoted\\" \\\\\\\\ word\\t and \\033[31mred', "a 'quoted' ' word  and  [31mred"),
+        ("x" * 500, "x" * 160),
+    ],
+)
+def test_the_reason_quotes_what_docker_said_last(machine: Machine, said: str, quoted: str) -> None:
+    """The person who reads it cannot look into the machine. It is on the serial console and in Cloud Logging, too, as a warning."""
+    machine.fake("docker", PULL_SAYS.replace('echo "{said}"', "printf '%b\\n' \"{said}\"").format(said=said, local=1))
+
+    message = check_not_pulled(machine, "IMAGE_PULL_FAILED", 5)
+
+    assert message == f"The container image could not be pulled. Docker said: {quoted}"
+    assert f"<4>IMAGE_PULL_FAILED {message}\n" in machine.said()
+    assert machine.said().count("<4>IMAGE_PULL_FAILED") == 1
+
+
+def test_what_a_container_prints_is_in_the_journal_alone(machine: Machine) -> None:
+    """As what it is: it cannot make a warning of its words."""
+    assert machine.run("container.sh") == 0, machine.said()
+    assert machine.calls("systemd-cat") == [
+        ["systemd-cat", "--identifier=workspace", "--level-prefix=false", "docker", "start", "--attach", "workspace"]
+    ]
 
 
 @pytest.mark.parametrize("name", ["denied", "not-found/x509", "too/toomanyrequests:forbidden", "no-such-host:timeout"])
@@ -969,7 +1137,13 @@ esac
             "IMAGE_WRONG_PLATFORM",
             "architecture",
         ),
-        (1, "false false OCI runtime create failed: mkdir: not a directory", "amd64", "CONTAINER_REFUSED", "log"),
+        (
+            1,
+            "false false OCI runtime create failed: mkdir: not a directory",
+            "amd64",
+            "CONTAINER_REFUSED",
+            "mkdir: not a directory",
+        ),
         (1, f"false false mkdir overlay2: {NO_SPACE}", "amd64", "BOOT_DISK_FULL", "boot disk"),
     ],
 )
@@ -1392,6 +1566,14 @@ def test_a_container_that_is_away_for_a_moment_is_not_gone(machine: Machine) -> 
     assert machine.outside.events() == ["ready"]
 
 
+def test_a_rule_that_somebody_takes_away_is_put_back(machine: Machine) -> None:
+    """While the container runs on."""
+    ready(machine)
+    machine.rounds(1)
+    (machine.fakes / "iptables.rules").write_text("")
+    machine.until(lambda: rules(machine) == {"iptables": [GUARDS["iptables"]]})
+
+
 def test_it_is_looked_at_more_often_than_heartbeats_are_due(machine: Machine) -> None:
     """Also when they are due more often than it is usually looked at."""
     del machine.environment["WATCH_SECONDS"]
@@ -1697,12 +1879,54 @@ def test_sshd_is_told_once(machine: Machine) -> None:
 
 
 def test_sshd_is_not_reloaded_when_it_would_not_start(machine: Machine) -> None:
-    """Nobody could come in any more."""
+    """Nobody could come in any more. It is once it would, though nothing is to be added then."""
     machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
     machine.fake("sshd", "exit 255")
 
     assert machine.run("ssh.sh") != 0
     assert machine.calls("systemctl") == []
+    machine.fake("sshd", ":")
+    assert machine.run("ssh.sh") == 0, machine.said()
+    assert len(machine.calls("systemctl")) == 1
+    assert machine.sshd_config.read_text().count("ForceCommand") == 1
+
+
+def before_the_end(text: str) -> str:
+    """Return all but its last two lines."""
+    return "".join(text.splitlines(keepends=True)[:-2])
+
+
+LOST: dict[str, Callable[[str], str]] = {
+    "all of it": lambda text: text.partition("# workspace-hub")[0],
+    "but for its first lines": before_the_end,
+    "the whole file": lambda text: text[:0],
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_was_lost_is_added_again(machine: Machine, lost: str) -> None:
+    """By the guest agent, which reads the file, empties it and writes it."""
+    machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
+    machine.run("ssh.sh")
+    ours = machine.sshd_config.read_text().removeprefix(USUAL_SSHD_CONFIG)
+    machine.sshd_config.write_text(LOST[lost](machine.sshd_config.read_text()))
+
+    assert machine.run("ssh.sh") == 0, machine.said()
+
+    assert machine.sshd_config.read_text().endswith(ours)
+    assert len(machine.calls("systemctl")) == 2
+
+
+def test_what_is_lost_while_it_is_added_is_added_again(machine: Machine) -> None:
+    """By the same run: nobody starts it once more for what happens while it runs."""
+    machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
+    lose = f'[ -e "${{FAKES}}/lost" ] || echo "PermitRootLogin no" >{machine.sshd_config}; touch "${{FAKES}}/lost"'
+    machine.fake("systemctl", lose)
+
+    assert machine.run("ssh.sh") == 0, machine.said()
+
+    assert machine.sshd_config.read_text().count("ForceCommand") == 1
+    assert len(machine.calls("systemctl")) == 2
 
 
 COMMANDS = {
@@ -1716,6 +1940,23 @@ COMMANDS = {
 RUNNING = '[ "$1" != inspect ] || echo true'
 
 
+def asked_of_the_container(machine: Machine) -> tuple[list[str], list[str]]:
+    """Return with which options the container was asked for what: a script and its arguments.
+
+    What marks the session, and the language of these tests, are left out.
+    """
+    [run] = machine.calls("docker", "exec")
+    at = run.index("workspace")
+    options, (*shell, session, name), asked = run[2:at], run[at + 1 : at + 5], run[at + 5 :]
+    assert (shell, name) == (["/bin/sh", "-c"], "sh")
+    assert 'sh -c "$@"' in session
+    ours = [option for option in options if option.startswith("WORKSPACE_SESSION=") or option == "LC_ALL=C.UTF-8"]
+    assert len(ours) == 2
+    for each in ours:
+        del options[options.index(each) - 1 : options.index(each) + 1]
+    return options, asked
+
+
 @pytest.mark.parametrize("what", COMMANDS)
 def test_a_command_is_one_argument_to_the_container(machine: Machine, what: str) -> None:
     """It is read by the shell in the container, never by one on the machine."""
@@ -1723,9 +1964,101 @@ def test_a_command_is_one_argument_to_the_container(machine: Machine, what: str)
 
     assert machine.run("shell.sh", COMMANDS[what]) == 0, machine.said()
 
-    run = ["docker", "exec", "--interactive", "workspace", "/bin/sh", "-c", COMMANDS[what]]
-    assert machine.calls("docker", "exec") == [run]
+    assert asked_of_the_container(machine) == (["--interactive"], [COMMANDS[what]])
     assert not list(machine.folder.rglob("x"))
+
+
+SFTP = ("internal-sftp", "internal-sftp -l INFO -u 0077", "/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-server -e")
+# As Docker, with a container whose sftp-server, if there is a file `server`, is what that says. User 1000 has a name if there is a
+# file `name`. What is run is run by a shell here, in which no path begins with /usr.
+SHELL = """
+[ "$1" != inspect ] || echo true
+[ "$1" = exec ] || exit 0
+id() { [ -e "${FAKES}/name" ]; }
+export -f id
+while [ "$1" != /bin/sh ]; do shift; done
+exec bash "${@:2:1}" "${3//\\/usr\\//\\/nowhere\\/}" "${@:4}"
+"""
+
+
+def sftp_session(machine: Machine, asked: str, requests: bytes) -> tuple[int, bytes]:
+    """Run what was asked for with this input. Return its status and what it answered."""
+    machine.fake("docker", SHELL)
+    done = subprocess.run(
+        ["/bin/bash", str(BOOT / "shell.sh"), asked],
+        env=machine.environment,
+        cwd=machine.folder,
+        input=requests,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("asked", SFTP)
+def test_who_asks_for_sftp_gets_the_containers_own(machine: Machine, asked: str) -> None:
+    """With its options: sshd's own would be the machine's, whose name it gives as the command."""
+    (machine.fakes / "name").touch()
+    server = machine.fakes / "bin" / "sftp-server"
+    server.write_text('#!/bin/bash\necho "options: $*"\ncat\n')
+    server.chmod(0o755)
+    options = asked.split()[1:]
+
+    answer = f"options: {' '.join(options)}\npackets\n".encode()
+    assert sftp_session(machine, asked, b"packets\n") == (0, answer)
+
+
+def packet(*parts: bytes) -> bytes:
+    """Return a packet of SFTP."""
+    content = b"".join(parts)
+    return len(content).to_bytes(4, "big") + content
+
+
+INIT = packet(b"\x01", b"\0\0\0\3")
+VERSION = packet(b"\x02", b"\0\0\0\3")
+
+
+@pytest.mark.parametrize("asked", SFTP)
+@pytest.mark.parametrize(("name", "lacks"), [(True, "sftp-server"), (False, "name for user 1000")])
+def test_who_cannot_get_sftp_is_told_why(machine: Machine, asked: str, name: bool, lacks: str) -> None:
+    """In the answer to each request, for nobody sees anything else that a subsystem says."""
+    if name:
+        (machine.fakes / "name").touch()
+    requests = [packet(b"\x10", b"\0\0\0\1", b"\0\0\0\1."), packet(b"\x05", b"\xfe\x0a\x00\xff", os.urandom(3000))]
+
+    status, answer = sftp_session(machine, asked, INIT + b"".join(requests))
+
+    assert status == 127
+    assert answer.startswith(VERSION)
+    answer = answer.removeprefix(VERSION)
+    for number in (b"\0\0\0\1", b"\xfe\x0a\x00\xff"):
+        length, answer = int.from_bytes(answer[:4], "big"), answer[4:]
+        told, answer = answer[:length], answer[length:]
+        assert told[:9] == b"\x65" + number + b"\0\0\0\x08"
+        reason = told[13:-4]
+        assert reason.startswith(f"The image of this workspace has no {lacks}".encode())
+        assert told[9:13] + told[-4:] == len(reason).to_bytes(4, "big") + bytes(4)
+    assert answer == b""
+
+
+@pytest.mark.parametrize("asked", ["echo internal-sftp", "/x/sftp-server; ls", "internal-sftp $(ls)", "sftp-server.py"])
+def test_what_only_looks_like_sftp_is_a_command_like_any_other(machine: Machine, asked: str) -> None:
+    """It is the container's shell that reads it."""
+    machine.fake("docker", RUNNING)
+
+    assert machine.run("shell.sh", asked) == 0, machine.said()
+
+    assert asked_of_the_container(machine) == (["--interactive"], [asked])
+
+
+@pytest.mark.parametrize("asked", ["rsync --server -e.iLsfxCIvu . there", "scp -t there"])
+def test_an_image_without_what_copies_says_so(machine: Machine, asked: str) -> None:
+    """Rather than that a connection was closed."""
+    machine.fake("docker", SHELL.replace("exec bash", "PATH=/nowhere exec /bin/bash"))
+
+    assert machine.run("shell.sh", asked) == 127
+    assert machine.said().startswith(f"The image of this workspace has no {asked.split(maxsplit=1)[0]}. Add it")
 
 
 @pytest.mark.parametrize("what", [*COMMANDS, "a login"])
@@ -1742,9 +2075,9 @@ def test_what_came_by_ssh_reaches_the_container_as_it_is(machine: Machine, what:
         ["/bin/bash", "-c", forced], env=environment, cwd=machine.folder, check=True, stdin=subprocess.DEVNULL
     )
 
-    [run] = machine.calls("docker", "exec")
-    assert run[:-1] == ["docker", "exec", "--interactive", "workspace", "/bin/sh", "-c"]
-    assert run[-1] == command or (not command and "bash --login" in run[-1])
+    options, [asked_for] = asked_of_the_container(machine)
+    assert options == ["--interactive"]
+    assert asked_for == command or (not command and "bash --login" in asked_for)
     assert not list(machine.folder.rglob("x"))
 
 
@@ -1760,9 +2093,115 @@ def test_without_a_command_there_is_a_login_shell(machine: Machine, arguments: l
         os.close(ours)
         os.close(theirs)
 
-    [run] = machine.calls("docker", "exec")
-    assert run[2:-1] == ["--interactive", "--tty", "--env", "TERM=xterm-256color", "workspace", "/bin/sh", "-c"]
-    assert "exec bash --login" in run[-1]
+    options, [asked_for] = asked_of_the_container(machine)
+    assert options == ["--interactive", "--tty", "--env", "TERM=xterm-256color"]
+    assert "exec bash --login" in asked_for
+
+
+def test_a_persons_language_goes_with_them(machine: Machine) -> None:
+    """As sshd and sudo let it in, each as one argument."""
+    machine.fake("docker", RUNNING)
+    machine.environment |= {
+        "LANG": "de_DE.UTF-8",
+        "LC_TIME": "$(touch x) --privileged",
+        "COLORTERM": "truecolor",
+        "EDITOR": "vi",
+    }
+
+    assert machine.run("shell.sh", "ls") == 0, machine.said()
+
+    options, _ = asked_of_the_container(machine)
+    given = {"LANG=de_DE.UTF-8", "LC_TIME=$(touch x) --privileged", "COLORTERM=truecolor"}
+    assert options[1::2] == ["--env"] * 3
+    assert set(options[2::2]) == given
+    assert not list(machine.folder.rglob("x"))
+
+
+@contextlib.contextmanager
+def agent(machine: Machine, owner: str) -> Iterator[str]:
+    """Have an agent's socket, as sshd makes one, that belongs to somebody; yield where it is."""
+    path = f"/tmp/agent-{os.urandom(6).hex()}"
+    machine.fake("docker", RUNNING)
+    machine.fake(
+        "stat", f'[ "${{@: -1}}" != {path} ] || {{ echo "socket of {owner}"; exit; }}; exec /usr/bin/stat "$@"'
+    )
+    machine.environment |= {"SSH_AUTH_SOCK": path, "SUDO_UID": "4711"}
+    (machine.folder / "run" / "agents").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        try:
+            yield path
+        finally:
+            Path(path).unlink()
+
+
+@pytest.mark.parametrize("owner", ["4711", "1000"], ids=["first", "second session of a connection"])
+def test_an_agent_is_shared_while_the_session_lasts(machine: Machine, owner: str) -> None:
+    """As user 1000's: with the owner that sshd gives it nobody in the container could use it."""
+    with agent(machine, owner) as path:
+        assert machine.run("shell.sh", "ls") == 0, machine.said()
+
+    (_, flag, given), _ = asked_of_the_container(machine)
+    assert flag == "--env"
+    shared = f"{machine.folder}/run/agents/{given.removeprefix('SSH_AUTH_SOCK=/run/ssh-agents/')}"
+    assert machine.calls("mount") == [["mount", "--bind", path, shared]]
+    assert machine.calls("chown") == [["chown", "1000:1000", shared]]
+    assert machine.calls("umount")[0] == ["umount", "--lazy", shared]
+    assert not Path(shared).exists()
+
+
+def test_what_is_not_the_persons_own_agent_is_not_shared(machine: Machine) -> None:
+    """A socket of the machine, like Docker's, would be root there."""
+    with agent(machine, "0"):
+        assert machine.run("shell.sh", "ls") == 0, machine.said()
+
+    assert asked_of_the_container(machine) == (["--interactive"], ["ls"])
+    assert machine.calls("mount") == machine.calls("chown") == []
+
+
+def test_an_agent_that_cannot_be_shared_keeps_nobody_out(machine: Machine) -> None:
+    """They are told, and the rest is as ever."""
+    machine.fake("mount", "exit 32")
+    with agent(machine, "4711"):
+        assert machine.run("shell.sh", "ls") == 0
+
+    assert asked_of_the_container(machine) == (["--interactive"], ["ls"])
+    assert "Your agent is not forwarded" in machine.said()
+
+
+HANGS = """
+[ "$1" != inspect ] || echo true
+[ "$1" = exec ] || exit 0
+while [ "$1" != workspace ]; do
+  [[ $1 != WORKSPACE_SESSION=* ]] || export "$1"
+  shift
+done
+shift
+setsid "$@" &
+touch "${FAKES}/asked"
+[ ! -e "${FAKES}/restarts" ] || sleep 1
+[ -e "${FAKES}/restarts" ] || wait
+"""
+
+
+@pytest.mark.parametrize("what", ["the connection", "Docker"])
+def test_a_command_ends_with_what_it_came_by(machine: Machine, what: str) -> None:
+    """Docker leaves it alone: whether the connection is lost, or Docker's own to it when Docker is started again."""
+    machine.fake("pgrep", f'exec {needed("pgrep", "procps")} "$@"')
+    machine.fake("docker", HANGS)
+    machine.fake("sleep", "/bin/sleep 0.5")
+    if what == "Docker":
+        (machine.fakes / "restarts").touch()
+    begun, ended = machine.folder / "begun", machine.folder / "ended"
+
+    shell = machine.start(
+        "shell.sh", f"trap 'touch {ended}; exit' HUP; touch {begun}; while :; do /bin/sleep 0.1; done"
+    )
+    machine.until(begun.exists)
+    if what == "the connection":
+        shell.send_signal(signal.SIGHUP)
+    machine.until(ended.exists)
+    machine.until(lambda: shell.poll() is not None)
 
 
 @pytest.mark.parametrize("answer", ['[ "$1" != inspect ] || echo false', "exit 1"], ids=["stopped", "not there"])

@@ -30,11 +30,13 @@ TOOLS = frozenset(
     {
         *(
             "cat",
+            "chown",
             "date",
             "head",
             "install",
             "mkdir",
             "mv",
+            "od",
             "rm",
             "seq",
             "sleep",
@@ -47,8 +49,10 @@ TOOLS = frozenset(
         *("blkid", "mount", "mountpoint", "umount"),  # util-linux
         *("fsck.ext4", "mkfs.ext4", "resize2fs"),  # e2fsprogs
         *("docker", "docker-credential-gcr"),
-        *("grep", "pgrep", "systemctl"),
+        *("grep", "pgrep", "systemctl"),  # GNU grep; pgrep of procps
+        *("iptables", "ip6tables"),
         *("/bin/bash", "sshd", "sudo"),
+        "systemd-cat",
         "curl",
     }
 )
@@ -86,7 +90,17 @@ def source(name: str) -> str:
 
 _KEYWORDS = frozenset({"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "{", "}", "!", "time"})
 # What calls another command: how many words that are no options stand before it.
-_CALLERS = {"exec": 0, "command": 0, "builtin": 0, "env": 0, "nohup": 0, "sudo": 0, "timeout": 1, "xargs": 0}
+_CALLERS = {
+    "systemd-cat": 0,
+    "exec": 0,
+    "command": 0,
+    "builtin": 0,
+    "env": 0,
+    "nohup": 0,
+    "sudo": 0,
+    "timeout": 1,
+    "xargs": 0,
+}
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\[[^\]]*\])?\+?=")
 _FUNCTION = re.compile(r"[\w-]+\(\)")
 _HEREDOC = re.compile(r"<<(-?)[ \t]*(['\"]?)(\w+)\2")
@@ -402,7 +416,7 @@ def test_the_user_data_is_nothing_but_the_boot_files() -> None:
 
 def test_no_boot_file_is_forgotten() -> None:
     """Every script and unit that is here goes to the machine, and everything that goes there is here."""
-    here = {path.name for path in BOOT.iterdir() if path.suffix in {".sh", ".service"}}
+    here = {path.name for path in BOOT.iterdir() if path.suffix in {".sh", ".service", ".path"}}
     assert set(SCRIPTS) | set(UNITS) == here
     paths = [file["path"] for file in config()["write_files"]]
     assert sorted(paths) == sorted(
@@ -491,7 +505,7 @@ def settings_of(unit: str, key: str) -> list[str]:
     return re.findall(rf"^{key}=(.*)$", source(unit), re.MULTILINE)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])
 def test_a_unit_starts_a_script_by_bash_and_absolute_paths(unit: str) -> None:
     """What is written at boot may be mounted noexec, and systemd has no PATH worth the name."""
     [start] = settings_of(unit, "ExecStart")
@@ -500,6 +514,19 @@ def test_a_unit_starts_a_script_by_bash_and_absolute_paths(unit: str) -> None:
     assert script in SCRIPTS
     assert all(stop.lstrip("-").startswith("/") for stop in settings_of(unit, "ExecStop"))
     assert not re.findall(r"^Exec(?!Start=|Stop=)\w*=", source(unit), re.MULTILINE)
+
+
+def test_the_file_that_is_watched_is_the_one_that_is_written() -> None:
+    """By the unit of the same name."""
+    [watched] = settings_of("workspace-ssh.path", "PathChanged")
+    assert f'"${{SSHD_CONFIG:={watched}}}"' in source("settings.sh")
+    assert settings_of("workspace-ssh.service", "RemainAfterExit") == []
+
+
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])
+def test_what_a_script_says_is_on_the_serial_console(unit: str) -> None:
+    """Nothing of a unit is there by itself, and whoever looks for the reason of a machine that never reported has nothing else."""
+    assert settings_of(unit, "StandardOutput") == settings_of(unit, "StandardError") == ["journal+console"]
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, *UNITS])

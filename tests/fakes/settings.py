@@ -23,4 +23,5 @@ MACHINE_SETTINGS = MachineSettings(
     health_within=timedelta(minutes=3),
     heartbeat_every=timedelta(minutes=2),
     keep_awake_most=timedelta(hours=12),
+    container_metadata=False,
 )

@@ -6,18 +6,18 @@ import subprocess
 import threading
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from tests.guests import nspawn
-from tests.guests.image import root_file_system
+from tests.guests.image import programs, root_file_system
 from tests.guests.registry import REPOSITORY, Images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from localcloud.client import RunningCloud
 
@@ -46,16 +46,19 @@ class Kind:
     Attributes:
         boot: boots one; its arguments are those of `nspawn.Guest` but for `root`.
         busybox: a static one, for the container's image.
+        programs: what else the image has, by its path there.
     """
 
     boot: Callable[..., Guest]
     busybox: Path
+    programs: Mapping[str, Path] = field(default_factory=dict)
 
 
 def in_nspawn() -> Kind:
     """Return the kind that `tests.guests.nspawn` boots: seconds, the host's kernel."""
     root = root_file_system()
-    return Kind(partial(nspawn.Guest, root=root), root / "bin/busybox")
+    copied = programs(root, "/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp", "/usr/bin/ssh-add")
+    return Kind(partial(nspawn.Guest, root=root), root / "bin/busybox", copied)
 
 
 class Fleet:
@@ -71,7 +74,7 @@ class Fleet:
         self._cloud = cloud
         self._folder = folder
         self._kind = kind or in_nspawn()
-        self._images = Images(self._kind.busybox)
+        self._images = Images(self._kind.busybox, self._kind.programs)
         self._guests: dict[str, Guest] = {}
         self._ended = threading.Event()
         self._failure: BaseException | None = None

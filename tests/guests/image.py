@@ -31,7 +31,7 @@ _PACKAGES: Final = (
         "curl",
         "ca-certificates",
     ),
-    *("sudo", "docker.io", "iptables", "procps", "libnss-myhostname", "busybox-static"),
+    *("sudo", "docker.io", "iptables", "procps", "libnss-myhostname", "busybox-static", "rsync"),
 )
 _WITHOUT: Final = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
 # What cloud-init does on Container-Optimized OS for us, and nothing of what it would do to a Debian beside.
@@ -42,6 +42,8 @@ cloud_init_modules: [write-files, ssh]
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts-user, final-message]
 """
+# The line for sftp that Container-Optimized OS has in its sshd_config, where Debian names a program.
+_SFTP: Final = ("Subsystem\tsftp\t/usr/lib/openssh/sftp-server", "Subsystem sftp internal-sftp")
 _MASKED: Final = (
     *("systemd-networkd.service", "systemd-networkd.socket", "systemd-networkd-wait-online.service"),
     *(
@@ -116,7 +118,20 @@ def root_file_system() -> Path:
         ).iterdir():  # nspawn makes its own; whoever copied these would read /dev/full for ever
             shutil.rmtree(device) if device.is_dir() and not device.is_symlink() else device.unlink()
 
-    return _kept("debian", (_PACKAGES, _WITHOUT, _CLOUD_CONFIG, _MASKED, "no devices"), make)
+    return _kept("debian", (_PACKAGES, _WITHOUT, _CLOUD_CONFIG, _SFTP, _MASKED, "no devices"), make)
+
+
+def programs(root: Path, *paths: str) -> dict[str, Path]:
+    """Return programs of a root file system with the libraries that they need: where each is there, by where it is to be.
+
+    Raises:
+        RuntimeError: one is not there; with what the tool said.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        needs = [word for word in _run("chroot", str(root), "ldd", path).split() if word.startswith("/")]
+        found |= {each: (root / each.lstrip("/")).resolve() for each in (path, *needs)}
+    return found
 
 
 def whole_machine() -> WholeMachine:
@@ -126,7 +141,7 @@ def whole_machine() -> WholeMachine:
         RuntimeError: it cannot be made; with what the tool said.
     """
     packages = (*_PACKAGES, *_MACHINE_PACKAGES)
-    recipe = (packages, _WITHOUT, _CLOUD_CONFIG, _MACHINE_MASKED, _MACHINE_ENABLED, _MACHINE_BYTES)
+    recipe = (packages, _WITHOUT, _CLOUD_CONFIG, _SFTP, _MACHINE_MASKED, _MACHINE_ENABLED, _MACHINE_BYTES)
 
     def make(target: Path) -> None:
         before, root = target / "before", target / "root"
@@ -183,6 +198,11 @@ def _settle(root: Path, masked: Iterable[str]) -> None:
             "etc/cloud/cloud.cfg.d/90_guest.cfg": _CLOUD_CONFIG,
         },
     )
+    sshd_config = root / "etc/ssh/sshd_config"
+    before, after = _SFTP
+    if before not in sshd_config.read_text():
+        raise RuntimeError(f"Debian's sshd_config has no line {before!r} any more")
+    sshd_config.write_text(sshd_config.read_text().replace(before, after))
     for unit in masked:
         (root / "etc/systemd/system" / unit).unlink(missing_ok=True)
         (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
@@ -194,7 +214,8 @@ def _write(root: Path, files: dict[str, str]) -> None:
         (root / path).write_text(content)
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed:\n{done.stderr}")
+    return done.stdout

@@ -33,10 +33,12 @@ _ENVIRONMENT: Final = {
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
     "SYSTEMD_SECCOMP": "0",
 }
-# A container has no DMI that says "Google Compute Engine", and no overlay file system within an overlay.
+# A container has no DMI that says "Google Compute Engine", and no overlay file system within an overlay. Containers survive Docker
+# on Container-Optimized OS.
 _NOT_A_MACHINE: Final = "sed -i s/platform_check=True/platform_check=False/ usr/lib/python3/dist-packages/cloudinit/sources/DataSourceGCE.py"
-_DOCKER: Final = '{"storage-driver": "vfs"}'
-_HURRY: Final = "[Service]\\nEnvironment=STEADY_SECONDS=4\\n"  # a container is taken to stay after less time
+_DOCKER: Final = '{"storage-driver": "vfs", "live-restore": true}'
+# A container is taken to stay after less time, and a right to come to have come.
+_HURRY: Final = "[Service]\\nEnvironment=STEADY_SECONDS=4 DENIED_SECONDS=5\\n"
 _LAUNCH: Final = (
     """
 set -e
@@ -49,8 +51,10 @@ cd "$WORK/root"
 {not_a_machine}
 mkdir -p etc/docker
 echo '{docker}' > etc/docker/daemon.json
-mkdir -p etc/systemd/system/workspace-ready.service.d
-printf '{hurry}' > etc/systemd/system/workspace-ready.service.d/hurry.conf
+for unit in container ready; do
+  mkdir -p etc/systemd/system/workspace-$unit.service.d
+  printf '{hurry}' > etc/systemd/system/workspace-$unit.service.d/hurry.conf
+done
 echo ready
 read -r _
 exec systemd-nspawn --quiet --register=no --keep-unit --directory="$WORK/root" --machine="$NAME" --boot --capability=all \

@@ -8,14 +8,21 @@ import io
 import json
 import tarfile
 from http.server import BaseHTTPRequestHandler
+from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 REPOSITORY: Final = "workspace"
 _DOCKER: Final = "application/vnd.docker"
-_APPLETS: Final = ("sh", "cat", "echo", "env", "id", "ls", "mkdir", "mount", "sleep", "stat", "touch", "wc")
+_APPLETS: Final = (
+    *("sh", "cat", "echo", "env", "id", "ls", "mkdir", "mount", "mv", "nc", "rm", "setsid", "sleep", "stat"),
+    *("touch", "tty", "wc"),
+)
+_PEOPLE: Final = b"root:x:0:0::/:/bin/sh\ndev:x:1000:1000::/home/workspace:/bin/sh\n"  # sftp-server and scp want a name
 # The beginning of a program for another processor: ELF, 64 bits, AArch64.
 _FOREIGN_PROGRAM: Final = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00\x01" + bytes(43)
 
@@ -23,14 +30,15 @@ _FOREIGN_PROGRAM: Final = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00
 class Images:
     """What the registry has: manifests by tag and blobs by digest."""
 
-    def __init__(self, busybox: Path) -> None:
+    def __init__(self, busybox: Path, programs: Mapping[str, Path] = MappingProxyType({})) -> None:
         """Make the images: `latest` stays, `restless` ends as soon as it starts, `fickle` two seconds later.
 
-        `foreign` is for another processor, `empty` lacks what it is to run; `denied` nobody may have.
+        `foreign` is for another processor, `empty` lacks what it is to run; `denied` nobody may have. All have a busybox
+        and these programs, by their paths.
         """
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
-        layer = self._layer(busybox)
+        layer = self._layer({"/bin/busybox": busybox, **programs})
         self._tag("latest", layer, ["/bin/sh", "-c", "touch /home/workspace/started; exec sleep 86400"])
         self._tag("restless", layer, ["/bin/sh", "-c", "exit 3"])
         self._tag("fickle", layer, ["/bin/sh", "-c", "sleep 2; exit 4"])
@@ -99,15 +107,18 @@ class Images:
 
         return Handler
 
-    def _layer(self, busybox: Path) -> bytes:
+    def _layer(self, programs: Mapping[str, Path]) -> bytes:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
-            for folder in ("bin", "tmp", "etc", "home", "home/workspace", "run"):
+            contents = {path.lstrip("/"): program.read_bytes() for path, program in programs.items()}
+            above = {str(folder) for name in contents for folder in PurePosixPath(name).parents} - {"."}
+            for folder in sorted({"bin", "tmp", "etc", "home", "home/workspace", "run"} | above):
                 entry = tarfile.TarInfo(folder)
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o755
                 tar.addfile(entry)
-            for name, content in (("busybox", busybox.read_bytes()), ("foreign", _FOREIGN_PROGRAM)):
-                entry = tarfile.TarInfo(f"bin/{name}")
+            contents |= {"bin/foreign": _FOREIGN_PROGRAM, "etc/passwd": _PEOPLE}
+            for name, content in contents.items():
+                entry = tarfile.TarInfo(name)
                 entry.size, entry.mode = len(content), 0o755
                 tar.addfile(entry, io.BytesIO(content))
             for applet in _APPLETS:
@@ -117,11 +128,11 @@ class Images:
         return packed.getvalue()
 
     def _tag(self, tag: str, layer: bytes, command: list[str], *, architecture: str = "amd64") -> None:
-        squeezed = gzip.compress(layer, mtime=0)
+        squeezed = gzip.compress(layer, compresslevel=1, mtime=0)
         config = {
             "architecture": architecture,
             "os": "linux",
-            "config": {"Cmd": command, "Env": ["PATH=/bin"]},
+            "config": {"Cmd": command, "Env": ["PATH=/bin:/usr/bin"]},
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         }
         described = json.dumps(config).encode()

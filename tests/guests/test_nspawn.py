@@ -142,6 +142,201 @@ def test_whoever_comes_by_ssh_lands_in_the_container(booted: Workspace, fleet: F
         guest.run("runuser", "--user", "dev", "--", "sudo", "--non-interactive", "docker", "ps")
 
 
+def test_the_container_does_not_reach_the_metadata_server(booted: Workspace, fleet: Fleet) -> None:
+    """The machine does, and reports by it; the container would be the machine there."""
+    guest = fleet.guest(booted["instance_name"])
+    token = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/identity?audience=x"
+    assert guest.run("curl", "--silent", "--header", "Metadata-Flavor: Google", token).startswith("eyJ")
+    connect = ("nc", "-w", "5", "169.254.169.254", "80")
+    with pytest.raises(RuntimeError, match="onnection refused"):
+        guest.run("docker", "exec", "workspace", *connect)
+    assert guest.run("docker", "exec", "--user=0", "workspace", *connect) == ""
+
+
+KEY: Final = ("-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR")
+COPIES: Final = {
+    "scp": ("scp", "-q", *KEY, "-r", "/root/files", "dev@127.0.0.1:copied"),
+    "scp by its old protocol": ("scp", "-q", "-O", *KEY, "-r", "/root/files", "dev@127.0.0.1:copied"),
+    "rsync": ("rsync", "-a", "-e", f"ssh {' '.join(KEY)}", "/root/files/", "dev@127.0.0.1:copied"),
+    "sftp": ("sftp", "-q", *KEY, "-b", "/root/batch", "dev@127.0.0.1"),
+    "sftp with a server by its path": (
+        *("sftp", "-q", "-s", "/usr/lib/openssh/sftp-server", *KEY, "-b", "/root/batch", "dev@127.0.0.1"),
+    ),
+}
+FILES: Final = """
+rm -rf /root/files /root/back && mkdir -p /root/files/sub && cd /root/files
+head -c 3000000 /dev/urandom >random && echo "ours" >"sub/a name 'with' \"quotes\"" && : >empty
+printf 'mkdir copied\nput -r /root/files/. copied\n' >/root/batch
+"""
+SUMS: Final = 'cd {} && find . -type f | sort | while read -r each; do md5sum "$each"; done'
+
+
+@pytest.mark.parametrize("tool", COPIES)
+def test_files_are_copied_into_the_container_and_back(booted: Workspace, fleet: Fleet, tool: str) -> None:
+    """Byte for byte, as UID 1000, though this sshd has an sftp server of its own, as Container-Optimized OS's has."""
+    guest = fleet.guest(booted["instance_name"])
+    assert "subsystem sftp internal-sftp" in guest.run("sshd", "-T")
+    guest.run("sh", "-c", FILES)
+    ssh(guest, "rm -rf copied")
+
+    guest.run(*COPIES[tool])
+
+    sums = guest.run("sh", "-c", SUMS.format("/root/files"))
+    assert sums.count("\n") == 3
+    assert guest.run("sh", "-c", SUMS.format("/mnt/disks/home/home/copied")) == sums
+    assert guest.run("stat", "--format", "%u:%g", "/mnt/disks/home/home/copied/random").strip() == "1000:1000"
+    guest.run("scp", "-q", *KEY, "-r", "dev@127.0.0.1:/home/workspace/copied", "/root/back")
+    assert guest.run("sh", "-c", SUMS.format("/root/back")) == sums
+
+
+LACKS: Final = {
+    "scp by its old protocol": "The image of this workspace has no scp\\.",
+    "rsync": "The image of this workspace has no rsync\\.",
+}
+
+
+@pytest.mark.parametrize("tool", COPIES)
+def test_an_image_that_cannot_copy_says_what_it_lacks(booted: Workspace, fleet: Fleet, tool: str) -> None:
+    """Rather than that a connection was closed."""
+    guest = fleet.guest(booted["instance_name"])
+    guest.run("sh", "-c", FILES)
+    moved = ("/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp")
+    for each in moved:
+        guest.run("docker", "exec", "--user=0", "workspace", "mv", each, f"{each}.away")
+    try:
+        with pytest.raises(RuntimeError, match=LACKS.get(tool, "The image of this workspace has no sftp-server,")):
+            guest.run(*COPIES[tool])
+    finally:
+        for each in moved:
+            guest.run("docker", "exec", "--user=0", "workspace", "mv", f"{each}.away", each)
+
+
+REWRITE: Final = """
+until [ -e /run/enough ]; do
+  text=$(sed '/^# workspace-hub/,$d' /etc/ssh/sshd_config)
+  printf '%s\\n' "$text" >/etc/ssh/sshd_config
+  sleep 0.05
+done
+"""
+
+
+def test_nothing_takes_the_containers_shell_out_of_sshds_configuration(booted: Workspace, fleet: Fleet) -> None:
+    """Whoever writes it anew without that, however often: it is back at once, and sshd has read it.
+
+    The loop that sends heartbeats, which would see to it as well, has been stopped.
+    """
+    guest = fleet.guest(booted["instance_name"])
+    before = guest.run("cat", "/etc/ssh/sshd_config")
+    with running(guest, "rewrite", "/bin/bash", "-c", REWRITE):
+        guest.run("systemctl", "kill", "--signal=STOP", "workspace-ready.service")
+        time.sleep(5)
+        guest.run("touch", "/run/enough")
+        wait_for(lambda: guest.run("cat", "/etc/ssh/sshd_config").split() == before.split(), "it is back", seconds=10)
+        guest.run("systemctl", "kill", "--signal=CONT", "workspace-ready.service")
+    wait_for(lambda: ssh(guest, "echo $WORKSPACE_ID").strip() == booted["id"], "sshd goes by it", seconds=10)
+    assert guest.run("systemctl", "is-active", "workspace-ssh.path").strip() == "active"
+
+
+def test_a_restart_of_docker_ends_neither_the_container_nor_what_runs_in_it(booted: Workspace, fleet: Fleet) -> None:
+    """Docker leaves containers alone then (live-restore); so must whoever watches over ours. Who comes later is let in."""
+    guest = fleet.guest(booted["instance_name"])
+    form = "{{.Id}} {{.State.StartedAt}}"
+    before = guest.run("docker", "inspect", "--format", form, "workspace")
+    ssh(guest, "setsid sleep 7006 >/dev/null 2>&1 </dev/null & echo begun")
+    guest.run("systemctl", "restart", "docker.service")
+    wait_for(lambda: titles(guest, "^docker attach") != [], "the container is watched again")
+    assert guest.run("docker", "inspect", "--format", form, "workspace") == before
+    assert titles(guest, "^sleep 7006") == ["sleep 7006"]
+    assert ssh(guest, "echo $WORKSPACE_ID").strip() == booted["id"]
+    assert reports(guest, "failed") == 0
+    guest.run("pkill", "--full", "^sleep 7006")
+
+
+def test_what_a_terminal_and_its_language_are_arrives(booted: Workspace, fleet: Fleet) -> None:
+    """As the person's own machine says it, and nothing else of their environment."""
+    guest = fleet.guest(booted["instance_name"])
+    said = {"LANG": "de_DE.UTF-8", "LC_TIME": "en_GB.UTF-8", "COLORTERM": "truecolor", "EDITOR": "vi"}
+    options = " ".join(f"-o SendEnv={name}" for name in said)
+    given = " ".join(f"{name}={value}" for name, value in said.items())
+    asked = "ssh -tt {key} {options} dev@127.0.0.1 'echo \"$TERM $LANG $LC_TIME $COLORTERM $EDITOR.\"'"
+    answer = guest.run("sh", "-c", f"TERM=xterm-256color {given} " + asked.format(key=" ".join(KEY), options=options))
+    assert answer.strip() == "xterm-256color de_DE.UTF-8 en_GB.UTF-8 truecolor ."
+
+
+def test_an_agent_is_in_the_container_while_its_session_is(booted: Workspace, fleet: Fleet) -> None:
+    """Only if it is asked for; two at once have one each, and nothing of them stays."""
+    guest = fleet.guest(booted["instance_name"])
+    ours = guest.run("ssh-keygen", "-l", "-f", "/root/key").split()[1]
+    agent = ("ssh-agent", "sh", "-c", f'ssh-add -q /root/key; ssh -A {" ".join(KEY)} dev@127.0.0.1 "$0"')
+    shared = ("find", "/run/workspace-agents", "-mindepth", "1")
+
+    assert ours in guest.run(*agent, "ssh-add -l; sleep 1; ssh-add -l")
+    with running(guest, "agent", *agent, "sleep 600"):
+        wait_for(lambda: guest.run(*shared) != "", "the first agent is shared")
+        assert ours in guest.run(*agent, 'ssh-add -l; [ "$(ls /run/ssh-agents | wc -l)" = 2 ]')
+    wait_for(lambda: guest.run(*shared) == "", "no agent is shared any more")
+    assert "workspace-agents/" not in guest.run("cat", "/proc/mounts")
+    assert ssh(guest, "echo [$SSH_AUTH_SOCK]; ls /run/ssh-agents").strip() == "[]"
+
+
+def test_what_is_forwarded_reaches_the_container_and_not_the_machine(booted: Workspace, fleet: Fleet) -> None:
+    """Its ports, both ways, on loopback; neither the metadata server nor a socket of the machine, by whatever name."""
+    guest = fleet.guest(booted["instance_name"])
+    serve = "for each in 1 2 3 4 5; do echo from the container | nc -l -p 8123 -w 30; done"
+    there = {9001: "localhost:8123", 9002: "169.254.169.254:80", 9003: "metadata.google.internal:80"}
+    forwards = [word for port, to in there.items() for word in ("-L", f"{port}:{to}")]
+    forwards += ["-L", "9004:/run/docker.sock", "-R", "9005:localhost:22"]
+
+    def answer(port: int) -> str:
+        return guest.run("sh", "-c", f"echo | busybox nc -w 3 127.0.0.1 {port}", check=False)
+
+    with (
+        running(guest, "server", "docker", "exec", "workspace", "sh", "-c", serve),
+        running(guest, "forwards", "ssh", *KEY, "-N", *forwards, "dev@127.0.0.1"),
+    ):
+        wait_for(lambda: answer(9001) == "from the container\n", "the container's port is reached")
+        assert [answer(port) for port in (9002, 9003, 9004)] == [""] * 3
+        assert "SSH-2.0" in ssh(guest, "echo | nc -w 3 127.0.0.1 9005")
+        with pytest.raises(RuntimeError, match="remote port forwarding failed"):
+            guest.run(
+                "ssh", *KEY, "-N", "-o", "ExitOnForwardFailure=yes", "-R", "0.0.0.0:9006:localhost:22", "dev@127.0.0.1"
+            )
+    assert "allowstreamlocalforwarding no" in guest.run("sshd", "-T", "-C", "user=dev,host=there,addr=35.235.240.9")
+
+
+STAYS: Final = "setsid sleep 7001 & (trap '' HUP; exec sleep 7002) & sleep 7003 & trap 'echo no' HUP TERM; "
+ENDINGS: Final = {
+    "Ctrl-C": ("-T", "INT"),
+    "a network that is gone": ("-T", "KILL"),
+    "a network that is gone, with a terminal": ("-tt", "KILL"),
+}
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_a_lost_connection_ends_what_it_asked_for(booted: Workspace, fleet: Fleet, how: str) -> None:
+    """All of it, however it clings, but for what has left the session (as tmux does) or ignores that it ends (nohup)."""
+    guest = fleet.guest(booted["instance_name"])
+    terminal, signal = ENDINGS[how]
+    command = STAYS + "while :; do sleep 7004; done"
+    with running(guest, "asks", "ssh", *KEY, terminal, "dev@127.0.0.1", command):
+        wait_for(lambda: len(titles(guest, "^sleep 700")) == 4, "all of it runs")
+        guest.run("systemctl", "kill", f"--signal={signal}", "asks.service")
+        wait_for(lambda: titles(guest, "^sleep 700[34]") == [], "what was asked for has ended")
+        wait_for(lambda: titles(guest, r"^/bin/sh -c \S*setsid") == [], "its shell has ended")
+    assert titles(guest, "^sleep 700") == ["sleep 7001", "sleep 7002"]
+    wait_for(lambda: titles(guest, "shell.sh|^tail --pid") == [], "nothing watches any more")
+    guest.run("pkill", "--full", "^sleep 700")
+
+
+def test_what_a_command_leaves_behind_by_itself_stays(booted: Workspace, fleet: Fleet) -> None:
+    """Its end is no lost connection."""
+    guest = fleet.guest(booted["instance_name"])
+    ssh(guest, "sleep 7005 >/dev/null 2>&1 </dev/null & echo begun")
+    time.sleep(2)
+    assert titles(guest, "^sleep 7005") == ["sleep 7005"]
+    guest.run("pkill", "--full", "^sleep 7005")
+
+
 @contextlib.contextmanager
 def running(guest: Guest, name: str, *command: str) -> Iterator[None]:
     """Have a command run in the guest meanwhile."""
@@ -295,6 +490,7 @@ def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> No
     """Nor in the journal: no token, though every report had one."""
     said = fleet.console(booted["instance_name"]) + fleet.guest(booted["instance_name"]).run("journalctl", "--no-pager")
     assert "the Hub answered 204" in said
+    assert "the Hub answered 204" in fleet.console(booted["instance_name"])
     assert not re.search(r"eyJ[\w-]+\.", said)
 
 
@@ -306,19 +502,21 @@ UNUSABLE_IMAGES: Final = {
     "empty": "CONTAINER_ENDS",
     "foreign": "IMAGE_WRONG_PLATFORM",
 }
-WORDS: Final = {"restless": "status 3", "fickle": "status 4", "empty": "not in the image"}
+WORDS: Final = {"denied": "Docker said: ", "restless": "status 3", "fickle": "status 4", "empty": "not in the image"}
 
 
 @pytest.mark.parametrize("tags", [("missing", "denied", "restless"), ("fickle", "empty", "foreign")])
-@pytest.mark.usefixtures("fleet")
-def test_an_image_that_does_not_run_is_an_error_with_its_reason(alice: Person, tags: tuple[str, ...]) -> None:
-    """It is never READY, not for a moment; nothing is left of the machine, and the person can delete the workspace."""
+def test_an_image_that_does_not_run_is_an_error_with_its_reason(
+    alice: Person, fleet: Fleet, tags: tuple[str, ...]
+) -> None:
+    """It is on the console, too. It is never READY, not for a moment; nothing is left of the machine, and the person can delete the workspace."""
     made = {tag: alice.create(tag, image_tag=tag)["id"] for tag in tags}
     for tag in tags:
         failed = alice.settled(made[tag], "ERROR", seconds=240)
         assert (tag, failed["error"]["code"]) == (tag, UNUSABLE_IMAGES[tag])
         assert "image" in failed["error"]["message"]
         assert WORDS.get(tag, "") in failed["error"]["message"]
+        assert f"{failed['error']['code']} The" in fleet.console(failed["instance_name"])
         assert "WorkspaceReady" not in {event["what"] for event in alice.events(made[tag])}
         alice.delete(made[tag])
         alice.gone(made[tag])

@@ -192,6 +192,12 @@ def test_times_are_whole_seconds_and_at_least_one() -> None:
     assert [told[f"hub-{name}-seconds"] for name in ("health", "heartbeat", "keep-awake")] == ["1", "1", "91"]
 
 
+def test_a_container_reaches_the_metadata_server_only_if_it_may() -> None:
+    """The boot scripts go by these words."""
+    lenient = replace(MACHINE_SETTINGS, container_metadata=True)
+    assert [metadata(each)["hub-container-metadata"] for each in (resource(), resource(lenient))] == ["false", "true"]
+
+
 def test_labels_have_no_personal_data() -> None:
     """Whoever sees the bill or an inventory learns that two machines have the same owner, not who that is."""
     mine, also_mine, theirs = (resource(owner_id=owner) for owner in (OWNER, OWNER, "bob@example.com"))

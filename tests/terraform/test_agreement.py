@@ -103,7 +103,10 @@ def test_the_functions_settings_are_the_catalogues() -> None:
     assert service["max_instance_request_concurrency"] == "each.value.concurrency"
     assert service["max_instance_count"] == "each.value.max_instances"
     assert service["service_account_email"] == "google_service_account.group[each.value.runs_as].email"
-    assert service["environment_variables"] == 'merge(local.environment, {PYTHONPATH = "/workspace", LOG_EXECUTION_ID = "false"})'
+    assert (
+        service["environment_variables"]
+        == 'merge(local.environment, {PYTHONPATH = "/workspace", LOG_EXECUTION_ID = "false"})'
+    )
 
 
 def decided() -> set[str]:

@@ -45,7 +45,7 @@ resource "google_service_account" "machine" {
 resource "google_service_account" "build" {
   project      = var.project_id
   account_id   = "${var.name}-build"
-  display_name = "Workspace Hub ${var.name}: builds the functions"
+  display_name = "Workspace Hub ${var.name}: builds the functions' image"
 
   depends_on = [time_sleep.services]
 }

@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -574,3 +575,12 @@ def test_the_pages_tables_are_the_modules(kind: str) -> None:
 def test_the_minimal_example_is_minimal() -> None:
     """Under 20 lines make a Hub."""
     assert len((MODULE / "examples/minimal/main.tf").read_text(encoding="utf-8").splitlines()) < 20
+
+
+@pytest.mark.parametrize("example", sorted((MODULE / "examples").iterdir()), ids=lambda folder: folder.name)
+def test_an_example_is_where_a_new_project_may_build(example: Path) -> None:
+    """A first apply elsewhere ends at the build, after the database has been made in a region that cannot be changed."""
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    [allowed] = re.findall(r"A new project may build only in (.*?) \(", page)
+    [region] = re.findall(r'region += "(.+)"', (example / "main.tf").read_text(encoding="utf-8"))
+    assert region in re.findall(r"`([^`]+)`", allowed)

@@ -115,6 +115,8 @@ def test_the_container_runs_as_a_person_without_privileges(booted: Workspace, fl
     form = "{{.HostConfig.Privileged}} {{.Config.User}} {{.HostConfig.SecurityOpt}}"
     described = guest.run("docker", "inspect", "--format", form, "workspace")
     assert described.strip() == "false 1000:1000 [no-new-privileges]"
+    shared = guest.run("docker", "inspect", "--format", "{{.HostConfig.ShmSize}}", "workspace")
+    assert int(shared) == 1024 * MEBIBYTE
 
 
 def test_the_home_is_the_persons_and_the_secrets_are_in_memory_only(booted: Workspace, fleet: Fleet) -> None:

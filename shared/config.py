@@ -97,7 +97,8 @@ class MachineSettings:
     type of the disks by series of machine types, where it is not the series' default. ``most_run`` is how long a machine runs
     at a stretch before Compute itself stops it, None: as long as it likes. The machine is told the rest: the command that says
     in the container that it can be used, within which time, how often it reports that somebody is connected, for how long
-    a keep-awake file counts at most, and whether the container may reach the metadata server.
+    a keep-awake file counts at most, whether the container may reach the metadata server, how
+    much shared memory (``/dev/shm``) it has at most, and how many processes and threads (0: as many as it likes).
     """
 
     installation: str
@@ -117,6 +118,8 @@ class MachineSettings:
     heartbeat_every: timedelta
     keep_awake_most: timedelta
     container_metadata: bool
+    container_shared_memory_mb: int
+    container_processes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +359,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             heartbeat_every=heartbeat_every,
             keep_awake_most=keep_awake_most,
             container_metadata=read.flag("HUB_CONTAINER_METADATA"),
+            container_shared_memory_mb=read.whole("HUB_CONTAINER_SHARED_MEMORY_MB", 1024, least=1),
+            container_processes=read.whole("HUB_CONTAINER_PROCESSES", 16384),
         ),
         policy=Policy(
             zones=read.listed("HUB_ZONES", ",".join(usual.zones)),

@@ -47,6 +47,8 @@ def metadata_items(
         "hub-heartbeat-seconds": _seconds(settings.heartbeat_every),
         "hub-keep-awake-seconds": _seconds(settings.keep_awake_most),
         "hub-container-metadata": "true" if settings.container_metadata else "false",
+        "hub-container-shared-memory-mb": str(settings.container_shared_memory_mb),
+        "hub-container-processes": str(settings.container_processes),
     }
 
 

@@ -181,6 +181,8 @@ name=$(attribute hub-workspace-name)
 repo=$(attribute hub-repo)
 branch=$(attribute hub-branch)
 container_metadata=$(attribute hub-container-metadata)
+shared_memory_mb=$(attribute hub-container-shared-memory-mb)
+most_processes=$(attribute hub-container-processes)
 
 guard_metadata "${container_metadata}" ||
   give_up METADATA_NOT_GUARDED 'The container cannot be kept from the metadata server: the boot image is not one that the Hub can use.'
@@ -220,6 +222,7 @@ doing CONTAINER_NOT_RUNNING 'Docker had the container image but did not start th
 docker rm --force "${CONTAINER}" >/dev/null 2>&1 || true
 said=$(docker create --name "${CONTAINER}" --init --user 1000:1000 --network host \
   --security-opt no-new-privileges \
+  --shm-size "${shared_memory_mb}m" --pids-limit "${most_processes}" \
   --log-driver json-file --log-opt max-size=10m --log-opt max-file=3 \
   --volume "${MOUNT}/home:/home/workspace" \
   --volume "${SECRETS}:/run/secrets" \

@@ -114,6 +114,10 @@ mount_secrets() {
     fail SECRETS_NOT_SAFE 'The memory-only folder for secrets could not be mounted.'
 }
 
+# A kernel that panics boots again ten seconds later. Container-Optimized OS has it panic when a task hangs (hung_task_panic=1);
+# by Linux's own default it would then stand still, and look to Compute Engine like a machine that runs.
+echo 10 2>/dev/null >"${KERNEL_PANIC}" || echo '<4>A kernel that panics will not boot again by itself.' >&2
+
 mountpoint -q "${MOUNT}" || mount_home
 make_home
 mountpoint -q "${SECRETS}" || mount_secrets

@@ -10,6 +10,7 @@
 : "${AGENTS:=/run/workspace-agents}"        # SSH agents of those who are here, each a socket that sshd has made
 : "${STATE:=/run/workspace-hub}"             # gone at a reboot, kept by a suspend: as long as this boot
 : "${INET6:=/proc/net/if_inet6}"
+: "${KERNEL_PANIC:=/proc/sys/kernel/panic}"
 : "${SSHD_CONFIG:=/etc/ssh/sshd_config}"
 : "${GCE_METADATA_HOST:=metadata.google.internal}"
 : "${PATIENCE_SECONDS:=1800}"                # how long a report is repeated; the Hub's own deadlines are shorter

@@ -49,6 +49,8 @@ ATTRIBUTES = {
     "hub-heartbeat-seconds": "120",
     "hub-keep-awake-seconds": "3600",
     "hub-container-metadata": "false",
+    "hub-container-shared-memory-mb": "2048",
+    "hub-container-processes": "4000",
 }
 AWAY = 0  # not a status: the connection is closed without a word
 REAL = (
@@ -199,6 +201,7 @@ class Machine:
             "SSHD_CONFIG": str(self.sshd_config),
             "GCE_METADATA_HOST": outside.host,
             "INET6": str(folder / "if_inet6"),
+            "KERNEL_PANIC": str(folder / "kernel_panic"),
             "AGENTS": str(folder / "run" / "agents"),
             "STEADY_SECONDS": "0",
             "WATCH_SECONDS": "60",
@@ -347,6 +350,17 @@ def test_a_blank_disk_is_formatted_and_mounted(machine: Machine) -> None:
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert {"TYPE=ext4", "LABEL=workspace-home"} <= set(found.splitlines())
     assert machine.outside.reports == []
+
+
+def test_a_kernel_that_panics_boots_again(machine: Machine) -> None:
+    """It would stand still otherwise, and be taken for a machine that runs. Where that cannot be had, there is a home all the same."""
+    attach(machine)
+    assert machine.run("disk.sh") == 0, machine.said()
+    assert (machine.folder / "kernel_panic").read_text() == "10\n"
+
+    machine.environment["KERNEL_PANIC"] = str(machine.folder / "nowhere" / "panic")
+    assert machine.run("disk.sh") == 0, machine.said()
+    assert "<4>A kernel that panics" in machine.said()
 
 
 def test_run_again_it_changes_nothing(machine: Machine) -> None:
@@ -774,7 +788,7 @@ def create_arguments(machine: Machine, **changes: str) -> list[str]:
     told = {**ATTRIBUTES, **changes}
     return [
         *("docker", "create", "--name", "workspace", "--init", "--user", "1000:1000", "--network", "host"),
-        *("--security-opt", "no-new-privileges"),
+        *("--security-opt", "no-new-privileges", "--shm-size", "2048m", "--pids-limit", "4000"),
         *("--log-driver", "json-file", "--log-opt", "max-size=10m", "--log-opt", "max-file=3"),
         *("--volume", f"{machine.mount}/home:/home/workspace"),
         *("--volume", f"{machine.secrets}:/run/secrets", "--volume", f"{machine.secrets}:/dev/shm/secrets"),

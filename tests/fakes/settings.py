@@ -24,4 +24,6 @@ MACHINE_SETTINGS = MachineSettings(
     heartbeat_every=timedelta(minutes=2),
     keep_awake_most=timedelta(hours=12),
     container_metadata=False,
+    container_shared_memory_mb=1024,
+    container_processes=16384,
 )

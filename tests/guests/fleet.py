@@ -79,6 +79,7 @@ class Fleet:
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self.prepare_disk: Callable[[Path], None] = lambda _: None  # what a test does to a new home disk
+        self.boot_disk_bytes: int | None = None  # of the machines to come; None: as many as the host has
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -153,6 +154,7 @@ class Fleet:
             metadata_url=metadata_url,
             reached=[urlsplit(_attribute(metadata_url, "hub-reports-url")).netloc],
             served={REGISTRY_PORT: self._images.handler()},
+            **({"boot_disk_bytes": self.boot_disk_bytes} if self.boot_disk_bytes else {}),
         )
 
 

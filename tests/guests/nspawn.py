@@ -47,6 +47,7 @@ ip address add "$METADATA_ADDRESS/32" dev lo
 mount -t tmpfs tmpfs "$WORK"
 mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
 mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
+[ -z "$BOOT_DISK_BYTES" ] || mount -t tmpfs -o "size=$BOOT_DISK_BYTES" tmpfs "$DOCKER"
 cd "$WORK/root"
 {not_a_machine}
 mkdir -p etc/docker
@@ -89,6 +90,7 @@ class Guest:
         metadata_url: where its metadata is.
         reached: addresses of the host (`127.0.0.1:port`) that it reaches at the same address.
         served: what answers inside its network, by port of 127.0.0.1.
+        boot_disk_bytes: how much Docker can keep; None: as much as the host has.
     """
 
     def __init__(
@@ -101,10 +103,11 @@ class Guest:
         metadata_url: str,
         reached: list[str],
         served: dict[int, type[BaseHTTPRequestHandler]],
+        boot_disk_bytes: int | None = None,
     ) -> None:
         self._stack = contextlib.ExitStack()
         try:
-            self._boot(name, root, folder, home)
+            self._boot(name, root, folder, home, boot_disk_bytes)
             self._listen(METADATA_ADDRESS, 80, metadata_handler(metadata_url))
             for port, handler in served.items():
                 self._listen("127.0.0.1", port, handler)
@@ -146,7 +149,7 @@ class Guest:
             self._process.wait(timeout=20)
         self._stack.close()
 
-    def _boot(self, name: str, root: Path, folder: Path, home: Path) -> None:
+    def _boot(self, name: str, root: Path, folder: Path, home: Path, boot_disk_bytes: int | None) -> None:
         work, docker = folder / "work", folder / "docker"
         work.mkdir(parents=True, exist_ok=True)
         docker.mkdir(exist_ok=True)
@@ -159,6 +162,7 @@ class Guest:
             "WORK": str(work),
             "DOCKER": str(docker),
             "LOOP": loop.stdout.strip(),
+            "BOOT_DISK_BYTES": str(boot_disk_bytes or ""),
             "METADATA_ADDRESS": METADATA_ADDRESS,
         }
         console = self._stack.enter_context((folder / "console").open("ab"))

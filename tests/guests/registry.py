@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REPOSITORY: Final = "workspace"
+_LATE_SECONDS: Final = 3
 _DOCKER: Final = "application/vnd.docker"
 _APPLETS: Final = (
     *("sh", "cat", "echo", "env", "id", "ls", "mkdir", "mount", "mv", "nc", "rm", "setsid", "sleep", "stat"),
@@ -33,17 +35,27 @@ class Images:
     def __init__(self, busybox: Path, programs: Mapping[str, Path] = MappingProxyType({})) -> None:
         """Make the images: `latest` stays, `restless` ends as soon as it starts, `fickle` two seconds later.
 
-        `foreign` is for another processor, `empty` lacks what it is to run; `denied` nobody may have. All have a busybox
+        `foreign` is for another processor, `empty` lacks what it is to run; `denied` nobody may have, and `late` nobody until some
+        seconds after it was first asked for. All have a busybox
         and these programs, by their paths.
         """
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
         layer = self._layer({"/bin/busybox": busybox, **programs})
         self._tag("latest", layer, ["/bin/sh", "-c", "touch /home/workspace/started; exec sleep 86400"])
+        self._tag("late", layer, ["/bin/sh", "-c", "exec sleep 86400"])
+        self._late_from: float | None = None
         self._tag("restless", layer, ["/bin/sh", "-c", "exit 3"])
         self._tag("fickle", layer, ["/bin/sh", "-c", "sleep 2; exit 4"])
         self._tag("empty", layer, ["/bin/nothing"])
         self._tag("foreign", layer, ["/bin/foreign"], architecture="arm64")
+
+    def denies(self, path: str) -> bool:
+        """Return whether a path of the registry's API is one that nobody may have now."""
+        if path.endswith("/manifests/late"):
+            self._late_from = self._late_from or time.monotonic() + _LATE_SECONDS
+            return time.monotonic() < self._late_from
+        return path.endswith("/manifests/denied")
 
     def find(self, path: str) -> tuple[bytes, str] | None:
         """Return the content and media type of a path of the registry's API; None where there is none."""
@@ -92,7 +104,7 @@ class Images:
 
             def _answer(self, *, with_body: bool) -> None:
                 found = images.find(self.path)
-                if self.path.endswith("/manifests/denied"):
+                if images.denies(self.path):
                     self._refuse()
                     return
                 unknown = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'

@@ -115,6 +115,8 @@ def test_the_container_runs_as_a_person_without_privileges(booted: Workspace, fl
     form = "{{.HostConfig.Privileged}} {{.Config.User}} {{.HostConfig.SecurityOpt}}"
     described = guest.run("docker", "inspect", "--format", form, "workspace")
     assert described.strip() == "false 1000:1000 [no-new-privileges]"
+    shared = guest.run("docker", "inspect", "--format", "{{.HostConfig.ShmSize}}", "workspace")
+    assert int(shared) == 1024 * MEBIBYTE
 
 
 def test_the_home_is_the_persons_and_the_secrets_are_in_memory_only(booted: Workspace, fleet: Fleet) -> None:
@@ -520,6 +522,31 @@ def test_an_image_that_does_not_run_is_an_error_with_its_reason(
         assert "WorkspaceReady" not in {event["what"] for event in alice.events(made[tag])}
         alice.delete(made[tag])
         alice.gone(made[tag])
+
+
+def test_a_right_that_comes_late_is_waited_for(alice: Person, fleet: Fleet) -> None:
+    """The first workspace of a new Hub is asked for as soon as its machines' account has been made."""
+    made = alice.create("late", image_tag="late")
+    ready = alice.settled(made["id"], "READY", seconds=120)
+    said = fleet.guest(ready["instance_name"]).run("journalctl", "--unit=workspace-container.service", "--no-pager")
+    assert "denied" in said.lower()
+    alice.delete(made["id"])
+    alice.gone(made["id"])
+
+
+def test_a_boot_disk_that_is_too_small_is_an_error_that_says_so(alice: Person, fleet: Fleet) -> None:
+    """With what Docker said of it."""
+    fleet.boot_disk_bytes = 8 * MEBIBYTE
+    try:
+        made = alice.create("full")
+        failed = alice.settled(made["id"], "ERROR", seconds=120)
+    finally:
+        fleet.boot_disk_bytes = None
+    assert failed["error"]["code"] == "BOOT_DISK_FULL"
+    assert "Docker said: " in failed["error"]["message"]
+    assert "no space left on device" in failed["error"]["message"]
+    alice.delete(made["id"])
+    alice.gone(made["id"])
 
 
 def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(alice: Person, fleet: Fleet) -> None:

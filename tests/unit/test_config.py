@@ -65,6 +65,8 @@ WRONG = {
     "HUB_CREATE_DEADLINE_SECONDS": ("soon", "number of seconds"),
     "HUB_EXTERNAL_ADDRESS": ("yes", "true or false"),
     "HUB_CONTAINER_METADATA": ("on", "true or false"),
+    "HUB_CONTAINER_SHARED_MEMORY_MB": ("0", "at least 1"),
+    "HUB_CONTAINER_PROCESSES": ("many", "whole number"),
     "HUB_LOG_LEVEL": ("LOUD", "one of"),
     "HUB_ZONES": (" , ", "HUB_ZONES"),
     "HUB_DEFAULT_MACHINE_TYPE": ("m1-ultramem-160", "not one of HUB_MACHINE_TYPES"),

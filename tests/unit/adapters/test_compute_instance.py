@@ -198,6 +198,12 @@ def test_a_container_reaches_the_metadata_server_only_if_it_may() -> None:
     assert [metadata(each)["hub-container-metadata"] for each in (resource(), resource(lenient))] == ["false", "true"]
 
 
+def test_a_container_has_the_bounds_that_are_configured() -> None:
+    """No bound to its processes is 0, to Docker too."""
+    told = metadata(resource(replace(MACHINE_SETTINGS, container_shared_memory_mb=64, container_processes=0)))
+    assert (told["hub-container-shared-memory-mb"], told["hub-container-processes"]) == ("64", "0")
+
+
 def test_labels_have_no_personal_data() -> None:
     """Whoever sees the bill or an inventory learns that two machines have the same owner, not who that is."""
     mine, also_mine, theirs = (resource(owner_id=owner) for owner in (OWNER, OWNER, "bob@example.com"))

@@ -355,6 +355,41 @@ def test_a_start_can_change_image_and_machine_type(hub: Functions) -> None:
     assert machine.command.attach_home is True
 
 
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_start_can_ask_for_a_new_machine_with_nothing_else_changed(hub: Functions, asleep: bool) -> None:
+    """Of a ready workspace, and of one that would be resumed: on the same home, and its memory is said to be lost."""
+    workspace = hub.world.ready()
+    before = hub.world.machine(workspace)
+    if asleep:
+        hub.stop(workspace.id)
+        hub.world.run()
+
+    first, again = (hub.start(workspace.id, {"rebuild": True}) for _ in range(2))
+    hub.world.run()
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.get_json() == first.get_json()
+    machine, ended = hub.world.machine(workspace), hub.status(workspace.id).get_json()
+    assert machine is not None
+    assert machine is not before
+    assert machine.command.attach_home is True
+    assert (ended["status"], ended["memory_kept"]) == ("READY", False)
+    assert ended["memory_lost_because"] == "A new machine was asked for."
+    assert {"MachineRemade", "MemoryLost"} <= {event["what"] for event in hub.events(workspace.id).get_json()}
+
+
+def test_a_new_machine_is_not_made_of_one_that_is_being_resumed(hub: Functions) -> None:
+    """409: it would lose the memory that the START under way brings back."""
+    workspace = hub.world.ready()
+    hub.stop(workspace.id)
+    hub.world.run()
+    hub.start(workspace.id)
+
+    answer = hub.start(workspace.id, {"rebuild": True})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "OPERATION_UNDER_WAY")
+
+
 def test_another_operation_under_way_is_409_with_the_operation(hub: Functions) -> None:
     """The person sees what they have to wait for."""
     workspace = hub.world.ready()

@@ -268,6 +268,11 @@ def _start_anew(world: World, ws: Workspace | None) -> None:
     world.start(OWNER, ws.id, NewMachine(machine_type="e2-standard-8"))
 
 
+def _rebuild(world: World, ws: Workspace | None) -> None:
+    assert ws is not None
+    world.start(OWNER, ws.id, NewMachine(rebuild=True))
+
+
 def _stop(world: World, ws: Workspace | None) -> None:
     assert ws is not None
     world.stop(OWNER, ws.id)
@@ -296,6 +301,7 @@ STORIES: Final = {
     "start what never reports": Story(START, _off, _start, (StopInstance,), NEVER_READY),
     "start what is gone": Story(START, _gone, _start, (InsertInstance,)),
     "start anew": Story(START, _asleep, _start_anew, (DeleteInstance, InsertInstance)),
+    "rebuild what runs": Story(START, _ready, _rebuild, (DeleteInstance, InsertInstance)),
     "start what misses its home": Story(START, _detached, _start, (DeleteInstance, InsertInstance)),
     "delete what runs": Story(DELETE, _ready, _delete, (DeleteInstance, DeleteDisk)),
     "delete what is suspended": Story(DELETE, _asleep, _delete, (DeleteInstance, DeleteDisk)),

@@ -192,6 +192,7 @@ def start(
         machine_type=machine_type,
         status=Status.PROVISIONING,
         instance_id=None,  # the machine that there is will not do, even if this START fails before it is deleted
+        machine_made_at=None,
         suspended_at=None,
         machine_running=False,
     )

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 WORKSPACE_FIELDS = {
     *("id", "name", "owner_id", "project_id", "instance_name", "zone", "machine_type", "image_tag", "status"),
     *("operation", "error", "created_at", "updated_at", "last_connected_at", "last_activity", "suspended_at"),
-    *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at", "generation", "metadata"),
+    *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at", "renewal"),
+    *("generation", "metadata"),
 }
 
 
@@ -76,6 +77,7 @@ def test_a_create_answers_201_with_the_workspace_and_where_it_is(hub: Functions)
         "suspended_at": None,
         "stops_at": None,
         "deletes_at": None,
+        "renewal": None,
         "metadata": {"repo": None, "branch": None, "device_id": None},
     }
     assert body["operation"] == body["operation"] | {
@@ -442,6 +444,13 @@ def test_a_status_is_the_record_the_machine_and_how_to_connect(hub: Functions) -
     }
     assert body["why_no_instance"] is None
     assert body["stops_at"] == "2026-03-02T10:00:45Z"
+    assert body["renewal"] == {
+        "at": "2026-04-01T09:00:00Z",
+        "what": "made anew on its home by a start that boots it",
+        "why": "its machine was made on 2026-03-02, and a machine's system is not updated",
+        "unless": "it is suspended, and then resumed; "
+        'with "rebuild": true a start makes it anew then, too, and its memory is lost',
+    }
     assert body["connection"] == {
         "project_id": "test-project",
         "zone": "us-west1-a",

@@ -238,6 +238,12 @@ def _off(world: World) -> Workspace:
     return world.workspace(ws.id)
 
 
+def _old(world: World) -> Workspace:
+    ws = _off(world)
+    world.machines.make_old_by_hand(place_of(ws), timedelta(days=31))
+    return ws
+
+
 def _failed(world: World) -> Workspace:
     ws, machine = _ready(world), world.machines.instances
     world.report(machine[place_of(ws)].report(ReportEvent.FAILED, "CONTAINER_ENDS", "It keeps ending."))
@@ -298,6 +304,7 @@ STORIES: Final = {
     "start what is suspended": Story(START, _asleep, _start, (ResumeInstance,)),
     "start what has failed": Story(START, _failed, _start, (StopInstance, RefreshMetadata, StartInstance)),
     "start what is off": Story(START, _off, _start, (RefreshMetadata, StartInstance)),
+    "start what is too old": Story(START, _old, _start, (DeleteInstance, InsertInstance)),
     "start what never reports": Story(START, _off, _start, (StopInstance,), NEVER_READY),
     "start what is gone": Story(START, _gone, _start, (InsertInstance,)),
     "start anew": Story(START, _asleep, _start_anew, (DeleteInstance, InsertInstance)),

@@ -21,6 +21,7 @@ from localcloud.state import NoCloudError, log_files, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import timedelta
 
     from localcloud.settings import LocalSettings
 
@@ -114,6 +115,11 @@ class RunningCloud:
     def keep_awake(self, instance_name: str, *, awake: bool = True) -> None:
         """Say whether somebody keeps touching `~/.keep-awake` on a machine, so that it sends heartbeats with nobody connected."""
         self._call("POST", "compute", f"/localcloud/machines/{instance_name}/keep-awake", {"awake": awake})
+
+    def make_old(self, instance_name: str, age: timedelta) -> None:
+        """Let a machine have been made so long ago, with its boot disk."""
+        seconds = round(age.total_seconds())
+        self._call("POST", "compute", f"/localcloud/machines/{instance_name}/age", {"seconds": seconds})
 
     def kill_function(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to everything that a function's process consists of; the cloud starts it again when it ends."""

@@ -390,6 +390,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             orphan_grace=read.seconds("HUB_ORPHAN_GRACE_SECONDS", usual.orphan_grace),
             machine_heartbeat_every=heartbeat_every,
             keep_awake_most=keep_awake_most,
+            max_machine_age=read.seconds_or_off("HUB_MAX_MACHINE_AGE", timedelta(days=30)),
         ),
         log_level=read.choice("HUB_LOG_LEVEL", LOG_LEVELS, "INFO"),
         emulators=read.emulators(),

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -603,6 +603,20 @@ class Fleet:
                 self._terminated(instance, operation)
 
         self._next(instance, self._times.repair, repaired)
+
+    def make_old(self, zone: str, name: str, age: timedelta) -> None:
+        """Let an instance and its boot disk have been made so long ago: what tests cannot wait for.
+
+        Raises:
+            ComputeError: 404.
+        """
+        instance = self.instance(zone, name)
+        instance.created_at = self._clock.now() - age
+        made_at = timestamp(instance.created_at)
+        instance.resource["creationTimestamp"] = made_at
+        for attached in instance.resource["disks"]:
+            if attached.get("boot"):
+                self.disk(zone, _last(attached["source"])).resource["creationTimestamp"] = made_at
 
     # Transitions
 

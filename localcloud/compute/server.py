@@ -13,6 +13,7 @@ pages are kept off, and what a POST has in it has to be JSON. Beside them, for t
     POST   /localcloud/machines/{name}/connected  {connected}: whether someone is connected, so that it sends heartbeats
     POST   /localcloud/machines/{name}/keep-awake {awake}: whether somebody keeps touching `~/.keep-awake`, which does so, too
     POST   /localcloud/machines/{name}/host-error the host under it fails: REPAIRING
+    POST   /localcloud/machines/{name}/age        {seconds}: it was made so long ago, with its boot disk
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import json
 import uuid
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiohttp import web
@@ -49,6 +50,7 @@ _Resource = TypeVar("_Resource", bound="Instance | Disk | Operation")
 
 _BODY_LIMIT: Final = 4 * 1024 * 1024
 _HISTORY_KEPT: Final = 100_000
+_OLDEST_SECONDS: Final = 10 * 365 * 24 * 3600
 _PAGE_LIMIT: Final = 500
 _WAIT_LIMIT_SECONDS: Final = 120.0  # as zoneOperations.wait is documented
 
@@ -397,6 +399,7 @@ class ComputeServer:
             web.post(machine + "/connected", self._set_connected),
             web.post(machine + "/keep-awake", self._keep_awake),
             web.post(machine + "/host-error", self._host_error),
+            web.post(machine + "/age", self._make_old),
         ]
 
     async def _serve_faults(self, _: web.Request) -> web.Response:
@@ -446,6 +449,12 @@ class ComputeServer:
     async def _host_error(self, request: web.Request) -> web.Response:
         instance = self._instance_called(request.match_info["name"])
         self.fleet.host_error(instance.zone, instance.name)
+        return web.json_response(self._machine(instance))
+
+    async def _make_old(self, request: web.Request) -> web.Response:
+        instance = self._instance_called(request.match_info["name"])
+        age = timedelta(seconds=await _whole_seconds(request, "seconds"))
+        self.fleet.make_old(instance.zone, instance.name, age)
         return web.json_response(self._machine(instance))
 
     def _instance_called(self, name: str) -> Instance:
@@ -510,6 +519,18 @@ async def _truth(request: web.Request, member: str) -> bool:
     value = (await _object(request)).get(member)
     if not isinstance(value, bool):
         raise errors.invalid_value(member, value, "It is true or false.")
+    return value
+
+
+async def _whole_seconds(request: web.Request, member: str) -> int:
+    """Return a member of a request's JSON object that is a whole number of seconds, of at most ten years.
+
+    Raises:
+        ComputeError: 400 when it is something else.
+    """
+    value = (await _object(request)).get(member)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _OLDEST_SECONDS:
+        raise errors.invalid_value(member, value, f"It is a whole number from 0 to {_OLDEST_SECONDS}.")
     return value
 
 

@@ -28,9 +28,13 @@ def metadata_items(
     """Return all metadata items of ours, the boot files included, by key.
 
     They are the same for a new machine and for the refresh of one that exists, so that every boot gets today's configuration.
+    ``cos-update-strategy`` is ``update_enabled`` or ``update_disabled``. What it is by default depends on the image (enabled before
+    milestone 117) and on the project's metadata, and with Secure Boot, which every machine has, an update is not carried out. So it is
+    off, and said here: a machine's system is the one that it was made with (source: Container-Optimized OS, "Automatic updates").
     """
     return {
         "user-data": user_data(),
+        "cos-update-strategy": "update_disabled",
         "enable-oslogin": "TRUE",
         "block-project-ssh-keys": "TRUE",
         "google-logging-enabled": "true",

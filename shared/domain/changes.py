@@ -137,7 +137,7 @@ def enter_boot(workspace: Workspace, phase: Phase, now: datetime, policy: Policy
     """Move the operation to a phase that boots a machine, under a new generation.
 
     The generation is committed before Compute is called: a machine that boots faster than its worker commits already finds
-    the record waiting for it. ``instance_id`` is forgotten when a new machine is made.
+    the record waiting for it. What is known of the machine is forgotten when a new one is made.
     """
     booting = replace(
         workspace,
@@ -145,6 +145,7 @@ def enter_boot(workspace: Workspace, phase: Phase, now: datetime, policy: Policy
         generation=workspace.generation + 1,
         ready_generation=None,
         instance_id=None if phase is Phase.INSERT else workspace.instance_id,
+        machine_made_at=None if phase is Phase.INSERT else workspace.machine_made_at,
         suspended_at=None,
         machine_running=False,
     )

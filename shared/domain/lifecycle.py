@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from shared.domain.boot_codes import DISK_MISSING, believed_code, is_of_a_machine
-from shared.domain.changes import Change, due_look_job, finish, job_of, without_memory
+from shared.domain.changes import Change, Note, due_look_job, finish, job_of, without_memory
 from shared.domain.errors import (
     InstanceNotRecordedError,
     NotAllowedError,
@@ -65,12 +65,14 @@ class NewWorkspace:
 class NewMachine:
     """What a START is to change. None leaves it as it is.
 
-    ``empty_home``: if the recorded home disk is gone, go on with an empty one instead of failing.
+    ``empty_home``: if the recorded home disk is gone, go on with an empty one instead of failing. ``rebuild``: make a new machine on
+    the same home, even if nothing else is to change and the one that there is could be resumed or is in use.
     """
 
     image_tag: str | None = None
     machine_type: str | None = None
     empty_home: bool = False
+    rebuild: bool = False
 
 
 class ReportEvent(StrEnum):
@@ -161,22 +163,24 @@ def stop(workspace: Workspace, operation_id: str, asker: Asker, now: datetime, p
 def start(
     workspace: Workspace, operation_id: str, asker: Asker, machine: NewMachine, now: datetime, policy: Policy
 ) -> Change | None:
-    """Ask that a workspace be usable, with a new machine on the same home disk when its image or type is to change.
+    """Ask that a workspace be usable, with a new machine on the same home disk when its image or type is to change, or it is to be rebuilt.
 
-    None when it is ready and nothing is to change, or when the same START is under way.
+    None when it is ready and nothing is to change, or when the same START is under way: to one that makes a new machine anyway, asking
+    for a rebuild is the same. Asking once that is over is asking for another one.
 
     Raises:
-        OperationUnderWayError: something else is being done to it, or a START that makes another machine.
+        OperationUnderWayError: something else is being done to it, or a START that makes another machine, or none.
     """
     image_tag = machine.image_tag or workspace.image_tag
     machine_type = machine.machine_type or workspace.machine_type
     changed = (image_tag, machine_type) != (workspace.image_tag, workspace.machine_type)
     under_way = workspace.operation
     if under_way is not None:
-        if under_way.kind is OperationKind.START and under_way.failure is None and not changed:
+        as_wanted = not changed and (under_way.remade or not machine.rebuild)
+        if under_way.kind is OperationKind.START and under_way.failure is None and as_wanted:
             return None
         raise OperationUnderWayError(under_way)
-    if not changed:
+    if not changed and not machine.rebuild:
         if workspace.status is Status.READY:
             return None
         survey = _begin(OperationKind.START, Phase.SURVEY, operation_id, asker, now, policy)
@@ -188,10 +192,12 @@ def start(
         machine_type=machine_type,
         status=Status.PROVISIONING,
         instance_id=None,  # the machine that there is will not do, even if this START fails before it is deleted
+        machine_made_at=None,
         suspended_at=None,
         machine_running=False,
     )
-    return _ask(wanted, replace(remake, empty_home=machine.empty_home, remade=True), now, policy)
+    asked = _ask(wanted, replace(remake, empty_home=machine.empty_home, remade=True), now, policy)
+    return replace(asked, notes=(Note("MachineRemade", "A new machine was asked for."),)) if machine.rebuild else asked
 
 
 def delete(workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy) -> Change | None:

@@ -122,7 +122,7 @@ def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> b
     """
     if workspace.operation is not None:
         return False
-    if instance is not None and _as_it_is(workspace, instance)[0] != workspace:
+    if instance is not None and as_it_is(workspace, instance)[0] != workspace:
         return True
     seen = observe(workspace, instance, now)
     if not seen.settled or (seen.status, seen.machine_running) != (workspace.status, workspace.machine_running):
@@ -147,7 +147,7 @@ def follow(
     A machine on its way is looked at again later. One that somebody resumed by hand counts as connected to now: the idle
     sweep gives it the full idle time. One that is off has lost its memory: it is booted, not thawed, next time. One that
     somebody moved to another zone is followed, if it is the only one (``elsewhere``); its home too, if it has it. Its machine type,
-    its id and the interval that it reports with are recorded as they are.
+    its id, when it was made and the interval that it reports with are recorded as they are.
     """
     if workspace.operation is not None:
         return None
@@ -157,7 +157,7 @@ def follow(
         instance = elsewhere[0]
         workspace, notes = moved_to(workspace, instance)
     if instance is not None:
-        workspace, more = _as_it_is(workspace, instance)
+        workspace, more = as_it_is(workspace, instance)
         notes += more
     seen = observe(workspace, instance, now)
     if not seen.settled:
@@ -185,6 +185,7 @@ def follow(
         stopped_because=(workspace.stopped_because if workspace.suspended_at else StopReason.OUTSIDE)
         if asleep
         else None,
+        machine_made_at=None if instance is None else workspace.machine_made_at,
         ready_generation=None if sight(instance) in {Sight.TERMINATED, Sight.ABSENT} else workspace.ready_generation,
     )
     if followed == recorded:
@@ -209,13 +210,14 @@ def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[
         forgetful,
         zone=machine.zone,
         instance_id=None if unwanted else machine.id,
+        machine_made_at=None if unwanted else machine.created_at,
         home_disk=home,
         ready_generation=None,
     )
     return moved, (Note("MachineFollowed", f"The machine is in zone {machine.zone} now."), *lost)
 
 
-def _as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple[Note, ...]]:
+def as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple[Note, ...]]:
     """Return the workspace with what its machine is, and what to note: made anew by hand, of another type, reporting at another interval.
 
     A workspace of which no machine is recorded wants a new one: what there is says nothing about it.
@@ -226,15 +228,16 @@ def _as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tupl
     if instance.id != workspace.instance_id:
         why = "The machine was made anew outside the Hub."
         workspace, lost = without_memory(workspace, why)
-        workspace = replace(workspace, instance_id=instance.id, ready_generation=None)
+        workspace = replace(workspace, instance_id=instance.id, ready_generation=None, machine_made_at=None)
         notes = (Note("MachineFollowed", why), *lost)
     if instance.machine_type != workspace.machine_type:
         was = f"from {workspace.machine_type} to {instance.machine_type}"
         notes += (Note("MachineTypeFollowed", f"The machine type was changed outside the Hub, {was}."),)
     every = instance.heartbeat_every
-    as_it_is = replace(
+    known = replace(
         workspace,
         machine_type=instance.machine_type,
+        machine_made_at=workspace.machine_made_at or instance.created_at,
         heartbeat_seconds=workspace.heartbeat_seconds if every is None else round(every.total_seconds()),
     )
-    return as_it_is, notes
+    return known, notes

@@ -49,7 +49,8 @@ class Policy:
     missing right is waited for: Google says that a change of rights usually takes 2 minutes, sometimes 7 (source: IAM's
     documentation of access change propagation). ``machine_heartbeat_every`` is how often a machine that boots now reports
     that it is in use, ``heartbeat_every`` how often at most a report is written down. ``keep_awake_most`` is for how long
-    ``~/.keep-awake`` alone holds a machine, whatever the machine says.
+    ``~/.keep-awake`` alone holds a machine, whatever the machine says. ``max_machine_age`` is how old a machine may be that a START
+    still boots, None if as old as it likes.
     """
 
     zones: tuple[str, ...] = ("us-west1-a", "us-west1-b", "us-west1-c")
@@ -74,6 +75,7 @@ class Policy:
     rights_patience: timedelta = timedelta(minutes=7)
     machine_heartbeat_every: timedelta = timedelta(minutes=2)
     keep_awake_most: timedelta = timedelta(hours=12)
+    max_machine_age: timedelta | None = timedelta(days=30)
 
     def allows_image_tag(self, tag: str) -> bool:
         """Say whether a container image's tag matches one of the patterns."""

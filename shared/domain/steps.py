@@ -29,15 +29,17 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
-from shared.domain.observe import MACHINE_GONE, Sight, moved_to, observe, sight
+from shared.domain.observe import MACHINE_GONE, Sight, as_it_is, moved_to, observe, sight
 from shared.domain.plain_text import quoted_lines
 from shared.domain.policy import Policy
+from shared.domain.renewal import why_too_old
 from shared.domain.workspace import HomeDisk, Operation, OperationKind, Phase, Problem, Status, Workspace
 
 CONSOLE_TAIL_BYTES = 2000
 SUSPENDS_UNDONE = 2  # so often a machine may come back to running before it is stopped instead of suspended
 
 HOME_DISK_GONE = "HOME_DISK_GONE"
+_WAS_OFF = "The machine was off."
 _PASSING = {
     FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE, FaultKind.STOCK_OUT, FaultKind.ALREADY_EXISTS,
 }  # fmt: skip
@@ -179,7 +181,12 @@ def _home_is_gone(s: _Situation) -> Change:
 
 def _inserted(s: _Situation) -> Change:
     """The machine exists, so an earlier delivery of this step made it: take its id and wait for its report."""
-    known = replace(_knowing_interval(s), instance_id=s.seen.instance.id if s.seen.instance else None)
+    found = s.seen.instance
+    known = replace(
+        _knowing_interval(s),
+        instance_id=found.id if found else None,
+        machine_made_at=found.created_at if found else None,
+    )
     booting = sight(s.seen.instance) is Sight.BOOTING
     # A machine that boots may yet turn out to have no capacity.
     phase = Phase.INSERTING if booting else Phase.AWAIT_READY
@@ -207,7 +214,35 @@ def _boot_new(s: _Situation) -> Change:
 
 
 def _boot_off(s: _Situation) -> Change:
-    return _boot(s, Phase.SET_METADATA, "The machine was off.", s.operation)
+    """Boot a machine that is off. One that is too old is made anew instead, if this START has not made one yet."""
+    made_at = (s.seen.instance.created_at if s.seen.instance else None) or s.workspace.machine_made_at
+    why = why_too_old(made_at, s.now, s.policy)
+    if why is not None and not s.operation.remade:
+        return _renew(s, why)
+    return _boot(s, Phase.SET_METADATA, _WAS_OFF, s.operation)
+
+
+def _renew(s: _Situation, why: str) -> Change:
+    """Make a machine anew that could be booted, but is too old: of the type that somebody may have given it while it was off."""
+    known, notes = as_it_is(s.workspace, s.seen.instance) if s.seen.instance else (s.workspace, ())
+    forgetful, lost = without_memory(known, _WAS_OFF)
+    change = _remake(replace(s, workspace=forgetful, operation=replace(s.operation, renews=True)), why)
+    return replace(change, notes=(*notes, *lost, *change.notes))
+
+
+def _boot_although_old(s: _Situation, said: str) -> Change:
+    """Boot a machine that was to be made anew for its age only, since Compute does not let it be deleted."""
+    kept = replace(
+        s.operation,
+        renews=False,
+        cannot_go_on=None,
+        last_fault=None,
+        last_fault_kind=None,
+        right_missing_since=None,
+    )
+    change = proceed(replace(s.workspace, operation=kept), "RenewalGivenUp", s.now, s.policy, phase=Phase.SURVEY)
+    why = f"The machine is too old, but it could not be deleted, so it is booted as it is. Compute Engine said: {said}"
+    return replace(change, notes=(Note("MachineNotRemade", why),))
 
 
 def _boot(s: _Situation, phase: Phase, why: str, operation: Operation) -> Change:
@@ -481,7 +516,7 @@ def _if_ours(move: Move) -> Move:
             remade = replace(s.workspace, operation=replace(s.operation, remade=True))
             return proceed(remade, "PhaseEntered", s.now, s.policy, phase=Phase.DELETE_INSTANCE)
         forgetful, notes = without_memory(s.workspace, "The machine was made anew outside the Hub.")
-        known = replace(forgetful, instance_id=s.seen.instance.id)
+        known = replace(forgetful, instance_id=s.seen.instance.id, machine_made_at=s.seen.instance.created_at)
         return replace(proceed(known, "InstanceFound", s.now, s.policy, phase=Phase.SURVEY), notes=notes)
 
     return checked
@@ -668,7 +703,9 @@ def _after_call(s: _Situation, command: Command, begun: Begun) -> tuple[Workspac
     known, operation = s.workspace, s.operation
     match command:
         case InsertInstance():
-            known = replace(known, instance_id=begun.target_id, heartbeat_seconds=_interval(s.policy))
+            known = replace(
+                known, instance_id=begun.target_id, heartbeat_seconds=_interval(s.policy), machine_made_at=s.now
+            )
         case RefreshMetadata():
             known = replace(known, heartbeat_seconds=_interval(s.policy))
         case DeleteInstance():
@@ -806,7 +843,8 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
 
     What passes by itself is waited for until the deadline. Only a definite "this cannot be" goes a step down: from suspending to
     shutting down, from thawing or booting to a new machine on the same home, and that only after another look. Where memory is at
-    stake, an answer that nobody understands is not definite. Everything else leaves what there is as it is.
+    stake, an answer that nobody understands is not definite. Everything else leaves what there is as it is. A machine that is only
+    too old, and may not be deleted, is booted.
     """
     phase = _CALLING.get(s.operation.phase, s.operation.phase)
     inserting = phase is Phase.INSERT
@@ -843,6 +881,8 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
         why = f"The machine could not be {cannot}, so a new one was made. Compute Engine said: {said}"
         stuck = replace(s.workspace, operation=replace(s.operation, cannot_go_on=why))
         return proceed(stuck, "MachineStuck", s.now, s.policy, phase=Phase.SURVEY)
+    if s.operation.renews and phase is Phase.DELETE_INSTANCE:
+        return _boot_although_old(s, said)
     return fail(s, _refusal(s, fault, said, of))
 
 

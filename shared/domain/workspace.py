@@ -118,8 +118,8 @@ class Operation:
     leftover boot disk had the name that an insert needs, and the insert was given a new generation, which happens once.
     ``right_missing_since`` is when Compute first refused a call for want of a right.
     ``suspends_undone`` counts how often the machine came back to running instead of being suspended. ``memory_lost_because``
-    is why the machine's memory will not be kept. Version 0.1 does not know these fields and may lose them: each has a
-    default with which the operation ends well, too.
+    is why the machine's memory will not be kept. ``renews``: the new machine is made only because the old one is too old.
+    Version 0.1 does not know these fields and may lose them: each has a default with which the operation ends well, too.
     """
 
     id: str
@@ -147,6 +147,7 @@ class Operation:
     right_missing_since: datetime | None = None
     suspends_undone: int = 0
     memory_lost_because: str | None = None
+    renews: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,8 @@ class Workspace:
 
     ``memory_kept`` says of the last time that the machine was off whether its memory was kept; None while it never was off.
     ``memory_lost_because`` says why it was not. ``heartbeat_seconds`` is how often the machine reports that it is in use; None
-    if nobody knows. ``kept_awake_since`` is since when nothing but ``~/.keep-awake`` holds the machine.
+    if nobody knows. ``kept_awake_since`` is since when nothing but ``~/.keep-awake`` holds the machine. ``machine_made_at`` is when the
+    recorded machine was made, with its boot disk; None until somebody has looked, as after version 0.1.
     """
 
     id: str
@@ -192,6 +194,7 @@ class Workspace:
     memory_lost_because: str | None = None
     heartbeat_seconds: int | None = None
     kept_awake_since: datetime | None = None
+    machine_made_at: datetime | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -103,6 +103,7 @@ def read_new_machine(request: Request, policy: Policy) -> NewMachine:
             "image_tag": _image_tag(policy),
             "machine_type": _one_of(policy.machine_types),
             "empty_home": _boolean,
+            "rebuild": _boolean,
         },
     )
     return NewMachine(**fields)

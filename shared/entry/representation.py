@@ -8,6 +8,7 @@ from shared.domain.events import Event
 from shared.domain.instance import Instance
 from shared.domain.lifecycle import deletes_at, stops_at
 from shared.domain.policy import Policy
+from shared.domain.renewal import Renewal, renewal
 from shared.domain.workspace import Operation, Problem, Status, Workspace
 from shared.usecases.ask_workspaces import RealTimeStatus
 
@@ -36,6 +37,7 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
         "memory_lost_because": workspace.memory_lost_because,
         "stops_at": _time(stops_at(workspace, policy)),
         "deletes_at": _time(deletes_at(workspace, policy)),
+        "renewal": _renewal_json(renewal(workspace, policy)),
         "generation": workspace.generation,
         "metadata": {
             "repo": workspace.metadata.repo,
@@ -95,6 +97,12 @@ def event_json(event: Event) -> dict[str, Any]:
         "request_id": event.request_id,
         "times": event.times,
     }
+
+
+def _renewal_json(expected: Renewal | None) -> dict[str, Any] | None:
+    if expected is None:
+        return None
+    return {"at": _time(expected.at), "what": expected.what, "why": expected.why, "unless": expected.unless}
 
 
 def _instance_json(instance: Instance | None) -> dict[str, Any] | None:

@@ -96,6 +96,7 @@ FULL = Workspace(
         right_missing_since=NOW - timedelta(minutes=2),
         suspends_undone=1,
         memory_lost_because="It came back.",
+        renews=True,
     ),
     attend_at=NOW + timedelta(minutes=2),
     error=A_PROBLEM,
@@ -103,6 +104,7 @@ FULL = Workspace(
     memory_lost_because="It was shut down.",
     heartbeat_seconds=120,
     kept_awake_since=NOW - timedelta(hours=1),
+    machine_made_at=NOW - timedelta(days=2),
 )
 ODD_OWNERS = (
     *("108234567890123456789", "dev-user-id", "__x__", "..", ".", "a/b", "a_b", "a%2Fb", "a//b", "/", "a b", "a.b.c"),

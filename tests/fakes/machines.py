@@ -386,6 +386,11 @@ class FakeMachines(Machines):
         for at in disks:
             del self._disks[at]
 
+    def make_old_by_hand(self, place: Place, age: timedelta) -> None:
+        """Have the machine been made so long ago."""
+        if instance := self._at(place):
+            instance.created_at = self._now - age
+
     def stop_by_hand(self, place: Place) -> None:
         """Have somebody stop the machine, or its capacity be taken back, if it runs."""
         instance = self._at(place)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 WORKSPACE_FIELDS = {
     *("id", "name", "owner_id", "project_id", "instance_name", "zone", "machine_type", "image_tag", "status"),
     *("operation", "error", "created_at", "updated_at", "last_connected_at", "last_activity", "suspended_at"),
-    *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at", "generation", "metadata"),
+    *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at", "renewal"),
+    *("generation", "metadata"),
 }
 
 
@@ -76,6 +77,7 @@ def test_a_create_answers_201_with_the_workspace_and_where_it_is(hub: Functions)
         "suspended_at": None,
         "stops_at": None,
         "deletes_at": None,
+        "renewal": None,
         "metadata": {"repo": None, "branch": None, "device_id": None},
     }
     assert body["operation"] == body["operation"] | {
@@ -355,6 +357,41 @@ def test_a_start_can_change_image_and_machine_type(hub: Functions) -> None:
     assert machine.command.attach_home is True
 
 
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_start_can_ask_for_a_new_machine_with_nothing_else_changed(hub: Functions, asleep: bool) -> None:
+    """Of a ready workspace, and of one that would be resumed: on the same home, and its memory is said to be lost."""
+    workspace = hub.world.ready()
+    before = hub.world.machine(workspace)
+    if asleep:
+        hub.stop(workspace.id)
+        hub.world.run()
+
+    first, again = (hub.start(workspace.id, {"rebuild": True}) for _ in range(2))
+    hub.world.run()
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.get_json() == first.get_json()
+    machine, ended = hub.world.machine(workspace), hub.status(workspace.id).get_json()
+    assert machine is not None
+    assert machine is not before
+    assert machine.command.attach_home is True
+    assert (ended["status"], ended["memory_kept"]) == ("READY", False)
+    assert ended["memory_lost_because"] == "A new machine was asked for."
+    assert {"MachineRemade", "MemoryLost"} <= {event["what"] for event in hub.events(workspace.id).get_json()}
+
+
+def test_a_new_machine_is_not_made_of_one_that_is_being_resumed(hub: Functions) -> None:
+    """409: it would lose the memory that the START under way brings back."""
+    workspace = hub.world.ready()
+    hub.stop(workspace.id)
+    hub.world.run()
+    hub.start(workspace.id)
+
+    answer = hub.start(workspace.id, {"rebuild": True})
+
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "OPERATION_UNDER_WAY")
+
+
 def test_another_operation_under_way_is_409_with_the_operation(hub: Functions) -> None:
     """The person sees what they have to wait for."""
     workspace = hub.world.ready()
@@ -407,6 +444,13 @@ def test_a_status_is_the_record_the_machine_and_how_to_connect(hub: Functions) -
     }
     assert body["why_no_instance"] is None
     assert body["stops_at"] == "2026-03-02T10:00:45Z"
+    assert body["renewal"] == {
+        "at": "2026-04-01T09:00:00Z",
+        "what": "made anew on its home by a start that boots it",
+        "why": "its machine was made on 2026-03-02, and a machine's system is not updated",
+        "unless": "it is suspended, and then resumed; "
+        'with "rebuild": true a start makes it anew then, too, and its memory is lost',
+    }
     assert body["connection"] == {
         "project_id": "test-project",
         "zone": "us-west1-a",

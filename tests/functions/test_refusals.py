@@ -423,6 +423,7 @@ def test_credentials_in_metadata_are_refused_and_repeated_nowhere(
         ({"name": "one"}, {"name"}),
         ({"empty_home": "true"}, {"empty_home"}),
         ({"emptyHome": 1}, {"emptyHome"}),
+        ({"rebuild": "yes"}, {"rebuild"}),
         ({"empty_home": True, "emptyHome": True}, {"emptyHome"}),
         ({"zone": "us-west1-b"}, {"zone"}),
         ({"image_tag": "a b"}, {"image_tag"}),

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -1343,6 +1344,21 @@ def test_a_host_failure_repairs_and_boots_again(cloud: _Cloud, name: str) -> Non
     assert cloud.hub.events() == ["ready", "ready"]
 
 
+def test_a_machine_can_be_made_old_with_its_boot_disk(cloud: _Cloud, name: str) -> None:
+    """Nobody can wait for that; its home is as old as it was."""
+    cloud.running(name)
+
+    cloud.call("POST", f"/localcloud/machines/{name}/age", {"seconds": 3600}).raise_for_status()
+
+    machine = cloud.get(name)
+    boot, home = (
+        cloud.disks.get(**HERE, disk=disk.source.rsplit("/", 1)[-1]).creation_timestamp for disk in machine.disks
+    )
+    assert boot == machine.creation_timestamp
+    an_hour = datetime.fromisoformat(home) - datetime.fromisoformat(boot)
+    assert timedelta(minutes=59) < an_hour < timedelta(minutes=61)
+
+
 def test_an_unknown_machine_is_not_found_by_the_switches(cloud: _Cloud) -> None:
     """Neither connected nor broken; and connected is true or false."""
     assert cloud.call("POST", "/localcloud/machines/nobody/connected", {"connected": True}).status_code == 404
@@ -1351,6 +1367,8 @@ def test_an_unknown_machine_is_not_found_by_the_switches(cloud: _Cloud) -> None:
     assert cloud.call("POST", "/localcloud/machines/somebody/connected", {"connected": "yes"}).status_code == 400
     assert cloud.call("POST", "/localcloud/machines/nobody/keep-awake", {"awake": True}).status_code == 404
     assert cloud.call("POST", "/localcloud/machines/somebody/keep-awake", {"awake": 1}).status_code == 400
+    assert cloud.call("POST", "/localcloud/machines/nobody/age", {"seconds": 1}).status_code == 404
+    assert cloud.call("POST", "/localcloud/machines/somebody/age", {"seconds": "1"}).status_code == 400
 
 
 # Changes by hand, as the tests of the whole Hub make them

@@ -62,6 +62,7 @@ WRONG = {
     "HUB_WORKSPACES_PER_OWNER": ("-1", "whole number"),
     "HUB_IDLE_SECONDS": ("1h", "number of seconds"),
     "HUB_RETENTION_SECONDS": ("-5", "number of seconds"),
+    "HUB_MAX_MACHINE_AGE": ("30 days", "number of seconds"),
     "HUB_CREATE_DEADLINE_SECONDS": ("soon", "number of seconds"),
     "HUB_EXTERNAL_ADDRESS": ("yes", "true or false"),
     "HUB_CONTAINER_METADATA": ("on", "true or false"),
@@ -107,10 +108,11 @@ def test_emulators_are_used_elsewhere() -> None:
 
 
 def test_zero_switches_a_sweep_off() -> None:
-    """Neither stopped nor deleted: an idle or retention time of 0 is none."""
-    policy = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "0", "HUB_RETENTION_SECONDS": "0.0"}).policy
+    """Neither stopped nor deleted nor made anew: an idle or retention time or an age of 0 is none."""
+    off = {"HUB_IDLE_SECONDS": "0", "HUB_RETENTION_SECONDS": "0.0", "HUB_MAX_MACHINE_AGE": "0"}
+    policy = read_settings(NEEDED | SERVED | off).policy
 
-    assert (policy.idle_after, policy.retention) == (None, None)
+    assert (policy.idle_after, policy.retention, policy.max_machine_age) == (None, None, None)
 
 
 def test_every_setting_arrives_where_it_is_used() -> None:
@@ -127,6 +129,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
             "HUB_RUNNING_PER_OWNER": "1",
             "HUB_IDLE_SECONDS": "1.5",
             "HUB_RETENTION_SECONDS": "10",
+            "HUB_MAX_MACHINE_AGE": "86400",
             "HUB_CREATE_DEADLINE_SECONDS": "11",
             "HUB_START_DEADLINE_SECONDS": "12",
             "HUB_STOP_DEADLINE_SECONDS": "13",
@@ -142,6 +145,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     assert (policy.machine_types, policy.default_machine_type) == (("n2-standard-2",), "n2-standard-2")
     assert (policy.default_image_tag, policy.limits) == ("v7", Limits(workspaces=2, running=1))
     assert (policy.idle_after, policy.retention) == (timedelta(seconds=1.5), timedelta(seconds=10))
+    assert policy.max_machine_age == timedelta(days=1)
     deadlines = policy.deadlines
     times = [deadlines.create, deadlines.start, deadlines.stop, deadlines.delete]
     assert [time.total_seconds() for time in times] == [11, 12, 13, 14]

@@ -142,6 +142,26 @@ def _home_detached(world: World) -> None:
     _settled(world, workspace, Status.READY)
 
 
+def _old_machine(world: World) -> None:
+    """Its machine is off, and too old to be booted: it is made anew."""
+    workspace = world.ready(OWNER)
+    world.machines.stop_by_hand(place_of(workspace))
+    world.clock.advance(timedelta(minutes=1))
+    world.look(workspace)
+    _settled(world, workspace, Status.SUSPENDED)
+    world.machines.make_old_by_hand(place_of(workspace), timedelta(days=40))
+    world.start(OWNER, workspace.id)
+    _settled(world, workspace, Status.READY)
+
+
+def _rebuilt(world: World) -> None:
+    workspace = world.ready(OWNER)
+    world.stop(OWNER, workspace.id)
+    _settled(world, workspace, Status.SUSPENDED)
+    world.start(OWNER, workspace.id, NewMachine(rebuild=True))
+    _settled(world, workspace, Status.READY)
+
+
 STORIES: dict[str, Callable[[World], None]] = {
     "all verbs": _all_verbs,
     "another machine": _another_machine,
@@ -153,6 +173,8 @@ STORIES: dict[str, Callable[[World], None]] = {
     "idle": _idle,
     "in the way": _in_the_way,
     "lost machine": _lost_machine,
+    "old machine": _old_machine,
     "power off": _power_off,
+    "rebuilt": _rebuilt,
     "superseded": _superseded,
 }

@@ -179,6 +179,37 @@ def test_an_old_machine_is_replaced_on_its_home(version: Version) -> None:
     assert before.instance_name not in world.old_machines.all_disks
 
 
+def test_an_old_machine_that_is_off_for_too_long_is_made_anew_on_its_home(version: Version) -> None:
+    """Its record does not say when it was made, but Compute does."""
+    world = OldWorld(version, "SUSPENDED, machine TERMINATED")
+    before = world.record
+    world.clock.advance(timedelta(days=31))
+
+    world.start(world.owner, world.id)
+    world.run()
+
+    assert (world.record.status, world.record.machine_made_at) == (Status.READY, world.there.created_at)
+    assert world.there.id != before.instance_id
+    assert before.disk_name in world.old_machines.all_disks
+    assert before.instance_name not in world.old_machines.all_disks
+
+
+def test_the_age_of_a_suspended_old_machine_is_learnt_and_it_is_thawed_all_the_same(version: Version) -> None:
+    """The first look after the upgrade writes it down, so that its owner is told."""
+    world = OldWorld(version, "SUSPENDED, machine SUSPENDED")
+    before = world.record
+    world.clock.advance(timedelta(days=31))
+
+    world.look(before)
+    world.run()
+    learnt = world.record
+    world.start(world.owner, world.id)
+    world.run()
+
+    assert (before.machine_made_at, learnt.machine_made_at) == (None, world.there.created_at)
+    assert (world.record.status, world.there.id) == (Status.READY, before.instance_id)
+
+
 def test_a_thawed_old_guest_is_believed_to_be_in_use(version: Version) -> None:
     """Its heartbeats say no reason, and are taken as somebody's session."""
     world = OldWorld(version, "SUSPENDED, machine SUSPENDED")

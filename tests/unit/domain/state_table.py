@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 from shared.domain import steps
 from shared.domain.changes import Change
@@ -21,6 +22,7 @@ STATES: dict[Sight, InstanceState | None] = {
     Sight.TERMINATED: InstanceState.TERMINATED,
 }
 
+TOO_OLD = timedelta(days=31)
 _NEW_MACHINE = (Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY)
 _DELETING = (Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)
 _STOPPING = (Phase.STOP, Phase.AWAIT_STOPPED)
@@ -75,6 +77,11 @@ def sights(workspace: Workspace) -> Iterator[tuple[str, Seen]]:
     if operation.phase is Phase.SURVEY:
         another = an_instance(workspace, InstanceState.RUNNING, id="another")
         yield "another machine", Seen(instance=another)
+    if operation.kind is OperationKind.START and operation.phase in {Phase.SURVEY, Phase.STOP, Phase.AWAIT_STOPPED}:
+        for name in (Sight.RUNNING, Sight.SUSPENDED, Sight.TERMINATED):
+            state = STATES[name]
+            assert state is not None
+            yield f"old, {name.value}", Seen(instance=an_instance(workspace, state, created_at=NOW - TOO_OLD))
     if operation.phase in {Phase.SURVEY, Phase.SUSPEND, Phase.STOP} or (
         deletes and operation.phase is Phase.DELETE_INSTANCE
     ):

@@ -17,6 +17,7 @@ from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_operatio
 ALICE = Asker("alice", "request-1", "alice@example.com")
 SAME = NewMachine()
 OTHER = NewMachine(image_tag="v2")
+REBUILT = NewMachine(rebuild=True)
 KINDS = tuple(OperationKind)
 
 
@@ -29,6 +30,8 @@ def ask(verb: str, workspace: Workspace) -> Change | None:
             return lifecycle.start(workspace, "new-operation", ALICE, SAME, NOW, POLICY)
         case "start another":
             return lifecycle.start(workspace, "new-operation", ALICE, OTHER, NOW, POLICY)
+        case "rebuild":
+            return lifecycle.start(workspace, "new-operation", ALICE, REBUILT, NOW, POLICY)
         case _:
             return lifecycle.delete(workspace, "new-operation", ALICE, NOW, POLICY)
 
@@ -51,6 +54,9 @@ NOTHING_UNDER_WAY = {
     ("start another", Status.READY): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
     ("start another", Status.SUSPENDED): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
     ("start another", Status.ERROR): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
+    ("rebuild", Status.READY): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
+    ("rebuild", Status.SUSPENDED): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
+    ("rebuild", Status.ERROR): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
     ("delete", Status.READY): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.READY),
     ("delete", Status.SUSPENDED): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.SUSPENDED),
     ("delete", Status.ERROR): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.ERROR),
@@ -82,7 +88,7 @@ def test_a_verb_begins_its_operation_where_nothing_is_under_way(verb: str, statu
 
 
 SAME_VERB = {"stop": OperationKind.STOP, "start": OperationKind.START, "delete": OperationKind.DELETE}
-UNDER_WAY = [(verb, kind) for verb in ("stop", "start", "start another", "delete") for kind in KINDS]
+UNDER_WAY = [(verb, kind) for verb in ("stop", "start", "start another", "rebuild", "delete") for kind in KINDS]
 
 
 @pytest.mark.parametrize(("verb", "kind"), UNDER_WAY)
@@ -116,6 +122,30 @@ def test_the_same_start_with_the_machine_that_is_being_made_is_the_same_operatio
     workspace = a_workspace(Status.PROVISIONING, an_operation(OperationKind.START, Phase.INSERT), image_tag="v2")
 
     assert lifecycle.start(workspace, "new", ALICE, OTHER, NOW, POLICY) is None
+
+
+@pytest.mark.parametrize("asked", [REBUILT, NewMachine("v2", rebuild=True)])
+def test_a_rebuild_while_a_new_machine_is_made_anyway_is_the_same_operation(asked: NewMachine) -> None:
+    """A request that is sent again makes no second machine; it does not matter why the first one is made."""
+    remaking = an_operation(OperationKind.START, Phase.AWAIT_ABSENT, remade=True)
+    workspace = a_workspace(Status.PROVISIONING, remaking, image_tag="v2")
+
+    assert lifecycle.start(workspace, "new", ALICE, asked, NOW, POLICY) is None
+
+
+def test_a_rebuild_forgets_the_machine_and_changes_nothing_else() -> None:
+    """The machine that there is will not do any more; its memory is lost when it is deleted; the trail says who asked for what."""
+    workspace = a_workspace(Status.READY)
+
+    change = lifecycle.start(workspace, "new", ALICE, REBUILT, NOW, POLICY)
+
+    after = changed(change)
+    assert (after.image_tag, after.machine_type) == (workspace.image_tag, workspace.machine_type)
+    assert (after.instance_id, after.home_disk, after.has_memory) == (None, workspace.home_disk, True)
+    assert after.operation is not None
+    assert after.operation.remade
+    assert change is not None
+    assert [note.what for note in change.notes] == ["MachineRemade"]
 
 
 def test_a_start_that_only_cleans_up_after_its_failure_refuses_another_one() -> None:

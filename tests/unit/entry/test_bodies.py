@@ -61,6 +61,12 @@ def test_an_empty_home_is_agreed_to_only_outright(body: dict[str, Any], agreed: 
     assert read_new_machine(request_with(body), Policy()) == NewMachine(empty_home=agreed)
 
 
+@pytest.mark.parametrize(("body", "asked"), [({}, False), ({"rebuild": None}, False), ({"rebuild": True}, True)])
+def test_a_new_machine_is_made_only_if_it_is_asked_for_outright(body: dict[str, Any], asked: bool) -> None:
+    """What is not said is no: it costs memory."""
+    assert read_new_machine(request_with(body), Policy()) == NewMachine(rebuild=asked)
+
+
 @pytest.mark.parametrize(
     ("more", "because"),
     [

@@ -55,6 +55,11 @@ def _off(world: World) -> None:
     _suspended(world)
 
 
+def _off_for_long(world: World) -> None:
+    _off(world)
+    world.clock.advance(timedelta(days=31))
+
+
 def _gone(world: World) -> None:
     world.ready()
     world.machines.delete_by_hand(place_of(_only(world)))
@@ -104,8 +109,10 @@ STORIES = {
     "automatic stop": Story(_sweep_twice, _idle),
     "start that thaws": Story(_of_alice(World.start), _suspended),
     "start that boots": Story(_of_alice(World.start), _off),
+    "start of a machine that is too old": Story(_of_alice(World.start), _off_for_long),
     "start of a machine that is gone": Story(_of_alice(World.start), _gone),
     "start with another image": Story(_of_alice(World.start, NewMachine(image_tag="v2")), _ready),
+    "start with a new machine": Story(_of_alice(World.start, NewMachine(rebuild=True)), _suspended),
     "delete": Story(_of_alice(World.delete), _ready),
     "delete of a suspended one": Story(_of_alice(World.delete), _suspended),
     "delete during a create": Story(_of_alice(World.delete), _being_created),
@@ -203,8 +210,10 @@ def test_the_undisturbed_stories_end_where_they_should() -> None:
         "automatic stop": Status.SUSPENDED,
         "start that thaws": Status.READY,
         "start that boots": Status.READY,
+        "start of a machine that is too old": Status.READY,
         "start of a machine that is gone": Status.READY,
         "start with another image": Status.READY,
+        "start with a new machine": Status.READY,
         "delete": None,
         "delete of a suspended one": None,
         "delete during a create": None,

@@ -238,6 +238,12 @@ def _off(world: World) -> Workspace:
     return world.workspace(ws.id)
 
 
+def _old(world: World) -> Workspace:
+    ws = _off(world)
+    world.machines.make_old_by_hand(place_of(ws), timedelta(days=31))
+    return ws
+
+
 def _failed(world: World) -> Workspace:
     ws, machine = _ready(world), world.machines.instances
     world.report(machine[place_of(ws)].report(ReportEvent.FAILED, "CONTAINER_ENDS", "It keeps ending."))
@@ -268,6 +274,11 @@ def _start_anew(world: World, ws: Workspace | None) -> None:
     world.start(OWNER, ws.id, NewMachine(machine_type="e2-standard-8"))
 
 
+def _rebuild(world: World, ws: Workspace | None) -> None:
+    assert ws is not None
+    world.start(OWNER, ws.id, NewMachine(rebuild=True))
+
+
 def _stop(world: World, ws: Workspace | None) -> None:
     assert ws is not None
     world.stop(OWNER, ws.id)
@@ -293,9 +304,11 @@ STORIES: Final = {
     "start what is suspended": Story(START, _asleep, _start, (ResumeInstance,)),
     "start what has failed": Story(START, _failed, _start, (StopInstance, RefreshMetadata, StartInstance)),
     "start what is off": Story(START, _off, _start, (RefreshMetadata, StartInstance)),
+    "start what is too old": Story(START, _old, _start, (DeleteInstance, InsertInstance)),
     "start what never reports": Story(START, _off, _start, (StopInstance,), NEVER_READY),
     "start what is gone": Story(START, _gone, _start, (InsertInstance,)),
     "start anew": Story(START, _asleep, _start_anew, (DeleteInstance, InsertInstance)),
+    "rebuild what runs": Story(START, _ready, _rebuild, (DeleteInstance, InsertInstance)),
     "start what misses its home": Story(START, _detached, _start, (DeleteInstance, InsertInstance)),
     "delete what runs": Story(DELETE, _ready, _delete, (DeleteInstance, DeleteDisk)),
     "delete what is suspended": Story(DELETE, _asleep, _delete, (DeleteInstance, DeleteDisk)),

@@ -43,13 +43,14 @@ from shared.domain.jobs import Job
 from shared.domain.lifecycle import NewMachine, Report, ReportEvent
 from shared.domain.observe import MACHINE_NOT_READY, Sight, sight
 from shared.domain.policy import Policy
+from shared.domain.renewal import why_too_old
 from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspace
 from shared.ports import Stored
 from shared.usecases.record_dead_letter import record_dead_letter
 from tests.fakes.jobs import Delivery
 from tests.fakes.machines import Durations, FakeMachines, GuestMishap, Mishap
 from tests.fakes.world import World, place_of
-from tests.unit.domain.state_table import PHASES
+from tests.unit.domain.state_table import PHASES, TOO_OLD
 from tests.unit.usecases.ways_out import (
     ADVICE,
     OWNER,
@@ -93,12 +94,14 @@ class State(NamedTuple):
     disk: str
     cleaning: bool
     remade: bool
+    renews: bool
     renamed: bool
     undone: bool
     held: bool
     elsewhere: int
     homes_elsewhere: int
     names_taken: bool
+    old: bool
     touched: bool
 
     @property
@@ -157,12 +160,14 @@ def state_of(world: World, *, touched: bool = False) -> State:
         disk=_use_of(world.machines.peek_disk(home), ws),
         cleaning=operation is not None and failure is not None and operation.attempt > 0,
         remade=operation is not None and operation.remade,
+        renews=operation is not None and operation.renews,
         renamed=operation is not None and operation.renamed,
         undone=operation is not None and operation.suspends_undone > 0,
         held=deletes and operation is not None and operation.last_fault_kind == FaultKind.IN_USE,
         elsewhere=sum(place.name == ws.instance_name and place.zone != ws.zone for place in world.machines.instances),
         homes_elsewhere=sum(place.name == ws.disk_name and place.zone != ws.zone for place in world.machines.disks),
         names_taken=_boot_disk(ws, 1) in world.machines.disks,
+        old=not deletes and _is_old(world, ws),
         touched=touched,
     )
 
@@ -172,6 +177,12 @@ def _use_of(disk: Disk | None, ws: Workspace) -> str:
     if disk is None:
         return "absent"
     return "free" if not disk.users else "ours" if disk.users == (ws.instance_name,) else "held"
+
+
+def _is_old(world: World, ws: Workspace) -> bool:
+    """Whether the workspace's machine is one that would be made anew rather than booted."""
+    machine = world.machines.peek(place_of(ws))
+    return machine is not None and why_too_old(machine.created_at, world.clock(), POLICY) is not None
 
 
 def _boot_disk(ws: Workspace, boots: int) -> Place:
@@ -307,7 +318,10 @@ def _acts(world: World, ws: Workspace, *, touched: bool) -> Iterator[tuple[str, 
     """Yield what people, the machine and the platform can do."""
     another_type = POLICY.machine_types[ws.machine_type == POLICY.machine_types[0]]
     yield "start", lambda w: w.start(OWNER, ws.id)
+    if ws.operation is None and _is_old(world, ws):  # only a START goes by its age
+        return
     if not touched:
+        yield "start, a new machine", lambda w: w.start(OWNER, ws.id, NewMachine(rebuild=True))
         yield "start, another image", lambda w: w.start(OWNER, ws.id, NewMachine(image_tag=f"v{ws.generation}"))
         yield "start, another machine type", lambda w: w.start(OWNER, ws.id, NewMachine(machine_type=another_type))
     if not touched:
@@ -331,6 +345,9 @@ def _acts(world: World, ws: Workspace, *, touched: bool) -> Iterator[tuple[str, 
     machine, place = world.machine(ws), place_of(ws)
     if machine is None:
         return
+    off = ws.operation is None and (ws.status, machine.state) == (Status.SUSPENDED, InstanceState.TERMINATED)
+    if off and ws.error is None:
+        yield "grows old", lambda w: w.machines.make_old_by_hand(place, TOO_OLD)
     by_hand: dict[InstanceState, list[Callable[[FakeMachines, Place], None]]] = {
         InstanceState.RUNNING: [FakeMachines.stop_by_hand, FakeMachines.suspend_by_hand, FakeMachines.fail_host],
         InstanceState.SUSPENDED: [FakeMachines.start_by_hand],

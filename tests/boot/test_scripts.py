@@ -2193,8 +2193,8 @@ done
 shift
 setsid "$@" &
 touch "${FAKES}/asked"
-[ ! -e "${FAKES}/restarts" ] || sleep 1
-[ -e "${FAKES}/restarts" ] || wait
+[ -e "${FAKES}/restarts" ] || { wait; exit; }
+until [ -e "$(cat "${FAKES}/restarts")" ]; do sleep 1; done
 """
 
 
@@ -2204,9 +2204,9 @@ def test_a_command_ends_with_what_it_came_by(machine: Machine, what: str) -> Non
     machine.fake("pgrep", f'exec {needed("pgrep", "procps")} "$@"')
     machine.fake("docker", HANGS)
     machine.fake("sleep", "/bin/sleep 0.5")
-    if what == "Docker":
-        (machine.fakes / "restarts").touch()
     begun, ended = machine.folder / "begun", machine.folder / "ended"
+    if what == "Docker":
+        (machine.fakes / "restarts").write_text(str(begun))
 
     shell = machine.start(
         "shell.sh", f"trap 'touch {ended}; exit' HUP; touch {begun}; for _ in $(seq 300); do /bin/sleep 0.1; done"

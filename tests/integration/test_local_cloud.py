@@ -100,6 +100,7 @@ def test_every_function_has_the_environment_of_the_deployment_and_no_other(cloud
         "HOST",
         "PORT",
         "THREADS",
+        "LOG_EXECUTION_ID",
         "PWD",
         "SHLVL",
         "_",

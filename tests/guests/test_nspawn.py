@@ -29,7 +29,7 @@ pytestmark = [
         bool(LACKING),
         reason=f"booting needs {', '.join(LACKING)}: as root, apt-get install systemd-container mmdebstrap iproute2",
     ),
-    pytest.mark.timeout(300),  # the first run makes the guests' file system
+    pytest.mark.timeout(900),  # the first run makes the guests' file system
 ]
 
 

@@ -2186,12 +2186,13 @@ def test_an_agent_that_cannot_be_shared_keeps_nobody_out(machine: Machine) -> No
 HANGS = """
 [ "$1" != inspect ] || echo true
 [ "$1" = exec ] || exit 0
+session=NONE=
 while [ "$1" != workspace ]; do
-  [[ $1 != WORKSPACE_SESSION=* ]] || export "$1"
+  [[ $1 != WORKSPACE_SESSION=* ]] || session=$1
   shift
 done
 shift
-setsid "$@" &
+setsid env "${session}" "$@" &
 touch "${FAKES}/asked"
 [ -e "${FAKES}/restarts" ] || { wait; exit; }
 until [ -e "$(cat "${FAKES}/restarts")" ]; do sleep 1; done

@@ -164,7 +164,7 @@ def test_a_machine_reports_for_its_own_workspace_only(team: Team) -> None:
     report = {"event": "heartbeat", "generation": 1}
     assert machine.ask("POST", f"/workspaces/{team.kept}/reports", json=report).status_code == 403
     assert machine.ask("POST", f"/workspaces/{other['id']}/reports", json=report).status_code == 204
-    [refused] = [event for event in team.owner.events(team.kept) if event["who"] == other["instance_name"]]
+    [refused] = [event for event in team.owner.events(team.kept) if event["who"].endswith(f"/{other['instance_name']}")]
     assert (refused["what"], refused["result"]) == ("ReportSent", "REFUSED")
 
 

@@ -215,10 +215,10 @@ class Machine:
         new.replace(tool)  # whoever reads the old one reads it to its end
 
     def start(self, script: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        """Start a script as its unit does."""
+        """Start a script as its unit does: with no signal ignored, whatever these tests were started by (nohup ignores one)."""
         with self.output.open("ab") as output:
             process = subprocess.Popen(
-                ["/bin/bash", str(BOOT / script), *arguments],
+                ["/usr/bin/env", "--default-signal", "/bin/bash", str(BOOT / script), *arguments],
                 env=self.environment,
                 cwd=self.folder,
                 stdin=stdin,

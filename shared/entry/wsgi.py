@@ -135,8 +135,9 @@ class RequestBody:
         try:
             yield
         finally:
-            first.acquire(blocking=False)
             timer.cancel()
+            if not first.acquire(blocking=False):
+                late.wait()  # the timer has won, and says so in a moment
 
 
 def guard(app: flask.Flask) -> None:

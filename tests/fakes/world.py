@@ -270,6 +270,24 @@ def asker(owner: str) -> Asker:
     return Asker(owner, "a-request", f"{owner}@example.com")
 
 
+def suspended(world: World) -> Workspace:
+    """Return a workspace of alice's that has been suspended."""
+    workspace = world.ready()
+    world.stop("alice", workspace.id)
+    world.run()
+    return world.workspace(workspace.id)
+
+
+def shut_down_by_hand(world: World) -> Workspace:
+    """Return a workspace whose machine Compute, or somebody, has shut down, and which has followed that."""
+    workspace = world.ready()
+    world.machines.stop_by_hand(place_of(workspace))
+    world.pass_time(timedelta(minutes=5))
+    world.look(workspace)
+    world.run()
+    return world.workspace(workspace.id)
+
+
 def place_of(workspace: Workspace) -> Place:
     """Return where a workspace's machine is."""
     return Place(workspace.zone, workspace.instance_name)

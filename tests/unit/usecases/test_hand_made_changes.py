@@ -21,7 +21,7 @@ from shared.domain.lifecycle import NewMachine
 from shared.domain.workspace import HomeDisk, Status, Workspace
 from shared.usecases.reconcile_fleet import reconcile_fleet
 from tests.fakes.machines import INSTALLATION
-from tests.fakes.world import World, place_of
+from tests.fakes.world import World, place_of, shut_down_by_hand, suspended
 
 ELSEWHERE = "us-west1-b"
 
@@ -35,24 +35,6 @@ def world() -> World:
 def home_of(workspace: Workspace) -> Place:
     """Return where the workspace's home disk is."""
     return Place(workspace.home_disk.zone if workspace.home_disk else workspace.zone, workspace.disk_name)
-
-
-def suspended(world: World) -> Workspace:
-    """Return a workspace that has been suspended."""
-    workspace = world.ready()
-    world.stop("alice", workspace.id)
-    world.run()
-    return world.workspace(workspace.id)
-
-
-def shut_down_by_hand(world: World) -> Workspace:
-    """Return a workspace whose machine somebody has shut down, and which has followed that."""
-    workspace = world.ready()
-    world.machines.stop_by_hand(place_of(workspace))
-    world.pass_time(timedelta(minutes=5))
-    world.look(workspace)
-    world.run()
-    return world.workspace(workspace.id)
 
 
 def reconciled(world: World) -> None:

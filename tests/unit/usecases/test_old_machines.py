@@ -22,7 +22,7 @@ from shared.domain.lifecycle import NewMachine, ReportEvent
 from shared.domain.renewal import renewal
 from shared.domain.workspace import Status, Workspace
 from tests.fakes.machines import FakeInstance, Mishap
-from tests.fakes.world import World, place_of
+from tests.fakes.world import World, place_of, shut_down_by_hand, suspended
 
 DAY = timedelta(days=1)
 
@@ -31,24 +31,6 @@ DAY = timedelta(days=1)
 def world() -> World:
     """A Hub on fakes, that keeps what is suspended for as long as it takes."""
     return World()
-
-
-def suspended(world: World) -> Workspace:
-    """Return a workspace that has been suspended."""
-    workspace = world.ready()
-    world.stop("alice", workspace.id)
-    world.run()
-    return world.workspace(workspace.id)
-
-
-def preempted(world: World) -> Workspace:
-    """Return a workspace whose machine Compute, or somebody, has shut down, and which has followed that."""
-    workspace = world.ready()
-    world.machines.stop_by_hand(place_of(workspace))
-    world.pass_time(timedelta(minutes=5))
-    world.look(workspace)
-    world.run()
-    return world.workspace(workspace.id)
 
 
 def started(world: World, workspace: Workspace, machine: NewMachine | None = None) -> Workspace:
@@ -78,7 +60,7 @@ def noted(world: World, what: str) -> list[str]:
 
 def test_a_machine_that_is_too_old_to_be_booted_is_made_anew_on_its_home(world: World) -> None:
     """Whoever shut it down: a preempted one too. The home stays the same disk, and the trail says how old it was."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     before = machine_of(world, workspace)
     world.clock.advance(40 * DAY)
 
@@ -97,7 +79,7 @@ def test_a_machine_that_is_too_old_to_be_booted_is_made_anew_on_its_home(world: 
 
 def test_a_machine_that_is_not_too_old_is_booted_as_it_is(world: World) -> None:
     """Up to its last day."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     world.machines.make_old_by_hand(place_of(workspace), 29 * DAY)
 
     assert started(world, workspace).status is Status.READY
@@ -152,7 +134,7 @@ def test_a_machine_that_is_booted_again_since_it_failed_is_made_anew_if_it_is_to
 
 def test_a_start_makes_one_new_machine_at_most_however_short_the_age(world: World) -> None:
     """What it has made is used, though it is too old when it is looked at next."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     world.policy = replace(world.policy, max_machine_age=timedelta(microseconds=1))
 
     assert started(world, workspace).status is Status.READY
@@ -162,7 +144,7 @@ def test_a_start_makes_one_new_machine_at_most_however_short_the_age(world: Worl
 
 def test_an_old_machine_stays_if_its_home_is_gone(world: World) -> None:
     """Never without the home: its boot disk may have the last copy of something. Then the person decides."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     home = Place(workspace.zone, workspace.disk_name)
     world.machines.detach_disk_by_hand(home)
     world.machines.delete_disk_by_hand(home)
@@ -181,7 +163,7 @@ def test_an_old_machine_that_may_not_be_deleted_is_booted_all_the_same(
     world: World, kind: FaultKind, mishap: Mishap
 ) -> None:
     """It may be protected from deletion: its age keeps nobody from their work, and the trail has Compute's words."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     world.clock.advance(40 * DAY)
     world.machines.script(DeleteInstance, mishap, kind, times=1000)
 
@@ -195,7 +177,7 @@ def test_an_old_machine_that_may_not_be_deleted_is_booted_all_the_same(
 
 def test_no_capacity_for_the_new_machine_costs_nothing_but_time(world: World) -> None:
     """The workspace waits with its home, and the next START makes the machine."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     world.clock.advance(40 * DAY)
     world.machines.script(InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT)
 
@@ -209,7 +191,7 @@ def test_no_capacity_for_the_new_machine_costs_nothing_but_time(world: World) ->
 
 def test_a_type_that_somebody_gave_an_old_machine_while_it_was_off_is_kept(world: World) -> None:
     """The START meets it before anybody has looked."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     world.clock.advance(40 * DAY)
     world.machines.set_machine_type_by_hand(place_of(workspace), "e2-standard-16")
 
@@ -221,7 +203,7 @@ def test_a_type_that_somebody_gave_an_old_machine_while_it_was_off_is_kept(world
 
 def test_an_age_that_is_switched_off_makes_nothing_anew(world: World) -> None:
     """And is told to nobody."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     world.policy = replace(world.policy, max_machine_age=None)
     world.clock.advance(400 * DAY)
 
@@ -232,7 +214,7 @@ def test_an_age_that_is_switched_off_makes_nothing_anew(world: World) -> None:
 
 def test_an_age_that_nobody_knows_makes_nothing_anew(world: World) -> None:
     """Compute always says it; should it not, a machine is booted as it is."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     machine_of(world, workspace).created_at = None
     world.store.put(replace(workspace, machine_made_at=None))
 
@@ -264,7 +246,7 @@ def test_a_look_finds_out_when_a_machine_was_made_once(world: World) -> None:
 @pytest.mark.parametrize("hand", ["moved", "made anew"])
 def test_a_machine_that_was_made_anew_by_hand_is_as_old_as_it_is(world: World, hand: str) -> None:
     """It has another creation time, and a machine that was just made is not made again."""
-    workspace = preempted(world)
+    workspace = shut_down_by_hand(world)
     world.clock.advance(40 * DAY)
     if hand == "moved":
         world.machines.move_by_hand(place_of(workspace), "us-west1-b")

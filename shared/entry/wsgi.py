@@ -20,7 +20,9 @@ from werkzeug.wsgi import ClosingIterator, get_content_length
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 5.0  # to send a whole body; a slow sender holds one of the instance's threads for no longer
-MOST_DROPPED_BYTES = 1024 * 1024  # read on after an answer, so that whoever still sends sees the answer before the end
+# Read on after an answer, so that whoever still sends sees the answer before the end: as much as Cloud Run takes (32 MiB, its page on
+# quotas), since a proxy that meets a reset says 502 or 503 instead.
+MOST_DROPPED_BYTES = 33 * 1024 * 1024
 DROPPING_SECONDS = 1.0
 _PIECE = 16 * 1024
 

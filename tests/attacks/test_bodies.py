@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localcloud.catalogue import read_catalogue
 from localcloud.client import RunningCloud
 from localcloud.person import Person
+from shared.entry.wsgi import MOST_DROPPED_BYTES
 from tests.attacks.raw import PIECE, Answer, at_once, chunked, growth, head, in_turn, send, send_and_break_off
 
 pytestmark = pytest.mark.xdist_group("attacks")
@@ -170,9 +172,9 @@ def test_who_sends_all_before_reading_is_not_left_waiting(attacked: RunningCloud
     """The end of the connection is a reset, so that the sender does not wait for somebody to read on."""
     url = urlsplit(direct(attacked, "create_workspace"))
     with socket.create_connection((url.hostname, url.port), timeout=40) as connection:
-        connection.sendall(head("POST", "/workspaces", f"Content-Length: {LONG}"))
+        connection.sendall(head("POST", "/workspaces", f"Content-Length: {2 * MOST_DROPPED_BYTES}"))
         with pytest.raises(ConnectionError):
-            connection.sendall(b"x" * LONG)
+            connection.sendall(b"x" * (2 * MOST_DROPPED_BYTES))
 
 
 def test_a_refused_body_hides_no_second_request(attacked: RunningCloud, token: str) -> None:
@@ -211,3 +213,16 @@ def errors(cloud: RunningCloud, name: str) -> list[str]:
     """Return the lines of a function's log that are errors."""
     lines = [json.loads(line) for line in cloud.log(name).splitlines()]
     return [str(line) for line in lines if line["severity"] not in {"DEBUG", "INFO", "WARNING"}]
+
+
+@pytest.mark.parametrize("mebibytes", [1, 4, 16])
+def test_a_refusal_of_a_long_body_comes_through_what_stands_before_the_function(
+    attacked: RunningCloud, token: str, mebibytes: int
+) -> None:
+    """A proxy that is still sending when the answer is there must hand it on: elsewhere it was lost in a reset, and a 502 came."""
+    for who, expected in ((token, 413), ("nobody", 401)):
+        headers = {"Authorization": f"Bearer {who}", "Content-Type": "application/json"}
+        answer = requests.post(
+            f"{attacked.address}/workspaces", data=b" " * (mebibytes << 20), headers=headers, timeout=60
+        )
+        assert answer.status_code == expected

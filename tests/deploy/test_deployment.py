@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.catalogue import ROOT, Function, read_catalogue, ship
+from localcloud.catalogue import ROOT, Function, read_catalogue
 from localcloud.children import free_ports
 from localcloud.client import RunningCloud
 from localcloud.functions import console_script
@@ -38,14 +38,6 @@ PUSH = {
     },
     "subscription": "projects/demo-project/subscriptions/demo",
 }
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with exactly the files that are deployed."""
-    folder = tmp_path_factory.mktemp("deployment") / "workspace"
-    ship(read_catalogue(), folder)
-    return folder
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from localcloud.catalogue import read_catalogue, ship
+from localcloud.catalogue import read_catalogue
 from localcloud.children import free_ports
 from localcloud.client import RunningCloud
 from localcloud.functions import program
@@ -53,14 +53,6 @@ class Running:
 
 
 Start = Callable[..., Running]
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with exactly the files that are deployed."""
-    folder = tmp_path_factory.mktemp("deployment") / "workspace"
-    ship(read_catalogue(), folder)
-    return folder
 
 
 @pytest.fixture

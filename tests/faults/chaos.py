@@ -231,7 +231,9 @@ def _quiet(cloud: RunningCloud, admin: Person, connected: set[str]) -> list[Work
             continue
         machines, disks = in_compute(cloud, "instances", ""), in_compute(cloud, "disks", "")
         restless = [ws["id"] for ws in workspaces if ws["operation"]]
-        restless += [ws["id"] for ws in workspaces if ws["status"] == "READY" and ws["instance_name"] not in connected]
+        running = {machine["name"] for machine in machines if machine["status"] == "RUNNING"}
+        awake = {ws["instance_name"] for ws in workspaces if ws["status"] == "READY"} | running
+        restless += [ws["id"] for ws in workspaces if ws["instance_name"] in awake - connected]
         restless += [*left_over(workspaces, machines, disks), *unlabelled(workspaces, machines, disks)]
         now = sorted((ws["id"], ws["status"]) for ws in workspaces)
         same, last = (same + 1 if now == last and not restless else 0), now
@@ -328,8 +330,9 @@ class _Someone:
                 body = {"machine_type": _MACHINE_TYPES[int(spot * 100) % 2]}
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/start", json=body)
             case "delete":
+                # Whoever is connected stays so until the machine is gone: a DELETE that fails leaves it, in use.
                 if self._ask(turn, verb, workspace_id, "DELETE", path).status in {202, 404}:
-                    self.connected.discard(self._known.pop(workspace_id))
+                    self._known.pop(workspace_id)
             case "look":
                 if self._ask(turn, verb, workspace_id, "GET", f"{path}/status").status == 404:
                     self.connected.discard(self._known.pop(workspace_id))

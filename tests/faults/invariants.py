@@ -130,7 +130,8 @@ def _errors_without_reason(outcome: Outcome) -> list[str]:
 def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
     """Each workspace has the one machine that its status says, and once it was ever READY its one home; there is nothing else.
 
-    One that got no capacity for another machine may have none, and one whose DELETE failed may have lost its home.
+    One that got no capacity for another machine may have none, and one whose DELETE failed may have lost its home. In ERROR a
+    machine may run for as long as somebody is connected to it, as when a DELETE has not come to it in time.
     """
     machines, disks = _named_after(outcome.machines), _named_after(outcome.disks)
     may_be_homeless = {
@@ -144,7 +145,7 @@ def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[st
         if ws["status"] in _MACHINES and (ws["status"], code) != ("SUSPENDED", "NO_CAPACITY"):
             fits = len(states) == 1 and states[0] in _MACHINES[ws["status"]]
         else:
-            fits = len(states) <= 1 and "RUNNING" not in states
+            fits = len(states) <= 1 and ("RUNNING" not in states or ws["instance_name"] in outcome.connected)
         was_ready = any(event["result"] == "READY" for event in trails[ws["id"]])
         if not fits or len(homes) > 1 or (was_ready and not homes and ws["id"] not in may_be_homeless):
             wrong.append(f"{ws['id']} is {ws['status']} ({code}) with machines {states} and homes {homes}")

@@ -301,6 +301,20 @@ def test_what_was_to_be_deleted_may_be_taken_for_nobodys_and_what_was_moved_has_
     assert invariants.violations(run) == []
 
 
+@pytest.mark.parametrize("connected", [True, False])
+def test_after_a_delete_that_failed_a_machine_may_run_while_somebody_is_connected(connected: bool) -> None:
+    """And not any longer."""
+    run = in_order()
+    failed = {"who": "hub", "what": "DeleteFailed", "result": "DELETE_TIMED_OUT"}
+    run.events.insert(0, {**run.events[0], "at": at(9), "request_id": "r5", **failed})
+    run.workspaces[0].update(
+        status="ERROR", error={"code": "DELETE_TIMED_OUT", "message": "The DELETE did not end in time."}
+    )
+    run.machines[0].update(status="RUNNING")
+    run.connected.update({run.machines[0]["name"]} if connected else ())
+    assert any("with machines ['RUNNING']" in each for each in invariants.violations(run)) is not connected
+
+
 @pytest.mark.parametrize(
     ("breaks", "complaint"),
     [

@@ -1,7 +1,8 @@
 """Everything that is run by hand or by CI: `nox -l` lists it.
 
-The sessions share one virtual environment, made when first needed. A tool of which the packages are none of the Hub's
-(`requirements/`) has one of its own. Whatever is installed is held to the hashes of a file that `nox -s lock` has written.
+The sessions share one virtual environment, made when first needed. A tool of which the packages are
+none of the Hub's (`requirements/`) has one of its own. Whatever is installed is held to the hashes
+of a file that `nox -s lock` has written.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ ROOT = Path(__file__).parent
 ENVIRONMENT = ROOT / ".nox" / "workspace-hub"
 PYTHON = str(ENVIRONMENT / "bin" / "python")
 REQUIREMENTS = "requirements-dev.txt"  # all of requirements.txt, too
-# Compiled in this order: the second keeps to the versions of the first, and nox.txt to those of the second.
+# Compiled in this order: the second keeps to the versions of the first, and nox.txt to those of the
+# second.
 _TOOLS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("requirements/*.in"))
 INPUTS = ("requirements.in", "requirements-dev.in", *_TOOLS)
 UNSAFE = "django==1.11"  # has dozens of known vulnerabilities: a service that tells of none tells nothing about others
@@ -26,8 +28,24 @@ BILL = ROOT / "sbom.json"
 
 # Not beside the others: each has a cloud of its own, and what it waits for has deadlines.
 LATER_SUITES = ("demo", "faults", "attacks")
-SUITES = ("unit", "functions", "contract", "upgrade", "integration", "system", "deploy", "terraform", "boot", "guests")
-WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores, too: most of these tests wait for something
+SUITES = (
+    "unit",
+    "functions",
+    "contract",
+    "upgrade",
+    "integration",
+    "system",
+    "deploy",
+    "terraform",
+    "boot",
+    "guests",
+)
+WORKERS = (
+    "-n",
+    "4",
+    "--dist",
+    "loadgroup",
+)  # on two cores, too: most of these tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
 
 nox.options.sessions = ["tests"]
@@ -144,7 +162,8 @@ def checkov(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Pin each `requirements*.in` with hashes; versions stay, unless `nox -s lock -- --upgrade-package grpcio` or `-- --upgrade`."""
     _install_tool(session, "lock")
-    # No settings of the person's and no address of an index: the files are the same wherever they are made.
+    # No settings of the person's and no address of an index: the files are the same wherever they
+    # are made.
     form = ("--quiet", "--no-config", "--no-emit-index-url", "--no-emit-find-links")
     # What the files say of themselves: how they are made again.
     said = ("--custom-compile-command", "nox -s lock", "--emit-build-options")
@@ -152,14 +171,26 @@ def lock(session: nox.Session) -> None:
     scope = ("--universal", "--python-version", "3.11", "--generate-hashes")
     for name in INPUTS:
         output = name.replace(".in", ".txt")
-        session.run("uv", "pip", "compile", *form, *said, *scope, "--output-file", output, name, *session.posargs)
+        session.run(
+            "uv",
+            "pip",
+            "compile",
+            *form,
+            *said,
+            *scope,
+            "--output-file",
+            output,
+            name,
+            *session.posargs,
+        )
 
 
 @nox.session(venv_backend="venv")
 def audit(session: nox.Session) -> None:
     """Look up known vulnerabilities of all that is locked; `-- --osv-url URL` asks a mirror of OSV. Not part of `tests`.
 
-    PyPI is asked, or else OSV. Where neither can tell, the session is skipped and says why: nothing is known then.
+    PyPI is asked, or else OSV. Where neither can tell, the session is skipped and says why: nothing
+    is known then.
     """
     _install_tool(session, "audit")
     unsafe = Path(session.create_tmp()) / "unsafe.txt"
@@ -176,11 +207,20 @@ def audit(session: nox.Session) -> None:
     else:
         session.skip(f"Nothing was audited: {', and '.join(reasons)}")
     wrong = []
-    for name in INPUTS:  # one by one: two of them may have two versions of a package, which pip-audit refuses
+    for name in (
+        INPUTS
+    ):  # one by one: two of them may have two versions of a package, which pip-audit refuses
         report = _pip_audit(session, service, name.replace(".in", ".txt"))
         wrong += [report] if isinstance(report, str) else [*findings(report), *unaudited(report)]
     if wrong:
-        session.error("\n".join([f"Not all that is locked is known to be safe, says {service}:", *sorted(set(wrong))]))
+        session.error(
+            "\n".join(
+                [
+                    f"Not all that is locked is known to be safe, says {service}:",
+                    *sorted(set(wrong)),
+                ]
+            )
+        )
     session.log(f"{service} knows of no vulnerability in what is locked.")
 
 
@@ -194,7 +234,9 @@ def sbom(session: nox.Session) -> None:
     bill = bill_of_materials(locked, installed, (ROOT / "requirements.txt").read_text())
     BILL.write_text(json.dumps(bill, indent=2) + "\n")
     session.run("python", "-c", _VALIDATE, str(BILL))
-    session.log(f"{BILL.name}: {len(bill['components'])} components, {BILL.stat().st_size} bytes, valid.")
+    session.log(
+        f"{BILL.name}: {len(bill['components'])} components, {BILL.stat().st_size} bytes, valid."
+    )
 
 
 @nox.session
@@ -202,7 +244,8 @@ def local(session: nox.Session) -> None:
     """Start the Hub on this machine and stay until Ctrl-C, e.g. `nox -s local -- --port 8080`."""
     _install(session)
     command = [PYTHON, "-m", "localcloud", "run", "--attached", *session.posargs]
-    # The pipe ends with this process, and with the pipe the local cloud, even if this process is killed.
+    # The pipe ends with this process, and with the pipe the local cloud, even if this process is
+    # killed.
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)  # noqa: S603  # the arguments are the person's own
     try:
         process.wait()
@@ -237,25 +280,38 @@ def findings(report: dict[str, Any]) -> list[str]:
 
 def unaudited(report: dict[str, Any]) -> list[str]:
     """Return a line for each package that pip-audit reports as passed over; its exit code and its summary do not count these."""
-    return sorted({package["skip_reason"] for package in report["dependencies"] if "skip_reason" in package})
+    return sorted(
+        {package["skip_reason"] for package in report["dependencies"] if "skip_reason" in package}
+    )
 
 
-def bill_of_materials(locked: dict[str, Any], installed: dict[str, Any], lock: str) -> dict[str, Any]:
+def bill_of_materials(
+    locked: dict[str, Any], installed: dict[str, Any], lock: str
+) -> dict[str, Any]:
     """Return the bill of what is locked, with what it lacks: licences, and what pulls in what.
 
     Args:
-        locked: cyclonedx-py's bill of a requirements file: it has the hashes, of every file of a version.
-        installed: its bill of an environment that has these versions, and others. Its dependencies are not used: it counts
-            those of all extras and all platforms. What is not installed, as on another platform, has no licence.
+        locked: cyclonedx-py's bill of a requirements file: it has the hashes, of every file of a
+            version.
+        installed: its bill of an environment that has these versions, and others. Its dependencies
+            are not used: it counts those of all extras and all platforms. What is not installed, as
+            on another platform, has no licence.
         lock: the requirements file itself, with its `# via`.
     """
     told = {component.get("purl"): component for component in installed["components"]}
     components = []
     for component in locked["components"]:
         purl = component["purl"]
-        # Neither its name nor its description, which are the line of the file: that changes with every other package.
-        named = {key: value for key, value in component.items() if key not in {"bom-ref", "description"}}
-        known = {key: value for key, value in told.get(purl, {}).items() if key in {"description", "licenses"}}
+        # Neither its name nor its description, which are the line of the file: that changes with
+        # every other package.
+        named = {
+            key: value for key, value in component.items() if key not in {"bom-ref", "description"}
+        }
+        known = {
+            key: value
+            for key, value in told.get(purl, {}).items()
+            if key in {"description", "licenses"}
+        }
         components.append({"bom-ref": purl, **named, **known})
     root = locked["metadata"]["component"]["bom-ref"]
     purls = {component["name"]: component["purl"] for component in locked["components"]}
@@ -263,7 +319,9 @@ def bill_of_materials(locked: dict[str, Any], installed: dict[str, Any], lock: s
     for name, causes in pulled_in_by(lock).items():
         for cause in causes:
             pulls[purls.get(cause, root)].append(purls[name])
-    dependencies = [{"ref": ref, "dependsOn": sorted(others)} for ref, others in sorted(pulls.items())]
+    dependencies = [
+        {"ref": ref, "dependsOn": sorted(others)} for ref, others in sorted(pulls.items())
+    ]
     return {**locked, "components": components, "dependencies": dependencies}
 
 
@@ -293,24 +351,49 @@ def _install(session: nox.Session) -> None:
     if stamp.exists() and stamp.read_text() == wanted:
         return
     session.run(sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT), external=True)
-    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes")
+    pip = (
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+    )
     session.run(*pip, "-r", REQUIREMENTS, external=True)
     stamp.write_text(wanted)
 
 
 def _install_tool(session: nox.Session, name: str) -> None:
     """Install a tool of `requirements/` in the session's own environment."""
-    session.install("--quiet", "--disable-pip-version-check", "--require-hashes", "-r", f"requirements/{name}.txt")
+    session.install(
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "-r",
+        f"requirements/{name}.txt",
+    )
 
 
 def _pip_audit(session: nox.Session, service: str, *files: str) -> dict[str, Any] | str:
     """Return what pip-audit reports of pinned files, or its last words if the service did not answer."""
     report = Path(session.create_tmp()) / "report.json"
     report.unlink(missing_ok=True)
-    form = ("--disable-pip", "--no-deps", "--progress-spinner", "off", "--format", "json", "--output", str(report))
+    form = (
+        "--disable-pip",
+        "--no-deps",
+        "--progress-spinner",
+        "off",
+        "--format",
+        "json",
+        "--output",
+        str(report),
+    )
     named = [part for file in files for part in ("--requirement", file)]
     command = ("pip-audit", "--vulnerability-service", service, *form, *named, *session.posargs)
-    said = session.run(*command, silent=True, success_codes=(0, 1))  # 1 is: vulnerabilities, or no answer
+    said = session.run(
+        *command, silent=True, success_codes=(0, 1)
+    )  # 1 is: vulnerabilities, or no answer
     if not report.exists():
         return str(said).strip().rpartition("\n")[2]
     answer: dict[str, Any] = json.loads(report.read_text())
@@ -320,7 +403,17 @@ def _pip_audit(session: nox.Session, service: str, *files: str) -> dict[str, Any
 def _cyclonedx(session: nox.Session, kind: str, source: str) -> dict[str, Any]:
     """Return the bill that cyclonedx-py writes, without times, serial numbers and paths."""
     output = Path(session.create_tmp()) / f"{kind}.json"
-    form = ("--pyproject", "pyproject.toml", "--output-reproducible", "--sv", "1.6", "--of", "JSON", "-o", str(output))
+    form = (
+        "--pyproject",
+        "pyproject.toml",
+        "--output-reproducible",
+        "--sv",
+        "1.6",
+        "--of",
+        "JSON",
+        "-o",
+        str(output),
+    )
     session.run("cyclonedx-py", kind, *form, source, silent=True)
     bill: dict[str, Any] = json.loads(output.read_text())
     return bill

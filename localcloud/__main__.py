@@ -52,17 +52,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m localcloud", description="The Workspace Hub on one machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m localcloud", description="The Workspace Hub on one machine."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--state", type=Path, default=DEFAULT_STATE_FILE, metavar="FILE", help="where the running cloud is written down"
+        "--state",
+        type=Path,
+        default=DEFAULT_STATE_FILE,
+        metavar="FILE",
+        help="where the running cloud is written down",
     )
 
-    run = commands.add_parser("run", parents=[common], help="start everything and stay until Ctrl-C")
+    run = commands.add_parser(
+        "run", parents=[common], help="start everything and stay until Ctrl-C"
+    )
     run.set_defaults(command=_run)
-    run.add_argument("--port", type=int, default=_DEFAULT_PORT, help="the public port; 0 picks a free one")
-    run.add_argument("--times", choices=("shown", "fast", "real"), default="shown", help="how long Compute takes")
+    run.add_argument(
+        "--port", type=int, default=_DEFAULT_PORT, help="the public port; 0 picks a free one"
+    )
+    run.add_argument(
+        "--times", choices=("shown", "fast", "real"), default="shown", help="how long Compute takes"
+    )
     run.add_argument(
         "--set",
         dest="overrides",
@@ -73,12 +85,24 @@ def _parser() -> argparse.ArgumentParser:
         help="a setting of the Hub that is to differ; may be repeated",
     )
     run.add_argument(
-        "--schedule-seconds", type=float, default=5.0, help="pause between two calls of a scheduled function; 0: never"
+        "--schedule-seconds",
+        type=float,
+        default=5.0,
+        help="pause between two calls of a scheduled function; 0: never",
     )
-    run.add_argument("--heartbeat-seconds", type=int, help="how often a machine in use reports: HUB_HEARTBEAT_SECONDS")
-    run.add_argument("--write-requests", action="store_true", help="write down what is asked and answered")
     run.add_argument(
-        "--python-path", type=Path, metavar="FOLDER", help="where the functions' Pythons look before anywhere else"
+        "--heartbeat-seconds",
+        type=int,
+        help="how often a machine in use reports: HUB_HEARTBEAT_SECONDS",
+    )
+    run.add_argument(
+        "--write-requests", action="store_true", help="write down what is asked and answered"
+    )
+    run.add_argument(
+        "--python-path",
+        type=Path,
+        metavar="FOLDER",
+        help="where the functions' Pythons look before anywhere else",
     )
     run.add_argument("--attached", action="store_true", help="end when standard input ends, too")
 
@@ -92,28 +116,43 @@ def _parser() -> argparse.ArgumentParser:
         parents=[common],
         help="switch a fault on or off",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="faults of Compute Engine:\n" + "\n".join(_described(name, does) for name, does in FAULTS.items()),
+        epilog="faults of Compute Engine:\n"
+        + "\n".join(_described(name, does) for name, does in FAULTS.items()),
     )
     fault.set_defaults(command=_fault)
-    fault.add_argument("name", metavar="NAME", help="one of those below, or of delivery; a wrong name lists them all")
+    fault.add_argument(
+        "name",
+        metavar="NAME",
+        help="one of those below, or of delivery; a wrong name lists them all",
+    )
     fault.add_argument("--count", type=int, help="how often it strikes; for ever by default")
     fault.add_argument("--zone", help="where it strikes; everywhere by default")
     fault.add_argument("--instance", help="which machine it strikes, by name; all by default")
     fault.add_argument(
-        "--method", help="which call it strikes, for example instances.insert; all that it can by default"
+        "--method",
+        help="which call it strikes, for example instances.insert; all that it can by default",
     )
     fault.add_argument("--off", action="store_true", help="switch it off")
 
     logs = commands.add_parser("logs", parents=[common], help="print what was logged")
     logs.set_defaults(command=_logs)
-    logs.add_argument("name", nargs="?", metavar="FUNCTION", help="also firestore, pubsub or cloud; all by default")
+    logs.add_argument(
+        "name",
+        nargs="?",
+        metavar="FUNCTION",
+        help="also firestore, pubsub or cloud; all by default",
+    )
     logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
 
-    story = commands.add_parser("trace", parents=[common], help="tell the story of a workspace, from all logs")
+    story = commands.add_parser(
+        "trace", parents=[common], help="tell the story of a workspace, from all logs"
+    )
     story.set_defaults(command=_trace)
     story.add_argument("workspace_id", metavar="WORKSPACE_ID", help="its id, also when it is gone")
 
-    reset = commands.add_parser("reset", parents=[common], help="no records, tasks, machines and faults any more")
+    reset = commands.add_parser(
+        "reset", parents=[common], help="no records, tasks, machines and faults any more"
+    )
     reset.set_defaults(command=_reset)
 
     status = commands.add_parser("status", parents=[common], help="say what runs where")
@@ -144,7 +183,9 @@ def _run(options: argparse.Namespace) -> int:
         write_requests=options.write_requests,
         python_path=options.python_path,
     )
-    asyncio.run(_serve(settings, port=options.port, state_file=options.state, attached=options.attached))
+    asyncio.run(
+        _serve(settings, port=options.port, state_file=options.state, attached=options.attached)
+    )
     return 0
 
 
@@ -215,7 +256,11 @@ def _fault(options: argparse.Namespace) -> int:
 
 def _print_faults(faults: list[dict[str, Any]]) -> None:
     for fault in faults:
-        where = ", ".join(f"{key} {fault[key]}" for key in ("count", "zone", "method", "instance") if fault.get(key))
+        where = ", ".join(
+            f"{key} {fault[key]}"
+            for key in ("count", "zone", "method", "instance")
+            if fault.get(key)
+        )
         print(shown(f"{fault['name']} is on{f' ({where})' if where else ''}: {fault['does']}"))
     if not faults:
         print("No fault is on.")
@@ -225,7 +270,9 @@ def _logs(options: argparse.Namespace) -> int:
     files = log_files(RunningCloud(options.state).state)
     if options.name is not None:
         if options.name not in files:
-            raise ValueError(f"Nothing here is called {options.name}. There are: {', '.join(files)}.")
+            raise ValueError(
+                f"Nothing here is called {options.name}. There are: {', '.join(files)}."
+            )
         files = {options.name: files[options.name]}
     width = max(map(len, files)) if len(files) > 1 else 0
     with contextlib.ExitStack() as stack:
@@ -274,7 +321,9 @@ def _status(options: argparse.Namespace) -> int:
     state = cloud.state
     rows = [("address", state["address"], state["pid"])]
     rows += [(name, address, "") for name, address in state["services"].items()]
-    rows += [(name, function["url"], function["pid"]) for name, function in state["functions"].items()]
+    rows += [
+        (name, function["url"], function["pid"]) for name, function in state["functions"].items()
+    ]
     for name, url, pid in rows:
         print(f"{name:22} {url:26} {pid}".rstrip())
     _print_faults(cloud.faults())

@@ -71,8 +71,9 @@ class Function:
             "FUNCTION_SOURCE": f"{root}/{self.source}",
             "FUNCTION_TARGET": self.name,
             "PYTHONPATH": root,
-            # Fewer threads than requests at once let requests wait; the framework's own default is 4 for each CPU
-            # (functions_framework/_http/gunicorn.py), and Google's advice is to set it to the concurrency.
+            # Fewer threads than requests at once let requests wait; the framework's own default is
+            # 4 for each CPU (functions_framework/_http/gunicorn.py), and Google's advice is to set
+            # it to the concurrency.
             "THREADS": str(self.concurrency),
         }
 
@@ -113,7 +114,8 @@ def read_catalogue(path: Path = CATALOGUE) -> Catalogue:
 
 def _function(name: str, entry: dict[str, Any]) -> Function:
     routes = tuple(
-        Route(method=method, path=path) for method, path in (route.split(" ", 1) for route in entry.pop("routes", ()))
+        Route(method=method, path=path)
+        for method, path in (route.split(" ", 1) for route in entry.pop("routes", ()))
     )
     return Function(name=name, routes=routes, **entry)
 
@@ -127,7 +129,9 @@ def ship(catalogue: Catalogue, target: Path, root: Path = ROOT) -> None:
     for pattern in catalogue.ship:
         files = [path for path in root.glob(pattern) if path.is_file()]
         if not files:
-            raise FileNotFoundError(f"The ship list names {pattern}, and there is no such file in {root}.")
+            raise FileNotFoundError(
+                f"The ship list names {pattern}, and there is no such file in {root}."
+            )
         for path in files:
             copy = target / path.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,9 @@ class Program:
 class Child:
     """A running program. It ends with the cloud at the latest."""
 
-    def __init__(self, program: Program, process: asyncio.subprocess.Process, keeper: Keeper) -> None:
+    def __init__(
+        self, program: Program, process: asyncio.subprocess.Process, keeper: Keeper
+    ) -> None:
         self.program = program
         self.pid = process.pid
         self._process = process
@@ -80,7 +82,9 @@ class Child:
         self._keeper.ended(self.pid)
         return code
 
-    async def wait_until_ready(self, is_ready: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    async def wait_until_ready(
+        self, is_ready: Callable[[], Awaitable[bool]], seconds: float
+    ) -> None:
         """Wait until the program answers.
 
         Raises:
@@ -92,9 +96,13 @@ class Child:
                 while not await is_ready():
                     await asyncio.wait([ended], timeout=_POLL_SECONDS)
                     if ended.done():
-                        raise LocalCloudError(f"{self.program.name} ended with {ended.result()}:\n{self._log_tail()}")
+                        raise LocalCloudError(
+                            f"{self.program.name} ended with {ended.result()}:\n{self._log_tail()}"
+                        )
         except TimeoutError:
-            raise LocalCloudError(f"{self.program.name} does not answer:\n{self._log_tail()}") from None
+            raise LocalCloudError(
+                f"{self.program.name} does not answer:\n{self._log_tail()}"
+            ) from None
         finally:
             ended.cancel()
 
@@ -105,8 +113,9 @@ class Child:
 def free_ports(count: int) -> list[int]:
     """Return TCP ports of the loopback address that nobody listens on, and that no other caller anywhere on this machine gets.
 
-    They lie below those that a system gives to connections, so none is taken in between, or while a child is started again. Until
-    this process ends it holds the UDP port of the same number, which nobody else needs: that says that it is taken.
+    They lie below those that a system gives to connections, so none is taken in between, or while a
+    child is started again. Until this process ends it holds the UDP port of the same number, which
+    nobody else needs: that says that it is taken.
 
     Raises:
         LocalCloudError: there are not so many.

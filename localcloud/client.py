@@ -59,7 +59,8 @@ class RunningCloud:
         Args:
             email: who it is.
             audience: whom it is for; by default the Hub.
-            more: `sub`, `email_verified`, `hosted_domain`, `lifetime_seconds` or `claims`, see `localcloud.identity`.
+            more: `sub`, `email_verified`, `hosted_domain`, `lifetime_seconds` or `claims`, see
+                `localcloud.identity`.
         """
         body = {"email": email, "audience": audience or self.address, **more}
         return str(self._call("POST", "identity", "/tokens", body)["token"])
@@ -68,9 +69,11 @@ class RunningCloud:
         """Switch a fault on or off and return what is on.
 
         Args:
-            name: one of `localcloud.compute.faults.FAULTS`, or of those of delivery, see `localcloud.control`.
+            name: one of `localcloud.compute.faults.FAULTS`, or of those of delivery, see
+                `localcloud.control`.
             off: switch it off.
-            more: `count`, `zone`, `method`, `instance`; of delivery's, what `localcloud.control` says.
+            more: `count`, `zone`, `method`, `instance`; of delivery's, what `localcloud.control`
+                says.
         """
         given = {key: value for key, value in more.items() if value is not None}
         return self._faults("POST", {"name": name, "off": off, **given})
@@ -93,11 +96,15 @@ class RunningCloud:
         Raises:
             ValueError: it is no address, or this cloud has no administrators.
         """
-        self._call("POST", "control", "/localcloud/admins", {"email": email}, seconds=_RESTART_SECONDS)
+        self._call(
+            "POST", "control", "/localcloud/admins", {"email": email}, seconds=_RESTART_SECONDS
+        )
 
     def machines(self) -> list[dict[str, Any]]:
         """Return every machine: its state, its guest, its reports."""
-        machines: list[dict[str, Any]] = self._call("GET", "compute", "/localcloud/machines")["machines"]
+        machines: list[dict[str, Any]] = self._call("GET", "compute", "/localcloud/machines")[
+            "machines"
+        ]
         return machines
 
     def compute_calls(self) -> list[dict[str, Any]]:
@@ -110,16 +117,25 @@ class RunningCloud:
 
     def connected(self, instance_name: str, *, connected: bool = True) -> None:
         """Say whether someone is connected to a machine, so that it sends heartbeats."""
-        self._call("POST", "compute", f"/localcloud/machines/{instance_name}/connected", {"connected": connected})
+        self._call(
+            "POST",
+            "compute",
+            f"/localcloud/machines/{instance_name}/connected",
+            {"connected": connected},
+        )
 
     def keep_awake(self, instance_name: str, *, awake: bool = True) -> None:
         """Say whether somebody keeps touching `~/.keep-awake` on a machine, so that it sends heartbeats with nobody connected."""
-        self._call("POST", "compute", f"/localcloud/machines/{instance_name}/keep-awake", {"awake": awake})
+        self._call(
+            "POST", "compute", f"/localcloud/machines/{instance_name}/keep-awake", {"awake": awake}
+        )
 
     def make_old(self, instance_name: str, age: timedelta) -> None:
         """Let a machine have been made so long ago, with its boot disk."""
         seconds = round(age.total_seconds())
-        self._call("POST", "compute", f"/localcloud/machines/{instance_name}/age", {"seconds": seconds})
+        self._call(
+            "POST", "compute", f"/localcloud/machines/{instance_name}/age", {"seconds": seconds}
+        )
 
     def kill_function(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to everything that a function's process consists of; the cloud starts it again when it ends."""
@@ -139,7 +155,9 @@ class RunningCloud:
         return log_files(self.state)[name].read_text(encoding="utf-8", errors="replace")
 
     def _faults(self, method: str, body: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        faults: list[dict[str, Any]] = self._call(method, "control", "/localcloud/faults", body)["faults"]
+        faults: list[dict[str, Any]] = self._call(method, "control", "/localcloud/faults", body)[
+            "faults"
+        ]
         return faults
 
     def _call(

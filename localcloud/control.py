@@ -6,9 +6,10 @@
     POST   /localcloud/reset    no records, no tasks, no messages, no machines, no faults
     POST   /localcloud/admins   {email}: one more administrator, known to every function for people when this answers
 
-Three faults are the platform's, and are switched here: `duplicate_delivery`, every message and task is delivered twice at the same
-moment; `late_delivery {seconds}`, every one comes so much later (2 s); `unreliable_delivery {lost, twice, seconds, seed}`, some are
-lost (0.05 of them), some come twice (0.1), and each comes later by a random time (up to 2 s), see `localcloud.fates`. The other
+Three faults are the platform's, and are switched here: `duplicate_delivery`, every message and task
+is delivered twice at the same moment; `late_delivery {seconds}`, every one comes so much later (2
+s); `unreliable_delivery {lost, twice, seconds, seed}`, some are lost (0.05 of them), some come
+twice (0.1), and each comes later by a random time (up to 2 s), see `localcloud.fates`. The other
 ones are Compute's, whose server is asked.
 """
 
@@ -122,15 +123,22 @@ class ControlServer:
         try:
             body = json.loads(await request.text())
             name = str(body["name"])
-            on, seconds = not body.get("off", False), float(body.get("seconds", _DEFAULT_LATENESS_SECONDS))
-            shares = {share: float(body.get(share, usual)) for share, usual in _DEFAULT_SHARES.items()}
+            on, seconds = (
+                not body.get("off", False),
+                float(body.get("seconds", _DEFAULT_LATENESS_SECONDS)),
+            )
+            shares = {
+                share: float(body.get(share, usual)) for share, usual in _DEFAULT_SHARES.items()
+            }
             seed = int(body.get("seed", 0))
         except (ValueError, TypeError, KeyError, AttributeError):
             return _refusal("The body is a JSON object with a name.")
         if name in FAULTS:
             return await self._compute("POST", body)
         if name not in _DOES:
-            return _refusal(f"There is no fault '{name}'. There are: {', '.join([*FAULTS, *_DOES])}.")
+            return _refusal(
+                f"There is no fault '{name}'. There are: {', '.join([*FAULTS, *_DOES])}."
+            )
         try:
             how = Unreliability(**shares, seconds=seconds, seed=seed)
         except ValueError as error:
@@ -169,7 +177,9 @@ class ControlServer:
     async def _compute(self, method: str, body: Any = None) -> web.Response:
         """Have Compute do its part, and answer with all that is on."""
         headers = {"Content-Type": "application/json"}  # the session adds none
-        async with self._session.request(method, self._compute_url + _FAULTS, json=body, headers=headers) as answer:
+        async with self._session.request(
+            method, self._compute_url + _FAULTS, json=body, headers=headers
+        ) as answer:
             content = await answer.json()
             if answer.status == 200:
                 content["faults"] += self._faults_of_delivery()
@@ -184,8 +194,13 @@ class ControlServer:
             on.append({"name": LATE_DELIVERY, "seconds": delivery.delay_seconds})
         if self._unreliability != Unreliability():
             fates = [delivery.fates for delivery in self._deliveries]
-            so_far = {name: sum(getattr(each, name) for each in fates) for name in ("deliveries", "lost", "twice")}
-            on.append({"name": UNRELIABLE_DELIVERY, **asdict(self._unreliability), "so_far": so_far})
+            so_far = {
+                name: sum(getattr(each, name) for each in fates)
+                for name in ("deliveries", "lost", "twice")
+            }
+            on.append(
+                {"name": UNRELIABLE_DELIVERY, **asdict(self._unreliability), "so_far": so_far}
+            )
         return [{**fault, "does": _DOES[fault["name"]]} for fault in on]
 
 

@@ -96,7 +96,10 @@ def use(cloud: RunningCloud, show: Show) -> None:
     show.step(f"how she connects: {ready['connection']['command']}")
 
     seen(bob.workspaces() == [], "Bob's list is empty")
-    refusals = [bob.ask(method, f"/workspaces/{workspace_id}{path}").status_code for method, path in _ON_ANOTHERS]
+    refusals = [
+        bob.ask(method, f"/workspaces/{workspace_id}{path}").status_code
+        for method, path in _ON_ANOTHERS
+    ]
     seen(refusals == [404] * len(_ON_ANOTHERS), f"Bob may not touch it; he got {refusals}")
     show.step(f"Bob tries to see, stop, start and delete it: {refusals}")
 
@@ -107,12 +110,16 @@ def use(cloud: RunningCloud, show: Show) -> None:
     alice.start(workspace_id)
     awake = alice.wait(workspace_id, _settled("READY"), watch=Progress())
     seen(awake["generation"] == ready["generation"], "it was thawed, not booted")
-    show.step(f"Alice starts it: READY again; if she left, it would be stopped at {awake['stops_at']}")
+    show.step(
+        f"Alice starts it: READY again; if she left, it would be stopped at {awake['stops_at']}"
+    )
 
     administer(show, carol, alice, workspace_id)
 
     cloud.connected(made["instance_name"], connected=False)
-    idle = alice.wait(workspace_id, _settled("SUSPENDED"), seconds=IDLE_SECONDS + 15, watch=Progress())
+    idle = alice.wait(
+        workspace_id, _settled("SUSPENDED"), seconds=IDLE_SECONDS + 15, watch=Progress()
+    )
     seen(idle["instance"]["status"] == "SUSPENDED", "the idle machine is suspended")
     show.step(f"nobody connected for {IDLE_SECONDS} s: the cleanup has suspended it")
 
@@ -130,16 +137,24 @@ def administer(show: Show, carol: Person, alice: Person, workspace_id: str) -> N
     seen(everybodys == ["api"], "Carol's list of everybody's has Alice's")
     show.step(f"Carol, the administrator, lists everybody's: {everybodys}")
     carol.stop(workspace_id)
-    alice.wait(workspace_id, _settled("SUSPENDED"))  # not Carol: each look of hers would be an event
+    alice.wait(
+        workspace_id, _settled("SUSPENDED")
+    )  # not Carol: each look of hers would be an event
     events = alice.events(workspace_id)
     by_carol = [event for event in events if event["who_email"] == "carol@example.com"]
-    seen([event["what"] for event in by_carol] == ["StopRequested"], "Alice reads that Carol stopped it")
+    seen(
+        [event["what"] for event in by_carol] == ["StopRequested"],
+        "Alice reads that Carol stopped it",
+    )
     seen(by_carol[0]["as_admin"], "and that she did so as an administrator")
     seen(carol.events(workspace_id) == events, "Carol reads the same")
     show.step("Carol stops Alice's workspace; both can read who did what to it:")
     for event in reversed(events):
         who = f"{event['who_email'] or event['who']}{', as an administrator' if event['as_admin'] else ''}"
-        print(f"{'':18}{event['at'][11:19]}  {event['what']:<18} {event['result']:<10} {who}", flush=True)
+        print(
+            f"{'':18}{event['at'][11:19]}  {event['what']:<18} {event['result']:<10} {who}",
+            flush=True,
+        )
     alice.start(workspace_id)
     alice.wait(workspace_id, _settled("READY"))
     show.step("Alice starts it again")

@@ -1,6 +1,7 @@
 """Google's Firestore and Pub/Sub emulators: found in the Google Cloud SDK, and how they are started.
 
-They are started by Java directly: the `gcloud` wrapper leaves its Java child behind when it is ended.
+They are started by Java directly: the `gcloud` wrapper leaves its Java child behind when it is
+ended.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ _SDK_MISSING: Final = (
     "CLOUDSDK_ROOT_DIR at it."
 )
 
-# Measured on two cores, Java 17, processor time until ready, Firestore and Pub/Sub: 1.7 and 1.1 s by default, 1.2 and 0.8 s with
-# the first compiler alone, which also takes a third less in use and answers as fast. Without its performance data a JVM
-# leaves no file in the temp folder when it is killed.
+# Measured on two cores, Java 17, processor time until ready, Firestore and Pub/Sub: 1.7 and 1.1 s
+# by default, 1.2 and 0.8 s with the first compiler alone, which also takes a third less in use and
+# answers as fast. Without its performance data a JVM leaves no file in the temp folder when it is
+# killed.
 _JVM_OPTIONS: Final = (
     "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
@@ -156,7 +158,8 @@ def _install(emulator: Emulator, sdk: Path) -> None:
     """Have the SDK install an emulator.
 
     Raises:
-        LocalCloudError: it cannot; with the command that a person can run, which gcloud names where a package manager owns the SDK.
+        LocalCloudError: it cannot; with the command that a person can run, which gcloud names where
+            a package manager owns the SDK.
     """
     gcloud = shutil.which("gcloud") or str(sdk / "bin" / "gcloud")
     command = [gcloud, "components", "install", emulator.component, "--quiet"]
@@ -165,13 +168,17 @@ def _install(emulator: Emulator, sdk: Path) -> None:
     if not emulator.jar(sdk):
         by_hand = re.search(r"^\s*(sudo .+)$", said, re.MULTILINE)
         advice = by_hand[1].strip() if by_hand else " ".join(command)
-        raise LocalCloudError(f"Google's {emulator.title} is missing from {sdk}. Install it with: {advice}")
+        raise LocalCloudError(
+            f"Google's {emulator.title} is missing from {sdk}. Install it with: {advice}"
+        )
 
 
 def _output(*command: str) -> str:
     """Return what a program prints; nothing when it cannot be run."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
     except OSError:
         return ""
     return (done.stdout + done.stderr).strip()

@@ -41,7 +41,8 @@ class Fates:
     """Draws what becomes of each delivery; the same seed draws the same, one after the other.
 
     Attributes:
-        deliveries, lost, twice: how many there were so far, and how many of them were lost, or came twice.
+        deliveries, lost, twice: how many there were so far, and how many of them were lost, or came
+            twice.
     """
 
     def __init__(self, unreliability: Unreliability | None = None) -> None:

@@ -1,7 +1,8 @@
 """What stands before each function on Cloud Run: the check of who may invoke it, limits, and patience while it starts.
 
-Every function has a front on a port of its own; the front's URL is the function's URL. Source of what it does and answers:
-Cloud Run's pages on authentication, quotas ("maximum HTTP/1 request size 32 MiB"), request timeouts and known issues (`/healthz`).
+Every function has a front on a port of its own; the front's URL is the function's URL. Source of
+what it does and answers: Cloud Run's pages on authentication, quotas ("maximum HTTP/1 request size
+32 MiB"), request timeouts and known issues (`/healthz`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ import aiohttp
 import jwt
 from aiohttp import web
 
-from localcloud.proxy import BodyTooLargeError, PortServer, everything, hand_back, headers_to_hand_on, send_on
+from localcloud.proxy import (
+    BodyTooLargeError,
+    PortServer,
+    everything,
+    hand_back,
+    headers_to_hand_on,
+    send_on,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,13 +76,19 @@ class TokenVerifier:
         """
         if not self._keys:
             async with self._session.get(self._keys_url) as answer:
-                self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(await answer.json()).keys}
+                self._keys = {
+                    key.key_id: key for key in jwt.PyJWKSet.from_dict(await answer.json()).keys
+                }
         key = self._keys.get(jwt.get_unverified_header(token).get("kid"))
         if key is None:
             raise jwt.InvalidTokenError("The token is signed with an unknown key.")
         required = ["exp", "iat", "iss", "aud", "email"]
         return jwt.decode(
-            token, key, algorithms=["RS256"], issuer=_ISSUER, options={"require": required, "verify_aud": False}
+            token,
+            key,
+            algorithms=["RS256"],
+            issuer=_ISSUER,
+            options={"require": required, "verify_aud": False},
         )
 
 
@@ -112,8 +126,9 @@ class Front:
         invoker: the email of the one service account that is let in; None for everyone.
         verifier: believes tokens.
         traffic: counts the requests.
-        session: the connections to the functions, each for one request: gunicorn may close one after an answer, without
-            having said so, if it has not read all of a body, and the next request would be lost.
+        session: the connections to the functions, each for one request: gunicorn may close one
+            after an answer, without having said so, if it has not read all of a body, and the next
+            request would be lost.
     """
 
     def __init__(
@@ -166,7 +181,9 @@ class Front:
             async with asyncio.timeout(self._function.timeout_seconds):
                 answer = await self._reach(request, headers)
         except TimeoutError:
-            _LOG.warning("%s: no answer within %g s", self._function.name, self._function.timeout_seconds)
+            _LOG.warning(
+                "%s: no answer within %g s", self._function.name, self._function.timeout_seconds
+            )
             raise RefusedError(
                 504, "The request has been terminated because it has reached the maximum timeout."
             ) from None
@@ -178,7 +195,9 @@ class Front:
             raise RefusedError(503, text) from None
         return await hand_back(request, answer)
 
-    async def _reach(self, request: web.Request, headers: CIMultiDict[str]) -> aiohttp.ClientResponse:
+    async def _reach(
+        self, request: web.Request, headers: CIMultiDict[str]
+    ) -> aiohttp.ClientResponse:
         """Send a request to the function, waiting for one that is being started.
 
         A request that found nobody was not sent at all, so sending it again is safe.
@@ -187,7 +206,9 @@ class Front:
         deadline = loop.time() + _START_SECONDS
         while True:
             try:
-                return await send_on(self._session, request, self._target, headers, body_limit=BODY_LIMIT)
+                return await send_on(
+                    self._session, request, self._target, headers, body_limit=BODY_LIMIT
+                )
             except aiohttp.ClientConnectorError:
                 if loop.time() > deadline:
                     raise
@@ -198,7 +219,9 @@ class Front:
         path = html.escape(request.path)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise RefusedError(403, f"Your client does not have permission to get URL {path} from this server.")
+            raise RefusedError(
+                403, f"Your client does not have permission to get URL {path} from this server."
+            )
         try:
             claims = await self._verifier.claims(token)
             audience = claims["aud"]
@@ -211,7 +234,9 @@ class Front:
             raise RefusedError(401, text, {"WWW-Authenticate": why}) from None
         if claims["email"] != self._invoker:
             _LOG.warning("%s: %s may not invoke it", self._function.name, claims["email"])
-            raise RefusedError(403, f"Your client does not have permission to get URL {path} from this server.")
+            raise RefusedError(
+                403, f"Your client does not have permission to get URL {path} from this server."
+            )
         headers["Authorization"] = f"{scheme} {token.rpartition('.')[0]}.{REMOVED_SIGNATURE}"
 
 
@@ -222,4 +247,6 @@ def _refuse(_: web.Request, status: int, text: str) -> web.Response:
 def _page(refusal: RefusedError) -> web.Response:
     title = f"{refusal.status} {web.Response(status=refusal.status).reason}"
     page = f"<html><head><title>{title}</title></head>\n<body><h1>Error: {title}</h1>\n<h2>{refusal.text}</h2></body></html>\n"
-    return web.Response(status=refusal.status, text=page, content_type="text/html", headers=refusal.headers)
+    return web.Response(
+        status=refusal.status, text=page, content_type="text/html", headers=refusal.headers
+    )

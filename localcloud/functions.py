@@ -39,9 +39,13 @@ def console_script() -> str:
     Raises:
         LocalCloudError: it is not installed.
     """
-    script = shutil.which(_CONSOLE_SCRIPT, path=str(Path(sys.executable).parent)) or shutil.which(_CONSOLE_SCRIPT)
+    script = shutil.which(_CONSOLE_SCRIPT, path=str(Path(sys.executable).parent)) or shutil.which(
+        _CONSOLE_SCRIPT
+    )
     if script is None:
-        raise LocalCloudError(f"{_CONSOLE_SCRIPT} is missing. Install it with: pip install -r requirements.txt")
+        raise LocalCloudError(
+            f"{_CONSOLE_SCRIPT} is missing. Install it with: pip install -r requirements.txt"
+        )
     return script
 
 
@@ -61,7 +65,8 @@ def program(
         function: the catalogue's entry.
         port: where it is to listen.
         shipped: the copy of the files that are deployed.
-        folder: an empty folder; the function's working and home folder, since gunicorn keeps a socket at home.
+        folder: an empty folder; the function's working and home folder, since gunicorn keeps a
+            socket at home.
         log: where its output goes.
         settings: the Hub's settings.
         python_path: a folder where its Python looks before anywhere else.
@@ -78,7 +83,13 @@ def program(
     }
     if python_path:
         environment["PYTHONPATH"] = f"{python_path}{os.pathsep}{shipped}"
-    return Program(name=function.name, command=[console_script()], environment=environment, folder=folder, log=log)
+    return Program(
+        name=function.name,
+        command=[console_script()],
+        environment=environment,
+        folder=folder,
+        log=log,
+    )
 
 
 class FunctionProcess:
@@ -139,7 +150,9 @@ class FunctionProcess:
                             os.killpg(child.pid, signal.SIGTERM)
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            raise LocalCloudError(f"{program.name} does not answer after its restart; see {program.log}") from None
+            raise LocalCloudError(
+                f"{program.name} does not answer after its restart; see {program.log}"
+            ) from None
 
     async def stop(self) -> None:
         """Leave it alone from now on; the keeper ends it."""
@@ -160,14 +173,17 @@ class FunctionProcess:
             if self._child.program is self._program:
                 if loop.time() - started_at > _STABLE_SECONDS:
                     backoff = _FIRST_BACKOFF_SECONDS
-                _LOG.warning("%s ended with %d; starting it again in %g s", self._program.name, code, backoff)
+                _LOG.warning(
+                    "%s ended with %d; starting it again in %g s", self._program.name, code, backoff
+                )
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, _LONGEST_BACKOFF_SECONDS)
             await self._start_child()
             self._changed()
 
     async def _answers(self) -> bool:
-        # functions-framework answers this path by itself: the function is loaded, and is not called.
+        # functions-framework answers this path by itself: the function is loaded, and is not
+        # called.
         return await answers(f"{self.url}/favicon.ico", self._session)
 
 

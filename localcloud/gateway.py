@@ -1,7 +1,8 @@
 """The public address: one port, from which the paths of `wire.md` lead to the functions' own URLs.
 
-It does what API Gateway does in production, and one thing more: a request without an `Authorization` header gets the token of the
-local cloud's developer, so that a client that sends none yet works here as it is. A web page of another site does not get it.
+It does what API Gateway does in production, and one thing more: a request without an
+`Authorization` header gets the token of the local cloud's developer, so that a client that sends
+none yet works here as it is. A web page of another site does not get it.
 """
 
 from __future__ import annotations
@@ -122,7 +123,9 @@ class Gateway:
         if not methods:
             return _problem(request, 404, "NOT_FOUND", f"There is no {request.path}.")
         # A browser's preflight goes to the function that the request itself would go to.
-        preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        preflight = (
+            request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        )
         method = request.headers["Access-Control-Request-Method"] if preflight else request.method
         name = methods.get(method)
         if name is None:
@@ -143,7 +146,11 @@ class Gateway:
             self._requests_file.write(exchange)
 
     async def _hand_on(
-        self, request: web.Request, name: str, headers: CIMultiDict[str], exchange: Exchange | None = None
+        self,
+        request: web.Request,
+        name: str,
+        headers: CIMultiDict[str],
+        exchange: Exchange | None = None,
     ) -> web.StreamResponse:
         asked = exchange.asked if exchange else None
         try:
@@ -168,7 +175,11 @@ def _refuse(request: web.Request, status: int, text: str) -> web.Response:
 
 
 def _problem(
-    request: web.Request, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+    request: web.Request,
+    status: int,
+    code: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """Answer an error in the form of `wire.md`."""
     asked = request.headers.get("X-Request-Id", "")

@@ -1,8 +1,9 @@
 """The local issuer of identity tokens, and the metadata server of the local machines, on one HTTP port.
 
-Tokens are RS256, signed with a key that is made when the service is made; its public half is served as a JWK set. Claims are
-those of Google's tokens: for people and service accounts as Google Sign-In and OIDC pushes carry them, for machines as Compute's
-`format=full`, see https://cloud.google.com/compute/docs/instances/verifying-instance-identity.
+Tokens are RS256, signed with a key that is made when the service is made; its public half is served
+as a JWK set. Claims are those of Google's tokens: for people and service accounts as Google Sign-In
+and OIDC pushes carry them, for machines as Compute's `format=full`, see
+https://cloud.google.com/compute/docs/instances/verifying-instance-identity.
 """
 
 from __future__ import annotations
@@ -41,21 +42,24 @@ def subject_of(email: str) -> str:
     """
     if email == DEVELOPER_EMAIL:
         return DEVELOPER_SUB
-    return str(10**20 + int.from_bytes(hashlib.sha256(email.lower().encode()).digest()) % (9 * 10**20))
+    return str(
+        10**20 + int.from_bytes(hashlib.sha256(email.lower().encode()).digest()) % (9 * 10**20)
+    )
 
 
 class IdentityService:
     """Signs tokens, serves the keys, and is the metadata server of every local machine.
 
-    `GET /keys` is the JWK set; `POST /tokens` signs for a made-up person, see `user_token`;
-    `GET /machines/{numeric instance id}/computeMetadata/v1/…` is what the machine with this id sees at
+    `GET /keys` is the JWK set; `POST /tokens` signs for a made-up person, see `user_token`; `GET
+    /machines/{numeric instance id}/computeMetadata/v1/…` is what the machine with this id sees at
     `http://metadata.google.internal/computeMetadata/v1/…`.
 
     Args:
         project_id: of the machines.
         project_number: of the machines.
         port: 0 picks a free one.
-        fleet: where the machines are; it may be set later as `fleet`, for the machines need this service's address.
+        fleet: where the machines are; it may be set later as `fleet`, for the machines need this
+            service's address.
         issuer: the `iss` of every token.
     """
 
@@ -76,7 +80,9 @@ class IdentityService:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public = self._key.public_key()
         self._jwk = jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True)
-        der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        der = public.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         self._key_id = hashlib.sha256(der).hexdigest()[:40]
         self._runner: web.AppRunner | None = None
 
@@ -87,7 +93,9 @@ class IdentityService:
             [
                 web.get("/keys", self._serve_keys),
                 web.post("/tokens", self._serve_token),
-                web.get("/machines/{instance_id}/computeMetadata/v1/{path:.*}", self._serve_metadata),
+                web.get(
+                    "/machines/{instance_id}/computeMetadata/v1/{path:.*}", self._serve_metadata
+                ),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -130,7 +138,8 @@ class IdentityService:
             email_verified: as Google says of the address.
             hosted_domain: the `hd` of a Workspace account; none by default.
             lifetime: from now to `exp`; below zero for a token that is over.
-            overrides: claims to replace or add, for tokens that are to be refused; None takes one out.
+            overrides: claims to replace or add, for tokens that are to be refused; None takes one
+                out.
         """
         claims = {
             "azp": audience,
@@ -186,8 +195,9 @@ class IdentityService:
     async def _serve_token(self, request: web.Request) -> web.Response:
         """Sign for a made-up person.
 
-        The body is JSON: `email`, `audience`, and optionally `sub`, `email_verified`, `hosted_domain`, `lifetime_seconds` and
-        `claims` (an object that replaces or adds claims). 200 `{"token"}`, or 400 `{"error"}`; what `guard` refuses is told so too.
+        The body is JSON: `email`, `audience`, and optionally `sub`, `email_verified`,
+        `hosted_domain`, `lifetime_seconds` and `claims` (an object that replaces or adds claims).
+        200 `{"token"}`, or 400 `{"error"}`; what `guard` refuses is told so too.
         """
         try:
             arguments = _token_arguments(await request.json())
@@ -198,9 +208,13 @@ class IdentityService:
     async def _serve_metadata(self, request: web.Request) -> web.Response:
         if request.headers.get("Metadata-Flavor") != "Google":
             return _metadata(
-                'Missing required header "Metadata-Flavor": "Google"', status=403, content_type="text/html"
+                'Missing required header "Metadata-Flavor": "Google"',
+                status=403,
+                content_type="text/html",
             )
-        instance = self.fleet.instance_by_id(request.match_info["instance_id"]) if self.fleet else None
+        instance = (
+            self.fleet.instance_by_id(request.match_info["instance_id"]) if self.fleet else None
+        )
         if not instance:
             return _metadata("Not Found", status=404, content_type="text/html")
         path = request.match_info["path"]
@@ -228,13 +242,17 @@ class IdentityService:
             return _metadata(found)
         if request.query.get("recursive", "").lower() == "true":
             return _metadata(json.dumps(found), content_type="application/json")
-        names = (f"{name}/" if isinstance(below, dict) else name for name, below in sorted(found.items()))
+        names = (
+            f"{name}/" if isinstance(below, dict) else name for name, below in sorted(found.items())
+        )
         return _metadata("".join(f"{name}\n" for name in names))
 
     def _serve_identity(self, instance: Instance, query: Mapping[str, str]) -> web.Response:
         audience = query.get("audience", "")
         if not audience:
-            return _metadata("non-empty audience parameter required", status=400, content_type="text/html")
+            return _metadata(
+                "non-empty audience parameter required", status=400, content_type="text/html"
+            )
         try:
             if query.get("format", "standard") == "full":
                 token = self.instance_token(instance, audience=audience)
@@ -249,11 +267,16 @@ def _refuse(_: web.Request, status: int, text: str) -> web.Response:
     return web.json_response({"error": text}, status=status)
 
 
-def _metadata(text: str, *, status: int = 200, content_type: str = "application/text") -> web.Response:
-    return web.Response(text=text, status=status, content_type=content_type, headers=_METADATA_HEADERS)
+def _metadata(
+    text: str, *, status: int = 200, content_type: str = "application/text"
+) -> web.Response:
+    return web.Response(
+        text=text, status=status, content_type=content_type, headers=_METADATA_HEADERS
+    )
 
 
-# What a request for a token may say, as JSON types, and the arguments of `user_token` that it must not name as claims.
+# What a request for a token may say, as JSON types, and the arguments of `user_token` that it must
+# not name as claims.
 _TOKEN_MEMBERS: Mapping[str, tuple[type, ...]] = {
     "email": (str,),
     "audience": (str,),
@@ -285,5 +308,7 @@ def _token_arguments(body: object) -> dict[str, Any]:
     claims: dict[str, Any] = arguments.pop("claims", {})
     if clash := claims.keys() & _NOT_CLAIMS:
         raise ValueError(f"'{min(clash)}' stands beside 'claims', not in it.")
-    arguments["lifetime"] = timedelta(seconds=arguments.pop("lifetime_seconds", _HOUR.total_seconds()))
+    arguments["lifetime"] = timedelta(
+        seconds=arguments.pop("lifetime_seconds", _HOUR.total_seconds())
+    )
     return arguments | claims

@@ -1,14 +1,15 @@
 """Sees to it that nothing of a local cloud outlives it, however it ends, even by `kill -9`.
 
-The keeper is a small process of its own session, which no Ctrl-C reaches. It reads a pipe whose other end the cloud holds, and which
-closes with it. Until then it is told, a line each:
+The keeper is a small process of its own session, which no Ctrl-C reaches. It reads a pipe whose
+other end the cloud holds, and which closes with it. Until then it is told, a line each:
 
     group N    a child was started; N is its process group
     ended N    that group is gone
     path P     a file or folder that is to go with the cloud
 
-When the pipe closes, it ends the groups, removes the paths and is done. Children write their `group` line themselves, before
-they become what they are to be (`command_of_child`): there is no moment at which one runs and is not known.
+When the pipe closes, it ends the groups, removes the paths and is done. Children write their
+`group` line themselves, before they become what they are to be (`command_of_child`): there is no
+moment at which one runs and is not known.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class Keeper:
 def command_of_child(command: Sequence[str]) -> list[str]:
     """Return the command line by which a child makes itself known to the keeper before it becomes `command`.
 
-    It has to be started in a new session, with `Keeper.pipe` as its standard input. Where the keeper is gone, it fails.
+    It has to be started in a new session, with `Keeper.pipe` as its standard input. Where the
+    keeper is gone, it fails.
     """
     return ["/bin/sh", "-c", _BECOME, "child", *command]
 
@@ -109,7 +111,10 @@ def _signal(group: int, number: int) -> bool:
     """Send a signal to a group; return whether there is still somebody in it."""
     try:
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):  # macOS: permission error where only a zombie is left
+    except (
+        ProcessLookupError,
+        PermissionError,
+    ):  # macOS: permission error where only a zombie is left
         return False
     return True
 

@@ -1,8 +1,9 @@
 """The simulated guests: what a workspace's machine does once it is switched on, without a machine.
 
-A guest knows nothing but what the real one knows: it reads its own metadata from the metadata server over HTTP, fetches a
-fresh identity token for each attempt to report, and posts its reports to the address that stands in its metadata. Only its
-serial console and the power switch are shared with the local Compute Engine.
+A guest knows nothing but what the real one knows: it reads its own metadata from the metadata
+server over HTTP, fetches a fresh identity token for each attempt to report, and posts its reports
+to the address that stands in its metadata. Only its serial console and the power switch are shared
+with the local Compute Engine.
 """
 
 from __future__ import annotations
@@ -35,11 +36,17 @@ _ALL_REPORTS_KEPT: Final = 100_000
 # What a booting machine prints, and how far it is then.
 _BOOT_LOG: Final = (
     (0.0, "kernel: Linux version 6.6.72+ (builder@localhost) #1 SMP PREEMPT_DYNAMIC"),
-    (0.0, "kernel: Command line: BOOT_IMAGE=/syslinux/vmlinuz.A init=/usr/lib/systemd/systemd console=ttyS0"),
+    (
+        0.0,
+        "kernel: Command line: BOOT_IMAGE=/syslinux/vmlinuz.A init=/usr/lib/systemd/systemd console=ttyS0",
+    ),
     (0.1, "systemd[1]: Detected virtualization google."),
     (0.1, "systemd[1]: Hostname set to <{name}>."),
     (0.3, "systemd[1]: Reached target network-online.target - Network is Online."),
-    (0.4, "cloud-init[611]: Cloud-init v. 23.4.4 running 'modules:config'. Datasource DataSourceGCELocal."),
+    (
+        0.4,
+        "cloud-init[611]: Cloud-init v. 23.4.4 running 'modules:config'. Datasource DataSourceGCELocal.",
+    ),
     (0.6, "systemd[1]: Mounted mnt-disks-home.mount - Workspace home disk."),
     (0.7, "systemd[1]: Started docker.service - Docker Application Container Engine."),
     (0.8, "systemd[1]: Starting workspace.service - Workspace container..."),
@@ -49,16 +56,17 @@ _BOOT_LOG: Final = (
 class MachineRunner:
     """The guests of every machine of one local Compute Engine.
 
-    It is told by the fleet when a machine is switched on, frozen, thawed and switched off (the `Guests` of
-    `localcloud.compute.fleet`), and by a person or a test who is connected to which machine, and which one is kept awake.
+    It is told by the fleet when a machine is switched on, frozen, thawed and switched off (the
+    `Guests` of `localcloud.compute.fleet`), and by a person or a test who is connected to which
+    machine, and which one is kept awake.
 
     Attributes:
-        reports: those of all guests, oldest first: `time` when it was sent, when it was `answered` (or given up), instance, event,
-            generation, status.
+        reports: those of all guests, oldest first: `time` when it was sent, when it was `answered`
+            (or given up), instance, event, generation, status.
 
     Args:
-        metadata_url: where the metadata server is, e.g. `http://127.0.0.1:8000`; a guest finds itself there under
-            `/machines/{numeric id}/computeMetadata/v1`.
+        metadata_url: where the metadata server is, e.g. `http://127.0.0.1:8000`; a guest finds
+            itself there under `/machines/{numeric id}/computeMetadata/v1`.
     """
 
     def __init__(self, *, metadata_url: str) -> None:
@@ -133,7 +141,8 @@ class MachineRunner:
     def keep_awake(self, instance: Instance, *, awake: bool) -> None:
         """Say whether somebody keeps touching `~/.keep-awake` on the machine.
 
-        As a file on the home disk it holds for later boots, too. The guest does not cap for how long.
+        As a file on the home disk it holds for later boots, too. The guest does not cap for how
+        long.
         """
         (self._kept_awake.add if awake else self._kept_awake.discard)(instance.id)
         if guest := self._guests.get(instance.id):
@@ -147,9 +156,10 @@ class MachineRunner:
         """Return what the guest is doing.
 
         Returns:
-            `guest`: `off`, `booting`, `silent` (its container never comes up), `reporting`, `up`, `over` (the Hub did not take
-            its `ready`, so it says nothing more) or `failed`; `frozen`, `connected`, `keptAwake`; `reports`: the last 50
-            `{event, generation, status}`, `status` None where nobody answered.
+            `guest`: `off`, `booting`, `silent` (its container never comes up), `reporting`, `up`,
+            `over` (the Hub did not take its `ready`, so it says nothing more) or `failed`;
+            `frozen`, `connected`, `keptAwake`; `reports`: the last 50 `{event, generation,
+            status}`, `status` None where nobody answered.
         """
         guest = self._guests.get(instance.id)
         return {
@@ -229,7 +239,9 @@ class _Guest:
             return
         if not any(disk["deviceName"] == "home" for disk in self._instance.resource["disks"]):
             await self._fail(
-                hub, "DISK_MISSING", "The home disk is not attached to the machine. Start the workspace again."
+                hub,
+                "DISK_MISSING",
+                "The home disk is not attached to the machine. Start the workspace again.",
             )
             return
         if self._fault == "fails_at_boot":
@@ -248,7 +260,9 @@ class _Guest:
         if self._fault == "fails_later":
             await self._sleep(self._boot_seconds)
             await self._fail(
-                hub, "CONTAINER_ENDS", "The container keeps ending. Start the workspace with another image."
+                hub,
+                "CONTAINER_ENDS",
+                "The container keeps ending. Start the workspace with another image.",
             )
             return
         while True:
@@ -265,14 +279,25 @@ class _Guest:
     async def _hub(self) -> dict[str, str] | None:
         """Read where to report, as whom and how often from this machine's own metadata; None where nothing says so.
 
-        As the real scripts do, it is read at the boot: what is changed later holds from the next boot on.
+        As the real scripts do, it is read at the boot: what is changed later holds from the next
+        boot on.
         """
-        names = ("hub-reports-url", "hub-audience", "hub-workspace-id", "hub-generation", "hub-heartbeat-seconds")
+        names = (
+            "hub-reports-url",
+            "hub-audience",
+            "hub-workspace-id",
+            "hub-generation",
+            "hub-heartbeat-seconds",
+        )
         found = {name: await self._read_metadata(f"instance/attributes/{name}") for name in names}
         if missing := [name for name, value in found.items() if value is None]:
-            self._print(f"workspace-report[733]: no {', '.join(missing)} in the metadata: nothing to report to")
+            self._print(
+                f"workspace-report[733]: no {', '.join(missing)} in the metadata: nothing to report to"
+            )
             return None
-        self._print(f"workspace-report[733]: this is the machine of workspace {found['hub-workspace-id']}")
+        self._print(
+            f"workspace-report[733]: this is the machine of workspace {found['hub-workspace-id']}"
+        )
         return {name: value or "" for name, value in found.items()}
 
     async def _read_metadata(self, path: str, **query: str) -> str | None:
@@ -296,7 +321,9 @@ class _Guest:
         sender = "workspace-report[733]"
         for delay in retry_delays():
             token = await self._read_metadata(
-                "instance/service-accounts/default/identity", audience=hub["hub-audience"], format="full"
+                "instance/service-accounts/default/identity",
+                audience=hub["hub-audience"],
+                format="full",
             )
             if token is None:
                 self._print(f"{sender}: the metadata server gives no identity token")
@@ -312,13 +339,20 @@ class _Guest:
             self.reports.append(report)
             answered_at = timestamp(datetime.now(UTC))
             self._all_reports.append(
-                {"time": sent_at, "answered": answered_at, "instance": self._instance.name, **report}
+                {
+                    "time": sent_at,
+                    "answered": answered_at,
+                    "instance": self._instance.name,
+                    **report,
+                }
             )
             answer = f"was answered {status}" if status else "was not answered"
             if not may_try_again(status):
                 self._print(f"{sender}: the {event} report of generation {generation} {answer}")
                 return status is not None and 200 <= status < 300
-            self._print(f"{sender}: the {event} report of generation {generation} {answer}; again in {delay:.1f} s")
+            self._print(
+                f"{sender}: the {event} report of generation {generation} {answer}; again in {delay:.1f} s"
+            )
             await self._sleep(delay)
         self._print(f"{sender}: giving up the {event} report of generation {generation}")
         return False
@@ -333,7 +367,9 @@ class _Guest:
         headers = {"Metadata-Flavor": "Google"} if method == "GET" else {}
         headers |= options.pop("headers", {})
         try:
-            async with self._session.request(method, url, headers=headers, allow_redirects=False, **options) as answer:
+            async with self._session.request(
+                method, url, headers=headers, allow_redirects=False, **options
+            ) as answer:
                 result: tuple[int | None, str] = answer.status, await answer.text()
         except (aiohttp.ClientError, TimeoutError):
             result = None, ""

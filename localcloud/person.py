@@ -20,7 +20,9 @@ class RefusedError(Exception):
     """The Hub did not do what the person asked. `answer` is what it said."""
 
     def __init__(self, answer: requests.Response) -> None:
-        super().__init__(f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}")
+        super().__init__(
+            f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
+        )
         self.answer = answer
 
 
@@ -35,7 +37,9 @@ class Person:
 
     def ask(self, method: str, path: str, **kwargs: Any) -> requests.Response:
         """Send a request and return whatever comes back; `kwargs` are those of `requests`."""
-        return self._session.request(method, f"{self._address}{path}", timeout=_TIMEOUT_SECONDS, **kwargs)
+        return self._session.request(
+            method, f"{self._address}{path}", timeout=_TIMEOUT_SECONDS, **kwargs
+        )
 
     def create(self, name: str, *, key: str | None = None, **fields: Any) -> Workspace:
         """Ask for a workspace.
@@ -116,7 +120,11 @@ class Person:
         Raises:
             TimeoutError: it has not within that time.
         """
-        return self.wait(workspace_id, lambda ws: ws["operation"] is None and ws["status"] == status, seconds=seconds)
+        return self.wait(
+            workspace_id,
+            lambda ws: ws["operation"] is None and ws["status"] == status,
+            seconds=seconds,
+        )
 
     def gone(self, workspace_id: str, *, seconds: float = 30) -> None:
         """Wait until a workspace's id answers 404.

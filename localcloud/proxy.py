@@ -1,7 +1,8 @@
 """Serves on one port of the loopback address, and hands HTTP requests on to another server, streamed and otherwise as they came.
 
-Loopback keeps other machines out, but not the web pages in this machine's browser. A page can send a request to any port, and
-read the answer too, once its own name resolves to 127.0.0.1 (DNS rebinding). `guard` keeps them off.
+Loopback keeps other machines out, but not the web pages in this machine's browser. A page can send
+a request to any port, and read the answer too, once its own name resolves to 127.0.0.1 (DNS
+rebinding). `guard` keeps them off.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
     from multidict import CIMultiDictProxy
 
-    # Answers what is not to be served in the form of a server's own errors; its arguments are the request, the HTTP status and
-    # a text that says what to do next.
+    # Answers what is not to be served in the form of a server's own errors; its arguments are the
+    # request, the HTTP status and a text that says what to do next.
     Refuse = Callable[[web.Request, int, str], web.StreamResponse]
 
 LOOPBACK: Final = "127.0.0.1"
@@ -29,9 +30,19 @@ _NAMES: Final = (LOOPBACK, "localhost", "[::1]")
 _HTTP_PORT: Final = 80  # a browser leaves it out
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
 
-# These belong to one connection, not to the message (RFC 9110, section 7.6.1). `Expect` has been answered here.
+# These belong to one connection, not to the message (RFC 9110, section 7.6.1). `Expect` has been
+# answered here.
 _OF_THE_CONNECTION: Final = frozenset(
-    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
+    {
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+    }
 )
 _ADDED_BY_THE_CLIENT: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _KEEPALIVE_SECONDS: Final = 1.0  # less than any server's: none is met that is just being closed
@@ -45,8 +56,8 @@ class BodyTooLargeError(Exception):
 def own_hosts(port: int) -> frozenset[str]:
     """Return what the `Host` header of a request says, in lower case, that was meant for this port of this machine.
 
-    It is compared whole and never taken apart: that `localhost.evil.example`, `evil.example@localhost` or 0x7f000001 is something
-    else needs no rule of its own.
+    It is compared whole and never taken apart: that `localhost.evil.example`,
+    `evil.example@localhost` or 0x7f000001 is something else needs no rule of its own.
     """
     hosts = [f"{name}:{port}" for name in _NAMES]
     return frozenset([*hosts, *_NAMES] if port == _HTTP_PORT else hosts)
@@ -55,9 +66,9 @@ def own_hosts(port: int) -> frozenset[str]:
 def is_from_another_site(request: web.Request, port: int) -> bool:
     """Return whether a page of another site made a browser send this request.
 
-    Browsers say it in `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/), older ones in `Origin` with all that can change
-    something, and no page can change what they say. Another port of this machine is another site. What sends neither is no page:
-    curl, a machine, a test.
+    Browsers say it in `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/), older ones in
+    `Origin` with all that can change something, and no page can change what they say. Another port
+    of this machine is another site. What sends neither is no page: curl, a machine, a test.
 
     Args:
         request: what came.
@@ -74,14 +85,15 @@ def guard(
 ) -> Middleware:
     """Return the middleware that keeps web pages off a server of the local cloud.
 
-    A request with another `Host` than the server's own is 421, so no page reads an answer by DNS rebinding. What a page of another
-    site sends is 403, and a POST that does not say that it is JSON is 415, since a form or a script can send any other body without
-    asking first.
+    A request with another `Host` than the server's own is 421, so no page reads an answer by DNS
+    rebinding. What a page of another site sends is 403, and a POST that does not say that it is
+    JSON is 415, since a form or a script can send any other body without asking first.
 
     Args:
         port: returns the server's port.
         refuse: makes the answers.
-        other_sites: whether pages of other sites may send requests with any body, since nothing here is done without a token.
+        other_sites: whether pages of other sites may send requests with any body, since nothing
+            here is done without a token.
         empty_posts: whether a POST without a body need not say that it is JSON.
     """
 
@@ -94,11 +106,19 @@ def guard(
         if other_sites:
             return await handler(request)
         if is_from_another_site(request, port()):
-            return refuse(request, 403, "A page of another site cannot use this server. Use the command line, or curl.")
+            return refuse(
+                request,
+                403,
+                "A page of another site cannot use this server. Use the command line, or curl.",
+            )
         is_json = request.content_type == "application/json"
         is_empty = not request.can_read_body and "Content-Type" not in request.headers
         if request.method == "POST" and not is_json and not (empty_posts and is_empty):
-            return refuse(request, 415, "The body has to be JSON. Send it with Content-Type: application/json.")
+            return refuse(
+                request,
+                415,
+                "The body has to be JSON. Send it with Content-Type: application/json.",
+            )
         return await handler(request)
 
     return check
@@ -106,7 +126,8 @@ def guard(
 
 def _is_meant_for(request: web.Request, port: int) -> bool:
     hosts = own_hosts(port)
-    # For a target with a host of its own (`GET http://…`) that one is `request.host`, without its port and brackets.
+    # For a target with a host of its own (`GET http://…`) that one is `request.host`, without its
+    # port and brackets.
     named = hosts | {name.strip("[]") for name in _NAMES}
     return request.headers.get("Host", "").lower() in hosts and request.host.lower() in named
 
@@ -135,7 +156,9 @@ class PortServer:
         other_sites: bool = False,
     ) -> None:
         self.port = port
-        app = web.Application(middlewares=[guard(lambda: self.port, refuse, other_sites=other_sites)])
+        app = web.Application(
+            middlewares=[guard(lambda: self.port, refuse, other_sites=other_sites)]
+        )
         app.add_routes(routes)
         self._runner = web.AppRunner(
             app,
@@ -166,7 +189,9 @@ class PortServer:
         await self._runner.cleanup()
 
 
-def everything(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> list[web.RouteDef]:
+def everything(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> list[web.RouteDef]:
     """Return the routes of a server on which one handler gets every request."""
     return [web.route("*", r"/{path:[\s\S]*}", handler)]  # a path may have a line feed in it, too
 
@@ -191,10 +216,13 @@ def new_session(*, reuse_connections: bool = True) -> aiohttp.ClientSession:
 def headers_to_hand_on(request: web.Request) -> CIMultiDict[str]:
     """Return the headers that the next server is to see; the caller may change them.
 
-    A name with `_` in it is left out: for WSGI it is the same as the one with `-`, and `SCRIPT_NAME` moves the path. nginx and
-    gunicorn leave such names out too; what Google's front ends do is not published.
+    A name with `_` in it is left out: for WSGI it is the same as the one with `-`, and
+    `SCRIPT_NAME` moves the path. nginx and gunicorn leave such names out too; what Google's front
+    ends do is not published.
     """
-    headers = CIMultiDict((name, value) for name, value in _end_to_end(request.headers).items() if "_" not in name)
+    headers = CIMultiDict(
+        (name, value) for name, value in _end_to_end(request.headers).items() if "_" not in name
+    )
     forwarded_for = [*request.headers.getall("X-Forwarded-For", ()), request.remote or ""]
     headers["X-Forwarded-For"] = ", ".join(forwarded_for)
     headers["X-Forwarded-Proto"] = request.scheme
@@ -237,9 +265,12 @@ async def hand_back(
     """Give a server's answer to the client; its body is also added to `copy`.
 
     Raises:
-        ConnectionAbortedError: either side broke off in the middle of it; nothing else can be answered any more.
+        ConnectionAbortedError: either side broke off in the middle of it; nothing else can be
+            answered any more.
     """
-    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_end_to_end(answer.headers))
+    response = web.StreamResponse(
+        status=answer.status, reason=answer.reason, headers=_end_to_end(answer.headers)
+    )
     async with answer:
         try:
             await response.prepare(request)
@@ -276,7 +307,13 @@ class _Body:
 
 def _end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     """Return a message's headers without those that are meant for the next hop only."""
-    named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
+    named = {
+        name.strip().lower()
+        for value in headers.getall("Connection", ())
+        for name in value.split(",")
+    }
     return CIMultiDict(
-        (name, value) for name, value in headers.items() if name.lower() not in _OF_THE_CONNECTION | named
+        (name, value)
+        for name, value in headers.items()
+        if name.lower() not in _OF_THE_CONNECTION | named
     )

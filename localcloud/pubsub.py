@@ -1,7 +1,8 @@
 """Pub/Sub's topics and push subscriptions, as the deployment makes them, on Google's emulator.
 
-The emulator pushes without an identity token and does not take 202 for an acknowledgement. So it pushes to a relay, which adds
-the token that the real Pub/Sub adds, hands the message to the function's front, and says 200 for every success.
+The emulator pushes without an identity token and does not take 202 for an acknowledgement. So it
+pushes to a relay, which adds the token that the real Pub/Sub adds, hands the message to the
+function's front, and says 200 for every success.
 """
 
 from __future__ import annotations
@@ -89,13 +90,19 @@ class PushRelay:
         session: the connections to the fronts.
 
     Attributes:
-        duplicate: hand each message on twice, at the same moment; the second answer counts for nothing.
+        duplicate: hand each message on twice, at the same moment; the second answer counts for
+            nothing.
         delay_seconds: hold each message for so long before it is handed on.
-        fates: what becomes of each message beside that; one that is lost is acknowledged, and nobody gets it.
+        fates: what becomes of each message beside that; one that is lost is acknowledged, and
+            nobody gets it.
     """
 
     def __init__(
-        self, *, urls: Mapping[str, str], mint_token: Callable[[str], str], session: aiohttp.ClientSession
+        self,
+        *,
+        urls: Mapping[str, str],
+        mint_token: Callable[[str], str],
+        session: aiohttp.ClientSession,
     ) -> None:
         self.duplicate = False
         self.delay_seconds = 0.0
@@ -131,7 +138,9 @@ class PushRelay:
         await asyncio.sleep(self.delay_seconds + fate.late_seconds)
         if fate.lost or datetime.fromisoformat(published_at) < self._forgotten_until:
             return web.Response()
-        deliveries = [self._deliver(url, body) for _ in range(2 if self.duplicate or fate.twice else 1)]
+        deliveries = [
+            self._deliver(url, body) for _ in range(2 if self.duplicate or fate.twice else 1)
+        ]
         statuses = await asyncio.gather(*deliveries)
         return web.Response(status=200 if 200 <= statuses[0] < 300 else statuses[0])
 
@@ -142,7 +151,9 @@ class PushRelay:
             "User-Agent": "CloudPubSub-Google",
         }
         try:
-            async with self._session.post(url, data=body, headers=headers, timeout=_TIMEOUT) as answer:
+            async with self._session.post(
+                url, data=body, headers=headers, timeout=_TIMEOUT
+            ) as answer:
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError) as error:
             _LOG.warning("%s: a push broke off: %r", url, error)

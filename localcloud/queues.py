@@ -22,7 +22,9 @@ async def create_queues(server: str, location: str, functions: tuple[Function, .
         functions: the catalogue's entries.
     """
     async with grpc.aio.insecure_channel(server) as channel:
-        client = tasks_v2.CloudTasksAsyncClient(transport=CloudTasksGrpcAsyncIOTransport(channel=channel))
+        client = tasks_v2.CloudTasksAsyncClient(
+            transport=CloudTasksGrpcAsyncIOTransport(channel=channel)
+        )
         for function in functions:
             if function.queue:
                 await client.create_queue(parent=location, queue=_queue(function, location))

@@ -1,8 +1,9 @@
 """What was asked and answered at the public address, written down: a line of JSON for each request.
 
-Its members: began and ended, RFC 3339 with microseconds; who, the e-mail address that the token says, null without one; method and
-path, with its query; key, the Idempotency-Key; asked, the JSON that was sent; status, 0 where no whole answer came, of which the
-function may know nothing; request_id, as answered; answer, the JSON, null for anything else and for lists.
+Its members: began and ended, RFC 3339 with microseconds; who, the e-mail address that the token
+says, null without one; method and path, with its query; key, the Idempotency-Key; asked, the JSON
+that was sent; status, 0 where no whole answer came, of which the function may know nothing;
+request_id, as answered; answer, the JSON, null for anything else and for lists.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cloud Scheduler's part: calls the functions that have a schedule, with the scheduler's token.
 
-The catalogue's cron lines are for production; here every one is called again a few seconds after it has answered, and one that
-is called hourly there less often.
+The catalogue's cron lines are for production; here every one is called again a few seconds after it
+has answered, and one that is called hourly there less often.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Scheduler:
     def start(self) -> None:
         """Begin; the first calls come after a pause."""
         if self._pause_seconds > 0:
-            self._loops = [asyncio.create_task(self._keep_calling(function)) for function in self._functions]
+            self._loops = [
+                asyncio.create_task(self._keep_calling(function)) for function in self._functions
+            ]
 
     async def stop(self) -> None:
         """Call nothing more, and wait for no answer. `start` begins again."""
@@ -76,7 +78,10 @@ class Scheduler:
 
     async def _call(self, function: Function) -> None:
         url = self._urls[function.name]
-        headers = {"Authorization": f"Bearer {self._mint_token(url)}", "User-Agent": "Google-Cloud-Scheduler"}
+        headers = {
+            "Authorization": f"Bearer {self._mint_token(url)}",
+            "User-Agent": "Google-Cloud-Scheduler",
+        }
         for route in function.routes:
             try:
                 async with self._session.request(

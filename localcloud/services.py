@@ -48,7 +48,8 @@ class Services:
         port: the public one; 0 picks a free one.
         make_admin: makes whoever has this e-mail address an administrator.
         session: the connections to everything.
-        requests_file: where what is asked and answered at the public port is written down; None: nowhere.
+        requests_file: where what is asked and answered at the public port is written down; None:
+            nowhere.
     """
 
     def __init__(
@@ -74,17 +75,23 @@ class Services:
         self._resetting = asyncio.Lock()
         self.urls: dict[str, str] = {}
         self._traffic = Traffic()
-        self._identity = IdentityService(project_id=settings.project_id, project_number=settings.project_number)
+        self._identity = IdentityService(
+            project_id=settings.project_id, project_number=settings.project_number
+        )
         self._tasks = CloudTasksServer(mint_token=self._token)
         self._gateway = Gateway(
             routes=Routes(catalogue.functions),
             urls=self.urls,
             session=session,
-            developer_token=lambda: self._identity.user_token(email=DEVELOPER_EMAIL, audience=self.address),
+            developer_token=lambda: self._identity.user_token(
+                email=DEVELOPER_EMAIL, audience=self.address
+            ),
             port=port,
             requests_file=requests_file,
         )
-        self._relay = PushRelay(urls=self.urls, mint_token=self._token_of("provisioning-push"), session=session)
+        self._relay = PushRelay(
+            urls=self.urls, mint_token=self._token_of("provisioning-push"), session=session
+        )
         self._scheduler = Scheduler(
             functions=catalogue.functions,
             urls=self.urls,
@@ -124,7 +131,11 @@ class Services:
     async def subscribe(self) -> None:
         """Make the topics and subscriptions, once the Pub/Sub emulator is ready."""
         await create_topology(
-            self._pubsub, self._settings.project_id, self._catalogue.functions, self._relay.url, self._session
+            self._pubsub,
+            self._settings.project_id,
+            self._catalogue.functions,
+            self._relay.url,
+            self._session,
         )
 
     def start_schedule(self, stack: AsyncExitStack) -> None:
@@ -164,7 +175,8 @@ class Services:
     async def reset(self) -> None:
         """Make everything as new: no records, no tasks, no messages, no machines, no faults.
 
-        What is under way is waited for, then everything is emptied again: a function may just have made something.
+        What is under way is waited for, then everything is emptied again: a function may just have
+        made something.
         """
         async with self._resetting:
             await self._scheduler.stop()
@@ -207,7 +219,11 @@ class Services:
             self.urls[function.name] = front.url
 
     def _invoker(self, function: Function) -> str | None:
-        return None if function.invoker == EVERYONE else self._settings.service_account(function.invoker)
+        return (
+            None
+            if function.invoker == EVERYONE
+            else self._settings.service_account(function.invoker)
+        )
 
     def _token(self, email: str, audience: str) -> str:
         return self._identity.service_account_token(email=email, audience=audience)

@@ -61,13 +61,16 @@ class LocalSettings:
     """The choices for one local cloud.
 
     Attributes:
-        times: how long Compute's work takes: `shown` (a few seconds, for a person who watches), `fast` (tenths of a second,
-            for tests) or `real` (about what Google's takes).
+        times: how long Compute's work takes: `shown` (a few seconds, for a person who watches),
+            `fast` (tenths of a second, for tests) or `real` (about what Google's takes).
         overrides: settings of the Hub (`HUB_…`, see `shared/config.py`) that are to differ.
         schedule_seconds: the pause between two calls of each scheduled function; 0 for none at all.
-        heartbeat_seconds: `HUB_HEARTBEAT_SECONDS`, so what a machine reads in its metadata when it boots; None leaves it to the Hub.
-        write_requests: write down what is asked and answered at the public address, see `localcloud.requests_file`.
-        python_path: a folder where the functions' Pythons look first, for what a test puts into their processes.
+        heartbeat_seconds: `HUB_HEARTBEAT_SECONDS`, so what a machine reads in its metadata when it
+            boots; None leaves it to the Hub.
+        write_requests: write down what is asked and answered at the public address, see
+            `localcloud.requests_file`.
+        python_path: a folder where the functions' Pythons look first, for what a test puts into
+            their processes.
     """
 
     times: str = "shown"
@@ -120,7 +123,9 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "HUB_USER_AUDIENCES": addresses.gateway,
         "HUB_MODE": "team",
         "HUB_ALLOWED_EMAILS": "*",
-        "HUB_OUTSIDE_ADMIN_EMAILS": "" if settings.overrides.get("HUB_MODE") == "personal" else ADMIN_EMAIL,
+        "HUB_OUTSIDE_ADMIN_EMAILS": ""
+        if settings.overrides.get("HUB_MODE") == "personal"
+        else ADMIN_EMAIL,
         "HUB_IDENTITY_KEYS_URL": addresses.keys,
         "HUB_ADVANCE_OPERATION_URL": f"{addresses.advance_operation}/operations",
         "HUB_REPORT_WORKSPACE_URL": addresses.report_workspace,

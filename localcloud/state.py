@@ -1,6 +1,7 @@
 """The file by which a running local cloud is found, `.localcloud/state.json` unless another is named.
 
-It is written when the cloud is ready, again whenever a process id changes, and is gone when the cloud is. Its members:
+It is written when the cloud is ready, again whenever a process id changes, and is gone when the
+cloud is. Its members:
 
     address        the public address, a URL without a slash at its end
     project_id, project_number, region, zones
@@ -40,7 +41,9 @@ def read_state(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         os.kill(state["pid"], 0)
     except (OSError, ValueError, KeyError):
-        raise NoCloudError(f"No local cloud is running ({path}). Start one with: nox -s local") from None
+        raise NoCloudError(
+            f"No local cloud is running ({path}). Start one with: nox -s local"
+        ) from None
     return state
 
 

@@ -1,6 +1,7 @@
 """Starts everything that the local cloud consists of, keeps it together, and ends it.
 
-This process serves what `services` puts together; its children are Google's two emulators and a process for each function.
+This process serves what `services` puts together; its children are Google's two emulators and a
+process for each function.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from localcloud.catalogue import read_catalogue, ship
 from localcloud.children import Child, LocalCloudError, Program, free_ports
-from localcloud.emulators import EMULATORS, FIRESTORE, PUBSUB, Emulator, Installation, find_installation
+from localcloud.emulators import (
+    EMULATORS,
+    FIRESTORE,
+    PUBSUB,
+    Emulator,
+    Installation,
+    find_installation,
+)
 from localcloud.functions import FunctionProcess, answers, program
 from localcloud.keeper import Keeper
 from localcloud.proxy import LOOPBACK, new_session
@@ -50,22 +58,30 @@ class Supervisor:
     Args:
         settings: the choices.
         port: the public one; 0 picks a free one.
-        state_file: where the state is written; the logs go into a folder beside it, which is emptied first.
+        state_file: where the state is written; the logs go into a folder beside it, which is
+            emptied first.
         began: when the start began, on the monotonic clock.
     """
 
-    def __init__(self, settings: LocalSettings, *, port: int, state_file: Path, began: float) -> None:
+    def __init__(
+        self, settings: LocalSettings, *, port: int, state_file: Path, began: float
+    ) -> None:
         self._settings = settings
         self._port = port
         self._state_file = state_file.absolute()
         self._logs = self._state_file.with_suffix(".logs")
         self._requests = self._logs / "requests.jsonl"
-        self._folder = Path(tempfile.gettempdir(), f"workspace-hub-{secrets.token_hex(4)}").absolute()
+        self._folder = Path(
+            tempfile.gettempdir(), f"workspace-hub-{secrets.token_hex(4)}"
+        ).absolute()
         self._shipped = self._folder / "shipped"
         self._catalogue = read_catalogue()
         self._emulators: dict[str, Child] = {}
         self._functions: dict[str, FunctionProcess] = {}
-        names = [*(emulator.name for emulator in EMULATORS), *(each.name for each in self._catalogue.functions)]
+        names = [
+            *(emulator.name for emulator in EMULATORS),
+            *(each.name for each in self._catalogue.functions),
+        ]
         self._ports = dict(zip(names, free_ports(len(names)), strict=True))
         self._making_admin = asyncio.Lock()
         self._began = began
@@ -99,7 +115,9 @@ class Supervisor:
             state = read_state(self._state_file)
         except NoCloudError:
             return
-        raise LocalCloudError(f"A local cloud is running already: {state['address']} ({self._state_file})")
+        raise LocalCloudError(
+            f"A local cloud is running already: {state['address']} ({self._state_file})"
+        )
 
     def _make_folders(self) -> None:
         """Make the folders, the temporary ones with their end arranged for first."""
@@ -115,7 +133,9 @@ class Supervisor:
         self._services = Services(
             self._settings,
             catalogue=self._catalogue,
-            targets={function.name: self._url(function.name) for function in self._catalogue.functions},
+            targets={
+                function.name: self._url(function.name) for function in self._catalogue.functions
+            },
             firestore=self._address(FIRESTORE.name),
             pubsub=self._address(PUBSUB.name),
             port=self._port,
@@ -176,17 +196,23 @@ class Supervisor:
             if email.lower() in {admin.strip().lower() for admin in admins}:
                 return
             overrides = {**self._settings.overrides, _ADMINS: ",".join([*admins, email])}
-            self._environment = environment(replace(self._settings, overrides=overrides), self._services.addresses())
+            self._environment = environment(
+                replace(self._settings, overrides=overrides), self._services.addresses()
+            )
             try:
                 async with asyncio.TaskGroup() as group:
                     for function in self._catalogue.functions:
                         if function.is_public:
-                            group.create_task(self._functions[function.name].restart(self._program(function)))
+                            group.create_task(
+                                self._functions[function.name].restart(self._program(function))
+                            )
             except ExceptionGroup as failures:
                 raise _first(failures) from None
             self._write_state()
 
-    async def _start_emulators(self, installation: Installation, session: aiohttp.ClientSession) -> None:
+    async def _start_emulators(
+        self, installation: Installation, session: aiohttp.ClientSession
+    ) -> None:
         async with asyncio.TaskGroup() as group:
             for emulator in EMULATORS:
                 group.create_task(self._start_emulator(emulator, installation, session))
@@ -197,7 +223,9 @@ class Supervisor:
     ) -> None:
         folder = self._folder_of(emulator.name)
         folder.mkdir()
-        command = installation.command(emulator, port=self._ports[emulator.name], temp_folder=folder)
+        command = installation.command(
+            emulator, port=self._ports[emulator.name], temp_folder=folder
+        )
         child = await Child.start(
             Program(
                 name=emulator.title,
@@ -209,7 +237,9 @@ class Supervisor:
             self._keeper,
         )
         self._emulators[emulator.name] = child
-        await child.wait_until_ready(lambda: answers(self._url(emulator.name), session), _EMULATOR_SECONDS)
+        await child.wait_until_ready(
+            lambda: answers(self._url(emulator.name), session), _EMULATOR_SECONDS
+        )
 
     async def _watch_emulators(self) -> None:
         """Wait for ever; an emulator that ends takes everything along, for its data are gone."""
@@ -247,7 +277,8 @@ class Supervisor:
                 for name, process in self._functions.items()
             },
             "processes": {
-                name: {"pid": child.pid, "log": str(self._log(name))} for name, child in self._emulators.items()
+                name: {"pid": child.pid, "log": str(self._log(name))}
+                for name, child in self._emulators.items()
             },
             "log": str(self._log("cloud")),
             "requests": str(self._requests) if self._settings.write_requests else None,
@@ -278,5 +309,9 @@ def _first(failures: ExceptionGroup[Exception]) -> Exception:
 
 
 def _log_into(path: Path) -> None:
-    logging.basicConfig(filename=path, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        filename=path,
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     logging.getLogger("localcloud").setLevel(logging.INFO)

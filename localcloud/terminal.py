@@ -6,8 +6,9 @@ import re
 import unicodedata
 from typing import Final
 
-# Unicode's Default_Ignorable_Code_Point as far as `str.isprintable` takes them for visible: fillers, joiners and selectors of
-# variants, which show nothing (https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt).
+# Unicode's Default_Ignorable_Code_Point as far as `str.isprintable` takes them for visible:
+# fillers, joiners and selectors of variants, which show nothing
+# (https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt).
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -16,11 +17,14 @@ _INVISIBLE: Final = re.compile(
 def shown(text: str) -> str:
     r"""Return a text in which every character is seen and none does anything: for one line of a terminal.
 
-    Control characters (line feeds too), ANSI's escapes, line and paragraph separators, overrides of the direction, characters of
-    no width, private, unassigned and half ones are written as Python does: `\u202e`. Letters, marks, spaces and signs of every
-    language stay, and so does the tab. A backslash stays as well, so that JSON can be copied.
+    Control characters (line feeds too), ANSI's escapes, line and paragraph separators, overrides of
+    the direction, characters of no width, private, unassigned and half ones are written as Python
+    does: `\u202e`. Letters, marks, spaces and signs of every language stay, and so does the tab. A
+    backslash stays as well, so that JSON can be copied.
     """
-    return "".join(character if _is_harmless(character) else _escaped(character) for character in text)
+    return "".join(
+        character if _is_harmless(character) else _escaped(character) for character in text
+    )
 
 
 def _is_harmless(character: str) -> bool:

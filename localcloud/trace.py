@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _TOLD: Final = frozenset({"severity", "time", "message", "request_id", "workspace_id", "stack"})
-_AMBIGUOUS: Final = re.compile(r"[\s\"]")  # what could look like the end of a detail and another one
+_AMBIGUOUS: Final = re.compile(
+    r"[\s\"]"
+)  # what could look like the end of a detail and another one
 
 
 def trace(state: dict[str, Any], workspace_id: str) -> list[str]:
     """Return a line for each thing that was logged about a workspace: time, seconds since the first, function, what, details.
 
-    Whatever was logged, each is one line in which nothing is hidden, see `localcloud.terminal`. What has no time is left out.
+    Whatever was logged, each is one line in which nothing is hidden, see `localcloud.terminal`.
+    What has no time is left out.
 
     Args:
         state: of the running cloud.
@@ -30,7 +33,9 @@ def trace(state: dict[str, Any], workspace_id: str) -> list[str]:
     return [_told(at, function, line, found[0][0]) for at, function, line in found]
 
 
-def _lines(state: dict[str, Any], workspace_id: str) -> Iterator[tuple[datetime, str, Mapping[str, Any]]]:
+def _lines(
+    state: dict[str, Any], workspace_id: str
+) -> Iterator[tuple[datetime, str, Mapping[str, Any]]]:
     for function, path in log_files(state).items():
         if function not in state["functions"] or not path.exists():
             continue
@@ -41,7 +46,11 @@ def _lines(state: dict[str, Any], workspace_id: str) -> Iterator[tuple[datetime,
                 line = json.loads(text)
             except ValueError:
                 continue  # not ours: a library's, or one that is just being written
-            if isinstance(line, dict) and line.get("workspace_id") == workspace_id and (at := _time(line)):
+            if (
+                isinstance(line, dict)
+                and line.get("workspace_id") == workspace_id
+                and (at := _time(line))
+            ):
                 yield at, function, line
 
 
@@ -56,11 +65,15 @@ def _time(line: Mapping[str, Any]) -> datetime | None:
 
 def _told(at: datetime, function: str, line: Mapping[str, Any], began: datetime) -> str:
     details = " ".join(
-        f"{name}={_value(value)}" for name, value in line.items() if name not in _TOLD and value not in (None, "", [])
+        f"{name}={_value(value)}"
+        for name, value in line.items()
+        if name not in _TOLD and value not in (None, "", [])
     )
     since = (at - began).total_seconds()
     message = str(line.get("message", ""))
-    return shown(f"{at:%H:%M:%S.%f}"[:-3] + f" {since:+9.3f} s  {function:20} {message:22} {details}")
+    return shown(
+        f"{at:%H:%M:%S.%f}"[:-3] + f" {since:+9.3f} s  {function:20} {message:22} {details}"
+    )
 
 
 def _value(value: object) -> str:

@@ -46,7 +46,9 @@ class Hub:
         from shared.adapters.firestore_store import FirestoreWorkspaceStore
 
         settings = self.settings
-        return FirestoreWorkspaceStore.of(settings.project_id, settings.database, settings.emulators.firestore)
+        return FirestoreWorkspaceStore.of(
+            settings.project_id, settings.database, settings.emulators.firestore
+        )
 
     @cached_property
     def identity(self) -> Identity:
@@ -71,7 +73,10 @@ class Hub:
         settings = self.settings
         queue = f"projects/{settings.project_id}/locations/{settings.region}/queues/{settings.operations_queue}"
         return CloudTasksJobs(
-            queue, settings.advance_operation_url, settings.operations_service_account, settings.emulators.tasks
+            queue,
+            settings.advance_operation_url,
+            settings.operations_service_account,
+            settings.emulators.tasks,
         )
 
     @cached_property
@@ -81,7 +86,10 @@ class Hub:
 
         settings = self.settings
         return ComputeMachines(
-            settings.project_id, settings.machine, settings.report_workspace_url, settings.emulators.compute
+            settings.project_id,
+            settings.machine,
+            settings.report_workspace_url,
+            settings.emulators.compute,
         )
 
     @cached_property
@@ -108,8 +116,8 @@ _hub = Hub()
 def hub(*ports: str) -> Hub:
     """Return this process's hub, with the named ports' libraries imported.
 
-    A function names what each of its requests needs, so that a new instance has it before its first request; what it needs
-    rarely is imported when it is used.
+    A function names what each of its requests needs, so that a new instance has it before its first
+    request; what it needs rarely is imported when it is used.
     """
     logs.take_over()
     settle_libraries()

@@ -1,7 +1,7 @@
 """Every setting of the Hub, read once from the environment and checked together.
 
-This is the one module that reads ``os.environ`` (a test holds that). README's configuration table and the deployment list
-the same names; all functions get the same environment.
+This is the one module that reads ``os.environ`` (a test holds that). README's configuration table
+and the deployment list the same names; all functions get the same environment.
 """
 
 import itertools
@@ -32,9 +32,15 @@ BOOT_IMAGES = {
     Architecture.X86: "projects/cos-cloud/global/images/family/cos-stable",
 }
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-EMULATORS = ("FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "CLOUD_TASKS_EMULATOR_HOST", "COMPUTE_EMULATOR_HOST")
+EMULATORS = (
+    "FIRESTORE_EMULATOR_HOST",
+    "PUBSUB_EMULATOR_HOST",
+    "CLOUD_TASKS_EMULATOR_HOST",
+    "COMPUTE_EMULATOR_HOST",
+)
 
-# Accounts of these have no `hd`: consumers' (source: Google's "OpenID Connect") and service accounts (seen in their tokens).
+# Accounts of these have no `hd`: consumers' (source: Google's "OpenID Connect") and service
+# accounts (seen in their tokens).
 _WITHOUT_ORGANISATION = re.compile(r"gmail\.com|googlemail\.com|(.+\.)?gserviceaccount\.com")
 
 # Source: Compute's documentation of limits to a VM's run time.
@@ -93,12 +99,14 @@ class Edge:
 class MachineSettings:
     """What every workspace's machine is made of, beside what its record says.
 
-    ``image_repository`` is the container image without its tag; sizes are in GB as Compute counts them. ``disk_types`` has the
-    type of the disks by series of machine types, where it is not the series' default. ``most_run`` is how long a machine runs
-    at a stretch before Compute itself stops it, None: as long as it likes. The machine is told the rest: the command that says
-    in the container that it can be used, within which time, how often it reports that somebody is connected, for how long
-    a keep-awake file counts at most, whether the container may reach the metadata server, how
-    much shared memory (``/dev/shm``) it has at most, and how many processes and threads (0: as many as it likes).
+    ``image_repository`` is the container image without its tag; sizes are in GB as Compute counts
+    them. ``disk_types`` has the type of the disks by series of machine types, where it is not the
+    series' default. ``most_run`` is how long a machine runs at a stretch before Compute itself
+    stops it, None: as long as it likes. The machine is told the rest: the command that says in the
+    container that it can be used, within which time, how often it reports that somebody is
+    connected, for how long a keep-awake file counts at most, whether the container may reach the
+    metadata server, how much shared memory (``/dev/shm``) it has at most, and how many processes
+    and threads (0: as many as it likes).
     """
 
     installation: str
@@ -172,7 +180,9 @@ class _Reader:
         return values
 
     def _without_credentials(self, name: str, *values: str) -> None:
-        if any(holds_credentials(value) or holds_credentials_without_scheme(value) for value in values):
+        if any(
+            holds_credentials(value) or holds_credentials_without_scheme(value) for value in values
+        ):
             self.problems.append(f"{name} holds credentials; it must be an address without any")
 
     def listed(self, name: str, default: str | None = None) -> tuple[str, ...]:
@@ -184,11 +194,16 @@ class _Reader:
 
     def emails(self, name: str) -> tuple[str, ...]:
         """Read e-mail addresses, or ``*``, as they are compared."""
-        return tuple(part if part == EVERYBODY else self._email(name, part) for part in self.listed(name, ""))
+        return tuple(
+            part if part == EVERYBODY else self._email(name, part) for part in self.listed(name, "")
+        )
 
     def domains(self, name: str) -> tuple[str, ...]:
         """Read organisations' domains, as they are compared."""
-        return tuple(part if part == EVERYBODY else self._domain(name, part) for part in self.listed(name, ""))
+        return tuple(
+            part if part == EVERYBODY else self._domain(name, part)
+            for part in self.listed(name, "")
+        )
 
     def account(self, name: str) -> str:
         """Read a service account's address, as it is compared."""
@@ -196,7 +211,9 @@ class _Reader:
         return self._email(name, value) if value else ""
 
     def _email(self, name: str, value: str) -> str:
-        return self._compared(name, value, r"[!-~]+@[!-~]+", "an e-mail address in ASCII, like ada@example.com")
+        return self._compared(
+            name, value, r"[!-~]+@[!-~]+", "an e-mail address in ASCII, like ada@example.com"
+        )
 
     def _domain(self, name: str, value: str) -> str:
         what = "a domain in ASCII, like example.com, or xn--… for one with other letters"
@@ -237,12 +254,16 @@ class _Reader:
         for part in self.listed(name, ""):
             match = re.fullmatch(r"([a-z]+[0-9]+[a-z]*)=([a-z-]+)", part)
             if not match:
-                self.problems.append(f"{name} has {part!r}; it must be SERIES=DISK_TYPE, like n4=hyperdisk-balanced")
+                self.problems.append(
+                    f"{name} has {part!r}; it must be SERIES=DISK_TYPE, like n4=hyperdisk-balanced"
+                )
                 continue
             series, chosen = match[1], match[2]
             fitting = fitting_disk_types(series) or DISK_TYPES
             if chosen not in fitting:
-                self.problems.append(f"{name} has {part!r}; machines of series {series} take {_either(fitting)}")
+                self.problems.append(
+                    f"{name} has {part!r}; machines of series {series} take {_either(fitting)}"
+                )
             elif read.setdefault(series, chosen) != chosen:
                 self.problems.append(f"{name} has two disk types for {series}; it must have one")
         return read
@@ -250,7 +271,9 @@ class _Reader:
     def whole(self, name: str, default: int, least: int = 0) -> int:
         value = self._environ.get(name, "").strip() or str(default)
         if not re.fullmatch(r"\d{1,9}", value) or int(value) < least:
-            self.problems.append(f"{name} is {value!r}; it must be a whole number of at least {least}")
+            self.problems.append(
+                f"{name} is {value!r}; it must be a whole number of at least {least}"
+            )
             return default
         return int(value)
 
@@ -284,10 +307,11 @@ class _Reader:
 def settle_libraries() -> None:
     """Set what libraries read from the environment once a function is imported.
 
-    functions-framework wraps each log line in one of its own where this says ``true``, as Cloud Run functions set it by themselves.
-    gRPC's C++ core writes plain text into the log by itself. gunicorn takes the headers ``SCRIPT_NAME`` and ``PATH_INFO`` from its own
-    machine for a proxy's word on which path is asked for (its settings ``forwarder_headers`` and ``forwarded_allow_ips``), and is
-    imported after the function.
+    functions-framework wraps each log line in one of its own where this says ``true``, as Cloud Run
+    functions set it by themselves. gRPC's C++ core writes plain text into the log by itself.
+    gunicorn takes the headers ``SCRIPT_NAME`` and ``PATH_INFO`` from its own machine for a proxy's
+    word on which path is asked for (its settings ``forwarder_headers`` and
+    ``forwarded_allow_ips``), and is imported after the function.
     """
     os.environ["LOG_EXECUTION_ID"] = "false"
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -306,11 +330,14 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     machine_account = read.account("HUB_MACHINE_SERVICE_ACCOUNT")
     idle_after = read.seconds_or_off("HUB_IDLE_SECONDS", timedelta(minutes=60))
     start_within = read.seconds("HUB_START_DEADLINE_SECONDS", usual.deadlines.start)
-    # Whoever is connected must have said so, and it must have been written, well before the machine counts as idle.
+    # Whoever is connected must have said so, and it must have been written, well before the machine
+    # counts as idle.
     soon_enough = idle_after / 3 if idle_after else timedelta.max
     machine_types = read.listed("HUB_MACHINE_TYPES", ",".join(usual.machine_types))
     disk_types = read.disk_types("HUB_DISK_TYPES")
-    heartbeat_every = min(read.seconds("HUB_HEARTBEAT_SECONDS", usual.machine_heartbeat_every), soon_enough)
+    heartbeat_every = min(
+        read.seconds("HUB_HEARTBEAT_SECONDS", usual.machine_heartbeat_every), soon_enough
+    )
     keep_awake_most = read.seconds("HUB_KEEP_AWAKE_SECONDS", usual.keep_awake_most)
     settings = Settings(
         project_id=read.text("GOOGLE_CLOUD_PROJECT"),
@@ -322,7 +349,9 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         advance_operation_url=read.url("HUB_ADVANCE_OPERATION_URL"),
         report_workspace_url=report_url,
         identity=Identity(
-            source=IdentitySource(read.choice("HUB_IDENTITY_SOURCE", tuple(IdentitySource), IdentitySource.ID_TOKEN)),
+            source=IdentitySource(
+                read.choice("HUB_IDENTITY_SOURCE", tuple(IdentitySource), IdentitySource.ID_TOKEN)
+            ),
             keys_url=read.url("HUB_IDENTITY_KEYS_URL", GOOGLE_KEYS_URL),
             iap_keys_url=read.url("HUB_IAP_KEYS_URL", IAP_KEYS_URL),
             issuers=read.urls("HUB_IDENTITY_ISSUERS", ",".join(GOOGLE_ISSUERS)),
@@ -355,7 +384,9 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             spot=read.flag("HUB_SPOT"),
             most_run=read.seconds_or_off("HUB_MAX_RUN_SECONDS", timedelta()),
             health_command=read.text("HUB_HEALTH_COMMAND", ""),
-            health_within=min(read.seconds("HUB_HEALTH_SECONDS", timedelta(minutes=3)), start_within / 2),
+            health_within=min(
+                read.seconds("HUB_HEALTH_SECONDS", timedelta(minutes=3)), start_within / 2
+            ),
             heartbeat_every=heartbeat_every,
             keep_awake_most=keep_awake_most,
             container_metadata=read.flag("HUB_CONTAINER_METADATA"),
@@ -373,7 +404,9 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
                 running=read.whole("HUB_RUNNING_PER_OWNER", usual.limits.running),
             ),
             limits_of=read.limits("HUB_LIMITS_OF"),
-            changes_per_minute=read.whole("HUB_CHANGES_PER_MINUTE", usual.changes_per_minute, least=1),
+            changes_per_minute=read.whole(
+                "HUB_CHANGES_PER_MINUTE", usual.changes_per_minute, least=1
+            ),
             idle_after=idle_after,
             heartbeat_every=min(usual.heartbeat_every, soon_enough),
             retention=read.seconds_or_off("HUB_RETENTION_SECONDS", timedelta(days=30)),
@@ -439,7 +472,11 @@ def _wrong_machines(settings: Settings) -> list[str]:
             usable.append(parsed)
             continue
         problems.append(f"HUB_MACHINE_TYPES has {name!r}; {why}")
-    return problems + _wrong_architectures(usable, settings.machine.boot_image) + _wrong_disks(usable, settings)
+    return (
+        problems
+        + _wrong_architectures(usable, settings.machine.boot_image)
+        + _wrong_disks(usable, settings)
+    )
 
 
 def _wrong_architectures(machine_types: list[MachineType], boot_image: str) -> list[str]:
@@ -452,7 +489,9 @@ def _wrong_architectures(machine_types: list[MachineType], boot_image: str) -> l
     built_for = Architecture.ARM if cos and cos[1].startswith("cos-arm64") else Architecture.X86
     if cos and examples and built_for not in examples:
         [name] = examples.values()
-        return [f"HUB_BOOT_IMAGE is {boot_image!r}; it must be an image for {next(iter(examples))}, as {name!r} needs"]
+        return [
+            f"HUB_BOOT_IMAGE is {boot_image!r}; it must be an image for {next(iter(examples))}, as {name!r} needs"
+        ]
     return []
 
 
@@ -468,7 +507,9 @@ def _wrong_disks(machine_types: list[MachineType], settings: Settings) -> list[s
             )
             for shared in DISK_TYPES:
                 if all(shared in each for each in fitting.values()):
-                    series = sorted({each.series for each in machine_types if made[each.name] != shared})
+                    series = sorted(
+                        {each.series for each in machine_types if made[each.name] != shared}
+                    )
                     return [
                         f"{problem}; HUB_DISK_TYPES={','.join(f'{each}={shared}' for each in series)} makes them fit"
                     ]
@@ -489,7 +530,9 @@ def _wrong_access(access: AccessRules, limits_of: Mapping[str, Limits]) -> list[
         )
     administrators = access.admins + access.outside_admins
     if access.mode is Mode.PERSONAL and (access.domains or administrators):
-        wrong.append("HUB_ALLOWED_DOMAINS, HUB_ADMIN_EMAILS and HUB_OUTSIDE_ADMIN_EMAILS need HUB_MODE=team")
+        wrong.append(
+            "HUB_ALLOWED_DOMAINS, HUB_ADMIN_EMAILS and HUB_OUTSIDE_ADMIN_EMAILS need HUB_MODE=team"
+        )
     if EVERYBODY in access.domains + administrators:
         wrong.append("* is for HUB_ALLOWED_EMAILS only")
     wrong += [

@@ -1,8 +1,9 @@
 """Structured logs: one JSON object a line, in the fields that Cloud Logging reads, with the request's id in every one.
 
-All that a function's process writes goes this way, whoever writes it: a library's logger, the framework, the server, a traceback.
-Metrics and alerts read these lines, so a line is never a stranger's own. Source of the field names: Cloud Logging's "Structured
-logging" (``severity``, ``message``, ``time``). Never log a token, a header or a body.
+All that a function's process writes goes this way, whoever writes it: a library's logger, the
+framework, the server, a traceback. Metrics and alerts read these lines, so a line is never a
+stranger's own. Source of the field names: Cloud Logging's "Structured logging" (``severity``,
+``message``, ``time``). Never log a token, a header or a body.
 """
 
 import contextlib
@@ -23,14 +24,17 @@ LONGEST_TEXT = 16_000  # characters of one value
 LONGEST_LINE = 200_000  # Cloud Logging takes 256 KiB for a whole entry
 
 _logger = logging.getLogger("workspace_hub")
-_JSON = json.JSONEncoder(default=str)  # everything but ASCII is escaped: no control, no right-to-left override
+_JSON = json.JSONEncoder(
+    default=str
+)  # everything but ASCII is escaped: no control, no right-to-left override
 
 
 def take_over(level: str | None = None) -> None:
     """Have everything that this process writes become JSON lines on standard error; ``level`` is for our own lines.
 
-    Called when a function is imported, before the server starts and forks, and again once the settings are known. Libraries
-    keep WARNING. What is written without Python (a crash of the interpreter itself) is not caught.
+    Called when a function is imported, before the server starts and forks, and again once the
+    settings are known. Libraries keep WARNING. What is written without Python (a crash of the
+    interpreter itself) is not caught.
     """
     if level is not None:
         _logger.setLevel(level)
@@ -95,7 +99,9 @@ class _Handler(logging.Handler):
         try:
             text = self.format(record)
         except Exception:  # noqa: BLE001 -- a library's message that does not fit its arguments
-            text = _line({"severity": record.levelname, "message": f"{record.name}: {record.msg!r}"})
+            text = _line(
+                {"severity": record.levelname, "message": f"{record.name}: {record.msg!r}"}
+            )
         _write(self._stream, text)
 
 
@@ -109,7 +115,9 @@ class _Lines(io.TextIOBase):
         self._severity = severity
         self._written = ""
         self._lock = threading.RLock()
-        os.register_at_fork(after_in_child=self._renew_lock)  # a thread of the parent may have held it
+        os.register_at_fork(
+            after_in_child=self._renew_lock
+        )  # a thread of the parent may have held it
 
     def writable(self) -> bool:
         return True
@@ -137,19 +145,27 @@ class _Lines(io.TextIOBase):
         text, self._written = self._written.strip("\n"), ""
         if text:
             now = datetime.now(UTC).isoformat()
-            _write(self.unwrapped, _line({"severity": self._severity, "time": now, "message": text}))
+            _write(
+                self.unwrapped, _line({"severity": self._severity, "time": now, "message": text})
+            )
 
 
 def _line(fields: dict[str, Any]) -> str:
     cut = {
-        name: f"{value[:LONGEST_TEXT]}…" if isinstance(value, str) and len(value) > LONGEST_TEXT else value
+        name: f"{value[:LONGEST_TEXT]}…"
+        if isinstance(value, str) and len(value) > LONGEST_TEXT
+        else value
         for name, value in fields.items()
     }
     line = _JSON.encode(cut)
     if len(line) <= LONGEST_LINE:
         return line
-    kept = {name: value for name, value in cut.items() if isinstance(value, str | int | float | None)}
-    return _JSON.encode({**dict(list(kept.items())[:20]), "cut": f"a line of {len(line)} characters"})
+    kept = {
+        name: value for name, value in cut.items() if isinstance(value, str | int | float | None)
+    }
+    return _JSON.encode(
+        {**dict(list(kept.items())[:20]), "cut": f"a line of {len(line)} characters"}
+    )
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -162,7 +178,9 @@ def _write(stream: TextIO, text: str) -> None:
         stream.flush()
 
 
-def _log_uncaught(kind: type[BaseException], exception: BaseException, trace: TracebackType | None) -> None:
+def _log_uncaught(
+    kind: type[BaseException], exception: BaseException, trace: TracebackType | None
+) -> None:
     if issubclass(kind, KeyboardInterrupt):
         return
     logging.getLogger("python").critical("ProcessFailed", exc_info=(kind, exception, trace))

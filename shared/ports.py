@@ -1,7 +1,8 @@
 """What the use cases need from the outside, each with its contract.
 
-Every method may raise ``UnavailableError`` when the outside does not answer in time. A read changes nothing then; a commit
-or a call may have happened all the same, which is why each can be made again.
+Every method may raise ``UnavailableError`` when the outside does not answer in time. A read changes
+nothing then; a commit or a call may have happened all the same, which is why each can be made
+again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,15 +53,18 @@ class WorkspaceStore(Protocol):
     ) -> None:
         """Write everything or nothing. One commit.
 
-        A workspace is a pair of what was read and what it is to be: ``(None, new)`` makes it, ``(read, changed)`` changes
-        it, ``(read, None)`` deletes it.
+        A workspace is a pair of what was read and what it is to be: ``(None, new)`` makes it,
+        ``(read, changed)`` changes it, ``(read, None)`` deletes it.
 
         Raises:
-            ConflictError: a document is not what was read any more (or, to be made, exists). Nothing was written. After a
-                commit whose answer was lost, this may be our own earlier write: read again.
+            ConflictError: a document is not what was read any more (or, to be made, exists).
+                Nothing was written. After a commit whose answer was lost, this may be our own
+                earlier write: read again.
         """
 
-    def list_owned(self, owner_id: str, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+    def list_owned(
+        self, owner_id: str, status: Status | None, limit: int, token: str | None
+    ) -> Page[Workspace]:
         """Return the owner's workspaces, newest first. One query.
 
         Raises:
@@ -76,7 +80,9 @@ class WorkspaceStore(Protocol):
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """Return the ids of workspaces whose machine runs and that nobody has connected to since, the longest idle first."""
 
-    def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[str]:
+    def list_suspended(
+        self, suspended_before: datetime, limit: int, token: str | None
+    ) -> Page[str]:
         """Return the ids of workspaces that have been suspended since before then, the oldest first."""
 
     def list_ids(self, limit: int, token: str | None) -> Page[str]:
@@ -116,7 +122,8 @@ class Machines(Protocol):
     def find_disks(self, workspace_id: str) -> Sequence[Disk]:
         """Return the disks that are a workspace's by label or by name, in any zone. Two aggregated lists.
 
-        By name: ``home-<id>`` and ``workspace-<id>`` (a boot disk), with or without ``-`` and something behind it.
+        By name: ``home-<id>`` and ``workspace-<id>`` (a boot disk), with or without ``-`` and
+        something behind it.
         """
 
     def operation(self, zone: str, name: str) -> OperationState:
@@ -141,15 +148,16 @@ class Machines(Protocol):
     def perform(self, command: Command, request_id: str) -> Begun:
         """Begin what the command says. The same ``request_id`` (a UUID) is the same call, however often it is made.
 
-        ``RefreshMetadata``, ``LabelInstance`` and ``LabelDisk`` read before they write. If somebody else writes in between, the
-        call or its operation ends with ``NOT_READY``, and can be made again.
+        ``RefreshMetadata``, ``LabelInstance`` and ``LabelDisk`` read before they write. If somebody
+        else writes in between, the call or its operation ends with ``NOT_READY``, and can be made
+        again.
 
         Raises:
-            MachineFaultError: Compute refused; its ``fault`` says what that means for this call. Its ``resource`` is, for
-                ``IN_USE``, what holds the resource; for ``ALREADY_EXISTS`` what is in the way, and for ``NOT_FOUND`` what is
-                missing, if Compute names it.
-            UnavailableError: a passing fault: asked too often (429, or 403 with a reason that says so), 408, 499, 5xx, no
-                answer in time, or an answer that is not Compute's.
+            MachineFaultError: Compute refused; its ``fault`` says what that means for this call.
+                Its ``resource`` is, for ``IN_USE``, what holds the resource; for ``ALREADY_EXISTS``
+                what is in the way, and for ``NOT_FOUND`` what is missing, if Compute names it.
+            UnavailableError: a passing fault: asked too often (429, or 403 with a reason that says
+                so), 408, 499, 5xx, no answer in time, or an answer that is not Compute's.
         """
 
 
@@ -191,7 +199,8 @@ class Identity(Protocol):
         """Return which instance a report's headers prove to be calling.
 
         Raises:
-            NotAuthenticatedError: there is no instance identity token for us, with the reason in words.
+            NotAuthenticatedError: there is no instance identity token for us, with the reason in
+                words.
         """
 
 

@@ -1,7 +1,8 @@
 """One local cloud for all tests of a run, shared by the workers of pytest-xdist.
 
-Whichever worker needs it first starts it. It lives until the run ends, however that ends: its standard input is a pipe that only
-the process which was started as pytest holds open. After a run that failed, its logs are in `.localcloud/tests.logs/shared`.
+Whichever worker needs it first starts it. It lives until the run ends, however that ends: its
+standard input is a pipe that only the process which was started as pytest holds open. After a run
+that failed, its logs are in `.localcloud/tests.logs/shared`.
 """
 
 from __future__ import annotations
@@ -33,8 +34,15 @@ _END_SECONDS = 20.0
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer what is not part of an ordinary run."""
-    parser.addoption("--whole-machine", action="store_true", help="boot a whole machine in QEMU: some minutes")
-    parser.addoption("--seed", type=int, default=1, help="which chaos there is to be; the same seed plans the same")
+    parser.addoption(
+        "--whole-machine", action="store_true", help="boot a whole machine in QEMU: some minutes"
+    )
+    parser.addoption(
+        "--seed",
+        type=int,
+        default=1,
+        help="which chaos there is to be; the same seed plans the same",
+    )
     parser.addoption("--seconds", type=float, default=120, help="how long the chaos lasts")
 
 
@@ -58,7 +66,11 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Keep the logs of a run that failed."""
     logs = session.config.stash[_FOLDER] / "state.logs"
-    if _LIFELINE in session.config.stash and exitstatus == pytest.ExitCode.TESTS_FAILED and logs.exists():
+    if (
+        _LIFELINE in session.config.stash
+        and exitstatus == pytest.ExitCode.TESTS_FAILED
+        and logs.exists()
+    ):
         kept_logs.keep(logs, "shared")
 
 
@@ -88,7 +100,8 @@ def cloud(request: pytest.FixtureRequest) -> RunningCloud:
 def _start_shared_cloud(folder: Path) -> RunningCloud:
     state_file, output = folder / "state.json", folder / "output.txt"
     command = run_command(SETTINGS, state_file)
-    # Not by `subprocess`, which complains about processes that outlive their parent; this one is to outlive a worker.
+    # Not by `subprocess`, which complains about processes that outlive their parent; this one is to
+    # outlive a worker.
     pid = os.posix_spawn(
         command[0],
         command,

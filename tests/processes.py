@@ -19,13 +19,17 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 def is_gone(pid: int) -> bool:
     """Return whether a process is no more, or only waits for somebody to take note of that."""
-    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    shown = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
     return not shown.strip() or shown.startswith("Z")
 
 
 def descendants(pid: int) -> set[int]:
     """Return the ids of all processes below one."""
-    rows = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    rows = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout
     parents = [tuple(map(int, row.split())) for row in rows.splitlines()]
     found: set[int] = set()
     level = {pid}

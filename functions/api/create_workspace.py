@@ -1,7 +1,8 @@
 """``POST /workspaces``: asks for a new workspace.
 
-Called by people. Writes the workspace and its owner in one commit, then publishes its provisioning. When the database does
-not answer: 503, nothing made. When Pub/Sub does not: 201 all the same, and ``reconcile`` sends the job.
+Called by people. Writes the workspace and its owner in one commit, then publishes its provisioning.
+When the database does not answer: 503, nothing made. When Pub/Sub does not: 201 all the same, and
+``reconcile`` sends the job.
 """
 
 from flask import Request
@@ -24,4 +25,6 @@ def create_workspace(request: Request) -> Answer:
     workspace = usecase.create_workspace(
         HUB.store, HUB.provision_jobs, HUB.clock, HUB.policy, HUB.settings.project_id, who, new, key
     )
-    return Answer(201, workspace_json(workspace, HUB.policy), {"Location": f"/workspaces/{workspace.id}"})
+    return Answer(
+        201, workspace_json(workspace, HUB.policy), {"Location": f"/workspaces/{workspace.id}"}
+    )

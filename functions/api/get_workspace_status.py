@@ -1,7 +1,8 @@
 """``GET /workspaces/:id/status``: the record, what Compute says now, and how to connect.
 
-Called by people. Writes nothing; when record and machine differ, a look is enqueued. When Compute does not answer, the
-record is answered with the reason; when the database does not, 503. The Compute library is imported at the first request.
+Called by people. Writes nothing; when record and machine differ, a look is enqueued. When Compute
+does not answer, the record is answered with the reason; when the database does not, 503. The
+Compute library is imported at the first request.
 """
 
 from flask import Request

@@ -1,8 +1,8 @@
 """``GET /workspaces/:id/events``: what happened to a workspace, the latest first; ``GET /events``: what happened at all.
 
-The first is called by its owner, or by an administrator, who reads the trail of one that is gone too; the second by
-administrators only. Changes nothing, but an administrator's look at another's is noted. When the database does not
-answer: 503 with ``Retry-After``.
+The first is called by its owner, or by an administrator, who reads the trail of one that is gone
+too; the second by administrators only. Changes nothing, but an administrator's look at another's is
+noted. When the database does not answer: 503 with ``Retry-After``.
 """
 
 from flask import Request
@@ -24,5 +24,9 @@ def list_events(request: Request, workspace_id: str | None = None) -> Answer:
     if workspace_id is None:
         page = trail.list_all_events(HUB.store, HUB.trail, who, limit, page_token)
     else:
-        page = trail.list_workspace_events(HUB.store, HUB.trail, who, workspace_id, limit, page_token)
-    return Answer(200, [event_json(event) for event in page.records], next_link(request, page.next_token))
+        page = trail.list_workspace_events(
+            HUB.store, HUB.trail, who, workspace_id, limit, page_token
+        )
+    return Answer(
+        200, [event_json(event) for event in page.records], next_link(request, page.next_token)
+    )

@@ -1,6 +1,7 @@
 """``GET /workspaces``: the caller's workspaces, newest first.
 
-Called by people. Changes nothing: one query. When the database does not answer: 503 with ``Retry-After``.
+Called by people. Changes nothing: one query. When the database does not answer: 503 with
+``Retry-After``.
 """
 
 from flask import Request

@@ -1,6 +1,7 @@
 """``POST /workspaces/:id/start``: resumes the machine, boots it, or makes a new one on the same home disk.
 
-Called by people. Begins a START and enqueues its first step. When the database does not answer: 503, nothing begun.
+Called by people. Begins a START and enqueues its first step. When the database does not answer:
+503, nothing begun.
 """
 
 from flask import Request

@@ -1,6 +1,7 @@
 """``POST /workspaces/:id/stop``: suspends the machine, keeping its memory.
 
-Called by people. Begins a STOP and enqueues its first step. When the database does not answer: 503, nothing begun.
+Called by people. Begins a STOP and enqueues its first step. When the database does not answer: 503,
+nothing begun.
 """
 
 from flask import Request

@@ -1,8 +1,9 @@
 """``POST /workspaces/:id/reports``: a machine says that it is ready, in use, or has failed.
 
-Called by the workspace's own machine, which proves itself with its instance identity token; at the function's own URL, not
-the public address. Moves the workspace on. When it cannot be recorded: 503, and the machine reports again. When it
-does not count (an earlier boot, or too late): 409, and the machine does not.
+Called by the workspace's own machine, which proves itself with its instance identity token; at the
+function's own URL, not the public address. Moves the workspace on. When it cannot be recorded: 503,
+and the machine reports again. When it does not count (an earlier boot, or too late): 409, and the
+machine does not.
 """
 
 from flask import Request
@@ -19,5 +20,7 @@ HUB = hub("store", "identity", "operation_jobs")
 def report_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 204: the report is recorded, or says nothing new."""
     report = read_report(request, reporter(request, HUB))
-    receive_report(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, workspace_id, report)
+    receive_report(
+        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, workspace_id, report
+    )
     return Answer(204)

@@ -1,7 +1,7 @@
 """``POST /cleanup``: stops idle machines, deletes forgotten workspaces.
 
-Called by the scheduler only. Begins a STOP or a DELETE for what is due. One workspace that fails is reported and does not
-stop the rest; a run that is cut off is finished by the next.
+Called by the scheduler only. Begins a STOP or a DELETE for what is due. One workspace that fails is
+reported and does not stop the rest; a run that is cut off is finished by the next.
 """
 
 from flask import Request

@@ -1,7 +1,7 @@
 """``POST /reconcile``: sends the jobs again that nothing has come of in time.
 
-Called by the scheduler only. Reads what is due by ``attend_at``. One workspace that fails is reported and does not stop the
-rest; a run that is cut off is finished by the next.
+Called by the scheduler only. Reads what is due by ``attend_at``. One workspace that fails is
+reported and does not stop the rest; a run that is cut off is finished by the next.
 """
 
 from flask import Request
@@ -17,5 +17,7 @@ HUB = hub("store", "operation_jobs")
 @endpoint(HUB, "POST /reconcile")
 def reconcile(_request: Request) -> Answer:
     """Answer 200 with a report of what was done."""
-    report = sweep.reconcile(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, logs.request_id.get())
+    report = sweep.reconcile(
+        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, logs.request_id.get()
+    )
     return Answer(200, report.as_dict())

@@ -1,8 +1,8 @@
 """``POST /reconcile-fleet``: compares what is recorded with what there is, and sees to machines and disks that nobody has.
 
-Called by the scheduler only, hourly. Reads every record and owner, and Compute's lists. One that fails is reported and does
-not stop the rest; a run that is cut off is finished by the next. When Compute or the database does not answer: 503, nothing
-decided.
+Called by the scheduler only, hourly. Reads every record and owner, and Compute's lists. One that
+fails is reported and does not stop the rest; a run that is cut off is finished by the next. When
+Compute or the database does not answer: 503, nothing decided.
 """
 
 from flask import Request

@@ -1,7 +1,7 @@
 """Does the next step of an operation, or looks at a workspace that has drifted.
 
-Called by Cloud Tasks only. At most one call that changes something in Compute; then the next look is enqueued. 5xx brings
-the task again with backoff.
+Called by Cloud Tasks only. At most one call that changes something in Compute; then the next look
+is enqueued. 5xx brings the task again with backoff.
 """
 
 from shared.bootstrap import hub
@@ -15,4 +15,6 @@ HUB = hub("store", "operation_jobs", "machines")
 @job_task(HUB, "POST /operations")
 def advance_operation(job: Job) -> None:
     """Do the job's step."""
-    usecase.advance_operation(HUB.store, HUB.machines, HUB.operation_jobs, HUB.clock, HUB.policy, job)
+    usecase.advance_operation(
+        HUB.store, HUB.machines, HUB.operation_jobs, HUB.clock, HUB.policy, job
+    )

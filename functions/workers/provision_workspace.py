@@ -1,7 +1,8 @@
 """Makes a new workspace's machine: the first step of a CREATE.
 
-Triggered by Pub/Sub's push of ``workspace-provision``. Calls ``instances.insert``, records what came back, enqueues the
-next step. Raising brings the message again; after the configured attempts it goes to the dead letters.
+Triggered by Pub/Sub's push of ``workspace-provision``. Calls ``instances.insert``, records what
+came back, enqueues the next step. Raising brings the message again; after the configured attempts
+it goes to the dead letters.
 """
 
 from shared.bootstrap import hub

@@ -30,12 +30,17 @@ _LABEL_VALUE = re.compile(r"[\w-]{0,63}")
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _METADATA_VALUE_LIMIT = 256 * 1024
 _METADATA_LIMIT = 512 * 1024
-# Source: Compute's page "Hyperdisk", machine type support. Series that take no persistent disk, and that take no hyperdisk-balanced.
-_ONLY_HYPERDISK = frozenset({"a4", "a4x", "c4", "c4a", "c4d", "h4d", "m4", "n4", "n4a", "n4d", "x4"})
+# Source: Compute's page "Hyperdisk", machine type support. Series that take no persistent disk, and
+# that take no hyperdisk-balanced.
+_ONLY_HYPERDISK = frozenset(
+    {"a4", "a4x", "c4", "c4a", "c4d", "h4d", "m4", "n4", "n4a", "n4d", "x4"}
+)
 _NO_HYPERDISK_BALANCED = frozenset({"c2", "c2d", "e2", "f1", "g1", "n1", "n2", "n2d", "t2a", "t2d"})
 
 
-def new_instance(project_id: str, zone: str, body: Mapping[str, Any], *, at: datetime, address: str) -> Instance:
+def new_instance(
+    project_id: str, zone: str, body: Mapping[str, Any], *, at: datetime, address: str
+) -> Instance:
     """Return the instance that a request describes, PROVISIONING, its disks still to be settled.
 
     Args:
@@ -69,9 +74,18 @@ def new_instance(project_id: str, zone: str, body: Mapping[str, Any], *, at: dat
         "fingerprint": new_fingerprint(),
         "metadata": new_metadata(check_metadata(member(body, "metadata", dict))),
         "tags": {**member(body, "tags", dict), "fingerprint": new_fingerprint()},
-        "scheduling": {"automaticRestart": True, "provisioningModel": "STANDARD", **member(body, "scheduling", dict)},
+        "scheduling": {
+            "automaticRestart": True,
+            "provisioningModel": "STANDARD",
+            **member(body, "scheduling", dict),
+        },
         "networkInterfaces": [
-            {"kind": "compute#networkInterface", "name": f"nic{index}", "networkIP": address, **interface}
+            {
+                "kind": "compute#networkInterface",
+                "name": f"nic{index}",
+                "networkIP": address,
+                **interface,
+            }
             for index, interface in enumerate(interfaces)
         ],
     }
@@ -79,7 +93,13 @@ def new_instance(project_id: str, zone: str, body: Mapping[str, Any], *, at: dat
 
 
 def new_disk(
-    project_id: str, zone: str, name: str, body: Mapping[str, Any], *, at: datetime, what: str = "resource"
+    project_id: str,
+    zone: str,
+    name: str,
+    body: Mapping[str, Any],
+    *,
+    at: datetime,
+    what: str = "resource",
 ) -> Disk:
     """Return the disk that a request describes, READY and attached to nothing.
 
@@ -198,7 +218,9 @@ def objects(body: Mapping[str, Any], name: str, path: str = "resource") -> list[
     items = member(body, name, list, path)
     for index, item in enumerate(items):
         if not isinstance(item, dict):
-            raise errors.invalid_value(f"{path}.{name}[{index}]", item, "The value has the wrong type.")
+            raise errors.invalid_value(
+                f"{path}.{name}[{index}]", item, "The value has the wrong type."
+            )
     return [dict(item) for item in items]
 
 
@@ -227,7 +249,11 @@ def check_labels(labels: Mapping[str, Any], what: str = "resource.labels") -> di
         if not _LABEL_KEY.fullmatch(key) or key != key.lower():
             why = f"Label key '{key}' violates format constraints. The key must start with a lowercase character, "
             raise errors.invalid_value(what, "", why + allowed.format("key"))
-        if not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value) or value != value.lower():
+        if (
+            not isinstance(value, str)
+            or not _LABEL_VALUE.fullmatch(value)
+            or value != value.lower()
+        ):
             why = f"Label value '{value}' violates format constraints. The value "
             raise errors.invalid_value(what, "", why + allowed.format("value"))
     return dict(labels)
@@ -249,7 +275,9 @@ def check_metadata(metadata: Mapping[str, Any], what: str = "resource.metadata")
         if any(other["key"] == key for other in items):
             raise errors.invalid_value(what, "", f"Metadata has duplicate keys: {key}")
         if len(value.encode()) > _METADATA_VALUE_LIMIT:
-            raise errors.too_large(f"{what}.items[{index}].value", _METADATA_VALUE_LIMIT, len(value.encode()))
+            raise errors.too_large(
+                f"{what}.items[{index}].value", _METADATA_VALUE_LIMIT, len(value.encode())
+            )
         total += len(key) + len(value.encode())
         items.append({"key": key, "value": value})
     if total > _METADATA_LIMIT:
@@ -265,7 +293,9 @@ def check_machine_type(value: object, zone: str, what: str = "resource.machineTy
     """
     match = re.fullmatch(r"(?:.*/)?zones/([^/]+)/machineTypes/([^/]+)", str(value or ""))
     if not match or match[1] != zone:
-        raise errors.invalid_value(what, value, f"The URL must name a machine type of zone '{zone}'.")
+        raise errors.invalid_value(
+            what, value, f"The URL must name a machine type of zone '{zone}'."
+        )
     if match[2] not in MACHINE_TYPES:
         why = f"Machine type with name '{match[2]}' does not exist in zone '{zone}'."
         raise errors.invalid_value(what, value, why)

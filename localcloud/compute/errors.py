@@ -1,7 +1,8 @@
 """What Compute says when it refuses a call, and what an operation carries when it fails.
 
-The JSON shape and the wording are Compute's, taken from answers quoted in public issue reports and in its documentation.
-Compute's own errors carry no `status`; those of the API front end before it (rates, unavailability) do.
+The JSON shape and the wording are Compute's, taken from answers quoted in public issue reports and
+in its documentation. Compute's own errors carry no `status`; those of the API front end before it
+(rates, unavailability) do.
 """
 
 from __future__ import annotations
@@ -83,13 +84,19 @@ def not_ready(path: str, why: str | None = None) -> ComputeError:
 def must_be_stopped() -> ComputeError:
     """Build the 400 for what Compute changes on stopped instances only."""
     return ComputeError(
-        400, "invalidResourceUsage", "Invalid resource usage: 'Instance should be in the STOPPED state.'."
+        400,
+        "invalidResourceUsage",
+        "Invalid resource usage: 'Instance should be in the STOPPED state.'.",
     )
 
 
 def boot_disk_missing() -> ComputeError:
     """Build the 400: an instance without its boot disk does not start. How Compute words it is not published."""
-    return ComputeError(400, "invalidResourceUsage", "Invalid resource usage: 'Instance does not have a boot disk.'.")
+    return ComputeError(
+        400,
+        "invalidResourceUsage",
+        "Invalid resource usage: 'Instance does not have a boot disk.'.",
+    )
 
 
 def local_ssd_undecided() -> ComputeError:
@@ -138,7 +145,9 @@ def bad_gateway() -> HtmlError:
 
 def in_use(disk_path: str, user_path: str) -> ComputeError:
     """Build the 400: a disk that an instance still holds cannot be deleted."""
-    return ComputeError(400, "resourceInUseByAnotherResource", _in_use_message(disk_path, user_path))
+    return ComputeError(
+        400, "resourceInUseByAnotherResource", _in_use_message(disk_path, user_path)
+    )
 
 
 def stale_metadata() -> ComputeError:
@@ -163,7 +172,9 @@ def rate_limited(project_number: str, nth: int) -> ComputeError:
 
 def unavailable() -> ComputeError:
     """Build the 503: nothing is wrong with the call; it may be made again."""
-    return ComputeError(503, "backendError", "The service is currently unavailable.", status="UNAVAILABLE")
+    return ComputeError(
+        503, "backendError", "The service is currently unavailable.", status="UNAVAILABLE"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +186,9 @@ class Failure:
     http_status: int
     http_message: str
     details: Sequence[dict[str, Any]] = field(default=())
-    summary: tuple[str, str] | None = None  # code and message of an entry before this one that says less
+    summary: tuple[str, str] | None = (
+        None  # code and message of an entry before this one that says less
+    )
 
     def as_json(self) -> dict[str, Any]:
         """Return the members that the failure adds to the operation's JSON."""
@@ -190,12 +203,16 @@ class Failure:
         }
 
 
-def stock_out(zone_path: str, machine_type: str, *, other_zones: Sequence[str], nth: int) -> Failure:
+def stock_out(
+    zone_path: str, machine_type: str, *, other_zones: Sequence[str], nth: int
+) -> Failure:
     """Build the stock-out of one zone; every second one names what is short and where there is more of it."""
     zone = zone_path.rsplit("/", 1)[-1]
     with_details = nth % 2 == 0
     metadatas = {"vmType": machine_type, "attachment": "", "zone": zone, "zonesAvailable": ""}
-    message = f"The zone '{zone_path}' does not have enough resources available to fulfill the request.  "
+    message = (
+        f"The zone '{zone_path}' does not have enough resources available to fulfill the request.  "
+    )
     if with_details:
         metadatas["zonesAvailable"] = ",".join(other_zones)
         message += "'(resource type:compute)'."
@@ -206,7 +223,9 @@ def stock_out(zone_path: str, machine_type: str, *, other_zones: Sequence[str], 
         "again with a different VM hardware configuration or at a later time."
     )
     return Failure(
-        code="ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS" if with_details else "ZONE_RESOURCE_POOL_EXHAUSTED",
+        code="ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
+        if with_details
+        else "ZONE_RESOURCE_POOL_EXHAUSTED",
         message=message,
         http_status=503,
         http_message="SERVICE UNAVAILABLE",
@@ -295,7 +314,8 @@ def disk_in_use(disk_path: str, user_path: str) -> Failure:
 def suspend_unsupported(name: str) -> Failure:
     """Build the failure of a suspend that the guest did not follow.
 
-    The code is the one Compute's page on suspend problems gives; what it says for a silent guest is not published.
+    The code is the one Compute's page on suspend problems gives; what it says for a silent guest is
+    not published.
     """
     return Failure(
         code="UNSUPPORTED_OPERATION",
@@ -328,7 +348,10 @@ def gone(path: str) -> Failure:
 def changed_meanwhile(refusal: ComputeError) -> Failure:
     """Build the failure of a change that was accepted but lost the race against another with the same fingerprint."""
     return Failure(
-        code="CONDITION_NOT_MET", message=refusal.message, http_status=412, http_message="PRECONDITION FAILED"
+        code="CONDITION_NOT_MET",
+        message=refusal.message,
+        http_status=412,
+        http_message="PRECONDITION FAILED",
     )
 
 

@@ -39,17 +39,46 @@ FAULTS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 _METHODS_OF = {
-    "disks": ("aggregatedList", "createSnapshot", "delete", "get", "insert", "list", "resize", "setLabels"),
+    "disks": (
+        "aggregatedList",
+        "createSnapshot",
+        "delete",
+        "get",
+        "insert",
+        "list",
+        "resize",
+        "setLabels",
+    ),
     "instances": (
-        *("aggregatedList", "attachDisk", "delete", "detachDisk", "get", "getSerialPortOutput", "insert", "list"),
-        *("resume", "setDiskAutoDelete", "setLabels", "setMachineType", "setMetadata", "start", "stop", "suspend"),
+        *(
+            "aggregatedList",
+            "attachDisk",
+            "delete",
+            "detachDisk",
+            "get",
+            "getSerialPortOutput",
+            "insert",
+            "list",
+        ),
+        *(
+            "resume",
+            "setDiskAutoDelete",
+            "setLabels",
+            "setMachineType",
+            "setMetadata",
+            "start",
+            "stop",
+            "suspend",
+        ),
     ),
     "machineTypes": ("get",),
     "snapshots": ("get",),
     "zoneOperations": ("get", "list", "wait"),
     "zones": ("get", "list"),
 }
-METHODS: Final = tuple(f"{collection}.{method}" for collection, methods in _METHODS_OF.items() for method in methods)
+METHODS: Final = tuple(
+    f"{collection}.{method}" for collection, methods in _METHODS_OF.items() for method in methods
+)
 
 # These befall a guest at its boot.
 GUEST_FAULTS: Final = ("never_ready", "fails_at_boot", "fails_later")
@@ -61,8 +90,9 @@ MACHINE_FAULTS: Final = frozenset({*GUEST_FAULTS, "preempted", "vanished"})
 class Fault:
     """One switched-on fault.
 
-    `count` is how often it will still strike (None: for ever); the others narrow it down to a zone, an instance, or a method,
-    written `instances.insert` or just `insert`. `in_use` belongs to the instance that had the disk last.
+    `count` is how often it will still strike (None: for ever); the others narrow it down to a zone,
+    an instance, or a method, written `instances.insert` or just `insert`. `in_use` belongs to the
+    instance that had the disk last.
     """
 
     name: str
@@ -77,7 +107,10 @@ class Fault:
             self.count != 0
             and self.zone in {None, zone}
             and self.instance in {None, instance}
-            and (self.method is None or (method is not None and self.method in {method, method.split(".")[-1]}))
+            and (
+                self.method is None
+                or (method is not None and self.method in {method, method.split(".")[-1]})
+            )
         )
 
 
@@ -100,7 +133,8 @@ class Faults:
         """Switch a fault on; the same one (name, zone, method, instance) once more replaces its count.
 
         Raises:
-            ValueError: there is no fault or no method of that name, `count` is below 1, or a fault of machines is given a method.
+            ValueError: there is no fault or no method of that name, `count` is below 1, or a fault
+                of machines is given a method.
         """
         if name not in FAULTS:
             raise ValueError(f"There is no fault '{name}'. There are: {', '.join(FAULTS)}.")
@@ -108,7 +142,9 @@ class Faults:
             raise ValueError("count must be at least 1, or null for ever.")
         if method is not None and name in MACHINE_FAULTS:
             raise ValueError(f"'{name}' befalls machines, not calls: it takes no method.")
-        if method is not None and not any(method in {known, known.split(".")[1]} for known in METHODS):
+        if method is not None and not any(
+            method in {known, known.split(".")[1]} for known in METHODS
+        ):
             raise ValueError(f"There is no method '{method}'. There are: {', '.join(METHODS)}.")
         fault = Fault(name=name, count=count, zone=zone, method=method, instance=instance)
         self._on = [other for other in self._on if not _same_target(other, fault)]
@@ -122,18 +158,23 @@ class Faults:
         """
         if name not in FAULTS:
             raise ValueError(f"There is no fault '{name}'. There are: {', '.join(FAULTS)}.")
-        self._on = [fault for fault in self._on if fault.name != name or zone not in {None, fault.zone}]
+        self._on = [
+            fault for fault in self._on if fault.name != name or zone not in {None, fault.zone}
+        ]
 
     def clear(self) -> None:
         """Switch everything off and forget what struck before."""
         self._on.clear()
         self._strikes.clear()
 
-    def strike(self, name: str, *, zone: str | None, instance: str | None, method: str | None = None) -> int:
+    def strike(
+        self, name: str, *, zone: str | None, instance: str | None, method: str | None = None
+    ) -> int:
         """Use up one strike of the fault if it is on for this zone, instance and method.
 
         Returns:
-            0 when nothing happens; otherwise the how manieth strike of this name it is since the faults were cleared.
+            0 when nothing happens; otherwise the how manieth strike of this name it is since the
+            faults were cleared.
         """
         for fault in self._on:
             if fault.name == name and fault.strikes(zone=zone, method=method, instance=instance):
@@ -150,4 +191,9 @@ class Faults:
 
 
 def _same_target(one: Fault, other: Fault) -> bool:
-    return (one.name, one.zone, one.method, one.instance) == (other.name, other.zone, other.method, other.instance)
+    return (one.name, one.zone, one.method, one.instance) == (
+        other.name,
+        other.zone,
+        other.method,
+        other.instance,
+    )

@@ -7,8 +7,9 @@ r"""The filter language of Compute's list methods, as much of it as the Hub and 
     regular    = field ("eq" | "ne") value    or several of these, each in parentheses; the value is a regular expression
     value      = a word, or a text in single or double quotes with "\" as escape
 
-`:` on a text means "contains", `:*` "is there". A filter that is not understood is refused, never taken as true: so are
-Compute's other operators (`<`, `>`, NOT), a `*` inside a value, and fields that the resource does not have.
+`:` on a text means "contains", `:*` "is there". A filter that is not understood is refused, never
+taken as true: so are Compute's other operators (`<`, `>`, NOT), a `*` inside a value, and fields
+that the resource does not have.
 """
 
 from __future__ import annotations
@@ -33,11 +34,27 @@ _TOKEN = re.compile(
 _FIELD = re.compile(r"[A-Za-z]\w*(\.[\w-]+)*")
 _FIELDS = frozenset(
     {
-        *("creationTimestamp", "description", "id", "labels", "name", "selfLink", "status", "statusMessage", "zone"),
+        *(
+            "creationTimestamp",
+            "description",
+            "id",
+            "labels",
+            "name",
+            "selfLink",
+            "status",
+            "statusMessage",
+            "zone",
+        ),
         *("lastStartTimestamp", "lastStopTimestamp", "lastSuspendedTimestamp"),  # instances
         *("disks", "machineType", "networkInterfaces", "scheduling", "tags"),
         *("sizeGb", "type", "users"),  # disks
-        *("clientOperationId", "endTime", "httpErrorStatusCode", "insertTime", "operationType"),  # operations
+        *(
+            "clientOperationId",
+            "endTime",
+            "httpErrorStatusCode",
+            "insertTime",
+            "operationType",
+        ),  # operations
         *("progress", "startTime", "targetId", "targetLink", "user"),
     }
 )
@@ -49,7 +66,8 @@ def compile_filter(text: str) -> Predicate:
     An empty filter is true for every resource.
 
     Raises:
-        ComputeError: 400 `invalid`, in Compute's wording, when the text is not a filter of the language above.
+        ComputeError: 400 `invalid`, in Compute's wording, when the text is not a filter of the
+            language above.
     """
     return _Parser(text).parse() if text.strip() else lambda _: True
 
@@ -131,7 +149,9 @@ class _Parser:
             compiled = re.compile(pattern)
         except re.error:
             self._refuse()
-        return lambda resource: bool(compiled.fullmatch(_text(_find(resource, field)) or "")) is (operator == "eq")
+        return lambda resource: (
+            bool(compiled.fullmatch(_text(_find(resource, field)) or "")) is (operator == "eq")
+        )
 
     def _peek(self) -> tuple[str, str] | None:
         return self._tokens[self._next] if self._next < len(self._tokens) else None

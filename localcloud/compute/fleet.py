@@ -1,6 +1,7 @@
 """The instances, disks and operations of one project, and how they change: Compute Engine without its HTTP.
 
-Everything lives on one event loop, so nothing here is locked. What takes time is a timer of a clock that is handed in.
+Everything lives on one event loop, so nothing here is locked. What takes time is a timer of a clock
+that is handed in.
 """
 
 from __future__ import annotations
@@ -62,11 +63,12 @@ if TYPE_CHECKING:
 class Times:
     """How long Compute's work takes, in seconds; the defaults suit a person who watches.
 
-    A start or a resume spends the first half of its time PROVISIONING, the second STAGING, and so does an insert. `boot` is
-    the guest's own time from RUNNING to its ready report. `attach_disk` is what any change of which disks an instance has takes, and of how.
-    `pending_stop` is the graceful shutdown of an instance that has it
-    enabled, `repair` what a host failure takes, `suspended_limit` how long Compute keeps a suspended instance's memory
-    before it shuts it down (60 days).
+    A start or a resume spends the first half of its time PROVISIONING, the second STAGING, and so
+    does an insert. `boot` is the guest's own time from RUNNING to its ready report. `attach_disk`
+    is what any change of which disks an instance has takes, and of how. `pending_stop` is the
+    graceful shutdown of an instance that has it enabled, `repair` what a host failure takes,
+    `suspended_limit` how long Compute keeps a suspended instance's memory before it shuts it down
+    (60 days).
     """
 
     insert: float = 3.0
@@ -150,13 +152,21 @@ class NoGuests:
 
 _SLOW_FACTOR: Final = 20
 
-# Which state a call needs, and in which it has nothing to do and is DONE at once. Anything else is not ready. What is in
-# neither table can be done to an instance whatever it is doing, but for being deleted.
+# Which state a call needs, and in which it has nothing to do and is DONE at once. Anything else is
+# not ready. What is in neither table can be done to an instance whatever it is doing, but for being
+# deleted.
 _NEEDS: Final[Mapping[str, str]] = MappingProxyType(
-    {"start": TERMINATED, "stop": RUNNING, "suspend": RUNNING, "resume": SUSPENDED, "setMachineType": TERMINATED}
+    {
+        "start": TERMINATED,
+        "stop": RUNNING,
+        "suspend": RUNNING,
+        "resume": SUSPENDED,
+        "setMachineType": TERMINATED,
+    }
 )
 _HAS_ALREADY: Final[Mapping[str, str]] = MappingProxyType({"start": RUNNING, "stop": TERMINATED})
-# In which its disks can be changed. Whether Compute takes such a change while an instance is suspended is not published.
+# In which its disks can be changed. Whether Compute takes such a change while an instance is
+# suspended is not published.
 _SETTLED: Final = frozenset({RUNNING, SUSPENDED, TERMINATED})
 
 # Compute's words, from its page on suspend problems.
@@ -176,11 +186,13 @@ _HOLDER = "holder"  # who has the disk, where the fault `in_use` says so
 class Fleet:
     """Every instance, disk and operation of one project.
 
-    The verbs check everything before they change anything, and return the operation that they began: RUNNING, or DONE where
-    there was nothing to do. They raise `ComputeError` as Compute refuses.
+    The verbs check everything before they change anything, and return the operation that they
+    began: RUNNING, or DONE where there was nothing to do. They raise `ComputeError` as Compute
+    refuses.
 
     Attributes:
-        states: what instances have become, oldest first: time, instance, id, zone, labels, and status, `GONE` at its end.
+        states: what instances have become, oldest first: time, instance, id, zone, labels, and
+            status, `GONE` at its end.
     """
 
     def __init__(
@@ -247,7 +259,9 @@ class Fleet:
 
     def instance_by_id(self, instance_id: str) -> Instance | None:
         """Return the instance with this numeric id, if it is still there."""
-        return next((instance for instance in self._instances.values() if instance.id == instance_id), None)
+        return next(
+            (instance for instance in self._instances.values() if instance.id == instance_id), None
+        )
 
     def disk(self, zone: str, name: str) -> Disk:
         """Return a disk.
@@ -293,19 +307,25 @@ class Fleet:
 
     # Verbs on instances
 
-    def insert_instance(self, zone: str, body: Mapping[str, Any], *, request_id: str | None = None) -> Operation:
+    def insert_instance(
+        self, zone: str, body: Mapping[str, Any], *, request_id: str | None = None
+    ) -> Operation:
         """Make an instance, and the disks that its `initializeParams` describe.
 
-        The instance is there, PROVISIONING, when this returns, and the operation's `targetId` is its numeric id. When the
-        operation fails, the instance and the disks it made are gone again.
+        The instance is there, PROVISIONING, when this returns, and the operation's `targetId` is
+        its numeric id. When the operation fails, the instance and the disks it made are gone again.
         """
-        instance = new_instance(self.project_id, zone, body, at=self._clock.now(), address=self._next_address())
+        instance = new_instance(
+            self.project_id, zone, body, at=self._clock.now(), address=self._next_address()
+        )
         name = instance.name
         if (zone, name) in self._instances:
             raise errors.already_exists(instance.path)
         made, attached = self._plan_disks(instance, objects(body, "disks"))
         check_disk_types(instance.machine_type, [*made, *attached])
-        failure = self._insert_failure(instance) or self._bring_up_failure("instances.insert", instance)
+        failure = self._insert_failure(instance) or self._bring_up_failure(
+            "instances.insert", instance
+        )
         taken = self._taken(instance)
         failure = failure or taken
 
@@ -320,7 +340,14 @@ class Fleet:
         if not taken:
             self._attach(instance, [*made, *attached])
         operation, factor = self._begin_transition("instances.insert", instance, request_id)
-        self._bring_up(instance, operation, self._times.insert * factor, failure=failure, undo=withdraw, boots=True)
+        self._bring_up(
+            instance,
+            operation,
+            self._times.insert * factor,
+            failure=failure,
+            undo=withdraw,
+            boots=True,
+        )
         return operation
 
     def start(self, zone: str, name: str, *, request_id: str | None = None) -> Operation:
@@ -358,12 +385,19 @@ class Fleet:
         return operation
 
     def suspend(
-        self, zone: str, name: str, *, discard_local_ssd: bool | None = None, request_id: str | None = None
+        self,
+        zone: str,
+        name: str,
+        *,
+        discard_local_ssd: bool | None = None,
+        request_id: str | None = None,
     ) -> Operation:
         """Freeze a RUNNING instance and keep its memory; see `stop` for a local SSD."""
         instance = self._ready_for("suspend", zone, name)
         _check_local_ssd(instance, discard_local_ssd)
-        unsupported = self._faults.strike("suspend_unsupported", zone=zone, instance=name, method="instances.suspend")
+        unsupported = self._faults.strike(
+            "suspend_unsupported", zone=zone, instance=name, method="instances.suspend"
+        )
         operation, factor = self._begin_transition("instances.suspend", instance, request_id)
         self._set_status(instance, SUSPENDING)
         self._guests.frozen(instance)
@@ -381,7 +415,12 @@ class Fleet:
         return operation
 
     def stop(
-        self, zone: str, name: str, *, discard_local_ssd: bool | None = None, request_id: str | None = None
+        self,
+        zone: str,
+        name: str,
+        *,
+        discard_local_ssd: bool | None = None,
+        request_id: str | None = None,
     ) -> Operation:
         """Switch a RUNNING instance off; one that is TERMINATED stays so. One with a local SSD needs `discard_local_ssd`."""
         instance = self._ready_for("stop", zone, name)
@@ -389,7 +428,9 @@ class Fleet:
             return self._nothing_to_do("instances.stop", instance, request_id)
         _check_local_ssd(instance, discard_local_ssd)
         operation, factor = self._begin_transition("instances.stop", instance, request_id)
-        self._shut_down(instance, self._times.stop * factor, lambda: self._terminated(instance, operation))
+        self._shut_down(
+            instance, self._times.stop * factor, lambda: self._terminated(instance, operation)
+        )
         return operation
 
     def delete_instance(self, zone: str, name: str, *, request_id: str | None = None) -> Operation:
@@ -425,11 +466,17 @@ class Fleet:
             instance.resource["metadata"] = new_metadata(items)
             return None
 
-        return self._change("instances.setMetadata", instance, self._times.set_metadata, change, request_id)
+        return self._change(
+            "instances.setMetadata", instance, self._times.set_metadata, change, request_id
+        )
 
-    def set_labels(self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None) -> Operation:
+    def set_labels(
+        self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
+    ) -> Operation:
         """Replace the labels, if `labelFingerprint` is that of the present ones: now, and still when it is done."""
-        return self._set_labels("instances.setLabels", self._not_deleting(zone, name), body, request_id)
+        return self._set_labels(
+            "instances.setLabels", self._not_deleting(zone, name), body, request_id
+        )
 
     def set_machine_type(
         self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
@@ -441,17 +488,26 @@ class Fleet:
         def change() -> None:
             instance.resource["machineType"] = link(self._path(zone, "machineTypes", machine_type))
 
-        return self._change("instances.setMachineType", instance, self._times.set_machine_type, change, request_id)
+        return self._change(
+            "instances.setMachineType", instance, self._times.set_machine_type, change, request_id
+        )
 
-    def attach_disk(self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None) -> Operation:
+    def attach_disk(
+        self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
+    ) -> Operation:
         """Give an instance one more disk.
 
-        The operation ends with RESOURCE_IN_USE_BY_ANOTHER_RESOURCE when an instance has the disk, unless both only read it.
+        The operation ends with RESOURCE_IN_USE_BY_ANOTHER_RESOURCE when an instance has the disk,
+        unless both only read it.
         """
         instance = self._settled(zone, name)
         disk = self._disk_of_source(zone, body.get("source"), "source")
         check_disk_types(instance.machine_type, [disk])
-        free = next(n for n in range(len(_disks_of(instance)) + 1) if all(n != d["index"] for d in _disks_of(instance)))
+        free = next(
+            n
+            for n in range(len(_disks_of(instance)) + 1)
+            if all(n != d["index"] for d in _disks_of(instance))
+        )
         attached = attached_disk(dict(body), disk, free)
         if _attached_as(instance, attached["deviceName"]):
             why = f"The device name '{attached['deviceName']}' is already in use."  # how Compute words it is not published
@@ -466,9 +522,13 @@ class Fleet:
             self._attach(instance, [disk])
             return None
 
-        return self._change("instances.attachDisk", instance, self._times.attach_disk, change, request_id)
+        return self._change(
+            "instances.attachDisk", instance, self._times.attach_disk, change, request_id
+        )
 
-    def detach_disk(self, zone: str, name: str, device_name: str, *, request_id: str | None = None) -> Operation:
+    def detach_disk(
+        self, zone: str, name: str, device_name: str, *, request_id: str | None = None
+    ) -> Operation:
         """Take a disk from an instance; the boot disk only from one that is TERMINATED."""
         instance = self._settled(zone, name)
         attached = self._attached(instance, device_name)
@@ -480,10 +540,18 @@ class Fleet:
                 _disks_of(instance).remove(attached)
                 self._detach(instance, self._disks[zone, _last(attached["source"])])
 
-        return self._change("instances.detachDisk", instance, self._times.attach_disk, change, request_id)
+        return self._change(
+            "instances.detachDisk", instance, self._times.attach_disk, change, request_id
+        )
 
     def set_disk_auto_delete(
-        self, zone: str, name: str, device_name: str, auto_delete: bool, *, request_id: str | None = None
+        self,
+        zone: str,
+        name: str,
+        device_name: str,
+        auto_delete: bool,
+        *,
+        request_id: str | None = None,
     ) -> Operation:
         """Say whether a disk of an instance is deleted with it."""
         instance = self._not_deleting(zone, name)
@@ -492,17 +560,25 @@ class Fleet:
         def change() -> None:
             attached["autoDelete"] = auto_delete
 
-        return self._change("instances.setDiskAutoDelete", instance, self._times.attach_disk, change, request_id)
+        return self._change(
+            "instances.setDiskAutoDelete", instance, self._times.attach_disk, change, request_id
+        )
 
     # Verbs on disks
 
-    def insert_disk(self, zone: str, body: Mapping[str, Any], *, request_id: str | None = None) -> Operation:
+    def insert_disk(
+        self, zone: str, body: Mapping[str, Any], *, request_id: str | None = None
+    ) -> Operation:
         """Make a disk, empty or with what is in a `sourceSnapshot`: CREATING when this returns, READY when it is done."""
         if source := body.get("sourceSnapshot"):
             snapshot = self.snapshot(_last(str(source)))
             if snapshot.resource["status"] != "READY":
                 raise errors.not_ready(snapshot.path)
-            body = {"sizeGb": snapshot.resource["diskSizeGb"], **body, "sourceSnapshot": link(snapshot.path)}
+            body = {
+                "sizeGb": snapshot.resource["diskSizeGb"],
+                **body,
+                "sourceSnapshot": link(snapshot.path),
+            }
         disk = self._new_disk(zone, str(body.get("name", "")), body, "resource")
         disk.resource["status"] = "CREATING"
         self._disks[zone, disk.name] = disk
@@ -540,7 +616,9 @@ class Fleet:
         """Replace a disk's labels, if `labelFingerprint` is that of the present ones, as `set_labels` does."""
         return self._set_labels("disks.setLabels", self.disk(zone, name), body, request_id)
 
-    def resize_disk(self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None) -> Operation:
+    def resize_disk(
+        self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
+    ) -> Operation:
         """Make a disk larger. The instances that have it see that; what is on it stays as large as it was."""
         disk = self.disk(zone, name)
         size, present = str(body.get("sizeGb", "")), disk.resource["sizeGb"]
@@ -570,7 +648,9 @@ class Fleet:
         def change() -> None:
             snapshot.resource["status"] = "READY"
 
-        return self._change("disks.createSnapshot", disk, self._times.disk_insert, change, request_id)
+        return self._change(
+            "disks.createSnapshot", disk, self._times.disk_insert, change, request_id
+        )
 
     # What happens to machines without anybody's call
 
@@ -598,7 +678,14 @@ class Fleet:
 
         def repaired() -> None:
             if restarts:
-                self._bring_up(instance, operation, self._times.start, failure=None, undo=lambda: None, boots=True)
+                self._bring_up(
+                    instance,
+                    operation,
+                    self._times.start,
+                    failure=None,
+                    undo=lambda: None,
+                    boots=True,
+                )
             else:
                 self._terminated(instance, operation)
 
@@ -687,7 +774,9 @@ class Fleet:
         self._set_status(instance, RUNNING)
         if boots:
             where = {"zone": instance.zone, "instance": instance.name}
-            fault = next((name for name in GUEST_FAULTS if self._faults.strike(name, **where)), None)
+            fault = next(
+                (name for name in GUEST_FAULTS if self._faults.strike(name, **where)), None
+            )
             self._guests.booted(instance, boot_seconds=self._times.boot, fault=fault)
         else:
             self._guests.thawed(instance)
@@ -700,14 +789,22 @@ class Fleet:
             self._operation("instances.delete", instance, user="somebody@example.com").finish(now)
             self._remove(instance)
         elif self._faults.strike("preempted", **where):
-            operation = self._system_operation("compute.instances.preempted", instance, "Instance was preempted.")
-            self._switch_off(instance, self._times.stop, lambda: self._terminated(instance, operation))
+            operation = self._system_operation(
+                "compute.instances.preempted", instance, "Instance was preempted."
+            )
+            self._switch_off(
+                instance, self._times.stop, lambda: self._terminated(instance, operation)
+            )
 
     def _shut_down(self, instance: Instance, seconds: float, then: Callable[[], None]) -> None:
         graceful = instance.resource["scheduling"].get("gracefulShutdown") or {}
         if instance.status == RUNNING and graceful.get("enabled"):
             self._set_status(instance, PENDING_STOP)
-            self._next(instance, self._times.pending_stop, lambda: self._switch_off(instance, seconds, then))
+            self._next(
+                instance,
+                self._times.pending_stop,
+                lambda: self._switch_off(instance, seconds, then),
+            )
         else:
             self._switch_off(instance, seconds, then)
 
@@ -726,7 +823,9 @@ class Fleet:
 
         def expired() -> None:
             self._guests.ended(instance)
-            operation = self._system_operation("stop", instance, "Instance was suspended for too long.")
+            operation = self._system_operation(
+                "stop", instance, "Instance was suspended for too long."
+            )
             self._terminated(instance, operation)
 
         self._next(instance, self._times.suspended_limit, expired)
@@ -793,7 +892,11 @@ class Fleet:
         self._forget(instance)
         for attached in instance.resource["disks"]:
             key = (instance.zone, _last(attached["source"]))
-            if attached.get("autoDelete") and key in self._disks and not self._disks[key].resource["users"]:
+            if (
+                attached.get("autoDelete")
+                and key in self._disks
+                and not self._disks[key].resource["users"]
+            ):
                 del self._disks[key]
 
     def _forget(self, instance: Instance) -> None:
@@ -821,7 +924,9 @@ class Fleet:
         return instance
 
     def _refuse_if_not_ready(self, method: str, instance: Instance) -> None:
-        if self._faults.strike("not_ready", zone=instance.zone, instance=instance.name, method=method):
+        if self._faults.strike(
+            "not_ready", zone=instance.zone, instance=instance.name, method=method
+        ):
             raise errors.not_ready(instance.path)
 
     def _ready_for(self, verb: str, zone: str, name: str) -> Instance:
@@ -832,19 +937,27 @@ class Fleet:
             return instance
         if verb == "setMachineType":
             raise errors.must_be_stopped()
-        raise errors.not_ready(instance.path, _CANNOT_SUSPEND.get(instance.status) if verb == "suspend" else None)
+        raise errors.not_ready(
+            instance.path, _CANNOT_SUSPEND.get(instance.status) if verb == "suspend" else None
+        )
 
     # Operations and timers
 
-    def _begin(self, method: str, target: Instance | Disk, request_id: str | None) -> tuple[Operation, float]:
+    def _begin(
+        self, method: str, target: Instance | Disk, request_id: str | None
+    ) -> tuple[Operation, float]:
         """Begin an operation on a resource; return it and how many times as long as usual it takes."""
         name = target.name if isinstance(target, Instance) else None
         slow = self._faults.strike("slow_operation", zone=target.zone, instance=name, method=method)
         lost = self._faults.strike("lost_operation", zone=target.zone, instance=name, method=method)
-        operation = self._operation(method, target, user=self._user, request_id=request_id, lost=bool(lost))
+        operation = self._operation(
+            method, target, user=self._user, request_id=request_id, lost=bool(lost)
+        )
         return operation, _SLOW_FACTOR if slow else 1
 
-    def _begin_transition(self, method: str, instance: Instance, request_id: str | None) -> tuple[Operation, float]:
+    def _begin_transition(
+        self, method: str, instance: Instance, request_id: str | None
+    ) -> tuple[Operation, float]:
         """Begin an operation that changes the instance's state, and that a delete overtakes."""
         operation, factor = self._begin(method, instance, request_id)
         instance.operation = operation
@@ -903,7 +1016,9 @@ class Fleet:
             oldest = self._operations.pop(next(iter(self._operations)))
             self._requests.pop(oldest.resource.get("clientOperationId", ""), None)
 
-    def _finish(self, instance: Instance, operation: Operation, failure: Failure | None = None) -> None:
+    def _finish(
+        self, instance: Instance, operation: Operation, failure: Failure | None = None
+    ) -> None:
         operation.finish(self._clock.now(), failure)
         if instance.operation is operation:
             instance.operation = None
@@ -929,7 +1044,9 @@ class Fleet:
 
     # Resources as they begin
 
-    def _plan_disks(self, instance: Instance, specs: Iterable[Json]) -> tuple[list[Disk], list[Disk]]:
+    def _plan_disks(
+        self, instance: Instance, specs: Iterable[Json]
+    ) -> tuple[list[Disk], list[Disk]]:
         """Settle the instance's `disks`; return those to be made and those that exist, neither attached yet."""
         made: list[Disk] = []
         attached: list[Disk] = []
@@ -946,7 +1063,9 @@ class Fleet:
                     raise errors.already_exists(disk.path)
                 made.append(disk)
             else:
-                raise errors.invalid_value(what, "", "Either a source or initializeParams must be given.")
+                raise errors.invalid_value(
+                    what, "", "Either a source or initializeParams must be given."
+                )
             if bool(spec.get("boot")) != (index == 0):
                 why = "Boot disk must be the first disk attached to the instance."
                 raise errors.invalid_value(what, "", why)
@@ -965,10 +1084,16 @@ class Fleet:
             raise errors.not_ready(disk.path)
         return disk
 
-    def _disk_of_parameters(self, instance: Instance, index: int, parameters: Mapping[str, Any]) -> Disk:
+    def _disk_of_parameters(
+        self, instance: Instance, index: int, parameters: Mapping[str, Any]
+    ) -> Disk:
         default = instance.name if index == 0 else f"{instance.name}-{index}"
         what = f"resource.disks[{index}].initializeParams"
-        body = {"sizeGb": parameters.get("diskSizeGb"), "type": parameters.get("diskType"), **parameters}
+        body = {
+            "sizeGb": parameters.get("diskSizeGb"),
+            "type": parameters.get("diskType"),
+            **parameters,
+        }
         return self._new_disk(instance.zone, str(parameters.get("diskName") or default), body, what)
 
     def _new_disk(self, zone: str, name: str, body: Mapping[str, Any], what: str) -> Disk:
@@ -993,14 +1118,20 @@ class Fleet:
     def _taken(self, instance: Instance) -> Failure | None:
         """Return why an instance that is being made cannot have a disk that is there already, if there is one such."""
         there = [
-            (self._disks.get((instance.zone, _last(each["source"]))), each["mode"]) for each in _disks_of(instance)
+            (self._disks.get((instance.zone, _last(each["source"]))), each["mode"])
+            for each in _disks_of(instance)
         ]
-        return next((held for disk, mode in there if disk and (held := self._held(disk, str(mode)))), None)
+        return next(
+            (held for disk, mode in there if disk and (held := self._held(disk, str(mode)))), None
+        )
 
     def _held(self, disk: Disk, mode: str) -> Failure | None:
         """Return why nobody else can have the disk in this mode: only reading can be shared."""
         modes = {
-            each["mode"] for user in self._users(disk) for each in _disks_of(user) if each["source"] == link(disk.path)
+            each["mode"]
+            for user in self._users(disk)
+            for each in _disks_of(user)
+            if each["source"] == link(disk.path)
         }
         if not modes or modes | {mode} == {"READ_ONLY"}:
             return None

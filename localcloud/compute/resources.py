@@ -1,6 +1,7 @@
 """Instances, disks, snapshots and operations as Compute keeps and shows them.
 
-A resource is kept in the JSON form of the REST API, so what a caller sent comes back as it was sent.
+A resource is kept in the JSON form of the REST API, so what a caller sent comes back as it was
+sent.
 """
 
 from __future__ import annotations
@@ -102,7 +103,10 @@ class Instance:
 
     def attributes(self) -> dict[str, str]:
         """Return the custom metadata, as the guest sees it."""
-        return {item["key"]: item.get("value", "") for item in self.resource["metadata"].get("items", [])}
+        return {
+            item["key"]: item.get("value", "")
+            for item in self.resource["metadata"].get("items", [])
+        }
 
 
 @dataclass(eq=False, kw_only=True)

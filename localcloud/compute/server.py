@@ -1,7 +1,8 @@
 """The HTTP side of the local Compute Engine: REST v1 as the stock clients speak it, and the switches of its faults.
 
-Under `/compute/v1/projects/{project}/…` are the methods that `faults.METHODS` lists. Nobody has to prove anything here, so web
-pages are kept off, and what a POST has in it has to be JSON. Beside them, for tests and the command line:
+Under `/compute/v1/projects/{project}/…` are the methods that `faults.METHODS` lists. Nobody has to
+prove anything here, so web pages are kept off, and what a POST has in it has to be JSON. Beside
+them, for tests and the command line:
 
     GET    /localcloud/faults                     what is on
     POST   /localcloud/faults                     {name, count, zone, method, instance}: on; {name, off: true, zone}: off
@@ -73,14 +74,16 @@ class _Call:
 class ComputeServer:
     """A Compute Engine for one project, on one port of this machine.
 
-    The stock clients reach it with `client_options={"api_endpoint": server.url}` and anonymous credentials.
+    The stock clients reach it with `client_options={"api_endpoint": server.url}` and anonymous
+    credentials.
 
     Args:
         project_id: the only project there is.
         project_number: its number.
         zones: the names of its zones.
         times: how long everything takes.
-        machines: the guests; without them instances run with nothing inside. The server starts and stops them.
+        machines: the guests; without them instances run with nothing inside. The server starts and
+            stops them.
         port: 0 picks a free one.
     """
 
@@ -153,38 +156,92 @@ class ComputeServer:
     def _compute_routes(self) -> list[web.RouteDef]:
         project = "/compute/v1/projects/{project}"
         zone = project + "/zones/{zone}"
-        instance, disk, operation = zone + "/instances/{name}", zone + "/disks/{name}", zone + "/operations/{name}"
+        instance, disk, operation = (
+            zone + "/instances/{name}",
+            zone + "/disks/{name}",
+            zone + "/operations/{name}",
+        )
         fleet = self.fleet
         table: list[tuple[str, str, str, Callable[[_Call], Json | Operation | Awaitable[Json]]]] = [
             ("POST", zone + "/instances", "instances.insert", _on_zone(fleet.insert_instance)),
             ("GET", zone + "/instances", "instances.list", self._list_instances),
-            ("GET", project + "/aggregated/instances", "instances.aggregatedList", self._list_instances_of_all_zones),
-            ("GET", instance, "instances.get", lambda call: fleet.instance(call.zone, call.name).resource),
+            (
+                "GET",
+                project + "/aggregated/instances",
+                "instances.aggregatedList",
+                self._list_instances_of_all_zones,
+            ),
+            (
+                "GET",
+                instance,
+                "instances.get",
+                lambda call: fleet.instance(call.zone, call.name).resource,
+            ),
             ("DELETE", instance, "instances.delete", _on_name(fleet.delete_instance)),
             ("POST", instance + "/start", "instances.start", _on_name(fleet.start)),
             ("POST", instance + "/stop", "instances.stop", _on_name_and_local_ssd(fleet.stop)),
-            ("POST", instance + "/suspend", "instances.suspend", _on_name_and_local_ssd(fleet.suspend)),
+            (
+                "POST",
+                instance + "/suspend",
+                "instances.suspend",
+                _on_name_and_local_ssd(fleet.suspend),
+            ),
             ("POST", instance + "/resume", "instances.resume", _on_name(fleet.resume)),
-            ("POST", instance + "/setMetadata", "instances.setMetadata", _on_name_and_body(fleet.set_metadata)),
-            ("POST", instance + "/setLabels", "instances.setLabels", _on_name_and_body(fleet.set_labels)),
+            (
+                "POST",
+                instance + "/setMetadata",
+                "instances.setMetadata",
+                _on_name_and_body(fleet.set_metadata),
+            ),
+            (
+                "POST",
+                instance + "/setLabels",
+                "instances.setLabels",
+                _on_name_and_body(fleet.set_labels),
+            ),
             (
                 "POST",
                 instance + "/setMachineType",
                 "instances.setMachineType",
                 _on_name_and_body(fleet.set_machine_type),
             ),
-            ("POST", instance + "/attachDisk", "instances.attachDisk", _on_name_and_body(fleet.attach_disk)),
+            (
+                "POST",
+                instance + "/attachDisk",
+                "instances.attachDisk",
+                _on_name_and_body(fleet.attach_disk),
+            ),
             ("POST", instance + "/detachDisk", "instances.detachDisk", self._detach_disk),
-            ("POST", instance + "/setDiskAutoDelete", "instances.setDiskAutoDelete", self._set_disk_auto_delete),
+            (
+                "POST",
+                instance + "/setDiskAutoDelete",
+                "instances.setDiskAutoDelete",
+                self._set_disk_auto_delete,
+            ),
             ("GET", instance + "/serialPort", "instances.getSerialPortOutput", self._serial_port),
             ("POST", zone + "/disks", "disks.insert", _on_zone(fleet.insert_disk)),
             ("GET", zone + "/disks", "disks.list", self._list_disks),
-            ("GET", project + "/aggregated/disks", "disks.aggregatedList", self._list_disks_of_all_zones),
+            (
+                "GET",
+                project + "/aggregated/disks",
+                "disks.aggregatedList",
+                self._list_disks_of_all_zones,
+            ),
             ("GET", disk, "disks.get", lambda call: fleet.disk(call.zone, call.name).resource),
             ("DELETE", disk, "disks.delete", _on_name(fleet.delete_disk)),
-            ("POST", disk + "/setLabels", "disks.setLabels", _on_name_and_body(fleet.set_disk_labels)),
+            (
+                "POST",
+                disk + "/setLabels",
+                "disks.setLabels",
+                _on_name_and_body(fleet.set_disk_labels),
+            ),
             ("POST", disk + "/resize", "disks.resize", _on_name_and_body(fleet.resize_disk)),
-            ("POST", disk + "/createSnapshot", "disks.createSnapshot", _on_name_and_body(fleet.create_snapshot)),
+            (
+                "POST",
+                disk + "/createSnapshot",
+                "disks.createSnapshot",
+                _on_name_and_body(fleet.create_snapshot),
+            ),
             (
                 "GET",
                 project + "/global/snapshots/{name}",
@@ -192,13 +249,21 @@ class ComputeServer:
                 lambda call: fleet.snapshot(call.name).resource,
             ),
             ("GET", zone + "/operations", "zoneOperations.list", self._list_operations),
-            ("GET", operation, "zoneOperations.get", lambda call: fleet.operation(call.zone, call.name).resource),
+            (
+                "GET",
+                operation,
+                "zoneOperations.get",
+                lambda call: fleet.operation(call.zone, call.name).resource,
+            ),
             ("POST", operation + "/wait", "zoneOperations.wait", self._wait),
             ("GET", project + "/zones", "zones.list", self._list_zones),
             ("GET", project + "/zones/{name}", "zones.get", self._get_zone),
             ("GET", zone + "/machineTypes/{name}", "machineTypes.get", self._get_machine_type),
         ]
-        return [web.route(verb, path, self._handler(method, answer)) for verb, path, method, answer in table]
+        return [
+            web.route(verb, path, self._handler(method, answer))
+            for verb, path, method, answer in table
+        ]
 
     def _handler(
         self, method: str, answer: Callable[[_Call], Json | Operation | Awaitable[Json]]
@@ -250,8 +315,8 @@ class ComputeServer:
     def _replayed(self, call: _Call) -> Operation | None:
         """Return the operation that this very call began before.
 
-        A requestId that was used for another call is refused: how Compute answers that is not published, and it is
-        always a mistake of the caller.
+        A requestId that was used for another call is refused: how Compute answers that is not
+        published, and it is always a mistake of the caller.
         """
         earlier = self.fleet.operation_of_request(call.request_id) if call.request_id else None
         if earlier:
@@ -286,16 +351,24 @@ class ComputeServer:
         return self._list(call, "compute#operationList", self.fleet.operations())
 
     def _list_instances_of_all_zones(self, call: _Call) -> Json:
-        return self._list_all_zones(call, "instances", "compute#instanceAggregatedList", self.fleet.instances())
+        return self._list_all_zones(
+            call, "instances", "compute#instanceAggregatedList", self.fleet.instances()
+        )
 
     def _list_disks_of_all_zones(self, call: _Call) -> Json:
         return self._list_all_zones(call, "disks", "compute#diskAggregatedList", self.fleet.disks())
 
-    def _list(self, call: _Call, kind: str, resources: Sequence[Instance | Disk | Operation]) -> Json:
-        rows, further = _page(call, [resource for resource in resources if resource.zone == call.zone])
+    def _list(
+        self, call: _Call, kind: str, resources: Sequence[Instance | Disk | Operation]
+    ) -> Json:
+        rows, further = _page(
+            call, [resource for resource in resources if resource.zone == call.zone]
+        )
         return self._listing(call, kind, [row.resource for row in rows], further)
 
-    def _list_all_zones(self, call: _Call, member: str, kind: str, resources: Sequence[Instance | Disk]) -> Json:
+    def _list_all_zones(
+        self, call: _Call, member: str, kind: str, resources: Sequence[Instance | Disk]
+    ) -> Json:
         rows, further = _page(call, resources)
         scopes: Json = {}
         for zone in self.fleet.zones:
@@ -304,7 +377,9 @@ class ComputeServer:
             scopes[scope] = {member: found} if found else {"warning": _no_results(scope)}
         return self._listing(call, kind, scopes, further)
 
-    def _listing(self, call: _Call, kind: str, items: list[Json] | Json, further: str | None) -> Json:
+    def _listing(
+        self, call: _Call, kind: str, items: list[Json] | Json, further: str | None
+    ) -> Json:
         collection = call.method.split(".")[0].removeprefix("zone").lower()
         scope = f"zones/{call.zone}" if call.zone else "aggregated"
         path = f"projects/{self._project_id}/{scope}/{collection}"
@@ -321,11 +396,15 @@ class ComputeServer:
         device, auto_delete = call.query.get("deviceName", ""), _flag(call, "autoDelete")
         if auto_delete is None:
             raise errors.invalid_value("autoDelete", "", "It must be given.")
-        return self.fleet.set_disk_auto_delete(call.zone, call.name, device, auto_delete, request_id=call.request_id)
+        return self.fleet.set_disk_auto_delete(
+            call.zone, call.name, device, auto_delete, request_id=call.request_id
+        )
 
     def _serial_port(self, call: _Call) -> Json:
         instance = self.fleet.instance(call.zone, call.name)
-        if nth := self.faults.strike("console_away", zone=call.zone, instance=call.name, method=call.method):
+        if nth := self.faults.strike(
+            "console_away", zone=call.zone, instance=call.name, method=call.method
+        ):
             raise errors.console_away(instance.path, nth)
         start = _number(call, "start", default=0, low=-(2**63), high=2**63)
         contents, begin, end = instance.serial.read(start)
@@ -427,10 +506,14 @@ class ComputeServer:
 
     async def _serve_history(self, _: web.Request) -> web.Response:
         reports = list(self._machines.reports) if self._machines else []
-        return web.json_response({"calls": list(self._history), "states": list(self.fleet.states), "reports": reports})
+        return web.json_response(
+            {"calls": list(self._history), "states": list(self.fleet.states), "reports": reports}
+        )
 
     async def _serve_machines(self, _: web.Request) -> web.Response:
-        return web.json_response({"machines": [self._machine(instance) for instance in self.fleet.instances()]})
+        return web.json_response(
+            {"machines": [self._machine(instance) for instance in self.fleet.instances()]}
+        )
 
     async def _set_connected(self, request: web.Request) -> web.Response:
         instance = self._instance_called(request.match_info["name"])
@@ -487,7 +570,9 @@ async def _refusals_as_answers(
     except web.HTTPRequestEntityTooLarge as error:
         refusal = ComputeError(413, "requestTooLarge", error.text or "Request Entity Too Large")
     if isinstance(refusal, HtmlError):
-        return web.Response(text=refusal.page, status=refusal.code, content_type="text/html", charset="UTF-8")
+        return web.Response(
+            text=refusal.page, status=refusal.code, content_type="text/html", charset="UTF-8"
+        )
     return web.json_response(refusal.body(), status=refusal.code)
 
 
@@ -530,7 +615,9 @@ async def _whole_seconds(request: web.Request, member: str) -> int:
     """
     value = (await _object(request)).get(member)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _OLDEST_SECONDS:
-        raise errors.invalid_value(member, value, f"It is a whole number from 0 to {_OLDEST_SECONDS}.")
+        raise errors.invalid_value(
+            member, value, f"It is a whole number from 0 to {_OLDEST_SECONDS}."
+        )
     return value
 
 
@@ -548,7 +635,14 @@ def _fault_switch(body: Json) -> Json:
         "instance": str | None,
         "off": bool,
     }
-    switch = {"name": "", "count": None, "zone": None, "method": None, "instance": None, "off": False} | body
+    switch = {
+        "name": "",
+        "count": None,
+        "zone": None,
+        "method": None,
+        "instance": None,
+        "off": False,
+    } | body
     for member, value in switch.items():
         if member not in kinds:
             raise errors.invalid_value(member, value, f"There are: {', '.join(kinds)}.")
@@ -610,7 +704,8 @@ def _number(call: _Call, name: str, *, default: int, low: int, high: int) -> int
 def _page(call: _Call, resources: Sequence[_Resource]) -> tuple[list[_Resource], str | None]:
     """Return those resources that the call's filter takes and its page holds, and the token of the next page, if any.
 
-    A token names the last resource that was shown, so what comes and goes between two pages moves nothing.
+    A token names the last resource that was shown, so what comes and goes between two pages moves
+    nothing.
     """
     matches = compile_filter(call.query.get("filter", ""))
     limit = _number(call, "maxResults", default=_PAGE_LIMIT, low=0, high=_PAGE_LIMIT) or _PAGE_LIMIT

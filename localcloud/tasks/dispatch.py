@@ -21,7 +21,9 @@ _NO_CONNECTION = Answer(503, received=False)
 _LOST = Answer(200, received=True)
 
 # Cloud Tasks computes or reserves these; the rest belongs to one connection, not to the message.
-_REPLACED_HEADERS = frozenset({"host", "content-length", "user-agent", "connection", "transfer-encoding"})
+_REPLACED_HEADERS = frozenset(
+    {"host", "content-length", "user-agent", "connection", "transfer-encoding"}
+)
 _RESERVED_PREFIXES = ("x-google-", "x-appengine-", "x-cloudtasks-")
 
 
@@ -29,9 +31,10 @@ class DeliveryFaults:
     """What the platform may do to messages, for tests. May be set while tasks are on their way, from any thread.
 
     Attributes:
-        duplicate: each attempt is sent twice at the same moment, with the same headers; the answer to the second
-            counts for nothing.
-        fates: what becomes of each attempt beside that; one that is lost counts as answered, and nobody gets it.
+        duplicate: each attempt is sent twice at the same moment, with the same headers; the answer
+            to the second counts for nothing.
+        fates: what becomes of each attempt beside that; one that is lost counts as answered, and
+            nobody gets it.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
@@ -60,11 +63,14 @@ class Dispatcher:
 
     Args:
         queues: the queues by name; whoever changes one calls `wake`.
-        mint_token: returns the OIDC token for (service account's email, audience); where it is None, tasks with an
-            `oidc_token` go out without one. When it raises, the attempt has failed.
+        mint_token: returns the OIDC token for (service account's email, audience); where it is
+            None, tasks with an `oidc_token` go out without one. When it raises, the attempt has
+            failed.
     """
 
-    def __init__(self, queues: Mapping[str, TaskQueue], mint_token: Callable[[str, str], str] | None) -> None:
+    def __init__(
+        self, queues: Mapping[str, TaskQueue], mint_token: Callable[[str, str], str] | None
+    ) -> None:
         self.delivery = DeliveryFaults(self._wake_all_soon)
         self._queues = queues
         self._mint_token = mint_token
@@ -77,8 +83,8 @@ class Dispatcher:
         """Begin to send."""
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
-            # The queues say how many may be under way. Connections are not kept: one that the target is just closing
-            # would look like a failed attempt.
+            # The queues say how many may be under way. Connections are not kept: one that the
+            # target is just closing would look like a failed attempt.
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -120,17 +126,22 @@ class Dispatcher:
         """Carry out an attempt that the queue has started, and tell the queue how it ended."""
         fate = self.delivery.fates.draw()
         sending = self._begin(queue, task, attempt, fate)
-        # A callback, not the end of the coroutine: it comes even if that is cancelled before it has begun.
+        # A callback, not the end of the coroutine: it comes even if that is cancelled before it has
+        # begun.
         sending.add_done_callback(functools.partial(self._ended, queue, task, attempt))
         if self.delivery.duplicate or fate.twice:
             self._begin(queue, task, attempt, fate).add_done_callback(self._outcome)
 
-    def _begin(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, fate: Fate) -> asyncio.Task[Answer]:
+    def _begin(
+        self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, fate: Fate
+    ) -> asyncio.Task[Answer]:
         sending = asyncio.create_task(self._deliver(queue, task, attempt, fate))
         self._sending.add(sending)
         return sending
 
-    def _ended(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, sending: asyncio.Task[Answer]) -> None:
+    def _ended(
+        self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, sending: asyncio.Task[Answer]
+    ) -> None:
         answer = self._outcome(sending)
         if not 200 <= answer.status < 300:
             logger.info(
@@ -154,7 +165,9 @@ class Dispatcher:
             return _NO_CONNECTION
         return sending.result()
 
-    async def _deliver(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, fate: Fate) -> Answer:
+    async def _deliver(
+        self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, fate: Fate
+    ) -> Answer:
         await asyncio.sleep(fate.late_seconds)
         return _LOST if fate.lost else await self._request(queue, task, attempt)
 
@@ -179,7 +192,11 @@ class Dispatcher:
                 return Answer(response.status, received=True)
         except TimeoutError:
             return _DEADLINE_EXCEEDED
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a URL that no request can be made of
+        except (
+            aiohttp.ClientError,
+            OSError,
+            ValueError,
+        ) as error:  # ValueError: a URL that no request can be made of
             logger.info("%s: %s", request.url, error)
             return _NO_CONNECTION
 
@@ -188,7 +205,8 @@ class Dispatcher:
         headers = CIMultiDict(
             (name, value)
             for name, value in request.headers.items()
-            if name.lower() not in _REPLACED_HEADERS and not name.lower().startswith(_RESERVED_PREFIXES)
+            if name.lower() not in _REPLACED_HEADERS
+            and not name.lower().startswith(_RESERVED_PREFIXES)
         )
         headers["User-Agent"] = USER_AGENT
         headers["X-CloudTasks-QueueName"] = queue.name.rpartition("/")[2]

@@ -1,7 +1,7 @@
 """What goes over the wire: the client library's messages, checked on the way in and filled on the way out.
 
-Messages are the protocol buffers under the library's types (`tasks_v2.Task.pb()`): unlike those they tell an unset
-field from a zero, and they are cheap.
+Messages are the protocol buffers under the library's types (`tasks_v2.Task.pb()`): unlike those
+they tell an unset field from a zero, and they are cheap.
 """
 
 import re
@@ -14,7 +14,14 @@ from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
 
 from localcloud.tasks.errors import InvalidArgumentError, UnimplementedError
-from localcloud.tasks.queue import Answer, Attempt, RateLimits, RetryPolicy, ScheduledTask, TaskQueue
+from localcloud.tasks.queue import (
+    Answer,
+    Attempt,
+    RateLimits,
+    RetryPolicy,
+    ScheduledTask,
+    TaskQueue,
+)
 
 LARGEST_TASK_BYTES = 100 * 1024
 LARGEST_URL_CHARACTERS = 2083
@@ -60,7 +67,9 @@ def check_location_name(name: str) -> None:
         InvalidArgumentError: it is not.
     """
     if not _LOCATION.fullmatch(name):
-        raise InvalidArgumentError('Location name must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>".')
+        raise InvalidArgumentError(
+            'Location name must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>".'
+        )
 
 
 def check_queue_name(name: str) -> None:
@@ -141,20 +150,28 @@ def read_retry(message: Any) -> RetryPolicy:
     if policy.max_doublings < 0:
         raise InvalidArgumentError("RetryConfig.max_doublings must not be negative.")
     if policy.min_backoff > policy.max_backoff:
-        raise InvalidArgumentError("RetryConfig.min_backoff must not be longer than RetryConfig.max_backoff.")
+        raise InvalidArgumentError(
+            "RetryConfig.min_backoff must not be longer than RetryConfig.max_backoff."
+        )
     return policy
 
 
 def _read_limits(message: Any) -> RateLimits:
     default = RateLimits()
     limits = RateLimits(
-        max_dispatches_per_second=message.max_dispatches_per_second or default.max_dispatches_per_second,
-        max_concurrent_dispatches=message.max_concurrent_dispatches or default.max_concurrent_dispatches,
+        max_dispatches_per_second=message.max_dispatches_per_second
+        or default.max_dispatches_per_second,
+        max_concurrent_dispatches=message.max_concurrent_dispatches
+        or default.max_concurrent_dispatches,
     )
     if not 0 < limits.max_dispatches_per_second <= FASTEST_DISPATCHES_PER_SECOND:
-        raise InvalidArgumentError("RateLimits.max_dispatches_per_second must be positive and at most 500.")
+        raise InvalidArgumentError(
+            "RateLimits.max_dispatches_per_second must be positive and at most 500."
+        )
     if not 0 < limits.max_concurrent_dispatches <= MOST_CONCURRENT_DISPATCHES:
-        raise InvalidArgumentError("RateLimits.max_concurrent_dispatches must be positive and at most 5000.")
+        raise InvalidArgumentError(
+            "RateLimits.max_concurrent_dispatches must be positive and at most 5000."
+        )
     return limits
 
 
@@ -179,7 +196,9 @@ def read_task(sent: Any, name: str, now: datetime) -> tuple[Any, datetime, Retry
         UnimplementedError: it is not a task for an HTTP target, or wants an access token.
     """
     if sent.ByteSize() > LARGEST_TASK_BYTES:
-        raise InvalidArgumentError(f"Task size too large: {sent.ByteSize()} bytes, at most {LARGEST_TASK_BYTES}.")
+        raise InvalidArgumentError(
+            f"Task size too large: {sent.ByteSize()} bytes, at most {LARGEST_TASK_BYTES}."
+        )
     if sent.HasField("app_engine_http_request"):
         raise UnimplementedError("App Engine tasks are not supported here.")
     if not sent.HasField("http_request"):
@@ -194,7 +213,9 @@ def read_task(sent: Any, name: str, now: datetime) -> tuple[Any, datetime, Retry
     task = _Task(name=name)
     task.http_request.CopyFrom(sent.http_request)
     task.http_request.http_method = sent.http_request.http_method or tasks_v2.HttpMethod.POST
-    for header in [header for header in task.http_request.headers if header.lower() == "user-agent"]:
+    for header in [
+        header for header in task.http_request.headers if header.lower() == "user-agent"
+    ]:
         del task.http_request.headers[header]
     task.http_request.headers["User-Agent"] = USER_AGENT
     task.create_time.FromDatetime(now.replace(microsecond=0))

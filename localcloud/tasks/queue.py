@@ -25,7 +25,8 @@ class RetryPolicy:
 
     Attributes:
         max_attempts: attempts in all, the first one included; -1 is no limit.
-        max_retry_duration: how long after its first attempt a task may still be retried; zero is no limit.
+        max_retry_duration: how long after its first attempt a task may still be retried; zero is no
+            limit.
         min_backoff: before the first retry.
         max_backoff: the longest between two attempts.
         max_doublings: how often the backoff doubles before it grows linearly.
@@ -40,13 +41,16 @@ class RetryPolicy:
     def backoff(self, attempts: int) -> timedelta:
         """Return how long to wait after the failure of attempt number `attempts` (1, 2, …).
 
-        It doubles `max_doublings` times, then grows by the last step each time, up to `max_backoff`: with 10 s, 300 s
-        and 3 doublings 10, 20, 40, 80, 160, 240, 300, 300, … (the example in the reference of `RetryConfig`).
+        It doubles `max_doublings` times, then grows by the last step each time, up to
+        `max_backoff`: with 10 s, 300 s and 3 doublings 10, 20, 40, 80, 160, 240, 300, 300, … (the
+        example in the reference of `RetryConfig`).
         """
         doublings = min(attempts - 1, self.max_doublings)
         steps = attempts - doublings
         # Beyond 2^64 any backoff is over any limit, and a float would overflow.
-        seconds = self.min_backoff.total_seconds() * 2.0 ** min(doublings, _ENOUGH_DOUBLINGS) * steps
+        seconds = (
+            self.min_backoff.total_seconds() * 2.0 ** min(doublings, _ENOUGH_DOUBLINGS) * steps
+        )
         return timedelta(seconds=min(seconds, self.max_backoff.total_seconds()))
 
     def gives_up(self, *, attempts: int, first_dispatch_time: datetime, now: datetime) -> bool:
@@ -106,7 +110,10 @@ class TokenBucket:
         return timedelta(microseconds=math.ceil(seconds * 1e6))
 
     def _fill(self, now: datetime) -> None:
-        came = max(0.0, (now - self._filled_at).total_seconds()) * self._limits.max_dispatches_per_second
+        came = (
+            max(0.0, (now - self._filled_at).total_seconds())
+            * self._limits.max_dispatches_per_second
+        )
         self._tokens = min(self._tokens + came, float(self._limits.max_burst_size))
         self._filled_at = now
 
@@ -116,7 +123,8 @@ class Answer:
     """How an attempt ended.
 
     Attributes:
-        status: the HTTP status, or the one that stands for no answer (504 past the deadline, 503 no connection).
+        status: the HTTP status, or the one that stands for no answer (504 past the deadline, 503 no
+            connection).
         received: whether the target answered at all.
     """
 
@@ -180,8 +188,8 @@ class ScheduledTask:
 class TaskQueue:
     """The tasks of one queue, in the order in which they are due (first come, first served among equals).
 
-    Whoever sends calls `start_due` until it returns None, `finish` after each answer, and both again after `wait` and
-    after every other call that changes something. Each costs O(log n).
+    Whoever sends calls `start_due` until it returns None, `finish` after each answer, and both
+    again after `wait` and after every other call that changes something. Each costs O(log n).
 
     Attributes:
         name: the full resource name.
@@ -193,7 +201,13 @@ class TaskQueue:
     """
 
     def __init__(
-        self, name: str, *, retry: RetryPolicy, limits: RateLimits, name_retention: timedelta, now: datetime
+        self,
+        name: str,
+        *,
+        retry: RetryPolicy,
+        limits: RateLimits,
+        name_retention: timedelta,
+        now: datetime,
     ) -> None:
         self.name = name
         self.retry = retry
@@ -208,9 +222,12 @@ class TaskQueue:
         self._numbers = count(1)
         self._tickets = count(1)
         self._tasks: dict[str, ScheduledTask] = {}
-        # (due, ticket, task id): an entry whose ticket is no longer the task's is dropped when it comes to the top.
+        # (due, ticket, task id): an entry whose ticket is no longer the task's is dropped when it
+        # comes to the top.
         self._schedule: list[tuple[datetime, int, str]] = []
-        self._used_names: OrderedDict[str, datetime] = OrderedDict()  # to when each is free again, soonest first
+        self._used_names: OrderedDict[str, datetime] = (
+            OrderedDict()
+        )  # to when each is free again, soonest first
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -222,12 +239,19 @@ class TaskQueue:
         self._bucket.resize(limits, now)
 
     def add(
-        self, task_id: str, message: Any, *, schedule_time: datetime, retry: RetryPolicy | None, now: datetime
+        self,
+        task_id: str,
+        message: Any,
+        *,
+        schedule_time: datetime,
+        retry: RetryPolicy | None,
+        now: datetime,
     ) -> ScheduledTask:
         """Add a task that is due at `schedule_time`.
 
         Raises:
-            AlreadyExistsError: a task of this id is there, or was there less than `name_retention` ago.
+            AlreadyExistsError: a task of this id is there, or was there less than `name_retention`
+                ago.
         """
         if task_id in self._tasks:
             raise AlreadyExistsError("Requested entity already exists")
@@ -247,7 +271,8 @@ class TaskQueue:
         """Return a task that is not done.
 
         Raises:
-            NotFoundError: there is none of this id; the message tells whether there was one recently.
+            NotFoundError: there is none of this id; the message tells whether there was one
+                recently.
         """
         task = self._tasks.get(task_id)
         if task is not None:
@@ -284,7 +309,9 @@ class TaskQueue:
         self._schedule.clear()
         self._used_names.clear()
 
-    def start_due(self, now: datetime, lateness: timedelta = _NO_TIME) -> tuple[ScheduledTask, Attempt] | None:
+    def start_due(
+        self, now: datetime, lateness: timedelta = _NO_TIME
+    ) -> tuple[ScheduledTask, Attempt] | None:
         """Start the next dispatch that pause, due time (plus `lateness`), concurrency and rate allow, or None."""
         due = self._next_due()
         if due is None or due + lateness > now or not self._bucket.take(now):
@@ -318,12 +345,16 @@ class TaskQueue:
             self.succeeded += 1
             self._end(task, now)
         elif policy.gives_up(
-            attempts=task.dispatch_count, first_dispatch_time=task.first_dispatch_time or attempt.dispatch_time, now=now
+            attempts=task.dispatch_count,
+            first_dispatch_time=task.first_dispatch_time or attempt.dispatch_time,
+            now=now,
         ):
             self.given_up += 1
             self._end(task, now)
         else:
-            failed_at = attempt.dispatch_time if attempt.forced else now  # as the reference of RunTask has it
+            failed_at = (
+                attempt.dispatch_time if attempt.forced else now
+            )  # as the reference of RunTask has it
             task.schedule_time = failed_at + policy.backoff(task.dispatch_count)
             self._plan(task, task.schedule_time)
 

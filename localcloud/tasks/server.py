@@ -18,13 +18,15 @@ _SERVICE = "google.cloud.tasks.v2.CloudTasks"
 class CloudTasksServer:
     """Serves Cloud Tasks over plain gRPC, and sends the tasks.
 
-    All of it lives on the event loop on which `start` ran; only `delivery` may be touched from other threads.
+    All of it lives on the event loop on which `start` ran; only `delivery` may be touched from
+    other threads.
 
     Args:
         host: the address to bind.
         port: the port to bind, 0 for a free one.
-        mint_token: returns the OIDC token for (service account's email, audience), which goes out as
-            `Authorization: Bearer …` with tasks that have an `oidc_token`; without it they go out without one.
+        mint_token: returns the OIDC token for (service account's email, audience), which goes out
+            as `Authorization: Bearer …` with tasks that have an `oidc_token`; without it they go
+            out without one.
         name_retention: how long a used name stays taken.
 
     Attributes:
@@ -63,7 +65,9 @@ class CloudTasksServer:
         """
         # Without the option a second server would share the port and take half of the calls.
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, _handlers(self._service)),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(_SERVICE, _handlers(self._service)),)
+        )
         self.port = server.add_insecure_port(self.address)
         await self._service.dispatcher.start()
         await server.start()

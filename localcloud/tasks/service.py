@@ -1,6 +1,7 @@
 """The calls of `google.cloud.tasks.v2.CloudTasks`: each takes its request message and returns its response message.
 
-They never wait: what a call changes is in place when it returns, so on one event loop no two of them overlap.
+They never wait: what a call changes is in place when it returns, so on one event loop no two of
+them overlap.
 """
 
 import uuid
@@ -57,8 +58,8 @@ class TaskStatus:
         url: its target.
         schedule_time: when it is due, or was when it is being dispatched.
         dispatch_count: attempts so far.
-        last_status: how the last attempt ended (an HTTP status), None before and during the first and while another
-            one is under way.
+        last_status: how the last attempt ended (an HTTP status), None before and during the first
+            and while another one is under way.
     """
 
     name: str
@@ -73,10 +74,13 @@ class CloudTasksService:
 
     Args:
         mint_token: see `Dispatcher`.
-        name_retention: how long the name of a task that is done, or of a deleted queue, stays taken.
+        name_retention: how long the name of a task that is done, or of a deleted queue, stays
+            taken.
     """
 
-    def __init__(self, *, mint_token: Callable[[str, str], str] | None, name_retention: timedelta) -> None:
+    def __init__(
+        self, *, mint_token: Callable[[str, str], str] | None, name_retention: timedelta
+    ) -> None:
         self._name_retention = name_retention
         self._queues: dict[str, TaskQueue] = {}
         self._settings: dict[str, Any] = {}
@@ -115,7 +119,9 @@ class CloudTasksService:
                 url=task.message.http_request.url,
                 schedule_time=task.schedule_time,
                 dispatch_count=task.dispatch_count,
-                last_status=task.last_attempt.answer.status if task.last_attempt and task.last_attempt.answer else None,
+                last_status=task.last_attempt.answer.status
+                if task.last_attempt and task.last_attempt.answer
+                else None,
             )
             for task in queue.page(after=0, size=len(queue))
         ]
@@ -157,7 +163,9 @@ class CloudTasksService:
         if request.filter:
             raise UnimplementedError("ListQueuesRequest.filter is not supported here.")
         size = messages.page_size(request.page_size, LARGEST_QUEUE_PAGE)
-        names = sorted(name for name in self._queues if name.startswith(request.parent + "/queues/"))
+        names = sorted(
+            name for name in self._queues if name.startswith(request.parent + "/queues/")
+        )
         first = bisect_right(names, request.page_token)
         page = names[first : first + size]
         response = tasks_v2.ListQueuesResponse.pb()()
@@ -226,10 +234,14 @@ class CloudTasksService:
         try:
             after = int(request.page_token or 0)
         except ValueError as error:
-            raise InvalidArgumentError("page_token is not one that ListTasks has returned.") from error
+            raise InvalidArgumentError(
+                "page_token is not one that ListTasks has returned."
+            ) from error
         page = queue.page(after=after, size=size + 1)
         response = tasks_v2.ListTasksResponse.pb()()
-        response.tasks.extend(messages.write_task(task, request.response_view) for task in page[:size])
+        response.tasks.extend(
+            messages.write_task(task, request.response_view) for task in page[:size]
+        )
         if len(page) > size:
             response.next_page_token = str(page[size - 1].number)
         return response
@@ -255,7 +267,9 @@ class CloudTasksService:
                 "The queue cannot be created because a queue with this name existed too recently."
             )
         settings, retry, limits = messages.read_queue(sent)
-        queue = TaskQueue(sent.name, retry=retry, limits=limits, name_retention=self._name_retention, now=now)
+        queue = TaskQueue(
+            sent.name, retry=retry, limits=limits, name_retention=self._name_retention, now=now
+        )
         self._queues[sent.name] = queue
         self._settings[sent.name] = settings
         return messages.write_queue(queue, settings)

@@ -16,15 +16,22 @@ from shared.ports import Jobs
 
 TIMEOUT_SECONDS = 5.0
 _RETRY = retry.Retry(
-    predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.1, maximum=1.0, timeout=TIMEOUT_SECONDS
+    predicate=retry.if_exception_type(exceptions.ServiceUnavailable),
+    initial=0.1,
+    maximum=1.0,
+    timeout=TIMEOUT_SECONDS,
 )
 
 
 class CloudTasksJobs(Jobs):
     """``Jobs`` as named tasks that call ``url``. A name stays taken after its task is done, so a job runs once when all is well."""
 
-    def __init__(self, queue_path: str, url: str, service_account: str, emulator: str | None) -> None:
-        transport = CloudTasksGrpcTransport(channel=grpc.insecure_channel(emulator)) if emulator else None
+    def __init__(
+        self, queue_path: str, url: str, service_account: str, emulator: str | None
+    ) -> None:
+        transport = (
+            CloudTasksGrpcTransport(channel=grpc.insecure_channel(emulator)) if emulator else None
+        )
         self._client = tasks_v2.CloudTasksClient(transport=transport)
         self._queue = queue_path
         self._url = url
@@ -42,7 +49,9 @@ class CloudTasksJobs(Jobs):
                 http_method=tasks_v2.HttpMethod.POST,
                 headers={"Content-Type": "application/json"},
                 body=write_job(job),
-                oidc_token=tasks_v2.OidcToken(service_account_email=self._service_account, audience=self._audience),
+                oidc_token=tasks_v2.OidcToken(
+                    service_account_email=self._service_account, audience=self._audience
+                ),
             ),
         )
         if job.delay > PROMPTLY:
@@ -50,7 +59,9 @@ class CloudTasksJobs(Jobs):
             due.FromDatetime(datetime.now(UTC) + job.delay)
             task.schedule_time = due
         try:
-            self._client.create_task(parent=self._queue, task=task, retry=_RETRY, timeout=TIMEOUT_SECONDS)
+            self._client.create_task(
+                parent=self._queue, task=task, retry=_RETRY, timeout=TIMEOUT_SECONDS
+            )
         except exceptions.AlreadyExists:
             return
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:

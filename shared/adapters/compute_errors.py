@@ -2,14 +2,16 @@
 
 An error comes as the answer to a call, or as the end of a long operation:
 
-* HTTP: ``error.errors[].reason`` in camel case, ``error.details[]`` with an ``ErrorInfo``, ``error.status``, the HTTP status. An
-  answer of the front end before Compute may be an HTML page, or JSON of another shape: then only its status counts.
-* Operation: ``error.errors[].code`` in upper snake case with ``errorDetails[]`` (``errorInfo``, ``quotaInfo``), or nothing but
-  ``httpErrorStatusCode`` and ``httpErrorMessage``.
+* HTTP: ``error.errors[].reason`` in camel case, ``error.details[]`` with an ``ErrorInfo``,
+  ``error.status``, the HTTP status. An answer of the front end before Compute may be an HTML page,
+  or JSON of another shape: then only its status counts.
+* Operation: ``error.errors[].code`` in upper snake case with ``errorDetails[]`` (``errorInfo``,
+  ``quotaInfo``), or nothing but ``httpErrorStatusCode`` and ``httpErrorMessage``.
 
-Sources: Compute Engine's error catalogue (reference/rest/v1/errors), its pages on resource availability, concurrent operations,
-rate quotas, suspend and resume, bulk creation; ``google.api.ErrorReason``; the retry rules of Google's Terraform provider and of
-the Kubernetes cluster autoscaler; answers quoted in public issue reports.
+Sources: Compute Engine's error catalogue (reference/rest/v1/errors), its pages on resource
+availability, concurrent operations, rate quotas, suspend and resume, bulk creation;
+``google.api.ErrorReason``; the retry rules of Google's Terraform provider and of the Kubernetes
+cluster autoscaler; answers quoted in public issue reports.
 """
 
 import html
@@ -26,7 +28,9 @@ from shared.domain.plain_text import shortened, visible
 _MOST_READ = 10_000  # characters of a message; the rest says nothing more
 
 _INSERT = frozenset({"insert"})
-_OF_WHAT_IS_THERE = frozenset({"delete", "get", "resume", "setLabels", "setMetadata", "start", "stop", "suspend"})
+_OF_WHAT_IS_THERE = frozenset(
+    {"delete", "get", "resume", "setLabels", "setMetadata", "start", "stop", "suspend"}
+)
 _SUSPEND = frozenset({"suspend"})
 _OFF = frozenset({"stop", "suspend"})
 _FINGERPRINTED = frozenset({"setLabels", "setMetadata"})
@@ -61,13 +65,18 @@ class _Row:
         )
 
 
-def _row(kind: FaultKind, codes: str = "", *, words: str = "", verbs: frozenset[str] = frozenset()) -> _Row:
-    return _Row(kind, frozenset(codes.split()), re.compile(words, re.IGNORECASE) if words else None, verbs)
+def _row(
+    kind: FaultKind, codes: str = "", *, words: str = "", verbs: frozenset[str] = frozenset()
+) -> _Row:
+    return _Row(
+        kind, frozenset(codes.split()), re.compile(words, re.IGNORECASE) if words else None, verbs
+    )
 
 
-# The first row that any entry of an error matches decides, so the order is the precedence, also between entries. It is: what has a
-# way out of its own (another zone, a moment's patience); what is final and has a reason that a person can act on; what names
-# something in the way; what passes by itself; and last, what is final for no particular reason and what is Compute's own trouble. A row
+# The first row that any entry of an error matches decides, so the order is the precedence, also
+# between entries. It is: what has a way out of its own (another zone, a moment's patience); what is
+# final and has a reason that a person can act on; what names something in the way; what passes by
+# itself; and last, what is final for no particular reason and what is Compute's own trouble. A row
 # by words comes before the rows of the codes that Compute uses for more than one thing.
 _ROWS: Sequence[_Row] = (
     # No capacity: another zone may have some.
@@ -77,31 +86,50 @@ _ROWS: Sequence[_Row] = (
         " RESOURCE_AVAILABILITY",
     ),
     _row(FaultKind.STOCK_OUT, words=r"does not have enough resources available"),
-    # Asked too often. HTTP says so by 403 as well as by 429, and in words where its reason is that of a real quota.
+    # Asked too often. HTTP says so by 403 as well as by 429, and in words where its reason is that
+    # of a real quota.
     _row(
         FaultKind.TRANSIENT,
         "RATE_LIMIT_EXCEEDED USER_RATE_LIMIT_EXCEEDED RESOURCE_OPERATION_RATE_EXCEEDED CONCURRENT_OPERATIONS_QUOTA_EXCEEDED"
         " CONCURRENT_LIMIT_EXCEEDED TOO_MANY_REQUESTS RESOURCE_EXHAUSTED",
     ),
-    _row(FaultKind.TRANSIENT, words=r"quota exceeded for quota metric '.*' and limit '.* per (minute|second)"),
-    # What an organisation forbids. It says so by a code of its own rarely, by CONDITION_NOT_MET mostly, always in words.
+    _row(
+        FaultKind.TRANSIENT,
+        words=r"quota exceeded for quota metric '.*' and limit '.* per (minute|second)",
+    ),
+    # What an organisation forbids. It says so by a code of its own rarely, by CONDITION_NOT_MET
+    # mostly, always in words.
     _row(
         FaultKind.POLICY,
         "CUSTOM_ORG_POLICY_VIOLATION LOCATION_ORG_POLICY_VIOLATED LOCATION_POLICY_VIOLATED ORG_RESTRICTION_VIOLATION"
         " RESOURCE_USAGE_RESTRICTION_VIOLATED SECURITY_POLICY_VIOLATED VM_EXTERNAL_IP_ACCESS_POLICY_CONSTRAINT",
     ),
-    _row(FaultKind.POLICY, words=r"\b(custom)?constraints/|\borg(ani[sz]ation)? policy|disallowed by policy"),
-    # A subnetwork without a free address, and what is not known everywhere yet: a service account, or the right to use it.
+    _row(
+        FaultKind.POLICY,
+        words=r"\b(custom)?constraints/|\borg(ani[sz]ation)? policy|disallowed by policy",
+    ),
+    # A subnetwork without a free address, and what is not known everywhere yet: a service account,
+    # or the right to use it.
     _row(FaultKind.NOT_READY, "IP_SPACE_EXHAUSTED IP_SPACE_EXHAUSTED_WITH_DETAILS"),
     _row(FaultKind.NOT_READY, words=r"IP space of .* is exhausted"),
     _row(FaultKind.NOT_READY, "SERVICE_ACCOUNT_NOT_FOUND SERVICE_ACCOUNT_ACCESS_DENIED"),
     _row(FaultKind.NOT_READY, words=r"service ?accounts?\b.*(not found|does not exist)"),
-    _row(FaultKind.QUOTA, "QUOTA_EXCEEDED RESOURCE_QUOTA_EXCEEDED LIMIT_EXCEEDED DAILY_LIMIT_EXCEEDED"),
+    _row(
+        FaultKind.QUOTA,
+        "QUOTA_EXCEEDED RESOURCE_QUOTA_EXCEEDED LIMIT_EXCEEDED DAILY_LIMIT_EXCEEDED",
+    ),
     # Its state, now. Compute words that of a suspend as UNSUPPORTED_OPERATION.
     _row(FaultKind.NOT_READY, words=r"\bbeing repaired\b"),
-    _row(FaultKind.NOT_READY, words=r"\b(is stopped or terminated|already suspended)\b", verbs=_SUSPEND),
-    _row(FaultKind.NOT_READY, "RESOURCE_NOT_READY OPERATION_IN_PROGRESS INVALID_FINGERPRINT ABORTED"),
-    # Labels or metadata changed since they were read. Any other condition that is not met is somebody's rule.
+    _row(
+        FaultKind.NOT_READY,
+        words=r"\b(is stopped or terminated|already suspended)\b",
+        verbs=_SUSPEND,
+    ),
+    _row(
+        FaultKind.NOT_READY, "RESOURCE_NOT_READY OPERATION_IN_PROGRESS INVALID_FINGERPRINT ABORTED"
+    ),
+    # Labels or metadata changed since they were read. Any other condition that is not met is
+    # somebody's rule.
     _row(FaultKind.NOT_READY, words=r"\bfingerprint\b"),
     _row(FaultKind.NOT_READY, "CONDITION_NOT_MET PRECONDITION_FAILED", verbs=_FINGERPRINTED),
     _row(FaultKind.POLICY, "CONDITION_NOT_MET PRECONDITION_FAILED"),
@@ -125,7 +153,10 @@ _ROWS: Sequence[_Row] = (
         " CONSUMER_SUSPENDED USER_PROJECT_DENIED ACCOUNT_STATE_INVALID UNAUTHENTICATED UNAUTHORIZED AUTH_ERROR"
         " CREDENTIALS_MISSING ACCESS_TOKEN_EXPIRED ACCESS_TOKEN_SCOPE_INSUFFICIENT",
     ),
-    _row(FaultKind.PERMISSION, words=r"resource '(//compute\.googleapis\.com/)?projects/[^/']+' was not found"),
+    _row(
+        FaultKind.PERMISSION,
+        words=r"resource '(//compute\.googleapis\.com/)?projects/[^/']+' was not found",
+    ),
     # A zone that Compute does not have has nothing in it either.
     _row(FaultKind.NOT_FOUND, words=r"\bunknown zone\b", verbs=_OF_WHAT_IS_THERE),
     _row(FaultKind.NOT_FOUND, "RESOURCE_NOT_FOUND EXTERNAL_RESOURCE_NOT_FOUND NOT_FOUND"),
@@ -163,7 +194,11 @@ def http_fault(verb: str, http_status: int, body: bytes) -> Fault:
     if error is None:
         kind = FaultKind.TRANSIENT if http_status == 404 else _by_status(verb, http_status)
         _log_unknown(verb, http_status, ())
-        return Fault(kind, f"HTTP_{http_status}", f"Compute Engine answered with an error page ({http_status}).")
+        return Fault(
+            kind,
+            f"HTTP_{http_status}",
+            f"Compute Engine answered with an error page ({http_status}).",
+        )
     return _fault(verb, http_status, list(_http_entries(error)), _text(error.get("message")))
 
 
@@ -175,7 +210,9 @@ def operation_fault(operation: Any) -> Fault | None:
     if not entries and not said and status < 400:
         return None
     verb = str(operation.operation_type or "").rpartition(".")[2]
-    whole = f"Compute Engine ended the operation with an error: {said or 'no reason given'} ({status})."
+    whole = (
+        f"Compute Engine ended the operation with an error: {said or 'no reason given'} ({status})."
+    )
     return _fault(verb, status or 400, entries or [_Entry("", whole)], whole)
 
 
@@ -193,16 +230,23 @@ def plain(text: str) -> str:
     text = re.sub(r"\w*://|<(?=[!/?]?[a-zA-Z])|[(\[]\s*[)\]]", " ", text)  # what is left of them
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r" (?=[.,;:)])", "", text).strip()
-    return shortened(re.sub(r"([.!?])\.+(?=\s|$)", r"\1", text))  # of a sentence that ended with a URL
+    return shortened(
+        re.sub(r"([.!?])\.+(?=\s|$)", r"\1", text)
+    )  # of a sentence that ended with a URL
 
 
 def _fault(verb: str, http_status: int, entries: Sequence[_Entry], message: str) -> Fault:
-    matched = next(((row, entry) for row in _ROWS for entry in entries if row.matches(verb, entry)), None)
+    matched = next(
+        ((row, entry) for row in _ROWS for entry in entries if row.matches(verb, entry)), None
+    )
     if matched:
         kind, entry = matched[0].kind, matched[1]
     else:
         kind = _by_status(verb, http_status)
-        entry = next((entry for entry in entries if entry.message), entries[0] if entries else _Entry("", message))
+        entry = next(
+            (entry for entry in entries if entry.message),
+            entries[0] if entries else _Entry("", message),
+        )
         _log_unknown(verb, http_status, entries)
     code = re.sub(r"[^\w.-]", "", entry.code)[:64] or f"HTTP_{http_status}"
     said = plain(entry.message or message) or f"Compute Engine gave no reason ({http_status})."
@@ -212,7 +256,8 @@ def _fault(verb: str, http_status: int, entries: Sequence[_Entry], message: str)
 def _by_status(verb: str, http_status: int) -> FaultKind:
     """Say what an error means of which only the status is understood.
 
-    Unknown 5xx are transient, unknown others invalid: what nobody understands must not be tried again for ever.
+    Unknown 5xx are transient, unknown others invalid: what nobody understands must not be tried
+    again for ever.
     """
     if http_status == 409:
         return (
@@ -220,7 +265,9 @@ def _by_status(verb: str, http_status: int) -> FaultKind:
         )  # in conflict with what is under way
     if http_status == 412:
         return FaultKind.NOT_READY if verb in _FINGERPRINTED else FaultKind.POLICY
-    return _BY_STATUS.get(http_status) or (FaultKind.TRANSIENT if http_status >= 500 else FaultKind.INVALID)
+    return _BY_STATUS.get(http_status) or (
+        FaultKind.TRANSIENT if http_status >= 500 else FaultKind.INVALID
+    )
 
 
 def _log_unknown(verb: str, http_status: int, entries: Sequence[_Entry]) -> None:

@@ -1,7 +1,8 @@
 """The instance that ``instances.insert`` is asked for: "Container-on-VM" on Container-Optimized OS.
 
-The container is run by systemd units that cloud-init writes at every boot (``shared/boot``). The user-data is the same for
-every workspace: what is a workspace's own, and what came from a person, is metadata that the boot scripts read as data.
+The container is run by systemd units that cloud-init writes at every boot (``shared/boot``). The
+user-data is the same for every workspace: what is a workspace's own, and what came from a person,
+is metadata that the boot scripts read as data.
 """
 
 from datetime import timedelta
@@ -27,10 +28,12 @@ def metadata_items(
 ) -> dict[str, str]:
     """Return all metadata items of ours, the boot files included, by key.
 
-    They are the same for a new machine and for the refresh of one that exists, so that every boot gets today's configuration.
-    ``cos-update-strategy`` is ``update_enabled`` or ``update_disabled``. What it is by default depends on the image (enabled before
-    milestone 117) and on the project's metadata, and with Secure Boot, which every machine has, an update is not carried out. So it is
-    off, and said here: a machine's system is the one that it was made with (source: Container-Optimized OS, "Automatic updates").
+    They are the same for a new machine and for the refresh of one that exists, so that every boot
+    gets today's configuration. ``cos-update-strategy`` is ``update_enabled`` or
+    ``update_disabled``. What it is by default depends on the image (enabled before milestone 117)
+    and on the project's metadata, and with Secure Boot, which every machine has, an update is not
+    carried out. So it is off, and said here: a machine's system is the one that it was made with
+    (source: Container-Optimized OS, "Automatic updates").
     """
     return {
         "user-data": user_data(),
@@ -63,20 +66,30 @@ def instance_resource(
     zone = command.place.zone
     marked = labels(command.workspace_id, command.owner_id, settings)
     metadata = metadata_items(command, settings, report_url)
-    interface = compute_v1.NetworkInterface(network=settings.network, subnetwork=settings.subnetwork or None)
+    interface = compute_v1.NetworkInterface(
+        network=settings.network, subnetwork=settings.subnetwork or None
+    )
     if settings.external_address:
-        interface.access_configs = [compute_v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")]
+        interface.access_configs = [
+            compute_v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")
+        ]
     return compute_v1.Instance(
         name=command.place.name,
         machine_type=f"zones/{zone}/machineTypes/{command.machine_type}",
         labels=marked,
         tags=compute_v1.Tags(items=[IAP_TAG]),
-        metadata=compute_v1.Metadata(items=[compute_v1.Items(key=key, value=value) for key, value in metadata.items()]),
-        disks=[_boot_disk(command, marked, settings), _home_disk(command, project_id, marked, settings)],
+        metadata=compute_v1.Metadata(
+            items=[compute_v1.Items(key=key, value=value) for key, value in metadata.items()]
+        ),
+        disks=[
+            _boot_disk(command, marked, settings),
+            _home_disk(command, project_id, marked, settings),
+        ],
         network_interfaces=[interface],
         service_accounts=[
             compute_v1.ServiceAccount(
-                email=settings.service_account, scopes=["https://www.googleapis.com/auth/cloud-platform"]
+                email=settings.service_account,
+                scopes=["https://www.googleapis.com/auth/cloud-platform"],
             )
         ],
         shielded_instance_config=compute_v1.ShieldedInstanceConfig(
@@ -98,8 +111,8 @@ def _seconds(time: timedelta) -> str:
 def _scheduling(settings: MachineSettings) -> compute_v1.Scheduling:
     """Return how Compute may treat the machine. Whatever ends it stops it: the home disk and the record stay.
 
-    Source: Compute's documentation of Spot VMs and of limits to a VM's run time: both need a termination action, and a Spot VM
-    is neither restarted nor migrated.
+    Source: Compute's documentation of Spot VMs and of limits to a VM's run time: both need a
+    termination action, and a Spot VM is neither restarted nor migrated.
     """
     scheduling = compute_v1.Scheduling(provisioning_model="STANDARD", automatic_restart=True)
     if settings.spot:
@@ -107,17 +120,21 @@ def _scheduling(settings: MachineSettings) -> compute_v1.Scheduling:
             provisioning_model="SPOT", automatic_restart=False, on_host_maintenance="TERMINATE"
         )
     if settings.most_run:
-        scheduling.max_run_duration = compute_v1.Duration(seconds=round(settings.most_run.total_seconds()))
+        scheduling.max_run_duration = compute_v1.Duration(
+            seconds=round(settings.most_run.total_seconds())
+        )
     if settings.spot or settings.most_run:
         scheduling.instance_termination_action = "STOP"
     return scheduling
 
 
-def _boot_disk(command: InsertInstance, marked: dict[str, str], settings: MachineSettings) -> compute_v1.AttachedDisk:
+def _boot_disk(
+    command: InsertInstance, marked: dict[str, str], settings: MachineSettings
+) -> compute_v1.AttachedDisk:
     """Return the boot disk to make.
 
-    Its name has the generation in it: Compute's default is the machine's name, which a boot disk that outlived an earlier
-    machine of the workspace would still have.
+    Its name has the generation in it: Compute's default is the machine's name, which a boot disk
+    that outlived an earlier machine of the workspace would still have.
     """
     return compute_v1.AttachedDisk(
         boot=True,

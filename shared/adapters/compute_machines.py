@@ -1,7 +1,8 @@
 """Machines in Compute Engine.
 
-Importing this module costs seconds and a hundred megabytes (measured: the Compute library), so ``bootstrap`` imports it
-only where a machine is touched. Only the calls that return at once are used: the waiting ones ignore a configured address.
+Importing this module costs seconds and a hundred megabytes (measured: the Compute library), so
+``bootstrap`` imports it only where a machine is touched. Only the calls that return at once are
+used: the waiting ones ignore a configured address.
 """
 
 import uuid
@@ -44,15 +45,22 @@ from shared.domain.instance import (
 )
 from shared.ports import Machines
 
-CALL_SECONDS = 8.0  # less than an instance has from SIGTERM to SIGKILL; made again, it is the same call
+CALL_SECONDS = (
+    8.0  # less than an instance has from SIGTERM to SIGKILL; made again, it is the same call
+)
 READ_SECONDS = 5.0
-# The library's own retry of a read goes on for ten minutes, whatever the timeout says. This one gets over a blip: what lasts
-# longer is for the queue, which waits without keeping a worker from others' operations.
+# The library's own retry of a read goes on for ten minutes, whatever the timeout says. This one
+# gets over a blip: what lasts longer is for the queue, which waits without keeping a worker from
+# others' operations.
 _READ_RETRY = retry.Retry(
-    predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.2, maximum=0.5, timeout=1.0
+    predicate=retry.if_exception_type(exceptions.ServiceUnavailable),
+    initial=0.2,
+    maximum=0.5,
+    timeout=1.0,
 )
 _READ: dict[str, Any] = {"retry": _READ_RETRY, "timeout": READ_SECONDS}
-# The states that the API's list has beside those of the lifecycle; one that nobody knows yet is a machine on its way.
+# The states that the API's list has beside those of the lifecycle; one that nobody knows yet is a
+# machine on its way.
 _STATES = {state.value: state for state in InstanceState} | {
     "PENDING": InstanceState.PROVISIONING,
     "DEPROVISIONING": InstanceState.STOPPING,
@@ -72,8 +80,11 @@ _VERBS: dict[type[Command], str] = {
     DeleteDisk: "delete",
 }
 _READING = "get"
-# The warnings of a list that leave nothing out. Any other one, known or not, makes it a partial list.
-_HARMLESS_WARNINGS = frozenset({"", "NO_RESULTS_ON_PAGE", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED"})
+# The warnings of a list that leave nothing out. Any other one, known or not, makes it a partial
+# list.
+_HARMLESS_WARNINGS = frozenset(
+    {"", "NO_RESULTS_ON_PAGE", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED"}
+)
 _AWAY = "Compute Engine does not answer now. Try again in a moment."
 T = TypeVar("T")
 
@@ -81,10 +92,15 @@ T = TypeVar("T")
 class ComputeMachines(Machines):
     """``Machines`` on Compute Engine's REST API."""
 
-    def __init__(self, project_id: str, settings: MachineSettings, report_url: str, emulator: str | None) -> None:
+    def __init__(
+        self, project_id: str, settings: MachineSettings, report_url: str, emulator: str | None
+    ) -> None:
         options: dict[str, Any] = {}
         if emulator:
-            options = {"credentials": AnonymousCredentials(), "client_options": {"api_endpoint": f"http://{emulator}"}}  # type: ignore[no-untyped-call]
+            options = {
+                "credentials": AnonymousCredentials(),
+                "client_options": {"api_endpoint": f"http://{emulator}"},
+            }  # type: ignore[no-untyped-call]
         self._instances = compute_v1.InstancesClient(**options)
         self._disks = compute_v1.DisksClient(**options)
         self._operations = compute_v1.ZoneOperationsClient(**options)
@@ -118,13 +134,18 @@ class ComputeMachines(Machines):
 
     def find_disks(self, workspace_id: str) -> Sequence[Disk]:
         """See the port."""
-        filters = (f"labels.workspace={workspace_id}", f'name eq "(home|workspace)-{workspace_id}(-.*)?"')
+        filters = (
+            f"labels.workspace={workspace_id}",
+            f'name eq "(home|workspace)-{workspace_id}(-.*)?"',
+        )
         found = [disk for each in filters for disk in self._list_disks(each)]
         return list({(disk.zone, disk.name): disk for disk in found}.values())
 
     def operation(self, zone: str, name: str) -> OperationState:
         """See the port."""
-        found = _found(lambda: self._operations.get(project=self._project, zone=zone, operation=name, **_READ))
+        found = _found(
+            lambda: self._operations.get(project=self._project, zone=zone, operation=name, **_READ)
+        )
         if found is None:
             return OperationState(done=True)
         if found.status != compute_v1.Operation.Status.DONE:
@@ -134,7 +155,9 @@ class ComputeMachines(Machines):
     def console_tail(self, place: Place, most_bytes: int) -> str:
         """See the port."""
         try:
-            found = _found(lambda: self._instances.get_serial_port_output(**self._at(place), **_READ))
+            found = _found(
+                lambda: self._instances.get_serial_port_output(**self._at(place), **_READ)
+            )
         except UnavailableError as error:
             logs.warning("ConsoleNotRead", name=place.name, zone=place.zone, reason=str(error))
             return ""
@@ -150,9 +173,14 @@ class ComputeMachines(Machines):
         once = {"request_id": request_id}
         match command:
             case InsertInstance():
-                resource = instance_resource(command, self._project, self._settings, self._report_url)
+                resource = instance_resource(
+                    command, self._project, self._settings, self._report_url
+                )
                 request = compute_v1.InsertInstanceRequest(
-                    project=self._project, zone=command.place.zone, instance_resource=resource, **once
+                    project=self._project,
+                    zone=command.place.zone,
+                    instance_resource=resource,
+                    **once,
                 )
                 return compute.insert_unary(request, timeout=CALL_SECONDS)
             case RefreshMetadata():
@@ -162,16 +190,26 @@ class ComputeMachines(Machines):
             case LabelDisk():
                 return self._label_disk(command, once)
             case StartInstance():
-                return compute.start_unary(compute_v1.StartInstanceRequest(**at, **once), timeout=CALL_SECONDS)
+                return compute.start_unary(
+                    compute_v1.StartInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                )
             case ResumeInstance():
-                return compute.resume_unary(compute_v1.ResumeInstanceRequest(**at, **once), timeout=CALL_SECONDS)
+                return compute.resume_unary(
+                    compute_v1.ResumeInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                )
             case SuspendInstance():
-                return compute.suspend_unary(compute_v1.SuspendInstanceRequest(**at, **once), timeout=CALL_SECONDS)
+                return compute.suspend_unary(
+                    compute_v1.SuspendInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                )
             case StopInstance():
-                return compute.stop_unary(compute_v1.StopInstanceRequest(**at, **once), timeout=CALL_SECONDS)
+                return compute.stop_unary(
+                    compute_v1.StopInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                )
             case DeleteInstance():
                 self._keep_disks(command, request_id)
-                return compute.delete_unary(compute_v1.DeleteInstanceRequest(**at, **once), timeout=CALL_SECONDS)
+                return compute.delete_unary(
+                    compute_v1.DeleteInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                )
             case DeleteDisk():
                 delete = compute_v1.DeleteDiskRequest(**self._disk_at(command.place), **once)
                 return self._disks.delete_unary(delete, timeout=CALL_SECONDS)
@@ -179,11 +217,14 @@ class ComputeMachines(Machines):
     def _keep_disks(self, command: DeleteInstance, request_id: str) -> None:
         """See that only the boot disk goes with the machine.
 
-        A machine that somebody made or changed by hand may have its home as a disk to be deleted with it. Such a disk is
-        first made one that stays; the delete is refused as not ready, and comes again.
+        A machine that somebody made or changed by hand may have its home as a disk to be deleted
+        with it. Such a disk is first made one that stays; the delete is refused as not ready, and
+        comes again.
         """
         found = _found(lambda: self._instances.get(**self._at(command.place), **_READ))
-        disks = found.disks if found else []  # gone already: the same request again is answered as the first time
+        disks = (
+            found.disks if found else []
+        )  # gone already: the same request again is answered as the first time
         going = [disk.device_name for disk in disks if disk.auto_delete and not disk.boot]
         for device_name in going:
             request = compute_v1.SetDiskAutoDeleteInstanceRequest(
@@ -200,11 +241,16 @@ class ComputeMachines(Machines):
     def _refresh_metadata(self, command: RefreshMetadata, once: dict[str, str]) -> Any:
         """Replace our items of the metadata as it is now; a change in between is refused (412) and done again.
 
-        Ours are those that a new machine gets, and every other ``hub-…``: what an earlier version set.
+        Ours are those that a new machine gets, and every other ``hub-…``: what an earlier version
+        set.
         """
         metadata = self._instances.get(**self._at(command.place), **_READ).metadata
         ours = metadata_items(command, self._settings, self._report_url)
-        items = [item for item in metadata.items if item.key not in ours and not item.key.startswith("hub-")]
+        items = [
+            item
+            for item in metadata.items
+            if item.key not in ours and not item.key.startswith("hub-")
+        ]
         items += [compute_v1.Items(key=key, value=value) for key, value in ours.items()]
         request = compute_v1.SetMetadataInstanceRequest(
             **self._at(command.place),
@@ -274,11 +320,14 @@ def _instance(found: Any) -> Instance:
         state=_STATES.get(found.status, InstanceState.REPAIRING),
         machine_type=_last(found.machine_type),
         labels=dict(found.labels),
-        internal_address=found.network_interfaces[0].network_i_p if found.network_interfaces else None,
+        internal_address=found.network_interfaces[0].network_i_p
+        if found.network_interfaces
+        else None,
         last_started_at=_moment(found.last_start_timestamp),
         created_at=_moment(found.creation_timestamp),
         off_since=max(
-            filter(None, map(_moment, (found.last_stop_timestamp, found.last_suspended_timestamp))), default=None
+            filter(None, map(_moment, (found.last_stop_timestamp, found.last_suspended_timestamp))),
+            default=None,
         ),
         disks=tuple(_last(disk.source) for disk in found.disks if disk.source),
         heartbeat_every=_heartbeat(found.metadata),
@@ -313,9 +362,13 @@ def _listed(call: Callable[[], Any]) -> Iterator[Any]:
     while (page := _called_to_read(lambda: next(pages, None))) is not None:
         for warning in (page.warning, *(part.warning for part in page.items.values())):
             if warning.code not in _HARMLESS_WARNINGS:
-                raise _unavailable(f"Compute Engine cannot list everything now: {warning.message or warning.code}")
+                raise _unavailable(
+                    f"Compute Engine cannot list everything now: {warning.message or warning.code}"
+                )
         if page.unreachables:
-            raise _unavailable(f"Compute Engine cannot list everything now: {', '.join(page.unreachables)}")
+            raise _unavailable(
+                f"Compute Engine cannot list everything now: {', '.join(page.unreachables)}"
+            )
         yield from page.items.values()
 
 
@@ -330,7 +383,8 @@ def _called_to_read(call: Callable[[], T]) -> T:
 def _found(call: Callable[[], T]) -> T | None:
     """Make a call that reads. What is not there is None; any other refusal of a read is for the next delivery to get over.
 
-    Compute says of a machine in a zone that it does not have that there is no such zone: the machine is not there either.
+    Compute says of a machine in a zone that it does not have that there is no such zone: the
+    machine is not there either.
     """
     try:
         return _called(_READING, call)
@@ -354,7 +408,9 @@ def _called(verb: str, call: Callable[[], T]) -> T:
     except (AttributeError, TypeError) as error:
         if not _raised_in(error, exceptions.__name__):
             raise
-        raise UnavailableError(_AWAY) from error  # the library trips over an error in JSON that is not Google's
+        raise UnavailableError(
+            _AWAY
+        ) from error  # the library trips over an error in JSON that is not Google's
 
 
 def _raised_in(error: BaseException, module: str) -> bool:

@@ -1,8 +1,8 @@
 """Documents of Firestore: one by its name, pages of a query, and conditional writes in one commit.
 
-This calls the library's generated client. Its hand-written one makes an object of every value of a document and reads a
-single document through a stream with a thread of its own: measured at 16 clients (``nox -s bench``), listing is 1.4 times
-as fast without it, creating 1.25 times.
+This calls the library's generated client. Its hand-written one makes an object of every value of a
+document and reads a single document through a stream with a thread of its own: measured at 16
+clients (``nox -s bench``), listing is 1.4 times as fast without it, creating 1.25 times.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,8 @@ _RETRY = retry.Retry(
     maximum=1.0,
     timeout=TIMEOUT_SECONDS,
 )
-# As the hand-written client has it: a connection that died while nobody asked is noticed before somebody waits for it.
+# As the hand-written client has it: a connection that died while nobody asked is noticed before
+# somebody waits for it.
 _KEPT_ALIVE = (("grpc.keepalive_time_ms", 30_000),)
 _NAME = "__name__"  # what Firestore calls a document's name in a query
 # The plain protobuf class behind the library's: filling that is what makes this fast.
@@ -74,8 +75,8 @@ class Found:
 class Query:
     """A query of one collection, ordered by a time and then by name. ``filters`` are field, operator and value.
 
-    ``after`` is the time and the id of the last document of the page before. ``only`` names the fields that are read; empty:
-    all of them.
+    ``after`` is the time and the id of the last document of the page before. ``only`` names the
+    fields that are read; empty: all of them.
     """
 
     collection: str
@@ -100,11 +101,14 @@ class Documents:
         transport = FirestoreGrpcTransport(channel=grpc.insecure_channel(emulator))
         return cls(FirestoreClient(transport=transport), path, (("authorization", "Bearer owner"),))
 
-    def __init__(self, api: FirestoreClient, database: str, metadata: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, api: FirestoreClient, database: str, metadata: Iterable[tuple[str, str]] = ()
+    ) -> None:
         self._api = api
         self._database = database
         self._root = f"{database}/documents"
-        # The header that the hand-written client sends: by it Firestore routes to databases of another name.
+        # The header that the hand-written client sends: by it Firestore routes to databases of
+        # another name.
         self._call: dict[str, Any] = {
             "timeout": TIMEOUT_SECONDS,
             "metadata": (("google-cloud-resource-prefix", database), *metadata),
@@ -160,7 +164,10 @@ class Documents:
 
     def _query(self, query: Query) -> list[Found]:
         request = RunQueryRequest(parent=self._root, structured_query=self._structured(query))
-        answers = (RunQueryResponse.pb(answer) for answer in self._api.run_query(request, retry=None, **self._call))
+        answers = (
+            RunQueryResponse.pb(answer)
+            for answer in self._api.run_query(request, retry=None, **self._call)
+        )
         return [_found(answer.document) for answer in answers if answer.HasField("document")]
 
     def _structured(self, query: Query) -> StructuredQuery:
@@ -176,10 +183,14 @@ class Documents:
         if len(filters) == 1:
             structured.where = filters[0]
         elif filters:
-            both = StructuredQuery.CompositeFilter(op=StructuredQuery.CompositeFilter.Operator.AND, filters=filters)
+            both = StructuredQuery.CompositeFilter(
+                op=StructuredQuery.CompositeFilter.Operator.AND, filters=filters
+            )
             structured.where = StructuredQuery.Filter(composite_filter=both)
         if query.only:
-            structured.select = StructuredQuery.Projection(fields=[_field(field) for field in query.only])
+            structured.select = StructuredQuery.Projection(
+                fields=[_field(field) for field in query.only]
+            )
         if query.after is not None:
             at, last_id = query.after
             last = Value(reference_value=f"{self._root}/{query.collection}/{last_id}")
@@ -192,7 +203,9 @@ def _field(path: str) -> StructuredQuery.FieldReference:
 
 
 def _filter(field: str, operator: Operator, value: Any) -> StructuredQuery.Filter:
-    compared = StructuredQuery.FieldFilter(field=_field(field), op=operator.value, value=_value(value))
+    compared = StructuredQuery.FieldFilter(
+        field=_field(field), op=operator.value, value=_value(value)
+    )
     return StructuredQuery.Filter(field_filter=compared)
 
 

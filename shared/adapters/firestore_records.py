@@ -1,7 +1,7 @@
 """How records are written in Firestore: the same field names, enums as strings, tuples as arrays.
 
-Older documents are read: a field that a document does not have takes the record's default. A document of a newer schema
-is refused: what this version does not know it would lose.
+Older documents are read: a field that a document does not have takes the record's default. A
+document of a newer schema is refused: what this version does not know it would lose.
 """
 
 from collections.abc import Mapping
@@ -73,7 +73,10 @@ def owner_record(document: Document) -> Owner:
     """Return the owner of a document."""
     return Owner(
         id=document["id"],
-        workspaces={held_id: OwnedWorkspace(**held) for held_id, held in document.get("workspaces", {}).items()},
+        workspaces={
+            held_id: OwnedWorkspace(**held)
+            for held_id, held in document.get("workspaces", {}).items()
+        },
         keys={hashed: UsedKey(**used) for hashed, used in document.get("keys", {}).items()},
         recent=tuple(document.get("recent", ())),
         domain=document.get("domain"),
@@ -87,7 +90,9 @@ def event_document(event: Event) -> dict[str, Any]:
 
 def event_record(document: Document) -> Event:
     """Return the event of a document."""
-    return Event(**{name: document[name] for name in Event.__dataclass_fields__ if name in document})
+    return Event(
+        **{name: document[name] for name in Event.__dataclass_fields__ if name in document}
+    )
 
 
 def _operation(document: Document | None) -> Operation | None:

@@ -27,10 +27,19 @@ from shared.domain.workspace import Owner, Status, Workspace
 from shared.ports import Page, Stored, WorkspaceStore
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_DOCUMENT = re.compile(r"[A-Za-z0-9-]{1,64}")  # the names of our documents: UUIDs, and those that Firestore makes up
+_DOCUMENT = re.compile(
+    r"[A-Za-z0-9-]{1,64}"
+)  # the names of our documents: UUIDs, and those that Firestore makes up
 EVENTS_KEPT = timedelta(days=90)
-_MOST_INDEXED_BYTES = 1500  # source: Firestore's quotas and limits; a query for a longer text is refused
-_CONFLICTS = (exceptions.AlreadyExists, exceptions.FailedPrecondition, exceptions.NotFound, exceptions.Aborted)
+_MOST_INDEXED_BYTES = (
+    1500  # source: Firestore's quotas and limits; a query for a longer text is refused
+)
+_CONFLICTS = (
+    exceptions.AlreadyExists,
+    exceptions.FailedPrecondition,
+    exceptions.NotFound,
+    exceptions.Aborted,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +53,9 @@ def _translated(method: Callable[P, T]) -> Callable[P, T]:
         try:
             return method(*args, **kwargs)
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
-            raise UnavailableError("The Hub's database does not answer. Try again in a moment.") from error
+            raise UnavailableError(
+                "The Hub's database does not answer. Try again in a moment."
+            ) from error
 
     return translated
 
@@ -52,8 +63,8 @@ def _translated(method: Callable[P, T]) -> Callable[P, T]:
 class FirestoreWorkspaceStore(WorkspaceStore):
     """``WorkspaceStore`` on Firestore: ``workspaces/{id}``, ``owners/{owner_id}``, ``events/{…}``.
 
-    Versions are Firestore's update times: a commit carries them as preconditions and holds no lock (contended locking
-    transactions were measured to stall for seconds).
+    Versions are Firestore's update times: a commit carries them as preconditions and holds no lock
+    (contended locking transactions were measured to stall for seconds).
     """
 
     @classmethod
@@ -76,7 +87,11 @@ class FirestoreWorkspaceStore(WorkspaceStore):
     def get_owner(self, owner_id: str) -> Stored[Owner]:
         """See the port."""
         found = self._documents.get(_owner_path(owner_id))
-        return Stored(owner_record(found.fields), found.version) if found else Stored(Owner(owner_id), None)
+        return (
+            Stored(owner_record(found.fields), found.version)
+            if found
+            else Stored(Owner(owner_id), None)
+        )
 
     @_translated
     def commit(
@@ -91,9 +106,15 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         for stored, workspace in workspaces:
             if workspace is not None:
                 version = stored.version if stored else None
-                writes.append(self._write(_workspace_path(workspace.id), workspace_document(workspace), version))
+                writes.append(
+                    self._write(
+                        _workspace_path(workspace.id), workspace_document(workspace), version
+                    )
+                )
             elif stored is not None:
-                writes.append(self._documents.deleted(_workspace_path(stored.record.id), stored.version))
+                writes.append(
+                    self._documents.deleted(_workspace_path(stored.record.id), stored.version)
+                )
         for read, owner in owners:
             writes.append(self._write(_owner_path(owner.id), owner_document(owner), read.version))
         for event in events:
@@ -104,7 +125,9 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         except _CONFLICTS as error:
             raise ConflictError(str(error)) from error
 
-    def list_owned(self, owner_id: str, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+    def list_owned(
+        self, owner_id: str, status: Status | None, limit: int, token: str | None
+    ) -> Page[Workspace]:
         """See the port."""
         return self._newest([("owner_id", Operator.EQUAL, owner_id)], status, limit, token)
 
@@ -128,7 +151,9 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         running: Filter = ("machine_running", Operator.EQUAL, True)
         return self._ids_before([running], "last_connected_at", connected_before, limit, token)
 
-    def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[str]:
+    def list_suspended(
+        self, suspended_before: datetime, limit: int, token: str | None
+    ) -> Page[str]:
         """See the port."""
         suspended: Filter = ("status", Operator.EQUAL, Status.SUSPENDED.value)
         return self._ids_before([suspended], "suspended_at", suspended_before, limit, token)
@@ -161,19 +186,27 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         return self._ids_before([], "attend_at", now, limit, token)
 
     @_translated
-    def _newest(self, filters: list[Filter], status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+    def _newest(
+        self, filters: list[Filter], status: Status | None, limit: int, token: str | None
+    ) -> Page[Workspace]:
         if status is not None:
             filters = [*filters, ("status", Operator.EQUAL, status.value)]
-        found, next_token = self._page("workspaces", filters, "created_at", Direction.DESCENDING, limit, token)
+        found, next_token = self._page(
+            "workspaces", filters, "created_at", Direction.DESCENDING, limit, token
+        )
         return Page([workspace_record(each.fields) for each in found], next_token)
 
-    def _ids_before(self, filters: list[Filter], by: str, moment: datetime, limit: int, token: str | None) -> Page[str]:
+    def _ids_before(
+        self, filters: list[Filter], by: str, moment: datetime, limit: int, token: str | None
+    ) -> Page[str]:
         """Return ids only: a sweep reads each workspace again, and one that cannot be read must not hide the rest."""
         return self._ids([*filters, (by, Operator.AT_MOST, moment)], by, limit, token)
 
     @_translated
     def _ids(self, filters: list[Filter], by: str, limit: int, token: str | None) -> Page[str]:
-        found, next_token = self._page("workspaces", filters, by, Direction.ASCENDING, limit, token, only=(by,))
+        found, next_token = self._page(
+            "workspaces", filters, by, Direction.ASCENDING, limit, token, only=(by,)
+        )
         return Page([each.id for each in found], next_token)
 
     def _page(
@@ -188,7 +221,9 @@ class FirestoreWorkspaceStore(WorkspaceStore):
     ) -> tuple[list[Found], str | None]:
         """Run one query for a page, and one document more to know whether another page follows."""
         after = None if token is None else _read_token(token)
-        found = self._documents.query(Query(collection, filters, by, direction, limit + 1, after, only))
+        found = self._documents.query(
+            Query(collection, filters, by, direction, limit + 1, after, only)
+        )
         if len(found) <= limit:
             return found, None
         last = found[limit - 1]
@@ -215,7 +250,9 @@ def _write_token(at: datetime, last_id: str) -> str:
 
 
 def _read_token(token: str) -> tuple[datetime, str]:
-    problem = FieldProblem("page_token", "is not a token that this Hub gave; use the one in the Link header")
+    problem = FieldProblem(
+        "page_token", "is not a token that this Hub gave; use the one in the Link header"
+    )
     try:
         at, last_id = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         moment = datetime.fromisoformat(at).astimezone(UTC)

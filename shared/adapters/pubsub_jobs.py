@@ -13,18 +13,24 @@ from shared.ports import Jobs
 
 TIMEOUT_SECONDS = 5.0
 _RETRY = retry.Retry(
-    predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.1, maximum=1.0, timeout=TIMEOUT_SECONDS
+    predicate=retry.if_exception_type(exceptions.ServiceUnavailable),
+    initial=0.1,
+    maximum=1.0,
+    timeout=TIMEOUT_SECONDS,
 )
 
 
 class PubSubJobs(Jobs):
     """``Jobs`` as messages on a topic. Pub/Sub knows no delay and no names: a job may arrive twice, at once.
 
-    The plain API client is used: the publisher with batches and threads costs more to import and answers later.
+    The plain API client is used: the publisher with batches and threads costs more to import and
+    answers later.
     """
 
     def __init__(self, project_id: str, topic: str, emulator: str | None) -> None:
-        transport = PublisherGrpcTransport(channel=grpc.insecure_channel(emulator)) if emulator else None
+        transport = (
+            PublisherGrpcTransport(channel=grpc.insecure_channel(emulator)) if emulator else None
+        )
         self._client = PublisherClient(transport=transport)
         self._topic = PublisherClient.topic_path(project_id, topic)
 
@@ -32,7 +38,10 @@ class PubSubJobs(Jobs):
         """See the port."""
         try:
             self._client.publish(
-                topic=self._topic, messages=[PubsubMessage(data=write_job(job))], retry=_RETRY, timeout=TIMEOUT_SECONDS
+                topic=self._topic,
+                messages=[PubsubMessage(data=write_job(job))],
+                retry=_RETRY,
+                timeout=TIMEOUT_SECONDS,
             )
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
             raise UnavailableError("Pub/Sub does not answer. Try again in a moment.") from error

@@ -18,11 +18,11 @@ from shared import logs
 from shared.domain.errors import UnavailableError
 
 FETCH_TIMEOUT_SECONDS = 5  # as long as anybody waits
-STEP_TIMEOUT_SECONDS = (
-    10  # as long as one connection, or one piece of the answer, may take: an answer that comes late is used
-)
+STEP_TIMEOUT_SECONDS = 10  # as long as one connection, or one piece of the answer, may take: an answer that comes late is used
 UNKNOWN_KEY_WAIT_SECONDS = 0.5  # a fetch usually takes a tenth of it
-REFRESH_AT_MOST_EVERY_SECONDS = 10  # an unknown key id makes us fetch again, but strangers may not make us do it often
+REFRESH_AT_MOST_EVERY_SECONDS = (
+    10  # an unknown key id makes us fetch again, but strangers may not make us do it often
+)
 USUAL_MAX_AGE_SECONDS = 3600
 LONGEST_ANSWER = 1 << 20
 THREAD_NAME = "signing-keys"
@@ -39,12 +39,14 @@ class _Keys:
 class SigningKeys:
     """The issuers' public keys for one algorithm by key id, from a JWKS address.
 
-    Fetched when first needed, kept as long as the answer's ``Cache-Control`` says, fetched again when an unknown key id
-    appears (rate-limited), and kept beyond their time while their server is down. Safe to use from many threads.
+    Fetched when first needed, kept as long as the answer's ``Cache-Control`` says, fetched again
+    when an unknown key id appears (rate-limited), and kept beyond their time while their server is
+    down. Safe to use from many threads.
 
-    A server that hangs delays one request for each fetch, by ``FETCH_TIMEOUT_SECONDS`` at most: the one that began it. The others
-    go on with the keys that there are, also beyond their time. Only a token of an unknown key waits for a fetch that is under
-    way, ``UNKNOWN_KEY_WAIT_SECONDS`` at most: its key may be new. While there are no keys at all, all wait as long as the first.
+    A server that hangs delays one request for each fetch, by ``FETCH_TIMEOUT_SECONDS`` at most: the
+    one that began it. The others go on with the keys that there are, also beyond their time. Only a
+    token of an unknown key waits for a fetch that is under way, ``UNKNOWN_KEY_WAIT_SECONDS`` at
+    most: its key may be new. While there are no keys at all, all wait as long as the first.
     """
 
     def __init__(self, url: str, algorithm: str) -> None:
@@ -79,13 +81,16 @@ class SigningKeys:
         """Fetch the keys, unless that was begun a moment ago; then wait for it as long as it is worth the while."""
         with self._lock:
             now = time.monotonic()
-            ours = now - self._asked_at >= REFRESH_AT_MOST_EVERY_SECONDS and not self._is_known(key_id)
+            ours = now - self._asked_at >= REFRESH_AT_MOST_EVERY_SECONDS and not self._is_known(
+                key_id
+            )
             if ours:
                 self._asked_at, self._over = now, threading.Event()
             over = self._over
         if ours:
-            # In a thread of its own, since nothing else bounds it: a name that is resolved for ever, one address after the
-            # other that does not answer, an answer that comes a byte at a time.
+            # In a thread of its own, since nothing else bounds it: a name that is resolved for
+            # ever, one address after the other that does not answer, an answer that comes a byte at
+            # a time.
             fetch = partial(copy_context().run, self._fetch, now, over)
             threading.Thread(target=fetch, name=THREAD_NAME, daemon=True).start()
             if not over.wait(FETCH_TIMEOUT_SECONDS):

@@ -7,18 +7,28 @@ from pathlib import Path
 FOLDER = "/etc/workspace-hub"
 SCRIPTS = ("settings.sh", "disk.sh", "container.sh", "ready.sh", "ssh.sh", "shell.sh")
 UNITS = (
-    *("workspace-disk.service", "workspace-container.service", "workspace-ready.service", "workspace-ssh.service"),
+    *(
+        "workspace-disk.service",
+        "workspace-container.service",
+        "workspace-ready.service",
+        "workspace-ssh.service",
+    ),
     "workspace-ssh.path",
 )
-STARTED = ("workspace-ssh.path", "workspace-ssh.service", "workspace-ready.service")  # these bring the others
+STARTED = (
+    "workspace-ssh.path",
+    "workspace-ssh.service",
+    "workspace-ready.service",
+)  # these bring the others
 
 
 @cache
 def user_data() -> str:
     """Return the user-data: the boot scripts and units as files, and what starts them at every boot.
 
-    Nothing is rendered into it. JSON is YAML, so no content can break out of its string. On Container-Optimized OS ``/etc``
-    is a tmpfs and cloud-init applies everything again at each boot (source: its documentation), so it may all run again.
+    Nothing is rendered into it. JSON is YAML, so no content can break out of its string. On
+    Container-Optimized OS ``/etc`` is a tmpfs and cloud-init applies everything again at each boot
+    (source: its documentation), so it may all run again.
     """
     places = {
         **{name: (f"{FOLDER}/{name}", "0644") for name in SCRIPTS},
@@ -28,7 +38,12 @@ def user_data() -> str:
     here = Path(__file__).parent
     config = {
         "write_files": [
-            {"path": path, "permissions": mode, "owner": "root:root", "content": (here / name).read_text()}
+            {
+                "path": path,
+                "permissions": mode,
+                "owner": "root:root",
+                "content": (here / name).read_text(),
+            }
             for name, (path, mode) in places.items()
         ],
         "runcmd": [["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", *STARTED]],

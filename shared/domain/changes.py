@@ -77,7 +77,8 @@ def proceed(
 ) -> Change:
     """Move the operation on: its next step, a job for it, and the time at which somebody looks if that job gets lost.
 
-    With a ``phase`` the operation goes there, at ``attempt``, waiting for ``gce_operation``; without one it stays as it is.
+    With a ``phase`` the operation goes there, at ``attempt``, waiting for ``gce_operation``;
+    without one it stays as it is.
     """
     operation = workspace.operation
     if operation is None:
@@ -85,12 +86,18 @@ def proceed(
     moved = replace(operation, step=operation.step + 1, resends=0)
     if phase is not None:
         since = operation.phase_since if phase is operation.phase else now
-        moved = replace(moved, phase=phase, phase_since=since, attempt=attempt, gce_operation=gce_operation)
-    changed = replace(workspace, operation=moved, updated_at=now, attend_at=now + delay + policy.attend_after)
+        moved = replace(
+            moved, phase=phase, phase_since=since, attempt=attempt, gce_operation=gce_operation
+        )
+    changed = replace(
+        workspace, operation=moved, updated_at=now, attend_at=now + delay + policy.attend_after
+    )
     return Change(changed, event, job_of(changed, moved, delay))
 
 
-def finish(workspace: Workspace, status: Status, event: str, now: datetime, problem: Problem | None = None) -> Change:
+def finish(
+    workspace: Workspace, status: Status, event: str, now: datetime, problem: Problem | None = None
+) -> Change:
     """End the operation in ``status``. A workspace that becomes READY counts as connected to now."""
     ended = replace(
         workspace,
@@ -125,7 +132,8 @@ def _stopped_because(workspace: Workspace) -> StopReason | None:
 def without_memory(workspace: Workspace, why: str) -> tuple[Workspace, tuple[Note, ...]]:
     """Return the workspace with its machine's memory lost, and what to note if that was memory worth keeping.
 
-    It was if it was that of a boot that reported ready. Memory that was lost before keeps its reason.
+    It was if it was that of a boot that reported ready. Memory that was lost before keeps its
+    reason.
     """
     if not workspace.has_memory:
         return workspace, ()
@@ -136,8 +144,9 @@ def without_memory(workspace: Workspace, why: str) -> tuple[Workspace, tuple[Not
 def enter_boot(workspace: Workspace, phase: Phase, now: datetime, policy: Policy) -> Change:
     """Move the operation to a phase that boots a machine, under a new generation.
 
-    The generation is committed before Compute is called: a machine that boots faster than its worker commits already finds
-    the record waiting for it. What is known of the machine is forgotten when a new one is made.
+    The generation is committed before Compute is called: a machine that boots faster than its
+    worker commits already finds the record waiting for it. What is known of the machine is
+    forgotten when a new one is made.
     """
     booting = replace(
         workspace,

@@ -6,7 +6,8 @@ The text itself must never be repeated to anybody, or be logged, if it does.
 import re
 from urllib.parse import parse_qsl, unquote
 
-# Over SSH a bare user name is not a secret: keys are. Over everything else it may be a token (https://<token>@host).
+# Over SSH a bare user name is not a secret: keys are. Over everything else it may be a token
+# (https://<token>@host).
 _SSH = {"ssh", "git+ssh", "ssh+git", "svn+ssh", "bzr+ssh", "sftp", "rsync"}
 _URL = re.compile(r"(?:([a-z][a-z0-9+.-]*):|(?<![^\s=])(?=//))[/\\]+([^/\\?#\s]*)", re.IGNORECASE)
 _WITHOUT_SCHEME = re.compile(r"\s*[^/\\@:\s]*:[^/\\@\s]+@[^@\s]")
@@ -17,15 +18,18 @@ _PARAMETER_ENDS = (
 )  # fmt: skip
 _PARAMETER_NAMES = {"auth", "bearer", "jwt", "key", "pass", "sig", "userpass"}
 # source: GitHub's and GitLab's documentation of the formats of their tokens
-_KNOWN_TOKEN = re.compile(r"\b(?:gh[oprsu]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|gl[a-z]{2,5}-[\w-]{16,})")
+_KNOWN_TOKEN = re.compile(
+    r"\b(?:gh[oprsu]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|gl[a-z]{2,5}-[\w-]{16,})"
+)
 
 
 def holds_credentials(text: str) -> bool:
     """Say whether a text has, in a URL anywhere in it, a password, a token, or a user name that may be one.
 
-    ``ssh://git@host/path`` and ``git@host:path`` do not; ``https://name@host`` does, since nobody can tell whether that is a
-    token. So does a parameter whose name says that its value is a secret (``?access_token=…``), and a token of GitHub's or
-    GitLab's wherever it stands. Percent-encoding is undone first, twice.
+    ``ssh://git@host/path`` and ``git@host:path`` do not; ``https://name@host`` does, since nobody
+    can tell whether that is a token. So does a parameter whose name says that its value is a secret
+    (``?access_token=…``), and a token of GitHub's or GitLab's wherever it stands. Percent-encoding
+    is undone first, twice.
     """
     once = unquote(text)
     return any(_in_plain(plain) for plain in {text, once, unquote(once)})
@@ -38,7 +42,10 @@ def holds_credentials_without_scheme(text: str) -> bool:
 
 def _in_plain(text: str) -> bool:
     return (
-        any(_in_authority(scheme.lower(), authority, text) for scheme, authority in _URL.findall(text))
+        any(
+            _in_authority(scheme.lower(), authority, text)
+            for scheme, authority in _URL.findall(text)
+        )
         or any(_in_parameters(found) for found in _PARAMETERS.findall(text))
         or _KNOWN_TOKEN.search(text) is not None
     )
@@ -47,7 +54,8 @@ def _in_plain(text: str) -> bool:
 def _in_authority(scheme: str, authority: str, text: str) -> bool:
     userinfo, at, _ = authority.rpartition("@")
     if not at:
-        # A password with a slash in it: the authority ends within the password, where a port would be.
+        # A password with a slash in it: the authority ends within the password, where a port would
+        # be.
         _, colon, port = re.sub(r"\[.*\]", "", authority).partition(":")
         return bool(colon and port and not port.isdigit()) and "@" in text
     name, _, password = userinfo.partition(":")
@@ -55,7 +63,9 @@ def _in_authority(scheme: str, authority: str, text: str) -> bool:
 
 
 def _in_parameters(text: str) -> bool:
-    return any(_names_a_secret(name) for part in re.split("[&;]", text) for name, _ in parse_qsl(part))
+    return any(
+        _names_a_secret(name) for part in re.split("[&;]", text) for name, _ in parse_qsl(part)
+    )
 
 
 def _names_a_secret(name: str) -> bool:

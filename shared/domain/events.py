@@ -18,11 +18,13 @@ REFUSED = "REFUSED"
 class Event:
     """A line of the trail. Never a token, a secret or a body.
 
-    ``workspace_id`` is empty where the event is about no single workspace, ``owner_id`` where it is about nobody's. ``who`` is an
-    ``owner_id``, ``cleanup``, ``hub``, ``strangers``, ``several``, or a machine's instance name; ``as_admin`` says that it was an
-    administrator on another's workspace. ``result`` is ``ACCEPTED``, ``REFUSED`` (for want of permission; an administrator's also
-    when it could not be done), ``DELETED``, the status that an operation ended in, or the code of its error; of a dead letter, what
-    came of it in words. ``times`` is how many refusals this stands for: it tells the last, without what they do not have in common.
+    ``workspace_id`` is empty where the event is about no single workspace, ``owner_id`` where it is
+    about nobody's. ``who`` is an ``owner_id``, ``cleanup``, ``hub``, ``strangers``, ``several``, or
+    a machine's instance name; ``as_admin`` says that it was an administrator on another's
+    workspace. ``result`` is ``ACCEPTED``, ``REFUSED`` (for want of permission; an administrator's
+    also when it could not be done), ``DELETED``, the status that an operation ended in, or the code
+    of its error; of a dead letter, what came of it in words. ``times`` is how many refusals this
+    stands for: it tells the last, without what they do not have in common.
     """
 
     at: datetime
@@ -37,20 +39,44 @@ class Event:
     times: int = 1
 
 
-def asked(asker: Asker, workspace: Workspace, what: str, now: datetime, result: str = ACCEPTED) -> Event:
+def asked(
+    asker: Asker, workspace: Workspace, what: str, now: datetime, result: str = ACCEPTED
+) -> Event:
     """Return the event of a request for a change: of an accepted one, if nothing else is said."""
     as_admin = asker.acts_as_admin(workspace.owner_id)
-    return Event(now, workspace.id, workspace.owner_id, asker.id, what, result, asker.request_id, asker.email, as_admin)
+    return Event(
+        now,
+        workspace.id,
+        workspace.owner_id,
+        asker.id,
+        what,
+        result,
+        asker.request_id,
+        asker.email,
+        as_admin,
+    )
 
 
 def looked(asker: Asker, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
     """Return the event of an administrator's look at what is not theirs."""
-    return Event(now, workspace_id, owner_id, asker.id, what, ACCEPTED, asker.request_id, asker.email, as_admin=True)
+    return Event(
+        now,
+        workspace_id,
+        owner_id,
+        asker.id,
+        what,
+        ACCEPTED,
+        asker.request_id,
+        asker.email,
+        as_admin=True,
+    )
 
 
 def refused(asker: Asker, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
     """Return the event of something that was refused for want of permission."""
-    return Event(now, workspace_id, owner_id, asker.id, what, REFUSED, asker.request_id, asker.email)
+    return Event(
+        now, workspace_id, owner_id, asker.id, what, REFUSED, asker.request_id, asker.email
+    )
 
 
 def together(one: Event, other: Event, several: str) -> Event:
@@ -70,8 +96,8 @@ def together(one: Event, other: Event, several: str) -> Event:
 def came_to(before: Workspace, change: Change) -> str:
     """Return what an operation came to by the change that ended it, or what a record became that followed its machine.
 
-    That is DELETED, the code of its own failure, SUPERSEDED by a DELETE, or the status that the workspace has now. An error that the
-    workspace had before, and keeps, is not what this came to.
+    That is DELETED, the code of its own failure, SUPERSEDED by a DELETE, or the status that the
+    workspace has now. An error that the workspace had before, and keeps, is not what this came to.
     """
     after, operation = change.workspace, before.operation
     saved = after is not None and after.operation is None and after.status is Status.READY
@@ -88,7 +114,10 @@ def came_to(before: Workspace, change: Change) -> str:
 def noted(before: Workspace, change: Change, now: datetime) -> list[Event]:
     """Return the events of what a change must leave to be read."""
     request_id = before.operation.request_id if before.operation else ""
-    return [Event(now, before.id, before.owner_id, HUB, note.what, note.why, request_id) for note in change.notes]
+    return [
+        Event(now, before.id, before.owner_id, HUB, note.what, note.why, request_id)
+        for note in change.notes
+    ]
 
 
 def ended(before: Workspace, change: Change, now: datetime) -> Event | None:
@@ -100,4 +129,6 @@ def ended(before: Workspace, change: Change, now: datetime) -> Event | None:
     if after is not None and operation is None and after.status is before.status:
         return None
     request_id = operation.request_id if operation else ""
-    return Event(now, before.id, before.owner_id, HUB, change.event, came_to(before, change), request_id)
+    return Event(
+        now, before.id, before.owner_id, HUB, change.event, came_to(before, change), request_id
+    )

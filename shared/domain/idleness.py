@@ -21,7 +21,8 @@ class HeartbeatReason(StrEnum):
 def idle_at(workspace: Workspace, policy: Policy) -> datetime | None:
     """Return when a machine counts as idle if nobody connects; None if idle machines are not stopped.
 
-    A machine that reports rarely is allowed for: it keeps the interval that it booted with, whatever is configured today.
+    A machine that reports rarely is allowed for: it keeps the interval that it booted with,
+    whatever is configured today.
     """
     if policy.idle_after is None:
         return None
@@ -34,12 +35,18 @@ def take_heartbeat(
 ) -> Workspace | None:
     """Return the workspace with a heartbeat taken; None if it changes nothing.
 
-    ``last_connected_at`` never moves backwards, and at most once in ``heartbeat_every`` unless an automatic stop waits to hear
-    of it. ``~/.keep-awake`` alone holds a machine for ``keep_awake_most`` at most since somebody was last logged in: the file
-    can be renewed by a program. A heartbeat without a reason comes from boot scripts of version 0.1 and counts as a session.
+    ``last_connected_at`` never moves backwards, and at most once in ``heartbeat_every`` unless an
+    automatic stop waits to hear of it. ``~/.keep-awake`` alone holds a machine for
+    ``keep_awake_most`` at most since somebody was last logged in: the file can be renewed by a
+    program. A heartbeat without a reason comes from boot scripts of version 0.1 and counts as a
+    session.
     """
     operation = workspace.operation
-    awaited = operation is not None and operation.automatic and workspace.last_connected_at <= operation.requested_at
+    awaited = (
+        operation is not None
+        and operation.automatic
+        and workspace.last_connected_at <= operation.requested_at
+    )
     since = now - workspace.last_connected_at
     kept_awake_since = None
     if reason is HeartbeatReason.KEEP_AWAKE:

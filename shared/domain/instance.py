@@ -24,9 +24,9 @@ class InstanceState(StrEnum):
 class Instance:
     """What Compute says of one instance.
 
-    ``id`` is its numeric id. ``labels`` are all it has, not only ours. ``disks`` are the names of the attached disks.
-    ``heartbeat_every`` is how often its boot scripts report, as its metadata says. ``off_since`` is when it was last stopped
-    or suspended.
+    ``id`` is its numeric id. ``labels`` are all it has, not only ours. ``disks`` are the names of
+    the attached disks. ``heartbeat_every`` is how often its boot scripts report, as its metadata
+    says. ``off_since`` is when it was last stopped or suspended.
     """
 
     id: str
@@ -47,8 +47,8 @@ class Instance:
 class Disk:
     """What Compute says of one disk.
 
-    ``labels`` are all it has, not only ours. ``users`` are the names of the instances that have it attached. ``detached_at``
-    is None if it was never detached.
+    ``labels`` are all it has, not only ours. ``users`` are the names of the instances that have it
+    attached. ``detached_at`` is None if it was never detached.
     """
 
     name: str
@@ -190,10 +190,11 @@ class Begun:
 class FaultKind(StrEnum):
     """What Compute's refusal means for an operation.
 
-    ``NOT_READY`` passes by itself within minutes: a resource that is being changed or repaired, a service account that is
-    not known everywhere yet, a subnetwork without a free address. ``IN_USE``: another resource holds this one.
-    ``POLICY``: an organisation policy forbids it. ``UNSUPPORTED``: this machine can never do that. ``TRANSIENT``: Compute
-    itself has trouble, or is asked too often.
+    ``NOT_READY`` passes by itself within minutes: a resource that is being changed or repaired, a
+    service account that is not known everywhere yet, a subnetwork without a free address.
+    ``IN_USE``: another resource holds this one.
+    ``POLICY``: an organisation policy forbids it. ``UNSUPPORTED``: this machine can never do that.
+    ``TRANSIENT``: Compute itself has trouble, or is asked too often.
     """
 
     STOCK_OUT = "stock_out"
@@ -213,9 +214,10 @@ class FaultKind(StrEnum):
 class Fault:
     """Compute refused a call, or its long operation ended in an error.
 
-    ``code`` is Compute's own. ``message`` is Compute's, made fit for people: at most 300 characters of plain text, no URL,
-    no HTML, no request id. ``resource`` is the resource in the way (``disks/home-…``), or the one that holds what was
-    asked for (``instances/…``), or the one that is missing; empty if Compute did not name one.
+    ``code`` is Compute's own. ``message`` is Compute's, made fit for people: at most 300 characters
+    of plain text, no URL, no HTML, no request id. ``resource`` is the resource in the way
+    (``disks/home-…``), or the one that holds what was asked for (``instances/…``), or the one that
+    is missing; empty if Compute did not name one.
     """
 
     kind: FaultKind

@@ -1,7 +1,8 @@
 """What people, machines and the clock may ask of a workspace, and what comes of it.
 
-Each function takes the record, who asks and the time, and returns a ``Change``, or None when nothing is to change: the
-same verb again is the same operation. ``steps`` has the table of what an operation then does.
+Each function takes the record, who asks and the time, and returns a ``Change``, or None when
+nothing is to change: the same verb again is the same operation. ``steps`` has the table of what an
+operation then does.
 """
 
 from dataclasses import dataclass, replace
@@ -36,9 +37,12 @@ from shared.domain.workspace import (
 
 CLEANUP = "cleanup"  # who asked, when it was the idle sweep
 MOST_DOUBLINGS = 3  # of the time after which the same step is sent again
-REPORTED_AGAIN = timedelta(minutes=5)  # so long a machine that has reported a failure is not believed to be ready
+REPORTED_AGAIN = timedelta(
+    minutes=5
+)  # so long a machine that has reported a failure is not believed to be ready
 
-# The phases in which the machine of the current generation may be booting: a worker that boots it may not yet have recorded so.
+# The phases in which the machine of the current generation may be booting: a worker that boots it
+# may not yet have recorded so.
 _BOOTING = {
     Phase.AWAIT_METADATA, Phase.START, Phase.STARTING, Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY,
 }  # fmt: skip
@@ -65,8 +69,9 @@ class NewWorkspace:
 class NewMachine:
     """What a START is to change. None leaves it as it is.
 
-    ``empty_home``: if the recorded home disk is gone, go on with an empty one instead of failing. ``rebuild``: make a new machine on
-    the same home, even if nothing else is to change and the one that there is could be resumed or is in use.
+    ``empty_home``: if the recorded home disk is gone, go on with an empty one instead of failing.
+    ``rebuild``: make a new machine on the same home, even if nothing else is to change and the one
+    that there is could be resumed or is in use.
     """
 
     image_tag: str | None = None
@@ -87,9 +92,9 @@ class ReportEvent(StrEnum):
 class Report:
     """A machine's report, with what its identity token proves about the sender.
 
-    All else is a claim: whoever is root in the machine can send anything at any time, also after it was stopped, since a token lasts
-    for an hour. ``code`` and ``message`` say why it failed; ``because`` says of a heartbeat why it is sent, None from boot scripts of
-    version 0.1.
+    All else is a claim: whoever is root in the machine can send anything at any time, also after it
+    was stopped, since a token lasts for an hour. ``code`` and ``message`` say why it failed;
+    ``because`` says of a heartbeat why it is sent, None from boot scripts of version 0.1.
     """
 
     event: ReportEvent
@@ -140,7 +145,9 @@ def create(
     return Change(workspace, "WorkspaceRequested", job_of(workspace, operation))
 
 
-def stop(workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy) -> Change | None:
+def stop(
+    workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy
+) -> Change | None:
     """Ask that a workspace be suspended. None when it is already, or is being.
 
     Raises:
@@ -157,19 +164,31 @@ def stop(workspace: Workspace, operation_id: str, asker: Asker, now: datetime, p
         return Change(replace(workspace, operation=own, updated_at=now), "StopConfirmed")
     if workspace.status is Status.SUSPENDED:
         return None
-    return _ask(workspace, _begin(OperationKind.STOP, Phase.SUSPEND, operation_id, asker, now, policy), now, policy)
+    return _ask(
+        workspace,
+        _begin(OperationKind.STOP, Phase.SUSPEND, operation_id, asker, now, policy),
+        now,
+        policy,
+    )
 
 
 def start(
-    workspace: Workspace, operation_id: str, asker: Asker, machine: NewMachine, now: datetime, policy: Policy
+    workspace: Workspace,
+    operation_id: str,
+    asker: Asker,
+    machine: NewMachine,
+    now: datetime,
+    policy: Policy,
 ) -> Change | None:
     """Ask that a workspace be usable, with a new machine on the same home disk when its image or type is to change, or it is to be rebuilt.
 
-    None when it is ready and nothing is to change, or when the same START is under way: to one that makes a new machine anyway, asking
-    for a rebuild is the same. Asking once that is over is asking for another one.
+    None when it is ready and nothing is to change, or when the same START is under way: to one that
+    makes a new machine anyway, asking for a rebuild is the same. Asking once that is over is asking
+    for another one.
 
     Raises:
-        OperationUnderWayError: something else is being done to it, or a START that makes another machine, or none.
+        OperationUnderWayError: something else is being done to it, or a START that makes another
+            machine, or none.
     """
     image_tag = machine.image_tag or workspace.image_tag
     machine_type = machine.machine_type or workspace.machine_type
@@ -197,19 +216,27 @@ def start(
         machine_running=False,
     )
     asked = _ask(wanted, replace(remake, empty_home=machine.empty_home, remade=True), now, policy)
-    return replace(asked, notes=(Note("MachineRemade", "A new machine was asked for."),)) if machine.rebuild else asked
+    return (
+        replace(asked, notes=(Note("MachineRemade", "A new machine was asked for."),))
+        if machine.rebuild
+        else asked
+    )
 
 
-def delete(workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy) -> Change | None:
+def delete(
+    workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy
+) -> Change | None:
     """Ask that a workspace and all that it has be deleted, whatever else is under way. None when it is being deleted.
 
-    When this supersedes an operation that makes machines, one of its workers may be about to insert: the record is kept
-    until no such worker can be running.
+    When this supersedes an operation that makes machines, one of its workers may be about to
+    insert: the record is kept until no such worker can be running.
     """
     under_way = workspace.operation
     if under_way is not None and under_way.kind is OperationKind.DELETE:
         return None
-    operation = _begin(OperationKind.DELETE, Phase.DELETE_INSTANCE, operation_id, asker, now, policy)
+    operation = _begin(
+        OperationKind.DELETE, Phase.DELETE_INSTANCE, operation_id, asker, now, policy
+    )
     if under_way is not None and under_way.kind in {OperationKind.CREATE, OperationKind.START}:
         operation = replace(operation, forget_after=now + policy.worker_timeout)
     return _ask(workspace, operation, now, policy)
@@ -241,8 +268,10 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
     Raises:
         InstanceNotRecordedError: the machine's id is not known yet: it reports again in a moment.
         NotAllowedError: the token is not that of this workspace's machine.
-        ReportNotTakenError: it comes from a boot that is not the current one, or too late to change anything.
-        TooManyRequestsError: it is ready, too soon after it said that it has failed: it reports again.
+        ReportNotTakenError: it comes from a boot that is not the current one, or too late to change
+            anything.
+        TooManyRequestsError: it is ready, too soon after it said that it has failed: it reports
+            again.
     """
     proven = (report.instance_name, report.zone, report.project_id)
     if proven != (workspace.instance_name, workspace.zone, workspace.project_id):
@@ -252,7 +281,9 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
     if report.instance_id != workspace.instance_id:
         raise NotAllowedError("This token is that of an earlier machine of the workspace.")
     if report.generation != workspace.generation:
-        raise ReportNotTakenError("This boot of the machine does not count any more: a later one was asked for.")
+        raise ReportNotTakenError(
+            "This boot of the machine does not count any more: a later one was asked for."
+        )
     match report.event:
         case ReportEvent.READY:
             return _ready(workspace, now, policy)
@@ -265,8 +296,9 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
 def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None:
     """Take that a boot is ready, also after the operation's deadline and as long as nothing has been cleaned up.
 
-    A machine that was slow is as good as a fast one. Once the clean-up has begun (``steps.may_still_be_saved``), it is too late. Without
-    an operation the report moves nothing: it makes a running machine believable, and what Compute says decides.
+    A machine that was slow is as good as a fast one. Once the clean-up has begun
+    (``steps.may_still_be_saved``), it is too late. Without an operation the report moves nothing:
+    it makes a running machine believable, and what Compute says decides.
     """
     operation = workspace.operation
     if operation is not None:
@@ -274,7 +306,9 @@ def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None
         if not booting and not may_still_be_saved(operation):
             if workspace.memory_is_ready:
                 return None  # the same report again
-            raise ReportNotTakenError(f"The {operation.kind} does not wait for this machine any more.")
+            raise ReportNotTakenError(
+                f"The {operation.kind} does not wait for this machine any more."
+            )
         booted = replace(workspace, ready_generation=workspace.generation)
         return finish(booted, Status.READY, "WorkspaceReady", now)
     if workspace.status is Status.READY or workspace.memory_is_ready:
@@ -282,21 +316,34 @@ def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None
     if not workspace.machine_running:  # somebody may have booted it by hand: see comes_too_early
         return _look(workspace, "UnexpectedReady", now, policy)
     problem = workspace.error
-    if problem is not None and is_of_a_machine(problem.code) and now < (believed_at := problem.at + REPORTED_AGAIN):
-        raise TooManyRequestsError("The machine has just reported a failure. Report again later.", believed_at - now)
+    if (
+        problem is not None
+        and is_of_a_machine(problem.code)
+        and now < (believed_at := problem.at + REPORTED_AGAIN)
+    ):
+        raise TooManyRequestsError(
+            "The machine has just reported a failure. Report again later.", believed_at - now
+        )
     believed = replace(
-        workspace, ready_generation=workspace.generation, updated_at=now, attend_at=now + policy.attend_after
+        workspace,
+        ready_generation=workspace.generation,
+        updated_at=now,
+        attend_at=now + policy.attend_after,
     )
     return Change(believed, "UnaskedBootReported", due_look_job(workspace, now, ""))
 
 
-def _heartbeat(workspace: Workspace, reason: HeartbeatReason | None, now: datetime, policy: Policy) -> Change | None:
+def _heartbeat(
+    workspace: Workspace, reason: HeartbeatReason | None, now: datetime, policy: Policy
+) -> Change | None:
     """Take a heartbeat. One of a machine that is not recorded to run moves nothing: a worker looks whether it does."""
     operation = workspace.operation
     if operation is not None and operation.kind is OperationKind.DELETE:
         return None
     if not workspace.machine_running:
-        return None if operation is not None else _look(workspace, "UnexpectedHeartbeat", now, policy)
+        return (
+            None if operation is not None else _look(workspace, "UnexpectedHeartbeat", now, policy)
+        )
     moved = take_heartbeat(workspace, reason, now, policy)
     return None if moved is None else Change(moved, "HeartbeatReceived")
 
@@ -304,7 +351,8 @@ def _heartbeat(workspace: Workspace, reason: HeartbeatReason | None, now: dateti
 def comes_too_early(workspace: Workspace, report: Report) -> bool:
     """Say whether a ``ready`` that moves nothing is to come again: of a machine of which the record does not know that it runs.
 
-    Somebody may have booted it by hand. A worker looks, and by the next report the record says what Compute does.
+    Somebody may have booted it by hand. A worker looks, and by the next report the record says what
+    Compute does.
     """
     return (
         report.event is ReportEvent.READY
@@ -318,7 +366,8 @@ def comes_too_early(workspace: Workspace, report: Report) -> bool:
 def _look(workspace: Workspace, event: str, now: datetime, policy: Policy) -> Change | None:
     """Have a worker look at a machine that is not recorded to run. None if one is to look anyway, or the record is fresh.
 
-    The look itself is a write: so there are never more than two in ``attend_after``, whatever the machine sends.
+    The look itself is a write: so there are never more than two in ``attend_after``, whatever the
+    machine sends.
     """
     awaited = workspace.attend_at is not None and workspace.attend_at > now
     if awaited or now - workspace.updated_at < policy.attend_after:
@@ -330,12 +379,17 @@ def _look(workspace: Workspace, event: str, now: datetime, policy: Policy) -> Ch
 def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
     """Take that a machine cannot be a workspace. One that misses its home disk is made anew with it, once.
 
-    While it is being suspended or resumed, its memory is not worth keeping any more: it is shut down, or booted again. The same holds
-    for a running machine whose workspace is in ERROR for another reason: a START must not find it READY. The message quotes the machine.
+    While it is being suspended or resumed, its memory is not worth keeping any more: it is shut
+    down, or booted again. The same holds for a running machine whose workspace is in ERROR for
+    another reason: a START must not find it READY. The message quotes the machine.
     """
     operation = workspace.operation
     said = one_line(report.message or "")
-    reason = f"It says: {quoted(said)}" if said else "It gave no reason. Start the workspace to boot it again."
+    reason = (
+        f"It says: {quoted(said)}"
+        if said
+        else "It gave no reason. Start the workspace to boot it again."
+    )
     problem = Problem(
         believed_code(report.code),
         f"The machine failed. {reason}",
@@ -355,7 +409,10 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         return Change(unready, "MachineFailedMeanwhile", notes=notes)
     if operation.failure is not None or operation.phase not in _BOOTING:
         raise ReportNotTakenError(f"The {operation.kind} does not wait for this machine any more.")
-    if report.code == DISK_MISSING and (remade := remake_for(workspace, problem.message, now, policy)) is not None:
+    if (
+        report.code == DISK_MISSING
+        and (remade := remake_for(workspace, problem.message, now, policy)) is not None
+    ):
         return remade
     return fail_from_outside(workspace, problem, now, policy)
 
@@ -364,12 +421,16 @@ def _failed_in_use(workspace: Workspace, problem: Problem, now: datetime) -> Cha
     """Take that a machine failed on which no operation is under way; it goes on running, as far as is known."""
     forgetful, notes = without_memory(workspace, problem.message)
     if workspace.status is Status.READY:
-        broken = finish(replace(forgetful, ready_generation=None), Status.ERROR, "MachineFailed", now, problem)
+        broken = finish(
+            replace(forgetful, ready_generation=None), Status.ERROR, "MachineFailed", now, problem
+        )
         assert broken.workspace is not None  # noqa: S101 -- finish never forgets
         running = replace(broken.workspace, machine_running=True, attend_at=workspace.attend_at)
         return replace(broken, workspace=running, notes=notes)
     if workspace.status is Status.ERROR and workspace.machine_running and workspace.has_memory:
-        return Change(replace(forgetful, error=problem, updated_at=now), "MachineFailedAgain", notes=notes)
+        return Change(
+            replace(forgetful, error=problem, updated_at=now), "MachineFailedAgain", notes=notes
+        )
     return None
 
 
@@ -383,16 +444,23 @@ def stops_at(workspace: Workspace, policy: Policy) -> datetime | None:
 
 def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:
     """Return when a suspended workspace would be deleted if nobody starts it; None when it would not."""
-    if policy.retention is None or workspace.status is not Status.SUSPENDED or workspace.suspended_at is None:
+    if (
+        policy.retention is None
+        or workspace.status is not Status.SUSPENDED
+        or workspace.suspended_at is None
+    ):
         return None
     return workspace.suspended_at + policy.retention
 
 
-def expire(workspace: Workspace, operation_id: str, sweeper: Asker, now: datetime, policy: Policy) -> Change | None:
+def expire(
+    workspace: Workspace, operation_id: str, sweeper: Asker, now: datetime, policy: Policy
+) -> Change | None:
     """Stop a machine that is idle, delete a workspace that is forgotten. None when it is neither, or something is under way.
 
-    The sweep's query may be older than the record: this decides again on the record as it is. What somebody is to look at is not
-    deleted before they have: its machine may have been started by hand.
+    The sweep's query may be older than the record: this decides again on the record as it is. What
+    somebody is to look at is not deleted before they have: its machine may have been started by
+    hand.
     """
     if workspace.operation is not None:
         return None
@@ -402,7 +470,9 @@ def expire(workspace: Workspace, operation_id: str, sweeper: Asker, now: datetim
         return _ask(workspace, replace(operation, automatic=True), now, policy)
     forgotten_at = deletes_at(workspace, policy)
     if workspace.attend_at is None and forgotten_at is not None and forgotten_at <= now:
-        operation = _begin(OperationKind.DELETE, Phase.DELETE_INSTANCE, operation_id, sweeper, now, policy)
+        operation = _begin(
+            OperationKind.DELETE, Phase.DELETE_INSTANCE, operation_id, sweeper, now, policy
+        )
         return _ask(workspace, replace(operation, automatic=True), now, policy)
     return None
 
@@ -410,8 +480,9 @@ def expire(workspace: Workspace, operation_id: str, sweeper: Asker, now: datetim
 def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy) -> Change | None:
     """Send the due job again: nothing has touched the workspace for as long as it may take. None when it is not due.
 
-    The same step waits twice as long each time, up to eight times, but not beyond the operation's deadline: many jobs that seem
-    lost are only late because a queue is full, and each one more makes it fuller.
+    The same step waits twice as long each time, up to eight times, but not beyond the operation's
+    deadline: many jobs that seem lost are only late because a queue is full, and each one more
+    makes it fuller.
     """
     if workspace.attend_at is None or workspace.attend_at > now:
         return None
@@ -427,13 +498,21 @@ def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy)
     return Change(attended, "JobResent", job_of(attended, resent))
 
 
-def give_up(workspace: Workspace, job: Job, reason: str, now: datetime, policy: Policy) -> Change | None:
+def give_up(
+    workspace: Workspace, job: Job, reason: str, now: datetime, policy: Policy
+) -> Change | None:
     """End an operation whose job could not be delivered. None when it has ended or gone on without that job."""
     operation = workspace.operation
-    if operation is None or (operation.id, operation.step) != (job.operation_id, job.step) or operation.failure:
+    if (
+        operation is None
+        or (operation.id, operation.step) != (job.operation_id, job.step)
+        or operation.failure
+    ):
         return None
     message = f"The Hub could not carry out the {operation.kind}: {reason.rstrip('.')}. {way_out(operation.kind)}"
-    problem = Problem("NOT_CARRIED_OUT", message, retryable=True, at=now, operation_kind=operation.kind)
+    problem = Problem(
+        "NOT_CARRIED_OUT", message, retryable=True, at=now, operation_kind=operation.kind
+    )
     return fail_from_outside(workspace, problem, now, policy)
 
 
@@ -441,7 +520,12 @@ def give_up(workspace: Workspace, job: Job, reason: str, now: datetime, policy: 
 
 
 def _begin(
-    kind: OperationKind, phase: Phase, operation_id: str, asker: Asker, now: datetime, policy: Policy
+    kind: OperationKind,
+    phase: Phase,
+    operation_id: str,
+    asker: Asker,
+    now: datetime,
+    policy: Policy,
 ) -> Operation:
     return Operation(
         id=operation_id,
@@ -457,5 +541,7 @@ def _begin(
 
 
 def _ask(workspace: Workspace, operation: Operation, now: datetime, policy: Policy) -> Change:
-    asked = replace(workspace, operation=operation, updated_at=now, attend_at=now + policy.attend_after)
+    asked = replace(
+        workspace, operation=operation, updated_at=now, attend_at=now + policy.attend_after
+    )
     return Change(asked, f"{operation.kind.capitalize()}Requested", job_of(asked, operation))

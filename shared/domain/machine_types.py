@@ -1,7 +1,8 @@
 """What a machine type's name says: disks that fit it, its processor's architecture, and whether it can be suspended.
 
-Sources, read in November 2026: Compute Engine's documentation of the machine families, of Hyperdisk, of Arm VMs and of the
-limits of suspending; the table of machine families in the source of GKE's cluster autoscaler, which is Google's own.
+Sources, read in November 2026: Compute Engine's documentation of the machine families, of
+Hyperdisk, of Arm VMs and of the limits of suspending; the table of machine families in the source
+of GKE's cluster autoscaler, which is Google's own.
 """
 
 import re
@@ -10,15 +11,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-DISK_TYPES = ("pd-balanced", "pd-ssd", "pd-standard", "hyperdisk-balanced")  # those that can be boot disk and home
+DISK_TYPES = (
+    "pd-balanced",
+    "pd-ssd",
+    "pd-standard",
+    "hyperdisk-balanced",
+)  # those that can be boot disk and home
 SUSPENDABLE_GB = 208  # source: "Suspend or resume a Compute Engine instance", limitations
 
 _PERSISTENT = ("pd-balanced", "pd-ssd", "pd-standard")
 _EITHER = ("pd-balanced", "pd-ssd", "hyperdisk-balanced")
 _HYPERDISK = ("hyperdisk-balanced",)
 
-# The disk types that machines of a series boot from and can attach; the first is the default. Series of which no machine can
-# be suspended are not here.
+# The disk types that machines of a series boot from and can attach; the first is the default.
+# Series of which no machine can be suspended are not here.
 _FITTING: Mapping[str, tuple[str, ...]] = MappingProxyType(
     dict.fromkeys(("c2", "c2d", "e2", "f1", "g1", "n1", "n2", "n2d", "t2a", "t2d"), _PERSISTENT)
     | dict.fromkeys(("c3", "c3d"), _EITHER)
@@ -31,14 +37,19 @@ _GB_FOR_EACH_PROCESSOR: Mapping[str, float] = MappingProxyType({
     "e2-highcpu": 1, "e4-highcpu": 1, "n2-highcpu": 1, "n2d-highcpu": 1,
 })  # fmt: skip
 
-# Google's rule for names: a letter for the family, a number for the generation, then "a" for Arm, "d" for AMD, others.
+# Google's rule for names: a letter for the family, a number for the generation, then "a" for Arm,
+# "d" for AMD, others.
 _SERIES = r"[a-z]+[0-9]+[a-z]*"
-_CUSTOM = re.compile(rf"(?:(?P<series>{_SERIES})-)?custom-(?:micro|small|medium|[0-9]+)-(?P<memory>[0-9]+)(?:-ext)?")
+_CUSTOM = re.compile(
+    rf"(?:(?P<series>{_SERIES})-)?custom-(?:micro|small|medium|[0-9]+)-(?P<memory>[0-9]+)(?:-ext)?"
+)
 _PREDEFINED = re.compile(
     rf"(?P<series>{_SERIES})-(?P<kind>(?!custom)[a-z]+)(?:-(?P<processors>[0-9]+)[a-z]?)?(?P<more>(?:-[a-z0-9]+)*)"
 )
 _ARM = re.compile(r"[a-z][0-9]+a|a4x")
-_ACCELERATED = re.compile(r"[ag][2-9].*|[a-z]{2,}[0-9].*")  # GPUs (a2, a3, g2, …) and TPUs (ct5lp, tpu7x, …)
+_ACCELERATED = re.compile(
+    r"[ag][2-9].*|[a-z]{2,}[0-9].*"
+)  # GPUs (a2, a3, g2, …) and TPUs (ct5lp, tpu7x, …)
 _MEMORY_OPTIMISED = re.compile(r"[mx][0-9].*")
 _LOCAL_SSD_SERIES = {"z3"}
 
@@ -54,8 +65,8 @@ class Architecture(StrEnum):
 class MachineType:
     """A machine type as its name describes it.
 
-    ``memory_gb`` is None if the name does not say. ``more`` is what stands behind the number of processors: ``-lssd``,
-    ``-metal``.
+    ``memory_gb`` is None if the name does not say. ``more`` is what stands behind the number of
+    processors: ``-lssd``, ``-metal``.
     """
 
     name: str
@@ -77,7 +88,8 @@ class MachineType:
     def why_not_suspendable(self) -> str:
         """Why Compute cannot suspend it, as a clause; empty if nothing is known to prevent it.
 
-        Compute also refuses to suspend Confidential VMs and disks with keys of one's own; the Hub makes neither.
+        Compute also refuses to suspend Confidential VMs and disks with keys of one's own; the Hub
+        makes neither.
         """
         if _ACCELERATED.fullmatch(self.series):
             return "it has accelerators (GPUs or TPUs)"
@@ -98,8 +110,8 @@ def fitting_disk_types(series: str) -> tuple[str, ...]:
 def parse_machine_type(name: str) -> MachineType | None:
     """Return what the name of a machine type says, predefined (``n4-standard-4``) or custom (``n2-custom-4-16384``).
 
-    ``custom-4-16384``, without a series, is N1's. Returns None if the text cannot be a machine type's name. Whether there is
-    such a type, only Compute knows.
+    ``custom-4-16384``, without a series, is N1's. Returns None if the text cannot be a machine
+    type's name. Whether there is such a type, only Compute knows.
     """
     if custom := _CUSTOM.fullmatch(name):
         return MachineType(name, custom["series"] or "n1", int(custom["memory"]) / 1024)
@@ -117,8 +129,8 @@ def parse_machine_type(name: str) -> MachineType | None:
 def disk_type(machine_type: str, chosen: Mapping[str, str]) -> str:
     """Return the type of the disks of a machine of this type. ``chosen`` has a disk type for some series.
 
-    A series that is in neither table gets Hyperdisk, which all series since 2024 take: a workspace keeps its machine type
-    even if the configuration no longer names it.
+    A series that is in neither table gets Hyperdisk, which all series since 2024 take: a workspace
+    keeps its machine type even if the configuration no longer names it.
     """
     parsed = parse_machine_type(machine_type)
     if parsed is None:

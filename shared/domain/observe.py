@@ -1,7 +1,8 @@
 """What an observed machine means for a workspace on which no operation is under way.
 
-One table, shared by the worker's looks, by ``reconcile`` and by the status function. ``REPAIRING`` is a machine that Compute
-itself is about to bring back; the other states on the way say nothing yet.
+One table, shared by the worker's looks, by ``reconcile`` and by the status function. ``REPAIRING``
+is a machine that Compute itself is about to bring back; the other states on the way say nothing
+yet.
 """
 
 from collections.abc import Sequence
@@ -71,19 +72,28 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
     others     as recorded, look again               as recorded, look again
     ========== ===================================== ==========================================
 
-    A SUSPENDED workspace of which no machine is recorded is as it should be when there is none: its home disk waits for capacity.
-    A workspace in ERROR stays there whatever is seen, with its reason, until a person starts or deletes it; only whether its
-    machine runs is learnt. ``MACHINE_NOT_READY`` is itself no more than what was seen, and goes when something else is.
+    A SUSPENDED workspace of which no machine is recorded is as it should be when there is none: its
+    home disk waits for capacity. A workspace in ERROR stays there whatever is seen, with its
+    reason, until a person starts or deletes it; only whether its machine runs is learnt.
+    ``MACHINE_NOT_READY`` is itself no more than what was seen, and goes when something else is.
     """
     seen = sight(instance)
     running = seen is Sight.RUNNING
     if seen in {Sight.BOOTING, Sight.SUSPENDING, Sight.STOPPING}:
-        return Observation(workspace.status, workspace.machine_running, settled=False, problem=workspace.error)
+        return Observation(
+            workspace.status, workspace.machine_running, settled=False, problem=workspace.error
+        )
     overcome = workspace.error is not None and workspace.error.code == MACHINE_NOT_READY
     if workspace.status is Status.ERROR and not overcome:
         return Observation(Status.ERROR, running, settled=True, problem=workspace.error)
-    if seen is Sight.ABSENT and workspace.status is Status.SUSPENDED and workspace.instance_id is None:
-        return Observation(Status.SUSPENDED, machine_running=False, settled=True, problem=workspace.error)
+    if (
+        seen is Sight.ABSENT
+        and workspace.status is Status.SUSPENDED
+        and workspace.instance_id is None
+    ):
+        return Observation(
+            Status.SUSPENDED, machine_running=False, settled=True, problem=workspace.error
+        )
     if seen is Sight.ABSENT:
         gone = Problem(
             MACHINE_GONE,
@@ -125,9 +135,14 @@ def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> b
     if instance is not None and as_it_is(workspace, instance)[0] != workspace:
         return True
     seen = observe(workspace, instance, now)
-    if not seen.settled or (seen.status, seen.machine_running) != (workspace.status, workspace.machine_running):
+    if not seen.settled or (seen.status, seen.machine_running) != (
+        workspace.status,
+        workspace.machine_running,
+    ):
         return True
-    return sight(instance) is Sight.TERMINATED and workspace.ready_generation is not None  # its memory is gone
+    return (
+        sight(instance) is Sight.TERMINATED and workspace.ready_generation is not None
+    )  # its memory is gone
 
 
 def seeks_elsewhere(workspace: Workspace, instance: Instance | None) -> bool:
@@ -144,9 +159,10 @@ def follow(
 ) -> Change | None:
     """Make the record follow what is seen, where no operation is under way. None when it is so already.
 
-    A machine on its way is looked at again later. One that somebody resumed by hand counts as connected to now: the idle
-    sweep gives it the full idle time. One that is off has lost its memory: it is booted, not thawed, next time. One that
-    somebody moved to another zone is followed, if it is the only one (``elsewhere``); its home too, if it has it. Its machine type,
+    A machine on its way is looked at again later. One that somebody resumed by hand counts as
+    connected to now: the idle sweep gives it the full idle time. One that is off has lost its
+    memory: it is booted, not thawed, next time. One that somebody moved to another zone is
+    followed, if it is the only one (``elsewhere``); its home too, if it has it. Its machine type,
     its id, when it was made and the interval that it reports with are recorded as they are.
     """
     if workspace.operation is not None:
@@ -164,7 +180,9 @@ def follow(
         if workspace.attend_at is not None and workspace.attend_at > now:
             return None
         return Change(
-            replace(workspace, attend_at=now + policy.attend_after, updated_at=now), "DriftAwaited", notes=notes
+            replace(workspace, attend_at=now + policy.attend_after, updated_at=now),
+            "DriftAwaited",
+            notes=notes,
         )
     if sight(instance) in {Sight.TERMINATED, Sight.ABSENT}:
         done = "deleted" if instance is None else "shut down"
@@ -182,11 +200,15 @@ def follow(
         error=seen.problem,
         attend_at=None,
         suspended_at=(workspace.suspended_at or now) if asleep else None,
-        stopped_because=(workspace.stopped_because if workspace.suspended_at else StopReason.OUTSIDE)
+        stopped_because=(
+            workspace.stopped_because if workspace.suspended_at else StopReason.OUTSIDE
+        )
         if asleep
         else None,
         machine_made_at=None if instance is None else workspace.machine_made_at,
-        ready_generation=None if sight(instance) in {Sight.TERMINATED, Sight.ABSENT} else workspace.ready_generation,
+        ready_generation=None
+        if sight(instance) in {Sight.TERMINATED, Sight.ABSENT}
+        else workspace.ready_generation,
     )
     if followed == recorded:
         return None
@@ -203,8 +225,11 @@ def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[
     home = workspace.home_disk
     if home is not None and home.name in machine.disks:
         home = HomeDisk(home.name, machine.zone)
-    forgetful, lost = without_memory(workspace, f"The machine was moved to zone {machine.zone} outside the Hub.")
-    # Where no machine is recorded, a new one is wanted: the one that was moved will not do any more than it did before.
+    forgetful, lost = without_memory(
+        workspace, f"The machine was moved to zone {machine.zone} outside the Hub."
+    )
+    # Where no machine is recorded, a new one is wanted: the one that was moved will not do any more
+    # than it did before.
     unwanted = workspace.instance_id is None
     moved = replace(
         forgetful,
@@ -220,7 +245,8 @@ def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[
 def as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple[Note, ...]]:
     """Return the workspace with what its machine is, and what to note: made anew by hand, of another type, reporting at another interval.
 
-    A workspace of which no machine is recorded wants a new one: what there is says nothing about it.
+    A workspace of which no machine is recorded wants a new one: what there is says nothing about
+    it.
     """
     if workspace.instance_id is None:
         return workspace, ()
@@ -228,16 +254,22 @@ def as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple
     if instance.id != workspace.instance_id:
         why = "The machine was made anew outside the Hub."
         workspace, lost = without_memory(workspace, why)
-        workspace = replace(workspace, instance_id=instance.id, ready_generation=None, machine_made_at=None)
+        workspace = replace(
+            workspace, instance_id=instance.id, ready_generation=None, machine_made_at=None
+        )
         notes = (Note("MachineFollowed", why), *lost)
     if instance.machine_type != workspace.machine_type:
         was = f"from {workspace.machine_type} to {instance.machine_type}"
-        notes += (Note("MachineTypeFollowed", f"The machine type was changed outside the Hub, {was}."),)
+        notes += (
+            Note("MachineTypeFollowed", f"The machine type was changed outside the Hub, {was}."),
+        )
     every = instance.heartbeat_every
     known = replace(
         workspace,
         machine_type=instance.machine_type,
         machine_made_at=workspace.machine_made_at or instance.created_at,
-        heartbeat_seconds=workspace.heartbeat_seconds if every is None else round(every.total_seconds()),
+        heartbeat_seconds=workspace.heartbeat_seconds
+        if every is None
+        else round(every.total_seconds()),
     )
     return known, notes

@@ -1,7 +1,8 @@
 """Machines and disks of this installation that nothing ties to a live record: what is done about them, decided without doing it.
 
-An orphan is first stopped and reported; it is deleted when it has been off, or detached, for the grace time: somebody may
-still want what is on it. Compute itself says since when, so nothing has to be remembered.
+An orphan is first stopped and reported; it is deleted when it has been off, or detached, for the
+grace time: somebody may still want what is on it. Compute itself says since when, so nothing has to
+be remembered.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,8 @@ class Act:
 def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> Act | None:
     """Decide about a machine or disk of a live record: put its labels back, or report that it is not where the record says.
 
-    It is never stopped and never deleted. While an operation is under way it may be on its way from one place to another.
+    It is never stopped and never deleted. While an operation is under way it may be on its way from
+    one place to another.
     """
     if has_lost_labels(workspace, resource):
         return label_again(workspace, resource)
@@ -55,7 +57,9 @@ def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> Act | None:
 
 def report_tied(workspace: Workspace, resource: Instance | Disk) -> Act:
     """Return the report on what is no part of a live workspace, but uses or is used by what is."""
-    reason = f"no workspace has it, but it and a resource of workspace {workspace.id} use each other"
+    reason = (
+        f"no workspace has it, but it and a resource of workspace {workspace.id} use each other"
+    )
     return Act(Place(resource.zone, resource.name), workspace.id, "ResourceTied", reason)
 
 
@@ -64,7 +68,13 @@ def label_again(workspace: Workspace, resource: Instance | Disk) -> Act:
     place = Place(resource.zone, resource.name)
     label = LabelInstance if isinstance(resource, Instance) else LabelDisk
     command = label(place, workspace.id, workspace.owner_id)
-    return Act(place, workspace.id, "LabelsRestored", f"{resource.name} had lost labels of the Hub's", command)
+    return Act(
+        place,
+        workspace.id,
+        "LabelsRestored",
+        f"{resource.name} had lost labels of the Hub's",
+        command,
+    )
 
 
 def _is_elsewhere(workspace: Workspace, resource: Instance | Disk) -> bool:
@@ -82,7 +92,10 @@ def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> Act | N
         return None
     if not may_be_deleted(instance.name):
         return Act(
-            place, workspace_id, "OrphanFound", "no workspace has this machine, and its name is not one of the Hub's"
+            place,
+            workspace_id,
+            "OrphanFound",
+            "no workspace has this machine, and its name is not one of the Hub's",
         )
     if instance.state is InstanceState.RUNNING:
         reason = "no workspace has this machine, and it runs"
@@ -91,7 +104,9 @@ def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> Act | N
     if instance.state in _OFF and now - off_since >= policy.orphan_grace:
         reason = f"no workspace has this machine, and it has been off since {off_since:%Y-%m-%d %H:%M} UTC"
         return Act(place, workspace_id, "OrphanDeleted", reason, DeleteInstance(place))
-    return Act(place, workspace_id, "OrphanFound", f"no workspace has this machine; it is {instance.state}")
+    return Act(
+        place, workspace_id, "OrphanFound", f"no workspace has this machine; it is {instance.state}"
+    )
 
 
 def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> Act | None:
@@ -104,15 +119,24 @@ def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> Act | None:
         return Act(place, owner_id_of(disk) or "", "OrphanDiskFound", reason)
     detached_at = disk.detached_at or disk.created_at
     if now - detached_at >= policy.orphan_grace:
-        reason = f"no workspace has this disk, and no machine since {detached_at:%Y-%m-%d %H:%M} UTC"
+        reason = (
+            f"no workspace has this disk, and no machine since {detached_at:%Y-%m-%d %H:%M} UTC"
+        )
         return Act(place, owner_id_of(disk) or "", "OrphanDiskDeleted", reason, DeleteDisk(place))
-    return Act(place, owner_id_of(disk) or "", "OrphanDiskFound", "no workspace and no machine has this disk")
+    return Act(
+        place,
+        owner_id_of(disk) or "",
+        "OrphanDiskFound",
+        "no workspace and no machine has this disk",
+    )
 
 
 def too_many(acts: Sequence[Act], resources: int) -> bool:
     """Say whether so many orphans are more likely our mistake than theirs: a lost database makes orphans of everything."""
     destructive = (StopInstance, DeleteInstance, DeleteDisk)
-    return sum(isinstance(act.command, destructive) for act in acts) > max(LEAST_LIMIT, resources // 10)
+    return sum(isinstance(act.command, destructive) for act in acts) > max(
+        LEAST_LIMIT, resources // 10
+    )
 
 
 def _young(created_at: datetime | None, now: datetime, policy: Policy) -> bool:

@@ -53,11 +53,18 @@ def seen(owner: Owner, asker: Asker) -> Owner:
 
 
 def admit(
-    owner: Owner, workspace_id: str, name: str, key: Key | None, email: str | None, now: datetime, policy: Policy
+    owner: Owner,
+    workspace_id: str,
+    name: str,
+    key: Key | None,
+    email: str | None,
+    now: datetime,
+    policy: Policy,
 ) -> Owner:
     """Return the owner holding one workspace more, whose machine is about to run.
 
-    ``email`` is the owner's, if it is known: limits may be its own, or those of the owner's ``domain``.
+    ``email`` is the owner's, if it is known: limits may be its own, or those of the owner's
+    ``domain``.
 
     Raises:
         TooManyRequestsError: the owner has changed too much in the last minute.
@@ -66,7 +73,9 @@ def admit(
     """
     counted = count_change(owner, now, policy)
     if any(held.name == name for held in owner.workspaces.values()):
-        raise NameTakenError(f"You have a workspace called {name!r} already. Choose another name, or use that one.")
+        raise NameTakenError(
+            f"You have a workspace called {name!r} already. Choose another name, or use that one."
+        )
     count, limit = len(owner.workspaces), policy.limits_for(email, owner.domain).workspaces
     if count >= limit:
         raise QuotaExceededError(
@@ -89,7 +98,9 @@ def admit_running(owner: Owner, workspace_id: str, email: str | None, policy: Po
     Raises:
         QuotaExceededError: as many of the owner's are running as may.
     """
-    running = sum(held.running for held_id, held in owner.workspaces.items() if held_id != workspace_id)
+    running = sum(
+        held.running for held_id, held in owner.workspaces.items() if held_id != workspace_id
+    )
     limit = policy.limits_for(email, owner.domain).running
     if running >= limit:
         raise QuotaExceededError(
@@ -104,7 +115,9 @@ def mark_running(owner: Owner, workspace_id: str, *, running: bool) -> Owner:
     held = owner.workspaces.get(workspace_id)
     if held is None or held.running == running:
         return owner
-    return replace(owner, workspaces={**owner.workspaces, workspace_id: replace(held, running=running)})
+    return replace(
+        owner, workspaces={**owner.workspaces, workspace_id: replace(held, running=running)}
+    )
 
 
 def count_change(owner: Owner, now: datetime, policy: Policy) -> Owner:

@@ -1,11 +1,13 @@
 """Who asks, and whether they may.
 
-Google proves who a person is; these rules say whether the Hub serves them, and whether they are an administrator. Only the
-owner of a workspace may touch it, or an administrator; for everybody else it is not there.
+Google proves who a person is; these rules say whether the Hub serves them, and whether they are an
+administrator. Only the owner of a workspace may touch it, or an administrator; for everybody else
+it is not there.
 
-An address alone does not prove that somebody belongs to an organisation: anybody can make a Google account of an address that
-they can read once, and keep it when they leave. Only accounts that the organisation itself runs carry Google's ``hd`` claim.
-Source: Google's "OpenID Connect", which says for which accounts Google is authoritative.
+An address alone does not prove that somebody belongs to an organisation: anybody can make a Google
+account of an address that they can read once, and keep it when they leave. Only accounts that the
+organisation itself runs carry Google's ``hd`` claim. Source: Google's "OpenID Connect", which says
+for which accounts Google is authoritative.
 """
 
 from dataclasses import dataclass
@@ -37,8 +39,9 @@ class Person:
 class AccessRules:
     """Whom the Hub serves. ``emails`` of ``("*",)`` is everybody who proves who they are. All as ``comparable`` returns it.
 
-    ``admins`` administer with the account that their organisation runs for this address; ``outside_admins`` with any account of
-    this address, as one at gmail.com, which no organisation runs.
+    ``admins`` administer with the account that their organisation runs for this address;
+    ``outside_admins`` with any account of this address, as one at gmail.com, which no organisation
+    runs.
     """
 
     mode: Mode
@@ -73,8 +76,8 @@ class Asker:
 def comparable(address: str | None) -> str | None:
     """Return an address or a domain as it is compared: in ASCII, its letters in lower case. None if it is not ASCII.
 
-    What is not ASCII equals nothing. Unicode's own rules of case make ``k`` of the Kelvin sign and ``i`` of letters that are
-    other letters, and so one person's address of another's.
+    What is not ASCII equals nothing. Unicode's own rules of case make ``k`` of the Kelvin sign and
+    ``i`` of letters that are other letters, and so one person's address of another's.
     """
     try:
         return address.encode("ascii").lower().decode("ascii") if address else None
@@ -85,7 +88,8 @@ def comparable(address: str | None) -> str | None:
 def proven_domain(person: Person) -> str | None:
     """Return the domain of the organisation that a person belongs to, as it is compared, or None.
 
-    It is proven twice: by Google's ``hd`` claim, which only an organisation's own accounts have, and by the address.
+    It is proven twice: by Google's ``hd`` claim, which only an organisation's own accounts have,
+    and by the address.
     """
     address, hosted = comparable(person.email), comparable(person.hosted_domain)
     return hosted if address and hosted and address.rpartition("@")[2] == hosted else None
@@ -94,8 +98,9 @@ def proven_domain(person: Person) -> str | None:
 def admit(person: Person, rules: AccessRules, request_id: str) -> Asker:
     """Return the person as somebody whom the Hub serves.
 
-    An administrator is named by address, so it is enough that an organisation runs the account: at a secondary domain its
-    address and ``hd`` differ. Their address is kept in lower case; one that is not ASCII is kept as it is, and is nobody's whom the rules name.
+    An administrator is named by address, so it is enough that an organisation runs the account: at
+    a secondary domain its address and ``hd`` differ. Their address is kept in lower case; one that
+    is not ASCII is kept as it is, and is nobody's whom the rules name.
 
     Raises:
         NotAllowedError: it does not serve them. That the Hub exists is no secret.
@@ -104,7 +109,11 @@ def admit(person: Person, rules: AccessRules, request_id: str) -> Asker:
     served, admin = EVERYBODY in rules.emails or address in rules.emails, False
     if rules.mode is Mode.TEAM:
         served = served or domain in rules.domains
-        admin = address in rules.outside_admins or (bool(person.hosted_domain) and address in rules.admins)
+        admin = address in rules.outside_admins or (
+            bool(person.hosted_domain) and address in rules.admins
+        )
     if not served and not admin:
-        raise NotAllowedError("This Hub does not serve your account. Ask whoever runs it to let you in.")
+        raise NotAllowedError(
+            "This Hub does not serve your account. Ask whoever runs it to let you in."
+        )
     return Asker(person.owner_id, request_id, address or person.email or None, admin, domain)

@@ -40,21 +40,29 @@ class Limits:
 class Policy:
     """What is allowed, what is the default, and how long things may take.
 
-    The first zone is the default; the others are tried in order when one is out of capacity. ``image_tags`` are patterns
-    (``v1.*``). ``limits_of`` overrides ``limits`` by e-mail address or by domain, as ``comparable`` returns them. ``idle_after`` and
-    ``retention`` are None when that sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at
-    least ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after`` is how long past a
-    due look ``reconcile`` sends it again, for the first time. ``worker_timeout`` is the longest time a worker may run.
-    ``orphan_grace`` is how long a machine or a disk that no workspace has is kept. ``rights_patience`` is how long a
-    missing right is waited for: Google says that a change of rights usually takes 2 minutes, sometimes 7 (source: IAM's
-    documentation of access change propagation). ``machine_heartbeat_every`` is how often a machine that boots now reports
-    that it is in use, ``heartbeat_every`` how often at most a report is written down. ``keep_awake_most`` is for how long
-    ``~/.keep-awake`` alone holds a machine, whatever the machine says. ``max_machine_age`` is how old a machine may be that a START
-    still boots, None if as old as it likes.
+    The first zone is the default; the others are tried in order when one is out of capacity.
+    ``image_tags`` are patterns (``v1.*``). ``limits_of`` overrides ``limits`` by e-mail address or
+    by domain, as ``comparable`` returns them. ``idle_after`` and ``retention`` are None when that
+    sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at least
+    ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after``
+    is how long past a due look ``reconcile`` sends it again, for the first time. ``worker_timeout``
+    is the longest time a worker may run. ``orphan_grace`` is how long a machine or a disk that no
+    workspace has is kept. ``rights_patience`` is how long a missing right is waited for: Google
+    says that a change of rights usually takes 2 minutes, sometimes 7 (source: IAM's documentation
+    of access change propagation). ``machine_heartbeat_every`` is how often a machine that boots now
+    reports that it is in use, ``heartbeat_every`` how often at most a report is written down.
+    ``keep_awake_most`` is for how long ``~/.keep-awake`` alone holds a machine, whatever the
+    machine says. ``max_machine_age`` is how old a machine may be that a START still boots, None if
+    as old as it likes.
     """
 
     zones: tuple[str, ...] = ("us-west1-a", "us-west1-b", "us-west1-c")
-    machine_types: tuple[str, ...] = ("e2-standard-2", "e2-standard-4", "e2-standard-8", "e2-standard-16")
+    machine_types: tuple[str, ...] = (
+        "e2-standard-2",
+        "e2-standard-4",
+        "e2-standard-8",
+        "e2-standard-16",
+    )
     default_machine_type: str = "e2-standard-4"
     default_image_tag: str = "latest"
     image_tags: tuple[str, ...] = ("*",)
@@ -84,8 +92,11 @@ class Policy:
     def limits_for(self, email: str | None, domain: str | None) -> Limits:
         """Return an owner's limits: their own, else their organisation's, else everybody's.
 
-        ``domain`` is the one that they have proven (``proven_domain``): an address alone does not get an organisation's limits.
+        ``domain`` is the one that they have proven (``proven_domain``): an address alone does not
+        get an organisation's limits.
         """
         address = comparable(email) or ""
-        own = self.limits_of.get(address) if "@" in address else None  # what is a domain's name proves nothing
+        own = (
+            self.limits_of.get(address) if "@" in address else None
+        )  # what is a domain's name proves nothing
         return own or self.limits_of.get(domain or "") or self.limits

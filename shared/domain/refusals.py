@@ -1,7 +1,8 @@
 """Which refusals become events at once, and which are counted first.
 
-Whoever has a Google account can be refused as often as they like; what the Hub writes of it must not grow with that. The first
-refusal of a caller and kind is an event at once. Those of the next five minutes are one event after that time.
+Whoever has a Google account can be refused as often as they like; what the Hub writes of it must
+not grow with that. The first refusal of a caller and kind is an event at once. Those of the next
+five minutes are one event after that time.
 """
 
 from collections import OrderedDict
@@ -46,16 +47,19 @@ class _Noted:
 class Refusals:
     """The refusals of the last minutes, by caller and kind. To be used by one thread at a time.
 
-    It remembers ``most`` callers and kinds; beyond that the one that is due first is put together with others. With a ``budget``
-    no more than that is written of all callers together, and what is over becomes one line of ``several``. Every refusal that
-    was added is in exactly one event that is returned, then or later.
+    It remembers ``most`` callers and kinds; beyond that the one that is due first is put together
+    with others. With a ``budget`` no more than that is written of all callers together, and what is
+    over becomes one line of ``several``. Every refusal that was added is in exactly one event that
+    is returned, then or later.
     """
 
     def __init__(self, most: int, several: str, budget: Budget | None = None) -> None:
         self._most = most
         self._several = several
         self._budget = budget
-        self._noted: OrderedDict[tuple[str, str], _Noted] = OrderedDict()  # those that are due first are in front
+        self._noted: OrderedDict[tuple[str, str], _Noted] = (
+            OrderedDict()
+        )  # those that are due first are in front
 
     def add(self, refused: Event, now: datetime) -> list[Event]:
         """Take a refusal, and return the events to be written now: of it, and of earlier ones of anybody whose time has come.
@@ -122,7 +126,9 @@ class Refusals:
             self._noted[caller] = _Noted(due_at, event)
             self._forget_surplus()
         else:
-            noted.waiting = together(noted.waiting, event, self._several) if noted.waiting else event
+            noted.waiting = (
+                together(noted.waiting, event, self._several) if noted.waiting else event
+            )
 
     def _forget_surplus(self) -> None:
         while len(self._noted) > self._most:

@@ -1,8 +1,9 @@
 """When a machine is too old: its system is the one that it was made with, and only a new machine on the same home has a newer one.
 
-Container-Optimized OS does not update itself here (``compute_instance.metadata_items``). A START that boots makes a machine anew that
-is older than ``Policy.max_machine_age``; one that resumes keeps its memory, and with that its system. A machine counts as old as
-Compute says that it is. What somebody restores or copies by hand is as old as the copy, whatever is on its boot disk.
+Container-Optimized OS does not update itself here (``compute_instance.metadata_items``). A START
+that boots makes a machine anew that is older than ``Policy.max_machine_age``; one that resumes
+keeps its memory, and with that its system. A machine counts as old as Compute says that it is. What
+somebody restores or copies by hand is as old as the copy, whatever is on its boot disk.
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,11 @@ def renewal(workspace: Workspace, policy: Policy) -> Renewal | None:
     if policy.max_machine_age is None or made_at is None or workspace.instance_id is None:
         return None
     asleep = workspace.status is Status.SUSPENDED and workspace.memory_is_ready
-    resumed = "it is resumed with its memory, as the next start does" if asleep else "it is suspended, and then resumed"
+    resumed = (
+        "it is resumed with its memory, as the next start does"
+        if asleep
+        else "it is suspended, and then resumed"
+    )
     return Renewal(
         at=made_at + policy.max_machine_age,
         what="made anew on its home by a start that boots it",

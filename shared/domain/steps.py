@@ -1,8 +1,8 @@
 """The state table: what the next step of an operation is, given its phase and what is seen of the machine.
 
-``TABLE`` reads row by row: in this phase, when the machine is seen like that, make this move. A move waits, goes to another
-phase, calls Compute, or ends the operation. Everything is pure: ``plan`` decides before a step's one Compute call,
-``settle`` after it.
+``TABLE`` reads row by row: in this phase, when the machine is seen like that, make this move. A
+move waits, goes to another phase, calls Compute, or ends the operation. Everything is pure:
+``plan`` decides before a step's one Compute call, ``settle`` after it.
 """
 
 from collections.abc import Callable
@@ -33,10 +33,20 @@ from shared.domain.observe import MACHINE_GONE, Sight, as_it_is, moved_to, obser
 from shared.domain.plain_text import quoted_lines
 from shared.domain.policy import Policy
 from shared.domain.renewal import why_too_old
-from shared.domain.workspace import HomeDisk, Operation, OperationKind, Phase, Problem, Status, Workspace
+from shared.domain.workspace import (
+    HomeDisk,
+    Operation,
+    OperationKind,
+    Phase,
+    Problem,
+    Status,
+    Workspace,
+)
 
 CONSOLE_TAIL_BYTES = 2000
-SUSPENDS_UNDONE = 2  # so often a machine may come back to running before it is stopped instead of suspended
+SUSPENDS_UNDONE = (
+    2  # so often a machine may come back to running before it is stopped instead of suspended
+)
 
 HOME_DISK_GONE = "HOME_DISK_GONE"
 _WAS_OFF = "The machine was off."
@@ -49,10 +59,11 @@ _PASSING = {
 class Seen:
     """What a worker saw before it decides.
 
-    ``pending``: the Compute operation of this phase is not done (nothing else was looked at). ``fault``: it is done, with an
-    error. ``disk_exists``: the home disk is where it is recorded; looked at only in the phases of ``reads_disk``.
-    ``console`` is the tail of the serial console, read only when a boot is overdue. ``elsewhere`` are the workspace's machines in
-    other zones and ``disks`` all its disks, in any zone, read only when ``seeks_elsewhere`` says so.
+    ``pending``: the Compute operation of this phase is not done (nothing else was looked at).
+    ``fault``: it is done, with an error. ``disk_exists``: the home disk is where it is recorded;
+    looked at only in the phases of ``reads_disk``. ``console`` is the tail of the serial console,
+    read only when a boot is overdue. ``elsewhere`` are the workspace's machines in other zones and
+    ``disks`` all its disks, in any zone, read only when ``seeks_elsewhere`` says so.
     """
 
     pending: bool = False
@@ -111,7 +122,9 @@ def _again(phase: Phase) -> Callable[[_Situation], Change]:
     def move(s: _Situation) -> Change:
         attempt = s.operation.attempt + 1
         pause: timedelta = min(s.policy.look_min * 2 ** min(attempt, 10), s.policy.look_max)
-        return proceed(s.workspace, "StepRepeated", s.now, s.policy, phase=phase, attempt=attempt, delay=pause)
+        return proceed(
+            s.workspace, "StepRepeated", s.now, s.policy, phase=phase, attempt=attempt, delay=pause
+        )
 
     return move
 
@@ -135,7 +148,12 @@ def _insert(s: _Situation) -> Change | Call:
             return found
         if not s.operation.empty_home:
             return _home_is_gone(s)
-        notes = (Note("HomeReplaced", f"The home disk {ws.disk_name} is gone, and an empty home was asked for."),)
+        notes = (
+            Note(
+                "HomeReplaced",
+                f"The home disk {ws.disk_name} is gone, and an empty home was asked for.",
+            ),
+        )
     command = InsertInstance(
         place=s.place,
         workspace_id=ws.id,
@@ -158,9 +176,13 @@ def _home_elsewhere(s: _Situation) -> Change | None:
     if len(homes) != 1:
         return None
     home = homes[0]
-    followed = replace(s.workspace, zone=home.zone, home_disk=HomeDisk(home.name, home.zone), instance_id=None)
+    followed = replace(
+        s.workspace, zone=home.zone, home_disk=HomeDisk(home.name, home.zone), instance_id=None
+    )
     moved = proceed(followed, "HomeFollowed", s.now, s.policy, phase=Phase.SURVEY)
-    return replace(moved, notes=(Note("HomeFollowed", f"The home disk is in zone {home.zone} now."),))
+    return replace(
+        moved, notes=(Note("HomeFollowed", f"The home disk is in zone {home.zone} now."),)
+    )
 
 
 def _home_is_gone(s: _Situation) -> Change:
@@ -168,9 +190,7 @@ def _home_is_gone(s: _Situation) -> Change:
     recorded = s.workspace.home_disk
     was = f"disk {s.workspace.disk_name} in zone {recorded.zone if recorded else s.workspace.zone}"
     if homes:
-        message = (
-            f"The home ({was}) is in several zones now: {', '.join(homes)}. Keep one of them, then start the workspace."
-        )
+        message = f"The home ({was}) is in several zones now: {', '.join(homes)}. Keep one of them, then start the workspace."
     else:
         message = (
             f"The home ({was}) was deleted outside the Hub. Restore it from a snapshot under that name and start the workspace, "
@@ -215,7 +235,9 @@ def _boot_new(s: _Situation) -> Change:
 
 def _boot_off(s: _Situation) -> Change:
     """Boot a machine that is off. One that is too old is made anew instead, if this START has not made one yet."""
-    made_at = (s.seen.instance.created_at if s.seen.instance else None) or s.workspace.machine_made_at
+    made_at = (
+        s.seen.instance.created_at if s.seen.instance else None
+    ) or s.workspace.machine_made_at
     why = why_too_old(made_at, s.now, s.policy)
     if why is not None and not s.operation.remade:
         return _renew(s, why)
@@ -226,7 +248,9 @@ def _renew(s: _Situation, why: str) -> Change:
     """Make a machine anew that could be booted, but is too old: of the type that somebody may have given it while it was off."""
     known, notes = as_it_is(s.workspace, s.seen.instance) if s.seen.instance else (s.workspace, ())
     forgetful, lost = without_memory(known, _WAS_OFF)
-    change = _remake(replace(s, workspace=forgetful, operation=replace(s.operation, renews=True)), why)
+    change = _remake(
+        replace(s, workspace=forgetful, operation=replace(s.operation, renews=True)), why
+    )
     return replace(change, notes=(*notes, *lost, *change.notes))
 
 
@@ -240,7 +264,9 @@ def _boot_although_old(s: _Situation, said: str) -> Change:
         last_fault_kind=None,
         right_missing_since=None,
     )
-    change = proceed(replace(s.workspace, operation=kept), "RenewalGivenUp", s.now, s.policy, phase=Phase.SURVEY)
+    change = proceed(
+        replace(s.workspace, operation=kept), "RenewalGivenUp", s.now, s.policy, phase=Phase.SURVEY
+    )
     why = f"The machine is too old, but it could not be deleted, so it is booted as it is. Compute Engine said: {said}"
     return replace(change, notes=(Note("MachineNotRemade", why),))
 
@@ -252,9 +278,15 @@ def _boot(s: _Situation, phase: Phase, why: str, operation: Operation) -> Change
 
 def _remake(s: _Situation, why: str) -> Change:
     """Make a new machine on the same home, since the one that there is cannot be brought to READY."""
-    remade = replace(s.operation, remade=True, cannot_go_on=why, last_fault=None, last_fault_kind=None)
+    remade = replace(
+        s.operation, remade=True, cannot_go_on=why, last_fault=None, last_fault_kind=None
+    )
     change = proceed(
-        replace(s.workspace, operation=remade), "MachineRemade", s.now, s.policy, phase=Phase.DELETE_INSTANCE
+        replace(s.workspace, operation=remade),
+        "MachineRemade",
+        s.now,
+        s.policy,
+        phase=Phase.DELETE_INSTANCE,
     )
     return replace(change, notes=(Note("MachineRemade", why),))
 
@@ -277,7 +309,9 @@ def _unless_homeless(move: Move) -> Move:
         attached = s.seen.instance.disks if s.seen.instance else ()
         if home is None or home.name in attached or s.operation.remade:
             return move(s)
-        return _remake(s, "The home disk was detached from the machine, so a new machine was made with it.")
+        return _remake(
+            s, "The home disk was detached from the machine, so a new machine was made with it."
+        )
 
     return checked
 
@@ -309,7 +343,11 @@ def _suspend(s: _Situation) -> Change | Call:
     if _in_use_after_all(s):
         return _abandon(s)
     if not s.workspace.memory_is_ready:
-        return _give_memory_up(s, "A new machine was asked for.") if s.workspace.has_memory else _go(Phase.STOP)(s)
+        return (
+            _give_memory_up(s, "A new machine was asked for.")
+            if s.workspace.has_memory
+            else _go(Phase.STOP)(s)
+        )
     return Call(SuspendInstance(s.place), Phase.AWAIT_SUSPENDED)
 
 
@@ -320,7 +358,9 @@ def _came_back(s: _Situation) -> Change:
         why = f"The machine came back to running {undone} times instead of being suspended, so it was shut down."
         return _give_memory_up(s, why)
     counted = replace(s.workspace, operation=replace(s.operation, suspends_undone=undone))
-    return proceed(counted, "SuspendUndone", s.now, s.policy, phase=Phase.SUSPEND, delay=s.policy.look_max)
+    return proceed(
+        counted, "SuspendUndone", s.now, s.policy, phase=Phase.SUSPEND, delay=s.policy.look_max
+    )
 
 
 def _give_memory_up(s: _Situation, why: str) -> Change:
@@ -345,10 +385,16 @@ def _delete_or_clean_up(s: _Situation) -> Change | Call:
     if s.operation.failure is not None and s.operation.attempt == 0:
         return _begin_cleanup(s)
     if s.operation.kind is OperationKind.START and _can_be_used(s):
-        return finish(s.workspace, Status.READY, "WorkspaceReady", s.now)  # somebody resumed it by hand meanwhile
+        return finish(
+            s.workspace, Status.READY, "WorkspaceReady", s.now
+        )  # somebody resumed it by hand meanwhile
     if s.operation.automatic and s.operation.attempt == 0 and sight(s.seen.instance) not in _OFF:
         return _abandon_delete(s)
-    if s.operation.kind is OperationKind.START and _lacks_home(s.workspace, s.seen) and not _may_go_on(s):
+    if (
+        s.operation.kind is OperationKind.START
+        and _lacks_home(s.workspace, s.seen)
+        and not _may_go_on(s)
+    ):
         return _home_is_gone(s)
     return _delete(s)
 
@@ -361,7 +407,9 @@ def _can_be_used(s: _Situation) -> bool:
 
 def _abandon_delete(s: _Situation) -> Change:
     """The retention sweep deletes only what is off: somebody has started this machine, and a worker looks what it is now."""
-    kept = finish(s.workspace, s.workspace.status, "AutomaticDeleteAbandoned", s.now, s.workspace.error)
+    kept = finish(
+        s.workspace, s.workspace.status, "AutomaticDeleteAbandoned", s.now, s.workspace.error
+    )
     return _noting(kept, attend_at=s.now)
 
 
@@ -372,7 +420,10 @@ def _lacks_home(workspace: Workspace, seen: Seen) -> bool:
 
 def _may_go_on(s: _Situation) -> bool:
     """Whether a START can make a new machine although the home is not where it is recorded."""
-    return s.operation.empty_home or sum(disk.name == s.workspace.disk_name for disk in s.seen.disks) == 1
+    return (
+        s.operation.empty_home
+        or sum(disk.name == s.workspace.disk_name for disk in s.seen.disks) == 1
+    )
 
 
 def _begin_cleanup(s: _Situation) -> Change:
@@ -393,12 +444,18 @@ def _in_use_after_all(s: _Situation) -> bool:
 def _knowing_interval(s: _Situation) -> Workspace:
     """Return the workspace with the interval that its machine itself has in its metadata."""
     every = s.seen.instance.heartbeat_every if s.seen.instance else None
-    return s.workspace if every is None else replace(s.workspace, heartbeat_seconds=round(every.total_seconds()))
+    return (
+        s.workspace
+        if every is None
+        else replace(s.workspace, heartbeat_seconds=round(every.total_seconds()))
+    )
 
 
 def _abandon(s: _Situation) -> Change:
     """Leave the machine running, and the workspace in the status that it had."""
-    kept = finish(_knowing_interval(s), s.workspace.status, "AutomaticStopAbandoned", s.now, s.workspace.error)
+    kept = finish(
+        _knowing_interval(s), s.workspace.status, "AutomaticStopAbandoned", s.now, s.workspace.error
+    )
     return _noting(kept, machine_running=True)
 
 
@@ -417,12 +474,17 @@ def _reason_kept(s: _Situation) -> Problem | None:
 def _stopped(s: _Situation) -> Change:
     """A machine is off: a START that failed is over, one that restarts it boots it, a STOP is done (its memory is lost)."""
     if s.operation.failure is not None:
-        forgetful, notes = without_memory(s.workspace, "The START failed, and its machine was shut down.")
+        forgetful, notes = without_memory(
+            s.workspace, "The START failed, and its machine was shut down."
+        )
         ended = _end_failed(replace(s, workspace=forgetful), s.operation.failure)
         return replace(ended, notes=notes)
     if s.operation.kind is OperationKind.START:
         return _boot_off(s)
-    why = s.operation.memory_lost_because or "The machine was shut down outside the Hub while it was to be suspended."
+    why = (
+        s.operation.memory_lost_because
+        or "The machine was shut down outside the Hub while it was to be suspended."
+    )
     forgetful, notes = without_memory(s.workspace, why)
     stopped = finish(forgetful, Status.SUSPENDED, "WorkspaceStopped", s.now, _reason_kept(s))
     return replace(stopped, notes=notes)
@@ -449,11 +511,17 @@ def _instance_gone(s: _Situation) -> Change:
 def _delete_disk(s: _Situation) -> Change | Call:
     """Delete one of the workspace's disks: first its home, then what else is left of it, those in its zone first.
 
-    What else there is (a boot disk that outlived its machine, a copy in another zone) only a DELETE looks for.
+    What else there is (a boot disk that outlived its machine, a copy in another zone) only a DELETE
+    looks for.
     """
     if s.seen.disk_exists:
-        return Call(DeleteDisk(Place(s.workspace.zone, s.workspace.disk_name)), Phase.AWAIT_DISK_ABSENT)
-    disk = min(s.seen.disks, key=lambda disk: (disk.zone != s.workspace.zone, disk.in_use, disk.zone, disk.name))
+        return Call(
+            DeleteDisk(Place(s.workspace.zone, s.workspace.disk_name)), Phase.AWAIT_DISK_ABSENT
+        )
+    disk = min(
+        s.seen.disks,
+        key=lambda disk: (disk.zone != s.workspace.zone, disk.in_use, disk.zone, disk.name),
+    )
     if disk.zone == s.workspace.zone:
         return Call(DeleteDisk(Place(disk.zone, disk.name)), Phase.AWAIT_DISK_ABSENT)
     there = replace(s.workspace, zone=disk.zone)
@@ -466,7 +534,9 @@ def _disk_gone(s: _Situation) -> Change:
         return _go(Phase.FORGET)(s)
     if s.operation.failure is not None:
         return _end_failed(s, s.operation.failure)
-    zone = next((zone for zone in s.policy.zones if zone not in s.operation.zones_tried), s.workspace.zone)
+    zone = next(
+        (zone for zone in s.policy.zones if zone not in s.operation.zones_tried), s.workspace.zone
+    )
     return enter_boot(replace(s.workspace, zone=zone), Phase.INSERT, s.now, s.policy)
 
 
@@ -492,8 +562,12 @@ def _lost(s: _Situation) -> Change:
 
 
 def _cut_off(s: _Situation) -> Change:
-    message = "The machine was stopped while it booted, by hand or because its capacity was taken back."
-    return fail(s, _problem(s, "MACHINE_STOPPED", f"{message} {_WAY_OUT[s.operation.kind]}", retryable=True))
+    message = (
+        "The machine was stopped while it booted, by hand or because its capacity was taken back."
+    )
+    return fail(
+        s, _problem(s, "MACHINE_STOPPED", f"{message} {_WAY_OUT[s.operation.kind]}", retryable=True)
+    )
 
 
 def _wait_long(s: _Situation) -> Change:
@@ -504,9 +578,10 @@ def _wait_long(s: _Situation) -> Change:
 def _if_ours(move: Move) -> Move:
     """Make the move on the recorded machine.
 
-    A START that was to change image or machine type, and failed before its old machine was deleted, has left no machine recorded:
-    the one that there is will not do, and a new one is made. A machine that somebody made anew by hand at the same place is
-    taken for ours; it has booted by itself, so it is booted again.
+    A START that was to change image or machine type, and failed before its old machine was deleted,
+    has left no machine recorded: the one that there is will not do, and a new one is made. A
+    machine that somebody made anew by hand at the same place is taken for ours; it has booted by
+    itself, so it is booted again.
     """
 
     def checked(s: _Situation) -> Change | Call:
@@ -516,8 +591,12 @@ def _if_ours(move: Move) -> Move:
             remade = replace(s.workspace, operation=replace(s.operation, remade=True))
             return proceed(remade, "PhaseEntered", s.now, s.policy, phase=Phase.DELETE_INSTANCE)
         forgetful, notes = without_memory(s.workspace, "The machine was made anew outside the Hub.")
-        known = replace(forgetful, instance_id=s.seen.instance.id, machine_made_at=s.seen.instance.created_at)
-        return replace(proceed(known, "InstanceFound", s.now, s.policy, phase=Phase.SURVEY), notes=notes)
+        known = replace(
+            forgetful, instance_id=s.seen.instance.id, machine_made_at=s.seen.instance.created_at
+        )
+        return replace(
+            proceed(known, "InstanceFound", s.now, s.policy, phase=Phase.SURVEY), notes=notes
+        )
 
     return checked
 
@@ -558,23 +637,28 @@ _ROWS: dict[Phase, tuple[Move, ...]] = {
     Phase.AWAIT_SUSPENDED:  (_lost,                _wait,           _came_back,         _wait,           _suspended,           _wait,           _stopped),
     Phase.STOP:             (_lost,                _wait,           _stop_if_idle,      _wait,           _thawable,            _wait,           _stopped),
     Phase.AWAIT_STOPPED:    (_lost,                _wait,           _again(Phase.STOP), _wait,           _thawable,            _wait,           _stopped),
-    # a DELETE, the clean-up after a CREATE that failed, and the first half of a START that makes a new machine
+    # a DELETE, the clean-up after a CREATE that failed, and the first half of a START that makes a
+    # new machine
     Phase.DELETE_INSTANCE:  (_instance_gone,       _delete_or_clean_up, _delete_or_clean_up, _delete_or_clean_up, _delete_or_clean_up, _delete_or_clean_up, _delete_or_clean_up),
     Phase.AWAIT_ABSENT:     (_instance_gone,       _repeat_delete,  _repeat_delete,     _repeat_delete,  _repeat_delete,       _wait,           _repeat_delete),
     Phase.FORGET:           (_forget,              _restart_delete, _restart_delete,    _restart_delete, _restart_delete,      _restart_delete, _restart_delete),
 }  # fmt: skip
 
 TABLE: dict[tuple[Phase, Sight], Move] = {
-    (phase, seen): move for phase, row in _ROWS.items() for seen, move in zip(_SIGHTS, row, strict=True)
+    (phase, seen): move
+    for phase, row in _ROWS.items()
+    for seen, move in zip(_SIGHTS, row, strict=True)
 }
 
-# The two phases that look at the workspace's disks instead of the machine: (when one is there, when none is).
+# The two phases that look at the workspace's disks instead of the machine: (when one is there, when
+# none is).
 DISK_TABLE: dict[Phase, tuple[Move, Move]] = {
     Phase.DELETE_DISK: (_delete_disk, _disk_gone),
     Phase.AWAIT_DISK_ABSENT: (_again(Phase.DELETE_DISK), _go(Phase.DELETE_DISK)),
 }
 
-# Where a phase goes back to when its Compute operation ended in an error that a new attempt may get over.
+# Where a phase goes back to when its Compute operation ended in an error that a new attempt may get
+# over.
 _CALLING = {
     Phase.INSERTING: Phase.INSERT,
     Phase.AWAIT_METADATA: Phase.SET_METADATA,
@@ -599,8 +683,8 @@ def reads_disk(operation: Operation) -> bool:
 def seeks_elsewhere(workspace: Workspace, seen: Seen) -> tuple[bool, bool]:
     """Say whether the next step goes by the workspace's machines in other zones, and by its disks in any zone.
 
-    Both cost two lists of the whole project, so they are made only where something is missing that should be there, and where
-    everything is to go.
+    Both cost two lists of the whole project, so they are made only where something is missing that
+    should be there, and where everything is to go.
     """
     operation = workspace.operation
     if operation is None or seen.pending or seen.fault is not None:
@@ -609,7 +693,9 @@ def seeks_elsewhere(workspace: Workspace, seen: Seen) -> tuple[bool, bool]:
     if seen.instance is not None:
         return False, homeless
     phase, deletes = operation.phase, operation.kind is OperationKind.DELETE
-    recorded = phase in {Phase.SURVEY, Phase.SUSPEND, Phase.STOP} and workspace.instance_id is not None
+    recorded = (
+        phase in {Phase.SURVEY, Phase.SUSPEND, Phase.STOP} and workspace.instance_id is not None
+    )
     last_look = deletes and phase is Phase.DELETE_DISK and not seen.disk_exists
     return recorded or last_look, homeless or last_look
 
@@ -617,13 +703,18 @@ def seeks_elsewhere(workspace: Workspace, seen: Seen) -> tuple[bool, bool]:
 def reads_console(workspace: Workspace, now: datetime) -> bool:
     """Say whether the next step tells a person what the machine printed: a boot is overdue."""
     operation = workspace.operation
-    return operation is not None and operation.phase is Phase.AWAIT_READY and now >= operation.deadline_at
+    return (
+        operation is not None
+        and operation.phase is Phase.AWAIT_READY
+        and now >= operation.deadline_at
+    )
 
 
 def plan(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> Change | Call:
     """Decide the operation's next step: a change of the record, or one call to Compute that ``settle`` then follows.
 
-    A job may come after the deadline: what has succeeded by then is taken, and everything else ends.
+    A job may come after the deadline: what has succeeded by then is taken, and everything else
+    ends.
     """
     s = _situation(workspace, seen, now, policy)
     decision = _decide(s)
@@ -640,7 +731,9 @@ def _decide(s: _Situation) -> Change | Call:
         return _refused(s, s.seen.fault)
     if s.operation.phase not in DISK_TABLE:
         return TABLE[s.operation.phase, sight(s.seen.instance)](s)
-    if s.seen.instance is not None:  # a worker of a superseded operation made it after this one had looked
+    if (
+        s.seen.instance is not None
+    ):  # a worker of a superseded operation made it after this one had looked
         return _restart_delete(s)
     if s.seen.elsewhere:
         return _follow_elsewhere(s, Phase.DELETE_INSTANCE)
@@ -653,23 +746,43 @@ def _ends(decision: Change | Call) -> bool:
     if isinstance(decision, Call):
         return False
     operation = decision.workspace.operation if decision.workspace else None
-    return operation is None or (operation.failure is not None and decision.event.endswith("Failed"))
+    return operation is None or (
+        operation.failure is not None and decision.event.endswith("Failed")
+    )
 
 
 def _nears_the_end(s: _Situation, decision: Change | Call) -> bool:
     """Say whether a DELETE finds gone what was to go, and only has to see to it that nothing else is left: without a call or a wait."""
-    if isinstance(decision, Call) or s.operation.kind is not OperationKind.DELETE or _sees_anything(s.seen):
+    if (
+        isinstance(decision, Call)
+        or s.operation.kind is not OperationKind.DELETE
+        or _sees_anything(s.seen)
+    ):
         return False
     operation = decision.workspace.operation if decision.workspace else None
-    return s.operation.phase in DISK_TABLE and operation is not None and operation.phase is not s.operation.phase
+    return (
+        s.operation.phase in DISK_TABLE
+        and operation is not None
+        and operation.phase is not s.operation.phase
+    )
 
 
 def _sees_anything(seen: Seen) -> bool:
-    return seen.pending or seen.instance is not None or seen.disk_exists or bool(seen.elsewhere or seen.disks)
+    return (
+        seen.pending
+        or seen.instance is not None
+        or seen.disk_exists
+        or bool(seen.elsewhere or seen.disks)
+    )
 
 
 def settle(
-    workspace: Workspace, seen: Seen, call: Call, outcome: Begun | Fault, now: datetime, policy: Policy
+    workspace: Workspace,
+    seen: Seen,
+    call: Call,
+    outcome: Begun | Fault,
+    now: datetime,
+    policy: Policy,
 ) -> Change:
     """Record what came of a call that was planned on ``seen``: Compute's operation to wait for, or what its refusal means."""
     s = _situation(workspace, seen, now, policy)
@@ -698,13 +811,18 @@ def _keeping_home(s: _Situation, command: Command) -> Workspace:
     return s.workspace
 
 
-def _after_call(s: _Situation, command: Command, begun: Begun) -> tuple[Workspace, tuple[Note, ...]]:
+def _after_call(
+    s: _Situation, command: Command, begun: Begun
+) -> tuple[Workspace, tuple[Note, ...]]:
     """Return what the record says once Compute has accepted a call, and what to note: what is lost is lost from here on."""
     known, operation = s.workspace, s.operation
     match command:
         case InsertInstance():
             known = replace(
-                known, instance_id=begun.target_id, heartbeat_seconds=_interval(s.policy), machine_made_at=s.now
+                known,
+                instance_id=begun.target_id,
+                heartbeat_seconds=_interval(s.policy),
+                machine_made_at=s.now,
             )
         case RefreshMetadata():
             known = replace(known, heartbeat_seconds=_interval(s.policy))
@@ -732,7 +850,8 @@ def _interval(policy: Policy) -> int:
 def may_still_be_saved(operation: Operation) -> bool:
     """Say whether a failed operation has not begun to clean up: then a machine that reports ready has won after all.
 
-    The worker commits the beginning of the clean-up before its first call, so that no machine is deleted that was believed ready.
+    The worker commits the beginning of the clean-up before its first call, so that no machine is
+    deleted that was believed ready.
     """
     cleaning = {Phase.DELETE_INSTANCE, Phase.STOP}
     return operation.failure is not None and operation.phase in cleaning and operation.attempt == 0
@@ -749,8 +868,8 @@ def remake_for(workspace: Workspace, why: str, now: datetime, policy: Policy) ->
 def fail(s: "_Situation", problem: Problem) -> Change:
     """Give the operation up for good, cleaning up first what must not be left running.
 
-    A CREATE deletes its machine and disk; a START stops its machine, which an insert that nobody has recorded may have made,
-    and never deletes it; a STOP and a DELETE end at once.
+    A CREATE deletes its machine and disk; a START stops its machine, which an insert that nobody
+    has recorded may have made, and never deletes it; a STOP and a DELETE end at once.
     """
     if s.operation.failure is not None:
         return _end_failed(s, s.operation.failure)
@@ -768,7 +887,9 @@ def way_out(kind: OperationKind) -> str:
     return _WAY_OUT[kind]
 
 
-def fail_from_outside(workspace: Workspace, problem: Problem, now: datetime, policy: Policy) -> Change:
+def fail_from_outside(
+    workspace: Workspace, problem: Problem, now: datetime, policy: Policy
+) -> Change:
     """Give the operation up because somebody else said so: the machine itself, or a dead letter."""
     return fail(_situation(workspace, Seen(), now, policy), problem)
 
@@ -787,7 +908,9 @@ def _end_failed(s: _Situation, problem: Problem) -> Change:
     status = Status.ERROR
     if s.operation.kind is OperationKind.STOP and s.seen.instance is not None:
         recorded = Status.READY if s.workspace.memory_is_ready else Status.ERROR
-        status = observe(replace(s.workspace, status=recorded, error=None), s.seen.instance, s.now).status
+        status = observe(
+            replace(s.workspace, status=recorded, error=None), s.seen.instance, s.now
+        ).status
     ended = finish(s.workspace, status, f"{s.operation.kind.capitalize()}Failed", s.now, problem)
     running = sight(s.seen.instance) is Sight.RUNNING
     return _noting(ended, machine_running=running, attend_at=s.now + s.policy.attend_after)
@@ -804,8 +927,14 @@ def _overdue(s: _Situation) -> Change:
     kind = s.operation.kind
     within = _within(s)
     said = f" Compute Engine said last: {s.operation.last_fault}" if s.operation.last_fault else ""
-    refused_last = s.operation.phase in _CALLING.values()  # otherwise Compute has accepted the call since
-    if s.operation.last_fault_kind == FaultKind.IN_USE and refused_last and kind is not OperationKind.STOP:
+    refused_last = (
+        s.operation.phase in _CALLING.values()
+    )  # otherwise Compute has accepted the call since
+    if (
+        s.operation.last_fault_kind == FaultKind.IN_USE
+        and refused_last
+        and kind is not OperationKind.STOP
+    ):
         message = f"The {kind} did not end {within}, because something else uses a disk that it needs.{said} Detach it there. "
         return fail(s, _problem(s, "DISK_IN_USE", message + _WAY_OUT[kind], retryable=True))
     if s.operation.phase is not Phase.AWAIT_READY:
@@ -820,31 +949,41 @@ def _overdue(s: _Situation) -> Change:
 def overdue_unseen(workspace: Workspace, now: datetime, policy: Policy) -> Change:
     """End an operation whose deadline has passed while Compute answers nothing, so that a person can ask for something else.
 
-    What there is stays as it is, and nobody knows it: the record says what is likelier, and somebody looks again soon.
+    What there is stays as it is, and nobody knows it: the record says what is likelier, and
+    somebody looks again soon.
     """
     s = _situation(workspace, Seen(), now, policy)
     kind = s.operation.kind
     message = f"The {kind} did not end {_within(s)}, because Compute Engine does not answer. {_WAY_OUT[kind]}"
     problem = s.operation.failure or _problem(s, "COMPUTE_UNAVAILABLE", message, retryable=True)
-    status = Status.READY if kind is OperationKind.STOP and workspace.memory_is_ready else Status.ERROR
+    status = (
+        Status.READY if kind is OperationKind.STOP and workspace.memory_is_ready else Status.ERROR
+    )
     ended = finish(workspace, status, f"{kind.capitalize()}Failed", now, problem)
     boots = kind in {OperationKind.CREATE, OperationKind.START}
-    return _noting(ended, machine_running=boots or workspace.machine_running, attend_at=now + policy.attend_after)
+    return _noting(
+        ended,
+        machine_running=boots or workspace.machine_running,
+        attend_at=now + policy.attend_after,
+    )
 
 
 def _within(s: _Situation) -> str:
     """Say how long the operation had."""
     seconds = s.policy.deadlines.of(s.operation.kind).total_seconds()
-    return f"within {seconds / 60:g} minutes" if seconds % 60 == 0 else f"within {seconds:g} seconds"
+    return (
+        f"within {seconds / 60:g} minutes" if seconds % 60 == 0 else f"within {seconds:g} seconds"
+    )
 
 
 def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
     """Say what Compute's refusal means here. ``of`` is the call that was refused at once, None for a long operation's end.
 
-    What passes by itself is waited for until the deadline. Only a definite "this cannot be" goes a step down: from suspending to
-    shutting down, from thawing or booting to a new machine on the same home, and that only after another look. Where memory is at
-    stake, an answer that nobody understands is not definite. Everything else leaves what there is as it is. A machine that is only
-    too old, and may not be deleted, is booted.
+    What passes by itself is waited for until the deadline. Only a definite "this cannot be" goes a
+    step down: from suspending to shutting down, from thawing or booting to a new machine on the
+    same home, and that only after another look. Where memory is at stake, an answer that nobody
+    understands is not definite. Everything else leaves what there is as it is. A machine that is
+    only too old, and may not be deleted, is booted.
     """
     phase = _CALLING.get(s.operation.phase, s.operation.phase)
     inserting = phase is Phase.INSERT
@@ -869,7 +1008,9 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
     if _may_pass(s, fault, phase, of):
         return _again(phase)(s)
     if fault.kind is FaultKind.UNSUPPORTED and phase is Phase.SUSPEND:
-        return _give_memory_up(s, f"Compute Engine cannot suspend this machine, so it was shut down. It said: {said}")
+        return _give_memory_up(
+            s, f"Compute Engine cannot suspend this machine, so it was shut down. It said: {said}"
+        )
     resuming = isinstance(of, ResumeInstance) or (of is None and phase is Phase.RESUME)
     booting = isinstance(of, StartInstance | RefreshMetadata) or (
         of is None and phase in {Phase.SET_METADATA, Phase.START}
@@ -878,7 +1019,9 @@ def _refused(s: _Situation, fault: Fault, of: Command | None = None) -> Change:
     cannot_boot = booting and fault.kind in {FaultKind.UNSUPPORTED, FaultKind.INVALID}
     if (cannot_resume or cannot_boot) and not s.operation.remade:
         cannot = "resumed" if resuming else "started"
-        why = f"The machine could not be {cannot}, so a new one was made. Compute Engine said: {said}"
+        why = (
+            f"The machine could not be {cannot}, so a new one was made. Compute Engine said: {said}"
+        )
         stuck = replace(s.workspace, operation=replace(s.operation, cannot_go_on=why))
         return proceed(stuck, "MachineStuck", s.now, s.policy, phase=Phase.SURVEY)
     if s.operation.renews and phase is Phase.DELETE_INSTANCE:
@@ -891,15 +1034,22 @@ def _may_pass(s: _Situation, fault: Fault, phase: Phase, of: Command | None) -> 
     if fault.kind is FaultKind.PERMISSION:
         since = s.operation.right_missing_since or s.now
         return s.now - since < s.policy.rights_patience
-    if fault.kind is FaultKind.INVALID and (phase in {Phase.SUSPEND, Phase.RESUME} or isinstance(of, ResumeInstance)):
-        return True  # perhaps a shape that no row of the error table knows: no reason to lose memory
-    return fault.kind in _PASSING or (fault.kind is FaultKind.NOT_FOUND and phase is not Phase.INSERT)
+    if fault.kind is FaultKind.INVALID and (
+        phase in {Phase.SUSPEND, Phase.RESUME} or isinstance(of, ResumeInstance)
+    ):
+        return (
+            True  # perhaps a shape that no row of the error table knows: no reason to lose memory
+        )
+    return fault.kind in _PASSING or (
+        fault.kind is FaultKind.NOT_FOUND and phase is not Phase.INSERT
+    )
 
 
 def _in_the_way(s: _Situation, fault: Fault) -> Change:
     """Something has a name that the insert needs. A machine is taken at the next look, and so is the home disk.
 
-    A boot disk that outlived its machine is not waited for: a new generation has another name for its own, once.
+    A boot disk that outlived its machine is not waited for: a new generation has another name for
+    its own, once.
     """
     kind, _, name = fault.resource.rpartition("/")
     if not kind.endswith("disks") or name == s.workspace.disk_name:
@@ -912,12 +1062,30 @@ def _in_the_way(s: _Situation, fault: Fault) -> Change:
 
 def _refusal(s: _Situation, fault: Fault, said: str, of: Command | None) -> Problem:
     words = {
-        FaultKind.QUOTA: ("COMPUTE_QUOTA_EXCEEDED", "The project's Compute Engine quota is used up.", True),
-        FaultKind.PERMISSION: ("COMPUTE_PERMISSION_DENIED", "The Hub may not do this in Compute Engine.", False),
-        FaultKind.POLICY: ("COMPUTE_POLICY_FORBIDS", "A policy of the organisation forbids this.", False),
-        FaultKind.ALREADY_EXISTS: ("COMPUTE_NAME_TAKEN", "Something else has the name that the machine needs.", False),
+        FaultKind.QUOTA: (
+            "COMPUTE_QUOTA_EXCEEDED",
+            "The project's Compute Engine quota is used up.",
+            True,
+        ),
+        FaultKind.PERMISSION: (
+            "COMPUTE_PERMISSION_DENIED",
+            "The Hub may not do this in Compute Engine.",
+            False,
+        ),
+        FaultKind.POLICY: (
+            "COMPUTE_POLICY_FORBIDS",
+            "A policy of the organisation forbids this.",
+            False,
+        ),
+        FaultKind.ALREADY_EXISTS: (
+            "COMPUTE_NAME_TAKEN",
+            "Something else has the name that the machine needs.",
+            False,
+        ),
     }
-    code, what, retryable = words.get(fault.kind, ("COMPUTE_REFUSED", "Compute Engine refused the machine.", False))
+    code, what, retryable = words.get(
+        fault.kind, ("COMPUTE_REFUSED", "Compute Engine refused the machine.", False)
+    )
     doing = f" ({type(of).__name__})" if of is not None else ""
     message = f"{what} It said{doing}: {said} {_way_out(s, fault.kind)}"
     return _problem(s, code, message, retryable=retryable)
@@ -941,7 +1109,10 @@ def _next_zone(s: _Situation, fault: Fault) -> Change:
         f"No capacity for {s.workspace.machine_type} in any configured zone ({', '.join(tried)}). "
         f"Try again later, or with another machine type. Compute said: {fault.message}"
     )
-    return fail(replace(s, workspace=noted, operation=operation), _problem(s, "NO_CAPACITY", message, retryable=True))
+    return fail(
+        replace(s, workspace=noted, operation=operation),
+        _problem(s, "NO_CAPACITY", message, retryable=True),
+    )
 
 
 def _no_capacity_here(s: _Situation, fault: Fault) -> Problem:

@@ -1,7 +1,8 @@
 """The record of a workspace, and of what its owner holds.
 
-Everything here is immutable: a decision returns a new record. Times are aware and in UTC. The Firestore documents
-``workspaces/{id}`` and ``owners/{owner_id}`` have the same field names (``shared/adapters/firestore_records.py``).
+Everything here is immutable: a decision returns a new record. Times are aware and in UTC. The
+Firestore documents ``workspaces/{id}`` and ``owners/{owner_id}`` have the same field names
+(``shared/adapters/firestore_records.py``).
 """
 
 from collections.abc import Mapping
@@ -74,8 +75,8 @@ class StopReason(StrEnum):
 class Problem:
     """Why a workspace is not what its owner asked for.
 
-    ``code`` is stable and upper snake case; ``message`` says what happened and what to do next; ``retryable`` says that the
-    same request may succeed later without anything being changed.
+    ``code`` is stable and upper snake case; ``message`` says what happened and what to do next;
+    ``retryable`` says that the same request may succeed later without anything being changed.
     """
 
     code: str
@@ -106,20 +107,24 @@ class Metadata:
 class Operation:
     """The one change under way.
 
-    ``step`` goes up in every commit that is followed by a job, and travels in the job: a job of another operation or step
-    is obsolete. ``resends`` counts how often ``reconcile`` sent the current step again, ``attempt`` how often the current
-    phase was begun again. ``automatic`` is an operation of the idle sweep. ``failure`` is set once the operation has failed
-    for good and only cleans up after itself; ``last_fault`` is what Compute said when it last refused something that was
-    then tried again, ``last_fault_kind`` what that meant (a ``FaultKind``). ``forget_after`` is when no worker of a
-    superseded operation can be running any more. ``request_id`` is that of the request that began it.
+    ``step`` goes up in every commit that is followed by a job, and travels in the job: a job of
+    another operation or step is obsolete. ``resends`` counts how often ``reconcile`` sent the
+    current step again, ``attempt`` how often the current phase was begun again. ``automatic`` is an
+    operation of the idle sweep. ``failure`` is set once the operation has failed for good and only
+    cleans up after itself; ``last_fault`` is what Compute said when it last refused something that
+    was then tried again, ``last_fault_kind`` what that meant (a ``FaultKind``). ``forget_after`` is
+    when no worker of a superseded operation can be running any more. ``request_id`` is that of the
+    request that began it.
 
-    ``empty_home``: the person agrees to an empty home if the recorded one is gone. ``remade``: a START has decided to make a
-    new machine, which it does once; ``cannot_go_on`` is why the machine that there is cannot be brought to READY. ``renamed``: a
-    leftover boot disk had the name that an insert needs, and the insert was given a new generation, which happens once.
+    ``empty_home``: the person agrees to an empty home if the recorded one is gone. ``remade``: a
+    START has decided to make a new machine, which it does once; ``cannot_go_on`` is why the machine
+    that there is cannot be brought to READY. ``renamed``: a leftover boot disk had the name that an
+    insert needs, and the insert was given a new generation, which happens once.
     ``right_missing_since`` is when Compute first refused a call for want of a right.
-    ``suspends_undone`` counts how often the machine came back to running instead of being suspended. ``memory_lost_because``
-    is why the machine's memory will not be kept. ``renews``: the new machine is made only because the old one is too old.
-    Version 0.1 does not know these fields and may lose them: each has a default with which the operation ends well, too.
+    ``suspends_undone`` counts how often the machine came back to running instead of being
+    suspended. ``memory_lost_because`` is why the machine's memory will not be kept. ``renews``: the
+    new machine is made only because the old one is too old. Version 0.1 does not know these fields
+    and may lose them: each has a default with which the operation ends well, too.
     """
 
     id: str
@@ -154,15 +159,18 @@ class Operation:
 class Workspace:
     """One workspace: the seed's fields, and ours.
 
-    ``generation`` goes up at every boot the Hub asks for; ``ready_generation`` is the one whose machine last reported ready
-    and still has that memory. They are equal exactly when a running machine can be used without booting it again.
-    ``machine_running`` says that a machine runs which no operation is about to boot: it costs money, so the idle sweep
-    looks at it. ``attend_at`` is when somebody must look if nothing happens before; None when nothing is due.
+    ``generation`` goes up at every boot the Hub asks for; ``ready_generation`` is the one whose
+    machine last reported ready and still has that memory. They are equal exactly when a running
+    machine can be used without booting it again. ``machine_running`` says that a machine runs which
+    no operation is about to boot: it costs money, so the idle sweep looks at it. ``attend_at`` is
+    when somebody must look if nothing happens before; None when nothing is due.
 
-    ``memory_kept`` says of the last time that the machine was off whether its memory was kept; None while it never was off.
-    ``memory_lost_because`` says why it was not. ``heartbeat_seconds`` is how often the machine reports that it is in use; None
-    if nobody knows. ``kept_awake_since`` is since when nothing but ``~/.keep-awake`` holds the machine. ``machine_made_at`` is when the
-    recorded machine was made, with its boot disk; None until somebody has looked, as after version 0.1.
+    ``memory_kept`` says of the last time that the machine was off whether its memory was kept; None
+    while it never was off. ``memory_lost_because`` says why it was not. ``heartbeat_seconds`` is
+    how often the machine reports that it is in use; None if nobody knows. ``kept_awake_since`` is
+    since when nothing but ``~/.keep-awake`` holds the machine. ``machine_made_at`` is when the
+    recorded machine was made, with its boot disk; None until somebody has looked, as after version
+    0.1.
     """
 
     id: str
@@ -207,7 +215,9 @@ class Workspace:
         """Whether the owner's quota of running machines counts it: from the request to make or start it until it is off."""
         making = {OperationKind.CREATE, OperationKind.START}
         under_way = self.operation is not None and self.operation.kind in making
-        return under_way or self.machine_running or self.status in {Status.PROVISIONING, Status.READY}
+        return (
+            under_way or self.machine_running or self.status in {Status.PROVISIONING, Status.READY}
+        )
 
     @property
     def memory_is_ready(self) -> bool:
@@ -241,9 +251,10 @@ class UsedKey:
 class Owner:
     """What one person holds: names, quota and idempotency keys are decided on this record, in one commit with the workspace.
 
-    ``keys`` maps the SHA-256 of an idempotency key to its use. ``recent`` are the times of the owner's changes in the last
-    minute, the oldest first. ``domain`` is that of the organisation that they had proven to belong to when they last changed
-    something themselves; None if to none, or if only a version that does not know this field has written them since.
+    ``keys`` maps the SHA-256 of an idempotency key to its use. ``recent`` are the times of the
+    owner's changes in the last minute, the oldest first. ``domain`` is that of the organisation
+    that they had proven to belong to when they last changed something themselves; None if to none,
+    or if only a version that does not know this field has written them since.
     """
 
     id: str

@@ -29,7 +29,9 @@ MOST_PROBLEMS = 20  # that are told one by one
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
 # source: the OCI specifications' grammars of tags and of digests
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64}")
-_OWNER_ID = re.compile(r"[!-~]{1,255}")  # source: OpenID Connect Core, section 2: at most 255 ASCII characters
+_OWNER_ID = re.compile(
+    r"[!-~]{1,255}"
+)  # source: OpenID Connect Core, section 2: at most 255 ASCII characters
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # What was sent is not repeated: this is answered, logged and shown.
 _NO_CREDENTIALS = "must not hold credentials: no user name or password before '@', and no token"
@@ -46,7 +48,8 @@ def read_object(request: Request) -> dict[str, Any]:
     """Return the JSON object of a request's body; an empty body is an empty object.
 
     Raises:
-        BadRequest, UnsupportedMediaType, RequestEntityTooLarge: the body is not one JSON object of at most 64 KiB.
+        BadRequest, UnsupportedMediaType, RequestEntityTooLarge: the body is not one JSON object of
+            at most 64 KiB.
     """
     body = request.get_data()
     if not body:
@@ -144,13 +147,22 @@ def read_list_query(request: Request) -> tuple[Whose, Status | None, int, str | 
     """Return whose workspaces, their status, limit and page token of ``GET /workspaces``."""
     fields = _query(
         request,
-        {"status": _one_of(tuple(Status)), "owner_id": _matching(_OWNER_ID, "must be an owner_id"), "all": _flag},
+        {
+            "status": _one_of(tuple(Status)),
+            "owner_id": _matching(_OWNER_ID, "must be an owner_id"),
+            "all": _flag,
+        },
     )
     status = fields.get("status")
     whose = Whose(fields.get("owner_id"), everybody=fields.get("all", False))
     if whose.owner_id and whose.everybody:
         raise InvalidRequestError([FieldProblem("owner_id", "cannot be given with all")])
-    return whose, Status(status) if status else None, fields.get("limit", MOST_LISTED), fields.get("page_token")
+    return (
+        whose,
+        Status(status) if status else None,
+        fields.get("limit", MOST_LISTED),
+        fields.get("page_token"),
+    )
 
 
 def read_page_query(request: Request) -> tuple[int, str | None]:
@@ -169,10 +181,14 @@ def _query(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
             max_num_fields=MOST_PARAMETERS,
         )
     except ValueError:
-        message = f"must be at most {MOST_PARAMETERS} parameters, name=value, percent-encoded from UTF-8"
+        message = (
+            f"must be at most {MOST_PARAMETERS} parameters, name=value, percent-encoded from UTF-8"
+        )
         raise InvalidRequestError([FieldProblem("query", message)]) from None
     times = Counter(name for name, _ in pairs)
-    problems = [FieldProblem(name[:100], "may be given once") for name, count in times.items() if count > 1]
+    problems = [
+        FieldProblem(name[:100], "may be given once") for name, count in times.items() if count > 1
+    ]
     if problems:
         raise InvalidRequestError(problems)
     return _checked(dict(pairs), {**checks, "limit": _limit, "page_token": _text})
@@ -181,14 +197,17 @@ def _query(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
 def read_idempotency_key(request: Request, policy: Policy) -> Key | None:
     """Return the ``Idempotency-Key`` of a ``POST /workspaces`` as it is kept, or None.
 
-    The hash of the body goes by its meaning, not by its bytes: the same fields in another order or spelling are the same
-    request. Defaults are not filled in, so that a changed default breaks no retry.
+    The hash of the body goes by its meaning, not by its bytes: the same fields in another order or
+    spelling are the same request. Defaults are not filled in, so that a changed default breaks no
+    retry.
     """
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(given):
-        raise InvalidRequestError([FieldProblem("Idempotency-Key", "must be 1 to 255 printable ASCII characters")])
+        raise InvalidRequestError(
+            [FieldProblem("Idempotency-Key", "must be 1 to 255 printable ASCII characters")]
+        )
     fields = _new_workspace_fields(request, policy)
     return Key(_sha256(given), _sha256(json.dumps(fields, sort_keys=True, default=asdict)))
 
@@ -211,7 +230,9 @@ def _checked(
             known = ", ".join(checks) or "none"
             problems.append(FieldProblem(path, f"is not a field; there are: {known}"))
         elif spelt != name and name in given:
-            problems.append(FieldProblem(path, f"is {within}{name} in another spelling; give it once"))
+            problems.append(
+                FieldProblem(path, f"is {within}{name} in another spelling; give it once")
+            )
         elif value is not None:
             try:
                 values[name] = checks[name](value)
@@ -241,7 +262,11 @@ def _at_most(most: int, problems: list[FieldProblem]) -> list[FieldProblem]:
 def _metadata(value: Any) -> Metadata:
     if not isinstance(value, dict):
         raise _WrongError("must be an object")
-    return Metadata(**_checked(value, {"repo": _address, "branch": _public, "device_id": _public}, within="metadata."))
+    return Metadata(
+        **_checked(
+            value, {"repo": _address, "branch": _public, "device_id": _public}, within="metadata."
+        )
+    )
 
 
 def _text(value: Any) -> str:
@@ -251,7 +276,8 @@ def _text(value: Any) -> str:
     if len(value) > LONGEST_TEXT:
         raise _WrongError(f"must be at most {LONGEST_TEXT} characters")
     if any(
-        ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000 for character in value
+        ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000
+        for character in value
     ):
         raise _WrongError("must be one line of text without control characters")
     return value

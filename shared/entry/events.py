@@ -23,8 +23,9 @@ from shared.entry.wsgi import guard
 def job_event(handler: Callable[[Job], None]) -> Callable[[CloudEvent], None]:
     """Make a CloudEvent function of a handler that does a job. Returning acknowledges the message, raising brings it again.
 
-    What passes by itself is a warning, since the next delivery does the job; the last one is a dead letter, which is an error. A
-    message that is no job raises too: it goes the way of everything that cannot be done, to the dead letters.
+    What passes by itself is a warning, since the next delivery does the job; the last one is a dead
+    letter, which is an error. A message that is no job raises too: it goes the way of everything
+    that cannot be done, to the dead letters.
     """
 
     @wraps(handler)
@@ -34,7 +35,9 @@ def job_event(handler: Callable[[Job], None]) -> Callable[[CloudEvent], None]:
         try:
             handler(job)
         except UnavailableError as error:
-            logs.warning("JobNotDone", workspace_id=job.workspace_id, step=job.step, reason=str(error))
+            logs.warning(
+                "JobNotDone", workspace_id=job.workspace_id, step=job.step, reason=str(error)
+            )
             raise
         except Exception as error:
             logs.error("JobFailed", error, workspace_id=job.workspace_id, step=job.step)
@@ -62,7 +65,11 @@ def dead_letter_event(handler: Callable[[Job | None, str], None]) -> Callable[[C
         try:
             handler(job, reason)
         except UnavailableError as error:
-            logs.warning("DeadLetterNotRecorded", workspace_id=job.workspace_id if job else None, reason=str(error))
+            logs.warning(
+                "DeadLetterNotRecorded",
+                workspace_id=job.workspace_id if job else None,
+                reason=str(error),
+            )
             raise
         finally:
             logs.request_id.reset(token)

@@ -13,7 +13,12 @@ from urllib.parse import quote, urlencode, urlsplit
 import flask
 import functions_framework
 from flask import Request, Response
-from werkzeug.exceptions import Forbidden, HTTPException, RequestHeaderFieldsTooLarge, RequestURITooLarge
+from werkzeug.exceptions import (
+    Forbidden,
+    HTTPException,
+    RequestHeaderFieldsTooLarge,
+    RequestURITooLarge,
+)
 from werkzeug.routing import Map, Rule
 
 from shared import logs
@@ -52,10 +57,11 @@ def endpoint(
 ) -> Callable[[Callable[..., Answer]], Callable[[Request], Response]]:
     """Make an HTTP function of a handler: it takes the request and the path's parameters, and returns an ``Answer``.
 
-    ``routes`` are ``METHOD /path/{parameter}``, as the catalogue has them. Every answer carries ``X-Request-Id`` and the
-    security headers. A ``HubError`` becomes its problem; anything unforeseen is logged with its stack and answered 500
-    without it. Web pages of other origins may call only where ``HUB_CORS_ORIGINS`` lists them. A query is refused unless the
-    handler reads one (``query``): who asks with ``?dry_run=true`` expects something else than what would be done.
+    ``routes`` are ``METHOD /path/{parameter}``, as the catalogue has them. Every answer carries
+    ``X-Request-Id`` and the security headers. A ``HubError`` becomes its problem; anything
+    unforeseen is logged with its stack and answered 500 without it. Web pages of other origins may
+    call only where ``HUB_CORS_ORIGINS`` lists them. A query is refused unless the handler reads one
+    (``query``): who asks with ``?dry_run=true`` expects something else than what would be done.
     """
     guard(flask.current_app)
     urls = _url_map(routes)
@@ -117,12 +123,18 @@ def next_link(request: Request, token: str | None) -> dict[str, str]:
     """Return the ``Link`` header that announces a further page: the same request with that page's token."""
     if token is None:
         return {}
-    asked = {name: value for name, value in request.args.items() if name not in {"page_token", "pageToken"}}
+    asked = {
+        name: value
+        for name, value in request.args.items()
+        if name not in {"page_token", "pageToken"}
+    }
     query = urlencode({**asked, "page_token": token})
     return {"Link": f'<{quote(request.path)}?{query}>; rel="next"'}
 
 
-def _answer(hub: Hub, urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool) -> Response:
+def _answer(
+    hub: Hub, urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool
+) -> Response:
     try:
         _check_size(request)
         origins = hub.settings.edge.cors_origins
@@ -146,12 +158,16 @@ def refused_by_the_framework(error: HTTPException) -> Response:
     return response
 
 
-def _handled(urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool) -> Response:
+def _handled(
+    urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool
+) -> Response:
     """Route the request and call the handler; what it raises becomes a problem, which other origins may read too."""
     try:
         _, parameters = urls.bind("hub").match(request.path, request.method)
         if request.query_string and not query:
-            raise InvalidRequestError([FieldProblem("query", "must be empty: there are no parameters here")])
+            raise InvalidRequestError(
+                [FieldProblem("query", "must be empty: there are no parameters here")]
+            )
         answer = handler(request, **parameters)
     except HubError as error:
         response = problem_of_hub_error(error)
@@ -163,7 +179,10 @@ def _handled(urls: Map, handler: Callable[..., Answer], request: Request, *, que
     if answer.body is None:
         return Response(status=answer.status, headers=dict(answer.headers))
     return Response(
-        json.dumps(answer.body), status=answer.status, headers=dict(answer.headers), content_type="application/json"
+        json.dumps(answer.body),
+        status=answer.status,
+        headers=dict(answer.headers),
+        content_type="application/json",
     )
 
 
@@ -171,21 +190,29 @@ def _check_size(request: Request) -> None:
     if len(request.full_path) > LONGEST_TARGET:
         raise RequestURITooLarge(f"Path and query may have {LONGEST_TARGET} characters.")
     if sum(len(name) + len(value) for name, value in request.headers.items()) > MOST_HEADER_BYTES:
-        raise RequestHeaderFieldsTooLarge(f"All headers together may have {MOST_HEADER_BYTES} bytes.")
+        raise RequestHeaderFieldsTooLarge(
+            f"All headers together may have {MOST_HEADER_BYTES} bytes."
+        )
 
 
 def _check_site(request: Request, origins: tuple[str, ...]) -> None:
     """Refuse what another site's page asks for: IAP takes its own cookie for a proof, and browsers send that along.
 
-    Looks too: an administrator's is written into the audit trail, and so are refusals. Source: the Fetch Metadata Request
-    Headers specification, and OWASP's advice on cross-site request forgery: what has neither header comes from no browser, or
-    from one that is years old.
+    Looks too: an administrator's is written into the audit trail, and so are refusals. Source: the
+    Fetch Metadata Request Headers specification, and OWASP's advice on cross-site request forgery:
+    what has neither header comes from no browser, or from one that is years old.
     """
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
     if origin in origins:
         return
-    if (site not in {"same-origin", "none"}) if site is not None else not _is_own(origin, request.host):
-        raise Forbidden("This request comes from a page of another site. Use the Hub's own address.")
+    if (
+        (site not in {"same-origin", "none"})
+        if site is not None
+        else not _is_own(origin, request.host)
+    ):
+        raise Forbidden(
+            "This request comes from a page of another site. Use the Hub's own address."
+        )
 
 
 def _is_own(origin: str | None, host: str) -> bool:
@@ -216,7 +243,9 @@ def _with_cors(response: Response, request: Request, origins: tuple[str, ...]) -
     origin = request.headers.get("Origin")
     if origin in origins:
         response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = "Link, Location, Retry-After, X-Request-Id"
+        response.headers["Access-Control-Expose-Headers"] = (
+            "Link, Location, Retry-After, X-Request-Id"
+        )
     return response
 
 

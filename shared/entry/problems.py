@@ -20,9 +20,17 @@ _STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
     errors.NameTakenError: (409, "NAME_TAKEN", "You have a workspace of this name"),
     errors.ReportNotTakenError: (409, "REPORT_NOT_TAKEN", "This report does not count"),
     errors.WorkspaceGoneError: (410, "WORKSPACE_GONE", "That workspace has been deleted"),
-    errors.IdempotencyKeyReusedError: (422, "IDEMPOTENCY_KEY_REUSED", "This key was used for another request"),
+    errors.IdempotencyKeyReusedError: (
+        422,
+        "IDEMPOTENCY_KEY_REUSED",
+        "This key was used for another request",
+    ),
     errors.TooManyRequestsError: (429, "TOO_MANY_REQUESTS", "You ask too often"),
-    errors.InstanceNotRecordedError: (503, "INSTANCE_NOT_RECORDED", "The machine is not recorded yet"),
+    errors.InstanceNotRecordedError: (
+        503,
+        "INSTANCE_NOT_RECORDED",
+        "The machine is not recorded yet",
+    ),
     errors.UnavailableError: (503, "UNAVAILABLE", "Not now"),
 }
 
@@ -47,7 +55,9 @@ def problem_of_hub_error(error: errors.HubError) -> Response:
     )
     more: dict[str, Any] = {}
     if isinstance(error, errors.InvalidRequestError):
-        more["errors"] = [{"field": wrong.field, "message": wrong.message} for wrong in error.problems]
+        more["errors"] = [
+            {"field": wrong.field, "message": wrong.message} for wrong in error.problems
+        ]
     if isinstance(error, errors.OperationUnderWayError):
         more["operation"] = operation_json(error.operation)
     response = problem(status, code, title, str(error), **more)
@@ -64,7 +74,9 @@ def problem_of_hub_error(error: errors.HubError) -> Response:
 def problem_of_http_error(error: HTTPException) -> Response:
     """Return the answer to a request that HTTP itself refuses: path, method, size, content type."""
     status = error.code or 400
-    response = problem(status, _HTTP_CODES.get(status, "BAD_REQUEST"), error.name, error.description or error.name)
+    response = problem(
+        status, _HTTP_CODES.get(status, "BAD_REQUEST"), error.name, error.description or error.name
+    )
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response
@@ -72,7 +84,9 @@ def problem_of_http_error(error: HTTPException) -> Response:
 
 def problem_of_fault() -> Response:
     """Return the answer to a fault of ours. It tells nothing of the inside; the log has it under the request's id."""
-    detail = "The Hub has a fault. Try again; if it stays, tell whoever runs this Hub the request id."
+    detail = (
+        "The Hub has a fault. Try again; if it stays, tell whoever runs this Hub the request id."
+    )
     return problem(500, "INTERNAL", "The Hub has a fault", detail)
 
 

@@ -32,7 +32,9 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
         "last_connected_at": _time(workspace.last_connected_at),
         "last_activity": workspace.last_activity.value,
         "suspended_at": _time(workspace.suspended_at),
-        "stopped_because": workspace.stopped_because if workspace.status is Status.SUSPENDED else None,
+        "stopped_because": workspace.stopped_because
+        if workspace.status is Status.SUSPENDED
+        else None,
         "memory_kept": workspace.memory_kept,
         "memory_lost_because": workspace.memory_lost_because,
         "stops_at": _time(stops_at(workspace, policy)),
@@ -102,7 +104,12 @@ def event_json(event: Event) -> dict[str, Any]:
 def _renewal_json(expected: Renewal | None) -> dict[str, Any] | None:
     if expected is None:
         return None
-    return {"at": _time(expected.at), "what": expected.what, "why": expected.why, "unless": expected.unless}
+    return {
+        "at": _time(expected.at),
+        "what": expected.what,
+        "why": expected.why,
+        "unless": expected.unless,
+    }
 
 
 def _instance_json(instance: Instance | None) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """What stands between the server and the framework: how much of a body is read, for how long, and what becomes of the rest.
 
-functions-framework reads all of a body into memory before each answer goes out, however long it is, so a refusal would cost
-what the sender likes. Here a body is read only when a function asks for it, whole, and up to a bound; what nobody asked for is
-dropped after the answer.
+functions-framework reads all of a body into memory before each answer goes out, however long it is,
+so a refusal would cost what the sender likes. Here a body is read only when a function asks for it,
+whole, and up to a bound; what nobody asked for is dropped after the answer.
 """
 
 import contextlib
@@ -19,9 +19,12 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.wsgi import ClosingIterator, get_content_length
 
 MOST_BODY_BYTES = 64 * 1024
-BODY_SECONDS = 5.0  # to send a whole body; a slow sender holds one of the instance's threads for no longer
-# Read on after an answer, so that whoever still sends sees the answer before the end: as much as Cloud Run takes (32 MiB, its page on
-# quotas), since a proxy that meets a reset says 502 or 503 instead.
+BODY_SECONDS = (
+    5.0  # to send a whole body; a slow sender holds one of the instance's threads for no longer
+)
+# Read on after an answer, so that whoever still sends sees the answer before the end: as much as
+# Cloud Run takes (32 MiB, its page on quotas), since a proxy that meets a reset says 502 or 503
+# instead.
 MOST_DROPPED_BYTES = 33 * 1024 * 1024
 DROPPING_SECONDS = 1.0
 _PIECE = 16 * 1024
@@ -48,7 +51,8 @@ class RequestBody:
         """Return the body, or its next ``size`` bytes. Nothing after ``close_to_readers``.
 
         Raises:
-            RequestEntityTooLarge, RequestTimeout, BadRequest: it is too long, too slow, or broke off.
+            RequestEntityTooLarge, RequestTimeout, BadRequest: it is too long, too slow, or broke
+                off.
         """
         if self._content is None:
             self._content = io.BytesIO()
@@ -62,8 +66,8 @@ class RequestBody:
     def drop_rest(self) -> None:
         """Read on for a moment what nobody has asked for, after the answer was sent, and end the connection if there is more.
 
-        A short body leaves the connection as it should be for the next request. An end with unread bytes is a reset, which may
-        overtake the answer.
+        A short body leaves the connection as it should be for the next request. An end with unread
+        bytes is a reset, which may overtake the answer.
         """
         connection = self._connection
         if not self._left or connection is None:
@@ -74,7 +78,11 @@ class RequestBody:
                 return
         # gunicorn's: the next request does not begin where its parser is, so there must be none
         self._raw.failed = True
-        ends_at, left, piece = time.monotonic() + DROPPING_SECONDS, MOST_DROPPED_BYTES, bytearray(_PIECE)
+        ends_at, left, piece = (
+            time.monotonic() + DROPPING_SECONDS,
+            MOST_DROPPED_BYTES,
+            bytearray(_PIECE),
+        )
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
             while left > 0 and (seconds := ends_at - time.monotonic()) > 0:
@@ -84,7 +92,8 @@ class RequestBody:
                     break
                 left -= received
         with contextlib.suppress(OSError):
-            # An end by reset: without it, whoever still sends waits for a window that nobody opens any more.
+            # An end by reset: without it, whoever still sends waits for a window that nobody opens
+            # any more.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.shutdown(socket.SHUT_RDWR)
 
@@ -97,9 +106,13 @@ class RequestBody:
         with self._no_longer_than(seconds, late):
             content = self._received()
         if late.is_set():
-            raise RequestTimeout(f"The body did not come within {seconds:g} seconds. Send it at once.")
+            raise RequestTimeout(
+                f"The body did not come within {seconds:g} seconds. Send it at once."
+            )
         if content is None or len(content) < (self._length or 0):
-            raise BadRequest("The body broke off, or its chunks are malformed. Send the request again.")
+            raise BadRequest(
+                "The body broke off, or its chunks are malformed. Send the request again."
+            )
         if len(content) > MOST_BODY_BYTES:
             raise _too_large()
         self._failed = self._left = False
@@ -120,7 +133,9 @@ class RequestBody:
         if connection is None:
             yield
             return
-        if self._chunked:  # what a chunk announces, the server receives in one piece, as far as it is there
+        if (
+            self._chunked
+        ):  # what a chunk announces, the server receives in one piece, as far as it is there
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MOST_BODY_BYTES)
 
         first = threading.Lock()  # held by whoever ends the reading: the reader, or the timer

@@ -15,7 +15,13 @@ from shared.domain.policy import Policy
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Seen
 from shared.domain.workspace import OperationKind, Workspace
 from shared.ports import Clock, Jobs, Machines, WorkspaceStore
-from shared.usecases.change_workspace import ATTEMPTS, change_workspace, commit_change, log_change, pause
+from shared.usecases.change_workspace import (
+    ATTEMPTS,
+    change_workspace,
+    commit_change,
+    log_change,
+    pause,
+)
 
 
 def advance_operation(
@@ -23,13 +29,15 @@ def advance_operation(
 ) -> None:
     """Do the step that the job names, or look at a workspace without an operation.
 
-    Safe to run twice, late or at the same time as itself: a job of another operation or a later step does nothing; one of
-    an earlier step of the same operation means that a delivery died between its commit and its send, so the current job
-    is sent again (its name makes it the same one). The call to Compute has a request id made from operation and step:
-    the same step is the same call.
+    Safe to run twice, late or at the same time as itself: a job of another operation or a later
+    step does nothing; one of an earlier step of the same operation means that a delivery died
+    between its commit and its send, so the current job is sent again (its name makes it the same
+    one). The call to Compute has a request id made from operation and step: the same step is the
+    same call.
 
     Raises:
-        UnavailableError: Compute, the store or the queue did not answer; the platform delivers the job again.
+        UnavailableError: Compute, the store or the queue did not answer; the platform delivers the
+            job again.
     """
     began = clock()
     for attempt in range(ATTEMPTS):
@@ -38,8 +46,18 @@ def advance_operation(
         if stored is not None and job.operation_id is None:
             look(store, machines, jobs, clock, policy, stored.record.id)
             return
-        if stored is None or operation is None or operation.id != job.operation_id or operation.step < job.step:
-            logs.info("JobObsolete", workspace_id=job.workspace_id, operation_id=job.operation_id, step=job.step)
+        if (
+            stored is None
+            or operation is None
+            or operation.id != job.operation_id
+            or operation.step < job.step
+        ):
+            logs.info(
+                "JobObsolete",
+                workspace_id=job.workspace_id,
+                operation_id=job.operation_id,
+                step=job.step,
+            )
             return
         if operation.step > job.step:
             jobs.send(job_of(stored.record, operation))
@@ -49,10 +67,15 @@ def advance_operation(
         try:
             seen = _see(machines, stored.record, now)
             decision = steps.plan(stored.record, seen, now, policy)
-            # A DELETE waits for as long as a worker can be about to insert: one that was held up must not call any more.
+            # A DELETE waits for as long as a worker can be about to insert: one that was held up
+            # must not call any more.
             in_time = clock() - began <= policy.worker_timeout / 2
             step = f"{operation.id}/{operation.step}"
-            outcome = _perform(machines, decision, step) if isinstance(decision, Call) and in_time else None
+            outcome = (
+                _perform(machines, decision, step)
+                if isinstance(decision, Call) and in_time
+                else None
+            )
         except UnavailableError:  # Compute's: nothing else has been asked here
             if now < operation.deadline_at:
                 raise
@@ -89,14 +112,17 @@ def _see(machines: Machines, workspace: Workspace, now: datetime) -> Seen:
         fault=fault,
         instance=machines.get(place),
         disk_exists=steps.reads_disk(operation) and machines.get_disk(home) is not None,
-        console=machines.console_tail(place, CONSOLE_TAIL_BYTES) if steps.reads_console(workspace, now) else "",
+        console=machines.console_tail(place, CONSOLE_TAIL_BYTES)
+        if steps.reads_console(workspace, now)
+        else "",
     )
     try:
         return _see_elsewhere(machines, workspace, seen)
     except UnavailableError as error:
         if operation.kind is not OperationKind.DELETE:
             raise
-        # A zone somewhere does not answer. What may be left there is an orphan, which the hourly sweep sees to.
+        # A zone somewhere does not answer. What may be left there is an orphan, which the hourly
+        # sweep sees to.
         logs.warning("NotSearched", workspace_id=workspace.id, reason=str(error))
         return seen
 
@@ -105,9 +131,16 @@ def _see_elsewhere(machines: Machines, workspace: Workspace, seen: Seen) -> Seen
     """Look in all zones for what this step needs of them."""
     seeks_machines, seeks_disks = steps.seeks_elsewhere(workspace, seen)
     if seeks_machines:
-        seen = replace(seen, elsewhere=tuple(ownership.other_places(workspace, machines.find_instances(workspace.id))))
+        seen = replace(
+            seen,
+            elsewhere=tuple(
+                ownership.other_places(workspace, machines.find_instances(workspace.id))
+            ),
+        )
     if seeks_disks:
-        seen = replace(seen, disks=tuple(ownership.disks_of(workspace.id, machines.find_disks(workspace.id))))
+        seen = replace(
+            seen, disks=tuple(ownership.disks_of(workspace.id, machines.find_disks(workspace.id)))
+        )
     return seen
 
 
@@ -133,9 +166,10 @@ def _commit_settled(
 ) -> None:
     """Record what came of a call, on the record as it is by now.
 
-    A heartbeat in between changes nothing. Another delivery that has already recorded this step makes this one obsolete.
-    A DELETE that superseded the operation wins: what was just inserted for nobody is deleted at once, since the DELETE may
-    have looked before it was there. Where the operation has ended meanwhile, a worker looks at what this call does.
+    A heartbeat in between changes nothing. Another delivery that has already recorded this step
+    makes this one obsolete. A DELETE that superseded the operation wins: what was just inserted for
+    nobody is deleted at once, since the DELETE may have looked before it was there. Where the
+    operation has ended meanwhile, a worker looks at what this call does.
     """
     for attempt in range(ATTEMPTS):
         stored = store.get(job.workspace_id)
@@ -150,12 +184,19 @@ def _commit_settled(
                 job_of(stored.record, operation)
             )  # recorded already: by another delivery, or by us, the answer lost
             return
-        if stored is None or operation is None or (operation.id, operation.step) != (job.operation_id, job.step):
-            deleted = stored is None or (operation is not None and operation.kind is OperationKind.DELETE)
+        if (
+            stored is None
+            or operation is None
+            or (operation.id, operation.step) != (job.operation_id, job.step)
+        ):
+            deleted = stored is None or (
+                operation is not None and operation.kind is OperationKind.DELETE
+            )
             if deleted and isinstance(call.command, InsertInstance) and isinstance(outcome, Begun):
                 _undo(machines, job, call, recorded=stored is not None)
             elif stored is not None and operation is None and isinstance(outcome, Begun):
-                # Another delivery has ended the operation: what was called all the same moves the machine behind the record.
+                # Another delivery has ended the operation: what was called all the same moves the
+                # machine behind the record.
                 jobs.send(due_look_job(stored.record, clock(), job.request_id))
             return
         now = clock()
@@ -173,13 +214,16 @@ def _commit_settled(
 def _undo(machines: Machines, job: Job, insert: Call, *, recorded: bool) -> None:
     """Delete what was inserted for nobody. ``recorded``: the DELETE that superseded the insert is still under way.
 
-    A deletion that is refused often meets another one, the DELETE's own, so what counts is what is there afterwards. A DELETE that is
-    under way finds whatever is left before it forgets the record (``Operation.forget_after``). Without a record nobody looks any more:
-    that is an error, unless the machine is gone, or stopping, as one that is being deleted is.
+    A deletion that is refused often meets another one, the DELETE's own, so what counts is what is
+    there afterwards. A DELETE that is under way finds whatever is left before it forgets the record
+    (``Operation.forget_after``). Without a record nobody looks any more: that is an error, unless
+    the machine is gone, or stopping, as one that is being deleted is.
     """
     place = insert.command.place
     logs.warning("SupersededInsertDeleted", workspace_id=job.workspace_id)
-    undone = _perform(machines, Call(DeleteInstance(place), insert.leads_to), f"{job.operation_id}/{job.step}")
+    undone = _perform(
+        machines, Call(DeleteInstance(place), insert.leads_to), f"{job.operation_id}/{job.step}"
+    )
     if not isinstance(undone, Fault) or undone.kind is FaultKind.NOT_FOUND:
         return
     if recorded:
@@ -204,7 +248,12 @@ def _committed(jobs: Jobs, before: Workspace, change: Change) -> None:
 
 
 def look(
-    store: WorkspaceStore, machines: Machines, jobs: Jobs, clock: Clock, policy: Policy, workspace_id: str
+    store: WorkspaceStore,
+    machines: Machines,
+    jobs: Jobs,
+    clock: Clock,
+    policy: Policy,
+    workspace_id: str,
 ) -> tuple[Workspace, bool]:
     """Make the record follow what Compute says, where nothing is under way. Returns it, and whether this changed it.
 
@@ -217,7 +266,11 @@ def look(
         if workspace.operation is not None:
             return None
         instance = machines.get(Place(workspace.zone, workspace.instance_name))
-        elsewhere = machines.find_instances(workspace.id) if seeks_elsewhere(workspace, instance) else []
-        return follow(workspace, instance, clock(), policy, ownership.other_places(workspace, elsewhere))
+        elsewhere = (
+            machines.find_instances(workspace.id) if seeks_elsewhere(workspace, instance) else []
+        )
+        return follow(
+            workspace, instance, clock(), policy, ownership.other_places(workspace, elsewhere)
+        )
 
     return change_workspace(store, jobs, clock, workspace_id, decide)

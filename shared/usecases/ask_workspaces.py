@@ -48,13 +48,23 @@ def list_workspaces(
     if owner_id != asker.id and not asker.admin:
         trail.record_refusal(asker, "", owner_id, "ListRequested")
         raise NotAllowedError("Only an administrator may list other people's workspaces.")
-    page = store.list_owned(owner_id, status, limit, token) if owner_id else store.list_all(status, limit, token)
+    page = (
+        store.list_owned(owner_id, status, limit, token)
+        if owner_id
+        else store.list_all(status, limit, token)
+    )
     trail.record_look(asker, "", owner_id, "ListRequested")
     return page
 
 
 def stop_workspace(
-    store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, trail: Trail, asker: Asker, workspace_id: str
+    store: WorkspaceStore,
+    jobs: Jobs,
+    clock: Clock,
+    policy: Policy,
+    trail: Trail,
+    asker: Asker,
+    workspace_id: str,
 ) -> tuple[Workspace, bool]:
     """Begin to suspend a workspace. Returns it, and whether it is still to be waited for.
 
@@ -89,7 +99,8 @@ def start_workspace(
     """Begin to make a workspace usable. Returns it, and whether it is still to be waited for.
 
     Raises:
-        WorkspaceNotFoundError, OperationUnderWayError, QuotaExceededError, TooManyRequestsError, UnavailableError
+        WorkspaceNotFoundError, OperationUnderWayError, QuotaExceededError, TooManyRequestsError,
+        UnavailableError
     """
     operation_id = str(uuid.uuid4())
     workspace = _ask(
@@ -107,7 +118,13 @@ def start_workspace(
 
 
 def delete_workspace(
-    store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, trail: Trail, asker: Asker, workspace_id: str
+    store: WorkspaceStore,
+    jobs: Jobs,
+    clock: Clock,
+    policy: Policy,
+    trail: Trail,
+    asker: Asker,
+    workspace_id: str,
 ) -> Workspace:
     """Begin to delete a workspace, whatever else is under way.
 
@@ -148,7 +165,8 @@ def get_workspace_status(
 ) -> RealTimeStatus:
     """Return a workspace in real time. Writes nothing to it; when record and machine differ, a worker is asked to look.
 
-    One read, one call to Compute; an administrator's look at another's is noted. A Compute that does not answer is told in
+    One read, one call to Compute; an administrator's look at another's is noted. A Compute that
+    does not answer is told in
     ``why_no_instance``: the record still helps.
     ``machines`` is called only for a workspace that is the asker's to see.
 
@@ -166,12 +184,16 @@ def get_workspace_status(
         return RealTimeStatus(workspace, None, str(error))
     now = clock()
     if differs(workspace, instance, now):
-        logs.info("DriftNoticed", workspace_id=workspace.id, seen=instance.state if instance else "absent")
+        logs.info(
+            "DriftNoticed", workspace_id=workspace.id, seen=instance.state if instance else "absent"
+        )
         try:
             jobs.send(look_job(workspace, now, asker.request_id))
         except UnavailableError as error:
             logs.warning("JobNotSent", workspace_id=workspace.id, reason=str(error))
-    return RealTimeStatus(workspace, instance, None if instance else "The machine does not exist in Compute Engine.")
+    return RealTimeStatus(
+        workspace, instance, None if instance else "The machine does not exist in Compute Engine."
+    )
 
 
 def _ask(
@@ -187,8 +209,8 @@ def _ask(
 ) -> Workspace:
     """Change a workspace for a person: theirs to touch, within their rate and quota, and noted, all in one commit.
 
-    A request that changes nothing costs nothing and is not counted. What an administrator asks of another's workspace is not
-    counted on its owner, and noted whatever comes of it.
+    A request that changes nothing costs nothing and is not counted. What an administrator asks of
+    another's workspace is not counted on its owner, and noted whatever comes of it.
     """
     for attempt in range(ATTEMPTS):
         stored = store.get(workspace_id)
@@ -227,7 +249,9 @@ def _ask(
         log_change(before, change)
         send_job(jobs, change.job)
         return after
-    raise UnavailableError("Too many changes of this workspace at once. Nothing was changed; try again.")
+    raise UnavailableError(
+        "Too many changes of this workspace at once. Nothing was changed; try again."
+    )
 
 
 @contextmanager

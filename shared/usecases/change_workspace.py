@@ -30,9 +30,10 @@ def change_workspace(
 ) -> tuple[Workspace, bool]:
     """Change a workspace as ``decide`` says, deciding again on what is there when somebody else was faster.
 
-    Returns the workspace as it is now, and whether this changed it. The job leaves after the commit; when it cannot be
-    sent the change stands all the same and ``reconcile`` sends it, so that an accepted request is never lost. ``asker`` is
-    who asks for the change, for the audit trail.
+    Returns the workspace as it is now, and whether this changed it. The job leaves after the
+    commit; when it cannot be sent the change stands all the same and ``reconcile`` sends it, so
+    that an accepted request is never lost. ``asker`` is who asks for the change, for the audit
+    trail.
 
     Raises:
         WorkspaceNotFoundError: there is none, or it has just been deleted.
@@ -46,7 +47,8 @@ def change_workspace(
         change = decide(stored.record)
         if change is None:
             if attempt > 0 and stored.record.operation is not None:
-                # What was refused as a conflict may have been this very change, its answer lost: its job is sent all the same.
+                # What was refused as a conflict may have been this very change, its answer lost:
+                # its job is sent all the same.
                 send_job(jobs, job_of(stored.record, stored.record.operation))
             return stored.record, False
         try:
@@ -57,15 +59,22 @@ def change_workspace(
         log_change(stored.record, change)
         send_job(jobs, change.job)
         return change.workspace or stored.record, True
-    raise UnavailableError("Too many changes of this workspace at once. Nothing was changed; try again.")
+    raise UnavailableError(
+        "Too many changes of this workspace at once. Nothing was changed; try again."
+    )
 
 
 def commit_change(
-    store: WorkspaceStore, stored: Stored[Workspace], change: Change, now: datetime, asker: Asker | None = None
+    store: WorkspaceStore,
+    stored: Stored[Workspace],
+    change: Change,
+    now: datetime,
+    asker: Asker | None = None,
 ) -> None:
     """Commit a change of what was read, with what follows from it for the owner's record and the audit trail.
 
-    The owner's record is read and written only when the workspace goes, or begins or ceases to count as running.
+    The owner's record is read and written only when the workspace goes, or begins or ceases to
+    count as running.
 
     Raises:
         ConflictError: the workspace or its owner changed in between; nothing was written.
@@ -77,7 +86,9 @@ def commit_change(
         if after is None:
             owners = [(owner, release(owner.record, before.id))]
         else:
-            owners = [(owner, mark_running(owner.record, before.id, running=after.counts_as_running))]
+            owners = [
+                (owner, mark_running(owner.record, before.id, running=after.counts_as_running))
+            ]
     events = [event for event in (*noted(before, change, now), ended(before, change, now)) if event]
     if asker is not None:
         events.append(asked(asker, before, change.event, now))
@@ -108,7 +119,9 @@ def log_change(before: Workspace, change: Change) -> None:
         step=operation.step if operation else None,
         generation=after.generation,
         error=after.error.code if after.error else None,
-        since_request_ms=_since_request_ms(after.updated_at, operation.requested_at) if operation else None,
+        since_request_ms=_since_request_ms(after.updated_at, operation.requested_at)
+        if operation
+        else None,
     )
     for note in change.notes:
         logs.warning(note.what, workspace_id=before.id, reason=note.why)

@@ -28,12 +28,13 @@ def create_workspace(
 ) -> Workspace:
     """Record the workspace and its owner in one commit, then send its provisioning.
 
-    One read and one commit; a repeated idempotency key costs two reads and no commit. When the commit's answer was lost
-    and it is made again, the owner's record already holds this workspace: that is success, not a conflict.
+    One read and one commit; a repeated idempotency key costs two reads and no commit. When the
+    commit's answer was lost and it is made again, the owner's record already holds this workspace:
+    that is success, not a conflict.
 
     Raises:
-        NameTakenError, QuotaExceededError, TooManyRequestsError, IdempotencyKeyReusedError, WorkspaceGoneError: as ``owners``
-            says.
+        NameTakenError, QuotaExceededError, TooManyRequestsError, IdempotencyKeyReusedError,
+            WorkspaceGoneError: as ``owners`` says.
         UnavailableError: the owner's record changed too often meanwhile; nothing was made.
     """
     workspace_id, operation_id = str(uuid.uuid4()), str(uuid.uuid4())
@@ -45,13 +46,17 @@ def create_workspace(
             break
         if key is not None and (made := workspace_of_key(owner.record, key, now)) is not None:
             return _as_it_is_now(store, made)
-        holding = admit(seen(owner.record, asker), workspace_id, new.name, key, asker.email, now, policy)
+        holding = admit(
+            seen(owner.record, asker), workspace_id, new.name, key, asker.email, now, policy
+        )
         change = lifecycle.create(workspace_id, operation_id, project_id, asker, new, now, policy)
         try:
             store.commit(
                 workspaces=[(None, change.workspace)],
                 owners=[(owner, holding)],
-                events=[asked(asker, change.workspace, change.event, now)] if change.workspace else [],
+                events=[asked(asker, change.workspace, change.event, now)]
+                if change.workspace
+                else [],
             )
             break
         except ConflictError:

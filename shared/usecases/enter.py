@@ -14,5 +14,7 @@ def enter(trail: Trail, person: Person, rules: AccessRules, request_id: str) -> 
     try:
         return admit(person, rules, request_id)
     except NotAllowedError:
-        trail.record_stranger(Asker(person.owner_id, request_id, person.email), "", "", "EntryRequested")
+        trail.record_stranger(
+            Asker(person.owner_id, request_id, person.email), "", "", "EntryRequested"
+        )
         raise

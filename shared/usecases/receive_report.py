@@ -27,9 +27,11 @@ def receive_report(
     ``lifecycle.receive`` says how much a machine can cause.
 
     Raises:
-        InstanceNotRecordedError: the machine's id is not recorded yet, or not that it runs; it reports again.
-        NotAllowedError: the token is not that of this workspace's machine, or there is no such workspace (any more): a machine
-            learns nothing of others' ids. That is noted as a stranger's.
+        InstanceNotRecordedError: the machine's id is not recorded yet, or not that it runs; it
+            reports again.
+        NotAllowedError: the token is not that of this workspace's machine, or there is no such
+            workspace (any more): a machine learns nothing of others' ids. That is noted as a
+            stranger's.
         ReportNotTakenError: the report comes from another boot, or too late.
         TooManyRequestsError: it is ready too soon after it has failed; it reports again.
         UnavailableError: the machine reports again.
@@ -49,6 +51,13 @@ def receive_report(
         trail.record_stranger(machine, workspace_id, "", "ReportSent")
         raise NotAllowedError("This token is not that of the workspace's machine.") from None
     if not changed:
-        logs.info("ReportIgnored", workspace_id=workspace_id, reported=report.event, generation=report.generation)
+        logs.info(
+            "ReportIgnored",
+            workspace_id=workspace_id,
+            reported=report.event,
+            generation=report.generation,
+        )
     if lifecycle.comes_too_early(workspace, report):
-        raise InstanceNotRecordedError("The machine is not recorded to run yet. Report again in a moment.")
+        raise InstanceNotRecordedError(
+            "The machine is not recorded to run yet. Report again in a moment."
+        )

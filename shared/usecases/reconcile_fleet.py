@@ -38,7 +38,9 @@ class _Fleet:
     @classmethod
     def seen_by(cls, machines: Machines) -> "_Fleet":
         """Return what there is now."""
-        instances = {Place(instance.zone, instance.name): instance for instance in machines.list_instances()}
+        instances = {
+            Place(instance.zone, instance.name): instance for instance in machines.list_instances()
+        }
         zones: dict[str, set[str]] = {}
         for place in instances:
             zones.setdefault(place.name, set()).add(place.zone)
@@ -62,13 +64,14 @@ def reconcile_fleet(
 ) -> SweepReport:
     """See to orphans and lost labels; make records follow their machines; repair what owners are noted to hold.
 
-    Two lists of Compute's; a read of each record that anything in them is tied to; then a read of each record, and
-    of each owner with a query of what is theirs. What differs is looked at again, by itself and at its
-    commit, so what changes meanwhile is not taken for drift. One that fails does not stop the rest. When time runs out the
-    next run goes on where this one ended.
+    Two lists of Compute's; a read of each record that anything in them is tied to; then a read of
+    each record, and of each owner with a query of what is theirs. What differs is looked at again,
+    by itself and at its commit, so what changes meanwhile is not taken for drift. One that fails
+    does not stop the rest. When time runs out the next run goes on where this one ended.
 
     Raises:
-        UnavailableError: Compute's lists, or the store, do not answer. Nothing was decided on a partial list.
+        UnavailableError: Compute's lists, or the store, do not answer. Nothing was decided on a
+            partial list.
     """
     ends_at, report = clock() + budget, SweepReport()
     fleet = _Fleet.seen_by(machines)
@@ -110,15 +113,30 @@ class _Hands:
         name, now = act.place.name, self.clock()
         try:
             if act.command is not None:
-                # A new request id each time: with an earlier run's, Compute would answer what came of that one, and do nothing.
+                # A new request id each time: with an earlier run's, Compute would answer what came
+                # of that one, and do nothing.
                 self.machines.perform(act.command, str(uuid.uuid4()))
-                event = Event(now, act.workspace_id, owner_id, RECONCILER, act.event, act.reason, self.request_id)
+                event = Event(
+                    now,
+                    act.workspace_id,
+                    owner_id,
+                    RECONCILER,
+                    act.event,
+                    act.reason,
+                    self.request_id,
+                )
                 self.store.commit(events=[event])
         except (MachineFaultError, UnavailableError) as error:
             log_failure("ResourceNotSeenTo", error, name=name, zone=act.place.zone, what=act.event)
             self.report.failed[name] = str(error)
             return
-        logs.warning(act.event, name=name, zone=act.place.zone, workspace_id=act.workspace_id, reason=act.reason)
+        logs.warning(
+            act.event,
+            name=name,
+            zone=act.place.zone,
+            workspace_id=act.workspace_id,
+            reason=act.reason,
+        )
         self.report.done.setdefault(act.event, []).append(name)
 
 
@@ -130,7 +148,9 @@ def _see_to_orphans(hands: _Hands, policy: Policy, fleet: _Fleet) -> None:
     resources: list[Instance | Disk] = [*fleet.machines.values(), *fleet.disks.values()]
     for resource in resources:
         try:
-            records = [record for each in tied_to(resource) if (record := _record(hands.store, each, read))]
+            records = [
+                record for each in tied_to(resource) if (record := _record(hands.store, each, read))
+            ]
         except UnavailableError as error:  # its record may be there: nothing is done about this one
             logs.warning("RecordNotRead", name=resource.name, reason=str(error))
             continue
@@ -149,7 +169,9 @@ def _see_to_orphans(hands: _Hands, policy: Policy, fleet: _Fleet) -> None:
         hands.carry_out(act, record.owner_id if record else "")
 
 
-def _act_on(resource: Instance | Disk, records: list[Workspace], now: datetime, policy: Policy) -> Act | None:
+def _act_on(
+    resource: Instance | Disk, records: list[Workspace], now: datetime, policy: Policy
+) -> Act | None:
     if not records:
         return (
             orphans.act_on_machine(resource, now, policy)
@@ -157,10 +179,16 @@ def _act_on(resource: Instance | Disk, records: list[Workspace], now: datetime, 
             else orphans.act_on_disk(resource, now, policy)
         )
     owner = next((record for record in records if record.id == owner_id_of(resource)), None)
-    return orphans.act_on_owned(owner, resource) if owner else orphans.report_tied(records[0], resource)
+    return (
+        orphans.act_on_owned(owner, resource)
+        if owner
+        else orphans.report_tied(records[0], resource)
+    )
 
 
-def _record(store: WorkspaceStore, workspace_id: str, read: dict[str, Workspace | None]) -> Workspace | None:
+def _record(
+    store: WorkspaceStore, workspace_id: str, read: dict[str, Workspace | None]
+) -> Workspace | None:
     """Return the record of an id, read once a run. Read after the lists, so that a new workspace's is there."""
     if workspace_id not in read:
         stored = store.get(workspace_id)
@@ -187,14 +215,18 @@ def _follow_machines(
             return token
 
 
-def _follow_machine(hands: _Hands, jobs: Jobs, policy: Policy, fleet: _Fleet, workspace_id: str) -> None:
+def _follow_machine(
+    hands: _Hands, jobs: Jobs, policy: Policy, fleet: _Fleet, workspace_id: str
+) -> None:
     """Make one record follow its machine; look by itself for what the lists should have had, and put its labels back."""
     stored = hands.store.get(workspace_id)
     if stored is None:
         return
     record = stored.record
     place = Place(record.zone, record.instance_name)
-    if not differs(record, fleet.machines.get(place), hands.clock()) and not fleet.has_moved(record):
+    if not differs(record, fleet.machines.get(place), hands.clock()) and not fleet.has_moved(
+        record
+    ):
         _see_to_home(hands, fleet, record)
         return
     instance = hands.machines.get(place)

@@ -23,7 +23,11 @@ def record_dead_letter(
     if job is not None:
         try:
             workspace, changed = change_workspace(
-                store, jobs, clock, job.workspace_id, lambda ws: lifecycle.give_up(ws, job, reason, clock(), policy)
+                store,
+                jobs,
+                clock,
+                job.workspace_id,
+                lambda ws: lifecycle.give_up(ws, job, reason, clock(), policy),
             )
         except WorkspaceNotFoundError:
             logs.info("JobObsolete", workspace_id=job.workspace_id)

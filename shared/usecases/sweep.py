@@ -18,7 +18,9 @@ from shared.ports import Clock, Jobs, Page, WorkspaceStore
 from shared.usecases.change_workspace import change_workspace
 
 PAGE = 100
-TIME_BUDGET = timedelta(seconds=120)  # for each of a function's two sweeps, of the 300 that the catalogue gives it
+TIME_BUDGET = timedelta(
+    seconds=120
+)  # for each of a function's two sweeps, of the 300 that the catalogue gives it
 PAUSE_SECONDS = 0.1  # after each change: ten a second are half of what the queue hands out, the rest is for people
 
 Pause = Callable[[float], None]
@@ -36,7 +38,12 @@ class SweepReport:
     def counts(self) -> dict[str, Any]:
         """Return how much was done, for the log: the ids are in the answer and in each workspace's own lines."""
         done = {what: len(ids) for what, ids in self.done.items()}
-        return {"looked_at": self.looked_at, "done": done, "failed": len(self.failed), "unfinished": self.unfinished}
+        return {
+            "looked_at": self.looked_at,
+            "done": done,
+            "failed": len(self.failed),
+            "unfinished": self.unfinished,
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON has it."""
@@ -52,13 +59,18 @@ def log_failure(event: str, error: Exception, **fields: object) -> None:
 
 
 def clean_up(
-    store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, request_id: str, pause: Pause = time.sleep
+    store: WorkspaceStore,
+    jobs: Jobs,
+    clock: Clock,
+    policy: Policy,
+    request_id: str,
+    pause: Pause = time.sleep,
 ) -> SweepReport:
     """Stop machines that nobody has connected to for the idle time, delete workspaces suspended for the retention time.
 
-    Reads only what is due. What is due is decided again on the record as it is at the commit: a heartbeat that comes in
-    between wins. One workspace that fails does not stop the rest. After each change there is a ``pause``, so that many at once
-    are in nobody's way.
+    Reads only what is due. What is due is decided again on the record as it is at the commit: a
+    heartbeat that comes in between wins. One workspace that fails does not stop the rest. After
+    each change there is a ``pause``, so that many at once are in nobody's way.
     """
     started = clock()
     report = SweepReport()
@@ -80,7 +92,12 @@ def clean_up(
 
 
 def reconcile(
-    store: WorkspaceStore, jobs: Jobs, clock: Clock, policy: Policy, request_id: str, pause: Pause = time.sleep
+    store: WorkspaceStore,
+    jobs: Jobs,
+    clock: Clock,
+    policy: Policy,
+    request_id: str,
+    pause: Pause = time.sleep,
 ) -> SweepReport:
     """Send the jobs again that nothing has come of in time. The worker decides what is wrong, and ends what is overdue.
 
@@ -89,7 +106,15 @@ def reconcile(
     started = clock()
     report = SweepReport()
     due = _pages(lambda token: store.list_due(started, PAGE, token))
-    _sweep(due, store, jobs, clock, report, lambda ws: lifecycle.attend(ws, request_id, clock(), policy), pause)
+    _sweep(
+        due,
+        store,
+        jobs,
+        clock,
+        report,
+        lambda ws: lifecycle.attend(ws, request_id, clock(), policy),
+        pause,
+    )
     logs.info("ReconcileDone", **report.counts())
     return report
 

@@ -13,7 +13,9 @@ from shared.domain.workspace import Workspace
 from shared.ports import Clock, Page, Stored, WorkspaceStore
 
 LONGEST_RECORDED_ID = 64
-MOST_CALLERS = 1000  # people whom the Hub serves, and kinds of what they were refused, that are told apart
+MOST_CALLERS = (
+    1000  # people whom the Hub serves, and kinds of what they were refused, that are told apart
+)
 MOST_STRANGERS = 200
 STRANGERS_PER_MINUTE = 10  # events that one instance writes of all strangers together
 LOOK_NOTED_EVERY = timedelta(minutes=10)
@@ -24,10 +26,10 @@ MOST_IN_LAST_COMMIT = 200
 class Trail:
     """Notes who was refused and what administrators look at. One for each process; safe to use from many threads.
 
-    The first refusal of a caller and kind is written at once, further ones are counted in memory for five minutes; strangers
-    together have a budget. A process that is killed loses what it has counted, and nothing else. Nothing is lost while the
-    database is away: what it does not take is counted too, and written later. After a commit whose answer was lost, a count may be
-    too high.
+    The first refusal of a caller and kind is written at once, further ones are counted in memory
+    for five minutes; strangers together have a budget. A process that is killed loses what it has
+    counted, and nothing else. Nothing is lost while the database is away: what it does not take is
+    counted too, and written later. After a commit whose answer was lost, a count may be too high.
     """
 
     def __init__(self, store: WorkspaceStore, clock: Clock) -> None:
@@ -49,7 +51,10 @@ class Trail:
 
     def record_stranger(self, asker: Asker, workspace_id: str, owner_id: str, what: str) -> None:
         """Note that somebody was refused who has proved who they are, and is nobody to the Hub. As above, within the budget."""
-        self._note(self._strangers, refused(asker, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock()))
+        self._note(
+            self._strangers,
+            refused(asker, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock()),
+        )
 
     def not_there(
         self, asker: Asker, workspace_id: str, found: Stored[Workspace] | None, what: str
@@ -89,7 +94,9 @@ class Trail:
             try:
                 self._store.commit(events=waiting[:MOST_IN_LAST_COMMIT])
             except UnavailableError as error:
-                logs.warning("RefusalsLost", times=sum(event.times for event in waiting), reason=str(error))
+                logs.warning(
+                    "RefusalsLost", times=sum(event.times for event in waiting), reason=str(error)
+                )
                 return
             del waiting[:MOST_IN_LAST_COMMIT]
 
@@ -109,11 +116,17 @@ class Trail:
 
 
 def list_workspace_events(
-    store: WorkspaceStore, trail: Trail, asker: Asker, workspace_id: str, limit: int, token: str | None
+    store: WorkspaceStore,
+    trail: Trail,
+    asker: Asker,
+    workspace_id: str,
+    limit: int,
+    token: str | None,
 ) -> Page[Event]:
     """Return what happened to a workspace, the latest first. An administrator reads the trail of one that is gone too.
 
-    One read and one query; an administrator's costs the query, and the note that they read another's.
+    One read and one query; an administrator's costs the query, and the note that they read
+    another's.
 
     Raises:
         WorkspaceNotFoundError, UnavailableError
@@ -131,7 +144,9 @@ def list_workspace_events(
     return page
 
 
-def list_all_events(store: WorkspaceStore, trail: Trail, asker: Asker, limit: int, token: str | None) -> Page[Event]:
+def list_all_events(
+    store: WorkspaceStore, trail: Trail, asker: Asker, limit: int, token: str | None
+) -> Page[Event]:
     """Return what happened at all, the latest first: also what concerns no workspace, such as who was turned away.
 
     Raises:

@@ -89,8 +89,9 @@ def chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
 def growth(cloud: RunningCloud, function: str) -> Iterator[dict[str, float]]:
     """Measure by how many MiB the processes of a function grow at their peak; the result is there when the context ends.
 
-    The kernel keeps the highest resident size of each, since it was last told to forget it (proc(5), clear_refs); what they
-    share with others does not grow meanwhile, so that it is also by how much their proportional size grows.
+    The kernel keeps the highest resident size of each, since it was last told to forget it
+    (proc(5), clear_refs); what they share with others does not grow meanwhile, so that it is also
+    by how much their proportional size grows.
     """
     pid = cloud.state["functions"][function]["pid"]
     processes = sorted({pid} | descendants(pid))
@@ -110,7 +111,9 @@ def _status(pid: int, name: str) -> int:
 def _connected(url: str) -> socket.socket:
     address = urlsplit(url)
     assert address.hostname is not None
-    return socket.create_connection((address.hostname, address.port or 80), timeout=PATIENCE_SECONDS)
+    return socket.create_connection(
+        (address.hostname, address.port or 80), timeout=PATIENCE_SECONDS
+    )
 
 
 def _send_all(connection: socket.socket, parts: Iterable[bytes]) -> None:
@@ -135,7 +138,11 @@ def _read(connection: socket.socket) -> Answer:
                 break
             content += piece
         words = headers.split()
-        return Answer(int(words[1]), headers.decode("latin-1"), content) if len(words) > 1 else Answer(0, "", b"")
+        return (
+            Answer(int(words[1]), headers.decode("latin-1"), content)
+            if len(words) > 1
+            else Answer(0, "", b"")
+        )
     return Answer(0, "", b"")
 
 

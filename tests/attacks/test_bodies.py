@@ -19,7 +19,17 @@ from localcloud.catalogue import read_catalogue
 from localcloud.client import RunningCloud
 from localcloud.person import Person
 from shared.entry.wsgi import MOST_DROPPED_BYTES
-from tests.attacks.raw import PIECE, Answer, at_once, chunked, growth, head, in_turn, send, send_and_break_off
+from tests.attacks.raw import (
+    PIECE,
+    Answer,
+    at_once,
+    chunked,
+    growth,
+    head,
+    in_turn,
+    send,
+    send_and_break_off,
+)
 
 pytestmark = pytest.mark.xdist_group("attacks")
 
@@ -44,7 +54,13 @@ def direct(cloud: RunningCloud, name: str) -> str:
 
 def create(token: str, *lines: str) -> bytes:
     """Return the head of a request for a workspace."""
-    return head("POST", "/workspaces", f"Authorization: Bearer {token}", "Content-Type: application/json", *lines)
+    return head(
+        "POST",
+        "/workspaces",
+        f"Authorization: Bearer {token}",
+        "Content-Type: application/json",
+        *lines,
+    )
 
 
 def workspaces_of(person: Person) -> list[str]:
@@ -54,7 +70,9 @@ def workspaces_of(person: Person) -> list[str]:
 
 @pytest.mark.parametrize("how", ["Content-Length", "chunked"])
 @pytest.mark.parametrize("name", A_FUNCTION_OF_EACH_KIND)
-def test_long_bodies_of_strangers_cost_no_memory(attacked: RunningCloud, name: str, how: str) -> None:
+def test_long_bodies_of_strangers_cost_no_memory(
+    attacked: RunningCloud, name: str, how: str
+) -> None:
     """Sixteen of 30 MB at once: each is refused, and none is ever in memory."""
     said = "Transfer-Encoding: chunked" if how == "chunked" else f"Content-Length: {LONG}"
     pieces = [PIECE] * (LONG // len(PIECE))
@@ -66,8 +84,12 @@ def test_long_bodies_of_strangers_cost_no_memory(attacked: RunningCloud, name: s
 
     assert grown["MiB"] <= MOST_GROWTH_MIB
     # 0: the end overtook the answer; 200: a function of the scheduler's never looks at a body
-    assert {answer.status for answer in answers} <= {0, 400, 401, 405, 413} | ({200} if name == "reconcile" else set())
-    assert send(direct(attacked, name), [head("GET", "/favicon.ico")]).status in {404, 405}, "it has not survived"
+    assert {answer.status for answer in answers} <= {0, 400, 401, 405, 413} | (
+        {200} if name == "reconcile" else set()
+    )
+    assert send(direct(attacked, name), [head("GET", "/favicon.ico")]).status in {404, 405}, (
+        "it has not survived"
+    )
 
 
 def test_a_chunked_body_over_64_kib_is_refused_and_not_believed_in_part(
@@ -78,12 +100,16 @@ def test_a_chunked_body_over_64_kib_is_refused_and_not_believed_in_part(
     padded = whole + b" " * (64 * 1024)
     for pieces in ([whole, b" " * 64 * 1024], [padded], [bytes([byte]) for byte in padded]):
         answer = send(
-            direct(attacked, "create_workspace"), [create(token, "Transfer-Encoding: chunked"), *chunked(pieces)]
+            direct(attacked, "create_workspace"),
+            [create(token, "Transfer-Encoding: chunked"), *chunked(pieces)],
         )
         assert (answer.status, answer.code) == (413, "BODY_TOO_LARGE")
     fitting = [whole, b" " * (64 * 1024 - len(whole))]
     assert workspaces_of(alice) == []
-    taken = send(direct(attacked, "create_workspace"), [create(token, "Transfer-Encoding: chunked"), *chunked(fitting)])
+    taken = send(
+        direct(attacked, "create_workspace"),
+        [create(token, "Transfer-Encoding: chunked"), *chunked(fitting)],
+    )
     assert taken.status == 201
 
 
@@ -102,15 +128,21 @@ def test_a_body_that_is_malformed_or_breaks_off_is_400(
     attacked: RunningCloud, alice: Person, token: str, headers: list[str], body: bytes
 ) -> None:
     """In our form, without an ERROR in the log, and nothing is made."""
-    answer = send_and_break_off(direct(attacked, "create_workspace"), create(token, *headers) + body)
+    answer = send_and_break_off(
+        direct(attacked, "create_workspace"), create(token, *headers) + body
+    )
     assert (answer.status, answer.code) == (400, "BAD_REQUEST")
     assert workspaces_of(alice) == []
     assert errors(attacked, "create_workspace") == []
 
 
-@given(body=st.binary(max_size=60) | st.text("0123456789abcdef;\r\n{}", max_size=60).map(str.encode))
+@given(
+    body=st.binary(max_size=60) | st.text("0123456789abcdef;\r\n{}", max_size=60).map(str.encode)
+)
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
-def test_whatever_comes_as_chunks_is_refused_in_our_form(attacked: RunningCloud, body: bytes) -> None:
+def test_whatever_comes_as_chunks_is_refused_in_our_form(
+    attacked: RunningCloud, body: bytes
+) -> None:
     """No bytes make it fail, hang or log an error."""
     token = attacked.token("chunks@example.com")
     request = create(token, "Transfer-Encoding: chunked") + body
@@ -119,32 +151,48 @@ def test_whatever_comes_as_chunks_is_refused_in_our_form(attacked: RunningCloud,
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
-def test_a_body_in_anything_but_utf_8_is_400(attacked: RunningCloud, alice: Person, token: str, encoding: str) -> None:
+def test_a_body_in_anything_but_utf_8_is_400(
+    attacked: RunningCloud, alice: Person, token: str, encoding: str
+) -> None:
     """A parser that guesses believes something else than whoever has checked it on the way; a byte order mark is no JSON."""
-    body = json.dumps({"name": "one", "metadata": {"branch": "größe"}}, ensure_ascii=False).encode(encoding)
-    answer = send(direct(attacked, "create_workspace"), [create(token, f"Content-Length: {len(body)}"), body])
+    body = json.dumps({"name": "one", "metadata": {"branch": "größe"}}, ensure_ascii=False).encode(
+        encoding
+    )
+    answer = send(
+        direct(attacked, "create_workspace"), [create(token, f"Content-Length: {len(body)}"), body]
+    )
     assert (answer.status, answer.code) == (400, "BAD_REQUEST")
     assert workspaces_of(alice) == []
 
 
-def test_thousands_of_wrong_fields_are_answered_with_twenty(attacked: RunningCloud, token: str) -> None:
+def test_thousands_of_wrong_fields_are_answered_with_twenty(
+    attacked: RunningCloud, token: str
+) -> None:
     """And with how many more there are."""
     body = json.dumps({f"field{number}": 1 for number in range(4000)}).encode()
-    answer = send(direct(attacked, "create_workspace"), [create(token, f"Content-Length: {len(body)}"), body])
+    answer = send(
+        direct(attacked, "create_workspace"), [create(token, f"Content-Length: {len(body)}"), body]
+    )
     told = json.loads(answer.content)["errors"]
     assert (answer.status, len(told)) == (400, 20)
-    assert told[-1]["message"] == "and 3982 more fields are wrong"  # 4,000, and the name that is missing
+    assert (
+        told[-1]["message"] == "and 3982 more fields are wrong"
+    )  # 4,000, and the name that is missing
     assert len(answer.content) < 8000
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_slow_bodies_stop_nobody_else(attacked: RunningCloud, alice: Person, token: str, known: bool) -> None:
+def test_slow_bodies_stop_nobody_else(
+    attacked: RunningCloud, alice: Person, token: str, known: bool
+) -> None:
     """As many as an instance takes at once: a refusal does not wait for the body, and who is known gets five seconds."""
     url, done = direct(attacked, "create_workspace"), threading.Event()
     who = f"Authorization: Bearer {token if known else 'nobody'}"
 
     def slowly() -> Iterator[bytes]:
-        yield head("POST", "/workspaces", who, "Content-Type: application/json", "Content-Length: 5000")
+        yield head(
+            "POST", "/workspaces", who, "Content-Type: application/json", "Content-Length: 5000"
+        )
         until = time.monotonic() + 50
         while not done.wait(0.2) and time.monotonic() < until:
             yield b" "
@@ -186,7 +234,9 @@ def test_a_refused_body_hides_no_second_request(attacked: RunningCloud, token: s
     url = direct(attacked, "create_workspace")
 
     def smuggled() -> Iterator[bytes]:
-        yield head("POST", "/workspaces", "Content-Type: application/json", "Transfer-Encoding: chunked")
+        yield head(
+            "POST", "/workspaces", "Content-Type: application/json", "Transfer-Encoding: chunked"
+        )
         yield b"fffa\r\n" + b"x" * 0xFFFA
         time.sleep(0.2)
         yield b"\r\n10\r\n" + b"x" * 16 + b'\r\n10;a="'
@@ -200,10 +250,17 @@ def test_a_refused_body_hides_no_second_request(attacked: RunningCloud, token: s
     assert workspaces_of(sound) == ["sound"]
 
 
-def test_a_short_body_that_was_refused_leaves_the_connection_in_order(attacked: RunningCloud, token: str) -> None:
+def test_a_short_body_that_was_refused_leaves_the_connection_in_order(
+    attacked: RunningCloud, token: str
+) -> None:
     """The next request on it is the next one, whatever the first one's body was like."""
     body = json.dumps({"name": "one"}).encode()
-    refused = head("POST", "/workspaces", "Content-Type: application/json", f"Content-Length: {len(body)}") + body
+    refused = (
+        head(
+            "POST", "/workspaces", "Content-Type: application/json", f"Content-Length: {len(body)}"
+        )
+        + body
+    )
     taken = create(token, f"Content-Length: {len(body)}") + body
     answers = in_turn(direct(attacked, "create_workspace"), [refused, taken])
     assert [answer.status for answer in answers] == [401, 201]
@@ -223,6 +280,9 @@ def test_a_refusal_of_a_long_body_comes_through_what_stands_before_the_function(
     for who, expected in ((token, 413), ("nobody", 401)):
         headers = {"Authorization": f"Bearer {who}", "Content-Type": "application/json"}
         answer = requests.post(
-            f"{attacked.address}/workspaces", data=b" " * (mebibytes << 20), headers=headers, timeout=60
+            f"{attacked.address}/workspaces",
+            data=b" " * (mebibytes << 20),
+            headers=headers,
+            timeout=60,
         )
         assert answer.status_code == expected

@@ -21,35 +21,75 @@ FORGED = '{"severity": "CRITICAL", "message": "OperationEnded", "result": "forge
 
 
 @pytest.mark.parametrize("name", [function.name for function in FUNCTIONS])
-def test_no_request_gets_a_line_of_its_own_into_a_functions_log(attacked: RunningCloud, name: str) -> None:
+def test_no_request_gets_a_line_of_its_own_into_a_functions_log(
+    attacked: RunningCloud, name: str
+) -> None:
     """By path, query, header, broken body or chunk, answered however: every line is one JSON object, and none is forged."""
     url = str(attacked.state["functions"][name]["direct_url"])
     line = quote(f"\n{FORGED}\n")
-    targets = [f"/{line}", f"/workspaces/{line}/stop", f"/?{line}", "/%0a%0d", "/%ff%fe", "/%e2%80%ae", "/%00"]
+    targets = [
+        f"/{line}",
+        f"/workspaces/{line}/stop",
+        f"/?{line}",
+        "/%0a%0d",
+        "/%ff%fe",
+        "/%e2%80%ae",
+        "/%00",
+    ]
     for method in ("GET", "POST", "DELETE", "FORGED"):
         for target in targets:
             send(url, [head(method, target)])
             send_and_break_off(url, head(method, target, "Content-Length: 99") + b"half")
-            send_and_break_off(url, head(method, target, "Transfer-Encoding: chunked") + b"zz\r\n" + FORGED.encode())
-    send(url, [head("POST", "/", f"X-Request-Id: {FORGED}", f"User-Agent: {FORGED}", "Content-Type: application/json")])
+            send_and_break_off(
+                url,
+                head(method, target, "Transfer-Encoding: chunked") + b"zz\r\n" + FORGED.encode(),
+            )
+    send(
+        url,
+        [
+            head(
+                "POST",
+                "/",
+                f"X-Request-Id: {FORGED}",
+                f"User-Agent: {FORGED}",
+                "Content-Type: application/json",
+            )
+        ],
+    )
     send(url, [f"GARBAGE\n{FORGED}\n\n".encode()])
     send(url, [head("POST", "/", f"Transfer-Encoding: {FORGED}")])
 
     assert not_json(attacked) == []
     lines = [json.loads(text) for text in attacked.log(name).splitlines()]
-    assert [line for line in lines if line["severity"] == "CRITICAL" or line.get("result") == "forged"] == []
+    assert [
+        line for line in lines if line["severity"] == "CRITICAL" or line.get("result") == "forged"
+    ] == []
 
 
 def test_what_people_write_is_escaped_in_the_log(attacked: RunningCloud, alice: Person) -> None:
     """A right-to-left override in a name would turn the line around for whoever reads it."""
-    alice.ask("POST", "/workspaces", json={"name": "one", "metadata": {"device_id": "\u202edevice"}})
+    alice.ask(
+        "POST", "/workspaces", json={"name": "one", "metadata": {"device_id": "\u202edevice"}}
+    )
     for name in attacked.state["functions"]:
         assert attacked.log(name).isascii()
 
 
 @pytest.mark.parametrize(
     "query",
-    ["dry_run=true", "limit=1", "a=1&a=2", "x", "=", "%ff=1", "%zz", "&", "dry_run=%00", ";", "limit=1;status=READY"],
+    [
+        "dry_run=true",
+        "limit=1",
+        "a=1&a=2",
+        "x",
+        "=",
+        "%ff=1",
+        "%zz",
+        "&",
+        "dry_run=%00",
+        ";",
+        "limit=1;status=READY",
+    ],
 )
 def test_a_query_that_means_nothing_changes_nothing(alice: Person, query: str) -> None:
     """Whoever asks to DELETE with `dry_run=true` would otherwise lose a workspace."""
@@ -62,12 +102,20 @@ def test_a_query_that_means_nothing_changes_nothing(alice: Person, query: str) -
         ("GET", f"/workspaces/{workspace_id}/status"),
         ("GET", "/openapi.json"),
     ):
-        answer = alice.ask(method, f"{path}?{query}", json={"name": "two"} if method == "POST" else None)
-        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST"), (method, path)
+        answer = alice.ask(
+            method, f"{path}?{query}", json={"name": "two"} if method == "POST" else None
+        )
+        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST"), (
+            method,
+            path,
+        )
     for path in ("/workspaces", f"/workspaces/{workspace_id}/events"):
         if query != "limit=1":
             assert alice.ask("GET", f"{path}?{query}").status_code == 400, path
-    assert [each["operation"]["kind"] for each in alice.workspaces() if each["operation"]] in ([], ["CREATE"])
+    assert [each["operation"]["kind"] for each in alice.workspaces() if each["operation"]] in (
+        [],
+        ["CREATE"],
+    )
     assert len(alice.workspaces()) == 1
 
 
@@ -79,7 +127,9 @@ def test_a_header_with_an_underscore_does_not_say_which_path_is_asked_for(
     workspace_id = alice.create("one")["id"]
     url = str(attacked.state["functions"]["delete_workspace"]["direct_url"])
     proof = f"Authorization: Bearer {token}"
-    answer = send(url, [head("DELETE", f"/public/workspaces/{workspace_id}", proof, f"{name}: /public")])
+    answer = send(
+        url, [head("DELETE", f"/public/workspaces/{workspace_id}", proof, f"{name}: /public")]
+    )
     assert answer.status == 404
     answer = send(url, [head("DELETE", "/public", proof, f"{name}: /workspaces/{workspace_id}")])
     assert (answer.status, answer.code) == (404, "NOT_FOUND")

@@ -1,8 +1,9 @@
 """What a web page in the browser of whoever runs the local cloud can send to it, and that it learns and changes nothing.
 
-A page can send to every port of this machine what a form or a script may send without asking first, and cannot read what comes
-back; once its own name resolves to 127.0.0.1 (DNS rebinding) it can do both, and with any method and header. What it cannot do is
-to choose `Host`, `Origin` and `Sec-Fetch-Site`, which its browser writes.
+A page can send to every port of this machine what a form or a script may send without asking first,
+and cannot read what comes back; once its own name resolves to 127.0.0.1 (DNS rebinding) it can do
+both, and with any method and header. What it cannot do is to choose `Host`, `Origin` and
+`Sec-Fetch-Site`, which its browser writes.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def message(server: str, answer: Answer) -> str:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_request_for_another_host_is_refused_with_what_to_do(attacked: RunningCloud, server: str) -> None:
+def test_a_request_for_another_host_is_refused_with_what_to_do(
+    attacked: RunningCloud, server: str
+) -> None:
     """421, whatever its method, in the form of the server's errors, and with the right address."""
     url = address(attacked, server)
     for host in FOREIGN_HOSTS:
@@ -102,15 +105,29 @@ def test_a_request_for_another_host_is_refused_with_what_to_do(attacked: Running
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_request_that_names_no_host_or_two_is_refused(attacked: RunningCloud, server: str) -> None:
+def test_a_request_that_names_no_host_or_two_is_refused(
+    attacked: RunningCloud, server: str
+) -> None:
     """An old client's too, and one whose target says something else than its header."""
     url = address(attacked, server)
     own = urlsplit(url).netloc
     assert send(url, [b"GET /health HTTP/1.0\r\n\r\n"]).status == 421
     assert send(url, [b"GET /health HTTP/1.1\r\n\r\n"]).status == 400
-    assert send(url, [head("GET", "/health", f"Host: {own}", "Connection: close", host="evil.example")]).status == 400
-    for target in (f"{EVIL}/health", f"{EVIL}:{urlsplit(url).port}/health", f"http://{own}@evil.example/health"):
-        assert send(url, [head("GET", target, "Connection: close", host=own)]).status in {400, 421}, target
+    assert (
+        send(
+            url, [head("GET", "/health", f"Host: {own}", "Connection: close", host="evil.example")]
+        ).status
+        == 400
+    )
+    for target in (
+        f"{EVIL}/health",
+        f"{EVIL}:{urlsplit(url).port}/health",
+        f"http://{own}@evil.example/health",
+    ):
+        assert send(url, [head("GET", target, "Connection: close", host=own)]).status in {
+            400,
+            421,
+        }, target
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -147,7 +164,12 @@ ZONE: Final = "/compute/v1/projects/{project}/zones/{zone}/instances"
 WANTED: Final = (
     Want("identity", "POST", "/tokens", {"email": "admin@localhost", "audience": "{gateway}"}),
     Want("identity", "GET", f"{MACHINE}/service-accounts/default/identity?audience=x"),
-    Want("identity", "GET", f"{MACHINE}/attributes/?recursive=true", headers={"Metadata-Flavor": "Google"}),
+    Want(
+        "identity",
+        "GET",
+        f"{MACHINE}/attributes/?recursive=true",
+        headers={"Metadata-Flavor": "Google"},
+    ),
     Want("control", "POST", "/localcloud/admins", {"email": "evil@example.com"}),
     Want("control", "POST", "/localcloud/reset", {}),
     Want("control", "POST", "/localcloud/reset"),
@@ -180,7 +202,9 @@ class Scene:
         workspace = self.developer.create("mine")
         self.developer.settled(workspace["id"], "READY")
         cloud.fault("stock_out", zone="us-west1-c", count=1)
-        [machine] = [each for each in cloud.machines() if each["name"] == workspace["instance_name"]]
+        [machine] = [
+            each for each in cloud.machines() if each["name"] == workspace["instance_name"]
+        ]
         self.names = {
             "workspace": workspace["id"],
             "name": workspace["instance_name"],
@@ -194,7 +218,10 @@ class Scene:
     def seen(self) -> dict[str, Any]:
         """Return everything that a page could change."""
         return {
-            "workspaces": [(each["id"], each["status"], each["operation"]) for each in self.developer.workspaces()],
+            "workspaces": [
+                (each["id"], each["status"], each["operation"])
+                for each in self.developer.workspaces()
+            ],
             "machines": self.cloud.machines(),
             "faults": self.cloud.faults(),
             "settings": self.cloud.state["environment"],
@@ -202,9 +229,15 @@ class Scene:
 
     def ask(self, want: Want, **headers: str) -> requests.Response:
         """Send what a page wants, with what its browser adds."""
-        body = None if want.body is None else json.dumps(want.body).replace("{gateway}", self.cloud.address)
+        body = (
+            None
+            if want.body is None
+            else json.dumps(want.body).replace("{gateway}", self.cloud.address)
+        )
         url = address(self.cloud, want.server) + want.path.format(**self.names)
-        answer = requests.request(want.method, url, data=body, headers={**want.headers, **headers}, timeout=30)
+        answer = requests.request(
+            want.method, url, data=body, headers={**want.headers, **headers}, timeout=30
+        )
         assert "Access-Control-Allow-Origin" not in answer.headers
         return answer
 
@@ -223,7 +256,9 @@ def scene(attacked: RunningCloud) -> Any:
     scene.close()
 
 
-def test_a_page_whose_name_resolves_to_this_machine_learns_and_changes_nothing(scene: Scene) -> None:
+def test_a_page_whose_name_resolves_to_this_machine_learns_and_changes_nothing(
+    scene: Scene,
+) -> None:
     """Its browser takes both for one site, so its requests look like the server's own page's, but for the Host."""
     for want in WANTED:
         host = f"evil.example:{urlsplit(address(scene.cloud, want.server)).port}"
@@ -237,7 +272,12 @@ def test_a_page_whose_name_resolves_to_this_machine_learns_and_changes_nothing(s
 
 PAGES: Final[tuple[dict[str, str], ...]] = (
     {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
-    {"Origin": "null", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-User": "?1"},
+    {
+        "Origin": "null",
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-User": "?1",
+    },
     {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"},
     {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"},
     {"Origin": "https://evil.example"},
@@ -247,7 +287,9 @@ PAGES: Final[tuple[dict[str, str], ...]] = (
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: "-".join(page.values()))
-def test_a_page_of_another_site_learns_and_changes_nothing(scene: Scene, page: dict[str, str]) -> None:
+def test_a_page_of_another_site_learns_and_changes_nothing(
+    scene: Scene, page: dict[str, str]
+) -> None:
     """A form, an image, a script, a sandboxed frame, another port of this machine; by a new browser and by an old one."""
     for want in WANTED:
         for content_type in (
@@ -257,7 +299,9 @@ def test_a_page_of_another_site_learns_and_changes_nothing(scene: Scene, page: d
             "application/json",
             "",
         ):
-            answer = scene.ask(want, **page, **({"Content-Type": content_type} if content_type else {}))
+            answer = scene.ask(
+                want, **page, **({"Content-Type": content_type} if content_type else {})
+            )
             refused = {401} if want.server in {"gateway", "people's front"} else {403}
             assert answer.status_code in refused, (want, content_type)
             assert "eyJ" not in answer.text
@@ -266,9 +310,19 @@ def test_a_page_of_another_site_learns_and_changes_nothing(scene: Scene, page: d
 
 @pytest.mark.parametrize(
     "content_type",
-    [None, "", "text/plain", FORM, "multipart/form-data; boundary=x", "text/plain; application/json", "text/json"],
+    [
+        None,
+        "",
+        "text/plain",
+        FORM,
+        "multipart/form-data; boundary=x",
+        "text/plain; application/json",
+        "text/json",
+    ],
 )
-def test_a_body_that_does_not_say_that_it_is_json_is_refused(scene: Scene, content_type: str | None) -> None:
+def test_a_body_that_does_not_say_that_it_is_json_is_refused(
+    scene: Scene, content_type: str | None
+) -> None:
     """Even if a browser said nothing of where it comes from: what a page can send without asking first is never believed."""
     for want in WANTED:
         if want.method == "POST" and want.server in {"identity", "control", "compute"}:
@@ -293,7 +347,9 @@ def test_a_page_that_asks_first_is_told_no(scene: Scene) -> None:
 
 def test_a_machines_token_is_given_to_who_says_that_it_wants_metadata_only(scene: Scene) -> None:
     """As Google's metadata server has it: an image or a link, from whatever page, does not say so."""
-    want = Want("identity", "GET", f"{MACHINE}/service-accounts/default/identity?audience=x&format=full")
+    want = Want(
+        "identity", "GET", f"{MACHINE}/service-accounts/default/identity?audience=x&format=full"
+    )
     for flavor in (None, "", "google", "Google, x"):
         answer = scene.ask(want, **({} if flavor is None else {"Metadata-Flavor": flavor}))
         assert (answer.status_code, "eyJ" in answer.text) == (403, False)
@@ -314,7 +370,9 @@ def test_a_machines_token_is_given_to_who_says_that_it_wants_metadata_only(scene
     ],
     ids=str,
 )
-def test_who_is_no_page_of_another_site_is_the_developer_as_before(scene: Scene, headers: dict[str, str]) -> None:
+def test_who_is_no_page_of_another_site_is_the_developer_as_before(
+    scene: Scene, headers: dict[str, str]
+) -> None:
     """A terminal, a machine, an address that a person typed."""
     said = {name: value.format(**scene.names) for name, value in headers.items()}
     answer = requests.get(f"{scene.cloud.address}/workspaces", headers=said, timeout=10)
@@ -333,7 +391,12 @@ def test_a_header_with_an_underscore_does_not_reach_a_function(scene: Scene) -> 
     """Neither the path nor the request's id nor who asks can be said by the other spelling."""
     own: Callable[[str], str] = lambda server: urlsplit(address(scene.cloud, server)).netloc  # noqa: E731
     for server, status in (("gateway", 200), ("people's front", 401)):
-        for line in ("SCRIPT_NAME: /workspaces", "PATH_INFO: /health", "X_Request_Id: forged", "CONTENT_LENGTH: 7"):
+        for line in (
+            "SCRIPT_NAME: /workspaces",
+            "PATH_INFO: /health",
+            "X_Request_Id: forged",
+            "CONTENT_LENGTH: 7",
+        ):
             request = head("GET", "/workspaces", line, "Connection: close", host=own(server))
             answer = send(address(scene.cloud, server), [request])
             assert (answer.status, "forged" in answer.headers) == (status, False), line
@@ -343,7 +406,9 @@ def test_cloud_tasks_speaks_with_no_browser(scene: Scene) -> None:
     """It is gRPC, which begins with HTTP/2's preface; a browser speaks that with TLS only."""
     host, _, port = scene.cloud.state["services"]["tasks"].rpartition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(head("POST", "/google.cloud.tasks.v2.CloudTasks/ListQueues", "Content-Length: 0"))
+        connection.sendall(
+            head("POST", "/google.cloud.tasks.v2.CloudTasks/ListQueues", "Content-Length: 0")
+        )
         received = b""
         while piece := connection.recv(4096):
             received += piece

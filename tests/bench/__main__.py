@@ -10,16 +10,32 @@ from typing import Any
 from localcloud.catalogue import ROOT
 from localcloud.client import start_cloud
 from localcloud.settings import LocalSettings
-from tests.bench import identity, imports, memory, readiness, requests_made, secrecy, sweeps, throughput
+from tests.bench import (
+    identity,
+    imports,
+    memory,
+    readiness,
+    requests_made,
+    secrecy,
+    sweeps,
+    throughput,
+)
 
 TIMES = "fast"
-LIMITS = ("HUB_WORKSPACES_PER_OWNER", "HUB_RUNNING_PER_OWNER", "HUB_CHANGES_PER_MINUTE", "HUB_REQUESTS_PER_MINUTE")
+LIMITS = (
+    "HUB_WORKSPACES_PER_OWNER",
+    "HUB_RUNNING_PER_OWNER",
+    "HUB_CHANGES_PER_MINUTE",
+    "HUB_REQUESTS_PER_MINUTE",
+)
 
 
 def main() -> None:
     """Measure, print, write."""
     figures: dict[str, Any] = {"imports": imports.measure()}
-    settings = LocalSettings(times=TIMES, schedule_seconds=0, overrides=dict.fromkeys(LIMITS, "1000000"))
+    settings = LocalSettings(
+        times=TIMES, schedule_seconds=0, overrides=dict.fromkeys(LIMITS, "1000000")
+    )
     with start_cloud(settings) as cloud:
         figures["ready_seconds"] = cloud.state["ready_seconds"]
         figures["identity"] = identity.measure(cloud)
@@ -28,17 +44,31 @@ def main() -> None:
         figures["readiness"] = readiness.measure(cloud, TIMES)
         figures["throughput"] = throughput.measure(cloud)
         figures["memory"] = memory.measure(cloud)
-    with start_cloud(replace(settings, overrides={**settings.overrides, **sweeps.SETTINGS})) as cloud:
+    with start_cloud(
+        replace(settings, overrides={**settings.overrides, **sweeps.SETTINGS})
+    ) as cloud:
         figures["sweeps"] = sweeps.measure(cloud)
     Path(ROOT, "bench.json").write_text(json.dumps(figures, indent=2) + "\n")
-    _show("Imports, beside Flask + functions-framework + the Firestore client (aim: 1.2)", figures["imports"])
-    _show(f"At {throughput.CLIENTS} clients, beside the bare Firestore calls (aim: 1.3)", figures["throughput"])
-    _show("From POST to READY, beyond Compute and boot (aim: under 1 s)", {"create": figures["readiness"]})
+    _show(
+        "Imports, beside Flask + functions-framework + the Firestore client (aim: 1.2)",
+        figures["imports"],
+    )
+    _show(
+        f"At {throughput.CLIENTS} clients, beside the bare Firestore calls (aim: 1.3)",
+        figures["throughput"],
+    )
+    _show(
+        "From POST to READY, beyond Compute and boot (aim: under 1 s)",
+        {"create": figures["readiness"]},
+    )
     _show("A warm check (aim: well under a millisecond)", {"a person's token": figures["identity"]})
     _show("What is not yours and what is not there", figures["secrecy"])
     _show("Memory with all threads busy (aim: 0.8 of the limit)", figures["memory"])
     _show("Firestore calls of a request", figures["requests"])
-    _show("Firestore documents of a sweep (aim: by what is due, whatever there is)", figures["sweeps"]["reads"])
+    _show(
+        "Firestore documents of a sweep (aim: by what is due, whatever there is)",
+        figures["sweeps"]["reads"],
+    )
     title = f"{sweeps.CREATES} creates among {sweeps.SIZE:,} workspaces, beside both sweeps with {sweeps.DUE} due each"
     _show(f"{title} (aim: no worse than the floor)", figures["sweeps"]["creates"])
 

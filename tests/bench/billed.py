@@ -1,7 +1,7 @@
 """What Firestore bills, counted at the library's own methods, whoever calls them.
 
-Source: Firestore's pricing: each document that a query finds or a get asks for is a read, and so is a query that finds none; each
-document of a commit is a write.
+Source: Firestore's pricing: each document that a query finds or a get asks for is a read, and so is
+a query that finds none; each document of a commit is a write.
 """
 
 from __future__ import annotations
@@ -13,10 +13,21 @@ from typing import Any
 from unittest import mock
 
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
-from google.cloud.firestore_v1.types import CommitRequest, GetDocumentRequest, RunQueryRequest, RunQueryResponse
+from google.cloud.firestore_v1.types import (
+    CommitRequest,
+    GetDocumentRequest,
+    RunQueryRequest,
+    RunQueryResponse,
+)
 
 _UNCOUNTED = (
-    *("batch_get_documents", "list_documents", "run_aggregation_query", "partition_query", "listen"),
+    *(
+        "batch_get_documents",
+        "list_documents",
+        "run_aggregation_query",
+        "partition_query",
+        "listen",
+    ),
     *("batch_write", "write", "create_document", "update_document", "delete_document"),
 )
 
@@ -35,13 +46,19 @@ class Bill:
 def billed() -> Iterator[Bill]:
     """Count what this process reads and writes. A method that is not counted raises, so that nothing goes unseen."""
     bill = Bill()
-    get_document, run_query, commit = FirestoreClient.get_document, FirestoreClient.run_query, FirestoreClient.commit
+    get_document, run_query, commit = (
+        FirestoreClient.get_document,
+        FirestoreClient.run_query,
+        FirestoreClient.commit,
+    )
 
     def counted_get(api: FirestoreClient, request: GetDocumentRequest, **options: Any) -> Any:
         bill.reads += 1
         return get_document(api, request, **options)
 
-    def counted_query(api: FirestoreClient, request: RunQueryRequest, **options: Any) -> Iterator[RunQueryResponse]:
+    def counted_query(
+        api: FirestoreClient, request: RunQueryRequest, **options: Any
+    ) -> Iterator[RunQueryResponse]:
         bill.queries += 1
         return _counted_answers(bill, run_query(api, request, **options))
 

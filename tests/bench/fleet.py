@@ -27,8 +27,9 @@ Make = Callable[[Asker, str, datetime], Workspace]
 def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datetime) -> None:
     """Write ``size`` workspaces and their owners.
 
-    ``due`` of them are due for ``clean_up`` under the default policy (half are idle, half forgotten), as many others for
-    ``reconcile`` (a STOP whose job is gone). Of the rest half are in use and half suspended; nothing of them is due.
+    ``due`` of them are due for ``clean_up`` under the default policy (half are idle, half
+    forgotten), as many others for ``reconcile`` (a STOP whose job is gone). Of the rest half are in
+    use and half suspended; nothing of them is due.
     """
     rest = size - 2 * due
     kinds: list[tuple[int, Make, datetime]] = [
@@ -57,27 +58,48 @@ def _ready(asker: Asker, project_id: str, at: datetime) -> Workspace:
     """Return a workspace that was made, booted and was last connected to at ``at``."""
     ids = str(uuid.uuid4()), str(uuid.uuid4())
     new = NewWorkspace(
-        f"w-{ids[0]}", POLICY.default_machine_type, POLICY.default_image_tag, POLICY.zones[0], Metadata("example/api")
+        f"w-{ids[0]}",
+        POLICY.default_machine_type,
+        POLICY.default_image_tag,
+        POLICY.zones[0],
+        Metadata("example/api"),
     )
     asked = _changed(lifecycle.create(*ids, project_id, asker, new, at, POLICY))
     instance_id = str(uuid.uuid4().int)[:19]
-    report = Report(ReportEvent.READY, asked.generation, asked.instance_name, instance_id, asked.zone, asked.project_id)
+    report = Report(
+        ReportEvent.READY,
+        asked.generation,
+        asked.instance_name,
+        instance_id,
+        asked.zone,
+        asked.project_id,
+    )
     return _changed(lifecycle.receive(replace(asked, instance_id=instance_id), report, at, POLICY))
 
 
 def _stopping(asker: Asker, project_id: str, at: datetime) -> Workspace:
     """Return a workspace whose STOP was asked for at ``at``; nothing has come of it."""
-    return _changed(lifecycle.stop(_ready(asker, project_id, at), str(uuid.uuid4()), asker, at, POLICY))
+    return _changed(
+        lifecycle.stop(_ready(asker, project_id, at), str(uuid.uuid4()), asker, at, POLICY)
+    )
 
 
 def _suspended(asker: Asker, project_id: str, at: datetime) -> Workspace:
     """Return a workspace that has been suspended since ``at``."""
-    return _changed(finish(_stopping(asker, project_id, at), Status.SUSPENDED, "WorkspaceSuspended", at))
+    return _changed(
+        finish(_stopping(asker, project_id, at), Status.SUSPENDED, "WorkspaceSuspended", at)
+    )
 
 
 def _holding(owner: Owner, workspace: Workspace) -> Owner:
     admitted = owners.admit(
-        owner, workspace.id, workspace.name, None, workspace.owner_email, workspace.created_at, POLICY
+        owner,
+        workspace.id,
+        workspace.name,
+        None,
+        workspace.owner_email,
+        workspace.created_at,
+        POLICY,
     )
     return owners.mark_running(admitted, workspace.id, running=workspace.counts_as_running)
 

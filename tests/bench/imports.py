@@ -13,7 +13,9 @@ from localcloud.catalogue import ROOT, read_catalogue
 
 ROUNDS = 5
 _FLOOR = "import flask, functions_framework\nfrom google.cloud import firestore"
-_LOAD = "from functions_framework import create_app\ncreate_app({name!r}, {source!r}, {signature!r})"
+_LOAD = (
+    "from functions_framework import create_app\ncreate_app({name!r}, {source!r}, {signature!r})"
+)
 _MEASURE = """
 import json, re, resource, sys, time
 sys.modules["aiohttp"] = None  # Google's libraries import it where it is: here for the tests, where they are deployed not
@@ -33,7 +35,9 @@ def measure() -> dict[str, dict[str, float]]:
     programs = {"floor": _FLOOR}
     for function in read_catalogue().functions:
         programs[function.name] = _LOAD.format(
-            name=function.name, source=str(ROOT / function.source), signature=function.signature_type
+            name=function.name,
+            source=str(ROOT / function.source),
+            signature=function.signature_type,
         )
     rounds = [{name: _once(what) for name, what in programs.items()} for _ in range(ROUNDS)]
     best = {name: [min(run[name][part] for run in rounds) for part in (0, 1)] for name in programs}

@@ -1,7 +1,8 @@
 """Memory of each function under as many requests at once as its instances get, beside the limit that the catalogue gives it.
 
-What counts is what an instance alone would use: of the processes of a function the largest whole, of the others what they do
-not share. The other functions on this machine share libraries with it, so proportional sizes would be too small.
+What counts is what an instance alone would use: of the processes of a function the largest whole,
+of the others what they do not share. The other functions on this machine share libraries with it,
+so proportional sizes would be too small.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from localcloud.person import Person
 
 WORKSPACES = 10  # each takes the workers through whole operations, all at once
 ROUNDS = 10  # of as many requests at once as an instance gets
-_BODIES = {"create_workspace": {"name": "more"}, "report_workspace": {"event": "ready", "generation": 1}}
+_BODIES = {
+    "create_workspace": {"name": "more"},
+    "report_workspace": {"event": "ready", "generation": 1},
+}
 
 
 def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
@@ -64,7 +68,8 @@ def _load(cloud: RunningCloud, function: Function, token: str, workspaces: list[
     routes = [(route.method, route.path) for route in function.routes]
     wanted = [
         (method, re.sub(r"\{.*?\}", lambda _: next(ids), path))
-        for method, path in routes * (ROUNDS * function.concurrency if function.concurrency > 1 else 1)
+        for method, path in routes
+        * (ROUNDS * function.concurrency if function.concurrency > 1 else 1)
     ]
     with ThreadPoolExecutor(function.concurrency) as pool:
         list(pool.map(call, wanted))
@@ -84,7 +89,11 @@ def _sizes(group: int) -> Iterator[tuple[int, int]]:
         try:
             if os.getpgid(pid) != group:
                 continue
-            said = dict(re.findall(r"^(\w+):\s+(\d+) kB$", (folder / "smaps_rollup").read_text(), re.MULTILINE))
+            said = dict(
+                re.findall(
+                    r"^(\w+):\s+(\d+) kB$", (folder / "smaps_rollup").read_text(), re.MULTILINE
+                )
+            )
         except (OSError, ProcessLookupError):
             continue  # it has ended
         yield int(said["Rss"]), int(said["Private_Clean"]) + int(said["Private_Dirty"])

@@ -25,7 +25,9 @@ def measure(cloud: RunningCloud, times: str) -> dict[str, float]:
         began = time.time()
         workspace_id = person.create("api")["id"]
         ready = person.settled(workspace_id, "READY")
-        added.append(datetime.fromisoformat(ready["last_connected_at"]).timestamp() - began - theirs)
+        added.append(
+            datetime.fromisoformat(ready["last_connected_at"]).timestamp() - began - theirs
+        )
         person.delete(workspace_id)
     return {
         "compute_and_boot_seconds": theirs,

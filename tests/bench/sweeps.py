@@ -32,11 +32,17 @@ from tests.system.records import call_scheduled
 
 SWEEPS = ("cleanup", "reconcile")
 WORKERS = ("provision_workspace", "advance_operation")
-FLEETS = ((1_000, 100), (10_000, 100), (10_000, 10))  # workspaces, and how many of them are due for each sweep
+FLEETS = (
+    (1_000, 100),
+    (10_000, 100),
+    (10_000, 10),
+)  # workspaces, and how many of them are due for each sweep
 SIZE, DUE = 10_000, 100  # while creates are measured
 CREATES = 20
 ROUNDS = 2
-SETTINGS = {"HUB_ATTEND_SECONDS": "600"}  # so that nothing but what is due becomes due while this is measured
+SETTINGS = {
+    "HUB_ATTEND_SECONDS": "600"
+}  # so that nothing but what is due becomes due while this is measured
 _SETTLE_SECONDS = 120.0
 
 Figures = dict[str, dict[str, float]]
@@ -46,7 +52,8 @@ Holding = Callable[[RunningCloud], AbstractContextManager[None]]
 def measure(cloud: RunningCloud) -> dict[str, Figures]:
     """Return what each sweep reads and writes by fleet, and the times of creates (ms) alone and while sweeps run.
 
-    The cloud is one of its own with ``SETTINGS``, whose scheduler does not call: what is made in it stays there.
+    The cloud is one of its own with ``SETTINGS``, whose scheduler does not call: what is made in it
+    stays there.
     """
     return {"creates": _measure_creates(cloud), "reads": _measure_reads(cloud)}
 
@@ -57,7 +64,11 @@ def _measure_reads(cloud: RunningCloud) -> Figures:
     for size, due in FLEETS:
         database = f"fleet-{size}-{due}"
         _seed(cloud, size, due, database)
-        environment = {**cloud.state["environment"], "HUB_FIRESTORE_DATABASE": database, "HUB_LOG_LEVEL": "WARNING"}
+        environment = {
+            **cloud.state["environment"],
+            "HUB_FIRESTORE_DATABASE": database,
+            "HUB_LOG_LEVEL": "WARNING",
+        }
         with mock.patch.dict(os.environ, environment):
             for name in SWEEPS:
                 figures[f"{name}, {due} of {size:,}"] = _count(name, due)
@@ -65,8 +76,12 @@ def _measure_reads(cloud: RunningCloud) -> Figures:
 
 
 def _count(name: str, due: int) -> dict[str, float]:
-    source = next(function.source for function in read_catalogue().functions if function.name == name)
-    with mock.patch.object(bootstrap, "_hub", bootstrap.Hub()):  # one that has not read its settings yet
+    source = next(
+        function.source for function in read_catalogue().functions if function.name == name
+    )
+    with mock.patch.object(
+        bootstrap, "_hub", bootstrap.Hub()
+    ):  # one that has not read its settings yet
         client = create_app(name, str(ROOT / source)).test_client()  # type: ignore[no-untyped-call]
         with billed() as bill:
             answer = client.post(f"/{name}")
@@ -83,10 +98,11 @@ def _count(name: str, due: int) -> dict[str, float]:
 def _measure_creates(cloud: RunningCloud) -> Figures:
     """Compare creates at the public address, one after the other: alone, and while both sweeps run.
 
-    With the workers held it is the sweeps by themselves, beside the floor of programs that only compute: what any work on the
-    same processors costs a create. With the workers at work all that the sweeps set off is on this machine, too: the
-    workers, the queue and Compute, which are elsewhere in production. The worst has in it that the emulator, which has no
-    indexes, goes through all documents at each query.
+    With the workers held it is the sweeps by themselves, beside the floor of programs that only
+    compute: what any work on the same processors costs a create. With the workers at work all that
+    the sweeps set off is on this machine, too: the workers, the queue and Compute, which are
+    elsewhere in production. The worst has in it that the emulator, which has no indexes, goes
+    through all documents at each query.
     """
     for name in SWEEPS:
         call_scheduled(cloud, name)  # first connections and first calls are not what is measured
@@ -120,7 +136,9 @@ def _round(cloud: RunningCloud, holding: Holding) -> Round:
         for sweep in sweeps:
             _check(sweep.result(), DUE)
     if overtaken:
-        raise RuntimeError("a sweep was over before the creates were: these figures would say nothing")
+        raise RuntimeError(
+            "a sweep was over before the creates were: these figures would say nothing"
+        )
     _settle(cloud)
     return Round(alone, beside_busy, beside_sweeps)
 
@@ -129,7 +147,11 @@ def _compare(rounds: list[Round], prefix: str) -> Figures:
     """Return median, worst and their ratios to the creates alone, by situation."""
     figures: Figures = {}
     first = [seconds for each in rounds for seconds in each.alone]
-    for title, situation in (("alone", "alone"), ("busy floor", "beside_busy"), ("sweeps", "beside_sweeps")):
+    for title, situation in (
+        ("alone", "alone"),
+        ("busy floor", "beside_busy"),
+        ("sweeps", "beside_sweeps"),
+    ):
         spent = [seconds for each in rounds for seconds in getattr(each, situation)]
         figures[f"{prefix}{title}"] = {
             "median_ms": round(statistics.median(spent) * 1000, 1),
@@ -145,7 +167,9 @@ def _busy() -> Iterator[None]:
     """Have as many programs compute as there are sweeps."""
     with contextlib.ExitStack() as stack:
         for _ in SWEEPS:
-            program = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            program = stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            )
             stack.callback(program.kill)
         yield
 
@@ -197,7 +221,9 @@ def _check(report: Any, due: int) -> None:
     """Make sure that a sweep has done what it is measured at."""
     done = sum(len(ids) for ids in report["done"].values())
     if (report["looked_at"], done, report["failed"]) != (due, due, {}):
-        raise RuntimeError(f"{due} were due, {report['looked_at']} looked at, {done} done, failed: {report['failed']}")
+        raise RuntimeError(
+            f"{due} were due, {report['looked_at']} looked at, {done} done, failed: {report['failed']}"
+        )
 
 
 def _seed(cloud: RunningCloud, size: int, due: int, database: str = "(default)") -> None:

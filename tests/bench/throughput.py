@@ -1,6 +1,7 @@
 """Requests a second and latencies of listing and creating at 16 clients, beside the floors that do the same Firestore work.
 
-Each function is asked at its own process, without front or gateway: what is compared is code with code.
+Each function is asked at its own process, without front or gateway: what is compared is code with
+code.
 """
 
 from __future__ import annotations
@@ -49,14 +50,19 @@ def _measure_list(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     with _floor(cloud, "list_floor", like="list_workspaces") as floor:
         return _compare(
             "list",
-            (cloud.state["functions"]["list_workspaces"]["direct_url"], lambda: ("GET", "/workspaces", headers, None)),
+            (
+                cloud.state["functions"]["list_workspaces"]["direct_url"],
+                lambda: ("GET", "/workspaces", headers, None),
+            ),
             (floor, lambda: ("GET", floor_path, {}, None)),
         )
 
 
 def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     """Compare creates, each by a person of its own, while no worker competes for the two cores."""
-    people = [cloud.token(f"{uuid.uuid4()}@example.com") for _ in range(REQUESTS * ROUNDS + CLIENTS)]
+    people = [
+        cloud.token(f"{uuid.uuid4()}@example.com") for _ in range(REQUESTS * ROUNDS + CLIENTS)
+    ]
     tokens = itertools.cycle(people)
     body = json.dumps({"name": "api", "metadata": {"repo": "example/api"}})
     content = {"Content-Type": "application/json"}
@@ -68,7 +74,12 @@ def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
                 "create",
                 (
                     cloud.state["functions"]["create_workspace"]["direct_url"],
-                    lambda: ("POST", "/workspaces", {**content, "Authorization": f"Bearer {next(tokens)}"}, body),
+                    lambda: (
+                        "POST",
+                        "/workspaces",
+                        {**content, "Authorization": f"Bearer {next(tokens)}"},
+                        body,
+                    ),
                 ),
                 (floor, lambda: ("POST", f"/?like={like}", content, body)),
             )
@@ -90,7 +101,9 @@ def _floor(cloud: RunningCloud, name: str, *, like: str) -> Iterator[str]:
         "GOOGLE_CLOUD_PROJECT": cloud.state["project_id"],
         "FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"],
     }
-    with subprocess.Popen([console_script()], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [console_script()], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             _wait_for(port)
             yield f"http://127.0.0.1:{port}"
@@ -118,14 +131,18 @@ def _compare(name: str, ours: Side, floor: Side) -> dict[str, dict[str, float]]:
     sides = {name: ours, f"{name} floor": floor}
     runs: dict[str, list[tuple[float, list[float]]]] = {side: [] for side in sides}
     for each in sides.values():
-        _round(*each, requests=CLIENTS)  # first connections and first calls are not what is measured
+        _round(
+            *each, requests=CLIENTS
+        )  # first connections and first calls are not what is measured
     for _ in range(ROUNDS):
         for side, each in sides.items():
             runs[side].append(_round(*each, requests=REQUESTS))
     figures = {
         side: {
             "per_second": round(statistics.median(rate for rate, _ in runs[side]), 1),
-            "p50_ms": round(statistics.median(statistics.median(times) for _, times in runs[side]) * 1000, 1),
+            "p50_ms": round(
+                statistics.median(statistics.median(times) for _, times in runs[side]) * 1000, 1
+            ),
             "p95_ms": round(statistics.median(_p95(times) for _, times in runs[side]) * 1000, 1),
         }
         for side in sides

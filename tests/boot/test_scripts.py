@@ -1,7 +1,8 @@
 """The boot scripts, run: real bash, coreutils, e2fsprogs, blkid and curl; the machine around them is made up.
 
-What would change the real machine is a fake tool, first in PATH, which notes how it was called. The home disk is a plain file,
-and the metadata server and the Hub listen on loopback. Nothing is touched outside of the test's own folder.
+What would change the real machine is a fake tool, first in PATH, which notes how it was called. The
+home disk is a plain file, and the metadata server and the Hub listen on loopback. Nothing is
+touched outside of the test's own folder.
 """
 
 from __future__ import annotations
@@ -101,8 +102,9 @@ printf '%s\\0' "${{DOCKER_CONFIG:-}}" "${{0##*/}}" "$@" $'\\x1e' >>"${{FAKES}}/c
 class Outside:
     """The metadata server and the Hub, at one address.
 
-    ``attributes`` and ``hub_says`` may be changed at any time; ``hub_says`` is used up from its start, and then it is 204.
-    ``tokens_refused`` is how many more times nobody answers who asks for a token.
+    ``attributes`` and ``hub_says`` may be changed at any time; ``hub_says`` is used up from its
+    start, and then it is 204. ``tokens_refused`` is how many more times nobody answers who asks for
+    a token.
     """
 
     def __init__(self) -> None:
@@ -156,7 +158,10 @@ class Outside:
             if self.tokens_refused:
                 self.tokens_refused -= 1
                 return AWAY, ""
-            assert parse_qs(parts.query) == {"audience": [self.attributes["hub-audience"]], "format": ["full"]}
+            assert parse_qs(parts.query) == {
+                "audience": [self.attributes["hub-audience"]],
+                "format": ["full"],
+            }
             self.tokens.append(f"token-{len(self.tokens)}-{os.urandom(8).hex()}")
             return 200, self.tokens[-1]
         name = below.removeprefix("attributes/")
@@ -179,7 +184,11 @@ class Machine:
     def __init__(self, folder: Path, outside: Outside) -> None:
         self.folder, self.outside = folder, outside
         self.fakes = folder / "fakes"
-        self.disk, self.mount, self.secrets = folder / "disk", folder / "mnt", folder / "run" / "secrets"
+        self.disk, self.mount, self.secrets = (
+            folder / "disk",
+            folder / "mnt",
+            folder / "run" / "secrets",
+        )
         self.state, self.sshd_config = folder / "run" / "hub", folder / "sshd_config"
         self.output = folder / "output.txt"
         self._running: list[subprocess.Popen[bytes]] = []
@@ -214,7 +223,9 @@ class Machine:
         new.chmod(0o755)
         new.replace(tool)  # whoever reads the old one reads it to its end
 
-    def start(self, script: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    def start(
+        self, script: str, *arguments: str, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         """Start a script as its unit does: with no signal ignored, whatever these tests were started by (nohup ignores one)."""
         with self.output.open("ab") as output:
             process = subprocess.Popen(
@@ -232,7 +243,9 @@ class Machine:
     def run(self, script: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> int:
         """Run a script to its end and return its exit status."""
         process = self.start(script, *arguments, stdin=stdin)
-        ended = os.pidfd_open(process.pid)  # Popen.wait() with a timeout looks but twenty times a second
+        ended = os.pidfd_open(
+            process.pid
+        )  # Popen.wait() with a timeout looks but twenty times a second
         try:
             assert select.select([ended], [], [], PATIENCE_SECONDS)[0], self.said()
         finally:
@@ -316,7 +329,9 @@ def attach_ext4(machine: Machine, **files: str) -> None:
     for name, text in files.items():
         (contents / name).write_text(text)
     mkfs = needed("mkfs.ext4", "e2fsprogs")
-    subprocess.run([mkfs, "-q", "-d", str(contents), str(machine.disk)], check=True, capture_output=True)
+    subprocess.run(
+        [mkfs, "-q", "-d", str(contents), str(machine.disk)], check=True, capture_output=True
+    )
 
 
 def read(machine: Machine, name: str) -> str:
@@ -334,7 +349,15 @@ def digest(machine: Machine) -> str:
 def check_home_mounted(machine: Machine) -> None:
     """See that the home disk was mounted once, so that nobody becomes root or reaches a device by what is on it."""
     [mount] = machine.calls("mount", "-t", "ext4")
-    assert mount == ["mount", "-t", "ext4", "-o", "rw,nosuid,nodev,discard", str(machine.disk), str(machine.mount)]
+    assert mount == [
+        "mount",
+        "-t",
+        "ext4",
+        "-o",
+        "rw,nosuid,nodev,discard",
+        str(machine.disk),
+        str(machine.mount),
+    ]
     [install] = machine.calls("install")
     assert install[1:] == ["-d", "-o", "1000", "-g", "1000", "-m", "0750", f"{machine.mount}/home"]
 
@@ -408,7 +431,10 @@ def test_a_disk_that_comes_late_is_waited_for(machine: Machine) -> None:
     """It gets its name from udev some time into the boot."""
     attach_ext4(machine)
     elsewhere = machine.disk.rename(machine.folder / "elsewhere")
-    machine.fake("sleep", f'[ ! -e {machine.folder}/soon ] || mv {elsewhere} "${{DISK}}"; touch {machine.folder}/soon')
+    machine.fake(
+        "sleep",
+        f'[ ! -e {machine.folder}/soon ] || mv {elsewhere} "${{DISK}}"; touch {machine.folder}/soon',
+    )
 
     assert machine.run("disk.sh") == 0, machine.said()
 
@@ -473,7 +499,9 @@ def test_another_file_system_is_reported_and_left_alone(
     attach(machine)
     if tool == "mkfs.xfs":
         os.truncate(machine.disk, 320 * 1024 * 1024)  # it makes none that is smaller
-    subprocess.run([needed(tool, package), *options, str(machine.disk)], check=True, capture_output=True)
+    subprocess.run(
+        [needed(tool, package), *options, str(machine.disk)], check=True, capture_output=True
+    )
 
     check_left_alone(machine, "DISK_FOREIGN")
     assert machine.calls("mkfs.ext4") == []
@@ -523,15 +551,23 @@ def test_a_disk_that_is_not_there_is_reported(machine: Machine) -> None:
 
 IO_ERROR = "Input/output error"
 WRITE_PROTECTED = "/dev/sdb: Read-only file system; Disk write-protected; use the -n option to do a read-only check"
-SHORT_READ = "Attempt to read block from filesystem resulted in short read while trying to open /dev/sdb"
+SHORT_READ = (
+    "Attempt to read block from filesystem resulted in short read while trying to open /dev/sdb"
+)
 BAD_SUPERBLOCK = "Bad magic number in super-block while trying to open /dev/sdb"
 
 
 @pytest.mark.parametrize(
     ("said", "code"),
-    [("", "DISK_NOT_FORMATTED"), (IO_ERROR, "DISK_UNREADABLE"), (WRITE_PROTECTED, "DISK_READ_ONLY")],
+    [
+        ("", "DISK_NOT_FORMATTED"),
+        (IO_ERROR, "DISK_UNREADABLE"),
+        (WRITE_PROTECTED, "DISK_READ_ONLY"),
+    ],
 )
-def test_a_disk_that_cannot_be_formatted_is_reported(machine: Machine, said: str, code: str) -> None:
+def test_a_disk_that_cannot_be_formatted_is_reported(
+    machine: Machine, said: str, code: str
+) -> None:
     """It is not mounted then; the reason is the disk's own, if mkfs names one."""
     attach(machine)
     machine.fake("mkfs.ext4", f"echo '{said}' >&2; exit 1")
@@ -593,7 +629,10 @@ def test_a_repaired_file_system_is_mounted(machine: Machine, status: int) -> Non
     [
         ("mount: wrong fs type, bad option, bad superblock on /dev/sdb", "DISK_UNMOUNTABLE"),
         (f"mount: can't read superblock: {IO_ERROR}.", "DISK_UNREADABLE"),
-        ("mount: /dev/sdb is write-protected but explicit read-write mode requested.", "DISK_READ_ONLY"),
+        (
+            "mount: /dev/sdb is write-protected but explicit read-write mode requested.",
+            "DISK_READ_ONLY",
+        ),
     ],
 )
 def test_a_disk_that_does_not_mount_is_reported(machine: Machine, said: str, code: str) -> None:
@@ -604,7 +643,12 @@ def test_a_disk_that_does_not_mount_is_reported(machine: Machine, said: str, cod
     assert machine.run("disk.sh") == 1
 
     assert machine.outside.events() == [code]
-    assert machine.calls("install") == machine.calls("mount", "-t", "tmpfs") == machine.calls("resize2fs") == []
+    assert (
+        machine.calls("install")
+        == machine.calls("mount", "-t", "tmpfs")
+        == machine.calls("resize2fs")
+        == []
+    )
     assert read(machine, "work") == "all of it"
 
 
@@ -632,7 +676,10 @@ def size(machine: Machine) -> int:
     """Return how many bytes the file system on the home disk has."""
     command = [needed("dumpe2fs", "e2fsprogs"), "-h", str(machine.disk)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    of = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in said.splitlines())}
+    of = {
+        key.strip(): value.strip()
+        for key, _, value in (line.partition(":") for line in said.splitlines())
+    }
     return int(of["Block count"]) * int(of["Block size"])
 
 
@@ -650,7 +697,11 @@ def test_a_file_system_grows_with_its_disk(machine: Machine) -> None:
 
 def disk_calls(machine: Machine) -> list[str]:
     """Return what was done to the home disk once it had been checked, in order."""
-    done = [call for call in machine.calls() if call[0] in {"resize2fs", "umount", "fsck.ext4"} or "ext4" in call]
+    done = [
+        call
+        for call in machine.calls()
+        if call[0] in {"resize2fs", "umount", "fsck.ext4"} or "ext4" in call
+    ]
     return [" ".join(call[:2] if call[0] == "mount" else call[:-1]) for call in done][1:]
 
 
@@ -659,11 +710,21 @@ def test_a_file_system_that_does_not_grow_while_mounted_grows_unmounted(machine:
     attach_ext4(machine, work="all of it")
     os.truncate(machine.disk, 4 * DISK_BYTES)
     real = needed("resize2fs", "e2fsprogs")
-    machine.fake("resize2fs", f'[ -e "${{FAKES}}/tried" ] && exec {real} "$@"; touch "${{FAKES}}/tried"; exit 1')
+    machine.fake(
+        "resize2fs",
+        f'[ -e "${{FAKES}}/tried" ] && exec {real} "$@"; touch "${{FAKES}}/tried"; exit 1',
+    )
 
     assert machine.run("disk.sh") == 0, machine.said()
 
-    assert disk_calls(machine) == ["mount -t", "resize2fs", "umount", "fsck.ext4 -f -p", "resize2fs", "mount -t"]
+    assert disk_calls(machine) == [
+        "mount -t",
+        "resize2fs",
+        "umount",
+        "fsck.ext4 -f -p",
+        "resize2fs",
+        "mount -t",
+    ]
     assert size(machine) == 4 * DISK_BYTES
     assert read(machine, "work") == "all of it"
     assert "<4>" not in machine.said()
@@ -685,7 +746,10 @@ def test_a_file_system_that_does_not_grow_is_a_home_all_the_same(
 
     assert disk_calls(machine) == ["mount -t", "resize2fs", *tried]
     assert str(machine.mount) in (machine.fakes / "mounted").read_text()
-    assert "<4>The file system of the home does not grow with its disk: Permission denied" in machine.said()
+    assert (
+        "<4>The file system of the home does not grow with its disk: Permission denied"
+        in machine.said()
+    )
     assert machine.outside.reports == []
 
 
@@ -779,7 +843,9 @@ case "$1 $2" in
 esac
 """
 DENIED = "Error response from daemon: Head https://x/v2/y: denied: Permission artifactregistry.repositories.downloadArtifacts"
-MISSING = "Error response from daemon: manifest for x:v2 not found: manifest unknown: Failed to fetch v2"
+MISSING = (
+    "Error response from daemon: manifest for x:v2 not found: manifest unknown: Failed to fetch v2"
+)
 TIMED_OUT = "Error response from daemon: Get https://x/v2/: net/http: request canceled while waiting for connection"
 
 
@@ -787,11 +853,26 @@ def create_arguments(machine: Machine, **changes: str) -> list[str]:
     """Return how the container is to be run."""
     told = {**ATTRIBUTES, **changes}
     return [
-        *("docker", "create", "--name", "workspace", "--init", "--user", "1000:1000", "--network", "host"),
+        *(
+            "docker",
+            "create",
+            "--name",
+            "workspace",
+            "--init",
+            "--user",
+            "1000:1000",
+            "--network",
+            "host",
+        ),
         *("--security-opt", "no-new-privileges", "--shm-size", "2048m", "--pids-limit", "4000"),
         *("--log-driver", "json-file", "--log-opt", "max-size=10m", "--log-opt", "max-file=3"),
         *("--volume", f"{machine.mount}/home:/home/workspace"),
-        *("--volume", f"{machine.secrets}:/run/secrets", "--volume", f"{machine.secrets}:/dev/shm/secrets"),
+        *(
+            "--volume",
+            f"{machine.secrets}:/run/secrets",
+            "--volume",
+            f"{machine.secrets}:/dev/shm/secrets",
+        ),
         *("--volume", f"{machine.folder}/run/agents:/run/ssh-agents:rslave"),
         *("--env", "HOME=/home/workspace"),
         *("--env", f"WORKSPACE_ID={told['hub-workspace-id']}"),
@@ -824,7 +905,9 @@ def test_the_container_is_run_as_nobody_special(machine: Machine) -> None:
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_a_person_wrote_is_one_argument(machine: Machine, what: str) -> None:
     """Nothing in it is run, and nothing of it becomes an option."""
-    changes = dict.fromkeys(("hub-workspace-name", "hub-repo", "hub-branch", "hub-workspace-id"), HOSTILE[what])
+    changes = dict.fromkeys(
+        ("hub-workspace-name", "hub-repo", "hub-branch", "hub-workspace-id"), HOSTILE[what]
+    )
     machine.outside.attributes |= changes
 
     assert machine.run("container.sh") == 0, machine.said()
@@ -842,7 +925,9 @@ def rules(machine: Machine) -> dict[str, list[str]]:
     return {file.stem: file.read_text().splitlines() for file in machine.fakes.glob("ip*.rules")}
 
 
-@pytest.mark.parametrize("tools", [["iptables"], ["iptables", "ip6tables"]], ids=["IPv4", "IPv4 and IPv6"])
+@pytest.mark.parametrize(
+    "tools", [["iptables"], ["iptables", "ip6tables"]], ids=["IPv4", "IPv4 and IPv6"]
+)
 def test_the_container_is_kept_from_the_metadata_server(machine: Machine, tools: list[str]) -> None:
     """Before it runs, and once however often it does; by every address, for whoever asks there is the machine."""
     machine.fake("docker", '[ "$1" != create ] || cp "${FAKES}/iptables.rules" "${FAKES}/before"')
@@ -865,7 +950,9 @@ def test_a_container_that_may_reaches_the_metadata_server(machine: Machine) -> N
     assert rules(machine) == {"iptables": []}
 
 
-def test_a_container_that_cannot_be_kept_from_the_metadata_server_is_not_run(machine: Machine) -> None:
+def test_a_container_that_cannot_be_kept_from_the_metadata_server_is_not_run(
+    machine: Machine,
+) -> None:
     """Nobody would notice, otherwise."""
     machine.fake("iptables", "echo No chain/target/match by that name. >&2; exit 1")
 
@@ -881,7 +968,9 @@ def test_without_a_place_for_agents_the_container_runs_all_the_same(machine: Mac
 
     assert machine.run("container.sh") == 0, machine.said()
 
-    assert not [argument for argument in machine.calls("docker", "create")[0] if "agents" in argument]
+    assert not [
+        argument for argument in machine.calls("docker", "create")[0] if "agents" in argument
+    ]
     assert "<4>SSH agents" in machine.said()
 
 
@@ -911,7 +1000,9 @@ def test_googles_registries_are_asked_as_the_machine(machine: Machine, registry:
     assert kept == {f"{machine.state}/docker"}
 
 
-@pytest.mark.parametrize("image", ["docker.io/library/debian:12", "debian", "pkg.dev.example.com/a:v2", "gcr.io.x/a"])
+@pytest.mark.parametrize(
+    "image", ["docker.io/library/debian:12", "debian", "pkg.dev.example.com/a:v2", "gcr.io.x/a"]
+)
 def test_other_registries_never_see_the_machines_credentials(machine: Machine, image: str) -> None:
     """The helper is not even set up."""
     machine.outside.attributes["hub-image"] = image
@@ -945,18 +1036,33 @@ PASSING = {
     "dial tcp 10.0.0.1:443: connect: connection refused": ("IMAGE_PULL_FAILED", "reached"),
     "net/http: TLS handshake timeout": ("IMAGE_PULL_FAILED", "reached"),
     "unexpected EOF": ("IMAGE_PULL_FAILED", "reached"),
-    "toomanyrequests: You have reached your pull rate limit": ("IMAGE_PULL_FAILED", "too many requests"),
+    "toomanyrequests: You have reached your pull rate limit": (
+        "IMAGE_PULL_FAILED",
+        "too many requests",
+    ),
     "error: 429 Too Many Requests, access denied": ("IMAGE_PULL_FAILED", "too many requests"),
     "dial tcp: lookup registry.example.com: no such host": ("IMAGE_PULL_FAILED", "DNS"),
     "lookup x on 169.254.169.254:53: server misbehaving": ("IMAGE_PULL_FAILED", "DNS"),
     "x509: certificate signed by unknown authority": ("IMAGE_PULL_FAILED", "certificate"),
     "x509: certificate has expired or is not yet valid": ("IMAGE_PULL_FAILED", "certificate"),
-    "received unexpected HTTP status: 503 Service Unavailable": ("IMAGE_PULL_FAILED", "errors of its own"),
-    "received unexpected HTTP status: 504 Gateway Timeout": ("IMAGE_PULL_FAILED", "errors of its own"),
+    "received unexpected HTTP status: 503 Service Unavailable": (
+        "IMAGE_PULL_FAILED",
+        "errors of its own",
+    ),
+    "received unexpected HTTP status: 504 Gateway Timeout": (
+        "IMAGE_PULL_FAILED",
+        "errors of its own",
+    ),
     "filesystem layer verification failed for digest": ("IMAGE_PULL_FAILED", "layer verification"),
     NO_DAEMON: ("DOCKER_NOT_RUNNING", "Docker does not run"),
-    "permission denied while trying to connect to the Docker daemon socket": ("DOCKER_NOT_RUNNING", "does not run"),
-    "failed to connect to the docker API at unix:///run/docker.sock": ("DOCKER_NOT_RUNNING", "does not run"),
+    "permission denied while trying to connect to the Docker daemon socket": (
+        "DOCKER_NOT_RUNNING",
+        "does not run",
+    ),
+    "failed to connect to the docker API at unix:///run/docker.sock": (
+        "DOCKER_NOT_RUNNING",
+        "does not run",
+    ),
     "error getting credentials - err: exec: docker-credential-gcr: executable file not found in $PATH": (
         "REGISTRY_LOGIN_FAILED",
         "credentials",
@@ -967,7 +1073,9 @@ PASSING = {
 def ends(machine: Machine) -> list[str]:
     """Return the reasons that were written down for the container's ends, without their times."""
     file = machine.state / "ends"
-    return [line.partition(" ")[2] for line in file.read_text().splitlines()] if file.exists() else []
+    return (
+        [line.partition(" ")[2] for line in file.read_text().splitlines()] if file.exists() else []
+    )
 
 
 def check_not_pulled(machine: Machine, code: str, pulls: int) -> str:
@@ -983,7 +1091,9 @@ def check_not_pulled(machine: Machine, code: str, pulls: int) -> str:
 
 
 @pytest.mark.parametrize("said", DEFINITE)
-def test_what_definitely_keeps_an_image_away_is_reported_at_once(machine: Machine, said: str) -> None:
+def test_what_definitely_keeps_an_image_away_is_reported_at_once(
+    machine: Machine, said: str
+) -> None:
     """Each by its own cause, whatever other words are beside."""
     machine.fake("docker", PULL_SAYS.format(said=said, local=1))
 
@@ -991,12 +1101,16 @@ def test_what_definitely_keeps_an_image_away_is_reported_at_once(machine: Machin
     assert said in machine.said()
 
 
-@pytest.mark.parametrize("said", [said for said, code in DEFINITE.items() if code == "IMAGE_DENIED"])
+@pytest.mark.parametrize(
+    "said", [said for said, code in DEFINITE.items() if code == "IMAGE_DENIED"]
+)
 def test_at_a_machines_first_boot_a_right_may_come_late(machine: Machine, said: str) -> None:
     """A new account's may take some minutes, and the first workspace comes as soon."""
     (machine.fakes / "first-boot").touch()
     late = '[ "$1" = pull ] && [ "$(($(cat "${FAKES}/pulls" || echo 0) + 1))" -gt 7 ] && exit'
-    count = '[ "$1" != pull ] || echo "$(($(cat "${FAKES}/pulls" || echo 0) + 1))" >"${FAKES}/pulls"'
+    count = (
+        '[ "$1" != pull ] || echo "$(($(cat "${FAKES}/pulls" || echo 0) + 1))" >"${FAKES}/pulls"'
+    )
     machine.fake("docker", f"{late}; {count}; {PULL_SAYS.format(said=said, local=1)}")
 
     assert machine.run("container.sh") == 0, machine.said()
@@ -1023,7 +1137,9 @@ def test_images_of_nothing_are_removed_before_and_after_a_pull(machine: Machine)
     """Before, while the last container still holds its image: that is what there is if the registry is away."""
     assert machine.run("container.sh") == 0, machine.said()
 
-    done = [call[1] if call[1] != "image" else " ".join(call[1:3]) for call in machine.calls("docker")]
+    done = [
+        call[1] if call[1] != "image" else " ".join(call[1:3]) for call in machine.calls("docker")
+    ]
     done = [each for each in done if each in {"image prune", "pull", "rm", "create", "start"}]
     assert done == ["image prune", "pull", "rm", "create", "image prune", "start"]
     assert machine.calls("docker", "image", "prune")[0][3:] == ["--all", "--force"]
@@ -1047,8 +1163,14 @@ def test_a_container_that_runs_is_left_alone(machine: Machine) -> None:
 
     assert machine.run("container.sh") == 3
 
-    assert machine.calls("docker", "attach") == [["docker", "attach", "--no-stdin", "--sig-proxy=false", "workspace"]]
-    assert not [call for call in machine.calls("docker") if call[1] in {"pull", "rm", "create", "start", "stop"}]
+    assert machine.calls("docker", "attach") == [
+        ["docker", "attach", "--no-stdin", "--sig-proxy=false", "workspace"]
+    ]
+    assert not [
+        call
+        for call in machine.calls("docker")
+        if call[1] in {"pull", "rm", "create", "start", "stop"}
+    ]
     assert [end.split()[0] for end in ends(machine)] == ["CONTAINER_ENDS"]
 
 
@@ -1065,14 +1187,20 @@ def test_what_may_pass_is_reported_after_it_was_tried_again(machine: Machine, sa
 @pytest.mark.parametrize(
     ("said", "quoted"),
     [
-        ("Pulling fs layer\\nerror one\\nError response from daemon: two\\n \\n", "Error response from daemon: two"),
+        (
+            "Pulling fs layer\\nerror one\\nError response from daemon: two\\n \\n",
+            "Error response from daemon: two",
+        ),
         ('a \\"quoted\\" \\\\\\\\ word\\t and \\033[31mred', "a 'quoted' ' word  and  [31mred"),
         ("x" * 500, "x" * 160),
     ],
 )
 def test_the_reason_quotes_what_docker_said_last(machine: Machine, said: str, quoted: str) -> None:
     """The person who reads it cannot look into the machine. It is on the serial console and in Cloud Logging, too, as a warning."""
-    machine.fake("docker", PULL_SAYS.replace('echo "{said}"', "printf '%b\\n' \"{said}\"").format(said=said, local=1))
+    machine.fake(
+        "docker",
+        PULL_SAYS.replace('echo "{said}"', "printf '%b\\n' \"{said}\"").format(said=said, local=1),
+    )
 
     message = check_not_pulled(machine, "IMAGE_PULL_FAILED", 5)
 
@@ -1085,11 +1213,21 @@ def test_what_a_container_prints_is_in_the_journal_alone(machine: Machine) -> No
     """As what it is: it cannot make a warning of its words."""
     assert machine.run("container.sh") == 0, machine.said()
     assert machine.calls("systemd-cat") == [
-        ["systemd-cat", "--identifier=workspace", "--level-prefix=false", "docker", "start", "--attach", "workspace"]
+        [
+            "systemd-cat",
+            "--identifier=workspace",
+            "--level-prefix=false",
+            "docker",
+            "start",
+            "--attach",
+            "workspace",
+        ]
     ]
 
 
-@pytest.mark.parametrize("name", ["denied", "not-found/x509", "too/toomanyrequests:forbidden", "no-such-host:timeout"])
+@pytest.mark.parametrize(
+    "name", ["denied", "not-found/x509", "too/toomanyrequests:forbidden", "no-such-host:timeout"]
+)
 def test_an_images_name_is_not_taken_for_the_reason(machine: Machine, name: str) -> None:
     """Docker repeats it in what it says, alone and in addresses."""
     machine.outside.attributes["hub-image"] = name
@@ -1104,12 +1242,17 @@ def test_an_images_name_is_not_taken_for_the_reason(machine: Machine, name: str)
     ("said", "code"),
     [
         ("Error response from daemon: no command specified", "CONTAINER_REFUSED"),
-        ("invalid mount config for type bind: bind source path does not exist", "CONTAINER_REFUSED"),
+        (
+            "invalid mount config for type bind: bind source path does not exist",
+            "CONTAINER_REFUSED",
+        ),
         (f"Error response from daemon: {NO_SPACE}", "BOOT_DISK_FULL"),
         (NO_DAEMON, "DOCKER_NOT_RUNNING"),
     ],
 )
-def test_why_docker_cannot_make_the_container_is_written_down(machine: Machine, said: str, code: str) -> None:
+def test_why_docker_cannot_make_the_container_is_written_down(
+    machine: Machine, said: str, code: str
+) -> None:
     """For ready.sh, which tells the Hub when it happens again and again."""
     machine.fake("docker", f'[ "$1" != create ] || {{ echo "{said}" >&2; exit 125; }}')
 
@@ -1184,11 +1327,16 @@ def test_why_a_container_ended_is_written_down(
         ("docker", "500 0 0", "CONTAINER_ENDS"),  # btrfs and the like count no inodes
     ],
 )
-def test_a_container_that_ends_on_a_full_disk_says_so(machine: Machine, where: str, statistics: str, code: str) -> None:
+def test_a_container_that_ends_on_a_full_disk_says_so(
+    machine: Machine, where: str, statistics: str, code: str
+) -> None:
     """Which of the two disks, of blocks or of inodes."""
     machine.environment["DOCKER_ROOT"] = str(machine.folder / "docker")
     machine.fake("docker", ENDED.format(status=1, state="false false", its="amd64"))
-    machine.fake("stat", f'[ "${{@: -1}}" = {machine.folder / where} ] && echo {statistics} || echo 500 500 1000')
+    machine.fake(
+        "stat",
+        f'[ "${{@: -1}}" = {machine.folder / where} ] && echo {statistics} || echo 500 500 1000',
+    )
 
     assert machine.run("container.sh") == 1
     assert [end.split()[0] for end in ends(machine)] == [code]
@@ -1270,9 +1418,10 @@ def test_without_its_metadata_no_container_is_run(machine: Machine) -> None:
 
 # ---- ready.sh -------------------------------------------------------------------------------------------------------
 
-# A container that runs while there is a file `running`, which says what its image's health check says; it is another one at
-# every look while there is a file `restless`. To the Hub's command it is healthy while there is a file `well`; otherwise
-# the command ends with the status in the file `unwell`.
+# A container that runs while there is a file `running`, which says what its image's health check
+# says; it is another one at every look while there is a file `restless`. To the Hub's command it is
+# healthy while there is a file `well`; otherwise the command ends with the status in the file
+# `unwell`.
 CONTAINER = """
 case "$1" in
   inspect)
@@ -1319,7 +1468,14 @@ def test_ready_is_reported_once_the_container_runs_and_is_healthy(machine: Machi
     is_now(machine, "well")
     machine.until(machine.outside.events)
     assert machine.outside.reports == [{"event": "ready", "generation": 3}]
-    assert machine.calls("docker", "exec")[0] == ["docker", "exec", "workspace", "/bin/sh", "-c", HEALTH]
+    assert machine.calls("docker", "exec")[0] == [
+        "docker",
+        "exec",
+        "workspace",
+        "/bin/sh",
+        "-c",
+        HEALTH,
+    ]
 
 
 def test_an_images_own_health_check_counts_too(machine: Machine) -> None:
@@ -1359,7 +1515,9 @@ def check_unhealthy(machine: Machine, words: str) -> None:
         (124, "did not end within 30 seconds"),
     ],
 )
-def test_a_container_that_is_not_healthy_in_time_is_reported(machine: Machine, status: int, words: str) -> None:
+def test_a_container_that_is_not_healthy_in_time_is_reported(
+    machine: Machine, status: int, words: str
+) -> None:
     """It runs, but nobody could work in it; that the command is not there is another thing than that it fails."""
     a_container(machine, "running")
     is_now(machine, "unwell", str(status))
@@ -1376,7 +1534,9 @@ def test_a_health_command_that_hangs_is_ended(machine: Machine) -> None:
     check_unhealthy(machine, "did not end within 0.2 seconds")
 
 
-@pytest.mark.parametrize(("health", "words"), [("starting", "not succeeded yet"), ("unhealthy", "of its image fails")])
+@pytest.mark.parametrize(
+    ("health", "words"), [("starting", "not succeeded yet"), ("unhealthy", "of its image fails")]
+)
 def test_an_images_own_health_check_is_named_when_it_keeps_a_workspace_away(
     machine: Machine, health: str, words: str
 ) -> None:
@@ -1410,7 +1570,12 @@ NO_MEMORY = "CONTAINER_OUT_OF_MEMORY The container was killed."
     ("doing", "docker", "code", "words"),
     [
         ("", CONTAINER, "CONTAINER_NOT_RUNNING", "not started in time"),
-        ("CONTAINER_NOT_RUNNING The image was still being pulled.", CONTAINER, "CONTAINER_NOT_RUNNING", "being pulled"),
+        (
+            "CONTAINER_NOT_RUNNING The image was still being pulled.",
+            CONTAINER,
+            "CONTAINER_NOT_RUNNING",
+            "being pulled",
+        ),
         ("METADATA_AWAY No settings.", CONTAINER, "METADATA_AWAY", "No settings."),
         ("CONTAINER_NOT_RUNNING Pulled.", "exit 1", "DOCKER_NOT_RUNNING", "Docker does not run"),
     ],
@@ -1473,7 +1638,9 @@ def test_ready_is_reported_only_after_the_container_has_stayed_up(machine: Machi
     a_container(machine, "running", "well", "restless")
     machine.start("ready.sh")
     begun = time.monotonic()
-    machine.until(lambda: time.monotonic() > begun + 2.5 and len(machine.calls("docker", "exec")) > 3)
+    machine.until(
+        lambda: time.monotonic() > begun + 2.5 and len(machine.calls("docker", "exec")) > 3
+    )
     assert machine.outside.reports == []
 
     (machine.fakes / "restless").unlink()
@@ -1493,7 +1660,11 @@ def test_ready_is_reported_only_after_the_container_has_stayed_healthy(machine: 
 
 @pytest.mark.parametrize(
     ("ends_written", "code"),
-    [([], "CONTAINER_UNHEALTHY"), ([ENDS], "CONTAINER_UNHEALTHY"), ([NO_MEMORY] * 2, "CONTAINER_OUT_OF_MEMORY")],
+    [
+        ([], "CONTAINER_UNHEALTHY"),
+        ([ENDS], "CONTAINER_UNHEALTHY"),
+        ([NO_MEMORY] * 2, "CONTAINER_OUT_OF_MEMORY"),
+    ],
 )
 def test_a_container_that_never_becomes_steady_is_given_up_in_time(
     machine: Machine, ends_written: list[str], code: str
@@ -1552,7 +1723,9 @@ def test_a_container_that_ends_now_and_then_is_not_reported(machine: Machine) ->
     [([NO_MEMORY], "CONTAINER_OUT_OF_MEMORY"), ([], "CONTAINER_NOT_RUNNING")],
     ids=["after an end", "without one"],
 )
-def test_a_container_that_is_gone_for_good_is_reported_once(machine: Machine, reasons: list[str], code: str) -> None:
+def test_a_container_that_is_gone_for_good_is_reported_once(
+    machine: Machine, reasons: list[str], code: str
+) -> None:
     """After it had the time that it may take to start; not while it is being started again."""
     machine.environment["START_SECONDS"] = "600"
     ready(machine)
@@ -1617,8 +1790,9 @@ def test_nobody_there_is_no_heartbeat(machine: Machine) -> None:
     assert machine.outside.events() == ["ready"]
 
 
-# The titles of sshd's processes, as `ps` shows them: with OpenSSH 9.2 and 10.0 on Debian, and as session.c and monitor.c of
-# OpenSSH's sources set them. Blanks at the end are what was left of the command line.
+# The titles of sshd's processes, as `ps` shows them: with OpenSSH 9.2 and 10.0 on Debian, and as
+# session.c and monitor.c of OpenSSH's sources set them. Blanks at the end are what was left of the
+# command line.
 LOGGED_IN = [
     *(
         "sshd: dev@pts/0",
@@ -1628,7 +1802,12 @@ LOGGED_IN = [
         "sshd: dev@internal-sftp",
         "sshd: root",
     ),
-    *("sshd-session: alice_example_com@pts/0", "sshd-session: dev@notty", "sshd-session: dev", "sshd: dev@notty      "),
+    *(
+        "sshd-session: alice_example_com@pts/0",
+        "sshd-session: dev@notty",
+        "sshd-session: dev",
+        "sshd: dev@notty      ",
+    ),
 ]
 NOT_LOGGED_IN = [
     *(
@@ -1637,7 +1816,13 @@ NOT_LOGGED_IN = [
         "sshd: [accepted]",
         "sshd: [net]",
     ),
-    *("sshd: dev [priv]", "sshd: dev [net]", "sshd: dev [pam]", "sshd: unknown [priv]", "sshd: unknown [net]"),
+    *(
+        "sshd: dev [priv]",
+        "sshd: dev [net]",
+        "sshd: dev [pam]",
+        "sshd: unknown [priv]",
+        "sshd: unknown [net]",
+    ),
     *(
         "sshd-session: dev [priv]",
         "sshd-session: [accepted]",
@@ -1645,7 +1830,11 @@ NOT_LOGGED_IN = [
         "sshd-auth: dev",
         "ssh: dev@pts/0",
     ),
-    *("docker exec --interactive --tty workspace /bin/sh -c bash", "bash sshd: dev", "not-sshd: dev"),
+    *(
+        "docker exec --interactive --tty workspace /bin/sh -c bash",
+        "bash sshd: dev",
+        "not-sshd: dev",
+    ),
 ]
 
 
@@ -1656,7 +1845,9 @@ def processes(machine: Machine, *titles: str) -> None:
 
 
 @pytest.mark.parametrize("title", ["sshd: dev@pts/0", "sshd-session: dev"])
-def test_somebody_there_is_a_heartbeat_for_as_long_as_they_stay(machine: Machine, title: str) -> None:
+def test_somebody_there_is_a_heartbeat_for_as_long_as_they_stay(
+    machine: Machine, title: str
+) -> None:
     """With a shell or without; it begins when they come and ends when they go; each report is of this boot."""
     ready(machine)
     processes(machine, *NOT_LOGGED_IN, title)
@@ -1686,7 +1877,9 @@ def test_what_did_not_log_in_is_nobody(machine: Machine) -> None:
     for title in LOGGED_IN:
         processes(machine, *NOT_LOGGED_IN, title)
         titles = str(machine.fakes / "titles")
-        found = subprocess.run(["grep", "-E", "-e", pattern, titles], check=False, capture_output=True, text=True)
+        found = subprocess.run(
+            ["grep", "-E", "-e", pattern, titles], check=False, capture_output=True, text=True
+        )
         assert found.stdout == f"{title}\n"
 
 
@@ -1703,7 +1896,9 @@ def test_somebody_who_came_and_went_between_two_heartbeats_was_there(machine: Ma
 
 
 @pytest.mark.parametrize("status", [2, 3, 127])
-def test_when_it_cannot_be_seen_who_is_there_nobody_is_taken_to_be_gone(machine: Machine, status: int) -> None:
+def test_when_it_cannot_be_seen_who_is_there_nobody_is_taken_to_be_gone(
+    machine: Machine, status: int
+) -> None:
     """A machine in use must not be stopped because a tool is not what it was."""
     machine.fake("pgrep", f"exit {status}")
     ready(machine)
@@ -1748,7 +1943,9 @@ def keep_awake(machine: Machine, age_seconds: float) -> None:
     os.utime(file, (at, at))
 
 
-@pytest.mark.parametrize("age_seconds", [5, 3500, -30], ids=["just now", "within the hour", "a clock that differs"])
+@pytest.mark.parametrize(
+    "age_seconds", [5, 3500, -30], ids=["just now", "within the hour", "a clock that differs"]
+)
 def test_who_asks_for_it_is_kept_awake(machine: Machine, age_seconds: float) -> None:
     """For as long as the Hub allows since the file was last touched."""
     keep_awake(machine, age_seconds)
@@ -1888,8 +2085,14 @@ def test_sshd_is_told_once(machine: Machine) -> None:
     assert machine.sshd_config.read_text() == once
     assert once.startswith(f"{USUAL_SSHD_CONFIG}\n# workspace-hub\nMatch all\n")
     assert once.count("ForceCommand") == 1
-    check, reload = ["sshd", "-t", "-f", str(machine.sshd_config)], ["systemctl", "reload-or-restart", "sshd.service"]
-    assert [call for _, *call in machine.records() if call[0] in {"sshd", "systemctl"}] == [check, reload]
+    check, reload = (
+        ["sshd", "-t", "-f", str(machine.sshd_config)],
+        ["systemctl", "reload-or-restart", "sshd.service"],
+    )
+    assert [call for _, *call in machine.records() if call[0] in {"sshd", "systemctl"}] == [
+        check,
+        reload,
+    ]
 
 
 def test_sshd_is_not_reloaded_when_it_would_not_start(machine: Machine) -> None:
@@ -1964,7 +2167,11 @@ def asked_of_the_container(machine: Machine) -> tuple[list[str], list[str]]:
     options, (*shell, session, name), asked = run[2:at], run[at + 1 : at + 5], run[at + 5 :]
     assert (shell, name) == (["/bin/sh", "-c"], "sh")
     assert 'sh -c "$@"' in session
-    ours = [option for option in options if option.startswith("WORKSPACE_SESSION=") or option == "LC_ALL=C.UTF-8"]
+    ours = [
+        option
+        for option in options
+        if option.startswith("WORKSPACE_SESSION=") or option == "LC_ALL=C.UTF-8"
+    ]
     assert len(ours) == 2
     for each in ours:
         del options[options.index(each) - 1 : options.index(each) + 1]
@@ -1982,9 +2189,15 @@ def test_a_command_is_one_argument_to_the_container(machine: Machine, what: str)
     assert not list(machine.folder.rglob("x"))
 
 
-SFTP = ("internal-sftp", "internal-sftp -l INFO -u 0077", "/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-server -e")
-# As Docker, with a container whose sftp-server, if there is a file `server`, is what that says. User 1000 has a name if there is a
-# file `name`. What is run is run by a shell here, in which no path begins with /usr.
+SFTP = (
+    "internal-sftp",
+    "internal-sftp -l INFO -u 0077",
+    "/usr/lib/openssh/sftp-server",
+    "/usr/libexec/sftp-server -e",
+)
+# As Docker, with a container whose sftp-server, if there is a file `server`, is what that says.
+# User 1000 has a name if there is a file `name`. What is run is run by a shell here, in which no
+# path begins with /usr.
 SHELL = """
 [ "$1" != inspect ] || echo true
 [ "$1" = exec ] || exit 0
@@ -2035,11 +2248,16 @@ VERSION = packet(b"\x02", b"\0\0\0\3")
 
 @pytest.mark.parametrize("asked", SFTP)
 @pytest.mark.parametrize(("name", "lacks"), [(True, "sftp-server"), (False, "name for user 1000")])
-def test_who_cannot_get_sftp_is_told_why(machine: Machine, asked: str, name: bool, lacks: str) -> None:
+def test_who_cannot_get_sftp_is_told_why(
+    machine: Machine, asked: str, name: bool, lacks: str
+) -> None:
     """In the answer to each request, for nobody sees anything else that a subsystem says."""
     if name:
         (machine.fakes / "name").touch()
-    requests = [packet(b"\x10", b"\0\0\0\1", b"\0\0\0\1."), packet(b"\x05", b"\xfe\x0a\x00\xff", os.urandom(3000))]
+    requests = [
+        packet(b"\x10", b"\0\0\0\1", b"\0\0\0\1."),
+        packet(b"\x05", b"\xfe\x0a\x00\xff", os.urandom(3000)),
+    ]
 
     status, answer = sftp_session(machine, asked, INIT + b"".join(requests))
 
@@ -2056,8 +2274,12 @@ def test_who_cannot_get_sftp_is_told_why(machine: Machine, asked: str, name: boo
     assert answer == b""
 
 
-@pytest.mark.parametrize("asked", ["echo internal-sftp", "/x/sftp-server; ls", "internal-sftp $(ls)", "sftp-server.py"])
-def test_what_only_looks_like_sftp_is_a_command_like_any_other(machine: Machine, asked: str) -> None:
+@pytest.mark.parametrize(
+    "asked", ["echo internal-sftp", "/x/sftp-server; ls", "internal-sftp $(ls)", "sftp-server.py"]
+)
+def test_what_only_looks_like_sftp_is_a_command_like_any_other(
+    machine: Machine, asked: str
+) -> None:
     """It is the container's shell that reads it."""
     machine.fake("docker", RUNNING)
 
@@ -2072,7 +2294,9 @@ def test_an_image_without_what_copies_says_so(machine: Machine, asked: str) -> N
     machine.fake("docker", SHELL.replace("exec bash", "PATH=/nowhere exec /bin/bash"))
 
     assert machine.run("shell.sh", asked) == 127
-    assert machine.said().startswith(f"The image of this workspace has no {asked.split(maxsplit=1)[0]}. Add it")
+    assert machine.said().startswith(
+        f"The image of this workspace has no {asked.split(maxsplit=1)[0]}. Add it"
+    )
 
 
 @pytest.mark.parametrize("what", [*COMMANDS, "a login"])
@@ -2086,7 +2310,11 @@ def test_what_came_by_ssh_reaches_the_container_as_it_is(machine: Machine, what:
     environment = {**machine.environment, **({"SSH_ORIGINAL_COMMAND": command} if command else {})}
 
     subprocess.run(
-        ["/bin/bash", "-c", forced], env=environment, cwd=machine.folder, check=True, stdin=subprocess.DEVNULL
+        ["/bin/bash", "-c", forced],
+        env=environment,
+        cwd=machine.folder,
+        check=True,
+        stdin=subprocess.DEVNULL,
     )
 
     options, [asked_for] = asked_of_the_container(machine)
@@ -2137,7 +2365,8 @@ def agent(machine: Machine, owner: str) -> Iterator[str]:
     path = f"/tmp/agent-{os.urandom(6).hex()}"
     machine.fake("docker", RUNNING)
     machine.fake(
-        "stat", f'[ "${{@: -1}}" != {path} ] || {{ echo "socket of {owner}"; exit; }}; exec /usr/bin/stat "$@"'
+        "stat",
+        f'[ "${{@: -1}}" != {path} ] || {{ echo "socket of {owner}"; exit; }}; exec /usr/bin/stat "$@"',
     )
     machine.environment |= {"SSH_AUTH_SOCK": path, "SUDO_UID": "4711"}
     (machine.folder / "run" / "agents").mkdir(parents=True)
@@ -2210,7 +2439,8 @@ def test_a_command_ends_with_what_it_came_by(machine: Machine, what: str) -> Non
         (machine.fakes / "restarts").write_text(str(begun))
 
     shell = machine.start(
-        "shell.sh", f"trap 'touch {ended}; exit' HUP; touch {begun}; for _ in $(seq 300); do /bin/sleep 0.1; done"
+        "shell.sh",
+        f"trap 'touch {ended}; exit' HUP; touch {begun}; for _ in $(seq 300); do /bin/sleep 0.1; done",
     )
     machine.until(begun.exists)
     if what == "the connection":
@@ -2219,7 +2449,9 @@ def test_a_command_ends_with_what_it_came_by(machine: Machine, what: str) -> Non
     machine.until(lambda: shell.poll() is not None)
 
 
-@pytest.mark.parametrize("answer", ['[ "$1" != inspect ] || echo false', "exit 1"], ids=["stopped", "not there"])
+@pytest.mark.parametrize(
+    "answer", ['[ "$1" != inspect ] || echo false', "exit 1"], ids=["stopped", "not there"]
+)
 def test_who_comes_too_early_is_told_what_to_do(machine: Machine, answer: str) -> None:
     """Rather than what docker says."""
     machine.fake("docker", answer)
@@ -2258,6 +2490,7 @@ def test_a_report_is_taken_by_the_local_hub(machine: Machine, cloud: RunningClou
     finally:
         server.shutdown()
         server.server_close()
-    assert (done.returncode, done.stdout.strip()) == (0, "report heartbeat of generation 1: the Hub answered 204"), (
-        done.stderr
-    )
+    assert (done.returncode, done.stdout.strip()) == (
+        0,
+        "report heartbeat of generation 1: the Hub answered 204",
+    ), done.stderr

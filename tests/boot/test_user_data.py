@@ -1,8 +1,8 @@
 """The boot files as they are written: what cloud-init, systemd, sudo and bash say of them, and Container-Optimized OS's rules.
 
-Its rules (source: Google's documentation of it, "Security overview", "Creating and configuring instances"): ``/etc`` is in
-memory and written anew at every boot, most of what can be written is mounted noexec, and there is no package manager: only
-the tools that come with it.
+Its rules (source: Google's documentation of it, "Security overview", "Creating and configuring
+instances"): ``/etc`` is in memory and written anew at every boot, most of what can be written is
+mounted noexec, and there is no package manager: only the tools that come with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from shared.boot.user_data import FOLDER, SCRIPTS, STARTED, UNITS, user_data
 BOOT = Path(module.__file__).parent
 SCHEMAS = Path("/usr/lib/python3/dist-packages/cloudinit/config/schemas")
 BASH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-# What the scripts may call: all of it comes with Container-Optimized OS. Look there before adding something.
+# What the scripts may call: all of it comes with Container-Optimized OS. Look there before adding
+# something.
 TOOLS = frozenset(
     {
         *(
@@ -82,13 +83,17 @@ def config() -> dict[str, Any]:
 def source(name: str) -> str:
     """Return a boot file without its comments."""
     return "".join(
-        line for line in (BOOT / name).read_text().splitlines(keepends=True) if not line.lstrip().startswith("#")
+        line
+        for line in (BOOT / name).read_text().splitlines(keepends=True)
+        if not line.lstrip().startswith("#")
     )
 
 
 # ---- which commands a script calls ----------------------------------------------------------------------------------
 
-_KEYWORDS = frozenset({"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "{", "}", "!", "time"})
+_KEYWORDS = frozenset(
+    {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "{", "}", "!", "time"}
+)
 # What calls another command: how many words that are no options stand before it.
 _CALLERS = {
     "systemd-cat": 0,
@@ -109,8 +114,9 @@ _HEREDOC = re.compile(r"<<(-?)[ \t]*(['\"]?)(\w+)\2")
 class Commands:
     """The first word of every command in a script, within substitutions too: ``called``, without functions of its own.
 
-    It knows as much of bash's grammar as our scripts use. What it does not know it takes for a command, so that a test fails
-    rather than passes. A name that is not written out is called as what it is written as: ``${tool}``.
+    It knows as much of bash's grammar as our scripts use. What it does not know it takes for a
+    command, so that a test fails rather than passes. A name that is not written out is called as
+    what it is written as: ``${tool}``.
     """
 
     def __init__(self, script: str) -> None:
@@ -373,7 +379,15 @@ def test_a_tool_is_found_wherever_a_script_calls_it(script: str) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    ["echo jq", "echo 'a; jq'", '# jq\necho "; jq"', "cat >jq <<END\njq\nEND\n", "a=jq", "echo $((jq + 1))", "a=(jq)"],
+    [
+        "echo jq",
+        "echo 'a; jq'",
+        '# jq\necho "; jq"',
+        "cat >jq <<END\njq\nEND\n",
+        "a=jq",
+        "echo $((jq + 1))",
+        "a=(jq)",
+    ],
 )
 def test_what_only_looks_like_a_call_is_none(script: str) -> None:
     """Arguments, quotes, comments, files, here-documents, numbers."""
@@ -444,8 +458,15 @@ def verified(folder: Path, change: Callable[[str], str] = str) -> subprocess.Com
     docker.chmod(0o755)
     (folder / "docker.service").write_text(f"[Service]\nExecStart={docker}\n")
     for name in UNITS:
-        (folder / name).write_text(change((BOOT / name).read_text()).replace("/usr/bin/docker", str(docker)))
-    command = [needed("systemd-analyze", "systemd"), "verify", "--man=no", *(str(folder / name) for name in UNITS)]
+        (folder / name).write_text(
+            change((BOOT / name).read_text()).replace("/usr/bin/docker", str(docker))
+        )
+    command = [
+        needed("systemd-analyze", "systemd"),
+        "verify",
+        "--man=no",
+        *(str(folder / name) for name in UNITS),
+    ]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
 
 
@@ -488,7 +509,9 @@ def test_sudo_reads_the_file() -> None:
 def test_shellcheck_finds_nothing() -> None:
     """In any script, with what each sources."""
     shellcheck = needed("shellcheck", "shellcheck")
-    told(shellcheck, "--external-sources", "--source-path", BOOT, *(BOOT / name for name in SCRIPTS))
+    told(
+        shellcheck, "--external-sources", "--source-path", BOOT, *(BOOT / name for name in SCRIPTS)
+    )
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -526,7 +549,11 @@ def test_the_file_that_is_watched_is_the_one_that_is_written() -> None:
 @pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])
 def test_what_a_script_says_is_on_the_serial_console(unit: str) -> None:
     """Nothing of a unit is there by itself, and whoever looks for the reason of a machine that never reported has nothing else."""
-    assert settings_of(unit, "StandardOutput") == settings_of(unit, "StandardError") == ["journal+console"]
+    assert (
+        settings_of(unit, "StandardOutput")
+        == settings_of(unit, "StandardError")
+        == ["journal+console"]
+    )
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, *UNITS])
@@ -569,7 +596,9 @@ def test_what_is_started_brings_every_unit() -> None:
 def test_a_unit_comes_after_what_it_brings(unit: str) -> None:
     """Without an order systemd starts them together."""
     after = " ".join(settings_of(unit, "After")).split()
-    assert set(" ".join(settings_of(unit, "Requires") + settings_of(unit, "Wants")).split()) <= set(after)
+    assert set(" ".join(settings_of(unit, "Requires") + settings_of(unit, "Wants")).split()) <= set(
+        after
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "settings.sh"])

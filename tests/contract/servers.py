@@ -58,7 +58,8 @@ def refusal(status: int, reason: str, message: str = "Compute says no.") -> Answ
 class Responder:
     """An HTTP server that remembers every request and answers each with ``answer``, which a test may replace at any time.
 
-    ``answers`` has answers for one HTTP method only, which go before it. While ``answering`` is cleared, requests are taken and wait.
+    ``answers`` has answers for one HTTP method only, which go before it. While ``answering`` is
+    cleared, requests are taken and wait.
     """
 
     def __init__(self) -> None:
@@ -72,11 +73,16 @@ class Responder:
         class Handler(BaseHTTPRequestHandler):
             def respond(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                responder.requests.append(Request(datetime.now(UTC), self.command, self.path, self.headers, body))
+                responder.requests.append(
+                    Request(datetime.now(UTC), self.command, self.path, self.headers, body)
+                )
                 responder.answering.wait()
                 answer = responder.answers.get(self.command, responder.answer)
                 self.send_response(answer.status)
-                for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+                for name, value in {
+                    "Content-Length": str(len(answer.body)),
+                    **answer.headers,
+                }.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(answer.body)
@@ -165,6 +171,8 @@ def assert_told_in_time(calls: Mapping[str, Callable[[], object]]) -> None:
     for thread in threads:
         thread.join(max(0.0, give_up_at - time.monotonic()))
     wrong = {
-        name: ends.get(name, "has not ended") for name in calls if not isinstance(ends.get(name), UnavailableError)
+        name: ends.get(name, "has not ended")
+        for name in calls
+        if not isinstance(ends.get(name), UnavailableError)
     }
     assert not wrong

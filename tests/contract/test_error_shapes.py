@@ -39,13 +39,13 @@ K = FaultKind
 ID = "769ec6d4-dcfe-4afd-a792-a3e9062ed11a"
 IN_ZONE = "projects/a-project/zones/us-west1-a"
 PLACE, HOME = Place("us-west1-a", f"workspace-{ID}"), Place("us-west1-a", f"home-{ID}")
-INSERT = InsertInstance(PLACE, ID, "one", "alice", "e2-standard-4", "v2", 1, HOME.name, False, None, None)
+INSERT = InsertInstance(
+    PLACE, ID, "one", "alice", "e2-standard-4", "v2", 1, HOME.name, False, None, None
+)
 REFRESH = RefreshMetadata(PLACE, ID, "one", "v2", 2, None, None)
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 POLICY = "Constraint constraints/compute.vmExternalIpAccess violated for project 123456789."
-PAGE = (
-    b"<!DOCTYPE html><html lang=en><title>Error 502 (Server Error)!!1</title><p>That\xe2\x80\x99s all we know.</html>"
-)
+PAGE = b"<!DOCTYPE html><html lang=en><title>Error 502 (Server Error)!!1</title><p>That\xe2\x80\x99s all we know.</html>"
 STOCK_OUT = f"The zone '{IN_ZONE}' does not have enough resources available to fulfill the request."
 IN_USE = f"The disk resource '{IN_ZONE}/disks/{HOME.name}' is already being used by '{IN_ZONE}/instances/other'"
 NO_ADDRESS = (
@@ -67,17 +67,26 @@ def machines(responder: Responder) -> Machines:
     """The adapter before that server."""
     from shared.adapters.compute_machines import ComputeMachines
 
-    return ComputeMachines("a-project", MACHINE_SETTINGS, "https://reports.example.com", responder.address)
+    return ComputeMachines(
+        "a-project", MACHINE_SETTINGS, "https://reports.example.com", responder.address
+    )
 
 
 def error(code: int, message: str, *errors: dict[str, Any], **more: Any) -> Answer:
     """Return an error document."""
-    return json_answer({"error": {"code": code, "message": message, "errors": errors, **more}}, code)
+    return json_answer(
+        {"error": {"code": code, "message": message, "errors": errors, **more}}, code
+    )
 
 
 def error_info(reason: str) -> dict[str, Any]:
     """Return the detail of an error document that has a reason of its own."""
-    return {"@type": ERROR_INFO, "reason": reason, "domain": "compute.googleapis.com", "metadata": {"a": "b"}}
+    return {
+        "@type": ERROR_INFO,
+        "reason": reason,
+        "domain": "compute.googleapis.com",
+        "metadata": {"a": "b"},
+    }
 
 
 def perform(machines: Machines, command: Command) -> Fault:
@@ -149,7 +158,9 @@ CALLS: dict[str, tuple[Command, Answer, FaultKind, str]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_refused_call_means_what_compute_says_of_it(machines: Machines, responder: Responder, name: str) -> None:
+def test_a_refused_call_means_what_compute_says_of_it(
+    machines: Machines, responder: Responder, name: str
+) -> None:
     """Made once; what is passing is for the queue to make again."""
     command, responder.answer, kind, resource = CALLS[name]
     fault = perform(machines, command)
@@ -161,20 +172,38 @@ def test_a_refused_call_means_what_compute_says_of_it(machines: Machines, respon
 def assert_fit_for_people(message: str) -> None:
     """See that nothing but words is in a message, and not too many."""
     assert 0 < len(message) <= 300
-    for machinery in ("http", "//", "<", ">", "127.0.0.1", "projects/a-project/", "POST", "requestId"):
+    for machinery in (
+        "http",
+        "//",
+        "<",
+        ">",
+        "127.0.0.1",
+        "projects/a-project/",
+        "POST",
+        "requestId",
+    ):
         assert machinery not in message
 
 
-def test_a_long_message_with_an_address_is_short_and_plain(machines: Machines, responder: Responder) -> None:
+def test_a_long_message_with_an_address_is_short_and_plain(
+    machines: Machines, responder: Responder
+) -> None:
     """What the library puts before it, the call's URL with its request id, is not in it either."""
-    message = f"The resource '{IN_ZONE}/disks/d' is not ready. See https://cloud.google.com/x. " + "Wait. " * 200
+    message = (
+        f"The resource '{IN_ZONE}/disks/d' is not ready. See https://cloud.google.com/x. "
+        + "Wait. " * 200
+    )
     responder.answer = refusal(400, "resourceNotReady", message)
     assert_fit_for_people(perform(machines, INSERT).message)
     responder.answer = refusal(503, "backendError", message)
     assert_fit_for_people(perform(machines, INSERT).message)
 
 
-FINGERPRINTED: list[Command] = [REFRESH, LabelInstance(PLACE, ID, "alice"), LabelDisk(HOME, ID, "alice")]
+FINGERPRINTED: list[Command] = [
+    REFRESH,
+    LabelInstance(PLACE, ID, "alice"),
+    LabelDisk(HOME, ID, "alice"),
+]
 
 
 @pytest.mark.parametrize("command", FINGERPRINTED, ids=lambda command: type(command).__name__)
@@ -182,7 +211,9 @@ def test_a_stale_fingerprint_passes_where_something_has_one(
     machines: Machines, responder: Responder, command: Command
 ) -> None:
     """A 412 of what was read a moment before: somebody else was faster. That of a policy is a policy here too."""
-    responder.answers["GET"] = json_answer({"name": "x", "zone": IN_ZONE, "labelFingerprint": "abc="})
+    responder.answers["GET"] = json_answer(
+        {"name": "x", "zone": IN_ZONE, "labelFingerprint": "abc="}
+    )
     responder.answer = refusal(412, "conditionNotMet", "Supplied fingerprint does not match.")
     assert perform(machines, command).kind is K.NOT_READY
     responder.answer = refusal(412, "conditionNotMet")
@@ -196,7 +227,9 @@ def test_a_stale_fingerprint_passes_where_something_has_one(
 
 def operation(machines: Machines, responder: Responder, **members: Any) -> OperationState:
     """Return what is made of an operation with these members."""
-    responder.answer = json_answer({"name": "operation-1", "status": "DONE", "operationType": "insert", **members})
+    responder.answer = json_answer(
+        {"name": "operation-1", "status": "DONE", "operationType": "insert", **members}
+    )
     return machines.operation("us-west1-a", "operation-1")
 
 
@@ -263,7 +296,9 @@ OPERATIONS: dict[str, tuple[dict[str, Any], FaultKind, str]] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operations_end_means_what_compute_says_of_it(machines: Machines, responder: Responder, name: str) -> None:
+def test_an_operations_end_means_what_compute_says_of_it(
+    machines: Machines, responder: Responder, name: str
+) -> None:
     """By whatever of it says the most."""
     members, kind, resource = OPERATIONS[name]
     fault = operation(machines, responder, **members).fault
@@ -272,11 +307,15 @@ def test_an_operations_end_means_what_compute_says_of_it(machines: Machines, res
     assert_fit_for_people(fault.message)
 
 
-def test_an_operation_that_ended_well_has_no_fault(machines: Machines, responder: Responder) -> None:
+def test_an_operation_that_ended_well_has_no_fault(
+    machines: Machines, responder: Responder
+) -> None:
     """Nor has one that is under way, whatever it says by then."""
     assert operation(machines, responder) == OperationState(done=True)
     assert operation(machines, responder, httpErrorStatusCode=200) == OperationState(done=True)
-    assert operation(machines, responder, status="RUNNING", error=one_error("QUOTA_EXCEEDED")) == OperationState(False)
+    assert operation(
+        machines, responder, status="RUNNING", error=one_error("QUOTA_EXCEEDED")
+    ) == OperationState(False)
 
 
 # Reads
@@ -292,7 +331,9 @@ READS: dict[str, Callable[[Machines], object]] = {
 NO_ABSENCE = {
     "a page": Answer(404, PAGE),
     "nothing": Answer(404),
-    "a project that is not seen": refusal(404, "notFound", "The resource 'projects/a-project' was not found"),
+    "a project that is not seen": refusal(
+        404, "notFound", "The resource 'projects/a-project' was not found"
+    ),
     "a gateway": json_answer({"message": "no Route matched with those values"}, 404),
     "success that is a page": Answer(200, PAGE),
     "a page of a 502": Answer(502, PAGE),
@@ -336,14 +377,23 @@ def test_a_console_that_cannot_be_read_is_empty_and_logged(
 
 def an_instance(name: str, **members: Any) -> dict[str, Any]:
     """Return an instance as Compute lists it."""
-    return {"id": "1", "name": name, "zone": IN_ZONE, "status": "RUNNING", "machineType": "e2", **members}
+    return {
+        "id": "1",
+        "name": name,
+        "zone": IN_ZONE,
+        "status": "RUNNING",
+        "machineType": "e2",
+        **members,
+    }
 
 
 def listed(warning: str | None = None, **members: Any) -> Answer:
     """Return an aggregated list of one machine, with a warning of another zone."""
     scopes: dict[str, Any] = {"zones/us-west1-a": {"instances": [an_instance("one")]}}
     if warning:
-        scopes["zones/us-west1-b"] = {"warning": {"code": warning, "message": "See https://example.com."}}
+        scopes["zones/us-west1-b"] = {
+            "warning": {"code": warning, "message": "See https://example.com."}
+        }
     return json_answer({"items": scopes, **members})
 
 
@@ -359,13 +409,20 @@ def test_a_zone_without_results_is_an_empty_zone(machines: Machines, responder: 
     [
         *(
             listed(warning)
-            for warning in ("UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED", "NEXT_YEARS")
+            for warning in (
+                "UNREACHABLE",
+                "PARTIAL_SUCCESS",
+                "LIST_OVERHEAD_QUOTA_EXCEED",
+                "NEXT_YEARS",
+            )
         ),
         listed(unreachables=["zones/us-west1-b"]),
         json_answer({"items": {}, "warning": {"code": "UNREACHABLE", "message": "x"}}),
     ],
 )
-def test_a_list_that_leaves_something_out_is_no_list(machines: Machines, responder: Responder, answer: Answer) -> None:
+def test_a_list_that_leaves_something_out_is_no_list(
+    machines: Machines, responder: Responder, answer: Answer
+) -> None:
     """Of machines and of disks, of all and of a workspace's: what is not in it would be taken for gone."""
     responder.answer = answer
     for read in (
@@ -404,9 +461,14 @@ def test_how_often_a_machine_reports_is_read_from_its_metadata(
     assert found.heartbeat_every == (timedelta(seconds=seconds) if seconds else None)
 
 
-def test_what_names_no_label_no_disk_and_no_interval_is_read_too(machines: Machines, responder: Responder) -> None:
+def test_what_names_no_label_no_disk_and_no_interval_is_read_too(
+    machines: Machines, responder: Responder
+) -> None:
     """A machine that somebody made by hand; a local SSD has no disk behind it."""
-    disks = [{"source": f"https://www.googleapis.com/compute/v1/{IN_ZONE}/disks/home-1"}, {"type": "SCRATCH"}]
+    disks = [
+        {"source": f"https://www.googleapis.com/compute/v1/{IN_ZONE}/disks/home-1"},
+        {"type": "SCRATCH"},
+    ]
     responder.answer = json_answer(an_instance("one", disks=disks))
     found = machines.get(PLACE)
     assert found is not None
@@ -414,12 +476,21 @@ def test_what_names_no_label_no_disk_and_no_interval_is_read_too(machines: Machi
     assert found.disks == ("home-1",)
 
 
-def test_what_changes_labels_says_which_ones_it_has_read(machines: Machines, responder: Responder) -> None:
+def test_what_changes_labels_says_which_ones_it_has_read(
+    machines: Machines, responder: Responder
+) -> None:
     """All labels are sent, theirs too, with the fingerprint of those."""
     responder.answer = json_answer(
-        {"name": "operation-1", "labelFingerprint": "abc=", "labels": {"theirs": "stays", "workspace": "lost"}}
+        {
+            "name": "operation-1",
+            "labelFingerprint": "abc=",
+            "labels": {"theirs": "stays", "workspace": "lost"},
+        }
     )
     machines.perform(LabelDisk(HOME, ID, "alice"), str(uuid.uuid4()))
     sent = json.loads(responder.requests[-1].body)
     assert sent["labelFingerprint"] == "abc="
-    assert sent["labels"].items() >= {"theirs": "stays", "workspace": ID, "hub": MACHINE_SETTINGS.installation}.items()
+    assert (
+        sent["labels"].items()
+        >= {"theirs": "stays", "workspace": ID, "hub": MACHINE_SETTINGS.installation}.items()
+    )

@@ -1,8 +1,8 @@
 """The contract of `Identity`, on the fake and on Google's tokens; then every token that must not get in, and the keys.
 
-What goes wrong with these tokens elsewhere is tried too: an audience or an issuer that is not looked at, another's algorithm, the
-unsigned headers beside IAP's signed one, an ID token in IAP's place, identities that are not Google's behind IAP, and addresses
-that prove no organisation.
+What goes wrong with these tokens elsewhere is tried too: an audience or an issuer that is not
+looked at, another's algorithm, the unsigned headers beside IAP's signed one, an ID token in IAP's
+place, identities that are not Google's behind IAP, and addresses that prove no organisation.
 """
 
 from __future__ import annotations
@@ -83,9 +83,16 @@ class Key:
 
     def sign(self, claims: object, key_id: str | None = KEY_ID, **header: Any) -> str:
         """Return a token that says this, whatever it is: what a library would refuse to write is what is tested."""
-        said = {"alg": self.algorithm, "typ": "JWT", **({"kid": key_id} if key_id else {}), **header}
+        said = {
+            "alg": self.algorithm,
+            "typ": "JWT",
+            **({"kid": key_id} if key_id else {}),
+            **header,
+        }
         signed = f"{part(said)}.{part(claims)}"
-        return f"{signed}.{base64url(self.kind(self.kind.SHA256).sign(signed.encode(), self.private))}"
+        return (
+            f"{signed}.{base64url(self.kind(self.kind.SHA256).sign(signed.encode(), self.private))}"
+        )
 
 
 class IapKey(Key):
@@ -130,7 +137,11 @@ def person(**changes: Any) -> Claims:
 
 def machine(compute: object = COMPUTE, **changes: Any) -> Claims:
     """Return what a machine's identity token says."""
-    about = {"aud": MACHINE_AUDIENCE, "sub": "209876543210987654321", "google": {"compute_engine": compute}}
+    about = {
+        "aud": MACHINE_AUDIENCE,
+        "sub": "209876543210987654321",
+        "google": {"compute_engine": compute},
+    }
     return person(**{**about, "email": "vm@a-project.iam.gserviceaccount.com", **changes})
 
 
@@ -139,7 +150,13 @@ def settings(keys_url: str, iap_keys_url: str | None = None) -> IdentitySettings
     source = IdentitySource.ID_TOKEN if iap_keys_url is None else IdentitySource.IAP
     audiences = (AUDIENCE, CLIENT_AUDIENCE) if iap_keys_url is None else (IAP_AUDIENCE,)
     return IdentitySettings(
-        source, keys_url, GOOGLE_ISSUERS, iap_keys_url or "", audiences, MACHINE_AUDIENCE, MACHINE_ACCOUNT
+        source,
+        keys_url,
+        GOOGLE_ISSUERS,
+        iap_keys_url or "",
+        audiences,
+        MACHINE_AUDIENCE,
+        MACHINE_ACCOUNT,
     )
 
 
@@ -153,7 +170,9 @@ def through_iap(token: str) -> dict[str, str]:
     return {IAP_HEADER: token}
 
 
-def published(*keys: dict[str, Any], cache_control: str = "public, max-age=3600, must-revalidate") -> Answer:
+def published(
+    *keys: dict[str, Any], cache_control: str = "public, max-age=3600, must-revalidate"
+) -> Answer:
     """Return a JWK set as Google serves it."""
     return json_answer({"keys": list(keys)}, Cache_Control=cache_control)
 
@@ -224,7 +243,15 @@ class Way:
 
 
 WAYS = {
-    "google": Way(GOOGLE, STRANGER, person, bearing, "an ID token", GOOGLE_ISSUERS[0], (AUDIENCE, CLIENT_AUDIENCE)),
+    "google": Way(
+        GOOGLE,
+        STRANGER,
+        person,
+        bearing,
+        "an ID token",
+        GOOGLE_ISSUERS[0],
+        (AUDIENCE, CLIENT_AUDIENCE),
+    ),
     "iap": Way(
         IAP,
         IAP_STRANGER,
@@ -298,7 +325,9 @@ def test_a_person_is_no_machine_and_a_machine_no_person(subject: Subject) -> Non
         subject.identity.person(subject.machine)
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Bearer x", "Basic YTpi", "a", " "])
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer", "Bearer ", "Bearer x", "Basic YTpi", "a", " "]
+)
 def test_without_a_good_token_nobody_gets_in(subject: Subject, authorization: str | None) -> None:
     """Neither as a person nor as a machine."""
     headers = {} if authorization is None else {"Authorization": authorization}
@@ -329,7 +358,9 @@ def test_without_a_good_token_nobody_gets_in(subject: Subject, authorization: st
         "early nbf",
     ],
 )
-def test_what_google_may_say_is_believed(google: GoogleIdentity, claims: Callable[[], Claims], who: Person) -> None:
+def test_what_google_may_say_is_believed(
+    google: GoogleIdentity, claims: Callable[[], Claims], who: Person
+) -> None:
     """Both spellings of the issuer, each audience of ours, and clocks that differ by seconds."""
     assert google.person(bearing(GOOGLE.sign(claims()))) == who
 
@@ -426,27 +457,51 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     "not base64": (lambda _: "ééééééééé.ééééééééé.ééééééééé", NOT_DECODED),
     "half of a character": (lambda _: f"{HALF}.{HALF}.{HALF}", NOT_DECODED),
     "too long": (lambda _: "a" * (LONGEST_TOKEN + 1), "too long"),
-    "a header that is no JSON": (lambda way: f"{base64url(b'{alg: 1}')}.{part(way.said())}.c2lnbmF0dXJl", NOT_DECODED),
-    "a header that is a list": (lambda way: f"{part(['RS256'])}.{part(way.said())}.c2lnbmF0dXJl", NOT_DECODED),
+    "a header that is no JSON": (
+        lambda way: f"{base64url(b'{alg: 1}')}.{part(way.said())}.c2lnbmF0dXJl",
+        NOT_DECODED,
+    ),
+    "a header that is a list": (
+        lambda way: f"{part(['RS256'])}.{part(way.said())}.c2lnbmF0dXJl",
+        NOT_DECODED,
+    ),
     "a header without a bottom": (
         lambda way: f"{base64url(b'[' * 5000)}.{part(way.said())}.c2lnbmF0dXJl",
         NOT_DECODED,
     ),
     "a body that is a list": (lambda way: way.key.sign([way.said()]), NOT_DECODED),
     # Whoever signed it, it was not Google.
-    "no algorithm": (lambda way: f"{part({'alg': 'none', 'kid': KEY_ID})}.{part(way.said())}.", ANOTHER_ALGORITHM),
-    "no algorithm in capitals": (lambda way: way.key.sign(way.said(), alg="NONE"), ANOTHER_ALGORITHM),
+    "no algorithm": (
+        lambda way: f"{part({'alg': 'none', 'kid': KEY_ID})}.{part(way.said())}.",
+        ANOTHER_ALGORITHM,
+    ),
+    "no algorithm in capitals": (
+        lambda way: way.key.sign(way.said(), alg="NONE"),
+        ANOTHER_ALGORITHM,
+    ),
     "the public key as a secret": (hmac_with_the_public_key, ANOTHER_ALGORITHM),
-    "another hash": (lambda way: way.key.sign(way.said(), alg=f"{way.key.algorithm[:2]}512"), ANOTHER_ALGORITHM),
+    "another hash": (
+        lambda way: way.key.sign(way.said(), alg=f"{way.key.algorithm[:2]}512"),
+        ANOTHER_ALGORITHM,
+    ),
     "a stranger's key under Google's id": (lambda way: way.stranger.sign(way.said()), FORGED),
     "a stranger's key that it brings along": (
         lambda way: way.stranger.sign(way.said(), jwk=way.stranger.public()),
         FORGED,
     ),
-    "a stranger's key under its own id": (lambda way: way.stranger.sign(way.said(), "key-2"), NOT_GOOGLE),
+    "a stranger's key under its own id": (
+        lambda way: way.stranger.sign(way.said(), "key-2"),
+        NOT_GOOGLE,
+    ),
     "no key id": (lambda way: way.key.sign(way.said(), None), NOT_GOOGLE),
-    "a key id that is a number": (lambda way: way.key.sign(way.said(), None, kid=1), "is not {kind}"),
-    "a key id that is half of a character": (lambda way: way.key.sign(way.said(), HALF), NOT_GOOGLE),
+    "a key id that is a number": (
+        lambda way: way.key.sign(way.said(), None, kid=1),
+        "is not {kind}",
+    ),
+    "a key id that is half of a character": (
+        lambda way: way.key.sign(way.said(), HALF),
+        NOT_GOOGLE,
+    ),
     "altered": (altered, FORGED),
     "cut off": (lambda way: way.token()[:-6], FORGED),
     "without a signature": (lambda way: f"{way.token().rpartition('.')[0]}.", FORGED),
@@ -460,7 +515,10 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     "from no time": (lambda way: way.token(iat=None), "the claim iat is missing"),
     # Google signed it, but not for us.
     "for another": (lambda way: way.token(aud="https://elsewhere.example.com"), ANOTHER_AUDIENCE),
-    "for others": (lambda way: way.token(aud=["https://elsewhere.example.com", "x"]), ANOTHER_AUDIENCE),
+    "for others": (
+        lambda way: way.token(aud=["https://elsewhere.example.com", "x"]),
+        ANOTHER_AUDIENCE,
+    ),
     "for our machines": (lambda way: way.token(aud=MACHINE_AUDIENCE), ANOTHER_AUDIENCE),
     "for one with our name in theirs": (
         lambda way: way.token(aud=f"{way.audiences[0]}.evil.example.com"),
@@ -470,9 +528,15 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     "for a number": (lambda way: way.token(aud=5), ANOTHER_AUDIENCE),
     # What is good for the other way.
     "proof for the other way": (lambda way: other(way).token(), ANOTHER_ALGORITHM),
-    "proof for the other way that says ours": (lambda way: other(way).key.sign(way.said()), ANOTHER_ALGORITHM),
+    "proof for the other way that says ours": (
+        lambda way: other(way).key.sign(way.said()),
+        ANOTHER_ALGORITHM,
+    ),
     "the other way's issuer": (lambda way: way.token(iss=other(way).issuer), ANOTHER_ISSUER),
-    "the other way's audience": (lambda way: way.token(aud=other(way).audiences[0]), ANOTHER_AUDIENCE),
+    "the other way's audience": (
+        lambda way: way.token(aud=other(way).audiences[0]),
+        ANOTHER_AUDIENCE,
+    ),
     # The right key, but not Google's word about a person.
     "another issuer": (lambda way: way.token(iss="https://evil.example.com"), ANOTHER_ISSUER),
     "an issuer almost like it": (lambda way: way.token(iss=f"{way.issuer}/"), ANOTHER_ISSUER),
@@ -480,17 +544,29 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     "no issuer": (lambda way: way.token(iss=None), "the claim iss is missing"),
     "no person": (lambda way: way.token(sub=None), "the claim sub is missing"),
     "an empty person": (lambda way: way.token_of(""), "names nobody"),
-    "a person that is a number": (lambda way: way.token(sub=1082345678901), "a claim is not what it should be"),
+    "a person that is a number": (
+        lambda way: way.token(sub=1082345678901),
+        "a claim is not what it should be",
+    ),
     "an address that is not verified": (lambda way: way.token(email_verified=False), NOT_VERIFIED),
     "an address verified in words": (lambda way: way.token(email_verified="true"), NOT_VERIFIED),
     "an address verified by nothing": (
         lambda way: way.key.sign({**way.said(), "email_verified": None}),
         NOT_VERIFIED,
     ),
-    "not verified, and no address": (lambda way: way.token(email=None, email_verified=False), NOT_VERIFIED),
+    "not verified, and no address": (
+        lambda way: way.token(email=None, email_verified=False),
+        NOT_VERIFIED,
+    ),
     "a machine": (lambda way: way.token(google={"compute_engine": COMPUTE}), A_MACHINE),
-    "a machine that says nothing of itself": (lambda way: way.token(google={"compute_engine": None}), A_MACHINE),
-    "a program on a machine": (lambda way: way.token(email=MACHINE_ACCOUNT, email_verified=True), A_MACHINE),
+    "a machine that says nothing of itself": (
+        lambda way: way.token(google={"compute_engine": None}),
+        A_MACHINE,
+    ),
+    "a program on a machine": (
+        lambda way: way.token(email=MACHINE_ACCOUNT, email_verified=True),
+        A_MACHINE,
+    ),
     "a program on a machine, in capitals": (
         lambda way: way.token(email=MACHINE_ACCOUNT.upper(), email_verified=True),
         A_MACHINE,
@@ -505,11 +581,20 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     ),
     # Texts that Google does not write.
     "half of a character in sub": (lambda way: way.token_of(f"1{HALF}"), NOT_UNICODE),
-    "half of a character in email": (lambda way: way.token(email=f"a{HALF}@example.com"), NOT_UNICODE),
+    "half of a character in email": (
+        lambda way: way.token(email=f"a{HALF}@example.com"),
+        NOT_UNICODE,
+    ),
     "half of a character in hd": (lambda way: way.token(hd=f"{HALF}.com"), NOT_UNICODE),
     "half of a character in name": (lambda way: way.token(name=HALF), NOT_UNICODE),
-    "half of a character below google": (lambda way: way.token(google={"access_levels": [[HALF]]}), NOT_UNICODE),
-    "half of a character as a claim's name": (lambda way: way.key.sign({**way.said(), HALF: 1}), NOT_UNICODE),
+    "half of a character below google": (
+        lambda way: way.token(google={"access_levels": [[HALF]]}),
+        NOT_UNICODE,
+    ),
+    "half of a character as a claim's name": (
+        lambda way: way.key.sign({**way.said(), HALF: 1}),
+        NOT_UNICODE,
+    ),
     "two halves the wrong way round": (lambda way: way.token(name="\udc00\ud800"), NOT_UNICODE),
     "a sub of 256 characters": (lambda way: way.token_of("1" * 256), NO_SUBJECT),
     "a sub of 6000 characters": (lambda way: way.token_of("1" * 6000), "too long"),
@@ -517,23 +602,44 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     "a sub with a space": (lambda way: way.token_of("1 2"), NO_SUBJECT),
     "a sub with a line's end": (lambda way: way.token_of("1\n"), NO_SUBJECT),
     "a sub with a zero character": (lambda way: way.token_of("1\0"), NO_SUBJECT),
-    "an address of 321 characters": (lambda way: way.token(email=f"{'a' * 309}@example.com"), NO_ADDRESS),
-    "an address of 3000 characters": (lambda way: way.token(email=f"{'a' * 3000}@example.com"), NO_ADDRESS),
+    "an address of 321 characters": (
+        lambda way: way.token(email=f"{'a' * 309}@example.com"),
+        NO_ADDRESS,
+    ),
+    "an address of 3000 characters": (
+        lambda way: way.token(email=f"{'a' * 3000}@example.com"),
+        NO_ADDRESS,
+    ),
     "an address of other letters of 321 characters": (
         lambda way: way.token(email=f"{chr(0xE4) * 309}@example.com"),
         NO_ADDRESS,
     ),
     "an address with a line's end": (lambda way: way.token(email="ada@example.com\n"), NO_ADDRESS),
     "an address with a space": (lambda way: way.token(email="ada @example.com"), NO_ADDRESS),
-    "an address with a zero character": (lambda way: way.token(email="ada\0@example.com"), NO_ADDRESS),
-    "an address written from right to left": (lambda way: way.token(email="ada\u202e@example.com"), NO_ADDRESS),
-    "an address with what cannot be seen": (lambda way: way.token(email="ada\u200b@example.com"), NO_ADDRESS),
+    "an address with a zero character": (
+        lambda way: way.token(email="ada\0@example.com"),
+        NO_ADDRESS,
+    ),
+    "an address written from right to left": (
+        lambda way: way.token(email="ada\u202e@example.com"),
+        NO_ADDRESS,
+    ),
+    "an address with what cannot be seen": (
+        lambda way: way.token(email="ada\u200b@example.com"),
+        NO_ADDRESS,
+    ),
     "an address without a domain": (lambda way: way.token(email="example.com"), NO_ADDRESS),
     "an address that is a number": (lambda way: way.token(email=5), NO_ADDRESS),
     "an address that is a list": (lambda way: way.token(email=[MACHINE_ACCOUNT]), NO_ADDRESS),
-    "a domain that is a list": (lambda way: way.token(hd=["example.com"]), "hosted domain is not one"),
+    "a domain that is a list": (
+        lambda way: way.token(hd=["example.com"]),
+        "hosted domain is not one",
+    ),
     "a domain of 254 characters": (lambda way: way.token(hd="a" * 254), "hosted domain is not one"),
-    "a domain with a line's end": (lambda way: way.token(hd="example.com\n"), "hosted domain is not one"),
+    "a domain with a line's end": (
+        lambda way: way.token(hd="example.com\n"),
+        "hosted domain is not one",
+    ),
 }
 TOKENS_REFUSED: dict[str, tuple[Attempt, str]] = {
     "an address that nobody looked at": (lambda way: way.token(email_verified=None), NOT_VERIFIED),
@@ -554,8 +660,14 @@ IAP_REFUSED: dict[str, tuple[Attempt, str]] = {
 MACHINES_REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "a person": (lambda: GOOGLE.sign(person(aud=MACHINE_AUDIENCE)), NOT_A_MACHINE),
     "in the standard format": (lambda: GOOGLE.sign(machine(google=None)), NOT_A_MACHINE),
-    "of something else of Google's": (lambda: GOOGLE.sign(machine(google={"cloud_run": {}})), NOT_A_MACHINE),
-    "a google claim that is a text": (lambda: GOOGLE.sign(machine(google="compute_engine")), "is not an object"),
+    "of something else of Google's": (
+        lambda: GOOGLE.sign(machine(google={"cloud_run": {}})),
+        NOT_A_MACHINE,
+    ),
+    "a google claim that is a text": (
+        lambda: GOOGLE.sign(machine(google="compute_engine")),
+        "is not an object",
+    ),
     "a list": (lambda: GOOGLE.sign(machine(list(COMPUTE))), NOT_A_MACHINE),
     "a text": (lambda: GOOGLE.sign(machine("instance_id")), NOT_A_MACHINE),
     "for people's door": (
@@ -603,12 +715,18 @@ def assert_refused(
         enter(headers(token))
     said = str(refused.value)
     assert reason in said
-    assert not [token[start : start + 8] for start in range(len(token) - 7) if token[start : start + 8] in said]
+    assert not [
+        token[start : start + 8]
+        for start in range(len(token) - 7)
+        if token[start : start + 8] in said
+    ]
     assert said.endswith(".")
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_proves_no_person_is_refused_with_the_reason_in_either_way(gate: Gate, name: str) -> None:
+def test_what_proves_no_person_is_refused_with_the_reason_in_either_way(
+    gate: Gate, name: str
+) -> None:
     """The person reads what is wrong, and nothing of the token."""
     assert_way_refused(gate, *REFUSED[name])
 
@@ -628,7 +746,9 @@ def test_behind_iap_only_google_accounts_get_in(iap: GoogleIdentity, name: str) 
 def assert_way_refused(gate: Gate, attempt: Attempt, reason: str) -> None:
     """See that somebody who tries to come in in this way is told the reason."""
     way = gate.way
-    expected = reason.format(algorithm=way.key.algorithm, audiences=" or ".join(way.audiences), kind=way.kind)
+    expected = reason.format(
+        algorithm=way.key.algorithm, audiences=" or ".join(way.audiences), kind=way.kind
+    )
     assert_refused(gate.identity.person, attempt(way), expected, way.headers)
 
 
@@ -640,10 +760,14 @@ def test_a_token_that_proves_no_machine_is_refused_with_the_reason(gate: Gate, n
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_machine_that_compute_could_not_have_made_is_refused(google: GoogleIdentity, name: str) -> None:
+def test_a_machine_that_compute_could_not_have_made_is_refused(
+    google: GoogleIdentity, name: str
+) -> None:
     """What is not there, too long or of other characters is named, and not repeated."""
     claim, value = ODD[name]
-    assert_refused(google.machine, GOOGLE.sign(machine({**COMPUTE, claim: value})), f"Its {claim} is none")
+    assert_refused(
+        google.machine, GOOGLE.sign(machine({**COMPUTE, claim: value})), f"Its {claim} is none"
+    )
 
 
 @pytest.mark.parametrize("claim", ["project_id", "zone", "instance_name", "instance_id"])
@@ -699,9 +823,18 @@ def test_the_same_person_is_the_same_owner_by_token_and_through_iap(
         bearing(GOOGLE.sign(person())),
         bearing(IAP.sign(iap_person())),
     ],
-    ids=["nothing", "unsigned address", "unsigned id", "another proxy's", "ID token", "in the other header"],
+    ids=[
+        "nothing",
+        "unsigned address",
+        "unsigned id",
+        "another proxy's",
+        "ID token",
+        "in the other header",
+    ],
 )
-def test_behind_iap_nothing_but_its_signed_header_is_believed(iap: GoogleIdentity, headers: dict[str, str]) -> None:
+def test_behind_iap_nothing_but_its_signed_header_is_believed(
+    iap: GoogleIdentity, headers: dict[str, str]
+) -> None:
     """Whoever reaches the Hub past the proxy can write every header but that one."""
     with pytest.raises(NotAuthenticatedError, match="did not come through Identity-Aware Proxy"):
         iap.person(headers)
@@ -714,7 +847,9 @@ def test_without_iap_its_header_proves_nothing(google: GoogleIdentity) -> None:
     assert_refused(google.person, IAP.sign(iap_person()), "not signed with RS256")
 
 
-def test_behind_iap_machines_still_prove_themselves_by_their_own_tokens(iap: GoogleIdentity) -> None:
+def test_behind_iap_machines_still_prove_themselves_by_their_own_tokens(
+    iap: GoogleIdentity,
+) -> None:
     """A report does not come through the proxy, and the proxy's word does not make a machine."""
     assert iap.machine(bearing(GOOGLE.sign(machine()))) == MACHINE
     with pytest.raises(NotAuthenticatedError):
@@ -787,7 +922,8 @@ def test_keys_are_fetched_when_the_first_token_comes_and_then_kept(door: Door) -
 
 
 @pytest.mark.parametrize(
-    ("cache_control", "seconds"), [("public, max-age=60", 60), ("max-age=25", 25), ("", 3600), ("no-cache", 3600)]
+    ("cache_control", "seconds"),
+    [("public, max-age=60", 60), ("max-age=25", 25), ("", 3600), ("no-cache", 3600)],
 )
 def test_keys_are_kept_as_long_as_their_server_says(
     door: Door, responder: Responder, passing: Time, cache_control: str, seconds: int
@@ -814,7 +950,9 @@ def test_keys_that_may_not_be_kept_are_fetched_at_most_every_ten_seconds(
     assert door.fetches == 2
 
 
-def test_a_key_that_was_withdrawn_is_believed_no_more(door: Door, responder: Responder, passing: Time) -> None:
+def test_a_key_that_was_withdrawn_is_believed_no_more(
+    door: Door, responder: Responder, passing: Time
+) -> None:
     """Once the keys have been fetched anew."""
     assert door.lets_in()
     responder.answer = published(STRANGER.public("key-2"))
@@ -823,7 +961,9 @@ def test_a_key_that_was_withdrawn_is_believed_no_more(door: Door, responder: Res
     assert door.lets_in(STRANGER, "key-2")
 
 
-def test_a_new_key_is_fetched_when_a_token_names_it(door: Door, responder: Responder, passing: Time) -> None:
+def test_a_new_key_is_fetched_when_a_token_names_it(
+    door: Door, responder: Responder, passing: Time
+) -> None:
     """Google may sign with it long before the old keys' time is over."""
     assert door.lets_in()
     responder.answer = published(GOOGLE.public(), STRANGER.public("key-2"))
@@ -850,10 +990,14 @@ AWAY: dict[str, Answer] = {
     "no list of keys": json_answer({"keys": None}),
     "no keys": json_answer({"keys": []}),
     "a key without an id": json_answer({"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}),
-    "a key that is broken": json_answer({"keys": [{"kty": "RSA", "kid": KEY_ID, "n": "!", "e": 5}]}),
+    "a key that is broken": json_answer(
+        {"keys": [{"kty": "RSA", "kid": KEY_ID, "n": "!", "e": 5}]}
+    ),
     "half of an answer": Answer(200, b'{"keys": [', {"Content-Length": "1000"}),
     "an answer without a bottom": Answer(200, b"[" * 100_000),
-    "an answer without an end": Answer(200, b'{"keys": [' + b" " * signing_keys.LONGEST_ANSWER + b"]}"),
+    "an answer without an end": Answer(
+        200, b'{"keys": [' + b" " * signing_keys.LONGEST_ANSWER + b"]}"
+    ),
 }
 
 
@@ -875,7 +1019,9 @@ def test_keys_are_kept_when_their_server_answers_nothing_useful(
     assert door.fetches == 3
 
 
-def test_keys_are_kept_when_their_server_is_gone(door: Door, responder: Responder, passing: Time) -> None:
+def test_keys_are_kept_when_their_server_is_gone(
+    door: Door, responder: Responder, passing: Time
+) -> None:
     """Nobody listens there any more."""
     assert door.lets_in()
     responder.close()
@@ -885,7 +1031,9 @@ def test_keys_are_kept_when_their_server_is_gone(door: Door, responder: Responde
 
 
 @pytest.mark.parametrize("name", AWAY)
-def test_without_any_keys_nobody_can_be_told_apart(door: Door, responder: Responder, passing: Time, name: str) -> None:
+def test_without_any_keys_nobody_can_be_told_apart(
+    door: Door, responder: Responder, passing: Time, name: str
+) -> None:
     """That is the Hub's trouble, not the person's: `UnavailableError`, until the keys can be had."""
     good, responder.answer = responder.answer, AWAY[name]
     for _ in range(2):
@@ -898,7 +1046,9 @@ def test_without_any_keys_nobody_can_be_told_apart(door: Door, responder: Respon
 
 
 @pytest.mark.parametrize("how", ["closed", "silent"])
-def test_a_key_server_that_does_not_answer_is_given_up_in_time(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_server_that_does_not_answer_is_given_up_in_time(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After the adapter's own time."""
     monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.3)
     with unanswering(how) as address:
@@ -906,7 +1056,9 @@ def test_a_key_server_that_does_not_answer_is_given_up_in_time(how: str, monkeyp
         assert_told_in_time({"person": lambda: google.person(bearing(GOOGLE.sign(person())))})
 
 
-def test_a_key_server_that_answers_without_an_end_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_server_that_answers_without_an_end_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """However often a byte comes."""
     monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.3)
     with dripping() as address:
@@ -929,7 +1081,9 @@ def pool(responder: Responder) -> Iterator[ThreadPoolExecutor]:
         responder.answering.set()
 
 
-def fetch_under_way(door: Door, responder: Responder, passing: Time, pool: ThreadPoolExecutor) -> Future[bool]:
+def fetch_under_way(
+    door: Door, responder: Responder, passing: Time, pool: ThreadPoolExecutor
+) -> Future[bool]:
     """Return Alice's attempt which fetches the keys, that are beyond their time, from a server that has stopped answering."""
     assert door.lets_in()
     passing.seconds += 7200
@@ -1040,13 +1194,19 @@ def test_a_new_key_gets_in_with_the_fetch_that_is_under_way(
 
 @pytest.mark.usefixtures("patient")
 def test_made_up_key_ids_do_not_wait_long_for_a_key_server_that_hangs(
-    door: Door, responder: Responder, passing: Time, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    door: Door,
+    responder: Responder,
+    passing: Time,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are refused by the keys that there are, while another waits for new ones."""
     first = fetch_under_way(door, responder, passing, pool)
     monkeypatch.setattr(signing_keys, "UNKNOWN_KEY_WAIT_SECONDS", 0.1)
     made_up = [f"made-up-{number}" for number in range(16)]
-    assert not any(pool.map(lambda key_id: door.lets_in(STRANGER, key_id), made_up, timeout=PATIENCE_SECONDS))
+    assert not any(
+        pool.map(lambda key_id: door.lets_in(STRANGER, key_id), made_up, timeout=PATIENCE_SECONDS)
+    )
     assert not first.done()
 
 
@@ -1061,7 +1221,9 @@ def test_without_any_keys_nobody_waits_longer_than_one_fetch(
     assert door.fetches == 1
 
 
-def test_a_lifetime_beyond_all_numbers_is_one_that_does_not_end(door: Door, responder: Responder) -> None:
+def test_a_lifetime_beyond_all_numbers_is_one_that_does_not_end(
+    door: Door, responder: Responder
+) -> None:
     """Nor does it keep anybody out."""
     responder.answer = published(GOOGLE.public(), cache_control=f"max-age={'9' * 5000}")
     assert [door.lets_in() for _ in range(2)] == [True, True]

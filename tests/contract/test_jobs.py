@@ -29,7 +29,14 @@ from shared.domain.errors import NotAuthenticatedError, UnavailableError
 from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
 from shared.ports import Jobs
-from tests.contract.servers import PATIENCE_SECONDS, Answer, Responder, assert_told_in_time, hurry, unanswering
+from tests.contract.servers import (
+    PATIENCE_SECONDS,
+    Answer,
+    Responder,
+    assert_told_in_time,
+    hurry,
+    unanswering,
+)
 from tests.fakes.clock import SettableClock
 from tests.fakes.jobs import FakeJobs
 
@@ -83,10 +90,14 @@ class CloudTasksQueue:
         address = cloud.state["services"]["tasks"]
         self._worker = worker
         self._channel = grpc.insecure_channel(address)
-        self._client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=self._channel))
+        self._client = tasks_v2.CloudTasksClient(
+            transport=CloudTasksGrpcTransport(channel=self._channel)
+        )
         self.path = f"{LOCATION}/queues/q-{uuid.uuid4()}"
         retry = tasks_v2.RetryConfig(min_backoff=timedelta(milliseconds=50))
-        self._client.create_queue(parent=LOCATION, queue=tasks_v2.Queue(name=self.path, retry_config=retry))
+        self._client.create_queue(
+            parent=LOCATION, queue=tasks_v2.Queue(name=self.path, retry_config=retry)
+        )
         self.url = f"{worker.url}/operations"
         self.jobs: Jobs = CloudTasksJobs(self.path, self.url, SERVICE_ACCOUNT, address)
 
@@ -96,7 +107,12 @@ class CloudTasksQueue:
 
     def deliveries(self, least: int) -> list[tuple[datetime, bytes]]:
         """Wait until no task is left."""
-        until(lambda: not list(self._client.list_tasks(parent=self.path)) and len(self._worker.requests) >= least)
+        until(
+            lambda: (
+                not list(self._client.list_tasks(parent=self.path))
+                and len(self._worker.requests) >= least
+            )
+        )
         return [(request.at, request.body) for request in self._worker.requests]
 
     def close(self) -> None:
@@ -112,8 +128,12 @@ class PubSubQueue:
         project, topic = f"contract-{uuid.uuid4().hex[:12]}", "workspace-provision"
         self._channel = grpc.insecure_channel(address)
         topic_path = PublisherClient.topic_path(project, topic)
-        PublisherClient(transport=PublisherGrpcTransport(channel=self._channel)).create_topic(name=topic_path)
-        self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
+        PublisherClient(transport=PublisherGrpcTransport(channel=self._channel)).create_topic(
+            name=topic_path
+        )
+        self._subscriber = SubscriberClient(
+            transport=SubscriberGrpcTransport(channel=self._channel)
+        )
         self._subscription = SubscriberClient.subscription_path(project, "worker")
         self._subscriber.create_subscription(name=self._subscription, topic=topic_path)
         self._came: list[tuple[datetime, bytes]] = []
@@ -217,7 +237,12 @@ def jobs_of(deliveries: list[tuple[datetime, bytes]]) -> list[Job]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"operation_id": None, "step": 177244200}, {"resend": 0, "request_id": ""}, {"request_id": 'ü "quoted"\n'}],
+    [
+        {},
+        {"operation_id": None, "step": 177244200},
+        {"resend": 0, "request_id": ""},
+        {"request_id": 'ü "quoted"\n'},
+    ],
     ids=["a step", "a look", "the least", "an odd request"],
 )
 def test_a_job_arrives_as_it_was_sent(queue: Queue, changes: dict[str, object]) -> None:
@@ -324,7 +349,9 @@ def test_a_task_carries_a_token_for_the_worker_and_for_nobody_else(
     def verifier(audience: str) -> GoogleIdentity:
         keys_url = f"{cloud.state['services']['identity']}/keys"
         return GoogleIdentity(
-            IdentitySettings(IdentitySource.ID_TOKEN, keys_url, GOOGLE_ISSUERS, "", (audience,), audience)
+            IdentitySettings(
+                IdentitySource.ID_TOKEN, keys_url, GOOGLE_ISSUERS, "", (audience,), audience
+            )
         )
 
     assert verifier(worker.url).person(headers).email == SERVICE_ACCOUNT
@@ -333,7 +360,9 @@ def test_a_task_carries_a_token_for_the_worker_and_for_nobody_else(
             verifier(another).person(headers)
 
 
-def test_a_task_comes_again_until_its_worker_succeeds(tasks: CloudTasksQueue, worker: Responder) -> None:
+def test_a_task_comes_again_until_its_worker_succeeds(
+    tasks: CloudTasksQueue, worker: Responder
+) -> None:
     """The same body under the same name."""
     worker.answer = Answer(503)
     job = a_job()
@@ -349,14 +378,18 @@ def test_a_task_comes_again_until_its_worker_succeeds(tasks: CloudTasksQueue, wo
 
 
 ADAPTERS: dict[str, Callable[[str], Jobs]] = {
-    "tasks": lambda address: CloudTasksJobs(f"{LOCATION}/queues/q", "http://127.0.0.1:1/", SERVICE_ACCOUNT, address),
+    "tasks": lambda address: CloudTasksJobs(
+        f"{LOCATION}/queues/q", "http://127.0.0.1:1/", SERVICE_ACCOUNT, address
+    ),
     "topic": lambda address: PubSubJobs("nobody", "nothing", address),
 }
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 @pytest.mark.parametrize("how", ["closed", "silent"])
-def test_a_queue_that_does_not_answer_is_told_in_time(name: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_that_does_not_answer_is_told_in_time(
+    name: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After the adapter's own time, not after the library's."""
     hurry(monkeypatch, {"tasks": cloud_tasks_jobs, "topic": pubsub_jobs}[name])
     with unanswering(how) as address:
@@ -368,7 +401,9 @@ def test_a_queue_that_does_not_answer_is_told_in_time(name: str, how: str, monke
 def test_a_queue_that_does_not_exist_is_told(cloud: RunningCloud, name: str) -> None:
     """It may be on its way, as after a deployment: the job is not lost, since its sender knows."""
     with pytest.raises(UnavailableError):
-        ADAPTERS[name](cloud.state["services"]["tasks" if name == "tasks" else "pubsub"]).send(a_job())
+        ADAPTERS[name](cloud.state["services"]["tasks" if name == "tasks" else "pubsub"]).send(
+            a_job()
+        )
 
 
 def test_a_fake_queue_that_refuses_takes_the_job_the_next_time() -> None:

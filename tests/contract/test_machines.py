@@ -61,7 +61,9 @@ PROJECT = "a-project"
 ZONE = "us-west1-a"
 OTHER_ZONE = "us-west1-b"
 REPORTS = "https://report-workspace.example.com"
-SHORT = 0.04  # twenty times as long when slow: time enough for the calls that are to come in between
+SHORT = (
+    0.04  # twenty times as long when slow: time enough for the calls that are to come in between
+)
 S = InstanceState
 
 
@@ -216,7 +218,9 @@ class LocalCompute:
         )
         times = Times(**dict.fromkeys(takes, SHORT))
         zones = [ZONE, OTHER_ZONE]
-        self._server = ComputeServer(project_id=PROJECT, project_number="1", zones=zones, times=times)
+        self._server = ComputeServer(
+            project_id=PROJECT, project_number="1", zones=zones, times=times
+        )
         self._run(self._server.start())
         address = self._server.url.removeprefix("http://")
         self.machines: Machines = ComputeMachines(PROJECT, MACHINE_SETTINGS, REPORTS, address)
@@ -302,7 +306,9 @@ class LocalCompute:
 
     def set_labels(self, place: Place, labels: dict[str, str]) -> None:
         """Put them into the resource."""
-        self.on_loop(lambda fleet, _: fleet.instance(place.zone, place.name).resource.update(labels=labels))
+        self.on_loop(
+            lambda fleet, _: fleet.instance(place.zone, place.name).resource.update(labels=labels)
+        )
 
     def disk_labels(self, place: Place) -> dict[str, str]:
         """Return them."""
@@ -311,7 +317,9 @@ class LocalCompute:
 
     def set_disk_labels(self, place: Place, labels: dict[str, str]) -> None:
         """Put them into the resource."""
-        self.on_loop(lambda fleet, _: fleet.disk(place.zone, place.name).resource.update(labels=labels))
+        self.on_loop(
+            lambda fleet, _: fleet.disk(place.zone, place.name).resource.update(labels=labels)
+        )
 
     def detach_home(self, place: Place) -> None:
         """Detach it as somebody with a command line does."""
@@ -333,17 +341,23 @@ class LocalCompute:
 
     def attributes(self, place: Place) -> dict[str, str]:
         """Return a machine's metadata."""
-        attributes: dict[str, str] = self.on_loop(lambda fleet, _: fleet.instance(place.zone, place.name).attributes())
+        attributes: dict[str, str] = self.on_loop(
+            lambda fleet, _: fleet.instance(place.zone, place.name).attributes()
+        )
         return attributes
 
     def resource(self, place: Place) -> dict[str, Any]:
         """Return a machine as Compute describes it."""
-        resource: dict[str, Any] = self.on_loop(lambda fleet, _: dict(fleet.instance(place.zone, place.name).resource))
+        resource: dict[str, Any] = self.on_loop(
+            lambda fleet, _: dict(fleet.instance(place.zone, place.name).resource)
+        )
         return resource
 
     def disk(self, place: Place) -> dict[str, Any]:
         """Return a disk as Compute describes it."""
-        resource: dict[str, Any] = self.on_loop(lambda fleet, _: dict(fleet.disk(place.zone, place.name).resource))
+        resource: dict[str, Any] = self.on_loop(
+            lambda fleet, _: dict(fleet.disk(place.zone, place.name).resource)
+        )
         return resource
 
     def print(self, place: Place, text: str) -> None:
@@ -437,7 +451,9 @@ def ended(compute: Compute, begun: Begun, zone: str = ZONE) -> OperationState:
 def do(compute: Compute, *commands: Command) -> None:
     """Have calls done, one after the other, that must succeed."""
     for command in commands:
-        assert ended(compute, begin(compute, command), command.place.zone) == OperationState(done=True)
+        assert ended(compute, begin(compute, command), command.place.zone) == OperationState(
+            done=True
+        )
 
 
 def outcome(compute: Compute, command: Command) -> Fault | None:
@@ -587,8 +603,14 @@ def test_what_is_not_there_is_nothing_to_read(compute: Compute) -> None:
 EVERY_COMMAND: dict[str, tuple[Callable[[Compute], Made], Callable[[Made], Command]]] = {
     "insert": (nothing, lambda made: made.insert),
     "refresh_metadata": (stopped, lambda made: refresh(made.insert, 5)),
-    "label_instance": (running, lambda made: LabelInstance(made.place, made.insert.workspace_id, "alice")),
-    "label_disk": (running, lambda made: LabelDisk(disk_of(made.insert), made.insert.workspace_id, "alice")),
+    "label_instance": (
+        running,
+        lambda made: LabelInstance(made.place, made.insert.workspace_id, "alice"),
+    ),
+    "label_disk": (
+        running,
+        lambda made: LabelDisk(disk_of(made.insert), made.insert.workspace_id, "alice"),
+    ),
     "start": (stopped, lambda made: StartInstance(made.place)),
     "resume": (suspended, lambda made: ResumeInstance(made.place)),
     "suspend": (running, lambda made: SuspendInstance(made.place)),
@@ -687,7 +709,10 @@ def test_a_machine_that_is_being_deleted_takes_no_more_calls(compute: Compute) -
     made = running(compute)
     compute.trouble(Trouble.SLOW, DeleteInstance)
     begin(compute, DeleteInstance(made.place))
-    refused = [outcome(compute, command) for command in (SuspendInstance(made.place), DeleteInstance(made.place))]
+    refused = [
+        outcome(compute, command)
+        for command in (SuspendInstance(made.place), DeleteInstance(made.place))
+    ]
     again = outcome(compute, replace(made.insert, attach_home=True))
     assert [fault and fault.kind for fault in refused] == [FaultKind.NOT_READY, FaultKind.NOT_READY]
     assert again is not None
@@ -713,7 +738,10 @@ def test_a_second_machine_of_the_same_name_is_refused(compute: Compute) -> None:
     first = compute.machines.get(made.place)
     fault = outcome(compute, replace(made.insert, home_disk="another-disk"))
     assert fault is not None
-    assert (fault.kind, fault.resource) == (FaultKind.ALREADY_EXISTS, f"instances/{made.place.name}")
+    assert (fault.kind, fault.resource) == (
+        FaultKind.ALREADY_EXISTS,
+        f"instances/{made.place.name}",
+    )
     assert compute.machines.get(made.place) == first
     assert compute.machines.get_disk(Place(ZONE, "another-disk")) is None
 
@@ -723,7 +751,10 @@ def test_a_home_disk_is_never_made_twice_and_never_made_up(compute: Compute) -> 
     made = deleted(compute)
     twice = outcome(compute, made.insert)
     assert twice is not None
-    assert (twice.kind, twice.resource) == (FaultKind.ALREADY_EXISTS, f"disks/{made.insert.home_disk}")
+    assert (twice.kind, twice.resource) == (
+        FaultKind.ALREADY_EXISTS,
+        f"disks/{made.insert.home_disk}",
+    )
     without = an_insert(attach_home=True)
     made_up = outcome(compute, without)
     assert made_up is not None
@@ -805,7 +836,8 @@ def test_a_machine_type_that_does_not_exist_is_invalid(compute: Compute) -> None
 
 @pytest.mark.parametrize("name", ["insert", "start", "resume"])
 @pytest.mark.parametrize(
-    ("trouble", "kind"), [(Trouble.STOCK_OUT, FaultKind.STOCK_OUT), (Trouble.QUOTA, FaultKind.QUOTA)]
+    ("trouble", "kind"),
+    [(Trouble.STOCK_OUT, FaultKind.STOCK_OUT), (Trouble.QUOTA, FaultKind.QUOTA)],
 )
 def test_what_finds_no_room_fails_in_the_end_and_leaves_what_was_before(
     compute: Compute, name: str, trouble: Trouble, kind: FaultKind
@@ -843,7 +875,9 @@ PASSING = pytest.mark.parametrize("trouble", [Trouble.RATE_LIMITED, Trouble.UNAV
 
 @PASSING
 @OF_EVERY_COMMAND
-def test_a_call_that_meets_a_passing_fault_can_be_made_again(compute: Compute, name: str, trouble: Trouble) -> None:
+def test_a_call_that_meets_a_passing_fault_can_be_made_again(
+    compute: Compute, name: str, trouble: Trouble
+) -> None:
     """Too fast, or out of order: nothing has happened, and the same call then succeeds."""
     command = prepared(compute, name)
     request_id = str(uuid.uuid4())
@@ -851,7 +885,9 @@ def test_a_call_that_meets_a_passing_fault_can_be_made_again(compute: Compute, n
         compute.trouble(trouble, type(command))
         with pytest.raises(UnavailableError):
             compute.machines.perform(command, request_id)
-    assert ended(compute, compute.machines.perform(command, request_id)) == OperationState(done=True)
+    assert ended(compute, compute.machines.perform(command, request_id)) == OperationState(
+        done=True
+    )
 
 
 READS: dict[str, Callable[[Machines, InsertInstance, Begun], object]] = {
@@ -920,7 +956,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 @PASSING
 @OF_EVERY_READ
 @pytest.mark.usefixtures("hurried")
-def test_a_read_during_an_outage_is_no_answer(compute: Compute, name: str, trouble: Trouble) -> None:
+def test_a_read_during_an_outage_is_no_answer(
+    compute: Compute, name: str, trouble: Trouble
+) -> None:
     """What cannot be read is not absent; once the outage is over it is read as ever."""
     insert = an_insert()
     begun = begin(compute, insert)
@@ -946,7 +984,9 @@ def test_a_read_during_an_outage_is_no_answer(compute: Compute, name: str, troub
         ("● läuft…", 2, ""),
     ],
 )
-def test_of_the_console_the_end_is_told(compute: Compute, printed: str, most_bytes: int, tail: str) -> None:
+def test_of_the_console_the_end_is_told(
+    compute: Compute, printed: str, most_bytes: int, tail: str
+) -> None:
     """At most so many bytes, and no half characters."""
     made = running(compute)
     compute.print(made.place, printed)
@@ -988,16 +1028,23 @@ def test_labels_that_were_lost_are_put_back(compute: Compute) -> None:
     )
     assert compute.labels(made.place) == {"theirs": "stays", **before[0]}
     assert compute.disk_labels(home) == {"theirs": "stays", **before[1], "owner": "a-team"}
-    assert [each.labels["workspace"] for each in compute.machines.list_instances()] == [made.insert.workspace_id]
+    assert [each.labels["workspace"] for each in compute.machines.list_instances()] == [
+        made.insert.workspace_id
+    ]
 
 
 def test_what_is_a_workspaces_is_found_by_label_and_by_name_in_any_zone(compute: Compute) -> None:
     """One label or one name is enough, with or without something behind the id; what is another's is not found."""
     insert = an_insert()
     name = insert.place.name
-    second = replace(insert, place=Place(OTHER_ZONE, f"{name}-2"), home_disk=f"{insert.home_disk}-copy")
+    second = replace(
+        insert, place=Place(OTHER_ZONE, f"{name}-2"), home_disk=f"{insert.home_disk}-copy"
+    )
     by_label = replace(insert, place=Place(OTHER_ZONE, "renamed"), home_disk="a-disk")
-    others = [an_insert(), an_insert(place=Place(ZONE, f"{name}0"), home_disk=f"{insert.home_disk}0")]
+    others = [
+        an_insert(),
+        an_insert(place=Place(ZONE, f"{name}0"), home_disk=f"{insert.home_disk}0"),
+    ]
     do(compute, insert, second, by_label, *others)
     for each in (insert, second):
         compute.set_labels(each.place, {})
@@ -1015,11 +1062,16 @@ def test_what_is_a_workspaces_is_found_by_label_and_by_name_in_any_zone(compute:
     )
 
 
-def test_a_disk_that_was_detached_has_no_user_and_its_machine_no_such_disk(compute: Compute) -> None:
+def test_a_disk_that_was_detached_has_no_user_and_its_machine_no_such_disk(
+    compute: Compute,
+) -> None:
     """Both sides say so, and since when."""
     made = running(compute)
     compute.detach_home(made.place)
-    disk, instance = compute.machines.get_disk(disk_of(made.insert)), compute.machines.get(made.place)
+    disk, instance = (
+        compute.machines.get_disk(disk_of(made.insert)),
+        compute.machines.get(made.place),
+    )
     assert disk is not None
     assert instance is not None
     assert (disk.users, disk.in_use, disk.detached_at is None) == ((), False, False)
@@ -1051,7 +1103,9 @@ def test_a_machine_is_made_of_what_was_asked_for_and_labelled_as_ours(local: Loc
     assert (home["deviceName"], home["autoDelete"]) == ("home", False)
 
     attributes = local.attributes(made.place)
-    assert attributes["hub-reports-url"] == f"{REPORTS}/workspaces/{made.insert.workspace_id}/reports"
+    assert (
+        attributes["hub-reports-url"] == f"{REPORTS}/workspaces/{made.insert.workspace_id}/reports"
+    )
     assert attributes["hub-audience"] == REPORTS
     assert attributes["hub-image"] == f"{MACHINE_SETTINGS.image_repository}:v2"
 
@@ -1070,9 +1124,19 @@ def test_refreshed_metadata_is_what_a_new_machine_would_get(local: LocalCompute)
     """Boot files too. What an earlier version of ours set goes; what somebody else set stays."""
     made = stopped(local)
     fresh = local.attributes(made.place)
-    items = [{"key": key, "value": value} for key, value in {**OF_ANOTHER_VERSION, **OF_SOMEBODY_ELSE}.items()]
-    local.on_loop(lambda fleet, _: fleet.instance(ZONE, made.place.name).resource["metadata"].update(items=items))
-    do(local, refresh(made.insert, 2, image_tag="v3", workspace_name="two", repo=None, branch="main"))
+    items = [
+        {"key": key, "value": value}
+        for key, value in {**OF_ANOTHER_VERSION, **OF_SOMEBODY_ELSE}.items()
+    ]
+    local.on_loop(
+        lambda fleet, _: (
+            fleet.instance(ZONE, made.place.name).resource["metadata"].update(items=items)
+        )
+    )
+    do(
+        local,
+        refresh(made.insert, 2, image_tag="v3", workspace_name="two", repo=None, branch="main"),
+    )
     assert local.attributes(made.place) == {
         **OF_SOMEBODY_ELSE,
         **fresh,
@@ -1084,7 +1148,11 @@ def test_refreshed_metadata_is_what_a_new_machine_would_get(local: LocalCompute)
     }
 
 
-OF_ANOTHER_VERSION = {"user-data": "#cloud-config of 0.1", "hub-heartbeat-seconds": "1000", "hub-gone": "no longer set"}
+OF_ANOTHER_VERSION = {
+    "user-data": "#cloud-config of 0.1",
+    "hub-heartbeat-seconds": "1000",
+    "hub-gone": "no longer set",
+}
 OF_SOMEBODY_ELSE = {"ssh-keys": "somebody:ssh-ed25519 AAAA", "hubble": "not ours"}
 
 
@@ -1109,10 +1177,14 @@ def test_of_two_changes_that_began_alike_one_is_refused(local: LocalCompute, nam
         ("A_STATE_OF_NEXT_YEAR", S.REPAIRING),
     ],
 )
-def test_every_state_of_compute_is_understood(local: LocalCompute, status: str, seen: InstanceState) -> None:
+def test_every_state_of_compute_is_understood(
+    local: LocalCompute, status: str, seen: InstanceState
+) -> None:
     """Those that nobody knows yet are a machine that is busy."""
     made = running(local)
-    local.on_loop(lambda fleet, _: fleet.instance(ZONE, made.place.name).resource.update(status=status))
+    local.on_loop(
+        lambda fleet, _: fleet.instance(ZONE, made.place.name).resource.update(status=status)
+    )
     assert state(local, made.place) is seen
 
 
@@ -1217,7 +1289,9 @@ def test_a_compute_that_does_not_answer_is_told_in_time(how: str) -> None:
         assert_told_in_time(every_call(adapter_at(address)))
 
 
-def test_the_time_of_the_last_start_is_read_in_whatever_offset_compute_writes_it(responder: Responder) -> None:
+def test_the_time_of_the_last_start_is_read_in_whatever_offset_compute_writes_it(
+    responder: Responder,
+) -> None:
     """Compute writes Pacific time."""
     responder.answer = json_answer(
         {
@@ -1244,7 +1318,9 @@ def test_a_home_never_goes_with_its_machine(local: LocalCompute) -> None:
     refused = outcome(local, DeleteInstance(made.place))
     assert refused is not None
     assert refused.kind is FaultKind.NOT_READY
-    local.wait_until(lambda: not any(disk["autoDelete"] for disk in local.resource(made.place)["disks"][1:]))
+    local.wait_until(
+        lambda: not any(disk["autoDelete"] for disk in local.resource(made.place)["disks"][1:])
+    )
     do(local, DeleteInstance(made.place))
 
     assert local.machines.get(made.place) is None

@@ -45,7 +45,11 @@ from tests.fakes.store import MemoryWorkspaceStore
 NOW = datetime(2026, 3, 2, 9, 0, 0, 123456, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
 A_PROBLEM = Problem(
-    "NO_CAPACITY", "Try again.", retryable=True, at=NOW - timedelta(1), operation_kind=OperationKind.START
+    "NO_CAPACITY",
+    "Try again.",
+    retryable=True,
+    at=NOW - timedelta(1),
+    operation_kind=OperationKind.START,
 )
 FULL = Workspace(
     id="3b1f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
@@ -107,7 +111,20 @@ FULL = Workspace(
     machine_made_at=NOW - timedelta(days=2),
 )
 ODD_OWNERS = (
-    *("108234567890123456789", "dev-user-id", "__x__", "..", ".", "a/b", "a_b", "a%2Fb", "a//b", "/", "a b", "a.b.c"),
+    *(
+        "108234567890123456789",
+        "dev-user-id",
+        "__x__",
+        "..",
+        ".",
+        "a/b",
+        "a_b",
+        "a%2Fb",
+        "a//b",
+        "/",
+        "a b",
+        "a.b.c",
+    ),
     *("o-a", "a", "A", "*", "a`b", "a#b?c=d&e", "ü", "日本語", "👩‍💻", "~", "\\", "x" * 255),
 )
 
@@ -147,13 +164,20 @@ def client(cloud: RunningCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[fir
 
 def store_of(client: firestore.Client) -> FirestoreWorkspaceStore:
     """Return the store of that client's project."""
-    return FirestoreWorkspaceStore.of(client.project, "(default)", os.environ["FIRESTORE_EMULATOR_HOST"])
+    return FirestoreWorkspaceStore.of(
+        client.project, "(default)", os.environ["FIRESTORE_EMULATOR_HOST"]
+    )
 
 
 def events_in(client: firestore.Client) -> list[Event]:
     """Return the events of a project of the emulator, oldest first."""
-    documents = [snapshot.to_dict() or {} for snapshot in client.collection("events").order_by("at").stream()]
-    return [Event(**{field.name: document[field.name] for field in fields(Event)}) for document in documents]
+    documents = [
+        snapshot.to_dict() or {} for snapshot in client.collection("events").order_by("at").stream()
+    ]
+    return [
+        Event(**{field.name: document[field.name] for field in fields(Event)})
+        for document in documents
+    ]
 
 
 def assert_same(found: object, expected: object) -> None:
@@ -191,7 +215,18 @@ def read(store: WorkspaceStore, workspace_id: str) -> Stored[Workspace]:
 
 def an_event(what: str, at: datetime = NOW) -> Event:
     """Return a line of the audit trail."""
-    return Event(at, FULL.id, "alice", "grace", what, "ACCEPTED", "r-1", "grace@example.com", as_admin=True, times=3)
+    return Event(
+        at,
+        FULL.id,
+        "alice",
+        "grace",
+        what,
+        "ACCEPTED",
+        "r-1",
+        "grace@example.com",
+        as_admin=True,
+        times=3,
+    )
 
 
 # Reads, and what comes back
@@ -232,7 +267,9 @@ def test_the_full_record_leaves_no_field_at_its_default() -> None:
             assert not untouched or each.name == "schema_version"
 
 
-BARE = a_workspace(Status.PROVISIONING, owner_email=None, home_disk=None, instance_id=None, ready_generation=None)
+BARE = a_workspace(
+    Status.PROVISIONING, owner_email=None, home_disk=None, instance_id=None, ready_generation=None
+)
 
 
 @pytest.mark.parametrize("workspace", [FULL, BARE], ids=["full", "bare"])
@@ -279,7 +316,9 @@ def test_every_field_of_an_owner_comes_back(store: WorkspaceStore) -> None:
 def test_owners_with_odd_ids_are_kept_apart(store: WorkspaceStore) -> None:
     """Whatever an id is made of, it is one owner's: their record, and their list."""
     held = {owner_id: a_workspace(owner_id=owner_id) for owner_id in ODD_OWNERS}
-    owners = [Owner(owner_id, {held[owner_id].id: OwnedWorkspace("one")}) for owner_id in ODD_OWNERS]
+    owners = [
+        Owner(owner_id, {held[owner_id].id: OwnedWorkspace("one")}) for owner_id in ODD_OWNERS
+    ]
     make(store, *held.values())
     store.commit(owners=[(store.get_owner(owner.id), owner) for owner in owners])
     for owner in owners:
@@ -309,7 +348,13 @@ def test_what_a_change_takes_out_is_gone(store: WorkspaceStore) -> None:
     """A record is replaced, not merged: no operation, name or key of before is left."""
     make(store, FULL)
     plain = replace(
-        FULL, operation=None, error=None, home_disk=None, metadata=Metadata(), suspended_at=None, stopped_because=None
+        FULL,
+        operation=None,
+        error=None,
+        home_disk=None,
+        metadata=Metadata(),
+        suspended_at=None,
+        stopped_because=None,
     )
     store.commit(workspaces=[(read(store, FULL.id), plain)])
     assert_same(read(store, FULL.id).record, plain)
@@ -345,7 +390,9 @@ def test_an_owner_that_exists_is_not_made_again(store: WorkspaceStore) -> None:
 
 
 @pytest.mark.parametrize("to_be", [replace(FULL, name="mine"), None], ids=["change", "delete"])
-@pytest.mark.parametrize("meanwhile", [replace(FULL, name="theirs"), None], ids=["changed", "deleted"])
+@pytest.mark.parametrize(
+    "meanwhile", [replace(FULL, name="theirs"), None], ids=["changed", "deleted"]
+)
 def test_what_is_not_what_was_read_any_more_is_left_alone(
     store: WorkspaceStore, to_be: Workspace | None, meanwhile: Workspace | None
 ) -> None:
@@ -359,7 +406,9 @@ def test_what_is_not_what_was_read_any_more_is_left_alone(
     assert_same(stored and stored.record, meanwhile)
 
 
-def test_a_workspace_that_was_deleted_and_made_anew_is_not_the_one_that_was_read(store: WorkspaceStore) -> None:
+def test_a_workspace_that_was_deleted_and_made_anew_is_not_the_one_that_was_read(
+    store: WorkspaceStore,
+) -> None:
     """Its version is another, even if its fields are the same."""
     make(store, FULL)
     stale = read(store, FULL.id)
@@ -407,7 +456,9 @@ def test_of_a_commit_that_conflicts_nothing_is_written(subject: Subject, refused
         "made": lambda: make(store, replace(made, name="theirs")),
         "changed": lambda: store.commit(workspaces=[(to_change, replace(changed, name="theirs"))]),
         "deleted": lambda: store.commit(workspaces=[(to_delete, replace(deleted, name="theirs"))]),
-        "owner": lambda: store.commit(owners=[(absent, Owner("alice", {"w": OwnedWorkspace("theirs")}))]),
+        "owner": lambda: store.commit(
+            owners=[(absent, Owner("alice", {"w": OwnedWorkspace("theirs")}))]
+        ),
     }
     meanwhile[refused]()
 
@@ -418,14 +469,21 @@ def test_of_a_commit_that_conflicts_nothing_is_written(subject: Subject, refused
                 (to_delete, None),
                 (None, replace(made, name="mine")),
             ],
-            owners=[(absent, Owner("alice", {"w": OwnedWorkspace("mine")})), (store.get_owner("bob"), Owner("bob"))],
+            owners=[
+                (absent, Owner("alice", {"w": OwnedWorkspace("mine")})),
+                (store.get_owner("bob"), Owner("bob")),
+            ],
             events=[an_event("WorkspaceRequested")],
         )
 
     there = store.get(made.id)
     assert (there and there.record.name) == ("theirs" if refused == "made" else None)
-    assert read(store, changed.id).record.name == ("theirs" if refused == "changed" else changed.name)
-    assert read(store, deleted.id).record.name == ("theirs" if refused == "deleted" else deleted.name)
+    assert read(store, changed.id).record.name == (
+        "theirs" if refused == "changed" else changed.name
+    )
+    assert read(store, deleted.id).record.name == (
+        "theirs" if refused == "deleted" else deleted.name
+    )
     held = [holding.name for holding in store.get_owner("alice").record.workspaces.values()]
     assert held == (["theirs"] if refused == "owner" else [])
     assert store.get_owner("bob").version is None
@@ -441,7 +499,14 @@ def test_of_changes_that_race_none_is_lost(store: WorkspaceStore) -> None:
             while True:
                 stored = read(store, FULL.id)
                 try:
-                    store.commit(workspaces=[(stored, replace(stored.record, generation=stored.record.generation + 1))])
+                    store.commit(
+                        workspaces=[
+                            (
+                                stored,
+                                replace(stored.record, generation=stored.record.generation + 1),
+                            )
+                        ]
+                    )
                 except ConflictError:
                     continue
                 break
@@ -485,9 +550,16 @@ def test_a_list_is_its_owners_newest_first(store: WorkspaceStore) -> None:
     """Times decide, then ids, downwards; nobody else's workspace is in it."""
     ages = (timedelta(0), INSTANT, INSTANT, timedelta(1), timedelta(days=400))
     mine = [a_workspace(owner_id="alice", created_at=NOW - age) for age in ages]
-    make(store, *mine, a_workspace(owner_id="bob", created_at=NOW), a_workspace(owner_id="alice2", created_at=NOW))
+    make(
+        store,
+        *mine,
+        a_workspace(owner_id="bob", created_at=NOW),
+        a_workspace(owner_id="alice2", created_at=NOW),
+    )
     page = store.list_owned("alice", None, 100, None)
-    expected = sorted(mine, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True)
+    expected = sorted(
+        mine, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True
+    )
     assert [workspace.id for workspace in page.records] == [workspace.id for workspace in expected]
     assert page.next_token is None
 
@@ -501,15 +573,25 @@ def test_an_empty_list_is_a_page_without_a_next(store: WorkspaceStore) -> None:
 @pytest.mark.parametrize("status", Status)
 def test_a_list_can_be_of_one_status(store: WorkspaceStore, status: Status) -> None:
     """Only those that have it, in pages too."""
-    made = [a_workspace(each, created_at=NOW - number * INSTANT) for number in range(3) for each in Status]
+    made = [
+        a_workspace(each, created_at=NOW - number * INSTANT)
+        for number in range(3)
+        for each in Status
+    ]
     make(store, *made)
     found = pages(lambda token: store.list_owned("alice", status, 2, token))
     assert [len(page) for page in found] == [2, 1]
-    assert [workspace.id for page in found for workspace in page] == [ws.id for ws in made if ws.status is status]
+    assert [workspace.id for page in found for workspace in page] == [
+        ws.id for ws in made if ws.status is status
+    ]
 
 
-@pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 6), (2, [2, 2, 2]), (4, [4, 2]), (6, [6]), (100, [6])])
-def test_pages_of_a_list_hold_each_workspace_once(store: WorkspaceStore, limit: int, sizes: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("limit", "sizes"), [(1, [1] * 6), (2, [2, 2, 2]), (4, [4, 2]), (6, [6]), (100, [6])]
+)
+def test_pages_of_a_list_hold_each_workspace_once(
+    store: WorkspaceStore, limit: int, sizes: list[int]
+) -> None:
     """Also where several were made at the same moment; a last page that is full has no next."""
     make(store, *(a_workspace(created_at=NOW - min(number, 3) * INSTANT) for number in range(6)))
     whole = [workspace.id for workspace in store.list_owned("alice", None, 100, None).records]
@@ -518,7 +600,9 @@ def test_pages_of_a_list_hold_each_workspace_once(store: WorkspaceStore, limit: 
     assert [workspace.id for page in found for workspace in page] == whole
 
 
-def test_a_page_goes_on_where_the_last_one_ended_whatever_comes_and_goes(store: WorkspaceStore) -> None:
+def test_a_page_goes_on_where_the_last_one_ended_whatever_comes_and_goes(
+    store: WorkspaceStore,
+) -> None:
     """A workspace that is made or deleted between two pages moves none of the others."""
     made = [a_workspace(created_at=NOW - number * INSTANT) for number in range(4)]
     make(store, *made)
@@ -538,15 +622,32 @@ def encoded(value: object) -> str:
 @pytest.mark.parametrize(
     "token",
     [
-        *("", "x", "!!!", "ü", "....", "A" * 5000, encoded("text")[:-3], encoded(None), encoded(5), encoded([])),
+        *(
+            "",
+            "x",
+            "!!!",
+            "ü",
+            "....",
+            "A" * 5000,
+            encoded("text")[:-3],
+            encoded(None),
+            encoded(5),
+            encoded([]),
+        ),
         *(encoded({"at": 1}), encoded([NOW.isoformat()]), encoded([NOW.isoformat(), FULL.id, 1])),
         *(encoded(["yesterday", FULL.id]), encoded([1, FULL.id]), encoded([None, FULL.id])),
-        *(encoded([NOW.isoformat(), 1]), encoded([NOW.isoformat(), None]), encoded([NOW.isoformat(), ["x"]])),
+        *(
+            encoded([NOW.isoformat(), 1]),
+            encoded([NOW.isoformat(), None]),
+            encoded([NOW.isoformat(), ["x"]]),
+        ),
         base64.urlsafe_b64encode(b"[" * 3000).decode(),
         base64.urlsafe_b64encode(b"\xff\xfe").decode(),
     ],
 )
-def test_a_token_that_no_list_gave_is_the_callers_mistake(store: WorkspaceStore, token: str) -> None:
+def test_a_token_that_no_list_gave_is_the_callers_mistake(
+    store: WorkspaceStore, token: str
+) -> None:
     """The error names the query parameter."""
     lists: tuple[Callable[[], Page[Any]], ...] = (
         lambda: store.list_owned("alice", None, 10, token),
@@ -565,10 +666,15 @@ def test_a_token_that_no_list_gave_is_the_callers_mistake(store: WorkspaceStore,
 def test_a_list_of_all_is_everybodys_newest_first(store: WorkspaceStore) -> None:
     """Times decide, then ids, downwards, whoever the owners are."""
     ages = (timedelta(0), INSTANT, INSTANT, timedelta(1), timedelta(days=400))
-    made = [a_workspace(owner_id=f"owner-{number % 3}", created_at=NOW - age) for number, age in enumerate(ages)]
+    made = [
+        a_workspace(owner_id=f"owner-{number % 3}", created_at=NOW - age)
+        for number, age in enumerate(ages)
+    ]
     make(store, *reversed(made))
     page = store.list_all(None, 100, None)
-    expected = sorted(made, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True)
+    expected = sorted(
+        made, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True
+    )
     assert page.next_token is None
     for found, workspace in zip(page.records, expected, strict=True):
         assert_same(found, workspace)
@@ -589,8 +695,12 @@ def test_pages_of_a_list_of_all_hold_each_workspace_once(
     wanted = [workspace for workspace in made if status in {None, workspace.status}]
     found = pages(lambda token: store.list_all(status, limit, token))
     assert all(len(page) == limit for page in found[:-1])
-    expected = sorted(wanted, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True)
-    assert [workspace.id for page in found for workspace in page] == [workspace.id for workspace in expected]
+    expected = sorted(
+        wanted, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True
+    )
+    assert [workspace.id for page in found for workspace in page] == [
+        workspace.id for workspace in expected
+    ]
 
 
 # The audit trail
@@ -598,8 +708,12 @@ def test_pages_of_a_list_of_all_hold_each_workspace_once(
 
 def test_a_trail_is_one_workspaces_the_latest_first(store: WorkspaceStore) -> None:
     """Every field of an event comes back, and nothing of another workspace or of none."""
-    mine = [an_event("StopRequested", NOW - age) for age in (timedelta(0), INSTANT, timedelta(days=80))]
-    plain = Event(NOW - timedelta(days=81), FULL.id, "alice", "hub", "WorkspaceReady", "READY", "r-0")
+    mine = [
+        an_event("StopRequested", NOW - age) for age in (timedelta(0), INSTANT, timedelta(days=80))
+    ]
+    plain = Event(
+        NOW - timedelta(days=81), FULL.id, "alice", "hub", "WorkspaceReady", "READY", "r-0"
+    )
     others = [replace(mine[0], workspace_id=BARE.id), replace(mine[0], workspace_id="")]
     store.commit(events=[plain, mine[1], *others, mine[2], mine[0]])
     page = store.list_events(FULL.id, 100, None)
@@ -616,13 +730,20 @@ def test_the_whole_trail_is_everybodys(store: WorkspaceStore) -> None:
     ]
     store.commit(events=events)
     found = pages(lambda token: store.list_events(None, 3, token))
-    assert [[event.what for event in page] for page in found] == [["what-0", "what-1", "what-2"], ["what-3"]]
+    assert [[event.what for event in page] for page in found] == [
+        ["what-0", "what-1", "what-2"],
+        ["what-3"],
+    ]
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (100, [5])])
-def test_pages_of_a_trail_hold_each_event_once(store: WorkspaceStore, limit: int, sizes: list[int]) -> None:
+def test_pages_of_a_trail_hold_each_event_once(
+    store: WorkspaceStore, limit: int, sizes: list[int]
+) -> None:
     """Also where several happened at the same moment, as those of one commit do."""
-    store.commit(events=[an_event(f"what-{number}", NOW - min(number, 2) * INSTANT) for number in range(5)])
+    store.commit(
+        events=[an_event(f"what-{number}", NOW - min(number, 2) * INSTANT) for number in range(5)]
+    )
     found = pages(lambda token: store.list_events(FULL.id, limit, token))
     assert [len(page) for page in found] == sizes
     what = [event.what for page in found for event in page]
@@ -630,23 +751,33 @@ def test_pages_of_a_trail_hold_each_event_once(store: WorkspaceStore, limit: int
     assert sorted(what[2:]) == ["what-2", "what-3", "what-4"]
 
 
-def test_a_page_of_a_trail_goes_on_where_the_last_one_ended_whatever_happens(store: WorkspaceStore) -> None:
+def test_a_page_of_a_trail_goes_on_where_the_last_one_ended_whatever_happens(
+    store: WorkspaceStore,
+) -> None:
     """What happens between two pages is before the first one."""
     store.commit(events=[an_event(f"what-{number}", NOW - number * INSTANT) for number in range(3)])
     first = store.list_events(FULL.id, 2, None)
     store.commit(events=[an_event("later", NOW + INSTANT)])
     second = store.list_events(FULL.id, 2, first.next_token)
-    assert [event.what for event in (*first.records, *second.records)] == ["what-0", "what-1", "what-2"]
+    assert [event.what for event in (*first.records, *second.records)] == [
+        "what-0",
+        "what-1",
+        "what-2",
+    ]
 
 
 def test_a_trail_outlives_its_workspace(store: WorkspaceStore) -> None:
     """Its end is in it."""
     make(store, FULL)
     store.commit(workspaces=[(read(store, FULL.id), None)], events=[an_event("WorkspaceDeleted")])
-    assert [event.what for event in store.list_events(FULL.id, 10, None).records] == ["WorkspaceDeleted"]
+    assert [event.what for event in store.list_events(FULL.id, 10, None).records] == [
+        "WorkspaceDeleted"
+    ]
 
 
-@pytest.mark.parametrize("workspace_id", ["", "..", "a/b", "__x__", "ü", "x" * 2000, "ü" * 751, "a\x00b"])
+@pytest.mark.parametrize(
+    "workspace_id", ["", "..", "a/b", "__x__", "ü", "x" * 2000, "ü" * 751, "a\x00b"]
+)
 def test_of_what_was_never_made_there_is_no_trail(store: WorkspaceStore, workspace_id: str) -> None:
     """Any text may be asked for."""
     store.commit(events=[an_event("StopRequested")])
@@ -690,7 +821,10 @@ SWEEPS = {
     "suspended": Sweep(
         lambda store, at, limit, token: store.list_suspended(at, limit, token),
         suspended,
-        lambda at: [replace(suspended(at), suspended_at=None), replace(suspended(at), status=Status.READY)],
+        lambda at: [
+            replace(suspended(at), suspended_at=None),
+            replace(suspended(at), status=Status.READY),
+        ],
     ),
     "due": Sweep(
         lambda store, at, limit, token: store.list_due(at, limit, token),
@@ -702,9 +836,18 @@ OF_EACH = pytest.mark.parametrize("sweep", SWEEPS.values(), ids=SWEEPS)
 
 
 @OF_EACH
-def test_a_sweep_lists_what_is_due_the_longest_overdue_first(store: WorkspaceStore, sweep: Sweep) -> None:
+def test_a_sweep_lists_what_is_due_the_longest_overdue_first(
+    store: WorkspaceStore, sweep: Sweep
+) -> None:
     """At the moment itself it is due, an instant later not yet."""
-    ages = (timedelta(days=400), timedelta(hours=1), INSTANT, timedelta(0), -INSTANT, -timedelta(days=1))
+    ages = (
+        timedelta(days=400),
+        timedelta(hours=1),
+        INSTANT,
+        timedelta(0),
+        -INSTANT,
+        -timedelta(days=1),
+    )
     made = [sweep.due(NOW - age) for age in ages]
     make(store, *reversed(made))
     page = sweep.ask(store, NOW, 100, None)
@@ -721,19 +864,26 @@ def test_a_sweep_lists_nothing_else(store: WorkspaceStore, sweep: Sweep) -> None
 
 @OF_EACH
 @pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 6), (2, [2, 2, 2]), (4, [4, 2]), (6, [6])])
-def test_pages_of_a_sweep_hold_each_id_once(store: WorkspaceStore, sweep: Sweep, limit: int, sizes: list[int]) -> None:
+def test_pages_of_a_sweep_hold_each_id_once(
+    store: WorkspaceStore, sweep: Sweep, limit: int, sizes: list[int]
+) -> None:
     """Also where several have been due since the same moment: those go by their ids."""
     made = [sweep.due(NOW - timedelta(minutes=max(number, 2))) for number in range(6)]
     make(store, *made)
     found = pages(lambda token: sweep.ask(store, NOW, limit, token))
     assert [len(page) for page in found] == sizes
-    moments = {workspace.id: NOW - timedelta(minutes=max(number, 2)) for number, workspace in enumerate(made)}
+    moments = {
+        workspace.id: NOW - timedelta(minutes=max(number, 2))
+        for number, workspace in enumerate(made)
+    }
     expected = sorted(moments, key=lambda workspace_id: (moments[workspace_id], workspace_id))
     assert [workspace_id for page in found for workspace_id in page] == expected
 
 
 @OF_EACH
-def test_a_sweep_goes_on_when_what_it_found_is_no_longer_due(store: WorkspaceStore, sweep: Sweep) -> None:
+def test_a_sweep_goes_on_when_what_it_found_is_no_longer_due(
+    store: WorkspaceStore, sweep: Sweep
+) -> None:
     """As it is when the sweep has done its work on a page: the next page misses nothing."""
     made = [sweep.due(NOW - timedelta(hours=9 - number)) for number in range(4)]
     make(store, *made)
@@ -749,12 +899,18 @@ def test_a_sweep_goes_on_when_what_it_found_is_no_longer_due(store: WorkspaceSto
 def test_the_list_of_ids_is_everybodys_the_oldest_first(store: WorkspaceStore) -> None:
     """In pages of any size; whatever state they are in."""
     made = [
-        a_workspace(owner_id=f"owner-{number % 3}", created_at=NOW - timedelta(hours=9 - number), status=status)
+        a_workspace(
+            owner_id=f"owner-{number % 3}",
+            created_at=NOW - timedelta(hours=9 - number),
+            status=status,
+        )
         for number, status in enumerate([*Status, Status.READY])
     ]
     make(store, *reversed(made))
     found = pages(lambda token: store.list_ids(2, token))
-    assert [workspace_id for page in found for workspace_id in page] == [workspace.id for workspace in made]
+    assert [workspace_id for page in found for workspace_id in page] == [
+        workspace.id for workspace in made
+    ]
     assert [len(page) for page in found] == [2, 2, 1]
 
 
@@ -793,7 +949,11 @@ def test_a_record_that_cannot_be_read_hides_no_other_from_a_sweep(client: firest
 def test_events_carry_the_time_at_which_they_expire(client: firestore.Client) -> None:
     """Firestore's own TTL deletes them by it."""
     store_of(client).commit(events=[an_event("WorkspaceRequested")])
-    [document] = client.collection("events").where(filter=FieldFilter("what", "==", "WorkspaceRequested")).stream()
+    [document] = (
+        client.collection("events")
+        .where(filter=FieldFilter("what", "==", "WorkspaceRequested"))
+        .stream()
+    )
     assert document.get("expire_at") == NOW + EVENTS_KEPT
 
 
@@ -820,7 +980,9 @@ def test_every_method_is_called_without_firestore() -> None:
 
 
 @pytest.mark.parametrize("how", ["closed", "silent"])
-def test_a_firestore_that_does_not_answer_is_told_in_time(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_firestore_that_does_not_answer_is_told_in_time(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every method gives up after the adapter's own time, not after the library's minutes."""
     hurry(monkeypatch, firestore_documents)
 

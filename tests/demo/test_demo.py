@@ -14,7 +14,12 @@ from localcloud.catalogue import ROOT
 def test_the_demo_shows_the_main_job() -> None:
     """It exits with 0 only if all of it was seen, and leaves nothing running; that it is quick shows where nothing else runs."""
     done = subprocess.run(
-        [sys.executable, "-m", "localcloud.demo"], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
+        [sys.executable, "-m", "localcloud.demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "as an administrator" in done.stdout

@@ -41,7 +41,9 @@ PUSH = {
 
 
 @contextlib.contextmanager
-def started(function: Function, shipped: Path, folder: Path, settings: dict[str, str]) -> Iterator[str]:
+def started(
+    function: Function, shipped: Path, folder: Path, settings: dict[str, str]
+) -> Iterator[str]:
     """Start a function, wait until it answers, and yield its URL."""
     [port] = free_ports(1)
     environment = {
@@ -56,7 +58,12 @@ def started(function: Function, shipped: Path, folder: Path, settings: dict[str,
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(
-            [console_script()], env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True
+            [console_script()],
+            env=environment,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         ) as process,
     ):
         try:
@@ -80,10 +87,17 @@ def calls(function: Function, token: str) -> list[tuple[str, str, dict[str, Any]
     if function.trigger == "event":
         return [("POST", "/", {"json": PUSH})]
     headers = {"Authorization": f"Bearer {token}"}
-    body = {"create_workspace": {"name": "first"}, "report_workspace": {"event": "ready", "generation": 1}}
+    body = {
+        "create_workspace": {"name": "first"},
+        "report_workspace": {"event": "ready", "generation": 1},
+    }
     known = JOB if function.trigger == "task" else body.get(function.name)
     return [
-        (route.method, re.sub(r"\{.*?\}", WORKSPACE_ID, route.path), {"headers": headers, "json": known})
+        (
+            route.method,
+            re.sub(r"\{.*?\}", WORKSPACE_ID, route.path),
+            {"headers": headers, "json": known},
+        )
         for route in function.routes
     ]
 
@@ -116,7 +130,9 @@ def test_a_function_starts_from_what_is_shipped_and_does_its_work(
     with started(function, shipped, tmp_path, cloud.state["environment"]) as url:
         for method, path, options in calls(function, token):
             answer = requests.request(method, url + path, timeout=30, **options)
-            expected = 403 if path == "/events" else ANSWERS[function.name]  # everybody's are the administrators' only
+            expected = (
+                403 if path == "/events" else ANSWERS[function.name]
+            )  # everybody's are the administrators' only
             assert answer.status_code == expected, answer.text + (tmp_path / "log").read_text()
 
 
@@ -130,7 +146,9 @@ def test_a_function_works_with_exactly_the_environment_that_terraform_gives_it(
     process = set(re.findall(r"\b([A-Z][A-Z_]+) = ", module["process"]))
     assert function.environment(str(shipped)).keys() == process
     given = {setting: known.get(setting, "") for setting in settings}
-    emulators = {setting: value for setting, value in known.items() if setting.endswith("_EMULATOR_HOST")}
+    emulators = {
+        setting: value for setting, value in known.items() if setting.endswith("_EMULATOR_HOST")
+    }
 
     with started(function, shipped, tmp_path, given | emulators) as url:
         for method, path, options in calls(function, cloud.token(f"{uuid.uuid4()}@example.com")):
@@ -138,13 +156,17 @@ def test_a_function_works_with_exactly_the_environment_that_terraform_gives_it(
             assert answer.status_code == ANSWERS[name], answer.text + (tmp_path / "log").read_text()
 
 
-def test_the_function_that_is_there_for_its_build_starts_without_any_setting(shipped: Path, tmp_path: Path) -> None:
+def test_the_function_that_is_there_for_its_build_starts_without_any_setting(
+    shipped: Path, tmp_path: Path
+) -> None:
     """The build's own service must come up, or the build counts as failed: with where the source is, and no settings."""
     with started(read_catalogue()["describe_api"], shipped, tmp_path, {}) as url:
         assert answers(url)
 
 
-def test_a_function_starts_without_any_setting_and_says_what_is_missing(shipped: Path, tmp_path: Path) -> None:
+def test_a_function_starts_without_any_setting_and_says_what_is_missing(
+    shipped: Path, tmp_path: Path
+) -> None:
     """A deployment that forgot its settings gets an answer, and the log names every one of them."""
     with started(read_catalogue()["list_workspaces"], shipped, tmp_path, {}) as url:
         answer = requests.get(f"{url}/workspaces", timeout=10)
@@ -155,7 +177,9 @@ def test_a_function_starts_without_any_setting_and_says_what_is_missing(shipped:
         assert name not in answer.text
 
 
-def test_emulators_are_refused_on_cloud_run(shipped: Path, tmp_path: Path, cloud: RunningCloud) -> None:
+def test_emulators_are_refused_on_cloud_run(
+    shipped: Path, tmp_path: Path, cloud: RunningCloud
+) -> None:
     """A setting of the local cloud that got into a deployment would send its records elsewhere: nothing works then."""
     settings = {**cloud.state["environment"], "K_SERVICE": "list-workspaces"}
     with started(read_catalogue()["list_workspaces"], shipped, tmp_path, settings) as url:

@@ -101,22 +101,34 @@ def _answers(url: str) -> bool:
     return False
 
 
-def test_what_was_only_counted_is_written_when_a_process_is_told_to_end(start: Start, cloud: RunningCloud) -> None:
+def test_what_was_only_counted_is_written_when_a_process_is_told_to_end(
+    start: Start, cloud: RunningCloud
+) -> None:
     """Of a stranger, and of somebody whom the Hub serves and who asks for what is not theirs; each once, and one line for the rest."""
     stranger = f"{uuid.uuid4()}@example.com"
     wanted = [str(uuid.uuid4()) for _ in range(3)]
     process = start("stop_workspace")
     tokens = cloud.token(stranger), cloud.token(SERVED)
-    assert [process.ask("POST", f"/workspaces/{wanted[0]}/stop", tokens[0]) for _ in range(40)] == [403] * 40
-    assert [process.ask("POST", f"/workspaces/{each}/stop", tokens[1]) for each in wanted for _ in range(2)] == [
-        404
-    ] * 6
+    assert [process.ask("POST", f"/workspaces/{wanted[0]}/stop", tokens[0]) for _ in range(40)] == [
+        403
+    ] * 40
+    assert [
+        process.ask("POST", f"/workspaces/{each}/stop", tokens[1])
+        for each in wanted
+        for _ in range(2)
+    ] == [404] * 6
     records = Records(cloud)
 
     def told() -> Counter[tuple[str, int]]:
         events = records.every_event()
-        mine = [each for each in events if each["who_email"] == stranger or each["workspace_id"] in {*wanted}]
-        mine += [each for each in events if each["who_email"] == SERVED and each["workspace_id"] == ""]
+        mine = [
+            each
+            for each in events
+            if each["who_email"] == stranger or each["workspace_id"] in {*wanted}
+        ]
+        mine += [
+            each for each in events if each["who_email"] == SERVED and each["workspace_id"] == ""
+        ]
         return Counter((each["what"], each["times"]) for each in mine)
 
     assert told() == {("EntryRequested", 1): 1, ("StopRequested", 1): 1}
@@ -132,7 +144,9 @@ def test_what_was_only_counted_is_written_when_a_process_is_told_to_end(start: S
     assert "WARNING" not in process.log, process.log
 
 
-def test_a_process_ends_in_time_though_the_database_is_away(start: Start, cloud: RunningCloud) -> None:
+def test_a_process_ends_in_time_though_the_database_is_away(
+    start: Start, cloud: RunningCloud
+) -> None:
     """What it has counted is lost then; its log says how much."""
     process = start("list_workspaces", FIRESTORE_EMULATOR_HOST=f"127.0.0.1:{free_ports(1)[0]}")
     token = cloud.token(f"{uuid.uuid4()}@example.com")
@@ -144,7 +158,9 @@ def test_a_process_ends_in_time_though_the_database_is_away(start: Start, cloud:
     assert '"times": 3' in process.log
 
 
-def test_a_first_refusal_is_written_before_it_is_answered(start: Start, cloud: RunningCloud) -> None:
+def test_a_first_refusal_is_written_before_it_is_answered(
+    start: Start, cloud: RunningCloud
+) -> None:
     """A process that is killed afterwards does not take it along."""
     stranger = f"{uuid.uuid4()}@example.com"
     process = start("list_workspaces")

@@ -31,7 +31,9 @@ class Interruptions:
         self._moment = Moment.BEFORE
         self._error: Callable[[], BaseException] = ProcessDiedError
 
-    def interrupt(self, nth: int, moment: Moment, error: Callable[[], BaseException] = ProcessDiedError) -> None:
+    def interrupt(
+        self, nth: int, moment: Moment, error: Callable[[], BaseException] = ProcessDiedError
+    ) -> None:
         """Raise at the ``nth`` call from now, counted from 0."""
         self._at = len(self.calls) + nth
         self._moment = moment
@@ -45,7 +47,9 @@ class Interruptions:
         """Return the port with its calls counted."""
         return cast("P", _Around(name, port, self))
 
-    def call(self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(
+        self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Make a call, interrupted if it is its turn."""
         nth = len(self.calls)
         self.calls.append(name)

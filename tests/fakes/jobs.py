@@ -19,8 +19,8 @@ class Delivery:
 class FakeJobs(Jobs):
     """``Jobs`` that are kept until the test takes them.
 
-    With ``named`` a job that was sent before is not sent twice, and it waits for its delay, as in Cloud Tasks; without, every
-    job comes at once, as in Pub/Sub.
+    With ``named`` a job that was sent before is not sent twice, and it waits for its delay, as in
+    Cloud Tasks; without, every job comes at once, as in Pub/Sub.
 
     Attributes:
         sent: every job that was sent, also twice.
@@ -48,7 +48,9 @@ class FakeJobs(Jobs):
             if job.name in self._names:
                 return
             self._names.add(job.name)
-        self.waiting.append(Delivery(job, self._clock() + job.delay if self._named else self._clock()))
+        self.waiting.append(
+            Delivery(job, self._clock() + job.delay if self._named else self._clock())
+        )
 
     def take(self, delivery: Delivery) -> Job:
         """Take a waiting job out, due or not."""

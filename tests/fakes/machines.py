@@ -1,7 +1,7 @@
 """Compute Engine in virtual time: instances, disks, long operations, guests that boot, and whatever can go wrong.
 
-Nothing here waits. What takes time is due at a moment of the clock that is handed in, and has happened when that moment
-has passed and somebody looks.
+Nothing here waits. What takes time is due at a moment of the clock that is handed in, and has
+happened when that moment has passed and somebody looks.
 """
 
 import heapq
@@ -89,7 +89,8 @@ class GuestMishap(Enum):
 class FakeInstance:
     """One machine. ``reported`` says that the boot which is in its memory has come up, well or not.
 
-    ``command`` is what it was made of, as refreshed since; ``generation`` and ``heartbeat_every`` are in its metadata.
+    ``command`` is what it was made of, as refreshed since; ``generation`` and ``heartbeat_every``
+    are in its metadata.
     """
 
     id: str
@@ -114,9 +115,20 @@ class FakeInstance:
             return not self.reported
         return self.state not in {InstanceState.TERMINATED, InstanceState.SUSPENDED}
 
-    def report(self, event: ReportEvent, code: str | None = None, message: str | None = None) -> Report:
+    def report(
+        self, event: ReportEvent, code: str | None = None, message: str | None = None
+    ) -> Report:
         """Return what this machine would report now, with what its token would prove."""
-        return Report(event, self.generation, self.place.name, self.id, self.place.zone, PROJECT, code, message)
+        return Report(
+            event,
+            self.generation,
+            self.place.name,
+            self.id,
+            self.place.zone,
+            PROJECT,
+            code,
+            message,
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -208,9 +220,11 @@ class FakeMachines(Machines):
         reports: what guests have reported and nobody has taken yet.
         calls: every call that was to change something, with its request id, whatever came of it.
         reads: how often something was looked at.
-        before_call, after_call: called once, around the next call: what happens elsewhere in that moment.
+        before_call, after_call: called once, around the next call: what happens elsewhere in that
+            moment.
         consoles: what a machine printed, by its name.
-        heartbeat_every: how often machines are told to report, from their next insert or refreshed metadata on.
+        heartbeat_every: how often machines are told to report, from their next insert or refreshed
+            metadata on.
     """
 
     def __init__(self, clock: Clock, durations: Durations | None = None) -> None:
@@ -274,7 +288,9 @@ class FakeMachines(Machines):
 
     def find(self, name: str) -> FakeInstance | None:
         """Return the machine of this name, in whatever zone."""
-        return next((instance for place, instance in self.instances.items() if place.name == name), None)
+        return next(
+            (instance for place, instance in self.instances.items() if place.name == name), None
+        )
 
     def peek(self, place: Place) -> Instance | None:
         """Return what ``get`` does, uncounted and whether or not Compute answers."""
@@ -363,13 +379,24 @@ class FakeMachines(Machines):
             return
         command = replace(instance.command, place=Place(zone, place.name))
         copied = replace(
-            instance, id=self._new_id(), place=command.place, command=command, labels=dict(instance.labels)
+            instance,
+            id=self._new_id(),
+            place=command.place,
+            command=command,
+            labels=dict(instance.labels),
         )
-        copied.operation, copied.created_at, copied.deleting, copied.reported = None, self._now, False, False
+        copied.operation, copied.created_at, copied.deleting, copied.reported = (
+            None,
+            self._now,
+            False,
+            False,
+        )
         self._instances[command.place] = copied
         for disk in [disk for disk in self._disks.values() if disk.user is instance]:
             at = Place(zone, disk.place.name)
-            self._disks[at] = replace(disk, place=at, labels=dict(disk.labels), created_at=self._now, user=copied)
+            self._disks[at] = replace(
+                disk, place=at, labels=dict(disk.labels), created_at=self._now, user=copied
+            )
         if instance.state in {InstanceState.TERMINATED, InstanceState.SUSPENDED}:
             self._change(copied, InstanceState.TERMINATED)
         else:
@@ -472,7 +499,11 @@ class FakeMachines(Machines):
         """See the port."""
         self._read("operation")
         operation = self._operations.get((zone, name))
-        return OperationState(operation.done, operation.fault) if operation else OperationState(done=True)
+        return (
+            OperationState(operation.done, operation.fault)
+            if operation
+            else OperationState(done=True)
+        )
 
     def console_tail(self, place: Place, most_bytes: int) -> str:
         """See the port."""
@@ -517,7 +548,9 @@ class FakeMachines(Machines):
             raise UnavailableError("Compute Engine does not answer now.")
         return begun
 
-    def _begin(self, command: Command, operation: _Operation, failure: Fault | None, slowness: int) -> str | None:
+    def _begin(
+        self, command: Command, operation: _Operation, failure: Fault | None, slowness: int
+    ) -> str | None:
         takes = self._durations
         if isinstance(command, InsertInstance):
             return self._insert(command, operation, failure, takes.insert * slowness)
@@ -535,11 +568,21 @@ class FakeMachines(Machines):
         match command:
             case RefreshMetadata():
                 takes_effect = takes.set_metadata * slowness
-                self._set(instance, lambda: self._refresh(instance, command), operation, failure, takes_effect)
+                self._set(
+                    instance,
+                    lambda: self._refresh(instance, command),
+                    operation,
+                    failure,
+                    takes_effect,
+                )
             case LabelInstance():
                 labels = _with_ours(instance.labels, command)
                 self._set(
-                    instance, lambda: instance.labels.update(labels), operation, failure, takes.set_labels * slowness
+                    instance,
+                    lambda: instance.labels.update(labels),
+                    operation,
+                    failure,
+                    takes.set_labels * slowness,
                 )
             case StartInstance():
                 if instance.state is InstanceState.RUNNING:
@@ -564,7 +607,11 @@ class FakeMachines(Machines):
         return instance.id
 
     def _insert(
-        self, command: InsertInstance, operation: _Operation, failure: Fault | None, takes: timedelta
+        self,
+        command: InsertInstance,
+        operation: _Operation,
+        failure: Fault | None,
+        takes: timedelta,
     ) -> str | None:
         home_place, boot_place = Place(command.place.zone, command.home_disk), boot_disk_of(command)
         if command.place in self._instances:
@@ -582,14 +629,21 @@ class FakeMachines(Machines):
             _needs_no_user(home)
         labels = _labels(command)
         instance = FakeInstance(
-            self._new_id(), command.place, command, command.generation, dict(labels), self.heartbeat_every
+            self._new_id(),
+            command.place,
+            command,
+            command.generation,
+            dict(labels),
+            self.heartbeat_every,
         )
         instance.created_at = self._now
         made = home is None
         home = home or _Disk(home_place, dict(labels), self._now)
         home.user = instance
         self._disks[home_place] = home
-        self._disks[boot_place] = _Disk(boot_place, dict(labels), self._now, boot=True, user=instance)
+        self._disks[boot_place] = _Disk(
+            boot_place, dict(labels), self._now, boot=True, user=instance
+        )
         self._instances[command.place] = instance
 
         def withdraw() -> None:
@@ -644,19 +698,29 @@ class FakeMachines(Machines):
 
         def up() -> None:
             instance.reported = True
-            if mishap is None and not any(disk.user is instance and not disk.boot for disk in self._disks.values()):
+            if mishap is None and not any(
+                disk.user is instance and not disk.boot for disk in self._disks.values()
+            ):
                 self.reports.append(
-                    instance.report(ReportEvent.FAILED, "DISK_MISSING", "The home disk is not attached.")
+                    instance.report(
+                        ReportEvent.FAILED, "DISK_MISSING", "The home disk is not attached."
+                    )
                 )
             elif mishap is None:
                 self.reports.append(instance.report(ReportEvent.READY))
             elif mishap is GuestMishap.FAILS_AT_BOOT:
-                self.reports.append(instance.report(ReportEvent.FAILED, "IMAGE_PULL_FAILED", "No such image."))
+                self.reports.append(
+                    instance.report(ReportEvent.FAILED, "IMAGE_PULL_FAILED", "No such image.")
+                )
 
         self._later(instance, self._durations.boot, up)
 
     def _freeze(
-        self, instance: FakeInstance, operation: _Operation | None, failure: Fault | None, takes: timedelta
+        self,
+        instance: FakeInstance,
+        operation: _Operation | None,
+        failure: Fault | None,
+        takes: timedelta,
     ) -> None:
         self._change(instance, InstanceState.SUSPENDING, operation)
 
@@ -696,11 +760,16 @@ class FakeMachines(Machines):
 
         self._later(instance, takes / 2, stopping)
 
-    def _delete(self, instance: FakeInstance, operation: _Operation, failure: Fault | None, takes: timedelta) -> None:
+    def _delete(
+        self, instance: FakeInstance, operation: _Operation, failure: Fault | None, takes: timedelta
+    ) -> None:
         if failure is not None:
             self._after(takes, lambda: _end(operation, failure))
             return
-        _end(instance.operation, Fault(FaultKind.TRANSIENT, "OPERATION_CANCELED_BY_USER", "A user canceled it."))
+        _end(
+            instance.operation,
+            Fault(FaultKind.TRANSIENT, "OPERATION_CANCELED_BY_USER", "A user canceled it."),
+        )
         self._change(instance, InstanceState.STOPPING, operation)
         instance.deleting = True
 
@@ -738,7 +807,9 @@ class FakeMachines(Machines):
             branch=command.branch,
         )
 
-    def _label_disk(self, command: LabelDisk, operation: _Operation, failure: Fault | None, takes: timedelta) -> None:
+    def _label_disk(
+        self, command: LabelDisk, operation: _Operation, failure: Fault | None, takes: timedelta
+    ) -> None:
         disk = self._disks.get(command.place)
         if disk is None:
             raise _refusal(FaultKind.NOT_FOUND)
@@ -750,7 +821,9 @@ class FakeMachines(Machines):
 
         self._after(takes, write)
 
-    def _delete_disk(self, place: Place, operation: _Operation, failure: Fault | None, takes: timedelta) -> None:
+    def _delete_disk(
+        self, place: Place, operation: _Operation, failure: Fault | None, takes: timedelta
+    ) -> None:
         disk = self._disks.get(place)
         if disk is None:
             raise _refusal(FaultKind.NOT_FOUND)
@@ -810,7 +883,9 @@ class FakeMachines(Machines):
         self._catch_up()
         return self._instances.get(place)
 
-    def _change(self, instance: FakeInstance, state: InstanceState, operation: _Operation | None = None) -> None:
+    def _change(
+        self, instance: FakeInstance, state: InstanceState, operation: _Operation | None = None
+    ) -> None:
         """Put an instance into a state; what was to become of it before is not coming any more."""
         instance.state = state
         instance.operation = operation

@@ -31,10 +31,14 @@ FIRST_PHASES = {
     OperationKind.DELETE: Phase.DELETE_INSTANCE,
 }
 _STOPPING = {OperationKind.STOP, OperationKind.DELETE}
-A_PROBLEM = Problem("SOMETHING", "Something went wrong before.", retryable=False, at=NOW - timedelta(hours=1))
+A_PROBLEM = Problem(
+    "SOMETHING", "Something went wrong before.", retryable=False, at=NOW - timedelta(hours=1)
+)
 
 
-def a_workspace(status: Status = Status.READY, operation: Operation | None = None, **changes: Any) -> Workspace:
+def a_workspace(
+    status: Status = Status.READY, operation: Operation | None = None, **changes: Any
+) -> Workspace:
     """Return a workspace as it would be in this status: READY ones are awake and run, all but new ones have a home disk."""
     workspace_id = str(uuid.uuid4())
     name = f"workspace-{workspace_id}"
@@ -58,7 +62,8 @@ def a_workspace(status: Status = Status.READY, operation: Operation | None = Non
         generation=3,
         ready_generation=3 if status in {Status.READY, Status.SUSPENDED} else None,
         instance_id=INSTANCE_ID,
-        machine_running=status is Status.READY and (operation is None or operation.kind in _STOPPING),
+        machine_running=status is Status.READY
+        and (operation is None or operation.kind in _STOPPING),
         suspended_at=NOW - timedelta(minutes=5) if status is Status.SUSPENDED else None,
         operation=operation,
         attend_at=NOW + timedelta(minutes=2) if operation else None,
@@ -83,7 +88,9 @@ def an_operation(kind: OperationKind, phase: Phase | None = None, **changes: Any
     return replace(operation, **changes)
 
 
-def an_instance(workspace: Workspace, state: InstanceState = InstanceState.RUNNING, **changes: Any) -> Instance:
+def an_instance(
+    workspace: Workspace, state: InstanceState = InstanceState.RUNNING, **changes: Any
+) -> Instance:
     """Return the workspace's machine in this state."""
     instance = Instance(
         id=workspace.instance_id or INSTANCE_ID,
@@ -100,7 +107,9 @@ def an_instance(workspace: Workspace, state: InstanceState = InstanceState.RUNNI
 def a_home(workspace: Workspace, **changes: Any) -> Disk:
     """Return the workspace's home disk, attached to nothing."""
     zone = workspace.home_disk.zone if workspace.home_disk else workspace.zone
-    disk = Disk(workspace.disk_name, zone, labels_of(workspace.id, workspace.owner_id), workspace.created_at)
+    disk = Disk(
+        workspace.disk_name, zone, labels_of(workspace.id, workspace.owner_id), workspace.created_at
+    )
     return replace(disk, **changes)
 
 

@@ -30,11 +30,13 @@ class Counts:
 class MemoryWorkspaceStore(WorkspaceStore):
     """``WorkspaceStore`` in memory; safe to use from many threads.
 
-    ``watch`` is called with each workspace before and after, in the commit that changes it, once it is sure to succeed.
+    ``watch`` is called with each workspace before and after, in the commit that changes it, once it
+    is sure to succeed.
     """
 
     def __init__(
-        self, watch: Callable[[Workspace | None, Workspace | None], None] = lambda _before, _after: None
+        self,
+        watch: Callable[[Workspace | None, Workspace | None], None] = lambda _before, _after: None,
     ) -> None:
         self.counts = Counts()
         self.events: list[Event] = []
@@ -62,7 +64,9 @@ class MemoryWorkspaceStore(WorkspaceStore):
     def workspaces(self) -> Mapping[str, Workspace]:
         """All workspaces by id; looking does not count."""
         with self._lock:
-            return {workspace_id: stored.record for workspace_id, stored in self._workspaces.items()}
+            return {
+                workspace_id: stored.record for workspace_id, stored in self._workspaces.items()
+            }
 
     @property
     def owners(self) -> Mapping[str, Owner]:
@@ -96,7 +100,11 @@ class MemoryWorkspaceStore(WorkspaceStore):
             self.counts.commits += 1
             for stored, workspace in workspaces:
                 workspace_id = _id_of(stored, workspace)
-                self._check(self._workspaces.get(workspace_id), stored.version if stored else None, workspace_id)
+                self._check(
+                    self._workspaces.get(workspace_id),
+                    stored.version if stored else None,
+                    workspace_id,
+                )
             for read, owner in owners:
                 self._check(self._owners.get(owner.id), read.version, owner.id)
             for stored, workspace in workspaces:
@@ -110,7 +118,9 @@ class MemoryWorkspaceStore(WorkspaceStore):
                 self._owners[owner.id] = Stored(owner, self._next_version())
             self.events.extend(events)
 
-    def list_owned(self, owner_id: str, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+    def list_owned(
+        self, owner_id: str, status: Status | None, limit: int, token: str | None
+    ) -> Page[Workspace]:
         """See the port."""
         found = [
             workspace
@@ -121,7 +131,11 @@ class MemoryWorkspaceStore(WorkspaceStore):
 
     def list_all(self, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
         """See the port."""
-        found = [workspace for workspace in self.workspaces.values() if status in {None, workspace.status}]
+        found = [
+            workspace
+            for workspace in self.workspaces.values()
+            if status in {None, workspace.status}
+        ]
         return self._page(_by(found, "created_at"), limit, token, newest_first=True)
 
     def list_events(self, workspace_id: str | None, limit: int, token: str | None) -> Page[Event]:
@@ -129,7 +143,9 @@ class MemoryWorkspaceStore(WorkspaceStore):
         with self._lock:
             numbered = list(enumerate(self.events))
         found = [
-            (event.at, f"{nth:012}", event) for nth, event in numbered if workspace_id in {None, event.workspace_id}
+            (event.at, f"{nth:012}", event)
+            for nth, event in numbered
+            if workspace_id in {None, event.workspace_id}
         ]
         return self._page(found, limit, token, newest_first=True)
 
@@ -163,7 +179,9 @@ class MemoryWorkspaceStore(WorkspaceStore):
         ]
         return _ids(self._page(_by(found, "last_connected_at"), limit, token))
 
-    def list_suspended(self, suspended_before: datetime, limit: int, token: str | None) -> Page[str]:
+    def list_suspended(
+        self, suspended_before: datetime, limit: int, token: str | None
+    ) -> Page[str]:
         """See the port."""
         found = [
             workspace
@@ -195,18 +213,33 @@ class MemoryWorkspaceStore(WorkspaceStore):
             raise ConflictError(f"{document_id} is not what was read")
 
     def _page(
-        self, found: Iterable[tuple[datetime, str, R]], limit: int, token: str | None, *, newest_first: bool = False
+        self,
+        found: Iterable[tuple[datetime, str, R]],
+        limit: int,
+        token: str | None,
+        *,
+        newest_first: bool = False,
     ) -> Page[R]:
         """Return a page of what was found, each with the moment and the id that it is ordered by."""
         with self._lock:
             self.counts.queries += 1
-        placed = [((at.isoformat(timespec="microseconds"), its_id), record) for at, its_id, record in found]
+        placed = [
+            ((at.isoformat(timespec="microseconds"), its_id), record)
+            for at, its_id, record in found
+        ]
         placed.sort(key=lambda place: place[0], reverse=newest_first)
         if token is not None:
             after = _read_token(token)
-            placed = [place for place in placed if (place[0] < after if newest_first else place[0] > after)]
+            placed = [
+                place
+                for place in placed
+                if (place[0] < after if newest_first else place[0] > after)
+            ]
         page = placed[:limit]
-        return Page([record for _, record in page], _write_token(page[-1][0]) if len(placed) > limit else None)
+        return Page(
+            [record for _, record in page],
+            _write_token(page[-1][0]) if len(placed) > limit else None,
+        )
 
 
 def _by(found: Iterable[Workspace], moment: str) -> list[tuple[datetime, str, Workspace]]:

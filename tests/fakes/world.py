@@ -42,8 +42,9 @@ MOST_EVENTS = 5_000
 class World:
     """One Hub.
 
-    What fails comes again after ``retry_after``. ``store``, ``machines`` and the queues are the fakes themselves; the
-    ``…_port`` are what the use cases are handed, and may be something around them.
+    What fails comes again after ``retry_after``. ``store``, ``machines`` and the queues are the
+    fakes themselves; the ``…_port`` are what the use cases are handed, and may be something around
+    them.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -71,7 +72,9 @@ class World:
 
     # ---- people -----------------------------------------------------------------------------------------------------
 
-    def create(self, owner: str, name: str, *, zone: str | None = None, key: Key | None = None) -> Workspace:
+    def create(
+        self, owner: str, name: str, *, zone: str | None = None, key: Key | None = None
+    ) -> Workspace:
         """Ask for a workspace."""
         new = NewWorkspace(
             name,
@@ -81,16 +84,31 @@ class World:
             Metadata(repo="https://example.com/repo.git"),
         )
         return create_workspace(
-            self.store_port, self.provisioning_port, self.clock, self.policy, PROJECT, asker(owner), new, key
+            self.store_port,
+            self.provisioning_port,
+            self.clock,
+            self.policy,
+            PROJECT,
+            asker(owner),
+            new,
+            key,
         )
 
     def stop(self, owner: str, workspace_id: str) -> tuple[Workspace, bool]:
         """Ask that it be stopped."""
         return ask_workspaces.stop_workspace(
-            self.store_port, self.operations_port, self.clock, self.policy, self.trail, asker(owner), workspace_id
+            self.store_port,
+            self.operations_port,
+            self.clock,
+            self.policy,
+            self.trail,
+            asker(owner),
+            workspace_id,
         )
 
-    def start(self, owner: str, workspace_id: str, machine: NewMachine | None = None) -> tuple[Workspace, bool]:
+    def start(
+        self, owner: str, workspace_id: str, machine: NewMachine | None = None
+    ) -> tuple[Workspace, bool]:
         """Ask that it be started."""
         return ask_workspaces.start_workspace(
             self.store_port,
@@ -106,7 +124,13 @@ class World:
     def delete(self, owner: str, workspace_id: str) -> Workspace:
         """Ask that it be deleted."""
         return ask_workspaces.delete_workspace(
-            self.store_port, self.operations_port, self.clock, self.policy, self.trail, asker(owner), workspace_id
+            self.store_port,
+            self.operations_port,
+            self.clock,
+            self.policy,
+            self.trail,
+            asker(owner),
+            workspace_id,
         )
 
     def look(self, workspace: Workspace) -> ask_workspaces.RealTimeStatus:
@@ -126,23 +150,48 @@ class World:
     def do(self, job: Job) -> None:
         """Deliver a job to the worker, through its message."""
         message = read_job(write_job(job))
-        advance_operation(self.store_port, self.machines_port, self.operations_port, self.clock, self.policy, message)
+        advance_operation(
+            self.store_port,
+            self.machines_port,
+            self.operations_port,
+            self.clock,
+            self.policy,
+            message,
+        )
 
     def report(self, report: Report) -> None:
         """Deliver a machine's report to the callback."""
         workspace_id = report.instance_name.removeprefix("workspace-")
-        receive_report(self.store_port, self.operations_port, self.clock, self.policy, self.trail, workspace_id, report)
+        receive_report(
+            self.store_port,
+            self.operations_port,
+            self.clock,
+            self.policy,
+            self.trail,
+            workspace_id,
+            report,
+        )
 
     def reconcile(self) -> sweep.SweepReport:
         """Run the sweep of what is overdue."""
         return sweep.reconcile(
-            self.store_port, self.operations_port, self.clock, self.policy, "reconcile", self.pauses.append
+            self.store_port,
+            self.operations_port,
+            self.clock,
+            self.policy,
+            "reconcile",
+            self.pauses.append,
         )
 
     def clean_up(self) -> sweep.SweepReport:
         """Run the idle sweep."""
         return sweep.clean_up(
-            self.store_port, self.operations_port, self.clock, self.policy, "cleanup", self.pauses.append
+            self.store_port,
+            self.operations_port,
+            self.clock,
+            self.policy,
+            "cleanup",
+            self.pauses.append,
         )
 
     # ---- time -------------------------------------------------------------------------------------------------------
@@ -150,8 +199,9 @@ class World:
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Let time pass, with everything that comes in it, until nothing is to come any more, or ``until`` holds.
 
-        Jobs are done when they are due and come again when they fail, reports are repeated as machines do, the sweep of
-        what is overdue runs every two minutes. The idle sweep does not run.
+        Jobs are done when they are due and come again when they fail, reports are repeated as
+        machines do, the sweep of what is overdue runs every two minutes. The idle sweep does not
+        run.
         """
         for _ in range(MOST_EVENTS):
             if until and until():
@@ -161,7 +211,9 @@ class World:
             moment = self._next_moment()
             if moment is None:
                 if until:
-                    raise AssertionError("nothing is to come any more, and what was waited for has not come")
+                    raise AssertionError(
+                        "nothing is to come any more, and what was waited for has not come"
+                    )
                 return
             self.clock.advance_to(moment)
         raise AssertionError("the Hub does not come to rest")
@@ -225,12 +277,16 @@ class World:
             there = self.machines.find(report.instance_name)
             again_at = self.clock() + self.retry_after
             if there is not None and there.id == report.instance_id and again_at < give_up_at:
-                self._reports_to_repeat.append((again_at, give_up_at, replace(report, generation=there.generation)))
+                self._reports_to_repeat.append(
+                    (again_at, give_up_at, replace(report, generation=there.generation))
+                )
 
     def _next_moment(self) -> datetime | None:
         """Return when something is to come next; None when nobody waits for anything."""
         moments = [at for at, _, _ in self._reports_to_repeat]
-        moments += [at for at in (self.provisioning.next_due_at(), self.operations.next_due_at()) if at]
+        moments += [
+            at for at in (self.provisioning.next_due_at(), self.operations.next_due_at()) if at
+        ]
         sweep_at = self._sweep_at()
         if sweep_at:
             moments.append(max(sweep_at, self._swept_at + SWEEP_EVERY))
@@ -241,7 +297,9 @@ class World:
         return min(moments, default=None)
 
     def _sweep_at(self) -> datetime | None:
-        return min((ws.attend_at for ws in self.store.workspaces.values() if ws.attend_at), default=None)
+        return min(
+            (ws.attend_at for ws in self.store.workspaces.values() if ws.attend_at), default=None
+        )
 
     @property
     def at_rest(self) -> bool:

@@ -1,7 +1,7 @@
 """Many people at once while everything around the Hub fails: a run is planned by a seed, so that it can be had again.
 
-The plan is the same each time: who asks for what after which pause, and what is broken when. What comes of it depends on how the
-processes take turns, which no seed decides.
+The plan is the same each time: who asks for what after which pause, and what is broken when. What
+comes of it depends on how the processes take turns, which no seed decides.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ RUNNING_EACH: Final = 10
 IDLE_SECONDS: Final = 30
 WORKER_SECONDS: Final = 8
 DEADLINE_SECONDS: Final = 45
-# By then an operation, its clean-up after a failure included, is seen to be over by whoever looks, on however slow a machine.
+# By then an operation, its clean-up after a failure included, is seen to be over by whoever looks,
+# on however slow a machine.
 OPERATION_SECONDS: Final = 2 * DEADLINE_SECONDS + 120
 CLOUD: Final = LocalSettings(
     times="fast",
@@ -79,7 +80,10 @@ _STRIKES_AT_MOST: Final = {
     "fails_at_boot": 1,
     "never_ready": 1,
 }
-_AWAY: Final = (RefusedError, requests.RequestException)  # the database is, or the function was killed
+_AWAY: Final = (
+    RefusedError,
+    requests.RequestException,
+)  # the database is, or the function was killed
 _DELIVERY: Final = "unreliable_delivery"
 _FIRST_CREATES: Final = 10
 _VERBS: Final = {
@@ -96,7 +100,9 @@ _MACHINE_TYPES: Final = ("e2-standard-2", "e2-standard-8")
 _PERSISTENCE: Final = 60  # tries of a create, with the same key
 _QUIET_WITHIN_SECONDS: Final = 600.0  # only a run that fails takes so long
 _TRIES_BY_HAND: Final = 30
-_MOST_SECONDS: Final = 600.0  # that a slow machine gets beyond the plan to do at least once what is in it
+_MOST_SECONDS: Final = (
+    600.0  # that a slow machine gets beyond the plan to do at least once what is in it
+)
 _POLL_SECONDS: Final = 2.0
 _LAST_LOOKS_AT_ONCE: Final = 8
 _OUR_LABELS: Final = {"hub", "workspace", "owner", "managed-by"}
@@ -153,7 +159,10 @@ class Outcome:
         """Return what happened, in numbers."""
         answers = Counter(f"{asked.verb} {asked.status or 'unanswered'}" for asked in self.asked)
         ends = Counter(event["result"] for event in self.events if event["who"] == "hub")
-        most, left = max(map(len, self.looks), default=0), Counter(ws["status"] for ws in self.workspaces)
+        most, left = (
+            max(map(len, self.looks), default=0),
+            Counter(ws["status"] for ws in self.workspaces),
+        )
         return "\n".join(
             [
                 f"seed {self.plan.seed}, {self.plan.seconds:g} s, {self.plan.people} people",
@@ -234,33 +243,51 @@ def _quiet(cloud: RunningCloud, admin: Person, connected: set[str]) -> list[Work
         running = {machine["name"] for machine in machines if machine["status"] == "RUNNING"}
         awake = {ws["instance_name"] for ws in workspaces if ws["status"] == "READY"} | running
         restless += [ws["id"] for ws in workspaces if ws["instance_name"] in awake - connected]
-        restless += [*left_over(workspaces, machines, disks), *unlabelled(workspaces, machines, disks)]
+        restless += [
+            *left_over(workspaces, machines, disks),
+            *unlabelled(workspaces, machines, disks),
+        ]
         now = sorted((ws["id"], ws["status"]) for ws in workspaces)
         same, last = (same + 1 if now == last and not restless else 0), now
     return workspaces
 
 
-def left_over(workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]) -> list[str]:
+def left_over(
+    workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]
+) -> list[str]:
     """Return the names of machines and disks that are nobody's: a boot disk is its machine's, a home disk a workspace's."""
     names = {ws["instance_name"] for ws in workspaces}
     homes = {f"home-{ws['id']}" for ws in workspaces}
     attached = {disk["source"] for machine in machines for disk in machine["disks"]}
     nobodys = [machine["name"] for machine in machines if machine["name"] not in names]
-    return nobodys + [disk["name"] for disk in disks if disk["name"] not in homes and disk["selfLink"] not in attached]
+    return nobodys + [
+        disk["name"]
+        for disk in disks
+        if disk["name"] not in homes and disk["selfLink"] not in attached
+    ]
 
 
-def unlabelled(workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]) -> list[str]:
+def unlabelled(
+    workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]
+) -> list[str]:
     """Return the names of the workspaces' machines and home disks that lack a label of the Hub's, or have another workspace's."""
-    owned = {name: ws["id"] for ws in workspaces for name in (ws["instance_name"], f"home-{ws['id']}")}
+    owned = {
+        name: ws["id"] for ws in workspaces for name in (ws["instance_name"], f"home-{ws['id']}")
+    }
     return [
         each["name"]
         for each in [*machines, *disks]
         if (workspace_id := owned.get(each["name"]))
-        and not (each.get("labels", {}).get("workspace") == workspace_id and each["labels"].keys() >= _OUR_LABELS)
+        and not (
+            each.get("labels", {}).get("workspace") == workspace_id
+            and each["labels"].keys() >= _OUR_LABELS
+        )
     ]
 
 
-def _see_homes(cloud: RunningCloud, workspaces: list[Workspace], homes: dict[str, set[str]]) -> None:
+def _see_homes(
+    cloud: RunningCloud, workspaces: list[Workspace], homes: dict[str, set[str]]
+) -> None:
     """Take note of the disk that each READY workspace has for its home."""
     numbers = {disk["name"]: str(disk["id"]) for disk in in_compute(cloud, "disks", "")}
     for ws in workspaces:
@@ -286,7 +313,9 @@ class _Someone:
     def live(self) -> None:
         """Ask until it is over. Each turn draws the same chances, whatever came before."""
         chances = random.Random(f"{self.plan.seed}/person/{self.number}")
-        self._person = Person(self.cloud.address, self.cloud.token(f"person-{self.number}@example.com"))
+        self._person = Person(
+            self.cloud.address, self.cloud.token(f"person-{self.number}@example.com")
+        )
         turn = 0
         most = self.ends_at + _MOST_SECONDS
         while time.monotonic() < (most if turn < _FIRST_CREATES else self.ends_at):
@@ -300,7 +329,9 @@ class _Someone:
 
     def look_at_all(self) -> None:
         """Ask once more for everything that this person was ever told of, so that there is a last answer about it."""
-        for workspace_id in {asked.workspace_id: None for asked in self.asked if asked.status == 201}:
+        for workspace_id in {
+            asked.workspace_id: None for asked in self.asked if asked.status == 201
+        }:
             for _ in range(_PERSISTENCE):
                 if self._person.ask("GET", f"/workspaces/{workspace_id}/status").status_code < 500:
                     break
@@ -330,7 +361,8 @@ class _Someone:
                 body = {"machine_type": _MACHINE_TYPES[int(spot * 100) % 2]}
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/start", json=body)
             case "delete":
-                # Whoever is connected stays so until the machine is gone: a DELETE that fails leaves it, in use.
+                # Whoever is connected stays so until the machine is gone: a DELETE that fails
+                # leaves it, in use.
                 if self._ask(turn, verb, workspace_id, "DELETE", path).status in {202, 404}:
                     self._known.pop(workspace_id)
             case "look":
@@ -343,14 +375,24 @@ class _Someone:
         """Ask for a workspace, again with the same key while no definite answer comes."""
         headers = {"Idempotency-Key": f"{self.plan.seed}/{self.number}/{turn}"}
         for _ in range(_PERSISTENCE):
-            asked = self._ask(turn, "create", "", "POST", "/workspaces", json={"name": f"w{turn}"}, headers=headers)
+            asked = self._ask(
+                turn,
+                "create",
+                "",
+                "POST",
+                "/workspaces",
+                json={"name": f"w{turn}"},
+                headers=headers,
+            )
             if asked.status == 201:
                 self._known[asked.workspace_id] = asked.answer["instance_name"]
             if 0 < asked.status < 500:
                 return
             time.sleep(1)
 
-    def _ask(self, turn: int, verb: str, workspace_id: str, method: str, path: str, **kwargs: Any) -> Asked:
+    def _ask(
+        self, turn: int, verb: str, workspace_id: str, method: str, path: str, **kwargs: Any
+    ) -> Asked:
         request_id = f"chaos-{self.plan.seed}-{self.number}-{turn}"
         headers = {**kwargs.pop("headers", {}), "X-Request-Id": request_id}
         began = datetime.now(UTC)
@@ -409,7 +451,9 @@ class _Trouble:
         }
         try:
             while not self._is_over(acts):
-                for kind in chances.sample(list(acts), len(acts)):  # each once before any comes again
+                for kind in chances.sample(
+                    list(acts), len(acts)
+                ):  # each once before any comes again
                     pause, chance = chances.uniform(1, 4), chances.random()
                     if self._is_over(acts, pause):
                         return
@@ -459,7 +503,9 @@ class _Trouble:
         """Yield workspaces that have machines, beginning somewhere, in the form in which hands take them."""
         try:
             found = in_compute(self.cloud, "instances", "")
-        except requests.RequestException:  # Compute is away, to those who look at it from outside too
+        except (
+            requests.RequestException
+        ):  # Compute is away, to those who look at it from outside too
             return
         machines = [each for each in found if each["name"].startswith("workspace-")]
         first = int(chance * len(machines))
@@ -507,7 +553,8 @@ class _Trouble:
             with self._left_alone(workspace["id"]), contextlib.suppress(requests.RequestException):
                 shown = admin.ask("GET", f"/workspaces/{workspace['id']}/status").json()
                 quiet = shown.get("operation", "unknown") is None and (
-                    shown["status"] == "SUSPENDED" or (shown["status"] == "READY" and self._is_connected(workspace))
+                    shown["status"] == "SUSPENDED"
+                    or (shown["status"] == "READY" and self._is_connected(workspace))
                 )
                 if not quiet or (self._held is not None and self._held["id"] == workspace["id"]):
                     continue

@@ -21,7 +21,14 @@ import requests
 from localcloud.person import Person, Workspace
 from tests.faults.killer import KEYS, MOMENTS, Call, OnceAtEachCall, Point, Watched
 from tests.processes import descendants, eventually
-from tests.system.records import Records, by_workspace, call_scheduled, in_compute, publish, stop_by_hand
+from tests.system.records import (
+    Records,
+    by_workspace,
+    call_scheduled,
+    in_compute,
+    publish,
+    stop_by_hand,
+)
 
 if TYPE_CHECKING:
     from localcloud.client import RunningCloud
@@ -38,7 +45,8 @@ OTHER_MACHINE_TYPE: Final = "e2-standard-8"
 
 _AT_ONCE: Final = 20
 _POLL_SECONDS: Final = 0.3
-# Only a run that fails waits for so long: what is waited for is always something that is seen, on however slow a machine.
+# Only a run that fails waits for so long: what is waited for is always something that is seen, on
+# however slow a machine.
 _PATIENCE_SECONDS: Final = 240.0
 
 
@@ -64,11 +72,17 @@ class Story:
 STORIES: Final = {
     "create": Story(None, "READY"),
     "stop": Story(("POST", "/stop", None), "SUSPENDED"),
-    "stop of what cannot be suspended": Story(("POST", "/stop", None), "SUSPENDED", unsuspendable=True),
+    "stop of what cannot be suspended": Story(
+        ("POST", "/stop", None), "SUSPENDED", unsuspendable=True
+    ),
     "start that thaws": Story(("POST", "/start", None), "READY", asleep=True),
     "start that boots": Story(("POST", "/start", None), "READY", asleep=True, unsuspendable=True),
-    "start with another machine type": Story(("POST", "/start", {"machine_type": OTHER_MACHINE_TYPE}), "READY"),
-    "look at what was stopped by hand": Story(("GET", "/status", None), "SUSPENDED", stopped_by_hand=True),
+    "start with another machine type": Story(
+        ("POST", "/start", {"machine_type": OTHER_MACHINE_TYPE}), "READY"
+    ),
+    "look at what was stopped by hand": Story(
+        ("GET", "/status", None), "SUSPENDED", stopped_by_hand=True
+    ),
     "delete": Story(("DELETE", "", None), None),
 }
 
@@ -162,7 +176,11 @@ class Theatre:
     def give_up(self, play: Play, watched: OnceAtEachCall) -> None:
         """Publish a workspace's current job as a dead letter, and again whenever its recorder has died of that."""
         operation = self.records.workspace(play.workspace["id"])["operation"]
-        job = {"workspace_id": play.workspace["id"], "operation_id": operation["id"], "step": operation["step"]}
+        job = {
+            "workspace_id": play.workspace["id"],
+            "operation_id": operation["id"],
+            "step": operation["step"],
+        }
         while True:
             watched.killed = None
             known = self._dead_letters(play)
@@ -177,7 +195,10 @@ class Theatre:
         return watched.killed is not None or self._dead_letters(play) > known
 
     def _dead_letters(self, play: Play) -> int:
-        return sum(event["what"] == "DeadLetterRecorded" for event in self.records.events(play.workspace["id"]))
+        return sum(
+            event["what"] == "DeadLetterRecorded"
+            for event in self.records.events(play.workspace["id"])
+        )
 
     def interrupt(self, function: str, watched: OnceAtEachCall) -> None:
         """Have a scheduled function called, and again whenever its process has died of that, until it has answered."""
@@ -200,21 +221,39 @@ class Theatre:
         return [self._outcome(play, machines, disks, owners) for play in plays]
 
     def _outcome(
-        self, play: Play, machines: dict[str, list[Any]], disks: dict[str, list[Any]], owners: dict[str, Any]
+        self,
+        play: Play,
+        machines: dict[str, list[Any]],
+        disks: dict[str, list[Any]],
+        owners: dict[str, Any],
     ) -> dict[str, Any]:
         listed = play.person.workspaces()
-        kept = ("status", "operation", "machine_type", "zone", "image_tag", "generation", "last_activity")
+        kept = (
+            "status",
+            "operation",
+            "machine_type",
+            "zone",
+            "image_tag",
+            "generation",
+            "last_activity",
+        )
         ids = {ws["id"] for ws in [*listed, play.workspace] if ws}
         mine = [machine for each in sorted(ids) for machine in machines[each]]
         recorded = {self.records.workspace(each).get("instance_id") for each in ids}
         return {
             "workspaces": [
-                {key: ws[key] for key in kept} | {"error": ws["error"] and ws["error"]["code"]} for ws in listed
+                {key: ws[key] for key in kept} | {"error": ws["error"] and ws["error"]["code"]}
+                for ws in listed
             ],
             "machines": [(each["status"], each["machineType"].rsplit("/", 1)[-1]) for each in mine],
             "machines unknown to the record": len({str(each["id"]) for each in mine} - recorded),
             "disks": sorted(disk["name"].split("-")[0] for each in ids for disk in disks[each]),
-            "held": [held["running"] for owner in owners.values() for each, held in owner.items() if each in ids],
+            "held": [
+                held["running"]
+                for owner in owners.values()
+                for each, held in owner.items()
+                if each in ids
+            ],
         }
 
     def _somebody(self) -> Person:
@@ -223,7 +262,9 @@ class Theatre:
     def _prepare(self, pool: ThreadPoolExecutor, plays: list[Play]) -> None:
         """Have everything there that the stories begin with."""
         others = [play for play in plays if STORIES[play.story].asks]
-        for play, made in zip(others, pool.map(lambda play: play.person.create(play.name), others), strict=True):
+        for play, made in zip(
+            others, pool.map(lambda play: play.person.create(play.name), others), strict=True
+        ):
             play.workspace = made
         _all(pool, others, lambda play: self._has(play, "READY"))
         for play in others:
@@ -237,7 +278,9 @@ class Theatre:
                 stop_by_hand(self.cloud, play.workspace)
 
     def _has(self, play: Play, status: str) -> bool:
-        return [(ws["status"], ws["operation"]) for ws in play.person.workspaces()] == [(status, None)]
+        return [(ws["status"], ws["operation"]) for ws in play.person.workspaces()] == [
+            (status, None)
+        ]
 
     def _perform(self, play: Play) -> None:
         """Ask for what the story is about, again while no answer comes, as a client does; then watch until the process has died."""
@@ -247,7 +290,9 @@ class Theatre:
         asks = STORIES[play.story].asks
         if asks is None:
             headers = {"Idempotency-Key": play.name, "X-Request-Id": play.name}
-            play.workspace = _persist(play.person, "POST", "/workspaces", json={"name": play.name}, headers=headers)
+            play.workspace = _persist(
+                play.person, "POST", "/workspaces", json={"name": play.name}, headers=headers
+            )
         else:
             method, path, body = asks
             _persist(play.person, method, f"/workspaces/{word}{path}", json=body)
@@ -279,13 +324,16 @@ class Theatre:
         record = self.records.workspace(play.workspace["id"])
         due_at = record.get("attend_at")
         ended = record.get("operation") is None and record.get("status") == STORIES[play.story].ends
-        return ended or (play.point is not None and due_at is not None and due_at < datetime.now(UTC))
+        return ended or (
+            play.point is not None and due_at is not None and due_at < datetime.now(UTC)
+        )
 
 
 def every_point(undisturbed: Iterable[Play]) -> list[tuple[str, Point | None]]:
     """Return each call that was made at all, with each moment, and a story that made it; mixed, so that all are at it.
 
-    Rather any story than that of a create: what is called there depends on whether the machine reports before somebody looks.
+    Rather any story than that of a create: what is called there depends on whether the machine
+    reports before somebody looks.
     """
     first: dict[Call, str] = {}
     for play in sorted(undisturbed, key=lambda play: play.story == "create"):
@@ -318,7 +366,9 @@ def _all(pool: ThreadPoolExecutor, plays: list[Play], condition: Callable[[Play]
     """Wait until something is so in all plays."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     left = plays
-    while left := [play for play, so in zip(left, pool.map(condition, left), strict=True) if not so]:
+    while left := [
+        play for play, so in zip(left, pool.map(condition, left), strict=True) if not so
+    ]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{len(left)} workspaces do not become what the stories begin with")
         time.sleep(_POLL_SECONDS)

@@ -7,7 +7,13 @@ from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.faults.chaos import OPERATION_SECONDS, RUNNING_EACH, WORKSPACES_EACH, left_over, unlabelled
+from tests.faults.chaos import (
+    OPERATION_SECONDS,
+    RUNNING_EACH,
+    WORKSPACES_EACH,
+    left_over,
+    unlabelled,
+)
 
 if TYPE_CHECKING:
     from tests.faults.chaos import Outcome
@@ -22,7 +28,9 @@ _REQUESTED: Final = {
     "delete": "DeleteRequested",
 }
 _WORKSPACE: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_CAME_TO: Final = re.compile(r"[A-Z_]+")  # a status or a code: what only notes something says so in words
+_CAME_TO: Final = re.compile(
+    r"[A-Z_]+"
+)  # a status or a code: what only notes something says so in words
 _DONE_TO_ORPHANS: Final = {"OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted"}
 _FROM_DECISION_TO_EVENT: Final = timedelta(seconds=30)  # the longest that a request may take
 _STATUSES: Final = {"READY", "SUSPENDED"}
@@ -63,11 +71,17 @@ def _requests_lost(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str
         operation = asked.answer.get("operation")
         if not (200 <= asked.status < 300 and asked.verb in _REQUESTED and operation):
             continue
-        begun = [event for event in trails[asked.workspace_id] if event["what"] == _REQUESTED[asked.verb]]
+        begun = [
+            event for event in trails[asked.workspace_id] if event["what"] == _REQUESTED[asked.verb]
+        ]
         began_at = _time(operation["requested_at"])
         own = any(event["request_id"] == asked.request_id for event in begun)
-        if not own and not any(abs(_time(event["at"]) - began_at) < _FROM_DECISION_TO_EVENT for event in begun):
-            lost.append(f"{asked.request_id} ({asked.verb}) was accepted, and {asked.workspace_id} knows nothing of it")
+        if not own and not any(
+            abs(_time(event["at"]) - began_at) < _FROM_DECISION_TO_EVENT for event in begun
+        ):
+            lost.append(
+                f"{asked.request_id} ({asked.verb}) was accepted, and {asked.workspace_id} knows nothing of it"
+            )
     return lost
 
 
@@ -79,10 +93,14 @@ def _operations_without_end(trails: dict[str, list[Event]]) -> list[str]:
             if event["who"] == "hub":
                 continue
             later = trail[index + 1 :]
-            ended = any(each["who"] == "hub" and each["request_id"] == event["request_id"] for each in later)
+            ended = any(
+                each["who"] == "hub" and each["request_id"] == event["request_id"] for each in later
+            )
             superseded = any(each["what"] == "DeleteRequested" for each in later)
             if not ended and not superseded:
-                endless.append(f"{workspace_id}: {event['what']} {event['request_id']} has neither ended nor failed")
+                endless.append(
+                    f"{workspace_id}: {event['what']} {event['request_id']} has neither ended nor failed"
+                )
     return endless
 
 
@@ -90,12 +108,16 @@ def _operations_too_long(trails: dict[str, list[Event]]) -> list[str]:
     """Each operation was over by its deadline, that of its clean-up included, and a look."""
     slow = []
     for workspace_id, trail in trails.items():
-        begun = {event["request_id"]: _time(event["at"]) for event in trail if event["who"] != "hub"}
+        begun = {
+            event["request_id"]: _time(event["at"]) for event in trail if event["who"] != "hub"
+        }
         for event in trail:
             if event["who"] == "hub" and event["request_id"] in begun:
                 seconds = (_time(event["at"]) - begun[event["request_id"]]).total_seconds()
                 if seconds > OPERATION_SECONDS:
-                    slow.append(f"{workspace_id}: {event['what']} {event['result']} came after {seconds:.0f} s")
+                    slow.append(
+                        f"{workspace_id}: {event['what']} {event['result']} came after {seconds:.0f} s"
+                    )
     return slow
 
 
@@ -103,7 +125,11 @@ def _ends_that_are_not_so(outcome: Outcome, trails: dict[str, list[Event]]) -> l
     """Each workspace is what the last thing said of it says: in that status, with that error, or gone."""
     wrong = []
     there = {ws["id"]: ws for ws in outcome.workspaces}
-    made = {asked.workspace_id for asked in outcome.asked if asked.verb == "create" and asked.status == 201}
+    made = {
+        asked.workspace_id
+        for asked in outcome.asked
+        if asked.verb == "create" and asked.status == 201
+    }
     for workspace_id in made | set(trails):
         ends = [event["result"] for event in trails[workspace_id] if event["who"] == "hub"]
         if not workspace_id:
@@ -111,10 +137,14 @@ def _ends_that_are_not_so(outcome: Outcome, trails: dict[str, list[Event]]) -> l
         last = ends[-1] if ends else "nothing"
         now = there.get(workspace_id)
         said = (
-            {"DELETED"} if now is None else {now["status"] if last in _STATUSES else (now["error"] or {}).get("code")}
+            {"DELETED"}
+            if now is None
+            else {now["status"] if last in _STATUSES else (now["error"] or {}).get("code")}
         )
         if last not in said:
-            wrong.append(f"{workspace_id} ended with {last}, and is {now and (now['status'], now['error'])}")
+            wrong.append(
+                f"{workspace_id} ended with {last}, and is {now and (now['status'], now['error'])}"
+            )
     return wrong
 
 
@@ -123,21 +153,28 @@ def _errors_without_reason(outcome: Outcome) -> list[str]:
     return [
         f"{ws['id']} is in ERROR without a reason: {ws['error']}"
         for ws in outcome.workspaces
-        if ws["status"] == "ERROR" and not (ws["error"] and ws["error"]["code"] and len(ws["error"]["message"]) > 20)
+        if ws["status"] == "ERROR"
+        and not (ws["error"] and ws["error"]["code"] and len(ws["error"]["message"]) > 20)
     ]
 
 
 def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
     """Each workspace has the one machine that its status says, and once it was ever READY its one home; there is nothing else.
 
-    One that got no capacity for another machine may have none, and one whose DELETE failed may have lost its home. In ERROR a
-    machine may run for as long as somebody is connected to it, as when a DELETE has not come to it in time.
+    One that got no capacity for another machine may have none, and one whose DELETE failed may have
+    lost its home. In ERROR a machine may run for as long as somebody is connected to it, as when a
+    DELETE has not come to it in time.
     """
     machines, disks = _named_after(outcome.machines), _named_after(outcome.disks)
     may_be_homeless = {
-        event["workspace_id"] for event in outcome.events if event["what"] in {"HomeDeleted", "DeleteFailed"}
+        event["workspace_id"]
+        for event in outcome.events
+        if event["what"] in {"HomeDeleted", "DeleteFailed"}
     }
-    wrong = [f"{name} is left over" for name in left_over(outcome.workspaces, outcome.machines, outcome.disks)]
+    wrong = [
+        f"{name} is left over"
+        for name in left_over(outcome.workspaces, outcome.machines, outcome.disks)
+    ]
     for ws in outcome.workspaces:
         states = [machine["status"] for machine in machines[ws["id"]]]
         homes = [disk["name"] for disk in disks[ws["id"]] if disk["name"].startswith("home-")]
@@ -145,10 +182,18 @@ def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[st
         if ws["status"] in _MACHINES and (ws["status"], code) != ("SUSPENDED", "NO_CAPACITY"):
             fits = len(states) == 1 and states[0] in _MACHINES[ws["status"]]
         else:
-            fits = len(states) <= 1 and ("RUNNING" not in states or ws["instance_name"] in outcome.connected)
+            fits = len(states) <= 1 and (
+                "RUNNING" not in states or ws["instance_name"] in outcome.connected
+            )
         was_ready = any(event["result"] == "READY" for event in trails[ws["id"]])
-        if not fits or len(homes) > 1 or (was_ready and not homes and ws["id"] not in may_be_homeless):
-            wrong.append(f"{ws['id']} is {ws['status']} ({code}) with machines {states} and homes {homes}")
+        if (
+            not fits
+            or len(homes) > 1
+            or (was_ready and not homes and ws["id"] not in may_be_homeless)
+        ):
+            wrong.append(
+                f"{ws['id']} is {ws['status']} ({code}) with machines {states} and homes {homes}"
+            )
         if ws["status"] == "READY" and ws["instance_name"] not in outcome.connected:
             wrong.append(f"{ws['id']} is READY, and nobody is connected")
     return wrong
@@ -156,21 +201,31 @@ def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[st
 
 def _taken_for_nobodys(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
     """No sweep has stopped or deleted what is a workspace's, unless somebody had asked that it be deleted."""
-    made = {asked.workspace_id for asked in outcome.asked if asked.verb == "create" and asked.status == 201}
+    made = {
+        asked.workspace_id
+        for asked in outcome.asked
+        if asked.verb == "create" and asked.status == 201
+    }
     wrong = []
     for event in outcome.events:
         workspace_id = event["workspace_id"]
         deleted = any(
-            each["what"] == "DeleteRequested" and each["at"] <= event["at"] for each in trails.get(workspace_id, [])
+            each["what"] == "DeleteRequested" and each["at"] <= event["at"]
+            for each in trails.get(workspace_id, [])
         )
         if event["what"] in _DONE_TO_ORPHANS and workspace_id in made and not deleted:
-            wrong.append(f"{workspace_id}: {event['what']} at {event['at']}, though nobody had asked for a DELETE")
+            wrong.append(
+                f"{workspace_id}: {event['what']} at {event['at']}, though nobody had asked for a DELETE"
+            )
     return wrong
 
 
 def _labels_not_back(outcome: Outcome) -> list[str]:
     """Each machine and each home says by its labels whose it is, whatever somebody has done to them."""
-    return [f"labels of {name}" for name in unlabelled(outcome.workspaces, outcome.machines, outcome.disks)]
+    return [
+        f"labels of {name}"
+        for name in unlabelled(outcome.workspaces, outcome.machines, outcome.disks)
+    ]
 
 
 def _homes_replaced(outcome: Outcome) -> list[str]:
@@ -198,9 +253,17 @@ def _over_quota(outcome: Outcome) -> list[str]:
     Meanwhile it is the observer who counts: a list that has several pages is of several moments.
     """
     held = Counter(ws["owner_id"] for ws in outcome.workspaces)
-    running = Counter(ws["owner_id"] for ws in outcome.workspaces if ws["status"] in {"PROVISIONING", "READY"})
-    over = [f"{owner} has {count} workspaces" for owner, count in held.items() if count > WORKSPACES_EACH]
-    return over + [f"{owner} has {count} running" for owner, count in running.items() if count > RUNNING_EACH]
+    running = Counter(
+        ws["owner_id"] for ws in outcome.workspaces if ws["status"] in {"PROVISIONING", "READY"}
+    )
+    over = [
+        f"{owner} has {count} workspaces"
+        for owner, count in held.items()
+        if count > WORKSPACES_EACH
+    ]
+    return over + [
+        f"{owner} has {count} running" for owner, count in running.items() if count > RUNNING_EACH
+    ]
 
 
 def _time(text: str) -> datetime:

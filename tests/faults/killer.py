@@ -78,7 +78,12 @@ class Watched:
             self.calls.append(call)
         if self.killed is None:
             self.killed = next(
-                (point for point in self.at if point.moment == moment and point.call.includes(call)), None
+                (
+                    point
+                    for point in self.at
+                    if point.moment == moment and point.call.includes(call)
+                ),
+                None,
             )
             return self.killed is not None
         return False
@@ -107,8 +112,9 @@ class OnceAtEachCall(Watched):
 class Killer:
     """Decides who dies. One for a cloud, which is started with `python_path` as its functions' first folder.
 
-    What a call is about is told by what its function was asked: a word in the request's path, id or body. Ids that are met
-    together with a word are as good as the word, until they are watched themselves.
+    What a call is about is told by what its function was asked: a word in the request's path, id or
+    body. Ids that are met together with a word are as good as the word, until they are watched
+    themselves.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -149,14 +155,21 @@ class Killer:
             except OSError:
                 return
 
-    def _decide(self, number: int, function: str, what: str, moment: str, request: str, about: str) -> tuple[int, bool]:
+    def _decide(
+        self, number: int, function: str, what: str, moment: str, request: str, about: str
+    ) -> tuple[int, bool]:
         with self._lock:
             if moment == "before":
-                number, call = next(self._numbers), self._new_call(function, what, f"{function}/{request}")
+                number, call = (
+                    next(self._numbers),
+                    self._new_call(function, what, f"{function}/{request}"),
+                )
                 self._under_way[number] = call
             else:
                 call = self._under_way.pop(number, Call(function, what))
-            concerned = [watched for watched in (self._functions.get(function), self._of(about)) if watched]
+            concerned = [
+                watched for watched in (self._functions.get(function), self._of(about)) if watched
+            ]
             dies = [watched.dies(call, moment) for watched in concerned]  # all of them take note
             return number, any(dies)
 
@@ -179,7 +192,9 @@ class Killer:
 @contextlib.contextmanager
 def listening() -> Iterator[Killer]:
     """Have a killer for as long as the context lasts."""
-    with tempfile.TemporaryDirectory(prefix="workspace-hub-") as folder:  # short: a socket's path has its limit
+    with tempfile.TemporaryDirectory(
+        prefix="workspace-hub-"
+    ) as folder:  # short: a socket's path has its limit
         killer = Killer(Path(folder))
         try:
             yield killer

@@ -1,7 +1,7 @@
 """Every fault of Compute in every verb: run on one local cloud, all at once, each on a workspace of its own.
 
-Nothing is decided by how fast the machine is: deadlines are long, and one that a case can only end by is made to pass once
-everything else has ended.
+Nothing is decided by how fast the machine is: deadlines are long, and one that a case can only end
+by is made to pass once everything else has ended.
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ class Case:
     @property
     def name(self) -> str:
         """What its workspace is called."""
-        return f"{self.fault}-{self.verb}-{self.times}".replace(" ", "-").replace("_", "-").replace("+", "-").lower()
+        return (
+            f"{self.fault}-{self.verb}-{self.times}".replace(" ", "-")
+            .replace("_", "-")
+            .replace("+", "-")
+            .lower()
+        )
 
     @property
     def faults(self) -> list[str]:
@@ -79,7 +84,15 @@ class End:
 
 # Those of which each verb, and each number of times, says something.
 _EVERYWHERE: Final = (
-    *("stock_out", "quota_exceeded", "rate_limited", "unavailable", "slow_operation", "lost_operation", "never_ready"),
+    *(
+        "stock_out",
+        "quota_exceeded",
+        "rate_limited",
+        "unavailable",
+        "slow_operation",
+        "lost_operation",
+        "never_ready",
+    ),
     *("fails_at_boot", "suspend_unsupported", "preempted", "vanished"),
 )
 _ONCE, _THRICE, _EVER = TIMES
@@ -97,12 +110,14 @@ _CHOSEN: Final = (
 CASES: Final = tuple(Case(*parts) for parts in (*product(_EVERYWHERE, VERBS, TIMES), *_CHOSEN))
 
 
-def run(cloud: RunningCloud, expected: Mapping[Case, str], overdue: Callable[[Case], bool]) -> dict[Case, End]:
+def run(
+    cloud: RunningCloud, expected: Mapping[Case, str], overdue: Callable[[Case], bool]
+) -> dict[Case, End]:
     """Carry out all cases at once and return how each ended.
 
-    The faults are narrowed down to a machine by its name, which the answer to the create tells: until they are on, nothing
-    is provisioned. ``expected`` is how each ends (what has ended so, and stays so, is waited for no longer), ``overdue`` says
-    which can only end by its deadline.
+    The faults are narrowed down to a machine by its name, which the answer to the create tells:
+    until they are on, nothing is provisioned. ``expected`` is how each ends (what has ended so, and
+    stays so, is waited for no longer), ``overdue`` says which can only end by its deadline.
     """
     chosen = list(expected)
     people = people_of(cloud)
@@ -110,17 +125,25 @@ def run(cloud: RunningCloud, expected: Mapping[Case, str], overdue: Callable[[Ca
     creates = [case for case in chosen if case.verb == "CREATE"]
     others = [case for case in chosen if case.verb != "CREATE"]
     with ThreadPoolExecutor(_PEOPLE) as pool:
-        made = dict(zip(others, pool.map(lambda case: of[case].create(case.name), others), strict=True))
+        made = dict(
+            zip(others, pool.map(lambda case: of[case].create(case.name), others), strict=True)
+        )
         _wait_for(people, {made[case]["id"]: "READY" for case in others})
         starts = [case for case in others if case.verb in {"START", ANEW}]
         list(pool.map(lambda case: of[case].stop(made[case]["id"]), starts))
         _wait_for(people, {made[case]["id"]: "SUSPENDED" for case in starts})
         cloud.kill_function("provision_workspace", signal.SIGSTOP)
         try:
-            made |= dict(zip(creates, pool.map(lambda case: of[case].create(case.name), creates), strict=True))
+            made |= dict(
+                zip(
+                    creates, pool.map(lambda case: of[case].create(case.name), creates), strict=True
+                )
+            )
             for case in chosen:
                 for fault in case.faults:
-                    cloud.fault(fault, count=TIMES[case.times], instance=made[case]["instance_name"])
+                    cloud.fault(
+                        fault, count=TIMES[case.times], instance=made[case]["instance_name"]
+                    )
         finally:
             cloud.kill_function("provision_workspace", signal.SIGCONT)
         list(pool.map(lambda case: _ask(of[case], case, made[case]), others))
@@ -130,7 +153,10 @@ def run(cloud: RunningCloud, expected: Mapping[Case, str], overdue: Callable[[Ca
 
 def people_of(cloud: RunningCloud) -> list[Person]:
     """Return those whose workspaces they are."""
-    return [Person(cloud.address, cloud.token(f"person-{number}@example.com")) for number in range(_PEOPLE)]
+    return [
+        Person(cloud.address, cloud.token(f"person-{number}@example.com"))
+        for number in range(_PEOPLE)
+    ]
 
 
 def _listed(people: list[Person]) -> dict[str, Workspace]:
@@ -142,7 +168,10 @@ def _wait_for(people: list[Person], wanted: dict[str, str]) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         seen = _listed(people)
-        if all(seen[each]["operation"] is None and seen[each]["status"] == status for each, status in wanted.items()):
+        if all(
+            seen[each]["operation"] is None and seen[each]["status"] == status
+            for each, status in wanted.items()
+        ):
             return
         if time.monotonic() > deadline:
             raise TimeoutError("the workspaces do not get into the state that the verbs are for")
@@ -171,7 +200,11 @@ def _ask(person: Person, case: Case, workspace: Workspace) -> None:
 
 
 def _ends(
-    records: Records, people: list[Person], ids: dict[Case, str], expected: Mapping[Case, str], overdue: list[Case]
+    records: Records,
+    people: list[Person],
+    ids: dict[Case, str],
+    expected: Mapping[Case, str],
+    overdue: list[Case],
 ) -> dict[Case, End]:
     """Wait until everything has ended as it is to, and stays so; or until it will not any more, which is up to the test."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -182,7 +215,9 @@ def _ends(
         now = {case: _end_of(seen.get(workspace_id)) for case, workspace_id in ids.items()}
         if now != last or any(str(end) != expected[case] for case, end in now.items()):
             quiet_since, last = time.monotonic(), now
-        others_ended = all(str(end) == expected[case] for case, end in now.items() if case not in overdue)
+        others_ended = all(
+            str(end) == expected[case] for case, end in now.items() if case not in overdue
+        )
         for case in overdue:
             if others_ended or case.fault in _BEFALLS_EVERYTHING:
                 records.pass_deadline(ids[case], of=_hopeless(case))
@@ -208,5 +243,9 @@ def _end_of(workspace: Workspace | None) -> End:
     if workspace is None:
         return End("GONE")
     error = workspace["error"] or {}
-    status = workspace["status"] if workspace["operation"] is None else f"still {workspace['operation']['kind']}"
+    status = (
+        workspace["status"]
+        if workspace["operation"] is None
+        else f"still {workspace['operation']['kind']}"
+    )
     return End(status, error.get("code", ""), error.get("message", ""))

@@ -27,9 +27,12 @@ class Observed:
         calls: calls to Compute that were to change something.
         states: what Compute's instances became, see `localcloud.compute.fleet`.
         reports: what the guests reported, and how they were answered.
-        idle: how long nobody has been connected, at the least, to a machine that is stopped unasked.
-        on_its_way: how long a worker may take from what it goes by to its call: what it hears meanwhile changes nothing.
-        operation: how long an operation may take, its clean-up after a failure included, until somebody has seen that it is over.
+        idle: how long nobody has been connected, at the least, to a machine that is stopped
+            unasked.
+        on_its_way: how long a worker may take from what it goes by to its call: what it hears
+            meanwhile changes nothing.
+        operation: how long an operation may take, its clean-up after a failure included, until
+            somebody has seen that it is over.
         workspaces_each: the most workspaces that one person may have.
         running_each: the most of them that may run.
     """
@@ -74,10 +77,16 @@ class Observed:
 
     def machines_of_nobody(self) -> list[str]:
         """A machine is of a workspace that somebody was told of, or of somebody who asked for one and was never answered."""
-        told = {_named(str(each["answer"])): each["who"] for each in self._creates() if each["status"] == 201}
+        told = {
+            _named(str(each["answer"])): each["who"]
+            for each in self._creates()
+            if each["status"] == 201
+        }
         answered = {(each["who"], each["key"]) for each in self._creates() if each["status"] == 201}
         waiting = {
-            each["who"] for each in self._creates() if _unclear(each) and (each["who"], each["key"]) not in answered
+            each["who"]
+            for each in self._creates()
+            if _unclear(each) and (each["who"], each["key"]) not in answered
         }
         owners = self._owners()
         who = {owner: told[name] for name, owner in owners.items() if name in told}
@@ -96,8 +105,14 @@ class Observed:
             owner = owners.get(_named(state["instance"]), "somebody")
             mine = there[owner]
             mine[state["instance"]] = state["status"]
-            kinds = Counter("gone" if s == "GONE" else "running" if s in _NEEDS_CPU else "off" for s in mine.values())
-            if kinds["running"] > self.running_each or kinds["running"] + kinds["off"] > self.workspaces_each:
+            kinds = Counter(
+                "gone" if s == "GONE" else "running" if s in _NEEDS_CPU else "off"
+                for s in mine.values()
+            )
+            if (
+                kinds["running"] > self.running_each
+                or kinds["running"] + kinds["off"] > self.workspaces_each
+            ):
                 wrong.append(f"{owner} had {dict(kinds)} at {state['time']}")
         return wrong
 
@@ -111,7 +126,11 @@ class Observed:
         beats = self._heartbeats()
         for call in self._done("instances.suspend", "instances.stop"):
             name, at = call["instance"], _time(call["time"])
-            fresh = [sent for sent, heard in beats[name] if sent > at - self.idle and heard < at - self.on_its_way]
+            fresh = [
+                sent
+                for sent, heard in beats[name]
+                if sent > at - self.idle and heard < at - self.on_its_way
+            ]
             if fresh and not any(since <= at <= until for since, until in excused[_named(name)]):
                 wrong.append(f"{name} was stopped at {at}, its last heartbeat was at {fresh[-1]}")
         return wrong
@@ -119,8 +138,9 @@ class Observed:
     def deleted_unasked(self) -> list[str]:
         """A machine that was ever ready is deleted only for somebody who asked for that, or who just now wants one to use.
 
-        A START makes a new machine if another one is asked for, or if the one that there is cannot be used any more: it is off
-        and does not come up, has said that it failed, or should have been another one long ago.
+        A START makes a new machine if another one is asked for, or if the one that there is cannot
+        be used any more: it is off and does not come up, has said that it failed, or should have
+        been another one long ago.
         """
         deletes, starts = self._accepted(("DELETE", "")), self._accepted(("POST", "/start"))
         excused = self._excused(("POST", "/start"))
@@ -128,8 +148,15 @@ class Observed:
         for call in self._done("instances.delete"):
             name, at = _named(call["instance"]), _time(call["time"])
             asked = any(_time(each["began"]) <= at for each in deletes[name])
-            other = any("machine_type" in (each["asked"] or {}) and _time(each["began"]) <= at for each in starts[name])
-            useless = other or self._status(name, at) != "RUNNING" or self._last_report(name, at) == "failed"
+            other = any(
+                "machine_type" in (each["asked"] or {}) and _time(each["began"]) <= at
+                for each in starts[name]
+            )
+            useless = (
+                other
+                or self._status(name, at) != "RUNNING"
+                or self._last_report(name, at) == "failed"
+            )
             replaced = useless and any(since <= at <= until for since, until in excused[name])
             if self._was_ready(name, at) and not asked and not replaced:
                 wrong.append(f"{name}'s machine was deleted at {at}, and nobody had asked for it")
@@ -151,8 +178,13 @@ class Observed:
         wrong = []
         for each in self.requests:
             operation = isinstance(each["answer"], dict) and each["answer"].get("operation")
-            if operation and _time(each["began"]) > _time(operation["requested_at"]) + self.operation:
-                wrong.append(f"{each['path']} was still at {operation['kind']} {operation['phase']} at {each['began']}")
+            if (
+                operation
+                and _time(each["began"]) > _time(operation["requested_at"]) + self.operation
+            ):
+                wrong.append(
+                    f"{each['path']} was still at {operation['kind']} {operation['phase']} at {each['began']}"
+                )
         return wrong
 
     def not_as_answered(self) -> list[str]:
@@ -160,13 +192,19 @@ class Observed:
         states = self._last_states()
         deletes = self._accepted(("DELETE", ""))
         wishes = self._accepted(("POST", "/stop"), ("POST", "/start"))
-        last = {_named(each["path"]): each for each in self.requests if _is(each, "GET", "/status$")}
+        last = {
+            _named(each["path"]): each for each in self.requests if _is(each, "GET", "/status$")
+        }
         wrong = []
-        for name in {_named(str(each["answer"])) for each in self._creates() if each["status"] == 201}:
+        for name in {
+            _named(str(each["answer"])) for each in self._creates() if each["status"] == 201
+        }:
             told, state = last.get(name, {"status": 0}), states.get(name, "GONE")
             answer = told.get("answer") or {}
             status, error = answer.get("status"), answer.get("error") or {}
-            wish = [each["path"].rsplit("/", 1)[-1] for each in wishes[name] if each["status"] == 202][-1:]
+            wish = [
+                each["path"].rsplit("/", 1)[-1] for each in wishes[name] if each["status"] == 202
+            ][-1:]
             if told["status"] == 404:
                 fits = state == "GONE" and bool(deletes[name])
             elif any(each["status"] == 202 for each in deletes[name]):
@@ -174,7 +212,11 @@ class Observed:
             elif status == "READY":
                 fits = state == "RUNNING" and (wish != ["stop"] or bool(error))
             else:
-                fits = status in {"SUSPENDED", "ERROR"} and state not in _NEEDS_CPU and (state != "GONE" or bool(error))
+                fits = (
+                    status in {"SUSPENDED", "ERROR"}
+                    and state not in _NEEDS_CPU
+                    and (state != "GONE" or bool(error))
+                )
             if not fits:
                 asked = f"asked to {wish[0]}" if wish else "made"
                 wrong.append(
@@ -199,7 +241,11 @@ class Observed:
     def _owners(self) -> dict[str, str]:
         """Return by workspace whose its machine is, as its label has ever said."""
         states = self._workspaces_states()
-        return {_named(state["instance"]): state["labels"]["owner"] for state in states if "owner" in state["labels"]}
+        return {
+            _named(state["instance"]): state["labels"]["owner"]
+            for state in states
+            if "owner" in state["labels"]
+        }
 
     def _made_by_hand(self, state: dict[str, Any]) -> bool:
         """Say whether it was not the Hub who made a machine: the Hub's calls have a request id."""
@@ -220,7 +266,10 @@ class Observed:
         """Return by workspace the requests of these verbs that were accepted; what got no answer may have been."""
         found: dict[str, History] = defaultdict(list)
         for each in self.requests:
-            asked = any(_is(each, method, f"/workspaces/{_WORKSPACE.pattern}{end}$") for method, end in verbs)
+            asked = any(
+                _is(each, method, f"/workspaces/{_WORKSPACE.pattern}{end}$")
+                for method, end in verbs
+            )
             if asked and (each["status"] == 202 or _unclear(each)):
                 found[_named(each["path"])].append(each)
         return found
@@ -228,19 +277,31 @@ class Observed:
     def _excused(self, *verbs: tuple[str, str]) -> dict[str, list[tuple[datetime, datetime]]]:
         """Return by workspace from when to when something may be done for somebody who asked by one of these verbs.
 
-        That is until an answer says that it is over, and a call that was on its way then has come; at the latest when any operation
-        has to be over. A DELETE is never over.
+        That is until an answer says that it is over, and a call that was on its way then has come;
+        at the latest when any operation has to be over. A DELETE is never over.
         """
         told: dict[str, History] = defaultdict(list)
         for each in self.requests:
-            if each["status"] in {200, 202} and isinstance(each["answer"], dict) and "operation" in each["answer"]:
+            if (
+                each["status"] in {200, 202}
+                and isinstance(each["answer"], dict)
+                and "operation" in each["answer"]
+            ):
                 told[_named(each["path"])].append(each)
         found: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
         for name, asked in self._accepted(*verbs).items():
             for each in asked:
                 since = _time(each["began"])
-                until = datetime.max.replace(tzinfo=UTC) if each["method"] == "DELETE" else since + self.operation
-                mine = ((each["answer"] or {}).get("operation") or {}).get("id") if each["status"] == 202 else None
+                until = (
+                    datetime.max.replace(tzinfo=UTC)
+                    if each["method"] == "DELETE"
+                    else since + self.operation
+                )
+                mine = (
+                    ((each["answer"] or {}).get("operation") or {}).get("id")
+                    if each["status"] == 202
+                    else None
+                )
                 over = [
                     _time(later["began"]) + self.on_its_way
                     for later in told[name]
@@ -253,11 +314,17 @@ class Observed:
 
     def _done(self, *methods: str) -> History:
         """Return the Hub's own calls of these methods that were not refused: those always have a request id."""
-        return [call for call in self.calls if call["method"] in methods and call["status"] < 300 and call["requestId"]]
+        return [
+            call
+            for call in self.calls
+            if call["method"] in methods and call["status"] < 300 and call["requestId"]
+        ]
 
     def _was_ready(self, name: str, at: datetime) -> bool:
         """Say whether a workspace had reported ready by then, and was heard."""
-        ready = [each for each in self.reports if each["event"] == "ready" and each["status"] == 204]
+        ready = [
+            each for each in self.reports if each["event"] == "ready" and each["status"] == 204
+        ]
         return any(_named(each["instance"]) == name and _time(each["time"]) < at for each in ready)
 
     def _heartbeats(self) -> dict[str, list[tuple[datetime, datetime]]]:
@@ -270,7 +337,11 @@ class Observed:
 
     def _last_report(self, name: str, at: datetime) -> str:
         """Return what a workspace's machine had said last by then."""
-        mine = [each for each in self.reports if _named(each["instance"]) == name and _time(each["time"]) < at]
+        mine = [
+            each
+            for each in self.reports
+            if _named(each["instance"]) == name and _time(each["time"]) < at
+        ]
         return mine[-1]["event"] if mine else ""
 
     def _status(self, name: str, at: datetime) -> str:
@@ -282,7 +353,9 @@ class Observed:
 
 def _is(request: dict[str, Any], method: str, path: str) -> bool:
     """Say whether a request is of this kind."""
-    return method == str(request["method"]) and bool(re.search(path, request["path"].partition("?")[0]))
+    return method == str(request["method"]) and bool(
+        re.search(path, request["path"].partition("?")[0])
+    )
 
 
 def _unclear(request: dict[str, Any]) -> bool:

@@ -24,17 +24,26 @@ NOT_IN_STORIES: Final = {
     *("cleanup", "reconcile", "reconcile_fleet", "record_dead_letter"),
     *("list_workspaces", "list_events", "describe_api"),
 }
-_ENCORES: Final = 3  # a process that dies takes along what it does for others, whose turn then has to come again
+_ENCORES: Final = (
+    3  # a process that dies takes along what it does for others, whose turn then has to come again
+)
 # Of the points: which calls a request makes depends on what else happens at that moment, too.
 _LEFT_AT_MOST: Final = 0.1
-_OF_A_SWEEP: Final = {"Firestore/RunQuery", "Firestore/GetDocument", "Firestore/Commit", "CloudTasks/CreateTask"}
+_OF_A_SWEEP: Final = {
+    "Firestore/RunQuery",
+    "Firestore/GetDocument",
+    "Firestore/Commit",
+    "CloudTasks/CreateTask",
+}
 
 
 @pytest.fixture(scope="module")
 def theatre(request: pytest.FixtureRequest) -> Iterator[Theatre]:
     """A cloud whose processes can be killed at their calls. Nothing in it comes by itself but what the platform brings again."""
     with listening() as killer:
-        settings = LocalSettings(times="fast", schedule_seconds=0, python_path=killer.python_path, overrides=SETTINGS)
+        settings = LocalSettings(
+            times="fast", schedule_seconds=0, python_path=killer.python_path, overrides=SETTINGS
+        )
         with start_cloud(settings) as cloud:
             yield Theatre(cloud, killer)
             keep_if_failed(cloud, "crashes", failed=request.session.testsfailed)
@@ -79,7 +88,13 @@ def test_a_fleet_sweep_killed_at_any_call_is_finished_by_the_next(theatre: Theat
     for play in lost:
         theatre.records.delete(play.workspace["id"])
     watched = OnceAtEachCall()
-    nothing = {"workspaces": [], "machines": [], "machines unknown to the record": 0, "disks": [], "held": []}
+    nothing = {
+        "workspaces": [],
+        "machines": [],
+        "machines unknown to the record": 0,
+        "disks": [],
+        "held": [],
+    }
 
     deadline = time.monotonic() + 240
     while (left := theatre.outcomes(lost)) != [nothing] * 3:
@@ -87,7 +102,12 @@ def test_a_fleet_sweep_killed_at_any_call_is_finished_by_the_next(theatre: Theat
         theatre.interrupt("reconcile_fleet", watched)
         time.sleep(1)
 
-    assert named(watched.done) >= {"POST instances/…/stop", "DELETE instances/…", "DELETE disks/…", "Firestore/Commit"}
+    assert named(watched.done) >= {
+        "POST instances/…/stop",
+        "DELETE instances/…",
+        "DELETE disks/…",
+        "Firestore/Commit",
+    }
     theatre.reconcile_until(lambda: statuses(vanished) == ["ERROR"] * 4)
     assert statuses(vanished) == ["ERROR"] * 4
 
@@ -101,16 +121,24 @@ def test_dead_letters_whose_recording_is_killed_at_any_call_are_recorded(theatre
         for play in silent:
             theatre.give_up(play, watched)
 
-    assert named(watched.done) >= {"Firestore/GetDocument", "Firestore/Commit", "CloudTasks/CreateTask"}
+    assert named(watched.done) >= {
+        "Firestore/GetDocument",
+        "Firestore/Commit",
+        "CloudTasks/CreateTask",
+    }
     theatre.reconcile_until(lambda: statuses(silent) == ["ERROR"] * 3)
     for end in theatre.outcomes(silent):
-        assert [(ws["status"], ws["error"]) for ws in end["workspaces"]] == [("ERROR", "NOT_CARRIED_OUT")]
+        assert [(ws["status"], ws["error"]) for ws in end["workspaces"]] == [
+            ("ERROR", "NOT_CARRIED_OUT")
+        ]
         assert (end["machines"], end["disks"], end["held"]) == ([], [], [False])
 
 
 def named(points: set[Point]) -> set[str]:
     """Return the calls at which a process was killed, each before it and after it."""
-    before, after = ({point.call.what for point in points if point.moment == moment} for moment in MOMENTS)
+    before, after = (
+        {point.call.what for point in points if point.moment == moment} for moment in MOMENTS
+    )
     assert before == after
     return before
 
@@ -118,14 +146,23 @@ def named(points: set[Point]) -> set[str]:
 def statuses(plays: list[Play]) -> list[str]:
     """Return the status of each play's workspace, with what is under way."""
     listed = [ws for play in plays for ws in play.person.workspaces()]
-    return [f"{ws['status']} {ws['operation']['kind']}" if ws["operation"] else ws["status"] for ws in listed]
+    return [
+        f"{ws['status']} {ws['operation']['kind']}" if ws["operation"] else ws["status"]
+        for ws in listed
+    ]
 
 
-# The last, since it leaves hundreds of workspaces, and a sweep that is killed again and again would read them all.
-def test_a_process_killed_at_any_call_to_the_outside_changes_nothing_in_the_end(theatre: Theatre) -> None:
+# The last, since it leaves hundreds of workspaces, and a sweep that is killed again and again would
+# read them all.
+def test_a_process_killed_at_any_call_to_the_outside_changes_nothing_in_the_end(
+    theatre: Theatre,
+) -> None:
     """Each call that any story makes is found by playing it; then it is played with a kill at each: all end as undisturbed."""
     undisturbed = theatre.play((story, None) for story in STORIES)
-    expected = {play.story: end for play, end in zip(undisturbed, theatre.outcomes(undisturbed), strict=True)}
+    expected = {
+        play.story: end
+        for play, end in zip(undisturbed, theatre.outcomes(undisturbed), strict=True)
+    }
     points = every_point(undisturbed)
     plays = theatre.play(points)
     for _ in range(_ENCORES):
@@ -136,11 +173,15 @@ def test_a_process_killed_at_any_call_to_the_outside_changes_nothing_in_the_end(
 
     missed = "".join(f"\n  not reached: {story}, {point}" for story, point in left)
     print(f"{len(points)} points, {len(plays)} plays, {rounds} rounds of reconcile{missed}")  # noqa: T201
-    assert not wrong, "\n".join(f"{play.story}, {play.point}: {end}\nnot {expected[play.story]}" for play, end in wrong)
+    assert not wrong, "\n".join(
+        f"{play.story}, {play.point}: {end}\nnot {expected[play.story]}" for play, end in wrong
+    )
     assert len(left) < _LEFT_AT_MOST * len(points)
     assert places(play.watched.killed for play in plays) == places(point for _, point in points)
     assert {function for function, *_ in places(point for _, point in points)} == {
-        function.name for function in read_catalogue().functions if function.name not in NOT_IN_STORIES
+        function.name
+        for function in read_catalogue().functions
+        if function.name not in NOT_IN_STORIES
     }
 
 

@@ -22,13 +22,28 @@ from tests.system.secrets_kept import leaks
 pytestmark = [pytest.mark.xdist_group("matrix"), pytest.mark.timeout(1800)]
 
 # How a verb ends where its fault is got over, or does not concern it.
-USUAL: Final = {"CREATE": "READY", "STOP": "SUSPENDED", "START": "READY", ANEW: "READY", "DELETE": "GONE"}
+USUAL: Final = {
+    "CREATE": "READY",
+    "STOP": "SUSPENDED",
+    "START": "READY",
+    ANEW: "READY",
+    "DELETE": "GONE",
+}
 
 NO_CAPACITY, QUOTA, POLICY = "NO_CAPACITY", "COMPUTE_QUOTA_EXCEEDED", "COMPUTE_POLICY_FORBIDS"
-AWAY, TIMED_OUT, IN_USE, NOT_READY = "COMPUTE_UNAVAILABLE", "_TIMED_OUT", "DISK_IN_USE", "NOT_READY_IN_TIME"
+AWAY, TIMED_OUT, IN_USE, NOT_READY = (
+    "COMPUTE_UNAVAILABLE",
+    "_TIMED_OUT",
+    "DISK_IN_USE",
+    "NOT_READY_IN_TIME",
+)
 # And how it ends otherwise: once, three times, for ever. "" is as usual.
 OTHERWISE: Final = {
-    ("stock_out", "CREATE"): ("", f"ERROR {NO_CAPACITY}", f"ERROR {NO_CAPACITY}"),  # there are three zones
+    ("stock_out", "CREATE"): (
+        "",
+        f"ERROR {NO_CAPACITY}",
+        f"ERROR {NO_CAPACITY}",
+    ),  # there are three zones
     ("stock_out", "START"): (f"SUSPENDED {NO_CAPACITY}",) * 3,
     ("second_error", "CREATE"): ("", f"ERROR {NO_CAPACITY}", f"ERROR {NO_CAPACITY}"),
     ("second_error", "START"): (f"SUSPENDED {NO_CAPACITY}",) * 3,
@@ -36,13 +51,18 @@ OTHERWISE: Final = {
     ("quota_exceeded", "CREATE"): (f"ERROR {QUOTA}",) * 3,
     ("quota_exceeded", "START"): (f"ERROR {QUOTA}",) * 3,
     ("policy_forbids", "CREATE"): (f"ERROR {POLICY}",) * 3,
-    ("policy_forbids", ANEW): (f"ERROR {POLICY}",) * 3,  # a START that thaws asks for nothing that a policy forbids
+    ("policy_forbids", ANEW): (f"ERROR {POLICY}",)
+    * 3,  # a START that thaws asks for nothing that a policy forbids
     **{
         (fault, verb): ("", "", f"{'READY' if verb == 'STOP' else 'ERROR'} {AWAY}")
         for fault in ("rate_limited", "unavailable", "html_502")
         for verb in VERBS
     },
-    ("not_ready", "STOP"): ("", "", f"READY STOP{TIMED_OUT}"),  # it is not powered off: its memory is kept
+    ("not_ready", "STOP"): (
+        "",
+        "",
+        f"READY STOP{TIMED_OUT}",
+    ),  # it is not powered off: its memory is kept
     ("not_ready", "START"): ("", "", f"ERROR START{TIMED_OUT}"),
     ("not_ready", "DELETE"): ("", "", f"ERROR DELETE{TIMED_OUT}"),
     ("in_use", "DELETE"): ("", "", f"ERROR {IN_USE}"),
@@ -128,7 +148,10 @@ def test_there_is_a_way_out_of_all_of_it(ran: Ran) -> None:
     call_scheduled(ran.cloud, "reconcile_fleet")
     for person, workspace in everything:
         person.ask("POST", f"/workspaces/{workspace['id']}/start")
-    until(lambda: all(each["status"] == "READY" and not each["operation"] for each in listed(people)), "all are READY")
+    until(
+        lambda: all(each["status"] == "READY" and not each["operation"] for each in listed(people)),
+        "all are READY",
+    )
     for person, workspace in everything:
         person.delete(workspace["id"])
     until(lambda: listed(people) == [], "all are gone")

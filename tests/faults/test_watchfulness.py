@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from tests.faults import invariants
-from tests.faults.chaos import OPERATION_SECONDS, RUNNING_EACH, WORKSPACES_EACH, Asked, Outcome, Plan
+from tests.faults.chaos import (
+    OPERATION_SECONDS,
+    RUNNING_EACH,
+    WORKSPACES_EACH,
+    Asked,
+    Outcome,
+    Plan,
+)
 from tests.faults.observer import Observed
 
 FIRST, SECOND = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
@@ -23,7 +30,9 @@ def at(seconds: float) -> str:
     return (NOON + timedelta(seconds=seconds)).isoformat()
 
 
-def machine(name: str, seconds: float, status: str, zone: str = "a", number: str = "1") -> dict[str, Any]:
+def machine(
+    name: str, seconds: float, status: str, zone: str = "a", number: str = "1"
+) -> dict[str, Any]:
     """Return a state of a machine."""
     labels = {"owner": "anna", "workspace": name}
     return {
@@ -36,7 +45,9 @@ def machine(name: str, seconds: float, status: str, zone: str = "a", number: str
     }
 
 
-def request(seconds: float, method: str, path: str, status: int, answer: Any = None, **asked: Any) -> dict[str, Any]:
+def request(
+    seconds: float, method: str, path: str, status: int, answer: Any = None, **asked: Any
+) -> dict[str, Any]:
     """Return a request and its answer."""
     return {
         "began": at(seconds),
@@ -77,7 +88,12 @@ def report(seconds: float, event: str, name: str) -> dict[str, Any]:
 
 def under_way(name: str, kind: str, asked_at: float) -> dict[str, Any]:
     """Return the answer of somebody who has asked for something."""
-    operation = {"id": f"{kind} at {asked_at}", "kind": kind, "phase": "p", "requested_at": at(asked_at)}
+    operation = {
+        "id": f"{kind} at {asked_at}",
+        "kind": kind,
+        "phase": "p",
+        "requested_at": at(asked_at),
+    }
     return {"id": name, "operation": operation, "status": "READY", "error": None}
 
 
@@ -89,8 +105,16 @@ def observed() -> Observed:
             request(0, "POST", "/workspaces", 201, {"id": FIRST}),
             request(1, "POST", "/workspaces", 201, {"id": SECOND}),
             request(30, "DELETE", f"/workspaces/{SECOND}", 202, {"id": SECOND}),
-            request(90, "GET", f"/workspaces/{FIRST}/status", 200, {"id": FIRST, "status": "SUSPENDED", "error": None}),
-            request(90, "GET", f"/workspaces/{SECOND}/status", 404, {"code": "WORKSPACE_NOT_FOUND"}),
+            request(
+                90,
+                "GET",
+                f"/workspaces/{FIRST}/status",
+                200,
+                {"id": FIRST, "status": "SUSPENDED", "error": None},
+            ),
+            request(
+                90, "GET", f"/workspaces/{SECOND}/status", 404, {"code": "WORKSPACE_NOT_FOUND"}
+            ),
         ],
         calls=[
             *(call(31, "instances.delete", SECOND), call(32, "disks.delete", SECOND)),
@@ -100,7 +124,11 @@ def observed() -> Observed:
             *(machine(FIRST, 2, "RUNNING"), machine(SECOND, 3, "RUNNING", number="2")),
             *(machine(SECOND, 32, "GONE", number="2"), machine(FIRST, 81, "SUSPENDED")),
         ],
-        reports=[report(4, "ready", FIRST), report(5, "ready", SECOND), report(40, "heartbeat", FIRST)],
+        reports=[
+            report(4, "ready", FIRST),
+            report(5, "ready", SECOND),
+            report(40, "heartbeat", FIRST),
+        ],
         idle=timedelta(seconds=30),
         on_its_way=timedelta(seconds=5),
         operation=timedelta(seconds=60),
@@ -118,14 +146,20 @@ def stop_in_use_excused_by(seen: Observed, status: int) -> None:
 def moved_by_hand(seen: Observed, by: str = "") -> None:
     """Have a machine made in another zone while the first one is still there: by hand, or by a call of the Hub's."""
     seen.calls.append({**call(6, "instances.insert", FIRST), "zone": "b", "requestId": by})
-    seen.states[2:2] = [machine(FIRST, 7, "RUNNING", zone="b", number="3"), machine(FIRST, 8, "GONE")]
+    seen.states[2:2] = [
+        machine(FIRST, 7, "RUNNING", zone="b", number="3"),
+        machine(FIRST, 8, "GONE"),
+    ]
     seen.states[-1].update(zone="b", id="3")
 
 
 def remade(seen: Observed, **start: Any) -> None:
     """Have somebody ask for a START, and the machine deleted that ran."""
     seen.requests.insert(
-        2, request(20, "POST", f"/workspaces/{FIRST}/start", 202, under_way(FIRST, "START", 20), **start)
+        2,
+        request(
+            20, "POST", f"/workspaces/{FIRST}/start", 202, under_way(FIRST, "START", 20), **start
+        ),
     )
     seen.calls.append(call(25, "instances.delete", FIRST))
 
@@ -149,7 +183,9 @@ def stopped_after_its_start_was_over(seen: Observed) -> None:
 
 def still_at_it(seen: Observed) -> None:
     """Have a STOP told of for longer than any may take."""
-    seen.requests.insert(3, request(89, "GET", f"/workspaces/{FIRST}", 200, under_way(FIRST, "STOP", 10)))
+    seen.requests.insert(
+        3, request(89, "GET", f"/workspaces/{FIRST}", 200, under_way(FIRST, "STOP", 10))
+    )
 
 
 def test_a_run_in_order_is_not_complained_about(observed: Observed) -> None:
@@ -161,24 +197,48 @@ def test_a_run_in_order_is_not_complained_about(observed: Observed) -> None:
 @pytest.mark.parametrize(
     ("breaks", "complaint"),
     [
-        (lambda seen: seen.states.insert(2, machine(FIRST, 6, "RUNNING", zone="b", number="3")), "was there 2 times"),
+        (
+            lambda seen: seen.states.insert(2, machine(FIRST, 6, "RUNNING", zone="b", number="3")),
+            "was there 2 times",
+        ),
         (lambda seen: seen.requests.pop(0), "is nobody's"),
-        (lambda seen: seen.states.insert(2, machine(FIRST[:-1] + "9", 6, "STAGING")), "had {'running': 3}"),
+        (
+            lambda seen: seen.states.insert(2, machine(FIRST[:-1] + "9", 6, "STAGING")),
+            "had {'running': 3}",
+        ),
         (lambda seen: seen.reports.append(report(60, "heartbeat", FIRST)), "its last heartbeat"),
         (lambda seen: stop_in_use_excused_by(seen, 200), "its last heartbeat"),
         (lambda seen: moved_by_hand(seen, by="r"), "was there 2 times"),
         (stopped_after_its_start_was_over, "its last heartbeat"),
         (lambda seen: seen.requests.pop(2), "'s machine was deleted"),
         (remade, f"{FIRST}'s machine was deleted"),
-        (lambda seen: seen.calls.append(call(70, "disks.delete", FIRST)), f"{FIRST}'s home was deleted"),
+        (
+            lambda seen: seen.calls.append(call(70, "disks.delete", FIRST)),
+            f"{FIRST}'s home was deleted",
+        ),
         (still_at_it, "was still at STOP p"),
         (lambda seen: seen.requests.pop(2), "'s home was deleted"),
-        (lambda seen: seen.states.pop(2), f"{SECOND} was made, answers 404 None None, and its machine is RUNNING"),
-        (lambda seen: seen.states.clear(), f"{FIRST} was made, answers 200 SUSPENDED None, and its machine is GONE"),
-        (lambda seen: seen.states.pop(3), f"{FIRST} was made, answers 200 SUSPENDED None, and its machine is RUNNING"),
-        (lambda seen: seen.requests[3]["answer"].update(status="READY"), "READY None, and its machine is SUSPENDED"),
+        (
+            lambda seen: seen.states.pop(2),
+            f"{SECOND} was made, answers 404 None None, and its machine is RUNNING",
+        ),
+        (
+            lambda seen: seen.states.clear(),
+            f"{FIRST} was made, answers 200 SUSPENDED None, and its machine is GONE",
+        ),
+        (
+            lambda seen: seen.states.pop(3),
+            f"{FIRST} was made, answers 200 SUSPENDED None, and its machine is RUNNING",
+        ),
+        (
+            lambda seen: seen.requests[3]["answer"].update(status="READY"),
+            "READY None, and its machine is SUSPENDED",
+        ),
         (lambda seen: seen.requests.pop(3), f"{FIRST} was made, answers 0 None"),
-        (lambda seen: seen.requests[4].update(status=200, answer={"status": "ERROR"}), "answers 200 ERROR None"),
+        (
+            lambda seen: seen.requests[4].update(status=200, answer={"status": "ERROR"}),
+            "answers 200 ERROR None",
+        ),
         (never_stopped, "asked to stop, answers 200 READY None"),
     ],
 )
@@ -226,7 +286,9 @@ def ready(number: int) -> dict[str, Any]:
 def in_order() -> Outcome:
     """Return the end of a run with one workspace that is suspended, and one that was deleted."""
 
-    def event(seconds: float, who: str, what: str, result: str, name: str = FIRST, number: int = 1) -> dict[str, Any]:
+    def event(
+        seconds: float, who: str, what: str, result: str, name: str = FIRST, number: int = 1
+    ) -> dict[str, Any]:
         return {
             "at": at(seconds),
             "who": who,
@@ -289,10 +351,18 @@ def orphan(seconds: float, name: str) -> dict[str, Any]:
     """Return the event of a sweep that takes a machine for nobody's."""
     reason = "no workspace has this machine, and it runs"
     about = {"workspace_id": name, "request_id": "sweep"}
-    return {"at": at(seconds), "who": "reconcile", "what": "OrphanStopped", "result": reason, **about}
+    return {
+        "at": at(seconds),
+        "who": "reconcile",
+        "what": "OrphanStopped",
+        "result": reason,
+        **about,
+    }
 
 
-def test_what_was_to_be_deleted_may_be_taken_for_nobodys_and_what_was_moved_has_another_number() -> None:
+def test_what_was_to_be_deleted_may_be_taken_for_nobodys_and_what_was_moved_has_another_number() -> (
+    None
+):
     """Neither is complained about."""
     run = in_order()
     run.events.insert(0, orphan(7, SECOND))
@@ -302,17 +372,23 @@ def test_what_was_to_be_deleted_may_be_taken_for_nobodys_and_what_was_moved_has_
 
 
 @pytest.mark.parametrize("connected", [True, False])
-def test_after_a_delete_that_failed_a_machine_may_run_while_somebody_is_connected(connected: bool) -> None:
+def test_after_a_delete_that_failed_a_machine_may_run_while_somebody_is_connected(
+    connected: bool,
+) -> None:
     """And not any longer."""
     run = in_order()
     failed = {"who": "hub", "what": "DeleteFailed", "result": "DELETE_TIMED_OUT"}
     run.events.insert(0, {**run.events[0], "at": at(9), "request_id": "r5", **failed})
     run.workspaces[0].update(
-        status="ERROR", error={"code": "DELETE_TIMED_OUT", "message": "The DELETE did not end in time."}
+        status="ERROR",
+        error={"code": "DELETE_TIMED_OUT", "message": "The DELETE did not end in time."},
     )
     run.machines[0].update(status="RUNNING")
     run.connected.update({run.machines[0]["name"]} if connected else ())
-    assert any("with machines ['RUNNING']" in each for each in invariants.violations(run)) is not connected
+    assert (
+        any("with machines ['RUNNING']" in each for each in invariants.violations(run))
+        is not connected
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,25 +398,40 @@ def test_after_a_delete_that_failed_a_machine_may_run_while_somebody_is_connecte
         (lambda run: run.events.pop(1), "has neither ended nor failed"),
         (lambda run: run.workspaces[0].update(status="READY"), "ended with SUSPENDED, and is"),
         (lambda run: run.workspaces.clear(), "ended with SUSPENDED, and is None"),
-        (lambda run: run.workspaces[0].update(status="ERROR", error=None), "in ERROR without a reason"),
+        (
+            lambda run: run.workspaces[0].update(status="ERROR", error=None),
+            "in ERROR without a reason",
+        ),
         (lambda run: run.machines.clear(), "with machines []"),
         (lambda run: run.machines[0].update(status="RUNNING"), "with machines ['RUNNING']"),
         (lambda run: run.disks.clear(), "and homes []"),
         (lambda run: run.disks.append(disk("home-other", SECOND)), "home-other is left over"),
-        (lambda run: run.disks.append(disk(f"workspace-{FIRST}-1", FIRST, zone="b")), f"{FIRST}-1 is left over"),
+        (
+            lambda run: run.disks.append(disk(f"workspace-{FIRST}-1", FIRST, zone="b")),
+            f"{FIRST}-1 is left over",
+        ),
         (
             lambda run: run.disks.append(disk(f"home-{FIRST}", FIRST, zone="b")),
             f"and homes ['home-{FIRST}', 'home-{FIRST}']",
         ),
-        (lambda run: run.events[1].update(at=at(5 + OPERATION_SECONDS + 1)), "SUSPENDED came after"),
+        (
+            lambda run: run.events[1].update(at=at(5 + OPERATION_SECONDS + 1)),
+            "SUSPENDED came after",
+        ),
         (lambda run: run.events.insert(0, orphan(7, FIRST)), f"{FIRST}: OrphanStopped at"),
         (lambda run: run.machines[0]["labels"].pop("workspace"), f"labels of workspace-{FIRST}"),
         (lambda run: run.disks[0]["labels"].pop("hub"), f"labels of home-{FIRST}"),
         (lambda run: run.disks[0]["labels"].pop("owner"), f"labels of home-{FIRST}"),
-        (lambda run: run.events[0].update(what="HomeReplaced", result="It is gone."), f"{FIRST}: It is gone."),
+        (
+            lambda run: run.events[0].update(what="HomeReplaced", result="It is gone."),
+            f"{FIRST}: It is gone.",
+        ),
         (lambda run: run.homes[FIRST].add("2"), f"{FIRST} was READY on 2 homes"),
         (lambda run: run.workspaces.extend(run.workspaces * WORKSPACES_EACH), "has 12 workspaces"),
-        (lambda run: run.workspaces.extend([ready(n) for n in range(RUNNING_EACH + 1)]), "has 11 running"),
+        (
+            lambda run: run.workspaces.extend([ready(n) for n in range(RUNNING_EACH + 1)]),
+            "has 11 running",
+        ),
     ],
 )
 def test_the_invariants_notice(breaks: Break, complaint: str) -> None:

@@ -87,7 +87,13 @@ class Functions:
         self.patch.setitem(bootstrap.hub().__dict__, name, part)
 
     def call(
-        self, name: str, path: str, body: object = None, *, token: str | None = "alice", **options: Any
+        self,
+        name: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str | None = "alice",
+        **options: Any,
     ) -> TestResponse:
         """Call an HTTP function by its own method, as somebody, with a JSON body if there is one."""
         headers = dict(options.pop("headers", {}))
@@ -130,14 +136,22 @@ class Functions:
         """Ask for a deletion."""
         return self.call("delete_workspace", f"/workspaces/{workspace_id}", **options)
 
-    def report(self, workspace: Workspace, body: object, *, machine: FakeInstance | None = None) -> TestResponse:
+    def report(
+        self, workspace: Workspace, body: object, *, machine: FakeInstance | None = None
+    ) -> TestResponse:
         """Report as the workspace's machine, or as another one."""
         sender = machine or self.world.machine(workspace)
         assert sender is not None
-        self.identity.machines["machine"] = Machine(PROJECT, sender.place.zone, sender.place.name, sender.id)
-        return self.call("report_workspace", f"/workspaces/{workspace.id}/reports", body, token="machine")
+        self.identity.machines["machine"] = Machine(
+            PROJECT, sender.place.zone, sender.place.name, sender.id
+        )
+        return self.call(
+            "report_workspace", f"/workspaces/{workspace.id}/reports", body, token="machine"
+        )
 
-    def push(self, name: str, data: bytes, attributes: dict[str, str] | None = None) -> TestResponse:
+    def push(
+        self, name: str, data: bytes, attributes: dict[str, str] | None = None
+    ) -> TestResponse:
         """Push a message to an event function, as a Pub/Sub subscription does."""
         message = {
             "data": base64.b64encode(data).decode(),
@@ -151,7 +165,9 @@ class Functions:
     def task(self, job: Job | bytes) -> TestResponse:
         """Call the worker as Cloud Tasks does."""
         data = job if isinstance(job, bytes) else write_job(job)
-        return client_of("advance_operation").post("/operations", data=data, content_type="application/json")
+        return client_of("advance_operation").post(
+            "/operations", data=data, content_type="application/json"
+        )
 
 
 @pytest.fixture

@@ -19,8 +19,26 @@ if TYPE_CHECKING:
     from tests.functions.conftest import Functions
 
 WORKSPACE_FIELDS = {
-    *("id", "name", "owner_id", "project_id", "instance_name", "zone", "machine_type", "image_tag", "status"),
-    *("operation", "error", "created_at", "updated_at", "last_connected_at", "last_activity", "suspended_at"),
+    *(
+        "id",
+        "name",
+        "owner_id",
+        "project_id",
+        "instance_name",
+        "zone",
+        "machine_type",
+        "image_tag",
+        "status",
+    ),
+    *(
+        "operation",
+        "error",
+        "created_at",
+        "updated_at",
+        "last_connected_at",
+        "last_activity",
+        "suspended_at",
+    ),
     *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at", "renewal"),
     *("generation", "metadata"),
 }
@@ -88,7 +106,11 @@ def test_a_create_answers_201_with_the_workspace_and_where_it_is(hub: Functions)
         "automatic": False,
     }
     [job] = hub.world.provisioning.sent
-    assert (job.workspace_id, job.operation_id, job.step) == (body["id"], body["operation"]["id"], 0)
+    assert (job.workspace_id, job.operation_id, job.step) == (
+        body["id"],
+        body["operation"]["id"],
+        0,
+    )
     assert job.request_id == "request-7"
     assert not hub.world.operations.sent
 
@@ -156,8 +178,12 @@ def test_the_same_key_and_body_is_the_same_workspace_as_it_is_now(hub: Functions
 
 def test_a_body_is_the_same_by_its_meaning(hub: Functions) -> None:
     """The order of its fields and its spaces do not make it another one."""
-    first = hub.create(None, data='{"name": "one", "zone": "us-west1-a"}', content_type="application/json", **KEYED)
-    again = hub.create(None, data='{"zone":"us-west1-a","name":"one"}', content_type="application/json", **KEYED)
+    first = hub.create(
+        None, data='{"name": "one", "zone": "us-west1-a"}', content_type="application/json", **KEYED
+    )
+    again = hub.create(
+        None, data='{"zone":"us-west1-a","name":"one"}', content_type="application/json", **KEYED
+    )
 
     assert (first.status_code, again.status_code) == (201, 201)
     assert first.get_json()["id"] == again.get_json()["id"]
@@ -204,7 +230,11 @@ def test_a_name_that_the_owner_has_is_409(hub: Functions) -> None:
     taken = hub.create({"name": "one"})
     others = hub.create({"name": "one"}, token="bob")
 
-    assert (taken.status_code, taken.get_json()["code"], others.status_code) == (409, "NAME_TAKEN", 201)
+    assert (taken.status_code, taken.get_json()["code"], others.status_code) == (
+        409,
+        "NAME_TAKEN",
+        201,
+    )
 
 
 def test_a_workspace_too_many_is_403_with_limit_and_count(hub: Functions) -> None:
@@ -238,7 +268,9 @@ def test_a_running_machine_too_many_is_403_until_one_has_stopped(hub: Functions)
 
 def test_limits_can_be_a_persons_or_a_domains_own(hub: Functions) -> None:
     """By configuration; everybody else has the usual ones."""
-    hub.configure(HUB_WORKSPACES_PER_OWNER="0", HUB_LIMITS_OF="alice@example.com=1:1,example.org=2:2")
+    hub.configure(
+        HUB_WORKSPACES_PER_OWNER="0", HUB_LIMITS_OF="alice@example.com=1:1,example.org=2:2"
+    )
 
     made = {token: [hub.create({"name": name}, token=token).status_code for name in "abc"] for token in
             ("alice", "bob", "grace")}  # fmt: skip
@@ -320,7 +352,9 @@ def test_a_list_can_be_of_one_status(hub: Functions) -> None:
 # ---- stop, start, delete --------------------------------------------------------------------------------------------
 
 
-def test_stop_start_and_delete_answer_202_while_there_is_something_to_do_and_200_when_done(hub: Functions) -> None:
+def test_stop_start_and_delete_answer_202_while_there_is_something_to_do_and_200_when_done(
+    hub: Functions,
+) -> None:
     """Each is two reads, of workspace and owner, one commit and one job; the same verb again is the same operation."""
     workspace = hub.world.ready()
     said = []
@@ -358,7 +392,9 @@ def test_a_start_can_change_image_and_machine_type(hub: Functions) -> None:
 
 
 @pytest.mark.parametrize("asleep", [False, True])
-def test_a_start_can_ask_for_a_new_machine_with_nothing_else_changed(hub: Functions, asleep: bool) -> None:
+def test_a_start_can_ask_for_a_new_machine_with_nothing_else_changed(
+    hub: Functions, asleep: bool
+) -> None:
     """Of a ready workspace, and of one that would be resumed: on the same home, and its memory is said to be lost."""
     workspace = hub.world.ready()
     before = hub.world.machine(workspace)
@@ -377,7 +413,9 @@ def test_a_start_can_ask_for_a_new_machine_with_nothing_else_changed(hub: Functi
     assert machine.command.attach_home is True
     assert (ended["status"], ended["memory_kept"]) == ("READY", False)
     assert ended["memory_lost_because"] == "A new machine was asked for."
-    assert {"MachineRemade", "MemoryLost"} <= {event["what"] for event in hub.events(workspace.id).get_json()}
+    assert {"MachineRemade", "MemoryLost"} <= {
+        event["what"] for event in hub.events(workspace.id).get_json()
+    }
 
 
 def test_a_new_machine_is_not_made_of_one_that_is_being_resumed(hub: Functions) -> None:
@@ -415,7 +453,9 @@ def test_a_delete_supersedes_whatever_is_under_way(hub: Functions) -> None:
     assert hub.status(workspace_id).status_code == 404
     assert hub.listed().get_json() == []
     assert (hub.world.machines.instances, hub.world.machines.disks) == ({}, set())
-    assert hub.create({"name": "one"}).status_code == 201  # its name and its place in the quota are free again
+    assert (
+        hub.create({"name": "one"}).status_code == 201
+    )  # its name and its place in the quota are free again
 
 
 # ---- status ---------------------------------------------------------------------------------------------------------
@@ -477,12 +517,18 @@ def test_a_status_while_compute_is_away_is_the_record(hub: Functions) -> None:
 
     answer = hub.status(workspace.id)
 
-    assert (answer.status_code, answer.get_json()["status"], answer.get_json()["instance"]) == (200, "READY", None)
+    assert (answer.status_code, answer.get_json()["status"], answer.get_json()["instance"]) == (
+        200,
+        "READY",
+        None,
+    )
     assert "does not answer" in answer.get_json()["why_no_instance"]
 
 
 @pytest.mark.parametrize("queue_away", [False, True])
-def test_a_status_that_sees_a_difference_has_a_worker_look(hub: Functions, queue_away: bool) -> None:
+def test_a_status_that_sees_a_difference_has_a_worker_look(
+    hub: Functions, queue_away: bool
+) -> None:
     """It writes nothing itself; when the queue is away, the answer is the same."""
     workspace = hub.world.ready()
     hub.world.machines.stop_by_hand(hub.world.machines.find(workspace.instance_name).place)  # type: ignore[union-attr]
@@ -506,13 +552,26 @@ def test_a_status_that_sees_a_difference_has_a_worker_look(hub: Functions, queue
 # ---- the audit trail ------------------------------------------------------------------------------------------------
 
 EVENT_FIELDS = {
-    *("at", "workspace_id", "owner_id", "who", "who_email", "as_admin", "what", "result", "request_id", "times"),
+    *(
+        "at",
+        "workspace_id",
+        "owner_id",
+        "who",
+        "who_email",
+        "as_admin",
+        "what",
+        "result",
+        "request_id",
+        "times",
+    ),
 }
 
 
 def test_a_trail_tells_who_did_what_the_latest_first(hub: Functions) -> None:
     """Each accepted request and each end of an operation, once; one read and one query."""
-    workspace_id = hub.create({"name": "one"}, headers={"X-Request-Id": "request-1"}).get_json()["id"]
+    workspace_id = hub.create({"name": "one"}, headers={"X-Request-Id": "request-1"}).get_json()[
+        "id"
+    ]
     hub.world.run()
     hub.stop(workspace_id, headers={"X-Request-Id": "request-2"})
     hub.world.run()
@@ -524,7 +583,9 @@ def test_a_trail_tells_who_did_what_the_latest_first(hub: Functions) -> None:
     assert (counts.reads, counts.commits, counts.queries) == (1, 0, 1)
     events = answer.get_json()
     assert all(set(event) == EVENT_FIELDS for event in events)
-    assert [(event["what"], event["who"], event["result"], event["request_id"]) for event in events] == [
+    assert [
+        (event["what"], event["who"], event["result"], event["request_id"]) for event in events
+    ] == [
         ("WorkspaceSuspended", "hub", "SUSPENDED", "request-2"),
         ("StopRequested", "alice", "ACCEPTED", "request-2"),
         ("WorkspaceReady", "hub", "READY", "request-1"),
@@ -556,7 +617,8 @@ def test_pages_of_a_trail_are_announced_and_followed(hub: Functions) -> None:
         answer = hub.events(workspace.id, query)
         seen += answer.get_json()
         link = re.fullmatch(
-            rf'<(/workspaces/{workspace.id}/events\?[^>]+)>; rel="next"', answer.headers.get("Link", "")
+            rf'<(/workspaces/{workspace.id}/events\?[^>]+)>; rel="next"',
+            answer.headers.get("Link", ""),
         )
         query = f"?{urlsplit(link[1]).query}" if link else ""
 
@@ -581,7 +643,11 @@ def test_an_automatic_stop_is_in_the_trail(hub: Functions) -> None:
 
     event = hub.events(workspace.id).get_json()[0]
 
-    assert (event["what"], event["who"], event["request_id"]) == ("StopRequested", "cleanup", "run-1")
+    assert (event["what"], event["who"], event["request_id"]) == (
+        "StopRequested",
+        "cleanup",
+        "run-1",
+    )
 
 
 # ---- an administrator -----------------------------------------------------------------------------------------------
@@ -596,7 +662,14 @@ def test_an_administrator_lists_anybodys_workspaces(hub: Functions) -> None:
 
     listed = {
         query: [workspace["name"] for workspace in hub.listed(query, token="grace").get_json()]
-        for query in ("", "?owner_id=bob", "?all=true", "?all=true&limit=2", "?all=false", "?all=true&status=READY")
+        for query in (
+            "",
+            "?owner_id=bob",
+            "?all=true",
+            "?all=true&limit=2",
+            "?all=false",
+            "?all=true&status=READY",
+        )
     }
 
     assert listed == {
@@ -609,7 +682,9 @@ def test_an_administrator_lists_anybodys_workspaces(hub: Functions) -> None:
     }
     assert (counts.reads, counts.commits, counts.queries) == (0, 2, 6)
     noted = [
-        (event.who, event.owner_id, event.as_admin) for event in hub.world.store.events if event.what == "ListRequested"
+        (event.who, event.owner_id, event.as_admin)
+        for event in hub.world.store.events
+        if event.what == "ListRequested"
     ]
     assert noted == [("grace", "bob", True), ("grace", "", True)]
 
@@ -624,11 +699,15 @@ def test_further_pages_of_everybodys_are_everybodys_too(hub: Functions) -> None:
 
     second = hub.listed(link[1], token="grace")
 
-    owners = [workspace["owner_id"] for answer in (first, second) for workspace in answer.get_json()]
+    owners = [
+        workspace["owner_id"] for answer in (first, second) for workspace in answer.get_json()
+    ]
     assert sorted(owners) == ["alice", "bob"]
 
 
-def test_an_administrator_looks_at_stops_starts_and_deletes_anybodys_workspace(hub: Functions) -> None:
+def test_an_administrator_looks_at_stops_starts_and_deletes_anybodys_workspace(
+    hub: Functions,
+) -> None:
     """Each is noted as an administrator's, and counted on nobody's rate; the workspace stays its owner's."""
     workspace = hub.world.ready()
     recent = hub.world.store.owners["alice"].recent
@@ -644,14 +723,22 @@ def test_an_administrator_looks_at_stops_starts_and_deletes_anybodys_workspace(h
     assert workspace.id not in hub.world.store.workspaces
     assert hub.world.store.owners["alice"].recent == recent
     assert "grace" not in hub.world.store.owners
-    done = [event for event in hub.events(workspace.id, token="grace").get_json() if event["who"] == "grace"]
-    assert [(event["what"], event["who_email"], event["as_admin"], event["owner_id"]) for event in done] == [
+    done = [
+        event
+        for event in hub.events(workspace.id, token="grace").get_json()
+        if event["who"] == "grace"
+    ]
+    assert [
+        (event["what"], event["who_email"], event["as_admin"], event["owner_id"]) for event in done
+    ] == [
         (what, "grace@example.com", True, "alice")
         for what in ("DeleteRequested", "StartRequested", "StopRequested", "StatusRequested")
     ]
 
 
-def test_what_an_administrator_asks_of_anothers_is_noted_whatever_comes_of_it(hub: Functions) -> None:
+def test_what_an_administrator_asks_of_anothers_is_noted_whatever_comes_of_it(
+    hub: Functions,
+) -> None:
     """A request that changes nothing, one that is refused, and a look at the trail: all are in it."""
     workspace = hub.world.ready()
     answers = [hub.start(workspace.id, token="grace")]
@@ -727,7 +814,9 @@ def test_everybodys_events_are_the_administrators_to_read(hub: Functions) -> Non
     while link := re.fullmatch(r'</events(\?[^>]+)>; rel="next"', answer.headers.get("Link", "")):
         answer = hub.all_events(link[1], token="grace")
         pages.append(answer.get_json())
-    whole = [(event["what"], event["who"], event["workspace_id"]) for page in pages for event in page]
+    whole = [
+        (event["what"], event["who"], event["workspace_id"]) for page in pages for event in page
+    ]
     assert whole[-1] == ("EntryRequested", "mallory", "")
     assert ("EventsRequested", "grace", "") in whole
     assert ("WorkspaceReady", "hub", workspace.id) in whole
@@ -769,10 +858,17 @@ ASKING = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
 def test_no_web_page_may_call_by_default(hub: Functions) -> None:
     """No answer has a CORS header, and a preflight is a wrong method."""
     answer = hub.listed(headers={"Origin": ORIGIN})
-    preflight = hub.call("create_workspace", "/workspaces", token=None, method="OPTIONS", headers=ASKING)
+    preflight = hub.call(
+        "create_workspace", "/workspaces", token=None, method="OPTIONS", headers=ASKING
+    )
 
     assert preflight.status_code == 405
-    assert not [name for each in (answer, preflight) for name, _ in each.headers if name.startswith("Access-Control")]
+    assert not [
+        name
+        for each in (answer, preflight)
+        for name, _ in each.headers
+        if name.startswith("Access-Control")
+    ]
 
 
 def test_a_web_page_of_a_configured_origin_may_call(hub: Functions) -> None:
@@ -780,7 +876,9 @@ def test_a_web_page_of_a_configured_origin_may_call(hub: Functions) -> None:
     hub.configure(HUB_CORS_ORIGINS=f"https://other.example.com,{ORIGIN}")
     counts = counted(hub)
 
-    preflight = hub.call("create_workspace", "/workspaces", token=None, method="OPTIONS", headers=ASKING)
+    preflight = hub.call(
+        "create_workspace", "/workspaces", token=None, method="OPTIONS", headers=ASKING
+    )
 
     assert (preflight.status_code, preflight.data) == (204, b"")
     assert preflight.headers["Access-Control-Allow-Origin"] == ORIGIN
@@ -792,12 +890,17 @@ def test_a_web_page_of_a_configured_origin_may_call(hub: Functions) -> None:
     refused = hub.create({"name": "two"}, token=None, headers={"Origin": ORIGIN})
     assert (created.status_code, refused.status_code) == (201, 401)
     for answer in (created, refused):
-        assert (answer.headers["Access-Control-Allow-Origin"], answer.headers["Vary"]) == (ORIGIN, "Origin")
+        assert (answer.headers["Access-Control-Allow-Origin"], answer.headers["Vary"]) == (
+            ORIGIN,
+            "Origin",
+        )
         assert "Location" in answer.headers["Access-Control-Expose-Headers"]
         assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example.com", f"{ORIGIN}.evil.com", ORIGIN.upper(), "null", None])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example.com", f"{ORIGIN}.evil.com", ORIGIN.upper(), "null", None]
+)
 def test_a_web_page_of_another_origin_may_not(hub: Functions, origin: str | None) -> None:
     """The browser keeps the answer from it; caches keep the answers apart."""
     hub.configure(HUB_CORS_ORIGINS=ORIGIN)
@@ -873,7 +976,10 @@ def test_the_database_away_is_503_with_retry_after_and_nothing_done(
         monkeypatch.setattr(hub.world.store, method, away)
 
     asked = (lambda: hub.create({"name": "one"}), hub.listed)
-    verbs = [lambda verb=verb: verb(workspace.id) for verb in (hub.status, hub.stop, hub.start, hub.delete, hub.events)]
+    verbs = [
+        lambda verb=verb: verb(workspace.id)
+        for verb in (hub.status, hub.stop, hub.start, hub.delete, hub.events)
+    ]
     for ask in (*asked, *verbs):
         answer = ask()  # type: ignore[no-untyped-call]
         assert (answer.status_code, answer.get_json()["code"]) == (503, "UNAVAILABLE")
@@ -883,7 +989,9 @@ def test_the_database_away_is_503_with_retry_after_and_nothing_done(
     assert not hub.world.operations.sent
 
 
-def test_a_fault_of_ours_is_500_without_its_inside(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_500_without_its_inside(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The person gets the request id to give on; the stack is in the log only."""
 
     def breaks(*_: object, **__: object) -> None:

@@ -22,7 +22,10 @@ LISTED = "https://page.example.com"
 REFUSED = {
     "another site": {"Sec-Fetch-Site": "cross-site", "Origin": OTHER},
     "another site, without an origin": {"Sec-Fetch-Site": "cross-site"},
-    "another host of the same site": {"Sec-Fetch-Site": "same-site", "Origin": "http://other.localhost"},
+    "another host of the same site": {
+        "Sec-Fetch-Site": "same-site",
+        "Origin": "http://other.localhost",
+    },
     "a word that is none": {"Sec-Fetch-Site": "SAME-ORIGIN"},
     "an old browser on another site": {"Origin": OTHER},
     "a sandboxed page": {"Origin": "null"},

@@ -42,7 +42,9 @@ def _reports(event: str) -> Callable[[Functions, str], TestResponse]:
 REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
     "status": lambda hub, workspace_id: hub.status(workspace_id, headers=HEADERS),
     "events": lambda hub, workspace_id: hub.events(workspace_id, headers=HEADERS),
-    "events, a page": lambda hub, workspace_id: hub.events(workspace_id, "?limit=1", headers=HEADERS),
+    "events, a page": lambda hub, workspace_id: hub.events(
+        workspace_id, "?limit=1", headers=HEADERS
+    ),
     "stop": lambda hub, workspace_id: hub.stop(workspace_id, headers=HEADERS),
     "start": lambda hub, workspace_id: hub.start(workspace_id, headers=HEADERS),
     "start with another machine": lambda hub, workspace_id: hub.start(
@@ -74,7 +76,9 @@ class Seen:
     events: list[tuple[str, int]]
 
 
-def asked(hub: Functions, request: Callable[[Functions, str], TestResponse], workspace_ids: list[str]) -> Seen:
+def asked(
+    hub: Functions, request: Callable[[Functions, str], TestResponse], workspace_ids: list[str]
+) -> Seen:
     """Ask an instance that has just begun for these workspaces, one after the other."""
     ports = Interruptions()
     world = hub.world
@@ -88,21 +92,29 @@ def asked(hub: Functions, request: Callable[[Functions, str], TestResponse], wor
     answers = []
     for workspace_id in workspace_ids:
         answer = request(hub, workspace_id)
-        headers = [(name, value) for name, value in answer.headers.items() if name != "X-Request-Id"]
-        answers.append((answer.status_code, answer.data.replace(workspace_id.encode(), b"the id"), headers))
+        headers = [
+            (name, value) for name, value in answer.headers.items() if name != "X-Request-Id"
+        ]
+        answers.append(
+            (answer.status_code, answer.data.replace(workspace_id.encode(), b"the id"), headers)
+        )
     return Seen(answers, ports.calls, [(event.what, event.times) for event in world.store.events])
 
 
 @pytest.mark.parametrize("state", FOREIGN)
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_foreign_id_and_an_unknown_one_cost_and_get_the_same(hub: Functions, name: str, state: str) -> None:
+def test_a_foreign_id_and_an_unknown_one_cost_and_get_the_same(
+    hub: Functions, name: str, state: str
+) -> None:
     """The first request and repeated ones, one after the other and mixed: each call, each answer and each event."""
     request, theirs = REQUESTS[name], FOREIGN[state]
     hub.world.store.put(theirs)
 
     foreign = asked(hub, request, [theirs.id] * 3)
 
-    assert {status for status, _, _ in foreign.answers} == {403 if name in {"ready", "heartbeat", "failed"} else 404}
+    assert {status for status, _, _ in foreign.answers} == {
+        403 if name in {"ready", "heartbeat", "failed"} else 404
+    }
     assert foreign == asked(hub, request, [UNKNOWN] * 3)
     assert foreign == asked(hub, request, [theirs.id, UNKNOWN, theirs.id])
     assert foreign == asked(hub, request, [UNKNOWN, theirs.id, UNKNOWN])
@@ -125,6 +137,11 @@ def test_the_rest_is_counted_alike_too(hub: Functions, name: str) -> None:
         for _ in range(3):
             REQUESTS[name](hub, workspace_id)
         trail.write_counted()
-        written.append([(event.what, event.times, event.workspace_id == workspace_id) for event in store.events])
+        written.append(
+            [
+                (event.what, event.times, event.workspace_id == workspace_id)
+                for event in store.events
+            ]
+        )
     assert written[0] == written[1]
     assert [times for _, times, _ in written[0]] == [1, 2]

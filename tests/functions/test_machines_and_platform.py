@@ -41,7 +41,10 @@ def test_a_ready_report_makes_the_workspace_ready(hub: Functions) -> None:
     workspace = booting(hub)
     hub.world.store.counts = counts = Counts()
 
-    answers = [hub.report(workspace, {"event": "ready", "generation": workspace.generation}) for _ in range(2)]
+    answers = [
+        hub.report(workspace, {"event": "ready", "generation": workspace.generation})
+        for _ in range(2)
+    ]
 
     assert [(answer.status_code, answer.data) for answer in answers] == [(204, b""), (204, b"")]
     assert (counts.reads, counts.commits) == (2, 1)
@@ -91,7 +94,11 @@ def test_a_failed_boot_is_told_to_the_owner_in_the_machines_words(hub: Functions
 
     assert answer.status_code == 204
     error = hub.status(workspace.id).get_json()["error"]
-    assert (error["code"], error["operation_kind"], error["retryable"]) == ("IMAGE_PULL_FAILED", "CREATE", False)
+    assert (error["code"], error["operation_kind"], error["retryable"]) == (
+        "IMAGE_PULL_FAILED",
+        "CREATE",
+        False,
+    )
     assert "No such tag." in error["message"]
     assert (hub.world.machines.instances, hub.world.machines.disks) == ({}, set())
 
@@ -141,14 +148,16 @@ def test_a_task_that_is_no_job_is_dropped_with_an_error_in_the_log(
     answer = hub.task(data)
 
     assert answer.status_code == 204
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
-        "MalformedJobDropped"
-    ]
+    assert [
+        record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR
+    ] == ["MalformedJobDropped"]
     assert hub.world.store.counts.reads == 0
 
 
 @pytest.mark.parametrize("operation_id", [None, "unknown"])
-def test_a_task_of_a_workspace_that_is_gone_is_done(hub: Functions, operation_id: str | None) -> None:
+def test_a_task_of_a_workspace_that_is_gone_is_done(
+    hub: Functions, operation_id: str | None
+) -> None:
     """204: there is nothing left to do."""
     assert hub.task(Job(a_workspace().id, operation_id, 1)).status_code == 204
 
@@ -168,7 +177,9 @@ def test_a_task_that_compute_does_not_answer_is_503_and_comes_again(hub: Functio
     assert before != hub.world.workspace(workspace.id)
 
 
-def test_the_request_that_began_it_all_is_in_the_workers_log(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_request_that_began_it_all_is_in_the_workers_log(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the edge through the queue to each of the worker's lines."""
     lines: list[tuple[str, str]] = []
     info = logs.info
@@ -178,7 +189,9 @@ def test_the_request_that_began_it_all_is_in_the_workers_log(hub: Functions, mon
         info(event, **fields)
 
     monkeypatch.setattr(logs, "info", noted)
-    workspace_id = hub.create({"name": "one"}, headers={"X-Request-Id": "request-9"}).get_json()["id"]
+    workspace_id = hub.create({"name": "one"}, headers={"X-Request-Id": "request-9"}).get_json()[
+        "id"
+    ]
     first = hub.world.provisioning.take_due()
     assert first is not None
 
@@ -190,16 +203,28 @@ def test_the_request_that_began_it_all_is_in_the_workers_log(hub: Functions, mon
 
     assert hub.world.workspace(workspace_id).operation is not None
     assert [event for event, _ in lines] == [
-        *("WorkspaceRequested", "RequestAnswered", "InsertInstance", "StepAwaited", "RequestAnswered")
+        *(
+            "WorkspaceRequested",
+            "RequestAnswered",
+            "InsertInstance",
+            "StepAwaited",
+            "RequestAnswered",
+        )
     ]
-    assert {request_id for event, request_id in lines if event != "RequestAnswered"} == {"request-9"}
+    assert {request_id for event, request_id in lines if event != "RequestAnswered"} == {
+        "request-9"
+    }
 
 
-def test_an_operations_end_is_one_line_with_its_whole_story(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operations_end_is_one_line_with_its_whole_story(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it was, how it ended, how long it took: what a dashboard counts, without reading any other line."""
     ended: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        logs, "info", lambda event, **fields: ended.append(fields) if event == "OperationEnded" else None
+        logs,
+        "info",
+        lambda event, **fields: ended.append(fields) if event == "OperationEnded" else None,
     )
     workspace_id = hub.create({"name": "one"}).get_json()["id"]
     hub.world.run()
@@ -223,7 +248,9 @@ def test_a_stop_that_succeeds_ends_as_such_though_an_earlier_error_is_kept(
     """Why the machine was in ERROR stays on the record; it is not what the STOP came to."""
     ended: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        logs, "info", lambda event, **fields: ended.append(fields) if event == "OperationEnded" else None
+        logs,
+        "info",
+        lambda event, **fields: ended.append(fields) if event == "OperationEnded" else None,
     )
     workspace_id = hub.create({"name": "one"}).get_json()["id"]
     hub.world.run()
@@ -270,8 +297,12 @@ def test_a_provisioning_message_makes_the_machine(hub: Functions) -> None:
     assert len(hub.world.operations.waiting) == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"{}", b'{"workspace_id": 7, "operation_id": null, "step": 0}'])
-def test_a_provisioning_message_that_is_no_job_goes_to_the_dead_letters(hub: Functions, data: bytes) -> None:
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"{}", b'{"workspace_id": 7, "operation_id": null, "step": 0}']
+)
+def test_a_provisioning_message_that_is_no_job_goes_to_the_dead_letters(
+    hub: Functions, data: bytes
+) -> None:
     """5xx each time: the subscription moves it on after its attempts."""
     assert hub.push("provision_workspace", data).status_code == 500
 
@@ -349,7 +380,9 @@ def test_a_dead_letter_ends_its_create_with_the_reason(hub: Functions) -> None:
     assert hub.world.machines.instances == {}
 
 
-def test_a_dead_letter_of_a_create_that_went_on_changes_nothing_but_the_trail(hub: Functions) -> None:
+def test_a_dead_letter_of_a_create_that_went_on_changes_nothing_but_the_trail(
+    hub: Functions,
+) -> None:
     """A copy of the message was delivered after all."""
     workspace = hub.world.ready()
     job = hub.world.provisioning.sent[0]
@@ -380,7 +413,9 @@ def test_a_dead_letter_of_a_workspace_that_is_gone_is_recorded(hub: Functions) -
     assert [event.workspace_id for event in hub.world.store.events] == [job.workspace_id]
 
 
-def test_a_dead_letter_comes_again_while_the_database_is_away(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_letter_comes_again_while_the_database_is_away(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """503: it is not lost."""
 
     def away(*_: object, **__: object) -> None:
@@ -408,7 +443,9 @@ def test_a_cleanup_stops_what_is_idle_deletes_what_is_forgotten_and_says_so(hub:
     assert policy.retention is not None
     idle = a_workspace(Status.READY, last_connected_at=now - policy.idle_after)
     busy = a_workspace(Status.READY, last_connected_at=now)
-    broken = a_workspace(Status.ERROR, machine_running=True, last_connected_at=now - policy.idle_after)
+    broken = a_workspace(
+        Status.ERROR, machine_running=True, last_connected_at=now - policy.idle_after
+    )
     asleep = a_workspace(Status.SUSPENDED, suspended_at=now)
     forgotten = a_workspace(Status.SUSPENDED, suspended_at=now - policy.retention)
     hub.world.store.put(idle, busy, broken, asleep, forgotten)
@@ -423,7 +460,11 @@ def test_a_cleanup_stops_what_is_idle_deletes_what_is_forgotten_and_says_so(hub:
     assert (report["failed"], report["unfinished"]) == ({}, False)
     assert again["done"] == {}
     kinds = {ws.id: ws.operation.kind for ws in hub.world.store.workspaces.values() if ws.operation}
-    assert kinds == {idle.id: OperationKind.STOP, broken.id: OperationKind.STOP, forgotten.id: OperationKind.DELETE}
+    assert kinds == {
+        idle.id: OperationKind.STOP,
+        broken.id: OperationKind.STOP,
+        forgotten.id: OperationKind.DELETE,
+    }
     assert len(hub.world.operations.sent) == 3
 
 
@@ -433,7 +474,9 @@ def test_one_bad_workspace_does_not_stop_the_rest_of_a_cleanup(
 ) -> None:
     """It is in the report, with the reason; only what does not pass by itself is an error."""
     long_ago = hub.world.clock() - timedelta(days=2)
-    workspaces = [a_workspace(Status.READY, last_connected_at=long_ago + timedelta(hours=n)) for n in range(5)]
+    workspaces = [
+        a_workspace(Status.READY, last_connected_at=long_ago + timedelta(hours=n)) for n in range(5)
+    ]
     hub.world.store.put(*workspaces)
     bad = workspaces[1].id
     get = hub.world.store.get
@@ -449,7 +492,9 @@ def test_one_bad_workspace_does_not_stop_the_rest_of_a_cleanup(
     report = sweep("cleanup")
 
     assert list(report["failed"]) == [bad]
-    [severity] = {record.levelname for record in caplog.records if record.getMessage() == "SweepFailed"}
+    [severity] = {
+        record.levelname for record in caplog.records if record.getMessage() == "SweepFailed"
+    }
     assert severity == ("WARNING" if what == "database" else "ERROR")
     assert set(report["done"]["stop"]) == {ws.id for ws in workspaces} - {bad}
 
@@ -466,7 +511,9 @@ def test_a_cleanup_goes_through_all_pages(hub: Functions) -> None:
     assert set(report["done"]["stop"]) == {ws.id for ws in workspaces}
 
 
-def test_a_cleanup_out_of_time_leaves_the_rest_to_the_next_one(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cleanup_out_of_time_leaves_the_rest_to_the_next_one(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It says so, and nothing is half done."""
     long_ago = hub.world.clock() - timedelta(days=2)
     hub.world.store.put(*(a_workspace(Status.READY, last_connected_at=long_ago) for _ in range(6)))
@@ -508,18 +555,25 @@ def test_a_reconcile_sends_again_what_nothing_has_come_of(hub: Functions) -> Non
     now = hub.world.clock()
     overdue = a_workspace(Status.READY, an_operation(OperationKind.STOP), attend_at=now)
     drifted = a_workspace(Status.READY, attend_at=now - timedelta(minutes=1))
-    busy = a_workspace(Status.READY, an_operation(OperationKind.STOP), attend_at=now + timedelta(seconds=1))
+    busy = a_workspace(
+        Status.READY, an_operation(OperationKind.STOP), attend_at=now + timedelta(seconds=1)
+    )
     hub.world.store.put(overdue, drifted, busy, a_workspace(Status.READY))
 
     report = sweep("reconcile")
 
     assert (report["looked_at"], report["failed"]) == (2, {})
     assert report["done"] == {"stop": [overdue.id], "look": [drifted.id]}
-    assert [(job.workspace_id, job.resend) for job in hub.world.operations.sent] == [(drifted.id, 0), (overdue.id, 1)]
+    assert [(job.workspace_id, job.resend) for job in hub.world.operations.sent] == [
+        (drifted.id, 0),
+        (overdue.id, 1),
+    ]
     assert sweep("reconcile")["done"] == {}
 
 
-def test_a_quota_that_is_used_up_is_told_in_words_and_leaves_nothing_running(hub: Functions) -> None:
+def test_a_quota_that_is_used_up_is_told_in_words_and_leaves_nothing_running(
+    hub: Functions,
+) -> None:
     """From the POST to the answer that a person reads, over every function in between."""
     workspace_id = hub.create({"name": "one"}).get_json()["id"]
     hub.world.machines.script(InsertInstance, Mishap.FAILS_LATER, FaultKind.QUOTA, times=9)

@@ -10,7 +10,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from shared.adapters.google_identity import IAP_HEADER, IAP_ISSUER, IAP_SUBJECT_PREFIX, GoogleIdentity
+from shared.adapters.google_identity import (
+    IAP_HEADER,
+    IAP_ISSUER,
+    IAP_SUBJECT_PREFIX,
+    GoogleIdentity,
+)
 from shared.config import read_settings
 from tests.contract.servers import Responder, json_answer
 from tests.fakes.machines import PROJECT
@@ -47,7 +52,9 @@ class Gate:
 
     def as_somebody(self, **claims: Any) -> dict[str, str]:
         """Return the headers of a person of whom these claims are said."""
-        said = self._said("https://hub.example.com", {"sub": "1", "email": "ada@example.com", **claims})
+        said = self._said(
+            "https://hub.example.com", {"sub": "1", "email": "ada@example.com", **claims}
+        )
         if self.iap:
             said |= {"iss": IAP_ISSUER, "sub": f"{IAP_SUBJECT_PREFIX}{said['sub']}"}
             return {IAP_HEADER: jwt.encode(said, EC_KEY, "ES256", {"kid": KEY_ID})}
@@ -55,15 +62,28 @@ class Gate:
 
     def as_a_machine(self, **compute: Any) -> dict[str, str]:
         """Return the headers of a machine of which this is said."""
-        machine = {"project_id": PROJECT, "zone": "us-west1-a", "instance_name": "workspace-1", "instance_id": "1"}
+        machine = {
+            "project_id": PROJECT,
+            "zone": "us-west1-a",
+            "instance_name": "workspace-1",
+            "instance_id": "1",
+        }
         google = {"compute_engine": {**machine, **compute}}
-        return self._bearing(self._said("https://report.example.com", {"sub": "1", "google": google}))
+        return self._bearing(
+            self._said("https://report.example.com", {"sub": "1", "google": google})
+        )
 
     @staticmethod
     def _said(audience: str, claims: Claims) -> Claims:
         now = int(time.time())
         times = {"iat": now, "exp": now + 3600}
-        return {"iss": "https://accounts.google.com", "aud": audience, "email_verified": True, **times, **claims}
+        return {
+            "iss": "https://accounts.google.com",
+            "aud": audience,
+            "email_verified": True,
+            **times,
+            **claims,
+        }
 
     @staticmethod
     def _bearing(said: Claims) -> dict[str, str]:
@@ -116,7 +136,9 @@ ODD: dict[str, Claims] = {
 
 def assert_refused(answer: TestResponse, hub: Functions) -> None:
     """See that a token was refused in the Hub's form, before anything was looked up or written."""
-    assert (answer.status_code, answer.content_type) == (401, "application/problem+json"), answer.data
+    assert (answer.status_code, answer.content_type) == (401, "application/problem+json"), (
+        answer.data
+    )
     problem = answer.get_json()
     assert problem["code"] == "NOT_AUTHENTICATED"
     assert "token" in problem["detail"]
@@ -130,17 +152,25 @@ def test_an_odd_token_of_a_person_is_401_at_every_function(gate: Gate, name: str
     """With the reason, whichever source says who people are."""
     path = PEOPLES[name].format(id="0b1d3a2e-0000-4000-8000-000000000000")
     method = CATALOGUE[name].routes[0].method
-    answer = client_of(name).open(path, method=method, headers=gate.as_somebody(**ODD[odd]), json={"name": "one"})
+    answer = client_of(name).open(
+        path, method=method, headers=gate.as_somebody(**ODD[odd]), json={"name": "one"}
+    )
     assert_refused(answer, gate.hub)
 
 
 @pytest.mark.parametrize("claim", ["project_id", "zone", "instance_name", "instance_id"])
-@pytest.mark.parametrize("make", [lambda: HALF, lambda: "1" * 300, lambda: "\u0661", lambda: None, lambda: "a/b\0"])
-def test_an_odd_token_of_a_machine_is_401(gate: Gate, claim: str, make: Callable[[], object]) -> None:
+@pytest.mark.parametrize(
+    "make", [lambda: HALF, lambda: "1" * 300, lambda: "\u0661", lambda: None, lambda: "a/b\0"]
+)
+def test_an_odd_token_of_a_machine_is_401(
+    gate: Gate, claim: str, make: Callable[[], object]
+) -> None:
     """Whichever part of what Compute says about the machine is odd."""
     headers = gate.as_a_machine(**{claim: make()})
     path = "/workspaces/0b1d3a2e-0000-4000-8000-000000000000/reports"
-    answer = client_of("report_workspace").post(path, headers=headers, json={"event": "ready", "generation": 1})
+    answer = client_of("report_workspace").post(
+        path, headers=headers, json={"event": "ready", "generation": 1}
+    )
     assert_refused(answer, gate.hub)
 
 

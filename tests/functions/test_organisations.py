@@ -12,12 +12,19 @@ from shared.domain.people import Person
 if TYPE_CHECKING:
     from tests.functions.conftest import Functions
 
-LIMITS = {"HUB_ALLOWED_EMAILS": "*", "HUB_LIMITS_OF": "example.org=4:2", "HUB_RUNNING_PER_OWNER": "1"}
+LIMITS = {
+    "HUB_ALLOWED_EMAILS": "*",
+    "HUB_LIMITS_OF": "example.org=4:2",
+    "HUB_RUNNING_PER_OWNER": "1",
+}
 
 
 def names(hub: Functions, count: int, token: str) -> list[int]:
     """Have somebody ask for workspaces, and return what each time was answered."""
-    return [hub.create({"name": f"{token}-{number}"}, token=token).status_code for number in range(count)]
+    return [
+        hub.create({"name": f"{token}-{number}"}, token=token).status_code
+        for number in range(count)
+    ]
 
 
 def test_an_organisations_limits_are_for_its_own_accounts(hub: Functions) -> None:
@@ -44,13 +51,17 @@ def started_by(hub: Functions, token: str) -> int:
 
 
 @pytest.mark.parametrize("token", ["bob", "grace"])
-def test_an_administrator_starts_by_the_limits_of_the_owners_organisation(hub: Functions, token: str) -> None:
+def test_an_administrator_starts_by_the_limits_of_the_owners_organisation(
+    hub: Functions, token: str
+) -> None:
     """Which the owner proved, when they last changed something; the administrator's own do not count."""
     hub.configure(**LIMITS)
     assert started_by(hub, token) == 202
 
 
-def test_an_owner_of_whom_no_organisation_is_known_has_the_limits_of_everybody(hub: Functions) -> None:
+def test_an_owner_of_whom_no_organisation_is_known_has_the_limits_of_everybody(
+    hub: Functions,
+) -> None:
     """As an earlier version left them, until they change something themselves."""
     hub.configure(**LIMITS)
     second = hub.create({"name": "second"}, token="bob").get_json()["id"]
@@ -77,7 +88,13 @@ def test_who_leaves_an_organisation_leaves_its_limits(hub: Functions) -> None:
 
 def test_an_administrator_needs_the_account_that_the_organisation_runs(hub: Functions) -> None:
     """Or has to be named as one from outside."""
-    hub.identity.people |= {"eve": Person("eve", "grace@example.com"), "heidi": Person("heidi", "heidi@gmail.com")}
+    hub.identity.people |= {
+        "eve": Person("eve", "grace@example.com"),
+        "heidi": Person("heidi", "heidi@gmail.com"),
+    }
     hub.configure(HUB_OUTSIDE_ADMIN_EMAILS="heidi@gmail.com")
-    everybodys = {token: hub.listed("?all=true", token=token).status_code for token in ("grace", "eve", "heidi")}
+    everybodys = {
+        token: hub.listed("?all=true", token=token).status_code
+        for token in ("grace", "eve", "heidi")
+    }
     assert everybodys == {"grace": 200, "eve": 403, "heidi": 200}

@@ -52,7 +52,10 @@ def check_problem(answer: TestResponse, status: int, code: str) -> dict[str, Any
 
 def wrong_fields(answer: TestResponse) -> dict[str, str]:
     """Return what is wrong with a body or query, field by field."""
-    return {wrong["field"]: wrong["message"] for wrong in check_problem(answer, 400, "INVALID_REQUEST")["errors"]}
+    return {
+        wrong["field"]: wrong["message"]
+        for wrong in check_problem(answer, 400, "INVALID_REQUEST")["errors"]
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +78,9 @@ def _nothing_happens(hub: Functions) -> Any:
 @pytest.mark.parametrize(
     "authorization", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Bearer nobodys-token", "alice"]
 )
-def test_who_does_not_prove_who_they_are_is_401(hub: Functions, name: str, authorization: str | None) -> None:
+def test_who_does_not_prove_who_they_are_is_401(
+    hub: Functions, name: str, authorization: str | None
+) -> None:
     """With what is expected in ``WWW-Authenticate``; nothing is read."""
     headers = {} if authorization is None else {"Authorization": authorization}
 
@@ -89,7 +94,9 @@ def test_who_does_not_prove_who_they_are_is_401(hub: Functions, name: str, autho
 @pytest.mark.parametrize("name", PEOPLES)
 def test_authentication_comes_before_the_body(hub: Functions, name: str) -> None:
     """A stranger learns nothing of what would be right."""
-    check_problem(hub.call(name, HTTP[name], {"wrong": 1}, token="stranger"), 401, "NOT_AUTHENTICATED")
+    check_problem(
+        hub.call(name, HTTP[name], {"wrong": 1}, token="stranger"), 401, "NOT_AUTHENTICATED"
+    )
 
 
 @pytest.mark.parametrize("name", OF_ONE)
@@ -109,7 +116,9 @@ def test_somebody_elses_workspace_is_not_there(hub: Functions, name: str) -> Non
     assert hub.world.machines.reads.total() == 0
 
 
-@pytest.mark.parametrize("workspace_id", ["1", "..", "null", "%00", "x" * 3000, "a%20b", "ü", SOME_ID.upper()])
+@pytest.mark.parametrize(
+    "workspace_id", ["1", "..", "null", "%00", "x" * 3000, "a%20b", "ü", SOME_ID.upper()]
+)
 @pytest.mark.parametrize("name", OF_ONE)
 def test_what_is_no_id_is_not_there(hub: Functions, name: str, workspace_id: str) -> None:
     """Whatever stands in the path's place of an id."""
@@ -129,12 +138,21 @@ def test_a_refusal_is_noted_with_who_wanted_what(hub: Functions) -> None:
 
     stop, delete = hub.world.store.events
     assert stop == Event(
-        hub.world.clock(), theirs.id, "bob", "alice", "StopRequested", "REFUSED", "request-4", "alice@example.com"
+        hub.world.clock(),
+        theirs.id,
+        "bob",
+        "alice",
+        "StopRequested",
+        "REFUSED",
+        "request-4",
+        "alice@example.com",
     )
     assert (delete.workspace_id, delete.owner_id, delete.what) == ("x" * 64, "", "DeleteRequested")
 
 
-def test_a_refusal_stands_when_it_cannot_be_noted(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_stands_when_it_cannot_be_noted(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether the database takes the line or not."""
 
     def away(**_: object) -> None:
@@ -148,13 +166,19 @@ def test_a_refusal_stands_when_it_cannot_be_noted(hub: Functions, monkeypatch: p
 
 
 @pytest.mark.parametrize("query", ["?all=true", "?owner_id=bob", "?ownerId=bob"])
-def test_somebody_elses_list_is_403_for_everybody_but_an_administrator(hub: Functions, query: str) -> None:
+def test_somebody_elses_list_is_403_for_everybody_but_an_administrator(
+    hub: Functions, query: str
+) -> None:
     """It is noted; no query is made."""
     check_problem(hub.listed(query), 403, "NOT_ALLOWED")
 
     assert hub.world.store.counts.queries == 0
     [event] = hub.world.store.events
-    assert (event.what, event.who, event.owner_id) == ("ListRequested", "alice", "bob" if "bob" in query else "")
+    assert (event.what, event.who, event.owner_id) == (
+        "ListRequested",
+        "alice",
+        "bob" if "bob" in query else "",
+    )
 
 
 def test_ones_own_list_can_be_asked_for_by_name(hub: Functions) -> None:
@@ -170,7 +194,11 @@ def test_who_is_not_served_is_403_before_anything_is_looked_at(hub: Functions, n
     counts = hub.world.store.counts
     assert (counts.reads, counts.commits, counts.queries) == (0, 1, 0)
     [event] = hub.world.store.events
-    assert (event.what, event.who, event.who_email) == ("EntryRequested", "mallory", "mallory@example.net")
+    assert (event.what, event.who, event.who_email) == (
+        "EntryRequested",
+        "mallory",
+        "mallory@example.net",
+    )
 
 
 def test_in_personal_mode_there_are_neither_domains_nor_administrators(hub: Functions) -> None:
@@ -186,12 +214,16 @@ def test_in_personal_mode_there_are_neither_domains_nor_administrators(hub: Func
 
 
 @pytest.mark.parametrize("name", HTTP)
-def test_who_asks_one_instance_too_often_is_429_with_when_to_come_again(hub: Functions, name: str) -> None:
+def test_who_asks_one_instance_too_often_is_429_with_when_to_come_again(
+    hub: Functions, name: str
+) -> None:
     """Before anything is read; somebody else is let in."""
     hub.configure(HUB_REQUESTS_PER_MINUTE="2")
     token = "alice"
     if name == "report_workspace":
-        hub.report(a_workspace(), {}, machine=_machine_of(hub, "workspace-x"))  # makes the token "machine" known
+        hub.report(
+            a_workspace(), {}, machine=_machine_of(hub, "workspace-x")
+        )  # makes the token "machine" known
         token = "machine"
     while (answer := hub.call(name, HTTP[name], {"wrong": 1}, token=token)).status_code != 429:
         pass
@@ -221,7 +253,9 @@ def test_a_path_and_query_too_long_are_414(hub: Functions, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HTTP)
-@pytest.mark.parametrize("headers", [{"X-One": "x" * 16 * 1024}, {f"X-{n}": "x" * 1000 for n in range(17)}])
+@pytest.mark.parametrize(
+    "headers", [{"X-One": "x" * 16 * 1024}, {f"X-{n}": "x" * 1000 for n in range(17)}]
+)
 def test_headers_too_large_are_431(hub: Functions, name: str, headers: dict[str, str]) -> None:
     """One or many; before anything else is looked at."""
     check_problem(hub.call(name, HTTP[name], token=None, headers=headers), 431, "HEADERS_TOO_LARGE")
@@ -241,7 +275,9 @@ def test_an_unknown_path_is_404(hub: Functions, name: str, path: str) -> None:
 
 @pytest.mark.parametrize("name", HTTP)
 @pytest.mark.parametrize("path", ["/workspaces/%0A/events", "/%0D%0A", "/robots.txt"])
-def test_what_the_frameworks_own_routing_refuses_is_a_problem_too(hub: Functions, name: str, path: str) -> None:
+def test_what_the_frameworks_own_routing_refuses_is_a_problem_too(
+    hub: Functions, name: str, path: str
+) -> None:
     """It never reaches the function, and is answered in its form all the same."""
     answer = hub.call(name, path)
     check_problem(answer, 404, "NOT_FOUND")
@@ -250,7 +286,9 @@ def test_what_the_frameworks_own_routing_refuses_is_a_problem_too(hub: Functions
 
 @pytest.mark.parametrize("name", HTTP)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_a_wrong_method_is_405_with_those_that_are_right(hub: Functions, name: str, method: str) -> None:
+def test_a_wrong_method_is_405_with_those_that_are_right(
+    hub: Functions, name: str, method: str
+) -> None:
     """``Allow`` has them."""
     allowed = CATALOGUE[name].routes[0].method
     if method == allowed:
@@ -298,7 +336,14 @@ def test_a_body_that_is_not_one_json_object_is_400(hub: Functions, name: str, wh
 
 @pytest.mark.parametrize("name", [each for each in WITH_BODY if each != "report_workspace"])
 @pytest.mark.parametrize(
-    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", None]
+    "content_type",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "",
+        None,
+    ],
 )
 def test_a_body_of_another_type_is_415(hub: Functions, name: str, content_type: str | None) -> None:
     """The body has to be declared as JSON."""
@@ -316,7 +361,11 @@ def test_a_body_over_64_kib_is_413(hub: Functions, name: str, size: int) -> None
     data = json.dumps({"name": "one", "metadata": {"repo": ""}}).encode()
     padded = data + b" " * (size - len(data))
 
-    check_problem(hub.call(name, HTTP[name], data=padded, content_type="application/json"), 413, "BODY_TOO_LARGE")
+    check_problem(
+        hub.call(name, HTTP[name], data=padded, content_type="application/json"),
+        413,
+        "BODY_TOO_LARGE",
+    )
 
 
 # ---- fields ---------------------------------------------------------------------------------------------------------
@@ -344,9 +393,18 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"name": "one", "machine_type": "e2-standard-2", "machineType": "e2-standard-2"},
         {"machineType"},
     ),
-    "both spellings, one null": ({"name": "one", "image_tag": None, "imageTag": "v1"}, {"imageTag"}),
-    "a machine type that is not allowed": ({"name": "one", "machine_type": "m1-megamem-96"}, {"machine_type"}),
-    "a camel machine type that is not allowed": ({"name": "one", "machineType": "big"}, {"machineType"}),
+    "both spellings, one null": (
+        {"name": "one", "image_tag": None, "imageTag": "v1"},
+        {"imageTag"},
+    ),
+    "a machine type that is not allowed": (
+        {"name": "one", "machine_type": "m1-megamem-96"},
+        {"machine_type"},
+    ),
+    "a camel machine type that is not allowed": (
+        {"name": "one", "machineType": "big"},
+        {"machineType"},
+    ),
     "a machine type that is a number": ({"name": "one", "machine_type": 4}, {"machine_type"}),
     "a zone that is not allowed": ({"name": "one", "zone": "mars-north1-a"}, {"zone"}),
     "an empty tag": ({"name": "one", "image_tag": ""}, {"image_tag"}),
@@ -358,7 +416,10 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
     "metadata that is a list": ({"name": "one", "metadata": []}, {"metadata"}),
     "unknown metadata": ({"name": "one", "metadata": {"color": "red"}}, {"metadata.color"}),
     "a repo that is a number": ({"name": "one", "metadata": {"repo": 1}}, {"metadata.repo"}),
-    "a repo with a surrogate": ({"name": "one", "metadata": {"repo": "a\ud800b"}}, {"metadata.repo"}),
+    "a repo with a surrogate": (
+        {"name": "one", "metadata": {"repo": "a\ud800b"}},
+        {"metadata.repo"},
+    ),
     "a repo with a null": ({"name": "one", "metadata": {"repo": "a\x00b"}}, {"metadata.repo"}),
     "a repo with an escape": ({"name": "one", "metadata": {"repo": "\x1b[2J"}}, {"metadata.repo"}),
     "a repo of two lines": ({"name": "one", "metadata": {"repo": "a\nb"}}, {"metadata.repo"}),
@@ -430,7 +491,9 @@ def test_credentials_in_metadata_are_refused_and_repeated_nowhere(
         ({"machineType": "huge", "imageTag": 7}, {"machineType", "imageTag"}),
     ],
 )
-def test_wrong_fields_of_a_start_are_400(hub: Functions, body: dict[str, Any], fields: set[str]) -> None:
+def test_wrong_fields_of_a_start_are_400(
+    hub: Functions, body: dict[str, Any], fields: set[str]
+) -> None:
     """Only image and machine type can be changed: a zonal disk binds its machine."""
     assert set(wrong_fields(hub.start(SOME_ID, body))) == fields
 
@@ -444,7 +507,9 @@ def test_a_stop_and_a_delete_take_no_fields(hub: Functions, name: str) -> None:
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ä"])
 def test_a_malformed_idempotency_key_is_400(hub: Functions, key: str) -> None:
     """1 to 255 printable ASCII characters."""
-    assert set(wrong_fields(hub.create({"name": "one"}, headers={"Idempotency-Key": key}))) == {"Idempotency-Key"}
+    assert set(wrong_fields(hub.create({"name": "one"}, headers={"Idempotency-Key": key}))) == {
+        "Idempotency-Key"
+    }
 
 
 QUERIES = {
@@ -502,7 +567,9 @@ def test_wrong_queries_are_400(hub: Functions, query: str) -> None:
         ({"event": "failed", "generation": 3, "message": "two\nlines"}, {"message"}),
     ],
 )
-def test_wrong_fields_of_a_report_are_400(hub: Functions, body: dict[str, Any], fields: set[str]) -> None:
+def test_wrong_fields_of_a_report_are_400(
+    hub: Functions, body: dict[str, Any], fields: set[str]
+) -> None:
     """What the token proves cannot be said in the body."""
     workspace = a_workspace()
     machine = _machine_of(hub, workspace.instance_name)
@@ -557,9 +624,13 @@ def test_a_report_before_the_instance_is_recorded_is_503_and_comes_again(hub: Fu
 
 def test_a_person_is_no_machine_and_a_machine_no_person(hub: Functions) -> None:
     """Each kind of token is for its own functions."""
-    hub.report(a_workspace(), REPORT, machine=_machine_of(hub, "workspace-x"))  # makes the token "machine" known
+    hub.report(
+        a_workspace(), REPORT, machine=_machine_of(hub, "workspace-x")
+    )  # makes the token "machine" known
 
-    check_problem(hub.call("report_workspace", HTTP["report_workspace"], REPORT), 401, "NOT_AUTHENTICATED")
+    check_problem(
+        hub.call("report_workspace", HTTP["report_workspace"], REPORT), 401, "NOT_AUTHENTICATED"
+    )
     for name in PEOPLES:
         check_problem(hub.call(name, HTTP[name], token="machine"), 401, "NOT_AUTHENTICATED")
 
@@ -568,9 +639,12 @@ def test_a_person_is_no_machine_and_a_machine_no_person(hub: Functions) -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: client_of("describe_api").get("/workspaces"), lambda: client_of("cleanup").get("/")]
+    "call",
+    [lambda: client_of("describe_api").get("/workspaces"), lambda: client_of("cleanup").get("/")],
 )
-def test_the_open_functions_answer_on_their_own_paths_only(hub: Functions, call: Callable[[], TestResponse]) -> None:
+def test_the_open_functions_answer_on_their_own_paths_only(
+    hub: Functions, call: Callable[[], TestResponse]
+) -> None:
     """404, as everywhere."""
     check_problem(call(), 404, "NOT_FOUND")
     assert hub.world.store.counts.queries == 0

@@ -57,7 +57,9 @@ class Kind:
 def in_nspawn() -> Kind:
     """Return the kind that `tests.guests.nspawn` boots: seconds, the host's kernel."""
     root = root_file_system()
-    copied = programs(root, "/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp", "/usr/bin/ssh-add")
+    copied = programs(
+        root, "/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp", "/usr/bin/ssh-add"
+    )
     return Kind(partial(nspawn.Guest, root=root), root / "bin/busybox", copied)
 
 
@@ -78,8 +80,12 @@ class Fleet:
         self._guests: dict[str, Guest] = {}
         self._ended = threading.Event()
         self._failure: BaseException | None = None
-        self.prepare_disk: Callable[[Path], None] = lambda _: None  # what a test does to a new home disk
-        self.boot_disk_bytes: int | None = None  # of the machines to come; None: as many as the host has
+        self.prepare_disk: Callable[[Path], None] = lambda _: (
+            None
+        )  # what a test does to a new home disk
+        self.boot_disk_bytes: int | None = (
+            None  # of the machines to come; None: as many as the host has
+        )
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -160,12 +166,15 @@ class Fleet:
 
 def digest(disk: Path) -> str:
     """Return a digest of a disk's content."""
-    return subprocess.run(["sha256sum", disk], check=True, capture_output=True, text=True).stdout.split()[0]
+    return subprocess.run(
+        ["sha256sum", disk], check=True, capture_output=True, text=True
+    ).stdout.split()[0]
 
 
 def _attribute(metadata_url: str, name: str) -> str:
     request = urllib.request.Request(
-        f"{metadata_url}/computeMetadata/v1/instance/attributes/{name}", headers={"Metadata-Flavor": "Google"}
+        f"{metadata_url}/computeMetadata/v1/instance/attributes/{name}",
+        headers={"Metadata-Flavor": "Google"},
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         return str(answer.read().decode())

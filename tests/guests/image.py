@@ -1,6 +1,7 @@
 """What a guest is made of: Debian with what Container-Optimized OS has and the boot files use, made once and kept.
 
-One recipe, twice: a folder for systemd-nspawn, which brings its own kernel and network, and the disk of a whole machine.
+One recipe, twice: a folder for systemd-nspawn, which brings its own kernel and network, and the
+disk of a whole machine.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _PACKAGES: Final = (
     *("sudo", "docker.io", "iptables", "procps", "libnss-myhostname", "busybox-static", "rsync"),
 )
 _WITHOUT: Final = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
-# What cloud-init does on Container-Optimized OS for us, and nothing of what it would do to a Debian beside.
+# What cloud-init does on Container-Optimized OS for us, and nothing of what it would do to a Debian
+# beside.
 _CLOUD_CONFIG: Final = """\
 datasource_list: [GCE]
 ssh_genkeytypes: [ed25519]
@@ -42,10 +44,15 @@ cloud_init_modules: [write-files, ssh]
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts-user, final-message]
 """
-# The line for sftp that Container-Optimized OS has in its sshd_config, where Debian names a program.
+# The line for sftp that Container-Optimized OS has in its sshd_config, where Debian names a
+# program.
 _SFTP: Final = ("Subsystem\tsftp\t/usr/lib/openssh/sftp-server", "Subsystem sftp internal-sftp")
 _MASKED: Final = (
-    *("systemd-networkd.service", "systemd-networkd.socket", "systemd-networkd-wait-online.service"),
+    *(
+        "systemd-networkd.service",
+        "systemd-networkd.socket",
+        "systemd-networkd-wait-online.service",
+    ),
     *(
         "systemd-timesyncd.service",
         "systemd-pstore.service",
@@ -53,11 +60,17 @@ _MASKED: Final = (
         "e2scrub_all.timer",
         "fstrim.timer",
     ),
-    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "console-getty.service"),
+    *(
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+        "dpkg-db-backup.timer",
+        "console-getty.service",
+    ),
     *("sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
 )
 
-# What a whole machine has beside: a kernel, a network card with an address by DHCP, and a way in for the tests.
+# What a whole machine has beside: a kernel, a network card with an address by DHCP, and a way in
+# for the tests.
 _MACHINE_PACKAGES: Final = (
     *("linux-image-cloud-amd64", "initramfs-tools", "zstd", "isc-dhcp-client", "qemu-guest-agent"),
 )
@@ -66,7 +79,8 @@ _MACHINE_MASKED: Final = (
     *("getty@tty1.service", "serial-getty@ttyS0.service"),
 )
 _MACHINE_ENABLED: Final = ("systemd-networkd.service",)
-# Before its kernel is installed: an initial RAM disk with only what it needs, for unpacking is slow under emulation.
+# Before its kernel is installed: an initial RAM disk with only what it needs, for unpacking is slow
+# under emulation.
 _INITRAMFS: Final = {
     "etc/initramfs-tools/conf.d/guest": "MODULES=list\nCOMPRESS=zstd\n",
     "usr/share/initramfs-tools/modules.d/guest": "virtio_pci\nvirtio_blk\nvirtio_scsi\nsd_mod\next4\n",
@@ -77,7 +91,8 @@ _MACHINE_FILES: Final = {
         'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="sd*", ENV{DEVTYPE}=="disk", '
         'ENV{ID_SERIAL}=="0Google_PersistentDisk_?*", SYMLINK+="disk/by-id/google-$env{ID_SERIAL_SHORT}"\n'
     ),
-    # A port of 127.0.0.1 that is the host's: the kernel's command line says which (`systemd.wants=host@5000.socket`).
+    # A port of 127.0.0.1 that is the host's: the kernel's command line says which
+    # (`systemd.wants=host@5000.socket`).
     "etc/systemd/system/host@.socket": "[Socket]\nListenStream=127.0.0.1:%i\n",
     "etc/systemd/system/host@.service": (
         f"[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd {HOST_ADDRESS}:%i\n"
@@ -116,7 +131,9 @@ def root_file_system() -> Path:
         for device in (
             root / "dev"
         ).iterdir():  # nspawn makes its own; whoever copied these would read /dev/full for ever
-            shutil.rmtree(device) if device.is_dir() and not device.is_symlink() else device.unlink()
+            shutil.rmtree(
+                device
+            ) if device.is_dir() and not device.is_symlink() else device.unlink()
 
     return _kept("debian", (_PACKAGES, _WITHOUT, _CLOUD_CONFIG, _SFTP, _MASKED, "no devices"), make)
 
@@ -129,7 +146,9 @@ def programs(root: Path, *paths: str) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in paths:
-        needs = [word for word in _run("chroot", str(root), "ldd", path).split() if word.startswith("/")]
+        needs = [
+            word for word in _run("chroot", str(root), "ldd", path).split() if word.startswith("/")
+        ]
         found |= {each: (root / each.lstrip("/")).resolve() for each in (path, *needs)}
     return found
 
@@ -141,7 +160,15 @@ def whole_machine() -> WholeMachine:
         RuntimeError: it cannot be made; with what the tool said.
     """
     packages = (*_PACKAGES, *_MACHINE_PACKAGES)
-    recipe = (packages, _WITHOUT, _CLOUD_CONFIG, _SFTP, _MACHINE_MASKED, _MACHINE_ENABLED, _MACHINE_BYTES)
+    recipe = (
+        packages,
+        _WITHOUT,
+        _CLOUD_CONFIG,
+        _SFTP,
+        _MACHINE_MASKED,
+        _MACHINE_ENABLED,
+        _MACHINE_BYTES,
+    )
 
     def make(target: Path) -> None:
         before, root = target / "before", target / "root"
@@ -150,7 +177,11 @@ def whole_machine() -> WholeMachine:
         _settle(root, _MACHINE_MASKED)
         _write(root, _MACHINE_FILES)
         _run("systemctl", f"--root={root}", "enable", *_MACHINE_ENABLED)
-        for name, found in (("kernel", "boot/vmlinuz-*"), ("initrd", "boot/initrd.img-*"), ("busybox", "bin/busybox")):
+        for name, found in (
+            ("kernel", "boot/vmlinuz-*"),
+            ("initrd", "boot/initrd.img-*"),
+            ("busybox", "bin/busybox"),
+        ):
             [file] = root.glob(found)
             shutil.copy(file, target / name)
         options = ["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", str(root)]
@@ -183,7 +214,11 @@ def _bootstrap(target: Path, packages: Iterable[str], *, before: Path | None = N
     command = ["mmdebstrap", "--variant=apt", "--mode=root", "--format=directory"]
     command += ["--aptopt=Apt::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
     command += [f"--dpkgopt=path-exclude={path}" for path in _WITHOUT]
-    command += [f"--setup-hook=copy-in {folder} /" for folder in sorted(before.iterdir())] if before else []
+    command += (
+        [f"--setup-hook=copy-in {folder} /" for folder in sorted(before.iterdir())]
+        if before
+        else []
+    )
     _run(*command, f"--include={','.join(packages)}", "bookworm", str(target))
 
 

@@ -1,6 +1,7 @@
 """One guest in systemd-nspawn: real systemd, cloud-init and Docker, the host's kernel, a network of its own.
 
-Everything that it is made of (mounts, network, processes) belongs to one process and is gone with it.
+Everything that it is made of (mounts, network, processes) belongs to one process and is gone with
+it.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _ENVIRONMENT: Final = {
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
     "SYSTEMD_SECCOMP": "0",
 }
-# A container has no DMI that says "Google Compute Engine", and no overlay file system within an overlay. Containers survive Docker
-# on Container-Optimized OS.
+# A container has no DMI that says "Google Compute Engine", and no overlay file system within an
+# overlay. Containers survive Docker on Container-Optimized OS.
 _NOT_A_MACHINE: Final = "sed -i s/platform_check=True/platform_check=False/ usr/lib/python3/dist-packages/cloudinit/sources/DataSourceGCE.py"
 _DOCKER: Final = '{"storage-driver": "vfs", "live-restore": true}'
 # A container is taken to stay after less time, and a right to come to have come.
@@ -72,9 +73,15 @@ def missing() -> list[str]:
     lacking = [name for name in NEEDED if shutil.which(name) is None]
     if os.geteuid() != 0:
         return ["root", *lacking]
-    if not lacking and subprocess.run(["losetup", "--find"], capture_output=True, check=False).returncode != 0:
+    if (
+        not lacking
+        and subprocess.run(["losetup", "--find"], capture_output=True, check=False).returncode != 0
+    ):
         return ["loop devices"]
-    if not lacking and subprocess.run(["unshare", "--mount", "--net", "true"], check=False).returncode != 0:
+    if (
+        not lacking
+        and subprocess.run(["unshare", "--mount", "--net", "true"], check=False).returncode != 0
+    ):
         return ["the right to make namespaces"]
     return lacking
 
@@ -84,7 +91,8 @@ class Guest:
 
     Args:
         name: of the machine.
-        root: its root file system; what it writes there is gone when it ends, as on Container-Optimized OS.
+        root: its root file system; what it writes there is gone when it ends, as on
+            Container-Optimized OS.
         folder: what is its own: the console's text, what Docker keeps.
         home: its home disk, a file.
         metadata_url: where its metadata is.
@@ -126,7 +134,9 @@ class Guest:
         Raises:
             RuntimeError: it failed; with what it said.
         """
-        [init] = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        [init] = (
+            Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        )
         done = subprocess.run(
             ["nsenter", f"--target={init}", "--all", *command],
             capture_output=True,
@@ -137,24 +147,36 @@ class Guest:
             env={"PATH": _ENVIRONMENT["PATH"]},
         )
         if check and done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}")
+            raise RuntimeError(
+                f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}"
+            )
         return done.stdout
 
     def power_off(self) -> None:
         """Press the power button, wait for the guest to shut down (at most 20 s), and clean up."""
         with contextlib.suppress(OSError, ValueError):
-            [init] = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+            [init] = (
+                Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+                .read_text()
+                .split()
+            )
             os.kill(int(init), _POWER_OFF)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=20)
         self._stack.close()
 
-    def _boot(self, name: str, root: Path, folder: Path, home: Path, boot_disk_bytes: int | None) -> None:
+    def _boot(
+        self, name: str, root: Path, folder: Path, home: Path, boot_disk_bytes: int | None
+    ) -> None:
         work, docker = folder / "work", folder / "docker"
         work.mkdir(parents=True, exist_ok=True)
         docker.mkdir(exist_ok=True)
-        loop = subprocess.run(["losetup", "--find", "--show", home], check=True, capture_output=True, text=True)
-        self._stack.callback(subprocess.run, ["losetup", "--detach", loop.stdout.strip()], check=False)
+        loop = subprocess.run(
+            ["losetup", "--find", "--show", home], check=True, capture_output=True, text=True
+        )
+        self._stack.callback(
+            subprocess.run, ["losetup", "--detach", loop.stdout.strip()], check=False
+        )
         environment = {
             **_ENVIRONMENT,
             "NAME": name,
@@ -179,7 +201,9 @@ class Guest:
             raise AssertionError("unreachable: both are pipes")
         self._tell = self._process.stdin
         if self._process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"The guest's file system or network cannot be made: {(folder / 'console').read_text()}")
+            raise RuntimeError(
+                f"The guest's file system or network cannot be made: {(folder / 'console').read_text()}"
+            )
         self._copying = threading.Thread(target=_copy, args=(self._process.stdout, console))
         self._copying.start()
 
@@ -260,7 +284,9 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
-def metadata_handler(url: str, hear: Callable[[str], None] = lambda _: None) -> type[BaseHTTPRequestHandler]:
+def metadata_handler(
+    url: str, hear: Callable[[str], None] = lambda _: None
+) -> type[BaseHTTPRequestHandler]:
     """Return what answers as this machine's metadata server: the local cloud's, which has every machine's under its id.
 
     Args:

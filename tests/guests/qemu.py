@@ -42,10 +42,30 @@ _POWER_OFF_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.2
 # Software emulation, and nothing else: where KVM seems to be there, Debian's kernel may hang on it.
 _MACHINE: Final = (
-    *("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off", "-machine", "q35,smm=off,hpet=off"),
-    *("-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+    *(
+        "-accel",
+        "tcg,thread=multi,tb-size=512",
+        "-cpu",
+        "max,la57=off",
+        "-machine",
+        "q35,smm=off,hpet=off",
+    ),
+    *(
+        "-smp",
+        "2",
+        "-m",
+        "1024",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+    ),
     # By this cloud-init knows Compute Engine.
-    *("-smbios", "type=1,manufacturer=Google,product=Google Compute Engine,serial=GoogleCloud-0123456789ABCDEF"),
+    *(
+        "-smbios",
+        "type=1,manufacturer=Google,product=Google Compute Engine,serial=GoogleCloud-0123456789ABCDEF",
+    ),
 )
 _KERNEL_SAYS: Final = (
     "root=/dev/vda rw rootfstype=ext4 console=ttyS0 panic=-1 net.ifnames=0 "
@@ -68,7 +88,10 @@ while goes:
 def missing() -> list[str]:
     """Return what this host lacks for guests: to be root, or Debian packages."""
     packages = sorted({package for tool, package in NEEDED.items() if shutil.which(tool) is None})
-    return [*([] if os.geteuid() == 0 else ["to be root"]), *(f"Debian's package {name}" for name in packages)]
+    return [
+        *([] if os.geteuid() == 0 else ["to be root"]),
+        *(f"Debian's package {name}" for name in packages),
+    ]
 
 
 class Guest:
@@ -76,7 +99,8 @@ class Guest:
 
     Args:
         name: of the machine.
-        image: what it is booted from; what it writes there is gone when it ends, as on Container-Optimized OS.
+        image: what it is booted from; what it writes there is gone when it ends, as on
+            Container-Optimized OS.
         folder: what is its own: the console's text, what QEMU says.
         home: its home disk, a file.
         metadata_url: where its metadata is.
@@ -109,17 +133,43 @@ class Guest:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "relay.py").write_text(_RELAY)
             metadata = self._serve(metadata_handler(metadata_url, self.asked.append))
-            ports = {int(address.rpartition(":")[2]): int(address.rpartition(":")[2]) for address in reached}
+            ports = {
+                int(address.rpartition(":")[2]): int(address.rpartition(":")[2])
+                for address in reached
+            }
             ports |= {port: self._serve(handler) for port, handler in served.items()}
-            kernel_says = " ".join([_KERNEL_SAYS, *(f"systemd.wants=host@{port}.socket" for port in ports)])
+            kernel_says = " ".join(
+                [_KERNEL_SAYS, *(f"systemd.wants=host@{port}.socket" for port in ports)]
+            )
             monitor, monitor_options = self._channel("monitor")
             agent, agent_options = self._channel("agent")
             command = [*_MACHINE, "-name", name]
-            command += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", kernel_says]
+            command += [
+                "-kernel",
+                str(image.kernel),
+                "-initrd",
+                str(image.initrd),
+                "-append",
+                kernel_says,
+            ]
             command += _disks(image.disk, home)
-            command += ["-netdev", self._network(metadata, ports), "-device", "virtio-net-pci,netdev=network,romfile="]
-            command += ["-chardev", f"file,id=console,path={_escaped(folder / 'console')},append=on"]
-            command += ["-serial", "chardev:console", *monitor_options, "-mon", "chardev=monitor,mode=control"]
+            command += [
+                "-netdev",
+                self._network(metadata, ports),
+                "-device",
+                "virtio-net-pci,netdev=network,romfile=",
+            ]
+            command += [
+                "-chardev",
+                f"file,id=console,path={_escaped(folder / 'console')},append=on",
+            ]
+            command += [
+                "-serial",
+                "chardev:console",
+                *monitor_options,
+                "-mon",
+                "chardev=monitor,mode=control",
+            ]
             command += ["-device", "virtio-serial-pci", *agent_options]
             command += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
             self._start(command, monitor, agent)
@@ -136,7 +186,11 @@ class Guest:
         """
         deadline = time.monotonic() + _RUN_SECONDS
         path, *arguments = command
-        given = {} if user_input is None else {"input-data": base64.b64encode(user_input.encode()).decode()}
+        given = (
+            {}
+            if user_input is None
+            else {"input-data": base64.b64encode(user_input.encode()).decode()}
+        )
         asked = {"path": path, "arg": arguments, "capture-output": True, **given}
         process = self._agent.ask("guest-exec", asked)["pid"]
         while not (done := self._agent.ask("guest-exec-status", {"pid": process}))["exited"]:
@@ -144,10 +198,13 @@ class Guest:
                 raise TimeoutError(f"{' '.join(command)} takes longer than {_RUN_SECONDS:g} s.")
             time.sleep(_POLL_SECONDS)
         printed, said = (
-            base64.b64decode(done.get(kind, "")).decode(errors="replace") for kind in ("out-data", "err-data")
+            base64.b64decode(done.get(kind, "")).decode(errors="replace")
+            for kind in ("out-data", "err-data")
         )
         if check and done.get("exitcode") != 0:
-            raise RuntimeError(f"{' '.join(command)} ended with {done.get('exitcode')}: {printed}{said}")
+            raise RuntimeError(
+                f"{' '.join(command)} ended with {done.get('exitcode')}: {printed}{said}"
+            )
         return printed
 
     def pause(self) -> None:
@@ -184,12 +241,26 @@ class Guest:
         """Return the network in which there is nothing but this machine, its metadata server and these ports of the host."""
 
         def forward(address: str, port: int) -> str:
-            relay = shlex.join([sys.executable, "-I", "-S", str(self._folder / "relay.py"), str(port)])
+            relay = shlex.join(
+                [sys.executable, "-I", "-S", str(self._folder / "relay.py"), str(port)]
+            )
             return f"guestfwd=tcp:{address}-cmd:{_escaped(relay)}"
 
-        options = ["user", "id=network", "net=169.254.169.0/24", "host=169.254.169.2", "dhcpstart=169.254.169.15"]
-        options += ["restrict=on", "hostfwd=tcp:127.0.0.1:0-:22", forward(f"{METADATA_ADDRESS}:80", metadata)]
-        return ",".join([*options, *(forward(f"{HOST_ADDRESS}:{seen}", port) for seen, port in ports.items())])
+        options = [
+            "user",
+            "id=network",
+            "net=169.254.169.0/24",
+            "host=169.254.169.2",
+            "dhcpstart=169.254.169.15",
+        ]
+        options += [
+            "restrict=on",
+            "hostfwd=tcp:127.0.0.1:0-:22",
+            forward(f"{METADATA_ADDRESS}:80", metadata),
+        ]
+        return ",".join(
+            [*options, *(forward(f"{HOST_ADDRESS}:{seen}", port) for seen, port in ports.items())]
+        )
 
     def _start(self, command: list[str], monitor: _Channel, agent: _Channel) -> None:
         said = self._folder / "qemu"
@@ -211,7 +282,9 @@ class Guest:
             self._monitor.ask("qmp_capabilities")
             network = self._monitor.ask("human-monitor-command", {"command-line": "info usernet"})
         except (OSError, RuntimeError) as error:
-            raise RuntimeError(f"QEMU does not start: {said.read_text(errors='replace')}") from error
+            raise RuntimeError(
+                f"QEMU does not start: {said.read_text(errors='replace')}"
+            ) from error
         found = re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", network)
         if not found:
             raise RuntimeError(f"QEMU forwards no port to SSH:\n{network}")
@@ -272,7 +345,12 @@ def _disks(root: Path, home: Path) -> list[str]:
         *("-drive", f"file={_escaped(root)},format=raw,if=none,id=root,cache=unsafe,snapshot=on"),
         *("-device", "virtio-blk-pci,drive=root"),
         *("-drive", f"file={_escaped(home)},format=raw,if=none,id=home,cache=unsafe"),
-        *("-device", "virtio-scsi-pci,id=scsi", "-device", f"scsi-hd,bus=scsi.0,drive=home,{google}"),
+        *(
+            "-device",
+            "virtio-scsi-pci,id=scsi",
+            "-device",
+            f"scsi-hd,bus=scsi.0,drive=home,{google}",
+        ),
     ]
 
 

@@ -21,7 +21,22 @@ REPOSITORY: Final = "workspace"
 _LATE_SECONDS: Final = 3
 _DOCKER: Final = "application/vnd.docker"
 _APPLETS: Final = (
-    *("sh", "cat", "echo", "env", "id", "ls", "mkdir", "mount", "mv", "nc", "rm", "setsid", "sleep", "stat"),
+    *(
+        "sh",
+        "cat",
+        "echo",
+        "env",
+        "id",
+        "ls",
+        "mkdir",
+        "mount",
+        "mv",
+        "nc",
+        "rm",
+        "setsid",
+        "sleep",
+        "stat",
+    ),
     *("touch", "tty", "wc"),
 )
 _PEOPLE: Final = b"root:x:0:0::/:/bin/sh\ndev:x:1000:1000::/home/workspace:/bin/sh\n"  # sftp-server and scp want a name
@@ -35,14 +50,16 @@ class Images:
     def __init__(self, busybox: Path, programs: Mapping[str, Path] = MappingProxyType({})) -> None:
         """Make the images: `latest` stays, `restless` ends as soon as it starts, `fickle` two seconds later.
 
-        `foreign` is for another processor, `empty` lacks what it is to run; `denied` nobody may have, and `late` nobody until some
-        seconds after it was first asked for. All have a busybox
+        `foreign` is for another processor, `empty` lacks what it is to run; `denied` nobody may
+        have, and `late` nobody until some seconds after it was first asked for. All have a busybox
         and these programs, by their paths.
         """
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
         layer = self._layer({"/bin/busybox": busybox, **programs})
-        self._tag("latest", layer, ["/bin/sh", "-c", "touch /home/workspace/started; exec sleep 86400"])
+        self._tag(
+            "latest", layer, ["/bin/sh", "-c", "touch /home/workspace/started; exec sleep 86400"]
+        )
         self._tag("late", layer, ["/bin/sh", "-c", "exec sleep 86400"])
         self._late_from: float | None = None
         self._tag("restless", layer, ["/bin/sh", "-c", "exit 3"])
@@ -107,7 +124,9 @@ class Images:
                 if images.denies(self.path):
                     self._refuse()
                     return
-                unknown = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
+                unknown = (
+                    b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
+                )
                 content, media_type = found or (unknown, "application/json")
                 self.send_response(200 if found else 404)
                 self.send_header("Content-Type", media_type)
@@ -122,8 +141,12 @@ class Images:
     def _layer(self, programs: Mapping[str, Path]) -> bytes:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
-            contents = {path.lstrip("/"): program.read_bytes() for path, program in programs.items()}
-            above = {str(folder) for name in contents for folder in PurePosixPath(name).parents} - {"."}
+            contents = {
+                path.lstrip("/"): program.read_bytes() for path, program in programs.items()
+            }
+            above = {str(folder) for name in contents for folder in PurePosixPath(name).parents} - {
+                "."
+            }
             for folder in sorted({"bin", "tmp", "etc", "home", "home/workspace", "run"} | above):
                 entry = tarfile.TarInfo(folder)
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o755
@@ -139,7 +162,9 @@ class Images:
                 tar.addfile(entry)
         return packed.getvalue()
 
-    def _tag(self, tag: str, layer: bytes, command: list[str], *, architecture: str = "amd64") -> None:
+    def _tag(
+        self, tag: str, layer: bytes, command: list[str], *, architecture: str = "amd64"
+    ) -> None:
         squeezed = gzip.compress(layer, compresslevel=1, mtime=0)
         config = {
             "architecture": architecture,

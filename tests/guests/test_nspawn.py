@@ -74,12 +74,29 @@ def let_in(guest: Guest) -> None:
     """Make somebody whom sshd lets in, as OS Login does."""
     guest.run("useradd", "--create-home", "--shell", "/bin/bash", "dev")
     guest.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/key")
-    guest.run("install", "-D", "-o", "dev", "-m", "0600", "/root/key.pub", "/home/dev/.ssh/authorized_keys")
+    guest.run(
+        "install",
+        "-D",
+        "-o",
+        "dev",
+        "-m",
+        "0600",
+        "/root/key.pub",
+        "/home/dev/.ssh/authorized_keys",
+    )
 
 
 def ssh(guest: Guest, *command: str, said: str | None = None, terminal: bool = False) -> str:
     """Come in by SSH and return what was answered."""
-    options = ["-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", "-tt" if terminal else "-T"]
+    options = [
+        "-i",
+        "/root/key",
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "LogLevel=ERROR",
+        "-tt" if terminal else "-T",
+    ]
     return guest.run("ssh", *options, "dev@127.0.0.1", *command, user_input=said)
 
 
@@ -91,7 +108,9 @@ def reports(guest: Guest, event: str) -> int:
 
 def home_bytes(guest: Guest) -> int:
     """Return how large the home's file system says that it is."""
-    blocks, size = guest.run("stat", "--file-system", "--format", "%b %S", "/mnt/disks/home").split()
+    blocks, size = guest.run(
+        "stat", "--file-system", "--format", "%b %S", "/mnt/disks/home"
+    ).split()
     return int(blocks) * int(size)
 
 
@@ -106,7 +125,9 @@ def wait_for(seen: Callable[[], bool], what: str, *, seconds: float = 30) -> Non
 def test_the_container_runs_as_a_person_without_privileges(booted: Workspace, fleet: Fleet) -> None:
     """With the workspace's values in its environment as they were given: none of them was taken for shell."""
     guest = fleet.guest(booted["instance_name"])
-    environment = dict(line.split("=", 1) for line in guest.run("docker", "exec", "workspace", "env").splitlines())
+    environment = dict(
+        line.split("=", 1) for line in guest.run("docker", "exec", "workspace", "env").splitlines()
+    )
     assert environment["WORKSPACE_ID"] == booted["id"]
     assert environment["WORKSPACE_NAME"] == "api"
     assert environment["WORKSPACE_REPO"] == "https://example.com/a b.git"
@@ -119,13 +140,20 @@ def test_the_container_runs_as_a_person_without_privileges(booted: Workspace, fl
     assert int(shared) == 1024 * MEBIBYTE
 
 
-def test_the_home_is_the_persons_and_the_secrets_are_in_memory_only(booted: Workspace, fleet: Fleet) -> None:
+def test_the_home_is_the_persons_and_the_secrets_are_in_memory_only(
+    booted: Workspace, fleet: Fleet
+) -> None:
     """What the container wrote at its start is on the disk; the other folder is a small tmpfs that executes nothing."""
     guest = fleet.guest(booted["instance_name"])
-    assert guest.run("stat", "--format", "%u:%g %a", "/mnt/disks/home/home/started").strip() == "1000:1000 644"
+    assert (
+        guest.run("stat", "--format", "%u:%g %a", "/mnt/disks/home/home/started").strip()
+        == "1000:1000 644"
+    )
     home = guest.run("findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "/mnt/disks/home")
     assert {"ext4", "nosuid", "nodev"} <= set(re.split(r"[\s,]+", home))
-    secrets = guest.run("findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "/run/workspace-secrets")
+    secrets = guest.run(
+        "findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "/run/workspace-secrets"
+    )
     assert {"tmpfs", "nosuid", "nodev", "noexec", "size=16384k", "mode=700", "uid=1000"} <= set(
         re.split(r"[\s,]+", secrets)
     )
@@ -148,7 +176,9 @@ def test_the_container_does_not_reach_the_metadata_server(booted: Workspace, fle
     """The machine does, and reports by it; the container would be the machine there."""
     guest = fleet.guest(booted["instance_name"])
     token = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/identity?audience=x"
-    assert guest.run("curl", "--silent", "--header", "Metadata-Flavor: Google", token).startswith("eyJ")
+    assert guest.run("curl", "--silent", "--header", "Metadata-Flavor: Google", token).startswith(
+        "eyJ"
+    )
     connect = ("nc", "-w", "5", "169.254.169.254", "80")
     with pytest.raises(RuntimeError, match="onnection refused"):
         guest.run("docker", "exec", "workspace", *connect)
@@ -158,11 +188,28 @@ def test_the_container_does_not_reach_the_metadata_server(booted: Workspace, fle
 KEY: Final = ("-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR")
 COPIES: Final = {
     "scp": ("scp", "-q", *KEY, "-r", "/root/files", "dev@127.0.0.1:copied"),
-    "scp by its old protocol": ("scp", "-q", "-O", *KEY, "-r", "/root/files", "dev@127.0.0.1:copied"),
+    "scp by its old protocol": (
+        "scp",
+        "-q",
+        "-O",
+        *KEY,
+        "-r",
+        "/root/files",
+        "dev@127.0.0.1:copied",
+    ),
     "rsync": ("rsync", "-a", "-e", f"ssh {' '.join(KEY)}", "/root/files/", "dev@127.0.0.1:copied"),
     "sftp": ("sftp", "-q", *KEY, "-b", "/root/batch", "dev@127.0.0.1"),
     "sftp with a server by its path": (
-        *("sftp", "-q", "-s", "/usr/lib/openssh/sftp-server", *KEY, "-b", "/root/batch", "dev@127.0.0.1"),
+        *(
+            "sftp",
+            "-q",
+            "-s",
+            "/usr/lib/openssh/sftp-server",
+            *KEY,
+            "-b",
+            "/root/batch",
+            "dev@127.0.0.1",
+        ),
     ),
 }
 FILES: Final = """
@@ -174,7 +221,9 @@ SUMS: Final = 'cd {} && find . -type f | sort | while read -r each; do md5sum "$
 
 
 @pytest.mark.parametrize("tool", COPIES)
-def test_files_are_copied_into_the_container_and_back(booted: Workspace, fleet: Fleet, tool: str) -> None:
+def test_files_are_copied_into_the_container_and_back(
+    booted: Workspace, fleet: Fleet, tool: str
+) -> None:
     """Byte for byte, as UID 1000, though this sshd has an sftp server of its own, as Container-Optimized OS's has."""
     guest = fleet.guest(booted["instance_name"])
     assert "subsystem sftp internal-sftp" in guest.run("sshd", "-T")
@@ -186,7 +235,10 @@ def test_files_are_copied_into_the_container_and_back(booted: Workspace, fleet: 
     sums = guest.run("sh", "-c", SUMS.format("/root/files"))
     assert sums.count("\n") == 3
     assert guest.run("sh", "-c", SUMS.format("/mnt/disks/home/home/copied")) == sums
-    assert guest.run("stat", "--format", "%u:%g", "/mnt/disks/home/home/copied/random").strip() == "1000:1000"
+    assert (
+        guest.run("stat", "--format", "%u:%g", "/mnt/disks/home/home/copied/random").strip()
+        == "1000:1000"
+    )
     guest.run("scp", "-q", *KEY, "-r", "dev@127.0.0.1:/home/workspace/copied", "/root/back")
     assert guest.run("sh", "-c", SUMS.format("/root/back")) == sums
 
@@ -198,7 +250,9 @@ LACKS: Final = {
 
 
 @pytest.mark.parametrize("tool", COPIES)
-def test_an_image_that_cannot_copy_says_what_it_lacks(booted: Workspace, fleet: Fleet, tool: str) -> None:
+def test_an_image_that_cannot_copy_says_what_it_lacks(
+    booted: Workspace, fleet: Fleet, tool: str
+) -> None:
     """Rather than that a connection was closed."""
     guest = fleet.guest(booted["instance_name"])
     guest.run("sh", "-c", FILES)
@@ -206,7 +260,9 @@ def test_an_image_that_cannot_copy_says_what_it_lacks(booted: Workspace, fleet: 
     for each in moved:
         guest.run("docker", "exec", "--user=0", "workspace", "mv", each, f"{each}.away")
     try:
-        with pytest.raises(RuntimeError, match=LACKS.get(tool, "The image of this workspace has no sftp-server,")):
+        with pytest.raises(
+            RuntimeError, match=LACKS.get(tool, "The image of this workspace has no sftp-server,")
+        ):
             guest.run(*COPIES[tool])
     finally:
         for each in moved:
@@ -222,7 +278,9 @@ done
 """
 
 
-def test_nothing_takes_the_containers_shell_out_of_sshds_configuration(booted: Workspace, fleet: Fleet) -> None:
+def test_nothing_takes_the_containers_shell_out_of_sshds_configuration(
+    booted: Workspace, fleet: Fleet
+) -> None:
     """Whoever writes it anew without that, however often: it is back at once, and sshd has read it.
 
     The loop that sends heartbeats, which would see to it as well, has been stopped.
@@ -233,13 +291,23 @@ def test_nothing_takes_the_containers_shell_out_of_sshds_configuration(booted: W
         guest.run("systemctl", "kill", "--signal=STOP", "workspace-ready.service")
         time.sleep(5)
         guest.run("touch", "/run/enough")
-        wait_for(lambda: guest.run("cat", "/etc/ssh/sshd_config").split() == before.split(), "it is back", seconds=10)
+        wait_for(
+            lambda: guest.run("cat", "/etc/ssh/sshd_config").split() == before.split(),
+            "it is back",
+            seconds=10,
+        )
         guest.run("systemctl", "kill", "--signal=CONT", "workspace-ready.service")
-    wait_for(lambda: ssh(guest, "echo $WORKSPACE_ID").strip() == booted["id"], "sshd goes by it", seconds=10)
+    wait_for(
+        lambda: ssh(guest, "echo $WORKSPACE_ID").strip() == booted["id"],
+        "sshd goes by it",
+        seconds=10,
+    )
     assert guest.run("systemctl", "is-active", "workspace-ssh.path").strip() == "active"
 
 
-def test_a_restart_of_docker_ends_neither_the_container_nor_what_runs_in_it(booted: Workspace, fleet: Fleet) -> None:
+def test_a_restart_of_docker_ends_neither_the_container_nor_what_runs_in_it(
+    booted: Workspace, fleet: Fleet
+) -> None:
     """Docker leaves containers alone then (live-restore); so must whoever watches over ours. Who comes later is let in."""
     guest = fleet.guest(booted["instance_name"])
     form = "{{.Id}} {{.State.StartedAt}}"
@@ -257,11 +325,22 @@ def test_a_restart_of_docker_ends_neither_the_container_nor_what_runs_in_it(boot
 def test_what_a_terminal_and_its_language_are_arrives(booted: Workspace, fleet: Fleet) -> None:
     """As the person's own machine says it, and nothing else of their environment."""
     guest = fleet.guest(booted["instance_name"])
-    said = {"LANG": "de_DE.UTF-8", "LC_TIME": "en_GB.UTF-8", "COLORTERM": "truecolor", "EDITOR": "vi"}
+    said = {
+        "LANG": "de_DE.UTF-8",
+        "LC_TIME": "en_GB.UTF-8",
+        "COLORTERM": "truecolor",
+        "EDITOR": "vi",
+    }
     options = " ".join(f"-o SendEnv={name}" for name in said)
     given = " ".join(f"{name}={value}" for name, value in said.items())
-    asked = "ssh -tt {key} {options} dev@127.0.0.1 'echo \"$TERM $LANG $LC_TIME $COLORTERM $EDITOR.\"'"
-    answer = guest.run("sh", "-c", f"TERM=xterm-256color {given} " + asked.format(key=" ".join(KEY), options=options))
+    asked = (
+        "ssh -tt {key} {options} dev@127.0.0.1 'echo \"$TERM $LANG $LC_TIME $COLORTERM $EDITOR.\"'"
+    )
+    answer = guest.run(
+        "sh",
+        "-c",
+        f"TERM=xterm-256color {given} " + asked.format(key=" ".join(KEY), options=options),
+    )
     assert answer.strip() == "xterm-256color de_DE.UTF-8 en_GB.UTF-8 truecolor ."
 
 
@@ -269,7 +348,12 @@ def test_an_agent_is_in_the_container_while_its_session_is(booted: Workspace, fl
     """Only if it is asked for; two at once have one each, and nothing of them stays."""
     guest = fleet.guest(booted["instance_name"])
     ours = guest.run("ssh-keygen", "-l", "-f", "/root/key").split()[1]
-    agent = ("ssh-agent", "sh", "-c", f'ssh-add -q /root/key; ssh -A {" ".join(KEY)} dev@127.0.0.1 "$0"')
+    agent = (
+        "ssh-agent",
+        "sh",
+        "-c",
+        f'ssh-add -q /root/key; ssh -A {" ".join(KEY)} dev@127.0.0.1 "$0"',
+    )
     shared = ("find", "/run/workspace-agents", "-mindepth", "1")
 
     assert ours in guest.run(*agent, "ssh-add -l; sleep 1; ssh-add -l")
@@ -281,11 +365,17 @@ def test_an_agent_is_in_the_container_while_its_session_is(booted: Workspace, fl
     assert ssh(guest, "echo [$SSH_AUTH_SOCK]; ls /run/ssh-agents").strip() == "[]"
 
 
-def test_what_is_forwarded_reaches_the_container_and_not_the_machine(booted: Workspace, fleet: Fleet) -> None:
+def test_what_is_forwarded_reaches_the_container_and_not_the_machine(
+    booted: Workspace, fleet: Fleet
+) -> None:
     """Its ports, both ways, on loopback; neither the metadata server nor a socket of the machine, by whatever name."""
     guest = fleet.guest(booted["instance_name"])
     serve = "for each in 1 2 3 4 5; do echo from the container | nc -l -p 8123 -w 30; done"
-    there = {9001: "localhost:8123", 9002: "169.254.169.254:80", 9003: "metadata.google.internal:80"}
+    there = {
+        9001: "localhost:8123",
+        9002: "169.254.169.254:80",
+        9003: "metadata.google.internal:80",
+    }
     forwards = [word for port, to in there.items() for word in ("-L", f"{port}:{to}")]
     forwards += ["-L", "9004:/run/docker.sock", "-R", "9005:localhost:22"]
 
@@ -301,12 +391,23 @@ def test_what_is_forwarded_reaches_the_container_and_not_the_machine(booted: Wor
         assert "SSH-2.0" in ssh(guest, "echo | nc -w 3 127.0.0.1 9005")
         with pytest.raises(RuntimeError, match="remote port forwarding failed"):
             guest.run(
-                "ssh", *KEY, "-N", "-o", "ExitOnForwardFailure=yes", "-R", "0.0.0.0:9006:localhost:22", "dev@127.0.0.1"
+                "ssh",
+                *KEY,
+                "-N",
+                "-o",
+                "ExitOnForwardFailure=yes",
+                "-R",
+                "0.0.0.0:9006:localhost:22",
+                "dev@127.0.0.1",
             )
-    assert "allowstreamlocalforwarding no" in guest.run("sshd", "-T", "-C", "user=dev,host=there,addr=35.235.240.9")
+    assert "allowstreamlocalforwarding no" in guest.run(
+        "sshd", "-T", "-C", "user=dev,host=there,addr=35.235.240.9"
+    )
 
 
-STAYS: Final = "setsid sleep 7001 & (trap '' HUP; exec sleep 7002) & sleep 7003 & trap 'echo no' HUP TERM; "
+STAYS: Final = (
+    "setsid sleep 7001 & (trap '' HUP; exec sleep 7002) & sleep 7003 & trap 'echo no' HUP TERM; "
+)
 ENDINGS: Final = {
     "Ctrl-C": ("-T", "INT"),
     "a network that is gone": ("-T", "KILL"),
@@ -315,7 +416,9 @@ ENDINGS: Final = {
 
 
 @pytest.mark.parametrize("how", ENDINGS)
-def test_a_lost_connection_ends_what_it_asked_for(booted: Workspace, fleet: Fleet, how: str) -> None:
+def test_a_lost_connection_ends_what_it_asked_for(
+    booted: Workspace, fleet: Fleet, how: str
+) -> None:
     """All of it, however it clings, but for what has left the session (as tmux does) or ignores that it ends (nohup)."""
     guest = fleet.guest(booted["instance_name"])
     terminal, signal = ENDINGS[how]
@@ -366,13 +469,18 @@ LOGIN: Final = ("ssh", "-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-T"
 LOGINS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "a command": ((*LOGIN, "dev@127.0.0.1", "sleep 60"), "sshd: dev@notty"),
     "no shell": ((*LOGIN, "-N", "dev@127.0.0.1"), "sshd: dev"),
-    "a master connection": ((*LOGIN, "-N", "-M", "-S", "/run/master", "dev@127.0.0.1"), "sshd: dev"),
+    "a master connection": (
+        (*LOGIN, "-N", "-M", "-S", "/run/master", "dev@127.0.0.1"),
+        "sshd: dev",
+    ),
     "a forwarded port": ((*LOGIN, "-N", "-L", "8022:127.0.0.1:22", "dev@127.0.0.1"), "sshd: dev"),
 }
 
 
 @pytest.mark.parametrize("what", LOGINS)
-def test_heartbeats_come_while_somebody_is_logged_in(booted: Workspace, fleet: Fleet, what: str) -> None:
+def test_heartbeats_come_while_somebody_is_logged_in(
+    booted: Workspace, fleet: Fleet, what: str
+) -> None:
     """And no longer."""
     command, title = LOGINS[what]
     guest = fleet.guest(booted["instance_name"])
@@ -388,8 +496,12 @@ def test_heartbeats_come_while_somebody_is_logged_in(booted: Workspace, fleet: F
 def test_sshd_ends_connections_whose_peer_is_dead(booted: Workspace, fleet: Fleet) -> None:
     """After three minutes without an answer, whatever else its configuration says of everybody."""
     guest = fleet.guest(booted["instance_name"])
-    guest.run("sh", "-c", "(echo ClientAliveInterval 420; cat /etc/ssh/sshd_config) > /run/sshd_config")
-    settings = guest.run("sshd", "-T", "-f", "/run/sshd_config", "-C", "user=dev,host=there,addr=35.235.240.9")
+    guest.run(
+        "sh", "-c", "(echo ClientAliveInterval 420; cat /etc/ssh/sshd_config) > /run/sshd_config"
+    )
+    settings = guest.run(
+        "sshd", "-T", "-f", "/run/sshd_config", "-C", "user=dev,host=there,addr=35.235.240.9"
+    )
     assert {"clientaliveinterval 60", "clientalivecountmax 3"} <= set(settings.splitlines())
 
 
@@ -400,9 +512,17 @@ def test_whoever_does_not_log_in_is_nobody(booted: Workspace, fleet: Fleet) -> N
     """
     guest = fleet.guest(booted["instance_name"])
     guest.run(
-        "sh", "-c", "printf '#!/bin/sh\\nsleep 600\\n' > /usr/local/bin/undecided; chmod +x /usr/local/bin/undecided"
+        "sh",
+        "-c",
+        "printf '#!/bin/sh\\nsleep 600\\n' > /usr/local/bin/undecided; chmod +x /usr/local/bin/undecided",
     )
-    asks = ("env", "DISPLAY=:1", "SSH_ASKPASS=/usr/local/bin/undecided", "SSH_ASKPASS_REQUIRE=force", "ssh")
+    asks = (
+        "env",
+        "DISPLAY=:1",
+        "SSH_ASKPASS=/usr/local/bin/undecided",
+        "SSH_ASKPASS_REQUIRE=force",
+        "ssh",
+    )
     without_a_key = ("-o", "StrictHostKeyChecking=no", "-o", "PubkeyAuthentication=no")
     # In a PID namespace of its own, as what runs in the container is.
     pretends = 'exec -a "sshd: dev@pts/0" cat < <(sleep 600)'
@@ -413,8 +533,13 @@ def test_whoever_does_not_log_in_is_nobody(booted: Workspace, fleet: Fleet) -> N
         running(guest, "pretender", "unshare", "--pid", "--fork", "/bin/bash", "-c", pretends),
     ):
         wait_for(lambda: "sshd: dev [priv]" in titles(guest, "^sshd"), "somebody has named a user")
-        wait_for(lambda: bool({"sshd: [accepted]", "sshd: [net]"} & set(titles(guest, "^sshd"))), "somebody is silent")
-        wait_for(lambda: bool(titles(guest, "^sshd: dev@pts/0")), "somebody pretends to be logged in")
+        wait_for(
+            lambda: bool({"sshd: [accepted]", "sshd: [net]"} & set(titles(guest, "^sshd"))),
+            "somebody is silent",
+        )
+        wait_for(
+            lambda: bool(titles(guest, "^sshd: dev@pts/0")), "somebody pretends to be logged in"
+        )
         wait_for(lambda: nobody_is_reported(guest), "the last heartbeat is over")
         assert nobody_is_reported(guest)
         assert "sshd: dev [priv]" in titles(guest, "^sshd")
@@ -425,7 +550,9 @@ def test_a_container_that_dies_is_started_again(booted: Workspace, fleet: Fleet)
     guest = fleet.guest(booted["instance_name"])
 
     def started() -> str:
-        return guest.run("docker", "inspect", "--format", "{{.State.StartedAt}}", "workspace", check=False).strip()
+        return guest.run(
+            "docker", "inspect", "--format", "{{.State.StartedAt}}", "workspace", check=False
+        ).strip()
 
     first = started()
     guest.run("docker", "kill", "workspace")
@@ -439,11 +566,16 @@ def test_a_container_that_keeps_dying_after_it_was_ready_is_an_error(
 ) -> None:
     """Reported once, with its reason; the machine stays, and a START boots it again."""
     guest = fleet.guest(booted["instance_name"])
-    with running(guest, "killer", "/bin/sh", "-c", "while :; do docker kill workspace; sleep 0.5; done"):
+    with running(
+        guest, "killer", "/bin/sh", "-c", "while :; do docker kill workspace; sleep 0.5; done"
+    ):
         failed = alice.wait(booted["id"], lambda seen: seen["status"] == "ERROR", seconds=120)
     assert failed["error"]["code"] == "CONTAINER_ENDS"
     assert "signal 9" in failed["error"]["message"]
-    wait_for(lambda: "true" in guest.run("docker", "inspect", "workspace", check=False), "the container runs again")
+    wait_for(
+        lambda: "true" in guest.run("docker", "inspect", "workspace", check=False),
+        "the container runs again",
+    )
     assert nobody_is_reported(guest)
     assert reports(guest, "failed") == 1
     alice.start(booted["id"])
@@ -477,7 +609,9 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     assert 224 * MEBIBYTE < home_bytes(again) < 256 * MEBIBYTE
 
 
-def test_another_image_is_run_by_a_new_machine_on_the_same_home(booted: Workspace, fleet: Fleet, alice: Person) -> None:
+def test_another_image_is_run_by_a_new_machine_on_the_same_home(
+    booted: Workspace, fleet: Fleet, alice: Person
+) -> None:
     """Given by its digest, which names one image for ever."""
     alice.stop(booted["id"])
     alice.settled(booted["id"], "SUSPENDED", seconds=60)
@@ -490,7 +624,9 @@ def test_another_image_is_run_by_a_new_machine_on_the_same_home(booted: Workspac
 
 def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> None:
     """Nor in the journal: no token, though every report had one."""
-    said = fleet.console(booted["instance_name"]) + fleet.guest(booted["instance_name"]).run("journalctl", "--no-pager")
+    said = fleet.console(booted["instance_name"]) + fleet.guest(booted["instance_name"]).run(
+        "journalctl", "--no-pager"
+    )
     assert "the Hub answered 204" in said
     assert "the Hub answered 204" in fleet.console(booted["instance_name"])
     assert not re.search(r"eyJ[\w-]+\.", said)
@@ -504,10 +640,17 @@ UNUSABLE_IMAGES: Final = {
     "empty": "CONTAINER_ENDS",
     "foreign": "IMAGE_WRONG_PLATFORM",
 }
-WORDS: Final = {"denied": "Docker said: ", "restless": "status 3", "fickle": "status 4", "empty": "not in the image"}
+WORDS: Final = {
+    "denied": "Docker said: ",
+    "restless": "status 3",
+    "fickle": "status 4",
+    "empty": "not in the image",
+}
 
 
-@pytest.mark.parametrize("tags", [("missing", "denied", "restless"), ("fickle", "empty", "foreign")])
+@pytest.mark.parametrize(
+    "tags", [("missing", "denied", "restless"), ("fickle", "empty", "foreign")]
+)
 def test_an_image_that_does_not_run_is_an_error_with_its_reason(
     alice: Person, fleet: Fleet, tags: tuple[str, ...]
 ) -> None:
@@ -528,13 +671,17 @@ def test_a_right_that_comes_late_is_waited_for(alice: Person, fleet: Fleet) -> N
     """The first workspace of a new Hub is asked for as soon as its machines' account has been made."""
     made = alice.create("late", image_tag="late")
     ready = alice.settled(made["id"], "READY", seconds=120)
-    said = fleet.guest(ready["instance_name"]).run("journalctl", "--unit=workspace-container.service", "--no-pager")
+    said = fleet.guest(ready["instance_name"]).run(
+        "journalctl", "--unit=workspace-container.service", "--no-pager"
+    )
     assert "denied" in said.lower()
     alice.delete(made["id"])
     alice.gone(made["id"])
 
 
-def test_a_boot_disk_that_is_too_small_is_an_error_that_says_so(alice: Person, fleet: Fleet) -> None:
+def test_a_boot_disk_that_is_too_small_is_an_error_that_says_so(
+    alice: Person, fleet: Fleet
+) -> None:
     """With what Docker said of it."""
     fleet.boot_disk_bytes = 8 * MEBIBYTE
     try:
@@ -549,7 +696,9 @@ def test_a_boot_disk_that_is_too_small_is_an_error_that_says_so(alice: Person, f
     alice.gone(made["id"])
 
 
-def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(alice: Person, fleet: Fleet) -> None:
+def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(
+    alice: Person, fleet: Fleet
+) -> None:
     """It is not ours to format."""
 
     def prepare(disk: Path) -> None:
@@ -579,4 +728,8 @@ def test_a_home_that_became_foreign_is_an_error_and_stays(
     failed = alice.settled(booted["id"], "ERROR", seconds=120)
     assert failed["error"]["code"] == "DISK_FOREIGN"
     assert digest(home) == before
-    assert [disk["name"] for disk in in_compute(cloud, "disks", booted["id"]) if disk["name"].startswith("home-")]
+    assert [
+        disk["name"]
+        for disk in in_compute(cloud, "disks", booted["id"])
+        if disk["name"].startswith("home-")
+    ]

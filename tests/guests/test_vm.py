@@ -1,8 +1,9 @@
 """The boot configuration on a whole machine: kernel, udev, network card and cloud-init's own data source, in QEMU.
 
-What is shown in systemd-nspawn (`test_nspawn.py`) is not shown again, but for what a container has to be helped to. What
-this cannot prove: Container-Optimized OS itself (its read-only root, its firewall, its AppArmor, its `docker-credential-gcr`),
-and suspend and resume by ACPI, which emulation does not survive: a pause of the processors stands in for it.
+What is shown in systemd-nspawn (`test_nspawn.py`) is not shown again, but for what a container has
+to be helped to. What this cannot prove: Container-Optimized OS itself (its read-only root, its
+firewall, its AppArmor, its `docker-credential-gcr`), and suspend and resume by ACPI, which
+emulation does not survive: a pause of the processors stands in for it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,12 @@ class Ssh:
 
     def command(self, guest: qemu.Guest, *command: str) -> list[str]:
         """Return the command that comes in."""
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "IdentitiesOnly=yes"]
+        options = [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "IdentitiesOnly=yes",
+        ]
         given = [argument for option in options for argument in ("-o", option)]
         return [
             "ssh",
@@ -73,7 +79,12 @@ class Ssh:
     def run(self, guest: qemu.Guest, *command: str, said: str = "") -> str:
         """Come in, run a command and return what was answered."""
         done = subprocess.run(
-            self.command(guest, *command), input=said, capture_output=True, text=True, check=False, timeout=STEP_SECONDS
+            self.command(guest, *command),
+            input=said,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=STEP_SECONDS,
         )
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout
@@ -113,7 +124,9 @@ def alice(cloud: RunningCloud) -> Person:
 def ssh(tmp_path_factory: pytest.TempPathFactory) -> Ssh:
     """A key of somebody's own."""
     key = tmp_path_factory.mktemp("ssh") / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=STEP_SECONDS)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=STEP_SECONDS
+    )
     return Ssh(key)
 
 
@@ -172,7 +185,9 @@ def wait_for(seen: Callable[[], bool], what: str) -> None:
         time.sleep(0.5)
 
 
-def test_cloud_init_finds_compute_engine_with_its_own_unpatched_source(booted: Workspace, fleet: Fleet) -> None:
+def test_cloud_init_finds_compute_engine_with_its_own_unpatched_source(
+    booted: Workspace, fleet: Fleet
+) -> None:
     """By what the machine's firmware says, on a kernel of its own, and nothing fails at boot."""
     guest = guest_of(fleet, booted)
     assert guest.run("systemctl", "list-units", "--failed", "--plain", "--no-legend") == ""
@@ -187,7 +202,9 @@ def test_udev_names_the_home_disk_and_it_is_mounted(booted: Workspace, fleet: Fl
     guest = guest_of(fleet, booted)
     disk = guest.run("readlink", "--canonicalize", "/dev/disk/by-id/google-home").strip()
     assert re.fullmatch(r"/dev/sd[a-z]", disk)
-    mounted = guest.run("findmnt", "--noheadings", "--output", "SOURCE,FSTYPE,LABEL", "/mnt/disks/home")
+    mounted = guest.run(
+        "findmnt", "--noheadings", "--output", "SOURCE,FSTYPE,LABEL", "/mnt/disks/home"
+    )
     assert mounted.split() == [disk, "ext4", "workspace-home"]
 
 
@@ -195,26 +212,38 @@ def test_the_container_runs_and_said_so_once(booted: Workspace, fleet: Fleet) ->
     """It wrote to its home, and the Hub took one report of the machine's first generation."""
     guest = guest_of(fleet, booted)
     form = "{{.State.Running}} {{.Config.User}} {{.HostConfig.Privileged}}"
-    assert guest.run("docker", "inspect", "--format", form, "workspace").strip() == "true 1000:1000 false"
-    assert guest.run("stat", "--format", "%u:%g", "/mnt/disks/home/home/started").strip() == "1000:1000"
+    assert (
+        guest.run("docker", "inspect", "--format", form, "workspace").strip()
+        == "true 1000:1000 false"
+    )
+    assert (
+        guest.run("stat", "--format", "%u:%g", "/mnt/disks/home/home/started").strip()
+        == "1000:1000"
+    )
     assert reports(guest, "ready") == 1
 
 
-def test_whoever_comes_by_ssh_from_outside_lands_in_the_container(booted: Workspace, fleet: Fleet, ssh: Ssh) -> None:
+def test_whoever_comes_by_ssh_from_outside_lands_in_the_container(
+    booted: Workspace, fleet: Fleet, ssh: Ssh
+) -> None:
     """Through a port that is forwarded to the machine's; never on the machine itself."""
     guest = guest_of(fleet, booted)
     assert ssh.run(guest, 'echo "$WORKSPACE_ID $(id -u)"').strip() == f"{booted['id']} 1000"
     assert ssh.run(guest, said="echo at home in $PWD\n").strip() == "at home in /home/workspace"
 
 
-def test_after_a_pause_its_clock_lags_and_its_heartbeats_are_taken(booted: Workspace, fleet: Fleet, ssh: Ssh) -> None:
+def test_after_a_pause_its_clock_lags_and_its_heartbeats_are_taken(
+    booted: Workspace, fleet: Fleet, ssh: Ssh
+) -> None:
     """With a fresh token; whoever was connected still is."""
     guest = guest_of(fleet, booted)
     with subprocess.Popen(
         ssh.command(guest, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as connected:
         try:
-            wait_for(lambda: reports(guest, "heartbeat") > 0, "heartbeats while somebody is connected")
+            wait_for(
+                lambda: reports(guest, "heartbeat") > 0, "heartbeats while somebody is connected"
+            )
             before = lag(guest)
             guest.pause()
             time.sleep(1)  # what it had sent is answered
@@ -240,7 +269,10 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     ssh.run(guest, "echo kept > ~/work; echo secret > /run/secrets/token")
     alice.stop(booted["id"])
     stopped = alice.settled(booted["id"], "SUSPENDED", seconds=STEP_SECONDS)
-    wait_for(lambda: "reboot: Power down" in fleet.console(booted["instance_name"]), "the machine shuts down")
+    wait_for(
+        lambda: "reboot: Power down" in fleet.console(booted["instance_name"]),
+        "the machine shuts down",
+    )
     alice.start(booted["id"])
     ready = ready_by_itself(alice, fleet, booted["id"])
     again = guest_of(fleet, booted)
@@ -253,6 +285,8 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
 
 def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> None:
     """Nor in the journal: no token, though every report had one."""
-    said = fleet.console(booted["instance_name"]) + guest_of(fleet, booted).run("journalctl", "--no-pager")
+    said = fleet.console(booted["instance_name"]) + guest_of(fleet, booted).run(
+        "journalctl", "--no-pager"
+    )
     assert "the Hub answered 204" in said
     assert not re.search(r"eyJ[\w-]+\.", said)

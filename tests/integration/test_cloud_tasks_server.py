@@ -117,7 +117,9 @@ class _TargetHandler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status = self.server.take(Received(datetime.now(UTC), self.command, self.path, self.headers, body))
+        status = self.server.take(
+            Received(datetime.now(UTC), self.command, self.path, self.headers, body)
+        )
         try:
             self.send_response(status)
             self.send_header("Content-Length", "0")
@@ -144,8 +146,11 @@ class Cloud:
         self._thread.start()
         assert self._ready.wait(10)
         self._channel = grpc.insecure_channel(self.server.address)
-        # Any: the library's own hints allow neither the dicts nor the datetimes that it takes and returns.
-        self.client: Any = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=self._channel))
+        # Any: the library's own hints allow neither the dicts nor the datetimes that it takes and
+        # returns.
+        self.client: Any = tasks_v2.CloudTasksClient(
+            transport=CloudTasksGrpcTransport(channel=self._channel)
+        )
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -307,11 +312,16 @@ def test_a_queue_cannot_be_made_twice(cloud: Cloud) -> None:
         {"name": f"{LOCATION}/queues/q", "retry_config": {"min_backoff": timedelta(seconds=-1)}},
         {
             "name": f"{LOCATION}/queues/q",
-            "retry_config": {"min_backoff": timedelta(seconds=9), "max_backoff": timedelta(seconds=8)},
+            "retry_config": {
+                "min_backoff": timedelta(seconds=9),
+                "max_backoff": timedelta(seconds=8),
+            },
         },
     ],
 )
-def test_a_queue_with_an_illegal_name_or_setting_is_refused(cloud: Cloud, queue: dict[str, Any]) -> None:
+def test_a_queue_with_an_illegal_name_or_setting_is_refused(
+    cloud: Cloud, queue: dict[str, Any]
+) -> None:
     """What Cloud Tasks would not take is an invalid argument, and no queue comes of it."""
     with pytest.raises(exceptions.InvalidArgument):
         cloud.client.create_queue(parent=LOCATION, queue=queue)
@@ -321,14 +331,21 @@ def test_what_the_server_does_not_have_is_refused_as_unimplemented(cloud: Cloud)
     """A setting that would be ignored is refused instead."""
     name = cloud.make_queue()
     access_token = {"service_account_email": SERVICE_ACCOUNT}
-    override = {"name": f"{LOCATION}/queues/q", "http_target": {"http_method": tasks_v2.HttpMethod.GET}}
+    override = {
+        "name": f"{LOCATION}/queues/q",
+        "http_target": {"http_method": tasks_v2.HttpMethod.GET},
+    }
 
     with pytest.raises(exceptions.MethodNotImplemented):
         cloud.client.create_queue(parent=LOCATION, queue=override)
     with pytest.raises(exceptions.MethodNotImplemented):
-        cloud.client.create_task(parent=name, task={"app_engine_http_request": {"relative_uri": "/"}})
+        cloud.client.create_task(
+            parent=name, task={"app_engine_http_request": {"relative_uri": "/"}}
+        )
     with pytest.raises(exceptions.MethodNotImplemented):
-        cloud.client.create_task(parent=name, task=to("https://example.com/", oauth_token=access_token))
+        cloud.client.create_task(
+            parent=name, task=to("https://example.com/", oauth_token=access_token)
+        )
     with pytest.raises(exceptions.MethodNotImplemented):
         list(cloud.client.list_queues(request={"parent": LOCATION, "filter": "state: PAUSED"}))
 
@@ -349,11 +366,16 @@ def test_an_update_changes_what_its_mask_names(cloud: Cloud) -> None:
     )
 
     assert (updated.retry_config.max_attempts, updated.retry_config.max_doublings) == (9, 3)
-    assert (updated.rate_limits.max_dispatches_per_second, updated.rate_limits.max_burst_size) == (2, 10)
+    assert (updated.rate_limits.max_dispatches_per_second, updated.rate_limits.max_burst_size) == (
+        2,
+        10,
+    )
     assert updated.state == tasks_v2.Queue.State.PAUSED
     assert cloud.client.get_queue(name=name) == updated
     with pytest.raises(exceptions.InvalidArgument):
-        cloud.client.update_queue(queue={"name": name}, update_mask=FieldMask(paths=["no_such_field"]))
+        cloud.client.update_queue(
+            queue={"name": name}, update_mask=FieldMask(paths=["no_such_field"])
+        )
 
 
 def test_an_update_without_a_mask_sets_everything_and_makes_a_missing_queue(cloud: Cloud) -> None:
@@ -374,7 +396,9 @@ def test_an_update_holds_for_the_tasks_that_wait(cloud: Cloud, target: Target, p
         cloud.client.create_task(parent=queue, task=to(target.url(path)))
     eventually(lambda: len(target.received(path)) == 10)
 
-    cloud.client.update_queue(queue={"name": queue, "rate_limits": {"max_dispatches_per_second": 500}})
+    cloud.client.update_queue(
+        queue={"name": queue, "rate_limits": {"max_dispatches_per_second": 500}}
+    )
 
     eventually(lambda: len(target.received(path)) == 12)
 
@@ -471,17 +495,23 @@ def test_a_task_arrives_as_it_was_made(cloud: Cloud, target: Target, path: str) 
     assert request.headers["Connection"] == "close"  # nothing that the target closes is used again
 
 
-def test_a_cookie_is_not_carried_from_one_task_to_the_next(cloud: Cloud, target: Target, path: str) -> None:
+def test_a_cookie_is_not_carried_from_one_task_to_the_next(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """Each request stands for itself: what a target sets is dropped."""
     queue = cloud.make_queue()
     for number in (1, 2):
-        url = target.url(f"{path}/{number}").replace("127.0.0.1", "localhost")  # addresses never get cookies
+        url = target.url(f"{path}/{number}").replace(
+            "127.0.0.1", "localhost"
+        )  # addresses never get cookies
         cloud.client.create_task(parent=queue, task=to(url))
         assert target.wait_for(f"{path}/{number}").headers["Cookie"] is None
         eventually(lambda: cloud.status(queue).tasks == 0)
 
 
-def test_a_task_is_posted_where_it_does_not_say_how(cloud: Cloud, target: Target, path: str) -> None:
+def test_a_task_is_posted_where_it_does_not_say_how(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """POST is the default method, and no content type is made up."""
     cloud.client.create_task(parent=cloud.make_queue(), task=to(target.url(path), body=b"x"))
 
@@ -500,19 +530,34 @@ def test_each_attempt_tells_what_came_before_it(cloud: Cloud, target: Target, pa
     eventually(lambda: cloud.status(queue).succeeded)
     requests = target.received(path)
     told = [
-        tuple(request.headers[f"X-CloudTasks-{name}"] for name in ("TaskRetryCount", "TaskExecutionCount"))
+        tuple(
+            request.headers[f"X-CloudTasks-{name}"]
+            for name in ("TaskRetryCount", "TaskExecutionCount")
+        )
         for request in requests
     ]
     assert told == [("0", "0"), ("1", "0"), ("2", "1"), ("3", "2")]
-    assert [request.headers["X-CloudTasks-TaskPreviousResponse"] for request in requests] == [None, "503", "404", "302"]
-    assert [request.headers["X-CloudTasks-TaskRetryReason"] for request in requests] == [None, "", "", ""]
+    assert [request.headers["X-CloudTasks-TaskPreviousResponse"] for request in requests] == [
+        None,
+        "503",
+        "404",
+        "302",
+    ]
+    assert [request.headers["X-CloudTasks-TaskRetryReason"] for request in requests] == [
+        None,
+        "",
+        "",
+        "",
+    ]
     for request in requests:
         assert request.headers["X-CloudTasks-QueueName"] == queue.rpartition("/")[2]
         assert request.headers["X-CloudTasks-TaskName"] == task.name.rpartition("/")[2]
         assert timedelta(0) <= request.at - eta_of(request) < timedelta(seconds=2)
 
 
-def test_a_redirect_is_a_failure_and_is_not_followed(cloud: Cloud, target: Target, path: str) -> None:
+def test_a_redirect_is_a_failure_and_is_not_followed(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """A target that points elsewhere has not done the work."""
     queue = cloud.make_queue(retry_config={"max_attempts": 1})
     target.answer(path, 307)
@@ -524,7 +569,9 @@ def test_a_redirect_is_a_failure_and_is_not_followed(cloud: Cloud, target: Targe
 
 
 @pytest.mark.parametrize("audience", ["https://operations.example.com", ""])
-def test_a_task_with_an_oidc_token_carries_one(cloud: Cloud, target: Target, path: str, audience: str) -> None:
+def test_a_task_with_an_oidc_token_carries_one(
+    cloud: Cloud, target: Target, path: str, audience: str
+) -> None:
     """It is minted for the service account and the audience, or the URL where no audience is given."""
     token = {"service_account_email": SERVICE_ACCOUNT, "audience": audience}
     task = to(target.url(path), oidc_token=token, headers={"authorization": "Bearer mine"})
@@ -560,14 +607,20 @@ def test_the_name_of_a_task_stays_taken(cloud: Cloud, target: Target, path: str)
     """It cannot be made again while it waits, after it is done, after it was deleted and after a purge."""
     queue = cloud.make_queue()
     later = datetime.now(UTC) + timedelta(hours=1)
-    waiting, done, deleted, purged = (f"{queue}/tasks/{what}" for what in ("waiting", "done", "deleted", "purged"))
+    waiting, done, deleted, purged = (
+        f"{queue}/tasks/{what}" for what in ("waiting", "done", "deleted", "purged")
+    )
     cloud.client.create_task(parent=queue, task={"name": done, **to(target.url(path))})
     eventually(lambda: cloud.status(queue).succeeded)
     for name in (deleted, purged):
-        cloud.client.create_task(parent=queue, task={"name": name, "schedule_time": later, **to(target.url(path))})
+        cloud.client.create_task(
+            parent=queue, task={"name": name, "schedule_time": later, **to(target.url(path))}
+        )
     cloud.client.delete_task(name=deleted)
     cloud.client.purge_queue(name=queue)
-    cloud.client.create_task(parent=queue, task={"name": waiting, "schedule_time": later, **to(target.url(path))})
+    cloud.client.create_task(
+        parent=queue, task={"name": waiting, "schedule_time": later, **to(target.url(path))}
+    )
 
     for name in (waiting, done, deleted, purged):
         with pytest.raises(exceptions.AlreadyExists):
@@ -630,12 +683,16 @@ def test_two_callers_with_one_name_make_one_task(cloud: Cloud, target: Target, p
         LOCATION + "/queues/q/t",
     ],
 )
-def test_a_task_name_that_is_not_legal_or_not_under_the_queue_is_refused(cloud: Cloud, name: str) -> None:
+def test_a_task_name_that_is_not_legal_or_not_under_the_queue_is_refused(
+    cloud: Cloud, name: str
+) -> None:
     """Names are checked as the real service checks them."""
     queue = cloud.make_queue()
 
     with pytest.raises(exceptions.InvalidArgument):
-        cloud.client.create_task(parent=queue, task={"name": name.format(queue=queue), **to("http://127.0.0.1/")})
+        cloud.client.create_task(
+            parent=queue, task={"name": name.format(queue=queue), **to("http://127.0.0.1/")}
+        )
 
 
 @pytest.mark.parametrize(
@@ -650,19 +707,35 @@ def test_a_task_name_that_is_not_legal_or_not_under_the_queue_is_refused(cloud: 
         pytest.param(to("http://[::1/"), id="half an address"),
         pytest.param(to("http://example.com/" + "x" * 2083), id="too long a URL"),
         pytest.param(to("http://example.com/", http_method=99), id="no such method"),
-        pytest.param(to("http://example.com/", http_method=tasks_v2.HttpMethod.GET, body=b"x"), id="GET with a body"),
-        pytest.param(to("http://example.com/", headers={"not legal": "x"}), id="illegal header name"),
-        pytest.param(to("http://example.com/", headers={"X-A": "a\r\nX-B: b"}), id="illegal header value"),
-        pytest.param(to("http://example.com/", headers={"X-A": "a" * 80 * 1024}), id="too long headers"),
-        pytest.param(to("http://example.com/", oidc_token={"audience": "x"}), id="a token of nobody"),
+        pytest.param(
+            to("http://example.com/", http_method=tasks_v2.HttpMethod.GET, body=b"x"),
+            id="GET with a body",
+        ),
+        pytest.param(
+            to("http://example.com/", headers={"not legal": "x"}), id="illegal header name"
+        ),
+        pytest.param(
+            to("http://example.com/", headers={"X-A": "a\r\nX-B: b"}), id="illegal header value"
+        ),
+        pytest.param(
+            to("http://example.com/", headers={"X-A": "a" * 80 * 1024}), id="too long headers"
+        ),
+        pytest.param(
+            to("http://example.com/", oidc_token={"audience": "x"}), id="a token of nobody"
+        ),
         pytest.param(to("http://example.com/", body=b"x" * 100 * 1024), id="too large"),
         pytest.param(
-            {**to("http://example.com/"), "dispatch_deadline": timedelta(seconds=14)}, id="too short a deadline"
+            {**to("http://example.com/"), "dispatch_deadline": timedelta(seconds=14)},
+            id="too short a deadline",
         ),
         pytest.param(
-            {**to("http://example.com/"), "dispatch_deadline": timedelta(minutes=31)}, id="too long a deadline"
+            {**to("http://example.com/"), "dispatch_deadline": timedelta(minutes=31)},
+            id="too long a deadline",
         ),
-        pytest.param({**to("http://example.com/"), "retry_config": {"max_attempts": -2}}, id="illegal retries"),
+        pytest.param(
+            {**to("http://example.com/"), "retry_config": {"max_attempts": -2}},
+            id="illegal retries",
+        ),
     ],
 )
 def test_a_malformed_task_is_refused(cloud: Cloud, task: dict[str, Any]) -> None:
@@ -716,7 +789,9 @@ def test_a_schedule_reaches_at_most_thirty_days_ahead(cloud: Cloud) -> None:
     with pytest.raises(exceptions.InvalidArgument):
         create(now + timedelta(days=30, minutes=1))
     assert create(now + timedelta(days=29, hours=23)).schedule_time > now
-    assert timedelta(0) <= create(now - timedelta(days=1)).schedule_time - now < timedelta(seconds=5)
+    assert (
+        timedelta(0) <= create(now - timedelta(days=1)).schedule_time - now < timedelta(seconds=5)
+    )
 
 
 def test_a_failing_task_is_retried_with_backoff_until_its_attempts_are_used_up(
@@ -743,7 +818,9 @@ def test_a_failing_task_is_retried_with_backoff_until_its_attempts_are_used_up(
         cloud.client.get_task(name=task.name)
 
 
-def test_unlimited_attempts_go_on_beyond_the_default_limit(cloud: Cloud, target: Target, path: str) -> None:
+def test_unlimited_attempts_go_on_beyond_the_default_limit(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """With -1 a task that fails 120 times is still sent."""
     queue = cloud.make_queue(retry_config={"max_attempts": -1, **AT_ONCE})
     target.answer(path, *[500] * 120, 200)
@@ -754,7 +831,9 @@ def test_unlimited_attempts_go_on_beyond_the_default_limit(cloud: Cloud, target:
     assert len(target.received(path)) == 121
 
 
-def test_retries_end_when_attempts_and_duration_are_both_over(cloud: Cloud, target: Target, path: str) -> None:
+def test_retries_end_when_attempts_and_duration_are_both_over(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """More attempts than allowed are made until the duration has passed as well."""
     queue = cloud.make_queue(
         retry_config={
@@ -807,7 +886,11 @@ def test_a_dispatch_over_its_deadline_has_failed(cloud: Cloud, target: Target, p
     target.hold(path)
     now = datetime.now(UTC)
     queue = TaskQueue(
-        f"{LOCATION}/queues/q", retry=RetryPolicy(), limits=RateLimits(), name_retention=timedelta(hours=1), now=now
+        f"{LOCATION}/queues/q",
+        retry=RetryPolicy(),
+        limits=RateLimits(),
+        name_retention=timedelta(hours=1),
+        now=now,
     )
     message = tasks_v2.Task.pb(
         tasks_v2.Task(
@@ -815,7 +898,9 @@ def test_a_dispatch_over_its_deadline_has_failed(cloud: Cloud, target: Target, p
             dispatch_deadline=timedelta(seconds=0.1),  # shorter than any that a call may ask for
         )
     )
-    task = queue.add("t", message, schedule_time=now, retry=RetryPolicy(min_backoff=timedelta(hours=1)), now=now)
+    task = queue.add(
+        "t", message, schedule_time=now, retry=RetryPolicy(min_backoff=timedelta(hours=1)), now=now
+    )
     dispatcher = Dispatcher({queue.name: queue}, None)
 
     cloud.run(dispatcher.start())
@@ -835,13 +920,19 @@ def test_the_dispatch_deadline_is_ten_minutes_where_none_is_given(cloud: Cloud) 
     cloud.client.pause_queue(name=queue)
     task = to("http://127.0.0.1:9/")
 
-    assert cloud.client.create_task(parent=queue, task=task).dispatch_deadline == timedelta(minutes=10)
+    assert cloud.client.create_task(parent=queue, task=task).dispatch_deadline == timedelta(
+        minutes=10
+    )
     for deadline in (timedelta(seconds=15), timedelta(minutes=30)):
-        created = cloud.client.create_task(parent=queue, task={**task, "dispatch_deadline": deadline})
+        created = cloud.client.create_task(
+            parent=queue, task={**task, "dispatch_deadline": deadline}
+        )
         assert created.dispatch_deadline == deadline
 
 
-def test_a_queue_sends_a_burst_and_then_keeps_its_rate(cloud: Cloud, target: Target, path: str) -> None:
+def test_a_queue_sends_a_burst_and_then_keeps_its_rate(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """Ten go out at once and the other ten at twenty a second."""
     queue = cloud.make_queue(rate_limits={"max_dispatches_per_second": 20})
     cloud.client.pause_queue(name=queue)
@@ -857,7 +948,9 @@ def test_a_queue_sends_a_burst_and_then_keeps_its_rate(cloud: Cloud, target: Tar
     assert after[19] < 3
 
 
-def test_no_more_dispatches_are_under_way_than_the_queue_allows(cloud: Cloud, target: Target, path: str) -> None:
+def test_no_more_dispatches_are_under_way_than_the_queue_allows(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """Two at a time and all in the end."""
     queue = cloud.make_queue(rate_limits={"max_concurrent_dispatches": 2})
     gate = target.hold(path)
@@ -873,7 +966,9 @@ def test_no_more_dispatches_are_under_way_than_the_queue_allows(cloud: Cloud, ta
     assert target.most_open[path] == 2
 
 
-def test_a_queue_that_is_stuck_does_not_hold_up_another(cloud: Cloud, target: Target, path: str) -> None:
+def test_a_queue_that_is_stuck_does_not_hold_up_another(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """Queues share nothing but the loop, and only their own limits count."""
     stuck = cloud.make_queue(rate_limits={"max_concurrent_dispatches": 150})
     target.hold(path)
@@ -887,7 +982,9 @@ def test_a_queue_that_is_stuck_does_not_hold_up_another(cloud: Cloud, target: Ta
     cloud.client.purge_queue(name=stuck)
 
 
-def test_a_paused_queue_takes_tasks_and_sends_them_when_it_resumes(cloud: Cloud, target: Target, path: str) -> None:
+def test_a_paused_queue_takes_tasks_and_sends_them_when_it_resumes(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """Its state is shown, nothing goes out meanwhile, nothing is lost."""
     queue = cloud.make_queue()
     assert cloud.client.pause_queue(name=queue).state == tasks_v2.Queue.State.PAUSED
@@ -901,12 +998,16 @@ def test_a_paused_queue_takes_tasks_and_sends_them_when_it_resumes(cloud: Cloud,
     eventually(lambda: len(target.received(path)) == 3)
 
 
-def test_a_run_is_forced_on_a_paused_queue_and_before_its_time(cloud: Cloud, target: Target, path: str) -> None:
+def test_a_run_is_forced_on_a_paused_queue_and_before_its_time(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """The task goes out at once, and is done when it succeeds."""
     queue = cloud.make_queue()
     cloud.client.pause_queue(name=queue)
     later = datetime.now(UTC) + timedelta(hours=1)
-    name = cloud.client.create_task(parent=queue, task={"schedule_time": later, **to(target.url(path))}).name
+    name = cloud.client.create_task(
+        parent=queue, task={"schedule_time": later, **to(target.url(path))}
+    ).name
 
     ran = cloud.client.run_task(name=name)
 
@@ -949,7 +1050,9 @@ def test_a_purge_deletes_what_waits(cloud: Cloud, target: Target, path: str) -> 
     assert target.received(path) == []
 
 
-def test_a_task_that_is_deleted_while_it_runs_is_not_retried(cloud: Cloud, target: Target, path: str) -> None:
+def test_a_task_that_is_deleted_while_it_runs_is_not_retried(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """Its failure counts for nothing, and it cannot be deleted twice."""
     queue = cloud.make_queue(retry_config=AT_ONCE)
     gate = target.hold(path)
@@ -978,8 +1081,14 @@ def test_a_task_shows_its_attempts(cloud: Cloud, target: Target, path: str) -> N
 
     assert (task.dispatch_count, task.response_count) == (1, 1)
     assert task.first_attempt.dispatch_time == task.last_attempt.dispatch_time
-    assert task.last_attempt.schedule_time <= task.last_attempt.dispatch_time <= task.last_attempt.response_time
-    assert task.last_attempt.response_status.message == "RESOURCE_EXHAUSTED(8): HTTP status code 429"
+    assert (
+        task.last_attempt.schedule_time
+        <= task.last_attempt.dispatch_time
+        <= task.last_attempt.response_time
+    )
+    assert (
+        task.last_attempt.response_status.message == "RESOURCE_EXHAUSTED(8): HTTP status code 429"
+    )
     assert task.schedule_time - task.last_attempt.response_time == timedelta(minutes=1)
     assert task.create_time.microsecond == 0
 
@@ -1005,7 +1114,10 @@ def test_tasks_are_listed_in_pages(cloud: Cloud) -> None:
     """Every task once, however small the pages; a page token that was made up is refused."""
     queue = cloud.make_queue()
     cloud.client.pause_queue(name=queue)
-    names = [cloud.client.create_task(parent=queue, task=to("http://127.0.0.1:9/")).name for _ in range(7)]
+    names = [
+        cloud.client.create_task(parent=queue, task=to("http://127.0.0.1:9/")).name
+        for _ in range(7)
+    ]
 
     pages = list(cloud.client.list_tasks(request={"parent": queue, "page_size": 3}).pages)
 
@@ -1071,7 +1183,9 @@ def test_an_unreliable_platform_delivers_out_of_order(target: Target, path: str)
         queue = cloud.make_queue()
         cloud.server.delivery.fates = Fates(Unreliability(twice=1, seconds=0.5, seed=3))
         for number in range(10):
-            cloud.client.create_task(parent=queue, task=to(target.url(path), body=f"{number}".encode()))
+            cloud.client.create_task(
+                parent=queue, task=to(target.url(path), body=f"{number}".encode())
+            )
         eventually(lambda: len(target.received(path)) == 20)
         bodies = [received.body for received in target.received(path)]
         assert bodies != sorted(bodies)
@@ -1096,12 +1210,16 @@ def test_a_task_is_dispatched_within_milliseconds(cloud: Cloud, target: Target, 
     )  # the best of three: a busy machine is not the server's fault
 
 
-def test_a_burst_of_a_thousand_tasks_is_delivered_once_each(cloud: Cloud, target: Target, path: str) -> None:
+def test_a_burst_of_a_thousand_tasks_is_delivered_once_each(
+    cloud: Cloud, target: Target, path: str
+) -> None:
     """None is lost, none comes twice, and the queue keeps near its 500 a second."""
     queue = cloud.make_queue()
     with ThreadPoolExecutor(8) as pool:
         for _ in pool.map(
-            lambda number: cloud.client.create_task(parent=queue, task=to(target.url(path), body=str(number).encode())),
+            lambda number: cloud.client.create_task(
+                parent=queue, task=to(target.url(path), body=str(number).encode())
+            ),
             range(1000),
         ):
             pass
@@ -1119,7 +1237,11 @@ def test_a_reset_forgets_tasks_and_names_and_keeps_queues(target: Target, path: 
         gate = target.hold(path)
         target.answer(path, 500)
         running = {"name": f"{queue}/tasks/running", **to(target.url(path))}
-        waiting = {**running, "name": f"{queue}/tasks/waiting", "schedule_time": datetime.now(UTC) + timedelta(hours=1)}
+        waiting = {
+            **running,
+            "name": f"{queue}/tasks/waiting",
+            "schedule_time": datetime.now(UTC) + timedelta(hours=1),
+        }
         cloud.client.create_task(parent=queue, task=running)
         cloud.client.create_task(parent=queue, task=waiting)
         target.wait_for(path)
@@ -1167,7 +1289,14 @@ def test_the_status_shows_queues_and_tasks(cloud: Cloud, target: Target, path: s
     name = cloud.client.create_task(parent=queue, task=to(target.url(path))).name
     eventually(lambda: cloud.status(queue).running == 0 and target.received(path))
 
-    assert cloud.status(queue) == QueueStatus(queue, "RUNNING", tasks=1, running=0, succeeded=0, given_up=0)
+    assert cloud.status(queue) == QueueStatus(
+        queue, "RUNNING", tasks=1, running=0, succeeded=0, given_up=0
+    )
     (task,) = cloud.on_loop(lambda: cloud.server.tasks(queue))
-    assert (task.name, task.url, task.dispatch_count, task.last_status) == (name, target.url(path), 1, 500)
+    assert (task.name, task.url, task.dispatch_count, task.last_status) == (
+        name,
+        target.url(path),
+        1,
+        500,
+    )
     assert cloud.on_loop(lambda: cloud.server.tasks("no such queue")) == []

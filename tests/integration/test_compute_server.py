@@ -49,9 +49,7 @@ class _Hub:
     def __init__(self, keys_url: str) -> None:
         self.reports: list[dict[str, Any]] = []
         self.answers: deque[int] = deque()
-        self.expected = (
-            ""  # how the machines of the test that runs are called: late reports of others are not its business
-        )
+        self.expected = ""  # how the machines of the test that runs are called: late reports of others are not its business
         self._keys_url = keys_url
         self._runner: web.AppRunner | None = None
         self.url = ""
@@ -73,7 +71,12 @@ class _Hub:
             return web.Response(status=204)
         scheme, _, token = request.headers["Authorization"].partition(" ")
         answered = self.answers.popleft() if self.answers else 204
-        report = {"body": await request.json(), "scheme": scheme, "token": token, "answered": answered}
+        report = {
+            "body": await request.json(),
+            "scheme": scheme,
+            "token": token,
+            "answered": answered,
+        }
         self.reports.append(report | {"at": time.monotonic()})
         return web.Response(status=answered)
 
@@ -82,7 +85,11 @@ class _Hub:
         keys = requests.get(self._keys_url, timeout=5).json()["keys"]
         key = next(key for key in keys if key["kid"] == jwt.get_unverified_header(token)["kid"])
         claims: dict[str, Any] = jwt.decode(
-            token, jwt.PyJWK(key).key, algorithms=["RS256"], audience=AUDIENCE, issuer="https://accounts.google.com"
+            token,
+            jwt.PyJWK(key).key,
+            algorithms=["RS256"],
+            audience=AUDIENCE,
+            issuer="https://accounts.google.com",
         )
         return claims
 
@@ -103,8 +110,24 @@ class _Cloud:
         self.run(self.identity.start())
         self.hub = _Hub(self.identity.keys_url)
         self.run(self.hub.start())
-        names = ("insert", "start", "stop", "suspend", "resume", "delete", "disk_insert", "disk_delete")
-        more = ("set_metadata", "set_labels", "set_machine_type", "attach_disk", "pending_stop", "repair")
+        names = (
+            "insert",
+            "start",
+            "stop",
+            "suspend",
+            "resume",
+            "delete",
+            "disk_insert",
+            "disk_delete",
+        )
+        more = (
+            "set_metadata",
+            "set_labels",
+            "set_machine_type",
+            "attach_disk",
+            "pending_stop",
+            "repair",
+        )
         self.server = ComputeServer(
             project_id=PROJECT,
             project_number=NUMBER,
@@ -129,7 +152,13 @@ class _Cloud:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def close(self) -> None:
-        clients: tuple[Any, ...] = (self.instances, self.disks, self.operations, self.zones, self.machine_types)
+        clients: tuple[Any, ...] = (
+            self.instances,
+            self.disks,
+            self.operations,
+            self.zones,
+            self.machine_types,
+        )
         for client in clients:
             client.transport.close()
         for part in (self.server, self.hub, self.identity):
@@ -167,7 +196,9 @@ class _Cloud:
         request = compute_v1.InsertInstanceRequest(
             project=PROJECT,
             zone=zone,
-            instance_resource=_instance(name, zone, self.hub.url, **({"heartbeat": self.heartbeat} | more)),
+            instance_resource=_instance(
+                name, zone, self.hub.url, **({"heartbeat": self.heartbeat} | more)
+            ),
             request_id=request_id,
         )
         return self.instances.insert_unary(request)
@@ -183,7 +214,9 @@ class _Cloud:
         return self.instances.get(project=PROJECT, zone=zone, instance=name)
 
     def act(self, verb: str, name: str) -> compute_v1.Operation:
-        operation: compute_v1.Operation = getattr(self.instances, f"{verb}_unary")(**HERE, instance=name)
+        operation: compute_v1.Operation = getattr(self.instances, f"{verb}_unary")(
+            **HERE, instance=name
+        )
         return operation
 
     def serial(self, name: str) -> str:
@@ -216,11 +249,16 @@ def _instance(
             "disks": disks
             or [
                 {"boot": True, "auto_delete": True, "initialize_params": {"disk_size_gb": 10}},
-                {"device_name": "home", "initialize_params": {"disk_name": f"{name}-home", "labels": {"hub": "test"}}},
+                {
+                    "device_name": "home",
+                    "initialize_params": {"disk_name": f"{name}-home", "labels": {"hub": "test"}},
+                },
             ],
             "network_interfaces": [{"network": "global/networks/default"}],
             "service_accounts": [{"email": SERVICE_ACCOUNT, "scopes": []}],
-            "metadata": {"items": [{"key": key, "value": value} for key, value in attributes.items()]},
+            "metadata": {
+                "items": [{"key": key, "value": value} for key, value in attributes.items()]
+            },
         }
         | more
     )
@@ -280,12 +318,16 @@ def test_an_instance_lives_from_insert_to_delete(cloud: _Cloud, name: str) -> No
     cloud.done(cloud.act("delete", name))
 
     assert statuses == ["RUNNING", "SUSPENDED", "RUNNING", "TERMINATED", "RUNNING"]
-    with pytest.raises(exceptions.NotFound, match=f"projects/{PROJECT}/zones/{ZONE}/instances/{name}' was not found"):
+    with pytest.raises(
+        exceptions.NotFound,
+        match=f"projects/{PROJECT}/zones/{ZONE}/instances/{name}' was not found",
+    ):
         cloud.get(name)
     assert [disk.name for disk in cloud.disks.list(**HERE)] == [f"{name}-home"]
 
 
-# What each verb does in each state: ok, or the refusal. A transitional state is put in place and never left.
+# What each verb does in each state: ok, or the refusal. A transitional state is put in place and
+# never left.
 _OK, _REFUSED = "ok", "refused"
 _TABLE = {
     #               start     stop      suspend   resume    setMachineType
@@ -305,7 +347,9 @@ _TABLE = {
 def test_each_verb_is_taken_or_refused_by_the_state(cloud: _Cloud, name: str, status: str) -> None:
     """Over the wire: an operation, or 400 and the state as it was."""
     cloud.running(name)
-    small = compute_v1.InstancesSetMachineTypeRequest(machine_type=f"zones/{ZONE}/machineTypes/e2-small")
+    small = compute_v1.InstancesSetMachineTypeRequest(
+        machine_type=f"zones/{ZONE}/machineTypes/e2-small"
+    )
     verbs: list[Callable[[], compute_v1.Operation]] = [
         lambda: cloud.act("start", name),
         lambda: cloud.act("stop", name),
@@ -341,15 +385,27 @@ def test_a_refusal_has_the_shape_and_the_words_of_compute(cloud: _Cloud, name: s
     answers = {
         "missing": cloud.call("GET", f"{instances}/nobody"),
         "state": cloud.call("POST", f"{instances}/{name}/resume"),
-        "stale": cloud.call("POST", f"{instances}/{name}/setLabels", {"labels": {}, "labelFingerprint": "x"}),
+        "stale": cloud.call(
+            "POST", f"{instances}/{name}/setLabels", {"labels": {}, "labelFingerprint": "x"}
+        ),
     }
 
-    missing, state = f"The resource '{path}/nobody' was not found", f"The resource '{path}/{name}' is not ready"
+    missing, state = (
+        f"The resource '{path}/nobody' was not found",
+        f"The resource '{path}/{name}' is not ready",
+    )
     stale = "Labels fingerprint either invalid or resource labels have changed"
     assert {case: (answer.status_code, answer.json()) for case, answer in answers.items()} == {
         "missing": (404, {"error": _error(404, missing, "notFound")}),
         "state": (400, {"error": _error(400, state, "resourceNotReady")}),
-        "stale": (412, {"error": _error(412, stale, "conditionNotMet", location="If-Match", locationType="header")}),
+        "stale": (
+            412,
+            {
+                "error": _error(
+                    412, stale, "conditionNotMet", location="If-Match", locationType="header"
+                )
+            },
+        ),
     }
 
 
@@ -368,8 +424,16 @@ def _error(code: int, message: str, reason: str, **more: str) -> dict[str, Any]:
             "'e2-giant' does not exist in",
         ),
         ({"labels": {"hub": "Upper"}}, exceptions.BadRequest, "violates format constraints"),
-        ({"disks": [{"boot": True, "source": f"zones/{ZONE}/disks/none"}]}, exceptions.NotFound, "disks/none"),
-        ({"metadata": {"items": [{"key": "k", "value": "x" * 300_000}]}}, exceptions.GoogleAPICallError, "262144"),
+        (
+            {"disks": [{"boot": True, "source": f"zones/{ZONE}/disks/none"}]},
+            exceptions.NotFound,
+            "disks/none",
+        ),
+        (
+            {"metadata": {"items": [{"key": "k", "value": "x" * 300_000}]}},
+            exceptions.GoogleAPICallError,
+            "262144",
+        ),
     ],
 )
 def test_the_client_reads_why_an_insert_is_refused(
@@ -392,14 +456,20 @@ def test_a_second_insert_of_the_same_name_is_a_conflict(cloud: _Cloud, name: str
 def test_metadata_and_labels_are_changed_under_their_fingerprints(cloud: _Cloud, name: str) -> None:
     """The present fingerprint changes them; an old one is 412."""
     before = cloud.running(name)
-    metadata = compute_v1.Metadata(fingerprint=before.metadata.fingerprint, items=[{"key": "k", "value": "v"}])
-    labels = compute_v1.InstancesSetLabelsRequest(label_fingerprint=before.label_fingerprint, labels={"hub": "new"})
+    metadata = compute_v1.Metadata(
+        fingerprint=before.metadata.fingerprint, items=[{"key": "k", "value": "v"}]
+    )
+    labels = compute_v1.InstancesSetLabelsRequest(
+        label_fingerprint=before.label_fingerprint, labels={"hub": "new"}
+    )
 
     def set_metadata() -> compute_v1.Operation:
         return cloud.instances.set_metadata_unary(**HERE, instance=name, metadata_resource=metadata)
 
     def set_labels() -> compute_v1.Operation:
-        return cloud.instances.set_labels_unary(**HERE, instance=name, instances_set_labels_request_resource=labels)
+        return cloud.instances.set_labels_unary(
+            **HERE, instance=name, instances_set_labels_request_resource=labels
+        )
 
     cloud.done(set_metadata())
     cloud.done(set_labels())
@@ -454,12 +524,18 @@ def test_a_disk_is_made_listed_and_deleted_on_its_own(cloud: _Cloud) -> None:
 
 def test_a_disk_is_labelled_resized_and_made_again_from_a_snapshot(cloud: _Cloud) -> None:
     """Labels go by their fingerprint, sizes only up, and a snapshot is for every zone."""
-    cloud.done(cloud.disks.insert_unary(**HERE, disk_resource=compute_v1.Disk(name="spare", size_gb=20)))
+    cloud.done(
+        cloud.disks.insert_unary(**HERE, disk_resource=compute_v1.Disk(name="spare", size_gb=20))
+    )
     before = cloud.disks.get(**HERE, disk="spare")
-    labels = compute_v1.ZoneSetLabelsRequest(label_fingerprint=before.label_fingerprint, labels={"hub": "test"})
+    labels = compute_v1.ZoneSetLabelsRequest(
+        label_fingerprint=before.label_fingerprint, labels={"hub": "test"}
+    )
 
     def set_labels() -> compute_v1.Operation:
-        return cloud.disks.set_labels_unary(**HERE, resource="spare", zone_set_labels_request_resource=labels)
+        return cloud.disks.set_labels_unary(
+            **HERE, resource="spare", zone_set_labels_request_resource=labels
+        )
 
     cloud.done(set_labels())
     with pytest.raises(exceptions.PreconditionFailed, match="Labels fingerprint either invalid"):
@@ -467,10 +543,14 @@ def test_a_disk_is_labelled_resized_and_made_again_from_a_snapshot(cloud: _Cloud
     larger = compute_v1.DisksResizeRequest(size_gb=30)
     cloud.done(cloud.disks.resize_unary(**HERE, disk="spare", disks_resize_request_resource=larger))
     cloud.done(
-        cloud.disks.create_snapshot_unary(**HERE, disk="spare", snapshot_resource=compute_v1.Snapshot(name="kept"))
+        cloud.disks.create_snapshot_unary(
+            **HERE, disk="spare", snapshot_resource=compute_v1.Snapshot(name="kept")
+        )
     )
     there: Any = {"project": PROJECT, "zone": OTHER_ZONE}
-    again = compute_v1.Disk(name="spare", source_snapshot=f"projects/{PROJECT}/global/snapshots/kept")
+    again = compute_v1.Disk(
+        name="spare", source_snapshot=f"projects/{PROJECT}/global/snapshots/kept"
+    )
     cloud.done(cloud.disks.insert_unary(**there, disk_resource=again), zone=OTHER_ZONE)
 
     made = cloud.disks.get(**there, disk="spare")
@@ -487,12 +567,16 @@ def test_a_disk_goes_from_one_machine_to_another(cloud: _Cloud, name: str) -> No
 
     def attach() -> compute_v1.Operation:
         disk = compute_v1.AttachedDisk(source=source, device_name="second", mode="READ_WRITE")
-        return cloud.instances.attach_disk_unary(**HERE, instance=f"{name}-2", attached_disk_resource=disk)
+        return cloud.instances.attach_disk_unary(
+            **HERE, instance=f"{name}-2", attached_disk_resource=disk
+        )
 
     assert _error_codes(cloud.done(attach())) == ["RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"]
     cloud.done(cloud.instances.detach_disk_unary(**HERE, instance=name, device_name="home"))
     assert not _error_codes(cloud.done(attach()))
-    assert [user.rsplit("/", 1)[-1] for user in cloud.disks.get(**HERE, disk=home).users] == [f"{name}-2"]
+    assert [user.rsplit("/", 1)[-1] for user in cloud.disks.get(**HERE, disk=home).users] == [
+        f"{name}-2"
+    ]
     for device, auto_delete in (("second", True), ("persistent-disk-0", False)):
         setting = compute_v1.SetDiskAutoDeleteInstanceRequest(
             **HERE, instance=f"{name}-2", device_name=device, auto_delete=auto_delete
@@ -529,12 +613,23 @@ def test_a_local_ssd_is_discarded_only_when_that_is_asked_for(cloud: _Cloud, nam
 def test_what_belongs_to_a_workspace_is_found_by_label_and_by_name(cloud: _Cloud) -> None:
     """In every zone, by the two filters that the Hub uses; a name that only begins alike is another one's."""
     workspace = str(uuid.uuid4())
-    for each in (f"workspace-{workspace}", f"workspace-{workspace}-3", f"workspace-{workspace}3", "other"):
-        cloud.insert(each, zone=OTHER_ZONE, labels={"workspace": workspace} if each == "other" else {})
+    for each in (
+        f"workspace-{workspace}",
+        f"workspace-{workspace}-3",
+        f"workspace-{workspace}3",
+        "other",
+    ):
+        cloud.insert(
+            each, zone=OTHER_ZONE, labels={"workspace": workspace} if each == "other" else {}
+        )
 
     def listed(client: Any, kind: str, text: str) -> list[str]:
         request = {"project": PROJECT, "filter": text}
-        return [row.name for _, scope in client.aggregated_list(request=request) for row in getattr(scope, kind)]
+        return [
+            row.name
+            for _, scope in client.aggregated_list(request=request)
+            for row in getattr(scope, kind)
+        ]
 
     by_name = f'name eq "(workspace|home)-{workspace}(-.*)?"'
     mine = [f"workspace-{workspace}", f"workspace-{workspace}-3"]
@@ -554,12 +649,22 @@ def test_lists_are_filtered_and_paged(cloud: _Cloud) -> None:
         cloud.insert(name, zone=OTHER_ZONE)
 
     def listed(**more: Any) -> list[str]:
-        return [i.name for i in cloud.instances.list(request=compute_v1.ListInstancesRequest(**HERE, **more))]
+        return [
+            i.name
+            for i in cloud.instances.list(request=compute_v1.ListInstancesRequest(**HERE, **more))
+        ]
 
     assert listed() == names
     assert listed(max_results=2) == names
-    assert listed(filter='(labels.hub = "odd") (status != "TERMINATED")') == ["machine-1", "machine-3"]
-    assert listed(filter="labels.hub = even", max_results=1) == ["machine-0", "machine-2", "machine-4"]
+    assert listed(filter='(labels.hub = "odd") (status != "TERMINATED")') == [
+        "machine-1",
+        "machine-3",
+    ]
+    assert listed(filter="labels.hub = even", max_results=1) == [
+        "machine-0",
+        "machine-2",
+        "machine-4",
+    ]
     assert listed(filter="name eq machine-[12]") == ["machine-1", "machine-2"]
     with pytest.raises(exceptions.BadRequest, match="Invalid list filter expression"):
         listed(filter="labels.hub like even")
@@ -573,13 +678,18 @@ def test_a_page_token_stays_right_when_instances_go(cloud: _Cloud) -> None:
     first = cloud.call("GET", f"{instances}?maxResults=2").json()
     cloud.done(cloud.act("delete", "machine-0"))
 
-    second = cloud.call("GET", f"{instances}?maxResults=2&pageToken={first['nextPageToken']}").json()
+    second = cloud.call(
+        "GET", f"{instances}?maxResults=2&pageToken={first['nextPageToken']}"
+    ).json()
 
     assert [item["name"] for item in second["items"]] == ["machine-2", "machine-3"]
     assert "nextPageToken" not in second
     for wrong in ("pageToken=x", "pageToken=e30=", "maxResults=501", "maxResults=many"):
         answer = cloud.call("GET", f"{instances}?{wrong}")
-        assert (answer.status_code, answer.json()["error"]["errors"][0]["reason"]) == (400, "invalid")
+        assert (answer.status_code, answer.json()["error"]["errors"][0]["reason"]) == (
+            400,
+            "invalid",
+        )
 
 
 def test_the_aggregated_list_has_every_zone_and_warns_of_empty_ones(cloud: _Cloud) -> None:
@@ -634,8 +744,14 @@ def test_an_operation_is_got_listed_and_waited_for(cloud: _Cloud, name: str) -> 
 
 def test_zones_and_machine_types_are_there(cloud: _Cloud) -> None:
     """A zone is in its region; a machine type has its processors and memory; others are 404."""
-    assert [zone.name for zone in cloud.zones.list(project=PROJECT)] == [ZONE, OTHER_ZONE, EMPTY_ZONE]
-    assert cloud.zones.get(project=PROJECT, zone=ZONE).region.endswith(f"projects/{PROJECT}/regions/us-west1")
+    assert [zone.name for zone in cloud.zones.list(project=PROJECT)] == [
+        ZONE,
+        OTHER_ZONE,
+        EMPTY_ZONE,
+    ]
+    assert cloud.zones.get(project=PROJECT, zone=ZONE).region.endswith(
+        f"projects/{PROJECT}/regions/us-west1"
+    )
     found = cloud.machine_types.get(**HERE, machine_type="e2-standard-4")
     assert (found.guest_cpus, found.memory_mb) == (4, 16384)
     with pytest.raises(exceptions.NotFound):
@@ -656,7 +772,9 @@ def test_the_same_request_id_is_the_same_operation(cloud: _Cloud, name: str) -> 
     stop_id = str(uuid.uuid4())
 
     def stop() -> compute_v1.Operation:
-        return cloud.instances.stop_unary(compute_v1.StopInstanceRequest(**HERE, instance=name, request_id=stop_id))
+        return cloud.instances.stop_unary(
+            compute_v1.StopInstanceRequest(**HERE, instance=name, request_id=stop_id)
+        )
 
     stopped = stop()
     cloud.done(stopped)
@@ -668,7 +786,9 @@ def test_the_same_request_id_is_the_same_operation(cloud: _Cloud, name: str) -> 
 
 
 @pytest.mark.parametrize("request_id", [str(uuid.UUID(int=0)), "not-a-uuid"])
-def test_a_request_id_must_be_a_uuid_that_is_not_zero(cloud: _Cloud, name: str, request_id: str) -> None:
+def test_a_request_id_must_be_a_uuid_that_is_not_zero(
+    cloud: _Cloud, name: str, request_id: str
+) -> None:
     """Anything else is refused, and nothing happens."""
     with pytest.raises(exceptions.BadRequest, match="requestId"):
         cloud.insert(name, request_id=request_id)
@@ -699,7 +819,9 @@ def test_a_request_id_belongs_to_one_call(cloud: _Cloud, name: str) -> None:
         ("GET", "/compute/v1/projects/demo-project/zones/mars-1a/instances", 400),
     ],
 )
-def test_what_there_is_not_is_answered_in_json(cloud: _Cloud, method: str, path: str, code: int) -> None:
+def test_what_there_is_not_is_answered_in_json(
+    cloud: _Cloud, method: str, path: str, code: int
+) -> None:
     """An unknown path, method or project is 404, an unknown zone 400 as Compute has it; always the error document."""
     answer = cloud.call(method, path)
 
@@ -714,7 +836,10 @@ def test_a_body_that_is_no_json_object_is_refused(cloud: _Cloud, body: str) -> N
 
     answer = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=5)
 
-    assert (answer.status_code, answer.json()["error"]["errors"][0]["reason"]) == (400, "parseError")
+    assert (answer.status_code, answer.json()["error"]["errors"][0]["reason"]) == (
+        400,
+        "parseError",
+    )
 
 
 def test_a_web_page_neither_reads_nor_changes_anything(cloud: _Cloud, name: str) -> None:
@@ -792,7 +917,9 @@ def test_a_rate_limit_refuses_the_call_as_403_and_429_in_turn(cloud: _Cloud, nam
     assert cloud.insert(name)
 
 
-def test_unavailability_refuses_the_call_and_the_client_repeats_what_it_may(cloud: _Cloud, name: str) -> None:
+def test_unavailability_refuses_the_call_and_the_client_repeats_what_it_may(
+    cloud: _Cloud, name: str
+) -> None:
     """A change fails with 503; a get is repeated by the stock client itself."""
     cloud.fault("unavailable", count=1)
     with pytest.raises(exceptions.ServiceUnavailable):
@@ -850,7 +977,11 @@ def test_a_machine_that_fails_at_boot_reports_why(cloud: _Cloud, name: str) -> N
 
     _until(lambda: cloud.hub.reports)
     report = cloud.hub.reports[0]["body"]
-    assert (report["event"], report["generation"], report["code"]) == ("failed", 3, "IMAGE_PULL_FAILED")
+    assert (report["event"], report["generation"], report["code"]) == (
+        "failed",
+        3,
+        "IMAGE_PULL_FAILED",
+    )
     assert report["message"] in cloud.serial(name)
     assert cloud.machine(name)["guest"] == "failed"
 
@@ -863,7 +994,9 @@ def test_a_machine_can_fail_after_it_was_ready(cloud: _Cloud, name: str) -> None
 
     _until(lambda: cloud.hub.events() == ["ready", "failed"])
     assert cloud.hub.reports[-1]["body"]["code"] == "CONTAINER_ENDS"
-    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
+    cloud.call(
+        "POST", f"/localcloud/machines/{name}/connected", {"connected": True}
+    ).raise_for_status()
     assert _is_still(lambda: len(cloud.hub.reports))
 
 
@@ -957,9 +1090,13 @@ def test_a_preempted_machine_is_terminated_by_the_system(cloud: _Cloud, name: st
     cloud.running(f"{name}-3")
 
     assert cloud.get(f"{name}-3").status == "RUNNING"
-    request = compute_v1.ListZoneOperationsRequest(**HERE, filter='operationType = "compute.instances.preempted"')
+    request = compute_v1.ListZoneOperationsRequest(
+        **HERE, filter='operationType = "compute.instances.preempted"'
+    )
     system = list(cloud.operations.list(request=request))
-    assert [(o.user, o.status_message) for o in system] == [("system", "Instance was preempted.")] * 2
+    assert [(o.user, o.status_message) for o in system] == [
+        ("system", "Instance was preempted.")
+    ] * 2
     assert cloud.machine(name)["guest"] == "off"
 
 
@@ -1016,7 +1153,9 @@ def test_faults_are_shown_and_switched_off_by_name_or_all_at_once(cloud: _Cloud)
     }
 
     cloud.fault("stock_out", off=True)
-    assert [fault["name"] for fault in cloud.call("GET", "/localcloud/faults").json()["faults"]] == ["unavailable"]
+    assert [
+        fault["name"] for fault in cloud.call("GET", "/localcloud/faults").json()["faults"]
+    ] == ["unavailable"]
 
     assert cloud.call("DELETE", "/localcloud/faults").json() == {"faults": []}
 
@@ -1051,7 +1190,14 @@ def test_a_fault_can_be_narrowed_to_every_method_that_is_served(cloud: _Cloud, n
         **{
             f"instances.{verb}": ("POST", f"{one}/{verb}")
             for verb in (
-                *("attachDisk", "detachDisk", "resume", "setDiskAutoDelete", "setLabels", "setMachineType"),
+                *(
+                    "attachDisk",
+                    "detachDisk",
+                    "resume",
+                    "setDiskAutoDelete",
+                    "setLabels",
+                    "setMachineType",
+                ),
                 *("setMetadata", "start", "stop", "suspend"),
             )
         },
@@ -1114,7 +1260,9 @@ def test_a_thawed_machine_goes_on_and_reports_nothing(cloud: _Cloud, name: str) 
     metadata = cloud.get(name).metadata
     for item in metadata.items:
         item.value = "2" if item.key == "hub-generation" else item.value
-    cloud.done(cloud.instances.set_metadata_unary(**HERE, instance=name, metadata_resource=metadata))
+    cloud.done(
+        cloud.instances.set_metadata_unary(**HERE, instance=name, metadata_resource=metadata)
+    )
 
     for verb in ("stop", "start"):
         cloud.done(cloud.act(verb, name))
@@ -1176,7 +1324,9 @@ def test_a_machine_sends_heartbeats_while_someone_is_connected(cloud: _Cloud, na
     _until(lambda: cloud.machine(name)["guest"] == "up")
 
     def connect(connected: bool) -> None:
-        cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": connected}).raise_for_status()
+        cloud.call(
+            "POST", f"/localcloud/machines/{name}/connected", {"connected": connected}
+        ).raise_for_status()
 
     def heartbeats() -> int:
         return cloud.hub.events().count("heartbeat")
@@ -1184,14 +1334,22 @@ def test_a_machine_sends_heartbeats_while_someone_is_connected(cloud: _Cloud, na
     assert heartbeats() == 0
     connect(connected=True)
     _until(lambda: heartbeats() >= 3)
-    assert cloud.hub.reports[-1]["body"] == {"event": "heartbeat", "generation": 4, "because": "session"}
+    assert cloud.hub.reports[-1]["body"] == {
+        "event": "heartbeat",
+        "generation": 4,
+        "because": "session",
+    }
 
     cloud.done(cloud.act("suspend", name))
     frozen = heartbeats()
     cloud.fault("slow_operation", count=1, method="setLabels")
-    labels = compute_v1.InstancesSetLabelsRequest(label_fingerprint=cloud.get(name).label_fingerprint)
+    labels = compute_v1.InstancesSetLabelsRequest(
+        label_fingerprint=cloud.get(name).label_fingerprint
+    )
     cloud.done(
-        cloud.instances.set_labels_unary(**HERE, instance=name, instances_set_labels_request_resource=labels)
+        cloud.instances.set_labels_unary(
+            **HERE, instance=name, instances_set_labels_request_resource=labels
+        )
     )  # many heartbeats later
     assert heartbeats() == frozen
 
@@ -1235,7 +1393,11 @@ def test_a_machine_that_is_kept_awake_says_so(cloud: _Cloud, name: str) -> None:
         cloud.call("POST", f"/localcloud/machines/{name}/{what}", to).raise_for_status()
 
     def reasons() -> set[str | None]:
-        return {report["body"].get("because") for report in cloud.hub.reports if report["body"]["event"] == "heartbeat"}
+        return {
+            report["body"].get("because")
+            for report in cloud.hub.reports
+            if report["body"]["event"] == "heartbeat"
+        }
 
     switch("keep-awake", awake=True)
     _until(lambda: reasons() == {"keep_awake"})
@@ -1251,21 +1413,29 @@ def test_a_machine_that_is_kept_awake_says_so(cloud: _Cloud, name: str) -> None:
     assert (cloud.machine(name)["connected"], cloud.machine(name)["keptAwake"]) == (False, False)
 
 
-def test_a_machine_reports_as_often_as_its_metadata_said_when_it_booted(cloud: _Cloud, name: str) -> None:
+def test_a_machine_reports_as_often_as_its_metadata_said_when_it_booted(
+    cloud: _Cloud, name: str
+) -> None:
     """What is changed afterwards holds from the next boot on."""
     cloud.running(name, heartbeat=1000)
     _until(lambda: cloud.machine(name)["guest"] == "up")
     metadata = cloud.get(name).metadata
     for item in metadata.items:
         item.value = str(HEARTBEAT) if item.key == "hub-heartbeat-seconds" else item.value
-    cloud.done(cloud.instances.set_metadata_unary(**HERE, instance=name, metadata_resource=metadata))
-    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
+    cloud.done(
+        cloud.instances.set_metadata_unary(**HERE, instance=name, metadata_resource=metadata)
+    )
+    cloud.call(
+        "POST", f"/localcloud/machines/{name}/connected", {"connected": True}
+    ).raise_for_status()
     _until(lambda: cloud.hub.events() == ["ready", "heartbeat"])
     assert _is_still(lambda: len(cloud.hub.reports))
 
     for verb in ("stop", "start"):
         cloud.done(cloud.act(verb, name))
-    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
+    cloud.call(
+        "POST", f"/localcloud/machines/{name}/connected", {"connected": True}
+    ).raise_for_status()
 
     _until(lambda: cloud.hub.events().count("heartbeat") >= 4)
 
@@ -1286,7 +1456,9 @@ def test_a_machine_without_its_home_disk_reports_that(cloud: _Cloud, name: str) 
 
 
 @pytest.mark.parametrize("answers", [[503, 503], [429], [500]])
-def test_a_machine_reports_again_until_the_hub_takes_it(cloud: _Cloud, name: str, answers: list[int]) -> None:
+def test_a_machine_reports_again_until_the_hub_takes_it(
+    cloud: _Cloud, name: str, answers: list[int]
+) -> None:
     """429 and 5xx are tried again, with a token each."""
     cloud.hub.answers.extend(answers)
 
@@ -1317,7 +1489,9 @@ def test_a_machine_gives_up_what_the_hub_refuses(cloud: _Cloud, name: str, answe
     cloud.hub.answers.append(answer)
 
     cloud.running(name)
-    cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True}).raise_for_status()
+    cloud.call(
+        "POST", f"/localcloud/machines/{name}/connected", {"connected": True}
+    ).raise_for_status()
 
     _until(lambda: cloud.machine(name)["guest"] == "over")
     assert _is_still(lambda: len(cloud.hub.reports))
@@ -1337,7 +1511,10 @@ def test_a_host_failure_repairs_and_boots_again(cloud: _Cloud, name: str) -> Non
     cloud.running(name)
     _until(lambda: cloud.hub.reports)
 
-    assert cloud.call("POST", f"/localcloud/machines/{name}/host-error").json()["status"] == "REPAIRING"
+    assert (
+        cloud.call("POST", f"/localcloud/machines/{name}/host-error").json()["status"]
+        == "REPAIRING"
+    )
 
     _until(lambda: len(cloud.hub.reports) == 2)
     assert cloud.get(name).status == "RUNNING"
@@ -1352,7 +1529,8 @@ def test_a_machine_can_be_made_old_with_its_boot_disk(cloud: _Cloud, name: str) 
 
     machine = cloud.get(name)
     boot, home = (
-        cloud.disks.get(**HERE, disk=disk.source.rsplit("/", 1)[-1]).creation_timestamp for disk in machine.disks
+        cloud.disks.get(**HERE, disk=disk.source.rsplit("/", 1)[-1]).creation_timestamp
+        for disk in machine.disks
     )
     assert boot == machine.creation_timestamp
     an_hour = datetime.fromisoformat(home) - datetime.fromisoformat(boot)
@@ -1361,14 +1539,30 @@ def test_a_machine_can_be_made_old_with_its_boot_disk(cloud: _Cloud, name: str) 
 
 def test_an_unknown_machine_is_not_found_by_the_switches(cloud: _Cloud) -> None:
     """Neither connected nor broken; and connected is true or false."""
-    assert cloud.call("POST", "/localcloud/machines/nobody/connected", {"connected": True}).status_code == 404
+    assert (
+        cloud.call("POST", "/localcloud/machines/nobody/connected", {"connected": True}).status_code
+        == 404
+    )
     assert cloud.call("POST", "/localcloud/machines/nobody/host-error").status_code == 404
     cloud.running("somebody")
-    assert cloud.call("POST", "/localcloud/machines/somebody/connected", {"connected": "yes"}).status_code == 400
-    assert cloud.call("POST", "/localcloud/machines/nobody/keep-awake", {"awake": True}).status_code == 404
-    assert cloud.call("POST", "/localcloud/machines/somebody/keep-awake", {"awake": 1}).status_code == 400
+    assert (
+        cloud.call(
+            "POST", "/localcloud/machines/somebody/connected", {"connected": "yes"}
+        ).status_code
+        == 400
+    )
+    assert (
+        cloud.call("POST", "/localcloud/machines/nobody/keep-awake", {"awake": True}).status_code
+        == 404
+    )
+    assert (
+        cloud.call("POST", "/localcloud/machines/somebody/keep-awake", {"awake": 1}).status_code
+        == 400
+    )
     assert cloud.call("POST", "/localcloud/machines/nobody/age", {"seconds": 1}).status_code == 404
-    assert cloud.call("POST", "/localcloud/machines/somebody/age", {"seconds": "1"}).status_code == 400
+    assert (
+        cloud.call("POST", "/localcloud/machines/somebody/age", {"seconds": "1"}).status_code == 400
+    )
 
 
 # Changes by hand, as the tests of the whole Hub make them
@@ -1381,19 +1575,33 @@ def hand(cloud: _Cloud) -> tuple[RunningCloud, dict[str, Any]]:
     name = f"workspace-{workspace_id}"
     labels = {"hub": "test", "workspace": workspace_id, "owner": "alice"}
     disks = [
-        {"boot": True, "auto_delete": True, "initialize_params": {"disk_name": f"{name}-1", "labels": labels}},
-        {"device_name": "home", "initialize_params": {"disk_name": f"home-{workspace_id}", "labels": labels}},
+        {
+            "boot": True,
+            "auto_delete": True,
+            "initialize_params": {"disk_name": f"{name}-1", "labels": labels},
+        },
+        {
+            "device_name": "home",
+            "initialize_params": {"disk_name": f"home-{workspace_id}", "labels": labels},
+        },
     ]
     cloud.running(name, labels=labels, disks=disks)
     workspace = {"id": workspace_id, "project_id": PROJECT, "zone": ZONE, "instance_name": name}
-    running: Any = SimpleNamespace(state={"services": {"compute": cloud.server.url}, "project_id": PROJECT})
+    running: Any = SimpleNamespace(
+        state={"services": {"compute": cloud.server.url}, "project_id": PROJECT}
+    )
     return running, workspace
 
 
-def _left(cloud: RunningCloud, workspace: dict[str, Any], kind: str) -> dict[str, tuple[str, dict[str, str]]]:
+def _left(
+    cloud: RunningCloud, workspace: dict[str, Any], kind: str
+) -> dict[str, tuple[str, dict[str, str]]]:
     """Return zone and labels of a workspace's instances or disks, by name without its id."""
     return {
-        each["name"].replace(workspace["id"], "*"): (each["zone"].rsplit("/", 1)[-1], each["labels"])
+        each["name"].replace(workspace["id"], "*"): (
+            each["zone"].rsplit("/", 1)[-1],
+            each["labels"],
+        )
         for each in records.in_compute(cloud, kind, workspace["id"])
     }
 
@@ -1404,17 +1612,25 @@ def test_a_hand_takes_labels_off(hand: tuple[RunningCloud, dict[str, Any]]) -> N
     records.unlabel_by_hand(cloud, workspace)
     records.unlabel_by_hand(cloud, workspace, "disks", labels=("workspace", "owner"))
 
-    assert _left(cloud, workspace, "instances") == {"workspace-*": (ZONE, {"hub": "test", "owner": "alice"})}
-    assert [labels for _, labels in _left(cloud, workspace, "disks").values()] == [{"hub": "test"}] * 2
+    assert _left(cloud, workspace, "instances") == {
+        "workspace-*": (ZONE, {"hub": "test", "owner": "alice"})
+    }
+    assert [labels for _, labels in _left(cloud, workspace, "disks").values()] == [
+        {"hub": "test"}
+    ] * 2
 
 
-def test_a_hand_holds_a_home_disk_and_releases_it(cloud: _Cloud, hand: tuple[RunningCloud, dict[str, Any]]) -> None:
+def test_a_hand_holds_a_home_disk_and_releases_it(
+    cloud: _Cloud, hand: tuple[RunningCloud, dict[str, Any]]
+) -> None:
     """Another machine has it, so nobody can delete it; afterwards it is nobody's."""
     running, workspace = hand
     home = f"home-{workspace['id']}"
     holder = records.hold_disk_by_hand(running, workspace)
 
-    assert [user.rsplit("/", 1)[-1] for user in cloud.disks.get(**HERE, disk=home).users] == [holder]
+    assert [user.rsplit("/", 1)[-1] for user in cloud.disks.get(**HERE, disk=home).users] == [
+        holder
+    ]
     with pytest.raises(exceptions.BadRequest, match=f"instances/{holder}'"):
         cloud.disks.delete_unary(**HERE, disk=home)
     records.release_disk_by_hand(running, workspace)
@@ -1434,10 +1650,14 @@ def test_a_hand_moves_a_machine_to_another_zone(hand: tuple[RunningCloud, dict[s
     same = ("name", "labels", "serviceAccounts")
     assert [after[key] for key in same] == [before[key] for key in same]
     assert after["metadata"]["items"] == before["metadata"]["items"]
-    assert _left(cloud, workspace, "disks") == {name: (OTHER_ZONE, labels) for name, (_, labels) in disks.items()}
+    assert _left(cloud, workspace, "disks") == {
+        name: (OTHER_ZONE, labels) for name, (_, labels) in disks.items()
+    }
 
 
-@pytest.mark.parametrize("before", [[], ["suspend"], ["stop"]], ids=["running", "suspended", "stopped"])
+@pytest.mark.parametrize(
+    "before", [[], ["suspend"], ["stop"]], ids=["running", "suspended", "stopped"]
+)
 def test_a_hand_gives_a_machine_another_type(
     cloud: _Cloud, hand: tuple[RunningCloud, dict[str, Any]], before: list[str]
 ) -> None:
@@ -1449,7 +1669,10 @@ def test_a_hand_gives_a_machine_another_type(
     records.set_machine_type_by_hand(running, workspace, "e2-standard-8")
 
     machine = cloud.get(workspace["instance_name"])
-    assert (machine.status, machine.machine_type.rsplit("/", 1)[-1]) == ("TERMINATED", "e2-standard-8")
+    assert (machine.status, machine.machine_type.rsplit("/", 1)[-1]) == (
+        "TERMINATED",
+        "e2-standard-8",
+    )
 
 
 def test_a_hand_deletes_a_home_or_restores_it(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
@@ -1464,7 +1687,9 @@ def test_a_hand_deletes_a_home_or_restores_it(hand: tuple[RunningCloud, dict[str
     assert list(_left(cloud, workspace, "instances")) == ["workspace-*"]
 
 
-def test_a_hand_deletes_a_machine_and_keeps_its_boot_disk(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
+def test_a_hand_deletes_a_machine_and_keeps_its_boot_disk(
+    hand: tuple[RunningCloud, dict[str, Any]],
+) -> None:
     """Both disks are left."""
     cloud, workspace = hand
 
@@ -1477,7 +1702,9 @@ def test_a_hand_deletes_a_machine_and_keeps_its_boot_disk(hand: tuple[RunningClo
 # History and reset
 
 
-def test_the_history_tells_every_call_that_was_to_change_something(cloud: _Cloud, name: str) -> None:
+def test_the_history_tells_every_call_that_was_to_change_something(
+    cloud: _Cloud, name: str
+) -> None:
     """Method, resource, requestId, status and operation, refused calls too; reads are not in it."""
     request_id = str(uuid.uuid4())
     operation = cloud.insert(name, request_id=request_id)
@@ -1493,7 +1720,13 @@ def test_the_history_tells_every_call_that_was_to_change_something(cloud: _Cloud
     assert all(call.pop("time") for call in calls)
     common = {"zone": ZONE, "instance": name, "disk": None, "requestId": None, "operation": None}
     assert calls == [
-        common | {"method": "instances.insert", "requestId": request_id, "status": 200, "operation": operation.name},
+        common
+        | {
+            "method": "instances.insert",
+            "requestId": request_id,
+            "status": 200,
+            "operation": operation.name,
+        },
         common | {"method": "instances.resume", "status": 400},
         common | {"method": "disks.delete", "instance": None, "disk": "none", "status": 404},
     ]
@@ -1507,7 +1740,13 @@ def test_the_history_tells_what_every_machine_became(cloud: _Cloud, name: str) -
     states = cloud.call("GET", "/localcloud/history").json()["states"]
 
     mine = [state for state in states if state["instance"] == name]
-    assert [state["status"] for state in mine] == ["PROVISIONING", "STAGING", "RUNNING", "STOPPING", "GONE"]
+    assert [state["status"] for state in mine] == [
+        "PROVISIONING",
+        "STAGING",
+        "RUNNING",
+        "STOPPING",
+        "GONE",
+    ]
     assert [state["time"] for state in mine] == sorted(state["time"] for state in mine)
     assert {(state["zone"], len(state["id"]) > 10) for state in mine} == {(ZONE, True)}
 
@@ -1527,7 +1766,11 @@ def test_a_reset_leaves_nothing(cloud: _Cloud, name: str) -> None:
     assert list(cloud.disks.list(**HERE)) == []
     assert list(cloud.operations.list(**HERE)) == []
     assert cloud.call("GET", "/localcloud/faults").json() == {"faults": []}
-    assert cloud.call("GET", "/localcloud/history").json() == {"calls": [], "states": [], "reports": []}
+    assert cloud.call("GET", "/localcloud/history").json() == {
+        "calls": [],
+        "states": [],
+        "reports": [],
+    }
     assert cloud.call("GET", "/localcloud/machines").json() == {"machines": []}
 
 

@@ -48,7 +48,9 @@ PUBLIC = replace(
 class Stage:
     """An issuer, a function that says what it got, and the front before it."""
 
-    def __init__(self, stack: AsyncExitStack, session: aiohttp.ClientSession, identity: IdentityService) -> None:
+    def __init__(
+        self, stack: AsyncExitStack, session: aiohttp.ClientSession, identity: IdentityService
+    ) -> None:
         self.stack = stack
         self.session = session
         self.identity = identity
@@ -64,11 +66,18 @@ class Stage:
         await web.TCPSite(runner, "127.0.0.1", port).start()
         return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
-    async def front(self, target: str, *, invoker: str | None = None, function: Function = FUNCTION) -> Front:
+    async def front(
+        self, target: str, *, invoker: str | None = None, function: Function = FUNCTION
+    ) -> Front:
         """Start a front before an address."""
         verifier = TokenVerifier(self.identity.keys_url, self.session)
         front = Front(
-            function, target=target, invoker=invoker, verifier=verifier, traffic=Traffic(), session=self.session
+            function,
+            target=target,
+            invoker=invoker,
+            verifier=verifier,
+            traffic=Traffic(),
+            session=self.session,
         )
         await front.start()
         self.stack.push_async_callback(front.stop)
@@ -89,7 +98,9 @@ class Stage:
 
     def token(self, audience: str, *, email: str = INVOKER, **more: Any) -> dict[str, str]:
         """Return the header of a token."""
-        return {"Authorization": f"Bearer {self.identity.user_token(email=email, audience=audience, **more)}"}
+        return {
+            "Authorization": f"Bearer {self.identity.user_token(email=email, audience=audience, **more)}"
+        }
 
     async def call(self, url: str, method: str = "POST", **options: Any) -> tuple[int, Any, bytes]:
         """Return status, headers and body of an answer."""
@@ -106,7 +117,9 @@ class Stage:
         if request.path == "/dies" and request.transport:
             request.transport.abort()
         if request.path == "/compressed":
-            return web.Response(body=gzip.compress(b"well"), headers={"Content-Encoding": "gzip", "X-Own": "one"})
+            return web.Response(
+                body=gzip.compress(b"well"), headers={"Content-Encoding": "gzip", "X-Own": "one"}
+            )
         size = 0
         async for chunk in request.content.iter_any():
             size += len(chunk)
@@ -159,9 +172,17 @@ def test_a_header_with_an_underscore_does_not_reach_the_function() -> None:
     async def play(stage: Stage) -> None:
         front = await stage.front(await stage.function(), function=PUBLIC)
         gateway = await stage.gateway(front)
-        odd = {"SCRIPT_NAME": "/x", "X_Forwarded_For": "10.0.0.1", "content_length": "3", "_": "1", "x-own_": "2"}
+        odd = {
+            "SCRIPT_NAME": "/x",
+            "X_Forwarded_For": "10.0.0.1",
+            "content_length": "3",
+            "_": "1",
+            "x-own_": "2",
+        }
         for url in (front.url, gateway.url):
-            status, _, body = await stage.call(f"{url}/workspaces/7", "DELETE", headers={**odd, "X-Own": "one"})
+            status, _, body = await stage.call(
+                f"{url}/workspaces/7", "DELETE", headers={**odd, "X-Own": "one"}
+            )
             seen = json.loads(body)["headers"]
             assert (status, seen["X-Own"]) == (202, "one")
             assert not any("_" in name for name in seen)
@@ -175,7 +196,11 @@ def test_an_answer_comes_back_as_it_was_given() -> None:
     async def play(stage: Stage) -> None:
         front = await stage.front(await stage.function())
         status, headers, body = await stage.call(f"{front.url}/compressed", "GET")
-        assert (status, headers["Content-Encoding"], gzip.decompress(body)) == (200, "gzip", b"well")
+        assert (status, headers["Content-Encoding"], gzip.decompress(body)) == (
+            200,
+            "gzip",
+            b"well",
+        )
         status, headers, body = await stage.call(f"{front.url}/compressed", "HEAD")
         assert (status, headers["X-Own"], body) == (200, "one", b"")
 
@@ -205,7 +230,9 @@ def test_a_function_that_takes_too_long_is_given_up() -> None:
     """After the catalogue's timeout the caller gets 504."""
 
     async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function(), function=replace(FUNCTION, timeout_seconds=0.2))
+        front = await stage.front(
+            await stage.function(), function=replace(FUNCTION, timeout_seconds=0.2)
+        )
         status, _, _ = await stage.call(f"{front.url}/slow")
         assert status == 504
 
@@ -281,7 +308,10 @@ def test_the_invoker_gets_through_and_the_function_cannot_reuse_its_token() -> N
             status, _, body = await stage.call(front.url, headers=header)
             claims = header["Authorization"].rpartition(".")[0]
             assert status == 202
-            assert json.loads(body)["headers"]["Authorization"] == f"{claims}.SIGNATURE_REMOVED_BY_GOOGLE"
+            assert (
+                json.loads(body)["headers"]["Authorization"]
+                == f"{claims}.SIGNATURE_REMOVED_BY_GOOGLE"
+            )
 
     staged(play)
 
@@ -296,11 +326,21 @@ def test_nobody_else_gets_through() -> None:
         headers: list[tuple[dict[str, str], int]] = [
             ({}, 403),
             ({"Authorization": "Basic YTpi"}, 403),
-            (stage.token(front.url, email="operations-queue@demo-project.iam.gserviceaccount.com"), 403),
+            (
+                stage.token(
+                    front.url, email="operations-queue@demo-project.iam.gserviceaccount.com"
+                ),
+                403,
+            ),
             ({"Authorization": "Bearer nonsense"}, 401),
             ({"Authorization": "Bearer n\udcffnsense"}, 401),
             ({"Authorization": good.rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"}, 401),
-            ({"Authorization": f"Bearer {stranger.user_token(email=INVOKER, audience=front.url)}"}, 401),
+            (
+                {
+                    "Authorization": f"Bearer {stranger.user_token(email=INVOKER, audience=front.url)}"
+                },
+                401,
+            ),
             (stage.token(front.url, lifetime=timedelta(seconds=-60)), 401),
             (stage.token(front.url + "0"), 401),
             (stage.token("https://somewhere.example.com"), 401),
@@ -329,10 +369,19 @@ def test_the_gateway_leads_to_the_front_and_gives_the_developers_token_to_who_ha
 
     async def play(stage: Stage) -> None:
         gateway = await stage.gateway(await stage.front(await stage.function(), function=PUBLIC))
-        for given, arrives in (({}, "Bearer the-developer"), ({"Authorization": "Bearer a.b.c"}, "Bearer a.b.c")):
-            status, _, body = await stage.call(f"{gateway.url}/workspaces/7?x=1", "DELETE", headers=given)
+        for given, arrives in (
+            ({}, "Bearer the-developer"),
+            ({"Authorization": "Bearer a.b.c"}, "Bearer a.b.c"),
+        ):
+            status, _, body = await stage.call(
+                f"{gateway.url}/workspaces/7?x=1", "DELETE", headers=given
+            )
             seen = json.loads(body)
-            assert (status, seen["path"], seen["headers"]["Authorization"]) == (202, "/workspaces/7?x=1", arrives)
+            assert (status, seen["path"], seen["headers"]["Authorization"]) == (
+                202,
+                "/workspaces/7?x=1",
+                arrives,
+            )
 
     staged(play)
 
@@ -350,13 +399,17 @@ def test_the_gateway_leads_to_the_front_and_gives_the_developers_token_to_who_ha
     ],
     ids=str,
 )
-def test_the_gateway_gives_no_token_to_a_page_of_another_site(page: dict[str, str], developer: bool) -> None:
+def test_the_gateway_gives_no_token_to_a_page_of_another_site(
+    page: dict[str, str], developer: bool
+) -> None:
     """Its request goes on as it is, so that the function refuses it, unless it has a token of its own."""
 
     async def play(stage: Stage) -> None:
         gateway = await stage.gateway(await stage.front(await stage.function(), function=PUBLIC))
         _, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=page)
-        assert json.loads(body)["headers"].get("Authorization") == ("Bearer the-developer" if developer else None)
+        assert json.loads(body)["headers"].get("Authorization") == (
+            "Bearer the-developer" if developer else None
+        )
         own = {**page, "Authorization": "Bearer a.b.c"}
         _, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=own)
         assert json.loads(body)["headers"]["Authorization"] == "Bearer a.b.c"
@@ -374,7 +427,11 @@ def test_the_gateway_asks_the_front_by_the_fronts_own_name() -> None:
         given = {"Host": host, "X-Forwarded-Host": "evil.example", "Connection": "Host"}
         status, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=given)
         seen = json.loads(body)["headers"]
-        assert (status, f"http://{seen['Host']}", seen["X-Forwarded-Host"]) == (202, front.url, host)
+        assert (status, f"http://{seen['Host']}", seen["X-Forwarded-Host"]) == (
+            202,
+            front.url,
+            host,
+        )
 
     staged(play)
 
@@ -387,10 +444,15 @@ def test_the_gateway_and_a_front_refuse_a_request_for_another_host() -> None:
         gateway = await stage.gateway(front)
         for url in (gateway.url, front.url):
             headers = {"Host": "evil.example", "X-Request-Id": "my-id"}
-            status, answered, body = await stage.call(f"{url}/workspaces/7", "DELETE", headers=headers)
+            status, answered, body = await stage.call(
+                f"{url}/workspaces/7", "DELETE", headers=headers
+            )
             assert (status, url in body.decode()) == (421, True)
             if url == gateway.url:
-                assert (answered["X-Request-Id"], json.loads(body)["code"]) == ("my-id", "MISDIRECTED_REQUEST")
+                assert (answered["X-Request-Id"], json.loads(body)["code"]) == (
+                    "my-id",
+                    "MISDIRECTED_REQUEST",
+                )
         assert stage.calls == 0
 
     staged(play)
@@ -406,7 +468,9 @@ def test_the_gateway_and_a_front_refuse_a_request_for_another_host() -> None:
         ("POST", "/cleanup", 404, "NOT_FOUND"),
     ],
 )
-def test_the_gateway_refuses_what_the_catalogue_does_not_have(method: str, path: str, status: int, code: str) -> None:
+def test_the_gateway_refuses_what_the_catalogue_does_not_have(
+    method: str, path: str, status: int, code: str
+) -> None:
     """Wrong methods and paths are refused as the Hub refuses things, with the caller's request id."""
 
     async def play(stage: Stage) -> None:
@@ -442,11 +506,17 @@ def test_the_gateway_writes_down_who_asked_what_and_was_answered_what(tmp_path: 
         file = RequestsFile(tmp_path / "requests.jsonl")
         gateway = await stage.gateway(front, file)
         token = stage.token(gateway.url, email="alice@example.com")
-        status, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=token, json={"a": 1})
+        status, _, body = await stage.call(
+            f"{gateway.url}/workspaces/7", "DELETE", headers=token, json={"a": 1}
+        )
         await stage.call(f"{gateway.url}/workspaces/8?now=1", "DELETE")
 
         first, second = [json.loads(line) for line in file.path.read_text().splitlines()]
-        assert (first["who"], first["method"], first["path"]) == ("alice@example.com", "DELETE", "/workspaces/7")
+        assert (first["who"], first["method"], first["path"]) == (
+            "alice@example.com",
+            "DELETE",
+            "/workspaces/7",
+        )
         assert (first["status"], first["answer"]) == (status, json.loads(body))
         assert first["began"] <= first["ended"] <= second["began"]
         assert (first["asked"], second["asked"]) == ({"a": 1}, None)

@@ -29,7 +29,9 @@ ATTRIBUTES = {"hub-generation": "3", "hub-audience": AUDIENCE, "user-data": "#cl
 class _Client:
     """What asks the service: a person's verifier or a machine."""
 
-    def __init__(self, identity: IdentityService, fleet: Fleet, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, identity: IdentityService, fleet: Fleet, session: aiohttp.ClientSession
+    ) -> None:
         self.identity = identity
         self.fleet = fleet
         self._session = session
@@ -43,7 +45,9 @@ class _Client:
         async with self._session.request(method, f"{self.identity.url}{path}", **options) as answer:
             return answer.status, await answer.json()
 
-    async def metadata(self, path: str, *, flavor: str = "Google", instance_id: str = "") -> tuple[int, str]:
+    async def metadata(
+        self, path: str, *, flavor: str = "Google", instance_id: str = ""
+    ) -> tuple[int, str]:
         """Ask the metadata server as the one machine there is."""
         machine = instance_id or self.fleet.instances()[0].id
         headers = {"Metadata-Flavor": flavor} if flavor else {}
@@ -53,17 +57,23 @@ class _Client:
         assert answered["Metadata-Flavor"] == "Google"
         return status, text
 
-    async def verify(self, token: str, *, audience: str = AUDIENCE, issuer: str = GOOGLE) -> dict[str, Any]:
+    async def verify(
+        self, token: str, *, audience: str = AUDIENCE, issuer: str = GOOGLE
+    ) -> dict[str, Any]:
         """Return the claims of a token that one of the served keys has signed."""
         _, keys = await self.ask_json("GET", "/keys")
-        key = next(key for key in keys["keys"] if key["kid"] == jwt.get_unverified_header(token)["kid"])
+        key = next(
+            key for key in keys["keys"] if key["kid"] == jwt.get_unverified_header(token)["kid"]
+        )
         claims: dict[str, Any] = jwt.decode(
             token, jwt.PyJWK(key).key, algorithms=["RS256"], audience=audience, issuer=issuer
         )
         return claims
 
 
-def _serving(check: Callable[[_Client], Awaitable[None]], *, issuer: str = GOOGLE, **instance: Any) -> None:
+def _serving(
+    check: Callable[[_Client], Awaitable[None]], *, issuer: str = GOOGLE, **instance: Any
+) -> None:
     """Serve, with one machine in the fleet, while `check` looks."""
 
     async def serve() -> None:
@@ -81,7 +91,9 @@ def _serving(check: Callable[[_Client], Awaitable[None]], *, issuer: str = GOOGL
             }
             | instance,
         )
-        identity = IdentityService(project_id=PROJECT, project_number=NUMBER, fleet=fleet, issuer=issuer)
+        identity = IdentityService(
+            project_id=PROJECT, project_number=NUMBER, fleet=fleet, issuer=issuer
+        )
         await identity.start()
         try:
             async with aiohttp.ClientSession() as session:
@@ -124,7 +136,9 @@ def test_each_service_has_a_key_of_its_own() -> None:
 
         assert jwt.get_unverified_header(token)["kid"] not in {key["kid"] for key in keys["keys"]}
         with pytest.raises(jwt.InvalidSignatureError):
-            jwt.decode(token, jwt.PyJWK(keys["keys"][0]).key, algorithms=["RS256"], audience=AUDIENCE)
+            jwt.decode(
+                token, jwt.PyJWK(keys["keys"][0]).key, algorithms=["RS256"], audience=AUDIENCE
+            )
 
     _serving(check)
 
@@ -133,7 +147,9 @@ def test_a_persons_token_says_what_googles_says() -> None:
     """Issuer, audience, subject, email and the times of an hour."""
 
     async def check(client: _Client) -> None:
-        token = client.identity.user_token(email="alice@example.com", audience=AUDIENCE, hosted_domain="example.com")
+        token = client.identity.user_token(
+            email="alice@example.com", audience=AUDIENCE, hosted_domain="example.com"
+        )
 
         claims = await client.verify(token)
 
@@ -156,7 +172,9 @@ def test_the_issuer_is_a_setting() -> None:
 
     async def check(client: _Client) -> None:
         token = client.identity.user_token(email="alice@example.com", audience=AUDIENCE)
-        assert (await client.verify(token, issuer="https://issuer.localhost"))["iss"] == "https://issuer.localhost"
+        assert (await client.verify(token, issuer="https://issuer.localhost"))[
+            "iss"
+        ] == "https://issuer.localhost"
 
     _serving(check, issuer="https://issuer.localhost")
 
@@ -181,10 +199,14 @@ def test_tokens_that_are_to_be_refused_can_be_made() -> None:
         with pytest.raises(jwt.ExpiredSignatureError):
             await client.verify(make(**alice, lifetime=timedelta(seconds=-5)))
         with pytest.raises(jwt.InvalidAudienceError):
-            await client.verify(make(email="alice@example.com", audience="https://other.example.com"))
+            await client.verify(
+                make(email="alice@example.com", audience="https://other.example.com")
+            )
         with pytest.raises(jwt.InvalidIssuerError):
             await client.verify(make(**alice, iss="https://issuer.example.com"))
-        claims = await client.verify(make(**alice, sub="42", email_verified=False, azp=None, nonce="n"))
+        claims = await client.verify(
+            make(**alice, sub="42", email_verified=False, azp=None, nonce="n")
+        )
         assert (claims["sub"], claims["email_verified"], claims["nonce"]) == ("42", False, "n")
         assert "azp" not in claims
         assert "hd" not in claims
@@ -197,7 +219,9 @@ def test_a_service_accounts_token_is_that_of_an_oidc_push() -> None:
 
     async def check(client: _Client) -> None:
         email = "operations-queue@demo-project.iam.gserviceaccount.com"
-        claims = await client.verify(client.identity.service_account_token(email=email, audience=AUDIENCE))
+        claims = await client.verify(
+            client.identity.service_account_token(email=email, audience=AUDIENCE)
+        )
 
         assert (claims["email"], claims["email_verified"]) == (email, True)
         assert claims["azp"] == claims["sub"] == subject_of(email)
@@ -247,8 +271,14 @@ def test_the_command_line_gets_a_token_for_a_made_up_person() -> None:
         ('{"email": "a@example.com", "audience": "x", "mail": "b"}', "'mail' is unknown"),
         ('{"email": "a@example.com", "audience": "x", "lifetime_seconds": 1e300}', ""),
         ('{"email": "a@example.com", "audience": "x", "lifetime_seconds": NaN}', ""),
-        ('{"email": "a@example.com", "audience": "x", "claims": {"sub": "1"}}', "'sub' stands beside"),
-        ('{"email": "a@example.com", "audience": "x", "claims": {"self": "1"}}', "'self' stands beside"),
+        (
+            '{"email": "a@example.com", "audience": "x", "claims": {"sub": "1"}}',
+            "'sub' stands beside",
+        ),
+        (
+            '{"email": "a@example.com", "audience": "x", "claims": {"self": "1"}}',
+            "'self' stands beside",
+        ),
     ],
 )
 def test_a_wrong_request_for_a_token_is_told_what_is_wrong(body: str, words: str) -> None:

@@ -41,7 +41,9 @@ asyncio.run(main())
 
 def test_nothing_is_left_of_a_cloud_that_was_killed(tmp_path: Path) -> None:
     """The groups of its children end, even those that ignore SIGTERM, and its files and folders go."""
-    cloud = subprocess.Popen([sys.executable, "-c", CLOUD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    cloud = subprocess.Popen(
+        [sys.executable, "-c", CLOUD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
+    )
     with cloud:
         assert cloud.stdout
         keeper = int(cloud.stdout.readline())
@@ -68,7 +70,13 @@ def test_the_keeper_does_not_mind_signals(tmp_path: Path) -> None:
 
 def test_a_cloud_whose_keeper_was_killed_cleans_up_itself(tmp_path: Path) -> None:
     """And it starts no further children, for nobody would end them."""
-    program = Program(name="child", command=["sleep", "300"], environment={}, folder=tmp_path, log=tmp_path / "log")
+    program = Program(
+        name="child",
+        command=["sleep", "300"],
+        environment={},
+        folder=tmp_path,
+        log=tmp_path / "log",
+    )
 
     async def play() -> tuple[Child, int]:
         keeper = Keeper()
@@ -108,7 +116,9 @@ def test_a_child_that_does_not_come_up_is_an_error_with_the_end_of_its_log(tmp_p
 
     async def play(name: str, script: str, expected: str) -> None:
         command = ["/bin/sh", "-c", script]
-        program = Program(name=name, command=command, environment={}, folder=tmp_path, log=tmp_path / name)
+        program = Program(
+            name=name, command=command, environment={}, folder=tmp_path, log=tmp_path / name
+        )
         keeper = Keeper()
         child = await Child.start(program, keeper)
         try:
@@ -118,7 +128,9 @@ def test_a_child_that_does_not_come_up_is_an_error_with_the_end_of_its_log(tmp_p
             await asyncio.to_thread(keeper.close)
 
     asyncio.run(play("one", "echo no such module; exit 3", "^one ended with 3:\nno such module$"))
-    asyncio.run(play("two", "echo still thinking; sleep 300", "^two does not answer:\nstill thinking$"))
+    asyncio.run(
+        play("two", "echo still thinking; sleep 300", "^two does not answer:\nstill thinking$")
+    )
 
 
 def test_what_is_left_of_a_childs_group_ends_with_the_child(tmp_path: Path) -> None:
@@ -126,7 +138,11 @@ def test_what_is_left_of_a_childs_group_ends_with_the_child(tmp_path: Path) -> N
     pid_file = tmp_path / "pid"
     script = f"sleep 300 & echo $! > {pid_file}"
     program = Program(
-        name="master", command=["/bin/sh", "-c", script], environment={}, folder=tmp_path, log=tmp_path / "log"
+        name="master",
+        command=["/bin/sh", "-c", script],
+        environment={},
+        folder=tmp_path,
+        log=tmp_path / "log",
     )
 
     async def play() -> None:

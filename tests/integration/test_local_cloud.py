@@ -47,7 +47,9 @@ def account(cloud: RunningCloud, name: str) -> str:
 def create(cloud: RunningCloud, token: str, name: str = "first") -> dict[str, Any]:
     """Ask for a workspace and return it."""
     headers = {"Authorization": f"Bearer {token}"}
-    answer = requests.post(f"{cloud.address}/workspaces", json={"name": name}, headers=headers, timeout=10)
+    answer = requests.post(
+        f"{cloud.address}/workspaces", json={"name": name}, headers=headers, timeout=10
+    )
     assert answer.status_code == 201, answer.text
     workspace: dict[str, Any] = answer.json()
     return workspace
@@ -70,15 +72,29 @@ def test_it_is_healthy_as_soon_as_it_is_there(cloud: RunningCloud) -> None:
     print(f"The local cloud was ready after {cloud.state['ready_seconds']} s.")  # noqa: T201  # a figure, not a promise
     assert requests.get(f"{cloud.address}/health", timeout=5).status_code == 200
     for function in cloud.state["functions"].values():
-        assert requests.get(f"{function['direct_url']}/favicon.ico", timeout=5).status_code in {404, 405}
+        assert requests.get(f"{function['direct_url']}/favicon.ico", timeout=5).status_code in {
+            404,
+            405,
+        }
 
 
 def test_the_state_file_says_where_everything_is(cloud: RunningCloud) -> None:
     """Addresses, processes that run and log files that exist, for every function of the catalogue and every service."""
     state = json.loads(cloud.state_file.read_text())
     assert set(state["functions"]) == {function.name for function in FUNCTIONS}
-    assert set(state["services"]) == {"firestore", "pubsub", "tasks", "compute", "identity", "control"}
-    entries = [*state["functions"].values(), *state["processes"].values(), {"pid": state["pid"], "log": state["log"]}]
+    assert set(state["services"]) == {
+        "firestore",
+        "pubsub",
+        "tasks",
+        "compute",
+        "identity",
+        "control",
+    }
+    entries = [
+        *state["functions"].values(),
+        *state["processes"].values(),
+        {"pid": state["pid"], "log": state["log"]},
+    ]
     for entry in entries:
         assert not is_gone(entry["pid"])
         assert Path(entry["log"]).is_file()
@@ -86,7 +102,9 @@ def test_the_state_file_says_where_everything_is(cloud: RunningCloud) -> None:
     assert stat.S_IMODE(Path(state["folder"]).stat().st_mode) == 0o700
 
 
-def test_every_function_has_the_environment_of_the_deployment_and_no_other(cloud: RunningCloud) -> None:
+def test_every_function_has_the_environment_of_the_deployment_and_no_other(
+    cloud: RunningCloud,
+) -> None:
     """Nothing of ours leaks into it: not the emulators' neighbours, not this test's variables."""
     if not Path("/proc").is_dir():
         pytest.skip("another process's environment is shown on Linux only")
@@ -122,7 +140,9 @@ def test_the_lines_that_it_prints_work_as_pasted(own_cloud: RunningCloud) -> Non
     lines = [line.strip() for line in printed.splitlines() if line.startswith("  curl")]
     assert len(lines) == 3
     for line in lines:
-        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60
+        )
         assert (done.returncode, done.stderr) == (0, "")
         answer = json.loads(done.stdout)
         workspace = answer[0] if isinstance(answer, list) else answer
@@ -149,18 +169,31 @@ def test_what_triggers_the_functions_is_set_up_as_the_catalogue_says(cloud: Runn
             assert subscription.get("deadLetterPolicy") == dead_letter
         if function.queue and function.dispatch and function.retry:
             with grpc.insecure_channel(state["services"]["tasks"]) as channel:
-                client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
-                queue = client.get_queue(name=f"{project}/locations/{state['region']}/queues/{function.queue}")
-            assert queue.rate_limits.max_dispatches_per_second == function.dispatch["max_per_second"]
-            assert queue.rate_limits.max_concurrent_dispatches == function.dispatch["max_concurrent"]
+                client = tasks_v2.CloudTasksClient(
+                    transport=CloudTasksGrpcTransport(channel=channel)
+                )
+                queue = client.get_queue(
+                    name=f"{project}/locations/{state['region']}/queues/{function.queue}"
+                )
+            assert (
+                queue.rate_limits.max_dispatches_per_second == function.dispatch["max_per_second"]
+            )
+            assert (
+                queue.rate_limits.max_concurrent_dispatches == function.dispatch["max_concurrent"]
+            )
             assert queue.retry_config.max_attempts == function.retry["max_attempts"]
-            assert queue.retry_config.max_backoff == timedelta(seconds=function.retry["max_backoff_seconds"])
+            assert queue.retry_config.max_backoff == timedelta(
+                seconds=function.retry["max_backoff_seconds"]
+            )
 
 
 def test_the_scheduled_functions_are_called(cloud: RunningCloud) -> None:
     """Again and again, and they answer."""
     assert eventually(
-        lambda: all(cloud.log("cloud").count(f"{name} answered 200") > 1 for name in ("cleanup", "reconcile"))
+        lambda: all(
+            cloud.log("cloud").count(f"{name} answered 200") > 1
+            for name in ("cleanup", "reconcile")
+        )
     )
 
 
@@ -168,10 +201,14 @@ def test_the_scheduled_functions_are_called(cloud: RunningCloud) -> None:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
-def test_a_function_of_the_platform_refuses_everybody_but_its_invoker(cloud: RunningCloud, function: Any) -> None:
+def test_a_function_of_the_platform_refuses_everybody_but_its_invoker(
+    cloud: RunningCloud, function: Any
+) -> None:
     """No token, a person's, and that of another service account get nowhere; functions for everyone check in code."""
     url = cloud.function_url(function.name)
-    others = [account(cloud, name) for name in read_catalogue().invokers if name != function.invoker]
+    others = [
+        account(cloud, name) for name in read_catalogue().invokers if name != function.invoker
+    ]
     tokens = [None, *(cloud.token(email, audience=url) for email in ["alice@example.com", *others])]
     for token in tokens:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -179,7 +216,10 @@ def test_a_function_of_the_platform_refuses_everybody_but_its_invoker(cloud: Run
         if function.invoker == EVERYONE:
             assert answer.headers["Content-Type"] == "application/problem+json"
         else:
-            assert (answer.status_code, answer.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+            assert (answer.status_code, answer.headers["Content-Type"]) == (
+                403,
+                "text/html; charset=utf-8",
+            )
 
 
 def test_the_scheduler_gets_through(cloud: RunningCloud) -> None:
@@ -187,11 +227,15 @@ def test_the_scheduler_gets_through(cloud: RunningCloud) -> None:
     for name in ("cleanup", "reconcile"):
         url = cloud.function_url(name)
         token = cloud.token(account(cloud, "scheduler"), audience=url)
-        answer = requests.post(f"{url}/{name}", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        answer = requests.post(
+            f"{url}/{name}", headers={"Authorization": f"Bearer {token}"}, timeout=60
+        )
         assert answer.status_code == 200, answer.text
 
 
-@pytest.mark.parametrize("path", ["/cleanup", "/reconcile", "/operations", "/workspaces/7/reports", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/cleanup", "/reconcile", "/operations", "/workspaces/7/reports", "/nowhere"]
+)
 def test_what_is_not_for_people_has_no_public_address(cloud: RunningCloud, path: str) -> None:
     """The gateway knows nothing of it."""
     answer = requests.post(cloud.address + path, json={}, timeout=10)
@@ -206,7 +250,9 @@ def test_a_wrong_method_is_told_the_right_ones(cloud: RunningCloud) -> None:
 
 
 @OWN_CLOUD
-def test_a_client_without_a_token_is_the_developer_at_the_public_address_only(own_cloud: RunningCloud) -> None:
+def test_a_client_without_a_token_is_the_developer_at_the_public_address_only(
+    own_cloud: RunningCloud,
+) -> None:
     """The gateway adds the token; the function's own URL does not."""
     made = requests.post(f"{own_cloud.address}/workspaces", json={"name": "mine"}, timeout=10)
     assert (made.status_code, made.json()["owner_id"]) == (201, "dev-user-id")
@@ -217,7 +263,9 @@ def test_a_client_without_a_token_is_the_developer_at_the_public_address_only(ow
 def test_a_wrong_token_is_not_made_the_developers(cloud: RunningCloud) -> None:
     """A token that is there is handed on, and refused by the Hub."""
     headers = {"Authorization": "Bearer nonsense"}
-    assert requests.get(f"{cloud.address}/workspaces", headers=headers, timeout=10).status_code == 401
+    assert (
+        requests.get(f"{cloud.address}/workspaces", headers=headers, timeout=10).status_code == 401
+    )
 
 
 # What goes wrong
@@ -225,7 +273,9 @@ def test_a_wrong_token_is_not_made_the_developers(cloud: RunningCloud) -> None:
 
 @OWN_CLOUD
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_function_that_was_killed_is_started_again(own_cloud: RunningCloud, number: signal.Signals) -> None:
+def test_a_function_that_was_killed_is_started_again(
+    own_cloud: RunningCloud, number: signal.Signals
+) -> None:
     """The next request waits for it, and the state file has the new process."""
     before = own_cloud.state["functions"]["describe_api"]["pid"]
     own_cloud.kill_function("describe_api", number)
@@ -245,7 +295,9 @@ def test_workspaces_get_ready_when_delivery_is_bad(own_cloud: RunningCloud, faul
     create(own_cloud, token)
     assert eventually(lambda: workspaces(own_cloud, token)[0]["status"] == "READY", 30)
     [machine] = [
-        each for each in own_cloud.machines() if each["name"] == workspaces(own_cloud, token)[0]["instance_name"]
+        each
+        for each in own_cloud.machines()
+        if each["name"] == workspaces(own_cloud, token)[0]["instance_name"]
     ]
     assert machine["status"] == "RUNNING"
     own_cloud.clear_faults()
@@ -294,7 +346,9 @@ def test_the_command_line_makes_an_administrator(own_cloud: RunningCloud) -> Non
     email, everybodys = "carol@example.com", f"{own_cloud.address}/workspaces?all=true"
 
     def allowed(token: str) -> int:
-        return requests.get(everybodys, headers={"Authorization": f"Bearer {token}"}, timeout=20).status_code
+        return requests.get(
+            everybodys, headers={"Authorization": f"Bearer {token}"}, timeout=20
+        ).status_code
 
     def pids() -> dict[str, int]:
         return {name: function["pid"] for name, function in own_cloud.state["functions"].items()}
@@ -308,7 +362,9 @@ def test_the_command_line_makes_an_administrator(own_cloud: RunningCloud) -> Non
     assert allowed(own_cloud.token("alice@example.com")) == 403
     assert own_cloud.state["environment"]["HUB_OUTSIDE_ADMIN_EMAILS"] == f"admin@localhost,{email}"
     after = pids()
-    assert {name for name in before if before[name] != after[name]} == {f.name for f in FUNCTIONS if f.is_public}
+    assert {name for name in before if before[name] != after[name]} == {
+        f.name for f in FUNCTIONS if f.is_public
+    }
     own_cloud.make_admin(email.upper())
     assert pids() == after
 
@@ -326,7 +382,10 @@ def test_an_administrator_without_an_address_is_refused(own_cloud: RunningCloud)
 def test_the_command_line_switches_faults(own_cloud: RunningCloud) -> None:
     """On with a count and a zone, and off again."""
     on = command(own_cloud, "fault", "stock_out", "--count", "2", "--zone", "us-west1-b")
-    assert (on.returncode, on.stdout.partition(":")[0]) == (0, "stock_out is on (count 2, zone us-west1-b)")
+    assert (on.returncode, on.stdout.partition(":")[0]) == (
+        0,
+        "stock_out is on (count 2, zone us-west1-b)",
+    )
     assert "stock_out is on" in command(own_cloud, "status").stdout
     off = command(own_cloud, "fault", "stock_out", "--off")
     assert (off.returncode, off.stdout) == (0, "No fault is on.\n")
@@ -348,7 +407,10 @@ def test_the_command_line_prints_logs(cloud: RunningCloud) -> None:
     lines = command(cloud, "logs").stdout.splitlines()
     assert any(line.startswith("list_workspaces") and "look-for-me" in line for line in lines)
     wrong = command(cloud, "logs", "nothing")
-    assert (wrong.returncode, wrong.stderr.startswith("Nothing here is called nothing.")) == (1, True)
+    assert (wrong.returncode, wrong.stderr.startswith("Nothing here is called nothing.")) == (
+        1,
+        True,
+    )
 
 
 def test_the_command_line_tells_the_story_of_a_workspace(cloud: RunningCloud) -> None:
@@ -372,18 +434,31 @@ def test_the_command_line_tells_the_story_of_a_workspace(cloud: RunningCloud) ->
 def test_the_command_line_ends_quietly_when_its_reader_has_enough(cloud: RunningCloud) -> None:
     """As `head` does: no traceback."""
     line = f"{sys.executable} -u -m localcloud logs --state {cloud.state_file} | head -n 1"
-    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
 
 
 def test_the_command_line_follows_logs(cloud: RunningCloud) -> None:
     """What comes later is printed, too."""
-    line = [sys.executable, "-m", "localcloud", "logs", "list_workspaces", "-f", "--state", str(cloud.state_file)]
+    line = [
+        sys.executable,
+        "-m",
+        "localcloud",
+        "logs",
+        "list_workspaces",
+        "-f",
+        "--state",
+        str(cloud.state_file),
+    ]
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as following:
         assert following.stdout
         try:
-            requests.get(f"{cloud.address}/workspaces", headers={"X-Request-Id": "follow-me"}, timeout=10)
+            requests.get(
+                f"{cloud.address}/workspaces", headers={"X-Request-Id": "follow-me"}, timeout=10
+            )
             assert any("follow-me" in printed for printed in following.stdout)
         finally:
             following.terminate()
@@ -403,13 +478,24 @@ def test_a_second_cloud_with_the_same_state_file_is_refused(cloud: RunningCloud)
     """One line that says where the first one is."""
     done = command(cloud, "run", "--port", "0")
     assert done.returncode == 1
-    assert done.stderr == f"A local cloud is running already: {cloud.address} ({cloud.state_file})\n"
+    assert (
+        done.stderr == f"A local cloud is running already: {cloud.address} ({cloud.state_file})\n"
+    )
 
 
 def test_a_port_that_is_taken_is_refused_in_one_line(cloud: RunningCloud, tmp_path: Path) -> None:
     """And nothing is left of the attempt."""
     port = cloud.address.rpartition(":")[2]
-    line = [sys.executable, "-m", "localcloud", "run", "--port", port, "--state", str(tmp_path / "state.json")]
+    line = [
+        sys.executable,
+        "-m",
+        "localcloud",
+        "run",
+        "--port",
+        port,
+        "--state",
+        str(tmp_path / "state.json"),
+    ]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith(f"Port {port} cannot be used: ")
@@ -485,7 +571,9 @@ def test_nothing_is_left_of_it_however_it_ends(run: Run, end: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
-def test_nothing_is_left_of_it_when_it_ends_while_it_starts(run: Run, number: signal.Signals) -> None:
+def test_nothing_is_left_of_it_when_it_ends_while_it_starts(
+    run: Run, number: signal.Signals
+) -> None:
     """There is no moment at which a child runs that nobody would end."""
     run.wait_until_halfway()
     run.process.send_signal(number)

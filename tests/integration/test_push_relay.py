@@ -30,7 +30,9 @@ class Receiver:
         return web.Response(status=self.status)
 
 
-def relayed(play: Callable[[PushRelay, Receiver, Callable[[], Awaitable[int]]], Awaitable[None]]) -> None:
+def relayed(
+    play: Callable[[PushRelay, Receiver, Callable[[], Awaitable[int]]], Awaitable[None]],
+) -> None:
     """Have a test's play with a relay, a receiver, and a way to push a message that was published just now."""
 
     async def perform() -> None:
@@ -40,13 +42,20 @@ def relayed(play: Callable[[PushRelay, Receiver, Callable[[], Awaitable[int]]], 
             await receiver.server.start()
             stack.push_async_callback(receiver.server.stop)
             urls = {"provision_workspace": receiver.server.url}
-            relay = PushRelay(urls=urls, mint_token=lambda audience: f"for {audience}", session=session)
+            relay = PushRelay(
+                urls=urls, mint_token=lambda audience: f"for {audience}", session=session
+            )
             await relay.start()
             stack.push_async_callback(relay.stop)
 
             async def push() -> int:
-                url, headers = f"{relay.url}/provision_workspace", {"Content-Type": "application/json"}
-                async with session.post(url, json=message(datetime.now(UTC)), headers=headers) as answer:
+                url, headers = (
+                    f"{relay.url}/provision_workspace",
+                    {"Content-Type": "application/json"},
+                )
+                async with session.post(
+                    url, json=message(datetime.now(UTC)), headers=headers
+                ) as answer:
                     return answer.status
 
             await play(relay, receiver, push)
@@ -56,11 +65,18 @@ def relayed(play: Callable[[PushRelay, Receiver, Callable[[], Awaitable[int]]], 
 
 def message(at: datetime) -> dict[str, Any]:
     """Return what the emulator pushes."""
-    return {"message": {"data": "e30=", "publishTime": at.isoformat().replace("+00:00", "Z")}, "subscription": "s"}
+    return {
+        "message": {"data": "e30=", "publishTime": at.isoformat().replace("+00:00", "Z")},
+        "subscription": "s",
+    }
 
 
-@pytest.mark.parametrize(("answered", "told"), [(200, 200), (202, 200), (204, 200), (403, 403), (500, 500)])
-def test_a_push_goes_on_with_a_token_and_every_success_acknowledges_it(answered: int, told: int) -> None:
+@pytest.mark.parametrize(
+    ("answered", "told"), [(200, 200), (202, 200), (204, 200), (403, 403), (500, 500)]
+)
+def test_a_push_goes_on_with_a_token_and_every_success_acknowledges_it(
+    answered: int, told: int
+) -> None:
     """The emulator would take 202 for a failure, and sends no token."""
 
     async def play(_: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
@@ -90,7 +106,9 @@ def test_a_web_page_pushes_nothing(headers: dict[str, str], status: int) -> None
         sent = {"Content-Type": "application/json", **headers}
         async with (
             ClientSession() as page,
-            page.post(f"{relay.url}/provision_workspace", json=message(datetime.now(UTC)), headers=sent) as answer,
+            page.post(
+                f"{relay.url}/provision_workspace", json=message(datetime.now(UTC)), headers=sent
+            ) as answer,
         ):
             assert answer.status == status
         assert receiver.received == []
@@ -111,7 +129,9 @@ def test_a_push_to_nobody_is_a_failure() -> None:
 def test_every_push_can_be_delivered_twice() -> None:
     """The same message, two requests."""
 
-    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+    async def play(
+        relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
+    ) -> None:
         relay.duplicate = True
         assert await push() == 200
         assert len(receiver.received) == 2
@@ -123,7 +143,9 @@ def test_every_push_can_be_delivered_twice() -> None:
 def test_every_push_can_be_late() -> None:
     """It is held back before it is handed on."""
 
-    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+    async def play(
+        relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
+    ) -> None:
         relay.delay_seconds = 0.3
         pushing = asyncio.ensure_future(push())
         done, _ = await asyncio.wait([pushing], timeout=0.1)
@@ -137,7 +159,9 @@ def test_every_push_can_be_late() -> None:
 def test_messages_from_before_a_reset_are_forgotten() -> None:
     """They are acknowledged and reach nobody; those that come after it do."""
 
-    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+    async def play(
+        relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
+    ) -> None:
         relay.forget_messages()
         async with ClientSession() as session:
             before = message(datetime.now(UTC) - timedelta(seconds=1))
@@ -153,7 +177,9 @@ def test_messages_from_before_a_reset_are_forgotten() -> None:
 def test_a_message_that_is_lost_is_acknowledged_and_reaches_nobody() -> None:
     """The publisher is told that all is well."""
 
-    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+    async def play(
+        relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
+    ) -> None:
         relay.fates = Fates(Unreliability(lost=1))
         assert await push() == 200
         assert receiver.received == []
@@ -164,7 +190,9 @@ def test_a_message_that_is_lost_is_acknowledged_and_reaches_nobody() -> None:
 def test_a_message_whose_fate_is_to_come_twice_does() -> None:
     """At the same moment, with the same body."""
 
-    async def play(relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+    async def play(
+        relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
+    ) -> None:
         relay.fates = Fates(Unreliability(twice=1))
         assert await push() == 200
         assert len(receiver.received) == 2

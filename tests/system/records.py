@@ -28,8 +28,12 @@ class Records:
     """The documents of a running cloud."""
 
     def __init__(self, cloud: RunningCloud) -> None:
-        with mock.patch.dict(os.environ, {"FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"]}):
-            self._client = firestore.Client(project=cloud.state["project_id"], credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+        with mock.patch.dict(
+            os.environ, {"FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"]}
+        ):
+            self._client = firestore.Client(
+                project=cloud.state["project_id"], credentials=AnonymousCredentials()
+            )  # type: ignore[no-untyped-call]
 
     def workspace(self, workspace_id: str) -> dict[str, Any]:
         """Return a workspace's document; empty when there is none."""
@@ -38,7 +42,10 @@ class Records:
     def events(self, workspace_id: str) -> list[dict[str, Any]]:
         """Return the events of a workspace."""
         mine = FieldFilter("workspace_id", "==", workspace_id)
-        return [event.to_dict() or {} for event in self._client.collection("events").where(filter=mine).stream()]
+        return [
+            event.to_dict() or {}
+            for event in self._client.collection("events").where(filter=mine).stream()
+        ]
 
     def every_event(self) -> list[dict[str, Any]]:
         """Return the events of everything."""
@@ -55,7 +62,8 @@ class Records:
     def pass_deadline(self, workspace_id: str, of: Callable[[dict[str, Any]], bool]) -> None:
         """Have the deadline of the operation that is under way pass now, at which `reconcile` looks: the test's way to wait for minutes.
 
-        Nothing is written if none is under way, if it is not one that the test waits for, or if the Hub writes at the same moment.
+        Nothing is written if none is under way, if it is not one that the test waits for, or if the
+        Hub writes at the same moment.
         """
         document = self._client.collection("workspaces").document(workspace_id)
         found = document.get()
@@ -69,7 +77,9 @@ class Records:
     def owners(self) -> dict[str, dict[str, Any]]:
         """Return what each owner's document holds: by the owner, a map from a workspace's id."""
         documents = self._client.collection("owners").stream()
-        return {document.id: (document.to_dict() or {}).get("workspaces", {}) for document in documents}
+        return {
+            document.id: (document.to_dict() or {}).get("workspaces", {}) for document in documents
+        }
 
     def write_owner(self, owner_id: str, **fields: Any) -> None:
         """Write fields of an owner's document, as above."""
@@ -98,7 +108,10 @@ def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[s
         answer.raise_for_status()
         page = answer.json()
         found += [
-            item for scope in page["items"].values() for item in scope.get(kind, []) if workspace_id in item["name"]
+            item
+            for scope in page["items"].values()
+            for item in scope.get(kind, [])
+            if workspace_id in item["name"]
         ]
         token = page.get("nextPageToken")
     return found
@@ -123,12 +136,16 @@ def delete_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
 
 
 def unlabel_by_hand(
-    cloud: RunningCloud, workspace: dict[str, Any], kind: str = "instances", labels: Collection[str] = ("workspace",)
+    cloud: RunningCloud,
+    workspace: dict[str, Any],
+    kind: str = "instances",
+    labels: Collection[str] = ("workspace",),
 ) -> None:
     """Take labels off a workspace's `instances` or `disks`, the boot disk too, and wait until that is done.
 
     Raises:
-        requests.HTTPError: from this and all below: Compute refuses it, or an operation of it fails.
+        requests.HTTPError: from this and all below: Compute refuses it, or an operation of it
+            fails.
     """
     for each in in_compute(cloud, kind, workspace["id"]):
         kept = {key: value for key, value in each["labels"].items() if key not in labels}
@@ -170,8 +187,8 @@ def release_disk_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None
 def move_by_hand(cloud: RunningCloud, workspace: dict[str, Any], zone: str) -> None:
     """Move a workspace's machine to another zone as Compute's page on that says, and wait until it runs there.
 
-    By a snapshot of the home disk: the machine is deleted, disk and machine are made again under the same names, with the
-    same labels and metadata, and the old disk is deleted.
+    By a snapshot of the home disk: the machine is deleted, disk and machine are made again under
+    the same names, with the same labels and metadata, and the old disk is deleted.
     """
     machine, home = _show(cloud, _instance_path(workspace)), _home(cloud, workspace)
     boot = next(disk for disk in machine["disks"] if disk.get("boot"))
@@ -181,24 +198,44 @@ def move_by_hand(cloud: RunningCloud, workspace: dict[str, Any], zone: str) -> N
     again = {key: home[key] for key in ("name", "labels", "sizeGb")} | {"sourceSnapshot": snapshot}
     disk_type = f"zones/{zone}/diskTypes/{_last(home['type'])}"
     _carry_out(cloud, "POST", f"{_zone_path(workspace, zone)}/disks", again | {"type": disk_type})
-    same = ("name", "labels", "metadata", "scheduling", "serviceAccounts", "shieldedInstanceConfig", "tags")
+    same = (
+        "name",
+        "labels",
+        "metadata",
+        "scheduling",
+        "serviceAccounts",
+        "shieldedInstanceConfig",
+        "tags",
+    )
     body = {key: machine[key] for key in same if key in machine} | {
         "machineType": f"zones/{zone}/machineTypes/{_last(machine['machineType'])}",
-        "networkInterfaces": [{"network": each.get("network", "")} for each in machine["networkInterfaces"]],
+        "networkInterfaces": [
+            {"network": each.get("network", "")} for each in machine["networkInterfaces"]
+        ],
         "disks": [
             {
                 "boot": True,
                 "autoDelete": boot["autoDelete"],
-                "initializeParams": {"diskName": _last(boot["source"]), "diskType": disk_type, "labels": labels},
+                "initializeParams": {
+                    "diskName": _last(boot["source"]),
+                    "diskType": disk_type,
+                    "labels": labels,
+                },
             },
-            {"source": f"zones/{zone}/disks/{home['name']}", "deviceName": "home", "autoDelete": False},
+            {
+                "source": f"zones/{zone}/disks/{home['name']}",
+                "deviceName": "home",
+                "autoDelete": False,
+            },
         ],
     }
     _carry_out(cloud, "POST", f"{_zone_path(workspace, zone)}/instances", body)
     _carry_out(cloud, "DELETE", _path(home))
 
 
-def restore_home_by_hand(cloud: RunningCloud, workspace: dict[str, Any], labels: Collection[str] = ("hub",)) -> None:
+def restore_home_by_hand(
+    cloud: RunningCloud, workspace: dict[str, Any], labels: Collection[str] = ("hub",)
+) -> None:
     """Make a workspace's home disk again from a snapshot, with only these of its labels and attached to nothing; wait for it."""
     home = _home(cloud, workspace)
     snapshot = _snapshot(cloud, home)
@@ -208,7 +245,9 @@ def restore_home_by_hand(cloud: RunningCloud, workspace: dict[str, Any], labels:
     _carry_out(cloud, "POST", f"{_zone_path(workspace)}/disks", body)
 
 
-def set_machine_type_by_hand(cloud: RunningCloud, workspace: dict[str, Any], machine_type: str) -> None:
+def set_machine_type_by_hand(
+    cloud: RunningCloud, workspace: dict[str, Any], machine_type: str
+) -> None:
     """Give a workspace's machine another type, and wait until it has it: stopped, as it stays; a suspended one is resumed first."""
     path = _instance_path(workspace)
     if _show(cloud, path)["status"] == "SUSPENDED":
@@ -230,7 +269,13 @@ def delete_keeping_boot_disk_by_hand(cloud: RunningCloud, workspace: dict[str, A
     """Delete a workspace's machine, but not its boot disk, and wait until it is gone."""
     path = _instance_path(workspace)
     boot = next(disk for disk in _show(cloud, path)["disks"] if disk.get("boot"))
-    _carry_out(cloud, "POST", f"{path}/setDiskAutoDelete", autoDelete="false", deviceName=boot["deviceName"])
+    _carry_out(
+        cloud,
+        "POST",
+        f"{path}/setDiskAutoDelete",
+        autoDelete="false",
+        deviceName=boot["deviceName"],
+    )
     _carry_out(cloud, "DELETE", path)
 
 
@@ -257,9 +302,13 @@ def _show(cloud: RunningCloud, path: str) -> dict[str, Any]:
     return resource
 
 
-def _carry_out(cloud: RunningCloud, method: str, path: str, body: dict[str, Any] | None = None, **query: str) -> None:
+def _carry_out(
+    cloud: RunningCloud, method: str, path: str, body: dict[str, Any] | None = None, **query: str
+) -> None:
     """Make a call of Compute, and wait for its operation."""
-    began = requests.request(method, f"{_compute(cloud)}/{path}", json=body, params=query, timeout=10)
+    began = requests.request(
+        method, f"{_compute(cloud)}/{path}", json=body, params=query, timeout=10
+    )
     began.raise_for_status()
     ended = requests.post(f"{_compute(cloud)}/{_path(began.json())}/wait", timeout=150)
     ended.raise_for_status()
@@ -297,7 +346,9 @@ def call_scheduled(cloud: RunningCloud, name: str) -> dict[str, Any]:
     url = cloud.function_url(name)
     account = f"scheduler@{cloud.state['project_id']}.iam.gserviceaccount.com"
     token = cloud.token(account, audience=url)
-    answer = requests.post(f"{url}/{name.replace('_', '-')}", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    answer = requests.post(
+        f"{url}/{name.replace('_', '-')}", headers={"Authorization": f"Bearer {token}"}, timeout=60
+    )
     answer.raise_for_status()
     report: dict[str, Any] = answer.json()
     return report

@@ -15,7 +15,9 @@ def leaks(cloud: RunningCloud, secrets: Iterable[str] = ()) -> list[str]:
     """Return every log line of a function, of the cloud itself, and every event with a token or one of these texts in it."""
     texts = [*(secret for secret in secrets if secret)]
     lines = [
-        f"{name}: {line}" for name in [*cloud.state["functions"], "cloud"] for line in cloud.log(name).splitlines()
+        f"{name}: {line}"
+        for name in [*cloud.state["functions"], "cloud"]
+        for line in cloud.log(name).splitlines()
     ]
     lines += [f"event: {event}" for event in Records(cloud).every_event()]
     if cloud.state["requests"]:

@@ -39,14 +39,20 @@ DESCRIBED = [
 ]
 CONFIG = {
     "seed": 1,
-    "generation": {"with-security-parameters": False},  # test_whoever_proves_nothing… does that part
+    "generation": {
+        "with-security-parameters": False
+    },  # test_whoever_proves_nothing… does that part
     "checks": {
         # The gateway of the local cloud adds the developer's token to a request without one.
         "ignored_auth": {"enabled": False},
-        # A DELETE is accepted, not done: the workspace is there until its machine and its disks are not.
+        # A DELETE is accepted, not done: the workspace is there until its machine and its disks are
+        # not.
         "use_after_free": {"enabled": False},
-        # What a used Idempotency-Key is answered, or who asks too often, is no matter of the request's form.
-        "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "409", "410", "422", "429"]},
+        # What a used Idempotency-Key is answered, or who asks too often, is no matter of the
+        # request's form.
+        "positive_data_acceptance": {
+            "expected-statuses": ["2xx", "401", "403", "404", "409", "410", "422", "429"]
+        },
         "negative_data_rejection": {
             "expected-statuses": ["400", "401", "403", "404", "405", "414", "415", "422", "429"]
         },
@@ -128,7 +134,9 @@ def workspace(caller: Caller) -> dict[str, Any]:
 def unfit_checks(case: Any) -> list[Any]:
     """Return the checks that are not for this request: a made-up page, or two answers to whose, is refused though well-formed."""
     query = set(case.query or {})
-    return [positive_data_acceptance] if "page_token" in query or {"owner_id", "all"} <= query else []
+    return (
+        [positive_data_acceptance] if "page_token" in query or {"owner_id", "all"} <= query else []
+    )
 
 
 def fuzz_test(operation_id: str) -> Any:
@@ -141,20 +149,27 @@ def fuzz_test(operation_id: str) -> Any:
 
         Good requests that do not delete go to a workspace that exists.
         """
-        if case.meta.generation.mode.is_positive and "workspace_id" in case.path_parameters and case.method != "DELETE":
+        if (
+            case.meta.generation.mode.is_positive
+            and "workspace_id" in case.path_parameters
+            and case.method != "DELETE"
+        ):
             case.path_parameters["workspace_id"] = workspace["id"]
         case.call_and_validate(**caller.how, excluded_checks=unfit_checks(case))
 
     return test
 
 
-# Not one test for all operations: pytest would give each of them the same id, and pytest-xdist then runs only one of them.
+# Not one test for all operations: pytest would give each of them the same id, and pytest-xdist then
+# runs only one of them.
 for _operation in PUBLIC.get_all_operations():
     _id = _operation.ok().definition.raw["operationId"]
     globals()[f"test_any_{_id}_request_is_answered_as_described"] = fuzz_test(_id)
 
 
-def test_any_sequence_of_requests_is_answered_as_described(new_caller: Callable[[], Caller]) -> None:
+def test_any_sequence_of_requests_is_answered_as_described(
+    new_caller: Callable[[], Caller],
+) -> None:
     """A person who goes from answer to answer by the document's links gets described answers all the way."""
 
     class Story(PUBLIC.as_state_machine()):  # type: ignore[misc]  # its class is made when this runs
@@ -166,7 +181,9 @@ def test_any_sequence_of_requests_is_answered_as_described(new_caller: Callable[
             return self.caller.how
 
         def validate_response(self, response: Any, case: Any, **kwargs: Any) -> None:
-            case.validate_response(response, excluded_checks=unfit_checks(case), transport_kwargs=kwargs)
+            case.validate_response(
+                response, excluded_checks=unfit_checks(case), transport_kwargs=kwargs
+            )
 
         def teardown(self) -> None:
             self.caller.leave()
@@ -182,9 +199,13 @@ def check_described(response: requests.Response, method: str, path: str, **param
 JSON_LIKE = st.text('{}[]":,0123456789eE+-.nullN\\u ', max_size=60)
 
 
-@pytest.mark.parametrize("path", ["/workspaces", "/workspaces/{workspace_id}/start", "/workspaces/{workspace_id}/stop"])
+@pytest.mark.parametrize(
+    "path", ["/workspaces", "/workspaces/{workspace_id}/start", "/workspaces/{workspace_id}/stop"]
+)
 @given(
-    body=st.binary(max_size=200) | JSON_LIKE.map(str.encode) | JSON_LIKE.map(lambda text: text.encode("utf-16")),
+    body=st.binary(max_size=200)
+    | JSON_LIKE.map(str.encode)
+    | JSON_LIKE.map(lambda text: text.encode("utf-16")),
     pieces=st.integers(0, 3),
 )
 @bounded(100)
@@ -195,19 +216,27 @@ def test_any_bytes_as_a_body_are_answered_as_described(
     url = caller.how["base_url"] + path.format(workspace_id=workspace["id"])
     size = max(1, -(-len(body) // max(1, pieces)))
     data = (body[at : at + size] for at in range(0, len(body), size)) if pieces else body
-    response = caller.session.post(url, data=data, headers={"Content-Type": "application/json"}, timeout=30)
+    response = caller.session.post(
+        url, data=data, headers={"Content-Type": "application/json"}, timeout=30
+    )
     check_described(response, "POST", path, workspace_id=workspace["id"])
 
 
-ODD_IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.from_regex(r"__.*__", fullmatch=True)
-NO_DOTS = ODD_IDS.filter(lambda odd_id: odd_id not in {".", ".."})  # which a client takes out of a path by itself
+ODD_IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.from_regex(
+    r"__.*__", fullmatch=True
+)
+NO_DOTS = ODD_IDS.filter(
+    lambda odd_id: odd_id not in {".", ".."}
+)  # which a client takes out of a path by itself
 
 
 @given(odd_id=NO_DOTS)
 @bounded(100)
 def test_any_id_that_is_none_is_answered_404(odd_id: str, caller: Caller) -> None:
     """Whatever stands in place of an id, there is no such workspace, and the answer is the 404 that the document has."""
-    response = caller.session.get(f"{caller.how['base_url']}/workspaces/{quote(odd_id, safe='')}/status", timeout=30)
+    response = caller.session.get(
+        f"{caller.how['base_url']}/workspaces/{quote(odd_id, safe='')}/status", timeout=30
+    )
     assert response.status_code == 404
     check_described(response, "GET", "/workspaces/{workspace_id}/status", workspace_id=odd_id)
 
@@ -219,7 +248,9 @@ EXTREMES = [
     for zone in FAR
 ]
 TIMES = st.datetimes() | st.datetimes(timezones=st.timezones()) | st.sampled_from(EXTREMES)
-PARTS = st.tuples(TIMES.map(datetime.isoformat), st.uuids().map(str)) | st.lists(st.text() | st.integers(), max_size=3)
+PARTS = st.tuples(TIMES.map(datetime.isoformat), st.uuids().map(str)) | st.lists(
+    st.text() | st.integers(), max_size=3
+)
 FORGED = PARTS.map(json.dumps)
 PAGE_TOKENS = st.text() | FORGED.map(str.encode).map(base64.urlsafe_b64encode).map(bytes.decode)
 
@@ -228,30 +259,44 @@ PAGE_TOKENS = st.text() | FORGED.map(str.encode).map(base64.urlsafe_b64encode).m
 @bounded(100)
 def test_any_page_token_is_answered_as_described(token: str, caller: Caller) -> None:
     """A page token that the Hub did not give is refused, or harmless."""
-    response = caller.session.get(f"{caller.how['base_url']}/workspaces", params={"page_token": token}, timeout=30)
+    response = caller.session.get(
+        f"{caller.how['base_url']}/workspaces", params={"page_token": token}, timeout=30
+    )
     check_described(response, "GET", "/workspaces")
 
 
-@given(text=st.text(st.characters(categories=["Cc", "Cs"]), min_size=1), field=st.sampled_from(["repo", "branch"]))
+@given(
+    text=st.text(st.characters(categories=["Cc", "Cs"]), min_size=1),
+    field=st.sampled_from(["repo", "branch"]),
+)
 @bounded(50)
-def test_what_is_no_line_of_text_is_refused(text: str, field: str, new_caller: Callable[[], Caller]) -> None:
+def test_what_is_no_line_of_text_is_refused(
+    text: str, field: str, new_caller: Callable[[], Caller]
+) -> None:
     """Control characters, and surrogates that are no characters at all, are refused as the document says."""
     caller = new_caller()
     response = caller.session.post(
-        f"{caller.how['base_url']}/workspaces", json={"name": "theirs", "metadata": {field: f"a{text}b"}}, timeout=30
+        f"{caller.how['base_url']}/workspaces",
+        json={"name": "theirs", "metadata": {field: f"a{text}b"}},
+        timeout=30,
     )
     assert response.status_code == 400
     check_described(response, "POST", "/workspaces")
 
 
 @given(
-    proof=st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_categories=["Cc"])), bearer=st.booleans()
+    proof=st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_categories=["Cc"])),
+    bearer=st.booleans(),
 )
 @bounded(100)
-def test_whoever_proves_nothing_is_answered_401(proof: str, bearer: bool, cloud: RunningCloud) -> None:
+def test_whoever_proves_nothing_is_answered_401(
+    proof: str, bearer: bool, cloud: RunningCloud
+) -> None:
     """Whatever stands in place of a token, the answer is the 401 that the document has."""
     sent = (f"Bearer {proof}" if bearer else proof).strip().encode("latin-1")
-    response = requests.get(f"{cloud.address}/workspaces", headers={"Authorization": sent}, timeout=30)
+    response = requests.get(
+        f"{cloud.address}/workspaces", headers={"Authorization": sent}, timeout=30
+    )
     assert response.status_code == 401
     check_described(response, "GET", "/workspaces")
 

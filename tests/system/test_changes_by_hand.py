@@ -34,7 +34,9 @@ def asleep(person: Person) -> dict[str, Any]:
     return person.settled(workspace_id, "SUSPENDED", seconds=PATIENCE_SECONDS)
 
 
-def started(person: Person, workspace_id: str, status: str = "READY", **fields: Any) -> dict[str, Any]:
+def started(
+    person: Person, workspace_id: str, status: str = "READY", **fields: Any
+) -> dict[str, Any]:
     """Start a workspace, and return what comes of it."""
     person.start(workspace_id, **fields)
     return person.settled(workspace_id, status, seconds=PATIENCE_SECONDS)
@@ -49,10 +51,16 @@ def deleted(cloud: RunningCloud, person: Person, workspace_id: str) -> None:
 
 def noted(person: Person, workspace_id: str) -> set[str]:
     """Return what the Hub itself has noted."""
-    return {event["what"] for event in person.events(workspace_id) if event["who"] in {"hub", "reconcile"}}
+    return {
+        event["what"]
+        for event in person.events(workspace_id)
+        if event["who"] in {"hub", "reconcile"}
+    }
 
 
-def test_a_home_that_was_deleted_is_missed_and_replaced_only_if_asked(cloud: RunningCloud, alice: Person) -> None:
+def test_a_home_that_was_deleted_is_missed_and_replaced_only_if_asked(
+    cloud: RunningCloud, alice: Person
+) -> None:
     """START fails with words of its own, and goes on with an empty home when the request says so."""
     workspace = asleep(alice)
     delete_by_hand(cloud, workspace)
@@ -74,7 +82,11 @@ def test_a_moved_machine_is_followed_with_its_home(cloud: RunningCloud, alice: P
     zone = "us-west1-b" if workspace["zone"] != "us-west1-b" else "us-west1-c"
     move_by_hand(cloud, workspace, zone)
 
-    alice.wait(workspace["id"], lambda ws: ws["zone"] == zone and not ws["operation"], seconds=PATIENCE_SECONDS)
+    alice.wait(
+        workspace["id"],
+        lambda ws: ws["zone"] == zone and not ws["operation"],
+        seconds=PATIENCE_SECONDS,
+    )
 
     ready = started(alice, workspace["id"])
     assert (ready["zone"], ready["error"]) == (zone, None)
@@ -83,7 +95,9 @@ def test_a_moved_machine_is_followed_with_its_home(cloud: RunningCloud, alice: P
     deleted(cloud, alice, workspace["id"])
 
 
-def test_a_held_home_ends_a_delete_which_goes_on_once_it_is_free(cloud: RunningCloud, alice: Person) -> None:
+def test_a_held_home_ends_a_delete_which_goes_on_once_it_is_free(
+    cloud: RunningCloud, alice: Person
+) -> None:
     """The error names who holds it; the workspace is still there, and a second DELETE finishes."""
     workspace = asleep(alice)
     holder = hold_disk_by_hand(cloud, workspace)
@@ -91,7 +105,9 @@ def test_a_held_home_ends_a_delete_which_goes_on_once_it_is_free(cloud: RunningC
     records = Records(cloud)
 
     def over() -> bool:
-        records.pass_deadline(workspace["id"], lambda operation: operation["last_fault_kind"] == "in_use")
+        records.pass_deadline(
+            workspace["id"], lambda operation: operation["last_fault_kind"] == "in_use"
+        )
         call_scheduled(cloud, "reconcile")
         return alice.status(workspace["id"])["operation"] is None
 
@@ -102,14 +118,18 @@ def test_a_held_home_ends_a_delete_which_goes_on_once_it_is_free(cloud: RunningC
     deleted(cloud, alice, workspace["id"])
 
 
-def test_a_kept_boot_disk_and_a_detached_home_are_in_no_starts_way(cloud: RunningCloud, alice: Person) -> None:
+def test_a_kept_boot_disk_and_a_detached_home_are_in_no_starts_way(
+    cloud: RunningCloud, alice: Person
+) -> None:
     """The first is passed by under another name; the second is attached to a new machine, as the trail says."""
     workspace = asleep(alice)
     delete_keeping_boot_disk_by_hand(cloud, workspace)
     ready = started(alice, workspace["id"])
     set_machine_type_by_hand(cloud, ready, "e2-standard-8")
     detach_by_hand(cloud, ready)
-    alice.wait(workspace["id"], lambda ws: ws["machine_type"] == "e2-standard-8", seconds=PATIENCE_SECONDS)
+    alice.wait(
+        workspace["id"], lambda ws: ws["machine_type"] == "e2-standard-8", seconds=PATIENCE_SECONDS
+    )
 
     assert started(alice, workspace["id"])["error"] is None
 

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.xdist_group("credentials")  # one worker makes the work
 
 CATALOGUE: Final = read_catalogue()
 
-# Who checks the caller of each function, and whom it lets in: a new function has to be entered here.
+# Who checks the caller of each function, and whom it lets in: a new function has to be entered
+# here.
 PEOPLE, MACHINES, PLATFORM, NOBODY = "people", "machines", "the platform", "nobody"
 CHECKED_FOR: Final[Mapping[str, str]] = {
     "list_workspaces": PEOPLE,
@@ -79,9 +80,9 @@ class Forger:
     def audience(self, function: Function) -> str:
         """Return whom a token for a function is to be for."""
         kind = CHECKED_FOR[function.name]
-        return {PEOPLE: self.cloud.address, MACHINES: self.report_url}.get(kind) or self.cloud.function_url(
-            function.name
-        )
+        return {PEOPLE: self.cloud.address, MACHINES: self.report_url}.get(
+            kind
+        ) or self.cloud.function_url(function.name)
 
     def account(self, name: str) -> str:
         """Return the address of a service account."""
@@ -90,7 +91,9 @@ class Forger:
     def issued(self, function: Function, **flaws: Any) -> str:
         """Return a token that the issuer signed: good but for these claims (None takes one out) or members of a request."""
         kind = CHECKED_FOR[function.name]
-        members: dict[str, Any] = {"email": self.account(function.invoker) if kind is PLATFORM else self.email}
+        members: dict[str, Any] = {
+            "email": self.account(function.invoker) if kind is PLATFORM else self.email
+        }
         if kind is MACHINES:
             members["email"] = self.account("workspace-machine")
             flaws = {"google": {"compute_engine": self.machine}} | flaws
@@ -114,12 +117,18 @@ class Forger:
 
     def claims(self, function: Function) -> dict[str, Any]:
         """Return the claims of a good token."""
-        claims: dict[str, Any] = jwt.decode(self.good(function), options={"verify_signature": False})
+        claims: dict[str, Any] = jwt.decode(
+            self.good(function), options={"verify_signature": False}
+        )
         return claims
 
     def forged(self, function: Function, *, algorithm: str = "RS256", **header: Any) -> str:
         """Return a good token's claims, signed by ourselves; the header has these members more, or without those of None."""
-        members = {k: v for k, v in (self.header(function) | {"alg": algorithm} | header).items() if v is not None}
+        members = {
+            k: v
+            for k, v in (self.header(function) | {"alg": algorithm} | header).items()
+            if v is not None
+        }
         signer: Any = self.curve_key if algorithm.startswith("ES") else self.key
         signing_input = f"{encoded(members)}.{encoded(self.claims(function))}"
         signature = jwt.get_algorithm_by_name(algorithm).sign(signing_input.encode(), signer)
@@ -131,15 +140,21 @@ class Forger:
 
     def signed_with_public_key(self, function: Function) -> str:
         """Return a token whose HS256 secret is the issuer's public key, as everybody can have it."""
-        signing_input = f"{encoded(self.header(function) | {'alg': 'HS256'})}.{encoded(self.claims(function))}"
+        signing_input = (
+            f"{encoded(self.header(function) | {'alg': 'HS256'})}.{encoded(self.claims(function))}"
+        )
         mac = hmac.digest(self._public_key, signing_input.encode(), hashlib.sha256)
         return f"{signing_input}.{encoded(mac)}"
 
     @cached_property
     def _public_key(self) -> bytes:
-        keys = requests.get(self.cloud.state["environment"]["HUB_IDENTITY_KEYS_URL"], timeout=10).json()["keys"]
+        keys = requests.get(
+            self.cloud.state["environment"]["HUB_IDENTITY_KEYS_URL"], timeout=10
+        ).json()["keys"]
         public: Any = jwt.PyJWK(keys[0]).key
-        pem: bytes = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        pem: bytes = public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         return pem
 
     def with_claims(self, function: Function, **claims: Any) -> str:
@@ -180,7 +195,12 @@ class Credential:
 
     def expected(self, function: Function) -> int | None:
         """Return what a function answers."""
-        answers = {PEOPLE: self.people, MACHINES: self.machines, PLATFORM: self.platform, NOBODY: self.anybody}
+        answers = {
+            PEOPLE: self.people,
+            MACHINES: self.machines,
+            PLATFORM: self.platform,
+            NOBODY: self.anybody,
+        }
         return answers[CHECKED_FOR[function.name]]
 
 
@@ -191,30 +211,42 @@ def plain(name: str, *headers: tuple[str, str], **answers: Any) -> Credential:
 
 def bearer(name: str, token: Callable[[Forger, Function], str], **answers: Any) -> Credential:
     """Return a credential that is a bearer token."""
-    return Credential(name, lambda f, function: [("Authorization", f"Bearer {token(f, function)}")], **answers)
+    return Credential(
+        name, lambda f, function: [("Authorization", f"Bearer {token(f, function)}")], **answers
+    )
 
 
 def flawed(
-    name: str, *, claims: Mapping[str, Any] | None = None, kinds: tuple[str, ...] = EVERY_KIND, **flaws: Any
+    name: str,
+    *,
+    claims: Mapping[str, Any] | None = None,
+    kinds: tuple[str, ...] = EVERY_KIND,
+    **flaws: Any,
 ) -> Credential:
     """Return a token that the issuer signed, with a flaw that matters to these kinds of functions."""
     answers = {
         key: 401 if kind in kinds else None
         for key, kind in (("people", PEOPLE), ("machines", MACHINES), ("platform", PLATFORM))
     }
-    return bearer(name, lambda f, function: f.issued(function, **(claims or {}), **flaws), **answers)
+    return bearer(
+        name, lambda f, function: f.issued(function, **(claims or {}), **flaws), **answers
+    )
 
 
 def carried_by(name: str, header: str, form: str = "{}") -> Credential:
     """Return a good token in a place where none is looked for."""
-    return Credential(name, lambda f, function: [(header, form.format(f.good(function)))], platform=403)
+    return Credential(
+        name, lambda f, function: [(header, form.format(f.good(function)))], platform=403
+    )
 
 
 def tampered(token: str, part: int) -> str:
     """Return a token with one character in the middle of a part changed."""
     parts = token.split(".")
     at = len(parts[part]) // 2
-    parts[part] = parts[part][:at] + ("A" if parts[part][at] != "A" else "B") + parts[part][at + 1 :]
+    parts[part] = (
+        parts[part][:at] + ("A" if parts[part][at] != "A" else "B") + parts[part][at + 1 :]
+    )
     return ".".join(parts)
 
 
@@ -321,7 +353,11 @@ CREDENTIALS: Final = (
         for name in CATALOGUE.invokers
     ),
 )  # fmt: skip
-TOO_LONG: Final = {"of 7,900 characters": 7_900, "of 10,000 characters": 10_000, "of 30,000 characters": 30_000}
+TOO_LONG: Final = {
+    "of 7,900 characters": 7_900,
+    "of 10,000 characters": 10_000,
+    "of 30,000 characters": 30_000,
+}
 
 
 @pytest.fixture(scope="module")
@@ -336,12 +372,16 @@ def pool() -> urllib3.PoolManager:
     return urllib3.PoolManager(num_pools=50, retries=False)
 
 
-def send(pool: urllib3.PoolManager, forger: Forger, function: Function, headers: Headers) -> urllib3.BaseHTTPResponse:
+def send(
+    pool: urllib3.PoolManager, forger: Forger, function: Function, headers: Headers
+) -> urllib3.BaseHTTPResponse:
     """Send a function what it is for, with these headers."""
     route = function.routes[0] if function.routes else None
     path = route.path.replace("{workspace_id}", forger.workspace_id) if route else "/"
     method = route.method if route else "POST"
-    body = json.dumps({"event": "heartbeat", "generation": 1} if CHECKED_FOR[function.name] is MACHINES else {})
+    body = json.dumps(
+        {"event": "heartbeat", "generation": 1} if CHECKED_FOR[function.name] is MACHINES else {}
+    )
     sent = urllib3.HTTPHeaderDict([("Content-Type", "application/json"), *headers])
     return pool.request(
         method,
@@ -358,14 +398,21 @@ def test_every_function_of_the_catalogue_has_a_row() -> None:
     assert len({credential.name for credential in CREDENTIALS}) == len(CREDENTIALS) >= 40
 
 
-def test_the_credential_of_which_the_bad_ones_are_made_is_good(forger: Forger, pool: urllib3.PoolManager) -> None:
+def test_the_credential_of_which_the_bad_ones_are_made_is_good(
+    forger: Forger, pool: urllib3.PoolManager
+) -> None:
     """Without a flaw each gets past the check: so it is the flaw that the others are refused for."""
     for function in CATALOGUE.functions:
         headers = [("Authorization", f"bearer {forger.good(function)}")]  # schemes have no case
         if CHECKED_FOR[function.name] is PLATFORM:
             url = f"{forger.cloud.function_url(function.name)}/favicon.ico"  # answered before the function is called
-            assert pool.request("GET", url, headers=dict(headers)).status in {404, 405}, function.name
-        elif function.name not in {"delete_workspace", "stop_workspace"}:  # the others need the workspace
+            assert pool.request("GET", url, headers=dict(headers)).status in {404, 405}, (
+                function.name
+            )
+        elif function.name not in {
+            "delete_workspace",
+            "stop_workspace",
+        }:  # the others need the workspace
             assert send(pool, forger, function, headers).status in {200, 204, 400}, function.name
 
 
@@ -385,9 +432,16 @@ def test_a_bad_credential_is_refused_by_every_function(
         if answer.status != expected:
             wrong[function.name] = f"{answer.status} {text}"
             continue
-        if answer.status == 401 and not answer.headers.get("WWW-Authenticate", "").startswith("Bearer"):
+        if answer.status == 401 and not answer.headers.get("WWW-Authenticate", "").startswith(
+            "Bearer"
+        ):
             wrong[function.name] = "no WWW-Authenticate"
-        if any(part in text for _, value in headers for part in value.split(".") if len(part) > 20 and expected > 400):
+        if any(
+            part in text
+            for _, value in headers
+            for part in value.split(".")
+            if len(part) > 20 and expected > 400
+        ):
             wrong[function.name] = f"it repeats the token: {text}"
     assert wrong == {}
 
@@ -400,12 +454,16 @@ def test_a_token_that_is_too_long_is_refused_by_every_function(
     for function in CATALOGUE.functions:
         header, _, signature = forger.good(function).split(".")
         padded = encoded(b" " * ((size - len(header) - len(signature)) * 3 // 4))
-        answer = send(pool, forger, function, [("Authorization", f"Bearer {header}.{padded}.{signature}")])
+        answer = send(
+            pool, forger, function, [("Authorization", f"Bearer {header}.{padded}.{signature}")]
+        )
         allowed = {200, 400, 431} if CHECKED_FOR[function.name] is NOBODY else {400, 401, 431}
         assert answer.status in allowed, (function.name, answer.data)
 
 
-def test_a_reason_is_one_that_a_person_understands(forger: Forger, pool: urllib3.PoolManager) -> None:
+def test_a_reason_is_one_that_a_person_understands(
+    forger: Forger, pool: urllib3.PoolManager
+) -> None:
     """Expired says so; for another audience says which one is right."""
     function = CATALOGUE["list_workspaces"]
     reasons = {}
@@ -413,6 +471,11 @@ def test_a_reason_is_one_that_a_person_understands(forger: Forger, pool: urllib3
         "expired": forger.issued(function, lifetime_seconds=-60),
         "audience": forger.issued(function, aud="https://hub.example.org"),
     }.items():
-        reasons[name] = send(pool, forger, function, [("Authorization", f"Bearer {token}")]).json()["detail"]
+        reasons[name] = send(pool, forger, function, [("Authorization", f"Bearer {token}")]).json()[
+            "detail"
+        ]
     assert reasons["expired"] == "The token has expired. Get a new one."
-    assert reasons["audience"] == f"The token is for another audience. Get one for {forger.cloud.address}."
+    assert (
+        reasons["audience"]
+        == f"The token is for another audience. Get one for {forger.cloud.address}."
+    )

@@ -20,8 +20,9 @@ from tests.system.records import in_compute
 
 pytestmark = pytest.mark.xdist_group("troubled_cloud")
 
-# Three times what Cloud Run gives an instance from SIGTERM to SIGKILL: a busy machine needs longer for the same work, and what
-# waits without end, as for a call without a deadline, waits longer still.
+# Three times what Cloud Run gives an instance from SIGTERM to SIGKILL: a busy machine needs longer
+# for the same work, and what waits without end, as for a call without a deadline, waits longer
+# still.
 GRACE_SECONDS: Final = 30.0
 _AWAY: Final = {502, 503, 504}
 HEADERS: Final = {"Idempotency-Key": "once"}
@@ -53,7 +54,9 @@ def asked(pool: ThreadPoolExecutor, person: Person) -> Future[requests.Response]
     return answer
 
 
-def test_a_request_in_hand_is_finished_by_a_function_that_is_told_to_end(trouble: RunningCloud, bob: Person) -> None:
+def test_a_request_in_hand_is_finished_by_a_function_that_is_told_to_end(
+    trouble: RunningCloud, bob: Person
+) -> None:
     """The database is slow; the process waits for it, answers, and ends."""
     with ThreadPoolExecutor() as pool:
         with away(trouble):
@@ -66,7 +69,9 @@ def test_a_request_in_hand_is_finished_by_a_function_that_is_told_to_end(trouble
     bob.settled(answer.result().json()["id"], "READY")
 
 
-def test_a_request_that_cannot_be_finished_is_given_back_in_time(trouble: RunningCloud, bob: Person) -> None:
+def test_a_request_that_cannot_be_finished_is_given_back_in_time(
+    trouble: RunningCloud, bob: Person
+) -> None:
     """The database is away for longer: 503 before the process would be killed, and asking again is asking once."""
     with ThreadPoolExecutor() as pool, away(trouble):
         answer = asked(pool, bob)
@@ -82,7 +87,9 @@ def test_a_request_that_cannot_be_finished_is_given_back_in_time(trouble: Runnin
     assert len(in_compute(trouble, "instances", "")) == 1
 
 
-def test_a_job_that_cannot_be_finished_is_given_back_in_time(trouble: RunningCloud, bob: Person) -> None:
+def test_a_job_that_cannot_be_finished_is_given_back_in_time(
+    trouble: RunningCloud, bob: Person
+) -> None:
     """A worker that is told to end while the database is away ends in time, and the job comes again."""
     workspace_id = bob.create("api")["id"]
     bob.settled(workspace_id, "READY")
@@ -96,17 +103,24 @@ def test_a_job_that_cannot_be_finished_is_given_back_in_time(trouble: RunningClo
 
 def test_a_deployment_in_the_middle_of_everything_loses_nothing(trouble: RunningCloud) -> None:
     """Every process is told to end, three times, while workspaces are made, stopped and started: all are accepted and done."""
-    people = [Person(trouble.address, trouble.token(f"person-{number}@example.com")) for number in range(6)]
+    people = [
+        Person(trouble.address, trouble.token(f"person-{number}@example.com"))
+        for number in range(6)
+    ]
     with ThreadPoolExecutor(8) as pool:
         living = [pool.submit(_live, person) for person in people]
         for _ in range(3):
             told = [told_to_end(trouble, function) for function in trouble.state["functions"]]
-            assert eventually(partial(_all_gone, told), 60)  # thirty processes end and start at once
+            assert eventually(
+                partial(_all_gone, told), 60
+            )  # thirty processes end and start at once
             time.sleep(1)
         for life in living:
             life.result()
     assert [person.workspaces() for person in people] == [[]] * 6
-    assert eventually(lambda: in_compute(trouble, "instances", "") == in_compute(trouble, "disks", "") == [])
+    assert eventually(
+        lambda: in_compute(trouble, "instances", "") == in_compute(trouble, "disks", "") == []
+    )
 
 
 def _all_gone(pids: list[int]) -> bool:
@@ -115,7 +129,9 @@ def _all_gone(pids: list[int]) -> bool:
 
 def _live(person: Person) -> None:
     """Have a whole life of a workspace; a Hub that is away for the moment is asked again."""
-    workspace_id = _accepted(person, "POST", "/workspaces", json={"name": "api"}, headers=HEADERS)["id"]
+    workspace_id = _accepted(person, "POST", "/workspaces", json={"name": "api"}, headers=HEADERS)[
+        "id"
+    ]
     for verb, status in (("stop", "SUSPENDED"), ("start", "READY")):
         _reaches(person, "READY" if verb == "stop" else "SUSPENDED")
         _accepted(person, "POST", f"/workspaces/{workspace_id}/{verb}")
@@ -141,7 +157,12 @@ def _accepted(person: Person, method: str, path: str, **kwargs: Any) -> dict[str
 
 
 def _reaches(person: Person, status: str) -> None:
-    assert eventually(lambda: [(ws["status"], ws["operation"]) for ws in _listed(person) or []] == [(status, None)], 60)
+    assert eventually(
+        lambda: (
+            [(ws["status"], ws["operation"]) for ws in _listed(person) or []] == [(status, None)]
+        ),
+        60,
+    )
 
 
 def _listed(person: Person) -> list[dict[str, Any]] | None:

@@ -10,7 +10,17 @@ import requests
 from localcloud.client import RunningCloud
 from localcloud.person import Person
 
-FIELDS = {"id", "name", "instance_name", "status", "machine_type", "zone", "project_id", "created_at", "owner_id"}
+FIELDS = {
+    "id",
+    "name",
+    "instance_name",
+    "status",
+    "machine_type",
+    "zone",
+    "project_id",
+    "created_at",
+    "owner_id",
+}
 
 
 def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
@@ -22,7 +32,9 @@ def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
 
     plain = requests.post(f"{cloud.address}/workspaces", json={"name": "plain"}, timeout=10)
     typed = requests.post(
-        f"{cloud.address}/workspaces", json={"name": "typed", "machineType": "e2-standard-8"}, timeout=10
+        f"{cloud.address}/workspaces",
+        json={"name": "typed", "machineType": "e2-standard-8"},
+        timeout=10,
     )
     assert plain.ok
     assert typed.ok
@@ -43,7 +55,9 @@ def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
 
 def test_the_existing_client_shows_the_text_of_a_refusal(cloud: RunningCloud) -> None:
     """What it shows a person says what is wrong."""
-    refused = requests.post(f"{cloud.address}/workspaces", json={"name": "no spaces allowed"}, timeout=10)
+    refused = requests.post(
+        f"{cloud.address}/workspaces", json={"name": "no spaces allowed"}, timeout=10
+    )
     assert refused.status_code == 400
     assert "name" in refused.text
     assert "letters" in refused.text

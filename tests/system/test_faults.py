@@ -24,9 +24,11 @@ def test_a_zone_without_capacity_is_left_for_the_next(trouble: RunningCloud, bob
     workspace_id = bob.create("api")["id"]
     ready = bob.settled(workspace_id, "READY")
     assert ready["zone"] == "us-west1-b"
-    assert {_zone(item) for kind in ("instances", "disks") for item in in_compute(trouble, kind, workspace_id)} == {
-        "us-west1-b"
-    }
+    assert {
+        _zone(item)
+        for kind in ("instances", "disks")
+        for item in in_compute(trouble, kind, workspace_id)
+    } == {"us-west1-b"}
 
 
 def test_when_no_zone_has_capacity_the_error_names_them_and_a_start_gets_out(
@@ -38,15 +40,23 @@ def test_when_no_zone_has_capacity_the_error_names_them_and_a_start_gets_out(
     failed = bob.settled(workspace_id, "ERROR")
     assert failed["error"]["code"] == "NO_CAPACITY"
     assert failed["error"]["retryable"]
-    assert all(zone in failed["error"]["message"] for zone in ("us-west1-a", "us-west1-b", "us-west1-c"))
-    assert in_compute(trouble, "instances", workspace_id) == in_compute(trouble, "disks", workspace_id) == []
+    assert all(
+        zone in failed["error"]["message"] for zone in ("us-west1-a", "us-west1-b", "us-west1-c")
+    )
+    assert (
+        in_compute(trouble, "instances", workspace_id)
+        == in_compute(trouble, "disks", workspace_id)
+        == []
+    )
 
     trouble.fault("stock_out", off=True)
     bob.start(workspace_id)
     assert bob.settled(workspace_id, "READY")["error"] is None
 
 
-def test_a_start_without_capacity_goes_back_to_suspended_and_says_why(trouble: RunningCloud, bob: Person) -> None:
+def test_a_start_without_capacity_goes_back_to_suspended_and_says_why(
+    trouble: RunningCloud, bob: Person
+) -> None:
     """The disk and the memory are in that zone, so the workspace cannot move."""
     workspace_id = _suspended(bob)
     trouble.fault("stock_out")
@@ -60,7 +70,9 @@ def test_a_start_without_capacity_goes_back_to_suspended_and_says_why(trouble: R
     bob.settled(workspace_id, "READY")
 
 
-def test_a_machine_that_cannot_be_suspended_is_stopped_and_booted_again(trouble: RunningCloud, bob: Person) -> None:
+def test_a_machine_that_cannot_be_suspended_is_stopped_and_booted_again(
+    trouble: RunningCloud, bob: Person
+) -> None:
     """Stop falls back to a shutdown; the next start boots under a new generation."""
     trouble.fault("suspend_unsupported")
     workspace_id = _suspended(bob)
@@ -69,18 +81,26 @@ def test_a_machine_that_cannot_be_suspended_is_stopped_and_booted_again(trouble:
     assert bob.settled(workspace_id, "READY")["generation"] == 2
 
 
-def test_a_machine_that_fails_at_boot_is_deleted_and_its_reason_told(trouble: RunningCloud, bob: Person) -> None:
+def test_a_machine_that_fails_at_boot_is_deleted_and_its_reason_told(
+    trouble: RunningCloud, bob: Person
+) -> None:
     """ERROR has the machine's own reason; nothing is left; START tries again."""
     trouble.fault("fails_at_boot", count=1)
     workspace_id = bob.create("api")["id"]
     failed = bob.settled(workspace_id, "ERROR")
     assert failed["error"]["code"] == "IMAGE_PULL_FAILED"
-    assert in_compute(trouble, "instances", workspace_id) == in_compute(trouble, "disks", workspace_id) == []
+    assert (
+        in_compute(trouble, "instances", workspace_id)
+        == in_compute(trouble, "disks", workspace_id)
+        == []
+    )
     bob.start(workspace_id)
     bob.settled(workspace_id, "READY")
 
 
-def test_a_machine_that_never_reports_ends_in_error_with_what_it_printed(trouble: RunningCloud, bob: Person) -> None:
+def test_a_machine_that_never_reports_ends_in_error_with_what_it_printed(
+    trouble: RunningCloud, bob: Person
+) -> None:
     """The deadline passes; the message has the tail of the serial console."""
     trouble.fault("never_ready", count=1)
     workspace_id = bob.create("api")["id"]
@@ -98,11 +118,19 @@ def test_a_used_up_compute_quota_is_an_error_in_words(trouble: RunningCloud, bob
     workspace_id = bob.create("api")["id"]
     failed = bob.settled(workspace_id, "ERROR")
     assert failed["error"]["code"] == "COMPUTE_QUOTA_EXCEEDED"
-    assert in_compute(trouble, "instances", workspace_id) == in_compute(trouble, "disks", workspace_id) == []
+    assert (
+        in_compute(trouble, "instances", workspace_id)
+        == in_compute(trouble, "disks", workspace_id)
+        == []
+    )
 
 
-@pytest.mark.parametrize("fault", ["rate_limited", "unavailable", "lost_operation", "slow_operation"])
-def test_passing_faults_of_compute_are_got_over(trouble: RunningCloud, bob: Person, fault: str) -> None:
+@pytest.mark.parametrize(
+    "fault", ["rate_limited", "unavailable", "lost_operation", "slow_operation"]
+)
+def test_passing_faults_of_compute_are_got_over(
+    trouble: RunningCloud, bob: Person, fault: str
+) -> None:
     """A workspace gets where it should all the same."""
     trouble.fault(fault, count=2)
     workspace_id = bob.create("api")["id"]
@@ -115,7 +143,11 @@ def test_a_machine_deleted_by_hand_is_noticed_and_made_anew_on_its_home_disk(
     """The status says so, the record follows, START makes another machine on the same disk."""
     workspace_id = bob.create("api")["id"]
     bob.settled(workspace_id, "READY")
-    home = [disk["id"] for disk in in_compute(trouble, "disks", workspace_id) if disk["name"].startswith("home")]
+    home = [
+        disk["id"]
+        for disk in in_compute(trouble, "disks", workspace_id)
+        if disk["name"].startswith("home")
+    ]
     trouble.fault("vanished", count=1)
 
     gone = bob.settled(workspace_id, "ERROR")
@@ -125,11 +157,17 @@ def test_a_machine_deleted_by_hand_is_noticed_and_made_anew_on_its_home_disk(
 
     bob.start(workspace_id)
     bob.settled(workspace_id, "READY")
-    again = [disk["id"] for disk in in_compute(trouble, "disks", workspace_id) if disk["name"].startswith("home")]
+    again = [
+        disk["id"]
+        for disk in in_compute(trouble, "disks", workspace_id)
+        if disk["name"].startswith("home")
+    ]
     assert again == home
 
 
-def test_a_preempted_machine_is_noticed_and_booted_again(trouble: RunningCloud, bob: Person) -> None:
+def test_a_preempted_machine_is_noticed_and_booted_again(
+    trouble: RunningCloud, bob: Person
+) -> None:
     """The record follows to SUSPENDED; the next start boots, since the memory is lost."""
     workspace_id = bob.create("api")["id"]
     bob.settled(workspace_id, "READY")
@@ -149,9 +187,13 @@ def test_a_message_that_is_no_job_of_ours_ends_in_the_dead_letters_and_stops_nob
 
 
 @pytest.mark.timeout(300)
-def test_two_hundred_concurrent_creates_are_all_answered_and_none_is_lost(trouble: RunningCloud) -> None:
+def test_two_hundred_concurrent_creates_are_all_answered_and_none_is_lost(
+    trouble: RunningCloud,
+) -> None:
     """50 people ask for four each at once: each is answered 201, all are READY at the end, nobody has more than asked."""
-    people = [Person(trouble.address, trouble.token(f"{uuid.uuid4()}@example.com")) for _ in range(50)]
+    people = [
+        Person(trouble.address, trouble.token(f"{uuid.uuid4()}@example.com")) for _ in range(50)
+    ]
     with ThreadPoolExecutor(40) as pool:
         asked = [(person, f"w{number}") for number in range(4) for person in people]
         made = list(pool.map(lambda each: each[0].create(each[1])["id"], asked))
@@ -204,10 +246,16 @@ def test_workspaces_get_where_they_should_when_messages_come_twice_or_late(
     assert len(in_compute(trouble, "instances", workspace_id)) == 1
     bob.delete(workspace_id)
     bob.gone(workspace_id, seconds=60)
-    assert in_compute(trouble, "instances", workspace_id) == in_compute(trouble, "disks", workspace_id) == []
+    assert (
+        in_compute(trouble, "instances", workspace_id)
+        == in_compute(trouble, "disks", workspace_id)
+        == []
+    )
 
 
-def test_one_workspace_that_cannot_be_stopped_does_not_keep_the_rest_awake(trouble: RunningCloud, bob: Person) -> None:
+def test_one_workspace_that_cannot_be_stopped_does_not_keep_the_rest_awake(
+    trouble: RunningCloud, bob: Person
+) -> None:
     """The cleanup goes on past a record that it cannot read."""
     healthy = bob.create("healthy")["id"]
     broken = bob.create("broken")["id"]

@@ -12,7 +12,9 @@ from tests.system.records import Records, in_compute
 
 def test_a_requested_workspace_becomes_ready_and_tells_how_to_connect(alice: Person) -> None:
     """POST answers PROVISIONING at once; the machine's report makes it READY."""
-    made = alice.create("api", metadata={"repo": "example/api", "branch": "main", "device_id": "laptop"})
+    made = alice.create(
+        "api", metadata={"repo": "example/api", "branch": "main", "device_id": "laptop"}
+    )
     assert made["status"] == "PROVISIONING"
     assert made["operation"]["kind"] == "CREATE"
 
@@ -59,7 +61,11 @@ def test_a_start_with_another_image_or_type_makes_a_new_machine_on_the_same_home
     assert new_machine["id"] != machine["id"]
     assert new_machine["machineType"].endswith("/e2-standard-8")
     assert _home(cloud, workspace_id) == disks
-    assert (rebuilt["image_tag"], rebuilt["machine_type"], rebuilt["generation"]) == ("v2", "e2-standard-8", 2)
+    assert (rebuilt["image_tag"], rebuilt["machine_type"], rebuilt["generation"]) == (
+        "v2",
+        "e2-standard-8",
+        2,
+    )
 
 
 def test_a_deleted_workspace_leaves_nothing_behind(cloud: RunningCloud, alice: Person) -> None:
@@ -79,7 +85,9 @@ def test_a_deleted_workspace_leaves_nothing_behind(cloud: RunningCloud, alice: P
     assert alice.create("api")["id"] != workspace_id
 
 
-def test_a_workspace_that_is_deleted_while_it_is_made_leaves_nothing_behind(cloud: RunningCloud, alice: Person) -> None:
+def test_a_workspace_that_is_deleted_while_it_is_made_leaves_nothing_behind(
+    cloud: RunningCloud, alice: Person
+) -> None:
     """DELETE supersedes CREATE at once, and the record stays until no worker can make a machine any more."""
     workspace_id = alice.create("api")["id"]
     assert alice.delete(workspace_id)["operation"]["kind"] == "DELETE"
@@ -89,7 +97,9 @@ def test_a_workspace_that_is_deleted_while_it_is_made_leaves_nothing_behind(clou
     assert in_compute(cloud, "disks", workspace_id) == []
 
 
-def test_a_second_verb_while_another_is_under_way_is_refused_with_the_operation(alice: Person) -> None:
+def test_a_second_verb_while_another_is_under_way_is_refused_with_the_operation(
+    alice: Person,
+) -> None:
     """409 says what is under way; the same verb again is the same operation."""
     workspace_id = alice.create("api")["id"]
     refused = alice.ask("POST", f"/workspaces/{workspace_id}/stop")
@@ -141,13 +151,17 @@ def test_a_list_is_paged_newest_first_and_can_be_filtered(alice: Person) -> None
     assert alice.workspaces(status="SUSPENDED") == []
 
 
-def test_another_persons_workspace_is_not_there(alice: Person, new_person: Callable[[], Person]) -> None:
+def test_another_persons_workspace_is_not_there(
+    alice: Person, new_person: Callable[[], Person]
+) -> None:
     """Every verb on it answers what it answers for an id that never existed."""
     workspace_id = alice.create("api")["id"]
     stranger = new_person()
     unknown = str(uuid.uuid4())
     for method, path in (("GET", "/status"), ("POST", "/stop"), ("POST", "/start"), ("DELETE", "")):
-        answers = [stranger.ask(method, f"/workspaces/{each}{path}") for each in (workspace_id, unknown)]
+        answers = [
+            stranger.ask(method, f"/workspaces/{each}{path}") for each in (workspace_id, unknown)
+        ]
         assert [answer.status_code for answer in answers] == [404, 404]
         assert answers[0].text.replace(workspace_id, unknown) == answers[1].text
     assert stranger.workspaces() == []
@@ -166,4 +180,8 @@ def test_who_proves_nothing_gets_nowhere(cloud: RunningCloud) -> None:
 
 
 def _home(cloud: RunningCloud, workspace_id: str) -> list[tuple[str, str]]:
-    return [(disk["name"], disk["id"]) for disk in in_compute(cloud, "disks", workspace_id) if "home" in disk["name"]]
+    return [
+        (disk["name"], disk["id"])
+        for disk in in_compute(cloud, "disks", workspace_id)
+        if "home" in disk["name"]
+    ]

@@ -26,12 +26,17 @@ def test_no_log_line_and_no_event_has_a_token(cloud: RunningCloud) -> None:
         person = Person(cloud.function_url(function.name), token)
         path = function.routes[0].path.replace("{workspace_id}", token) if function.routes else "/"
         person.ask("GET", path, headers={"X-Request-Id": token, "X-Goog-IAP-JWT-Assertion": token})
-        Person(cloud.function_url(function.name), token[:-8] + "tampered").ask("POST", path, json={"name": token})
+        Person(cloud.function_url(function.name), token[:-8] + "tampered").ask(
+            "POST", path, json={"name": token}
+        )
     alice.delete(workspace_id)
     alice.gone(workspace_id)
 
     assert Records(cloud).events(workspace_id)
-    assert all("RequestAnswered" in cloud.log(name) for name in ("list_workspaces", "delete_workspace", "cleanup"))
+    assert all(
+        "RequestAnswered" in cloud.log(name)
+        for name in ("list_workspaces", "delete_workspace", "cleanup")
+    )
     assert eventually(lambda: f"{workspace_id}" in cloud.log("advance_operation"))
     signatures = [each.rpartition(".")[2] for each in (token, anothers)]
     assert leaks(cloud, [token, anothers, *signatures]) == []

@@ -17,7 +17,11 @@ AGE = timedelta(days=40)
 def machine_and_home(cloud: RunningCloud, workspace_id: str) -> tuple[str, str]:
     """Return the ids that Compute gave the workspace's machine and its home disk."""
     [machine] = in_compute(cloud, "instances", workspace_id)
-    [home] = [disk for disk in in_compute(cloud, "disks", workspace_id) if disk["name"].startswith("home-")]
+    [home] = [
+        disk
+        for disk in in_compute(cloud, "disks", workspace_id)
+        if disk["name"].startswith("home-")
+    ]
     return machine["id"], home["id"]
 
 
@@ -25,11 +29,15 @@ def made_old(cloud: RunningCloud, person: Person, workspace: dict[str, Any]) -> 
     """Let a machine have been made long ago by a version that did not write that down, and return what its owner is told."""
     cloud.make_old(workspace["instance_name"], AGE)
     Records(cloud).write(workspace["id"], machine_made_at=None)
-    told: dict[str, Any] = person.wait(workspace["id"], lambda ws: ws["renewal"] is not None, seconds=PATIENCE_SECONDS)
+    told: dict[str, Any] = person.wait(
+        workspace["id"], lambda ws: ws["renewal"] is not None, seconds=PATIENCE_SECONDS
+    )
     return told
 
 
-def test_a_machine_that_is_off_and_too_old_is_made_anew_on_its_home(cloud: RunningCloud, alice: Person) -> None:
+def test_a_machine_that_is_off_and_too_old_is_made_anew_on_its_home(
+    cloud: RunningCloud, alice: Person
+) -> None:
     """Another instance, the same home disk; its owner was told before, and can read why afterwards."""
     workspace_id = alice.create("api")["id"]
     ready = alice.settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
@@ -45,7 +53,9 @@ def test_a_machine_that_is_off_and_too_old_is_made_anew_on_its_home(cloud: Runni
     new_machine, same_home = machine_and_home(cloud, workspace_id)
     assert (new_machine == machine, same_home) == (False, home)
     assert datetime.fromisoformat(again["renewal"]["at"]) > datetime.now(UTC) + timedelta(days=29)
-    [why] = [event["result"] for event in alice.events(workspace_id) if event["what"] == "MachineRemade"]
+    [why] = [
+        event["result"] for event in alice.events(workspace_id) if event["what"] == "MachineRemade"
+    ]
     assert "40 days old, more than 30 days" in why
 
 
@@ -63,7 +73,10 @@ def test_a_suspended_machine_is_resumed_however_old_and_made_anew_by_request(
     said = alice.start(workspace_id)["renewal"]
     resumed = alice.settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
     assert "as the next start does" in said["unless"]
-    assert (machine_and_home(cloud, workspace_id), resumed["memory_kept"]) == ((machine, home), True)
+    assert (machine_and_home(cloud, workspace_id), resumed["memory_kept"]) == (
+        (machine, home),
+        True,
+    )
 
     begun = alice.start(workspace_id, rebuild=True)
     assert (begun["status"], begun["operation"]["kind"]) == ("PROVISIONING", "START")
@@ -71,4 +84,6 @@ def test_a_suspended_machine_is_resumed_however_old_and_made_anew_by_request(
     new_machine, same_home = machine_and_home(cloud, workspace_id)
     assert (new_machine == machine, same_home) == (False, home)
     assert (rebuilt["memory_kept"], rebuilt["generation"]) == (False, resumed["generation"] + 1)
-    assert eventually(lambda: "MemoryLost" in {event["what"] for event in alice.events(workspace_id)})
+    assert eventually(
+        lambda: "MemoryLost" in {event["what"] for event in alice.events(workspace_id)}
+    )

@@ -23,18 +23,32 @@ pytestmark = pytest.mark.xdist_group("team")  # one worker starts the cloud
 
 CATALOGUE: Final = read_catalogue()
 OWNER, ANOTHER, STRANGER = "owner@example.com", "another@example.com", "stranger@example.com"
-# Not asked for by the matrix: who is refused again within minutes, or looks at the same again, is only counted.
+# Not asked for by the matrix: who is refused again within minutes, or looks at the same again, is
+# only counted.
 NEW_TO_ALL, NEW_STRANGER = "new@example.com", "new-stranger@example.com"
-PEOPLE: Final = {"stranger": STRANGER, "another person": ANOTHER, "owner": OWNER, "administrator": ADMIN_EMAIL}
-# Which state a workspace has to have so that a request changes something, and is not the end of what others need.
-NEEDED_STATE: Final = {"stop_workspace": "READY", "start_workspace": "SUSPENDED", "delete_workspace": None}
+PEOPLE: Final = {
+    "stranger": STRANGER,
+    "another person": ANOTHER,
+    "owner": OWNER,
+    "administrator": ADMIN_EMAIL,
+}
+# Which state a workspace has to have so that a request changes something, and is not the end of
+# what others need.
+NEEDED_STATE: Final = {
+    "stop_workspace": "READY",
+    "start_workspace": "SUSPENDED",
+    "delete_workspace": None,
+}
 
 
 def matrix() -> list[dict[str, str]]:
     """Return the rows of README's matrix: each cell by the name of its column."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [table] = re.findall(r"<!-- permissions -->\n(.*?)\n<!-- /permissions -->", readme, re.DOTALL)
-    header, _, *rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    header, _, *rows = [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+    ]
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
@@ -47,7 +61,8 @@ class Team:
     def __init__(self, cloud: RunningCloud) -> None:
         self.cloud = cloud
         self.owner, self.admin, self.new, self.new_stranger = (
-            Person(cloud.address, cloud.token(email)) for email in (OWNER, ADMIN_EMAIL, NEW_TO_ALL, NEW_STRANGER)
+            Person(cloud.address, cloud.token(email))
+            for email in (OWNER, ADMIN_EMAIL, NEW_TO_ALL, NEW_STRANGER)
         )
         self._made = {name: self.owner.create(name) for name in ("kept", "gone")}
         self._spare: dict[tuple[str, str], Workspace] = {
@@ -56,7 +71,11 @@ class Team:
             for column in ("owner", "administrator")
         }
         self.owner.delete(self.gone)
-        asleep = [workspace["id"] for key, workspace in self._spare.items() if NEEDED_STATE[key[0]] == "SUSPENDED"]
+        asleep = [
+            workspace["id"]
+            for key, workspace in self._spare.items()
+            if NEEDED_STATE[key[0]] == "SUSPENDED"
+        ]
         for workspace_id in asleep:
             self.owner.settled(workspace_id, "READY")
             self.owner.stop(workspace_id)
@@ -93,7 +112,10 @@ class Team:
         """Return the token that a machine gets from its own metadata server."""
         [machine] = [each for each in self.cloud.machines() if each["name"] == instance_name]
         service = f"{self.cloud.state['services']['identity']}/machines/{machine['id']}"
-        query = {"audience": self.cloud.state["environment"]["HUB_REPORT_WORKSPACE_URL"], "format": "full"}
+        query = {
+            "audience": self.cloud.state["environment"]["HUB_REPORT_WORKSPACE_URL"],
+            "format": "full",
+        }
         answer = requests.get(
             f"{service}/computeMetadata/v1/instance/service-accounts/default/identity",
             params=query,
@@ -108,7 +130,9 @@ class Team:
         function = CATALOGUE[row["function"]]
         method, path = row["request"].split(" ")
         workspace = self._spare.get((function.name, column), self._made["kept"])
-        path = path.format(workspace_id=workspace["id"], gone_id=self.gone, owner_id=workspace["owner_id"])
+        path = path.format(
+            workspace_id=workspace["id"], gone_id=self.gone, owner_id=workspace["owner_id"]
+        )
         caller = Person(self.cloud.function_url(function.name), self.token(column, function))
         return caller.ask(method, path, **self._body(function, column))
 
@@ -123,10 +147,18 @@ class Team:
             return {"json": job}
         if function.trigger == "event":
             data = base64.b64encode(json.dumps(job).encode()).decode()
-            message = {"data": data, "messageId": "1", "publishTime": "2026-01-01T00:00:00Z", "attributes": {}}
+            message = {
+                "data": data,
+                "messageId": "1",
+                "publishTime": "2026-01-01T00:00:00Z",
+                "attributes": {},
+            }
             project = self.cloud.state["project_id"]
             return {
-                "json": {"message": message, "subscription": f"projects/{project}/subscriptions/{function.service}"}
+                "json": {
+                    "message": message,
+                    "subscription": f"projects/{project}/subscriptions/{function.service}",
+                }
             }
         return {}
 
@@ -152,7 +184,9 @@ def team() -> Iterator[Team]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['function']} {row['request']}")
 def test_everybody_is_answered_what_the_matrix_says(row: dict[str, str], team: Team) -> None:
     """Each column's caller, at the function's own URL, with the token that they have."""
-    expected = {column: int(cell) for column, cell in row.items() if column not in {"function", "request"}}
+    expected = {
+        column: int(cell) for column, cell in row.items() if column not in {"function", "request"}
+    }
     assert {column: team.ask(row, column).status_code for column in expected} == expected
 
 
@@ -160,11 +194,17 @@ def test_a_machine_reports_for_its_own_workspace_only(team: Team) -> None:
     """Where the workspace's machine gets 204, another one gets 403, and the trail says which one it was."""
     other = team.owner.create("other")
     team.owner.settled(other["id"], "READY")
-    machine = Person(team.cloud.function_url("report_workspace"), team.machine_token(other["instance_name"]))
+    machine = Person(
+        team.cloud.function_url("report_workspace"), team.machine_token(other["instance_name"])
+    )
     report = {"event": "heartbeat", "generation": 1}
     assert machine.ask("POST", f"/workspaces/{team.kept}/reports", json=report).status_code == 403
     assert machine.ask("POST", f"/workspaces/{other['id']}/reports", json=report).status_code == 204
-    [refused] = [event for event in team.owner.events(team.kept) if event["who"].endswith(f"/{other['instance_name']}")]
+    [refused] = [
+        event
+        for event in team.owner.events(team.kept)
+        if event["who"].endswith(f"/{other['instance_name']}")
+    ]
     assert (refused["what"], refused["result"]) == ("ReportSent", "REFUSED")
 
 
@@ -173,7 +213,9 @@ def test_what_an_administrator_does_to_anothers_workspace_is_in_its_trail(team: 
     workspace_id = team.owner.create("administered")["id"]
     team.owner.settled(workspace_id, "READY")
     request_id = str(uuid.uuid4())
-    asked = team.admin.ask("POST", f"/workspaces/{workspace_id}/stop", headers={"X-Request-Id": request_id})
+    asked = team.admin.ask(
+        "POST", f"/workspaces/{workspace_id}/stop", headers={"X-Request-Id": request_id}
+    )
     assert asked.status_code == 202
     team.owner.settled(workspace_id, "SUSPENDED")
     team.owner.start(workspace_id)
@@ -199,11 +241,18 @@ def test_an_administrators_looks_are_in_the_trail(team: Team) -> None:
         ("EventsRequested", ADMIN_EMAIL),
         ("StatusRequested", ADMIN_EMAIL),
     ]
-    whole = [event for event in team.admin.every_event() if event["as_admin"] and not event["workspace_id"]]
+    whole = [
+        event
+        for event in team.admin.every_event()
+        if event["as_admin"] and not event["workspace_id"]
+    ]
     assert sorted((event["what"], event["owner_id"]) for event in whole) == [
         ("EventsRequested", ""),
         ("ListRequested", ""),
-        *[("ListRequested", owner) for owner in sorted({event["owner_id"] for event in whole} - {""})],
+        *[
+            ("ListRequested", owner)
+            for owner in sorted({event["owner_id"] for event in whole} - {""})
+        ],
     ]
 
 
@@ -218,13 +267,20 @@ def test_an_owner_reads_what_happened_in_pages(team: Team) -> None:
     assert whats == ["WorkspaceSuspended", "StopRequested", "WorkspaceReady", "WorkspaceRequested"]
     first = team.owner.ask("GET", f"/workspaces/{workspace_id}/events", params={"limit": 3})
     assert (len(first.json()), "next" in first.links) == (3, True)
-    assert team.owner.events(workspace_id, limit=1) == team.owner.events(workspace_id, limit=3) == whole
+    assert (
+        team.owner.events(workspace_id, limit=1)
+        == team.owner.events(workspace_id, limit=3)
+        == whole
+    )
 
 
 def test_an_administrator_reads_what_happened_to_a_workspace_that_is_gone(team: Team) -> None:
     """From the request for it to its end; for its owner it is not there."""
     events = team.admin.events(team.gone)
-    assert [(event["what"], event["result"]) for event in events][-1] == ("WorkspaceRequested", "ACCEPTED")
+    assert [(event["what"], event["result"]) for event in events][-1] == (
+        "WorkspaceRequested",
+        "ACCEPTED",
+    )
     assert "DELETED" in {event["result"] for event in events}
     assert team.owner.ask("GET", f"/workspaces/{team.gone}/events").status_code == 404
 
@@ -239,7 +295,12 @@ def test_a_refusal_is_noted(team: Team) -> None:
     ):
         assert person.ask(method, path, headers=headers).status_code in {403, 404}
     noted = {
-        event["request_id"]: (event["who_email"], event["what"], event["result"], event["workspace_id"])
+        event["request_id"]: (
+            event["who_email"],
+            event["what"],
+            event["result"],
+            event["workspace_id"],
+        )
         for event in Records(team.cloud).every_event()
         if wanted in event["request_id"]
     }
@@ -248,5 +309,7 @@ def test_a_refusal_is_noted(team: Team) -> None:
         f"enter-{wanted}": (NEW_STRANGER, "EntryRequested", "REFUSED", ""),
         f"list-{wanted}": (NEW_TO_ALL, "ListRequested", "REFUSED", ""),
     }
-    shown = [event for event in team.owner.events(team.kept) if event["request_id"] == f"delete-{wanted}"]
+    shown = [
+        event for event in team.owner.events(team.kept) if event["request_id"] == f"delete-{wanted}"
+    ]
     assert [(event["who_email"], event["result"]) for event in shown] == [(NEW_TO_ALL, "REFUSED")]

@@ -25,7 +25,9 @@ Sweep = Callable[[WorkspaceStore, Jobs, Clock, Policy, str, Pause], SweepReport]
 
 
 @pytest.mark.parametrize("sweep", [clean_up, reconcile])
-def test_a_sweep_reads_what_is_due_however_many_there_are(cloud: RunningCloud, sweep: Sweep) -> None:
+def test_a_sweep_reads_what_is_due_however_many_there_are(
+    cloud: RunningCloud, sweep: Sweep
+) -> None:
     """Each workspace that is due is found and read once more before it is changed; of the others none is read.
 
     After each there is a pause, so that many at once leave room for people.

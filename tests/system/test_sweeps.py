@@ -31,7 +31,9 @@ def test_an_idle_workspace_is_suspended(cloud: RunningCloud, alice: Person) -> N
     assert (awake["status"], awake["stopped_because"]) == ("READY", None)
 
 
-def test_a_workspace_that_nobody_has_started_for_a_month_is_deleted(cloud: RunningCloud, alice: Person) -> None:
+def test_a_workspace_that_nobody_has_started_for_a_month_is_deleted(
+    cloud: RunningCloud, alice: Person
+) -> None:
     """It is deleted with all that it has."""
     workspace_id = alice.create("old")["id"]
     alice.settled(workspace_id, "READY")
@@ -74,7 +76,11 @@ def test_a_heartbeat_that_comes_before_the_suspend_wins(trouble: RunningCloud, b
 
     kept = bob.wait(workspace_id, lambda ws: ws["operation"] is None)
     assert (kept["status"], kept["last_activity"]) == ("READY", "heartbeat")
-    assert not [call for call in trouble.compute_calls() if call["method"] in {"suspend", "instances.suspend"}]
+    assert not [
+        call
+        for call in trouble.compute_calls()
+        if call["method"] in {"suspend", "instances.suspend"}
+    ]
 
 
 def test_a_job_that_was_lost_is_sent_again(cloud: RunningCloud, alice: Person) -> None:
@@ -96,13 +102,17 @@ def _begin_a_start_whose_job_is_lost(records: Records, workspace_id: str) -> Non
     """Write what a start function that dies right after its commit has written."""
     workspace = workspace_record(records.workspace(workspace_id))
     now = datetime.now(UTC) - timedelta(minutes=3)
-    change = start(workspace, "lost", Asker(workspace.owner_id, "lost"), NewMachine(), now, Policy())
+    change = start(
+        workspace, "lost", Asker(workspace.owner_id, "lost"), NewMachine(), now, Policy()
+    )
     assert change is not None
     assert change.workspace is not None
     records.write(workspace_id, **workspace_document(change.workspace))
 
 
-def test_what_was_done_to_a_machine_by_hand_is_reflected(cloud: RunningCloud, alice: Person) -> None:
+def test_what_was_done_to_a_machine_by_hand_is_reflected(
+    cloud: RunningCloud, alice: Person
+) -> None:
     """Nobody has to ask for the workspace first, and it says what happened and what to do."""
     workspace = alice.create("by-hand")
     ready = alice.settled(workspace["id"], "READY")
@@ -121,11 +131,15 @@ def test_what_was_done_to_a_machine_by_hand_is_reflected(cloud: RunningCloud, al
     alice.settled(ready["id"], "READY")
 
 
-def test_an_owners_record_that_holds_what_is_not_there_is_repaired(cloud: RunningCloud, alice: Person) -> None:
+def test_an_owners_record_that_holds_what_is_not_there_is_repaired(
+    cloud: RunningCloud, alice: Person
+) -> None:
     """A name that nothing has any more can be taken again."""
     workspace = alice.create("real")
     ghost = {"name": "ghost", "running": True}
-    Records(cloud).write_owner(workspace["owner_id"], **{"workspaces.`00000000-0000-4000-8000-000000000000`": ghost})
+    Records(cloud).write_owner(
+        workspace["owner_id"], **{"workspaces.`00000000-0000-4000-8000-000000000000`": ghost}
+    )
     with pytest.raises(RefusedError):
         alice.create("ghost")
 
@@ -135,7 +149,9 @@ def test_an_owners_record_that_holds_what_is_not_there_is_repaired(cloud: Runnin
     assert {each["name"] for each in alice.workspaces()} == {"real", "ghost"}
 
 
-def test_a_machine_that_has_lost_its_record_is_left_alone_while_it_is_young(cloud: RunningCloud, alice: Person) -> None:
+def test_a_machine_that_has_lost_its_record_is_left_alone_while_it_is_young(
+    cloud: RunningCloud, alice: Person
+) -> None:
     """It may be one that is just being made."""
     workspace_id = alice.create("lost")["id"]
     alice.settled(workspace_id, "READY")

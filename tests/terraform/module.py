@@ -58,7 +58,10 @@ def _counting() -> Iterator[str]:
     values, wanted = local_values(), set[str]()
     found = set(
         re.findall(
-            r"local\.(\w+)", " ".join(str(body.get(k)) for body in resources().values() for k in ("for_each", "count"))
+            r"local\.(\w+)",
+            " ".join(
+                str(body.get(k)) for body in resources().values() for k in ("for_each", "count")
+            ),
         )
     )
     while found - wanted:
@@ -75,7 +78,11 @@ def _line(address: str, body: Block) -> str:
         *body.get("condition", []),
         *(each["condition"] for each in body.get("dynamic", []) if "condition" in each),
     ]
-    said += [f"condition = {' '.join(str(condition).split())}" for condition in conditions if "_iam_" in address]
+    said += [
+        f"condition = {' '.join(str(condition).split())}"
+        for condition in conditions
+        if "_iam_" in address
+    ]
     return "  |  ".join([address, *said])
 
 

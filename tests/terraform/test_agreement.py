@@ -25,7 +25,16 @@ from shared.domain.changes import Change, finish
 from shared.domain.workspace import OperationKind, Status
 from shared.usecases.change_workspace import log_change
 from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
-from tests.terraform.module import MODULE, REWRITE, SNAPSHOT, blocks, local_values, named, resources, snapshot
+from tests.terraform.module import (
+    MODULE,
+    REWRITE,
+    SNAPSHOT,
+    blocks,
+    local_values,
+    named,
+    resources,
+    snapshot,
+)
 from tests.unit.test_readme import Recording, required
 
 CATALOGUE = read_catalogue()
@@ -33,7 +42,8 @@ RESOURCES = resources()
 LOCALS = local_values()
 PAGE = MODULE / "README.md"
 
-# What each method of Compute Engine's clients needs. Source: the API's reference, "IAM Permissions" of each method.
+# What each method of Compute Engine's clients needs. Source: the API's reference, "IAM Permissions"
+# of each method.
 PERMISSIONS = {
     "DisksClient.aggregated_list": "compute.disks.list",
     "DisksClient.delete_unary": "compute.disks.delete",
@@ -53,7 +63,8 @@ PERMISSIONS = {
     "InstancesClient.suspend_unary": "compute.instances.suspend",
     "ZoneOperationsClient.get": "compute.zoneOperations.get",
 }
-# What an insert needs for what it says of the instance (shared/adapters/compute_instance.py), reviewed by hand.
+# What an insert needs for what it says of the instance (shared/adapters/compute_instance.py),
+# reviewed by hand.
 INSERT = {
     "compute.disks.create": "the boot disk and a new home disk",
     "compute.disks.setLabels": "their labels",
@@ -80,9 +91,14 @@ def strings(expression: str) -> set[str]:
 def test_every_function_is_deployed_once() -> None:
     """One resource deploys the whole catalogue, each function under its own name, and one more builds the image of all."""
     deploying = [
-        address for address in RESOURCES if re.match(r"google_(cloudfunctions|cloud_run_(v2_)?service\.)", address)
+        address
+        for address in RESOURCES
+        if re.match(r"google_(cloudfunctions|cloud_run_(v2_)?service\.)", address)
     ]
-    assert deploying == ["google_cloudfunctions2_function.build", "google_cloud_run_v2_service.this"]
+    assert deploying == [
+        "google_cloudfunctions2_function.build",
+        "google_cloud_run_v2_service.this",
+    ]
     function = RESOURCES["google_cloud_run_v2_service.this"]
     assert function["for_each"] == "local.functions"
     assert LOCALS["functions"] == "local.catalogue.functions"
@@ -104,14 +120,23 @@ def test_another_build_is_another_image_in_the_same_apply() -> None:
         "source": "google_storage_bucket_object.source.name",
     }
     read = {
-        f"{kind}.{name}": body for block in blocks("data") for kind, of in block.items() for name, body in of.items()
+        f"{kind}.{name}": body
+        for block in blocks("data")
+        for kind, of in block.items()
+        for name, body in of.items()
     }
     service = read["google_cloud_run_v2_service.build"]
     assert service["name"] == f'terraform_data.build.id == "" ? null : {build}.name'
     image = read["google_artifact_registry_docker_image.functions"]
-    assert "data.google_cloud_run_v2_service.build.template[0].containers[0].image" in image["image_name"]
+    assert (
+        "data.google_cloud_run_v2_service.build.template[0].containers[0].image"
+        in image["image_name"]
+    )
     [template] = RESOURCES["google_cloud_run_v2_service.this"]["template"]
-    assert template["containers"][0]["image"] == "data.google_artifact_registry_docker_image.functions.self_link"
+    assert (
+        template["containers"][0]["image"]
+        == "data.google_artifact_registry_docker_image.functions.self_link"
+    )
 
 
 def test_an_image_that_every_function_can_run_has_its_system_layer() -> None:
@@ -128,7 +153,10 @@ def test_the_functions_settings_are_the_catalogues() -> None:
     [container], [scaling] = template["containers"], template["scaling"]
     [resources_] = container["resources"]
     assert service["ingress"] == "local.ingress[each.key]"
-    assert (resources_["limits"]["memory"], resources_["cpu_idle"]) == ("${each.value.memory_mib}Mi", True)
+    assert (resources_["limits"]["memory"], resources_["cpu_idle"]) == (
+        "${each.value.memory_mib}Mi",
+        True,
+    )
     assert template["timeout"] == "${each.value.timeout_seconds}s"
     assert template["max_instance_request_concurrency"] == "each.value.concurrency"
     assert scaling["max_instance_count"] == "local.max_instances[each.key]"
@@ -143,7 +171,9 @@ def test_a_function_is_told_which_one_it_is_as_in_the_local_cloud() -> None:
     [template] = RESOURCES["google_cloud_run_v2_service.this"]["template"]
     [env] = template["containers"][0]["dynamic"]
     assert env["env"]["for_each"] == "merge(local.environment, local.process[each.key])"
-    said = dict(re.findall(r"([A-Z_]+) = (.*?)(?=, [A-Z_]+ = |}})", LOCALS["process"].partition("=> {")[2]))
+    said = dict(
+        re.findall(r"([A-Z_]+) = (.*?)(?=, [A-Z_]+ = |}})", LOCALS["process"].partition("=> {")[2])
+    )
     assert said == {
         "FUNCTION_SIGNATURE_TYPE": 'function.trigger == "event" ? "cloudevent" : "http"',
         "FUNCTION_SOURCE": '"/workspace/${function.source}"',
@@ -189,14 +219,25 @@ def test_what_may_be_set_is_what_the_module_does_not_decide() -> None:
 def test_the_indexes_are_those_of_the_file() -> None:
     """The index file, which the tests hold to the store's queries, is taken whole."""
     assert LOCALS["firestore"] == 'jsondecode(file("${local.root}/firestore.indexes.json"))'
-    index, field = RESOURCES["google_firestore_index.this"], RESOURCES["google_firestore_field.this"]
+    index, field = (
+        RESOURCES["google_firestore_index.this"],
+        RESOURCES["google_firestore_field.this"],
+    )
     assert re.search(r"for index in local\.firestore\.indexes : .*=> index\}", index["for_each"])
     [fields] = index["dynamic"]
     assert fields["fields"]["for_each"] == "each.value.fields"
-    assert fields["fields"]["content"] == [{"field_path": "fields.value.fieldPath", "order": "fields.value.order"}]
-    assert (index["collection"], index["query_scope"]) == ("each.value.collectionGroup", "each.value.queryScope")
+    assert fields["fields"]["content"] == [
+        {"field_path": "fields.value.fieldPath", "order": "fields.value.order"}
+    ]
+    assert (index["collection"], index["query_scope"]) == (
+        "each.value.collectionGroup",
+        "each.value.queryScope",
+    )
     assert field["for_each"].startswith("{for field in local.firestore.fieldOverrides : ")
-    assert (field["collection"], field["field"]) == ("each.value.collectionGroup", "each.value.fieldPath")
+    assert (field["collection"], field["field"]) == (
+        "each.value.collectionGroup",
+        "each.value.fieldPath",
+    )
 
 
 # Machines
@@ -241,10 +282,13 @@ def test_the_workers_role_has_what_the_code_calls_and_nothing_else() -> None:
 def test_the_status_function_may_only_look() -> None:
     """What it asks of a machine is one call, and its role has that permission only."""
     asked = re.findall(
-        r"\bmachines\(\)\.(\w+)", (ROOT / "shared/usecases/ask_workspaces.py").read_text(encoding="utf-8")
+        r"\bmachines\(\)\.(\w+)",
+        (ROOT / "shared/usecases/ask_workspaces.py").read_text(encoding="utf-8"),
     )
     assert set(asked) == {"get"}
-    assert RESOURCES["google_project_iam_custom_role.look"]["permissions"] == ["compute.instances.get"]
+    assert RESOURCES["google_project_iam_custom_role.look"]["permissions"] == [
+        "compute.instances.get"
+    ]
 
 
 def test_rights_on_machines_end_at_the_hubs_own_names() -> None:
@@ -266,7 +310,11 @@ def test_rights_on_machines_end_at_the_hubs_own_names() -> None:
 def test_the_firewall_lets_iap_in_to_the_machines_tag() -> None:
     """The tag that the code gives to machines is the firewall's target, and nobody but IAP is a source."""
     assert LOCALS["machine_tag"] == IAP_TAG
-    firewalls = [body for address, body in RESOURCES.items() if address.startswith("google_compute_firewall.")]
+    firewalls = [
+        body
+        for address, body in RESOURCES.items()
+        if address.startswith("google_compute_firewall.")
+    ]
     assert [(body["target_tags"], body["source_ranges"]) for body in firewalls] == [
         (["local.machine_tag"], ["35.235.240.0/20"])
     ]
@@ -282,7 +330,9 @@ def test_functions_are_called_by_whom_the_catalogue_says() -> None:
     assert LOCALS["guarded"] == (
         f'{{for name, function in local.functions : name => function if function.invoker != "{EVERYONE}"}}'
     )
-    invokers = [address for address, body in RESOURCES.items() if "run.invoker" in str(body.get("role"))]
+    invokers = [
+        address for address, body in RESOURCES.items() if "run.invoker" in str(body.get("role"))
+    ]
     assert invokers == ["google_cloud_run_v2_service_iam_member.invoker"]
     binding = RESOURCES[invokers[0]]
     assert binding["for_each"] == "local.guarded"
@@ -294,8 +344,16 @@ def test_functions_are_called_by_whom_the_catalogue_says() -> None:
 
 def test_only_functions_of_people_and_machines_are_for_everybody() -> None:
     """No binding is for everybody, which organisations forbid, and what the platform guards is never public."""
-    assert [address for address, body in RESOURCES.items() if re.search(r"all(Authenticated)?Users", str(body))] == []
-    everybodys = {function.source.split("/")[1] for function in CATALOGUE.functions if function.invoker == EVERYONE}
+    assert [
+        address
+        for address, body in RESOURCES.items()
+        if re.search(r"all(Authenticated)?Users", str(body))
+    ] == []
+    everybodys = {
+        function.source.split("/")[1]
+        for function in CATALOGUE.functions
+        if function.invoker == EVERYONE
+    }
     assert everybodys == {"api", "callbacks"}
 
 
@@ -304,7 +362,9 @@ def users_of(*ports: str) -> set[str]:
     return {
         function.runs_as
         for function in CATALOGUE.functions
-        if any(f"HUB.{port}" in (ROOT / function.source).read_text(encoding="utf-8") for port in ports)
+        if any(
+            f"HUB.{port}" in (ROOT / function.source).read_text(encoding="utf-8") for port in ports
+        )
     }
 
 
@@ -373,9 +433,15 @@ def test_no_resource_was_lost_or_added_unseen() -> None:
 # The arguments that a resource is made anew for. Source: the provider's documentation.
 FIXED: Final = {
     "google_firestore_database.this": {"project", "name", "location_id", "type"},
-    "google_artifact_registry_repository.workspaces": {"project", "location", "repository_id", "format"},
+    "google_artifact_registry_repository.workspaces": {
+        "project",
+        "location",
+        "repository_id",
+        "format",
+    },
     "google_compute_network.this": {"project", "name", "auto_create_subnetworks", "count"},
-    # A wider ip_cidr_range is a change in place; Compute refuses to delete a subnetwork that machines are in.
+    # A wider ip_cidr_range is a change in place; Compute refuses to delete a subnetwork that
+    # machines are in.
     "google_compute_subnetwork.this": {"project", "region", "name", "network", "count"},
     "random_id.installation": {"byte_length", "keepers", "prefix"},
 }
@@ -385,7 +451,9 @@ LASTING: Final = {"var.project_id", "var.region", "var.name"}  # another of thes
 @pytest.mark.parametrize("address", FIXED)
 def test_no_variable_makes_anew_what_holds_data(address: str) -> None:
     """Database, registry, network and the id that machines and disks are known by depend on what is never changed."""
-    said = " ".join(str(value) for name, value in RESOURCES[address].items() if name in FIXED[address])
+    said = " ".join(
+        str(value) for name, value in RESOURCES[address].items() if name in FIXED[address]
+    )
     variables = set(re.findall(r"\bvar\.\w+", said))
     others = set(re.findall(r"\blocal\.\w+", said)) - {"local.own_network"}
     assert variables <= LASTING
@@ -394,7 +462,9 @@ def test_no_variable_makes_anew_what_holds_data(address: str) -> None:
 
 def test_home_disks_and_machines_are_not_the_modules() -> None:
     """The Hub makes and deletes them: no apply can touch what people work on."""
-    assert not [address for address in RESOURCES if re.match(r"google_compute_(instance|disk)\b", address)]
+    assert not [
+        address for address in RESOURCES if re.match(r"google_compute_(instance|disk)\b", address)
+    ]
 
 
 def reached_from(address: str) -> set[str]:
@@ -406,7 +476,11 @@ def reached_from(address: str) -> set[str]:
         named = {f"local.{name}" for name in re.findall(r"\blocal\.(\w+)", text) if name in LOCALS}
         named |= set(re.findall(r"(?<![.\w])[a-z]+_\w+\.\w+", text)) & RESOURCES.keys()
         texts += [
-            str(LOCALS[name.removeprefix("local.")] if name.startswith("local.") else RESOURCES[name])
+            str(
+                LOCALS[name.removeprefix("local.")]
+                if name.startswith("local.")
+                else RESOURCES[name]
+            )
             for name in named - reached
         ]
         reached |= named
@@ -416,15 +490,21 @@ def reached_from(address: str) -> set[str]:
 def test_nothing_is_asked_of_a_service_that_was_just_enabled() -> None:
     """For a minute some of Google Cloud does not know of it yet: a first apply would end there."""
     first = {"google_project_service.this", "random_id.installation", "time_sleep.services"}
-    assert {address for address in RESOURCES if "time_sleep.services" not in reached_from(address)} == first
+    assert {
+        address for address in RESOURCES if "time_sleep.services" not in reached_from(address)
+    } == first
 
 
 def test_no_right_is_given_to_an_account_that_was_just_made() -> None:
     """IAM answers 400, "does not exist", for a while: each binding comes after the wait for all accounts."""
     bindings = [address for address in RESOURCES if "_iam_member." in address]
-    assert [address for address in bindings if "time_sleep.identities" not in reached_from(address)] == []
+    assert [
+        address for address in bindings if "time_sleep.identities" not in reached_from(address)
+    ] == []
     accounts = {
-        address for address in RESOURCES if re.match(r"google_(service_account|project_service_identity)\.", address)
+        address
+        for address in RESOURCES
+        if re.match(r"google_(service_account|project_service_identity)\.", address)
     }
     assert accounts <= reached_from("time_sleep.identities")
 
@@ -432,7 +512,9 @@ def test_no_right_is_given_to_an_account_that_was_just_made() -> None:
 def test_the_build_waits_for_all_of_its_rights() -> None:
     """Half of the builds that start right after their rights fail."""
     rights = {
-        address for address, body in RESOURCES.items() if body.get("member") == "google_service_account.build.member"
+        address
+        for address, body in RESOURCES.items()
+        if body.get("member") == "google_service_account.build.member"
     }
     assert len(rights) == 4
     assert rights <= set(re.findall(r"\w+_iam_member\.\w+", str(RESOURCES["time_sleep.rights"])))
@@ -441,7 +523,12 @@ def test_the_build_waits_for_all_of_its_rights() -> None:
 
 def test_no_data_source_is_put_off_by_what_it_depends_on() -> None:
     """With `depends_on` any change of a dependency makes all that comes of the data unknown, and resources are made anew for it."""
-    read = [(kind, body) for block in blocks("data") for kind, named in block.items() for body in named.values()]
+    read = [
+        (kind, body)
+        for block in blocks("data")
+        for kind, named in block.items()
+        for body in named.values()
+    ]
     assert len(read) >= 3
     assert [kind for kind, body in read if "depends_on" in body] == []
 
@@ -449,7 +536,11 @@ def test_no_data_source_is_put_off_by_what_it_depends_on() -> None:
 def test_what_cannot_be_made_again_at_once_has_the_installations_id_in_its_name() -> None:
     """Deleted roles and queues keep their names taken for days: a Hub that is made again must not wait for them."""
     roles = [body["role_id"] for address, body in RESOURCES.items() if "custom_role" in address]
-    queues = [body["name"] for address, body in RESOURCES.items() if address.startswith("google_cloud_tasks_queue.")]
+    queues = [
+        body["name"]
+        for address, body in RESOURCES.items()
+        if address.startswith("google_cloud_tasks_queue.")
+    ]
     assert len(roles) == 2
     assert len(queues) == 1
     assert all("local.installation" in name for name in roles + queues)
@@ -460,14 +551,22 @@ def test_what_cannot_be_made_again_at_once_has_the_installations_id_in_its_name(
 
 def test_errors_are_those_that_the_code_logs() -> None:
     """Cloud Run's own request log has each 5xx as an error, also the 503 that has somebody come again."""
-    assert LOCALS["log_metrics"]["errors"] == 'severity>=ERROR AND NOT log_id("run.googleapis.com/requests")'
+    assert (
+        LOCALS["log_metrics"]["errors"]
+        == 'severity>=ERROR AND NOT log_id("run.googleapis.com/requests")'
+    )
 
 
 def test_the_events_counted_are_events_that_the_code_logs() -> None:
     """A metric of an event that was renamed stays at zero for ever."""
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
     literal = set(re.findall(r'"([A-Z][A-Za-z]+)"', code))
-    counted = [name for each in LOCALS["log_metrics"].values() if "message" in each for name in strings(each)]
+    counted = [
+        name
+        for each in LOCALS["log_metrics"].values()
+        if "message" in each
+        for name in strings(each)
+    ]
     assert counted
     assert set(counted) <= literal
 
@@ -486,7 +585,12 @@ WELL: Final = [
 def end_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], dict[str, Any]]:
     """Return what Cloud Logging gets as the line of an operation's end, whichever change ends it."""
     written = io.StringIO()
-    for name in ("stdout", "stderr", "excepthook", "unraisablehook"):  # all that a function's process takes over
+    for name in (
+        "stdout",
+        "stderr",
+        "excepthook",
+        "unraisablehook",
+    ):  # all that a function's process takes over
         monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(logs, "_logger", logging.getLogger(uuid.uuid4().hex))
@@ -506,7 +610,9 @@ def end_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], dict[str, Any]
     return logged
 
 
-def test_the_end_of_an_operation_has_what_the_metric_takes_from_it(end_of: Callable[[Change], dict[str, Any]]) -> None:
+def test_the_end_of_an_operation_has_what_the_metric_takes_from_it(
+    end_of: Callable[[Change], dict[str, Any]],
+) -> None:
     """A field that was renamed, or has become something else, would leave a label empty and the distribution without a value."""
     end = end_of(finish(STOPPING, Status.SUSPENDED, "WorkspaceSuspended", NOW))
     metric = RESOURCES["google_logging_metric.operations"]
@@ -515,14 +621,21 @@ def test_the_end_of_an_operation_has_what_the_metric_takes_from_it(end_of: Calla
     assert end[taken[1]] == (NOW - UNDER_WAY.requested_at).total_seconds()
     types = {"BOOL": bool, "STRING": str}
     labels = LOCALS["operation_labels"]
-    assert {name: type(end.get(name)) for name in labels} == {name: types[of["type"]] for name, of in labels.items()}
+    assert {name: type(end.get(name)) for name in labels} == {
+        name: types[of["type"]] for name, of in labels.items()
+    }
 
 
-def test_an_end_that_is_no_failure_is_not_counted_as_one(end_of: Callable[[Change], dict[str, Any]]) -> None:
+def test_an_end_that_is_no_failure_is_not_counted_as_one(
+    end_of: Callable[[Change], dict[str, Any]],
+) -> None:
     """The results that do not count as failed are those of operations that went well, and no others."""
     _, _, results = LOCALS["operation_failed"].partition(" AND NOT jsonPayload.result=")
     assert {end_of(change)["result"] for change in WELL} == strings(results)
-    assert end_of(finish(STOPPING, Status.ERROR, "StopFailed", NOW, A_PROBLEM))["result"] == A_PROBLEM.code
+    assert (
+        end_of(finish(STOPPING, Status.ERROR, "StopFailed", NOW, A_PROBLEM))["result"]
+        == A_PROBLEM.code
+    )
 
 
 def test_charts_go_by_labels_and_series_that_there_are() -> None:
@@ -555,7 +668,9 @@ def test_variables_and_outputs_are_described_and_in_order(kind: str) -> None:
 def test_variables_are_validated_or_can_hardly_be_wrong() -> None:
     """A wrong value is refused at the plan, in words; a boolean has no other values."""
     assert [
-        name for name, body in named("variable").items() if not body.get("validation") and body["type"] != "bool"
+        name
+        for name, body in named("variable").items()
+        if not body.get("validation") and body["type"] != "bool"
     ] == []
 
 
@@ -564,12 +679,16 @@ def test_the_pages_tables_are_the_modules(kind: str) -> None:
     """README's tables have each input and output, in order, with its description, and whether an input is required."""
     page = PAGE.read_text(encoding="utf-8")
     [table] = re.findall(rf"<!-- {kind}s -->\n(.*?)\n<!-- /{kind}s -->", page, re.DOTALL)
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]
+    ]
     found = named(kind)
     assert [row[0] for row in rows] == [f"`{name}`" for name in found]
     assert [row[-1] for row in rows] == [said(body) for body in found.values()]
     if kind == "variable":
-        assert [row[1] == "required" for row in rows] == ["default" not in body for body in found.values()]
+        assert [row[1] == "required" for row in rows] == [
+            "default" not in body for body in found.values()
+        ]
 
 
 def test_the_minimal_example_is_minimal() -> None:
@@ -577,7 +696,9 @@ def test_the_minimal_example_is_minimal() -> None:
     assert len((MODULE / "examples/minimal/main.tf").read_text(encoding="utf-8").splitlines()) < 20
 
 
-@pytest.mark.parametrize("example", sorted((MODULE / "examples").iterdir()), ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "example", sorted((MODULE / "examples").iterdir()), ids=lambda folder: folder.name
+)
 def test_an_example_is_where_a_new_project_may_build(example: Path) -> None:
     """A first apply elsewhere ends at the build, after the database has been made in a region that cannot be changed."""
     page = " ".join(PAGE.read_text(encoding="utf-8").split())

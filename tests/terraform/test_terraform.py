@@ -16,19 +16,26 @@ INIT_SECONDS = 60
 FROM_ROOT = MODULE.relative_to(ROOT)
 # What `init` says when it was the network's fault, and what it says then when it was ours.
 NO_NETWORK = re.compile(
-    r"could not connect|Failed to (install|query|request)|Error while installing|dial tcp|timeout", re.IGNORECASE
+    r"could not connect|Failed to (install|query|request)|Error while installing|dial tcp|timeout",
+    re.IGNORECASE,
 )
 OURS = re.compile(r"no available releases match|does not have a provider named")
 
 pytestmark = pytest.mark.xdist_group("terraform")  # the providers are got once
 
-needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
+needs_terraform = pytest.mark.skipif(
+    shutil.which("terraform") is None, reason="terraform is not installed"
+)
 
 
-def terraform(folder: Path, *arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+def terraform(
+    folder: Path, *arguments: str, seconds: float = 300
+) -> subprocess.CompletedProcess[str]:
     """Run terraform in a folder."""
     command = ["terraform", *arguments, "-no-color"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
+    )
 
 
 @pytest.fixture(scope="module")

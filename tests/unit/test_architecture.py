@@ -23,7 +23,9 @@ def imported(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import: a function file is no part of a package"
+            assert node.level == 0, (
+                f"{path} has a relative import: a function file is no part of a package"
+            )
             module = node.module or ""
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
@@ -39,7 +41,11 @@ def test_the_domain_knows_only_itself_and_the_standard_library(path: Path) -> No
     """Decisions need no cloud, no framework and no clock."""
     for module in imported(path):
         top = module.split(".")[0]
-        assert top in sys.stdlib_module_names or module.startswith("shared.domain") or module == "shared", module
+        assert (
+            top in sys.stdlib_module_names
+            or module.startswith("shared.domain")
+            or module == "shared"
+        ), module
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "shared" / "usecases").glob("*.py")), ids=named)
@@ -48,7 +54,9 @@ def test_use_cases_know_domain_and_ports_only(path: Path) -> None:
     allowed = ("shared.domain", "shared.ports", "shared.logs", "shared.usecases")
     for module in imported(path):
         top = module.split(".")[0]
-        assert top in sys.stdlib_module_names or module == "shared" or module.startswith(allowed), module
+        assert top in sys.stdlib_module_names or module == "shared" or module.startswith(allowed), (
+            module
+        )
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=named)
@@ -62,7 +70,9 @@ def test_only_adapters_import_google(path: Path) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=named)
 def test_nothing_that_is_shipped_knows_of_the_local_cloud_or_of_tests(path: Path) -> None:
     """Production code has no branch for either."""
-    assert not [module for module in imported(path) if module.split(".")[0] in {"localcloud", "tests"}]
+    assert not [
+        module for module in imported(path) if module.split(".")[0] in {"localcloud", "tests"}
+    ]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=named)
@@ -78,7 +88,9 @@ def test_only_the_configuration_reads_the_environment(path: Path) -> None:
 def test_the_catalogue_lists_every_function_and_nothing_else() -> None:
     """What is not in the catalogue is not deployed; what is in it must exist."""
     catalogue = read_catalogue().functions
-    assert sorted(str(ROOT / function.source) for function in catalogue) == [str(path) for path in FUNCTIONS]
+    assert sorted(str(ROOT / function.source) for function in catalogue) == [
+        str(path) for path in FUNCTIONS
+    ]
     assert all(Path(function.source).stem == function.name for function in catalogue)
 
 
@@ -93,14 +105,18 @@ def test_a_functions_file_hides_no_module(path: Path) -> None:
 def test_a_functions_file_is_one_function_without_decisions(path: Path) -> None:
     """It decodes, calls one use case and encodes: 25 lines at most, docstring included."""
     tree = ast.parse(path.read_text())
-    [function] = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    [function] = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     assert function.name == path.stem
     assert ast.get_docstring(tree)
     assert function.end_lineno is not None
     assert function.end_lineno - function.lineno < 25
 
 
-@pytest.mark.parametrize("function", [each for each in read_catalogue().functions if each.runs_as != "workers"])
+@pytest.mark.parametrize(
+    "function", [each for each in read_catalogue().functions if each.runs_as != "workers"]
+)
 def test_no_function_but_a_worker_loads_the_compute_library(function: Function) -> None:
     """It costs a second and a hundred megabytes: the status function loads it when it is first asked, the others never."""
     target = (function.name, str(ROOT / function.source), function.signature_type)

@@ -4,7 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from shared.config import EMULATORS, GOOGLE_ISSUERS, GOOGLE_KEYS_URL, ConfigurationError, read_settings
+from shared.config import (
+    EMULATORS,
+    GOOGLE_ISSUERS,
+    GOOGLE_KEYS_URL,
+    ConfigurationError,
+    read_settings,
+)
 from shared.domain.policy import Limits, Policy
 
 NEEDED = {
@@ -35,9 +41,19 @@ def test_what_is_needed_is_enough() -> None:
     assert settings.policy == Policy()
     assert (settings.database, settings.provision_topic) == ("(default)", "workspace-provision")
     assert settings.operations_queue == "workspace-operations"
-    assert (settings.identity.keys_url, settings.identity.issuers) == (GOOGLE_KEYS_URL, GOOGLE_ISSUERS)
-    assert settings.identity.user_audiences == ("https://hub.example.com", "1234.apps.googleusercontent.com")
-    assert settings.identity.machine_audience == settings.report_workspace_url == "https://report.example.com"
+    assert (settings.identity.keys_url, settings.identity.issuers) == (
+        GOOGLE_KEYS_URL,
+        GOOGLE_ISSUERS,
+    )
+    assert settings.identity.user_audiences == (
+        "https://hub.example.com",
+        "1234.apps.googleusercontent.com",
+    )
+    assert (
+        settings.identity.machine_audience
+        == settings.report_workspace_url
+        == "https://report.example.com"
+    )
     assert (settings.machine.subnetwork, settings.machine.external_address) == ("", False)
     assert settings.emulators == type(settings.emulators)(None, None, None, None)
 
@@ -47,7 +63,9 @@ def test_all_that_is_missing_is_told_together() -> None:
     with pytest.raises(ConfigurationError) as refused:
         read_settings(SERVED)
 
-    assert {line.strip() for line in str(refused.value).splitlines()[1:]} == {f"{name} is not set" for name in NEEDED}
+    assert {line.strip() for line in str(refused.value).splitlines()[1:]} == {
+        f"{name} is not set" for name in NEEDED
+    }
 
 
 @pytest.mark.parametrize("name", NEEDED)
@@ -104,7 +122,9 @@ def test_emulators_are_used_elsewhere() -> None:
     hosts = {name: f"127.0.0.1:{port}" for port, name in enumerate(EMULATORS, 9000)}
     emulators = read_settings(NEEDED | SERVED | hosts).emulators
 
-    assert (emulators.firestore, emulators.pubsub, emulators.tasks, emulators.compute) == tuple(hosts.values())
+    assert (emulators.firestore, emulators.pubsub, emulators.tasks, emulators.compute) == tuple(
+        hosts.values()
+    )
 
 
 def test_zero_switches_a_sweep_off() -> None:
@@ -142,7 +162,10 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     ).policy
 
     assert policy.zones == ("europe-west1-b", "europe-west1-c")
-    assert (policy.machine_types, policy.default_machine_type) == (("n2-standard-2",), "n2-standard-2")
+    assert (policy.machine_types, policy.default_machine_type) == (
+        ("n2-standard-2",),
+        "n2-standard-2",
+    )
     assert (policy.default_image_tag, policy.limits) == ("v7", Limits(workspaces=2, running=1))
     assert (policy.idle_after, policy.retention) == (timedelta(seconds=1.5), timedelta(seconds=10))
     assert policy.max_machine_age == timedelta(days=1)
@@ -150,13 +173,18 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     times = [deadlines.create, deadlines.start, deadlines.stop, deadlines.delete]
     assert [time.total_seconds() for time in times] == [11, 12, 13, 14]
     assert (policy.look_min, policy.look_max) == (timedelta(milliseconds=100), timedelta(seconds=2))
-    assert (policy.attend_after, policy.worker_timeout) == (timedelta(seconds=3), timedelta(seconds=4))
+    assert (policy.attend_after, policy.worker_timeout) == (
+        timedelta(seconds=3),
+        timedelta(seconds=4),
+    )
 
 
 def test_who_is_connected_is_known_well_before_the_machine_counts_as_idle() -> None:
     """However short the idle time is: machines report, and reports are written, three times within it."""
     settings = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "90"})
-    assert settings.machine.heartbeat_every == settings.policy.heartbeat_every == timedelta(seconds=30)
+    assert (
+        settings.machine.heartbeat_every == settings.policy.heartbeat_every == timedelta(seconds=30)
+    )
     never = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "0"})
     assert never.machine.heartbeat_every == timedelta(minutes=2)
 

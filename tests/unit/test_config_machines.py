@@ -91,7 +91,8 @@ def test_an_unknown_series_is_refused_until_its_disks_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["n4", "n4=", "=pd-ssd", "n4-standard-4=hyperdisk-balanced", "n4=a=b", "N4=hyperdisk-balanced"]
+    "part",
+    ["n4", "n4=", "=pd-ssd", "n4-standard-4=hyperdisk-balanced", "n4=a=b", "N4=hyperdisk-balanced"],
 )
 def test_disk_types_that_cannot_be_read_are_named(part: str) -> None:
     """The right ones beside it are not told."""
@@ -109,10 +110,14 @@ def test_disk_types_that_cannot_be_read_are_named(part: str) -> None:
         ("q9=pd-extreme", "pd-balanced or pd-ssd or pd-standard or hyperdisk-balanced"),
     ],
 )
-def test_a_disk_type_that_a_series_does_not_take_is_refused_with_those_that_it_does(part: str, fitting: str) -> None:
+def test_a_disk_type_that_a_series_does_not_take_is_refused_with_those_that_it_does(
+    part: str, fitting: str
+) -> None:
     """Compute would refuse each machine of it."""
     series = part.partition("=")[0]
-    assert told(HUB_DISK_TYPES=part) == [f"HUB_DISK_TYPES has {part!r}; machines of series {series} take {fitting}"]
+    assert told(HUB_DISK_TYPES=part) == [
+        f"HUB_DISK_TYPES has {part!r}; machines of series {series} take {fitting}"
+    ]
 
 
 def test_a_series_has_one_disk_type() -> None:
@@ -124,7 +129,8 @@ def test_a_series_has_one_disk_type() -> None:
 
 
 @pytest.mark.parametrize(
-    "types", ["e2-standard-4,n4-standard-4", "n4-standard-4,n2-standard-2", "t2a-standard-1,c4a-standard-1"]
+    "types",
+    ["e2-standard-4,n4-standard-4", "n4-standard-4,n2-standard-2", "t2a-standard-1,c4a-standard-1"],
 )
 def test_types_that_share_no_disk_are_not_mixed(types: str) -> None:
     """A home keeps the disk that it was made with, so a START with the other type could never attach it."""
@@ -137,9 +143,12 @@ def test_types_that_share_no_disk_are_not_mixed(types: str) -> None:
 def test_types_that_could_share_a_disk_are_told_which() -> None:
     """C3 takes both kinds: the message has the setting that lets it live beside N4, and the setting is right."""
     [problem] = told("c3-standard-4,c3d-standard-4,n4-standard-4")
-    assert problem.endswith("HUB_DISK_TYPES=c3=hyperdisk-balanced,c3d=hyperdisk-balanced makes them fit")
+    assert problem.endswith(
+        "HUB_DISK_TYPES=c3=hyperdisk-balanced,c3d=hyperdisk-balanced makes them fit"
+    )
     assert settings(
-        "c3-standard-4,c3d-standard-4,n4-standard-4", HUB_DISK_TYPES="c3=hyperdisk-balanced,c3d=hyperdisk-balanced"
+        "c3-standard-4,c3d-standard-4,n4-standard-4",
+        HUB_DISK_TYPES="c3=hyperdisk-balanced,c3d=hyperdisk-balanced",
     )
 
 
@@ -192,8 +201,18 @@ def test_a_boot_image_for_other_processors_is_refused(types: str, image: str, ne
 
 def test_all_that_is_wrong_with_machine_types_is_told_together() -> None:
     """One deployment finds all of it."""
-    problems = told("big,g2-standard-4,q9-standard-4,e2-standard-4,n4a-standard-4", HUB_DISK_TYPES="n4=pd-ssd,x")
-    for what in ("'big'", "'g2-standard-4'", "'q9-standard-4'", "'n4=pd-ssd'", "'x'", "which is Arm", "a home keeps"):
+    problems = told(
+        "big,g2-standard-4,q9-standard-4,e2-standard-4,n4a-standard-4", HUB_DISK_TYPES="n4=pd-ssd,x"
+    )
+    for what in (
+        "'big'",
+        "'g2-standard-4'",
+        "'q9-standard-4'",
+        "'n4=pd-ssd'",
+        "'x'",
+        "which is Arm",
+        "a home keeps",
+    ):
         assert len([problem for problem in problems if what in problem]) == 1, what
     assert len(problems) == 7
 
@@ -205,7 +224,9 @@ def test_all_that_is_wrong_with_machine_types_is_told_together() -> None:
         "HUB_IMAGE_REPOSITORY", "HUB_CORS_ORIGINS", "HUB_IDENTITY_ISSUERS", "HUB_USER_AUDIENCES",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("value", ["https://user:s3cret@host/x", "user:s3cret@host/x", "https://host/x?token=s3cret"])
+@pytest.mark.parametrize(
+    "value", ["https://user:s3cret@host/x", "user:s3cret@host/x", "https://host/x?token=s3cret"]
+)
 def test_an_address_with_credentials_is_refused_without_repeating_it(name: str, value: str) -> None:
     """The message is logged, and machines and web pages are told such addresses."""
     assert told(**{name: value}) == [f"{name} holds credentials; it must be an address without any"]
@@ -214,7 +235,9 @@ def test_an_address_with_credentials_is_refused_without_repeating_it(name: str, 
 def test_decisions_know_what_machines_are_told() -> None:
     """How often they report, and for how long a keep-awake file counts."""
     read = settings(HUB_HEARTBEAT_SECONDS="30", HUB_KEEP_AWAKE_SECONDS="600")
-    assert read.policy.machine_heartbeat_every == read.machine.heartbeat_every == timedelta(seconds=30)
+    assert (
+        read.policy.machine_heartbeat_every == read.machine.heartbeat_every == timedelta(seconds=30)
+    )
     assert read.policy.keep_awake_most == read.machine.keep_awake_most == timedelta(seconds=600)
     hurried = settings(HUB_IDLE_SECONDS="90")
     assert hurried.policy.machine_heartbeat_every == timedelta(seconds=30)

@@ -50,7 +50,10 @@ def shipped() -> set[Index]:
     """Return the composite indexes of `firestore.indexes.json`."""
     indexes = json.loads((ROOT / "firestore.indexes.json").read_text())["indexes"]
     return {
-        (index["collectionGroup"], tuple((field["fieldPath"], field["order"]) for field in index["fields"]))
+        (
+            index["collectionGroup"],
+            tuple((field["fieldPath"], field["order"]) for field in index["fields"]),
+        )
         for index in indexes
     }
 
@@ -58,13 +61,15 @@ def shipped() -> set[Index]:
 def needed(query: StructuredQuery) -> Index | None:
     """Return the composite index that a query needs, or None when a single field's own index serves it.
 
-    Equalities first, then what is ordered by; `__name__` comes with every index in the direction of the last order.
-    Source: Firestore's documentation of index types.
+    Equalities first, then what is ordered by; `__name__` comes with every index in the direction of
+    the last order. Source: Firestore's documentation of index types.
     """
     given = query.where
     filters = given.composite_filter.filters if "composite_filter" in given else [given]
     equal = StructuredQuery.FieldFilter.Operator.EQUAL
-    equals = sorted(each.field_filter.field.field_path for each in filters if each.field_filter.op == equal)
+    equals = sorted(
+        each.field_filter.field.field_path for each in filters if each.field_filter.op == equal
+    )
     ordered = [
         (order.field.field_path, StructuredQuery.Direction(order.direction).name)
         for order in query.order_by
@@ -117,4 +122,9 @@ def test_no_index_is_shipped_that_no_query_needs() -> None:
 def test_events_expire() -> None:
     """The audit trail is kept for its time and no longer."""
     overrides = json.loads((ROOT / "firestore.indexes.json").read_text())["fieldOverrides"]
-    assert {"collectionGroup": "events", "fieldPath": "expire_at", "ttl": True, "indexes": []} in overrides
+    assert {
+        "collectionGroup": "events",
+        "fieldPath": "expire_at",
+        "ttl": True,
+        "indexes": [],
+    } in overrides

@@ -66,7 +66,12 @@ def written_by(code: str) -> list[dict[str, Any]]:
     head = "import logging, sys, threading, traceback, warnings\nfrom shared import logs\nlogs.take_over('INFO')\n"
     program = head + textwrap.dedent(code).replace("FORGED", FORGED)
     ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     return [json.loads(line) for line in (ran.stdout + ran.stderr).splitlines()]
 
@@ -76,8 +81,14 @@ def test_whatever_is_written_is_a_line_of_json(who: str) -> None:
     """One for each thing that is written, and nothing in it is a field of its own."""
     lines = written_by(WRITERS[who])
     assert len(lines) == 1 or who == "a traceback that is printed"  # which is written line by line
-    assert all(line["severity"] in {"INFO", "WARNING", "ERROR"} or who == "a process that fails" for line in lines)
-    assert any('{\\"severity\\": \\"CRITICAL\\"}' in json.dumps(line).replace("\\\\", "\\") for line in lines)
+    assert all(
+        line["severity"] in {"INFO", "WARNING", "ERROR"} or who == "a process that fails"
+        for line in lines
+    )
+    assert any(
+        '{\\"severity\\": \\"CRITICAL\\"}' in json.dumps(line).replace("\\\\", "\\")
+        for line in lines
+    )
 
 
 def test_a_line_is_ascii_and_bounded() -> None:
@@ -86,7 +97,9 @@ def test_a_line_is_ascii_and_bounded() -> None:
     assert len(line["what"]) < 20_000
 
 
-@pytest.mark.parametrize("end", ["sys.stderr.unwrapped.close()", "os.close(2); os.open('/dev/full', os.O_WRONLY)"])
+@pytest.mark.parametrize(
+    "end", ["sys.stderr.unwrapped.close()", "os.close(2); os.open('/dev/full', os.O_WRONLY)"]
+)
 def test_a_line_that_cannot_be_written_stops_nobody(end: str) -> None:
     """Between a commit and the sending of its job, for instance: the disk is full, or nobody reads any more."""
     code = f"import os; {end}; logs.info('Happened'); print('x', file=sys.stderr); os.write(1, b'{{\"went\": \"on\"}}')"

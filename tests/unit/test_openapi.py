@@ -27,9 +27,23 @@ from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace, ReportEvent
 from shared.domain.people import Asker
 from shared.domain.policy import Policy
-from shared.domain.workspace import Activity, Metadata, OperationKind, Problem, Status, StopReason, Workspace
+from shared.domain.workspace import (
+    Activity,
+    Metadata,
+    OperationKind,
+    Problem,
+    Status,
+    StopReason,
+    Workspace,
+)
 from shared.entry import problems
-from shared.entry.bodies import read_list_query, read_new_machine, read_new_workspace, read_page_query, read_report
+from shared.entry.bodies import (
+    read_list_query,
+    read_new_machine,
+    read_new_workspace,
+    read_page_query,
+    read_report,
+)
 from shared.entry.description import description
 from shared.entry.http import SECURITY_HEADERS
 from shared.entry.representation import event_json, status_json, workspace_json
@@ -47,7 +61,9 @@ def fits(schema: Mapping[str, Any], value: object) -> None:
     whole = {"$ref": "#/schema", "schema": schema, "components": DOCUMENT["components"]}
     found = [
         f"{error.json_path}: {error.message}"
-        for error in OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER).iter_errors(value)
+        for error in OAS31Validator(
+            whole, format_checker=OAS31Validator.FORMAT_CHECKER
+        ).iter_errors(value)
     ]
     assert not found, found
 
@@ -82,7 +98,11 @@ def problem_of(response: Mapping[str, Any]) -> tuple[int, list[str]]:
 
 def pairs_in_the_document() -> set[tuple[int, str]]:
     """Return each status with each of its codes, as the document has them."""
-    return {(status, code) for status, codes in map(problem_of, problem_responses().values()) for code in codes}
+    return {
+        (status, code)
+        for status, codes in map(problem_of, problem_responses().values())
+        for code in codes
+    }
 
 
 # ---- records in every state ------------------------------------------------------------------------------------------
@@ -93,7 +113,9 @@ ASKER = Asker("108234567890123456789", "laptop-42", "ada@example.com")
 def new_workspace() -> Workspace:
     """Return a workspace that was just asked for."""
     new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata(branch="main"))
-    return workspace_of(lifecycle.create(UUID, OPERATION, "example", ASKER, new, NOW, POLICY).workspace)
+    return workspace_of(
+        lifecycle.create(UUID, OPERATION, "example", ASKER, new, NOW, POLICY).workspace
+    )
 
 
 UUID, OPERATION = "0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52", "5d1c9a2e-7b64-4f0d-8a35-2c9e1f7b6d01"
@@ -107,7 +129,9 @@ def workspace_of(workspace: Workspace | None) -> Workspace:
 
 def ready_workspace() -> Workspace:
     """Return a workspace whose machine has reported."""
-    return workspace_of(finish(new_workspace(), Status.READY, "", NOW + timedelta(microseconds=1)).workspace)
+    return workspace_of(
+        finish(new_workspace(), Status.READY, "", NOW + timedelta(microseconds=1)).workspace
+    )
 
 
 def suspended_workspace() -> Workspace:
@@ -118,7 +142,9 @@ def suspended_workspace() -> Workspace:
 def stopping_workspace() -> Workspace:
     """Return a workspace that the idle sweep stops."""
     later = NOW + timedelta(days=1)
-    change = lifecycle.expire(ready_workspace(), OPERATION, Asker(CLEANUP, "laptop-42"), later, POLICY)
+    change = lifecycle.expire(
+        ready_workspace(), OPERATION, Asker(CLEANUP, "laptop-42"), later, POLICY
+    )
     return workspace_of(change.workspace if change else None)
 
 
@@ -133,14 +159,18 @@ def deleting_workspace() -> Workspace:
     """Return a workspace that is deleted while it is made, after two zones had no capacity."""
     made = new_workspace()
     assert made.operation is not None
-    tried = replace(made, operation=replace(made.operation, zones_tried=("us-west1-a", "us-west1-b")))
+    tried = replace(
+        made, operation=replace(made.operation, zones_tried=("us-west1-a", "us-west1-b"))
+    )
     change = lifecycle.delete(tried, OPERATION, ASKER, NOW, POLICY)
     return workspace_of(change.workspace if change else None)
 
 
 def failed_workspace(kind: OperationKind | None) -> Workspace:
     """Return a workspace in ERROR."""
-    problem = Problem("MACHINE_GONE", "The machine is gone.", retryable=False, at=NOW, operation_kind=kind)
+    problem = Problem(
+        "MACHINE_GONE", "The machine is gone.", retryable=False, at=NOW, operation_kind=kind
+    )
     return workspace_of(finish(new_workspace(), Status.ERROR, "", NOW, problem).workspace)
 
 
@@ -166,13 +196,23 @@ def event_of(event: Event | None) -> Event:
 EVENTS = {
     "asked by the owner": events.asked(ASKER, ready_workspace(), "StopRequested", NOW),
     "asked by an administrator": events.asked(ADMIN, ready_workspace(), "StopRequested", NOW),
-    "asked by the sweep": events.asked(Asker(CLEANUP, "laptop-42"), ready_workspace(), "StopRequested", NOW),
+    "asked by the sweep": events.asked(
+        Asker(CLEANUP, "laptop-42"), ready_workspace(), "StopRequested", NOW
+    ),
     "refused to another": events.refused(ASKER, UUID, ADMIN.id, "StatusRequested", NOW),
     "refused where nothing is": events.refused(ASKER, "no uuid at all", "", "StatusRequested", NOW),
-    "refused at the door": events.refused(Asker(ASKER.id, "laptop-42"), "", "", "EntryRequested", NOW),
-    "ended well": event_of(events.ended(new_workspace(), Change(ready_workspace(), "WorkspaceReady"), NOW)),
-    "ended in an error": event_of(events.ended(new_workspace(), Change(failed_workspace(None), "CreateFailed"), NOW)),
-    "followed": event_of(events.ended(ready_workspace(), Change(failed_workspace(None), "MachineGone"), NOW)),
+    "refused at the door": events.refused(
+        Asker(ASKER.id, "laptop-42"), "", "", "EntryRequested", NOW
+    ),
+    "ended well": event_of(
+        events.ended(new_workspace(), Change(ready_workspace(), "WorkspaceReady"), NOW)
+    ),
+    "ended in an error": event_of(
+        events.ended(new_workspace(), Change(failed_workspace(None), "CreateFailed"), NOW)
+    ),
+    "followed": event_of(
+        events.ended(ready_workspace(), Change(failed_workspace(None), "MachineGone"), NOW)
+    ),
     "deleted": event_of(events.ended(deleting_workspace(), Change(None, "WorkspaceDeleted"), NOW)),
 }
 HUB_ERRORS: list[HubError] = [
@@ -208,31 +248,57 @@ def test_its_version_is_the_hubs() -> None:
 
 def test_its_operations_are_the_routes_that_everyone_may_call() -> None:
     """Each route that the platform lets everyone through to is described, and nothing else is."""
-    functions = [function for function in read_catalogue().functions if function.invoker == EVERYONE]
+    functions = [
+        function for function in read_catalogue().functions if function.invoker == EVERYONE
+    ]
     routes = {f"{route.method} {route.path}" for function in functions for route in function.routes}
     assert {name for name, _ in operations()} == routes
 
 
 def test_only_what_is_off_the_public_address_is_for_machines() -> None:
     """The machines' tag marks exactly the routes that the public address does not have."""
-    functions = [function for function in read_catalogue().functions if function.invoker == EVERYONE]
-    private = {f"{r.method} {r.path}" for function in functions if not function.is_public for r in function.routes}
-    assert {name for name, operation in operations() if operation["tags"] == ["machines"]} == private
+    functions = [
+        function for function in read_catalogue().functions if function.invoker == EVERYONE
+    ]
+    private = {
+        f"{r.method} {r.path}"
+        for function in functions
+        if not function.is_public
+        for r in function.routes
+    }
+    assert {
+        name for name, operation in operations() if operation["tags"] == ["machines"]
+    } == private
 
 
 def codes_of(operation: Mapping[str, Any]) -> set[tuple[int, str]]:
     """Return each status with each code that an operation is described to refuse with."""
-    refusals = [resolved(response) for status, response in operation["responses"].items() if int(status) >= 400]
+    refusals = [
+        resolved(response)
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+    ]
     return {(status, code) for status, codes in map(problem_of, refusals) for code in codes}
 
 
-@pytest.mark.parametrize(("name", "operation"), list(operations()), ids=[name for name, _ in operations()])
-def test_every_operation_has_the_refusals_that_any_request_may_get(name: str, operation: Mapping[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "operation"), list(operations()), ids=[name for name, _ in operations()]
+)
+def test_every_operation_has_the_refusals_that_any_request_may_get(
+    name: str, operation: Mapping[str, Any]
+) -> None:
     """What comes before the function itself is described with each: size, proof, rate, and whether one is served."""
     everywhere = {(414, "URI_TOO_LONG"), (431, "HEADERS_TOO_LARGE"), (500, "INTERNAL")}
-    caller = {(401, "NOT_AUTHENTICATED"), (403, "NOT_ALLOWED"), (429, "TOO_MANY_REQUESTS"), (503, "UNAVAILABLE")}
+    caller = {
+        (401, "NOT_AUTHENTICATED"),
+        (403, "NOT_ALLOWED"),
+        (429, "TOO_MANY_REQUESTS"),
+        (503, "UNAVAILABLE"),
+    }
     assert codes_of(operation) >= everywhere, name
-    assert codes_of(operation) & caller == (set() if operation.get("security") == [] else caller), name
+    assert codes_of(operation) & caller == (set() if operation.get("security") == [] else caller), (
+        name
+    )
 
 
 @pytest.mark.parametrize("operation_id", ["create_workspace", "start_workspace"])
@@ -274,7 +340,10 @@ def test_the_example_of_a_problem_has_its_own_type_and_title(name: str) -> None:
     """An example carries the type, title and status that the code gives to its problem code."""
     example = problem_responses()[name]["content"]["application/problem+json"]["example"]
     titles = {code: title for _, code, title in problems._STATUSES.values()}  # noqa: SLF001
-    titles |= {code: default_exceptions[status]().name for status, code in problems._HTTP_CODES.items()}  # noqa: SLF001
+    titles |= {
+        code: default_exceptions[status]().name
+        for status, code in problems._HTTP_CODES.items()  # noqa: SLF001
+    }
     titles["INTERNAL"] = json.loads(problems.problem_of_fault().get_data())["title"]
     status, codes = problem_of(problem_responses()[name])
     assert example["code"] in codes
@@ -285,16 +354,23 @@ def test_the_example_of_a_problem_has_its_own_type_and_title(name: str) -> None:
 def contents() -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield every body that the document describes, with where it is."""
     for name, operation in operations():
-        for where, node in [("request", operation.get("requestBody", {})), *operation["responses"].items()]:
+        for where, node in [
+            ("request", operation.get("requestBody", {})),
+            *operation["responses"].items(),
+        ]:
             for media in resolved(node).get("content", {}).values():
                 yield f"{name} {where}", media
 
 
-@pytest.mark.parametrize(("where", "media"), list(contents()), ids=[where for where, _ in contents()])
+@pytest.mark.parametrize(
+    ("where", "media"), list(contents()), ids=[where for where, _ in contents()]
+)
 def test_every_example_fits_its_schema(where: str, media: Mapping[str, Any]) -> None:
     """What is shown is allowed."""
     examples = (
-        [media["example"]] if "example" in media else [one["value"] for one in media.get("examples", {}).values()]
+        [media["example"]]
+        if "example" in media
+        else [one["value"] for one in media.get("examples", {}).values()]
     )
     assert examples or where == "GET /openapi.json 200"
     for example in examples:
@@ -326,7 +402,9 @@ def test_its_enumerations_are_the_codes(schema: tuple[str, ...], known: type[Str
     node = DOCUMENT["components"]["schemas"][schema[0]]
     for name in schema[1:]:
         node = node["properties"][name]
-    assert [value for value in node["enum"] if value is not None] == [member.value for member in known]
+    assert [value for value in node["enum"] if value is not None] == [
+        member.value for member in known
+    ]
 
 
 # ---- what the code answers -------------------------------------------------------------------------------------------
@@ -349,12 +427,17 @@ def test_a_status_in_any_state_fits_its_schema(name: str, state: InstanceState |
     """What the status endpoint answers is what the document says, whatever Compute says."""
     workspace = WORKSPACES[name]
     instance = (
-        Instance("4711", workspace.instance_name, workspace.zone, state, workspace.machine_type) if state else None
+        Instance("4711", workspace.instance_name, workspace.zone, state, workspace.machine_type)
+        if state
+        else None
     )
     if state is InstanceState.RUNNING and instance:
         instance = replace(instance, internal_address="10.138.0.7", last_started_at=NOW)
     why = None if instance else "The machine does not exist in Compute Engine."
-    fits(schema_named("WorkspaceInRealTime"), status_json(RealTimeStatus(workspace, instance, why), POLICY))
+    fits(
+        schema_named("WorkspaceInRealTime"),
+        status_json(RealTimeStatus(workspace, instance, why), POLICY),
+    )
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -365,7 +448,9 @@ def test_an_event_of_any_kind_fits_its_schema(name: str) -> None:
 
 def test_the_members_of_an_event_are_its_fields() -> None:
     """The trail is answered as it is kept, nothing left out and nothing added."""
-    assert list(DOCUMENT["components"]["schemas"]["Event"]["properties"]) == list(event_json(EVENTS["deleted"]))
+    assert list(DOCUMENT["components"]["schemas"]["Event"]["properties"]) == list(
+        event_json(EVENTS["deleted"])
+    )
     assert set(event_json(EVENTS["deleted"])) == set(Event.__dataclass_fields__)
 
 
@@ -385,7 +470,8 @@ def check_problem(answer: Response) -> None:
             if name != "X-Request-Id" and resolved(header)["required"]:
                 value: str | int = answer.headers[name]
                 fits(
-                    resolved(header)["schema"], int(value) if resolved(header)["schema"]["type"] == "integer" else value
+                    resolved(header)["schema"],
+                    int(value) if resolved(header)["schema"]["type"] == "integer" else value,
                 )
 
 
@@ -447,12 +533,19 @@ def test_the_code_reads_every_example_of_a_request(schema: str, body: object) ->
 def test_the_fields_of_a_request_are_those_that_the_code_knows(within: str) -> None:
     """The code's refusal of an unknown field names the fields that the document has."""
     unknown: Any = {"unknown": 1}
-    reader, body = ("NewWorkspace", {"metadata": unknown}) if within == "NewMetadata" else (within, unknown)
+    reader, body = (
+        ("NewWorkspace", {"metadata": unknown}) if within == "NewMetadata" else (within, unknown)
+    )
     with pytest.raises(errors.InvalidRequestError) as refusal:
         READERS[reader](request_with(body))
-    told = next(problem.message for problem in refusal.value.problems if problem.field.endswith("unknown"))
+    told = next(
+        problem.message for problem in refusal.value.problems if problem.field.endswith("unknown")
+    )
     known = set(told.rpartition("there are: ")[2].split(", "))
-    aliases = {first + "".join(map(str.capitalize, rest)) for first, *rest in (name.split("_") for name in known)}
+    aliases = {
+        first + "".join(map(str.capitalize, rest))
+        for first, *rest in (name.split("_") for name in known)
+    }
     assert set(DOCUMENT["components"]["schemas"][within]["properties"]) == known | aliases
 
 
@@ -463,7 +556,9 @@ def test_a_field_in_two_spellings_is_refused(values: tuple[str | None, str | Non
     """Nobody can say which spelling was meant, even where one of them is null."""
     snake, camel = values
     with pytest.raises(errors.InvalidRequestError) as refusal:
-        read_new_workspace(request_with({"name": "api", "machine_type": snake, "machineType": camel}), POLICY)
+        read_new_workspace(
+            request_with({"name": "api", "machine_type": snake, "machineType": camel}), POLICY
+        )
     assert [problem.field for problem in refusal.value.problems] == ["machineType"]
 
 
@@ -481,7 +576,9 @@ def test_the_parameters_of_a_query_are_those_that_the_code_knows(operation_id: s
     described = {resolved(parameter)["name"] for parameter in operation["parameters"]}
     with pytest.raises(errors.InvalidRequestError) as refusal:
         QUERIES[operation_id](request_asking({"unknown": "1"}))
-    assert set(refusal.value.problems[0].message.rpartition("there are: ")[2].split(", ")) == described
+    assert (
+        set(refusal.value.problems[0].message.rpartition("there are: ")[2].split(", ")) == described
+    )
 
 
 def request_asking(query: Mapping[str, str]) -> Request:
@@ -500,7 +597,9 @@ def request_asking(query: Mapping[str, str]) -> Request:
         ({"limit": "101"}, "limit"),
     ],
 )
-def test_a_query_that_means_nothing_is_refused_on_its_parameter(query: Mapping[str, str], field: str) -> None:
+def test_a_query_that_means_nothing_is_refused_on_its_parameter(
+    query: Mapping[str, str], field: str
+) -> None:
     """Nobody is answered a list that they did not ask for."""
     with pytest.raises(errors.InvalidRequestError) as refusal:
         read_list_query(request_asking(query))

@@ -17,7 +17,8 @@ from shared.config import EMULATORS, ConfigurationError, Settings, read_settings
 from shared.entry.description import description
 
 PAGES = {
-    name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
 }
 README = PAGES["README.md"]
 
@@ -59,7 +60,9 @@ def either() -> list[str]:
 def defaults() -> dict[str, str]:
     """Return the defaults that the table names."""
     without = {"required", ONE_OF_THE_TWO}
-    return {name: default for name, default in configuration_table().items() if default not in without}
+    return {
+        name: default for name, default in configuration_table().items() if default not in without
+    }
 
 
 def test_the_configuration_table_has_every_variable_and_no_other() -> None:
@@ -111,7 +114,10 @@ def test_one_of_the_two_is_required_and_enough() -> None:
 def permissions() -> list[dict[str, str]]:
     """Return the rows of the permission matrix: each cell by the name of its column, bare."""
     [table] = re.findall(r"<!-- permissions -->\n(.*?)\n<!-- /permissions -->", README, re.DOTALL)
-    header, _, *rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    header, _, *rows = [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+    ]
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
@@ -147,7 +153,9 @@ def answers() -> Iterator[dict[str, Any]]:
         yield json.loads(block)
 
 
-@pytest.mark.parametrize("answer", list(answers()), ids=lambda answer: answer.get("code", "workspace"))
+@pytest.mark.parametrize(
+    "answer", list(answers()), ids=lambda answer: answer.get("code", "workspace")
+)
 def test_the_answers_shown_are_those_of_the_contract(answer: dict[str, Any]) -> None:
     """An answer in README fits the schema that the OpenAPI document has for it."""
     name = "Problem" if "code" in answer else "Workspace"
@@ -159,7 +167,11 @@ def nox_sessions() -> set[str]:
     """Return the names of all nox sessions."""
     module = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
     functions = [node for node in module.body if isinstance(node, ast.FunctionDef)]
-    return {node.name for node in functions if any("nox.session" in ast.unparse(one) for one in node.decorator_list)}
+    return {
+        node.name
+        for node in functions
+        if any("nox.session" in ast.unparse(one) for one in node.decorator_list)
+    }
 
 
 def test_every_nox_session_named_exists_and_is_described() -> None:
@@ -169,8 +181,12 @@ def test_every_nox_session_named_exists_and_is_described() -> None:
     assert named["CONTRIBUTING.md"] == nox_sessions()
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"^localcloud ([a-z]+)", README, re.MULTILINE))))
-def test_every_command_of_the_local_cloud_exists(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"^localcloud ([a-z]+)", README, re.MULTILINE)))
+)
+def test_every_command_of_the_local_cloud_exists(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The local cloud's command line has the commands that README shows."""
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -23,7 +23,9 @@ PLATFORMS = (
     {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
     {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
 )
-PYTHONS = tuple({"python_version": f"3.{n}", "python_full_version": f"3.{n}.9"} for n in (11, 12, 13, 14))
+PYTHONS = tuple(
+    {"python_version": f"3.{n}", "python_full_version": f"3.{n}.9"} for n in (11, 12, 13, 14)
+)
 
 
 def read(name: str) -> str:
@@ -57,7 +59,9 @@ def asked(name: str) -> list[Requirement]:
 
 def closure(wanted: list[Requirement]) -> set[str]:
     """Return what requirements pull in on any platform and Python that the files are for, as the installed packages say."""
-    environments = [{**platform, **python} for platform, python in itertools.product(PLATFORMS, PYTHONS)]
+    environments = [
+        {**platform, **python} for platform, python in itertools.product(PLATFORMS, PYTHONS)
+    ]
     todo = [*wanted]
     seen: set[tuple[str, str]] = set()
     while todo:
@@ -72,7 +76,8 @@ def closure(wanted: list[Requirement]) -> set[str]:
             todo += [
                 one
                 for one in pulled
-                if one.marker is None or any(one.marker.evaluate({**here, "extra": extra}) for here in environments)
+                if one.marker is None
+                or any(one.marker.evaluate({**here, "extra": extra}) for here in environments)
             ]
     return {name for name, _ in seen}
 
@@ -82,14 +87,18 @@ def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
     """Whatever is locked names exactly one version, and a SHA-256 of each file that may be installed for it."""
     assert requirements(lock)
     for line in requirements(lock):
-        assert re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; [^\\#@]+?)?( +--hash=sha256:[0-9a-f]{64})+", line.strip()), line
+        assert re.fullmatch(
+            r"[a-z0-9-]+==[\w.]+( ; [^\\#@]+?)?( +--hash=sha256:[0-9a-f]{64})+", line.strip()
+        ), line
 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_no_requirements_file_says_where_packages_come_from(lock: str) -> None:
     """An index, a host or a path of whoever compiled it would be used, or missed, by everybody else."""
     options = re.findall(r"^\s*(-.*)", read(lock), re.MULTILINE)
-    assert {option for option in options if not option.startswith("--hash=")} == {"--only-binary :all:"}
+    assert {option for option in options if not option.startswith("--hash=")} == {
+        "--only-binary :all:"
+    }
     assert "://" not in read(lock)
     comments = re.findall(r"#(?: +via)? +(\S.*)", read(lock))
     assert all(re.fullmatch(r"(-[rc] )?[\w./-]+", one) for one in comments[2:]), comments
@@ -103,8 +112,14 @@ def test_what_an_input_file_asks_for_is_locked_in_a_version_that_it_allows(name:
     locked = pins(lock)
     for requirement in asked(name):
         version, _ = locked[canonicalize_name(requirement.name)]
-        assert requirement.specifier.contains(version, prereleases=True), f"{requirement} is locked as {version}"
-    said = {package for package, causes in pulled_in_by(read(lock)).items() if any("-r " in one for one in causes)}
+        assert requirement.specifier.contains(version, prereleases=True), (
+            f"{requirement} is locked as {version}"
+        )
+    said = {
+        package
+        for package, causes in pulled_in_by(read(lock)).items()
+        if any("-r " in one for one in causes)
+    }
     assert said == {canonicalize_name(requirement.name) for requirement in asked(name)}
 
 
@@ -138,13 +153,21 @@ def test_the_platforms_build_finds_the_framework() -> None:
 
 def test_everything_is_installed_with_hashes() -> None:
     """Neither the sessions nor CI nor a person is told to install what no hash holds."""
-    calls = [node for node in ast.walk(ast.parse(read("noxfile.py"))) if isinstance(node, (ast.Call, ast.Tuple))]
+    calls = [
+        node
+        for node in ast.walk(ast.parse(read("noxfile.py")))
+        if isinstance(node, (ast.Call, ast.Tuple))
+    ]
     installing = [
-        text for text in map(ast.unparse, calls) if re.match(r"session\.install\(", text) or "'pip', 'install'" in text
+        text
+        for text in map(ast.unparse, calls)
+        if re.match(r"session\.install\(", text) or "'pip', 'install'" in text
     ]
     assert len(installing) == 2
     assert all("'--require-hashes'" in text for text in installing)
-    commands = re.findall(r".*pip install.*", read(".ci/run") + read("CONTRIBUTING.md") + read("README.md"))
+    commands = re.findall(
+        r".*pip install.*", read(".ci/run") + read("CONTRIBUTING.md") + read("README.md")
+    )
     assert commands
     for command in commands:
         [file] = re.findall(r"pip install[\w -]* -r (requirements[\w./-]*\.txt)", command)
@@ -153,13 +176,23 @@ def test_everything_is_installed_with_hashes() -> None:
 
 def vulnerable(name: str, **more: Any) -> dict[str, Any]:
     """Return a package as pip-audit reports it if one vulnerability of it is known."""
-    return {"name": name, "version": "1.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["1.1"], **more}]}
+    return {
+        "name": name,
+        "version": "1.0",
+        "vulns": [{"id": "PYSEC-1", "fix_versions": ["1.1"], **more}],
+    }
 
 
 def test_a_report_of_vulnerabilities_names_package_ids_and_repair() -> None:
     """Each is a line that says what to do; a sound package is none."""
     sound = {"name": "sound", "version": "1.0", "vulns": []}
-    report = {"dependencies": [sound, vulnerable("holed", aliases=["CVE-1"]), vulnerable("lost", fix_versions=[])]}
+    report = {
+        "dependencies": [
+            sound,
+            vulnerable("holed", aliases=["CVE-1"]),
+            vulnerable("lost", fix_versions=[]),
+        ]
+    }
     assert findings(report) == [
         "holed 1.0: PYSEC-1 CVE-1, repaired in 1.1",
         "lost 1.0: PYSEC-1, repaired in no version",
@@ -194,25 +227,46 @@ pulled==2.0 \\
 
 def component(name: str, version: str, **more: Any) -> dict[str, Any]:
     """Return a component as cyclonedx-py writes it."""
-    return {"name": name, "version": version, "type": "library", "purl": f"pkg:pypi/{name}@{version}", **more}
+    return {
+        "name": name,
+        "version": version,
+        "type": "library",
+        "purl": f"pkg:pypi/{name}@{version}",
+        **more,
+    }
 
 
 def bill() -> dict[str, Any]:
     """Return the bill of LOCK: two packages are installed, with one of the tests', and one is for another platform."""
-    files = {"externalReferences": [{"type": "distribution", "hashes": [{"alg": "SHA-256", "content": "00"}]}]}
+    files = {
+        "externalReferences": [
+            {"type": "distribution", "hashes": [{"alg": "SHA-256", "content": "00"}]}
+        ]
+    }
     versions = {"asked": "1.0", "elsewhere": "3.0", "pulled": "2.0"}
     lines = [
-        component(name, version, description=f"requirements line {line}: {name}", **{"bom-ref": f"L{line}"}, **files)
+        component(
+            name,
+            version,
+            description=f"requirements line {line}: {name}",
+            **{"bom-ref": f"L{line}"},
+            **files,
+        )
         for line, (name, version) in enumerate(versions.items())
     ]
-    locked = {"metadata": {"component": {"bom-ref": "root"}}, "components": lines, "dependencies": []}
+    locked = {
+        "metadata": {"component": {"bom-ref": "root"}},
+        "components": lines,
+        "dependencies": [],
+    }
     own = {
         "licenses": [{"license": {"id": "MIT"}}],
         "bom-ref": "x==1",
         "properties": [{"name": "seen", "value": "here"}],
     }
     here = [
-        component(name, version, **own) for name, version in (("asked", "1.0"), ("pulled", "2.0"), ("tests", "9.0"))
+        component(name, version, **own)
+        for name, version in (("asked", "1.0"), ("pulled", "2.0"), ("tests", "9.0"))
     ]
     extra = [{"ref": "asked==1.0", "dependsOn": ["tests==9.0"]}]
     return bill_of_materials(locked, {"components": here, "dependencies": extra}, LOCK)

@@ -4,8 +4,9 @@
     .nox/workspace-hub/bin/python tests/upgrade/capture.py /tmp/old tests/upgrade/v0_2
     git worktree remove --force /tmp/old
 
-It runs that version's local cloud twice, lets people do everything to workspaces while every message is late, and looks all the
-time. It takes about three minutes. Only the first situation of each name is kept.
+It runs that version's local cloud twice, lets people do everything to workspaces while every
+message is late, and looks all the time. It takes about three minutes. Only the first situation of
+each name is kept.
 """
 
 from __future__ import annotations
@@ -51,8 +52,12 @@ class Recorder:
 
         state = cloud.state
         os.environ["FIRESTORE_EMULATOR_HOST"] = state["services"]["firestore"]
-        self._documents = firestore.Client(project=state["project_id"], credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
-        transport = CloudTasksGrpcTransport(channel=grpc.insecure_channel(state["services"]["tasks"]))
+        self._documents = firestore.Client(
+            project=state["project_id"], credentials=AnonymousCredentials()
+        )  # type: ignore[no-untyped-call]
+        transport = CloudTasksGrpcTransport(
+            channel=grpc.insecure_channel(state["services"]["tasks"])
+        )
         self._tasks = tasks_v2.CloudTasksClient(transport=transport)
         self._queue = f"projects/{state['project_id']}/locations/{state['region']}/queues/workspace-operations"
         self._pubsub = f"http://{state['services']['pubsub']}/v1/projects/{state['project_id']}"
@@ -62,7 +67,9 @@ class Recorder:
         self.situations: dict[str, Document] = {}
         self.jobs: dict[str, Document] = {}
         topic = f"projects/{state['project_id']}/topics/workspace-provision"
-        self._http.put(f"{self._pubsub}/subscriptions/capture", json={"topic": topic}).raise_for_status()
+        self._http.put(
+            f"{self._pubsub}/subscriptions/capture", json={"topic": topic}
+        ).raise_for_status()
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -93,8 +100,12 @@ class Recorder:
         after = self.documents("workspaces")
         for workspace_id, workspace in before.items():
             if after.get(workspace_id) == workspace:
-                owner = next((held for held in owners.values() if held["id"] == workspace["owner_id"]), None)
-                self._keep(workspace, owner, _of(workspace_id, machines), _of(workspace_id, disks), sent)
+                owner = next(
+                    (held for held in owners.values() if held["id"] == workspace["owner_id"]), None
+                )
+                self._keep(
+                    workspace, owner, _of(workspace_id, machines), _of(workspace_id, disks), sent
+                )
 
     def _keep(
         self,
@@ -112,7 +123,13 @@ class Recorder:
             if job is None:
                 return  # not sent yet, or done by now
         name = name_of(workspace, machines)
-        situation = {"workspace": workspace, "owner": owner, "instances": machines, "disks": disks, "job": job}
+        situation = {
+            "workspace": workspace,
+            "owner": owner,
+            "instances": machines,
+            "disks": disks,
+            "job": job,
+        }
         self.situations.setdefault(name, situation)
 
     def _resources(self, kind: str) -> list[Document]:
@@ -127,14 +144,22 @@ class Recorder:
         for received in got.get("receivedMessages", []):
             message = received["message"]
             body = json.loads(base64.b64decode(message["data"]))
-            self._note({"queue": "workspace-provision", "attributes": message.get("attributes", {}), "body": body})
+            self._note(
+                {
+                    "queue": "workspace-provision",
+                    "attributes": message.get("attributes", {}),
+                    "body": body,
+                }
+            )
         return self._messages
 
     def _waiting(self) -> list[Document]:
         from google.cloud import tasks_v2
 
         listed = self._tasks.list_tasks(
-            tasks_v2.ListTasksRequest(parent=self._queue, page_size=1000, response_view=tasks_v2.Task.View.FULL)
+            tasks_v2.ListTasksRequest(
+                parent=self._queue, page_size=1000, response_view=tasks_v2.Task.View.FULL
+            )
         )
         for task in listed:
             name, body = task.name.rsplit("/", 1)[-1], json.loads(task.http_request.body)
@@ -146,7 +171,13 @@ class Recorder:
             return
         self._messages.append(message)
         body = message["body"]
-        what = "a look" if body["operation_id"] is None else "a step sent again" if body["resend"] else "a step"
+        what = (
+            "a look"
+            if body["operation_id"] is None
+            else "a step sent again"
+            if body["resend"]
+            else "a step"
+        )
         self.jobs.setdefault(f"{what}, by {message['queue']}", message)
 
     # ---- Compute, by hand -------------------------------------------------------------------------------------------
@@ -169,7 +200,12 @@ def name_of(workspace: Document, machines: list[Document]) -> str:
         "next zone": operation["zones_tried"],
         "supersedes": operation["forget_after"],
     }
-    return ", ".join([f"{operation['kind']} {operation['phase']}", *(word for word, holds in more.items() if holds)])
+    return ", ".join(
+        [
+            f"{operation['kind']} {operation['phase']}",
+            *(word for word, holds in more.items() if holds),
+        ]
+    )
 
 
 def _of(workspace_id: str, resources: list[Document]) -> list[Document]:
@@ -202,7 +238,9 @@ class Stories:
 
     def suspend_and_thaw(self) -> None:
         """READY, used, SUSPENDED, READY, deleted."""
-        person, workspace_id = self._ready(repo="https://example.com/repo.git", branch="main", device_id="a-laptop")
+        person, workspace_id = self._ready(
+            repo="https://example.com/repo.git", branch="main", device_id="a-laptop"
+        )
         self._cloud.connected(f"workspace-{workspace_id}")
         time.sleep(2)
         person.stop(workspace_id)
@@ -245,7 +283,9 @@ class Stories:
         """No capacity in the first zone."""
         person = self._new_person()
         made = person.create("one")
-        self._cloud.fault("stock_out", count=1, instance=made["instance_name"], method="instances.insert")
+        self._cloud.fault(
+            "stock_out", count=1, instance=made["instance_name"], method="instances.insert"
+        )
         self._settle(person, made["id"], "READY")
 
     def find_no_capacity(self) -> None:
@@ -277,7 +317,11 @@ class Stories:
 def tell_stories(cloud: Any, person: Callable[[str], Any]) -> None:
     """Have everybody do everything, a few at the same time: looking must not take longer than a phase."""
     stories = Stories(cloud, lambda: person(f"{uuid.uuid4()}@example.com"))
-    told = [story for name, story in inspect.getmembers(stories, inspect.ismethod) if not name.startswith("_")]
+    told = [
+        story
+        for name, story in inspect.getmembers(stories, inspect.ismethod)
+        if not name.startswith("_")
+    ]
     with ThreadPoolExecutor(3) as people:
         for ended in [people.submit(story) for story in told]:
             ended.result()
@@ -322,10 +366,17 @@ def reports(cloud: Any, recorder: Recorder) -> dict[str, Document]:
             {
                 "name": name,
                 "machineType": "zones/us-west1-a/machineTypes/e2-standard-2",
-                "disks": [{"boot": True, "initializeParams": {"sourceImage": "projects/a/global/images/b"}}],
+                "disks": [
+                    {
+                        "boot": True,
+                        "initializeParams": {"sourceImage": "projects/a/global/images/b"},
+                    }
+                ],
                 "networkInterfaces": [{"network": "global/networks/default"}],
                 "serviceAccounts": [{"email": AN_ACCOUNT, "scopes": []}],
-                "metadata": {"items": [{"key": key, "value": value} for key, value in items.items()]},
+                "metadata": {
+                    "items": [{"key": key, "value": value} for key, value in items.items()]
+                },
             }
         )
     cloud.connected("sound")
@@ -347,14 +398,22 @@ def schema(situations: Mapping[str, Document]) -> Document:
     from shared.domain import events, jobs, workspace
 
     classes = [*vars(workspace).values(), events.Event, jobs.Job]
-    mine = [each for each in classes if inspect.isclass(each) and each.__module__.startswith("shared.domain.")]
+    mine = [
+        each
+        for each in classes
+        if inspect.isclass(each) and each.__module__.startswith("shared.domain.")
+    ]
     records = {each.__name__: _fields(each) for each in mine if dataclasses.is_dataclass(each)}
-    enums = {each.__name__: [member.value for member in each] for each in mine if issubclass(each, Enum)}
+    enums = {
+        each.__name__: [member.value for member in each] for each in mine if issubclass(each, Enum)
+    }
     return {
         "schema_version": workspace.SCHEMA_VERSION,
         "records": records,
         "enums": enums,
-        "strict": sorted(name for name, document in _samples(situations).items() if not _reads(*document)),
+        "strict": sorted(
+            name for name, document in _samples(situations).items() if not _reads(*document)
+        ),
     }
 
 
@@ -363,7 +422,8 @@ def _fields(record: Any) -> Document:
     return {
         field.name: {
             "types": _types(hints[field.name]),
-            "required": field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+            "required": field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING,
         }
         for field in dataclasses.fields(record)
     }
@@ -385,14 +445,19 @@ def _samples(situations: Mapping[str, Document]) -> dict[str, tuple[str, Documen
     """Return, by the record, which reader reads it within what, with a field that is not known."""
     unknown = {"of_a_later_version": 1}
     workspaces = [situation["workspace"] for situation in situations.values()]
-    owner = next(situation["owner"] for situation in situations.values() if situation["owner"]["keys"])
+    owner = next(
+        situation["owner"] for situation in situations.values() if situation["owner"]["keys"]
+    )
 
     def within(field: str) -> tuple[str, Document]:
         having = next(workspace for workspace in workspaces if workspace[field])
         return "workspace_record", {**having, field: {**having[field], **unknown}}
 
     def held(field: str) -> tuple[str, Document]:
-        return "owner_record", {**owner, field: {name: {**each, **unknown} for name, each in owner[field].items()}}
+        return "owner_record", {
+            **owner,
+            field: {name: {**each, **unknown} for name, each in owner[field].items()},
+        }
 
     return {
         "Workspace": ("workspace_record", {**workspaces[0], **unknown}),
@@ -432,7 +497,10 @@ def plain(value: Any) -> Any:
 
 def write(folder: Path, name: str, entries: Mapping[str, Any]) -> None:
     """Write a file of entries, one a line."""
-    lines = [f"{json.dumps(key)}: {json.dumps(plain(entries[key]), sort_keys=True)}" for key in sorted(entries)]
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(plain(entries[key]), sort_keys=True)}"
+        for key in sorted(entries)
+    ]
     (folder / name).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
@@ -467,7 +535,9 @@ def capture(folder: Path) -> None:
             recorder = Recorder(cloud)
             if settings is by_hand:
                 told = reports(cloud, recorder)
-            cloud.fault("late_delivery", seconds=LATE_SECONDS if settings is by_hand else LATER_SECONDS)
+            cloud.fault(
+                "late_delivery", seconds=LATE_SECONDS if settings is by_hand else LATER_SECONDS
+            )
 
             def person(email: str, cloud: Any = cloud) -> Any:
                 return Person(cloud.address, cloud.token(email))

@@ -94,7 +94,9 @@ class OldMachines(FakeMachines):
         place = Place(_last(resource["zone"]), resource["name"])
         if place not in self._disks:
             self.make_disk_by_hand(place, {**resource["labels"], "hub": INSTALLATION})
-        return self._begun(DeleteDisk(place) if resource["status"] == "DELETING" else None, workspace)
+        return self._begun(
+            DeleteDisk(place) if resource["status"] == "DELETING" else None, workspace
+        )
 
     def _begun(self, call: Any, workspace: Workspace) -> Workspace:
         """Make the call that the earlier version's worker made, and have the record wait for that."""
@@ -131,7 +133,11 @@ class OldWorld(World):
         self.store.put_owner(owner_record(situation["owner"]))
         self.id, self.owner = record.id, record.owner_id
         if situation["job"] is not None:
-            queue = self.provisioning if situation["job"]["queue"] == "workspace-provision" else self.operations
+            queue = (
+                self.provisioning
+                if situation["job"]["queue"] == "workspace-provision"
+                else self.operations
+            )
             queue.send(read_job(json.dumps(situation["job"]["body"]).encode()))
 
     @property

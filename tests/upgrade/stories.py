@@ -33,7 +33,11 @@ def _all_verbs(world: World) -> None:
     _settled(world, workspace, Status.READY)
     world.delete(OWNER, workspace.id)
     world.run()
-    assert (world.store.workspaces, world.machines.instances, world.machines.disks) == ({}, {}, set())
+    assert (world.store.workspaces, world.machines.instances, world.machines.disks) == (
+        {},
+        {},
+        set(),
+    )
 
 
 def _power_off(world: World) -> None:
@@ -47,7 +51,9 @@ def _power_off(world: World) -> None:
 
 
 def _another_zone(world: World) -> None:
-    world.machines.script(InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=world.policy.zones[0])
+    world.machines.script(
+        InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=world.policy.zones[0]
+    )
     workspace = world.create(OWNER, "one")
     _settled(world, workspace, Status.READY)
     assert world.workspace(workspace.id).zone == world.policy.zones[1]
@@ -106,7 +112,11 @@ def _superseded(world: World) -> None:
     world.run(until=lambda: world.machine(workspace) is not None)
     world.delete(OWNER, workspace.id)
     world.run()
-    assert (world.store.workspaces, world.machines.instances, world.machines.disks) == ({}, {}, set())
+    assert (world.store.workspaces, world.machines.instances, world.machines.disks) == (
+        {},
+        {},
+        set(),
+    )
 
 
 def _comes_back(world: World) -> None:
@@ -122,7 +132,9 @@ def _in_the_way(world: World) -> None:
     """The disk of the next boot is there already, from a machine that was deleted by hand."""
     workspace = world.ready(OWNER)
     place = place_of(workspace)
-    world.machines.make_disk_by_hand(Place(place.zone, f"{place.name}-{workspace.generation + 1}"), {})
+    world.machines.make_disk_by_hand(
+        Place(place.zone, f"{place.name}-{workspace.generation + 1}"), {}
+    )
     world.machines.delete_by_hand(place, keep_boot_disk=True)
     world.look(workspace)
     _settled(world, workspace, Status.ERROR)

@@ -47,7 +47,9 @@ def version(request: pytest.FixtureRequest) -> Version:
 
 
 @pytest.mark.parametrize(("version", "name"), SITUATIONS, ids=named)
-def test_a_stored_workspace_and_its_owner_are_read_and_keep_all_that_they_had(version: Version, name: str) -> None:
+def test_a_stored_workspace_and_its_owner_are_read_and_keep_all_that_they_had(
+    version: Version, name: str
+) -> None:
     """Reading them and writing them back changes no field that was there."""
     stored = version.situations[name]
 
@@ -74,7 +76,10 @@ def test_stored_events_are_read(version: Version) -> None:
 
 def test_waiting_messages_are_read_and_have_the_name_that_they_have_today(version: Version) -> None:
     """The same job is the same task: a job that both versions send is done once."""
-    waiting = [*version.jobs.values(), *filter(None, (each["job"] for each in version.situations.values()))]
+    waiting = [
+        *version.jobs.values(),
+        *filter(None, (each["job"] for each in version.situations.values())),
+    ]
     for message in waiting:
         job = read_job(json.dumps(message["body"]).encode())
         assert json.loads(write_job(job)) == message["body"]
@@ -87,7 +92,11 @@ def test_waiting_messages_are_read_and_have_the_name_that_they_have_today(versio
 def test_what_every_decision_writes_can_be_read_by_it(version: Version) -> None:
     """Whatever a step decides, in each phase, for each sight of the machine, each refusal of Compute's, and past the deadline."""
     changes = list(_every_change())
-    phases = {change.workspace.operation.phase for change in changes if change.workspace and change.workspace.operation}
+    phases = {
+        change.workspace.operation.phase
+        for change in changes
+        if change.workspace and change.workspace.operation
+    }
     assert phases == set(Phase)
 
     for workspace in {change.workspace for change in changes if change.workspace}:
@@ -109,7 +118,9 @@ def _changes_of(workspace: Workspace) -> Iterator[Change]:
     too_late = workspace.operation.deadline_at + timedelta(seconds=1)
     for _, seen in sights(workspace):
         situations = [(seen, NOW), (seen, too_late)]
-        situations += [(replace(seen, fault=fault(kind, "disks/something")), NOW) for kind in FaultKind]
+        situations += [
+            (replace(seen, fault=fault(kind, "disks/something")), NOW) for kind in FaultKind
+        ]
         for what, at in situations:
             decision = steps.plan(workspace, what, at, POLICY)
             if isinstance(decision, Change):
@@ -140,7 +151,9 @@ def test_what_a_heartbeat_writes_can_be_read_by_it(version: Version) -> None:
 def test_all_that_a_story_stores_and_sends_can_be_read_by_it(version: Version, story: str) -> None:
     """Every record, owner, event and job from the first request to the last step, with something going wrong."""
     written: list[Workspace] = []
-    world = World(store=MemoryWorkspaceStore(lambda _, after: written.append(after) if after else None))
+    world = World(
+        store=MemoryWorkspaceStore(lambda _, after: written.append(after) if after else None)
+    )
 
     tell(world, story)
 
@@ -197,12 +210,20 @@ def _changed(change: Callable[[Document], Any]) -> Document:
         (lambda document: document.pop("zone"), "Workspace.zone is missing"),
         (lambda document: document["operation"].pop("step"), "Workspace.operation.step is missing"),
         (lambda document: document.update(generation="1"), "Workspace.generation is '1'"),
-        (lambda document: document["metadata"].update(colour="red"), "Workspace.metadata.colour is not known"),
-        (lambda document: document["home_disk"].update(size=1), "Workspace.home_disk.size is not known"),
+        (
+            lambda document: document["metadata"].update(colour="red"),
+            "Workspace.metadata.colour is not known",
+        ),
+        (
+            lambda document: document["home_disk"].update(size=1),
+            "Workspace.home_disk.size is not known",
+        ),
         (lambda document: document.update(schema_version=2), "Workspace is of a newer schema"),
     ],
 )
-def test_what_it_could_not_read_is_noticed(version: Version, change: Callable[[Document], Any], said: str) -> None:
+def test_what_it_could_not_read_is_noticed(
+    version: Version, change: Callable[[Document], Any], said: str
+) -> None:
     """An unknown status, a missing field, a field that it would stumble over."""
     complaints = version.complaints(_changed(change), "Workspace")
 

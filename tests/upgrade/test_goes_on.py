@@ -32,10 +32,16 @@ def version(request: pytest.FixtureRequest) -> Version:
 
 
 @pytest.mark.parametrize(("version", "name"), UNDER_WAY, ids=named)
-def test_an_operation_that_was_under_way_ends_as_it_was_meant_to(version: Version, name: str) -> None:
+def test_an_operation_that_was_under_way_ends_as_it_was_meant_to(
+    version: Version, name: str
+) -> None:
     """Its own job, or the sweep if that got lost, brings it to the end: READY, SUSPENDED, gone, or ERROR if it had failed already."""
     before = version.situations[name]["workspace"]
-    still_idle = {"last_connected_at": before["updated_at"] - timedelta(hours=2)} if _by_the_idle_sweep(before) else {}
+    still_idle = (
+        {"last_connected_at": before["updated_at"] - timedelta(hours=2)}
+        if _by_the_idle_sweep(before)
+        else {}
+    )
     for lost in (False, True):
         world = OldWorld(version, name, **still_idle)
         if lost:
@@ -54,7 +60,11 @@ def _assert_ended(world: OldWorld, before: Document) -> None:
     operation = before["operation"]
     kind, failure = operation["kind"], operation["failure"]
     if kind == "DELETE":
-        assert (world.store.workspaces, world.machines.instances, world.old_machines.all_disks) == ({}, {}, set())
+        assert (world.store.workspaces, world.machines.instances, world.old_machines.all_disks) == (
+            {},
+            {},
+            set(),
+        )
         assert world.id not in world.store.owners[world.owner].workspaces
         return
     ended, held = world.record, world.store.owners[world.owner].workspaces[world.id]
@@ -63,7 +73,10 @@ def _assert_ended(world: OldWorld, before: Document) -> None:
     assert (ended.error.code if ended.error else None) == (failure["code"] if failure else None)
     assert held.running is (ended.status is Status.READY)
     if ended.status is Status.READY:
-        assert (world.there.state, world.there.generation) == (InstanceState.RUNNING, ended.generation)
+        assert (world.there.state, world.there.generation) == (
+            InstanceState.RUNNING,
+            ended.generation,
+        )
     elif kind == "CREATE":
         assert (world.machines.instances, world.old_machines.all_disks) == ({}, set())
     else:
@@ -72,11 +85,19 @@ def _assert_ended(world: OldWorld, before: Document) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "captured"), [(Phase.RESUME, "START await_running"), (Phase.START, "START starting")], ids=named
+    ("phase", "captured"),
+    [(Phase.RESUME, "START await_running"), (Phase.START, "START starting")],
+    ids=named,
 )
-def test_a_call_that_was_to_be_made_again_is_made_again(version: Version, phase: Phase, captured: str) -> None:
+def test_a_call_that_was_to_be_made_again_is_made_again(
+    version: Version, phase: Phase, captured: str
+) -> None:
     """The two phases that only a refused call leads to go on as well."""
-    operation = {**version.situations[captured]["workspace"]["operation"], "phase": phase.value, "attempt": 1}
+    operation = {
+        **version.situations[captured]["workspace"]["operation"],
+        "phase": phase.value,
+        "attempt": 1,
+    }
 
     world = OldWorld(version, captured, operation=operation)
     world.run()
@@ -99,7 +120,10 @@ def test_whatever_was_at_rest_can_be_started_and_stopped(version: Version, name:
     world.run()
 
     assert (started.status, started.error) == (Status.READY, None)
-    assert (world.record.status, world.record.stopped_because) == (Status.SUSPENDED, StopReason.REQUESTED)
+    assert (world.record.status, world.record.stopped_because) == (
+        Status.SUSPENDED,
+        StopReason.REQUESTED,
+    )
     assert (world.there.state, world.record.memory_kept) == (InstanceState.SUSPENDED, True)
     assert homes <= world.old_machines.all_disks
 
@@ -112,7 +136,11 @@ def test_a_delete_leaves_no_disk_of_whatever_was_at_rest(version: Version, name:
     world.delete(world.owner, world.id)
     world.run()
 
-    assert (world.store.workspaces, world.machines.instances, world.old_machines.all_disks) == ({}, {}, set())
+    assert (world.store.workspaces, world.machines.instances, world.old_machines.all_disks) == (
+        {},
+        {},
+        set(),
+    )
 
 
 def test_a_delete_takes_an_old_boot_disk_whose_machine_is_gone(version: Version) -> None:
@@ -161,7 +189,9 @@ def test_a_boot_of_an_old_machine_refreshes_all_its_metadata(version: Version) -
 
     ended = world.record
     refreshes = [call for call, _ in world.machines.calls if isinstance(call, RefreshMetadata)]
-    assert [(call.generation, call.workspace_id) for call in refreshes] == [(ended.generation, ended.id)]
+    assert [(call.generation, call.workspace_id) for call in refreshes] == [
+        (ended.generation, ended.id)
+    ]
     assert (ended.status, ended.heartbeat_seconds) == (Status.READY, 120)
 
 
@@ -188,13 +218,18 @@ def test_an_old_machine_that_is_off_for_too_long_is_made_anew_on_its_home(versio
     world.start(world.owner, world.id)
     world.run()
 
-    assert (world.record.status, world.record.machine_made_at) == (Status.READY, world.there.created_at)
+    assert (world.record.status, world.record.machine_made_at) == (
+        Status.READY,
+        world.there.created_at,
+    )
     assert world.there.id != before.instance_id
     assert before.disk_name in world.old_machines.all_disks
     assert before.instance_name not in world.old_machines.all_disks
 
 
-def test_the_age_of_a_suspended_old_machine_is_learnt_and_it_is_thawed_all_the_same(version: Version) -> None:
+def test_the_age_of_a_suspended_old_machine_is_learnt_and_it_is_thawed_all_the_same(
+    version: Version,
+) -> None:
     """The first look after the upgrade writes it down, so that its owner is told."""
     world = OldWorld(version, "SUSPENDED, machine SUSPENDED")
     before = world.record
@@ -219,7 +254,10 @@ def test_a_thawed_old_guest_is_believed_to_be_in_use(version: Version) -> None:
 
     world.report(_report(version, world, ReportEvent.HEARTBEAT))
 
-    assert (world.record.last_connected_at, world.record.last_activity) == (world.clock(), Activity.HEARTBEAT)
+    assert (world.record.last_connected_at, world.record.last_activity) == (
+        world.clock(),
+        Activity.HEARTBEAT,
+    )
 
 
 def test_an_old_guest_that_keeps_reporting_is_never_idle(version: Version) -> None:
@@ -247,12 +285,20 @@ def test_an_old_machine_that_reports_rarely_is_not_stopped_as_idle(version: Vers
     world.clean_up()
     world.run()
 
-    assert (by_then.status, by_then.heartbeat_seconds, by_then.operation) == (Status.READY, 1800, None)
+    assert (by_then.status, by_then.heartbeat_seconds, by_then.operation) == (
+        Status.READY,
+        1800,
+        None,
+    )
     assert world.record.status is Status.SUSPENDED
 
 
-@pytest.mark.parametrize(("event", "status"), [(ReportEvent.READY, "READY"), (ReportEvent.FAILED, "ERROR")])
-def test_an_old_guest_that_boots_reports_as_before(version: Version, event: ReportEvent, status: str) -> None:
+@pytest.mark.parametrize(
+    ("event", "status"), [(ReportEvent.READY, "READY"), (ReportEvent.FAILED, "ERROR")]
+)
+def test_an_old_guest_that_boots_reports_as_before(
+    version: Version, event: ReportEvent, status: str
+) -> None:
     """Its `ready` makes the workspace READY, its `failed` an ERROR with its reason."""
     world = OldWorld(version, "START await_ready")
 
@@ -261,7 +307,10 @@ def test_an_old_guest_that_boots_reports_as_before(version: Version, event: Repo
     world.run(until=lambda: world.record.operation is None)
 
     failed = version.reports["failed"]["code"] if event is ReportEvent.FAILED else None
-    assert (world.record.status, world.record.error.code if world.record.error else None) == (status, failed)
+    assert (world.record.status, world.record.error.code if world.record.error else None) == (
+        status,
+        failed,
+    )
 
 
 def _report(version: Version, world: OldWorld, event: ReportEvent) -> Report:

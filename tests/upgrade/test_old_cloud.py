@@ -31,7 +31,9 @@ def version(request: pytest.FixtureRequest) -> Version:
     return found
 
 
-def test_a_machine_that_was_suspended_is_thawed_stopped_and_deleted(cloud: RunningCloud, version: Version) -> None:
+def test_a_machine_that_was_suspended_is_thawed_stopped_and_deleted(
+    cloud: RunningCloud, version: Version
+) -> None:
     """It reports as before, and its deletion leaves neither machine nor disk."""
     old = OldHub(cloud, version)
     workspace = old.leave("SUSPENDED, machine SUSPENDED", "suspend")
@@ -45,10 +47,15 @@ def test_a_machine_that_was_suspended_is_thawed_stopped_and_deleted(cloud: Runni
     person.gone(workspace["id"])
 
     assert thawed["generation"] == workspace["generation"]
-    assert [*in_compute(cloud, "instances", workspace["id"]), *in_compute(cloud, "disks", workspace["id"])] == []
+    assert [
+        *in_compute(cloud, "instances", workspace["id"]),
+        *in_compute(cloud, "disks", workspace["id"]),
+    ] == []
 
 
-def test_a_machine_that_was_off_boots_with_todays_boot_files(cloud: RunningCloud, version: Version) -> None:
+def test_a_machine_that_was_off_boots_with_todays_boot_files(
+    cloud: RunningCloud, version: Version
+) -> None:
     """All its metadata is what a new machine would get, and it becomes READY."""
     old = OldHub(cloud, version)
     workspace = old.leave("SUSPENDED, machine TERMINATED", "stop")
@@ -74,8 +81,12 @@ class OldHub:
     def __init__(self, cloud: RunningCloud, version: Version) -> None:
         self._cloud = cloud
         self._version = version
-        with mock.patch.dict(os.environ, {"FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"]}):
-            self._documents = firestore.Client(project=cloud.state["project_id"], credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+        with mock.patch.dict(
+            os.environ, {"FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"]}
+        ):
+            self._documents = firestore.Client(
+                project=cloud.state["project_id"], credentials=AnonymousCredentials()
+            )  # type: ignore[no-untyped-call]
         self._zones = f"{cloud.state['services']['compute']}/compute/v1/projects/{cloud.state['project_id']}/zones"
 
     def leave(self, name: str, then: str) -> Document:
@@ -87,7 +98,9 @@ class OldHub:
         self._post(f"{self._url(machine)}/{then}", {})
         machine = self._await(machine, lambda seen: seen["status"] == resource["status"])
         later = datetime.now(UTC) - situation["workspace"]["updated_at"]
-        workspace: Document = _later({**situation["workspace"], "instance_id": machine["id"]}, later)
+        workspace: Document = _later(
+            {**situation["workspace"], "instance_id": machine["id"]}, later
+        )
         owner: Document = _later(situation["owner"], later)
         self._documents.document(f"owners/o-{owner['id']}").set(owner)
         self._documents.document(f"workspaces/{workspace['id']}").set(workspace)
@@ -113,8 +126,13 @@ class OldHub:
         body: Document = {name: resource[name] for name in kept if name in resource}
         body |= {
             "machineType": resource["machineType"].partition("/projects/")[2].partition("/")[2],
-            "metadata": {"items": [{"key": key, "value": value} for key, value in metadata.items()]},
-            "disks": [_new_disk(attached, sizes[_last(attached["source"])]) for attached in resource["disks"]],
+            "metadata": {
+                "items": [{"key": key, "value": value} for key, value in metadata.items()]
+            },
+            "disks": [
+                _new_disk(attached, sizes[_last(attached["source"])])
+                for attached in resource["disks"]
+            ],
         }
         zone = _last(resource["zone"])
         self._post(f"{self._zones}/{zone}/instances", body)
@@ -140,7 +158,9 @@ def _new_disk(attached: Document, disk: Document) -> Document:
     made = {"diskName": disk["name"], "diskSizeGb": disk["sizeGb"], "labels": disk["labels"]}
     if "sourceImage" in disk:
         made["sourceImage"] = disk["sourceImage"]
-    kept: Document = {name: attached[name] for name in ("boot", "autoDelete", "deviceName") if name in attached}
+    kept: Document = {
+        name: attached[name] for name in ("boot", "autoDelete", "deviceName") if name in attached
+    }
     return {**kept, "initializeParams": made}
 
 

@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from shared.adapters.firestore_records import owner_document, owner_record, workspace_document, workspace_record
+from shared.adapters.firestore_records import (
+    owner_document,
+    owner_record,
+    workspace_document,
+    workspace_record,
+)
 from shared.domain.events import Event
 from shared.domain.workspace import Owner, Workspace
 from shared.ports import Stored
@@ -38,7 +43,10 @@ class SharedStore(MemoryWorkspaceStore):
         """See the port."""
         if self._is_old():
             self.old_writes += 1
-            workspaces = [(stored, record and self._workspace_rewritten(record)) for stored, record in workspaces]
+            workspaces = [
+                (stored, record and self._workspace_rewritten(record))
+                for stored, record in workspaces
+            ]
             owners = [(stored, self._owner_rewritten(record)) for stored, record in owners]
         super().commit(workspaces=workspaces, owners=owners, events=events)
 
@@ -62,7 +70,9 @@ def _turns(how: str) -> Callable[[], bool]:
 @pytest.mark.parametrize("turns", TURNS, ids=named)
 @pytest.mark.parametrize("story", STORIES, ids=named)
 @pytest.mark.parametrize("version", VERSIONS, ids=named)
-def test_a_story_ends_well_whichever_version_writes(version: Version, story: str, turns: str) -> None:
+def test_a_story_ends_well_whichever_version_writes(
+    version: Version, story: str, turns: str
+) -> None:
     """Today's decisions cope with the loss of every field that the earlier version does not know, at any step."""
     store = SharedStore(version, _turns(turns))
 

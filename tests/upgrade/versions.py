@@ -58,7 +58,9 @@ class Version:
         return (self.folder / USER_DATA).read_text(encoding="utf-8")
 
     def _read(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"), object_hook=_with_times)
+        found: dict[str, Any] = json.loads(
+            (self.folder / name).read_text(encoding="utf-8"), object_hook=_with_times
+        )
         return found
 
     # ---- what it can read -------------------------------------------------------------------------------------------
@@ -81,7 +83,9 @@ class Version:
             return value
         (record,) = (each for each in types if each.strip("{}") in self.schema["records"])
         if record.startswith("{"):
-            return {name: self.as_rewritten(part, record.strip("{}")) for name, part in value.items()}
+            return {
+                name: self.as_rewritten(part, record.strip("{}")) for name, part in value.items()
+            }
         return self.as_rewritten(value, record)
 
     def _complaints(self, document: Mapping[str, Any], record: str, path: str) -> Iterator[str]:
@@ -91,7 +95,9 @@ class Version:
                 if fields[name]["required"]:
                     yield f"{path}.{name} is missing"
                 continue
-            yield from self._complaints_of_value(document[name], fields[name]["types"], f"{path}.{name}")
+            yield from self._complaints_of_value(
+                document[name], fields[name]["types"], f"{path}.{name}"
+            )
         if record in self.schema["strict"]:
             yield from (f"{path}.{name} is not known" for name in document if name not in fields)
         if document.get("schema_version", 1) > self.schema["schema_version"]:

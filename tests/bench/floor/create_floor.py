@@ -1,6 +1,7 @@
 """The floor of POST /workspaces: a bare function that makes the same one Firestore read and the same one commit.
 
-The same: the documents of a real workspace (``?like=``), of its owner and of its event, with all their fields, under new names.
+The same: the documents of a real workspace (``?like=``), of its owner and of its event, with all
+their fields, under new names.
 """
 
 import json
@@ -22,7 +23,9 @@ def _client() -> firestore.Client:
 @cache
 def _documents(workspace_id: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     workspace = _client().collection("workspaces").document(workspace_id).get().to_dict() or {}
-    owner = _client().collection("owners").document(f"o-{workspace['owner_id']}").get().to_dict() or {}
+    owner = (
+        _client().collection("owners").document(f"o-{workspace['owner_id']}").get().to_dict() or {}
+    )
     of_it = FieldFilter("workspace_id", "==", workspace_id)
     [event] = _client().collection("events").where(filter=of_it).limit(1).stream()
     return workspace, owner, event.to_dict() or {}

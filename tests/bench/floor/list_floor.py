@@ -19,5 +19,10 @@ def list_floor(request: Request) -> str:
     """Answer with the documents."""
     mine = FieldFilter("owner_id", "==", request.args["owner_id"])
     newest_first = firestore.Query.DESCENDING
-    query = _client().collection("workspaces").where(filter=mine).order_by("created_at", direction=newest_first)
+    query = (
+        _client()
+        .collection("workspaces")
+        .where(filter=mine)
+        .order_by("created_at", direction=newest_first)
+    )
     return json.dumps([found.to_dict() for found in query.limit(101).stream()], default=str)

@@ -1,7 +1,7 @@
 """Runs in every process of a function before the function does: tells a test of each call to the outside, and dies when told to.
 
-Python imports it by its name. What it tells of: each call by gRPC and each request by HTTP, before a byte of it is sent, and
-when its answer has come but nobody has seen it.
+Python imports it by its name. What it tells of: each call by gRPC and each request by HTTP, before
+a byte of it is sent, and when its answer has come but nobody has seen it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class _ToldToItsEnd:
 
 def _tell_of_grpc() -> None:
     make = grpc.insecure_channel
-    grpc.insecure_channel = lambda *args, **kwargs: grpc.intercept_channel(make(*args, **kwargs), _Told())
+    grpc.insecure_channel = lambda *args, **kwargs: grpc.intercept_channel(
+        make(*args, **kwargs), _Told()
+    )
 
 
 def _tell_of_http() -> None:
@@ -114,7 +116,9 @@ def _take_note_of_inbound() -> None:
 
     def create_app(*args: Any, **kwargs: Any) -> Any:
         app: Any = make(*args, **kwargs)  # type: ignore[no-untyped-call]
-        if _FUNCTION == _IMPORTS_LATE:  # for seconds, in each of the processes that follow those which were killed
+        if (
+            _FUNCTION == _IMPORTS_LATE
+        ):  # for seconds, in each of the processes that follow those which were killed
             importlib.import_module("shared.adapters.compute_machines")
         serve = app.wsgi_app
 
@@ -140,7 +144,9 @@ def _pushed(body: bytes) -> str:
         return ""
 
 
-os.environ["WORKERS"] = "4"  # functions-framework's: processes that serve, so that one's death takes few requests along
+os.environ["WORKERS"] = (
+    "4"  # functions-framework's: processes that serve, so that one's death takes few requests along
+)
 _tell_of_grpc()
 _tell_of_http()
 _take_note_of_inbound()

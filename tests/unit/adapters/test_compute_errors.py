@@ -21,12 +21,20 @@ IN_ZONE = "projects/a-project/zones/us-west1-a"
 
 
 def answered(
-    status: int, *reasons: str, message: str = "Compute says no.", infos: tuple[str, ...] = (), verb: str = "insert"
+    status: int,
+    *reasons: str,
+    message: str = "Compute says no.",
+    infos: tuple[str, ...] = (),
+    verb: str = "insert",
 ) -> Fault:
     """Return what is made of an HTTP error with these reasons, and an `ErrorInfo` for each of `infos`."""
     error: dict[str, Any] = {"code": status, "message": message}
-    error["errors"] = [{"message": message, "domain": "global", "reason": reason} for reason in reasons]
-    error["details"] = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": info} for info in infos]
+    error["errors"] = [
+        {"message": message, "domain": "global", "reason": reason} for reason in reasons
+    ]
+    error["details"] = [
+        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": info} for info in infos
+    ]
     return http_fault(verb, status, json.dumps({"error": error}).encode())
 
 
@@ -74,10 +82,15 @@ CODES = [
 
 
 @pytest.mark.parametrize(("status", "reason", "kind"), CODES)
-def test_a_code_means_the_same_in_an_entry_and_in_an_error_info(status: int, reason: str, kind: FaultKind) -> None:
+def test_a_code_means_the_same_in_an_entry_and_in_an_error_info(
+    status: int, reason: str, kind: FaultKind
+) -> None:
     """Google moves from the one to the other, and an error may have either."""
     assert (answered(status, reason).kind, answered(status, reason).code) == (kind, reason)
-    assert (answered(status, infos=(reason,)).kind, answered(status, infos=(reason,)).code) == (kind, reason)
+    assert (answered(status, infos=(reason,)).kind, answered(status, infos=(reason,)).code) == (
+        kind,
+        reason,
+    )
 
 
 @pytest.mark.parametrize("name", sorted(compute_errors._CODES))  # noqa: SLF001 -- each row, those of tomorrow too
@@ -184,7 +197,9 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("verb", "status", "kind"), STATUSES)
-def test_the_status_decides_where_nothing_else_is_understood(verb: str, status: int, kind: FaultKind) -> None:
+def test_the_status_decides_where_nothing_else_is_understood(
+    verb: str, status: int, kind: FaultKind
+) -> None:
     """An error that nobody understands is not tried again for ever, unless it is Compute's own trouble."""
     for fault in (answered(status, verb=verb), answered(status, "somethingNew", verb=verb)):
         assert fault.kind is kind
@@ -193,7 +208,8 @@ def test_the_status_decides_where_nothing_else_is_understood(verb: str, status: 
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>Not Found</html>", b'{"message": "no route"}', b"[]", b"\xff", b'{"error": "x"}']
+    "body",
+    [b"", b"<html>Not Found</html>", b'{"message": "no route"}', b"[]", b"\xff", b'{"error": "x"}'],
 )
 def test_an_answer_that_is_not_computes_says_only_its_status(body: bytes) -> None:
     """A page of the front end: its text is shown to nobody, and its 404 is not an absence."""
@@ -208,21 +224,33 @@ def test_an_answer_that_is_not_computes_says_only_its_status(body: bytes) -> Non
     "error",
     [
         {"errors": "no list", "details": {}},
-        {"errors": [None, "text", {"reason": 7, "message": ["list"]}], "details": [{"@type": 1}], "message": None},
+        {
+            "errors": [None, "text", {"reason": 7, "message": ["list"]}],
+            "details": [{"@type": 1}],
+            "message": None,
+        },
         {"errors": None, "details": None, "status": 3},
     ],
 )
 def test_an_error_of_an_unexpected_form_is_understood_by_its_status(error: dict[str, Any]) -> None:
     """Whatever stands where the entries are expected."""
     fault = http_fault("insert", 503, json.dumps({"error": error}).encode())
-    assert (fault.kind, fault.code, fault.message) == (K.TRANSIENT, "HTTP_503", "Compute Engine gave no reason (503).")
+    assert (fault.kind, fault.code, fault.message) == (
+        K.TRANSIENT,
+        "HTTP_503",
+        "Compute Engine gave no reason (503).",
+    )
 
 
 # reason, message: which resource it names
 RESOURCES = [
     ("alreadyExists", f"The resource '{IN_ZONE}/disks/home-1' already exists", "disks/home-1"),
     ("alreadyExists", "It already exists.", ""),
-    ("notFound", f"The resource 'https://www.googleapis.com/compute/v1/{IN_ZONE}/disks/d' was not found", "disks/d"),
+    (
+        "notFound",
+        f"The resource 'https://www.googleapis.com/compute/v1/{IN_ZONE}/disks/d' was not found",
+        "disks/d",
+    ),
     (
         "resourceInUseByAnotherResource",
         f"The disk resource '{IN_ZONE}/disks/home-1' is already being used by '{IN_ZONE}/instances/other'",
@@ -247,12 +275,21 @@ def test_what_no_row_knows_is_logged_by_its_shape(monkeypatch: pytest.MonkeyPatc
     http_fault("get", 502, b"<html></html>")
     answered(400, "somethingNew", "resourceNotReady")
     assert lines == []
-    answered(400, "somethingNew", message="alice@example.com did it", infos=("A NEW\x1b[31m ONE", "x" * 500))
+    answered(
+        400,
+        "somethingNew",
+        message="alice@example.com did it",
+        infos=("A NEW\x1b[31m ONE", "x" * 500),
+    )
     answered(418)
     assert lines == [
         (
             "ComputeErrorUnknown",
-            {"verb": "insert", "http_status": 400, "codes": ["somethingNew", "ANEW31mONE", "x" * 64]},
+            {
+                "verb": "insert",
+                "http_status": 400,
+                "codes": ["somethingNew", "ANEW31mONE", "x" * 64],
+            },
         ),
         ("ComputeErrorUnknown", {"verb": "insert", "http_status": 418, "codes": []}),
     ]
@@ -260,7 +297,10 @@ def test_what_no_row_knows_is_logged_by_its_shape(monkeypatch: pytest.MonkeyPatc
 
 SAID = [
     ("The resource 'disk' is not ready", "The resource 'disk' is not ready"),
-    (f"The resource '{IN_ZONE}/disks/home-1' is not ready.", "The resource 'disks/home-1' is not ready."),
+    (
+        f"The resource '{IN_ZONE}/disks/home-1' is not ready.",
+        "The resource 'disks/home-1' is not ready.",
+    ),
     (f"See {IN_ZONE}/instances/i.", "See instances/i."),
     (
         "Secure Boot is not enabled. See https://cloud.google.com/resource-manager/docs for more information.",
@@ -288,7 +328,9 @@ def test_a_message_is_made_fit_for_people(text: str, words: str) -> None:
     assert plain(text) == words
 
 
-@pytest.mark.parametrize("text", ["word " * 200, "x" * 1000, "<" * 1000, "projects/" * 200, "é" * 400])
+@pytest.mark.parametrize(
+    "text", ["word " * 200, "x" * 1000, "<" * 1000, "projects/" * 200, "é" * 400]
+)
 def test_a_long_message_is_cut_at_a_word(text: str) -> None:
     """At 300 characters."""
     words = plain(text)

@@ -63,7 +63,9 @@ HOSTILE = {
 def resource(settings: MachineSettings = MACHINE_SETTINGS, **changes: Any) -> dict[str, Any]:
     """Return the request as the JSON that is sent; ``changes`` are what another workspace has."""
     instance = instance_resource(replace(INSERT, **changes), PROJECT, settings, REPORTS)
-    sent: dict[str, Any] = json.loads(type(instance).to_json(instance, always_print_fields_with_no_presence=False))
+    sent: dict[str, Any] = json.loads(
+        type(instance).to_json(instance, always_print_fields_with_no_presence=False)
+    )
     return sent
 
 
@@ -88,12 +90,18 @@ def changed(instance: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the members that differ from the usual request, as they were and as they are."""
     usual = resource()
     names = usual.keys() | instance.keys()
-    return {name: (usual.get(name), instance.get(name)) for name in names if usual.get(name) != instance.get(name)}
+    return {
+        name: (usual.get(name), instance.get(name))
+        for name in names
+        if usual.get(name) != instance.get(name)
+    }
 
 
 def test_the_request_is_what_was_reviewed() -> None:
     """Every member that Compute is sent; whoever changes one sees in the snapshot what it means for each machine."""
-    assert reviewable(resource()) == SNAPSHOT.read_text(), f"If this is how it is to be, write it anew: {RENEW}"
+    assert reviewable(resource()) == SNAPSHOT.read_text(), (
+        f"If this is how it is to be, write it anew: {RENEW}"
+    )
 
 
 def test_a_machine_has_no_external_address_unless_it_is_asked_for() -> None:
@@ -129,7 +137,9 @@ def test_a_spot_machine_is_stopped_when_it_is_reclaimed() -> None:
 @pytest.mark.parametrize("spot", [False, True])
 def test_a_machine_that_has_run_long_enough_is_stopped(spot: bool) -> None:
     """By Compute itself, whatever the Hub does meanwhile; the home disk and the record stay."""
-    scheduling = resource(replace(MACHINE_SETTINGS, most_run=timedelta(hours=10), spot=spot))["scheduling"]
+    scheduling = resource(replace(MACHINE_SETTINGS, most_run=timedelta(hours=10), spot=spot))[
+        "scheduling"
+    ]
 
     assert scheduling["maxRunDuration"] == {"seconds": "36000"}
     assert scheduling["instanceTerminationAction"] == "STOP"
@@ -161,13 +171,18 @@ def test_both_disks_are_of_a_type_that_the_machine_takes(
     machine_type: str, chosen: dict[str, str], expected: str
 ) -> None:
     """That of its series, or what the configuration chose for it."""
-    disks = resource(replace(MACHINE_SETTINGS, disk_types=chosen), machine_type=machine_type)["disks"]
-    assert [disk["initializeParams"]["diskType"] for disk in disks] == [f"zones/{ZONE}/diskTypes/{expected}"] * 2
+    disks = resource(replace(MACHINE_SETTINGS, disk_types=chosen), machine_type=machine_type)[
+        "disks"
+    ]
+    assert [disk["initializeParams"]["diskType"] for disk in disks] == [
+        f"zones/{ZONE}/diskTypes/{expected}"
+    ] * 2
 
 
 @pytest.mark.parametrize("attach_home", [False, True])
 @pytest.mark.parametrize(
-    "settings", [MACHINE_SETTINGS, replace(MACHINE_SETTINGS, spot=True, most_run=timedelta(hours=1))]
+    "settings",
+    [MACHINE_SETTINGS, replace(MACHINE_SETTINGS, spot=True, most_run=timedelta(hours=1))],
 )
 def test_the_home_disk_outlives_the_machine(settings: MachineSettings, attach_home: bool) -> None:
     """Said outright, new or attached, whatever the machine is; the boot disk goes with it."""
@@ -181,32 +196,47 @@ def test_the_home_disk_outlives_the_machine(settings: MachineSettings, attach_ho
 @pytest.mark.parametrize(("tag", "separator"), [("v2", ":"), ("sha-1234", ":"), (DIGEST, "@")])
 def test_an_image_is_named_by_tag_or_by_digest(tag: str, separator: str) -> None:
     """A digest is joined by ``@``: with ``:`` no registry would know it."""
-    assert metadata(resource(image_tag=tag))["hub-image"] == f"{MACHINE_SETTINGS.image_repository}{separator}{tag}"
+    assert (
+        metadata(resource(image_tag=tag))["hub-image"]
+        == f"{MACHINE_SETTINGS.image_repository}{separator}{tag}"
+    )
 
 
 def test_times_are_whole_seconds_and_at_least_one() -> None:
     """The scripts count in them: a fraction is no number to bash, and none at all would be for ever or at once."""
-    quick = replace(MACHINE_SETTINGS, health_within=timedelta(), heartbeat_every=timedelta(seconds=0.2))
+    quick = replace(
+        MACHINE_SETTINGS, health_within=timedelta(), heartbeat_every=timedelta(seconds=0.2)
+    )
     told = metadata(resource(replace(quick, keep_awake_most=timedelta(seconds=90.7))))
 
-    assert [told[f"hub-{name}-seconds"] for name in ("health", "heartbeat", "keep-awake")] == ["1", "1", "91"]
+    assert [told[f"hub-{name}-seconds"] for name in ("health", "heartbeat", "keep-awake")] == [
+        "1",
+        "1",
+        "91",
+    ]
 
 
 def test_a_container_reaches_the_metadata_server_only_if_it_may() -> None:
     """The boot scripts go by these words."""
     lenient = replace(MACHINE_SETTINGS, container_metadata=True)
-    assert [metadata(each)["hub-container-metadata"] for each in (resource(), resource(lenient))] == ["false", "true"]
+    assert [
+        metadata(each)["hub-container-metadata"] for each in (resource(), resource(lenient))
+    ] == ["false", "true"]
 
 
 def test_a_container_has_the_bounds_that_are_configured() -> None:
     """No bound to its processes is 0, to Docker too."""
-    told = metadata(resource(replace(MACHINE_SETTINGS, container_shared_memory_mb=64, container_processes=0)))
+    told = metadata(
+        resource(replace(MACHINE_SETTINGS, container_shared_memory_mb=64, container_processes=0))
+    )
     assert (told["hub-container-shared-memory-mb"], told["hub-container-processes"]) == ("64", "0")
 
 
 def test_labels_have_no_personal_data() -> None:
     """Whoever sees the bill or an inventory learns that two machines have the same owner, not who that is."""
-    mine, also_mine, theirs = (resource(owner_id=owner) for owner in (OWNER, OWNER, "bob@example.com"))
+    mine, also_mine, theirs = (
+        resource(owner_id=owner) for owner in (OWNER, OWNER, "bob@example.com")
+    )
 
     assert mine["labels"]["owner"] == also_mine["labels"]["owner"] != theirs["labels"]["owner"]
     for instance, owner in ((mine, OWNER), (theirs, "bob")):
@@ -218,7 +248,10 @@ def test_labels_have_no_personal_data() -> None:
 
 def test_a_boot_disk_never_has_the_name_of_an_earlier_one() -> None:
     """A boot disk that outlived its machine would be in the way of the next one; each generation has a name of its own."""
-    names = {resource(generation=generation)["disks"][0]["initializeParams"]["diskName"] for generation in (1, 2, 30)}
+    names = {
+        resource(generation=generation)["disks"][0]["initializeParams"]["diskName"]
+        for generation in (1, 2, 30)
+    }
 
     assert names == {f"workspace-{WORKSPACE}-{generation}" for generation in (1, 2, 30)}
     assert max(map(len, names)) <= 63
@@ -241,7 +274,10 @@ def test_a_machine_is_told_no_secret() -> None:
     """Anybody in the project who may look at machines can read it, and any program on the machine."""
     told = metadata(resource())
     speaking = {
-        key for key in told for word in ("token", "secret", "password", "key", "credential", "owner") if word in key
+        key
+        for key in told
+        for word in ("token", "secret", "password", "key", "credential", "owner")
+        if word in key
     }
 
     assert speaking == {"block-project-ssh-keys"}
@@ -265,7 +301,11 @@ def test_what_a_person_wrote_stays_data(what: str) -> None:
         "hub-branch": text,
         "hub-image": f"{MACHINE_SETTINGS.image_repository}:{text}",
     }
-    assert metadata(instance)["user-data"].encode() == usual["user-data"].encode() == user_data().encode()
+    assert (
+        metadata(instance)["user-data"].encode()
+        == usual["user-data"].encode()
+        == user_data().encode()
+    )
 
 
 if __name__ == "__main__":

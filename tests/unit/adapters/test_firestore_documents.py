@@ -10,7 +10,9 @@ from shared.adapters.firestore_documents import Documents
 from shared.domain.workspace import Status
 
 
-def test_without_an_emulator_google_is_asked_with_the_services_own_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_emulator_google_is_asked_with_the_services_own_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The client can be made of what Cloud Run gives; it connects when it is first used."""
     asked: list[object] = []
 
@@ -23,4 +25,7 @@ def test_without_an_emulator_google_is_asked_with_the_services_own_credentials(m
 
     assert len(asked) == 1
     written = documents.created("workspaces/one", {"status": Status.READY.value})
-    assert written.update.name == "projects/a-project/databases/hub-workspaces/documents/workspaces/one"
+    assert (
+        written.update.name
+        == "projects/a-project/databases/hub-workspaces/documents/workspaces/one"
+    )

@@ -92,7 +92,11 @@ def test_a_document_with_the_first_fields_only_is_read() -> None:
 
     assert (workspace.status, workspace.last_activity) == (Status.READY, Activity.CREATED)
     assert (workspace.metadata, workspace.generation, workspace.operation) == (Metadata(), 1, None)
-    assert (workspace.machine_running, workspace.attend_at, workspace.schema_version) == (False, None, 1)
+    assert (workspace.machine_running, workspace.attend_at, workspace.schema_version) == (
+        False,
+        None,
+        1,
+    )
 
 
 def test_an_operation_of_an_older_version_is_read() -> None:

@@ -10,7 +10,15 @@ from shared.domain.instance import InstanceState
 from shared.domain.observe import Sight
 from shared.domain.steps import Call, Seen
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
-from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_home, a_workspace, an_instance, an_operation
+from tests.fakes.records import (
+    A_PROBLEM,
+    NOW,
+    POLICY,
+    a_home,
+    a_workspace,
+    an_instance,
+    an_operation,
+)
 
 STATES: dict[Sight, InstanceState | None] = {
     Sight.ABSENT: None,
@@ -27,9 +35,14 @@ _NEW_MACHINE = (Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY)
 _DELETING = (Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)
 _STOPPING = (Phase.STOP, Phase.AWAIT_STOPPED)
 
-# The phases that each kind of operation goes through, in its order; "failed" only cleans up after itself.
+# The phases that each kind of operation goes through, in its order; "failed" only cleans up after
+# itself.
 PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
-    "CREATE": (OperationKind.CREATE, False, (*_NEW_MACHINE, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)),
+    "CREATE": (
+        OperationKind.CREATE,
+        False,
+        (*_NEW_MACHINE, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT),
+    ),
     "CREATE, failed": (OperationKind.CREATE, True, _DELETING),
     "START": (
         OperationKind.START,
@@ -65,7 +78,10 @@ def sights(workspace: Workspace) -> Iterator[tuple[str, Seen]]:
         yield "disk there", Seen(disk_exists=True)
         yield "disk gone", Seen()
         if deletes and operation.phase is Phase.DELETE_DISK:
-            yield "boot disk there", Seen(disks=(replace(home[0], name=f"{workspace.instance_name}-2"),))
+            yield (
+                "boot disk there",
+                Seen(disks=(replace(home[0], name=f"{workspace.instance_name}-2"),)),
+            )
             yield "disk elsewhere", Seen(disks=(replace(home[0], zone="us-west1-b"),))
             yield "machine elsewhere", Seen(elsewhere=(moved,))
         return
@@ -77,21 +93,36 @@ def sights(workspace: Workspace) -> Iterator[tuple[str, Seen]]:
     if operation.phase is Phase.SURVEY:
         another = an_instance(workspace, InstanceState.RUNNING, id="another")
         yield "another machine", Seen(instance=another)
-    if operation.kind is OperationKind.START and operation.phase in {Phase.SURVEY, Phase.STOP, Phase.AWAIT_STOPPED}:
+    if operation.kind is OperationKind.START and operation.phase in {
+        Phase.SURVEY,
+        Phase.STOP,
+        Phase.AWAIT_STOPPED,
+    }:
         for name in (Sight.RUNNING, Sight.SUSPENDED, Sight.TERMINATED):
             state = STATES[name]
             assert state is not None
-            yield f"old, {name.value}", Seen(instance=an_instance(workspace, state, created_at=NOW - TOO_OLD))
+            yield (
+                f"old, {name.value}",
+                Seen(instance=an_instance(workspace, state, created_at=NOW - TOO_OLD)),
+            )
     if operation.phase in {Phase.SURVEY, Phase.SUSPEND, Phase.STOP} or (
         deletes and operation.phase is Phase.DELETE_INSTANCE
     ):
         yield "machine elsewhere", Seen(elsewhere=(moved,))
         yield "several elsewhere", Seen(elsewhere=(moved, replace(moved, zone="us-west1-c")))
-    if operation.kind is OperationKind.START and operation.phase in {Phase.INSERT, Phase.DELETE_INSTANCE}:
+    if operation.kind is OperationKind.START and operation.phase in {
+        Phase.INSERT,
+        Phase.DELETE_INSTANCE,
+    }:
         instance = (
-            an_instance(workspace, InstanceState.TERMINATED) if operation.phase is Phase.DELETE_INSTANCE else None
+            an_instance(workspace, InstanceState.TERMINATED)
+            if operation.phase is Phase.DELETE_INSTANCE
+            else None
         )
-        yield "home elsewhere", Seen(instance=instance, disks=(replace(home[0], zone="us-west1-b"),))
+        yield (
+            "home elsewhere",
+            Seen(instance=instance, disks=(replace(home[0], zone="us-west1-b"),)),
+        )
         yield "home gone", Seen(instance=instance)
 
 

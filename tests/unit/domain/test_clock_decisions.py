@@ -33,13 +33,20 @@ def test_what_somebody_is_to_look_at_is_not_deleted_before_they_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "allowed"), [(None, HOUR), (1000, HOUR), (1800, timedelta(minutes=90)), (10**9, timedelta(days=3))]
+    ("seconds", "allowed"),
+    [(None, HOUR), (1000, HOUR), (1800, timedelta(minutes=90)), (10**9, timedelta(days=3))],
 )
-def test_idleness_allows_for_the_interval_that_a_machine_reports_with(seconds: int | None, allowed: timedelta) -> None:
+def test_idleness_allows_for_the_interval_that_a_machine_reports_with(
+    seconds: int | None, allowed: timedelta
+) -> None:
     """Three heartbeats must be missing; what a machine's metadata says is believed up to a day."""
-    workspace = a_workspace(Status.READY, heartbeat_seconds=seconds, last_connected_at=NOW - allowed)
+    workspace = a_workspace(
+        Status.READY, heartbeat_seconds=seconds, last_connected_at=NOW - allowed
+    )
     assert expire(workspace) is not None
-    assert expire(replace(workspace, last_connected_at=NOW - allowed + timedelta(seconds=1))) is None
+    assert (
+        expire(replace(workspace, last_connected_at=NOW - allowed + timedelta(seconds=1))) is None
+    )
 
 
 # status, machine_running, idle for, suspended for: the kind of operation that begins
@@ -59,7 +66,11 @@ EXPIRY = [
 
 @pytest.mark.parametrize(("status", "running", "idle", "suspended", "expected"), EXPIRY)
 def test_what_is_idle_is_stopped_and_what_is_forgotten_is_deleted(
-    status: Status, running: bool, idle: timedelta, suspended: timedelta | None, expected: OperationKind | None
+    status: Status,
+    running: bool,
+    idle: timedelta,
+    suspended: timedelta | None,
+    expected: OperationKind | None,
 ) -> None:
     """A running machine by its last connection, a suspended workspace by when it was suspended; both to the second."""
     workspace = a_workspace(
@@ -78,7 +89,11 @@ def test_what_is_idle_is_stopped_and_what_is_forgotten_is_deleted(
     assert change.workspace is not None
     operation = change.workspace.operation
     assert operation is not None
-    assert (operation.kind, operation.automatic, operation.requested_by) == (expected, True, lifecycle.CLEANUP)
+    assert (operation.kind, operation.automatic, operation.requested_by) == (
+        expected,
+        True,
+        lifecycle.CLEANUP,
+    )
     assert operation.request_id == "sweep-request"
     assert change.job == job_of(change.workspace, operation)
 
@@ -86,7 +101,9 @@ def test_what_is_idle_is_stopped_and_what_is_forgotten_is_deleted(
 @pytest.mark.parametrize("kind", OperationKind)
 def test_nothing_expires_while_an_operation_is_under_way(kind: OperationKind) -> None:
     """One operation at a time, the sweep's own too."""
-    workspace = a_workspace(Status.READY, an_operation(kind), machine_running=True, last_connected_at=NOW - 99 * HOUR)
+    workspace = a_workspace(
+        Status.READY, an_operation(kind), machine_running=True, last_connected_at=NOW - 99 * HOUR
+    )
 
     assert expire(workspace) is None
 
@@ -107,8 +124,14 @@ def test_the_times_that_a_person_sees() -> None:
     running = a_workspace(Status.READY, last_connected_at=NOW)
     suspended = a_workspace(Status.SUSPENDED, suspended_at=NOW)
 
-    assert (lifecycle.stops_at(running, POLICY), lifecycle.deletes_at(running, POLICY)) == (NOW + HOUR, None)
-    assert (lifecycle.stops_at(suspended, POLICY), lifecycle.deletes_at(suspended, POLICY)) == (None, NOW + MONTH)
+    assert (lifecycle.stops_at(running, POLICY), lifecycle.deletes_at(running, POLICY)) == (
+        NOW + HOUR,
+        None,
+    )
+    assert (lifecycle.stops_at(suspended, POLICY), lifecycle.deletes_at(suspended, POLICY)) == (
+        None,
+        NOW + MONTH,
+    )
 
 
 @pytest.mark.parametrize("due", [None, NOW + timedelta(seconds=1)])
@@ -132,8 +155,17 @@ def test_an_overdue_operation_gets_its_job_again_under_another_name() -> None:
     assert change.workspace.attend_at == NOW + POLICY.attend_after
     resent = change.workspace.operation
     assert resent is not None
-    assert (resent.id, resent.step, resent.phase, resent.resends) == (operation.id, operation.step, operation.phase, 1)
-    assert (change.job.operation_id, change.job.step, change.job.resend) == (operation.id, operation.step, 1)
+    assert (resent.id, resent.step, resent.phase, resent.resends) == (
+        operation.id,
+        operation.step,
+        operation.phase,
+        1,
+    )
+    assert (change.job.operation_id, change.job.step, change.job.resend) == (
+        operation.id,
+        operation.step,
+        1,
+    )
     assert change.job.name != job_of(workspace, operation).name
     assert change.job.request_id == operation.request_id
 
@@ -147,7 +179,9 @@ def test_an_overdue_operation_gets_its_job_again_under_another_name() -> None:
         (0, [1, 2, 4, 8, 8, 8]),  # over already
     ],
 )
-def test_a_step_is_sent_again_after_longer_and_longer_and_at_its_deadline(deadline: float, pauses: list[float]) -> None:
+def test_a_step_is_sent_again_after_longer_and_longer_and_at_its_deadline(
+    deadline: float, pauses: list[float]
+) -> None:
     """A full queue gets twice the time, then four and eight times."""
     operation = an_operation(OperationKind.STOP, deadline_at=NOW + deadline * POLICY.attend_after)
     workspace, seen = a_workspace(Status.READY, operation, attend_at=NOW), []
@@ -179,7 +213,9 @@ def test_an_undeliverable_create_fails_with_the_reason_and_cleans_up() -> None:
     operation = an_operation(OperationKind.CREATE)
     workspace = a_workspace(Status.PROVISIONING, operation)
 
-    change = lifecycle.give_up(workspace, job_of(workspace, operation), "refused 10 times.", NOW, POLICY)
+    change = lifecycle.give_up(
+        workspace, job_of(workspace, operation), "refused 10 times.", NOW, POLICY
+    )
 
     assert change is not None
     assert change.workspace is not None
@@ -191,10 +227,14 @@ def test_an_undeliverable_create_fails_with_the_reason_and_cleans_up() -> None:
     assert "refused 10 times." in after.failure.message
 
 
-@pytest.mark.parametrize("what", ["another operation", "a later step", "no operation", "failed already"])
+@pytest.mark.parametrize(
+    "what", ["another operation", "a later step", "no operation", "failed already"]
+)
 def test_a_dead_letter_of_something_else_changes_nothing(what: str) -> None:
     """The operation has ended, has gone on without that job, or has failed already."""
-    operation = an_operation(OperationKind.CREATE, failure=A_PROBLEM if what == "failed already" else None)
+    operation = an_operation(
+        OperationKind.CREATE, failure=A_PROBLEM if what == "failed already" else None
+    )
     workspace = a_workspace(Status.PROVISIONING, None if what == "no operation" else operation)
     job = Job(
         workspace.id,

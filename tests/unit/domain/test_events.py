@@ -34,14 +34,18 @@ def after(change: Change | None) -> Workspace:
 def being_made() -> Workspace:
     """Return Ada's workspace, asked for a moment ago."""
     new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata())
-    made = after(lifecycle.create(str(uuid.uuid4()), str(uuid.uuid4()), "example", ADA, new, NOW, POLICY))
+    made = after(
+        lifecycle.create(str(uuid.uuid4()), str(uuid.uuid4()), "example", ADA, new, NOW, POLICY)
+    )
     return replace(made, instance_id="4711")
 
 
 def ready() -> Workspace:
     """Return Ada's workspace, whose machine has reported."""
     return replace(
-        after(finish(being_made(), Status.READY, "WorkspaceReady", NOW)), ready_generation=1, machine_running=True
+        after(finish(being_made(), Status.READY, "WorkspaceReady", NOW)),
+        ready_generation=1,
+        machine_running=True,
     )
 
 
@@ -64,7 +68,12 @@ def test_an_accepted_change_says_who_asked_for_what_and_from_which_request() -> 
 def test_an_administrator_on_anothers_workspace_is_marked() -> None:
     """Whose it is and who did it are told apart."""
     event = asked(GRACE, ready(), "StopRequested", NOW)
-    assert (event.owner_id, event.who, event.who_email, event.as_admin) == (ADA.id, GRACE.id, GRACE.email, True)
+    assert (event.owner_id, event.who, event.who_email, event.as_admin) == (
+        ADA.id,
+        GRACE.id,
+        GRACE.email,
+        True,
+    )
 
 
 def test_an_administrator_on_their_own_workspace_is_an_owner() -> None:
@@ -75,7 +84,12 @@ def test_an_administrator_on_their_own_workspace_is_an_owner() -> None:
 def test_the_sweep_is_named_as_who_asked() -> None:
     """An automatic stop has no person and no address."""
     event = asked(Asker(CLEANUP, "run-1"), ready(), "StopRequested", NOW)
-    assert (event.who, event.who_email, event.as_admin, event.result) == ("cleanup", None, False, "ACCEPTED")
+    assert (event.who, event.who_email, event.as_admin, event.result) == (
+        "cleanup",
+        None,
+        False,
+        "ACCEPTED",
+    )
 
 
 @pytest.mark.parametrize("owner_id", [ADA.id, ""])
@@ -83,7 +97,15 @@ def test_a_refusal_says_who_wanted_what_and_whose_it_is(owner_id: str) -> None:
     """It is the same line for another's workspace and for none, but for the owner."""
     event = refused(GRACE, "some-id", owner_id, "StatusRequested", NOW)
     assert event == Event(
-        NOW, "some-id", owner_id, GRACE.id, "StatusRequested", "REFUSED", GRACE.request_id, GRACE.email, as_admin=False
+        NOW,
+        "some-id",
+        owner_id,
+        GRACE.id,
+        "StatusRequested",
+        "REFUSED",
+        GRACE.request_id,
+        GRACE.email,
+        as_admin=False,
     )
 
 
@@ -115,17 +137,30 @@ def test_an_operation_that_a_late_ready_has_saved_came_to_ready() -> None:
 def test_what_a_change_must_leave_to_be_read_is_the_hubs_own_event() -> None:
     """With the request that it came from."""
     before = being_made()
-    change = replace(finish(before, Status.READY, "WorkspaceReady", LATER), notes=(Note("MemoryLost", "Why."),))
+    change = replace(
+        finish(before, Status.READY, "WorkspaceReady", LATER), notes=(Note("MemoryLost", "Why."),)
+    )
     [event] = noted(before, change, LATER)
-    assert (event.who, event.what, event.result, event.request_id) == ("hub", "MemoryLost", "Why.", "laptop-42")
+    assert (event.who, event.what, event.result, event.request_id) == (
+        "hub",
+        "MemoryLost",
+        "Why.",
+        "laptop-42",
+    )
 
 
 def test_a_start_that_leaves_a_workspace_asleep_says_why() -> None:
     """An error counts for more than the status that it comes with."""
-    start = after(lifecycle.start(asleep(), str(uuid.uuid4()), ADA, lifecycle.NewMachine(), NOW, POLICY))
+    start = after(
+        lifecycle.start(asleep(), str(uuid.uuid4()), ADA, lifecycle.NewMachine(), NOW, POLICY)
+    )
     event = ended(start, finish(start, Status.SUSPENDED, "StartRefused", LATER, PROBLEM), LATER)
     assert event is not None
-    assert (event.what, event.result, event.request_id) == ("StartRefused", "NO_CAPACITY", "laptop-42")
+    assert (event.what, event.result, event.request_id) == (
+        "StartRefused",
+        "NO_CAPACITY",
+        "laptop-42",
+    )
 
 
 def asleep() -> Workspace:
@@ -176,7 +211,12 @@ def test_a_heartbeat_is_no_event() -> None:
     """A trail of one line a minute would hide everything else."""
     before = ready()
     report = Report(
-        ReportEvent.HEARTBEAT, before.generation, before.instance_name, "4711", before.zone, before.project_id
+        ReportEvent.HEARTBEAT,
+        before.generation,
+        before.instance_name,
+        "4711",
+        before.zone,
+        before.project_id,
     )
     change = lifecycle.receive(before, report, LATER, POLICY)
     assert change is not None

@@ -17,7 +17,13 @@ JOB = Job("workspace", "operation", 3, resend=1, delay=timedelta(seconds=9), req
 
 @pytest.mark.parametrize(
     "changes",
-    [{"workspace_id": "another"}, {"operation_id": "another"}, {"operation_id": None}, {"step": 4}, {"resend": 2}],
+    [
+        {"workspace_id": "another"},
+        {"operation_id": "another"},
+        {"operation_id": None},
+        {"step": 4},
+        {"resend": 2},
+    ],
 )
 def test_another_job_has_another_name(changes: dict[str, object]) -> None:
     """Workspace, operation, step and resend make the job."""
@@ -44,7 +50,12 @@ def test_the_job_of_an_operation_is_that_of_its_step() -> None:
     workspace = a_workspace(Status.READY, operation)
 
     assert job_of(workspace, operation, timedelta(seconds=4)) == Job(
-        workspace.id, operation.id, operation.step, resend=2, delay=timedelta(seconds=4), request_id="a-request"
+        workspace.id,
+        operation.id,
+        operation.step,
+        resend=2,
+        delay=timedelta(seconds=4),
+        request_id="a-request",
     )
 
 
@@ -53,7 +64,9 @@ def test_looks_at_the_same_moment_are_the_same_look() -> None:
     workspace = a_workspace()
     ten = NOW.replace(second=20)
 
-    names = {look_job(workspace, ten + timedelta(seconds=second), "request").name for second in range(10)}
+    names = {
+        look_job(workspace, ten + timedelta(seconds=second), "request").name for second in range(10)
+    }
     later = look_job(workspace, ten + timedelta(seconds=10), "request").name
 
     assert len(names) == 1
@@ -65,7 +78,10 @@ def test_a_look_that_follows_a_commit_is_a_look_of_its_own() -> None:
     workspace = a_workspace()
     ten = NOW.replace(second=20)
 
-    names = {due_look_job(workspace, ten + timedelta(seconds=second), "request").name for second in range(10)}
+    names = {
+        due_look_job(workspace, ten + timedelta(seconds=second), "request").name
+        for second in range(10)
+    }
 
     assert len(names) == 10
     assert look_job(workspace, ten, "request").name not in names

@@ -1,6 +1,7 @@
 """Random people, machines, deliveries and faults against the use cases on the fakes: what must always hold, and the way out.
 
-By default the same few hundred stories are played each time. ``LIFECYCLE_EXAMPLES=5000`` plays that many new ones.
+By default the same few hundred stories are played each time. ``LIFECYCLE_EXAMPLES=5000`` plays that
+many new ones.
 """
 
 import itertools
@@ -51,7 +52,11 @@ OWNERS = ("alice", "bob")
 NAMES = ("one", "two", "three", "four")
 Calls = list[tuple[type[Command], ...]]
 _SUSPENDS: Calls = [(SuspendInstance,), (SuspendInstance, StopInstance)]
-_BOOTS: Calls = [(RefreshMetadata, StartInstance, ResumeInstance), (StopInstance,), (InsertInstance,)]
+_BOOTS: Calls = [
+    (RefreshMetadata, StartInstance, ResumeInstance),
+    (StopInstance,),
+    (InsertInstance,),
+]
 _DELETES: Calls = [(DeleteInstance, DeleteDisk)]
 # The calls that may go wrong when a person asks for something; those together that belong together.
 CALLS: dict[str, Calls] = {
@@ -71,7 +76,10 @@ FAULTS = [
     FaultKind.NOT_READY,
     FaultKind.TRANSIENT,
 ]
-OF_CAPACITY = {FaultKind.STOCK_OUT, FaultKind.QUOTA}  # what Compute says only to calls that need some
+OF_CAPACITY = {
+    FaultKind.STOCK_OUT,
+    FaultKind.QUOTA,
+}  # what Compute says only to calls that need some
 NEED_CAPACITY = {InsertInstance, StartInstance, ResumeInstance}
 VERBS = ("stop", "stop", "start", "start", "change image", "change type", "look", "delete")
 PAUSES = (0, 2, 15, 60, 60, 300, 1000)
@@ -93,13 +101,17 @@ class Lifecycle(RuleBasedStateMachine):
         self.world = World(policy=POLICY, store=MemoryWorkspaceStore(watch=self.watch))
         self.world.store_port = self.interruptions.around("store", self.world.store)
         self.world.machines_port = self.interruptions.around("machines", self.world.machines)
-        self.world.provisioning_port = self.interruptions.around("provisioning", self.world.provisioning)
+        self.world.provisioning_port = self.interruptions.around(
+            "provisioning", self.world.provisioning
+        )
         self.world.operations_port = self.interruptions.around("operations", self.world.operations)
         numbers = itertools.count(1)
         self.patches: list[Any] = [
             mock.patch.object(change_workspace, "PAUSE_SECONDS", 0),
             # The same story has to go the same way each time it is told.
-            mock.patch.object(uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4)),
+            mock.patch.object(
+                uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4)
+            ),
             mock.patch.object(self.world, "report", self.take_note(self.world.report)),
         ]
         for patch in self.patches:
@@ -171,7 +183,9 @@ class Lifecycle(RuleBasedStateMachine):
         for owner_id, owner in self.world.store.owners.items():
             theirs = {ws.id: ws.name for ws in existing.values() if ws.owner_id == owner_id}
             assert {held_id: held.name for held_id, held in owner.workspaces.items()} == theirs
-            runs = {ws.id: ws.counts_as_running for ws in existing.values() if ws.owner_id == owner_id}
+            runs = {
+                ws.id: ws.counts_as_running for ws in existing.values() if ws.owner_id == owner_id
+            }
             assert {held_id: held.running for held_id, held in owner.workspaces.items()} == runs
             assert len(owner.recent) <= self.world.policy.changes_per_minute
             assert len(theirs) <= POLICY.limits.workspaces
@@ -238,7 +252,11 @@ class Lifecycle(RuleBasedStateMachine):
         if mishap is Mishap.REFUSED and kind is FaultKind.TRANSIENT:
             mishap = Mishap.UNANSWERED  # what the adapter makes of it
         for command in CALLS[verb][nth_calls % len(CALLS[verb])]:
-            said = kind if command in NEED_CAPACITY or kind not in OF_CAPACITY else FaultKind.PERMISSION
+            said = (
+                kind
+                if command in NEED_CAPACITY or kind not in OF_CAPACITY
+                else FaultKind.PERMISSION
+            )
             self.world.machines.script(command, mishap, said, times=times)
         self.ask(nth, verb)
         self.let_time_pass(seconds)
@@ -266,7 +284,10 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(nth=indexes)
     def deliver_again(self, nth: int) -> None:
         """A job that was delivered before comes once more, perhaps much later."""
-        delivered = [*reversed(self.world.operations.delivered), *reversed(self.world.provisioning.delivered)]
+        delivered = [
+            *reversed(self.world.operations.delivered),
+            *reversed(self.world.provisioning.delivered),
+        ]
         self.deliver_job(delivered[nth % len(delivered)])
 
     @precondition(lambda self: self.queue)
@@ -295,7 +316,9 @@ class Lifecycle(RuleBasedStateMachine):
         meanwhile=st.sampled_from(["same job", "delete", "start", "stop", "heartbeat", "nothing"]),
         seconds=st.sampled_from([0, 3, 20]),
     )
-    def deliver_while_something_else_happens(self, nth: int, early: bool, meanwhile: str, seconds: int) -> None:
+    def deliver_while_something_else_happens(
+        self, nth: int, early: bool, meanwhile: str, seconds: int
+    ) -> None:
         """While the worker calls Compute, somebody does something with the same workspace, and the rest goes on for a while."""
         job = self.take(nth)
 
@@ -320,8 +343,12 @@ class Lifecycle(RuleBasedStateMachine):
         """A machine that is up reports, perhaps of an earlier boot."""
         machine = self.machines[nth % len(self.machines)]
         if machine.reported and machine.state.value == "RUNNING":
-            report = machine.report(event, *(("BROKEN", "It broke.") if event is ReportEvent.FAILED else ()))
-            if event is not ReportEvent.READY or behind:  # the world itself brings each machine's own ready report
+            report = machine.report(
+                event, *(("BROKEN", "It broke.") if event is ReportEvent.FAILED else ())
+            )
+            if (
+                event is not ReportEvent.READY or behind
+            ):  # the world itself brings each machine's own ready report
                 self.send_report(replace(report, generation=report.generation - behind))
 
     @precondition(lambda self: self.reported)
@@ -332,7 +359,9 @@ class Lifecycle(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.store.workspaces)
     @rule(
-        what=st.sampled_from(["never ready", "fails at boot", "compute away", "no tasks", "no messages"]),
+        what=st.sampled_from(
+            ["never ready", "fails at boot", "compute away", "no tasks", "no messages"]
+        ),
         nth=indexes,
         verb=st.sampled_from(VERBS),
         seconds=st.sampled_from(PAUSES),
@@ -361,7 +390,9 @@ class Lifecycle(RuleBasedStateMachine):
         verb=st.sampled_from(["nothing", *VERBS]),
         seconds=st.sampled_from(PAUSES),
     )
-    def somebody_else_touches_the_machine(self, nth: int, what: str, pause: int, verb: str, seconds: int) -> None:
+    def somebody_else_touches_the_machine(
+        self, nth: int, what: str, pause: int, verb: str, seconds: int
+    ) -> None:
         """Somebody does something to a machine outside the Hub, or its host fails; then its owner asks for something."""
         machine = self.machines[nth % len(self.machines)]
         workspace_id = machine.command.workspace_id
@@ -417,10 +448,12 @@ class Lifecycle(RuleBasedStateMachine):
     def check_nothing_left(self) -> None:
         """Check that there is no machine and no disk but where a workspace has its own."""
         existing = self.world.store.workspaces.values()
-        assert set(self.world.machines.instances) <= {place_of(ws) for ws in existing}, "a machine was left"
-        assert self.world.machines.disks <= {replace(place_of(ws), name=ws.disk_name) for ws in existing}, (
-            "a disk was left"
+        assert set(self.world.machines.instances) <= {place_of(ws) for ws in existing}, (
+            "a machine was left"
         )
+        assert self.world.machines.disks <= {
+            replace(place_of(ws), name=ws.disk_name) for ws in existing
+        }, "a disk was left"
 
     def check_way_out_by_start(self) -> None:
         """Check that each workspace can be started where no limit forbids it, and is then what it says it is."""
@@ -430,14 +463,17 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.run()
         for workspace in self.world.store.workspaces.values():
             assert (workspace.status, workspace.operation) == (Status.READY, None)
-            # A STOP that failed left the machine usable: nothing was to be started, and the reason stays.
+            # A STOP that failed left the machine usable: nothing was to be started, and the reason
+            # stays.
             assert workspace.error is None or workspace.error.operation_kind is OperationKind.STOP
             machine = self.world.machine(workspace)
             assert machine is not None
             assert machine.reported
             assert not self.differs(workspace)
             made_of = (machine.command.image_tag, machine.command.machine_type)
-            assert made_of == (workspace.image_tag, workspace.machine_type), "it is not the machine that was asked for"
+            assert made_of == (workspace.image_tag, workspace.machine_type), (
+                "it is not the machine that was asked for"
+            )
             assert machine.id == workspace.instance_id
 
     def check_way_out_by_delete(self) -> None:
@@ -480,9 +516,13 @@ class Lifecycle(RuleBasedStateMachine):
                 case "start":
                     self.world.start(owner, workspace_id)
                 case "change image":
-                    self.world.start(owner, workspace_id, NewMachine(image_tag=f"v{workspace.generation}"))
+                    self.world.start(
+                        owner, workspace_id, NewMachine(image_tag=f"v{workspace.generation}")
+                    )
                 case "change type":
-                    machine_type = POLICY.machine_types[workspace.machine_type == POLICY.machine_types[0]]
+                    machine_type = POLICY.machine_types[
+                        workspace.machine_type == POLICY.machine_types[0]
+                    ]
                     self.world.start(owner, workspace_id, NewMachine(machine_type=machine_type))
                 case "delete":
                     self.world.delete(owner, workspace_id)
@@ -505,7 +545,11 @@ class Lifecycle(RuleBasedStateMachine):
     def take(self, nth: int) -> Job:
         """Take a job out of the queue it is in."""
         delivery = self.queue[nth % len(self.queue)]
-        queue = self.world.provisioning if delivery in self.world.provisioning.waiting else self.world.operations
+        queue = (
+            self.world.provisioning
+            if delivery in self.world.provisioning.waiting
+            else self.world.operations
+        )
         return queue.take(delivery)
 
     def deliver_job(self, job: Job) -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from shared.domain.machine_types import DISK_TYPES, Architecture, disk_type, fitting_disk_types, parse_machine_type
+from shared.domain.machine_types import (
+    DISK_TYPES,
+    Architecture,
+    disk_type,
+    fitting_disk_types,
+    parse_machine_type,
+)
 
 SUSPENDABLE = (
     "e2-standard-4", "e2-micro", "e2-medium", "f1-micro", "g1-small", "n1-highmem-32", "n2-standard-48", "n2-highcpu-128",
@@ -33,7 +39,9 @@ def test_a_machine_type_that_can_be_suspended_has_nothing_against_it(name: str) 
     assert parsed.why_not_suspendable == ""
 
 
-@pytest.mark.parametrize(("why", "name"), [(why, name) for why, names in NOT_SUSPENDABLE.items() for name in names])
+@pytest.mark.parametrize(
+    ("why", "name"), [(why, name) for why, names in NOT_SUSPENDABLE.items() for name in names]
+)
 def test_a_machine_type_that_cannot_be_suspended_says_why(why: str, name: str) -> None:
     """The first reason is told, in words that fit into a sentence."""
     parsed = parse_machine_type(name)
@@ -53,7 +61,9 @@ def test_a_machine_type_that_cannot_be_suspended_says_why(why: str, name: str) -
         ("m1-ultramem-40", "m1", None),
     ],
 )
-def test_series_and_memory_are_read_off_the_name(name: str, series: str, memory_gb: float | None) -> None:
+def test_series_and_memory_are_read_off_the_name(
+    name: str, series: str, memory_gb: float | None
+) -> None:
     """A custom type without a series is N1's; a name that does not tell the memory leaves it open."""
     parsed = parse_machine_type(name)
     assert parsed is not None
@@ -61,7 +71,17 @@ def test_series_and_memory_are_read_off_the_name(name: str, series: str, memory_
 
 
 @pytest.mark.parametrize(
-    "name", ["", "e2", "e2-", "E2-standard-4", "standard-4", "e2 standard 4", "e2-custom-4", "zones/a/e2-micro"]
+    "name",
+    [
+        "",
+        "e2",
+        "e2-",
+        "E2-standard-4",
+        "standard-4",
+        "e2 standard 4",
+        "e2-custom-4",
+        "zones/a/e2-micro",
+    ],
 )
 def test_what_is_no_machine_types_name_is_not_read_as_one(name: str) -> None:
     """Neither a series alone nor a URL, nor a custom type without its memory."""
@@ -73,11 +93,23 @@ def test_what_is_no_machine_types_name_is_not_read_as_one(name: str) -> None:
     [
         *(
             (name, Architecture.ARM)
-            for name in ("t2a-standard-1", "c4a-standard-4", "n4a-custom-2-8192", "e4a-standard-2", "n9a-x-2")
+            for name in (
+                "t2a-standard-1",
+                "c4a-standard-4",
+                "n4a-custom-2-8192",
+                "e4a-standard-2",
+                "n9a-x-2",
+            )
         ),
         *(
             (name, Architecture.X86)
-            for name in ("e2-standard-4", "a2-highgpu-1g", "n2d-standard-2", "c4d-standard-8", "custom-2-8192")
+            for name in (
+                "e2-standard-4",
+                "a2-highgpu-1g",
+                "n2d-standard-2",
+                "c4d-standard-8",
+                "custom-2-8192",
+            )
         ),
     ],
 )
@@ -105,9 +137,16 @@ def test_a_chosen_disk_type_is_that_of_its_series_only() -> None:
     """Every other series keeps its own."""
     chosen = {"e2": "pd-ssd", "q9": "pd-standard"}
     names = ("e2-standard-4", "e2-micro", "n2-standard-2", "q9-standard-4")
-    assert [disk_type(name, chosen) for name in names] == ["pd-ssd", "pd-ssd", "pd-balanced", "pd-standard"]
+    assert [disk_type(name, chosen) for name in names] == [
+        "pd-ssd",
+        "pd-ssd",
+        "pd-balanced",
+        "pd-standard",
+    ]
 
 
 def test_every_fitting_disk_can_be_boot_disk_and_home() -> None:
     """The table names no other disk types than those that may be configured."""
-    assert {one for series in ("e2", "c3", "n4") for one in fitting_disk_types(series)} == set(DISK_TYPES)
+    assert {one for series in ("e2", "c3", "n4") for one in fitting_disk_types(series)} == set(
+        DISK_TYPES
+    )

@@ -68,7 +68,12 @@ MEANINGS = [
 
 @pytest.mark.parametrize(("recorded", "awake", "state", "status", "running", "code"), MEANINGS)
 def test_a_settled_machine_says_what_the_record_should_say(
-    recorded: Status, awake: bool, state: InstanceState | None, status: Status, running: bool, code: str | None
+    recorded: Status,
+    awake: bool,
+    state: InstanceState | None,
+    status: Status,
+    running: bool,
+    code: str | None,
 ) -> None:
     """The table of ``observe``, row by row; an error says in words what to do."""
     workspace = a_workspace(recorded)
@@ -76,7 +81,11 @@ def test_a_settled_machine_says_what_the_record_should_say(
 
     observation = observe(workspace, seen(workspace, state), NOW)
 
-    assert (observation.status, observation.machine_running, observation.settled) == (status, running, True)
+    assert (observation.status, observation.machine_running, observation.settled) == (
+        status,
+        running,
+        True,
+    )
     assert (observation.problem.code if observation.problem else None) == code
     if observation.problem and code != "SOMETHING":
         assert "Start the workspace" in observation.problem.message
@@ -84,11 +93,17 @@ def test_a_settled_machine_says_what_the_record_should_say(
 
 def test_a_workspace_that_waits_for_capacity_has_no_machine_and_is_as_it_should_be() -> None:
     """A START that found no capacity for a new machine leaves a home disk and no machine: nobody deleted anything."""
-    workspace = a_workspace(Status.SUSPENDED, instance_id=None, ready_generation=None, error=A_PROBLEM)
+    workspace = a_workspace(
+        Status.SUSPENDED, instance_id=None, ready_generation=None, error=A_PROBLEM
+    )
 
     observation = observe(workspace, None, NOW)
 
-    assert (observation.status, observation.settled, observation.problem) == (Status.SUSPENDED, True, A_PROBLEM)
+    assert (observation.status, observation.settled, observation.problem) == (
+        Status.SUSPENDED,
+        True,
+        A_PROBLEM,
+    )
     assert not differs(workspace, None, NOW)
 
 
@@ -119,7 +134,9 @@ def test_following_ends_all_difference(status: Status, state: InstanceState | No
 
 @pytest.mark.parametrize("kind", OperationKind)
 @pytest.mark.parametrize("state", [*InstanceState, None])
-def test_an_operation_minds_its_own_machine(kind: OperationKind, state: InstanceState | None) -> None:
+def test_an_operation_minds_its_own_machine(
+    kind: OperationKind, state: InstanceState | None
+) -> None:
     """While an operation is under way nothing counts as different and nothing is followed."""
     workspace = a_workspace(Status.READY, an_operation(kind))
 
@@ -135,7 +152,10 @@ def test_a_machine_that_somebody_resumed_counts_as_connected_to_now() -> None:
 
     assert change is not None
     assert change.workspace is not None
-    assert (change.workspace.last_connected_at, change.workspace.last_activity) == (NOW, Activity.STARTED)
+    assert (change.workspace.last_connected_at, change.workspace.last_activity) == (
+        NOW,
+        Activity.STARTED,
+    )
 
 
 def test_a_machine_that_was_switched_off_has_to_boot_next_time() -> None:
@@ -167,7 +187,9 @@ def test_memory_that_was_lost_outside_the_hub_is_told() -> None:
 def test_the_machine_that_is_there_is_recorded_as_it_is() -> None:
     """Its type, its interval and its id; a record that wants a new machine takes nothing over from the old one."""
     workspace = a_workspace(Status.READY)
-    changed = an_instance(workspace, machine_type="n2-standard-8", heartbeat_every=timedelta(seconds=1000))
+    changed = an_instance(
+        workspace, machine_type="n2-standard-8", heartbeat_every=timedelta(seconds=1000)
+    )
     anew = an_instance(workspace, id="another")
     unwanted = replace(workspace, status=Status.ERROR, error=A_PROBLEM, instance_id=None)
 
@@ -176,7 +198,10 @@ def test_the_machine_that_is_there_is_recorded_as_it_is() -> None:
 
     assert as_is is not None
     assert as_is.workspace is not None
-    assert (as_is.workspace.machine_type, as_is.workspace.heartbeat_seconds) == ("n2-standard-8", 1000)
+    assert (as_is.workspace.machine_type, as_is.workspace.heartbeat_seconds) == (
+        "n2-standard-8",
+        1000,
+    )
     assert [note.what for note in as_is.notes] == ["MachineTypeFollowed"]
     assert remade is not None
     assert remade.workspace is not None
@@ -187,7 +212,9 @@ def test_the_machine_that_is_there_is_recorded_as_it_is() -> None:
 def test_a_machine_in_another_zone_is_followed_only_if_it_is_the_only_one() -> None:
     """With its home if that is attached; otherwise the record says that the machine is gone, and nothing is guessed."""
     workspace = a_workspace(Status.READY)
-    there = an_instance(workspace, id="there", zone="us-west1-b", disks=("boot", workspace.disk_name))
+    there = an_instance(
+        workspace, id="there", zone="us-west1-b", disks=("boot", workspace.disk_name)
+    )
     further = replace(there, zone="us-west1-c")
 
     moved = follow(workspace, None, NOW, POLICY, [there])
@@ -223,7 +250,9 @@ def test_a_workspace_that_becomes_ready_by_a_look_has_its_home_recorded() -> Non
 def test_a_machine_that_was_moved_or_made_anew_has_lost_its_memory_and_that_is_told() -> None:
     """It booted by itself, wherever it is."""
     workspace = a_workspace(Status.SUSPENDED)
-    moved = follow(workspace, None, NOW, POLICY, [an_instance(workspace, id="there", zone="us-west1-b")])
+    moved = follow(
+        workspace, None, NOW, POLICY, [an_instance(workspace, id="there", zone="us-west1-b")]
+    )
     anew = follow(workspace, an_instance(workspace, id="another"), NOW, POLICY)
     for change in (moved, anew):
         assert change is not None

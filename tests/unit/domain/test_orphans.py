@@ -37,14 +37,28 @@ def a_machine(
 ) -> Instance:
     """Return a machine that no record knows."""
     return Instance(
-        "1", PLACE.name, PLACE.zone, state, "e2", {"workspace": GONE}, created_at=created_at, off_since=off_since
+        "1",
+        PLACE.name,
+        PLACE.zone,
+        state,
+        "e2",
+        {"workspace": GONE},
+        created_at=created_at,
+        off_since=off_since,
     )
 
 
-def a_disk(*, created_at: datetime = OLD, in_use: bool = False, detached_at: datetime | None = None) -> Disk:
+def a_disk(
+    *, created_at: datetime = OLD, in_use: bool = False, detached_at: datetime | None = None
+) -> Disk:
     """Return a disk that no record knows."""
     return Disk(
-        f"home-{GONE}", PLACE.zone, {"workspace": GONE}, created_at, ("a-machine",) if in_use else (), detached_at
+        f"home-{GONE}",
+        PLACE.zone,
+        {"workspace": GONE},
+        created_at,
+        ("a-machine",) if in_use else (),
+        detached_at,
     )
 
 
@@ -59,7 +73,9 @@ def test_one_that_runs_is_stopped() -> None:
 @pytest.mark.parametrize(
     ("off_for", "event"), [(GRACE, "OrphanDeleted"), (GRACE - timedelta(seconds=1), "OrphanFound")]
 )
-def test_one_that_is_off_is_deleted_after_the_grace_time(state: InstanceState, off_for: timedelta, event: str) -> None:
+def test_one_that_is_off_is_deleted_after_the_grace_time(
+    state: InstanceState, off_for: timedelta, event: str
+) -> None:
     """Until then it is only reported."""
     act = act_on_machine(a_machine(state, off_since=NOW - off_for), NOW, POLICY)
     assert act is not None
@@ -68,7 +84,11 @@ def test_one_that_is_off_is_deleted_after_the_grace_time(state: InstanceState, o
 
 
 @pytest.mark.parametrize(
-    "state", sorted(set(InstanceState) - {InstanceState.RUNNING, InstanceState.TERMINATED, InstanceState.SUSPENDED})
+    "state",
+    sorted(
+        set(InstanceState)
+        - {InstanceState.RUNNING, InstanceState.TERMINATED, InstanceState.SUSPENDED}
+    ),
 )
 def test_one_that_is_on_its_way_is_left_alone(state: InstanceState) -> None:
     """It is reported."""
@@ -80,7 +100,9 @@ def test_one_that_is_on_its_way_is_left_alone(state: InstanceState) -> None:
 @pytest.mark.parametrize("created_at", [NOW - timedelta(minutes=59), NOW, None])
 def test_a_young_one_is_not_even_reported(created_at: datetime | None) -> None:
     """An insert may still be about to own it."""
-    assert act_on_machine(a_machine(InstanceState.RUNNING, created_at=created_at), NOW, POLICY) is None
+    assert (
+        act_on_machine(a_machine(InstanceState.RUNNING, created_at=created_at), NOW, POLICY) is None
+    )
     if created_at:
         assert act_on_disk(a_disk(created_at=created_at), NOW, POLICY) is None
 
@@ -105,7 +127,10 @@ def test_what_the_hub_did_not_name_is_reported_and_stays() -> None:
     machine = replace(a_machine(InstanceState.RUNNING), name="somebodys")
     disk = replace(a_disk(), name=f"home-{GONE}-backup")
     acts = [act_on_machine(machine, NOW, POLICY), act_on_disk(disk, NOW, POLICY)]
-    assert [act and (act.event, act.command) for act in acts] == [("OrphanFound", None), ("OrphanDiskFound", None)]
+    assert [act and (act.event, act.command) for act in acts] == [
+        ("OrphanFound", None),
+        ("OrphanDiskFound", None),
+    ]
 
 
 def test_name_label_user_and_attachment_tie_a_resource_to_a_workspace() -> None:
@@ -168,7 +193,9 @@ def test_each_label_of_ours_is_missed(name: str) -> None:
     act = act_on_owned(workspace, a_home(workspace, labels=without))
     assert act is not None
     assert act.event == "LabelsRestored"
-    other = act_on_owned(workspace, an_instance(workspace, labels={**labels, name: "another", "theirs": "too"}))
+    other = act_on_owned(
+        workspace, an_instance(workspace, labels={**labels, name: "another", "theirs": "too"})
+    )
     assert (other is None) is (name != "workspace")
 
 
@@ -176,7 +203,12 @@ def test_each_label_of_ours_is_missed(name: str) -> None:
     ("orphans", "resources", "expected"),
     [(5, 10, False), (6, 10, True), (10, 100, False), (11, 100, True), (0, 0, False)],
 )
-def test_more_than_five_and_a_tenth_are_too_many_to_be_true(orphans: int, resources: int, expected: bool) -> None:
+def test_more_than_five_and_a_tenth_are_too_many_to_be_true(
+    orphans: int, resources: int, expected: bool
+) -> None:
     """What is only reported does not count."""
     doing = Act(PLACE, "gone", "OrphanStopped", "", StopInstance(PLACE))
-    assert too_many([doing] * orphans + [Act(PLACE, "gone", "OrphanFound", "")] * 50, resources) is expected
+    assert (
+        too_many([doing] * orphans + [Act(PLACE, "gone", "OrphanFound", "")] * 50, resources)
+        is expected
+    )

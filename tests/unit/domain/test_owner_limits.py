@@ -22,10 +22,14 @@ EMAIL = "ada@example.com"
 
 def owning(*running: bool) -> Owner:
     """Return an owner of workspaces whose machines run or do not; their ids and names are their numbers."""
-    return Owner("ada", {str(number): OwnedWorkspace(str(number), one) for number, one in enumerate(running)})
+    return Owner(
+        "ada", {str(number): OwnedWorkspace(str(number), one) for number, one in enumerate(running)}
+    )
 
 
-def admit_new(owner: Owner, policy: Policy = POLICY, email: str | None = EMAIL, name: str = "new") -> Owner:
+def admit_new(
+    owner: Owner, policy: Policy = POLICY, email: str | None = EMAIL, name: str = "new"
+) -> Owner:
     """Return the owner with one workspace more."""
     return admit(owner, "new", name, None, email, NOW, policy)
 
@@ -45,7 +49,10 @@ def test_a_new_workspace_counts_as_running_from_its_request_on() -> None:
 
 def test_a_new_workspace_needs_room_for_a_running_machine() -> None:
     """As many as may run are running: the refusal says how many that is, and what to do."""
-    with pytest.raises(QuotaExceededError, match=r"2 of your workspaces are running, of at most 2 at once\. Stop one"):
+    with pytest.raises(
+        QuotaExceededError,
+        match=r"2 of your workspaces are running, of at most 2 at once\. Stop one",
+    ):
         admit_new(owning(True, True, False))
 
 
@@ -65,7 +72,10 @@ def test_a_start_needs_room_for_a_running_machine() -> None:
     full = owning(True, True, False)
     with pytest.raises(QuotaExceededError, match="at most 2 at once"):
         admit_running(full, "2", EMAIL, POLICY)
-    assert running(admit_running(mark_running(full, "0", running=False), "2", EMAIL, POLICY)) == ["1", "2"]
+    assert running(admit_running(mark_running(full, "0", running=False), "2", EMAIL, POLICY)) == [
+        "1",
+        "2",
+    ]
 
 
 def test_what_runs_already_does_not_count_against_itself() -> None:
@@ -102,7 +112,12 @@ def test_limits_of_none_admit_nobody() -> None:
 # ---- whose limits are others -----------------------------------------------------------------------------------------
 
 OVERRIDES = replace(
-    POLICY, limits_of={"ada@example.com": Limits(1, 1), "example.com": Limits(9, 8), "example.org": Limits(7, 6)}
+    POLICY,
+    limits_of={
+        "ada@example.com": Limits(1, 1),
+        "example.com": Limits(9, 8),
+        "example.org": Limits(7, 6),
+    },
 )
 
 
@@ -156,7 +171,9 @@ def test_a_change_is_counted_with_its_time() -> None:
 
 def test_a_change_too_many_is_told_when_the_next_may_come() -> None:
     """That is when the first of the minute's changes is a minute old."""
-    with pytest.raises(TooManyRequestsError, match="3 changes in the last minute, of at most 3") as refused:
+    with pytest.raises(
+        TooManyRequestsError, match="3 changes in the last minute, of at most 3"
+    ) as refused:
         count_change(changing(0, 10, 20), NOW + 25 * SECOND, POLICY)
     assert refused.value.retry_after == 35 * SECOND
 

@@ -31,7 +31,9 @@ def test_an_owner_holds_what_was_admitted() -> None:
     """The first workspace, without a key: its machine is about to run, and the change is counted."""
     held = {"id-one": OwnedWorkspace("one", running=True)}
 
-    assert admit(Owner("alice"), "id-one", "one", None, EMAIL, NOW, POLICY) == Owner("alice", held, recent=(NOW,))
+    assert admit(Owner("alice"), "id-one", "one", None, EMAIL, NOW, POLICY) == Owner(
+        "alice", held, recent=(NOW,)
+    )
 
 
 def test_a_name_can_be_taken_once() -> None:
@@ -57,7 +59,15 @@ def test_an_owner_may_have_as_many_as_the_quota_and_no_more() -> None:
 def test_a_quota_of_none_admits_nobody() -> None:
     """Zero is a quota too."""
     with pytest.raises(QuotaExceededError, match="0 of at most 0"):
-        admit(Owner("alice"), "id", "one", None, EMAIL, NOW, replace(POLICY, limits=Limits(workspaces=0)))
+        admit(
+            Owner("alice"),
+            "id",
+            "one",
+            None,
+            EMAIL,
+            NOW,
+            replace(POLICY, limits=Limits(workspaces=0)),
+        )
 
 
 def test_a_released_workspace_makes_room_for_its_name() -> None:
@@ -116,7 +126,9 @@ def test_the_oldest_keys_give_way_to_new_ones() -> None:
     owner = Owner("alice")
     for minute in range(10):
         at = NOW + timedelta(minutes=minute)
-        owner = release(admit(owner, "id", "one", Key(f"key-{minute}", "body"), EMAIL, at, POLICY), "id")
+        owner = release(
+            admit(owner, "id", "one", Key(f"key-{minute}", "body"), EMAIL, at, POLICY), "id"
+        )
 
     assert list(owner.keys) == ["key-6", "key-7", "key-8", "key-9"]
 

@@ -11,7 +11,9 @@ from shared.domain.people import AccessRules, Asker, Mode, Person, admit, compar
 
 ADA = Person("108234567890123456789", "ada@example.com", "example.com")
 PERSONAL = AccessRules(Mode.PERSONAL, ("ada@example.com",))
-TEAM = AccessRules(Mode.TEAM, (), ("example.com",), ("grace@example.com",), ("heidi@gmail.com", "ivan@example.net"))
+TEAM = AccessRules(
+    Mode.TEAM, (), ("example.com",), ("grace@example.com",), ("heidi@gmail.com", "ivan@example.net")
+)
 
 
 def is_served(person: Person, rules: AccessRules) -> bool:
@@ -102,7 +104,9 @@ def is_administrator(person: Person, rules: AccessRules) -> bool:
 def test_an_administrator_is_served_and_known_as_one(email: str) -> None:
     """Named as such they need not be named again, nor be of a domain that is served."""
     assert is_administrator(Person("2", email, "Example.Com"), TEAM)
-    assert is_administrator(Person("2", email, "example.com"), dataclasses.replace(TEAM, domains=()))
+    assert is_administrator(
+        Person("2", email, "example.com"), dataclasses.replace(TEAM, domains=())
+    )
 
 
 @pytest.mark.parametrize("hosted", ["example.org", "mail.example.com"])
@@ -140,7 +144,13 @@ def test_nobody_else_is_an_administrator() -> None:
     """To be served, even with everybody, is not to administer."""
     everybody = dataclasses.replace(TEAM, emails=("*",))
     assert not is_administrator(ADA, TEAM)
-    for person in (ADA, Person("3"), Person("3", ""), Person("3", None, "example.com"), Person("3", "*", "*")):
+    for person in (
+        ADA,
+        Person("3"),
+        Person("3", ""),
+        Person("3", None, "example.com"),
+        Person("3", "*", "*"),
+    ):
         assert is_served(person, everybody)
         assert not is_administrator(person, everybody)
 
@@ -170,35 +180,49 @@ LOOKING_ALIKE = {
         "i\N{LATIN SMALL LETTER LONG S}@example.com",
         "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}s@example.com",
     ],
-    "ivan@example.com": ["\N{LATIN SMALL LETTER DOTLESS I}van@example.com", "ivan\u200b@example.com"],
+    "ivan@example.com": [
+        "\N{LATIN SMALL LETTER DOTLESS I}van@example.com",
+        "ivan\u200b@example.com",
+    ],
     "strasse@example.com": ["stra\N{LATIN SMALL LETTER SHARP S}e@example.com"],
 }
 ALIKE = [(address, other) for address, others in LOOKING_ALIKE.items() for other in others]
 
 
 @pytest.mark.parametrize(("address", "other"), ALIKE)
-def test_an_address_with_other_letters_is_not_the_one_that_it_looks_like(address: str, other: str) -> None:
+def test_an_address_with_other_letters_is_not_the_one_that_it_looks_like(
+    address: str, other: str
+) -> None:
     """Not for who is served, by name or by organisation, and not for who administers."""
     them = Person("5", other, "example.com")
     assert comparable(other) is None
     assert not is_served(them, AccessRules(Mode.PERSONAL, (address,)))
     assert not is_served(them, AccessRules(Mode.TEAM, (), ("example.com",)))
-    for rules in (AccessRules(Mode.TEAM, ("*",), (), (address,)), AccessRules(Mode.TEAM, ("*",), (), (), (address,))):
+    for rules in (
+        AccessRules(Mode.TEAM, ("*",), (), (address,)),
+        AccessRules(Mode.TEAM, ("*",), (), (), (address,)),
+    ):
         assert not is_administrator(them, rules)
         assert is_administrator(Person("5", address.upper(), "example.com"), rules)
 
 
 @pytest.mark.parametrize(("_", "other"), ALIKE)
-def test_whoever_has_an_address_with_other_letters_is_served_where_everybody_is(_: str, other: str) -> None:
+def test_whoever_has_an_address_with_other_letters_is_served_where_everybody_is(
+    _: str, other: str
+) -> None:
     """With the address as it is, which proves no organisation."""
-    assert admit(Person("5", other, "example.com"), AccessRules(Mode.TEAM, ("*",)), "laptop-42") == Asker(
-        "5", "laptop-42", other
-    )
+    assert admit(
+        Person("5", other, "example.com"), AccessRules(Mode.TEAM, ("*",)), "laptop-42"
+    ) == Asker("5", "laptop-42", other)
 
 
 def test_an_organisation_with_other_letters_is_not_the_one_that_it_looks_like() -> None:
     """Neither by the claim nor by the address."""
     kelvins = "\N{KELVIN SIGN}.example"
-    for email, hosted in (("ada@k.example", kelvins), (f"ada@{kelvins}", "k.example"), (f"ada@{kelvins}", kelvins)):
+    for email, hosted in (
+        ("ada@k.example", kelvins),
+        (f"ada@{kelvins}", "k.example"),
+        (f"ada@{kelvins}", kelvins),
+    ):
         assert proven_domain(Person("1", email, hosted)) is None
     assert proven_domain(Person("1", "ada@K.example", "K.Example")) == "k.example"

@@ -7,17 +7,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.plain_text import MOST_CHARACTERS, one_line, quoted, quoted_lines, shortened, visible
+from shared.domain.plain_text import (
+    MOST_CHARACTERS,
+    one_line,
+    quoted,
+    quoted_lines,
+    shortened,
+    visible,
+)
 
 SHOWN = [
     ("plain words", "plain words"),
     ("  two\r\n\tlines  ", "two lines"),
     ("no\u00a0break, em\u2003space, \u3000wide", "no break, em space, wide"),
     ("line\u2028paragraph\u2029next\u0085c1", "line paragraph next c1"),
-    ("a\u202eb\u202cc\u2066d\u2069e\u200ef\u061cg", "abcdefg"),  # bidirectional marks, embeddings, isolates
+    (
+        "a\u202eb\u202cc\u2066d\u2069e\u200ef\u061cg",
+        "abcdefg",
+    ),  # bidirectional marks, embeddings, isolates
     ("a\u200bb\u200cc\u200dd\ufeffe\u2060f\u00adg", "abcdefg"),  # zero-width, soft hyphen
     ("a\U000e0001\U000e0068\U000e0069\U000e007fb", "ab"),  # tags
-    ("a\ufe0fb\U000e0100c\u034fd\u3164e\u115ff\u2800g", "abcdefg"),  # variation selectors, fillers, an empty cell
+    (
+        "a\ufe0fb\U000e0100c\u034fd\u3164e\u115ff\u2800g",
+        "abcdefg",
+    ),  # variation selectors, fillers, an empty cell
     ("a\ud800b\udfffc\ue000d\U000f0000e\uffffe", "abcdee"),  # surrogates, private use, no character
     ("a\x00b\x07c\x7fd", "a b c d"),
     ("\x1b[31mred\x1b[0m \x1b[2J\x9b1mbold \x1b]0;title\x07done\x1bMup", "red bold doneup"),
@@ -52,7 +65,15 @@ def test_whatever_the_text_the_line_is_bounded_and_printable(text: str, most: in
     assert "\n" not in line
     assert line == " ".join(line.split())
     assert one_line(line, most) == line
-    assert not {unicodedata.category(each) for each in line} & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+    assert not {unicodedata.category(each) for each in line} & {
+        "Cc",
+        "Cf",
+        "Cs",
+        "Co",
+        "Cn",
+        "Zl",
+        "Zp",
+    }
     assert quoted(text, most).count('"') == 2
 
 

@@ -17,10 +17,16 @@ SECOND = timedelta(seconds=1)
 
 
 def refusal(
-    who: str = "mallory", now: datetime = NOW, workspace_id: str = "one", owner_id: str = "alice", what: str = "Asked"
+    who: str = "mallory",
+    now: datetime = NOW,
+    workspace_id: str = "one",
+    owner_id: str = "alice",
+    what: str = "Asked",
 ) -> Event:
     """Return a refusal, each with a request of its own."""
-    return refused(Asker(who, f"{who} at {now}", f"{who}@example.com"), workspace_id, owner_id, what, now)
+    return refused(
+        Asker(who, f"{who} at {now}", f"{who}@example.com"), workspace_id, owner_id, what, now
+    )
 
 
 def told(events: list[Event]) -> list[tuple[str, int]]:
@@ -35,7 +41,15 @@ def test_two_refusals_of_one_caller_are_told_by_the_later_one() -> None:
     """With its time and its request, whichever is given first."""
     early, late = refusal(), refusal(now=NOW + SECOND)
     both = Event(
-        NOW + SECOND, "one", "alice", "mallory", "Asked", "REFUSED", late.request_id, "mallory@example.com", times=2
+        NOW + SECOND,
+        "one",
+        "alice",
+        "mallory",
+        "Asked",
+        "REFUSED",
+        late.request_id,
+        "mallory@example.com",
+        times=2,
     )
     assert together(early, late, SEVERAL) == together(late, early, SEVERAL) == both
 
@@ -43,7 +57,12 @@ def test_two_refusals_of_one_caller_are_told_by_the_later_one() -> None:
 def test_what_refusals_do_not_have_in_common_is_left_empty() -> None:
     """A line that named one workspace, or one caller, would be wrong for the other."""
     line = together(refusal(), refusal("trudy", workspace_id="two", owner_id="bob"), STRANGERS)
-    assert (line.workspace_id, line.owner_id, line.who, line.who_email) == ("", "", "strangers", None)
+    assert (line.workspace_id, line.owner_id, line.who, line.who_email) == (
+        "",
+        "",
+        "strangers",
+        None,
+    )
 
 
 def test_refusals_on_two_workspaces_of_one_owner_keep_the_owner() -> None:
@@ -59,7 +78,9 @@ def test_the_first_refusal_is_an_event_at_once_and_the_next_come_after_five_minu
     """With the first one after that time, which tells how many it stands for."""
     refusals = Refusals(10, SEVERAL)
     assert refusals.add(refusal(), NOW) == [refusal()]
-    assert [refusals.add(refusal(now=NOW + n * SECOND), NOW + n * SECOND) for n in range(1, 300)] == [[]] * 299
+    assert [
+        refusals.add(refusal(now=NOW + n * SECOND), NOW + n * SECOND) for n in range(1, 300)
+    ] == [[]] * 299
     [line] = refusals.add(refusal(now=NOW + WRITTEN_EVERY), NOW + WRITTEN_EVERY)
     assert (line.times, line.at) == (300, NOW + WRITTEN_EVERY)
     assert refusals.add(refusal(), NOW + WRITTEN_EVERY + SECOND) == []
@@ -97,7 +118,9 @@ def test_one_request_does_not_write_everybodys_counts() -> None:
         refusals.add(refusal(f"caller-{n}"), NOW)
         refusals.add(refusal(f"caller-{n}"), NOW)
     later = NOW + WRITTEN_EVERY
-    assert [len(refusals.add(refusal(f"new-{n}"), later)) for n in range(3)] == [MOST_WITH_ONE + 1] * 2 + [11]
+    assert [len(refusals.add(refusal(f"new-{n}"), later)) for n in range(3)] == [
+        MOST_WITH_ONE + 1
+    ] * 2 + [11]
 
 
 # ---- many callers ---------------------------------------------------------------------------------------------------
@@ -109,7 +132,9 @@ def test_a_full_table_tells_the_counts_of_several_in_one_line() -> None:
     written = []
     for n in [*range(100), *range(100)]:
         written += refusals.add(refusal(f"caller-{n}", workspace_id=f"{n}"), NOW)
-    assert told(written) == [("caller-0", 1), ("caller-1", 1), ("caller-2", 1)], "who finds no place is only counted"
+    assert told(written) == [("caller-0", 1), ("caller-1", 1), ("caller-2", 1)], (
+        "who finds no place is only counted"
+    )
     waiting = refusals.take_all()
     assert len(waiting) <= 3
     assert sum(event.times for event in waiting) == 197
@@ -128,7 +153,10 @@ def test_a_budget_is_for_all_callers_together() -> None:
     assert timedelta(seconds=6) <= written[-1].at - NOW <= timedelta(seconds=6.1)
     assert len(written) == 11
     later = NOW + 2 * WRITTEN_EVERY
-    assert told(refusals.add(refusal("mallory", later), later)) == [("strangers", 9989), ("mallory", 1)]
+    assert told(refusals.add(refusal("mallory", later), later)) == [
+        ("strangers", 9989),
+        ("mallory", 1),
+    ]
 
 
 def test_the_sum_of_strangers_is_not_kept_back_by_new_ones() -> None:
@@ -187,7 +215,10 @@ def test_a_clock_that_is_set_back_takes_nothing_from_the_budget() -> None:
 
 
 WHO = st.sampled_from(["mallory", "trudy", "oscar", "eve"])
-STEPS = st.lists(st.tuples(WHO, st.sampled_from(["Asked", "Deleted"]), st.integers(0, 400), st.booleans()), max_size=60)
+STEPS = st.lists(
+    st.tuples(WHO, st.sampled_from(["Asked", "Deleted"]), st.integers(0, 400), st.booleans()),
+    max_size=60,
+)
 
 
 @settings(max_examples=300, derandomize=True, deadline=None, database=None)

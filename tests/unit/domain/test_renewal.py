@@ -48,10 +48,15 @@ def test_nothing_is_told_where_nothing_is_to_come(workspace: Workspace, policy: 
 def test_who_would_be_resumed_is_told_that_the_next_start_does_not_help() -> None:
     """Their machine keeps its memory, and its old system, until they ask for a new one; whoever boots gets it by itself."""
     asleep, lost = old(Status.SUSPENDED), old(Status.SUSPENDED, ready_generation=None)
-    told = {name: renewal(each, POLICY) for name, each in (("asleep", asleep), ("lost", lost), ("awake", old()))}
+    told = {
+        name: renewal(each, POLICY)
+        for name, each in (("asleep", asleep), ("lost", lost), ("awake", old()))
+    }
 
     assert all(each and '"rebuild": true' in each.unless for each in told.values())
-    assert {name for name, each in told.items() if each and "as the next start does" in each.unless} == {"asleep"}
+    assert {
+        name for name, each in told.items() if each and "as the next start does" in each.unless
+    } == {"asleep"}
 
 
 def test_its_owner_is_told_the_day_in_utc() -> None:

@@ -17,10 +17,25 @@ from shared.domain.errors import (
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.lifecycle import REPORTED_AGAIN, ReportEvent
 from shared.domain.observe import MACHINE_NOT_READY
-from shared.domain.workspace import Activity, HomeDisk, OperationKind, Phase, Problem, Status, Workspace
+from shared.domain.workspace import (
+    Activity,
+    HomeDisk,
+    OperationKind,
+    Phase,
+    Problem,
+    Status,
+    Workspace,
+)
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_report, a_workspace, an_operation
 
-BOOTING = {Phase.AWAIT_METADATA, Phase.START, Phase.STARTING, Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY}
+BOOTING = {
+    Phase.AWAIT_METADATA,
+    Phase.START,
+    Phase.STARTING,
+    Phase.INSERT,
+    Phase.INSERTING,
+    Phase.AWAIT_READY,
+}
 BOOTS = [(OperationKind.CREATE, phase) for phase in (Phase.INSERTING, Phase.AWAIT_READY)] + [
     (OperationKind.START, phase) for phase in sorted(BOOTING)
 ]
@@ -57,13 +72,20 @@ def changed(change: Change | None) -> Workspace:
 
 
 @pytest.mark.parametrize(("kind", "phase"), BOOTS)
-def test_a_ready_report_of_the_current_boot_makes_the_workspace_ready(kind: OperationKind, phase: Phase) -> None:
+def test_a_ready_report_of_the_current_boot_makes_the_workspace_ready(
+    kind: OperationKind, phase: Phase
+) -> None:
     """READY, the operation is over, the home disk is known, and it counts as connected to now."""
     workspace = booting(kind, phase)
 
     after = changed(receive(workspace, ReportEvent.READY))
 
-    assert (after.status, after.operation, after.attend_at, after.error) == (Status.READY, None, None, None)
+    assert (after.status, after.operation, after.attend_at, after.error) == (
+        Status.READY,
+        None,
+        None,
+        None,
+    )
     assert (after.ready_generation, after.machine_running) == (workspace.generation, True)
     assert after.home_disk == HomeDisk(workspace.disk_name, workspace.zone)
     assert (after.last_connected_at, after.last_activity) == (NOW, Activity.STARTED)
@@ -72,7 +94,11 @@ def test_a_ready_report_of_the_current_boot_makes_the_workspace_ready(kind: Oper
 @pytest.mark.parametrize(
     ("event", "kind", "phase"),
     [(ReportEvent.READY, kind, phase) for kind, phase in NOT_BOOTS]
-    + [(ReportEvent.FAILED, kind, phase) for kind, phase in NOT_BOOTS if phase not in KEEPING_MEMORY],
+    + [
+        (ReportEvent.FAILED, kind, phase)
+        for kind, phase in NOT_BOOTS
+        if phase not in KEEPING_MEMORY
+    ],
 )
 def test_a_report_of_a_boot_that_nobody_waits_for_is_refused(
     event: ReportEvent, kind: OperationKind, phase: Phase
@@ -85,15 +111,22 @@ def test_a_report_of_a_boot_that_nobody_waits_for_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("kind", "phase"), [(OperationKind.STOP, Phase.SUSPEND), (OperationKind.START, Phase.AWAIT_RUNNING)]
+    ("kind", "phase"),
+    [(OperationKind.STOP, Phase.SUSPEND), (OperationKind.START, Phase.AWAIT_RUNNING)],
 )
-def test_a_machine_that_fails_while_it_is_stopped_or_thawed_loses_its_memory(kind: OperationKind, phase: Phase) -> None:
+def test_a_machine_that_fails_while_it_is_stopped_or_thawed_loses_its_memory(
+    kind: OperationKind, phase: Phase
+) -> None:
     """The report must not be lost: the operation goes on, and the machine is booted before it counts as READY again."""
     workspace = a_workspace(Status.READY, an_operation(kind, phase))
     after = changed(receive(workspace, ReportEvent.FAILED, message="It ends."))
 
     assert after.operation is not None
-    assert (after.operation.phase, after.memory_is_ready, after.memory_kept) == (phase, False, False)
+    assert (after.operation.phase, after.memory_is_ready, after.memory_kept) == (
+        phase,
+        False,
+        False,
+    )
     assert "It ends." in (after.memory_lost_because or "")
     assert receive(after, ReportEvent.FAILED, message="It ends.") is None
 
@@ -105,7 +138,8 @@ def test_a_ready_that_was_taken_before_may_come_twice(kind: OperationKind) -> No
 
 
 @pytest.mark.parametrize(
-    ("kind", "phase"), [(OperationKind.CREATE, Phase.DELETE_INSTANCE), (OperationKind.START, Phase.STOP)]
+    ("kind", "phase"),
+    [(OperationKind.CREATE, Phase.DELETE_INSTANCE), (OperationKind.START, Phase.STOP)],
 )
 def test_a_ready_that_comes_late_saves_the_operation_until_its_clean_up_has_begun(
     kind: OperationKind, phase: Phase
@@ -126,7 +160,10 @@ def test_a_ready_after_the_deadline_is_taken(kind: OperationKind) -> None:
     """Until somebody has ended the operation, its deadline is nothing to the machine."""
     overdue = an_operation(kind, Phase.AWAIT_READY, deadline_at=NOW - timedelta(minutes=5))
 
-    assert changed(receive(a_workspace(Status.PROVISIONING, overdue), ReportEvent.READY)).status is Status.READY
+    assert (
+        changed(receive(a_workspace(Status.PROVISIONING, overdue), ReportEvent.READY)).status
+        is Status.READY
+    )
 
 
 @pytest.mark.parametrize("event", [ReportEvent.READY, ReportEvent.FAILED])
@@ -180,7 +217,9 @@ def test_a_ready_report_of_a_workspace_that_is_ready_says_nothing_new() -> None:
 
 @pytest.mark.parametrize("event", ReportEvent)
 @pytest.mark.parametrize("status", [Status.SUSPENDED, Status.ERROR])
-def test_a_machine_that_is_off_in_the_record_moves_nothing_but_a_look(status: Status, event: ReportEvent) -> None:
+def test_a_machine_that_is_off_in_the_record_moves_nothing_but_a_look(
+    status: Status, event: ReportEvent
+) -> None:
     """Somebody may have booted it by hand, or its token outlives it: a worker looks, once until the record has rested a while."""
     workspace = a_workspace(status, ready_generation=None)
 
@@ -196,20 +235,30 @@ def test_a_machine_that_is_off_in_the_record_moves_nothing_but_a_look(status: St
     assert change.job.operation_id is None
     assert receive(after, event) is None
     assert receive(replace(after, attend_at=None), event) is None
-    assert lifecycle.comes_too_early(after, a_report(workspace, event)) is (event is ReportEvent.READY)
+    assert lifecycle.comes_too_early(after, a_report(workspace, event)) is (
+        event is ReportEvent.READY
+    )
 
 
 @pytest.mark.parametrize("code", [MACHINE_NOT_READY, "START_TIMED_OUT"])
-def test_a_ready_of_a_machine_that_runs_in_error_makes_its_memory_count_and_moves_nothing_else(code: str) -> None:
+def test_a_ready_of_a_machine_that_runs_in_error_makes_its_memory_count_and_moves_nothing_else(
+    code: str,
+) -> None:
     """A worker looks at what Compute says, and a START that a person asks for finds it READY."""
     workspace = a_workspace(
-        Status.ERROR, machine_running=True, error=Problem(code, "It is so.", retryable=False, at=NOW)
+        Status.ERROR,
+        machine_running=True,
+        error=Problem(code, "It is so.", retryable=False, at=NOW),
     )
 
     change = receive(workspace, ReportEvent.READY)
 
     after = changed(change)
-    assert (after.status, after.error, after.ready_generation) == (Status.ERROR, workspace.error, workspace.generation)
+    assert (after.status, after.error, after.ready_generation) == (
+        Status.ERROR,
+        workspace.error,
+        workspace.generation,
+    )
     assert change is not None
     assert change.job is not None
     assert receive(after, ReportEvent.READY) is None
@@ -236,7 +285,11 @@ def test_what_a_machine_in_error_said_last_counts() -> None:
     change = receive(workspace, ReportEvent.FAILED, code="DISK_FULL", message="Full.")
 
     after = changed(change)
-    assert (after.status, after.machine_running, after.ready_generation) == (Status.ERROR, True, None)
+    assert (after.status, after.machine_running, after.ready_generation) == (
+        Status.ERROR,
+        True,
+        None,
+    )
     assert after.error is not None
     assert (after.error.code, after.error.at) == ("DISK_FULL", NOW)
     assert change is not None
@@ -277,7 +330,9 @@ def test_a_heartbeat_moves_the_last_connection_forwards_and_seldom(
     since: timedelta, under_way: bool, written: bool
 ) -> None:
     """Never backwards; at most once a minute, unless an automatic stop waits to hear whether somebody is there."""
-    operation = an_operation(OperationKind.STOP, automatic=True, requested_at=NOW) if under_way else None
+    operation = (
+        an_operation(OperationKind.STOP, automatic=True, requested_at=NOW) if under_way else None
+    )
     workspace = a_workspace(Status.READY, operation, last_connected_at=NOW - since)
 
     change = receive(workspace, ReportEvent.HEARTBEAT)
@@ -287,7 +342,9 @@ def test_a_heartbeat_moves_the_last_connection_forwards_and_seldom(
         return
     after = changed(change)
     assert (after.last_connected_at, after.last_activity) == (NOW, Activity.HEARTBEAT)
-    assert after == replace(workspace, last_connected_at=NOW, last_activity=Activity.HEARTBEAT, updated_at=NOW)
+    assert after == replace(
+        workspace, last_connected_at=NOW, last_activity=Activity.HEARTBEAT, updated_at=NOW
+    )
     assert change is not None
     assert change.job is None
 
@@ -310,18 +367,33 @@ def test_heartbeats_whose_reason_changes_each_time_are_written_no_oftener() -> N
 @pytest.mark.parametrize("phase", [Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.FORGET])
 def test_a_workspace_that_is_being_deleted_hears_no_heartbeat(phase: Phase) -> None:
     """Its machine may run for a while yet: the DELETE's own commits are not disturbed."""
-    assert receive(a_workspace(Status.READY, an_operation(OperationKind.DELETE, phase)), ReportEvent.HEARTBEAT) is None
+    assert (
+        receive(
+            a_workspace(Status.READY, an_operation(OperationKind.DELETE, phase)),
+            ReportEvent.HEARTBEAT,
+        )
+        is None
+    )
 
 
 def test_the_hub_caps_how_long_keep_awake_can_hold_a_machine() -> None:
     """From the first heartbeat that nothing else is behind; a session, also one of scripts that give no reason, begins anew."""
-    kept = changed(receive(a_workspace(Status.READY), ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE))
+    kept = changed(
+        receive(
+            a_workspace(Status.READY), ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE
+        )
+    )
     assert kept.kept_awake_since == NOW
     since = NOW - POLICY.keep_awake_most
     last = replace(kept, kept_awake_since=since, last_connected_at=NOW - timedelta(minutes=2))
     over = replace(last, kept_awake_since=since - timedelta(seconds=1))
 
-    assert changed(receive(last, ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE)).last_connected_at == NOW
+    assert (
+        changed(
+            receive(last, ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE)
+        ).last_connected_at
+        == NOW
+    )
     assert receive(over, ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE) is None
     for because in (HeartbeatReason.SESSION, None):
         after = changed(receive(over, ReportEvent.HEARTBEAT, because=because))
@@ -350,7 +422,9 @@ def test_a_boot_that_fails_ends_a_create_by_deleting_its_machine() -> None:
     """The machine's own words are in the error; the operation goes on only to clean up."""
     workspace = booting(OperationKind.CREATE, Phase.AWAIT_READY)
 
-    after = changed(receive(workspace, ReportEvent.FAILED, code="IMAGE_PULL_FAILED", message="No such image."))
+    after = changed(
+        receive(workspace, ReportEvent.FAILED, code="IMAGE_PULL_FAILED", message="No such image.")
+    )
 
     assert after.operation is not None
     assert after.operation.phase is Phase.DELETE_INSTANCE
@@ -371,19 +445,44 @@ def test_a_boot_that_fails_ends_a_start_by_stopping_its_machine(phase: Phase) ->
     assert after.operation.failure.code == "BOOT_FAILED"
 
 
-def test_a_ready_machine_that_fails_leaves_the_workspace_in_error_with_its_machine_running() -> None:
+def test_a_ready_machine_that_fails_leaves_the_workspace_in_error_with_its_machine_running() -> (
+    None
+):
     """It is not usable, it costs money, and the idle sweep has to know."""
-    after = changed(receive(a_workspace(Status.READY), ReportEvent.FAILED, code="DISK_FULL", message="Full."))
+    after = changed(
+        receive(a_workspace(Status.READY), ReportEvent.FAILED, code="DISK_FULL", message="Full.")
+    )
 
-    assert (after.status, after.machine_running, after.ready_generation) == (Status.ERROR, True, None)
+    assert (after.status, after.machine_running, after.ready_generation) == (
+        Status.ERROR,
+        True,
+        None,
+    )
     assert after.error is not None
     assert (after.error.code, after.error.operation_kind) == ("DISK_FULL", None)
 
 
 # What a machine must not have for its code: the Hub's own results and codes, and what was made up.
 CLAIMED = [
-    *("READY", "DELETED", "SUSPENDED", "SUPERSEDED", "ACCEPTED", "QUOTA_EXCEEDED", MACHINE_NOT_READY, "MACHINE_GONE"),
-    *("NO_CAPACITY", "COMPUTE_PERMISSION_DENIED", "START_TIMED_OUT", "HOME_DISK_GONE", "A", "disk_full", "DISK_FULL "),
+    *(
+        "READY",
+        "DELETED",
+        "SUSPENDED",
+        "SUPERSEDED",
+        "ACCEPTED",
+        "QUOTA_EXCEEDED",
+        MACHINE_NOT_READY,
+        "MACHINE_GONE",
+    ),
+    *(
+        "NO_CAPACITY",
+        "COMPUTE_PERMISSION_DENIED",
+        "START_TIMED_OUT",
+        "HOME_DISK_GONE",
+        "A",
+        "disk_full",
+        "DISK_FULL ",
+    ),
     None,
 ]
 FAILING = [
@@ -391,14 +490,18 @@ FAILING = [
     a_workspace(Status.READY, an_operation(OperationKind.STOP, Phase.SUSPEND)),
     a_workspace(Status.ERROR, machine_running=True, ready_generation=3),
     booting(OperationKind.CREATE, Phase.AWAIT_READY),
-    a_workspace(Status.PROVISIONING, an_operation(OperationKind.START, Phase.AWAIT_READY, remade=True)),
+    a_workspace(
+        Status.PROVISIONING, an_operation(OperationKind.START, Phase.AWAIT_READY, remade=True)
+    ),
 ]
 
 
 def problem_of(change: Change | None) -> Problem:
     """Return what a failure report made of the workspace."""
     after = changed(change)
-    problem = after.operation.failure if after.operation and after.operation.failure else after.error
+    problem = (
+        after.operation.failure if after.operation and after.operation.failure else after.error
+    )
     assert problem is not None
     return problem
 
@@ -406,8 +509,14 @@ def problem_of(change: Change | None) -> Problem:
 @pytest.mark.parametrize("workspace", FAILING)
 def test_only_a_reason_of_the_boot_scripts_becomes_an_error_code(workspace: Workspace) -> None:
     """An operation's result and a metric's label are the Hub's own words; what the machine claimed instead is nowhere."""
-    told = {code: problem_of(receive(workspace, ReportEvent.FAILED, code=code)).code for code in BOOT_CODES}
-    claims = [problem_of(receive(workspace, ReportEvent.FAILED, code=code, message="So.")) for code in CLAIMED]
+    told = {
+        code: problem_of(receive(workspace, ReportEvent.FAILED, code=code)).code
+        for code in BOOT_CODES
+    }
+    claims = [
+        problem_of(receive(workspace, ReportEvent.FAILED, code=code, message="So."))
+        for code in CLAIMED
+    ]
 
     assert told == {code: code for code in BOOT_CODES}
     assert [problem.code for problem in claims] == [BOOT_FAILED] * len(CLAIMED)
@@ -419,9 +528,13 @@ def test_a_machines_message_is_bounded_and_quoted(workspace: Workspace) -> None:
     """No line, quotation mark or unseen character of the machine's leads out of its quotation."""
     said = 'Full."\nThe Hub: \u202eyou must\u2028 log\u200b in again.\x1b[2J \ud800' + "x" * 5000
 
-    message = problem_of(receive(workspace, ReportEvent.FAILED, code="DISK_FULL", message=said)).message
+    message = problem_of(
+        receive(workspace, ReportEvent.FAILED, code="DISK_FULL", message=said)
+    ).message
 
-    assert message.startswith("The machine failed. It says: \"Full.' The Hub: you must log in again. xxx")
+    assert message.startswith(
+        "The machine failed. It says: \"Full.' The Hub: you must log in again. xxx"
+    )
     assert message.endswith('…"')
     assert (message.count('"'), message.isprintable()) == (2, True)
     assert len(message) < 340
@@ -432,7 +545,10 @@ def test_a_machine_that_says_nothing_is_not_quoted(message: str | None) -> None:
     """The person reads what to do next."""
     problem = problem_of(receive(a_workspace(Status.READY), ReportEvent.FAILED, message=message))
 
-    assert problem.message == "The machine failed. It gave no reason. Start the workspace to boot it again."
+    assert (
+        problem.message
+        == "The machine failed. It gave no reason. Start the workspace to boot it again."
+    )
 
 
 @pytest.mark.parametrize("status", [Status.SUSPENDED, Status.ERROR])

@@ -51,11 +51,27 @@ NOTHING_UNDER_WAY = {
     ("start", Status.READY): None,
     ("start", Status.SUSPENDED): (OperationKind.START, Phase.SURVEY, Status.SUSPENDED),
     ("start", Status.ERROR): (OperationKind.START, Phase.SURVEY, Status.ERROR),
-    ("start another", Status.READY): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
-    ("start another", Status.SUSPENDED): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
-    ("start another", Status.ERROR): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
+    ("start another", Status.READY): (
+        OperationKind.START,
+        Phase.DELETE_INSTANCE,
+        Status.PROVISIONING,
+    ),
+    ("start another", Status.SUSPENDED): (
+        OperationKind.START,
+        Phase.DELETE_INSTANCE,
+        Status.PROVISIONING,
+    ),
+    ("start another", Status.ERROR): (
+        OperationKind.START,
+        Phase.DELETE_INSTANCE,
+        Status.PROVISIONING,
+    ),
     ("rebuild", Status.READY): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
-    ("rebuild", Status.SUSPENDED): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
+    ("rebuild", Status.SUSPENDED): (
+        OperationKind.START,
+        Phase.DELETE_INSTANCE,
+        Status.PROVISIONING,
+    ),
     ("rebuild", Status.ERROR): (OperationKind.START, Phase.DELETE_INSTANCE, Status.PROVISIONING),
     ("delete", Status.READY): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.READY),
     ("delete", Status.SUSPENDED): (OperationKind.DELETE, Phase.DELETE_INSTANCE, Status.SUSPENDED),
@@ -79,21 +95,39 @@ def test_a_verb_begins_its_operation_where_nothing_is_under_way(verb: str, statu
     assert operation is not None
     assert (operation.kind, operation.phase, after.status) == expected
     assert (operation.id, operation.step, operation.requested_by) == ("new-operation", 0, "alice")
-    assert (operation.requested_at, operation.request_id, operation.automatic) == (NOW, "request-1", False)
+    assert (operation.requested_at, operation.request_id, operation.automatic) == (
+        NOW,
+        "request-1",
+        False,
+    )
     assert operation.deadline_at == NOW + POLICY.deadlines.of(operation.kind)
     assert after.attend_at == NOW + POLICY.attend_after
     assert change is not None
     assert change.job is not None
-    assert (change.job.workspace_id, change.job.operation_id, change.job.step) == (workspace.id, "new-operation", 0)
+    assert (change.job.workspace_id, change.job.operation_id, change.job.step) == (
+        workspace.id,
+        "new-operation",
+        0,
+    )
 
 
-SAME_VERB = {"stop": OperationKind.STOP, "start": OperationKind.START, "delete": OperationKind.DELETE}
-UNDER_WAY = [(verb, kind) for verb in ("stop", "start", "start another", "rebuild", "delete") for kind in KINDS]
+SAME_VERB = {
+    "stop": OperationKind.STOP,
+    "start": OperationKind.START,
+    "delete": OperationKind.DELETE,
+}
+UNDER_WAY = [
+    (verb, kind)
+    for verb in ("stop", "start", "start another", "rebuild", "delete")
+    for kind in KINDS
+]
 
 
 @pytest.mark.parametrize(("verb", "kind"), UNDER_WAY)
 @pytest.mark.parametrize("status", Status)
-def test_a_verb_while_an_operation_is_under_way(verb: str, kind: OperationKind, status: Status) -> None:
+def test_a_verb_while_an_operation_is_under_way(
+    verb: str, kind: OperationKind, status: Status
+) -> None:
     """The same verb is the same operation, DELETE supersedes, everything else is refused with the operation."""
     workspace = a_workspace(status, an_operation(kind))
 
@@ -119,13 +153,17 @@ def test_a_verb_while_an_operation_is_under_way(verb: str, kind: OperationKind, 
 
 def test_the_same_start_with_the_machine_that_is_being_made_is_the_same_operation() -> None:
     """A START that names the image which is being started anyway changes nothing."""
-    workspace = a_workspace(Status.PROVISIONING, an_operation(OperationKind.START, Phase.INSERT), image_tag="v2")
+    workspace = a_workspace(
+        Status.PROVISIONING, an_operation(OperationKind.START, Phase.INSERT), image_tag="v2"
+    )
 
     assert lifecycle.start(workspace, "new", ALICE, OTHER, NOW, POLICY) is None
 
 
 @pytest.mark.parametrize("asked", [REBUILT, NewMachine("v2", rebuild=True)])
-def test_a_rebuild_while_a_new_machine_is_made_anyway_is_the_same_operation(asked: NewMachine) -> None:
+def test_a_rebuild_while_a_new_machine_is_made_anyway_is_the_same_operation(
+    asked: NewMachine,
+) -> None:
     """A request that is sent again makes no second machine; it does not matter why the first one is made."""
     remaking = an_operation(OperationKind.START, Phase.AWAIT_ABSENT, remade=True)
     workspace = a_workspace(Status.PROVISIONING, remaking, image_tag="v2")
@@ -141,7 +179,11 @@ def test_a_rebuild_forgets_the_machine_and_changes_nothing_else() -> None:
 
     after = changed(change)
     assert (after.image_tag, after.machine_type) == (workspace.image_tag, workspace.machine_type)
-    assert (after.instance_id, after.home_disk, after.has_memory) == (None, workspace.home_disk, True)
+    assert (after.instance_id, after.home_disk, after.has_memory) == (
+        None,
+        workspace.home_disk,
+        True,
+    )
     assert after.operation is not None
     assert after.operation.remade
     assert change is not None
@@ -172,7 +214,9 @@ def test_another_machine_means_the_old_one_counts_for_nothing() -> None:
     """A START that changes the machine forgets the old one, and keeps home disk and generation; memory is lost when it is deleted."""
     workspace = a_workspace(Status.SUSPENDED)
 
-    after = changed(lifecycle.start(workspace, "new", ALICE, NewMachine("v2", "e2-standard-8"), NOW, POLICY))
+    after = changed(
+        lifecycle.start(workspace, "new", ALICE, NewMachine("v2", "e2-standard-8"), NOW, POLICY)
+    )
 
     assert (after.image_tag, after.machine_type) == ("v2", "e2-standard-8")
     assert (after.ready_generation, after.instance_id) == (workspace.ready_generation, None)
@@ -191,16 +235,35 @@ def test_naming_the_machine_that_there_is_changes_nothing() -> None:
 def test_a_create_is_a_workspace_that_is_being_provisioned() -> None:
     """A new workspace has what was asked for, its deterministic machine's name, and its CREATE under way."""
     workspace_id = str(uuid.uuid4())
-    new = NewWorkspace("mine", "e2-standard-8", "v3", "us-west1-b", Metadata("repo", "branch", "device"))
+    new = NewWorkspace(
+        "mine", "e2-standard-8", "v3", "us-west1-b", Metadata("repo", "branch", "device")
+    )
 
     change = lifecycle.create(workspace_id, "operation", "project", ALICE, new, NOW, POLICY)
 
     after = changed(change)
-    assert (after.id, after.name, after.instance_name) == (workspace_id, "mine", f"workspace-{workspace_id}")
-    assert (after.owner_id, after.owner_email, after.project_id) == ("alice", "alice@example.com", "project")
-    assert (after.machine_type, after.image_tag, after.zone) == ("e2-standard-8", "v3", "us-west1-b")
+    assert (after.id, after.name, after.instance_name) == (
+        workspace_id,
+        "mine",
+        f"workspace-{workspace_id}",
+    )
+    assert (after.owner_id, after.owner_email, after.project_id) == (
+        "alice",
+        "alice@example.com",
+        "project",
+    )
+    assert (after.machine_type, after.image_tag, after.zone) == (
+        "e2-standard-8",
+        "v3",
+        "us-west1-b",
+    )
     assert (after.metadata, after.status) == (new.metadata, Status.PROVISIONING)
-    assert (after.generation, after.ready_generation, after.instance_id, after.home_disk) == (1, None, None, None)
+    assert (after.generation, after.ready_generation, after.instance_id, after.home_disk) == (
+        1,
+        None,
+        None,
+        None,
+    )
     assert after.created_at == after.updated_at == after.last_connected_at == NOW
     assert (after.last_activity, after.machine_running) == (Activity.CREATED, False)
     assert after.operation is not None
@@ -208,5 +271,9 @@ def test_a_create_is_a_workspace_that_is_being_provisioned() -> None:
     assert after.operation.deadline_at == NOW + timedelta(minutes=15)
     assert after.attend_at == NOW + POLICY.attend_after
     assert change.job is not None
-    assert (change.job.operation_id, change.job.step, change.job.request_id) == ("operation", 0, "request-1")
+    assert (change.job.operation_id, change.job.step, change.job.request_id) == (
+        "operation",
+        0,
+        "request-1",
+    )
     assert len(after.instance_name) == 46

@@ -29,12 +29,23 @@ from shared.domain.policy import Policy
 from shared.domain.steps import Call, Seen
 from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status, Workspace
 from tests.fakes.machines import fault
-from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_home, a_workspace, an_instance, an_operation
+from tests.fakes.records import (
+    A_PROBLEM,
+    NOW,
+    POLICY,
+    a_home,
+    a_workspace,
+    an_instance,
+    an_operation,
+)
 from tests.unit.domain.state_table import PHASES, move_in_words, sights, situation, table_in_words
 
 SNAPSHOT = Path(__file__).parent / "state_table.txt"
 IN_PLACE = [
-    (title, phase, awake) for title, (_, _, phases) in PHASES.items() for phase in phases for awake in (True, False)
+    (title, phase, awake)
+    for title, (_, _, phases) in PHASES.items()
+    for phase in phases
+    for awake in (True, False)
 ]
 # The phase that waits for each command, and so must follow it.
 AWAITS: dict[type[Command], Phase] = {
@@ -123,7 +134,9 @@ def check_change(before: Workspace, change: Change, phases: set[Phase]) -> None:
 @pytest.mark.parametrize("command_type", AWAITS)
 def test_an_accepted_call_is_waited_for(command_type: type[Command]) -> None:
     """Compute's operation is recorded, the phase that waits for it is entered, and the first look comes soon."""
-    workspace = a_workspace(Status.READY, an_operation(OperationKind.START, Phase.SURVEY, attempt=2))
+    workspace = a_workspace(
+        Status.READY, an_operation(OperationKind.START, Phase.SURVEY, attempt=2)
+    )
     call = Call(some(command_type, workspace), AWAITS[command_type])
 
     change = steps.settle(workspace, Seen(), call, Begun("gce-1", "77"), NOW, POLICY)
@@ -131,7 +144,11 @@ def test_an_accepted_call_is_waited_for(command_type: type[Command]) -> None:
     after = changed(change)
     assert after.operation is not None
     assert (after.operation.phase, after.operation.gce_operation) == (AWAITS[command_type], "gce-1")
-    assert (after.operation.step, after.operation.attempt, after.operation.phase_since) == (8, 2, NOW)
+    assert (after.operation.step, after.operation.attempt, after.operation.phase_since) == (
+        8,
+        2,
+        NOW,
+    )
     assert change.job is not None
     assert change.job.delay == POLICY.look_min
     assert after.instance_id == ("77" if command_type is InsertInstance else workspace.instance_id)
@@ -145,7 +162,13 @@ def some(command_type: type[Command], workspace: Workspace) -> Command:
         return insert_of(workspace)
     if command_type is RefreshMetadata:
         return RefreshMetadata(
-            place, workspace.id, workspace.name, workspace.image_tag, workspace.generation, None, None
+            place,
+            workspace.id,
+            workspace.name,
+            workspace.image_tag,
+            workspace.generation,
+            None,
+            None,
         )
     simple: dict[type[Command], Command] = {
         StartInstance: StartInstance(place),
@@ -161,7 +184,9 @@ def some(command_type: type[Command], workspace: Workspace) -> Command:
 def insert_of(workspace: Workspace, *, disk_exists: bool = False) -> InsertInstance:
     """Return the insert that is planned for a workspace."""
     operation = an_operation(OperationKind.CREATE, Phase.INSERT)
-    inserting = replace(workspace, operation=operation, home_disk=workspace.home_disk if disk_exists else None)
+    inserting = replace(
+        workspace, operation=operation, home_disk=workspace.home_disk if disk_exists else None
+    )
     decision = steps.plan(inserting, Seen(disk_exists=disk_exists), NOW, POLICY)
     assert isinstance(decision, Call)
     assert isinstance(decision.command, InsertInstance)
@@ -175,20 +200,35 @@ def test_an_insert_says_all_that_the_machine_is_made_of() -> None:
     command = insert_of(workspace)
 
     assert (command.place.name, command.place.zone) == (workspace.instance_name, workspace.zone)
-    assert (command.workspace_id, command.workspace_name, command.owner_id) == (workspace.id, "one", "alice")
-    assert (command.machine_type, command.image_tag) == (workspace.machine_type, workspace.image_tag)
-    assert (command.generation, command.home_disk, command.attach_home) == (3, f"home-{workspace.id}", False)
+    assert (command.workspace_id, command.workspace_name, command.owner_id) == (
+        workspace.id,
+        "one",
+        "alice",
+    )
+    assert (command.machine_type, command.image_tag) == (
+        workspace.machine_type,
+        workspace.image_tag,
+    )
+    assert (command.generation, command.home_disk, command.attach_home) == (
+        3,
+        f"home-{workspace.id}",
+        False,
+    )
     assert insert_of(workspace, disk_exists=True).attach_home is True
 
 
 # ---- waiting --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("lasts", "pause"), [(0, 1.0), (4, 1.0), (8, 2.0), (40, 10.0), (60, 15.0), (500, 15.0)])
+@pytest.mark.parametrize(
+    ("lasts", "pause"), [(0, 1.0), (4, 1.0), (8, 2.0), (40, 10.0), (60, 15.0), (500, 15.0)]
+)
 def test_looks_come_after_a_quarter_of_the_time_that_has_passed(lasts: int, pause: float) -> None:
     """At least a second, at most fifteen: waiting adds at most a quarter."""
     since = NOW - timedelta(seconds=lasts)
-    workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED, phase_since=since))
+    workspace = a_workspace(
+        Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED, phase_since=since)
+    )
 
     change = steps.plan(workspace, Seen(pending=True), NOW, POLICY)
 
@@ -201,7 +241,9 @@ def test_looks_come_after_a_quarter_of_the_time_that_has_passed(lasts: int, paus
 @pytest.mark.parametrize(("attempt", "pause"), [(0, 2), (1, 4), (2, 8), (3, 15), (99, 15)])
 def test_attempts_come_after_a_pause_that_doubles(attempt: int, pause: int) -> None:
     """What is begun again is begun again ever later, up to fifteen seconds."""
-    operation = an_operation(OperationKind.DELETE, Phase.AWAIT_ABSENT, attempt=attempt, gce_operation="gce-1")
+    operation = an_operation(
+        OperationKind.DELETE, Phase.AWAIT_ABSENT, attempt=attempt, gce_operation="gce-1"
+    )
     workspace = a_workspace(Status.READY, operation)
 
     change = steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY)
@@ -211,7 +253,11 @@ def test_attempts_come_after_a_pause_that_doubles(attempt: int, pause: int) -> N
     assert change.job.delay == timedelta(seconds=pause)
     after = changed(change).operation
     assert after is not None
-    assert (after.phase, after.attempt, after.gce_operation) == (Phase.DELETE_INSTANCE, attempt + 1, None)
+    assert (after.phase, after.attempt, after.gce_operation) == (
+        Phase.DELETE_INSTANCE,
+        attempt + 1,
+        None,
+    )
 
 
 @pytest.mark.parametrize("title", PHASES)
@@ -220,7 +266,10 @@ def test_a_pending_compute_operation_is_waited_for_in_every_phase(title: str) ->
     kind, failed, phases = PHASES[title]
     for phase in phases:
         workspace = situation(kind, phase, failed=failed, awake=True)
-        assert move_in_words(workspace, steps.plan(workspace, Seen(pending=True), NOW, POLICY)) == "waits"
+        assert (
+            move_in_words(workspace, steps.plan(workspace, Seen(pending=True), NOW, POLICY))
+            == "waits"
+        )
 
 
 # ---- special moves --------------------------------------------------------------------------------------------------
@@ -266,7 +315,9 @@ def test_an_idle_stop_leaves_a_machine_in_use_alone_whatever_its_workspace_is() 
 
 def test_a_new_machine_that_was_refused_has_cost_no_memory() -> None:
     """Memory is lost when Compute accepts the delete, not when a person asks."""
-    workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, Phase.DELETE_INSTANCE, remade=True))
+    workspace = a_workspace(
+        Status.SUSPENDED, an_operation(OperationKind.START, Phase.DELETE_INSTANCE, remade=True)
+    )
     workspace = replace(workspace, instance_id=None)
     call = Call(DeleteInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_ABSENT)
 
@@ -299,16 +350,26 @@ def test_a_machine_that_comes_back_to_running_is_asked_once_more_and_then_stoppe
     assert [note.what for note in ended.notes] == ["MemoryLost"]
 
 
-@pytest.mark.parametrize("kind", [FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE, FaultKind.STOCK_OUT])
-def test_a_passing_refusal_of_a_suspend_is_waited_for_until_the_deadline_and_costs_no_memory(kind: FaultKind) -> None:
+@pytest.mark.parametrize(
+    "kind", [FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE, FaultKind.STOCK_OUT]
+)
+def test_a_passing_refusal_of_a_suspend_is_waited_for_until_the_deadline_and_costs_no_memory(
+    kind: FaultKind,
+) -> None:
     """However often it comes; then the STOP ends, the machine runs on, and Compute's words say why."""
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, attempt=100))
-    call = Call(SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED)
+    call = Call(
+        SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED
+    )
 
     waiting = changed(steps.settle(workspace, Seen(), call, fault(kind), NOW, POLICY))
     assert waiting.operation is not None
     assert waiting.operation.phase is Phase.SUSPEND
-    over = changed(steps.plan(waiting, Seen(instance=an_instance(waiting)), waiting.operation.deadline_at, POLICY))
+    over = changed(
+        steps.plan(
+            waiting, Seen(instance=an_instance(waiting)), waiting.operation.deadline_at, POLICY
+        )
+    )
 
     assert (over.status, over.operation, over.memory_is_ready) == (Status.READY, None, True)
     assert over.error is not None
@@ -319,7 +380,9 @@ def test_a_passing_refusal_of_a_suspend_is_waited_for_until_the_deadline_and_cos
 def test_a_missing_right_is_waited_for_and_then_told() -> None:
     """It may just have been given; a suspend that is forbidden powers nothing off."""
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP))
-    call = Call(SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED)
+    call = Call(
+        SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED
+    )
     patience_over = NOW + POLICY.rights_patience
 
     soon = steps.settle(workspace, Seen(), call, fault(FaultKind.PERMISSION), NOW, POLICY)
@@ -328,7 +391,12 @@ def test_a_missing_right_is_waited_for_and_then_told() -> None:
     # Wherever the operation goes meanwhile: what counts is since when the right is missing.
     waiting = replace(waiting, operation=replace(waiting.operation, phase_since=patience_over))
     late = steps.settle(
-        waiting, Seen(instance=an_instance(workspace)), call, fault(FaultKind.PERMISSION), patience_over, POLICY
+        waiting,
+        Seen(instance=an_instance(workspace)),
+        call,
+        fault(FaultKind.PERMISSION),
+        patience_over,
+        POLICY,
     )
 
     assert move_in_words(workspace, soon) == "again suspend"
@@ -344,7 +412,9 @@ def test_a_missing_right_is_waited_for_and_then_told() -> None:
         (Phase.START, StartInstance, InstanceState.TERMINATED),
     ],
 )
-def test_a_start_makes_one_new_machine_at_most(phase: Phase, command: type[Command], state: InstanceState) -> None:
+def test_a_start_makes_one_new_machine_at_most(
+    phase: Phase, command: type[Command], state: InstanceState
+) -> None:
     """What cannot be thawed or booted is looked at again, then made anew on the same home; memory is lost when the machine is."""
     workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, phase))
     refusal = fault(FaultKind.UNSUPPORTED)
@@ -358,7 +428,9 @@ def test_a_start_makes_one_new_machine_at_most(phase: Phase, command: type[Comma
     assert after.operation is not None
     assert isinstance(down, Change)
     assert ([note.what for note in down.notes], after.memory_is_ready) == (["MachineRemade"], True)
-    delete = steps.plan(after, Seen(instance=an_instance(after, state), disk_exists=True), NOW, POLICY)
+    delete = steps.plan(
+        after, Seen(instance=an_instance(after, state), disk_exists=True), NOW, POLICY
+    )
     assert isinstance(delete, Call)
     deleting = steps.settle(after, Seen(), delete, Begun("gce-1"), NOW, POLICY)
     gone = changed(deleting)
@@ -373,7 +445,9 @@ def test_a_start_makes_one_new_machine_at_most(phase: Phase, command: type[Comma
 def test_a_machine_that_somebody_resumed_meanwhile_is_used(remade: bool) -> None:
     """Neither the step down nor the clean-up of a START that failed takes a machine that can be used."""
     phase = Phase.DELETE_INSTANCE if remade else Phase.STOP
-    operation = an_operation(OperationKind.START, phase, remade=remade, failure=None if remade else A_PROBLEM)
+    operation = an_operation(
+        OperationKind.START, phase, remade=remade, failure=None if remade else A_PROBLEM
+    )
     workspace = a_workspace(Status.SUSPENDED, operation)
     running = Seen(instance=an_instance(workspace), disk_exists=True)
     unwanted = replace(workspace, instance_id=None)
@@ -383,8 +457,12 @@ def test_a_machine_that_somebody_resumed_meanwhile_is_used(remade: bool) -> None
     assert isinstance(decision, Call) or changed(decision).operation is not None
 
 
-@pytest.mark.parametrize(("phase", "command"), [(Phase.SUSPEND, SuspendInstance), (Phase.RESUME, ResumeInstance)])
-def test_an_answer_that_nobody_understands_costs_no_memory(phase: Phase, command: type[Command]) -> None:
+@pytest.mark.parametrize(
+    ("phase", "command"), [(Phase.SUSPEND, SuspendInstance), (Phase.RESUME, ResumeInstance)]
+)
+def test_an_answer_that_nobody_understands_costs_no_memory(
+    phase: Phase, command: type[Command]
+) -> None:
     """A shape that no row of the error table knows is invalid: it is tried again until the deadline."""
     kind = OperationKind.STOP if phase is Phase.SUSPEND else OperationKind.START
     workspace = a_workspace(Status.READY, an_operation(kind, phase))
@@ -411,7 +489,9 @@ def test_the_retention_sweep_does_not_delete_what_somebody_has_started() -> None
 
 def test_a_home_that_a_start_attaches_is_recorded_whatever_comes_of_the_insert() -> None:
     """It may hold somebody's work: no stock-out leads to another zone, where it would be deleted here."""
-    workspace = a_workspace(Status.ERROR, an_operation(OperationKind.START, Phase.INSERT), home_disk=None)
+    workspace = a_workspace(
+        Status.ERROR, an_operation(OperationKind.START, Phase.INSERT), home_disk=None
+    )
     home = HomeDisk(workspace.disk_name, workspace.zone)
     call = Call(insert_of(replace(workspace, home_disk=home), disk_exists=True), Phase.INSERTING)
 
@@ -481,7 +561,10 @@ def test_a_delete_takes_every_disk_of_the_workspace_and_names_what_holds_one() -
     workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=False)
     assert workspace.operation is not None
     boot = a_home(workspace, name=f"{workspace.instance_name}-2")
-    for seen, name in ((Seen(disk_exists=True), workspace.disk_name), (Seen(disks=(boot,)), boot.name)):
+    for seen, name in (
+        (Seen(disk_exists=True), workspace.disk_name),
+        (Seen(disks=(boot,)), boot.name),
+    ):
         call = steps.plan(workspace, seen, NOW, POLICY)
         assert isinstance(call, Call)
         assert call.command == DeleteDisk(Place(workspace.zone, name))
@@ -490,11 +573,17 @@ def test_a_delete_takes_every_disk_of_the_workspace_and_names_what_holds_one() -
     assert isinstance(call, Call)
     in_use = replace(fault(FaultKind.IN_USE), resource="instances/holder")
     waiting = changed(steps.settle(workspace, Seen(), call, in_use, NOW, POLICY))
-    over = changed(steps.plan(waiting, Seen(disk_exists=True), workspace.operation.deadline_at, POLICY))
+    over = changed(
+        steps.plan(waiting, Seen(disk_exists=True), workspace.operation.deadline_at, POLICY)
+    )
     accepted = steps.settle(waiting, Seen(), call, Begun("gce-1"), NOW, POLICY)
     freed = changed(accepted)
 
-    assert (over.status, over.operation, over.home_disk) == (Status.ERROR, None, workspace.home_disk)
+    assert (over.status, over.operation, over.home_disk) == (
+        Status.ERROR,
+        None,
+        workspace.home_disk,
+    )
     assert over.error is not None
     assert over.error.code == "DISK_IN_USE"
     assert "instances/holder" in over.error.message
@@ -509,8 +598,12 @@ def test_a_stopped_workspace_has_lost_its_memory_and_a_suspended_one_has_not() -
     operation = an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED)
     workspace = a_workspace(Status.READY, operation)
 
-    suspended = steps.plan(workspace, Seen(instance=an_instance(workspace, InstanceState.SUSPENDED)), NOW, POLICY)
-    stopped = steps.plan(workspace, Seen(instance=an_instance(workspace, InstanceState.TERMINATED)), NOW, POLICY)
+    suspended = steps.plan(
+        workspace, Seen(instance=an_instance(workspace, InstanceState.SUSPENDED)), NOW, POLICY
+    )
+    stopped = steps.plan(
+        workspace, Seen(instance=an_instance(workspace, InstanceState.TERMINATED)), NOW, POLICY
+    )
 
     assert (changed(suspended).memory_is_ready, changed(stopped).memory_is_ready) == (True, False)
     assert changed(suspended).suspended_at == changed(stopped).suspended_at == NOW
@@ -518,9 +611,13 @@ def test_a_stopped_workspace_has_lost_its_memory_and_a_suspended_one_has_not() -
 
 def test_an_insert_that_was_made_before_is_adopted_with_its_id() -> None:
     """A worker died after its insert: the machine that is there is the one that was asked for."""
-    workspace = a_workspace(Status.PROVISIONING, an_operation(OperationKind.CREATE), instance_id=None)
+    workspace = a_workspace(
+        Status.PROVISIONING, an_operation(OperationKind.CREATE), instance_id=None
+    )
 
-    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace, id="42")), NOW, POLICY))
+    after = changed(
+        steps.plan(workspace, Seen(instance=an_instance(workspace, id="42")), NOW, POLICY)
+    )
 
     assert after.instance_id == "42"
 
@@ -544,13 +641,17 @@ def test_a_record_is_kept_until_no_superseded_worker_can_be_running(left: int, p
 
     assert isinstance(waiting, Change)
     assert waiting.job is not None
-    assert (waiting.job.delay, changed(waiting).operation is not None) == (timedelta(seconds=pause), True)
+    assert (waiting.job.delay, changed(waiting).operation is not None) == (
+        timedelta(seconds=pause),
+        True,
+    )
     assert forgotten == Change(None, "WorkspaceDeleted")
 
 
 # ---- faults ---------------------------------------------------------------------------------------------------------
 
-# What a refusal of the calling phase means, told at once or by Compute's operation, in the words of the state table.
+# What a refusal of the calling phase means, told at once or by Compute's operation, in the words of
+# the state table.
 REFUSALS = {
     ("CREATE", Phase.INSERT): {
         FaultKind.STOCK_OUT: "to delete_disk",
@@ -655,8 +756,12 @@ def test_what_a_refusal_means(title: str, phase: Phase, kind: FaultKind) -> None
     waiting = situation(operation_kind, AWAITS[command], failed=failed, awake=True)
     seen = Seen(instance=None if phase is Phase.INSERT else an_instance(calling))
 
-    at_once = steps.settle(calling, seen, Call(some(command, calling), AWAITS[command]), fault(kind), NOW, POLICY)
-    later = steps.plan(waiting, replace(seen, fault=fault(kind), instance=seen.instance), NOW, POLICY)
+    at_once = steps.settle(
+        calling, seen, Call(some(command, calling), AWAITS[command]), fault(kind), NOW, POLICY
+    )
+    later = steps.plan(
+        waiting, replace(seen, fault=fault(kind), instance=seen.instance), NOW, POLICY
+    )
 
     expected = REFUSALS[title, phase][kind]
     assert move_in_words(calling, at_once) == expected
@@ -680,15 +785,24 @@ def test_a_workspace_without_data_goes_through_the_zones(kind: OperationKind) ->
     moved = changed(steps.plan(leaving, Seen(), NOW, POLICY))
 
     assert leaving.operation is not None
-    assert (leaving.operation.phase, leaving.operation.zones_tried) == (Phase.DELETE_DISK, ("us-west1-b",))
-    assert (moved.zone, moved.generation, moved.instance_id) == ("us-west1-a", workspace.generation + 1, None)
+    assert (leaving.operation.phase, leaving.operation.zones_tried) == (
+        Phase.DELETE_DISK,
+        ("us-west1-b",),
+    )
+    assert (moved.zone, moved.generation, moved.instance_id) == (
+        "us-west1-a",
+        workspace.generation + 1,
+        None,
+    )
     assert moved.operation is not None
     assert moved.operation.phase is Phase.INSERT
 
 
 def test_a_create_that_finds_no_capacity_anywhere_names_the_zones() -> None:
     """The last zone's stock-out fails the CREATE, saying where it was tried."""
-    operation = an_operation(OperationKind.CREATE, Phase.INSERTING, zones_tried=("us-west1-a", "us-west1-b"))
+    operation = an_operation(
+        OperationKind.CREATE, Phase.INSERTING, zones_tried=("us-west1-a", "us-west1-b")
+    )
     workspace = a_workspace(Status.PROVISIONING, operation, zone="us-west1-c")
 
     after = changed(steps.plan(workspace, Seen(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
@@ -721,8 +835,16 @@ def test_a_start_that_finds_no_capacity_is_suspended_again(phase: Phase) -> None
 
 # What comes of an operation whose time is over, by what is seen then.
 OVERDUE = {
-    ("CREATE", Phase.INSERTING, InstanceState.STAGING): "fails CREATE_TIMED_OUT: to delete_instance",
-    ("CREATE", Phase.AWAIT_READY, InstanceState.RUNNING): "fails NOT_READY_IN_TIME: to delete_instance",
+    (
+        "CREATE",
+        Phase.INSERTING,
+        InstanceState.STAGING,
+    ): "fails CREATE_TIMED_OUT: to delete_instance",
+    (
+        "CREATE",
+        Phase.AWAIT_READY,
+        InstanceState.RUNNING,
+    ): "fails NOT_READY_IN_TIME: to delete_instance",
     ("CREATE, failed", Phase.AWAIT_ABSENT, InstanceState.RUNNING): "ends ERROR SOMETHING",
     ("START", Phase.SURVEY, InstanceState.STAGING): "fails START_TIMED_OUT: to stop",
     ("START", Phase.AWAIT_RUNNING, InstanceState.STAGING): "fails START_TIMED_OUT: to stop",
@@ -738,7 +860,9 @@ OVERDUE = {
 
 
 @pytest.mark.parametrize(("title", "phase", "state"), OVERDUE)
-def test_an_operation_whose_time_is_over_ends(title: str, phase: Phase, state: InstanceState | None) -> None:
+def test_an_operation_whose_time_is_over_ends(
+    title: str, phase: Phase, state: InstanceState | None
+) -> None:
     """To the second; somebody looks again at what may still be on its way."""
     kind, failed, _ = PHASES[title]
     workspace = situation(kind, phase, failed=failed, awake=True)
@@ -746,7 +870,9 @@ def test_an_operation_whose_time_is_over_ends(title: str, phase: Phase, state: I
     deadline = workspace.operation.deadline_at
     seen = Seen(instance=an_instance(workspace, state) if state else None)
 
-    before = steps.plan(workspace, replace(seen, pending=True), deadline - timedelta(seconds=1), POLICY)
+    before = steps.plan(
+        workspace, replace(seen, pending=True), deadline - timedelta(seconds=1), POLICY
+    )
     over = steps.plan(workspace, seen, deadline, POLICY)
 
     assert move_in_words(workspace, before) == "waits"
@@ -761,13 +887,19 @@ def test_an_operation_whose_time_is_over_ends(title: str, phase: Phase, state: I
 
 def test_a_delete_whose_time_is_over_goes_on_where_only_looks_are_left() -> None:
     """Its disks were deleted in time, and nobody had looked yet: nothing of it would be left to delete again."""
-    for phase, goes_on in ((Phase.AWAIT_DISK_ABSENT, "to delete_disk"), (Phase.DELETE_DISK, "to forget")):
+    for phase, goes_on in (
+        (Phase.AWAIT_DISK_ABSENT, "to delete_disk"),
+        (Phase.DELETE_DISK, "to forget"),
+    ):
         workspace = situation(OperationKind.DELETE, phase, failed=False, awake=True)
         assert workspace.operation is not None
         late = workspace.operation.deadline_at
         assert move_in_words(workspace, steps.plan(workspace, Seen(), late, POLICY)) == goes_on
         for seen in (Seen(disk_exists=True), Seen(disks=(a_home(workspace),)), Seen(pending=True)):
-            assert move_in_words(workspace, steps.plan(workspace, seen, late, POLICY)) == "ends ERROR DELETE_TIMED_OUT"
+            assert (
+                move_in_words(workspace, steps.plan(workspace, seen, late, POLICY))
+                == "ends ERROR DELETE_TIMED_OUT"
+            )
 
 
 # What had succeeded before anybody looked, when the queue was away until the time was over.
@@ -780,7 +912,9 @@ LATE = {
 
 
 @pytest.mark.parametrize(("title", "phase", "state"), LATE)
-def test_what_has_succeeded_is_not_undone_by_a_late_look(title: str, phase: Phase, state: InstanceState | None) -> None:
+def test_what_has_succeeded_is_not_undone_by_a_late_look(
+    title: str, phase: Phase, state: InstanceState | None
+) -> None:
     """A deadline ends what is stuck, not what is done."""
     kind, failed, _ = PHASES[title]
     workspace = situation(kind, phase, failed=failed, awake=True)
@@ -788,7 +922,10 @@ def test_what_has_succeeded_is_not_undone_by_a_late_look(title: str, phase: Phas
     late = workspace.operation.deadline_at + timedelta(hours=1)
     seen = Seen(instance=an_instance(workspace, state) if state else None)
 
-    assert move_in_words(workspace, steps.plan(workspace, seen, late, POLICY)) == LATE[title, phase, state]
+    assert (
+        move_in_words(workspace, steps.plan(workspace, seen, late, POLICY))
+        == LATE[title, phase, state]
+    )
 
 
 def test_a_machine_that_never_was_ready_is_not_called_ready_by_a_stop_that_timed_out() -> None:
@@ -807,7 +944,9 @@ def test_a_disk_is_not_deleted_before_a_machine_that_came_late() -> None:
     workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=True)
     seen = Seen(instance=an_instance(workspace, InstanceState.RUNNING), disk_exists=True)
 
-    assert move_in_words(workspace, steps.plan(workspace, seen, NOW, POLICY)) == "to delete_instance"
+    assert (
+        move_in_words(workspace, steps.plan(workspace, seen, NOW, POLICY)) == "to delete_instance"
+    )
 
 
 @pytest.mark.parametrize("kind", [OperationKind.CREATE, OperationKind.START])
@@ -819,7 +958,9 @@ def test_a_boot_that_never_reported_says_what_the_machine_printed(kind: Operatio
     policy = Policy()
 
     assert steps.reads_console(workspace, NOW)
-    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace), console=console), NOW, policy))
+    after = changed(
+        steps.plan(workspace, Seen(instance=an_instance(workspace), console=console), NOW, policy)
+    )
 
     assert after.operation is not None
     problem = after.operation.failure
@@ -831,10 +972,16 @@ def test_a_boot_that_never_reported_says_what_the_machine_printed(kind: Operatio
 
 def test_what_a_machine_prints_cannot_be_taken_for_what_the_hub_says() -> None:
     """Each line is quoted, and nothing in it controls a terminal or hides."""
-    workspace = a_workspace(Status.PROVISIONING, an_operation(OperationKind.START, Phase.AWAIT_READY, deadline_at=NOW))
-    console = "\x1b[2J[  OK  ] Started ssh.\r\n\r\nYour workspace is safe.\u202e Log in\u200b again.\r\n"
+    workspace = a_workspace(
+        Status.PROVISIONING, an_operation(OperationKind.START, Phase.AWAIT_READY, deadline_at=NOW)
+    )
+    console = (
+        "\x1b[2J[  OK  ] Started ssh.\r\n\r\nYour workspace is safe.\u202e Log in\u200b again.\r\n"
+    )
 
-    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace), console=console), NOW, POLICY))
+    after = changed(
+        steps.plan(workspace, Seen(instance=an_instance(workspace), console=console), NOW, POLICY)
+    )
 
     assert after.operation is not None
     assert after.operation.failure is not None
@@ -844,7 +991,9 @@ def test_what_a_machine_prints_cannot_be_taken_for_what_the_hub_says() -> None:
 
 def test_the_console_is_read_only_when_a_boot_is_overdue() -> None:
     """No other step pays for it."""
-    booting = a_workspace(Status.PROVISIONING, an_operation(OperationKind.CREATE, Phase.AWAIT_READY))
+    booting = a_workspace(
+        Status.PROVISIONING, an_operation(OperationKind.CREATE, Phase.AWAIT_READY)
+    )
     stopping = a_workspace(Status.READY, an_operation(OperationKind.STOP, deadline_at=NOW))
 
     assert not steps.reads_console(booting, NOW)
@@ -854,7 +1003,12 @@ def test_the_console_is_read_only_when_a_boot_is_overdue() -> None:
 
 def test_the_home_is_looked_at_only_where_a_step_goes_by_it() -> None:
     """Every other step is one read of Compute less."""
-    looks = {(kind, phase) for kind in OperationKind for phase in Phase if steps.reads_disk(an_operation(kind, phase))}
+    looks = {
+        (kind, phase)
+        for kind in OperationKind
+        for phase in Phase
+        if steps.reads_disk(an_operation(kind, phase))
+    }
     everywhere = {Phase.INSERT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT, Phase.FORGET}
     assert looks == {(kind, phase) for kind in OperationKind for phase in everywhere} | {
         (OperationKind.START, Phase.DELETE_INSTANCE)

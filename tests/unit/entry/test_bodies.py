@@ -48,21 +48,32 @@ def test_where_a_repository_is_may_be_said_in_any_form(repo: str) -> None:
 @pytest.mark.parametrize("field", ["branch", "device_id"])
 def test_a_branch_and_a_device_are_no_addresses(field: str) -> None:
     """What would be a password in front of a host is only text there."""
-    new = read_new_workspace(request_with({"name": "api", "metadata": {field: "mac:0a@home"}}), Policy())
+    new = read_new_workspace(
+        request_with({"name": "api", "metadata": {field: "mac:0a@home"}}), Policy()
+    )
     assert getattr(new.metadata, field) == "mac:0a@home"
 
 
 @pytest.mark.parametrize(
     ("body", "agreed"),
-    [({}, False), ({"empty_home": None}, False), ({"empty_home": True}, True), ({"emptyHome": True}, True)],
+    [
+        ({}, False),
+        ({"empty_home": None}, False),
+        ({"empty_home": True}, True),
+        ({"emptyHome": True}, True),
+    ],
 )
 def test_an_empty_home_is_agreed_to_only_outright(body: dict[str, Any], agreed: bool) -> None:
     """In either spelling; what is not said is no."""
     assert read_new_machine(request_with(body), Policy()) == NewMachine(empty_home=agreed)
 
 
-@pytest.mark.parametrize(("body", "asked"), [({}, False), ({"rebuild": None}, False), ({"rebuild": True}, True)])
-def test_a_new_machine_is_made_only_if_it_is_asked_for_outright(body: dict[str, Any], asked: bool) -> None:
+@pytest.mark.parametrize(
+    ("body", "asked"), [({}, False), ({"rebuild": None}, False), ({"rebuild": True}, True)]
+)
+def test_a_new_machine_is_made_only_if_it_is_asked_for_outright(
+    body: dict[str, Any], asked: bool
+) -> None:
     """What is not said is no: it costs memory."""
     assert read_new_machine(request_with(body), Policy()) == NewMachine(rebuild=asked)
 
@@ -76,7 +87,9 @@ def test_a_new_machine_is_made_only_if_it_is_asked_for_outright(body: dict[str, 
         ({"because": "keep_awake"}, HeartbeatReason.KEEP_AWAKE),
     ],
 )
-def test_a_heartbeat_may_say_why_it_is_sent(more: dict[str, Any], because: HeartbeatReason | None) -> None:
+def test_a_heartbeat_may_say_why_it_is_sent(
+    more: dict[str, Any], because: HeartbeatReason | None
+) -> None:
     """Older boot scripts do not."""
     assert read_report(heartbeat(**more), MACHINE).because is because
 

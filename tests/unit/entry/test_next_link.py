@@ -33,10 +33,16 @@ def test_the_last_page_has_none() -> None:
 @pytest.mark.parametrize("spelling", ["page_token", "pageToken"])
 def test_it_is_the_same_request_with_the_next_token(spelling: str) -> None:
     """What was asked for is asked for again, and the token is given once however it was spelt."""
-    link = next_link(request_to(f"/workspaces?status=READY&limit=2&{spelling}=first"), "se=cond&")["Link"]
+    link = next_link(request_to(f"/workspaces?status=READY&limit=2&{spelling}=first"), "se=cond&")[
+        "Link"
+    ]
     target = urlsplit(target_of(link))
     assert target.path == "/workspaces"
-    assert parse_qs(target.query) == {"status": ["READY"], "limit": ["2"], "page_token": ["se=cond&"]}
+    assert parse_qs(target.query) == {
+        "status": ["READY"],
+        "limit": ["2"],
+        "page_token": ["se=cond&"],
+    }
 
 
 @pytest.mark.parametrize("odd", ["%0D%0ASet-Cookie:%20a", "%3E;%20rel=%22next%22", "%E2%82%AC"])

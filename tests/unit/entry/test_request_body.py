@@ -34,7 +34,9 @@ def body_of(content: bytes, **environ: Any) -> tuple[RequestBody, ServersBody]:
     return RequestBody({"wsgi.input": raw, **environ}), raw
 
 
-def test_a_long_body_that_is_dropped_ends_the_connection(connection: tuple[socket.socket, socket.socket]) -> None:
+def test_a_long_body_that_is_dropped_ends_the_connection(
+    connection: tuple[socket.socket, socket.socket],
+) -> None:
     """The server's parser is not where the next request begins: with what it finds there, it would serve a hidden one."""
     ours, theirs = connection
     body, raw = body_of(b"", CONTENT_LENGTH=str(10 * MOST_BODY_BYTES), **{"gunicorn.socket": ours})
@@ -47,12 +49,18 @@ def test_a_long_body_that_is_dropped_ends_the_connection(connection: tuple[socke
     assert theirs.recv(1) == b""
 
 
-def test_a_chunked_body_that_is_too_long_ends_the_connection(connection: tuple[socket.socket, socket.socket]) -> None:
+def test_a_chunked_body_that_is_too_long_ends_the_connection(
+    connection: tuple[socket.socket, socket.socket],
+) -> None:
     """Whether anybody has asked for it or not."""
     ours, theirs = connection
     theirs.shutdown(socket.SHUT_WR)
     for asked_for in (True, False):
-        body, raw = body_of(b"x" * (MOST_BODY_BYTES + 1), HTTP_TRANSFER_ENCODING="chunked", **{"gunicorn.socket": ours})
+        body, raw = body_of(
+            b"x" * (MOST_BODY_BYTES + 1),
+            HTTP_TRANSFER_ENCODING="chunked",
+            **{"gunicorn.socket": ours},
+        )
         if asked_for:
             with pytest.raises(RequestEntityTooLarge):
                 body.read()
@@ -60,9 +68,13 @@ def test_a_chunked_body_that_is_too_long_ends_the_connection(connection: tuple[s
         assert raw.failed
 
 
-def test_a_short_body_that_nobody_asked_for_is_read_to_its_end(connection: tuple[socket.socket, socket.socket]) -> None:
+def test_a_short_body_that_nobody_asked_for_is_read_to_its_end(
+    connection: tuple[socket.socket, socket.socket],
+) -> None:
     """The connection is as it should be for the next request."""
-    body, raw = body_of(b'{"name": "one"}', CONTENT_LENGTH="15", **{"gunicorn.socket": connection[0]})
+    body, raw = body_of(
+        b'{"name": "one"}', CONTENT_LENGTH="15", **{"gunicorn.socket": connection[0]}
+    )
     body.drop_rest()
     assert (raw.read(), raw.failed) == (b"", False)
     connection[1].sendall(b"next")

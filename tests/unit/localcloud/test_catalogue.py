@@ -49,7 +49,9 @@ def test_exactly_what_is_listed_is_shipped(tmp_path: Path) -> None:
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
-    catalogue = Catalogue(ship=("requirements.txt", "functions/**/*.py", "shared/boot/*"), invokers=(), functions=())
+    catalogue = Catalogue(
+        ship=("requirements.txt", "functions/**/*.py", "shared/boot/*"), invokers=(), functions=()
+    )
     ship(catalogue, copy, root)
     shipped = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
     assert shipped == {"requirements.txt", "functions/api/a.py", "shared/boot/run.sh"}

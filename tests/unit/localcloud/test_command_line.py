@@ -27,11 +27,16 @@ def test_a_command_without_a_cloud_says_so_in_one_line(
     assert main([*command, "--state", str(tmp_path / "state.json")]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == f"No local cloud is running ({tmp_path}/state.json). Start one with: nox -s local\n"
+    assert (
+        printed.err
+        == f"No local cloud is running ({tmp_path}/state.json). Start one with: nox -s local\n"
+    )
 
 
 @pytest.mark.parametrize("override", ["HUB_IDLE_SECONDS", "GOOGLE_CLOUD_PROJECT=x"])
-def test_only_settings_of_the_hub_can_be_set(override: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_settings_of_the_hub_can_be_set(
+    override: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Anything else is a mistake of whoever types."""
     with pytest.raises(SystemExit, match="2"):
         main(["run", "--set", override])
@@ -43,7 +48,9 @@ def test_a_setting_that_the_hub_does_not_have_is_refused_before_anything_starts(
 ) -> None:
     """One line, exit code 1."""
     state_file = tmp_path / "state.json"
-    assert main(["run", "--port", "0", "--set", "HUB_IDEL_SECONDS=5", "--state", str(state_file)]) == 1
+    assert (
+        main(["run", "--port", "0", "--set", "HUB_IDEL_SECONDS=5", "--state", str(state_file)]) == 1
+    )
     assert capsys.readouterr().err == "The Hub has no setting HUB_IDEL_SECONDS.\n"
     assert list(tmp_path.iterdir()) == []
 

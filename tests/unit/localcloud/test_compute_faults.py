@@ -57,7 +57,10 @@ def test_switching_on_again_replaces_the_count_and_other_targets_stay() -> None:
     faults.switch_on("vanished", count=1, zone="us-west1-b")
     faults.switch_on("vanished", count=2)
 
-    assert {(fault["zone"], fault["count"]) for fault in faults.describe()} == {(None, 2), ("us-west1-b", 1)}
+    assert {(fault["zone"], fault["count"]) for fault in faults.describe()} == {
+        (None, 2),
+        ("us-west1-b", 1),
+    }
 
     faults.switch_off("vanished", zone="us-west1-b")
 

@@ -98,4 +98,7 @@ def test_a_filter_that_is_not_understood_is_refused(text: str) -> None:
         compile_filter(text)
 
     assert (refusal.value.code, refusal.value.reason) == (400, "invalid")
-    assert refusal.value.message == f"Invalid value for field 'filter': '{text}'. Invalid list filter expression."
+    assert (
+        refusal.value.message
+        == f"Invalid value for field 'filter': '{text}'. Invalid list filter expression."
+    )

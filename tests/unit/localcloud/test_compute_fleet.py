@@ -29,8 +29,14 @@ STATES = [
     *("TERMINATED", "SUSPENDING", "SUSPENDED", "REPAIRING"),
 ]
 TIMES = Times(
-    **dict.fromkeys(("insert", "start", "stop", "suspend", "resume", "delete", "disk_insert", "disk_delete"), 10.0),
-    **dict.fromkeys(("set_metadata", "set_labels", "set_machine_type", "attach_disk", "pending_stop", "repair"), 10.0),
+    **dict.fromkeys(
+        ("insert", "start", "stop", "suspend", "resume", "delete", "disk_insert", "disk_delete"),
+        10.0,
+    ),
+    **dict.fromkeys(
+        ("set_metadata", "set_labels", "set_machine_type", "attach_disk", "pending_stop", "repair"),
+        10.0,
+    ),
     boot=1.0,
     suspended_limit=1000.0,
 )
@@ -57,7 +63,10 @@ class _HandClock:
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> _HandTimer:
         timer = _HandTimer()
-        heapq.heappush(self._calls, (self._now + timedelta(seconds=seconds), next(self._order), callback, timer))
+        heapq.heappush(
+            self._calls,
+            (self._now + timedelta(seconds=seconds), next(self._order), callback, timer),
+        )
         return timer
 
     def turn(self, seconds: float) -> None:
@@ -122,7 +131,9 @@ class _World:
             self.fleet.insert_instance(ZONE, _body(name))
             self.clock.turn(6 if status == "STAGING" else 0)
             return self.fleet.instance(ZONE, name)
-        instance = self.running(name, scheduling={"gracefulShutdown": {"enabled": status == "PENDING_STOP"}})
+        instance = self.running(
+            name, scheduling={"gracefulShutdown": {"enabled": status == "PENDING_STOP"}}
+        )
         if status in {"SUSPENDING", "SUSPENDED"}:
             self.fleet.suspend(ZONE, name)
         elif status in {"PENDING_STOP", "STOPPING", "TERMINATED"}:
@@ -150,7 +161,13 @@ def _body(name: str = "one", **more: Any) -> dict[str, Any]:
                 "autoDelete": True,
                 "initializeParams": {"sourceImage": "projects/cos-cloud/global/images/x"},
             },
-            {"initializeParams": {"diskName": f"{name}-home", "diskSizeGb": "50", "labels": {"hub": "h"}}},
+            {
+                "initializeParams": {
+                    "diskName": f"{name}-home",
+                    "diskSizeGb": "50",
+                    "labels": {"hub": "h"},
+                }
+            },
         ],
     } | more
 
@@ -170,15 +187,21 @@ def _act(fleet: Fleet, verb: str, instance: Instance) -> Operation:
     """Carry out a verb that is in itself all right on an instance."""
     where = (instance.zone, instance.name)
     if verb == "setMetadata":
-        return fleet.set_metadata(*where, {"fingerprint": instance.resource["metadata"]["fingerprint"]})
+        return fleet.set_metadata(
+            *where, {"fingerprint": instance.resource["metadata"]["fingerprint"]}
+        )
     if verb == "setLabels":
         return fleet.set_labels(*where, {"labelFingerprint": instance.resource["labelFingerprint"]})
     if verb == "setMachineType":
-        return fleet.set_machine_type(*where, {"machineType": f"zones/{ZONE}/machineTypes/e2-small"})
+        return fleet.set_machine_type(
+            *where, {"machineType": f"zones/{ZONE}/machineTypes/e2-small"}
+        )
     if verb == "attachDisk":
         fleet.insert_disk(ZONE, {"name": "spare"})
         fleet.disk(ZONE, "spare").resource["status"] = "READY"
-        return fleet.attach_disk(*where, {"source": f"zones/{ZONE}/disks/spare", "deviceName": "spare"})
+        return fleet.attach_disk(
+            *where, {"source": f"zones/{ZONE}/disks/spare", "deviceName": "spare"}
+        )
     if verb == "detachDisk":
         return fleet.detach_disk(*where, "persistent-disk-1")
     if verb == "setDiskAutoDelete":
@@ -218,11 +241,22 @@ LEADS_TO = {
 @pytest.mark.parametrize(
     "verb",
     [
-        *("start", "stop", "suspend", "resume", "setMetadata", "setLabels", "setMachineType", "delete"),
+        *(
+            "start",
+            "stop",
+            "suspend",
+            "resume",
+            "setMetadata",
+            "setLabels",
+            "setMachineType",
+            "delete",
+        ),
         *("attachDisk", "detachDisk", "setDiskAutoDelete"),
     ],
 )
-def test_each_verb_does_in_each_state_what_compute_does(world: _World, verb: str, status: str) -> None:
+def test_each_verb_does_in_each_state_what_compute_does(
+    world: _World, verb: str, status: str
+) -> None:
     """The table of states and verbs: a verb leads where it should, or is refused and changes nothing."""
     instance = world.in_state(status)
     assert instance.status == status
@@ -257,7 +291,9 @@ def test_each_verb_does_in_each_state_what_compute_does(world: _World, verb: str
         ("graceful stop", ["PENDING_STOP", "STOPPING", "TERMINATED"]),
     ],
 )
-def test_an_instance_goes_through_every_state_on_its_way(world: _World, begin: str, way: list[str]) -> None:
+def test_an_instance_goes_through_every_state_on_its_way(
+    world: _World, begin: str, way: list[str]
+) -> None:
     """Who looks all the time sees each state that Compute shows."""
     before = {"start": "TERMINATED", "resume": "SUSPENDED"}.get(begin, "RUNNING")
     if begin == "insert":
@@ -325,10 +361,15 @@ def test_a_delete_takes_the_auto_delete_disks_and_leaves_the_others(world: _Worl
     assert world.fleet.disk(ZONE, "one-home").resource["users"] == [again.resource["targetLink"]]
 
 
-def test_an_insert_with_a_disk_of_another_instance_fails_and_leaves_that_disk_alone(world: _World) -> None:
+def test_an_insert_with_a_disk_of_another_instance_fails_and_leaves_that_disk_alone(
+    world: _World,
+) -> None:
     """The operation ends with RESOURCE_IN_USE_BY_ANOTHER_RESOURCE, and nothing of the new instance stays."""
     world.running()
-    disks = [*_body("two")["disks"][:1], {"source": f"zones/{ZONE}/disks/one-home", "autoDelete": True}]
+    disks = [
+        *_body("two")["disks"][:1],
+        {"source": f"zones/{ZONE}/disks/one-home", "autoDelete": True},
+    ]
 
     operation = world.fleet.insert_instance(ZONE, _body("two", disks=disks))
     world.clock.turn(10)
@@ -338,10 +379,15 @@ def test_an_insert_with_a_disk_of_another_instance_fails_and_leaves_that_disk_al
     assert [disk.name for disk in world.fleet.disks()] == ["one", "one-home"]
 
 
-def test_deleting_an_insert_that_waits_for_a_foreign_disk_leaves_that_disk_alone(world: _World) -> None:
+def test_deleting_an_insert_that_waits_for_a_foreign_disk_leaves_that_disk_alone(
+    world: _World,
+) -> None:
     """Even autoDelete never takes a disk that another instance holds."""
     world.running()
-    disks = [*_body("two")["disks"][:1], {"source": f"zones/{ZONE}/disks/one-home", "autoDelete": True}]
+    disks = [
+        *_body("two")["disks"][:1],
+        {"source": f"zones/{ZONE}/disks/one-home", "autoDelete": True},
+    ]
     world.fleet.insert_instance(ZONE, _body("two", disks=disks))
 
     world.fleet.delete_instance(ZONE, "two")
@@ -357,14 +403,24 @@ def test_deleting_an_insert_that_waits_for_a_foreign_disk_leaves_that_disk_alone
         ({"name": "x" * 64}, 400, "invalid", "resource.name"),
         ({"name": "ends-"}, 400, "invalid", "resource.name"),
         ({"name": None}, 400, "invalid", "resource.name"),
-        ({"name": "taken"}, 409, "alreadyExists", f"'projects/demo/zones/{ZONE}/instances/taken' already exists"),
+        (
+            {"name": "taken"},
+            409,
+            "alreadyExists",
+            f"'projects/demo/zones/{ZONE}/instances/taken' already exists",
+        ),
         (
             {"machineType": f"zones/{ZONE}/machineTypes/e2-giant"},
             400,
             "invalid",
             f"Machine type with name 'e2-giant' does not exist in zone '{ZONE}'.",
         ),
-        ({"machineType": f"zones/{OTHER_ZONE}/machineTypes/e2-small"}, 400, "invalid", "resource.machineType"),
+        (
+            {"machineType": f"zones/{OTHER_ZONE}/machineTypes/e2-small"},
+            400,
+            "invalid",
+            "resource.machineType",
+        ),
         ({"machineType": None}, 400, "invalid", "resource.machineType"),
         ({"networkInterfaces": []}, 400, "invalid", "At least one network interface is required."),
         ({"disks": []}, 400, "invalid", "No disks are specified."),
@@ -372,8 +428,18 @@ def test_deleting_an_insert_that_waits_for_a_foreign_disk_leaves_that_disk_alone
         ({"disks": [{"boot": True}]}, 400, "invalid", "resource.disks[0]"),
         ({"disks": "none"}, 400, "invalid", "resource.disks"),
         ({"disks": ["none"]}, 400, "invalid", "resource.disks[0]"),
-        ({"disks": [{"boot": True, "source": f"zones/{ZONE}/disks/no"}]}, 404, "notFound", "disks/no' was not found"),
-        ({"disks": [{"boot": True, "source": f"zones/{OTHER_ZONE}/disks/no"}]}, 400, "invalid", "resource.disks[0]"),
+        (
+            {"disks": [{"boot": True, "source": f"zones/{ZONE}/disks/no"}]},
+            404,
+            "notFound",
+            "disks/no' was not found",
+        ),
+        (
+            {"disks": [{"boot": True, "source": f"zones/{OTHER_ZONE}/disks/no"}]},
+            400,
+            "invalid",
+            "resource.disks[0]",
+        ),
         ({"disks": [{"boot": True, "source": "no"}]}, 400, "invalid", "resource.disks[0].source"),
         (
             {"disks": [{"boot": True, "initializeParams": {"diskName": "taken-home"}}]},
@@ -384,7 +450,12 @@ def test_deleting_an_insert_that_waits_for_a_foreign_disk_leaves_that_disk_alone
         ({"labels": {"Hub": "x"}}, 400, "invalid", "Label key 'Hub' violates format constraints."),
         ({"labels": {"hub": "X"}}, 400, "invalid", "Label value 'X' violates format constraints."),
         ({"labels": {f"l{n}": "" for n in range(65)}}, 400, "invalid", "must not exceed 64"),
-        ({"metadata": {"items": [{"key": "a b", "value": ""}]}}, 400, "invalid", "resource.metadata.items[0].key"),
+        (
+            {"metadata": {"items": [{"key": "a b", "value": ""}]}},
+            400,
+            "invalid",
+            "resource.metadata.items[0].key",
+        ),
         ({"metadata": {"items": [{"key": "a"}, {"key": "a"}]}}, 400, "invalid", "duplicate keys"),
         (
             {"metadata": {"items": [{"key": "a", "value": "x" * 262145}]}},
@@ -412,7 +483,11 @@ def test_an_insert_that_compute_would_not_take_is_refused_and_changes_nothing(
 
     assert (raised.value.code, raised.value.reason) == (code, reason)
     assert words in raised.value.message
-    assert [len(world.fleet.instances()), len(world.fleet.disks()), len(world.fleet.operations())] == before
+    assert [
+        len(world.fleet.instances()),
+        len(world.fleet.disks()),
+        len(world.fleet.operations()),
+    ] == before
 
 
 def test_an_insert_does_not_take_the_place_of_a_boot_disk_that_was_kept(world: _World) -> None:
@@ -426,7 +501,9 @@ def test_an_insert_does_not_take_the_place_of_a_boot_disk_that_was_kept(world: _
     world.clock.turn(10)
     assert [disk.name for disk in world.fleet.disks()] == ["one"]
 
-    with pytest.raises(ComputeError, match=f"'projects/demo/zones/{ZONE}/disks/one' already exists"):
+    with pytest.raises(
+        ComputeError, match=f"'projects/demo/zones/{ZONE}/disks/one' already exists"
+    ):
         world.fleet.insert_instance(ZONE, _body())
 
     disks = _body()["disks"]
@@ -452,7 +529,9 @@ def test_a_machine_type_takes_only_the_disk_types_of_its_series(
     types = dict.fromkeys(("e2-standard-4", "n4-standard-4", "c4a-standard-4"), Shape(4, 16384))
     monkeypatch.setattr(blueprints, "MACHINE_TYPES", types)
     disks = _body()["disks"]
-    disks[1]["initializeParams"]["diskType"] = disks[0]["initializeParams"]["diskType"] = f"diskTypes/{disk_type}"
+    disks[1]["initializeParams"]["diskType"] = disks[0]["initializeParams"]["diskType"] = (
+        f"diskTypes/{disk_type}"
+    )
     body = _body(machineType=f"zones/{ZONE}/machineTypes/{machine_type}", disks=disks)
     if taken:
         assert world.fleet.insert_instance(ZONE, body)
@@ -462,18 +541,27 @@ def test_a_machine_type_takes_only_the_disk_types_of_its_series(
         world.fleet.insert_instance(ZONE, body)
 
     assert (raised.value.code, raised.value.reason) == (400, "badRequest")
-    assert raised.value.message == f"[{disk_type}, {machine_type}] features are not compatible for creating instance."
+    assert (
+        raised.value.message
+        == f"[{disk_type}, {machine_type}] features are not compatible for creating instance."
+    )
     assert world.fleet.disks() == []
 
 
 @pytest.mark.parametrize("verb", ["stop", "suspend"])
-def test_a_machine_with_a_local_ssd_is_stopped_only_when_that_is_decided(world: _World, verb: str) -> None:
+def test_a_machine_with_a_local_ssd_is_stopped_only_when_that_is_decided(
+    world: _World, verb: str
+) -> None:
     """Without `discardLocalSsd` it is refused as Compute refuses it."""
     instance = world.running()
     instance.resource["machineType"] = f"zones/{ZONE}/machineTypes/c3-standard-4-lssd"
     with pytest.raises(ComputeError, match="undefined value for `discard-local-ssd`") as raised:
         _act(world.fleet, verb, instance)
-    assert (raised.value.code, raised.value.reason, instance.status) == (400, "badRequest", "RUNNING")
+    assert (raised.value.code, raised.value.reason, instance.status) == (
+        400,
+        "badRequest",
+        "RUNNING",
+    )
 
     getattr(world.fleet, verb)(ZONE, "one", discard_local_ssd=True)
     world.clock.turn(10)
@@ -523,7 +611,9 @@ def test_an_insert_into_a_full_subnetwork_leaves_nothing(world: _World) -> None:
     world.clock.turn(10)
 
     assert _failure(operation) == "IP_SPACE_EXHAUSTED_WITH_DETAILS"
-    assert "'projects/demo/regions/us-west1/subnetworks/default' is exhausted" in str(operation.resource["error"])
+    assert "'projects/demo/regions/us-west1/subnetworks/default' is exhausted" in str(
+        operation.resource["error"]
+    )
     assert (world.fleet.instances(), world.fleet.disks()) == ([], [])
 
 
@@ -534,7 +624,9 @@ def test_an_instance_can_be_not_ready_without_anything_to_see(world: _World, ver
     before = instance.status
     world.faults.switch_on("not_ready", count=1)
 
-    with pytest.raises(ComputeError, match=f"The resource 'projects/demo/zones/{ZONE}/instances/one' is not ready"):
+    with pytest.raises(
+        ComputeError, match=f"The resource 'projects/demo/zones/{ZONE}/instances/one' is not ready"
+    ):
         _act(world.fleet, verb, instance)
 
     assert instance.status == before
@@ -544,7 +636,10 @@ def test_an_instance_can_be_not_ready_without_anything_to_see(world: _World, ver
 @pytest.mark.parametrize(
     ("fault", "codes"),
     [
-        ("stock_out", ["ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"]),
+        (
+            "stock_out",
+            ["ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"],
+        ),
         ("second_error", ["VM_MIN_COUNT_NOT_REACHED", "VM_MIN_COUNT_NOT_REACHED"]),
         ("quota_exceeded", ["QUOTA_EXCEEDED", "QUOTA_EXCEEDED"]),
     ],
@@ -562,7 +657,11 @@ def test_what_cannot_be_brought_up_is_what_it_was_before(
     for _ in codes:
         world.faults.switch_on(fault, count=1)
         inserts = verb == "insert"
-        operation = world.fleet.insert_instance(ZONE, _body()) if inserts else _act(world.fleet, verb, world.one())
+        operation = (
+            world.fleet.insert_instance(ZONE, _body())
+            if inserts
+            else _act(world.fleet, verb, world.one())
+        )
         assert world.one().status == "PROVISIONING"
         world.clock.turn(10)
         seen.append(_failure(operation))
@@ -614,7 +713,9 @@ def test_a_lost_operation_happens_but_nobody_finds_it(world: _World) -> None:
     assert world.one().status == "RUNNING"
 
 
-def test_preemption_strikes_running_machines_then_the_next_that_run_until_it_is_used_up(world: _World) -> None:
+def test_preemption_strikes_running_machines_then_the_next_that_run_until_it_is_used_up(
+    world: _World,
+) -> None:
     """A count of two: the one that runs now, and the next one that comes to run; the third is spared."""
     first = world.running("one")
     world.faults.switch_on("preempted", count=2)
@@ -625,7 +726,11 @@ def test_preemption_strikes_running_machines_then_the_next_that_run_until_it_is_
     world.clock.turn(20)
 
     assert [first.status, second.status, third.status] == ["TERMINATED", "TERMINATED", "RUNNING"]
-    reclaimed = [o for o in world.fleet.operations() if o.resource["operationType"] == "compute.instances.preempted"]
+    reclaimed = [
+        o
+        for o in world.fleet.operations()
+        if o.resource["operationType"] == "compute.instances.preempted"
+    ]
     assert {(o.resource["user"], o.resource["status"]) for o in reclaimed} == {("system", "DONE")}
     assert len(reclaimed) == 2
 
@@ -643,7 +748,9 @@ def test_a_vanished_machine_takes_its_auto_delete_disks_with_it(world: _World) -
     assert world.guests.told[-1] == "ended one"
 
 
-def test_the_guest_is_told_what_happens_to_its_machine_and_boots_only_at_power_on(world: _World) -> None:
+def test_the_guest_is_told_what_happens_to_its_machine_and_boots_only_at_power_on(
+    world: _World,
+) -> None:
     """A resume thaws; only an insert, a start and the restart after a host failure boot."""
     instance = world.running()
     for verb in ["suspend", "resume", "stop", "start"]:
@@ -705,7 +812,9 @@ def test_a_machine_suspended_for_too_long_is_shut_down(world: _World) -> None:
     assert instance.status == "RUNNING"
 
 
-def test_a_delete_overtakes_what_is_under_way_and_only_a_delete_is_not_overtaken(world: _World) -> None:
+def test_a_delete_overtakes_what_is_under_way_and_only_a_delete_is_not_overtaken(
+    world: _World,
+) -> None:
     """The overtaken operation ends with an error; a second delete is refused."""
     inserting = world.fleet.insert_instance(ZONE, _body())
     world.clock.turn(2)
@@ -741,11 +850,17 @@ def test_a_change_needs_the_present_fingerprint_and_keeps_it_until_it_is_done(
         "setLabels": world.fleet.set_labels,
         "setLabels of a disk": world.fleet.set_disk_labels,
     }[verb]
-    resource = world.fleet.disk(ZONE, "one").resource if verb.endswith("disk") else instance.resource
+    resource = (
+        world.fleet.disk(ZONE, "one").resource if verb.endswith("disk") else instance.resource
+    )
     holder = resource["metadata"] if verb == "setMetadata" else resource
     said = {fingerprint: holder[fingerprint]}
-    content = {"items": [{"key": "a", "value": "1"}]} if verb == "setMetadata" else {"labels": {"a": "1"}}
-    other = {"items": [{"key": "b", "value": "2"}]} if verb == "setMetadata" else {"labels": {"b": "2"}}
+    content = (
+        {"items": [{"key": "a", "value": "1"}]} if verb == "setMetadata" else {"labels": {"a": "1"}}
+    )
+    other = (
+        {"items": [{"key": "b", "value": "2"}]} if verb == "setMetadata" else {"labels": {"b": "2"}}
+    )
 
     first = change(ZONE, "one", said | content)
     second = change(ZONE, "one", said | other)
@@ -783,7 +898,9 @@ def test_another_machine_type_is_taken_by_a_stopped_instance(world: _World) -> N
     world.clock.turn(10)
 
     assert instance.machine_type == "e2-small"
-    assert instance.resource["machineType"].endswith(f"projects/demo/zones/{ZONE}/machineTypes/e2-small")
+    assert instance.resource["machineType"].endswith(
+        f"projects/demo/zones/{ZONE}/machineTypes/e2-small"
+    )
 
 
 def test_a_disk_is_made_and_deleted_only_when_no_instance_holds_it(world: _World) -> None:
@@ -791,13 +908,22 @@ def test_a_disk_is_made_and_deleted_only_when_no_instance_holds_it(world: _World
     world.fleet.insert_disk(ZONE, {"name": "home", "sizeGb": "20"})
     assert world.fleet.disk(ZONE, "home").resource["status"] == "CREATING"
     assert _refusal(lambda: world.fleet.delete_disk(ZONE, "home")) == (400, "resourceNotReady")
-    assert _refusal(lambda: world.fleet.insert_disk(ZONE, {"name": "home"})) == (409, "alreadyExists")
+    assert _refusal(lambda: world.fleet.insert_disk(ZONE, {"name": "home"})) == (
+        409,
+        "alreadyExists",
+    )
     assert _refusal(lambda: world.fleet.insert_disk(ZONE, {"name": "Home"})) == (400, "invalid")
     disks = [*_body()["disks"][:1], {"source": f"zones/{ZONE}/disks/home"}]
-    assert _refusal(lambda: world.fleet.insert_instance(ZONE, _body(disks=disks))) == (400, "resourceNotReady")
+    assert _refusal(lambda: world.fleet.insert_instance(ZONE, _body(disks=disks))) == (
+        400,
+        "resourceNotReady",
+    )
     world.clock.turn(10)
     world.running(disks=disks)
-    assert _refusal(lambda: world.fleet.delete_disk(ZONE, "home")) == (400, "resourceInUseByAnotherResource")
+    assert _refusal(lambda: world.fleet.delete_disk(ZONE, "home")) == (
+        400,
+        "resourceInUseByAnotherResource",
+    )
     world.fleet.delete_instance(ZONE, "one")
     world.clock.turn(10)
 
@@ -844,8 +970,14 @@ def test_a_disk_is_detached_and_given_to_another_instance(world: _World) -> None
 
     assert _failure(operation) is None
     assert home.resource["users"] == [two.resource["selfLink"]]
-    assert (two.resource["disks"][2]["deviceName"], two.resource["disks"][2]["index"]) == ("spare", 2)
-    assert _refusal(lambda: world.fleet.delete_disk(ZONE, "one-home")) == (400, "resourceInUseByAnotherResource")
+    assert (two.resource["disks"][2]["deviceName"], two.resource["disks"][2]["index"]) == (
+        "spare",
+        2,
+    )
+    assert _refusal(lambda: world.fleet.delete_disk(ZONE, "one-home")) == (
+        400,
+        "resourceInUseByAnotherResource",
+    )
     world.fleet.delete_instance(ZONE, "one")
     world.clock.turn(10)
     assert [disk.name for disk in world.fleet.disks()] == ["one-home", "two", "two-home"]
@@ -860,18 +992,25 @@ def test_a_disk_is_detached_and_given_to_another_instance(world: _World) -> None
         (("READ_ONLY", "READ_ONLY"), None),
     ],
 )
-def test_a_disk_is_shared_only_by_those_who_read_it(world: _World, modes: tuple[str, str], failure: str | None) -> None:
+def test_a_disk_is_shared_only_by_those_who_read_it(
+    world: _World, modes: tuple[str, str], failure: str | None
+) -> None:
     """A second instance does not get it by an attachDisk or an insert, whoever wants to write."""
     world.running()
     world.running("two")
     world.fleet.insert_disk(ZONE, {"name": "spare"})
     world.clock.turn(10)
-    bodies = [{"source": f"zones/{ZONE}/disks/spare", "deviceName": "spare", "mode": mode} for mode in modes]
+    bodies = [
+        {"source": f"zones/{ZONE}/disks/spare", "deviceName": "spare", "mode": mode}
+        for mode in modes
+    ]
     world.fleet.attach_disk(ZONE, "one", bodies[0])
     world.clock.turn(10)
 
     attaching = world.fleet.attach_disk(ZONE, "two", bodies[1])
-    inserting = world.fleet.insert_instance(ZONE, _body("three", disks=[_body("three")["disks"][0], bodies[1]]))
+    inserting = world.fleet.insert_instance(
+        ZONE, _body("three", disks=[_body("three")["disks"][0], bodies[1]])
+    )
     world.clock.turn(10)
 
     assert [_failure(attaching), _failure(inserting)] == [failure, failure]
@@ -881,15 +1020,24 @@ def test_a_disk_is_shared_only_by_those_who_read_it(world: _World, modes: tuple[
 def test_a_change_of_an_instances_disks_that_makes_no_sense_is_refused(world: _World) -> None:
     """Devices that are not there or there already, disks that are not there, the boot disk of a machine that runs."""
     instance = world.running()
-    fleet, spare = world.fleet, {"source": f"zones/{ZONE}/disks/spare", "deviceName": "persistent-disk-1"}
+    fleet, spare = (
+        world.fleet,
+        {"source": f"zones/{ZONE}/disks/spare", "deviceName": "persistent-disk-1"},
+    )
     assert _refusal(lambda: fleet.detach_disk(ZONE, "one", "home")) == (400, "invalid")
-    assert _refusal(lambda: fleet.set_disk_auto_delete(ZONE, "one", "home", auto_delete=True)) == (400, "invalid")
+    assert _refusal(lambda: fleet.set_disk_auto_delete(ZONE, "one", "home", auto_delete=True)) == (
+        400,
+        "invalid",
+    )
     assert _refusal(lambda: fleet.attach_disk(ZONE, "one", spare)) == (404, "notFound")
     fleet.insert_disk(ZONE, {"name": "spare"})
     assert _refusal(lambda: fleet.attach_disk(ZONE, "one", spare)) == (400, "resourceNotReady")
     world.clock.turn(10)
     assert _refusal(lambda: fleet.attach_disk(ZONE, "one", spare)) == (400, "invalid")
-    assert _refusal(lambda: fleet.detach_disk(ZONE, "one", "persistent-disk-0")) == (400, "invalidResourceUsage")
+    assert _refusal(lambda: fleet.detach_disk(ZONE, "one", "persistent-disk-0")) == (
+        400,
+        "invalidResourceUsage",
+    )
     attaching = fleet.attach_disk(ZONE, "one", spare | {"deviceName": "spare"})
     fleet.delete_disk(ZONE, "spare")
     world.clock.turn(10)
@@ -907,14 +1055,22 @@ def test_a_change_of_an_instances_disks_that_makes_no_sense_is_refused(world: _W
 def test_a_disk_is_made_again_from_a_snapshot_in_another_zone(world: _World) -> None:
     """The snapshot outlives its disk, has its size, and gives the new disk no labels but those asked for."""
     fleet = world.fleet
-    fleet.insert_disk(ZONE, {"name": "home", "sizeGb": "20", "labels": {"hub": "h", "workspace": "w"}})
+    fleet.insert_disk(
+        ZONE, {"name": "home", "sizeGb": "20", "labels": {"hub": "h", "workspace": "w"}}
+    )
     world.clock.turn(10)
     source = {"name": "home", "sourceSnapshot": "global/snapshots/kept", "labels": {"hub": "h"}}
     assert _refusal(lambda: fleet.insert_disk(OTHER_ZONE, source)) == (404, "notFound")
-    assert _refusal(lambda: fleet.create_snapshot(ZONE, "home", {"name": "Kept"})) == (400, "invalid")
+    assert _refusal(lambda: fleet.create_snapshot(ZONE, "home", {"name": "Kept"})) == (
+        400,
+        "invalid",
+    )
     fleet.create_snapshot(ZONE, "home", {"name": "kept"})
     assert _refusal(lambda: fleet.insert_disk(OTHER_ZONE, source)) == (400, "resourceNotReady")
-    assert _refusal(lambda: fleet.create_snapshot(ZONE, "home", {"name": "kept"})) == (409, "alreadyExists")
+    assert _refusal(lambda: fleet.create_snapshot(ZONE, "home", {"name": "kept"})) == (
+        409,
+        "alreadyExists",
+    )
     world.clock.turn(10)
     fleet.delete_disk(ZONE, "home")
     world.clock.turn(10)
@@ -923,7 +1079,11 @@ def test_a_disk_is_made_again_from_a_snapshot_in_another_zone(world: _World) -> 
     world.clock.turn(10)
 
     [disk] = fleet.disks()
-    assert (disk.zone, disk.resource["sizeGb"], disk.resource["labels"]) == (OTHER_ZONE, "20", {"hub": "h"})
+    assert (disk.zone, disk.resource["sizeGb"], disk.resource["labels"]) == (
+        OTHER_ZONE,
+        "20",
+        {"hub": "h"},
+    )
     assert disk.resource["sourceSnapshot"].endswith("/projects/demo/global/snapshots/kept")
 
 
@@ -932,7 +1092,8 @@ def test_a_disk_only_grows(world: _World) -> None:
     instance = world.running()
     for size in ("50", "10", "", "many"):
         with pytest.raises(
-            ComputeError, match=f"New disk size '{size}' GiB must be larger than existing size '50' GiB"
+            ComputeError,
+            match=f"New disk size '{size}' GiB must be larger than existing size '50' GiB",
         ):
             world.fleet.resize_disk(ZONE, "one-home", {"sizeGb": size})
 

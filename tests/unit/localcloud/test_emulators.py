@@ -21,7 +21,10 @@ class Machine:
         self.sdk = folder / "sdk"
         self.bin.mkdir()
         monkeypatch.setenv("PATH", f"{self.bin}{os.pathsep}/bin{os.pathsep}/usr/bin")
-        monkeypatch.setattr("shutil.which", lambda name: str(self.bin / name) if (self.bin / name).exists() else None)
+        monkeypatch.setattr(
+            "shutil.which",
+            lambda name: str(self.bin / name) if (self.bin / name).exists() else None,
+        )
         monkeypatch.setattr("platform.system", lambda: "Linux")
         for name in ("JAVA_HOME", "CLOUDSDK_ROOT_DIR"):
             monkeypatch.delenv(name, raising=False)
@@ -61,7 +64,9 @@ def test_emulators_are_found_beside_gcloud(machine: Machine) -> None:
     assert command[0] == str(machine.bin / "java")
     assert str(machine.sdk / FIRESTORE_JAR) in command
     assert {"--host=127.0.0.1", "--port=7", "--database-mode=firestore-native"} <= set(command)
-    assert str(machine.sdk / PUBSUB_JAR) in installation.command(PUBSUB, port=7, temp_folder=machine.folder)
+    assert str(machine.sdk / PUBSUB_JAR) in installation.command(
+        PUBSUB, port=7, temp_folder=machine.folder
+    )
 
 
 def test_emulators_are_found_where_gcloud_says_they_are(machine: Machine) -> None:
@@ -72,7 +77,9 @@ def test_emulators_are_found_where_gcloud_says_they_are(machine: Machine) -> Non
     assert find_installation().sdk == machine.sdk
 
 
-def test_the_environment_says_where_sdk_and_java_are(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_says_where_sdk_and_java_are(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CLOUDSDK_ROOT_DIR and JAVA_HOME come before what is on the path."""
     machine.java("21", "jdk/bin/java")
     machine.java("17.0.15")
@@ -83,7 +90,9 @@ def test_the_environment_says_where_sdk_and_java_are(machine: Machine, monkeypat
     assert (installation.sdk, installation.java) == (machine.sdk, machine.folder / "jdk/bin/java")
 
 
-def test_a_java_that_is_too_old_is_passed_over(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_java_that_is_too_old_is_passed_over(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next one is taken."""
     machine.java("11.0.2", "jdk/bin/java")
     machine.java("17.0.15")
@@ -96,14 +105,18 @@ def test_a_java_that_is_too_old_is_passed_over(machine: Machine, monkeypatch: py
 def test_a_missing_java_is_one_line_that_says_what_to_do(machine: Machine) -> None:
     """The same where there is only an old one."""
     machine.java("1.8.0_292")
-    with pytest.raises(LocalCloudError, match=r"^Java 17 or newer is missing\. .*apt-get install.*$"):
+    with pytest.raises(
+        LocalCloudError, match=r"^Java 17 or newer is missing\. .*apt-get install.*$"
+    ):
         find_installation()
 
 
 def test_a_missing_sdk_is_one_line_that_says_what_to_do(machine: Machine) -> None:
     """The line has the address of its installation page."""
     machine.java("17.0.15")
-    with pytest.raises(LocalCloudError, match=r"^The Google Cloud SDK is missing.*sdk/docs/install.*$"):
+    with pytest.raises(
+        LocalCloudError, match=r"^The Google Cloud SDK is missing.*sdk/docs/install.*$"
+    ):
         find_installation()
 
 
@@ -119,7 +132,9 @@ def test_a_missing_emulator_is_installed_where_the_sdk_can_do_that(machine: Mach
     assert PUBSUB.jar(installation.sdk) == jar
 
 
-def test_an_emulator_that_cannot_be_installed_is_one_line_with_the_command(machine: Machine) -> None:
+def test_an_emulator_that_cannot_be_installed_is_one_line_with_the_command(
+    machine: Machine,
+) -> None:
     """Where a package manager owns the SDK, gcloud names the command, and so do we."""
     machine.java("17.0.15")
     machine.emulators(PUBSUB_JAR)
@@ -127,6 +142,7 @@ def test_an_emulator_that_cannot_be_installed_is_one_line_with_the_command(machi
     machine.program(machine.sdk / "bin/gcloud", refuses)
     (machine.bin / "gcloud").symlink_to(machine.sdk / "bin/gcloud")
     with pytest.raises(
-        LocalCloudError, match=r"^Google's Firestore emulator is missing.*: sudo apt-get install the-emulator$"
+        LocalCloudError,
+        match=r"^Google's Firestore emulator is missing.*: sudo apt-get install the-emulator$",
     ):
         find_installation()

@@ -25,7 +25,9 @@ def test_as_much_goes_wrong_as_was_said() -> None:
 
 def test_the_same_seed_draws_the_same() -> None:
     """Another one draws others."""
-    first, again, other = (Fates(Unreliability(lost=0.5, seconds=1, seed=seed)) for seed in (7, 7, 8))
+    first, again, other = (
+        Fates(Unreliability(lost=0.5, seconds=1, seed=seed)) for seed in (7, 7, 8)
+    )
     drawn = [first.draw() for _ in range(20)]
     assert drawn == [again.draw() for _ in range(20)]
     assert drawn != [other.draw() for _ in range(20)]

@@ -46,7 +46,9 @@ def test_only_port_80_may_be_left_out() -> None:
         ([("Origin", "http://localhost:8080"), ("Origin", "http://evil.example")], True),
     ],
 )
-def test_a_page_of_another_site_is_told_by_what_its_browser_says(headers: list[tuple[str, str]], another: bool) -> None:
+def test_a_page_of_another_site_is_told_by_what_its_browser_says(
+    headers: list[tuple[str, str]], another: bool
+) -> None:
     """`Sec-Fetch-Site` counts, `Origin` where it is missing; what sends neither is no browser."""
     request = make_mocked_request("POST", "/", headers=CIMultiDict(headers))
     assert is_from_another_site(request, PORT) is another

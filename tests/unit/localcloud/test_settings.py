@@ -32,12 +32,16 @@ def test_the_environment_is_a_complete_configuration() -> None:
 
 def test_a_setting_can_be_overridden() -> None:
     """The override wins over what the local cloud chooses."""
-    settings = read_settings(environment(LocalSettings(overrides={"HUB_LOOK_MAX_SECONDS": "7"}), ADDRESSES))
+    settings = read_settings(
+        environment(LocalSettings(overrides={"HUB_LOOK_MAX_SECONDS": "7"}), ADDRESSES)
+    )
     assert settings.policy.look_max.total_seconds() == 7
 
 
 @pytest.mark.parametrize(("chosen", "seconds"), [(None, 120), (7, 7)])
-def test_the_interval_of_heartbeats_is_the_hubs_own_setting(chosen: int | None, seconds: int) -> None:
+def test_the_interval_of_heartbeats_is_the_hubs_own_setting(
+    chosen: int | None, seconds: int
+) -> None:
     """It reaches the machines through their metadata; without a choice it is the Hub's default."""
     settings = read_settings(environment(LocalSettings(heartbeat_seconds=chosen), ADDRESSES))
     assert settings.machine.heartbeat_every.total_seconds() == seconds
@@ -45,7 +49,9 @@ def test_the_interval_of_heartbeats_is_the_hubs_own_setting(chosen: int | None, 
 
 def test_the_personal_mode_is_one_setting() -> None:
     """It has no administrators, so the local cloud names none then."""
-    settings = read_settings(environment(LocalSettings(overrides={"HUB_MODE": "personal"}), ADDRESSES))
+    settings = read_settings(
+        environment(LocalSettings(overrides={"HUB_MODE": "personal"}), ADDRESSES)
+    )
     assert (settings.access.admins, settings.access.outside_admins) == ((), ())
 
 

@@ -17,12 +17,15 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "{}", '{"pid": 2147483646}'])
-def test_a_file_that_is_missing_broken_or_left_over_means_that_none_runs(tmp_path: Path, content: str | None) -> None:
+def test_a_file_that_is_missing_broken_or_left_over_means_that_none_runs(
+    tmp_path: Path, content: str | None
+) -> None:
     """The error is one line that names the file and the command."""
     path = tmp_path / "state.json"
     if content is not None:
         path.write_text(content)
     with pytest.raises(
-        NoCloudError, match=r"^No local cloud is running \(.*state\.json\)\. Start one with: nox -s local$"
+        NoCloudError,
+        match=r"^No local cloud is running \(.*state\.json\)\. Start one with: nox -s local$",
     ):
         read_state(path)

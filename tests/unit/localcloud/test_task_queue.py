@@ -42,7 +42,9 @@ def make_queue(
     )
 
 
-def add(queue: TaskQueue, *, due: datetime = NOW, now: datetime = NOW, retry: RetryPolicy | None = None) -> str:
+def add(
+    queue: TaskQueue, *, due: datetime = NOW, now: datetime = NOW, retry: RetryPolicy | None = None
+) -> str:
     """Add a task of a new name and return its id."""
     task_id = str(uuid.uuid4())
     queue.add(task_id, None, schedule_time=due, retry=retry, now=now)
@@ -90,11 +92,13 @@ def drain(queue: TaskQueue, now: datetime = NOW) -> list[str]:
         pytest.param(RetryPolicy(), [0.1, 0.2, 0.4, 0.8, 1.6, 3.2], id="the defaults"),
     ],
 )
-def test_the_backoff_doubles_then_grows_linearly_up_to_its_limit(policy: RetryPolicy, expected: list[float]) -> None:
+def test_the_backoff_doubles_then_grows_linearly_up_to_its_limit(
+    policy: RetryPolicy, expected: list[float]
+) -> None:
     """The waits between attempts follow the documented curve."""
-    assert [policy.backoff(attempt).total_seconds() for attempt in range(1, len(expected) + 1)] == pytest.approx(
-        expected
-    )
+    assert [
+        policy.backoff(attempt).total_seconds() for attempt in range(1, len(expected) + 1)
+    ] == pytest.approx(expected)
 
 
 def test_a_backoff_stays_at_its_limit_however_many_attempts_there_were() -> None:
@@ -123,7 +127,10 @@ def test_a_task_is_given_up_when_every_limit_that_is_set_is_reached(
     """Attempts and age must both be over where both are limited; -1 and zero are no limit."""
     policy = RetryPolicy(max_attempts=max_attempts, max_retry_duration=seconds(max_retry_duration))
 
-    assert policy.gives_up(attempts=attempts, first_dispatch_time=NOW, now=NOW + seconds(age)) is expected
+    assert (
+        policy.gives_up(attempts=attempts, first_dispatch_time=NOW, now=NOW + seconds(age))
+        is expected
+    )
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(0.25, 10), (1, 10), (15, 10), (51, 11), (500, 100)])
@@ -264,7 +271,10 @@ def test_a_task_that_succeeds_is_gone_and_its_name_stays_taken() -> None:
         queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW + seconds(59))
     with pytest.raises(NotFoundError, match="Requested entity was not found"):
         queue.get(task_id, NOW + seconds(60))
-    assert queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW + seconds(60)).task_id == task_id
+    assert (
+        queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW + seconds(60)).task_id
+        == task_id
+    )
 
 
 def test_a_task_that_is_there_cannot_be_made_again() -> None:
@@ -354,7 +364,9 @@ def test_a_backlog_ten_times_as_long_does_not_take_a_hundred_times_as_long() -> 
     """Adding, sending and ending tasks stays near linear in their number."""
 
     def work_off(tasks: int) -> float:
-        queue = make_queue(limits=RateLimits(max_dispatches_per_second=500, max_concurrent_dispatches=5000))
+        queue = make_queue(
+            limits=RateLimits(max_dispatches_per_second=500, max_concurrent_dispatches=5000)
+        )
         began = time.perf_counter()
         for _ in range(tasks):
             add(queue)

@@ -19,10 +19,19 @@ from localcloud.terminal import shown
         ("one\u2028two\u2029three", r"one\u2028two\u2029three"),
         ("rub\x08\x7f", r"rub\u0008\u007f"),
         ("nul\x00", r"nul\u0000"),
-        ("\u202eevil\u202c \u2066\u2069 \u200f\u061c", r"\u202eevil\u202c \u2066\u2069 \u200f\u061c"),
-        ("a\u200bb\u200cc\u200dd\u2060e\ufefff\u00adg", r"a\u200bb\u200cc\u200dd\u2060e\ufefff\u00adg"),
+        (
+            "\u202eevil\u202c \u2066\u2069 \u200f\u061c",
+            r"\u202eevil\u202c \u2066\u2069 \u200f\u061c",
+        ),
+        (
+            "a\u200bb\u200cc\u200dd\u2060e\ufefff\u00adg",
+            r"a\u200bb\u200cc\u200dd\u2060e\ufefff\u00adg",
+        ),
         ("\U000e0041\U000e0001", r"\U000e0041\U000e0001"),
-        ("\u115f\u1160\u3164\uffa0\u034f\ufe0f\U000e0100", r"\u115f\u1160\u3164\uffa0\u034f\ufe0f\U000e0100"),
+        (
+            "\u115f\u1160\u3164\uffa0\u034f\ufe0f\U000e0100",
+            r"\u115f\u1160\u3164\uffa0\u034f\ufe0f\U000e0100",
+        ),
         ("\ud83d", r"\ud83d"),
         ("\ue000\uffff", r"\ue000\uffff"),
     ],

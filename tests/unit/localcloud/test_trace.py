@@ -29,7 +29,11 @@ def write(tmp_path: Path) -> Write:
         (tmp_path / "function.log").write_bytes(content)
         (tmp_path / "cloud.log").write_bytes(b"")
         log = {"log": str(tmp_path / "function.log")}
-        state: dict[str, Any] = {"functions": {function: log}, "processes": {}, "log": str(tmp_path / "cloud.log")}
+        state: dict[str, Any] = {
+            "functions": {function: log},
+            "processes": {},
+            "log": str(tmp_path / "cloud.log"),
+        }
         state |= {"pid": os.getpid(), "address": "http://127.0.0.1:1"}
         (tmp_path / "state.json").write_text(json.dumps(state))
         return state
@@ -60,7 +64,9 @@ def test_a_hostile_value_stays_within_its_line_of_the_story(write: Write) -> Non
 
 def test_the_name_of_what_happened_and_of_a_detail_is_shown_escaped_too(write: Write) -> None:
     """Whoever wrote them."""
-    [told] = trace(write("cleanup", line(0, message="\x1b[2J", **{"a\u202eb": ["\n\x9b", {"\u2066": 1}]})), ID)
+    [told] = trace(
+        write("cleanup", line(0, message="\x1b[2J", **{"a\u202eb": ["\n\x9b", {"\u2066": 1}]})), ID
+    )
     assert told.isprintable()
     assert r"\u001b[2J" in told
 
@@ -76,7 +82,11 @@ def test_a_line_without_a_usable_time_does_not_spoil_the_story(write: Write) -> 
     wrong = [line(5, time=time) for time in ("never", None, 7, "2026-11-25T12:00:00", ["\n"])]
     nothing = json.dumps({"workspace_id": ID, "time": "2026-11-25T12:00:03Z"}).encode() + b"\n"
     told = trace(
-        write("cleanup", b"".join([line(4), *wrong, nothing, line(1, message="First"), b'["' + ID.encode()])), ID
+        write(
+            "cleanup",
+            b"".join([line(4), *wrong, nothing, line(1, message="First"), b'["' + ID.encode()]),
+        ),
+        ID,
     )
     assert [text.split("cleanup")[1].split() for text in told] == [["First"], [], ["Told"]]
 
@@ -86,7 +96,10 @@ def test_only_a_line_feed_ends_a_line_of_the_logs(
 ) -> None:
     """A carriage return, a separator or a form feed in a plain line begins no other one."""
     forged = 'GET /\r{"severity":"CRITICAL"}\u2028{"severity":"CRITICAL"}\x85\x0b\x0c\x1e{"severity":"CRITICAL"}'
-    write("cleanup", f"{forged}\n\x1b[2Jnext ü \ud800\n".encode("utf-8", "surrogatepass") + b"\xff\r\nlast")
+    write(
+        "cleanup",
+        f"{forged}\n\x1b[2Jnext ü \ud800\n".encode("utf-8", "surrogatepass") + b"\xff\r\nlast",
+    )
     printed = logs(tmp_path, capsys, "cleanup")
     assert printed == [
         r'GET /\u000d{"severity":"CRITICAL"}\u2028{"severity":"CRITICAL"}\u0085\u000b\u000c\u001e{"severity":"CRITICAL"}',
@@ -106,11 +119,17 @@ def test_every_line_of_all_logs_has_its_name_before_it(
     assert json.loads(printed[1][10:])["reason"] == HOSTILE
 
 
-def test_a_line_that_is_being_written_is_printed_once_it_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_is_being_written_is_printed_once_it_is_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Its second half is no line of its own; without `--follow` nothing is waited for."""
     file = io.BytesIO()
     log = _Log(file, "cleanup | ")
-    for half, printed in ((b"first {", ""), (b"second\xc3", ""), (b"\xbc}\nthird", "cleanup | first {secondü}\n")):
+    for half, printed in (
+        (b"first {", ""),
+        (b"second\xc3", ""),
+        (b"\xbc}\nthird", "cleanup | first {secondü}\n"),
+    ):
         at = file.tell()
         file.write(half)
         file.seek(at)

@@ -38,7 +38,9 @@ def _only(world: World) -> Any:
 
 def _of_alice(request: Callable[..., object], *arguments: object) -> Callable[[World], object]:
     """Ask for something of the only workspace; one that is gone by now is what was asked for."""
-    return lambda world: [request(world, "alice", ws.id, *arguments) for ws in world.store.workspaces.values()]
+    return lambda world: [
+        request(world, "alice", ws.id, *arguments) for ws in world.store.workspaces.values()
+    ]
 
 
 def _ready(world: World) -> None:
@@ -68,7 +70,9 @@ def _gone(world: World) -> None:
 
 
 def _no_capacity_in_first_zone(world: World) -> None:
-    world.machines.script(InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=world.policy.zones[0], times=9)
+    world.machines.script(
+        InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=world.policy.zones[0], times=9
+    )
 
 
 def _never_allowed(world: World) -> None:
@@ -119,13 +123,17 @@ STORIES = {
 }
 
 
-def play(story: Story, nth: int | None, moment: Moment, error: type[BaseException]) -> tuple[list[str], World]:
+def play(
+    story: Story, nth: int | None, moment: Moment, error: type[BaseException]
+) -> tuple[list[str], World]:
     """Play a story, cut off at its ``nth`` call; return the calls that were made, and the world at the end.
 
-    Who asked and got no answer asks again; the platform brings jobs again, those of a process that died only when a machine
-    has had the time to boot; machines report again; the sweep runs.
+    Who asked and got no answer asks again; the platform brings jobs again, those of a process that
+    died only when a machine has had the time to boot; machines report again; the sweep runs.
     """
-    world = World(policy=Policy(), retry_after=timedelta(seconds=90 if error is ProcessDiedError else 10))
+    world = World(
+        policy=Policy(), retry_after=timedelta(seconds=90 if error is ProcessDiedError else 10)
+    )
     story.before(world)
     interruptions = Interruptions()
     world.store_port = interruptions.around("store", world.store)
@@ -157,16 +165,26 @@ def outcome(world: World) -> list[dict[str, Any]]:
             "image": workspace.image_tag,
             "machine_running": workspace.machine_running,
             "home_disk": workspace.home_disk is not None,
-            "machine": (machine := world.machine(workspace)) and (machine.state, machine.command.image_tag),
+            "machine": (machine := world.machine(workspace))
+            and (machine.state, machine.command.image_tag),
             "is the recorded machine": machine is not None and machine.id == workspace.instance_id,
             "disk": any(disk.name == workspace.disk_name for disk in world.machines.disks),
         }
         for workspace in world.store.workspaces.values()
     ]
     holdings = {
-        (held.name, held.running) for owner in world.store.owners.values() for held in owner.workspaces.values()
+        (held.name, held.running)
+        for owner in world.store.owners.values()
+        for held in owner.workspaces.values()
     }
-    return [*seen, {"held": holdings, "machines": len(world.machines.instances), "disks": len(world.machines.disks)}]
+    return [
+        *seen,
+        {
+            "held": holdings,
+            "machines": len(world.machines.instances),
+            "disks": len(world.machines.disks),
+        },
+    ]
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,13 @@ from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.ports import Machines
 from tests.fakes.machines import FakeMachines, GuestMishap, Mishap, fault
 from tests.fakes.world import World, place_of
-from tests.unit.usecases.ways_out import OWNER, check_way_out_by_delete, check_way_out_by_start, let_go, record
+from tests.unit.usecases.ways_out import (
+    OWNER,
+    check_way_out_by_delete,
+    check_way_out_by_start,
+    let_go,
+    record,
+)
 
 _MOST: Final = timedelta(minutes=6)
 POLICY: Final = Policy(
@@ -77,7 +83,9 @@ class Trouble:
 class OneFault(Trouble):
     """One kind of fault at one kind of call: at once, or at the end of its operation."""
 
-    def __init__(self, command: type[object], mishap: Mishap, kind: FaultKind, lasts: timedelta) -> None:
+    def __init__(
+        self, command: type[object], mishap: Mishap, kind: FaultKind, lasts: timedelta
+    ) -> None:
         super().__init__(lasts)
         self._strikes = command
         self._how = mishap, kind
@@ -208,7 +216,8 @@ class TroubledMachines(Machines):
 class Story:
     """How a workspace gets to where something is asked of it, and what.
 
-    ``calls`` are those that Compute gets if it refuses none, and ``boots`` is what becomes of the machine's boots then.
+    ``calls`` are those that Compute gets if it refuses none, and ``boots`` is what becomes of the
+    machine's boots then.
     """
 
     kind: OperationKind
@@ -246,7 +255,9 @@ def _old(world: World) -> Workspace:
 
 def _failed(world: World) -> Workspace:
     ws, machine = _ready(world), world.machines.instances
-    world.report(machine[place_of(ws)].report(ReportEvent.FAILED, "CONTAINER_ENDS", "It keeps ending."))
+    world.report(
+        machine[place_of(ws)].report(ReportEvent.FAILED, "CONTAINER_ENDS", "It keeps ending.")
+    )
     return world.workspace(ws.id)
 
 
@@ -293,16 +304,27 @@ def _create(world: World, _: Workspace | None) -> None:
     world.create(OWNER, "one")
 
 
-CREATE, STOP, START, DELETE = OperationKind.CREATE, OperationKind.STOP, OperationKind.START, OperationKind.DELETE
+CREATE, STOP, START, DELETE = (
+    OperationKind.CREATE,
+    OperationKind.STOP,
+    OperationKind.START,
+    OperationKind.DELETE,
+)
 NEVER_READY, FAILS = GuestMishap.NEVER_READY, GuestMishap.FAILS_AT_BOOT
 STORIES: Final = {
     "create": Story(CREATE, lambda _: None, _create, (InsertInstance,)),
-    "create what never reports": Story(CREATE, lambda _: None, _create, (DeleteInstance, DeleteDisk), NEVER_READY),
-    "create what fails": Story(CREATE, lambda _: None, _create, (DeleteInstance, DeleteDisk), FAILS),
+    "create what never reports": Story(
+        CREATE, lambda _: None, _create, (DeleteInstance, DeleteDisk), NEVER_READY
+    ),
+    "create what fails": Story(
+        CREATE, lambda _: None, _create, (DeleteInstance, DeleteDisk), FAILS
+    ),
     "stop what runs": Story(STOP, _ready, _stop, (SuspendInstance,)),
     "stop what has failed": Story(STOP, _failed, _stop, (StopInstance,)),
     "start what is suspended": Story(START, _asleep, _start, (ResumeInstance,)),
-    "start what has failed": Story(START, _failed, _start, (StopInstance, RefreshMetadata, StartInstance)),
+    "start what has failed": Story(
+        START, _failed, _start, (StopInstance, RefreshMetadata, StartInstance)
+    ),
     "start what is off": Story(START, _off, _start, (RefreshMetadata, StartInstance)),
     "start what is too old": Story(START, _old, _start, (DeleteInstance, InsertInstance)),
     "start what never reports": Story(START, _off, _start, (StopInstance,), NEVER_READY),
@@ -326,7 +348,10 @@ def play(story: Story, trouble: Trouble) -> World:
     story.ask(world, ws)
     asked_at, deadlines = world.clock(), POLICY.deadlines
     latest = asked_at + deadlines.of(story.kind) + _one_look(world)
-    if story.kind in {OperationKind.CREATE, OperationKind.START}:  # what has failed is cleaned up, with a deadline, too
+    if story.kind in {
+        OperationKind.CREATE,
+        OperationKind.START,
+    }:  # what has failed is cleaned up, with a deadline, too
         latest += deadlines.delete + _one_look(world)
     world.run(until=lambda: _is_over(world) or world.clock() > latest)
     ws = record(world)
@@ -374,7 +399,9 @@ def complaints(plays: Iterable[Callable[[], None]]) -> list[str]:
     return wrong
 
 
-def one_call_for_ever(story: Story, command: type[Command], mishap: Mishap, kind: FaultKind) -> None:
+def one_call_for_ever(
+    story: Story, command: type[Command], mishap: Mishap, kind: FaultKind
+) -> None:
     """Check that it ends in what was asked for, or with Compute's own words, and that START and DELETE then get out."""
     trouble = OneFault(command, mishap, kind, EVER)
     world = play(story, trouble)
@@ -386,7 +413,9 @@ def one_call_for_ever(story: Story, command: type[Command], mishap: Mishap, kind
     check_way_out(world, by_start=True)
 
 
-def one_call_for_a_while(story: Story, command: type[Command], mishap: Mishap, kind: FaultKind) -> None:
+def one_call_for_a_while(
+    story: Story, command: type[Command], mishap: Mishap, kind: FaultKind
+) -> None:
     """Check that it ends, as was asked if what goes wrong is of a kind that passes, and that DELETE then gets out."""
     world = play(story, OneFault(command, mishap, kind, A_WHILE))
     ws = record(world)
@@ -439,7 +468,10 @@ def test_an_operation_ends_in_time_whatever_compute_says_to_one_call_for_a_while
 def test_an_operation_ends_in_time_whatever_compute_says_to_every_call(name: str) -> None:
     """Its clean-up ends in time, too, when that gets nowhere either; afterwards START or DELETE gets out."""
     every = partial(every_call, STORIES[name])
-    plays = [partial(every, how, kind, by_start=how is Mishap.REFUSED) for how, kind in product(TOLD, FaultKind)]
+    plays = [
+        partial(every, how, kind, by_start=how is Mishap.REFUSED)
+        for how, kind in product(TOLD, FaultKind)
+    ]
     assert complaints(plays) == []
 
 
@@ -447,7 +479,12 @@ def test_an_operation_ends_in_time_whatever_compute_says_to_every_call(name: str
 def test_an_operation_ends_in_time_if_compute_answers_nothing(name: str) -> None:
     """Whatever is there then, START or DELETE gets out."""
     ways = product((A_WHILE, EVER), (True, False))
-    assert complaints(partial(no_answer, STORIES[name], lasts, by_start=start) for lasts, start in ways) == []
+    assert (
+        complaints(
+            partial(no_answer, STORIES[name], lasts, by_start=start) for lasts, start in ways
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("tens", range(MIXTURES // 10))

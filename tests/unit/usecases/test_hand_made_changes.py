@@ -34,12 +34,16 @@ def world() -> World:
 
 def home_of(workspace: Workspace) -> Place:
     """Return where the workspace's home disk is."""
-    return Place(workspace.home_disk.zone if workspace.home_disk else workspace.zone, workspace.disk_name)
+    return Place(
+        workspace.home_disk.zone if workspace.home_disk else workspace.zone, workspace.disk_name
+    )
 
 
 def reconciled(world: World) -> None:
     """Run the hourly sweep, and what it has asked for."""
-    reconcile_fleet(world.store, world.machines, world.operations, world.clock, world.policy, "run-1")
+    reconcile_fleet(
+        world.store, world.machines, world.operations, world.clock, world.policy, "run-1"
+    )
     world.run()
 
 
@@ -81,7 +85,10 @@ def test_a_home_that_was_deleted_by_hand_is_missed_and_replaced_only_if_asked(wo
         world.start("alice", workspace.id)
         world.run()
         failed = world.workspace(workspace.id)
-        assert (failed.status, failed.error and failed.error.code) == (Status.ERROR, "HOME_DISK_GONE")
+        assert (failed.status, failed.error and failed.error.code) == (
+            Status.ERROR,
+            "HOME_DISK_GONE",
+        )
         assert world.machines.disks == set()
 
     world.start("alice", workspace.id, NewMachine(empty_home=True))
@@ -92,7 +99,9 @@ def test_a_home_that_was_deleted_by_hand_is_missed_and_replaced_only_if_asked(wo
     assert home_of(workspace) in world.machines.disks
 
 
-@pytest.mark.parametrize("machine", [NewMachine(machine_type="e2-standard-8"), NewMachine(image_tag="next")])
+@pytest.mark.parametrize(
+    "machine", [NewMachine(machine_type="e2-standard-8"), NewMachine(image_tag="next")]
+)
 def test_a_start_that_makes_a_new_machine_deletes_nothing_when_the_home_is_gone(
     world: World, machine: NewMachine
 ) -> None:
@@ -140,7 +149,9 @@ def test_a_restored_home_that_has_lost_labels_is_never_deleted_by_a_sweep(world:
 
 
 @pytest.mark.parametrize("asleep", [suspended, shut_down_by_hand])
-def test_a_detached_home_is_attached_by_a_new_machine(world: World, asleep: Callable[[World], Workspace]) -> None:
+def test_a_detached_home_is_attached_by_a_new_machine(
+    world: World, asleep: Callable[[World], Workspace]
+) -> None:
     """Also where the machine is suspended, and would be thawed without it: it is made anew once, and the trail says why."""
     workspace = asleep(world)
     world.machines.detach_disk_by_hand(home_of(workspace))
@@ -157,7 +168,9 @@ def test_a_detached_home_is_attached_by_a_new_machine(world: World, asleep: Call
 
 
 @pytest.mark.parametrize("verb", ["sweep", "start", "stop", "look"])
-def test_a_machine_that_was_moved_to_another_zone_is_followed_with_its_home(world: World, verb: str) -> None:
+def test_a_machine_that_was_moved_to_another_zone_is_followed_with_its_home(
+    world: World, verb: str
+) -> None:
     """By whoever meets it first; nothing of it is stopped as an orphan, and nothing is deleted."""
     workspace = shut_down_by_hand(world)
     world.machines.move_by_hand(place_of(workspace), ELSEWHERE)
@@ -183,7 +196,9 @@ def test_a_machine_that_was_moved_to_another_zone_is_followed_with_its_home(worl
         ELSEWHERE,
         HomeDisk(workspace.disk_name, ELSEWHERE),
     )
-    deleted = [command for command in commands(world) if isinstance(command, DeleteInstance | DeleteDisk)]
+    deleted = [
+        command for command in commands(world) if isinstance(command, DeleteInstance | DeleteDisk)
+    ]
     assert deleted == []
     assert "MachineFollowed" in noted(world)
     world.delete("alice", workspace.id)
@@ -192,7 +207,9 @@ def test_a_machine_that_was_moved_to_another_zone_is_followed_with_its_home(worl
 
 
 @pytest.mark.parametrize("copied", [True, False])
-def test_a_delete_takes_what_was_moved_or_copied_to_another_zone(world: World, copied: bool) -> None:
+def test_a_delete_takes_what_was_moved_or_copied_to_another_zone(
+    world: World, copied: bool
+) -> None:
     """Machines and disks of that name, wherever they are."""
     workspace = world.ready()
     hand = world.machines.copy_by_hand if copied else world.machines.move_by_hand
@@ -205,7 +222,9 @@ def test_a_delete_takes_what_was_moved_or_copied_to_another_zone(world: World, c
     assert (world.machines.instances, world.machines.disks) == ({}, set())
 
 
-def test_a_home_that_somebody_else_uses_ends_a_delete_in_time_and_lets_it_go_on_later(world: World) -> None:
+def test_a_home_that_somebody_else_uses_ends_a_delete_in_time_and_lets_it_go_on_later(
+    world: World,
+) -> None:
     """Row 1 of the cases: the operation went on for ever. Who holds the disk is named, and everything stays counted."""
     workspace = suspended(world)
     world.machines.hold_disk_by_hand(home_of(workspace), "holder")
@@ -227,7 +246,9 @@ def test_a_home_that_somebody_else_uses_ends_a_delete_in_time_and_lets_it_go_on_
     assert world.machines.disks == set()
 
 
-def test_a_machine_type_that_was_changed_by_hand_is_recorded_and_can_be_changed_back(world: World) -> None:
+def test_a_machine_type_that_was_changed_by_hand_is_recorded_and_can_be_changed_back(
+    world: World,
+) -> None:
     """Row 13 of the cases: the record was wrong for ever, and the START that should restore it did nothing."""
     workspace = shut_down_by_hand(world)
     world.machines.set_machine_type_by_hand(place_of(workspace), "e2-standard-16")
@@ -251,7 +272,9 @@ def test_every_boot_refreshes_all_metadata_and_what_the_hub_knows_of_it(world: W
     world.machines.heartbeat_every = timedelta(seconds=1000)
     workspace = world.ready()
     world.policy = replace(
-        world.policy, idle_after=timedelta(minutes=10), machine_heartbeat_every=timedelta(seconds=200)
+        world.policy,
+        idle_after=timedelta(minutes=10),
+        machine_heartbeat_every=timedelta(seconds=200),
     )
     world.machines.heartbeat_every = timedelta(seconds=200)
     assert workspace.heartbeat_seconds == 1000

@@ -1,7 +1,8 @@
 """A machine whose root sends whatever it likes, every second for an hour: what it can cause is little, and bounded.
 
-It has valid tokens of its own identity, also after it was stopped (a token lasts for an hour, and can be taken elsewhere), and always
-knows which machine and which generation count. What reports leave that are refused as another machine's, ``test_trail`` counts.
+It has valid tokens of its own identity, also after it was stopped (a token lasts for an hour, and
+can be taken elsewhere), and always knows which machine and which generation count. What reports
+leave that are refused as another machine's, ``test_trail`` counts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ from tests.fakes.world import World, place_of
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
-CODES = ["READY", "DELETED", "QUOTA_EXCEEDED", MACHINE_NOT_READY, "DISK_MISSING", "CONTAINER_ENDS", "MADE_UP", None]
+CODES = [
+    "READY",
+    "DELETED",
+    "QUOTA_EXCEEDED",
+    MACHINE_NOT_READY,
+    "DISK_MISSING",
+    "CONTAINER_ENDS",
+    "MADE_UP",
+    None,
+]
 
 
 class Watch:
@@ -57,7 +67,9 @@ class Watch:
         self.writes += 1
         if before and after and before.status is not after.status:
             self.statuses.append(after.status)
-        problems = [after.error, after.operation.failure if after.operation else None] if after else []
+        problems = (
+            [after.error, after.operation.failure if after.operation else None] if after else []
+        )
         self.codes |= {problem.code for problem in problems if problem}
 
 
@@ -86,7 +98,9 @@ def attack(world: World, workspace_id: str, report: Report, chance: random.Rando
         if workspace_id not in world.store.workspaces:
             return
         event = chance.choice(list(ReportEvent))
-        because = chance.choice([*HeartbeatReason, None]) if event is ReportEvent.HEARTBEAT else None
+        because = (
+            chance.choice([*HeartbeatReason, None]) if event is ReportEvent.HEARTBEAT else None
+        )
         recorded = world.workspace(workspace_id)
         sent = replace(
             report,
@@ -194,7 +208,8 @@ class Most:
     writes: int
 
 
-# In an hour: a heartbeat a minute; each five minutes a memory that counts as ready (with a look) and one that is lost.
+# In an hour: a heartbeat a minute; each five minutes a memory that counts as ready (with a look)
+# and one that is lost.
 BEATS = int(HOUR / timedelta(minutes=1))
 TURNS = int(HOUR / REPORTED_AGAIN)
 LOOKS = int(HOUR / timedelta(minutes=2))  # at a machine that is not recorded to run
@@ -229,7 +244,9 @@ BEGINNINGS: dict[str, tuple[Callable[[World], Workspace], Most]] = {
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_whatever_a_machine_sends_for_an_hour_causes_little(watch: Watch, beginning: str, seed: int) -> None:
+def test_whatever_a_machine_sends_for_an_hour_causes_little(
+    watch: Watch, beginning: str, seed: int
+) -> None:
     """Not even a status that goes to and fro; and every error says no more than what a boot script could have said."""
     begin, most = BEGINNINGS[beginning]
     world = watch.world
@@ -272,7 +289,11 @@ def test_a_machine_that_was_booted_by_hand_becomes_ready_by_its_own_report(
     world.run()
 
     after = world.workspace(workspace.id)
-    assert (after.status, after.machine_running, after.memory_is_ready) == (Status.READY, True, True)
+    assert (after.status, after.machine_running, after.memory_is_ready) == (
+        Status.READY,
+        True,
+        True,
+    )
     assert after.updated_at - began < timedelta(minutes=3)
 
 

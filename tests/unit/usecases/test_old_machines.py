@@ -55,7 +55,9 @@ def commands(world: World) -> list[type[Command]]:
 
 def noted(world: World, what: str) -> list[str]:
     """Return why the Hub has noted this, each time."""
-    return [event.result for event in world.store.events if (event.who, event.what) == ("hub", what)]
+    return [
+        event.result for event in world.store.events if (event.who, event.what) == ("hub", what)
+    ]
 
 
 def test_a_machine_that_is_too_old_to_be_booted_is_made_anew_on_its_home(world: World) -> None:
@@ -74,7 +76,11 @@ def test_a_machine_that_is_too_old_to_be_booted_is_made_anew_on_its_home(world: 
     assert noted(world, "MachineRemade") == [
         "The machine was 40 days old, more than 30 days, so a new one was made on the same home, with today's system."
     ]
-    assert noted(world, "MemoryLost") == [after.memory_lost_because] == ["The machine was shut down outside the Hub."]
+    assert (
+        noted(world, "MemoryLost")
+        == [after.memory_lost_because]
+        == ["The machine was shut down outside the Hub."]
+    )
 
 
 def test_a_machine_that_is_not_too_old_is_booted_as_it_is(world: World) -> None:
@@ -87,7 +93,9 @@ def test_a_machine_that_is_not_too_old_is_booted_as_it_is(world: World) -> None:
     assert commands(world) == [RefreshMetadata, StartInstance]
 
 
-def test_an_old_machine_that_is_suspended_is_resumed_with_its_memory_and_its_owner_is_told(world: World) -> None:
+def test_an_old_machine_that_is_suspended_is_resumed_with_its_memory_and_its_owner_is_told(
+    world: World,
+) -> None:
     """However old: memory is not lost quietly. A request makes it anew, and says what that has cost."""
     workspace = suspended(world)
     world.clock.advance(50 * DAY)
@@ -108,7 +116,9 @@ def test_an_old_machine_that_is_suspended_is_resumed_with_its_memory_and_its_own
     assert len(noted(world, "MemoryLost")) == 1
 
 
-def test_a_machine_that_compute_has_ended_after_sixty_days_of_suspension_is_made_anew(world: World) -> None:
+def test_a_machine_that_compute_has_ended_after_sixty_days_of_suspension_is_made_anew(
+    world: World,
+) -> None:
     """Its memory is lost then anyway."""
     workspace = suspended(world)
     world.clock.advance(61 * DAY)
@@ -120,10 +130,16 @@ def test_a_machine_that_compute_has_ended_after_sixty_days_of_suspension_is_made
     assert noted(world, "MemoryLost") == [after.memory_lost_because] == ["The machine was off."]
 
 
-def test_a_machine_that_is_booted_again_since_it_failed_is_made_anew_if_it_is_too_old(world: World) -> None:
+def test_a_machine_that_is_booted_again_since_it_failed_is_made_anew_if_it_is_too_old(
+    world: World,
+) -> None:
     """A START has to stop it first; that it makes one new machine is the same."""
     workspace = world.ready()
-    world.report(machine_of(world, workspace).report(ReportEvent.FAILED, "CONTAINER_ENDS", "It keeps ending."))
+    world.report(
+        machine_of(world, workspace).report(
+            ReportEvent.FAILED, "CONTAINER_ENDS", "It keeps ending."
+        )
+    )
     world.machines.make_old_by_hand(place_of(workspace), 31 * DAY)
 
     after = started(world, workspace)
@@ -158,7 +174,9 @@ def test_an_old_machine_stays_if_its_home_is_gone(world: World) -> None:
 
 
 @pytest.mark.parametrize("mishap", [Mishap.REFUSED, Mishap.FAILS_LATER])
-@pytest.mark.parametrize("kind", [FaultKind.POLICY, FaultKind.INVALID, FaultKind.UNSUPPORTED, FaultKind.PERMISSION])
+@pytest.mark.parametrize(
+    "kind", [FaultKind.POLICY, FaultKind.INVALID, FaultKind.UNSUPPORTED, FaultKind.PERMISSION]
+)
 def test_an_old_machine_that_may_not_be_deleted_is_booted_all_the_same(
     world: World, kind: FaultKind, mishap: Mishap
 ) -> None:
@@ -169,7 +187,11 @@ def test_an_old_machine_that_may_not_be_deleted_is_booted_all_the_same(
 
     after = started(world, workspace)
 
-    assert (after.status, after.error, after.instance_id) == (Status.READY, None, workspace.instance_id)
+    assert (after.status, after.error, after.instance_id) == (
+        Status.READY,
+        None,
+        workspace.instance_id,
+    )
     assert commands(world)[-2:] == [RefreshMetadata, StartInstance]
     [why] = noted(world, "MachineNotRemade")
     assert "Compute Engine said" in why
@@ -197,7 +219,10 @@ def test_a_type_that_somebody_gave_an_old_machine_while_it_was_off_is_kept(world
 
     after = started(world, workspace)
 
-    assert (after.machine_type, machine_of(world, after).command.machine_type) == ("e2-standard-16", "e2-standard-16")
+    assert (after.machine_type, machine_of(world, after).command.machine_type) == (
+        "e2-standard-16",
+        "e2-standard-16",
+    )
     assert len(noted(world, "MachineTypeFollowed")) == 1
 
 
@@ -209,7 +234,10 @@ def test_an_age_that_is_switched_off_makes_nothing_anew(world: World) -> None:
 
     after = started(world, workspace)
 
-    assert (commands(world), renewal(after, world.policy)) == ([RefreshMetadata, StartInstance], None)
+    assert (commands(world), renewal(after, world.policy)) == (
+        [RefreshMetadata, StartInstance],
+        None,
+    )
 
 
 def test_an_age_that_nobody_knows_makes_nothing_anew(world: World) -> None:
@@ -234,7 +262,10 @@ def test_a_look_finds_out_when_a_machine_was_made_once(world: World) -> None:
         world.look(workspace)
         world.run()
     assert world.workspace(workspace.id).machine_made_at == made_at
-    assert len(world.operations.sent) - len([job for job in world.operations.sent if job.operation_id]) == 1
+    assert (
+        len(world.operations.sent) - len([job for job in world.operations.sent if job.operation_id])
+        == 1
+    )
 
     world.machines.delete_by_hand(place_of(workspace))
     world.clock.advance(timedelta(seconds=10))
@@ -256,5 +287,8 @@ def test_a_machine_that_was_made_anew_by_hand_is_as_old_as_it_is(world: World, h
 
     after = started(world, workspace)
 
-    assert (after.status, after.machine_made_at) == (Status.READY, machine_of(world, after).created_at)
+    assert (after.status, after.machine_made_at) == (
+        Status.READY,
+        machine_of(world, after).created_at,
+    )
     assert commands(world) == [RefreshMetadata, StartInstance]

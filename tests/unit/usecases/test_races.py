@@ -72,7 +72,9 @@ def meanwhile(world: World, monkeypatch: pytest.MonkeyPatch, act: Callable[[], o
 # ---- workers --------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_inserted_for_a_workspace_that_is_being_deleted_is_deleted_at_once(world: World) -> None:
+def test_what_was_inserted_for_a_workspace_that_is_being_deleted_is_deleted_at_once(
+    world: World,
+) -> None:
     """The DELETE may have looked before the machine was there: its own worker undoes the insert."""
     workspace = world.create("alice", "one")
     job = next_job(world)
@@ -80,10 +82,17 @@ def test_what_was_inserted_for_a_workspace_that_is_being_deleted_is_deleted_at_o
 
     world.do(job)
 
-    assert [type(command) for command, _ in world.machines.calls] == [InsertInstance, DeleteInstance]
+    assert [type(command) for command, _ in world.machines.calls] == [
+        InsertInstance,
+        DeleteInstance,
+    ]
     assert operation_of(world, workspace).kind is OperationKind.DELETE
     world.run()
-    assert (world.machines.instances, world.machines.disks, dict(world.store.workspaces)) == ({}, set(), {})
+    assert (world.machines.instances, world.machines.disks, dict(world.store.workspaces)) == (
+        {},
+        set(),
+        {},
+    )
 
 
 @pytest.fixture
@@ -114,7 +123,11 @@ def test_an_insert_that_cannot_be_undone_is_left_to_the_delete_that_is_under_way
     world.run()
 
     assert errors == []
-    assert (world.machines.instances, world.machines.disks, dict(world.store.workspaces)) == ({}, set(), {})
+    assert (world.machines.instances, world.machines.disks, dict(world.store.workspaces)) == (
+        {},
+        set(),
+        {},
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +178,11 @@ def test_a_record_outlives_every_worker_of_what_a_delete_superseded(world: World
     assert len(world.machines.instances) == 1
     world.run()
 
-    assert (world.machines.instances, world.machines.disks, dict(world.store.workspaces)) == ({}, set(), {})
+    assert (world.machines.instances, world.machines.disks, dict(world.store.workspaces)) == (
+        {},
+        set(),
+        {},
+    )
 
 
 def test_a_worker_that_was_held_up_for_long_calls_nothing_any_more(world: World) -> None:
@@ -236,7 +253,9 @@ def test_a_job_of_an_earlier_step_sends_the_current_one_again(world: World) -> N
 
 
 @pytest.mark.parametrize("verb", ["heartbeat", "stop that is confirmed"])
-def test_a_change_that_is_not_the_operations_own_does_not_disturb_a_step(world: World, verb: str) -> None:
+def test_a_change_that_is_not_the_operations_own_does_not_disturb_a_step(
+    world: World, verb: str
+) -> None:
     """The step is decided again on the record as it is, and nothing is called twice."""
     workspace = world.ready()
     world.clock.advance(timedelta(hours=2))
@@ -263,7 +282,9 @@ def test_a_change_that_is_not_the_operations_own_does_not_disturb_a_step(world: 
     assert operation.automatic is (verb == "heartbeat")
 
 
-def test_a_machine_that_is_suspended_although_its_stop_was_abandoned_is_followed(world: World) -> None:
+def test_a_machine_that_is_suspended_although_its_stop_was_abandoned_is_followed(
+    world: World,
+) -> None:
     """A heartbeat came between two deliveries of one step: one abandoned the stop, the call of the other one landed."""
     workspace = world.ready()
     world.clock.advance(timedelta(hours=2))
@@ -277,17 +298,26 @@ def test_a_machine_that_is_suspended_although_its_stop_was_abandoned_is_followed
     def abandoned() -> None:
         world.report(beat)
         world.do(job)
-        assert (world.workspace(workspace.id).status, operation_of(world, workspace)) == (Status.READY, None)
+        assert (world.workspace(workspace.id).status, operation_of(world, workspace)) == (
+            Status.READY,
+            None,
+        )
 
     world.machines.before_call = abandoned
     world.do(job)
     world.run()
 
     after = world.workspace(workspace.id)
-    assert (after.status, after.machine_running, machine.state) == (Status.SUSPENDED, False, InstanceState.SUSPENDED)
+    assert (after.status, after.machine_running, machine.state) == (
+        Status.SUSPENDED,
+        False,
+        InstanceState.SUSPENDED,
+    )
 
 
-def test_a_worker_that_has_no_chance_gives_way_and_comes_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_has_no_chance_gives_way_and_comes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a bounded number of attempts it raises, and the queue brings the job again."""
     world.create("alice", "one")
     job = next_job(world)
@@ -325,7 +355,9 @@ def test_an_owner_who_changes_while_a_workspace_is_forgotten_loses_nothing(
 # ---- people ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_request_that_meets_another_decides_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_meets_another_decides_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stop and a delete at once: the delete was first, so the stop is refused."""
     workspace = world.ready()
     meanwhile(world, monkeypatch, lambda: world.delete("alice", workspace.id))
@@ -353,7 +385,9 @@ def test_a_request_whose_own_answer_was_lost_is_one_operation_with_its_job(
     after, under_way = world.stop("alice", workspace.id)
 
     assert (under_way, after.operation) == (True, operation_of(world, workspace))
-    assert [delivery.job.operation_id for delivery in world.operations.waiting] == [after.operation.id]  # type: ignore[union-attr]
+    assert [delivery.job.operation_id for delivery in world.operations.waiting] == [
+        after.operation.id
+    ]  # type: ignore[union-attr]
 
 
 def test_a_create_whose_own_answer_was_lost_is_one_workspace_with_its_job(
@@ -421,7 +455,12 @@ def test_many_starts_of_one_person_at_once_keep_to_the_running_quota() -> None:
     assert outcomes == ["started", "started", "too many", "too many"]
     assert sum(held.running for held in world.store.owners["alice"].workspaces.values()) == 2
     world.run()
-    assert sorted(world.workspace(each).status for each in made) == ["READY", "READY", "SUSPENDED", "SUSPENDED"]
+    assert sorted(world.workspace(each).status for each in made) == [
+        "READY",
+        "READY",
+        "SUSPENDED",
+        "SUSPENDED",
+    ]
 
 
 def test_the_same_create_many_times_at_once_is_one_workspace(world: World) -> None:
@@ -453,7 +492,9 @@ def test_a_machine_that_is_faster_than_its_worker_is_ready(world: World) -> None
     assert world.workspace(workspace.id).status is Status.SUSPENDED
     world.start("alice", workspace.id)
     world.run(until=lambda: operation_of(world, workspace).phase is Phase.AWAIT_METADATA)
-    world.machines.after_call = lambda: world.pass_time(timedelta(seconds=60))  # after the start, before its commit
+    world.machines.after_call = lambda: world.pass_time(
+        timedelta(seconds=60)
+    )  # after the start, before its commit
 
     world.run()
 

@@ -8,7 +8,14 @@ from datetime import timedelta
 import pytest
 
 from shared.domain.errors import ConflictError, UnavailableError
-from shared.domain.instance import DeleteInstance, FaultKind, InstanceState, LabelInstance, Place, StopInstance
+from shared.domain.instance import (
+    DeleteInstance,
+    FaultKind,
+    InstanceState,
+    LabelInstance,
+    Place,
+    StopInstance,
+)
 from shared.domain.ownership import labels_of
 from shared.domain.workspace import OwnedWorkspace, Owner, Status, Workspace
 from shared.usecases import reconcile_fleet as usecase
@@ -50,7 +57,9 @@ def test_a_fleet_that_agrees_is_left_alone(world: World) -> None:
 
 def test_machines_that_were_changed_by_hand_are_reflected(world: World) -> None:
     """Stopped, suspended or deleted, whichever: nobody has to ask for the status first."""
-    stopped, suspended, deleted = (world.ready("alice", name) for name in ("stopped", "suspended", "deleted"))
+    stopped, suspended, deleted = (
+        world.ready("alice", name) for name in ("stopped", "suspended", "deleted")
+    )
     world.machines.stop_by_hand(place_of(stopped))
     world.machines.suspend_by_hand(place_of(suspended))
     world.machines.delete_by_hand(place_of(deleted))
@@ -66,7 +75,9 @@ def test_machines_that_were_changed_by_hand_are_reflected(world: World) -> None:
     assert errors == {"stopped": "MACHINE_STOPPED", "suspended": None, "deleted": "MACHINE_GONE"}
 
 
-def test_a_machine_that_compute_shut_down_after_sixty_days_of_suspension_is_booted_next_time(world: World) -> None:
+def test_a_machine_that_compute_shut_down_after_sixty_days_of_suspension_is_booted_next_time(
+    world: World,
+) -> None:
     """Its memory is gone: the record must not say that a thaw is enough."""
     workspace = world.ready("alice", "old")
     world.policy = replace(world.policy, retention=None)
@@ -105,8 +116,15 @@ def test_an_orphan_is_stopped_reported_and_deleted_after_the_grace_time(world: W
         place_of(w) for w in world.store.workspaces.values()
     ]
     assert len(world.machines.disks) == 1
-    noted = [(event.what, event.who, event.request_id) for event in world.store.events if event.who == "reconcile"]
-    assert noted == [(what, "reconcile", "run-1") for what in ("OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted")]
+    noted = [
+        (event.what, event.who, event.request_id)
+        for event in world.store.events
+        if event.who == "reconcile"
+    ]
+    assert noted == [
+        (what, "reconcile", "run-1")
+        for what in ("OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted")
+    ]
 
 
 def test_so_many_orphans_that_the_records_must_be_wrong_are_not_touched(world: World) -> None:
@@ -127,7 +145,12 @@ def test_the_only_machine_of_a_workspace_is_followed_to_another_zone(world: Worl
     workspace = world.ready("alice", "moved")
     world.store.put(
         replace(
-            workspace, zone="us-west1-c", home_disk=None, instance_id=None, status=Status.ERROR, machine_running=False
+            workspace,
+            zone="us-west1-c",
+            home_disk=None,
+            instance_id=None,
+            status=Status.ERROR,
+            machine_running=False,
         )
     )
     world.clock.advance(timedelta(hours=2))
@@ -159,16 +182,25 @@ def test_a_machine_that_is_there_twice_is_reported_and_never_touched(world: Worl
 
 def test_lost_labels_are_put_back_and_nothing_is_taken_for_an_orphan(world: World) -> None:
     """One label or all of them, of the machine or of its home; the trail says so."""
-    for number, lost in enumerate((("workspace",), ("hub",), ("owner",), ("managed-by",), ("hub", "workspace"))):
+    for number, lost in enumerate(
+        (("workspace",), ("hub",), ("owner",), ("managed-by",), ("hub", "workspace"))
+    ):
         workspace = world.ready(f"owner-{number}", "lost")
         home = Place(workspace.zone, workspace.disk_name)
-        ours = {"hub": INSTALLATION, "theirs": "stays", **labels_of(workspace.id, workspace.owner_id)}
+        ours = {
+            "hub": INSTALLATION,
+            "theirs": "stays",
+            **labels_of(workspace.id, workspace.owner_id),
+        }
         left = {name: value for name, value in ours.items() if name not in lost}
         world.machines.set_labels_by_hand(place_of(workspace), left)
         world.machines.set_disk_labels_by_hand(home, left)
         world.clock.advance(world.policy.orphan_grace + timedelta(hours=2))
 
-        assert set(reconciled(world).done["LabelsRestored"]) == {workspace.instance_name, workspace.disk_name}
+        assert set(reconciled(world).done["LabelsRestored"]) == {
+            workspace.instance_name,
+            workspace.disk_name,
+        }
 
         world.clock.advance(timedelta(minutes=5))
         assert world.machines.disk_labels(home) == ours
@@ -177,7 +209,9 @@ def test_lost_labels_are_put_back_and_nothing_is_taken_for_an_orphan(world: Worl
         assert world.workspace(workspace.id).status is Status.READY
 
 
-def test_labels_that_are_lost_again_or_could_not_be_put_back_are_put_back_by_the_next_run(world: World) -> None:
+def test_labels_that_are_lost_again_or_could_not_be_put_back_are_put_back_by_the_next_run(
+    world: World,
+) -> None:
     """Within the hour, too: a request id of an earlier run would be answered with what came of that one."""
     workspace = world.ready("alice", "twice")
     world.machines.script(LabelInstance, Mishap.FAILS_LATER)
@@ -227,7 +261,9 @@ def test_an_owners_record_is_made_to_hold_what_there_is(world: World) -> None:
     assert world.store.owners["carol"].workspaces == {}
 
 
-def test_an_owner_who_is_at_it_is_left_to_the_next_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_who_is_at_it_is_left_to_the_next_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A commit in between wins."""
     world.store.put_owner(Owner("bob", workspaces={"gone": OwnedWorkspace("ghost")}))
     list_owned = world.store.list_owned
@@ -295,7 +331,10 @@ def test_an_orphan_that_compute_does_not_let_go_does_not_stop_the_rest(
     world.clock.advance(timedelta(days=8))
     world.machines.script(command, Mishap.REFUSED, FaultKind.PERMISSION)
     first = reconciled(world)
-    assert (len(first.failed), [len(names) for what, names in first.done.items() if what != "owner_repaired"]) == (
+    assert (
+        len(first.failed),
+        [len(names) for what, names in first.done.items() if what != "owner_repaired"],
+    ) == (
         1,
         [1],
     )

@@ -48,17 +48,34 @@ def made() -> Workspace:
     """Return a workspace whose machine boots."""
     new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata())
     asker = Asker("ada", "laptop-42", "ada@example.com")
-    change = lifecycle.create(str(uuid.uuid4()), str(uuid.uuid4()), "example", asker, new, NOW, Policy())
+    change = lifecycle.create(
+        str(uuid.uuid4()), str(uuid.uuid4()), "example", asker, new, NOW, Policy()
+    )
     assert change.workspace is not None
     return replace(change.workspace, instance_id="4711")
 
 
-def report_as(store: OneWorkspace, workspace: Workspace, workspace_id: str | None = None, **proven: Any) -> None:
+def report_as(
+    store: OneWorkspace, workspace: Workspace, workspace_id: str | None = None, **proven: Any
+) -> None:
     """Report ready to the workspace (or another id), by a machine that differs from its own in what is given."""
-    own = Report(ReportEvent.READY, 1, workspace.instance_name, "4711", workspace.zone, workspace.project_id)
-    jobs, records = cast("Jobs", None), cast("WorkspaceStore", store)  # a refused report sends no job
+    own = Report(
+        ReportEvent.READY, 1, workspace.instance_name, "4711", workspace.zone, workspace.project_id
+    )
+    jobs, records = (
+        cast("Jobs", None),
+        cast("WorkspaceStore", store),
+    )  # a refused report sends no job
     trail = Trail(records, lambda: NOW)
-    receive_report(records, jobs, lambda: NOW, Policy(), trail, workspace_id or workspace.id, replace(own, **proven))
+    receive_report(
+        records,
+        jobs,
+        lambda: NOW,
+        Policy(),
+        trail,
+        workspace_id or workspace.id,
+        replace(own, **proven),
+    )
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,9 @@ class Process:
 
     def refuse(self, who: str = "bob", workspace_id: str = "one") -> None:
         """Refuse somebody whom the Hub serves."""
-        self.trail.record_refusal(Asker(who, "request-2", f"{who}@example.com"), workspace_id, "alice", "StopRequested")
+        self.trail.record_refusal(
+            Asker(who, "request-2", f"{who}@example.com"), workspace_id, "alice", "StopRequested"
+        )
 
     @property
     def told(self) -> list[tuple[str, int]]:
@@ -119,7 +121,9 @@ def test_ten_thousand_strangers_write_no_more_than_the_budget(process: Process) 
     for n in range(10_000):
         process.enter(f"stranger-{n}")
         process.pass_time(seconds=0.006)
-    assert process.store.counts.commits <= 2 * STRANGERS_PER_MINUTE  # what there was, and what a minute gives
+    assert (
+        process.store.counts.commits <= 2 * STRANGERS_PER_MINUTE
+    )  # what there was, and what a minute gives
 
     for n in range(10_000):
         process.enter(f"stranger-{n}")
@@ -142,7 +146,9 @@ def test_strangers_keep_nobody_elses_refusal_out_of_the_trail(process: Process) 
 def test_a_machine_that_is_not_the_workspaces_is_a_stranger(process: Process) -> None:
     """It has a token of Google's, and nothing else."""
     for n in range(1000):
-        process.trail.record_stranger(Asker(f"machine-{n}", "request-3"), "one", "alice", "ReportSent")
+        process.trail.record_stranger(
+            Asker(f"machine-{n}", "request-3"), "one", "alice", "ReportSent"
+        )
     assert process.store.counts.commits == STRANGERS_PER_MINUTE
     process.trail.write_counted()
     assert process.told[-1] == ("strangers", 990)
@@ -166,7 +172,9 @@ def test_somebody_who_tries_many_ids_is_two_lines(process: Process) -> None:
         process.refuse(workspace_id=f"workspace-{n}")
     process.pass_time(minutes=5)
     process.refuse(workspace_id="workspace-0")
-    assert [(event.workspace_id, event.owner_id, event.times) for event in process.store.events] == [
+    assert [
+        (event.workspace_id, event.owner_id, event.times) for event in process.store.events
+    ] == [
         ("workspace-0", "alice", 1),
         ("", "alice", 100),
     ]
@@ -256,14 +264,20 @@ def test_what_the_database_did_not_take_is_written_later(process: Process) -> No
     process.trail.write_counted()
 
     assert process.times == 1 + 3 * 600 + 2
-    named = {who: sum(times for name, times in process.told if name == who) for who in ("bob", "carol")}
+    named = {
+        who: sum(times for name, times in process.told if name == who) for who in ("bob", "carol")
+    }
     assert named == {"bob": 602, "carol": 600}
 
 
-def test_a_database_that_is_away_at_the_end_costs_one_try(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_away_at_the_end_costs_one_try(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that is told to end has ten seconds. The log keeps how many refusals are lost."""
     lost: list[object] = []
-    monkeypatch.setattr("shared.logs.warning", lambda event, **fields: lost.append((event, fields.get("times"))))
+    monkeypatch.setattr(
+        "shared.logs.warning", lambda event, **fields: lost.append((event, fields.get("times")))
+    )
     for n in range(700):
         process.refuse(f"person-{n}")
         process.refuse(f"person-{n}")
@@ -308,11 +322,19 @@ def test_another_look_is_another_event(process: Process) -> None:
         (ADMIN, "", "alice", "ListRequested"),
         (ADMIN, "", "bob", "ListRequested"),
         (ADMIN, "", "", "ListRequested"),
-        (Asker("heidi", "request-4", "heidi@example.com", admin=True), "one", "alice", "StatusRequested"),
+        (
+            Asker("heidi", "request-4", "heidi@example.com", admin=True),
+            "one",
+            "alice",
+            "StatusRequested",
+        ),
     ]
     for look in looks * 2:
         process.trail.record_look(*look)
-    noted = [(event.who, event.workspace_id, event.owner_id, event.what) for event in process.store.events]
+    noted = [
+        (event.who, event.workspace_id, event.owner_id, event.what)
+        for event in process.store.events
+    ]
     assert noted == [(asker.id, *rest) for asker, *rest in looks]
 
 

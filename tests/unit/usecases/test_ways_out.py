@@ -67,9 +67,15 @@ FOREVER: Final = 1000
 MOST_STATES: Final = 50_000  # so many are never found: the walk ends by itself
 
 NEED_CAPACITY: Final = {InsertInstance, StartInstance, ResumeInstance}
-OF_CAPACITY: Final = {FaultKind.STOCK_OUT, FaultKind.QUOTA}  # what Compute says only to calls that need some
-# What is refused for ever: the first is waited for until the deadline, the second for a shorter while.
-LASTING: Final[dict[type[Command], tuple[FaultKind, ...]]] = {DeleteDisk: (FaultKind.IN_USE, FaultKind.PERMISSION)}
+OF_CAPACITY: Final = {
+    FaultKind.STOCK_OUT,
+    FaultKind.QUOTA,
+}  # what Compute says only to calls that need some
+# What is refused for ever: the first is waited for until the deadline, the second for a shorter
+# while.
+LASTING: Final[dict[type[Command], tuple[FaultKind, ...]]] = {
+    DeleteDisk: (FaultKind.IN_USE, FaultKind.PERMISSION)
+}
 ELSEWHERE: Final = ("us-central1-a", "us-central1-b")  # where somebody may have moved a machine
 SHOWS_LATER: Final = {Mishap.FAILS_LATER, Mishap.OPERATION_LOST, Mishap.SLOW}
 
@@ -107,15 +113,17 @@ class State(NamedTuple):
     @property
     def alike(self) -> "State":
         """All states from which the same things come as from this one: of why it is in ERROR nothing else is asked."""
-        return self._replace(error=self.error if self.error in {"", MACHINE_NOT_READY} else "another")
+        return self._replace(
+            error=self.error if self.error in {"", MACHINE_NOT_READY} else "another"
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
     """A world somewhere on the walk, its state, and the acts that led there.
 
-    ``touched``: somebody has done to machine or home what the Hub never does. From then on nothing else goes wrong, or there were
-    no end of states.
+    ``touched``: somebody has done to machine or home what the Hub never does. From then on nothing
+    else goes wrong, or there were no end of states.
     """
 
     world: World
@@ -143,8 +151,13 @@ def state_of(world: World, *, touched: bool = False) -> State:
     deletes = operation is not None and operation.kind is OperationKind.DELETE
     return State(
         status=ws.status,
-        # Under an operation it is asked only whether there was a reason before, and only by a STOP, which keeps it.
-        error=code if operation is None else "another" if code and operation.kind is OperationKind.STOP else "",
+        # Under an operation it is asked only whether there was a reason before, and only by a STOP,
+        # which keeps it.
+        error=code
+        if operation is None
+        else "another"
+        if code and operation.kind is OperationKind.STOP
+        else "",
         operation=operation.kind if operation else "",
         phase=operation.phase if operation else "",
         failed="" if failure is None else failure.code if failure.code in ADVICE else "another",
@@ -156,7 +169,9 @@ def state_of(world: World, *, touched: bool = False) -> State:
         leaving=machine is not None and machine.deleting,
         ours=machine is not None and machine.id == ws.instance_id,
         up=machine is not None and machine.reported and seen in {Sight.RUNNING, Sight.SUSPENDED},
-        current=machine is not None and machine.generation == ws.generation and seen is Sight.RUNNING,
+        current=machine is not None
+        and machine.generation == ws.generation
+        and seen is Sight.RUNNING,
         disk=_use_of(world.machines.peek_disk(home), ws),
         cleaning=operation is not None and failure is not None and operation.attempt > 0,
         remade=operation is not None and operation.remade,
@@ -164,8 +179,13 @@ def state_of(world: World, *, touched: bool = False) -> State:
         renamed=operation is not None and operation.renamed,
         undone=operation is not None and operation.suspends_undone > 0,
         held=deletes and operation is not None and operation.last_fault_kind == FaultKind.IN_USE,
-        elsewhere=sum(place.name == ws.instance_name and place.zone != ws.zone for place in world.machines.instances),
-        homes_elsewhere=sum(place.name == ws.disk_name and place.zone != ws.zone for place in world.machines.disks),
+        elsewhere=sum(
+            place.name == ws.instance_name and place.zone != ws.zone
+            for place in world.machines.instances
+        ),
+        homes_elsewhere=sum(
+            place.name == ws.disk_name and place.zone != ws.zone for place in world.machines.disks
+        ),
         names_taken=_boot_disk(ws, 1) in world.machines.disks,
         old=not deletes and _is_old(world, ws),
         touched=touched,
@@ -182,7 +202,9 @@ def _use_of(disk: Disk | None, ws: Workspace) -> str:
 def _is_old(world: World, ws: Workspace) -> bool:
     """Whether the workspace's machine is one that would be made anew rather than booted."""
     machine = world.machines.peek(place_of(ws))
-    return machine is not None and why_too_old(machine.created_at, world.clock(), POLICY) is not None
+    return (
+        machine is not None and why_too_old(machine.created_at, world.clock(), POLICY) is not None
+    )
 
 
 def _boot_disk(ws: Workspace, boots: int) -> Place:
@@ -210,7 +232,20 @@ def _same(each: Any, _memo: dict[int, Any]) -> Any:
 
 # What never changes is shared by all copies of a world, and numbers go on in all of them.
 _SHARED = (
-    *(Workspace, Owner, Stored, Event, Job, Delivery, Policy, Report, Begun, Fault, Place, Durations),
+    *(
+        Workspace,
+        Owner,
+        Stored,
+        Event,
+        Job,
+        Delivery,
+        Policy,
+        Report,
+        Begun,
+        Fault,
+        Place,
+        Durations,
+    ),
     *(InsertInstance, RefreshMetadata, LabelInstance, LabelDisk, StartInstance, ResumeInstance),
     *(SuspendInstance, StopInstance, DeleteInstance, DeleteDisk),
     *(datetime, timedelta, itertools.count, type(threading.RLock())),
@@ -226,7 +261,12 @@ _COPIERS = {
 def copy_of(world: World) -> World:
     """Return another world that is the same, but that nothing is to go wrong in; both forget their history."""
     world.machines.calm()
-    for history in (world.store.events, world.machines.calls, world.provisioning.sent, world.operations.sent):
+    for history in (
+        world.store.events,
+        world.machines.calls,
+        world.provisioning.sent,
+        world.operations.sent,
+    ):
         history.clear()
     world.provisioning.delivered.clear()
     world.operations.delivered.clear()
@@ -237,7 +277,9 @@ def copy_of(world: World) -> World:
 def copying() -> Iterator[None]:
     """Let worlds be copied, and give their records ids that are the same in each run."""
     numbers = itertools.count(1)
-    ids = mock.patch.object(uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4))
+    ids = mock.patch.object(
+        uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4)
+    )
     with mock.patch.dict("copy._deepcopy_dispatch", _COPIERS), ids:
         yield
 
@@ -284,7 +326,11 @@ def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[s
     """Yield what comes of each mishap, once it has shown, and of a refusal that lasts until the deadline."""
     kinds = [kind for kind in FaultKind if command in NEED_CAPACITY or kind not in OF_CAPACITY]
     mishaps = [(mishap, kind) for mishap in (Mishap.REFUSED, Mishap.FAILS_LATER) for kind in kinds]
-    mishaps += [(mishap, FaultKind.INVALID) for mishap in Mishap if mishap not in {Mishap.REFUSED, Mishap.FAILS_LATER}]
+    mishaps += [
+        (mishap, FaultKind.INVALID)
+        for mishap in Mishap
+        if mishap not in {Mishap.REFUSED, Mishap.FAILS_LATER}
+    ]
     for mishap, kind in mishaps:
         world = copy_of(node.world)
         world.machines.script(command, mishap, kind)
@@ -305,7 +351,12 @@ def _go_on_to_a_call(world: World) -> None:
 
 def _go_on_from_phase(world: World) -> None:
     was = state_of(world)
-    go_on(world, lambda now: (now.operation, now.phase, now.failed) != (was.operation, was.phase, was.failed))
+    go_on(
+        world,
+        lambda now: (
+            (now.operation, now.phase, now.failed) != (was.operation, was.phase, was.failed)
+        ),
+    )
 
 
 def _boots(world: World) -> bool:
@@ -314,7 +365,9 @@ def _boots(world: World) -> bool:
     return machine is not None and machine.state is InstanceState.RUNNING and not machine.reported
 
 
-def _acts(world: World, ws: Workspace, *, touched: bool) -> Iterator[tuple[str, Callable[[World], object]]]:
+def _acts(
+    world: World, ws: Workspace, *, touched: bool
+) -> Iterator[tuple[str, Callable[[World], object]]]:
     """Yield what people, the machine and the platform can do."""
     another_type = POLICY.machine_types[ws.machine_type == POLICY.machine_types[0]]
     yield "start", lambda w: w.start(OWNER, ws.id)
@@ -322,8 +375,14 @@ def _acts(world: World, ws: Workspace, *, touched: bool) -> Iterator[tuple[str, 
         return
     if not touched:
         yield "start, a new machine", lambda w: w.start(OWNER, ws.id, NewMachine(rebuild=True))
-        yield "start, another image", lambda w: w.start(OWNER, ws.id, NewMachine(image_tag=f"v{ws.generation}"))
-        yield "start, another machine type", lambda w: w.start(OWNER, ws.id, NewMachine(machine_type=another_type))
+        yield (
+            "start, another image",
+            lambda w: w.start(OWNER, ws.id, NewMachine(image_tag=f"v{ws.generation}")),
+        )
+        yield (
+            "start, another machine type",
+            lambda w: w.start(OWNER, ws.id, NewMachine(machine_type=another_type)),
+        )
     if not touched:
         yield "stop", lambda w: w.stop(OWNER, ws.id)
     yield "delete", lambda w: w.delete(OWNER, ws.id)
@@ -338,18 +397,27 @@ def _acts(world: World, ws: Workspace, *, touched: bool) -> Iterator[tuple[str, 
         return
     if world.provisioning.waiting or world.operations.waiting:
         yield "dead letter", _dead_letter
-    begins = ws.operation is None or (ws.operation.phase in BEGINNINGS and ws.operation.failure is None)
+    begins = ws.operation is None or (
+        ws.operation.phase in BEGINNINGS and ws.operation.failure is None
+    )
     if begins and ws.home_disk is not None and ws.error is None:
         for name, touch in TOUCHES.items():
             yield f"{TOUCHED}{name}", _touch_all(touch, ws)
     machine, place = world.machine(ws), place_of(ws)
     if machine is None:
         return
-    off = ws.operation is None and (ws.status, machine.state) == (Status.SUSPENDED, InstanceState.TERMINATED)
+    off = ws.operation is None and (ws.status, machine.state) == (
+        Status.SUSPENDED,
+        InstanceState.TERMINATED,
+    )
     if off and ws.error is None:
         yield "grows old", lambda w: w.machines.make_old_by_hand(place, TOO_OLD)
     by_hand: dict[InstanceState, list[Callable[[FakeMachines, Place], None]]] = {
-        InstanceState.RUNNING: [FakeMachines.stop_by_hand, FakeMachines.suspend_by_hand, FakeMachines.fail_host],
+        InstanceState.RUNNING: [
+            FakeMachines.stop_by_hand,
+            FakeMachines.suspend_by_hand,
+            FakeMachines.fail_host,
+        ],
         InstanceState.SUSPENDED: [FakeMachines.start_by_hand],
         InstanceState.TERMINATED: [FakeMachines.start_by_hand],
     }
@@ -364,7 +432,9 @@ def _acts(world: World, ws: Workspace, *, touched: bool) -> Iterator[tuple[str, 
         )
 
 
-def _touch_all(touch: Callable[[FakeMachines, Workspace], None], ws: Workspace) -> Callable[[World], None]:
+def _touch_all(
+    touch: Callable[[FakeMachines, Workspace], None], ws: Workspace
+) -> Callable[[World], None]:
     return lambda world: touch(world.machines, ws)
 
 
@@ -413,7 +483,9 @@ TOUCHES: Final[dict[str, Callable[[FakeMachines, Workspace], None]]] = {
 }
 
 
-def _touching(touch: Callable[[FakeMachines, Place], None], place: Place) -> Callable[[World], None]:
+def _touching(
+    touch: Callable[[FakeMachines, Place], None], place: Place
+) -> Callable[[World], None]:
     return lambda world: touch(world.machines, place)
 
 
@@ -445,7 +517,9 @@ def _silence(world: World, deadline: datetime) -> None:
 def _dead_letter(world: World) -> None:
     queue = world.provisioning if world.provisioning.waiting else world.operations
     job = queue.take(queue.waiting[0])
-    record_dead_letter(world.store, world.operations, world.clock, world.policy, job, "it was refused too often.")
+    record_dead_letter(
+        world.store, world.operations, world.clock, world.policy, job, "it was refused too often."
+    )
 
 
 # ---- the walk -------------------------------------------------------------------------------------------------------
@@ -529,7 +603,9 @@ def test_the_walk_comes_through_all_there_is(walked: list[Walked]) -> None:
         == {"", *(phase for phase, _ in steps.TABLE), *steps.DISK_TABLE}
     )
     under_way = {
-        (each.state.operation, bool(each.state.failed), each.state.phase) for each in walked if each.state.operation
+        (each.state.operation, bool(each.state.failed), each.state.phase)
+        for each in walked
+        if each.state.operation
     }
     legal = {(kind, failed, phase) for kind, failed, phases in PHASES.values() for phase in phases}
     # A START leaves only a zone in which it has made no disk yet: it finds none to delete.
@@ -539,7 +615,10 @@ def test_the_walk_comes_through_all_there_is(walked: list[Walked]) -> None:
 
 def known_codes() -> set[str]:
     """Return the codes that are written in the modules that end operations and look at machines."""
-    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (lifecycle, observe, steps)]
+    sources = [
+        Path(str(module.__file__)).read_text(encoding="utf-8")
+        for module in (lifecycle, observe, steps)
+    ]
     literal = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', "\n".join(sources)))
     timed_out = re.findall(r'f"\{kind\}(_[A-Z_]+)"', sources[-1])
     assert timed_out

@@ -14,9 +14,12 @@ from tests.fakes.world import World, place_of
 
 OWNER: Final = "alice"
 POLICY: Final = Policy(
-    zones=("us-west1-a", "us-west1-b"), limits=Limits(workspaces=1, running=1), changes_per_minute=10**6
+    zones=("us-west1-a", "us-west1-b"),
+    limits=Limits(workspaces=1, running=1),
+    changes_per_minute=10**6,
 )
-# The ends of a START that says what a person must do first, or that what it led to was noticed only afterwards.
+# The ends of a START that says what a person must do first, or that what it led to was noticed only
+# afterwards.
 ADVICE: Final = {HOME_DISK_GONE, "MACHINE_AMBIGUOUS", "COMPUTE_NAME_TAKEN", "DISK_MISSING"}
 
 
@@ -44,9 +47,10 @@ def check_way_out_by_delete(world: World) -> None:
 def check_way_out_by_start(world: World) -> None:
     """A START is accepted, at once or when what is under way has ended, and ends READY with the record's machine.
 
-    Where it ends with advice that only a person can follow, it does once they have: an empty home must be asked for, which of
-    several machines is meant must be said, and what has a name that is needed is not taken away. A machine whose host failed
-    while its home was detached says so only after it has been thawed: it is started again.
+    Where it ends with advice that only a person can follow, it does once they have: an empty home
+    must be asked for, which of several machines is meant must be said, and what has a name that is
+    needed is not taken away. A machine whose host failed while its home was detached says so only
+    after it has been thawed: it is started again.
     """
     advised: set[str] = set()
     for _ in range(4):
@@ -61,7 +65,9 @@ def check_way_out_by_start(world: World) -> None:
         now = record(world)
         if now is None:
             assert ws.operation is not None
-            assert ws.operation.kind is OperationKind.DELETE, "it went, and nobody had asked for that"
+            assert ws.operation.kind is OperationKind.DELETE, (
+                "it went, and nobody had asked for that"
+            )
             return
         assert now.operation is None, "an operation does not end by itself"
         if _can_be_used(world, now):
@@ -71,8 +77,11 @@ def check_way_out_by_start(world: World) -> None:
             if now.error.code == "MACHINE_AMBIGUOUS":
                 _keep_one(world, now)
             continue
-        assert ws.operation is not None or believed_ready, "a START that nothing disturbed did not end READY"
-        # The machine is not what the record says, and nobody has looked yet: whoever wants to use it does.
+        assert ws.operation is not None or believed_ready, (
+            "a START that nothing disturbed did not end READY"
+        )
+        # The machine is not what the record says, and nobody has looked yet: whoever wants to use
+        # it does.
         world.clock.advance(timedelta(seconds=10))
         world.look(now)
         world.run()
@@ -101,6 +110,7 @@ def _can_be_used(world: World, ws: Workspace) -> bool:
         ws.status is Status.READY
         and machine is not None
         and (machine.state, machine.id) == (InstanceState.RUNNING, ws.instance_id)
-        and (machine.command.image_tag, machine.command.machine_type) == (ws.image_tag, ws.machine_type)
+        and (machine.command.image_tag, machine.command.machine_type)
+        == (ws.image_tag, ws.machine_type)
         and not differs(ws, world.machines.peek(place_of(ws)), world.clock())
     )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from shared import logs
-from shared.config import Settings, read_settings, settle_libraries
+from shared.config import Settings, configure_libraries, read_settings
 from shared.domain.policy import Policy
 from shared.entry.limits import CallerLimit
 from shared.entry.worker_exit import at_worker_exit
@@ -32,7 +32,7 @@ class Hub:
             ConfigurationError: something is missing or wrong.
         """
         settings = read_settings()
-        logs.take_over(settings.log_level)
+        logs.write_json_lines(settings.log_level)
         return settings
 
     @property
@@ -119,8 +119,8 @@ def hub(*ports: str) -> Hub:
     A function names what each of its requests needs, so that a new instance has it before its first
     request; what it needs rarely is imported when it is used.
     """
-    logs.take_over()
-    settle_libraries()
+    logs.write_json_lines()
+    configure_libraries()
     for port in ports:
         importlib.import_module(_MODULES[port])
     return _hub

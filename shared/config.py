@@ -70,7 +70,7 @@ class IdentitySource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose tokens are believed: issuers, audiences, and where the issuers' public keys (JWKS) are.
+    """ListScope tokens are believed: issuers, audiences, and where the issuers' public keys (JWKS) are.
 
     ``machine_service_account`` is nobody's: any program on a workspace's machine gets its tokens.
     """
@@ -123,7 +123,7 @@ class MachineSettings:
     most_run: timedelta | None
     health_command: str
     health_within: timedelta
-    heartbeat_every: timedelta
+    heartbeat_interval: timedelta
     keep_awake_most: timedelta
     container_metadata: bool
     container_shared_memory_mb: int
@@ -304,7 +304,7 @@ class _Reader:
         return Emulators(*hosts)
 
 
-def settle_libraries() -> None:
+def configure_libraries() -> None:
     """Set what libraries read from the environment once a function is imported.
 
     functions-framework wraps each log line in one of its own where this says ``true``, as Cloud Run
@@ -335,8 +335,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     soon_enough = idle_after / 3 if idle_after else timedelta.max
     machine_types = read.listed("HUB_MACHINE_TYPES", ",".join(usual.machine_types))
     disk_types = read.disk_types("HUB_DISK_TYPES")
-    heartbeat_every = min(
-        read.seconds("HUB_HEARTBEAT_SECONDS", usual.machine_heartbeat_every), soon_enough
+    heartbeat_interval = min(
+        read.seconds("HUB_HEARTBEAT_SECONDS", usual.machine_heartbeat_interval), soon_enough
     )
     keep_awake_most = read.seconds("HUB_KEEP_AWAKE_SECONDS", usual.keep_awake_most)
     settings = Settings(
@@ -387,7 +387,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             health_within=min(
                 read.seconds("HUB_HEALTH_SECONDS", timedelta(minutes=3)), start_within / 2
             ),
-            heartbeat_every=heartbeat_every,
+            heartbeat_interval=heartbeat_interval,
             keep_awake_most=keep_awake_most,
             container_metadata=read.flag("HUB_CONTAINER_METADATA"),
             container_shared_memory_mb=read.whole("HUB_CONTAINER_SHARED_MEMORY_MB", 1024, least=1),
@@ -408,7 +408,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
                 "HUB_CHANGES_PER_MINUTE", usual.changes_per_minute, least=1
             ),
             idle_after=idle_after,
-            heartbeat_every=min(usual.heartbeat_every, soon_enough),
+            heartbeat_write_interval=min(usual.heartbeat_write_interval, soon_enough),
             retention=read.seconds_or_off("HUB_RETENTION_SECONDS", timedelta(days=30)),
             deadlines=Deadlines(
                 create=read.seconds("HUB_CREATE_DEADLINE_SECONDS", usual.deadlines.create),
@@ -421,7 +421,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             attend_after=read.seconds("HUB_ATTEND_SECONDS", usual.attend_after),
             worker_timeout=read.seconds("HUB_WORKER_TIMEOUT_SECONDS", usual.worker_timeout),
             orphan_grace=read.seconds("HUB_ORPHAN_GRACE_SECONDS", usual.orphan_grace),
-            machine_heartbeat_every=heartbeat_every,
+            machine_heartbeat_interval=heartbeat_interval,
             keep_awake_most=keep_awake_most,
             max_machine_age=read.seconds_or_off("HUB_MAX_MACHINE_AGE", timedelta(days=30)),
         ),

@@ -29,7 +29,7 @@ _JSON = json.JSONEncoder(
 )  # everything but ASCII is escaped: no control, no right-to-left override
 
 
-def take_over(level: str | None = None) -> None:
+def write_json_lines(level: str | None = None) -> None:
     """Have everything that this process writes become JSON lines on standard error; ``level`` is for our own lines.
 
     Called when a function is imported, before the server starts and forks, and again once the

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from shared.domain.events import Event
-from shared.domain.instance import Begun, Command, Disk, Instance, OperationState, Place
+from shared.domain.instance import Command, Disk, Instance, OperationState, Place, StartedCall
 from shared.domain.jobs import Job
 from shared.domain.people import Person
 from shared.domain.workspace import Owner, Status, Workspace
@@ -91,10 +91,10 @@ class WorkspaceStore(Protocol):
     def list_owner_ids(self, limit: int, token: str | None) -> Page[str]:
         """Return the ids of all owners that have a record, in their own order. One query."""
 
-    def get_mark(self, name: str) -> str | None:
+    def get_checkpoint(self, name: str) -> str | None:
         """Return what a sweep has written down of how far it came; None when it came to its end. One read."""
 
-    def set_mark(self, name: str, mark: str | None) -> None:
+    def set_checkpoint(self, name: str, mark: str | None) -> None:
         """Write that down. Who writes last wins."""
 
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
@@ -145,7 +145,7 @@ class Machines(Protocol):
         It never raises: the console is only for a message.
         """
 
-    def perform(self, command: Command, request_id: str) -> Begun:
+    def perform(self, command: Command, request_id: str) -> StartedCall:
         """Begin what the command says. The same ``request_id`` (a UUID) is the same call, however often it is made.
 
         ``RefreshMetadata``, ``LabelInstance`` and ``LabelDisk`` read before they write. If somebody

@@ -8,7 +8,7 @@ from flask import Request
 
 from shared.bootstrap import hub
 from shared.entry.bodies import read_nothing
-from shared.entry.http import Answer, asker, endpoint
+from shared.entry.http import Answer, actor, endpoint
 from shared.entry.representation import workspace_json
 from shared.usecases import ask_workspaces
 
@@ -18,7 +18,7 @@ HUB = hub("store", "identity", "operation_jobs")
 @endpoint(HUB, "DELETE /workspaces/{workspace_id}")
 def delete_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace; its id answers 404 once it is gone."""
-    who = asker(request, HUB)
+    who = actor(request, HUB)
     read_nothing(request)
     workspace = ask_workspaces.delete_workspace(
         HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, who, workspace_id

@@ -8,7 +8,7 @@ Compute library is imported at the first request.
 from flask import Request
 
 from shared.bootstrap import hub
-from shared.entry.http import Answer, asker, endpoint
+from shared.entry.http import Answer, actor, endpoint
 from shared.entry.representation import status_json
 from shared.usecases import ask_workspaces
 
@@ -18,7 +18,7 @@ HUB = hub("store", "identity")
 @endpoint(HUB, "GET /workspaces/{workspace_id}/status")
 def get_workspace_status(request: Request, workspace_id: str) -> Answer:
     """Answer 200 with the workspace, its instance and its connection."""
-    who = asker(request, HUB)
+    who = actor(request, HUB)
     status = ask_workspaces.get_workspace_status(
         HUB.store, lambda: HUB.machines, HUB.operation_jobs, HUB.clock, HUB.trail, who, workspace_id
     )

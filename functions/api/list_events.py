@@ -9,7 +9,7 @@ from flask import Request
 
 from shared.bootstrap import hub
 from shared.entry.bodies import read_page_query
-from shared.entry.http import Answer, asker, endpoint, next_link
+from shared.entry.http import Answer, actor, endpoint, next_link
 from shared.entry.representation import event_json
 from shared.usecases import trail
 
@@ -19,7 +19,7 @@ HUB = hub("store", "identity")
 @endpoint(HUB, "GET /workspaces/{workspace_id}/events", "GET /events", query=True)
 def list_events(request: Request, workspace_id: str | None = None) -> Answer:
     """Answer with a bare array; a further page is announced in ``Link``."""
-    who = asker(request, HUB)
+    who = actor(request, HUB)
     limit, page_token = read_page_query(request)
     if workspace_id is None:
         page = trail.list_all_events(HUB.store, HUB.trail, who, limit, page_token)

@@ -8,7 +8,7 @@ from flask import Request
 
 from shared.bootstrap import hub
 from shared.entry.bodies import read_new_machine
-from shared.entry.http import Answer, asker, endpoint
+from shared.entry.http import Answer, actor, endpoint
 from shared.entry.representation import workspace_json
 from shared.usecases import ask_workspaces
 
@@ -18,7 +18,7 @@ HUB = hub("store", "identity", "operation_jobs")
 @endpoint(HUB, "POST /workspaces/{workspace_id}/start")
 def start_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace, or 200 when it is ready already and nothing is to change."""
-    who = asker(request, HUB)
+    who = actor(request, HUB)
     machine = read_new_machine(request, HUB.policy)
     workspace, under_way = ask_workspaces.start_workspace(
         HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, who, workspace_id, machine

@@ -51,7 +51,7 @@ def metadata_items(
         "hub-branch": command.branch or "",
         "hub-health-command": settings.health_command,
         "hub-health-seconds": _seconds(settings.health_within),
-        "hub-heartbeat-seconds": _seconds(settings.heartbeat_every),
+        "hub-heartbeat-seconds": _seconds(settings.heartbeat_interval),
         "hub-keep-awake-seconds": _seconds(settings.keep_awake_most),
         "hub-container-metadata": "true" if settings.container_metadata else "false",
         "hub-container-shared-memory-mb": str(settings.container_shared_memory_mb),

@@ -23,7 +23,6 @@ from shared.adapters.compute_instance import instance_resource, labels, metadata
 from shared.config import MachineSettings
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
-    Begun,
     Command,
     DeleteDisk,
     DeleteInstance,
@@ -39,6 +38,7 @@ from shared.domain.instance import (
     Place,
     RefreshMetadata,
     ResumeInstance,
+    StartedCall,
     StartInstance,
     StopInstance,
     SuspendInstance,
@@ -98,9 +98,9 @@ class ComputeMachines(Machines):
         options: dict[str, Any] = {}
         if emulator:
             options = {
-                "credentials": AnonymousCredentials(),
+                "credentials": AnonymousCredentials(),  # type: ignore[no-untyped-call]
                 "client_options": {"api_endpoint": f"http://{emulator}"},
-            }  # type: ignore[no-untyped-call]
+            }
         self._instances = compute_v1.InstancesClient(**options)
         self._disks = compute_v1.DisksClient(**options)
         self._operations = compute_v1.ZoneOperationsClient(**options)
@@ -163,10 +163,12 @@ class ComputeMachines(Machines):
             return ""
         return found.contents.encode()[-most_bytes:].decode(errors="ignore") if found else ""
 
-    def perform(self, command: Command, request_id: str) -> Begun:
+    def perform(self, command: Command, request_id: str) -> StartedCall:
         """See the port."""
         operation = _called(_VERBS[type(command)], lambda: self._call(command, request_id))
-        return Begun(operation.name, str(operation.target_id) if operation.target_id else None)
+        return StartedCall(
+            operation.name, str(operation.target_id) if operation.target_id else None
+        )
 
     def _call(self, command: Command, request_id: str) -> Any:
         compute, at = self._instances, self._at(command.place)
@@ -330,7 +332,7 @@ def _instance(found: Any) -> Instance:
             default=None,
         ),
         disks=tuple(_last(disk.source) for disk in found.disks if disk.source),
-        heartbeat_every=_heartbeat(found.metadata),
+        heartbeat_interval=_heartbeat(found.metadata),
     )
 
 

@@ -171,13 +171,13 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         return Page(found[:limit], found[limit - 1] if len(found) > limit else None)
 
     @_translated
-    def get_mark(self, name: str) -> str | None:
+    def get_checkpoint(self, name: str) -> str | None:
         """See the port."""
         found = self._documents.get(f"sweeps/{name}")
         return found.fields.get("mark") if found else None
 
     @_translated
-    def set_mark(self, name: str, mark: str | None) -> None:
+    def set_checkpoint(self, name: str, mark: str | None) -> None:
         """See the port."""
         self._documents.commit([self._documents.put(f"sweeps/{name}", {"mark": mark})])
 

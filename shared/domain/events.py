@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.domain.changes import Change
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.workspace import Status, Workspace
 
 HUB = "hub"  # who did it, when it was none of the people but the end of what they asked for
@@ -40,42 +40,42 @@ class Event:
 
 
 def asked(
-    asker: Asker, workspace: Workspace, what: str, now: datetime, result: str = ACCEPTED
+    actor: Actor, workspace: Workspace, what: str, now: datetime, result: str = ACCEPTED
 ) -> Event:
     """Return the event of a request for a change: of an accepted one, if nothing else is said."""
-    as_admin = asker.acts_as_admin(workspace.owner_id)
+    as_admin = actor.acts_as_admin(workspace.owner_id)
     return Event(
         now,
         workspace.id,
         workspace.owner_id,
-        asker.id,
+        actor.id,
         what,
         result,
-        asker.request_id,
-        asker.email,
+        actor.request_id,
+        actor.email,
         as_admin,
     )
 
 
-def looked(asker: Asker, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
+def looked(actor: Actor, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
     """Return the event of an administrator's look at what is not theirs."""
     return Event(
         now,
         workspace_id,
         owner_id,
-        asker.id,
+        actor.id,
         what,
         ACCEPTED,
-        asker.request_id,
-        asker.email,
+        actor.request_id,
+        actor.email,
         as_admin=True,
     )
 
 
-def refused(asker: Asker, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
+def refused(actor: Actor, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
     """Return the event of something that was refused for want of permission."""
     return Event(
-        now, workspace_id, owner_id, asker.id, what, REFUSED, asker.request_id, asker.email
+        now, workspace_id, owner_id, actor.id, what, REFUSED, actor.request_id, actor.email
     )
 
 

@@ -35,8 +35,8 @@ def take_heartbeat(
 ) -> Workspace | None:
     """Return the workspace with a heartbeat taken; None if it changes nothing.
 
-    ``last_connected_at`` never moves backwards, and at most once in ``heartbeat_every`` unless an
-    automatic stop waits to hear of it. ``~/.keep-awake`` alone holds a machine for
+    ``last_connected_at`` never moves backwards, and at most once in ``heartbeat_write_interval``
+    unless an automatic stop waits to hear of it. ``~/.keep-awake`` alone holds a machine for
     ``keep_awake_most`` at most since somebody was last logged in: the file can be renewed by a
     program. A heartbeat without a reason comes from boot scripts of version 0.1 and counts as a
     session.
@@ -53,7 +53,7 @@ def take_heartbeat(
         kept_awake_since = workspace.kept_awake_since or now
         if now - kept_awake_since > policy.keep_awake_most:
             return None
-    if since <= timedelta(0) or (since <= policy.heartbeat_every and not awaited):
+    if since <= timedelta(0) or (since <= policy.heartbeat_write_interval and not awaited):
         return None
     return replace(
         workspace,

@@ -25,7 +25,7 @@ class Instance:
     """What Compute says of one instance.
 
     ``id`` is its numeric id. ``labels`` are all it has, not only ours. ``disks`` are the names of
-    the attached disks. ``heartbeat_every`` is how often its boot scripts report, as its metadata
+    the attached disks. ``heartbeat_interval`` is how often its boot scripts report, as its metadata
     says. ``off_since`` is when it was last stopped or suspended.
     """
 
@@ -40,7 +40,7 @@ class Instance:
     created_at: datetime | None = None
     off_since: datetime | None = None
     disks: tuple[str, ...] = ()
-    heartbeat_every: timedelta | None = None
+    heartbeat_interval: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ Command = (
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedCall:
     """Compute accepted a call. ``target_id`` is the numeric id of what it works on (of a new instance: its id, at once)."""
 
     gce_operation: str

@@ -20,7 +20,7 @@ from shared.domain.errors import (
 )
 from shared.domain.idleness import HeartbeatReason, idle_at, take_heartbeat
 from shared.domain.jobs import Job
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.plain_text import one_line, quoted
 from shared.domain.policy import Policy
 from shared.domain.steps import fail_from_outside, may_still_be_saved, remake_for, way_out
@@ -115,19 +115,19 @@ def create(
     workspace_id: str,
     operation_id: str,
     project_id: str,
-    asker: Asker,
+    actor: Actor,
     new: NewWorkspace,
     now: datetime,
     policy: Policy,
 ) -> Change:
     """Begin a workspace. The owner's record decides first whether they may have it (``owners.admit``)."""
-    operation = _begin(OperationKind.CREATE, Phase.INSERT, operation_id, asker, now, policy)
+    operation = _begin(OperationKind.CREATE, Phase.INSERT, operation_id, actor, now, policy)
     name = f"workspace-{workspace_id}"
     workspace = Workspace(
         id=workspace_id,
         name=new.name,
-        owner_id=asker.id,
-        owner_email=asker.email,
+        owner_id=actor.id,
+        owner_email=actor.email,
         project_id=project_id,
         instance_name=name,
         zone=new.zone,
@@ -146,7 +146,7 @@ def create(
 
 
 def stop(
-    workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy
+    workspace: Workspace, operation_id: str, actor: Actor, now: datetime, policy: Policy
 ) -> Change | None:
     """Ask that a workspace be suspended. None when it is already, or is being.
 
@@ -160,13 +160,13 @@ def stop(
         if not under_way.automatic:
             return None
         # A person wants what the idle sweep has begun: a heartbeat must not undo it any more.
-        own = replace(under_way, automatic=False, requested_by=asker.id)
+        own = replace(under_way, automatic=False, requested_by=actor.id)
         return Change(replace(workspace, operation=own, updated_at=now), "StopConfirmed")
     if workspace.status is Status.SUSPENDED:
         return None
     return _ask(
         workspace,
-        _begin(OperationKind.STOP, Phase.SUSPEND, operation_id, asker, now, policy),
+        _begin(OperationKind.STOP, Phase.SUSPEND, operation_id, actor, now, policy),
         now,
         policy,
     )
@@ -175,7 +175,7 @@ def stop(
 def start(
     workspace: Workspace,
     operation_id: str,
-    asker: Asker,
+    actor: Actor,
     machine: NewMachine,
     now: datetime,
     policy: Policy,
@@ -202,9 +202,9 @@ def start(
     if not changed and not machine.rebuild:
         if workspace.status is Status.READY:
             return None
-        survey = _begin(OperationKind.START, Phase.SURVEY, operation_id, asker, now, policy)
+        survey = _begin(OperationKind.START, Phase.SURVEY, operation_id, actor, now, policy)
         return _ask(workspace, replace(survey, empty_home=machine.empty_home), now, policy)
-    remake = _begin(OperationKind.START, Phase.DELETE_INSTANCE, operation_id, asker, now, policy)
+    remake = _begin(OperationKind.START, Phase.DELETE_INSTANCE, operation_id, actor, now, policy)
     wanted = replace(
         workspace,
         image_tag=image_tag,
@@ -224,7 +224,7 @@ def start(
 
 
 def delete(
-    workspace: Workspace, operation_id: str, asker: Asker, now: datetime, policy: Policy
+    workspace: Workspace, operation_id: str, actor: Actor, now: datetime, policy: Policy
 ) -> Change | None:
     """Ask that a workspace and all that it has be deleted, whatever else is under way. None when it is being deleted.
 
@@ -235,7 +235,7 @@ def delete(
     if under_way is not None and under_way.kind is OperationKind.DELETE:
         return None
     operation = _begin(
-        OperationKind.DELETE, Phase.DELETE_INSTANCE, operation_id, asker, now, policy
+        OperationKind.DELETE, Phase.DELETE_INSTANCE, operation_id, actor, now, policy
     )
     if under_way is not None and under_way.kind in {OperationKind.CREATE, OperationKind.START}:
         operation = replace(operation, forget_after=now + policy.worker_timeout)
@@ -253,7 +253,7 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
     ==================================== =================================================================================
     the record                           what its machine's reports can cause
     ==================================== =================================================================================
-    READY, or ERROR with a running       a write for a heartbeat, once in ``heartbeat_every``
+    READY, or ERROR with a running       a write for a heartbeat, once in ``heartbeat_write_interval``
     machine
     READY                                ERROR, by ``failed``; no report leads back from there: only a person's START does
     ERROR with a running machine         once in ``REPORTED_AGAIN`` that its memory counts as ready (a write and a look),
@@ -454,7 +454,7 @@ def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:
 
 
 def expire(
-    workspace: Workspace, operation_id: str, sweeper: Asker, now: datetime, policy: Policy
+    workspace: Workspace, operation_id: str, sweeper: Actor, now: datetime, policy: Policy
 ) -> Change | None:
     """Stop a machine that is idle, delete a workspace that is forgotten. None when it is neither, or something is under way.
 
@@ -523,7 +523,7 @@ def _begin(
     kind: OperationKind,
     phase: Phase,
     operation_id: str,
-    asker: Asker,
+    actor: Actor,
     now: datetime,
     policy: Policy,
 ) -> Operation:
@@ -532,11 +532,11 @@ def _begin(
         kind=kind,
         phase=phase,
         step=0,
-        requested_by=asker.id,
+        requested_by=actor.id,
         requested_at=now,
         deadline_at=now + policy.deadlines.of(kind),
         phase_since=now,
-        request_id=asker.request_id,
+        request_id=actor.request_id,
     )
 
 

@@ -31,7 +31,7 @@ _OFF = {InstanceState.TERMINATED, InstanceState.SUSPENDED}
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class OrphanAction:
     """What is done about one orphan: ``command``, or None where it is only reported; ``event`` names it, ``reason`` says why."""
 
     place: Place
@@ -41,7 +41,7 @@ class Act:
     command: Command | None = None
 
 
-def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> Act | None:
+def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> OrphanAction | None:
     """Decide about a machine or disk of a live record: put its labels back, or report that it is not where the record says.
 
     It is never stopped and never deleted. While an operation is under way it may be on its way from
@@ -52,23 +52,25 @@ def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> Act | None:
     if workspace.operation is not None or not _is_elsewhere(workspace, resource):
         return None
     reason = f"it is in zone {resource.zone}, and workspace {workspace.id} is recorded in zone {workspace.zone}"
-    return Act(Place(resource.zone, resource.name), workspace.id, "ResourceElsewhere", reason)
+    return OrphanAction(
+        Place(resource.zone, resource.name), workspace.id, "ResourceElsewhere", reason
+    )
 
 
-def report_tied(workspace: Workspace, resource: Instance | Disk) -> Act:
+def report_tied(workspace: Workspace, resource: Instance | Disk) -> OrphanAction:
     """Return the report on what is no part of a live workspace, but uses or is used by what is."""
     reason = (
         f"no workspace has it, but it and a resource of workspace {workspace.id} use each other"
     )
-    return Act(Place(resource.zone, resource.name), workspace.id, "ResourceTied", reason)
+    return OrphanAction(Place(resource.zone, resource.name), workspace.id, "ResourceTied", reason)
 
 
-def label_again(workspace: Workspace, resource: Instance | Disk) -> Act:
+def label_again(workspace: Workspace, resource: Instance | Disk) -> OrphanAction:
     """Return the act that puts the labels of ours back on a machine or disk of a workspace."""
     place = Place(resource.zone, resource.name)
     label = LabelInstance if isinstance(resource, Instance) else LabelDisk
     command = label(place, workspace.id, workspace.owner_id)
-    return Act(
+    return OrphanAction(
         place,
         workspace.id,
         "LabelsRestored",
@@ -84,14 +86,14 @@ def _is_elsewhere(workspace: Workspace, resource: Instance | Disk) -> bool:
     return resource.name == workspace.disk_name and resource.zone != zone
 
 
-def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> Act | None:
+def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> OrphanAction | None:
     """Decide about a machine that no record accounts for. None: it is too young to be sure."""
     place = Place(instance.zone, instance.name)
     workspace_id = owner_id_of(instance) or ""
     if _young(instance.created_at, now, policy):
         return None
     if not may_be_deleted(instance.name):
-        return Act(
+        return OrphanAction(
             place,
             workspace_id,
             "OrphanFound",
@@ -99,31 +101,33 @@ def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> Act | N
         )
     if instance.state is InstanceState.RUNNING:
         reason = "no workspace has this machine, and it runs"
-        return Act(place, workspace_id, "OrphanStopped", reason, StopInstance(place))
+        return OrphanAction(place, workspace_id, "OrphanStopped", reason, StopInstance(place))
     off_since = instance.off_since or instance.created_at or now
     if instance.state in _OFF and now - off_since >= policy.orphan_grace:
         reason = f"no workspace has this machine, and it has been off since {off_since:%Y-%m-%d %H:%M} UTC"
-        return Act(place, workspace_id, "OrphanDeleted", reason, DeleteInstance(place))
-    return Act(
+        return OrphanAction(place, workspace_id, "OrphanDeleted", reason, DeleteInstance(place))
+    return OrphanAction(
         place, workspace_id, "OrphanFound", f"no workspace has this machine; it is {instance.state}"
     )
 
 
-def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> Act | None:
+def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> OrphanAction | None:
     """Decide about a disk that no record accounts for. None: too young, or a machine has it and it goes with that."""
     if disk.in_use or _young(disk.created_at, now, policy):
         return None
     place = Place(disk.zone, disk.name)
     if not may_be_deleted(disk.name):
         reason = "no workspace has this disk, and its name is not one of the Hub's"
-        return Act(place, owner_id_of(disk) or "", "OrphanDiskFound", reason)
+        return OrphanAction(place, owner_id_of(disk) or "", "OrphanDiskFound", reason)
     detached_at = disk.detached_at or disk.created_at
     if now - detached_at >= policy.orphan_grace:
         reason = (
             f"no workspace has this disk, and no machine since {detached_at:%Y-%m-%d %H:%M} UTC"
         )
-        return Act(place, owner_id_of(disk) or "", "OrphanDiskDeleted", reason, DeleteDisk(place))
-    return Act(
+        return OrphanAction(
+            place, owner_id_of(disk) or "", "OrphanDiskDeleted", reason, DeleteDisk(place)
+        )
+    return OrphanAction(
         place,
         owner_id_of(disk) or "",
         "OrphanDiskFound",
@@ -131,7 +135,7 @@ def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> Act | None:
     )
 
 
-def too_many(acts: Sequence[Act], resources: int) -> bool:
+def too_many(acts: Sequence[OrphanAction], resources: int) -> bool:
     """Say whether so many orphans are more likely our mistake than theirs: a lost database makes orphans of everything."""
     destructive = (StopInstance, DeleteInstance, DeleteDisk)
     return sum(isinstance(act.command, destructive) for act in acts) > max(

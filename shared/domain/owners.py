@@ -11,7 +11,7 @@ from shared.domain.errors import (
     TooManyRequestsError,
     WorkspaceGoneError,
 )
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import OwnedWorkspace, Owner, UsedKey
 
@@ -47,9 +47,9 @@ def workspace_of_key(owner: Owner, key: Key, now: datetime) -> str | None:
     return used.workspace_id
 
 
-def seen(owner: Owner, asker: Asker) -> Owner:
+def seen(owner: Owner, actor: Actor) -> Owner:
     """Return the owner with the organisation that they prove to belong to now. Nobody else proves it for them."""
-    return replace(owner, domain=asker.domain) if asker.id == owner.id else owner
+    return replace(owner, domain=actor.domain) if actor.id == owner.id else owner
 
 
 def admit(

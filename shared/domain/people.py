@@ -52,7 +52,7 @@ class AccessRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Actor:
     """Who asks for something: their ``owner_id`` (or ``cleanup``), and the id of the request that it came with.
 
     ``domain`` is that of the organisation that they have proven to belong to (``proven_domain``).
@@ -95,7 +95,7 @@ def proven_domain(person: Person) -> str | None:
     return hosted if address and hosted and address.rpartition("@")[2] == hosted else None
 
 
-def admit(person: Person, rules: AccessRules, request_id: str) -> Asker:
+def admit(person: Person, rules: AccessRules, request_id: str) -> Actor:
     """Return the person as somebody whom the Hub serves.
 
     An administrator is named by address, so it is enough that an organisation runs the account: at
@@ -116,4 +116,4 @@ def admit(person: Person, rules: AccessRules, request_id: str) -> Asker:
         raise NotAllowedError(
             "This Hub does not serve your account. Ask whoever runs it to let you in."
         )
-    return Asker(person.owner_id, request_id, address or person.email or None, admin, domain)
+    return Actor(person.owner_id, request_id, address or person.email or None, admin, domain)

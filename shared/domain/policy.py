@@ -49,11 +49,11 @@ class Policy:
     is the longest time a worker may run. ``orphan_grace`` is how long a machine or a disk that no
     workspace has is kept. ``rights_patience`` is how long a missing right is waited for: Google
     says that a change of rights usually takes 2 minutes, sometimes 7 (source: IAM's documentation
-    of access change propagation). ``machine_heartbeat_every`` is how often a machine that boots now
-    reports that it is in use, ``heartbeat_every`` how often at most a report is written down.
-    ``keep_awake_most`` is for how long ``~/.keep-awake`` alone holds a machine, whatever the
-    machine says. ``max_machine_age`` is how old a machine may be that a START still boots, None if
-    as old as it likes.
+    of access change propagation). ``machine_heartbeat_interval`` is how often a machine that boots
+    now reports that it is in use, ``heartbeat_write_interval`` how often at most a report is
+    written down. ``keep_awake_most`` is for how long ``~/.keep-awake`` alone holds a machine,
+    whatever the machine says. ``max_machine_age`` is how old a machine may be that a START still
+    boots, None if as old as it likes.
     """
 
     zones: tuple[str, ...] = ("us-west1-a", "us-west1-b", "us-west1-c")
@@ -76,12 +76,12 @@ class Policy:
     look_max: timedelta = timedelta(seconds=15)
     attend_after: timedelta = timedelta(minutes=2)
     worker_timeout: timedelta = timedelta(seconds=60)
-    heartbeat_every: timedelta = timedelta(minutes=1)
+    heartbeat_write_interval: timedelta = timedelta(minutes=1)
     key_lifetime: timedelta = timedelta(days=1)
     keys_per_owner: int = 100
     orphan_grace: timedelta = timedelta(days=7)
     rights_patience: timedelta = timedelta(minutes=7)
-    machine_heartbeat_every: timedelta = timedelta(minutes=2)
+    machine_heartbeat_interval: timedelta = timedelta(minutes=2)
     keep_awake_most: timedelta = timedelta(hours=12)
     max_machine_age: timedelta | None = timedelta(days=30)
 

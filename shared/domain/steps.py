@@ -2,7 +2,7 @@
 
 ``TABLE`` reads row by row: in this phase, when the machine is seen like that, make this move. A
 move waits, goes to another phase, calls Compute, or ends the operation. Everything is pure:
-``plan`` decides before a step's one Compute call, ``settle`` after it.
+``plan`` decides before a step's one Compute call, ``record_outcome`` after it.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.domain.changes import Change, Note, enter_boot, finish, proceed, without_memory
+from shared.domain.drift import (
+    MACHINE_GONE,
+    ObservedState,
+    as_it_is,
+    moved_to,
+    observe,
+    observed_state,
+)
 from shared.domain.idleness import idle_at
 from shared.domain.instance import (
-    Begun,
     Command,
     DeleteDisk,
     DeleteInstance,
@@ -25,11 +32,11 @@ from shared.domain.instance import (
     Place,
     RefreshMetadata,
     ResumeInstance,
+    StartedCall,
     StartInstance,
     StopInstance,
     SuspendInstance,
 )
-from shared.domain.observe import MACHINE_GONE, Sight, as_it_is, moved_to, observe, sight
 from shared.domain.plain_text import quoted_lines
 from shared.domain.policy import Policy
 from shared.domain.renewal import why_too_old
@@ -56,7 +63,7 @@ _PASSING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StepInput:
     """What a worker saw before it decides.
 
     ``pending``: the Compute operation of this phase is not done (nothing else was looked at).
@@ -90,7 +97,7 @@ class _Situation:
 
     workspace: Workspace
     operation: Operation
-    seen: Seen
+    seen: StepInput
     now: datetime
     policy: Policy
 
@@ -207,7 +214,7 @@ def _inserted(s: _Situation) -> Change:
         instance_id=found.id if found else None,
         machine_made_at=found.created_at if found else None,
     )
-    booting = sight(s.seen.instance) is Sight.BOOTING
+    booting = observed_state(s.seen.instance) is ObservedState.BOOTING
     # A machine that boots may yet turn out to have no capacity.
     phase = Phase.INSERTING if booting else Phase.AWAIT_READY
     return proceed(known, "InstanceFound", s.now, s.policy, phase=phase)
@@ -388,7 +395,11 @@ def _delete_or_clean_up(s: _Situation) -> Change | Call:
         return finish(
             s.workspace, Status.READY, "WorkspaceReady", s.now
         )  # somebody resumed it by hand meanwhile
-    if s.operation.automatic and s.operation.attempt == 0 and sight(s.seen.instance) not in _OFF:
+    if (
+        s.operation.automatic
+        and s.operation.attempt == 0
+        and observed_state(s.seen.instance) not in _OFF
+    ):
         return _abandon_delete(s)
     if (
         s.operation.kind is OperationKind.START
@@ -402,7 +413,11 @@ def _delete_or_clean_up(s: _Situation) -> Change | Call:
 def _can_be_used(s: _Situation) -> bool:
     """Whether the recorded machine runs with the memory of a boot that reported ready."""
     ours = s.seen.instance is not None and s.seen.instance.id == s.workspace.instance_id
-    return ours and sight(s.seen.instance) is Sight.RUNNING and s.workspace.memory_is_ready
+    return (
+        ours
+        and observed_state(s.seen.instance) is ObservedState.RUNNING
+        and s.workspace.memory_is_ready
+    )
 
 
 def _abandon_delete(s: _Situation) -> Change:
@@ -413,7 +428,7 @@ def _abandon_delete(s: _Situation) -> Change:
     return _noting(kept, attend_at=s.now)
 
 
-def _lacks_home(workspace: Workspace, seen: Seen) -> bool:
+def _lacks_home(workspace: Workspace, seen: StepInput) -> bool:
     """Whether the home disk is not where it is recorded, as far as this phase looks."""
     return workspace.home_disk is not None and not seen.disk_exists
 
@@ -443,7 +458,7 @@ def _in_use_after_all(s: _Situation) -> bool:
 
 def _knowing_interval(s: _Situation) -> Workspace:
     """Return the workspace with the interval that its machine itself has in its metadata."""
-    every = s.seen.instance.heartbeat_every if s.seen.instance else None
+    every = s.seen.instance.heartbeat_interval if s.seen.instance else None
     return (
         s.workspace
         if every is None
@@ -604,7 +619,7 @@ def _if_ours(move: Move) -> Move:
 _use_ours = _if_ours(_unless_homeless(_use_or_stop))
 _resume_ours = _if_ours(_unless_stuck(_unless_homeless(_resume)))
 _boot_ours = _if_ours(_unless_stuck(_unless_homeless(_boot_off)))
-_OFF = {Sight.ABSENT, Sight.SUSPENDED, Sight.TERMINATED}
+_OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
 _survey = _go(Phase.SURVEY)
 _booting = _go(Phase.AWAIT_READY)
 _repeat_delete = _again(Phase.DELETE_INSTANCE)
@@ -613,7 +628,7 @@ _restart_delete = _go(Phase.DELETE_INSTANCE)
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 _SIGHTS = (
-    Sight.ABSENT, Sight.BOOTING, Sight.RUNNING, Sight.SUSPENDING, Sight.SUSPENDED, Sight.STOPPING, Sight.TERMINATED,
+    ObservedState.ABSENT, ObservedState.BOOTING, ObservedState.RUNNING, ObservedState.SUSPENDING, ObservedState.SUSPENDED, ObservedState.STOPPING, ObservedState.TERMINATED,
 )  # fmt: skip
 
 _ROWS: dict[Phase, tuple[Move, ...]] = {
@@ -644,7 +659,7 @@ _ROWS: dict[Phase, tuple[Move, ...]] = {
     Phase.FORGET:           (_forget,              _restart_delete, _restart_delete,    _restart_delete, _restart_delete,      _restart_delete, _restart_delete),
 }  # fmt: skip
 
-TABLE: dict[tuple[Phase, Sight], Move] = {
+TABLE: dict[tuple[Phase, ObservedState], Move] = {
     (phase, seen): move
     for phase, row in _ROWS.items()
     for seen, move in zip(_SIGHTS, row, strict=True)
@@ -680,7 +695,7 @@ def reads_disk(operation: Operation) -> bool:
     return remakes or operation.phase in {Phase.INSERT, Phase.FORGET, *DISK_TABLE}
 
 
-def seeks_elsewhere(workspace: Workspace, seen: Seen) -> tuple[bool, bool]:
+def seeks_elsewhere(workspace: Workspace, seen: StepInput) -> tuple[bool, bool]:
     """Say whether the next step goes by the workspace's machines in other zones, and by its disks in any zone.
 
     Both cost two lists of the whole project, so they are made only where something is missing that
@@ -710,8 +725,8 @@ def reads_console(workspace: Workspace, now: datetime) -> bool:
     )
 
 
-def plan(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> Change | Call:
-    """Decide the operation's next step: a change of the record, or one call to Compute that ``settle`` then follows.
+def plan(workspace: Workspace, seen: StepInput, now: datetime, policy: Policy) -> Change | Call:
+    """Decide the operation's next step: a change of the record, or one call to Compute that ``record_outcome`` then follows.
 
     A job may come after the deadline: what has succeeded by then is taken, and everything else
     ends.
@@ -730,7 +745,7 @@ def _decide(s: _Situation) -> Change | Call:
     if s.seen.fault is not None:
         return _refused(s, s.seen.fault)
     if s.operation.phase not in DISK_TABLE:
-        return TABLE[s.operation.phase, sight(s.seen.instance)](s)
+        return TABLE[s.operation.phase, observed_state(s.seen.instance)](s)
     if (
         s.seen.instance is not None
     ):  # a worker of a superseded operation made it after this one had looked
@@ -767,7 +782,7 @@ def _nears_the_end(s: _Situation, decision: Change | Call) -> bool:
     )
 
 
-def _sees_anything(seen: Seen) -> bool:
+def _sees_anything(seen: StepInput) -> bool:
     return (
         seen.pending
         or seen.instance is not None
@@ -776,11 +791,11 @@ def _sees_anything(seen: Seen) -> bool:
     )
 
 
-def settle(
+def record_outcome(
     workspace: Workspace,
-    seen: Seen,
+    seen: StepInput,
     call: Call,
-    outcome: Begun | Fault,
+    outcome: StartedCall | Fault,
     now: datetime,
     policy: Policy,
 ) -> Change:
@@ -812,7 +827,7 @@ def _keeping_home(s: _Situation, command: Command) -> Workspace:
 
 
 def _after_call(
-    s: _Situation, command: Command, begun: Begun
+    s: _Situation, command: Command, begun: StartedCall
 ) -> tuple[Workspace, tuple[Note, ...]]:
     """Return what the record says once Compute has accepted a call, and what to note: what is lost is lost from here on."""
     known, operation = s.workspace, s.operation
@@ -844,7 +859,7 @@ def _after_call(
 
 
 def _interval(policy: Policy) -> int:
-    return round(policy.machine_heartbeat_every.total_seconds())
+    return round(policy.machine_heartbeat_interval.total_seconds())
 
 
 def may_still_be_saved(operation: Operation) -> bool:
@@ -862,7 +877,7 @@ def remake_for(workspace: Workspace, why: str, now: datetime, policy: Policy) ->
     operation = workspace.operation
     if operation is None or operation.kind is not OperationKind.START or operation.remade:
         return None
-    return _remake(_situation(workspace, Seen(), now, policy), why)
+    return _remake(_situation(workspace, StepInput(), now, policy), why)
 
 
 def fail(s: "_Situation", problem: Problem) -> Change:
@@ -891,10 +906,10 @@ def fail_from_outside(
     workspace: Workspace, problem: Problem, now: datetime, policy: Policy
 ) -> Change:
     """Give the operation up because somebody else said so: the machine itself, or a dead letter."""
-    return fail(_situation(workspace, Seen(), now, policy), problem)
+    return fail(_situation(workspace, StepInput(), now, policy), problem)
 
 
-def _situation(workspace: Workspace, seen: Seen, now: datetime, policy: Policy) -> _Situation:
+def _situation(workspace: Workspace, seen: StepInput, now: datetime, policy: Policy) -> _Situation:
     if workspace.operation is None:
         raise ValueError("no operation is under way")
     return _Situation(workspace, workspace.operation, seen, now, policy)
@@ -912,7 +927,7 @@ def _end_failed(s: _Situation, problem: Problem) -> Change:
             replace(s.workspace, status=recorded, error=None), s.seen.instance, s.now
         ).status
     ended = finish(s.workspace, status, f"{s.operation.kind.capitalize()}Failed", s.now, problem)
-    running = sight(s.seen.instance) is Sight.RUNNING
+    running = observed_state(s.seen.instance) is ObservedState.RUNNING
     return _noting(ended, machine_running=running, attend_at=s.now + s.policy.attend_after)
 
 
@@ -952,7 +967,7 @@ def overdue_unseen(workspace: Workspace, now: datetime, policy: Policy) -> Chang
     What there is stays as it is, and nobody knows it: the record says what is likelier, and
     somebody looks again soon.
     """
-    s = _situation(workspace, Seen(), now, policy)
+    s = _situation(workspace, StepInput(), now, policy)
     kind = s.operation.kind
     message = f"The {kind} did not end {_within(s)}, because Compute Engine does not answer. {_WAY_OUT[kind]}"
     problem = s.operation.failure or _problem(s, "COMPUTE_UNAVAILABLE", message, retryable=True)

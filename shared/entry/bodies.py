@@ -20,7 +20,7 @@ from shared.domain.owners import Key
 from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, Status
 from shared.ports import Machine
-from shared.usecases.ask_workspaces import Whose
+from shared.usecases.ask_workspaces import ListScope
 
 LONGEST_TEXT = 1024
 MOST_LISTED = 100
@@ -143,7 +143,7 @@ def read_report(request: Request, machine: Machine) -> Report:
     )
 
 
-def read_list_query(request: Request) -> tuple[Whose, Status | None, int, str | None]:
+def read_list_query(request: Request) -> tuple[ListScope, Status | None, int, str | None]:
     """Return whose workspaces, their status, limit and page token of ``GET /workspaces``."""
     fields = _query(
         request,
@@ -154,7 +154,7 @@ def read_list_query(request: Request) -> tuple[Whose, Status | None, int, str | 
         },
     )
     status = fields.get("status")
-    whose = Whose(fields.get("owner_id"), everybody=fields.get("all", False))
+    whose = ListScope(fields.get("owner_id"), everybody=fields.get("all", False))
     if whose.owner_id and whose.everybody:
         raise InvalidRequestError([FieldProblem("owner_id", "cannot be given with all")])
     return (

@@ -25,7 +25,7 @@ from shared import logs
 from shared.bootstrap import Hub
 from shared.config import IdentitySource
 from shared.domain.errors import FieldProblem, HubError, InvalidRequestError
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.entry.problems import problem_of_fault, problem_of_http_error, problem_of_hub_error
 from shared.entry.wsgi import body_of, guard
 from shared.ports import Machine
@@ -94,7 +94,7 @@ def endpoint(
     return decorate
 
 
-def asker(request: Request, hub: Hub) -> Asker:
+def actor(request: Request, hub: Hub) -> Actor:
     """Return the person who calls, and the request that they call with.
 
     Raises:

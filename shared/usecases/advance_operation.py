@@ -7,12 +7,19 @@ from datetime import datetime
 from shared import logs
 from shared.domain import ownership, steps
 from shared.domain.changes import Change, due_look_job, job_of
+from shared.domain.drift import ObservedState, adopt_observed, observed_state, seeks_elsewhere
 from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
-from shared.domain.instance import Begun, DeleteInstance, Fault, FaultKind, InsertInstance, Place
+from shared.domain.instance import (
+    DeleteInstance,
+    Fault,
+    FaultKind,
+    InsertInstance,
+    Place,
+    StartedCall,
+)
 from shared.domain.jobs import Job
-from shared.domain.observe import Sight, follow, seeks_elsewhere, sight
 from shared.domain.policy import Policy
-from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Seen
+from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, StepInput
 from shared.domain.workspace import OperationKind, Workspace
 from shared.ports import Clock, Jobs, Machines, WorkspaceStore
 from shared.usecases.change_workspace import (
@@ -95,7 +102,7 @@ def advance_operation(
     raise UnavailableError("too many changes of this workspace at once")
 
 
-def _see(machines: Machines, workspace: Workspace, now: datetime) -> Seen:
+def _see(machines: Machines, workspace: Workspace, now: datetime) -> StepInput:
     """Look at what the operation's phase goes by: its Compute operation; once that is done, the machine, and what else it needs."""
     operation = workspace.operation
     if operation is None:
@@ -104,11 +111,11 @@ def _see(machines: Machines, workspace: Workspace, now: datetime) -> Seen:
     if operation.gce_operation is not None:
         state = machines.operation(workspace.zone, operation.gce_operation)
         if not state.done and now < operation.deadline_at:
-            return Seen(pending=True)
+            return StepInput(pending=True)
         fault = state.fault
     place = Place(workspace.zone, workspace.instance_name)
     home = Place(workspace.zone, workspace.disk_name)
-    seen = Seen(
+    seen = StepInput(
         fault=fault,
         instance=machines.get(place),
         disk_exists=steps.reads_disk(operation) and machines.get_disk(home) is not None,
@@ -127,7 +134,7 @@ def _see(machines: Machines, workspace: Workspace, now: datetime) -> Seen:
         return seen
 
 
-def _see_elsewhere(machines: Machines, workspace: Workspace, seen: Seen) -> Seen:
+def _see_elsewhere(machines: Machines, workspace: Workspace, seen: StepInput) -> StepInput:
     """Look in all zones for what this step needs of them."""
     seeks_machines, seeks_disks = steps.seeks_elsewhere(workspace, seen)
     if seeks_machines:
@@ -144,7 +151,7 @@ def _see_elsewhere(machines: Machines, workspace: Workspace, seen: Seen) -> Seen
     return seen
 
 
-def _perform(machines: Machines, call: Call, step: str) -> Begun | Fault:
+def _perform(machines: Machines, call: Call, step: str) -> StartedCall | Fault:
     """Make the call. The same command in the same step has the same request id, so making it again is making it once."""
     identity = f"workspace-hub/{step}/{type(call.command).__name__}"
     try:
@@ -160,9 +167,9 @@ def _commit_settled(
     clock: Clock,
     policy: Policy,
     job: Job,
-    seen: Seen,
+    seen: StepInput,
     call: Call,
-    outcome: Begun | Fault,
+    outcome: StartedCall | Fault,
 ) -> None:
     """Record what came of a call, on the record as it is by now.
 
@@ -192,15 +199,19 @@ def _commit_settled(
             deleted = stored is None or (
                 operation is not None and operation.kind is OperationKind.DELETE
             )
-            if deleted and isinstance(call.command, InsertInstance) and isinstance(outcome, Begun):
+            if (
+                deleted
+                and isinstance(call.command, InsertInstance)
+                and isinstance(outcome, StartedCall)
+            ):
                 _undo(machines, job, call, recorded=stored is not None)
-            elif stored is not None and operation is None and isinstance(outcome, Begun):
+            elif stored is not None and operation is None and isinstance(outcome, StartedCall):
                 # Another delivery has ended the operation: what was called all the same moves the
                 # machine behind the record.
                 jobs.send(due_look_job(stored.record, clock(), job.request_id))
             return
         now = clock()
-        change = steps.settle(stored.record, seen, call, outcome, now, policy)
+        change = steps.record_outcome(stored.record, seen, call, outcome, now, policy)
         try:
             commit_change(store, stored, change, now)
         except ConflictError:
@@ -235,7 +246,10 @@ def _undo(machines: Machines, job: Job, insert: Call, *, recorded: bool) -> None
 def _may_stay(machines: Machines, place: Place) -> bool:
     """Say whether a machine is there and is not on its way out; of one that cannot be seen the worst is taken."""
     try:
-        return sight(machines.get(place)) not in {Sight.ABSENT, Sight.STOPPING}
+        return observed_state(machines.get(place)) not in {
+            ObservedState.ABSENT,
+            ObservedState.STOPPING,
+        }
     except UnavailableError:
         return True
 
@@ -269,7 +283,7 @@ def look(
         elsewhere = (
             machines.find_instances(workspace.id) if seeks_elsewhere(workspace, instance) else []
         )
-        return follow(
+        return adopt_observed(
             workspace, instance, clock(), policy, ownership.other_places(workspace, elsewhere)
         )
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.changes import Change, job_of, look_job
+from shared.domain.drift import has_drifted
 from shared.domain.errors import ConflictError, HubError, NotAllowedError, UnavailableError
 from shared.domain.events import REFUSED, asked, noted
 from shared.domain.instance import Instance, Place
 from shared.domain.lifecycle import NewMachine
-from shared.domain.observe import differs
 from shared.domain.owners import admit_running, count_change, mark_running, seen
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import Status, Workspace
 from shared.ports import Clock, Jobs, Machines, Page, WorkspaceStore
@@ -23,8 +23,8 @@ from shared.usecases.trail import Trail
 
 
 @dataclass(frozen=True, slots=True)
-class Whose:
-    """Whose workspaces are to be listed: the asker's own, another owner's, or everybody's."""
+class ListScope:
+    """ListScope workspaces are to be listed: the actor's own, another owner's, or everybody's."""
 
     owner_id: str | None = None
     everybody: bool = False
@@ -33,8 +33,8 @@ class Whose:
 def list_workspaces(
     store: WorkspaceStore,
     trail: Trail,
-    asker: Asker,
-    whose: Whose,
+    actor: Actor,
+    whose: ListScope,
     status: Status | None,
     limit: int,
     token: str | None,
@@ -44,16 +44,16 @@ def list_workspaces(
     Raises:
         NotAllowedError: somebody who is no administrator asks for others' workspaces.
     """
-    owner_id = "" if whose.everybody else whose.owner_id or asker.id
-    if owner_id != asker.id and not asker.admin:
-        trail.record_refusal(asker, "", owner_id, "ListRequested")
+    owner_id = "" if whose.everybody else whose.owner_id or actor.id
+    if owner_id != actor.id and not actor.admin:
+        trail.record_refusal(actor, "", owner_id, "ListRequested")
         raise NotAllowedError("Only an administrator may list other people's workspaces.")
     page = (
         store.list_owned(owner_id, status, limit, token)
         if owner_id
         else store.list_all(status, limit, token)
     )
-    trail.record_look(asker, "", owner_id, "ListRequested")
+    trail.record_look(actor, "", owner_id, "ListRequested")
     return page
 
 
@@ -63,7 +63,7 @@ def stop_workspace(
     clock: Clock,
     policy: Policy,
     trail: Trail,
-    asker: Asker,
+    actor: Actor,
     workspace_id: str,
 ) -> tuple[Workspace, bool]:
     """Begin to suspend a workspace. Returns it, and whether it is still to be waited for.
@@ -78,10 +78,10 @@ def stop_workspace(
         clock,
         policy,
         trail,
-        asker,
+        actor,
         workspace_id,
         "StopRequested",
-        lambda ws: lifecycle.stop(ws, operation_id, asker, clock(), policy),
+        lambda ws: lifecycle.stop(ws, operation_id, actor, clock(), policy),
     )
     return workspace, workspace.operation is not None
 
@@ -92,7 +92,7 @@ def start_workspace(
     clock: Clock,
     policy: Policy,
     trail: Trail,
-    asker: Asker,
+    actor: Actor,
     workspace_id: str,
     machine: NewMachine,
 ) -> tuple[Workspace, bool]:
@@ -109,10 +109,10 @@ def start_workspace(
         clock,
         policy,
         trail,
-        asker,
+        actor,
         workspace_id,
         "StartRequested",
-        lambda ws: lifecycle.start(ws, operation_id, asker, machine, clock(), policy),
+        lambda ws: lifecycle.start(ws, operation_id, actor, machine, clock(), policy),
     )
     return workspace, workspace.operation is not None
 
@@ -123,7 +123,7 @@ def delete_workspace(
     clock: Clock,
     policy: Policy,
     trail: Trail,
-    asker: Asker,
+    actor: Actor,
     workspace_id: str,
 ) -> Workspace:
     """Begin to delete a workspace, whatever else is under way.
@@ -138,10 +138,10 @@ def delete_workspace(
         clock,
         policy,
         trail,
-        asker,
+        actor,
         workspace_id,
         "DeleteRequested",
-        lambda ws: lifecycle.delete(ws, operation_id, asker, clock(), policy),
+        lambda ws: lifecycle.delete(ws, operation_id, actor, clock(), policy),
     )
 
 
@@ -160,7 +160,7 @@ def get_workspace_status(
     jobs: Jobs,
     clock: Clock,
     trail: Trail,
-    asker: Asker,
+    actor: Actor,
     workspace_id: str,
 ) -> RealTimeStatus:
     """Return a workspace in real time. Writes nothing to it; when record and machine differ, a worker is asked to look.
@@ -168,27 +168,27 @@ def get_workspace_status(
     One read, one call to Compute; an administrator's look at another's is noted. A Compute that
     does not answer is told in
     ``why_no_instance``: the record still helps.
-    ``machines`` is called only for a workspace that is the asker's to see.
+    ``machines`` is called only for a workspace that is the actor's to see.
 
     Raises:
         WorkspaceNotFoundError, UnavailableError
     """
     stored = store.get(workspace_id)
-    if stored is None or not asker.may_touch(stored.record):
-        raise trail.not_there(asker, workspace_id, stored, "StatusRequested")
+    if stored is None or not actor.may_touch(stored.record):
+        raise trail.not_there(actor, workspace_id, stored, "StatusRequested")
     workspace = stored.record
-    trail.record_look(asker, workspace.id, workspace.owner_id, "StatusRequested")
+    trail.record_look(actor, workspace.id, workspace.owner_id, "StatusRequested")
     try:
         instance = machines().get(Place(workspace.zone, workspace.instance_name))
     except UnavailableError as error:
         return RealTimeStatus(workspace, None, str(error))
     now = clock()
-    if differs(workspace, instance, now):
+    if has_drifted(workspace, instance, now):
         logs.info(
             "DriftNoticed", workspace_id=workspace.id, seen=instance.state if instance else "absent"
         )
         try:
-            jobs.send(look_job(workspace, now, asker.request_id))
+            jobs.send(look_job(workspace, now, actor.request_id))
         except UnavailableError as error:
             logs.warning("JobNotSent", workspace_id=workspace.id, reason=str(error))
     return RealTimeStatus(
@@ -202,7 +202,7 @@ def _ask(
     clock: Clock,
     policy: Policy,
     trail: Trail,
-    asker: Asker,
+    actor: Actor,
     workspace_id: str,
     what: str,
     decide: Callable[[Workspace], Change | None],
@@ -214,14 +214,14 @@ def _ask(
     """
     for attempt in range(ATTEMPTS):
         stored = store.get(workspace_id)
-        if stored is None or not asker.may_touch(stored.record):
-            raise trail.not_there(asker, workspace_id, stored, what)
+        if stored is None or not actor.may_touch(stored.record):
+            raise trail.not_there(actor, workspace_id, stored, what)
         before = stored.record
-        with _administrators_failure_noted(store, clock, asker, before, what):
+        with _administrators_failure_noted(store, clock, actor, before, what):
             change = decide(before)
         if change is None or change.workspace is None:
-            if asker.acts_as_admin(before.owner_id):
-                store.commit(events=[asked(asker, before, what, clock())])
+            if actor.acts_as_admin(before.owner_id):
+                store.commit(events=[asked(actor, before, what, clock())])
             if attempt > 0 and before.operation is not None:
                 send_job(
                     jobs, job_of(before, before.operation)
@@ -229,11 +229,11 @@ def _ask(
             return before
         after, now = change.workspace, clock()
         owner = store.get_owner(before.owner_id)
-        holding = seen(owner.record, asker)
-        if asker.id == before.owner_id:
+        holding = seen(owner.record, actor)
+        if actor.id == before.owner_id:
             holding = count_change(holding, now, policy)
         if after.counts_as_running and not before.counts_as_running:
-            with _administrators_failure_noted(store, clock, asker, before, what):
+            with _administrators_failure_noted(store, clock, actor, before, what):
                 holding = admit_running(holding, before.id, before.owner_email, policy)
         else:
             holding = mark_running(holding, before.id, running=after.counts_as_running)
@@ -241,7 +241,7 @@ def _ask(
             store.commit(
                 workspaces=[(stored, after)],
                 owners=[(owner, holding)] if holding != owner.record else [],
-                events=[*noted(before, change, now), asked(asker, before, change.event, now)],
+                events=[*noted(before, change, now), asked(actor, before, change.event, now)],
             )
         except ConflictError:
             pause(attempt)
@@ -256,12 +256,12 @@ def _ask(
 
 @contextmanager
 def _administrators_failure_noted(
-    store: WorkspaceStore, clock: Clock, asker: Asker, workspace: Workspace, what: str
+    store: WorkspaceStore, clock: Clock, actor: Actor, workspace: Workspace, what: str
 ) -> Iterator[None]:
     """Note what an administrator asked of another's workspace in vain."""
     try:
         yield
     except HubError:
-        if asker.acts_as_admin(workspace.owner_id):
-            store.commit(events=[asked(asker, workspace, what, clock(), REFUSED)])
+        if actor.acts_as_admin(workspace.owner_id):
+            store.commit(events=[asked(actor, workspace, what, clock(), REFUSED)])
         raise

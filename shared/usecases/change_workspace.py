@@ -12,7 +12,7 @@ from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFo
 from shared.domain.events import asked, came_to, ended, noted
 from shared.domain.jobs import Job
 from shared.domain.owners import mark_running, release
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.workspace import Operation, Owner, Workspace
 from shared.ports import Clock, Jobs, Stored, WorkspaceStore
 
@@ -26,13 +26,13 @@ def change_workspace(
     clock: Clock,
     workspace_id: str,
     decide: Callable[[Workspace], Change | None],
-    asker: Asker | None = None,
+    actor: Actor | None = None,
 ) -> tuple[Workspace, bool]:
     """Change a workspace as ``decide`` says, deciding again on what is there when somebody else was faster.
 
     Returns the workspace as it is now, and whether this changed it. The job leaves after the
     commit; when it cannot be sent the change stands all the same and ``reconcile`` sends it, so
-    that an accepted request is never lost. ``asker`` is who asks for the change, for the audit
+    that an accepted request is never lost. ``actor`` is who asks for the change, for the audit
     trail.
 
     Raises:
@@ -52,7 +52,7 @@ def change_workspace(
                 send_job(jobs, job_of(stored.record, stored.record.operation))
             return stored.record, False
         try:
-            commit_change(store, stored, change, clock(), asker)
+            commit_change(store, stored, change, clock(), actor)
         except ConflictError:
             pause(attempt)
             continue
@@ -69,7 +69,7 @@ def commit_change(
     stored: Stored[Workspace],
     change: Change,
     now: datetime,
-    asker: Asker | None = None,
+    actor: Actor | None = None,
 ) -> None:
     """Commit a change of what was read, with what follows from it for the owner's record and the audit trail.
 
@@ -90,8 +90,8 @@ def commit_change(
                 (owner, mark_running(owner.record, before.id, running=after.counts_as_running))
             ]
     events = [event for event in (*noted(before, change, now), ended(before, change, now)) if event]
-    if asker is not None:
-        events.append(asked(asker, before, change.event, now))
+    if actor is not None:
+        events.append(asked(actor, before, change.event, now))
     store.commit(workspaces=[(stored, after)], owners=owners, events=events)
 
 

@@ -9,7 +9,7 @@ from shared.domain.errors import ConflictError, UnavailableError, WorkspaceGoneE
 from shared.domain.events import asked
 from shared.domain.lifecycle import NewWorkspace
 from shared.domain.owners import Key, admit, seen, workspace_of_key
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 from shared.ports import Clock, Jobs, WorkspaceStore
@@ -22,7 +22,7 @@ def create_workspace(
     clock: Clock,
     policy: Policy,
     project_id: str,
-    asker: Asker,
+    actor: Actor,
     new: NewWorkspace,
     key: Key | None,
 ) -> Workspace:
@@ -40,21 +40,21 @@ def create_workspace(
     workspace_id, operation_id = str(uuid.uuid4()), str(uuid.uuid4())
     change: Change | None = None
     for attempt in range(ATTEMPTS):
-        owner = store.get_owner(asker.id)
+        owner = store.get_owner(actor.id)
         now = clock()
         if change is not None and workspace_id in owner.record.workspaces:
             break
         if key is not None and (made := workspace_of_key(owner.record, key, now)) is not None:
             return _as_it_is_now(store, made)
         holding = admit(
-            seen(owner.record, asker), workspace_id, new.name, key, asker.email, now, policy
+            seen(owner.record, actor), workspace_id, new.name, key, actor.email, now, policy
         )
-        change = lifecycle.create(workspace_id, operation_id, project_id, asker, new, now, policy)
+        change = lifecycle.create(workspace_id, operation_id, project_id, actor, new, now, policy)
         try:
             store.commit(
                 workspaces=[(None, change.workspace)],
                 owners=[(owner, holding)],
-                events=[asked(asker, change.workspace, change.event, now)]
+                events=[asked(actor, change.workspace, change.event, now)]
                 if change.workspace
                 else [],
             )

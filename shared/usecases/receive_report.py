@@ -5,7 +5,7 @@ from shared.domain import lifecycle
 from shared.domain.changes import Change
 from shared.domain.errors import InstanceNotRecordedError, NotAllowedError, WorkspaceNotFoundError
 from shared.domain.lifecycle import Report
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 from shared.ports import Clock, Jobs, WorkspaceStore
@@ -36,7 +36,7 @@ def receive_report(
         TooManyRequestsError: it is ready too soon after it has failed; it reports again.
         UnavailableError: the machine reports again.
     """
-    machine = Asker(f"machine/{report.project_id}/{report.instance_name}", logs.request_id.get())
+    machine = Actor(f"machine/{report.project_id}/{report.instance_name}", logs.request_id.get())
 
     def decide(workspace: Workspace) -> Change | None:
         try:

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from shared import logs
 from shared.domain import orphans
+from shared.domain.drift import has_drifted
 from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
 from shared.domain.events import Event
 from shared.domain.instance import Disk, Instance, Place
-from shared.domain.observe import differs
-from shared.domain.orphans import Act
+from shared.domain.orphans import OrphanAction
 from shared.domain.ownership import owner_id_of, tied_to
 from shared.domain.policy import Policy
 from shared.domain.workspace import OwnedWorkspace, Workspace
@@ -77,7 +77,7 @@ def reconcile_fleet(
     fleet = _Fleet.seen_by(machines)
     hands = _Hands(store, machines, request_id, clock, report)
     _see_to_orphans(hands, policy, fleet)
-    phase, _, token = (store.get_mark(MARK) or _RECORDS).partition(":")
+    phase, _, token = (store.get_checkpoint(MARK) or _RECORDS).partition(":")
     if phase == _RECORDS:
         left_off = _follow_machines(hands, jobs, policy, fleet, token or None, ends_at)
         if left_off is not None:
@@ -86,14 +86,14 @@ def reconcile_fleet(
     left_off = _repair_owners(store, clock, report, token or None, ends_at)
     if left_off is not None:
         return _interrupted(store, report, f"{_OWNERS}:{left_off}")
-    store.set_mark(MARK, None)
+    store.set_checkpoint(MARK, None)
     logs.info("FleetReconciled", **report.counts())
     return report
 
 
 def _interrupted(store: WorkspaceStore, report: SweepReport, mark: str) -> SweepReport:
     report.unfinished = True
-    store.set_mark(MARK, mark)
+    store.set_checkpoint(MARK, mark)
     logs.info("FleetReconciled", **report.counts())
     return report
 
@@ -108,7 +108,7 @@ class _Hands:
     clock: Clock
     report: SweepReport
 
-    def carry_out(self, act: Act, owner_id: str = "") -> None:
+    def carry_out(self, act: OrphanAction, owner_id: str = "") -> None:
         """Do what was decided about one resource, and write it down. One that cannot be done does not stop the rest."""
         name, now = act.place.name, self.clock()
         try:
@@ -144,7 +144,7 @@ def _see_to_orphans(hands: _Hands, policy: Policy, fleet: _Fleet) -> None:
     """Stop and delete what nothing ties to a live record, put lost labels back, and report what is not where its record says."""
     now, report = hands.clock(), hands.report
     read: dict[str, Workspace | None] = {}
-    decided: list[Act] = []
+    decided: list[OrphanAction] = []
     resources: list[Instance | Disk] = [*fleet.machines.values(), *fleet.disks.values()]
     for resource in resources:
         try:
@@ -171,7 +171,7 @@ def _see_to_orphans(hands: _Hands, policy: Policy, fleet: _Fleet) -> None:
 
 def _act_on(
     resource: Instance | Disk, records: list[Workspace], now: datetime, policy: Policy
-) -> Act | None:
+) -> OrphanAction | None:
     if not records:
         return (
             orphans.act_on_machine(resource, now, policy)
@@ -224,7 +224,7 @@ def _follow_machine(
         return
     record = stored.record
     place = Place(record.zone, record.instance_name)
-    if not differs(record, fleet.machines.get(place), hands.clock()) and not fleet.has_moved(
+    if not has_drifted(record, fleet.machines.get(place), hands.clock()) and not fleet.has_moved(
         record
     ):
         _see_to_home(hands, fleet, record)

@@ -11,7 +11,7 @@ from shared import logs
 from shared.domain import lifecycle
 from shared.domain.changes import Change
 from shared.domain.errors import UnavailableError
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Workspace
 from shared.ports import Clock, Jobs, Page, WorkspaceStore
@@ -74,7 +74,7 @@ def clean_up(
     """
     started = clock()
     report = SweepReport()
-    sweeper = Asker(lifecycle.CLEANUP, request_id)
+    sweeper = Actor(lifecycle.CLEANUP, request_id)
 
     def expire(workspace: Workspace) -> Change | None:
         return lifecycle.expire(workspace, str(uuid.uuid4()), sweeper, clock(), policy)
@@ -127,7 +127,7 @@ def _sweep(
     report: SweepReport,
     decide: Callable[[Workspace], Change | None],
     pause: Pause,
-    asker: Asker | None = None,
+    actor: Actor | None = None,
 ) -> None:
     began = clock()
     for workspace_id in due:
@@ -136,7 +136,7 @@ def _sweep(
             return
         report.looked_at += 1
         try:
-            now, changed = change_workspace(store, jobs, clock, workspace_id, decide, asker)
+            now, changed = change_workspace(store, jobs, clock, workspace_id, decide, actor)
         except Exception as error:  # noqa: BLE001 -- whatever is wrong with one workspace, the rest must not wait for it
             log_failure("SweepFailed", error, workspace_id=workspace_id)
             report.failed[workspace_id] = str(error)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from shared import logs
 from shared.domain.errors import NotAllowedError, UnavailableError, WorkspaceNotFoundError
 from shared.domain.events import SEVERAL, STRANGERS, Event, looked, refused
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.refusals import Budget, Refusals
 from shared.domain.workspace import Workspace
 from shared.ports import Clock, Page, Stored, WorkspaceStore
@@ -40,30 +40,30 @@ class Trail:
         self._strangers = Refusals(MOST_STRANGERS, STRANGERS, Budget(STRANGERS_PER_MINUTE))
         self._looks: OrderedDict[tuple[str, str, str, str], datetime] = OrderedDict()
 
-    def record_refusal(self, asker: Asker, workspace_id: str, owner_id: str, what: str) -> None:
+    def record_refusal(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
         """Note that somebody whom the Hub serves was refused for want of permission. The refusal stands whatever comes of it.
 
         At most one commit; none for what is only counted. The log has each of them.
         """
-        event = refused(asker, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock())
+        event = refused(actor, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock())
         logs.info("RequestRefused", who=event.who, what=what, workspace_id=event.workspace_id)
         self._note(self._served, event)
 
-    def record_stranger(self, asker: Asker, workspace_id: str, owner_id: str, what: str) -> None:
+    def record_stranger(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
         """Note that somebody was refused who has proved who they are, and is nobody to the Hub. As above, within the budget."""
         self._note(
             self._strangers,
-            refused(asker, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock()),
+            refused(actor, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock()),
         )
 
     def not_there(
-        self, asker: Asker, workspace_id: str, found: Stored[Workspace] | None, what: str
+        self, actor: Actor, workspace_id: str, found: Stored[Workspace] | None, what: str
     ) -> WorkspaceNotFoundError:
         """Note that somebody asked for what is not theirs, or not there: the answer and the work are the same for both."""
-        self.record_refusal(asker, workspace_id, found.record.owner_id if found else "", what)
+        self.record_refusal(actor, workspace_id, found.record.owner_id if found else "", what)
         return WorkspaceNotFoundError(workspace_id)
 
-    def record_look(self, asker: Asker, workspace_id: str, owner_id: str, what: str) -> None:
+    def record_look(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
         """Note an administrator's look at what is not theirs, before they are answered; of anybody else's nothing is noted.
 
         The same look again within ten minutes is not noted again. Two at the same time may both be.
@@ -71,15 +71,15 @@ class Trail:
         Raises:
             UnavailableError: it cannot be noted, so there is no look.
         """
-        if not asker.acts_as_admin(owner_id):
+        if not actor.acts_as_admin(owner_id):
             return
         now = self._clock()
-        look = (asker.id, workspace_id, "" if workspace_id else owner_id, what)
+        look = (actor.id, workspace_id, "" if workspace_id else owner_id, what)
         with self._lock:
             noted_at = self._looks.get(look)
         if noted_at is not None and timedelta() <= now - noted_at < LOOK_NOTED_EVERY:
             return
-        self._store.commit(events=[looked(asker, workspace_id, owner_id, what, now)])
+        self._store.commit(events=[looked(actor, workspace_id, owner_id, what, now)])
         with self._lock:
             self._looks[look] = now
             self._looks.move_to_end(look)
@@ -118,7 +118,7 @@ class Trail:
 def list_workspace_events(
     store: WorkspaceStore,
     trail: Trail,
-    asker: Asker,
+    actor: Actor,
     workspace_id: str,
     limit: int,
     token: str | None,
@@ -131,21 +131,21 @@ def list_workspace_events(
     Raises:
         WorkspaceNotFoundError, UnavailableError
     """
-    if not asker.admin:
+    if not actor.admin:
         stored = store.get(workspace_id)
-        if stored is None or not asker.may_touch(stored.record):
-            raise trail.not_there(asker, workspace_id, stored, "EventsRequested")
+        if stored is None or not actor.may_touch(stored.record):
+            raise trail.not_there(actor, workspace_id, stored, "EventsRequested")
         return store.list_events(workspace_id, limit, token)
     page = store.list_events(workspace_id, limit, token)
     if not page.records and token is None and store.get(workspace_id) is None:
         raise WorkspaceNotFoundError(workspace_id)
     owner_id = next((event.owner_id for event in page.records if event.owner_id), "")
-    trail.record_look(asker, workspace_id, owner_id, "EventsRequested")
+    trail.record_look(actor, workspace_id, owner_id, "EventsRequested")
     return page
 
 
 def list_all_events(
-    store: WorkspaceStore, trail: Trail, asker: Asker, limit: int, token: str | None
+    store: WorkspaceStore, trail: Trail, actor: Actor, limit: int, token: str | None
 ) -> Page[Event]:
     """Return what happened at all, the latest first: also what concerns no workspace, such as who was turned away.
 
@@ -153,9 +153,9 @@ def list_all_events(
         NotAllowedError: only an administrator may.
         UnavailableError
     """
-    if not asker.admin:
-        trail.record_refusal(asker, "", "", "EventsRequested")
+    if not actor.admin:
+        trail.record_refusal(actor, "", "", "EventsRequested")
         raise NotAllowedError("Only an administrator may read everybody's events.")
     page = store.list_events(None, limit, token)
-    trail.record_look(asker, "", "", "EventsRequested")
+    trail.record_look(actor, "", "", "EventsRequested")
     return page

@@ -33,5 +33,5 @@ def token(attacked: RunningCloud) -> str:
 
 @pytest.fixture
 def alice(attacked: RunningCloud, token: str) -> Person:
-    """Whose token that is."""
+    """ListScope token that is."""
     return Person(attacked.address, token)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from shared.domain import lifecycle, owners
 from shared.domain.changes import Change, finish
 from shared.domain.lifecycle import NewWorkspace, Report, ReportEvent
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, Owner, Status, Workspace
 from shared.ports import Stored, WorkspaceStore
@@ -21,7 +21,7 @@ _BATCH = 400  # documents in a commit
 _PER_OWNER = 4
 
 R = TypeVar("R")
-Make = Callable[[Asker, str, datetime], Workspace]
+Make = Callable[[Actor, str, datetime], Workspace]
 
 
 def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datetime) -> None:
@@ -44,8 +44,8 @@ def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datet
     for many, make, at in kinds:
         for nth in range(many):
             number = len(made) % len(held)  # so that what is due belongs to different owners
-            asker = Asker(held[number].id, "seeded", f"{held[number].id}@example.com")
-            workspace = make(asker, project_id, at - timedelta(milliseconds=nth))
+            actor = Actor(held[number].id, "seeded", f"{held[number].id}@example.com")
+            workspace = make(actor, project_id, at - timedelta(milliseconds=nth))
             held[number] = _holding(held[number], workspace)
             made.append(workspace)
     for batch in _batches(made):
@@ -54,7 +54,7 @@ def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datet
         store.commit(owners=[(Stored(Owner(owner.id), None), owner) for owner in holders])
 
 
-def _ready(asker: Asker, project_id: str, at: datetime) -> Workspace:
+def _ready(actor: Actor, project_id: str, at: datetime) -> Workspace:
     """Return a workspace that was made, booted and was last connected to at ``at``."""
     ids = str(uuid.uuid4()), str(uuid.uuid4())
     new = NewWorkspace(
@@ -64,7 +64,7 @@ def _ready(asker: Asker, project_id: str, at: datetime) -> Workspace:
         POLICY.zones[0],
         Metadata("example/api"),
     )
-    asked = _changed(lifecycle.create(*ids, project_id, asker, new, at, POLICY))
+    asked = _changed(lifecycle.create(*ids, project_id, actor, new, at, POLICY))
     instance_id = str(uuid.uuid4().int)[:19]
     report = Report(
         ReportEvent.READY,
@@ -77,17 +77,17 @@ def _ready(asker: Asker, project_id: str, at: datetime) -> Workspace:
     return _changed(lifecycle.receive(replace(asked, instance_id=instance_id), report, at, POLICY))
 
 
-def _stopping(asker: Asker, project_id: str, at: datetime) -> Workspace:
+def _stopping(actor: Actor, project_id: str, at: datetime) -> Workspace:
     """Return a workspace whose STOP was asked for at ``at``; nothing has come of it."""
     return _changed(
-        lifecycle.stop(_ready(asker, project_id, at), str(uuid.uuid4()), asker, at, POLICY)
+        lifecycle.stop(_ready(actor, project_id, at), str(uuid.uuid4()), actor, at, POLICY)
     )
 
 
-def _suspended(asker: Asker, project_id: str, at: datetime) -> Workspace:
+def _suspended(actor: Actor, project_id: str, at: datetime) -> Workspace:
     """Return a workspace that has been suspended since ``at``."""
     return _changed(
-        finish(_stopping(asker, project_id, at), Status.SUSPENDED, "WorkspaceSuspended", at)
+        finish(_stopping(actor, project_id, at), Status.SUSPENDED, "WorkspaceSuspended", at)
     )
 
 

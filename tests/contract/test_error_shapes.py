@@ -458,7 +458,7 @@ def test_how_often_a_machine_reports_is_read_from_its_metadata(
     responder.answer = json_answer(an_instance("one", metadata={"items": items}))
     found = machines.get(PLACE)
     assert found is not None
-    assert found.heartbeat_every == (timedelta(seconds=seconds) if seconds else None)
+    assert found.heartbeat_interval == (timedelta(seconds=seconds) if seconds else None)
 
 
 def test_what_names_no_label_no_disk_and_no_interval_is_read_too(
@@ -472,7 +472,7 @@ def test_what_names_no_label_no_disk_and_no_interval_is_read_too(
     responder.answer = json_answer(an_instance("one", disks=disks))
     found = machines.get(PLACE)
     assert found is not None
-    assert (found.labels, found.heartbeat_every) == ({}, None)
+    assert (found.labels, found.heartbeat_interval) == ({}, None)
     assert found.disks == ("home-1",)
 
 

@@ -20,7 +20,6 @@ from localcloud.compute.resources import Operation
 from localcloud.compute.server import ComputeServer, Times
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
-    Begun,
     Command,
     DeleteDisk,
     DeleteInstance,
@@ -35,6 +34,7 @@ from shared.domain.instance import (
     Place,
     RefreshMetadata,
     ResumeInstance,
+    StartedCall,
     StartInstance,
     StopInstance,
     SuspendInstance,
@@ -437,12 +437,12 @@ def refresh(insert: InsertInstance, generation: int, **changes: Any) -> RefreshM
     return replace(command, **changes)
 
 
-def begin(compute: Compute, command: Command) -> Begun:
+def begin(compute: Compute, command: Command) -> StartedCall:
     """Make a call that is like no other."""
     return compute.machines.perform(command, str(uuid.uuid4()))
 
 
-def ended(compute: Compute, begun: Begun, zone: str = ZONE) -> OperationState:
+def ended(compute: Compute, begun: StartedCall, zone: str = ZONE) -> OperationState:
     """Wait for the end of an operation, and return it."""
     compute.wait_until(lambda: compute.machines.operation(zone, begun.gce_operation).done)
     return compute.machines.operation(zone, begun.gce_operation)
@@ -890,7 +890,7 @@ def test_a_call_that_meets_a_passing_fault_can_be_made_again(
     )
 
 
-READS: dict[str, Callable[[Machines, InsertInstance, Begun], object]] = {
+READS: dict[str, Callable[[Machines, InsertInstance, StartedCall], object]] = {
     "get": lambda machines, insert, _: machines.get(insert.place),
     "get_disk": lambda machines, insert, _: machines.get_disk(disk_of(insert)),
     "find_instances": lambda machines, insert, _: machines.find_instances(insert.workspace_id),
@@ -920,7 +920,7 @@ def test_the_lists_have_every_machine_and_disk_of_the_installation(compute: Comp
     ours = {**labels_of(insert.workspace_id, insert.owner_id), "hub": MACHINE_SETTINGS.installation}
     assert instance.labels == disk.labels == ours
     assert instance.disks == (boot_disk_of(insert).name, insert.home_disk)
-    assert instance.heartbeat_every == MACHINE_SETTINGS.heartbeat_every
+    assert instance.heartbeat_interval == MACHINE_SETTINGS.heartbeat_interval
     assert disk == compute.machines.get_disk(disk_of(insert))
     assert (disk.zone, disk.users, disk.in_use) == (ZONE, (insert.place.name,), True)
     assert (disk.detached_at, instance.off_since) == (None, None)
@@ -1005,7 +1005,7 @@ def test_a_console_that_cannot_be_read_is_empty(compute: Compute, trouble: Troub
     assert compute.machines.console_tail(made.place, 100) == "printed"
 
 
-# Whose it is
+# ListScope it is
 
 
 def test_labels_that_were_lost_are_put_back(compute: Compute) -> None:
@@ -1246,7 +1246,7 @@ def every_call(machines: Machines) -> dict[str, Callable[[], object]]:
     insert = an_insert()
     made = Made(insert, insert.place)
     reads = {
-        name: partial(read, machines, insert, Begun("operation-1"))
+        name: partial(read, machines, insert, StartedCall("operation-1"))
         for name, read in READS.items()
         if name not in ALWAYS_ANSWERED
     }
@@ -1278,7 +1278,7 @@ def test_a_read_that_is_forbidden_is_not_an_absence(responder: Responder, name: 
     """A role that was taken away must not look like a machine that is gone."""
     responder.answer = refusal(403, "forbidden")
     with pytest.raises(UnavailableError):
-        READS[name](adapter_at(responder.address), an_insert(), Begun("operation-1"))
+        READS[name](adapter_at(responder.address), an_insert(), StartedCall("operation-1"))
 
 
 @pytest.mark.parametrize("how", ["closed", "silent"])

@@ -924,12 +924,15 @@ def test_the_list_of_owners_has_each_once(store: WorkspaceStore) -> None:
 
 def test_a_mark_stays_until_another_is_set(store: WorkspaceStore) -> None:
     """Each name has its own; None is none."""
-    assert store.get_mark("fleet") is None
-    store.set_mark("fleet", "records:here")
-    store.set_mark("other", "there")
-    assert (store.get_mark("fleet"), store.get_mark("other")) == ("records:here", "there")
-    store.set_mark("fleet", None)
-    assert store.get_mark("fleet") is None
+    assert store.get_checkpoint("fleet") is None
+    store.set_checkpoint("fleet", "records:here")
+    store.set_checkpoint("other", "there")
+    assert (store.get_checkpoint("fleet"), store.get_checkpoint("other")) == (
+        "records:here",
+        "there",
+    )
+    store.set_checkpoint("fleet", None)
+    assert store.get_checkpoint("fleet") is None
 
 
 # Firestore alone
@@ -969,8 +972,8 @@ CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
     "list_due": lambda store: store.list_due(NOW, 10, None),
     "list_ids": lambda store: store.list_ids(10, None),
     "list_owner_ids": lambda store: store.list_owner_ids(10, None),
-    "get_mark": lambda store: store.get_mark("fleet"),
-    "set_mark": lambda store: store.set_mark("fleet", "here"),
+    "get_checkpoint": lambda store: store.get_checkpoint("fleet"),
+    "set_checkpoint": lambda store: store.set_checkpoint("fleet", "here"),
 }
 
 

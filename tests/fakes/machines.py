@@ -15,7 +15,6 @@ from enum import Enum, auto
 
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
-    Begun,
     Command,
     DeleteDisk,
     DeleteInstance,
@@ -31,6 +30,7 @@ from shared.domain.instance import (
     Place,
     RefreshMetadata,
     ResumeInstance,
+    StartedCall,
     StartInstance,
     StopInstance,
     SuspendInstance,
@@ -89,8 +89,8 @@ class GuestMishap(Enum):
 class FakeInstance:
     """One machine. ``reported`` says that the boot which is in its memory has come up, well or not.
 
-    ``command`` is what it was made of, as refreshed since; ``generation`` and ``heartbeat_every``
-    are in its metadata.
+    ``command`` is what it was made of, as refreshed since; ``generation`` and
+    ``heartbeat_interval`` are in its metadata.
     """
 
     id: str
@@ -98,7 +98,7 @@ class FakeInstance:
     command: InsertInstance
     generation: int
     labels: dict[str, str]
-    heartbeat_every: timedelta | None
+    heartbeat_interval: timedelta | None
     state: InstanceState = InstanceState.PROVISIONING
     reported: bool = False
     deleting: bool = False
@@ -223,8 +223,8 @@ class FakeMachines(Machines):
         before_call, after_call: called once, around the next call: what happens elsewhere in that
             moment.
         consoles: what a machine printed, by its name.
-        heartbeat_every: how often machines are told to report, from their next insert or refreshed
-            metadata on.
+        heartbeat_interval: how often machines are told to report, from their next insert or
+            refreshed metadata on.
     """
 
     def __init__(self, clock: Clock, durations: Durations | None = None) -> None:
@@ -233,7 +233,7 @@ class FakeMachines(Machines):
         self._instances: dict[Place, FakeInstance] = {}
         self._disks: dict[Place, _Disk] = {}
         self._operations: dict[tuple[str, str], _Operation] = {}
-        self._requests: dict[str, Begun] = {}
+        self._requests: dict[str, StartedCall] = {}
         self._scripts: list[_Script] = []
         self._guest_scripts: list[GuestMishap] = []
         self._due: list[_Due] = []
@@ -246,7 +246,7 @@ class FakeMachines(Machines):
         self.before_call: Callable[[], object] | None = None
         self.after_call: Callable[[], object] | None = None
         self.consoles: dict[str, str] = {}
-        self.heartbeat_every: timedelta | None = timedelta(minutes=2)
+        self.heartbeat_interval: timedelta | None = timedelta(minutes=2)
 
     # ---- scripting --------------------------------------------------------------------------------------------------
 
@@ -513,7 +513,7 @@ class FakeMachines(Machines):
             return ""
         return self.consoles.get(place.name, "").encode()[-most_bytes:].decode(errors="ignore")
 
-    def perform(self, command: Command, request_id: str) -> Begun:
+    def perform(self, command: Command, request_id: str) -> StartedCall:
         """See the port."""
         self.calls.append((command, request_id))
         before, self.before_call = self.before_call, None
@@ -528,7 +528,7 @@ class FakeMachines(Machines):
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
-    def _perform(self, command: Command, request_id: str) -> Begun:
+    def _perform(self, command: Command, request_id: str) -> StartedCall:
         script = self._strike(command)
         mishap = script.mishap if script else None
         if mishap is Mishap.UNANSWERED:
@@ -540,7 +540,7 @@ class FakeMachines(Machines):
         operation = _Operation(f"operation-{next(self._numbers)}")
         failure = fault(script.fault) if script and mishap is Mishap.FAILS_LATER else None
         target_id = self._begin(command, operation, failure, 10 if mishap is Mishap.SLOW else 1)
-        begun = Begun(operation.name, target_id)
+        begun = StartedCall(operation.name, target_id)
         if mishap is not Mishap.OPERATION_LOST:
             self._operations[command.place.zone, operation.name] = operation
             self._requests[request_id] = begun
@@ -634,7 +634,7 @@ class FakeMachines(Machines):
             command,
             command.generation,
             dict(labels),
-            self.heartbeat_every,
+            self.heartbeat_interval,
         )
         instance.created_at = self._now
         made = home is None
@@ -798,7 +798,7 @@ class FakeMachines(Machines):
 
     def _refresh(self, instance: FakeInstance, command: RefreshMetadata) -> None:
         instance.generation = command.generation
-        instance.heartbeat_every = self.heartbeat_every
+        instance.heartbeat_interval = self.heartbeat_interval
         instance.command = replace(
             instance.command,
             workspace_name=command.workspace_name,
@@ -869,7 +869,7 @@ class FakeMachines(Machines):
             created_at=instance.created_at,
             off_since=instance.off_since,
             disks=tuple(disk.place.name for disk in sorted(disks, key=lambda disk: not disk.boot)),
-            heartbeat_every=instance.heartbeat_every,
+            heartbeat_interval=instance.heartbeat_interval,
         )
 
     def _new_id(self) -> str:

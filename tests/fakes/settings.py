@@ -21,7 +21,7 @@ MACHINE_SETTINGS = MachineSettings(
     most_run=None,
     health_command="test -S /run/editor.sock",
     health_within=timedelta(minutes=3),
-    heartbeat_every=timedelta(minutes=2),
+    heartbeat_interval=timedelta(minutes=2),
     keep_awake_most=timedelta(hours=12),
     container_metadata=False,
     container_shared_memory_mb=1024,

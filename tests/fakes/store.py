@@ -160,12 +160,12 @@ class MemoryWorkspaceStore(WorkspaceStore):
         further = sorted(owner_id for owner_id in self.owners if token is None or owner_id > token)
         return Page(further[:limit], further[limit - 1] if len(further) > limit else None)
 
-    def get_mark(self, name: str) -> str | None:
+    def get_checkpoint(self, name: str) -> str | None:
         """See the port."""
         self.counts.reads += 1
         return self._marks.get(name)
 
-    def set_mark(self, name: str, mark: str | None) -> None:
+    def set_checkpoint(self, name: str, mark: str | None) -> None:
         """See the port."""
         self.counts.commits += 1
         self._marks[name] = mark

@@ -18,7 +18,7 @@ from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import NewMachine, NewWorkspace, Report
 from shared.domain.owners import Key
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, Workspace
 from shared.ports import Jobs, Machines, WorkspaceStore
@@ -89,7 +89,7 @@ class World:
             self.clock,
             self.policy,
             PROJECT,
-            asker(owner),
+            actor(owner),
             new,
             key,
         )
@@ -102,7 +102,7 @@ class World:
             self.clock,
             self.policy,
             self.trail,
-            asker(owner),
+            actor(owner),
             workspace_id,
         )
 
@@ -116,7 +116,7 @@ class World:
             self.clock,
             self.policy,
             self.trail,
-            asker(owner),
+            actor(owner),
             workspace_id,
             machine or NewMachine(),
         )
@@ -129,7 +129,7 @@ class World:
             self.clock,
             self.policy,
             self.trail,
-            asker(owner),
+            actor(owner),
             workspace_id,
         )
 
@@ -141,7 +141,7 @@ class World:
             self.operations_port,
             self.clock,
             self.trail,
-            asker(workspace.owner_id),
+            actor(workspace.owner_id),
             workspace.id,
         )
 
@@ -323,9 +323,9 @@ class World:
         return self.workspace(made.id)
 
 
-def asker(owner: str) -> Asker:
+def actor(owner: str) -> Actor:
     """Return a person who asks."""
-    return Asker(owner, "a-request", f"{owner}@example.com")
+    return Actor(owner, "a-request", f"{owner}@example.com")
 
 
 def suspended(world: World) -> Workspace:

@@ -32,7 +32,7 @@ def _reports(event: str) -> Callable[[Functions, str], TestResponse]:
     def report(hub: Functions, workspace_id: str) -> TestResponse:
         place = Place("us-west1-a", "workspace-of-mallory")
         made = InsertInstance(place, "", "", "", "", "", 3, "", False, None, None)
-        sender = FakeInstance(INSTANCE_ID, place, made, 3, labels={}, heartbeat_every=None)
+        sender = FakeInstance(INSTANCE_ID, place, made, 3, labels={}, heartbeat_interval=None)
         target = replace(a_workspace(), id=workspace_id)
         return hub.report(target, {"event": event, "generation": 3}, machine=sender)
 
@@ -68,7 +68,7 @@ UNKNOWN = str(uuid.uuid4())
 
 
 @dataclass(frozen=True)
-class Seen:
+class StepInput:
     """What came of some requests: answers without the ids that were asked for, and the calls of each port, in order."""
 
     answers: list[tuple[int, bytes, list[tuple[str, str]]]]
@@ -78,7 +78,7 @@ class Seen:
 
 def asked(
     hub: Functions, request: Callable[[Functions, str], TestResponse], workspace_ids: list[str]
-) -> Seen:
+) -> StepInput:
     """Ask an instance that has just begun for these workspaces, one after the other."""
     ports = Interruptions()
     world = hub.world
@@ -98,7 +98,9 @@ def asked(
         answers.append(
             (answer.status_code, answer.data.replace(workspace_id.encode(), b"the id"), headers)
         )
-    return Seen(answers, ports.calls, [(event.what, event.times) for event in world.store.events])
+    return StepInput(
+        answers, ports.calls, [(event.what, event.times) for event in world.store.events]
+    )
 
 
 @pytest.mark.parametrize("state", FOREIGN)

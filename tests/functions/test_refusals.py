@@ -586,7 +586,7 @@ def _machine_of(hub: Functions, name: str) -> Any:
     place = Place("us-west1-a", name)
     command = InsertInstance(place, "", "", "", "", "", 3, "", False, None, None)
     assert hub.world.machines.instances.get(place) is None
-    return FakeInstance(INSTANCE_ID, place, command, 3, labels={}, heartbeat_every=None)
+    return FakeInstance(INSTANCE_ID, place, command, 3, labels={}, heartbeat_interval=None)
 
 
 REPORT = {"event": "ready", "generation": 3}

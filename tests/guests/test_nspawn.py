@@ -57,7 +57,7 @@ def fleet(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def alice(cloud: RunningCloud) -> Person:
-    """Whose workspaces they are."""
+    """ListScope workspaces they are."""
     return Person(cloud.address, cloud.token("alice@example.com"))
 
 

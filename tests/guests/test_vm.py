@@ -116,7 +116,7 @@ def fleet(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def alice(cloud: RunningCloud) -> Person:
-    """Whose workspace it is."""
+    """ListScope workspace it is."""
     return Person(cloud.address, cloud.token("alice@example.com"))
 
 

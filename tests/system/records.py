@@ -32,8 +32,9 @@ class Records:
             os.environ, {"FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"]}
         ):
             self._client = firestore.Client(
-                project=cloud.state["project_id"], credentials=AnonymousCredentials()
-            )  # type: ignore[no-untyped-call]
+                project=cloud.state["project_id"],
+                credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            )
 
     def workspace(self, workspace_id: str) -> dict[str, Any]:
         """Return a workspace's document; empty when there is none."""

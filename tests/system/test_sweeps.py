@@ -11,7 +11,7 @@ from localcloud.client import RunningCloud
 from localcloud.person import Person, RefusedError
 from shared.adapters.firestore_records import workspace_document, workspace_record
 from shared.domain.lifecycle import NewMachine, start
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from tests.system.records import Records, call_scheduled, in_compute, stop_by_hand
 
@@ -103,7 +103,7 @@ def _begin_a_start_whose_job_is_lost(records: Records, workspace_id: str) -> Non
     workspace = workspace_record(records.workspace(workspace_id))
     now = datetime.now(UTC) - timedelta(minutes=3)
     change = start(
-        workspace, "lost", Asker(workspace.owner_id, "lost"), NewMachine(), now, Policy()
+        workspace, "lost", Actor(workspace.owner_id, "lost"), NewMachine(), now, Policy()
     )
     assert change is not None
     assert change.workspace is not None

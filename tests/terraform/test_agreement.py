@@ -601,7 +601,7 @@ def end_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], dict[str, Any]
         written.truncate(0)
         written.seek(0)
         monkeypatch.setattr(sys, "stderr", written)
-        logs.take_over("INFO")
+        logs.write_json_lines("INFO")
         log_change(STOPPING, change)
         lines: list[dict[str, Any]] = [json.loads(line) for line in written.getvalue().splitlines()]
         [end] = [line for line in lines if line["message"] == message]

@@ -183,10 +183,12 @@ def test_who_is_connected_is_known_well_before_the_machine_counts_as_idle() -> N
     """However short the idle time is: machines report, and reports are written, three times within it."""
     settings = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "90"})
     assert (
-        settings.machine.heartbeat_every == settings.policy.heartbeat_every == timedelta(seconds=30)
+        settings.machine.heartbeat_interval
+        == settings.policy.heartbeat_write_interval
+        == timedelta(seconds=30)
     )
     never = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "0"})
-    assert never.machine.heartbeat_every == timedelta(minutes=2)
+    assert never.machine.heartbeat_interval == timedelta(minutes=2)
 
 
 def test_a_containers_health_is_known_before_its_start_is_overdue() -> None:

@@ -236,8 +236,10 @@ def test_decisions_know_what_machines_are_told() -> None:
     """How often they report, and for how long a keep-awake file counts."""
     read = settings(HUB_HEARTBEAT_SECONDS="30", HUB_KEEP_AWAKE_SECONDS="600")
     assert (
-        read.policy.machine_heartbeat_every == read.machine.heartbeat_every == timedelta(seconds=30)
+        read.policy.machine_heartbeat_interval
+        == read.machine.heartbeat_interval
+        == timedelta(seconds=30)
     )
     assert read.policy.keep_awake_most == read.machine.keep_awake_most == timedelta(seconds=600)
     hurried = settings(HUB_IDLE_SECONDS="90")
-    assert hurried.policy.machine_heartbeat_every == timedelta(seconds=30)
+    assert hurried.policy.machine_heartbeat_interval == timedelta(seconds=30)

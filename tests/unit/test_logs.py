@@ -63,7 +63,7 @@ def written_by(code: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: one is not JSON.
     """
-    head = "import logging, sys, threading, traceback, warnings\nfrom shared import logs\nlogs.take_over('INFO')\n"
+    head = "import logging, sys, threading, traceback, warnings\nfrom shared import logs\nlogs.write_json_lines('INFO')\n"
     program = head + textwrap.dedent(code).replace("FORGED", FORGED)
     ran = subprocess.run(
         [sys.executable, "-c", program],
@@ -141,7 +141,7 @@ def test_a_handler_of_the_frameworks_writes_no_second_line() -> None:
         root = logging.getLogger()
         sys.stderr = sys.stderr.unwrapped
         root.addHandler(logging.StreamHandler(sys.stderr))
-        logs.take_over("INFO")
+        logs.write_json_lines("INFO")
         logs.info("Happened")
     """
     assert [line["message"] for line in written_by(code)] == ["Happened"]
@@ -149,5 +149,5 @@ def test_a_handler_of_the_frameworks_writes_no_second_line() -> None:
 
 def test_the_level_is_for_our_own_lines() -> None:
     """Libraries keep theirs: what they tell for information is not read by anybody."""
-    code = 'logs.take_over("WARNING"); logs.info("Happened"); logs.warning("Odd"); logging.getLogger("a").info("x")'
+    code = 'logs.write_json_lines("WARNING"); logs.info("Happened"); logs.warning("Odd"); logging.getLogger("a").info("x")'
     assert [line["message"] for line in written_by(code)] == ["Odd"]

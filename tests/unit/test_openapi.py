@@ -25,7 +25,7 @@ from shared.domain.events import Event
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace, ReportEvent
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import (
     Activity,
@@ -107,14 +107,14 @@ def pairs_in_the_document() -> set[tuple[int, str]]:
 
 # ---- records in every state ------------------------------------------------------------------------------------------
 
-ASKER = Asker("108234567890123456789", "laptop-42", "ada@example.com")
+ACTOR = Actor("108234567890123456789", "laptop-42", "ada@example.com")
 
 
 def new_workspace() -> Workspace:
     """Return a workspace that was just asked for."""
     new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata(branch="main"))
     return workspace_of(
-        lifecycle.create(UUID, OPERATION, "example", ASKER, new, NOW, POLICY).workspace
+        lifecycle.create(UUID, OPERATION, "example", ACTOR, new, NOW, POLICY).workspace
     )
 
 
@@ -143,7 +143,7 @@ def stopping_workspace() -> Workspace:
     """Return a workspace that the idle sweep stops."""
     later = NOW + timedelta(days=1)
     change = lifecycle.expire(
-        ready_workspace(), OPERATION, Asker(CLEANUP, "laptop-42"), later, POLICY
+        ready_workspace(), OPERATION, Actor(CLEANUP, "laptop-42"), later, POLICY
     )
     return workspace_of(change.workspace if change else None)
 
@@ -151,7 +151,7 @@ def stopping_workspace() -> Workspace:
 def starting_workspace() -> Workspace:
     """Return a workspace that gets another machine."""
     wanted = NewMachine(machine_type="e2-standard-8")
-    change = lifecycle.start(suspended_workspace(), OPERATION, ASKER, wanted, NOW, POLICY)
+    change = lifecycle.start(suspended_workspace(), OPERATION, ACTOR, wanted, NOW, POLICY)
     return workspace_of(change.workspace if change else None)
 
 
@@ -162,7 +162,7 @@ def deleting_workspace() -> Workspace:
     tried = replace(
         made, operation=replace(made.operation, zones_tried=("us-west1-a", "us-west1-b"))
     )
-    change = lifecycle.delete(tried, OPERATION, ASKER, NOW, POLICY)
+    change = lifecycle.delete(tried, OPERATION, ACTOR, NOW, POLICY)
     return workspace_of(change.workspace if change else None)
 
 
@@ -184,7 +184,7 @@ WORKSPACES = {
     "create failed": failed_workspace(OperationKind.CREATE),
     "machine vanished": failed_workspace(None),
 }
-ADMIN = Asker("115987654321098765432", "phone-7", "grace@example.com", admin=True)
+ADMIN = Actor("115987654321098765432", "phone-7", "grace@example.com", admin=True)
 
 
 def event_of(event: Event | None) -> Event:
@@ -194,15 +194,15 @@ def event_of(event: Event | None) -> Event:
 
 
 EVENTS = {
-    "asked by the owner": events.asked(ASKER, ready_workspace(), "StopRequested", NOW),
+    "asked by the owner": events.asked(ACTOR, ready_workspace(), "StopRequested", NOW),
     "asked by an administrator": events.asked(ADMIN, ready_workspace(), "StopRequested", NOW),
     "asked by the sweep": events.asked(
-        Asker(CLEANUP, "laptop-42"), ready_workspace(), "StopRequested", NOW
+        Actor(CLEANUP, "laptop-42"), ready_workspace(), "StopRequested", NOW
     ),
-    "refused to another": events.refused(ASKER, UUID, ADMIN.id, "StatusRequested", NOW),
-    "refused where nothing is": events.refused(ASKER, "no uuid at all", "", "StatusRequested", NOW),
+    "refused to another": events.refused(ACTOR, UUID, ADMIN.id, "StatusRequested", NOW),
+    "refused where nothing is": events.refused(ACTOR, "no uuid at all", "", "StatusRequested", NOW),
     "refused at the door": events.refused(
-        Asker(ASKER.id, "laptop-42"), "", "", "EntryRequested", NOW
+        Actor(ACTOR.id, "laptop-42"), "", "", "EntryRequested", NOW
     ),
     "ended well": event_of(
         events.ended(new_workspace(), Change(ready_workspace(), "WorkspaceReady"), NOW)
@@ -592,7 +592,7 @@ def request_asking(query: Mapping[str, str]) -> Request:
         ({"all": "yes"}, "all"),
         ({"owner_id": ""}, "owner_id"),
         ({"owner_id": "x" * 256}, "owner_id"),
-        ({"owner_id": ASKER.id, "all": "true"}, "owner_id"),
+        ({"owner_id": ACTOR.id, "all": "true"}, "owner_id"),
         ({"status": "STOPPED"}, "status"),
         ({"limit": "101"}, "limit"),
     ],

@@ -53,8 +53,9 @@ class Recorder:
         state = cloud.state
         os.environ["FIRESTORE_EMULATOR_HOST"] = state["services"]["firestore"]
         self._documents = firestore.Client(
-            project=state["project_id"], credentials=AnonymousCredentials()
-        )  # type: ignore[no-untyped-call]
+            project=state["project_id"],
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+        )
         transport = CloudTasksGrpcTransport(
             channel=grpc.insecure_channel(state["services"]["tasks"])
         )

@@ -21,7 +21,7 @@ from shared.adapters.firestore_records import (
 from shared.domain import steps
 from shared.domain.changes import Change
 from shared.domain.idleness import HeartbeatReason, take_heartbeat
-from shared.domain.instance import Begun, Fault, FaultKind
+from shared.domain.instance import Fault, FaultKind, StartedCall
 from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
 from shared.domain.owners import Key
@@ -90,7 +90,7 @@ def test_waiting_messages_are_read_and_have_the_name_that_they_have_today(versio
 
 
 def test_what_every_decision_writes_can_be_read_by_it(version: Version) -> None:
-    """Whatever a step decides, in each phase, for each sight of the machine, each refusal of Compute's, and past the deadline."""
+    """Whatever a step decides, in each phase, for each observed state of the machine, each refusal of Compute's, and past the deadline."""
     changes = list(_every_change())
     phases = {
         change.workspace.operation.phase
@@ -130,13 +130,13 @@ def _changes_of(workspace: Workspace) -> Iterator[Change]:
     yield steps.overdue_unseen(workspace, NOW, POLICY)
 
 
-def _outcomes(workspace: Workspace, seen: steps.Seen, call: Call) -> Iterator[Change]:
-    outcomes: list[Begun | Fault] = [
-        Begun("an-operation", "1"),
+def _outcomes(workspace: Workspace, seen: steps.StepInput, call: Call) -> Iterator[Change]:
+    outcomes: list[StartedCall | Fault] = [
+        StartedCall("an-operation", "1"),
         *(fault(kind, "disks/something") for kind in FaultKind),
     ]
     for outcome in outcomes:
-        yield steps.settle(workspace, seen, call, outcome, NOW, POLICY)
+        yield steps.record_outcome(workspace, seen, call, outcome, NOW, POLICY)
 
 
 def test_what_a_heartbeat_writes_can_be_read_by_it(version: Version) -> None:

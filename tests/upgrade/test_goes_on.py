@@ -275,7 +275,7 @@ def test_an_old_guest_that_keeps_reporting_is_never_idle(version: Version) -> No
 def test_an_old_machine_that_reports_rarely_is_not_stopped_as_idle(version: Version) -> None:
     """Its record does not say how often it reports: the first sweep after the upgrade finds out before it stops it."""
     world = OldWorld(version, "READY, machine RUNNING")
-    world.there.heartbeat_every = timedelta(minutes=30)
+    world.there.heartbeat_interval = timedelta(minutes=30)
     world.clock.advance(timedelta(minutes=70))
 
     world.clean_up()

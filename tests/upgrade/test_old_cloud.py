@@ -85,8 +85,9 @@ class OldHub:
             os.environ, {"FIRESTORE_EMULATOR_HOST": cloud.state["services"]["firestore"]}
         ):
             self._documents = firestore.Client(
-                project=cloud.state["project_id"], credentials=AnonymousCredentials()
-            )  # type: ignore[no-untyped-call]
+                project=cloud.state["project_id"],
+                credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            )
         self._zones = f"{cloud.state['services']['compute']}/compute/v1/projects/{cloud.state['project_id']}/zones"
 
     def leave(self, name: str, then: str) -> Document:

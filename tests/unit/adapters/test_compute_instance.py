@@ -205,7 +205,7 @@ def test_an_image_is_named_by_tag_or_by_digest(tag: str, separator: str) -> None
 def test_times_are_whole_seconds_and_at_least_one() -> None:
     """The scripts count in them: a fraction is no number to bash, and none at all would be for ever or at once."""
     quick = replace(
-        MACHINE_SETTINGS, health_within=timedelta(), heartbeat_every=timedelta(seconds=0.2)
+        MACHINE_SETTINGS, health_within=timedelta(), heartbeat_interval=timedelta(seconds=0.2)
     )
     told = metadata(resource(replace(quick, keep_awake_most=timedelta(seconds=90.7))))
 

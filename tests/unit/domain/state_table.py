@@ -1,4 +1,4 @@
-"""The state table in words: one line for each kind of operation, phase and sight, made by asking ``steps.plan``."""
+"""The state table in words: one line for each kind of operation, phase and observed state, made by asking ``steps.plan``."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from shared.domain import steps
 from shared.domain.changes import Change
+from shared.domain.drift import ObservedState
 from shared.domain.instance import InstanceState
-from shared.domain.observe import Sight
-from shared.domain.steps import Call, Seen
+from shared.domain.steps import Call, StepInput
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from tests.fakes.records import (
     A_PROBLEM,
@@ -20,14 +20,14 @@ from tests.fakes.records import (
     an_operation,
 )
 
-STATES: dict[Sight, InstanceState | None] = {
-    Sight.ABSENT: None,
-    Sight.BOOTING: InstanceState.STAGING,
-    Sight.RUNNING: InstanceState.RUNNING,
-    Sight.SUSPENDING: InstanceState.SUSPENDING,
-    Sight.SUSPENDED: InstanceState.SUSPENDED,
-    Sight.STOPPING: InstanceState.STOPPING,
-    Sight.TERMINATED: InstanceState.TERMINATED,
+STATES: dict[ObservedState, InstanceState | None] = {
+    ObservedState.ABSENT: None,
+    ObservedState.BOOTING: InstanceState.STAGING,
+    ObservedState.RUNNING: InstanceState.RUNNING,
+    ObservedState.SUSPENDING: InstanceState.SUSPENDING,
+    ObservedState.SUSPENDED: InstanceState.SUSPENDED,
+    ObservedState.STOPPING: InstanceState.STOPPING,
+    ObservedState.TERMINATED: InstanceState.TERMINATED,
 }
 
 TOO_OLD = timedelta(days=31)
@@ -68,48 +68,51 @@ def situation(kind: OperationKind, phase: Phase, *, failed: bool, awake: bool) -
     return replace(workspace, ready_generation=workspace.generation if awake else None)
 
 
-def sights(workspace: Workspace) -> Iterator[tuple[str, Seen]]:
+def sights(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
     """Yield what can be seen in the workspace's phase, with its name."""
     assert workspace.operation is not None
     operation, home = workspace.operation, (a_home(workspace),)
     moved = an_instance(workspace, InstanceState.RUNNING, id="moved", zone="us-west1-b")
     deletes = operation.kind is OperationKind.DELETE
     if operation.phase in steps.DISK_TABLE:
-        yield "disk there", Seen(disk_exists=True)
-        yield "disk gone", Seen()
+        yield "disk there", StepInput(disk_exists=True)
+        yield "disk gone", StepInput()
         if deletes and operation.phase is Phase.DELETE_DISK:
             yield (
                 "boot disk there",
-                Seen(disks=(replace(home[0], name=f"{workspace.instance_name}-2"),)),
+                StepInput(disks=(replace(home[0], name=f"{workspace.instance_name}-2"),)),
             )
-            yield "disk elsewhere", Seen(disks=(replace(home[0], zone="us-west1-b"),))
-            yield "machine elsewhere", Seen(elsewhere=(moved,))
+            yield "disk elsewhere", StepInput(disks=(replace(home[0], zone="us-west1-b"),))
+            yield "machine elsewhere", StepInput(elsewhere=(moved,))
         return
     for name, state in STATES.items():
         instance = an_instance(workspace, state) if state else None
-        yield name.value, Seen(instance=instance, disk_exists=operation.phase is not Phase.FORGET)
+        yield (
+            name.value,
+            StepInput(instance=instance, disk_exists=operation.phase is not Phase.FORGET),
+        )
     if operation.phase is Phase.FORGET:
-        yield "disk there", Seen(disk_exists=True)
+        yield "disk there", StepInput(disk_exists=True)
     if operation.phase is Phase.SURVEY:
         another = an_instance(workspace, InstanceState.RUNNING, id="another")
-        yield "another machine", Seen(instance=another)
+        yield "another machine", StepInput(instance=another)
     if operation.kind is OperationKind.START and operation.phase in {
         Phase.SURVEY,
         Phase.STOP,
         Phase.AWAIT_STOPPED,
     }:
-        for name in (Sight.RUNNING, Sight.SUSPENDED, Sight.TERMINATED):
+        for name in (ObservedState.RUNNING, ObservedState.SUSPENDED, ObservedState.TERMINATED):
             state = STATES[name]
             assert state is not None
             yield (
                 f"old, {name.value}",
-                Seen(instance=an_instance(workspace, state, created_at=NOW - TOO_OLD)),
+                StepInput(instance=an_instance(workspace, state, created_at=NOW - TOO_OLD)),
             )
     if operation.phase in {Phase.SURVEY, Phase.SUSPEND, Phase.STOP} or (
         deletes and operation.phase is Phase.DELETE_INSTANCE
     ):
-        yield "machine elsewhere", Seen(elsewhere=(moved,))
-        yield "several elsewhere", Seen(elsewhere=(moved, replace(moved, zone="us-west1-c")))
+        yield "machine elsewhere", StepInput(elsewhere=(moved,))
+        yield "several elsewhere", StepInput(elsewhere=(moved, replace(moved, zone="us-west1-c")))
     if operation.kind is OperationKind.START and operation.phase in {
         Phase.INSERT,
         Phase.DELETE_INSTANCE,
@@ -121,9 +124,9 @@ def sights(workspace: Workspace) -> Iterator[tuple[str, Seen]]:
         )
         yield (
             "home elsewhere",
-            Seen(instance=instance, disks=(replace(home[0], zone="us-west1-b"),)),
+            StepInput(instance=instance, disks=(replace(home[0], zone="us-west1-b"),)),
         )
-        yield "home gone", Seen(instance=instance)
+        yield "home gone", StepInput(instance=instance)
 
 
 def move_in_words(workspace: Workspace, decision: Change | Call) -> str:

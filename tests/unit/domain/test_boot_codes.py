@@ -7,7 +7,7 @@ import pytest
 
 from localcloud.catalogue import ROOT
 from shared.domain.boot_codes import BOOT_CODES, BOOT_FAILED, believed_code, is_of_a_machine
-from shared.domain.observe import MACHINE_GONE, MACHINE_NOT_READY
+from shared.domain.drift import MACHINE_GONE, MACHINE_NOT_READY
 from shared.domain.steps import HOME_DISK_GONE
 from shared.domain.workspace import Status
 

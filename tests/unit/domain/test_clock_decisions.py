@@ -8,7 +8,7 @@ import pytest
 from shared.domain import lifecycle
 from shared.domain.changes import Change, job_of
 from shared.domain.jobs import Job
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
@@ -16,7 +16,7 @@ from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
 HOUR = timedelta(hours=1)
 MONTH = timedelta(days=30)
 POLICY = Policy(idle_after=HOUR, retention=MONTH)
-SWEEPER = Asker(lifecycle.CLEANUP, "sweep-request")
+SWEEPER = Actor(lifecycle.CLEANUP, "sweep-request")
 NEITHER = Policy(idle_after=None, retention=None)
 
 

@@ -12,15 +12,15 @@ from shared.domain import lifecycle
 from shared.domain.changes import Change, Note, finish
 from shared.domain.events import HUB, Event, asked, ended, noted, refused
 from shared.domain.lifecycle import CLEANUP, NewWorkspace, Report, ReportEvent
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, OperationKind, Problem, Status, Workspace
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=10)
 POLICY = Policy()
-ADA = Asker("108234567890123456789", "laptop-42", "ada@example.com")
-GRACE = Asker("115987654321098765432", "phone-7", "grace@example.com", admin=True)
+ADA = Actor("108234567890123456789", "laptop-42", "ada@example.com")
+GRACE = Actor("115987654321098765432", "phone-7", "grace@example.com", admin=True)
 PROBLEM = Problem("NO_CAPACITY", "No capacity.", retryable=True, at=NOW)
 
 
@@ -66,7 +66,7 @@ def test_an_accepted_change_says_who_asked_for_what_and_from_which_request() -> 
 
 
 def test_an_administrator_on_anothers_workspace_is_marked() -> None:
-    """Whose it is and who did it are told apart."""
+    """ListScope it is and who did it are told apart."""
     event = asked(GRACE, ready(), "StopRequested", NOW)
     assert (event.owner_id, event.who, event.who_email, event.as_admin) == (
         ADA.id,
@@ -83,7 +83,7 @@ def test_an_administrator_on_their_own_workspace_is_an_owner() -> None:
 
 def test_the_sweep_is_named_as_who_asked() -> None:
     """An automatic stop has no person and no address."""
-    event = asked(Asker(CLEANUP, "run-1"), ready(), "StopRequested", NOW)
+    event = asked(Actor(CLEANUP, "run-1"), ready(), "StopRequested", NOW)
     assert (event.who, event.who_email, event.as_admin, event.result) == (
         "cleanup",
         None,

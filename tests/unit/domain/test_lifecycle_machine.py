@@ -20,6 +20,7 @@ from hypothesis import Phase as Stage
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from shared.domain.drift import has_drifted
 from shared.domain.errors import HubError
 from shared.domain.instance import (
     Command,
@@ -35,7 +36,6 @@ from shared.domain.instance import (
 )
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import NewMachine, Report, ReportEvent
-from shared.domain.observe import differs
 from shared.domain.owners import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
@@ -426,7 +426,7 @@ class Lifecycle(RuleBasedStateMachine):
                 self.world.look(workspace)
             self.world.run()
             for workspace in self.world.store.workspaces.values():
-                assert not self.differs(workspace), "the record does not follow what is"
+                assert not self.has_drifted(workspace), "the record does not follow what is"
             self.check_way_out_by_start()
             self.check_way_out_by_delete()
             self.owners_hold_exactly_what_there_is()
@@ -442,7 +442,7 @@ class Lifecycle(RuleBasedStateMachine):
             assert held.running == workspace.counts_as_running
             assert workspace.status is not Status.PROVISIONING
             if workspace.id not in self.by_hand:
-                assert not self.differs(workspace), "the record is not what the machine is"
+                assert not self.has_drifted(workspace), "the record is not what the machine is"
         self.check_nothing_left()
 
     def check_nothing_left(self) -> None:
@@ -469,7 +469,7 @@ class Lifecycle(RuleBasedStateMachine):
             machine = self.world.machine(workspace)
             assert machine is not None
             assert machine.reported
-            assert not self.differs(workspace)
+            assert not self.has_drifted(workspace)
             made_of = (machine.command.image_tag, machine.command.machine_type)
             assert made_of == (workspace.image_tag, workspace.machine_type), (
                 "it is not the machine that was asked for"
@@ -577,9 +577,11 @@ class Lifecycle(RuleBasedStateMachine):
 
         return noted
 
-    def differs(self, workspace: Workspace) -> bool:
+    def has_drifted(self, workspace: Workspace) -> bool:
         """Say whether the record is not what Compute says."""
-        return differs(workspace, self.world.machines.peek(place_of(workspace)), self.world.clock())
+        return has_drifted(
+            workspace, self.world.machines.peek(place_of(workspace)), self.world.clock()
+        )
 
 
 TestLifecycle = pytest.mark.timeout(0 if MORE_EXAMPLES else 300)(Lifecycle.TestCase)

@@ -18,7 +18,7 @@ from shared.domain.instance import (
     Place,
     StopInstance,
 )
-from shared.domain.orphans import Act, act_on_disk, act_on_machine, act_on_owned, too_many
+from shared.domain.orphans import OrphanAction, act_on_disk, act_on_machine, act_on_owned, too_many
 from shared.domain.ownership import disks_of, labels_of, named_id, owner_id_of, tied_to
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind
@@ -207,8 +207,10 @@ def test_more_than_five_and_a_tenth_are_too_many_to_be_true(
     orphans: int, resources: int, expected: bool
 ) -> None:
     """What is only reported does not count."""
-    doing = Act(PLACE, "gone", "OrphanStopped", "", StopInstance(PLACE))
+    doing = OrphanAction(PLACE, "gone", "OrphanStopped", "", StopInstance(PLACE))
     assert (
-        too_many([doing] * orphans + [Act(PLACE, "gone", "OrphanFound", "")] * 50, resources)
+        too_many(
+            [doing] * orphans + [OrphanAction(PLACE, "gone", "OrphanFound", "")] * 50, resources
+        )
         is expected
     )

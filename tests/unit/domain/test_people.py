@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from shared.domain.errors import NotAllowedError
-from shared.domain.people import AccessRules, Asker, Mode, Person, admit, comparable, proven_domain
+from shared.domain.people import AccessRules, Actor, Mode, Person, admit, comparable, proven_domain
 
 ADA = Person("108234567890123456789", "ada@example.com", "example.com")
 PERSONAL = AccessRules(Mode.PERSONAL, ("ada@example.com",))
@@ -27,7 +27,7 @@ def is_served(person: Person, rules: AccessRules) -> bool:
 
 def test_who_is_served_asks_as_themselves_with_their_request() -> None:
     """Their id is Google's, and what they ask can be found by their request's id."""
-    assert admit(ADA, PERSONAL, "laptop-42") == Asker(
+    assert admit(ADA, PERSONAL, "laptop-42") == Actor(
         ADA.owner_id, "laptop-42", "ada@example.com", admin=False, domain="example.com"
     )
 
@@ -213,7 +213,7 @@ def test_whoever_has_an_address_with_other_letters_is_served_where_everybody_is(
     """With the address as it is, which proves no organisation."""
     assert admit(
         Person("5", other, "example.com"), AccessRules(Mode.TEAM, ("*",)), "laptop-42"
-    ) == Asker("5", "laptop-42", other)
+    ) == Actor("5", "laptop-42", other)
 
 
 def test_an_organisation_with_other_letters_is_not_the_one_that_it_looks_like() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.events import SEVERAL, STRANGERS, Event, refused, together
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.refusals import MOST_WITH_ONE, TRIED_AGAIN_AFTER, WRITTEN_EVERY, Budget, Refusals
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -25,7 +25,7 @@ def refusal(
 ) -> Event:
     """Return a refusal, each with a request of its own."""
     return refused(
-        Asker(who, f"{who} at {now}", f"{who}@example.com"), workspace_id, owner_id, what, now
+        Actor(who, f"{who} at {now}", f"{who}@example.com"), workspace_id, owner_id, what, now
     )
 
 

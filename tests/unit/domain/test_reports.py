@@ -8,6 +8,7 @@ import pytest
 from shared.domain import lifecycle
 from shared.domain.boot_codes import BOOT_CODES, BOOT_FAILED
 from shared.domain.changes import Change
+from shared.domain.drift import MACHINE_NOT_READY
 from shared.domain.errors import (
     InstanceNotRecordedError,
     NotAllowedError,
@@ -16,7 +17,6 @@ from shared.domain.errors import (
 )
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.lifecycle import REPORTED_AGAIN, ReportEvent
-from shared.domain.observe import MACHINE_NOT_READY
 from shared.domain.workspace import (
     Activity,
     HomeDisk,

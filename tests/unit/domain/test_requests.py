@@ -10,11 +10,11 @@ from shared.domain import lifecycle
 from shared.domain.changes import Change
 from shared.domain.errors import OperationUnderWayError
 from shared.domain.lifecycle import NewMachine, NewWorkspace
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.workspace import Activity, Metadata, OperationKind, Phase, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_operation
 
-ALICE = Asker("alice", "request-1", "alice@example.com")
+ALICE = Actor("alice", "request-1", "alice@example.com")
 SAME = NewMachine()
 OTHER = NewMachine(image_tag="v2")
 REBUILT = NewMachine(rebuild=True)

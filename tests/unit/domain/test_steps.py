@@ -9,8 +9,8 @@ import pytest
 
 from shared.domain import steps
 from shared.domain.changes import Change, job_of
+from shared.domain.drift import ObservedState
 from shared.domain.instance import (
-    Begun,
     Command,
     DeleteDisk,
     DeleteInstance,
@@ -20,13 +20,13 @@ from shared.domain.instance import (
     Place,
     RefreshMetadata,
     ResumeInstance,
+    StartedCall,
     StartInstance,
     StopInstance,
     SuspendInstance,
 )
-from shared.domain.observe import Sight
 from shared.domain.policy import Policy
-from shared.domain.steps import Call, Seen
+from shared.domain.steps import Call, StepInput
 from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status, Workspace
 from tests.fakes.machines import fault
 from tests.fakes.records import (
@@ -76,10 +76,10 @@ def test_the_table_is_what_was_reviewed() -> None:
     assert table == SNAPSHOT.read_text(encoding="utf-8")
 
 
-def test_the_table_has_a_move_for_every_phase_and_sight() -> None:
-    """No phase and no sight is forgotten, and the reviewed table names every phase that there is."""
+def test_the_table_has_a_move_for_every_phase_and_observed_state() -> None:
+    """No phase and no observed state is forgotten, and the reviewed table names every phase that there is."""
     by_machine = set(Phase) - set(steps.DISK_TABLE)
-    assert set(steps.TABLE) == {(phase, seen) for phase in by_machine for seen in Sight}
+    assert set(steps.TABLE) == {(phase, seen) for phase in by_machine for seen in ObservedState}
     assert {phase for _, _, phases in PHASES.values() for phase in phases} == set(Phase)
 
 
@@ -139,7 +139,9 @@ def test_an_accepted_call_is_waited_for(command_type: type[Command]) -> None:
     )
     call = Call(some(command_type, workspace), AWAITS[command_type])
 
-    change = steps.settle(workspace, Seen(), call, Begun("gce-1", "77"), NOW, POLICY)
+    change = steps.record_outcome(
+        workspace, StepInput(), call, StartedCall("gce-1", "77"), NOW, POLICY
+    )
 
     after = changed(change)
     assert after.operation is not None
@@ -187,7 +189,7 @@ def insert_of(workspace: Workspace, *, disk_exists: bool = False) -> InsertInsta
     inserting = replace(
         workspace, operation=operation, home_disk=workspace.home_disk if disk_exists else None
     )
-    decision = steps.plan(inserting, Seen(disk_exists=disk_exists), NOW, POLICY)
+    decision = steps.plan(inserting, StepInput(disk_exists=disk_exists), NOW, POLICY)
     assert isinstance(decision, Call)
     assert isinstance(decision.command, InsertInstance)
     return decision.command
@@ -230,7 +232,7 @@ def test_looks_come_after_a_quarter_of_the_time_that_has_passed(lasts: int, paus
         Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED, phase_since=since)
     )
 
-    change = steps.plan(workspace, Seen(pending=True), NOW, POLICY)
+    change = steps.plan(workspace, StepInput(pending=True), NOW, POLICY)
 
     assert isinstance(change, Change)
     assert change.job is not None
@@ -246,7 +248,7 @@ def test_attempts_come_after_a_pause_that_doubles(attempt: int, pause: int) -> N
     )
     workspace = a_workspace(Status.READY, operation)
 
-    change = steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY)
+    change = steps.plan(workspace, StepInput(instance=an_instance(workspace)), NOW, POLICY)
 
     assert isinstance(change, Change)
     assert change.job is not None
@@ -267,7 +269,7 @@ def test_a_pending_compute_operation_is_waited_for_in_every_phase(title: str) ->
     for phase in phases:
         workspace = situation(kind, phase, failed=failed, awake=True)
         assert (
-            move_in_words(workspace, steps.plan(workspace, Seen(pending=True), NOW, POLICY))
+            move_in_words(workspace, steps.plan(workspace, StepInput(pending=True), NOW, POLICY))
             == "waits"
         )
 
@@ -282,7 +284,7 @@ def test_a_heartbeat_since_the_sweep_decided_abandons_an_automatic_stop(phase: P
     connected = operation.requested_at + timedelta(microseconds=1)
     workspace = a_workspace(Status.READY, operation, last_connected_at=connected)
 
-    after = changed(steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY))
+    after = changed(steps.plan(workspace, StepInput(instance=an_instance(workspace)), NOW, POLICY))
 
     assert (after.status, after.operation, after.error) == (Status.READY, None, None)
     assert (after.machine_running, after.last_connected_at) == (True, connected)
@@ -296,7 +298,7 @@ def test_a_stop_goes_on_when_nobody_connected_or_a_person_asked_for_it(automatic
     connected = operation.requested_at + (-idle_after if automatic else timedelta(seconds=5))
     workspace = a_workspace(Status.READY, operation, last_connected_at=connected)
 
-    decision = steps.plan(workspace, Seen(instance=an_instance(workspace)), NOW, POLICY)
+    decision = steps.plan(workspace, StepInput(instance=an_instance(workspace)), NOW, POLICY)
 
     assert isinstance(decision, Call)
     assert isinstance(decision.command, SuspendInstance)
@@ -307,9 +309,9 @@ def test_an_idle_stop_leaves_a_machine_in_use_alone_whatever_its_workspace_is() 
     operation = an_operation(OperationKind.STOP, automatic=True)
     broken = a_workspace(Status.ERROR, operation, ready_generation=None, last_connected_at=NOW)
     rare = replace(broken, last_connected_at=NOW - timedelta(minutes=70))
-    rarely = an_instance(rare, heartbeat_every=timedelta(minutes=30))
+    rarely = an_instance(rare, heartbeat_interval=timedelta(minutes=30))
     for workspace, instance in ((broken, an_instance(broken)), (rare, rarely)):
-        after = changed(steps.plan(workspace, Seen(instance=instance), NOW, POLICY))
+        after = changed(steps.plan(workspace, StepInput(instance=instance), NOW, POLICY))
         assert (after.status, after.operation, after.error) == (Status.ERROR, None, A_PROBLEM)
 
 
@@ -321,8 +323,12 @@ def test_a_new_machine_that_was_refused_has_cost_no_memory() -> None:
     workspace = replace(workspace, instance_id=None)
     call = Call(DeleteInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_ABSENT)
 
-    refused = changed(steps.settle(workspace, Seen(), call, fault(FaultKind.POLICY), NOW, POLICY))
-    accepted = changed(steps.settle(workspace, Seen(), call, Begun("gce-1"), NOW, POLICY))
+    refused = changed(
+        steps.record_outcome(workspace, StepInput(), call, fault(FaultKind.POLICY), NOW, POLICY)
+    )
+    accepted = changed(
+        steps.record_outcome(workspace, StepInput(), call, StartedCall("gce-1"), NOW, POLICY)
+    )
 
     assert (refused.has_memory, refused.memory_kept) == (True, None)
     assert (accepted.has_memory, accepted.memory_kept) == (False, False)
@@ -331,7 +337,7 @@ def test_a_new_machine_that_was_refused_has_cost_no_memory() -> None:
 def test_a_machine_that_comes_back_to_running_is_asked_once_more_and_then_stopped() -> None:
     """Its guest may have been busy; the second time its memory is given up, and the record says why."""
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED))
-    running = Seen(instance=an_instance(workspace))
+    running = StepInput(instance=an_instance(workspace))
 
     once = changed(steps.plan(workspace, running, NOW, POLICY))
     assert once.operation is not None
@@ -340,7 +346,7 @@ def test_a_machine_that_comes_back_to_running_is_asked_once_more_and_then_stoppe
     twice = changed(steps.plan(again, running, NOW, POLICY))
     assert twice.operation is not None
     assert twice.operation.phase is Phase.STOP
-    off = Seen(instance=an_instance(twice, InstanceState.TERMINATED))
+    off = StepInput(instance=an_instance(twice, InstanceState.TERMINATED))
     ended = steps.plan(twice, off, NOW, POLICY)
 
     after = changed(ended)
@@ -362,12 +368,12 @@ def test_a_passing_refusal_of_a_suspend_is_waited_for_until_the_deadline_and_cos
         SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED
     )
 
-    waiting = changed(steps.settle(workspace, Seen(), call, fault(kind), NOW, POLICY))
+    waiting = changed(steps.record_outcome(workspace, StepInput(), call, fault(kind), NOW, POLICY))
     assert waiting.operation is not None
     assert waiting.operation.phase is Phase.SUSPEND
     over = changed(
         steps.plan(
-            waiting, Seen(instance=an_instance(waiting)), waiting.operation.deadline_at, POLICY
+            waiting, StepInput(instance=an_instance(waiting)), waiting.operation.deadline_at, POLICY
         )
     )
 
@@ -385,14 +391,16 @@ def test_a_missing_right_is_waited_for_and_then_told() -> None:
     )
     patience_over = NOW + POLICY.rights_patience
 
-    soon = steps.settle(workspace, Seen(), call, fault(FaultKind.PERMISSION), NOW, POLICY)
+    soon = steps.record_outcome(
+        workspace, StepInput(), call, fault(FaultKind.PERMISSION), NOW, POLICY
+    )
     waiting = changed(soon)
     assert waiting.operation is not None
     # Wherever the operation goes meanwhile: what counts is since when the right is missing.
     waiting = replace(waiting, operation=replace(waiting.operation, phase_since=patience_over))
-    late = steps.settle(
+    late = steps.record_outcome(
         waiting,
-        Seen(instance=an_instance(workspace)),
+        StepInput(instance=an_instance(workspace)),
         call,
         fault(FaultKind.PERMISSION),
         patience_over,
@@ -420,24 +428,24 @@ def test_a_start_makes_one_new_machine_at_most(
     refusal = fault(FaultKind.UNSUPPORTED)
     call = Call(some(command, workspace), AWAITS[command])
 
-    stuck = changed(steps.settle(workspace, Seen(), call, refusal, NOW, POLICY))
+    stuck = changed(steps.record_outcome(workspace, StepInput(), call, refusal, NOW, POLICY))
     assert stuck.operation is not None
     assert (stuck.operation.phase, stuck.memory_is_ready) == (Phase.SURVEY, True)
-    down = steps.plan(stuck, Seen(instance=an_instance(stuck, state)), NOW, POLICY)
+    down = steps.plan(stuck, StepInput(instance=an_instance(stuck, state)), NOW, POLICY)
     after = changed(down)
     assert after.operation is not None
     assert isinstance(down, Change)
     assert ([note.what for note in down.notes], after.memory_is_ready) == (["MachineRemade"], True)
     delete = steps.plan(
-        after, Seen(instance=an_instance(after, state), disk_exists=True), NOW, POLICY
+        after, StepInput(instance=an_instance(after, state), disk_exists=True), NOW, POLICY
     )
     assert isinstance(delete, Call)
-    deleting = steps.settle(after, Seen(), delete, Begun("gce-1"), NOW, POLICY)
+    deleting = steps.record_outcome(after, StepInput(), delete, StartedCall("gce-1"), NOW, POLICY)
     gone = changed(deleting)
     assert (gone.memory_kept, gone.home_disk) == (False, workspace.home_disk)
     assert [note.what for note in deleting.notes] == ["MemoryLost"]
     again = replace(after, operation=replace(after.operation, phase=phase))
-    refused = steps.settle(again, Seen(), call, refusal, NOW, POLICY)
+    refused = steps.record_outcome(again, StepInput(), call, refusal, NOW, POLICY)
     assert move_in_words(again, refused) == "fails COMPUTE_REFUSED: to stop"
 
 
@@ -449,7 +457,7 @@ def test_a_machine_that_somebody_resumed_meanwhile_is_used(remade: bool) -> None
         OperationKind.START, phase, remade=remade, failure=None if remade else A_PROBLEM
     )
     workspace = a_workspace(Status.SUSPENDED, operation)
-    running = Seen(instance=an_instance(workspace), disk_exists=True)
+    running = StepInput(instance=an_instance(workspace), disk_exists=True)
     unwanted = replace(workspace, instance_id=None)
 
     assert move_in_words(workspace, steps.plan(workspace, running, NOW, POLICY)) == "ends READY"
@@ -468,7 +476,9 @@ def test_an_answer_that_nobody_understands_costs_no_memory(
     workspace = a_workspace(Status.READY, an_operation(kind, phase))
     call = Call(some(command, workspace), AWAITS[command])
 
-    refused = steps.settle(workspace, Seen(), call, fault(FaultKind.INVALID), NOW, POLICY)
+    refused = steps.record_outcome(
+        workspace, StepInput(), call, fault(FaultKind.INVALID), NOW, POLICY
+    )
 
     assert move_in_words(workspace, refused) == f"again {phase}"
 
@@ -479,11 +489,11 @@ def test_the_retention_sweep_does_not_delete_what_somebody_has_started() -> None
     workspace = a_workspace(Status.SUSPENDED, operation)
     asked = replace(workspace, operation=replace(operation, automatic=False))
     for state in (InstanceState.RUNNING, InstanceState.STAGING, InstanceState.STOPPING):
-        seen = Seen(instance=an_instance(workspace, state))
+        seen = StepInput(instance=an_instance(workspace, state))
         kept = changed(steps.plan(workspace, seen, NOW, POLICY))
         assert (kept.status, kept.operation, kept.attend_at) == (Status.SUSPENDED, None, NOW)
         assert isinstance(steps.plan(asked, seen, NOW, POLICY), Call)
-    off = Seen(instance=an_instance(workspace, InstanceState.SUSPENDED))
+    off = StepInput(instance=an_instance(workspace, InstanceState.SUSPENDED))
     assert isinstance(steps.plan(workspace, off, NOW, POLICY), Call)
 
 
@@ -495,8 +505,12 @@ def test_a_home_that_a_start_attaches_is_recorded_whatever_comes_of_the_insert()
     home = HomeDisk(workspace.disk_name, workspace.zone)
     call = Call(insert_of(replace(workspace, home_disk=home), disk_exists=True), Phase.INSERTING)
 
-    accepted = changed(steps.settle(workspace, Seen(), call, Begun("gce-1", "7"), NOW, POLICY))
-    refused = steps.settle(workspace, Seen(), call, fault(FaultKind.STOCK_OUT), NOW, POLICY)
+    accepted = changed(
+        steps.record_outcome(workspace, StepInput(), call, StartedCall("gce-1", "7"), NOW, POLICY)
+    )
+    refused = steps.record_outcome(
+        workspace, StepInput(), call, fault(FaultKind.STOCK_OUT), NOW, POLICY
+    )
 
     assert accepted.home_disk == home
     assert move_in_words(workspace, refused) == "ends SUSPENDED NO_CAPACITY"
@@ -509,7 +523,7 @@ def test_a_boot_disk_in_the_way_gets_out_of_it_by_another_name_once() -> None:
 
     def refused(resource: str, before: Workspace = workspace) -> Workspace:
         taken = replace(fault(FaultKind.ALREADY_EXISTS), resource=resource)
-        return changed(steps.settle(before, Seen(), call, taken, NOW, POLICY))
+        return changed(steps.record_outcome(before, StepInput(), call, taken, NOW, POLICY))
 
     for resource in ("", f"instances/{workspace.instance_name}", f"disks/{workspace.disk_name}"):
         assert refused(resource).generation == workspace.generation
@@ -530,15 +544,17 @@ def test_a_home_that_is_gone_is_replaced_only_if_the_request_says_so() -> None:
     assert workspace.operation is not None
     agreed = replace(workspace, operation=replace(workspace.operation, empty_home=True))
 
-    refused = changed(steps.plan(workspace, Seen(), NOW, POLICY))
-    call = steps.plan(agreed, Seen(), NOW, POLICY)
+    refused = changed(steps.plan(workspace, StepInput(), NOW, POLICY))
+    call = steps.plan(agreed, StepInput(), NOW, POLICY)
 
     assert refused.operation is not None
     assert refused.operation.failure is not None
     assert refused.operation.failure.code == steps.HOME_DISK_GONE
     assert "empty_home" in refused.operation.failure.message
     assert isinstance(call, Call)
-    settled = steps.settle(agreed, Seen(), call, Begun("gce-1", "7"), NOW, POLICY)
+    settled = steps.record_outcome(
+        agreed, StepInput(), call, StartedCall("gce-1", "7"), NOW, POLICY
+    )
     assert [note.what for note in settled.notes] == ["HomeReplaced"]
 
 
@@ -548,12 +564,12 @@ def test_a_failed_boot_is_saved_by_a_ready_until_the_clean_up_begins() -> None:
     assert failed.operation is not None
     assert steps.may_still_be_saved(failed.operation)
 
-    begun = changed(steps.plan(failed, Seen(instance=an_instance(failed)), NOW, POLICY))
+    begun = changed(steps.plan(failed, StepInput(instance=an_instance(failed)), NOW, POLICY))
 
     assert begun.operation is not None
     assert begun.operation.phase is Phase.DELETE_INSTANCE
     assert not steps.may_still_be_saved(begun.operation)
-    assert isinstance(steps.plan(begun, Seen(instance=an_instance(begun)), NOW, POLICY), Call)
+    assert isinstance(steps.plan(begun, StepInput(instance=an_instance(begun)), NOW, POLICY), Call)
 
 
 def test_a_delete_takes_every_disk_of_the_workspace_and_names_what_holds_one() -> None:
@@ -562,21 +578,21 @@ def test_a_delete_takes_every_disk_of_the_workspace_and_names_what_holds_one() -
     assert workspace.operation is not None
     boot = a_home(workspace, name=f"{workspace.instance_name}-2")
     for seen, name in (
-        (Seen(disk_exists=True), workspace.disk_name),
-        (Seen(disks=(boot,)), boot.name),
+        (StepInput(disk_exists=True), workspace.disk_name),
+        (StepInput(disks=(boot,)), boot.name),
     ):
         call = steps.plan(workspace, seen, NOW, POLICY)
         assert isinstance(call, Call)
         assert call.command == DeleteDisk(Place(workspace.zone, name))
 
-    call = steps.plan(workspace, Seen(disk_exists=True), NOW, POLICY)
+    call = steps.plan(workspace, StepInput(disk_exists=True), NOW, POLICY)
     assert isinstance(call, Call)
     in_use = replace(fault(FaultKind.IN_USE), resource="instances/holder")
-    waiting = changed(steps.settle(workspace, Seen(), call, in_use, NOW, POLICY))
+    waiting = changed(steps.record_outcome(workspace, StepInput(), call, in_use, NOW, POLICY))
     over = changed(
-        steps.plan(waiting, Seen(disk_exists=True), workspace.operation.deadline_at, POLICY)
+        steps.plan(waiting, StepInput(disk_exists=True), workspace.operation.deadline_at, POLICY)
     )
-    accepted = steps.settle(waiting, Seen(), call, Begun("gce-1"), NOW, POLICY)
+    accepted = steps.record_outcome(waiting, StepInput(), call, StartedCall("gce-1"), NOW, POLICY)
     freed = changed(accepted)
 
     assert (over.status, over.operation, over.home_disk) == (
@@ -588,7 +604,9 @@ def test_a_delete_takes_every_disk_of_the_workspace_and_names_what_holds_one() -
     assert over.error.code == "DISK_IN_USE"
     assert "instances/holder" in over.error.message
     assert freed.operation is not None
-    late = changed(steps.plan(freed, Seen(disk_exists=True), freed.operation.deadline_at, POLICY))
+    late = changed(
+        steps.plan(freed, StepInput(disk_exists=True), freed.operation.deadline_at, POLICY)
+    )
     assert (freed.home_disk, late.error and late.error.code) == (None, "DELETE_TIMED_OUT")
     assert [note.what for note in accepted.notes] == ["HomeDeleted"]
 
@@ -599,10 +617,10 @@ def test_a_stopped_workspace_has_lost_its_memory_and_a_suspended_one_has_not() -
     workspace = a_workspace(Status.READY, operation)
 
     suspended = steps.plan(
-        workspace, Seen(instance=an_instance(workspace, InstanceState.SUSPENDED)), NOW, POLICY
+        workspace, StepInput(instance=an_instance(workspace, InstanceState.SUSPENDED)), NOW, POLICY
     )
     stopped = steps.plan(
-        workspace, Seen(instance=an_instance(workspace, InstanceState.TERMINATED)), NOW, POLICY
+        workspace, StepInput(instance=an_instance(workspace, InstanceState.TERMINATED)), NOW, POLICY
     )
 
     assert (changed(suspended).memory_is_ready, changed(stopped).memory_is_ready) == (True, False)
@@ -616,7 +634,7 @@ def test_an_insert_that_was_made_before_is_adopted_with_its_id() -> None:
     )
 
     after = changed(
-        steps.plan(workspace, Seen(instance=an_instance(workspace, id="42")), NOW, POLICY)
+        steps.plan(workspace, StepInput(instance=an_instance(workspace, id="42")), NOW, POLICY)
     )
 
     assert after.instance_id == "42"
@@ -626,7 +644,7 @@ def test_a_new_machine_forgets_the_old_ones_id() -> None:
     """Until the insert is recorded nobody knows whose reports are the new machine's."""
     workspace = a_workspace(Status.ERROR, an_operation(OperationKind.START))
 
-    assert changed(steps.plan(workspace, Seen(), NOW, POLICY)).instance_id is None
+    assert changed(steps.plan(workspace, StepInput(), NOW, POLICY)).instance_id is None
 
 
 @pytest.mark.parametrize(("left", "pause"), [(40, 15), (7, 7)])
@@ -636,8 +654,8 @@ def test_a_record_is_kept_until_no_superseded_worker_can_be_running(left: int, p
     operation = an_operation(OperationKind.DELETE, Phase.FORGET, forget_after=after)
     workspace = a_workspace(Status.READY, operation)
 
-    waiting = steps.plan(workspace, Seen(), NOW, POLICY)
-    forgotten = steps.plan(workspace, Seen(), after, POLICY)
+    waiting = steps.plan(workspace, StepInput(), NOW, POLICY)
+    forgotten = steps.plan(workspace, StepInput(), after, POLICY)
 
     assert isinstance(waiting, Change)
     assert waiting.job is not None
@@ -754,9 +772,9 @@ def test_what_a_refusal_means(title: str, phase: Phase, kind: FaultKind) -> None
     calling = situation(operation_kind, phase, failed=failed, awake=True)
     command = next(command for command, awaits in AWAITS.items() if steps._CALLING[awaits] is phase)  # noqa: SLF001 -- the inverse is checked
     waiting = situation(operation_kind, AWAITS[command], failed=failed, awake=True)
-    seen = Seen(instance=None if phase is Phase.INSERT else an_instance(calling))
+    seen = StepInput(instance=None if phase is Phase.INSERT else an_instance(calling))
 
-    at_once = steps.settle(
+    at_once = steps.record_outcome(
         calling, seen, Call(some(command, calling), AWAITS[command]), fault(kind), NOW, POLICY
     )
     later = steps.plan(
@@ -781,8 +799,10 @@ def test_a_workspace_without_data_goes_through_the_zones(kind: OperationKind) ->
     operation = an_operation(kind, Phase.INSERTING)
     workspace = a_workspace(Status.PROVISIONING, operation, zone="us-west1-b")
 
-    leaving = changed(steps.plan(workspace, Seen(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
-    moved = changed(steps.plan(leaving, Seen(), NOW, POLICY))
+    leaving = changed(
+        steps.plan(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY)
+    )
+    moved = changed(steps.plan(leaving, StepInput(), NOW, POLICY))
 
     assert leaving.operation is not None
     assert (leaving.operation.phase, leaving.operation.zones_tried) == (
@@ -805,7 +825,7 @@ def test_a_create_that_finds_no_capacity_anywhere_names_the_zones() -> None:
     )
     workspace = a_workspace(Status.PROVISIONING, operation, zone="us-west1-c")
 
-    after = changed(steps.plan(workspace, Seen(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
+    after = changed(steps.plan(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
 
     assert after.operation is not None
     problem = after.operation.failure
@@ -822,7 +842,7 @@ def test_a_start_that_finds_no_capacity_is_suspended_again(phase: Phase) -> None
     """
     workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, phase))
 
-    after = changed(steps.plan(workspace, Seen(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
+    after = changed(steps.plan(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
 
     assert (after.status, after.operation, after.suspended_at) == (Status.SUSPENDED, None, NOW)
     assert after.error is not None
@@ -868,7 +888,7 @@ def test_an_operation_whose_time_is_over_ends(
     workspace = situation(kind, phase, failed=failed, awake=True)
     assert workspace.operation is not None
     deadline = workspace.operation.deadline_at
-    seen = Seen(instance=an_instance(workspace, state) if state else None)
+    seen = StepInput(instance=an_instance(workspace, state) if state else None)
 
     before = steps.plan(
         workspace, replace(seen, pending=True), deadline - timedelta(seconds=1), POLICY
@@ -894,8 +914,12 @@ def test_a_delete_whose_time_is_over_goes_on_where_only_looks_are_left() -> None
         workspace = situation(OperationKind.DELETE, phase, failed=False, awake=True)
         assert workspace.operation is not None
         late = workspace.operation.deadline_at
-        assert move_in_words(workspace, steps.plan(workspace, Seen(), late, POLICY)) == goes_on
-        for seen in (Seen(disk_exists=True), Seen(disks=(a_home(workspace),)), Seen(pending=True)):
+        assert move_in_words(workspace, steps.plan(workspace, StepInput(), late, POLICY)) == goes_on
+        for seen in (
+            StepInput(disk_exists=True),
+            StepInput(disks=(a_home(workspace),)),
+            StepInput(pending=True),
+        ):
             assert (
                 move_in_words(workspace, steps.plan(workspace, seen, late, POLICY))
                 == "ends ERROR DELETE_TIMED_OUT"
@@ -920,7 +944,7 @@ def test_what_has_succeeded_is_not_undone_by_a_late_look(
     workspace = situation(kind, phase, failed=failed, awake=True)
     assert workspace.operation is not None
     late = workspace.operation.deadline_at + timedelta(hours=1)
-    seen = Seen(instance=an_instance(workspace, state) if state else None)
+    seen = StepInput(instance=an_instance(workspace, state) if state else None)
 
     assert (
         move_in_words(workspace, steps.plan(workspace, seen, late, POLICY))
@@ -932,7 +956,7 @@ def test_a_machine_that_never_was_ready_is_not_called_ready_by_a_stop_that_timed
     """Whatever it is doing when the time is over, only a boot that reported makes READY."""
     workspace = situation(OperationKind.STOP, Phase.AWAIT_STOPPED, failed=False, awake=False)
     assert workspace.operation is not None
-    seen = Seen(instance=an_instance(workspace, InstanceState.STOPPING))
+    seen = StepInput(instance=an_instance(workspace, InstanceState.STOPPING))
 
     after = changed(steps.plan(workspace, seen, workspace.operation.deadline_at, POLICY))
 
@@ -942,7 +966,7 @@ def test_a_machine_that_never_was_ready_is_not_called_ready_by_a_stop_that_timed
 def test_a_disk_is_not_deleted_before_a_machine_that_came_late() -> None:
     """A worker that was overtaken by a DELETE may insert after it has looked: the machine goes first."""
     workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=True)
-    seen = Seen(instance=an_instance(workspace, InstanceState.RUNNING), disk_exists=True)
+    seen = StepInput(instance=an_instance(workspace, InstanceState.RUNNING), disk_exists=True)
 
     assert (
         move_in_words(workspace, steps.plan(workspace, seen, NOW, POLICY)) == "to delete_instance"
@@ -959,7 +983,9 @@ def test_a_boot_that_never_reported_says_what_the_machine_printed(kind: Operatio
 
     assert steps.reads_console(workspace, NOW)
     after = changed(
-        steps.plan(workspace, Seen(instance=an_instance(workspace), console=console), NOW, policy)
+        steps.plan(
+            workspace, StepInput(instance=an_instance(workspace), console=console), NOW, policy
+        )
     )
 
     assert after.operation is not None
@@ -980,7 +1006,9 @@ def test_what_a_machine_prints_cannot_be_taken_for_what_the_hub_says() -> None:
     )
 
     after = changed(
-        steps.plan(workspace, Seen(instance=an_instance(workspace), console=console), NOW, POLICY)
+        steps.plan(
+            workspace, StepInput(instance=an_instance(workspace), console=console), NOW, POLICY
+        )
     )
 
     assert after.operation is not None
@@ -1025,15 +1053,17 @@ def test_other_zones_are_searched_only_for_what_is_missing_or_to_be_deleted() ->
     ]
     for kind, status, phase, state in usual:
         workspace = a_workspace(status, an_operation(kind, phase))
-        seen = Seen(instance=an_instance(workspace, state) if state else None, disk_exists=True)
+        seen = StepInput(
+            instance=an_instance(workspace, state) if state else None, disk_exists=True
+        )
         assert steps.seeks_elsewhere(workspace, seen) == (False, False)
     missing = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START))
-    assert steps.seeks_elsewhere(missing, Seen()) == (True, False)
+    assert steps.seeks_elsewhere(missing, StepInput()) == (True, False)
     homeless = a_workspace(Status.ERROR, an_operation(OperationKind.START, Phase.INSERT))
-    assert steps.seeks_elsewhere(homeless, Seen()) == (False, True)
+    assert steps.seeks_elsewhere(homeless, StepInput()) == (False, True)
     deleting = a_workspace(Status.READY, an_operation(OperationKind.DELETE, Phase.DELETE_DISK))
-    assert steps.seeks_elsewhere(deleting, Seen(disk_exists=True)) == (False, False)
-    assert steps.seeks_elsewhere(deleting, Seen()) == (True, True)
+    assert steps.seeks_elsewhere(deleting, StepInput(disk_exists=True)) == (False, False)
+    assert steps.seeks_elsewhere(deleting, StepInput()) == (True, True)
 
 
 def test_there_is_no_step_without_an_operation() -> None:
@@ -1042,8 +1072,8 @@ def test_there_is_no_step_without_an_operation() -> None:
     call = Call(StopInstance(Place("z", "n")), Phase.AWAIT_STOPPED)
 
     with pytest.raises(ValueError, match="no operation"):
-        steps.plan(idle, Seen(), NOW, POLICY)
+        steps.plan(idle, StepInput(), NOW, POLICY)
     with pytest.raises(ValueError, match="no operation"):
-        steps.settle(idle, Seen(), call, Begun("gce-1"), NOW, POLICY)
+        steps.record_outcome(idle, StepInput(), call, StartedCall("gce-1"), NOW, POLICY)
     with pytest.raises(ValueError, match="no operation"):
         steps.fail_from_outside(idle, A_PROBLEM, NOW, POLICY)

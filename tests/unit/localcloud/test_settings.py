@@ -44,7 +44,7 @@ def test_the_interval_of_heartbeats_is_the_hubs_own_setting(
 ) -> None:
     """It reaches the machines through their metadata; without a choice it is the Hub's default."""
     settings = read_settings(environment(LocalSettings(heartbeat_seconds=chosen), ADDRESSES))
-    assert settings.machine.heartbeat_every.total_seconds() == seconds
+    assert settings.machine.heartbeat_interval.total_seconds() == seconds
 
 
 def test_the_personal_mode_is_one_setting() -> None:

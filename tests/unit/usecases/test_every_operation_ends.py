@@ -12,7 +12,6 @@ import pytest
 
 from shared.domain.errors import HubError, MachineFaultError, UnavailableError
 from shared.domain.instance import (
-    Begun,
     Command,
     DeleteDisk,
     DeleteInstance,
@@ -24,6 +23,7 @@ from shared.domain.instance import (
     Place,
     RefreshMetadata,
     ResumeInstance,
+    StartedCall,
     StartInstance,
     StopInstance,
     SuspendInstance,
@@ -198,7 +198,7 @@ class TroubledMachines(Machines):
         """See the port."""
         return self._read.console_tail(place, most_bytes)
 
-    def perform(self, command: Command, request_id: str) -> Begun:
+    def perform(self, command: Command, request_id: str) -> StartedCall:
         """See the port."""
         struck = self._trouble.at_call(self._world, command)
         if struck is not None and struck[0] is Mishap.REFUSED:

@@ -268,15 +268,15 @@ def test_a_machine_type_that_was_changed_by_hand_is_recorded_and_can_be_changed_
 
 def test_every_boot_refreshes_all_metadata_and_what_the_hub_knows_of_it(world: World) -> None:
     """Row 12 of the cases: a machine kept its old heartbeat interval, and was stopped as idle while it was in use."""
-    world.policy = replace(world.policy, machine_heartbeat_every=timedelta(seconds=1000))
-    world.machines.heartbeat_every = timedelta(seconds=1000)
+    world.policy = replace(world.policy, machine_heartbeat_interval=timedelta(seconds=1000))
+    world.machines.heartbeat_interval = timedelta(seconds=1000)
     workspace = world.ready()
     world.policy = replace(
         world.policy,
         idle_after=timedelta(minutes=10),
-        machine_heartbeat_every=timedelta(seconds=200),
+        machine_heartbeat_interval=timedelta(seconds=200),
     )
-    world.machines.heartbeat_every = timedelta(seconds=200)
+    world.machines.heartbeat_interval = timedelta(seconds=200)
     assert workspace.heartbeat_seconds == 1000
 
     world.clock.advance(timedelta(minutes=16))  # it last reported within its own interval
@@ -302,7 +302,7 @@ def test_an_interval_that_only_the_machine_knows_keeps_it_from_being_stopped(wor
     workspace = world.ready()
     machine = world.machine(workspace)
     assert machine is not None
-    machine.heartbeat_every = timedelta(seconds=1000)
+    machine.heartbeat_interval = timedelta(seconds=1000)
     world.store.put(replace(workspace, heartbeat_seconds=None))
     world.policy = replace(world.policy, idle_after=timedelta(minutes=10))
     world.clock.advance(timedelta(minutes=16))

@@ -15,10 +15,10 @@ from datetime import timedelta
 
 import pytest
 
+from shared.domain.drift import MACHINE_NOT_READY
 from shared.domain.errors import HubError, TooManyRequestsError
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.lifecycle import REPORTED_AGAIN, Report, ReportEvent
-from shared.domain.observe import MACHINE_NOT_READY
 from shared.domain.workspace import Status, Workspace
 from tests.fakes.machines import FakeInstance, GuestMishap
 from tests.fakes.store import MemoryWorkspaceStore

@@ -386,8 +386,8 @@ def test_a_request_whose_own_answer_was_lost_is_one_operation_with_its_job(
 
     assert (under_way, after.operation) == (True, operation_of(world, workspace))
     assert [delivery.job.operation_id for delivery in world.operations.waiting] == [
-        after.operation.id
-    ]  # type: ignore[union-attr]
+        after.operation.id  # type: ignore[union-attr]
+    ]
 
 
 def test_a_create_whose_own_answer_was_lost_is_one_workspace_with_its_job(

@@ -15,7 +15,7 @@ from shared.domain import lifecycle
 from shared.domain.errors import NotAllowedError, UnavailableError
 from shared.domain.events import Event
 from shared.domain.lifecycle import NewWorkspace, Report, ReportEvent
-from shared.domain.people import Asker
+from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import Metadata, Workspace
 from shared.ports import Jobs, Stored, WorkspaceStore
@@ -47,9 +47,9 @@ class OneWorkspace:
 def made() -> Workspace:
     """Return a workspace whose machine boots."""
     new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata())
-    asker = Asker("ada", "laptop-42", "ada@example.com")
+    actor = Actor("ada", "laptop-42", "ada@example.com")
     change = lifecycle.create(
-        str(uuid.uuid4()), str(uuid.uuid4()), "example", asker, new, NOW, Policy()
+        str(uuid.uuid4()), str(uuid.uuid4()), "example", actor, new, NOW, Policy()
     )
     assert change.workspace is not None
     return replace(change.workspace, instance_id="4711")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.domain.errors import NotAllowedError, UnavailableError
-from shared.domain.people import AccessRules, Asker, Mode, Person
+from shared.domain.people import AccessRules, Actor, Mode, Person
 from shared.usecases.enter import enter
 from shared.usecases.trail import (
     LOOK_NOTED_EVERY,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 FIVE_MINUTES = timedelta(minutes=5)
 RULES = AccessRules(Mode.PERSONAL, ("alice@example.com",))
-ADMIN = Asker("grace", "request-1", "grace@example.com", admin=True)
+ADMIN = Actor("grace", "request-1", "grace@example.com", admin=True)
 
 
 class Store(MemoryWorkspaceStore):
@@ -77,7 +77,7 @@ class Process:
     def refuse(self, who: str = "bob", workspace_id: str = "one") -> None:
         """Refuse somebody whom the Hub serves."""
         self.trail.record_refusal(
-            Asker(who, "request-2", f"{who}@example.com"), workspace_id, "alice", "StopRequested"
+            Actor(who, "request-2", f"{who}@example.com"), workspace_id, "alice", "StopRequested"
         )
 
     @property
@@ -147,7 +147,7 @@ def test_a_machine_that_is_not_the_workspaces_is_a_stranger(process: Process) ->
     """It has a token of Google's, and nothing else."""
     for n in range(1000):
         process.trail.record_stranger(
-            Asker(f"machine-{n}", "request-3"), "one", "alice", "ReportSent"
+            Actor(f"machine-{n}", "request-3"), "one", "alice", "ReportSent"
         )
     assert process.store.counts.commits == STRANGERS_PER_MINUTE
     process.trail.write_counted()
@@ -211,7 +211,7 @@ def test_threads_at_once_lose_no_count(process: Process) -> None:
         for n in range(500):
             process.refuse()
             process.refuse(f"person-{thread}-{n % 7}")
-            process.trail.record_stranger(Asker(f"stranger-{n}", ""), "", "", "EntryRequested")
+            process.trail.record_stranger(Actor(f"stranger-{n}", ""), "", "", "EntryRequested")
             process.clock.advance(timedelta(seconds=1))
             process.store.away = n % 50 < 20
 
@@ -323,7 +323,7 @@ def test_another_look_is_another_event(process: Process) -> None:
         (ADMIN, "", "bob", "ListRequested"),
         (ADMIN, "", "", "ListRequested"),
         (
-            Asker("heidi", "request-4", "heidi@example.com", admin=True),
+            Actor("heidi", "request-4", "heidi@example.com", admin=True),
             "one",
             "alice",
             "StatusRequested",
@@ -335,7 +335,7 @@ def test_another_look_is_another_event(process: Process) -> None:
         (event.who, event.workspace_id, event.owner_id, event.what)
         for event in process.store.events
     ]
-    assert noted == [(asker.id, *rest) for asker, *rest in looks]
+    assert noted == [(actor.id, *rest) for actor, *rest in looks]
 
 
 def test_a_look_that_cannot_be_noted_is_no_look_however_often_it_is_tried(process: Process) -> None:
@@ -352,7 +352,7 @@ def test_a_look_that_cannot_be_noted_is_no_look_however_often_it_is_tried(proces
 def test_what_is_their_own_is_no_look(process: Process) -> None:
     """Neither an administrator's nor anybody else's."""
     process.trail.record_look(ADMIN, "one", "grace", "StatusRequested")
-    process.trail.record_look(Asker("alice", "request-5"), "one", "alice", "StatusRequested")
+    process.trail.record_look(Actor("alice", "request-5"), "one", "alice", "StatusRequested")
     assert process.store.counts.commits == 0
 
 

@@ -17,11 +17,11 @@ from unittest import mock
 
 import pytest
 
-from shared.domain import lifecycle, observe, steps
+from shared.domain import lifecycle, steps
+from shared.domain.drift import MACHINE_NOT_READY, ObservedState, observed_state
 from shared.domain.errors import HubError
 from shared.domain.events import Event
 from shared.domain.instance import (
-    Begun,
     Command,
     DeleteDisk,
     DeleteInstance,
@@ -35,13 +35,13 @@ from shared.domain.instance import (
     Place,
     RefreshMetadata,
     ResumeInstance,
+    StartedCall,
     StartInstance,
     StopInstance,
     SuspendInstance,
 )
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import NewMachine, Report, ReportEvent
-from shared.domain.observe import MACHINE_NOT_READY, Sight, sight
 from shared.domain.policy import Policy
 from shared.domain.renewal import why_too_old
 from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspace
@@ -92,7 +92,7 @@ class State(NamedTuple):
     home_bound: bool
     awake: bool
     recorded: bool
-    machine: Sight
+    machine: ObservedState
     leaving: bool
     ours: bool
     up: bool
@@ -146,7 +146,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
     operation, machine = ws.operation, world.machine(ws)
     home = Place(ws.zone, ws.disk_name)
     code = ws.error.code if ws.error else ""
-    seen = sight(world.machines.peek(place_of(ws)))
+    seen = observed_state(world.machines.peek(place_of(ws)))
     failure = operation.failure if operation else None
     deletes = operation is not None and operation.kind is OperationKind.DELETE
     return State(
@@ -168,10 +168,12 @@ def state_of(world: World, *, touched: bool = False) -> State:
         machine=seen,
         leaving=machine is not None and machine.deleting,
         ours=machine is not None and machine.id == ws.instance_id,
-        up=machine is not None and machine.reported and seen in {Sight.RUNNING, Sight.SUSPENDED},
+        up=machine is not None
+        and machine.reported
+        and seen in {ObservedState.RUNNING, ObservedState.SUSPENDED},
         current=machine is not None
         and machine.generation == ws.generation
-        and seen is Sight.RUNNING,
+        and seen is ObservedState.RUNNING,
         disk=_use_of(world.machines.peek_disk(home), ws),
         cleaning=operation is not None and failure is not None and operation.attempt > 0,
         remade=operation is not None and operation.remade,
@@ -241,7 +243,7 @@ _SHARED = (
         Delivery,
         Policy,
         Report,
-        Begun,
+        StartedCall,
         Fault,
         Place,
         Durations,
@@ -318,7 +320,7 @@ def successors(node: Node) -> Iterator[tuple[str, World]]:
         for guest in GuestMishap:
             world = copy_of(node.world)
             world.machines.script_boot(guest)
-            go_on(world, lambda now: now.machine is Sight.RUNNING and now.up)
+            go_on(world, lambda now: now.machine is ObservedState.RUNNING and now.up)
             yield f"a boot that is {guest.name}", world
 
 
@@ -617,7 +619,7 @@ def known_codes() -> set[str]:
     """Return the codes that are written in the modules that end operations and look at machines."""
     sources = [
         Path(str(module.__file__)).read_text(encoding="utf-8")
-        for module in (lifecycle, observe, steps)
+        for module in (lifecycle, drift, steps)
     ]
     literal = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', "\n".join(sources)))
     timed_out = re.findall(r'f"\{kind\}(_[A-Z_]+)"', sources[-1])

@@ -3,10 +3,10 @@
 from datetime import timedelta
 from typing import Final
 
+from shared.domain.drift import has_drifted
 from shared.domain.errors import OperationUnderWayError
 from shared.domain.instance import InstanceState, Place
 from shared.domain.lifecycle import NewMachine
-from shared.domain.observe import differs
 from shared.domain.policy import Limits, Policy
 from shared.domain.steps import HOME_DISK_GONE
 from shared.domain.workspace import OperationKind, Status, Workspace
@@ -112,5 +112,5 @@ def _can_be_used(world: World, ws: Workspace) -> bool:
         and (machine.state, machine.id) == (InstanceState.RUNNING, ws.instance_id)
         and (machine.command.image_tag, machine.command.machine_type)
         == (ws.image_tag, ws.machine_type)
-        and not differs(ws, world.machines.peek(place_of(ws)), world.clock())
+        and not has_drifted(ws, world.machines.peek(place_of(ws)), world.clock())
     )

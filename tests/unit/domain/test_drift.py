@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from shared.domain.drift import adopt_observed, has_drifted, observe
 from shared.domain.instance import Instance, InstanceState
-from shared.domain.observe import differs, follow, observe
 from shared.domain.workspace import Activity, HomeDisk, OperationKind, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_instance, an_operation
 
@@ -104,7 +104,7 @@ def test_a_workspace_that_waits_for_capacity_has_no_machine_and_is_as_it_should_
         True,
         A_PROBLEM,
     )
-    assert not differs(workspace, None, NOW)
+    assert not has_drifted(workspace, None, NOW)
 
 
 @pytest.mark.parametrize("state", [*InstanceState, None])
@@ -114,10 +114,10 @@ def test_following_ends_all_difference(status: Status, state: InstanceState | No
     workspace = a_workspace(status)
     instance = seen(workspace, state)
 
-    change = follow(workspace, instance, NOW, POLICY)
+    change = adopt_observed(workspace, instance, NOW, POLICY)
 
     if change is None:
-        assert not differs(workspace, instance, NOW)
+        assert not has_drifted(workspace, instance, NOW)
         return
     after = change.workspace
     assert after is not None
@@ -125,9 +125,9 @@ def test_following_ends_all_difference(status: Status, state: InstanceState | No
     assert after.operation is None
     if state in ON_ITS_WAY:
         assert (after.status, after.attend_at) == (status, NOW + POLICY.attend_after)
-        assert follow(after, instance, NOW, POLICY) is None
+        assert adopt_observed(after, instance, NOW, POLICY) is None
     else:
-        assert not differs(after, instance, NOW)
+        assert not has_drifted(after, instance, NOW)
         assert after.attend_at is None
         assert (after.suspended_at is not None) is (after.status is Status.SUSPENDED)
 
@@ -140,15 +140,15 @@ def test_an_operation_minds_its_own_machine(
     """While an operation is under way nothing counts as different and nothing is followed."""
     workspace = a_workspace(Status.READY, an_operation(kind))
 
-    assert not differs(workspace, seen(workspace, state), NOW)
-    assert follow(workspace, seen(workspace, state), NOW, POLICY) is None
+    assert not has_drifted(workspace, seen(workspace, state), NOW)
+    assert adopt_observed(workspace, seen(workspace, state), NOW, POLICY) is None
 
 
 def test_a_machine_that_somebody_resumed_counts_as_connected_to_now() -> None:
     """The idle sweep gives it the whole idle time."""
     workspace = a_workspace(Status.SUSPENDED, last_connected_at=NOW - timedelta(days=9))
 
-    change = follow(workspace, an_instance(workspace), NOW, POLICY)
+    change = adopt_observed(workspace, an_instance(workspace), NOW, POLICY)
 
     assert change is not None
     assert change.workspace is not None
@@ -162,7 +162,9 @@ def test_a_machine_that_was_switched_off_has_to_boot_next_time() -> None:
     """Its memory is lost: what it once reported does not hold for what runs next."""
     workspace = a_workspace(Status.READY)
 
-    change = follow(workspace, an_instance(workspace, InstanceState.TERMINATED), NOW, POLICY)
+    change = adopt_observed(
+        workspace, an_instance(workspace, InstanceState.TERMINATED), NOW, POLICY
+    )
 
     assert change is not None
     assert change.workspace is not None
@@ -174,13 +176,13 @@ def test_memory_that_was_lost_outside_the_hub_is_told() -> None:
     """Once, with what was done, in the record and in the trail; what had no memory worth keeping loses none."""
     workspace = a_workspace(Status.SUSPENDED, memory_kept=True)
     for state, done in ((InstanceState.TERMINATED, "shut down"), (None, "deleted")):
-        change = follow(workspace, seen(workspace, state), NOW, POLICY)
+        change = adopt_observed(workspace, seen(workspace, state), NOW, POLICY)
         assert change is not None
         assert change.workspace is not None
         assert (change.workspace.memory_kept, change.workspace.memory_is_ready) == (False, False)
         assert done in (change.workspace.memory_lost_because or "")
         assert [note.what for note in change.notes] == ["MemoryLost"]
-        again = follow(change.workspace, seen(workspace, state), NOW, POLICY)
+        again = adopt_observed(change.workspace, seen(workspace, state), NOW, POLICY)
         assert again is None or again.notes == ()
 
 
@@ -188,13 +190,13 @@ def test_the_machine_that_is_there_is_recorded_as_it_is() -> None:
     """Its type, its interval and its id; a record that wants a new machine takes nothing over from the old one."""
     workspace = a_workspace(Status.READY)
     changed = an_instance(
-        workspace, machine_type="n2-standard-8", heartbeat_every=timedelta(seconds=1000)
+        workspace, machine_type="n2-standard-8", heartbeat_interval=timedelta(seconds=1000)
     )
     anew = an_instance(workspace, id="another")
     unwanted = replace(workspace, status=Status.ERROR, error=A_PROBLEM, instance_id=None)
 
-    as_is = follow(workspace, changed, NOW, POLICY)
-    remade = follow(workspace, anew, NOW, POLICY)
+    as_is = adopt_observed(workspace, changed, NOW, POLICY)
+    remade = adopt_observed(workspace, anew, NOW, POLICY)
 
     assert as_is is not None
     assert as_is.workspace is not None
@@ -206,7 +208,7 @@ def test_the_machine_that_is_there_is_recorded_as_it_is() -> None:
     assert remade is not None
     assert remade.workspace is not None
     assert (remade.workspace.instance_id, remade.workspace.status) == ("another", Status.ERROR)
-    assert not differs(unwanted, changed, NOW)
+    assert not has_drifted(unwanted, changed, NOW)
 
 
 def test_a_machine_in_another_zone_is_followed_only_if_it_is_the_only_one() -> None:
@@ -217,8 +219,8 @@ def test_a_machine_in_another_zone_is_followed_only_if_it_is_the_only_one() -> N
     )
     further = replace(there, zone="us-west1-c")
 
-    moved = follow(workspace, None, NOW, POLICY, [there])
-    several = follow(workspace, None, NOW, POLICY, [there, further])
+    moved = adopt_observed(workspace, None, NOW, POLICY, [there])
+    several = adopt_observed(workspace, None, NOW, POLICY, [there, further])
 
     assert moved is not None
     assert moved.workspace is not None
@@ -237,7 +239,7 @@ def test_a_workspace_that_becomes_ready_by_a_look_has_its_home_recorded() -> Non
     """Somebody can work in it from here on: its home is protected as after any boot."""
     workspace = a_workspace(Status.SUSPENDED, home_disk=None)
 
-    change = follow(workspace, seen(workspace, InstanceState.RUNNING), NOW, POLICY)
+    change = adopt_observed(workspace, seen(workspace, InstanceState.RUNNING), NOW, POLICY)
 
     assert change is not None
     assert change.workspace is not None
@@ -250,10 +252,10 @@ def test_a_workspace_that_becomes_ready_by_a_look_has_its_home_recorded() -> Non
 def test_a_machine_that_was_moved_or_made_anew_has_lost_its_memory_and_that_is_told() -> None:
     """It booted by itself, wherever it is."""
     workspace = a_workspace(Status.SUSPENDED)
-    moved = follow(
+    moved = adopt_observed(
         workspace, None, NOW, POLICY, [an_instance(workspace, id="there", zone="us-west1-b")]
     )
-    anew = follow(workspace, an_instance(workspace, id="another"), NOW, POLICY)
+    anew = adopt_observed(workspace, an_instance(workspace, id="another"), NOW, POLICY)
     for change in (moved, anew):
         assert change is not None
         assert change.workspace is not None

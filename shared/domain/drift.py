@@ -19,7 +19,7 @@ MACHINE_GONE = "MACHINE_GONE"
 MACHINE_NOT_READY = "MACHINE_NOT_READY"
 
 
-class Sight(Enum):
+class ObservedState(Enum):
     """The instance states, as far as decisions tell them apart."""
 
     ABSENT = "absent"
@@ -32,21 +32,21 @@ class Sight(Enum):
 
 
 _SIGHTS = {
-    InstanceState.PROVISIONING: Sight.BOOTING,
-    InstanceState.STAGING: Sight.BOOTING,
-    InstanceState.REPAIRING: Sight.BOOTING,
-    InstanceState.RUNNING: Sight.RUNNING,
-    InstanceState.SUSPENDING: Sight.SUSPENDING,
-    InstanceState.SUSPENDED: Sight.SUSPENDED,
-    InstanceState.PENDING_STOP: Sight.STOPPING,
-    InstanceState.STOPPING: Sight.STOPPING,
-    InstanceState.TERMINATED: Sight.TERMINATED,
+    InstanceState.PROVISIONING: ObservedState.BOOTING,
+    InstanceState.STAGING: ObservedState.BOOTING,
+    InstanceState.REPAIRING: ObservedState.BOOTING,
+    InstanceState.RUNNING: ObservedState.RUNNING,
+    InstanceState.SUSPENDING: ObservedState.SUSPENDING,
+    InstanceState.SUSPENDED: ObservedState.SUSPENDED,
+    InstanceState.PENDING_STOP: ObservedState.STOPPING,
+    InstanceState.STOPPING: ObservedState.STOPPING,
+    InstanceState.TERMINATED: ObservedState.TERMINATED,
 }
 
 
-def sight(instance: Instance | None) -> Sight:
+def observed_state(instance: Instance | None) -> ObservedState:
     """Return what is seen of a machine; None is one that does not exist."""
-    return Sight.ABSENT if instance is None else _SIGHTS[instance.state]
+    return ObservedState.ABSENT if instance is None else _SIGHTS[instance.state]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
     reason, until a person starts or deletes it; only whether its machine runs is learnt.
     ``MACHINE_NOT_READY`` is itself no more than what was seen, and goes when something else is.
     """
-    seen = sight(instance)
-    running = seen is Sight.RUNNING
-    if seen in {Sight.BOOTING, Sight.SUSPENDING, Sight.STOPPING}:
+    seen = observed_state(instance)
+    running = seen is ObservedState.RUNNING
+    if seen in {ObservedState.BOOTING, ObservedState.SUSPENDING, ObservedState.STOPPING}:
         return Observation(
             workspace.status, workspace.machine_running, settled=False, problem=workspace.error
         )
@@ -87,14 +87,14 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
     if workspace.status is Status.ERROR and not overcome:
         return Observation(Status.ERROR, running, settled=True, problem=workspace.error)
     if (
-        seen is Sight.ABSENT
+        seen is ObservedState.ABSENT
         and workspace.status is Status.SUSPENDED
         and workspace.instance_id is None
     ):
         return Observation(
             Status.SUSPENDED, machine_running=False, settled=True, problem=workspace.error
         )
-    if seen is Sight.ABSENT:
+    if seen is ObservedState.ABSENT:
         gone = Problem(
             MACHINE_GONE,
             "The workspace's machine was deleted outside the Hub. Start the workspace to get a new machine on its home disk.",
@@ -114,7 +114,7 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
         problem = workspace.error if workspace.status is Status.READY else None
         return Observation(Status.READY, machine_running=True, settled=True, problem=problem)
     problem = workspace.error if workspace.status is Status.SUSPENDED else None
-    if workspace.status is Status.READY and seen is Sight.TERMINATED:
+    if workspace.status is Status.READY and seen is ObservedState.TERMINATED:
         problem = Problem(
             "MACHINE_STOPPED",
             "The workspace's machine was stopped outside the Hub, by hand or because Compute Engine took its capacity back. "
@@ -125,7 +125,7 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
     return Observation(Status.SUSPENDED, machine_running=False, settled=True, problem=problem)
 
 
-def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> bool:
+def has_drifted(workspace: Workspace, instance: Instance | None, now: datetime) -> bool:
     """Say whether the record is not what the machine is, as far as anybody should act on it.
 
     False while an operation is under way: then it is the operation's own business.
@@ -141,7 +141,8 @@ def differs(workspace: Workspace, instance: Instance | None, now: datetime) -> b
     ):
         return True
     return (
-        sight(instance) is Sight.TERMINATED and workspace.ready_generation is not None
+        observed_state(instance) is ObservedState.TERMINATED
+        and workspace.ready_generation is not None
     )  # its memory is gone
 
 
@@ -150,7 +151,7 @@ def seeks_elsewhere(workspace: Workspace, instance: Instance | None) -> bool:
     return workspace.operation is None and instance is None
 
 
-def follow(
+def adopt_observed(
     workspace: Workspace,
     instance: Instance | None,
     now: datetime,
@@ -184,7 +185,7 @@ def follow(
             "DriftAwaited",
             notes=notes,
         )
-    if sight(instance) in {Sight.TERMINATED, Sight.ABSENT}:
+    if observed_state(instance) in {ObservedState.TERMINATED, ObservedState.ABSENT}:
         done = "deleted" if instance is None else "shut down"
         workspace, lost = without_memory(workspace, f"The machine was {done} outside the Hub.")
         notes += lost
@@ -207,7 +208,7 @@ def follow(
         else None,
         machine_made_at=None if instance is None else workspace.machine_made_at,
         ready_generation=None
-        if sight(instance) in {Sight.TERMINATED, Sight.ABSENT}
+        if observed_state(instance) in {ObservedState.TERMINATED, ObservedState.ABSENT}
         else workspace.ready_generation,
     )
     if followed == recorded:
@@ -263,7 +264,7 @@ def as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple
         notes += (
             Note("MachineTypeFollowed", f"The machine type was changed outside the Hub, {was}."),
         )
-    every = instance.heartbeat_every
+    every = instance.heartbeat_interval
     known = replace(
         workspace,
         machine_type=instance.machine_type,

@@ -17,7 +17,7 @@ from unittest import mock
 
 import pytest
 
-from shared.domain import lifecycle, steps
+from shared.domain import drift, lifecycle, steps
 from shared.domain.drift import MACHINE_NOT_READY, ObservedState, observed_state
 from shared.domain.errors import HubError
 from shared.domain.events import Event

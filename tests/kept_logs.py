@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from localcloud.catalogue import ROOT
+from localcloud.client import RunningCloud
 
-if TYPE_CHECKING:
-    from localcloud.client import RunningCloud
-
-_KEPT: Final = ROOT / ".localcloud" / "tests.logs"
+_KEPT = ROOT / ".localcloud" / "tests.logs"
 
 
 def keep(logs: Path, name: str) -> None:

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 from localcloud.client import RunningCloud
 from tests.processes import descendants
 
-PATIENCE_SECONDS: Final = 60.0
-PIECE: Final = b"x" * 65536
+PATIENCE_SECONDS = 60.0
+PIECE = b"x" * 65536
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import json
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,9 +24,9 @@ from tests.attacks.raw import Answer, head, send
 
 pytestmark = pytest.mark.xdist_group("attacks")  # one worker starts the cloud
 
-EVIL: Final = "http://evil.example"
-SERVERS: Final = ("gateway", "people's front", "worker's front", "control", "identity", "compute")
-FORM: Final = "application/x-www-form-urlencoded"
+EVIL = "http://evil.example"
+SERVERS = ("gateway", "people's front", "worker's front", "control", "identity", "compute")
+FORM = "application/x-www-form-urlencoded"
 
 
 def address(cloud: RunningCloud, server: str) -> str:
@@ -39,7 +39,7 @@ def address(cloud: RunningCloud, server: str) -> str:
 
 # Another Host than the server's own
 
-FOREIGN_HOSTS: Final = (
+FOREIGN_HOSTS = (
     "evil.example:{port}",
     "evil.example",
     "127.0.0.1.evil.example:{port}",
@@ -75,7 +75,7 @@ FOREIGN_HOSTS: Final = (
     "metadata.google.internal",
     "",
 )
-OWN_HOSTS: Final = ("127.0.0.1:{port}", "localhost:{port}", "LocalHost:{port}", "[::1]:{port}")
+OWN_HOSTS = ("127.0.0.1:{port}", "localhost:{port}", "LocalHost:{port}", "[::1]:{port}")
 
 
 def message(server: str, answer: Answer) -> str:
@@ -159,9 +159,9 @@ class Want:
         return f"{self.method} {self.server} {self.path}"
 
 
-MACHINE: Final = "/machines/{instance}/computeMetadata/v1/instance"
-ZONE: Final = "/compute/v1/projects/{project}/zones/{zone}/instances"
-WANTED: Final = (
+MACHINE = "/machines/{instance}/computeMetadata/v1/instance"
+ZONE = "/compute/v1/projects/{project}/zones/{zone}/instances"
+WANTED = (
     Want("identity", "POST", "/tokens", {"email": "admin@localhost", "audience": "{gateway}"}),
     Want("identity", "GET", f"{MACHINE}/service-accounts/default/identity?audience=x"),
     Want(
@@ -270,7 +270,7 @@ def test_a_page_whose_name_resolves_to_this_machine_learns_and_changes_nothing(
     assert scene.seen() == scene.before
 
 
-PAGES: Final[tuple[dict[str, str], ...]] = (
+PAGES: tuple[dict[str, str], ...] = (
     {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
     {
         "Origin": "null",

@@ -11,14 +11,16 @@ import random
 import signal
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import requests
 
+from localcloud.client import RunningCloud
 from localcloud.compute.faults import FAULTS
 from localcloud.person import Person, RefusedError, Workspace
 from localcloud.settings import ADMIN_EMAIL, LocalSettings
@@ -34,20 +36,15 @@ from tests.system.records import (
     unlabel_by_hand,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-
-    from localcloud.client import RunningCloud
-
-WORKSPACES_EACH: Final = 11  # the quota; each begins with ten
-RUNNING_EACH: Final = 10
-IDLE_SECONDS: Final = 30
-WORKER_SECONDS: Final = 8
-DEADLINE_SECONDS: Final = 45
+WORKSPACES_EACH = 11  # the quota; each begins with ten
+RUNNING_EACH = 10
+IDLE_SECONDS = 30
+WORKER_SECONDS = 8
+DEADLINE_SECONDS = 45
 # By then an operation, its clean-up after a failure included, is seen to be over by whoever looks,
 # on however slow a machine.
-OPERATION_SECONDS: Final = 2 * DEADLINE_SECONDS + 120
-CLOUD: Final = LocalSettings(
+OPERATION_SECONDS = 2 * DEADLINE_SECONDS + 120
+CLOUD = LocalSettings(
     times="fast",
     schedule_seconds=2,
     heartbeat_seconds=2,
@@ -68,7 +65,7 @@ CLOUD: Final = LocalSettings(
     },
 )
 
-_STRIKES_AT_MOST: Final = {
+_STRIKES_AT_MOST = {
     "unavailable": 50,
     "rate_limited": 50,
     "lost_operation": 4,
@@ -80,13 +77,13 @@ _STRIKES_AT_MOST: Final = {
     "fails_at_boot": 1,
     "never_ready": 1,
 }
-_AWAY: Final = (
+_AWAY = (
     RefusedError,
     requests.RequestException,
 )  # the database is, or the function was killed
-_DELIVERY: Final = "unreliable_delivery"
-_FIRST_CREATES: Final = 10
-_VERBS: Final = {
+_DELIVERY = "unreliable_delivery"
+_FIRST_CREATES = 10
+_VERBS = {
     "create": 2,
     "stop": 5,
     "start": 5,
@@ -96,17 +93,15 @@ _VERBS: Final = {
     "connect": 3,
     "leave": 2,
 }
-_MACHINE_TYPES: Final = ("e2-standard-2", "e2-standard-8")
-_PERSISTENCE: Final = 60  # tries of a create, with the same key
-_QUIET_WITHIN_SECONDS: Final = 600.0  # only a run that fails takes so long
-_TRIES_BY_HAND: Final = 30
-_MOST_SECONDS: Final = (
-    600.0  # that a slow machine gets beyond the plan to do at least once what is in it
-)
-_POLL_SECONDS: Final = 2.0
-_LAST_LOOKS_AT_ONCE: Final = 8
-_OUR_LABELS: Final = {"hub", "workspace", "owner", "managed-by"}
-_AS_THEY_ARE: Final = 3  # looks at the whole that are the same: then it is quiet
+_MACHINE_TYPES = ("e2-standard-2", "e2-standard-8")
+_PERSISTENCE = 60  # tries of a create, with the same key
+_QUIET_WITHIN_SECONDS = 600.0  # only a run that fails takes so long
+_TRIES_BY_HAND = 30
+_MOST_SECONDS = 600.0  # that a slow machine gets beyond the plan to do at least once what is in it
+_POLL_SECONDS = 2.0
+_LAST_LOOKS_AT_ONCE = 8
+_OUR_LABELS = {"hub", "workspace", "owner", "managed-by"}
+_AS_THEY_ARE = 3  # looks at the whole that are the same: then it is quiet
 
 
 @dataclass(frozen=True, kw_only=True)

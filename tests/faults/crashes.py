@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import requests
 
+from localcloud.client import RunningCloud
 from localcloud.person import Person, Workspace
-from tests.faults.killer import KEYS, MOMENTS, Call, OnceAtEachCall, Point, Watched
+from tests.faults.killer import KEYS, MOMENTS, Call, Killer, OnceAtEachCall, Point, Watched
 from tests.processes import descendants, eventually
 from tests.system.records import (
     Records,
@@ -30,24 +31,20 @@ from tests.system.records import (
     stop_by_hand,
 )
 
-if TYPE_CHECKING:
-    from localcloud.client import RunningCloud
-    from tests.faults.killer import Killer
-
-SETTINGS: Final = {
+SETTINGS = {
     "HUB_ORPHAN_GRACE_SECONDS": "1",
     "HUB_LOOK_MIN_SECONDS": "0.45",  # longer than Compute takes: no look finds it still at work
     "HUB_ATTEND_SECONDS": "4",
     "HUB_WORKER_TIMEOUT_SECONDS": "30",  # a step that takes half of it to begin is not done: that is for a hung machine only
     "HUB_CHANGES_PER_MINUTE": "1000",
 }
-OTHER_MACHINE_TYPE: Final = "e2-standard-8"
+OTHER_MACHINE_TYPE = "e2-standard-8"
 
-_AT_ONCE: Final = 20
-_POLL_SECONDS: Final = 0.3
+_AT_ONCE = 20
+_POLL_SECONDS = 0.3
 # Only a run that fails waits for so long: what is waited for is always something that is seen, on
 # however slow a machine.
-_PATIENCE_SECONDS: Final = 240.0
+_PATIENCE_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Story:
     stopped_by_hand: bool = False
 
 
-STORIES: Final = {
+STORIES = {
     "create": Story(None, "READY"),
     "stop": Story(("POST", "/stop", None), "SUSPENDED"),
     "stop of what cannot be suspended": Story(

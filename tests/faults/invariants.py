@@ -5,36 +5,32 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from tests.faults.chaos import (
     OPERATION_SECONDS,
     RUNNING_EACH,
     WORKSPACES_EACH,
+    Outcome,
     left_over,
     unlabelled,
 )
 
-if TYPE_CHECKING:
-    from tests.faults.chaos import Outcome
-
 Event = dict[str, Any]
 
-_REQUESTED: Final = {
+_REQUESTED = {
     "create": "WorkspaceRequested",
     "stop": "StopRequested",
     "start": "StartRequested",
     "start bigger": "StartRequested",
     "delete": "DeleteRequested",
 }
-_WORKSPACE: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_CAME_TO: Final = re.compile(
-    r"[A-Z_]+"
-)  # a status or a code: what only notes something says so in words
-_DONE_TO_ORPHANS: Final = {"OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted"}
-_FROM_DECISION_TO_EVENT: Final = timedelta(seconds=30)  # the longest that a request may take
-_STATUSES: Final = {"READY", "SUSPENDED"}
-_MACHINES: Final = {"READY": {"RUNNING"}, "SUSPENDED": {"SUSPENDED", "TERMINATED"}}
+_WORKSPACE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CAME_TO = re.compile(r"[A-Z_]+")  # a status or a code: what only notes something says so in words
+_DONE_TO_ORPHANS = {"OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted"}
+_FROM_DECISION_TO_EVENT = timedelta(seconds=30)  # the longest that a request may take
+_STATUSES = {"READY", "SUSPENDED"}
+_MACHINES = {"READY": {"RUNNING"}, "SUSPENDED": {"SUSPENDED", "TERMINATED"}}
 
 
 def violations(outcome: Outcome) -> list[str]:

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Listener
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-MOMENTS: Final = ("before", "after")
-_PROBE: Final = Path(__file__).with_name("probe") / "sitecustomize.py"
-_PLACE: Final = re.compile(r"/compute/v1/projects/[^/]+/(zones/[^/]+/)?")
-_NAME: Final = re.compile(r"(instances|disks|operations)/[^/]+")
-KEYS: Final = "GET /keys"  # fetched once by each process; changes nothing anywhere
-_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MOMENTS = ("before", "after")
+_PROBE = Path(__file__).with_name("probe") / "sitecustomize.py"
+_PLACE = re.compile(r"/compute/v1/projects/[^/]+/(zones/[^/]+/)?")
+_NAME = re.compile(r"(instances|disks|operations)/[^/]+")
+KEYS = "GET /keys"  # fetched once by each process; changes nothing anywhere
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)

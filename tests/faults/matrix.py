@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
+from localcloud.client import RunningCloud
 from localcloud.person import Person, RefusedError, Workspace
 from tests.system.records import Records
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from localcloud.client import RunningCloud
-
-ANEW: Final = "START ANEW"  # with another machine type
-VERBS: Final = ("CREATE", "STOP", "START", "DELETE")
-TIMES: Final = {"once": 1, "three times": 3, "for ever": None}
-SETTINGS: Final = {
+ANEW = "START ANEW"  # with another machine type
+VERBS = ("CREATE", "STOP", "START", "DELETE")
+TIMES = {"once": 1, "three times": 3, "for ever": None}
+SETTINGS = {
     "HUB_CREATE_DEADLINE_SECONDS": "1200",
     "HUB_START_DEADLINE_SECONDS": "1200",
     "HUB_STOP_DEADLINE_SECONDS": "1200",
@@ -35,14 +32,14 @@ SETTINGS: Final = {
     "HUB_WORKER_TIMEOUT_SECONDS": "30",
     "HUB_CHANGES_PER_MINUTE": "1000",
 }
-OTHER_MACHINE_TYPE: Final = "e2-standard-8"
-_PATIENCE_SECONDS: Final = 400.0  # only a run that fails waits for so long
-_PEOPLE: Final = 11
-_POLL_SECONDS: Final = 1.0
-_QUIET_SECONDS: Final = 10.0
+OTHER_MACHINE_TYPE = "e2-standard-8"
+_PATIENCE_SECONDS = 400.0  # only a run that fails waits for so long
+_PEOPLE = 11
+_POLL_SECONDS = 1.0
+_QUIET_SECONDS = 10.0
 # What befalls any call, so that a clean-up does not end before its deadline either.
-_TRIED_FOR: Final = timedelta(seconds=10)
-_BEFALLS_EVERYTHING: Final = {"rate_limited", "unavailable", "html_502", "not_ready"}
+_TRIED_FOR = timedelta(seconds=10)
+_BEFALLS_EVERYTHING = {"rate_limited", "unavailable", "html_502", "not_ready"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class End:
 
 
 # Those of which each verb, and each number of times, says something.
-_EVERYWHERE: Final = (
+_EVERYWHERE = (
     *(
         "stock_out",
         "quota_exceeded",
@@ -96,7 +93,7 @@ _EVERYWHERE: Final = (
     *("fails_at_boot", "suspend_unsupported", "preempted", "vanished"),
 )
 _ONCE, _THRICE, _EVER = TIMES
-_CHOSEN: Final = (
+_CHOSEN = (
     *product(("html_502",), VERBS, (_ONCE, _EVER)),
     *product(("not_ready",), VERBS, (_THRICE, _EVER)),
     *product(("in_use",), ("DELETE",), (_ONCE, _EVER)),
@@ -107,7 +104,7 @@ _CHOSEN: Final = (
     *product(("never_ready+console_away", "fails_later"), ("CREATE",), (_EVER,)),
     *product(("preempted", "vanished"), (ANEW,), (_ONCE, _EVER)),
 )
-CASES: Final = tuple(Case(*parts) for parts in (*product(_EVERYWHERE, VERBS, TIMES), *_CHOSEN))
+CASES = tuple(Case(*parts) for parts in (*product(_EVERYWHERE, VERBS, TIMES), *_CHOSEN))
 
 
 def run(

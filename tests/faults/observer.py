@@ -9,13 +9,13 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 History = list[dict[str, Any]]
 
-_WORKSPACE: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NEEDS_CPU: Final = {"PROVISIONING", "STAGING", "RUNNING", "REPAIRING"}
-_HOME: Final = re.compile(r"home-")
+_WORKSPACE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NEEDS_CPU = {"PROVISIONING", "STAGING", "RUNNING", "REPAIRING"}
+_HOME = re.compile(r"home-")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -20,16 +20,16 @@ from tests.system.records import delete_by_hand
 pytestmark = [pytest.mark.xdist_group("crashes"), pytest.mark.timeout(1200)]
 
 # Those that are in no story: four have tests of their own, two change nothing, one talks to nobody.
-NOT_IN_STORIES: Final = {
+NOT_IN_STORIES = {
     *("cleanup", "reconcile", "reconcile_fleet", "record_dead_letter"),
     *("list_workspaces", "list_events", "describe_api"),
 }
-_ENCORES: Final = (
+_ENCORES = (
     3  # a process that dies takes along what it does for others, whose turn then has to come again
 )
 # Of the points: which calls a request makes depends on what else happens at that moment, too.
-_LEFT_AT_MOST: Final = 0.1
-_OF_A_SWEEP: Final = {
+_LEFT_AT_MOST = 0.1
+_OF_A_SWEEP = {
     "Firestore/RunQuery",
     "Firestore/GetDocument",
     "Firestore/Commit",

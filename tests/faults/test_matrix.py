@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -22,7 +22,7 @@ from tests.system.secrets_kept import leaks
 pytestmark = [pytest.mark.xdist_group("matrix"), pytest.mark.timeout(1800)]
 
 # How a verb ends where its fault is got over, or does not concern it.
-USUAL: Final = {
+USUAL = {
     "CREATE": "READY",
     "STOP": "SUSPENDED",
     "START": "READY",
@@ -38,7 +38,7 @@ AWAY, TIMED_OUT, IN_USE, NOT_READY = (
     "NOT_READY_IN_TIME",
 )
 # And how it ends otherwise: once, three times, for ever. "" is as usual.
-OTHERWISE: Final = {
+OTHERWISE = {
     ("stock_out", "CREATE"): (
         "",
         f"ERROR {NO_CAPACITY}",
@@ -81,7 +81,7 @@ OTHERWISE: Final = {
     ("vanished", ANEW): ("", "", f"ERROR START{TIMED_OUT}"),
 }
 # What a person is told with each code: what happened, and what to do next.
-MESSAGES: Final = {
+MESSAGES = {
     NO_CAPACITY: r"(in any configured zone \(us-west1-a, us-west1-b, us-west1-c\)\. Try again later|it cannot move\. Start it again later)",
     QUOTA: r"quota is used up\. It said: .* (Start|delete)",
     POLICY: r"policy of the organisation forbids this\. It said.*: .*constraints/.* Whoever runs this Hub must change that",
@@ -98,7 +98,7 @@ MESSAGES: Final = {
     "MACHINE_GONE": r"was deleted outside the Hub\. Start the workspace to get a new machine on its home disk",
 }
 # Codes that only a deadline leads to.
-OF_DEADLINES: Final = (AWAY, TIMED_OUT, IN_USE, NOT_READY)
+OF_DEADLINES = (AWAY, TIMED_OUT, IN_USE, NOT_READY)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import jwt
 import pytest
@@ -27,12 +27,12 @@ from tests.system.records import in_compute
 
 pytestmark = pytest.mark.xdist_group("credentials")  # one worker makes the workspace
 
-CATALOGUE: Final = read_catalogue()
+CATALOGUE = read_catalogue()
 
 # Who checks the caller of each function, and whom it lets in: a new function has to be entered
 # here.
 PEOPLE, MACHINES, PLATFORM, NOBODY = "people", "machines", "the platform", "nobody"
-CHECKED_FOR: Final[Mapping[str, str]] = {
+CHECKED_FOR: Mapping[str, str] = {
     "list_workspaces": PEOPLE,
     "list_events": PEOPLE,
     "create_workspace": PEOPLE,
@@ -49,7 +49,7 @@ CHECKED_FOR: Final[Mapping[str, str]] = {
     "reconcile": PLATFORM,
     "reconcile_fleet": PLATFORM,
 }
-EVERY_KIND: Final = (PEOPLE, MACHINES, PLATFORM)
+EVERY_KIND = (PEOPLE, MACHINES, PLATFORM)
 
 Headers = list[tuple[str, str]]
 
@@ -250,7 +250,7 @@ def tampered(token: str, part: int) -> str:
     return ".".join(parts)
 
 
-CREDENTIALS: Final = (
+CREDENTIALS = (
     # no token
     plain("no header", platform=403),
     plain("an empty header", ("Authorization", ""), platform=403),
@@ -353,7 +353,7 @@ CREDENTIALS: Final = (
         for name in CATALOGUE.invokers
     ),
 )  # fmt: skip
-TOO_LONG: Final = {
+TOO_LONG = {
     "of 7,900 characters": 7_900,
     "of 10,000 characters": 10_000,
     "of 30,000 characters": 30_000,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import requests
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.xdist_group("troubled_cloud")
 # Three times what Cloud Run gives an instance from SIGTERM to SIGKILL: a busy machine needs longer
 # for the same work, and what waits without end, as for a call without a deadline, waits longer
 # still.
-GRACE_SECONDS: Final = 30.0
-_AWAY: Final = {502, 503, 504}
-HEADERS: Final = {"Idempotency-Key": "once"}
+GRACE_SECONDS = 30.0
+_AWAY = {502, 503, 504}
+HEADERS = {"Idempotency-Key": "once"}
 
 
 @contextmanager

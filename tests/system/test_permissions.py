@@ -7,7 +7,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import requests
@@ -21,12 +21,12 @@ from tests.system.secrets_kept import leaks
 
 pytestmark = pytest.mark.xdist_group("team")  # one worker starts the cloud
 
-CATALOGUE: Final = read_catalogue()
+CATALOGUE = read_catalogue()
 OWNER, ANOTHER, STRANGER = "owner@example.com", "another@example.com", "stranger@example.com"
 # Not asked for by the matrix: who is refused again within minutes, or looks at the same again, is
 # only counted.
 NEW_TO_ALL, NEW_STRANGER = "new@example.com", "new-stranger@example.com"
-PEOPLE: Final = {
+PEOPLE = {
     "stranger": STRANGER,
     "another person": ANOTHER,
     "owner": OWNER,
@@ -34,7 +34,7 @@ PEOPLE: Final = {
 }
 # Which state a workspace has to have so that a request changes something, and is not the end of
 # what others need.
-NEEDED_STATE: Final = {
+NEEDED_STATE = {
     "stop_workspace": "READY",
     "start_workspace": "SUSPENDED",
     "delete_workspace": None,
@@ -52,7 +52,7 @@ def matrix() -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-ROWS: Final = matrix()
+ROWS = matrix()
 
 
 class Team:

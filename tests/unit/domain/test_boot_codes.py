@@ -1,4 +1,4 @@
-"""The reasons of the boot scripts are the ones that the Hub believes, and no others."""
+"""The Hub accepts exactly the error codes that the boot scripts report."""
 
 import json
 import re
@@ -19,14 +19,14 @@ _VARIABLE = re.compile(r"\b([A-Z_]{2,}):?=")
 
 
 def codes_in(scripts: str) -> set[str]:
-    """Return the reasons that boot scripts give. Whatever else is written in capitals is a variable."""
+    """Return the codes that boot scripts report; other words in capitals must be variables."""
     reasons = set(_REASON.findall(scripts))
     assert set(_WORD.findall(scripts)) - set(_VARIABLE.findall(scripts)) <= reasons
     return reasons
 
 
 def scripts_of_version_0_1() -> str:
-    """Return the boot scripts that machines of version 0.1 have: its user-data is a fixture of the upgrade tests."""
+    """Return the boot scripts of version 0.1, from the user data kept for the upgrade tests."""
     _, _, document = (
         (ROOT / "tests/upgrade/v0_1/user_data.txt").read_text(encoding="utf-8").partition("\n")
     )
@@ -37,8 +37,8 @@ def scripts_of_version_0_1() -> str:
     )
 
 
-def test_the_list_is_what_the_scripts_have() -> None:
-    """A reason that a script begins to give is believed, and one that no script has given in any version is not."""
+def test_the_list_has_the_codes_of_the_scripts() -> None:
+    """The list has each code of today's scripts and of version 0.1's, and no other."""
     today = "\n".join(
         path.read_text(encoding="utf-8") for path in (ROOT / "shared/boot").glob("*.sh")
     )
@@ -47,8 +47,8 @@ def test_the_list_is_what_the_scripts_have() -> None:
     assert len(codes_in(scripts_of_version_0_1())) == 14
 
 
-def test_the_readme_tells_what_to_do_about_each() -> None:
-    """Whoever reads a reason finds it there."""
+def test_the_readme_explains_each_code() -> None:
+    """README has a remedy for each code that a boot script reports."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
     assert {code for code in BOOT_CODES if f"`{code}`" not in readme} == set()
@@ -58,7 +58,7 @@ def test_the_readme_tells_what_to_do_about_each() -> None:
     "code",
     [*Status, MACHINE_GONE, MACHINE_NOT_READY, HOME_DISK_GONE, "DELETED", "", "DISK_FULL\n", None],
 )
-def test_nothing_else_is_believed(code: str | None) -> None:
-    """Least of all what the Hub itself says."""
+def test_other_codes_are_not_accepted(code: str | None) -> None:
+    """Any other code counts as ``BOOT_FAILED``, also a status or code of the Hub's own."""
     assert believed_code(code) == BOOT_FAILED
     assert not is_of_a_machine(code or "")

@@ -1,4 +1,4 @@
-"""What the idle sweep, the sweep of what is overdue, and a dead letter do to a workspace."""
+"""What the clean-up, the reconciler and a dead letter do to a workspace."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -17,16 +17,16 @@ HOUR = timedelta(hours=1)
 MONTH = timedelta(days=30)
 POLICY = Policy(idle_after=HOUR, retention=MONTH)
 SWEEPER = Actor(lifecycle.CLEANUP, "sweep-request")
-NEITHER = Policy(idle_after=None, retention=None)
+SWEEPS_OFF = Policy(idle_after=None, retention=None)
 
 
 def expire(workspace: Workspace, policy: Policy = POLICY) -> Change | None:
-    """Decide on a workspace as the idle sweep does."""
+    """Decide on a workspace as the clean-up does."""
     return lifecycle.expire(workspace, "new-operation", SWEEPER, NOW, policy)
 
 
-def test_what_somebody_is_to_look_at_is_not_deleted_before_they_have() -> None:
-    """A heartbeat of a machine that should be off has asked for a look: it may be in use."""
+def test_a_workspace_due_for_a_look_is_not_deleted() -> None:
+    """A heartbeat from a machine that should be off asks for a look: it may be in use."""
     forgotten = a_workspace(Status.SUSPENDED, suspended_at=NOW - 2 * MONTH)
     assert expire(forgotten) is not None
     assert expire(replace(forgotten, attend_at=NOW)) is None
@@ -36,10 +36,10 @@ def test_what_somebody_is_to_look_at_is_not_deleted_before_they_have() -> None:
     ("seconds", "allowed"),
     [(None, HOUR), (1000, HOUR), (1800, timedelta(minutes=90)), (10**9, timedelta(days=3))],
 )
-def test_idleness_allows_for_the_interval_that_a_machine_reports_with(
+def test_the_idle_time_is_at_least_three_heartbeat_intervals(
     seconds: int | None, allowed: timedelta
 ) -> None:
-    """Three heartbeats must be missing; what a machine's metadata says is believed up to a day."""
+    """Three heartbeats must be missing; an interval of more than a day counts as one day."""
     workspace = a_workspace(
         Status.READY, heartbeat_seconds=seconds, last_connected_at=NOW - allowed
     )
@@ -65,14 +65,14 @@ EXPIRY = [
 
 
 @pytest.mark.parametrize(("status", "running", "idle", "suspended", "expected"), EXPIRY)
-def test_what_is_idle_is_stopped_and_what_is_forgotten_is_deleted(
+def test_idle_machines_are_stopped_and_long_suspended_workspaces_are_deleted(
     status: Status,
     running: bool,
     idle: timedelta,
     suspended: timedelta | None,
     expected: OperationKind | None,
 ) -> None:
-    """A running machine by its last connection, a suspended workspace by when it was suspended; both to the second."""
+    """Idle time counts from the last connection, retention from the suspension, to the second."""
     workspace = a_workspace(
         status,
         machine_running=running,
@@ -99,8 +99,8 @@ def test_what_is_idle_is_stopped_and_what_is_forgotten_is_deleted(
 
 
 @pytest.mark.parametrize("kind", OperationKind)
-def test_nothing_expires_while_an_operation_is_under_way(kind: OperationKind) -> None:
-    """One operation at a time, the sweep's own too."""
+def test_nothing_expires_during_an_operation(kind: OperationKind) -> None:
+    """The clean-up respects that a workspace has one operation at a time."""
     workspace = a_workspace(
         Status.READY, an_operation(kind), machine_running=True, last_connected_at=NOW - 99 * HOUR
     )
@@ -108,19 +108,19 @@ def test_nothing_expires_while_an_operation_is_under_way(kind: OperationKind) ->
     assert expire(workspace) is None
 
 
-def test_both_sweeps_can_be_off() -> None:
-    """Without an idle time and a retention nothing expires, and no time is shown for it."""
+def test_stopping_and_deleting_can_be_off() -> None:
+    """Without an idle time and a retention nothing expires, and no expiry time is shown."""
     idle = a_workspace(Status.READY, last_connected_at=NOW - 99 * HOUR)
     forgotten = a_workspace(Status.SUSPENDED, suspended_at=NOW - 99 * MONTH)
 
-    assert expire(idle, NEITHER) is None
-    assert expire(forgotten, NEITHER) is None
-    assert lifecycle.stops_at(idle, NEITHER) is None
-    assert lifecycle.deletes_at(forgotten, NEITHER) is None
+    assert expire(idle, SWEEPS_OFF) is None
+    assert expire(forgotten, SWEEPS_OFF) is None
+    assert lifecycle.stops_at(idle, SWEEPS_OFF) is None
+    assert lifecycle.deletes_at(forgotten, SWEEPS_OFF) is None
 
 
-def test_the_times_that_a_person_sees() -> None:
-    """``stops_at`` counts from the last connection of a running machine, ``deletes_at`` from when it was suspended."""
+def test_a_person_sees_when_a_workspace_stops_or_is_deleted() -> None:
+    """``stops_at`` counts from the last connection, ``deletes_at`` from the suspension."""
     running = a_workspace(Status.READY, last_connected_at=NOW)
     suspended = a_workspace(Status.SUSPENDED, suspended_at=NOW)
 
@@ -135,15 +135,15 @@ def test_the_times_that_a_person_sees() -> None:
 
 
 @pytest.mark.parametrize("due", [None, NOW + timedelta(seconds=1)])
-def test_what_is_not_due_is_not_attended_to(due: object) -> None:
-    """Nothing due, or not yet: nothing happens."""
+def test_a_workspace_that_is_not_due_is_left_alone(due: object) -> None:
+    """Nothing happens if no time is set or if the time is still to come."""
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP), attend_at=due)
 
     assert lifecycle.attend(workspace, "reconcile-request", NOW, POLICY) is None
 
 
-def test_an_overdue_operation_gets_its_job_again_under_another_name() -> None:
-    """The same step, a resend more, due again after the same time; the operation does not move."""
+def test_an_overdue_operation_gets_its_job_again_under_a_new_name() -> None:
+    """Step and phase stay, the count of resends rises, and the next resend is scheduled."""
     operation = an_operation(OperationKind.STOP)
     workspace = a_workspace(Status.READY, operation, attend_at=NOW)
 
@@ -173,16 +173,16 @@ def test_an_overdue_operation_gets_its_job_again_under_another_name() -> None:
 @pytest.mark.parametrize(
     ("deadline", "pauses"),
     [
-        (1000, [1, 2, 4, 8, 8, 8]),  # far away
-        (5, [1, 2, 2, 8, 8, 8]),  # attended to when it comes
-        (3.5, [1, 2, 1, 8, 8, 8]),  # but never sooner than usual
-        (0, [1, 2, 4, 8, 8, 8]),  # over already
+        (1000, [1, 2, 4, 8, 8, 8]),  # far in the future
+        (5, [1, 2, 2, 8, 8, 8]),  # the third resend waits until the deadline only
+        (3.5, [1, 2, 1, 8, 8, 8]),  # no pause is shorter than the first one
+        (0, [1, 2, 4, 8, 8, 8]),  # already over
     ],
 )
-def test_a_step_is_sent_again_after_longer_and_longer_and_at_its_deadline(
+def test_a_job_is_resent_at_growing_intervals_and_at_its_deadline(
     deadline: float, pauses: list[float]
 ) -> None:
-    """A full queue gets twice the time, then four and eight times."""
+    """The pause between resends doubles up to eight times the first; one ends at the deadline."""
     operation = an_operation(OperationKind.STOP, deadline_at=NOW + deadline * POLICY.attend_after)
     workspace, seen = a_workspace(Status.READY, operation, attend_at=NOW), []
     for _ in pauses:
@@ -198,7 +198,7 @@ def test_a_step_is_sent_again_after_longer_and_longer_and_at_its_deadline(
 
 
 def test_an_overdue_workspace_without_an_operation_is_looked_at() -> None:
-    """A machine that was on its way when somebody looked last is looked at again."""
+    """If the machine was still changing at the last look, a worker looks again."""
     workspace = a_workspace(Status.READY, attend_at=NOW - timedelta(hours=3))
 
     change = lifecycle.attend(workspace, "reconcile-request", NOW, POLICY)
@@ -209,7 +209,7 @@ def test_an_overdue_workspace_without_an_operation_is_looked_at() -> None:
 
 
 def test_an_undeliverable_create_fails_with_the_reason_and_cleans_up() -> None:
-    """A dead letter ends the operation in words a person can act on, and deletes what may have been made."""
+    """A dead letter ends the operation with a helpful message and deletes what was made."""
     operation = an_operation(OperationKind.CREATE)
     workspace = a_workspace(Status.PROVISIONING, operation)
 
@@ -230,8 +230,8 @@ def test_an_undeliverable_create_fails_with_the_reason_and_cleans_up() -> None:
 @pytest.mark.parametrize(
     "what", ["another operation", "a later step", "no operation", "failed already"]
 )
-def test_a_dead_letter_of_something_else_changes_nothing(what: str) -> None:
-    """The operation has ended, has gone on without that job, or has failed already."""
+def test_a_dead_letter_of_another_step_changes_nothing(what: str) -> None:
+    """The operation has ended, has moved on without that job, or has already failed."""
     operation = an_operation(
         OperationKind.CREATE, failure=A_PROBLEM if what == "failed already" else None
     )

@@ -1,4 +1,4 @@
-"""Which texts hold credentials, and which only look a little like it."""
+"""Which texts hold credentials, and which only look similar."""
 
 from __future__ import annotations
 
@@ -91,19 +91,19 @@ WITHOUT_SCHEME = (
 
 
 @pytest.mark.parametrize("text", WITH)
-def test_credentials_are_seen(text: str) -> None:
-    """Before the at sign, in parameters, encoded, in capitals, or as a token that anybody recognises."""
+def test_credentials_are_found(text: str) -> None:
+    """Before the at sign, in parameters, encoded, in capitals, or as a well-known kind of token."""
     assert holds_credentials(text)
 
 
 @pytest.mark.parametrize("text", WITHOUT)
-def test_what_is_no_secret_is_left_alone(text: str) -> None:
-    """A bare name over SSH, an at sign elsewhere, and words like token where they are only words."""
+def test_text_without_credentials_is_accepted(text: str) -> None:
+    """A user name over SSH, an at sign elsewhere, and words such as "token" are no credentials."""
     assert not holds_credentials(text)
     assert not holds_credentials_without_scheme(text)
 
 
 @pytest.mark.parametrize("text", WITHOUT_SCHEME)
-def test_credentials_before_a_bare_host_are_seen_where_a_url_belongs(text: str) -> None:
-    """Without a scheme they are credentials only in a field that takes a URL."""
+def test_credentials_before_a_bare_host_are_found_in_a_url_field(text: str) -> None:
+    """Without a scheme they count as credentials only in a field that takes a URL."""
     assert holds_credentials_without_scheme(text)

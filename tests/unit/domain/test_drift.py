@@ -1,4 +1,4 @@
-"""What a machine that is seen means for its record, in every state that Compute has, and in none."""
+"""What the observed machine means for its record, in every state of Compute and if it is gone."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -10,7 +10,7 @@ from shared.domain.instance import Instance, InstanceState
 from shared.domain.workspace import Activity, HomeDisk, OperationKind, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_instance, an_operation
 
-ON_ITS_WAY = [
+CHANGING = [
     InstanceState.PROVISIONING,
     InstanceState.STAGING,
     InstanceState.REPAIRING,
@@ -23,19 +23,21 @@ RECORDED = [Status.READY, Status.SUSPENDED, Status.ERROR]
 
 
 def seen(workspace: Workspace, state: InstanceState | None) -> Instance | None:
-    """Return the workspace's machine in this state, or None where there is none."""
+    """Return the workspace's machine in this state, or None for no machine."""
     return None if state is None else an_instance(workspace, state)
 
 
-def test_every_state_is_in_one_of_the_tables() -> None:
-    """No state that Compute has is forgotten here."""
-    assert {*ON_ITS_WAY, *SETTLED} == {*InstanceState, None}
+def test_the_tables_cover_every_state() -> None:
+    """The tables below cover every state of Compute."""
+    assert {*CHANGING, *SETTLED} == {*InstanceState, None}
 
 
-@pytest.mark.parametrize("state", ON_ITS_WAY)
+@pytest.mark.parametrize("state", CHANGING)
 @pytest.mark.parametrize("status", RECORDED)
-def test_a_machine_on_its_way_says_nothing_yet(status: Status, state: InstanceState) -> None:
-    """The record stays as it is, and somebody looks again."""
+def test_a_machine_that_is_changing_state_does_not_change_the_record(
+    status: Status, state: InstanceState
+) -> None:
+    """The record keeps its status, and a worker looks again."""
     workspace = a_workspace(status)
 
     observation = observe(workspace, seen(workspace, state), NOW)
@@ -67,7 +69,7 @@ MEANINGS = [
 
 
 @pytest.mark.parametrize(("recorded", "awake", "state", "status", "running", "code"), MEANINGS)
-def test_a_settled_machine_says_what_the_record_should_say(
+def test_a_settled_machine_decides_the_record(
     recorded: Status,
     awake: bool,
     state: InstanceState | None,
@@ -75,7 +77,7 @@ def test_a_settled_machine_says_what_the_record_should_say(
     running: bool,
     code: str | None,
 ) -> None:
-    """The table of ``observe``, row by row; an error says in words what to do."""
+    """The table of ``observe``, row by row; an error says what to do."""
     workspace = a_workspace(recorded)
     workspace = replace(workspace, ready_generation=workspace.generation if awake else None)
 
@@ -91,8 +93,8 @@ def test_a_settled_machine_says_what_the_record_should_say(
         assert "Start the workspace" in observation.problem.message
 
 
-def test_a_workspace_that_waits_for_capacity_has_no_machine_and_is_as_it_should_be() -> None:
-    """A START that found no capacity for a new machine leaves a home disk and no machine: nobody deleted anything."""
+def test_a_workspace_that_waits_for_capacity_has_not_drifted() -> None:
+    """A START without capacity leaves a home disk and no machine; nobody deleted anything."""
     workspace = a_workspace(
         Status.SUSPENDED, instance_id=None, ready_generation=None, error=A_PROBLEM
     )
@@ -109,8 +111,10 @@ def test_a_workspace_that_waits_for_capacity_has_no_machine_and_is_as_it_should_
 
 @pytest.mark.parametrize("state", [*InstanceState, None])
 @pytest.mark.parametrize("status", RECORDED)
-def test_following_ends_all_difference(status: Status, state: InstanceState | None) -> None:
-    """What differs is followed, and then differs no more unless the machine is on its way; what agrees is left alone."""
+def test_adopting_a_settled_machine_ends_the_drift(
+    status: Status, state: InstanceState | None
+) -> None:
+    """After ``adopt_observed`` the record agrees with a settled machine; no change if it did."""
     workspace = a_workspace(status)
     instance = seen(workspace, state)
 
@@ -123,7 +127,7 @@ def test_following_ends_all_difference(status: Status, state: InstanceState | No
     assert after is not None
     assert change.job is None
     assert after.operation is None
-    if state in ON_ITS_WAY:
+    if state in CHANGING:
         assert (after.status, after.attend_at) == (status, NOW + POLICY.attend_after)
         assert adopt_observed(after, instance, NOW, POLICY) is None
     else:
@@ -134,18 +138,18 @@ def test_following_ends_all_difference(status: Status, state: InstanceState | No
 
 @pytest.mark.parametrize("kind", OperationKind)
 @pytest.mark.parametrize("state", [*InstanceState, None])
-def test_an_operation_minds_its_own_machine(
+def test_drift_is_not_checked_during_an_operation(
     kind: OperationKind, state: InstanceState | None
 ) -> None:
-    """While an operation is under way nothing counts as different and nothing is followed."""
+    """During an operation nothing counts as drift, and nothing is adopted."""
     workspace = a_workspace(Status.READY, an_operation(kind))
 
     assert not has_drifted(workspace, seen(workspace, state), NOW)
     assert adopt_observed(workspace, seen(workspace, state), NOW, POLICY) is None
 
 
-def test_a_machine_that_somebody_resumed_counts_as_connected_to_now() -> None:
-    """The idle sweep gives it the whole idle time."""
+def test_a_machine_that_somebody_resumed_counts_as_connected_now() -> None:
+    """The clean-up gives it the whole idle time."""
     workspace = a_workspace(Status.SUSPENDED, last_connected_at=NOW - timedelta(days=9))
 
     change = adopt_observed(workspace, an_instance(workspace), NOW, POLICY)
@@ -158,8 +162,8 @@ def test_a_machine_that_somebody_resumed_counts_as_connected_to_now() -> None:
     )
 
 
-def test_a_machine_that_was_switched_off_has_to_boot_next_time() -> None:
-    """Its memory is lost: what it once reported does not hold for what runs next."""
+def test_a_machine_that_was_shut_down_must_boot_at_its_next_start() -> None:
+    """Its memory is lost, so the report of its earlier boot no longer counts."""
     workspace = a_workspace(Status.READY)
 
     change = adopt_observed(
@@ -172,8 +176,8 @@ def test_a_machine_that_was_switched_off_has_to_boot_next_time() -> None:
     assert change.workspace.suspended_at == NOW
 
 
-def test_memory_that_was_lost_outside_the_hub_is_told() -> None:
-    """Once, with what was done, in the record and in the trail; what had no memory worth keeping loses none."""
+def test_memory_that_was_lost_outside_the_hub_is_reported_once() -> None:
+    """The record and the trail say once what was done, and only if there was memory to lose."""
     workspace = a_workspace(Status.SUSPENDED, memory_kept=True)
     for state, done in ((InstanceState.TERMINATED, "shut down"), (None, "deleted")):
         change = adopt_observed(workspace, seen(workspace, state), NOW, POLICY)
@@ -186,8 +190,8 @@ def test_memory_that_was_lost_outside_the_hub_is_told() -> None:
         assert again is None or again.notes == ()
 
 
-def test_the_machine_that_is_there_is_recorded_as_it_is() -> None:
-    """Its type, its interval and its id; a record that wants a new machine takes nothing over from the old one."""
+def test_changes_of_the_machine_are_recorded() -> None:
+    """Type, interval and id are adopted; a record that wants a new machine adopts nothing."""
     workspace = a_workspace(Status.READY)
     changed = an_instance(
         workspace, machine_type="n2-standard-8", heartbeat_interval=timedelta(seconds=1000)
@@ -211,8 +215,8 @@ def test_the_machine_that_is_there_is_recorded_as_it_is() -> None:
     assert not has_drifted(unwanted, changed, NOW)
 
 
-def test_a_machine_in_another_zone_is_followed_only_if_it_is_the_only_one() -> None:
-    """With its home if that is attached; otherwise the record says that the machine is gone, and nothing is guessed."""
+def test_a_machine_in_another_zone_is_adopted_if_it_is_the_only_one() -> None:
+    """An attached home disk moves with it; with several machines the record says it is gone."""
     workspace = a_workspace(Status.READY)
     there = an_instance(
         workspace, id="there", zone="us-west1-b", disks=("boot", workspace.disk_name)
@@ -235,8 +239,8 @@ def test_a_machine_in_another_zone_is_followed_only_if_it_is_the_only_one() -> N
     )
 
 
-def test_a_workspace_that_becomes_ready_by_a_look_has_its_home_recorded() -> None:
-    """Somebody can work in it from here on: its home is protected as after any boot."""
+def test_the_home_disk_of_a_workspace_found_ready_is_recorded() -> None:
+    """The home disk is protected as after any boot, since somebody may work from now on."""
     workspace = a_workspace(Status.SUSPENDED, home_disk=None)
 
     change = adopt_observed(workspace, seen(workspace, InstanceState.RUNNING), NOW, POLICY)
@@ -249,8 +253,8 @@ def test_a_workspace_that_becomes_ready_by_a_look_has_its_home_recorded() -> Non
     )
 
 
-def test_a_machine_that_was_moved_or_made_anew_has_lost_its_memory_and_that_is_told() -> None:
-    """It booted by itself, wherever it is."""
+def test_the_lost_memory_of_a_moved_or_replaced_machine_is_reported() -> None:
+    """Such a machine has booted without the Hub, in its zone or in another."""
     workspace = a_workspace(Status.SUSPENDED)
     moved = adopt_observed(
         workspace, None, NOW, POLICY, [an_instance(workspace, id="there", zone="us-west1-b")]

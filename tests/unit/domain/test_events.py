@@ -1,4 +1,4 @@
-"""What the audit trail says of a request, of a refusal, and of an operation's end."""
+"""What the audit trail records of a request, of a refusal, and of an operation's end."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ PROBLEM = Problem("NO_CAPACITY", "No capacity.", retryable=True, at=NOW)
 
 
 def after(change: Change | None) -> Workspace:
-    """Return the workspace that a decision leaves."""
+    """Return the workspace after a decision."""
     assert change is not None
     assert change.workspace is not None
     return change.workspace
 
 
 def being_made() -> Workspace:
-    """Return Ada's workspace, asked for a moment ago."""
+    """Return Ada's workspace, just created."""
     new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata())
     made = after(
         lifecycle.create(str(uuid.uuid4()), str(uuid.uuid4()), "example", ADA, new, NOW, POLICY)
@@ -41,7 +41,7 @@ def being_made() -> Workspace:
 
 
 def ready() -> Workspace:
-    """Return Ada's workspace, whose machine has reported."""
+    """Return Ada's workspace after its machine has reported."""
     return replace(
         after(finish(being_made(), Status.READY, "WorkspaceReady", NOW)),
         ready_generation=1,
@@ -49,8 +49,8 @@ def ready() -> Workspace:
     )
 
 
-def test_an_accepted_change_says_who_asked_for_what_and_from_which_request() -> None:
-    """Everything that a person wants to know later is in its one line."""
+def test_an_accepted_change_records_actor_action_and_request() -> None:
+    """One event has all that a person may want to know later."""
     workspace = ready()
     assert asked(ADA, workspace, "StopRequested", NOW) == Event(
         at=NOW,
@@ -65,8 +65,8 @@ def test_an_accepted_change_says_who_asked_for_what_and_from_which_request() -> 
     )
 
 
-def test_an_administrator_on_anothers_workspace_is_marked() -> None:
-    """ListScope it is and who did it are told apart."""
+def test_an_administrator_on_anothers_workspace_is_recorded_as_one() -> None:
+    """The event names the owner and the person who acted."""
     event = asked(GRACE, ready(), "StopRequested", NOW)
     assert (event.owner_id, event.who, event.who_email, event.as_admin) == (
         ADA.id,
@@ -76,12 +76,12 @@ def test_an_administrator_on_anothers_workspace_is_marked() -> None:
     )
 
 
-def test_an_administrator_on_their_own_workspace_is_an_owner() -> None:
-    """They would have been let in without being one."""
+def test_an_administrator_on_their_own_workspace_is_recorded_as_owner() -> None:
+    """They need no administrator's permission for it."""
     assert not asked(GRACE, replace(ready(), owner_id=GRACE.id), "StopRequested", NOW).as_admin
 
 
-def test_the_sweep_is_named_as_who_asked() -> None:
+def test_the_clean_up_is_recorded_as_the_actor() -> None:
     """An automatic stop has no person and no address."""
     event = asked(Actor(CLEANUP, "run-1"), ready(), "StopRequested", NOW)
     assert (event.who, event.who_email, event.as_admin, event.result) == (
@@ -93,8 +93,8 @@ def test_the_sweep_is_named_as_who_asked() -> None:
 
 
 @pytest.mark.parametrize("owner_id", [ADA.id, ""])
-def test_a_refusal_says_who_wanted_what_and_whose_it_is(owner_id: str) -> None:
-    """It is the same line for another's workspace and for none, but for the owner."""
+def test_a_refusal_records_actor_action_and_owner(owner_id: str) -> None:
+    """The event is the same for another's workspace and for an unknown one, but for the owner."""
     event = refused(GRACE, "some-id", owner_id, "StatusRequested", NOW)
     assert event == Event(
         NOW,
@@ -109,23 +109,23 @@ def test_a_refusal_says_who_wanted_what_and_whose_it_is(owner_id: str) -> None:
     )
 
 
-def test_an_operation_that_succeeds_ends_in_its_status() -> None:
-    """The end is the Hub's, under the request that asked for it, and belongs to the owner's workspace."""
+def test_a_successful_operation_is_recorded_with_its_status() -> None:
+    """The end is recorded as the Hub's, with the id of the request that started the operation."""
     before = being_made()
     event = ended(before, finish(before, Status.READY, "WorkspaceReady", LATER), LATER)
     assert event == Event(LATER, before.id, ADA.id, HUB, "WorkspaceReady", "READY", "laptop-42")
 
 
-def test_an_operation_that_fails_ends_in_the_code_of_its_error() -> None:
-    """The words of the error are in the workspace; the trail keeps what programs go by."""
+def test_a_failed_operation_is_recorded_with_its_error_code() -> None:
+    """The message of the error is in the workspace; the trail keeps only the code."""
     before = being_made()
     event = ended(before, finish(before, Status.ERROR, "CreateFailed", LATER, PROBLEM), LATER)
     assert event is not None
     assert (event.what, event.result) == ("CreateFailed", "NO_CAPACITY")
 
 
-def test_an_operation_that_a_late_ready_has_saved_came_to_ready() -> None:
-    """What it had failed with is over."""
+def test_an_operation_saved_by_a_late_ready_report_is_recorded_as_ready() -> None:
+    """The failure that was recorded before no longer counts."""
     failing = being_made()
     assert failing.operation is not None
     failing = replace(failing, operation=replace(failing.operation, failure=PROBLEM))
@@ -134,8 +134,8 @@ def test_an_operation_that_a_late_ready_has_saved_came_to_ready() -> None:
     assert (event.what, event.result) == ("WorkspaceReady", "READY")
 
 
-def test_what_a_change_must_leave_to_be_read_is_the_hubs_own_event() -> None:
-    """With the request that it came from."""
+def test_a_note_of_a_change_is_an_event_of_the_hub() -> None:
+    """It has the id of the request that led to it."""
     before = being_made()
     change = replace(
         finish(before, Status.READY, "WorkspaceReady", LATER), notes=(Note("MemoryLost", "Why."),)
@@ -149,10 +149,10 @@ def test_what_a_change_must_leave_to_be_read_is_the_hubs_own_event() -> None:
     )
 
 
-def test_a_start_that_leaves_a_workspace_asleep_says_why() -> None:
-    """An error counts for more than the status that it comes with."""
+def test_a_start_that_leaves_a_workspace_suspended_is_recorded_with_the_reason() -> None:
+    """The error's code is the result, rather than the status."""
     start = after(
-        lifecycle.start(asleep(), str(uuid.uuid4()), ADA, lifecycle.NewMachine(), NOW, POLICY)
+        lifecycle.start(suspended(), str(uuid.uuid4()), ADA, lifecycle.NewMachine(), NOW, POLICY)
     )
     event = ended(start, finish(start, Status.SUSPENDED, "StartRefused", LATER, PROBLEM), LATER)
     assert event is not None
@@ -163,52 +163,52 @@ def test_a_start_that_leaves_a_workspace_asleep_says_why() -> None:
     )
 
 
-def asleep() -> Workspace:
+def suspended() -> Workspace:
     """Return Ada's workspace, suspended."""
     return after(finish(ready(), Status.SUSPENDED, "WorkspaceSuspended", NOW))
 
 
-def test_a_deletion_ends_with_the_record() -> None:
-    """The trail outlives what it is about."""
+def test_the_end_of_a_deletion_is_recorded() -> None:
+    """The event is written although the record is gone."""
     gone = after(lifecycle.delete(ready(), str(uuid.uuid4()), GRACE, NOW, POLICY))
     event = ended(gone, Change(None, "WorkspaceDeleted"), LATER)
     assert event == Event(LATER, gone.id, ADA.id, HUB, "WorkspaceDeleted", "DELETED", "phone-7")
 
 
-def test_a_record_that_follows_its_machine_is_told() -> None:
-    """What happened outside the Hub came from no request."""
+def test_a_change_outside_the_hub_is_recorded() -> None:
+    """A change that came from outside the Hub has no request id."""
     before = ready()
     event = ended(before, finish(before, Status.ERROR, "MachineGone", LATER, PROBLEM), LATER)
     assert event is not None
     assert (event.who, event.result, event.request_id) == (HUB, "NO_CAPACITY", "")
 
 
-def test_a_step_on_the_way_is_no_event() -> None:
-    """The trail has the beginning and the end; the log has the rest."""
+def test_a_step_of_an_operation_is_not_an_event() -> None:
+    """The trail has the start and the end of an operation; the log has the steps."""
     before = being_made()
     under_way = replace(before, instance_id="4711", updated_at=LATER)
     assert ended(before, Change(under_way, "InstanceInserted"), LATER) is None
 
 
 @pytest.mark.parametrize("kind", [OperationKind.STOP, OperationKind.DELETE])
-def test_a_beginning_is_no_end(kind: OperationKind) -> None:
-    """Who asked for it is noted as having asked."""
+def test_the_start_of_an_operation_is_not_its_end(kind: OperationKind) -> None:
+    """The request itself is recorded by ``asked``."""
     begin = {OperationKind.STOP: lifecycle.stop, OperationKind.DELETE: lifecycle.delete}[kind]
     change = begin(ready(), str(uuid.uuid4()), ADA, NOW, POLICY)
     assert change is not None
     assert ended(ready(), change, NOW) is None
 
 
-def test_an_operation_that_supersedes_another_ends_nothing_yet() -> None:
-    """The DELETE that was asked for tells what became of the CREATE."""
+def test_a_delete_that_supersedes_a_create_is_not_an_end() -> None:
+    """The end of the DELETE also stands for the CREATE."""
     before = being_made()
     change = lifecycle.delete(before, str(uuid.uuid4()), ADA, LATER, POLICY)
     assert change is not None
     assert ended(before, change, LATER) is None
 
 
-def test_a_heartbeat_is_no_event() -> None:
-    """A trail of one line a minute would hide everything else."""
+def test_a_heartbeat_is_not_an_event() -> None:
+    """Events for heartbeats, one a minute, would hide everything else."""
     before = ready()
     report = Report(
         ReportEvent.HEARTBEAT,

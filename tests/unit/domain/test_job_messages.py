@@ -1,4 +1,4 @@
-"""Jobs in messages: they come back as they were sent, and what is no job is told from one."""
+"""Jobs in messages: each comes back as it was sent, and other messages are rejected."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ jobs = st.builds(Job, workspace_id=st.text(min_size=1), delay=st.timedeltas())
 @settings(max_examples=100, derandomize=True, deadline=None, database=None)
 @given(jobs)
 def test_a_job_comes_back_as_it_was_sent(job: Job) -> None:
-    """All but its delay, which is for the queue."""
+    """Only the delay is left out: it is for the queue."""
     read = read_job(write_job(job))
 
     assert read == replace(job, delay=PROMPTLY)
@@ -24,13 +24,13 @@ def test_a_job_comes_back_as_it_was_sent(job: Job) -> None:
 
 
 def test_a_job_of_an_older_version_is_read() -> None:
-    """What it does not say is the default."""
+    """A field that is missing has its default."""
     message = b'{"workspace_id": "w", "operation_id": null, "step": 5}'
 
     assert read_job(message) == Job("w", None, 5, delay=timedelta(0))
 
 
-NO_JOBS = [
+MALFORMED = [
     b"",
     b"{",
     b"null",
@@ -49,8 +49,8 @@ NO_JOBS = [
 ]
 
 
-@pytest.mark.parametrize("message", NO_JOBS)
-def test_what_is_no_job_is_told_so(message: bytes) -> None:
-    """No other error than this one: the caller drops it or lets it go to the dead letters."""
+@pytest.mark.parametrize("message", MALFORMED)
+def test_a_message_that_is_not_a_job_is_rejected(message: bytes) -> None:
+    """The one error is ``MalformedJobError``; the caller decides what to do with the message."""
     with pytest.raises(MalformedJobError, match="not a job"):
         read_job(message)

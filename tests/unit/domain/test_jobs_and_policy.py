@@ -1,4 +1,4 @@
-"""What jobs are called, and the numbers that decisions go by."""
+"""The names of jobs, and the defaults of the policy."""
 
 import re
 from dataclasses import replace
@@ -25,27 +25,27 @@ JOB = Job("workspace", "operation", 3, resend=1, delay=timedelta(seconds=9), req
         {"resend": 2},
     ],
 )
-def test_another_job_has_another_name(changes: dict[str, object]) -> None:
-    """Workspace, operation, step and resend make the job."""
+def test_different_jobs_have_different_names(changes: dict[str, object]) -> None:
+    """Workspace, operation, step and resend identify a job."""
     assert replace(JOB, **changes).name != JOB.name  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("changes", [{"delay": timedelta(0)}, {"request_id": "another"}])
 def test_the_same_job_has_the_same_name(changes: dict[str, object]) -> None:
-    """When it is to be done, and who asked for it first, does not make it another one."""
+    """The delay and the request id do not change a job's name."""
     assert replace(JOB, **changes).name == JOB.name  # type: ignore[arg-type]
 
 
 def test_names_are_legal_and_do_not_begin_alike() -> None:
-    """Cloud Tasks takes letters, digits, - and _, and slows down on names with a common beginning."""
+    """Cloud Tasks allows letters, digits, - and _, and is slow if names share a prefix."""
     names = [replace(JOB, step=step).name for step in range(100)]
 
     assert all(re.fullmatch(r"[0-9a-f]{40}", name) for name in names)
     assert len({name[:4] for name in names}) > 90
 
 
-def test_the_job_of_an_operation_is_that_of_its_step() -> None:
-    """It carries the request that began it all to the worker's log."""
+def test_an_operations_job_has_its_step_and_request_id() -> None:
+    """The worker logs the id of the request that started the operation."""
     operation = an_operation(OperationKind.STOP, resends=2)
     workspace = a_workspace(Status.READY, operation)
 
@@ -59,8 +59,8 @@ def test_the_job_of_an_operation_is_that_of_its_step() -> None:
     )
 
 
-def test_looks_at_the_same_moment_are_the_same_look() -> None:
-    """However often somebody asks for the status of a drifted workspace, a worker looks at most every ten seconds."""
+def test_looks_within_ten_seconds_have_one_name() -> None:
+    """However often the status of a drifted workspace is read, it gets one look in ten seconds."""
     workspace = a_workspace()
     ten = NOW.replace(second=20)
 
@@ -73,8 +73,8 @@ def test_looks_at_the_same_moment_are_the_same_look() -> None:
     assert later not in names
 
 
-def test_a_look_that_follows_a_commit_is_a_look_of_its_own() -> None:
-    """A look of the same moment, which may have been before the commit, does not stand for it."""
+def test_a_look_after_a_commit_has_its_own_name() -> None:
+    """A look of the same moment may have come before the commit, so it does not count."""
     workspace = a_workspace()
     ten = NOW.replace(second=20)
 
@@ -87,8 +87,8 @@ def test_a_look_that_follows_a_commit_is_a_look_of_its_own() -> None:
     assert look_job(workspace, ten, "request").name not in names
 
 
-def test_the_usual_policy_is_that_of_the_contract() -> None:
-    """The defaults that the contract names."""
+def test_the_default_policy_is_that_of_the_contract() -> None:
+    """The defaults are those that the HTTP contract names."""
     policy = Policy()
 
     assert policy.zones[0] == "us-west1-a"
@@ -100,7 +100,7 @@ def test_the_usual_policy_is_that_of_the_contract() -> None:
 
 
 def test_each_kind_of_operation_has_its_own_deadline() -> None:
-    """CREATE, START, STOP and DELETE may take different times."""
+    """``Deadlines.of`` returns the time of that kind of operation."""
     times = {kind: timedelta(minutes=minutes) for minutes, kind in enumerate(OperationKind, 1)}
     deadlines = Deadlines(**{kind.lower(): time for kind, time in times.items()})
 
@@ -108,7 +108,7 @@ def test_each_kind_of_operation_has_its_own_deadline() -> None:
 
 
 def test_a_machine_is_usable_when_its_current_boot_has_reported() -> None:
-    """``awake`` is about the generation, not about the status."""
+    """``memory_is_ready`` depends on the generation, not on the status."""
     workspace: Workspace = a_workspace(Status.READY)
 
     assert workspace.memory_is_ready

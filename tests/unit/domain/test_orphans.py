@@ -1,4 +1,4 @@
-"""What is done about machines and disks that no record knows."""
+"""What the reconciler does about machines and disks that no record knows."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def a_disk(
     )
 
 
-def test_one_that_runs_is_stopped() -> None:
-    """It costs most, and nobody can reach it through the Hub; what is in it stays."""
+def test_a_running_orphan_is_stopped() -> None:
+    """It costs most, and nobody can reach it through the Hub; its disks stay."""
     act = act_on_machine(a_machine(InstanceState.RUNNING), NOW, POLICY)
     assert act is not None
     assert (act.event, act.command) == ("OrphanStopped", StopInstance(PLACE))
@@ -73,7 +73,7 @@ def test_one_that_runs_is_stopped() -> None:
 @pytest.mark.parametrize(
     ("off_for", "event"), [(GRACE, "OrphanDeleted"), (GRACE - timedelta(seconds=1), "OrphanFound")]
 )
-def test_one_that_is_off_is_deleted_after_the_grace_time(
+def test_an_orphan_that_is_off_is_deleted_after_the_grace_time(
     state: InstanceState, off_for: timedelta, event: str
 ) -> None:
     """Until then it is only reported."""
@@ -90,16 +90,16 @@ def test_one_that_is_off_is_deleted_after_the_grace_time(
         - {InstanceState.RUNNING, InstanceState.TERMINATED, InstanceState.SUSPENDED}
     ),
 )
-def test_one_that_is_on_its_way_is_left_alone(state: InstanceState) -> None:
-    """It is reported."""
+def test_an_orphan_that_is_changing_state_is_left_alone(state: InstanceState) -> None:
+    """It is only reported."""
     act = act_on_machine(a_machine(state), NOW, POLICY)
     assert act is not None
     assert act.command is None
 
 
 @pytest.mark.parametrize("created_at", [NOW - timedelta(minutes=59), NOW, None])
-def test_a_young_one_is_not_even_reported(created_at: datetime | None) -> None:
-    """An insert may still be about to own it."""
+def test_a_new_orphan_is_not_reported(created_at: datetime | None) -> None:
+    """An insert may be about to record it."""
     assert (
         act_on_machine(a_machine(InstanceState.RUNNING, created_at=created_at), NOW, POLICY) is None
     )
@@ -107,8 +107,8 @@ def test_a_young_one_is_not_even_reported(created_at: datetime | None) -> None:
         assert act_on_disk(a_disk(created_at=created_at), NOW, POLICY) is None
 
 
-def test_a_disk_goes_when_no_machine_had_it_for_the_grace_time() -> None:
-    """Since it was detached, or made; one that a machine has goes with the machine."""
+def test_a_disk_without_a_machine_for_the_grace_time_is_deleted() -> None:
+    """The time counts from detaching or creation; an attached disk goes with its machine."""
     deleted = DeleteDisk(Place(PLACE.zone, f"home-{GONE}"))
     cases = {
         "never attached": (a_disk(), deleted),
@@ -122,8 +122,8 @@ def test_a_disk_goes_when_no_machine_had_it_for_the_grace_time() -> None:
     assert act_on_disk(a_disk(in_use=True), NOW, POLICY) is None
 
 
-def test_what_the_hub_did_not_name_is_reported_and_stays() -> None:
-    """It carries our label, so somebody has to look; it may be a backup."""
+def test_a_resource_that_the_hub_did_not_name_is_only_reported() -> None:
+    """It has the Hub's label but may be a backup, so somebody has to decide."""
     machine = replace(a_machine(InstanceState.RUNNING), name="somebodys")
     disk = replace(a_disk(), name=f"home-{GONE}-backup")
     acts = [act_on_machine(machine, NOW, POLICY), act_on_disk(disk, NOW, POLICY)]
@@ -134,7 +134,7 @@ def test_what_the_hub_did_not_name_is_reported_and_stays() -> None:
 
 
 def test_name_label_user_and_attachment_tie_a_resource_to_a_workspace() -> None:
-    """Any of them alone; the name says whose part it is, whatever the label says."""
+    """Each of them is enough; if name and label disagree, the name decides."""
     workspace, other = a_workspace(), a_workspace()
     named = an_instance(workspace, labels={})
     labelled = an_instance(workspace, name="renamed")
@@ -155,16 +155,16 @@ def test_name_label_user_and_attachment_tie_a_resource_to_a_workspace() -> None:
     "name",
     ["home-{}", "home-{}-3", "workspace-{}", "workspace-{}-17"],
 )
-def test_names_of_ours_are_known_with_and_without_a_generation(name: str) -> None:
-    """And no others: a name that only has an id in it is not ours."""
+def test_the_hubs_names_are_recognised_with_and_without_a_generation(name: str) -> None:
+    """A name that only contains an id is not the Hub's."""
     workspace_id = a_workspace().id
     assert named_id(name.format(workspace_id)) == workspace_id
     assert named_id("my-" + name.format(workspace_id)) is None
     assert named_id(name.format(workspace_id[:-1])) is None
 
 
-def test_what_a_live_record_owns_is_relabelled_or_reported_and_never_touched() -> None:
-    """Lost labels are put back; what is in another zone is reported, unless an operation is moving the workspace."""
+def test_a_workspaces_resources_are_at_most_relabelled_or_reported() -> None:
+    """Lost labels are restored; one in another zone is reported unless an operation runs."""
     workspace = a_workspace()
     moving = replace(workspace, operation=an_operation(OperationKind.CREATE))
     lost, there = an_instance(workspace, labels={}), an_instance(workspace, zone="us-west1-b")
@@ -185,8 +185,8 @@ def test_what_a_live_record_owns_is_relabelled_or_reported_and_never_touched() -
 
 
 @pytest.mark.parametrize("name", ["workspace", "owner", "managed-by"])
-def test_each_label_of_ours_is_missed(name: str) -> None:
-    """The label `hub` is what a list is asked for. One that says another workspace is lost; another word for the owner is not."""
+def test_each_missing_label_is_restored(name: str) -> None:
+    """Another workspace's label counts as lost, another owner's does not; ``hub`` is the filter."""
     workspace = a_workspace()
     labels = labels_of(workspace.id, workspace.owner_id)
     without = {key: value for key, value in labels.items() if key != name}
@@ -203,10 +203,10 @@ def test_each_label_of_ours_is_missed(name: str) -> None:
     ("orphans", "resources", "expected"),
     [(5, 10, False), (6, 10, True), (10, 100, False), (11, 100, True), (0, 0, False)],
 )
-def test_more_than_five_and_a_tenth_are_too_many_to_be_true(
+def test_more_orphans_than_five_and_a_tenth_are_too_many(
     orphans: int, resources: int, expected: bool
 ) -> None:
-    """What is only reported does not count."""
+    """Resources that are only reported do not count."""
     doing = OrphanAction(PLACE, "gone", "OrphanStopped", "", StopInstance(PLACE))
     assert (
         too_many(

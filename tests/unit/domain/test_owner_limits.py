@@ -1,4 +1,4 @@
-"""How many of an owner's machines may run, whose limits are others, and how much an owner may change in a minute."""
+"""How many workspaces and changes in a minute an owner may have, and overrides by address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EMAIL = "ada@example.com"
 
 
 def owning(*running: bool) -> Owner:
-    """Return an owner of workspaces whose machines run or do not; their ids and names are their numbers."""
+    """Return an owner with a workspace for each flag; ids and names are the numbers from 0."""
     return Owner(
         "ada", {str(number): OwnedWorkspace(str(number), one) for number, one in enumerate(running)}
     )
@@ -30,25 +30,25 @@ def owning(*running: bool) -> Owner:
 def admit_new(
     owner: Owner, policy: Policy = POLICY, email: str | None = EMAIL, name: str = "new"
 ) -> Owner:
-    """Return the owner with one workspace more."""
+    """Return the owner with one more workspace."""
     return admit(owner, "new", name, None, email, NOW, policy)
 
 
 def running(owner: Owner) -> list[str]:
-    """Return the ids of those that count as running."""
+    """Return the ids of the workspaces that count as running."""
     return [held_id for held_id, held in owner.workspaces.items() if held.running]
 
 
-# ---- running machines ------------------------------------------------------------------------------------------------
+# ---- running machines ----
 
 
-def test_a_new_workspace_counts_as_running_from_its_request_on() -> None:
-    """Its machine is about to be made: many requests at once cannot make more than may run."""
+def test_a_new_workspace_counts_as_running_from_its_request() -> None:
+    """Otherwise many requests at once could create more machines than may run."""
     assert running(admit_new(owning(False))) == ["new"]
 
 
 def test_a_new_workspace_needs_room_for_a_running_machine() -> None:
-    """As many as may run are running: the refusal says how many that is, and what to do."""
+    """If the limit is reached, the refusal states it and says what to do."""
     with pytest.raises(
         QuotaExceededError,
         match=r"2 of your workspaces are running, of at most 2 at once\. Stop one",
@@ -56,19 +56,19 @@ def test_a_new_workspace_needs_room_for_a_running_machine() -> None:
         admit_new(owning(True, True, False))
 
 
-def test_who_has_as_many_as_they_may_is_told_that_first() -> None:
-    """Stopping one would not help; deleting one does."""
+def test_the_workspace_limit_is_reported_before_the_running_limit() -> None:
+    """At both limits stopping a workspace does not help; deleting one does."""
     with pytest.raises(QuotaExceededError, match=r"4 of at most 4 workspaces\. Delete one"):
         admit_new(owning(True, True, False, False))
 
 
-def test_what_sleeps_does_not_count_as_running() -> None:
+def test_suspended_workspaces_do_not_count_as_running() -> None:
     """The two limits are separate."""
     assert running(admit_new(owning(False, False, True))) == ["2", "new"]
 
 
 def test_a_start_needs_room_for_a_running_machine() -> None:
-    """It is refused while as many run as may, and taken when one has stopped."""
+    """A start is refused at the limit, and admitted after another workspace has stopped."""
     full = owning(True, True, False)
     with pytest.raises(QuotaExceededError, match="at most 2 at once"):
         admit_running(full, "2", EMAIL, POLICY)
@@ -78,38 +78,38 @@ def test_a_start_needs_room_for_a_running_machine() -> None:
     ]
 
 
-def test_what_runs_already_does_not_count_against_itself() -> None:
-    """A machine that is replaced by another needs no more room than it has."""
+def test_a_running_workspace_does_not_count_against_itself() -> None:
+    """A machine that replaces another needs no additional room."""
     full = owning(True, True)
     assert admit_running(full, "1", EMAIL, POLICY) == full
 
 
 def test_a_deleted_workspace_makes_room_for_a_running_one() -> None:
-    """What the owner no longer holds does not run."""
+    """A workspace that the owner no longer holds does not count as running."""
     assert running(admit_new(release(owning(True, True), "0"))) == ["1", "new"]
 
 
-def test_noting_that_a_machine_runs_asks_no_quota() -> None:
-    """A record that follows what is says what is, even beyond the limit."""
+def test_recording_that_a_machine_runs_checks_no_quota() -> None:
+    """A record that follows its machine is updated even beyond the limit."""
     assert running(mark_running(owning(True, True, False), "2", running=True)) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(("workspace_id", "runs"), [("0", True), ("1", False), ("gone", True)])
-def test_noting_what_is_noted_changes_nothing(workspace_id: str, runs: bool) -> None:
-    """Nor does noting something of a workspace that is not the owner's: there is nothing to be written."""
+def test_recording_the_same_state_again_changes_nothing(workspace_id: str, runs: bool) -> None:
+    """The same holds for a workspace that is not the owner's: there is nothing to write."""
     owner = owning(True, False)
     assert mark_running(owner, workspace_id, running=runs) is owner
 
 
-def test_limits_of_none_admit_nobody() -> None:
-    """Zero is a limit too, of either kind."""
+def test_limits_of_zero_admit_nobody() -> None:
+    """Zero is a limit like any other, for both limits."""
     with pytest.raises(QuotaExceededError, match="0 of at most 0 workspaces"):
         admit_new(owning(), replace(POLICY, limits=Limits(workspaces=0, running=2)))
     with pytest.raises(QuotaExceededError, match="0 of your workspaces are running, of at most 0"):
         admit_new(owning(), replace(POLICY, limits=Limits(workspaces=4, running=0)))
 
 
-# ---- whose limits are others -----------------------------------------------------------------------------------------
+# ---- limits by address and by organisation ----
 
 OVERRIDES = replace(
     POLICY,
@@ -137,15 +137,15 @@ OVERRIDES = replace(
         (None, None, POLICY.limits),
     ],
 )
-def test_an_address_has_its_own_limits_else_its_organisations_else_everybodys(
+def test_limits_of_an_address_come_before_its_organisations_and_the_default(
     email: str | None, domain: str | None, limits: Limits
 ) -> None:
-    """The nearest wins, in any case. The organisation is the one that is proven, whatever the address says."""
+    """An address is compared without case; the organisation is the one that the token proves."""
     assert OVERRIDES.limits_for(email, domain) == limits
 
 
-def test_an_override_holds_for_both_kinds_of_limit() -> None:
-    """More for one domain, less for one address."""
+def test_an_override_sets_both_limits() -> None:
+    """A domain may have more than the default, an address less."""
     bob = replace(owning(True, True, True, False, False), domain="example.com")
     assert "new" in admit_new(bob, OVERRIDES, "bob@example.com").workspaces
     with pytest.raises(QuotaExceededError, match="5 of at most 4"):
@@ -156,21 +156,21 @@ def test_an_override_holds_for_both_kinds_of_limit() -> None:
         admit_running(owning(True, False), "1", EMAIL, OVERRIDES)
 
 
-# ---- changes in a minute ---------------------------------------------------------------------------------------------
+# ---- changes in a minute ----
 
 
 def changing(*seconds: float) -> Owner:
-    """Return an owner who made changes so many seconds after ``NOW``, the first one first."""
+    """Return an owner who made changes at these seconds after ``NOW``, in this order."""
     return Owner("ada", recent=tuple(NOW + SECOND * at for at in seconds))
 
 
 def test_a_change_is_counted_with_its_time() -> None:
-    """The latest comes last."""
+    """The latest change comes last."""
     assert count_change(changing(1, 2), NOW + 3 * SECOND, POLICY) == changing(1, 2, 3)
 
 
-def test_a_change_too_many_is_told_when_the_next_may_come() -> None:
-    """That is when the first of the minute's changes is a minute old."""
+def test_a_change_over_the_limit_is_told_when_to_try_again() -> None:
+    """The next change may come when the first one is a minute old."""
     with pytest.raises(
         TooManyRequestsError, match="3 changes in the last minute, of at most 3"
     ) as refused:
@@ -178,16 +178,16 @@ def test_a_change_too_many_is_told_when_the_next_may_come() -> None:
     assert refused.value.retry_after == 35 * SECOND
 
 
-def test_who_waits_as_long_as_told_may_change_again() -> None:
-    """Not a moment earlier, and what is older than a minute is forgotten."""
+def test_a_change_is_admitted_after_the_stated_wait() -> None:
+    """A moment earlier is too early; changes older than a minute are dropped."""
     owner = changing(0, 10, 20)
     with pytest.raises(TooManyRequestsError):
         count_change(owner, NOW + MINUTE - MOMENT, POLICY)
     assert count_change(owner, NOW + MINUTE, POLICY) == changing(10, 20, 60)
 
 
-def test_a_limit_that_was_lowered_makes_wait_for_as_many_as_are_too_many() -> None:
-    """Of five changes under an older limit three have to be a minute old before a third may follow."""
+def test_a_lowered_limit_applies_to_earlier_changes() -> None:
+    """After five changes and a limit of three, three must be a minute old before the next."""
     owner = changing(0, 1, 2, 3, 4)
     with pytest.raises(TooManyRequestsError) as refused:
         count_change(owner, NOW + 5 * SECOND, POLICY)
@@ -196,7 +196,7 @@ def test_a_limit_that_was_lowered_makes_wait_for_as_many_as_are_too_many() -> No
 
 
 def test_only_a_minutes_changes_are_kept() -> None:
-    """An owner's document stays small however long they go on."""
+    """So an owner's document stays small."""
     owner = Owner("ada")
     for number in range(100):
         owner = count_change(owner, NOW + 21 * SECOND * number, POLICY)
@@ -204,7 +204,7 @@ def test_only_a_minutes_changes_are_kept() -> None:
 
 
 def test_a_create_is_a_change() -> None:
-    """It is counted with the workspace, and refused when it is one too many, before anything else is looked at."""
+    """A create is counted, and the limit of changes is checked before name and quota."""
     assert admit_new(owning()).recent == (NOW,)
     busy = replace(owning(True, True), recent=(NOW, NOW, NOW))
     with pytest.raises(TooManyRequestsError):
@@ -212,7 +212,7 @@ def test_a_create_is_a_change() -> None:
 
 
 def test_a_refused_create_is_not_counted() -> None:
-    """Neither a name that is taken nor a quota that is used up leaves anything to be written."""
+    """Neither a taken name nor a used-up quota leaves anything to write."""
     owner = owning(True, True)
     with pytest.raises(NameTakenError):
         admit_new(owner, name="0")

@@ -27,8 +27,8 @@ def owning(*names: str) -> Owner:
     return Owner("alice", {f"id-{name}": OwnedWorkspace(name) for name in names})
 
 
-def test_an_owner_holds_what_was_admitted() -> None:
-    """The first workspace, without a key: its machine is about to run, and the change is counted."""
+def test_an_admitted_workspace_belongs_to_the_owner() -> None:
+    """Its machine is about to run, so it counts as running; the change is counted too."""
     held = {"id-one": OwnedWorkspace("one", running=True)}
 
     assert admit(Owner("alice"), "id-one", "one", None, EMAIL, NOW, POLICY) == Owner(
@@ -37,18 +37,18 @@ def test_an_owner_holds_what_was_admitted() -> None:
 
 
 def test_a_name_can_be_taken_once() -> None:
-    """The name is unique among the owner's, and the error says it."""
+    """A name is unique among an owner's workspaces, and the error states it."""
     with pytest.raises(NameTakenError, match="'one'"):
         admit(owning("one"), "id", "one", None, EMAIL, NOW, POLICY)
 
 
 def test_names_that_differ_in_case_are_different() -> None:
-    """Names are compared as they are written."""
+    """The comparison of names is case-sensitive."""
     assert "id" in admit(owning("one"), "id", "One", None, EMAIL, NOW, POLICY).workspaces
 
 
-def test_an_owner_may_have_as_many_as_the_quota_and_no_more() -> None:
-    """The error has the count and the limit; a name that is taken is told first, for it can be helped."""
+def test_an_owner_may_have_as_many_workspaces_as_the_quota() -> None:
+    """The error has count and limit; a taken name is reported first, since it can be changed."""
     full = admit(owning("one", "two"), "id-three", "three", None, EMAIL, NOW, POLICY)
     with pytest.raises(QuotaExceededError, match="3 of at most 3"):
         admit(full, "id-four", "four", None, EMAIL, NOW, POLICY)
@@ -56,8 +56,8 @@ def test_an_owner_may_have_as_many_as_the_quota_and_no_more() -> None:
         admit(full, "id-four", "one", None, EMAIL, NOW, POLICY)
 
 
-def test_a_quota_of_none_admits_nobody() -> None:
-    """Zero is a quota too."""
+def test_a_quota_of_zero_admits_nobody() -> None:
+    """Zero is a limit like any other."""
     with pytest.raises(QuotaExceededError, match="0 of at most 0"):
         admit(
             Owner("alice"),
@@ -71,7 +71,7 @@ def test_a_quota_of_none_admits_nobody() -> None:
 
 
 def test_a_released_workspace_makes_room_for_its_name() -> None:
-    """What is deleted counts no more; releasing it twice is releasing it once."""
+    """A deleted workspace no longer counts; releasing it twice has no further effect."""
     released = release(owning("one", "two"), "id-one")
 
     assert released == owning("two")
@@ -79,8 +79,8 @@ def test_a_released_workspace_makes_room_for_its_name() -> None:
     assert "id" in admit(released, "id", "one", None, EMAIL, NOW, POLICY).workspaces
 
 
-def test_a_key_is_known_for_a_day() -> None:
-    """The same key with the same body is the workspace that it made, up to the last moment of its day."""
+def test_a_key_is_valid_for_a_day() -> None:
+    """The key with the same body finds the workspace until exactly a day later."""
     owner = admit(Owner("alice"), "id-one", "one", KEY, EMAIL, NOW, POLICY)
 
     assert owner.keys == {KEY.hash: UsedKey("id-one", KEY.body_hash, NOW + DAY)}
@@ -90,12 +90,12 @@ def test_a_key_is_known_for_a_day() -> None:
 
 
 def test_an_unknown_key_is_new() -> None:
-    """Nothing was made with it."""
+    """No workspace was created with it."""
     assert workspace_of_key(owning("one"), KEY, NOW) is None
 
 
 def test_a_key_with_another_body_is_refused_until_it_expires() -> None:
-    """It was used for another request; a day later it is a new key."""
+    """After a day the key is new again."""
     owner = admit(Owner("alice"), "id-one", "one", KEY, EMAIL, NOW, POLICY)
     another = Key(KEY.hash, "another-body")
 
@@ -105,7 +105,7 @@ def test_a_key_with_another_body_is_refused_until_it_expires() -> None:
 
 
 def test_a_key_whose_workspace_is_deleted_says_gone() -> None:
-    """The key outlives the workspace; a wrong body is told first."""
+    """The key outlives the workspace; a different body is reported first."""
     owner = release(admit(Owner("alice"), "id-one", "one", KEY, EMAIL, NOW, POLICY), "id-one")
 
     with pytest.raises(WorkspaceGoneError):
@@ -115,14 +115,14 @@ def test_a_key_whose_workspace_is_deleted_says_gone() -> None:
 
 
 def test_old_keys_are_dropped_at_the_next_write() -> None:
-    """An owner's document holds only keys that still mean something."""
+    """An owner's document holds no expired keys."""
     owner = admit(Owner("alice"), "id-one", "one", KEY, EMAIL, NOW, POLICY)
 
     assert admit(owner, "id-two", "two", None, EMAIL, NOW + DAY, POLICY).keys == {}
 
 
-def test_the_oldest_keys_give_way_to_new_ones() -> None:
-    """At most so many are kept: an owner's document stays small whatever a client does."""
+def test_new_keys_replace_the_oldest() -> None:
+    """The number of keys is limited, so that an owner's document stays small."""
     owner = Owner("alice")
     for minute in range(10):
         at = NOW + timedelta(minutes=minute)
@@ -133,8 +133,8 @@ def test_the_oldest_keys_give_way_to_new_ones() -> None:
     assert list(owner.keys) == ["key-6", "key-7", "key-8", "key-9"]
 
 
-def test_decisions_leave_the_record_that_they_were_made_on_alone() -> None:
-    """What was read is still what was read, to be compared with."""
+def test_decisions_do_not_change_the_record_that_was_read() -> None:
+    """Decisions return new records, so that the one that was read can be compared with."""
     owner = owning("one")
     admit(owner, "id-two", "two", KEY, EMAIL, NOW, POLICY)
     release(owner, "id-one")

@@ -258,7 +258,7 @@ def local(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show the Hub at work: a local cloud, two people, every step with its time."""
-    _python(session, "localcloud.demo", *session.posargs)
+    _python(session, "localcloud.command_line.demo", *session.posargs)
 
 
 @nox.session

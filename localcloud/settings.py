@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from localcloud.compute.fleet import Times
+from localcloud.services.compute.fleet import Times
 from shared.config import ConfigurationError, read_settings
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class LocalSettings:
         heartbeat_seconds: `HUB_HEARTBEAT_SECONDS`, so what a machine reads in its metadata when it
             boots; None leaves it to the Hub.
         write_requests: write down what is asked and answered at the public address, see
-            `localcloud.requests_file`.
+            `localcloud.services.requests_file`.
         python_path: a folder where the functions' Pythons look first, for what a test puts into
             their processes.
     """

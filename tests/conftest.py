@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from localcloud.catalogue import ROOT
-from localcloud.client import RunningCloud, run_command, wait_for_cloud
+from localcloud.processes.state_file import NoCloudError
+from localcloud.running_cloud import RunningCloud, run_command, wait_for_cloud
 from localcloud.settings import LocalSettings
-from localcloud.state import NoCloudError
 from tests import kept_logs
 
 SETTINGS = LocalSettings(times="fast", schedule_seconds=2, heartbeat_seconds=1)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from localcloud.catalogue import ROOT
-from localcloud.client import RunningCloud
+from localcloud.running_cloud import RunningCloud
 
 _KEPT = ROOT / ".localcloud" / "tests.logs"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from localcloud.client import RunningCloud
+from localcloud.running_cloud import RunningCloud
 
 
 def not_json(cloud: RunningCloud) -> list[str]:

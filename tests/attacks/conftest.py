@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from localcloud.client import RunningCloud, start_cloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.kept_logs import keep_if_failed
 from tests.log_lines import not_json
@@ -32,6 +32,6 @@ def token(attacked: RunningCloud) -> str:
 
 
 @pytest.fixture
-def alice(attacked: RunningCloud, token: str) -> Person:
+def alice(attacked: RunningCloud, token: str) -> ApiClient:
     """ListScope token that is."""
-    return Person(attacked.address, token)
+    return ApiClient(attacked.address, token)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from localcloud.client import RunningCloud
+from localcloud.running_cloud import RunningCloud
 from tests.processes import descendants
 
 PATIENCE_SECONDS = 60.0

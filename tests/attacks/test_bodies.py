@@ -15,9 +15,9 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import read_catalogue
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.running_cloud import RunningCloud
 from shared.entry.wsgi import MOST_DROPPED_BYTES
 from tests.attacks.raw import (
     PIECE,
@@ -63,7 +63,7 @@ def create(token: str, *lines: str) -> bytes:
     )
 
 
-def workspaces_of(person: Person) -> list[str]:
+def workspaces_of(person: ApiClient) -> list[str]:
     """Return the names of a person's workspaces."""
     return [workspace["name"] for workspace in person.workspaces()]
 
@@ -93,7 +93,7 @@ def test_long_bodies_of_strangers_cost_no_memory(
 
 
 def test_a_chunked_body_over_64_kib_is_refused_and_not_believed_in_part(
-    attacked: RunningCloud, alice: Person, token: str
+    attacked: RunningCloud, alice: ApiClient, token: str
 ) -> None:
     """What was cut off may have been what mattered."""
     whole = json.dumps({"name": "one"}).encode()
@@ -125,7 +125,7 @@ def test_a_chunked_body_over_64_kib_is_refused_and_not_believed_in_part(
     ],
 )
 def test_a_body_that_is_malformed_or_breaks_off_is_400(
-    attacked: RunningCloud, alice: Person, token: str, headers: list[str], body: bytes
+    attacked: RunningCloud, alice: ApiClient, token: str, headers: list[str], body: bytes
 ) -> None:
     """In our form, without an ERROR in the log, and nothing is made."""
     answer = send_and_break_off(
@@ -152,7 +152,7 @@ def test_whatever_comes_as_chunks_is_refused_in_our_form(
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
 def test_a_body_in_anything_but_utf_8_is_400(
-    attacked: RunningCloud, alice: Person, token: str, encoding: str
+    attacked: RunningCloud, alice: ApiClient, token: str, encoding: str
 ) -> None:
     """A parser that guesses believes something else than whoever has checked it on the way; a byte order mark is no JSON."""
     body = json.dumps({"name": "one", "metadata": {"branch": "größe"}}, ensure_ascii=False).encode(
@@ -183,7 +183,7 @@ def test_thousands_of_wrong_fields_are_answered_with_twenty(
 
 @pytest.mark.parametrize("known", [True, False])
 def test_slow_bodies_stop_nobody_else(
-    attacked: RunningCloud, alice: Person, token: str, known: bool
+    attacked: RunningCloud, alice: ApiClient, token: str, known: bool
 ) -> None:
     """As many as an instance takes at once: a refusal does not wait for the body, and who is known gets five seconds."""
     url, done = direct(attacked, "create_workspace"), threading.Event()
@@ -245,7 +245,7 @@ def test_a_refused_body_hides_no_second_request(attacked: RunningCloud, token: s
 
     answer = send(url, smuggled())
     assert answer.status == 401
-    sound = Person(attacked.address, token)
+    sound = ApiClient(attacked.address, token)
     sound.create("sound")
     assert workspaces_of(sound) == ["sound"]
 

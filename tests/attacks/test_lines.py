@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import read_catalogue
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.running_cloud import RunningCloud
 from tests.attacks.raw import head, send, send_and_break_off
 from tests.log_lines import not_json
 
@@ -66,9 +66,9 @@ def test_no_request_gets_a_line_of_its_own_into_a_functions_log(
     ] == []
 
 
-def test_what_people_write_is_escaped_in_the_log(attacked: RunningCloud, alice: Person) -> None:
+def test_what_people_write_is_escaped_in_the_log(attacked: RunningCloud, alice: ApiClient) -> None:
     """A right-to-left override in a name would turn the line around for whoever reads it."""
-    alice.ask(
+    alice.request(
         "POST", "/workspaces", json={"name": "one", "metadata": {"device_id": "\u202edevice"}}
     )
     for name in attacked.state["functions"]:
@@ -91,7 +91,7 @@ def test_what_people_write_is_escaped_in_the_log(attacked: RunningCloud, alice: 
         "limit=1;status=READY",
     ],
 )
-def test_a_query_that_means_nothing_changes_nothing(alice: Person, query: str) -> None:
+def test_a_query_that_means_nothing_changes_nothing(alice: ApiClient, query: str) -> None:
     """Whoever asks to DELETE with `dry_run=true` would otherwise lose a workspace."""
     workspace_id = alice.create("one")["id"]
     for method, path in (
@@ -102,7 +102,7 @@ def test_a_query_that_means_nothing_changes_nothing(alice: Person, query: str) -
         ("GET", f"/workspaces/{workspace_id}/status"),
         ("GET", "/openapi.json"),
     ):
-        answer = alice.ask(
+        answer = alice.request(
             method, f"{path}?{query}", json={"name": "two"} if method == "POST" else None
         )
         assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST"), (
@@ -111,7 +111,7 @@ def test_a_query_that_means_nothing_changes_nothing(alice: Person, query: str) -
         )
     for path in ("/workspaces", f"/workspaces/{workspace_id}/events"):
         if query != "limit=1":
-            assert alice.ask("GET", f"{path}?{query}").status_code == 400, path
+            assert alice.request("GET", f"{path}?{query}").status_code == 400, path
     assert [each["operation"]["kind"] for each in alice.workspaces() if each["operation"]] in (
         [],
         ["CREATE"],
@@ -121,7 +121,7 @@ def test_a_query_that_means_nothing_changes_nothing(alice: Person, query: str) -
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script_Name", "PATH_INFO", "script_name"])
 def test_a_header_with_an_underscore_does_not_say_which_path_is_asked_for(
-    attacked: RunningCloud, alice: Person, token: str, name: str
+    attacked: RunningCloud, alice: ApiClient, token: str, name: str
 ) -> None:
     """Server and function must agree on it: a rule before the function is about the path that was sent."""
     workspace_id = alice.create("one")["id"]
@@ -136,9 +136,9 @@ def test_a_header_with_an_underscore_does_not_say_which_path_is_asked_for(
     assert [each["id"] for each in alice.workspaces()] == [workspace_id]
 
 
-def test_ids_that_are_none_are_answered_like_unknown_ones(alice: Person) -> None:
+def test_ids_that_are_none_are_answered_like_unknown_ones(alice: ApiClient) -> None:
     """Whatever is in their place in the path."""
     for odd in (uuid.uuid4(), "x" * 3000, quote("\n"), quote("\u202e"), "%ff", "..%2f..", "%00"):
-        answer = alice.ask("DELETE", f"/workspaces/{odd}")
+        answer = alice.request("DELETE", f"/workspaces/{odd}")
         assert answer.status_code == 404, odd
         assert answer.headers["Content-Type"] == "application/problem+json", odd

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud
 from tests.attacks.raw import Answer, head, send
 
 pytestmark = pytest.mark.xdist_group("attacks")  # one worker starts the cloud
@@ -198,9 +198,9 @@ class Scene:
 
     def __init__(self, cloud: RunningCloud) -> None:
         self.cloud = cloud
-        self.developer = Person(cloud.address, None)
+        self.developer = ApiClient(cloud.address, None)
         workspace = self.developer.create("mine")
-        self.developer.settled(workspace["id"], "READY")
+        self.developer.wait_until_settled(workspace["id"], "READY")
         cloud.fault("stock_out", zone="us-west1-c", count=1)
         [machine] = [
             each for each in cloud.machines() if each["name"] == workspace["instance_name"]
@@ -245,7 +245,7 @@ class Scene:
         """Leave the cloud as it was."""
         self.cloud.clear_faults()
         self.developer.delete(self.names["workspace"])
-        self.developer.gone(self.names["workspace"])
+        self.developer.wait_until_gone(self.names["workspace"])
 
 
 @pytest.fixture(scope="module")

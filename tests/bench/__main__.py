@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.catalogue import ROOT
-from localcloud.client import start_cloud
+from localcloud.running_cloud import start_cloud
 from localcloud.settings import LocalSettings
 from tests.bench import (
     identity,

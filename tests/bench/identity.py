@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from localcloud.client import RunningCloud
+from localcloud.running_cloud import RunningCloud
 from shared.adapters.google_identity import GoogleIdentity
 from shared.config import read_settings
 

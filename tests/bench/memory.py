@@ -18,9 +18,9 @@ from pathlib import Path
 
 import requests
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import Function, read_catalogue
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.running_cloud import RunningCloud
 
 WORKSPACES = 10  # each takes the workers through whole operations, all at once
 ROUNDS = 10  # of as many requests at once as an instance gets
@@ -35,10 +35,10 @@ def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     if sys.platform != "linux":
         return {}
     token = cloud.token("memory@example.com")
-    person = Person(cloud.address, token)
+    person = ApiClient(cloud.address, token)
     made = [person.create(f"w{number}")["id"] for number in range(WORKSPACES)]
     for workspace_id in made:
-        person.settled(workspace_id, "READY")
+        person.wait_until_settled(workspace_id, "READY")
     figures: dict[str, dict[str, float]] = {}
     for function in read_catalogue().functions:
         _load(cloud, function, token, made)

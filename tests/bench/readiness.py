@@ -6,8 +6,8 @@ import statistics
 import time
 from datetime import datetime
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud
 from localcloud.settings import TIMES
 
 WORKSPACES = 20
@@ -21,10 +21,10 @@ def measure(cloud: RunningCloud, times: str) -> dict[str, float]:
     theirs = TIMES[times].insert + TIMES[times].boot
     added = []
     for number in range(WORKSPACES):
-        person = Person(cloud.address, cloud.token(f"ready{number}@example.com"))
+        person = ApiClient(cloud.address, cloud.token(f"ready{number}@example.com"))
         began = time.time()
         workspace_id = person.create("api")["id"]
-        ready = person.settled(workspace_id, "READY")
+        ready = person.wait_until_settled(workspace_id, "READY")
         added.append(
             datetime.fromisoformat(ready["last_connected_at"]).timestamp() - began - theirs
         )

@@ -12,9 +12,9 @@ from unittest import mock
 from functions_framework import create_app
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import ROOT, read_catalogue
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.running_cloud import RunningCloud
 
 CALLS = {"get_document": "reads", "run_query": "queries", "commit": "commits"}
 
@@ -23,9 +23,9 @@ def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     """Return the calls by function, made by one request each on a workspace that is there and ready."""
     token = cloud.token("counted@example.com")
     headers = {"Authorization": f"Bearer {token}"}
-    person = Person(cloud.address, token)
+    person = ApiClient(cloud.address, token)
     workspace_id = person.create("counted")["id"]
-    person.settled(workspace_id, "READY")
+    person.wait_until_settled(workspace_id, "READY")
     requests = {
         "list_workspaces": ("GET", "/workspaces"),
         "create_workspace": ("POST", "/workspaces"),

@@ -6,24 +6,24 @@ import statistics
 import time
 import uuid
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud
 
 ASKED = 300
 
 
 def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     """Return median and 95th percentile (ms) of a stranger's status request, for both, asked in turns."""
-    owner = Person(cloud.address, cloud.token("secretive@example.com"))
+    owner = ApiClient(cloud.address, cloud.token("secretive@example.com"))
     theirs = owner.create("secret")["id"]
-    owner.settled(theirs, "READY")
+    owner.wait_until_settled(theirs, "READY")
     direct = cloud.state["functions"]["get_workspace_status"]["direct_url"]
-    stranger = Person(direct, cloud.token("curious@example.com"))
+    stranger = ApiClient(direct, cloud.token("curious@example.com"))
     spent: dict[str, list[float]] = {"somebody else's": [], "nobody's": []}
     for _ in range(ASKED):
         for whose, workspace_id in (("somebody else's", theirs), ("nobody's", str(uuid.uuid4()))):
             began = time.perf_counter()
-            answer = stranger.ask("GET", f"/workspaces/{workspace_id}/status")
+            answer = stranger.request("GET", f"/workspaces/{workspace_id}/status")
             spent[whose].append((time.perf_counter() - began) * 1000)
             if answer.status_code != 404:
                 raise RuntimeError(f"answered {answer.status_code}: {answer.text}")

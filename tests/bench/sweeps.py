@@ -20,9 +20,9 @@ from unittest import mock
 
 from functions_framework import create_app
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import ROOT, read_catalogue
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.running_cloud import RunningCloud
 from shared import bootstrap
 from shared.adapters.firestore_documents import Direction, Documents, Operator, Query
 from shared.adapters.firestore_store import FirestoreWorkspaceStore
@@ -174,12 +174,12 @@ def _busy() -> Iterator[None]:
         yield
 
 
-def _people(cloud: RunningCloud) -> list[Person]:
+def _people(cloud: RunningCloud) -> list[ApiClient]:
     addresses = [f"{uuid.uuid4()}@example.com" for _ in range(CREATES // ROUNDS)]
-    return [Person(cloud.address, cloud.token(address)) for address in addresses]
+    return [ApiClient(cloud.address, cloud.token(address)) for address in addresses]
 
 
-def _creates(people: list[Person]) -> list[float]:
+def _creates(people: list[ApiClient]) -> list[float]:
     """Return the seconds of one create by each."""
     spent = []
     for person in people:

@@ -21,11 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import ROOT, read_catalogue
-from localcloud.children import free_ports
-from localcloud.client import RunningCloud
-from localcloud.functions import console_script
-from localcloud.person import Person
+from localcloud.processes.children import free_ports
+from localcloud.processes.functions import console_script
+from localcloud.running_cloud import RunningCloud
 
 CLIENTS = 16
 REQUESTS = 480  # in a round
@@ -41,10 +41,10 @@ def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
 
 def _measure_list(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     token = cloud.token("bench@example.com")
-    person = Person(cloud.address, token)
+    person = ApiClient(cloud.address, token)
     made = [person.create(f"w{number}") for number in range(5)]
     for workspace in made:
-        person.settled(workspace["id"], "READY")
+        person.wait_until_settled(workspace["id"], "READY")
     headers = {"Authorization": f"Bearer {token}"}
     floor_path = "/?" + urlencode({"owner_id": made[0]["owner_id"]})
     with _floor(cloud, "list_floor", like="list_workspaces") as floor:
@@ -68,7 +68,7 @@ def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     content = {"Content-Type": "application/json"}
     cloud.kill_function("provision_workspace", signal.SIGSTOP)
     try:
-        like = Person(cloud.address, cloud.token("like@example.com")).create("api")["id"]
+        like = ApiClient(cloud.address, cloud.token("like@example.com")).create("api")["id"]
         with _floor(cloud, "create_floor", like="create_workspace") as floor:
             return _compare(
                 "create",

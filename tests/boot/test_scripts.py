@@ -27,9 +27,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import ROOT
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.running_cloud import RunningCloud
 from tests.boot.test_user_data import BASH_PATH, BOOT, needed, source
 from tests.guests.nspawn import metadata_handler
 
@@ -2467,8 +2467,8 @@ def test_who_comes_too_early_is_told_what_to_do(machine: Machine, answer: str) -
 
 def test_a_report_is_taken_by_the_local_hub(machine: Machine, cloud: RunningCloud) -> None:
     """With what the local metadata server says of a real workspace's machine, and with the token that it signs."""
-    alice = Person(cloud.address, cloud.token("scripted@example.com"))
-    workspace = alice.settled(alice.create("scripted")["id"], "READY")
+    alice = ApiClient(cloud.address, cloud.token("scripted@example.com"))
+    workspace = alice.wait_until_settled(alice.create("scripted")["id"], "READY")
     [its] = [each for each in cloud.machines() if each["name"] == workspace["instance_name"]]
     url = f"{cloud.state['services']['identity']}/machines/{its['id']}"
     server = ThreadingHTTPServer(("127.0.0.1", 0), metadata_handler(url))

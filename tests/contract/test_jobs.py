@@ -18,7 +18,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-from localcloud.client import RunningCloud
+from localcloud.running_cloud import RunningCloud
 from shared.adapters import cloud_tasks_jobs, pubsub_jobs
 from shared.adapters.cloud_tasks_jobs import CloudTasksJobs
 from shared.adapters.google_identity import GoogleIdentity

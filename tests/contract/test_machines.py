@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from localcloud.compute.faults import Faults
-from localcloud.compute.fleet import Fleet
-from localcloud.compute.resources import Operation
-from localcloud.compute.server import ComputeServer, Times
+from localcloud.services.compute.faults import Faults
+from localcloud.services.compute.fleet import Fleet
+from localcloud.services.compute.resources import Operation
+from localcloud.services.compute.server import ComputeServer, Times
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
     Command,

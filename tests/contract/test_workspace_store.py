@@ -17,7 +17,7 @@ import pytest
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from localcloud.client import RunningCloud
+from localcloud.running_cloud import RunningCloud
 from shared.adapters import firestore_documents
 from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
 from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError

@@ -14,7 +14,7 @@ from localcloud.catalogue import ROOT
 def test_the_demo_shows_the_main_job() -> None:
     """It exits with 0 only if all of it was seen, and leaves nothing running; that it is quick shows where nothing else runs."""
     done = subprocess.run(
-        [sys.executable, "-m", "localcloud.demo"],
+        [sys.executable, "-m", "localcloud.command_line.demo"],
         cwd=ROOT,
         capture_output=True,
         text=True,

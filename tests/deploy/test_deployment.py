@@ -21,9 +21,9 @@ import pytest
 import requests
 
 from localcloud.catalogue import ROOT, Function, read_catalogue
-from localcloud.children import free_ports
-from localcloud.client import RunningCloud
-from localcloud.functions import console_script
+from localcloud.processes.children import free_ports
+from localcloud.processes.functions import console_script
+from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually
 from tests.terraform.module import local_values
 

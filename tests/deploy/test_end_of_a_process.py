@@ -16,9 +16,9 @@ import pytest
 import requests
 
 from localcloud.catalogue import read_catalogue
-from localcloud.children import free_ports
-from localcloud.client import RunningCloud
-from localcloud.functions import program
+from localcloud.processes.children import free_ports
+from localcloud.processes.functions import program
+from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually
 from tests.system.records import Records
 

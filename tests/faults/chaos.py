@@ -20,9 +20,9 @@ from typing import Any
 
 import requests
 
-from localcloud.client import RunningCloud
-from localcloud.compute.faults import FAULTS
-from localcloud.person import Person, RefusedError, Workspace
+from localcloud.api_client import ApiClient, RefusedError, Workspace
+from localcloud.running_cloud import RunningCloud
+from localcloud.services.compute.faults import FAULTS
 from localcloud.settings import ADMIN_EMAIL, LocalSettings
 from tests.system.records import (
     call_scheduled,
@@ -180,7 +180,7 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
     ends_at = time.monotonic() + plan.seconds
     people = [_Someone(cloud, plan, number, ends_at) for number in range(plan.people)]
     trouble = _Trouble(cloud, plan, ends_at, people)
-    admin = Person(cloud.address, cloud.token(ADMIN_EMAIL))
+    admin = ApiClient(cloud.address, cloud.token(ADMIN_EMAIL))
     looks: list[list[Workspace]] = []
     homes: dict[str, set[str]] = defaultdict(set)
     with ThreadPoolExecutor(plan.people + 1) as pool:
@@ -218,7 +218,7 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
     )
 
 
-def _quiet(cloud: RunningCloud, admin: Person, connected: set[str]) -> list[Workspace]:
+def _quiet(cloud: RunningCloud, admin: ApiClient, connected: set[str]) -> list[Workspace]:
     """Return all workspaces once nothing is under way, idle machines are asleep, and what has no record has gone."""
     deadline = time.monotonic() + _QUIET_WITHIN_SECONDS
     same = 0
@@ -308,7 +308,7 @@ class _Someone:
     def live(self) -> None:
         """Ask until it is over. Each turn draws the same chances, whatever came before."""
         chances = random.Random(f"{self.plan.seed}/person/{self.number}")
-        self._person = Person(
+        self._person = ApiClient(
             self.cloud.address, self.cloud.token(f"person-{self.number}@example.com")
         )
         turn = 0
@@ -328,7 +328,10 @@ class _Someone:
             asked.workspace_id: None for asked in self.asked if asked.status == 201
         }:
             for _ in range(_PERSISTENCE):
-                if self._person.ask("GET", f"/workspaces/{workspace_id}/status").status_code < 500:
+                if (
+                    self._person.request("GET", f"/workspaces/{workspace_id}/status").status_code
+                    < 500
+                ):
                     break
                 time.sleep(1)
 
@@ -393,7 +396,7 @@ class _Someone:
         began = datetime.now(UTC)
         status, answer = 0, {}
         with contextlib.suppress(requests.RequestException):  # nothing, or half of an answer
-            response = self._person.ask(method, path, headers=headers, **kwargs)
+            response = self._person.request(method, path, headers=headers, **kwargs)
             status, answer = response.status_code, _object(response)
         asked = Asked(
             request_id,
@@ -543,10 +546,10 @@ class _Trouble:
 
     def _move(self, chance: float) -> bool:
         """Move a machine that nobody is doing anything to, undisturbed: what is left of half a move would be nobody's fault."""
-        admin = Person(self.cloud.address, self.cloud.token(ADMIN_EMAIL))
+        admin = ApiClient(self.cloud.address, self.cloud.token(ADMIN_EMAIL))
         for workspace in self._some_machines(chance):
             with self._left_alone(workspace["id"]), contextlib.suppress(requests.RequestException):
-                shown = admin.ask("GET", f"/workspaces/{workspace['id']}/status").json()
+                shown = admin.request("GET", f"/workspaces/{workspace['id']}/status").json()
                 quiet = shown.get("operation", "unknown") is None and (
                     shown["status"] == "SUSPENDED"
                     or (shown["status"] == "READY" and self._is_connected(workspace))

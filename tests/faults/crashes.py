@@ -18,8 +18,8 @@ from typing import Any
 
 import requests
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person, Workspace
+from localcloud.api_client import ApiClient, Workspace
+from localcloud.running_cloud import RunningCloud
 from tests.faults.killer import KEYS, MOMENTS, Call, Killer, OnceAtEachCall, Point, Watched
 from tests.processes import descendants, eventually
 from tests.system.records import (
@@ -89,7 +89,7 @@ class Play:
     """One story, played by one person on one workspace; a process is killed at one of the calls that are about it."""
 
     story: str
-    person: Person
+    person: ApiClient
     point: Point | None
     name: str = field(default_factory=lambda: f"w-{uuid.uuid4()}")
     workspace: Workspace = field(default_factory=dict)
@@ -142,7 +142,7 @@ class Theatre:
         """Have a workspace's STOP accepted by a process that dies before it sends the job; it is due for `reconcile` at once."""
         sends = Point(Call("stop_workspace", "CloudTasks/CreateTask"), "before")
         dying = self.killer.watch(play.workspace["id"], Watched(frozenset({sends})))
-        answer = play.person.ask("POST", f"/workspaces/{play.workspace['id']}/stop")
+        answer = play.person.request("POST", f"/workspaces/{play.workspace['id']}/stop")
         if answer.status_code != 503 or dying.killed is None:
             raise RuntimeError(f"the process has not died: {answer.text}")
         self.records.age(play.workspace["id"], "attend_at", timedelta(minutes=1))
@@ -253,8 +253,8 @@ class Theatre:
             ],
         }
 
-    def _somebody(self) -> Person:
-        return Person(self.cloud.address, self.cloud.token(f"{uuid.uuid4()}@example.com"))
+    def _somebody(self) -> ApiClient:
+        return ApiClient(self.cloud.address, self.cloud.token(f"{uuid.uuid4()}@example.com"))
 
     def _prepare(self, pool: ThreadPoolExecutor, plays: list[Play]) -> None:
         """Have everything there that the stories begin with."""
@@ -343,12 +343,12 @@ def every_point(undisturbed: Iterable[Play]) -> list[tuple[str, Point | None]]:
     return points
 
 
-def _persist(person: Person, method: str, path: str, **kwargs: Any) -> Workspace:
+def _persist(person: ApiClient, method: str, path: str, **kwargs: Any) -> Workspace:
     """Ask until an answer comes that is not for now only; what is gone by then was what was asked for."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            answer = person.ask(method, path, **kwargs)
+            answer = person.request(method, path, **kwargs)
         except requests.RequestException:  # no answer, or half of one
             answer = None
         if answer is not None and (answer.ok or (method == "DELETE" and answer.status_code == 404)):

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person, RefusedError, Workspace
+from localcloud.api_client import ApiClient, RefusedError, Workspace
+from localcloud.running_cloud import RunningCloud
 from tests.system.records import Records
 
 ANEW = "START ANEW"  # with another machine type
@@ -148,20 +148,20 @@ def run(
     return _ends(Records(cloud), people, ids, expected, [case for case in chosen if overdue(case)])
 
 
-def people_of(cloud: RunningCloud) -> list[Person]:
+def people_of(cloud: RunningCloud) -> list[ApiClient]:
     """Return those whose workspaces they are."""
     return [
-        Person(cloud.address, cloud.token(f"person-{number}@example.com"))
+        ApiClient(cloud.address, cloud.token(f"person-{number}@example.com"))
         for number in range(_PEOPLE)
     ]
 
 
-def _listed(people: list[Person]) -> dict[str, Workspace]:
+def _listed(people: list[ApiClient]) -> dict[str, Workspace]:
     """Return everybody's workspaces. Lists ask nothing of Compute, so they use up no strike of a fault."""
     return {workspace["id"]: workspace for person in people for workspace in person.workspaces()}
 
 
-def _wait_for(people: list[Person], wanted: dict[str, str]) -> None:
+def _wait_for(people: list[ApiClient], wanted: dict[str, str]) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         seen = _listed(people)
@@ -175,7 +175,7 @@ def _wait_for(people: list[Person], wanted: dict[str, str]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _ask(person: Person, case: Case, workspace: Workspace) -> None:
+def _ask(person: ApiClient, case: Case, workspace: Workspace) -> None:
     """Ask for the verb, again while something else is still under way, as a person would."""
     workspace_id = workspace["id"]
     verbs: dict[str, Callable[[], object]] = {
@@ -198,7 +198,7 @@ def _ask(person: Person, case: Case, workspace: Workspace) -> None:
 
 def _ends(
     records: Records,
-    people: list[Person],
+    people: list[ApiClient],
     ids: dict[Case, str],
     expected: Mapping[Case, str],
     overdue: list[Case],

@@ -23,9 +23,9 @@ class Observed:
     """The two histories, and what the Hub has promised to whom.
 
     Attributes:
-        requests: what was asked and answered, see `localcloud.requests_file`.
+        requests: what was asked and answered, see `localcloud.services.requests_file`.
         calls: calls to Compute that were to change something.
-        states: what Compute's instances became, see `localcloud.compute.fleet`.
+        states: what Compute's instances became, see `localcloud.services.compute.fleet`.
         reports: what the guests reported, and how they were answered.
         idle: how long nobody has been connected, at the least, to a machine that is stopped
             unasked.

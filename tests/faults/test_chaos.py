@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from localcloud.client import start_cloud
+from localcloud.running_cloud import start_cloud
 from tests.faults import chaos
 from tests.faults.chaos import Outcome, Plan
 from tests.faults.invariants import violations

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localcloud.catalogue import read_catalogue
-from localcloud.client import start_cloud
+from localcloud.running_cloud import start_cloud
 from localcloud.settings import LocalSettings
 from tests.faults.crashes import SETTINGS, STORIES, Play, Theatre, every_point
 from tests.faults.killer import MOMENTS, OnceAtEachCall, Point, listening

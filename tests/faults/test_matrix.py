@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.client import RunningCloud, start_cloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.faults import matrix
 from tests.faults.matrix import ANEW, CASES, TIMES, VERBS, Case, End
@@ -147,7 +147,7 @@ def test_there_is_a_way_out_of_all_of_it(ran: Ran) -> None:
     everything = [(person, workspace) for person in people for workspace in person.workspaces()]
     call_scheduled(ran.cloud, "reconcile_fleet")
     for person, workspace in everything:
-        person.ask("POST", f"/workspaces/{workspace['id']}/start")
+        person.request("POST", f"/workspaces/{workspace['id']}/start")
     until(
         lambda: all(each["status"] == "READY" and not each["operation"] for each in listed(people)),
         "all are READY",
@@ -159,7 +159,7 @@ def test_there_is_a_way_out_of_all_of_it(ran: Ran) -> None:
         assert in_compute(ran.cloud, kind, "") == []
 
 
-def listed(people: list[Person]) -> list[dict[str, Any]]:
+def listed(people: list[ApiClient]) -> list[dict[str, Any]]:
     """Return everybody's workspaces."""
     return [workspace for person in people for workspace in person.workspaces()]
 

@@ -19,7 +19,7 @@ from tests.guests.registry import REPOSITORY, Images
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from localcloud.client import RunningCloud
+    from localcloud.running_cloud import RunningCloud
 
 REGISTRY_PORT: Final = 5000
 IMAGE_REPOSITORY: Final = f"127.0.0.1:{REGISTRY_PORT}/{REPOSITORY}"

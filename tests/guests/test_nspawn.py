@@ -13,8 +13,8 @@ from typing import Final
 
 import pytest
 
-from localcloud.client import RunningCloud, start_cloud
-from localcloud.person import Person, Workspace
+from localcloud.api_client import ApiClient, Workspace
+from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, Guest, digest
 from tests.guests.nspawn import missing
@@ -56,16 +56,16 @@ def fleet(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def alice(cloud: RunningCloud) -> Person:
+def alice(cloud: RunningCloud) -> ApiClient:
     """ListScope workspaces they are."""
-    return Person(cloud.address, cloud.token("alice@example.com"))
+    return ApiClient(cloud.address, cloud.token("alice@example.com"))
 
 
 @pytest.fixture(scope="module")
-def booted(alice: Person, fleet: Fleet) -> Workspace:
+def booted(alice: ApiClient, fleet: Fleet) -> Workspace:
     """A workspace that became READY by what its machine did, with a key by which anybody there may come in by SSH."""
     made = alice.create("api", metadata={"repo": "https://example.com/a b.git", "branch": BRANCH})
-    ready = alice.settled(made["id"], "READY", seconds=120)
+    ready = alice.wait_until_settled(made["id"], "READY", seconds=120)
     let_in(fleet.guest(ready["instance_name"]))
     return ready
 
@@ -562,7 +562,7 @@ def test_a_container_that_dies_is_started_again(booted: Workspace, fleet: Fleet)
 
 
 def test_a_container_that_keeps_dying_after_it_was_ready_is_an_error(
-    booted: Workspace, fleet: Fleet, alice: Person
+    booted: Workspace, fleet: Fleet, alice: ApiClient
 ) -> None:
     """Reported once, with its reason; the machine stays, and a START boots it again."""
     guest = fleet.guest(booted["instance_name"])
@@ -579,13 +579,13 @@ def test_a_container_that_keeps_dying_after_it_was_ready_is_an_error(
     assert nobody_is_reported(guest)
     assert reports(guest, "failed") == 1
     alice.start(booted["id"])
-    again = alice.settled(booted["id"], "READY", seconds=120)
+    again = alice.wait_until_settled(booted["id"], "READY", seconds=120)
     assert again["generation"] == failed["generation"] + 1
     let_in(fleet.guest(booted["instance_name"]))
 
 
 def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
-    booted: Workspace, fleet: Fleet, alice: Person
+    booted: Workspace, fleet: Fleet, alice: ApiClient
 ) -> None:
     """The machine was really off: it boots again, and is READY under the next generation.
 
@@ -595,11 +595,11 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     ssh(guest, "echo kept > ~/work; echo secret > /run/secrets/token")
     assert home_bytes(guest) < 64 * MEBIBYTE
     alice.stop(booted["id"])
-    stopped = alice.settled(booted["id"], "SUSPENDED", seconds=60)
+    stopped = alice.wait_until_settled(booted["id"], "SUSPENDED", seconds=60)
     fleet.off(booted["instance_name"])
     os.truncate(fleet.home(booted["id"]), 256 * MEBIBYTE)
     alice.start(booted["id"])
-    ready = alice.settled(booted["id"], "READY", seconds=120)
+    ready = alice.wait_until_settled(booted["id"], "READY", seconds=120)
     again = fleet.guest(booted["instance_name"])
     assert again is not guest
     assert ready["generation"] == stopped["generation"] + 1
@@ -610,13 +610,13 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
 
 
 def test_another_image_is_run_by_a_new_machine_on_the_same_home(
-    booted: Workspace, fleet: Fleet, alice: Person
+    booted: Workspace, fleet: Fleet, alice: ApiClient
 ) -> None:
     """Given by its digest, which names one image for ever."""
     alice.stop(booted["id"])
-    alice.settled(booted["id"], "SUSPENDED", seconds=60)
+    alice.wait_until_settled(booted["id"], "SUSPENDED", seconds=60)
     alice.start(booted["id"], image_tag=fleet.digest_of("latest"))
-    ready = alice.settled(booted["id"], "READY", seconds=120)
+    ready = alice.wait_until_settled(booted["id"], "READY", seconds=120)
     assert ready["image_tag"].startswith("sha256:")
     guest = fleet.guest(booted["instance_name"])
     assert guest.run("docker", "exec", "workspace", "cat", "/home/workspace/work") == "kept\n"
@@ -652,52 +652,52 @@ WORDS: Final = {
     "tags", [("missing", "denied", "restless"), ("fickle", "empty", "foreign")]
 )
 def test_an_image_that_does_not_run_is_an_error_with_its_reason(
-    alice: Person, fleet: Fleet, tags: tuple[str, ...]
+    alice: ApiClient, fleet: Fleet, tags: tuple[str, ...]
 ) -> None:
     """It is on the console, too. It is never READY, not for a moment; nothing is left of the machine, and the person can delete the workspace."""
     made = {tag: alice.create(tag, image_tag=tag)["id"] for tag in tags}
     for tag in tags:
-        failed = alice.settled(made[tag], "ERROR", seconds=240)
+        failed = alice.wait_until_settled(made[tag], "ERROR", seconds=240)
         assert (tag, failed["error"]["code"]) == (tag, UNUSABLE_IMAGES[tag])
         assert "image" in failed["error"]["message"]
         assert WORDS.get(tag, "") in failed["error"]["message"]
         assert f"{failed['error']['code']} The" in fleet.console(failed["instance_name"])
         assert "WorkspaceReady" not in {event["what"] for event in alice.events(made[tag])}
         alice.delete(made[tag])
-        alice.gone(made[tag])
+        alice.wait_until_gone(made[tag])
 
 
-def test_a_right_that_comes_late_is_waited_for(alice: Person, fleet: Fleet) -> None:
+def test_a_right_that_comes_late_is_waited_for(alice: ApiClient, fleet: Fleet) -> None:
     """The first workspace of a new Hub is asked for as soon as its machines' account has been made."""
     made = alice.create("late", image_tag="late")
-    ready = alice.settled(made["id"], "READY", seconds=120)
+    ready = alice.wait_until_settled(made["id"], "READY", seconds=120)
     said = fleet.guest(ready["instance_name"]).run(
         "journalctl", "--unit=workspace-container.service", "--no-pager"
     )
     assert "denied" in said.lower()
     alice.delete(made["id"])
-    alice.gone(made["id"])
+    alice.wait_until_gone(made["id"])
 
 
 def test_a_boot_disk_that_is_too_small_is_an_error_that_says_so(
-    alice: Person, fleet: Fleet
+    alice: ApiClient, fleet: Fleet
 ) -> None:
     """With what Docker said of it."""
     fleet.boot_disk_bytes = 8 * MEBIBYTE
     try:
         made = alice.create("full")
-        failed = alice.settled(made["id"], "ERROR", seconds=120)
+        failed = alice.wait_until_settled(made["id"], "ERROR", seconds=120)
     finally:
         fleet.boot_disk_bytes = None
     assert failed["error"]["code"] == "BOOT_DISK_FULL"
     assert "Docker said: " in failed["error"]["message"]
     assert "no space left on device" in failed["error"]["message"]
     alice.delete(made["id"])
-    alice.gone(made["id"])
+    alice.wait_until_gone(made["id"])
 
 
 def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(
-    alice: Person, fleet: Fleet
+    alice: ApiClient, fleet: Fleet
 ) -> None:
     """It is not ours to format."""
 
@@ -709,23 +709,23 @@ def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(
     disk = fleet.home(made["id"])
     wait_for(lambda: disk.exists() and disk.stat().st_blocks > 0, "the disk is there")
     before = digest(disk)
-    failed = alice.settled(made["id"], "ERROR", seconds=120)
+    failed = alice.wait_until_settled(made["id"], "ERROR", seconds=120)
     assert failed["error"]["code"] == "DISK_FOREIGN"
     assert digest(disk) == before
 
 
 def test_a_home_that_became_foreign_is_an_error_and_stays(
-    booted: Workspace, cloud: RunningCloud, fleet: Fleet, alice: Person
+    booted: Workspace, cloud: RunningCloud, fleet: Fleet, alice: ApiClient
 ) -> None:
     """A START fails with the reason, the machine is off, and the disk is still there as it was: nothing is formatted."""
     alice.stop(booted["id"])
-    alice.settled(booted["id"], "SUSPENDED", seconds=60)
+    alice.wait_until_settled(booted["id"], "SUSPENDED", seconds=60)
     fleet.off(booted["instance_name"])
     home = fleet.home(booted["id"])
     subprocess.run(["mke2fs", "-q", "-F", "-t", "ext2", home], check=True)
     before = digest(home)
     alice.start(booted["id"])
-    failed = alice.settled(booted["id"], "ERROR", seconds=120)
+    failed = alice.wait_until_settled(booted["id"], "ERROR", seconds=120)
     assert failed["error"]["code"] == "DISK_FOREIGN"
     assert digest(home) == before
     assert [

@@ -19,8 +19,8 @@ from typing import Final
 
 import pytest
 
-from localcloud.client import RunningCloud, start_cloud
-from localcloud.person import Person, Workspace
+from localcloud.api_client import ApiClient, Workspace
+from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.guests import qemu
 from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, Kind
@@ -115,9 +115,9 @@ def fleet(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def alice(cloud: RunningCloud) -> Person:
+def alice(cloud: RunningCloud) -> ApiClient:
     """ListScope workspace it is."""
-    return Person(cloud.address, cloud.token("alice@example.com"))
+    return ApiClient(cloud.address, cloud.token("alice@example.com"))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Ssh:
 
 
 @pytest.fixture(scope="module")
-def booted(alice: Person, fleet: Fleet, ssh: Ssh) -> Workspace:
+def booted(alice: ApiClient, fleet: Fleet, ssh: Ssh) -> Workspace:
     """A workspace that became READY by what its machine did, where somebody may come in by SSH."""
     made = alice.create("api")
     ready = ready_by_itself(alice, fleet, made["id"])
@@ -139,7 +139,7 @@ def booted(alice: Person, fleet: Fleet, ssh: Ssh) -> Workspace:
     return ready
 
 
-def ready_by_itself(alice: Person, fleet: Fleet, workspace_id: str) -> Workspace:
+def ready_by_itself(alice: ApiClient, fleet: Fleet, workspace_id: str) -> Workspace:
     """Wait until a workspace is READY; if it does not become so, show what its machine's console says last."""
 
     def over(workspace: Workspace) -> bool:
@@ -262,13 +262,13 @@ def test_after_a_pause_its_clock_lags_and_its_heartbeats_are_taken(
 
 
 def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
-    booted: Workspace, fleet: Fleet, alice: Person, ssh: Ssh
+    booted: Workspace, fleet: Fleet, alice: ApiClient, ssh: Ssh
 ) -> None:
     """The power button shuts it down in good order; it boots again, and is READY under the next generation."""
     guest = guest_of(fleet, booted)
     ssh.run(guest, "echo kept > ~/work; echo secret > /run/secrets/token")
     alice.stop(booted["id"])
-    stopped = alice.settled(booted["id"], "SUSPENDED", seconds=STEP_SECONDS)
+    stopped = alice.wait_until_settled(booted["id"], "SUSPENDED", seconds=STEP_SECONDS)
     wait_for(
         lambda: "reboot: Power down" in fleet.console(booted["instance_name"]),
         "the machine shuts down",

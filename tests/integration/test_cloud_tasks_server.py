@@ -21,10 +21,10 @@ from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from localcloud.fates import Fates, Unreliability
-from localcloud.tasks import CloudTasksServer, QueueStatus
-from localcloud.tasks.dispatch import Dispatcher
-from localcloud.tasks.queue import Answer, RateLimits, RetryPolicy, TaskQueue
+from localcloud.services.cloud_tasks import CloudTasksServer, QueueStatus
+from localcloud.services.cloud_tasks.dispatch import Dispatcher
+from localcloud.services.cloud_tasks.queue import Answer, RateLimits, RetryPolicy, TaskQueue
+from localcloud.services.delivery_faults import Fates, Unreliability
 
 T = TypeVar("T")
 

@@ -20,16 +20,16 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
-from localcloud.compute.faults import FAULTS, METHODS
-from localcloud.compute.server import ComputeServer, Times
-from localcloud.identity import IdentityService
-from localcloud.machine import MachineRunner
+from localcloud.services.compute.faults import FAULTS, METHODS
+from localcloud.services.compute.guests import SimulatedGuests
+from localcloud.services.compute.server import ComputeServer, Times
+from localcloud.services.identity import IdentityService
 from tests.system import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from localcloud.client import RunningCloud
+    from localcloud.running_cloud import RunningCloud
 
 PROJECT = "demo-project"
 NUMBER = "123456789012"
@@ -133,7 +133,7 @@ class _Cloud:
             project_number=NUMBER,
             zones=[ZONE, OTHER_ZONE, EMPTY_ZONE],
             times=Times(**dict.fromkeys((*names, *more), SHORT), boot=boot),
-            machines=MachineRunner(metadata_url=self.identity.url),
+            machines=SimulatedGuests(metadata_url=self.identity.url),
         )
         self.identity.fleet = self.server.fleet
         self.run(self.server.start())

@@ -10,9 +10,9 @@ import aiohttp
 import jwt
 import pytest
 
-from localcloud.compute.faults import Faults
-from localcloud.compute.fleet import Fleet, Times
-from localcloud.identity import IdentityService, subject_of
+from localcloud.services.compute.faults import Faults
+from localcloud.services.compute.fleet import Fleet, Times
+from localcloud.services.identity import IdentityService, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

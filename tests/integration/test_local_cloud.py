@@ -22,9 +22,9 @@ import requests
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
-from localcloud.client import RunningCloud, run_command, start_cloud, wait_for_cloud
-from localcloud.person import Person
+from localcloud.running_cloud import RunningCloud, run_command, start_cloud, wait_for_cloud
 from localcloud.settings import LocalSettings
 from tests.processes import descendants, eventually, is_gone
 
@@ -415,9 +415,9 @@ def test_the_command_line_prints_logs(cloud: RunningCloud) -> None:
 
 def test_the_command_line_tells_the_story_of_a_workspace(cloud: RunningCloud) -> None:
     """From the request to the end of its operation, whichever functions wrote it; of an unknown one there is none."""
-    alice = Person(cloud.address, cloud.token("traced@example.com"))
+    alice = ApiClient(cloud.address, cloud.token("traced@example.com"))
     workspace_id = alice.create("traced")["id"]
-    alice.settled(workspace_id, "READY")
+    alice.wait_until_settled(workspace_id, "READY")
     assert eventually(lambda: "OperationEnded" in command(cloud, "trace", workspace_id).stdout)
     lines = command(cloud, "trace", workspace_id).stdout.splitlines()
     told = [(line.split()[3], line.split()[4]) for line in lines]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from localcloud.fates import Fates, Unreliability
-from localcloud.proxy import PortServer, everything, new_session
-from localcloud.pubsub import PushRelay
+from localcloud.services.delivery_faults import Fates, Unreliability
+from localcloud.services.proxy import PortServer, everything, new_session
+from localcloud.services.pubsub import PushRelay
 
 
 class Receiver:

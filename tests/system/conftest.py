@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from localcloud.client import RunningCloud, start_cloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.kept_logs import keep_if_failed
 from tests.log_lines import not_json
@@ -24,13 +24,13 @@ def what_is_written_down(cloud: RunningCloud) -> Iterator[None]:
 
 
 @pytest.fixture
-def new_person(cloud: RunningCloud) -> Callable[[], Person]:
+def new_person(cloud: RunningCloud) -> Callable[[], ApiClient]:
     """Make up somebody whom no other test knows."""
-    return lambda: Person(cloud.address, cloud.token(f"{uuid.uuid4()}@example.com"))
+    return lambda: ApiClient(cloud.address, cloud.token(f"{uuid.uuid4()}@example.com"))
 
 
 @pytest.fixture
-def alice(new_person: Callable[[], Person]) -> Person:
+def alice(new_person: Callable[[], ApiClient]) -> ApiClient:
     """Somebody whom no other test knows."""
     return new_person()
 
@@ -60,6 +60,6 @@ def trouble(troubled_cloud: RunningCloud) -> Iterator[RunningCloud]:
 
 
 @pytest.fixture
-def bob(trouble: RunningCloud) -> Person:
+def bob(trouble: RunningCloud) -> ApiClient:
     """Somebody at the cloud for faults."""
-    return Person(trouble.address, trouble.token(f"{uuid.uuid4()}@example.com"))
+    return ApiClient(trouble.address, trouble.token(f"{uuid.uuid4()}@example.com"))

@@ -21,7 +21,7 @@ from google.pubsub_v1.services.publisher import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.types import PubsubMessage
 
-from localcloud.client import RunningCloud
+from localcloud.running_cloud import RunningCloud
 
 
 class Records:

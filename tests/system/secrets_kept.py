@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from localcloud.client import RunningCloud
+from localcloud.running_cloud import RunningCloud
 from tests.system.records import Records
 
 _TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]*\.?[\w-]*")  # a JWT begins with {" in base64

@@ -25,8 +25,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud
 from shared.domain.policy import Policy
 from shared.entry.description import description
 
@@ -105,7 +105,7 @@ class Caller:
 
     def __init__(self, cloud: RunningCloud) -> None:
         token = cloud.token(f"{uuid.uuid4()}@example.com")
-        self.person = Person(cloud.address, token)
+        self.person = ApiClient(cloud.address, token)
         self.session = requests.Session()
         self.session.headers["Authorization"] = f"Bearer {token}"
         self.how: dict[str, Any] = {"base_url": cloud.address, "session": self.session}
@@ -113,7 +113,7 @@ class Caller:
     def leave(self) -> None:
         """Delete everything, and do not wait for it."""
         for workspace in self.person.workspaces():
-            self.person.ask(
+            self.person.request(
                 "DELETE", f"/workspaces/{workspace['id']}"
             )  # one that a test has deleted may be gone by now
         self.session.close()
@@ -128,7 +128,7 @@ def caller(new_caller: Callable[[], Caller]) -> Caller:
 @pytest.fixture(scope="module")
 def workspace(caller: Caller) -> dict[str, Any]:
     """The caller's workspace, as it was when it became READY."""
-    return caller.person.settled(caller.person.create("theirs")["id"], "READY")
+    return caller.person.wait_until_settled(caller.person.create("theirs")["id"], "READY")
 
 
 def unfit_checks(case: Any) -> list[Any]:
@@ -305,7 +305,7 @@ def test_whoever_proves_nothing_is_answered_401(
 def machine(cloud: RunningCloud, new_caller: Callable[[], Caller]) -> tuple[str, requests.Session]:
     """A workspace's machine, as far as its token proves it: the workspace's id, and a session with the token."""
     person = new_caller().person
-    workspace = person.settled(person.create("theirs")["id"], "READY")
+    workspace = person.wait_until_settled(person.create("theirs")["id"], "READY")
     instance = next(one for one in cloud.machines() if one["name"] == workspace["instance_name"])
     metadata = f"{cloud.state['services']['identity']}/machines/{instance['id']}/computeMetadata/v1"
     token = requests.get(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually
 from tests.system.records import (
     Records,
@@ -26,30 +26,30 @@ from tests.system.records import (
 PATIENCE_SECONDS = 90
 
 
-def asleep(person: Person) -> dict[str, Any]:
+def asleep(person: ApiClient) -> dict[str, Any]:
     """Return a workspace that has been suspended."""
     workspace_id = person.create("api")["id"]
-    person.settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
+    person.wait_until_settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
     person.stop(workspace_id)
-    return person.settled(workspace_id, "SUSPENDED", seconds=PATIENCE_SECONDS)
+    return person.wait_until_settled(workspace_id, "SUSPENDED", seconds=PATIENCE_SECONDS)
 
 
 def started(
-    person: Person, workspace_id: str, status: str = "READY", **fields: Any
+    person: ApiClient, workspace_id: str, status: str = "READY", **fields: Any
 ) -> dict[str, Any]:
     """Start a workspace, and return what comes of it."""
     person.start(workspace_id, **fields)
-    return person.settled(workspace_id, status, seconds=PATIENCE_SECONDS)
+    return person.wait_until_settled(workspace_id, status, seconds=PATIENCE_SECONDS)
 
 
-def deleted(cloud: RunningCloud, person: Person, workspace_id: str) -> None:
+def deleted(cloud: RunningCloud, person: ApiClient, workspace_id: str) -> None:
     """Delete a workspace, and see that nothing is left of it."""
     person.delete(workspace_id)
-    person.gone(workspace_id, seconds=PATIENCE_SECONDS)
+    person.wait_until_gone(workspace_id, seconds=PATIENCE_SECONDS)
     assert [in_compute(cloud, kind, workspace_id) for kind in ("instances", "disks")] == [[], []]
 
 
-def noted(person: Person, workspace_id: str) -> set[str]:
+def noted(person: ApiClient, workspace_id: str) -> set[str]:
     """Return what the Hub itself has noted."""
     return {
         event["what"]
@@ -59,7 +59,7 @@ def noted(person: Person, workspace_id: str) -> set[str]:
 
 
 def test_a_home_that_was_deleted_is_missed_and_replaced_only_if_asked(
-    cloud: RunningCloud, alice: Person
+    cloud: RunningCloud, alice: ApiClient
 ) -> None:
     """START fails with words of its own, and goes on with an empty home when the request says so."""
     workspace = asleep(alice)
@@ -76,7 +76,7 @@ def test_a_home_that_was_deleted_is_missed_and_replaced_only_if_asked(
     assert {"HomeReplaced", "MemoryLost"} <= noted(alice, workspace["id"])
 
 
-def test_a_moved_machine_is_followed_with_its_home(cloud: RunningCloud, alice: Person) -> None:
+def test_a_moved_machine_is_followed_with_its_home(cloud: RunningCloud, alice: ApiClient) -> None:
     """A look finds it in its new zone; a START makes it READY there, and a DELETE leaves nothing anywhere."""
     workspace = asleep(alice)
     zone = "us-west1-b" if workspace["zone"] != "us-west1-b" else "us-west1-c"
@@ -96,7 +96,7 @@ def test_a_moved_machine_is_followed_with_its_home(cloud: RunningCloud, alice: P
 
 
 def test_a_held_home_ends_a_delete_which_goes_on_once_it_is_free(
-    cloud: RunningCloud, alice: Person
+    cloud: RunningCloud, alice: ApiClient
 ) -> None:
     """The error names who holds it; the workspace is still there, and a second DELETE finishes."""
     workspace = asleep(alice)
@@ -119,7 +119,7 @@ def test_a_held_home_ends_a_delete_which_goes_on_once_it_is_free(
 
 
 def test_a_kept_boot_disk_and_a_detached_home_are_in_no_starts_way(
-    cloud: RunningCloud, alice: Person
+    cloud: RunningCloud, alice: ApiClient
 ) -> None:
     """The first is passed by under another name; the second is attached to a new machine, as the trail says."""
     workspace = asleep(alice)
@@ -137,10 +137,12 @@ def test_a_kept_boot_disk_and_a_detached_home_are_in_no_starts_way(
     deleted(cloud, alice, workspace["id"])
 
 
-def test_lost_labels_are_put_back_by_the_hourly_sweep(cloud: RunningCloud, alice: Person) -> None:
+def test_lost_labels_are_put_back_by_the_hourly_sweep(
+    cloud: RunningCloud, alice: ApiClient
+) -> None:
     """Of the machine and of both its disks; nothing is taken for an orphan."""
     workspace_id = alice.create("api")["id"]
-    ready = alice.settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
+    ready = alice.wait_until_settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
     unlabel_by_hand(cloud, ready, "instances", ("hub", "workspace"))
     unlabel_by_hand(cloud, ready, "disks", ("workspace",))
 

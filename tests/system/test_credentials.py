@@ -20,9 +20,9 @@ import urllib3
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import Function, read_catalogue
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.running_cloud import RunningCloud
 from tests.system.records import in_compute
 
 pytestmark = pytest.mark.xdist_group("credentials")  # one worker makes the workspace
@@ -60,9 +60,9 @@ class Forger:
     def __init__(self, cloud: RunningCloud) -> None:
         self.cloud = cloud
         self.email = f"{uuid.uuid4()}@example.com"
-        owner = Person(cloud.address, cloud.token(self.email))
+        owner = ApiClient(cloud.address, cloud.token(self.email))
         self.workspace_id: str = owner.create("api")["id"]
-        owner.settled(self.workspace_id, "READY")
+        owner.wait_until_settled(self.workspace_id, "READY")
         [machine] = in_compute(cloud, "instances", self.workspace_id)
         self.machine = {
             "project_id": cloud.state["project_id"],

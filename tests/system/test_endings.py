@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import requests
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually, is_gone
 from tests.system.records import in_compute
 
@@ -46,16 +46,18 @@ def told_to_end(cloud: RunningCloud, function: str) -> int:
     return pid
 
 
-def asked(pool: ThreadPoolExecutor, person: Person) -> Future[requests.Response]:
+def asked(pool: ThreadPoolExecutor, person: ApiClient) -> Future[requests.Response]:
     """Ask for a workspace, and be sure that a function is at work on it."""
-    answer = pool.submit(person.ask, "POST", "/workspaces", json={"name": "api"}, headers=HEADERS)
+    answer = pool.submit(
+        person.request, "POST", "/workspaces", json={"name": "api"}, headers=HEADERS
+    )
     time.sleep(0.5)
     assert not answer.done()
     return answer
 
 
 def test_a_request_in_hand_is_finished_by_a_function_that_is_told_to_end(
-    trouble: RunningCloud, bob: Person
+    trouble: RunningCloud, bob: ApiClient
 ) -> None:
     """The database is slow; the process waits for it, answers, and ends."""
     with ThreadPoolExecutor() as pool:
@@ -66,11 +68,11 @@ def test_a_request_in_hand_is_finished_by_a_function_that_is_told_to_end(
             assert not is_gone(pid)
         assert answer.result().status_code == 201
     assert eventually(lambda: is_gone(pid), GRACE_SECONDS)
-    bob.settled(answer.result().json()["id"], "READY")
+    bob.wait_until_settled(answer.result().json()["id"], "READY")
 
 
 def test_a_request_that_cannot_be_finished_is_given_back_in_time(
-    trouble: RunningCloud, bob: Person
+    trouble: RunningCloud, bob: ApiClient
 ) -> None:
     """The database is away for longer: 503 before the process would be killed, and asking again is asking once."""
     with ThreadPoolExecutor() as pool, away(trouble):
@@ -80,31 +82,31 @@ def test_a_request_that_cannot_be_finished_is_given_back_in_time(
         assert answer.result().headers["Retry-After"]
         assert eventually(lambda: is_gone(pid), GRACE_SECONDS - (time.monotonic() - told_at))
 
-    again = bob.ask("POST", "/workspaces", json={"name": "api"}, headers=HEADERS)
+    again = bob.request("POST", "/workspaces", json={"name": "api"}, headers=HEADERS)
 
     assert again.status_code == 201
-    bob.settled(again.json()["id"], "READY")
+    bob.wait_until_settled(again.json()["id"], "READY")
     assert len(in_compute(trouble, "instances", "")) == 1
 
 
 def test_a_job_that_cannot_be_finished_is_given_back_in_time(
-    trouble: RunningCloud, bob: Person
+    trouble: RunningCloud, bob: ApiClient
 ) -> None:
     """A worker that is told to end while the database is away ends in time, and the job comes again."""
     workspace_id = bob.create("api")["id"]
-    bob.settled(workspace_id, "READY")
+    bob.wait_until_settled(workspace_id, "READY")
     bob.stop(workspace_id)
     with away(trouble):
         time.sleep(1)  # a job is in hand, and more come
         pid = told_to_end(trouble, "advance_operation")
         assert eventually(lambda: is_gone(pid), GRACE_SECONDS)
-    bob.settled(workspace_id, "SUSPENDED", seconds=60)
+    bob.wait_until_settled(workspace_id, "SUSPENDED", seconds=60)
 
 
 def test_a_deployment_in_the_middle_of_everything_loses_nothing(trouble: RunningCloud) -> None:
     """Every process is told to end, three times, while workspaces are made, stopped and started: all are accepted and done."""
     people = [
-        Person(trouble.address, trouble.token(f"person-{number}@example.com"))
+        ApiClient(trouble.address, trouble.token(f"person-{number}@example.com"))
         for number in range(6)
     ]
     with ThreadPoolExecutor(8) as pool:
@@ -127,7 +129,7 @@ def _all_gone(pids: list[int]) -> bool:
     return all(is_gone(pid) for pid in pids)
 
 
-def _live(person: Person) -> None:
+def _live(person: ApiClient) -> None:
     """Have a whole life of a workspace; a Hub that is away for the moment is asked again."""
     workspace_id = _accepted(person, "POST", "/workspaces", json={"name": "api"}, headers=HEADERS)[
         "id"
@@ -140,13 +142,13 @@ def _live(person: Person) -> None:
     assert eventually(lambda: _listed(person) == [], 60)
 
 
-def _accepted(person: Person, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+def _accepted(person: ApiClient, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
     """Ask until the answer is not that the Hub is away."""
     said: dict[str, Any] = {}
 
     def is_accepted() -> bool:
         with suppress(requests.RequestException):  # no answer, or half of one
-            answer = person.ask(method, path, **kwargs)
+            answer = person.request(method, path, **kwargs)
             assert answer.ok or answer.status_code in _AWAY, answer.text
             if answer.ok:
                 said.update(answer.json())
@@ -156,7 +158,7 @@ def _accepted(person: Person, method: str, path: str, **kwargs: Any) -> dict[str
     return said
 
 
-def _reaches(person: Person, status: str) -> None:
+def _reaches(person: ApiClient, status: str) -> None:
     assert eventually(
         lambda: (
             [(ws["status"], ws["operation"]) for ws in _listed(person) or []] == [(status, None)]
@@ -165,10 +167,10 @@ def _reaches(person: Person, status: str) -> None:
     )
 
 
-def _listed(person: Person) -> list[dict[str, Any]] | None:
+def _listed(person: ApiClient) -> list[dict[str, Any]] | None:
     """Return a person's workspaces; None when the Hub is away."""
     with suppress(requests.RequestException):
-        answer = person.ask("GET", "/workspaces")
+        answer = person.request("GET", "/workspaces")
         if answer.ok:
             return list(answer.json())
     return None

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import requests
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud
 
 FIELDS = {
     "id",
@@ -25,10 +25,10 @@ FIELDS = {
 
 def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
     """It lists a bare array, creates with or without machineType, reads the same object back, deletes without a body."""
-    developer = Person(cloud.address, None)
+    developer = ApiClient(cloud.address, None)
     for left in developer.workspaces():
         developer.delete(left["id"])
-        developer.gone(left["id"])
+        developer.wait_until_gone(left["id"])
 
     plain = requests.post(f"{cloud.address}/workspaces", json={"name": "plain"}, timeout=10)
     typed = requests.post(
@@ -50,7 +50,7 @@ def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
 
     for workspace in listed:
         assert requests.delete(f"{cloud.address}/workspaces/{workspace['id']}", timeout=10).ok
-        developer.gone(workspace["id"])
+        developer.wait_until_gone(workspace["id"])
 
 
 def test_the_existing_client_shows_the_text_of_a_refusal(cloud: RunningCloud) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud
 from tests.system.records import Records, in_compute
 
 
-def test_a_requested_workspace_becomes_ready_and_tells_how_to_connect(alice: Person) -> None:
+def test_a_requested_workspace_becomes_ready_and_tells_how_to_connect(alice: ApiClient) -> None:
     """POST answers PROVISIONING at once; the machine's report makes it READY."""
     made = alice.create(
         "api", metadata={"repo": "example/api", "branch": "main", "device_id": "laptop"}
@@ -18,7 +18,7 @@ def test_a_requested_workspace_becomes_ready_and_tells_how_to_connect(alice: Per
     assert made["status"] == "PROVISIONING"
     assert made["operation"]["kind"] == "CREATE"
 
-    ready = alice.settled(made["id"], "READY")
+    ready = alice.wait_until_settled(made["id"], "READY")
 
     assert ready["instance"]["status"] == "RUNNING"
     assert ready["instance"]["machine_type"] == "e2-standard-4"
@@ -28,34 +28,34 @@ def test_a_requested_workspace_becomes_ready_and_tells_how_to_connect(alice: Per
     assert ready["metadata"] == {"repo": "example/api", "branch": "main", "device_id": "laptop"}
 
 
-def test_a_stopped_workspace_is_suspended_and_a_started_one_thaws(alice: Person) -> None:
+def test_a_stopped_workspace_is_suspended_and_a_started_one_thaws(alice: ApiClient) -> None:
     """Stop keeps the memory; start needs no boot and so no report and no new generation."""
     workspace_id = alice.create("api")["id"]
-    before = alice.settled(workspace_id, "READY")
+    before = alice.wait_until_settled(workspace_id, "READY")
 
-    assert alice.ask("POST", f"/workspaces/{workspace_id}/stop").status_code == 202
-    asleep = alice.settled(workspace_id, "SUSPENDED")
+    assert alice.request("POST", f"/workspaces/{workspace_id}/stop").status_code == 202
+    asleep = alice.wait_until_settled(workspace_id, "SUSPENDED")
     assert (asleep["instance"]["status"], asleep["stopped_because"]) == ("SUSPENDED", "requested")
     assert asleep["stops_at"] is None
-    assert alice.ask("POST", f"/workspaces/{workspace_id}/stop").status_code == 200
+    assert alice.request("POST", f"/workspaces/{workspace_id}/stop").status_code == 200
 
-    assert alice.ask("POST", f"/workspaces/{workspace_id}/start").status_code == 202
-    awake = alice.settled(workspace_id, "READY")
+    assert alice.request("POST", f"/workspaces/{workspace_id}/start").status_code == 202
+    awake = alice.wait_until_settled(workspace_id, "READY")
     assert awake["instance"]["status"] == "RUNNING"
     assert awake["generation"] == before["generation"]
-    assert alice.ask("POST", f"/workspaces/{workspace_id}/start").status_code == 200
+    assert alice.request("POST", f"/workspaces/{workspace_id}/start").status_code == 200
 
 
 def test_a_start_with_another_image_or_type_makes_a_new_machine_on_the_same_home_disk(
-    cloud: RunningCloud, alice: Person
+    cloud: RunningCloud, alice: ApiClient
 ) -> None:
     """The instance is another one, the disk is the same one, and both values are the new ones."""
     workspace_id = alice.create("api")["id"]
-    alice.settled(workspace_id, "READY")
+    alice.wait_until_settled(workspace_id, "READY")
     [machine], disks = in_compute(cloud, "instances", workspace_id), _home(cloud, workspace_id)
 
     alice.start(workspace_id, image_tag="v2", machine_type="e2-standard-8")
-    rebuilt = alice.settled(workspace_id, "READY")
+    rebuilt = alice.wait_until_settled(workspace_id, "READY")
 
     [new_machine] = in_compute(cloud, "instances", workspace_id)
     assert new_machine["id"] != machine["id"]
@@ -68,81 +68,85 @@ def test_a_start_with_another_image_or_type_makes_a_new_machine_on_the_same_home
     )
 
 
-def test_a_deleted_workspace_leaves_nothing_behind(cloud: RunningCloud, alice: Person) -> None:
+def test_a_deleted_workspace_leaves_nothing_behind(cloud: RunningCloud, alice: ApiClient) -> None:
     """Machine, disks, record and the owner's entry are gone; the id answers 404 and the name is free."""
     workspace_id = alice.create("api")["id"]
-    alice.settled(workspace_id, "READY")
+    alice.wait_until_settled(workspace_id, "READY")
 
     deleting = alice.delete(workspace_id)
     assert deleting["operation"]["kind"] == "DELETE"
-    alice.gone(workspace_id)
+    alice.wait_until_gone(workspace_id)
 
     assert in_compute(cloud, "instances", workspace_id) == []
     assert in_compute(cloud, "disks", workspace_id) == []
     assert Records(cloud).workspace(workspace_id) == {}
     assert alice.workspaces() == []
-    assert alice.ask("DELETE", f"/workspaces/{workspace_id}").status_code == 404
+    assert alice.request("DELETE", f"/workspaces/{workspace_id}").status_code == 404
     assert alice.create("api")["id"] != workspace_id
 
 
 def test_a_workspace_that_is_deleted_while_it_is_made_leaves_nothing_behind(
-    cloud: RunningCloud, alice: Person
+    cloud: RunningCloud, alice: ApiClient
 ) -> None:
     """DELETE supersedes CREATE at once, and the record stays until no worker can make a machine any more."""
     workspace_id = alice.create("api")["id"]
     assert alice.delete(workspace_id)["operation"]["kind"] == "DELETE"
-    alice.gone(workspace_id)
+    alice.wait_until_gone(workspace_id)
 
     assert in_compute(cloud, "instances", workspace_id) == []
     assert in_compute(cloud, "disks", workspace_id) == []
 
 
 def test_a_second_verb_while_another_is_under_way_is_refused_with_the_operation(
-    alice: Person,
+    alice: ApiClient,
 ) -> None:
     """409 says what is under way; the same verb again is the same operation."""
     workspace_id = alice.create("api")["id"]
-    refused = alice.ask("POST", f"/workspaces/{workspace_id}/stop")
+    refused = alice.request("POST", f"/workspaces/{workspace_id}/stop")
     assert refused.status_code == 409
     assert refused.json()["code"] == "OPERATION_UNDER_WAY"
     assert refused.json()["operation"]["kind"] == "CREATE"
 
-    alice.settled(workspace_id, "READY")
+    alice.wait_until_settled(workspace_id, "READY")
     first = alice.stop(workspace_id)
     again = alice.stop(workspace_id)
     if again["operation"] is not None:  # else it was suspended already
         assert again["operation"]["id"] == first["operation"]["id"]
 
 
-def test_a_repeated_idempotency_key_is_the_same_workspace(alice: Person) -> None:
+def test_a_repeated_idempotency_key_is_the_same_workspace(alice: ApiClient) -> None:
     """The same key and body make one workspace; another body is 422; after its deletion the key is 410."""
     key = str(uuid.uuid4())
     first = alice.create("api", key=key)
     assert alice.create("api", key=key)["id"] == first["id"]
     assert len(alice.workspaces()) == 1
-    other = alice.ask("POST", "/workspaces", json={"name": "web"}, headers={"Idempotency-Key": key})
+    other = alice.request(
+        "POST", "/workspaces", json={"name": "web"}, headers={"Idempotency-Key": key}
+    )
     assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
 
     alice.delete(first["id"])
-    alice.gone(first["id"])
-    gone = alice.ask("POST", "/workspaces", json={"name": "api"}, headers={"Idempotency-Key": key})
+    alice.wait_until_gone(first["id"])
+    gone = alice.request(
+        "POST", "/workspaces", json={"name": "api"}, headers={"Idempotency-Key": key}
+    )
     assert (gone.status_code, gone.json()["code"]) == (410, "WORKSPACE_GONE")
 
 
-def test_nobody_gets_more_than_their_quota_or_a_name_twice(alice: Person) -> None:
+def test_nobody_gets_more_than_their_quota_or_a_name_twice(alice: ApiClient) -> None:
     """The sixth workspace and the second of a name are refused, with the reason."""
     alice.create("one")
-    taken = alice.ask("POST", "/workspaces", json={"name": "one"})
+    taken = alice.request("POST", "/workspaces", json={"name": "one"})
     assert (taken.status_code, taken.json()["code"]) == (409, "NAME_TAKEN")
     for name in ("two", "three", "four", "five"):
         alice.create(name)
-    over = alice.ask("POST", "/workspaces", json={"name": "six"})
+    over = alice.request("POST", "/workspaces", json={"name": "six"})
     assert (over.status_code, over.json()["code"]) == (403, "QUOTA_EXCEEDED")
     assert "5" in over.json()["detail"]
     assert len(alice.workspaces()) == 5
 
 
-def test_a_list_is_paged_newest_first_and_can_be_filtered(alice: Person) -> None:
+def test_a_list_is_paged_newest_first_and_can_be_filtered(alice: ApiClient) -> None:
     """Pages follow each other by their Link until there is none."""
     for name in ("one", "two", "three"):
         alice.create(name)
@@ -152,7 +156,7 @@ def test_a_list_is_paged_newest_first_and_can_be_filtered(alice: Person) -> None
 
 
 def test_another_persons_workspace_is_not_there(
-    alice: Person, new_person: Callable[[], Person]
+    alice: ApiClient, new_person: Callable[[], ApiClient]
 ) -> None:
     """Every verb on it answers what it answers for an id that never existed."""
     workspace_id = alice.create("api")["id"]
@@ -160,7 +164,8 @@ def test_another_persons_workspace_is_not_there(
     unknown = str(uuid.uuid4())
     for method, path in (("GET", "/status"), ("POST", "/stop"), ("POST", "/start"), ("DELETE", "")):
         answers = [
-            stranger.ask(method, f"/workspaces/{each}{path}") for each in (workspace_id, unknown)
+            stranger.request(method, f"/workspaces/{each}{path}")
+            for each in (workspace_id, unknown)
         ]
         assert [answer.status_code for answer in answers] == [404, 404]
         assert answers[0].text.replace(workspace_id, unknown) == answers[1].text
@@ -170,13 +175,13 @@ def test_another_persons_workspace_is_not_there(
 
 def test_who_proves_nothing_gets_nowhere(cloud: RunningCloud) -> None:
     """No header at the function's own URL, or a token that is none, is 401 with a reason."""
-    nobody = Person(cloud.function_url("list_workspaces"), None)
-    refused = nobody.ask("GET", "/workspaces")
+    nobody = ApiClient(cloud.function_url("list_workspaces"), None)
+    refused = nobody.request("GET", "/workspaces")
     assert refused.status_code == 401
     assert refused.headers["WWW-Authenticate"].startswith("Bearer")
     assert "Authorization" in refused.json()["detail"]
-    forged = Person(cloud.address, cloud.token("alice@example.com")[:-4] + "AAAA")
-    assert forged.ask("GET", "/workspaces").status_code == 401
+    forged = ApiClient(cloud.address, cloud.token("alice@example.com")[:-4] + "AAAA")
+    assert forged.request("GET", "/workspaces").status_code == 401
 
 
 def _home(cloud: RunningCloud, workspace_id: str) -> list[tuple[str, str]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 
+from localcloud.api_client import ApiClient
 from localcloud.catalogue import read_catalogue
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually
 from tests.system.records import Records, call_scheduled
 from tests.system.secrets_kept import leaks
@@ -15,22 +15,24 @@ from tests.system.secrets_kept import leaks
 def test_no_log_line_and_no_event_has_a_token(cloud: RunningCloud) -> None:
     """Whether it is taken, refused, in the wrong place, or another's: every function logs, and none of them that."""
     token, anothers = (cloud.token(f"{uuid.uuid4()}@example.com") for _ in range(2))
-    alice, bob = Person(cloud.address, token), Person(cloud.address, anothers)
+    alice, bob = ApiClient(cloud.address, token), ApiClient(cloud.address, anothers)
     workspace_id = alice.create("api")["id"]
-    alice.settled(workspace_id, "READY")
+    alice.wait_until_settled(workspace_id, "READY")
     alice.workspaces(status="READY")
-    assert bob.ask("DELETE", f"/workspaces/{workspace_id}").status_code == 404
+    assert bob.request("DELETE", f"/workspaces/{workspace_id}").status_code == 404
     for name in ("cleanup", "reconcile"):
         call_scheduled(cloud, name)
     for function in read_catalogue().functions:
-        person = Person(cloud.function_url(function.name), token)
+        person = ApiClient(cloud.function_url(function.name), token)
         path = function.routes[0].path.replace("{workspace_id}", token) if function.routes else "/"
-        person.ask("GET", path, headers={"X-Request-Id": token, "X-Goog-IAP-JWT-Assertion": token})
-        Person(cloud.function_url(function.name), token[:-8] + "tampered").ask(
+        person.request(
+            "GET", path, headers={"X-Request-Id": token, "X-Goog-IAP-JWT-Assertion": token}
+        )
+        ApiClient(cloud.function_url(function.name), token[:-8] + "tampered").request(
             "POST", path, json={"name": token}
         )
     alice.delete(workspace_id)
-    alice.gone(workspace_id)
+    alice.wait_until_gone(workspace_id)
 
     assert Records(cloud).events(workspace_id)
     assert all(

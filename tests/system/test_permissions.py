@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import requests
 
+from localcloud.api_client import ApiClient, Workspace
 from localcloud.catalogue import ROOT, Function, read_catalogue
-from localcloud.client import RunningCloud, start_cloud
-from localcloud.person import Person, Workspace
+from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import ADMIN_EMAIL, LocalSettings
 from tests.system.records import Records
 from tests.system.secrets_kept import leaks
@@ -61,7 +61,7 @@ class Team:
     def __init__(self, cloud: RunningCloud) -> None:
         self.cloud = cloud
         self.owner, self.admin, self.new, self.new_stranger = (
-            Person(cloud.address, cloud.token(email))
+            ApiClient(cloud.address, cloud.token(email))
             for email in (OWNER, ADMIN_EMAIL, NEW_TO_ALL, NEW_STRANGER)
         )
         self._made = {name: self.owner.create(name) for name in ("kept", "gone")}
@@ -77,15 +77,15 @@ class Team:
             if NEEDED_STATE[key[0]] == "SUSPENDED"
         ]
         for workspace_id in asleep:
-            self.owner.settled(workspace_id, "READY")
+            self.owner.wait_until_settled(workspace_id, "READY")
             self.owner.stop(workspace_id)
         for key, workspace in self._spare.items():
             if NEEDED_STATE[key[0]] == "READY":
-                self.owner.settled(workspace["id"], "READY")
-        self.owner.settled(self.kept, "READY")
+                self.owner.wait_until_settled(workspace["id"], "READY")
+        self.owner.wait_until_settled(self.kept, "READY")
         for workspace_id in asleep:
-            self.owner.settled(workspace_id, "SUSPENDED")
-        self.owner.gone(self.gone)
+            self.owner.wait_until_settled(workspace_id, "SUSPENDED")
+        self.owner.wait_until_gone(self.gone)
 
     @property
     def kept(self) -> str:
@@ -133,8 +133,8 @@ class Team:
         path = path.format(
             workspace_id=workspace["id"], gone_id=self.gone, owner_id=workspace["owner_id"]
         )
-        caller = Person(self.cloud.function_url(function.name), self.token(column, function))
-        return caller.ask(method, path, **self._body(function, column))
+        caller = ApiClient(self.cloud.function_url(function.name), self.token(column, function))
+        return caller.request(method, path, **self._body(function, column))
 
     def _body(self, function: Function, column: str) -> dict[str, Any]:
         """Return a body that the function takes, as an argument of a request."""
@@ -193,13 +193,18 @@ def test_everybody_is_answered_what_the_matrix_says(row: dict[str, str], team: T
 def test_a_machine_reports_for_its_own_workspace_only(team: Team) -> None:
     """Where the workspace's machine gets 204, another one gets 403, and the trail says which one it was."""
     other = team.owner.create("other")
-    team.owner.settled(other["id"], "READY")
-    machine = Person(
+    team.owner.wait_until_settled(other["id"], "READY")
+    machine = ApiClient(
         team.cloud.function_url("report_workspace"), team.machine_token(other["instance_name"])
     )
     report = {"event": "heartbeat", "generation": 1}
-    assert machine.ask("POST", f"/workspaces/{team.kept}/reports", json=report).status_code == 403
-    assert machine.ask("POST", f"/workspaces/{other['id']}/reports", json=report).status_code == 204
+    assert (
+        machine.request("POST", f"/workspaces/{team.kept}/reports", json=report).status_code == 403
+    )
+    assert (
+        machine.request("POST", f"/workspaces/{other['id']}/reports", json=report).status_code
+        == 204
+    )
     [refused] = [
         event
         for event in team.owner.events(team.kept)
@@ -211,13 +216,13 @@ def test_a_machine_reports_for_its_own_workspace_only(team: Team) -> None:
 def test_what_an_administrator_does_to_anothers_workspace_is_in_its_trail(team: Team) -> None:
     """Who, what, as what, and from which request; what its owner does is not marked."""
     workspace_id = team.owner.create("administered")["id"]
-    team.owner.settled(workspace_id, "READY")
+    team.owner.wait_until_settled(workspace_id, "READY")
     request_id = str(uuid.uuid4())
-    asked = team.admin.ask(
+    asked = team.admin.request(
         "POST", f"/workspaces/{workspace_id}/stop", headers={"X-Request-Id": request_id}
     )
     assert asked.status_code == 202
-    team.owner.settled(workspace_id, "SUSPENDED")
+    team.owner.wait_until_settled(workspace_id, "SUSPENDED")
     team.owner.start(workspace_id)
     events = team.owner.events(workspace_id)
     [stop] = [event for event in events if event["what"] == "StopRequested"]
@@ -235,7 +240,7 @@ def test_an_administrators_looks_are_in_the_trail(team: Team) -> None:
         "/workspaces?all=true",
         "/events",
     ):
-        assert [team.admin.ask("GET", path).status_code for _ in range(3)] == [200] * 3
+        assert [team.admin.request("GET", path).status_code for _ in range(3)] == [200] * 3
     shown = [event for event in team.owner.events(seen_workspace) if event["as_admin"]]
     assert [(event["what"], event["who_email"]) for event in shown] == [
         ("EventsRequested", ADMIN_EMAIL),
@@ -259,13 +264,13 @@ def test_an_administrators_looks_are_in_the_trail(team: Team) -> None:
 def test_an_owner_reads_what_happened_in_pages(team: Team) -> None:
     """The same, the latest first, however many fit a page."""
     workspace_id = team.owner.create("paged")["id"]
-    team.owner.settled(workspace_id, "READY")
+    team.owner.wait_until_settled(workspace_id, "READY")
     team.owner.stop(workspace_id)
-    team.owner.settled(workspace_id, "SUSPENDED")
+    team.owner.wait_until_settled(workspace_id, "SUSPENDED")
     whole = team.owner.events(workspace_id)
     whats = [event["what"] for event in whole]
     assert whats == ["WorkspaceSuspended", "StopRequested", "WorkspaceReady", "WorkspaceRequested"]
-    first = team.owner.ask("GET", f"/workspaces/{workspace_id}/events", params={"limit": 3})
+    first = team.owner.request("GET", f"/workspaces/{workspace_id}/events", params={"limit": 3})
     assert (len(first.json()), "next" in first.links) == (3, True)
     assert (
         team.owner.events(workspace_id, limit=1)
@@ -282,7 +287,7 @@ def test_an_administrator_reads_what_happened_to_a_workspace_that_is_gone(team: 
         "ACCEPTED",
     )
     assert "DELETED" in {event["result"] for event in events}
-    assert team.owner.ask("GET", f"/workspaces/{team.gone}/events").status_code == 404
+    assert team.owner.request("GET", f"/workspaces/{team.gone}/events").status_code == 404
 
 
 def test_a_refusal_is_noted(team: Team) -> None:
@@ -293,7 +298,7 @@ def test_a_refusal_is_noted(team: Team) -> None:
         (team.new_stranger, "GET", "/workspaces", {"X-Request-Id": f"enter-{wanted}"}),
         (team.new, "GET", "/workspaces?all=true", {"X-Request-Id": f"list-{wanted}"}),
     ):
-        assert person.ask(method, path, headers=headers).status_code in {403, 404}
+        assert person.request(method, path, headers=headers).status_code in {403, 404}
     noted = {
         event["request_id"]: (
             event["who_email"],

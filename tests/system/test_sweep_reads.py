@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from localcloud.client import RunningCloud
+from localcloud.running_cloud import RunningCloud
 from shared.adapters.firestore_store import FirestoreWorkspaceStore
 from shared.domain.policy import Policy
 from shared.ports import Clock, Jobs, WorkspaceStore

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from openapi_schema_validator import OAS31Validator
 
-from localcloud.__main__ import main
 from localcloud.catalogue import EVERYONE, ROOT, Route, read_catalogue
+from localcloud.command_line.main import main
 from shared.config import EMULATORS, ConfigurationError, Settings, read_settings
 from shared.entry.description import description
 

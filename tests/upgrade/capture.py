@@ -230,11 +230,11 @@ class Stories:
     def _ready(self, **metadata: str) -> tuple[Any, str]:
         person = self._new_person()
         made = person.create("one", key=str(uuid.uuid4()), metadata=metadata)
-        person.settled(made["id"], "READY", seconds=60)
+        person.wait_until_settled(made["id"], "READY", seconds=60)
         return person, made["id"]
 
     def _settle(self, person: Any, workspace_id: str, status: str) -> None:
-        person.settled(workspace_id, status, seconds=60)
+        person.wait_until_settled(workspace_id, status, seconds=60)
         time.sleep(1)  # for somebody to look
 
     def suspend_and_thaw(self) -> None:
@@ -249,7 +249,7 @@ class Stories:
         person.start(workspace_id)
         self._settle(person, workspace_id, "READY")
         person.delete(workspace_id)
-        person.gone(workspace_id, seconds=60)
+        person.wait_until_gone(workspace_id, seconds=60)
 
     def power_off_and_boot(self) -> None:
         """A machine that cannot be suspended is switched off, and booted; the next boot fails."""
@@ -262,7 +262,7 @@ class Stories:
         self._settle(person, workspace_id, "READY")
         self._cloud.fault("suspend_unsupported", count=1, instance=machine)
         person.stop(workspace_id)
-        person.settled(workspace_id, "SUSPENDED", seconds=60)
+        person.wait_until_settled(workspace_id, "SUSPENDED", seconds=60)
         self._cloud.fault("fails_at_boot", count=1, instance=machine)
         person.start(workspace_id)
         self._settle(person, workspace_id, "ERROR")
@@ -293,7 +293,7 @@ class Stories:
         """No capacity for a suspended machine."""
         person, workspace_id = self._ready()
         person.stop(workspace_id)
-        person.settled(workspace_id, "SUSPENDED", seconds=60)
+        person.wait_until_settled(workspace_id, "SUSPENDED", seconds=60)
         self._cloud.fault("stock_out", count=1, instance=f"workspace-{workspace_id}")
         person.start(workspace_id)
         time.sleep(1)
@@ -305,7 +305,7 @@ class Stories:
         made = person.create("one")
         person.wait(made["id"], lambda seen: seen["instance"] is not None, seconds=60)
         person.delete(made["id"])
-        person.gone(made["id"], seconds=60)
+        person.wait_until_gone(made["id"], seconds=60)
 
     def lose_the_machine(self) -> None:
         """A machine that is stopped, and one that is deleted, by hand."""
@@ -331,8 +331,8 @@ def tell_stories(cloud: Any, person: Callable[[str], Any]) -> None:
 def be_swept(person: Any) -> None:
     """Do nothing with a workspace until it is suspended, and then deleted."""
     made = person.create("one")
-    person.settled(made["id"], "SUSPENDED", seconds=180)
-    person.gone(made["id"], seconds=180)
+    person.wait_until_settled(made["id"], "SUSPENDED", seconds=180)
+    person.wait_until_gone(made["id"], seconds=180)
 
 
 # ---- what machines report -------------------------------------------------------------------------------------------
@@ -520,8 +520,8 @@ def take_user_data_out(situations: Mapping[str, Document]) -> str:
 
 def capture(folder: Path) -> None:
     """Make the fixtures of the version that is imported."""
-    from localcloud.client import start_cloud
-    from localcloud.person import Person
+    from localcloud.api_client import ApiClient
+    from localcloud.running_cloud import start_cloud
     from localcloud.settings import LocalSettings
 
     situations: dict[str, Document] = {}
@@ -541,7 +541,7 @@ def capture(folder: Path) -> None:
             )
 
             def person(email: str, cloud: Any = cloud) -> Any:
-                return Person(cloud.address, cloud.token(email))
+                return ApiClient(cloud.address, cloud.token(email))
 
             with recorder.looking():
                 if settings is by_hand:

@@ -14,8 +14,8 @@ import requests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore
 
-from localcloud.client import RunningCloud
-from localcloud.person import Person
+from localcloud.api_client import ApiClient
+from localcloud.running_cloud import RunningCloud
 from shared.boot.user_data import user_data
 from tests.system.records import in_compute
 from tests.upgrade.capture import USER_DATA
@@ -40,11 +40,11 @@ def test_a_machine_that_was_suspended_is_thawed_stopped_and_deleted(
     person = old.owner_of(workspace)
 
     person.start(workspace["id"])
-    thawed = person.settled(workspace["id"], "READY")
+    thawed = person.wait_until_settled(workspace["id"], "READY")
     person.stop(workspace["id"])
-    person.settled(workspace["id"], "SUSPENDED")
+    person.wait_until_settled(workspace["id"], "SUSPENDED")
     person.delete(workspace["id"])
-    person.gone(workspace["id"])
+    person.wait_until_gone(workspace["id"])
 
     assert thawed["generation"] == workspace["generation"]
     assert [
@@ -64,14 +64,14 @@ def test_a_machine_that_was_off_boots_with_todays_boot_files(
     assert _metadata(machine)["user-data"] == version.user_data
 
     person.start(workspace["id"])
-    booted = person.settled(workspace["id"], "READY")
+    booted = person.wait_until_settled(workspace["id"], "READY")
 
     (machine,) = in_compute(cloud, "instances", workspace["id"])
     assert _metadata(machine)["user-data"] == user_data()
     assert _metadata(machine)["hub-generation"] == str(booted["generation"])
     assert machine["id"] == workspace["instance_id"]
     person.delete(workspace["id"])
-    person.gone(workspace["id"])
+    person.wait_until_gone(workspace["id"])
     assert in_compute(cloud, "disks", workspace["id"]) == []
 
 
@@ -107,10 +107,10 @@ class OldHub:
         self._documents.document(f"workspaces/{workspace['id']}").set(workspace)
         return workspace
 
-    def owner_of(self, workspace: Document) -> Person:
+    def owner_of(self, workspace: Document) -> ApiClient:
         """Return the person whose workspace it is."""
         token = self._cloud.token(workspace["owner_email"], sub=workspace["owner_id"])
-        return Person(self._cloud.address, token)
+        return ApiClient(self._cloud.address, token)
 
     def _insert(self, resource: Document, disks: list[Document]) -> Document:
         """Make the machine as the version did, with its boot files, its labels and the names of its disks."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.__main__ import main
-from localcloud.compute.faults import FAULTS
+from localcloud.command_line.main import main
+from localcloud.services.compute.faults import FAULTS
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from localcloud.compute.faults import FAULTS, METHODS, Faults
+from localcloud.services.compute.faults import FAULTS, METHODS, Faults
 
 HERE = {"zone": "us-west1-a", "instance": "one", "method": "instances.insert"}
 

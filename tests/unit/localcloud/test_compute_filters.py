@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from localcloud.compute.errors import ComputeError
-from localcloud.compute.filters import compile_filter
+from localcloud.services.compute.errors import ComputeError
+from localcloud.services.compute.filters import compile_filter
 
 MACHINE = {
     "name": "workspace-1",

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from localcloud.compute import blueprints
-from localcloud.compute.errors import ComputeError
-from localcloud.compute.faults import GUEST_FAULTS, Faults
-from localcloud.compute.fleet import Fleet, Times
-from localcloud.compute.machine_types import Shape
-from localcloud.compute.resources import SerialConsole
+from localcloud.services.compute import blueprints
+from localcloud.services.compute.errors import ComputeError
+from localcloud.services.compute.faults import GUEST_FAULTS, Faults
+from localcloud.services.compute.fleet import Fleet, Times
+from localcloud.services.compute.machine_types import Shape
+from localcloud.services.compute.resources import SerialConsole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from localcloud.compute.resources import Instance, Operation
+    from localcloud.services.compute.resources import Instance, Operation
 
 ZONE = "us-west1-a"
 OTHER_ZONE = "us-west1-b"

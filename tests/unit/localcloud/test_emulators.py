@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.children import LocalCloudError
-from localcloud.emulators import FIRESTORE, PUBSUB, find_installation
+from localcloud.processes.children import LocalCloudError
+from localcloud.processes.emulators import FIRESTORE, PUBSUB, find_installation
 
 FIRESTORE_JAR = "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
 PUBSUB_JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-0.8.20-all.jar"

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from localcloud import children
-from localcloud.children import LocalCloudError, free_ports
+from localcloud.processes import children
+from localcloud.processes.children import LocalCloudError, free_ports
 
 
 def test_nobody_gets_a_port_that_somebody_else_has_got(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from localcloud.tasks.errors import AlreadyExistsError, NotFoundError
-from localcloud.tasks.queue import (
+from localcloud.services.cloud_tasks.errors import AlreadyExistsError, NotFoundError
+from localcloud.services.cloud_tasks.queue import (
     Answer,
     Attempt,
     RateLimits,

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from localcloud.terminal import shown
+from localcloud.command_line.terminal import shown
 
 
 @pytest.mark.parametrize(

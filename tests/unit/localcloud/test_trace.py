@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.__main__ import _Log, main
-from localcloud.trace import trace
+from localcloud.command_line.main import _Log, main
+from localcloud.command_line.trace import trace
 
 ID = "769ec6d4-dcfe-4afd-a792-a3e9062ed11a"
 HOSTILE = "x\n00:00:00.000 +0.000 s  cleanup  Forged\r\x1b[31m\u202e\u2028 result=READY"

@@ -1,0 +1,1 @@
+"""The commands of ``python -m localcloud``, and the demo."""

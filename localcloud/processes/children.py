@@ -1,0 +1,135 @@
+"""Child processes of the local cloud: each in a session of its own, known to the reaper, its output in a log file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from localcloud.processes.reaper import command_of_child
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from localcloud.processes.reaper import Reaper
+
+_LOG_TAIL_BYTES: Final = 2000
+_POLL_SECONDS: Final = 0.05
+_PORTS: Final = range(20000, 32000)
+
+
+class LocalCloudError(Exception):
+    """Something of the local cloud does not start, or has broken down; the message says what, and what to do about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What to run: a command line, its complete environment, where, and where its output goes (appended)."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    log: Path
+
+
+class Child:
+    """A running program. It ends with the cloud at the latest."""
+
+    def __init__(
+        self, program: Program, process: asyncio.subprocess.Process, reaper: Reaper
+    ) -> None:
+        self.program = program
+        self.pid = process.pid
+        self._process = process
+        self._reaper = reaper
+
+    @classmethod
+    async def start(cls, program: Program, reaper: Reaper) -> Self:
+        """Run a program.
+
+        Raises:
+            OSError: it cannot be run.
+        """
+        with program.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command_of_child(program.command),
+                stdin=reaper.pipe,
+                stdout=log,
+                stderr=log,
+                env=program.environment,
+                cwd=program.folder,
+                start_new_session=True,
+            )
+        reaper.started(process.pid)
+        return cls(program, process, reaper)
+
+    async def wait(self) -> int:
+        """Wait until the program has ended; what is left of its process group is killed.
+
+        Returns:
+            Its exit code, below zero for a signal.
+        """
+        code = await self._process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._reaper.ended(self.pid)
+        return code
+
+    async def wait_until_ready(
+        self, is_ready: Callable[[], Awaitable[bool]], seconds: float
+    ) -> None:
+        """Wait until the program answers.
+
+        Raises:
+            LocalCloudError: it has ended, or does not answer in time; with the end of its log.
+        """
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            async with asyncio.timeout(seconds):
+                while not await is_ready():
+                    await asyncio.wait([ended], timeout=_POLL_SECONDS)
+                    if ended.done():
+                        raise LocalCloudError(
+                            f"{self.program.name} ended with {ended.result()}:\n{self._log_tail()}"
+                        )
+        except TimeoutError:
+            raise LocalCloudError(
+                f"{self.program.name} does not answer:\n{self._log_tail()}"
+            ) from None
+        finally:
+            ended.cancel()
+
+    def _log_tail(self) -> str:
+        return self.program.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports of the loopback address that nobody listens on, and that no other caller anywhere on this machine gets.
+
+    They lie below those that a system gives to connections, so none is taken in between, or while a
+    child is started again. Until this process ends it holds the UDP port of the same number, which
+    nobody else needs: that says that it is taken.
+
+    Raises:
+        LocalCloudError: there are not so many.
+    """
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, socket.socket(type=socket.SOCK_DGRAM) as hold:
+            try:
+                hold.bind(("127.0.0.1", port))
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            hold.detach()
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise LocalCloudError("There are no free ports.")

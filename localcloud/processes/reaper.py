@@ -1,0 +1,147 @@
+"""Sees to it that nothing of a local cloud outlives it, however it ends, even by `kill -9`.
+
+The reaper is a small process of its own session, which no Ctrl-C reaches. It reads a pipe whose
+other end the cloud holds, and which closes with it. Until then it is told, a line each:
+
+    group N    a child was started; N is its process group
+    ended N    that group is gone
+    path P     a file or folder that is to go with the cloud
+
+When the pipe closes, it ends the groups, removes the paths and is done. Children write their
+`group` line themselves, before they become what they are to be (`command_of_child`): there is no
+moment at which one runs and is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Final
+
+_GRACE_SECONDS: Final = 1.0
+_KILLED_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.02
+
+# Standard input is the pipe: write down the own group, then become the program, without the pipe.
+_BECOME: Final = 'echo "group $$" >&0 && exec "$@" </dev/null'
+
+
+class Reaper:
+    """The cloud's end of the pipe. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        reader, self._writer = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", __file__],
+                stdin=reader,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        finally:
+            os.close(reader)
+        self._groups: set[int] = set()
+        self._paths: list[Path] = []
+
+    @property
+    def pid(self) -> int:
+        """The reaper's process id."""
+        return self._process.pid
+
+    @property
+    def pipe(self) -> int:
+        """The file descriptor that a child gets as its standard input, see `command_of_child`."""
+        return self._writer
+
+    def remove(self, path: Path) -> None:
+        """Have a file or folder removed at the end; it need not exist yet."""
+        self._paths.append(path)
+        self._tell(f"path {path}")
+
+    def started(self, group: int) -> None:
+        """Take note of a child, which has told the reaper itself."""
+        self._groups.add(group)
+
+    def ended(self, group: int) -> None:
+        """Say that a process group is gone and its number may come to belong to somebody else."""
+        self._groups.discard(group)
+        self._tell(f"ended {group}")
+
+    def close(self) -> None:
+        """Have everything ended and removed, and wait until that is done; do it here if the reaper was killed."""
+        os.close(self._writer)
+        if self._process.wait() != 0:
+            clean_up(self._groups, self._paths)
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it was killed: `close` does its work
+            os.write(self._writer, f"{line}\n".encode())
+
+
+def command_of_child(command: Sequence[str]) -> list[str]:
+    """Return the command line by which a child makes itself known to the reaper before it becomes `command`.
+
+    It has to be started in a new session, with `Reaper.pipe` as its standard input. Where the
+    reaper is gone, it fails.
+    """
+    return ["/bin/sh", "-c", _BECOME, "child", *command]
+
+
+def clean_up(groups: Collection[int], paths: Collection[Path]) -> None:
+    """End process groups (SIGTERM, and SIGKILL for those that take their time), wait for that, then remove paths."""
+    for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILLED_SECONDS)):
+        groups = [group for group in groups if _signal(group, number)]
+        deadline = time.monotonic() + seconds
+        while groups and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            groups = [group for group in groups if _signal(group, 0)]
+    for path in paths:
+        _remove(path)
+
+
+def _signal(group: int, number: int) -> bool:
+    """Send a signal to a group; return whether there is still somebody in it."""
+    try:
+        os.killpg(group, number)
+    except (
+        ProcessLookupError,
+        PermissionError,
+    ):  # macOS: permission error where only a zombie is left
+        return False
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Read the pipe to its end, then clean up."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    groups: set[int] = set()
+    paths: list[Path] = []
+    for line in sys.stdin:
+        word, _, rest = line.rstrip("\n").partition(" ")
+        if word == "group":
+            groups.add(int(rest))
+        elif word == "ended":
+            groups.discard(int(rest))
+        elif word == "path":
+            paths.append(Path(rest))
+    clean_up(groups, paths)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""Starts everything that the local cloud consists of, keeps it together, and ends it.
+
+This process serves what `services` puts together; its children are Google's two emulators and a
+process for each function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from localcloud.catalogue import read_catalogue, ship
+from localcloud.processes.children import Child, LocalCloudError, Program, free_ports
+from localcloud.processes.emulators import (
+    EMULATORS,
+    FIRESTORE,
+    PUBSUB,
+    Emulator,
+    Installation,
+    find_installation,
+)
+from localcloud.processes.functions import FunctionProcess, answers, program
+from localcloud.processes.reaper import Reaper
+from localcloud.processes.state_file import NoCloudError, read_state, write_state
+from localcloud.services.platform import Platform
+from localcloud.services.proxy import LOOPBACK, new_session
+from localcloud.services.requests_file import RequestsFile
+from localcloud.settings import LocalSettings, environment
+from shared.config import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import aiohttp
+
+    from localcloud.catalogue import Function
+
+_ADMINS: Final = "HUB_OUTSIDE_ADMIN_EMAILS"  # the local issuer says of nobody that an organisation runs their account
+
+_EMULATOR_SECONDS: Final = 60.0
+_EMAIL: Final = re.compile(r"[^\s@,]+@[^\s@,]+")
+
+
+class Supervisor:
+    """One local cloud.
+
+    Args:
+        settings: the choices.
+        port: the public one; 0 picks a free one.
+        state_file: where the state is written; the logs go into a folder beside it, which is
+            emptied first.
+        began: when the start began, on the monotonic clock.
+    """
+
+    def __init__(
+        self, settings: LocalSettings, *, port: int, state_file: Path, began: float
+    ) -> None:
+        self._settings = settings
+        self._port = port
+        self._state_file = state_file.absolute()
+        self._logs = self._state_file.with_suffix(".logs")
+        self._requests = self._logs / "requests.jsonl"
+        self._folder = Path(
+            tempfile.gettempdir(), f"workspace-hub-{secrets.token_hex(4)}"
+        ).absolute()
+        self._shipped = self._folder / "shipped"
+        self._catalogue = read_catalogue()
+        self._emulators: dict[str, Child] = {}
+        self._functions: dict[str, FunctionProcess] = {}
+        names = [
+            *(emulator.name for emulator in EMULATORS),
+            *(each.name for each in self._catalogue.functions),
+        ]
+        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self._making_admin = asyncio.Lock()
+        self._began = began
+        self._started_at = datetime.now(UTC)
+        self._ready_seconds = 0.0
+
+    async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
+        """Start everything, call `ready` with the state, and serve until cancelled; then end everything.
+
+        Raises:
+            ConfigurationError: a setting of the Hub is wrong.
+            LocalCloudError: something does not start, or an emulator has ended.
+        """
+        self._refuse_second_cloud()
+        async with AsyncExitStack() as stack:
+            # What is entered last ends first: the children before those whom they talk to.
+            session = await stack.enter_async_context(new_session())
+            await self._start_services(session, stack)
+            self._reaper = Reaper()
+            stack.push_async_callback(asyncio.to_thread, self._reaper.close)
+            self._make_folders()
+            await self._start_children(session, stack)
+            self._services.start_schedule(stack)
+            self._ready_seconds = time.monotonic() - self._began
+            self._write_state()
+            ready(self._state())
+            await self._watch_emulators()
+
+    def _refuse_second_cloud(self) -> None:
+        try:
+            state = read_state(self._state_file)
+        except NoCloudError:
+            return
+        raise LocalCloudError(
+            f"A local cloud is running already: {state['address']} ({self._state_file})"
+        )
+
+    def _make_folders(self) -> None:
+        """Make the folders, the temporary ones with their end arranged for first."""
+        for path in (self._folder, self._state_file):
+            self._reaper.remove(path)
+        self._folder.mkdir(mode=0o700)
+        shutil.rmtree(self._logs, ignore_errors=True)
+        self._logs.mkdir(parents=True)
+        ship(self._catalogue, self._shipped)
+        _log_into(self._log("cloud"))
+
+    async def _start_services(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+        self._services = Platform(
+            self._settings,
+            catalogue=self._catalogue,
+            targets={
+                function.name: self._url(function.name) for function in self._catalogue.functions
+            },
+            firestore=self._address(FIRESTORE.name),
+            pubsub=self._address(PUBSUB.name),
+            port=self._port,
+            make_admin=self._make_admin,
+            session=session,
+            requests_file=RequestsFile(self._requests) if self._settings.write_requests else None,
+        )
+        try:
+            await self._services.start(stack)
+        except OSError as error:
+            raise LocalCloudError(f"Port {self._port} cannot be used: {error.strerror}") from error
+        self._environment = environment(self._settings, self._services.addresses())
+
+    async def _start_children(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+        installation = await asyncio.to_thread(find_installation)
+        for function in self._catalogue.functions:
+            self._folder_of(function.name).mkdir()
+            self._functions[function.name] = FunctionProcess(
+                self._program(function),
+                url=self._url(function.name),
+                reaper=self._reaper,
+                session=session,
+                changed=self._write_state,
+            )
+            stack.push_async_callback(self._functions[function.name].stop)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._start_emulators(installation, session))
+                for process in self._functions.values():
+                    group.create_task(process.start())
+        except ExceptionGroup as failures:
+            raise _first(failures) from None
+
+    def _program(self, function: Function) -> Program:
+        return program(
+            function,
+            port=self._ports[function.name],
+            shipped=self._shipped,
+            folder=self._folder_of(function.name),
+            log=self._log(function.name),
+            settings=self._environment,
+            python_path=self._settings.python_path,
+        )
+
+    async def _make_admin(self, email: str) -> None:
+        """Name one more administrator, and restart the functions for people, which are the ones that ask for them.
+
+        Whoever is one already restarts nothing.
+
+        Raises:
+            ConfigurationError: the Hub takes no such administrator.
+            LocalCloudError: a function does not come up again.
+        """
+        if not _EMAIL.fullmatch(email):
+            raise ConfigurationError(f"{email!r} is not an e-mail address.")
+        async with self._making_admin:
+            admins = [admin for admin in self._environment.get(_ADMINS, "").split(",") if admin]
+            if email.lower() in {admin.strip().lower() for admin in admins}:
+                return
+            overrides = {**self._settings.overrides, _ADMINS: ",".join([*admins, email])}
+            self._environment = environment(
+                replace(self._settings, overrides=overrides), self._services.addresses()
+            )
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for function in self._catalogue.functions:
+                        if function.is_public:
+                            group.create_task(
+                                self._functions[function.name].restart(self._program(function))
+                            )
+            except ExceptionGroup as failures:
+                raise _first(failures) from None
+            self._write_state()
+
+    async def _start_emulators(
+        self, installation: Installation, session: aiohttp.ClientSession
+    ) -> None:
+        async with asyncio.TaskGroup() as group:
+            for emulator in EMULATORS:
+                group.create_task(self._start_emulator(emulator, installation, session))
+        await self._services.subscribe()
+
+    async def _start_emulator(
+        self, emulator: Emulator, installation: Installation, session: aiohttp.ClientSession
+    ) -> None:
+        folder = self._folder_of(emulator.name)
+        folder.mkdir()
+        command = installation.command(
+            emulator, port=self._ports[emulator.name], temp_folder=folder
+        )
+        child = await Child.start(
+            Program(
+                name=emulator.title,
+                command=command,
+                environment={"HOME": str(folder)},
+                folder=folder,
+                log=self._log(emulator.name),
+            ),
+            self._reaper,
+        )
+        self._emulators[emulator.name] = child
+        await child.wait_until_ready(
+            lambda: answers(self._url(emulator.name), session), _EMULATOR_SECONDS
+        )
+
+    async def _watch_emulators(self) -> None:
+        """Wait for ever; an emulator that ends takes everything along, for its data are gone."""
+        ends = {asyncio.ensure_future(child.wait()): child for child in self._emulators.values()}
+        try:
+            ended, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+        for end in ended:
+            raise LocalCloudError(
+                f"{ends[end].program.name} has ended with {end.result()}; see {ends[end].program.log}"
+            )
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "address": self._services.address,
+            "project_id": self._settings.project_id,
+            "project_number": self._settings.project_number,
+            "region": self._settings.region,
+            "zones": self._settings.zones,
+            "pid": os.getpid(),
+            "reaper_pid": self._reaper.pid,
+            "folder": str(self._folder),
+            "started_at": self._started_at.isoformat().replace("+00:00", "Z"),
+            "ready_seconds": round(self._ready_seconds, 2),
+            "services": self._services.describe(),
+            "functions": {
+                name: {
+                    "url": self._services.urls[name],
+                    "direct_url": process.url,
+                    "pid": process.pid,
+                    "log": str(self._log(name)),
+                }
+                for name, process in self._functions.items()
+            },
+            "processes": {
+                name: {"pid": child.pid, "log": str(self._log(name))}
+                for name, child in self._emulators.items()
+            },
+            "log": str(self._log("cloud")),
+            "requests": str(self._requests) if self._settings.write_requests else None,
+            "environment": self._environment,
+        }
+
+    def _write_state(self) -> None:
+        if self._ready_seconds:
+            write_state(self._state_file, self._state())
+
+    def _address(self, name: str) -> str:
+        return f"{LOOPBACK}:{self._ports[name]}"
+
+    def _url(self, name: str) -> str:
+        return f"http://{self._address(name)}"
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _folder_of(self, name: str) -> Path:
+        return self._folder / name
+
+
+def _first(failures: ExceptionGroup[Exception]) -> Exception:
+    """Return one of several failures; they are mostly the same one."""
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
+
+
+def _log_into(path: Path) -> None:
+    logging.basicConfig(
+        filename=path,
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("localcloud").setLevel(logging.INFO)

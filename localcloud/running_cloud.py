@@ -1,0 +1,273 @@
+"""How tests, the demo and the command line talk to a local cloud that runs, and how they start one of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from localcloud.catalogue import ROOT
+from localcloud.processes.children import LocalCloudError
+from localcloud.processes.state_file import NoCloudError, log_files, read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import timedelta
+
+    from localcloud.settings import LocalSettings
+
+_START_SECONDS: Final = 90.0
+_STOP_SECONDS: Final = 20.0
+_POLL_SECONDS: Final = 0.05
+_REQUEST_SECONDS: Final = 30.0
+_RESTART_SECONDS: Final = 90.0
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class RunningCloud:
+    """A local cloud that runs, known by its state file.
+
+    Raises:
+        NoCloudError: from everything here, when it does not run (any more).
+    """
+
+    def __init__(self, state_file: Path) -> None:
+        self.state_file = state_file
+        self.address: str = self.state["address"]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the state file says now, see `localcloud.processes.state_file`."""
+        return read_state(self.state_file)
+
+    def function_url(self, name: str) -> str:
+        """Return a function's own URL: its front, without a path."""
+        return str(self.state["functions"][name]["url"])
+
+    def token(self, email: str, *, audience: str | None = None, **more: Any) -> str:
+        """Return an ID token of a made-up person or service account.
+
+        Args:
+            email: who it is.
+            audience: whom it is for; by default the Hub.
+            more: `sub`, `email_verified`, `hosted_domain`, `lifetime_seconds` or `claims`, see
+                `localcloud.services.identity`.
+        """
+        body = {"email": email, "audience": audience or self.address, **more}
+        return str(self._call("POST", "identity", "/tokens", body)["token"])
+
+    def fault(self, name: str, *, off: bool = False, **more: Any) -> list[dict[str, Any]]:
+        """Switch a fault on or off and return what is on.
+
+        Args:
+            name: one of `localcloud.services.compute.faults.FAULTS`, or of those of delivery, see
+                `localcloud.services.control_api`.
+            off: switch it off.
+            more: `count`, `zone`, `method`, `instance`; of delivery's, what `localcloud.services.control_api`
+                says.
+        """
+        given = {key: value for key, value in more.items() if value is not None}
+        return self._faults("POST", {"name": name, "off": off, **given})
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return what is on."""
+        return self._faults("GET")
+
+    def clear_faults(self) -> None:
+        """Switch every fault off."""
+        self._faults("DELETE")
+
+    def reset(self) -> None:
+        """Make everything as new: no records, no tasks, no messages, no machines, no faults."""
+        self._call("POST", "control", "/localcloud/reset", {})
+
+    def make_admin(self, email: str) -> None:
+        """Make whoever has this e-mail address an administrator; the functions for people are started anew, unless they are one.
+
+        Raises:
+            ValueError: it is no address, or this cloud has no administrators.
+        """
+        self._call(
+            "POST", "control", "/localcloud/admins", {"email": email}, seconds=_RESTART_SECONDS
+        )
+
+    def machines(self) -> list[dict[str, Any]]:
+        """Return every machine: its state, its guest, its reports."""
+        machines: list[dict[str, Any]] = self._call("GET", "compute", "/localcloud/machines")[
+            "machines"
+        ]
+        return machines
+
+    def compute_calls(self) -> list[dict[str, Any]]:
+        """Return the last calls to Compute that were to change something, oldest first."""
+        return self.compute_history()["calls"]
+
+    def compute_history(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what happened in Compute, each oldest first: `calls`, `states` of instances, `reports` of their guests."""
+        return self._call("GET", "compute", "/localcloud/history")
+
+    def connected(self, instance_name: str, *, connected: bool = True) -> None:
+        """Say whether someone is connected to a machine, so that it sends heartbeats."""
+        self._call(
+            "POST",
+            "compute",
+            f"/localcloud/machines/{instance_name}/connected",
+            {"connected": connected},
+        )
+
+    def keep_awake(self, instance_name: str, *, awake: bool = True) -> None:
+        """Say whether somebody keeps touching `~/.keep-awake` on a machine, so that it sends heartbeats with nobody connected."""
+        self._call(
+            "POST", "compute", f"/localcloud/machines/{instance_name}/keep-awake", {"awake": awake}
+        )
+
+    def make_old(self, instance_name: str, age: timedelta) -> None:
+        """Let a machine have been made so long ago, with its boot disk."""
+        seconds = round(age.total_seconds())
+        self._call(
+            "POST", "compute", f"/localcloud/machines/{instance_name}/age", {"seconds": seconds}
+        )
+
+    def kill_function(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to everything that a function's process consists of; the cloud starts it again when it ends."""
+        os.killpg(self.state["functions"][name]["pid"], number)
+
+    def signal_emulator(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to `firestore` or `pubsub`: one that is stopped answers nothing until it goes on."""
+        os.killpg(self.state["processes"][name]["pid"], number)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return what was asked and answered at the public address, oldest first, where `write_requests` was chosen."""
+        lines = Path(self.state["requests"]).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def log(self, name: str) -> str:
+        """Return what a function, an emulator or the `cloud` itself has logged."""
+        return log_files(self.state)[name].read_text(encoding="utf-8", errors="replace")
+
+    def _faults(self, method: str, body: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        faults: list[dict[str, Any]] = self._call(method, "control", "/localcloud/faults", body)[
+            "faults"
+        ]
+        return faults
+
+    def _call(
+        self,
+        method: str,
+        service: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = _REQUEST_SECONDS,
+    ) -> dict[str, Any]:
+        """Make one request to a service of the cloud.
+
+        Raises:
+            ValueError: it was refused, with the service's words.
+        """
+        request = urllib.request.Request(  # noqa: S310  # the address is the local cloud's
+            self.state["services"][service] + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            method=method,
+        )
+        try:
+            with _OPENER.open(request, timeout=seconds) as answer:
+                content: dict[str, Any] = json.load(answer)
+                return content
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ValueError(_refusal(error.read())) from None
+
+
+def _refusal(body: bytes) -> str:
+    """Return the words of a refusal."""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")
+    return str(error["message"] if isinstance(error, dict) else error)
+
+
+def run_command(settings: LocalSettings, state_file: Path, *, port: int = 0) -> list[str]:
+    """Return the command line of a local cloud which ends at the latest when its standard input does."""
+    options = {
+        "--port": port,
+        "--state": state_file,
+        "--times": settings.times,
+        "--schedule-seconds": settings.schedule_seconds,
+    }
+    if settings.heartbeat_seconds is not None:
+        options["--heartbeat-seconds"] = settings.heartbeat_seconds
+    command = [sys.executable, "-m", "localcloud", "run", "--attached"]
+    for name, value in options.items():
+        command += [name, str(value)]
+    if settings.write_requests:
+        command.append("--write-requests")
+    if settings.python_path:
+        command += ["--python-path", str(settings.python_path)]
+    for name, value in settings.overrides.items():
+        command += ["--set", f"{name}={value}"]
+    return command
+
+
+def wait_for_cloud(state_file: Path, has_ended: Callable[[], bool], output: Path) -> RunningCloud:
+    """Wait until a local cloud that is being started is ready.
+
+    Args:
+        state_file: its state file.
+        has_ended: whether its process has.
+        output: what it prints.
+
+    Raises:
+        LocalCloudError: it has ended, or takes longer than 90 s; with what it printed.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and not has_ended():
+        with contextlib.suppress(NoCloudError):
+            return RunningCloud(state_file)
+        time.sleep(_POLL_SECONDS)
+    raise LocalCloudError(f"The local cloud does not start:\n{output.read_text(encoding='utf-8')}")
+
+
+@contextlib.contextmanager
+def start_cloud(settings: LocalSettings, *, port: int = 0) -> Iterator[RunningCloud]:
+    """Run a local cloud for as long as the context lasts. It ends with this process, however that ends.
+
+    Raises:
+        LocalCloudError: it does not start, with its words.
+    """
+    with tempfile.TemporaryDirectory(prefix="workspace-hub-") as folder:
+        state_file, output = Path(folder, "state.json"), Path(folder, "output.txt")
+        with (
+            output.open("w", encoding="utf-8") as printed,
+            subprocess.Popen(
+                run_command(settings, state_file, port=port),
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            ) as process,
+        ):
+            try:
+                yield wait_for_cloud(state_file, lambda: process.poll() is not None, output)
+            finally:
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its reaper does the rest

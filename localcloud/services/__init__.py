@@ -1,0 +1,1 @@
+"""Google's services as this machine serves them: a file or folder for each."""

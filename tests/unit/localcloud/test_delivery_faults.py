@@ -1,0 +1,40 @@
+"""What becomes of deliveries that are unreliable."""
+
+from __future__ import annotations
+
+import pytest
+
+from localcloud.services.delivery_faults import Fate, Fates, Unreliability
+
+
+def test_by_default_everything_comes_once_and_at_once() -> None:
+    """Nothing is lost, doubled or late."""
+    assert {Fates().draw() for _ in range(100)} == {Fate()}
+
+
+def test_as_much_goes_wrong_as_was_said() -> None:
+    """A tenth is lost, a fifth comes twice, and all come within the time."""
+    fates = Fates(Unreliability(lost=0.1, twice=0.2, seconds=3, seed=1))
+    drawn = [fates.draw() for _ in range(10_000)]
+    assert 900 < sum(fate.lost for fate in drawn) < 1100
+    assert 1850 < sum(fate.twice for fate in drawn) < 2150
+    late = sorted(fate.late_seconds for fate in drawn)
+    assert 0 <= late[0] < 0.1
+    assert 2.9 < late[-1] <= 3
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    """Another one draws others."""
+    first, again, other = (
+        Fates(Unreliability(lost=0.5, seconds=1, seed=seed)) for seed in (7, 7, 8)
+    )
+    drawn = [first.draw() for _ in range(20)]
+    assert drawn == [again.draw() for _ in range(20)]
+    assert drawn != [other.draw() for _ in range(20)]
+
+
+@pytest.mark.parametrize("wrong", [{"lost": 1.1}, {"twice": -0.1}, {"seconds": -1.0}])
+def test_what_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    """A share above all, or a time before now."""
+    with pytest.raises(ValueError, match="from 0 to 1, seconds 0 or more"):
+        Unreliability(**wrong)  # type: ignore[arg-type]  # the seed is no float

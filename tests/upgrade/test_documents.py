@@ -31,7 +31,7 @@ from tests.fakes.machines import fault
 from tests.fakes.records import NOW, POLICY, a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World
-from tests.unit.domain.state_table import PHASES, sights, situation
+from tests.unit.domain.state_table import PHASES, observations, situation
 from tests.upgrade.stories import STORIES, tell
 from tests.upgrade.versions import SITUATIONS, VERSIONS, Document, Version, named
 
@@ -116,7 +116,7 @@ def _every_change() -> Iterator[Change]:
 def _changes_of(workspace: Workspace) -> Iterator[Change]:
     assert workspace.operation is not None
     too_late = workspace.operation.deadline_at + timedelta(seconds=1)
-    for _, seen in sights(workspace):
+    for _, seen in observations(workspace):
         situations = [(seen, NOW), (seen, too_late)]
         situations += [
             (replace(seen, fault=fault(kind, "disks/something")), NOW) for kind in FaultKind

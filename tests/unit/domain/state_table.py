@@ -1,4 +1,4 @@
-"""The state table in words: one line for each kind of operation, phase and observed state, made by asking ``steps.plan``."""
+"""The state table in words: a line for each operation, phase and observed state."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,8 +35,7 @@ _NEW_MACHINE = (Phase.INSERT, Phase.INSERTING, Phase.AWAIT_READY)
 _DELETING = (Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT)
 _STOPPING = (Phase.STOP, Phase.AWAIT_STOPPED)
 
-# The phases that each kind of operation goes through, in its order; "failed" only cleans up after
-# itself.
+# The phases of each kind of operation, in order; "failed" means that it only cleans up.
 PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
     "CREATE": (
         OperationKind.CREATE,
@@ -68,8 +67,8 @@ def situation(kind: OperationKind, phase: Phase, *, failed: bool, awake: bool) -
     return replace(workspace, ready_generation=workspace.generation if awake else None)
 
 
-def sights(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
-    """Yield what can be seen in the workspace's phase, with its name."""
+def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
+    """Yield each situation that can be observed in the workspace's phase, with its name."""
     assert workspace.operation is not None
     operation, home = workspace.operation, (a_home(workspace),)
     moved = an_instance(workspace, InstanceState.RUNNING, id="moved", zone="us-west1-b")
@@ -130,7 +129,7 @@ def sights(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
 
 
 def move_in_words(workspace: Workspace, decision: Change | Call) -> str:
-    """Say what a decision does, in a few words."""
+    """Describe a decision in a few words."""
     operation = workspace.operation
     assert operation is not None
     if isinstance(decision, Call):
@@ -156,7 +155,7 @@ def move_in_words(workspace: Workspace, decision: Change | Call) -> str:
 
 
 def table_in_words() -> str:
-    """Return the whole table; what depends on whether the machine's memory is a ready one is said for both."""
+    """Return the whole table; a cell that depends on whether memory is ready has both moves."""
     lines = []
     for title, (kind, failed, phases) in PHASES.items():
         lines.append(f"=== {title} ===")
@@ -164,14 +163,14 @@ def table_in_words() -> str:
             moves: dict[str, dict[bool, str]] = {}
             for awake in (True, False):
                 workspace = situation(kind, phase, failed=failed, awake=awake)
-                for name, seen in sights(workspace):
+                for name, seen in observations(workspace):
                     decision = steps.plan(workspace, seen, NOW, POLICY)
                     moves.setdefault(name, {})[awake] = move_in_words(workspace, decision)
-            lines.extend(_line(phase, name, said) for name, said in moves.items())
+            lines.extend(_row(phase, name, said) for name, said in moves.items())
             lines.append("")
     return "\n".join(lines)
 
 
-def _line(phase: Phase, name: str, said: dict[bool, str]) -> str:
+def _row(phase: Phase, name: str, said: dict[bool, str]) -> str:
     words = said[True] if said[True] == said[False] else f"awake: {said[True]}; else: {said[False]}"
     return f"{phase:<18} {name:<16} {words}"

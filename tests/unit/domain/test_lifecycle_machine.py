@@ -1,7 +1,7 @@
-"""Random people, machines, deliveries and faults against the use cases on the fakes: what must always hold, and the way out.
+"""Random people, machines, deliveries and faults: the invariants, and the ways out.
 
-By default the same few hundred stories are played each time. ``LIFECYCLE_EXAMPLES=5000`` plays that
-many new ones.
+The use cases run on the fakes. By default the same few hundred stories are played each time;
+``LIFECYCLE_EXAMPLES=5000`` plays that many new ones.
 """
 
 import itertools
@@ -58,7 +58,7 @@ _BOOTS: Calls = [
     (InsertInstance,),
 ]
 _DELETES: Calls = [(DeleteInstance, DeleteDisk)]
-# The calls that may go wrong when a person asks for something; those together that belong together.
+# The calls that may fail when a person asks for something, grouped if they fail together.
 CALLS: dict[str, Calls] = {
     "look": [(InsertInstance,)],
     "stop": _SUSPENDS,
@@ -76,10 +76,7 @@ FAULTS = [
     FaultKind.NOT_READY,
     FaultKind.TRANSIENT,
 ]
-OF_CAPACITY = {
-    FaultKind.STOCK_OUT,
-    FaultKind.QUOTA,
-}  # what Compute says only to calls that need some
+OF_CAPACITY = {FaultKind.STOCK_OUT, FaultKind.QUOTA}  # only calls that need capacity get these
 NEED_CAPACITY = {InsertInstance, StartInstance, ResumeInstance}
 VERBS = ("stop", "stop", "start", "start", "change image", "change type", "look", "delete")
 PAUSES = (0, 2, 15, 60, 60, 300, 1000)
@@ -87,11 +84,11 @@ indexes = st.integers(0, 50)
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """Two people, at most three workspaces each of which two may run, and everything that can happen to them."""
+    """Two people with up to three workspaces each, of which two may run, and random events."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.owners: dict[str, str] = {}  # of every workspace that there ever was
+        self.owners: dict[str, str] = {}  # of every workspace that ever existed
         self.forgotten: set[str] = set()
         self.by_hand: set[str] = set()
         self.violation: AssertionError | None = None
@@ -108,19 +105,19 @@ class Lifecycle(RuleBasedStateMachine):
         numbers = itertools.count(1)
         self.patches: list[Any] = [
             mock.patch.object(change_workspace, "PAUSE_SECONDS", 0),
-            # The same story has to go the same way each time it is told.
+            # A story must go the same way each time it is played.
             mock.patch.object(
                 uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4)
             ),
-            mock.patch.object(self.world, "report", self.take_note(self.world.report)),
+            mock.patch.object(self.world, "report", self.record_reports(self.world.report)),
         ]
         for patch in self.patches:
             patch.start()
 
-    # ---- what must hold at every commit -----------------------------------------------------------------------------
+    # ---- what must hold at every commit ----
 
     def watch(self, before: Workspace | None, after: Workspace | None) -> None:
-        """Check a change of a record, and remember what is wrong: a sweep gets over whatever is raised."""
+        """Check a change of a record and keep the error: a sweep catches what is raised here."""
         try:
             self.check_change(before, after)
         except AssertionError as error:
@@ -128,13 +125,13 @@ class Lifecycle(RuleBasedStateMachine):
             raise
 
     @invariant()
-    def every_change_was_legal(self) -> None:
-        """Tell what ``watch`` has seen."""
+    def every_change_is_legal(self) -> None:
+        """Raise the error that ``watch`` has kept."""
         if self.violation:
             raise self.violation
 
     def check_change(self, before: Workspace | None, after: Workspace | None) -> None:
-        """Check a change of a record against what is true of every change."""
+        """Check a change of a record against the rules for every change."""
         if before is None:
             assert after is not None
             assert after.id not in self.forgotten, "a forgotten workspace came back"
@@ -160,25 +157,25 @@ class Lifecycle(RuleBasedStateMachine):
         if after.status is Status.READY and not deleting:
             assert after.memory_is_ready, "READY without the current boot's report"
         if after.ready_generation not in {before.ready_generation, None}:
-            assert self.reporting is not None, "nobody reported, and it counts as reported"
+            assert self.reporting is not None, "ready_generation changed without a report"
             assert self.reporting.event is ReportEvent.READY
             assert self.reporting.generation == after.generation == after.ready_generation
             assert self.reporting.instance_id == after.instance_id
         if now is not None:
-            assert after.attend_at is not None, "an operation that nobody would ever look after"
+            assert after.attend_at is not None, "nobody would ever resend this operation's job"
         if was is not None and now is not None:
             if was.id == now.id:
                 assert now.step >= was.step, "the step went down"
                 assert now.kind is was.kind
             else:
-                assert now.kind is OperationKind.DELETE, "an operation took another one's place"
+                assert now.kind is OperationKind.DELETE, "only a DELETE may supersede an operation"
                 assert was.kind is not OperationKind.DELETE
         if was is not None and was.kind is OperationKind.DELETE and now is None:
-            assert after.status is Status.ERROR, "it was to be deleted and lives on"
+            assert after.status is Status.ERROR, "a DELETE ended without deletion and without error"
 
     @invariant()
-    def owners_hold_exactly_what_there_is(self) -> None:
-        """Check quota, rate, names, what runs, and the two documents against each other."""
+    def owners_agree_with_the_workspaces(self) -> None:
+        """Compare the owners' documents with the workspaces: quota, rate, names and what runs."""
         existing = self.world.store.workspaces
         for owner_id, owner in self.world.store.owners.items():
             theirs = {ws.id: ws.name for ws in existing.values() if ws.owner_id == owner_id}
@@ -192,16 +189,16 @@ class Lifecycle(RuleBasedStateMachine):
             assert len(set(theirs.values())) == len(theirs)
 
     @invariant()
-    def at_rest_all_is_what_it_seems(self) -> None:
-        """Whenever nothing is to come any more, records and machines agree and nothing is left over."""
+    def records_and_machines_agree_at_rest(self) -> None:
+        """When nothing is queued or changing, records and machines agree and nothing is left."""
         if self.world.at_rest:
             self.check_rest()
 
-    # ---- what happens -----------------------------------------------------------------------------------------------
+    # ---- what happens ----
 
     @initialize(seconds=st.sampled_from([0, 60]), stopped=st.booleans())
     def have_one(self, seconds: int, stopped: bool) -> None:
-        """Begin with a workspace that is new, ready or suspended, or most rules would have nothing to do."""
+        """Start with a new, ready or suspended workspace, so that most rules can apply."""
         workspace = self.world.create("alice", "one")
         self.world.pass_time(timedelta(seconds=seconds))
         if seconds and stopped:
@@ -216,7 +213,7 @@ class Lifecycle(RuleBasedStateMachine):
         seconds=st.sampled_from(PAUSES),
     )
     def create(self, owner: str, name: str, key: str | None, seconds: int) -> None:
-        """A person asks for a workspace, perhaps once more with the same key, and perhaps waits a while."""
+        """A person creates a workspace, perhaps with a key used before, and perhaps waits."""
         with suppress(HubError), self.within_running_limit(owner):
             self.world.create(owner, name, key=Key(key, name) if key else None)
         self.let_time_pass(seconds)
@@ -224,7 +221,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.world.store.workspaces)
     @rule(nth=indexes, verb=st.sampled_from(VERBS), seconds=st.sampled_from(PAUSES))
     def ask_for(self, nth: int, verb: str, seconds: int) -> None:
-        """A person stops, starts, changes or deletes a workspace, and perhaps waits a while."""
+        """A person stops, starts, changes or deletes a workspace, and perhaps waits."""
         self.ask(nth, verb)
         self.let_time_pass(seconds)
 
@@ -248,9 +245,9 @@ class Lifecycle(RuleBasedStateMachine):
         mishap: Mishap,
         times: int,
     ) -> None:
-        """A person asks for something that Compute is going to do badly."""
+        """A person asks for something, and Compute's calls for it fail."""
         if mishap is Mishap.REFUSED and kind is FaultKind.TRANSIENT:
-            mishap = Mishap.UNANSWERED  # what the adapter makes of it
+            mishap = Mishap.UNANSWERED  # this is how the adapter reports it
         for command in CALLS[verb][nth_calls % len(CALLS[verb])]:
             said = (
                 kind
@@ -263,12 +260,12 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from(PAUSES))
     def let_time_pass(self, seconds: int) -> None:
-        """Everything that comes in a while happens."""
+        """Everything that is due within a while happens."""
         self.world.pass_time(timedelta(seconds=seconds))
 
     @rule(seconds=st.sampled_from([5, 30, 300, 1000, 5000]), sweeps=st.booleans())
-    def stand_still(self, seconds: int, sweeps: bool) -> None:
-        """Time passes and every delivery is late; then, perhaps, the sweeps run before anything else does."""
+    def pass_time_without_deliveries(self, seconds: int, sweeps: bool) -> None:
+        """Time passes without deliveries; then perhaps the sweeps run before anything else."""
         self.world.clock.advance(timedelta(seconds=seconds))
         if sweeps:
             self.world.reconcile()
@@ -277,13 +274,13 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.queue)
     @rule(nth=indexes)
     def deliver(self, nth: int) -> None:
-        """A job is delivered, whether it is its turn or not."""
+        """A job is delivered, in its turn or not."""
         self.deliver_job(self.take(nth))
 
     @precondition(lambda self: self.world.operations.delivered or self.world.provisioning.delivered)
     @rule(nth=indexes)
     def deliver_again(self, nth: int) -> None:
-        """A job that was delivered before comes once more, perhaps much later."""
+        """A job that was delivered before is delivered again, perhaps much later."""
         delivered = [
             *reversed(self.world.operations.delivered),
             *reversed(self.world.provisioning.delivered),
@@ -299,7 +296,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.queue)
     @rule(nth=indexes, call=st.integers(0, 6), moment=st.sampled_from(Moment), lost=st.booleans())
     def deliver_to_a_dying_process(self, nth: int, call: int, moment: Moment, lost: bool) -> None:
-        """The worker dies in the middle; the job comes again, or it was the last attempt."""
+        """The worker dies during a job, which is delivered again unless it was the last attempt."""
         job = self.take(nth)
         self.interruptions.interrupt(call, moment)
         try:
@@ -319,7 +316,7 @@ class Lifecycle(RuleBasedStateMachine):
     def deliver_while_something_else_happens(
         self, nth: int, early: bool, meanwhile: str, seconds: int
     ) -> None:
-        """While the worker calls Compute, somebody does something with the same workspace, and the rest goes on for a while."""
+        """While the worker calls Compute, something happens to the workspace and time passes."""
         job = self.take(nth)
 
         def happens() -> None:
@@ -340,21 +337,19 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.machines)
     @rule(nth=indexes, event=st.sampled_from(ReportEvent), behind=st.sampled_from([0, 0, 0, 1]))
     def report(self, nth: int, event: ReportEvent, behind: int) -> None:
-        """A machine that is up reports, perhaps of an earlier boot."""
+        """A machine that is up reports, perhaps about an earlier boot."""
         machine = self.machines[nth % len(self.machines)]
         if machine.reported and machine.state.value == "RUNNING":
             report = machine.report(
                 event, *(("BROKEN", "It broke.") if event is ReportEvent.FAILED else ())
             )
-            if (
-                event is not ReportEvent.READY or behind
-            ):  # the world itself brings each machine's own ready report
+            if event is not ReportEvent.READY or behind:  # the world sends each machine's own READY
                 self.send_report(replace(report, generation=report.generation - behind))
 
     @precondition(lambda self: self.reported)
     @rule(nth=indexes)
     def report_again(self, nth: int) -> None:
-        """A report that came before comes once more."""
+        """A report that was delivered before is delivered again."""
         self.send_report(self.reported[-1 - nth % len(self.reported)])
 
     @precondition(lambda self: self.world.store.workspaces)
@@ -366,8 +361,8 @@ class Lifecycle(RuleBasedStateMachine):
         verb=st.sampled_from(VERBS),
         seconds=st.sampled_from(PAUSES),
     )
-    def ask_while_in_trouble(self, what: str, nth: int, verb: str, seconds: int) -> None:
-        """The next machine does not come up, Compute does not answer, or a queue takes nothing, and a person asks."""
+    def ask_during_an_outage(self, what: str, nth: int, verb: str, seconds: int) -> None:
+        """A person asks while a boot fails, Compute does not answer, or a queue refuses jobs."""
         match what:
             case "never ready":
                 self.world.machines.script_boot(GuestMishap.NEVER_READY)
@@ -393,7 +388,7 @@ class Lifecycle(RuleBasedStateMachine):
     def somebody_else_touches_the_machine(
         self, nth: int, what: str, pause: int, verb: str, seconds: int
     ) -> None:
-        """Somebody does something to a machine outside the Hub, or its host fails; then its owner asks for something."""
+        """Somebody changes a machine outside the Hub, or its host fails; then its owner asks."""
         machine = self.machines[nth % len(self.machines)]
         workspace_id = machine.command.workspace_id
         self.by_hand.add(workspace_id)
@@ -413,10 +408,10 @@ class Lifecycle(RuleBasedStateMachine):
             self.ask_of(workspace, verb)
             self.let_time_pass(seconds)
 
-    # ---- the end ----------------------------------------------------------------------------------------------------
+    # ---- the end ----
 
     def teardown(self) -> None:
-        """With all faults off: come to rest, agree with the machines, find the way out to READY, and leave nothing behind."""
+        """Without faults, check the state at rest, then start and delete each workspace."""
         try:
             self.world.machines.calm()
             self.world.operations.refusals = self.world.provisioning.refusals = 0
@@ -426,45 +421,44 @@ class Lifecycle(RuleBasedStateMachine):
                 self.world.look(workspace)
             self.world.run()
             for workspace in self.world.store.workspaces.values():
-                assert not self.has_drifted(workspace), "the record does not follow what is"
+                assert not self.has_drifted(workspace), "the record does not agree with the machine"
             self.check_way_out_by_start()
             self.check_way_out_by_delete()
-            self.owners_hold_exactly_what_there_is()
+            self.owners_agree_with_the_workspaces()
         finally:
             for patch in self.patches:
                 patch.stop()
 
     def check_rest(self) -> None:
-        """Check that nothing is under way any more, and that records agree with machines that nobody else touched."""
+        """Check that no operation runs, and that records agree with untouched machines."""
         for workspace in self.world.store.workspaces.values():
             assert workspace.operation is None
             held = self.world.store.owners[workspace.owner_id].workspaces[workspace.id]
             assert held.running == workspace.counts_as_running
             assert workspace.status is not Status.PROVISIONING
             if workspace.id not in self.by_hand:
-                assert not self.has_drifted(workspace), "the record is not what the machine is"
+                assert not self.has_drifted(workspace), "the record does not agree with the machine"
         self.check_nothing_left()
 
     def check_nothing_left(self) -> None:
-        """Check that there is no machine and no disk but where a workspace has its own."""
+        """Check that each machine and disk belongs to a workspace and is in its place."""
         existing = self.world.store.workspaces.values()
         assert set(self.world.machines.instances) <= {place_of(ws) for ws in existing}, (
-            "a machine was left"
+            "a machine was left over"
         )
         assert self.world.machines.disks <= {
             replace(place_of(ws), name=ws.disk_name) for ws in existing
-        }, "a disk was left"
+        }, "a disk was left over"
 
     def check_way_out_by_start(self) -> None:
-        """Check that each workspace can be started where no limit forbids it, and is then what it says it is."""
+        """Check that each workspace, without limits, can be started and is then as recorded."""
         self.world.policy = NO_LIMITS
         for workspace in self.world.store.workspaces.values():
             self.world.start(workspace.owner_id, workspace.id)
         self.world.run()
         for workspace in self.world.store.workspaces.values():
             assert (workspace.status, workspace.operation) == (Status.READY, None)
-            # A STOP that failed left the machine usable: nothing was to be started, and the reason
-            # stays.
+            # A STOP that failed left the machine usable: START changes nothing, also not the error.
             assert workspace.error is None or workspace.error.operation_kind is OperationKind.STOP
             machine = self.world.machine(workspace)
             assert machine is not None
@@ -472,12 +466,12 @@ class Lifecycle(RuleBasedStateMachine):
             assert not self.has_drifted(workspace)
             made_of = (machine.command.image_tag, machine.command.machine_type)
             assert made_of == (workspace.image_tag, workspace.machine_type), (
-                "it is not the machine that was asked for"
+                "the machine is not the one that was asked for"
             )
             assert machine.id == workspace.instance_id
 
     def check_way_out_by_delete(self) -> None:
-        """Check that each workspace can be deleted, and that nothing of it stays anywhere."""
+        """Check that each workspace can be deleted, and that nothing of it is left."""
         for workspace in self.world.store.workspaces.values():
             self.world.delete(workspace.owner_id, workspace.id)
         self.world.run()
@@ -485,26 +479,26 @@ class Lifecycle(RuleBasedStateMachine):
         assert not any(owner.workspaces for owner in self.world.store.owners.values())
         self.check_nothing_left()
 
-    # ---- helpers ----------------------------------------------------------------------------------------------------
+    # ---- helpers ----
 
     @property
     def queue(self) -> list[Any]:
-        """All deliveries to come, the next ones first."""
+        """All deliveries to come, the next one first."""
         waiting = [*self.world.provisioning.waiting, *self.world.operations.waiting]
         return sorted(waiting, key=lambda delivery: delivery.due_at)
 
     @property
     def machines(self) -> list[FakeInstance]:
-        """All machines that there are."""
+        """All machines that exist."""
         return list(self.world.machines.instances.values())
 
     def ask(self, nth: int, verb: str) -> None:
-        """Ask something of one of the workspaces; what the Hub refuses is refused."""
+        """Ask for something on one of the workspaces; the Hub may refuse it."""
         existing = list(self.world.store.workspaces.values())
         self.ask_of(existing[nth % len(existing)], verb)
 
     def ask_of(self, workspace: Workspace, verb: str) -> None:
-        """Ask something of a workspace, or let its machine say that somebody is connected."""
+        """Ask for something on a workspace, or let its machine report a connection."""
         owner, workspace_id = workspace.owner_id, workspace.id
         machine = self.world.machine(workspace)
         with suppress(HubError), self.within_running_limit(owner):
@@ -536,14 +530,14 @@ class Lifecycle(RuleBasedStateMachine):
 
     @contextmanager
     def within_running_limit(self, owner_id: str) -> Iterator[None]:
-        """Check that what a person asks for does not lead beyond the limit; what was started by hand may."""
+        """Check that a request does not exceed the limit; machines started by hand may."""
         before = self.running(owner_id)
         yield
         after = self.running(owner_id)
-        assert after <= max(before, self.world.policy.limits.running), "more are running than may"
+        assert after <= max(before, self.world.policy.limits.running), "more run than may"
 
     def take(self, nth: int) -> Job:
-        """Take a job out of the queue it is in."""
+        """Take a job out of its queue."""
         delivery = self.queue[nth % len(self.queue)]
         queue = (
             self.world.provisioning
@@ -553,19 +547,19 @@ class Lifecycle(RuleBasedStateMachine):
         return queue.take(delivery)
 
     def deliver_job(self, job: Job) -> None:
-        """Deliver a job; one that fails comes again."""
+        """Deliver a job; if it fails, it is delivered again."""
         try:
             self.world.do(job)
         except HubError:
             self.world.operations.bring_again(job, timedelta(seconds=5))
 
     def send_report(self, report: Report) -> None:
-        """Deliver a report; whatever the answer, this one is not repeated."""
+        """Deliver a report, once, also if it is refused."""
         with suppress(HubError):
             self.world.report(report)
 
-    def take_note(self, deliver: Callable[[Report], None]) -> Callable[[Report], None]:
-        """Deliver a report, and know while it is being taken that it is."""
+    def record_reports(self, deliver: Callable[[Report], None]) -> Callable[[Report], None]:
+        """Wrap ``World.report`` so that each report is kept and known while it is handled."""
 
         def noted(report: Report) -> None:
             outer, self.reporting = self.reporting, report
@@ -578,7 +572,7 @@ class Lifecycle(RuleBasedStateMachine):
         return noted
 
     def has_drifted(self, workspace: Workspace) -> bool:
-        """Say whether the record is not what Compute says."""
+        """Return whether the record disagrees with Compute."""
         return has_drifted(
             workspace, self.world.machines.peek(place_of(workspace)), self.world.clock()
         )

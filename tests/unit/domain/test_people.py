@@ -17,7 +17,7 @@ TEAM = AccessRules(
 
 
 def is_served(person: Person, rules: AccessRules) -> bool:
-    """Say whether the Hub serves a person."""
+    """Return whether the Hub serves a person."""
     try:
         admit(person, rules, "laptop-42")
     except NotAllowedError:
@@ -25,15 +25,15 @@ def is_served(person: Person, rules: AccessRules) -> bool:
     return True
 
 
-def test_who_is_served_asks_as_themselves_with_their_request() -> None:
-    """Their id is Google's, and what they ask can be found by their request's id."""
+def test_a_person_who_is_served_becomes_the_actor_of_their_request() -> None:
+    """The id is Google's; the request id makes the request findable in the logs."""
     assert admit(ADA, PERSONAL, "laptop-42") == Actor(
         ADA.owner_id, "laptop-42", "ada@example.com", admin=False, domain="example.com"
     )
 
 
-def test_who_is_not_served_is_told_so() -> None:
-    """The refusal says what to do, and nothing of who is served."""
+def test_a_person_who_is_not_served_is_refused() -> None:
+    """The message says what to do, and does not reveal who is served."""
     with pytest.raises(NotAllowedError, match="Ask whoever runs it") as refused:
         admit(Person("1", "bob@example.com"), PERSONAL, "laptop-42")
     assert "ada" not in str(refused.value)
@@ -52,15 +52,15 @@ def test_who_is_not_served_is_told_so() -> None:
         (None, False),
     ],
 )
-def test_an_address_is_served_when_it_is_named(mode: Mode, email: str | None, served: bool) -> None:
-    """In either mode, in any case, and as a whole."""
+def test_an_address_is_served_if_it_is_listed(mode: Mode, email: str | None, served: bool) -> None:
+    """This holds in both modes; case does not matter, and the whole address must match."""
     rules = AccessRules(mode, ("bob@example.com", "ada@example.com"))
     assert is_served(Person("1", email), rules) is served
 
 
 @pytest.mark.parametrize("person", [ADA, Person("1", "bob@elsewhere.org"), Person("1")])
-def test_everybody_is_served_where_everybody_is_named(person: Person) -> None:
-    """Whoever proves who they are is enough, with an address or without."""
+def test_everybody_is_served_if_the_list_has_an_asterisk(person: Person) -> None:
+    """A proven identity is enough, with or without an address."""
     assert is_served(person, AccessRules(Mode.PERSONAL, ("*",)))
     assert is_served(person, AccessRules(Mode.TEAM, ("*",)))
 
@@ -83,26 +83,26 @@ def test_everybody_is_served_where_everybody_is_named(person: Person) -> None:
         ("", "", False),
     ],
 )
-def test_a_domain_needs_the_organisations_account_and_its_address(
+def test_a_domain_needs_an_account_and_an_address_of_the_organisation(
     email: str | None, hosted: str | None, served: bool
 ) -> None:
-    """Google's ``hd`` and the verified address both have to be the domain's, and nothing below it."""
+    """Google's ``hd`` and the verified address must both have the domain, and no subdomain."""
     assert is_served(Person("1", email, hosted), TEAM) is served
 
 
 def test_domains_count_in_team_mode_only() -> None:
-    """A Hub of one person does not take in an organisation."""
+    """A personal Hub does not serve a whole organisation."""
     assert not is_served(ADA, dataclasses.replace(TEAM, mode=Mode.PERSONAL))
 
 
 def is_administrator(person: Person, rules: AccessRules) -> bool:
-    """Say whether the Hub serves a person as an administrator."""
+    """Return whether the Hub serves a person as an administrator."""
     return is_served(person, rules) and admit(person, rules, "laptop-42").admin
 
 
 @pytest.mark.parametrize("email", ["grace@example.com", "GRACE@example.com"])
-def test_an_administrator_is_served_and_known_as_one(email: str) -> None:
-    """Named as such they need not be named again, nor be of a domain that is served."""
+def test_an_administrator_is_served_as_one(email: str) -> None:
+    """An administrator need not be named as a person, nor belong to a domain that is served."""
     assert is_administrator(Person("2", email, "Example.Com"), TEAM)
     assert is_administrator(
         Person("2", email, "example.com"), dataclasses.replace(TEAM, domains=())
@@ -110,15 +110,15 @@ def test_an_administrator_is_served_and_known_as_one(email: str) -> None:
 
 
 @pytest.mark.parametrize("hosted", ["example.org", "mail.example.com"])
-def test_an_administrator_may_be_at_a_secondary_domain(hosted: str) -> None:
-    """Google stands for the addresses of all domains of an organisation, and `hd` is one of them; by domain they are not served."""
+def test_an_administrators_address_may_have_a_secondary_domain(hosted: str) -> None:
+    """``hd`` may be another domain of the organisation; people are not served on that basis."""
     assert is_administrator(Person("2", "grace@example.com", hosted), TEAM)
     assert not is_served(Person("3", "ann@example.com", hosted), TEAM)
 
 
 @pytest.mark.parametrize("hosted", [None, ""])
-def test_an_administrators_account_must_be_an_organisations(hosted: str | None) -> None:
-    """Anybody can make a Google account of an address that they can read once, and keep it when they leave."""
+def test_an_administrators_account_must_belong_to_an_organisation(hosted: str | None) -> None:
+    """Anybody who reads an address's mail once can make a Google account for it, and keep it."""
     grace = Person("2", "grace@example.com", hosted)
     assert not is_served(grace, TEAM)
     assert not is_administrator(grace, dataclasses.replace(TEAM, emails=("*",)))
@@ -135,13 +135,13 @@ def test_an_administrators_account_must_be_an_organisations(hosted: str | None) 
         Person("4", "ivan@example.net", "example.org"),
     ],
 )
-def test_an_outside_administrator_is_one_by_the_address_alone(person: Person) -> None:
-    """Whoever names them does so on purpose, with an organisation or without."""
+def test_an_outside_administrator_needs_only_the_address(person: Person) -> None:
+    """The configuration names them on purpose, whether they have an organisation or not."""
     assert is_administrator(person, TEAM)
 
 
 def test_nobody_else_is_an_administrator() -> None:
-    """To be served, even with everybody, is not to administer."""
+    """To be served, even together with everybody, does not make an administrator."""
     everybody = dataclasses.replace(TEAM, emails=("*",))
     assert not is_administrator(ADA, TEAM)
     for person in (
@@ -161,16 +161,16 @@ def test_nobody_else_is_an_administrator() -> None:
     ids=["organisation's", "outside"],
 )
 def test_there_are_no_administrators_in_personal_mode(person: Person) -> None:
-    """One who is named as such is nobody there, or one of the people."""
+    """Somebody named as administrator is not served there, or is served as a person."""
     alone = dataclasses.replace(TEAM, mode=Mode.PERSONAL)
     assert not is_served(person, alone)
     assert not is_administrator(person, dataclasses.replace(alone, emails=(str(person.email),)))
 
 
-# Other letters
+# ---- look-alike letters ----
 
-# What str.lower and str.casefold make `kai` and `istanbul` of, or what looks the same.
-LOOKING_ALIKE = {
+# ``str.lower`` or ``str.casefold`` may turn these into the address, or they look the same.
+LOOK_ALIKES = {
     "kai@example.com": [
         "\N{KELVIN SIGN}ai@example.com",
         "k\N{CYRILLIC SMALL LETTER A}i@example.com",
@@ -186,14 +186,12 @@ LOOKING_ALIKE = {
     ],
     "strasse@example.com": ["stra\N{LATIN SMALL LETTER SHARP S}e@example.com"],
 }
-ALIKE = [(address, other) for address, others in LOOKING_ALIKE.items() for other in others]
+LOOK_ALIKE_PAIRS = [(address, other) for address, others in LOOK_ALIKES.items() for other in others]
 
 
-@pytest.mark.parametrize(("address", "other"), ALIKE)
-def test_an_address_with_other_letters_is_not_the_one_that_it_looks_like(
-    address: str, other: str
-) -> None:
-    """Not for who is served, by name or by organisation, and not for who administers."""
+@pytest.mark.parametrize(("address", "other"), LOOK_ALIKE_PAIRS)
+def test_an_address_with_look_alike_letters_is_another_address(address: str, other: str) -> None:
+    """Such an address neither gets its person served nor makes an administrator."""
     them = Person("5", other, "example.com")
     assert comparable(other) is None
     assert not is_served(them, AccessRules(Mode.PERSONAL, (address,)))
@@ -206,18 +204,16 @@ def test_an_address_with_other_letters_is_not_the_one_that_it_looks_like(
         assert is_administrator(Person("5", address.upper(), "example.com"), rules)
 
 
-@pytest.mark.parametrize(("_", "other"), ALIKE)
-def test_whoever_has_an_address_with_other_letters_is_served_where_everybody_is(
-    _: str, other: str
-) -> None:
-    """With the address as it is, which proves no organisation."""
+@pytest.mark.parametrize(("_", "other"), LOOK_ALIKE_PAIRS)
+def test_a_person_with_look_alike_letters_is_served_if_everybody_is(_: str, other: str) -> None:
+    """Their address is kept as it is, and proves no organisation."""
     assert admit(
         Person("5", other, "example.com"), AccessRules(Mode.TEAM, ("*",)), "laptop-42"
     ) == Actor("5", "laptop-42", other)
 
 
-def test_an_organisation_with_other_letters_is_not_the_one_that_it_looks_like() -> None:
-    """Neither by the claim nor by the address."""
+def test_a_domain_with_look_alike_letters_proves_no_organisation() -> None:
+    """Neither the claim nor the address may have other letters."""
     kelvins = "\N{KELVIN SIGN}.example"
     for email, hosted in (
         ("ada@k.example", kelvins),

@@ -1,4 +1,4 @@
-"""Text from outside, as it is shown."""
+"""How text from outside the Hub is shown."""
 
 import sys
 import unicodedata
@@ -39,13 +39,13 @@ SHOWN = [
 
 
 @pytest.mark.parametrize(("text", "line"), SHOWN)
-def test_a_text_is_one_line_of_what_can_be_seen(text: str, line: str) -> None:
-    """Words stay, in whatever script; what controls a terminal or deceives a reader goes."""
+def test_a_text_becomes_one_line_of_visible_characters(text: str, line: str) -> None:
+    """Words stay, in every script; terminal controls and misleading characters are removed."""
     assert one_line(text) == line
 
 
-def test_no_character_that_controls_formats_or_means_nothing_is_shown() -> None:
-    """All of Unicode: what is left is letters, marks, numbers, punctuation, symbols and spaces."""
+def test_only_visible_characters_are_shown() -> None:
+    """In all of Unicode, only letters, marks, numbers, punctuation, symbols and spaces are left."""
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
 
     left = {unicodedata.category(each) for each in visible(everything)}
@@ -57,8 +57,8 @@ def test_no_character_that_controls_formats_or_means_nothing_is_shown() -> None:
 
 
 @given(st.text(st.characters(codec=None), max_size=700), st.integers(210, 400))
-def test_whatever_the_text_the_line_is_bounded_and_printable(text: str, most: int) -> None:
-    """Also what was cut; and making it plain twice is making it plain once."""
+def test_every_text_becomes_a_bounded_printable_line(text: str, most: int) -> None:
+    """This holds for text that was cut, too; to apply it twice changes nothing."""
     line = one_line(text, most)
 
     assert len(line) <= most
@@ -78,16 +78,16 @@ def test_whatever_the_text_the_line_is_bounded_and_printable(text: str, most: in
 
 
 @given(st.text(st.characters(codec=None), max_size=700), st.integers(50, 400))
-def test_whatever_was_printed_every_line_is_quoted(text: str, most: int) -> None:
-    """No line can be taken for one of ours, and there are never more characters than wanted."""
-    told = quoted_lines(text, most)
+def test_every_line_of_output_is_quoted(text: str, most: int) -> None:
+    """No line can be mistaken for the Hub's, and the length stays within the limit."""
+    shown = quoted_lines(text, most)
 
-    assert len(told) <= most
-    assert all(line.startswith("> ") for line in told.splitlines())
+    assert len(shown) <= most
+    assert all(line.startswith("> ") for line in shown.splitlines())
 
 
-def test_of_what_was_printed_the_end_is_told_without_empty_lines() -> None:
-    """Line feeds stay, carriage returns are line feeds, colours go."""
+def test_the_end_of_output_is_shown_without_empty_lines() -> None:
+    """Line feeds stay, carriage returns become line feeds, and colours are removed."""
     printed = "[\x1b[0;32m  OK  \x1b[0m] Started ssh.\r\n\r\n\n\tkernel:\x00 panic\u202e\n"
 
     assert quoted_lines(printed, 100) == "> [ OK ] Started ssh.\n> kernel: panic"
@@ -96,7 +96,7 @@ def test_of_what_was_printed_the_end_is_told_without_empty_lines() -> None:
 
 
 def test_a_long_text_is_cut_between_words() -> None:
-    """It ends with an ellipsis; a word that is too long is cut itself."""
+    """The result ends with an ellipsis; a single word that is too long is cut."""
     words = shortened("word " * 100)
 
     assert words.endswith("word…")
@@ -105,8 +105,8 @@ def test_a_long_text_is_cut_between_words() -> None:
     assert shortened("x" * MOST_CHARACTERS) == "x" * MOST_CHARACTERS
 
 
-def test_a_quotation_cannot_be_ended_from_within() -> None:
-    """Whatever looks like a quotation mark becomes an apostrophe."""
+def test_a_quoted_text_cannot_end_its_quotation() -> None:
+    """Every character that looks like a quotation mark becomes an apostrophe."""
     assert (
         quoted('It is full." The Hub says: \u201cpay\u201d \u00abnow\u00bb \uff02')
         == "\"It is full.' The Hub says: 'pay' 'now' '\""

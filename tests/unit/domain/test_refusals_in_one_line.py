@@ -1,4 +1,4 @@
-"""Which refusals become events at once, and in which later event each of the others is counted."""
+"""Which refusals become events at once, and which later event counts each of the others."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def refusal(
     owner_id: str = "alice",
     what: str = "Asked",
 ) -> Event:
-    """Return a refusal, each with a request of its own."""
+    """Return a refusal with a request id of its own."""
     return refused(
         Actor(who, f"{who} at {now}", f"{who}@example.com"), workspace_id, owner_id, what, now
     )
 
 
-def told(events: list[Event]) -> list[tuple[str, int]]:
-    """Return who was refused how often."""
+def times_of_each(events: list[Event]) -> list[tuple[str, int]]:
+    """Return each event's caller and how many refusals it counts."""
     return [(event.who, event.times) for event in events]
 
 
-# ---- one line for two -----------------------------------------------------------------------------------------------
+# ---- two refusals in one event ----
 
 
-def test_two_refusals_of_one_caller_are_told_by_the_later_one() -> None:
-    """With its time and its request, whichever is given first."""
+def test_the_event_of_two_refusals_is_the_later_one() -> None:
+    """The event has the later refusal's time and request id, in either order of arguments."""
     early, late = refusal(), refusal(now=NOW + SECOND)
     both = Event(
         NOW + SECOND,
@@ -54,8 +54,8 @@ def test_two_refusals_of_one_caller_are_told_by_the_later_one() -> None:
     assert together(early, late, SEVERAL) == together(late, early, SEVERAL) == both
 
 
-def test_what_refusals_do_not_have_in_common_is_left_empty() -> None:
-    """A line that named one workspace, or one caller, would be wrong for the other."""
+def test_an_event_leaves_differing_fields_empty() -> None:
+    """An event that named one workspace or one caller would be wrong about the other."""
     line = together(refusal(), refusal("trudy", workspace_id="two", owner_id="bob"), STRANGERS)
     assert (line.workspace_id, line.owner_id, line.who, line.who_email) == (
         "",
@@ -66,16 +66,16 @@ def test_what_refusals_do_not_have_in_common_is_left_empty() -> None:
 
 
 def test_refusals_on_two_workspaces_of_one_owner_keep_the_owner() -> None:
-    """It is what they have in common."""
+    """The owner is the same, so the event names them."""
     line = together(refusal(), refusal(workspace_id="two"), SEVERAL)
     assert (line.workspace_id, line.owner_id, line.who) == ("", "alice", "mallory")
 
 
-# ---- a caller and kind ----------------------------------------------------------------------------------------------
+# ---- one caller and kind ----
 
 
-def test_the_first_refusal_is_an_event_at_once_and_the_next_come_after_five_minutes() -> None:
-    """With the first one after that time, which tells how many it stands for."""
+def test_the_first_refusal_is_an_event_and_the_next_five_minutes_are_counted() -> None:
+    """The first refusal after five minutes is an event that counts those in between."""
     refusals = Refusals(10, SEVERAL)
     assert refusals.add(refusal(), NOW) == [refusal()]
     assert [
@@ -86,33 +86,33 @@ def test_the_first_refusal_is_an_event_at_once_and_the_next_come_after_five_minu
     assert refusals.add(refusal(), NOW + WRITTEN_EVERY + SECOND) == []
 
 
-def test_a_caller_who_comes_back_later_is_new() -> None:
-    """Nothing was counted in between."""
+def test_a_caller_who_returns_later_counts_as_new() -> None:
+    """No refusal was counted in between."""
     refusals = Refusals(10, SEVERAL)
     later = NOW + timedelta(hours=1)
     refusals.add(refusal(), NOW)
-    assert told(refusals.add(refusal(now=later), later)) == [("mallory", 1)]
+    assert times_of_each(refusals.add(refusal(now=later), later)) == [("mallory", 1)]
 
 
-def test_each_caller_and_each_kind_is_for_itself() -> None:
-    """Somebody's noise hides nobody else's first refusal, and no other kind of their own."""
+def test_each_caller_and_kind_is_counted_separately() -> None:
+    """A caller hides neither others' first refusals nor their own of another kind."""
     refusals = Refusals(10, SEVERAL)
     for event in (refusal(), refusal("trudy"), refusal(what="Deleted")):
         assert refusals.add(event, NOW) == [event]
 
 
-def test_what_waits_is_written_with_anybodys_refusal_once_it_is_due() -> None:
-    """Whoever was counted may never come back."""
+def test_due_counts_are_written_with_any_callers_refusal() -> None:
+    """The caller who was counted may never come back."""
     refusals = Refusals(10, SEVERAL)
     for n in range(4):
         refusals.add(refusal(now=NOW + n * SECOND), NOW + n * SECOND)
     written = refusals.add(refusal("trudy"), NOW + WRITTEN_EVERY)
-    assert told(written) == [("mallory", 3), ("trudy", 1)]
+    assert times_of_each(written) == [("mallory", 3), ("trudy", 1)]
     assert written[0].at == NOW + 3 * SECOND
 
 
-def test_one_request_does_not_write_everybodys_counts() -> None:
-    """A commit is bounded; the rest goes with the next."""
+def test_one_request_writes_a_bounded_number_of_counts() -> None:
+    """The size of a commit is bounded; later commits write the rest."""
     refusals = Refusals(100, SEVERAL)
     for n in range(50):
         refusals.add(refusal(f"caller-{n}"), NOW)
@@ -123,17 +123,17 @@ def test_one_request_does_not_write_everybodys_counts() -> None:
     ] * 2 + [11]
 
 
-# ---- many callers ---------------------------------------------------------------------------------------------------
+# ---- many callers ----
 
 
-def test_a_full_table_tells_the_counts_of_several_in_one_line() -> None:
+def test_a_full_table_adds_several_callers_into_one_event() -> None:
     """Memory is bounded, and no count is lost."""
     refusals = Refusals(3, SEVERAL)
     written = []
     for n in [*range(100), *range(100)]:
         written += refusals.add(refusal(f"caller-{n}", workspace_id=f"{n}"), NOW)
-    assert told(written) == [("caller-0", 1), ("caller-1", 1), ("caller-2", 1)], (
-        "who finds no place is only counted"
+    assert times_of_each(written) == [("caller-0", 1), ("caller-1", 1), ("caller-2", 1)], (
+        "a caller without a place in the table is only counted"
     )
     waiting = refusals.take_all()
     assert len(waiting) <= 3
@@ -142,25 +142,25 @@ def test_a_full_table_tells_the_counts_of_several_in_one_line() -> None:
     assert (line.workspace_id, line.who_email) == ("", None)
 
 
-def test_a_budget_is_for_all_callers_together() -> None:
-    """Ten at once, then one in six seconds; the others are counted, and their sum is written when its time has come."""
+def test_all_callers_share_the_budget() -> None:
+    """Ten are written at once, then one in six seconds; the others are written as a sum."""
     refusals = Refusals(100, STRANGERS, Budget(10))
     written: list[Event] = []
     for n in range(10_000):
         now = NOW + n * timedelta(milliseconds=1)
         written += refusals.add(refusal(f"stranger-{n}", now), now)
-    assert told(written[:-1]) == [(f"stranger-{n}", 1) for n in range(10)]
+    assert times_of_each(written[:-1]) == [(f"stranger-{n}", 1) for n in range(10)]
     assert timedelta(seconds=6) <= written[-1].at - NOW <= timedelta(seconds=6.1)
     assert len(written) == 11
     later = NOW + 2 * WRITTEN_EVERY
-    assert told(refusals.add(refusal("mallory", later), later)) == [
+    assert times_of_each(refusals.add(refusal("mallory", later), later)) == [
         ("strangers", 9989),
         ("mallory", 1),
     ]
 
 
-def test_the_sum_of_strangers_is_not_kept_back_by_new_ones() -> None:
-    """Whoever keeps the budget at nothing would otherwise keep the trail from telling how many there are."""
+def test_new_strangers_do_not_delay_the_sum() -> None:
+    """New callers who use up the budget cannot keep the sum from being written."""
     refusals = Refusals(100, STRANGERS, Budget(10))
     written: list[Event] = []
     for n in range(700):
@@ -171,17 +171,17 @@ def test_the_sum_of_strangers_is_not_kept_back_by_new_ones() -> None:
     assert len(written) <= 10 + 700 / 6 + 1
 
 
-def test_one_stranger_over_the_budget_keeps_their_name() -> None:
-    """The sum of one caller's refusals is theirs."""
+def test_a_single_stranger_over_the_budget_is_named() -> None:
+    """A sum of one caller's refusals names that caller."""
     refusals = Refusals(100, STRANGERS, Budget(1))
     refusals.add(refusal("first"), NOW)
     for _ in range(3):
         assert refusals.add(refusal(), NOW) == []
-    assert told(refusals.take_all()) == [("mallory", 3)]
+    assert times_of_each(refusals.take_all()) == [("mallory", 3)]
 
 
-def test_what_waits_of_strangers_is_one_line_of_each_kind_at_the_end() -> None:
-    """The end of a process is bounded too; of people whom the Hub serves each is told."""
+def test_at_the_end_strangers_get_one_event_of_each_kind() -> None:
+    """So the end of a process writes little; callers whom the Hub serves get an event each."""
     strangers, served = Refusals(100, STRANGERS, Budget(10)), Refusals(100, SEVERAL)
     for who in ("mallory", "trudy"):
         for what in ("Asked", "Reported", "Asked", "Reported"):
@@ -191,24 +191,24 @@ def test_what_waits_of_strangers_is_one_line_of_each_kind_at_the_end() -> None:
         ("strangers", "Asked", 2),
         ("strangers", "Reported", 2),
     ]
-    assert told(served.take_all()) == [("mallory", 1)] * 2 + [("trudy", 1)] * 2
+    assert times_of_each(served.take_all()) == [("mallory", 1)] * 2 + [("trudy", 1)] * 2
     assert strangers.take_all() == served.take_all() == []
 
 
-# ---- what could not be written --------------------------------------------------------------------------------------
+# ---- events that could not be written ----
 
 
-def test_what_could_not_be_written_is_due_in_ten_seconds() -> None:
-    """With what was counted meanwhile; not at each request, since each would wait for the database."""
+def test_events_that_could_not_be_written_are_due_in_ten_seconds() -> None:
+    """Each request would wait for the database if they were tried again sooner."""
     refusals = Refusals(10, SEVERAL)
     refusals.put_back(refusals.add(refusal(), NOW), NOW)
     assert refusals.add(refusal(now=NOW + SECOND), NOW + SECOND) == []
     again = NOW + TRIED_AGAIN_AFTER
-    assert told(refusals.add(refusal(now=again), again)) == [("mallory", 3)]
+    assert times_of_each(refusals.add(refusal(now=again), again)) == [("mallory", 3)]
 
 
-def test_a_clock_that_is_set_back_takes_nothing_from_the_budget() -> None:
-    """It goes on from there."""
+def test_a_clock_that_is_set_back_does_not_change_the_budget() -> None:
+    """The budget continues from the earlier time."""
     budget = Budget(2)
     assert [budget.spend(NOW - n * timedelta(hours=1)) for n in range(3)] == [True, True, False]
     assert budget.spend(NOW - timedelta(hours=2) + 30 * SECOND)
@@ -226,7 +226,7 @@ STEPS = st.lists(
 def test_every_refusal_is_counted_exactly_once(
     steps: list[tuple[str, str, int, bool]], most: int, budget: int | None
 ) -> None:
-    """Whoever comes whenever, whether it can be written or not, however small the table and the budget are."""
+    """This holds for any order and times, failed writes, and any size of table and budget."""
     refusals = Refusals(most, STRANGERS, Budget(budget) if budget else None)
     now, written = NOW, Counter[str]()
     for who, what, seconds, succeeds in steps:

@@ -1,4 +1,4 @@
-"""From when on a machine is too old, and what its owner is told about it."""
+"""When a machine becomes too old, and what its owner is told about it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -20,8 +20,8 @@ def old(status: Status = Status.READY, **changes: Any) -> Workspace:
     return a_workspace(status, **{"machine_made_at": NOW - 40 * DAY, **changes})
 
 
-def test_a_machine_is_too_old_from_the_moment_that_its_owner_was_told() -> None:
-    """What the representation says and what a START does are one decision."""
+def test_a_machine_is_too_old_at_the_announced_time() -> None:
+    """The representation and a START use the same decision."""
     workspace = a_workspace(machine_made_at=NOW)
     expected = renewal(workspace, POLICY)
     assert expected is not None
@@ -40,13 +40,13 @@ def test_a_machine_is_too_old_from_the_moment_that_its_owner_was_told() -> None:
     ],
     ids=["switched off", "nobody knows its age", "no machine"],
 )
-def test_nothing_is_told_where_nothing_is_to_come(workspace: Workspace, policy: Policy) -> None:
-    """Neither of an age that is unknown nor of a machine that is made anew anyway."""
+def test_no_renewal_is_announced_if_none_is_expected(workspace: Workspace, policy: Policy) -> None:
+    """This holds if the age is unknown, or if the next start creates a new machine anyway."""
     assert renewal(workspace, policy) is None
 
 
-def test_who_would_be_resumed_is_told_that_the_next_start_does_not_help() -> None:
-    """Their machine keeps its memory, and its old system, until they ask for a new one; whoever boots gets it by itself."""
+def test_the_owner_of_a_suspended_machine_is_told_to_rebuild() -> None:
+    """A resumed machine keeps its old system until a rebuild; a boot renews it by itself."""
     asleep, lost = old(Status.SUSPENDED), old(Status.SUSPENDED, ready_generation=None)
     told = {
         name: renewal(each, POLICY)
@@ -59,8 +59,8 @@ def test_who_would_be_resumed_is_told_that_the_next_start_does_not_help() -> Non
     } == {"asleep"}
 
 
-def test_its_owner_is_told_the_day_in_utc() -> None:
-    """Compute says times in a zone of its own."""
+def test_the_announced_day_is_in_utc() -> None:
+    """Compute's times have another time zone."""
     made_at = datetime(2026, 2, 28, 22, 30, tzinfo=timezone(-timedelta(hours=8)))
     expected = renewal(a_workspace(machine_made_at=made_at), POLICY)
     assert expected is not None
@@ -76,15 +76,15 @@ def test_its_owner_is_told_the_day_in_utc() -> None:
         (timedelta(hours=5), timedelta(seconds=90), "5 hours old, more than 90 seconds"),
     ],
 )
-def test_how_old_a_machine_was_is_said_in_words(age: timedelta, most: timedelta, said: str) -> None:
-    """Whoever reads the trail sees what has been decided, and by which number."""
+def test_the_age_of_a_machine_is_given_in_words(age: timedelta, most: timedelta, said: str) -> None:
+    """The event in the trail has the age and the limit."""
     why = why_too_old(NOW - age, NOW, replace(POLICY, max_machine_age=most))
     assert why is not None
 
     assert said in why
 
 
-def test_a_machine_of_which_nobody_knows_the_age_is_not_too_old() -> None:
-    """It is booted as it is; and none is where the age is switched off."""
+def test_a_machine_of_unknown_age_is_not_too_old() -> None:
+    """It is booted as it is, and so is every machine if the limit is switched off."""
     assert why_too_old(None, NOW, POLICY) is None
     assert why_too_old(NOW - 400 * DAY, NOW, OFF) is None

@@ -1,4 +1,4 @@
-"""What a machine's report does, by what is under way and by which boot it is from."""
+"""What a machine's report does, by the operation and by the boot that it is about."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -28,7 +28,7 @@ from shared.domain.workspace import (
 )
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_report, a_workspace, an_operation
 
-BOOTING = {
+PHASES_OF_A_BOOT = {
     Phase.AWAIT_METADATA,
     Phase.START,
     Phase.STARTING,
@@ -36,17 +36,17 @@ BOOTING = {
     Phase.INSERTING,
     Phase.AWAIT_READY,
 }
-BOOTS = [(OperationKind.CREATE, phase) for phase in (Phase.INSERTING, Phase.AWAIT_READY)] + [
-    (OperationKind.START, phase) for phase in sorted(BOOTING)
+BOOT_PHASES = [(OperationKind.CREATE, phase) for phase in (Phase.INSERTING, Phase.AWAIT_READY)] + [
+    (OperationKind.START, phase) for phase in sorted(PHASES_OF_A_BOOT)
 ]
 KEEPING_MEMORY = {
     *(Phase.SUSPEND, Phase.AWAIT_SUSPENDED, Phase.STOP, Phase.AWAIT_STOPPED),
     *(Phase.SURVEY, Phase.RESUME, Phase.AWAIT_RUNNING),
 }
-NOT_BOOTS = [
+OTHER_PHASES = [
     (kind, phase)
     for kind, phases in {
-        OperationKind.START: sorted(set(Phase) - BOOTING),
+        OperationKind.START: sorted(set(Phase) - PHASES_OF_A_BOOT),
         OperationKind.STOP: [Phase.SUSPEND, Phase.AWAIT_SUSPENDED, Phase.STOP, Phase.AWAIT_STOPPED],
         OperationKind.DELETE: [Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.FORGET],
     }.items()
@@ -60,7 +60,7 @@ def booting(kind: OperationKind, phase: Phase) -> Workspace:
 
 
 def receive(workspace: Workspace, event: ReportEvent, **changes: object) -> Change | None:
-    """Take a report of the workspace's machine."""
+    """Handle a report of the workspace's machine."""
     return lifecycle.receive(workspace, a_report(workspace, event, **changes), NOW, POLICY)
 
 
@@ -71,11 +71,11 @@ def changed(change: Change | None) -> Workspace:
     return change.workspace
 
 
-@pytest.mark.parametrize(("kind", "phase"), BOOTS)
+@pytest.mark.parametrize(("kind", "phase"), BOOT_PHASES)
 def test_a_ready_report_of_the_current_boot_makes_the_workspace_ready(
     kind: OperationKind, phase: Phase
 ) -> None:
-    """READY, the operation is over, the home disk is known, and it counts as connected to now."""
+    """The operation ends, the home disk is recorded, and the workspace counts as connected now."""
     workspace = booting(kind, phase)
 
     after = changed(receive(workspace, ReportEvent.READY))
@@ -93,17 +93,17 @@ def test_a_ready_report_of_the_current_boot_makes_the_workspace_ready(
 
 @pytest.mark.parametrize(
     ("event", "kind", "phase"),
-    [(ReportEvent.READY, kind, phase) for kind, phase in NOT_BOOTS]
+    [(ReportEvent.READY, kind, phase) for kind, phase in OTHER_PHASES]
     + [
         (ReportEvent.FAILED, kind, phase)
-        for kind, phase in NOT_BOOTS
+        for kind, phase in OTHER_PHASES
         if phase not in KEEPING_MEMORY
     ],
 )
-def test_a_report_of_a_boot_that_nobody_waits_for_is_refused(
+def test_a_report_is_refused_if_no_operation_waits_for_a_boot(
     event: ReportEvent, kind: OperationKind, phase: Phase
 ) -> None:
-    """Neither ready nor failed means anything to an operation that does not wait for a boot, and the machine is told so."""
+    """An operation that waits for no boot ignores the report, and the machine is told so."""
     workspace = a_workspace(Status.READY, an_operation(kind, phase), ready_generation=None)
 
     with pytest.raises(ReportNotTakenError):
@@ -114,10 +114,10 @@ def test_a_report_of_a_boot_that_nobody_waits_for_is_refused(
     ("kind", "phase"),
     [(OperationKind.STOP, Phase.SUSPEND), (OperationKind.START, Phase.AWAIT_RUNNING)],
 )
-def test_a_machine_that_fails_while_it_is_stopped_or_thawed_loses_its_memory(
+def test_a_machine_that_fails_during_stop_or_resume_loses_its_memory(
     kind: OperationKind, phase: Phase
 ) -> None:
-    """The report must not be lost: the operation goes on, and the machine is booted before it counts as READY again."""
+    """The operation continues, and the machine must boot before it counts as READY again."""
     workspace = a_workspace(Status.READY, an_operation(kind, phase))
     after = changed(receive(workspace, ReportEvent.FAILED, message="It ends."))
 
@@ -132,8 +132,8 @@ def test_a_machine_that_fails_while_it_is_stopped_or_thawed_loses_its_memory(
 
 
 @pytest.mark.parametrize("kind", [OperationKind.STOP, OperationKind.DELETE])
-def test_a_ready_that_was_taken_before_may_come_twice(kind: OperationKind) -> None:
-    """It says nothing new, whatever has been asked for meanwhile."""
+def test_a_ready_report_may_come_twice(kind: OperationKind) -> None:
+    """A repeated report changes nothing, also if an operation has started since."""
     assert receive(a_workspace(Status.READY, an_operation(kind)), ReportEvent.READY) is None
 
 
@@ -141,10 +141,10 @@ def test_a_ready_that_was_taken_before_may_come_twice(kind: OperationKind) -> No
     ("kind", "phase"),
     [(OperationKind.CREATE, Phase.DELETE_INSTANCE), (OperationKind.START, Phase.STOP)],
 )
-def test_a_ready_that_comes_late_saves_the_operation_until_its_clean_up_has_begun(
+def test_a_late_ready_report_saves_the_operation_until_its_clean_up_starts(
     kind: OperationKind, phase: Phase
 ) -> None:
-    """A slow machine is as good as a fast one; once something may have been deleted or stopped, the machine is told no."""
+    """After the clean-up's first step the report is refused: the machine may be gone."""
     failed = an_operation(kind, phase, failure=A_PROBLEM)
     workspace = a_workspace(Status.PROVISIONING, failed)
 
@@ -156,8 +156,8 @@ def test_a_ready_that_comes_late_saves_the_operation_until_its_clean_up_has_begu
 
 
 @pytest.mark.parametrize("kind", [OperationKind.CREATE, OperationKind.START])
-def test_a_ready_after_the_deadline_is_taken(kind: OperationKind) -> None:
-    """Until somebody has ended the operation, its deadline is nothing to the machine."""
+def test_a_ready_report_after_the_deadline_is_accepted(kind: OperationKind) -> None:
+    """Until a worker ends the operation, its deadline does not matter to the machine."""
     overdue = an_operation(kind, Phase.AWAIT_READY, deadline_at=NOW - timedelta(minutes=5))
 
     assert (
@@ -168,7 +168,7 @@ def test_a_ready_after_the_deadline_is_taken(kind: OperationKind) -> None:
 
 @pytest.mark.parametrize("event", [ReportEvent.READY, ReportEvent.FAILED])
 def test_a_report_to_an_operation_that_cleans_up_is_refused(event: ReportEvent) -> None:
-    """Once an operation only cleans up, the machine that it cleans up has no say."""
+    """A machine that is being cleaned up can no longer change the operation."""
     operation = an_operation(OperationKind.START, Phase.AWAIT_READY, failure=A_PROBLEM)
 
     with pytest.raises(ReportNotTakenError):
@@ -178,7 +178,7 @@ def test_a_report_to_an_operation_that_cleans_up_is_refused(event: ReportEvent) 
 @pytest.mark.parametrize("event", ReportEvent)
 @pytest.mark.parametrize("behind", [-1, 1, 2])
 def test_a_report_of_another_generation_is_refused(event: ReportEvent, behind: int) -> None:
-    """An earlier boot's report, or one of a boot that the Hub does not know, does not count, and the machine is told so."""
+    """A report of an earlier or unknown boot does not count, and the machine is told so."""
     workspace = booting(OperationKind.START, Phase.AWAIT_READY)
 
     with pytest.raises(ReportNotTakenError):
@@ -186,8 +186,8 @@ def test_a_report_of_another_generation_is_refused(event: ReportEvent, behind: i
 
 
 @pytest.mark.parametrize("event", ReportEvent)
-def test_a_report_before_the_instance_is_recorded_is_to_come_again(event: ReportEvent) -> None:
-    """Without a recorded instance id nobody can say whose report it is."""
+def test_a_report_before_the_instance_is_recorded_must_be_repeated(event: ReportEvent) -> None:
+    """Without a recorded instance id the report cannot be matched to a machine."""
     workspace = replace(booting(OperationKind.CREATE, Phase.INSERT), instance_id=None)
 
     with pytest.raises(InstanceNotRecordedError):
@@ -197,30 +197,30 @@ def test_a_report_before_the_instance_is_recorded_is_to_come_again(event: Report
 @pytest.mark.parametrize("event", ReportEvent)
 @pytest.mark.parametrize("claim", ["instance_name", "instance_id", "zone", "project_id"])
 def test_a_report_of_another_machine_is_refused(event: ReportEvent, claim: str) -> None:
-    """Each of the four things that the token proves has to be the record's."""
+    """Each of the four claims that the token proves must match the record."""
     with pytest.raises(NotAllowedError):
         receive(a_workspace(), event, **{claim: "another"})
 
 
-def test_another_machines_report_is_refused_even_while_the_instance_is_unknown() -> None:
-    """A machine of somebody else's is not told to come again."""
+def test_another_machines_report_is_refused_before_the_instance_is_recorded() -> None:
+    """Another workspace's machine is refused, not told to report again."""
     workspace = replace(booting(OperationKind.CREATE, Phase.INSERT), instance_id=None)
 
     with pytest.raises(NotAllowedError):
         receive(workspace, ReportEvent.READY, instance_name="workspace-of-another")
 
 
-def test_a_ready_report_of_a_workspace_that_is_ready_says_nothing_new() -> None:
-    """A machine that reports twice, or that its host has booted again, changes nothing."""
+def test_a_ready_report_of_a_ready_workspace_changes_nothing() -> None:
+    """A machine may report twice, or again after its host booted it; nothing changes."""
     assert receive(a_workspace(Status.READY), ReportEvent.READY) is None
 
 
 @pytest.mark.parametrize("event", ReportEvent)
 @pytest.mark.parametrize("status", [Status.SUSPENDED, Status.ERROR])
-def test_a_machine_that_is_off_in_the_record_moves_nothing_but_a_look(
+def test_a_report_of_a_machine_recorded_as_off_only_asks_for_a_look(
     status: Status, event: ReportEvent
 ) -> None:
-    """Somebody may have booted it by hand, or its token outlives it: a worker looks, once until the record has rested a while."""
+    """The machine may run by hand, so a worker looks once, until the record has settled."""
     workspace = a_workspace(status, ready_generation=None)
 
     change = receive(workspace, event)
@@ -241,10 +241,10 @@ def test_a_machine_that_is_off_in_the_record_moves_nothing_but_a_look(
 
 
 @pytest.mark.parametrize("code", [MACHINE_NOT_READY, "START_TIMED_OUT"])
-def test_a_ready_of_a_machine_that_runs_in_error_makes_its_memory_count_and_moves_nothing_else(
+def test_a_ready_report_in_error_only_records_that_the_memory_is_ready(
     code: str,
 ) -> None:
-    """A worker looks at what Compute says, and a START that a person asks for finds it READY."""
+    """A worker looks at Compute's state, and a START finds the machine ready."""
     workspace = a_workspace(
         Status.ERROR,
         machine_running=True,
@@ -265,8 +265,8 @@ def test_a_ready_of_a_machine_that_runs_in_error_makes_its_memory_count_and_move
 
 
 @pytest.mark.parametrize("code", [BOOT_FAILED, *sorted(BOOT_CODES)])
-def test_a_ready_soon_after_the_machine_has_failed_is_to_come_again(code: str) -> None:
-    """It says in how long; then it counts. A machine that is well again goes on reporting, and one that plays is slowed down."""
+def test_a_ready_report_soon_after_a_failure_must_be_repeated_later(code: str) -> None:
+    """Until then the machine is told how long to wait, so that it cannot alternate quickly."""
     failed = changed(receive(a_workspace(Status.READY), ReportEvent.FAILED, code=code))
     report = a_report(failed, ReportEvent.READY)
 
@@ -278,8 +278,8 @@ def test_a_ready_soon_after_the_machine_has_failed_is_to_come_again(code: str) -
     assert (after.status, after.memory_is_ready) == (Status.ERROR, True)
 
 
-def test_what_a_machine_in_error_said_last_counts() -> None:
-    """Its memory does not count as ready any more, so a START boots it; the error is the machine's, and said once."""
+def test_the_last_failure_of_a_machine_in_error_is_recorded() -> None:
+    """Its memory is lost, so a START boots it; the same report again changes nothing."""
     workspace = a_workspace(Status.ERROR, machine_running=True, ready_generation=3)
 
     change = receive(workspace, ReportEvent.FAILED, code="DISK_FULL", message="Full.")
@@ -297,20 +297,20 @@ def test_what_a_machine_in_error_said_last_counts() -> None:
     assert receive(after, ReportEvent.FAILED, code="DISK_FULL") is None
 
 
-def test_a_machine_that_fails_while_somebody_is_to_look_is_looked_at() -> None:
-    """A STOP that failed leaves a record that may be wrong: what was due stays due."""
+def test_a_failure_report_keeps_a_planned_look() -> None:
+    """After a STOP that failed the record may be wrong, so the planned look stays planned."""
     due = NOW + timedelta(minutes=1)
     workspace = a_workspace(Status.READY, machine_running=False, attend_at=due)
 
     assert changed(receive(workspace, ReportEvent.FAILED)).attend_at == due
 
 
-def test_a_late_ready_report_of_a_thawed_machine_says_nothing_new() -> None:
-    """A suspended workspace whose boot has reported before learns nothing."""
+def test_a_ready_report_of_a_suspended_workspace_changes_nothing() -> None:
+    """Its boot has reported before."""
     assert receive(a_workspace(Status.SUSPENDED), ReportEvent.READY) is None
 
 
-# since the last connection, an operation under way: whether the heartbeat is written
+# time since the last connection, an operation runs: the heartbeat is written
 HEARTBEATS = [
     (timedelta(seconds=-5), False, False),
     (timedelta(0), False, False),
@@ -326,10 +326,10 @@ HEARTBEATS = [
 
 
 @pytest.mark.parametrize(("since", "under_way", "written"), HEARTBEATS)
-def test_a_heartbeat_moves_the_last_connection_forwards_and_seldom(
+def test_a_heartbeat_seldom_writes_and_never_moves_the_connection_back(
     since: timedelta, under_way: bool, written: bool
 ) -> None:
-    """Never backwards; at most once a minute, unless an automatic stop waits to hear whether somebody is there."""
+    """A heartbeat is written at most once a minute, or always if an automatic stop waits for it."""
     operation = (
         an_operation(OperationKind.STOP, automatic=True, requested_at=NOW) if under_way else None
     )
@@ -349,8 +349,8 @@ def test_a_heartbeat_moves_the_last_connection_forwards_and_seldom(
     assert change.job is None
 
 
-def test_heartbeats_whose_reason_changes_each_time_are_written_no_oftener() -> None:
-    """A machine that says in turn that somebody is there and that nobody is does not write with each."""
+def test_heartbeats_with_alternating_reasons_are_not_written_more_often() -> None:
+    """Alternating reasons do not make heartbeats more expensive."""
     workspace = a_workspace(Status.READY)
     written = 0
 
@@ -365,8 +365,8 @@ def test_heartbeats_whose_reason_changes_each_time_are_written_no_oftener() -> N
 
 
 @pytest.mark.parametrize("phase", [Phase.DELETE_INSTANCE, Phase.AWAIT_ABSENT, Phase.FORGET])
-def test_a_workspace_that_is_being_deleted_hears_no_heartbeat(phase: Phase) -> None:
-    """Its machine may run for a while yet: the DELETE's own commits are not disturbed."""
+def test_a_workspace_that_is_being_deleted_ignores_heartbeats(phase: Phase) -> None:
+    """Its machine may still run for a while; its heartbeats do not disturb the DELETE's commits."""
     assert (
         receive(
             a_workspace(Status.READY, an_operation(OperationKind.DELETE, phase)),
@@ -376,8 +376,8 @@ def test_a_workspace_that_is_being_deleted_hears_no_heartbeat(phase: Phase) -> N
     )
 
 
-def test_the_hub_caps_how_long_keep_awake_can_hold_a_machine() -> None:
-    """From the first heartbeat that nothing else is behind; a session, also one of scripts that give no reason, begins anew."""
+def test_keep_awake_holds_a_machine_for_a_limited_time() -> None:
+    """The time counts from the first such heartbeat; a session or no reason starts it anew."""
     kept = changed(
         receive(
             a_workspace(Status.READY), ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE
@@ -400,8 +400,8 @@ def test_the_hub_caps_how_long_keep_awake_can_hold_a_machine() -> None:
         assert (after.last_connected_at, after.kept_awake_since) == (NOW, None)
 
 
-def test_a_start_whose_machine_misses_its_home_makes_a_new_one_on_it_once() -> None:
-    """The insert attaches what was detached; a second machine that misses it, or any other reason, fails the START."""
+def test_a_start_replaces_a_machine_without_its_home_disk_once() -> None:
+    """The new machine attaches the home disk; a second failure or another code fails the START."""
     workspace = booting(OperationKind.START, Phase.AWAIT_READY)
     assert workspace.operation is not None
     again = replace(workspace, operation=replace(workspace.operation, remade=True))
@@ -418,8 +418,8 @@ def test_a_start_whose_machine_misses_its_home_makes_a_new_one_on_it_once() -> N
     assert [operation.phase if operation else None for operation in failed] == [Phase.STOP] * 3
 
 
-def test_a_boot_that_fails_ends_a_create_by_deleting_its_machine() -> None:
-    """The machine's own words are in the error; the operation goes on only to clean up."""
+def test_a_create_whose_boot_fails_deletes_its_machine() -> None:
+    """The error has the machine's message, and the operation continues only to clean up."""
     workspace = booting(OperationKind.CREATE, Phase.AWAIT_READY)
 
     after = changed(
@@ -434,9 +434,9 @@ def test_a_boot_that_fails_ends_a_create_by_deleting_its_machine() -> None:
     assert after.operation.failure.operation_kind is OperationKind.CREATE
 
 
-@pytest.mark.parametrize("phase", sorted(BOOTING))
-def test_a_boot_that_fails_ends_a_start_by_stopping_its_machine(phase: Phase) -> None:
-    """A failed START never deletes the machine, in whatever phase it hears of it."""
+@pytest.mark.parametrize("phase", sorted(PHASES_OF_A_BOOT))
+def test_a_start_whose_boot_fails_stops_its_machine(phase: Phase) -> None:
+    """In every phase, a START that failed leaves the machine in existence."""
     after = changed(receive(booting(OperationKind.START, phase), ReportEvent.FAILED))
 
     assert after.operation is not None
@@ -445,10 +445,8 @@ def test_a_boot_that_fails_ends_a_start_by_stopping_its_machine(phase: Phase) ->
     assert after.operation.failure.code == "BOOT_FAILED"
 
 
-def test_a_ready_machine_that_fails_leaves_the_workspace_in_error_with_its_machine_running() -> (
-    None
-):
-    """It is not usable, it costs money, and the idle sweep has to know."""
+def test_a_ready_machine_that_fails_is_in_error_and_still_running() -> None:
+    """The machine is unusable and costs money, so the clean-up must know that it runs."""
     after = changed(
         receive(a_workspace(Status.READY), ReportEvent.FAILED, code="DISK_FULL", message="Full.")
     )
@@ -462,7 +460,7 @@ def test_a_ready_machine_that_fails_leaves_the_workspace_in_error_with_its_machi
     assert (after.error.code, after.error.operation_kind) == ("DISK_FULL", None)
 
 
-# What a machine must not have for its code: the Hub's own results and codes, and what was made up.
+# Codes that a machine must not set: the Hub's own results and codes, and invented ones.
 CLAIMED = [
     *(
         "READY",
@@ -497,7 +495,7 @@ FAILING = [
 
 
 def problem_of(change: Change | None) -> Problem:
-    """Return what a failure report made of the workspace."""
+    """Return the problem that a failure report leaves in the workspace."""
     after = changed(change)
     problem = (
         after.operation.failure if after.operation and after.operation.failure else after.error
@@ -507,8 +505,8 @@ def problem_of(change: Change | None) -> Problem:
 
 
 @pytest.mark.parametrize("workspace", FAILING)
-def test_only_a_reason_of_the_boot_scripts_becomes_an_error_code(workspace: Workspace) -> None:
-    """An operation's result and a metric's label are the Hub's own words; what the machine claimed instead is nowhere."""
+def test_only_the_codes_of_the_boot_scripts_become_error_codes(workspace: Workspace) -> None:
+    """Results and metric labels are the Hub's own words; other claims appear nowhere."""
     told = {
         code: problem_of(receive(workspace, ReportEvent.FAILED, code=code)).code
         for code in BOOT_CODES
@@ -525,7 +523,7 @@ def test_only_a_reason_of_the_boot_scripts_becomes_an_error_code(workspace: Work
 
 @pytest.mark.parametrize("workspace", FAILING)
 def test_a_machines_message_is_bounded_and_quoted(workspace: Workspace) -> None:
-    """No line, quotation mark or unseen character of the machine's leads out of its quotation."""
+    """Lines, quotation marks and invisible characters cannot leave the quotation."""
     said = 'Full."\nThe Hub: \u202eyou must\u2028 log\u200b in again.\x1b[2J \ud800' + "x" * 5000
 
     message = problem_of(
@@ -541,8 +539,8 @@ def test_a_machines_message_is_bounded_and_quoted(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("message", [None, "", " ", "\u200b\n\u202e", "\x1b[31m"])
-def test_a_machine_that_says_nothing_is_not_quoted(message: str | None) -> None:
-    """The person reads what to do next."""
+def test_a_machine_that_gives_no_message_is_not_quoted(message: str | None) -> None:
+    """The message says what to do next."""
     problem = problem_of(receive(a_workspace(Status.READY), ReportEvent.FAILED, message=message))
 
     assert (
@@ -553,5 +551,5 @@ def test_a_machine_that_says_nothing_is_not_quoted(message: str | None) -> None:
 
 @pytest.mark.parametrize("status", [Status.SUSPENDED, Status.ERROR])
 def test_a_failure_report_of_a_workspace_that_is_not_in_use_changes_nothing(status: Status) -> None:
-    """It is not usable as it is; there is nothing to tell."""
+    """The workspace is not in use, so there is nothing to record."""
     assert receive(a_workspace(status), ReportEvent.FAILED) is None

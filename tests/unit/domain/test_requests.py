@@ -1,4 +1,4 @@
-"""What people may ask of a workspace, by its status and by what is under way."""
+"""What people may ask for, by the workspace's status and its operation."""
 
 import uuid
 from dataclasses import replace
@@ -43,8 +43,8 @@ def changed(change: Change | None) -> Workspace:
     return change.workspace
 
 
-# What a verb begins where nothing is under way; None where there is nothing to do.
-NOTHING_UNDER_WAY = {
+# The operation that a verb starts if none is under way, or None if there is nothing to do.
+STARTED_OPERATIONS = {
     ("stop", Status.READY): (OperationKind.STOP, Phase.SUSPEND, Status.READY),
     ("stop", Status.SUSPENDED): None,
     ("stop", Status.ERROR): (OperationKind.STOP, Phase.SUSPEND, Status.ERROR),
@@ -79,11 +79,11 @@ NOTHING_UNDER_WAY = {
 }
 
 
-@pytest.mark.parametrize(("verb", "status"), NOTHING_UNDER_WAY)
-def test_a_verb_begins_its_operation_where_nothing_is_under_way(verb: str, status: Status) -> None:
-    """Each verb on each status begins the operation of the table, or is nothing to do."""
+@pytest.mark.parametrize(("verb", "status"), STARTED_OPERATIONS)
+def test_a_verb_starts_its_operation_if_none_is_under_way(verb: str, status: Status) -> None:
+    """The table has what each verb does in each status."""
     workspace = a_workspace(status)
-    expected = NOTHING_UNDER_WAY[verb, status]
+    expected = STARTED_OPERATIONS[verb, status]
 
     change = ask(verb, workspace)
 
@@ -125,10 +125,10 @@ UNDER_WAY = [
 
 @pytest.mark.parametrize(("verb", "kind"), UNDER_WAY)
 @pytest.mark.parametrize("status", Status)
-def test_a_verb_while_an_operation_is_under_way(
+def test_a_verb_during_an_operation_joins_supersedes_or_is_refused(
     verb: str, kind: OperationKind, status: Status
 ) -> None:
-    """The same verb is the same operation, DELETE supersedes, everything else is refused with the operation."""
+    """The same verb joins the operation, DELETE supersedes it, all else is refused with it."""
     workspace = a_workspace(status, an_operation(kind))
 
     if SAME_VERB.get(verb) is kind:
@@ -151,8 +151,8 @@ def test_a_verb_while_an_operation_is_under_way(
         assert kind.value in str(refused.value)
 
 
-def test_the_same_start_with_the_machine_that_is_being_made_is_the_same_operation() -> None:
-    """A START that names the image which is being started anyway changes nothing."""
+def test_a_start_for_the_machine_that_is_being_made_joins_the_operation() -> None:
+    """A START that names the image of the running START changes nothing."""
     workspace = a_workspace(
         Status.PROVISIONING, an_operation(OperationKind.START, Phase.INSERT), image_tag="v2"
     )
@@ -161,18 +161,18 @@ def test_the_same_start_with_the_machine_that_is_being_made_is_the_same_operatio
 
 
 @pytest.mark.parametrize("asked", [REBUILT, NewMachine("v2", rebuild=True)])
-def test_a_rebuild_while_a_new_machine_is_made_anyway_is_the_same_operation(
+def test_a_rebuild_while_a_new_machine_is_made_joins_the_operation(
     asked: NewMachine,
 ) -> None:
-    """A request that is sent again makes no second machine; it does not matter why the first one is made."""
+    """A repeated request creates no second machine, whatever the reason for the first."""
     remaking = an_operation(OperationKind.START, Phase.AWAIT_ABSENT, remade=True)
     workspace = a_workspace(Status.PROVISIONING, remaking, image_tag="v2")
 
     assert lifecycle.start(workspace, "new", ALICE, asked, NOW, POLICY) is None
 
 
-def test_a_rebuild_forgets_the_machine_and_changes_nothing_else() -> None:
-    """The machine that there is will not do any more; its memory is lost when it is deleted; the trail says who asked for what."""
+def test_a_rebuild_replaces_the_machine_and_nothing_else() -> None:
+    """The memory is lost only when the old machine is deleted; the trail has the request."""
     workspace = a_workspace(Status.READY)
 
     change = lifecycle.start(workspace, "new", ALICE, REBUILT, NOW, POLICY)
@@ -190,16 +190,16 @@ def test_a_rebuild_forgets_the_machine_and_changes_nothing_else() -> None:
     assert [note.what for note in change.notes] == ["MachineRemade"]
 
 
-def test_a_start_that_only_cleans_up_after_its_failure_refuses_another_one() -> None:
-    """A person does not join a START that has failed already."""
+def test_a_start_that_cleans_up_after_its_failure_refuses_another() -> None:
+    """A person cannot join a START that has already failed."""
     failed = an_operation(OperationKind.START, Phase.STOP, failure=A_PROBLEM)
 
     with pytest.raises(OperationUnderWayError):
         ask("start", a_workspace(Status.PROVISIONING, failed))
 
 
-def test_a_person_who_stops_what_the_idle_sweep_stops_makes_it_theirs() -> None:
-    """A STOP of the sweep that a person asks for too is theirs: a heartbeat must not undo it any more."""
+def test_a_person_takes_over_an_automatic_stop() -> None:
+    """After that a heartbeat no longer cancels the STOP."""
     automatic = an_operation(OperationKind.STOP, automatic=True, requested_by=lifecycle.CLEANUP)
     workspace = a_workspace(Status.READY, automatic)
 
@@ -210,8 +210,8 @@ def test_a_person_who_stops_what_the_idle_sweep_stops_makes_it_theirs() -> None:
     assert change.job is None
 
 
-def test_another_machine_means_the_old_one_counts_for_nothing() -> None:
-    """A START that changes the machine forgets the old one, and keeps home disk and generation; memory is lost when it is deleted."""
+def test_a_start_with_another_machine_drops_the_old_one() -> None:
+    """Home disk and generation stay; the memory is lost only when the machine is deleted."""
     workspace = a_workspace(Status.SUSPENDED)
 
     after = changed(
@@ -224,16 +224,16 @@ def test_another_machine_means_the_old_one_counts_for_nothing() -> None:
     assert (after.home_disk, after.generation) == (workspace.home_disk, workspace.generation)
 
 
-def test_naming_the_machine_that_there_is_changes_nothing() -> None:
-    """A START of a READY workspace with the image and type that it has is nothing to do."""
+def test_a_start_with_the_existing_machine_changes_nothing() -> None:
+    """A START of a READY workspace with its own image and type has nothing to do."""
     workspace = a_workspace(Status.READY)
     same = NewMachine(workspace.image_tag, workspace.machine_type)
 
     assert lifecycle.start(workspace, "new", ALICE, same, NOW, POLICY) is None
 
 
-def test_a_create_is_a_workspace_that_is_being_provisioned() -> None:
-    """A new workspace has what was asked for, its deterministic machine's name, and its CREATE under way."""
+def test_a_create_makes_a_workspace_in_provisioning() -> None:
+    """The record has what was asked for, the machine's fixed name, and the CREATE."""
     workspace_id = str(uuid.uuid4())
     new = NewWorkspace(
         "mine", "e2-standard-8", "v3", "us-west1-b", Metadata("repo", "branch", "device")

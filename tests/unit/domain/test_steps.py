@@ -1,4 +1,4 @@
-"""The state table: every cell, deadlines, and what each of Compute's refusals means for each kind of operation."""
+"""The state table: each cell, deadlines, and the meaning of each refusal by Compute."""
 
 import os
 from dataclasses import replace
@@ -38,17 +38,23 @@ from tests.fakes.records import (
     an_instance,
     an_operation,
 )
-from tests.unit.domain.state_table import PHASES, move_in_words, sights, situation, table_in_words
+from tests.unit.domain.state_table import (
+    PHASES,
+    move_in_words,
+    observations,
+    situation,
+    table_in_words,
+)
 
 SNAPSHOT = Path(__file__).parent / "state_table.txt"
-IN_PLACE = [
+CELLS = [
     (title, phase, awake)
     for title, (_, _, phases) in PHASES.items()
     for phase in phases
     for awake in (True, False)
 ]
 # The phase that waits for each command, and so must follow it.
-AWAITS: dict[type[Command], Phase] = {
+AWAITED_IN: dict[type[Command], Phase] = {
     InsertInstance: Phase.INSERTING,
     RefreshMetadata: Phase.AWAIT_METADATA,
     StartInstance: Phase.STARTING,
@@ -67,8 +73,8 @@ def changed(change: Change | Call) -> Workspace:
     return change.workspace
 
 
-def test_the_table_is_what_was_reviewed() -> None:
-    """Every cell, in words, is that of ``state_table.txt``; after a change on purpose: ``UPDATE_STATE_TABLE=1 pytest …``."""
+def test_the_table_is_the_approved_one() -> None:
+    """``UPDATE_STATE_TABLE=1 pytest …`` writes ``state_table.txt`` again after a wanted change."""
     table = table_in_words()
 
     if os.environ.get("UPDATE_STATE_TABLE"):
@@ -77,21 +83,21 @@ def test_the_table_is_what_was_reviewed() -> None:
 
 
 def test_the_table_has_a_move_for_every_phase_and_observed_state() -> None:
-    """No phase and no observed state is forgotten, and the reviewed table names every phase that there is."""
+    """The table is complete, and the approved copy names every phase."""
     by_machine = set(Phase) - set(steps.DISK_TABLE)
     assert set(steps.TABLE) == {(phase, seen) for phase in by_machine for seen in ObservedState}
     assert {phase for _, _, phases in PHASES.values() for phase in phases} == set(Phase)
 
 
-@pytest.mark.parametrize(("title", "phase", "awake"), IN_PLACE)
+@pytest.mark.parametrize(("title", "phase", "awake"), CELLS)
 def test_every_cell_is_a_legal_move(title: str, phase: Phase, awake: bool) -> None:
-    """One call on the workspace's own things, or one step more of the same operation, or its end."""
+    """Each is a call on the workspace's own resources, the operation's next step, or its end."""
     kind, failed, phases = PHASES[title]
     workspace = situation(kind, phase, failed=failed, awake=awake)
-    for name, seen in sights(workspace):
+    for name, seen in observations(workspace):
         decision = steps.plan(workspace, seen, NOW, POLICY)
         if isinstance(decision, Call):
-            assert decision.leads_to is AWAITS[type(decision.command)], name
+            assert decision.leads_to is AWAITED_IN[type(decision.command)], name
             disk = isinstance(decision.command, DeleteDisk)
             wanted = workspace.disk_name if disk else workspace.instance_name
             wanted = seen.disks[0].name if disk and seen.disks else wanted
@@ -102,7 +108,7 @@ def test_every_cell_is_a_legal_move(title: str, phase: Phase, awake: bool) -> No
 
 
 def check_change(before: Workspace, change: Change, phases: set[Phase]) -> None:
-    """Check what is true of every step's change."""
+    """Check what holds for the change of every step."""
     operation = before.operation
     assert operation is not None
     after = change.workspace
@@ -128,16 +134,16 @@ def check_change(before: Workspace, change: Change, phases: set[Phase]) -> None:
         assert after.operation.phase in {Phase.INSERT, Phase.SET_METADATA}
 
 
-# ---- settling a call ------------------------------------------------------------------------------------------------
+# ---- the outcome of a call ----
 
 
-@pytest.mark.parametrize("command_type", AWAITS)
-def test_an_accepted_call_is_waited_for(command_type: type[Command]) -> None:
-    """Compute's operation is recorded, the phase that waits for it is entered, and the first look comes soon."""
+@pytest.mark.parametrize("command_type", AWAITED_IN)
+def test_after_an_accepted_call_the_operation_waits(command_type: type[Command]) -> None:
+    """The change records Compute's operation, enters the waiting phase, and looks again soon."""
     workspace = a_workspace(
         Status.READY, an_operation(OperationKind.START, Phase.SURVEY, attempt=2)
     )
-    call = Call(some(command_type, workspace), AWAITS[command_type])
+    call = Call(command_of(command_type, workspace), AWAITED_IN[command_type])
 
     change = steps.record_outcome(
         workspace, StepInput(), call, StartedCall("gce-1", "77"), NOW, POLICY
@@ -145,7 +151,10 @@ def test_an_accepted_call_is_waited_for(command_type: type[Command]) -> None:
 
     after = changed(change)
     assert after.operation is not None
-    assert (after.operation.phase, after.operation.gce_operation) == (AWAITS[command_type], "gce-1")
+    assert (after.operation.phase, after.operation.gce_operation) == (
+        AWAITED_IN[command_type],
+        "gce-1",
+    )
     assert (after.operation.step, after.operation.attempt, after.operation.phase_since) == (
         8,
         2,
@@ -157,11 +166,11 @@ def test_an_accepted_call_is_waited_for(command_type: type[Command]) -> None:
     assert after.generation == workspace.generation
 
 
-def some(command_type: type[Command], workspace: Workspace) -> Command:
+def command_of(command_type: type[Command], workspace: Workspace) -> Command:
     """Return a command of this type for the workspace."""
     place = Place(workspace.zone, workspace.instance_name)
     if command_type is InsertInstance:
-        return insert_of(workspace)
+        return planned_insert(workspace)
     if command_type is RefreshMetadata:
         return RefreshMetadata(
             place,
@@ -183,8 +192,8 @@ def some(command_type: type[Command], workspace: Workspace) -> Command:
     return simple[command_type]
 
 
-def insert_of(workspace: Workspace, *, disk_exists: bool = False) -> InsertInstance:
-    """Return the insert that is planned for a workspace."""
+def planned_insert(workspace: Workspace, *, disk_exists: bool = False) -> InsertInstance:
+    """Return the insert that ``steps.plan`` makes for a workspace."""
     operation = an_operation(OperationKind.CREATE, Phase.INSERT)
     inserting = replace(
         workspace, operation=operation, home_disk=workspace.home_disk if disk_exists else None
@@ -195,11 +204,11 @@ def insert_of(workspace: Workspace, *, disk_exists: bool = False) -> InsertInsta
     return decision.command
 
 
-def test_an_insert_says_all_that_the_machine_is_made_of() -> None:
-    """Its names, type, image and generation are the record's; a home disk that exists is attached, not made."""
+def test_an_insert_has_everything_that_the_machine_is_made_from() -> None:
+    """All comes from the record; an existing home disk is attached instead of created."""
     workspace = a_workspace(Status.PROVISIONING)
 
-    command = insert_of(workspace)
+    command = planned_insert(workspace)
 
     assert (command.place.name, command.place.zone) == (workspace.instance_name, workspace.zone)
     assert (command.workspace_id, command.workspace_name, command.owner_id) == (
@@ -216,17 +225,17 @@ def test_an_insert_says_all_that_the_machine_is_made_of() -> None:
         f"home-{workspace.id}",
         False,
     )
-    assert insert_of(workspace, disk_exists=True).attach_home is True
+    assert planned_insert(workspace, disk_exists=True).attach_home is True
 
 
-# ---- waiting --------------------------------------------------------------------------------------------------------
+# ---- waiting ----
 
 
 @pytest.mark.parametrize(
     ("lasts", "pause"), [(0, 1.0), (4, 1.0), (8, 2.0), (40, 10.0), (60, 15.0), (500, 15.0)]
 )
-def test_looks_come_after_a_quarter_of_the_time_that_has_passed(lasts: int, pause: float) -> None:
-    """At least a second, at most fifteen: waiting adds at most a quarter."""
+def test_the_next_look_comes_after_a_quarter_of_the_time_waited(lasts: int, pause: float) -> None:
+    """The pause is 1 to 15 seconds, so that waiting adds at most a quarter to the time."""
     since = NOW - timedelta(seconds=lasts)
     workspace = a_workspace(
         Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED, phase_since=since)
@@ -237,12 +246,13 @@ def test_looks_come_after_a_quarter_of_the_time_that_has_passed(lasts: int, paus
     assert isinstance(change, Change)
     assert change.job is not None
     assert change.job.delay == timedelta(seconds=pause)
-    assert changed(change).operation == replace(workspace.operation, step=8)  # type: ignore[type-var]
+    assert workspace.operation is not None
+    assert changed(change).operation == replace(workspace.operation, step=8)
 
 
 @pytest.mark.parametrize(("attempt", "pause"), [(0, 2), (1, 4), (2, 8), (3, 15), (99, 15)])
-def test_attempts_come_after_a_pause_that_doubles(attempt: int, pause: int) -> None:
-    """What is begun again is begun again ever later, up to fifteen seconds."""
+def test_the_pause_before_an_attempt_doubles(attempt: int, pause: int) -> None:
+    """The pause before the next attempt doubles, up to fifteen seconds."""
     operation = an_operation(
         OperationKind.DELETE, Phase.AWAIT_ABSENT, attempt=attempt, gce_operation="gce-1"
     )
@@ -263,8 +273,8 @@ def test_attempts_come_after_a_pause_that_doubles(attempt: int, pause: int) -> N
 
 
 @pytest.mark.parametrize("title", PHASES)
-def test_a_pending_compute_operation_is_waited_for_in_every_phase(title: str) -> None:
-    """Nothing else is decided before Compute's own operation is done."""
+def test_every_phase_waits_for_a_pending_compute_operation(title: str) -> None:
+    """No other decision is made before Compute's own operation is done."""
     kind, failed, phases = PHASES[title]
     for phase in phases:
         workspace = situation(kind, phase, failed=failed, awake=True)
@@ -274,12 +284,12 @@ def test_a_pending_compute_operation_is_waited_for_in_every_phase(title: str) ->
         )
 
 
-# ---- special moves --------------------------------------------------------------------------------------------------
+# ---- conditional moves ----
 
 
 @pytest.mark.parametrize("phase", [Phase.SUSPEND, Phase.STOP])
-def test_a_heartbeat_since_the_sweep_decided_abandons_an_automatic_stop(phase: Phase) -> None:
-    """Who connected between the decision and the call goes on working."""
+def test_a_heartbeat_after_the_decision_cancels_an_automatic_stop(phase: Phase) -> None:
+    """A person who connects between the decision and the call can continue to work."""
     operation = an_operation(OperationKind.STOP, phase, automatic=True)
     connected = operation.requested_at + timedelta(microseconds=1)
     workspace = a_workspace(Status.READY, operation, last_connected_at=connected)
@@ -291,8 +301,8 @@ def test_a_heartbeat_since_the_sweep_decided_abandons_an_automatic_stop(phase: P
 
 
 @pytest.mark.parametrize("automatic", [True, False])
-def test_a_stop_goes_on_when_nobody_connected_or_a_person_asked_for_it(automatic: bool) -> None:
-    """A heartbeat undoes only what the idle sweep began, and only a later one."""
+def test_a_stop_continues_if_nobody_connected_or_a_person_asked_for_it(automatic: bool) -> None:
+    """Only an automatic stop is undone, and only by a heartbeat that came after its request."""
     operation = an_operation(OperationKind.STOP, automatic=automatic)
     idle_after = POLICY.idle_after or timedelta(0)
     connected = operation.requested_at + (-idle_after if automatic else timedelta(seconds=5))
@@ -304,8 +314,8 @@ def test_a_stop_goes_on_when_nobody_connected_or_a_person_asked_for_it(automatic
     assert isinstance(decision.command, SuspendInstance)
 
 
-def test_an_idle_stop_leaves_a_machine_in_use_alone_whatever_its_workspace_is() -> None:
-    """Its container may have failed, but somebody is logged in, or it reports more rarely than the record knows."""
+def test_an_automatic_stop_leaves_a_machine_in_use_alone_in_error_too() -> None:
+    """The person may be logged in although the container failed, or the interval may be longer."""
     operation = an_operation(OperationKind.STOP, automatic=True)
     broken = a_workspace(Status.ERROR, operation, ready_generation=None, last_connected_at=NOW)
     rare = replace(broken, last_connected_at=NOW - timedelta(minutes=70))
@@ -315,7 +325,7 @@ def test_an_idle_stop_leaves_a_machine_in_use_alone_whatever_its_workspace_is() 
         assert (after.status, after.operation, after.error) == (Status.ERROR, None, A_PROBLEM)
 
 
-def test_a_new_machine_that_was_refused_has_cost_no_memory() -> None:
+def test_a_refused_replacement_keeps_the_memory() -> None:
     """Memory is lost when Compute accepts the delete, not when a person asks."""
     workspace = a_workspace(
         Status.SUSPENDED, an_operation(OperationKind.START, Phase.DELETE_INSTANCE, remade=True)
@@ -334,8 +344,8 @@ def test_a_new_machine_that_was_refused_has_cost_no_memory() -> None:
     assert (accepted.has_memory, accepted.memory_kept) == (False, False)
 
 
-def test_a_machine_that_comes_back_to_running_is_asked_once_more_and_then_stopped() -> None:
-    """Its guest may have been busy; the second time its memory is given up, and the record says why."""
+def test_a_machine_that_refuses_to_suspend_twice_is_stopped() -> None:
+    """The guest may have been busy; the second time memory is given up and the reason recorded."""
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED))
     running = StepInput(instance=an_instance(workspace))
 
@@ -359,10 +369,10 @@ def test_a_machine_that_comes_back_to_running_is_asked_once_more_and_then_stoppe
 @pytest.mark.parametrize(
     "kind", [FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE, FaultKind.STOCK_OUT]
 )
-def test_a_passing_refusal_of_a_suspend_is_waited_for_until_the_deadline_and_costs_no_memory(
+def test_a_temporary_refusal_of_a_suspend_is_retried_until_the_deadline(
     kind: FaultKind,
 ) -> None:
-    """However often it comes; then the STOP ends, the machine runs on, and Compute's words say why."""
+    """At the deadline the STOP ends with Compute's message, and the machine continues to run."""
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, attempt=100))
     call = Call(
         SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED
@@ -383,8 +393,8 @@ def test_a_passing_refusal_of_a_suspend_is_waited_for_until_the_deadline_and_cos
     assert fault(kind).message in over.error.message
 
 
-def test_a_missing_right_is_waited_for_and_then_told() -> None:
-    """It may just have been given; a suspend that is forbidden powers nothing off."""
+def test_a_missing_permission_is_retried_and_then_reported() -> None:
+    """It may have been granted just now; a suspend that is forbidden never becomes a stop."""
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP))
     call = Call(
         SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED
@@ -396,7 +406,7 @@ def test_a_missing_right_is_waited_for_and_then_told() -> None:
     )
     waiting = changed(soon)
     assert waiting.operation is not None
-    # Wherever the operation goes meanwhile: what counts is since when the right is missing.
+    # Only the time since the right has been missing counts, not the phase.
     waiting = replace(waiting, operation=replace(waiting.operation, phase_since=patience_over))
     late = steps.record_outcome(
         waiting,
@@ -420,13 +430,16 @@ def test_a_missing_right_is_waited_for_and_then_told() -> None:
         (Phase.START, StartInstance, InstanceState.TERMINATED),
     ],
 )
-def test_a_start_makes_one_new_machine_at_most(
+def test_a_start_creates_at_most_one_new_machine(
     phase: Phase, command: type[Command], state: InstanceState
 ) -> None:
-    """What cannot be thawed or booted is looked at again, then made anew on the same home; memory is lost when the machine is."""
+    """A machine that cannot resume or boot is replaced once, and its home disk is kept.
+
+    Its memory is lost only when its delete is accepted.
+    """
     workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, phase))
     refusal = fault(FaultKind.UNSUPPORTED)
-    call = Call(some(command, workspace), AWAITS[command])
+    call = Call(command_of(command, workspace), AWAITED_IN[command])
 
     stuck = changed(steps.record_outcome(workspace, StepInput(), call, refusal, NOW, POLICY))
     assert stuck.operation is not None
@@ -450,8 +463,8 @@ def test_a_start_makes_one_new_machine_at_most(
 
 
 @pytest.mark.parametrize("remade", [True, False])
-def test_a_machine_that_somebody_resumed_meanwhile_is_used(remade: bool) -> None:
-    """Neither the step down nor the clean-up of a START that failed takes a machine that can be used."""
+def test_a_machine_that_somebody_resumed_in_the_meantime_is_used(remade: bool) -> None:
+    """A START neither replaces nor, after a failure, stops a machine that can be used."""
     phase = Phase.DELETE_INSTANCE if remade else Phase.STOP
     operation = an_operation(
         OperationKind.START, phase, remade=remade, failure=None if remade else A_PROBLEM
@@ -468,13 +481,11 @@ def test_a_machine_that_somebody_resumed_meanwhile_is_used(remade: bool) -> None
 @pytest.mark.parametrize(
     ("phase", "command"), [(Phase.SUSPEND, SuspendInstance), (Phase.RESUME, ResumeInstance)]
 )
-def test_an_answer_that_nobody_understands_costs_no_memory(
-    phase: Phase, command: type[Command]
-) -> None:
-    """A shape that no row of the error table knows is invalid: it is tried again until the deadline."""
+def test_an_unknown_error_of_compute_keeps_the_memory(phase: Phase, command: type[Command]) -> None:
+    """Unknown errors count as ``INVALID``; the call is repeated until the deadline."""
     kind = OperationKind.STOP if phase is Phase.SUSPEND else OperationKind.START
     workspace = a_workspace(Status.READY, an_operation(kind, phase))
-    call = Call(some(command, workspace), AWAITS[command])
+    call = Call(command_of(command, workspace), AWAITED_IN[command])
 
     refused = steps.record_outcome(
         workspace, StepInput(), call, fault(FaultKind.INVALID), NOW, POLICY
@@ -483,8 +494,8 @@ def test_an_answer_that_nobody_understands_costs_no_memory(
     assert move_in_words(workspace, refused) == f"again {phase}"
 
 
-def test_the_retention_sweep_does_not_delete_what_somebody_has_started() -> None:
-    """It deletes only what is off; a person's own DELETE takes everything."""
+def test_retention_does_not_delete_a_workspace_that_somebody_started() -> None:
+    """An automatic DELETE deletes only what is off; a person's DELETE deletes everything."""
     operation = an_operation(OperationKind.DELETE, automatic=True)
     workspace = a_workspace(Status.SUSPENDED, operation)
     asked = replace(workspace, operation=replace(operation, automatic=False))
@@ -497,13 +508,15 @@ def test_the_retention_sweep_does_not_delete_what_somebody_has_started() -> None
     assert isinstance(steps.plan(workspace, off, NOW, POLICY), Call)
 
 
-def test_a_home_that_a_start_attaches_is_recorded_whatever_comes_of_the_insert() -> None:
-    """It may hold somebody's work: no stock-out leads to another zone, where it would be deleted here."""
+def test_a_home_disk_that_a_start_attaches_stays_in_its_zone() -> None:
+    """It may hold a person's work, so a stock-out does not lead to another zone."""
     workspace = a_workspace(
         Status.ERROR, an_operation(OperationKind.START, Phase.INSERT), home_disk=None
     )
     home = HomeDisk(workspace.disk_name, workspace.zone)
-    call = Call(insert_of(replace(workspace, home_disk=home), disk_exists=True), Phase.INSERTING)
+    call = Call(
+        planned_insert(replace(workspace, home_disk=home), disk_exists=True), Phase.INSERTING
+    )
 
     accepted = changed(
         steps.record_outcome(workspace, StepInput(), call, StartedCall("gce-1", "7"), NOW, POLICY)
@@ -516,10 +529,13 @@ def test_a_home_that_a_start_attaches_is_recorded_whatever_comes_of_the_insert()
     assert move_in_words(workspace, refused) == "ends SUSPENDED NO_CAPACITY"
 
 
-def test_a_boot_disk_in_the_way_gets_out_of_it_by_another_name_once() -> None:
-    """The home disk and the machine are taken at the next look; anything else with our name ends the operation and is named."""
+def test_a_left_over_boot_disk_is_avoided_once_by_another_name() -> None:
+    """The insert gets a new generation's name once; then the error names the disk.
+
+    If the name of the home disk or of the machine is taken, the next look adopts it.
+    """
     workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, Phase.INSERT))
-    call = Call(insert_of(workspace), Phase.INSERTING)
+    call = Call(planned_insert(workspace), Phase.INSERTING)
 
     def refused(resource: str, before: Workspace = workspace) -> Workspace:
         taken = replace(fault(FaultKind.ALREADY_EXISTS), resource=resource)
@@ -538,8 +554,8 @@ def test_a_boot_disk_in_the_way_gets_out_of_it_by_another_name_once() -> None:
     assert f"disks/{workspace.instance_name}" in ended.operation.failure.message
 
 
-def test_a_home_that_is_gone_is_replaced_only_if_the_request_says_so() -> None:
-    """Otherwise the START fails with words of its own; either way an event or the error says that the home is gone."""
+def test_a_lost_home_disk_is_replaced_only_on_request() -> None:
+    """Without ``empty_home`` the START fails; with it, an event records that the disk was lost."""
     workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, Phase.INSERT))
     assert workspace.operation is not None
     agreed = replace(workspace, operation=replace(workspace.operation, empty_home=True))
@@ -558,8 +574,8 @@ def test_a_home_that_is_gone_is_replaced_only_if_the_request_says_so() -> None:
     assert [note.what for note in settled.notes] == ["HomeReplaced"]
 
 
-def test_a_failed_boot_is_saved_by_a_ready_until_the_clean_up_begins() -> None:
-    """The clean-up's first step is a commit of its own: no machine is deleted that was believed to be ready."""
+def test_a_ready_report_can_save_a_failed_boot_until_its_clean_up_starts() -> None:
+    """The clean-up starts with a commit of its own, so no machine that became ready is deleted."""
     failed = situation(OperationKind.CREATE, Phase.DELETE_INSTANCE, failed=True, awake=False)
     assert failed.operation is not None
     assert steps.may_still_be_saved(failed.operation)
@@ -572,8 +588,8 @@ def test_a_failed_boot_is_saved_by_a_ready_until_the_clean_up_begins() -> None:
     assert isinstance(steps.plan(begun, StepInput(instance=an_instance(begun)), NOW, POLICY), Call)
 
 
-def test_a_delete_takes_every_disk_of_the_workspace_and_names_what_holds_one() -> None:
-    """The home first, then boot disks that outlived their machines; a home that is held ends the DELETE at its deadline."""
+def test_a_delete_deletes_every_disk_and_names_what_uses_one() -> None:
+    """Home disk first, then boot disks; a home disk that stays in use ends the DELETE in time."""
     workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=False)
     assert workspace.operation is not None
     boot = a_home(workspace, name=f"{workspace.instance_name}-2")
@@ -611,8 +627,8 @@ def test_a_delete_takes_every_disk_of_the_workspace_and_names_what_holds_one() -
     assert [note.what for note in accepted.notes] == ["HomeDeleted"]
 
 
-def test_a_stopped_workspace_has_lost_its_memory_and_a_suspended_one_has_not() -> None:
-    """Only what was suspended may be thawed."""
+def test_a_suspended_machine_keeps_its_memory_and_a_stopped_one_does_not() -> None:
+    """Only a suspended machine can be resumed with its memory."""
     operation = an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED)
     workspace = a_workspace(Status.READY, operation)
 
@@ -627,8 +643,8 @@ def test_a_stopped_workspace_has_lost_its_memory_and_a_suspended_one_has_not() -
     assert changed(suspended).suspended_at == changed(stopped).suspended_at == NOW
 
 
-def test_an_insert_that_was_made_before_is_adopted_with_its_id() -> None:
-    """A worker died after its insert: the machine that is there is the one that was asked for."""
+def test_an_earlier_insert_is_adopted_with_its_id() -> None:
+    """A worker died after its insert: the existing machine is the requested one."""
     workspace = a_workspace(
         Status.PROVISIONING, an_operation(OperationKind.CREATE), instance_id=None
     )
@@ -640,16 +656,16 @@ def test_an_insert_that_was_made_before_is_adopted_with_its_id() -> None:
     assert after.instance_id == "42"
 
 
-def test_a_new_machine_forgets_the_old_ones_id() -> None:
-    """Until the insert is recorded nobody knows whose reports are the new machine's."""
+def test_the_id_of_the_old_machine_is_cleared_before_an_insert() -> None:
+    """Until the insert is recorded, the id of the new machine is unknown."""
     workspace = a_workspace(Status.ERROR, an_operation(OperationKind.START))
 
     assert changed(steps.plan(workspace, StepInput(), NOW, POLICY)).instance_id is None
 
 
 @pytest.mark.parametrize(("left", "pause"), [(40, 15), (7, 7)])
-def test_a_record_is_kept_until_no_superseded_worker_can_be_running(left: int, pause: int) -> None:
-    """A DELETE that superseded a boot waits for the longest time that its worker may take, then forgets."""
+def test_a_record_is_kept_while_a_superseded_worker_may_run(left: int, pause: int) -> None:
+    """A DELETE that superseded a boot waits as long as that worker may run, then forgets."""
     after = NOW + timedelta(seconds=left)
     operation = an_operation(OperationKind.DELETE, Phase.FORGET, forget_after=after)
     workspace = a_workspace(Status.READY, operation)
@@ -666,10 +682,9 @@ def test_a_record_is_kept_until_no_superseded_worker_can_be_running(left: int, p
     assert forgotten == Change(None, "WorkspaceDeleted")
 
 
-# ---- faults ---------------------------------------------------------------------------------------------------------
+# ---- refusals ----
 
-# What a refusal of the calling phase means, told at once or by Compute's operation, in the words of
-# the state table.
+# The meaning of a refusal, at once or in Compute's operation, in the words of the state table.
 REFUSALS = {
     ("CREATE", Phase.INSERT): {
         FaultKind.STOCK_OUT: "to delete_disk",
@@ -760,22 +775,31 @@ REFUSALS = {
 CASES = [(title, phase, kind) for (title, phase), meanings in REFUSALS.items() for kind in meanings]
 
 
-def test_every_kind_of_fault_has_its_meaning_here() -> None:
-    """Nothing that Compute may say is left out of the table."""
+def test_the_tests_cover_every_kind_of_fault() -> None:
+    """The table has every ``FaultKind``."""
     assert all(set(meanings) == set(FaultKind) for meanings in REFUSALS.values())
 
 
 @pytest.mark.parametrize(("title", "phase", "kind"), CASES)
-def test_what_a_refusal_means(title: str, phase: Phase, kind: FaultKind) -> None:
-    """The same whether Compute refuses the call at once or its operation ends so; the reason is Compute's, in words."""
+def test_each_refusal_has_its_meaning(title: str, phase: Phase, kind: FaultKind) -> None:
+    """It is the same at once and in Compute's operation; the message has Compute's words."""
     operation_kind, failed, _ = PHASES[title]
     calling = situation(operation_kind, phase, failed=failed, awake=True)
-    command = next(command for command, awaits in AWAITS.items() if steps._CALLING[awaits] is phase)  # noqa: SLF001 -- the inverse is checked
-    waiting = situation(operation_kind, AWAITS[command], failed=failed, awake=True)
+    command = next(
+        command
+        for command, awaits in AWAITED_IN.items()
+        if steps._CALLING[awaits] is phase  # noqa: SLF001 -- the inverse is checked
+    )
+    waiting = situation(operation_kind, AWAITED_IN[command], failed=failed, awake=True)
     seen = StepInput(instance=None if phase is Phase.INSERT else an_instance(calling))
 
     at_once = steps.record_outcome(
-        calling, seen, Call(some(command, calling), AWAITS[command]), fault(kind), NOW, POLICY
+        calling,
+        seen,
+        Call(command_of(command, calling), AWAITED_IN[command]),
+        fault(kind),
+        NOW,
+        POLICY,
     )
     later = steps.plan(
         waiting, replace(seen, fault=fault(kind), instance=seen.instance), NOW, POLICY
@@ -794,8 +818,8 @@ def test_what_a_refusal_means(title: str, phase: Phase, kind: FaultKind) -> None
 
 
 @pytest.mark.parametrize("kind", [OperationKind.CREATE, OperationKind.START])
-def test_a_workspace_without_data_goes_through_the_zones(kind: OperationKind) -> None:
-    """Each zone that is out of capacity is left with what may be there; the next one gets a new generation."""
+def test_a_workspace_without_data_tries_each_zone(kind: OperationKind) -> None:
+    """What may be left in a full zone is deleted; the next zone gets a new generation."""
     operation = an_operation(kind, Phase.INSERTING)
     workspace = a_workspace(Status.PROVISIONING, operation, zone="us-west1-b")
 
@@ -818,8 +842,8 @@ def test_a_workspace_without_data_goes_through_the_zones(kind: OperationKind) ->
     assert moved.operation.phase is Phase.INSERT
 
 
-def test_a_create_that_finds_no_capacity_anywhere_names_the_zones() -> None:
-    """The last zone's stock-out fails the CREATE, saying where it was tried."""
+def test_a_create_without_capacity_in_any_zone_names_the_zones() -> None:
+    """The last zone's stock-out fails the CREATE; the error lists the zones that were tried."""
     operation = an_operation(
         OperationKind.CREATE, Phase.INSERTING, zones_tried=("us-west1-a", "us-west1-b")
     )
@@ -835,11 +859,8 @@ def test_a_create_that_finds_no_capacity_anywhere_names_the_zones() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.AWAIT_RUNNING, Phase.STARTING, Phase.INSERTING])
-def test_a_start_that_finds_no_capacity_is_suspended_again(phase: Phase) -> None:
-    """The disk is in that zone: SUSPENDED, with an error that says to try later; no other machine is to be expected.
-
-    Its owner has asked for it: the time after which a suspended workspace is forgotten begins anew.
-    """
+def test_a_start_without_capacity_leaves_the_workspace_suspended(phase: Phase) -> None:
+    """The home disk is in that zone: the error says to try later, and retention starts anew."""
     workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, phase))
 
     after = changed(steps.plan(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
@@ -851,9 +872,9 @@ def test_a_start_that_finds_no_capacity_is_suspended_again(phase: Phase) -> None
     assert after.instance_id == (None if phase is Phase.INSERTING else workspace.instance_id)
 
 
-# ---- deadlines ------------------------------------------------------------------------------------------------------
+# ---- deadlines ----
 
-# What comes of an operation whose time is over, by what is seen then.
+# How an operation ends after its deadline, by what is observed then.
 OVERDUE = {
     (
         "CREATE",
@@ -880,10 +901,10 @@ OVERDUE = {
 
 
 @pytest.mark.parametrize(("title", "phase", "state"), OVERDUE)
-def test_an_operation_whose_time_is_over_ends(
+def test_an_operation_ends_at_its_deadline(
     title: str, phase: Phase, state: InstanceState | None
 ) -> None:
-    """To the second; somebody looks again at what may still be on its way."""
+    """It ends exactly at its deadline; a machine that is still changing gets another look."""
     kind, failed, _ = PHASES[title]
     workspace = situation(kind, phase, failed=failed, awake=True)
     assert workspace.operation is not None
@@ -905,8 +926,8 @@ def test_an_operation_whose_time_is_over_ends(
         assert after.operation.deadline_at == deadline + POLICY.deadlines.delete
 
 
-def test_a_delete_whose_time_is_over_goes_on_where_only_looks_are_left() -> None:
-    """Its disks were deleted in time, and nobody had looked yet: nothing of it would be left to delete again."""
+def test_an_overdue_delete_continues_if_only_looks_are_left() -> None:
+    """It continues if its disks are deleted already; otherwise it times out."""
     for phase, goes_on in (
         (Phase.AWAIT_DISK_ABSENT, "to delete_disk"),
         (Phase.DELETE_DISK, "to forget"),
@@ -926,7 +947,7 @@ def test_a_delete_whose_time_is_over_goes_on_where_only_looks_are_left() -> None
             )
 
 
-# What had succeeded before anybody looked, when the queue was away until the time was over.
+# Operations that succeeded before a worker looked, because the queue was away until the deadline.
 LATE = {
     ("START", Phase.AWAIT_RUNNING, InstanceState.RUNNING): "ends READY",
     ("STOP", Phase.AWAIT_SUSPENDED, InstanceState.SUSPENDED): "ends SUSPENDED",
@@ -936,10 +957,10 @@ LATE = {
 
 
 @pytest.mark.parametrize(("title", "phase", "state"), LATE)
-def test_what_has_succeeded_is_not_undone_by_a_late_look(
+def test_a_late_look_does_not_undo_a_success(
     title: str, phase: Phase, state: InstanceState | None
 ) -> None:
-    """A deadline ends what is stuck, not what is done."""
+    """A deadline ends an operation that is stuck, not one that is done."""
     kind, failed, _ = PHASES[title]
     workspace = situation(kind, phase, failed=failed, awake=True)
     assert workspace.operation is not None
@@ -952,8 +973,8 @@ def test_what_has_succeeded_is_not_undone_by_a_late_look(
     )
 
 
-def test_a_machine_that_never_was_ready_is_not_called_ready_by_a_stop_that_timed_out() -> None:
-    """Whatever it is doing when the time is over, only a boot that reported makes READY."""
+def test_a_stop_that_timed_out_leaves_a_machine_that_was_never_ready_in_error() -> None:
+    """In whatever state the machine is, only a boot that reported makes a workspace READY."""
     workspace = situation(OperationKind.STOP, Phase.AWAIT_STOPPED, failed=False, awake=False)
     assert workspace.operation is not None
     seen = StepInput(instance=an_instance(workspace, InstanceState.STOPPING))
@@ -963,8 +984,8 @@ def test_a_machine_that_never_was_ready_is_not_called_ready_by_a_stop_that_timed
     assert after.status is Status.ERROR
 
 
-def test_a_disk_is_not_deleted_before_a_machine_that_came_late() -> None:
-    """A worker that was overtaken by a DELETE may insert after it has looked: the machine goes first."""
+def test_a_machine_that_was_inserted_late_is_deleted_before_the_disk() -> None:
+    """A worker that a DELETE overtook may insert late; then the machine is deleted first."""
     workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=True)
     seen = StepInput(instance=an_instance(workspace, InstanceState.RUNNING), disk_exists=True)
 
@@ -974,8 +995,8 @@ def test_a_disk_is_not_deleted_before_a_machine_that_came_late() -> None:
 
 
 @pytest.mark.parametrize("kind", [OperationKind.CREATE, OperationKind.START])
-def test_a_boot_that_never_reported_says_what_the_machine_printed(kind: OperationKind) -> None:
-    """The error has the deadline and the tail of the serial console."""
+def test_the_error_of_a_boot_without_report_has_the_console_output(kind: OperationKind) -> None:
+    """The error has the deadline and the end of the serial console's output."""
     operation = an_operation(kind, Phase.AWAIT_READY, deadline_at=NOW)
     workspace = a_workspace(Status.PROVISIONING, operation)
     console = "x" * 5000 + "kernel panic"
@@ -996,8 +1017,8 @@ def test_a_boot_that_never_reported_says_what_the_machine_printed(kind: Operatio
     assert len(problem.message) < steps.CONSOLE_TAIL_BYTES + 300
 
 
-def test_what_a_machine_prints_cannot_be_taken_for_what_the_hub_says() -> None:
-    """Each line is quoted, and nothing in it controls a terminal or hides."""
+def test_console_output_cannot_be_mistaken_for_the_hubs_words() -> None:
+    """Each line is quoted, and control characters and invisible characters are removed."""
     workspace = a_workspace(
         Status.PROVISIONING, an_operation(OperationKind.START, Phase.AWAIT_READY, deadline_at=NOW)
     )
@@ -1018,7 +1039,7 @@ def test_what_a_machine_prints_cannot_be_taken_for_what_the_hub_says() -> None:
 
 
 def test_the_console_is_read_only_when_a_boot_is_overdue() -> None:
-    """No other step pays for it."""
+    """Other steps save that call."""
     booting = a_workspace(
         Status.PROVISIONING, an_operation(OperationKind.CREATE, Phase.AWAIT_READY)
     )
@@ -1029,8 +1050,8 @@ def test_the_console_is_read_only_when_a_boot_is_overdue() -> None:
     assert not steps.reads_console(a_workspace(Status.READY), NOW)
 
 
-def test_the_home_is_looked_at_only_where_a_step_goes_by_it() -> None:
-    """Every other step is one read of Compute less."""
+def test_the_home_disk_is_read_only_where_a_step_needs_it() -> None:
+    """Every other step saves one read of Compute."""
     looks = {
         (kind, phase)
         for kind in OperationKind
@@ -1043,8 +1064,8 @@ def test_the_home_is_looked_at_only_where_a_step_goes_by_it() -> None:
     }
 
 
-def test_other_zones_are_searched_only_for_what_is_missing_or_to_be_deleted() -> None:
-    """The usual create, start and stop make none of the costly lists."""
+def test_other_zones_are_searched_only_for_missing_resources_and_deletes() -> None:
+    """A usual create, start or stop does not list other zones, which is slow."""
     usual = [
         (OperationKind.CREATE, Status.PROVISIONING, Phase.INSERT, None),
         (OperationKind.START, Status.SUSPENDED, Phase.SURVEY, InstanceState.SUSPENDED),
@@ -1066,8 +1087,8 @@ def test_other_zones_are_searched_only_for_what_is_missing_or_to_be_deleted() ->
     assert steps.seeks_elsewhere(deleting, StepInput()) == (True, True)
 
 
-def test_there_is_no_step_without_an_operation() -> None:
-    """Planning, settling and failing an operation that there is not is a mistake of the caller."""
+def test_a_step_needs_an_operation() -> None:
+    """To plan or end an operation that does not exist is a mistake of the caller."""
     idle = a_workspace(Status.READY)
     call = Call(StopInstance(Place("z", "n")), Phase.AWAIT_STOPPED)
 

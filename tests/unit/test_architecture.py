@@ -1,4 +1,4 @@
-"""The rules that keep the house in order, read off the source."""
+"""The rules of the architecture, checked on the source."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FUNCTIONS = sorted((ROOT / "functions").rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Yield the full names of all modules that a file imports, at its top or anywhere else."""
+    """Yield the full names of all modules that a file imports, at any place."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, (
-                f"{path} has a relative import: a function file is no part of a package"
+                f"{path} has a relative import, but a function file belongs to no package"
             )
             module = node.module or ""
             yield module
@@ -32,12 +32,12 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def named(path: Path) -> str:
-    """Return a file's name as a test's id."""
+    """Return a file's path from the root, as a test's id."""
     return str(path.relative_to(ROOT))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "shared" / "domain").glob("*.py")), ids=named)
-def test_the_domain_knows_only_itself_and_the_standard_library(path: Path) -> None:
+def test_the_domain_imports_only_itself_and_the_standard_library(path: Path) -> None:
     """Decisions need no cloud, no framework and no clock."""
     for module in imported(path):
         top = module.split(".")[0]
@@ -49,8 +49,8 @@ def test_the_domain_knows_only_itself_and_the_standard_library(path: Path) -> No
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "shared" / "usecases").glob("*.py")), ids=named)
-def test_use_cases_know_domain_and_ports_only(path: Path) -> None:
-    """No adapter, no edge: what is outside comes as an argument."""
+def test_use_cases_import_domain_and_ports_only(path: Path) -> None:
+    """They get adapters as arguments."""
     allowed = ("shared.domain", "shared.ports", "shared.logs", "shared.usecases")
     for module in imported(path):
         top = module.split(".")[0]
@@ -61,15 +61,15 @@ def test_use_cases_know_domain_and_ports_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=named)
 def test_only_adapters_import_google(path: Path) -> None:
-    """Everything else speaks to ports."""
+    """All other code uses ports."""
     if path.is_relative_to(ROOT / "shared" / "adapters"):
         return
     assert not [module for module in imported(path) if module.split(".")[0] in {"google", "grpc"}]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=named)
-def test_nothing_that_is_shipped_knows_of_the_local_cloud_or_of_tests(path: Path) -> None:
-    """Production code has no branch for either."""
+def test_nothing_that_is_shipped_imports_the_local_cloud_or_tests(path: Path) -> None:
+    """Production code has no branch for the local cloud or for tests."""
     assert not [
         module for module in imported(path) if module.split(".")[0] in {"localcloud", "tests"}
     ]
@@ -77,7 +77,7 @@ def test_nothing_that_is_shipped_knows_of_the_local_cloud_or_of_tests(path: Path
 
 @pytest.mark.parametrize("path", SHIPPED, ids=named)
 def test_only_the_configuration_reads_the_environment(path: Path) -> None:
-    """A setting that is read elsewhere is one that nobody checks and nobody deploys."""
+    """A setting that is read elsewhere would be neither checked nor deployed."""
     if path == ROOT / "shared" / "config.py":
         return
     source = path.read_text()
@@ -86,7 +86,7 @@ def test_only_the_configuration_reads_the_environment(path: Path) -> None:
 
 
 def test_the_catalogue_lists_every_function_and_nothing_else() -> None:
-    """What is not in the catalogue is not deployed; what is in it must exist."""
+    """The catalogue's entries are deployed, so each must have its file, and each file its entry."""
     catalogue = read_catalogue().functions
     assert sorted(str(ROOT / function.source) for function in catalogue) == [
         str(path) for path in FUNCTIONS
@@ -95,15 +95,15 @@ def test_the_catalogue_lists_every_function_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("path", FUNCTIONS, ids=named)
-def test_a_functions_file_hides_no_module(path: Path) -> None:
-    """It is loaded under its bare stem: `queue.py` would break the standard library."""
+def test_a_function_file_hides_no_module(path: Path) -> None:
+    """It is loaded under its bare stem: ``queue.py`` would break the standard library."""
     assert path.stem not in sys.stdlib_module_names
     assert path.stem not in packages_distributions()
 
 
 @pytest.mark.parametrize("path", FUNCTIONS, ids=named)
-def test_a_functions_file_is_one_function_without_decisions(path: Path) -> None:
-    """It decodes, calls one use case and encodes: 25 lines at most, docstring included."""
+def test_a_function_file_is_one_short_function(path: Path) -> None:
+    """It decodes, calls one use case and encodes, in at most 25 lines."""
     tree = ast.parse(path.read_text())
     [function] = [
         node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -117,8 +117,8 @@ def test_a_functions_file_is_one_function_without_decisions(path: Path) -> None:
 @pytest.mark.parametrize(
     "function", [each for each in read_catalogue().functions if each.runs_as != "workers"]
 )
-def test_no_function_but_a_worker_loads_the_compute_library(function: Function) -> None:
-    """It costs a second and a hundred megabytes: the status function loads it when it is first asked, the others never."""
+def test_only_workers_load_the_compute_library_at_start(function: Function) -> None:
+    """It costs a second and 100 MB; the status function loads it at the first request for it."""
     target = (function.name, str(ROOT / function.source), function.signature_type)
     load = f"""
 import sys, functions_framework

@@ -1,4 +1,4 @@
-"""The composite indexes that ship in the repository: the emulator does not ask for them, Firestore does."""
+"""The composite indexes in the repository: Firestore needs them, the emulator does not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUERIES = {
 
 
 class RecordingApi:
-    """Stands where the library's own Firestore API does, keeps what is asked, and finds nothing."""
+    """Replaces the library's Firestore API: keeps each query and returns no documents."""
 
     def __init__(self) -> None:
         self.asked: list[StructuredQuery] = []
@@ -46,8 +46,8 @@ class RecordingApi:
         return iter(())
 
 
-def shipped() -> set[Index]:
-    """Return the composite indexes of `firestore.indexes.json`."""
+def indexes_in_the_repository() -> set[Index]:
+    """Return the composite indexes of ``firestore.indexes.json``."""
     indexes = json.loads((ROOT / "firestore.indexes.json").read_text())["indexes"]
     return {
         (
@@ -58,10 +58,10 @@ def shipped() -> set[Index]:
     }
 
 
-def needed(query: StructuredQuery) -> Index | None:
-    """Return the composite index that a query needs, or None when a single field's own index serves it.
+def index_needed_by(query: StructuredQuery) -> Index | None:
+    """Return the composite index that a query needs, or None if a field's own index is enough.
 
-    Equalities first, then what is ordered by; `__name__` comes with every index in the direction of
+    Equalities come first, then the orders; ``__name__`` is part of every index, in the direction of
     the last order. Source: Firestore's documentation of index types.
     """
     given = query.where
@@ -81,12 +81,12 @@ def needed(query: StructuredQuery) -> Index | None:
 
 @pytest.fixture
 def api() -> RecordingApi:
-    """Keeps what is asked."""
+    """Keeps the queries."""
     return RecordingApi()
 
 
-def ask(api: RecordingApi, name: str) -> StructuredQuery:
-    """Have the store ask one of its queries."""
+def query_of(api: RecordingApi, name: str) -> StructuredQuery:
+    """Call one of the store's lists, and return the query that it makes."""
     documents = Documents(cast(FirestoreClient, api), "projects/demo/databases/(default)")
     getattr(FirestoreWorkspaceStore(documents), name.split(maxsplit=1)[0])(*QUERIES[name])
     [asked] = api.asked
@@ -95,32 +95,34 @@ def ask(api: RecordingApi, name: str) -> StructuredQuery:
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_has_its_index(api: RecordingApi, name: str) -> None:
-    """A query whose composite index is not shipped fails in production only, so it fails here."""
-    index = needed(ask(api, name))
-    assert index is None or index in shipped()
+    """Without its index a query fails only in production, which this test prevents."""
+    index = index_needed_by(query_of(api, name))
+    assert index is None or index in indexes_in_the_repository()
 
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_order_ends_with_the_name_in_the_same_direction(api: RecordingApi, name: str) -> None:
-    """Otherwise a page could end between two documents of the same time, and an index of its own would be needed."""
-    *_, last_but_one, last = ask(api, name).order_by
+    """A page can end between documents of the same time, and no further index is needed."""
+    *_, last_but_one, last = query_of(api, name).order_by
     assert last.field.field_path == "__name__"
     assert last.direction == last_but_one.direction
 
 
-def test_every_list_of_the_store_is_looked_at() -> None:
-    """A new query cannot be forgotten here."""
+def test_every_list_of_the_store_is_checked() -> None:
+    """The queries above include every list of the store, so that a new one is not forgotten."""
     lists = {name for name in vars(FirestoreWorkspaceStore) if name.startswith("list_")}
     assert lists == {name.split()[0] for name in QUERIES}
 
 
-def test_no_index_is_shipped_that_no_query_needs() -> None:
-    """An index costs at every write."""
-    assert shipped() == {index for name in QUERIES if (index := needed(ask(RecordingApi(), name)))}
+def test_every_index_is_needed_by_a_query() -> None:
+    """Each write pays for every index."""
+    assert indexes_in_the_repository() == {
+        index for name in QUERIES if (index := index_needed_by(query_of(RecordingApi(), name)))
+    }
 
 
 def test_events_expire() -> None:
-    """The audit trail is kept for its time and no longer."""
+    """The index file has the time-to-live policy of the audit trail."""
     overrides = json.loads((ROOT / "firestore.indexes.json").read_text())["fieldOverrides"]
     assert {
         "collectionGroup": "events",

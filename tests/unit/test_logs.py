@@ -1,4 +1,4 @@
-"""What a function's process writes: one JSON object a line, whoever writes it."""
+"""The output of a function's process: one JSON object on each line, whoever writes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ WRITERS = {
         except ValueError:
             logging.getLogger("a.library").exception("x")
     """,
-    "a logger that is used wrongly": 'logging.getLogger("a.library").error("x FORGED %d %s", "no number")',
+    "a logger that is used wrongly": (
+        'logging.getLogger("a.library").error("x FORGED %d %s", "no number")'
+    ),
     "the server's logger, with a handler of its own": """
         server = logging.getLogger("gunicorn.error")
         server.addHandler(logging.StreamHandler())
@@ -58,12 +60,16 @@ WRITERS = {
 
 
 def written_by(code: str) -> list[dict[str, Any]]:
-    """Run code in a process that has taken over what it writes, and return the lines of both streams.
+    """Run code in a process that writes JSON lines, and return the lines of both streams.
 
     Raises:
-        ValueError: one is not JSON.
+        ValueError: a line is not JSON.
     """
-    head = "import logging, sys, threading, traceback, warnings\nfrom shared import logs\nlogs.write_json_lines('INFO')\n"
+    head = (
+        "import logging, sys, threading, traceback, warnings\n"
+        "from shared import logs\n"
+        "logs.write_json_lines('INFO')\n"
+    )
     program = head + textwrap.dedent(code).replace("FORGED", FORGED)
     ran = subprocess.run(
         [sys.executable, "-c", program],
@@ -77,10 +83,10 @@ def written_by(code: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("who", WRITERS)
-def test_whatever_is_written_is_a_line_of_json(who: str) -> None:
-    """One for each thing that is written, and nothing in it is a field of its own."""
+def test_every_output_becomes_a_line_of_json(who: str) -> None:
+    """Each write becomes one line, and text in it cannot become a field of its own."""
     lines = written_by(WRITERS[who])
-    assert len(lines) == 1 or who == "a traceback that is printed"  # which is written line by line
+    assert len(lines) == 1 or who == "a traceback that is printed"  # it is written line by line
     assert all(
         line["severity"] in {"INFO", "WARNING", "ERROR"} or who == "a process that fails"
         for line in lines
@@ -92,7 +98,7 @@ def test_whatever_is_written_is_a_line_of_json(who: str) -> None:
 
 
 def test_a_line_is_ascii_and_bounded() -> None:
-    """Cloud Logging takes entries of 256 KiB; a right-to-left override would turn a terminal's line around."""
+    """Cloud Logging's limit is 256 KiB; a right-to-left override would garble a terminal."""
     [line] = written_by('logs.info("Happened", what="\\u202e" * 10**6)')
     assert len(line["what"]) < 20_000
 
@@ -100,14 +106,17 @@ def test_a_line_is_ascii_and_bounded() -> None:
 @pytest.mark.parametrize(
     "end", ["sys.stderr.unwrapped.close()", "os.close(2); os.open('/dev/full', os.O_WRONLY)"]
 )
-def test_a_line_that_cannot_be_written_stops_nobody(end: str) -> None:
-    """Between a commit and the sending of its job, for instance: the disk is full, or nobody reads any more."""
-    code = f"import os; {end}; logs.info('Happened'); print('x', file=sys.stderr); os.write(1, b'{{\"went\": \"on\"}}')"
+def test_a_line_that_cannot_be_written_raises_no_error(end: str) -> None:
+    """If the disk is full or the reader is gone, code between commit and job must not fail."""
+    code = (
+        f"import os; {end}; logs.info('Happened'); print('x', file=sys.stderr); "
+        """os.write(1, b'{"went": "on"}')"""
+    )
     assert written_by(code) == [{"went": "on"}]
 
 
-def test_a_process_that_is_forked_while_a_line_is_written_goes_on() -> None:
-    """The thread that held the lock is not in the child."""
+def test_a_process_forked_during_a_write_continues() -> None:
+    """The thread that holds the lock does not exist in the child process."""
     code = """
         import os
         sys.stderr._lock.acquire()
@@ -125,8 +134,8 @@ def test_a_process_that_is_forked_while_a_line_is_written_goes_on() -> None:
     assert written_by(code)[-1]["status"] == 0
 
 
-def test_what_goes_on_without_end_is_cut_into_lines() -> None:
-    """Memory is bounded, whoever writes."""
+def test_endless_output_is_cut_into_lines() -> None:
+    """The memory for an unfinished line is bounded."""
     lines = written_by("for _ in range(100): sys.stderr.write('x' * 1000)\nsys.stderr.flush()")
     assert 100_000 <= sum(len(line["message"]) for line in lines) < 110_000
     assert max(len(line["message"]) for line in lines) < 20_000
@@ -135,8 +144,8 @@ def test_what_goes_on_without_end_is_cut_into_lines() -> None:
     assert "cut" in line
 
 
-def test_a_handler_of_the_frameworks_writes_no_second_line() -> None:
-    """functions-framework has one of its own on the root logger where it adds execution ids."""
+def test_the_frameworks_handler_writes_no_second_line() -> None:
+    """functions-framework adds its own handler to the root logger if it logs execution ids."""
     code = """
         root = logging.getLogger()
         sys.stderr = sys.stderr.unwrapped
@@ -147,7 +156,10 @@ def test_a_handler_of_the_frameworks_writes_no_second_line() -> None:
     assert [line["message"] for line in written_by(code)] == ["Happened"]
 
 
-def test_the_level_is_for_our_own_lines() -> None:
-    """Libraries keep theirs: what they tell for information is not read by anybody."""
-    code = 'logs.write_json_lines("WARNING"); logs.info("Happened"); logs.warning("Odd"); logging.getLogger("a").info("x")'
+def test_the_level_applies_to_the_hubs_own_lines() -> None:
+    """Libraries keep their own level, and their information messages are not shown."""
+    code = (
+        'logs.write_json_lines("WARNING"); logs.info("Happened"); logs.warning("Odd"); '
+        'logging.getLogger("a").info("x")'
+    )
     assert [line["message"] for line in written_by(code)] == ["Odd"]

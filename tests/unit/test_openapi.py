@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the code does: paths, inputs, answers and problems."""
+"""The OpenAPI document agrees with the code: paths, inputs, answers and problems."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 
 
-def fits(schema: Mapping[str, Any], value: object) -> None:
-    """Check a value against a schema of the document, formats too."""
+def assert_fits(schema: Mapping[str, Any], value: object) -> None:
+    """Check a value against a schema of the document, including formats."""
     whole = {"$ref": "#/schema", "schema": schema, "components": DOCUMENT["components"]}
     found = [
         f"{error.json_path}: {error.message}"
@@ -69,7 +69,7 @@ def fits(schema: Mapping[str, Any], value: object) -> None:
 
 
 def resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow a reference into the components."""
+    """Return the component that a reference points to, or the node itself."""
     while "$ref" in node:
         _, kind, name = node["$ref"].removeprefix("#/").split("/")
         node = DOCUMENT["components"][kind][name]
@@ -77,7 +77,7 @@ def resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def operations() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield ``METHOD /path`` and the operation of each."""
+    """Yield ``METHOD /path`` and the operation for each."""
     for path, item in DOCUMENT["paths"].items():
         for method in METHODS:
             if method in item:
@@ -85,7 +85,7 @@ def operations() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def problem_responses() -> dict[str, Mapping[str, Any]]:
-    """Return the problem responses by their names."""
+    """Return the problem responses by name."""
     responses: dict[str, Mapping[str, Any]] = DOCUMENT["components"]["responses"]
     return responses
 
@@ -97,7 +97,7 @@ def problem_of(response: Mapping[str, Any]) -> tuple[int, list[str]]:
 
 
 def pairs_in_the_document() -> set[tuple[int, str]]:
-    """Return each status with each of its codes, as the document has them."""
+    """Return each pair of status and code in the document."""
     return {
         (status, code)
         for status, codes in map(problem_of, problem_responses().values())
@@ -105,13 +105,13 @@ def pairs_in_the_document() -> set[tuple[int, str]]:
     }
 
 
-# ---- records in every state ------------------------------------------------------------------------------------------
+# ---- records in every state ----
 
 ACTOR = Actor("108234567890123456789", "laptop-42", "ada@example.com")
 
 
 def new_workspace() -> Workspace:
-    """Return a workspace that was just asked for."""
+    """Return a workspace that was just created."""
     new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata(branch="main"))
     return workspace_of(
         lifecycle.create(UUID, OPERATION, "example", ACTOR, new, NOW, POLICY).workspace
@@ -122,13 +122,13 @@ UUID, OPERATION = "0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52", "5d1c9a2e-7b64-4f0d-8a
 
 
 def workspace_of(workspace: Workspace | None) -> Workspace:
-    """Return a decision's workspace, which it has not forgotten."""
+    """Return the workspace of a decision, which must have one."""
     assert workspace is not None
     return workspace
 
 
 def ready_workspace() -> Workspace:
-    """Return a workspace whose machine has reported."""
+    """Return a workspace whose machine has reported READY."""
     return workspace_of(
         finish(new_workspace(), Status.READY, "", NOW + timedelta(microseconds=1)).workspace
     )
@@ -140,7 +140,7 @@ def suspended_workspace() -> Workspace:
 
 
 def stopping_workspace() -> Workspace:
-    """Return a workspace that the idle sweep stops."""
+    """Return a workspace that the clean-up is stopping."""
     later = NOW + timedelta(days=1)
     change = lifecycle.expire(
         ready_workspace(), OPERATION, Actor(CLEANUP, "laptop-42"), later, POLICY
@@ -149,14 +149,14 @@ def stopping_workspace() -> Workspace:
 
 
 def starting_workspace() -> Workspace:
-    """Return a workspace that gets another machine."""
+    """Return a workspace that is getting another machine."""
     wanted = NewMachine(machine_type="e2-standard-8")
     change = lifecycle.start(suspended_workspace(), OPERATION, ACTOR, wanted, NOW, POLICY)
     return workspace_of(change.workspace if change else None)
 
 
 def deleting_workspace() -> Workspace:
-    """Return a workspace that is deleted while it is made, after two zones had no capacity."""
+    """Return a workspace deleted during its CREATE, after two zones had no capacity."""
     made = new_workspace()
     assert made.operation is not None
     tried = replace(
@@ -188,7 +188,7 @@ ADMIN = Actor("115987654321098765432", "phone-7", "grace@example.com", admin=Tru
 
 
 def event_of(event: Event | None) -> Event:
-    """Return an event that there is."""
+    """Return an event that must exist."""
     assert event is not None
     return event
 
@@ -196,21 +196,23 @@ def event_of(event: Event | None) -> Event:
 EVENTS = {
     "asked by the owner": events.asked(ACTOR, ready_workspace(), "StopRequested", NOW),
     "asked by an administrator": events.asked(ADMIN, ready_workspace(), "StopRequested", NOW),
-    "asked by the sweep": events.asked(
+    "asked by the clean-up": events.asked(
         Actor(CLEANUP, "laptop-42"), ready_workspace(), "StopRequested", NOW
     ),
     "refused to another": events.refused(ACTOR, UUID, ADMIN.id, "StatusRequested", NOW),
-    "refused where nothing is": events.refused(ACTOR, "no uuid at all", "", "StatusRequested", NOW),
-    "refused at the door": events.refused(
+    "refused for an unknown id": events.refused(
+        ACTOR, "no uuid at all", "", "StatusRequested", NOW
+    ),
+    "refused before the function": events.refused(
         Actor(ACTOR.id, "laptop-42"), "", "", "EntryRequested", NOW
     ),
-    "ended well": event_of(
+    "succeeded": event_of(
         events.ended(new_workspace(), Change(ready_workspace(), "WorkspaceReady"), NOW)
     ),
-    "ended in an error": event_of(
+    "failed": event_of(
         events.ended(new_workspace(), Change(failed_workspace(None), "CreateFailed"), NOW)
     ),
-    "followed": event_of(
+    "drifted": event_of(
         events.ended(ready_workspace(), Change(failed_workspace(None), "MachineGone"), NOW)
     ),
     "deleted": event_of(events.ended(deleting_workspace(), Change(None, "WorkspaceDeleted"), NOW)),
@@ -221,7 +223,7 @@ HUB_ERRORS: list[HubError] = [
     errors.QuotaExceededError("You have 5 of at most 5."),
     errors.NotAllowedError("This token is not that of the workspace's machine."),
     errors.WorkspaceNotFoundError(UUID),
-    errors.OperationUnderWayError(new_workspace().operation),  # type: ignore[arg-type]  # a new workspace has one
+    errors.OperationUnderWayError(new_workspace().operation),  # type: ignore[arg-type]
     errors.NameTakenError("You have that."),
     errors.ReportNotTakenError("It is about another boot."),
     errors.WorkspaceGoneError("It has been deleted."),
@@ -232,7 +234,7 @@ HUB_ERRORS: list[HubError] = [
 ]
 
 
-# ---- the document ----------------------------------------------------------------------------------------------------
+# ---- the document ----
 
 
 def test_the_document_is_valid_openapi() -> None:
@@ -240,14 +242,14 @@ def test_the_document_is_valid_openapi() -> None:
     validate(DOCUMENT)
 
 
-def test_its_version_is_the_hubs() -> None:
-    """The contract's version is that of the project."""
+def test_its_version_is_the_projects() -> None:
+    """The contract has the project's version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert DOCUMENT["info"]["version"] == project["version"]
 
 
-def test_its_operations_are_the_routes_that_everyone_may_call() -> None:
-    """Each route that the platform lets everyone through to is described, and nothing else is."""
+def test_its_operations_are_the_routes_for_everyone() -> None:
+    """The document describes every public route of the platform, and no other."""
     functions = [
         function for function in read_catalogue().functions if function.invoker == EVERYONE
     ]
@@ -255,8 +257,8 @@ def test_its_operations_are_the_routes_that_everyone_may_call() -> None:
     assert {name for name, _ in operations()} == routes
 
 
-def test_only_what_is_off_the_public_address_is_for_machines() -> None:
-    """The machines' tag marks exactly the routes that the public address does not have."""
+def test_the_machines_tag_marks_the_private_routes() -> None:
+    """The tag marks exactly the routes that the public address does not have."""
     functions = [
         function for function in read_catalogue().functions if function.invoker == EVERYONE
     ]
@@ -272,7 +274,7 @@ def test_only_what_is_off_the_public_address_is_for_machines() -> None:
 
 
 def codes_of(operation: Mapping[str, Any]) -> set[tuple[int, str]]:
-    """Return each status with each code that an operation is described to refuse with."""
+    """Return each pair of status and code that an operation's description has."""
     refusals = [
         resolved(response)
         for status, response in operation["responses"].items()
@@ -284,10 +286,8 @@ def codes_of(operation: Mapping[str, Any]) -> set[tuple[int, str]]:
 @pytest.mark.parametrize(
     ("name", "operation"), list(operations()), ids=[name for name, _ in operations()]
 )
-def test_every_operation_has_the_refusals_that_any_request_may_get(
-    name: str, operation: Mapping[str, Any]
-) -> None:
-    """What comes before the function itself is described with each: size, proof, rate, and whether one is served."""
+def test_every_operation_has_the_common_refusals(name: str, operation: Mapping[str, Any]) -> None:
+    """Checks before the function: size, token, rate, and whether the person is served."""
     everywhere = {(414, "URI_TOO_LONG"), (431, "HEADERS_TOO_LARGE"), (500, "INTERNAL")}
     caller = {
         (401, "NOT_AUTHENTICATED"),
@@ -302,26 +302,26 @@ def test_every_operation_has_the_refusals_that_any_request_may_get(
 
 
 @pytest.mark.parametrize("operation_id", ["create_workspace", "start_workspace"])
-def test_whatever_needs_a_running_machine_may_be_over_quota(operation_id: str) -> None:
-    """Asking for a machine and starting one are refused alike when the owner has enough of them."""
+def test_an_operation_that_needs_a_running_machine_has_a_quota(operation_id: str) -> None:
+    """A create and a start are refused alike at the limit of running workspaces."""
     operation = next(one for _, one in operations() if one["operationId"] == operation_id)
     assert (403, "QUOTA_EXCEEDED") in codes_of(operation)
 
 
-def test_the_security_headers_are_told() -> None:
-    """The introduction names each header that every answer carries beside its request's id."""
+def test_the_security_headers_are_described() -> None:
+    """The introduction names each security header that every answer has."""
     assert [name for name in SECURITY_HEADERS if name not in DOCUMENT["info"]["description"]] == []
 
 
-def test_every_response_carries_the_request_id() -> None:
-    """Each answer, good or bad, is described with the header that names its request."""
+def test_every_response_has_the_request_id() -> None:
+    """Each answer's description has the header, whether it succeeds or fails."""
     for _, operation in operations():
         for response in operation["responses"].values():
             assert "X-Request-Id" in resolved(response)["headers"]
 
 
-def test_every_problem_response_stands_under_its_own_status() -> None:
-    """An operation that refers to a problem response does so under the status that the response has."""
+def test_every_problem_response_has_its_own_status() -> None:
+    """A response that an operation refers to has the status under which it stands there."""
     for _, operation in operations():
         for status, response in operation["responses"].items():
             if "$ref" in response:
@@ -329,15 +329,15 @@ def test_every_problem_response_stands_under_its_own_status() -> None:
 
 
 def test_the_problems_in_the_document_are_those_in_the_code() -> None:
-    """The document has each status with each code that the code can answer, and no other."""
-    hub = {(status, code) for status, code, _ in problems._STATUSES.values()}  # noqa: SLF001 -- the list that is held here
+    """The document has exactly the pairs of status and code that the code can answer."""
+    hub = {(status, code) for status, code, _ in problems._STATUSES.values()}  # noqa: SLF001
     http = set(problems._HTTP_CODES.items())  # noqa: SLF001
     assert pairs_in_the_document() == hub | http | {(500, "INTERNAL")}
 
 
 @pytest.mark.parametrize("name", problem_responses())
 def test_the_example_of_a_problem_has_its_own_type_and_title(name: str) -> None:
-    """An example carries the type, title and status that the code gives to its problem code."""
+    """Type, title and status of the example are those that the code gives to its problem code."""
     example = problem_responses()[name]["content"]["application/problem+json"]["example"]
     titles = {code: title for _, code, title in problems._STATUSES.values()}  # noqa: SLF001
     titles |= {
@@ -352,7 +352,7 @@ def test_the_example_of_a_problem_has_its_own_type_and_title(name: str) -> None:
 
 
 def contents() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield every body that the document describes, with where it is."""
+    """Yield every body that the document describes, and its place."""
     for name, operation in operations():
         for where, node in [
             ("request", operation.get("requestBody", {})),
@@ -366,7 +366,7 @@ def contents() -> Iterator[tuple[str, Mapping[str, Any]]]:
     ("where", "media"), list(contents()), ids=[where for where, _ in contents()]
 )
 def test_every_example_fits_its_schema(where: str, media: Mapping[str, Any]) -> None:
-    """What is shown is allowed."""
+    """An example that does not fit would mislead a client's author."""
     examples = (
         [media["example"]]
         if "example" in media
@@ -374,15 +374,15 @@ def test_every_example_fits_its_schema(where: str, media: Mapping[str, Any]) -> 
     )
     assert examples or where == "GET /openapi.json 200"
     for example in examples:
-        fits(media["schema"], example)
+        assert_fits(media["schema"], example)
 
 
 @pytest.mark.parametrize("kind", ["parameters", "headers"])
 def test_every_example_of_a_header_or_parameter_fits_its_schema(kind: str) -> None:
-    """What is shown is allowed."""
+    """An example that does not fit would mislead a client's author."""
     for node in DOCUMENT["components"][kind].values():
         if "example" in node:
-            fits(node["schema"], node["example"])
+            assert_fits(node["schema"], node["example"])
 
 
 @pytest.mark.parametrize(
@@ -397,8 +397,10 @@ def test_every_example_of_a_header_or_parameter_fits_its_schema(kind: str) -> No
         (("Report", "because"), HeartbeatReason),
     ],
 )
-def test_its_enumerations_are_the_codes(schema: tuple[str, ...], known: type[StrEnum]) -> None:
-    """A value that the code knows is in the document, and no other."""
+def test_its_enumerations_are_those_of_the_code(
+    schema: tuple[str, ...], known: type[StrEnum]
+) -> None:
+    """The document has exactly the values that the code has."""
     node = DOCUMENT["components"]["schemas"][schema[0]]
     for name in schema[1:]:
         node = node["properties"][name]
@@ -407,7 +409,7 @@ def test_its_enumerations_are_the_codes(schema: tuple[str, ...], known: type[Str
     ]
 
 
-# ---- what the code answers -------------------------------------------------------------------------------------------
+# ---- answers of the code ----
 
 
 def schema_named(name: str) -> dict[str, str]:
@@ -417,14 +419,14 @@ def schema_named(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", WORKSPACES)
 def test_a_workspace_in_any_state_fits_its_schema(name: str) -> None:
-    """What the endpoints answer is what the document says, no member more or less."""
-    fits(schema_named("Workspace"), workspace_json(WORKSPACES[name], POLICY))
+    """The answer of the endpoints has exactly the members of the schema."""
+    assert_fits(schema_named("Workspace"), workspace_json(WORKSPACES[name], POLICY))
 
 
 @pytest.mark.parametrize("name", WORKSPACES)
 @pytest.mark.parametrize("state", [*InstanceState, None])
 def test_a_status_in_any_state_fits_its_schema(name: str, state: InstanceState | None) -> None:
-    """What the status endpoint answers is what the document says, whatever Compute says."""
+    """This holds for every state of Compute."""
     workspace = WORKSPACES[name]
     instance = (
         Instance("4711", workspace.instance_name, workspace.zone, state, workspace.machine_type)
@@ -434,7 +436,7 @@ def test_a_status_in_any_state_fits_its_schema(name: str, state: InstanceState |
     if state is InstanceState.RUNNING and instance:
         instance = replace(instance, internal_address="10.138.0.7", last_started_at=NOW)
     why = None if instance else "The machine does not exist in Compute Engine."
-    fits(
+    assert_fits(
         schema_named("WorkspaceInRealTime"),
         status_json(RealTimeStatus(workspace, instance, why), POLICY),
     )
@@ -442,12 +444,12 @@ def test_a_status_in_any_state_fits_its_schema(name: str, state: InstanceState |
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_event_of_any_kind_fits_its_schema(name: str) -> None:
-    """What the audit trail answers is what the document says, no member more or less."""
-    fits(schema_named("Event"), event_json(EVENTS[name]))
+    """The answer of the audit trail has exactly the members of the schema."""
+    assert_fits(schema_named("Event"), event_json(EVENTS[name]))
 
 
 def test_the_members_of_an_event_are_its_fields() -> None:
-    """The trail is answered as it is kept, nothing left out and nothing added."""
+    """Each field of an event is answered, and nothing else."""
     assert list(DOCUMENT["components"]["schemas"]["Event"]["properties"]) == list(
         event_json(EVENTS["deleted"])
     )
@@ -455,7 +457,7 @@ def test_the_members_of_an_event_are_its_fields() -> None:
 
 
 def check_problem(answer: Response) -> None:
-    """Check a problem against a response of the document that has its status and code, headers too."""
+    """Check a problem and its headers against a response of the document with its code."""
     body = json.loads(answer.get_data())
     described = [
         response
@@ -465,11 +467,11 @@ def check_problem(answer: Response) -> None:
     assert answer.content_type == "application/problem+json"
     assert described
     for response in described:
-        fits(response["content"]["application/problem+json"]["schema"], body)
+        assert_fits(response["content"]["application/problem+json"]["schema"], body)
         for name, header in response["headers"].items():
             if name != "X-Request-Id" and resolved(header)["required"]:
                 value: str | int = answer.headers[name]
-                fits(
+                assert_fits(
                     resolved(header)["schema"],
                     int(value) if resolved(header)["schema"]["type"] == "integer" else value,
                 )
@@ -477,29 +479,29 @@ def check_problem(answer: Response) -> None:
 
 @pytest.mark.parametrize("error", HUB_ERRORS, ids=lambda error: type(error).__name__)
 def test_every_error_of_the_hub_is_answered_as_described(error: HubError) -> None:
-    """Each error becomes a problem that the document has, with the headers that it names."""
+    """Each error becomes a problem that the document has, with the described headers."""
     check_problem(problems.problem_of_hub_error(error))
 
 
-def test_every_error_of_the_hub_is_tried() -> None:
-    """The list above has every error that has a status."""
+def test_every_error_of_the_hub_is_tested() -> None:
+    """``HUB_ERRORS`` has every error that has a status."""
     assert {type(error) for error in HUB_ERRORS} == set(problems._STATUSES)  # noqa: SLF001
 
 
 @pytest.mark.parametrize("status", problems._HTTP_CODES)  # noqa: SLF001
 def test_every_refusal_of_http_is_answered_as_described(status: int) -> None:
-    """What HTTP itself refuses becomes a problem that the document has."""
+    """A refusal by HTTP itself becomes a problem that the document has."""
     error: HTTPException = default_exceptions[status]()
     error.valid_methods = ["GET"]  # type: ignore[attr-defined]  # only MethodNotAllowed has it
     check_problem(problems.problem_of_http_error(error))
 
 
-def test_a_fault_is_answered_as_described() -> None:
-    """What nobody foresaw becomes a problem that the document has."""
+def test_an_unforeseen_error_is_answered_as_described() -> None:
+    """An unforeseen error becomes a problem that the document has."""
     check_problem(problems.problem_of_fault())
 
 
-# ---- what the code reads ---------------------------------------------------------------------------------------------
+# ---- requests that the code reads ----
 
 MACHINE = Machine("example", "us-west1-a", f"workspace-{UUID}", "4711")
 READERS: dict[str, Callable[[Request], object]] = {
@@ -515,7 +517,7 @@ def request_with(body: Any) -> Request:
 
 
 def request_bodies() -> Iterator[tuple[str, Any]]:
-    """Yield every example of a request's body, with its schema's name."""
+    """Yield every example of a request's body, with the name of its schema."""
     for _, operation in operations():
         for media in operation.get("requestBody", {}).get("content", {}).values():
             examples = media.get("examples", {"the": {"value": media.get("example")}})
@@ -525,13 +527,13 @@ def request_bodies() -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize(("schema", "body"), list(request_bodies()))
 def test_the_code_reads_every_example_of_a_request(schema: str, body: object) -> None:
-    """What the document shows as a request is accepted as it stands."""
+    """The code accepts each example without changes."""
     READERS[schema](request_with(body))
 
 
 @pytest.mark.parametrize("within", ["NewWorkspace", "NewMachine", "Report", "NewMetadata"])
-def test_the_fields_of_a_request_are_those_that_the_code_knows(within: str) -> None:
-    """The code's refusal of an unknown field names the fields that the document has."""
+def test_the_fields_of_a_request_are_those_of_the_code(within: str) -> None:
+    """The code's message about an unknown field lists the fields that the document has."""
     unknown: Any = {"unknown": 1}
     reader, body = (
         ("NewWorkspace", {"metadata": unknown}) if within == "NewMetadata" else (within, unknown)
@@ -553,7 +555,7 @@ def test_the_fields_of_a_request_are_those_that_the_code_knows(within: str) -> N
     "values", [("e2-standard-2", "e2-standard-4"), (None, "e2-standard-4"), ("e2-standard-4", None)]
 )
 def test_a_field_in_two_spellings_is_refused(values: tuple[str | None, str | None]) -> None:
-    """Nobody can say which spelling was meant, even where one of them is null."""
+    """It is unclear which spelling was meant, also if one of them is null."""
     snake, camel = values
     with pytest.raises(errors.InvalidRequestError) as refusal:
         read_new_workspace(
@@ -570,8 +572,8 @@ QUERIES: dict[str, Callable[[Request], object]] = {
 
 
 @pytest.mark.parametrize("operation_id", QUERIES)
-def test_the_parameters_of_a_query_are_those_that_the_code_knows(operation_id: str) -> None:
-    """The code's refusal of an unknown parameter names the parameters that the document has."""
+def test_the_parameters_of_a_query_are_those_of_the_code(operation_id: str) -> None:
+    """The code's message about an unknown parameter lists the parameters of the document."""
     operation = next(one for _, one in operations() if one["operationId"] == operation_id)
     described = {resolved(parameter)["name"] for parameter in operation["parameters"]}
     with pytest.raises(errors.InvalidRequestError) as refusal:
@@ -597,18 +599,18 @@ def request_asking(query: Mapping[str, str]) -> Request:
         ({"limit": "101"}, "limit"),
     ],
 )
-def test_a_query_that_means_nothing_is_refused_on_its_parameter(
+def test_an_invalid_query_is_refused_with_its_parameter(
     query: Mapping[str, str], field: str
 ) -> None:
-    """Nobody is answered a list that they did not ask for."""
+    """A person is never answered a list other than the one they wanted."""
     with pytest.raises(errors.InvalidRequestError) as refusal:
         read_list_query(request_asking(query))
     assert [problem.field for problem in refusal.value.problems] == [field]
 
 
 @pytest.mark.parametrize("schema", ["NewWorkspace", "NewMachine"])
-def test_an_image_tag_that_is_not_allowed_is_refused_with_those_that_are(schema: str) -> None:
-    """The refusal names the patterns, on the field; a tag that matches one is taken."""
+def test_the_refusal_of_an_image_tag_lists_the_allowed_ones(schema: str) -> None:
+    """The message has the allowed patterns, and a tag that matches one is accepted."""
     policy = replace(POLICY, image_tags=("latest", "v1.*"))
     body = {"image_tag": "v2.0"} | ({"name": "api"} if schema == "NewWorkspace" else {})
     read = {"NewWorkspace": read_new_workspace, "NewMachine": read_new_machine}[schema]

@@ -1,4 +1,4 @@
-"""What is installed is pinned and held to hashes; what the tools say of it is read as it is meant."""
+"""Requirements are pinned with hashes, and the output of the tools is read correctly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from localcloud.catalogue import ROOT
 from noxfile import INPUTS, bill_of_materials, findings, pulled_in_by, unaudited
 
 LOCKS = [name.replace(".in", ".txt") for name in INPUTS]
-# The packages of these are in the tests' environment, which can therefore say what pulls in what.
+# The test environment has the packages of these files, so it tells their dependencies.
 INSTALLED = ("requirements.in", "requirements-dev.in", "requirements/nox.in")
 PLATFORMS = (
     {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
@@ -34,7 +34,7 @@ def read(name: str) -> str:
 
 
 def requirements(lock: str) -> list[str]:
-    """Return each requirement of a locked file on one line, with its hashes and without its comments."""
+    """Return each requirement of a locked file on one line, with hashes, without comments."""
     bare = re.sub(r"^ *#.*\n|^--.*\n", "", read(lock), flags=re.MULTILINE)
     return [line for line in bare.replace("\\\n", " ").splitlines() if line.strip()]
 
@@ -44,21 +44,23 @@ def pins(lock: str) -> dict[str, tuple[str, frozenset[str]]]:
     found = {}
     for line in requirements(lock):
         requirement, *hashes = re.split(r"\s+--hash=", line.strip())
-        name, version = re.fullmatch(r"([a-z0-9-]+)==(\S+)(?: ; .+)?", requirement).groups()  # type: ignore[union-attr]
+        match = re.fullmatch(r"([a-z0-9-]+)==(\S+)(?: ; .+)?", requirement)
+        assert match, requirement
+        name, version = match.groups()
         found[name] = (version, frozenset(hashes))
     return found
 
 
-def asked(name: str) -> list[Requirement]:
-    """Return what an input file asks for, and the files that it includes."""
+def requested_by(name: str) -> list[Requirement]:
+    """Return the requirements of an input file and of the files that it includes."""
     lines = [line.partition(" #")[0].strip() for line in read(name).splitlines()]
     included = [line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
     own = [Requirement(line) for line in lines if line and line[0] not in "#-"]
-    return own + [requirement for other in included for requirement in asked(other)]
+    return own + [requirement for other in included for requirement in requested_by(other)]
 
 
 def closure(wanted: list[Requirement]) -> set[str]:
-    """Return what requirements pull in on any platform and Python that the files are for, as the installed packages say."""
+    """Return all packages that requirements need on any supported platform and Python."""
     environments = [
         {**platform, **python} for platform, python in itertools.product(PLATFORMS, PYTHONS)
     ]
@@ -84,7 +86,7 @@ def closure(wanted: list[Requirement]) -> set[str]:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
-    """Whatever is locked names exactly one version, and a SHA-256 of each file that may be installed for it."""
+    """Each package has exactly one version, and a SHA-256 for each file that may be installed."""
     assert requirements(lock)
     for line in requirements(lock):
         assert re.fullmatch(
@@ -93,8 +95,8 @@ def test_every_requirement_is_one_version_with_hashes(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_no_requirements_file_says_where_packages_come_from(lock: str) -> None:
-    """An index, a host or a path of whoever compiled it would be used, or missed, by everybody else."""
+def test_no_locked_file_names_a_source_of_packages(lock: str) -> None:
+    """An index, host or path of the person who compiled it would not suit everybody else."""
     options = re.findall(r"^\s*(-.*)", read(lock), re.MULTILINE)
     assert {option for option in options if not option.startswith("--hash=")} == {
         "--only-binary :all:"
@@ -106,33 +108,33 @@ def test_no_requirements_file_says_where_packages_come_from(lock: str) -> None:
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_what_an_input_file_asks_for_is_locked_in_a_version_that_it_allows(name: str) -> None:
-    """An input file that was edited, and not compiled, is noticed; so is a lock with more of its own than was asked for."""
+def test_every_requested_package_is_locked_in_an_allowed_version(name: str) -> None:
+    """A test fails if an input file was edited but not compiled, or if a lock has more."""
     lock = name.replace(".in", ".txt")
     locked = pins(lock)
-    for requirement in asked(name):
+    for requirement in requested_by(name):
         version, _ = locked[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version, prereleases=True), (
             f"{requirement} is locked as {version}"
         )
-    said = {
+    named = {
         package
         for package, causes in pulled_in_by(read(lock)).items()
         if any("-r " in one for one in causes)
     }
-    assert said == {canonicalize_name(requirement.name) for requirement in asked(name)}
+    assert named == {canonicalize_name(requirement.name) for requirement in requested_by(name)}
 
 
 @pytest.mark.parametrize("name", INSTALLED)
-def test_a_locked_file_has_all_that_is_pulled_in_and_nothing_else(name: str) -> None:
-    """On every platform and Python nothing is missing, which hashes would refuse, and nothing stays that nobody needs."""
+def test_a_locked_file_has_exactly_the_packages_that_are_needed(name: str) -> None:
+    """A package that is missing on some platform would be refused; one more would be unused."""
     locked = pins(name.replace(".in", ".txt"))
-    assert closure(asked(name)) == set(locked)
+    assert closure(requested_by(name)) == set(locked)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_every_locked_package_is_asked_for_or_pulled_in_by_another(lock: str) -> None:
-    """For each package the file says why it is there, and that is true as far as the file goes."""
+def test_every_locked_package_has_a_reason(lock: str) -> None:
+    """The comments of the file give the reason for each package."""
     causes = pulled_in_by(read(lock))
     assert causes.keys() == pins(lock).keys()
     for package, why in causes.items():
@@ -142,17 +144,17 @@ def test_every_locked_package_is_asked_for_or_pulled_in_by_another(lock: str) ->
 
 @pytest.mark.parametrize("lock", ["requirements.txt", "requirements/nox.txt"])
 def test_the_tests_run_with_the_versions_that_are_deployed(lock: str) -> None:
-    """What is deployed, and nox, are in the tests' environment with the same versions and the same hashes."""
+    """Deployed packages and nox have the same versions and hashes in the test environment."""
     assert pins(lock).items() <= pins("requirements-dev.txt").items()
 
 
-def test_the_platforms_build_finds_the_framework() -> None:
-    """Google's buildpack looks for it by this pattern (`packageRegex` in its pkg/python); else it installs one that no hash holds."""
+def test_googles_build_finds_the_framework() -> None:
+    """Its pattern is ``packageRegex`` in pkg/python; otherwise it installs one without hashes."""
     assert re.search(r"(?m)^functions-framework\b([^-]|$)", read("requirements.txt"))
 
 
 def test_everything_is_installed_with_hashes() -> None:
-    """Neither the sessions nor CI nor a person is told to install what no hash holds."""
+    """Neither a session, nor CI, nor the documentation installs a package without hashes."""
     calls = [
         node
         for node in ast.walk(ast.parse(read("noxfile.py")))
@@ -183,8 +185,8 @@ def vulnerable(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_a_report_of_vulnerabilities_names_package_ids_and_repair() -> None:
-    """Each is a line that says what to do; a sound package is none."""
+def test_a_finding_names_package_ids_and_fixed_version() -> None:
+    """A line says what to do about each vulnerability; a package without any gets no line."""
     sound = {"name": "sound", "version": "1.0", "vulns": []}
     report = {
         "dependencies": [
@@ -199,8 +201,8 @@ def test_a_report_of_vulnerabilities_names_package_ids_and_repair() -> None:
     ]
 
 
-def test_a_package_that_a_service_does_not_know_is_not_called_safe() -> None:
-    """pip-audit says `No known vulnerabilities found` of it, and ends with 0."""
+def test_a_package_that_the_service_does_not_know_is_reported() -> None:
+    """pip-audit reports ``No known vulnerabilities found`` about it, with exit status 0."""
     report = {"dependencies": [{"name": "unheard", "skip_reason": "unheard was not found"}]}
     assert findings(report) == []
     assert unaudited(report) == ["unheard was not found"]
@@ -237,7 +239,7 @@ def component(name: str, version: str, **more: Any) -> dict[str, Any]:
 
 
 def bill() -> dict[str, Any]:
-    """Return the bill of LOCK: two packages are installed, with one of the tests', and one is for another platform."""
+    """Return the bill of ``LOCK``: two installed packages, and one for another platform."""
     files = {
         "externalReferences": [
             {"type": "distribution", "hashes": [{"alg": "SHA-256", "content": "00"}]}
@@ -272,8 +274,8 @@ def bill() -> dict[str, Any]:
     return bill_of_materials(locked, {"components": here, "dependencies": extra}, LOCK)
 
 
-def test_the_bill_has_hashes_of_all_and_licences_of_what_is_installed() -> None:
-    """What is not deployed is not in it, nor is anything of this machine."""
+def test_the_bill_has_hashes_and_known_licences() -> None:
+    """Packages that are not deployed are left out, and so are properties of this machine."""
     assert [one["name"] for one in bill()["components"]] == ["asked", "elsewhere", "pulled"]
     assert all(one["externalReferences"][0]["hashes"] for one in bill()["components"])
     assert [one.get("licenses", [{}])[0].get("license") for one in bill()["components"]] == [
@@ -284,8 +286,8 @@ def test_the_bill_has_hashes_of_all_and_licences_of_what_is_installed() -> None:
     assert "properties" not in str(bill())
 
 
-def test_the_bill_calls_packages_by_what_they_are_and_says_what_pulls_in_what() -> None:
-    """A package's reference does not change with the line that it is on; dependencies of unused extras are not in it."""
+def test_the_bill_has_stable_references_and_dependencies() -> None:
+    """A reference does not depend on the line; dependencies of unused extras are left out."""
     asked, elsewhere, pulled = "pkg:pypi/asked@1.0", "pkg:pypi/elsewhere@3.0", "pkg:pypi/pulled@2.0"
     assert [one["bom-ref"] for one in bill()["components"]] == [asked, elsewhere, pulled]
     assert {one["ref"]: one["dependsOn"] for one in bill()["dependencies"]} == {
@@ -297,5 +299,5 @@ def test_the_bill_calls_packages_by_what_they_are_and_says_what_pulls_in_what() 
 
 
 def test_the_bill_is_not_committed() -> None:
-    """It is made anew from what is locked, so that a stale one is never found in the repository."""
+    """It is generated from the locked files, so that the repository has no outdated one."""
     assert "sbom.json" in read(".gitignore").splitlines()

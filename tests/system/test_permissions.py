@@ -1,10 +1,9 @@
-"""The README's permission matrix, walked cell by cell, and what the audit trail says afterwards."""
+"""Every request of the matrix in docs/permissions.md is sent, and the audit trail says what came of it."""
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +12,10 @@ import pytest
 import requests
 
 from localcloud.api_client import ApiClient, Workspace
-from localcloud.catalogue import ROOT, Function, read_catalogue
+from localcloud.catalogue import Function, read_catalogue
 from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import ADMIN_EMAIL, LocalSettings
+from tests.documents import permissions
 from tests.system.records import Records
 from tests.system.secrets_kept import leaks
 
@@ -41,18 +41,7 @@ NEEDED_STATE = {
 }
 
 
-def matrix() -> list[dict[str, str]]:
-    """Return the rows of README's matrix: each cell by the name of its column."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [table] = re.findall(r"<!-- permissions -->\n(.*?)\n<!-- /permissions -->", readme, re.DOTALL)
-    header, _, *rows = [
-        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
-        for line in table.splitlines()
-    ]
-    return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-ROWS = matrix()
+ROWS = permissions()
 
 
 class Team:

@@ -35,7 +35,7 @@ from tests.terraform.module import (
     resources,
     snapshot,
 )
-from tests.unit.test_readme import Recording, required
+from tests.unit.test_docs import Recording, required
 
 CATALOGUE = read_catalogue()
 RESOURCES = resources()

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 from localcloud.catalogue import ROOT
 from noxfile import INPUTS, bill_of_materials, findings, pulled_in_by, unaudited
+from tests.documents import PAGES, text_of
 
 LOCKS = [name.replace(".in", ".txt") for name in INPUTS]
 # The test environment has the packages of these files, so it tells their dependencies.
@@ -167,9 +168,8 @@ def test_everything_is_installed_with_hashes() -> None:
     ]
     assert len(installing) == 2
     assert all("'--require-hashes'" in text for text in installing)
-    commands = re.findall(
-        r".*pip install.*", read(".ci/run") + read("CONTRIBUTING.md") + read("README.md")
-    )
+    told = read(".ci/run") + "".join(text_of(page) for page in PAGES)
+    commands = re.findall(r".*pip install.*", told)
     assert commands
     for command in commands:
         [file] = re.findall(r"pip install[\w -]* -r (requirements[\w./-]*\.txt)", command)

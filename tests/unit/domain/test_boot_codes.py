@@ -47,13 +47,6 @@ def test_the_list_has_the_codes_of_the_scripts() -> None:
     assert len(codes_in(scripts_of_version_0_1())) == 14
 
 
-def test_the_readme_explains_each_code() -> None:
-    """README has a remedy for each code that a boot script reports."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-
-    assert {code for code in BOOT_CODES if f"`{code}`" not in readme} == set()
-
-
 @pytest.mark.parametrize(
     "code",
     [*Status, MACHINE_GONE, MACHINE_NOT_READY, HOME_DISK_GONE, "DELETED", "", "DISK_FULL\n", None],

@@ -1,4 +1,4 @@
-"""The Terraform module as python-hcl2 reads it. Run as a program it prints what `resources.txt` has to have."""
+"""The Terraform module as python-hcl2 reads it; as a program it prints ``resources.txt``."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import hcl2
 
 from localcloud.catalogue import ROOT
 
-MODULE: Final = ROOT / "terraform" / "workspace-hub"
-SNAPSHOT: Final = Path(__file__).with_name("resources.txt")
-REWRITE: Final = "python -m tests.terraform.module > tests/terraform/resources.txt"
+MODULE = ROOT / "terraform" / "workspace-hub"
+SNAPSHOT = Path(__file__).with_name("resources.txt")
+REWRITE = "python -m tests.terraform.module > tests/terraform/resources.txt"
 
 Block = dict[str, Any]
 
 
 def blocks(kind: str) -> Iterator[Block]:
-    """Yield the blocks of a kind, `resource`, `variable`, `output` or `locals`, in the order of the files and in them."""
+    """Yield the blocks of a kind such as ``resource`` or ``locals``, in the order of the files."""
     for path in sorted(MODULE.glob("*.tf")):
         with path.open(encoding="utf-8") as file:
             for block in hcl2.load(file).get(kind, []):
@@ -28,7 +28,7 @@ def blocks(kind: str) -> Iterator[Block]:
 
 
 def resources() -> dict[str, Block]:
-    """Return each resource by its address, like `google_service_account.group`."""
+    """Return each resource by its address, such as ``google_service_account.group``."""
     return {
         f"{kind}.{name}": body
         for block in blocks("resource")
@@ -38,23 +38,23 @@ def resources() -> dict[str, Block]:
 
 
 def named(kind: str) -> dict[str, Block]:
-    """Return the blocks of a kind that has one label, by name, in the order that they are written in."""
+    """Return the blocks of a kind with one label by name, in the order of the files."""
     return {name: body for block in blocks(kind) for name, body in block.items()}
 
 
 def local_values() -> Block:
-    """Return all local values by their names, expressions as they are written."""
+    """Return all local values by name, with their expressions as written."""
     return {name: value for block in blocks("locals") for name, value in block.items()}
 
 
 def snapshot() -> str:
-    """Return a line for each resource: how many there are, and of a binding which role it gives to whom on which condition."""
+    """Return a line for each resource: its count, and a binding's role, member and condition."""
     lines = [_line(address, body) for address, body in sorted(resources().items())]
     return "".join(f"{line}\n" for line in (*lines, "", *_counting()))
 
 
 def _counting() -> Iterator[str]:
-    """Yield the local values that say how many there are of each, so that one resource fewer is seen too."""
+    """Yield the local values that decide how many resources exist."""
     values, wanted = local_values(), set[str]()
     found = set(
         re.findall(
@@ -87,7 +87,7 @@ def _line(address: str, body: Block) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Take off what python-hcl2 leaves on: the quotes of strings, the braces of expressions, and its own notes."""
+    """Remove what python-hcl2 adds: quotes of strings, braces of expressions, and comments."""
     if isinstance(value, dict):
         noted = {"__comments__", "__is_block__"}
         return {_plain(name): _plain(each) for name, each in value.items() if name not in noted}

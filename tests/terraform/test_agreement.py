@@ -1,4 +1,4 @@
-"""What the Terraform module says agrees with the catalogue, the index file and the code."""
+"""The Terraform module agrees with the catalogue, the index file and the code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -42,8 +42,7 @@ RESOURCES = resources()
 LOCALS = local_values()
 PAGE = MODULE / "README.md"
 
-# What each method of Compute Engine's clients needs. Source: the API's reference, "IAM Permissions"
-# of each method.
+# The permission for each method of Compute's clients. Source: "IAM Permissions" in the reference.
 PERMISSIONS = {
     "DisksClient.aggregated_list": "compute.disks.list",
     "DisksClient.delete_unary": "compute.disks.delete",
@@ -63,12 +62,11 @@ PERMISSIONS = {
     "InstancesClient.suspend_unary": "compute.instances.suspend",
     "ZoneOperationsClient.get": "compute.zoneOperations.get",
 }
-# What an insert needs for what it says of the instance (shared/adapters/compute_instance.py),
-# reviewed by hand.
+# What an insert needs besides, by what shared/adapters/compute_instance.py asks for; reviewed.
 INSERT = {
     "compute.disks.create": "the boot disk and a new home disk",
     "compute.disks.setLabels": "their labels",
-    "compute.disks.update": "a home disk that is to outlive a machine made by hand (setDiskAutoDelete)",
+    "compute.disks.update": "a home disk must outlive a machine made by hand (setDiskAutoDelete)",
     "compute.disks.use": "a home disk that exists",
     "compute.images.useReadOnly": "HUB_BOOT_IMAGE may be an image of the project",
     "compute.instances.setLabels": "labels",
@@ -81,15 +79,15 @@ INSERT = {
 
 
 def strings(expression: str) -> set[str]:
-    """Return the strings in an expression."""
+    """Return the string literals in an expression."""
     return set(re.findall(r'"([^"]*)"', expression))
 
 
-# Functions and their environment
+# ---- functions and their environment ----
 
 
 def test_every_function_is_deployed_once() -> None:
-    """One resource deploys the whole catalogue, each function under its own name, and one more builds the image of all."""
+    """One resource deploys all functions, each under its own name; another builds their image."""
     deploying = [
         address
         for address in RESOURCES
@@ -110,8 +108,8 @@ def test_every_function_is_deployed_once() -> None:
     assert CATALOGUE[build["entry_point"]].runs_as == "none"
 
 
-def test_another_build_is_another_image_in_the_same_apply() -> None:
-    """What the build made is read after it: by way of a resource that is made anew with it, so that nothing is known before."""
+def test_a_new_build_is_deployed_in_the_same_apply() -> None:
+    """A resource that each build replaces delays reading, so that the image is never an old one."""
     triggers = RESOURCES["terraform_data.build"]["triggers_replace"]
     build = "google_cloudfunctions2_function.build"
     assert triggers == {
@@ -139,15 +137,15 @@ def test_another_build_is_another_image_in_the_same_apply() -> None:
     )
 
 
-def test_an_image_that_every_function_can_run_has_its_system_layer() -> None:
-    """One that is built for automatic updates runs only where the platform puts the layer under it."""
+def test_the_image_includes_its_system_layer() -> None:
+    """An image for automatic updates runs only if the platform adds that layer."""
     [build] = RESOURCES["google_cloudfunctions2_function.build"]["build_config"]
     assert "on_deploy_update_policy" in build
     assert "automatic_update_policy" not in build
 
 
 def test_the_functions_settings_are_the_catalogues() -> None:
-    """Memory, time, concurrency and instances are what was tested, not the platform's defaults."""
+    """Memory, timeout, concurrency and instances are those that were tested, not defaults."""
     service = RESOURCES["google_cloud_run_v2_service.this"]
     [template] = service["template"]
     [container], [scaling] = template["containers"], template["scaling"]
@@ -161,13 +159,14 @@ def test_the_functions_settings_are_the_catalogues() -> None:
     assert template["max_instance_request_concurrency"] == "each.value.concurrency"
     assert scaling["max_instance_count"] == "local.max_instances[each.key]"
     assert LOCALS["max_instances"] == (
-        "{for name, function in local.functions : name => min(function.max_instances, var.max_instances)}"
+        "{for name, function in local.functions : "
+        "name => min(function.max_instances, var.max_instances)}"
     )
     assert template["service_account"] == "google_service_account.group[each.value.runs_as].email"
 
 
-def test_a_function_is_told_which_one_it_is_as_in_the_local_cloud() -> None:
-    """The same names and values, with the folder that the builder puts the source in; settings and nothing else beside them."""
+def test_a_functions_environment_is_that_of_the_local_cloud() -> None:
+    """Names and values are the same, but for the builder's folder; the rest are settings."""
     [template] = RESOURCES["google_cloud_run_v2_service.this"]["template"]
     [env] = template["containers"][0]["dynamic"]
     assert env["env"]["for_each"] == "merge(local.environment, local.process[each.key])"
@@ -191,33 +190,33 @@ def test_a_function_is_told_which_one_it_is_as_in_the_local_cloud() -> None:
         }
 
 
-def decided() -> set[str]:
-    """Return the variables that the module decides itself."""
+def set_by_the_module() -> set[str]:
+    """Return the variables that the module sets itself."""
     return set(re.findall(r"\b([A-Z][A-Z_]+) = ", LOCALS["environment"]))
 
 
 def read_by_the_code() -> set[str]:
-    """Return the variables that the code reads, but for those of local servers."""
+    """Return the variables that the code reads, without those of local servers."""
     environment = Recording(required())
     read_settings(environment)
     return environment.asked - set(EMULATORS)
 
 
-def test_every_variable_that_the_code_reads_is_set_and_no_other() -> None:
-    """A new setting reaches the functions, and a removed one is not set for nothing."""
-    assert decided() | set(LOCALS["tunable"]) == read_by_the_code()
+def test_exactly_the_variables_that_the_code_reads_are_set() -> None:
+    """A new setting reaches the functions, and a removed one is no longer set."""
+    assert set_by_the_module() | set(LOCALS["tunable"]) == read_by_the_code()
 
 
-def test_what_may_be_set_is_what_the_module_does_not_decide() -> None:
-    """A setting cannot overrule the module, and each of the others can be set, in alphabetical order and once."""
-    assert LOCALS["tunable"] == sorted(read_by_the_code() - decided())
+def test_the_tunable_settings_are_those_that_the_module_does_not_set() -> None:
+    """Settings cannot override the module; each other variable is in the list, in order."""
+    assert LOCALS["tunable"] == sorted(read_by_the_code() - set_by_the_module())
 
 
-# Records
+# ---- records ----
 
 
 def test_the_indexes_are_those_of_the_file() -> None:
-    """The index file, which the tests hold to the store's queries, is taken whole."""
+    """The module uses the whole index file, which other tests compare with the store's queries."""
     assert LOCALS["firestore"] == 'jsondecode(file("${local.root}/firestore.indexes.json"))'
     index, field = (
         RESOURCES["google_firestore_index.this"],
@@ -240,11 +239,11 @@ def test_the_indexes_are_those_of_the_file() -> None:
     )
 
 
-# Machines
+# ---- machines ----
 
 
 def compute_calls() -> set[str]:
-    """Return each method that the adapter calls on one of Compute's clients, as `InstancesClient.get`."""
+    """Return the methods of Compute's clients that the adapter calls (``InstancesClient.get``)."""
     tree = ast.parse((ROOT / "shared/adapters/compute_machines.py").read_text(encoding="utf-8"))
     clients: dict[str, str] = {}
     for node in ast.walk(tree):
@@ -271,16 +270,16 @@ def compute_calls() -> set[str]:
     return called
 
 
-def test_the_workers_role_has_what_the_code_calls_and_nothing_else() -> None:
-    """A new call without its permission fails in production only, so it fails here; so does a permission too many."""
+def test_the_workers_role_has_exactly_the_permissions_that_the_code_needs() -> None:
+    """Without its permission a new call would fail in production only; extra ones are refused."""
     assert compute_calls() == set(PERMISSIONS)
     assert RESOURCES["google_project_iam_custom_role.operate"]["permissions"] == sorted(
         {*PERMISSIONS.values(), *INSERT}
     )
 
 
-def test_the_status_function_may_only_look() -> None:
-    """What it asks of a machine is one call, and its role has that permission only."""
+def test_the_status_function_may_only_read_an_instance() -> None:
+    """It makes one call about a machine, and its role has only that permission."""
     asked = re.findall(
         r"\bmachines\(\)\.(\w+)",
         (ROOT / "shared/usecases/ask_workspaces.py").read_text(encoding="utf-8"),
@@ -291,8 +290,8 @@ def test_the_status_function_may_only_look() -> None:
     ]
 
 
-def test_rights_on_machines_end_at_the_hubs_own_names() -> None:
-    """The conditions name the prefixes that the code gives to instances, their boot disks and home disks."""
+def test_permissions_on_machines_are_limited_to_the_hubs_names() -> None:
+    """The conditions have the code's prefixes of instances, boot disks and home disks."""
     workspace = a_workspace(id="the-id", home_disk=None)
     create = (ROOT / "shared/domain/lifecycle.py").read_text(encoding="utf-8")
     [instance] = re.findall(r'name = f"([a-z-]+)\{workspace_id\}"', create)
@@ -307,8 +306,8 @@ def test_rights_on_machines_end_at_the_hubs_own_names() -> None:
     assert "${local.own_disks}" in content["expression"]
 
 
-def test_the_firewall_lets_iap_in_to_the_machines_tag() -> None:
-    """The tag that the code gives to machines is the firewall's target, and nobody but IAP is a source."""
+def test_the_firewall_lets_only_iap_reach_machines() -> None:
+    """The code's tag for machines is the target, and only IAP is a source."""
     assert LOCALS["machine_tag"] == IAP_TAG
     firewalls = [
         body
@@ -320,15 +319,16 @@ def test_the_firewall_lets_iap_in_to_the_machines_tag() -> None:
     ]
 
 
-# Who may do what
+# ---- access ----
 
 
-def test_functions_are_called_by_whom_the_catalogue_says() -> None:
-    """Everybody gets through to code that checks the caller, else exactly one of the service accounts."""
+def test_functions_have_the_invokers_of_the_catalogue() -> None:
+    """Either everybody may call it, and its code checks the caller, or one service account may."""
     service = RESOURCES["google_cloud_run_v2_service.this"]
     assert service["invoker_iam_disabled"] == f'each.value.invoker == "{EVERYONE}"'
     assert LOCALS["guarded"] == (
-        f'{{for name, function in local.functions : name => function if function.invoker != "{EVERYONE}"}}'
+        "{for name, function in local.functions : "
+        f'name => function if function.invoker != "{EVERYONE}"}}'
     )
     invokers = [
         address for address, body in RESOURCES.items() if "run.invoker" in str(body.get("role"))
@@ -342,8 +342,8 @@ def test_functions_are_called_by_whom_the_catalogue_says() -> None:
     assert {function.invoker for function in CATALOGUE.functions} == {EVERYONE, *CATALOGUE.invokers}
 
 
-def test_only_functions_of_people_and_machines_are_for_everybody() -> None:
-    """No binding is for everybody, which organisations forbid, and what the platform guards is never public."""
+def test_only_functions_for_people_and_machines_are_public() -> None:
+    """No binding is for everybody, which organisations forbid; guarded functions are not public."""
     assert [
         address
         for address, body in RESOURCES.items()
@@ -358,7 +358,7 @@ def test_only_functions_of_people_and_machines_are_for_everybody() -> None:
 
 
 def users_of(*ports: str) -> set[str]:
-    """Return the trust groups with a function that uses one of the ports."""
+    """Return the trust groups that have a function which uses one of the ports."""
     return {
         function.runs_as
         for function in CATALOGUE.functions
@@ -369,7 +369,7 @@ def users_of(*ports: str) -> set[str]:
 
 
 def groups(name: str) -> set[str]:
-    """Return the trust groups of a list in `iam.tf`."""
+    """Return the trust groups in a list of ``iam.tf``."""
     everyone = {function.runs_as for function in CATALOGUE.functions}
     expression = LOCALS[name]
     if expression.startswith("setsubtract(local.groups, "):
@@ -388,13 +388,15 @@ def groups(name: str) -> set[str]:
     ],
     ids=lambda each: each[0],
 )
-def test_each_trust_group_may_do_what_its_functions_do(names: list[str], ports: list[str]) -> None:
-    """A group has the rights for a port exactly when one of its functions uses it."""
+def test_each_trust_group_has_the_permissions_of_its_functions(
+    names: list[str], ports: list[str]
+) -> None:
+    """A group has the permissions for a port exactly if one of its functions uses the port."""
     assert set.union(*(groups(name) for name in names)) == users_of(*ports)
 
 
 def test_only_workers_act_as_the_machines_account() -> None:
-    """Whoever may act as an account can do all that it can."""
+    """An account that may act as another can do all that the other can."""
     acting = {
         address: body["for_each"]
         for address, body in RESOURCES.items()
@@ -405,7 +407,7 @@ def test_only_workers_act_as_the_machines_account() -> None:
 
 
 def test_the_machines_account_pulls_images_and_writes_logs_only() -> None:
-    """Any program in a workspace can get its token."""
+    """Any program in a workspace can get a token of this account."""
     roles = {
         address: body["role"]
         for address, body in RESOURCES.items()
@@ -423,15 +425,15 @@ def test_nobody_has_a_primitive_role() -> None:
     assert not re.search(r"roles/(owner|editor|viewer)\b", roles)
 
 
-def test_no_resource_was_lost_or_added_unseen() -> None:
-    """Each resource is in a file that is reviewed, with how many there are, and each binding with its role and member."""
-    assert SNAPSHOT.read_text(encoding="utf-8") == snapshot(), f"If it is meant: {REWRITE}"
+def test_every_resource_is_in_the_approved_list() -> None:
+    """The approved file has each resource with its count, and each binding with role and member."""
+    assert SNAPSHOT.read_text(encoding="utf-8") == snapshot(), f"to approve the change: {REWRITE}"
 
 
-# What an upgrade leaves alone
+# ---- upgrades ----
 
-# The arguments that a resource is made anew for. Source: the provider's documentation.
-FIXED: Final = {
+# Arguments whose change replaces the resource. Source: the provider's documentation.
+FIXED = {
     "google_firestore_database.this": {"project", "name", "location_id", "type"},
     "google_artifact_registry_repository.workspaces": {
         "project",
@@ -440,17 +442,16 @@ FIXED: Final = {
         "format",
     },
     "google_compute_network.this": {"project", "name", "auto_create_subnetworks", "count"},
-    # A wider ip_cidr_range is a change in place; Compute refuses to delete a subnetwork that
-    # machines are in.
+    # A wider ip_cidr_range changes in place; Compute refuses to delete a subnetwork with machines.
     "google_compute_subnetwork.this": {"project", "region", "name", "network", "count"},
     "random_id.installation": {"byte_length", "keepers", "prefix"},
 }
-LASTING: Final = {"var.project_id", "var.region", "var.name"}  # another of these is another Hub
+LASTING = {"var.project_id", "var.region", "var.name"}  # another value means another Hub
 
 
 @pytest.mark.parametrize("address", FIXED)
-def test_no_variable_makes_anew_what_holds_data(address: str) -> None:
-    """Database, registry, network and the id that machines and disks are known by depend on what is never changed."""
+def test_no_changeable_variable_replaces_a_resource_with_data(address: str) -> None:
+    """Database, registry, network and installation id depend only on lasting variables."""
     said = " ".join(
         str(value) for name, value in RESOURCES[address].items() if name in FIXED[address]
     )
@@ -460,15 +461,15 @@ def test_no_variable_makes_anew_what_holds_data(address: str) -> None:
     assert others == set()
 
 
-def test_home_disks_and_machines_are_not_the_modules() -> None:
-    """The Hub makes and deletes them: no apply can touch what people work on."""
+def test_the_module_has_no_machines_or_home_disks() -> None:
+    """The Hub makes and deletes them, so that no apply touches people's work."""
     assert not [
         address for address in RESOURCES if re.match(r"google_compute_(instance|disk)\b", address)
     ]
 
 
 def reached_from(address: str) -> set[str]:
-    """Return all resources that must be there before this one: what it names, and what that names."""
+    """Return all resources that a resource depends on, directly or indirectly."""
     reached: set[str] = set()
     texts = [str(RESOURCES[address])]
     while texts:
@@ -487,16 +488,16 @@ def reached_from(address: str) -> set[str]:
     return reached & RESOURCES.keys()
 
 
-def test_nothing_is_asked_of_a_service_that_was_just_enabled() -> None:
-    """For a minute some of Google Cloud does not know of it yet: a first apply would end there."""
+def test_every_resource_waits_for_the_enabled_services() -> None:
+    """A new service is unknown to parts of Google Cloud for a minute; an apply would fail."""
     first = {"google_project_service.this", "random_id.installation", "time_sleep.services"}
     assert {
         address for address in RESOURCES if "time_sleep.services" not in reached_from(address)
     } == first
 
 
-def test_no_right_is_given_to_an_account_that_was_just_made() -> None:
-    """IAM answers 400, "does not exist", for a while: each binding comes after the wait for all accounts."""
+def test_every_binding_waits_for_the_new_accounts() -> None:
+    """IAM answers 400 "does not exist" for a while, so each binding waits for all accounts."""
     bindings = [address for address in RESOURCES if "_iam_member." in address]
     assert [
         address for address in bindings if "time_sleep.identities" not in reached_from(address)
@@ -509,8 +510,8 @@ def test_no_right_is_given_to_an_account_that_was_just_made() -> None:
     assert accounts <= reached_from("time_sleep.identities")
 
 
-def test_the_build_waits_for_all_of_its_rights() -> None:
-    """Half of the builds that start right after their rights fail."""
+def test_the_build_waits_for_all_its_permissions() -> None:
+    """Half of the builds fail that start right after their permissions were granted."""
     rights = {
         address
         for address, body in RESOURCES.items()
@@ -521,8 +522,8 @@ def test_the_build_waits_for_all_of_its_rights() -> None:
     assert "time_sleep.rights" in reached_from("google_cloudfunctions2_function.build")
 
 
-def test_no_data_source_is_put_off_by_what_it_depends_on() -> None:
-    """With `depends_on` any change of a dependency makes all that comes of the data unknown, and resources are made anew for it."""
+def test_no_data_source_has_depends_on() -> None:
+    """With ``depends_on`` a change makes the data unknown, and that replaces resources."""
     read = [
         (kind, body)
         for block in blocks("data")
@@ -533,8 +534,8 @@ def test_no_data_source_is_put_off_by_what_it_depends_on() -> None:
     assert [kind for kind, body in read if "depends_on" in body] == []
 
 
-def test_what_cannot_be_made_again_at_once_has_the_installations_id_in_its_name() -> None:
-    """Deleted roles and queues keep their names taken for days: a Hub that is made again must not wait for them."""
+def test_names_that_stay_taken_have_the_installations_id() -> None:
+    """Names of deleted roles and queues stay taken for days; a new Hub must not wait for them."""
     roles = [body["role_id"] for address, body in RESOURCES.items() if "custom_role" in address]
     queues = [
         body["name"]
@@ -546,19 +547,19 @@ def test_what_cannot_be_made_again_at_once_has_the_installations_id_in_its_name(
     assert all("local.installation" in name for name in roles + queues)
 
 
-# What is watched
+# ---- monitoring ----
 
 
-def test_errors_are_those_that_the_code_logs() -> None:
-    """Cloud Run's own request log has each 5xx as an error, also the 503 that has somebody come again."""
+def test_the_error_metric_counts_what_the_code_logs() -> None:
+    """Cloud Run's own request log counts each 5xx as an error, even a 503 that asks for a retry."""
     assert (
         LOCALS["log_metrics"]["errors"]
         == 'severity>=ERROR AND NOT log_id("run.googleapis.com/requests")'
     )
 
 
-def test_the_events_counted_are_events_that_the_code_logs() -> None:
-    """A metric of an event that was renamed stays at zero for ever."""
+def test_the_counted_events_are_events_that_the_code_logs() -> None:
+    """A metric of a renamed event would stay at zero."""
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
     literal = set(re.findall(r'"([A-Z][A-Za-z]+)"', code))
     counted = [
@@ -573,7 +574,7 @@ def test_the_events_counted_are_events_that_the_code_logs() -> None:
 
 UNDER_WAY = an_operation(OperationKind.STOP)
 STOPPING = a_workspace(operation=UNDER_WAY)
-WELL: Final = [
+ENDED_WELL = [
     finish(STOPPING, Status.READY, "AutomaticStopAbandoned", NOW),
     finish(STOPPING, Status.SUSPENDED, "WorkspaceSuspended", NOW),
     Change(replace(STOPPING, operation=an_operation(OperationKind.DELETE)), "DeleteRequested"),
@@ -583,14 +584,9 @@ WELL: Final = [
 
 @pytest.fixture
 def end_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], dict[str, Any]]:
-    """Return what Cloud Logging gets as the line of an operation's end, whichever change ends it."""
+    """Return a function that gives the log line for an operation's end, by the change."""
     written = io.StringIO()
-    for name in (
-        "stdout",
-        "stderr",
-        "excepthook",
-        "unraisablehook",
-    ):  # all that a function's process takes over
+    for name in ("stdout", "stderr", "excepthook", "unraisablehook"):  # all that logs replaces
         monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(logs, "_logger", logging.getLogger(uuid.uuid4().hex))
@@ -610,10 +606,10 @@ def end_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], dict[str, Any]
     return logged
 
 
-def test_the_end_of_an_operation_has_what_the_metric_takes_from_it(
+def test_the_end_of_an_operation_has_the_fields_of_the_metric(
     end_of: Callable[[Change], dict[str, Any]],
 ) -> None:
-    """A field that was renamed, or has become something else, would leave a label empty and the distribution without a value."""
+    """A renamed or changed field would empty a label, or leave the distribution without values."""
     end = end_of(finish(STOPPING, Status.SUSPENDED, "WorkspaceSuspended", NOW))
     metric = RESOURCES["google_logging_metric.operations"]
     taken = re.fullmatch(r"EXTRACT\(jsonPayload\.(\w+)\)", metric["value_extractor"])
@@ -626,20 +622,20 @@ def test_the_end_of_an_operation_has_what_the_metric_takes_from_it(
     }
 
 
-def test_an_end_that_is_no_failure_is_not_counted_as_one(
+def test_only_failed_operations_are_counted_as_failed(
     end_of: Callable[[Change], dict[str, Any]],
 ) -> None:
-    """The results that do not count as failed are those of operations that went well, and no others."""
+    """The results that the metric excludes are exactly those of operations that ended well."""
     _, _, results = LOCALS["operation_failed"].partition(" AND NOT jsonPayload.result=")
-    assert {end_of(change)["result"] for change in WELL} == strings(results)
+    assert {end_of(change)["result"] for change in ENDED_WELL} == strings(results)
     assert (
         end_of(finish(STOPPING, Status.ERROR, "StopFailed", NOW, A_PROBLEM))["result"]
         == A_PROBLEM.code
     )
 
 
-def test_charts_go_by_labels_and_series_that_there_are() -> None:
-    """A chart grouped by a label that no metric has shows one line for all."""
+def test_charts_use_existing_labels_and_series() -> None:
+    """A chart grouped by an unknown label would show one line for all."""
     for query in LOCALS["queries"].values():
         [by] = re.findall(r"sum by \(([^)]*)\)", query)
         assert set(by.split(", ")) <= {*LOCALS["operation_labels"], "le"}
@@ -649,24 +645,24 @@ def test_charts_go_by_labels_and_series_that_there_are() -> None:
         )
 
 
-# Form
+# ---- form ----
 
 
 def said(block: dict[str, Any]) -> str:
-    """Return a description without the marks of a heredoc, in one line."""
+    """Return a description on one line, without the marks of a heredoc."""
     return " ".join(re.sub(r"^<<-END\n|\n *END$", "", block.get("description", "")).split())
 
 
 @pytest.mark.parametrize("kind", ["variable", "output"])
 def test_variables_and_outputs_are_described_and_in_order(kind: str) -> None:
-    """Each has a description, and can be found by the alphabet."""
+    """Each has a description, and the order is alphabetical."""
     found = named(kind)
     assert list(found) == sorted(found)
     assert [name for name, body in found.items() if len(said(body)) < 10] == []
 
 
-def test_variables_are_validated_or_can_hardly_be_wrong() -> None:
-    """A wrong value is refused at the plan, in words; a boolean has no other values."""
+def test_every_variable_but_a_boolean_is_validated() -> None:
+    """A wrong value is refused at the plan with a message; a boolean needs no check."""
     assert [
         name
         for name, body in named("variable").items()
@@ -675,8 +671,8 @@ def test_variables_are_validated_or_can_hardly_be_wrong() -> None:
 
 
 @pytest.mark.parametrize("kind", ["variable", "output"])
-def test_the_pages_tables_are_the_modules(kind: str) -> None:
-    """README's tables have each input and output, in order, with its description, and whether an input is required."""
+def test_the_tables_of_the_page_are_those_of_the_module(kind: str) -> None:
+    """The tables have each input and output in order, with description and "required"."""
     page = PAGE.read_text(encoding="utf-8")
     [table] = re.findall(rf"<!-- {kind}s -->\n(.*?)\n<!-- /{kind}s -->", page, re.DOTALL)
     rows = [
@@ -692,15 +688,15 @@ def test_the_pages_tables_are_the_modules(kind: str) -> None:
 
 
 def test_the_minimal_example_is_minimal() -> None:
-    """Under 20 lines make a Hub."""
+    """A Hub needs less than 20 lines."""
     assert len((MODULE / "examples/minimal/main.tf").read_text(encoding="utf-8").splitlines()) < 20
 
 
 @pytest.mark.parametrize(
     "example", sorted((MODULE / "examples").iterdir()), ids=lambda folder: folder.name
 )
-def test_an_example_is_where_a_new_project_may_build(example: Path) -> None:
-    """A first apply elsewhere ends at the build, after the database has been made in a region that cannot be changed."""
+def test_an_examples_region_allows_builds_of_new_projects(example: Path) -> None:
+    """Elsewhere the build fails after the database was made in a region that cannot be changed."""
     page = " ".join(PAGE.read_text(encoding="utf-8").split())
     [allowed] = re.findall(r"A new project may build only in (.*?) \(", page)
     [region] = re.findall(r'region += "(.+)"', (example / "main.tf").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What Terraform itself says of the module, as far as it can be had."""
+"""What Terraform itself says about the module, if Terraform is available."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.terraform.module import MODULE
 
 INIT_SECONDS = 60
 FROM_ROOT = MODULE.relative_to(ROOT)
-# What `init` says when it was the network's fault, and what it says then when it was ours.
+# The errors of ``init`` that the network may cause, and those of them that the module causes.
 NO_NETWORK = re.compile(
     r"could not connect|Failed to (install|query|request)|Error while installing|dial tcp|timeout",
     re.IGNORECASE,
 )
-OURS = re.compile(r"no available releases match|does not have a provider named")
+NOT_THE_NETWORK = re.compile(r"no available releases match|does not have a provider named")
 
-pytestmark = pytest.mark.xdist_group("terraform")  # the providers are got once
+pytestmark = pytest.mark.xdist_group("terraform")  # the providers are downloaded once
 
 needs_terraform = pytest.mark.skipif(
     shutil.which("terraform") is None, reason="terraform is not installed"
@@ -40,7 +40,7 @@ def terraform(
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the module and what it reads, with its providers; without them the test is skipped."""
+    """Copy the module and the files it reads, and get its providers; otherwise skip the test."""
     root = tmp_path_factory.mktemp("terraform") / "root"
     ship(read_catalogue(), root)
     for name in ("functions/catalogue.yaml", "firestore.indexes.json"):
@@ -51,15 +51,21 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = terraform(module, "init", "-backend=false", "-input=false", seconds=INIT_SECONDS)
     except subprocess.TimeoutExpired:
         pytest.skip(f"terraform init did not get the providers within {INIT_SECONDS} s")
-    if done.returncode and NO_NETWORK.search(done.stderr) and not OURS.search(done.stderr):
-        pytest.skip("terraform init could not get the providers: no way to registry.terraform.io")
+    if (
+        done.returncode
+        and NO_NETWORK.search(done.stderr)
+        and not NOT_THE_NETWORK.search(done.stderr)
+    ):
+        pytest.skip(
+            "terraform init could not get the providers: registry.terraform.io is unreachable"
+        )
     assert done.returncode == 0, done.stderr
     return module
 
 
 @needs_terraform
 def test_the_files_are_formatted() -> None:
-    """As `terraform fmt` writes them."""
+    """They are formatted as ``terraform fmt`` does it."""
     done = terraform(MODULE, "fmt", "-check", "-recursive", "-diff")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -67,7 +73,7 @@ def test_the_files_are_formatted() -> None:
 @needs_terraform
 @pytest.mark.timeout(120 + INIT_SECONDS)
 def test_the_module_is_valid(copy: Path) -> None:
-    """The providers know every resource, argument and attribute that it names."""
+    """The providers accept every resource, argument and attribute in it."""
     done = terraform(copy, "validate")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -75,6 +81,6 @@ def test_the_module_is_valid(copy: Path) -> None:
 @needs_terraform
 @pytest.mark.timeout(420 + INIT_SECONDS)
 def test_the_modules_own_tests_pass(copy: Path) -> None:
-    """The plans of both examples, and what is refused, on mocked providers."""
+    """They check the plans of both examples, and refusals, with mocked providers."""
     done = terraform(copy, "test")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,12 +1,12 @@
-"""Makes the fixtures of a version from its own code: what it stores, sends, makes in Compute and reports.
+"""Creates a version's fixtures from its code: what it stores, sends, makes and reports.
 
     git worktree add --detach /tmp/old <commit of the version>
     .nox/workspace-hub/bin/python tests/upgrade/capture.py /tmp/old tests/upgrade/v0_2
     git worktree remove --force /tmp/old
 
-It runs that version's local cloud twice, lets people do everything to workspaces while every
-message is late, and looks all the time. It takes about three minutes. Only the first situation of
-each name is kept.
+It runs that version's local cloud twice. People do everything to workspaces while every message is
+late, and a recorder reads the state all the time. It takes about three minutes. Only the first
+situation of each name is kept.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-TIME = "$time"  # how a moment is written in the fixtures' JSON
-USER_DATA = "user_data.txt"  # the metadata item that all machines share, once
-LATE_SECONDS = 0.6  # so long every message is late: no phase is over before somebody has looked
-LATER_SECONDS = 4.0  # than the Hub waits before it sends a job again
+TIME = "$time"  # marks a moment in the fixtures' JSON
+USER_DATA = "user_data.txt"  # the metadata item that all machines share, kept once
+LATE_SECONDS = 0.6  # the delay of every message, so that each phase is recorded
+LATER_SECONDS = 4.0  # longer than the Hub waits before it resends a job
 POLL_SECONDS = 0.03
 AN_ACCOUNT = "a-machine@workspace-hub-local.iam.gserviceaccount.com"
 
@@ -41,7 +41,7 @@ Document = dict[str, Any]
 
 
 class Recorder:
-    """Looks at a running cloud all the time, and keeps the first situation of each name."""
+    """Reads the state of a running cloud, and keeps the first situation of each name."""
 
     def __init__(self, cloud: Any) -> None:
         import grpc
@@ -60,7 +60,10 @@ class Recorder:
             channel=grpc.insecure_channel(state["services"]["tasks"])
         )
         self._tasks = tasks_v2.CloudTasksClient(transport=transport)
-        self._queue = f"projects/{state['project_id']}/locations/{state['region']}/queues/workspace-operations"
+        self._queue = (
+            f"projects/{state['project_id']}/locations/{state['region']}"
+            "/queues/workspace-operations"
+        )
         self._pubsub = f"http://{state['services']['pubsub']}/v1/projects/{state['project_id']}"
         self._compute = f"{state['services']['compute']}/compute/v1/projects/{state['project_id']}"
         self._http = requests.Session()
@@ -73,27 +76,27 @@ class Recorder:
         ).raise_for_status()
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
-        """Look until the context ends."""
+    def recording(self) -> Iterator[None]:
+        """Record until the context ends."""
         over = threading.Event()
         with ThreadPoolExecutor(1) as looker:
-            looks = looker.submit(self._look_until, over)
+            looks = looker.submit(self._record_until, over)
             try:
                 yield
             finally:
                 over.set()
                 looks.result()
 
-    def _look_until(self, over: threading.Event) -> None:
+    def _record_until(self, over: threading.Event) -> None:
         while not over.wait(POLL_SECONDS):
-            self._look()
+            self._record()
 
     def documents(self, collection: str) -> dict[str, Document]:
-        """Return the documents of a collection by their names."""
+        """Return the documents of a collection by name."""
         found = self._documents.collection(collection).stream()
         return {each.id: each.to_dict() or {} for each in found}
 
-    def _look(self) -> None:
+    def _record(self) -> None:
         before = self.documents("workspaces")
         owners = self.documents("owners")
         machines, disks = self._resources("instances"), self._resources("disks")
@@ -122,7 +125,7 @@ class Recorder:
             current = (operation["id"], operation["step"], operation["resends"])
             job = next((each for each in sent if _step(each["body"]) == current), None)
             if job is None:
-                return  # not sent yet, or done by now
+                return  # not sent yet, or already done
         name = name_of(workspace, machines)
         situation = {
             "workspace": workspace,
@@ -181,15 +184,15 @@ class Recorder:
         )
         self.jobs.setdefault(f"{what}, by {message['queue']}", message)
 
-    # ---- Compute, by hand -------------------------------------------------------------------------------------------
+    # ---- Compute, without the Hub ----
 
     def insert(self, body: Document) -> None:
-        """Make an instance in Compute, past the Hub."""
+        """Create an instance in Compute without the Hub."""
         self._http.post(f"{self._compute}/zones/us-west1-a/instances", json=body).raise_for_status()
 
 
 def name_of(workspace: Document, machines: list[Document]) -> str:
-    """Return the name of a situation: what differs in it from others as far as anything is decided by that."""
+    """Return the name of a situation: what decisions depend on in it."""
     operation = workspace["operation"]
     if operation is None:
         code = f" {workspace['error']['code']}" if workspace["error"] else ""
@@ -217,11 +220,11 @@ def _step(body: Document) -> tuple[Any, ...]:
     return (body["operation_id"], body["step"], body["resend"])
 
 
-# ---- what people do -------------------------------------------------------------------------------------------------
+# ---- what people do ----
 
 
 class Stories:
-    """What people do to a workspace, each by itself."""
+    """What people do to a workspace, one story each."""
 
     def __init__(self, cloud: Any, new_person: Callable[[], Any]) -> None:
         self._cloud = cloud
@@ -235,10 +238,10 @@ class Stories:
 
     def _settle(self, person: Any, workspace_id: str, status: str) -> None:
         person.wait_until_settled(workspace_id, status, seconds=60)
-        time.sleep(1)  # for somebody to look
+        time.sleep(1)  # so that it is recorded
 
-    def suspend_and_thaw(self) -> None:
-        """READY, used, SUSPENDED, READY, deleted."""
+    def suspend_and_resume(self) -> None:
+        """A machine is used, suspended, resumed and deleted."""
         person, workspace_id = self._ready(
             repo="https://example.com/repo.git", branch="main", device_id="a-laptop"
         )
@@ -252,7 +255,7 @@ class Stories:
         person.wait_until_gone(workspace_id, seconds=60)
 
     def power_off_and_boot(self) -> None:
-        """A machine that cannot be suspended is switched off, and booted; the next boot fails."""
+        """A machine that cannot be suspended is stopped and booted; the next boot fails."""
         person, workspace_id = self._ready()
         machine = f"workspace-{workspace_id}"
         self._cloud.fault("suspend_unsupported", count=1, instance=machine)
@@ -268,20 +271,20 @@ class Stories:
         self._settle(person, workspace_id, "ERROR")
 
     def rebuild(self) -> None:
-        """Another machine type."""
+        """A machine gets another machine type."""
         person, workspace_id = self._ready()
         person.start(workspace_id, machine_type="e2-standard-8")
         self._settle(person, workspace_id, "READY")
 
     def fail_at_create(self) -> None:
-        """A first boot that fails."""
+        """A first boot fails."""
         person = self._new_person()
         made = person.create("one")
         self._cloud.fault("fails_at_boot", count=1, instance=made["instance_name"])
         self._settle(person, made["id"], "ERROR")
 
     def go_to_another_zone(self) -> None:
-        """No capacity in the first zone."""
+        """The first zone has no capacity."""
         person = self._new_person()
         made = person.create("one")
         self._cloud.fault(
@@ -290,7 +293,7 @@ class Stories:
         self._settle(person, made["id"], "READY")
 
     def find_no_capacity(self) -> None:
-        """No capacity for a suspended machine."""
+        """There is no capacity for a suspended machine."""
         person, workspace_id = self._ready()
         person.stop(workspace_id)
         person.wait_until_settled(workspace_id, "SUSPENDED", seconds=60)
@@ -300,7 +303,7 @@ class Stories:
         self._settle(person, workspace_id, "SUSPENDED")
 
     def supersede(self) -> None:
-        """A DELETE in the middle of a CREATE."""
+        """A DELETE supersedes a CREATE."""
         person = self._new_person()
         made = person.create("one")
         person.wait(made["id"], lambda seen: seen["instance"] is not None, seconds=60)
@@ -308,7 +311,7 @@ class Stories:
         person.wait_until_gone(made["id"], seconds=60)
 
     def lose_the_machine(self) -> None:
-        """A machine that is stopped, and one that is deleted, by hand."""
+        """One machine is stopped and another is deleted outside the Hub."""
         for fault, status in (("preempted", "SUSPENDED"), ("vanished", "ERROR")):
             person, workspace_id = self._ready()
             self._cloud.fault(fault, count=1, instance=f"workspace-{workspace_id}")
@@ -316,30 +319,30 @@ class Stories:
 
 
 def tell_stories(cloud: Any, person: Callable[[str], Any]) -> None:
-    """Have everybody do everything, a few at the same time: looking must not take longer than a phase."""
+    """Play all stories, three at a time: more would slow the recorder down too much."""
     stories = Stories(cloud, lambda: person(f"{uuid.uuid4()}@example.com"))
-    told = [
+    stories_to_play = [
         story
         for name, story in inspect.getmembers(stories, inspect.ismethod)
         if not name.startswith("_")
     ]
     with ThreadPoolExecutor(3) as people:
-        for ended in [people.submit(story) for story in told]:
+        for ended in [people.submit(story) for story in stories_to_play]:
             ended.result()
 
 
-def be_swept(person: Any) -> None:
-    """Do nothing with a workspace until it is suspended, and then deleted."""
+def become_idle(person: Any) -> None:
+    """Leave a workspace alone until it is suspended, and later deleted, as idle."""
     made = person.create("one")
     person.wait_until_settled(made["id"], "SUSPENDED", seconds=180)
     person.wait_until_gone(made["id"], seconds=180)
 
 
-# ---- what machines report -------------------------------------------------------------------------------------------
+# ---- what machines report ----
 
 
 def reports(cloud: Any, recorder: Recorder) -> dict[str, Document]:
-    """Return what a guest of this version sends, by the event: a machine is made that reports to here."""
+    """Return the reports of this version's guests by event; its machines report to this process."""
     got: dict[str, Document] = {}
 
     class Hub(BaseHTTPRequestHandler):
@@ -350,7 +353,7 @@ def reports(cloud: Any, recorder: Recorder) -> dict[str, Document]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Keep quiet."""
+            """Write no log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -384,18 +387,18 @@ def reports(cloud: Any, recorder: Recorder) -> dict[str, Document]:
     deadline = time.monotonic() + 30
     while set(got) != {"ready", "heartbeat", "failed"}:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"only {set(got)} came")
+            raise TimeoutError(f"only {set(got)} were reported")
         time.sleep(POLL_SECONDS)
     server.shutdown()
     server.server_close()
     return got
 
 
-# ---- what this version can read -------------------------------------------------------------------------------------
+# ---- what this version can read ----
 
 
 def schema(situations: Mapping[str, Document]) -> Document:
-    """Return what this version reads and writes: its records' fields and their types, its enums, what it unpacks strictly."""
+    """Return what this version reads and writes: fields and types, enums, and strict records."""
     from shared.domain import events, jobs, workspace
 
     classes = [*vars(workspace).values(), events.Event, jobs.Job]
@@ -431,7 +434,7 @@ def _fields(record: Any) -> Document:
 
 
 def _types(hint: Any) -> list[str]:
-    """Return what a stored value may be: ``str``, ``null``, ``Status`` (an enum, a record), ``[str]``, ``{OwnedWorkspace}``."""
+    """Return the types of a stored value: ``str``, ``null``, an enum, ``[str]``, ``{UsedKey}``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in {types.UnionType, typing.Union}:
         return [name for argument in arguments for name in _types(argument)]
@@ -443,7 +446,7 @@ def _types(hint: Any) -> list[str]:
 
 
 def _samples(situations: Mapping[str, Document]) -> dict[str, tuple[str, Document]]:
-    """Return, by the record, which reader reads it within what, with a field that is not known."""
+    """Return, for each record, its reader and a document with an unknown field in it."""
     unknown = {"of_a_later_version": 1}
     workspaces = [situation["workspace"] for situation in situations.values()]
     owner = next(
@@ -482,11 +485,11 @@ def _reads(reader: str, document: Document) -> bool:
     return True
 
 
-# ---- writing --------------------------------------------------------------------------------------------------------
+# ---- writing ----
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON can hold, moments marked as such."""
+    """Return a value that JSON can hold, with moments marked."""
     if isinstance(value, datetime):
         return {TIME: value.isoformat()}
     if isinstance(value, Mapping):
@@ -497,7 +500,7 @@ def plain(value: Any) -> Any:
 
 
 def write(folder: Path, name: str, entries: Mapping[str, Any]) -> None:
-    """Write a file of entries, one a line."""
+    """Write a file of entries, one on each line."""
     lines = [
         f"{json.dumps(key)}: {json.dumps(plain(entries[key]), sort_keys=True)}"
         for key in sorted(entries)
@@ -506,7 +509,7 @@ def write(folder: Path, name: str, entries: Mapping[str, Any]) -> None:
 
 
 def take_user_data_out(situations: Mapping[str, Document]) -> str:
-    """Take the boot files out of the machines' metadata, and return them: they are the same everywhere."""
+    """Remove the boot files from the machines' metadata, where all are alike, and return them."""
     found: set[str] = set()
     for situation in situations.values():
         for machine in situation["instances"]:
@@ -519,7 +522,7 @@ def take_user_data_out(situations: Mapping[str, Document]) -> str:
 
 
 def capture(folder: Path) -> None:
-    """Make the fixtures of the version that is imported."""
+    """Create the fixtures of the version that is imported."""
     from localcloud.api_client import ApiClient
     from localcloud.running_cloud import start_cloud
     from localcloud.settings import LocalSettings
@@ -527,7 +530,7 @@ def capture(folder: Path) -> None:
     situations: dict[str, Document] = {}
     jobs: dict[str, Document] = {}
     events: dict[str, Document] = {}
-    told: dict[str, Document] = {}
+    guest_reports: dict[str, Document] = {}
     by_hand = LocalSettings(times="shown", schedule_seconds=0, heartbeat_seconds=1)
     short = {"HUB_IDLE_SECONDS": "6", "HUB_RETENTION_SECONDS": "6", "HUB_ATTEND_SECONDS": "3"}
     swept = LocalSettings(times="fast", schedule_seconds=1, heartbeat_seconds=1, overrides=short)
@@ -535,7 +538,7 @@ def capture(folder: Path) -> None:
         with start_cloud(settings) as cloud:
             recorder = Recorder(cloud)
             if settings is by_hand:
-                told = reports(cloud, recorder)
+                guest_reports = reports(cloud, recorder)
             cloud.fault(
                 "late_delivery", seconds=LATE_SECONDS if settings is by_hand else LATER_SECONDS
             )
@@ -543,11 +546,11 @@ def capture(folder: Path) -> None:
             def person(email: str, cloud: Any = cloud) -> Any:
                 return ApiClient(cloud.address, cloud.token(email))
 
-            with recorder.looking():
+            with recorder.recording():
                 if settings is by_hand:
                     tell_stories(cloud, person)
                 else:
-                    be_swept(person(f"{uuid.uuid4()}@example.com"))
+                    become_idle(person(f"{uuid.uuid4()}@example.com"))
             situations = {**recorder.situations, **situations}
             jobs = {**recorder.jobs, **jobs}
             for event in recorder.documents("events").values():
@@ -557,7 +560,7 @@ def capture(folder: Path) -> None:
     write(folder, "situations.json", situations)
     write(folder, "jobs.json", jobs)
     write(folder, "events.json", events)
-    write(folder, "reports.json", told)
+    write(folder, "reports.json", guest_reports)
     write(folder, "schema.json", schema(situations))
 
 

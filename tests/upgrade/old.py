@@ -1,4 +1,4 @@
-"""The Hub of today on fakes, with what an earlier version left: its record, its machine, its disks, its job."""
+"""Today's Hub on fakes, with the record, machine, disks and job that an earlier version left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class OldMachines(FakeMachines):
     """Compute with machines and disks that an earlier version made."""
 
     def take(self, situation: Document, workspace: Workspace) -> Workspace:
-        """Have the machines and disks of a situation, and let go on what was on its way. Returns the record with today's names of it."""
+        """Create a situation's machines and disks, and continue what was under way.
+
+        Returns the record, with today's name for Compute's operation in it.
+        """
         self._catch_up()
         for resource in situation["instances"]:
             workspace = self._take_machine(resource, workspace)
@@ -67,13 +70,13 @@ class OldMachines(FakeMachines):
             at = Place(place.zone, _last(attached["source"]))
             self.make_disk_by_hand(at, labels)
             self._disks[at].boot, self._disks[at].user = attached.get("boot", False), machine
-        return self._let_go_on(resource["status"], machine, workspace)
+        return self._continue(resource["status"], machine, workspace)
 
-    def _let_go_on(self, status: str, machine: FakeInstance, workspace: Workspace) -> Workspace:
+    def _continue(self, status: str, machine: FakeInstance, workspace: Workspace) -> Workspace:
         operation, place = workspace.operation, machine.place
         phase = operation.phase if operation else None
         if phase is Phase.AWAIT_METADATA:
-            machine.generation = workspace.generation  # as the call that is under way writes it
+            machine.generation = workspace.generation  # the running call writes it
         before, call = {
             "PROVISIONING": (InstanceState.TERMINATED, StartInstance(place)),
             "STAGING": (InstanceState.TERMINATED, StartInstance(place)),
@@ -88,40 +91,40 @@ class OldMachines(FakeMachines):
         if before is InstanceState.RUNNING and phase in _BOOTING:
             machine.reported = False
             self._boot(machine)
-        return self._begun(call, workspace)
+        return self._start_call(call, workspace)
 
     def _take_disk(self, resource: Document, workspace: Workspace) -> Workspace:
         place = Place(_last(resource["zone"]), resource["name"])
         if place not in self._disks:
             self.make_disk_by_hand(place, {**resource["labels"], "hub": INSTALLATION})
-        return self._begun(
+        return self._start_call(
             DeleteDisk(place) if resource["status"] == "DELETING" else None, workspace
         )
 
-    def _begun(self, call: Any, workspace: Workspace) -> Workspace:
-        """Make the call that the earlier version's worker made, and have the record wait for that."""
+    def _start_call(self, call: Any, workspace: Workspace) -> Workspace:
+        """Make the call that the earlier version's worker made, and make the record wait for it."""
         operation = workspace.operation
         if call is None:
             return workspace
-        begun = self.perform(call, f"of an earlier version: {call}")
+        started = self.perform(call, f"of an earlier version: {call}")
         if operation is None or operation.gce_operation is None:
             return workspace
-        return replace(workspace, operation=replace(operation, gce_operation=begun.gce_operation))
+        return replace(workspace, operation=replace(operation, gce_operation=started.gce_operation))
 
     @property
     def all_disks(self) -> set[str]:
-        """The names of all disks that there are, boot disks too."""
+        """The names of all disks that exist, including boot disks."""
         self._catch_up()
         return {place.name for place in self._disks}
 
 
 class OldWorld(World):
-    """A Hub of today that was put in the place of an earlier version's."""
+    """Today's Hub in the place of an earlier version's."""
 
     old_machines: OldMachines
 
     def __init__(self, version: Version, name: str, **changes: Any) -> None:
-        """Go on from a situation of that version, in the moment in which it was captured; ``changes`` are of the document."""
+        """Start from a captured situation, at its time, with ``changes`` in the document."""
         super().__init__()
         situation = version.situations[name]
         document = {**situation["workspace"], **changes}
@@ -142,12 +145,12 @@ class OldWorld(World):
 
     @property
     def record(self) -> Workspace:
-        """The workspace's record now."""
+        """The current record of the workspace."""
         return self.workspace(self.id)
 
     @property
-    def there(self) -> FakeInstance:
-        """The workspace's machine; it must exist."""
+    def current_machine(self) -> FakeInstance:
+        """The workspace's machine, which must exist."""
         machine = self.machine(self.record)
         assert machine is not None
         return machine

@@ -1,4 +1,4 @@
-"""What is done to a workspace, in virtual time and with something going wrong. Each story says how it ends."""
+"""Stories of a workspace in virtual time, with faults; each checks how it ends."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OWNER = "alice"
 
 
 def tell(world: World, story: str) -> None:
-    """Have a story happen in a world."""
+    """Play a story in a world."""
     STORIES[story](world)
 
 
-def _settled(world: World, workspace: Workspace, status: Status) -> None:
+def _assert_settled(world: World, workspace: Workspace, status: Status) -> None:
     world.run()
     record = world.workspace(workspace.id)
     assert (record.status, record.operation) == (status, None)
@@ -28,9 +28,9 @@ def _settled(world: World, workspace: Workspace, status: Status) -> None:
 def _all_verbs(world: World) -> None:
     workspace = world.ready(OWNER)
     world.stop(OWNER, workspace.id)
-    _settled(world, workspace, Status.SUSPENDED)
+    _assert_settled(world, workspace, Status.SUSPENDED)
     world.start(OWNER, workspace.id)
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
     world.delete(OWNER, workspace.id)
     world.run()
     assert (world.store.workspaces, world.machines.instances, world.machines.disks) == (
@@ -44,10 +44,10 @@ def _power_off(world: World) -> None:
     workspace = world.ready(OWNER)
     world.machines.script(SuspendInstance, Mishap.REFUSED, FaultKind.UNSUPPORTED)
     world.stop(OWNER, workspace.id)
-    _settled(world, workspace, Status.SUSPENDED)
+    _assert_settled(world, workspace, Status.SUSPENDED)
     assert world.workspace(workspace.id).ready_generation is None
     world.start(OWNER, workspace.id)
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
 
 
 def _another_zone(world: World) -> None:
@@ -55,34 +55,34 @@ def _another_zone(world: World) -> None:
         InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=world.policy.zones[0]
     )
     workspace = world.create(OWNER, "one")
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
     assert world.workspace(workspace.id).zone == world.policy.zones[1]
 
 
 def _another_machine(world: World) -> None:
     workspace = world.ready(OWNER)
     world.start(OWNER, workspace.id, NewMachine(image_tag="v2"))
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
 
 
 def _failed_boots(world: World) -> None:
     world.machines.script_boot(GuestMishap.FAILS_AT_BOOT)
     workspace = world.create(OWNER, "one")
-    _settled(world, workspace, Status.ERROR)
+    _assert_settled(world, workspace, Status.ERROR)
     world.machines.script_boot(GuestMishap.NEVER_READY)
     world.start(OWNER, workspace.id)
-    _settled(world, workspace, Status.ERROR)
+    _assert_settled(world, workspace, Status.ERROR)
     world.start(OWNER, workspace.id)
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
 
 
 def _lost_machine(world: World) -> None:
     workspace = world.ready(OWNER)
     world.machines.delete_by_hand(place_of(workspace), keep_boot_disk=True)
     world.look(workspace)
-    _settled(world, workspace, Status.ERROR)
+    _assert_settled(world, workspace, Status.ERROR)
     world.start(OWNER, workspace.id)
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
 
 
 def _cannot_start(world: World) -> None:
@@ -90,17 +90,17 @@ def _cannot_start(world: World) -> None:
     world.machines.stop_by_hand(place_of(workspace))
     world.clock.advance(timedelta(minutes=1))
     world.look(workspace)
-    _settled(world, workspace, Status.SUSPENDED)
+    _assert_settled(world, workspace, Status.SUSPENDED)
     world.machines.script(StartInstance, Mishap.FAILS_LATER, FaultKind.UNSUPPORTED)
     world.start(OWNER, workspace.id)
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
 
 
 def _idle(world: World) -> None:
     workspace = world.ready(OWNER)
     world.clock.advance(timedelta(hours=2))
     world.clean_up()
-    _settled(world, workspace, Status.SUSPENDED)
+    _assert_settled(world, workspace, Status.SUSPENDED)
     world.clock.advance(timedelta(days=31))
     world.clean_up()
     world.run()
@@ -119,8 +119,8 @@ def _superseded(world: World) -> None:
     )
 
 
-def _comes_back(world: World) -> None:
-    """A machine runs again each time it is suspended, for longer than a STOP may take: how it ends is not said, but it does."""
+def _never_suspends(world: World) -> None:
+    """A machine runs again after each suspend until the deadline; the operation must end."""
     workspace = world.ready(OWNER)
     world.machines.script(SuspendInstance, Mishap.FAILS_LATER, FaultKind.NOT_READY, times=100)
     world.stop(OWNER, workspace.id)
@@ -128,8 +128,8 @@ def _comes_back(world: World) -> None:
     assert world.workspace(workspace.id).operation is None
 
 
-def _in_the_way(world: World) -> None:
-    """The disk of the next boot is there already, from a machine that was deleted by hand."""
+def _left_over_boot_disk(world: World) -> None:
+    """The next boot's disk exists already, from a machine that was deleted outside the Hub."""
     workspace = world.ready(OWNER)
     place = place_of(workspace)
     world.machines.make_disk_by_hand(
@@ -137,41 +137,41 @@ def _in_the_way(world: World) -> None:
     )
     world.machines.delete_by_hand(place, keep_boot_disk=True)
     world.look(workspace)
-    _settled(world, workspace, Status.ERROR)
+    _assert_settled(world, workspace, Status.ERROR)
     world.start(OWNER, workspace.id)
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
 
 
 def _home_detached(world: World) -> None:
-    """Its machine boots without its home, and is made anew with it."""
+    """A machine boots without its home disk, and is replaced by one that has it."""
     workspace = world.ready(OWNER)
     world.machines.stop_by_hand(place_of(workspace))
     world.clock.advance(timedelta(minutes=1))
     world.look(workspace)
-    _settled(world, workspace, Status.SUSPENDED)
+    _assert_settled(world, workspace, Status.SUSPENDED)
     world.machines.detach_disk_by_hand(Place(workspace.zone, workspace.disk_name))
     world.start(OWNER, workspace.id)
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
 
 
 def _old_machine(world: World) -> None:
-    """Its machine is off, and too old to be booted: it is made anew."""
+    """A machine is off and too old to boot: it is replaced."""
     workspace = world.ready(OWNER)
     world.machines.stop_by_hand(place_of(workspace))
     world.clock.advance(timedelta(minutes=1))
     world.look(workspace)
-    _settled(world, workspace, Status.SUSPENDED)
+    _assert_settled(world, workspace, Status.SUSPENDED)
     world.machines.make_old_by_hand(place_of(workspace), timedelta(days=40))
     world.start(OWNER, workspace.id)
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
 
 
 def _rebuilt(world: World) -> None:
     workspace = world.ready(OWNER)
     world.stop(OWNER, workspace.id)
-    _settled(world, workspace, Status.SUSPENDED)
+    _assert_settled(world, workspace, Status.SUSPENDED)
     world.start(OWNER, workspace.id, NewMachine(rebuild=True))
-    _settled(world, workspace, Status.READY)
+    _assert_settled(world, workspace, Status.READY)
 
 
 STORIES: dict[str, Callable[[World], None]] = {
@@ -179,11 +179,11 @@ STORIES: dict[str, Callable[[World], None]] = {
     "another machine": _another_machine,
     "another zone": _another_zone,
     "cannot start": _cannot_start,
-    "comes back": _comes_back,
+    "comes back": _never_suspends,
     "failed boots": _failed_boots,
     "home detached": _home_detached,
     "idle": _idle,
-    "in the way": _in_the_way,
+    "in the way": _left_over_boot_disk,
     "lost machine": _lost_machine,
     "old machine": _old_machine,
     "power off": _power_off,

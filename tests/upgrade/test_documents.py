@@ -1,4 +1,4 @@
-"""Documents and messages go both ways: today's code reads what earlier versions wrote, and they read what it writes."""
+"""Today's code reads what earlier versions wrote, and they read what it writes."""
 
 from __future__ import annotations
 
@@ -43,14 +43,12 @@ def version(request: pytest.FixtureRequest) -> Version:
     return found
 
 
-# ---- what they wrote ------------------------------------------------------------------------------------------------
+# ---- what they wrote ----
 
 
 @pytest.mark.parametrize(("version", "name"), SITUATIONS, ids=named)
-def test_a_stored_workspace_and_its_owner_are_read_and_keep_all_that_they_had(
-    version: Version, name: str
-) -> None:
-    """Reading them and writing them back changes no field that was there."""
+def test_a_stored_workspace_and_its_owner_keep_all_fields(version: Version, name: str) -> None:
+    """To read and write them back changes none of their fields."""
     stored = version.situations[name]
 
     workspace = workspace_document(workspace_record(stored["workspace"]))
@@ -65,7 +63,7 @@ def test_a_stored_workspace_and_its_owner_are_read_and_keep_all_that_they_had(
 
 
 def test_stored_events_are_read(version: Version) -> None:
-    """Each says what it said."""
+    """Each keeps all its fields."""
     for stored in version.events.values():
         read = event_document(event_record(stored))
         assert stored.get("times", 1) == read["times"]
@@ -74,8 +72,8 @@ def test_stored_events_are_read(version: Version) -> None:
         }
 
 
-def test_waiting_messages_are_read_and_have_the_name_that_they_have_today(version: Version) -> None:
-    """The same job is the same task: a job that both versions send is done once."""
+def test_waiting_messages_are_read_and_keep_their_names(version: Version) -> None:
+    """A job that both versions send is one task, and is done once."""
     waiting = [
         *version.jobs.values(),
         *filter(None, (each["job"] for each in version.situations.values())),
@@ -86,11 +84,11 @@ def test_waiting_messages_are_read_and_have_the_name_that_they_have_today(versio
         assert message.get("name", job.name) == job.name
 
 
-# ---- what they read -------------------------------------------------------------------------------------------------
+# ---- what they read ----
 
 
-def test_what_every_decision_writes_can_be_read_by_it(version: Version) -> None:
-    """Whatever a step decides, in each phase, for each observed state of the machine, each refusal of Compute's, and past the deadline."""
+def test_the_version_can_read_what_every_decision_writes(version: Version) -> None:
+    """Every decision is tried: phases, observed states, refusals by Compute, and deadlines."""
     changes = list(_every_change())
     phases = {
         change.workspace.operation.phase
@@ -139,8 +137,8 @@ def _outcomes(workspace: Workspace, seen: steps.StepInput, call: Call) -> Iterat
         yield steps.record_outcome(workspace, seen, call, outcome, NOW, POLICY)
 
 
-def test_what_a_heartbeat_writes_can_be_read_by_it(version: Version) -> None:
-    """With and without a reason."""
+def test_the_version_can_read_what_a_heartbeat_writes(version: Version) -> None:
+    """This holds for each reason and for none."""
     for reason in (*HeartbeatReason, None):
         moved = take_heartbeat(a_workspace(), reason, NOW, POLICY)
         assert moved is not None
@@ -148,8 +146,10 @@ def test_what_a_heartbeat_writes_can_be_read_by_it(version: Version) -> None:
 
 
 @pytest.mark.parametrize("story", STORIES, ids=named)
-def test_all_that_a_story_stores_and_sends_can_be_read_by_it(version: Version, story: str) -> None:
-    """Every record, owner, event and job from the first request to the last step, with something going wrong."""
+def test_the_version_can_read_all_that_a_story_stores_and_sends(
+    version: Version, story: str
+) -> None:
+    """This covers every record, owner, event and job of a story with faults."""
     written: list[Workspace] = []
     world = World(
         store=MemoryWorkspaceStore(lambda _, after: written.append(after) if after else None)
@@ -168,8 +168,8 @@ def test_all_that_a_story_stores_and_sends_can_be_read_by_it(version: Version, s
         assert version.complaints(json.loads(write_job(job)), "Job") == []
 
 
-def test_an_owner_with_everything_can_be_read_by_it(version: Version) -> None:
-    """A name, a key, a change; it knows of no organisation, and loses it when it writes."""
+def test_the_version_can_read_an_owner_with_all_fields(version: Version) -> None:
+    """It does not know organisations, so it drops the domain when it writes."""
     world = World()
     world.create("alice", "one", key=Key("a" * 64, "b" * 64))
     (owner,) = world.store.owners.values()
@@ -182,7 +182,7 @@ def test_an_owner_with_everything_can_be_read_by_it(version: Version) -> None:
 
 
 def _assert_readable(version: Version, workspace: Workspace) -> None:
-    """See that the version reads a record, and that its rewriting loses nothing which it would miss itself."""
+    """Check that the version reads a record, and that its rewriting loses nothing it needs."""
     document = workspace_document(workspace)
     assert version.complaints(document, "Workspace") == []
     rewritten = version.as_rewritten(document, "Workspace")
@@ -190,7 +190,7 @@ def _assert_readable(version: Version, workspace: Workspace) -> None:
     workspace_record(rewritten)
 
 
-# ---- that this would be noticed -------------------------------------------------------------------------------------
+# ---- the checks notice incompatible documents ----
 
 
 def _changed(change: Callable[[Document], Any]) -> Document:
@@ -221,17 +221,17 @@ def _changed(change: Callable[[Document], Any]) -> Document:
         (lambda document: document.update(schema_version=2), "Workspace is of a newer schema"),
     ],
 )
-def test_what_it_could_not_read_is_noticed(
+def test_a_document_that_the_version_cannot_read_is_noticed(
     version: Version, change: Callable[[Document], Any], said: str
 ) -> None:
-    """An unknown status, a missing field, a field that it would stumble over."""
+    """Examples are an unknown status, a missing field, and a field that the version rejects."""
     complaints = version.complaints(_changed(change), "Workspace")
 
     assert [complaint for complaint in complaints if complaint.startswith(said)] != []
 
 
-def test_a_field_that_it_ignores_is_no_complaint(version: Version) -> None:
-    """New fields of workspaces and operations are lost by it, and nothing else."""
+def test_a_field_that_the_version_ignores_is_accepted(version: Version) -> None:
+    """The version drops such a field, and nothing else."""
     document = _changed(lambda document: document["operation"].update(colour="red"))
 
     assert version.complaints(document, "Workspace") == []
@@ -239,7 +239,7 @@ def test_a_field_that_it_ignores_is_no_complaint(version: Version) -> None:
 
 
 def test_an_unknown_field_of_what_an_owner_holds_is_noticed(version: Version) -> None:
-    """It would refuse to read the owner, and with that every request of theirs."""
+    """The version would refuse to read the owner, and so every request of theirs."""
     document = owner_document(Owner("alice"))
     document["workspaces"] = {"an-id": {"name": "one", "running": False, "colour": "red"}}
 
@@ -247,7 +247,7 @@ def test_an_unknown_field_of_what_an_owner_holds_is_noticed(version: Version) ->
 
 
 def test_a_job_without_its_step_is_noticed(version: Version) -> None:
-    """It would end in the dead letters."""
+    """It would become a dead letter."""
     message = json.loads(write_job(Job("a", "b", 1)))
     del message["step"]
 

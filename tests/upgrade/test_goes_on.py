@@ -1,4 +1,7 @@
-"""What an earlier version left, under today's code and in virtual time: what was under way ends well, and what was at rest can be used."""
+"""What an earlier version left, under today's code: operations end well, workspaces are usable.
+
+The tests run in virtual time.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +35,12 @@ def version(request: pytest.FixtureRequest) -> Version:
 
 
 @pytest.mark.parametrize(("version", "name"), UNDER_WAY, ids=named)
-def test_an_operation_that_was_under_way_ends_as_it_was_meant_to(
-    version: Version, name: str
-) -> None:
-    """Its own job, or the sweep if that got lost, brings it to the end: READY, SUSPENDED, gone, or ERROR if it had failed already."""
+def test_an_operation_that_was_under_way_ends_as_intended(version: Version, name: str) -> None:
+    """Its own job ends it, or the reconciler if the job is lost, with the right status."""
     before = version.situations[name]["workspace"]
     still_idle = (
         {"last_connected_at": before["updated_at"] - timedelta(hours=2)}
-        if _by_the_idle_sweep(before)
+        if _is_automatic_stop(before)
         else {}
     )
     for lost in (False, True):
@@ -51,7 +52,7 @@ def test_an_operation_that_was_under_way_ends_as_it_was_meant_to(
         _assert_ended(world, before)
 
 
-def _by_the_idle_sweep(workspace: Document) -> bool:
+def _is_automatic_stop(workspace: Document) -> bool:
     operation = workspace["operation"]
     return bool(operation["automatic"] and operation["kind"] == "STOP")
 
@@ -73,14 +74,14 @@ def _assert_ended(world: OldWorld, before: Document) -> None:
     assert (ended.error.code if ended.error else None) == (failure["code"] if failure else None)
     assert held.running is (ended.status is Status.READY)
     if ended.status is Status.READY:
-        assert (world.there.state, world.there.generation) == (
+        assert (world.current_machine.state, world.current_machine.generation) == (
             InstanceState.RUNNING,
             ended.generation,
         )
     elif kind == "CREATE":
         assert (world.machines.instances, world.old_machines.all_disks) == ({}, set())
     else:
-        assert world.there.state in {InstanceState.SUSPENDED, InstanceState.TERMINATED}
+        assert world.current_machine.state in {InstanceState.SUSPENDED, InstanceState.TERMINATED}
     assert len(world.machines.instances) <= 1
 
 
@@ -89,10 +90,10 @@ def _assert_ended(world: OldWorld, before: Document) -> None:
     [(Phase.RESUME, "START await_running"), (Phase.START, "START starting")],
     ids=named,
 )
-def test_a_call_that_was_to_be_made_again_is_made_again(
+def test_a_call_that_was_due_again_is_repeated(
     version: Version, phase: Phase, captured: str
 ) -> None:
-    """The two phases that only a refused call leads to go on as well."""
+    """The two phases that only follow a refused call continue as well."""
     operation = {
         **version.situations[captured]["workspace"]["operation"],
         "phase": phase.value,
@@ -106,8 +107,8 @@ def test_a_call_that_was_to_be_made_again_is_made_again(
 
 
 @pytest.mark.parametrize(("version", "name"), AT_REST, ids=named)
-def test_whatever_was_at_rest_can_be_started_and_stopped(version: Version, name: str) -> None:
-    """Its record first follows its machine; then a START makes it READY on its own home, and a STOP suspends it."""
+def test_a_workspace_at_rest_can_be_started_and_stopped(version: Version, name: str) -> None:
+    """The record adopts its machine's state; a START makes it READY, and a STOP suspends it."""
     world = OldWorld(version, name)
     world.look(world.record)
     world.run()
@@ -124,13 +125,16 @@ def test_whatever_was_at_rest_can_be_started_and_stopped(version: Version, name:
         Status.SUSPENDED,
         StopReason.REQUESTED,
     )
-    assert (world.there.state, world.record.memory_kept) == (InstanceState.SUSPENDED, True)
+    assert (world.current_machine.state, world.record.memory_kept) == (
+        InstanceState.SUSPENDED,
+        True,
+    )
     assert homes <= world.old_machines.all_disks
 
 
 @pytest.mark.parametrize(("version", "name"), AT_REST, ids=named)
-def test_a_delete_leaves_no_disk_of_whatever_was_at_rest(version: Version, name: str) -> None:
-    """Machine, home, and the boot disk with the machine's name are gone, and so is the record."""
+def test_a_workspace_at_rest_is_deleted_with_all_its_disks(version: Version, name: str) -> None:
+    """Machine, home disk, boot disk and record are deleted."""
     world = OldWorld(version, name)
 
     world.delete(world.owner, world.id)
@@ -143,10 +147,10 @@ def test_a_delete_leaves_no_disk_of_whatever_was_at_rest(version: Version, name:
     )
 
 
-def test_a_delete_takes_an_old_boot_disk_whose_machine_is_gone(version: Version) -> None:
-    """It has the machine's name, without a generation: that is enough, should its labels be lost."""
+def test_a_delete_deletes_an_old_boot_disk_without_its_machine(version: Version) -> None:
+    """The disk has the machine's name, which is enough if its labels are lost."""
     world = OldWorld(version, "SUSPENDED, machine TERMINATED")
-    place = world.there.place
+    place = world.current_machine.place
     world.machines.delete_by_hand(place, keep_boot_disk=True)
     world.machines.set_disk_labels_by_hand(place, {})
     assert world.record.instance_name in world.old_machines.all_disks
@@ -157,19 +161,22 @@ def test_a_delete_takes_an_old_boot_disk_whose_machine_is_gone(version: Version)
     assert (world.store.workspaces, world.old_machines.all_disks) == ({}, set())
 
 
-def test_an_old_boot_disk_is_in_no_new_machines_way(version: Version) -> None:
-    """The machine was deleted by hand and its boot disk kept: a START makes a new machine all the same."""
+def test_an_old_boot_disk_does_not_block_a_new_machine(version: Version) -> None:
+    """The machine was deleted outside the Hub and its boot disk kept; a START creates a new one."""
     world = OldWorld(version, "SUSPENDED, machine TERMINATED")
-    world.machines.delete_by_hand(world.there.place, keep_boot_disk=True)
+    world.machines.delete_by_hand(world.current_machine.place, keep_boot_disk=True)
 
     world.start(world.owner, world.id)
     world.run()
 
-    assert (world.record.status, world.there.state) == (Status.READY, InstanceState.RUNNING)
+    assert (world.record.status, world.current_machine.state) == (
+        Status.READY,
+        InstanceState.RUNNING,
+    )
 
 
-def test_a_suspended_old_machine_is_thawed(version: Version) -> None:
-    """Its memory is kept: nothing boots, and its metadata stays as it is until it does."""
+def test_a_suspended_old_machine_is_resumed(version: Version) -> None:
+    """Its memory is kept; nothing boots, so its metadata stays as it is."""
     world = OldWorld(version, "SUSPENDED, machine SUSPENDED")
     generation = world.record.generation
 
@@ -181,7 +188,7 @@ def test_a_suspended_old_machine_is_thawed(version: Version) -> None:
 
 
 def test_a_boot_of_an_old_machine_refreshes_all_its_metadata(version: Version) -> None:
-    """The machine boots with what a new one would get, boot files too, and the record knows from then on how often it reports."""
+    """It boots with a new machine's metadata and files, and its record gets the interval."""
     world = OldWorld(version, "SUSPENDED, machine TERMINATED")
 
     world.start(world.owner, world.id)
@@ -195,8 +202,8 @@ def test_a_boot_of_an_old_machine_refreshes_all_its_metadata(version: Version) -
     assert (ended.status, ended.heartbeat_seconds) == (Status.READY, 120)
 
 
-def test_an_old_machine_is_replaced_on_its_home(version: Version) -> None:
-    """A START with another image makes a new machine, and deletes the old one with its boot disk."""
+def test_an_old_machine_is_replaced_and_its_home_disk_kept(version: Version) -> None:
+    """A START with another image creates a new machine, and deletes the old with its boot disk."""
     world = OldWorld(version, "READY, machine RUNNING")
     before = world.record
 
@@ -204,13 +211,13 @@ def test_an_old_machine_is_replaced_on_its_home(version: Version) -> None:
     world.run()
 
     assert (world.record.status, world.record.image_tag) == (Status.READY, "v2")
-    assert world.there.id != before.instance_id
+    assert world.current_machine.id != before.instance_id
     assert before.disk_name in world.old_machines.all_disks
     assert before.instance_name not in world.old_machines.all_disks
 
 
-def test_an_old_machine_that_is_off_for_too_long_is_made_anew_on_its_home(version: Version) -> None:
-    """Its record does not say when it was made, but Compute does."""
+def test_an_old_machine_that_is_too_old_is_replaced_at_its_boot(version: Version) -> None:
+    """Its record does not have the machine's creation time, but Compute does."""
     world = OldWorld(version, "SUSPENDED, machine TERMINATED")
     before = world.record
     world.clock.advance(timedelta(days=31))
@@ -220,17 +227,17 @@ def test_an_old_machine_that_is_off_for_too_long_is_made_anew_on_its_home(versio
 
     assert (world.record.status, world.record.machine_made_at) == (
         Status.READY,
-        world.there.created_at,
+        world.current_machine.created_at,
     )
-    assert world.there.id != before.instance_id
+    assert world.current_machine.id != before.instance_id
     assert before.disk_name in world.old_machines.all_disks
     assert before.instance_name not in world.old_machines.all_disks
 
 
-def test_the_age_of_a_suspended_old_machine_is_learnt_and_it_is_thawed_all_the_same(
+def test_the_age_of_a_suspended_old_machine_is_recorded_and_it_is_resumed(
     version: Version,
 ) -> None:
-    """The first look after the upgrade writes it down, so that its owner is told."""
+    """The first look after the upgrade records it, so that its owner is told."""
     world = OldWorld(version, "SUSPENDED, machine SUSPENDED")
     before = world.record
     world.clock.advance(timedelta(days=31))
@@ -241,12 +248,15 @@ def test_the_age_of_a_suspended_old_machine_is_learnt_and_it_is_thawed_all_the_s
     world.start(world.owner, world.id)
     world.run()
 
-    assert (before.machine_made_at, learnt.machine_made_at) == (None, world.there.created_at)
-    assert (world.record.status, world.there.id) == (Status.READY, before.instance_id)
+    assert (before.machine_made_at, learnt.machine_made_at) == (
+        None,
+        world.current_machine.created_at,
+    )
+    assert (world.record.status, world.current_machine.id) == (Status.READY, before.instance_id)
 
 
-def test_a_thawed_old_guest_is_believed_to_be_in_use(version: Version) -> None:
-    """Its heartbeats say no reason, and are taken as somebody's session."""
+def test_heartbeats_of_a_resumed_old_guest_count_as_use(version: Version) -> None:
+    """Its heartbeats have no reason, and count as a person's session."""
     world = OldWorld(version, "SUSPENDED, machine SUSPENDED")
     world.start(world.owner, world.id)
     world.run()
@@ -260,8 +270,8 @@ def test_a_thawed_old_guest_is_believed_to_be_in_use(version: Version) -> None:
     )
 
 
-def test_an_old_guest_that_keeps_reporting_is_never_idle(version: Version) -> None:
-    """For a day, through sweep after sweep: a heartbeat without a reason is not capped as ``keep_awake`` is."""
+def test_an_old_guest_that_continues_to_report_is_never_idle(version: Version) -> None:
+    """A heartbeat without a reason has no limit, unlike one for ``keep_awake``."""
     world = OldWorld(version, "READY, machine RUNNING")
 
     for _ in range(48):
@@ -273,19 +283,19 @@ def test_an_old_guest_that_keeps_reporting_is_never_idle(version: Version) -> No
 
 
 def test_an_old_machine_that_reports_rarely_is_not_stopped_as_idle(version: Version) -> None:
-    """Its record does not say how often it reports: the first sweep after the upgrade finds out before it stops it."""
+    """The first clean-up after the upgrade learns the interval before it stops the machine."""
     world = OldWorld(version, "READY, machine RUNNING")
-    world.there.heartbeat_interval = timedelta(minutes=30)
+    world.current_machine.heartbeat_interval = timedelta(minutes=30)
     world.clock.advance(timedelta(minutes=70))
 
     world.clean_up()
     world.run()
-    by_then = world.record
+    after_first = world.record
     world.clock.advance(timedelta(minutes=30))
     world.clean_up()
     world.run()
 
-    assert (by_then.status, by_then.heartbeat_seconds, by_then.operation) == (
+    assert (after_first.status, after_first.heartbeat_seconds, after_first.operation) == (
         Status.READY,
         1800,
         None,
@@ -299,7 +309,7 @@ def test_an_old_machine_that_reports_rarely_is_not_stopped_as_idle(version: Vers
 def test_an_old_guest_that_boots_reports_as_before(
     version: Version, event: ReportEvent, status: str
 ) -> None:
-    """Its `ready` makes the workspace READY, its `failed` an ERROR with its reason."""
+    """Its ``ready`` makes the workspace READY, and its ``failed`` an ERROR with its code."""
     world = OldWorld(version, "START await_ready")
 
     world.report(_report(version, world, event))
@@ -314,7 +324,12 @@ def test_an_old_guest_that_boots_reports_as_before(
 
 
 def _report(version: Version, world: OldWorld, event: ReportEvent) -> Report:
-    """Return what the callback makes of the old guest's report about its present boot."""
+    """Return the old guest's report about its current boot, as the callback reads it."""
     body = {**version.reports[event.value], "generation": world.record.generation}
-    sender = Machine(PROJECT, world.there.place.zone, world.there.place.name, world.there.id)
+    sender = Machine(
+        PROJECT,
+        world.current_machine.place.zone,
+        world.current_machine.place.name,
+        world.current_machine.id,
+    )
     return read_report(Request(create_environ(method="POST", json=body)), sender)

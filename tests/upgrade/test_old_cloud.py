@@ -1,4 +1,4 @@
-"""What an earlier version left in Firestore and Compute, put into a local cloud of today and used over HTTP."""
+"""What an earlier version left in Firestore and Compute, used over HTTP in today's local cloud."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def version(request: pytest.FixtureRequest) -> Version:
     return found
 
 
-def test_a_machine_that_was_suspended_is_thawed_stopped_and_deleted(
+def test_a_suspended_old_machine_is_resumed_stopped_and_deleted(
     cloud: RunningCloud, version: Version
 ) -> None:
     """It reports as before, and its deletion leaves neither machine nor disk."""
@@ -40,23 +40,23 @@ def test_a_machine_that_was_suspended_is_thawed_stopped_and_deleted(
     person = old.owner_of(workspace)
 
     person.start(workspace["id"])
-    thawed = person.wait_until_settled(workspace["id"], "READY")
+    resumed = person.wait_until_settled(workspace["id"], "READY")
     person.stop(workspace["id"])
     person.wait_until_settled(workspace["id"], "SUSPENDED")
     person.delete(workspace["id"])
     person.wait_until_gone(workspace["id"])
 
-    assert thawed["generation"] == workspace["generation"]
+    assert resumed["generation"] == workspace["generation"]
     assert [
         *in_compute(cloud, "instances", workspace["id"]),
         *in_compute(cloud, "disks", workspace["id"]),
     ] == []
 
 
-def test_a_machine_that_was_off_boots_with_todays_boot_files(
+def test_an_old_machine_that_is_off_boots_with_todays_boot_files(
     cloud: RunningCloud, version: Version
 ) -> None:
-    """All its metadata is what a new machine would get, and it becomes READY."""
+    """It gets all the metadata that a new machine would get, and becomes READY."""
     old = OldHub(cloud, version)
     workspace = old.leave("SUSPENDED, machine TERMINATED", "stop")
     person = old.owner_of(workspace)
@@ -76,7 +76,7 @@ def test_a_machine_that_was_off_boots_with_todays_boot_files(
 
 
 class OldHub:
-    """Puts what a version left into a cloud that runs."""
+    """Puts what a version left into a running cloud."""
 
     def __init__(self, cloud: RunningCloud, version: Version) -> None:
         self._cloud = cloud
@@ -88,10 +88,11 @@ class OldHub:
                 project=cloud.state["project_id"],
                 credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
             )
-        self._zones = f"{cloud.state['services']['compute']}/compute/v1/projects/{cloud.state['project_id']}/zones"
+        compute, project = cloud.state["services"]["compute"], cloud.state["project_id"]
+        self._zones = f"{compute}/compute/v1/projects/{project}/zones"
 
     def leave(self, name: str, then: str) -> Document:
-        """Leave a situation: its machine, switched off by the verb ``then``, and its documents. Returns the workspace's."""
+        """Create a situation, turn its machine off by ``then``, and return the workspace."""
         situation = self._version.situations[name]
         (resource,) = situation["instances"]
         machine = self._insert(resource, situation["disks"])
@@ -108,12 +109,12 @@ class OldHub:
         return workspace
 
     def owner_of(self, workspace: Document) -> ApiClient:
-        """Return the person whose workspace it is."""
+        """Return the client of the workspace's owner."""
         token = self._cloud.token(workspace["owner_email"], sub=workspace["owner_id"])
         return ApiClient(self._cloud.address, token)
 
     def _insert(self, resource: Document, disks: list[Document]) -> Document:
-        """Make the machine as the version did, with its boot files, its labels and the names of its disks."""
+        """Create the machine as the version did, with its boot files, labels and disk names."""
         hub = self._cloud.state["environment"]["HUB_REPORT_WORKSPACE_URL"]
         metadata = _metadata(resource)
         metadata |= {
@@ -174,7 +175,7 @@ def _metadata(resource: Document) -> dict[str, str]:
 
 
 def _later(value: Any, by: timedelta) -> Any:
-    """Return a document with all its moments so much later."""
+    """Return a value with all its moments moved by a time."""
     if isinstance(value, datetime):
         return value + by
     if isinstance(value, dict):

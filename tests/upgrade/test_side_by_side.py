@@ -1,4 +1,4 @@
-"""Old and new revisions serve at the same time: what an earlier version does not know, it loses from each document that it writes."""
+"""Old and new revisions serve together: the old one drops unknown fields from what it writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TURNS = ("always", "every second", "at random 1", "at random 2")
 
 
 class SharedStore(MemoryWorkspaceStore):
-    """A store in which some writes are those of an earlier version; ``is_old`` says of each whether it is."""
+    """A store in which some writes are those of an earlier version; ``is_old`` decides which."""
 
     def __init__(self, version: Version, is_old: Callable[[], bool]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class SharedStore(MemoryWorkspaceStore):
         return owner_record(self._version.as_rewritten(owner_document(record), "Owner"))
 
 
-def _turns(how: str) -> Callable[[], bool]:
+def _pattern_of(how: str) -> Callable[[], bool]:
     if how == "always":
         return lambda: True
     if how == "every second":
@@ -70,11 +70,11 @@ def _turns(how: str) -> Callable[[], bool]:
 @pytest.mark.parametrize("turns", TURNS, ids=named)
 @pytest.mark.parametrize("story", STORIES, ids=named)
 @pytest.mark.parametrize("version", VERSIONS, ids=named)
-def test_a_story_ends_well_whichever_version_writes(
+def test_a_story_ends_well_with_writes_of_both_versions(
     version: Version, story: str, turns: str
 ) -> None:
-    """Today's decisions cope with the loss of every field that the earlier version does not know, at any step."""
-    store = SharedStore(version, _turns(turns))
+    """Today's decisions cope with the loss, at any step, of fields that the old version drops."""
+    store = SharedStore(version, _pattern_of(turns))
 
     tell(World(store=store), story)
 

@@ -1,4 +1,4 @@
-"""What earlier versions stored, sent and made, as `capture.py` found it; and what they can read."""
+"""What earlier versions stored, sent and made, from ``capture.py``, and what they can read."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _PLAIN = {"str": str, "int": int, "bool": bool, "datetime": datetime, "null": ty
 
 @dataclass(frozen=True)
 class Version:
-    """One earlier version, by its folder."""
+    """An earlier version, by its folder."""
 
     folder: Path
 
     def __str__(self) -> str:
-        """Return its name, as tests have it in theirs."""
+        """Return its name, for the ids of tests."""
         return self.folder.name
 
     @cached_property
     def situations(self) -> dict[str, Document]:
-        """Workspaces by what they were doing: `workspace` and `owner` as stored, `instances`, `disks`, and the `job` that was due."""
+        """``workspace``, ``owner``, ``instances``, ``disks`` and due ``job``, by situation."""
         return self._read("situations.json")
 
     @cached_property
     def jobs(self) -> dict[str, Document]:
-        """Messages by their kind: `queue`, `body`, and the `name` of a task."""
+        """Messages by kind: ``queue``, ``body``, and the ``name`` of a task."""
         return self._read("jobs.json")
 
     @cached_property
@@ -44,12 +44,12 @@ class Version:
 
     @cached_property
     def reports(self) -> dict[str, Document]:
-        """What a guest sends, by the event."""
+        """The reports of a guest, by event."""
         return self._read("reports.json")
 
     @cached_property
     def schema(self) -> Document:
-        """What this version reads: see `capture.schema`."""
+        """What this version reads: see ``capture.schema``."""
         return self._read("schema.json")
 
     @cached_property
@@ -63,14 +63,14 @@ class Version:
         )
         return found
 
-    # ---- what it can read -------------------------------------------------------------------------------------------
+    # ---- what it can read ----
 
     def complaints(self, document: Mapping[str, Any], record: str) -> list[str]:
-        """Return what this version could not read in a document, or would read wrongly; `record` is the class that it makes of it."""
+        """Return what this version could not read in a document of the class ``record``."""
         return list(self._complaints(document, record, record))
 
     def as_rewritten(self, document: Mapping[str, Any], record: str) -> Document:
-        """Return the document as this version leaves it when it changes something else in it: without what it does not know."""
+        """Return the document as this version rewrites it, without the fields it does not know."""
         fields = self.schema["records"][record]
         return {
             name: self._value_rewritten(value, fields[name]["types"])
@@ -140,5 +140,5 @@ SITUATIONS = [(version, name) for version in VERSIONS for name in version.situat
 
 
 def named(each: object) -> str:
-    """Return how a parameter is called in a test's name."""
+    """Return a parameter's id in a test's name."""
     return str(each).replace(",", "").replace(" ", "-")

@@ -264,13 +264,17 @@ def as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple
         notes += (
             Note("MachineTypeFollowed", f"The machine type was changed outside the Hub, {was}."),
         )
-    every = instance.heartbeat_interval
     known = replace(
-        workspace,
+        with_interval_of(workspace, instance),
         machine_type=instance.machine_type,
         machine_made_at=workspace.machine_made_at or instance.created_at,
-        heartbeat_seconds=workspace.heartbeat_seconds
-        if every is None
-        else round(every.total_seconds()),
     )
     return known, notes
+
+
+def with_interval_of(workspace: Workspace, instance: Instance | None) -> Workspace:
+    """Return the workspace with the heartbeat interval that its machine has in its metadata."""
+    every = instance.heartbeat_interval if instance else None
+    if every is None:
+        return workspace
+    return replace(workspace, heartbeat_seconds=round(every.total_seconds()))

@@ -23,7 +23,7 @@ from shared.domain.jobs import Job
 from shared.domain.people import Actor
 from shared.domain.plain_text import one_line, quoted
 from shared.domain.policy import Policy
-from shared.domain.steps import fail_from_outside, may_still_be_saved, remake_for, way_out
+from shared.domain.steps import WAY_OUT, Step, fail, may_still_be_saved, remake
 from shared.domain.workspace import (
     Activity,
     Metadata,
@@ -409,12 +409,11 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         return Change(unready, "MachineFailedMeanwhile", notes=notes)
     if operation.failure is not None or operation.phase not in _BOOTING:
         raise ReportNotTakenError(f"The {operation.kind} does not wait for this machine any more.")
-    if (
-        report.code == DISK_MISSING
-        and (remade := remake_for(workspace, problem.message, now, policy)) is not None
-    ):
-        return remade
-    return fail_from_outside(workspace, problem, now, policy)
+    step = Step(workspace=workspace, operation=operation, now=now, policy=policy)
+    may_remake = operation.kind is OperationKind.START and not operation.remade
+    if report.code == DISK_MISSING and may_remake:
+        return remake(step, problem.message)
+    return fail(step, problem)
 
 
 def _failed_in_use(workspace: Workspace, problem: Problem, now: datetime) -> Change | None:
@@ -509,11 +508,11 @@ def give_up(
         or operation.failure
     ):
         return None
-    message = f"The Hub could not carry out the {operation.kind}: {reason.rstrip('.')}. {way_out(operation.kind)}"
+    message = f"The Hub could not carry out the {operation.kind}: {reason.rstrip('.')}. {WAY_OUT[operation.kind]}"
     problem = Problem(
         "NOT_CARRIED_OUT", message, retryable=True, at=now, operation_kind=operation.kind
     )
-    return fail_from_outside(workspace, problem, now, policy)
+    return fail(Step(workspace=workspace, operation=operation, now=now, policy=policy), problem)
 
 
 # ---- beginning ------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import uuid
 from dataclasses import replace
-from datetime import datetime
 
 from shared import logs
 from shared.domain import ownership, steps
@@ -19,7 +18,7 @@ from shared.domain.instance import (
 )
 from shared.domain.jobs import Job
 from shared.domain.policy import Policy
-from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, StepInput
+from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
 from shared.domain.workspace import OperationKind, Workspace
 from shared.ports import Clock, Jobs, Machines, WorkspaceStore
 from shared.usecases.change_workspace import (
@@ -70,27 +69,30 @@ def advance_operation(
             jobs.send(job_of(stored.record, operation))
             return
         now = clock()
+        step = Step(workspace=stored.record, operation=operation, now=now, policy=policy)
         decision: Change | Call
         try:
-            seen = _see(machines, stored.record, now)
-            decision = steps.plan(stored.record, seen, now, policy)
+            step = replace(step, inputs=_see(machines, step))
+            decision = steps.plan(step)
             # A DELETE waits for as long as a worker can be about to insert: one that was held up
             # must not call any more.
             in_time = clock() - began <= policy.worker_timeout / 2
-            step = f"{operation.id}/{operation.step}"
+            step_id = f"{operation.id}/{operation.step}"
             outcome = (
-                _perform(machines, decision, step)
+                _perform(machines, decision, step_id)
                 if isinstance(decision, Call) and in_time
                 else None
             )
         except UnavailableError:  # Compute's: nothing else has been asked here
             if now < operation.deadline_at:
                 raise
-            decision = steps.overdue_unseen(stored.record, now, policy)
+            decision = steps.overdue_unseen(step)
         if isinstance(decision, Call):
             if outcome is None:
                 raise UnavailableError("this step took too long to begin")
-            _commit_settled(store, machines, jobs, clock, policy, job, seen, decision, outcome)
+            _commit_settled(
+                store, machines, jobs, clock, policy, job, step.inputs, decision, outcome
+            )
             return
         try:
             commit_change(store, stored, decision, now)
@@ -102,15 +104,13 @@ def advance_operation(
     raise UnavailableError("too many changes of this workspace at once")
 
 
-def _see(machines: Machines, workspace: Workspace, now: datetime) -> StepInput:
+def _see(machines: Machines, step: Step) -> StepInput:
     """Look at what the operation's phase goes by: its Compute operation; once that is done, the machine, and what else it needs."""
-    operation = workspace.operation
-    if operation is None:
-        raise ValueError("no operation is under way")
+    workspace, operation = step.workspace, step.operation
     fault = None
     if operation.gce_operation is not None:
         state = machines.operation(workspace.zone, operation.gce_operation)
-        if not state.done and now < operation.deadline_at:
+        if not state.done and step.now < operation.deadline_at:
             return StepInput(pending=True)
         fault = state.fault
     place = Place(workspace.zone, workspace.instance_name)
@@ -120,11 +120,11 @@ def _see(machines: Machines, workspace: Workspace, now: datetime) -> StepInput:
         instance=machines.get(place),
         disk_exists=steps.reads_disk(operation) and machines.get_disk(home) is not None,
         console=machines.console_tail(place, CONSOLE_TAIL_BYTES)
-        if steps.reads_console(workspace, now)
+        if steps.reads_console(operation, step.now)
         else "",
     )
     try:
-        return _see_elsewhere(machines, workspace, seen)
+        return _see_elsewhere(machines, replace(step, inputs=seen))
     except UnavailableError as error:
         if operation.kind is not OperationKind.DELETE:
             raise
@@ -134,9 +134,10 @@ def _see(machines: Machines, workspace: Workspace, now: datetime) -> StepInput:
         return seen
 
 
-def _see_elsewhere(machines: Machines, workspace: Workspace, seen: StepInput) -> StepInput:
+def _see_elsewhere(machines: Machines, step: Step) -> StepInput:
     """Look in all zones for what this step needs of them."""
-    seeks_machines, seeks_disks = steps.seeks_elsewhere(workspace, seen)
+    workspace, seen = step.workspace, step.inputs
+    seeks_machines, seeks_disks = steps.seeks_elsewhere(step)
     if seeks_machines:
         seen = replace(
             seen,
@@ -211,7 +212,10 @@ def _commit_settled(
                 jobs.send(due_look_job(stored.record, clock(), job.request_id))
             return
         now = clock()
-        change = steps.record_outcome(stored.record, seen, call, outcome, now, policy)
+        step = Step(
+            workspace=stored.record, operation=operation, inputs=seen, now=now, policy=policy
+        )
+        change = steps.record_outcome(step, call, outcome)
         try:
             commit_change(store, stored, change, now)
         except ConflictError:

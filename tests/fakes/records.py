@@ -2,13 +2,14 @@
 
 import uuid
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from shared.domain.instance import Disk, Instance, InstanceState
 from shared.domain.lifecycle import Report, ReportEvent
 from shared.domain.ownership import labels_of
 from shared.domain.policy import Policy
+from shared.domain.steps import Step, StepInput
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
@@ -23,6 +24,7 @@ from tests.fakes.clock import BEGINNING
 
 NOW = BEGINNING
 POLICY = Policy()
+NOTHING_SEEN = StepInput()
 INSTANCE_ID = "1234567890123456789"
 FIRST_PHASES = {
     OperationKind.CREATE: Phase.INSERT,
@@ -86,6 +88,20 @@ def an_operation(kind: OperationKind, phase: Phase | None = None, **changes: Any
         request_id="a-request",
     )
     return replace(operation, **changes)
+
+
+def a_step(
+    workspace: Workspace,
+    inputs: StepInput = NOTHING_SEEN,
+    *,
+    now: datetime = NOW,
+    policy: Policy = POLICY,
+) -> Step:
+    """Return the next step of the workspace's operation."""
+    assert workspace.operation is not None
+    return Step(
+        workspace=workspace, operation=workspace.operation, inputs=inputs, now=now, policy=policy
+    )
 
 
 def an_instance(

@@ -36,7 +36,7 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "shared" / "domain").glob("*.py")), ids=named)
+@pytest.mark.parametrize("path", sorted((ROOT / "shared" / "domain").rglob("*.py")), ids=named)
 def test_the_domain_imports_only_itself_and_the_standard_library(path: Path) -> None:
     """Decisions need no cloud, no framework and no clock."""
     for module in imported(path):

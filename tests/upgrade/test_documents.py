@@ -28,7 +28,7 @@ from shared.domain.owners import Key
 from shared.domain.steps import Call
 from shared.domain.workspace import OperationKind, Owner, Phase, Workspace
 from tests.fakes.machines import fault
-from tests.fakes.records import NOW, POLICY, a_workspace, an_operation
+from tests.fakes.records import NOW, POLICY, a_step, a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World
 from tests.unit.domain.state_table import PHASES, observations, situation
@@ -120,12 +120,12 @@ def _changes_of(workspace: Workspace) -> Iterator[Change]:
             (replace(seen, fault=fault(kind, "disks/something")), NOW) for kind in FaultKind
         ]
         for what, at in situations:
-            decision = steps.plan(workspace, what, at, POLICY)
+            decision = steps.plan(a_step(workspace, what, now=at))
             if isinstance(decision, Change):
                 yield decision
             else:
                 yield from _outcomes(workspace, what, decision)
-    yield steps.overdue_unseen(workspace, NOW, POLICY)
+    yield steps.overdue_unseen(a_step(workspace))
 
 
 def _outcomes(workspace: Workspace, seen: steps.StepInput, call: Call) -> Iterator[Change]:
@@ -134,7 +134,7 @@ def _outcomes(workspace: Workspace, seen: steps.StepInput, call: Call) -> Iterat
         *(fault(kind, "disks/something") for kind in FaultKind),
     ]
     for outcome in outcomes:
-        yield steps.record_outcome(workspace, seen, call, outcome, NOW, POLICY)
+        yield steps.record_outcome(a_step(workspace, seen), call, outcome)
 
 
 def test_the_version_can_read_what_a_heartbeat_writes(version: Version) -> None:

@@ -13,8 +13,8 @@ from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from tests.fakes.records import (
     A_PROBLEM,
     NOW,
-    POLICY,
     a_home,
+    a_step,
     a_workspace,
     an_instance,
     an_operation,
@@ -164,7 +164,7 @@ def table_in_words() -> str:
             for awake in (True, False):
                 workspace = situation(kind, phase, failed=failed, awake=awake)
                 for name, seen in observations(workspace):
-                    decision = steps.plan(workspace, seen, NOW, POLICY)
+                    decision = steps.plan(a_step(workspace, seen))
                     moves.setdefault(name, {})[awake] = move_in_words(workspace, decision)
             lines.extend(_row(phase, name, said) for name, said in moves.items())
             lines.append("")

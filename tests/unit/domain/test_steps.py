@@ -34,6 +34,7 @@ from tests.fakes.records import (
     NOW,
     POLICY,
     a_home,
+    a_step,
     a_workspace,
     an_instance,
     an_operation,
@@ -95,7 +96,7 @@ def test_every_cell_is_a_legal_move(title: str, phase: Phase, awake: bool) -> No
     kind, failed, phases = PHASES[title]
     workspace = situation(kind, phase, failed=failed, awake=awake)
     for name, seen in observations(workspace):
-        decision = steps.plan(workspace, seen, NOW, POLICY)
+        decision = steps.plan(a_step(workspace, seen))
         if isinstance(decision, Call):
             assert decision.leads_to is AWAITED_IN[type(decision.command)], name
             disk = isinstance(decision.command, DeleteDisk)
@@ -145,9 +146,7 @@ def test_after_an_accepted_call_the_operation_waits(command_type: type[Command])
     )
     call = Call(command_of(command_type, workspace), AWAITED_IN[command_type])
 
-    change = steps.record_outcome(
-        workspace, StepInput(), call, StartedCall("gce-1", "77"), NOW, POLICY
-    )
+    change = steps.record_outcome(a_step(workspace), call, StartedCall("gce-1", "77"))
 
     after = changed(change)
     assert after.operation is not None
@@ -198,7 +197,7 @@ def planned_insert(workspace: Workspace, *, disk_exists: bool = False) -> Insert
     inserting = replace(
         workspace, operation=operation, home_disk=workspace.home_disk if disk_exists else None
     )
-    decision = steps.plan(inserting, StepInput(disk_exists=disk_exists), NOW, POLICY)
+    decision = steps.plan(a_step(inserting, StepInput(disk_exists=disk_exists)))
     assert isinstance(decision, Call)
     assert isinstance(decision.command, InsertInstance)
     return decision.command
@@ -241,7 +240,7 @@ def test_the_next_look_comes_after_a_quarter_of_the_time_waited(lasts: int, paus
         Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED, phase_since=since)
     )
 
-    change = steps.plan(workspace, StepInput(pending=True), NOW, POLICY)
+    change = steps.plan(a_step(workspace, StepInput(pending=True)))
 
     assert isinstance(change, Change)
     assert change.job is not None
@@ -258,7 +257,7 @@ def test_the_pause_before_an_attempt_doubles(attempt: int, pause: int) -> None:
     )
     workspace = a_workspace(Status.READY, operation)
 
-    change = steps.plan(workspace, StepInput(instance=an_instance(workspace)), NOW, POLICY)
+    change = steps.plan(a_step(workspace, StepInput(instance=an_instance(workspace))))
 
     assert isinstance(change, Change)
     assert change.job is not None
@@ -279,7 +278,7 @@ def test_every_phase_waits_for_a_pending_compute_operation(title: str) -> None:
     for phase in phases:
         workspace = situation(kind, phase, failed=failed, awake=True)
         assert (
-            move_in_words(workspace, steps.plan(workspace, StepInput(pending=True), NOW, POLICY))
+            move_in_words(workspace, steps.plan(a_step(workspace, StepInput(pending=True))))
             == "waits"
         )
 
@@ -294,7 +293,7 @@ def test_a_heartbeat_after_the_decision_cancels_an_automatic_stop(phase: Phase) 
     connected = operation.requested_at + timedelta(microseconds=1)
     workspace = a_workspace(Status.READY, operation, last_connected_at=connected)
 
-    after = changed(steps.plan(workspace, StepInput(instance=an_instance(workspace)), NOW, POLICY))
+    after = changed(steps.plan(a_step(workspace, StepInput(instance=an_instance(workspace)))))
 
     assert (after.status, after.operation, after.error) == (Status.READY, None, None)
     assert (after.machine_running, after.last_connected_at) == (True, connected)
@@ -308,7 +307,7 @@ def test_a_stop_continues_if_nobody_connected_or_a_person_asked_for_it(automatic
     connected = operation.requested_at + (-idle_after if automatic else timedelta(seconds=5))
     workspace = a_workspace(Status.READY, operation, last_connected_at=connected)
 
-    decision = steps.plan(workspace, StepInput(instance=an_instance(workspace)), NOW, POLICY)
+    decision = steps.plan(a_step(workspace, StepInput(instance=an_instance(workspace))))
 
     assert isinstance(decision, Call)
     assert isinstance(decision.command, SuspendInstance)
@@ -321,7 +320,7 @@ def test_an_automatic_stop_leaves_a_machine_in_use_alone_in_error_too() -> None:
     rare = replace(broken, last_connected_at=NOW - timedelta(minutes=70))
     rarely = an_instance(rare, heartbeat_interval=timedelta(minutes=30))
     for workspace, instance in ((broken, an_instance(broken)), (rare, rarely)):
-        after = changed(steps.plan(workspace, StepInput(instance=instance), NOW, POLICY))
+        after = changed(steps.plan(a_step(workspace, StepInput(instance=instance))))
         assert (after.status, after.operation, after.error) == (Status.ERROR, None, A_PROBLEM)
 
 
@@ -333,12 +332,8 @@ def test_a_refused_replacement_keeps_the_memory() -> None:
     workspace = replace(workspace, instance_id=None)
     call = Call(DeleteInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_ABSENT)
 
-    refused = changed(
-        steps.record_outcome(workspace, StepInput(), call, fault(FaultKind.POLICY), NOW, POLICY)
-    )
-    accepted = changed(
-        steps.record_outcome(workspace, StepInput(), call, StartedCall("gce-1"), NOW, POLICY)
-    )
+    refused = changed(steps.record_outcome(a_step(workspace), call, fault(FaultKind.POLICY)))
+    accepted = changed(steps.record_outcome(a_step(workspace), call, StartedCall("gce-1")))
 
     assert (refused.has_memory, refused.memory_kept) == (True, None)
     assert (accepted.has_memory, accepted.memory_kept) == (False, False)
@@ -349,15 +344,15 @@ def test_a_machine_that_refuses_to_suspend_twice_is_stopped() -> None:
     workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED))
     running = StepInput(instance=an_instance(workspace))
 
-    once = changed(steps.plan(workspace, running, NOW, POLICY))
+    once = changed(steps.plan(a_step(workspace, running)))
     assert once.operation is not None
     assert once.operation.phase is Phase.SUSPEND
     again = replace(once, operation=replace(once.operation, phase=Phase.AWAIT_SUSPENDED))
-    twice = changed(steps.plan(again, running, NOW, POLICY))
+    twice = changed(steps.plan(a_step(again, running)))
     assert twice.operation is not None
     assert twice.operation.phase is Phase.STOP
     off = StepInput(instance=an_instance(twice, InstanceState.TERMINATED))
-    ended = steps.plan(twice, off, NOW, POLICY)
+    ended = steps.plan(a_step(twice, off))
 
     after = changed(ended)
     assert (after.status, after.memory_kept) == (Status.SUSPENDED, False)
@@ -378,12 +373,14 @@ def test_a_temporary_refusal_of_a_suspend_is_retried_until_the_deadline(
         SuspendInstance(Place(workspace.zone, workspace.instance_name)), Phase.AWAIT_SUSPENDED
     )
 
-    waiting = changed(steps.record_outcome(workspace, StepInput(), call, fault(kind), NOW, POLICY))
+    waiting = changed(steps.record_outcome(a_step(workspace), call, fault(kind)))
     assert waiting.operation is not None
     assert waiting.operation.phase is Phase.SUSPEND
     over = changed(
         steps.plan(
-            waiting, StepInput(instance=an_instance(waiting)), waiting.operation.deadline_at, POLICY
+            a_step(
+                waiting, StepInput(instance=an_instance(waiting)), now=waiting.operation.deadline_at
+            )
         )
     )
 
@@ -401,20 +398,15 @@ def test_a_missing_permission_is_retried_and_then_reported() -> None:
     )
     patience_over = NOW + POLICY.rights_patience
 
-    soon = steps.record_outcome(
-        workspace, StepInput(), call, fault(FaultKind.PERMISSION), NOW, POLICY
-    )
+    soon = steps.record_outcome(a_step(workspace), call, fault(FaultKind.PERMISSION))
     waiting = changed(soon)
     assert waiting.operation is not None
     # Only the time since the right has been missing counts, not the phase.
     waiting = replace(waiting, operation=replace(waiting.operation, phase_since=patience_over))
     late = steps.record_outcome(
-        waiting,
-        StepInput(instance=an_instance(workspace)),
+        a_step(waiting, StepInput(instance=an_instance(workspace)), now=patience_over),
         call,
         fault(FaultKind.PERMISSION),
-        patience_over,
-        POLICY,
     )
 
     assert move_in_words(workspace, soon) == "again suspend"
@@ -441,24 +433,24 @@ def test_a_start_creates_at_most_one_new_machine(
     refusal = fault(FaultKind.UNSUPPORTED)
     call = Call(command_of(command, workspace), AWAITED_IN[command])
 
-    stuck = changed(steps.record_outcome(workspace, StepInput(), call, refusal, NOW, POLICY))
+    stuck = changed(steps.record_outcome(a_step(workspace), call, refusal))
     assert stuck.operation is not None
     assert (stuck.operation.phase, stuck.memory_is_ready) == (Phase.SURVEY, True)
-    down = steps.plan(stuck, StepInput(instance=an_instance(stuck, state)), NOW, POLICY)
+    down = steps.plan(a_step(stuck, StepInput(instance=an_instance(stuck, state))))
     after = changed(down)
     assert after.operation is not None
     assert isinstance(down, Change)
     assert ([note.what for note in down.notes], after.memory_is_ready) == (["MachineRemade"], True)
     delete = steps.plan(
-        after, StepInput(instance=an_instance(after, state), disk_exists=True), NOW, POLICY
+        a_step(after, StepInput(instance=an_instance(after, state), disk_exists=True))
     )
     assert isinstance(delete, Call)
-    deleting = steps.record_outcome(after, StepInput(), delete, StartedCall("gce-1"), NOW, POLICY)
+    deleting = steps.record_outcome(a_step(after), delete, StartedCall("gce-1"))
     gone = changed(deleting)
     assert (gone.memory_kept, gone.home_disk) == (False, workspace.home_disk)
     assert [note.what for note in deleting.notes] == ["MemoryLost"]
     again = replace(after, operation=replace(after.operation, phase=phase))
-    refused = steps.record_outcome(again, StepInput(), call, refusal, NOW, POLICY)
+    refused = steps.record_outcome(a_step(again), call, refusal)
     assert move_in_words(again, refused) == "fails COMPUTE_REFUSED: to stop"
 
 
@@ -473,8 +465,8 @@ def test_a_machine_that_somebody_resumed_in_the_meantime_is_used(remade: bool) -
     running = StepInput(instance=an_instance(workspace), disk_exists=True)
     unwanted = replace(workspace, instance_id=None)
 
-    assert move_in_words(workspace, steps.plan(workspace, running, NOW, POLICY)) == "ends READY"
-    decision = steps.plan(unwanted, running, NOW, POLICY)
+    assert move_in_words(workspace, steps.plan(a_step(workspace, running))) == "ends READY"
+    decision = steps.plan(a_step(unwanted, running))
     assert isinstance(decision, Call) or changed(decision).operation is not None
 
 
@@ -487,9 +479,7 @@ def test_an_unknown_error_of_compute_keeps_the_memory(phase: Phase, command: typ
     workspace = a_workspace(Status.READY, an_operation(kind, phase))
     call = Call(command_of(command, workspace), AWAITED_IN[command])
 
-    refused = steps.record_outcome(
-        workspace, StepInput(), call, fault(FaultKind.INVALID), NOW, POLICY
-    )
+    refused = steps.record_outcome(a_step(workspace), call, fault(FaultKind.INVALID))
 
     assert move_in_words(workspace, refused) == f"again {phase}"
 
@@ -501,11 +491,11 @@ def test_retention_does_not_delete_a_workspace_that_somebody_started() -> None:
     asked = replace(workspace, operation=replace(operation, automatic=False))
     for state in (InstanceState.RUNNING, InstanceState.STAGING, InstanceState.STOPPING):
         seen = StepInput(instance=an_instance(workspace, state))
-        kept = changed(steps.plan(workspace, seen, NOW, POLICY))
+        kept = changed(steps.plan(a_step(workspace, seen)))
         assert (kept.status, kept.operation, kept.attend_at) == (Status.SUSPENDED, None, NOW)
-        assert isinstance(steps.plan(asked, seen, NOW, POLICY), Call)
+        assert isinstance(steps.plan(a_step(asked, seen)), Call)
     off = StepInput(instance=an_instance(workspace, InstanceState.SUSPENDED))
-    assert isinstance(steps.plan(workspace, off, NOW, POLICY), Call)
+    assert isinstance(steps.plan(a_step(workspace, off)), Call)
 
 
 def test_a_home_disk_that_a_start_attaches_stays_in_its_zone() -> None:
@@ -518,12 +508,8 @@ def test_a_home_disk_that_a_start_attaches_stays_in_its_zone() -> None:
         planned_insert(replace(workspace, home_disk=home), disk_exists=True), Phase.INSERTING
     )
 
-    accepted = changed(
-        steps.record_outcome(workspace, StepInput(), call, StartedCall("gce-1", "7"), NOW, POLICY)
-    )
-    refused = steps.record_outcome(
-        workspace, StepInput(), call, fault(FaultKind.STOCK_OUT), NOW, POLICY
-    )
+    accepted = changed(steps.record_outcome(a_step(workspace), call, StartedCall("gce-1", "7")))
+    refused = steps.record_outcome(a_step(workspace), call, fault(FaultKind.STOCK_OUT))
 
     assert accepted.home_disk == home
     assert move_in_words(workspace, refused) == "ends SUSPENDED NO_CAPACITY"
@@ -539,7 +525,7 @@ def test_a_left_over_boot_disk_is_avoided_once_by_another_name() -> None:
 
     def refused(resource: str, before: Workspace = workspace) -> Workspace:
         taken = replace(fault(FaultKind.ALREADY_EXISTS), resource=resource)
-        return changed(steps.record_outcome(before, StepInput(), call, taken, NOW, POLICY))
+        return changed(steps.record_outcome(a_step(before), call, taken))
 
     for resource in ("", f"instances/{workspace.instance_name}", f"disks/{workspace.disk_name}"):
         assert refused(resource).generation == workspace.generation
@@ -560,17 +546,15 @@ def test_a_lost_home_disk_is_replaced_only_on_request() -> None:
     assert workspace.operation is not None
     agreed = replace(workspace, operation=replace(workspace.operation, empty_home=True))
 
-    refused = changed(steps.plan(workspace, StepInput(), NOW, POLICY))
-    call = steps.plan(agreed, StepInput(), NOW, POLICY)
+    refused = changed(steps.plan(a_step(workspace)))
+    call = steps.plan(a_step(agreed))
 
     assert refused.operation is not None
     assert refused.operation.failure is not None
     assert refused.operation.failure.code == steps.HOME_DISK_GONE
     assert "empty_home" in refused.operation.failure.message
     assert isinstance(call, Call)
-    settled = steps.record_outcome(
-        agreed, StepInput(), call, StartedCall("gce-1", "7"), NOW, POLICY
-    )
+    settled = steps.record_outcome(a_step(agreed), call, StartedCall("gce-1", "7"))
     assert [note.what for note in settled.notes] == ["HomeReplaced"]
 
 
@@ -580,12 +564,12 @@ def test_a_ready_report_can_save_a_failed_boot_until_its_clean_up_starts() -> No
     assert failed.operation is not None
     assert steps.may_still_be_saved(failed.operation)
 
-    begun = changed(steps.plan(failed, StepInput(instance=an_instance(failed)), NOW, POLICY))
+    begun = changed(steps.plan(a_step(failed, StepInput(instance=an_instance(failed)))))
 
     assert begun.operation is not None
     assert begun.operation.phase is Phase.DELETE_INSTANCE
     assert not steps.may_still_be_saved(begun.operation)
-    assert isinstance(steps.plan(begun, StepInput(instance=an_instance(begun)), NOW, POLICY), Call)
+    assert isinstance(steps.plan(a_step(begun, StepInput(instance=an_instance(begun)))), Call)
 
 
 def test_a_delete_deletes_every_disk_and_names_what_uses_one() -> None:
@@ -597,18 +581,20 @@ def test_a_delete_deletes_every_disk_and_names_what_uses_one() -> None:
         (StepInput(disk_exists=True), workspace.disk_name),
         (StepInput(disks=(boot,)), boot.name),
     ):
-        call = steps.plan(workspace, seen, NOW, POLICY)
+        call = steps.plan(a_step(workspace, seen))
         assert isinstance(call, Call)
         assert call.command == DeleteDisk(Place(workspace.zone, name))
 
-    call = steps.plan(workspace, StepInput(disk_exists=True), NOW, POLICY)
+    call = steps.plan(a_step(workspace, StepInput(disk_exists=True)))
     assert isinstance(call, Call)
     in_use = replace(fault(FaultKind.IN_USE), resource="instances/holder")
-    waiting = changed(steps.record_outcome(workspace, StepInput(), call, in_use, NOW, POLICY))
+    waiting = changed(steps.record_outcome(a_step(workspace), call, in_use))
     over = changed(
-        steps.plan(waiting, StepInput(disk_exists=True), workspace.operation.deadline_at, POLICY)
+        steps.plan(
+            a_step(waiting, StepInput(disk_exists=True), now=workspace.operation.deadline_at)
+        )
     )
-    accepted = steps.record_outcome(waiting, StepInput(), call, StartedCall("gce-1"), NOW, POLICY)
+    accepted = steps.record_outcome(a_step(waiting), call, StartedCall("gce-1"))
     freed = changed(accepted)
 
     assert (over.status, over.operation, over.home_disk) == (
@@ -621,7 +607,7 @@ def test_a_delete_deletes_every_disk_and_names_what_uses_one() -> None:
     assert "instances/holder" in over.error.message
     assert freed.operation is not None
     late = changed(
-        steps.plan(freed, StepInput(disk_exists=True), freed.operation.deadline_at, POLICY)
+        steps.plan(a_step(freed, StepInput(disk_exists=True), now=freed.operation.deadline_at))
     )
     assert (freed.home_disk, late.error and late.error.code) == (None, "DELETE_TIMED_OUT")
     assert [note.what for note in accepted.notes] == ["HomeDeleted"]
@@ -633,10 +619,10 @@ def test_a_suspended_machine_keeps_its_memory_and_a_stopped_one_does_not() -> No
     workspace = a_workspace(Status.READY, operation)
 
     suspended = steps.plan(
-        workspace, StepInput(instance=an_instance(workspace, InstanceState.SUSPENDED)), NOW, POLICY
+        a_step(workspace, StepInput(instance=an_instance(workspace, InstanceState.SUSPENDED)))
     )
     stopped = steps.plan(
-        workspace, StepInput(instance=an_instance(workspace, InstanceState.TERMINATED)), NOW, POLICY
+        a_step(workspace, StepInput(instance=an_instance(workspace, InstanceState.TERMINATED)))
     )
 
     assert (changed(suspended).memory_is_ready, changed(stopped).memory_is_ready) == (True, False)
@@ -650,7 +636,7 @@ def test_an_earlier_insert_is_adopted_with_its_id() -> None:
     )
 
     after = changed(
-        steps.plan(workspace, StepInput(instance=an_instance(workspace, id="42")), NOW, POLICY)
+        steps.plan(a_step(workspace, StepInput(instance=an_instance(workspace, id="42"))))
     )
 
     assert after.instance_id == "42"
@@ -660,7 +646,7 @@ def test_the_id_of_the_old_machine_is_cleared_before_an_insert() -> None:
     """Until the insert is recorded, the id of the new machine is unknown."""
     workspace = a_workspace(Status.ERROR, an_operation(OperationKind.START))
 
-    assert changed(steps.plan(workspace, StepInput(), NOW, POLICY)).instance_id is None
+    assert changed(steps.plan(a_step(workspace))).instance_id is None
 
 
 @pytest.mark.parametrize(("left", "pause"), [(40, 15), (7, 7)])
@@ -670,8 +656,8 @@ def test_a_record_is_kept_while_a_superseded_worker_may_run(left: int, pause: in
     operation = an_operation(OperationKind.DELETE, Phase.FORGET, forget_after=after)
     workspace = a_workspace(Status.READY, operation)
 
-    waiting = steps.plan(workspace, StepInput(), NOW, POLICY)
-    forgotten = steps.plan(workspace, StepInput(), after, POLICY)
+    waiting = steps.plan(a_step(workspace))
+    forgotten = steps.plan(a_step(workspace, now=after))
 
     assert isinstance(waiting, Change)
     assert waiting.job is not None
@@ -786,24 +772,15 @@ def test_each_refusal_has_its_meaning(title: str, phase: Phase, kind: FaultKind)
     operation_kind, failed, _ = PHASES[title]
     calling = situation(operation_kind, phase, failed=failed, awake=True)
     command = next(
-        command
-        for command, awaits in AWAITED_IN.items()
-        if steps._CALLING[awaits] is phase  # noqa: SLF001 -- the inverse is checked
+        command for command, awaits in AWAITED_IN.items() if steps.CALLING_PHASE[awaits] is phase
     )
     waiting = situation(operation_kind, AWAITED_IN[command], failed=failed, awake=True)
     seen = StepInput(instance=None if phase is Phase.INSERT else an_instance(calling))
 
     at_once = steps.record_outcome(
-        calling,
-        seen,
-        Call(command_of(command, calling), AWAITED_IN[command]),
-        fault(kind),
-        NOW,
-        POLICY,
+        a_step(calling, seen), Call(command_of(command, calling), AWAITED_IN[command]), fault(kind)
     )
-    later = steps.plan(
-        waiting, replace(seen, fault=fault(kind), instance=seen.instance), NOW, POLICY
-    )
+    later = steps.plan(a_step(waiting, replace(seen, fault=fault(kind), instance=seen.instance)))
 
     expected = REFUSALS[title, phase][kind]
     assert move_in_words(calling, at_once) == expected
@@ -823,10 +800,8 @@ def test_a_workspace_without_data_tries_each_zone(kind: OperationKind) -> None:
     operation = an_operation(kind, Phase.INSERTING)
     workspace = a_workspace(Status.PROVISIONING, operation, zone="us-west1-b")
 
-    leaving = changed(
-        steps.plan(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY)
-    )
-    moved = changed(steps.plan(leaving, StepInput(), NOW, POLICY))
+    leaving = changed(steps.plan(a_step(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)))))
+    moved = changed(steps.plan(a_step(leaving)))
 
     assert leaving.operation is not None
     assert (leaving.operation.phase, leaving.operation.zones_tried) == (
@@ -849,7 +824,7 @@ def test_a_create_without_capacity_in_any_zone_names_the_zones() -> None:
     )
     workspace = a_workspace(Status.PROVISIONING, operation, zone="us-west1-c")
 
-    after = changed(steps.plan(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
+    after = changed(steps.plan(a_step(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)))))
 
     assert after.operation is not None
     problem = after.operation.failure
@@ -863,7 +838,7 @@ def test_a_start_without_capacity_leaves_the_workspace_suspended(phase: Phase) -
     """The home disk is in that zone: the error says to try later, and retention starts anew."""
     workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, phase))
 
-    after = changed(steps.plan(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)), NOW, POLICY))
+    after = changed(steps.plan(a_step(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)))))
 
     assert (after.status, after.operation, after.suspended_at) == (Status.SUSPENDED, None, NOW)
     assert after.error is not None
@@ -912,9 +887,9 @@ def test_an_operation_ends_at_its_deadline(
     seen = StepInput(instance=an_instance(workspace, state) if state else None)
 
     before = steps.plan(
-        workspace, replace(seen, pending=True), deadline - timedelta(seconds=1), POLICY
+        a_step(workspace, replace(seen, pending=True), now=deadline - timedelta(seconds=1))
     )
-    over = steps.plan(workspace, seen, deadline, POLICY)
+    over = steps.plan(a_step(workspace, seen, now=deadline))
 
     assert move_in_words(workspace, before) == "waits"
     assert move_in_words(workspace, over) == OVERDUE[title, phase, state]
@@ -935,14 +910,14 @@ def test_an_overdue_delete_continues_if_only_looks_are_left() -> None:
         workspace = situation(OperationKind.DELETE, phase, failed=False, awake=True)
         assert workspace.operation is not None
         late = workspace.operation.deadline_at
-        assert move_in_words(workspace, steps.plan(workspace, StepInput(), late, POLICY)) == goes_on
+        assert move_in_words(workspace, steps.plan(a_step(workspace, now=late))) == goes_on
         for seen in (
             StepInput(disk_exists=True),
             StepInput(disks=(a_home(workspace),)),
             StepInput(pending=True),
         ):
             assert (
-                move_in_words(workspace, steps.plan(workspace, seen, late, POLICY))
+                move_in_words(workspace, steps.plan(a_step(workspace, seen, now=late)))
                 == "ends ERROR DELETE_TIMED_OUT"
             )
 
@@ -968,7 +943,7 @@ def test_a_late_look_does_not_undo_a_success(
     seen = StepInput(instance=an_instance(workspace, state) if state else None)
 
     assert (
-        move_in_words(workspace, steps.plan(workspace, seen, late, POLICY))
+        move_in_words(workspace, steps.plan(a_step(workspace, seen, now=late)))
         == LATE[title, phase, state]
     )
 
@@ -979,7 +954,7 @@ def test_a_stop_that_timed_out_leaves_a_machine_that_was_never_ready_in_error() 
     assert workspace.operation is not None
     seen = StepInput(instance=an_instance(workspace, InstanceState.STOPPING))
 
-    after = changed(steps.plan(workspace, seen, workspace.operation.deadline_at, POLICY))
+    after = changed(steps.plan(a_step(workspace, seen, now=workspace.operation.deadline_at)))
 
     assert after.status is Status.ERROR
 
@@ -989,9 +964,7 @@ def test_a_machine_that_was_inserted_late_is_deleted_before_the_disk() -> None:
     workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=True)
     seen = StepInput(instance=an_instance(workspace, InstanceState.RUNNING), disk_exists=True)
 
-    assert (
-        move_in_words(workspace, steps.plan(workspace, seen, NOW, POLICY)) == "to delete_instance"
-    )
+    assert move_in_words(workspace, steps.plan(a_step(workspace, seen))) == "to delete_instance"
 
 
 @pytest.mark.parametrize("kind", [OperationKind.CREATE, OperationKind.START])
@@ -1002,10 +975,14 @@ def test_the_error_of_a_boot_without_report_has_the_console_output(kind: Operati
     console = "x" * 5000 + "kernel panic"
     policy = Policy()
 
-    assert steps.reads_console(workspace, NOW)
+    assert steps.reads_console(operation, NOW)
     after = changed(
         steps.plan(
-            workspace, StepInput(instance=an_instance(workspace), console=console), NOW, policy
+            a_step(
+                workspace,
+                StepInput(instance=an_instance(workspace), console=console),
+                policy=policy,
+            )
         )
     )
 
@@ -1027,9 +1004,7 @@ def test_console_output_cannot_be_mistaken_for_the_hubs_words() -> None:
     )
 
     after = changed(
-        steps.plan(
-            workspace, StepInput(instance=an_instance(workspace), console=console), NOW, POLICY
-        )
+        steps.plan(a_step(workspace, StepInput(instance=an_instance(workspace), console=console)))
     )
 
     assert after.operation is not None
@@ -1040,14 +1015,11 @@ def test_console_output_cannot_be_mistaken_for_the_hubs_words() -> None:
 
 def test_the_console_is_read_only_when_a_boot_is_overdue() -> None:
     """Other steps save that call."""
-    booting = a_workspace(
-        Status.PROVISIONING, an_operation(OperationKind.CREATE, Phase.AWAIT_READY)
-    )
-    stopping = a_workspace(Status.READY, an_operation(OperationKind.STOP, deadline_at=NOW))
+    booting = an_operation(OperationKind.CREATE, Phase.AWAIT_READY)
+    stopping = an_operation(OperationKind.STOP, deadline_at=NOW)
 
     assert not steps.reads_console(booting, NOW)
     assert not steps.reads_console(stopping, NOW)
-    assert not steps.reads_console(a_workspace(Status.READY), NOW)
 
 
 def test_the_home_disk_is_read_only_where_a_step_needs_it() -> None:
@@ -1077,24 +1049,11 @@ def test_other_zones_are_searched_only_for_missing_resources_and_deletes() -> No
         seen = StepInput(
             instance=an_instance(workspace, state) if state else None, disk_exists=True
         )
-        assert steps.seeks_elsewhere(workspace, seen) == (False, False)
+        assert steps.seeks_elsewhere(a_step(workspace, seen)) == (False, False)
     missing = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START))
-    assert steps.seeks_elsewhere(missing, StepInput()) == (True, False)
+    assert steps.seeks_elsewhere(a_step(missing)) == (True, False)
     homeless = a_workspace(Status.ERROR, an_operation(OperationKind.START, Phase.INSERT))
-    assert steps.seeks_elsewhere(homeless, StepInput()) == (False, True)
+    assert steps.seeks_elsewhere(a_step(homeless)) == (False, True)
     deleting = a_workspace(Status.READY, an_operation(OperationKind.DELETE, Phase.DELETE_DISK))
-    assert steps.seeks_elsewhere(deleting, StepInput(disk_exists=True)) == (False, False)
-    assert steps.seeks_elsewhere(deleting, StepInput()) == (True, True)
-
-
-def test_a_step_needs_an_operation() -> None:
-    """To plan or end an operation that does not exist is a mistake of the caller."""
-    idle = a_workspace(Status.READY)
-    call = Call(StopInstance(Place("z", "n")), Phase.AWAIT_STOPPED)
-
-    with pytest.raises(ValueError, match="no operation"):
-        steps.plan(idle, StepInput(), NOW, POLICY)
-    with pytest.raises(ValueError, match="no operation"):
-        steps.record_outcome(idle, StepInput(), call, StartedCall("gce-1"), NOW, POLICY)
-    with pytest.raises(ValueError, match="no operation"):
-        steps.fail_from_outside(idle, A_PROBLEM, NOW, POLICY)
+    assert steps.seeks_elsewhere(a_step(deleting, StepInput(disk_exists=True))) == (False, False)
+    assert steps.seeks_elsewhere(a_step(deleting)) == (True, True)

@@ -1,0 +1,52 @@
+"""What the next step of an operation is, given its phase and what is seen of the machine.
+
+- ``table``: the state table, ``plan`` and ``record_outcome``
+- ``step``: what a step is decided on, and what has to be read for it
+- ``moves``: moves that do the same in every phase, as values
+- ``booting``, ``stopping``, ``deleting``: moves that depend on the workspace
+- ``faults``: what a refusal of Compute means
+- ``failing``: failures, deadlines and what people are told
+"""
+
+from shared.domain.steps.booting import HOME_DISK_GONE, remake
+from shared.domain.steps.failing import (
+    CONSOLE_TAIL_BYTES,
+    WAY_OUT,
+    fail,
+    may_still_be_saved,
+    overdue_unseen,
+)
+from shared.domain.steps.step import (
+    CALLING_PHASE,
+    Call,
+    Decision,
+    Step,
+    StepInput,
+    reads_console,
+    reads_disk,
+    seeks_elsewhere,
+)
+from shared.domain.steps.table import DISK_TABLE, TABLE, move_of, plan, record_outcome
+
+__all__ = [
+    "CALLING_PHASE",
+    "CONSOLE_TAIL_BYTES",
+    "DISK_TABLE",
+    "HOME_DISK_GONE",
+    "TABLE",
+    "WAY_OUT",
+    "Call",
+    "Decision",
+    "Step",
+    "StepInput",
+    "fail",
+    "may_still_be_saved",
+    "move_of",
+    "overdue_unseen",
+    "plan",
+    "reads_console",
+    "reads_disk",
+    "record_outcome",
+    "remake",
+    "seeks_elsewhere",
+]

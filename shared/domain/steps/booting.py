@@ -1,0 +1,294 @@
+"""Moves that lead to a machine that runs: find it, resume it, boot it, or make a new one."""
+
+from dataclasses import dataclass, replace
+
+from shared.domain.changes import Change, Note, without_memory
+from shared.domain.drift import (
+    MACHINE_GONE,
+    ObservedState,
+    as_it_is,
+    moved_to,
+    observed_state,
+    with_interval_of,
+)
+from shared.domain.instance import InsertInstance, RefreshMetadata
+from shared.domain.renewal import why_too_old
+from shared.domain.steps.failing import WAY_OUT, fail, problem_of
+from shared.domain.steps.moves import STOP
+from shared.domain.steps.step import Call, Decision, Move, Step
+from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status
+
+HOME_DISK_GONE = "HOME_DISK_GONE"
+WAS_OFF = "The machine was off."
+
+
+# ---- making a machine -----------------------------------------------------------------------------------------------
+
+
+def insert(step: Step) -> Decision:
+    """Make the machine on the existing home disk.
+
+    A recorded home disk that is gone is replaced by an empty one only if the request says so.
+    """
+    ws = step.workspace
+    notes: tuple[Note, ...] = ()
+    if step.lacks_home:
+        if (followed := _follow_home(step)) is not None:
+            return followed
+        if not step.operation.empty_home:
+            return fail_without_home(step)
+        why = f"The home disk {ws.disk_name} is gone, and an empty home was asked for."
+        notes = (Note("HomeReplaced", why),)
+    command = InsertInstance(
+        place=step.place,
+        workspace_id=ws.id,
+        workspace_name=ws.name,
+        owner_id=ws.owner_id,
+        machine_type=ws.machine_type,
+        image_tag=ws.image_tag,
+        generation=ws.generation,
+        home_disk=ws.disk_name,
+        attach_home=step.inputs.disk_exists,
+        repo=ws.metadata.repo,
+        branch=ws.metadata.branch,
+    )
+    return Call(command, Phase.INSERTING, notes)
+
+
+def _follow_home(step: Step) -> Change | None:
+    """Follow a home disk that was moved to another zone. None unless there is exactly one."""
+    homes = [disk for disk in step.inputs.disks if disk.name == step.workspace.disk_name]
+    if len(homes) != 1:
+        return None
+    [home] = homes
+    followed = replace(
+        step.workspace, zone=home.zone, home_disk=HomeDisk(home.name, home.zone), instance_id=None
+    )
+    moved = replace(step, workspace=followed).enter(Phase.SURVEY, "HomeFollowed")
+    note = Note("HomeFollowed", f"The home disk is in zone {home.zone} now.")
+    return replace(moved, notes=(note,))
+
+
+def fail_without_home(step: Step) -> Change:
+    """Fail because the home disk is gone, or is in several zones and only a person can choose."""
+    name, recorded = step.workspace.disk_name, step.workspace.home_disk
+    was = f"disk {name} in zone {recorded.zone if recorded else step.workspace.zone}"
+    zones = sorted(disk.zone for disk in step.inputs.disks if disk.name == name)
+    if zones:
+        message = (
+            f"The home ({was}) is in several zones now: {', '.join(zones)}. "
+            "Keep one of them, then start the workspace."
+        )
+    else:
+        message = (
+            f"The home ({was}) was deleted outside the Hub. Restore it from a snapshot under that "
+            "name and start the workspace, or start it with empty_home to go on with an empty one."
+        )
+    return fail(step, problem_of(step, HOME_DISK_GONE, message))
+
+
+def take_inserted(step: Step) -> Change:
+    """Take a machine that an earlier delivery of this step has made, and wait for its report."""
+    instance = step.inputs.instance
+    known = replace(
+        with_interval_of(step.workspace, instance),
+        instance_id=instance.id if instance else None,
+        machine_made_at=instance.created_at if instance else None,
+    )
+    # A machine that boots may yet turn out to have no capacity.
+    booting = observed_state(instance) is ObservedState.BOOTING
+    phase = Phase.INSERTING if booting else Phase.AWAIT_READY
+    return replace(step, workspace=known).enter(phase, "InstanceFound")
+
+
+# ---- booting a machine ----------------------------------------------------------------------------------------------
+
+
+def refresh_metadata(step: Step) -> Call:
+    """Write the machine's metadata before it boots."""
+    ws = step.workspace
+    command = RefreshMetadata(
+        place=step.place,
+        workspace_id=ws.id,
+        workspace_name=ws.name,
+        image_tag=ws.image_tag,
+        generation=ws.generation,
+        repo=ws.metadata.repo,
+        branch=ws.metadata.branch,
+    )
+    return Call(command, Phase.AWAIT_METADATA)
+
+
+def boot_new(step: Step) -> Change:
+    """Boot a new machine, since there is none. A START makes at most one."""
+    remade = replace(step, operation=replace(step.operation, remade=True))
+    return _boot(remade, Phase.INSERT, "The machine is gone.")
+
+
+def boot_off(step: Step) -> Change:
+    """Boot a machine that is off. One that is too old is made anew, unless this START has made one."""
+    instance = step.inputs.instance
+    created_at = instance.created_at if instance else None
+    why = why_too_old(created_at or step.workspace.machine_made_at, step.now, step.policy)
+    if why is not None and not step.operation.remade:
+        return _renew(step, why)
+    return _boot(step, Phase.SET_METADATA, WAS_OFF)
+
+
+def _renew(step: Step, why: str) -> Change:
+    """Make a new machine although this one could be booted, because it is too old.
+
+    The new one has the type that the old one has now: somebody may have changed it while it was
+    off.
+    """
+    known, instance = step.workspace, step.inputs.instance
+    known, notes = as_it_is(known, instance) if instance else (known, ())
+    forgetful, lost = without_memory(known, WAS_OFF)
+    renewing = replace(step, workspace=forgetful, operation=replace(step.operation, renews=True))
+    change = remake(renewing, why)
+    return replace(change, notes=(*notes, *lost, *change.notes))
+
+
+def boot_although_old(step: Step, said: str) -> Change:
+    """Boot a machine that is only too old, since Compute does not let it be deleted."""
+    kept = replace(
+        step.operation,
+        renews=False,
+        cannot_go_on=None,
+        last_fault=None,
+        last_fault_kind=None,
+        right_missing_since=None,
+    )
+    change = replace(step, operation=kept).enter(Phase.SURVEY, "RenewalGivenUp")
+    why = (
+        "The machine is too old, but it could not be deleted, so it is booted as it is. "
+        f"Compute Engine said: {said}"
+    )
+    return replace(change, notes=(Note("MachineNotRemade", why),))
+
+
+def _boot(step: Step, phase: Phase, why: str) -> Change:
+    forgetful, notes = without_memory(step.workspace, why)
+    return replace(replace(step, workspace=forgetful).boot(phase), notes=notes)
+
+
+def remake(step: Step, why: str) -> Change:
+    """Make a new machine on the same home, since the present one cannot be brought to READY."""
+    remade = replace(
+        step.operation, remade=True, cannot_go_on=why, last_fault=None, last_fault_kind=None
+    )
+    change = replace(step, operation=remade).enter(Phase.DELETE_INSTANCE, "MachineRemade")
+    return replace(change, notes=(Note("MachineRemade", why),))
+
+
+def fail_stopped(step: Step) -> Change:
+    """Fail because the machine was stopped while it booted."""
+    message = (
+        "The machine was stopped while it booted, by hand or because its capacity was taken back. "
+        f"{WAY_OUT[step.operation.kind]}"
+    )
+    return fail(step, problem_of(step, "MACHINE_STOPPED", message, retryable=True))
+
+
+# ---- finding a machine ----------------------------------------------------------------------------------------------
+
+
+def follow_machine(step: Step, phase: Phase) -> Change:
+    """Follow a machine that was moved to another zone. Of several, only a person can choose one."""
+    machine, *others = step.inputs.elsewhere
+    if others and step.operation.kind is not OperationKind.DELETE:
+        zones = ", ".join(sorted(instance.zone for instance in step.inputs.elsewhere))
+        message = (
+            f"There are machines of this workspace in several zones ({zones}). "
+            "Delete all but one, then start the workspace."
+        )
+        return fail(step, problem_of(step, "MACHINE_AMBIGUOUS", message))
+    moved, notes = moved_to(step.workspace, machine)
+    return replace(replace(step, workspace=moved).enter(phase, "MachineFollowed"), notes=notes)
+
+
+def follow_or_make(step: Step) -> Change:
+    """Follow a machine that was moved to another zone; if there is none, make a new one."""
+    return follow_machine(step, Phase.SURVEY) if step.inputs.elsewhere else boot_new(step)
+
+
+def follow_or_fail(step: Step) -> Change:
+    """Fail because there is no machine, unless it was moved to another zone.
+
+    A STOP of a workspace in ERROR keeps the reason for that: it may never have had a machine.
+    """
+    if step.inputs.elsewhere:
+        return follow_machine(step, step.operation.phase)
+    if step.operation.kind is OperationKind.STOP and step.workspace.error is not None:
+        return fail(step, step.workspace.error)
+    message = (
+        "The machine was deleted outside the Hub. "
+        "Start the workspace to get a new machine on its home disk."
+    )
+    return fail(step, problem_of(step, MACHINE_GONE, message))
+
+
+def use_or_stop(step: Step) -> Decision:
+    """Use a running machine whose boot has reported ready. Stop any other, to boot it again."""
+    if step.workspace.memory_is_ready:
+        return step.finish(Status.READY, "WorkspaceReady")
+    return STOP(step)
+
+
+# ---- what has to hold before a machine is used ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IfRecorded:
+    """Make the move if the machine is the recorded one.
+
+    If none is recorded, the machine will not do, and a new one is made: a START that was to change
+    image or machine type has failed before it deleted the old machine. A machine with another id
+    was made anew by hand at the same place. It is taken as the workspace's, and booted again, since
+    its own boot is not one that the Hub asked for.
+    """
+
+    move: Move
+
+    def __call__(self, step: Step) -> Decision:
+        """Make the move."""
+        instance = step.inputs.instance
+        if step.sees_recorded_machine:
+            return self.move(step)
+        if instance is None or step.workspace.instance_id is None:
+            remade = replace(step, operation=replace(step.operation, remade=True))
+            return remade.enter(Phase.DELETE_INSTANCE, "PhaseEntered")
+        forgetful, notes = without_memory(
+            step.workspace, "The machine was made anew outside the Hub."
+        )
+        known = replace(forgetful, instance_id=instance.id, machine_made_at=instance.created_at)
+        found = replace(step, workspace=known).enter(Phase.SURVEY, "InstanceFound")
+        return replace(found, notes=notes)
+
+
+@dataclass(frozen=True, slots=True)
+class UnlessStuck:
+    """Make the move, unless it was tried and cannot work: then make a new machine, once."""
+
+    move: Move
+
+    def __call__(self, step: Step) -> Decision:
+        """Make the move."""
+        why = step.operation.cannot_go_on
+        return self.move(step) if why is None or step.operation.remade else remake(step, why)
+
+
+@dataclass(frozen=True, slots=True)
+class UnlessHomeless:
+    """Make the move, unless the home disk was detached: only a new machine can attach it again."""
+
+    move: Move
+
+    def __call__(self, step: Step) -> Decision:
+        """Make the move."""
+        home, instance = step.workspace.home_disk, step.inputs.instance
+        attached = instance.disks if instance else ()
+        if home is None or home.name in attached or step.operation.remade:
+            return self.move(step)
+        why = "The home disk was detached from the machine, so a new machine was made with it."
+        return remake(step, why)

@@ -1,0 +1,103 @@
+"""Moves that lead to a machine and disks that are gone."""
+
+from dataclasses import replace
+
+from shared.domain.changes import Change
+from shared.domain.drift import ObservedState, observed_state
+from shared.domain.instance import DeleteDisk, Place
+from shared.domain.steps.booting import boot_new, fail_without_home, follow_machine
+from shared.domain.steps.failing import begin_cleanup, end_failed, recording
+from shared.domain.steps.moves import DELETE, Go
+from shared.domain.steps.step import Call, Decision, Step
+from shared.domain.steps.stopping import can_be_used
+from shared.domain.workspace import OperationKind, Phase, Status
+
+_OFF = {ObservedState.ABSENT, ObservedState.SUSPENDED, ObservedState.TERMINATED}
+
+
+def delete_machine(step: Step) -> Decision:
+    """Delete the machine, unless it is in use or its home is gone.
+
+    Before the first deletion of a clean-up, commit that it begins.
+    """
+    operation = step.operation
+    first, starts = operation.attempt == 0, operation.kind is OperationKind.START
+    if operation.failure is not None and first:
+        return begin_cleanup(step)
+    if starts and can_be_used(step):  # somebody resumed it by hand meanwhile
+        return step.finish(Status.READY, "WorkspaceReady")
+    if operation.automatic and first and observed_state(step.inputs.instance) not in _OFF:
+        return _abandon(step)
+    if starts and step.lacks_home and not _can_be_remade(step):
+        return fail_without_home(step)
+    return DELETE(step)
+
+
+def _abandon(step: Step) -> Change:
+    """Keep a workspace whose machine somebody has started: the retention sweep deletes only what is off.
+
+    A worker then reads the machine's state.
+    """
+    workspace = step.workspace
+    kept = step.finish(workspace.status, "AutomaticDeleteAbandoned", workspace.error)
+    return recording(kept, attend_at=step.now)
+
+
+def _can_be_remade(step: Step) -> bool:
+    """Say whether a START can make a new machine although the home is not at its recorded place."""
+    homes = sum(disk.name == step.workspace.disk_name for disk in step.inputs.disks)
+    return step.operation.empty_home or homes == 1
+
+
+def go_on_without_machine(step: Step) -> Change:
+    """Go on once the machine is gone: a START makes a new one, anything else deletes the disks."""
+    operation = step.operation
+    if operation.kind is OperationKind.DELETE and step.inputs.elsewhere:
+        return follow_machine(step, Phase.DELETE_INSTANCE)
+    leaves_zone = step.workspace.zone in operation.zones_tried
+    if operation.kind is OperationKind.START and operation.failure is None and not leaves_zone:
+        return boot_new(step)
+    return Go(Phase.DELETE_DISK)(step)
+
+
+def delete_disk(step: Step) -> Decision:
+    """Delete one of the workspace's disks: first its home, then the others, those in its zone first.
+
+    Only a DELETE looks for others: a boot disk that outlived its machine, a copy in another zone.
+    """
+    zone = step.workspace.zone
+    if step.inputs.disk_exists:
+        home = Place(zone, step.workspace.disk_name)
+        return Call(DeleteDisk(home), Phase.AWAIT_DISK_ABSENT)
+    disk = min(
+        step.inputs.disks,
+        key=lambda disk: (disk.zone != zone, disk.in_use, disk.zone, disk.name),
+    )
+    if disk.zone == zone:
+        return Call(DeleteDisk(Place(zone, disk.name)), Phase.AWAIT_DISK_ABSENT)
+    there = replace(step, workspace=replace(step.workspace, zone=disk.zone))
+    return there.enter(Phase.DELETE_DISK, "DiskFoundElsewhere")
+
+
+def go_on_without_disk(step: Step) -> Change:
+    """Go on once nothing is left in this zone.
+
+    A DELETE forgets the record, a CREATE that failed ends, and any other goes to its next zone.
+    """
+    if step.operation.kind is OperationKind.DELETE:
+        return Go(Phase.FORGET)(step)
+    if step.operation.failure is not None:
+        return end_failed(step, step.operation.failure)
+    untried = (zone for zone in step.policy.zones if zone not in step.operation.zones_tried)
+    zone = next(untried, step.workspace.zone)
+    return replace(step, workspace=replace(step.workspace, zone=zone)).boot(Phase.INSERT)
+
+
+def forget(step: Step) -> Change:
+    """Forget the record, once no worker of a superseded operation can make a machine or a disk."""
+    after = step.operation.forget_after
+    if after is not None and step.now < after:
+        return step.wait(min(after - step.now, step.policy.look_max))
+    if step.inputs.disk_exists:
+        return Go(Phase.DELETE_DISK)(step)
+    return Change(None, "WorkspaceDeleted")

@@ -1,0 +1,138 @@
+"""How an operation fails: what is cleaned up, what deadlines do, and what people are told."""
+
+from dataclasses import replace
+from typing import Any
+
+from shared.domain.changes import Change
+from shared.domain.drift import MACHINE_GONE, ObservedState, observe, observed_state
+from shared.domain.instance import FaultKind
+from shared.domain.plain_text import quoted_lines
+from shared.domain.steps.step import CALLING_PHASE, Step
+from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
+
+CONSOLE_TAIL_BYTES = 2000
+
+# What a person can do after an operation of each kind has failed.
+WAY_OUT = {
+    OperationKind.CREATE: "Start the workspace to try again, or delete it.",
+    OperationKind.START: "Start the workspace again, or delete it.",
+    OperationKind.STOP: "Stop the workspace again.",
+    OperationKind.DELETE: "Delete the workspace again.",
+}
+
+
+def problem_of(step: Step, code: str, message: str, *, retryable: bool = False) -> Problem:
+    """Return why the step's operation fails."""
+    return Problem(code, message, retryable, step.now, step.operation.kind)
+
+
+def fail(step: Step, problem: Problem) -> Change:
+    """Give the operation up for good. What must not be left running is cleaned up first.
+
+    A CREATE deletes its machine and its disk. A START stops its machine and never deletes it; an
+    insert that no worker has recorded may have made one. A STOP and a DELETE end at once.
+    """
+    operation = step.operation
+    if operation.failure is not None:
+        return end_failed(step, operation.failure)
+    deadline_at = step.now + step.policy.deadlines.delete
+    failed = replace(operation, failure=problem, deadline_at=deadline_at)
+    cleaning = replace(step, operation=failed)
+    if operation.kind is OperationKind.CREATE:
+        return cleaning.enter(Phase.DELETE_INSTANCE, "CreateFailed")
+    if operation.kind is OperationKind.START and problem.code != MACHINE_GONE:
+        return cleaning.enter(Phase.STOP, "StartFailed")
+    return end_failed(step, problem)
+
+
+def begin_cleanup(step: Step) -> Change:
+    """Commit that the clean-up begins. From then on a ``ready`` comes too late."""
+    return step.enter(step.operation.phase, "CleanupBegun", attempt=1)
+
+
+def may_still_be_saved(operation: Operation) -> bool:
+    """Say whether a machine that reports ready now still saves a failed operation.
+
+    It does until the clean-up begins. The worker commits that before its first call, so no
+    machine is deleted whose ``ready`` was accepted.
+    """
+    cleaning = {Phase.DELETE_INSTANCE, Phase.STOP}
+    return operation.failure is not None and operation.phase in cleaning and operation.attempt == 0
+
+
+def end_failed(step: Step, problem: Problem) -> Change:
+    """End the operation with a problem.
+
+    A STOP leaves the status that the machine's state means; every other operation ends in ERROR. A
+    worker looks again later: the machine may have been between two states.
+    """
+    kind, workspace, instance = step.operation.kind, step.workspace, step.inputs.instance
+    status = Status.ERROR
+    if kind is OperationKind.STOP and instance is not None:
+        recorded = Status.READY if workspace.memory_is_ready else Status.ERROR
+        before = replace(workspace, status=recorded, error=None)
+        status = observe(before, instance, step.now).status
+    ended = step.finish(status, f"{kind.capitalize()}Failed", problem)
+    running = observed_state(instance) is ObservedState.RUNNING
+    return recording(ended, machine_running=running, attend_at=step.now + step.policy.attend_after)
+
+
+def recording(ended: Change, **fields: Any) -> Change:
+    """Return the end of an operation with more fields in its record."""
+    assert ended.workspace is not None  # noqa: S101 -- finish never forgets
+    return replace(ended, workspace=replace(ended.workspace, **fields))
+
+
+def overdue(step: Step) -> Change:
+    """Fail an operation whose deadline has passed, and say what is known of the cause."""
+    operation, kind = step.operation, step.operation.kind
+    said = f" Compute Engine said last: {operation.last_fault}" if operation.last_fault else ""
+    in_use = operation.last_fault_kind == FaultKind.IN_USE
+    # In any other phase Compute has accepted the call since.
+    refused_last = operation.phase in CALLING_PHASE.values()
+    if in_use and refused_last and kind is not OperationKind.STOP:
+        message = (
+            f"The {kind} did not end {_within(step)}, because something else uses a disk that it "
+            f"needs.{said} Detach it there. {WAY_OUT[kind]}"
+        )
+        return fail(step, problem_of(step, "DISK_IN_USE", message, retryable=True))
+    if operation.phase is not Phase.AWAIT_READY:
+        message = f"The {kind} did not end {_within(step)}. {WAY_OUT[kind]}{said}"
+        return fail(step, problem_of(step, f"{kind}_TIMED_OUT", message, retryable=True))
+    console = quoted_lines(step.inputs.console, CONSOLE_TAIL_BYTES)
+    printed = f" The machine printed last:\n{console}" if console else ""
+    message = f"The machine did not report ready {_within(step)}. {WAY_OUT[kind]}{printed}"
+    return fail(step, problem_of(step, "NOT_READY_IN_TIME", message, retryable=True))
+
+
+def overdue_unseen(step: Step) -> Change:
+    """End an operation whose deadline has passed while Compute does not answer.
+
+    So a person can ask for something else. Machine and disks stay as they are, in a state that is
+    not known. The record says what is more likely, and a worker looks again soon.
+    """
+    kind, workspace = step.operation.kind, step.workspace
+    message = (
+        f"The {kind} did not end {_within(step)}, because Compute Engine does not answer. "
+        f"{WAY_OUT[kind]}"
+    )
+    unavailable = problem_of(step, "COMPUTE_UNAVAILABLE", message, retryable=True)
+    stays_ready = kind is OperationKind.STOP and workspace.memory_is_ready
+    ended = step.finish(
+        Status.READY if stays_ready else Status.ERROR,
+        f"{kind.capitalize()}Failed",
+        step.operation.failure or unavailable,
+    )
+    boots = kind in {OperationKind.CREATE, OperationKind.START}
+    return recording(
+        ended,
+        machine_running=boots or workspace.machine_running,
+        attend_at=step.now + step.policy.attend_after,
+    )
+
+
+def _within(step: Step) -> str:
+    """Say how long the operation had."""
+    seconds = step.policy.deadlines.of(step.operation.kind).total_seconds()
+    in_minutes = seconds % 60 == 0
+    return f"within {seconds / 60:g} minutes" if in_minutes else f"within {seconds:g} seconds"

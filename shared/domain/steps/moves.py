@@ -1,0 +1,86 @@
+"""Moves that do the same in every phase. They are values: they print and compare."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.domain.changes import Change
+from shared.domain.instance import DeleteInstance, ResumeInstance, StartInstance, StopInstance
+from shared.domain.steps.step import Call, Step
+from shared.domain.workspace import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Look again after a quarter of the time that the phase has lasted, within the policy's bounds."""
+
+    def __call__(self, step: Step) -> Change:
+        """Make the move."""
+        lasted = step.now - step.operation.phase_since
+        return step.wait(min(max(lasted / 4, step.policy.look_min), step.policy.look_max))
+
+    def __str__(self) -> str:
+        return "waits"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForReport:
+    """Wait for the machine's report, which ends the phase. A look only finds a machine that is lost."""
+
+    def __call__(self, step: Step) -> Change:
+        """Make the move."""
+        return step.wait(step.policy.look_max)
+
+    def __str__(self) -> str:
+        return "waits"
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Go to another phase at once."""
+
+    phase: Phase
+
+    def __call__(self, step: Step) -> Change:
+        """Make the move."""
+        return step.enter(self.phase, "PhaseEntered")
+
+    def __str__(self) -> str:
+        return f"to {self.phase}"
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Go back to the phase that calls Compute, as a new attempt, after a pause that doubles."""
+
+    phase: Phase
+
+    def __call__(self, step: Step) -> Change:
+        """Make the move."""
+        attempt = step.operation.attempt + 1
+        doubled: timedelta = step.policy.look_min * 2 ** min(attempt, 10)
+        pause = min(doubled, step.policy.look_max)
+        return step.enter(self.phase, "StepRepeated", attempt=attempt, delay=pause)
+
+    def __str__(self) -> str:
+        return f"again {self.phase}"
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    """Make a call that needs nothing but the machine's place. ``leads_to`` waits for its end."""
+
+    command: type[ResumeInstance | StartInstance | StopInstance | DeleteInstance]
+    leads_to: Phase
+
+    def __call__(self, step: Step) -> Call:
+        """Make the move."""
+        return Call(self.command(step.place), self.leads_to)
+
+    def __str__(self) -> str:
+        return f"{self.command.__name__}, then {self.leads_to}"
+
+
+RESUME = Make(ResumeInstance, Phase.AWAIT_RUNNING)
+START = Make(StartInstance, Phase.STARTING)
+STOP = Make(StopInstance, Phase.AWAIT_STOPPED)
+DELETE = Make(DeleteInstance, Phase.AWAIT_ABSENT)

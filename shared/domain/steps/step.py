@@ -1,0 +1,149 @@
+"""A step: what it is decided on, what it may decide, and what has to be read for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from shared.domain.changes import Change, Note, enter_boot, finish, proceed
+from shared.domain.instance import Command, Disk, Fault, Instance, Place
+from shared.domain.jobs import PROMPTLY
+from shared.domain.policy import Policy
+from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status, Workspace
+
+# The phases whose step depends on the workspace's disks instead of its machine.
+DISK_PHASES = {Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT}
+
+# For each phase that waits for a call of Compute, the phase that makes the call. A new attempt
+# goes back there.
+CALLING_PHASE = {
+    Phase.INSERTING: Phase.INSERT,
+    Phase.AWAIT_METADATA: Phase.SET_METADATA,
+    Phase.STARTING: Phase.START,
+    Phase.AWAIT_RUNNING: Phase.RESUME,
+    Phase.AWAIT_SUSPENDED: Phase.SUSPEND,
+    Phase.AWAIT_STOPPED: Phase.STOP,
+    Phase.AWAIT_ABSENT: Phase.DELETE_INSTANCE,
+    Phase.AWAIT_DISK_ABSENT: Phase.DELETE_DISK,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInput:
+    """What a worker has read before it decides.
+
+    ``pending``: the Compute operation of this phase is not done, and nothing else was read.
+    ``fault``: it is done, and ended in this error. ``disk_exists``: the home disk is at its
+    recorded place; read only if ``reads_disk`` says so. ``console`` is the end of the serial
+    console, read only if ``reads_console`` says so. ``elsewhere`` are the workspace's machines in
+    other zones and ``disks`` all its disks, in any zone; read only if ``seeks_elsewhere`` says so.
+    """
+
+    pending: bool = False
+    fault: Fault | None = None
+    instance: Instance | None = None
+    disk_exists: bool = False
+    console: str = ""
+    elsewhere: tuple[Instance, ...] = ()
+    disks: tuple[Disk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The decision to call Compute.
+
+    ``leads_to`` is the phase that follows if Compute accepts the call; ``notes`` are committed
+    then.
+    """
+
+    command: Command
+    leads_to: Phase
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of the operation that is under way on a workspace: all that a move depends on.
+
+    ``operation`` is what counts; the one in ``workspace`` is not read.
+    """
+
+    workspace: Workspace
+    operation: Operation
+    inputs: StepInput = StepInput()
+    now: datetime
+    policy: Policy
+
+    @property
+    def place(self) -> Place:
+        """The recorded place of the machine."""
+        return Place(self.workspace.zone, self.workspace.instance_name)
+
+    @property
+    def record(self) -> Workspace:
+        """The workspace, with the step's operation."""
+        return replace(self.workspace, operation=self.operation)
+
+    @property
+    def lacks_home(self) -> bool:
+        """Whether a home disk is recorded and, as far as this phase reads, is not at its place."""
+        return self.workspace.home_disk is not None and not self.inputs.disk_exists
+
+    @property
+    def sees_recorded_machine(self) -> bool:
+        """Whether the machine that was read is the one that is recorded."""
+        instance = self.inputs.instance
+        return instance is not None and instance.id == self.workspace.instance_id
+
+    def wait(self, pause: timedelta, event: str = "StepAwaited") -> Change:
+        """Stay in the phase, and look again after the pause."""
+        return proceed(self.record, event, self.now, self.policy, delay=pause)
+
+    def enter(
+        self, phase: Phase, event: str, *, attempt: int = 0, delay: timedelta = PROMPTLY
+    ) -> Change:
+        """Go to a phase."""
+        return proceed(
+            self.record, event, self.now, self.policy, phase=phase, attempt=attempt, delay=delay
+        )
+
+    def boot(self, phase: Phase) -> Change:
+        """Go to a phase that boots a machine, under a new generation."""
+        return enter_boot(self.record, phase, self.now, self.policy)
+
+    def finish(self, status: Status, event: str, problem: Problem | None = None) -> Change:
+        """End the operation."""
+        return finish(self.record, status, event, self.now, problem)
+
+
+Decision = Change | Call
+Move = Callable[[Step], Decision]
+
+
+def reads_disk(operation: Operation) -> bool:
+    """Say whether the next step depends on whether the home disk is at its recorded place."""
+    remakes = operation.kind is OperationKind.START and operation.phase is Phase.DELETE_INSTANCE
+    return remakes or operation.phase in {Phase.INSERT, Phase.FORGET, *DISK_PHASES}
+
+
+def reads_console(operation: Operation, now: datetime) -> bool:
+    """Say whether the next step quotes the serial console: a boot is overdue."""
+    return operation.phase is Phase.AWAIT_READY and now >= operation.deadline_at
+
+
+def seeks_elsewhere(step: Step) -> tuple[bool, bool]:
+    """Say whether a step needs the machines in other zones, and whether the disks in any zone.
+
+    Each costs a list of the whole project. So they are read only if something is missing that
+    should be there, or if everything is to be deleted.
+    """
+    inputs, phase = step.inputs, step.operation.phase
+    if inputs.pending or inputs.fault is not None:
+        return False, False
+    homeless = reads_disk(step.operation) and step.lacks_home
+    if inputs.instance is not None:
+        return False, homeless
+    machine_recorded = step.workspace.instance_id is not None
+    missing = phase in {Phase.SURVEY, Phase.SUSPEND, Phase.STOP} and machine_recorded
+    deletes = step.operation.kind is OperationKind.DELETE
+    last_look = deletes and phase is Phase.DELETE_DISK and not inputs.disk_exists
+    return missing or last_look, homeless or last_look

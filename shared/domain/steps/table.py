@@ -1,0 +1,227 @@
+"""The state table, and the two decisions that go by it.
+
+``TABLE`` reads row by row: in this phase, if the machine is in this state, make this move. A move
+waits, goes to another phase, calls Compute, or ends the operation. Everything is pure: ``plan``
+decides before a step's one call of Compute, ``record_outcome`` after it.
+"""
+
+from dataclasses import replace
+
+from shared.domain.changes import Change, Note, proceed, without_memory
+from shared.domain.drift import ObservedState, observed_state
+from shared.domain.instance import (
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    Fault,
+    InsertInstance,
+    RefreshMetadata,
+    StartedCall,
+)
+from shared.domain.steps.booting import (
+    IfRecorded,
+    UnlessHomeless,
+    UnlessStuck,
+    boot_off,
+    fail_stopped,
+    follow_machine,
+    follow_or_fail,
+    follow_or_make,
+    insert,
+    refresh_metadata,
+    take_inserted,
+    use_or_stop,
+)
+from shared.domain.steps.deleting import (
+    delete_disk,
+    delete_machine,
+    forget,
+    go_on_without_disk,
+    go_on_without_machine,
+)
+from shared.domain.steps.failing import overdue
+from shared.domain.steps.faults import go_on_refused
+from shared.domain.steps.moves import RESUME, START, Again, Go, Wait, WaitForReport
+from shared.domain.steps.step import DISK_PHASES, Call, Decision, Move, Step, StepInput
+from shared.domain.steps.stopping import (
+    end_suspended,
+    go_on_off,
+    go_on_suspended,
+    stop_unless_used,
+    suspend,
+    suspend_once_more,
+)
+from shared.domain.workspace import HomeDisk, OperationKind, Phase, Workspace
+
+_WAIT = Wait()
+_REPORT = WaitForReport()
+_SURVEY = Go(Phase.SURVEY)
+_BOOTING = Go(Phase.AWAIT_READY)
+_DELETE = Go(Phase.DELETE_INSTANCE)
+_DELETE_AGAIN = Again(Phase.DELETE_INSTANCE)
+_INSERT_AGAIN = Again(Phase.INSERT)
+_START_AGAIN = Again(Phase.START)
+_RESUME_AGAIN = Again(Phase.RESUME)
+_STOP_AGAIN = Again(Phase.STOP)
+_use_recorded = IfRecorded(UnlessHomeless(use_or_stop))
+_resume_recorded = IfRecorded(UnlessStuck(UnlessHomeless(RESUME)))
+_boot_recorded = IfRecorded(UnlessStuck(UnlessHomeless(boot_off)))
+
+_STATES = (
+    ObservedState.ABSENT, ObservedState.BOOTING, ObservedState.RUNNING, ObservedState.SUSPENDING, ObservedState.SUSPENDED, ObservedState.STOPPING, ObservedState.TERMINATED,
+)  # fmt: skip
+
+_ROWS: dict[Phase, tuple[Move, ...]] = {
+    #                       absent                 booting         running            suspending      suspended         stopping        terminated
+    # a START begins: the machine's state decides how it gets to READY
+    Phase.SURVEY:          (follow_or_make,        _WAIT,          _use_recorded,     _WAIT,          _resume_recorded, _WAIT,          _boot_recorded),
+    Phase.RESUME:          (_SURVEY,               _WAIT,          use_or_stop,       _WAIT,          RESUME,           _WAIT,          _SURVEY),
+    Phase.AWAIT_RUNNING:   (_SURVEY,               _WAIT,          use_or_stop,       _WAIT,          _RESUME_AGAIN,    _WAIT,          _SURVEY),
+    # a boot of a machine that exists
+    Phase.SET_METADATA:    (_SURVEY,               _SURVEY,        _SURVEY,           _WAIT,          _SURVEY,          _WAIT,          refresh_metadata),
+    Phase.AWAIT_METADATA:  (_SURVEY,               _BOOTING,       _BOOTING,          _WAIT,          _SURVEY,          _WAIT,          START),
+    Phase.START:           (_SURVEY,               _BOOTING,       _BOOTING,          _WAIT,          _SURVEY,          _WAIT,          START),
+    Phase.STARTING:        (_SURVEY,               _BOOTING,       _BOOTING,          _WAIT,          _SURVEY,          _WAIT,          _START_AGAIN),
+    # a boot of a new machine
+    Phase.INSERT:          (insert,                take_inserted,  take_inserted,     take_inserted,  take_inserted,    take_inserted,  take_inserted),
+    Phase.INSERTING:       (_INSERT_AGAIN,         _WAIT,          _BOOTING,          _BOOTING,       _BOOTING,         _BOOTING,       _BOOTING),
+    # any boot ends with the machine's own report, which does not come through here
+    Phase.AWAIT_READY:     (follow_or_fail,        _REPORT,        _REPORT,           _WAIT,          fail_stopped,     _WAIT,          fail_stopped),
+    # a STOP, and the clean-up after a START that failed
+    Phase.SUSPEND:         (follow_or_fail,        _WAIT,          suspend,           _WAIT,          end_suspended,    _WAIT,          go_on_off),
+    Phase.AWAIT_SUSPENDED: (follow_or_fail,        _WAIT,          suspend_once_more, _WAIT,          end_suspended,    _WAIT,          go_on_off),
+    Phase.STOP:            (follow_or_fail,        _WAIT,          stop_unless_used,  _WAIT,          go_on_suspended,  _WAIT,          go_on_off),
+    Phase.AWAIT_STOPPED:   (follow_or_fail,        _WAIT,          _STOP_AGAIN,       _WAIT,          go_on_suspended,  _WAIT,          go_on_off),
+    # a DELETE, the clean-up after a CREATE that failed, and the first half of a START that makes a new machine
+    Phase.DELETE_INSTANCE: (go_on_without_machine, delete_machine, delete_machine,    delete_machine, delete_machine,   delete_machine, delete_machine),
+    Phase.AWAIT_ABSENT:    (go_on_without_machine, _DELETE_AGAIN,  _DELETE_AGAIN,     _DELETE_AGAIN,  _DELETE_AGAIN,    _WAIT,          _DELETE_AGAIN),
+    Phase.FORGET:          (forget,                _DELETE,        _DELETE,           _DELETE,        _DELETE,          _DELETE,        _DELETE),
+}  # fmt: skip
+
+TABLE: dict[tuple[Phase, ObservedState], Move] = {
+    (phase, state): move
+    for phase, row in _ROWS.items()
+    for state, move in zip(_STATES, row, strict=True)
+}
+
+# The phases that depend on the workspace's disks: (the move if there is one, the move if not).
+DISK_TABLE: dict[Phase, tuple[Move, Move]] = {
+    Phase.DELETE_DISK: (delete_disk, go_on_without_disk),
+    Phase.AWAIT_DISK_ABSENT: (Again(Phase.DELETE_DISK), Go(Phase.DELETE_DISK)),
+}
+
+
+def plan(step: Step) -> Decision:
+    """Decide the step: a change of the record, or one call of Compute for ``record_outcome``.
+
+    A job may come after the deadline. What has succeeded by then is taken; any other operation
+    ends.
+    """
+    decision = _decide(step)
+    in_time = step.now < step.operation.deadline_at
+    if in_time or _ends(decision) or _nears_the_end(step, decision):
+        return decision
+    return overdue(step)
+
+
+def move_of(step: Step) -> Move:
+    """Return the move that the tables have for a step whose Compute operation is done."""
+    inputs, phase = step.inputs, step.operation.phase
+    if phase not in DISK_PHASES:
+        return TABLE[phase, observed_state(inputs.instance)]
+    if inputs.instance is not None:  # made by a worker of a superseded operation, after the look
+        return _DELETE
+    if inputs.elsewhere:
+        return lambda step: follow_machine(step, Phase.DELETE_INSTANCE)
+    there, gone = DISK_TABLE[phase]
+    return there if inputs.disk_exists or inputs.disks else gone
+
+
+def _decide(step: Step) -> Decision:
+    """Make the step's move, whatever the deadline is."""
+    if step.inputs.pending:
+        return _WAIT(step)
+    if step.inputs.fault is not None:
+        return go_on_refused(step, step.inputs.fault)
+    return move_of(step)(step)
+
+
+def _ends(decision: Decision) -> bool:
+    """Say whether a decision ends the operation, or begins the clean-up after it."""
+    if isinstance(decision, Call):
+        return False
+    operation = decision.workspace.operation if decision.workspace else None
+    if operation is None:
+        return True
+    return operation.failure is not None and decision.event.endswith("Failed")
+
+
+def _nears_the_end(step: Step, decision: Decision) -> bool:
+    """Say whether a DELETE has found gone what it deleted, and only has to check for more.
+
+    Such a step neither calls nor waits.
+    """
+    deletes = step.operation.kind is OperationKind.DELETE
+    sees_nothing = replace(step.inputs, fault=None) == StepInput()
+    if isinstance(decision, Call) or not deletes or not sees_nothing:
+        return False
+    operation = decision.workspace.operation if decision.workspace else None
+    phase = step.operation.phase
+    return phase in DISK_PHASES and operation is not None and operation.phase is not phase
+
+
+def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Change:
+    """Record what became of a planned call: the operation that Compute started, or a refusal."""
+    step = replace(step, workspace=_keeping_home(step, call.command))
+    if isinstance(outcome, Fault):
+        return go_on_refused(step, outcome, call.command)
+    known, notes = _after_call(step, call.command, outcome)
+    moved = proceed(
+        replace(known, operation=step.operation),
+        type(call.command).__name__,
+        step.now,
+        step.policy,
+        delay=step.policy.look_min,
+        phase=call.leads_to,
+        attempt=step.operation.attempt,
+        gce_operation=outcome.gce_operation,
+    )
+    return replace(moved, notes=(*call.notes, *notes))
+
+
+def _keeping_home(step: Step, command: Command) -> Workspace:
+    """Return the workspace with its home recorded, if a START attaches one.
+
+    It may hold somebody's work, so it binds the workspace to its zone.
+    """
+    workspace = step.workspace
+    attaches = isinstance(command, InsertInstance) and command.attach_home
+    starts = step.operation.kind is OperationKind.START
+    if attaches and starts and workspace.home_disk is None:
+        home = HomeDisk(workspace.disk_name, workspace.zone)
+        return replace(workspace, home_disk=home)
+    return workspace
+
+
+def _after_call(
+    step: Step, command: Command, started: StartedCall
+) -> tuple[Workspace, tuple[Note, ...]]:
+    """Return the record once Compute has accepted a call, and notes of what is lost from then on."""
+    known, operation = step.workspace, step.operation
+    interval = round(step.policy.machine_heartbeat_interval.total_seconds())
+    match command:
+        case InsertInstance():
+            inserted = replace(known, instance_id=started.target_id, machine_made_at=step.now)
+            return replace(inserted, heartbeat_seconds=interval), ()
+        case RefreshMetadata():
+            return replace(known, heartbeat_seconds=interval), ()
+        case DeleteInstance():
+            why = operation.cannot_go_on or "A new machine was asked for."
+            if operation.kind is OperationKind.DELETE:
+                why = "The workspace is being deleted."
+            return without_memory(known, why)
+        case DeleteDisk(place) if known.home_disk is not None and place.name == known.disk_name:
+            why = "The home disk was deleted with its workspace."
+            return replace(known, home_disk=None), (Note("HomeDeleted", why),)
+        case _:
+            return known, ()

@@ -1,7 +1,7 @@
-"""Many people at once while everything around the Hub fails: a run is planned by a seed, so that it can be had again.
+"""Many users at once while everything around the Hub fails, as planned by a seed.
 
-The plan is the same each time: who asks for what after which pause, and what is broken when. What
-comes of it depends on how the processes take turns, which no seed decides.
+The same seed gives the same plan: who asks for what after which pause, and what fails when. The
+results still differ from run to run, because they depend on how the processes interleave.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from tests.system.records import (
     unlabel_by_hand,
 )
 
-WORKSPACES_EACH = 11  # the quota; each begins with ten
-RUNNING_EACH = 10
+MAX_WORKSPACES = 11  # of one user: the quota; each user begins with ten
+MAX_RUNNING = 10
 IDLE_SECONDS = 30
 WORKER_SECONDS = 8
 DEADLINE_SECONDS = 45
-# By then an operation, its clean-up after a failure included, is seen to be over by whoever looks,
-# on however slow a machine.
+# By then every operation has ended, its clean-up after a failure included, and any reader sees
+# that, even on a slow machine.
 OPERATION_SECONDS = 2 * DEADLINE_SECONDS + 120
 CLOUD = LocalSettings(
     times="fast",
@@ -50,8 +50,8 @@ CLOUD = LocalSettings(
     heartbeat_seconds=2,
     write_requests=True,
     overrides={
-        "HUB_WORKSPACES_PER_OWNER": str(WORKSPACES_EACH),
-        "HUB_RUNNING_PER_OWNER": str(RUNNING_EACH),
+        "HUB_WORKSPACES_PER_OWNER": str(MAX_WORKSPACES),
+        "HUB_RUNNING_PER_OWNER": str(MAX_RUNNING),
         "HUB_CHANGES_PER_MINUTE": "1000",
         "HUB_REQUESTS_PER_MINUTE": "100000",
         "HUB_IDLE_SECONDS": str(IDLE_SECONDS),
@@ -65,7 +65,7 @@ CLOUD = LocalSettings(
     },
 )
 
-_STRIKES_AT_MOST = {
+_MAX_STRIKES = {
     "unavailable": 50,
     "rate_limited": 50,
     "lost_operation": 4,
@@ -77,10 +77,8 @@ _STRIKES_AT_MOST = {
     "fails_at_boot": 1,
     "never_ready": 1,
 }
-_AWAY = (
-    RefusedError,
-    requests.RequestException,
-)  # the database is, or the function was killed
+# The database is down, or the function was killed.
+_UNAVAILABLE = (RefusedError, requests.RequestException)
 _DELIVERY = "unreliable_delivery"
 _FIRST_CREATES = 10
 _VERBS = {
@@ -94,31 +92,32 @@ _VERBS = {
     "leave": 2,
 }
 _MACHINE_TYPES = ("e2-standard-2", "e2-standard-8")
-_PERSISTENCE = 60  # tries of a create, with the same key
-_QUIET_WITHIN_SECONDS = 600.0  # only a run that fails takes so long
-_TRIES_BY_HAND = 30
-_MOST_SECONDS = 600.0  # that a slow machine gets beyond the plan to do at least once what is in it
+_MAX_TRIES = 60  # of a create, with the same key
+_QUIET_TIMEOUT_SECONDS = 600.0  # only a run that fails takes so long
+_MAX_MACHINES_TRIED = 30
+# How much longer than planned a run may take, so that a slow machine does everything at least once.
+_MAX_EXTRA_SECONDS = 600.0
 _POLL_SECONDS = 2.0
-_LAST_LOOKS_AT_ONCE = 8
-_OUR_LABELS = {"hub", "workspace", "owner", "managed-by"}
-_AS_THEY_ARE = 3  # looks at the whole that are the same: then it is quiet
+_LAST_LOOK_WORKERS = 8
+_HUB_LABELS = {"hub", "workspace", "owner", "managed-by"}
+_STABLE_LOOKS = 3  # equal looks in a row after which the run counts as quiet
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much chaos there is to be, and which."""
+    """How much chaos there is, and which."""
 
     seed: int
     seconds: float
-    people: int = 30
+    users: int = 30
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What one person asked for once, and the answer: status 0 where none came."""
+class Exchange:
+    """A user's request and its answer; the status is 0 if no answer came."""
 
     request_id: str
-    owner: int
+    user: int
     verb: str
     workspace_id: str
     began: datetime
@@ -129,18 +128,21 @@ class Asked:
 
 @dataclass
 class Outcome:
-    """What is there when everything is quiet again, as people, the administrator and Compute's owner see it.
+    """What users, the administrator and Compute see once everything is quiet again.
 
     Attributes:
-        homes: by workspace, the numbers of the home disks that it was seen to be READY on.
+        injected: the names of the faults, in the order in which they were injected.
+        listings: the administrator's lists of all workspaces during the run.
+        homes: by workspace, the ids of the home disks with which it was seen READY.
         moved: the workspaces whose machine and home somebody moved to another zone.
+        connected: the names of the machines to which a user is still connected.
     """
 
     plan: Plan
-    asked: list[Asked]
-    broken: list[str]
+    exchanges: list[Exchange]
+    injected: list[str]
     deliveries: dict[str, int]
-    looks: list[list[Workspace]]
+    listings: list[list[Workspace]]
     homes: dict[str, set[str]]
     moved: set[str]
     workspaces: list[Workspace]
@@ -150,21 +152,20 @@ class Outcome:
     connected: set[str]
     seconds_to_quiet: float
 
-    def figures(self) -> str:
+    def summary(self) -> str:
         """Return what happened, in numbers."""
-        answers = Counter(f"{asked.verb} {asked.status or 'unanswered'}" for asked in self.asked)
-        ends = Counter(event["result"] for event in self.events if event["who"] == "hub")
-        most, left = (
-            max(map(len, self.looks), default=0),
-            Counter(ws["status"] for ws in self.workspaces),
-        )
+        answers = Counter(f"{each.verb} {each.status or 'unanswered'}" for each in self.exchanges)
+        results = Counter(event["result"] for event in self.events if event["who"] == "hub")
+        most = max(map(len, self.listings), default=0)
+        left = Counter(ws["status"] for ws in self.workspaces)
+        deliveries = ", ".join(f"{count} {what}" for what, count in self.deliveries.items())
         return "\n".join(
             [
-                f"seed {self.plan.seed}, {self.plan.seconds:g} s, {self.plan.people} people",
-                f"asked {len(self.asked)}: {_listed(answers)}",
-                f"messages and tasks: {', '.join(f'{count} {what}' for what, count in self.deliveries.items())}",
-                f"broken {len(self.broken)}: {_listed(Counter(self.broken))}",
-                f"ends {sum(ends.values())}: {_listed(ends)}",
+                f"seed {self.plan.seed}, {self.plan.seconds:g} s, {self.plan.users} users",
+                f"requests {len(self.exchanges)}: {_listed(answers)}",
+                f"messages and tasks: {deliveries}",
+                f"faults {len(self.injected)}: {_listed(Counter(self.injected))}",
+                f"results {sum(results.values())}: {_listed(results)}",
                 f"most workspaces at once: {most}; at the end {_listed(left)}",
                 f"quiet after {self.seconds_to_quiet:.0f} s",
             ]
@@ -172,43 +173,42 @@ class Outcome:
 
 
 def run(cloud: RunningCloud, plan: Plan) -> Outcome:
-    """Let it happen, then wait until nothing is under way any more.
+    """Carry out a plan, then wait until no operation is under way.
 
     Raises:
-        TimeoutError: it does not become quiet; with what is still under way.
+        TimeoutError: it does not become quiet; the message says what is still under way.
     """
     ends_at = time.monotonic() + plan.seconds
-    people = [_Someone(cloud, plan, number, ends_at) for number in range(plan.people)]
-    trouble = _Trouble(cloud, plan, ends_at, people)
+    users = [_User(cloud, plan, number, ends_at) for number in range(plan.users)]
+    injector = _FaultInjector(cloud, plan, ends_at, users)
     admin = ApiClient(cloud.address, cloud.token(ADMIN_EMAIL))
-    looks: list[list[Workspace]] = []
+    listings: list[list[Workspace]] = []
     homes: dict[str, set[str]] = defaultdict(set)
-    with ThreadPoolExecutor(plan.people + 1) as pool:
-        living = [pool.submit(one.live) for one in people]
-        breaking = pool.submit(trouble.make)
-        while not all(each.done() for each in [*living, breaking]):
+    with ThreadPoolExecutor(plan.users + 1) as pool:
+        tasks = [*(pool.submit(user.run) for user in users), pool.submit(injector.run)]
+        while not all(task.done() for task in tasks):
             time.sleep(2 * _POLL_SECONDS)
-            with contextlib.suppress(*_AWAY):
-                looks.append(admin.workspaces(all="true"))
-                _see_homes(cloud, looks[-1], homes)
-        for each in [*living, breaking]:
-            each.result()
-    connected = {name for one in people for name in one.connected}
+            with contextlib.suppress(*_UNAVAILABLE):
+                listings.append(admin.workspaces(all="true"))
+                _record_homes(cloud, listings[-1], homes)
+        for task in tasks:
+            task.result()
+    connected = {name for user in users for name in user.connected}
     began = time.monotonic()
-    workspaces = _quiet(cloud, admin, connected)
+    workspaces = _wait_until_quiet(cloud, admin, connected)
     seconds_to_quiet = time.monotonic() - began
-    _see_homes(cloud, workspaces, homes)
+    _record_homes(cloud, workspaces, homes)
     events = admin.every_event()
-    with ThreadPoolExecutor(_LAST_LOOKS_AT_ONCE) as pool:
-        list(pool.map(_Someone.look_at_all, people))
+    with ThreadPoolExecutor(_LAST_LOOK_WORKERS) as pool:
+        list(pool.map(_User.ask_for_every_status, users))
     return Outcome(
         plan=plan,
-        asked=[asked for one in people for asked in one.asked],
-        broken=trouble.broken,
-        deliveries=trouble.deliveries,
-        looks=looks,
+        exchanges=[exchange for user in users for exchange in user.exchanges],
+        injected=injector.injected,
+        deliveries=injector.deliveries,
+        listings=listings,
         homes=homes,
-        moved=trouble.moved,
+        moved=injector.moved,
         workspaces=workspaces,
         events=events,
         machines=in_compute(cloud, "instances", ""),
@@ -218,44 +218,52 @@ def run(cloud: RunningCloud, plan: Plan) -> Outcome:
     )
 
 
-def _quiet(cloud: RunningCloud, admin: ApiClient, connected: set[str]) -> list[Workspace]:
-    """Return all workspaces once nothing is under way, idle machines are asleep, and what has no record has gone."""
-    deadline = time.monotonic() + _QUIET_WITHIN_SECONDS
+def _wait_until_quiet(
+    cloud: RunningCloud, admin: ApiClient, connected: set[str]
+) -> list[Workspace]:
+    """Return all workspaces once nothing is left to do.
+
+    Then no operation is under way, idle machines are suspended, and what has no record is gone.
+    """
+    deadline = time.monotonic() + _QUIET_TIMEOUT_SECONDS
     same = 0
     last: list[tuple[str, str]] = []
-    restless: list[str] = []
-    while same < _AS_THEY_ARE:
+    busy: list[str] = []
+    while same < _STABLE_LOOKS:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not quiet: {restless}")
+            raise TimeoutError(f"not quiet: {busy}")
         time.sleep(_POLL_SECONDS)
         try:
             call_scheduled(cloud, "reconcile_fleet")
             workspaces = admin.workspaces(all="true")
-        except _AWAY:
+        except _UNAVAILABLE:
             continue
         machines, disks = in_compute(cloud, "instances", ""), in_compute(cloud, "disks", "")
-        restless = [ws["id"] for ws in workspaces if ws["operation"]]
+        busy = [ws["id"] for ws in workspaces if ws["operation"]]
         running = {machine["name"] for machine in machines if machine["status"] == "RUNNING"}
         awake = {ws["instance_name"] for ws in workspaces if ws["status"] == "READY"} | running
-        restless += [ws["id"] for ws in workspaces if ws["instance_name"] in awake - connected]
-        restless += [
+        busy += [ws["id"] for ws in workspaces if ws["instance_name"] in awake - connected]
+        busy += [
             *left_over(workspaces, machines, disks),
             *unlabelled(workspaces, machines, disks),
         ]
         now = sorted((ws["id"], ws["status"]) for ws in workspaces)
-        same, last = (same + 1 if now == last and not restless else 0), now
+        same, last = (same + 1 if now == last and not busy else 0), now
     return workspaces
 
 
 def left_over(
     workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]
 ) -> list[str]:
-    """Return the names of machines and disks that are nobody's: a boot disk is its machine's, a home disk a workspace's."""
+    """Return the names of the machines and disks that belong to no workspace.
+
+    A boot disk belongs to its machine, a home disk to its workspace.
+    """
     names = {ws["instance_name"] for ws in workspaces}
     homes = {f"home-{ws['id']}" for ws in workspaces}
     attached = {disk["source"] for machine in machines for disk in machine["disks"]}
-    nobodys = [machine["name"] for machine in machines if machine["name"] not in names]
-    return nobodys + [
+    left_machines = [machine["name"] for machine in machines if machine["name"] not in names]
+    return left_machines + [
         disk["name"]
         for disk in disks
         if disk["name"] not in homes and disk["selfLink"] not in attached
@@ -265,90 +273,100 @@ def left_over(
 def unlabelled(
     workspaces: list[Workspace], machines: list[dict[str, Any]], disks: list[dict[str, Any]]
 ) -> list[str]:
-    """Return the names of the workspaces' machines and home disks that lack a label of the Hub's, or have another workspace's."""
-    owned = {
+    """Return the names of the workspaces' machines and home disks whose labels are wrong.
+
+    They lack a label of the Hub, or have another workspace's.
+    """
+    workspace_ids = {
         name: ws["id"] for ws in workspaces for name in (ws["instance_name"], f"home-{ws['id']}")
     }
     return [
         each["name"]
         for each in [*machines, *disks]
-        if (workspace_id := owned.get(each["name"]))
+        if (workspace_id := workspace_ids.get(each["name"]))
         and not (
             each.get("labels", {}).get("workspace") == workspace_id
-            and each["labels"].keys() >= _OUR_LABELS
+            and each["labels"].keys() >= _HUB_LABELS
         )
     ]
 
 
-def _see_homes(
+def _record_homes(
     cloud: RunningCloud, workspaces: list[Workspace], homes: dict[str, set[str]]
 ) -> None:
-    """Take note of the disk that each READY workspace has for its home."""
-    numbers = {disk["name"]: str(disk["id"]) for disk in in_compute(cloud, "disks", "")}
+    """Add to ``homes`` the id of the home disk that each READY workspace has."""
+    disk_ids = {disk["name"]: str(disk["id"]) for disk in in_compute(cloud, "disks", "")}
     for ws in workspaces:
-        number = numbers.get(f"home-{ws['id']}")
-        if number and ws["status"] == "READY":
-            homes[ws["id"]].add(number)
+        disk_id = disk_ids.get(f"home-{ws['id']}")
+        if disk_id and ws["status"] == "READY":
+            homes[ws["id"]].add(disk_id)
 
 
 @dataclass
-class _Someone:
-    """One person: asks for one thing after another, whatever the answers."""
+class _User:
+    """A user who sends one request after another, regardless of the answers.
+
+    Attributes:
+        busy_with: the id of the workspace that a request is about at the moment; empty: of none.
+        avoids: the id of the workspace about which no request may be sent; empty: any may.
+    """
 
     cloud: RunningCloud
     plan: Plan
     number: int
     ends_at: float
-    asked: list[Asked] = field(default_factory=list)
+    exchanges: list[Exchange] = field(default_factory=list)
     connected: set[str] = field(default_factory=set)
-    asks_of: str = ""  # the workspace that is being asked about
-    keeps_off: str = ""  # the one that must not be
+    busy_with: str = ""
+    avoids: str = ""
     _known: dict[str, str] = field(default_factory=dict)  # a workspace's id → its machine's name
 
-    def live(self) -> None:
-        """Ask until it is over. Each turn draws the same chances, whatever came before."""
+    def run(self) -> None:
+        """Send requests until the time is up.
+
+        Each turn draws the same random numbers, whatever happened before.
+        """
         chances = random.Random(f"{self.plan.seed}/person/{self.number}")
-        self._person = ApiClient(
+        self._client = ApiClient(
             self.cloud.address, self.cloud.token(f"person-{self.number}@example.com")
         )
         turn = 0
-        most = self.ends_at + _MOST_SECONDS
-        while time.monotonic() < (most if turn < _FIRST_CREATES else self.ends_at):
+        latest_end = self.ends_at + _MAX_EXTRA_SECONDS
+        while time.monotonic() < (latest_end if turn < _FIRST_CREATES else self.ends_at):
             first = turn < _FIRST_CREATES
             pause = chances.uniform(0, 4) if first else chances.uniform(0.5, 6)
             verb = chances.choices(list(_VERBS), list(_VERBS.values()))[0]
-            spot = chances.random()
+            chance = chances.random()
             time.sleep(min(pause, max(0.0, self.ends_at - time.monotonic())))
-            self._do("create" if first else verb, spot, turn)
+            self._do("create" if first else verb, chance, turn)
             turn += 1
 
-    def look_at_all(self) -> None:
-        """Ask once more for everything that this person was ever told of, so that there is a last answer about it."""
-        for workspace_id in {
-            asked.workspace_id: None for asked in self.asked if asked.status == 201
-        }:
-            for _ in range(_PERSISTENCE):
+    def ask_for_every_status(self) -> None:
+        """Ask once more for every workspace that was made, so that there is a last answer."""
+        made = {each.workspace_id: None for each in self.exchanges if each.status == 201}
+        for workspace_id in made:
+            for _ in range(_MAX_TRIES):
                 if (
-                    self._person.request("GET", f"/workspaces/{workspace_id}/status").status_code
+                    self._client.request("GET", f"/workspaces/{workspace_id}/status").status_code
                     < 500
                 ):
                     break
                 time.sleep(1)
 
-    def _do(self, verb: str, spot: float, turn: int) -> None:
+    def _do(self, verb: str, chance: float, turn: int) -> None:
         if verb == "create":
             self._create(turn)
             return
         if not self._known:
             return
-        workspace_id = self.asks_of = list(self._known)[int(spot * len(self._known))]
+        workspace_id = self.busy_with = list(self._known)[int(chance * len(self._known))]
         try:
-            if workspace_id != self.keeps_off:
-                self._do_to(workspace_id, verb, spot, turn)
+            if workspace_id != self.avoids:
+                self._do_to(workspace_id, verb, chance, turn)
         finally:
-            self.asks_of = ""
+            self.busy_with = ""
 
-    def _do_to(self, workspace_id: str, verb: str, spot: float, turn: int) -> None:
+    def _do_to(self, workspace_id: str, verb: str, chance: float, turn: int) -> None:
         path = f"/workspaces/{workspace_id}"
         match verb:
             case "stop":
@@ -356,11 +374,11 @@ class _Someone:
             case "start":
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/start")
             case "start bigger":
-                body = {"machine_type": _MACHINE_TYPES[int(spot * 100) % 2]}
+                body = {"machine_type": _MACHINE_TYPES[int(chance * 100) % 2]}
                 self._ask(turn, verb, workspace_id, "POST", f"{path}/start", json=body)
             case "delete":
-                # Whoever is connected stays so until the machine is gone: a DELETE that fails
-                # leaves it, in use.
+                # A user who is connected stays so until the machine is gone: after a DELETE that
+                # fails, the machine is still in use.
                 if self._ask(turn, verb, workspace_id, "DELETE", path).status in {202, 404}:
                     self._known.pop(workspace_id)
             case "look":
@@ -370,35 +388,30 @@ class _Someone:
                 self._connect(self._known[workspace_id], connected=verb == "connect")
 
     def _create(self, turn: int) -> None:
-        """Ask for a workspace, again with the same key while no definite answer comes."""
+        """Ask for a workspace, and repeat with the same key until a definite answer comes."""
         headers = {"Idempotency-Key": f"{self.plan.seed}/{self.number}/{turn}"}
-        for _ in range(_PERSISTENCE):
-            asked = self._ask(
-                turn,
-                "create",
-                "",
-                "POST",
-                "/workspaces",
-                json={"name": f"w{turn}"},
-                headers=headers,
+        body = {"name": f"w{turn}"}
+        for _ in range(_MAX_TRIES):
+            exchange = self._ask(
+                turn, "create", "", "POST", "/workspaces", json=body, headers=headers
             )
-            if asked.status == 201:
-                self._known[asked.workspace_id] = asked.answer["instance_name"]
-            if 0 < asked.status < 500:
+            if exchange.status == 201:
+                self._known[exchange.workspace_id] = exchange.answer["instance_name"]
+            if 0 < exchange.status < 500:
                 return
             time.sleep(1)
 
     def _ask(
         self, turn: int, verb: str, workspace_id: str, method: str, path: str, **kwargs: Any
-    ) -> Asked:
+    ) -> Exchange:
         request_id = f"chaos-{self.plan.seed}-{self.number}-{turn}"
         headers = {**kwargs.pop("headers", {}), "X-Request-Id": request_id}
         began = datetime.now(UTC)
         status, answer = 0, {}
-        with contextlib.suppress(requests.RequestException):  # nothing, or half of an answer
-            response = self._person.request(method, path, headers=headers, **kwargs)
-            status, answer = response.status_code, _object(response)
-        asked = Asked(
+        with contextlib.suppress(requests.RequestException):  # no answer, or half of one
+            response = self._client.request(method, path, headers=headers, **kwargs)
+            status, answer = response.status_code, _json_object(response)
+        exchange = Exchange(
             request_id,
             self.number,
             verb,
@@ -408,74 +421,81 @@ class _Someone:
             status,
             answer,
         )
-        self.asked.append(asked)
-        return asked
+        self.exchanges.append(exchange)
+        return exchange
 
     def _connect(self, instance_name: str, *, connected: bool) -> None:
-        """Open or end an SSH session, where there is a machine."""
+        """Open or end an SSH session, if the machine exists."""
         with contextlib.suppress(ValueError):
             self.cloud.connected(instance_name, connected=connected)
             (self.connected.add if connected else self.connected.discard)(instance_name)
 
 
 @dataclass
-class _Trouble:
-    """Everything that breaks, one thing after another, and somebody with rights in Compute who does as they like."""
+class _FaultInjector:
+    """Injects one fault after another, among them changes that somebody makes in Compute by hand.
+
+    Attributes:
+        injected: the names of the faults so far.
+        moved: the workspaces whose machine and home it has moved to another zone.
+    """
 
     cloud: RunningCloud
     plan: Plan
     ends_at: float
-    people: list[_Someone]
-    broken: list[str] = field(default_factory=list)
+    users: list[_User]
+    injected: list[str] = field(default_factory=list)
     deliveries: dict[str, int] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
-    _held: Workspace | None = None
+    _disk_held_of: Workspace | None = None
 
-    def make(self) -> None:
-        """Break things until it is over and each has been broken, then mend them all."""
+    def run(self) -> None:
+        """Inject faults until the time is up and each was injected, then clear them all."""
         chances = random.Random(f"{self.plan.seed}/trouble")
         self.cloud.fault(_DELIVERY, lost=0.03, twice=0.1, seconds=2.0, seed=self.plan.seed)
-        acts: dict[str, Callable[[float], bool]] = {
-            "firestore away": self._firestore_away,
-            "pubsub away": self._pubsub_away,
-            "process killed": self._kill,
-            "machine deleted by hand": partial(self._by_hand, delete_by_hand),
-            "machine stopped by hand": partial(self._by_hand, stop_by_hand),
-            "labels taken off by hand": partial(self._by_hand, self._unlabel),
-            "disk detached by hand": partial(self._by_hand, detach_by_hand),
-            "disk held by hand": self._hold,
-            "machine moved by hand": self._move,
-            **{name: partial(self._strike, name, most) for name, most in _STRIKES_AT_MOST.items()},
+        faults: dict[str, Callable[[float], bool]] = {
+            "firestore down": self._pause_firestore,
+            "pubsub down": self._pause_pubsub,
+            "process killed": self._kill_process,
+            "machine deleted by hand": partial(self._change_by_hand, delete_by_hand),
+            "machine stopped by hand": partial(self._change_by_hand, stop_by_hand),
+            "labels removed by hand": partial(self._change_by_hand, self._remove_labels),
+            "disk detached by hand": partial(self._change_by_hand, detach_by_hand),
+            "disk held by hand": self._hold_disk,
+            "machine moved by hand": self._move_machine,
+            **{name: partial(self._switch_on, name, most) for name, most in _MAX_STRIKES.items()},
         }
         try:
-            while not self._is_over(acts):
-                for kind in chances.sample(
-                    list(acts), len(acts)
-                ):  # each once before any comes again
+            while not self._is_over(faults):
+                # Each once before any comes again.
+                for name in chances.sample(list(faults), len(faults)):
                     pause, chance = chances.uniform(1, 4), chances.random()
-                    if self._is_over(acts, pause):
+                    if self._is_over(faults, pause):
                         return
                     time.sleep(pause)
-                    if acts[kind](chance):
-                        self.broken.append(kind)
+                    if faults[name](chance):
+                        self.injected.append(name)
         finally:
             [delivery] = [fault for fault in self.cloud.faults() if fault["name"] == _DELIVERY]
             self.deliveries = delivery["so_far"]
             self.cloud.clear_faults()
-            self._let_go()
+            self._release_disk()
 
-    def _is_over(self, acts: Collection[str], pause: float = 0.0) -> bool:
-        """Say whether the time is up, and nothing is left that has not been broken; or that a very slow machine must leave out."""
+    def _is_over(self, faults: Collection[str], pause: float = 0.0) -> bool:
+        """Say whether the time is up and each fault was injected.
+
+        After ``_MAX_EXTRA_SECONDS``, which only a very slow machine needs, it is over in any case.
+        """
         late = time.monotonic() + pause - self.ends_at
-        return late > (0 if set(self.broken) >= set(acts) else _MOST_SECONDS)
+        return late > (0 if set(self.injected) >= set(faults) else _MAX_EXTRA_SECONDS)
 
-    def _firestore_away(self, chance: float) -> bool:
-        return self._away("firestore", 1 + 11 * chance)  # a request waits for 5 s
+    def _pause_firestore(self, chance: float) -> bool:
+        return self._pause_emulator("firestore", 1 + 11 * chance)  # a request waits for 5 s
 
-    def _pubsub_away(self, chance: float) -> bool:
-        return self._away("pubsub", 1 + 9 * chance)
+    def _pause_pubsub(self, chance: float) -> bool:
+        return self._pause_emulator("pubsub", 1 + 9 * chance)
 
-    def _away(self, name: str, seconds: float) -> bool:
+    def _pause_emulator(self, name: str, seconds: float) -> bool:
         self.cloud.signal_emulator(name, signal.SIGSTOP)
         try:
             time.sleep(seconds)
@@ -483,31 +503,37 @@ class _Trouble:
             self.cloud.signal_emulator(name, signal.SIGCONT)
         return True
 
-    def _kill(self, chance: float) -> bool:
+    def _kill_process(self, chance: float) -> bool:
         functions = sorted(self.cloud.state["functions"])
         with contextlib.suppress(ProcessLookupError):
             self.cloud.kill_function(functions[int(chance * len(functions))])
         return True
 
-    def _by_hand(self, act: Callable[[RunningCloud, Workspace], object], chance: float) -> bool:
-        """Do something to the first machine to which it can be done: Compute may be away, or the machine; or not to be interrupted."""
-        for workspace in self._some_machines(chance):
+    def _change_by_hand(
+        self, change: Callable[[RunningCloud, Workspace], object], chance: float
+    ) -> bool:
+        """Make a change to the first machine that allows it.
+
+        Compute may be down, the machine may be gone, or its state may not allow the change.
+        """
+        for workspace in self._machines_from(chance):
             with contextlib.suppress(requests.RequestException):
-                act(self.cloud, workspace)
+                change(self.cloud, workspace)
                 return True
         return False
 
-    def _some_machines(self, chance: float) -> Iterator[Workspace]:
-        """Yield workspaces that have machines, beginning somewhere, in the form in which hands take them."""
+    def _machines_from(self, chance: float) -> Iterator[Workspace]:
+        """Yield workspaces that have machines, in the form that the ``…_by_hand`` functions take.
+
+        ``chance`` says with which machine to begin.
+        """
         try:
             found = in_compute(self.cloud, "instances", "")
-        except (
-            requests.RequestException
-        ):  # Compute is away, to those who look at it from outside too
+        except requests.RequestException:  # Compute is down for callers other than the Hub, too
             return
         machines = [each for each in found if each["name"].startswith("workspace-")]
         first = int(chance * len(machines))
-        for machine in [*machines[first:], *machines[:first]][:_TRIES_BY_HAND]:
+        for machine in [*machines[first:], *machines[:first]][:_MAX_MACHINES_TRIED]:
             yield {
                 "id": machine["name"].removeprefix("workspace-"),
                 "project_id": self.cloud.state["project_id"],
@@ -515,46 +541,53 @@ class _Trouble:
                 "instance_name": machine["name"],
             }
 
-    def _unlabel(self, cloud: RunningCloud, workspace: Workspace) -> None:
-        """Take from a machine whose it is, and from its disks that they are the Hub's at all."""
+    def _remove_labels(self, cloud: RunningCloud, workspace: Workspace) -> None:
+        """Remove two labels of the machine, and two of its disks."""
         unlabel_by_hand(cloud, workspace, "instances", ("workspace", "owner"))
         unlabel_by_hand(cloud, workspace, "disks", ("workspace", "hub"))
 
-    def _hold(self, chance: float) -> bool:
-        """Have somebody else's machine hold a home, and let go of the one that it held before."""
-        self._let_go()
-        for workspace in self._some_machines(chance):
-            self._held = workspace
+    def _hold_disk(self, chance: float) -> bool:
+        """Attach a home disk to a foreign machine, and release the one that was held before."""
+        self._release_disk()
+        for workspace in self._machines_from(chance):
+            self._disk_held_of = workspace
             with contextlib.suppress(requests.RequestException):
                 hold_disk_by_hand(self.cloud, workspace)
                 return True
-            self._let_go()
+            self._release_disk()
         return False
 
-    def _let_go(self) -> None:
-        """Have the home that somebody holds given back, if there is one: what fails is tried again, as a person would."""
-        deadline = time.monotonic() + _MOST_SECONDS
-        while self._held is not None and time.monotonic() < deadline:
+    def _release_disk(self) -> None:
+        """Release the home disk that is held, if any; what fails is tried again."""
+        deadline = time.monotonic() + _MAX_EXTRA_SECONDS
+        while self._disk_held_of is not None and time.monotonic() < deadline:
             try:
-                release_disk_by_hand(self.cloud, self._held)
+                release_disk_by_hand(self.cloud, self._disk_held_of)
             except requests.HTTPError as error:
                 if error.response is not None and error.response.status_code == 404:
-                    self._held = None
+                    self._disk_held_of = None
                 time.sleep(1)
             else:
-                self._held = None
+                self._disk_held_of = None
 
-    def _move(self, chance: float) -> bool:
-        """Move a machine that nobody is doing anything to, undisturbed: what is left of half a move would be nobody's fault."""
+    def _move_machine(self, chance: float) -> bool:
+        """Move a machine to another zone while no user and no fault touches it.
+
+        A move that breaks off half-way leaves machines and disks for which the Hub is not to blame.
+        """
         admin = ApiClient(self.cloud.address, self.cloud.token(ADMIN_EMAIL))
-        for workspace in self._some_machines(chance):
-            with self._left_alone(workspace["id"]), contextlib.suppress(requests.RequestException):
+        for workspace in self._machines_from(chance):
+            with (
+                self._without_requests_about(workspace["id"]),
+                contextlib.suppress(requests.RequestException),
+            ):
                 shown = admin.request("GET", f"/workspaces/{workspace['id']}/status").json()
                 quiet = shown.get("operation", "unknown") is None and (
                     shown["status"] == "SUSPENDED"
                     or (shown["status"] == "READY" and self._is_connected(workspace))
                 )
-                if not quiet or (self._held is not None and self._held["id"] == workspace["id"]):
+                held = self._disk_held_of
+                if not quiet or (held is not None and held["id"] == workspace["id"]):
                     continue
                 for fault in FAULTS:
                     self.cloud.fault(fault, off=True)
@@ -565,32 +598,33 @@ class _Trouble:
         return False
 
     @contextlib.contextmanager
-    def _left_alone(self, workspace_id: str) -> Iterator[None]:
-        """Have nobody ask for anything of a workspace for as long as the context lasts."""
-        for one in self.people:
-            one.keeps_off = workspace_id
+    def _without_requests_about(self, workspace_id: str) -> Iterator[None]:
+        """Keep all users from requests about a workspace for as long as the context lasts."""
+        for user in self.users:
+            user.avoids = workspace_id
         try:
-            while any(one.asks_of == workspace_id for one in self.people):
+            while any(user.busy_with == workspace_id for user in self.users):
                 time.sleep(0.1)
             yield
         finally:
-            for one in self.people:
-                one.keeps_off = ""
+            for user in self.users:
+                user.avoids = ""
 
     def _is_connected(self, workspace: Workspace) -> bool:
-        return any(workspace["instance_name"] in one.connected for one in self.people)
+        return any(workspace["instance_name"] in user.connected for user in self.users)
 
-    def _strike(self, name: str, most: int, chance: float) -> bool:
+    def _switch_on(self, name: str, most: int, chance: float) -> bool:
+        """Switch on a fault of Compute that strikes at most ``most`` times."""
         self.cloud.fault(name, count=1 + int(chance * most))
         return True
 
 
-def _object(response: requests.Response) -> dict[str, Any]:
+def _json_object(response: requests.Response) -> dict[str, Any]:
     try:
-        said = response.json()
+        content = response.json()
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _listed(counts: Counter[str]) -> str:

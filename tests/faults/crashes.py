@@ -1,4 +1,7 @@
-"""Stories in each of which a function's process is killed once, at one of its calls to the outside: many at once on one cloud."""
+"""Scenarios in each of which one process is killed at one of its calls to other services.
+
+Many of them run at once on one cloud.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,15 @@ import requests
 
 from localcloud.api_client import ApiClient, Workspace
 from localcloud.running_cloud import RunningCloud
-from tests.faults.killer import KEYS, MOMENTS, Call, Killer, OnceAtEachCall, Point, Watched
+from tests.faults.crash_injection import (
+    FETCH_KEYS,
+    MOMENTS,
+    Call,
+    CrashInjector,
+    CrashOnceAtEachCall,
+    CrashPlan,
+    CrashPoint,
+)
 from tests.processes import descendants, eventually
 from tests.system.records import (
     Records,
@@ -33,198 +44,211 @@ from tests.system.records import (
 
 SETTINGS = {
     "HUB_ORPHAN_GRACE_SECONDS": "1",
-    "HUB_LOOK_MIN_SECONDS": "0.45",  # longer than Compute takes: no look finds it still at work
+    # Longer than an operation of Compute takes, so that no look finds one still at work.
+    "HUB_LOOK_MIN_SECONDS": "0.45",
     "HUB_ATTEND_SECONDS": "4",
-    "HUB_WORKER_TIMEOUT_SECONDS": "30",  # a step that takes half of it to begin is not done: that is for a hung machine only
+    # A step that takes half of it to begin is given up, which only a hung machine should cause.
+    "HUB_WORKER_TIMEOUT_SECONDS": "30",
     "HUB_CHANGES_PER_MINUTE": "1000",
 }
 OTHER_MACHINE_TYPE = "e2-standard-8"
 
-_AT_ONCE = 20
+_WORKERS = 20
 _POLL_SECONDS = 0.3
-# Only a run that fails waits for so long: what is waited for is always something that is seen, on
-# however slow a machine.
-_PATIENCE_SECONDS = 240.0
+# Only a run that fails waits for so long: each wait is for a condition that becomes true on however
+# slow a machine.
+_TIMEOUT_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
-class Story:
-    """What is asked for, of what.
+class Scenario:
+    """A request, and the workspace that it is about.
 
     Attributes:
-        asks: method, path below the workspace's, and body; None: it is to be created.
-        ends: the status that its workspace then gets; None: it is gone.
-        asleep: the workspace is suspended first.
+        request: method, path below the workspace's, and body; None: the request creates it.
+        final_status: the status that its workspace then gets; None: it is deleted.
+        suspended_first: the workspace is suspended before the request.
         unsuspendable: Compute cannot suspend its machine.
-        stopped_by_hand: its machine has been switched off behind the Hub's back.
+        stopped_by_hand: its machine was stopped in Compute before the request.
     """
 
-    asks: tuple[str, str, dict[str, Any] | None] | None
-    ends: str | None
-    asleep: bool = False
+    request: tuple[str, str, dict[str, Any] | None] | None
+    final_status: str | None
+    suspended_first: bool = False
     unsuspendable: bool = False
     stopped_by_hand: bool = False
 
 
-STORIES = {
-    "create": Story(None, "READY"),
-    "stop": Story(("POST", "/stop", None), "SUSPENDED"),
-    "stop of what cannot be suspended": Story(
+SCENARIOS = {
+    "create": Scenario(None, "READY"),
+    "stop": Scenario(("POST", "/stop", None), "SUSPENDED"),
+    "stop of a machine that cannot be suspended": Scenario(
         ("POST", "/stop", None), "SUSPENDED", unsuspendable=True
     ),
-    "start that thaws": Story(("POST", "/start", None), "READY", asleep=True),
-    "start that boots": Story(("POST", "/start", None), "READY", asleep=True, unsuspendable=True),
-    "start with another machine type": Story(
+    "start that resumes": Scenario(("POST", "/start", None), "READY", suspended_first=True),
+    "start that boots": Scenario(
+        ("POST", "/start", None), "READY", suspended_first=True, unsuspendable=True
+    ),
+    "start with another machine type": Scenario(
         ("POST", "/start", {"machine_type": OTHER_MACHINE_TYPE}), "READY"
     ),
-    "look at what was stopped by hand": Story(
+    "status of a machine that was stopped by hand": Scenario(
         ("GET", "/status", None), "SUSPENDED", stopped_by_hand=True
     ),
-    "delete": Story(("DELETE", "", None), None),
+    "delete": Scenario(("DELETE", "", None), None),
 }
 
 
 @dataclass
-class Play:
-    """One story, played by one person on one workspace; a process is killed at one of the calls that are about it."""
+class ScenarioRun:
+    """A scenario, run by one person on one workspace, with a crash at one point or none."""
 
-    story: str
+    scenario: str
     person: ApiClient
-    point: Point | None
+    point: CrashPoint | None
     name: str = field(default_factory=lambda: f"w-{uuid.uuid4()}")
     workspace: Workspace = field(default_factory=dict)
-    watched: Watched = field(init=False)
+    plan: CrashPlan = field(init=False)
 
     def __post_init__(self) -> None:
-        """Watch for the point."""
-        self.watched = Watched(frozenset({self.point} if self.point else ()))
+        """Plan the crash."""
+        self.plan = CrashPlan(frozenset({self.point} if self.point else ()))
+
+    @property
+    def definition(self) -> Scenario:
+        """The scenario itself."""
+        return SCENARIOS[self.scenario]
 
 
-class Theatre:
-    """A cloud, the killer of its processes, and the plays that were played on it."""
+class CrashHarness:
+    """Runs scenarios on a cloud whose processes an injector kills."""
 
-    def __init__(self, cloud: RunningCloud, killer: Killer) -> None:
+    def __init__(self, cloud: RunningCloud, injector: CrashInjector) -> None:
         self.cloud = cloud
-        self.killer = killer
+        self.injector = injector
         self.records = Records(cloud)
 
-    def play(self, points: Iterable[tuple[str, Point | None]]) -> list[Play]:
-        """Play stories, as many at once as there is room for, until what the platform does by itself has been done."""
-        plays = [Play(story, self._somebody(), point) for story, point in points]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            self._prepare(pool, plays)
-            list(pool.map(self._perform, plays))
-            list(pool.map(self._watch, plays))
-        return plays
+    def run(self, points: Iterable[tuple[str, CrashPoint | None]]) -> list[ScenarioRun]:
+        """Run scenarios, many at once, until the platform has nothing left to repeat."""
+        runs = [ScenarioRun(scenario, self._new_person(), point) for scenario, point in points]
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            self._prepare(pool, runs)
+            list(pool.map(self._send_request, runs))
+            list(pool.map(self._wait, runs))
+        return runs
 
-    def reconcile_until(self, seen: Callable[[], bool]) -> int:
-        """Have `reconcile` called whenever somebody may be due again, until something is seen; return how often it was called.
+    def reconcile_until(self, condition: Callable[[], bool]) -> int:
+        """Call ``reconcile`` until a condition holds, and return how often it was called.
 
-        It returns, too, when that is not seen for minutes: to complain is up to the test.
+        It returns after ``_TIMEOUT_SECONDS`` in any case: the test asserts the condition.
         """
         calls = 0
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not seen() and time.monotonic() < deadline:
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while not condition() and time.monotonic() < deadline:
             time.sleep(float(SETTINGS["HUB_ATTEND_SECONDS"]) / 2)
             with contextlib.suppress(requests.RequestException):
                 call_scheduled(self.cloud, "reconcile")
             calls += 1
         return calls
 
-    def ready(self, count: int) -> list[Play]:
-        """Return workspaces that are READY, each of somebody else."""
-        plays = [Play("stop", self._somebody(), None) for _ in range(count)]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            self._prepare(pool, plays)
-        return plays
+    def make_ready(self, count: int) -> list[ScenarioRun]:
+        """Return READY workspaces, each of another person."""
+        runs = [ScenarioRun("stop", self._new_person(), None) for _ in range(count)]
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            self._prepare(pool, runs)
+        return runs
 
-    def lose_a_stop(self, play: Play) -> None:
-        """Have a workspace's STOP accepted by a process that dies before it sends the job; it is due for `reconcile` at once."""
-        sends = Point(Call("stop_workspace", "CloudTasks/CreateTask"), "before")
-        dying = self.killer.watch(play.workspace["id"], Watched(frozenset({sends})))
-        answer = play.person.request("POST", f"/workspaces/{play.workspace['id']}/stop")
-        if answer.status_code != 503 or dying.killed is None:
-            raise RuntimeError(f"the process has not died: {answer.text}")
-        self.records.age(play.workspace["id"], "attend_at", timedelta(minutes=1))
+    def lose_job_of_stop(self, run: ScenarioRun) -> None:
+        """Have a STOP accepted by a process that is killed before it sends the job.
 
-    def never_ready(self, count: int) -> list[Play]:
-        """Return workspaces whose CREATE waits for a machine that will never report."""
+        The workspace is due for ``reconcile`` at once.
+        """
+        send = CrashPoint(Call("stop_workspace", "CloudTasks/CreateTask"), "before")
+        plan = CrashPlan(frozenset({send}))
+        self.injector.apply_to_requests(run.workspace["id"], plan)
+        answer = run.person.request("POST", f"/workspaces/{run.workspace['id']}/stop")
+        if answer.status_code != 503 or plan.crashed_at is None:
+            raise RuntimeError(f"the process was not killed: {answer.text}")
+        self.records.age(run.workspace["id"], "attend_at", timedelta(minutes=1))
+
+    def make_never_ready(self, count: int) -> list[ScenarioRun]:
+        """Return workspaces whose CREATE waits for a machine that never reports."""
         self.cloud.fault("never_ready", count=count)
-        plays = [Play("create", self._somebody(), None) for _ in range(count)]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for play in plays:
-                play.workspace = play.person.create(play.name)
-            _all(pool, plays, self._waits_for_its_report)
-        return plays
+        runs = [ScenarioRun("create", self._new_person(), None) for _ in range(count)]
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            for run in runs:
+                run.workspace = run.person.create(run.name)
+            _wait_for_all(pool, runs, self._waits_for_its_report)
+        return runs
 
-    def _waits_for_its_report(self, play: Play) -> bool:
-        [ws] = play.person.workspaces()
+    def _waits_for_its_report(self, run: ScenarioRun) -> bool:
+        [ws] = run.person.workspaces()
         return bool(ws["operation"] and ws["operation"]["phase"] == "await_ready")
 
     @contextlib.contextmanager
-    def without_workers(self) -> Iterator[None]:
-        """Have no operation advance for as long as the context lasts."""
+    def paused_worker(self) -> Iterator[None]:
+        """Pause ``advance_operation``, so that no operation advances while the context lasts."""
         self.cloud.kill_function("advance_operation", signal.SIGSTOP)
         try:
             yield
         finally:
             self.cloud.kill_function("advance_operation", signal.SIGCONT)
 
-    def give_up(self, play: Play, watched: OnceAtEachCall) -> None:
-        """Publish a workspace's current job as a dead letter, and again whenever its recorder has died of that."""
-        operation = self.records.workspace(play.workspace["id"])["operation"]
+    def dead_letter(self, run: ScenarioRun, plan: CrashOnceAtEachCall) -> None:
+        """Publish a workspace's job as a dead letter, again after each crash of its recorder."""
+        operation = self.records.workspace(run.workspace["id"])["operation"]
         job = {
-            "workspace_id": play.workspace["id"],
+            "workspace_id": run.workspace["id"],
             "operation_id": operation["id"],
             "step": operation["step"],
         }
         while True:
-            watched.killed = None
-            known = self._dead_letters(play)
+            plan.crashed_at = None
+            known = self._dead_letters(run)
             publish(self.cloud, "workspace-provision-dead", json.dumps(job).encode())
-            if not eventually(partial(self._has_come_of, play, watched, known), _PATIENCE_SECONDS):
-                raise TimeoutError("nothing has come of a dead letter")
-            if watched.killed is None:
+            if not eventually(partial(self._is_handled, run, plan, known), _TIMEOUT_SECONDS):
+                raise TimeoutError("a dead letter is neither recorded nor does its recorder crash")
+            if plan.crashed_at is None:
                 return
 
-    def _has_come_of(self, play: Play, watched: Watched, known: int) -> bool:
-        """Say whether a dead letter's recorder has died, or recorded one more than are known."""
-        return watched.killed is not None or self._dead_letters(play) > known
+    def _is_handled(self, run: ScenarioRun, plan: CrashPlan, known: int) -> bool:
+        """Say whether the recorder has crashed, or recorded more dead letters than are known."""
+        return plan.crashed_at is not None or self._dead_letters(run) > known
 
-    def _dead_letters(self, play: Play) -> int:
+    def _dead_letters(self, run: ScenarioRun) -> int:
         return sum(
             event["what"] == "DeadLetterRecorded"
-            for event in self.records.events(play.workspace["id"])
+            for event in self.records.events(run.workspace["id"])
         )
 
-    def interrupt(self, function: str, watched: OnceAtEachCall) -> None:
-        """Have a scheduled function called, and again whenever its process has died of that, until it has answered."""
-        self.killer.watch_function(function, watched)
+    def call_with_crashes(self, function: str, plan: CrashOnceAtEachCall) -> None:
+        """Call a scheduled function, and repeat after each crash until it answers."""
+        self.injector.apply_to_function(function, plan)
         while True:
-            watched.killed = None
+            plan.crashed_at = None
             try:
                 call_scheduled(self.cloud, function)
             except requests.RequestException:
-                if watched.killed is None:
+                if plan.crashed_at is None:
                     raise
             else:
                 return
 
-    def outcomes(self, plays: list[Play]) -> list[dict[str, Any]]:
-        """Return of each play what people, Compute's owner and its bill see at the end."""
+    def outcomes(self, runs: list[ScenarioRun]) -> list[dict[str, Any]]:
+        """Return of each run what people see at the end, and what is left in Compute."""
         machines = by_workspace(in_compute(self.cloud, "instances", ""))
         disks = by_workspace(in_compute(self.cloud, "disks", ""))
         owners = self.records.owners()
-        return [self._outcome(play, machines, disks, owners) for play in plays]
+        return [self._outcome(run, machines, disks, owners) for run in runs]
 
     def _outcome(
         self,
-        play: Play,
+        run: ScenarioRun,
         machines: dict[str, list[Any]],
         disks: dict[str, list[Any]],
         owners: dict[str, Any],
     ) -> dict[str, Any]:
-        listed = play.person.workspaces()
+        listed = run.person.workspaces()
         kept = (
             "status",
             "operation",
@@ -234,7 +258,7 @@ class Theatre:
             "generation",
             "last_activity",
         )
-        ids = {ws["id"] for ws in [*listed, play.workspace] if ws}
+        ids = {ws["id"] for ws in [*listed, run.workspace] if ws}
         mine = [machine for each in sorted(ids) for machine in machines[each]]
         recorded = {self.records.workspace(each).get("instance_id") for each in ids}
         return {
@@ -253,119 +277,128 @@ class Theatre:
             ],
         }
 
-    def _somebody(self) -> ApiClient:
+    def _new_person(self) -> ApiClient:
         return ApiClient(self.cloud.address, self.cloud.token(f"{uuid.uuid4()}@example.com"))
 
-    def _prepare(self, pool: ThreadPoolExecutor, plays: list[Play]) -> None:
-        """Have everything there that the stories begin with."""
-        others = [play for play in plays if STORIES[play.story].asks]
-        for play, made in zip(
-            others, pool.map(lambda play: play.person.create(play.name), others), strict=True
+    def _prepare(self, pool: ThreadPoolExecutor, runs: list[ScenarioRun]) -> None:
+        """Make the workspaces with which the scenarios begin."""
+        prepared = [run for run in runs if run.definition.request]
+        for run, made in zip(
+            prepared, pool.map(lambda run: run.person.create(run.name), prepared), strict=True
         ):
-            play.workspace = made
-        _all(pool, others, lambda play: self._has(play, "READY"))
-        for play in others:
-            if STORIES[play.story].unsuspendable:
-                self.cloud.fault("suspend_unsupported", instance=play.workspace["instance_name"])
-        sleepers = [play for play in others if STORIES[play.story].asleep]
-        list(pool.map(lambda play: play.person.stop(play.workspace["id"]), sleepers))
-        _all(pool, sleepers, lambda play: self._has(play, "SUSPENDED"))
-        for play in others:
-            if STORIES[play.story].stopped_by_hand:
-                stop_by_hand(self.cloud, play.workspace)
+            run.workspace = made
+        _wait_for_all(pool, prepared, lambda run: self._has_status(run, "READY"))
+        for run in prepared:
+            if run.definition.unsuspendable:
+                self.cloud.fault("suspend_unsupported", instance=run.workspace["instance_name"])
+        suspended = [run for run in prepared if run.definition.suspended_first]
+        list(pool.map(lambda run: run.person.stop(run.workspace["id"]), suspended))
+        _wait_for_all(pool, suspended, lambda run: self._has_status(run, "SUSPENDED"))
+        for run in prepared:
+            if run.definition.stopped_by_hand:
+                stop_by_hand(self.cloud, run.workspace)
 
-    def _has(self, play: Play, status: str) -> bool:
-        return [(ws["status"], ws["operation"]) for ws in play.person.workspaces()] == [
+    def _has_status(self, run: ScenarioRun, status: str) -> bool:
+        return [(ws["status"], ws["operation"]) for ws in run.person.workspaces()] == [
             (status, None)
         ]
 
-    def _perform(self, play: Play) -> None:
-        """Ask for what the story is about, again while no answer comes, as a client does; then watch until the process has died."""
-        self._renew(play)
-        word = play.workspace.get("id", play.name)
-        self.killer.watch(word, play.watched)
-        asks = STORIES[play.story].asks
-        if asks is None:
-            headers = {"Idempotency-Key": play.name, "X-Request-Id": play.name}
-            play.workspace = _persist(
-                play.person, "POST", "/workspaces", json={"name": play.name}, headers=headers
+    def _send_request(self, run: ScenarioRun) -> None:
+        """Send the scenario's request until an answer comes, then wait for the crash."""
+        self._restart_function(run)
+        key = run.workspace.get("id", run.name)
+        self.injector.apply_to_requests(key, run.plan)
+        request = run.definition.request
+        if request is None:
+            headers = {"Idempotency-Key": run.name, "X-Request-Id": run.name}
+            run.workspace = _ask_until_answered(
+                run.person, "POST", "/workspaces", json={"name": run.name}, headers=headers
             )
         else:
-            method, path, body = asks
-            _persist(play.person, method, f"/workspaces/{word}{path}", json=body)
-        self._watch(play, until_killed=True)
+            method, path, body = request
+            _ask_until_answered(run.person, method, f"/workspaces/{key}{path}", json=body)
+        self._wait(run, until_crash=True)
 
-    def _renew(self, play: Play) -> None:
-        """Have requests served by a new process, where a play is about what only such a one does: fetch keys."""
-        if play.point is None or play.point.call.what != KEYS:
+    def _restart_function(self, run: ScenarioRun) -> None:
+        """Kill the processes of the function if the crash is at ``FETCH_KEYS``.
+
+        Only a new process fetches the keys.
+        """
+        if run.point is None or run.point.call.what != FETCH_KEYS:
             return
-        for pid in descendants(self.cloud.state["functions"][play.point.call.function]["pid"]):
+        for pid in descendants(self.cloud.state["functions"][run.point.call.function]["pid"]):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _watch(self, play: Play, *, until_killed: bool = False) -> None:
-        """Wait until a play has ended, or waits for `reconcile`; or until its process has been killed."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not self._is_over(play) and time.monotonic() < deadline:
-            if until_killed and play.watched.killed:
+    def _wait(self, run: ScenarioRun, *, until_crash: bool = False) -> None:
+        """Wait until a run is over; or, if so asked, until its process was killed."""
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while not self._is_over(run) and time.monotonic() < deadline:
+            if until_crash and run.plan.crashed_at:
                 return
-            if until_killed:
-                self._renew(play)  # another play's request may have been first
+            if until_crash:
+                self._restart_function(run)  # another run's request may have been the first one
             time.sleep(_POLL_SECONDS)
 
-    def _is_over(self, play: Play) -> bool:
-        """Say whether a play has ended as its story does, or nothing goes on any more before `reconcile` comes.
+    def _is_over(self, run: ScenarioRun) -> bool:
+        """Say whether a run has its final status, or does not advance without ``reconcile``.
 
-        A look is no operation: nobody can see that one is on its way, only what comes of it.
+        A look is no operation, so nobody can see that one is under way, only its result.
         """
-        record = self.records.workspace(play.workspace["id"])
+        record = self.records.workspace(run.workspace["id"])
         due_at = record.get("attend_at")
-        ended = record.get("operation") is None and record.get("status") == STORIES[play.story].ends
+        ended = (
+            record.get("operation") is None and record.get("status") == run.definition.final_status
+        )
         return ended or (
-            play.point is not None and due_at is not None and due_at < datetime.now(UTC)
+            run.point is not None and due_at is not None and due_at < datetime.now(UTC)
         )
 
 
-def every_point(undisturbed: Iterable[Play]) -> list[tuple[str, Point | None]]:
-    """Return each call that was made at all, with each moment, and a story that made it; mixed, so that all are at it.
+def every_point(undisturbed: Iterable[ScenarioRun]) -> list[tuple[str, CrashPoint | None]]:
+    """Return both moments of each call that was made, with a scenario that made it, shuffled.
 
-    Rather any story than that of a create: what is called there depends on whether the machine
-    reports before somebody looks.
+    A call of several scenarios comes with "create" only if no other one makes it: what a create
+    calls depends on whether the machine reports before somebody looks.
     """
     first: dict[Call, str] = {}
-    for play in sorted(undisturbed, key=lambda play: play.story == "create"):
-        for call in play.watched.calls:
-            first.setdefault(call, play.story)
-    points: list[tuple[str, Point | None]] = [
-        (story, Point(call, moment)) for call, story in first.items() for moment in MOMENTS
+    for run in sorted(undisturbed, key=lambda run: run.scenario == "create"):
+        for call in run.plan.calls:
+            first.setdefault(call, run.scenario)
+    points: list[tuple[str, CrashPoint | None]] = [
+        (scenario, CrashPoint(call, moment))
+        for call, scenario in first.items()
+        for moment in MOMENTS
     ]
     random.Random(0).shuffle(points)
     return points
 
 
-def _persist(person: ApiClient, method: str, path: str, **kwargs: Any) -> Workspace:
-    """Ask until an answer comes that is not for now only; what is gone by then was what was asked for."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+def _ask_until_answered(person: ApiClient, method: str, path: str, **kwargs: Any) -> Workspace:
+    """Repeat a request until it succeeds; a DELETE has succeeded if the answer is 404."""
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         try:
             answer = person.request(method, path, **kwargs)
         except requests.RequestException:  # no answer, or half of one
             answer = None
         if answer is not None and (answer.ok or (method == "DELETE" and answer.status_code == 404)):
-            said: Workspace = answer.json()
-            return said
+            content: Workspace = answer.json()
+            return content
         if time.monotonic() > deadline:
             raise TimeoutError(f"{method} {path}: {answer is not None and answer.text}")
         time.sleep(_POLL_SECONDS)
 
 
-def _all(pool: ThreadPoolExecutor, plays: list[Play], condition: Callable[[Play], bool]) -> None:
-    """Wait until something is so in all plays."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    left = plays
+def _wait_for_all(
+    pool: ThreadPoolExecutor, runs: list[ScenarioRun], condition: Callable[[ScenarioRun], bool]
+) -> None:
+    """Wait until a condition has held once in each run."""
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    left = runs
     while left := [
-        play for play, so in zip(left, pool.map(condition, left), strict=True) if not so
+        run for run, holds in zip(left, pool.map(condition, left), strict=True) if not holds
     ]:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{len(left)} workspaces do not become what the stories begin with")
+            raise TimeoutError(f"{len(left)} workspaces do not get the status that they begin with")
         time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""What must hold after a chaos run, by what people were answered, the audit trail, and what is left in Compute."""
+"""What must hold after a chaos run: of the answers, the audit trail, and the rest in Compute."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.faults.chaos import (
+    MAX_RUNNING,
+    MAX_WORKSPACES,
     OPERATION_SECONDS,
-    RUNNING_EACH,
-    WORKSPACES_EACH,
     Outcome,
     left_over,
     unlabelled,
@@ -26,64 +26,75 @@ _REQUESTED = {
     "delete": "DeleteRequested",
 }
 _WORKSPACE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_CAME_TO = re.compile(r"[A-Z_]+")  # a status or a code: what only notes something says so in words
-_DONE_TO_ORPHANS = {"OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted"}
-_FROM_DECISION_TO_EVENT = timedelta(seconds=30)  # the longest that a request may take
+# A status or a code. The result of an event that only notes something is a sentence.
+_RESULT_CODE = re.compile(r"[A-Z_]+")
+_ORPHAN_EVENTS = {"OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted"}
+# Between the decision and its event: the longest that a request may take.
+_MAX_DELAY_OF_EVENT = timedelta(seconds=30)
 _STATUSES = {"READY", "SUSPENDED"}
 _MACHINES = {"READY": {"RUNNING"}, "SUSPENDED": {"SUSPENDED", "TERMINATED"}}
 
 
 def violations(outcome: Outcome) -> list[str]:
-    """Return, in words, what does not hold."""
+    """Return a sentence for each rule that is broken."""
     trails = _trails(outcome.events)
     return [
-        *_requests_lost(outcome, trails),
-        *_operations_without_end(trails),
-        *_operations_too_long(trails),
-        *_ends_that_are_not_so(outcome, trails),
+        *_lost_requests(outcome, trails),
+        *_unfinished_operations(trails),
+        *_overlong_operations(trails),
+        *_wrong_final_states(outcome, trails),
         *_errors_without_reason(outcome),
-        *_not_one_to_one(outcome, trails),
-        *_taken_for_nobodys(outcome, trails),
-        *_labels_not_back(outcome),
-        *_homes_replaced(outcome),
+        *_wrong_machines_and_homes(outcome, trails),
+        *_mistaken_for_orphans(outcome, trails),
+        *_missing_labels(outcome),
+        *_replaced_homes(outcome),
         *_over_quota(outcome),
     ]
 
 
 def _trails(events: list[Event]) -> dict[str, list[Event]]:
-    """Return each workspace's accepted requests and ends, the oldest first; not what was noted in between."""
+    """Return each workspace's accepted requests and their results, the oldest first.
+
+    Events that only note something are left out.
+    """
     trails: dict[str, list[Event]] = defaultdict(list)
     for event in reversed(events):
-        told = event["result"] == "ACCEPTED" and event["what"] in _REQUESTED.values()
-        if told or (event["who"] == "hub" and _CAME_TO.fullmatch(event["result"])):
+        accepted = event["result"] == "ACCEPTED" and event["what"] in _REQUESTED.values()
+        if accepted or (event["who"] == "hub" and _RESULT_CODE.fullmatch(event["result"])):
             trails[event["workspace_id"]].append(event)
     return trails
 
 
-def _requests_lost(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
-    """Each operation that somebody was answered with was begun when the answer says: by that request, or by one before it."""
+def _lost_requests(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
+    """Each operation in an answer was begun at the time that the answer says.
+
+    It was begun by that request, or by an earlier one.
+    """
     lost = []
-    for asked in outcome.asked:
-        operation = asked.answer.get("operation")
-        if not (200 <= asked.status < 300 and asked.verb in _REQUESTED and operation):
+    for exchange in outcome.exchanges:
+        operation = exchange.answer.get("operation")
+        if not (200 <= exchange.status < 300 and exchange.verb in _REQUESTED and operation):
             continue
         begun = [
-            event for event in trails[asked.workspace_id] if event["what"] == _REQUESTED[asked.verb]
+            event
+            for event in trails[exchange.workspace_id]
+            if event["what"] == _REQUESTED[exchange.verb]
         ]
         began_at = _time(operation["requested_at"])
-        own = any(event["request_id"] == asked.request_id for event in begun)
+        own = any(event["request_id"] == exchange.request_id for event in begun)
         if not own and not any(
-            abs(_time(event["at"]) - began_at) < _FROM_DECISION_TO_EVENT for event in begun
+            abs(_time(event["at"]) - began_at) < _MAX_DELAY_OF_EVENT for event in begun
         ):
             lost.append(
-                f"{asked.request_id} ({asked.verb}) was accepted, and {asked.workspace_id} knows nothing of it"
+                f"{exchange.request_id} ({exchange.verb}) was accepted, "
+                f"but has no event of {exchange.workspace_id}"
             )
     return lost
 
 
-def _operations_without_end(trails: dict[str, list[Event]]) -> list[str]:
-    """Each operation that was begun has ended with a result, or a DELETE has taken its place."""
-    endless = []
+def _unfinished_operations(trails: dict[str, list[Event]]) -> list[str]:
+    """Each operation that was begun has a result, or a DELETE has superseded it."""
+    unfinished = []
     for workspace_id, trail in trails.items():
         for index, event in enumerate(trail):
             if event["who"] == "hub":
@@ -94,14 +105,14 @@ def _operations_without_end(trails: dict[str, list[Event]]) -> list[str]:
             )
             superseded = any(each["what"] == "DeleteRequested" for each in later)
             if not ended and not superseded:
-                endless.append(
-                    f"{workspace_id}: {event['what']} {event['request_id']} has neither ended nor failed"
+                unfinished.append(
+                    f"{workspace_id}: {event['what']} {event['request_id']} has no result"
                 )
-    return endless
+    return unfinished
 
 
-def _operations_too_long(trails: dict[str, list[Event]]) -> list[str]:
-    """Each operation was over by its deadline, that of its clean-up included, and a look."""
+def _overlong_operations(trails: dict[str, list[Event]]) -> list[str]:
+    """Each operation ended within ``OPERATION_SECONDS``: its deadline, its clean-up and a look."""
     slow = []
     for workspace_id, trail in trails.items():
         begun = {
@@ -112,26 +123,27 @@ def _operations_too_long(trails: dict[str, list[Event]]) -> list[str]:
                 seconds = (_time(event["at"]) - begun[event["request_id"]]).total_seconds()
                 if seconds > OPERATION_SECONDS:
                     slow.append(
-                        f"{workspace_id}: {event['what']} {event['result']} came after {seconds:.0f} s"
+                        f"{workspace_id}: {event['what']} {event['result']} "
+                        f"came after {seconds:.0f} s"
                     )
     return slow
 
 
-def _ends_that_are_not_so(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
-    """Each workspace is what the last thing said of it says: in that status, with that error, or gone."""
+def _wrong_final_states(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
+    """Each workspace is as its last event says: in that status, with that error, or deleted."""
     wrong = []
-    there = {ws["id"]: ws for ws in outcome.workspaces}
+    current = {ws["id"]: ws for ws in outcome.workspaces}
     made = {
-        asked.workspace_id
-        for asked in outcome.asked
-        if asked.verb == "create" and asked.status == 201
+        exchange.workspace_id
+        for exchange in outcome.exchanges
+        if exchange.verb == "create" and exchange.status == 201
     }
     for workspace_id in made | set(trails):
         ends = [event["result"] for event in trails[workspace_id] if event["who"] == "hub"]
         if not workspace_id:
             continue
         last = ends[-1] if ends else "nothing"
-        now = there.get(workspace_id)
+        now = current.get(workspace_id)
         said = (
             {"DELETED"}
             if now is None
@@ -145,7 +157,7 @@ def _ends_that_are_not_so(outcome: Outcome, trails: dict[str, list[Event]]) -> l
 
 
 def _errors_without_reason(outcome: Outcome) -> list[str]:
-    """Whoever is in ERROR is told why, and what to do."""
+    """Each workspace in ERROR says why, and what to do."""
     return [
         f"{ws['id']} is in ERROR without a reason: {ws['error']}"
         for ws in outcome.workspaces
@@ -154,15 +166,16 @@ def _errors_without_reason(outcome: Outcome) -> list[str]:
     ]
 
 
-def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
-    """Each workspace has the one machine that its status says, and once it was ever READY its one home; there is nothing else.
+def _wrong_machines_and_homes(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
+    """Each workspace has one machine in the state that its status implies, and one home.
 
-    One that got no capacity for another machine may have none, and one whose DELETE failed may have
-    lost its home. In ERROR a machine may run for as long as somebody is connected to it, as when a
-    DELETE has not come to it in time.
+    There are no other machines and disks. A workspace that was never READY may have no home. One
+    that got no capacity for another machine may have no machine, and one whose DELETE failed may
+    have lost its home. In ERROR a machine may run while somebody is connected to it, as when a
+    DELETE has not reached it in time.
     """
-    machines, disks = _named_after(outcome.machines), _named_after(outcome.disks)
-    may_be_homeless = {
+    machines, disks = _by_name(outcome.machines), _by_name(outcome.disks)
+    may_lack_home = {
         event["workspace_id"]
         for event in outcome.events
         if event["what"] in {"HomeDeleted", "DeleteFailed"}
@@ -185,22 +198,22 @@ def _not_one_to_one(outcome: Outcome, trails: dict[str, list[Event]]) -> list[st
         if (
             not fits
             or len(homes) > 1
-            or (was_ready and not homes and ws["id"] not in may_be_homeless)
+            or (was_ready and not homes and ws["id"] not in may_lack_home)
         ):
             wrong.append(
                 f"{ws['id']} is {ws['status']} ({code}) with machines {states} and homes {homes}"
             )
         if ws["status"] == "READY" and ws["instance_name"] not in outcome.connected:
-            wrong.append(f"{ws['id']} is READY, and nobody is connected")
+            wrong.append(f"{ws['id']} is READY, but nobody is connected")
     return wrong
 
 
-def _taken_for_nobodys(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
-    """No sweep has stopped or deleted what is a workspace's, unless somebody had asked that it be deleted."""
+def _mistaken_for_orphans(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
+    """No sweep stopped or deleted what belongs to a workspace, unless a DELETE was requested."""
     made = {
-        asked.workspace_id
-        for asked in outcome.asked
-        if asked.verb == "create" and asked.status == 201
+        exchange.workspace_id
+        for exchange in outcome.exchanges
+        if exchange.verb == "create" and exchange.status == 201
     }
     wrong = []
     for event in outcome.events:
@@ -209,23 +222,26 @@ def _taken_for_nobodys(outcome: Outcome, trails: dict[str, list[Event]]) -> list
             each["what"] == "DeleteRequested" and each["at"] <= event["at"]
             for each in trails.get(workspace_id, [])
         )
-        if event["what"] in _DONE_TO_ORPHANS and workspace_id in made and not deleted:
+        if event["what"] in _ORPHAN_EVENTS and workspace_id in made and not deleted:
             wrong.append(
-                f"{workspace_id}: {event['what']} at {event['at']}, though nobody had asked for a DELETE"
+                f"{workspace_id}: {event['what']} at {event['at']}, but no DELETE was requested"
             )
     return wrong
 
 
-def _labels_not_back(outcome: Outcome) -> list[str]:
-    """Each machine and each home says by its labels whose it is, whatever somebody has done to them."""
+def _missing_labels(outcome: Outcome) -> list[str]:
+    """Each machine and each home has the Hub's labels, even if somebody removed them by hand."""
     return [
         f"labels of {name}"
         for name in unlabelled(outcome.workspaces, outcome.machines, outcome.disks)
     ]
 
 
-def _homes_replaced(outcome: Outcome) -> list[str]:
-    """Nobody was READY on one home and then on another: nobody has asked for an empty one. Moving a home copies it."""
+def _replaced_homes(outcome: Outcome) -> list[str]:
+    """No workspace was READY on one home and then on another, as nobody asked for an empty one.
+
+    Moving a home to another zone copies it, so a moved workspace may have had two.
+    """
     noted = [event for event in outcome.events if event["what"] == "HomeReplaced"]
     return [f"{event['workspace_id']}: {event['result']}" for event in noted] + [
         f"{workspace_id} was READY on {len(numbers)} homes"
@@ -234,31 +250,29 @@ def _homes_replaced(outcome: Outcome) -> list[str]:
     ]
 
 
-def _named_after(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return machines or disks by the workspace that they are named after, whatever their labels say."""
-    sorted_out: dict[str, list[dict[str, Any]]] = defaultdict(list)
+def _by_name(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return machines or disks by the workspace that their name contains; labels do not count."""
+    by_workspace: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for each in found:
         if named := _WORKSPACE.search(each["name"]):
-            sorted_out[named[0]].append(each)
-    return sorted_out
+            by_workspace[named[0]].append(each)
+    return by_workspace
 
 
 def _over_quota(outcome: Outcome) -> list[str]:
-    """Nobody has more workspaces, or more of them running, than they may.
+    """Nobody has more workspaces, or more running ones, than their quota at the end of the run.
 
-    Meanwhile it is the observer who counts: a list that has several pages is of several moments.
+    The observer checks this during the run: a list of several pages would mix several moments.
     """
     held = Counter(ws["owner_id"] for ws in outcome.workspaces)
     running = Counter(
         ws["owner_id"] for ws in outcome.workspaces if ws["status"] in {"PROVISIONING", "READY"}
     )
     over = [
-        f"{owner} has {count} workspaces"
-        for owner, count in held.items()
-        if count > WORKSPACES_EACH
+        f"{owner} has {count} workspaces" for owner, count in held.items() if count > MAX_WORKSPACES
     ]
     return over + [
-        f"{owner} has {count} running" for owner, count in running.items() if count > RUNNING_EACH
+        f"{owner} has {count} running" for owner, count in running.items() if count > MAX_RUNNING
     ]
 
 

@@ -1,7 +1,7 @@
-"""Every fault of Compute in every verb: run on one local cloud, all at once, each on a workspace of its own.
+"""Every fault of Compute in every verb: all at once on one local cloud, each on its own workspace.
 
-Nothing is decided by how fast the machine is: deadlines are long, and one that a case can only end
-by is made to pass once everything else has ended.
+The result does not depend on the speed of the machine: deadlines are long, and a case that can only
+end by its deadline gets an earlier one once all other cases have ended.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from localcloud.api_client import ApiClient, RefusedError, Workspace
 from localcloud.running_cloud import RunningCloud
 from tests.system.records import Records
 
-ANEW = "START ANEW"  # with another machine type
+START_OTHER_TYPE = "START START_OTHER_TYPE"  # with another machine type
 VERBS = ("CREATE", "STOP", "START", "DELETE")
-TIMES = {"once": 1, "three times": 3, "for ever": None}
+TIMES = {"once": 1, "three times": 3, "forever": None}
 SETTINGS = {
     "HUB_CREATE_DEADLINE_SECONDS": "1200",
     "HUB_START_DEADLINE_SECONDS": "1200",
@@ -33,18 +33,18 @@ SETTINGS = {
     "HUB_CHANGES_PER_MINUTE": "1000",
 }
 OTHER_MACHINE_TYPE = "e2-standard-8"
-_PATIENCE_SECONDS = 400.0  # only a run that fails waits for so long
+_TIMEOUT_SECONDS = 400.0  # only a run that fails waits for so long
 _PEOPLE = 11
 _POLL_SECONDS = 1.0
 _QUIET_SECONDS = 10.0
-# What befalls any call, so that a clean-up does not end before its deadline either.
-_TRIED_FOR = timedelta(seconds=10)
-_BEFALLS_EVERYTHING = {"rate_limited", "unavailable", "html_502", "not_ready"}
+# These faults affect every call, so the clean-up does not end before its deadline either.
+_GIVE_UP_AFTER = timedelta(seconds=10)
+_AFFECTS_EVERY_CALL = {"rate_limited", "unavailable", "html_502", "not_ready"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A fault that strikes one workspace's machine while one verb is carried out; several are joined by `+`."""
+    """A fault that strikes one workspace's machine during one verb; several are joined by ``+``."""
 
     fault: str
     verb: str
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What its workspace is called."""
+        """The name of its workspace."""
         return (
             f"{self.fault}-{self.verb}-{self.times}".replace(" ", "-")
             .replace("_", "-")
@@ -68,7 +68,10 @@ class Case:
 
 @dataclass(frozen=True)
 class End:
-    """How a case ended: the status (GONE: the id answers 404), the error's code and message."""
+    """How a case ended: the status, and the error's code and message.
+
+    The status is GONE if the id answers 404.
+    """
 
     status: str
     code: str = ""
@@ -79,61 +82,67 @@ class End:
         return f"{self.status} {self.code}".strip()
 
 
-# Those of which each verb, and each number of times, says something.
-_EVERYWHERE = (
-    *(
-        "stock_out",
-        "quota_exceeded",
-        "rate_limited",
-        "unavailable",
-        "slow_operation",
-        "lost_operation",
-        "never_ready",
-    ),
-    *("fails_at_boot", "suspend_unsupported", "preempted", "vanished"),
+# The faults that are tested in each verb, each number of times.
+_IN_EVERY_VERB = (
+    "stock_out",
+    "quota_exceeded",
+    "rate_limited",
+    "unavailable",
+    "slow_operation",
+    "lost_operation",
+    "never_ready",
+    "fails_at_boot",
+    "suspend_unsupported",
+    "preempted",
+    "vanished",
 )
-_ONCE, _THRICE, _EVER = TIMES
-_CHOSEN = (
-    *product(("html_502",), VERBS, (_ONCE, _EVER)),
-    *product(("not_ready",), VERBS, (_THRICE, _EVER)),
-    *product(("in_use",), ("DELETE",), (_ONCE, _EVER)),
-    *product(("policy_forbids", "second_error"), ("CREATE", ANEW), (_ONCE, _EVER)),
-    *product(("policy_forbids", "second_error"), ("START",), (_EVER,)),
-    *product(("account_unknown", "ip_space_exhausted"), ("CREATE",), (_ONCE, _EVER)),
-    *product(("console_away",), VERBS, (_EVER,)),
-    *product(("never_ready+console_away", "fails_later"), ("CREATE",), (_EVER,)),
-    *product(("preempted", "vanished"), (ANEW,), (_ONCE, _EVER)),
+_ONCE, _THRICE, _FOREVER = TIMES
+_SELECTED = (
+    *product(("html_502",), VERBS, (_ONCE, _FOREVER)),
+    *product(("not_ready",), VERBS, (_THRICE, _FOREVER)),
+    *product(("in_use",), ("DELETE",), (_ONCE, _FOREVER)),
+    *product(("policy_forbids", "second_error"), ("CREATE", START_OTHER_TYPE), (_ONCE, _FOREVER)),
+    *product(("policy_forbids", "second_error"), ("START",), (_FOREVER,)),
+    *product(("account_unknown", "ip_space_exhausted"), ("CREATE",), (_ONCE, _FOREVER)),
+    *product(("console_away",), VERBS, (_FOREVER,)),
+    *product(("never_ready+console_away", "fails_later"), ("CREATE",), (_FOREVER,)),
+    *product(("preempted", "vanished"), (START_OTHER_TYPE,), (_ONCE, _FOREVER)),
 )
-CASES = tuple(Case(*parts) for parts in (*product(_EVERYWHERE, VERBS, TIMES), *_CHOSEN))
+CASES = tuple(Case(*parts) for parts in (*product(_IN_EVERY_VERB, VERBS, TIMES), *_SELECTED))
 
 
 def run(
-    cloud: RunningCloud, expected: Mapping[Case, str], overdue: Callable[[Case], bool]
+    cloud: RunningCloud, expected: Mapping[Case, str], only_by_deadline: Callable[[Case], bool]
 ) -> dict[Case, End]:
-    """Carry out all cases at once and return how each ended.
+    """Run all cases at once and return how each ended.
 
-    The faults are narrowed down to a machine by its name, which the answer to the create tells:
-    until they are on, nothing is provisioned. ``expected`` is how each ends (what has ended so, and
-    stays so, is waited for no longer), ``overdue`` says which can only end by its deadline.
+    A fault is limited to one machine by its name, which is known from the answer to the create:
+    ``provision_workspace`` is paused until the faults are on. ``expected`` is how each case ends;
+    ``run`` returns once all have ended so for a while. ``only_by_deadline`` says whether a case
+    can end by its deadline only.
     """
     chosen = list(expected)
-    people = people_of(cloud)
-    of = {case: people[index % _PEOPLE] for index, case in enumerate(chosen)}
+    everybody = people(cloud)
+    owner_of = {case: everybody[index % _PEOPLE] for index, case in enumerate(chosen)}
     creates = [case for case in chosen if case.verb == "CREATE"]
     others = [case for case in chosen if case.verb != "CREATE"]
     with ThreadPoolExecutor(_PEOPLE) as pool:
         made = dict(
-            zip(others, pool.map(lambda case: of[case].create(case.name), others), strict=True)
+            zip(
+                others, pool.map(lambda case: owner_of[case].create(case.name), others), strict=True
+            )
         )
-        _wait_for(people, {made[case]["id"]: "READY" for case in others})
-        starts = [case for case in others if case.verb in {"START", ANEW}]
-        list(pool.map(lambda case: of[case].stop(made[case]["id"]), starts))
-        _wait_for(people, {made[case]["id"]: "SUSPENDED" for case in starts})
+        _wait_for(everybody, {made[case]["id"]: "READY" for case in others})
+        starts = [case for case in others if case.verb in {"START", START_OTHER_TYPE}]
+        list(pool.map(lambda case: owner_of[case].stop(made[case]["id"]), starts))
+        _wait_for(everybody, {made[case]["id"]: "SUSPENDED" for case in starts})
         cloud.kill_function("provision_workspace", signal.SIGSTOP)
         try:
             made |= dict(
                 zip(
-                    creates, pool.map(lambda case: of[case].create(case.name), creates), strict=True
+                    creates,
+                    pool.map(lambda case: owner_of[case].create(case.name), creates),
+                    strict=True,
                 )
             )
             for case in chosen:
@@ -143,13 +152,14 @@ def run(
                     )
         finally:
             cloud.kill_function("provision_workspace", signal.SIGCONT)
-        list(pool.map(lambda case: _ask(of[case], case, made[case]), others))
+        list(pool.map(lambda case: _ask(owner_of[case], case, made[case]), others))
     ids = {case: made[case]["id"] for case in chosen}
-    return _ends(Records(cloud), people, ids, expected, [case for case in chosen if overdue(case)])
+    late = [case for case in chosen if only_by_deadline(case)]
+    return _wait_for_ends(Records(cloud), everybody, ids, expected, late)
 
 
-def people_of(cloud: RunningCloud) -> list[ApiClient]:
-    """Return those whose workspaces they are."""
+def people(cloud: RunningCloud) -> list[ApiClient]:
+    """Return the owners of all workspaces."""
     return [
         ApiClient(cloud.address, cloud.token(f"person-{number}@example.com"))
         for number in range(_PEOPLE)
@@ -157,12 +167,12 @@ def people_of(cloud: RunningCloud) -> list[ApiClient]:
 
 
 def _listed(people: list[ApiClient]) -> dict[str, Workspace]:
-    """Return everybody's workspaces. Lists ask nothing of Compute, so they use up no strike of a fault."""
+    """Return all workspaces by id; a list calls no Compute, so it uses up no strike of a fault."""
     return {workspace["id"]: workspace for person in people for workspace in person.workspaces()}
 
 
 def _wait_for(people: list[ApiClient], wanted: dict[str, str]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         seen = _listed(people)
         if all(
@@ -171,20 +181,20 @@ def _wait_for(people: list[ApiClient], wanted: dict[str, str]) -> None:
         ):
             return
         if time.monotonic() > deadline:
-            raise TimeoutError("the workspaces do not get into the state that the verbs are for")
+            raise TimeoutError("the workspaces do not get the status that the verbs need")
         time.sleep(_POLL_SECONDS)
 
 
 def _ask(person: ApiClient, case: Case, workspace: Workspace) -> None:
-    """Ask for the verb, again while something else is still under way, as a person would."""
+    """Ask for the verb, and repeat while another operation is under way, as a person would."""
     workspace_id = workspace["id"]
     verbs: dict[str, Callable[[], object]] = {
         "STOP": lambda: person.stop(workspace_id),
         "START": lambda: person.start(workspace_id),
-        ANEW: lambda: person.start(workspace_id, machine_type=OTHER_MACHINE_TYPE),
+        START_OTHER_TYPE: lambda: person.start(workspace_id, machine_type=OTHER_MACHINE_TYPE),
         "DELETE": lambda: person.delete(workspace_id),
     }
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         try:
             verbs[case.verb]()
@@ -196,47 +206,50 @@ def _ask(person: ApiClient, case: Case, workspace: Workspace) -> None:
             return
 
 
-def _ends(
+def _wait_for_ends(
     records: Records,
     people: list[ApiClient],
     ids: dict[Case, str],
     expected: Mapping[Case, str],
-    overdue: list[Case],
+    late: list[Case],
 ) -> dict[Case, End]:
-    """Wait until everything has ended as it is to, and stays so; or until it will not any more, which is up to the test."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    """Wait until all cases have ended as expected and stay so, and return how each ended.
+
+    It returns after ``_TIMEOUT_SECONDS`` in any case: the test compares the ends.
+    """
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     last: dict[Case, End] = {}
     quiet_since = time.monotonic()
     while time.monotonic() < deadline and time.monotonic() - quiet_since < _QUIET_SECONDS:
         seen = _listed(people)
-        now = {case: _end_of(seen.get(workspace_id)) for case, workspace_id in ids.items()}
+        now = {case: _end(seen.get(workspace_id)) for case, workspace_id in ids.items()}
         if now != last or any(str(end) != expected[case] for case, end in now.items()):
             quiet_since, last = time.monotonic(), now
         others_ended = all(
-            str(end) == expected[case] for case, end in now.items() if case not in overdue
+            str(end) == expected[case] for case, end in now.items() if case not in late
         )
-        for case in overdue:
-            if others_ended or case.fault in _BEFALLS_EVERYTHING:
-                records.pass_deadline(ids[case], of=_hopeless(case))
+        for case in late:
+            if others_ended or case.fault in _AFFECTS_EVERY_CALL:
+                records.pass_deadline(ids[case], of=_stuck(case))
         time.sleep(_POLL_SECONDS)
     return last
 
 
-def _hopeless(case: Case) -> Callable[[dict[str, Any]], bool]:
-    """Return what says of an operation that it gets no further."""
+def _stuck(case: Case) -> Callable[[dict[str, Any]], bool]:
+    """Return a predicate that says whether an operation of a case cannot advance any more."""
 
-    def hopeless(operation: dict[str, Any]) -> bool:
-        if case.fault in _BEFALLS_EVERYTHING:
-            tried_since: datetime = operation["phase_since"]
-            return datetime.now(UTC) - tried_since > _TRIED_FOR
+    def is_stuck(operation: dict[str, Any]) -> bool:
+        if case.fault in _AFFECTS_EVERY_CALL:
+            phase_since: datetime = operation["phase_since"]
+            return datetime.now(UTC) - phase_since > _GIVE_UP_AFTER
         if operation["failure"]:
-            return False  # its clean-up gets on
+            return False  # its clean-up advances
         return "never_ready" not in case.faults or operation["phase"] == "await_ready"
 
-    return hopeless
+    return is_stuck
 
 
-def _end_of(workspace: Workspace | None) -> End:
+def _end(workspace: Workspace | None) -> End:
     if workspace is None:
         return End("GONE")
     error = workspace["error"] or {}

@@ -1,6 +1,7 @@
-"""Somebody who has only read two histories: who asked the Hub for what and was answered what, and what Compute was told and had.
+"""An observer that judges a run by two histories only, and uses none of the Hub's code.
 
-It knows nothing of records, events or logs, and uses nothing of the Hub's code.
+One history is that of the requests to the Hub and their answers, the other that of Compute: calls,
+states and reports. The observer knows no records, events or logs.
 """
 
 from __future__ import annotations
@@ -19,66 +20,72 @@ _HOME = re.compile(r"home-")
 
 
 @dataclass(frozen=True)
-class Observed:
-    """The two histories, and what the Hub has promised to whom.
+class Histories:
+    """The two histories, and the limits that the Hub promises to keep.
 
     Attributes:
-        requests: what was asked and answered, see `localcloud.services.requests_file`.
-        calls: calls to Compute that were to change something.
-        states: what Compute's instances became, see `localcloud.services.compute.fleet`.
-        reports: what the guests reported, and how they were answered.
-        idle: how long nobody has been connected, at the least, to a machine that is stopped
-            unasked.
-        on_its_way: how long a worker may take from what it goes by to its call: what it hears
-            meanwhile changes nothing.
-        operation: how long an operation may take, its clean-up after a failure included, until
-            somebody has seen that it is over.
-        workspaces_each: the most workspaces that one person may have.
-        running_each: the most of them that may run.
+        requests: requests to the Hub and their answers, see ``localcloud.services.requests_file``.
+        calls: calls to Compute that change something.
+        states: the states of Compute's instances, see ``localcloud.services.compute.fleet``.
+        reports: the guests' reports, and how they were answered.
+        idle_after: the shortest time without a connection after which a machine may be stopped
+            without a request.
+        in_flight: the longest time from a worker's decision to its call. A report that arrives in
+            between changes nothing.
+        longest_operation: the longest time that an operation may take until a reader sees that it
+            is over, its clean-up after a failure included.
+        max_workspaces: the most workspaces that one person may have.
+        max_running: the most of them that may run.
     """
 
     requests: History
     calls: History
     states: History
     reports: History
-    idle: timedelta
-    on_its_way: timedelta
-    operation: timedelta
-    workspaces_each: int
-    running_each: int
+    idle_after: timedelta
+    in_flight: timedelta
+    longest_operation: timedelta
+    max_workspaces: int
+    max_running: int
 
     def violations(self) -> list[str]:
-        """Return, in words, what should not have happened, and what should have."""
+        """Return a sentence for each rule that is broken."""
         return [
-            *self.two_machines_for_one(),
-            *self.machines_of_nobody(),
-            *self.too_many(),
-            *self.stopped_in_use(),
-            *self.deleted_unasked(),
-            *self.homes_deleted_unasked(),
-            *self.endless(),
-            *self.not_as_answered(),
+            *self.duplicate_machines(),
+            *self.unowned_machines(),
+            *self.over_quota(),
+            *self.stopped_while_in_use(),
+            *self.machines_deleted_without_request(),
+            *self.homes_deleted_without_request(),
+            *self.overlong_operations(),
+            *self.untrue_answers(),
         ]
 
-    def two_machines_for_one(self) -> list[str]:
-        """A workspace has one machine at a time, in whatever zone. Somebody who moves one by hand may have two for a moment."""
+    def duplicate_machines(self) -> list[str]:
+        """A workspace has one machine at a time, in all zones together.
+
+        While somebody moves a machine by hand, there may be two for a moment.
+        """
         there: dict[str, set[tuple[str, str]]] = defaultdict(set)
         wrong = []
-        for state in self._workspaces_states():
-            mine, machine = there[_named(state["instance"])], (state["zone"], state["id"])
+        for state in self._workspace_states():
+            mine, machine = there[_workspace_id(state["instance"])], (state["zone"], state["id"])
             if state["status"] == "GONE":
                 mine.discard(machine)
                 continue
             new = machine not in mine
             mine.add(machine)
             if new and len(mine) > 1 and not self._made_by_hand(state):
-                wrong.append(f"{state['instance']} was there {len(mine)} times at {state['time']}")
+                wrong.append(f"{state['instance']} existed {len(mine)} times at {state['time']}")
         return wrong
 
-    def machines_of_nobody(self) -> list[str]:
-        """A machine is of a workspace that somebody was told of, or of somebody who asked for one and was never answered."""
+    def unowned_machines(self) -> list[str]:
+        """Each machine belongs to a workspace that somebody knows, or may still learn of.
+
+        Somebody got its id in an answer, or the owner asked for a workspace and got no answer.
+        """
         told = {
-            _named(str(each["answer"])): each["who"]
+            _workspace_id(str(each["answer"])): each["who"]
             for each in self._creates()
             if each["status"] == 201
         }
@@ -86,23 +93,23 @@ class Observed:
         waiting = {
             each["who"]
             for each in self._creates()
-            if _unclear(each) and (each["who"], each["key"]) not in answered
+            if _may_be_accepted(each) and (each["who"], each["key"]) not in answered
         }
         owners = self._owners()
         who = {owner: told[name] for name, owner in owners.items() if name in told}
         return [
-            f"{name} is nobody's"
+            f"{name} has no owner who asked for it"
             for name, owner in owners.items()
             if name not in told and who.get(owner) not in waiting
         ]
 
-    def too_many(self) -> list[str]:
-        """Nobody has more machines, or more of them at work, than they may."""
+    def over_quota(self) -> list[str]:
+        """Nobody has more machines, or more running ones, than their quota."""
         there: dict[str, dict[str, str]] = defaultdict(dict)
         owners = self._owners()
         wrong = []
-        for state in self._workspaces_states():
-            owner = owners.get(_named(state["instance"]), "somebody")
+        for state in self._workspace_states():
+            owner = owners.get(_workspace_id(state["instance"]), "an unknown owner")
             mine = there[owner]
             mine[state["instance"]] = state["status"]
             kinds = Counter(
@@ -110,43 +117,45 @@ class Observed:
                 for s in mine.values()
             )
             if (
-                kinds["running"] > self.running_each
-                or kinds["running"] + kinds["off"] > self.workspaces_each
+                kinds["running"] > self.max_running
+                or kinds["running"] + kinds["off"] > self.max_workspaces
             ):
                 wrong.append(f"{owner} had {dict(kinds)} at {state['time']}")
         return wrong
 
-    def stopped_in_use(self) -> list[str]:
-        """A machine is suspended or stopped because somebody asked for it, or because nobody was connected for long enough.
+    def stopped_while_in_use(self) -> list[str]:
+        """A machine in use is suspended or stopped only if somebody asked for it.
 
-        Whatever its labels say: one that was taken for nobody's is found here, too.
+        Labels do not count, so a machine that was mistaken for an orphan is found here, too.
         """
         wrong = []
-        excused = self._excused(("POST", "/stop"), ("POST", "/start"), ("DELETE", ""))
-        beats = self._heartbeats()
-        for call in self._done("instances.suspend", "instances.stop"):
+        excused = self._allowed_periods(("POST", "/stop"), ("POST", "/start"), ("DELETE", ""))
+        heartbeats = self._heartbeats()
+        for call in self._hub_calls("instances.suspend", "instances.stop"):
             name, at = call["instance"], _time(call["time"])
             fresh = [
                 sent
-                for sent, heard in beats[name]
-                if sent > at - self.idle and heard < at - self.on_its_way
+                for sent, heard in heartbeats[name]
+                if sent > at - self.idle_after and heard < at - self.in_flight
             ]
-            if fresh and not any(since <= at <= until for since, until in excused[_named(name)]):
+            if fresh and not any(
+                since <= at <= until for since, until in excused[_workspace_id(name)]
+            ):
                 wrong.append(f"{name} was stopped at {at}, its last heartbeat was at {fresh[-1]}")
         return wrong
 
-    def deleted_unasked(self) -> list[str]:
-        """A machine that was ever ready is deleted only for somebody who asked for that, or who just now wants one to use.
+    def machines_deleted_without_request(self) -> list[str]:
+        """A machine that was ever ready is deleted only for a DELETE, or replaced by a START.
 
-        A START makes a new machine if another one is asked for, or if the one that there is cannot
-        be used any more: it is off and does not come up, has said that it failed, or should have
-        been another one long ago.
+        A START makes a new machine if the request asks for another one, or if the old one cannot be
+        used any more: it is off and does not boot, it has reported that it failed, or an earlier
+        START had asked for another one.
         """
         deletes, starts = self._accepted(("DELETE", "")), self._accepted(("POST", "/start"))
-        excused = self._excused(("POST", "/start"))
+        excused = self._allowed_periods(("POST", "/start"))
         wrong = []
-        for call in self._done("instances.delete"):
-            name, at = _named(call["instance"]), _time(call["time"])
+        for call in self._hub_calls("instances.delete"):
+            name, at = _workspace_id(call["instance"]), _time(call["time"])
             asked = any(_time(each["began"]) <= at for each in deletes[name])
             other = any(
                 "machine_type" in (each["asked"] or {}) and _time(each["began"]) <= at
@@ -154,50 +163,56 @@ class Observed:
             )
             useless = (
                 other
-                or self._status(name, at) != "RUNNING"
-                or self._last_report(name, at) == "failed"
+                or self._status_before(name, at) != "RUNNING"
+                or self._last_report_before(name, at) == "failed"
             )
             replaced = useless and any(since <= at <= until for since, until in excused[name])
             if self._was_ready(name, at) and not asked and not replaced:
-                wrong.append(f"{name}'s machine was deleted at {at}, and nobody had asked for it")
+                wrong.append(f"{name}'s machine was deleted at {at}, but nobody had asked for it")
         return wrong
 
-    def homes_deleted_unasked(self) -> list[str]:
-        """A home disk that somebody may have used is deleted only for somebody who asked for that, whatever its labels say."""
+    def homes_deleted_without_request(self) -> list[str]:
+        """A home disk that may have been used is deleted only for a DELETE; labels do not count."""
         deletes = self._accepted(("DELETE", ""))
         wrong = []
-        for call in self._done("disks.delete"):
-            name, at = _named(call["disk"]), _time(call["time"])
+        for call in self._hub_calls("disks.delete"):
+            name, at = _workspace_id(call["disk"]), _time(call["time"])
             home = _HOME.match(call["disk"]) and self._was_ready(name, at)
             if home and not any(_time(each["began"]) <= at for each in deletes[name]):
-                wrong.append(f"{name}'s home was deleted at {at}, and nobody had asked for it")
+                wrong.append(f"{name}'s home was deleted at {at}, but nobody had asked for it")
         return wrong
 
-    def endless(self) -> list[str]:
-        """No operation is still told of long after it should have been over."""
+    def overlong_operations(self) -> list[str]:
+        """No answer has an operation that should have ended before."""
         wrong = []
         for each in self.requests:
             operation = isinstance(each["answer"], dict) and each["answer"].get("operation")
             if (
                 operation
-                and _time(each["began"]) > _time(operation["requested_at"]) + self.operation
+                and _time(each["began"]) > _time(operation["requested_at"]) + self.longest_operation
             ):
                 wrong.append(
-                    f"{each['path']} was still at {operation['kind']} {operation['phase']} at {each['began']}"
+                    f"{each['path']} was still at {operation['kind']} {operation['phase']} "
+                    f"at {each['began']}"
                 )
         return wrong
 
-    def not_as_answered(self) -> list[str]:
-        """What was accepted has come about, or the last answer says why not; and what that says is so in Compute."""
+    def untrue_answers(self) -> list[str]:
+        """What was accepted has taken effect, or the last answer says why not.
+
+        Compute agrees with the last answer.
+        """
         states = self._last_states()
         deletes = self._accepted(("DELETE", ""))
         wishes = self._accepted(("POST", "/stop"), ("POST", "/start"))
         last = {
-            _named(each["path"]): each for each in self.requests if _is(each, "GET", "/status$")
+            _workspace_id(each["path"]): each
+            for each in self.requests
+            if _matches(each, "GET", "/status$")
         }
         wrong = []
         for name in {
-            _named(str(each["answer"])) for each in self._creates() if each["status"] == 201
+            _workspace_id(str(each["answer"])) for each in self._creates() if each["status"] == 201
         }:
             told, state = last.get(name, {"status": 0}), states.get(name, "GONE")
             answer = told.get("answer") or {}
@@ -220,35 +235,36 @@ class Observed:
             if not fits:
                 asked = f"asked to {wish[0]}" if wish else "made"
                 wrong.append(
-                    f"{name} was {asked}, answers {told['status']} {status} {error or None}, and its machine is {state}"
+                    f"{name} was {asked}, answers {told['status']} {status} {error or None}, "
+                    f"and its machine is {state}"
                 )
         return wrong
 
-    def _workspaces_states(self) -> History:
+    def _workspace_states(self) -> History:
         """Return the states of the machines that are named after a workspace."""
-        return [state for state in self.states if _named(state["instance"])]
+        return [state for state in self.states if _workspace_id(state["instance"])]
 
     def _last_states(self) -> dict[str, str]:
-        """Return by workspace what its machine was last, in whatever zone."""
+        """Return by workspace the last state of its machine, in any zone."""
         machines: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
-        for state in self._workspaces_states():
-            machines[_named(state["instance"])][state["zone"], state["id"]] = state["status"]
+        for state in self._workspace_states():
+            machines[_workspace_id(state["instance"])][state["zone"], state["id"]] = state["status"]
         return {
             name: next((status for status in mine.values() if status != "GONE"), "GONE")
             for name, mine in machines.items()
         }
 
     def _owners(self) -> dict[str, str]:
-        """Return by workspace whose its machine is, as its label has ever said."""
-        states = self._workspaces_states()
+        """Return by workspace the owner in its machine's label; a removed label still counts."""
+        states = self._workspace_states()
         return {
-            _named(state["instance"]): state["labels"]["owner"]
+            _workspace_id(state["instance"]): state["labels"]["owner"]
             for state in states
             if "owner" in state["labels"]
         }
 
     def _made_by_hand(self, state: dict[str, Any]) -> bool:
-        """Say whether it was not the Hub who made a machine: the Hub's calls have a request id."""
+        """Say whether somebody made a machine by hand: the Hub's calls have a request id."""
         made = [
             call
             for call in self.calls
@@ -260,25 +276,30 @@ class Observed:
 
     def _creates(self) -> History:
         """Return the requests for a new workspace."""
-        return [each for each in self.requests if _is(each, "POST", "/workspaces$")]
+        return [each for each in self.requests if _matches(each, "POST", "/workspaces$")]
 
     def _accepted(self, *verbs: tuple[str, str]) -> dict[str, History]:
-        """Return by workspace the requests of these verbs that were accepted; what got no answer may have been."""
+        """Return by workspace the requests of these verbs that were accepted, or may have been.
+
+        A request that got no answer, or a 5xx, may have been accepted.
+        """
         found: dict[str, History] = defaultdict(list)
         for each in self.requests:
             asked = any(
-                _is(each, method, f"/workspaces/{_WORKSPACE.pattern}{end}$")
+                _matches(each, method, f"/workspaces/{_WORKSPACE.pattern}{end}$")
                 for method, end in verbs
             )
-            if asked and (each["status"] == 202 or _unclear(each)):
-                found[_named(each["path"])].append(each)
+            if asked and (each["status"] == 202 or _may_be_accepted(each)):
+                found[_workspace_id(each["path"])].append(each)
         return found
 
-    def _excused(self, *verbs: tuple[str, str]) -> dict[str, list[tuple[datetime, datetime]]]:
-        """Return by workspace from when to when something may be done for somebody who asked by one of these verbs.
+    def _allowed_periods(
+        self, *verbs: tuple[str, str]
+    ) -> dict[str, list[tuple[datetime, datetime]]]:
+        """Return by workspace the periods for which requests of these verbs allow what they ask.
 
-        That is until an answer says that it is over, and a call that was on its way then has come;
-        at the latest when any operation has to be over. A DELETE is never over.
+        A period ends when an answer says that the operation is over and the calls in flight have
+        arrived, or after the longest time of an operation. That of a DELETE never ends.
         """
         told: dict[str, History] = defaultdict(list)
         for each in self.requests:
@@ -287,7 +308,7 @@ class Observed:
                 and isinstance(each["answer"], dict)
                 and "operation" in each["answer"]
             ):
-                told[_named(each["path"])].append(each)
+                told[_workspace_id(each["path"])].append(each)
         found: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
         for name, asked in self._accepted(*verbs).items():
             for each in asked:
@@ -295,7 +316,7 @@ class Observed:
                 until = (
                     datetime.max.replace(tzinfo=UTC)
                     if each["method"] == "DELETE"
-                    else since + self.operation
+                    else since + self.longest_operation
                 )
                 mine = (
                     ((each["answer"] or {}).get("operation") or {}).get("id")
@@ -303,7 +324,7 @@ class Observed:
                     else None
                 )
                 over = [
-                    _time(later["began"]) + self.on_its_way
+                    _time(later["began"]) + self.in_flight
                     for later in told[name]
                     if mine
                     and later["began"] > each["ended"]
@@ -312,8 +333,8 @@ class Observed:
                 found[name].append((since, min([until, *over])))
         return found
 
-    def _done(self, *methods: str) -> History:
-        """Return the Hub's own calls of these methods that were not refused: those always have a request id."""
+    def _hub_calls(self, *methods: str) -> History:
+        """Return the Hub's calls of these methods that were not refused; they have a request id."""
         return [
             call
             for call in self.calls
@@ -321,51 +342,55 @@ class Observed:
         ]
 
     def _was_ready(self, name: str, at: datetime) -> bool:
-        """Say whether a workspace had reported ready by then, and was heard."""
+        """Say whether the Hub had accepted a workspace's ``ready`` report by then."""
         ready = [
             each for each in self.reports if each["event"] == "ready" and each["status"] == 204
         ]
-        return any(_named(each["instance"]) == name and _time(each["time"]) < at for each in ready)
+        return any(
+            _workspace_id(each["instance"]) == name and _time(each["time"]) < at for each in ready
+        )
 
     def _heartbeats(self) -> dict[str, list[tuple[datetime, datetime]]]:
-        """Return by machine when it said that it is ready or in use, in order, and when it had been heard."""
+        """Return by machine when it sent each ``ready`` or heartbeat, and when it was answered."""
         found: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
         for report in self.reports:
             if report["event"] in {"ready", "heartbeat"} and report["status"] == 204:
                 found[report["instance"]].append((_time(report["time"]), _time(report["answered"])))
         return found
 
-    def _last_report(self, name: str, at: datetime) -> str:
-        """Return what a workspace's machine had said last by then."""
+    def _last_report_before(self, name: str, at: datetime) -> str:
+        """Return the event of the last report of a workspace's machine before a moment."""
         mine = [
             each
             for each in self.reports
-            if _named(each["instance"]) == name and _time(each["time"]) < at
+            if _workspace_id(each["instance"]) == name and _time(each["time"]) < at
         ]
         return mine[-1]["event"] if mine else ""
 
-    def _status(self, name: str, at: datetime) -> str:
-        """Return what a workspace's machine was just before a moment."""
-        mine = [each for each in self._workspaces_states() if _named(each["instance"]) == name]
+    def _status_before(self, name: str, at: datetime) -> str:
+        """Return the status of a workspace's machine just before a moment."""
+        mine = [
+            each for each in self._workspace_states() if _workspace_id(each["instance"]) == name
+        ]
         before = [each["status"] for each in mine if _time(each["time"]) < at]
         return before[-1] if before else ""
 
 
-def _is(request: dict[str, Any], method: str, path: str) -> bool:
-    """Say whether a request is of this kind."""
+def _matches(request: dict[str, Any], method: str, path: str) -> bool:
+    """Say whether a request has this method, and a path that matches this pattern."""
     return method == str(request["method"]) and bool(
         re.search(path, request["path"].partition("?")[0])
     )
 
 
-def _unclear(request: dict[str, Any]) -> bool:
-    """Say whether a request may have been accepted without anybody knowing."""
+def _may_be_accepted(request: dict[str, Any]) -> bool:
+    """Say whether the answer leaves open if the request was accepted."""
     status: int = request["status"]
     return status == 0 or status >= 500
 
 
-def _named(text: str) -> str:
-    """Return the first workspace's id in a text; empty where there is none."""
+def _workspace_id(text: str) -> str:
+    """Return the first workspace id in a text; empty if there is none."""
     found = _WORKSPACE.search(text)
     return found[0] if found else ""
 

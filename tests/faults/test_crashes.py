@@ -1,4 +1,4 @@
-"""Processes that are killed at every call to the outside, before it and after it: in the end it is as if nothing had happened."""
+"""Processes that are killed before and after every call to another service: the end is the same."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ import pytest
 from localcloud.catalogue import read_catalogue
 from localcloud.running_cloud import start_cloud
 from localcloud.settings import LocalSettings
-from tests.faults.crashes import SETTINGS, STORIES, Play, Theatre, every_point
-from tests.faults.killer import MOMENTS, OnceAtEachCall, Point, listening
+from tests.faults.crash_injection import (
+    MOMENTS,
+    CrashOnceAtEachCall,
+    CrashPoint,
+    crash_injector,
+)
+from tests.faults.crashes import SCENARIOS, SETTINGS, CrashHarness, ScenarioRun, every_point
 from tests.kept_logs import keep_if_failed
 from tests.system.records import delete_by_hand
 
 pytestmark = [pytest.mark.xdist_group("crashes"), pytest.mark.timeout(1200)]
 
-# Those that are in no story: four have tests of their own, two change nothing, one talks to nobody.
-NOT_IN_STORIES = {
+# Of the functions in no scenario four have tests of their own, two change nothing, and one makes no
+# calls.
+NOT_IN_SCENARIOS = {
     *("cleanup", "reconcile", "reconcile_fleet", "record_dead_letter"),
     *("list_workspaces", "list_events", "describe_api"),
 }
-_ENCORES = (
-    3  # a process that dies takes along what it does for others, whose turn then has to come again
-)
+# A killed process also ends the requests of other runs, which then miss their point and run again.
+_REPETITIONS = 3
 # Of the points: which calls a request makes depends on what else happens at that moment, too.
-_LEFT_AT_MOST = 0.1
-_OF_A_SWEEP = {
+_MAX_SHARE_NOT_REACHED = 0.1
+_CALLS_OF_A_SWEEP = {
     "Firestore/RunQuery",
     "Firestore/GetDocument",
     "Firestore/Commit",
@@ -38,56 +43,61 @@ _OF_A_SWEEP = {
 
 
 @pytest.fixture(scope="module")
-def theatre(request: pytest.FixtureRequest) -> Iterator[Theatre]:
-    """A cloud whose processes can be killed at their calls. Nothing in it comes by itself but what the platform brings again."""
-    with listening() as killer:
+def harness(request: pytest.FixtureRequest) -> Iterator[CrashHarness]:
+    """A cloud whose processes can be killed at their calls, and whose scheduler does not run."""
+    with crash_injector() as injector:
         settings = LocalSettings(
-            times="fast", schedule_seconds=0, python_path=killer.python_path, overrides=SETTINGS
+            times="fast", schedule_seconds=0, python_path=injector.python_path, overrides=SETTINGS
         )
         with start_cloud(settings) as cloud:
-            yield Theatre(cloud, killer)
+            yield CrashHarness(cloud, injector)
             keep_if_failed(cloud, "crashes", failed=request.session.testsfailed)
 
 
-def test_a_cleanup_killed_at_any_call_is_finished_by_the_next(theatre: Theatre) -> None:
-    """Idle workspaces are suspended; one in use is left alone."""
-    idle, used = theatre.ready(8), theatre.ready(1)
-    for play in idle:
-        theatre.records.age(play.workspace["id"], "last_connected_at", timedelta(hours=2))
+def test_a_cleanup_killed_at_any_call_is_finished_by_the_next(harness: CrashHarness) -> None:
+    """Idle workspaces are suspended; one in use stays READY."""
+    idle, used = harness.make_ready(8), harness.make_ready(1)
+    for run in idle:
+        harness.records.age(run.workspace["id"], "last_connected_at", timedelta(hours=2))
 
-    assert statuses_after(theatre, "cleanup", idle, "SUSPENDED") == ["SUSPENDED"] * 8
+    assert statuses_after(harness, "cleanup", idle, "SUSPENDED") == ["SUSPENDED"] * 8
     assert statuses(used) == ["READY"]
 
 
-def test_a_reconcile_killed_at_any_call_is_finished_by_the_next(theatre: Theatre) -> None:
+def test_a_reconcile_killed_at_any_call_is_finished_by_the_next(harness: CrashHarness) -> None:
     """Workspaces whose STOP has lost its job are suspended."""
-    stuck = theatre.ready(6)
-    for play in stuck:
-        theatre.lose_a_stop(play)
+    stuck = harness.make_ready(6)
+    for run in stuck:
+        harness.lose_job_of_stop(run)
 
-    assert statuses_after(theatre, "reconcile", stuck, "SUSPENDED") == ["SUSPENDED"] * 6
-
-
-def statuses_after(theatre: Theatre, sweep: str, plays: list[Play], wanted: str) -> list[str]:
-    """Return the statuses after a sweep that was killed at each of its calls, once all are as wanted or nothing more comes."""
-    watched = OnceAtEachCall()
-    theatre.interrupt(sweep, watched)
-    assert named(watched.done) == _OF_A_SWEEP
-    theatre.reconcile_until(lambda: set(statuses(plays)) == {wanted})
-    return statuses(plays)
+    assert statuses_after(harness, "reconcile", stuck, "SUSPENDED") == ["SUSPENDED"] * 6
 
 
-def test_a_fleet_sweep_killed_at_any_call_is_finished_by_the_next(theatre: Theatre) -> None:
-    """Records follow their machines, and what has no record is stopped, then deleted, and taken from what its owner holds.
+def statuses_after(
+    harness: CrashHarness, sweep: str, runs: list[ScenarioRun], wanted: str
+) -> list[str]:
+    """Return the statuses after a sweep that was killed at each of its calls.
+
+    They are those that are wanted, or the last ones before the timeout.
+    """
+    plan = CrashOnceAtEachCall()
+    harness.call_with_crashes(sweep, plan)
+    assert calls_at(plan.done) == _CALLS_OF_A_SWEEP
+    harness.reconcile_until(lambda: set(statuses(runs)) == {wanted})
+    return statuses(runs)
+
+
+def test_a_fleet_sweep_killed_at_any_call_is_finished_by_the_next(harness: CrashHarness) -> None:
+    """Records follow their machines; what has no record is stopped, deleted, and no longer held.
 
     That takes several sweeps, as many as there are things to do one after the other.
     """
-    vanished, lost = theatre.ready(4), theatre.ready(3)
-    for play in vanished:
-        delete_by_hand(theatre.cloud, play.workspace)
-    for play in lost:
-        theatre.records.delete(play.workspace["id"])
-    watched = OnceAtEachCall()
+    vanished, lost = harness.make_ready(4), harness.make_ready(3)
+    for run in vanished:
+        delete_by_hand(harness.cloud, run.workspace)
+    for run in lost:
+        harness.records.delete(run.workspace["id"])
+    plan = CrashOnceAtEachCall()
     nothing = {
         "workspaces": [],
         "machines": [],
@@ -97,45 +107,47 @@ def test_a_fleet_sweep_killed_at_any_call_is_finished_by_the_next(theatre: Theat
     }
 
     deadline = time.monotonic() + 240
-    while (left := theatre.outcomes(lost)) != [nothing] * 3:
+    while (left := harness.outcomes(lost)) != [nothing] * 3:
         assert time.monotonic() < deadline, left
-        theatre.interrupt("reconcile_fleet", watched)
+        harness.call_with_crashes("reconcile_fleet", plan)
         time.sleep(1)
 
-    assert named(watched.done) >= {
+    assert calls_at(plan.done) >= {
         "POST instances/…/stop",
         "DELETE instances/…",
         "DELETE disks/…",
         "Firestore/Commit",
     }
-    theatre.reconcile_until(lambda: statuses(vanished) == ["ERROR"] * 4)
+    harness.reconcile_until(lambda: statuses(vanished) == ["ERROR"] * 4)
     assert statuses(vanished) == ["ERROR"] * 4
 
 
-def test_dead_letters_whose_recording_is_killed_at_any_call_are_recorded(theatre: Theatre) -> None:
-    """The CREATEs of machines that never report end in ERROR with the reason, and nothing is left of the machines."""
-    silent = theatre.never_ready(3)
-    watched = OnceAtEachCall()
-    theatre.killer.watch_function("record_dead_letter", watched)
-    with theatre.without_workers():  # the job stays the one that is given up
-        for play in silent:
-            theatre.give_up(play, watched)
+def test_dead_letters_are_recorded_though_the_recorder_is_killed_at_any_call(
+    harness: CrashHarness,
+) -> None:
+    """CREATEs of machines that never report end in ERROR with the reason; no machine is left."""
+    silent = harness.make_never_ready(3)
+    plan = CrashOnceAtEachCall()
+    harness.injector.apply_to_function("record_dead_letter", plan)
+    with harness.paused_worker():  # so that the dead letter stays the operation's current job
+        for run in silent:
+            harness.dead_letter(run, plan)
 
-    assert named(watched.done) >= {
+    assert calls_at(plan.done) >= {
         "Firestore/GetDocument",
         "Firestore/Commit",
         "CloudTasks/CreateTask",
     }
-    theatre.reconcile_until(lambda: statuses(silent) == ["ERROR"] * 3)
-    for end in theatre.outcomes(silent):
+    harness.reconcile_until(lambda: statuses(silent) == ["ERROR"] * 3)
+    for end in harness.outcomes(silent):
         assert [(ws["status"], ws["error"]) for ws in end["workspaces"]] == [
             ("ERROR", "NOT_CARRIED_OUT")
         ]
         assert (end["machines"], end["disks"], end["held"]) == ([], [], [False])
 
 
-def named(points: set[Point]) -> set[str]:
-    """Return the calls at which a process was killed, each before it and after it."""
+def calls_at(points: set[CrashPoint]) -> set[str]:
+    """Return the calls of the points, each of which must be there with both moments."""
     before, after = (
         {point.call.what for point in points if point.moment == moment} for moment in MOMENTS
     )
@@ -143,63 +155,66 @@ def named(points: set[Point]) -> set[str]:
     return before
 
 
-def statuses(plays: list[Play]) -> list[str]:
-    """Return the status of each play's workspace, with what is under way."""
-    listed = [ws for play in plays for ws in play.person.workspaces()]
+def statuses(runs: list[ScenarioRun]) -> list[str]:
+    """Return the status of each run's workspace, with the operation that is under way."""
+    listed = [ws for run in runs for ws in run.person.workspaces()]
     return [
         f"{ws['status']} {ws['operation']['kind']}" if ws["operation"] else ws["status"]
         for ws in listed
     ]
 
 
-# The last, since it leaves hundreds of workspaces, and a sweep that is killed again and again would
-# read them all.
-def test_a_process_killed_at_any_call_to_the_outside_changes_nothing_in_the_end(
-    theatre: Theatre,
+# The last test, since it leaves hundreds of workspaces, which a sweep that is killed again and
+# again would have to read.
+def test_a_process_killed_at_any_call_to_another_service_changes_nothing_in_the_end(
+    harness: CrashHarness,
 ) -> None:
-    """Each call that any story makes is found by playing it; then it is played with a kill at each: all end as undisturbed."""
-    undisturbed = theatre.play((story, None) for story in STORIES)
+    """Every call of every scenario is found by a run without crashes; then it gets two crashes.
+
+    Each run with a crash ends as the one without.
+    """
+    undisturbed = harness.run((scenario, None) for scenario in SCENARIOS)
     expected = {
-        play.story: end
-        for play, end in zip(undisturbed, theatre.outcomes(undisturbed), strict=True)
+        run.scenario: end
+        for run, end in zip(undisturbed, harness.outcomes(undisturbed), strict=True)
     }
     points = every_point(undisturbed)
-    plays = theatre.play(points)
-    for _ in range(_ENCORES):
-        plays += theatre.play(not_reached(plays))
-    left = not_reached(plays)
-    rounds = theatre.reconcile_until(lambda: not differing(theatre, plays, expected))
-    wrong = differing(theatre, plays, expected)
+    runs = harness.run(points)
+    for _ in range(_REPETITIONS):
+        runs += harness.run(not_reached(runs))
+    left = not_reached(runs)
+    rounds = harness.reconcile_until(lambda: not differing(harness, runs, expected))
+    wrong = differing(harness, runs, expected)
 
-    missed = "".join(f"\n  not reached: {story}, {point}" for story, point in left)
-    print(f"{len(points)} points, {len(plays)} plays, {rounds} rounds of reconcile{missed}")  # noqa: T201
+    missed = "".join(f"\n  not reached: {scenario}, {point}" for scenario, point in left)
+    print(f"{len(points)} points, {len(runs)} runs, {rounds} rounds of reconcile{missed}")  # noqa: T201
     assert not wrong, "\n".join(
-        f"{play.story}, {play.point}: {end}\nnot {expected[play.story]}" for play, end in wrong
+        f"{run.scenario}, {run.point}: {end}\nnot {expected[run.scenario]}" for run, end in wrong
     )
-    assert len(left) < _LEFT_AT_MOST * len(points)
-    assert places(play.watched.killed for play in plays) == places(point for _, point in points)
+    assert len(left) < _MAX_SHARE_NOT_REACHED * len(points)
+    assert places(run.plan.crashed_at for run in runs) == places(point for _, point in points)
     assert {function for function, *_ in places(point for _, point in points)} == {
         function.name
         for function in read_catalogue().functions
-        if function.name not in NOT_IN_STORIES
+        if function.name not in NOT_IN_SCENARIOS
     }
 
 
-def not_reached(plays: list[Play]) -> list[tuple[str, Point | None]]:
-    """Return the points at which no process was killed in any of the plays, with their stories."""
-    reached = {play.point for play in plays if play.watched.killed}
-    stories = {play.point: play.story for play in plays}
-    return [(story, point) for point, story in stories.items() if point not in reached]
+def not_reached(runs: list[ScenarioRun]) -> list[tuple[str, CrashPoint | None]]:
+    """Return the points at which no process was killed in any of the runs, with their scenarios."""
+    reached = {run.point for run in runs if run.plan.crashed_at}
+    scenarios = {run.point: run.scenario for run in runs}
+    return [(scenario, point) for point, scenario in scenarios.items() if point not in reached]
 
 
-def places(points: Iterable[Point | None]) -> set[tuple[str, str, str]]:
-    """Return the functions, calls and moments of points, whatever came before in the request."""
+def places(points: Iterable[CrashPoint | None]) -> set[tuple[str, str, str]]:
+    """Return function, call and moment of each point, without the calls before it."""
     return {(point.call.function, point.call.what, point.moment) for point in points if point}
 
 
 def differing(
-    theatre: Theatre, plays: list[Play], expected: dict[str, dict[str, Any]]
-) -> list[tuple[Play, dict[str, Any]]]:
-    """Return the plays that have not ended as undisturbed ones do, and how they have."""
-    ends = zip(plays, theatre.outcomes(plays), strict=True)
-    return [(play, end) for play, end in ends if end != expected[play.story]]
+    harness: CrashHarness, runs: list[ScenarioRun], expected: dict[str, dict[str, Any]]
+) -> list[tuple[ScenarioRun, dict[str, Any]]]:
+    """Return the runs that ended otherwise than those without crashes, and how they ended."""
+    ends = zip(runs, harness.outcomes(runs), strict=True)
+    return [(run, end) for run, end in ends if end != expected[run.scenario]]

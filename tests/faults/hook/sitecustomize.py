@@ -1,7 +1,8 @@
-"""Runs in every process of a function before the function does: tells a test of each call to the outside, and dies when told to.
+"""Runs in every function's process before the function: reports its calls, and kills the process.
 
-Python imports it by its name. What it tells of: each call by gRPC and each request by HTTP, before
-a byte of it is sent, and when its answer has come but nobody has seen it.
+Python imports this module by its name. It reports each gRPC call and each HTTP request to the test:
+before a byte of it is sent, and when its answer has arrived but the program has not seen it. If the
+test's reply says so, it kills the process.
 """
 
 from __future__ import annotations
@@ -22,103 +23,103 @@ from typing import Any
 import functions_framework
 import grpc
 
-_TEST = str(Path(__file__).with_name("test"))  # the socket where the test listens
+_SOCKET = str(Path(__file__).with_name("test"))  # on which the test listens
 _FUNCTION = os.environ.get("FUNCTION_TARGET", "")
 _IMPORTS_LATE = "get_workspace_status"
 _inbound = threading.local()
 _requests = itertools.count(1)
 
 
-def _tell(moment: str, call: str, number: int = 0) -> int:
-    """Say what is about to happen, or has happened, and do as the test says.
+def _report(moment: str, call: str, number: int = 0) -> int:
+    """Report a call to the test, and kill the process if the test says so.
 
     Returns:
-        The call's number, by which to tell what comes after it.
+        The call's number, with which to report that its answer has arrived.
     """
     if moment == "after" and not number:
-        return 0  # nobody listened when it began
+        return 0  # the test did not listen when the call began
     try:
-        with Client(_TEST) as test:
+        with Client(_SOCKET) as test:
             test.send((number, _FUNCTION, call, moment, *getattr(_inbound, "request", ("", ""))))
-            number, dies = test.recv()
+            number, crashes = test.recv()
     except (OSError, EOFError):  # the test is over
         return 0
-    if dies:
+    if crashes:
         os.kill(os.getpid(), signal.SIGKILL)
     return int(number)
 
 
-class _Told(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Tells of the calls of a channel."""
+class _ReportingInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Reports the calls of a channel."""
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        number = _tell("before", details.method)
+        number = _report("before", details.method)
         call = continuation(details, request)
         call.exception()  # waits
-        _tell("after", details.method, number)
+        _report("after", details.method, number)
         return call
 
     def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        number = _tell("before", details.method)
-        return _ToldToItsEnd(continuation(details, request), details.method, number)
+        number = _report("before", details.method)
+        return _ReportingStream(continuation(details, request), details.method, number)
 
 
-class _ToldToItsEnd:
-    """A stream of answers that tells when it has come to its end."""
+class _ReportingStream:
+    """A stream of answers that reports its end."""
 
     def __init__(self, stream: Any, method: str, number: int) -> None:
         self._stream = stream
         self._method = method
         self._number = number
 
-    def __iter__(self) -> _ToldToItsEnd:
+    def __iter__(self) -> _ReportingStream:
         return self
 
     def __next__(self) -> Any:
         try:
             return next(self._stream)
         except StopIteration:
-            _tell("after", self._method, self._number)
+            _report("after", self._method, self._number)
             raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def _tell_of_grpc() -> None:
+def _instrument_grpc() -> None:
     make = grpc.insecure_channel
     grpc.insecure_channel = lambda *args, **kwargs: grpc.intercept_channel(
-        make(*args, **kwargs), _Told()
+        make(*args, **kwargs), _ReportingInterceptor()
     )
 
 
-def _tell_of_http() -> None:
+def _instrument_http() -> None:
     put, get = http.client.HTTPConnection.putrequest, http.client.HTTPConnection.getresponse
 
     def putrequest(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         call = f"{method} {url.partition('?')[0]}"
-        self.told_of = call, _tell("before", call)
+        self.reported_call = call, _report("before", call)
         put(self, method, url, *args, **kwargs)
 
     def getresponse(self: Any) -> Any:
         answer = get(self)
-        call, number = self.told_of
-        _tell("after", call, number)
+        call, number = self.reported_call
+        _report("after", call, number)
         return answer
 
     http.client.HTTPConnection.putrequest = putrequest  # type: ignore[method-assign]
     http.client.HTTPConnection.getresponse = getresponse  # type: ignore[method-assign]
 
 
-def _take_note_of_inbound() -> None:
-    """Know in each thread what request it is at work on: its path, its id and its body."""
+def _record_inbound_requests() -> None:
+    """Record in each thread the request that it serves: its path, its id and its body."""
     make = functions_framework.create_app
 
     def create_app(*args: Any, **kwargs: Any) -> Any:
         app: Any = make(*args, **kwargs)  # type: ignore[no-untyped-call]
-        if (
-            _FUNCTION == _IMPORTS_LATE
-        ):  # for seconds, in each of the processes that follow those which were killed
+        if _FUNCTION == _IMPORTS_LATE:
+            # Otherwise its first request would take seconds in each process that replaces a killed
+            # one.
             importlib.import_module("shared.adapters.compute_machines")
         serve = app.wsgi_app
 
@@ -126,7 +127,8 @@ def _take_note_of_inbound() -> None:
             body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             environ["wsgi.input"] = io.BytesIO(body)
             request_id = environ.get("HTTP_X_REQUEST_ID", "")
-            about = f"{environ['PATH_INFO']} {request_id} {body.decode(errors='replace')} {_pushed(body)}"
+            text = body.decode(errors="replace")
+            about = f"{environ['PATH_INFO']} {request_id} {text} {_pubsub_data(body)}"
             _inbound.request = f"{os.getpid()}/{next(_requests)}", about
             return serve(environ, start_response)
 
@@ -136,17 +138,16 @@ def _take_note_of_inbound() -> None:
     functions_framework.create_app = create_app
 
 
-def _pushed(body: bytes) -> str:
-    """Return what a message has in it that Pub/Sub has pushed; nothing for any other body."""
+def _pubsub_data(body: bytes) -> str:
+    """Return the data of a message that Pub/Sub has pushed; empty for any other body."""
     try:
         return base64.b64decode(json.loads(body)["message"]["data"]).decode()
     except (ValueError, KeyError, TypeError):
         return ""
 
 
-os.environ["WORKERS"] = (
-    "4"  # functions-framework's: processes that serve, so that one's death takes few requests along
-)
-_tell_of_grpc()
-_tell_of_http()
-_take_note_of_inbound()
+# functions-framework's number of processes: with several, one that is killed fails few requests.
+os.environ["WORKERS"] = "4"
+_instrument_grpc()
+_instrument_http()
+_record_inbound_requests()

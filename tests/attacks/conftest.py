@@ -12,7 +12,7 @@ from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.kept_logs import keep_if_failed
 from tests.log_lines import not_json
-from tests.system.secrets_kept import leaks
+from tests.system.token_leaks import leaks
 
 
 @pytest.fixture(scope="session")

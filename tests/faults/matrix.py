@@ -230,7 +230,7 @@ def _wait_for_ends(
         )
         for case in late:
             if others_ended or case.fault in _AFFECTS_EVERY_CALL:
-                records.pass_deadline(ids[case], of=_stuck(case))
+                records.expire_deadline(ids[case], of=_stuck(case))
         time.sleep(_POLL_SECONDS)
     return last
 

@@ -15,7 +15,7 @@ from tests.faults.invariants import violations
 from tests.faults.observer import Histories
 from tests.kept_logs import keep, keep_if_failed
 from tests.log_lines import not_json
-from tests.system.secrets_kept import leaks
+from tests.system.token_leaks import leaks
 
 # No timeout: a run lasts as long as ``--seconds`` says.
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(0)]

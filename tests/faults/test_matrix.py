@@ -17,7 +17,7 @@ from tests.faults import matrix
 from tests.faults.matrix import CASES, START_OTHER_TYPE, TIMES, VERBS, Case, End
 from tests.kept_logs import keep_if_failed
 from tests.system.records import call_scheduled, in_compute
-from tests.system.secrets_kept import leaks
+from tests.system.token_leaks import leaks
 
 pytestmark = [pytest.mark.xdist_group("matrix"), pytest.mark.timeout(1800)]
 

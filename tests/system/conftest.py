@@ -1,4 +1,4 @@
-"""People at the local cloud, and a second cloud whose faults disturb nobody else."""
+"""Clients of the shared local cloud, and a second cloud whose faults affect no other test."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.kept_logs import keep_if_failed
 from tests.log_lines import not_json
-from tests.system.secrets_kept import leaks
+from tests.system.token_leaks import leaks
 
 
 @pytest.fixture(scope="session", autouse=True)
-def what_is_written_down(cloud: RunningCloud) -> Iterator[None]:
-    """Whatever the tests did: the functions of the shared cloud have logged JSON lines, and no line and no event has a token."""
+def check_logs_and_events(cloud: RunningCloud) -> Iterator[None]:
+    """Check after all tests: every log line is JSON, and no line and no event has a token."""
     yield
     assert not_json(cloud) == []
     assert leaks(cloud) == []
@@ -25,19 +25,19 @@ def what_is_written_down(cloud: RunningCloud) -> Iterator[None]:
 
 @pytest.fixture
 def new_person(cloud: RunningCloud) -> Callable[[], ApiClient]:
-    """Make up somebody whom no other test knows."""
+    """Make the client of a person whom no other test uses."""
     return lambda: ApiClient(cloud.address, cloud.token(f"{uuid.uuid4()}@example.com"))
 
 
 @pytest.fixture
 def alice(new_person: Callable[[], ApiClient]) -> ApiClient:
-    """Somebody whom no other test knows."""
+    """The client of a person whom no other test uses."""
     return new_person()
 
 
 @pytest.fixture(scope="session")
-def troubled_cloud(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
-    """A cloud for the tests that switch faults on."""
+def session_fault_cloud(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
+    """The cloud for all tests that switch faults on."""
     settings = LocalSettings(
         times="fast",
         schedule_seconds=1,
@@ -46,20 +46,20 @@ def troubled_cloud(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
     )
     with start_cloud(settings) as cloud:
         yield cloud
-        keep_if_failed(cloud, "troubled", failed=request.session.testsfailed)
+        keep_if_failed(cloud, "fault_cloud", failed=request.session.testsfailed)
         assert not_json(cloud) == []
         assert leaks(cloud) == []
 
 
 @pytest.fixture
-def trouble(troubled_cloud: RunningCloud) -> Iterator[RunningCloud]:
-    """The cloud for faults, empty and without any."""
-    troubled_cloud.reset()
-    yield troubled_cloud
-    troubled_cloud.reset()
+def fault_cloud(session_fault_cloud: RunningCloud) -> Iterator[RunningCloud]:
+    """The cloud for faults, with all its records and faults cleared."""
+    session_fault_cloud.reset()
+    yield session_fault_cloud
+    session_fault_cloud.reset()
 
 
 @pytest.fixture
-def bob(trouble: RunningCloud) -> ApiClient:
-    """Somebody at the cloud for faults."""
-    return ApiClient(trouble.address, trouble.token(f"{uuid.uuid4()}@example.com"))
+def bob(fault_cloud: RunningCloud) -> ApiClient:
+    """The client of a person at the cloud for faults."""
+    return ApiClient(fault_cloud.address, fault_cloud.token(f"{uuid.uuid4()}@example.com"))

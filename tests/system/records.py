@@ -1,4 +1,4 @@
-"""Firestore and Compute of a local cloud, as a test looks at them or moves them in time."""
+"""Reads and changes the Firestore documents and the Compute resources of a local cloud."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from localcloud.running_cloud import RunningCloud
 
 
 class Records:
-    """The documents of a running cloud."""
+    """The Firestore documents of a running cloud."""
 
     def __init__(self, cloud: RunningCloud) -> None:
         with mock.patch.dict(
@@ -37,7 +37,7 @@ class Records:
             )
 
     def workspace(self, workspace_id: str) -> dict[str, Any]:
-        """Return a workspace's document; empty when there is none."""
+        """Return a workspace's document; empty if there is none."""
         return self._client.collection("workspaces").document(workspace_id).get().to_dict() or {}
 
     def events(self, workspace_id: str) -> list[dict[str, Any]]:
@@ -49,22 +49,22 @@ class Records:
         ]
 
     def every_event(self) -> list[dict[str, Any]]:
-        """Return the events of everything."""
+        """Return the events of all workspaces."""
         return [event.to_dict() or {} for event in self._client.collection("events").stream()]
 
     def write(self, workspace_id: str, **fields: Any) -> None:
-        """Write fields of a workspace's document, as something that bypasses the Hub would."""
+        """Write fields of a workspace's document without the Hub."""
         self._client.collection("workspaces").document(workspace_id).update(fields)
 
     def delete(self, workspace_id: str) -> None:
-        """Delete a workspace's document, as above."""
+        """Delete a workspace's document without the Hub."""
         self._client.collection("workspaces").document(workspace_id).delete()
 
-    def pass_deadline(self, workspace_id: str, of: Callable[[dict[str, Any]], bool]) -> None:
-        """Have the deadline of the operation that is under way pass now, at which `reconcile` looks: the test's way to wait for minutes.
+    def expire_deadline(self, workspace_id: str, of: Callable[[dict[str, Any]], bool]) -> None:
+        """Move the deadline of a workspace's operation to now, and make it due for ``reconcile``.
 
-        Nothing is written if none is under way, if it is not one that the test waits for, or if the
-        Hub writes at the same moment.
+        So a test need not wait for minutes. Nothing is written if no operation is under way, if
+        ``of`` returns False for it, or if the Hub writes at the same moment.
         """
         document = self._client.collection("workspaces").document(workspace_id)
         found = document.get()
@@ -76,23 +76,23 @@ class Records:
                 document.update({"operation.deadline_at": now, "attend_at": now}, option=unchanged)
 
     def owners(self) -> dict[str, dict[str, Any]]:
-        """Return what each owner's document holds: by the owner, a map from a workspace's id."""
+        """Return the workspaces that each owner holds: by document id, a map from workspace id."""
         documents = self._client.collection("owners").stream()
         return {
             document.id: (document.to_dict() or {}).get("workspaces", {}) for document in documents
         }
 
     def write_owner(self, owner_id: str, **fields: Any) -> None:
-        """Write fields of an owner's document, as above."""
+        """Write fields of an owner's document without the Hub."""
         self._client.collection("owners").document(f"o-{owner_id}").update(fields)
 
     def age(self, workspace_id: str, field: str, by: timedelta) -> None:
-        """Have something happened earlier than it did: the test's way to wait for days."""
+        """Set a time of a workspace to this long ago, so that a test need not wait for days."""
         self.write(workspace_id, **{field: datetime.now(UTC) - by})
 
 
 def publish(cloud: RunningCloud, topic: str, data: bytes) -> None:
-    """Publish a message as anybody with the right to could."""
+    """Publish a message, as anybody with the permission can."""
     with grpc.insecure_channel(cloud.state["services"]["pubsub"]) as channel:
         client = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
         path = PublisherClient.topic_path(cloud.state["project_id"], topic)
@@ -100,8 +100,8 @@ def publish(cloud: RunningCloud, topic: str, data: bytes) -> None:
 
 
 def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[str, Any]]:
-    """Return the `instances` or `disks` of a workspace that Compute has; of all workspaces, where its id is empty."""
-    url = f"{cloud.state['services']['compute']}/compute/v1/projects/{cloud.state['project_id']}/aggregated/{kind}"
+    """Return a workspace's ``instances`` or ``disks`` in Compute; all if its id is empty."""
+    url = f"{_compute(cloud)}/projects/{cloud.state['project_id']}/aggregated/{kind}"
     found: list[dict[str, Any]] = []
     token: str | None = ""
     while token is not None:
@@ -119,20 +119,20 @@ def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[s
 
 
 def by_workspace(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return instances or disks by the id of the workspace that they are labelled with; of any other workspace none."""
-    sorted_out: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    """Return instances or disks by their workspace label; an unknown workspace has none."""
+    grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for each in found:
-        sorted_out[each["labels"]["workspace"]].append(each)
-    return sorted_out
+        grouped[each["labels"]["workspace"]].append(each)
+    return grouped
 
 
 def stop_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
-    """Stop a workspace's machine in Compute, as somebody with the right to could."""
+    """Stop a workspace's machine in Compute, as anybody with the permission can."""
     requests.post(f"{_instance_url(cloud, workspace)}/stop", timeout=10).raise_for_status()
 
 
 def delete_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
-    """Delete a workspace's machine in Compute, as above."""
+    """Delete a workspace's machine in Compute, as anybody with the permission can."""
     requests.delete(_instance_url(cloud, workspace), timeout=10).raise_for_status()
 
 
@@ -142,11 +142,13 @@ def unlabel_by_hand(
     kind: str = "instances",
     labels: Collection[str] = ("workspace",),
 ) -> None:
-    """Take labels off a workspace's `instances` or `disks`, the boot disk too, and wait until that is done.
+    """Remove labels from a workspace's ``instances`` or ``disks``, and wait for the operations.
+
+    The boot disk is among the disks.
 
     Raises:
-        requests.HTTPError: from this and all below: Compute refuses it, or an operation of it
-            fails.
+        requests.HTTPError: Compute refuses the call, or its operation fails. The functions below
+            raise it, too.
     """
     for each in in_compute(cloud, kind, workspace["id"]):
         kept = {key: value for key, value in each["labels"].items() if key not in labels}
@@ -155,12 +157,15 @@ def unlabel_by_hand(
 
 
 def detach_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
-    """Detach the home disk from a workspace's machine, whether that runs or not, and wait until that is done."""
+    """Detach the home disk from a workspace's machine, running or not, and wait for it."""
     _carry_out(cloud, "POST", f"{_instance_path(workspace)}/detachDisk", deviceName="home")
 
 
 def hold_disk_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> str:
-    """Have another machine hold a workspace's home disk, taken from the workspace's own, and return its name when it runs."""
+    """Attach a workspace's home disk to another machine; return its name once it runs.
+
+    If the workspace's own machine has the disk, it is detached there first.
+    """
     home = _home(cloud, workspace)
     if home["users"]:
         detach_by_hand(cloud, workspace)
@@ -181,15 +186,16 @@ def hold_disk_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> str:
 
 
 def release_disk_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
-    """Delete the machine that `hold_disk_by_hand` made, and wait until it is gone; the home disk stays, in use by nobody."""
+    """Delete the machine that ``hold_disk_by_hand`` made, and wait; the home disk stays, unused."""
     _carry_out(cloud, "DELETE", f"{_zone_path(workspace)}/instances/{_holder(workspace)}")
 
 
 def move_by_hand(cloud: RunningCloud, workspace: dict[str, Any], zone: str) -> None:
-    """Move a workspace's machine to another zone as Compute's page on that says, and wait until it runs there.
+    """Move a workspace's machine to another zone, and wait until it runs there.
 
-    By a snapshot of the home disk: the machine is deleted, disk and machine are made again under
-    the same names, with the same labels and metadata, and the old disk is deleted.
+    As Compute's documentation describes it, by a snapshot of the home disk: the machine is deleted,
+    disk and machine are made again with the same names, labels and metadata, and the old disk is
+    deleted.
     """
     machine, home = _show(cloud, _instance_path(workspace)), _home(cloud, workspace)
     boot = next(disk for disk in machine["disks"] if disk.get("boot"))
@@ -237,7 +243,10 @@ def move_by_hand(cloud: RunningCloud, workspace: dict[str, Any], zone: str) -> N
 def restore_home_by_hand(
     cloud: RunningCloud, workspace: dict[str, Any], labels: Collection[str] = ("hub",)
 ) -> None:
-    """Make a workspace's home disk again from a snapshot, with only these of its labels and attached to nothing; wait for it."""
+    """Make a workspace's home disk again from a snapshot, and wait for it.
+
+    It keeps only these of its labels, and is attached to no machine.
+    """
     home = _home(cloud, workspace)
     snapshot = _snapshot(cloud, home)
     delete_home_by_hand(cloud, workspace)
@@ -249,17 +258,20 @@ def restore_home_by_hand(
 def set_machine_type_by_hand(
     cloud: RunningCloud, workspace: dict[str, Any], machine_type: str
 ) -> None:
-    """Give a workspace's machine another type, and wait until it has it: stopped, as it stays; a suspended one is resumed first."""
+    """Give a workspace's machine another type, and wait until it has it.
+
+    The machine is stopped for that and stays so. A suspended one is resumed first.
+    """
     path = _instance_path(workspace)
     if _show(cloud, path)["status"] == "SUSPENDED":
         _carry_out(cloud, "POST", f"{path}/resume")
-    _carry_out(cloud, "POST", f"{path}/stop")  # has nothing to do where it is stopped
+    _carry_out(cloud, "POST", f"{path}/stop")  # changes nothing if it is stopped
     body = {"machineType": f"zones/{workspace['zone']}/machineTypes/{machine_type}"}
     _carry_out(cloud, "POST", f"{path}/setMachineType", body)
 
 
 def delete_home_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
-    """Delete a workspace's home disk, detached first if it is attached, and wait until it is gone."""
+    """Delete a workspace's home disk, and wait; if it is attached, it is detached first."""
     home = _home(cloud, workspace)
     if home["users"]:
         detach_by_hand(cloud, workspace)
@@ -267,7 +279,7 @@ def delete_home_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
 
 
 def delete_keeping_boot_disk_by_hand(cloud: RunningCloud, workspace: dict[str, Any]) -> None:
-    """Delete a workspace's machine, but not its boot disk, and wait until it is gone."""
+    """Delete a workspace's machine without its boot disk, and wait until it is gone."""
     path = _instance_path(workspace)
     boot = next(disk for disk in _show(cloud, path)["disks"] if disk.get("boot"))
     _carry_out(
@@ -286,11 +298,12 @@ def _home(cloud: RunningCloud, workspace: dict[str, Any]) -> dict[str, Any]:
 
 
 def _holder(workspace: dict[str, Any]) -> str:
-    return f"holder-{workspace['id'][:8]}"  # not the whole id: it is no machine of the workspace
+    # Not the whole id, so that it does not look like a machine of the workspace.
+    return f"holder-{workspace['id'][:8]}"
 
 
 def _snapshot(cloud: RunningCloud, disk: dict[str, Any]) -> str:
-    """Keep what is on a disk, and return the snapshot's path."""
+    """Make a snapshot of a disk and return the snapshot's path."""
     name = f"kept-{uuid.uuid4()}"
     _carry_out(cloud, "POST", f"{_path(disk)}/createSnapshot", {"name": name})
     return f"global/snapshots/{name}"
@@ -306,7 +319,7 @@ def _show(cloud: RunningCloud, path: str) -> dict[str, Any]:
 def _carry_out(
     cloud: RunningCloud, method: str, path: str, body: dict[str, Any] | None = None, **query: str
 ) -> None:
-    """Make a call of Compute, and wait for its operation."""
+    """Call Compute and wait for the operation to end."""
     began = requests.request(
         method, f"{_compute(cloud)}/{path}", json=body, params=query, timeout=10
     )
@@ -322,7 +335,7 @@ def _compute(cloud: RunningCloud) -> str:
 
 
 def _path(resource: dict[str, Any]) -> str:
-    """Return `projects/…` of a resource."""
+    """Return a resource's path from ``projects/`` on."""
     return str(resource["selfLink"]).partition("/compute/v1/")[2]
 
 

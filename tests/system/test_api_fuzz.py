@@ -1,4 +1,4 @@
-"""Random requests, good and bad, made from the OpenAPI document: whatever is sent, the answer is one that it describes."""
+"""Random requests, good and bad, made from the OpenAPI document: it describes every answer."""
 
 from __future__ import annotations
 
@@ -39,17 +39,15 @@ DESCRIBED = [
 ]
 CONFIG = {
     "seed": 1,
-    "generation": {
-        "with-security-parameters": False
-    },  # test_whoever_proves_nothing… does that part
+    # test_a_request_without_a_valid_token… tests the credentials.
+    "generation": {"with-security-parameters": False},
     "checks": {
         # The gateway of the local cloud adds the developer's token to a request without one.
         "ignored_auth": {"enabled": False},
-        # A DELETE is accepted, not done: the workspace is there until its machine and its disks are
-        # not.
+        # A DELETE is only accepted: the workspace exists until its machine and disks are gone.
         "use_after_free": {"enabled": False},
-        # What a used Idempotency-Key is answered, or who asks too often, is no matter of the
-        # request's form.
+        # The answer to a used Idempotency-Key or to too many requests does not depend on the form
+        # of the request.
         "positive_data_acceptance": {
             "expected-statuses": ["2xx", "401", "403", "404", "409", "410", "422", "429"]
         },
@@ -61,7 +59,7 @@ CONFIG = {
 
 
 def read_api() -> Any:
-    """Load the document, with the machine types and zones that this installation allows: the contract leaves them open."""
+    """Load the document with this installation's machine types and zones, which it leaves open."""
     document = deepcopy(description())
     schemas = document["components"]["schemas"]
     schemas["MachineType"]["enum"] = [*Policy().machine_types, None]
@@ -75,7 +73,7 @@ MACHINES = API.include(tag="machines")
 
 
 def bounded(examples: int, **more: Any) -> settings:
-    """Return settings that try this many examples, always the same ones."""
+    """Return settings that try this many examples, the same ones at every run."""
     return settings(
         max_examples=examples,
         deadline=None,
@@ -88,7 +86,7 @@ def bounded(examples: int, **more: Any) -> settings:
 
 @pytest.fixture(scope="module")
 def new_caller(cloud: RunningCloud) -> Iterator[Callable[[], Caller]]:
-    """Make up somebody, with what a schemathesis call needs to be made by them; their workspaces go when all is done."""
+    """Make a new caller; its workspaces are deleted after the last test."""
     callers: list[Caller] = []
 
     def new() -> Caller:
@@ -101,7 +99,7 @@ def new_caller(cloud: RunningCloud) -> Iterator[Callable[[], Caller]]:
 
 
 class Caller:
-    """Somebody who calls the public address."""
+    """A person who calls the public address, with the arguments of a schemathesis call."""
 
     def __init__(self, cloud: RunningCloud) -> None:
         token = cloud.token(f"{uuid.uuid4()}@example.com")
@@ -111,28 +109,30 @@ class Caller:
         self.how: dict[str, Any] = {"base_url": cloud.address, "session": self.session}
 
     def leave(self) -> None:
-        """Delete everything, and do not wait for it."""
+        """Delete all workspaces, and do not wait for it."""
         for workspace in self.person.workspaces():
-            self.person.request(
-                "DELETE", f"/workspaces/{workspace['id']}"
-            )  # one that a test has deleted may be gone by now
+            # Not `delete`: a test may have deleted the workspace already.
+            self.person.request("DELETE", f"/workspaces/{workspace['id']}")
         self.session.close()
 
 
 @pytest.fixture(scope="module")
 def caller(new_caller: Callable[[], Caller]) -> Caller:
-    """Somebody with a workspace."""
+    """The caller who owns the workspace."""
     return new_caller()
 
 
 @pytest.fixture(scope="module")
 def workspace(caller: Caller) -> dict[str, Any]:
-    """The caller's workspace, as it was when it became READY."""
+    """The caller's workspace as it was when it became READY."""
     return caller.person.wait_until_settled(caller.person.create("theirs")["id"], "READY")
 
 
 def unfit_checks(case: Any) -> list[Any]:
-    """Return the checks that are not for this request: a made-up page, or two answers to whose, is refused though well-formed."""
+    """Return the checks that do not apply to this request.
+
+    A made-up page token, or both ``owner_id`` and ``all``, is refused though it is well-formed.
+    """
     query = set(case.query or {})
     return (
         [positive_data_acceptance] if "page_token" in query or {"owner_id", "all"} <= query else []
@@ -145,9 +145,9 @@ def fuzz_test(operation_id: str) -> Any:
     @PUBLIC.include(operation_id=operation_id).parametrize()  # type: ignore[untyped-decorator]  # schemathesis gives no types
     @bounded(100)
     def test(case: Any, caller: Caller, workspace: dict[str, Any]) -> None:
-        """An operation answers good requests and refuses bad ones as its description says, and never with a 5xx.
+        """The answer to each request, good or bad, is as described, and never a 5xx.
 
-        Good requests that do not delete go to a workspace that exists.
+        Good requests that do not delete are about a workspace that exists.
         """
         if (
             case.meta.generation.mode.is_positive
@@ -160,8 +160,8 @@ def fuzz_test(operation_id: str) -> Any:
     return test
 
 
-# Not one test for all operations: pytest would give each of them the same id, and pytest-xdist then
-# runs only one of them.
+# One test for all operations would give each of them the same id in pytest, and pytest-xdist would
+# run only one of them.
 for _operation in PUBLIC.get_all_operations():
     _id = _operation.ok().definition.raw["operationId"]
     globals()[f"test_any_{_id}_request_is_answered_as_described"] = fuzz_test(_id)
@@ -170,9 +170,10 @@ for _operation in PUBLIC.get_all_operations():
 def test_any_sequence_of_requests_is_answered_as_described(
     new_caller: Callable[[], Caller],
 ) -> None:
-    """A person who goes from answer to answer by the document's links gets described answers all the way."""
+    """A caller who follows the document's links from answer to answer gets described answers."""
 
-    class Story(PUBLIC.as_state_machine()):  # type: ignore[misc]  # its class is made when this runs
+    # type: ignore: the base class is made at run time.
+    class Sequence(PUBLIC.as_state_machine()):  # type: ignore[misc]
         def setup(self) -> None:
             self.caller = new_caller()
 
@@ -188,11 +189,11 @@ def test_any_sequence_of_requests_is_answered_as_described(
         def teardown(self) -> None:
             self.caller.leave()
 
-    Story.run(settings=bounded(15, stateful_step_count=10))
+    Sequence.run(settings=bounded(15, stateful_step_count=10))
 
 
 def check_described(response: requests.Response, method: str, path: str, **parameters: str) -> None:
-    """Check that an answer is among those that the document has for an operation."""
+    """Check that the document describes an answer of an operation."""
     API[path][method].Case(path_parameters=parameters).validate_response(response, checks=DESCRIBED)
 
 
@@ -212,7 +213,7 @@ JSON_LIKE = st.text('{}[]":,0123456789eE+-.nullN\\u ', max_size=60)
 def test_any_bytes_as_a_body_are_answered_as_described(
     path: str, body: bytes, pieces: int, caller: Caller, workspace: dict[str, Any]
 ) -> None:
-    """What calls itself JSON and is not, or hardly, is refused as the document says, whether it comes whole or in chunks."""
+    """Bodies that are not JSON despite their type get described answers, whole or in chunks."""
     url = caller.how["base_url"] + path.format(workspace_id=workspace["id"])
     size = max(1, -(-len(body) // max(1, pieces)))
     data = (body[at : at + size] for at in range(0, len(body), size)) if pieces else body
@@ -225,15 +226,14 @@ def test_any_bytes_as_a_body_are_answered_as_described(
 ODD_IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.from_regex(
     r"__.*__", fullmatch=True
 )
-NO_DOTS = ODD_IDS.filter(
-    lambda odd_id: odd_id not in {".", ".."}
-)  # which a client takes out of a path by itself
+# A client removes "." and ".." from a path by itself.
+NO_DOTS = ODD_IDS.filter(lambda odd_id: odd_id not in {".", ".."})
 
 
 @given(odd_id=NO_DOTS)
 @bounded(100)
-def test_any_id_that_is_none_is_answered_404(odd_id: str, caller: Caller) -> None:
-    """Whatever stands in place of an id, there is no such workspace, and the answer is the 404 that the document has."""
+def test_any_text_in_place_of_an_id_is_answered_404(odd_id: str, caller: Caller) -> None:
+    """The answer is the 404 that the document describes."""
     response = caller.session.get(
         f"{caller.how['base_url']}/workspaces/{quote(odd_id, safe='')}/status", timeout=30
     )
@@ -258,7 +258,7 @@ PAGE_TOKENS = st.text() | FORGED.map(str.encode).map(base64.urlsafe_b64encode).m
 @given(token=PAGE_TOKENS)
 @bounded(100)
 def test_any_page_token_is_answered_as_described(token: str, caller: Caller) -> None:
-    """A page token that the Hub did not give is refused, or harmless."""
+    """A page token that the Hub has not issued is refused, or has no effect."""
     response = caller.session.get(
         f"{caller.how['base_url']}/workspaces", params={"page_token": token}, timeout=30
     )
@@ -270,10 +270,10 @@ def test_any_page_token_is_answered_as_described(token: str, caller: Caller) -> 
     field=st.sampled_from(["repo", "branch"]),
 )
 @bounded(50)
-def test_what_is_no_line_of_text_is_refused(
+def test_control_characters_and_surrogates_are_refused(
     text: str, field: str, new_caller: Callable[[], Caller]
 ) -> None:
-    """Control characters, and surrogates that are no characters at all, are refused as the document says."""
+    """The answer is the 400 that the document describes."""
     caller = new_caller()
     response = caller.session.post(
         f"{caller.how['base_url']}/workspaces",
@@ -289,10 +289,10 @@ def test_what_is_no_line_of_text_is_refused(
     bearer=st.booleans(),
 )
 @bounded(100)
-def test_whoever_proves_nothing_is_answered_401(
+def test_a_request_without_a_valid_token_is_answered_401(
     proof: str, bearer: bool, cloud: RunningCloud
 ) -> None:
-    """Whatever stands in place of a token, the answer is the 401 that the document has."""
+    """Any text in place of a token gets the 401 that the document describes."""
     sent = (f"Bearer {proof}" if bearer else proof).strip().encode("latin-1")
     response = requests.get(
         f"{cloud.address}/workspaces", headers={"Authorization": sent}, timeout=30
@@ -303,7 +303,7 @@ def test_whoever_proves_nothing_is_answered_401(
 
 @pytest.fixture(scope="module")
 def machine(cloud: RunningCloud, new_caller: Callable[[], Caller]) -> tuple[str, requests.Session]:
-    """A workspace's machine, as far as its token proves it: the workspace's id, and a session with the token."""
+    """A workspace's id, and a session with the token of its machine."""
     person = new_caller().person
     workspace = person.wait_until_settled(person.create("theirs")["id"], "READY")
     instance = next(one for one in cloud.machines() if one["name"] == workspace["instance_name"])
@@ -324,7 +324,7 @@ def machine(cloud: RunningCloud, new_caller: Callable[[], Caller]) -> tuple[str,
 def test_any_report_is_answered_as_described(
     case: Any, cloud: RunningCloud, machine: tuple[str, requests.Session]
 ) -> None:
-    """A machine's reports, good and bad, are answered as described, and never with a 5xx."""
+    """The answer to a machine's report, good or bad, is as described, and never a 5xx."""
     workspace_id, session = machine
     if case.meta.generation.mode.is_positive:
         case.path_parameters["workspace_id"] = workspace_id

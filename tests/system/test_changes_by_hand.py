@@ -1,4 +1,4 @@
-"""What people do in Compute behind the Hub's back, over HTTP against the whole local cloud: nothing is lost, and there is a way out."""
+"""Changes that people make in Compute by hand: nothing is lost, and a START or DELETE goes on."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from tests.system.records import (
     unlabel_by_hand,
 )
 
-PATIENCE_SECONDS = 90
+TIMEOUT_SECONDS = 90
 
 
-def asleep(person: ApiClient) -> dict[str, Any]:
-    """Return a workspace that has been suspended."""
+def make_suspended(person: ApiClient) -> dict[str, Any]:
+    """Return a suspended workspace."""
     workspace_id = person.create("api")["id"]
-    person.wait_until_settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
+    person.wait_until_settled(workspace_id, "READY", seconds=TIMEOUT_SECONDS)
     person.stop(workspace_id)
-    return person.wait_until_settled(workspace_id, "SUSPENDED", seconds=PATIENCE_SECONDS)
+    return person.wait_until_settled(workspace_id, "SUSPENDED", seconds=TIMEOUT_SECONDS)
 
 
-def started(
+def start(
     person: ApiClient, workspace_id: str, status: str = "READY", **fields: Any
 ) -> dict[str, Any]:
-    """Start a workspace, and return what comes of it."""
+    """Start a workspace, and return it once it has this status."""
     person.start(workspace_id, **fields)
-    return person.wait_until_settled(workspace_id, status, seconds=PATIENCE_SECONDS)
+    return person.wait_until_settled(workspace_id, status, seconds=TIMEOUT_SECONDS)
 
 
-def deleted(cloud: RunningCloud, person: ApiClient, workspace_id: str) -> None:
-    """Delete a workspace, and see that nothing is left of it."""
+def delete(cloud: RunningCloud, person: ApiClient, workspace_id: str) -> None:
+    """Delete a workspace, and check that nothing of it is left in Compute."""
     person.delete(workspace_id)
-    person.wait_until_gone(workspace_id, seconds=PATIENCE_SECONDS)
+    person.wait_until_gone(workspace_id, seconds=TIMEOUT_SECONDS)
     assert [in_compute(cloud, kind, workspace_id) for kind in ("instances", "disks")] == [[], []]
 
 
-def noted(person: ApiClient, workspace_id: str) -> set[str]:
-    """Return what the Hub itself has noted."""
+def hub_events(person: ApiClient, workspace_id: str) -> set[str]:
+    """Return the names of the events that the Hub itself has written."""
     return {
         event["what"]
         for event in person.events(workspace_id)
@@ -58,95 +58,95 @@ def noted(person: ApiClient, workspace_id: str) -> set[str]:
     }
 
 
-def test_a_home_that_was_deleted_is_missed_and_replaced_only_if_asked(
+def test_a_deleted_home_makes_a_start_fail_unless_it_asks_for_an_empty_home(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """START fails with words of its own, and goes on with an empty home when the request says so."""
-    workspace = asleep(alice)
+    """START fails with a code of its own; with ``empty_home`` it makes a new home."""
+    workspace = make_suspended(alice)
     delete_by_hand(cloud, workspace)
     assert eventually(lambda: in_compute(cloud, "instances", workspace["id"]) == [])
     delete_home_by_hand(cloud, workspace)
 
-    failed = started(alice, workspace["id"], "ERROR")
+    failed = start(alice, workspace["id"], "ERROR")
 
     assert failed["error"]["code"] == "HOME_DISK_GONE"
     assert in_compute(cloud, "disks", workspace["id"]) == []
     assert failed["memory_kept"] is False
-    assert started(alice, workspace["id"], empty_home=True)["error"] is None
-    assert {"HomeReplaced", "MemoryLost"} <= noted(alice, workspace["id"])
+    assert start(alice, workspace["id"], empty_home=True)["error"] is None
+    assert {"HomeReplaced", "MemoryLost"} <= hub_events(alice, workspace["id"])
 
 
 def test_a_moved_machine_is_followed_with_its_home(cloud: RunningCloud, alice: ApiClient) -> None:
-    """A look finds it in its new zone; a START makes it READY there, and a DELETE leaves nothing anywhere."""
-    workspace = asleep(alice)
+    """A look finds it in its new zone, a START makes it READY there, a DELETE leaves nothing."""
+    workspace = make_suspended(alice)
     zone = "us-west1-b" if workspace["zone"] != "us-west1-b" else "us-west1-c"
     move_by_hand(cloud, workspace, zone)
 
     alice.wait(
         workspace["id"],
         lambda ws: ws["zone"] == zone and not ws["operation"],
-        seconds=PATIENCE_SECONDS,
+        seconds=TIMEOUT_SECONDS,
     )
 
-    ready = started(alice, workspace["id"])
+    ready = start(alice, workspace["id"])
     assert (ready["zone"], ready["error"]) == (zone, None)
-    assert "MachineFollowed" in noted(alice, workspace["id"])
-    assert not {"OrphanStopped", "OrphanDeleted"} & noted(alice, workspace["id"])
-    deleted(cloud, alice, workspace["id"])
+    assert "MachineFollowed" in hub_events(alice, workspace["id"])
+    assert not {"OrphanStopped", "OrphanDeleted"} & hub_events(alice, workspace["id"])
+    delete(cloud, alice, workspace["id"])
 
 
-def test_a_held_home_ends_a_delete_which_goes_on_once_it_is_free(
+def test_a_delete_fails_while_another_machine_holds_the_home_and_succeeds_afterwards(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """The error names who holds it; the workspace is still there, and a second DELETE finishes."""
-    workspace = asleep(alice)
+    """The error names the machine; the workspace still exists, and a second DELETE finishes."""
+    workspace = make_suspended(alice)
     holder = hold_disk_by_hand(cloud, workspace)
     alice.delete(workspace["id"])
     records = Records(cloud)
 
     def over() -> bool:
-        records.pass_deadline(
+        records.expire_deadline(
             workspace["id"], lambda operation: operation["last_fault_kind"] == "in_use"
         )
         call_scheduled(cloud, "reconcile")
         return alice.status(workspace["id"])["operation"] is None
 
-    assert eventually(over, PATIENCE_SECONDS)
+    assert eventually(over, TIMEOUT_SECONDS)
     error = alice.status(workspace["id"])["error"]
     assert (error["code"], holder in error["message"]) == ("DISK_IN_USE", True)
     release_disk_by_hand(cloud, workspace)
-    deleted(cloud, alice, workspace["id"])
+    delete(cloud, alice, workspace["id"])
 
 
-def test_a_kept_boot_disk_and_a_detached_home_are_in_no_starts_way(
+def test_a_start_succeeds_despite_a_kept_boot_disk_or_a_detached_home(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """The first is passed by under another name; the second is attached to a new machine, as the trail says."""
-    workspace = asleep(alice)
+    """The new boot disk has another name; the home is attached to a new machine, with an event."""
+    workspace = make_suspended(alice)
     delete_keeping_boot_disk_by_hand(cloud, workspace)
-    ready = started(alice, workspace["id"])
+    ready = start(alice, workspace["id"])
     set_machine_type_by_hand(cloud, ready, "e2-standard-8")
     detach_by_hand(cloud, ready)
     alice.wait(
-        workspace["id"], lambda ws: ws["machine_type"] == "e2-standard-8", seconds=PATIENCE_SECONDS
+        workspace["id"], lambda ws: ws["machine_type"] == "e2-standard-8", seconds=TIMEOUT_SECONDS
     )
 
-    assert started(alice, workspace["id"])["error"] is None
+    assert start(alice, workspace["id"])["error"] is None
 
-    assert {"MachineRemade", "MachineTypeFollowed"} <= noted(alice, workspace["id"])
-    deleted(cloud, alice, workspace["id"])
+    assert {"MachineRemade", "MachineTypeFollowed"} <= hub_events(alice, workspace["id"])
+    delete(cloud, alice, workspace["id"])
 
 
 def test_lost_labels_are_put_back_by_the_hourly_sweep(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """Of the machine and of both its disks; nothing is taken for an orphan."""
+    """It restores those of the machine and of both disks, and treats nothing as an orphan."""
     workspace_id = alice.create("api")["id"]
-    ready = alice.wait_until_settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
+    ready = alice.wait_until_settled(workspace_id, "READY", seconds=TIMEOUT_SECONDS)
     unlabel_by_hand(cloud, ready, "instances", ("hub", "workspace"))
     unlabel_by_hand(cloud, ready, "disks", ("workspace",))
 
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not all(
         each["labels"].get("workspace") == workspace_id and "hub" in each["labels"]
         for kind in ("instances", "disks")
@@ -155,5 +155,5 @@ def test_lost_labels_are_put_back_by_the_hourly_sweep(
         assert time.monotonic() < deadline
         call_scheduled(cloud, "reconcile_fleet")
 
-    assert "LabelsRestored" in noted(alice, workspace_id)
+    assert "LabelsRestored" in hub_events(alice, workspace_id)
     assert alice.status(workspace_id)["status"] == "READY"

@@ -1,4 +1,4 @@
-"""Forged, stale, misdirected and malformed credentials, each sent to every function at its own URL: none gets anywhere."""
+"""Bad credentials of many kinds, each sent to every function at its own URL: all are refused."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.xdist_group("credentials")  # one worker makes the work
 
 CATALOGUE = read_catalogue()
 
-# Who checks the caller of each function, and whom it lets in: a new function has to be entered
-# here.
+# The callers of each function: people or machines, whom it checks itself; callers whom the platform
+# checks; or anybody. A new function needs a row here.
 PEOPLE, MACHINES, PLATFORM, NOBODY = "people", "machines", "the platform", "nobody"
 CHECKED_FOR: Mapping[str, str] = {
     "list_workspaces": PEOPLE,
@@ -55,7 +55,7 @@ Headers = list[tuple[str, str]]
 
 
 class Forger:
-    """Has a good credential for each function, and makes bad ones of it."""
+    """Makes a good credential for each function, and bad ones from it."""
 
     def __init__(self, cloud: RunningCloud) -> None:
         self.cloud = cloud
@@ -78,7 +78,7 @@ class Forger:
         self._good: dict[str, str] = {}
 
     def audience(self, function: Function) -> str:
-        """Return whom a token for a function is to be for."""
+        """Return the audience that a function expects in a token."""
         kind = CHECKED_FOR[function.name]
         return {PEOPLE: self.cloud.address, MACHINES: self.report_url}.get(
             kind
@@ -89,7 +89,10 @@ class Forger:
         return f"{name}@{self.cloud.state['project_id']}.iam.gserviceaccount.com"
 
     def issued(self, function: Function, **flaws: Any) -> str:
-        """Return a token that the issuer signed: good but for these claims (None takes one out) or members of a request."""
+        """Return a token that the issuer signed, with flaws.
+
+        A flaw is a claim, which None removes, or a member of the request for the token.
+        """
         kind = CHECKED_FOR[function.name]
         members: dict[str, Any] = {
             "email": self.account(function.invoker) if kind is PLATFORM else self.email
@@ -103,16 +106,16 @@ class Forger:
         return self.cloud.token(audience=self.audience(function), claims=flaws, **members)
 
     def good(self, function: Function) -> str:
-        """Return the token with which the function would be reached."""
+        """Return a token that the function accepts."""
         return self._good.setdefault(function.name, self.issued(function))
 
     def machines(self, function: Function, **others: Any) -> str:
-        """Return the workspace's machine's token, or, with some members different, another machine's."""
+        """Return the token of the workspace's machine; with other members, of another machine."""
         google = {"compute_engine": self.machine | others}
         return self.issued(function, email=self.account("workspace-machine"), google=google)
 
     def header(self, function: Function) -> dict[str, Any]:
-        """Return the header of a good token: it names the issuer's key."""
+        """Return the header of a good token, which names the issuer's key."""
         return dict(jwt.get_unverified_header(self.good(function)))
 
     def claims(self, function: Function) -> dict[str, Any]:
@@ -123,7 +126,10 @@ class Forger:
         return claims
 
     def forged(self, function: Function, *, algorithm: str = "RS256", **header: Any) -> str:
-        """Return a good token's claims, signed by ourselves; the header has these members more, or without those of None."""
+        """Return a good token's claims, signed by our own key.
+
+        The members are added to its header; those that are None are removed.
+        """
         members = {
             k: v
             for k, v in (self.header(function) | {"alg": algorithm} | header).items()
@@ -135,11 +141,12 @@ class Forger:
         return f"{signing_input}.{encoded(signature)}"
 
     def unsigned(self, function: Function, algorithm: str) -> str:
-        """Return a good token's claims, signed by nobody."""
-        return f"{encoded(self.header(function) | {'alg': algorithm})}.{encoded(self.claims(function))}."
+        """Return a good token's claims without a signature."""
+        header = encoded(self.header(function) | {"alg": algorithm})
+        return f"{header}.{encoded(self.claims(function))}."
 
     def signed_with_public_key(self, function: Function) -> str:
-        """Return a token whose HS256 secret is the issuer's public key, as everybody can have it."""
+        """Return a token whose HS256 secret is the issuer's public key, which anybody can get."""
         signing_input = (
             f"{encoded(self.header(function) | {'alg': 'HS256'})}.{encoded(self.claims(function))}"
         )
@@ -163,7 +170,7 @@ class Forger:
         return f"{header}.{encoded(self.claims(function) | claims)}.{signature}"
 
     def own_jwk(self) -> dict[str, Any]:
-        """Return our own public key, as a token may carry it along."""
+        """Return our own public key, as a token's header may contain it."""
         return dict(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True))
 
 
@@ -175,15 +182,15 @@ def encoded(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Credential:
-    """A bad credential, and what it is answered.
+    """A bad credential, and the status of the answers to it.
 
     Attributes:
         name: what is wrong with it.
-        headers: makes the headers that carry it to a function.
-        people: the answer of the functions for people; None: it says nothing bad to them.
-        machines: that of the function for machines.
-        platform: that of the functions that the platform guards.
-        anybody: that of the functions for nobody in particular.
+        headers: makes the headers that contain it for a function.
+        people: the answer of the functions for people; None: it is not bad for them.
+        machines: the answer of the function for machines; None: as above.
+        platform: the answer of the functions whose callers the platform checks; None: as above.
+        anybody: the answer of the functions that anybody may call.
     """
 
     name: str
@@ -194,7 +201,7 @@ class Credential:
     anybody: int = 200
 
     def expected(self, function: Function) -> int | None:
-        """Return what a function answers."""
+        """Return the status of a function's answer."""
         answers = {
             PEOPLE: self.people,
             MACHINES: self.machines,
@@ -223,7 +230,7 @@ def flawed(
     kinds: tuple[str, ...] = EVERY_KIND,
     **flaws: Any,
 ) -> Credential:
-    """Return a token that the issuer signed, with a flaw that matters to these kinds of functions."""
+    """Return a token that the issuer signed, with a flaw that these kinds of functions refuse."""
     answers = {
         key: 401 if kind in kinds else None
         for key, kind in (("people", PEOPLE), ("machines", MACHINES), ("platform", PLATFORM))
@@ -234,7 +241,7 @@ def flawed(
 
 
 def carried_by(name: str, header: str, form: str = "{}") -> Credential:
-    """Return a good token in a place where none is looked for."""
+    """Return a good token in a header in which no function looks for one."""
     return Credential(
         name, lambda f, function: [(header, form.format(f.good(function)))], platform=403
     )
@@ -268,49 +275,91 @@ CREDENTIALS = (
         ("X-Goog-Authenticated-User-Id", "accounts.google.com:1"),
         platform=403,
     ),
-    plain("a gateway's unsigned header", ("X-Apigateway-Api-Userinfo", encoded({"sub": "1", "email": "admin@localhost"})), platform=403),
+    plain(
+        "a gateway's unsigned header",
+        ("X-Apigateway-Api-Userinfo", encoded({"sub": "1", "email": "admin@localhost"})),
+        platform=403,
+    ),
     # no JWT
     plain("garbage", ("Authorization", "Bearer nonsense")),
     plain("three parts of garbage", ("Authorization", "Bearer a.b.c")),
     plain("dots", ("Authorization", "Bearer ..")),
-    plain("a header that is no object", ("Authorization", f"Bearer {encoded([1])}.{encoded({})}.AAAA")),
-    plain("a header that is no JSON", ("Authorization", f"Bearer {encoded(b'{')}.{encoded({})}.AAAA")),
-    plain("a control character", ("Authorization", "Bearer a.b\x01.c"), people=400, machines=400, platform=400, anybody=400),
+    plain(
+        "a header that is no object", ("Authorization", f"Bearer {encoded([1])}.{encoded({})}.AAAA")
+    ),
+    plain(
+        "a header that is no JSON", ("Authorization", f"Bearer {encoded(b'{')}.{encoded({})}.AAAA")
+    ),
+    plain(
+        "a control character",
+        ("Authorization", "Bearer a.b\x01.c"),
+        people=400,
+        machines=400,
+        platform=400,
+        anybody=400,
+    ),
     plain("other than ASCII", ("Authorization", "Bearer é.ü.ß")),
-    plain("an encrypted token", ("Authorization", f"Bearer {encoded({'alg': 'dir', 'enc': 'A256GCM'})}..AAAA.AAAA.AAAA")),
+    plain(
+        "an encrypted token",
+        ("Authorization", f"Bearer {encoded({'alg': 'dir', 'enc': 'A256GCM'})}..AAAA.AAAA.AAAA"),
+    ),
     # a JWT that is not signed, or not by Google
     bearer("no signature", lambda f, function: f.good(function).rpartition(".")[0] + "."),
     bearer("a signature that was cut off", lambda f, function: f.good(function).rpartition(".")[0]),
-    bearer("the platform's mark in place of a signature", lambda f, function: f.good(function).rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"),
+    bearer(
+        "the platform's mark in place of a signature",
+        lambda f, function: f.good(function).rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE",
+    ),
     bearer("alg none", lambda f, function: f.unsigned(function, "none")),
     bearer("alg nOnE", lambda f, function: f.unsigned(function, "nOnE")),
-    bearer("HS256 with the public key as the secret", lambda f, function: f.signed_with_public_key(function)),
+    bearer(
+        "HS256 with the public key as the secret",
+        lambda f, function: f.signed_with_public_key(function),
+    ),
     bearer("another key under the same id", lambda f, function: f.forged(function)),
     bearer("an unknown key", lambda f, function: f.forged(function, kid="unknown")),
     bearer("no key id", lambda f, function: f.forged(function, kid=None)),
     bearer("a key id that is no string", lambda f, function: f.forged(function, kid=7)),
     bearer("a key id that is a path", lambda f, function: f.forged(function, kid="../../dev/null")),
     bearer("a key that is carried along", lambda f, function: f.forged(function, jwk=f.own_jwk())),
-    bearer("a key that is to be fetched", lambda f, function: f.forged(function, jku="http://127.0.0.1:9/keys")),
+    bearer(
+        "a key that is to be fetched",
+        lambda f, function: f.forged(function, jku="http://127.0.0.1:9/keys"),
+    ),
     bearer("RS512", lambda f, function: f.forged(function, algorithm="RS512")),
     bearer("ES256 in place of RS256", lambda f, function: f.forged(function, algorithm="ES256")),
-    bearer("an extension that has to be understood", lambda f, function: f.forged(function, crit=["b64"], b64=False)),
+    bearer(
+        "an extension that has to be understood",
+        lambda f, function: f.forged(function, crit=["b64"], b64=False),
+    ),
     # a JWT that was changed
     bearer("a changed header", lambda f, function: tampered(f.good(function), 0)),
     bearer("changed claims", lambda f, function: tampered(f.good(function), 1)),
     bearer("a changed signature", lambda f, function: tampered(f.good(function), 2)),
-    bearer("an administrator's address under the old signature", lambda f, function: f.with_claims(function, email="admin@localhost")),
-    bearer("a later end under the old signature", lambda f, function: f.with_claims(function, exp=2**31)),
+    bearer(
+        "an administrator's address under the old signature",
+        lambda f, function: f.with_claims(function, email="admin@localhost"),
+    ),
+    bearer(
+        "a later end under the old signature",
+        lambda f, function: f.with_claims(function, exp=2**31),
+    ),
     bearer("a token that was cut short", lambda f, function: f.good(function)[:-20]),
     bearer("a token with one part more", lambda f, function: f.good(function) + ".AAAA"),
     bearer("a blank in the token", lambda f, function: f.good(function).replace(".", ". ", 1)),
     bearer("a token with a tab in it", lambda f, function: f.good(function).replace(".", ".\t", 1)),
-    bearer("two tokens in one header", lambda f, function: f"{f.good(function)}, Bearer {f.good(function)}"),
+    bearer(
+        "two tokens in one header",
+        lambda f, function: f"{f.good(function)}, Bearer {f.good(function)}",
+    ),
     Credential(
         "two headers, the good one last",
-        lambda f, function: [("Authorization", "Bearer nonsense"), ("Authorization", f"Bearer {f.good(function)}")],
+        lambda f, function: [
+            ("Authorization", "Bearer nonsense"),
+            ("Authorization", f"Bearer {f.good(function)}"),
+        ],
     ),
-    # signed, but stale, misdirected, or not about whom it should be
+    # signed, but expired, for another audience, or about somebody else
     flawed("expired an hour ago", lifetime_seconds=-3600),
     flawed("expired a minute ago", lifetime_seconds=-60),
     flawed("not valid before the next hour", claims={"nbf": int(time.time()) + 3600}),
@@ -321,24 +370,71 @@ CREDENTIALS = (
     flawed("without an audience", claims={"aud": None}),
     flawed("for an audience of nobody", claims={"aud": []}),
     flawed("for another audience", claims={"aud": "https://hub.example.org"}),
-    flawed("for other audiences", claims={"aud": ["https://a.example.org", "https://b.example.org"]}),
+    flawed(
+        "for other audiences", claims={"aud": ["https://a.example.org", "https://b.example.org"]}
+    ),
     flawed("for an audience that is no text", claims={"aud": 7}),
-    bearer("for an address that begins like ours", lambda f, function: f.issued(function, aud=f"{f.audience(function)}.example.org")),
+    bearer(
+        "for an address that begins like ours",
+        lambda f, function: f.issued(function, aud=f"{f.audience(function)}.example.org"),
+    ),
     flawed("without an issuer", claims={"iss": None}),
     flawed("from another issuer", claims={"iss": "https://accounts.example.org"}),
     flawed("from an issuer that is almost Google", claims={"iss": "https://accounts.google.com/"}),
     flawed("from IAP's issuer", claims={"iss": "https://cloud.google.com/iap"}),
     flawed("about nobody", sub="", kinds=(PEOPLE, MACHINES)),
     flawed("with an address that is not verified", email_verified=False, kinds=(PEOPLE,)),
-    flawed("with a google claim that is no object", claims={"google": "compute_engine"}, kinds=(PEOPLE, MACHINES)),
-    flawed("with a machine that is no object", claims={"google": {"compute_engine": "all"}}, kinds=(PEOPLE, MACHINES)),
-    flawed("with nothing about the machine", claims={"google": {"compute_engine": {}}}, kinds=(PEOPLE, MACHINES)),
-    bearer("of a machine, for people", lambda f, function: f.machines(function), machines=None, platform=403),
-    bearer("of a person, for machines", lambda f, function: f.issued(function, email=f.email, google=None), people=None, platform=403),
-    bearer("of another machine", lambda f, function: f.machines(function, instance_name="other"), machines=403, platform=403),
-    bearer("of an older machine of the same name", lambda f, function: f.machines(function, instance_id="42"), machines=403, platform=403),
-    bearer("of a machine of the same name in another zone", lambda f, function: f.machines(function, zone="us-west1-c"), machines=403, platform=403),
-    bearer("of a machine in another project", lambda f, function: f.machines(function, project_id="other"), machines=403, platform=403),
+    flawed(
+        "with a google claim that is no object",
+        claims={"google": "compute_engine"},
+        kinds=(PEOPLE, MACHINES),
+    ),
+    flawed(
+        "with a machine that is no object",
+        claims={"google": {"compute_engine": "all"}},
+        kinds=(PEOPLE, MACHINES),
+    ),
+    flawed(
+        "with nothing about the machine",
+        claims={"google": {"compute_engine": {}}},
+        kinds=(PEOPLE, MACHINES),
+    ),
+    bearer(
+        "of a machine, for people",
+        lambda f, function: f.machines(function),
+        machines=None,
+        platform=403,
+    ),
+    bearer(
+        "of a person, for machines",
+        lambda f, function: f.issued(function, email=f.email, google=None),
+        people=None,
+        platform=403,
+    ),
+    bearer(
+        "of another machine",
+        lambda f, function: f.machines(function, instance_name="other"),
+        machines=403,
+        platform=403,
+    ),
+    bearer(
+        "of an older machine of the same name",
+        lambda f, function: f.machines(function, instance_id="42"),
+        machines=403,
+        platform=403,
+    ),
+    bearer(
+        "of a machine of the same name in another zone",
+        lambda f, function: f.machines(function, zone="us-west1-c"),
+        machines=403,
+        platform=403,
+    ),
+    bearer(
+        "of a machine in another project",
+        lambda f, function: f.machines(function, project_id="other"),
+        machines=403,
+        platform=403,
+    ),
     *(
         bearer(
             f"of {name}, which invokes others",
@@ -346,13 +442,17 @@ CREDENTIALS = (
                 function,
                 email=f.account(name if name != function.invoker else "workspace-machine"),
                 google=None,
-                **({} if CHECKED_FOR[function.name] is PLATFORM else {"aud": f.cloud.function_url(function.name) + "/"}),
+                **(
+                    {}
+                    if CHECKED_FOR[function.name] is PLATFORM
+                    else {"aud": f.cloud.function_url(function.name) + "/"}
+                ),
             ),
             platform=403,
         )
         for name in CATALOGUE.invokers
     ),
-)  # fmt: skip
+)
 TOO_LONG = {
     "of 7,900 characters": 7_900,
     "of 10,000 characters": 10_000,
@@ -362,20 +462,20 @@ TOO_LONG = {
 
 @pytest.fixture(scope="module")
 def forger(cloud: RunningCloud) -> Forger:
-    """Somebody with a workspace, and all that can be made of what its owner, its machine and its platform have."""
+    """The forger of all credentials, about one workspace and its owner and machine."""
     return Forger(cloud)
 
 
 @pytest.fixture(scope="module")
 def pool() -> urllib3.PoolManager:
-    """Connections that are kept."""
+    """Connections that all tests of a worker share."""
     return urllib3.PoolManager(num_pools=50, retries=False)
 
 
 def send(
     pool: urllib3.PoolManager, forger: Forger, function: Function, headers: Headers
 ) -> urllib3.BaseHTTPResponse:
-    """Send a function what it is for, with these headers."""
+    """Send a function a request that it serves, with these headers."""
     route = function.routes[0] if function.routes else None
     path = route.path.replace("{workspace_id}", forger.workspace_id) if route else "/"
     method = route.method if route else "POST"
@@ -393,26 +493,25 @@ def send(
 
 
 def test_every_function_of_the_catalogue_has_a_row() -> None:
-    """Who makes a function says here who is to check its callers; and there are more than enough ways to be refused."""
+    """A new function must say here who its callers are; there are at least 40 bad credentials."""
     assert set(CHECKED_FOR) == {function.name for function in CATALOGUE.functions}
     assert len({credential.name for credential in CREDENTIALS}) == len(CREDENTIALS) >= 40
 
 
-def test_the_credential_of_which_the_bad_ones_are_made_is_good(
+def test_the_credential_from_which_the_bad_ones_are_made_is_accepted(
     forger: Forger, pool: urllib3.PoolManager
 ) -> None:
-    """Without a flaw each gets past the check: so it is the flaw that the others are refused for."""
+    """Each function accepts the credential without a flaw, so the others are refused for theirs."""
     for function in CATALOGUE.functions:
         headers = [("Authorization", f"bearer {forger.good(function)}")]  # schemes have no case
         if CHECKED_FOR[function.name] is PLATFORM:
-            url = f"{forger.cloud.function_url(function.name)}/favicon.ico"  # answered before the function is called
+            # The framework answers this path before it calls the function.
+            url = f"{forger.cloud.function_url(function.name)}/favicon.ico"
             assert pool.request("GET", url, headers=dict(headers)).status in {404, 405}, (
                 function.name
             )
-        elif function.name not in {
-            "delete_workspace",
-            "stop_workspace",
-        }:  # the others need the workspace
+        # These two would change the workspace, which the other functions need.
+        elif function.name not in {"delete_workspace", "stop_workspace"}:
             assert send(pool, forger, function, headers).status in {200, 204, 400}, function.name
 
 
@@ -420,7 +519,7 @@ def test_the_credential_of_which_the_bad_ones_are_made_is_good(
 def test_a_bad_credential_is_refused_by_every_function(
     credential: Credential, forger: Forger, pool: urllib3.PoolManager
 ) -> None:
-    """401 with how to do it right, or 403 where it is known who asks; never a word of the token in the answer."""
+    """The answer is 401 with ``WWW-Authenticate``, or 403, and never repeats the token."""
     wrong = {}
     for function in CATALOGUE.functions:
         expected = credential.expected(function)
@@ -442,7 +541,7 @@ def test_a_bad_credential_is_refused_by_every_function(
             for part in value.split(".")
             if len(part) > 20 and expected > 400
         ):
-            wrong[function.name] = f"it repeats the token: {text}"
+            wrong[function.name] = f"the answer repeats the token: {text}"
     assert wrong == {}
 
 
@@ -450,7 +549,7 @@ def test_a_bad_credential_is_refused_by_every_function(
 def test_a_token_that_is_too_long_is_refused_by_every_function(
     size: int, forger: Forger, pool: urllib3.PoolManager
 ) -> None:
-    """By whatever comes first: the server's limit of a header, or the check."""
+    """Either the server's limit of a header refuses it, or the function's check."""
     for function in CATALOGUE.functions:
         header, _, signature = forger.good(function).split(".")
         padded = encoded(b" " * ((size - len(header) - len(signature)) * 3 // 4))
@@ -461,10 +560,10 @@ def test_a_token_that_is_too_long_is_refused_by_every_function(
         assert answer.status in allowed, (function.name, answer.data)
 
 
-def test_a_reason_is_one_that_a_person_understands(
+def test_the_reason_of_a_refusal_says_what_is_wrong_with_the_token(
     forger: Forger, pool: urllib3.PoolManager
 ) -> None:
-    """Expired says so; for another audience says which one is right."""
+    """An expired token is called so; for another audience the answer names the right one."""
     function = CATALOGUE["list_workspaces"]
     reasons = {}
     for name, token in {

@@ -1,4 +1,7 @@
-"""Functions that are told to end, as at every deployment: what they have in hand is finished or given back, and nothing is lost."""
+"""Functions that get SIGTERM, as at every deployment: requests are finished or refused, none lost.
+
+A refused request or job is one that the caller or the platform repeats.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,18 @@ from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually, is_gone
 from tests.system.records import in_compute
 
-pytestmark = pytest.mark.xdist_group("troubled_cloud")
+pytestmark = pytest.mark.xdist_group("fault_cloud")
 
-# Three times what Cloud Run gives an instance from SIGTERM to SIGKILL: a busy machine needs longer
-# for the same work, and what waits without end, as for a call without a deadline, waits longer
-# still.
+# Three times the time from SIGTERM to SIGKILL on Cloud Run, as a busy machine needs longer for the
+# same work. A process that waits forever, as for a call without a deadline, takes longer still.
 GRACE_SECONDS = 30.0
-_AWAY = {502, 503, 504}
+_UNAVAILABLE = {502, 503, 504}
 HEADERS = {"Idempotency-Key": "once"}
 
 
 @contextmanager
-def away(cloud: RunningCloud) -> Iterator[None]:
-    """Have the database answer nothing for as long as the context lasts."""
+def paused_database(cloud: RunningCloud) -> Iterator[None]:
+    """Pause the database for as long as the context lasts."""
     cloud.signal_emulator("firestore", signal.SIGSTOP)
     try:
         yield
@@ -38,16 +40,16 @@ def away(cloud: RunningCloud) -> Iterator[None]:
         cloud.signal_emulator("firestore", signal.SIGCONT)
 
 
-def told_to_end(cloud: RunningCloud, function: str) -> int:
+def send_sigterm(cloud: RunningCloud, function: str) -> int:
     """Send SIGTERM to a function's process and return its id."""
     pid: int = cloud.state["functions"][function]["pid"]
-    with suppress(ProcessLookupError):  # it has just ended, and the next one is not there yet
+    with suppress(ProcessLookupError):  # it has just ended, and the next one has not started
         cloud.kill_function(function, signal.SIGTERM)
     return pid
 
 
-def asked(pool: ThreadPoolExecutor, person: ApiClient) -> Future[requests.Response]:
-    """Ask for a workspace, and be sure that a function is at work on it."""
+def start_create(pool: ThreadPoolExecutor, person: ApiClient) -> Future[requests.Response]:
+    """Send a create, and return its future answer once the function works on it."""
     answer = pool.submit(
         person.request, "POST", "/workspaces", json={"name": "api"}, headers=HEADERS
     )
@@ -56,14 +58,14 @@ def asked(pool: ThreadPoolExecutor, person: ApiClient) -> Future[requests.Respon
     return answer
 
 
-def test_a_request_in_hand_is_finished_by_a_function_that_is_told_to_end(
-    trouble: RunningCloud, bob: ApiClient
+def test_a_function_that_gets_sigterm_finishes_the_request_under_way(
+    fault_cloud: RunningCloud, bob: ApiClient
 ) -> None:
-    """The database is slow; the process waits for it, answers, and ends."""
+    """The process waits for the slow database, answers, and ends."""
     with ThreadPoolExecutor() as pool:
-        with away(trouble):
-            answer = asked(pool, bob)
-            pid = told_to_end(trouble, "create_workspace")
+        with paused_database(fault_cloud):
+            answer = start_create(pool, bob)
+            pid = send_sigterm(fault_cloud, "create_workspace")
             time.sleep(1)
             assert not is_gone(pid)
         assert answer.result().status_code == 201
@@ -71,57 +73,61 @@ def test_a_request_in_hand_is_finished_by_a_function_that_is_told_to_end(
     bob.wait_until_settled(answer.result().json()["id"], "READY")
 
 
-def test_a_request_that_cannot_be_finished_is_given_back_in_time(
-    trouble: RunningCloud, bob: ApiClient
+def test_a_function_that_gets_sigterm_answers_503_in_time_if_it_cannot_finish(
+    fault_cloud: RunningCloud, bob: ApiClient
 ) -> None:
-    """The database is away for longer: 503 before the process would be killed, and asking again is asking once."""
-    with ThreadPoolExecutor() as pool, away(trouble):
-        answer = asked(pool, bob)
-        told_at, pid = time.monotonic(), told_to_end(trouble, "create_workspace")
+    """The database is down for longer; the same request afterwards makes only one workspace."""
+    with ThreadPoolExecutor() as pool, paused_database(fault_cloud):
+        answer = start_create(pool, bob)
+        sent_at, pid = time.monotonic(), send_sigterm(fault_cloud, "create_workspace")
         assert answer.result().status_code == 503
         assert answer.result().headers["Retry-After"]
-        assert eventually(lambda: is_gone(pid), GRACE_SECONDS - (time.monotonic() - told_at))
+        assert eventually(lambda: is_gone(pid), GRACE_SECONDS - (time.monotonic() - sent_at))
 
     again = bob.request("POST", "/workspaces", json={"name": "api"}, headers=HEADERS)
 
     assert again.status_code == 201
     bob.wait_until_settled(again.json()["id"], "READY")
-    assert len(in_compute(trouble, "instances", "")) == 1
+    assert len(in_compute(fault_cloud, "instances", "")) == 1
 
 
-def test_a_job_that_cannot_be_finished_is_given_back_in_time(
-    trouble: RunningCloud, bob: ApiClient
+def test_a_job_that_a_worker_cannot_finish_after_sigterm_is_delivered_again(
+    fault_cloud: RunningCloud, bob: ApiClient
 ) -> None:
-    """A worker that is told to end while the database is away ends in time, and the job comes again."""
+    """The worker ends in time though the database is down, and the STOP succeeds later."""
     workspace_id = bob.create("api")["id"]
     bob.wait_until_settled(workspace_id, "READY")
     bob.stop(workspace_id)
-    with away(trouble):
-        time.sleep(1)  # a job is in hand, and more come
-        pid = told_to_end(trouble, "advance_operation")
+    with paused_database(fault_cloud):
+        time.sleep(1)  # until a job is under way
+        pid = send_sigterm(fault_cloud, "advance_operation")
         assert eventually(lambda: is_gone(pid), GRACE_SECONDS)
     bob.wait_until_settled(workspace_id, "SUSPENDED", seconds=60)
 
 
-def test_a_deployment_in_the_middle_of_everything_loses_nothing(trouble: RunningCloud) -> None:
-    """Every process is told to end, three times, while workspaces are made, stopped and started: all are accepted and done."""
+def test_a_deployment_during_requests_and_jobs_loses_nothing(fault_cloud: RunningCloud) -> None:
+    """Every process gets SIGTERM three times while workspaces are made, stopped and started."""
     people = [
-        ApiClient(trouble.address, trouble.token(f"person-{number}@example.com"))
+        ApiClient(fault_cloud.address, fault_cloud.token(f"person-{number}@example.com"))
         for number in range(6)
     ]
     with ThreadPoolExecutor(8) as pool:
-        living = [pool.submit(_live, person) for person in people]
+        uses = [pool.submit(_use_workspace, person) for person in people]
         for _ in range(3):
-            told = [told_to_end(trouble, function) for function in trouble.state["functions"]]
+            pids = [
+                send_sigterm(fault_cloud, function) for function in fault_cloud.state["functions"]
+            ]
             assert eventually(
-                partial(_all_gone, told), 60
+                partial(_all_gone, pids), 60
             )  # thirty processes end and start at once
             time.sleep(1)
-        for life in living:
-            life.result()
+        for use in uses:
+            use.result()
     assert [person.workspaces() for person in people] == [[]] * 6
     assert eventually(
-        lambda: in_compute(trouble, "instances", "") == in_compute(trouble, "disks", "") == []
+        lambda: (
+            in_compute(fault_cloud, "instances", "") == in_compute(fault_cloud, "disks", "") == []
+        )
     )
 
 
@@ -129,36 +135,38 @@ def _all_gone(pids: list[int]) -> bool:
     return all(is_gone(pid) for pid in pids)
 
 
-def _live(person: ApiClient) -> None:
-    """Have a whole life of a workspace; a Hub that is away for the moment is asked again."""
-    workspace_id = _accepted(person, "POST", "/workspaces", json={"name": "api"}, headers=HEADERS)[
-        "id"
-    ]
+def _use_workspace(person: ApiClient) -> None:
+    """Create, stop, start and delete a workspace, and repeat requests that get no answer or 5xx."""
+    workspace_id = _request_until_accepted(
+        person, "POST", "/workspaces", json={"name": "api"}, headers=HEADERS
+    )["id"]
     for verb, status in (("stop", "SUSPENDED"), ("start", "READY")):
-        _reaches(person, "READY" if verb == "stop" else "SUSPENDED")
-        _accepted(person, "POST", f"/workspaces/{workspace_id}/{verb}")
-        _reaches(person, status)
-    _accepted(person, "DELETE", f"/workspaces/{workspace_id}")
+        _wait_for_status(person, "READY" if verb == "stop" else "SUSPENDED")
+        _request_until_accepted(person, "POST", f"/workspaces/{workspace_id}/{verb}")
+        _wait_for_status(person, status)
+    _request_until_accepted(person, "DELETE", f"/workspaces/{workspace_id}")
     assert eventually(lambda: _listed(person) == [], 60)
 
 
-def _accepted(person: ApiClient, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
-    """Ask until the answer is not that the Hub is away."""
-    said: dict[str, Any] = {}
+def _request_until_accepted(
+    person: ApiClient, method: str, path: str, **kwargs: Any
+) -> dict[str, Any]:
+    """Repeat a request until it is accepted."""
+    content: dict[str, Any] = {}
 
     def is_accepted() -> bool:
         with suppress(requests.RequestException):  # no answer, or half of one
             answer = person.request(method, path, **kwargs)
-            assert answer.ok or answer.status_code in _AWAY, answer.text
+            assert answer.ok or answer.status_code in _UNAVAILABLE, answer.text
             if answer.ok:
-                said.update(answer.json())
-        return bool(said)
+                content.update(answer.json())
+        return bool(content)
 
     assert eventually(is_accepted, 60)
-    return said
+    return content
 
 
-def _reaches(person: ApiClient, status: str) -> None:
+def _wait_for_status(person: ApiClient, status: str) -> None:
     assert eventually(
         lambda: (
             [(ws["status"], ws["operation"]) for ws in _listed(person) or []] == [(status, None)]
@@ -168,7 +176,7 @@ def _reaches(person: ApiClient, status: str) -> None:
 
 
 def _listed(person: ApiClient) -> list[dict[str, Any]] | None:
-    """Return a person's workspaces; None when the Hub is away."""
+    """Return a person's workspaces; None if the Hub does not answer."""
     with suppress(requests.RequestException):
         answer = person.request("GET", "/workspaces")
         if answer.ok:

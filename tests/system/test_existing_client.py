@@ -1,4 +1,4 @@
-"""The existing TypeScript client, unchanged, against the public address: what it sends, and what it does with the answers.
+"""The requests of the existing TypeScript client, unchanged, and what it reads in the answers.
 
 It sends no Authorization header; the local gateway adds the developer's token.
 """
@@ -24,7 +24,7 @@ FIELDS = {
 
 
 def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
-    """It lists a bare array, creates with or without machineType, reads the same object back, deletes without a body."""
+    """It reads a list as a bare array, creates with and without machineType, deletes."""
     developer = ApiClient(cloud.address, None)
     for left in developer.workspaces():
         developer.delete(left["id"])
@@ -53,8 +53,10 @@ def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
         developer.wait_until_gone(workspace["id"])
 
 
-def test_the_existing_client_shows_the_text_of_a_refusal(cloud: RunningCloud) -> None:
-    """What it shows a person says what is wrong."""
+def test_the_text_of_a_refusal_which_the_existing_client_shows_says_what_is_wrong(
+    cloud: RunningCloud,
+) -> None:
+    """It names the field and the characters that are allowed."""
     refused = requests.post(
         f"{cloud.address}/workspaces", json={"name": "no spaces allowed"}, timeout=10
     )

@@ -1,4 +1,4 @@
-"""The main job over HTTP: a person gets a workspace, stops it, starts it, changes it, deletes it."""
+"""The main use over HTTP: a person creates, stops, starts, changes and deletes a workspace."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from localcloud.running_cloud import RunningCloud
 from tests.system.records import Records, in_compute
 
 
-def test_a_requested_workspace_becomes_ready_and_tells_how_to_connect(alice: ApiClient) -> None:
-    """POST answers PROVISIONING at once; the machine's report makes it READY."""
+def test_a_created_workspace_becomes_ready_and_says_how_to_connect(alice: ApiClient) -> None:
+    """POST answers PROVISIONING at once; the machine's report makes the workspace READY."""
     made = alice.create(
         "api", metadata={"repo": "example/api", "branch": "main", "device_id": "laptop"}
     )
@@ -28,28 +28,31 @@ def test_a_requested_workspace_becomes_ready_and_tells_how_to_connect(alice: Api
     assert ready["metadata"] == {"repo": "example/api", "branch": "main", "device_id": "laptop"}
 
 
-def test_a_stopped_workspace_is_suspended_and_a_started_one_thaws(alice: ApiClient) -> None:
-    """Stop keeps the memory; start needs no boot and so no report and no new generation."""
+def test_a_stop_suspends_a_workspace_and_a_start_resumes_it(alice: ApiClient) -> None:
+    """STOP keeps the memory; START needs no boot, so there is no report and no new generation."""
     workspace_id = alice.create("api")["id"]
     before = alice.wait_until_settled(workspace_id, "READY")
 
     assert alice.request("POST", f"/workspaces/{workspace_id}/stop").status_code == 202
-    asleep = alice.wait_until_settled(workspace_id, "SUSPENDED")
-    assert (asleep["instance"]["status"], asleep["stopped_because"]) == ("SUSPENDED", "requested")
-    assert asleep["stops_at"] is None
+    suspended = alice.wait_until_settled(workspace_id, "SUSPENDED")
+    assert (suspended["instance"]["status"], suspended["stopped_because"]) == (
+        "SUSPENDED",
+        "requested",
+    )
+    assert suspended["stops_at"] is None
     assert alice.request("POST", f"/workspaces/{workspace_id}/stop").status_code == 200
 
     assert alice.request("POST", f"/workspaces/{workspace_id}/start").status_code == 202
-    awake = alice.wait_until_settled(workspace_id, "READY")
-    assert awake["instance"]["status"] == "RUNNING"
-    assert awake["generation"] == before["generation"]
+    resumed = alice.wait_until_settled(workspace_id, "READY")
+    assert resumed["instance"]["status"] == "RUNNING"
+    assert resumed["generation"] == before["generation"]
     assert alice.request("POST", f"/workspaces/{workspace_id}/start").status_code == 200
 
 
 def test_a_start_with_another_image_or_type_makes_a_new_machine_on_the_same_home_disk(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """The instance is another one, the disk is the same one, and both values are the new ones."""
+    """The instance has another id, the home disk the same one; image and type are new."""
     workspace_id = alice.create("api")["id"]
     alice.wait_until_settled(workspace_id, "READY")
     [machine], disks = in_compute(cloud, "instances", workspace_id), _home(cloud, workspace_id)
@@ -69,7 +72,7 @@ def test_a_start_with_another_image_or_type_makes_a_new_machine_on_the_same_home
 
 
 def test_a_deleted_workspace_leaves_nothing_behind(cloud: RunningCloud, alice: ApiClient) -> None:
-    """Machine, disks, record and the owner's entry are gone; the id answers 404 and the name is free."""
+    """Machine, disks, record and the owner's entry are gone; the id is 404 and the name is free."""
     workspace_id = alice.create("api")["id"]
     alice.wait_until_settled(workspace_id, "READY")
 
@@ -85,10 +88,10 @@ def test_a_deleted_workspace_leaves_nothing_behind(cloud: RunningCloud, alice: A
     assert alice.create("api")["id"] != workspace_id
 
 
-def test_a_workspace_that_is_deleted_while_it_is_made_leaves_nothing_behind(
+def test_a_workspace_that_is_deleted_during_its_create_leaves_nothing_behind(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """DELETE supersedes CREATE at once, and the record stays until no worker can make a machine any more."""
+    """DELETE supersedes CREATE; the record stays until no worker can make a machine any more."""
     workspace_id = alice.create("api")["id"]
     assert alice.delete(workspace_id)["operation"]["kind"] == "DELETE"
     alice.wait_until_gone(workspace_id)
@@ -97,10 +100,10 @@ def test_a_workspace_that_is_deleted_while_it_is_made_leaves_nothing_behind(
     assert in_compute(cloud, "disks", workspace_id) == []
 
 
-def test_a_second_verb_while_another_is_under_way_is_refused_with_the_operation(
+def test_another_verb_during_an_operation_is_refused_with_that_operation(
     alice: ApiClient,
 ) -> None:
-    """409 says what is under way; the same verb again is the same operation."""
+    """409 names the operation; the same verb again returns the same operation."""
     workspace_id = alice.create("api")["id"]
     refused = alice.request("POST", f"/workspaces/{workspace_id}/stop")
     assert refused.status_code == 409
@@ -114,8 +117,8 @@ def test_a_second_verb_while_another_is_under_way_is_refused_with_the_operation(
         assert again["operation"]["id"] == first["operation"]["id"]
 
 
-def test_a_repeated_idempotency_key_is_the_same_workspace(alice: ApiClient) -> None:
-    """The same key and body make one workspace; another body is 422; after its deletion the key is 410."""
+def test_a_repeated_idempotency_key_returns_the_same_workspace(alice: ApiClient) -> None:
+    """With another body it is refused with 422, and after the workspace's deletion with 410."""
     key = str(uuid.uuid4())
     first = alice.create("api", key=key)
     assert alice.create("api", key=key)["id"] == first["id"]
@@ -133,8 +136,8 @@ def test_a_repeated_idempotency_key_is_the_same_workspace(alice: ApiClient) -> N
     assert (gone.status_code, gone.json()["code"]) == (410, "WORKSPACE_GONE")
 
 
-def test_nobody_gets_more_than_their_quota_or_a_name_twice(alice: ApiClient) -> None:
-    """The sixth workspace and the second of a name are refused, with the reason."""
+def test_a_workspace_over_the_quota_or_with_a_taken_name_is_refused(alice: ApiClient) -> None:
+    """The sixth workspace is refused with 403, a second one of the same name with 409."""
     alice.create("one")
     taken = alice.request("POST", "/workspaces", json={"name": "one"})
     assert (taken.status_code, taken.json()["code"]) == (409, "NAME_TAKEN")
@@ -147,7 +150,7 @@ def test_nobody_gets_more_than_their_quota_or_a_name_twice(alice: ApiClient) -> 
 
 
 def test_a_list_is_paged_newest_first_and_can_be_filtered(alice: ApiClient) -> None:
-    """Pages follow each other by their Link until there is none."""
+    """Each page has a Link to the next one, except the last."""
     for name in ("one", "two", "three"):
         alice.create(name)
     assert [ws["name"] for ws in alice.workspaces(limit=1)] == ["three", "two", "one"]
@@ -155,10 +158,10 @@ def test_a_list_is_paged_newest_first_and_can_be_filtered(alice: ApiClient) -> N
     assert alice.workspaces(status="SUSPENDED") == []
 
 
-def test_another_persons_workspace_is_not_there(
+def test_another_persons_workspace_is_answered_like_an_unknown_id(
     alice: ApiClient, new_person: Callable[[], ApiClient]
 ) -> None:
-    """Every verb on it answers what it answers for an id that never existed."""
+    """Every verb answers the same 404, and lists do not show it."""
     workspace_id = alice.create("api")["id"]
     stranger = new_person()
     unknown = str(uuid.uuid4())
@@ -173,8 +176,8 @@ def test_another_persons_workspace_is_not_there(
     assert [ws["id"] for ws in alice.workspaces()] == [workspace_id]
 
 
-def test_who_proves_nothing_gets_nowhere(cloud: RunningCloud) -> None:
-    """No header at the function's own URL, or a token that is none, is 401 with a reason."""
+def test_a_request_without_a_valid_token_is_refused_with_a_reason(cloud: RunningCloud) -> None:
+    """No header at the function's own URL, and a forged token, are answered with 401."""
     nobody = ApiClient(cloud.function_url("list_workspaces"), None)
     refused = nobody.request("GET", "/workspaces")
     assert refused.status_code == 401

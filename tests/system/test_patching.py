@@ -1,4 +1,4 @@
-"""Machines that are too old, over HTTP against the whole local cloud: made anew by a START that boots, never by one that resumes."""
+"""Machines that are too old: a START that boots makes them again, a START that resumes does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually
 from tests.system.records import Records, in_compute, stop_by_hand
 
-PATIENCE_SECONDS = 90
+TIMEOUT_SECONDS = 90
 AGE = timedelta(days=40)
 
 
@@ -25,30 +25,34 @@ def machine_and_home(cloud: RunningCloud, workspace_id: str) -> tuple[str, str]:
     return machine["id"], home["id"]
 
 
-def made_old(cloud: RunningCloud, person: ApiClient, workspace: dict[str, Any]) -> dict[str, Any]:
-    """Let a machine have been made long ago by a version that did not write that down, and return what its owner is told."""
+def make_old(cloud: RunningCloud, person: ApiClient, workspace: dict[str, Any]) -> dict[str, Any]:
+    """Make a machine old, as if a version that did not record its age had made it long ago.
+
+    Returns:
+        The workspace once its ``renewal`` is set.
+    """
     cloud.make_old(workspace["instance_name"], AGE)
     Records(cloud).write(workspace["id"], machine_made_at=None)
-    told: dict[str, Any] = person.wait(
-        workspace["id"], lambda ws: ws["renewal"] is not None, seconds=PATIENCE_SECONDS
+    shown: dict[str, Any] = person.wait(
+        workspace["id"], lambda ws: ws["renewal"] is not None, seconds=TIMEOUT_SECONDS
     )
-    return told
+    return shown
 
 
-def test_a_machine_that_is_off_and_too_old_is_made_anew_on_its_home(
+def test_a_machine_that_is_off_and_too_old_is_made_again_on_its_home(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """Another instance, the same home disk; its owner was told before, and can read why afterwards."""
+    """``renewal`` announces it before, and an event gives the reason afterwards."""
     workspace_id = alice.create("api")["id"]
-    ready = alice.wait_until_settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
+    ready = alice.wait_until_settled(workspace_id, "READY", seconds=TIMEOUT_SECONDS)
     machine, home = machine_and_home(cloud, workspace_id)
     stop_by_hand(cloud, ready)
-    alice.wait_until_settled(workspace_id, "SUSPENDED", seconds=PATIENCE_SECONDS)
-    told = made_old(cloud, alice, ready)["renewal"]
-    assert datetime.fromisoformat(told["at"]) < datetime.now(UTC) - timedelta(days=9)
+    alice.wait_until_settled(workspace_id, "SUSPENDED", seconds=TIMEOUT_SECONDS)
+    renewal = make_old(cloud, alice, ready)["renewal"]
+    assert datetime.fromisoformat(renewal["at"]) < datetime.now(UTC) - timedelta(days=9)
 
     alice.start(workspace_id)
-    again = alice.wait_until_settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
+    again = alice.wait_until_settled(workspace_id, "READY", seconds=TIMEOUT_SECONDS)
 
     new_machine, same_home = machine_and_home(cloud, workspace_id)
     assert (new_machine == machine, same_home) == (False, home)
@@ -59,20 +63,20 @@ def test_a_machine_that_is_off_and_too_old_is_made_anew_on_its_home(
     assert "40 days old, more than 30 days" in why
 
 
-def test_a_suspended_machine_is_resumed_however_old_and_made_anew_by_request(
+def test_a_suspended_machine_is_resumed_at_any_age_and_made_again_only_by_request(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """The START that resumes says what does not happen; the one that rebuilds loses the memory and says so."""
+    """A START that resumes leaves ``renewal`` set; one that rebuilds loses the memory."""
     workspace_id = alice.create("api")["id"]
-    alice.wait_until_settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
+    alice.wait_until_settled(workspace_id, "READY", seconds=TIMEOUT_SECONDS)
     machine, home = machine_and_home(cloud, workspace_id)
     alice.stop(workspace_id)
-    asleep = alice.wait_until_settled(workspace_id, "SUSPENDED", seconds=PATIENCE_SECONDS)
-    made_old(cloud, alice, asleep)
+    suspended = alice.wait_until_settled(workspace_id, "SUSPENDED", seconds=TIMEOUT_SECONDS)
+    make_old(cloud, alice, suspended)
 
-    said = alice.start(workspace_id)["renewal"]
-    resumed = alice.wait_until_settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
-    assert "as the next start does" in said["unless"]
+    renewal = alice.start(workspace_id)["renewal"]
+    resumed = alice.wait_until_settled(workspace_id, "READY", seconds=TIMEOUT_SECONDS)
+    assert "as the next start does" in renewal["unless"]
     assert (machine_and_home(cloud, workspace_id), resumed["memory_kept"]) == (
         (machine, home),
         True,
@@ -80,7 +84,7 @@ def test_a_suspended_machine_is_resumed_however_old_and_made_anew_by_request(
 
     begun = alice.start(workspace_id, rebuild=True)
     assert (begun["status"], begun["operation"]["kind"]) == ("PROVISIONING", "START")
-    rebuilt = alice.wait_until_settled(workspace_id, "READY", seconds=PATIENCE_SECONDS)
+    rebuilt = alice.wait_until_settled(workspace_id, "READY", seconds=TIMEOUT_SECONDS)
     new_machine, same_home = machine_and_home(cloud, workspace_id)
     assert (new_machine == machine, same_home) == (False, home)
     assert (rebuilt["memory_kept"], rebuilt["generation"]) == (False, resumed["generation"] + 1)

@@ -1,4 +1,4 @@
-"""Every request of the matrix in docs/permissions.md is sent, and the audit trail says what came of it."""
+"""Every request of the matrix in docs/permissions.md, and what the audit trail says of it."""
 
 from __future__ import annotations
 
@@ -17,41 +17,39 @@ from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import ADMIN_EMAIL, LocalSettings
 from tests.documents import permissions
 from tests.system.records import Records
-from tests.system.secrets_kept import leaks
+from tests.system.token_leaks import leaks
 
 pytestmark = pytest.mark.xdist_group("team")  # one worker starts the cloud
 
 CATALOGUE = read_catalogue()
 OWNER, ANOTHER, STRANGER = "owner@example.com", "another@example.com", "stranger@example.com"
-# Not asked for by the matrix: who is refused again within minutes, or looks at the same again, is
-# only counted.
-NEW_TO_ALL, NEW_STRANGER = "new@example.com", "new-stranger@example.com"
+# People who send no request of the matrix: a second refusal or look within minutes is only counted.
+NEW_PERSON, NEW_STRANGER = "new@example.com", "new-stranger@example.com"
 PEOPLE = {
     "stranger": STRANGER,
     "another person": ANOTHER,
     "owner": OWNER,
     "administrator": ADMIN_EMAIL,
 }
-# Which state a workspace has to have so that a request changes something, and is not the end of
-# what others need.
+# The status that a workspace needs for a request. These requests change their workspace, so each
+# gets one of its own.
 NEEDED_STATE = {
     "stop_workspace": "READY",
     "start_workspace": "SUSPENDED",
     "delete_workspace": None,
 }
 
-
 ROWS = permissions()
 
 
 class Team:
-    """A Hub that serves two people and an administrator, its workspaces, and the token of whoever asks."""
+    """A Hub that serves some people and an administrator, with its workspaces and all tokens."""
 
     def __init__(self, cloud: RunningCloud) -> None:
         self.cloud = cloud
         self.owner, self.admin, self.new, self.new_stranger = (
             ApiClient(cloud.address, cloud.token(email))
-            for email in (OWNER, ADMIN_EMAIL, NEW_TO_ALL, NEW_STRANGER)
+            for email in (OWNER, ADMIN_EMAIL, NEW_PERSON, NEW_STRANGER)
         )
         self._made = {name: self.owner.create(name) for name in ("kept", "gone")}
         self._spare: dict[tuple[str, str], Workspace] = {
@@ -60,19 +58,19 @@ class Team:
             for column in ("owner", "administrator")
         }
         self.owner.delete(self.gone)
-        asleep = [
+        to_suspend = [
             workspace["id"]
             for key, workspace in self._spare.items()
             if NEEDED_STATE[key[0]] == "SUSPENDED"
         ]
-        for workspace_id in asleep:
+        for workspace_id in to_suspend:
             self.owner.wait_until_settled(workspace_id, "READY")
             self.owner.stop(workspace_id)
         for key, workspace in self._spare.items():
             if NEEDED_STATE[key[0]] == "READY":
                 self.owner.wait_until_settled(workspace["id"], "READY")
         self.owner.wait_until_settled(self.kept, "READY")
-        for workspace_id in asleep:
+        for workspace_id in to_suspend:
             self.owner.wait_until_settled(workspace_id, "SUSPENDED")
         self.owner.wait_until_gone(self.gone)
 
@@ -87,7 +85,7 @@ class Team:
         return str(self._made["gone"]["id"])
 
     def token(self, column: str, function: Function) -> str | None:
-        """Return the token of a column of the matrix; None for nobody."""
+        """Return the token of a column of the matrix; None for the column ``nobody``."""
         if column == "nobody":
             return None
         if column in PEOPLE:
@@ -98,7 +96,7 @@ class Team:
         return self.cloud.token(account, audience=self.cloud.function_url(function.name))
 
     def machine_token(self, instance_name: str) -> str:
-        """Return the token that a machine gets from its own metadata server."""
+        """Return the token that a machine gets from its metadata server."""
         [machine] = [each for each in self.cloud.machines() if each["name"] == instance_name]
         service = f"{self.cloud.state['services']['identity']}/machines/{machine['id']}"
         query = {
@@ -115,7 +113,7 @@ class Team:
         return answer.text
 
     def ask(self, row: dict[str, str], column: str) -> requests.Response:
-        """Send a row's request to the function's own URL as a column's caller."""
+        """Send a row's request to the function's own URL, with a column's token."""
         function = CATALOGUE[row["function"]]
         method, path = row["request"].split(" ")
         workspace = self._spare.get((function.name, column), self._made["kept"])
@@ -126,7 +124,7 @@ class Team:
         return caller.request(method, path, **self._body(function, column))
 
     def _body(self, function: Function, column: str) -> dict[str, Any]:
-        """Return a body that the function takes, as an argument of a request."""
+        """Return a body that the function accepts, as an argument of a request."""
         if function.name == "create_workspace":
             return {"json": {"name": column.replace(" ", "-")}}
         if function.name == "report_workspace":
@@ -154,12 +152,12 @@ class Team:
 
 @pytest.fixture(scope="module")
 def team() -> Iterator[Team]:
-    """A Hub that does not serve everybody."""
+    """A Hub that serves only some people."""
     settings = LocalSettings(
         times="fast",
         schedule_seconds=0,
         overrides={
-            "HUB_ALLOWED_EMAILS": f"{OWNER},{ANOTHER},{NEW_TO_ALL}",
+            "HUB_ALLOWED_EMAILS": f"{OWNER},{ANOTHER},{NEW_PERSON}",
             "HUB_WORKSPACES_PER_OWNER": "20",
             "HUB_RUNNING_PER_OWNER": "20",
             "HUB_CHANGES_PER_MINUTE": "1000",
@@ -171,8 +169,8 @@ def team() -> Iterator[Team]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['function']} {row['request']}")
-def test_everybody_is_answered_what_the_matrix_says(row: dict[str, str], team: Team) -> None:
-    """Each column's caller, at the function's own URL, with the token that they have."""
+def test_every_caller_gets_the_answer_of_the_matrix(row: dict[str, str], team: Team) -> None:
+    """Each caller sends the request to the function's own URL with their own token."""
     expected = {
         column: int(cell) for column, cell in row.items() if column not in {"function", "request"}
     }
@@ -180,7 +178,7 @@ def test_everybody_is_answered_what_the_matrix_says(row: dict[str, str], team: T
 
 
 def test_a_machine_reports_for_its_own_workspace_only(team: Team) -> None:
-    """Where the workspace's machine gets 204, another one gets 403, and the trail says which one it was."""
+    """For another workspace it gets 403, and that workspace's event names the machine."""
     other = team.owner.create("other")
     team.owner.wait_until_settled(other["id"], "READY")
     machine = ApiClient(
@@ -203,7 +201,7 @@ def test_a_machine_reports_for_its_own_workspace_only(team: Team) -> None:
 
 
 def test_what_an_administrator_does_to_anothers_workspace_is_in_its_trail(team: Team) -> None:
-    """Who, what, as what, and from which request; what its owner does is not marked."""
+    """The event has the person, the verb, ``as_admin`` and the request id; owners' are unmarked."""
     workspace_id = team.owner.create("administered")["id"]
     team.owner.wait_until_settled(workspace_id, "READY")
     request_id = str(uuid.uuid4())
@@ -220,8 +218,8 @@ def test_what_an_administrator_does_to_anothers_workspace_is_in_its_trail(team: 
     assert {event["as_admin"] for event in events if event["who_email"] == OWNER} == {False}
 
 
-def test_an_administrators_looks_are_in_the_trail(team: Team) -> None:
-    """That of a workspace in its own, that of everybody's where all administrators see it; the owner sees the first. Each once."""
+def test_an_administrators_reads_are_in_the_trail(team: Team) -> None:
+    """The owner sees those of a workspace, administrators those of all workspaces; each once."""
     seen_workspace = team.owner.create("seen")["id"]
     for path in (
         f"/workspaces/{seen_workspace}/status",
@@ -250,8 +248,8 @@ def test_an_administrators_looks_are_in_the_trail(team: Team) -> None:
     ]
 
 
-def test_an_owner_reads_what_happened_in_pages(team: Team) -> None:
-    """The same, the latest first, however many fit a page."""
+def test_an_owner_reads_events_in_pages(team: Team) -> None:
+    """Pages of any size have the same events, the latest first."""
     workspace_id = team.owner.create("paged")["id"]
     team.owner.wait_until_settled(workspace_id, "READY")
     team.owner.stop(workspace_id)
@@ -268,8 +266,8 @@ def test_an_owner_reads_what_happened_in_pages(team: Team) -> None:
     )
 
 
-def test_an_administrator_reads_what_happened_to_a_workspace_that_is_gone(team: Team) -> None:
-    """From the request for it to its end; for its owner it is not there."""
+def test_an_administrator_reads_the_events_of_a_deleted_workspace(team: Team) -> None:
+    """They begin with the create and have the DELETE's result; its owner gets 404."""
     events = team.admin.events(team.gone)
     assert [(event["what"], event["result"]) for event in events][-1] == (
         "WorkspaceRequested",
@@ -279,8 +277,8 @@ def test_an_administrator_reads_what_happened_to_a_workspace_that_is_gone(team: 
     assert team.owner.request("GET", f"/workspaces/{team.gone}/events").status_code == 404
 
 
-def test_a_refusal_is_noted(team: Team) -> None:
-    """That of somebody who wants what is not theirs, of somebody whom the Hub does not serve, and of a would-be administrator."""
+def test_a_refusal_is_in_the_trail(team: Team) -> None:
+    """So are another's workspace, a stranger's request, and a list for administrators only."""
     wanted = str(uuid.uuid4())
     for person, method, path, headers in (
         (team.new, "DELETE", f"/workspaces/{team.kept}", {"X-Request-Id": f"delete-{wanted}"}),
@@ -288,7 +286,7 @@ def test_a_refusal_is_noted(team: Team) -> None:
         (team.new, "GET", "/workspaces?all=true", {"X-Request-Id": f"list-{wanted}"}),
     ):
         assert person.request(method, path, headers=headers).status_code in {403, 404}
-    noted = {
+    written = {
         event["request_id"]: (
             event["who_email"],
             event["what"],
@@ -298,12 +296,12 @@ def test_a_refusal_is_noted(team: Team) -> None:
         for event in Records(team.cloud).every_event()
         if wanted in event["request_id"]
     }
-    assert noted == {
-        f"delete-{wanted}": (NEW_TO_ALL, "DeleteRequested", "REFUSED", team.kept),
+    assert written == {
+        f"delete-{wanted}": (NEW_PERSON, "DeleteRequested", "REFUSED", team.kept),
         f"enter-{wanted}": (NEW_STRANGER, "EntryRequested", "REFUSED", ""),
-        f"list-{wanted}": (NEW_TO_ALL, "ListRequested", "REFUSED", ""),
+        f"list-{wanted}": (NEW_PERSON, "ListRequested", "REFUSED", ""),
     }
     shown = [
         event for event in team.owner.events(team.kept) if event["request_id"] == f"delete-{wanted}"
     ]
-    assert [(event["who_email"], event["result"]) for event in shown] == [(NEW_TO_ALL, "REFUSED")]
+    assert [(event["who_email"], event["result"]) for event in shown] == [(NEW_PERSON, "REFUSED")]

@@ -1,4 +1,4 @@
-"""What the sweeps read, in documents: that is what Firestore bills, and what grows when somebody lists everything."""
+"""How many documents the sweeps read: Firestore bills reads, and a full scan would grow."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Sweep = Callable[[WorkspaceStore, Jobs, Clock, Policy, str, Pause], SweepReport]
 
 
 @pytest.mark.parametrize("sweep", [clean_up, reconcile])
-def test_a_sweep_reads_what_is_due_however_many_there_are(
+def test_a_sweep_reads_only_what_is_due_in_a_fleet_of_any_size(
     cloud: RunningCloud, sweep: Sweep
 ) -> None:
-    """Each workspace that is due is found and read once more before it is changed; of the others none is read.
+    """Each workspace that is due is read by a query, and again before its change; no other is read.
 
-    After each there is a pause, so that many at once leave room for people.
+    After each change the sweep pauses, so that the queue has room for people's jobs.
     """
     among_few, among_many = _bill(cloud, sweep, size=30), _bill(cloud, sweep, size=300)
 
@@ -40,7 +40,10 @@ def test_a_sweep_reads_what_is_due_however_many_there_are(
 
 
 def _bill(cloud: RunningCloud, sweep: Sweep, size: int) -> Bill:
-    """Return what a run costs in a project of its own, which the sweeps of the running Hub do not see."""
+    """Return the reads and commits of a sweep in a project of its own.
+
+    The sweeps of the running Hub do not see that project.
+    """
     project = f"sweep-{uuid.uuid4().hex[:16]}"
     store = FirestoreWorkspaceStore.of(project, "(default)", cloud.state["services"]["firestore"])
     seed(store, project, size, DUE, NOW)

@@ -1,4 +1,4 @@
-"""The idle sweep and the first reconcile, over the whole local cloud."""
+"""The scheduled sweeps on the whole local cloud."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.system.records import Records, call_scheduled, in_compute, stop_by_ha
 
 
 def test_an_idle_workspace_is_suspended(cloud: RunningCloud, alice: ApiClient) -> None:
-    """One that nobody has connected to for an hour is stopped by the cleanup; one in use is not."""
+    """``cleanup`` stops one without a connection for an hour, and leaves one in use."""
     idle, used = alice.create("idle")["id"], alice.create("used")["id"]
     for workspace_id in (idle, used):
         alice.wait_until_settled(workspace_id, "READY")
@@ -25,16 +25,16 @@ def test_an_idle_workspace_is_suspended(cloud: RunningCloud, alice: ApiClient) -
 
     call_scheduled(cloud, "cleanup")
 
-    asleep = alice.wait_until_settled(idle, "SUSPENDED")
-    assert (asleep["instance"]["status"], asleep["stopped_because"]) == ("SUSPENDED", "idle")
-    awake = alice.status(used)
-    assert (awake["status"], awake["stopped_because"]) == ("READY", None)
+    suspended = alice.wait_until_settled(idle, "SUSPENDED")
+    assert (suspended["instance"]["status"], suspended["stopped_because"]) == ("SUSPENDED", "idle")
+    in_use = alice.status(used)
+    assert (in_use["status"], in_use["stopped_because"]) == ("READY", None)
 
 
 def test_a_workspace_that_nobody_has_started_for_a_month_is_deleted(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """It is deleted with all that it has."""
+    """``cleanup`` deletes one that has been suspended for a month."""
     workspace_id = alice.create("old")["id"]
     alice.wait_until_settled(workspace_id, "READY")
     alice.stop(workspace_id)
@@ -46,47 +46,47 @@ def test_a_workspace_that_nobody_has_started_for_a_month_is_deleted(
     alice.wait_until_gone(workspace_id)
 
 
-@pytest.mark.xdist_group("troubled_cloud")
-def test_a_workspace_in_use_is_not_stopped(trouble: RunningCloud, bob: ApiClient) -> None:
-    """A machine that somebody is connected to says so, and its heartbeat moves last_connected_at."""
+@pytest.mark.xdist_group("fault_cloud")
+def test_a_workspace_in_use_is_not_stopped(fault_cloud: RunningCloud, bob: ApiClient) -> None:
+    """The heartbeat of a machine with a connection moves ``last_connected_at``."""
     workspace_id = bob.create("used")["id"]
     bob.wait_until_settled(workspace_id, "READY")
-    Records(trouble).age(workspace_id, "last_connected_at", timedelta(minutes=59))
-    trouble.connected(f"workspace-{workspace_id}", connected=True)
+    Records(fault_cloud).age(workspace_id, "last_connected_at", timedelta(minutes=59))
+    fault_cloud.connected(f"workspace-{workspace_id}", connected=True)
 
     seen = bob.wait(workspace_id, lambda ws: ws["last_activity"] == "heartbeat")
 
-    call_scheduled(trouble, "cleanup")
+    call_scheduled(fault_cloud, "cleanup")
     assert bob.status(workspace_id)["operation"] is None
     assert seen["status"] == "READY"
 
 
-@pytest.mark.xdist_group("troubled_cloud")
-def test_a_heartbeat_that_comes_before_the_suspend_wins(
-    trouble: RunningCloud, bob: ApiClient
+@pytest.mark.xdist_group("fault_cloud")
+def test_a_heartbeat_before_the_suspend_cancels_the_automatic_stop(
+    fault_cloud: RunningCloud, bob: ApiClient
 ) -> None:
-    """The cleanup has decided to stop a workspace, then somebody connects: it is not suspended."""
+    """Somebody connects after the cleanup's decision, so the machine is not suspended."""
     workspace_id = bob.create("used")["id"]
     bob.wait_until_settled(workspace_id, "READY")
-    trouble.fault("late_delivery", seconds=4)
-    Records(trouble).age(workspace_id, "last_connected_at", timedelta(minutes=61))
-    call_scheduled(trouble, "cleanup")
+    fault_cloud.fault("late_delivery", seconds=4)
+    Records(fault_cloud).age(workspace_id, "last_connected_at", timedelta(minutes=61))
+    call_scheduled(fault_cloud, "cleanup")
     deciding = bob.status(workspace_id)["operation"]
     assert (deciding["kind"], deciding["automatic"]) == ("STOP", True)
 
-    trouble.connected(f"workspace-{workspace_id}", connected=True)
+    fault_cloud.connected(f"workspace-{workspace_id}", connected=True)
 
     kept = bob.wait(workspace_id, lambda ws: ws["operation"] is None)
     assert (kept["status"], kept["last_activity"]) == ("READY", "heartbeat")
     assert not [
         call
-        for call in trouble.compute_calls()
+        for call in fault_cloud.compute_calls()
         if call["method"] in {"suspend", "instances.suspend"}
     ]
 
 
 def test_a_job_that_was_lost_is_sent_again(cloud: RunningCloud, alice: ApiClient) -> None:
-    """When nothing has come of an operation in time, reconcile sends its job again."""
+    """``reconcile`` resends the job of an operation that has not advanced by ``attend_at``."""
     workspace_id = alice.create("api")["id"]
     alice.wait_until_settled(workspace_id, "READY")
     alice.stop(workspace_id)
@@ -101,7 +101,7 @@ def test_a_job_that_was_lost_is_sent_again(cloud: RunningCloud, alice: ApiClient
 
 
 def _begin_a_start_whose_job_is_lost(records: Records, workspace_id: str) -> None:
-    """Write what a start function that dies right after its commit has written."""
+    """Write the record that a start function leaves if it is killed right after its commit."""
     workspace = workspace_record(records.workspace(workspace_id))
     now = datetime.now(UTC) - timedelta(minutes=3)
     change = start(
@@ -112,10 +112,10 @@ def _begin_a_start_whose_job_is_lost(records: Records, workspace_id: str) -> Non
     records.write(workspace_id, **workspace_document(change.workspace))
 
 
-def test_what_was_done_to_a_machine_by_hand_is_reflected(
+def test_a_machine_that_was_stopped_by_hand_makes_its_workspace_suspended(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """Nobody has to ask for the workspace first, and it says what happened and what to do."""
+    """``reconcile_fleet`` notices it without a request, and the error says what happened."""
     workspace = alice.create("by-hand")
     ready = alice.wait_until_settled(workspace["id"], "READY")
     stop_by_hand(cloud, ready)
@@ -133,10 +133,10 @@ def test_what_was_done_to_a_machine_by_hand_is_reflected(
     alice.wait_until_settled(ready["id"], "READY")
 
 
-def test_an_owners_record_that_holds_what_is_not_there_is_repaired(
+def test_an_owners_entry_without_a_workspace_is_removed(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """A name that nothing has any more can be taken again."""
+    """Its name can be used again."""
     workspace = alice.create("real")
     ghost = {"name": "ghost", "running": True}
     Records(cloud).write_owner(
@@ -151,10 +151,10 @@ def test_an_owners_record_that_holds_what_is_not_there_is_repaired(
     assert {each["name"] for each in alice.workspaces()} == {"real", "ghost"}
 
 
-def test_a_machine_that_has_lost_its_record_is_left_alone_while_it_is_young(
+def test_a_new_machine_without_a_record_is_not_stopped(
     cloud: RunningCloud, alice: ApiClient
 ) -> None:
-    """It may be one that is just being made."""
+    """Its insert may still be under way."""
     workspace_id = alice.create("lost")["id"]
     alice.wait_until_settled(workspace_id, "READY")
     Records(cloud).delete(workspace_id)

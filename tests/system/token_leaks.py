@@ -1,4 +1,4 @@
-"""Whether a cloud has written down a token where none belongs."""
+"""Finds tokens in a cloud's logs, events and recorded requests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]*\.?[\w-]*")  # a JWT begins with {" in
 
 
 def leaks(cloud: RunningCloud, secrets: Iterable[str] = ()) -> list[str]:
-    """Return every log line of a function, of the cloud itself, and every event with a token or one of these texts in it."""
-    texts = [*(secret for secret in secrets if secret)]
+    """Return every log line, event and recorded request with a token or one of these secrets."""
+    texts = [secret for secret in secrets if secret]
     lines = [
         f"{name}: {line}"
         for name in [*cloud.state["functions"], "cloud"]

@@ -1,4 +1,4 @@
-"""No token is written down, neither in a log nor in the audit trail. The conftest checks the same once all tests have run."""
+"""No log line and no event has a token; ``conftest.py`` checks that again after all tests."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from localcloud.catalogue import read_catalogue
 from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually
 from tests.system.records import Records, call_scheduled
-from tests.system.secrets_kept import leaks
+from tests.system.token_leaks import leaks
 
 
 def test_no_log_line_and_no_event_has_a_token(cloud: RunningCloud) -> None:
-    """Whether it is taken, refused, in the wrong place, or another's: every function logs, and none of them that."""
-    token, anothers = (cloud.token(f"{uuid.uuid4()}@example.com") for _ in range(2))
-    alice, bob = ApiClient(cloud.address, token), ApiClient(cloud.address, anothers)
+    """Accepted, refused and misplaced tokens are sent to every function; each logs the request."""
+    token, other_token = (cloud.token(f"{uuid.uuid4()}@example.com") for _ in range(2))
+    alice, bob = ApiClient(cloud.address, token), ApiClient(cloud.address, other_token)
     workspace_id = alice.create("api")["id"]
     alice.wait_until_settled(workspace_id, "READY")
     alice.workspaces(status="READY")
@@ -40,5 +40,5 @@ def test_no_log_line_and_no_event_has_a_token(cloud: RunningCloud) -> None:
         for name in ("list_workspaces", "delete_workspace", "cleanup")
     )
     assert eventually(lambda: f"{workspace_id}" in cloud.log("advance_operation"))
-    signatures = [each.rpartition(".")[2] for each in (token, anothers)]
-    assert leaks(cloud, [token, anothers, *signatures]) == []
+    signatures = [each.rpartition(".")[2] for each in (token, other_token)]
+    assert leaks(cloud, [token, other_token, *signatures]) == []

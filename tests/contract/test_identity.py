@@ -317,7 +317,7 @@ def test_the_scheme_is_read_in_any_case(subject: Subject) -> None:
     assert subject.identity.machine(headers) == MACHINE
 
 
-def test_a_person_is_no_machine_and_a_machine_no_person(subject: Subject) -> None:
+def test_tokens_of_people_and_machines_are_not_interchangeable(subject: Subject) -> None:
     """Each proof is good for its own door only."""
     with pytest.raises(NotAuthenticatedError):
         subject.identity.machine(subject.alice)

@@ -571,7 +571,7 @@ def test_an_empty_list_is_a_page_without_a_next(store: WorkspaceStore) -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_a_list_can_be_of_one_status(store: WorkspaceStore, status: Status) -> None:
+def test_a_list_can_be_limited_to_a_status(store: WorkspaceStore, status: Status) -> None:
     """Only those that have it, in pages too."""
     made = [
         a_workspace(each, created_at=NOW - number * INSTANT)

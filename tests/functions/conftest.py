@@ -1,4 +1,4 @@
-"""Every function as functions-framework serves it, in this process, on fakes."""
+"""Every function as functions-framework serves it, in this process, with fakes."""
 
 from __future__ import annotations
 
@@ -6,29 +6,26 @@ import base64
 import json
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from functions_framework import create_app
+from werkzeug.test import TestResponse
 
 from localcloud.catalogue import ROOT, read_catalogue
 from shared import bootstrap
 from shared.config import read_settings
 from shared.domain.job_messages import write_job
+from shared.domain.jobs import Job
 from shared.domain.people import Person
+from shared.domain.workspace import Workspace
 from shared.entry.limits import CallerLimit
 from shared.ports import Machine
 from shared.usecases.trail import Trail
 from tests.fakes.identity import FakeIdentity
 from tests.fakes.machines import PROJECT, FakeInstance
 from tests.fakes.world import World
-
-if TYPE_CHECKING:
-    from flask.testing import FlaskClient
-    from werkzeug.test import TestResponse
-
-    from shared.domain.jobs import Job
-    from shared.domain.workspace import Workspace
 
 CATALOGUE = read_catalogue()
 ENVIRONMENT = {
@@ -50,23 +47,24 @@ ENVIRONMENT = {
 
 @cache
 def client_of(name: str) -> FlaskClient:
-    """Return a client of a function, which is loaded once for all tests as its process loads it."""
+    """Return a client of a function, which is loaded once for all tests, as its process does it."""
     function = CATALOGUE[name]
-    app = create_app(name, str(ROOT / function.source), function.signature_type)  # type: ignore[no-untyped-call]
+    source = str(ROOT / function.source)
+    app = create_app(name, source, function.signature_type)  # type: ignore[no-untyped-call]
     client: FlaskClient = app.test_client()
     return client
 
 
 @dataclass
 class Functions:
-    """All functions of one Hub on fakes."""
+    """All functions of one Hub with fakes."""
 
     patch: pytest.MonkeyPatch
     world: World = field(default_factory=World)
     identity: FakeIdentity = field(default_factory=FakeIdentity)
 
     def __post_init__(self) -> None:
-        """Let there be two people whom the Hub serves, an administrator, and one whom it does not serve."""
+        """Add two people whom the Hub serves, an administrator, and one whom it does not serve."""
         self.identity.people |= {
             "alice": Person("alice", "alice@example.com"),
             "bob": Person("bob", "bob@example.org", "example.org"),
@@ -76,14 +74,14 @@ class Functions:
         self.configure()
 
     def configure(self, **changes: str) -> None:
-        """Configure the Hub anew, with these settings changed."""
+        """Configure the Hub again, with these settings changed."""
         settings = read_settings(ENVIRONMENT | changes)
         self.world.policy = settings.policy
-        self.have("settings", settings)
-        self.have("caller_limit", CallerLimit(settings.edge.requests_per_minute))
+        self.replace_part("settings", settings)
+        self.replace_part("caller_limit", CallerLimit(settings.edge.requests_per_minute))
 
-    def have(self, name: str, part: object) -> None:
-        """Put something in the place of a part of the process's hub; production code knows nothing of it."""
+    def replace_part(self, name: str, part: object) -> None:
+        """Replace a part of the process's hub; production code has no hook for it."""
         self.patch.setitem(bootstrap.hub().__dict__, name, part)
 
     def call(
@@ -95,7 +93,7 @@ class Functions:
         token: str | None = "alice",
         **options: Any,
     ) -> TestResponse:
-        """Call an HTTP function by its own method, as somebody, with a JSON body if there is one."""
+        """Call an HTTP function with its own method, a person's token, and perhaps a JSON body."""
         headers = dict(options.pop("headers", {}))
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -105,41 +103,41 @@ class Functions:
         return client_of(name).open(path, method=method, headers=headers, **options)
 
     def create(self, body: object, **options: Any) -> TestResponse:
-        """Ask for a workspace."""
+        """Create a workspace."""
         return self.call("create_workspace", "/workspaces", body, **options)
 
-    def listed(self, query: str = "", **options: Any) -> TestResponse:
-        """Ask for the list."""
+    def list_workspaces(self, query: str = "", **options: Any) -> TestResponse:
+        """List workspaces."""
         return self.call("list_workspaces", f"/workspaces{query}", **options)
 
     def status(self, workspace_id: str, **options: Any) -> TestResponse:
-        """Ask for the real-time status."""
+        """Get the status in real time."""
         return self.call("get_workspace_status", f"/workspaces/{workspace_id}/status", **options)
 
     def events(self, workspace_id: str, query: str = "", **options: Any) -> TestResponse:
-        """Ask for the audit trail."""
+        """List a workspace's events."""
         return self.call("list_events", f"/workspaces/{workspace_id}/events{query}", **options)
 
     def all_events(self, query: str = "", **options: Any) -> TestResponse:
-        """Ask for everybody's audit trail."""
+        """List all events."""
         return self.call("list_events", f"/events{query}", **options)
 
     def stop(self, workspace_id: str, **options: Any) -> TestResponse:
-        """Ask for a stop."""
+        """Stop a workspace."""
         return self.call("stop_workspace", f"/workspaces/{workspace_id}/stop", **options)
 
     def start(self, workspace_id: str, body: object = None, **options: Any) -> TestResponse:
-        """Ask for a start."""
+        """Start a workspace."""
         return self.call("start_workspace", f"/workspaces/{workspace_id}/start", body, **options)
 
     def delete(self, workspace_id: str, **options: Any) -> TestResponse:
-        """Ask for a deletion."""
+        """Delete a workspace."""
         return self.call("delete_workspace", f"/workspaces/{workspace_id}", **options)
 
     def report(
         self, workspace: Workspace, body: object, *, machine: FakeInstance | None = None
     ) -> TestResponse:
-        """Report as the workspace's machine, or as another one."""
+        """Send a report from the workspace's machine, or from another."""
         sender = machine or self.world.machine(workspace)
         assert sender is not None
         self.identity.machines["machine"] = Machine(
@@ -172,7 +170,7 @@ class Functions:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Functions:
-    """Put fakes in the place of the process's ports."""
+    """Replace the ports of the process by fakes."""
     functions = Functions(monkeypatch)
     world = functions.world
     ports = {
@@ -185,6 +183,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Functions:
         "trail": Trail(world.store, world.clock),
     }
     for name, port in ports.items():
-        functions.have(name, port)
+        functions.replace_part(name, port)
     monkeypatch.setattr("shared.usecases.change_workspace.PAUSE_SECONDS", 0)
     return functions

@@ -1,11 +1,11 @@
-"""What each function answers when all is well: status, body, headers, and what it asked of the outside."""
+"""What each function answers if all is well: status, body, headers, and its calls of the ports."""
 
 from __future__ import annotations
 
 import re
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,9 +14,8 @@ from shared.domain.errors import UnavailableError
 from shared.domain.workspace import Status
 from tests.fakes.records import a_workspace
 from tests.fakes.store import Counts
-
-if TYPE_CHECKING:
-    from tests.functions.conftest import Functions
+from tests.fakes.world import place_of
+from tests.functions.conftest import Functions
 
 WORKSPACE_FIELDS = {
     *(
@@ -45,17 +44,17 @@ WORKSPACE_FIELDS = {
 
 
 def counted(hub: Functions) -> Counts:
-    """Begin to count anew, and return where it is counted."""
+    """Replace the store's counts by new ones, and return them."""
     hub.world.store.counts = Counts()
     return hub.world.store.counts
 
 
 def all_answers(hub: Functions) -> dict[str, Any]:
-    """Return an answer of every function that people call, of a workspace that there is."""
+    """Return an answer of every function that people call, about an existing workspace."""
     workspace = hub.world.ready()
     return {
         "create": hub.create({"name": "two"}),
-        "list": hub.listed(),
+        "list": hub.list_workspaces(),
         "status": hub.status(workspace.id),
         "stop": hub.stop(workspace.id),
         "start": hub.start(str(uuid.uuid4())),
@@ -65,11 +64,11 @@ def all_answers(hub: Functions) -> dict[str, Any]:
     }
 
 
-# ---- create ---------------------------------------------------------------------------------------------------------
+# ---- create ----
 
 
-def test_a_create_answers_201_with_the_workspace_and_where_it_is(hub: Functions) -> None:
-    """PROVISIONING, its CREATE under way, the defaults filled in: one read, one commit, one job."""
+def test_a_create_answers_201_with_the_workspace_and_its_location(hub: Functions) -> None:
+    """It is PROVISIONING with its CREATE and the defaults; it costs a read, a commit and a job."""
     counts = counted(hub)
 
     answer = hub.create({"name": "my-project"}, headers={"X-Request-Id": "request-7"})
@@ -115,8 +114,8 @@ def test_a_create_answers_201_with_the_workspace_and_where_it_is(hub: Functions)
     assert not hub.world.operations.sent
 
 
-def test_a_create_takes_everything_that_can_be_chosen(hub: Functions) -> None:
-    """In the contract's spelling, and in the existing client's."""
+def test_a_create_accepts_every_field_that_can_be_chosen(hub: Functions) -> None:
+    """Field names may have the contract's spelling or the existing client's."""
     chosen = {"machine_type": "e2-standard-8", "image_tag": "v2", "zone": "us-west1-b"}
     metadata = {"repo": "https://example.com/ö.git", "branch": "main", "device_id": "laptop"}
 
@@ -137,7 +136,7 @@ def test_a_create_takes_everything_that_can_be_chosen(hub: Functions) -> None:
 
 
 def test_a_field_that_is_null_is_absent(hub: Functions) -> None:
-    """A client may send all fields always."""
+    """A client may always send all fields."""
     answer = hub.create({"name": "one", "machine_type": None, "zone": None, "metadata": None})
 
     assert answer.status_code == 201
@@ -145,7 +144,7 @@ def test_a_field_that_is_null_is_absent(hub: Functions) -> None:
 
 
 def test_a_create_is_accepted_when_its_job_cannot_be_sent(hub: Functions) -> None:
-    """It is in the database: the sweep of what is overdue sends the job, and the workspace becomes ready."""
+    """The database has the workspace, and the reconciler resends the job."""
     hub.world.provisioning.refusals = 1
 
     answer = hub.create({"name": "one"})
@@ -155,13 +154,13 @@ def test_a_create_is_accepted_when_its_job_cannot_be_sent(hub: Functions) -> Non
     assert hub.world.workspace(answer.get_json()["id"]).status is Status.READY
 
 
-# ---- idempotency ----------------------------------------------------------------------------------------------------
+# ---- idempotency ----
 
 KEYED = {"headers": {"Idempotency-Key": "a-key"}}
 
 
-def test_the_same_key_and_body_is_the_same_workspace_as_it_is_now(hub: Functions) -> None:
-    """201 again, with what it has become; two reads and no commit."""
+def test_the_same_key_and_body_returns_the_same_workspace(hub: Functions) -> None:
+    """The answer is 201 again, with the current state, for two reads and no commit."""
     first = hub.create({"name": "one"}, **KEYED)
     hub.world.run()
     counts = counted(hub)
@@ -176,8 +175,8 @@ def test_the_same_key_and_body_is_the_same_workspace_as_it_is_now(hub: Functions
     assert len(hub.world.store.workspaces) == 1
 
 
-def test_a_body_is_the_same_by_its_meaning(hub: Functions) -> None:
-    """The order of its fields and its spaces do not make it another one."""
+def test_bodies_are_compared_by_their_meaning(hub: Functions) -> None:
+    """The order of the fields and the spaces do not matter."""
     first = hub.create(
         None, data='{"name": "one", "zone": "us-west1-a"}', content_type="application/json", **KEYED
     )
@@ -190,7 +189,7 @@ def test_a_body_is_the_same_by_its_meaning(hub: Functions) -> None:
 
 
 def test_a_key_with_another_body_is_422(hub: Functions) -> None:
-    """It was used for another request."""
+    """The key was used for another request."""
     hub.create({"name": "one"}, **KEYED)
 
     answer = hub.create({"name": "two"}, **KEYED)
@@ -199,7 +198,7 @@ def test_a_key_with_another_body_is_422(hub: Functions) -> None:
 
 
 def test_a_key_whose_workspace_is_deleted_is_410(hub: Functions) -> None:
-    """It does not come back by itself."""
+    """A deleted workspace is not created again."""
     workspace_id = hub.create({"name": "one"}, **KEYED).get_json()["id"]
     hub.delete(workspace_id)
     hub.world.run()
@@ -209,8 +208,8 @@ def test_a_key_whose_workspace_is_deleted_is_410(hub: Functions) -> None:
     assert (answer.status_code, answer.get_json()["code"]) == (410, "WORKSPACE_GONE")
 
 
-def test_a_key_is_its_owners_and_lasts_a_day(hub: Functions) -> None:
-    """Another person's same key is another key, and so is the same one a day later."""
+def test_a_key_belongs_to_its_owner_and_lasts_a_day(hub: Functions) -> None:
+    """Another person's key is another key, and after a day a key is new again."""
     first = hub.create({"name": "one"}, **KEYED)
     other = hub.create({"name": "one"}, token="bob", **KEYED)
     hub.world.clock.advance(timedelta(days=1))
@@ -220,11 +219,11 @@ def test_a_key_is_its_owners_and_lasts_a_day(hub: Functions) -> None:
     assert len({answer.get_json()["id"] for answer in (first, other, later)}) == 3
 
 
-# ---- what an owner may have -----------------------------------------------------------------------------------------
+# ---- what an owner may have ----
 
 
 def test_a_name_that_the_owner_has_is_409(hub: Functions) -> None:
-    """Another person may have one of the same name."""
+    """Another person may have a workspace of the same name."""
     hub.create({"name": "one"})
 
     taken = hub.create({"name": "one"})
@@ -237,8 +236,8 @@ def test_a_name_that_the_owner_has_is_409(hub: Functions) -> None:
     )
 
 
-def test_a_workspace_too_many_is_403_with_limit_and_count(hub: Functions) -> None:
-    """The person learns how many they have and may have."""
+def test_a_workspace_over_the_quota_is_403_with_limit_and_count(hub: Functions) -> None:
+    """The detail has the number of workspaces and the limit."""
     for number in range(5):
         assert hub.create({"name": f"ws-{number}"}).status_code == 201
 
@@ -248,8 +247,8 @@ def test_a_workspace_too_many_is_403_with_limit_and_count(hub: Functions) -> Non
     assert "5 of at most 5" in answer.get_json()["detail"]
 
 
-def test_a_running_machine_too_many_is_403_until_one_has_stopped(hub: Functions) -> None:
-    """For a create and for a start; the limit counts from the request on."""
+def test_a_running_machine_over_the_limit_is_403_until_another_has_stopped(hub: Functions) -> None:
+    """This holds for a create and a start; a workspace counts from its request on."""
     hub.configure(HUB_RUNNING_PER_OWNER="1")
     first = hub.world.ready()
 
@@ -266,20 +265,22 @@ def test_a_running_machine_too_many_is_403_until_one_has_stopped(hub: Functions)
         assert "1 of your workspaces are running, of at most 1" in answer.get_json()["detail"]
 
 
-def test_limits_can_be_a_persons_or_a_domains_own(hub: Functions) -> None:
-    """By configuration; everybody else has the usual ones."""
+def test_a_person_or_a_domain_can_have_limits_of_their_own(hub: Functions) -> None:
+    """The configuration sets them; everybody else has the defaults."""
     hub.configure(
         HUB_WORKSPACES_PER_OWNER="0", HUB_LIMITS_OF="alice@example.com=1:1,example.org=2:2"
     )
 
-    made = {token: [hub.create({"name": name}, token=token).status_code for name in "abc"] for token in
-            ("alice", "bob", "grace")}  # fmt: skip
+    made = {
+        token: [hub.create({"name": name}, token=token).status_code for name in "abc"]
+        for token in ("alice", "bob", "grace")
+    }
 
     assert made == {"alice": [201, 403, 403], "bob": [201, 201, 403], "grace": [403, 403, 403]}
 
 
-def test_too_many_changes_in_a_minute_are_429_with_when_to_come_again(hub: Functions) -> None:
-    """Creates and verbs together; reading goes on, and so does whoever else there is."""
+def test_too_many_changes_in_a_minute_are_429_with_the_time_to_wait(hub: Functions) -> None:
+    """Creates and verbs count together; reads continue to work, and so do other people."""
     hub.configure(HUB_CHANGES_PER_MINUTE="2")
     workspace_id = hub.create({"name": "one"}).get_json()["id"]
     hub.world.clock.advance(timedelta(seconds=10))
@@ -289,24 +290,24 @@ def test_too_many_changes_in_a_minute_are_429_with_when_to_come_again(hub: Funct
     for answer in (hub.create({"name": "three"}), hub.delete(workspace_id)):
         assert (answer.status_code, answer.get_json()["code"]) == (429, "TOO_MANY_REQUESTS")
         assert answer.headers["Retry-After"] == "45"
-    assert hub.listed().status_code == 200
+    assert hub.list_workspaces().status_code == 200
     assert hub.create({"name": "one"}, token="bob").status_code == 201
     hub.world.clock.advance(timedelta(seconds=45))
     assert hub.delete(workspace_id).status_code == 202
 
 
-# ---- list -----------------------------------------------------------------------------------------------------------
+# ---- list ----
 
 
-def test_a_list_is_a_bare_array_of_ones_own_newest_first(hub: Functions) -> None:
-    """One query, nothing else."""
+def test_a_list_is_an_array_of_ones_own_workspaces_newest_first(hub: Functions) -> None:
+    """It costs one query and nothing else."""
     for name in ("old", "middle", "new"):
         hub.create({"name": name})
         hub.world.clock.advance(timedelta(seconds=1))
     hub.create({"name": "bobs"}, token="bob")
     counts = counted(hub)
 
-    answer = hub.listed()
+    answer = hub.list_workspaces()
 
     assert answer.status_code == 200
     assert [workspace["name"] for workspace in answer.get_json()] == ["new", "middle", "old"]
@@ -316,19 +317,19 @@ def test_a_list_is_a_bare_array_of_ones_own_newest_first(hub: Functions) -> None
 
 
 def test_an_empty_list_is_an_empty_array(hub: Functions) -> None:
-    """Not null, not 404."""
-    assert hub.listed().get_json() == []
+    """It is neither null nor 404."""
+    assert hub.list_workspaces().get_json() == []
 
 
-def test_further_pages_are_announced_and_followed(hub: Functions) -> None:
-    """Following ``Link`` sees each workspace once, whatever was asked for stays asked for."""
+def test_a_list_links_to_its_next_page(hub: Functions) -> None:
+    """The links lead to each workspace once, and keep the query's parameters."""
     for name in ("a", "b", "c", "d", "e"):
         hub.create({"name": name})
     seen: list[str] = []
     query = "?limit=2&status=PROVISIONING"
     pages = 0
     while query:
-        answer = hub.listed(query)
+        answer = hub.list_workspaces(query)
         seen += [workspace["name"] for workspace in answer.get_json()]
         pages += 1
         link = re.fullmatch(r'<(/workspaces\?[^>]+)>; rel="next"', answer.headers.get("Link", ""))
@@ -340,24 +341,26 @@ def test_further_pages_are_announced_and_followed(hub: Functions) -> None:
     assert (sorted(seen), pages) == (["a", "b", "c", "d", "e"], 3)
 
 
-def test_a_list_can_be_of_one_status(hub: Functions) -> None:
-    """Only those that have it now."""
+def test_a_list_can_be_limited_to_a_status(hub: Functions) -> None:
+    """Only workspaces that have the status now are listed."""
     hub.world.ready(name="ready")
     hub.create({"name": "new"})
 
-    assert [workspace["name"] for workspace in hub.listed("?status=READY").get_json()] == ["ready"]
-    assert hub.listed("?status=SUSPENDED").get_json() == []
+    assert [workspace["name"] for workspace in hub.list_workspaces("?status=READY").get_json()] == [
+        "ready"
+    ]
+    assert hub.list_workspaces("?status=SUSPENDED").get_json() == []
 
 
-# ---- stop, start, delete --------------------------------------------------------------------------------------------
+# ---- stop, start, delete ----
 
 
-def test_stop_start_and_delete_answer_202_while_there_is_something_to_do_and_200_when_done(
+def test_verbs_answer_202_during_their_operation_and_200_after_it(
     hub: Functions,
 ) -> None:
-    """Each is two reads, of workspace and owner, one commit and one job; the same verb again is the same operation."""
+    """Each costs two reads, a commit and a job; a repeated verb joins the same operation."""
     workspace = hub.world.ready()
-    said = []
+    statuses = []
     for verb, kind in ((hub.stop, "STOP"), (hub.start, "START"), (hub.delete, "DELETE")):
         counts = counted(hub)
         sent = len(hub.world.operations.sent)
@@ -371,13 +374,13 @@ def test_stop_start_and_delete_answer_202_while_there_is_something_to_do_and_200
         assert set(first.get_json()) == WORKSPACE_FIELDS
         hub.world.run()
         done = verb(workspace.id)
-        said.append((first.status_code, again.status_code, done.status_code))
+        statuses.append((first.status_code, again.status_code, done.status_code))
 
-    assert said == [(202, 202, 200), (202, 202, 200), (202, 202, 404)]
+    assert statuses == [(202, 202, 200), (202, 202, 200), (202, 202, 404)]
 
 
 def test_a_start_can_change_image_and_machine_type(hub: Functions) -> None:
-    """Of a ready workspace too: it is a new machine on the same home disk."""
+    """For a ready workspace too this is a new machine with the same home disk."""
     workspace = hub.world.ready()
 
     answer = hub.start(workspace.id, {"imageTag": "v2", "machine_type": "e2-standard-2"})
@@ -391,14 +394,12 @@ def test_a_start_can_change_image_and_machine_type(hub: Functions) -> None:
     assert machine.command.attach_home is True
 
 
-@pytest.mark.parametrize("asleep", [False, True])
-def test_a_start_can_ask_for_a_new_machine_with_nothing_else_changed(
-    hub: Functions, asleep: bool
-) -> None:
-    """Of a ready workspace, and of one that would be resumed: on the same home, and its memory is said to be lost."""
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_start_can_rebuild_the_machine(hub: Functions, suspended: bool) -> None:
+    """Ready or suspended, the workspace keeps its home disk, and its memory is recorded as lost."""
     workspace = hub.world.ready()
     before = hub.world.machine(workspace)
-    if asleep:
+    if suspended:
         hub.stop(workspace.id)
         hub.world.run()
 
@@ -418,8 +419,8 @@ def test_a_start_can_ask_for_a_new_machine_with_nothing_else_changed(
     }
 
 
-def test_a_new_machine_is_not_made_of_one_that_is_being_resumed(hub: Functions) -> None:
-    """409: it would lose the memory that the START under way brings back."""
+def test_a_machine_that_is_being_resumed_is_not_rebuilt(hub: Functions) -> None:
+    """It is 409, since a rebuild would lose the memory that the running START restores."""
     workspace = hub.world.ready()
     hub.stop(workspace.id)
     hub.world.run()
@@ -430,8 +431,8 @@ def test_a_new_machine_is_not_made_of_one_that_is_being_resumed(hub: Functions) 
     assert (answer.status_code, answer.get_json()["code"]) == (409, "OPERATION_UNDER_WAY")
 
 
-def test_another_operation_under_way_is_409_with_the_operation(hub: Functions) -> None:
-    """The person sees what they have to wait for."""
+def test_a_verb_during_another_operation_is_409_with_the_operation(hub: Functions) -> None:
+    """The person sees which operation they have to wait for."""
     workspace = hub.world.ready()
     hub.stop(workspace.id)
 
@@ -441,8 +442,8 @@ def test_another_operation_under_way_is_409_with_the_operation(hub: Functions) -
     assert answer.get_json()["operation"]["kind"] == "STOP"
 
 
-def test_a_delete_supersedes_whatever_is_under_way(hub: Functions) -> None:
-    """A workspace that is just being made can be deleted; nothing of it is left."""
+def test_a_delete_supersedes_any_operation(hub: Functions) -> None:
+    """A workspace can be deleted during its CREATE, and nothing of it is left."""
     workspace_id = hub.create({"name": "one"}).get_json()["id"]
     hub.world.pass_time(timedelta(seconds=2))
 
@@ -451,18 +452,17 @@ def test_a_delete_supersedes_whatever_is_under_way(hub: Functions) -> None:
 
     assert (answer.status_code, answer.get_json()["operation"]["kind"]) == (202, "DELETE")
     assert hub.status(workspace_id).status_code == 404
-    assert hub.listed().get_json() == []
+    assert hub.list_workspaces().get_json() == []
     assert (hub.world.machines.instances, hub.world.machines.disks) == ({}, set())
-    assert (
-        hub.create({"name": "one"}).status_code == 201
-    )  # its name and its place in the quota are free again
+    # Its name and its place in the quota are free again.
+    assert hub.create({"name": "one"}).status_code == 201
 
 
-# ---- status ---------------------------------------------------------------------------------------------------------
+# ---- status ----
 
 
-def test_a_status_is_the_record_the_machine_and_how_to_connect(hub: Functions) -> None:
-    """One read of the record, one of the machine; nothing written, nothing sent."""
+def test_a_status_has_the_record_the_machine_and_the_connection(hub: Functions) -> None:
+    """It costs a read of the record and one of the machine; nothing is written or sent."""
     workspace = hub.world.ready()
     counts = counted(hub)
     sent, reads = len(hub.world.operations.sent), hub.world.machines.reads.total()
@@ -495,13 +495,13 @@ def test_a_status_is_the_record_the_machine_and_how_to_connect(hub: Functions) -
         "project_id": "test-project",
         "zone": "us-west1-a",
         "instance_name": workspace.instance_name,
-        "command": f"gcloud compute ssh {workspace.instance_name} --project=test-project --zone=us-west1-a "
-        "--tunnel-through-iap",
+        "command": f"gcloud compute ssh {workspace.instance_name} --project=test-project "
+        "--zone=us-west1-a --tunnel-through-iap",
     }
 
 
 def test_a_status_of_a_workspace_without_a_machine_says_so(hub: Functions) -> None:
-    """Before the insert there is none."""
+    """Before the insert there is no machine."""
     workspace_id = hub.create({"name": "one"}).get_json()["id"]
 
     body = hub.status(workspace_id).get_json()
@@ -510,8 +510,8 @@ def test_a_status_of_a_workspace_without_a_machine_says_so(hub: Functions) -> No
     assert "does not exist" in body["why_no_instance"]
 
 
-def test_a_status_while_compute_is_away_is_the_record(hub: Functions) -> None:
-    """200: what is recorded still helps, and it says why there is no more."""
+def test_a_status_without_an_answer_of_compute_has_the_record(hub: Functions) -> None:
+    """The answer is 200 with the record, and says why it has no more."""
     workspace = hub.world.ready()
     hub.world.machines.unanswered_reads = 1
 
@@ -526,12 +526,10 @@ def test_a_status_while_compute_is_away_is_the_record(hub: Functions) -> None:
 
 
 @pytest.mark.parametrize("queue_away", [False, True])
-def test_a_status_that_sees_a_difference_has_a_worker_look(
-    hub: Functions, queue_away: bool
-) -> None:
-    """It writes nothing itself; when the queue is away, the answer is the same."""
+def test_a_status_that_finds_drift_asks_a_worker_to_look(hub: Functions, queue_away: bool) -> None:
+    """The function itself writes nothing; if the queue is away, the answer is the same."""
     workspace = hub.world.ready()
-    hub.world.machines.stop_by_hand(hub.world.machines.find(workspace.instance_name).place)  # type: ignore[union-attr]
+    hub.world.machines.stop_by_hand(place_of(workspace))
     hub.world.run()
     counts = counted(hub)
     hub.world.operations.refusals = int(queue_away)
@@ -549,7 +547,7 @@ def test_a_status_that_sees_a_difference_has_a_worker_look(
         assert hub.world.workspace(workspace.id).status is Status.SUSPENDED
 
 
-# ---- the audit trail ------------------------------------------------------------------------------------------------
+# ---- the audit trail ----
 
 EVENT_FIELDS = {
     *(
@@ -567,8 +565,8 @@ EVENT_FIELDS = {
 }
 
 
-def test_a_trail_tells_who_did_what_the_latest_first(hub: Functions) -> None:
-    """Each accepted request and each end of an operation, once; one read and one query."""
+def test_a_trail_has_who_did_what_latest_first(hub: Functions) -> None:
+    """Each accepted request and each end of an operation is listed, for a read and a query."""
     workspace_id = hub.create({"name": "one"}, headers={"X-Request-Id": "request-1"}).get_json()[
         "id"
     ]
@@ -605,8 +603,8 @@ def test_a_trail_tells_who_did_what_the_latest_first(hub: Functions) -> None:
     }
 
 
-def test_pages_of_a_trail_are_announced_and_followed(hub: Functions) -> None:
-    """Following ``Link`` sees each event once."""
+def test_a_trail_links_to_its_next_page(hub: Functions) -> None:
+    """The links lead to each event once."""
     workspace = hub.world.ready()
     hub.stop(workspace.id)
     hub.world.run()
@@ -626,8 +624,8 @@ def test_pages_of_a_trail_are_announced_and_followed(hub: Functions) -> None:
     assert seen == whole
 
 
-def test_a_request_that_changes_nothing_is_no_event(hub: Functions) -> None:
-    """The same verb again is neither noted nor counted."""
+def test_a_request_that_changes_nothing_is_not_an_event(hub: Functions) -> None:
+    """A repeated verb is neither recorded nor counted."""
     workspace = hub.world.ready()
     before = hub.events(workspace.id).get_json()
 
@@ -636,7 +634,7 @@ def test_a_request_that_changes_nothing_is_no_event(hub: Functions) -> None:
 
 
 def test_an_automatic_stop_is_in_the_trail(hub: Functions) -> None:
-    """Its owner sees that it was the sweep."""
+    """Its owner sees that the clean-up stopped the workspace."""
     workspace = hub.world.ready()
     hub.world.clock.advance(timedelta(hours=2))
     hub.call("cleanup", "/cleanup", token=None, headers={"X-Request-Id": "run-1"})
@@ -650,18 +648,20 @@ def test_an_automatic_stop_is_in_the_trail(hub: Functions) -> None:
     )
 
 
-# ---- an administrator -----------------------------------------------------------------------------------------------
+# ---- administrators ----
 
 
 def test_an_administrator_lists_anybodys_workspaces(hub: Functions) -> None:
-    """Their own, another's, or everybody's, newest first; each is one query, and the first look at others' is noted."""
+    """Each list costs one query, and the first of other people's lists is recorded."""
     for token in ("alice", "bob", "grace"):
         hub.create({"name": f"{token}s"}, token=token)
         hub.world.clock.advance(timedelta(seconds=1))
     counts = counted(hub)
 
     listed = {
-        query: [workspace["name"] for workspace in hub.listed(query, token="grace").get_json()]
+        query: [
+            workspace["name"] for workspace in hub.list_workspaces(query, token="grace").get_json()
+        ]
         for query in (
             "",
             "?owner_id=bob",
@@ -681,23 +681,23 @@ def test_an_administrator_lists_anybodys_workspaces(hub: Functions) -> None:
         "?all=true&status=READY": [],
     }
     assert (counts.reads, counts.commits, counts.queries) == (0, 2, 6)
-    noted = [
+    recorded = [
         (event.who, event.owner_id, event.as_admin)
         for event in hub.world.store.events
         if event.what == "ListRequested"
     ]
-    assert noted == [("grace", "bob", True), ("grace", "", True)]
+    assert recorded == [("grace", "bob", True), ("grace", "", True)]
 
 
-def test_further_pages_of_everybodys_are_everybodys_too(hub: Functions) -> None:
-    """What was asked for stays asked for."""
+def test_the_next_page_of_all_workspaces_has_all_workspaces(hub: Functions) -> None:
+    """The links keep the query's parameters."""
     for token in ("alice", "bob"):
         hub.create({"name": "one"}, token=token)
-    first = hub.listed("?all=true&limit=1", token="grace")
+    first = hub.list_workspaces("?all=true&limit=1", token="grace")
     link = re.fullmatch(r'</workspaces(\?[^>]+)>; rel="next"', first.headers["Link"])
     assert link
 
-    second = hub.listed(link[1], token="grace")
+    second = hub.list_workspaces(link[1], token="grace")
 
     owners = [
         workspace["owner_id"] for answer in (first, second) for workspace in answer.get_json()
@@ -705,10 +705,10 @@ def test_further_pages_of_everybodys_are_everybodys_too(hub: Functions) -> None:
     assert sorted(owners) == ["alice", "bob"]
 
 
-def test_an_administrator_looks_at_stops_starts_and_deletes_anybodys_workspace(
+def test_an_administrator_can_use_every_verb_on_anybodys_workspace(
     hub: Functions,
 ) -> None:
-    """Each is noted as an administrator's, and counted on nobody's rate; the workspace stays its owner's."""
+    """Each is recorded as an administrator's; the workspace and the rate stay the owner's."""
     workspace = hub.world.ready()
     recent = hub.world.store.owners["alice"].recent
     status = hub.status(workspace.id, token="grace")
@@ -736,10 +736,10 @@ def test_an_administrator_looks_at_stops_starts_and_deletes_anybodys_workspace(
     ]
 
 
-def test_what_an_administrator_asks_of_anothers_is_noted_whatever_comes_of_it(
+def test_every_request_of_an_administrator_for_anothers_workspace_is_recorded(
     hub: Functions,
 ) -> None:
-    """A request that changes nothing, one that is refused, and a look at the trail: all are in it."""
+    """A request without effect, a refused one, and a read of the trail are all recorded."""
     workspace = hub.world.ready()
     answers = [hub.start(workspace.id, token="grace")]
     hub.stop(workspace.id)
@@ -755,15 +755,15 @@ def test_what_an_administrator_asks_of_anothers_is_noted_whatever_comes_of_it(
     ]
 
 
-def test_what_an_administrator_does_with_their_own_is_nothing_special(hub: Functions) -> None:
-    """Looks and requests that change nothing leave no event, as anybody's."""
+def test_an_administrators_own_workspaces_are_recorded_as_anybodys(hub: Functions) -> None:
+    """Their reads, and requests without effect, leave no event."""
     workspace_id = hub.create({"name": "own"}, token="grace").get_json()["id"]
     hub.world.run()
     before = list(hub.world.store.events)
 
     answers = [
-        hub.listed(token="grace"),
-        hub.listed("?owner_id=grace", token="grace"),
+        hub.list_workspaces(token="grace"),
+        hub.list_workspaces("?owner_id=grace", token="grace"),
         hub.status(workspace_id, token="grace"),
         hub.start(workspace_id, token="grace"),
         hub.events(workspace_id, token="grace"),
@@ -773,10 +773,10 @@ def test_what_an_administrator_does_with_their_own_is_nothing_special(hub: Funct
     assert hub.world.store.events == before
 
 
-def test_an_administrators_look_that_cannot_be_noted_is_not_answered(
+def test_an_administrators_read_that_cannot_be_recorded_is_refused(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise others' workspaces could be read without a trace."""
+    """Otherwise other people's workspaces could be read without a trace."""
     workspace = hub.world.ready()
 
     def away(**_: object) -> Any:
@@ -785,7 +785,7 @@ def test_an_administrators_look_that_cannot_be_noted_is_not_answered(
     monkeypatch.setattr(hub.world.store, "commit", away)
 
     answers = [
-        hub.listed("?all=true", token="grace"),
+        hub.list_workspaces("?all=true", token="grace"),
         hub.status(workspace.id, token="grace"),
         hub.start(workspace.id, token="grace"),
         hub.events(workspace.id, token="grace"),
@@ -796,9 +796,9 @@ def test_an_administrators_look_that_cannot_be_noted_is_not_answered(
     assert [hub.status(workspace.id).status_code, hub.start(workspace.id).status_code] == [200, 200]
 
 
-def test_everybodys_events_are_the_administrators_to_read(hub: Functions) -> None:
-    """Also those that concern no workspace: who was turned away, and who read everybody's."""
-    hub.listed(token="mallory")
+def test_only_administrators_read_everybodys_events(hub: Functions) -> None:
+    """The list includes events about no workspace: refused people, and reads of all events."""
+    hub.list_workspaces(token="mallory")
     workspace = hub.world.ready()
     hub.all_events(token="grace")
     hub.world.clock.advance(timedelta(seconds=1))
@@ -822,8 +822,8 @@ def test_everybodys_events_are_the_administrators_to_read(hub: Functions) -> Non
     assert ("WorkspaceReady", "hub", workspace.id) in whole
 
 
-def test_an_administrators_start_goes_by_its_owners_quota(hub: Functions) -> None:
-    """The machine runs on the owner's account, whoever starts it."""
+def test_an_administrators_start_counts_for_the_owners_quota(hub: Functions) -> None:
+    """The machine runs for its owner, whoever starts it."""
     hub.configure(HUB_RUNNING_PER_OWNER="1")
     workspace = hub.world.ready()
     hub.stop(workspace.id)
@@ -835,8 +835,8 @@ def test_an_administrators_start_goes_by_its_owners_quota(hub: Functions) -> Non
     assert (answer.status_code, answer.get_json()["code"]) == (403, "QUOTA_EXCEEDED")
 
 
-def test_the_trail_of_a_workspace_that_is_gone_is_an_administrators_only(hub: Functions) -> None:
-    """For its owner it is not there any more; what never was is not there for anybody."""
+def test_only_administrators_read_the_trail_of_a_deleted_workspace(hub: Functions) -> None:
+    """Its owner gets 404, and for an unknown id everybody does."""
     workspace = hub.world.ready()
     hub.delete(workspace.id)
     hub.world.run()
@@ -849,17 +849,17 @@ def test_the_trail_of_a_workspace_that_is_gone_is_an_administrators_only(hub: Fu
     assert hub.events(str(uuid.uuid4()), token="grace").status_code == 404
 
 
-# ---- web pages of other origins -------------------------------------------------------------------------------------
+# ---- web pages of other origins ----
 
 ORIGIN = "https://console.example.com"
-ASKING = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
 
 
 def test_no_web_page_may_call_by_default(hub: Functions) -> None:
-    """No answer has a CORS header, and a preflight is a wrong method."""
-    answer = hub.listed(headers={"Origin": ORIGIN})
+    """No answer has a CORS header, and a preflight is 405."""
+    answer = hub.list_workspaces(headers={"Origin": ORIGIN})
     preflight = hub.call(
-        "create_workspace", "/workspaces", token=None, method="OPTIONS", headers=ASKING
+        "create_workspace", "/workspaces", token=None, method="OPTIONS", headers=PREFLIGHT
     )
 
     assert preflight.status_code == 405
@@ -872,12 +872,12 @@ def test_no_web_page_may_call_by_default(hub: Functions) -> None:
 
 
 def test_a_web_page_of_a_configured_origin_may_call(hub: Functions) -> None:
-    """Its preflight is answered without a token and without asking anything, and its answers can be read, also refusals."""
+    """Its preflight needs no token and costs nothing; the page can read answers and refusals."""
     hub.configure(HUB_CORS_ORIGINS=f"https://other.example.com,{ORIGIN}")
     counts = counted(hub)
 
     preflight = hub.call(
-        "create_workspace", "/workspaces", token=None, method="OPTIONS", headers=ASKING
+        "create_workspace", "/workspaces", token=None, method="OPTIONS", headers=PREFLIGHT
     )
 
     assert (preflight.status_code, preflight.data) == (204, b"")
@@ -901,12 +901,12 @@ def test_a_web_page_of_a_configured_origin_may_call(hub: Functions) -> None:
 @pytest.mark.parametrize(
     "origin", ["https://evil.example.com", f"{ORIGIN}.evil.com", ORIGIN.upper(), "null", None]
 )
-def test_a_web_page_of_another_origin_may_not(hub: Functions, origin: str | None) -> None:
-    """The browser keeps the answer from it; caches keep the answers apart."""
+def test_a_web_page_of_another_origin_may_not_call(hub: Functions, origin: str | None) -> None:
+    """The browser withholds the answer from it, and caches keep answers apart by origin."""
     hub.configure(HUB_CORS_ORIGINS=ORIGIN)
     headers = {"Origin": origin} if origin else {}
 
-    answer = hub.listed(headers=headers)
+    answer = hub.list_workspaces(headers=headers)
     preflight = hub.call(
         "list_workspaces",
         "/workspaces",
@@ -920,11 +920,11 @@ def test_a_web_page_of_another_origin_may_not(hub: Functions, origin: str | None
         assert each.headers["Vary"] == "Origin"
 
 
-# ---- the contract, and headers --------------------------------------------------------------------------------------
+# ---- the contract, and headers ----
 
 
-def test_the_contract_and_the_health_need_no_token(hub: Functions) -> None:
-    """Anybody may read them."""
+def test_the_contract_and_the_health_check_need_no_token(hub: Functions) -> None:
+    """Everybody may read them."""
     health = hub.call("describe_api", "/health", token=None)
     contract = hub.call("describe_api", "/openapi.json", token=None)
 
@@ -933,8 +933,8 @@ def test_the_contract_and_the_health_need_no_token(hub: Functions) -> None:
     assert contract.get_json()["openapi"].startswith("3.")
 
 
-def test_every_answer_carries_a_request_id_of_its_own(hub: Functions) -> None:
-    """Made where the caller gave none, and never the same twice."""
+def test_every_answer_has_a_request_id_of_its_own(hub: Functions) -> None:
+    """Without one from the caller, the Hub creates it, always a different one."""
     answers = all_answers(hub)
     ids = [answer.headers["X-Request-Id"] for answer in answers.values()]
 
@@ -946,26 +946,26 @@ def test_every_answer_carries_a_request_id_of_its_own(hub: Functions) -> None:
 
 
 @pytest.mark.parametrize("given", ["a", "Request:7_a.b-C", "x" * 128])
-def test_a_well_formed_request_id_comes_back(hub: Functions, given: str) -> None:
-    """The caller finds its own id in the answer, also in one that refuses."""
+def test_a_well_formed_request_id_is_returned(hub: Functions, given: str) -> None:
+    """The caller finds the id in the answer, also in a refusal."""
     headers = {"X-Request-Id": given}
 
-    assert hub.listed(headers=headers).headers["X-Request-Id"] == given
+    assert hub.list_workspaces(headers=headers).headers["X-Request-Id"] == given
     assert hub.create({"nme": 1}, headers=headers).headers["X-Request-Id"] == given
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "ä", 'a"b', "{}"])
 def test_a_malformed_request_id_is_replaced(hub: Functions, given: str) -> None:
-    """Nobody writes into our logs through it."""
-    answer = hub.listed(headers={"X-Request-Id": given})
+    """A caller cannot write into the logs through it."""
+    answer = hub.list_workspaces(headers={"X-Request-Id": given})
 
     assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-Id"])
 
 
-def test_the_database_away_is_503_with_retry_after_and_nothing_done(
+def test_an_unavailable_database_is_503_with_retry_after(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every function that needs it says so, whatever it was asked."""
+    """Every function that needs the database answers so."""
 
     def away(*_: object, **__: object) -> None:
         raise UnavailableError("The Hub's database does not answer.", timedelta(seconds=2.5))
@@ -975,7 +975,7 @@ def test_the_database_away_is_503_with_retry_after_and_nothing_done(
     for method in ("get", "get_owner", "commit", "list_owned", "list_all", "list_events"):
         monkeypatch.setattr(hub.world.store, method, away)
 
-    asked = (lambda: hub.create({"name": "one"}), hub.listed)
+    asked = (lambda: hub.create({"name": "one"}), hub.list_workspaces)
     verbs = [
         lambda verb=verb: verb(workspace.id)
         for verb in (hub.status, hub.stop, hub.start, hub.delete, hub.events)
@@ -989,17 +989,17 @@ def test_the_database_away_is_503_with_retry_after_and_nothing_done(
     assert not hub.world.operations.sent
 
 
-def test_a_fault_of_ours_is_500_without_its_inside(
+def test_an_internal_error_is_500_without_details(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The person gets the request id to give on; the stack is in the log only."""
+    """The person gets the request id to pass on; the stack is only in the log."""
 
     def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("the secret inside")
 
     monkeypatch.setattr(hub.world.store, "list_owned", breaks)
 
-    answer = hub.listed()
+    answer = hub.list_workspaces()
 
     assert (answer.status_code, answer.get_json()["code"]) == (500, "INTERNAL")
     assert answer.headers["X-Request-Id"]

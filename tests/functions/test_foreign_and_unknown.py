@@ -1,33 +1,30 @@
-"""Another's workspace and one that is not there are answered alike, and cost the same: neither answers nor work tell which ids exist."""
+"""A foreign and an unknown workspace get the same answers at the same cost.
+
+So neither answers nor work reveal which ids exist.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import pytest
+from werkzeug.test import TestResponse
 
 from shared.domain.instance import InsertInstance, Place
-from shared.domain.workspace import OperationKind, Status
+from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.usecases.trail import Trail
 from tests.fakes.interruptions import Interruptions
 from tests.fakes.machines import FakeInstance
 from tests.fakes.records import INSTANCE_ID, a_workspace, an_operation
-
-if TYPE_CHECKING:
-    from werkzeug.test import TestResponse
-
-    from shared.domain.workspace import Workspace
-    from tests.functions.conftest import Functions
-
+from tests.functions.conftest import Functions
 
 HEADERS = {"X-Request-Id": "the-same"}
 
 
 def _reports(event: str) -> Callable[[Functions, str], TestResponse]:
-    """Return how a machine of another workspace reports that."""
+    """Return a function by which a machine of another workspace reports an event."""
 
     def report(hub: Functions, workspace_id: str) -> TestResponse:
         place = Place("us-west1-a", "workspace-of-mallory")
@@ -68,26 +65,26 @@ UNKNOWN = str(uuid.uuid4())
 
 
 @dataclass(frozen=True)
-class StepInput:
-    """What came of some requests: answers without the ids that were asked for, and the calls of each port, in order."""
+class Outcome:
+    """The answers to some requests, without their ids, and the calls of each port, in order."""
 
     answers: list[tuple[int, bytes, list[tuple[str, str]]]]
     calls: list[str]
     events: list[tuple[str, int]]
 
 
-def asked(
+def outcome_of(
     hub: Functions, request: Callable[[Functions, str], TestResponse], workspace_ids: list[str]
-) -> StepInput:
-    """Ask an instance that has just begun for these workspaces, one after the other."""
+) -> Outcome:
+    """Send a request for each of these workspaces to an instance that has just started."""
     ports = Interruptions()
     world = hub.world
     store = ports.around("store", world.store)
-    hub.have("store", store)
-    hub.have("trail", ports.around("trail", Trail(store, world.clock)))
-    hub.have("machines", ports.around("machines", world.machines))
-    hub.have("operation_jobs", ports.around("jobs", world.operations))
-    hub.have("provision_jobs", ports.around("jobs", world.provisioning))
+    hub.replace_part("store", store)
+    hub.replace_part("trail", ports.around("trail", Trail(store, world.clock)))
+    hub.replace_part("machines", ports.around("machines", world.machines))
+    hub.replace_part("operation_jobs", ports.around("jobs", world.operations))
+    hub.replace_part("provision_jobs", ports.around("jobs", world.provisioning))
     world.store.events.clear()
     answers = []
     for workspace_id in workspace_ids:
@@ -98,43 +95,43 @@ def asked(
         answers.append(
             (answer.status_code, answer.data.replace(workspace_id.encode(), b"the id"), headers)
         )
-    return StepInput(
+    return Outcome(
         answers, ports.calls, [(event.what, event.times) for event in world.store.events]
     )
 
 
 @pytest.mark.parametrize("state", FOREIGN)
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_foreign_id_and_an_unknown_one_cost_and_get_the_same(
+def test_a_foreign_and_an_unknown_id_get_the_same_at_the_same_cost(
     hub: Functions, name: str, state: str
 ) -> None:
-    """The first request and repeated ones, one after the other and mixed: each call, each answer and each event."""
+    """Each call, answer and event is the same for first, repeated and mixed requests."""
     request, theirs = REQUESTS[name], FOREIGN[state]
     hub.world.store.put(theirs)
 
-    foreign = asked(hub, request, [theirs.id] * 3)
+    foreign = outcome_of(hub, request, [theirs.id] * 3)
 
     assert {status for status, _, _ in foreign.answers} == {
         403 if name in {"ready", "heartbeat", "failed"} else 404
     }
-    assert foreign == asked(hub, request, [UNKNOWN] * 3)
-    assert foreign == asked(hub, request, [theirs.id, UNKNOWN, theirs.id])
-    assert foreign == asked(hub, request, [UNKNOWN, theirs.id, UNKNOWN])
+    assert foreign == outcome_of(hub, request, [UNKNOWN] * 3)
+    assert foreign == outcome_of(hub, request, [theirs.id, UNKNOWN, theirs.id])
+    assert foreign == outcome_of(hub, request, [UNKNOWN, theirs.id, UNKNOWN])
     assert foreign.calls.count("store.get") == 3
     assert foreign.calls.count("store.commit") == 1
     assert not [call for call in foreign.calls if call.startswith(("machines.", "jobs."))]
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_the_rest_is_counted_alike_too(hub: Functions, name: str) -> None:
-    """What is written at the end stands for as many."""
+def test_refusals_of_both_are_counted_alike(hub: Functions, name: str) -> None:
+    """The events written at the end count the same number."""
     theirs = FOREIGN["READY"]
     hub.world.store.put(theirs)
     written = []
     for workspace_id in (theirs.id, UNKNOWN):
         store = hub.world.store
         trail = Trail(store, hub.world.clock)
-        hub.have("trail", trail)
+        hub.replace_part("trail", trail)
         store.events.clear()
         for _ in range(3):
             REQUESTS[name](hub, workspace_id)

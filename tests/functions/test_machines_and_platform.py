@@ -1,15 +1,16 @@
-"""The callback, the workers and the sweeps, called as machines, Pub/Sub, Cloud Tasks and the scheduler call them."""
+"""Callback, workers and sweeps, called as by machines, Pub/Sub, Cloud Tasks and the scheduler."""
 
 from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from shared import logs
 from shared.domain.errors import UnavailableError
+from shared.domain.events import Event
 from shared.domain.instance import FaultKind, InsertInstance, StartInstance
 from shared.domain.job_messages import write_job
 from shared.domain.jobs import Job
@@ -18,26 +19,22 @@ from tests.fakes.machines import Mishap
 from tests.fakes.records import a_workspace, an_operation
 from tests.fakes.store import Counts
 from tests.fakes.world import place_of
-from tests.functions.conftest import client_of
-
-if TYPE_CHECKING:
-    from shared.domain.events import Event
-    from tests.functions.conftest import Functions
+from tests.functions.conftest import Functions, client_of
 
 
 def booting(hub: Functions) -> Any:
-    """Return a workspace whose machine runs and has not reported yet."""
+    """Return a workspace whose machine runs but has not reported yet."""
     workspace = hub.world.create("alice", "one")
     hub.world.pass_time(timedelta(seconds=30))
     assert hub.world.workspace(workspace.id).operation is not None
     return hub.world.workspace(workspace.id)
 
 
-# ---- the machine ----------------------------------------------------------------------------------------------------
+# ---- machines ----
 
 
 def test_a_ready_report_makes_the_workspace_ready(hub: Functions) -> None:
-    """204 without a body; one read and one commit; said once more it changes nothing."""
+    """It is 204 without a body, for a read and a commit; a repeated report changes nothing."""
     workspace = booting(hub)
     hub.world.store.counts = counts = Counts()
 
@@ -51,8 +48,8 @@ def test_a_ready_report_makes_the_workspace_ready(hub: Functions) -> None:
     assert hub.world.workspace(workspace.id).status is Status.READY
 
 
-def test_a_report_of_an_earlier_boot_is_refused_for_good(hub: Functions) -> None:
-    """409: the machine knows that it need not come again; it changes nothing."""
+def test_a_report_of_an_earlier_boot_is_409(hub: Functions) -> None:
+    """The machine learns from the 409 that it need not repeat the report."""
     workspace = hub.world.ready()
     hub.start(workspace.id, {"image_tag": "v2"})
     hub.world.pass_time(timedelta(seconds=60))
@@ -66,7 +63,7 @@ def test_a_report_of_an_earlier_boot_is_refused_for_good(hub: Functions) -> None
 
 
 def test_a_heartbeat_is_written_at_most_once_a_minute(hub: Functions) -> None:
-    """And moves what the idle sweep goes by."""
+    """It moves the last connection, from which idle time counts."""
     workspace = hub.world.ready()
     beat = {"event": "heartbeat", "generation": workspace.generation}
     hub.world.clock.advance_to(workspace.last_connected_at + timedelta(seconds=61))
@@ -79,8 +76,8 @@ def test_a_heartbeat_is_written_at_most_once_a_minute(hub: Functions) -> None:
     assert hub.world.workspace(workspace.id).last_connected_at == hub.world.clock()
 
 
-def test_a_failed_boot_is_told_to_the_owner_in_the_machines_words(hub: Functions) -> None:
-    """The machine that cannot be used is deleted, and the error says why."""
+def test_the_owner_reads_the_machines_reason_for_a_failed_boot(hub: Functions) -> None:
+    """The unusable machine is deleted, and the error has the machine's message."""
     workspace = booting(hub)
     report = {
         "event": "failed",
@@ -103,11 +100,11 @@ def test_a_failed_boot_is_told_to_the_owner_in_the_machines_words(hub: Functions
     assert (hub.world.machines.instances, hub.world.machines.disks) == ({}, set())
 
 
-# ---- Cloud Tasks ----------------------------------------------------------------------------------------------------
+# ---- Cloud Tasks ----
 
 
-def test_a_task_does_its_step_and_hands_the_next_one_on(hub: Functions) -> None:
-    """204; read, act, read, commit, send."""
+def test_a_task_does_its_step_and_sends_the_next(hub: Functions) -> None:
+    """It costs two reads, a commit and the next task."""
     workspace = hub.world.ready()
     hub.stop(workspace.id)
     job = hub.world.operations.take_due()
@@ -124,8 +121,8 @@ def test_a_task_does_its_step_and_hands_the_next_one_on(hub: Functions) -> None:
     assert hub.world.operations.sent[-1].step == job.step + 1
 
 
-def test_a_task_that_comes_again_calls_nothing_again(hub: Functions) -> None:
-    """204, and only the current job is sent once more, under the name that it has already."""
+def test_a_task_that_is_delivered_again_repeats_no_call(hub: Functions) -> None:
+    """Only the current job is sent again, with the name that it already has."""
     workspace = hub.world.ready()
     hub.stop(workspace.id)
     job = hub.world.operations.take_due()
@@ -141,10 +138,10 @@ def test_a_task_that_comes_again_calls_nothing_again(hub: Functions) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"workspace_id": 1}'])
-def test_a_task_that_is_no_job_is_dropped_with_an_error_in_the_log(
+def test_a_malformed_task_is_dropped_with_an_error_in_the_log(
     hub: Functions, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """204: it will never be a job, so it must not come again."""
+    """The answer is 204, since it will never be a job and must not be delivered again."""
     answer = hub.task(data)
 
     assert answer.status_code == 204
@@ -158,12 +155,12 @@ def test_a_task_that_is_no_job_is_dropped_with_an_error_in_the_log(
 def test_a_task_of_a_workspace_that_is_gone_is_done(
     hub: Functions, operation_id: str | None
 ) -> None:
-    """204: there is nothing left to do."""
+    """The answer is 204, since nothing is left to do."""
     assert hub.task(Job(a_workspace().id, operation_id, 1)).status_code == 204
 
 
-def test_a_task_that_compute_does_not_answer_is_503_and_comes_again(hub: Functions) -> None:
-    """Nothing is written: the next delivery does the same step."""
+def test_a_task_without_an_answer_of_compute_is_503(hub: Functions) -> None:
+    """Nothing is written, so the next delivery does the same step."""
     workspace = hub.world.ready()
     hub.stop(workspace.id)
     job = hub.world.operations.take_due()
@@ -177,10 +174,10 @@ def test_a_task_that_compute_does_not_answer_is_503_and_comes_again(hub: Functio
     assert before != hub.world.workspace(workspace.id)
 
 
-def test_the_request_that_began_it_all_is_in_the_workers_log(
+def test_the_workers_log_the_id_of_the_first_request(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the edge through the queue to each of the worker's lines."""
+    """It goes from the entry through the queue to each line of the workers."""
     lines: list[tuple[str, str]] = []
     info = logs.info
 
@@ -216,10 +213,10 @@ def test_the_request_that_began_it_all_is_in_the_workers_log(
     }
 
 
-def test_an_operations_end_is_one_line_with_its_whole_story(
+def test_the_end_of_an_operation_is_one_log_line(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it was, how it ended, how long it took: what a dashboard counts, without reading any other line."""
+    """A dashboard needs no other line for its kind, its result and its duration."""
     ended: list[dict[str, Any]] = []
     monkeypatch.setattr(
         logs,
@@ -238,14 +235,14 @@ def test_an_operations_end_is_one_line_with_its_whole_story(
         ("DELETE", "DELETED", "alice"),
     ]
     assert all(line["workspace_id"] == workspace_id and line["operation_id"] for line in ended)
-    assert ended[0]["seconds"] > 40  # a machine's insert and boot, in virtual time
+    assert ended[0]["seconds"] > 40  # insert and boot of a machine, in virtual time
     assert (ended[0]["steps"] >= 2, ended[0]["last_phase"]) == (True, "await_ready")
 
 
-def test_a_stop_that_succeeds_ends_as_such_though_an_earlier_error_is_kept(
+def test_a_stop_that_succeeds_is_a_success_after_an_earlier_error(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Why the machine was in ERROR stays on the record; it is not what the STOP came to."""
+    """The record keeps the reason for the ERROR, but it is not the result of the STOP."""
     ended: list[dict[str, Any]] = []
     monkeypatch.setattr(
         logs,
@@ -276,11 +273,11 @@ def test_a_stop_that_succeeds_ends_as_such_though_an_earlier_error_is_kept(
     ]
 
 
-# ---- Pub/Sub --------------------------------------------------------------------------------------------------------
+# ---- Pub/Sub ----
 
 
 def test_a_provisioning_message_makes_the_machine(hub: Functions) -> None:
-    """2xx acknowledges it; the rest goes by Cloud Tasks."""
+    """A 2xx acknowledges the message; further steps use Cloud Tasks."""
     workspace_id = hub.create({"name": "one"}).get_json()["id"]
     job = hub.world.provisioning.take_due()
     assert job is not None
@@ -300,15 +297,15 @@ def test_a_provisioning_message_makes_the_machine(hub: Functions) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"hello", b"{}", b'{"workspace_id": 7, "operation_id": null, "step": 0}']
 )
-def test_a_provisioning_message_that_is_no_job_goes_to_the_dead_letters(
+def test_a_malformed_provisioning_message_becomes_a_dead_letter(
     hub: Functions, data: bytes
 ) -> None:
-    """5xx each time: the subscription moves it on after its attempts."""
+    """The answer is 5xx each time, so the subscription gives the message up after its attempts."""
     assert hub.push("provision_workspace", data).status_code == 500
 
 
-def test_a_provisioning_message_comes_again_while_compute_is_away(hub: Functions) -> None:
-    """503, nothing changed; the next delivery makes the machine."""
+def test_a_provisioning_message_is_repeated_while_compute_is_away(hub: Functions) -> None:
+    """The answer is 503 without a change, and the next delivery creates the machine."""
     hub.create({"name": "one"})
     job = hub.world.provisioning.take_due()
     assert job is not None
@@ -327,7 +324,7 @@ def test_a_provisioning_message_comes_again_while_compute_is_away(hub: Functions
     ids=["passes by itself", "does not"],
 )
 @pytest.mark.parametrize("name", ["provision_workspace", "advance_operation", "record_dead_letter"])
-def test_a_job_that_can_be_done_later_is_a_warning_and_any_other_failure_an_error(
+def test_only_a_failure_that_does_not_pass_by_itself_is_logged_as_an_error(
     hub: Functions,
     name: str,
     error: Exception,
@@ -336,7 +333,7 @@ def test_a_job_that_can_be_done_later_is_a_warning_and_any_other_failure_an_erro
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Errors call somebody: what the next delivery does anyway must not, and nothing else may be missed."""
+    """An error alerts somebody, so a failure that the next delivery repairs must not be one."""
 
     def fails(*_: object, **__: object) -> None:
         raise error
@@ -349,17 +346,19 @@ def test_a_job_that_can_be_done_later_is_a_warning_and_any_other_failure_an_erro
     job = Job(workspace.id, "an-operation", 1)
     answer = hub.task(job) if name == "advance_operation" else hub.push(name, write_job(job))
 
-    said = max(record.levelno for record in caplog.records if record.getMessage() != "DeadLetter")
-    assert (answer.status_code, said) == (status, severity)
+    highest = max(
+        record.levelno for record in caplog.records if record.getMessage() != "DeadLetter"
+    )
+    assert (answer.status_code, highest) == (status, severity)
 
 
 def dead_letters(hub: Functions) -> list[Event]:
-    """Return what the audit trail says of dead letters."""
+    """Return the audit trail's events about dead letters."""
     return [event for event in hub.world.store.events if event.what == "DeadLetterRecorded"]
 
 
 def test_a_dead_letter_ends_its_create_with_the_reason(hub: Functions) -> None:
-    """ERROR in words, nothing left running, and a line in the audit trail."""
+    """The workspace is in ERROR with a message, nothing runs, and the trail has an event."""
     body = hub.create({"name": "one"}, headers={"X-Request-Id": "request-5"}).get_json()
     job = hub.world.provisioning.take_due()
     assert job is not None
@@ -380,7 +379,7 @@ def test_a_dead_letter_ends_its_create_with_the_reason(hub: Functions) -> None:
     assert hub.world.machines.instances == {}
 
 
-def test_a_dead_letter_of_a_create_that_went_on_changes_nothing_but_the_trail(
+def test_a_dead_letter_of_a_create_that_continued_is_only_recorded(
     hub: Functions,
 ) -> None:
     """A copy of the message was delivered after all."""
@@ -395,8 +394,8 @@ def test_a_dead_letter_of_a_create_that_went_on_changes_nothing_but_the_trail(
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\xff\xfe", b"{}"])
-def test_a_dead_letter_that_cannot_be_read_is_recorded_too(hub: Functions, data: bytes) -> None:
-    """Acknowledged: nobody else would ever take it."""
+def test_a_malformed_dead_letter_is_recorded(hub: Functions, data: bytes) -> None:
+    """It is acknowledged, since it would otherwise be delivered forever."""
     answer = hub.push("record_dead_letter", data)
 
     assert 200 <= answer.status_code < 300
@@ -405,18 +404,18 @@ def test_a_dead_letter_that_cannot_be_read_is_recorded_too(hub: Functions, data:
     assert "not a job" in event.result
 
 
-def test_a_dead_letter_of_a_workspace_that_is_gone_is_recorded(hub: Functions) -> None:
-    """Nothing to end, and still a line in the trail."""
+def test_a_dead_letter_of_a_deleted_workspace_is_recorded(hub: Functions) -> None:
+    """There is no operation to end, but the trail has an event."""
     job = Job(a_workspace().id, "an-operation", 0)
 
     assert 200 <= hub.push("record_dead_letter", write_job(job)).status_code < 300
     assert [event.workspace_id for event in hub.world.store.events] == [job.workspace_id]
 
 
-def test_a_dead_letter_comes_again_while_the_database_is_away(
+def test_a_dead_letter_is_repeated_while_the_database_is_away(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503: it is not lost."""
+    """The answer is 503, so the dead letter is not lost."""
 
     def away(*_: object, **__: object) -> None:
         raise UnavailableError("away")
@@ -426,7 +425,7 @@ def test_a_dead_letter_comes_again_while_the_database_is_away(
     assert hub.push("record_dead_letter", b"hello").status_code == 503
 
 
-# ---- the scheduler --------------------------------------------------------------------------------------------------
+# ---- the scheduler ----
 
 
 def sweep(name: str) -> Any:
@@ -436,8 +435,8 @@ def sweep(name: str) -> Any:
     return answer.get_json()
 
 
-def test_a_cleanup_stops_what_is_idle_deletes_what_is_forgotten_and_says_so(hub: Functions) -> None:
-    """Only what is due is read; a second run has nothing to do."""
+def test_a_cleanup_stops_idle_machines_and_deletes_old_workspaces(hub: Functions) -> None:
+    """Only workspaces that are due are read, and a second run has nothing to do."""
     now, policy = hub.world.clock(), hub.world.policy
     assert policy.idle_after is not None
     assert policy.retention is not None
@@ -472,7 +471,7 @@ def test_a_cleanup_stops_what_is_idle_deletes_what_is_forgotten_and_says_so(hub:
 def test_one_bad_workspace_does_not_stop_the_rest_of_a_cleanup(
     hub: Functions, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is in the report, with the reason; only what does not pass by itself is an error."""
+    """The report has the reason; a failure that passes by itself is only logged as a warning."""
     long_ago = hub.world.clock() - timedelta(days=2)
     workspaces = [
         a_workspace(Status.READY, last_connected_at=long_ago + timedelta(hours=n)) for n in range(5)
@@ -500,7 +499,7 @@ def test_one_bad_workspace_does_not_stop_the_rest_of_a_cleanup(
 
 
 def test_a_cleanup_goes_through_all_pages(hub: Functions) -> None:
-    """More than a page of them, each once."""
+    """Each workspace of several pages is handled once."""
     long_ago = hub.world.clock() - timedelta(days=2)
     workspaces = [a_workspace(Status.READY, last_connected_at=long_ago) for _ in range(230)]
     hub.world.store.put(*workspaces)
@@ -511,10 +510,10 @@ def test_a_cleanup_goes_through_all_pages(hub: Functions) -> None:
     assert set(report["done"]["stop"]) == {ws.id for ws in workspaces}
 
 
-def test_a_cleanup_out_of_time_leaves_the_rest_to_the_next_one(
+def test_a_cleanup_without_time_leaves_the_rest_to_the_next_run(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says so, and nothing is half done."""
+    """The report says so, and no workspace is half done."""
     long_ago = hub.world.clock() - timedelta(days=2)
     hub.world.store.put(*(a_workspace(Status.READY, last_connected_at=long_ago) for _ in range(6)))
     get = hub.world.store.get
@@ -533,8 +532,8 @@ def test_a_cleanup_out_of_time_leaves_the_rest_to_the_next_one(
     assert (second["unfinished"], len(second["done"]["stop"])) == (False, 3)
 
 
-def test_a_heartbeat_between_decision_and_suspend_wins(hub: Functions) -> None:
-    """Who came back in time goes on working."""
+def test_a_heartbeat_between_decision_and_suspend_cancels_the_stop(hub: Functions) -> None:
+    """A person who came back in time continues to work."""
     workspace = hub.world.ready()
     hub.world.clock.advance(timedelta(hours=2))
     assert sweep("cleanup")["done"] == {"stop": [workspace.id]}
@@ -550,8 +549,8 @@ def test_a_heartbeat_between_decision_and_suspend_wins(hub: Functions) -> None:
     assert sweep("cleanup")["done"] == {}
 
 
-def test_a_reconcile_sends_again_what_nothing_has_come_of(hub: Functions) -> None:
-    """An operation gets its job, a drifted workspace a look; what is not due is not even read."""
+def test_a_reconcile_resends_overdue_jobs(hub: Functions) -> None:
+    """Operations get their job, drifted workspaces a look; others are not even read."""
     now = hub.world.clock()
     overdue = a_workspace(Status.READY, an_operation(OperationKind.STOP), attend_at=now)
     drifted = a_workspace(Status.READY, attend_at=now - timedelta(minutes=1))
@@ -571,10 +570,10 @@ def test_a_reconcile_sends_again_what_nothing_has_come_of(hub: Functions) -> Non
     assert sweep("reconcile")["done"] == {}
 
 
-def test_a_quota_that_is_used_up_is_told_in_words_and_leaves_nothing_running(
+def test_a_used_up_quota_is_explained_and_leaves_nothing_running(
     hub: Functions,
 ) -> None:
-    """From the POST to the answer that a person reads, over every function in between."""
+    """This follows the request from the POST to the person's answer through every function."""
     workspace_id = hub.create({"name": "one"}).get_json()["id"]
     hub.world.machines.script(InsertInstance, Mishap.FAILS_LATER, FaultKind.QUOTA, times=9)
     hub.world.run()

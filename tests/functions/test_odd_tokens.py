@@ -1,14 +1,15 @@
-"""Tokens that Google signed with texts in them that Google does not write: refused as tokens, and never a fault of the Hub's."""
+"""Tokens with texts that Google does not write are refused as tokens, without an internal error."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from werkzeug.test import TestResponse
 
 from shared.adapters.google_identity import (
     IAP_HEADER,
@@ -19,24 +20,19 @@ from shared.adapters.google_identity import (
 from shared.config import read_settings
 from tests.contract.servers import Responder, json_answer
 from tests.fakes.machines import PROJECT
-from tests.functions.conftest import CATALOGUE, ENVIRONMENT, client_of
-
-if TYPE_CHECKING:
-    from werkzeug.test import TestResponse
-
-    from tests.functions.conftest import Functions
+from tests.functions.conftest import CATALOGUE, ENVIRONMENT, Functions, client_of
 
 KEY_ID = "key-1"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
-HALF = "\ud800"  # of a character: JSON can say it, UTF-8 cannot
+HALF = "\ud800"  # half of a character: JSON can have it, UTF-8 cannot
 ADDRESS = "\N{CYRILLIC SMALL LETTER A}da@example.com"
 SOURCES = ("id_token", "iap")
 Claims = dict[str, Any]
 
 
 class Gate:
-    """A Hub on fakes that believes Google's tokens, whose keys a server on this machine has."""
+    """A Hub with fakes that accepts Google's tokens, with keys from a local server."""
 
     def __init__(self, hub: Functions, keys_url: str, source: str) -> None:
         settings = {
@@ -46,22 +42,22 @@ class Gate:
             "HUB_ALLOWED_EMAILS": "*",
         }
         hub.configure(**settings)
-        hub.have("identity", GoogleIdentity(read_settings(ENVIRONMENT | settings).identity))
+        hub.replace_part("identity", GoogleIdentity(read_settings(ENVIRONMENT | settings).identity))
         self.hub = hub
         self.iap = source == "iap"
 
     def as_somebody(self, **claims: Any) -> dict[str, str]:
-        """Return the headers of a person of whom these claims are said."""
-        said = self._said(
+        """Return the headers of a person with these claims."""
+        payload = self._payload(
             "https://hub.example.com", {"sub": "1", "email": "ada@example.com", **claims}
         )
         if self.iap:
-            said |= {"iss": IAP_ISSUER, "sub": f"{IAP_SUBJECT_PREFIX}{said['sub']}"}
-            return {IAP_HEADER: jwt.encode(said, EC_KEY, "ES256", {"kid": KEY_ID})}
-        return self._bearing(said)
+            payload |= {"iss": IAP_ISSUER, "sub": f"{IAP_SUBJECT_PREFIX}{payload['sub']}"}
+            return {IAP_HEADER: jwt.encode(payload, EC_KEY, "ES256", {"kid": KEY_ID})}
+        return self._bearer(payload)
 
     def as_a_machine(self, **compute: Any) -> dict[str, str]:
-        """Return the headers of a machine of which this is said."""
+        """Return the headers of a machine with these claims."""
         machine = {
             "project_id": PROJECT,
             "zone": "us-west1-a",
@@ -69,12 +65,12 @@ class Gate:
             "instance_id": "1",
         }
         google = {"compute_engine": {**machine, **compute}}
-        return self._bearing(
-            self._said("https://report.example.com", {"sub": "1", "google": google})
+        return self._bearer(
+            self._payload("https://report.example.com", {"sub": "1", "google": google})
         )
 
     @staticmethod
-    def _said(audience: str, claims: Claims) -> Claims:
+    def _payload(audience: str, claims: Claims) -> Claims:
         now = int(time.time())
         times = {"iat": now, "exp": now + 3600}
         return {
@@ -86,13 +82,13 @@ class Gate:
         }
 
     @staticmethod
-    def _bearing(said: Claims) -> dict[str, str]:
-        return {"Authorization": f"Bearer {jwt.encode(said, RSA_KEY, 'RS256', {'kid': KEY_ID})}"}
+    def _bearer(payload: Claims) -> dict[str, str]:
+        return {"Authorization": f"Bearer {jwt.encode(payload, RSA_KEY, 'RS256', {'kid': KEY_ID})}"}
 
 
 @pytest.fixture(scope="module")
 def keys_url() -> Iterator[str]:
-    """Where the keys are of all who sign here."""
+    """The URL of the keys for all signatures here."""
     responder = Responder()
     public = [
         jwt.algorithms.RSAAlgorithm.to_jwk(RSA_KEY.public_key(), as_dict=True),
@@ -105,11 +101,11 @@ def keys_url() -> Iterator[str]:
 
 @pytest.fixture(params=SOURCES)
 def gate(request: pytest.FixtureRequest, hub: Functions, keys_url: str) -> Gate:
-    """A Hub that serves everybody, by either source of who they are."""
+    """A Hub that serves everybody, with either source of identity."""
     return Gate(hub, keys_url, request.param)
 
 
-PEOPLES = {
+FOR_PEOPLE = {
     "list_workspaces": "/workspaces",
     "create_workspace": "/workspaces",
     "get_workspace_status": "/workspaces/{id}/status",
@@ -135,7 +131,7 @@ ODD: dict[str, Claims] = {
 
 
 def assert_refused(answer: TestResponse, hub: Functions) -> None:
-    """See that a token was refused in the Hub's form, before anything was looked up or written."""
+    """Check that a token was refused as a problem, before anything was read or written."""
     assert (answer.status_code, answer.content_type) == (401, "application/problem+json"), (
         answer.data
     )
@@ -146,11 +142,11 @@ def assert_refused(answer: TestResponse, hub: Functions) -> None:
     assert (counts.reads, counts.queries, counts.commits) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("name", PEOPLES)
+@pytest.mark.parametrize("name", FOR_PEOPLE)
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_token_of_a_person_is_401_at_every_function(gate: Gate, name: str, odd: str) -> None:
-    """With the reason, whichever source says who people are."""
-    path = PEOPLES[name].format(id="0b1d3a2e-0000-4000-8000-000000000000")
+    """The detail has the reason, for either source of identity."""
+    path = FOR_PEOPLE[name].format(id="0b1d3a2e-0000-4000-8000-000000000000")
     method = CATALOGUE[name].routes[0].method
     answer = client_of(name).open(
         path, method=method, headers=gate.as_somebody(**ODD[odd]), json={"name": "one"}
@@ -165,7 +161,7 @@ def test_an_odd_token_of_a_person_is_401_at_every_function(gate: Gate, name: str
 def test_an_odd_token_of_a_machine_is_401(
     gate: Gate, claim: str, make: Callable[[], object]
 ) -> None:
-    """Whichever part of what Compute says about the machine is odd."""
+    """This holds for each claim about the machine."""
     headers = gate.as_a_machine(**{claim: make()})
     path = "/workspaces/0b1d3a2e-0000-4000-8000-000000000000/reports"
     answer = client_of("report_workspace").post(
@@ -174,8 +170,8 @@ def test_an_odd_token_of_a_machine_is_401(
     assert_refused(answer, gate.hub)
 
 
-def test_a_person_with_an_address_of_other_letters_is_served_where_everybody_is(gate: Gate) -> None:
-    """It is stored as it is, and makes nobody an administrator."""
+def test_an_address_with_look_alike_letters_is_served_if_everybody_is(gate: Gate) -> None:
+    """The address is stored as it is, and makes nobody an administrator."""
     headers = gate.as_somebody(email=ADDRESS, hd="example.com")
     made = client_of("create_workspace").post("/workspaces", headers=headers, json={"name": "one"})
     assert made.status_code == 201, made.data

@@ -1,16 +1,13 @@
-"""What needs an organisation's own account: an organisation's limits, and administering."""
+"""What an organisation's own account allows: the organisation's limits, and administration."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.domain.people import Person
-
-if TYPE_CHECKING:
-    from tests.functions.conftest import Functions
+from tests.functions.conftest import Functions
 
 LIMITS = {
     "HUB_ALLOWED_EMAILS": "*",
@@ -19,8 +16,8 @@ LIMITS = {
 }
 
 
-def names(hub: Functions, count: int, token: str) -> list[int]:
-    """Have somebody ask for workspaces, and return what each time was answered."""
+def create_several(hub: Functions, count: int, token: str) -> list[int]:
+    """Create workspaces, and return the status of each answer."""
     return [
         hub.create({"name": f"{token}-{number}"}, token=token).status_code
         for number in range(count)
@@ -28,19 +25,19 @@ def names(hub: Functions, count: int, token: str) -> list[int]:
 
 
 def test_an_organisations_limits_are_for_its_own_accounts(hub: Functions) -> None:
-    """An account that somebody made of an address of its domain has the limits of everybody."""
+    """Another account with an address of the domain has the default limits."""
     hub.configure(**LIMITS)
     hub.identity.people |= {
         "outsider": Person("outsider", "eve@example.org"),
         "elsewhere": Person("elsewhere", "eve@example.org", "example.net"),
     }
-    assert names(hub, 3, "bob") == [201, 201, 403]
-    assert names(hub, 2, "outsider") == [201, 403]
-    assert names(hub, 2, "elsewhere") == [201, 403]
+    assert create_several(hub, 3, "bob") == [201, 201, 403]
+    assert create_several(hub, 2, "outsider") == [201, 403]
+    assert create_several(hub, 2, "elsewhere") == [201, 403]
 
 
 def started_by(hub: Functions, token: str) -> int:
-    """Return what is answered when somebody starts Bob's second workspace, of which the first runs."""
+    """Return the status when somebody starts Bob's second workspace while the first runs."""
     first = hub.create({"name": "first"}, token="bob").get_json()["id"]
     second = hub.create({"name": "second"}, token="bob").get_json()["id"]
     hub.world.run()
@@ -51,18 +48,18 @@ def started_by(hub: Functions, token: str) -> int:
 
 
 @pytest.mark.parametrize("token", ["bob", "grace"])
-def test_an_administrator_starts_by_the_limits_of_the_owners_organisation(
+def test_an_administrators_start_has_the_limits_of_the_owners_organisation(
     hub: Functions, token: str
 ) -> None:
-    """Which the owner proved, when they last changed something; the administrator's own do not count."""
+    """The owner proved it at their last change; the administrator's own limits do not count."""
     hub.configure(**LIMITS)
     assert started_by(hub, token) == 202
 
 
-def test_an_owner_of_whom_no_organisation_is_known_has_the_limits_of_everybody(
+def test_an_owner_without_a_known_organisation_has_the_default_limits(
     hub: Functions,
 ) -> None:
-    """As an earlier version left them, until they change something themselves."""
+    """An earlier version left such owners; their own next change records the organisation."""
     hub.configure(**LIMITS)
     second = hub.create({"name": "second"}, token="bob").get_json()["id"]
     hub.world.run()
@@ -78,23 +75,23 @@ def test_an_owner_of_whom_no_organisation_is_known_has_the_limits_of_everybody(
     assert hub.world.store.get_owner("bob").record.domain == "example.org"
 
 
-def test_who_leaves_an_organisation_leaves_its_limits(hub: Functions) -> None:
-    """With the first thing that they change without its account."""
+def test_a_person_who_leaves_an_organisation_loses_its_limits(hub: Functions) -> None:
+    """The first change without its account ends them."""
     hub.configure(**LIMITS)
-    assert names(hub, 1, "bob") == [201]
+    assert create_several(hub, 1, "bob") == [201]
     hub.identity.people["bob"] = Person("bob", "bob@example.org")
     assert hub.create({"name": "another"}, token="bob").status_code == 403
 
 
-def test_an_administrator_needs_the_account_that_the_organisation_runs(hub: Functions) -> None:
-    """Or has to be named as one from outside."""
+def test_an_administrator_needs_an_account_of_the_organisation(hub: Functions) -> None:
+    """A person may also be named as an administrator from outside."""
     hub.identity.people |= {
         "eve": Person("eve", "grace@example.com"),
         "heidi": Person("heidi", "heidi@gmail.com"),
     }
     hub.configure(HUB_OUTSIDE_ADMIN_EMAILS="heidi@gmail.com")
     everybodys = {
-        token: hub.listed("?all=true", token=token).status_code
+        token: hub.list_workspaces("?all=true", token=token).status_code
         for token in ("grace", "eve", "heidi")
     }
     assert everybodys == {"grace": 200, "eve": 403, "heidi": 200}

@@ -1,28 +1,25 @@
-"""What each function refuses, with which 4xx, and that nothing has happened then."""
+"""What each function refuses, and with which 4xx; nothing has changed afterwards."""
 
 from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from werkzeug.test import TestResponse
 
 from shared.domain.errors import UnavailableError
 from shared.domain.events import Event
-from tests.fakes.records import a_workspace
-from tests.functions.conftest import CATALOGUE, client_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from werkzeug.test import TestResponse
-
-    from tests.functions.conftest import Functions
+from shared.domain.instance import InsertInstance, Place
+from tests.fakes.machines import FakeInstance
+from tests.fakes.records import INSTANCE_ID, a_workspace
+from tests.functions.conftest import CATALOGUE, Functions, client_of
 
 SOME_ID = "0d7b1b3e-3c53-4cf9-8b0c-0f4b1c0a9f11"
-PEOPLES = {
+FOR_PEOPLE = {
     "create_workspace": "/workspaces",
     "list_workspaces": "/workspaces",
     "get_workspace_status": f"/workspaces/{SOME_ID}/status",
@@ -31,14 +28,14 @@ PEOPLES = {
     "delete_workspace": f"/workspaces/{SOME_ID}",
     "list_events": f"/workspaces/{SOME_ID}/events",
 }
-OF_ONE = [name for name in PEOPLES if SOME_ID in PEOPLES[name]]
-HTTP = {**PEOPLES, "report_workspace": f"/workspaces/{SOME_ID}/reports"}
+FOR_ONE_WORKSPACE = [name for name in FOR_PEOPLE if SOME_ID in FOR_PEOPLE[name]]
+HTTP = {**FOR_PEOPLE, "report_workspace": f"/workspaces/{SOME_ID}/reports"}
 WITH_BODY = [name for name in HTTP if CATALOGUE[name].routes[0].method == "POST"]
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "code"}
 
 
 def check_problem(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
-    """Check that an answer is a problem as RFC 9457 has it, and return it."""
+    """Check that an answer is a problem as in RFC 9457, and return it."""
     assert answer.status_code == status, answer.data
     assert answer.content_type == "application/problem+json"
     body: dict[str, Any] = answer.get_json()
@@ -51,7 +48,7 @@ def check_problem(answer: TestResponse, status: int, code: str) -> dict[str, Any
 
 
 def wrong_fields(answer: TestResponse) -> dict[str, str]:
-    """Return what is wrong with a body or query, field by field."""
+    """Return the messages about a body or query, by field."""
     return {
         wrong["field"]: wrong["message"]
         for wrong in check_problem(answer, 400, "INVALID_REQUEST")["errors"]
@@ -59,8 +56,8 @@ def wrong_fields(answer: TestResponse) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_happens(hub: Functions) -> Any:
-    """Check that whatever is refused has changed nothing and sent nothing; a line in the audit trail is all that is written."""
+def _nothing_changes(hub: Functions) -> Any:
+    """Check that a refusal changes and sends nothing; it only adds events to the audit trail."""
     before = dict(hub.world.store.workspaces)
     yield
     assert before.keys() <= hub.world.store.workspaces.keys()
@@ -71,17 +68,17 @@ def _nothing_happens(hub: Functions) -> Any:
     assert not hub.world.operations.sent
 
 
-# ---- who calls ------------------------------------------------------------------------------------------------------
+# ---- who calls ----
 
 
 @pytest.mark.parametrize("name", HTTP)
 @pytest.mark.parametrize(
     "authorization", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Bearer nobodys-token", "alice"]
 )
-def test_who_does_not_prove_who_they_are_is_401(
+def test_a_caller_without_a_valid_token_is_401(
     hub: Functions, name: str, authorization: str | None
 ) -> None:
-    """With what is expected in ``WWW-Authenticate``; nothing is read."""
+    """``WWW-Authenticate`` says what is expected, and nothing is read."""
     headers = {} if authorization is None else {"Authorization": authorization}
 
     answer = hub.call(name, HTTP[name], token=None, headers=headers)
@@ -91,17 +88,17 @@ def test_who_does_not_prove_who_they_are_is_401(
     assert hub.world.store.counts.reads == hub.world.store.counts.queries == 0
 
 
-@pytest.mark.parametrize("name", PEOPLES)
+@pytest.mark.parametrize("name", FOR_PEOPLE)
 def test_authentication_comes_before_the_body(hub: Functions, name: str) -> None:
-    """A stranger learns nothing of what would be right."""
+    """A stranger does not learn what a correct body is."""
     check_problem(
         hub.call(name, HTTP[name], {"wrong": 1}, token="stranger"), 401, "NOT_AUTHENTICATED"
     )
 
 
-@pytest.mark.parametrize("name", OF_ONE)
-def test_somebody_elses_workspace_is_not_there(hub: Functions, name: str) -> None:
-    """Byte for byte what an unknown id gets, but for the id."""
+@pytest.mark.parametrize("name", FOR_ONE_WORKSPACE)
+def test_somebody_elses_workspace_is_404(hub: Functions, name: str) -> None:
+    """The answer is byte for byte that for an unknown id, but for the id."""
     theirs = a_workspace(owner_id="bob")
     hub.world.store.put(theirs)
     unknown = str(uuid.uuid4())
@@ -119,17 +116,17 @@ def test_somebody_elses_workspace_is_not_there(hub: Functions, name: str) -> Non
 @pytest.mark.parametrize(
     "workspace_id", ["1", "..", "null", "%00", "x" * 3000, "a%20b", "ü", SOME_ID.upper()]
 )
-@pytest.mark.parametrize("name", OF_ONE)
-def test_what_is_no_id_is_not_there(hub: Functions, name: str, workspace_id: str) -> None:
-    """Whatever stands in the path's place of an id."""
+@pytest.mark.parametrize("name", FOR_ONE_WORKSPACE)
+def test_a_malformed_id_is_404(hub: Functions, name: str, workspace_id: str) -> None:
+    """This holds for every text in the path's place of an id."""
     answer = hub.call(name, HTTP[name].replace(SOME_ID, workspace_id))
 
     assert answer.status_code == 404
     assert answer.get_json()["code"] in {"WORKSPACE_NOT_FOUND", "NOT_FOUND"}
 
 
-def test_a_refusal_is_noted_with_who_wanted_what(hub: Functions) -> None:
-    """Another's workspace, and one that is not there; the trail tells them apart, the answer does not."""
+def test_a_refusal_is_recorded_with_actor_and_action(hub: Functions) -> None:
+    """The trail tells another's workspace from an unknown one, the answer does not."""
     theirs = a_workspace(owner_id="bob")
     hub.world.store.put(theirs)
 
@@ -150,10 +147,10 @@ def test_a_refusal_is_noted_with_who_wanted_what(hub: Functions) -> None:
     assert (delete.workspace_id, delete.owner_id, delete.what) == ("x" * 64, "", "DeleteRequested")
 
 
-def test_a_refusal_stands_when_it_cannot_be_noted(
+def test_a_refusal_that_cannot_be_recorded_is_still_a_refusal(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the database takes the line or not."""
+    """The answer is the same if the database does not accept the event."""
 
     def away(**_: object) -> None:
         raise UnavailableError("The Hub's database does not answer.")
@@ -161,16 +158,14 @@ def test_a_refusal_stands_when_it_cannot_be_noted(
     monkeypatch.setattr(hub.world.store, "commit", away)
 
     check_problem(hub.stop(SOME_ID), 404, "WORKSPACE_NOT_FOUND")
-    check_problem(hub.listed("?all=true"), 403, "NOT_ALLOWED")
-    check_problem(hub.listed(token="mallory"), 403, "NOT_ALLOWED")
+    check_problem(hub.list_workspaces("?all=true"), 403, "NOT_ALLOWED")
+    check_problem(hub.list_workspaces(token="mallory"), 403, "NOT_ALLOWED")
 
 
 @pytest.mark.parametrize("query", ["?all=true", "?owner_id=bob", "?ownerId=bob"])
-def test_somebody_elses_list_is_403_for_everybody_but_an_administrator(
-    hub: Functions, query: str
-) -> None:
-    """It is noted; no query is made."""
-    check_problem(hub.listed(query), 403, "NOT_ALLOWED")
+def test_somebody_elses_list_is_403_without_an_administrator(hub: Functions, query: str) -> None:
+    """The refusal is recorded, and no query is made."""
+    check_problem(hub.list_workspaces(query), 403, "NOT_ALLOWED")
 
     assert hub.world.store.counts.queries == 0
     [event] = hub.world.store.events
@@ -181,14 +176,16 @@ def test_somebody_elses_list_is_403_for_everybody_but_an_administrator(
     )
 
 
-def test_ones_own_list_can_be_asked_for_by_name(hub: Functions) -> None:
+def test_ones_own_list_can_be_requested_by_owner_id(hub: Functions) -> None:
     """Nobody needs to be an administrator for it."""
-    assert hub.listed("?owner_id=alice").status_code == 200
+    assert hub.list_workspaces("?owner_id=alice").status_code == 200
 
 
-@pytest.mark.parametrize("name", PEOPLES)
-def test_who_is_not_served_is_403_before_anything_is_looked_at(hub: Functions, name: str) -> None:
-    """A proven person of no allowed address or domain; that they came is noted."""
+@pytest.mark.parametrize("name", FOR_PEOPLE)
+def test_a_person_who_is_not_served_is_403_before_all_other_checks(
+    hub: Functions, name: str
+) -> None:
+    """The token is valid, but no list has the address or domain; the visit is recorded."""
     check_problem(hub.call(name, HTTP[name], {"wrong": 1}, token="mallory"), 403, "NOT_ALLOWED")
 
     counts = hub.world.store.counts
@@ -201,29 +198,28 @@ def test_who_is_not_served_is_403_before_anything_is_looked_at(hub: Functions, n
     )
 
 
-def test_in_personal_mode_there_are_neither_domains_nor_administrators(hub: Functions) -> None:
-    """The same people, let in or not by configuration alone."""
+def test_personal_mode_has_neither_domains_nor_administrators(hub: Functions) -> None:
+    """The configuration alone decides whether the same people are served."""
     hub.configure(HUB_MODE="personal", HUB_ALLOWED_DOMAINS="", HUB_ADMIN_EMAILS="")
 
-    assert hub.listed(token="alice").status_code == 200
+    assert hub.list_workspaces(token="alice").status_code == 200
     for token in ("bob", "grace"):
-        check_problem(hub.listed(token=token), 403, "NOT_ALLOWED")
+        check_problem(hub.list_workspaces(token=token), 403, "NOT_ALLOWED")
 
 
-# ---- how often ------------------------------------------------------------------------------------------------------
+# ---- how often ----
 
 
 @pytest.mark.parametrize("name", HTTP)
-def test_who_asks_one_instance_too_often_is_429_with_when_to_come_again(
+def test_too_many_requests_to_one_instance_are_429_with_the_time_to_wait(
     hub: Functions, name: str
 ) -> None:
-    """Before anything is read; somebody else is let in."""
+    """Nothing is read before, and other people are served."""
     hub.configure(HUB_REQUESTS_PER_MINUTE="2")
     token = "alice"
     if name == "report_workspace":
-        hub.report(
-            a_workspace(), {}, machine=_machine_of(hub, "workspace-x")
-        )  # makes the token "machine" known
+        # This makes the token "machine" known.
+        hub.report(a_workspace(), {}, machine=_machine_of(hub, "workspace-x"))
         token = "machine"
     while (answer := hub.call(name, HTTP[name], {"wrong": 1}, token=token)).status_code != 429:
         pass
@@ -233,22 +229,27 @@ def test_who_asks_one_instance_too_often_is_429_with_when_to_come_again(
     assert 1 <= int(answer.headers["Retry-After"]) <= 30
     check_problem(hub.call(name, HTTP[name], token=token), 429, "TOO_MANY_REQUESTS")
     assert hub.world.store.counts.reads == reads
-    assert hub.listed(token="bob").status_code == 200
+    assert hub.list_workspaces(token="bob").status_code == 200
 
 
 def test_a_caller_who_is_not_served_is_limited_too(hub: Functions) -> None:
-    """Nobody can have the Hub write its trail as often as they like."""
+    """Otherwise a stranger could fill the audit trail."""
     hub.configure(HUB_REQUESTS_PER_MINUTE="2")
 
-    assert [hub.listed(token="mallory").status_code for _ in range(4)] == [403, 403, 429, 429]
+    assert [hub.list_workspaces(token="mallory").status_code for _ in range(4)] == [
+        403,
+        403,
+        429,
+        429,
+    ]
 
 
-# ---- size of what is sent beside the body ---------------------------------------------------------------------------
+# ---- size of path and headers ----
 
 
 @pytest.mark.parametrize("name", HTTP)
 def test_a_path_and_query_too_long_are_414(hub: Functions, name: str) -> None:
-    """Before anything else is looked at, who calls too."""
+    """This is checked first, even before the caller."""
     check_problem(hub.call(name, f"{HTTP[name]}?x={'x' * 4096}", token=None), 414, "URI_TOO_LONG")
 
 
@@ -257,11 +258,11 @@ def test_a_path_and_query_too_long_are_414(hub: Functions, name: str) -> None:
     "headers", [{"X-One": "x" * 16 * 1024}, {f"X-{n}": "x" * 1000 for n in range(17)}]
 )
 def test_headers_too_large_are_431(hub: Functions, name: str, headers: dict[str, str]) -> None:
-    """One or many; before anything else is looked at."""
+    """One large header or many are refused, before all other checks."""
     check_problem(hub.call(name, HTTP[name], token=None, headers=headers), 431, "HEADERS_TOO_LARGE")
 
 
-# ---- path and method ------------------------------------------------------------------------------------------------
+# ---- path and method ----
 
 
 @pytest.mark.parametrize("name", HTTP)
@@ -275,10 +276,10 @@ def test_an_unknown_path_is_404(hub: Functions, name: str, path: str) -> None:
 
 @pytest.mark.parametrize("name", HTTP)
 @pytest.mark.parametrize("path", ["/workspaces/%0A/events", "/%0D%0A", "/robots.txt"])
-def test_what_the_frameworks_own_routing_refuses_is_a_problem_too(
+def test_a_refusal_by_the_frameworks_routing_is_a_problem(
     hub: Functions, name: str, path: str
 ) -> None:
-    """It never reaches the function, and is answered in its form all the same."""
+    """Such a path never reaches the function, but the answer has the Hub's form."""
     answer = hub.call(name, path)
     check_problem(answer, 404, "NOT_FOUND")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -286,10 +287,10 @@ def test_what_the_frameworks_own_routing_refuses_is_a_problem_too(
 
 @pytest.mark.parametrize("name", HTTP)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_a_wrong_method_is_405_with_those_that_are_right(
+def test_a_wrong_method_is_405_with_the_allowed_ones(
     hub: Functions, name: str, method: str
 ) -> None:
-    """``Allow`` has them."""
+    """``Allow`` has the allowed methods."""
     allowed = CATALOGUE[name].routes[0].method
     if method == allowed:
         return
@@ -301,7 +302,7 @@ def test_a_wrong_method_is_405_with_those_that_are_right(
     assert method not in answer.headers["Allow"].split(", ")
 
 
-# ---- bodies that are none -------------------------------------------------------------------------------------------
+# ---- malformed bodies ----
 
 NOT_JSON = {
     "nothing but a brace": b"{",
@@ -327,7 +328,7 @@ NOT_JSON = {
 @pytest.mark.parametrize("name", [each for each in WITH_BODY if each != "report_workspace"])
 @pytest.mark.parametrize("what", NOT_JSON)
 def test_a_body_that_is_not_one_json_object_is_400(hub: Functions, name: str, what: str) -> None:
-    """In words, never a stack."""
+    """The detail says what is wrong, without a stack."""
     answer = hub.call(name, HTTP[name], data=NOT_JSON[what], content_type="application/json")
 
     body = check_problem(answer, 400, "BAD_REQUEST")
@@ -346,7 +347,7 @@ def test_a_body_that_is_not_one_json_object_is_400(hub: Functions, name: str, wh
     ],
 )
 def test_a_body_of_another_type_is_415(hub: Functions, name: str, content_type: str | None) -> None:
-    """The body has to be declared as JSON."""
+    """The content type must be JSON."""
     answer = hub.call(name, HTTP[name], data=b'{"name": "one"}', content_type=content_type)
 
     check_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
@@ -355,7 +356,7 @@ def test_a_body_of_another_type_is_415(hub: Functions, name: str, content_type: 
 @pytest.mark.parametrize("name", HTTP)
 @pytest.mark.parametrize("size", [64 * 1024 + 1, 1024 * 1024])
 def test_a_body_over_64_kib_is_413(hub: Functions, name: str, size: int) -> None:
-    """It is not even read; a list has no use for a body, and does not look at one."""
+    """The body is not even read; functions without a body ignore it."""
     if name in {"list_workspaces", "get_workspace_status", "list_events", "report_workspace"}:
         return
     data = json.dumps({"name": "one", "metadata": {"repo": ""}}).encode()
@@ -368,9 +369,9 @@ def test_a_body_over_64_kib_is_413(hub: Functions, name: str, size: int) -> None
     )
 
 
-# ---- fields ---------------------------------------------------------------------------------------------------------
+# ---- fields ----
 
-# What POST /workspaces is sent: the fields that are wrong.
+# Bodies of POST /workspaces, and their wrong fields.
 WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, {"name"}),
     "null": ({"name": None}, {"name"}),
@@ -387,7 +388,7 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a lone surrogate in a name": ({"name": "\ud800"}, {"name"}),
     "an unknown field": ({"name": "one", "colour": "red"}, {"colour"}),
     "an unknown surrogate": ({"name": "one", "\ud800": 1}, {"\ud800"}),
-    "a field that is ours": ({"name": "one", "status": "READY"}, {"status"}),
+    "a field that the Hub sets": ({"name": "one", "status": "READY"}, {"status"}),
     "an owner": ({"name": "one", "owner_id": "bob"}, {"owner_id"}),
     "both spellings": (
         {"name": "one", "machine_type": "e2-standard-2", "machineType": "e2-standard-2"},
@@ -436,14 +437,14 @@ WRONG: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_wrong_fields_of_a_create_are_400_and_named_all_at_once(hub: Functions, what: str) -> None:
-    """Each under the name that the client sent, with what it should be."""
+def test_all_wrong_fields_of_a_create_are_named_at_once(hub: Functions, what: str) -> None:
+    """Each has the name that the client sent, with what it should be."""
     body, fields = WRONG[what]
 
-    told = wrong_fields(hub.create(body))
+    messages = wrong_fields(hub.create(body))
 
-    assert set(told) == fields
-    assert all(told.values())
+    assert set(messages) == fields
+    assert all(messages.values())
 
 
 SECRET = "s3cr3t-w0rd"
@@ -462,17 +463,17 @@ WITH_CREDENTIALS = {
 
 
 @pytest.mark.parametrize("what", WITH_CREDENTIALS)
-def test_credentials_in_metadata_are_refused_and_repeated_nowhere(
+def test_credentials_in_metadata_are_refused_and_not_repeated(
     hub: Functions, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
-    """Neither in the answer nor in the log nor in the trail: metadata is shown to everybody who sees the workspace."""
+    """They are in no answer, log or event: everybody who sees the workspace sees its metadata."""
     metadata, field = WITH_CREDENTIALS[what]
 
     answer = hub.create({"name": "one", "metadata": metadata})
 
-    told = wrong_fields(answer)
-    assert set(told) == {f"metadata.{field}"}
-    assert "credentials" in told[f"metadata.{field}"]
+    messages = wrong_fields(answer)
+    assert set(messages) == {f"metadata.{field}"}
+    assert "credentials" in messages[f"metadata.{field}"]
     captured = capsys.readouterr()
     logged = captured.out + captured.err
     assert SECRET not in answer.get_data(as_text=True) + logged + repr(hub.world.store.events)
@@ -494,19 +495,19 @@ def test_credentials_in_metadata_are_refused_and_repeated_nowhere(
 def test_wrong_fields_of_a_start_are_400(
     hub: Functions, body: dict[str, Any], fields: set[str]
 ) -> None:
-    """Only image and machine type can be changed: a zonal disk binds its machine."""
+    """Only image and machine type can be changed, since a zonal disk ties its machine to a zone."""
     assert set(wrong_fields(hub.start(SOME_ID, body))) == fields
 
 
 @pytest.mark.parametrize("name", ["stop_workspace", "delete_workspace"])
-def test_a_stop_and_a_delete_take_no_fields(hub: Functions, name: str) -> None:
-    """What they would not do must not look as if they did it."""
+def test_a_stop_and_a_delete_accept_no_fields(hub: Functions, name: str) -> None:
+    """A field that has no effect must not be accepted."""
     assert set(wrong_fields(hub.call(name, HTTP[name], {"force": True}))) == {"force"}
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ä"])
 def test_a_malformed_idempotency_key_is_400(hub: Functions, key: str) -> None:
-    """1 to 255 printable ASCII characters."""
+    """A key has 1 to 255 printable ASCII characters."""
     assert set(wrong_fields(hub.create({"name": "one"}, headers={"Idempotency-Key": key}))) == {
         "Idempotency-Key"
     }
@@ -542,11 +543,11 @@ QUERIES = {
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_wrong_queries_are_400(hub: Functions, query: str) -> None:
-    """Wrong values, unknown names, and what is given twice."""
-    assert set(wrong_fields(hub.listed(f"?{query}"))) == QUERIES[query]
+    """Wrong values, unknown names and repeated parameters are refused."""
+    assert set(wrong_fields(hub.list_workspaces(f"?{query}"))) == QUERIES[query]
 
 
-# ---- a machine's reports --------------------------------------------------------------------------------------------
+# ---- a machine's reports ----
 
 
 @pytest.mark.parametrize(
@@ -570,7 +571,7 @@ def test_wrong_queries_are_400(hub: Functions, query: str) -> None:
 def test_wrong_fields_of_a_report_are_400(
     hub: Functions, body: dict[str, Any], fields: set[str]
 ) -> None:
-    """What the token proves cannot be said in the body."""
+    """The body cannot have what the token proves."""
     workspace = a_workspace()
     machine = _machine_of(hub, workspace.instance_name)
 
@@ -578,11 +579,7 @@ def test_wrong_fields_of_a_report_are_400(
 
 
 def _machine_of(hub: Functions, name: str) -> Any:
-    """Return a machine of this name, which nobody made."""
-    from shared.domain.instance import InsertInstance, Place
-    from tests.fakes.machines import FakeInstance
-    from tests.fakes.records import INSTANCE_ID
-
+    """Return a machine of this name that nobody has created."""
     place = Place("us-west1-a", name)
     command = InsertInstance(place, "", "", "", "", "", 3, "", False, None, None)
     assert hub.world.machines.instances.get(place) is None
@@ -602,8 +599,8 @@ def test_a_report_of_another_machine_is_403(hub: Functions) -> None:
     check_problem(answer, 403, "NOT_ALLOWED")
 
 
-def test_a_report_of_a_workspace_that_is_gone_is_403_as_one_of_anothers(hub: Functions) -> None:
-    """The machine is being deleted, or should be; to any other one it tells nothing."""
+def test_a_report_of_a_deleted_workspace_is_403(hub: Functions) -> None:
+    """The machine is being deleted, or should be; other machines learn nothing from it."""
     workspace = a_workspace()
 
     answer = hub.report(workspace, REPORT, machine=_machine_of(hub, workspace.instance_name))
@@ -611,8 +608,8 @@ def test_a_report_of_a_workspace_that_is_gone_is_403_as_one_of_anothers(hub: Fun
     check_problem(answer, 403, "NOT_ALLOWED")
 
 
-def test_a_report_before_the_instance_is_recorded_is_503_and_comes_again(hub: Functions) -> None:
-    """The worker that made the machine has not committed its id yet."""
+def test_a_report_before_the_instance_is_recorded_is_503(hub: Functions) -> None:
+    """The worker that created the machine has not committed its id yet."""
     workspace = replace(a_workspace(), instance_id=None)
     hub.world.store.put(workspace)
 
@@ -622,36 +619,35 @@ def test_a_report_before_the_instance_is_recorded_is_503_and_comes_again(hub: Fu
     assert answer.headers["Retry-After"] == "1"
 
 
-def test_a_person_is_no_machine_and_a_machine_no_person(hub: Functions) -> None:
-    """Each kind of token is for its own functions."""
-    hub.report(
-        a_workspace(), REPORT, machine=_machine_of(hub, "workspace-x")
-    )  # makes the token "machine" known
+def test_tokens_of_people_and_machines_are_not_interchangeable(hub: Functions) -> None:
+    """Each kind of token works only for its own functions."""
+    # This makes the token "machine" known.
+    hub.report(a_workspace(), REPORT, machine=_machine_of(hub, "workspace-x"))
 
     check_problem(
         hub.call("report_workspace", HTTP["report_workspace"], REPORT), 401, "NOT_AUTHENTICATED"
     )
-    for name in PEOPLES:
+    for name in FOR_PEOPLE:
         check_problem(hub.call(name, HTTP[name], token="machine"), 401, "NOT_AUTHENTICATED")
 
 
-# ---- the open ones --------------------------------------------------------------------------------------------------
+# ---- functions without a token ----
 
 
 @pytest.mark.parametrize(
     "call",
     [lambda: client_of("describe_api").get("/workspaces"), lambda: client_of("cleanup").get("/")],
 )
-def test_the_open_functions_answer_on_their_own_paths_only(
+def test_functions_without_a_token_answer_on_their_own_paths_only(
     hub: Functions, call: Callable[[], TestResponse]
 ) -> None:
-    """404, as everywhere."""
+    """Other paths are 404, as everywhere."""
     check_problem(call(), 404, "NOT_FOUND")
     assert hub.world.store.counts.queries == 0
 
 
 @pytest.mark.parametrize("name", ["cleanup", "reconcile", "reconcile_fleet"])
-def test_the_sweeps_are_posted_to(hub: Functions, name: str) -> None:
-    """A GET that somebody follows must not sweep."""
+def test_the_sweeps_accept_only_post(hub: Functions, name: str) -> None:
+    """A link that somebody follows must not start a sweep."""
     check_problem(client_of(name).get(f"/{name.replace('_', '-')}"), 405, "METHOD_NOT_ALLOWED")
     assert hub.world.store.counts.queries == 0

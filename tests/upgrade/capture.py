@@ -11,6 +11,7 @@ situation of each name is kept.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import inspect
 import json
@@ -141,8 +142,6 @@ class Recorder:
         return [each for scope in scopes for each in scope.get(kind, [])]
 
     def _pulled(self) -> list[Document]:
-        import base64
-
         url = f"{self._pubsub}/subscriptions/capture:pull"
         got = self._http.post(url, json={"maxMessages": 100, "returnImmediately": True}).json()
         for received in got.get("receivedMessages", []):

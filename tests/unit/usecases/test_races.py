@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from shared.domain.errors import (
     UnavailableError,
 )
 from shared.domain.instance import DeleteInstance, FaultKind, InsertInstance, InstanceState
+from shared.domain.jobs import Job
 from shared.domain.lifecycle import ReportEvent
 from shared.domain.owners import Key
 from shared.domain.policy import Limits, Policy
@@ -26,11 +28,6 @@ from shared.usecases.change_workspace import ATTEMPTS
 from tests.fakes.machines import Mishap
 from tests.fakes.store import Counts
 from tests.fakes.world import World, place_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from shared.domain.jobs import Job
 
 
 @pytest.fixture(autouse=True)

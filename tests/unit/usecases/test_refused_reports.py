@@ -118,7 +118,7 @@ def test_a_report_to_an_id_that_is_no_workspaces_is_refused_and_noted_alike() ->
     assert store.events == [Event(NOW, unknown, "", who, "ReportSent", "REFUSED", "")]
 
 
-def test_a_refusal_stands_when_it_cannot_be_noted() -> None:
+def test_a_refusal_that_cannot_be_recorded_is_still_a_refusal() -> None:
     """A database that does not answer does not turn a no into a "try again"."""
     workspace = made()
     with pytest.raises(NotAllowedError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import uuid
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.domain.errors import NotAllowedError, UnavailableError
+from shared.domain.events import Event
 from shared.domain.people import AccessRules, Actor, Mode, Person
 from shared.usecases.enter import enter
 from shared.usecases.trail import (
@@ -25,11 +26,6 @@ from shared.usecases.trail import (
 )
 from tests.fakes.clock import SettableClock
 from tests.fakes.store import MemoryWorkspaceStore
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from shared.domain.events import Event
 
 FIVE_MINUTES = timedelta(minutes=5)
 RULES = AccessRules(Mode.PERSONAL, ("alice@example.com",))

@@ -1,9 +1,9 @@
-"""Structured logs: one JSON object a line, in the fields that Cloud Logging reads, with the request's id in every one.
+"""Structured logs: one JSON object a line, with Cloud Logging's fields and the request's id.
 
-All that a function's process writes goes this way, whoever writes it: a library's logger, the
-framework, the server, a traceback. Metrics and alerts read these lines, so a line is never a
-stranger's own. Source of the field names: Cloud Logging's "Structured logging" (``severity``,
-``message``, ``time``). Never log a token, a header or a body.
+Everything that a function's process writes becomes such a line, whoever writes it: a library's
+logger, the framework, the server, a traceback. Metrics and alerts read these lines, so no stranger
+may write a line of their own. The field names ``severity``, ``message`` and ``time`` are from Cloud
+Logging's "Structured logging". Never log a token, a header or a body.
 """
 
 import contextlib
@@ -21,34 +21,33 @@ from typing import Any, TextIO
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 LONGEST_TEXT = 16_000  # characters of one value
-LONGEST_LINE = 200_000  # Cloud Logging takes 256 KiB for a whole entry
+LONGEST_LINE = 200_000  # characters; Cloud Logging accepts 256 KiB for a whole entry
 
 _logger = logging.getLogger("workspace_hub")
-_JSON = json.JSONEncoder(
-    default=str
-)  # everything but ASCII is escaped: no control, no right-to-left override
+# It escapes everything but ASCII: no control character or right-to-left override reaches a line.
+_JSON = json.JSONEncoder(default=str)
 
 
 def write_json_lines(level: str | None = None) -> None:
-    """Have everything that this process writes become JSON lines on standard error; ``level`` is for our own lines.
+    """Turn everything that this process writes into JSON lines on standard error.
 
-    Called when a function is imported, before the server starts and forks, and again once the
-    settings are known. Libraries keep WARNING. What is written without Python (a crash of the
-    interpreter itself) is not caught.
+    This is called when a function is imported, before the server starts and forks, and again when
+    the settings are known. ``level`` is the level of the Hub's own lines; libraries keep
+    ``WARNING``. Text that does not go through Python (a crash of the interpreter itself) is not
+    changed.
     """
     if level is not None:
         _logger.setLevel(level)
-    if isinstance(sys.stderr, _Lines):
+    if isinstance(sys.stderr, _JsonLineStream):
         return
     stream = sys.stderr
-    sys.stderr, sys.stdout = _Lines(stream, "ERROR"), _Lines(stream, "INFO")
+    sys.stderr, sys.stdout = _JsonLineStream(stream, "ERROR"), _JsonLineStream(stream, "INFO")
     root = logging.getLogger()
     for handler in [*root.handlers]:
-        if (
-            isinstance(handler, _Handler) or type(handler) is logging.StreamHandler
-        ):  # the framework's own writes what it likes
+        # The framework's own handler does not write JSON.
+        if isinstance(handler, _JsonHandler) or type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
-    root.addHandler(_Handler(stream))
+    root.addHandler(_JsonHandler(stream))
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
@@ -56,17 +55,17 @@ def write_json_lines(level: str | None = None) -> None:
 
 
 def info(event: str, **fields: object) -> None:
-    """Log what happened, in the past tense, with the ids that it happened to."""
+    """Log an event that happened. ``event`` is in the past tense, ``fields`` has the ids."""
     _logger.info(event, extra={"fields": fields})
 
 
 def warning(event: str, **fields: object) -> None:
-    """Log what went wrong and is got over without anybody's help."""
+    """Log a failure that needs no help from a person."""
     _logger.warning(event, extra={"fields": fields})
 
 
 def error(event: str, exception: BaseException | None = None, **fields: object) -> None:
-    """Log what somebody has to look at, with the exception's stack."""
+    """Log a failure that a person has to look at, with the exception's stack."""
     _logger.error(event, extra={"fields": fields}, exc_info=exception)
 
 
@@ -84,11 +83,11 @@ class _JsonFormatter(logging.Formatter):
             line["logger"] = record.name
         if record.exc_info:
             line["stack"] = self.formatException(record.exc_info)
-        return _line(line)
+        return _json_line(line)
 
 
-class _Handler(logging.Handler):
-    """Writes to the stream that standard error was, whatever takes that name later."""
+class _JsonHandler(logging.Handler):
+    """Writes JSON lines to the original standard error, even after ``sys.stderr`` is replaced."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -98,40 +97,39 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
-        except Exception:  # noqa: BLE001 -- a library's message that does not fit its arguments
-            text = _line(
+        except Exception:  # noqa: BLE001 -- a library's message may not fit its arguments
+            text = _json_line(
                 {"severity": record.levelname, "message": f"{record.name}: {record.msg!r}"}
             )
-        _write(self._stream, text)
+        _write_line(self._stream, text)
 
 
-class _Lines(io.TextIOBase):
-    """A stream that makes each thing which is written to it a line of JSON: what comes up to a line's end, or a flush, is one."""
+class _JsonLineStream(io.TextIOBase):
+    """A stream that turns text into JSON lines, each for the text up to a line's end or a flush."""
 
     encoding = "utf-8"
 
     def __init__(self, unwrapped: TextIO, severity: str) -> None:
         self.unwrapped = unwrapped
         self._severity = severity
-        self._written = ""
+        self._pending = ""
         self._lock = threading.RLock()
-        os.register_at_fork(
-            after_in_child=self._renew_lock
-        )  # a thread of the parent may have held it
+        # At the fork, another thread of the parent may hold the lock.
+        os.register_at_fork(after_in_child=self._renew_lock)
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
         with self._lock:
-            self._written += text
-            if text.endswith("\n") or len(self._written) >= LONGEST_TEXT:
-                self._end()
+            self._pending += text
+            if text.endswith("\n") or len(self._pending) >= LONGEST_TEXT:
+                self._write_pending()
         return len(text)
 
     def flush(self) -> None:
         with self._lock:
-            self._end()
+            self._write_pending()
         with contextlib.suppress(OSError, ValueError):
             self.unwrapped.flush()
 
@@ -141,37 +139,39 @@ class _Lines(io.TextIOBase):
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()
 
-    def _end(self) -> None:
-        text, self._written = self._written.strip("\n"), ""
+    def _write_pending(self) -> None:
+        text, self._pending = self._pending.strip("\n"), ""
         if text:
             now = datetime.now(UTC).isoformat()
-            _write(
-                self.unwrapped, _line({"severity": self._severity, "time": now, "message": text})
-            )
+            line = _json_line({"severity": self._severity, "time": now, "message": text})
+            _write_line(self.unwrapped, line)
 
 
-def _line(fields: dict[str, Any]) -> str:
-    cut = {
+def _json_line(fields: dict[str, Any]) -> str:
+    """Return the fields as JSON with long texts cut; a line that is still too long loses fields."""
+    shortened = {
         name: f"{value[:LONGEST_TEXT]}…"
         if isinstance(value, str) and len(value) > LONGEST_TEXT
         else value
         for name, value in fields.items()
     }
-    line = _JSON.encode(cut)
+    line = _JSON.encode(shortened)
     if len(line) <= LONGEST_LINE:
         return line
-    kept = {
-        name: value for name, value in cut.items() if isinstance(value, str | int | float | None)
+    plain = {
+        name: value
+        for name, value in shortened.items()
+        if isinstance(value, str | int | float | None)
     }
     return _JSON.encode(
-        {**dict(list(kept.items())[:20]), "cut": f"a line of {len(line)} characters"}
+        {**dict(list(plain.items())[:20]), "cut": f"a line of {len(line)} characters"}
     )
 
 
-def _write(stream: TextIO, text: str) -> None:
-    """Write a line as a whole, so that those of several threads and processes do not mix.
+def _write_line(stream: TextIO, text: str) -> None:
+    """Write a line in one piece, so that lines of several threads and processes do not mix.
 
-    One that cannot be written is lost: what is being logged must go on.
+    A line that cannot be written is lost: the work that logs it must continue.
     """
     with contextlib.suppress(OSError, ValueError):
         stream.write(f"{text}\n")

@@ -1,1 +1,1 @@
-"""The ports on Google Cloud: the only place that imports ``google.cloud``."""
+"""The ports, implemented on Google Cloud. Only this package imports ``google.cloud``."""

@@ -1,4 +1,4 @@
-"""Jobs by Cloud Tasks: every step after the first, stop, start, delete, and looks."""
+"""Jobs sent through Cloud Tasks: starts, stops, deletes, looks, and each step after the first."""
 
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -24,7 +24,10 @@ _RETRY = retry.Retry(
 
 
 class CloudTasksJobs(Jobs):
-    """``Jobs`` as named tasks that call ``url``. A name stays taken after its task is done, so a job runs once when all is well."""
+    """``Jobs`` as named tasks that call ``url``.
+
+    Cloud Tasks keeps a name taken after its task is done. So in normal operation a job runs once.
+    """
 
     def __init__(
         self, queue_path: str, url: str, service_account: str, emulator: str | None
@@ -35,9 +38,8 @@ class CloudTasksJobs(Jobs):
         self._client = tasks_v2.CloudTasksClient(transport=transport)
         self._queue = queue_path
         self._url = url
-        self._audience = "{0.scheme}://{0.netloc}".format(
-            urlsplit(url)
-        )  # Cloud Run's services are addressed without a path
+        # The audience of a Cloud Run service is its URL without a path.
+        self._audience = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         self._service_account = service_account
 
     def send(self, job: Job) -> None:

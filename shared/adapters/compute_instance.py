@@ -1,8 +1,8 @@
-"""The instance that ``instances.insert`` is asked for: "Container-on-VM" on Container-Optimized OS.
+"""The instance for ``instances.insert``: "Container-on-VM" on Container-Optimized OS.
 
-The container is run by systemd units that cloud-init writes at every boot (``shared/boot``). The
-user-data is the same for every workspace: what is a workspace's own, and what came from a person,
-is metadata that the boot scripts read as data.
+Systemd units run the container; cloud-init writes them at every boot (``shared/boot``). The
+user-data is the same for every workspace. Everything that belongs to one workspace or that a person
+wrote is metadata, which the boot scripts read as data.
 """
 
 from datetime import timedelta
@@ -15,25 +15,26 @@ from shared.domain.instance import InsertInstance, RefreshMetadata
 from shared.domain.machine_types import disk_type
 from shared.domain.ownership import labels_of
 
-IAP_TAG = "workspace-hub"  # the firewall lets IAP's range in to this network tag
+IAP_TAG = "workspace-hub"  # the firewall opens machines with this network tag to IAP's range
 
 
 def labels(workspace_id: str, owner_id: str, settings: MachineSettings) -> dict[str, str]:
-    """Return what everything of a workspace of this installation is labelled with."""
+    """Return the labels of every resource of a workspace of this installation."""
     return {**labels_of(workspace_id, owner_id), "hub": settings.installation}
 
 
 def metadata_items(
     command: InsertInstance | RefreshMetadata, settings: MachineSettings, report_url: str
 ) -> dict[str, str]:
-    """Return all metadata items of ours, the boot files included, by key.
+    """Return all of the Hub's metadata items by key, the boot files included.
 
-    They are the same for a new machine and for the refresh of one that exists, so that every boot
-    gets today's configuration. ``cos-update-strategy`` is ``update_enabled`` or
-    ``update_disabled``. What it is by default depends on the image (enabled before milestone 117)
-    and on the project's metadata, and with Secure Boot, which every machine has, an update is not
-    carried out. So it is off, and said here: a machine's system is the one that it was made with
-    (source: Container-Optimized OS, "Automatic updates").
+    A new machine and the refresh of an existing one get the same items. So every boot gets today's
+    configuration.
+
+    ``cos-update-strategy`` is ``update_enabled`` or ``update_disabled``. Its default depends on the
+    image (enabled before milestone 117) and on the project's metadata. With Secure Boot, which
+    every machine has, updates are not carried out. So updates are disabled explicitly: a machine
+    keeps the system that it was made with (source: Container-Optimized OS, "Automatic updates").
     """
     return {
         "user-data": user_data(),
@@ -46,7 +47,7 @@ def metadata_items(
         "hub-generation": str(command.generation),
         "hub-reports-url": f"{report_url}/workspaces/{command.workspace_id}/reports",
         "hub-audience": report_url,
-        "hub-image": _image(settings.image_repository, command.image_tag),
+        "hub-image": _image_reference(settings.image_repository, command.image_tag),
         "hub-repo": command.repo or "",
         "hub-branch": command.branch or "",
         "hub-health-command": settings.health_command,
@@ -62,9 +63,12 @@ def metadata_items(
 def instance_resource(
     command: InsertInstance, project_id: str, settings: MachineSettings, report_url: str
 ) -> compute_v1.Instance:
-    """Return the instance to insert. The home disk is made with it, or attached when it exists; it outlives the instance."""
+    """Return the instance to insert.
+
+    The home disk is created with the instance, or attached if it exists. It outlives the instance.
+    """
     zone = command.place.zone
-    marked = labels(command.workspace_id, command.owner_id, settings)
+    resource_labels = labels(command.workspace_id, command.owner_id, settings)
     metadata = metadata_items(command, settings, report_url)
     interface = compute_v1.NetworkInterface(
         network=settings.network, subnetwork=settings.subnetwork or None
@@ -76,14 +80,14 @@ def instance_resource(
     return compute_v1.Instance(
         name=command.place.name,
         machine_type=f"zones/{zone}/machineTypes/{command.machine_type}",
-        labels=marked,
+        labels=resource_labels,
         tags=compute_v1.Tags(items=[IAP_TAG]),
         metadata=compute_v1.Metadata(
             items=[compute_v1.Items(key=key, value=value) for key, value in metadata.items()]
         ),
         disks=[
-            _boot_disk(command, marked, settings),
-            _home_disk(command, project_id, marked, settings),
+            _boot_disk(command, resource_labels, settings),
+            _home_disk(command, project_id, resource_labels, settings),
         ],
         network_interfaces=[interface],
         service_accounts=[
@@ -99,20 +103,21 @@ def instance_resource(
     )
 
 
-def _image(repository: str, tag: str) -> str:
+def _image_reference(repository: str, tag: str) -> str:
     return f"{repository}@{tag}" if tag.startswith("sha256:") else f"{repository}:{tag}"
 
 
-def _seconds(time: timedelta) -> str:
-    """Return whole seconds, at least one: the scripts count in them."""
-    return str(max(1, round(time.total_seconds())))
+def _seconds(duration: timedelta) -> str:
+    """Return whole seconds, at least one, because the boot scripts count in whole seconds."""
+    return str(max(1, round(duration.total_seconds())))
 
 
 def _scheduling(settings: MachineSettings) -> compute_v1.Scheduling:
-    """Return how Compute may treat the machine. Whatever ends it stops it: the home disk and the record stay.
+    """Return how Compute may treat the machine.
 
-    Source: Compute's documentation of Spot VMs and of limits to a VM's run time: both need a
-    termination action, and a Spot VM is neither restarted nor migrated.
+    A preemption or the end of the run time stops the machine, so the home disk and the record stay.
+    Both need a termination action, and a Spot VM is neither restarted nor migrated (source:
+    Compute's documentation of Spot VMs and of limits to a VM's run time).
     """
     scheduling = compute_v1.Scheduling(provisioning_model="STANDARD", automatic_restart=True)
     if settings.spot:
@@ -129,12 +134,12 @@ def _scheduling(settings: MachineSettings) -> compute_v1.Scheduling:
 
 
 def _boot_disk(
-    command: InsertInstance, marked: dict[str, str], settings: MachineSettings
+    command: InsertInstance, resource_labels: dict[str, str], settings: MachineSettings
 ) -> compute_v1.AttachedDisk:
-    """Return the boot disk to make.
+    """Return the boot disk to create.
 
-    Its name has the generation in it: Compute's default is the machine's name, which a boot disk
-    that outlived an earlier machine of the workspace would still have.
+    Its name contains the generation. Compute's default is the machine's name, which a boot disk
+    that outlived an earlier machine of the workspace would still hold.
     """
     return compute_v1.AttachedDisk(
         boot=True,
@@ -144,13 +149,16 @@ def _boot_disk(
             source_image=settings.boot_image,
             disk_size_gb=settings.boot_disk_gb,
             disk_type=_disk_type(command, settings),
-            labels=marked,
+            labels=resource_labels,
         ),
     )
 
 
 def _home_disk(
-    command: InsertInstance, project_id: str, marked: dict[str, str], settings: MachineSettings
+    command: InsertInstance,
+    project_id: str,
+    resource_labels: dict[str, str],
+    settings: MachineSettings,
 ) -> compute_v1.AttachedDisk:
     disk = compute_v1.AttachedDisk(auto_delete=False, device_name="home")
     if command.attach_home:
@@ -160,11 +168,15 @@ def _home_disk(
             disk_name=command.home_disk,
             disk_size_gb=settings.home_disk_gb,
             disk_type=_disk_type(command, settings),
-            labels=marked,
+            labels=resource_labels,
         )
     return disk
 
 
 def _disk_type(command: InsertInstance, settings: MachineSettings) -> str:
-    """Return the type of both disks: the configuration sees to it that every allowed machine type takes it."""
-    return f"zones/{command.place.zone}/diskTypes/{disk_type(command.machine_type, settings.disk_types)}"
+    """Return the type of both disks.
+
+    The configuration is checked so that every allowed machine type can use it.
+    """
+    name = disk_type(command.machine_type, settings.disk_types)
+    return f"zones/{command.place.zone}/diskTypes/{name}"

@@ -1,8 +1,8 @@
 """Machines in Compute Engine.
 
-Importing this module costs seconds and a hundred megabytes (measured: the Compute library), so
-``bootstrap`` imports it only where a machine is touched. Only the calls that return at once are
-used: the waiting ones ignore a configured address.
+Importing this module takes seconds and a hundred megabytes (measured: the Compute library). So
+``bootstrap`` imports it only where a machine is touched. This module uses only calls that return at
+once, because the calls that wait ignore a configured address.
 """
 
 import uuid
@@ -18,7 +18,7 @@ from google.cloud import compute_v1
 from google.protobuf.json_format import ParseError
 
 from shared import logs
-from shared.adapters.compute_errors import http_fault, operation_fault, plain
+from shared.adapters.compute_errors import http_fault, operation_fault, plain_message
 from shared.adapters.compute_instance import instance_resource, labels, metadata_items
 from shared.config import MachineSettings
 from shared.domain.errors import MachineFaultError, UnavailableError
@@ -45,13 +45,12 @@ from shared.domain.instance import (
 )
 from shared.ports import Machines
 
-CALL_SECONDS = (
-    8.0  # less than an instance has from SIGTERM to SIGKILL; made again, it is the same call
-)
+# Less than a function instance has between SIGTERM and SIGKILL. A repeated call is the same call.
+CALL_SECONDS = 8.0
 READ_SECONDS = 5.0
-# The library's own retry of a read goes on for ten minutes, whatever the timeout says. This one
-# gets over a blip: what lasts longer is for the queue, which waits without keeping a worker from
-# others' operations.
+# The library's own retry of a read continues for ten minutes and ignores the timeout. This retry
+# covers a short failure only. For a longer one the queue waits, and the worker is free for other
+# operations.
 _READ_RETRY = retry.Retry(
     predicate=retry.if_exception_type(exceptions.ServiceUnavailable),
     initial=0.2,
@@ -59,14 +58,14 @@ _READ_RETRY = retry.Retry(
     timeout=1.0,
 )
 _READ: dict[str, Any] = {"retry": _READ_RETRY, "timeout": READ_SECONDS}
-# The states that the API's list has beside those of the lifecycle; one that nobody knows yet is a
-# machine on its way.
+# The API lists a few states that the documented lifecycle does not have. A state that is not listed
+# here is treated as ``REPAIRING``: the machine is about to change.
 _STATES = {state.value: state for state in InstanceState} | {
     "PENDING": InstanceState.PROVISIONING,
     "DEPROVISIONING": InstanceState.STOPPING,
     "STOPPED": InstanceState.TERMINATED,
 }
-# What Compute's API calls each command: the meaning of a refusal may depend on it.
+# The REST method of each command: the meaning of a refusal may depend on it.
 _VERBS: dict[type[Command], str] = {
     InsertInstance: "insert",
     RefreshMetadata: "setMetadata",
@@ -79,13 +78,13 @@ _VERBS: dict[type[Command], str] = {
     DeleteInstance: "delete",
     DeleteDisk: "delete",
 }
-_READING = "get"
-# The warnings of a list that leave nothing out. Any other one, known or not, makes it a partial
-# list.
+_READ_VERB = "get"
+# The warnings that a complete list may have. Any other warning, known or not, means that the list
+# is partial.
 _HARMLESS_WARNINGS = frozenset(
     {"", "NO_RESULTS_ON_PAGE", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED"}
 )
-_AWAY = "Compute Engine does not answer now. Try again in a moment."
+_NO_ANSWER = "Compute Engine does not answer now. Try again in a moment."
 T = TypeVar("T")
 
 
@@ -110,21 +109,21 @@ class ComputeMachines(Machines):
 
     def get(self, place: Place) -> Instance | None:
         """See the port."""
-        found = _found(lambda: self._instances.get(**self._at(place), **_READ))
+        found = _read_or_none(lambda: self._instances.get(**self._instance_at(place), **_READ))
         return None if found is None else _instance(found)
 
     def get_disk(self, place: Place) -> Disk | None:
         """See the port."""
-        found = _found(lambda: self._disks.get(**self._disk_at(place), **_READ))
+        found = _read_or_none(lambda: self._disks.get(**self._disk_at(place), **_READ))
         return None if found is None else _disk(found)
 
     def list_instances(self) -> Iterator[Instance]:
         """See the port."""
-        return self._list_instances(self._ours)
+        return self._list_instances(self._installation_filter)
 
     def list_disks(self) -> Iterator[Disk]:
         """See the port."""
-        return self._list_disks(self._ours)
+        return self._list_disks(self._installation_filter)
 
     def find_instances(self, workspace_id: str) -> Sequence[Instance]:
         """See the port."""
@@ -143,7 +142,7 @@ class ComputeMachines(Machines):
 
     def operation(self, zone: str, name: str) -> OperationState:
         """See the port."""
-        found = _found(
+        found = _read_or_none(
             lambda: self._operations.get(project=self._project, zone=zone, operation=name, **_READ)
         )
         if found is None:
@@ -155,8 +154,8 @@ class ComputeMachines(Machines):
     def console_tail(self, place: Place, most_bytes: int) -> str:
         """See the port."""
         try:
-            found = _found(
-                lambda: self._instances.get_serial_port_output(**self._at(place), **_READ)
+            found = _read_or_none(
+                lambda: self._instances.get_serial_port_output(**self._instance_at(place), **_READ)
             )
         except UnavailableError as error:
             logs.warning("ConsoleNotRead", name=place.name, zone=place.zone, reason=str(error))
@@ -165,26 +164,17 @@ class ComputeMachines(Machines):
 
     def perform(self, command: Command, request_id: str) -> StartedCall:
         """See the port."""
-        operation = _called(_VERBS[type(command)], lambda: self._call(command, request_id))
+        operation = _call(_VERBS[type(command)], lambda: self._begin(command, request_id))
         return StartedCall(
             operation.name, str(operation.target_id) if operation.target_id else None
         )
 
-    def _call(self, command: Command, request_id: str) -> Any:
-        compute, at = self._instances, self._at(command.place)
+    def _begin(self, command: Command, request_id: str) -> Any:
+        compute, at = self._instances, self._instance_at(command.place)
         once = {"request_id": request_id}
         match command:
             case InsertInstance():
-                resource = instance_resource(
-                    command, self._project, self._settings, self._report_url
-                )
-                request = compute_v1.InsertInstanceRequest(
-                    project=self._project,
-                    zone=command.place.zone,
-                    instance_resource=resource,
-                    **once,
-                )
-                return compute.insert_unary(request, timeout=CALL_SECONDS)
+                return self._insert(command, once)
             case RefreshMetadata():
                 return self._refresh_metadata(command, once)
             case LabelInstance():
@@ -208,7 +198,7 @@ class ComputeMachines(Machines):
                     compute_v1.StopInstanceRequest(**at, **once), timeout=CALL_SECONDS
                 )
             case DeleteInstance():
-                self._keep_disks(command, request_id)
+                self._keep_home_disks(command, request_id)
                 return compute.delete_unary(
                     compute_v1.DeleteInstanceRequest(**at, **once), timeout=CALL_SECONDS
                 )
@@ -216,37 +206,48 @@ class ComputeMachines(Machines):
                 delete = compute_v1.DeleteDiskRequest(**self._disk_at(command.place), **once)
                 return self._disks.delete_unary(delete, timeout=CALL_SECONDS)
 
-    def _keep_disks(self, command: DeleteInstance, request_id: str) -> None:
-        """See that only the boot disk goes with the machine.
+    def _insert(self, command: InsertInstance, once: dict[str, str]) -> Any:
+        resource = instance_resource(command, self._project, self._settings, self._report_url)
+        request = compute_v1.InsertInstanceRequest(
+            project=self._project, zone=command.place.zone, instance_resource=resource, **once
+        )
+        return self._instances.insert_unary(request, timeout=CALL_SECONDS)
 
-        A machine that somebody made or changed by hand may have its home as a disk to be deleted
-        with it. Such a disk is first made one that stays; the delete is refused as not ready, and
-        comes again.
+    def _keep_home_disks(self, command: DeleteInstance, request_id: str) -> None:
+        """Ensure that only the boot disk is deleted with the machine.
+
+        If somebody created or changed the machine by hand, its home disk may have ``auto_delete``
+        set. This clears it and raises ``NOT_READY``, so the delete is tried again later.
         """
-        found = _found(lambda: self._instances.get(**self._at(command.place), **_READ))
-        disks = (
-            found.disks if found else []
-        )  # gone already: the same request again is answered as the first time
-        going = [disk.device_name for disk in disks if disk.auto_delete and not disk.boot]
-        for device_name in going:
+        found = _read_or_none(
+            lambda: self._instances.get(**self._instance_at(command.place), **_READ)
+        )
+        # If the machine is gone already, Compute answers the repeated delete as it did the first.
+        disks = found.disks if found else []
+        deleted_too = [disk.device_name for disk in disks if disk.auto_delete and not disk.boot]
+        for device_name in deleted_too:
             request = compute_v1.SetDiskAutoDeleteInstanceRequest(
-                **self._at(command.place),
+                **self._instance_at(command.place),
                 auto_delete=False,
                 device_name=device_name,
                 request_id=str(uuid.uuid5(uuid.UUID(request_id), device_name)),
             )
             self._instances.set_disk_auto_delete_unary(request, timeout=CALL_SECONDS)
-        if going:
-            message = f"The disk {going[0]} would go with the machine. It is being kept first."
+        if deleted_too:
+            message = (
+                f"The disk {deleted_too[0]} would be deleted with the machine."
+                " It is being changed to stay."
+            )
             raise MachineFaultError(Fault(FaultKind.NOT_READY, "diskToBeKept", message))
 
     def _refresh_metadata(self, command: RefreshMetadata, once: dict[str, str]) -> Any:
-        """Replace our items of the metadata as it is now; a change in between is refused (412) and done again.
+        """Replace the Hub's items in the machine's present metadata.
 
-        Ours are those that a new machine gets, and every other ``hub-…``: what an earlier version
-        set.
+        If somebody changes the metadata in between, Compute refuses the call (412), and it is made
+        again. The Hub's items are those that a new machine gets, and every other ``hub-…`` item,
+        which an earlier version set.
         """
-        metadata = self._instances.get(**self._at(command.place), **_READ).metadata
+        metadata = self._instances.get(**self._instance_at(command.place), **_READ).metadata
         ours = metadata_items(command, self._settings, self._report_url)
         items = [
             item
@@ -255,59 +256,68 @@ class ComputeMachines(Machines):
         ]
         items += [compute_v1.Items(key=key, value=value) for key, value in ours.items()]
         request = compute_v1.SetMetadataInstanceRequest(
-            **self._at(command.place),
+            **self._instance_at(command.place),
             metadata_resource=compute_v1.Metadata(fingerprint=metadata.fingerprint, items=items),
             **once,
         )
         return self._instances.set_metadata_unary(request, timeout=CALL_SECONDS)
 
     def _label_instance(self, command: LabelInstance, once: dict[str, str]) -> Any:
-        """Add our labels to those that are there now; a change in between is refused (412) and done again."""
-        found = self._instances.get(**self._at(command.place), **_READ)
-        labelled = compute_v1.InstancesSetLabelsRequest(
-            label_fingerprint=found.label_fingerprint, labels=self._with_ours(found.labels, command)
+        """Add the Hub's labels to the instance's present labels.
+
+        If somebody changes them in between, Compute refuses the call (412), and it is made again.
+        """
+        found = self._instances.get(**self._instance_at(command.place), **_READ)
+        change = compute_v1.InstancesSetLabelsRequest(
+            label_fingerprint=found.label_fingerprint,
+            labels=self._merged_labels(found.labels, command),
         )
         request = compute_v1.SetLabelsInstanceRequest(
-            **self._at(command.place), instances_set_labels_request_resource=labelled, **once
+            **self._instance_at(command.place), instances_set_labels_request_resource=change, **once
         )
         return self._instances.set_labels_unary(request, timeout=CALL_SECONDS)
 
     def _label_disk(self, command: LabelDisk, once: dict[str, str]) -> Any:
-        """As ``_label_instance``."""
+        """Add the Hub's labels to the disk's present labels, as ``_label_instance`` does."""
         found = self._disks.get(**self._disk_at(command.place), **_READ)
-        labelled = compute_v1.ZoneSetLabelsRequest(
-            label_fingerprint=found.label_fingerprint, labels=self._with_ours(found.labels, command)
+        change = compute_v1.ZoneSetLabelsRequest(
+            label_fingerprint=found.label_fingerprint,
+            labels=self._merged_labels(found.labels, command),
         )
         request = compute_v1.SetLabelsDiskRequest(
             project=self._project,
             zone=command.place.zone,
             resource=command.place.name,
-            zone_set_labels_request_resource=labelled,
+            zone_set_labels_request_resource=change,
             **once,
         )
         return self._disks.set_labels_unary(request, timeout=CALL_SECONDS)
 
-    def _with_ours(self, there: Any, command: LabelInstance | LabelDisk) -> dict[str, str]:
-        """Return all labels that are to be: whose something is, only we say; others may have put a word in for the rest."""
+    def _merged_labels(self, present: Any, command: LabelInstance | LabelDisk) -> dict[str, str]:
+        """Return a resource's present labels with the Hub's added.
+
+        The Hub's values for ``workspace`` and ``hub`` always win, since they say whose the resource
+        is. For the other labels, a present value wins.
+        """
         ours = labels(command.workspace_id, command.owner_id, self._settings)
-        return {**ours, **there, "workspace": ours["workspace"], "hub": ours["hub"]}
+        return {**ours, **present, "workspace": ours["workspace"], "hub": ours["hub"]}
 
-    def _list_instances(self, which: str) -> Iterator[Instance]:
-        request = compute_v1.AggregatedListInstancesRequest(project=self._project, filter=which)
-        for scope in _listed(lambda: self._instances.aggregated_list(request, **_READ)):
-            yield from (_instance(found) for found in scope.instances)
+    def _list_instances(self, filter_: str) -> Iterator[Instance]:
+        request = compute_v1.AggregatedListInstancesRequest(project=self._project, filter=filter_)
+        for zone in _aggregated_list(lambda: self._instances.aggregated_list(request, **_READ)):
+            yield from (_instance(found) for found in zone.instances)
 
-    def _list_disks(self, which: str) -> Iterator[Disk]:
-        request = compute_v1.AggregatedListDisksRequest(project=self._project, filter=which)
-        for scope in _listed(lambda: self._disks.aggregated_list(request, **_READ)):
-            yield from (_disk(found) for found in scope.disks)
+    def _list_disks(self, filter_: str) -> Iterator[Disk]:
+        request = compute_v1.AggregatedListDisksRequest(project=self._project, filter=filter_)
+        for zone in _aggregated_list(lambda: self._disks.aggregated_list(request, **_READ)):
+            yield from (_disk(found) for found in zone.disks)
 
     @property
-    def _ours(self) -> str:
-        """What a list is asked for: what has our label."""
+    def _installation_filter(self) -> str:
+        """The filter of a list for this installation's label."""
         return f"labels.hub={self._settings.installation}"
 
-    def _at(self, place: Place) -> dict[str, Any]:
+    def _instance_at(self, place: Place) -> dict[str, Any]:
         return {"project": self._project, "zone": place.zone, "instance": place.name}
 
     def _disk_at(self, place: Place) -> dict[str, Any]:
@@ -318,50 +328,57 @@ def _instance(found: Any) -> Instance:
     return Instance(
         id=str(found.id),
         name=found.name,
-        zone=_last(found.zone),
+        zone=_last_part(found.zone),
         state=_STATES.get(found.status, InstanceState.REPAIRING),
-        machine_type=_last(found.machine_type),
+        machine_type=_last_part(found.machine_type),
         labels=dict(found.labels),
         internal_address=found.network_interfaces[0].network_i_p
         if found.network_interfaces
         else None,
-        last_started_at=_moment(found.last_start_timestamp),
-        created_at=_moment(found.creation_timestamp),
+        last_started_at=_time_or_none(found.last_start_timestamp),
+        created_at=_time_or_none(found.creation_timestamp),
         off_since=max(
-            filter(None, map(_moment, (found.last_stop_timestamp, found.last_suspended_timestamp))),
+            filter(
+                None,
+                map(_time_or_none, (found.last_stop_timestamp, found.last_suspended_timestamp)),
+            ),
             default=None,
         ),
-        disks=tuple(_last(disk.source) for disk in found.disks if disk.source),
-        heartbeat_interval=_heartbeat(found.metadata),
+        disks=tuple(_last_part(disk.source) for disk in found.disks if disk.source),
+        heartbeat_interval=_heartbeat_interval(found.metadata),
     )
 
 
 def _disk(found: Any) -> Disk:
     return Disk(
         name=found.name,
-        zone=_last(found.zone),
+        zone=_last_part(found.zone),
         labels=dict(found.labels),
         created_at=datetime.fromisoformat(found.creation_timestamp),
-        users=tuple(_last(user) for user in found.users),
-        detached_at=_moment(found.last_detach_timestamp),
+        users=tuple(_last_part(user) for user in found.users),
+        detached_at=_time_or_none(found.last_detach_timestamp),
     )
 
 
-def _heartbeat(metadata: Any) -> timedelta | None:
-    """Return how often the machine's scripts report; None if nobody wrote that down as a number of seconds."""
+def _heartbeat_interval(metadata: Any) -> timedelta | None:
+    """Return how often the machine's scripts report; None if the metadata has no valid interval."""
     text = next((item.value for item in metadata.items if item.key == "hub-heartbeat-seconds"), "")
     seconds = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     return timedelta(seconds=seconds) if seconds else None
 
 
-def _moment(text: str) -> datetime | None:
+def _time_or_none(text: str) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _listed(call: Callable[[], Any]) -> Iterator[Any]:
-    """Yield the zones' parts of an aggregated list, page by page. A zone that could not be asked fails the whole list."""
-    pages = iter(_called_to_read(call).pages)
-    while (page := _called_to_read(lambda: next(pages, None))) is not None:
+def _aggregated_list(call: Callable[[], Any]) -> Iterator[Any]:
+    """Yield each zone's part of an aggregated list, page by page.
+
+    Raises:
+        UnavailableError: a zone could not be read; so the list would be partial.
+    """
+    pages = iter(_read(call).pages)
+    while (page := _read(lambda: next(pages, None))) is not None:
         for warning in (page.warning, *(part.warning for part in page.items.values())):
             if warning.code not in _HARMLESS_WARNINGS:
                 raise _unavailable(
@@ -374,30 +391,30 @@ def _listed(call: Callable[[], Any]) -> Iterator[Any]:
         yield from page.items.values()
 
 
-def _called_to_read(call: Callable[[], T]) -> T:
-    """Make a call that reads, where every refusal is for the next delivery to get over."""
+def _read(call: Callable[[], T]) -> T:
+    """Make a call that reads; every refusal is an ``UnavailableError``, so the job is retried."""
     try:
-        return _called(_READING, call)
+        return _call(_READ_VERB, call)
     except MachineFaultError as error:
-        raise _unavailable(f"Compute Engine refused to be read: {error.fault.message}") from error
+        raise _unavailable(f"Compute Engine refused a read: {error.fault.message}") from error
 
 
-def _found(call: Callable[[], T]) -> T | None:
-    """Make a call that reads. What is not there is None; any other refusal of a read is for the next delivery to get over.
+def _read_or_none(call: Callable[[], T]) -> T | None:
+    """Make a call that reads one resource; return None if the resource does not exist.
 
-    Compute says of a machine in a zone that it does not have that there is no such zone: the
-    machine is not there either.
+    Any other refusal is an ``UnavailableError``, so the job is retried. For a zone that Compute
+    does not have, Compute answers that the zone is unknown: the resource does not exist either.
     """
     try:
-        return _called(_READING, call)
+        return _call(_READ_VERB, call)
     except MachineFaultError as error:
         if error.fault.kind is FaultKind.NOT_FOUND:
             return None
-        raise _unavailable(f"Compute Engine refused to be read: {error.fault.message}") from error
+        raise _unavailable(f"Compute Engine refused a read: {error.fault.message}") from error
 
 
-def _called(verb: str, call: Callable[[], T]) -> T:
-    """Make a call, and turn the library's errors into ours."""
+def _call(verb: str, call: Callable[[], T]) -> T:
+    """Make a call, and turn the library's errors into the Hub's."""
     try:
         return call()
     except exceptions.GoogleAPICallError as error:
@@ -406,13 +423,12 @@ def _called(verb: str, call: Callable[[], T]) -> T:
             raise _unavailable(f"Compute Engine does not answer now: {fault.message}") from error
         raise MachineFaultError(fault) from error
     except (exceptions.RetryError, GoogleAuthError, ParseError, requests.RequestException) as error:
-        raise UnavailableError(_AWAY) from error
+        raise UnavailableError(_NO_ANSWER) from error
     except (AttributeError, TypeError) as error:
+        # The library raises these itself for an error answer in JSON that is not Google's.
         if not _raised_in(error, exceptions.__name__):
             raise
-        raise UnavailableError(
-            _AWAY
-        ) from error  # the library trips over an error in JSON that is not Google's
+        raise UnavailableError(_NO_ANSWER) from error
 
 
 def _raised_in(error: BaseException, module: str) -> bool:
@@ -423,8 +439,8 @@ def _raised_in(error: BaseException, module: str) -> bool:
 
 
 def _unavailable(message: str) -> UnavailableError:
-    return UnavailableError(plain(message))
+    return UnavailableError(plain_message(message))
 
 
-def _last(url: str) -> str:
+def _last_part(url: str) -> str:
     return url.rsplit("/", 1)[-1]

@@ -1,7 +1,8 @@
-"""How records are written in Firestore: the same field names, enums as strings, tuples as arrays.
+"""Records as Firestore documents: the same field names, enums as strings, tuples as arrays.
 
-Older documents are read: a field that a document does not have takes the record's default. A
-document of a newer schema is refused: what this version does not know it would lose.
+Older documents can be read: a field that the document does not have gets the record's default. A
+document of a newer schema is refused, because this version would lose the fields that it does not
+know.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,10 @@ Document = Mapping[str, Any]
 
 
 class NewerSchemaError(UnavailableError):
-    """A document was written by a newer version of the Hub, as while a deployment is rolled out or back. Nothing is touched."""
+    """A newer version of the Hub wrote the document. Nothing is changed.
+
+    This happens while a deployment is rolled out or back.
+    """
 
 
 def workspace_document(workspace: Workspace) -> dict[str, Any]:
@@ -49,7 +53,8 @@ def workspace_record(document: Document) -> Workspace:
     """
     if document.get("schema_version", 1) > SCHEMA_VERSION:
         raise NewerSchemaError(
-            "A newer version of the Hub wrote this workspace. Try again when its deployment is done."
+            "A newer version of the Hub wrote this workspace."
+            " Try again when its deployment is done."
         )
     fields = {name: document[name] for name in Workspace.__dataclass_fields__ if name in document}
     fields["status"] = Status(document["status"])
@@ -114,12 +119,16 @@ def _problem(document: Document | None) -> Problem | None:
 
 
 def _fields(record: Any) -> dict[str, Any]:
-    """Return a record's fields. Not ``dataclasses.asdict``: that copies every value deeply, at four times the cost."""
+    """Return a record's fields.
+
+    This does not use ``dataclasses.asdict``, which copies every value deeply and takes four times
+    as long.
+    """
     return {name: _plain(getattr(record, name)) for name in record.__dataclass_fields__}
 
 
 def _plain(value: Any) -> Any:
-    """Return what Firestore stores: no records, no enums, no tuples."""
+    """Return a value as Firestore stores it: without records, enums and tuples."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime | str | int | float | bool | None):
@@ -130,4 +139,4 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if is_dataclass(value):
         return _fields(value)
-    raise TypeError(f"{type(value).__name__} is not stored")
+    raise TypeError(f"a value of type {type(value).__name__} cannot be stored")

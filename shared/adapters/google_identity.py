@@ -1,4 +1,7 @@
-"""Who calls, proven by tokens that Google signed: ID tokens or IAP's header of people, identity tokens of machines."""
+"""Proves who calls by tokens that Google signed.
+
+People send an ID token or come with IAP's signed header. Machines send an instance identity token.
+"""
 
 import re
 import unicodedata
@@ -16,24 +19,23 @@ from shared.domain.people import Person, comparable
 from shared.domain.plain_text import visible
 from shared.ports import Headers, Identity, Machine
 
-SKEW_SECONDS = 10  # clocks that differ by this much still agree on a token
+SKEW_SECONDS = 10  # by which the issuer's and the Hub's clock may differ
 LONGEST_TOKEN = 8192
 IAP_ISSUER = "https://cloud.google.com/iap"
 IAP_HEADER = "X-Goog-IAP-JWT-Assertion"
-# Before the `sub` of a Google account in IAP's header. Other identities have others, like
-# `securetoken.google.com/…` (Identity Platform) and `sts.google.com:` (workforce pools): their
-# addresses are not Google's word, but that of whoever set these up. Source: IAP's documentation of
-# its signed header and of external identities.
+# IAP's header has this prefix before the `sub` of a Google account. Other identities have other
+# prefixes, such as `securetoken.google.com/…` (Identity Platform) and `sts.google.com:` (workforce
+# pools). Google does not vouch for their addresses: whoever set up the identity provider does.
+# Source: IAP's documentation of its signed header and of external identities.
 IAP_SUBJECT_PREFIX = "accounts.google.com:"
-LONGEST_EMAIL = 320  # RFC 3696, erratum 1690: 64 before the @, 255 after it
-LONGEST_DOMAIN = 253  # RFC 1035
-_SUBJECT = re.compile(
-    r"[!-~]{1,255}"
-)  # source: Google's "OpenID Connect": at most 255 ASCII characters
-# Source: Compute's "Naming resources" and Resource Manager's "Creating and managing projects"; a
-# project's id has a domain before it where it was made in one, and an instance's is an unsigned
-# 64-bit number.
-_MACHINE = {
+LONGEST_EMAIL = 320  # source: RFC 3696, erratum 1690: 64 before the @, 255 after it
+LONGEST_DOMAIN = 253  # source: RFC 1035
+# At most 255 ASCII characters (source: Google's "OpenID Connect").
+_SUBJECT = re.compile(r"[!-~]{1,255}")
+# Source: Compute's "Naming resources" and Resource Manager's "Creating and managing projects". The
+# id of a domain-scoped project starts with the domain. An instance's id is an unsigned 64-bit
+# number.
+_MACHINE_CLAIMS = {
     "project_id": re.compile(r"([a-z0-9.-]{1,253}:)?[a-z][a-z0-9-]{0,28}[a-z0-9]"),
     "zone": re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"),
     "instance_name": re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"),
@@ -44,11 +46,13 @@ _NOT_A_MACHINE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Believed:
-    """Which tokens are believed: signed by these keys with this algorithm, from these issuers, for these audiences.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TrustedTokens:
+    """The tokens that are accepted: by kind, signing key, algorithm, issuer and audience.
 
-    ``subject_prefix`` is what stands before an account's own ``sub``.
+    Attributes:
+        kind: what a token is called in messages, with its article.
+        subject_prefix: the text before the account's own ``sub``.
     """
 
     kind: str
@@ -60,46 +64,50 @@ class _Believed:
 
 
 class GoogleIdentity(Identity):
-    """``Identity`` by Google's tokens. People prove themselves by one source only, the configured one."""
+    """``Identity`` by Google's tokens. People's tokens come from the configured source only."""
 
     def __init__(self, settings: IdentitySettings) -> None:
-        google = SigningKeys(settings.keys_url, "RS256")
-        self._machines = _Believed(
-            "an instance identity token",
-            google,
-            "RS256",
-            settings.issuers,
-            (settings.machine_audience,),
+        google_keys = SigningKeys(settings.keys_url, "RS256")
+        self._machine_tokens = _TrustedTokens(
+            kind="an instance identity token",
+            keys=google_keys,
+            algorithm="RS256",
+            issuers=settings.issuers,
+            audiences=(settings.machine_audience,),
         )
         self._source = settings.source
         self._machine_service_account = comparable(settings.machine_service_account)
         if settings.source is IdentitySource.IAP:
-            iap = SigningKeys(settings.iap_keys_url, "ES256")
-            self._people = _Believed(
-                "IAP's signed header",
-                iap,
-                "ES256",
-                (IAP_ISSUER,),
-                settings.user_audiences,
-                IAP_SUBJECT_PREFIX,
+            self._people_tokens = _TrustedTokens(
+                kind="IAP's signed header",
+                keys=SigningKeys(settings.iap_keys_url, "ES256"),
+                algorithm="ES256",
+                issuers=(IAP_ISSUER,),
+                audiences=settings.user_audiences,
+                subject_prefix=IAP_SUBJECT_PREFIX,
             )
         else:
-            self._people = _Believed(
-                "an ID token", google, "RS256", settings.issuers, settings.user_audiences
+            self._people_tokens = _TrustedTokens(
+                kind="an ID token",
+                keys=google_keys,
+                algorithm="RS256",
+                issuers=settings.issuers,
+                audiences=settings.user_audiences,
             )
 
     def person(self, headers: Headers) -> Person:
         """See the port. The same person has the same ``owner_id`` from either source.
 
-        IAP vouches for addresses without ``email_verified``; an ID token that has an address must
-        say that it is verified.
+        IAP has verified every address and sends no ``email_verified``. An ID token with an address
+        must say that the address is verified.
         """
-        token = _assertion(headers) if self._source is IdentitySource.IAP else _bearer(headers)
-        claims = _verify(token, self._people)
+        from_iap = self._source is IdentitySource.IAP
+        token = _iap_assertion(headers) if from_iap else _bearer_token(headers)
+        claims = _verified_claims(token, self._people_tokens)
         person = Person(claims["sub"], _email(claims), _hosted_domain(claims))
         self._refuse_machines(claims, person)
-        unsaid_will_do = self._source is IdentitySource.IAP or person.email is None
-        if claims.get("email_verified", unsaid_will_do) is not True:
+        verified_by_default = from_iap or person.email is None
+        if claims.get("email_verified", verified_by_default) is not True:
             raise NotAuthenticatedError(
                 "The token's e-mail address is not verified. Verify it with Google first."
             )
@@ -107,17 +115,19 @@ class GoogleIdentity(Identity):
 
     def machine(self, headers: Headers) -> Machine:
         """See the port."""
-        claims = _verify(_bearer(headers), self._machines)
+        claims = _verified_claims(_bearer_token(headers), self._machine_tokens)
         compute = _google_claim(claims).get("compute_engine")
         if not isinstance(compute, dict):
             raise NotAuthenticatedError(_NOT_A_MACHINE)
-        return Machine(**{name: _of_machine(name, compute.get(name)) for name in _MACHINE})
+        return Machine(
+            **{name: _machine_claim(name, compute.get(name)) for name in _MACHINE_CLAIMS}
+        )
 
     def _refuse_machines(self, claims: Mapping[str, Any], person: Person) -> None:
-        """Refuse what any program on a workspace's machine can get.
+        """Refuse tokens that any program on a workspace's machine can get.
 
-        A service account's token, of which ``azp`` is the account itself, may come without its
-        address; then nobody can tell whether it is the machines'.
+        A service account's token, whose ``azp`` is the account itself, may lack the address. Then
+        it cannot be told from a token of the machines' service account, and is refused too.
         """
         address = comparable(person.email)
         if "compute_engine" in _google_claim(claims) or (
@@ -130,17 +140,20 @@ class GoogleIdentity(Identity):
             )
 
 
-def _of_machine(name: str, value: object) -> str:
-    if not isinstance(value, str) or not _MACHINE[name].fullmatch(value):
-        raise NotAuthenticatedError(f"{_NOT_A_MACHINE} Its {name} is none that Compute gives.")
+def _machine_claim(name: str, value: object) -> str:
+    if not isinstance(value, str) or not _MACHINE_CLAIMS[name].fullmatch(value):
+        raise NotAuthenticatedError(f"{_NOT_A_MACHINE} Its {name} is not valid in Compute.")
     return value
 
 
 def _email(claims: Mapping[str, Any]) -> str | None:
-    """Return the address, if the token has one. It may have letters of any language, but nothing that cannot be seen."""
+    """Return the address; None if the token has none.
+
+    It may have letters of any language, but no invisible characters.
+    """
     email = _line_of_text(claims.get("email"), LONGEST_EMAIL, "e-mail address")
     if email is not None and not re.fullmatch(r".+@.+", email):
-        raise NotAuthenticatedError("The token's e-mail address is not one. Get another token.")
+        raise NotAuthenticatedError("The token's e-mail address is not valid. Get another token.")
     return email
 
 
@@ -157,40 +170,23 @@ def _line_of_text(value: object, longest: int, what: str) -> str | None:
         or visible(value) != value
         or any(unicodedata.category(character)[0] == "Z" for character in value)
     ):
-        raise NotAuthenticatedError(f"The token's {what} is not one. Get another token.")
+        raise NotAuthenticatedError(f"The token's {what} is not valid. Get another token.")
     return value
 
 
-def _verify(token: str, believed: _Believed) -> dict[str, Any]:
-    """Return a token's claims, when everything about it is right. ``sub`` is the account's own, without a prefix.
+def _verified_claims(token: str, trusted: _TrustedTokens) -> dict[str, Any]:
+    """Return the claims of a valid token. ``sub`` is the account's own, without the prefix.
 
     Raises:
-        NotAuthenticatedError: something is not; it says what, and never a part of the token.
+        NotAuthenticatedError: the token is not valid. The message says why, without any part of the
+            token.
     """
     if len(token) > LONGEST_TOKEN:
         raise NotAuthenticatedError("The token is too long to be one of Google's.")
     if not token.isascii():
-        raise NotAuthenticatedError(f"The token is not {believed.kind}: it cannot be decoded.")
+        raise NotAuthenticatedError(f"The token is not {trusted.kind}: it cannot be decoded.")
     try:
-        header = jwt.get_unverified_header(token)
-        if header.get("alg") != believed.algorithm:
-            raise NotAuthenticatedError(
-                f"The token is not signed with {believed.algorithm}. Use {believed.kind} that Google issued."
-            )
-        key_id = header.get("kid")
-        key = believed.keys.find(key_id) if isinstance(key_id, str) else None
-        if key is None:
-            raise NotAuthenticatedError(
-                f"The token was not signed by Google. Use {believed.kind} that Google issued."
-            )
-        claims: dict[str, Any] = jwt.decode(
-            token,
-            key,
-            algorithms=[believed.algorithm],
-            audience=believed.audiences,
-            leeway=SKEW_SECONDS,
-            options={"require": ["exp", "iat", "aud", "iss", "sub"], "verify_iss": False},
-        )
+        claims = _decode(token, _signing_key(token, trusted), trusted)
     except jwt.ExpiredSignatureError:
         raise NotAuthenticatedError("The token has expired. Get a new one.") from None
     except (jwt.ImmatureSignatureError, jwt.InvalidIssuedAtError):
@@ -198,24 +194,50 @@ def _verify(token: str, believed: _Believed) -> dict[str, Any]:
             "The token is not valid yet. Check the clock of the machine that made it."
         ) from None
     except jwt.InvalidAudienceError:
-        expected = " or ".join(believed.audiences)
+        expected = " or ".join(trusted.audiences)
         raise NotAuthenticatedError(
             f"The token is for another audience. Get one for {expected}."
         ) from None
     except jwt.PyJWTError as error:
+        raise NotAuthenticatedError(f"The token is not {trusted.kind}: {_reason(error)}.") from None
+    if claims["iss"] not in trusted.issuers:
         raise NotAuthenticatedError(
-            f"The token is not {believed.kind}: {_reason(error)}."
-        ) from None
-    if claims["iss"] not in believed.issuers:
-        raise NotAuthenticatedError(
-            f"The token is from another issuer. Use {believed.kind} that Google issued."
+            f"The token is from another issuer. Use {trusted.kind} that Google issued."
         )
     if not _is_unicode(claims):
         raise NotAuthenticatedError("The token has text that is not Unicode. Get another token.")
-    return {**claims, "sub": _subject(claims["sub"], believed.subject_prefix)}
+    return {**claims, "sub": _own_subject(claims["sub"], trusted.subject_prefix)}
 
 
-def _subject(subject: str, prefix: str) -> str:
+def _signing_key(token: str, trusted: _TrustedTokens) -> Any:
+    header = jwt.get_unverified_header(token)
+    if header.get("alg") != trusted.algorithm:
+        raise NotAuthenticatedError(
+            f"The token is not signed with {trusted.algorithm}."
+            f" Use {trusted.kind} that Google issued."
+        )
+    key_id = header.get("kid")
+    key = trusted.keys.find(key_id) if isinstance(key_id, str) else None
+    if key is None:
+        raise NotAuthenticatedError(
+            f"The token was not signed by Google. Use {trusted.kind} that Google issued."
+        )
+    return key
+
+
+def _decode(token: str, key: Any, trusted: _TrustedTokens) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        key,
+        algorithms=[trusted.algorithm],
+        audience=trusted.audiences,
+        leeway=SKEW_SECONDS,
+        options={"require": ["exp", "iat", "aud", "iss", "sub"], "verify_iss": False},
+    )
+    return claims
+
+
+def _own_subject(subject: str, prefix: str) -> str:
     if not subject.startswith(prefix):
         raise NotAuthenticatedError(
             "The token is not that of a Google account. Sign in with a Google account."
@@ -231,14 +253,17 @@ def _subject(subject: str, prefix: str) -> str:
 
 
 def _is_unicode(claims: Mapping[str, Any]) -> bool:
-    """Say whether all text in the claims can be written down: JSON can escape half of a character, a lone surrogate."""
-    rest: list[object] = [claims]
-    while rest:
-        value = rest.pop()
+    """Return whether all text in the claims is valid Unicode.
+
+    JSON can escape a lone surrogate, which is half of a character and cannot be encoded.
+    """
+    unchecked: list[object] = [claims]
+    while unchecked:
+        value = unchecked.pop()
         if isinstance(value, dict):
-            rest += [*value, *value.values()]
+            unchecked += [*value, *value.values()]
         elif isinstance(value, list):
-            rest += value
+            unchecked += value
         elif (
             isinstance(value, str)
             and not value.isascii()
@@ -255,7 +280,7 @@ def _google_claim(claims: Mapping[str, Any]) -> Mapping[str, Any]:
     return claim
 
 
-def _assertion(headers: Headers) -> str:
+def _iap_assertion(headers: Headers) -> str:
     token = headers.get(IAP_HEADER)
     if not token:
         raise NotAuthenticatedError(
@@ -264,7 +289,7 @@ def _assertion(headers: Headers) -> str:
     return token
 
 
-def _bearer(headers: Headers) -> str:
+def _bearer_token(headers: Headers) -> str:
     authorization = headers.get("Authorization")
     if not authorization:
         raise NotAuthenticatedError(
@@ -278,7 +303,7 @@ def _bearer(headers: Headers) -> str:
 
 
 def _reason(error: jwt.PyJWTError) -> str:
-    """Say what is wrong with a token in a few words, never with a part of it."""
+    """Return what is wrong with a token in a few words, without any part of the token."""
     match error:
         case jwt.MissingRequiredClaimError():
             return f"the claim {error.claim} is missing"

@@ -1,4 +1,4 @@
-"""Jobs by Pub/Sub: the provisioning of new workspaces."""
+"""Jobs sent through Pub/Sub: the first step of each new workspace."""
 
 import grpc
 from google.api_core import exceptions, retry
@@ -21,10 +21,11 @@ _RETRY = retry.Retry(
 
 
 class PubSubJobs(Jobs):
-    """``Jobs`` as messages on a topic. Pub/Sub knows no delay and no names: a job may arrive twice, at once.
+    """``Jobs`` as messages on a topic.
 
-    The plain API client is used: the publisher with batches and threads costs more to import and
-    answers later.
+    Pub/Sub has no delays and no message names: a job is delivered at once, and may be delivered
+    twice. This uses the plain API client. The publisher with batches and threads takes longer to
+    import and to answer.
     """
 
     def __init__(self, project_id: str, topic: str, emulator: str | None) -> None:

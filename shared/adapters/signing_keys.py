@@ -1,4 +1,4 @@
-"""The public keys that tokens are checked with."""
+"""The issuers' public keys, with which tokens are verified."""
 
 import json
 import re
@@ -17,20 +17,21 @@ import jwt
 from shared import logs
 from shared.domain.errors import UnavailableError
 
-FETCH_TIMEOUT_SECONDS = 5  # as long as anybody waits
-STEP_TIMEOUT_SECONDS = 10  # as long as one connection, or one piece of the answer, may take: an answer that comes late is used
-UNKNOWN_KEY_WAIT_SECONDS = 0.5  # a fetch usually takes a tenth of it
-REFRESH_AT_MOST_EVERY_SECONDS = (
-    10  # an unknown key id makes us fetch again, but strangers may not make us do it often
-)
+FETCH_TIMEOUT_SECONDS = 5  # the longest that a request waits for a fetch
+# The longest that one connection, or one piece of the answer, may take. This is more than a request
+# waits: an answer that comes late is used.
+STEP_TIMEOUT_SECONDS = 10
+UNKNOWN_KEY_WAIT_SECONDS = 0.5  # a fetch usually takes a tenth of this
+# An unknown key id causes a fetch. The limit keeps strangers from causing many.
+REFRESH_AT_MOST_EVERY_SECONDS = 10
 USUAL_MAX_AGE_SECONDS = 3600
-LONGEST_ANSWER = 1 << 20
+LONGEST_ANSWER = 1 << 20  # bytes
 THREAD_NAME = "signing-keys"
-_KINDS = {"RS256": "RSA", "ES256": "EC"}
+_KEY_TYPES = {"RS256": "RSA", "ES256": "EC"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Keys:
+class _FetchedKeys:
     by_id: Mapping[str, Any] = field(default_factory=dict)
     asked_at: float = float("-inf")
     fresh_until: float = float("-inf")
@@ -39,36 +40,37 @@ class _Keys:
 class SigningKeys:
     """The issuers' public keys for one algorithm by key id, from a JWKS address.
 
-    Fetched when first needed, kept as long as the answer's ``Cache-Control`` says, fetched again
-    when an unknown key id appears (rate-limited), and kept beyond their time while their server is
-    down. Safe to use from many threads.
+    The keys are fetched when they are first needed. They are kept as long as the answer's
+    ``Cache-Control`` says, and longer while their server is down. An unknown key id causes another
+    fetch (rate-limited). This is safe to use from many threads.
 
-    A server that hangs delays one request for each fetch, by ``FETCH_TIMEOUT_SECONDS`` at most: the
-    one that began it. The others go on with the keys that there are, also beyond their time. Only a
-    token of an unknown key waits for a fetch that is under way, ``UNKNOWN_KEY_WAIT_SECONDS`` at
-    most: its key may be new. While there are no keys at all, all wait as long as the first.
+    If the server hangs, each fetch delays only the request that began it, by at most
+    ``FETCH_TIMEOUT_SECONDS``. Other requests use the present keys, even if they are out of date. A
+    token with an unknown key waits for a fetch under way for at most ``UNKNOWN_KEY_WAIT_SECONDS``,
+    because its key may be new. While there are no keys at all, every request waits as long as the
+    first.
     """
 
     def __init__(self, url: str, algorithm: str) -> None:
         self._url = url
         self._algorithm = algorithm
-        self._keys = _Keys()
-        self._lock = threading.Lock()  # never held while anybody waits
+        self._keys = _FetchedKeys()
+        self._lock = threading.Lock()  # never held while a thread waits for a fetch
         self._asked_at = float("-inf")
-        self._over = threading.Event()
+        self._fetch_ended = threading.Event()
 
     def find(self, key_id: str) -> Any | None:
-        """Return the key, or None when the issuers have none of this id, as far as is known.
+        """Return the key; None if the issuers have no key of this id, as far as is known.
 
         Raises:
-            UnavailableError: there are no keys at all yet and their server does not answer.
+            UnavailableError: there are no keys yet, and their server does not answer.
         """
         if not self._is_known(key_id):
             self._refresh(key_id)
         keys = self._keys.by_id
         if not keys:
             raise UnavailableError(
-                "The keys that tokens are checked with cannot be had now. Try again in a moment.",
+                "The keys that verify tokens cannot be fetched now. Try again in a moment.",
                 timedelta(seconds=REFRESH_AT_MOST_EVERY_SECONDS),
             )
         return keys.get(key_id)
@@ -78,50 +80,50 @@ class SigningKeys:
         return key_id in keys.by_id and time.monotonic() < keys.fresh_until
 
     def _refresh(self, key_id: str) -> None:
-        """Fetch the keys, unless that was begun a moment ago; then wait for it as long as it is worth the while."""
+        """Fetch the keys unless a fetch began a moment ago, and wait for it within the limits."""
         with self._lock:
             now = time.monotonic()
-            ours = now - self._asked_at >= REFRESH_AT_MOST_EVERY_SECONDS and not self._is_known(
-                key_id
-            )
-            if ours:
-                self._asked_at, self._over = now, threading.Event()
-            over = self._over
-        if ours:
-            # In a thread of its own, since nothing else bounds it: a name that is resolved for
-            # ever, one address after the other that does not answer, an answer that comes a byte at
-            # a time.
-            fetch = partial(copy_context().run, self._fetch, now, over)
+            may_fetch = now - self._asked_at >= REFRESH_AT_MOST_EVERY_SECONDS
+            begins = may_fetch and not self._is_known(key_id)
+            if begins:
+                self._asked_at, self._fetch_ended = now, threading.Event()
+            ended = self._fetch_ended
+        if begins:
+            # In its own thread, because nothing else limits its time: the name may never resolve,
+            # many addresses may fail one after the other, the answer may come one byte at a time.
+            fetch = partial(copy_context().run, self._fetch, now, ended)
             threading.Thread(target=fetch, name=THREAD_NAME, daemon=True).start()
-            if not over.wait(FETCH_TIMEOUT_SECONDS):
-                over.set()  # nobody waits for it any more; what it still brings is taken
-                self._note(f"no answer within {FETCH_TIMEOUT_SECONDS} seconds")
+            if not ended.wait(FETCH_TIMEOUT_SECONDS):
+                ended.set()  # nobody waits for the fetch any more; a late answer is still used
+                self._log_failure(f"no answer within {FETCH_TIMEOUT_SECONDS} seconds")
         elif not self._keys.by_id:
-            over.wait(FETCH_TIMEOUT_SECONDS)
+            ended.wait(FETCH_TIMEOUT_SECONDS)
         elif key_id not in self._keys.by_id:
-            over.wait(UNKNOWN_KEY_WAIT_SECONDS)
+            ended.wait(UNKNOWN_KEY_WAIT_SECONDS)
 
-    def _fetch(self, asked_at: float, over: threading.Event) -> None:
+    def _fetch(self, asked_at: float, ended: threading.Event) -> None:
         try:
-            fetched = self._fetched(asked_at)
+            fetched = self._download(asked_at)
             with self._lock:
-                if asked_at > self._keys.asked_at:  # a later fetch may have been the faster one
+                if asked_at > self._keys.asked_at:  # a later fetch may have ended earlier
                     self._keys = fetched
-        except Exception as error:  # noqa: BLE001 -- whatever is wrong with an answer, the keys that there are stay
-            if not over.is_set():
-                self._note(repr(error))
+        except Exception as error:  # noqa: BLE001 -- after any failure, the present keys stay
+            if not ended.is_set():
+                self._log_failure(repr(error))
         finally:
-            over.set()
+            ended.set()
 
-    def _fetched(self, asked_at: float) -> _Keys:
-        with urllib.request.urlopen(self._url, timeout=STEP_TIMEOUT_SECONDS) as answer:  # noqa: S310 -- our own setting
+    def _download(self, asked_at: float) -> _FetchedKeys:
+        timeout = STEP_TIMEOUT_SECONDS
+        with urllib.request.urlopen(self._url, timeout=timeout) as answer:  # noqa: S310 -- our URL
             listed = json.loads(answer.read(LONGEST_ANSWER))["keys"]
             age = re.search(r"max-age=([0-9]{1,9})", answer.headers.get("Cache-Control", ""))
-        ours = [key for key in listed if key.get("kty") == _KINDS[self._algorithm]]
-        keys = {key["kid"]: jwt.PyJWK(key, algorithm=self._algorithm).key for key in ours}
+        usable = [key for key in listed if key.get("kty") == _KEY_TYPES[self._algorithm]]
+        keys = {key["kid"]: jwt.PyJWK(key, algorithm=self._algorithm).key for key in usable}
         if not keys:
-            raise ValueError("none of our kind in the answer")
-        return _Keys(keys, asked_at, asked_at + (int(age[1]) if age else USUAL_MAX_AGE_SECONDS))
+            raise ValueError(f"the answer has no {_KEY_TYPES[self._algorithm]} keys")
+        max_age = int(age[1]) if age else USUAL_MAX_AGE_SECONDS
+        return _FetchedKeys(keys, asked_at, asked_at + max_age)
 
-    def _note(self, reason: str) -> None:
+    def _log_failure(self, reason: str) -> None:
         logs.warning("SigningKeysNotFetched", url=self._url, reason=reason)

@@ -1,1 +1,1 @@
-"""The edges: HTTP and events in, use cases called, JSON and problems out."""
+"""The entry points: HTTP requests and events call use cases, and become JSON or problems."""

@@ -1,4 +1,4 @@
-"""Requests as values: every field checked, all that is wrong told at once, on the right field."""
+"""Reads requests: checks each field, and reports all wrong fields at once."""
 
 import hashlib
 import json
@@ -22,26 +22,25 @@ from shared.domain.workspace import Metadata, Status
 from shared.ports import Machine
 from shared.usecases.ask_workspaces import ListScope
 
-LONGEST_TEXT = 1024
+LONGEST_TEXT = 1024  # characters
 MOST_LISTED = 100
 MOST_PARAMETERS = 20
-MOST_PROBLEMS = 20  # that are told one by one
+MOST_PROBLEMS = 20  # in one answer
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
-# source: the OCI specifications' grammars of tags and of digests
+# Source: the OCI specifications' grammars of tags and of digests.
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64}")
-_OWNER_ID = re.compile(
-    r"[!-~]{1,255}"
-)  # source: OpenID Connect Core, section 2: at most 255 ASCII characters
+# At most 255 ASCII characters (source: OpenID Connect Core, section 2).
+_OWNER_ID = re.compile(r"[!-~]{1,255}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-# What was sent is not repeated: this is answered, logged and shown.
+# The message does not repeat the value, because it is answered, logged and shown.
 _NO_CREDENTIALS = "must not hold credentials: no user name or password before '@', and no token"
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 Check = Callable[[Any], Any]
 
 
-class _WrongError(ValueError):
-    """A field's value is not what it should be; the message says what it should be."""
+class _InvalidValueError(ValueError):
+    """A field's value is not valid; the message says what it must be."""
 
 
 def read_object(request: Request) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def read_object(request: Request) -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as application/json.")
     try:
-        text = body.decode()  # UTF-8 only: by itself the parser would take UTF-16 and UTF-32 too
+        text = body.decode()  # UTF-8 only: the parser itself would also accept UTF-16 and UTF-32
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
     except UnicodeDecodeError:
         raise BadRequest("The body is not JSON in UTF-8.") from None
@@ -69,10 +68,10 @@ def read_object(request: Request) -> dict[str, Any]:
 
 
 def read_new_workspace(request: Request, policy: Policy) -> NewWorkspace:
-    """Return what ``POST /workspaces`` asks for, with the defaults filled in.
+    """Return the new workspace of a ``POST /workspaces``, with the defaults filled in.
 
     Raises:
-        InvalidRequestError: with every field that is wrong.
+        InvalidRequestError: some fields are wrong. It has all of them.
     """
     fields = _new_workspace_fields(request, policy)
     return NewWorkspace(
@@ -99,7 +98,7 @@ def _new_workspace_fields(request: Request, policy: Policy) -> dict[str, Any]:
 
 
 def read_new_machine(request: Request, policy: Policy) -> NewMachine:
-    """Return what ``POST /workspaces/:id/start`` is to change."""
+    """Return the changes that a ``POST /workspaces/:id/start`` asks for."""
     fields = _checked(
         read_object(request),
         {
@@ -113,17 +112,17 @@ def read_new_machine(request: Request, policy: Policy) -> NewMachine:
 
 
 def read_nothing(request: Request) -> None:
-    """Refuse a body with fields, where a request has none."""
+    """Refuse a body with fields: the request has none."""
     _checked(read_object(request), {})
 
 
 def read_report(request: Request, machine: Machine) -> Report:
-    """Return a machine's report."""
+    """Return the report that a machine sends."""
     fields = _checked(
         read_object(request),
         {
             "event": _one_of(tuple(event.value for event in ReportEvent)),
-            "generation": _whole,
+            "generation": _whole_number,
             "because": _one_of(tuple(reason.value for reason in HeartbeatReason)),
             "code": _matching(_CODE, "must be upper snake case, at most 64 characters"),
             "message": _text,
@@ -144,7 +143,7 @@ def read_report(request: Request, machine: Machine) -> Report:
 
 
 def read_list_query(request: Request) -> tuple[ListScope, Status | None, int, str | None]:
-    """Return whose workspaces, their status, limit and page token of ``GET /workspaces``."""
+    """Return the scope, the status, the limit and the page token of a ``GET /workspaces``."""
     fields = _query(
         request,
         {
@@ -154,11 +153,11 @@ def read_list_query(request: Request) -> tuple[ListScope, Status | None, int, st
         },
     )
     status = fields.get("status")
-    whose = ListScope(fields.get("owner_id"), everybody=fields.get("all", False))
-    if whose.owner_id and whose.everybody:
+    scope = ListScope(fields.get("owner_id"), everybody=fields.get("all", False))
+    if scope.owner_id and scope.everybody:
         raise InvalidRequestError([FieldProblem("owner_id", "cannot be given with all")])
     return (
-        whose,
+        scope,
         Status(status) if status else None,
         fields.get("limit", MOST_LISTED),
         fields.get("page_token"),
@@ -166,7 +165,7 @@ def read_list_query(request: Request) -> tuple[ListScope, Status | None, int, st
 
 
 def read_page_query(request: Request) -> tuple[int, str | None]:
-    """Return limit and page token of a list."""
+    """Return the limit and the page token of a list."""
     fields = _query(request, {})
     return fields.get("limit", MOST_LISTED), fields.get("page_token")
 
@@ -195,11 +194,11 @@ def _query(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
 
 
 def read_idempotency_key(request: Request, policy: Policy) -> Key | None:
-    """Return the ``Idempotency-Key`` of a ``POST /workspaces`` as it is kept, or None.
+    """Return the ``Idempotency-Key`` of a ``POST /workspaces`` as it is stored; None without one.
 
-    The hash of the body goes by its meaning, not by its bytes: the same fields in another order or
-    spelling are the same request. Defaults are not filled in, so that a changed default breaks no
-    retry.
+    The hash covers the meaning of the body, not its bytes: the same fields in another order or
+    spelling are the same request. It does not cover defaults, so that a changed default does not
+    break a retry.
     """
     given = request.headers.get("Idempotency-Key")
     if given is None:
@@ -215,29 +214,29 @@ def read_idempotency_key(request: Request, policy: Policy) -> Key | None:
 def _checked(
     given: Mapping[str, Any], checks: Mapping[str, Check], required: str = "", within: str = ""
 ) -> dict[str, Any]:
-    """Check all fields of an object. Their camelCase spelling is taken too; null is absent.
+    """Return an object's fields, checked. camelCase names are accepted too; null means absent.
 
     Raises:
-        InvalidRequestError: with every unknown, missing or wrong field.
+        InvalidRequestError: some fields are unknown, missing or wrong. It has all of them.
     """
-    names = {_camel(name): name for name in checks} | {name: name for name in checks}
+    names = {_camel_case(name): name for name in checks} | {name: name for name in checks}
     values: dict[str, Any] = {}
     problems: list[FieldProblem] = []
-    for spelt, value in given.items():
-        name = names.get(spelt)
-        path = f"{within}{spelt}"[:100]
+    for spelling, value in given.items():
+        name = names.get(spelling)
+        path = f"{within}{spelling}"[:100]
         if name is None:
             known = ", ".join(checks) or "none"
             problems.append(FieldProblem(path, f"is not a field; there are: {known}"))
-        elif spelt != name and name in given:
+        elif spelling != name and name in given:
             problems.append(
                 FieldProblem(path, f"is {within}{name} in another spelling; give it once")
             )
         elif value is not None:
             try:
                 values[name] = checks[name](value)
-            except _WrongError as wrong:
-                problems.append(FieldProblem(path, str(wrong)))
+            except _InvalidValueError as invalid:
+                problems.append(FieldProblem(path, str(invalid)))
             except InvalidRequestError as nested:
                 problems.extend(nested.problems)
     wrong_fields = {problem.field for problem in problems}
@@ -252,7 +251,10 @@ def _checked(
 
 
 def _at_most(most: int, problems: list[FieldProblem]) -> list[FieldProblem]:
-    """Return the first problems, and how many more there are: a body of 64 KiB has room for thousands."""
+    """Return the first problems, and how many more there are.
+
+    A body of 64 KiB can have thousands of wrong fields.
+    """
     if len(problems) <= most:
         return problems
     more = len(problems) - (most - 1)
@@ -261,48 +263,56 @@ def _at_most(most: int, problems: list[FieldProblem]) -> list[FieldProblem]:
 
 def _metadata(value: Any) -> Metadata:
     if not isinstance(value, dict):
-        raise _WrongError("must be an object")
+        raise _InvalidValueError("must be an object")
     return Metadata(
         **_checked(
-            value, {"repo": _address, "branch": _public, "device_id": _public}, within="metadata."
+            value,
+            {"repo": _repository, "branch": _public_text, "device_id": _public_text},
+            within="metadata.",
         )
     )
 
 
 def _text(value: Any) -> str:
-    """Accept a line of text: what is no Unicode text cannot be stored, and control characters have no place in any of ours."""
+    """Check a line of text, without control characters.
+
+    Text that is not valid Unicode is refused, because it cannot be stored.
+    """
     if not isinstance(value, str):
-        raise _WrongError("must be a string")
+        raise _InvalidValueError("must be a string")
     if len(value) > LONGEST_TEXT:
-        raise _WrongError(f"must be at most {LONGEST_TEXT} characters")
+        raise _InvalidValueError(f"must be at most {LONGEST_TEXT} characters")
     if any(
         ord(character) < 32 or 0x7F <= ord(character) < 0xA0 or 0xD800 <= ord(character) < 0xE000
         for character in value
     ):
-        raise _WrongError("must be one line of text without control characters")
+        raise _InvalidValueError("must be one line of text without control characters")
     return value
 
 
-def _public(value: Any) -> str:
-    """Accept a line of text that everybody may see who sees the workspace, or its machine's metadata."""
+def _public_text(value: Any) -> str:
+    """Check a line of text without credentials.
+
+    Everybody who sees the workspace or its machine's metadata sees this text.
+    """
     text = _text(value)
     if holds_credentials(text):
-        raise _WrongError(_NO_CREDENTIALS)
+        raise _InvalidValueError(_NO_CREDENTIALS)
     return text
 
 
-def _address(value: Any) -> str:
-    """Accept where a repository is: a URL, ``git@host:path``, or a name that only the image understands."""
-    text = _public(value)
+def _repository(value: Any) -> str:
+    """Check a repository: a URL, ``git@host:path``, or a name that only the image understands."""
+    text = _public_text(value)
     if holds_credentials_without_scheme(text):
-        raise _WrongError(_NO_CREDENTIALS)
+        raise _InvalidValueError(_NO_CREDENTIALS)
     return text
 
 
-def _matching(pattern: re.Pattern[str], otherwise: str) -> Check:
+def _matching(pattern: re.Pattern[str], message: str) -> Check:
     def check(value: Any) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise _WrongError(otherwise)
+            raise _InvalidValueError(message)
         return value
 
     return check
@@ -311,9 +321,9 @@ def _matching(pattern: re.Pattern[str], otherwise: str) -> Check:
 def _image_tag(policy: Policy) -> Check:
     def check(value: Any) -> str:
         if not isinstance(value, str) or not _TAG.fullmatch(value):
-            raise _WrongError("must be a container image's tag, or its digest: sha256:…")
+            raise _InvalidValueError("must be a container image's tag, or its digest: sha256:…")
         if not policy.allows_image_tag(value):
-            raise _WrongError(f"must be one of {', '.join(policy.image_tags)}")
+            raise _InvalidValueError(f"must be one of {', '.join(policy.image_tags)}")
         return value
 
     return check
@@ -322,7 +332,7 @@ def _image_tag(policy: Policy) -> Check:
 def _one_of(allowed: tuple[str, ...]) -> Check:
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in allowed:
-            raise _WrongError(f"must be one of {', '.join(allowed)}")
+            raise _InvalidValueError(f"must be one of {', '.join(allowed)}")
         return value
 
     return check
@@ -330,32 +340,32 @@ def _one_of(allowed: tuple[str, ...]) -> Check:
 
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _WrongError("must be true or false")
+        raise _InvalidValueError("must be true or false")
     return value
 
 
-def _whole(value: Any) -> int:
-    """Accept a whole number; JSON has one kind of number, so 2.0 is 2."""
+def _whole_number(value: Any) -> int:
+    """Check a positive whole number. JSON has one type of number, so ``2.0`` is accepted as 2."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise _WrongError(f"must be a whole number from 1 to {2**31 - 1}")
+        raise _InvalidValueError(f"must be a whole number from 1 to {2**31 - 1}")
     return value
 
 
 def _limit(value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= 100:
-        raise _WrongError("must be a whole number from 1 to 100")
+        raise _InvalidValueError("must be a whole number from 1 to 100")
     return int(value)
 
 
 def _flag(value: str) -> bool:
     if value not in {"true", "false"}:
-        raise _WrongError("must be true or false")
+        raise _InvalidValueError("must be true or false")
     return value == "true"
 
 
-def _camel(name: str) -> str:
+def _camel_case(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
 
@@ -365,7 +375,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that says a field twice: which one was meant is anybody's guess."""
+    """Refuse an object with a duplicate field, because it is not known which value is meant."""
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a field is given twice")

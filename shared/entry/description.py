@@ -1,4 +1,4 @@
-"""The contract, as it is served."""
+"""The OpenAPI document that the Hub serves."""
 
 import json
 from functools import cache
@@ -8,7 +8,7 @@ from typing import Any
 
 @cache
 def description() -> dict[str, Any]:
-    """Return the OpenAPI document."""
+    """Return ``openapi.json`` as an object."""
     document: dict[str, Any] = json.loads(
         (Path(__file__).parent / "openapi.json").read_text(encoding="utf-8")
     )

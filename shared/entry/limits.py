@@ -1,4 +1,4 @@
-"""How often one caller may ask one function instance: a guard against loops, not a quota."""
+"""Limits how often one caller may call one function instance: against loops, not as a quota."""
 
 import threading
 import time
@@ -8,11 +8,16 @@ from datetime import timedelta
 
 from shared.domain.errors import TooManyRequestsError
 
-MOST_CALLERS = 10_000  # whose allowance is remembered; the one who has not called for longest is forgotten first
+# How many callers' allowances are kept. The caller who has not called for the longest time is
+# dropped first.
+MOST_CALLERS = 10_000
 
 
 class CallerLimit:
-    """An allowance for each caller that fills up evenly over a minute. Safe to use from many threads."""
+    """An allowance of requests for each caller, which fills up evenly over a minute.
+
+    This is safe to use from many threads.
+    """
 
     def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
         self._most = float(per_minute)
@@ -25,7 +30,7 @@ class CallerLimit:
         """Count one request of a caller.
 
         Raises:
-            TooManyRequestsError: their allowance is used up; it says when there is some again.
+            TooManyRequestsError: the caller's allowance is used up. The error says when to retry.
         """
         with self._lock:
             now = self._now()

@@ -1,4 +1,4 @@
-"""Errors as HTTP: problem+json (RFC 9457) with a stable code, and the headers that go with the status."""
+"""Errors as HTTP answers: problem+json (RFC 9457) with a stable code, and the status's headers."""
 
 import json
 import math
@@ -48,7 +48,7 @@ _HTTP_CODES = {
 
 
 def problem_of_hub_error(error: errors.HubError) -> Response:
-    """Return the answer to an error of ours."""
+    """Return the answer for one of the Hub's errors."""
     status, code, title = next(
         (entry for kind in type(error).__mro__ if (entry := _STATUSES.get(kind))),
         (500, "INTERNAL", "The Hub has a fault"),
@@ -72,7 +72,7 @@ def problem_of_hub_error(error: errors.HubError) -> Response:
 
 
 def problem_of_http_error(error: HTTPException) -> Response:
-    """Return the answer to a request that HTTP itself refuses: path, method, size, content type."""
+    """Return the answer for an error of HTTP itself: path, method, size, content type."""
     status = error.code or 400
     response = problem(
         status, _HTTP_CODES.get(status, "BAD_REQUEST"), error.name, error.description or error.name
@@ -83,7 +83,10 @@ def problem_of_http_error(error: HTTPException) -> Response:
 
 
 def problem_of_fault() -> Response:
-    """Return the answer to a fault of ours. It tells nothing of the inside; the log has it under the request's id."""
+    """Return the answer for a fault of the Hub, without details.
+
+    The log has the details, with the request's id.
+    """
     detail = (
         "The Hub has a fault. Try again; if it stays, tell whoever runs this Hub the request id."
     )

@@ -1,4 +1,4 @@
-"""Records as JSON, the way wire.md and ``openapi.json`` have them."""
+"""Records as JSON, as ``openapi.json`` describes them."""
 
 import shlex
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from shared.usecases.ask_workspaces import RealTimeStatus
 
 
 def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
-    """Return a workspace as every endpoint answers it."""
+    """Return a workspace in the form that every endpoint answers."""
     return {
         "id": workspace.id,
         "name": workspace.name,
@@ -50,7 +50,7 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
 
 
 def operation_json(operation: Operation | None) -> dict[str, Any] | None:
-    """Return the operation under way, without what only workers need."""
+    """Return the operation under way, without the fields that only workers need."""
     if operation is None:
         return None
     return {
@@ -66,7 +66,7 @@ def operation_json(operation: Operation | None) -> dict[str, Any] | None:
 
 
 def status_json(status: RealTimeStatus, policy: Policy) -> dict[str, Any]:
-    """Return a workspace in real time: the record, the machine as Compute sees it, and how to connect."""
+    """Return a workspace with its machine, as Compute sees it now, and how to connect."""
     workspace = status.workspace
     command = [
         "gcloud", "compute", "ssh", workspace.instance_name,
@@ -86,7 +86,7 @@ def status_json(status: RealTimeStatus, policy: Policy) -> dict[str, Any]:
 
 
 def event_json(event: Event) -> dict[str, Any]:
-    """Return a line of the audit trail."""
+    """Return an event of the audit trail."""
     return {
         "at": _time(event.at),
         "workspace_id": event.workspace_id,
@@ -137,5 +137,5 @@ def _problem_json(problem: Problem | None) -> dict[str, Any] | None:
 
 
 def _time(moment: datetime | None) -> str | None:
-    """Return RFC 3339 in UTC with ``Z``."""
+    """Return a time as RFC 3339 in UTC, with ``Z``."""
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -445,7 +445,7 @@ ANOTHER_ISSUER = "from another issuer"
 NOT_A_MACHINE = "not an instance identity token of format=full"
 NOT_UNICODE = "has text that is not Unicode"
 NO_SUBJECT = "sub is not one of Google's"
-NO_ADDRESS = "e-mail address is not one"
+NO_ADDRESS = "e-mail address is not valid"
 NOT_VERIFIED = "is not verified"
 A_MACHINE = "a machine's token"
 HALF = "\ud800"  # of a character: JSON can say it, UTF-8 cannot
@@ -633,12 +633,12 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     "an address that is a list": (lambda way: way.token(email=[MACHINE_ACCOUNT]), NO_ADDRESS),
     "a domain that is a list": (
         lambda way: way.token(hd=["example.com"]),
-        "hosted domain is not one",
+        "hosted domain is not valid",
     ),
-    "a domain of 254 characters": (lambda way: way.token(hd="a" * 254), "hosted domain is not one"),
+    "a domain of 254 characters": (lambda way: way.token(hd="a" * 254), "hosted domain is not valid"),
     "a domain with a line's end": (
         lambda way: way.token(hd="example.com\n"),
-        "hosted domain is not one",
+        "hosted domain is not valid",
     ),
 }
 TOKENS_REFUSED: dict[str, tuple[Attempt, str]] = {
@@ -766,7 +766,7 @@ def test_a_machine_that_compute_could_not_have_made_is_refused(
     """What is not there, too long or of other characters is named, and not repeated."""
     claim, value = ODD[name]
     assert_refused(
-        google.machine, GOOGLE.sign(machine({**COMPUTE, claim: value})), f"Its {claim} is none"
+        google.machine, GOOGLE.sign(machine({**COMPUTE, claim: value})), f"Its {claim} is not valid"
     )
 
 
@@ -1160,7 +1160,7 @@ def test_an_answer_that_comes_after_a_later_one_changes_nothing(
     slow.answer = responder.answer
     slow.answering.clear()
     responder.answer = published(STRANGER.public("key-2"))
-    keys = door.google._people.keys  # noqa: SLF001 -- to have the two fetches answered by two servers
+    keys = door.google._people_tokens.keys  # noqa: SLF001 -- to have the two fetches answered by two servers
     monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(keys, "_url", slow.url)
     passing.seconds += 7200

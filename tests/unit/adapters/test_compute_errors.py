@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared import logs
 from shared.adapters import compute_errors
-from shared.adapters.compute_errors import http_fault, plain
+from shared.adapters.compute_errors import http_fault, plain_message
 from shared.domain.instance import Fault, FaultKind
 
 K = FaultKind
@@ -325,7 +325,7 @@ SAID = [
 @pytest.mark.parametrize(("text", "words"), SAID)
 def test_a_message_is_made_fit_for_people(text: str, words: str) -> None:
     """Names of resources stay, without the way to them; what is for machines goes."""
-    assert plain(text) == words
+    assert plain_message(text) == words
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_a_message_is_made_fit_for_people(text: str, words: str) -> None:
 )
 def test_a_long_message_is_cut_at_a_word(text: str) -> None:
     """At 300 characters."""
-    words = plain(text)
+    words = plain_message(text)
     assert len(words) <= 300
     assert words == words.strip()
 
@@ -347,7 +347,7 @@ _PIECES = st.sampled_from(
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_no_message_gets_anything_but_plain_text_through(text: str) -> None:
     """Whatever comes before and behind it."""
-    words = plain(text)
+    words = plain_message(text)
     assert len(words) <= 300
     assert "://" not in words
     assert not re.search(r"<[!/?]?[a-zA-Z]", words)

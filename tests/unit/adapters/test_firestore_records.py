@@ -135,5 +135,5 @@ def test_what_firestore_cannot_store_is_not_written() -> None:
     """A mistake in a record shows where it is written, not in a client library."""
     workspace = workspace_record({**OLDEST, "zone": {"a", "set"}})
 
-    with pytest.raises(TypeError, match="set is not stored"):
+    with pytest.raises(TypeError, match="type set cannot be stored"):
         workspace_document(workspace)

@@ -635,7 +635,10 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
         lambda way: way.token(hd=["example.com"]),
         "hosted domain is not valid",
     ),
-    "a domain of 254 characters": (lambda way: way.token(hd="a" * 254), "hosted domain is not valid"),
+    "a domain of 254 characters": (
+        lambda way: way.token(hd="a" * 254),
+        "hosted domain is not valid",
+    ),
     "a domain with a line's end": (
         lambda way: way.token(hd="example.com\n"),
         "hosted domain is not valid",

@@ -8,7 +8,7 @@ BEGINNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 class SettableClock(Clock):
-    """``Clock`` that stands still until it is moved, and never goes back."""
+    """A ``Clock`` that stands still until it is moved, and never goes back."""
 
     def __init__(self, now: datetime = BEGINNING) -> None:
         self._now = now
@@ -18,9 +18,9 @@ class SettableClock(Clock):
         return self._now
 
     def advance(self, by: timedelta) -> None:
-        """Let so much time pass."""
+        """Let an amount of time pass."""
         self.advance_to(self._now + by)
 
     def advance_to(self, moment: datetime) -> None:
-        """Let time pass until ``moment``; one that is past changes nothing."""
+        """Let time pass until ``moment``; a moment in the past changes nothing."""
         self._now = max(self._now, moment)

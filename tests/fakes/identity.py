@@ -1,4 +1,4 @@
-"""Identity by tokens that a test makes up."""
+"""Identity by tokens that a test invents."""
 
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass
 class FakeIdentity(Identity):
-    """``Identity`` where ``Bearer <token>`` is whoever the test says it is, and everything else is nobody."""
+    """An ``Identity`` that knows the tokens which the test has set, and refuses all others."""
 
     people: dict[str, Person] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)

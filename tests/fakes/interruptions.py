@@ -1,4 +1,4 @@
-"""Processes that die, and answers that get lost, at any call of any port."""
+"""Processes that die, and answers that are lost, at any call of any port."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -8,18 +8,18 @@ P = TypeVar("P")
 
 
 class ProcessDiedError(BaseException):
-    """The process ends in the middle of what it is doing; nothing of it runs any more."""
+    """The process ends during its work; no other code of it runs."""
 
 
 class Moment(Enum):
-    """On which side of a call it happens: nothing was done yet, or all of it was."""
+    """The side of a call on which the interruption happens: before any effect, or after all."""
 
     BEFORE = "before"
     AFTER = "after"
 
 
 class Interruptions:
-    """Counts the calls of the ports that it stands around, and raises once at the call that it was told of.
+    """Counts the calls of the ports that it wraps, and raises once, at a given call.
 
     Attributes:
         calls: the calls so far, as ``port.method``.
@@ -40,17 +40,17 @@ class Interruptions:
         self._error = error
 
     def forget(self) -> None:
-        """Raise nothing any more."""
+        """Cancel the interruption."""
         self._at = None
 
     def around(self, name: str, port: P) -> P:
-        """Return the port with its calls counted."""
-        return cast("P", _Around(name, port, self))
+        """Return the port, wrapped so that its calls are counted."""
+        return cast("P", _CountedPort(name, port, self))
 
     def call(
         self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Make a call, interrupted if it is its turn."""
+        """Make a call, and raise if it is the one to interrupt."""
         nth = len(self.calls)
         self.calls.append(name)
         if nth == self._at and self._moment is Moment.BEFORE:
@@ -61,7 +61,7 @@ class Interruptions:
         return result
 
 
-class _Around:
+class _CountedPort:
     def __init__(self, name: str, port: object, interruptions: Interruptions) -> None:
         self._name = name
         self._port = port

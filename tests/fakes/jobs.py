@@ -1,4 +1,4 @@
-"""Job queues in virtual time, whose deliveries a test orders, repeats and loses."""
+"""Job queues in virtual time: a test decides order, repetition and loss of deliveries."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,23 +10,23 @@ from shared.ports import Clock, Jobs
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A job that waits in a queue, and when it is due."""
+    """A job that waits in a queue, and the time at which it is due."""
 
     job: Job
     due_at: datetime
 
 
 class FakeJobs(Jobs):
-    """``Jobs`` that are kept until the test takes them.
+    """A ``Jobs`` that keeps its jobs until the test takes them.
 
-    With ``named`` a job that was sent before is not sent twice, and it waits for its delay, as in
-    Cloud Tasks; without, every job comes at once, as in Pub/Sub.
+    With ``named`` a job that was sent before is not sent again, and it waits for its delay, as in
+    Cloud Tasks. Without it every job is due at once, as in Pub/Sub.
 
     Attributes:
-        sent: every job that was sent, also twice.
+        sent: every job that was sent, including repeated ones.
         waiting: the deliveries to come, in the order in which they were sent.
-        delivered: the jobs that were taken, which may come again.
-        refusals: so many of the next sends fail.
+        delivered: the jobs that were taken; a test may deliver them again.
+        refusals: the number of next sends that fail.
     """
 
     def __init__(self, clock: Clock, *, named: bool = True) -> None:
@@ -53,7 +53,7 @@ class FakeJobs(Jobs):
         )
 
     def take(self, delivery: Delivery) -> Job:
-        """Take a waiting job out, due or not."""
+        """Remove a waiting job from the queue and return it, due or not."""
         self.waiting.remove(delivery)
         self.delivered.append(delivery.job)
         return delivery.job
@@ -63,14 +63,14 @@ class FakeJobs(Jobs):
         self.waiting.remove(delivery)
 
     def bring_again(self, job: Job, after: timedelta) -> None:
-        """Deliver a job once more: its delivery failed, or the platform just does so."""
+        """Deliver a job again, after a failure or as the platform sometimes does."""
         self.waiting.append(Delivery(job, self._clock() + after))
 
     def next_due_at(self) -> datetime | None:
-        """Return when the next job is due."""
+        """Return the time at which the next job is due, or None."""
         return min((delivery.due_at for delivery in self.waiting), default=None)
 
     def take_due(self) -> Job | None:
-        """Take the job that has been due for longest, or None."""
+        """Take the job that has been due for the longest time, or return None."""
         due = [delivery for delivery in self.waiting if delivery.due_at <= self._clock()]
         return self.take(min(due, key=lambda delivery: delivery.due_at)) if due else None

@@ -1,7 +1,7 @@
-"""Compute Engine in virtual time: instances, disks, long operations, guests that boot, and whatever can go wrong.
+"""Compute Engine in virtual time: instances, disks, operations, booting guests and faults.
 
-Nothing here waits. What takes time is due at a moment of the clock that is handed in, and has
-happened when that moment has passed and somebody looks.
+Nothing here waits. An event is due at a moment of the given clock, and has happened when that
+moment has passed and a test or the Hub looks.
 """
 
 import heapq
@@ -40,12 +40,12 @@ from shared.domain.ownership import labels_of
 from shared.ports import Clock, Machines
 
 PROJECT = "test-project"
-INSTALLATION = "hub-test"  # what the label `hub` of everything of ours says
+INSTALLATION = "hub-test"  # the value of the label ``hub`` on the Hub's resources
 
 
 @dataclass(frozen=True)
 class Durations:
-    """How long things take. ``boot`` is the guest's own time from RUNNING to its ready report."""
+    """How long things take; ``boot`` is the time from RUNNING to the guest's READY report."""
 
     insert: timedelta = timedelta(seconds=20)
     start: timedelta = timedelta(seconds=12)
@@ -65,21 +65,21 @@ class Mishap(Enum):
     """How a call goes wrong."""
 
     REFUSED = auto()
-    """Compute refuses it at once: nothing happens."""
+    """Compute refuses the call at once, and nothing happens."""
     FAILS_LATER = auto()
-    """Compute accepts it; its operation ends in an error, and everything is as it was before."""
+    """Compute accepts the call, its operation ends in an error, and everything is as before."""
     OPERATION_LOST = auto()
-    """It happens, but its operation cannot be found and its request id is not remembered."""
+    """The call succeeds, but its operation cannot be found and its request id is forgotten."""
     UNANSWERED = auto()
-    """Compute does not answer and nothing happens."""
+    """Compute does not answer, and nothing happens."""
     ANSWER_LOST = auto()
-    """It happens, but the caller gets no answer."""
+    """The call succeeds, but the caller gets no answer."""
     SLOW = auto()
-    """It takes ten times as long."""
+    """The call takes ten times as long."""
 
 
 class GuestMishap(Enum):
-    """How a boot goes wrong inside the machine."""
+    """How a boot goes wrong in the machine."""
 
     NEVER_READY = auto()
     FAILS_AT_BOOT = auto()
@@ -87,9 +87,9 @@ class GuestMishap(Enum):
 
 @dataclass(slots=True, eq=False)
 class FakeInstance:
-    """One machine. ``reported`` says that the boot which is in its memory has come up, well or not.
+    """One machine; ``reported`` says whether its current boot has reported READY or FAILED.
 
-    ``command`` is what it was made of, as refreshed since; ``generation`` and
+    ``command`` describes how it was created, with later refreshes; ``generation`` and
     ``heartbeat_interval`` are in its metadata.
     """
 
@@ -110,7 +110,7 @@ class FakeInstance:
 
     @property
     def moving(self) -> bool:
-        """Whether something is to become of it by itself."""
+        """Whether it will change by itself."""
         if self.state is InstanceState.RUNNING:
             return not self.reported
         return self.state not in {InstanceState.TERMINATED, InstanceState.SUSPENDED}
@@ -140,7 +140,7 @@ class _Operation:
 
 @dataclass(slots=True, eq=False)
 class _Disk:
-    """One disk. ``user`` is the machine of ours that has it attached, ``holder`` the name of somebody else's that has."""
+    """One disk, attached to ``user``, a machine of the Hub, or to ``holder``, another machine."""
 
     place: Place
     labels: dict[str, str]
@@ -153,7 +153,7 @@ class _Disk:
 
     @property
     def users(self) -> tuple[str, ...]:
-        """The names of those that have it attached."""
+        """The names of the machines to which it is attached."""
         ours = () if self.user is None else (self.user.place.name,)
         return ours if self.holder is None else (*ours, self.holder)
 
@@ -189,12 +189,12 @@ _CODES = {
 
 
 def fault(kind: FaultKind, resource: str = "") -> Fault:
-    """Return a fault of this kind as Compute words it; ``resource`` is what it says is in the way."""
+    """Return a fault as Compute words it; ``resource`` is the one that Compute names."""
     return Fault(kind, _CODES[kind], f"Compute says {_CODES[kind]}.", resource)
 
 
 def boot_disk_of(command: InsertInstance) -> Place:
-    """Return where the boot disk is that an insert makes."""
+    """Return the place of the boot disk that an insert creates."""
     return Place(command.place.zone, f"{command.place.name}-{command.generation}")
 
 
@@ -203,7 +203,7 @@ def _labels(command: InsertInstance | LabelInstance | LabelDisk) -> dict[str, st
 
 
 def _with_ours(there: Mapping[str, str], command: LabelInstance | LabelDisk) -> dict[str, str]:
-    """Return what a relabelling leaves: the others' values of ``owner`` and ``managed-by`` stay."""
+    """Return the labels after relabelling; other values of ``owner`` and ``managed-by`` stay."""
     ours = _labels(command)
     return {**ours, **there, "workspace": ours["workspace"], "hub": ours["hub"]}
 
@@ -213,18 +213,18 @@ def _named(workspace_id: str, name: str, *prefixes: str) -> bool:
 
 
 class FakeMachines(Machines):
-    """``Machines`` as a small Compute Engine whose time is ``clock``.
+    """A ``Machines`` that simulates a small Compute Engine, with the time of ``clock``.
 
     Attributes:
-        instances, disks: what there is now, by place.
-        reports: what guests have reported and nobody has taken yet.
-        calls: every call that was to change something, with its request id, whatever came of it.
-        reads: how often something was looked at.
-        before_call, after_call: called once, around the next call: what happens elsewhere in that
-            moment.
-        consoles: what a machine printed, by its name.
-        heartbeat_interval: how often machines are told to report, from their next insert or
-            refreshed metadata on.
+        instances, disks: what exists now, by place.
+        reports: what guests have reported and no test has taken yet.
+        calls: every call to change something, with its request id, including those that fail.
+        reads: the number of reads, by method.
+        before_call, after_call: called once, before and after the next call, for what happens
+            elsewhere at that moment.
+        consoles: the console output of machines, by name.
+        heartbeat_interval: the interval that machines get with their next insert or refreshed
+            metadata.
     """
 
     def __init__(self, clock: Clock, durations: Durations | None = None) -> None:
@@ -248,7 +248,7 @@ class FakeMachines(Machines):
         self.consoles: dict[str, str] = {}
         self.heartbeat_interval: timedelta | None = timedelta(minutes=2)
 
-    # ---- scripting --------------------------------------------------------------------------------------------------
+    # ---- faults ----
 
     def script(
         self,
@@ -259,120 +259,120 @@ class FakeMachines(Machines):
         zone: str | None = None,
         times: int = 1,
     ) -> None:
-        """Have the next calls of this command (in this zone) go wrong; ``kind`` is the fault where there is one."""
+        """Make the next calls of this command (in this zone) fail; ``kind`` is for faults only."""
         self._scripts += [_Script(command, mishap, kind, zone)] * times
 
     def script_boot(self, mishap: GuestMishap) -> None:
-        """Have the next boot go wrong."""
+        """Make the next boot fail."""
         self._guest_scripts.append(mishap)
 
     def calm(self) -> None:
-        """Have nothing go wrong from now on."""
+        """Cancel all faults."""
         self._scripts.clear()
         self._guest_scripts.clear()
         self.unanswered_reads = 0
 
-    # ---- looking, for tests -----------------------------------------------------------------------------------------
+    # ---- state, for tests ----
 
     @property
     def instances(self) -> dict[Place, FakeInstance]:
-        """What machines there are now."""
+        """The machines that exist now."""
         self._catch_up()
         return dict(self._instances)
 
     @property
     def disks(self) -> set[Place]:
-        """What disks there are now, without the boot disks that go with their machines."""
+        """The disks that exist now, without boot disks that are deleted with their machines."""
         self._catch_up()
         return {place for place, disk in self._disks.items() if not disk.boot or disk.user is None}
 
     def find(self, name: str) -> FakeInstance | None:
-        """Return the machine of this name, in whatever zone."""
+        """Return the machine of this name in any zone, or None."""
         return next(
             (instance for place, instance in self.instances.items() if place.name == name), None
         )
 
     def peek(self, place: Place) -> Instance | None:
-        """Return what ``get`` does, uncounted and whether or not Compute answers."""
+        """Return what ``get`` returns; this read is not counted and always answered."""
         self._catch_up()
         instance = self._instances.get(place)
         return None if instance is None else self._described(instance)
 
     def peek_disk(self, place: Place) -> Disk | None:
-        """Return what ``get_disk`` does, uncounted and whether or not Compute answers."""
+        """Return what ``get_disk`` returns; this read is not counted and always answered."""
         self._catch_up()
         disk = self._disks.get(place)
         return None if disk is None else _described_disk(disk)
 
     def disk_labels(self, place: Place) -> dict[str, str]:
-        """Return the labels of a disk that is there."""
+        """Return the labels of a disk, which must exist."""
         self._catch_up()
         return self._disks[place].labels
 
     def next_event_at(self) -> datetime | None:
-        """Return when something happens next by itself."""
+        """Return the time of the next event, or None."""
         self._catch_up()
         return self._due[0].at if self._due else None
 
-    # ---- by hand, outside the Hub -----------------------------------------------------------------------------------
+    # ---- changes outside the Hub ----
 
     def delete_by_hand(self, place: Place, *, keep_boot_disk: bool = False) -> None:
-        """Have somebody delete the machine; its home disk stays, and its boot disk if they say so."""
+        """Delete the machine; its home disk stays, and on request its boot disk."""
         if instance := self._at(place):
             self._remove(instance, keep_boot_disk=keep_boot_disk)
 
     def delete_disk_by_hand(self, place: Place) -> None:
-        """Have somebody delete a disk that no machine has."""
+        """Delete a disk that is not attached."""
         disk = self._disk_at(place)
         if disk and not disk.users:
             del self._disks[place]
 
     def make_disk_by_hand(self, place: Place, labels: Mapping[str, str]) -> None:
-        """Have somebody make a disk, from a snapshot perhaps; one of that name must not be there."""
+        """Create a disk, as from a snapshot; no disk of that name may exist."""
         assert self._disk_at(place) is None
         self._disks[place] = _Disk(place, dict(labels), self._now)
 
     def detach_disk_by_hand(self, place: Place) -> None:
-        """Have somebody take a disk away from the machine that has it."""
+        """Detach a disk from its machine."""
         if disk := self._disk_at(place):
             self._detach(disk)
 
     def attach_disk_by_hand(self, place: Place, to: Place) -> None:
-        """Have somebody attach a disk that nobody has to a machine of ours."""
+        """Attach a detached disk to a machine of the Hub."""
         disk, instance = self._disk_at(place), self._at(to)
         if disk and instance and not disk.users:
             disk.user = instance
 
     def hold_disk_by_hand(self, place: Place, holder: str = "somebody-elses-machine") -> None:
-        """Have somebody attach the disk to a machine of their own; no machine of ours has it any more."""
+        """Attach the disk to a machine outside the Hub, and to no other."""
         if disk := self._disk_at(place):
             self._detach(disk)
             disk.holder = holder
 
     def release_disk_by_hand(self, place: Place) -> None:
-        """Have whoever holds the disk let go of it."""
+        """Detach the disk from the machine that holds it."""
         self.detach_disk_by_hand(place)
 
     def set_labels_by_hand(self, place: Place, labels: Mapping[str, str]) -> None:
-        """Have somebody give the machine these labels, and no others."""
+        """Replace the labels of the machine."""
         if instance := self._at(place):
             instance.labels = dict(labels)
 
     def set_disk_labels_by_hand(self, place: Place, labels: Mapping[str, str]) -> None:
-        """Have somebody give the disk these labels, and no others."""
+        """Replace the labels of the disk."""
         if disk := self._disk_at(place):
             disk.labels = dict(labels)
 
     def set_machine_type_by_hand(self, place: Place, machine_type: str) -> None:
-        """Have somebody change the machine's type, if it is off as Compute demands."""
+        """Change the machine's type, if it is off as Compute requires."""
         instance = self._at(place)
         if instance and instance.state is InstanceState.TERMINATED:
             instance.command = replace(instance.command, machine_type=machine_type)
 
     def copy_by_hand(self, place: Place, zone: str) -> None:
-        """Have somebody make the machine and its disks once more in another zone: same names and labels, another id.
+        """Copy the machine and its disks to another zone, with a new id but names and labels kept.
 
-        It is off if the first one is, and boots otherwise.
+        The copy is off if the original is, and boots otherwise.
         """
         instance = self._at(place)
         if instance is None:
@@ -403,7 +403,7 @@ class FakeMachines(Machines):
             self._bring_up(copied, None, None, self._durations.start, boots=True)
 
     def move_by_hand(self, place: Place, zone: str) -> None:
-        """Have somebody move the machine and its disks to another zone, which gives it another id."""
+        """Move the machine and its disks to another zone, where it gets a new id."""
         instance = self._at(place)
         if instance is None:
             return
@@ -414,24 +414,24 @@ class FakeMachines(Machines):
             del self._disks[at]
 
     def make_old_by_hand(self, place: Place, age: timedelta) -> None:
-        """Have the machine been made so long ago."""
+        """Set the machine's creation time to ``age`` ago."""
         if instance := self._at(place):
             instance.created_at = self._now - age
 
     def stop_by_hand(self, place: Place) -> None:
-        """Have somebody stop the machine, or its capacity be taken back, if it runs."""
+        """Stop the machine if it runs, as a person or a preemption does."""
         instance = self._at(place)
         if instance and instance.state is InstanceState.RUNNING and not instance.deleting:
             self._shut_down(instance, None, self._durations.stop)
 
     def suspend_by_hand(self, place: Place) -> None:
-        """Have somebody suspend the machine if it runs."""
+        """Suspend the machine if it runs."""
         instance = self._at(place)
         if instance and instance.state is InstanceState.RUNNING and not instance.deleting:
             self._freeze(instance, None, None, self._durations.suspend)
 
     def start_by_hand(self, place: Place) -> None:
-        """Have somebody start or resume the machine if it is off."""
+        """Start or resume the machine if it is off."""
         instance = self._at(place)
         if instance is None or instance.deleting:
             return
@@ -441,7 +441,7 @@ class FakeMachines(Machines):
             self._bring_up(instance, None, None, self._durations.resume, boots=False)
 
     def fail_host(self, place: Place) -> None:
-        """Have the host under a running machine fail: Compute repairs it and boots it again."""
+        """Fail the host of a running machine: Compute repairs it and boots it again."""
         instance = self._at(place)
         if instance and instance.state is InstanceState.RUNNING and not instance.deleting:
             self._change(instance, InstanceState.REPAIRING)
@@ -451,7 +451,7 @@ class FakeMachines(Machines):
                 lambda: self._bring_up(instance, None, None, self._durations.start, boots=True),
             )
 
-    # ---- the port ---------------------------------------------------------------------------------------------------
+    # ---- the port ----
 
     def get(self, place: Place) -> Instance | None:
         """See the port."""
@@ -520,13 +520,13 @@ class FakeMachines(Machines):
         if before:
             before()
         self._catch_up()
-        begun = self._perform(command, request_id)
+        started = self._perform(command, request_id)
         after, self.after_call = self.after_call, None
         if after:
             after()
-        return begun
+        return started
 
-    # ---- inside -----------------------------------------------------------------------------------------------------
+    # ---- internals ----
 
     def _perform(self, command: Command, request_id: str) -> StartedCall:
         script = self._strike(command)
@@ -546,7 +546,7 @@ class FakeMachines(Machines):
             self._requests[request_id] = begun
         if mishap is Mishap.ANSWER_LOST:
             raise UnavailableError("Compute Engine does not answer now.")
-        return begun
+        return started
 
     def _begin(
         self, command: Command, operation: _Operation, failure: Fault | None, slowness: int
@@ -690,9 +690,9 @@ class FakeMachines(Machines):
         self._later(instance, takes / 2, allocated)
 
     def _boot(self, instance: FakeInstance) -> None:
-        """Let the guest come up; a machine that was frozen meanwhile goes on with that when it is thawed.
+        """Boot the guest, which continues after a resume if it is suspended in between.
 
-        One without its home disk says so.
+        A guest without its home disk reports that it failed.
         """
         mishap = self._guest_scripts.pop(0) if self._guest_scripts else None
 
@@ -787,7 +787,7 @@ class FakeMachines(Machines):
         failure: Fault | None,
         takes: timedelta,
     ) -> None:
-        """Let a change of what is written about an instance come into force; its state stays."""
+        """Apply a change of an instance's metadata or labels when its operation ends."""
 
         def write() -> None:
             if failure is None and self._instances.get(instance.place) is instance:
@@ -886,7 +886,7 @@ class FakeMachines(Machines):
     def _change(
         self, instance: FakeInstance, state: InstanceState, operation: _Operation | None = None
     ) -> None:
-        """Put an instance into a state; what was to become of it before is not coming any more."""
+        """Change an instance's state, and cancel what it was about to become."""
         instance.state = state
         instance.operation = operation
         instance.change += 1
@@ -906,7 +906,7 @@ class FakeMachines(Machines):
             disk.user, disk.holder, disk.detached_at = None, None, self._now
 
     def _later(self, instance: FakeInstance, delay: timedelta, happens: Callable[[], None]) -> None:
-        """Let something happen to an instance, unless its state has changed by then."""
+        """Do something with an instance later, unless its state has changed by then."""
         change = instance.change
 
         def unless_changed() -> None:
@@ -919,7 +919,7 @@ class FakeMachines(Machines):
         heapq.heappush(self._due, _Due(self._now + delay, next(self._numbers), happens))
 
     def _catch_up(self) -> None:
-        """Let everything happen that is due by now."""
+        """Do everything that is due by now."""
         now = self._clock()
         while self._due and self._due[0].at <= now:
             due = heapq.heappop(self._due)

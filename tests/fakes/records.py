@@ -1,4 +1,4 @@
-"""Records, instances and reports to begin a test with; whatever matters to the test is given by name."""
+"""Records, instances and reports for tests; a test names the fields that matter to it."""
 
 import uuid
 from dataclasses import replace
@@ -41,7 +41,10 @@ A_PROBLEM = Problem(
 def a_workspace(
     status: Status = Status.READY, operation: Operation | None = None, **changes: Any
 ) -> Workspace:
-    """Return a workspace as it would be in this status: READY ones are awake and run, all but new ones have a home disk."""
+    """Return a workspace that is typical of a status, with ``changes``.
+
+    A READY one has reported and runs, and all but new ones have a home disk.
+    """
     workspace_id = str(uuid.uuid4())
     name = f"workspace-{workspace_id}"
     has_booted = status is not Status.PROVISIONING
@@ -75,7 +78,7 @@ def a_workspace(
 
 
 def an_operation(kind: OperationKind, phase: Phase | None = None, **changes: Any) -> Operation:
-    """Return an operation that has been in this phase (its first one by default) for eight seconds."""
+    """Return an operation that entered ``phase``, by default its first one, eight seconds ago."""
     operation = Operation(
         id=str(uuid.uuid4()),
         kind=kind,
@@ -121,7 +124,7 @@ def an_instance(
 
 
 def a_home(workspace: Workspace, **changes: Any) -> Disk:
-    """Return the workspace's home disk, attached to nothing."""
+    """Return the workspace's home disk, which is not attached."""
     zone = workspace.home_disk.zone if workspace.home_disk else workspace.zone
     disk = Disk(
         workspace.disk_name, zone, labels_of(workspace.id, workspace.owner_id), workspace.created_at
@@ -130,7 +133,7 @@ def a_home(workspace: Workspace, **changes: Any) -> Disk:
 
 
 def a_report(workspace: Workspace, event: ReportEvent, **changes: Any) -> Report:
-    """Return what the workspace's machine reports of its current boot."""
+    """Return a report by the workspace's machine about its current boot."""
     report = Report(
         event,
         workspace.generation,

@@ -1,4 +1,4 @@
-"""What tests make machines of."""
+"""The settings with which tests create machines."""
 
 from __future__ import annotations
 

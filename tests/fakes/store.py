@@ -20,7 +20,7 @@ _DOCUMENT = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 @dataclass
 class Counts:
-    """How often the store was asked: documents read one by one, commits, queries."""
+    """The number of calls to the store: documents read one by one, commits, queries."""
 
     reads: int = 0
     commits: int = 0
@@ -28,10 +28,9 @@ class Counts:
 
 
 class MemoryWorkspaceStore(WorkspaceStore):
-    """``WorkspaceStore`` in memory; safe to use from many threads.
+    """A ``WorkspaceStore`` in memory; safe to use from many threads.
 
-    ``watch`` is called with each workspace before and after, in the commit that changes it, once it
-    is sure to succeed.
+    A commit that is sure to succeed calls ``watch`` with each workspace as it was and will be.
     """
 
     def __init__(
@@ -45,24 +44,24 @@ class MemoryWorkspaceStore(WorkspaceStore):
         self._versions = 0
         self._workspaces: dict[str, Stored[Workspace]] = {}
         self._owners: dict[str, Stored[Owner]] = {}
-        self._marks: dict[str, str | None] = {}
+        self._checkpoints: dict[str, str | None] = {}
 
-    # ---- for tests --------------------------------------------------------------------------------------------------
+    # ---- for tests ----
 
     def put(self, *workspaces: Workspace) -> None:
-        """Have these workspaces, whatever was there before. Their owners are not touched."""
+        """Set these workspaces, whether they existed before or not; their owners do not change."""
         with self._lock:
             for workspace in workspaces:
                 self._workspaces[workspace.id] = Stored(workspace, self._next_version())
 
     def put_owner(self, owner: Owner) -> None:
-        """Have this owner, whatever was there before."""
+        """Set this owner, whether they existed before or not."""
         with self._lock:
             self._owners[owner.id] = Stored(owner, self._next_version())
 
     @property
     def workspaces(self) -> Mapping[str, Workspace]:
-        """All workspaces by id; looking does not count."""
+        """All workspaces by id; this read is not counted."""
         with self._lock:
             return {
                 workspace_id: stored.record for workspace_id, stored in self._workspaces.items()
@@ -70,11 +69,11 @@ class MemoryWorkspaceStore(WorkspaceStore):
 
     @property
     def owners(self) -> Mapping[str, Owner]:
-        """All owners by id; looking does not count."""
+        """All owners by id; this read is not counted."""
         with self._lock:
             return {owner_id: stored.record for owner_id, stored in self._owners.items()}
 
-    # ---- the port ---------------------------------------------------------------------------------------------------
+    # ---- the port ----
 
     def get(self, workspace_id: str) -> Stored[Workspace] | None:
         """See the port."""
@@ -163,12 +162,12 @@ class MemoryWorkspaceStore(WorkspaceStore):
     def get_checkpoint(self, name: str) -> str | None:
         """See the port."""
         self.counts.reads += 1
-        return self._marks.get(name)
+        return self._checkpoints.get(name)
 
     def set_checkpoint(self, name: str, mark: str | None) -> None:
         """See the port."""
         self.counts.commits += 1
-        self._marks[name] = mark
+        self._checkpoints[name] = mark
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
@@ -201,7 +200,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
         ]
         return _ids(self._page(_by(found, "attend_at"), limit, token))
 
-    # ---- inside -----------------------------------------------------------------------------------------------------
+    # ---- internals ----
 
     def _next_version(self) -> int:
         self._versions += 1
@@ -220,7 +219,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
         *,
         newest_first: bool = False,
     ) -> Page[R]:
-        """Return a page of what was found, each with the moment and the id that it is ordered by."""
+        """Return a page of the records, each with the moment and the id by which it is sorted."""
         with self._lock:
             self.counts.queries += 1
         placed = [
@@ -249,7 +248,7 @@ def _by(found: Iterable[Workspace], moment: str) -> list[tuple[datetime, str, Wo
 def _id_of(stored: Stored[Workspace] | None, workspace: Workspace | None) -> str:
     record = workspace or (stored.record if stored else None)
     if record is None:
-        raise ValueError("a pair of nothing and nothing says nothing")
+        raise ValueError("a change has neither a stored nor a new workspace")
     return record.id
 
 

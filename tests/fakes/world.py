@@ -1,4 +1,4 @@
-"""The Hub on fakes: its use cases, its queues and its machines in one virtual time, without a cloud and without waiting."""
+"""The Hub with fakes: use cases, queues and machines in virtual time, without a cloud."""
 
 import contextlib
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from tests.fakes.machines import PROJECT, FakeInstance, FakeMachines
 from tests.fakes.store import MemoryWorkspaceStore
 
 SWEEP_EVERY = timedelta(minutes=2)
-REPORTED_FOR = timedelta(minutes=5)  # so long a machine repeats a report that is not taken
+REPORTED_FOR = timedelta(minutes=5)  # how long a machine repeats a report that is refused
 MOST_EVENTS = 5_000
 
 
@@ -42,9 +42,8 @@ MOST_EVENTS = 5_000
 class World:
     """One Hub.
 
-    What fails comes again after ``retry_after``. ``store``, ``machines`` and the queues are the
-    fakes themselves; the ``…_port`` are what the use cases are handed, and may be something around
-    them.
+    A delivery that fails is repeated after ``retry_after``. ``store``, ``machines`` and the queues
+    are the fakes; the attributes ``…_port`` are what the use cases get, and may wrap the fakes.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -53,7 +52,7 @@ class World:
     store: MemoryWorkspaceStore = field(default_factory=MemoryWorkspaceStore)
 
     def __post_init__(self) -> None:
-        """Build what goes by the clock."""
+        """Build the parts that use the clock."""
         self.machines = FakeMachines(self.clock)
         self.provisioning = FakeJobs(self.clock, named=False)
         self.operations = FakeJobs(self.clock)
@@ -61,21 +60,21 @@ class World:
         self.machines_port: Machines = self.machines
         self.provisioning_port: Jobs = self.provisioning
         self.operations_port: Jobs = self.operations
-        self.pauses: list[float] = []  # that sweeps made
+        self.pauses: list[float] = []  # the pauses that sweeps made
         self._reports_to_repeat: list[tuple[datetime, datetime, Report]] = []
         self._swept_at = self.clock()
 
     @property
     def trail(self) -> Trail:
-        """The trail of a process that has just begun."""
+        """The trail of a process that has just started."""
         return Trail(self.store_port, self.clock)
 
-    # ---- people -----------------------------------------------------------------------------------------------------
+    # ---- people ----
 
     def create(
         self, owner: str, name: str, *, zone: str | None = None, key: Key | None = None
     ) -> Workspace:
-        """Ask for a workspace."""
+        """Create a workspace."""
         new = NewWorkspace(
             name,
             self.policy.default_machine_type,
@@ -95,7 +94,7 @@ class World:
         )
 
     def stop(self, owner: str, workspace_id: str) -> tuple[Workspace, bool]:
-        """Ask that it be stopped."""
+        """Stop a workspace."""
         return ask_workspaces.stop_workspace(
             self.store_port,
             self.operations_port,
@@ -109,7 +108,7 @@ class World:
     def start(
         self, owner: str, workspace_id: str, machine: NewMachine | None = None
     ) -> tuple[Workspace, bool]:
-        """Ask that it be started."""
+        """Start a workspace."""
         return ask_workspaces.start_workspace(
             self.store_port,
             self.operations_port,
@@ -122,7 +121,7 @@ class World:
         )
 
     def delete(self, owner: str, workspace_id: str) -> Workspace:
-        """Ask that it be deleted."""
+        """Delete a workspace."""
         return ask_workspaces.delete_workspace(
             self.store_port,
             self.operations_port,
@@ -134,7 +133,7 @@ class World:
         )
 
     def look(self, workspace: Workspace) -> ask_workspaces.RealTimeStatus:
-        """Ask for its real-time status."""
+        """Get a workspace's status in real time."""
         return ask_workspaces.get_workspace_status(
             self.store_port,
             lambda: self.machines_port,
@@ -145,10 +144,10 @@ class World:
             workspace.id,
         )
 
-    # ---- the platform -----------------------------------------------------------------------------------------------
+    # ---- the platform ----
 
     def do(self, job: Job) -> None:
-        """Deliver a job to the worker, through its message."""
+        """Deliver a job to the worker, by way of its message."""
         message = read_job(write_job(job))
         advance_operation(
             self.store_port,
@@ -173,7 +172,7 @@ class World:
         )
 
     def reconcile(self) -> sweep.SweepReport:
-        """Run the sweep of what is overdue."""
+        """Run the reconciler."""
         return sweep.reconcile(
             self.store_port,
             self.operations_port,
@@ -184,7 +183,7 @@ class World:
         )
 
     def clean_up(self) -> sweep.SweepReport:
-        """Run the idle sweep."""
+        """Run the clean-up."""
         return sweep.clean_up(
             self.store_port,
             self.operations_port,
@@ -194,14 +193,13 @@ class World:
             self.pauses.append,
         )
 
-    # ---- time -------------------------------------------------------------------------------------------------------
+    # ---- time ----
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
-        """Let time pass, with everything that comes in it, until nothing is to come any more, or ``until`` holds.
+        """Let time pass until nothing more is to come, or until ``until`` holds.
 
-        Jobs are done when they are due and come again when they fail, reports are repeated as
-        machines do, the sweep of what is overdue runs every two minutes. The idle sweep does not
-        run.
+        Jobs are done when they are due and repeated when they fail, machines repeat their reports,
+        and the reconciler runs every two minutes. The clean-up does not run.
         """
         for _ in range(MOST_EVENTS):
             if until and until():
@@ -212,14 +210,14 @@ class World:
             if moment is None:
                 if until:
                     raise AssertionError(
-                        "nothing is to come any more, and what was waited for has not come"
+                        "nothing more is to come, and what the test waits for has not happened"
                     )
                 return
             self.clock.advance_to(moment)
         raise AssertionError("the Hub does not come to rest")
 
     def pass_time(self, by: timedelta) -> None:
-        """Let so much time pass, with everything that comes in it."""
+        """Let an amount of time pass, with everything that happens in it."""
         end = self.clock() + by
         for _ in range(MOST_EVENTS):
             if self._do_something():
@@ -232,13 +230,13 @@ class World:
         raise AssertionError("the Hub does not come to rest")
 
     def take_reports(self) -> list[Report]:
-        """Return what machines have reported since this was asked last."""
+        """Return the reports of machines since the last call."""
         self.machines.next_event_at()
         taken, self.machines.reports = self.machines.reports, []
         return taken
 
     def _do_something(self) -> bool:
-        """Do one thing that is due now; False when nothing is."""
+        """Do one thing that is due now, or return False."""
         now = self.clock()
         for report in self.take_reports():
             self._reports_to_repeat.append((now, now + REPORTED_FOR, report))
@@ -266,7 +264,7 @@ class World:
             queue.bring_again(job, self.retry_after)
 
     def _report(self, report: Report, give_up_at: datetime) -> None:
-        """Report as a machine does: what may be taken later is tried again for a while, as long as the machine is there."""
+        """Report as a machine does: a report that may be accepted later is repeated for a while."""
         try:
             with contextlib.suppress(ReportNotTakenError):
                 self.report(report)
@@ -282,7 +280,7 @@ class World:
                 )
 
     def _next_moment(self) -> datetime | None:
-        """Return when something is to come next; None when nobody waits for anything."""
+        """Return when the next thing happens, or None if nothing more is to come."""
         moments = [at for at, _, _ in self._reports_to_repeat]
         moments += [
             at for at in (self.provisioning.next_due_at(), self.operations.next_due_at()) if at
@@ -303,13 +301,13 @@ class World:
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing is to come any more: no job, no report, no sweep, and no machine on its way."""
+        """Whether no job, report or sweep is to come, and no machine is changing."""
         return self._next_moment() is None and not self.machines.reports
 
-    # ---- looking ----------------------------------------------------------------------------------------------------
+    # ---- state ----
 
     def workspace(self, workspace_id: str) -> Workspace:
-        """Return the record; it must exist."""
+        """Return the record, which must exist."""
         return self.store.workspaces[workspace_id]
 
     def machine(self, workspace: Workspace) -> FakeInstance | None:
@@ -324,12 +322,12 @@ class World:
 
 
 def actor(owner: str) -> Actor:
-    """Return a person who asks."""
+    """Return a person as an actor."""
     return Actor(owner, "a-request", f"{owner}@example.com")
 
 
 def suspended(world: World) -> Workspace:
-    """Return a workspace of alice's that has been suspended."""
+    """Return a suspended workspace of alice's."""
     workspace = world.ready()
     world.stop("alice", workspace.id)
     world.run()
@@ -337,7 +335,7 @@ def suspended(world: World) -> Workspace:
 
 
 def shut_down_by_hand(world: World) -> Workspace:
-    """Return a workspace whose machine Compute, or somebody, has shut down, and which has followed that."""
+    """Return a workspace that has adopted that its machine was shut down outside the Hub."""
     workspace = world.ready()
     world.machines.stop_by_hand(place_of(workspace))
     world.pass_time(timedelta(minutes=5))
@@ -347,5 +345,5 @@ def shut_down_by_hand(world: World) -> Workspace:
 
 
 def place_of(workspace: Workspace) -> Place:
-    """Return where a workspace's machine is."""
+    """Return the place of a workspace's machine."""
     return Place(workspace.zone, workspace.instance_name)

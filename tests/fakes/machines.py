@@ -540,10 +540,10 @@ class FakeMachines(Machines):
         operation = _Operation(f"operation-{next(self._numbers)}")
         failure = fault(script.fault) if script and mishap is Mishap.FAILS_LATER else None
         target_id = self._begin(command, operation, failure, 10 if mishap is Mishap.SLOW else 1)
-        begun = StartedCall(operation.name, target_id)
+        started = StartedCall(operation.name, target_id)
         if mishap is not Mishap.OPERATION_LOST:
             self._operations[command.place.zone, operation.name] = operation
-            self._requests[request_id] = begun
+            self._requests[request_id] = started
         if mishap is Mishap.ANSWER_LOST:
             raise UnavailableError("Compute Engine does not answer now.")
         return started

@@ -1,8 +1,8 @@
 """One local cloud for all tests of a run, shared by the workers of pytest-xdist.
 
-Whichever worker needs it first starts it. It lives until the run ends, however that ends: its
-standard input is a pipe that only the process which was started as pytest holds open. After a run
-that failed, its logs are in `.localcloud/tests.logs/shared`.
+The first worker that needs it starts it. It ends with the run, however that ends: its standard
+input is a pipe that only pytest's main process holds open. After a run that failed, its logs are in
+``.localcloud/tests.logs/shared``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _END_SECONDS = 20.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer what is not part of an ordinary run."""
+    """Add options for tests that an ordinary run leaves out or limits."""
     parser.addoption(
         "--whole-machine", action="store_true", help="boot a whole machine in QEMU: some minutes"
     )
@@ -41,13 +41,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seed",
         type=int,
         default=1,
-        help="which chaos there is to be; the same seed plans the same",
+        help="the seed of the chaos; the same one gives the same plan",
     )
     parser.addoption("--seconds", type=float, default=120, help="how long the chaos lasts")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the folder of the shared cloud, and hold its pipe open."""
+    """Make the folder of the shared cloud, and open its pipe."""
     if hasattr(config, "workerinput"):
         config.stash[_FOLDER] = Path(config.workerinput["cloud_folder"])
         return
@@ -75,7 +75,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let the shared cloud end, and wait until it has."""
+    """Close the pipe, which ends the shared cloud, and wait for that."""
     if _LIFELINE not in config.stash:
         return
     os.close(config.stash[_LIFELINE])
@@ -88,7 +88,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def cloud(request: pytest.FixtureRequest) -> RunningCloud:
-    """The local cloud of this run. Its records are everybody's: make up people of your own, and never reset it."""
+    """The local cloud of this run. All tests share it: use people of your own, and never reset it."""
     folder = request.config.stash[_FOLDER]
     with _locked(folder / "lock"):
         try:
@@ -100,8 +100,8 @@ def cloud(request: pytest.FixtureRequest) -> RunningCloud:
 def _start_shared_cloud(folder: Path) -> RunningCloud:
     state_file, output = folder / "state.json", folder / "output.txt"
     command = run_command(SETTINGS, state_file)
-    # Not by `subprocess`, which complains about processes that outlive their parent; this one is to
-    # outlive a worker.
+    # Not by `subprocess`, which warns of a process that outlives its parent: this one must outlive
+    # the worker.
     pid = os.posix_spawn(
         command[0],
         command,

@@ -1,4 +1,4 @@
-"""What the functions of a local cloud have logged, as whoever reads logs must be able to read it."""
+"""Checks that the functions of a local cloud log one JSON object per line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from localcloud.running_cloud import RunningCloud
 
 
 def not_json(cloud: RunningCloud) -> list[str]:
-    """Return every line that a function has written and that is not one JSON object, or wraps another."""
+    """Return every line of a function's log that is not one JSON object, or wraps another one."""
     return [
         f"{name}: {line}"
         for name in cloud.state["functions"]

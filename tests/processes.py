@@ -1,4 +1,4 @@
-"""What tests want to know about processes, and how they wait."""
+"""Helpers that look at processes and wait for conditions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Return whether something comes true in time."""
+    """Wait until a condition holds, and say whether it did so in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -18,7 +18,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def is_gone(pid: int) -> bool:
-    """Return whether a process is no more, or only waits for somebody to take note of that."""
+    """Say whether a process has ended; a zombie has, too."""
     shown = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout
@@ -26,7 +26,7 @@ def is_gone(pid: int) -> bool:
 
 
 def descendants(pid: int) -> set[int]:
-    """Return the ids of all processes below one."""
+    """Return the ids of all descendants of a process."""
     rows = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""A local cloud to be attacked, which no other test needs in peace."""
+"""A local cloud for attacks only, so that they disturb no other test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.system.token_leaks import leaks
 
 @pytest.fixture(scope="session")
 def attacked(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
-    """The cloud; whatever was done to it, its functions have written nothing but JSON lines, and no token."""
+    """The cloud under attack; at the end every log line must be JSON, and none may have a token."""
     with start_cloud(LocalSettings(times="fast", schedule_seconds=5)) as cloud:
         yield cloud
         keep_if_failed(cloud, "attacks", failed=request.session.testsfailed)
@@ -27,11 +27,11 @@ def attacked(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
 
 @pytest.fixture
 def token(attacked: RunningCloud) -> str:
-    """The ID token of somebody whom no other test knows."""
+    """The ID token of a person whom no other test uses."""
     return attacked.token(f"{uuid.uuid4()}@example.com")
 
 
 @pytest.fixture
 def alice(attacked: RunningCloud, token: str) -> ApiClient:
-    """ListScope token that is."""
+    """The client of the person whose token ``token`` is."""
     return ApiClient(attacked.address, token)

@@ -1,4 +1,4 @@
-"""Requests as no library would send them, and the memory of who gets them."""
+"""Sends requests that no HTTP library would send, and measures the memory of the receiver."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 from localcloud.running_cloud import RunningCloud
 from tests.processes import descendants
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 PIECE = b"x" * 65536
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: status 0 where nothing did."""
+    """An answer; the status is 0 if none came."""
 
     status: int
     headers: str
@@ -29,7 +29,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The problem's code; empty if it is no problem in our form."""
+        """The code of the problem document; empty if the content is none."""
         try:
             return str(json.loads(self.content)["code"])
         except (ValueError, KeyError, TypeError):
@@ -37,32 +37,32 @@ class Answer:
 
 
 def head(method: str, target: str, *lines: str, host: str = "127.0.0.1") -> bytes:
-    """Return a request's head; ``lines`` are its headers as they are to be sent."""
+    """Return the head of a request; ``lines`` are its headers as they are sent."""
     return "\r\n".join([f"{method} {target} HTTP/1.1", f"Host: {host}", *lines, "", ""]).encode()
 
 
 def send(url: str, parts: Iterable[bytes]) -> Answer:
-    """Send bytes to a server, and return its answer to them. Whether it takes all of them is its own business."""
+    """Send bytes to a server, and return its answer, even if it does not read all of them."""
     with _connected(url) as connection:
         sender = threading.Thread(target=_send_all, args=(connection, parts), daemon=True)
         sender.start()
         answer = _read(connection)
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
-        sender.join(PATIENCE_SECONDS)
+        sender.join(TIMEOUT_SECONDS)
     return answer
 
 
-def send_and_break_off(url: str, request: bytes) -> Answer:
-    """Send bytes to a server and say that no more will come; return its answer."""
+def send_incomplete(url: str, request: bytes) -> Answer:
+    """Send bytes to a server, close the sending side, and return the answer."""
     with _connected(url) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         return _read(connection)
 
 
-def in_turn(url: str, requests: Iterable[bytes]) -> list[Answer]:
-    """Send requests on one connection, each when the one before it has been answered."""
+def send_in_turn(url: str, requests: Iterable[bytes]) -> list[Answer]:
+    """Send requests on one connection, each after the answer to the one before it."""
     answers = []
     with _connected(url) as connection:
         for request in requests:
@@ -71,26 +71,26 @@ def in_turn(url: str, requests: Iterable[bytes]) -> list[Answer]:
     return answers
 
 
-def at_once(url: str, requests: list[list[bytes]]) -> list[Answer]:
+def send_at_once(url: str, requests: list[list[bytes]]) -> list[Answer]:
     """Send several requests at the same time, each on a connection of its own."""
     with ThreadPoolExecutor(len(requests)) as pool:
         return list(pool.map(lambda parts: send(url, parts), requests))
 
 
 def chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield a body in chunks, and its end."""
+    """Yield a body in chunks, with the final empty chunk."""
     for piece in pieces:
         yield b"%x\r\n%s\r\n" % (len(piece), piece)
     yield b"0\r\n\r\n"
 
 
 @contextlib.contextmanager
-def growth(cloud: RunningCloud, function: str) -> Iterator[dict[str, float]]:
-    """Measure by how many MiB the processes of a function grow at their peak; the result is there when the context ends.
+def memory_growth(cloud: RunningCloud, function: str) -> Iterator[dict[str, float]]:
+    """Measure by how many MiB a function's processes grow: ``"MiB"`` of the result, at the end.
 
-    The kernel keeps the highest resident size of each, since it was last told to forget it
-    (proc(5), clear_refs); what they share with others does not grow meanwhile, so that it is also
-    by how much their proportional size grows.
+    The kernel keeps the highest resident size of each process since its last reset (proc(5),
+    clear_refs). Memory shared with other processes does not grow meanwhile, so the proportional
+    size grows by the same amount.
     """
     pid = cloud.state["functions"][function]["pid"]
     processes = sorted({pid} | descendants(pid))
@@ -110,9 +110,7 @@ def _status(pid: int, name: str) -> int:
 def _connected(url: str) -> socket.socket:
     address = urlsplit(url)
     assert address.hostname is not None
-    return socket.create_connection(
-        (address.hostname, address.port or 80), timeout=PATIENCE_SECONDS
-    )
+    return socket.create_connection((address.hostname, address.port or 80), timeout=TIMEOUT_SECONDS)
 
 
 def _send_all(connection: socket.socket, parts: Iterable[bytes]) -> None:

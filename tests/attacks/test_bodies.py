@@ -1,4 +1,4 @@
-"""Bodies that are long, slow, broken or not what they say, sent by raw socket to the functions' own ports."""
+"""Long, slow, broken and mislabelled bodies, sent by raw socket to the functions' own ports."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from shared.entry.wsgi import MOST_DROPPED_BYTES
 from tests.attacks.raw import (
     PIECE,
     Answer,
-    at_once,
     chunked,
-    growth,
     head,
-    in_turn,
+    memory_growth,
     send,
-    send_and_break_off,
+    send_at_once,
+    send_in_turn,
+    send_incomplete,
 )
 
 pytestmark = pytest.mark.xdist_group("attacks")
@@ -48,12 +48,12 @@ A_FUNCTION_OF_EACH_KIND = {
 
 
 def direct(cloud: RunningCloud, name: str) -> str:
-    """Return the address of a function's process itself, behind all that stands before it."""
+    """Return the address of a function's own process, without the front and the gateway."""
     return str(cloud.state["functions"][name]["direct_url"])
 
 
 def create(token: str, *lines: str) -> bytes:
-    """Return the head of a request for a workspace."""
+    """Return the head of a request that creates a workspace."""
     return head(
         "POST",
         "/workspaces",
@@ -73,29 +73,29 @@ def workspaces_of(person: ApiClient) -> list[str]:
 def test_long_bodies_of_strangers_cost_no_memory(
     attacked: RunningCloud, name: str, how: str
 ) -> None:
-    """Sixteen of 30 MB at once: each is refused, and none is ever in memory."""
+    """Sixteen of 30 MiB at once are refused without ever being in memory."""
     said = "Transfer-Encoding: chunked" if how == "chunked" else f"Content-Length: {LONG}"
     pieces = [PIECE] * (LONG // len(PIECE))
     first = head("POST", A_FUNCTION_OF_EACH_KIND[name], "Content-Type: application/json", said)
     body = [*chunked(pieces)] if how == "chunked" else pieces
 
-    with growth(attacked, name) as grown:
-        answers = at_once(direct(attacked, name), [[first, *body]] * AT_ONCE)
+    with memory_growth(attacked, name) as grown:
+        answers = send_at_once(direct(attacked, name), [[first, *body]] * AT_ONCE)
 
     assert grown["MiB"] <= MOST_GROWTH_MIB
-    # 0: the end overtook the answer; 200: a function of the scheduler's never looks at a body
+    # 0: the connection ended before the answer; 200: a scheduled function never reads a body
     assert {answer.status for answer in answers} <= {0, 400, 401, 405, 413} | (
         {200} if name == "reconcile" else set()
     )
     assert send(direct(attacked, name), [head("GET", "/favicon.ico")]).status in {404, 405}, (
-        "it has not survived"
+        "the function has ended"
     )
 
 
-def test_a_chunked_body_over_64_kib_is_refused_and_not_believed_in_part(
+def test_a_chunked_body_over_64_kib_is_refused_and_its_beginning_has_no_effect(
     attacked: RunningCloud, alice: ApiClient, token: str
 ) -> None:
-    """What was cut off may have been what mattered."""
+    """It gets 413 and makes no workspace; a body of exactly 64 KiB is accepted."""
     whole = json.dumps({"name": "one"}).encode()
     padded = whole + b" " * (64 * 1024)
     for pieces in ([whole, b" " * 64 * 1024], [padded], [bytes([byte]) for byte in padded]):
@@ -127,10 +127,8 @@ def test_a_chunked_body_over_64_kib_is_refused_and_not_believed_in_part(
 def test_a_body_that_is_malformed_or_breaks_off_is_400(
     attacked: RunningCloud, alice: ApiClient, token: str, headers: list[str], body: bytes
 ) -> None:
-    """In our form, without an ERROR in the log, and nothing is made."""
-    answer = send_and_break_off(
-        direct(attacked, "create_workspace"), create(token, *headers) + body
-    )
+    """The answer is a problem document, no ERROR is logged, and no workspace is made."""
+    answer = send_incomplete(direct(attacked, "create_workspace"), create(token, *headers) + body)
     assert (answer.status, answer.code) == (400, "BAD_REQUEST")
     assert workspaces_of(alice) == []
     assert errors(attacked, "create_workspace") == []
@@ -140,13 +138,13 @@ def test_a_body_that_is_malformed_or_breaks_off_is_400(
     body=st.binary(max_size=60) | st.text("0123456789abcdef;\r\n{}", max_size=60).map(str.encode)
 )
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
-def test_whatever_comes_as_chunks_is_refused_in_our_form(
+def test_any_bytes_as_chunks_are_refused_with_a_problem_document(
     attacked: RunningCloud, body: bytes
 ) -> None:
-    """No bytes make it fail, hang or log an error."""
+    """No bytes make the function crash or hang."""
     token = attacked.token("chunks@example.com")
     request = create(token, "Transfer-Encoding: chunked") + body
-    answer = send_and_break_off(direct(attacked, "create_workspace"), request)
+    answer = send_incomplete(direct(attacked, "create_workspace"), request)
     assert (answer.status, answer.code) in {(400, "BAD_REQUEST"), (400, "INVALID_REQUEST")}
 
 
@@ -154,7 +152,10 @@ def test_whatever_comes_as_chunks_is_refused_in_our_form(
 def test_a_body_in_anything_but_utf_8_is_400(
     attacked: RunningCloud, alice: ApiClient, token: str, encoding: str
 ) -> None:
-    """A parser that guesses believes something else than whoever has checked it on the way; a byte order mark is no JSON."""
+    """A parser that guesses the encoding may read other values than a proxy that checked them.
+
+    JSON has no byte order mark.
+    """
     body = json.dumps({"name": "one", "metadata": {"branch": "größe"}}, ensure_ascii=False).encode(
         encoding
     )
@@ -168,7 +169,7 @@ def test_a_body_in_anything_but_utf_8_is_400(
 def test_thousands_of_wrong_fields_are_answered_with_twenty(
     attacked: RunningCloud, token: str
 ) -> None:
-    """And with how many more there are."""
+    """The last error says how many more there are."""
     body = json.dumps({f"field{number}": 1 for number in range(4000)}).encode()
     answer = send(
         direct(attacked, "create_workspace"), [create(token, f"Content-Length: {len(body)}"), body]
@@ -182,10 +183,13 @@ def test_thousands_of_wrong_fields_are_answered_with_twenty(
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_slow_bodies_stop_nobody_else(
+def test_slow_bodies_do_not_block_other_requests(
     attacked: RunningCloud, alice: ApiClient, token: str, known: bool
 ) -> None:
-    """As many as an instance takes at once: a refusal does not wait for the body, and who is known gets five seconds."""
+    """As many arrive as an instance takes at once.
+
+    A refusal does not wait for the body; a person with a token has five seconds to send it.
+    """
     url, done = direct(attacked, "create_workspace"), threading.Event()
     who = f"Authorization: Bearer {token if known else 'nobody'}"
 
@@ -204,11 +208,11 @@ def test_slow_bodies_stop_nobody_else(
     ]
     for sender in senders:
         sender.start()
-    time.sleep(0.5)  # they are at it
+    time.sleep(0.5)  # until all are sending
     try:
         began = time.monotonic()
         assert alice.create("one")["name"] == "one"
-        assert time.monotonic() - began < 40, "it was their end that was waited for"
+        assert time.monotonic() - began < 40, "the create waited for the slow bodies to end"
     finally:
         done.set()
         for sender in senders:
@@ -216,8 +220,10 @@ def test_slow_bodies_stop_nobody_else(
     assert {answer.status for answer in answers} == ({408} if known else {401})
 
 
-def test_who_sends_all_before_reading_is_not_left_waiting(attacked: RunningCloud) -> None:
-    """The end of the connection is a reset, so that the sender does not wait for somebody to read on."""
+def test_a_client_that_sends_a_long_body_before_it_reads_gets_a_reset(
+    attacked: RunningCloud,
+) -> None:
+    """Without the reset it would wait for a server that no longer reads."""
     url = urlsplit(direct(attacked, "create_workspace"))
     with socket.create_connection((url.hostname, url.port), timeout=40) as connection:
         connection.sendall(head("POST", "/workspaces", f"Content-Length: {2 * MOST_DROPPED_BYTES}"))
@@ -225,8 +231,8 @@ def test_who_sends_all_before_reading_is_not_left_waiting(attacked: RunningCloud
             connection.sendall(b"x" * (2 * MOST_DROPPED_BYTES))
 
 
-def test_a_refused_body_hides_no_second_request(attacked: RunningCloud, token: str) -> None:
-    """What is dropped after an answer is not parsed any more: the server lost its place in it, and would find a request there."""
+def test_a_request_inside_a_refused_body_is_not_served(attacked: RunningCloud, token: str) -> None:
+    """The rest of the body is dropped unparsed, as the server has lost its place in the chunks."""
     name = uuid.uuid4().hex
     body = json.dumps({"name": name}).encode()
     hidden = create(token, f"Content-Length: {len(body)}") + body
@@ -250,10 +256,10 @@ def test_a_refused_body_hides_no_second_request(attacked: RunningCloud, token: s
     assert workspaces_of(sound) == ["sound"]
 
 
-def test_a_short_body_that_was_refused_leaves_the_connection_in_order(
+def test_a_connection_serves_the_next_request_after_a_short_refused_body(
     attacked: RunningCloud, token: str
 ) -> None:
-    """The next request on it is the next one, whatever the first one's body was like."""
+    """The unread body of the first request is not taken for the second one."""
     body = json.dumps({"name": "one"}).encode()
     refused = (
         head(
@@ -262,21 +268,21 @@ def test_a_short_body_that_was_refused_leaves_the_connection_in_order(
         + body
     )
     taken = create(token, f"Content-Length: {len(body)}") + body
-    answers = in_turn(direct(attacked, "create_workspace"), [refused, taken])
+    answers = send_in_turn(direct(attacked, "create_workspace"), [refused, taken])
     assert [answer.status for answer in answers] == [401, 201]
 
 
 def errors(cloud: RunningCloud, name: str) -> list[str]:
-    """Return the lines of a function's log that are errors."""
+    """Return the error lines of a function's log."""
     lines = [json.loads(line) for line in cloud.log(name).splitlines()]
     return [str(line) for line in lines if line["severity"] not in {"DEBUG", "INFO", "WARNING"}]
 
 
 @pytest.mark.parametrize("mebibytes", [1, 4, 16])
-def test_a_refusal_of_a_long_body_comes_through_what_stands_before_the_function(
+def test_the_gateway_passes_on_the_refusal_of_a_long_body(
     attacked: RunningCloud, token: str, mebibytes: int
 ) -> None:
-    """A proxy that is still sending when the answer is there must hand it on: elsewhere it was lost in a reset, and a 502 came."""
+    """A proxy that still sends the body must pass on the answer, not a 502 because of the reset."""
     for who, expected in ((token, 413), ("nobody", 401)):
         headers = {"Authorization": f"Bearer {who}", "Content-Type": "application/json"}
         answer = requests.post(

@@ -1,4 +1,4 @@
-"""What strangers send to get a line of their own into the logs, which metrics and alerts read."""
+"""Requests that try to forge a line in the logs, on which metrics and alerts are based."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from localcloud.api_client import ApiClient
 from localcloud.catalogue import read_catalogue
 from localcloud.running_cloud import RunningCloud
-from tests.attacks.raw import head, send, send_and_break_off
+from tests.attacks.raw import head, send, send_incomplete
 from tests.log_lines import not_json
 
 pytestmark = pytest.mark.xdist_group("attacks")
@@ -21,10 +21,8 @@ FORGED = '{"severity": "CRITICAL", "message": "OperationEnded", "result": "forge
 
 
 @pytest.mark.parametrize("name", [function.name for function in FUNCTIONS])
-def test_no_request_gets_a_line_of_its_own_into_a_functions_log(
-    attacked: RunningCloud, name: str
-) -> None:
-    """By path, query, header, broken body or chunk, answered however: every line is one JSON object, and none is forged."""
+def test_no_request_can_forge_a_line_in_a_functions_log(attacked: RunningCloud, name: str) -> None:
+    """Each line is one JSON object, though paths, queries, headers and bodies contain lines."""
     url = str(attacked.state["functions"][name]["direct_url"])
     line = quote(f"\n{FORGED}\n")
     targets = [
@@ -39,8 +37,8 @@ def test_no_request_gets_a_line_of_its_own_into_a_functions_log(
     for method in ("GET", "POST", "DELETE", "FORGED"):
         for target in targets:
             send(url, [head(method, target)])
-            send_and_break_off(url, head(method, target, "Content-Length: 99") + b"half")
-            send_and_break_off(
+            send_incomplete(url, head(method, target, "Content-Length: 99") + b"half")
+            send_incomplete(
                 url,
                 head(method, target, "Transfer-Encoding: chunked") + b"zz\r\n" + FORGED.encode(),
             )
@@ -66,8 +64,8 @@ def test_no_request_gets_a_line_of_its_own_into_a_functions_log(
     ] == []
 
 
-def test_what_people_write_is_escaped_in_the_log(attacked: RunningCloud, alice: ApiClient) -> None:
-    """A right-to-left override in a name would turn the line around for whoever reads it."""
+def test_non_ascii_text_is_escaped_in_the_log(attacked: RunningCloud, alice: ApiClient) -> None:
+    """A right-to-left override in a name would show the line in a misleading order."""
     alice.request(
         "POST", "/workspaces", json={"name": "one", "metadata": {"device_id": "\u202edevice"}}
     )
@@ -91,8 +89,8 @@ def test_what_people_write_is_escaped_in_the_log(attacked: RunningCloud, alice: 
         "limit=1;status=READY",
     ],
 )
-def test_a_query_that_means_nothing_changes_nothing(alice: ApiClient, query: str) -> None:
-    """Whoever asks to DELETE with `dry_run=true` would otherwise lose a workspace."""
+def test_a_request_with_an_unknown_query_parameter_is_refused(alice: ApiClient, query: str) -> None:
+    """Otherwise a DELETE with ``dry_run=true`` would delete the workspace."""
     workspace_id = alice.create("one")["id"]
     for method, path in (
         ("DELETE", f"/workspaces/{workspace_id}"),
@@ -120,10 +118,10 @@ def test_a_query_that_means_nothing_changes_nothing(alice: ApiClient, query: str
 
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script_Name", "PATH_INFO", "script_name"])
-def test_a_header_with_an_underscore_does_not_say_which_path_is_asked_for(
+def test_a_header_with_an_underscore_does_not_change_the_path_of_a_request(
     attacked: RunningCloud, alice: ApiClient, token: str, name: str
 ) -> None:
-    """Server and function must agree on it: a rule before the function is about the path that was sent."""
+    """A rule before the function applies to the path that was sent, so the function must use it."""
     workspace_id = alice.create("one")["id"]
     url = str(attacked.state["functions"]["delete_workspace"]["direct_url"])
     proof = f"Authorization: Bearer {token}"
@@ -136,8 +134,8 @@ def test_a_header_with_an_underscore_does_not_say_which_path_is_asked_for(
     assert [each["id"] for each in alice.workspaces()] == [workspace_id]
 
 
-def test_ids_that_are_none_are_answered_like_unknown_ones(alice: ApiClient) -> None:
-    """Whatever is in their place in the path."""
+def test_malformed_ids_are_answered_like_unknown_ones(alice: ApiClient) -> None:
+    """Long, escaped and unprintable texts in place of an id get the same 404."""
     for odd in (uuid.uuid4(), "x" * 3000, quote("\n"), quote("\u202e"), "%ff", "..%2f..", "%00"):
         answer = alice.request("DELETE", f"/workspaces/{odd}")
         assert answer.status_code == 404, odd

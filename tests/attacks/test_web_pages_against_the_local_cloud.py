@@ -1,9 +1,9 @@
-"""What a web page in the browser of whoever runs the local cloud can send to it, and that it learns and changes nothing.
+"""Requests from hostile web pages to the local cloud: a page can read and change nothing.
 
-A page can send to every port of this machine what a form or a script may send without asking first,
-and cannot read what comes back; once its own name resolves to 127.0.0.1 (DNS rebinding) it can do
-both, and with any method and header. What it cannot do is to choose `Host`, `Origin` and
-`Sec-Fetch-Site`, which its browser writes.
+A page in the developer's browser can send to every port of this machine what a form or a script may
+send without a preflight, and cannot read the answer. Once its own name resolves to 127.0.0.1 (DNS
+rebinding), it can use any method and header, and read the answer. It can never choose ``Host``,
+``Origin`` and ``Sec-Fetch-Site``, which the browser writes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def address(cloud: RunningCloud, server: str) -> str:
     return cloud.address if server == "gateway" else str(cloud.state["services"][server])
 
 
-# Another Host than the server's own
+# A Host that is not the server's own
 
 FOREIGN_HOSTS = (
     "evil.example:{port}",
@@ -79,7 +79,7 @@ OWN_HOSTS = ("127.0.0.1:{port}", "localhost:{port}", "LocalHost:{port}", "[::1]:
 
 
 def message(server: str, answer: Answer) -> str:
-    """Return what a refusal says, in the form that the server's errors have."""
+    """Return the message of a refusal, which has the form of the server's errors."""
     if server.endswith("front"):
         assert b"<h1>Error: 421 " in answer.content
         return answer.content.decode()
@@ -94,7 +94,7 @@ def message(server: str, answer: Answer) -> str:
 def test_a_request_for_another_host_is_refused_with_what_to_do(
     attacked: RunningCloud, server: str
 ) -> None:
-    """421, whatever its method, in the form of the server's errors, and with the right address."""
+    """Any method gets 421 in the form of the server's errors, with the right address."""
     url = address(attacked, server)
     for host in FOREIGN_HOSTS:
         named = host.format(port=urlsplit(url).port)
@@ -105,10 +105,10 @@ def test_a_request_for_another_host_is_refused_with_what_to_do(
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_request_that_names_no_host_or_two_is_refused(
+def test_a_request_without_one_definite_host_is_refused(
     attacked: RunningCloud, server: str
 ) -> None:
-    """An old client's too, and one whose target says something else than its header."""
+    """It has no Host, as from an old client, or two, or a target with another host."""
     url = address(attacked, server)
     own = urlsplit(url).netloc
     assert send(url, [b"GET /health HTTP/1.0\r\n\r\n"]).status == 421
@@ -131,8 +131,8 @@ def test_a_request_that_names_no_host_or_two_is_refused(
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_server_answers_to_its_own_names(attacked: RunningCloud, server: str) -> None:
-    """However they are written."""
+def test_a_server_accepts_its_own_hosts(attacked: RunningCloud, server: str) -> None:
+    """The case does not matter, and IPv6 is accepted."""
     url = address(attacked, server)
     for host in OWN_HOSTS:
         named = host.format(port=urlsplit(url).port)
@@ -141,12 +141,12 @@ def test_a_server_answers_to_its_own_names(attacked: RunningCloud, server: str) 
         assert b"another Host" not in answer.content
 
 
-# What a page could want
+# Requests that a page would like to send
 
 
 @dataclass(frozen=True)
 class Want:
-    """A request that a page would like to send."""
+    """A request that would help a hostile page."""
 
     server: str
     method: str
@@ -155,7 +155,7 @@ class Want:
     headers: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Say which."""
+        """Return method, server and path."""
         return f"{self.method} {self.server} {self.path}"
 
 
@@ -193,8 +193,8 @@ WANTED = (
 )
 
 
-class Scene:
-    """The developer's workspace and a fault that is on: what a page could steal or break."""
+class Target:
+    """The developer's workspace and a fault that is on, which a page could read or change."""
 
     def __init__(self, cloud: RunningCloud) -> None:
         self.cloud = cloud
@@ -213,10 +213,10 @@ class Scene:
             "project": workspace["project_id"],
             "gateway": cloud.address,
         }
-        self.before = self.seen()
+        self.before = self.state()
 
-    def seen(self) -> dict[str, Any]:
-        """Return everything that a page could change."""
+    def state(self) -> dict[str, Any]:
+        """Return everything that a page could change, as it is now."""
         return {
             "workspaces": [
                 (each["id"], each["status"], each["operation"])
@@ -227,8 +227,8 @@ class Scene:
             "settings": self.cloud.state["environment"],
         }
 
-    def ask(self, want: Want, **headers: str) -> requests.Response:
-        """Send what a page wants, with what its browser adds."""
+    def send(self, want: Want, **headers: str) -> requests.Response:
+        """Send a page's request, with the headers that its browser adds."""
         body = (
             None
             if want.body is None
@@ -249,25 +249,25 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(attacked: RunningCloud) -> Any:
-    """One for all; nothing here may change it."""
-    scene = Scene(attacked)
-    yield scene
-    scene.close()
+def target(attacked: RunningCloud) -> Any:
+    """The target of all tests, none of which may change it."""
+    target = Target(attacked)
+    yield target
+    target.close()
 
 
-def test_a_page_whose_name_resolves_to_this_machine_learns_and_changes_nothing(
-    scene: Scene,
+def test_a_page_whose_name_resolves_to_this_machine_reads_and_changes_nothing(
+    target: Target,
 ) -> None:
-    """Its browser takes both for one site, so its requests look like the server's own page's, but for the Host."""
+    """For its browser both are the same site, so only the ``Host`` tells its requests apart."""
     for want in WANTED:
-        host = f"evil.example:{urlsplit(address(scene.cloud, want.server)).port}"
+        host = f"evil.example:{urlsplit(address(target.cloud, want.server)).port}"
         own_page = {"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
         for headers in ({}, own_page):
-            answer = scene.ask(want, Host=host, **{"Content-Type": "application/json"}, **headers)
+            answer = target.send(want, Host=host, **{"Content-Type": "application/json"}, **headers)
             assert answer.status_code == 421, want
             assert "eyJ" not in answer.text
-    assert scene.seen() == scene.before
+    assert target.state() == target.before
 
 
 PAGES: tuple[dict[str, str], ...] = (
@@ -287,10 +287,10 @@ PAGES: tuple[dict[str, str], ...] = (
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: "-".join(page.values()))
-def test_a_page_of_another_site_learns_and_changes_nothing(
-    scene: Scene, page: dict[str, str]
+def test_a_page_of_another_site_reads_and_changes_nothing(
+    target: Target, page: dict[str, str]
 ) -> None:
-    """A form, an image, a script, a sandboxed frame, another port of this machine; by a new browser and by an old one."""
+    """The request is from a form, image, script, frame or another port, in a new or old browser."""
     for want in WANTED:
         for content_type in (
             "text/plain;charset=UTF-8",
@@ -299,13 +299,13 @@ def test_a_page_of_another_site_learns_and_changes_nothing(
             "application/json",
             "",
         ):
-            answer = scene.ask(
+            answer = target.send(
                 want, **page, **({"Content-Type": content_type} if content_type else {})
             )
             refused = {401} if want.server in {"gateway", "people's front"} else {403}
             assert answer.status_code in refused, (want, content_type)
             assert "eyJ" not in answer.text
-    assert scene.seen() == scene.before
+    assert target.state() == target.before
 
 
 @pytest.mark.parametrize(
@@ -320,43 +320,43 @@ def test_a_page_of_another_site_learns_and_changes_nothing(
         "text/json",
     ],
 )
-def test_a_body_that_does_not_say_that_it_is_json_is_refused(
-    scene: Scene, content_type: str | None
+def test_a_body_whose_content_type_is_not_json_is_refused(
+    target: Target, content_type: str | None
 ) -> None:
-    """Even if a browser said nothing of where it comes from: what a page can send without asking first is never believed."""
+    """A page can send such a body without a preflight, so it is refused without an Origin, too."""
     for want in WANTED:
         if want.method == "POST" and want.server in {"identity", "control", "compute"}:
             if want.server == "compute" and want.body is None and content_type is None:
-                continue  # the clients of Compute say nothing of a body that they do not send
+                continue  # Compute's clients send no content type without a body
             headers = {} if content_type is None else {"Content-Type": content_type}
-            answer = scene.ask(want, **headers)
+            answer = target.send(want, **headers)
             assert answer.status_code == 415, want
             assert "Content-Type: application/json" in answer.text
-    assert scene.seen() == scene.before
+    assert target.state() == target.before
 
 
-def test_a_page_that_asks_first_is_told_no(scene: Scene) -> None:
-    """A preflight allows no origin, method or header anywhere."""
+def test_a_preflight_is_refused(target: Target) -> None:
+    """No server allows any origin, method or header."""
     for want in WANTED:
         asking = {"Origin": EVIL, "Access-Control-Request-Headers": "content-type,metadata-flavor"}
         asking |= {"Sec-Fetch-Site": "cross-site", "Access-Control-Request-Method": want.method}
-        answer = scene.ask(Want(want.server, "OPTIONS", want.path), **asking)
+        answer = target.send(Want(want.server, "OPTIONS", want.path), **asking)
         assert not answer.ok or want.server in {"gateway", "people's front"}, want
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_a_machines_token_is_given_to_who_says_that_it_wants_metadata_only(scene: Scene) -> None:
-    """As Google's metadata server has it: an image or a link, from whatever page, does not say so."""
+def test_a_machines_token_is_given_only_with_the_metadata_flavor_header(target: Target) -> None:
+    """As with Google's metadata server, so that no image or link of a page can get it."""
     want = Want(
         "identity", "GET", f"{MACHINE}/service-accounts/default/identity?audience=x&format=full"
     )
     for flavor in (None, "", "google", "Google, x"):
-        answer = scene.ask(want, **({} if flavor is None else {"Metadata-Flavor": flavor}))
+        answer = target.send(want, **({} if flavor is None else {"Metadata-Flavor": flavor}))
         assert (answer.status_code, "eyJ" in answer.text) == (403, False)
-    assert scene.ask(want, **{"Metadata-Flavor": "Google"}).status_code == 200
+    assert target.send(want, **{"Metadata-Flavor": "Google"}).status_code == 200
 
 
-# What goes on
+# Requests that are still served
 
 
 @pytest.mark.parametrize(
@@ -370,26 +370,26 @@ def test_a_machines_token_is_given_to_who_says_that_it_wants_metadata_only(scene
     ],
     ids=str,
 )
-def test_who_is_no_page_of_another_site_is_the_developer_as_before(
-    scene: Scene, headers: dict[str, str]
+def test_a_request_of_no_other_site_is_served_as_the_developers(
+    target: Target, headers: dict[str, str]
 ) -> None:
-    """A terminal, a machine, an address that a person typed."""
-    said = {name: value.format(**scene.names) for name, value in headers.items()}
-    answer = requests.get(f"{scene.cloud.address}/workspaces", headers=said, timeout=10)
+    """It comes from a terminal, a machine, the same origin, or an address that a person typed."""
+    sent = {name: value.format(**target.names) for name, value in headers.items()}
+    answer = requests.get(f"{target.cloud.address}/workspaces", headers=sent, timeout=10)
     assert answer.status_code == 200
-    assert scene.names["workspace"] in answer.text
+    assert target.names["workspace"] in answer.text
 
 
-def test_a_page_with_a_token_of_its_own_is_served(scene: Scene, token: str) -> None:
-    """Which pages a browser lets read the answer is `HUB_CORS_ORIGINS`' affair, as in production."""
+def test_a_page_with_a_token_of_its_own_is_served(target: Target, token: str) -> None:
+    """``HUB_CORS_ORIGINS`` decides which pages may read the answer, as in production."""
     headers = {"Authorization": f"Bearer {token}", "Origin": EVIL, "Sec-Fetch-Site": "cross-site"}
-    answer = requests.get(f"{scene.cloud.address}/workspaces", headers=headers, timeout=10)
+    answer = requests.get(f"{target.cloud.address}/workspaces", headers=headers, timeout=10)
     assert (answer.status_code, answer.json()) == (200, [])
 
 
-def test_a_header_with_an_underscore_does_not_reach_a_function(scene: Scene) -> None:
-    """Neither the path nor the request's id nor who asks can be said by the other spelling."""
-    own: Callable[[str], str] = lambda server: urlsplit(address(scene.cloud, server)).netloc  # noqa: E731
+def test_a_header_with_an_underscore_does_not_reach_a_function(target: Target) -> None:
+    """So the other spelling cannot set the path, the request's id or the caller."""
+    own: Callable[[str], str] = lambda server: urlsplit(address(target.cloud, server)).netloc  # noqa: E731
     for server, status in (("gateway", 200), ("people's front", 401)):
         for line in (
             "SCRIPT_NAME: /workspaces",
@@ -398,13 +398,13 @@ def test_a_header_with_an_underscore_does_not_reach_a_function(scene: Scene) -> 
             "CONTENT_LENGTH: 7",
         ):
             request = head("GET", "/workspaces", line, "Connection: close", host=own(server))
-            answer = send(address(scene.cloud, server), [request])
+            answer = send(address(target.cloud, server), [request])
             assert (answer.status, "forged" in answer.headers) == (status, False), line
 
 
-def test_cloud_tasks_speaks_with_no_browser(scene: Scene) -> None:
-    """It is gRPC, which begins with HTTP/2's preface; a browser speaks that with TLS only."""
-    host, _, port = scene.cloud.state["services"]["tasks"].rpartition(":")
+def test_cloud_tasks_does_not_answer_a_browsers_request(target: Target) -> None:
+    """It speaks gRPC, which begins with the preface of HTTP/2; a browser sends that over TLS only."""
+    host, _, port = target.cloud.state["services"]["tasks"].rpartition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(
             head("POST", "/google.cloud.tasks.v2.CloudTasks/ListQueues", "Content-Length: 0")

@@ -1,4 +1,4 @@
-"""The first thing that a newcomer does."""
+"""``nox -s demo``, the first command that a new user runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from localcloud.catalogue import ROOT
 
 
 @pytest.mark.timeout(200)
-def test_the_demo_shows_the_main_job() -> None:
-    """It exits with 0 only if all of it was seen, and leaves nothing running; that it is quick shows where nothing else runs."""
+def test_the_demo_runs_to_its_end() -> None:
+    """It exits with 0 only if it has seen every step, and ends all its processes."""
     done = subprocess.run(
         [sys.executable, "-m", "localcloud.command_line.demo"],
         cwd=ROOT,

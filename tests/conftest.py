@@ -88,7 +88,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def cloud(request: pytest.FixtureRequest) -> RunningCloud:
-    """The local cloud of this run. All tests share it: use people of your own, and never reset it."""
+    """The local cloud of this run. All tests share it: use your own people, and never reset it."""
     folder = request.config.stash[_FOLDER]
     with _locked(folder / "lock"):
         try:

@@ -403,7 +403,7 @@ def test_a_header_with_an_underscore_does_not_reach_a_function(target: Target) -
 
 
 def test_cloud_tasks_does_not_answer_a_browsers_request(target: Target) -> None:
-    """It speaks gRPC, which begins with the preface of HTTP/2; a browser sends that over TLS only."""
+    """It speaks gRPC, which begins with the preface of HTTP/2: browsers send that over TLS only."""
     host, _, port = target.cloud.state["services"]["tasks"].rpartition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(

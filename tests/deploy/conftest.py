@@ -1,4 +1,4 @@
-"""What is deployed, in a folder of its own."""
+"""A folder with the deployed files only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shipped, started as the platform starts it: the console script, the entry's file, another working directory."""
+"""The deployed files, started as the platform does: by its console script, in another folder."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def started(
 
 
 def answers(url: str) -> bool:
-    """Return whether the framework answers; the function is not called by this."""
+    """Say whether the framework answers; this does not call the function."""
     with contextlib.suppress(requests.ConnectionError):
         return requests.get(f"{url}/favicon.ico", timeout=5).status_code in {404, 405}
     return False
 
 
 def calls(function: Function, token: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return method, path and what else to call a function with: every route of it, on a workspace that does not exist."""
+    """Return method, path and options of a request to each route, on an unknown workspace."""
     if function.trigger == "event":
         return [("POST", "/", {"json": PUSH})]
     headers = {"Authorization": f"Bearer {token}"}
@@ -102,7 +102,7 @@ def calls(function: Function, token: str) -> list[tuple[str, str, dict[str, Any]
     ]
 
 
-ANSWERS = {
+EXPECTED = {
     "list_workspaces": 200,
     "create_workspace": 201,
     "delete_workspace": 404,
@@ -112,7 +112,7 @@ ANSWERS = {
     "list_events": 404,
     "describe_api": 200,
     "report_workspace": 401,  # a person's token is not a machine's
-    "provision_workspace": 200,  # obsolete jobs are done
+    "provision_workspace": 200,  # an obsolete job needs nothing
     "advance_operation": 204,
     "record_dead_letter": 200,
     "cleanup": 200,
@@ -122,17 +122,16 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
-def test_a_function_starts_from_what_is_shipped_and_does_its_work(
+def test_a_function_starts_from_the_deployed_files_and_answers(
     function: Function, shipped: Path, tmp_path: Path, cloud: RunningCloud
 ) -> None:
-    """With the deployment's environment and nothing else, it imports, and every route of it answers as it should."""
+    """With the deployment's environment only, every route gives the expected answer."""
     token = cloud.token(f"{uuid.uuid4()}@example.com")
     with started(function, shipped, tmp_path, cloud.state["environment"]) as url:
         for method, path, options in calls(function, token):
             answer = requests.request(method, url + path, timeout=30, **options)
-            expected = (
-                403 if path == "/events" else ANSWERS[function.name]
-            )  # everybody's are the administrators' only
+            # Only administrators may read the events of all workspaces.
+            expected = 403 if path == "/events" else EXPECTED[function.name]
             assert answer.status_code == expected, answer.text + (tmp_path / "log").read_text()
 
 
@@ -140,7 +139,7 @@ def test_a_function_starts_from_what_is_shipped_and_does_its_work(
 def test_a_function_works_with_exactly_the_environment_that_terraform_gives_it(
     name: str, shipped: Path, tmp_path: Path, cloud: RunningCloud
 ) -> None:
-    """Each variable of the module and no other, those that nobody has set as empty texts; and where the emulators are."""
+    """It gets each variable of the module, empty if not set, and the emulators' addresses."""
     module, function, known = local_values(), read_catalogue()[name], cloud.state["environment"]
     settings = {*module["tunable"], *re.findall(r"\b([A-Z][A-Z_]+) = ", module["environment"])}
     process = set(re.findall(r"\b([A-Z][A-Z_]+) = ", module["process"]))
@@ -153,21 +152,21 @@ def test_a_function_works_with_exactly_the_environment_that_terraform_gives_it(
     with started(function, shipped, tmp_path, given | emulators) as url:
         for method, path, options in calls(function, cloud.token(f"{uuid.uuid4()}@example.com")):
             answer = requests.request(method, url + path, timeout=30, **options)
-            assert answer.status_code == ANSWERS[name], answer.text + (tmp_path / "log").read_text()
+            assert answer.status_code == EXPECTED[name], (
+                answer.text + (tmp_path / "log").read_text()
+            )
 
 
-def test_the_function_that_is_there_for_its_build_starts_without_any_setting(
-    shipped: Path, tmp_path: Path
-) -> None:
-    """The build's own service must come up, or the build counts as failed: with where the source is, and no settings."""
+def test_the_builds_own_function_starts_without_any_setting(shipped: Path, tmp_path: Path) -> None:
+    """It gets only the place of its source; if it did not start, the build would fail."""
     with started(read_catalogue()["describe_api"], shipped, tmp_path, {}) as url:
         assert answers(url)
 
 
-def test_a_function_starts_without_any_setting_and_says_what_is_missing(
+def test_a_function_without_settings_answers_500_and_logs_what_is_missing(
     shipped: Path, tmp_path: Path
 ) -> None:
-    """A deployment that forgot its settings gets an answer, and the log names every one of them."""
+    """The log names each missing setting; the answer names none."""
     with started(read_catalogue()["list_workspaces"], shipped, tmp_path, {}) as url:
         answer = requests.get(f"{url}/workspaces", timeout=10)
     assert (answer.status_code, answer.headers["Content-Type"]) == (500, "application/problem+json")
@@ -180,15 +179,15 @@ def test_a_function_starts_without_any_setting_and_says_what_is_missing(
 def test_emulators_are_refused_on_cloud_run(
     shipped: Path, tmp_path: Path, cloud: RunningCloud
 ) -> None:
-    """A setting of the local cloud that got into a deployment would send its records elsewhere: nothing works then."""
+    """Such a setting would send the records elsewhere, so every request gets 500."""
     settings = {**cloud.state["environment"], "K_SERVICE": "list-workspaces"}
     with started(read_catalogue()["list_workspaces"], shipped, tmp_path, settings) as url:
         assert requests.get(f"{url}/workspaces", timeout=10).status_code == 500
     assert "must not be set on Cloud Run" in (tmp_path / "log").read_text()
 
 
-def test_everything_that_shipped_code_imports_is_shipped_or_required(shipped: Path) -> None:
-    """An import that only the tests' environment has would fail in production."""
+def test_each_import_of_deployed_code_is_deployed_or_required(shipped: Path) -> None:
+    """An import that only the tests' environment provides would fail in production."""
     locked = (shipped / "requirements.txt").read_text()
     required = {_normal(name) for name in re.findall(r"^([\w.-]+)==", locked, re.MULTILINE)}
     providers = packages_distributions()
@@ -202,8 +201,8 @@ def test_everything_that_shipped_code_imports_is_shipped_or_required(shipped: Pa
             )
 
 
-def test_no_shipped_function_file_hides_a_module() -> None:
-    """The framework loads it under its bare stem: the name of another module would hide that one from everybody."""
+def test_no_function_file_has_the_name_of_a_module() -> None:
+    """The framework loads it under its stem, so it would hide a module of that name."""
     taken = sys.stdlib_module_names | packages_distributions().keys()
     assert not {Path(function.source).stem for function in FUNCTIONS} & taken
     assert all((ROOT / function.source).is_file() for function in FUNCTIONS)

@@ -1,4 +1,4 @@
-"""A function's process that is told to end, as Cloud Run tells one at every deployment: what it has only counted is written."""
+"""A function's process that gets SIGTERM, as at every deployment, writes its counted refusals."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually
 from tests.system.records import Records
 
-TEN_SECONDS = 10  # that Cloud Run gives from SIGTERM to SIGKILL
+GRACE_SECONDS = 10  # from SIGTERM to SIGKILL on Cloud Run
 SERVED = "served@example.com"
 
 
-class Running:
-    """A function's process: gunicorn's master, and the worker that it has forked."""
+class RunningFunction:
+    """A running function: gunicorn's master process and its worker."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         self.url = url
@@ -36,7 +36,7 @@ class Running:
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """The log so far."""
         return self._log.read_text(encoding="utf-8")
 
     def ask(self, method: str, path: str, token: str) -> int:
@@ -45,24 +45,24 @@ class Running:
         return requests.request(method, self.url + path, headers=headers, timeout=30).status_code
 
     def end(self) -> float:
-        """Tell it to end, wait until it has, and return how many seconds that took."""
+        """Send SIGTERM, wait for the end, and return how many seconds that took."""
         began = time.monotonic()
-        self._process.send_signal(signal.SIGTERM)  # the first process of the container only
-        assert self._process.wait(TEN_SECONDS) == 0, self.log
+        self._process.send_signal(signal.SIGTERM)  # to the first process only, as Cloud Run does
+        assert self._process.wait(GRACE_SECONDS) == 0, self.log
         return time.monotonic() - began
 
 
-Start = Callable[..., Running]
+Start = Callable[..., RunningFunction]
 
 
 @pytest.fixture
 def start(shipped: Path, tmp_path: Path, cloud: RunningCloud) -> Iterator[Start]:
-    """Start a function of a Hub that serves one person, with other settings if they are given."""
+    """Start a function of a Hub that serves one person; settings can be added."""
     with contextlib.ExitStack() as ended:
 
-        def started(name: str, **settings: str) -> Running:
+        def started(name: str, **settings: str) -> RunningFunction:
             [port] = free_ports(1)
-            what = program(
+            started_program = program(
                 read_catalogue()[name],
                 port=port,
                 shipped=shipped,
@@ -70,19 +70,19 @@ def start(shipped: Path, tmp_path: Path, cloud: RunningCloud) -> Iterator[Start]
                 log=tmp_path / "log",
                 settings={**cloud.state["environment"], "HUB_ALLOWED_EMAILS": SERVED, **settings},
             )
-            log = ended.enter_context(what.log.open("wb"))
+            log = ended.enter_context(started_program.log.open("wb"))
             process = ended.enter_context(
                 subprocess.Popen(
-                    what.command,
-                    env=dict(what.environment),
-                    cwd=what.folder,
+                    started_program.command,
+                    env=dict(started_program.environment),
+                    cwd=started_program.folder,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
                 )
             )
             ended.callback(_kill, process)
-            running = Running(process, f"http://127.0.0.1:{port}", what.log)
+            running = RunningFunction(process, f"http://127.0.0.1:{port}", started_program.log)
             assert eventually(lambda: process.poll() is not None or _answers(running.url), 60)
             assert process.poll() is None, running.log
             return running
@@ -101,10 +101,10 @@ def _answers(url: str) -> bool:
     return False
 
 
-def test_what_was_only_counted_is_written_when_a_process_is_told_to_end(
+def test_counted_refusals_are_written_when_a_process_gets_sigterm(
     start: Start, cloud: RunningCloud
 ) -> None:
-    """Of a stranger, and of somebody whom the Hub serves and who asks for what is not theirs; each once, and one line for the rest."""
+    """The first refusal of each person is an event at once; one more event counts the others."""
     stranger = f"{uuid.uuid4()}@example.com"
     wanted = [str(uuid.uuid4()) for _ in range(3)]
     process = start("stop_workspace")
@@ -119,7 +119,7 @@ def test_what_was_only_counted_is_written_when_a_process_is_told_to_end(
     ] == [404] * 6
     records = Records(cloud)
 
-    def told() -> Counter[tuple[str, int]]:
+    def written() -> Counter[tuple[str, int]]:
         events = records.every_event()
         mine = [
             each
@@ -131,11 +131,11 @@ def test_what_was_only_counted_is_written_when_a_process_is_told_to_end(
         ]
         return Counter((each["what"], each["times"]) for each in mine)
 
-    assert told() == {("EntryRequested", 1): 1, ("StopRequested", 1): 1}
+    assert written() == {("EntryRequested", 1): 1, ("StopRequested", 1): 1}
 
     process.end()
 
-    assert told() == {
+    assert written() == {
         ("EntryRequested", 1): 1,
         ("EntryRequested", 39): 1,
         ("StopRequested", 1): 1,
@@ -144,15 +144,15 @@ def test_what_was_only_counted_is_written_when_a_process_is_told_to_end(
     assert "WARNING" not in process.log, process.log
 
 
-def test_a_process_ends_in_time_though_the_database_is_away(
+def test_a_process_ends_in_time_though_the_database_is_down(
     start: Start, cloud: RunningCloud
 ) -> None:
-    """What it has counted is lost then; its log says how much."""
+    """The counted refusals are lost; the log says how many."""
     process = start("list_workspaces", FIRESTORE_EMULATOR_HOST=f"127.0.0.1:{free_ports(1)[0]}")
     token = cloud.token(f"{uuid.uuid4()}@example.com")
     assert [process.ask("GET", "/workspaces", token) for _ in range(3)] == [403] * 3
 
-    assert process.end() < TEN_SECONDS
+    assert process.end() < GRACE_SECONDS
 
     assert '"RefusalsLost"' in process.log
     assert '"times": 3' in process.log
@@ -161,7 +161,7 @@ def test_a_process_ends_in_time_though_the_database_is_away(
 def test_a_first_refusal_is_written_before_it_is_answered(
     start: Start, cloud: RunningCloud
 ) -> None:
-    """A process that is killed afterwards does not take it along."""
+    """So it is not lost if the process is killed afterwards."""
     stranger = f"{uuid.uuid4()}@example.com"
     process = start("list_workspaces")
     token = cloud.token(stranger)

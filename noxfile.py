@@ -150,6 +150,12 @@ def vm(session: nox.Session) -> None:
     _pytest(session, "tests/guests/test_vm.py", "--whole-machine", *session.posargs)
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write what is generated: the table of settings, and what Terraform and its page need."""
+    _python(session, "tests.generated")
+
+
 @nox.session(venv_backend="venv")
 def checkov(session: nox.Session) -> None:
     """Scan the Terraform module for what is known to be unsafe; in an environment of its own, and not part of `tests`."""

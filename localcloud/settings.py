@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from localcloud.services.compute.fleet import Times
-from shared.config import ConfigurationError, read_settings
+from shared.config import SETTINGS, ConfigurationError, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ class LocalSettings:
     Attributes:
         times: how long Compute's work takes: `shown` (a few seconds, for a person who watches),
             `fast` (tenths of a second, for tests) or `real` (about what Google's takes).
-        overrides: settings of the Hub (`HUB_…`, see `shared/config.py`) that are to differ.
+        overrides: settings of the Hub (`HUB_…`, see `docs/configuration.md`) that are to differ.
         schedule_seconds: the pause between two calls of each scheduled function; 0 for none at all.
         heartbeat_seconds: `HUB_HEARTBEAT_SECONDS`, so what a machine reads in its metadata when it
             boots; None leaves it to the Hub.
@@ -144,20 +144,7 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
     return variables
 
 
-class _Recording(dict[str, str]):
-    """Remembers which names were asked for."""
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        super().__init__(variables)
-        self.asked: set[str] = set()
-
-    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
-        self.asked.add(name)
-        return super().get(name, default)
-
-
 def _check(variables: Mapping[str, str], overrides: Mapping[str, str]) -> None:
-    recording = _Recording(variables)
-    read_settings(recording)
-    if unknown := sorted(overrides.keys() - recording.asked):
+    read_settings(variables)
+    if unknown := sorted(overrides.keys() - {setting.name for setting in SETTINGS}):
         raise ConfigurationError(f"The Hub has no setting {', '.join(unknown)}.")

@@ -1,4 +1,4 @@
-"""The numbers and lists that decisions go by. All of them are configuration (``shared/config.py``)."""
+"""The numbers and lists that decisions go by. All of them are configuration (``shared/config``)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

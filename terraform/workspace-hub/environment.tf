@@ -1,17 +1,8 @@
-# The environment of the functions: everything that the code reads (shared/config.py) is set here, and nothing else.
+# The environment of the functions: every setting that the code declares (shared/config/declarations.py), and nothing else.
 
 locals {
-  # What may be said by var.settings; an empty value is the code's own default.
-  tunable = [
-    "HUB_ATTEND_SECONDS", "HUB_BOOT_DISK_GB", "HUB_BOOT_IMAGE", "HUB_CHANGES_PER_MINUTE",
-    "HUB_CONTAINER_METADATA", "HUB_CONTAINER_PROCESSES", "HUB_CONTAINER_SHARED_MEMORY_MB", "HUB_CORS_ORIGINS",
-    "HUB_CREATE_DEADLINE_SECONDS", "HUB_DEFAULT_IMAGE_TAG", "HUB_DELETE_DEADLINE_SECONDS", "HUB_EXTERNAL_ADDRESS",
-    "HUB_HEALTH_COMMAND", "HUB_HEALTH_SECONDS", "HUB_HEARTBEAT_SECONDS", "HUB_HOME_DISK_GB", "HUB_IDLE_SECONDS",
-    "HUB_IMAGE_TAGS", "HUB_KEEP_AWAKE_SECONDS", "HUB_LIMITS_OF", "HUB_LOG_LEVEL", "HUB_LOOK_MAX_SECONDS",
-    "HUB_LOOK_MIN_SECONDS", "HUB_MAX_MACHINE_AGE", "HUB_MAX_RUN_SECONDS", "HUB_ORPHAN_GRACE_SECONDS",
-    "HUB_REQUESTS_PER_MINUTE", "HUB_RETENTION_SECONDS", "HUB_RUNNING_PER_OWNER", "HUB_SPOT",
-    "HUB_START_DEADLINE_SECONDS", "HUB_STOP_DEADLINE_SECONDS", "HUB_WORKSPACES_PER_OWNER",
-  ]
+  # What var.settings may set; an empty value is the code's own default. `nox -s docs` writes the file.
+  tunable = jsondecode(file("${path.module}/settings.json")).tunable
 
   environment = merge({ for name in local.tunable : name => lookup(var.settings, name, "") }, {
     GOOGLE_CLOUD_PROJECT           = var.project_id

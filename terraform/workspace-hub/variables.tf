@@ -249,15 +249,15 @@ variable "region" {
 
 variable "settings" {
   description = <<-END
-    Further settings of the Hub by their names (`HUB_IDLE_SECONDS = "7200"`), as the table in the repository's README has them. What
-    this module decides itself cannot be set here.
+    Further settings of the Hub by their names (`HUB_IDLE_SECONDS = "7200"`), as docs/configuration.md in the repository lists them.
+    What this module sets itself cannot be set here.
   END
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : contains(local.tunable, name)])
-    error_message = "settings has names that are no setting, or that this module decides: see local.tunable in environment.tf."
+    error_message = "settings has names that are no setting, or that this module sets itself: see settings.json in this module."
   }
 }
 

@@ -1,29 +1,29 @@
-"""The settings with which tests create machines."""
+"""Settings for tests: what a deployment must set, and what the tests create machines with."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
 
-from shared.config import MachineSettings
+from shared.config import read_settings
 
-MACHINE_SETTINGS = MachineSettings(
+REQUIRED_SETTINGS = {
+    "GOOGLE_CLOUD_PROJECT": "a-project",
+    "HUB_REGION": "us-west1",
+    "HUB_REPORT_WORKSPACE_URL": "https://report.example.com",
+    "HUB_ADVANCE_OPERATION_URL": "https://advance.example.com/operations",
+    "HUB_OPERATIONS_SERVICE_ACCOUNT": "operations@example.com",
+    "HUB_USER_AUDIENCES": "https://hub.example.com",
+    "HUB_INSTALLATION": "hub-1a2b",
+    "HUB_IMAGE_REPOSITORY": "us-west1-docker.pkg.dev/a-project/workspaces/workspace",
+    "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
+}
+
+MACHINE_SETTINGS = replace(
+    read_settings(REQUIRED_SETTINGS | {"HUB_ALLOWED_EMAILS": "*"}).machine,
     installation="hub-test",
-    image_repository="us-west1-docker.pkg.dev/a-project/workspaces/workspace",
-    boot_image="projects/cos-cloud/global/images/family/cos-stable",
     boot_disk_gb=20,
-    home_disk_gb=50,
-    disk_types={},
     network="projects/a-project/global/networks/workspaces",
     subnetwork="projects/a-project/regions/us-west1/subnetworks/workspaces",
     service_account="machine@a-project.iam.gserviceaccount.com",
-    external_address=False,
-    spot=False,
-    most_run=None,
     health_command="test -S /run/editor.sock",
-    health_within=timedelta(minutes=3),
-    heartbeat_interval=timedelta(minutes=2),
-    keep_awake_most=timedelta(hours=12),
-    container_metadata=False,
-    container_shared_memory_mb=1024,
-    container_processes=16384,
 )

@@ -25,19 +25,13 @@ from shared.ports import Machine
 from shared.usecases.trail import Trail
 from tests.fakes.identity import FakeIdentity
 from tests.fakes.machines import PROJECT, FakeInstance
+from tests.fakes.settings import REQUIRED_SETTINGS
 from tests.fakes.world import World
 
 CATALOGUE = read_catalogue()
 ENVIRONMENT = {
+    **REQUIRED_SETTINGS,
     "GOOGLE_CLOUD_PROJECT": PROJECT,
-    "HUB_REGION": "us-west1",
-    "HUB_REPORT_WORKSPACE_URL": "https://report.example.com",
-    "HUB_ADVANCE_OPERATION_URL": "https://advance.example.com/operations",
-    "HUB_OPERATIONS_SERVICE_ACCOUNT": "operations@example.com",
-    "HUB_USER_AUDIENCES": "https://hub.example.com",
-    "HUB_INSTALLATION": "hub-1a2b",
-    "HUB_IMAGE_REPOSITORY": "example.com/workspace",
-    "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
     "HUB_MODE": "team",
     "HUB_ALLOWED_EMAILS": "alice@example.com",
     "HUB_ALLOWED_DOMAINS": "example.org",

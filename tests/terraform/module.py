@@ -1,9 +1,9 @@
-"""The Terraform module as python-hcl2 reads it; as a program it prints ``resources.txt``."""
+"""The Terraform module as python-hcl2 reads it, and what is generated from it."""
 
 from __future__ import annotations
 
+import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from localcloud.catalogue import ROOT
 
 MODULE = ROOT / "terraform" / "workspace-hub"
 SNAPSHOT = Path(__file__).with_name("resources.txt")
-REWRITE = "python -m tests.terraform.module > tests/terraform/resources.txt"
+PAGE = MODULE / "README.md"
 
 Block = dict[str, Any]
 
@@ -45,6 +45,24 @@ def named(kind: str) -> dict[str, Block]:
 def local_values() -> Block:
     """Return all local values by name, with their expressions as written."""
     return {name: value for block in blocks("locals") for name, value in block.items()}
+
+
+def said(block: Block) -> str:
+    """Return a description in one line, without the marks of a heredoc."""
+    return " ".join(re.sub(r"^<<-END\n|\n *END$", "", block.get("description", "")).split())
+
+
+def module_table(kind: str) -> str:
+    """Return the Markdown table of the module's variables or outputs."""
+    if kind == "output":
+        rows = [f"| `{name}` | {said(body)} |" for name, body in named(kind).items()]
+        return "\n".join(["| output | what it is |", "|---|---|", *rows])
+    rows = [f"| `{name}` | {_default(body)} | {said(body)} |" for name, body in named(kind).items()]
+    return "\n".join(["| input | default | what it is |", "|---|---|---|", *rows])
+
+
+def _default(variable: Block) -> str:
+    return f"`{json.dumps(variable['default'])}`" if "default" in variable else "required"
 
 
 def snapshot() -> str:
@@ -98,7 +116,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("${"):
         return value[2:-1]
     return value
-
-
-if __name__ == "__main__":
-    sys.stdout.write(snapshot())

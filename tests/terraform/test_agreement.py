@@ -20,27 +20,25 @@ import pytest
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
 from shared import logs
 from shared.adapters.compute_instance import IAP_TAG
-from shared.config import EMULATORS, read_settings
+from shared.config import SETTINGS
+from shared.config.kinds import SetBy
 from shared.domain.changes import Change, finish
 from shared.domain.workspace import OperationKind, Status
 from shared.usecases.change_workspace import log_change
 from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
 from tests.terraform.module import (
     MODULE,
-    REWRITE,
-    SNAPSHOT,
+    PAGE,
     blocks,
     local_values,
     named,
     resources,
-    snapshot,
+    said,
 )
-from tests.unit.test_docs import Recording, required
 
 CATALOGUE = read_catalogue()
 RESOURCES = resources()
 LOCALS = local_values()
-PAGE = MODULE / "README.md"
 
 # The permission for each method of Compute's clients. Source: "IAM Permissions" in the reference.
 PERMISSIONS = {
@@ -190,26 +188,14 @@ def test_a_functions_environment_is_that_of_the_local_cloud() -> None:
         }
 
 
-def set_by_the_module() -> set[str]:
-    """Return the variables that the module sets itself."""
-    return set(re.findall(r"\b([A-Z][A-Z_]+) = ", LOCALS["environment"]))
-
-
-def read_by_the_code() -> set[str]:
-    """Return the variables that the code reads, without those of local servers."""
-    environment = Recording(required())
-    read_settings(environment)
-    return environment.asked - set(EMULATORS)
-
-
-def test_exactly_the_variables_that_the_code_reads_are_set() -> None:
-    """A new setting reaches the functions, and a removed one is no longer set."""
-    assert set_by_the_module() | set(LOCALS["tunable"]) == read_by_the_code()
-
-
-def test_the_tunable_settings_are_those_that_the_module_does_not_set() -> None:
-    """Settings cannot override the module; each other variable is in the list, in order."""
-    assert LOCALS["tunable"] == sorted(read_by_the_code() - set_by_the_module())
+def test_every_setting_is_set_by_the_module_or_may_be_set_in_it() -> None:
+    """A new setting reaches the functions, and none can overrule what the module sets itself."""
+    tunable = '{for name in local.tunable : name => lookup(var.settings, name, "")}'
+    assert LOCALS["tunable"] == 'jsondecode(file("${path.module}/settings.json")).tunable'
+    assert LOCALS["environment"].startswith(f"merge({tunable}, ")
+    assert set(re.findall(r"\b([A-Z][A-Z_]+) = ", LOCALS["environment"])) == {
+        setting.name for setting in SETTINGS if setting.set_by is SetBy.MODULE
+    }
 
 
 # ---- records ----
@@ -423,11 +409,6 @@ def test_nobody_has_a_primitive_role() -> None:
     """Owner, editor and viewer are for people."""
     roles = " ".join(str(body.get("role")) for body in RESOURCES.values())
     assert not re.search(r"roles/(owner|editor|viewer)\b", roles)
-
-
-def test_every_resource_is_in_the_approved_list() -> None:
-    """The approved file has each resource with its count, and each binding with role and member."""
-    assert SNAPSHOT.read_text(encoding="utf-8") == snapshot(), f"to approve the change: {REWRITE}"
 
 
 # ---- upgrades ----
@@ -648,11 +629,6 @@ def test_charts_use_existing_labels_and_series() -> None:
 # ---- form ----
 
 
-def said(block: dict[str, Any]) -> str:
-    """Return a description on one line, without the marks of a heredoc."""
-    return " ".join(re.sub(r"^<<-END\n|\n *END$", "", block.get("description", "")).split())
-
-
 @pytest.mark.parametrize("kind", ["variable", "output"])
 def test_variables_and_outputs_are_described_and_in_order(kind: str) -> None:
     """Each has a description, and the order is alphabetical."""
@@ -668,23 +644,6 @@ def test_every_variable_but_a_boolean_is_validated() -> None:
         for name, body in named("variable").items()
         if not body.get("validation") and body["type"] != "bool"
     ] == []
-
-
-@pytest.mark.parametrize("kind", ["variable", "output"])
-def test_the_tables_of_the_page_are_those_of_the_module(kind: str) -> None:
-    """The tables have each input and output in order, with description and "required"."""
-    page = PAGE.read_text(encoding="utf-8")
-    [table] = re.findall(rf"<!-- {kind}s -->\n(.*?)\n<!-- /{kind}s -->", page, re.DOTALL)
-    rows = [
-        [cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]
-    ]
-    found = named(kind)
-    assert [row[0] for row in rows] == [f"`{name}`" for name in found]
-    assert [row[-1] for row in rows] == [said(body) for body in found.values()]
-    if kind == "variable":
-        assert [row[1] == "required" for row in rows] == [
-            "default" not in body for body in found.values()
-        ]
 
 
 def test_the_minimal_example_is_minimal() -> None:

@@ -12,31 +12,22 @@ from shared.config import (
     read_settings,
 )
 from shared.domain.policy import Limits, Policy
+from tests.fakes.settings import REQUIRED_SETTINGS
 
-NEEDED = {
-    "GOOGLE_CLOUD_PROJECT": "a-project",
-    "HUB_REGION": "us-west1",
-    "HUB_REPORT_WORKSPACE_URL": "https://report.example.com",
-    "HUB_ADVANCE_OPERATION_URL": "https://advance.example.com/operations",
-    "HUB_OPERATIONS_SERVICE_ACCOUNT": "operations@example.com",
-    "HUB_USER_AUDIENCES": "https://hub.example.com, 1234.apps.googleusercontent.com",
-    "HUB_INSTALLATION": "hub-1a2b",
-    "HUB_IMAGE_REPOSITORY": "us-west1-docker.pkg.dev/a-project/workspaces/workspace",
-    "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
-}
 SERVED = {"HUB_ALLOWED_EMAILS": "*"}
 
 
 def problems(**changes: str) -> str:
     """Return what is wrong with the settings after these changes."""
     with pytest.raises(ConfigurationError) as refused:
-        read_settings(NEEDED | SERVED | changes)
+        read_settings(REQUIRED_SETTINGS | SERVED | changes)
     return str(refused.value)
 
 
 def test_what_is_needed_is_enough() -> None:
     """Everything else has the default of the contract, and Google's own addresses."""
-    settings = read_settings(NEEDED | SERVED)
+    audiences = {"HUB_USER_AUDIENCES": "https://hub.example.com, 1234.apps.googleusercontent.com"}
+    settings = read_settings(REQUIRED_SETTINGS | SERVED | audiences)
 
     assert settings.policy == Policy()
     assert (settings.database, settings.provision_topic) == ("(default)", "workspace-provision")
@@ -64,11 +55,11 @@ def test_all_that_is_missing_is_told_together() -> None:
         read_settings(SERVED)
 
     assert {line.strip() for line in str(refused.value).splitlines()[1:]} == {
-        f"{name} is not set" for name in NEEDED
+        f"{name} is not set" for name in REQUIRED_SETTINGS
     }
 
 
-@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("name", REQUIRED_SETTINGS)
 def test_blank_is_missing(name: str) -> None:
     """A setting that is only spaces is not one."""
     assert f"{name} is not set" in problems(**{name: "  "})
@@ -120,7 +111,7 @@ def test_an_emulator_is_refused_on_cloud_run(name: str) -> None:
 def test_emulators_are_used_elsewhere() -> None:
     """Each setting is its own server."""
     hosts = {name: f"127.0.0.1:{port}" for port, name in enumerate(EMULATORS, 9000)}
-    emulators = read_settings(NEEDED | SERVED | hosts).emulators
+    emulators = read_settings(REQUIRED_SETTINGS | SERVED | hosts).emulators
 
     assert (emulators.firestore, emulators.pubsub, emulators.tasks, emulators.compute) == tuple(
         hosts.values()
@@ -130,7 +121,7 @@ def test_emulators_are_used_elsewhere() -> None:
 def test_zero_switches_a_sweep_off() -> None:
     """Neither stopped nor deleted nor made anew: an idle or retention time or an age of 0 is none."""
     off = {"HUB_IDLE_SECONDS": "0", "HUB_RETENTION_SECONDS": "0.0", "HUB_MAX_MACHINE_AGE": "0"}
-    policy = read_settings(NEEDED | SERVED | off).policy
+    policy = read_settings(REQUIRED_SETTINGS | SERVED | off).policy
 
     assert (policy.idle_after, policy.retention, policy.max_machine_age) == (None, None, None)
 
@@ -138,7 +129,7 @@ def test_zero_switches_a_sweep_off() -> None:
 def test_every_setting_arrives_where_it_is_used() -> None:
     """A changed setting changes exactly its own value."""
     policy = read_settings(
-        NEEDED
+        REQUIRED_SETTINGS
         | SERVED
         | {
             "HUB_ZONES": "europe-west1-b,europe-west1-c",
@@ -181,19 +172,19 @@ def test_every_setting_arrives_where_it_is_used() -> None:
 
 def test_who_is_connected_is_known_well_before_the_machine_counts_as_idle() -> None:
     """However short the idle time is: machines report, and reports are written, three times within it."""
-    settings = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "90"})
+    settings = read_settings(REQUIRED_SETTINGS | SERVED | {"HUB_IDLE_SECONDS": "90"})
     assert (
         settings.machine.heartbeat_interval
         == settings.policy.heartbeat_write_interval
         == timedelta(seconds=30)
     )
-    never = read_settings(NEEDED | SERVED | {"HUB_IDLE_SECONDS": "0"})
+    never = read_settings(REQUIRED_SETTINGS | SERVED | {"HUB_IDLE_SECONDS": "0"})
     assert never.machine.heartbeat_interval == timedelta(minutes=2)
 
 
 def test_a_containers_health_is_known_before_its_start_is_overdue() -> None:
     """Or nobody would be told that it was the health."""
-    settings = read_settings(NEEDED | SERVED | {"HUB_HEALTH_SECONDS": "900"})
+    settings = read_settings(REQUIRED_SETTINGS | SERVED | {"HUB_HEALTH_SECONDS": "900"})
     assert settings.machine.health_within == timedelta(minutes=5)
 
 

@@ -7,23 +7,14 @@ import pytest
 from shared.config import ConfigurationError, IdentitySource, Settings, read_settings
 from shared.domain.people import AccessRules, Mode
 from shared.domain.policy import Limits
-
-NEEDED = {
-    "GOOGLE_CLOUD_PROJECT": "a-project",
-    "HUB_REGION": "us-west1",
-    "HUB_REPORT_WORKSPACE_URL": "https://report.example.com",
-    "HUB_ADVANCE_OPERATION_URL": "https://advance.example.com/operations",
-    "HUB_OPERATIONS_SERVICE_ACCOUNT": "operations@example.com",
-    "HUB_USER_AUDIENCES": "https://hub.example.com",
-    "HUB_INSTALLATION": "hub-1a2b",
-    "HUB_IMAGE_REPOSITORY": "us-west1-docker.pkg.dev/a-project/workspaces/workspace",
-    "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
-}
+from tests.fakes.settings import REQUIRED_SETTINGS
 
 
 def settings(**variables: str) -> Settings:
     """Return the settings with these variables; Ada is served unless they say otherwise."""
-    return read_settings({**NEEDED, "HUB_ALLOWED_EMAILS": "ada@example.com", **variables})
+    return read_settings(
+        {**REQUIRED_SETTINGS, "HUB_ALLOWED_EMAILS": "ada@example.com", **variables}
+    )
 
 
 def told(**variables: str) -> list[str]:

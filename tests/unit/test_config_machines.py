@@ -7,19 +7,8 @@ from datetime import timedelta
 import pytest
 
 from shared.config import ConfigurationError, Settings, read_settings
+from tests.fakes.settings import REQUIRED_SETTINGS
 
-NEEDED = {
-    "GOOGLE_CLOUD_PROJECT": "a-project",
-    "HUB_REGION": "us-west1",
-    "HUB_REPORT_WORKSPACE_URL": "https://report.example.com",
-    "HUB_ADVANCE_OPERATION_URL": "https://advance.example.com/operations",
-    "HUB_OPERATIONS_SERVICE_ACCOUNT": "operations@example.com",
-    "HUB_USER_AUDIENCES": "https://hub.example.com",
-    "HUB_INSTALLATION": "hub-1a2b",
-    "HUB_IMAGE_REPOSITORY": "us-west1-docker.pkg.dev/a-project/workspaces/workspace",
-    "HUB_MACHINE_SERVICE_ACCOUNT": "machine@example.com",
-    "HUB_ALLOWED_EMAILS": "ada@example.com",
-}
 COS = "projects/cos-cloud/global/images/family"
 
 
@@ -31,7 +20,9 @@ def settings(machine_types: str = "", **variables: str) -> Settings:
             "HUB_DEFAULT_MACHINE_TYPE": machine_types.partition(",")[0].strip(),
             **variables,
         }
-    return read_settings({**NEEDED, **variables})
+    return read_settings(
+        {**REQUIRED_SETTINGS, "HUB_ALLOWED_EMAILS": "ada@example.com", **variables}
+    )
 
 
 def told(machine_types: str = "", **variables: str) -> list[str]:

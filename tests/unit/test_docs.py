@@ -1,4 +1,4 @@
-"""The pages say what is true: settings, permissions, answers, error codes, commands, links and paths."""
+"""The pages say what is true: permissions, answers, error codes, commands, links and paths."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ from openapi_schema_validator import OAS31Validator
 
 from localcloud.catalogue import EVERYONE, ROOT, Route, read_catalogue
 from localcloud.command_line.main import main
-from shared.config import EMULATORS, ConfigurationError, Settings, read_settings
 from shared.domain.boot_codes import BOOT_CODES
 from shared.domain.workspace import OperationKind
 from shared.entry import problems
 from shared.entry.description import description
 from tests.documents import (
-    CONFIGURATION,
     PAGES,
     TROUBLESHOOTING,
-    between,
     permissions,
     text_of,
 )
@@ -34,98 +31,6 @@ README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 def name_of(page: Path) -> str:
     """Return a page's path from the root, for the name of a test."""
     return str(page.relative_to(ROOT))
-
-
-# ---- docs/configuration.md ------------------------------------------------------------------------
-
-
-class Recording(dict[str, str]):
-    """An environment that remembers which variables were asked for."""
-
-    def __init__(self, variables: dict[str, str]) -> None:
-        super().__init__(variables)
-        self.asked: set[str] = set()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the variable, and remember that it was asked for."""
-        self.asked.add(name)
-        return super().get(name, default)
-
-
-ONE_OF_THE_TWO = "one of the two"
-
-
-def configuration_table() -> dict[str, str]:
-    """Return each variable of the table with its default as the table has it, without backticks."""
-    table = between(CONFIGURATION, "settings: begin", "settings: end")
-    rows = re.findall(r"^\| `([A-Z_]+)` \| ?(.*?) ?\| .+ \|$", table, re.MULTILINE)
-    return {name: default.strip("`") for name, default in rows}
-
-
-def required() -> dict[str, str]:
-    """Return a value for each variable that the table calls required, and for the first of the two."""
-    named = [name for name, default in configuration_table().items() if default == "required"]
-    addresses = {"HUB_ALLOWED_EMAILS", "HUB_MACHINE_SERVICE_ACCOUNT"}
-    return {name: "x@example.com" if name in addresses else "x" for name in [*named, either()[0]]}
-
-
-def either() -> list[str]:
-    """Return the variables of which the table requires one."""
-    return [name for name, default in configuration_table().items() if default == ONE_OF_THE_TWO]
-
-
-def defaults() -> dict[str, str]:
-    """Return the defaults that the table names."""
-    without = {"required", ONE_OF_THE_TWO}
-    return {
-        name: default for name, default in configuration_table().items() if default not in without
-    }
-
-
-def test_the_configuration_table_has_every_variable_and_no_other() -> None:
-    """What the code asks for is in the table, and the emulators are named below it."""
-    environment = Recording(required())
-    read_settings(environment)
-    assert set(configuration_table()) == environment.asked - set(EMULATORS)
-    assert all(f"`{name}`" in text_of(CONFIGURATION) for name in EMULATORS)
-
-
-def test_the_defaults_in_the_table_are_the_codes() -> None:
-    """Giving every default of the table changes nothing."""
-    assert read_settings(required() | defaults()) == read_settings(required())
-
-
-def outcome(variables: dict[str, str]) -> Settings | str:
-    """Return the settings, or why they are refused."""
-    try:
-        return read_settings(variables)
-    except ConfigurationError as error:
-        return str(error)
-
-
-@pytest.mark.parametrize("name", defaults())
-def test_another_value_than_the_default_makes_a_difference(name: str) -> None:
-    """Another value than the table's default makes another configuration, or is refused."""
-    another = {"true": "false", "false": "true"}.get(defaults()[name], f"{defaults()[name]}9")
-    became = outcome(required() | {name: another})
-    assert became != outcome(required())
-    assert isinstance(became, Settings) or name in became
-
-
-@pytest.mark.parametrize("name", sorted(required().keys() - set(either())))
-def test_what_the_table_calls_required_is_required(name: str) -> None:
-    """Without such a variable the code says that it is not set."""
-    with pytest.raises(ConfigurationError, match=f"{name} is not set"):
-        read_settings({**required(), name: ""})
-
-
-def test_one_of_the_two_is_required_and_enough() -> None:
-    """Without either of them the code names both; in team mode each will do."""
-    first, second = either()
-    with pytest.raises(ConfigurationError, match=f"neither {first} nor {second} is set"):
-        read_settings({**required(), first: ""})
-    team = {**required(), "HUB_MODE": "team"}
-    assert read_settings(team) != read_settings({**team, first: "", second: "x"})
 
 
 # ---- docs/permissions.md: tests/system/test_permissions.py sends every request of the matrix ----------

@@ -1,0 +1,236 @@
+"""What a setting is, and the kinds of settings: how the text of an environment variable becomes a value.
+
+A kind's ``parse`` gets the text without surrounding space, never empty, and a list to which it adds
+what is wrong, each as the end of a sentence that begins with the setting's name: ``is '9'; it must
+be a whole number of at least 10``. If it adds something and returns None, the default counts.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from enum import Enum, StrEnum
+from typing import Generic, NamedTuple, TypeVar
+
+from shared.domain.credentials import holds_credentials, holds_credentials_without_scheme
+from shared.domain.machine_types import DISK_TYPES, fitting_disk_types
+from shared.domain.people import EVERYBODY, comparable
+from shared.domain.policy import Limits
+
+T_co = TypeVar("T_co", covariant=True)
+Choice = TypeVar("Choice", bound=str)
+
+AN_EMAIL = "an e-mail address in ASCII, like ada@example.com"
+A_DOMAIN = "a domain in ASCII, like example.com, or xn--… for one with other letters"
+
+
+class Kind(NamedTuple, Generic[T_co]):
+    """What a setting's text must be, in words, and the function that reads it."""
+
+    form: str
+    parse: Callable[[str, list[str]], T_co | None]
+
+
+class SetBy(StrEnum):
+    """Who gives a setting its value in a deployment."""
+
+    OPERATOR = "`settings`"  # the input of the Terraform module
+    MODULE = "the module"
+    LOCAL_CLOUD = "the local cloud"
+
+
+class Required(Enum):
+    """The default of a setting that has none."""
+
+    REQUIRED = "required"
+
+
+class Setting(NamedTuple, Generic[T_co]):
+    """One environment variable.
+
+    A NamedTuple, since a dataclass takes a millisecond longer to define, at each cold start.
+
+    Attributes:
+        name: the variable's name.
+        kind: what its text must be, and how it is read.
+        fills: the field of ``Settings`` that it fills, as the code reads it:
+            ``machine.boot_disk_gb`` is ``settings.machine.boot_disk_gb``.
+        meaning: what it does, for the table of settings.
+        default: its value if it is not set.
+        shown_default: what the table shows if the default depends on other settings.
+        also_fills: a second field with the same value.
+        set_by: who sets it in a deployment.
+    """
+
+    name: str
+    kind: Kind[T_co]
+    fills: str
+    meaning: str
+    default: T_co | Required = Required.REQUIRED
+    shown_default: str = ""
+    also_fills: str = ""
+    set_by: SetBy = SetBy.OPERATOR
+
+
+def _text(text: str, _: list[str]) -> str:
+    return text
+
+
+def _listed(text: str, wrong: list[str]) -> tuple[str, ...]:
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts:
+        wrong.append(f"is {text!r}; it must list something")
+    return parts
+
+
+def _url(text: str, wrong: list[str]) -> str:
+    _refuse_credentials([text], wrong)
+    return text
+
+
+def _urls(text: str, wrong: list[str]) -> tuple[str, ...]:
+    parts = _listed(text, wrong)
+    _refuse_credentials(parts, wrong)
+    return parts
+
+
+def _refuse_credentials(addresses: Iterable[str], wrong: list[str]) -> None:
+    """Refuse an address that holds credentials. The message is logged, so it does not repeat it."""
+    if any(holds_credentials(one) or holds_credentials_without_scheme(one) for one in addresses):
+        wrong.append("holds credentials; it must be an address without any")
+
+
+def _account(text: str, wrong: list[str]) -> str:
+    return _comparable_email(text, wrong)
+
+
+def _emails(text: str, wrong: list[str]) -> tuple[str, ...]:
+    return tuple(
+        part if part == EVERYBODY else _comparable_email(part, wrong)
+        for part in _listed(text, wrong)
+    )
+
+
+def _domains(text: str, wrong: list[str]) -> tuple[str, ...]:
+    return tuple(
+        part if part == EVERYBODY else _comparable_domain(part, wrong)
+        for part in _listed(text, wrong)
+    )
+
+
+def _comparable_email(text: str, wrong: list[str]) -> str:
+    return _comparable(text, r"[!-~]+@[!-~]+", AN_EMAIL, wrong)
+
+
+def _comparable_domain(text: str, wrong: list[str]) -> str:
+    return _comparable(text, r"[a-z0-9-]+(\.[a-z0-9-]+)*", A_DOMAIN, wrong)
+
+
+def _comparable(text: str, pattern: str, form: str, wrong: list[str]) -> str:
+    """Return the form in which an address or a domain is compared.
+
+    One that could never be equal to a person's is wrong. The message shows it in ASCII, so that a
+    letter which only looks like the right one is seen.
+    """
+    compared = comparable(text)
+    if compared is None or not re.fullmatch(pattern, compared):
+        wrong.append(f"has {text!a}; it must be {form}")
+    return compared or text
+
+
+def _limits(text: str, wrong: list[str]) -> dict[str, Limits]:
+    limits = {}
+    for part in _listed(text, wrong):
+        match = re.fullmatch(r"([^=\s]+)=([0-9]{1,4}):([0-9]{1,4})", part)
+        if not match:
+            wrong.append(f"has {part!a}; it must be WHO=WORKSPACES:RUNNING")
+            continue
+        compare = _comparable_email if "@" in match[1] else _comparable_domain
+        limits[compare(match[1], wrong)] = Limits(int(match[2]), int(match[3]))
+    return limits
+
+
+def _disk_types(text: str, wrong: list[str]) -> dict[str, str]:
+    types: dict[str, str] = {}
+    for part in _listed(text, wrong):
+        match = re.fullmatch(r"([a-z]+[0-9]+[a-z]*)=([a-z-]+)", part)
+        if not match:
+            wrong.append(f"has {part!r}; it must be SERIES=DISK_TYPE, like n4=hyperdisk-balanced")
+            continue
+        series, chosen = match[1], match[2]
+        fitting = fitting_disk_types(series) or DISK_TYPES
+        if chosen not in fitting:
+            wrong.append(f"has {part!r}; machines of series {series} take {' or '.join(fitting)}")
+        elif types.setdefault(series, chosen) != chosen:
+            wrong.append(f"has two disk types for {series}; it must have one")
+    return types
+
+
+def _flag(text: str, wrong: list[str]) -> bool | None:
+    if text in {"true", "false"}:
+        return text == "true"
+    wrong.append(f"is {text!r}; it must be true or false")
+    return None
+
+
+def _seconds(text: str, wrong: list[str]) -> timedelta | None:
+    if re.fullmatch(r"\d{1,9}(\.\d{1,3})?", text):
+        return timedelta(seconds=float(text))
+    wrong.append(f"is {text!r}; it must be a number of seconds")
+    return None
+
+
+TEXT = Kind("text", _text)
+HOST = Kind("`host:port`", _text)
+LIST = Kind("a list, separated by commas", _listed)
+URL = Kind("an address without credentials", _url)
+URLS = Kind("addresses without credentials, separated by commas", _urls)
+ACCOUNT = Kind("a service account's e-mail address", _account)
+EMAILS = Kind("e-mail addresses, separated by commas", _emails)
+DOMAINS = Kind("domains, separated by commas", _domains)
+LIMITS = Kind("`WHO=WORKSPACES:RUNNING`, separated by commas", _limits)
+SERIES_DISK_TYPES = Kind("`SERIES=DISK_TYPE`, separated by commas", _disk_types)
+FLAG = Kind("true or false", _flag)
+SECONDS = Kind("a number of seconds", _seconds)
+
+
+def whole_number(at_least: int = 0) -> Kind[int]:
+    """Return the kind of whole numbers from ``at_least`` on."""
+    form = f"a whole number of at least {at_least}"
+
+    def parse(text: str, wrong: list[str]) -> int | None:
+        if re.fullmatch(r"\d{1,9}", text) and int(text) >= at_least:
+            return int(text)
+        wrong.append(f"is {text!r}; it must be {form}")
+        return None
+
+    return Kind(form, parse)
+
+
+def seconds_or_off(
+    at_least: timedelta = timedelta(), at_most: timedelta = timedelta.max
+) -> Kind[timedelta | None]:
+    """Return the kind of times that 0 switches off (None), within bounds if there are any."""
+    bounded = at_most < timedelta.max
+    bounds = f" from {at_least.total_seconds():.0f} to {at_most.total_seconds():.0f}"
+    form = f"a number of seconds{bounds if bounded else ''}, or 0: off"
+
+    def parse(text: str, wrong: list[str]) -> timedelta | None:
+        seconds = _seconds(text, wrong)
+        if seconds and not at_least <= seconds <= at_most:
+            wrong.append(f"is {text!r}; it must be {form}")
+        return seconds or None
+
+    return Kind(form, parse)
+
+
+def choice_of(choices: Iterable[Choice]) -> Kind[Choice]:
+    """Return the kind that has exactly these values, such as the members of a ``StrEnum``."""
+    by_text = {str(choice): choice for choice in choices}
+    form = f"one of {', '.join(by_text)}"
+
+    def parse(text: str, wrong: list[str]) -> Choice | None:
+        if text not in by_text:
+            wrong.append(f"is {text!r}; it must be {form}")
+        return by_text.get(text)
+
+    return Kind(form, parse)

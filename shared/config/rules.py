@@ -1,0 +1,221 @@
+"""What no setting can say alone: values that depend on each other, and rules between settings."""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+from shared.config.declarations import BOOT_IMAGES
+from shared.config.settings import Settings
+from shared.domain.machine_types import (
+    DISK_TYPES,
+    Architecture,
+    MachineType,
+    disk_type,
+    parse_machine_type,
+)
+from shared.domain.people import EVERYBODY, Mode
+
+# Accounts of these have no `hd`: consumers' (source: Google's "OpenID Connect") and service
+# accounts (seen in their tokens).
+_WITHOUT_ORGANISATION = re.compile(r"gmail\.com|googlemail\.com|(.+\.)?gserviceaccount\.com")
+
+
+# Values that depend on others
+
+
+def fitted(settings: Settings) -> Settings:
+    """Return the settings with the values that others bound or decide."""
+    return _fit_boot_image(_fit_health_time(_fit_heartbeats(settings)))
+
+
+def _fit_heartbeats(settings: Settings) -> Settings:
+    """Keep heartbeats to a third of the idle time.
+
+    Whoever is connected must have said so, and it must have been written, well before the machine
+    counts as idle.
+    """
+    policy, machine = settings.policy, settings.machine
+    longest = policy.idle_after / 3 if policy.idle_after else timedelta.max
+    interval = min(machine.heartbeat_interval, longest)
+    return replace(
+        settings,
+        machine=replace(machine, heartbeat_interval=interval),
+        policy=replace(
+            policy,
+            machine_heartbeat_interval=interval,
+            heartbeat_write_interval=min(policy.heartbeat_write_interval, longest),
+        ),
+    )
+
+
+def _fit_health_time(settings: Settings) -> Settings:
+    """Keep the health command's time to half of START's, so that a START can tell what failed."""
+    within = min(settings.machine.health_within, settings.policy.deadlines.start / 2)
+    return replace(settings, machine=replace(settings.machine, health_within=within))
+
+
+def _fit_boot_image(settings: Settings) -> Settings:
+    """Choose the boot image by the machine types' processors, unless it is set."""
+    parsed = map(parse_machine_type, settings.policy.machine_types)
+    architecture = next((one.architecture for one in parsed if one), Architecture.X86)
+    image = settings.machine.boot_image or BOOT_IMAGES[architecture]
+    return replace(settings, machine=replace(settings.machine, boot_image=image))
+
+
+# Rules between settings
+
+
+def contradictions(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each rule between settings that these break."""
+    usable = [one for one in map(parse_machine_type, settings.policy.machine_types) if one]
+    usable = [one for one in usable if not _why_unusable(one, settings.machine.disk_types)]
+    yield from _nobody_is_served(settings)
+    yield from _for_teams_only(settings)
+    yield from _everybody_in_the_wrong_place(settings)
+    yield from _administrators_without_organisation(settings)
+    yield from _domains_without_organisation(settings)
+    yield from _administrators_named_twice(settings)
+    yield from _unusable_machine_types(settings)
+    yield from _architectures_that_differ(usable, settings.machine.boot_image)
+    yield from _disks_that_do_not_fit(usable, settings.machine.disk_types)
+    yield from _defaults_that_are_not_allowed(settings)
+
+
+def _nobody_is_served(settings: Settings) -> Iterator[str]:
+    """A Hub serves nobody by default, since a Google account is easily had."""
+    if not settings.access.emails and not settings.access.domains:
+        yield (
+            "neither HUB_ALLOWED_EMAILS nor HUB_ALLOWED_DOMAINS is set;"
+            " HUB_ALLOWED_EMAILS=* lets in everybody"
+        )
+
+
+def _for_teams_only(settings: Settings) -> Iterator[str]:
+    access = settings.access
+    if access.mode is Mode.PERSONAL and (access.domains or access.admins or access.outside_admins):
+        yield (
+            "HUB_ALLOWED_DOMAINS, HUB_ADMIN_EMAILS and HUB_OUTSIDE_ADMIN_EMAILS need HUB_MODE=team"
+        )
+
+
+def _everybody_in_the_wrong_place(settings: Settings) -> Iterator[str]:
+    access = settings.access
+    if EVERYBODY in access.domains + access.admins + access.outside_admins:
+        yield "* is for HUB_ALLOWED_EMAILS only"
+
+
+def _administrators_without_organisation(settings: Settings) -> Iterator[str]:
+    for address in settings.access.admins:
+        if _WITHOUT_ORGANISATION.fullmatch(address.rpartition("@")[2]):
+            yield (
+                f"HUB_ADMIN_EMAILS has {address!r}, an account of no organisation; name it in"
+                " HUB_OUTSIDE_ADMIN_EMAILS"
+            )
+
+
+def _domains_without_organisation(settings: Settings) -> Iterator[str]:
+    named = {
+        "HUB_ALLOWED_DOMAINS": settings.access.domains,
+        "HUB_LIMITS_OF": settings.policy.limits_of,
+    }
+    for name, domains in named.items():
+        for domain in domains:
+            if _WITHOUT_ORGANISATION.fullmatch(domain):
+                yield (
+                    f"{name} has {domain!r}, which is no organisation's; name people there by their"
+                    " addresses"
+                )
+
+
+def _administrators_named_twice(settings: Settings) -> Iterator[str]:
+    access = settings.access
+    for address in access.admins:
+        if address in access.outside_admins and address != EVERYBODY:
+            yield (
+                f"{address!r} is in HUB_ADMIN_EMAILS and in HUB_OUTSIDE_ADMIN_EMAILS; name it in"
+                " one of them"
+            )
+
+
+def _unusable_machine_types(settings: Settings) -> Iterator[str]:
+    for name in settings.policy.machine_types:
+        parsed = parse_machine_type(name)
+        if not parsed:
+            yield f"HUB_MACHINE_TYPES has {name!r}; it is not the name of a machine type"
+        elif why := _why_unusable(parsed, settings.machine.disk_types):
+            yield f"HUB_MACHINE_TYPES has {name!r}; {why}"
+
+
+def _why_unusable(machine_type: MachineType, disk_types: Mapping[str, str]) -> str:
+    series = machine_type.series
+    if machine_type.why_not_suspendable:
+        return (
+            f"Compute cannot suspend it, since {machine_type.why_not_suspendable}: every stop would"
+            " lose its memory"
+        )
+    if not machine_type.fitting_disks and series not in disk_types:
+        return (
+            f"HUB_DISK_TYPES must say which disks its series takes, like"
+            f" {series}=hyperdisk-balanced"
+        )
+    return ""
+
+
+def _architectures_that_differ(machine_types: list[MachineType], boot_image: str) -> Iterator[str]:
+    """Yield the machine types, or the boot image, that another architecture is needed for."""
+    examples = {one.architecture: one.name for one in reversed(machine_types)}
+    if len(examples) > 1:
+        yield (
+            f"HUB_MACHINE_TYPES has {examples[Architecture.ARM]!r}, which is Arm, and"
+            f" {examples[Architecture.X86]!r}, which is x86; a Hub must have one of the two: its"
+            " images, and what people install in their homes, run on one only"
+        )
+        return
+    cos = re.search(r"projects/cos-cloud/.*/(cos-[a-z0-9-]+)$", boot_image)
+    built_for = Architecture.ARM if cos and cos[1].startswith("cos-arm64") else Architecture.X86
+    if cos and examples and built_for not in examples:
+        [(needed, name)] = examples.items()
+        yield (
+            f"HUB_BOOT_IMAGE is {boot_image!r}; it must be an image for {needed}, as {name!r} needs"
+        )
+
+
+def _disks_that_do_not_fit(
+    machine_types: list[MachineType], disk_types: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield the first two machine types of which one cannot attach a home made for the other."""
+    made = {one.name: disk_type(one.name, disk_types) for one in machine_types}
+    fitting = {one.name: one.fitting_disks or (made[one.name],) for one in machine_types}
+    for one, other in itertools.permutations(made, 2):
+        if made[other] not in fitting[one]:
+            yield (
+                f"HUB_MACHINE_TYPES has {one!r}, which takes {' or '.join(fitting[one])}, and"
+                f" {other!r}, which gets {made[other]}; every type must take the others' disks,"
+                " since a home keeps its disk when the type changes"
+                f"{_what_makes_them_fit(machine_types, made, fitting)}"
+            )
+            return
+
+
+def _what_makes_them_fit(
+    machine_types: list[MachineType],
+    made: Mapping[str, str],
+    fitting: Mapping[str, tuple[str, ...]],
+) -> str:
+    """Return the setting that gives all machine types one type of disk, if there is such a type."""
+    for shared in DISK_TYPES:
+        if all(shared in each for each in fitting.values()):
+            series = sorted({one.series for one in machine_types if made[one.name] != shared})
+            setting = ",".join(f"{each}={shared}" for each in series)
+            return f"; HUB_DISK_TYPES={setting} makes them fit"
+    return ""
+
+
+def _defaults_that_are_not_allowed(settings: Settings) -> Iterator[str]:
+    policy = settings.policy
+    if policy.default_machine_type not in policy.machine_types:
+        yield "HUB_DEFAULT_MACHINE_TYPE is not one of HUB_MACHINE_TYPES"
+    if not policy.allows_image_tag(policy.default_image_tag):
+        yield "HUB_DEFAULT_IMAGE_TAG is not one of HUB_IMAGE_TAGS"

@@ -1,0 +1,112 @@
+"""The configuration as the code reads it: frozen, complete and checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from shared.domain.people import AccessRules
+from shared.domain.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Emulators:
+    """``host:port`` of each local server, or None for Google's own address."""
+
+    firestore: str | None
+    pubsub: str | None
+    tasks: str | None
+    compute: str | None
+
+
+class IdentitySource(StrEnum):
+    """How people prove who they are: by their ID token, or by Identity-Aware Proxy's header."""
+
+    ID_TOKEN = "id_token"  # noqa: S105 -- the name of a kind of token
+    IAP = "iap"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which tokens are accepted: by issuer, by audience, and by the issuers' public keys (JWKS).
+
+    A token of ``machine_service_account`` never identifies a person, since every program on a
+    workspace's machine can get one.
+    """
+
+    source: IdentitySource
+    keys_url: str
+    issuers: tuple[str, ...]
+    iap_keys_url: str
+    user_audiences: tuple[str, ...]
+    machine_audience: str
+    machine_service_account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Which web pages may call (CORS; none by default), and how often one caller may.
+
+    ``requests_per_minute`` counts for each caller and each function instance.
+    """
+
+    cors_origins: tuple[str, ...]
+    requests_per_minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSettings:
+    """What every workspace's machine is made of, beside what its record says.
+
+    ``image_repository`` is the container image without its tag. Sizes are in GB as Compute counts
+    them. ``disk_types`` has the type of the disks by series of machine types, where it is not the
+    series' default. ``most_run`` is how long a machine runs at a stretch before Compute itself
+    stops it; None means without a limit.
+
+    The machine is told the rest: the command that succeeds in the container once it can be used
+    (``health_command``) and the time for it (``health_within``), how often it reports that somebody
+    is connected, for how long a keep-awake file counts at most, whether the container may reach the
+    metadata server, how much shared memory (``/dev/shm``) it has at most, and how many processes
+    and threads (0: without a limit).
+    """
+
+    installation: str
+    image_repository: str
+    boot_image: str
+    boot_disk_gb: int
+    home_disk_gb: int
+    disk_types: Mapping[str, str]
+    network: str
+    subnetwork: str
+    service_account: str
+    external_address: bool
+    spot: bool
+    most_run: timedelta | None
+    health_command: str
+    health_within: timedelta
+    heartbeat_interval: timedelta
+    keep_awake_most: timedelta
+    container_metadata: bool
+    container_shared_memory_mb: int
+    container_processes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The Hub's configuration, complete and checked."""
+
+    project_id: str
+    region: str
+    database: str
+    provision_topic: str
+    operations_queue: str
+    operations_service_account: str
+    advance_operation_url: str
+    report_workspace_url: str
+    identity: Identity
+    access: AccessRules
+    edge: Edge
+    machine: MachineSettings
+    policy: Policy
+    log_level: str
+    emulators: Emulators

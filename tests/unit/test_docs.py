@@ -126,7 +126,7 @@ def codes_of(section: str) -> list[str]:
 def workspace_codes() -> set[str]:
     """Return the codes of a workspace's error that the domain's modules have, but for the boot codes."""
     found = {f"{kind}_TIMED_OUT" for kind in OperationKind}
-    for file in (ROOT / "shared/domain").glob("*.py"):
+    for file in (ROOT / "shared/domain").rglob("[!_]*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         members = {
             constant
@@ -276,6 +276,17 @@ def test_every_path_named_exists(page: Path) -> None:
         and not any(any(folder.glob(path.rstrip("/"))) for folder in {ROOT, page.parent})
     ]
     assert missing == []
+
+
+def test_the_map_has_every_folder() -> None:
+    """ARCHITECTURE's map has a row for each folder of code, or for the one that holds it."""
+    rows = set(re.findall(r"^\| `(.+/)` \|", text_of(ROOT / "ARCHITECTURE.md"), re.MULTILINE))
+    folders = {
+        f"{file.parent.relative_to(ROOT)}/"
+        for top in ("functions", "shared", "localcloud")
+        for file in ROOT.glob(f"{top}/*/*.py")
+    }
+    assert folders <= rows
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

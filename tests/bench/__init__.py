@@ -1,1 +1,1 @@
-"""Speed and memory, as ratios to a floor that is measured in the same run. `nox -s bench` prints them; no test asserts them."""
+"""Measures speed and memory, as ratios to a floor of the same run; no test asserts them."""

@@ -1,4 +1,4 @@
-"""`nox -s bench`: measures everything, prints a table and writes bench.json."""
+"""``nox -s bench``: measures everything, prints tables and writes ``bench.json``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMITS = (
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure everything, and print and write the figures."""
     figures: dict[str, Any] = {"imports": imports.measure()}
     settings = LocalSettings(
         times=TIMES, schedule_seconds=0, overrides=dict.fromkeys(LIMITS, "1000000")
@@ -62,15 +62,18 @@ def main() -> None:
         {"create": figures["readiness"]},
     )
     _show("A warm check (aim: well under a millisecond)", {"a person's token": figures["identity"]})
-    _show("What is not yours and what is not there", figures["secrecy"])
+    _show("Somebody else's workspace, beside an unknown one", figures["secrecy"])
     _show("Memory with all threads busy (aim: 0.8 of the limit)", figures["memory"])
     _show("Firestore calls of a request", figures["requests"])
     _show(
-        "Firestore documents of a sweep (aim: by what is due, whatever there is)",
+        "Firestore documents of a sweep (aim: only those that are due, in a fleet of any size)",
         figures["sweeps"]["reads"],
     )
-    title = f"{sweeps.CREATES} creates among {sweeps.SIZE:,} workspaces, beside both sweeps with {sweeps.DUE} due each"
-    _show(f"{title} (aim: no worse than the floor)", figures["sweeps"]["creates"])
+    _show(
+        f"{sweeps.CREATES} creates among {sweeps.SIZE:,} workspaces, beside both sweeps "
+        f"with {sweeps.DUE} due each (aim: no worse than the floor)",
+        figures["sweeps"]["creates"],
+    )
 
 
 def _show(title: str, rows: dict[str, dict[str, float]]) -> None:

@@ -1,6 +1,6 @@
-"""What Firestore bills, counted at the library's own methods, whoever calls them.
+"""Counts what Firestore bills, at the methods of Google's client library.
 
-Source: Firestore's pricing: each document that a query finds or a get asks for is a read, and so is
+Source: Firestore's pricing. Each document that a query finds or a get asks for is a read, and so is
 a query that finds none; each document of a commit is a write.
 """
 
@@ -34,7 +34,7 @@ _UNCOUNTED = (
 
 @dataclass
 class Bill:
-    """Documents read, the queries among what read them, commits, and the documents written by these."""
+    """The documents that were read, the queries, the commits, and the documents that they wrote."""
 
     reads: int = 0
     queries: int = 0
@@ -44,7 +44,10 @@ class Bill:
 
 @contextlib.contextmanager
 def billed() -> Iterator[Bill]:
-    """Count what this process reads and writes. A method that is not counted raises, so that nothing goes unseen."""
+    """Count the reads and writes of this process.
+
+    Methods that are not counted raise, so that no read or write is missed.
+    """
     bill = Bill()
     get_document, run_query, commit = (
         FirestoreClient.get_document,

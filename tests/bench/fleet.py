@@ -1,4 +1,4 @@
-"""Many workspaces, as the domain makes them, written straight into the store."""
+"""Writes many workspaces, made by the domain's functions, directly into the store."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Make = Callable[[Actor, str, datetime], Workspace]
 def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datetime) -> None:
     """Write ``size`` workspaces and their owners.
 
-    ``due`` of them are due for ``clean_up`` under the default policy (half are idle, half
-    forgotten), as many others for ``reconcile`` (a STOP whose job is gone). Of the rest half are in
-    use and half suspended; nothing of them is due.
+    ``due`` of them are due for ``clean_up`` under the default policy: half are idle, half have been
+    suspended for long. As many others are due for ``reconcile``: their STOP has lost its job. Of
+    the rest half are in use and half are suspended; none of them is due.
     """
     rest = size - 2 * due
     kinds: list[tuple[int, Make, datetime]] = [
@@ -43,7 +43,7 @@ def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datet
     made: list[Workspace] = []
     for many, make, at in kinds:
         for nth in range(many):
-            number = len(made) % len(held)  # so that what is due belongs to different owners
+            number = len(made) % len(held)  # so that those due belong to different owners
             actor = Actor(held[number].id, "seeded", f"{held[number].id}@example.com")
             workspace = make(actor, project_id, at - timedelta(milliseconds=nth))
             held[number] = _holding(held[number], workspace)
@@ -55,7 +55,7 @@ def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datet
 
 
 def _ready(actor: Actor, project_id: str, at: datetime) -> Workspace:
-    """Return a workspace that was made, booted and was last connected to at ``at``."""
+    """Return a READY workspace with its last connection at ``at``."""
     ids = str(uuid.uuid4()), str(uuid.uuid4())
     new = NewWorkspace(
         f"w-{ids[0]}",
@@ -78,7 +78,7 @@ def _ready(actor: Actor, project_id: str, at: datetime) -> Workspace:
 
 
 def _stopping(actor: Actor, project_id: str, at: datetime) -> Workspace:
-    """Return a workspace whose STOP was asked for at ``at``; nothing has come of it."""
+    """Return a workspace whose STOP was accepted at ``at`` and has not advanced since."""
     return _changed(
         lifecycle.stop(_ready(actor, project_id, at), str(uuid.uuid4()), actor, at, POLICY)
     )
@@ -106,7 +106,7 @@ def _holding(owner: Owner, workspace: Workspace) -> Owner:
 
 def _changed(change: Change | None) -> Workspace:
     if change is None or change.workspace is None:
-        raise ValueError("the domain refuses what the fleet is made by")
+        raise ValueError("the domain refuses a change that makes the fleet")
     return change.workspace
 
 

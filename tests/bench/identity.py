@@ -1,4 +1,4 @@
-"""What it costs to check a person's token once the issuer's keys are there."""
+"""Measures the check of a person's token after the issuer's keys were fetched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHECKS = 2000
 
 
 def measure(cloud: RunningCloud) -> dict[str, float]:
-    """Return the median and the worst-but-one-percent of some checks, in milliseconds."""
+    """Return the median and the 99th percentile of some checks, in milliseconds."""
     identity = GoogleIdentity(read_settings(cloud.state["environment"]).identity)
     headers = {"Authorization": f"Bearer {cloud.token('checked@example.com')}"}
     identity.person(headers)  # fetches the keys

@@ -1,4 +1,4 @@
-"""What a new instance of each function costs before its first request: the time of its imports, and its memory."""
+"""Measures a new instance of each function before its first request: time of imports, memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _LOAD = (
 )
 _MEASURE = """
 import json, re, resource, sys, time
-sys.modules["aiohttp"] = None  # Google's libraries import it where it is: here for the tests, where they are deployed not
+# Google's libraries import it if it is installed: for the tests it is, in the deployment it is not.
+sys.modules["aiohttp"] = None
 began = time.perf_counter()
 {what}
 spent = time.perf_counter() - began
-if sys.platform == "linux":  # where getrusage starts from the memory of the process that forked this one
+if sys.platform == "linux":  # where getrusage includes the memory of the parent at the fork
     peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
 else:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
@@ -31,7 +32,7 @@ print(json.dumps([spent, peak]))
 
 
 def measure() -> dict[str, dict[str, float]]:
-    """Return seconds, MB and their ratios to the floor by function: the best of some rounds that take turns."""
+    """Return seconds, MB and their ratios to the floor by function: the best of some rounds."""
     programs = {"floor": _FLOOR}
     for function in read_catalogue().functions:
         programs[function.name] = _LOAD.format(

@@ -1,8 +1,8 @@
-"""Memory of each function under as many requests at once as its instances get, beside the limit that the catalogue gives it.
+"""Measures the memory of each function with all threads busy, beside its limit in the catalogue.
 
-What counts is what an instance alone would use: of the processes of a function the largest whole,
-of the others what they do not share. The other functions on this machine share libraries with it,
-so proportional sizes would be too small.
+The figure is what an instance would use alone on a machine: of a function's processes all memory of
+the largest one, and of the others the memory that they do not share. Proportional sizes would be
+too small, because the other functions on this machine share libraries with it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from localcloud.api_client import ApiClient
 from localcloud.catalogue import Function, read_catalogue
 from localcloud.running_cloud import RunningCloud
 
-WORKSPACES = 10  # each takes the workers through whole operations, all at once
-ROUNDS = 10  # of as many requests at once as an instance gets
+WORKSPACES = 10  # their operations keep the workers busy
+ROUNDS = 10  # in each of which every thread of an instance serves one request
 _BODIES = {
     "create_workspace": {"name": "more"},
     "report_workspace": {"event": "ready", "generation": 1},
@@ -31,7 +31,7 @@ _BODIES = {
 
 
 def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
-    """Return MB and the part of the limit that is used, by function; nothing where processes cannot be looked into."""
+    """Return MB and the used part of the limit, by function; nothing on systems without /proc."""
     if sys.platform != "linux":
         return {}
     token = cloud.token("memory@example.com")
@@ -52,7 +52,7 @@ def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
 
 
 def _load(cloud: RunningCloud, function: Function, token: str, workspaces: list[str]) -> None:
-    """Call every route of a function, as often at once as one instance is called; what it answers does not matter."""
+    """Call every route of a function, as often at once as it has threads; any answer will do."""
     url, ids = cloud.state["functions"][function.name]["direct_url"], itertools.cycle(workspaces)
     body = _BODIES.get(function.name) or {
         "workspace_id": str(uuid.uuid4()),
@@ -76,24 +76,24 @@ def _load(cloud: RunningCloud, function: Function, token: str, workspaces: list[
 
 
 def _megabytes(group: int) -> float:
-    """Return what the processes of a group would use if they were alone on a machine."""
+    """Return the MB that the processes of a group would use alone on a machine."""
     sizes = list(_sizes(group))
     whole, own = max(sizes)
     return (whole + sum(own for _, own in sizes) - own) / 1024
 
 
 def _sizes(group: int) -> Iterator[tuple[int, int]]:
-    """Yield the kB of each process of a group that are in memory, and of these the ones that no other process has."""
+    """Yield the resident kB of each process of a group, and how many of them it does not share."""
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
         try:
             if os.getpgid(pid) != group:
                 continue
-            said = dict(
+            sizes = dict(
                 re.findall(
                     r"^(\w+):\s+(\d+) kB$", (folder / "smaps_rollup").read_text(), re.MULTILINE
                 )
             )
         except (OSError, ProcessLookupError):
             continue  # it has ended
-        yield int(said["Rss"]), int(said["Private_Clean"]) + int(said["Private_Dirty"])
+        yield int(sizes["Rss"]), int(sizes["Private_Clean"]) + int(sizes["Private_Dirty"])

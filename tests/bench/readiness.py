@@ -1,4 +1,4 @@
-"""How much the Hub adds to what Compute and the machine take themselves, from POST to READY."""
+"""Measures the time from POST to READY that the Hub adds to Compute's and the machine's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORKSPACES = 20
 def measure(cloud: RunningCloud, times: str) -> dict[str, float]:
     """Return the median and the worst of some creates, one after the other, in seconds.
 
-    READY's own time is in the record, so nothing of this depends on how often it is looked at.
+    The time of READY is in the record, so the figures do not depend on how often this polls.
     """
     theirs = TIMES[times].insert + TIMES[times].boot
     added = []

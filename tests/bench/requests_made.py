@@ -1,4 +1,4 @@
-"""How many calls to Firestore each request makes, counted at the functions' client."""
+"""Counts the calls to Firestore of each request, at the methods of Google's client library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CALLS = {"get_document": "reads", "run_query": "queries", "commit": "commits"}
 
 
 def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
-    """Return the calls by function, made by one request each on a workspace that is there and ready."""
+    """Return the calls by function, each for one request about a READY workspace."""
     token = cloud.token("counted@example.com")
     headers = {"Authorization": f"Bearer {token}"}
     person = ApiClient(cloud.address, token)
@@ -49,7 +49,7 @@ def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
 
 @contextlib.contextmanager
 def _counting() -> Iterator[Counter[str]]:
-    """Count at the library's own methods, whoever calls them."""
+    """Count the calls of the library's methods."""
     counts: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         for name, call in CALLS.items():

@@ -1,4 +1,4 @@
-"""What the sweeps read of a large fleet, and what a create takes meanwhile."""
+"""Measures what the sweeps read of a large fleet, and how long a create takes meanwhile."""
 
 from __future__ import annotations
 
@@ -40,26 +40,28 @@ FLEETS = (
 SIZE, DUE = 10_000, 100  # while creates are measured
 CREATES = 20
 ROUNDS = 2
-SETTINGS = {
-    "HUB_ATTEND_SECONDS": "600"
-}  # so that nothing but what is due becomes due while this is measured
+# So that no more workspaces become due during the measurement.
+SETTINGS = {"HUB_ATTEND_SECONDS": "600"}
 _SETTLE_SECONDS = 120.0
 
 Figures = dict[str, dict[str, float]]
-Holding = Callable[[RunningCloud], AbstractContextManager[None]]
+WorkersState = Callable[[RunningCloud], AbstractContextManager[None]]
 
 
 def measure(cloud: RunningCloud) -> dict[str, Figures]:
-    """Return what each sweep reads and writes by fleet, and the times of creates (ms) alone and while sweeps run.
+    """Return the reads and writes of each sweep by fleet, and the times of creates in ms.
 
-    The cloud is one of its own with ``SETTINGS``, whose scheduler does not call: what is made in it
-    stays there.
+    The times are those of creates alone, and of creates while sweeps run. The cloud must have
+    ``SETTINGS`` and no scheduler; what is made in it stays there.
     """
     return {"creates": _measure_creates(cloud), "reads": _measure_reads(cloud)}
 
 
 def _measure_reads(cloud: RunningCloud) -> Figures:
-    """Run the functions in this process, each fleet in a database of its own: the jobs that they send find nothing to do."""
+    """Run the functions in this process, with a database for each fleet.
+
+    The workers use another database, so the jobs have no effect.
+    """
     figures = {}
     for size, due in FLEETS:
         database = f"fleet-{size}-{due}"
@@ -79,9 +81,8 @@ def _count(name: str, due: int) -> dict[str, float]:
     source = next(
         function.source for function in read_catalogue().functions if function.name == name
     )
-    with mock.patch.object(
-        bootstrap, "_hub", bootstrap.Hub()
-    ):  # one that has not read its settings yet
+    # A new Hub, which has not read its settings yet.
+    with mock.patch.object(bootstrap, "_hub", bootstrap.Hub()):
         client = create_app(name, str(ROOT / source)).test_client()  # type: ignore[no-untyped-call]
         with billed() as bill:
             answer = client.post(f"/{name}")
@@ -98,53 +99,51 @@ def _count(name: str, due: int) -> dict[str, float]:
 def _measure_creates(cloud: RunningCloud) -> Figures:
     """Compare creates at the public address, one after the other: alone, and while both sweeps run.
 
-    With the workers held it is the sweeps by themselves, beside the floor of programs that only
-    compute: what any work on the same processors costs a create. With the workers at work all that
-    the sweeps set off is on this machine, too: the workers, the queue and Compute, which are
-    elsewhere in production. The worst has in it that the emulator, which has no indexes, goes
-    through all documents at each query.
+    While the workers are paused, only the sweeps run beside the creates. The floor are programs
+    that only compute: it shows what any work on the same processors costs a create. While the
+    workers run, this machine also does all that the sweeps cause, by the workers, the queue and
+    Compute, which run elsewhere in production. The worst times include that the emulator has no
+    indexes, so that each query reads all documents.
     """
     for name in SWEEPS:
-        call_scheduled(cloud, name)  # first connections and first calls are not what is measured
+        call_scheduled(cloud, name)  # first connections and first calls are not measured
     _creates(_people(cloud))
     _seed(cloud, SIZE - 2 * DUE, 0)
-    held = [_round(cloud, _held) for _ in range(ROUNDS)]
-    working = [_round(cloud, _left_alone) for _ in range(ROUNDS)]
-    return {**_compare(held, ""), **_compare(working, "workers, ")}
+    paused = [_round(cloud, _paused_workers) for _ in range(ROUNDS)]
+    working = [_round(cloud, _running_workers) for _ in range(ROUNDS)]
+    return {**_compare(paused, ""), **_compare(working, "workers, ")}
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The seconds of some creates in each situation, which take turns."""
+    """The seconds of some creates in each situation; the situations take turns."""
 
     alone: list[float]
     beside_busy: list[float]
     beside_sweeps: list[float]
 
 
-def _round(cloud: RunningCloud, holding: Holding) -> Round:
-    """Measure on a fleet that has exactly ``DUE`` workspaces for each sweep; both sweeps are called at once."""
+def _round(cloud: RunningCloud, workers: WorkersState) -> Round:
+    """Measure a fleet with exactly ``DUE`` workspaces for each sweep; both sweeps run at once."""
     _seed(cloud, 2 * DUE, DUE)
     groups = [_people(cloud) for _ in range(3)]
-    with holding(cloud), ThreadPoolExecutor(len(SWEEPS)) as pool:
+    with workers(cloud), ThreadPoolExecutor(len(SWEEPS)) as pool:
         alone = _creates(groups[0])
         with _busy():
             beside_busy = _creates(groups[1])
         sweeps = [pool.submit(call_scheduled, cloud, name) for name in SWEEPS]
         beside_sweeps = _creates(groups[2])
-        overtaken = any(sweep.done() for sweep in sweeps)
+        ended_early = any(sweep.done() for sweep in sweeps)
         for sweep in sweeps:
             _check(sweep.result(), DUE)
-    if overtaken:
-        raise RuntimeError(
-            "a sweep was over before the creates were: these figures would say nothing"
-        )
+    if ended_early:
+        raise RuntimeError("a sweep ended before the creates, so the figures would say nothing")
     _settle(cloud)
     return Round(alone, beside_busy, beside_sweeps)
 
 
 def _compare(rounds: list[Round], prefix: str) -> Figures:
-    """Return median, worst and their ratios to the creates alone, by situation."""
+    """Return median, worst, and their ratios to the creates alone, by situation."""
     figures: Figures = {}
     first = [seconds for each in rounds for seconds in each.alone]
     for title, situation in (
@@ -164,7 +163,7 @@ def _compare(rounds: list[Round], prefix: str) -> Figures:
 
 @contextlib.contextmanager
 def _busy() -> Iterator[None]:
-    """Have as many programs compute as there are sweeps."""
+    """Run as many programs that compute as there are sweeps."""
     with contextlib.ExitStack() as stack:
         for _ in SWEEPS:
             program = stack.enter_context(
@@ -180,7 +179,7 @@ def _people(cloud: RunningCloud) -> list[ApiClient]:
 
 
 def _creates(people: list[ApiClient]) -> list[float]:
-    """Return the seconds of one create by each."""
+    """Return the seconds of one create of each person."""
     spent = []
     for person in people:
         began = time.perf_counter()
@@ -190,8 +189,8 @@ def _creates(people: list[ApiClient]) -> list[float]:
 
 
 @contextlib.contextmanager
-def _held(cloud: RunningCloud) -> Iterator[None]:
-    """Have no worker compete for this machine; afterwards they do what has come meanwhile."""
+def _paused_workers(cloud: RunningCloud) -> Iterator[None]:
+    """Pause the workers; afterwards they do the jobs that have come meanwhile."""
     for name in WORKERS:
         cloud.kill_function(name, signal.SIGSTOP)
     try:
@@ -201,7 +200,7 @@ def _held(cloud: RunningCloud) -> Iterator[None]:
             cloud.kill_function(name, signal.SIGCONT)
 
 
-def _left_alone(_cloud: RunningCloud) -> AbstractContextManager[None]:
+def _running_workers(_cloud: RunningCloud) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
@@ -213,16 +212,17 @@ def _settle(cloud: RunningCloud) -> None:
     deadline = time.monotonic() + _SETTLE_SECONDS
     while documents.query(Query("workspaces", under_way, "operation.step", Direction.ASCENDING, 1)):
         if time.monotonic() > deadline:
-            raise TimeoutError("the workers do not get done")
+            raise TimeoutError("operations are still under way")
         time.sleep(0.5)
 
 
 def _check(report: Any, due: int) -> None:
-    """Make sure that a sweep has done what it is measured at."""
+    """Check that a sweep has done exactly the work that it is measured at."""
     done = sum(len(ids) for ids in report["done"].values())
     if (report["looked_at"], done, report["failed"]) != (due, due, {}):
         raise RuntimeError(
-            f"{due} were due, {report['looked_at']} looked at, {done} done, failed: {report['failed']}"
+            f"{due} were due, {report['looked_at']} looked at, {done} done, "
+            f"failed: {report['failed']}"
         )
 
 

@@ -1,7 +1,7 @@
-"""Requests a second and latencies of listing and creating at 16 clients, beside the floors that do the same Firestore work.
+"""Measures requests per second and latencies of list and create at 16 clients, beside floors.
 
-Each function is asked at its own process, without front or gateway: what is compared is code with
-code.
+A floor is a bare function with the same Firestore calls. Requests go to each function's own
+process, without front or gateway, so that only the code is compared.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _measure_list(cloud: RunningCloud) -> dict[str, dict[str, float]]:
 
 
 def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
-    """Compare creates, each by a person of its own, while no worker competes for the two cores."""
+    """Compare creates, each by another person, while no worker competes for the processors."""
     people = [
         cloud.token(f"{uuid.uuid4()}@example.com") for _ in range(REQUESTS * ROUNDS + CLIENTS)
     ]
@@ -89,7 +89,7 @@ def _measure_create(cloud: RunningCloud) -> dict[str, dict[str, float]]:
 
 @contextlib.contextmanager
 def _floor(cloud: RunningCloud, name: str, *, like: str) -> Iterator[str]:
-    """Run a floor function as the local cloud runs the Hub's, with as many threads as the function that it is compared with."""
+    """Run a floor function as the local cloud runs the Hub's, with as many threads as ``like``."""
     [port] = free_ports(1)
     environment = {
         "PATH": os.environ["PATH"],
@@ -127,13 +127,11 @@ Side = tuple[str, Callable[[], Request]]
 
 
 def _compare(name: str, ours: Side, floor: Side) -> dict[str, dict[str, float]]:
-    """Let both take turns, and return the medians of their rounds."""
+    """Measure both in turns, and return the medians of their rounds."""
     sides = {name: ours, f"{name} floor": floor}
     runs: dict[str, list[tuple[float, list[float]]]] = {side: [] for side in sides}
     for each in sides.values():
-        _round(
-            *each, requests=CLIENTS
-        )  # first connections and first calls are not what is measured
+        _round(*each, requests=CLIENTS)  # first connections and first calls are not measured
     for _ in range(ROUNDS):
         for side, each in sides.items():
             runs[side].append(_round(*each, requests=REQUESTS))

@@ -1,7 +1,7 @@
-"""The floor of POST /workspaces: a bare function that makes the same one Firestore read and the same one commit.
+"""The floor of POST /workspaces: a bare function with the same Firestore read and commit.
 
-The same: the documents of a real workspace (``?like=``), of its owner and of its event, with all
-their fields, under new names.
+It copies the documents of a real workspace (``?like=``), of its owner and of its event, with all
+their fields, to new names.
 """
 
 import json
@@ -33,7 +33,7 @@ def _documents(workspace_id: str) -> tuple[dict[str, Any], dict[str, Any], dict[
 
 @functions_framework.http
 def create_floor(request: Request) -> tuple[str, int]:
-    """Answer with the document."""
+    """Write the documents, and answer with that of the workspace."""
     workspace, owner, event = _documents(request.args["like"])
     asked = request.get_json()
     owner_document = _client().collection("owners").document(f"floor-{uuid.uuid4()}")

@@ -1,4 +1,4 @@
-"""The floor of GET /workspaces: a bare function that makes the same one Firestore query."""
+"""The floor of GET /workspaces: a bare function with the same Firestore query."""
 
 import json
 from functools import cache
@@ -16,7 +16,7 @@ def _client() -> firestore.Client:
 
 @functions_framework.http
 def list_floor(request: Request) -> str:
-    """Answer with the documents."""
+    """Answer with the documents that the query finds."""
     mine = FieldFilter("owner_id", "==", request.args["owner_id"])
     newest_first = firestore.Query.DESCENDING
     query = (

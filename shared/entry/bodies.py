@@ -15,9 +15,10 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from shared.domain.credentials import holds_credentials, holds_credentials_without_scheme
 from shared.domain.errors import FieldProblem, InvalidRequestError
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.lifecycle import NewMachine, NewWorkspace, Report, ReportEvent
+from shared.domain.lifecycle import NewMachine, NewWorkspace
 from shared.domain.owners import Key
 from shared.domain.policy import Policy
+from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, Status
 from shared.ports import Machine
 from shared.usecases.ask_workspaces import ListScope

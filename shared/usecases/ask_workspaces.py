@@ -81,7 +81,7 @@ def stop_workspace(
         actor,
         workspace_id,
         "StopRequested",
-        lambda ws: lifecycle.stop(ws, operation_id, actor, clock(), policy),
+        lambda ws: lifecycle.stop(ws, lifecycle.NewOperation(operation_id, actor, clock()), policy),
     )
     return workspace, workspace.operation is not None
 
@@ -112,7 +112,9 @@ def start_workspace(
         actor,
         workspace_id,
         "StartRequested",
-        lambda ws: lifecycle.start(ws, operation_id, actor, machine, clock(), policy),
+        lambda ws: lifecycle.start(
+            ws, lifecycle.NewOperation(operation_id, actor, clock()), machine, policy
+        ),
     )
     return workspace, workspace.operation is not None
 
@@ -141,7 +143,9 @@ def delete_workspace(
         actor,
         workspace_id,
         "DeleteRequested",
-        lambda ws: lifecycle.delete(ws, operation_id, actor, clock(), policy),
+        lambda ws: lifecycle.delete(
+            ws, lifecycle.NewOperation(operation_id, actor, clock()), policy
+        ),
     )
 
 

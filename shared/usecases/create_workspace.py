@@ -49,7 +49,13 @@ def create_workspace(
         holding = admit(
             seen(owner.record, actor), workspace_id, new.name, key, actor.email, now, policy
         )
-        change = lifecycle.create(workspace_id, operation_id, project_id, actor, new, now, policy)
+        change = lifecycle.create(
+            new,
+            lifecycle.NewOperation(operation_id, actor, now),
+            policy,
+            workspace_id=workspace_id,
+            project_id=project_id,
+        )
         try:
             store.commit(
                 workspaces=[(None, change.workspace)],

@@ -1,12 +1,12 @@
 """Take a machine's report."""
 
 from shared import logs
-from shared.domain import lifecycle
+from shared.domain import reports
 from shared.domain.changes import Change
 from shared.domain.errors import InstanceNotRecordedError, NotAllowedError, WorkspaceNotFoundError
-from shared.domain.lifecycle import Report
 from shared.domain.people import Actor
 from shared.domain.policy import Policy
+from shared.domain.reports import Report
 from shared.domain.workspace import Workspace
 from shared.ports import Clock, Jobs, WorkspaceStore
 from shared.usecases.change_workspace import change_workspace
@@ -24,7 +24,7 @@ def receive_report(
 ) -> None:
     """Do what a machine's report calls for; one of an older boot, or one that says nothing new, does nothing.
 
-    ``lifecycle.receive`` says how much a machine can cause.
+    ``shared.domain.reports`` says how much a machine can cause.
 
     Raises:
         InstanceNotRecordedError: the machine's id is not recorded yet, or not that it runs; it
@@ -40,7 +40,7 @@ def receive_report(
 
     def decide(workspace: Workspace) -> Change | None:
         try:
-            return lifecycle.receive(workspace, report, clock(), policy)
+            return reports.receive(workspace, report, clock(), policy)
         except NotAllowedError:
             trail.record_stranger(machine, workspace.id, workspace.owner_id, "ReportSent")
             raise
@@ -57,7 +57,7 @@ def receive_report(
             reported=report.event,
             generation=report.generation,
         )
-    if lifecycle.comes_too_early(workspace, report):
+    if reports.comes_too_early(workspace, report):
         raise InstanceNotRecordedError(
             "The machine is not recorded to run yet. Report again in a moment."
         )

@@ -77,7 +77,9 @@ def clean_up(
     sweeper = Actor(lifecycle.CLEANUP, request_id)
 
     def expire(workspace: Workspace) -> Change | None:
-        return lifecycle.expire(workspace, str(uuid.uuid4()), sweeper, clock(), policy)
+        return lifecycle.expire(
+            workspace, lifecycle.NewOperation(str(uuid.uuid4()), sweeper, clock()), policy
+        )
 
     if policy.idle_after is not None:
         idle_since = started - policy.idle_after

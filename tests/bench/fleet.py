@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from shared.domain import lifecycle, owners
+from shared.domain import lifecycle, owners, reports
 from shared.domain.changes import Change, finish
-from shared.domain.lifecycle import NewWorkspace, Report, ReportEvent
+from shared.domain.lifecycle import NewWorkspace
 from shared.domain.people import Actor
 from shared.domain.policy import Policy
+from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, Owner, Status, Workspace
 from shared.ports import Stored, WorkspaceStore
 
@@ -56,31 +57,43 @@ def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datet
 
 def _ready(actor: Actor, project_id: str, at: datetime) -> Workspace:
     """Return a READY workspace with its last connection at ``at``."""
-    ids = str(uuid.uuid4()), str(uuid.uuid4())
+    workspace_id = str(uuid.uuid4())
     new = NewWorkspace(
-        f"w-{ids[0]}",
-        POLICY.default_machine_type,
-        POLICY.default_image_tag,
-        POLICY.zones[0],
-        Metadata("example/api"),
+        name=f"w-{workspace_id}",
+        machine_type=POLICY.default_machine_type,
+        image_tag=POLICY.default_image_tag,
+        zone=POLICY.zones[0],
+        metadata=Metadata("example/api"),
     )
-    asked = _changed(lifecycle.create(*ids, project_id, actor, new, at, POLICY))
+    asked = _changed(
+        lifecycle.create(
+            new,
+            lifecycle.NewOperation(str(uuid.uuid4()), actor, at),
+            POLICY,
+            workspace_id=workspace_id,
+            project_id=project_id,
+        )
+    )
     instance_id = str(uuid.uuid4().int)[:19]
     report = Report(
-        ReportEvent.READY,
-        asked.generation,
-        asked.instance_name,
-        instance_id,
-        asked.zone,
-        asked.project_id,
+        event=ReportEvent.READY,
+        generation=asked.generation,
+        instance_name=asked.instance_name,
+        instance_id=instance_id,
+        zone=asked.zone,
+        project_id=asked.project_id,
     )
-    return _changed(lifecycle.receive(replace(asked, instance_id=instance_id), report, at, POLICY))
+    return _changed(reports.receive(replace(asked, instance_id=instance_id), report, at, POLICY))
 
 
 def _stopping(actor: Actor, project_id: str, at: datetime) -> Workspace:
     """Return a workspace whose STOP was accepted at ``at`` and has not advanced since."""
     return _changed(
-        lifecycle.stop(_ready(actor, project_id, at), str(uuid.uuid4()), actor, at, POLICY)
+        lifecycle.stop(
+            _ready(actor, project_id, at),
+            lifecycle.NewOperation(str(uuid.uuid4()), actor, at),
+            POLICY,
+        )
     )
 
 

@@ -35,8 +35,8 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
-from shared.domain.lifecycle import Report, ReportEvent
 from shared.domain.ownership import labels_of
+from shared.domain.reports import Report, ReportEvent
 from shared.ports import Clock, Machines
 
 PROJECT = "test-project"
@@ -120,14 +120,14 @@ class FakeInstance:
     ) -> Report:
         """Return what this machine would report now, with what its token would prove."""
         return Report(
-            event,
-            self.generation,
-            self.place.name,
-            self.id,
-            self.place.zone,
-            PROJECT,
-            code,
-            message,
+            event=event,
+            generation=self.generation,
+            instance_name=self.place.name,
+            instance_id=self.id,
+            zone=self.place.zone,
+            project_id=PROJECT,
+            code=code,
+            message=message,
         )
 
 

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.domain.instance import Disk, Instance, InstanceState
-from shared.domain.lifecycle import Report, ReportEvent
 from shared.domain.ownership import labels_of
 from shared.domain.policy import Policy
+from shared.domain.reports import Report, ReportEvent
 from shared.domain.steps import Step, StepInput
 from shared.domain.workspace import (
     Activity,
@@ -135,11 +135,11 @@ def a_home(workspace: Workspace, **changes: Any) -> Disk:
 def a_report(workspace: Workspace, event: ReportEvent, **changes: Any) -> Report:
     """Return a report by the workspace's machine about its current boot."""
     report = Report(
-        event,
-        workspace.generation,
-        workspace.instance_name,
-        workspace.instance_id or INSTANCE_ID,
-        workspace.zone,
-        workspace.project_id,
+        event=event,
+        generation=workspace.generation,
+        instance_name=workspace.instance_name,
+        instance_id=workspace.instance_id or INSTANCE_ID,
+        zone=workspace.zone,
+        project_id=workspace.project_id,
     )
     return replace(report, **changes)

@@ -16,10 +16,11 @@ from shared.domain.errors import (
 from shared.domain.instance import Place
 from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
-from shared.domain.lifecycle import NewMachine, NewWorkspace, Report
+from shared.domain.lifecycle import NewMachine, NewWorkspace
 from shared.domain.owners import Key
 from shared.domain.people import Actor
 from shared.domain.policy import Policy
+from shared.domain.reports import Report
 from shared.domain.workspace import Metadata, Workspace
 from shared.ports import Jobs, Machines, WorkspaceStore
 from shared.usecases import ask_workspaces, sweep
@@ -76,11 +77,11 @@ class World:
     ) -> Workspace:
         """Create a workspace."""
         new = NewWorkspace(
-            name,
-            self.policy.default_machine_type,
-            self.policy.default_image_tag,
-            zone or self.policy.zones[0],
-            Metadata(repo="https://example.com/repo.git"),
+            name=name,
+            machine_type=self.policy.default_machine_type,
+            image_tag=self.policy.default_image_tag,
+            zone=zone or self.policy.zones[0],
+            metadata=Metadata(repo="https://example.com/repo.git"),
         )
         return create_workspace(
             self.store_port,

@@ -10,7 +10,7 @@ import pytest
 from localcloud.api_client import ApiClient, RefusedError
 from localcloud.running_cloud import RunningCloud
 from shared.adapters.firestore_records import workspace_document, workspace_record
-from shared.domain.lifecycle import NewMachine, start
+from shared.domain.lifecycle import NewMachine, NewOperation, start
 from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from tests.system.records import Records, call_scheduled, in_compute, stop_by_hand
@@ -104,9 +104,8 @@ def _begin_a_start_whose_job_is_lost(records: Records, workspace_id: str) -> Non
     """Write the record that a start function leaves if it is killed right after its commit."""
     workspace = workspace_record(records.workspace(workspace_id))
     now = datetime.now(UTC) - timedelta(minutes=3)
-    change = start(
-        workspace, "lost", Actor(workspace.owner_id, "lost"), NewMachine(), now, Policy()
-    )
+    lost = NewOperation("lost", Actor(workspace.owner_id, "lost"), now)
+    change = start(workspace, lost, NewMachine(), Policy())
     assert change is not None
     assert change.workspace is not None
     records.write(workspace_id, **workspace_document(change.workspace))

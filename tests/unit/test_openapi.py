@@ -24,9 +24,10 @@ from shared.domain.errors import FieldProblem, HubError
 from shared.domain.events import Event
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.instance import Instance, InstanceState
-from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace, ReportEvent
+from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace
 from shared.domain.people import Actor
 from shared.domain.policy import Policy
+from shared.domain.reports import ReportEvent
 from shared.domain.workspace import (
     Activity,
     Metadata,
@@ -112,9 +113,21 @@ ACTOR = Actor("108234567890123456789", "laptop-42", "ada@example.com")
 
 def new_workspace() -> Workspace:
     """Return a workspace that was just created."""
-    new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata(branch="main"))
+    new = NewWorkspace(
+        name="api",
+        machine_type="e2-standard-4",
+        image_tag="latest",
+        zone="us-west1-a",
+        metadata=Metadata(branch="main"),
+    )
     return workspace_of(
-        lifecycle.create(UUID, OPERATION, "example", ACTOR, new, NOW, POLICY).workspace
+        lifecycle.create(
+            new,
+            lifecycle.NewOperation(OPERATION, ACTOR, NOW),
+            POLICY,
+            workspace_id=UUID,
+            project_id="example",
+        ).workspace
     )
 
 
@@ -143,7 +156,9 @@ def stopping_workspace() -> Workspace:
     """Return a workspace that the clean-up is stopping."""
     later = NOW + timedelta(days=1)
     change = lifecycle.expire(
-        ready_workspace(), OPERATION, Actor(CLEANUP, "laptop-42"), later, POLICY
+        ready_workspace(),
+        lifecycle.NewOperation(OPERATION, Actor(CLEANUP, "laptop-42"), later),
+        POLICY,
     )
     return workspace_of(change.workspace if change else None)
 
@@ -151,7 +166,9 @@ def stopping_workspace() -> Workspace:
 def starting_workspace() -> Workspace:
     """Return a workspace that is getting another machine."""
     wanted = NewMachine(machine_type="e2-standard-8")
-    change = lifecycle.start(suspended_workspace(), OPERATION, ACTOR, wanted, NOW, POLICY)
+    change = lifecycle.start(
+        suspended_workspace(), lifecycle.NewOperation(OPERATION, ACTOR, NOW), wanted, POLICY
+    )
     return workspace_of(change.workspace if change else None)
 
 
@@ -162,7 +179,7 @@ def deleting_workspace() -> Workspace:
     tried = replace(
         made, operation=replace(made.operation, zones_tried=("us-west1-a", "us-west1-b"))
     )
-    change = lifecycle.delete(tried, OPERATION, ACTOR, NOW, POLICY)
+    change = lifecycle.delete(tried, lifecycle.NewOperation(OPERATION, ACTOR, NOW), POLICY)
     return workspace_of(change.workspace if change else None)
 
 

@@ -15,7 +15,8 @@ from shared.domain.instance import (
     InstanceState,
     RefreshMetadata,
 )
-from shared.domain.lifecycle import NewMachine, Report, ReportEvent
+from shared.domain.lifecycle import NewMachine
+from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Activity, Phase, Status, StopReason
 from shared.entry.bodies import read_report
 from shared.ports import Machine

@@ -15,6 +15,7 @@ from shared.domain.steps.failing import (
     fail,
     may_still_be_saved,
     overdue_unseen,
+    recording,
 )
 from shared.domain.steps.step import (
     CALLING_PHASE,
@@ -47,6 +48,7 @@ __all__ = [
     "reads_console",
     "reads_disk",
     "record_outcome",
+    "recording",
     "remake",
     "seeks_elsewhere",
 ]

@@ -22,7 +22,9 @@ SWEEPS_OFF = Policy(idle_after=None, retention=None)
 
 def expire(workspace: Workspace, policy: Policy = POLICY) -> Change | None:
     """Decide on a workspace as the clean-up does."""
-    return lifecycle.expire(workspace, "new-operation", SWEEPER, NOW, policy)
+    return lifecycle.expire(
+        workspace, lifecycle.NewOperation("new-operation", SWEEPER, NOW), policy
+    )
 
 
 def test_a_workspace_due_for_a_look_is_not_deleted() -> None:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.domain import lifecycle
+from shared.domain import lifecycle, reports
 from shared.domain.changes import Change, Note, finish
 from shared.domain.events import HUB, Event, asked, ended, noted, refused
-from shared.domain.lifecycle import CLEANUP, NewWorkspace, Report, ReportEvent
+from shared.domain.lifecycle import CLEANUP, NewWorkspace
 from shared.domain.people import Actor
 from shared.domain.policy import Policy
+from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, OperationKind, Problem, Status, Workspace
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -33,9 +34,21 @@ def after(change: Change | None) -> Workspace:
 
 def being_made() -> Workspace:
     """Return Ada's workspace, just created."""
-    new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata())
+    new = NewWorkspace(
+        name="api",
+        machine_type="e2-standard-4",
+        image_tag="latest",
+        zone="us-west1-a",
+        metadata=Metadata(),
+    )
     made = after(
-        lifecycle.create(str(uuid.uuid4()), str(uuid.uuid4()), "example", ADA, new, NOW, POLICY)
+        lifecycle.create(
+            new,
+            lifecycle.NewOperation(str(uuid.uuid4()), ADA, NOW),
+            POLICY,
+            workspace_id=str(uuid.uuid4()),
+            project_id="example",
+        )
     )
     return replace(made, instance_id="4711")
 
@@ -152,7 +165,12 @@ def test_a_note_of_a_change_is_an_event_of_the_hub() -> None:
 def test_a_start_that_leaves_a_workspace_suspended_is_recorded_with_the_reason() -> None:
     """The error's code is the result, rather than the status."""
     start = after(
-        lifecycle.start(suspended(), str(uuid.uuid4()), ADA, lifecycle.NewMachine(), NOW, POLICY)
+        lifecycle.start(
+            suspended(),
+            lifecycle.NewOperation(str(uuid.uuid4()), ADA, NOW),
+            lifecycle.NewMachine(),
+            POLICY,
+        )
     )
     event = ended(start, finish(start, Status.SUSPENDED, "StartRefused", LATER, PROBLEM), LATER)
     assert event is not None
@@ -170,7 +188,9 @@ def suspended() -> Workspace:
 
 def test_the_end_of_a_deletion_is_recorded() -> None:
     """The event is written although the record is gone."""
-    gone = after(lifecycle.delete(ready(), str(uuid.uuid4()), GRACE, NOW, POLICY))
+    gone = after(
+        lifecycle.delete(ready(), lifecycle.NewOperation(str(uuid.uuid4()), GRACE, NOW), POLICY)
+    )
     event = ended(gone, Change(None, "WorkspaceDeleted"), LATER)
     assert event == Event(LATER, gone.id, ADA.id, HUB, "WorkspaceDeleted", "DELETED", "phone-7")
 
@@ -194,7 +214,7 @@ def test_a_step_of_an_operation_is_not_an_event() -> None:
 def test_the_start_of_an_operation_is_not_its_end(kind: OperationKind) -> None:
     """The request itself is recorded by ``asked``."""
     begin = {OperationKind.STOP: lifecycle.stop, OperationKind.DELETE: lifecycle.delete}[kind]
-    change = begin(ready(), str(uuid.uuid4()), ADA, NOW, POLICY)
+    change = begin(ready(), lifecycle.NewOperation(str(uuid.uuid4()), ADA, NOW), POLICY)
     assert change is not None
     assert ended(ready(), change, NOW) is None
 
@@ -202,7 +222,7 @@ def test_the_start_of_an_operation_is_not_its_end(kind: OperationKind) -> None:
 def test_a_delete_that_supersedes_a_create_is_not_an_end() -> None:
     """The end of the DELETE also stands for the CREATE."""
     before = being_made()
-    change = lifecycle.delete(before, str(uuid.uuid4()), ADA, LATER, POLICY)
+    change = lifecycle.delete(before, lifecycle.NewOperation(str(uuid.uuid4()), ADA, LATER), POLICY)
     assert change is not None
     assert ended(before, change, LATER) is None
 
@@ -211,13 +231,13 @@ def test_a_heartbeat_is_not_an_event() -> None:
     """Events for heartbeats, one a minute, would hide everything else."""
     before = ready()
     report = Report(
-        ReportEvent.HEARTBEAT,
-        before.generation,
-        before.instance_name,
-        "4711",
-        before.zone,
-        before.project_id,
+        event=ReportEvent.HEARTBEAT,
+        generation=before.generation,
+        instance_name=before.instance_name,
+        instance_id="4711",
+        zone=before.zone,
+        project_id=before.project_id,
     )
-    change = lifecycle.receive(before, report, LATER, POLICY)
+    change = reports.receive(before, report, LATER, POLICY)
     assert change is not None
     assert ended(before, change, LATER) is None

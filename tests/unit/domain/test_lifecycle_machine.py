@@ -35,9 +35,10 @@ from shared.domain.instance import (
     SuspendInstance,
 )
 from shared.domain.jobs import Job
-from shared.domain.lifecycle import NewMachine, Report, ReportEvent
+from shared.domain.lifecycle import NewMachine
 from shared.domain.owners import Key
 from shared.domain.policy import Limits, Policy
+from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from shared.usecases import change_workspace
 from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.domain import lifecycle
+from shared.domain import reports
 from shared.domain.boot_codes import BOOT_CODES, BOOT_FAILED
 from shared.domain.changes import Change
 from shared.domain.drift import MACHINE_NOT_READY
@@ -16,7 +16,7 @@ from shared.domain.errors import (
     TooManyRequestsError,
 )
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.lifecycle import REPORTED_AGAIN, ReportEvent
+from shared.domain.reports import REPORTED_AGAIN, ReportEvent
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
@@ -61,7 +61,7 @@ def booting(kind: OperationKind, phase: Phase) -> Workspace:
 
 def receive(workspace: Workspace, event: ReportEvent, **changes: object) -> Change | None:
     """Handle a report of the workspace's machine."""
-    return lifecycle.receive(workspace, a_report(workspace, event, **changes), NOW, POLICY)
+    return reports.receive(workspace, a_report(workspace, event, **changes), NOW, POLICY)
 
 
 def changed(change: Change | None) -> Workspace:
@@ -235,7 +235,7 @@ def test_a_report_of_a_machine_recorded_as_off_only_asks_for_a_look(
     assert change.job.operation_id is None
     assert receive(after, event) is None
     assert receive(replace(after, attend_at=None), event) is None
-    assert lifecycle.comes_too_early(after, a_report(workspace, event)) is (
+    assert reports.comes_too_early(after, a_report(workspace, event)) is (
         event is ReportEvent.READY
     )
 
@@ -271,8 +271,8 @@ def test_a_ready_report_soon_after_a_failure_must_be_repeated_later(code: str) -
     report = a_report(failed, ReportEvent.READY)
 
     with pytest.raises(TooManyRequestsError) as soon:
-        lifecycle.receive(failed, report, NOW + timedelta(minutes=1), POLICY)
-    after = changed(lifecycle.receive(failed, report, NOW + REPORTED_AGAIN, POLICY))
+        reports.receive(failed, report, NOW + timedelta(minutes=1), POLICY)
+    after = changed(reports.receive(failed, report, NOW + REPORTED_AGAIN, POLICY))
 
     assert soon.value.retry_after == REPORTED_AGAIN - timedelta(minutes=1)
     assert (after.status, after.memory_is_ready) == (Status.ERROR, True)
@@ -357,7 +357,7 @@ def test_heartbeats_with_alternating_reasons_are_not_written_more_often() -> Non
     for second in range(600):
         reason = (HeartbeatReason.SESSION, HeartbeatReason.KEEP_AWAKE)[second % 2]
         beat = a_report(workspace, ReportEvent.HEARTBEAT, because=reason)
-        change = lifecycle.receive(workspace, beat, NOW + timedelta(seconds=second), POLICY)
+        change = reports.receive(workspace, beat, NOW + timedelta(seconds=second), POLICY)
         if change is not None:
             workspace, written = changed(change), written + 1
 

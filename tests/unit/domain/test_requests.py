@@ -25,15 +25,25 @@ def ask(verb: str, workspace: Workspace) -> Change | None:
     """Ask for a verb on a workspace."""
     match verb:
         case "stop":
-            return lifecycle.stop(workspace, "new-operation", ALICE, NOW, POLICY)
+            return lifecycle.stop(
+                workspace, lifecycle.NewOperation("new-operation", ALICE, NOW), POLICY
+            )
         case "start":
-            return lifecycle.start(workspace, "new-operation", ALICE, SAME, NOW, POLICY)
+            return lifecycle.start(
+                workspace, lifecycle.NewOperation("new-operation", ALICE, NOW), SAME, POLICY
+            )
         case "start another":
-            return lifecycle.start(workspace, "new-operation", ALICE, OTHER, NOW, POLICY)
+            return lifecycle.start(
+                workspace, lifecycle.NewOperation("new-operation", ALICE, NOW), OTHER, POLICY
+            )
         case "rebuild":
-            return lifecycle.start(workspace, "new-operation", ALICE, REBUILT, NOW, POLICY)
+            return lifecycle.start(
+                workspace, lifecycle.NewOperation("new-operation", ALICE, NOW), REBUILT, POLICY
+            )
         case _:
-            return lifecycle.delete(workspace, "new-operation", ALICE, NOW, POLICY)
+            return lifecycle.delete(
+                workspace, lifecycle.NewOperation("new-operation", ALICE, NOW), POLICY
+            )
 
 
 def changed(change: Change | None) -> Workspace:
@@ -157,7 +167,9 @@ def test_a_start_for_the_machine_that_is_being_made_joins_the_operation() -> Non
         Status.PROVISIONING, an_operation(OperationKind.START, Phase.INSERT), image_tag="v2"
     )
 
-    assert lifecycle.start(workspace, "new", ALICE, OTHER, NOW, POLICY) is None
+    assert (
+        lifecycle.start(workspace, lifecycle.NewOperation("new", ALICE, NOW), OTHER, POLICY) is None
+    )
 
 
 @pytest.mark.parametrize("asked", [REBUILT, NewMachine("v2", rebuild=True)])
@@ -168,14 +180,16 @@ def test_a_rebuild_while_a_new_machine_is_made_joins_the_operation(
     remaking = an_operation(OperationKind.START, Phase.AWAIT_ABSENT, remade=True)
     workspace = a_workspace(Status.PROVISIONING, remaking, image_tag="v2")
 
-    assert lifecycle.start(workspace, "new", ALICE, asked, NOW, POLICY) is None
+    assert (
+        lifecycle.start(workspace, lifecycle.NewOperation("new", ALICE, NOW), asked, POLICY) is None
+    )
 
 
 def test_a_rebuild_replaces_the_machine_and_nothing_else() -> None:
     """The memory is lost only when the old machine is deleted; the trail has the request."""
     workspace = a_workspace(Status.READY)
 
-    change = lifecycle.start(workspace, "new", ALICE, REBUILT, NOW, POLICY)
+    change = lifecycle.start(workspace, lifecycle.NewOperation("new", ALICE, NOW), REBUILT, POLICY)
 
     after = changed(change)
     assert (after.image_tag, after.machine_type) == (workspace.image_tag, workspace.machine_type)
@@ -215,7 +229,12 @@ def test_a_start_with_another_machine_drops_the_old_one() -> None:
     workspace = a_workspace(Status.SUSPENDED)
 
     after = changed(
-        lifecycle.start(workspace, "new", ALICE, NewMachine("v2", "e2-standard-8"), NOW, POLICY)
+        lifecycle.start(
+            workspace,
+            lifecycle.NewOperation("new", ALICE, NOW),
+            NewMachine("v2", "e2-standard-8"),
+            POLICY,
+        )
     )
 
     assert (after.image_tag, after.machine_type) == ("v2", "e2-standard-8")
@@ -229,17 +248,29 @@ def test_a_start_with_the_existing_machine_changes_nothing() -> None:
     workspace = a_workspace(Status.READY)
     same = NewMachine(workspace.image_tag, workspace.machine_type)
 
-    assert lifecycle.start(workspace, "new", ALICE, same, NOW, POLICY) is None
+    assert (
+        lifecycle.start(workspace, lifecycle.NewOperation("new", ALICE, NOW), same, POLICY) is None
+    )
 
 
 def test_a_create_makes_a_workspace_in_provisioning() -> None:
     """The record has what was asked for, the machine's fixed name, and the CREATE."""
     workspace_id = str(uuid.uuid4())
     new = NewWorkspace(
-        "mine", "e2-standard-8", "v3", "us-west1-b", Metadata("repo", "branch", "device")
+        name="mine",
+        machine_type="e2-standard-8",
+        image_tag="v3",
+        zone="us-west1-b",
+        metadata=Metadata("repo", "branch", "device"),
     )
 
-    change = lifecycle.create(workspace_id, "operation", "project", ALICE, new, NOW, POLICY)
+    change = lifecycle.create(
+        new,
+        lifecycle.NewOperation("operation", ALICE, NOW),
+        POLICY,
+        workspace_id=workspace_id,
+        project_id="project",
+    )
 
     after = changed(change)
     assert (after.id, after.name, after.instance_name) == (

@@ -28,8 +28,9 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
-from shared.domain.lifecycle import NewMachine, ReportEvent
+from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Deadlines, Policy
+from shared.domain.reports import ReportEvent
 from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.ports import Machines
 from tests.fakes.machines import FakeMachines, GuestMishap, Mishap, fault

@@ -18,7 +18,7 @@ import pytest
 from shared.domain.drift import MACHINE_NOT_READY
 from shared.domain.errors import HubError, TooManyRequestsError
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.lifecycle import REPORTED_AGAIN, Report, ReportEvent
+from shared.domain.reports import REPORTED_AGAIN, Report, ReportEvent
 from shared.domain.workspace import Status, Workspace
 from tests.fakes.machines import FakeInstance, GuestMishap
 from tests.fakes.store import MemoryWorkspaceStore
@@ -269,7 +269,14 @@ def test_whatever_a_machine_sends_for_an_hour_causes_little(
 def _report_of(workspace: Workspace, instance_id: str | None) -> Report:
     assert instance_id is not None
     name, zone, project = workspace.instance_name, workspace.zone, workspace.project_id
-    return Report(ReportEvent.READY, workspace.generation, name, instance_id, zone, project)
+    return Report(
+        event=ReportEvent.READY,
+        generation=workspace.generation,
+        instance_name=name,
+        instance_id=instance_id,
+        zone=zone,
+        project_id=project,
+    )
 
 
 # ---- machines that mean well -----------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from shared.domain.instance import (
     ResumeInstance,
     StartInstance,
 )
-from shared.domain.lifecycle import NewMachine, ReportEvent
+from shared.domain.lifecycle import NewMachine
 from shared.domain.renewal import renewal
+from shared.domain.reports import ReportEvent
 from shared.domain.workspace import Status, Workspace
 from tests.fakes.machines import FakeInstance, Mishap
 from tests.fakes.world import World, place_of, shut_down_by_hand, suspended

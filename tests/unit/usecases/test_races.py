@@ -20,9 +20,9 @@ from shared.domain.errors import (
 )
 from shared.domain.instance import DeleteInstance, FaultKind, InsertInstance, InstanceState
 from shared.domain.jobs import Job
-from shared.domain.lifecycle import ReportEvent
 from shared.domain.owners import Key
 from shared.domain.policy import Limits, Policy
+from shared.domain.reports import ReportEvent
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from shared.usecases.change_workspace import ATTEMPTS
 from tests.fakes.machines import Mishap

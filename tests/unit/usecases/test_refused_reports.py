@@ -14,9 +14,10 @@ from shared import logs
 from shared.domain import lifecycle
 from shared.domain.errors import NotAllowedError, UnavailableError
 from shared.domain.events import Event
-from shared.domain.lifecycle import NewWorkspace, Report, ReportEvent
+from shared.domain.lifecycle import NewWorkspace
 from shared.domain.people import Actor
 from shared.domain.policy import Policy
+from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, Workspace
 from shared.ports import Jobs, Stored, WorkspaceStore
 from shared.usecases.receive_report import receive_report
@@ -46,10 +47,20 @@ class OneWorkspace:
 
 def made() -> Workspace:
     """Return a workspace whose machine boots."""
-    new = NewWorkspace("api", "e2-standard-4", "latest", "us-west1-a", Metadata())
+    new = NewWorkspace(
+        name="api",
+        machine_type="e2-standard-4",
+        image_tag="latest",
+        zone="us-west1-a",
+        metadata=Metadata(),
+    )
     actor = Actor("ada", "laptop-42", "ada@example.com")
     change = lifecycle.create(
-        str(uuid.uuid4()), str(uuid.uuid4()), "example", actor, new, NOW, Policy()
+        new,
+        lifecycle.NewOperation(str(uuid.uuid4()), actor, NOW),
+        Policy(),
+        workspace_id=str(uuid.uuid4()),
+        project_id="example",
     )
     assert change.workspace is not None
     return replace(change.workspace, instance_id="4711")
@@ -60,7 +71,12 @@ def report_as(
 ) -> None:
     """Report ready to the workspace (or another id), by a machine that differs from its own in what is given."""
     own = Report(
-        ReportEvent.READY, 1, workspace.instance_name, "4711", workspace.zone, workspace.project_id
+        event=ReportEvent.READY,
+        generation=1,
+        instance_name=workspace.instance_name,
+        instance_id="4711",
+        zone=workspace.zone,
+        project_id=workspace.project_id,
     )
     jobs, records = (
         cast("Jobs", None),

@@ -17,7 +17,7 @@ from unittest import mock
 
 import pytest
 
-from shared.domain import drift, lifecycle, steps
+from shared.domain import drift, steps
 from shared.domain.drift import MACHINE_NOT_READY, ObservedState, observed_state
 from shared.domain.errors import HubError
 from shared.domain.events import Event
@@ -41,9 +41,10 @@ from shared.domain.instance import (
     SuspendInstance,
 )
 from shared.domain.jobs import Job
-from shared.domain.lifecycle import NewMachine, Report, ReportEvent
+from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Policy
 from shared.domain.renewal import why_too_old
+from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspace
 from shared.ports import Stored
 from shared.usecases.record_dead_letter import record_dead_letter
@@ -617,11 +618,10 @@ def test_the_walk_comes_through_all_there_is(walked: list[Walked]) -> None:
 
 def known_codes() -> set[str]:
     """Return the codes that are written in the modules that end operations and look at machines."""
-    sources = [
-        Path(str(module.__file__)).read_text(encoding="utf-8")
-        for module in (lifecycle, drift, steps)
-    ]
-    literal = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', "\n".join(sources)))
-    timed_out = re.findall(r'f"\{kind\}(_[A-Z_]+)"', sources[-1])
+    domain = Path(str(drift.__file__)).parent
+    modules = [domain / "lifecycle.py", domain / "drift.py", *domain.glob("steps/[!_]*.py")]
+    code = "\n".join(module.read_text(encoding="utf-8") for module in modules)
+    literal = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', code))
+    timed_out = re.findall(r'f"\{kind\}(_[A-Z_]+)"', code)
     assert timed_out
     return literal | {f"{kind}{end}" for kind in OperationKind for end in timed_out}

@@ -124,7 +124,7 @@ def test_a_chunked_body_over_64_kib_is_refused_and_its_beginning_has_no_effect(
         (["Content-Length: 4000"], b'{"name": "one"}'),
     ],
 )
-def test_a_body_that_is_malformed_or_breaks_off_is_400(
+def test_a_malformed_or_incomplete_body_is_400(
     attacked: RunningCloud, alice: ApiClient, token: str, headers: list[str], body: bytes
 ) -> None:
     """The answer is a problem document, no ERROR is logged, and no workspace is made."""

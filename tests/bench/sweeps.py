@@ -99,9 +99,9 @@ def _count(name: str, due: int) -> dict[str, float]:
 def _measure_creates(cloud: RunningCloud) -> Figures:
     """Compare creates at the public address, one after the other: alone, and while both sweeps run.
 
-    While the workers are paused, only the sweeps run beside the creates. The floor are programs
-    that only compute: it shows what any work on the same processors costs a create. While the
-    workers run, this machine also does all that the sweeps cause, by the workers, the queue and
+    While the workers are paused, only the sweeps run beside the creates. The floor is that of
+    programs that only compute: it shows what any work on the same processors costs a create. While
+    the workers run, this machine also does all that the sweeps cause, by the workers, the queue and
     Compute, which run elsewhere in production. The worst times include that the emulator has no
     indexes, so that each query reads all documents.
     """

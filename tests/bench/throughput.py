@@ -35,7 +35,7 @@ Request = tuple[str, str, dict[str, str], str | None]  # method, path, headers, 
 
 
 def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
-    """Return requests/s, p50, p95 (ms) and ratios of `list` and `create` and their floors."""
+    """Return requests/s, p50, p95 (ms) and ratios of ``list`` and ``create`` and their floors."""
     return {**_measure_list(cloud), **_measure_create(cloud)}
 
 

@@ -324,7 +324,7 @@ class _User:
     def run(self) -> None:
         """Send requests until the time is up.
 
-        Each turn draws the same random numbers, whatever happened before.
+        Each turn draws the same random numbers, so earlier answers do not change the plan.
         """
         chances = random.Random(f"{self.plan.seed}/person/{self.number}")
         self._client = ApiClient(

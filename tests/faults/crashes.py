@@ -343,7 +343,7 @@ class CrashHarness:
     def _is_over(self, run: ScenarioRun) -> bool:
         """Say whether a run has its final status, or does not advance without ``reconcile``.
 
-        A look is no operation, so nobody can see that one is under way, only its result.
+        A look is no operation: only its result can be seen, not that it is under way.
         """
         record = self.records.workspace(run.workspace["id"])
         due_at = record.get("attend_at")

@@ -75,8 +75,8 @@ def test_the_histories_are_complete(ran: Ran) -> None:
     assert max(len(histories.calls), len(histories.states), len(histories.reports)) < 100_000
 
 
-def test_the_run_was_chaotic(ran: Ran) -> None:
-    """It had 300 workspaces, every kind of fault, refused requests, and machines in use."""
+def test_the_run_had_faults_refusals_and_machines_in_use(ran: Ran) -> None:
+    """A run with too little of them would prove nothing."""
     outcome = ran.outcome
     made = {
         exchange.workspace_id

@@ -24,8 +24,7 @@ from tests.system.records import delete_by_hand
 
 pytestmark = [pytest.mark.xdist_group("crashes"), pytest.mark.timeout(1200)]
 
-# Of the functions in no scenario four have tests of their own, two change nothing, and one makes no
-# calls.
+# Four of these have tests of their own, two change nothing, and one makes no calls.
 NOT_IN_SCENARIOS = {
     *("cleanup", "reconcile", "reconcile_fleet", "record_dead_letter"),
     *("list_workspaces", "list_events", "describe_api"),

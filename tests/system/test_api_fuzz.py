@@ -142,7 +142,8 @@ def unfit_checks(case: Any) -> list[Any]:
 def fuzz_test(operation_id: str) -> Any:
     """Return the test of one public operation."""
 
-    @PUBLIC.include(operation_id=operation_id).parametrize()  # type: ignore[untyped-decorator]  # schemathesis gives no types
+    # type: ignore: schemathesis has no types.
+    @PUBLIC.include(operation_id=operation_id).parametrize()  # type: ignore[untyped-decorator]
     @bounded(100)
     def test(case: Any, caller: Caller, workspace: dict[str, Any]) -> None:
         """The answer to each request, good or bad, is as described, and never a 5xx.
@@ -319,7 +320,7 @@ def machine(cloud: RunningCloud, new_caller: Callable[[], Caller]) -> tuple[str,
     return workspace["id"], session
 
 
-@MACHINES.parametrize()  # type: ignore[untyped-decorator]  # see above
+@MACHINES.parametrize()  # type: ignore[untyped-decorator]
 @bounded(100)
 def test_any_report_is_answered_as_described(
     case: Any, cloud: RunningCloud, machine: tuple[str, requests.Session]

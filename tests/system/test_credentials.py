@@ -31,7 +31,7 @@ CATALOGUE = read_catalogue()
 
 # The callers of each function: people or machines, whom it checks itself; callers whom the platform
 # checks; or anybody. A new function needs a row here.
-PEOPLE, MACHINES, PLATFORM, NOBODY = "people", "machines", "the platform", "nobody"
+PEOPLE, MACHINES, PLATFORM, ANYBODY = "people", "machines", "the platform", "anybody"
 CHECKED_FOR: Mapping[str, str] = {
     "list_workspaces": PEOPLE,
     "list_events": PEOPLE,
@@ -40,7 +40,7 @@ CHECKED_FOR: Mapping[str, str] = {
     "stop_workspace": PEOPLE,
     "start_workspace": PEOPLE,
     "get_workspace_status": PEOPLE,
-    "describe_api": NOBODY,
+    "describe_api": ANYBODY,
     "report_workspace": MACHINES,
     "provision_workspace": PLATFORM,
     "advance_operation": PLATFORM,
@@ -187,9 +187,10 @@ class Credential:
     Attributes:
         name: what is wrong with it.
         headers: makes the headers that contain it for a function.
-        people: the answer of the functions for people; None: it is not bad for them.
-        machines: the answer of the function for machines; None: as above.
-        platform: the answer of the functions whose callers the platform checks; None: as above.
+        people: the answer of the functions for people. In this and the next two None says that the
+            credential is not bad for them.
+        machines: the answer of the function for machines.
+        platform: the answer of the functions whose callers the platform checks.
         anybody: the answer of the functions that anybody may call.
     """
 
@@ -206,7 +207,7 @@ class Credential:
             PEOPLE: self.people,
             MACHINES: self.machines,
             PLATFORM: self.platform,
-            NOBODY: self.anybody,
+            ANYBODY: self.anybody,
         }
         return answers[CHECKED_FOR[function.name]]
 
@@ -556,7 +557,7 @@ def test_a_token_that_is_too_long_is_refused_by_every_function(
         answer = send(
             pool, forger, function, [("Authorization", f"Bearer {header}.{padded}.{signature}")]
         )
-        allowed = {200, 400, 431} if CHECKED_FOR[function.name] is NOBODY else {400, 401, 431}
+        allowed = {200, 400, 431} if CHECKED_FOR[function.name] is ANYBODY else {400, 401, 431}
         assert answer.status in allowed, (function.name, answer.data)
 
 

@@ -53,10 +53,10 @@ def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
         developer.wait_until_gone(workspace["id"])
 
 
-def test_the_text_of_a_refusal_which_the_existing_client_shows_says_what_is_wrong(
+def test_the_existing_client_can_show_why_a_request_was_refused(
     cloud: RunningCloud,
 ) -> None:
-    """It names the field and the characters that are allowed."""
+    """The text of the answer names the field and the characters that are allowed."""
     refused = requests.post(
         f"{cloud.address}/workspaces", json={"name": "no spaces allowed"}, timeout=10
     )

@@ -200,7 +200,7 @@ def test_a_machine_reports_for_its_own_workspace_only(team: Team) -> None:
     assert (refused["what"], refused["result"]) == ("ReportSent", "REFUSED")
 
 
-def test_what_an_administrator_does_to_anothers_workspace_is_in_its_trail(team: Team) -> None:
+def test_an_administrators_change_of_anothers_workspace_is_in_its_trail(team: Team) -> None:
     """The event has the person, the verb, ``as_admin`` and the request id; owners' are unmarked."""
     workspace_id = team.owner.create("administered")["id"]
     team.owner.wait_until_settled(workspace_id, "READY")

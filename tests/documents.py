@@ -11,6 +11,7 @@ PAGES = [
     *sorted(ROOT.glob("terraform/*/*.md")),
 ]
 CONFIGURATION = ROOT / "docs/configuration.md"
+OPERATIONS = ROOT / "docs/operations.md"
 PERMISSIONS = ROOT / "docs/permissions.md"
 TROUBLESHOOTING = ROOT / "docs/troubleshooting.md"
 

@@ -1,8 +1,10 @@
-# One build for all functions: Google's builder makes an image of the source, which every function starts from.
+# One build for all functions: Google's builder makes an image of the source, and every function
+# starts from that image.
 #
-# Only Cloud Functions starts a build for Terraform (build_config of google_cloud_run_v2_service starts none: issues 22263 and 23057
-# of hashicorp/terraform-provider-google), so there is one function that is there for its build, and that nobody may call. What the
-# image serves is up to the environment: the builder puts FUNCTION_TARGET and FUNCTION_SOURCE into it as defaults only. Source:
+# Only Cloud Functions starts a build for Terraform: build_config of google_cloud_run_v2_service
+# starts none (issues 22263 and 23057 of hashicorp/terraform-provider-google). So one function
+# exists only for its build, and nobody may call it. The environment decides which function the
+# image serves: the builder sets FUNCTION_TARGET and FUNCTION_SOURCE in it only as defaults. Source:
 # SetFunctionsEnvVars in pkg/gcpbuildpack/env.go of GoogleCloudPlatform/buildpacks.
 
 resource "google_cloudfunctions2_function" "build" {
@@ -13,7 +15,7 @@ resource "google_cloudfunctions2_function" "build" {
 
   build_config {
     runtime           = "python312"
-    entry_point       = "describe_api" # any of them, with the fewest rights
+    entry_point       = "describe_api" # any function would do; this one needs the fewest rights
     docker_repository = google_artifact_registry_repository.functions.id
     service_account   = google_service_account.build.id
 
@@ -21,7 +23,7 @@ resource "google_cloudfunctions2_function" "build" {
       GOOGLE_FUNCTION_SOURCE = local.functions["describe_api"].source
     }
 
-    # Images for automatic updates lack their system layer, and run only where the platform puts it under them.
+    # An image for automatic updates has no system layer, and runs only where the platform adds one.
     on_deploy_update_policy {}
 
     source {
@@ -44,8 +46,8 @@ resource "google_cloudfunctions2_function" "build" {
   depends_on = [time_sleep.rights]
 }
 
-# Made anew with each build, so that its id is not known before the apply, and what comes of the build is read after it. Otherwise the
-# functions would keep the old image until a second apply.
+# Replaced with each build. Its id is then not known before the apply, so the build's result is read
+# after the build. Otherwise the functions would keep the old image until a second apply.
 resource "terraform_data" "build" {
   triggers_replace = {
     function = google_cloudfunctions2_function.build.id
@@ -54,15 +56,16 @@ resource "terraform_data" "build" {
   }
 }
 
-# Its Cloud Run service says what the image is called, by a tag that each build moves (`…:version_1`). Source of the form: the service
-# in src/gcp/runv2.ts of firebase/firebase-tools.
+# The build's Cloud Run service names the image by a tag that each build moves (`…:version_1`).
+# Source of the form: the service in src/gcp/runv2.ts of firebase/firebase-tools.
 data "google_cloud_run_v2_service" "build" {
   project  = var.project_id
   location = var.region
   name     = terraform_data.build.id == "" ? null : google_cloudfunctions2_function.build.name
 }
 
-# The registry says which image the tag is at: by its digest, so that another build is another revision of each function.
+# The registry has the digest of the image that the tag names. With a digest, another build makes a
+# new revision of each function.
 data "google_artifact_registry_docker_image" "functions" {
   project       = var.project_id
   location      = var.region

@@ -1,7 +1,9 @@
-# The environment of the functions: every setting that the code declares (shared/config/declarations.py), and nothing else.
+# The environment of the functions: every setting that the code declares
+# (shared/config/declarations.py), and nothing else.
 
 locals {
-  # What var.settings may set; an empty value is the code's own default. `nox -s docs` writes the file.
+  # What var.settings may set. An empty value means the code's default. `nox -s docs` writes the
+  # file.
   tunable = jsondecode(file("${path.module}/settings.json")).tunable
 
   environment = merge({ for name in local.tunable : name => lookup(var.settings, name, "") }, {
@@ -35,7 +37,8 @@ locals {
     HUB_ZONES                      = join(",", local.zones)
   })
 
-  # What tells functions-framework which function to serve, and how: as `Function.environment` in localcloud/catalogue.py has it.
+  # What tells functions-framework which function to serve, and how. It is the same as
+  # `Function.environment` in localcloud/catalogue.py.
   process = {
     for name, function in local.functions : name => {
       FUNCTION_SIGNATURE_TYPE = function.trigger == "event" ? "cloudevent" : "http"

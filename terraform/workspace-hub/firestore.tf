@@ -46,7 +46,7 @@ resource "google_firestore_field" "this" {
   collection = each.value.collectionGroup
   field      = each.value.fieldPath
 
-  index_config {} # none: nothing asks for it
+  index_config {} # no index: no query uses the field
 
   dynamic "ttl_config" {
     for_each = each.value.ttl ? [true] : []

@@ -1,11 +1,12 @@
-# Every function of the catalogue is a Cloud Run service (a Cloud Run function, in Google's present words) that runs the one image.
+# Every function of the catalogue is a Cloud Run service that runs the one image (Google now calls
+# this a Cloud Run function).
 
 locals {
-  # As many as the catalogue says, but no more than a project's quota of CPUs lets one function have.
+  # The catalogue's number, but at most what the project's CPU quota allows one function.
   max_instances = { for name, function in local.functions : name => min(function.max_instances, var.max_instances) }
 
-  # From where a function can be reached at all. Pub/Sub, Cloud Tasks and the Scheduler of the same project count as internal, at
-  # run.app addresses. Source: Cloud Run's "Restrict network ingress".
+  # From where a function can be reached at all. Pub/Sub, Cloud Tasks and Scheduler of the same
+  # project count as internal at run.app addresses. Source: Cloud Run's "Restrict network ingress".
   ingress = {
     for name, function in local.functions : name => (
       function.invoker != "everyone" ? "INGRESS_TRAFFIC_INTERNAL_ONLY" :
@@ -13,7 +14,7 @@ locals {
     )
   }
 
-  # Functions that the platform lets one service account call.
+  # Functions that the platform lets only one service account call.
   guarded = { for name, function in local.functions : name => function if function.invoker != "everyone" }
 }
 
@@ -24,12 +25,13 @@ resource "google_cloud_run_v2_service" "this" {
   location            = var.region
   name                = local.services[each.key]
   description         = "Workspace Hub ${local.installation}: ${each.key}"
-  deletion_protection = false # there is nothing in it
+  deletion_protection = false # a service holds no data
   ingress             = local.ingress[each.key]
 
-  # Where everybody may call, the code checks who does, and there is no check of the platform. What an organisation forbids is
-  # `allUsers`, not this. Any other principal in its place would break our check: the platform would take the token for its own, and
-  # replace its signature by SIGNATURE_REMOVED_BY_GOOGLE. Source: Cloud Run's "Allowing public (unauthenticated) access".
+  # Where everybody may call, the code checks the caller, and the platform's check is off.
+  # Organisations forbid `allUsers`, not this. Any other principal instead would break our check:
+  # the platform would take the token for its own, and replace its signature with
+  # SIGNATURE_REMOVED_BY_GOOGLE. Source: Cloud Run's "Allowing public (unauthenticated) access".
   invoker_iam_disabled = each.value.invoker == "everyone"
 
   template {
@@ -55,11 +57,11 @@ resource "google_cloud_run_v2_service" "this" {
       }
 
       resources {
-        cpu_idle          = true # paid by the request; the provider's default is by the instance
+        cpu_idle          = true # billed by request; the provider's default is by instance
         startup_cpu_boost = true
 
         limits = {
-          cpu    = "1" # more than one request at once needs a whole one
+          cpu    = "1" # more than one request at once needs a whole CPU
           memory = "${each.value.memory_mib}Mi"
         }
       }
@@ -67,7 +69,7 @@ resource "google_cloud_run_v2_service" "this" {
   }
 }
 
-# Who gets through the platform's check of the others: exactly one service account.
+# The platform lets exactly one service account call each of the other functions.
 resource "google_cloud_run_v2_service_iam_member" "invoker" {
   for_each = local.guarded
 

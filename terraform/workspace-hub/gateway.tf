@@ -1,4 +1,4 @@
-# The public address without a domain of one's own: API Gateway, with the catalogue's paths and methods.
+# The public address if there is no domain: API Gateway, with the catalogue's paths and methods.
 
 locals {
   gateway = var.domain == null ? 1 : 0
@@ -15,8 +15,12 @@ locals {
 
   address = var.domain == null ? "https://${one(google_api_gateway_gateway.this[*].default_hostname)}" : "https://${var.domain}"
 
-  # API Gateway is not everywhere; where it is not, the nearest continent's does: it only passes requests on.
-  gateway_regions = ["asia-northeast1", "australia-southeast1", "europe-west1", "europe-west2", "us-central1", "us-east1", "us-east4", "us-west2", "us-west3", "us-west4"]
+  # API Gateway is not in every region. Elsewhere one on the same continent is used: it only
+  # forwards requests.
+  gateway_regions = [
+    "asia-northeast1", "australia-southeast1", "europe-west1", "europe-west2", "us-central1", "us-east1",
+    "us-east4", "us-west2", "us-west3", "us-west4",
+  ]
   gateway_region = contains(local.gateway_regions, var.region) ? var.region : lookup({
     asia      = "asia-northeast1"
     australia = "australia-southeast1"
@@ -24,7 +28,7 @@ locals {
     us        = "us-west2"
   }, split("-", var.region)[0], "us-central1")
 
-  # OpenAPI 2, which is what API Gateway reads. The bearer token goes on to the function, which checks it.
+  # API Gateway reads OpenAPI 2. It forwards the bearer token to the function, which checks it.
   gateway_document = {
     swagger  = "2.0"
     info     = { title = "Workspace Hub", version = "1" }

@@ -1,10 +1,11 @@
-# A service account for each trust group, and what each may do: nothing that the code does not use.
+# A service account for each trust group, with only the rights that the code uses.
 
 locals {
   groups   = toset([for function in local.functions : function.runs_as])
   invokers = toset(local.catalogue.invokers)
 
-  # Which groups do what. The functions that each group runs are in the catalogue; a test holds these lists to the code.
+  # Which groups do what. The catalogue says which functions each group runs. A test compares these
+  # lists with the code.
   stores        = setsubtract(local.groups, ["none"]) # read and write the records
   publish       = toset(["api"])                      # new workspaces, by Pub/Sub
   enqueue       = setsubtract(local.groups, ["none"]) # all other jobs, by Cloud Tasks
@@ -93,7 +94,8 @@ resource "google_cloud_tasks_queue_iam_member" "enqueue" {
   depends_on = [time_sleep.identities]
 }
 
-# A task says as whom it calls: who enqueues it must be allowed to let it act as that account.
+# A task names the account that it calls as. Whoever enqueues it needs the right to act as that
+# account.
 resource "google_service_account_iam_member" "enqueue_as_queue" {
   for_each = local.enqueue
 
@@ -116,7 +118,7 @@ resource "google_service_account_iam_member" "push_as_invoker" {
 
 resource "google_project_iam_custom_role" "look" {
   project     = var.project_id
-  role_id     = "${replace(local.installation, "-", "_")}_look_at_machines" # a deleted role's id is taken for up to 37 days
+  role_id     = "${replace(local.installation, "-", "_")}_look_at_machines" # a deleted role's id stays taken for up to 37 days
   title       = "Workspace Hub ${var.name}: look at machines"
   description = "What the status function asks of Compute Engine"
   permissions = ["compute.instances.get"]
@@ -174,7 +176,7 @@ resource "google_project_iam_member" "look" {
   }
 
   lifecycle {
-    create_before_destroy = true # another role is given before the old one is taken
+    create_before_destroy = true # grant a new role before the old one is revoked
   }
 
   depends_on = [time_sleep.identities]
@@ -187,7 +189,8 @@ resource "google_project_iam_member" "operate" {
   role    = var.compute_admin ? "roles/compute.admin" : google_project_iam_custom_role.operate.id
   member  = google_service_account.group[each.key].member
 
-  # Instances and disks are the Hub's by their names, which only it gives; what else a call touches has no owner.
+  # The names of instances and disks show that they are the Hub's, since only the Hub gives such
+  # names. Other resources that a call touches belong to no Hub.
   dynamic "condition" {
     for_each = var.compute_admin ? [] : [true]
 
@@ -203,7 +206,7 @@ resource "google_project_iam_member" "operate" {
   }
 
   lifecycle {
-    create_before_destroy = true # another role is given before the old one is taken: the workers are never without
+    create_before_destroy = true # grant a new role before the old one is revoked: the workers always have one
   }
 
   depends_on = [time_sleep.identities]
@@ -249,7 +252,8 @@ resource "google_project_iam_member" "build" {
   depends_on = [time_sleep.identities]
 }
 
-# Cloud Run functions copies the source into a bucket of its own, which it makes when it first needs it; the build reads the copy.
+# Cloud Run functions copies the source into a bucket of its own, which it makes at first use. The
+# build reads the copy.
 resource "google_project_iam_member" "build_source" {
   project = var.project_id
   role    = "roles/storage.objectViewer"

@@ -1,4 +1,5 @@
-# The public address with a domain: an external load balancer with Identity-Aware Proxy before every function for people.
+# The public address with a domain: an external load balancer, with Identity-Aware Proxy in front of
+# every function for people.
 
 locals {
   balanced = var.domain == null ? {} : local.public
@@ -18,14 +19,14 @@ resource "google_compute_managed_ssl_certificate" "this" {
   count = local.balancer
 
   project = var.project_id
-  name    = "${local.installation}-${substr(sha256(var.domain), 0, 8)}" # another domain is another certificate
+  name    = "${local.installation}-${substr(sha256(var.domain), 0, 8)}" # another domain needs another certificate
 
   managed {
     domains = [var.domain]
   }
 
   lifecycle {
-    create_before_destroy = true # the proxy goes on with the old one until there is a new one
+    create_before_destroy = true # the proxy keeps the old one until the new one exists
   }
 
   depends_on = [time_sleep.services]
@@ -86,7 +87,7 @@ resource "google_compute_url_map" "this" {
 
   project         = var.project_id
   name            = local.installation
-  default_service = google_compute_backend_service.this["describe_api"].id # 404 with a problem for what nobody serves
+  default_service = google_compute_backend_service.this["describe_api"].id # answers unknown paths with 404 and a problem
 
   host_rule {
     hosts        = [var.domain]
@@ -98,7 +99,7 @@ resource "google_compute_url_map" "this" {
     default_service = google_compute_backend_service.this["describe_api"].id
 
     dynamic "route_rules" {
-      for_each = local.routes # a list: rules must come in the order of their priorities
+      for_each = local.routes # a list, since rules must be in the order of their priorities
 
       content {
         priority = route_rules.key + 1
@@ -117,7 +118,8 @@ resource "google_compute_url_map" "this" {
   }
 }
 
-# Who types the name without https:// is sent on; 308 keeps the method. Nothing but this is answered without TLS.
+# Redirects requests without https://. Status 308 keeps the method. Nothing else is answered without
+# TLS.
 resource "google_compute_url_map" "to_https" {
   count = local.balancer
 

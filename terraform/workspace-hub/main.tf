@@ -1,20 +1,22 @@
 # What all files use: the catalogue of functions, names, and the ids that the project gives.
 
-# No data source has depends_on: with it, any change of a dependency would put off the reading to the apply, and everything that is
-# made of it would be "known after apply" in that plan. A value that is not known yet does so only until it is known.
+# No data source has depends_on. With it, any change of a dependency would defer the read to the
+# apply, and everything made from it would be "known after apply" in that plan. A reference to a
+# value that is not known yet defers the read only until the value is known.
 
 data "google_project" "this" {
-  project_id = var.project_id # the service that it is read from is enabled before the first plan: README's step 1
+  project_id = var.project_id # step 1 of README.md enables the service that this is read from
 }
 
 data "google_compute_zones" "of_region" {
   count = var.zones == null ? 1 : 0
 
-  project = google_project_service.this["compute"].id == "" ? null : var.project_id # once the service is enabled
+  project = google_project_service.this["compute"].id == "" ? null : var.project_id # read once the service is enabled
   region  = var.region
 }
 
-# Marks this Hub's machines and disks. It is never changed: another id would make strangers of them.
+# Marks this Hub's machines and disks. Never change it: with another id, the Hub would not recognise
+# them.
 resource "random_id" "installation" {
   byte_length = 3
 }
@@ -28,7 +30,8 @@ locals {
   number       = data.google_project.this.number
   zones        = var.zones == null ? data.google_compute_zones.of_region[0].names : var.zones
 
-  # Cloud Run's deterministic addresses: known before the functions are there, so that they can know each other.
+  # Cloud Run's deterministic addresses are known before the functions exist, so functions can be
+  # told each other's addresses.
   services = { for name, _ in local.functions : name => "${var.name}-${replace(name, "_", "-")}" }
   urls     = { for name, service in local.services : name => "https://${service}-${local.number}.${var.region}.run.app" }
 

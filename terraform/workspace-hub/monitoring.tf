@@ -1,7 +1,8 @@
-# What somebody has to look at, and a page that shows how the Hub is.
+# Alerts for what somebody has to look at, and a dashboard.
 
 locals {
-  # Each operation's end is one line, with these fields in it. A test holds their names and types to the code.
+  # Each operation ends with one log line with these fields. A test compares their names and types
+  # with the code.
   operation_ended   = "jsonPayload.message=\"OperationEnded\""
   operation_failed  = "${local.operation_ended} AND NOT jsonPayload.result=(\"DELETED\" OR \"READY\" OR \"SUPERSEDED\" OR \"SUSPENDED\")"
   operation_refused = "${local.operation_ended} AND jsonPayload.result=(\"COMPUTE_PERMISSION_DENIED\" OR \"COMPUTE_POLICY_FORBIDS\")"
@@ -11,42 +12,51 @@ locals {
     result         = { type = "STRING", description = "The status that it ended in, DELETED, SUPERSEDED, or the error's code" }
   }
 
-  # Metrics from the functions' structured logs: name → which lines count. A test holds the names of events to the code.
+  # Metrics from the functions' structured logs: name → which lines count. A test compares the
+  # events' names with the code.
   log_metrics = {
-    errors            = "severity>=ERROR AND NOT log_id(\"run.googleapis.com/requests\")"                                                  # Cloud Run's own log has each 5xx as an error, also a 503 that is meant
-    needs_owner       = "(jsonPayload.message=\"HomeDiskGone\" OR jsonPayload.message=\"TooManyOrphans\" OR (${local.operation_refused}))" # nothing of this goes away by itself
-    operations_failed = "(jsonPayload.message=\"MachineFailed\" OR (${local.operation_failed}))"                                           # a failure that is cleaned up after has two events, and one end; a START without capacity counts, too
-    operations_stuck  = "jsonPayload.message=\"JobResent\""
+    # Cloud Run's own log is left out: it has each 5xx as an error, also a 503 that is meant.
+    errors = "severity>=ERROR AND NOT log_id(\"run.googleapis.com/requests\")"
+
+    # None of this goes away by itself.
+    needs_owner = "(jsonPayload.message=\"HomeDiskGone\" OR jsonPayload.message=\"TooManyOrphans\" OR (${local.operation_refused}))"
+
+    # A failure with a clean-up has two events, but one end. A START without capacity counts too.
+    operations_failed = "(jsonPayload.message=\"MachineFailed\" OR (${local.operation_failed}))"
+
+    operations_stuck = "jsonPayload.message=\"JobResent\""
   }
 
-  # By its whole names: another Hub's name may begin with this one's.
+  # Matches whole names: another Hub's name may begin with this one's.
   own_services = "^(${join("|", values(local.services))})$"
   of_functions = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"${local.own_services}\" AND resource.labels.location=\"${var.region}\""
 
-  # PromQL's names of them; a distribution's end in _count, _sum and _bucket. Source: Cloud Monitoring's mapping of metrics to PromQL.
+  # The metrics' names in PromQL; those of a distribution end in _count, _sum and _bucket. Source:
+  # Cloud Monitoring's mapping of metrics to PromQL.
   log_series = { for name in concat(keys(local.log_metrics), ["operations"]) : name => "logging_googleapis_com:user_${replace(local.installation, "-", "_")}_${name}" }
 
-  # Alerts: name → what is counted in five minutes, how many are too many, and what to do.
+  # Alerts: name → what is counted in five minutes, the threshold, and what to do.
+  # docs/operations.md lists them.
   alerts = {
     "dead letters" = {
       series    = "pubsub_googleapis_com:subscription_dead_letter_message_count{monitored_resource=\"pubsub_subscription\",subscription_id=~\"${local.installation}-.*\"}"
       threshold = 0
-      todo      = "A message was given up. Its workspace is in ERROR with the reason; search the log for DeadLetter, then start or delete the workspace."
+      todo      = "A message was given up. Its workspace is in ERROR with the reason. Search the log for DeadLetter, then start or delete the workspace."
     }
     "errors" = {
       series    = "${local.log_series["errors"]}{monitored_resource=\"cloud_run_revision\"}"
       threshold = 5
-      todo      = "Functions log errors. Read them: `${local.log_metrics["errors"]}`, by request_id the whole story of each."
+      todo      = "Functions log errors. Read them with `${local.log_metrics["errors"]}`, and follow each by its request_id."
     }
     "needs its owner" = {
       series    = "${local.log_series["needs_owner"]}{monitored_resource=\"cloud_run_revision\"}"
       threshold = 0
-      todo      = "A right is missing, a policy forbids a machine, a home disk is gone, or more machines than can be true have no workspace. Search the log for COMPUTE_PERMISSION_DENIED, COMPUTE_POLICY_FORBIDS, HomeDiskGone and TooManyOrphans: each line says which."
+      todo      = "A right is missing, a policy forbids a machine, a home disk is gone, or too many machines have no workspace. Search the log for COMPUTE_PERMISSION_DENIED, COMPUTE_POLICY_FORBIDS, HomeDiskGone and TooManyOrphans: each line says which it is."
     }
     "stuck operations" = {
       series    = "${local.log_series["operations_stuck"]}{monitored_resource=\"cloud_run_revision\"}"
       threshold = 10
-      todo      = "Jobs get lost, or workers are too slow: reconcile sends many again. Look at the queue and at the workers' errors."
+      todo      = "Jobs get lost, or workers are too slow: reconcile resends many. Look at the queue, and at the workers' errors."
     }
   }
 
@@ -61,7 +71,8 @@ locals {
     "Tasks waiting"        = "resource.type=\"cloud_tasks_queue\" AND metric.type=\"cloudtasks.googleapis.com/queue/depth\" AND resource.labels.queue_id=monitoring.regex.full_match(\"${local.installation}-.*\")"
   }
 
-  # Charts in PromQL, because no aligner counts what is in a distribution. The page fills the interval in.
+  # Charts in PromQL, since no aligner counts the values of a distribution. The dashboard fills in
+  # the interval.
   queries = {
     "Operations by kind and result"                    = "sum by (operation_kind, result) (increase(${local.log_series["operations"]}_count{monitored_resource=\"cloud_run_revision\"}[$${__interval}]))"
     "Seconds of an operation, 95th percentile by kind" = "histogram_quantile(0.95, sum by (operation_kind, le) (increase(${local.log_series["operations"]}_bucket{monitored_resource=\"cloud_run_revision\"}[$${__interval}])))"
@@ -72,7 +83,7 @@ resource "google_logging_metric" "operations" {
   project     = var.project_id
   name        = "${local.installation}/operations"
   filter      = "${local.of_functions} AND ${local.operation_ended}"
-  description = "Workspace Hub ${local.installation}: operations that ended, and how many seconds each took since it was asked for"
+  description = "Workspace Hub ${local.installation}: operations that ended, and the seconds that each took since it was asked for"
 
   value_extractor  = "EXTRACT(jsonPayload.seconds)"
   label_extractors = { for label, _ in local.operation_labels : label => "EXTRACT(jsonPayload.${label})" }
@@ -132,7 +143,7 @@ resource "google_monitoring_alert_policy" "this" {
 
     condition_prometheus_query_language {
       query                     = "sum(increase(${each.value.series}[5m])) > ${each.value.threshold}"
-      disable_metric_validation = true # a new metric can be asked for only minutes after it was made
+      disable_metric_validation = true # a new metric can be queried only minutes after it was made
       duration                  = "0s"
       evaluation_interval       = "60s"
     }
@@ -151,7 +162,7 @@ resource "google_monitoring_dashboard" "this" {
   dashboard_json = jsonencode({
     displayName = "Workspace Hub ${local.installation}"
     gridLayout = {
-      columns = "2" # as the service gives it back
+      columns = "2" # a string, as the service returns it
       widgets = concat([
         for title, filter in local.charts : {
           title = title
@@ -167,8 +178,8 @@ resource "google_monitoring_dashboard" "this" {
                       crossSeriesReducer = title == "Running machines" ? "REDUCE_COUNT" : "REDUCE_SUM"
                       perSeriesAligner   = title == "Tasks waiting" ? "ALIGN_MEAN" : "ALIGN_DELTA"
                     },
-                    # Nothing empty: the service does not give it back, and it would be a change in every plan. Source: issue 16173 of
-                    # hashicorp/terraform-provider-google.
+                    # No empty values: the service does not return them, so every plan would have a
+                    # change. Source: issue 16173 of hashicorp/terraform-provider-google.
                     { for field, of in { groupByFields = ["resource.labels.service_name"] } : field => of if title == "Requests by function" },
                   )
                 }

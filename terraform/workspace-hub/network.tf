@@ -1,11 +1,12 @@
-# The machines' own network: no way in but IAP's, no public addresses, a way out through NAT. Not made where var.network names one.
+# The machines' own network: no way in except through IAP, no public addresses, and a way out
+# through NAT. It is not made if var.network names one.
 
 locals {
   own_network = var.network == null ? 1 : 0
   network     = var.network == null ? google_compute_network.this[0].id : var.network.network
   subnetwork  = var.network == null ? google_compute_subnetwork.this[0].id : var.network.subnetwork
 
-  machine_tag = "workspace-hub" # as shared/adapters/compute_instance.py has it
+  machine_tag = "workspace-hub" # the same as in shared/adapters/compute_instance.py
 }
 
 resource "google_compute_network" "this" {
@@ -19,7 +20,7 @@ resource "google_compute_network" "this" {
 }
 
 resource "google_compute_subnetwork" "this" {
-  #checkov:skip=CKV_GCP_26:Flow logs cost by the connection and tell who works when.
+  #checkov:skip=CKV_GCP_26:Flow logs cost money for each connection, and show who works when.
   #checkov:skip=CKV_GCP_76:The network has no IPv6.
   count = local.own_network
 
@@ -27,7 +28,7 @@ resource "google_compute_subnetwork" "this" {
   region                   = var.region
   name                     = "${var.name}-workspaces"
   network                  = google_compute_network.this[0].id
-  ip_cidr_range            = var.subnet_range # wider at the same beginning is a change in place
+  ip_cidr_range            = var.subnet_range # a wider range with the same beginning is a change in place
   private_ip_google_access = true
 }
 
@@ -50,9 +51,10 @@ resource "google_compute_router_nat" "this" {
   nat_ip_allocate_option             = "AUTO_ONLY"
   source_subnetwork_ip_ranges_to_nat = "ALL_SUBNETWORKS_ALL_IP_RANGES"
 
-  # A package manager opens hundreds of connections to one address, and 64 fixed ports were all that a machine had. A machine gets
-  # more as it needs them; the least it has is what an address is shared by: 64,512 / 256 = 252 machines.
-  # Source: Cloud NAT's "IP addresses and ports"; powers of two, and not together with endpoint-independent mapping.
+  # A package manager opens hundreds of connections to one address, and by default a machine has
+  # only 64 fixed ports. Here a machine gets more ports as it needs them. The minimum decides how
+  # many machines share one address: 64,512 / 256 = 252. Both numbers must be powers of two, and
+  # endpoint-independent mapping must be off. Source: Cloud NAT's "IP addresses and ports".
   enable_dynamic_port_allocation      = true
   enable_endpoint_independent_mapping = false
   max_ports_per_vm                    = 16384

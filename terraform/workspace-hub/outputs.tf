@@ -9,17 +9,17 @@ output "function_urls" {
 }
 
 output "image_repository" {
-  description = "Where the workspaces' container image goes, without its tag: `docker push …:latest`."
+  description = "Where to push the workspaces' container image, without its tag: `docker push …:latest`."
   value       = local.image_repository
 }
 
 output "installation" {
-  description = "This Hub's id: the label `hub` of its machines and disks."
+  description = "This Hub's installation id, which its machines and disks have as the label `hub`."
   value       = local.installation
 }
 
 output "list_workspaces" {
-  description = "A command that lists your workspaces, ready to be pasted."
+  description = "A command that lists your workspaces, ready to paste."
   value = (
     var.domain == null
     ? "curl -sS ${local.address}/workspaces -H \"Authorization: Bearer $(gcloud auth print-identity-token)\""
@@ -28,11 +28,11 @@ output "list_workspaces" {
 }
 
 output "load_balancer_address" {
-  description = "The IP address that the domain's A record must have; null without a domain."
+  description = "The IP address for the domain's A record; null without a domain."
   value       = one(google_compute_global_address.this[*].address)
 }
 
 output "machine_service_account" {
-  description = "As whom the machines run."
+  description = "The service account that the machines run as."
   value       = google_service_account.machine.email
 }

@@ -1,4 +1,5 @@
-# What triggers functions: Pub/Sub topics with push subscriptions, Cloud Tasks queues, Scheduler jobs; all from the catalogue.
+# What triggers functions: Pub/Sub topics with push subscriptions, Cloud Tasks queues and Scheduler
+# jobs, all from the catalogue.
 
 locals {
   of_event = { for name, function in local.functions : name => function if function.trigger == "event" }
@@ -10,7 +11,7 @@ locals {
 }
 
 resource "google_pubsub_topic" "this" {
-  #checkov:skip=CKV_GCP_83:Messages hold ids only; Google's own keys encrypt them.
+  #checkov:skip=CKV_GCP_83:Messages hold only ids, and Google's own keys encrypt them.
   for_each = local.topics
 
   project                    = var.project_id
@@ -59,7 +60,8 @@ resource "google_pubsub_subscription" "this" {
   depends_on = [google_cloud_run_v2_service.this]
 }
 
-# Pub/Sub moves dead letters as itself: it publishes them, and acknowledges them where they came from.
+# Pub/Sub moves dead letters with its own account: it publishes them, and acknowledges them in the
+# subscription that they came from.
 resource "google_pubsub_topic_iam_member" "dead_letter" {
   for_each = local.dead
 
@@ -87,7 +89,7 @@ resource "google_cloud_tasks_queue" "this" {
 
   project  = var.project_id
   location = var.region
-  name     = "${local.installation}-${each.value.queue}" # a queue's name cannot be taken again for days after it was deleted
+  name     = "${local.installation}-${each.value.queue}" # the name of a deleted queue stays taken for days
 
   rate_limits {
     max_concurrent_dispatches = each.value.dispatch.max_concurrent

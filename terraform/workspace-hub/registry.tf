@@ -2,7 +2,8 @@ locals {
   image_repository = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.workspaces.repository_id}/${var.image}"
 }
 
-# The workspaces' images: what has no tag any more goes after a month, but for the latest, which may be named by digest.
+# The workspaces' images. An image without a tag is deleted after a month, except the latest ten,
+# which somebody may name by digest.
 resource "google_artifact_registry_repository" "workspaces" {
   #checkov:skip=CKV_GCP_84:Images are encrypted with Google's own keys.
   project       = var.project_id
@@ -33,7 +34,7 @@ resource "google_artifact_registry_repository" "workspaces" {
   depends_on = [time_sleep.services]
 }
 
-# What Cloud Build makes of the functions. Cloud Run has copies of its own of the images that run.
+# The images that Cloud Build makes. Cloud Run keeps its own copies of the images that run.
 resource "google_artifact_registry_repository" "functions" {
   #checkov:skip=CKV_GCP_84:Images are encrypted with Google's own keys.
   project       = var.project_id

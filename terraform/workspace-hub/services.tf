@@ -2,7 +2,7 @@ locals {
   apis = toset(concat(
     [
       "artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "cloudscheduler", "cloudtasks", "compute",
-      "firestore", "iam", "iap", "logging", "monitoring", "oslogin", "pubsub", "run", "storage", # iap: SSH goes through it
+      "firestore", "iam", "iap", "logging", "monitoring", "oslogin", "pubsub", "run", "storage", # iap is for SSH
     ],
     var.domain == null ? ["apigateway", "servicecontrol", "servicemanagement"] : [],
   ))
@@ -13,12 +13,13 @@ resource "google_project_service" "this" {
 
   project            = var.project_id
   service            = "${each.key}.googleapis.com"
-  disable_on_destroy = false # others in the project may use it
+  disable_on_destroy = false # others in the project may use the service
 }
 
-# Google Cloud tells itself of a change bit by bit: what was just enabled, made or granted may be refused somewhere for a minute.
-# Each wait is gone through once, and again when what it waits for changes. Source of the 60 s: the provider's own example of
-# google_cloudfunctions2_function; half of its runs without a wait failed.
+# A change takes a minute to reach all of Google Cloud: until then, requests that use a new service,
+# account or right may be refused. Each wait happens once, and again when what it waits for changes.
+# Source of the 60 s: the provider's own example of google_cloudfunctions2_function, half of whose
+# runs without a wait failed.
 
 resource "time_sleep" "services" {
   create_duration = "60s"
@@ -37,7 +38,7 @@ resource "time_sleep" "identities" {
   }
 }
 
-# What the build may do: without all of it, it fails.
+# The build fails if one of its rights is missing.
 resource "time_sleep" "rights" {
   create_duration = "60s"
   triggers = {
@@ -52,7 +53,7 @@ resource "time_sleep" "rights" {
   }
 }
 
-# Google makes a service's own account when it is first used; here it is made in time to be given its rights.
+# Google makes a service's own account at first use. It is made here, in time to get its rights.
 resource "google_project_service_identity" "pubsub" {
   provider = google-beta
 
@@ -62,7 +63,8 @@ resource "google_project_service_identity" "pubsub" {
   depends_on = [time_sleep.services]
 }
 
-# As whom Identity-Aware Proxy calls Cloud Run; where it was never made, IAP refuses every request.
+# The account that Identity-Aware Proxy calls Cloud Run with. Without it, the proxy refuses every
+# request.
 resource "google_project_service_identity" "iap" {
   count    = var.domain == null ? 0 : 1
   provider = google-beta

@@ -1,4 +1,5 @@
-# The source of all functions: one archive of exactly the files that the catalogue lists, as the local cloud runs them.
+# The source of all functions: one archive of exactly the files that the catalogue lists. The local
+# cloud runs the same files.
 
 locals {
   shipped = toset(flatten([for pattern in local.catalogue.ship : fileset(local.root, pattern)]))
@@ -19,12 +20,12 @@ data "archive_file" "source" {
 }
 
 resource "google_storage_bucket" "source" {
-  #checkov:skip=CKV_GCP_62:Access logs of a bucket that only the build reads would log the build.
-  #checkov:skip=CKV_GCP_78:An object's name is its hash: there are no versions of one.
+  #checkov:skip=CKV_GCP_62:Only the build reads the bucket, so access logs would only log builds.
+  #checkov:skip=CKV_GCP_78:An object's name is its hash, so no object has versions.
   project                     = var.project_id
   name                        = "${var.project_id}-${local.installation}-source"
   location                    = var.region
-  force_destroy               = true # it has nothing but what can be made again
+  force_destroy               = true # everything in it can be made again
   public_access_prevention    = "enforced"
   uniform_bucket_level_access = true
 
@@ -33,6 +34,6 @@ resource "google_storage_bucket" "source" {
 
 resource "google_storage_bucket_object" "source" {
   bucket = google_storage_bucket.source.name
-  name   = "source-${data.archive_file.source.output_sha256}.zip" # another content is another object, and a deployment
+  name   = "source-${data.archive_file.source.output_sha256}.zip" # another content makes another object, and a deployment
   source = data.archive_file.source.output_path
 }

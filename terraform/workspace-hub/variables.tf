@@ -1,9 +1,10 @@
 variable "access" {
   description = <<-END
-    Whom the Hub serves, in team mode, by verified e-mail address. `domains` are Google Workspace organisations; `admins` may see
-    and change everybody's workspaces, with the account that their organisation runs for their address. `outside_admins` may
-    with any account of theirs: accounts at gmail.com, service accounts, and others that no organisation runs.
-    `mode = "personal"` serves only `emails` and knows no administrators.
+    Whom the Hub serves. `emails` are verified e-mail addresses, and `domains` are Google Workspace
+    organisations. `admins` may see and change everybody's workspaces, with the account that their
+    organisation runs for their address. `outside_admins` may do so with any account: those at
+    gmail.com, service accounts, and others that no organisation runs. `mode = "personal"` serves
+    only `emails`, and has no administrators.
   END
   type = object({
     admins         = optional(list(string), [])
@@ -19,29 +20,29 @@ variable "access" {
   }
   validation {
     condition     = length(concat(var.access.emails, var.access.mode == "team" ? var.access.domains : [])) > 0
-    error_message = "access must name somebody: emails, or, in team mode, domains. Administrators alone are not enough."
+    error_message = "access must name somebody in emails, or in team mode in domains. Administrators alone are not enough."
   }
   validation {
     condition     = var.access.mode == "team" || length(concat(var.access.domains, var.access.admins, var.access.outside_admins)) == 0
-    error_message = "access.domains, access.admins and access.outside_admins are for team mode."
+    error_message = "access.domains, access.admins and access.outside_admins must be empty in personal mode: they are for team mode."
   }
   validation {
     condition     = !contains(concat(var.access.domains, var.access.admins, var.access.outside_admins), "*")
-    error_message = "\"*\", everybody who proves who they are, is for access.emails only."
+    error_message = "\"*\" serves everybody who proves who they are. Only access.emails may contain it."
   }
   validation {
     condition = alltrue([
       for address in concat(var.access.admins, var.access.emails, var.access.outside_admins) : address == "*" || can(regex("^[!-+\\--~]+@[!-+\\--~]+$", address))
     ])
-    error_message = "access.admins, access.emails and access.outside_admins must be e-mail addresses in ASCII: other letters are nobody's."
+    error_message = "access.admins, access.emails and access.outside_admins must be e-mail addresses in ASCII: an address with other letters matches nobody."
   }
   validation {
     condition     = alltrue([for domain in var.access.domains : domain == "*" || can(regex("^[a-zA-Z0-9-]+([.][a-zA-Z0-9-]+)*$", domain))])
-    error_message = "access.domains must be domains in ASCII, like example.com, or xn--… for one with other letters."
+    error_message = "access.domains must be domains in ASCII, like example.com. Write a domain with other letters as xn--…."
   }
   validation {
     condition     = alltrue([for address in var.access.admins : !can(regex("(?i)@(gmail[.]com|googlemail[.]com|(.+[.])?gserviceaccount[.]com)$", address))])
-    error_message = "access.admins must be accounts that an organisation runs: name those at gmail.com and service accounts in access.outside_admins."
+    error_message = "access.admins must be accounts that an organisation runs. Name accounts at gmail.com and service accounts in access.outside_admins."
   }
 }
 
@@ -52,58 +53,61 @@ variable "alert_channels" {
 
   validation {
     condition     = alltrue([for channel in var.alert_channels : length(channel) > 0 && !strcontains(channel, "@")])
-    error_message = "alert_channels must be names like projects/…/notificationChannels/…, not addresses."
+    error_message = "alert_channels must be the names of channels, like projects/…/notificationChannels/…, not e-mail addresses."
   }
 }
 
 variable "audiences" {
   description = <<-END
-    The audiences of people's ID tokens: whoever sends `Authorization: Bearer <ID token>` has one for one of these. For
-    `gcloud auth print-identity-token` that is `32555940559.apps.googleusercontent.com`. Ignored behind Identity-Aware Proxy.
+    The audiences of people's ID tokens: the Hub accepts a token only for one of these. Tokens of
+    `gcloud auth print-identity-token` have `32555940559.apps.googleusercontent.com`. Ignored behind
+    Identity-Aware Proxy.
   END
   type        = list(string)
   default     = []
 
   validation {
     condition     = var.domain != null || length(var.audiences) > 0
-    error_message = "audiences must name at least one audience, unless domain puts the Hub behind Identity-Aware Proxy."
+    error_message = "audiences must name at least one audience, unless you set domain, which puts the Hub behind Identity-Aware Proxy."
   }
 }
 
 variable "compute_admin" {
-  description = "Give the workers roles/compute.admin instead of the custom role of what they use. Off is right; it is there for debugging."
+  description = "Give the workers roles/compute.admin instead of the custom role with what they use. Only for debugging."
   type        = bool
   default     = false
 }
 
 variable "deletion_protection" {
-  description = "Refuse to delete the database. Set it to false, and apply, before you remove the Hub with its records."
+  description = "Refuse to delete the database. Before you remove the Hub with its records, set this to false and apply."
   type        = bool
   default     = true
 }
 
 variable "disk_types" {
   description = <<-END
-    The type of boot disks and homes by series of machine types, as `{ e2 = "pd-ssd" }`. By default `pd-balanced`, and
-    `hyperdisk-balanced` for series that take nothing else. A home keeps its disk: change this before there are workspaces.
+    The type of boot disks and homes, by series of machine types, as `{ e2 = "pd-ssd" }`. The
+    default is `pd-balanced`, or `hyperdisk-balanced` for series that take nothing else. A home
+    keeps the disk that it was made with, so change this before there are workspaces.
   END
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for series in keys(var.disk_types) : can(regex("^[a-z]+[0-9]+[a-z]*$", series))])
-    error_message = "disk_types must be by series of machine types, like e2 or n4, not by machine types."
+    error_message = "The keys of disk_types must be series of machine types, like e2 or n4, not machine types."
   }
   validation {
     condition     = alltrue([for type in values(var.disk_types) : contains(["pd-balanced", "pd-ssd", "pd-standard", "hyperdisk-balanced"], type)])
-    error_message = "disk_types must be pd-balanced, pd-ssd, pd-standard or hyperdisk-balanced: others cannot be boot disks and homes."
+    error_message = "The values of disk_types must be pd-balanced, pd-ssd, pd-standard or hyperdisk-balanced: other types cannot be boot disks and homes."
   }
 }
 
 variable "domain" {
   description = <<-END
-    A domain name for the Hub, as hub.example.com. With it the Hub stands behind an external load balancer and Identity-Aware Proxy;
-    without it, behind API Gateway, and verifies ID tokens itself. Point the name at the output `load_balancer_address`.
+    A domain name for the Hub, like hub.example.com. With it, the Hub is behind an external load
+    balancer and Identity-Aware Proxy: point the name at the output `load_balancer_address`. Without
+    it, the Hub is behind API Gateway, and verifies ID tokens itself.
   END
   type        = string
   default     = null
@@ -115,13 +119,13 @@ variable "domain" {
 }
 
 variable "iap_members" {
-  description = "Who may pass Identity-Aware Proxy, as IAM members: `domain:example.com`, `user:…`, `group:…`. With domain only."
+  description = "Who may pass Identity-Aware Proxy, as IAM members: `domain:example.com`, `user:…`, `group:…`. Set it if you set domain."
   type        = list(string)
   default     = []
 
   validation {
     condition     = (var.domain == null) == (length(var.iap_members) == 0)
-    error_message = "iap_members goes with domain: who may pass Identity-Aware Proxy is said exactly when there is one."
+    error_message = "Set iap_members if you set domain, and only then: it names who may pass Identity-Aware Proxy."
   }
 }
 
@@ -132,12 +136,12 @@ variable "image" {
 
   validation {
     condition     = can(regex("^[a-z0-9]+([._-][a-z0-9]+)*$", var.image))
-    error_message = "image must be an image's name without registry and tag, in lower case."
+    error_message = "image must be an image's name in lower case, without registry and tag."
   }
 }
 
 variable "machine_types" {
-  description = "The machine types that may be asked for; the first is the default."
+  description = "The machine types that people may ask for. The first is the default."
   type        = list(string)
   default     = ["e2-standard-4", "e2-standard-2", "e2-standard-8", "e2-standard-16"]
 
@@ -155,26 +159,27 @@ variable "machine_types" {
   }
   validation {
     condition     = length(distinct([for type in var.machine_types : can(regex("^[a-z][0-9]+a-", type))])) <= 1
-    error_message = "machine_types must be all Arm or all x86: a Hub's images, and what people install in their homes, run on one only."
+    error_message = "machine_types must be all Arm or all x86: a Hub's images, and what people install in their homes, run on only one of the two."
   }
 }
 
 variable "max_instances" {
   description = <<-END
-    How many instances of one function there are at most; the catalogue has fewer for some. Each takes one of the CPUs that the
-    project has for Cloud Run in the region: new projects have 20, and sometimes take no more than 10 here.
+    The most instances that one function may have; the catalogue allows some functions fewer. Each
+    instance takes one of the CPUs that the project has for Cloud Run in the region. New projects
+    have 20, and sometimes refuse more than 10 here.
   END
   type        = number
   default     = 10
 
   validation {
     condition     = var.max_instances >= 1 && var.max_instances <= max([for function in local.functions : function.max_instances]...) && floor(var.max_instances) == var.max_instances
-    error_message = "max_instances must be a whole number from 1 to 20, which is the most that the catalogue has for any function."
+    error_message = "max_instances must be a whole number from 1 to 20, the most that the catalogue has for any function."
   }
 }
 
 variable "min_instances" {
-  description = "How many instances of each function for people are kept warm. 0 costs nothing when idle; 1 spares the cold start."
+  description = "How many instances of each function for people are kept warm. 0 costs nothing when idle; 1 avoids cold starts."
   type        = number
   default     = 0
 
@@ -189,18 +194,18 @@ variable "min_instances" {
 }
 
 variable "name" {
-  description = "The name of this Hub, which everything of it begins with: several Hubs may be in one project."
+  description = "The name of this Hub. The names of all of its resources begin with it, so that one project can have several Hubs."
   type        = string
   default     = "hub"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,10}[a-z0-9]$", var.name))
-    error_message = "name must have 3 to 12 lower case letters, digits or hyphens, begin with a letter and not end with a hyphen."
+    error_message = "name must be 3 to 12 lower case letters, digits or hyphens, begin with a letter, and not end with a hyphen."
   }
 }
 
 variable "network" {
-  description = "A network of yours for the machines, with private Google access, NAT and a firewall for IAP. By default the Hub makes its own."
+  description = "A network of your own for the machines, with private Google access, NAT and a firewall rule for IAP. By default the Hub makes one."
   type = object({
     network    = string # self link, or projects/…/global/networks/…
     subnetwork = string # self link, or projects/…/regions/…/subnetworks/…
@@ -209,7 +214,7 @@ variable "network" {
 
   validation {
     condition     = var.network == null ? true : can(regex("/networks/[^/]+$", var.network.network)) && can(regex("/subnetworks/[^/]+$", var.network.subnetwork))
-    error_message = "network must have a network as projects/…/global/networks/… and a subnetwork as projects/…/regions/…/subnetworks/…."
+    error_message = "network must name a network as projects/…/global/networks/…, and a subnetwork as projects/…/regions/…/subnetworks/…."
   }
 }
 
@@ -219,26 +224,27 @@ variable "project_id" {
 
   validation {
     condition     = can(regex("^[a-z][-a-z0-9]{4,28}[a-z0-9]$", var.project_id))
-    error_message = "project_id must be a project's id (not its number or name)."
+    error_message = "project_id must be a project's id, not its number or name."
   }
 }
 
 variable "queue_rate" {
   description = <<-END
-    How many jobs a second the queue hands out at most; an operation takes some 15. By default what the catalogue says, 20: with it
-    the Hub stays below Compute's default quota of calls, which is to be raised first.
+    The most jobs that the queue hands out in a second; an operation takes some 15. The default is
+    the catalogue's 20, which keeps the Hub below Compute Engine's default quota of calls. Raise
+    that quota before you raise this.
   END
   type        = number
   default     = null
 
   validation {
     condition     = var.queue_rate == null ? true : var.queue_rate >= 1 && var.queue_rate <= 500
-    error_message = "queue_rate must be from 1 to 500, which is the most that Cloud Tasks hands out of one queue."
+    error_message = "queue_rate must be from 1 to 500, the most that Cloud Tasks hands out from one queue."
   }
 }
 
 variable "region" {
-  description = "The region of functions, database and machines. The database's can never be changed, and new projects may build in few regions only: us-central1 is one."
+  description = "The region of functions, database and machines. You can never change a database's region. New projects may build in few regions only; us-central1 is one."
   type        = string
 
   validation {
@@ -249,43 +255,45 @@ variable "region" {
 
 variable "settings" {
   description = <<-END
-    Further settings of the Hub by their names (`HUB_IDLE_SECONDS = "7200"`), as docs/configuration.md in the repository lists them.
-    What this module sets itself cannot be set here.
+    Other settings of the Hub by their names, as `{ HUB_IDLE_SECONDS = "7200" }`.
+    docs/configuration.md in the repository lists them. You cannot set here what this module sets
+    itself.
   END
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : contains(local.tunable, name)])
-    error_message = "settings has names that are no setting, or that this module sets itself: see settings.json in this module."
+    error_message = "settings may only have the names in this module's settings.json: others are no settings, or are set by the module itself."
   }
 }
 
 variable "subnet_range" {
   description = <<-END
-    The addresses of the machines in the Hub's own network: a /18 is for some 16,000 workspaces. A wider range with the same
-    beginning can be set later; a narrower or another one cannot while there are machines.
+    The addresses of the machines in the Hub's own network. A /18 is enough for some 16,000
+    workspaces. You can change it later to a wider range with the same beginning, but not to a
+    narrower or another one while there are machines.
   END
   type        = string
   default     = "10.64.0.0/18"
 
   validation {
     condition     = can(cidrnetmask(var.subnet_range)) && try(cidrhost(var.subnet_range, 0) == split("/", var.subnet_range)[0], false)
-    error_message = "subnet_range must be a range of IPv4 addresses from its first one, like 10.64.0.0/18."
+    error_message = "subnet_range must be a range of IPv4 addresses that begins at its first address, like 10.64.0.0/18."
   }
   validation {
     condition     = can(regex("/(8|9|1[0-9]|2[0-9])$", var.subnet_range))
-    error_message = "subnet_range must be from a /8 to a /29, as Compute Engine takes them."
+    error_message = "subnet_range must be from a /8 to a /29: Compute Engine takes no others."
   }
 }
 
 variable "zones" {
-  description = "The zones for machines, the first is the default, the others are tried when it has no capacity. By default all of the region."
+  description = "The zones for machines. The first is the default; the others are tried if it has no capacity. By default all zones of the region."
   type        = list(string)
   default     = null
 
   validation {
     condition     = var.zones == null ? true : length(var.zones) > 0 && alltrue([for zone in var.zones : startswith(zone, "${var.region}-")])
-    error_message = "zones must be zones of the region."
+    error_message = "zones must name at least one zone, and only zones of the region."
   }
 }

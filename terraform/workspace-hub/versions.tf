@@ -10,7 +10,7 @@ terraform {
       source  = "hashicorp/google"
       version = ">= 7.40, < 9"
     }
-    google-beta = { # API Gateway and service identities are only there
+    google-beta = { # has API Gateway and service identities, which google lacks
       source  = "hashicorp/google-beta"
       version = ">= 7.40, < 9"
     }

@@ -25,6 +25,7 @@ from shared.config.kinds import SetBy
 from shared.domain.changes import Change, finish
 from shared.domain.workspace import OperationKind, Status
 from shared.usecases.change_workspace import log_change
+from tests.documents import OPERATIONS, text_of
 from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
 from tests.terraform.module import (
     MODULE,
@@ -613,6 +614,15 @@ def test_only_failed_operations_are_counted_as_failed(
         end_of(finish(STOPPING, Status.ERROR, "StopFailed", NOW, A_PROBLEM))["result"]
         == A_PROBLEM.code
     )
+
+
+def test_the_runbook_has_every_alert() -> None:
+    """docs/operations.md says what to do about each alert, and how many are too many."""
+    rows = re.findall(r"^\| `([a-z ]+)` \| (.*?) \|", text_of(OPERATIONS), re.MULTILINE)
+    assert [name for name, _ in rows] == list(LOCALS["alerts"])
+    for name, when in rows:
+        threshold = LOCALS["alerts"][name]["threshold"]
+        assert re.findall(r"\bmore than (\d+)\b", when) == ([str(threshold)] if threshold else [])
 
 
 def test_charts_use_existing_labels_and_series() -> None:

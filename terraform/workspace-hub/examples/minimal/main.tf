@@ -4,7 +4,7 @@ module "hub" {
   project_id = var.project_id
   region     = "us-central1"
   access     = { emails = [var.email] }
-  audiences  = ["32555940559.apps.googleusercontent.com"] # gcloud's own: gcloud auth print-identity-token
+  audiences  = ["32555940559.apps.googleusercontent.com"] # of gcloud auth print-identity-token
 }
 
 variable "email" { type = string }

@@ -1,4 +1,5 @@
-# A team: its whole organisation, administrators, Identity-Aware Proxy at a domain of its own, alerts by e-mail.
+# For a team: its whole organisation, administrators, a domain of its own behind Identity-Aware
+# Proxy, and alerts by e-mail.
 
 module "hub" {
   source = "../.."
@@ -42,6 +43,6 @@ variable "project_id" {
 }
 
 output "hub" {
-  description = "Everything that the module says."
+  description = "All outputs of the module."
   value       = module.hub
 }

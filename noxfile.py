@@ -26,8 +26,7 @@ INPUTS = ("requirements.in", "requirements-dev.in", *_TOOLS)
 UNSAFE = "django==1.11"  # has dozens of known vulnerabilities: a service that tells of none tells nothing about others
 BILL = ROOT / "sbom.json"
 
-# Not beside the others: each has a cloud of its own, and what it waits for has deadlines.
-LATER_SUITES = ("demo", "faults", "attacks")
+# What somebody waits for who changes the code.
 SUITES = (
     "unit",
     "functions",
@@ -38,8 +37,10 @@ SUITES = (
     "deploy",
     "terraform",
     "boot",
-    "guests",
 )
+# What CI runs as well, and not beside the others: each has a cloud of its own, and what it waits for
+# has deadlines.
+SLOW_SUITES = ("attacks", "demo", "faults")
 WORKERS = (
     "-n",
     "4",
@@ -54,11 +55,22 @@ nox.options.default_venv_backend = "none"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Check everything: lint, types, and all tests."""
+    """Check lint and types, and run all tests but the slow suites."""
     lint(session)
     types(session)
-    _pytest(session, *WORKERS, *(f"tests/{suite}" for suite in SUITES))
-    _pytest(session, *FEWER_WORKERS, "-rP", *(f"tests/{suite}" for suite in LATER_SUITES))
+    _pytest(session, *WORKERS, *(f"tests/{suite}" for suite in SUITES), *session.posargs)
+
+
+@nox.session
+def all(session: nox.Session) -> None:  # noqa: A001  # a session has its function's name
+    """Run `tests`, then the slow suites, then boot the guests.
+
+    `-- --no-skips`, as in CI, fails a test that is skipped for want of a package or of root.
+    """
+    tests(session)
+    slow = (f"tests/{suite}" for suite in SLOW_SUITES)
+    _pytest(session, *FEWER_WORKERS, "-rP", *slow, *session.posargs)
+    _pytest(session, "tests/guests", *session.posargs)
 
 
 @nox.session

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,19 @@ from localcloud.settings import LocalSettings
 from tests import kept_logs
 
 SETTINGS = LocalSettings(times="fast", schedule_seconds=2, heartbeat_seconds=1)
+
+# Why a test may be skipped in CI, too: installing a package would not help.
+ALLOWED_SKIPS = (
+    # tests/guests/test_vm.py: emulating a whole machine takes too long for every run.
+    "opt-in: nox -s vm",
+    # tests/terraform/test_terraform.py: the providers come from the network.
+    "terraform is not installed",
+    "terraform init did not get the providers",
+    "terraform init could not get the providers",
+    # tests/guests/test_nspawn.py: the machine that runs the tests is itself a container.
+    "booting needs loop devices",
+    "booting needs the right to make namespaces",
+)
 
 _FOLDER = pytest.StashKey[Path]()
 _LIFELINE = pytest.StashKey[int]()
@@ -42,6 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=1,
         help="the seed of the chaos; the same one gives the same plan",
+    )
+    parser.addoption(
+        "--no-skips", action="store_true", help="fail a skipped test, except for ALLOWED_SKIPS"
     )
     parser.addoption("--seconds", type=float, default=120, help="how long the chaos lasts")
 
@@ -61,6 +77,24 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker where the folder is."""
     node.workerinput["cloud_folder"] = str(node.config.stash[_FOLDER])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With ``--no-skips``, make a failure of a skip whose reason is not in ``ALLOWED_SKIPS``."""
+    report = yield
+    if (
+        item.config.getoption("--no-skips")
+        and report.skipped
+        and isinstance(report.longrepr, tuple)
+    ):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(ALLOWED_SKIPS):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} is skipped, which --no-skips forbids: {reason}"
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -133,7 +133,10 @@ class FakeInstance:
 
 @dataclass(slots=True, eq=False)
 class _Operation:
+    """One of Compute's operations; ``failure`` is the fault in which it is going to end."""
+
     name: str
+    failure: Fault | None = None
     done: bool = False
     fault: Fault | None = None
 
@@ -400,7 +403,7 @@ class FakeMachines(Machines):
         if instance.state in {InstanceState.TERMINATED, InstanceState.SUSPENDED}:
             self._change(copied, InstanceState.TERMINATED)
         else:
-            self._bring_up(copied, None, None, self._durations.start, boots=True)
+            self._bring_up(copied, None, self._durations.start, boots=True)
 
     def move_by_hand(self, place: Place, zone: str) -> None:
         """Move the machine and its disks to another zone, where it gets a new id."""
@@ -428,7 +431,7 @@ class FakeMachines(Machines):
         """Suspend the machine if it runs."""
         instance = self._at(place)
         if instance and instance.state is InstanceState.RUNNING and not instance.deleting:
-            self._freeze(instance, None, None, self._durations.suspend)
+            self._freeze(instance, None, self._durations.suspend)
 
     def start_by_hand(self, place: Place) -> None:
         """Start or resume the machine if it is off."""
@@ -436,9 +439,9 @@ class FakeMachines(Machines):
         if instance is None or instance.deleting:
             return
         if instance.state is InstanceState.TERMINATED:
-            self._bring_up(instance, None, None, self._durations.start, boots=True)
+            self._bring_up(instance, None, self._durations.start, boots=True)
         elif instance.state is InstanceState.SUSPENDED:
-            self._bring_up(instance, None, None, self._durations.resume, boots=False)
+            self._bring_up(instance, None, self._durations.resume, boots=False)
 
     def fail_host(self, place: Place) -> None:
         """Fail the host of a running machine: Compute repairs it and boots it again."""
@@ -448,7 +451,7 @@ class FakeMachines(Machines):
             self._later(
                 instance,
                 self._durations.repair,
-                lambda: self._bring_up(instance, None, None, self._durations.start, boots=True),
+                lambda: self._bring_up(instance, None, self._durations.start, boots=True),
             )
 
     # ---- the port ----
@@ -537,9 +540,9 @@ class FakeMachines(Machines):
             raise MachineFaultError(fault(script.fault))
         if request_id in self._requests:
             return self._requests[request_id]
-        operation = _Operation(f"operation-{next(self._numbers)}")
         failure = fault(script.fault) if script and mishap is Mishap.FAILS_LATER else None
-        target_id = self._begin(command, operation, failure, 10 if mishap is Mishap.SLOW else 1)
+        operation = _Operation(f"operation-{next(self._numbers)}", failure)
+        target_id = self._begin(command, operation, 10 if mishap is Mishap.SLOW else 1)
         started = StartedCall(operation.name, target_id)
         if mishap is not Mishap.OPERATION_LOST:
             self._operations[command.place.zone, operation.name] = operation
@@ -548,17 +551,15 @@ class FakeMachines(Machines):
             raise UnavailableError("Compute Engine does not answer now.")
         return started
 
-    def _begin(
-        self, command: Command, operation: _Operation, failure: Fault | None, slowness: int
-    ) -> str | None:
+    def _begin(self, command: Command, operation: _Operation, slowness: int) -> str | None:
         takes = self._durations
         if isinstance(command, InsertInstance):
-            return self._insert(command, operation, failure, takes.insert * slowness)
+            return self._insert(command, operation, takes.insert * slowness)
         if isinstance(command, DeleteDisk):
-            self._delete_disk(command.place, operation, failure, takes.delete_disk * slowness)
+            self._delete_disk(command.place, operation, takes.delete_disk * slowness)
             return None
         if isinstance(command, LabelDisk):
-            self._label_disk(command, operation, failure, takes.set_labels * slowness)
+            self._label_disk(command, operation, takes.set_labels * slowness)
             return None
         instance = self._instances.get(command.place)
         if instance is None:
@@ -572,7 +573,6 @@ class FakeMachines(Machines):
                     instance,
                     lambda: self._refresh(instance, command),
                     operation,
-                    failure,
                     takes_effect,
                 )
             case LabelInstance():
@@ -581,7 +581,6 @@ class FakeMachines(Machines):
                     instance,
                     lambda: instance.labels.update(labels),
                     operation,
-                    failure,
                     takes.set_labels * slowness,
                 )
             case StartInstance():
@@ -589,28 +588,27 @@ class FakeMachines(Machines):
                     operation.done = True
                 else:
                     _needs(instance, InstanceState.TERMINATED)
-                    self._bring_up(instance, operation, failure, takes.start * slowness, boots=True)
+                    self._bring_up(instance, operation, takes.start * slowness, boots=True)
             case ResumeInstance():
                 _needs(instance, InstanceState.SUSPENDED)
-                self._bring_up(instance, operation, failure, takes.resume * slowness, boots=False)
+                self._bring_up(instance, operation, takes.resume * slowness, boots=False)
             case SuspendInstance():
                 _needs(instance, InstanceState.RUNNING)
-                self._freeze(instance, operation, failure, takes.suspend * slowness)
+                self._freeze(instance, operation, takes.suspend * slowness)
             case StopInstance():
                 if instance.state is InstanceState.TERMINATED:
                     operation.done = True
                 else:
                     _needs(instance, InstanceState.RUNNING)
-                    self._shut_down(instance, operation, takes.stop * slowness, failure)
+                    self._shut_down(instance, operation, takes.stop * slowness)
             case DeleteInstance():
-                self._delete(instance, operation, failure, takes.delete * slowness)
+                self._delete(instance, operation, takes.delete * slowness)
         return instance.id
 
     def _insert(
         self,
         command: InsertInstance,
         operation: _Operation,
-        failure: Fault | None,
         takes: timedelta,
     ) -> str | None:
         home_place, boot_place = Place(command.place.zone, command.home_disk), boot_disk_of(command)
@@ -651,14 +649,13 @@ class FakeMachines(Machines):
             if made:
                 del self._disks[home_place]
 
-        self._bring_up(instance, operation, failure, takes, boots=True, undo=withdraw)
+        self._bring_up(instance, operation, takes, boots=True, undo=withdraw)
         return instance.id
 
     def _bring_up(
         self,
         instance: FakeInstance,
         operation: _Operation | None,
-        failure: Fault | None,
         takes: timedelta,
         *,
         boots: bool,
@@ -668,7 +665,7 @@ class FakeMachines(Machines):
         self._change(instance, InstanceState.PROVISIONING, operation)
 
         def allocated() -> None:
-            if failure is None:
+            if not _fails(operation):
                 self._change(instance, InstanceState.STAGING, operation)
                 self._later(instance, takes / 2, prepared)
                 return
@@ -676,7 +673,7 @@ class FakeMachines(Machines):
                 undo()
             else:
                 self._change(instance, was)
-            _end(operation, failure)
+            _end(operation)
 
         def prepared() -> None:
             self._change(instance, InstanceState.RUNNING)
@@ -719,15 +716,16 @@ class FakeMachines(Machines):
         self,
         instance: FakeInstance,
         operation: _Operation | None,
-        failure: Fault | None,
         takes: timedelta,
     ) -> None:
         self._change(instance, InstanceState.SUSPENDING, operation)
 
         def frozen() -> None:
-            self._change(instance, InstanceState.RUNNING if failure else InstanceState.SUSPENDED)
-            _end(operation, failure)
-            if failure is None:
+            self._change(
+                instance, InstanceState.RUNNING if _fails(operation) else InstanceState.SUSPENDED
+            )
+            _end(operation)
+            if not _fails(operation):
                 self._later(instance, self._durations.suspended_limit, forgotten)
             elif not instance.reported:
                 self._boot(instance)
@@ -742,14 +740,13 @@ class FakeMachines(Machines):
         instance: FakeInstance,
         operation: _Operation | None,
         takes: timedelta,
-        failure: Fault | None = None,
     ) -> None:
         self._change(instance, InstanceState.PENDING_STOP, operation)
 
         def stopping() -> None:
-            if failure:
+            if _fails(operation):
                 self._change(instance, InstanceState.RUNNING)
-                _end(operation, failure)
+                _end(operation)
                 return
             self._change(instance, InstanceState.STOPPING, operation)
             self._later(instance, takes / 2, terminated)
@@ -760,11 +757,9 @@ class FakeMachines(Machines):
 
         self._later(instance, takes / 2, stopping)
 
-    def _delete(
-        self, instance: FakeInstance, operation: _Operation, failure: Fault | None, takes: timedelta
-    ) -> None:
-        if failure is not None:
-            self._after(takes, lambda: _end(operation, failure))
+    def _delete(self, instance: FakeInstance, operation: _Operation, takes: timedelta) -> None:
+        if _fails(operation):
+            self._after(takes, lambda: _end(operation))
             return
         _end(
             instance.operation,
@@ -784,15 +779,14 @@ class FakeMachines(Machines):
         instance: FakeInstance,
         change: Callable[[], object],
         operation: _Operation,
-        failure: Fault | None,
         takes: timedelta,
     ) -> None:
         """Apply a change of an instance's metadata or labels when its operation ends."""
 
         def write() -> None:
-            if failure is None and self._instances.get(instance.place) is instance:
+            if not _fails(operation) and self._instances.get(instance.place) is instance:
                 change()
-            _end(operation, failure)
+            _end(operation)
 
         self._after(takes, write)
 
@@ -807,23 +801,19 @@ class FakeMachines(Machines):
             branch=command.branch,
         )
 
-    def _label_disk(
-        self, command: LabelDisk, operation: _Operation, failure: Fault | None, takes: timedelta
-    ) -> None:
+    def _label_disk(self, command: LabelDisk, operation: _Operation, takes: timedelta) -> None:
         disk = self._disks.get(command.place)
         if disk is None:
             raise _refusal(FaultKind.NOT_FOUND)
 
         def write() -> None:
-            if failure is None:
+            if not _fails(operation):
                 disk.labels.update(_with_ours(disk.labels, command))
-            _end(operation, failure)
+            _end(operation)
 
         self._after(takes, write)
 
-    def _delete_disk(
-        self, place: Place, operation: _Operation, failure: Fault | None, takes: timedelta
-    ) -> None:
+    def _delete_disk(self, place: Place, operation: _Operation, takes: timedelta) -> None:
         disk = self._disks.get(place)
         if disk is None:
             raise _refusal(FaultKind.NOT_FOUND)
@@ -833,11 +823,11 @@ class FakeMachines(Machines):
         disk.deleting = True
 
         def gone() -> None:
-            if failure is None:
+            if not _fails(operation):
                 del self._disks[place]
             else:
                 disk.deleting = False
-            _end(operation, failure)
+            _end(operation)
 
         self._after(takes, gone)
 
@@ -953,7 +943,11 @@ def _refusal(kind: FaultKind, resource: str = "") -> MachineFaultError:
     return MachineFaultError(fault(kind, resource))
 
 
-def _end(operation: _Operation | None, failure: Fault | None = None) -> None:
+def _fails(operation: _Operation | None) -> bool:
+    return operation is not None and operation.failure is not None
+
+
+def _end(operation: _Operation | None, cancelled: Fault | None = None) -> None:
     if operation is not None and not operation.done:
         operation.done = True
-        operation.fault = failure
+        operation.fault = cancelled or operation.failure

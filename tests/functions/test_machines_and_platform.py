@@ -319,8 +319,11 @@ def test_a_provisioning_message_is_repeated_while_compute_is_away(hub: Functions
 
 
 @pytest.mark.parametrize(
-    ("error", "severity", "status"),
-    [(UnavailableError("away"), logging.WARNING, 503), (KeyError("a field"), logging.ERROR, 500)],
+    ("error", "expected"),
+    [
+        (UnavailableError("away"), (503, logging.WARNING)),
+        (KeyError("a field"), (500, logging.ERROR)),
+    ],
     ids=["passes by itself", "does not"],
 )
 @pytest.mark.parametrize("name", ["provision_workspace", "advance_operation", "record_dead_letter"])
@@ -328,9 +331,7 @@ def test_only_a_failure_that_does_not_pass_by_itself_is_logged_as_an_error(
     hub: Functions,
     name: str,
     error: Exception,
-    severity: int,
-    status: int,
-    monkeypatch: pytest.MonkeyPatch,
+    expected: tuple[int, int],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """An error alerts somebody, so a failure that the next delivery repairs must not be one."""
@@ -339,8 +340,8 @@ def test_only_a_failure_that_does_not_pass_by_itself_is_logged_as_an_error(
         raise error
 
     workspace = hub.world.ready()
-    monkeypatch.setattr(hub.world.store, "get", fails)
-    monkeypatch.setattr(hub.world.store, "commit", fails)
+    hub.patch.setattr(hub.world.store, "get", fails)
+    hub.patch.setattr(hub.world.store, "commit", fails)
     caplog.clear()
 
     job = Job(workspace.id, "an-operation", 1)
@@ -349,7 +350,7 @@ def test_only_a_failure_that_does_not_pass_by_itself_is_logged_as_an_error(
     highest = max(
         record.levelno for record in caplog.records if record.getMessage() != "DeadLetter"
     )
-    assert (answer.status_code, highest) == (status, severity)
+    assert (answer.status_code, highest) == expected
 
 
 def dead_letters(hub: Functions) -> list[Event]:

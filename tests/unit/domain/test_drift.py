@@ -46,40 +46,41 @@ def test_a_machine_that_is_changing_state_does_not_change_the_record(
     assert (observation.settled, observation.problem) == (False, workspace.error)
 
 
-# recorded, awake, seen: the status, whether the machine runs, the problem's code
+# status, memory is ready, observed: status, the machine runs, error code
 MEANINGS = [
-    (Status.READY, True, InstanceState.RUNNING, Status.READY, True, None),
-    (Status.READY, True, InstanceState.SUSPENDED, Status.SUSPENDED, False, None),
-    (Status.READY, True, InstanceState.TERMINATED, Status.SUSPENDED, False, "MACHINE_STOPPED"),
-    (Status.READY, True, None, Status.ERROR, False, "MACHINE_GONE"),
-    (Status.SUSPENDED, True, InstanceState.RUNNING, Status.READY, True, None),
-    (Status.SUSPENDED, True, InstanceState.SUSPENDED, Status.SUSPENDED, False, None),
-    (Status.SUSPENDED, True, InstanceState.TERMINATED, Status.SUSPENDED, False, None),
-    (Status.SUSPENDED, True, None, Status.ERROR, False, "MACHINE_GONE"),
-    (Status.SUSPENDED, False, InstanceState.RUNNING, Status.ERROR, True, "MACHINE_NOT_READY"),
-    (Status.SUSPENDED, False, InstanceState.SUSPENDED, Status.SUSPENDED, False, None),
-    (Status.SUSPENDED, False, InstanceState.TERMINATED, Status.SUSPENDED, False, None),
-    (Status.SUSPENDED, False, None, Status.ERROR, False, "MACHINE_GONE"),
-    (Status.ERROR, True, InstanceState.RUNNING, Status.ERROR, True, "SOMETHING"),
-    (Status.ERROR, False, InstanceState.RUNNING, Status.ERROR, True, "SOMETHING"),
-    (Status.ERROR, False, InstanceState.SUSPENDED, Status.ERROR, False, "SOMETHING"),
-    (Status.ERROR, False, InstanceState.TERMINATED, Status.ERROR, False, "SOMETHING"),
-    (Status.ERROR, False, None, Status.ERROR, False, "SOMETHING"),
+    (Status.READY, True, InstanceState.RUNNING, (Status.READY, True, None)),
+    (Status.READY, True, InstanceState.SUSPENDED, (Status.SUSPENDED, False, None)),
+    (Status.READY, True, InstanceState.TERMINATED, (Status.SUSPENDED, False, "MACHINE_STOPPED")),
+    (Status.READY, True, None, (Status.ERROR, False, "MACHINE_GONE")),
+    (Status.SUSPENDED, True, InstanceState.RUNNING, (Status.READY, True, None)),
+    (Status.SUSPENDED, True, InstanceState.SUSPENDED, (Status.SUSPENDED, False, None)),
+    (Status.SUSPENDED, True, InstanceState.TERMINATED, (Status.SUSPENDED, False, None)),
+    (Status.SUSPENDED, True, None, (Status.ERROR, False, "MACHINE_GONE")),
+    (Status.SUSPENDED, False, InstanceState.RUNNING, (Status.ERROR, True, "MACHINE_NOT_READY")),
+    (Status.SUSPENDED, False, InstanceState.SUSPENDED, (Status.SUSPENDED, False, None)),
+    (Status.SUSPENDED, False, InstanceState.TERMINATED, (Status.SUSPENDED, False, None)),
+    (Status.SUSPENDED, False, None, (Status.ERROR, False, "MACHINE_GONE")),
+    (Status.ERROR, True, InstanceState.RUNNING, (Status.ERROR, True, "SOMETHING")),
+    (Status.ERROR, False, InstanceState.RUNNING, (Status.ERROR, True, "SOMETHING")),
+    (Status.ERROR, False, InstanceState.SUSPENDED, (Status.ERROR, False, "SOMETHING")),
+    (Status.ERROR, False, InstanceState.TERMINATED, (Status.ERROR, False, "SOMETHING")),
+    (Status.ERROR, False, None, (Status.ERROR, False, "SOMETHING")),
 ]
 
 
-@pytest.mark.parametrize(("recorded", "awake", "state", "status", "running", "code"), MEANINGS)
+@pytest.mark.parametrize(("recorded", "memory_is_ready", "state", "expected"), MEANINGS)
 def test_a_settled_machine_decides_the_record(
     recorded: Status,
-    awake: bool,
+    memory_is_ready: bool,
     state: InstanceState | None,
-    status: Status,
-    running: bool,
-    code: str | None,
+    expected: tuple[Status, bool, str | None],
 ) -> None:
     """The table of ``observe``, row by row; an error says what to do."""
+    status, running, code = expected
     workspace = a_workspace(recorded)
-    workspace = replace(workspace, ready_generation=workspace.generation if awake else None)
+    workspace = replace(
+        workspace, ready_generation=workspace.generation if memory_is_ready else None
+    )
 
     observation = observe(workspace, seen(workspace, state), NOW)
 

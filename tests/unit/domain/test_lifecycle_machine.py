@@ -232,9 +232,11 @@ class Lifecycle(RuleBasedStateMachine):
         verb=st.sampled_from(VERBS),
         seconds=st.sampled_from(PAUSES),
         nth_calls=indexes,
-        kind=st.sampled_from(FAULTS),
-        mishap=st.sampled_from([*Mishap, Mishap.REFUSED, Mishap.FAILS_LATER]),
-        times=st.sampled_from([1, 2, 30]),
+        fault=st.tuples(
+            st.sampled_from([*Mishap, Mishap.REFUSED, Mishap.FAILS_LATER]),
+            st.sampled_from(FAULTS),
+            st.sampled_from([1, 2, 30]),
+        ),
     )
     def ask_while_calls_go_wrong(
         self,
@@ -242,11 +244,10 @@ class Lifecycle(RuleBasedStateMachine):
         verb: str,
         seconds: int,
         nth_calls: int,
-        kind: FaultKind,
-        mishap: Mishap,
-        times: int,
+        fault: tuple[Mishap, FaultKind, int],
     ) -> None:
         """A person asks for something, and Compute's calls for it fail."""
+        mishap, kind, times = fault
         if mishap is Mishap.REFUSED and kind is FaultKind.TRANSIENT:
             mishap = Mishap.UNANSWERED  # this is how the adapter reports it
         for command in CALLS[verb][nth_calls % len(CALLS[verb])]:

@@ -1,59 +1,15 @@
-"""What can be chosen about a local cloud, and the environment that its functions get."""
+"""The choices for a local cloud, and the environment that its functions get."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Final
+from pathlib import Path
+from typing import ClassVar
 
-from localcloud.services.compute.fleet import Times
 from shared.config import SETTINGS, ConfigurationError, read_settings
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-ADMIN_EMAIL: Final = "admin@localhost"
-
-TIMES: Final[Mapping[str, Times]] = MappingProxyType(
-    {
-        "shown": Times(),
-        "fast": Times(
-            insert=0.3,
-            start=0.3,
-            stop=0.3,
-            suspend=0.3,
-            resume=0.2,
-            delete=0.3,
-            disk_insert=0.1,
-            disk_delete=0.1,
-            set_metadata=0.1,
-            set_labels=0.1,
-            set_machine_type=0.1,
-            attach_disk=0.1,
-            boot=0.3,
-            pending_stop=0.1,
-            repair=0.3,
-        ),
-        "real": Times(
-            insert=10.0,
-            start=10.0,
-            stop=30.0,
-            suspend=40.0,
-            resume=15.0,
-            delete=40.0,
-            disk_insert=3.0,
-            disk_delete=3.0,
-            set_metadata=3.0,
-            set_labels=3.0,
-            set_machine_type=3.0,
-            attach_disk=3.0,
-            boot=45.0,
-            pending_stop=30.0,
-            repair=60.0,
-        ),
-    }
-)
+ADMIN_EMAIL = "admin@localhost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +17,17 @@ class LocalSettings:
     """The choices for one local cloud.
 
     Attributes:
-        times: how long Compute's work takes: `shown` (a few seconds, for a person who watches),
-            `fast` (tenths of a second, for tests) or `real` (about what Google's takes).
-        overrides: settings of the Hub (`HUB_…`, see `docs/configuration.md`) that are to differ.
-        schedule_seconds: the pause between two calls of each scheduled function; 0 for none at all.
-        heartbeat_seconds: `HUB_HEARTBEAT_SECONDS`, so what a machine reads in its metadata when it
+        times: how long Compute's work takes, a name of ``services/compute/times.py``: ``shown`` (a
+            few seconds, for a person who watches), ``fast`` (tenths of a second, for tests) or
+            ``real`` (about what Google's takes).
+        overrides: settings of the Hub (``HUB_…``, see ``docs/configuration.md``) that differ.
+        schedule_seconds: the pause between two calls of each scheduled function; 0: no calls.
+        heartbeat_seconds: ``HUB_HEARTBEAT_SECONDS``, which a machine reads in its metadata when it
             boots; None leaves it to the Hub.
-        write_requests: write down what is asked and answered at the public address, see
-            `localcloud.services.requests_file`.
-        python_path: a folder where the functions' Pythons look first, for what a test puts into
-            their processes.
+        write_requests: whether requests at the public address and their answers are written down,
+            see ``services/requests_file.py``.
+        python_path: a folder where the functions' Pythons look first, for code that a test puts
+            into their processes.
     """
 
     times: str = "shown"
@@ -85,13 +42,17 @@ class LocalSettings:
     zones: ClassVar[tuple[str, ...]] = ("us-west1-a", "us-west1-b", "us-west1-c")
 
     def service_account(self, name: str) -> str:
-        """Return the address of a service account of the project."""
+        """Return the e-mail address of a service account of the project."""
         return f"{name}@{self.project_id}.iam.gserviceaccount.com"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Addresses:
-    """Where things are. The emulators are `host:port`, everything else is a URL without a slash at its end."""
+    """Where things are.
+
+    Firestore, Pub/Sub, Cloud Tasks and Compute are ``host:port``; the others are URLs without a
+    slash at the end.
+    """
 
     gateway: str
     firestore: str
@@ -104,13 +65,15 @@ class Addresses:
 
 
 def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]:
-    """Return the settings of the Hub that every function gets, as the deployment gives them.
+    """Return the settings of the Hub that every function gets, as in a deployment.
 
     Raises:
-        ConfigurationError: an override is wrong, or overrides a setting that the Hub does not have.
+        ConfigurationError: an override is wrong, or the Hub has no such setting.
     """
-    every = settings.heartbeat_seconds
-    heartbeats = {} if every is None else {"HUB_HEARTBEAT_SECONDS": str(every)}
+    seconds = settings.heartbeat_seconds
+    heartbeats = {} if seconds is None else {"HUB_HEARTBEAT_SECONDS": str(seconds)}
+    is_personal = settings.overrides.get("HUB_MODE") == "personal"
+    registry = f"{settings.region}-docker.pkg.dev/{settings.project_id}"
     variables = {
         "GOOGLE_CLOUD_PROJECT": settings.project_id,
         "FIRESTORE_EMULATOR_HOST": addresses.firestore,
@@ -123,16 +86,14 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "HUB_USER_AUDIENCES": addresses.gateway,
         "HUB_MODE": "team",
         "HUB_ALLOWED_EMAILS": "*",
-        "HUB_OUTSIDE_ADMIN_EMAILS": ""
-        if settings.overrides.get("HUB_MODE") == "personal"
-        else ADMIN_EMAIL,
+        "HUB_OUTSIDE_ADMIN_EMAILS": "" if is_personal else ADMIN_EMAIL,
         "HUB_IDENTITY_KEYS_URL": addresses.keys,
         "HUB_ADVANCE_OPERATION_URL": f"{addresses.advance_operation}/operations",
         "HUB_REPORT_WORKSPACE_URL": addresses.report_workspace,
         "HUB_OPERATIONS_SERVICE_ACCOUNT": settings.service_account("operations-queue"),
         "HUB_MACHINE_SERVICE_ACCOUNT": settings.service_account("workspace-machine"),
-        "HUB_IMAGE_REPOSITORY": f"{settings.region}-docker.pkg.dev/{settings.project_id}/workspaces/workspace",
-        # A person who watches, and a test, want to see things sooner than a bill should.
+        "HUB_IMAGE_REPOSITORY": f"{registry}/workspaces/workspace",
+        # Shorter than in production, where they would cost money: for people who watch, and tests.
         "HUB_LOOK_MIN_SECONDS": "0.2",
         "HUB_LOOK_MAX_SECONDS": "2",
         "HUB_ATTEND_SECONDS": "10",

@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         help="switch a fault on or off",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="faults of Compute Engine:\n"
-        + "\n".join(_described(name, does) for name, does in FAULTS.items()),
+        + "\n".join(_described(fault.name, fault.does) for fault in FAULTS.values()),
     )
     fault.set_defaults(command=_fault)
     fault.add_argument(

@@ -33,9 +33,10 @@ from localcloud.processes.emulators import (
 from localcloud.processes.functions import FunctionProcess, answers, program
 from localcloud.processes.reaper import Reaper
 from localcloud.processes.state_file import NoCloudError, read_state, write_state
-from localcloud.services.platform import Platform
-from localcloud.services.proxy import LOOPBACK, new_session
+from localcloud.services.platform import Platform, PlatformOptions
+from localcloud.services.proxy import new_session
 from localcloud.services.requests_file import RequestsFile
+from localcloud.services.server import LOOPBACK
 from localcloud.settings import LocalSettings, environment
 from shared.config import ConfigurationError
 
@@ -99,12 +100,12 @@ class Supervisor:
         async with AsyncExitStack() as stack:
             # What is entered last ends first: the children before those whom they talk to.
             session = await stack.enter_async_context(new_session())
-            await self._start_services(session, stack)
+            await self._start_platform(session, stack)
             self._reaper = Reaper()
             stack.push_async_callback(asyncio.to_thread, self._reaper.close)
             self._make_folders()
             await self._start_children(session, stack)
-            self._services.start_schedule(stack)
+            self._platform.start_schedule(stack)
             self._ready_seconds = time.monotonic() - self._began
             self._write_state()
             ready(self._state())
@@ -129,25 +130,22 @@ class Supervisor:
         ship(self._catalogue, self._shipped)
         _log_into(self._log("cloud"))
 
-    async def _start_services(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
-        self._services = Platform(
-            self._settings,
+    async def _start_platform(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+        options = PlatformOptions(
+            settings=self._settings,
             catalogue=self._catalogue,
-            targets={
-                function.name: self._url(function.name) for function in self._catalogue.functions
-            },
+            targets={each.name: self._url(each.name) for each in self._catalogue.functions},
             firestore=self._address(FIRESTORE.name),
             pubsub=self._address(PUBSUB.name),
             port=self._port,
-            make_admin=self._make_admin,
-            session=session,
             requests_file=RequestsFile(self._requests) if self._settings.write_requests else None,
         )
+        self._platform = Platform(options, make_admin=self._make_admin, session=session)
         try:
-            await self._services.start(stack)
+            await self._platform.start(stack)
         except OSError as error:
             raise LocalCloudError(f"Port {self._port} cannot be used: {error.strerror}") from error
-        self._environment = environment(self._settings, self._services.addresses())
+        self._environment = environment(self._settings, self._platform.addresses())
 
     async def _start_children(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
         installation = await asyncio.to_thread(find_installation)
@@ -197,7 +195,7 @@ class Supervisor:
                 return
             overrides = {**self._settings.overrides, _ADMINS: ",".join([*admins, email])}
             self._environment = environment(
-                replace(self._settings, overrides=overrides), self._services.addresses()
+                replace(self._settings, overrides=overrides), self._platform.addresses()
             )
             try:
                 async with asyncio.TaskGroup() as group:
@@ -216,7 +214,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             for emulator in EMULATORS:
                 group.create_task(self._start_emulator(emulator, installation, session))
-        await self._services.subscribe()
+        await self._platform.subscribe()
 
     async def _start_emulator(
         self, emulator: Emulator, installation: Installation, session: aiohttp.ClientSession
@@ -256,7 +254,7 @@ class Supervisor:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "address": self._services.address,
+            "address": self._platform.address,
             "project_id": self._settings.project_id,
             "project_number": self._settings.project_number,
             "region": self._settings.region,
@@ -266,10 +264,10 @@ class Supervisor:
             "folder": str(self._folder),
             "started_at": self._started_at.isoformat().replace("+00:00", "Z"),
             "ready_seconds": round(self._ready_seconds, 2),
-            "services": self._services.describe(),
+            "services": self._platform.describe(),
             "functions": {
                 name: {
-                    "url": self._services.urls[name],
+                    "url": self._platform.urls[name],
                     "direct_url": process.url,
                     "pid": process.pid,
                     "log": str(self._log(name)),

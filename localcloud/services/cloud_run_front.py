@@ -1,6 +1,6 @@
-"""What stands before each function on Cloud Run: the check of who may invoke it, limits, and patience while it starts.
+"""What Cloud Run does before each function: checks who may invoke it, sets limits, waits for starts.
 
-Every function has a front on a port of its own; the front's URL is the function's URL. Source of
+Every function has a front on a port of its own, and the front's URL is the function's URL. Source of
 what it does and answers: Cloud Run's pages on authentication, quotas ("maximum HTTP/1 request size
 32 MiB"), request timeouts and known issues (`/healthz`).
 """
@@ -10,42 +10,40 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
 
 import aiohttp
 import jwt
 from aiohttp import web
+from multidict import CIMultiDict
 
+from localcloud.catalogue import Function
+from localcloud.services.http_server import GuardRules, HttpServer
+from localcloud.services.identity.tokens import ISSUER
 from localcloud.services.proxy import (
     BodyTooLargeError,
-    PortServer,
-    everything,
-    hand_back,
-    headers_to_hand_on,
-    send_on,
+    Forwarding,
+    catch_all_routes,
+    forward_request,
+    headers_to_forward,
+    return_answer,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from multidict import CIMultiDict
-
-    from localcloud.catalogue import Function
 
 _LOG = logging.getLogger(__name__)
 
-BODY_LIMIT: Final = 32 * 1024 * 1024
-REMOVED_SIGNATURE: Final = "SIGNATURE_REMOVED_BY_GOOGLE"
+BODY_LIMIT_BYTES = 32 * 1024 * 1024
+REMOVED_SIGNATURE = "SIGNATURE_REMOVED_BY_GOOGLE"
 
-_TOO_LARGE: Final = "The request was larger than 32 MiB."
-_ISSUER: Final = "https://accounts.google.com"
-_START_SECONDS: Final = 10.0  # how long a request is held for an instance that is being started
-_START_POLL_SECONDS: Final = 0.1
+_TOO_LARGE = "The request was larger than 32 MiB."
+_FORBIDDEN = "Your client does not have permission to get URL {} from this server."
+_START_SECONDS = 10.0  # how long a request waits for an instance that is being started
+_START_POLL_SECONDS = 0.1
 
 
 class RefusedError(Exception):
-    """The platform answers by itself.
+    """The platform refuses a request without asking the function.
 
     Attributes:
         status: the HTTP status.
@@ -61,7 +59,7 @@ class RefusedError(Exception):
 
 
 class TokenVerifier:
-    """Believes ID tokens that the local issuer signed. Its keys are fetched once."""
+    """Verifies ID tokens of the local issuer, whose keys it fetches once."""
 
     def __init__(self, keys_url: str, session: aiohttp.ClientSession) -> None:
         self._keys_url = keys_url
@@ -69,16 +67,15 @@ class TokenVerifier:
         self._keys: dict[str | None, jwt.PyJWK] = {}
 
     async def claims(self, token: str) -> dict[str, object]:
-        """Return what a token says.
+        """Return the claims of a token.
 
         Raises:
             jwt.InvalidTokenError: its form, signature, issuer or time is wrong.
         """
         if not self._keys:
             async with self._session.get(self._keys_url) as answer:
-                self._keys = {
-                    key.key_id: key for key in jwt.PyJWKSet.from_dict(await answer.json()).keys
-                }
+                keys = jwt.PyJWKSet.from_dict(await answer.json()).keys
+            self._keys = {key.key_id: key for key in keys}
         key = self._keys.get(jwt.get_unverified_header(token).get("kid"))
         if key is None:
             raise jwt.InvalidTokenError("The token is signed with an unknown key.")
@@ -87,13 +84,13 @@ class TokenVerifier:
             token,
             key,
             algorithms=["RS256"],
-            issuer=_ISSUER,
+            issuer=ISSUER,
             options={"require": required, "verify_aud": False},
         )
 
 
-class Traffic:
-    """The requests that are under way at all fronts together."""
+class ActiveRequests:
+    """Counts the requests that are under way at all fronts together."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -101,7 +98,7 @@ class Traffic:
         self._none.set()
 
     @contextmanager
-    def request(self) -> Iterator[None]:
+    def count_one(self) -> Iterator[None]:
         """Count one more for as long as the context lasts."""
         self._count += 1
         self._none.clear()
@@ -112,74 +109,68 @@ class Traffic:
             if not self._count:
                 self._none.set()
 
-    async def rest(self) -> None:
-        """Wait until none is."""
+    async def wait_until_none(self) -> None:
+        """Wait until no request is under way."""
         await self._none.wait()
 
 
-class CloudRunFront:
+@dataclass(frozen=True, kw_only=True)
+class CloudRun:
+    """What all fronts of a local cloud share.
+
+    Attributes:
+        verifier: verifies tokens.
+        requests: counts the requests.
+        session: the connections to the functions, each for one request. gunicorn may close a
+            connection after an answer, without saying so, if it has not read the whole body, and
+            the next request would be lost.
+    """
+
+    verifier: TokenVerifier
+    requests: ActiveRequests
+    session: aiohttp.ClientSession
+
+
+class CloudRunFront(HttpServer):
     """The front of one function.
 
     Args:
         function: the catalogue's entry.
         target: the function's own address, a URL without a path.
-        invoker: the email of the one service account that is let in; None for everyone.
-        verifier: believes tokens.
-        traffic: counts the requests.
-        session: the connections to the functions, each for one request: gunicorn may close one
-            after an answer, without having said so, if it has not read all of a body, and the next
-            request would be lost.
+        invoker: the e-mail address of the only service account that may invoke it; None: everyone.
+        cloud_run: what it shares with the other fronts.
     """
 
     def __init__(
-        self,
-        function: Function,
-        *,
-        target: str,
-        invoker: str | None,
-        verifier: TokenVerifier,
-        traffic: Traffic,
-        session: aiohttp.ClientSession,
+        self, function: Function, *, target: str, invoker: str | None, cloud_run: CloudRun
     ) -> None:
         self._function = function
         self._target = target
         self._invoker = invoker
-        self._verifier = verifier
-        self._traffic = traffic
-        self._session = session
-        self._server = PortServer(everything(self._answer), refuse=_refuse, other_sites=True)
-
-    @property
-    def url(self) -> str:
-        """The function's URL."""
-        return self._server.url
-
-    async def start(self) -> None:
-        """Serve; from now on `url` is known."""
-        await self._server.start()
-
-    async def stop(self) -> None:
-        """Stop serving."""
-        await self._server.stop()
+        self._cloud_run = cloud_run
+        super().__init__(
+            catch_all_routes(self._answer),
+            rules=GuardRules(refuse=_refuse, other_sites=True),
+        )
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        with self._traffic.request():
+        with self._cloud_run.requests.count_one():
             try:
-                return await self._hand_on(request)
+                return await self._forward(request)
             except RefusedError as refusal:
                 return _page(refusal)
 
-    async def _hand_on(self, request: web.Request) -> web.StreamResponse:
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/healthz":
             raise RefusedError(404, "The requested URL /healthz was not found on this server.")
-        if (request.content_length or 0) > BODY_LIMIT:
+        if (request.content_length or 0) > BODY_LIMIT_BYTES:
             raise RefusedError(413, _TOO_LARGE)
-        headers = headers_to_hand_on(request)
+        headers = headers_to_forward(request)
         if self._invoker is not None:
             await self._check_invoker(request, headers)
         try:
             async with asyncio.timeout(self._function.timeout_seconds):
-                answer = await self._reach(request, headers)
+                answer = await self._send(request, headers)
         except TimeoutError:
             _LOG.warning(
                 "%s: no answer within %g s", self._function.name, self._function.timeout_seconds
@@ -193,21 +184,22 @@ class CloudRunFront:
             _LOG.warning("%s broke off: %r", self._function.name, error)
             text = "The HTTP response was malformed or the connection to the instance had an error."
             raise RefusedError(503, text) from None
-        return await hand_back(request, answer)
+        return await return_answer(request, answer)
 
-    async def _reach(
+    async def _send(
         self, request: web.Request, headers: CIMultiDict[str]
     ) -> aiohttp.ClientResponse:
-        """Send a request to the function, waiting for one that is being started.
+        """Send a request to the function, and wait for a function that is being started.
 
-        A request that found nobody was not sent at all, so sending it again is safe.
+        A request that could not connect was not sent at all, so sending it again is safe.
         """
+        forwarding = Forwarding(headers=headers, body_limit=BODY_LIMIT_BYTES)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _START_SECONDS
         while True:
             try:
-                return await send_on(
-                    self._session, request, self._target, headers, body_limit=BODY_LIMIT
+                return await forward_request(
+                    self._cloud_run.session, request, self._target, forwarding
                 )
             except aiohttp.ClientConnectorError:
                 if loop.time() > deadline:
@@ -215,28 +207,27 @@ class CloudRunFront:
                 await asyncio.sleep(_START_POLL_SECONDS)
 
     async def _check_invoker(self, request: web.Request, headers: CIMultiDict[str]) -> None:
-        """Let only the invoker through, and take the signature out of the token that is handed on."""
+        """Let only the invoker pass, and remove the signature from the token that is forwarded."""
         path = html.escape(request.path)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise RefusedError(
-                403, f"Your client does not have permission to get URL {path} from this server."
-            )
+            raise RefusedError(403, _FORBIDDEN.format(path))
         try:
-            claims = await self._verifier.claims(token)
+            claims = await self._cloud_run.verifier.claims(token)
             audience = claims["aud"]
             if not isinstance(audience, str) or not f"{audience}/".startswith(f"{self.url}/"):
                 raise jwt.InvalidAudienceError(f"The audience is {audience!r}, not {self.url}")
         except (jwt.InvalidTokenError, UnicodeEncodeError) as error:
             _LOG.warning("%s: a token is refused: %s", self._function.name, error)
-            why = 'Bearer error="invalid_token" error_description="The access token could not be verified"'
+            why = (
+                'Bearer error="invalid_token" '
+                'error_description="The access token could not be verified"'
+            )
             text = f"Your client does not have permission to the requested URL {path}."
             raise RefusedError(401, text, {"WWW-Authenticate": why}) from None
         if claims["email"] != self._invoker:
             _LOG.warning("%s: %s may not invoke it", self._function.name, claims["email"])
-            raise RefusedError(
-                403, f"Your client does not have permission to get URL {path} from this server."
-            )
+            raise RefusedError(403, _FORBIDDEN.format(path))
         headers["Authorization"] = f"{scheme} {token.rpartition('.')[0]}.{REMOVED_SIGNATURE}"
 
 
@@ -246,7 +237,10 @@ def _refuse(_: web.Request, status: int, text: str) -> web.Response:
 
 def _page(refusal: RefusedError) -> web.Response:
     title = f"{refusal.status} {web.Response(status=refusal.status).reason}"
-    page = f"<html><head><title>{title}</title></head>\n<body><h1>Error: {title}</h1>\n<h2>{refusal.text}</h2></body></html>\n"
+    page = (
+        f"<html><head><title>{title}</title></head>\n"
+        f"<body><h1>Error: {title}</h1>\n<h2>{refusal.text}</h2></body></html>\n"
+    )
     return web.Response(
         status=refusal.status, text=page, content_type="text/html", headers=refusal.headers
     )

@@ -1,31 +1,28 @@
-"""Pub/Sub's topics and push subscriptions, as the deployment makes them, on Google's emulator.
+"""Pub/Sub's topics and push subscriptions, as the deployment creates them, on Google's emulator.
 
-The emulator pushes without an identity token and does not take 202 for an acknowledgement. So it
-pushes to a relay, which adds the token that the real Pub/Sub adds, hands the message to the
-function's front, and says 200 for every success.
+The emulator pushes without an identity token, and does not accept 202 as an acknowledgement. So it
+pushes to a relay, which adds the token that the real Pub/Sub adds, forwards the message to the
+function's front, and answers 200 for every success.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from localcloud.services.delivery_faults import Fates
-from localcloud.services.proxy import PortServer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from localcloud.catalogue import Function
+from localcloud.catalogue import Function
+from localcloud.services.delivery_faults import DeliveryFaults
+from localcloud.services.http_server import HttpServer
 
 _LOG = logging.getLogger(__name__)
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=600)  # the longest acknowledgement deadline there is
+_TIMEOUT = aiohttp.ClientTimeout(total=600)  # the longest acknowledgement deadline of Pub/Sub
 
 
 async def create_topology(
@@ -35,11 +32,11 @@ async def create_topology(
     relay_url: str,
     session: aiohttp.ClientSession,
 ) -> None:
-    """Make the topics and push subscriptions of the functions that Pub/Sub triggers.
+    """Create the topics and push subscriptions of the functions that Pub/Sub triggers.
 
     Args:
-        emulator: its `host:port`.
-        project_id: whose topics they are.
+        emulator: ``host:port`` of the emulator.
+        project_id: the project of the topics.
         functions: the catalogue's entries.
         relay_url: where the relay listens.
         session: the connections.
@@ -81,20 +78,18 @@ async def _put(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -
             raise RuntimeError(f"The Pub/Sub emulator refused {url}: {await answer.text()}")
 
 
-class PushRelay:
-    """Between the emulator's pushes and the functions' fronts; one port, a path for each function.
+class PushRelay(HttpServer):
+    """Forwards the emulator's pushes to the functions' fronts.
+
+    The push endpoint of a function is ``/{function}`` on this server.
 
     Args:
         urls: the URL of each function by its name; may be filled until the first message comes.
-        mint_token: makes the token with which a message is pushed to this URL.
+        mint_token: returns the token with which a message is pushed to a URL.
         session: the connections to the fronts.
 
     Attributes:
-        duplicate: hand each message on twice, at the same moment; the second answer counts for
-            nothing.
-        delay_seconds: hold each message for so long before it is handed on.
-        fates: what becomes of each message beside that; one that is lost is acknowledged, and
-            nobody gets it.
+        faults: the faults of delivery; a lost message is acknowledged.
     """
 
     def __init__(
@@ -104,44 +99,27 @@ class PushRelay:
         mint_token: Callable[[str], str],
         session: aiohttp.ClientSession,
     ) -> None:
-        self.duplicate = False
-        self.delay_seconds = 0.0
-        self.fates = Fates()
+        self.faults = DeliveryFaults()
         self._urls = urls
         self._mint_token = mint_token
         self._session = session
         self._forgotten_until = datetime.min.replace(tzinfo=UTC)
-        self._server = PortServer([web.post("/{function}", self._answer)])
-
-    @property
-    def url(self) -> str:
-        """Where it listens; `/{function}` is the push endpoint of a function."""
-        return self._server.url
-
-    async def start(self) -> None:
-        """Serve; from now on `url` is known."""
-        await self._server.start()
-
-    async def stop(self) -> None:
-        """Stop serving."""
-        await self._server.stop()
+        super().__init__([web.post("/{function}", self._answer)])
 
     def forget_messages(self) -> None:
-        """Acknowledge every message that was published before now without handing it on."""
+        """Acknowledge every message that was published before now, without delivering it."""
         self._forgotten_until = datetime.now(UTC)
 
     async def _answer(self, request: web.Request) -> web.Response:
         url = self._urls[request.match_info["function"]]
         body = await request.read()
         published_at = (await request.json())["message"]["publishTime"]
-        fate = self.fates.draw()
-        await asyncio.sleep(self.delay_seconds + fate.late_seconds)
-        if fate.lost or datetime.fromisoformat(published_at) < self._forgotten_until:
+        outcome = self.faults.outcomes.draw()
+        await asyncio.sleep(self.faults.delay_seconds + outcome.late_seconds)
+        if outcome.lost or datetime.fromisoformat(published_at) < self._forgotten_until:
             return web.Response()
-        deliveries = [
-            self._deliver(url, body) for _ in range(2 if self.duplicate or fate.twice else 1)
-        ]
-        statuses = await asyncio.gather(*deliveries)
+        copies = 2 if self.faults.duplicate or outcome.twice else 1
+        statuses = await asyncio.gather(*(self._deliver(url, body) for _ in range(copies)))
         return web.Response(status=200 if 200 <= statuses[0] < 300 else statuses[0])
 
     async def _deliver(self, url: str, body: bytes) -> int:

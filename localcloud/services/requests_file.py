@@ -1,29 +1,28 @@
-"""What was asked and answered at the public address, written down: a line of JSON for each request.
+"""The file of all requests at the public address: one line of JSON for each request and its answer.
 
-Its members: began and ended, RFC 3339 with microseconds; who, the e-mail address that the token
-says, null without one; method and path, with its query; key, the Idempotency-Key; asked, the JSON
-that was sent; status, 0 where no whole answer came, of which the function may know nothing;
-request_id, as answered; answer, the JSON, null for anything else and for lists.
+Its members are ``began`` and ``ended``, RFC 3339 with microseconds; ``who``, the e-mail address in
+the token, or null; ``method``; ``path``, with its query; ``key``, the Idempotency-Key; ``asked``,
+the JSON that was sent; ``status``, 0 if no complete answer came, in which case the function may not
+know of the request; ``request_id``, as answered; ``answer``, the JSON, null for anything else and
+for lists.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from aiohttp import web
+from aiohttp import web
 
 
 @dataclass
 class Exchange:
-    """A request and what came of it, filled in as it goes on."""
+    """A request and its answer, filled in as they arrive."""
 
     request: web.Request
     began: datetime
@@ -34,19 +33,19 @@ class Exchange:
 
 
 class RequestsFile:
-    """The file, made when there is something to write, and written a line at a time."""
+    """The file. It is created with the first line, and written a line at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: IO[str] | None = None
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the file."""
         if self._file:
             self._file.close()
 
     def write(self, exchange: Exchange) -> None:
-        """Write down a request that is over."""
+        """Write a line for a request that has ended."""
         answer = _json(exchange.answered)
         line = {
             "began": exchange.began.isoformat(),
@@ -66,7 +65,7 @@ class RequestsFile:
 
 
 def _email(authorization: str) -> str | None:
-    """Return whose token it says it is, unproven."""
+    """Return the e-mail address in a token, which is not verified."""
     try:
         claims = authorization.split(".")[1]
         email = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["email"]

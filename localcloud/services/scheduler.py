@@ -1,33 +1,23 @@
-"""Cloud Scheduler's part: calls the functions that have a schedule, with the scheduler's token.
+"""Cloud Scheduler: calls the functions that have a schedule, with the scheduler's token.
 
-The catalogue's cron lines are for production; here every one is called again a few seconds after it
-has answered, and one that is called hourly there less often.
+The cron lines of the catalogue are for production. Here each function is called again a few seconds
+after its answer; one that is called hourly in production is called less often.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
 
 import aiohttp
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from localcloud.catalogue import Function
+from localcloud.catalogue import Function
 
 _LOG = logging.getLogger(__name__)
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=180)  # Cloud Scheduler's default attempt deadline
-
-
-_HOURLY_PAUSES: Final = 12
-
-
-def _hourly(function: Function) -> bool:
-    """Return whether a cron line names a minute: it comes once an hour at most."""
-    return (function.schedule or "").split(" ")[0].isdigit()
+_TIMEOUT = aiohttp.ClientTimeout(total=180)  # the default attempt deadline of Cloud Scheduler
+_HOURLY_PAUSES = 12
 
 
 class Scheduler:
@@ -36,7 +26,7 @@ class Scheduler:
     Args:
         functions: the catalogue's entries; only those with a schedule count.
         urls: the URL of each function by its name.
-        mint_token: makes the token with which this URL is called.
+        mint_token: returns the token with which a URL is called.
         session: the connections to the fronts.
         pause_seconds: from an answer to the next call; 0: nothing is ever called.
     """
@@ -58,22 +48,23 @@ class Scheduler:
         self._loops: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin; the first calls come after a pause."""
+        """Start; the first calls come after a pause."""
         if self._pause_seconds > 0:
             self._loops = [
                 asyncio.create_task(self._keep_calling(function)) for function in self._functions
             ]
 
     async def stop(self) -> None:
-        """Call nothing more, and wait for no answer. `start` begins again."""
+        """Stop calling, without waiting for answers. ``start`` starts again."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops.clear()
 
     async def _keep_calling(self, function: Function) -> None:
+        pauses = _HOURLY_PAUSES if _is_hourly(function) else 1
         while True:
-            await asyncio.sleep(self._pause_seconds * (_HOURLY_PAUSES if _hourly(function) else 1))
+            await asyncio.sleep(self._pause_seconds * pauses)
             await self._call(function)
 
     async def _call(self, function: Function) -> None:
@@ -93,3 +84,8 @@ class Scheduler:
             else:
                 level = logging.INFO if answer.status == 200 else logging.WARNING
                 _LOG.log(level, "%s answered %d: %s", function.name, answer.status, text.strip())
+
+
+def _is_hourly(function: Function) -> bool:
+    """Return whether a function's cron line names a minute, so it runs once an hour at most."""
+    return (function.schedule or "").split(" ")[0].isdigit()

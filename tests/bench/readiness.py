@@ -8,7 +8,7 @@ from datetime import datetime
 
 from localcloud.api_client import ApiClient
 from localcloud.running_cloud import RunningCloud
-from localcloud.settings import TIMES
+from localcloud.services.compute.times import TIMES
 
 WORKSPACES = 20
 

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 
 import pytest
 
-from localcloud.services.compute.faults import Faults
+from localcloud.services.compute.active_faults import ActiveFaults
 from localcloud.services.compute.fleet import Fleet
 from localcloud.services.compute.resources import Operation
-from localcloud.services.compute.server import ComputeServer, Times
+from localcloud.services.compute.server import ComputeServer
+from localcloud.services.compute.times import Times
+from localcloud.services.project import Project
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
     Command,
@@ -217,18 +219,16 @@ class LocalCompute:
             *("disk_delete", "attach_disk", "set_metadata", "set_labels"),
         )
         times = Times(**dict.fromkeys(takes, SHORT))
-        zones = [ZONE, OTHER_ZONE]
-        self._server = ComputeServer(
-            project_id=PROJECT, project_number="1", zones=zones, times=times
-        )
+        project = Project(id=PROJECT, number="1", zones=(ZONE, OTHER_ZONE))
+        self._server = ComputeServer(project, times=times)
         self._run(self._server.start())
-        address = self._server.url.removeprefix("http://")
+        address = self._server.address
         self.machines: Machines = ComputeMachines(PROJECT, MACHINE_SETTINGS, REPORTS, address)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
-    def on_loop(self, look: Callable[[Fleet, Faults], Any]) -> Any:
+    def on_loop(self, look: Callable[[Fleet, ActiveFaults], Any]) -> Any:
         """Look at the server, or change it, on its own loop."""
 
         async def made() -> Any:
@@ -307,7 +307,9 @@ class LocalCompute:
     def set_labels(self, place: Place, labels: dict[str, str]) -> None:
         """Put them into the resource."""
         self.on_loop(
-            lambda fleet, _: fleet.instance(place.zone, place.name).resource.update(labels=labels)
+            lambda fleet, _: fleet.instances.get(place.zone, place.name).resource.update(
+                labels=labels
+            )
         )
 
     def disk_labels(self, place: Place) -> dict[str, str]:
@@ -318,22 +320,26 @@ class LocalCompute:
     def set_disk_labels(self, place: Place, labels: dict[str, str]) -> None:
         """Put them into the resource."""
         self.on_loop(
-            lambda fleet, _: fleet.disk(place.zone, place.name).resource.update(labels=labels)
+            lambda fleet, _: fleet.disks.get(place.zone, place.name).resource.update(labels=labels)
         )
 
     def detach_home(self, place: Place) -> None:
         """Detach it as somebody with a command line does."""
-        self._change(lambda fleet: fleet.detach_disk(place.zone, place.name, "home"))
+        self._change(lambda fleet: fleet.attached_disks.detach(place.zone, place.name, "home"))
 
     def have_home_deleted_with_machine(self, place: Place) -> None:
         """Set the home's autoDelete, as a machine that somebody made by hand may have it."""
-        self._change(lambda fleet: fleet.set_disk_auto_delete(place.zone, place.name, "home", True))
+        self._change(
+            lambda fleet: fleet.attached_disks.set_auto_delete(place.zone, place.name, "home", True)
+        )
 
     def delete_but_keep_boot_disk(self, place: Place) -> None:
         """Take the boot disk's autoDelete away, then delete the machine."""
         name = self.resource(place)["disks"][0]["deviceName"]
-        self._change(lambda fleet: fleet.set_disk_auto_delete(place.zone, place.name, name, False))
-        self._change(lambda fleet: fleet.delete_instance(place.zone, place.name))
+        self._change(
+            lambda fleet: fleet.attached_disks.set_auto_delete(place.zone, place.name, name, False)
+        )
+        self._change(lambda fleet: fleet.instances.delete(place.zone, place.name))
 
     def _change(self, begin: Callable[[Fleet], Operation]) -> None:
         operation = self.on_loop(lambda fleet, _: begin(fleet))
@@ -342,27 +348,29 @@ class LocalCompute:
     def attributes(self, place: Place) -> dict[str, str]:
         """Return a machine's metadata."""
         attributes: dict[str, str] = self.on_loop(
-            lambda fleet, _: fleet.instance(place.zone, place.name).attributes()
+            lambda fleet, _: fleet.instances.get(place.zone, place.name).attributes()
         )
         return attributes
 
     def resource(self, place: Place) -> dict[str, Any]:
         """Return a machine as Compute describes it."""
         resource: dict[str, Any] = self.on_loop(
-            lambda fleet, _: dict(fleet.instance(place.zone, place.name).resource)
+            lambda fleet, _: dict(fleet.instances.get(place.zone, place.name).resource)
         )
         return resource
 
     def disk(self, place: Place) -> dict[str, Any]:
         """Return a disk as Compute describes it."""
         resource: dict[str, Any] = self.on_loop(
-            lambda fleet, _: dict(fleet.disk(place.zone, place.name).resource)
+            lambda fleet, _: dict(fleet.disks.get(place.zone, place.name).resource)
         )
         return resource
 
     def print(self, place: Place, text: str) -> None:
         """Write on its console."""
-        self.on_loop(lambda fleet, _: fleet.instance(place.zone, place.name).serial.write(text))
+        self.on_loop(
+            lambda fleet, _: fleet.instances.get(place.zone, place.name).serial.write(text)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -1130,7 +1138,7 @@ def test_refreshed_metadata_is_what_a_new_machine_would_get(local: LocalCompute)
     ]
     local.on_loop(
         lambda fleet, _: (
-            fleet.instance(ZONE, made.place.name).resource["metadata"].update(items=items)
+            fleet.instances.get(ZONE, made.place.name).resource["metadata"].update(items=items)
         )
     )
     do(
@@ -1183,7 +1191,7 @@ def test_every_state_of_compute_is_understood(
     """Those that nobody knows yet are a machine that is busy."""
     made = running(local)
     local.on_loop(
-        lambda fleet, _: fleet.instance(ZONE, made.place.name).resource.update(status=status)
+        lambda fleet, _: fleet.instances.get(ZONE, made.place.name).resource.update(status=status)
     )
     assert state(local, made.place) is seen
 

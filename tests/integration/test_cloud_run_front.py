@@ -18,12 +18,21 @@ from aiohttp import web
 
 from localcloud.catalogue import Function, Route
 from localcloud.processes.children import free_ports
-from localcloud.services.api_gateway import Gateway, Routes
-from localcloud.services.cloud_run_front import BODY_LIMIT, CloudRunFront, TokenVerifier, Traffic
-from localcloud.services.identity import IdentityService
-from localcloud.services.proxy import everything, new_session
+from localcloud.services.api_gateway import ApiGateway, Backends, Routes
+from localcloud.services.cloud_run_front import (
+    BODY_LIMIT_BYTES,
+    ActiveRequests,
+    CloudRun,
+    CloudRunFront,
+    TokenVerifier,
+)
+from localcloud.services.identity.server import IdentityServer
+from localcloud.services.identity.tokens import UserToken
+from localcloud.services.project import Project
+from localcloud.services.proxy import catch_all_routes, new_session
 from localcloud.services.requests_file import RequestsFile
 
+PROJECT = Project(id="demo-project", number="1", zones=())
 INVOKER = "scheduler@demo-project.iam.gserviceaccount.com"
 FUNCTION = Function(
     name="cleanup",
@@ -49,7 +58,7 @@ class Stage:
     """An issuer, a function that says what it got, and the front before it."""
 
     def __init__(
-        self, stack: AsyncExitStack, session: aiohttp.ClientSession, identity: IdentityService
+        self, stack: AsyncExitStack, session: aiohttp.ClientSession, identity: IdentityServer
     ) -> None:
         self.stack = stack
         self.session = session
@@ -59,7 +68,7 @@ class Stage:
     async def function(self, port: int = 0) -> str:
         """Start the function and return its address."""
         app = web.Application()
-        app.add_routes(everything(self._answer))
+        app.add_routes(catch_all_routes(self._answer))
         runner = web.AppRunner(app, auto_decompress=False, shutdown_timeout=0.5)
         await runner.setup()
         self.stack.push_async_callback(runner.cleanup)
@@ -70,39 +79,32 @@ class Stage:
         self, target: str, *, invoker: str | None = None, function: Function = FUNCTION
     ) -> CloudRunFront:
         """Start a front before an address."""
-        verifier = TokenVerifier(self.identity.keys_url, self.session)
-        front = CloudRunFront(
-            function,
-            target=target,
-            invoker=invoker,
-            verifier=verifier,
-            traffic=Traffic(),
+        cloud_run = CloudRun(
+            verifier=TokenVerifier(self.identity.keys_url, self.session),
+            requests=ActiveRequests(),
             session=self.session,
         )
-        await front.start()
-        self.stack.push_async_callback(front.stop)
+        front = CloudRunFront(function, target=target, invoker=invoker, cloud_run=cloud_run)
+        await front.start_within(self.stack)
         return front
 
     async def gateway(
         self, front: CloudRunFront, requests_file: RequestsFile | None = None
-    ) -> Gateway:
+    ) -> ApiGateway:
         """Start a gateway that leads to a front."""
-        gateway = Gateway(
-            routes=Routes((PUBLIC,)),
-            urls={PUBLIC.name: front.url},
-            session=self.session,
-            developer_token=lambda: "the-developer",
-            requests_file=requests_file,
+        backends = Backends(
+            routes=Routes((PUBLIC,)), urls={PUBLIC.name: front.url}, session=self.session
         )
-        await gateway.start()
-        self.stack.push_async_callback(gateway.stop)
+        gateway = ApiGateway(
+            backends, developer_token=lambda: "the-developer", requests_file=requests_file
+        )
+        await gateway.start_within(self.stack)
         return gateway
 
     def token(self, audience: str, *, email: str = INVOKER, **more: Any) -> dict[str, str]:
         """Return the header of a token."""
-        return {
-            "Authorization": f"Bearer {self.identity.user_token(email=email, audience=audience, **more)}"
-        }
+        wanted = UserToken(email=email, audience=audience, **more)
+        return {"Authorization": f"Bearer {self.identity.issuer.user_token(wanted)}"}
 
     async def call(self, url: str, method: str = "POST", **options: Any) -> tuple[int, Any, bytes]:
         """Return status, headers and body of an answer."""
@@ -135,9 +137,8 @@ def staged(play: Callable[[Stage], Awaitable[None]]) -> None:
     async def perform() -> None:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(new_session(reuse_connections=False))
-            identity = IdentityService(project_id="demo-project", project_number="1")
-            await identity.start()
-            stack.push_async_callback(identity.stop)
+            identity = IdentityServer(PROJECT)
+            await identity.start_within(stack)
             await play(Stage(stack, session, identity))
 
     asyncio.run(perform())
@@ -220,7 +221,7 @@ def test_a_body_over_32_mib_is_refused(announced: bool) -> None:
 
     async def play(stage: Stage) -> None:
         front = await stage.front(await stage.function())
-        for size, expected in ((BODY_LIMIT, 202), (BODY_LIMIT + 1, 413)):
+        for size, expected in ((BODY_LIMIT_BYTES, 202), (BODY_LIMIT_BYTES + 1, 413)):
             headers = {"Content-Length": str(size)} if announced else {}
             status, _, _ = await stage.call(front.url, data=chunks(size), headers=headers)
             assert status == expected
@@ -323,7 +324,7 @@ def test_nobody_else_gets_through() -> None:
 
     async def play(stage: Stage) -> None:
         front = await stage.front(await stage.function(), invoker=INVOKER)
-        stranger = IdentityService(project_id="demo-project", project_number="1")
+        stranger = IdentityServer(PROJECT)
         good = stage.token(front.url)["Authorization"]
         headers: list[tuple[dict[str, str], int]] = [
             ({}, 403),
@@ -339,7 +340,7 @@ def test_nobody_else_gets_through() -> None:
             ({"Authorization": good.rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"}, 401),
             (
                 {
-                    "Authorization": f"Bearer {stranger.user_token(email=INVOKER, audience=front.url)}"
+                    "Authorization": f"Bearer {stranger.issuer.user_token(UserToken(email=INVOKER, audience=front.url))}"
                 },
                 401,
             ),

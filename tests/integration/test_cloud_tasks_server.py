@@ -21,10 +21,13 @@ from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from localcloud.services.cloud_tasks import CloudTasksServer, QueueStatus
 from localcloud.services.cloud_tasks.dispatch import Dispatcher
-from localcloud.services.cloud_tasks.queue import Answer, RateLimits, RetryPolicy, TaskQueue
-from localcloud.services.delivery_faults import Fates, Unreliability
+from localcloud.services.cloud_tasks.queue import TaskQueue
+from localcloud.services.cloud_tasks.rate_limits import RateLimits
+from localcloud.services.cloud_tasks.retry_policy import RetryPolicy
+from localcloud.services.cloud_tasks.scheduled_task import Answer
+from localcloud.services.cloud_tasks.server import CloudTasksServer
+from localcloud.services.delivery_faults import DeliveryOutcomes, Unreliability
 
 T = TypeVar("T")
 
@@ -186,9 +189,9 @@ class Cloud:
         self.client.create_queue(parent=LOCATION, queue={"name": name, **settings})
         return name
 
-    def status(self, queue: str) -> QueueStatus:
-        """Return the status of one queue."""
-        return next(status for status in self.on_loop(self.server.queues) if status.name == queue)
+    def queue(self, name: str) -> TaskQueue:
+        """Return one queue, by its full name."""
+        return self.on_loop(lambda: self.server.queue(name))
 
 
 def minted(service_account_email: str, audience: str) -> str:
@@ -506,7 +509,7 @@ def test_a_cookie_is_not_carried_from_one_task_to_the_next(
         )  # addresses never get cookies
         cloud.client.create_task(parent=queue, task=to(url))
         assert target.wait_for(f"{path}/{number}").headers["Cookie"] is None
-        eventually(lambda: cloud.status(queue).tasks == 0)
+        eventually(lambda: len(cloud.queue(queue)) == 0)
 
 
 def test_a_task_is_posted_where_it_does_not_say_how(
@@ -527,7 +530,7 @@ def test_each_attempt_tells_what_came_before_it(cloud: Cloud, target: Target, pa
 
     task = cloud.client.create_task(parent=queue, task=to(target.url(path)))
 
-    eventually(lambda: cloud.status(queue).succeeded)
+    eventually(lambda: cloud.queue(queue).succeeded)
     requests = target.received(path)
     told = [
         tuple(
@@ -564,7 +567,7 @@ def test_a_redirect_is_a_failure_and_is_not_followed(
 
     cloud.client.create_task(parent=queue, task=to(target.url(path)))
 
-    eventually(lambda: cloud.status(queue).given_up)
+    eventually(lambda: cloud.queue(queue).given_up)
     assert target.received("/elsewhere") == []
 
 
@@ -596,7 +599,7 @@ def test_a_token_that_cannot_be_minted_is_a_failed_attempt(target: Target, path:
         queue = cloud.make_queue(retry_config=AT_ONCE)
         token = {"service_account_email": SERVICE_ACCOUNT}
         cloud.client.create_task(parent=queue, task=to(target.url(path), oidc_token=token))
-        eventually(lambda: cloud.status(queue).succeeded)
+        eventually(lambda: cloud.queue(queue).succeeded)
 
     (request,) = target.received(path)
     assert request.headers["Authorization"] == "Bearer token"
@@ -611,7 +614,7 @@ def test_the_name_of_a_task_stays_taken(cloud: Cloud, target: Target, path: str)
         f"{queue}/tasks/{what}" for what in ("waiting", "done", "deleted", "purged")
     )
     cloud.client.create_task(parent=queue, task={"name": done, **to(target.url(path))})
-    eventually(lambda: cloud.status(queue).succeeded)
+    eventually(lambda: cloud.queue(queue).succeeded)
     for name in (deleted, purged):
         cloud.client.create_task(
             parent=queue, task={"name": name, "schedule_time": later, **to(target.url(path))}
@@ -636,7 +639,7 @@ def test_a_used_name_is_free_after_its_retention(target: Target, path: str) -> N
         queue = cloud.make_queue()
         task = {"name": f"{queue}/tasks/again", **to(target.url(path))}
         cloud.client.create_task(parent=queue, task=task)
-        eventually(lambda: cloud.status(queue).succeeded)
+        eventually(lambda: cloud.queue(queue).succeeded)
         with pytest.raises(exceptions.AlreadyExists):
             cloud.client.create_task(parent=queue, task=task)
 
@@ -665,7 +668,7 @@ def test_two_callers_with_one_name_make_one_task(cloud: Cloud, target: Target, p
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(is_made, range(40))) == 1
-    eventually(lambda: cloud.status(queue).succeeded)
+    eventually(lambda: cloud.queue(queue).succeeded)
     let_time_pass(cloud, target)
     assert len(target.received(path)) == 1
 
@@ -745,7 +748,7 @@ def test_a_malformed_task_is_refused(cloud: Cloud, task: dict[str, Any]) -> None
     with pytest.raises(exceptions.InvalidArgument):
         cloud.client.create_task(parent=queue, task=task)
 
-    assert cloud.status(queue).tasks == 0
+    assert len(cloud.queue(queue)) == 0
 
 
 def test_a_task_up_to_the_size_limit_is_taken(cloud: Cloud, target: Target, path: str) -> None:
@@ -768,7 +771,7 @@ def test_a_scheduled_task_goes_out_at_its_time(cloud: Cloud, target: Target, pat
         task = {"schedule_time": schedule_time, **to(target.url(f"{path}/{delay}"))}
         assert cloud.client.create_task(parent=queue, task=task).schedule_time == schedule_time
 
-    eventually(lambda: cloud.status(queue).succeeded == 3)
+    eventually(lambda: cloud.queue(queue).succeeded == 3)
     for delay, schedule_time in times.items():
         (request,) = target.received(f"{path}/{delay}")
         assert timedelta(0) <= request.at - schedule_time < timedelta(seconds=1)
@@ -809,7 +812,7 @@ def test_a_failing_task_is_retried_with_backoff_until_its_attempts_are_used_up(
 
     task = cloud.client.create_task(parent=queue, task=to(target.url(path)))
 
-    eventually(lambda: cloud.status(queue).given_up)
+    eventually(lambda: cloud.queue(queue).given_up)
     requests = target.received(path)
     waits = [eta_of(later) - earlier.at for earlier, later in pairwise(requests)]
     assert [wait.total_seconds() for wait in waits] == pytest.approx([0.1, 0.2, 0.25], abs=0.1)
@@ -827,7 +830,7 @@ def test_unlimited_attempts_go_on_beyond_the_default_limit(
 
     cloud.client.create_task(parent=queue, task=to(target.url(path)))
 
-    eventually(lambda: cloud.status(queue).succeeded)
+    eventually(lambda: cloud.queue(queue).succeeded)
     assert len(target.received(path)) == 121
 
 
@@ -847,7 +850,7 @@ def test_retries_end_when_attempts_and_duration_are_both_over(
 
     cloud.client.create_task(parent=queue, task=to(target.url(path)))
 
-    eventually(lambda: cloud.status(queue).given_up)
+    eventually(lambda: cloud.queue(queue).given_up)
     requests = target.received(path)
     assert len(requests) > 2
     assert timedelta(seconds=0.9) < requests[-1].at - requests[0].at < timedelta(seconds=2.5)
@@ -862,7 +865,7 @@ def test_a_task_may_have_its_own_retry_config(cloud: Cloud, target: Target, path
         parent=queue, task={"retry_config": {"max_attempts": 2, **AT_ONCE}, **to(target.url(path))}
     )
 
-    eventually(lambda: cloud.status(queue).given_up)
+    eventually(lambda: cloud.queue(queue).given_up)
     assert len(target.received(path)) == 2
 
 
@@ -962,7 +965,7 @@ def test_no_more_dispatches_are_under_way_than_the_queue_allows(
 
     gate.set()
 
-    eventually(lambda: cloud.status(queue).succeeded == 6)
+    eventually(lambda: cloud.queue(queue).succeeded == 6)
     assert target.most_open[path] == 2
 
 
@@ -978,7 +981,7 @@ def test_a_queue_that_is_stuck_does_not_hold_up_another(
 
     let_time_pass(cloud, target)
 
-    assert cloud.status(stuck).running == 150
+    assert cloud.queue(stuck).running == 150
     cloud.client.purge_queue(name=stuck)
 
 
@@ -1012,7 +1015,7 @@ def test_a_run_is_forced_on_a_paused_queue_and_before_its_time(
     ran = cloud.client.run_task(name=name)
 
     assert ran.dispatch_count == 1
-    eventually(lambda: cloud.status(queue).succeeded)
+    eventually(lambda: cloud.queue(queue).succeeded)
     with pytest.raises(exceptions.NotFound):
         cloud.client.run_task(name=name)
     assert len(target.received(path)) == 1
@@ -1029,8 +1032,8 @@ def test_a_run_is_forced_even_while_the_task_runs(cloud: Cloud, target: Target, 
 
     eventually(lambda: len(target.received(path)) == 2)
     gate.set()
-    eventually(lambda: cloud.status(queue).running == 0)
-    assert (cloud.status(queue).tasks, cloud.status(queue).succeeded) == (0, 1)
+    eventually(lambda: cloud.queue(queue).running == 0)
+    assert (len(cloud.queue(queue)), cloud.queue(queue).succeeded) == (0, 1)
 
 
 def test_a_purge_deletes_what_waits(cloud: Cloud, target: Target, path: str) -> None:
@@ -1065,7 +1068,7 @@ def test_a_task_that_is_deleted_while_it_runs_is_not_retried(
     with pytest.raises(exceptions.NotFound):
         cloud.client.delete_task(name=name)
     gate.set()
-    eventually(lambda: cloud.status(queue).running == 0)
+    eventually(lambda: cloud.queue(queue).running == 0)
     let_time_pass(cloud, target)
     assert len(target.received(path)) == 1
 
@@ -1132,16 +1135,16 @@ def test_a_duplicating_platform_delivers_every_task_twice(target: Target, path: 
     """Both deliveries look the same; the task is done once, and it ends when the fault does."""
     with own_cloud() as cloud:
         queue = cloud.make_queue()
-        cloud.server.delivery.duplicate = True
+        cloud.server.faults.duplicate = True
         cloud.client.create_task(parent=queue, task=to(target.url(path), body=b"x"))
         eventually(lambda: len(target.received(path)) == 2)
-        eventually(lambda: cloud.status(queue).running == 0)
+        eventually(lambda: cloud.queue(queue).running == 0)
 
         first, second = target.received(path)
         assert (first.body, first.headers.items()) == (second.body, second.headers.items())
-        assert cloud.status(queue).succeeded == 1
+        assert cloud.queue(queue).succeeded == 1
 
-        cloud.server.delivery.duplicate = False
+        cloud.server.faults.duplicate = False
         cloud.client.create_task(parent=queue, task=to(target.url(path + "/after")))
         target.wait_for(path + "/after")
         let_time_pass(cloud, target)
@@ -1152,27 +1155,27 @@ def test_a_late_platform_delivers_every_task_later_than_due(target: Target, path
     """The delay comes on top of the schedule, and what waits goes out at once when it ends."""
     with own_cloud() as cloud:
         queue = cloud.make_queue()
-        cloud.server.delivery.delay_seconds = 0.4
+        cloud.server.faults.delay_seconds = 0.4
         due = cloud.client.create_task(parent=queue, task=to(target.url(path))).schedule_time
         target.wait_for(path)
         late = target.received(path)[0].at - due
         assert timedelta(seconds=0.4) <= late < timedelta(seconds=2)
 
-        cloud.server.delivery.delay_seconds = 3600
+        cloud.server.faults.delay_seconds = 3600
         cloud.client.create_task(parent=queue, task=to(target.url(path + "/waiting")))
-        cloud.server.delivery.delay_seconds = 0
+        cloud.server.faults.delay_seconds = 0
         target.wait_for(path + "/waiting")
         with pytest.raises(ValueError, match="early"):
-            cloud.server.delivery.delay_seconds = -1
+            cloud.server.faults.delay_seconds = -1
 
 
 def test_a_platform_that_loses_a_task_calls_it_done(target: Target, path: str) -> None:
     """Nobody gets it, and it is in the queue no more."""
     with own_cloud() as cloud:
         queue = cloud.make_queue()
-        cloud.server.delivery.fates = Fates(Unreliability(lost=1))
+        cloud.server.faults.outcomes = DeliveryOutcomes(Unreliability(lost=1))
         cloud.client.create_task(parent=queue, task=to(target.url(path)))
-        eventually(lambda: cloud.status(queue).succeeded == 1)
+        eventually(lambda: cloud.queue(queue).succeeded == 1)
         assert list(cloud.client.list_tasks(parent=queue)) == []
         assert target.received(path) == []
 
@@ -1181,7 +1184,7 @@ def test_an_unreliable_platform_delivers_out_of_order(target: Target, path: str)
     """All of them, each as many times as its fate says."""
     with own_cloud() as cloud:
         queue = cloud.make_queue()
-        cloud.server.delivery.fates = Fates(Unreliability(twice=1, seconds=0.5, seed=3))
+        cloud.server.faults.outcomes = DeliveryOutcomes(Unreliability(twice=1, seconds=0.5, seed=3))
         for number in range(10):
             cloud.client.create_task(
                 parent=queue, task=to(target.url(path), body=f"{number}".encode())
@@ -1224,7 +1227,7 @@ def test_a_burst_of_a_thousand_tasks_is_delivered_once_each(
         ):
             pass
 
-    eventually(lambda: cloud.status(queue).succeeded == 1000)
+    eventually(lambda: cloud.queue(queue).succeeded == 1000)
     assert sorted(int(request.body) for request in target.received(path)) == list(range(1000))
 
 
@@ -1248,7 +1251,7 @@ def test_a_reset_forgets_tasks_and_names_and_keeps_queues(target: Target, path: 
 
         cloud.on_loop(cloud.server.reset)
 
-        eventually(lambda: cloud.status(queue).running == 0)
+        eventually(lambda: cloud.queue(queue).running == 0)
         gate.set()
         assert list(cloud.client.list_tasks(parent=queue)) == []
         assert cloud.client.get_queue(name=queue).retry_config.max_attempts == 3
@@ -1280,23 +1283,3 @@ def test_two_servers_do_not_share_a_port(cloud: Cloud) -> None:
     """The second one is refused instead of taking half of the calls."""
     with pytest.raises(RuntimeError):
         asyncio.run(CloudTasksServer(port=cloud.server.port).start())
-
-
-def test_the_status_shows_queues_and_tasks(cloud: Cloud, target: Target, path: str) -> None:
-    """Numbers for each queue, and where each task goes and how it did."""
-    queue = cloud.make_queue(retry_config={"min_backoff": timedelta(minutes=1)})
-    target.answer(path, 500)
-    name = cloud.client.create_task(parent=queue, task=to(target.url(path))).name
-    eventually(lambda: cloud.status(queue).running == 0 and target.received(path))
-
-    assert cloud.status(queue) == QueueStatus(
-        queue, "RUNNING", tasks=1, running=0, succeeded=0, given_up=0
-    )
-    (task,) = cloud.on_loop(lambda: cloud.server.tasks(queue))
-    assert (task.name, task.url, task.dispatch_count, task.last_status) == (
-        name,
-        target.url(path),
-        1,
-        500,
-    )
-    assert cloud.on_loop(lambda: cloud.server.tasks("no such queue")) == []

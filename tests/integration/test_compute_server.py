@@ -20,10 +20,13 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
-from localcloud.services.compute.faults import FAULTS, METHODS
+from localcloud.services.compute.faults import FAULTS
 from localcloud.services.compute.guests import SimulatedGuests
-from localcloud.services.compute.server import ComputeServer, Times
-from localcloud.services.identity import IdentityService
+from localcloud.services.compute.methods import METHODS
+from localcloud.services.compute.server import ComputeServer
+from localcloud.services.compute.times import Times
+from localcloud.services.identity.server import IdentityServer
+from localcloud.services.project import Project
 from tests.system import records
 
 if TYPE_CHECKING:
@@ -106,7 +109,8 @@ class _Cloud:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.identity = IdentityService(project_id=PROJECT, project_number=NUMBER)
+        project = Project(id=PROJECT, number=NUMBER, zones=(ZONE, OTHER_ZONE, EMPTY_ZONE))
+        self.identity = IdentityServer(project)
         self.run(self.identity.start())
         self.hub = _Hub(self.identity.keys_url)
         self.run(self.hub.start())
@@ -129,11 +133,9 @@ class _Cloud:
             "repair",
         )
         self.server = ComputeServer(
-            project_id=PROJECT,
-            project_number=NUMBER,
-            zones=[ZONE, OTHER_ZONE, EMPTY_ZONE],
+            project,
             times=Times(**dict.fromkeys((*names, *more), SHORT), boot=boot),
-            machines=SimulatedGuests(metadata_url=self.identity.url),
+            guests=SimulatedGuests(metadata_url=self.identity.url),
         )
         self.identity.fleet = self.server.fleet
         self.run(self.server.start())
@@ -184,7 +186,7 @@ class _Cloud:
         """Put an instance into a state, however it would get there."""
 
         async def put() -> None:
-            self.server.fleet.instance(ZONE, name).resource["status"] = status
+            self.server.fleet.instances.get(ZONE, name).resource["status"] = status
 
         self.run(put())
 
@@ -592,7 +594,7 @@ def test_a_local_ssd_is_discarded_only_when_that_is_asked_for(cloud: _Cloud, nam
     cloud.running(name)
 
     async def give_local_ssd() -> None:
-        instance = cloud.server.fleet.instance(ZONE, name)
+        instance = cloud.server.fleet.instances.get(ZONE, name)
         instance.resource["machineType"] += "-lssd"
 
     cloud.run(give_local_ssd())
@@ -1149,7 +1151,7 @@ def test_faults_are_shown_and_switched_off_by_name_or_all_at_once(cloud: _Cloud)
         "zone": ZONE,
         "method": None,
         "instance": None,
-        "does": FAULTS["stock_out"],
+        "does": FAULTS["stock_out"].does,
     }
 
     cloud.fault("stock_out", off=True)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from localcloud.services.delivery_faults import Fates, Unreliability
-from localcloud.services.proxy import PortServer, everything, new_session
+from localcloud.services.delivery_faults import DeliveryOutcomes, Unreliability
+from localcloud.services.http_server import HttpServer
+from localcloud.services.proxy import catch_all_routes, new_session
 from localcloud.services.pubsub import PushRelay
 
 
@@ -23,7 +24,7 @@ class Receiver:
     def __init__(self) -> None:
         self.status = 200
         self.received: list[tuple[str, bytes]] = []
-        self.server = PortServer(everything(self._answer))
+        self.server = HttpServer(catch_all_routes(self._answer))
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.received.append((request.headers["Authorization"], await request.read()))
@@ -39,14 +40,12 @@ def relayed(
         async with AsyncExitStack() as stack:
             session: ClientSession = await stack.enter_async_context(new_session())
             receiver = Receiver()
-            await receiver.server.start()
-            stack.push_async_callback(receiver.server.stop)
+            await receiver.server.start_within(stack)
             urls = {"provision_workspace": receiver.server.url}
             relay = PushRelay(
                 urls=urls, mint_token=lambda audience: f"for {audience}", session=session
             )
-            await relay.start()
-            stack.push_async_callback(relay.stop)
+            await relay.start_within(stack)
 
             async def push() -> int:
                 url, headers = (
@@ -132,7 +131,7 @@ def test_every_push_can_be_delivered_twice() -> None:
     async def play(
         relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
     ) -> None:
-        relay.duplicate = True
+        relay.faults.duplicate = True
         assert await push() == 200
         assert len(receiver.received) == 2
         assert receiver.received[0] == receiver.received[1]
@@ -146,7 +145,7 @@ def test_every_push_can_be_late() -> None:
     async def play(
         relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
     ) -> None:
-        relay.delay_seconds = 0.3
+        relay.faults.delay_seconds = 0.3
         pushing = asyncio.ensure_future(push())
         done, _ = await asyncio.wait([pushing], timeout=0.1)
         assert (done, receiver.received) == (set(), [])
@@ -180,7 +179,7 @@ def test_a_message_that_is_lost_is_acknowledged_and_reaches_nobody() -> None:
     async def play(
         relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
     ) -> None:
-        relay.fates = Fates(Unreliability(lost=1))
+        relay.faults.outcomes = DeliveryOutcomes(Unreliability(lost=1))
         assert await push() == 200
         assert receiver.received == []
 
@@ -193,7 +192,7 @@ def test_a_message_whose_fate_is_to_come_twice_does() -> None:
     async def play(
         relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
     ) -> None:
-        relay.fates = Fates(Unreliability(twice=1))
+        relay.faults.outcomes = DeliveryOutcomes(Unreliability(twice=1))
         assert await push() == 200
         assert len(receiver.received) == 2
 

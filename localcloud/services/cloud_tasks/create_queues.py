@@ -1,24 +1,21 @@
-"""Makes the Cloud Tasks queues that the deployment makes."""
+"""Creates the Cloud Tasks queues that the deployment creates."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import grpc.aio
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
 from google.protobuf.duration_pb2 import Duration
 
-if TYPE_CHECKING:
-    from localcloud.catalogue import Function
+from localcloud.catalogue import Function
 
 
 async def create_queues(server: str, location: str, functions: tuple[Function, ...]) -> None:
-    """Make the queues of the functions that Cloud Tasks calls.
+    """Create the queues of the functions that Cloud Tasks calls.
 
     Args:
-        server: the `host:port` of Cloud Tasks.
-        location: `projects/…/locations/…`.
+        server: ``host:port`` of Cloud Tasks.
+        location: ``projects/…/locations/…``.
         functions: the catalogue's entries.
     """
     async with grpc.aio.insecure_channel(server) as channel:

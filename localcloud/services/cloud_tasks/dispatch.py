@@ -1,4 +1,4 @@
-"""Sends tasks to their targets: one HTTP request for each attempt, as soon as the task's queue lets it go."""
+"""Sends tasks to their targets: one HTTP request per attempt, as soon as the queue allows it."""
 
 import asyncio
 import functools
@@ -10,68 +10,43 @@ import aiohttp
 from google.cloud import tasks_v2
 from multidict import CIMultiDict
 
-from localcloud.services.cloud_tasks.messages import USER_AGENT
-from localcloud.services.cloud_tasks.queue import Answer, Attempt, ScheduledTask, TaskQueue
-from localcloud.services.delivery_faults import Fate, Fates
+from localcloud.services.cloud_tasks.queue import TaskQueue
+from localcloud.services.cloud_tasks.scheduled_task import Answer, Attempt, ScheduledTask
+from localcloud.services.cloud_tasks.task_messages import USER_AGENT
+from localcloud.services.delivery_faults import DeliveryFaults, DeliveryOutcome
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 _DEADLINE_EXCEEDED = Answer(504, received=False)  # as recorded of the real service
 _NO_CONNECTION = Answer(503, received=False)
 _LOST = Answer(200, received=True)
 
-# Cloud Tasks computes or reserves these; the rest belongs to one connection, not to the message.
+# Cloud Tasks sets or reserves some of these; the others belong to one connection.
 _REPLACED_HEADERS = frozenset(
     {"host", "content-length", "user-agent", "connection", "transfer-encoding"}
 )
 _RESERVED_PREFIXES = ("x-google-", "x-appengine-", "x-cloudtasks-")
 
 
-class DeliveryFaults:
-    """What the platform may do to messages, for tests. May be set while tasks are on their way, from any thread.
-
-    Attributes:
-        duplicate: each attempt is sent twice at the same moment, with the same headers; the answer
-            to the second counts for nothing.
-        fates: what becomes of each attempt beside that; one that is lost counts as answered, and
-            nobody gets it.
-    """
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self.duplicate = False
-        self.fates = Fates()
-        self._delay_seconds = 0.0
-        self._changed = changed
-
-    @property
-    def delay_seconds(self) -> float:
-        """How much later than due every delivery is, but one that `RunTask` asked for. Applies to waiting tasks too."""
-        return self._delay_seconds
-
-    @delay_seconds.setter
-    def delay_seconds(self, seconds: float) -> None:
-        if seconds < 0:
-            raise ValueError(f"a delivery cannot be {-seconds} s early")
-        self._delay_seconds = seconds
-        self._changed()
-
-
 class Dispatcher:
     """Carries out what the queues decide.
 
-    Everything but setting `delivery` happens on the event loop on which `start` ran.
+    Everything runs on the event loop on which ``start`` ran, except for changes of ``faults``.
 
     Args:
-        queues: the queues by name; whoever changes one calls `wake`.
-        mint_token: returns the OIDC token for (service account's email, audience); where it is
-            None, tasks with an `oidc_token` go out without one. When it raises, the attempt has
-            failed.
+        queues: the queues by name; whoever changes a queue calls ``wake``.
+        mint_token: returns the OIDC token for (e-mail address of the service account, audience). If
+            it is None, tasks with an ``oidc_token`` are sent without one. If it raises, the attempt
+            fails.
+
+    Attributes:
+        faults: the faults of delivery. ``RunTask`` is not delayed by them.
     """
 
     def __init__(
         self, queues: Mapping[str, TaskQueue], mint_token: Callable[[str, str], str] | None
     ) -> None:
-        self.delivery = DeliveryFaults(self._wake_all_soon)
+        self.faults = DeliveryFaults(self._wake_all_soon)
         self._queues = queues
         self._mint_token = mint_token
         self._session: aiohttp.ClientSession | None = None
@@ -80,18 +55,18 @@ class Dispatcher:
         self._sending: set[asyncio.Task[Answer]] = set()
 
     async def start(self) -> None:
-        """Begin to send."""
+        """Start to send."""
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
-            # The queues say how many may be under way. Connections are not kept: one that the
-            # target is just closing would look like a failed attempt.
+            # The queues limit what is under way. Connections are not kept: one that the target is
+            # closing would look like a failed attempt.
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         self._wake_all()
 
     async def stop(self) -> None:
-        """Send nothing more and cancel what is under way."""
+        """Stop sending, and cancel the dispatches under way."""
         session, self._session, self._loop = self._session, None, None
         for timer in self._timers.values():
             timer.cancel()
@@ -103,19 +78,19 @@ class Dispatcher:
             await session.close()
 
     def cancel(self) -> None:
-        """Cancel the dispatches under way; for their queues they have failed."""
+        """Cancel the dispatches under way; their queues see them as failed."""
         for sending in self._sending:
             sending.cancel()
 
     def wake(self, queue: TaskQueue) -> None:
-        """Send what the queue lets go, and come back when it may let the next one go."""
+        """Send what the queue allows, and come back when it may allow the next task."""
         timer = self._timers.pop(queue, None)
         if timer is not None:
             timer.cancel()
         if self._loop is None:
             return
         now = datetime.now(UTC)
-        lateness = timedelta(seconds=self.delivery.delay_seconds)
+        lateness = timedelta(seconds=self.faults.delay_seconds)
         while (started := queue.start_due(now, lateness)) is not None:
             self.send(queue, *started)
         wait = queue.wait(now, lateness)
@@ -123,28 +98,27 @@ class Dispatcher:
             self._timers[queue] = self._loop.call_later(wait.total_seconds(), self.wake, queue)
 
     def send(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt) -> None:
-        """Carry out an attempt that the queue has started, and tell the queue how it ended."""
-        fate = self.delivery.fates.draw()
-        sending = self._begin(queue, task, attempt, fate)
-        # A callback, not the end of the coroutine: it comes even if that is cancelled before it has
-        # begun.
+        """Carry out an attempt that the queue has started, and tell the queue the result."""
+        outcome = self.faults.outcomes.draw()
+        sending = self._begin(queue, task, attempt, outcome)
+        # A callback runs even if the coroutine is cancelled before it has started.
         sending.add_done_callback(functools.partial(self._ended, queue, task, attempt))
-        if self.delivery.duplicate or fate.twice:
-            self._begin(queue, task, attempt, fate).add_done_callback(self._outcome)
+        if self.faults.duplicate or outcome.twice:
+            self._begin(queue, task, attempt, outcome).add_done_callback(self._result_of)
 
     def _begin(
-        self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, fate: Fate
+        self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, outcome: DeliveryOutcome
     ) -> asyncio.Task[Answer]:
-        sending = asyncio.create_task(self._deliver(queue, task, attempt, fate))
+        sending = asyncio.create_task(self._deliver(queue, task, attempt, outcome))
         self._sending.add(sending)
         return sending
 
     def _ended(
         self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, sending: asyncio.Task[Answer]
     ) -> None:
-        answer = self._outcome(sending)
+        answer = self._result_of(sending)
         if not 200 <= answer.status < 300:
-            logger.info(
+            _LOG.info(
                 "%s/tasks/%s: attempt %d failed, %s %d",
                 queue.name,
                 task.task_id,
@@ -155,21 +129,21 @@ class Dispatcher:
         queue.finish(task, attempt, answer, datetime.now(UTC))
         self.wake(queue)
 
-    def _outcome(self, sending: asyncio.Task[Answer]) -> Answer:
+    def _result_of(self, sending: asyncio.Task[Answer]) -> Answer:
         self._sending.discard(sending)
         if sending.cancelled():
             return _NO_CONNECTION
         error = sending.exception()
         if error is not None:
-            logger.error("a dispatch could not be made", exc_info=error)
+            _LOG.error("a dispatch could not be made", exc_info=error)
             return _NO_CONNECTION
         return sending.result()
 
     async def _deliver(
-        self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, fate: Fate
+        self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, outcome: DeliveryOutcome
     ) -> Answer:
-        await asyncio.sleep(fate.late_seconds)
-        return _LOST if fate.lost else await self._request(queue, task, attempt)
+        await asyncio.sleep(outcome.late_seconds)
+        return _LOST if outcome.lost else await self._request(queue, task, attempt)
 
     async def _request(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt) -> Answer:
         if self._session is None:
@@ -192,12 +166,9 @@ class Dispatcher:
                 return Answer(response.status, received=True)
         except TimeoutError:
             return _DEADLINE_EXCEEDED
-        except (
-            aiohttp.ClientError,
-            OSError,
-            ValueError,
-        ) as error:  # ValueError: a URL that no request can be made of
-            logger.info("%s: %s", request.url, error)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # ValueError: the URL is not one of a request.
+            _LOG.info("%s: %s", request.url, error)
             return _NO_CONNECTION
 
     def _headers(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt) -> CIMultiDict[str]:

@@ -1,4 +1,4 @@
-"""What a call may be refused with. `code` is the name of the gRPC status that the caller sees."""
+"""Why a call is refused. ``code`` is the name of the gRPC status that the caller gets."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ class CloudTasksError(Exception):
 
 
 class InvalidArgumentError(CloudTasksError):
-    """The request is malformed or over a limit: correct it, sending it again does not help."""
+    """The request is malformed or exceeds a limit: correct it; sending it again does not help."""
 
     code = "INVALID_ARGUMENT"
 
@@ -22,7 +22,7 @@ class NotFoundError(CloudTasksError):
 
 
 class AlreadyExistsError(CloudTasksError):
-    """The name is taken by a queue or a task, or was by a task until too recently: choose another."""
+    """The name is taken, or a task had it until too recently: choose another."""
 
     code = "ALREADY_EXISTS"
 
@@ -34,6 +34,6 @@ class FailedPreconditionError(CloudTasksError):
 
 
 class UnimplementedError(CloudTasksError):
-    """The request uses a part of Cloud Tasks that this server does not have."""
+    """The request uses a part of Cloud Tasks that this server lacks."""
 
     code = "UNIMPLEMENTED"

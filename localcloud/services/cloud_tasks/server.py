@@ -1,4 +1,4 @@
-"""The gRPC edge: `CloudTasksServer` on a port, with the client library's own messages and no generated stubs."""
+"""The gRPC side of Cloud Tasks, with the client library's own messages and no generated stubs."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -8,62 +8,52 @@ import grpc
 import grpc.aio
 from google.cloud import tasks_v2
 
-from localcloud.services.cloud_tasks.dispatch import DeliveryFaults
 from localcloud.services.cloud_tasks.errors import CloudTasksError
-from localcloud.services.cloud_tasks.service import CloudTasksService, QueueStatus, TaskStatus
+from localcloud.services.cloud_tasks.queue import TaskQueue
+from localcloud.services.cloud_tasks.service import CloudTasksService
+from localcloud.services.delivery_faults import DeliveryFaults
+from localcloud.services.server import Server
 
 _SERVICE = "google.cloud.tasks.v2.CloudTasks"
 
 
-class CloudTasksServer:
+class CloudTasksServer(Server):
     """Serves Cloud Tasks over plain gRPC, and sends the tasks.
 
-    All of it lives on the event loop on which `start` ran; only `delivery` may be touched from
-    other threads.
+    All of it runs on the event loop on which ``start`` ran; only ``faults`` may be used from other
+    threads.
 
     Args:
-        host: the address to bind.
-        port: the port to bind, 0 for a free one.
-        mint_token: returns the OIDC token for (service account's email, audience), which goes out
-            as `Authorization: Bearer …` with tasks that have an `oidc_token`; without it they go
-            out without one.
+        port: 0 picks a free one.
+        mint_token: returns the OIDC token for (e-mail address of the service account, audience). A
+            task with an ``oidc_token`` is sent with it as ``Authorization: Bearer …``. If it is
+            None, such tasks are sent without a token.
         name_retention: how long a used name stays taken.
-
-    Attributes:
-        host, port: where it listens; the port is the real one once `start` has returned.
-        delivery: the faults of delivery that are switched on.
     """
 
     def __init__(
         self,
         *,
-        host: str = "127.0.0.1",
         port: int = 0,
         mint_token: Callable[[str, str], str] | None = None,
         name_retention: timedelta = timedelta(hours=1),
     ) -> None:
-        self.host = host
-        self.port = port
+        super().__init__(port)
         self._service = CloudTasksService(mint_token=mint_token, name_retention=name_retention)
         self._grpc: grpc.aio.Server | None = None
 
     @property
-    def address(self) -> str:
-        """Where clients connect: `host:port`."""
-        return f"{self.host}:{self.port}"
-
-    @property
-    def delivery(self) -> DeliveryFaults:
-        """What the platform does to messages, to be set by tests."""
-        return self._service.dispatcher.delivery
+    def faults(self) -> DeliveryFaults:
+        """The faults of delivery."""
+        return self._service.dispatcher.faults
 
     async def start(self) -> None:
-        """Listen and begin to send.
+        """Serve, and start to send.
 
         Raises:
-            RuntimeError: the port cannot be bound.
+            RuntimeError: the port is taken.
         """
-        # Without the option a second server would share the port and take half of the calls.
+        # Without the option, a second server would share the port and get half of the calls.
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, _handlers(self._service)),)
@@ -74,23 +64,23 @@ class CloudTasksServer:
         self._grpc = server
 
     async def stop(self) -> None:
-        """Stop at once: calls and dispatches under way are cancelled. Without effect unless it runs."""
+        """Stop at once: calls and dispatches under way are cancelled."""
         server, self._grpc = self._grpc, None
         if server is not None:
             await server.stop(grace=None)
             await self._service.dispatcher.stop()
 
     def reset(self) -> None:
-        """Forget all tasks and all used names, and cancel the dispatches under way; queues and faults stay."""
+        """Forget all tasks, dispatches and used names; queues and faults stay."""
         self._service.reset()
 
-    def queues(self) -> list[QueueStatus]:
-        """Return all queues by name, for a status page."""
-        return self._service.queue_statuses()
+    def queue(self, name: str) -> TaskQueue:
+        """Return a queue by its full name.
 
-    def tasks(self, queue_name: str) -> list[TaskStatus]:
-        """Return the tasks of a queue (full name) that are not done, oldest first; none for one that is not there."""
-        return self._service.task_statuses(queue_name)
+        Raises:
+            NotFoundError: it does not exist.
+        """
+        return self._service.queue(name)
 
 
 def _handlers(service: CloudTasksService) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:

@@ -1,199 +1,355 @@
-"""The named faults: what can be made to go wrong in the local Compute Engine while it runs."""
+"""The faults of the local Compute Engine, one object each.
+
+A new fault is one more entry of ``FAULTS``: its kind says what it affects, and the entry says which
+methods it affects and what happens. Where several faults could affect the same call, the first one
+of the list that is on does.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-FAULTS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "stock_out": "insert, start and resume: the operation ends with ZONE_RESOURCE_POOL_EXHAUSTED, every second one "
-        "with ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS; the instance is what it was before",
-        "quota_exceeded": "insert, start and resume: the operation ends with QUOTA_EXCEEDED; the instance is what it was",
-        "rate_limited": "any call is refused with rateLimitExceeded, as 403 and 429 in turn; nothing has changed",
-        "unavailable": "any call is refused with 503; nothing has changed",
-        "html_502": "any call is answered 502 with a page of HTML, as by a Google front end; nothing has changed",
-        "not_ready": "start, stop, suspend, resume and delete of an instance are refused with resourceNotReady; nothing has changed",
-        "in_use": "disks.delete is refused with resourceInUseByAnotherResource: an instance called `holder` has the disk",
-        "policy_forbids": "instances.insert: an organisation policy forbids it, by 412 conditionNotMet and, every second time, by an "
-        "operation that ends with CONDITION_NOT_MET",
-        "account_unknown": "instances.insert: the service account is not known yet, by 404 and, every second time, by an operation "
-        "that ends with EXTERNAL_RESOURCE_NOT_FOUND",
-        "ip_space_exhausted": "instances.insert: the operation ends with IP_SPACE_EXHAUSTED_WITH_DETAILS",
-        "second_error": "insert, start and resume: the operation ends with two errors, a stock-out after one that says less; the "
-        "instance is what it was before",
-        "console_away": "getSerialPortOutput is refused, as 503, 400 and 403 in turn",
-        "slow_operation": "the operation, and the states it leads through, take 20 times as long",
-        "lost_operation": "the operation happens, but its record is gone: 404, and its requestId is unknown",
-        "never_ready": "the machine boots, but its container never comes up: it reports nothing",
-        "fails_at_boot": "the machine boots and reports that it failed (IMAGE_PULL_FAILED)",
-        "fails_later": "the machine boots and reports ready, and after as long as a boot takes that it failed (CONTAINER_ENDS)",
-        "suspend_unsupported": "the instance is SUSPENDING, then RUNNING again; the operation ends with an error",
-        "preempted": "a running machine is reclaimed: TERMINATED by a compute.instances.preempted system operation",
-        "vanished": "a running machine is deleted by hand, with its autoDelete disks",
-    }
+from localcloud.services.compute.errors import (
+    ComputeError,
+    ConditionNotMetError,
+    HtmlError,
+    in_use,
+    not_ready,
 )
-
-_METHODS_OF = {
-    "disks": (
-        "aggregatedList",
-        "createSnapshot",
-        "delete",
-        "get",
-        "insert",
-        "list",
-        "resize",
-        "setLabels",
-    ),
-    "instances": (
-        *(
-            "aggregatedList",
-            "attachDisk",
-            "delete",
-            "detachDisk",
-            "get",
-            "getSerialPortOutput",
-            "insert",
-            "list",
-        ),
-        *(
-            "resume",
-            "setDiskAutoDelete",
-            "setLabels",
-            "setMachineType",
-            "setMetadata",
-            "start",
-            "stop",
-            "suspend",
-        ),
-    ),
-    "machineTypes": ("get",),
-    "snapshots": ("get",),
-    "zoneOperations": ("get", "list", "wait"),
-    "zones": ("get", "list"),
-}
-METHODS: Final = tuple(
-    f"{collection}.{method}" for collection, methods in _METHODS_OF.items() for method in methods
+from localcloud.services.compute.failures import Failure
+from localcloud.services.compute.fault_kinds import (
+    CallFault,
+    DiskCallFault,
+    Fault,
+    GuestFault,
+    InstanceCallFault,
+    InstanceOperationFault,
+    MachineFault,
+    OperationFault,
+    Strike,
 )
+from localcloud.services.compute.methods import CHANGING_METHODS, METHODS
+from localcloud.services.compute.resources import Disk, Instance, region_of
 
-# These befall a guest at its boot.
-GUEST_FAULTS: Final = ("never_ready", "fails_at_boot", "fails_later")
-# These befall a machine, not a call.
-MACHINE_FAULTS: Final = frozenset({*GUEST_FAULTS, "preempted", "vanished"})
-
-
-@dataclass(kw_only=True)
-class Fault:
-    """One switched-on fault.
-
-    `count` is how often it will still strike (None: for ever); the others narrow it down to a zone,
-    an instance, or a method, written `instances.insert` or just `insert`. `in_use` belongs to the
-    instance that had the disk last.
-    """
-
-    name: str
-    count: int | None = None
-    zone: str | None = None
-    method: str | None = None
-    instance: str | None = None
-
-    def strikes(self, *, zone: str | None, method: str | None, instance: str | None) -> bool:
-        """Return whether this fault is meant for what is going on."""
-        return (
-            self.count != 0
-            and self.zone in {None, zone}
-            and self.instance in {None, instance}
-            and (
-                self.method is None
-                or (method is not None and self.method in {method, method.split(".")[-1]})
-            )
-        )
+_EVERY_METHOD = frozenset(METHODS)
+_START_METHODS = frozenset({"instances.insert", "instances.start", "instances.resume"})
 
 
-class Faults:
-    """The faults that are switched on. State of one event loop: no locks."""
-
-    def __init__(self) -> None:
-        self._on: list[Fault] = []
-        self._strikes: dict[str, int] = {}
-
-    def switch_on(
-        self,
-        name: str,
-        *,
-        count: int | None = None,
-        zone: str | None = None,
-        method: str | None = None,
-        instance: str | None = None,
-    ) -> None:
-        """Switch a fault on; the same one (name, zone, method, instance) once more replaces its count.
-
-        Raises:
-            ValueError: there is no fault or no method of that name, `count` is below 1, or a fault
-                of machines is given a method.
-        """
-        if name not in FAULTS:
-            raise ValueError(f"There is no fault '{name}'. There are: {', '.join(FAULTS)}.")
-        if count is not None and count < 1:
-            raise ValueError("count must be at least 1, or null for ever.")
-        if method is not None and name in MACHINE_FAULTS:
-            raise ValueError(f"'{name}' befalls machines, not calls: it takes no method.")
-        if method is not None and not any(
-            method in {known, known.split(".")[1]} for known in METHODS
-        ):
-            raise ValueError(f"There is no method '{method}'. There are: {', '.join(METHODS)}.")
-        fault = Fault(name=name, count=count, zone=zone, method=method, instance=instance)
-        self._on = [other for other in self._on if not _same_target(other, fault)]
-        self._on.append(fault)
-
-    def switch_off(self, name: str, *, zone: str | None = None) -> None:
-        """Switch off every fault of this name, or those of one zone; none is on is not an error.
-
-        Raises:
-            ValueError: there is no fault of that name.
-        """
-        if name not in FAULTS:
-            raise ValueError(f"There is no fault '{name}'. There are: {', '.join(FAULTS)}.")
-        self._on = [
-            fault for fault in self._on if fault.name != name or zone not in {None, fault.zone}
-        ]
-
-    def clear(self) -> None:
-        """Switch everything off and forget what struck before."""
-        self._on.clear()
-        self._strikes.clear()
-
-    def strike(
-        self, name: str, *, zone: str | None, instance: str | None, method: str | None = None
-    ) -> int:
-        """Use up one strike of the fault if it is on for this zone, instance and method.
-
-        Returns:
-            0 when nothing happens; otherwise the how manieth strike of this name it is since the
-            faults were cleared.
-        """
-        for fault in self._on:
-            if fault.name == name and fault.strikes(zone=zone, method=method, instance=instance):
-                if fault.count is not None:
-                    fault.count -= 1
-                self._strikes[name] = self._strikes.get(name, 0) + 1
-                self._on = [other for other in self._on if other.count != 0]
-                return self._strikes[name]
-        return 0
-
-    def describe(self) -> list[dict[str, Any]]:
-        """Return what is on: name, count left, zone, method, instance, and what it does."""
-        return [asdict(fault) | {"does": FAULTS[fault.name]} for fault in self._on]
-
-
-def _same_target(one: Fault, other: Fault) -> bool:
-    return (one.name, one.zone, one.method, one.instance) == (
-        other.name,
-        other.zone,
-        other.method,
-        other.instance,
+def _rate_limited(strike: Strike[None]) -> ComputeError:
+    """Return Compute's older 403 and its newer 429 in turn."""
+    message = (
+        "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service "
+        f"'compute.googleapis.com' for consumer 'project_number:{strike.project.number}'."
     )
+    code, status = (403, "PERMISSION_DENIED") if strike.number % 2 else (429, "RESOURCE_EXHAUSTED")
+    return ComputeError(code, "rateLimitExceeded", message, domain="usageLimits", status=status)
+
+
+def _unavailable() -> ComputeError:
+    return ComputeError(
+        503, "backendError", "The service is currently unavailable.", status="UNAVAILABLE"
+    )
+
+
+def _bad_gateway() -> ComputeError:
+    """Return what a Google front end answers if it gets nothing from the API behind it."""
+    return HtmlError(
+        502,
+        "Server Error",
+        "The server encountered a temporary error and could not complete your request.<p>Please "
+        "try again in 30 seconds.",
+    )
+
+
+def _console_away(strike: Strike[Instance]) -> ComputeError:
+    """Return a 503, a 400 and a 403 in turn."""
+    path = strike.target.path
+    permission = "compute.instances.getSerialPortOutput"
+    refusals = (
+        _unavailable(),
+        not_ready(path),
+        ComputeError(403, "forbidden", f"Required '{permission}' permission for '{path}'"),
+    )
+    return refusals[(strike.number - 1) % len(refusals)]
+
+
+def _held_by_another(strike: Strike[Disk]) -> ComputeError:
+    disk = strike.target
+    return in_use(disk.path, strike.project.path_of(disk.zone, "instances", "holder"))
+
+
+def _policy_forbids(strike: Strike[Instance]) -> ComputeError | Failure:
+    """Return a refusal and a failed operation in turn."""
+    message = (
+        "Constraint constraints/compute.vmExternalIpAccess violated for project "
+        f"{strike.project.number}. Add instance {strike.target.path} to the constraint to use "
+        "external IP with it."
+    )
+    if strike.number % 2:
+        return ConditionNotMetError(message)
+    return Failure(
+        code="CONDITION_NOT_MET",
+        message=message,
+        http_status=412,
+        http_message="PRECONDITION FAILED",
+    )
+
+
+def _account_unknown(strike: Strike[Instance]) -> ComputeError | Failure:
+    """Return a refusal and a failed operation in turn: the account is not known everywhere yet."""
+    accounts = strike.target.resource.get("serviceAccounts") or [{}]
+    email = str(accounts[0].get("email", "default"))
+    message = f"The resource '{email}' of type 'serviceAccount' was not found."
+    if strike.number % 2:
+        return ComputeError(404, "notFound", message)
+    return Failure(
+        code="EXTERNAL_RESOURCE_NOT_FOUND",
+        message=message,
+        http_status=404,
+        http_message="NOT FOUND",
+    )
+
+
+def _ip_space_exhausted(strike: Strike[Instance]) -> Failure:
+    """Return the failure; which HTTP status goes with it is not published."""
+    subnetwork = strike.project.subnetwork_path(region_of(strike.target.zone))
+    return Failure(
+        code="IP_SPACE_EXHAUSTED_WITH_DETAILS",
+        message=f"IP space of '{subnetwork}' is exhausted. Insufficient free IP addresses in the IP "
+        "range '10.128.0.0/20'. Consider expanding the current IP range or selecting an "
+        "alternative IP range. If this is a secondary range, consider adding an additional "
+        "secondary range",
+        http_status=400,
+        http_message="BAD REQUEST",
+    )
+
+
+def _quota_exceeded(strike: Strike[Instance]) -> Failure:
+    """Return the failure of a project whose processors in the region are used up."""
+    region = region_of(strike.target.zone)
+    info = {
+        "metricName": "compute.googleapis.com/cpus",
+        "limitName": "CPUS-per-project-region",
+        "dimensions": {"region": region},
+        "limit": 24.0,
+    }
+    return Failure(
+        code="QUOTA_EXCEEDED",
+        message=f"Quota 'CPUS' exceeded.  Limit: 24.0 in region {region}.",
+        http_status=403,
+        http_message="FORBIDDEN",
+        details=({"quotaInfo": info},),
+    )
+
+
+def _stock_out(strike: Strike[Instance]) -> Failure:
+    """Return the stock-out of a zone; every second one names what is short and who has more."""
+    instance = strike.target
+    zone, machine_type = instance.zone, instance.machine_type
+    code = "ZONE_RESOURCE_POOL_EXHAUSTED"
+    advice = "Try a different zone, or try again later."
+    zones_available = ""
+    if strike.number % 2 == 0:
+        code = "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
+        advice = "'(resource type:compute)'."
+        zones_available = ",".join(each for each in strike.project.zones if each != zone)
+    spoken = (
+        f"A {machine_type} VM instance is currently unavailable in the {zone} zone. Alternatively, "
+        "you can try your request again with a different VM hardware configuration or at a later "
+        "time."
+    )
+    metadatas = {
+        "vmType": machine_type,
+        "attachment": "",
+        "zone": zone,
+        "zonesAvailable": zones_available,
+    }
+    return Failure(
+        code=code,
+        message=f"The zone '{strike.project.path}/zones/{zone}' does not have enough resources "
+        f"available to fulfill the request.  {advice}",
+        http_status=503,
+        http_message="SERVICE UNAVAILABLE",
+        details=(
+            {"localizedMessage": {"locale": "en-US", "message": spoken}},
+            {
+                "errorInfo": {
+                    "reason": "resource_availability",
+                    "domain": "compute.googleapis.com",
+                    "metadatas": metadatas,
+                }
+            },
+        ),
+    )
+
+
+def _second_error(strike: Strike[Instance]) -> Failure:
+    """Return a stock-out after an entry that says only that there is no machine.
+
+    Such pairs are reported of ``bulkInsert``, with this code and message and as a 400.
+    """
+    summary = ("VM_MIN_COUNT_NOT_REACHED", "Requested minimum count of 1 VMs could not be created.")
+    return replace(_stock_out(strike), summary=summary, http_status=400, http_message="BAD REQUEST")
+
+
+def _suspend_unsupported(strike: Strike[Instance]) -> Failure:
+    """Return the failure of a suspend to which the guest did not respond.
+
+    The code is that of Compute's page on suspend problems. What Compute says of a silent guest is
+    not published.
+    """
+    return Failure(
+        code="UNSUPPORTED_OPERATION",
+        message=f"Instance '{strike.target.name}' cannot be suspended: the guest did not respond to "
+        "the suspend request.",
+        http_status=400,
+        http_message="BAD REQUEST",
+    )
+
+
+_ALL: tuple[Fault, ...] = (
+    CallFault(
+        name="unavailable",
+        does="any call is refused with 503; nothing has changed",
+        methods=_EVERY_METHOD,
+        refusal=lambda _: _unavailable(),
+    ),
+    CallFault(
+        name="html_502",
+        does="any call is answered 502 with an HTML page, as by a Google front end; nothing has "
+        "changed",
+        methods=_EVERY_METHOD,
+        refusal=lambda _: _bad_gateway(),
+    ),
+    CallFault(
+        name="rate_limited",
+        does="any call is refused with rateLimitExceeded, as 403 and 429 in turn; nothing has "
+        "changed",
+        methods=_EVERY_METHOD,
+        refusal=_rate_limited,
+    ),
+    InstanceCallFault(
+        name="not_ready",
+        does="start, stop, suspend, resume and delete of an instance are refused with "
+        "resourceNotReady; nothing has changed",
+        methods=frozenset(
+            f"instances.{verb}" for verb in ("start", "stop", "suspend", "resume", "delete")
+        ),
+        refusal=lambda strike: not_ready(strike.target.path),
+    ),
+    InstanceCallFault(
+        name="console_away",
+        does="getSerialPortOutput is refused, as 503, 400 and 403 in turn",
+        methods=frozenset({"instances.getSerialPortOutput"}),
+        refusal=_console_away,
+    ),
+    DiskCallFault(
+        name="in_use",
+        does="disks.delete is refused with resourceInUseByAnotherResource: an instance called "
+        "`holder` has the disk",
+        methods=frozenset({"disks.delete"}),
+        refusal=_held_by_another,
+    ),
+    InstanceOperationFault(
+        name="policy_forbids",
+        does="instances.insert: an organisation policy forbids it; as 412 conditionNotMet and as an "
+        "operation that ends with CONDITION_NOT_MET in turn",
+        methods=frozenset({"instances.insert"}),
+        outcome=_policy_forbids,
+    ),
+    InstanceOperationFault(
+        name="account_unknown",
+        does="instances.insert: the service account is not known yet; as 404 and as an operation "
+        "that ends with EXTERNAL_RESOURCE_NOT_FOUND in turn",
+        methods=frozenset({"instances.insert"}),
+        outcome=_account_unknown,
+    ),
+    InstanceOperationFault(
+        name="ip_space_exhausted",
+        does="instances.insert: the operation ends with IP_SPACE_EXHAUSTED_WITH_DETAILS",
+        methods=frozenset({"instances.insert"}),
+        outcome=_ip_space_exhausted,
+    ),
+    InstanceOperationFault(
+        name="quota_exceeded",
+        does="insert, start and resume: the operation ends with QUOTA_EXCEEDED; the instance is as "
+        "before",
+        methods=_START_METHODS,
+        outcome=_quota_exceeded,
+    ),
+    InstanceOperationFault(
+        name="stock_out",
+        does="insert, start and resume: the operation ends with ZONE_RESOURCE_POOL_EXHAUSTED and "
+        "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS in turn; the instance is as before",
+        methods=_START_METHODS,
+        outcome=_stock_out,
+    ),
+    InstanceOperationFault(
+        name="second_error",
+        does="insert, start and resume: the operation ends with two errors, a stock-out after one "
+        "that says less; the instance is as before",
+        methods=_START_METHODS,
+        outcome=_second_error,
+    ),
+    InstanceOperationFault(
+        name="suspend_unsupported",
+        does="the instance is SUSPENDING, then RUNNING again; the operation ends with an error",
+        methods=frozenset({"instances.suspend"}),
+        outcome=_suspend_unsupported,
+    ),
+    OperationFault(
+        name="slow_operation",
+        does="the operation, and the states of the instance on the way, take 20 times as long",
+        methods=CHANGING_METHODS,
+        time_factor=20.0,
+    ),
+    OperationFault(
+        name="lost_operation",
+        does="the operation happens, but its record is lost: 404, and its requestId is unknown",
+        methods=CHANGING_METHODS,
+        loses_record=True,
+    ),
+    GuestFault(
+        name="never_ready",
+        does="the machine boots, but its container never comes up: it reports nothing",
+        becomes_ready=False,
+        failure=None,
+    ),
+    GuestFault(
+        name="fails_at_boot",
+        does="the machine boots and reports that it failed (IMAGE_PULL_FAILED)",
+        becomes_ready=False,
+        failure=(
+            "IMAGE_PULL_FAILED",
+            (
+                "The image could not be pulled: manifest unknown. "
+                "Start the workspace with an image that exists."
+            ),
+        ),
+    ),
+    GuestFault(
+        name="fails_later",
+        does="the machine boots and reports ready; after as long as a boot takes it reports that "
+        "it failed (CONTAINER_ENDS)",
+        becomes_ready=True,
+        failure=(
+            "CONTAINER_ENDS",
+            "The container keeps ending. Start the workspace with another image.",
+        ),
+    ),
+    MachineFault(
+        name="vanished",
+        does="a running machine is deleted by hand, with its autoDelete disks",
+        event=lambda machines, instance: machines.delete_by_hand(instance),
+    ),
+    MachineFault(
+        name="preempted",
+        does="a running machine is reclaimed: TERMINATED by a compute.instances.preempted system "
+        "operation",
+        event=lambda machines, instance: machines.preempt(instance),
+    ),
+)
+
+FAULTS: Mapping[str, Fault] = MappingProxyType({fault.name: fault for fault in _ALL})

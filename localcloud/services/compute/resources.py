@@ -1,7 +1,6 @@
 """Instances, disks, snapshots and operations as Compute keeps and shows them.
 
-A resource is kept in the JSON form of the REST API, so what a caller sent comes back as it was
-sent.
+A resource is kept in the JSON form of the REST API, so a caller gets back exactly what it sent.
 """
 
 from __future__ import annotations
@@ -10,63 +9,37 @@ import asyncio
 import base64
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import Any
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from localcloud.services.compute.errors import Failure
+from localcloud.services.compute.failures import Failure
+from localcloud.services.compute.serial_console import SerialConsole
 
 Json = dict[str, Any]
 
-PROVISIONING: Final = "PROVISIONING"
-STAGING: Final = "STAGING"
-RUNNING: Final = "RUNNING"
-PENDING_STOP: Final = "PENDING_STOP"
-STOPPING: Final = "STOPPING"
-TERMINATED: Final = "TERMINATED"
-SUSPENDING: Final = "SUSPENDING"
-SUSPENDED: Final = "SUSPENDED"
-REPAIRING: Final = "REPAIRING"
+PROVISIONING = "PROVISIONING"
+STAGING = "STAGING"
+RUNNING = "RUNNING"
+PENDING_STOP = "PENDING_STOP"
+STOPPING = "STOPPING"
+TERMINATED = "TERMINATED"
+SUSPENDING = "SUSPENDING"
+SUSPENDED = "SUSPENDED"
+REPAIRING = "REPAIRING"
 
 _LINKS = "https://www.googleapis.com/compute/v1/"
-_SERIAL_LIMIT = 1024 * 1024
-
-
-class SerialConsole:
-    """What a machine printed on its first serial port since it was switched on; Compute keeps the last MiB."""
-
-    def __init__(self) -> None:
-        self._kept = bytearray()
-        self._dropped = 0
-
-    def write(self, text: str) -> None:
-        """Append what the machine prints."""
-        self._kept += text.encode()
-        excess = max(0, len(self._kept) - _SERIAL_LIMIT)
-        del self._kept[:excess]
-        self._dropped += excess
-
-    def clear(self) -> None:
-        """Begin at byte 0 again, as after a power-on."""
-        self._kept.clear()
-        self._dropped = 0
-
-    def read(self, start: int) -> tuple[str, int, int]:
-        """Return what is kept from byte `start` on (below 0: that many of the last bytes).
-
-        Returns:
-            The text, the byte it really begins at, and the byte to go on from next time.
-        """
-        end = self._dropped + len(self._kept)
-        begin = end + start if start < 0 else start
-        begin = min(max(begin, self._dropped), end)
-        return self._kept[begin - self._dropped :].decode(errors="replace"), begin, end
 
 
 @dataclass(eq=False, kw_only=True)
 class Instance:
-    """One instance: its JSON, its serial console, and the operation that is changing its state, if any."""
+    """One instance.
+
+    Attributes:
+        resource: its JSON.
+        serial: its serial console.
+        operation: the operation that is changing its state, if any.
+        deleting: whether it is being deleted.
+    """
 
     project_id: str
     zone: str
@@ -83,23 +56,33 @@ class Instance:
 
     @property
     def id(self) -> str:
-        """The numeric id, in decimal; never used twice."""
+        """The numeric id, in decimal; it is never used again."""
         return str(self.resource["id"])
 
     @property
     def status(self) -> str:
-        """One of Compute's states, e.g. `RUNNING`."""
+        """One of Compute's states, e.g. ``RUNNING``."""
         return str(self.resource["status"])
 
     @property
     def path(self) -> str:
-        """The name in full, as error messages give it: `projects/p/zones/z/instances/i`."""
+        """The name in full, as in error messages: ``projects/p/zones/z/instances/i``."""
         return f"projects/{self.project_id}/zones/{self.zone}/instances/{self.name}"
 
     @property
     def machine_type(self) -> str:
         """The bare name of the machine type."""
-        return str(self.resource["machineType"]).rsplit("/", 1)[-1]
+        return last_part(str(self.resource["machineType"]))
+
+    @property
+    def disks(self) -> list[Json]:
+        """Its disks, as its JSON shows them."""
+        disks: list[Json] = self.resource["disks"]
+        return disks
+
+    def disk_called(self, device_name: str) -> Json | None:
+        """Return the disk with this device name, or None if there is none."""
+        return next((each for each in self.disks if each["deviceName"] == device_name), None)
 
     def attributes(self) -> dict[str, str]:
         """Return the custom metadata, as the guest sees it."""
@@ -111,7 +94,7 @@ class Instance:
 
 @dataclass(eq=False, kw_only=True)
 class Disk:
-    """One zonal disk: its JSON, and the name of the instance that had it attached last."""
+    """One zonal disk: its JSON, and the name of the instance that it was last attached to."""
 
     project_id: str
     zone: str
@@ -125,7 +108,7 @@ class Disk:
 
     @property
     def path(self) -> str:
-        """The name in full: `projects/p/zones/z/disks/d`."""
+        """The name in full: ``projects/p/zones/z/disks/d``."""
         return f"projects/{self.project_id}/zones/{self.zone}/disks/{self.name}"
 
 
@@ -137,18 +120,31 @@ class Snapshot:
     resource: Json
 
     @property
+    def name(self) -> str:
+        """The name; unique in the project."""
+        return str(self.resource["name"])
+
+    @property
     def path(self) -> str:
-        """The name in full: `projects/p/global/snapshots/s`."""
-        return f"projects/{self.project_id}/global/snapshots/{self.resource['name']}"
+        """The name in full: ``projects/p/global/snapshots/s``."""
+        return f"projects/{self.project_id}/global/snapshots/{self.name}"
 
 
 @dataclass(eq=False, kw_only=True)
 class Operation:
-    """One long operation: its JSON, the call that began it, and an event for those who wait."""
+    """One long-running operation.
+
+    Attributes:
+        method: the method that started it, for example ``instances.insert``.
+        resource: its JSON.
+        time_factor: how many times longer than usual its work takes.
+        done: set when it is DONE.
+    """
 
     zone: str
     method: str
     resource: Json
+    time_factor: float = 1.0
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -157,7 +153,7 @@ class Operation:
         return str(self.resource["name"])
 
     def finish(self, at: datetime, failure: Failure | None = None) -> None:
-        """Mark the operation DONE, with what went wrong if something did; a second time changes nothing."""
+        """Mark the operation DONE, with its failure if it failed; a second call changes nothing."""
         if self.done.is_set():
             return
         self.resource.update(status="DONE", progress=100, endTime=timestamp(at))
@@ -167,13 +163,18 @@ class Operation:
 
 
 def link(path: str) -> str:
-    """Return the URL by which Compute refers to a resource."""
+    """Return the URL by which Compute refers to a resource, from its full name."""
     return _LINKS + path
 
 
-def path_of(url: str) -> str:
-    """Return `projects/…` of a resource's URL."""
+def path_of_link(url: str) -> str:
+    """Return the full name, ``projects/…``, from a resource's URL."""
     return url.removeprefix(_LINKS)
+
+
+def last_part(url: str) -> str:
+    """Return the name at the end of a URL or a full name."""
+    return url.rsplit("/", 1)[-1]
 
 
 def timestamp(at: datetime) -> str:
@@ -187,10 +188,10 @@ def new_id() -> str:
 
 
 def new_fingerprint() -> str:
-    """Return a fingerprint that no one has seen yet."""
+    """Return a fingerprint that has not been used before."""
     return base64.b64encode(secrets.token_bytes(8)).decode()
 
 
 def region_of(zone: str) -> str:
-    """Return `us-west1` of `us-west1-a`."""
+    """Return ``us-west1`` of ``us-west1-a``."""
     return zone.rsplit("-", 1)[0]

@@ -60,5 +60,5 @@ def test_the_help_of_fault_says_what_each_does(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit, match="0"):
         main(["fault", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
-    for name, does in FAULTS.items():
-        assert f"{name} {does}" in printed
+    for fault in FAULTS.values():
+        assert f"{fault.name} {fault.does}" in printed

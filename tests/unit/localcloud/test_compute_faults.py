@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from localcloud.services.compute.faults import FAULTS, METHODS, Faults
+from localcloud.services.compute.active_faults import ActiveFaults, Place
+from localcloud.services.compute.faults import FAULTS
+from localcloud.services.project import Project
 
-HERE = {"zone": "us-west1-a", "instance": "one", "method": "instances.insert"}
+PROJECT = Project(id="demo", number="1", zones=("us-west1-a", "us-west1-b"))
+HERE = Place("us-west1-a", "one", "instances.insert")
 
 
 def test_a_counted_fault_strikes_so_often_and_is_gone() -> None:
     """Each strike uses one up, and says the how manieth it is."""
-    faults = Faults()
+    faults = ActiveFaults(PROJECT)
     faults.switch_on("stock_out", count=2)
 
-    assert [faults.strike("stock_out", **HERE) for _ in range(3)] == [1, 2, 0]
+    assert [faults.strike("stock_out", HERE) for _ in range(3)] == [1, 2, 0]
     assert faults.describe() == []
 
 
 def test_a_fault_without_a_count_stays_until_it_is_switched_off() -> None:
     """For ever means until `switch_off`."""
-    faults = Faults()
+    faults = ActiveFaults(PROJECT)
     faults.switch_on("stock_out")
-    assert all(faults.strike("stock_out", **HERE) for _ in range(50))
+    assert all(faults.strike("stock_out", HERE) for _ in range(50))
 
     faults.switch_off("stock_out")
 
-    assert not faults.strike("stock_out", **HERE)
+    assert not faults.strike("stock_out", HERE)
 
 
 @pytest.mark.parametrize(
@@ -44,15 +47,15 @@ def test_a_fault_without_a_count_stays_until_it_is_switched_off() -> None:
 )
 def test_a_fault_strikes_only_what_it_is_meant_for(narrowed: dict[str, str], strikes: bool) -> None:
     """Zone, instance and method all have to be the ones given."""
-    faults = Faults()
+    faults = ActiveFaults(PROJECT)
     faults.switch_on("unavailable", **narrowed)  # type: ignore[arg-type]
 
-    assert bool(faults.strike("unavailable", **HERE)) is strikes
+    assert bool(faults.strike("unavailable", HERE)) is strikes
 
 
 def test_switching_on_again_replaces_the_count_and_other_targets_stay() -> None:
     """The same target is one fault; another target is another one."""
-    faults = Faults()
+    faults = ActiveFaults(PROJECT)
     faults.switch_on("vanished", count=5)
     faults.switch_on("vanished", count=1, zone="us-west1-b")
     faults.switch_on("vanished", count=2)
@@ -79,17 +82,12 @@ def test_switching_on_again_replaces_the_count_and_other_targets_stay() -> None:
 def test_what_makes_no_sense_is_refused(arguments: dict[str, object]) -> None:
     """An unknown name or method, a count below one, a method for a fault of machines."""
     with pytest.raises(ValueError, match=r"\w"):
-        Faults().switch_on(**arguments)  # type: ignore[arg-type]
+        ActiveFaults(PROJECT).switch_on(**arguments)  # type: ignore[arg-type]
 
 
 def test_an_unknown_name_is_answered_with_all_there_are() -> None:
     """Who mistypes a name reads the list."""
     with pytest.raises(ValueError, match="gremlins") as refusal:
-        Faults().switch_off("gremlins")
+        ActiveFaults(PROJECT).switch_off("gremlins")
 
     assert all(name in str(refusal.value) for name in FAULTS)
-
-
-def test_every_method_has_a_collection_and_a_verb() -> None:
-    """A method is switched by either of its two names."""
-    assert all(len(method.split(".")) == 2 for method in METHODS)

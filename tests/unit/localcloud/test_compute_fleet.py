@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from localcloud.services.compute import blueprints
+from localcloud.services.compute import validation
+from localcloud.services.compute.active_faults import ActiveFaults
 from localcloud.services.compute.errors import ComputeError
-from localcloud.services.compute.faults import GUEST_FAULTS, Faults
-from localcloud.services.compute.fleet import Fleet, Times
+from localcloud.services.compute.fault_kinds import GuestFault
+from localcloud.services.compute.faults import FAULTS
+from localcloud.services.compute.fleet import Fleet
 from localcloud.services.compute.machine_types import Shape
-from localcloud.services.compute.resources import SerialConsole
+from localcloud.services.compute.serial_console import SerialConsole
+from localcloud.services.compute.times import Times
+from localcloud.services.project import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 ZONE = "us-west1-a"
 OTHER_ZONE = "us-west1-b"
+PROJECT = Project(id="demo", number="123456789012", zones=(ZONE, OTHER_ZONE))
 STATES = [
     *("PROVISIONING", "STAGING", "RUNNING", "PENDING_STOP", "STOPPING"),
     *("TERMINATED", "SUSPENDING", "SUSPENDED", "REPAIRING"),
@@ -85,9 +90,9 @@ class _WitnessGuests:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def booted(self, instance: Instance, *, boot_seconds: float, fault: str | None) -> None:
+    def booted(self, instance: Instance, *, boot_seconds: float, fault: GuestFault | None) -> None:
         assert boot_seconds == TIMES.boot
-        self.told.append(f"booted {instance.name}" + (f" {fault}" if fault else ""))
+        self.told.append(f"booted {instance.name}" + (f" {fault.name}" if fault else ""))
 
     def frozen(self, instance: Instance) -> None:
         self.told.append(f"frozen {instance.name}")
@@ -104,11 +109,10 @@ class _World:
 
     def __init__(self) -> None:
         self.clock = _HandClock()
-        self.faults = Faults()
+        self.faults = ActiveFaults(PROJECT)
         self.guests = _WitnessGuests()
         self.fleet = Fleet(
-            project_id="demo",
-            zones=[ZONE, OTHER_ZONE],
+            PROJECT,
             times=TIMES,
             faults=self.faults,
             guests=self.guests,
@@ -117,29 +121,29 @@ class _World:
 
     def running(self, name: str = "one", **more: Any) -> Instance:
         """Return an instance that is RUNNING."""
-        self.fleet.insert_instance(ZONE, _body(name, **more))
+        self.fleet.instances.insert(ZONE, _body(name, **more))
         self.clock.turn(10)
-        return self.fleet.instance(ZONE, name)
+        return self.fleet.instances.get(ZONE, name)
 
     def one(self) -> Instance:
         """Return the instance that most tests have."""
-        return self.fleet.instance(ZONE, "one")
+        return self.fleet.instances.get(ZONE, "one")
 
     def in_state(self, status: str, name: str = "one") -> Instance:
         """Return an instance in this state, brought there as Compute brings it."""
         if status in {"PROVISIONING", "STAGING"}:
-            self.fleet.insert_instance(ZONE, _body(name))
+            self.fleet.instances.insert(ZONE, _body(name))
             self.clock.turn(6 if status == "STAGING" else 0)
-            return self.fleet.instance(ZONE, name)
+            return self.fleet.instances.get(ZONE, name)
         instance = self.running(
             name, scheduling={"gracefulShutdown": {"enabled": status == "PENDING_STOP"}}
         )
         if status in {"SUSPENDING", "SUSPENDED"}:
-            self.fleet.suspend(ZONE, name)
+            self.fleet.instances.suspend(ZONE, name)
         elif status in {"PENDING_STOP", "STOPPING", "TERMINATED"}:
-            self.fleet.stop(ZONE, name)
+            self.fleet.instances.stop(ZONE, name)
         elif status == "REPAIRING":
-            self.fleet.host_error(ZONE, name)
+            self.fleet.lifecycle.host_error(ZONE, name)
         self.clock.turn(10 if status in {"SUSPENDED", "TERMINATED"} else 1)
         return instance
 
@@ -187,31 +191,33 @@ def _act(fleet: Fleet, verb: str, instance: Instance) -> Operation:
     """Carry out a verb that is in itself all right on an instance."""
     where = (instance.zone, instance.name)
     if verb == "setMetadata":
-        return fleet.set_metadata(
+        return fleet.instances.set_metadata(
             *where, {"fingerprint": instance.resource["metadata"]["fingerprint"]}
         )
     if verb == "setLabels":
-        return fleet.set_labels(*where, {"labelFingerprint": instance.resource["labelFingerprint"]})
+        return fleet.instances.set_labels(
+            *where, {"labelFingerprint": instance.resource["labelFingerprint"]}
+        )
     if verb == "setMachineType":
-        return fleet.set_machine_type(
+        return fleet.instances.set_machine_type(
             *where, {"machineType": f"zones/{ZONE}/machineTypes/e2-small"}
         )
     if verb == "attachDisk":
-        fleet.insert_disk(ZONE, {"name": "spare"})
-        fleet.disk(ZONE, "spare").resource["status"] = "READY"
-        return fleet.attach_disk(
+        fleet.disks.insert(ZONE, {"name": "spare"})
+        fleet.disks.get(ZONE, "spare").resource["status"] = "READY"
+        return fleet.attached_disks.attach(
             *where, {"source": f"zones/{ZONE}/disks/spare", "deviceName": "spare"}
         )
     if verb == "detachDisk":
-        return fleet.detach_disk(*where, "persistent-disk-1")
+        return fleet.attached_disks.detach(*where, "persistent-disk-1")
     if verb == "setDiskAutoDelete":
-        return fleet.set_disk_auto_delete(*where, "persistent-disk-1", auto_delete=True)
+        return fleet.attached_disks.set_auto_delete(*where, "persistent-disk-1", auto_delete=True)
     plain = {
-        "start": fleet.start,
-        "stop": fleet.stop,
-        "suspend": fleet.suspend,
-        "resume": fleet.resume,
-        "delete": fleet.delete_instance,
+        "start": fleet.instances.start,
+        "stop": fleet.instances.stop,
+        "suspend": fleet.instances.suspend,
+        "resume": fleet.instances.resume,
+        "delete": fleet.instances.delete,
     }
     return plain[verb](*where)
 
@@ -273,7 +279,7 @@ def test_each_verb_does_in_each_state_what_compute_does(
     assert operation.resource["status"] == "DONE"
     assert _failure(operation) is None
     if end == "gone":
-        assert _refusal(lambda: world.fleet.instance(ZONE, "one")) == (404, "notFound")
+        assert _refusal(lambda: world.fleet.instances.get(ZONE, "one")) == (404, "notFound")
     elif end != "any":
         assert instance.status == end
 
@@ -297,19 +303,19 @@ def test_an_instance_goes_through_every_state_on_its_way(
     """Who looks all the time sees each state that Compute shows."""
     before = {"start": "TERMINATED", "resume": "SUSPENDED"}.get(begin, "RUNNING")
     if begin == "insert":
-        world.fleet.insert_instance(ZONE, _body())
+        world.fleet.instances.insert(ZONE, _body())
     elif begin == "host error":
         world.running()
-        world.fleet.host_error(ZONE, "one")
+        world.fleet.lifecycle.host_error(ZONE, "one")
     elif begin == "graceful stop":
         world.running(scheduling={"gracefulShutdown": {"enabled": True}})
-        world.fleet.stop(ZONE, "one")
+        world.fleet.instances.stop(ZONE, "one")
     else:
         _act(world.fleet, begin, world.in_state(before))
 
     seen: list[str] = []
     for _ in range(50):
-        status = next((instance.status for instance in world.fleet.instances()), "gone")
+        status = next((instance.status for instance in world.fleet.instances.all()), "gone")
         seen += [status] if status not in seen[-1:] else []
         world.clock.turn(1)
 
@@ -325,9 +331,9 @@ def test_an_insert_makes_the_instance_and_its_disks_at_once(world: _World) -> No
         shieldedInstanceConfig={"enableSecureBoot": True},
     )
 
-    operation = world.fleet.insert_instance(ZONE, sent)
+    operation = world.fleet.instances.insert(ZONE, sent)
 
-    instance = world.fleet.instance(ZONE, "one")
+    instance = world.fleet.instances.get(ZONE, "one")
     assert operation.resource["targetId"] == instance.id
     assert operation.resource["operationType"] == "insert"
     assert operation.resource["targetLink"].endswith(f"/zones/{ZONE}/instances/one")
@@ -337,28 +343,30 @@ def test_an_insert_makes_the_instance_and_its_disks_at_once(world: _World) -> No
     assert instance.resource["shieldedInstanceConfig"] == {"enableSecureBoot": True}
     assert instance.resource["serviceAccounts"][0]["email"] == "vm@demo.iam.gserviceaccount.com"
     assert instance.resource["networkInterfaces"][0]["networkIP"].startswith("10.128.")
-    home = world.fleet.disk(ZONE, "one-home")
+    home = world.fleet.disks.get(ZONE, "one-home")
     assert (home.resource["sizeGb"], home.resource["labels"]) == ("50", {"hub": "h"})
     assert home.resource["users"] == [instance.resource["selfLink"]]
-    assert world.fleet.instance_by_id(instance.id) is instance
+    assert world.fleet.instances.by_id(instance.id) is instance
 
 
 def test_a_delete_takes_the_auto_delete_disks_and_leaves_the_others(world: _World) -> None:
     """The home disk survives its instance, and can be attached to the next one."""
     world.running()
-    world.fleet.delete_instance(ZONE, "one")
+    world.fleet.instances.delete(ZONE, "one")
     world.clock.turn(10)
-    assert [disk.name for disk in world.fleet.disks()] == ["one-home"]
-    assert world.fleet.disk(ZONE, "one-home").resource["users"] == []
+    assert [disk.name for disk in world.fleet.disks.all()] == ["one-home"]
+    assert world.fleet.disks.get(ZONE, "one-home").resource["users"] == []
     disks = _body()["disks"][:1]
     disks.append({"source": f"projects/demo/zones/{ZONE}/disks/one-home", "deviceName": "home"})
 
-    again = world.fleet.insert_instance(ZONE, _body(disks=disks))
+    again = world.fleet.instances.insert(ZONE, _body(disks=disks))
     world.clock.turn(10)
 
     assert _failure(again) is None
     assert world.one().resource["disks"][1]["deviceName"] == "home"
-    assert world.fleet.disk(ZONE, "one-home").resource["users"] == [again.resource["targetLink"]]
+    assert world.fleet.disks.get(ZONE, "one-home").resource["users"] == [
+        again.resource["targetLink"]
+    ]
 
 
 def test_an_insert_with_a_disk_of_another_instance_fails_and_leaves_that_disk_alone(
@@ -371,12 +379,12 @@ def test_an_insert_with_a_disk_of_another_instance_fails_and_leaves_that_disk_al
         {"source": f"zones/{ZONE}/disks/one-home", "autoDelete": True},
     ]
 
-    operation = world.fleet.insert_instance(ZONE, _body("two", disks=disks))
+    operation = world.fleet.instances.insert(ZONE, _body("two", disks=disks))
     world.clock.turn(10)
 
     assert _failure(operation) == "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"
-    assert [instance.name for instance in world.fleet.instances()] == ["one"]
-    assert [disk.name for disk in world.fleet.disks()] == ["one", "one-home"]
+    assert [instance.name for instance in world.fleet.instances.all()] == ["one"]
+    assert [disk.name for disk in world.fleet.disks.all()] == ["one", "one-home"]
 
 
 def test_deleting_an_insert_that_waits_for_a_foreign_disk_leaves_that_disk_alone(
@@ -388,12 +396,12 @@ def test_deleting_an_insert_that_waits_for_a_foreign_disk_leaves_that_disk_alone
         *_body("two")["disks"][:1],
         {"source": f"zones/{ZONE}/disks/one-home", "autoDelete": True},
     ]
-    world.fleet.insert_instance(ZONE, _body("two", disks=disks))
+    world.fleet.instances.insert(ZONE, _body("two", disks=disks))
 
-    world.fleet.delete_instance(ZONE, "two")
+    world.fleet.instances.delete(ZONE, "two")
     world.clock.turn(10)
 
-    assert [disk.name for disk in world.fleet.disks()] == ["one", "one-home"]
+    assert [disk.name for disk in world.fleet.disks.all()] == ["one", "one-home"]
 
 
 @pytest.mark.parametrize(
@@ -476,40 +484,44 @@ def test_an_insert_that_compute_would_not_take_is_refused_and_changes_nothing(
 ) -> None:
     """The answer is Compute's, in its words, and neither an instance nor a disk nor an operation comes of it."""
     world.running("taken")
-    before = [len(world.fleet.instances()), len(world.fleet.disks()), len(world.fleet.operations())]
+    before = [
+        len(world.fleet.instances.all()),
+        len(world.fleet.disks.all()),
+        len(world.fleet.operations.all()),
+    ]
 
     with pytest.raises(ComputeError) as raised:
-        world.fleet.insert_instance(ZONE, _body() | change)
+        world.fleet.instances.insert(ZONE, _body() | change)
 
     assert (raised.value.code, raised.value.reason) == (code, reason)
     assert words in raised.value.message
     assert [
-        len(world.fleet.instances()),
-        len(world.fleet.disks()),
-        len(world.fleet.operations()),
+        len(world.fleet.instances.all()),
+        len(world.fleet.disks.all()),
+        len(world.fleet.operations.all()),
     ] == before
 
 
 def test_an_insert_does_not_take_the_place_of_a_boot_disk_that_was_kept(world: _World) -> None:
     """The boot disk is called like its instance unless `diskName` says otherwise; the refusal names what is in the way."""
     world.running()
-    world.fleet.set_disk_auto_delete(ZONE, "one", "persistent-disk-0", auto_delete=False)
+    world.fleet.attached_disks.set_auto_delete(ZONE, "one", "persistent-disk-0", auto_delete=False)
     world.clock.turn(10)
-    world.fleet.delete_instance(ZONE, "one")
+    world.fleet.instances.delete(ZONE, "one")
     world.clock.turn(10)
-    world.fleet.delete_disk(ZONE, "one-home")
+    world.fleet.disks.delete(ZONE, "one-home")
     world.clock.turn(10)
-    assert [disk.name for disk in world.fleet.disks()] == ["one"]
+    assert [disk.name for disk in world.fleet.disks.all()] == ["one"]
 
     with pytest.raises(
         ComputeError, match=f"'projects/demo/zones/{ZONE}/disks/one' already exists"
     ):
-        world.fleet.insert_instance(ZONE, _body())
+        world.fleet.instances.insert(ZONE, _body())
 
     disks = _body()["disks"]
     disks[0]["initializeParams"]["diskName"] = "one-2"
     world.running(disks=disks)
-    assert [disk.name for disk in world.fleet.disks()] == ["one", "one-2", "one-home"]
+    assert [disk.name for disk in world.fleet.disks.all()] == ["one", "one-2", "one-home"]
 
 
 @pytest.mark.parametrize(
@@ -527,25 +539,25 @@ def test_a_machine_type_takes_only_the_disk_types_of_its_series(
 ) -> None:
     """The refusal has Compute's words, with the names of what does not go together."""
     types = dict.fromkeys(("e2-standard-4", "n4-standard-4", "c4a-standard-4"), Shape(4, 16384))
-    monkeypatch.setattr(blueprints, "MACHINE_TYPES", types)
+    monkeypatch.setattr(validation, "MACHINE_TYPES", types)
     disks = _body()["disks"]
     disks[1]["initializeParams"]["diskType"] = disks[0]["initializeParams"]["diskType"] = (
         f"diskTypes/{disk_type}"
     )
     body = _body(machineType=f"zones/{ZONE}/machineTypes/{machine_type}", disks=disks)
     if taken:
-        assert world.fleet.insert_instance(ZONE, body)
+        assert world.fleet.instances.insert(ZONE, body)
         return
 
     with pytest.raises(ComputeError) as raised:
-        world.fleet.insert_instance(ZONE, body)
+        world.fleet.instances.insert(ZONE, body)
 
     assert (raised.value.code, raised.value.reason) == (400, "badRequest")
     assert (
         raised.value.message
         == f"[{disk_type}, {machine_type}] features are not compatible for creating instance."
     )
-    assert world.fleet.disks() == []
+    assert world.fleet.disks.all() == []
 
 
 @pytest.mark.parametrize("verb", ["stop", "suspend"])
@@ -563,7 +575,7 @@ def test_a_machine_with_a_local_ssd_is_stopped_only_when_that_is_decided(
         "RUNNING",
     )
 
-    getattr(world.fleet, verb)(ZONE, "one", discard_local_ssd=True)
+    getattr(world.fleet.instances, verb)(ZONE, "one", discard_local_ssd=True)
     world.clock.turn(10)
 
     assert instance.status == {"stop": "TERMINATED", "suspend": "SUSPENDED"}[verb]
@@ -590,8 +602,8 @@ def test_what_forbids_an_insert_does_so_at_once_and_in_the_operation_in_turn(
     body = _body("two", serviceAccounts=[{"email": "vm@demo.iam.gserviceaccount.com"}])
 
     with pytest.raises(ComputeError) as raised:
-        world.fleet.insert_instance(ZONE, body)
-    failing = world.fleet.insert_instance(ZONE, body)
+        world.fleet.instances.insert(ZONE, body)
+    failing = world.fleet.instances.insert(ZONE, body)
     starting = _act(world.fleet, "start", instance)
     world.clock.turn(10)
 
@@ -600,21 +612,21 @@ def test_what_forbids_an_insert_does_so_at_once_and_in_the_operation_in_turn(
     assert _failure(failing) == code
     assert words in failing.resource["error"]["errors"][0]["message"]
     assert (failing.resource["httpErrorStatusCode"], _failure(starting)) == (refusal[0], None)
-    assert [disk.name for disk in world.fleet.disks()] == ["one", "one-home"]
+    assert [disk.name for disk in world.fleet.disks.all()] == ["one", "one-home"]
 
 
 def test_an_insert_into_a_full_subnetwork_leaves_nothing(world: _World) -> None:
     """The operation names the subnetwork."""
     world.faults.switch_on("ip_space_exhausted", count=1)
 
-    operation = world.fleet.insert_instance(ZONE, _body())
+    operation = world.fleet.instances.insert(ZONE, _body())
     world.clock.turn(10)
 
     assert _failure(operation) == "IP_SPACE_EXHAUSTED_WITH_DETAILS"
     assert "'projects/demo/regions/us-west1/subnetworks/default' is exhausted" in str(
         operation.resource["error"]
     )
-    assert (world.fleet.instances(), world.fleet.disks()) == ([], [])
+    assert (world.fleet.instances.all(), world.fleet.disks.all()) == ([], [])
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "suspend", "resume", "delete"])
@@ -652,13 +664,13 @@ def test_what_cannot_be_brought_up_is_what_it_was_before(
     before = {"start": "TERMINATED", "resume": "SUSPENDED"}.get(verb)
     if before:
         world.in_state(before)
-    disks = [disk.name for disk in world.fleet.disks()]
+    disks = [disk.name for disk in world.fleet.disks.all()]
     seen = []
     for _ in codes:
         world.faults.switch_on(fault, count=1)
         inserts = verb == "insert"
         operation = (
-            world.fleet.insert_instance(ZONE, _body())
+            world.fleet.instances.insert(ZONE, _body())
             if inserts
             else _act(world.fleet, verb, world.one())
         )
@@ -667,8 +679,10 @@ def test_what_cannot_be_brought_up_is_what_it_was_before(
         seen.append(_failure(operation))
 
     assert seen == codes
-    assert [instance.status for instance in world.fleet.instances()] == ([before] if before else [])
-    assert [disk.name for disk in world.fleet.disks()] == disks
+    assert [instance.status for instance in world.fleet.instances.all()] == (
+        [before] if before else []
+    )
+    assert [disk.name for disk in world.fleet.disks.all()] == disks
 
 
 def test_a_suspend_that_the_guest_does_not_follow_ends_running_with_an_error(world: _World) -> None:
@@ -676,21 +690,21 @@ def test_a_suspend_that_the_guest_does_not_follow_ends_running_with_an_error(wor
     instance = world.running()
     world.faults.switch_on("suspend_unsupported", count=1)
 
-    operation = world.fleet.suspend(ZONE, "one")
+    operation = world.fleet.instances.suspend(ZONE, "one")
     assert instance.status == "SUSPENDING"
     world.clock.turn(10)
 
     assert instance.status == "RUNNING"
     assert _failure(operation) == "UNSUPPORTED_OPERATION"
     assert world.guests.told == ["booted one", "frozen one", "thawed one"]
-    assert _failure(world.fleet.suspend(ZONE, "one")) is None
+    assert _failure(world.fleet.instances.suspend(ZONE, "one")) is None
 
 
 def test_a_slow_operation_takes_twenty_times_as_long(world: _World) -> None:
     """The states it leads through last as long too."""
     world.faults.switch_on("slow_operation", count=1)
 
-    operation = world.fleet.insert_instance(ZONE, _body())
+    operation = world.fleet.instances.insert(ZONE, _body())
     world.clock.turn(99)
     assert world.one().status == "PROVISIONING"
     world.clock.turn(100)
@@ -705,11 +719,11 @@ def test_a_lost_operation_happens_but_nobody_finds_it(world: _World) -> None:
     world.faults.switch_on("lost_operation", count=1)
     request_id = str(uuid.uuid4())
 
-    operation = world.fleet.insert_instance(ZONE, _body(), request_id=request_id)
+    operation = world.fleet.instances.insert(ZONE, _body(), request_id=request_id)
     world.clock.turn(10)
 
-    assert _refusal(lambda: world.fleet.operation(ZONE, operation.name)) == (404, "notFound")
-    assert world.fleet.operation_of_request(request_id) is None
+    assert _refusal(lambda: world.fleet.operations.get(ZONE, operation.name)) == (404, "notFound")
+    assert world.fleet.operations.of_request(request_id) is None
     assert world.one().status == "RUNNING"
 
 
@@ -720,7 +734,7 @@ def test_preemption_strikes_running_machines_then_the_next_that_run_until_it_is_
     first = world.running("one")
     world.faults.switch_on("preempted", count=2)
 
-    world.fleet.strike_running()
+    world.fleet.lifecycle.strike_running()
     second = world.running("two")
     third = world.running("three")
     world.clock.turn(20)
@@ -728,7 +742,7 @@ def test_preemption_strikes_running_machines_then_the_next_that_run_until_it_is_
     assert [first.status, second.status, third.status] == ["TERMINATED", "TERMINATED", "RUNNING"]
     reclaimed = [
         o
-        for o in world.fleet.operations()
+        for o in world.fleet.operations.all()
         if o.resource["operationType"] == "compute.instances.preempted"
     ]
     assert {(o.resource["user"], o.resource["status"]) for o in reclaimed} == {("system", "DONE")}
@@ -741,10 +755,10 @@ def test_a_vanished_machine_takes_its_auto_delete_disks_with_it(world: _World) -
     world.running("two")
     world.faults.switch_on("vanished", instance="one")
 
-    world.fleet.strike_running()
+    world.fleet.lifecycle.strike_running()
 
-    assert [instance.name for instance in world.fleet.instances()] == ["two"]
-    assert [disk.name for disk in world.fleet.disks()] == ["one-home", "two", "two-home"]
+    assert [instance.name for instance in world.fleet.instances.all()] == ["two"]
+    assert [disk.name for disk in world.fleet.disks.all()] == ["one-home", "two", "two-home"]
     assert world.guests.told[-1] == "ended one"
 
 
@@ -756,9 +770,9 @@ def test_the_guest_is_told_what_happens_to_its_machine_and_boots_only_at_power_o
     for verb in ["suspend", "resume", "stop", "start"]:
         _act(world.fleet, verb, instance)
         world.clock.turn(10)
-    world.fleet.host_error(ZONE, "one")
+    world.fleet.lifecycle.host_error(ZONE, "one")
     world.clock.turn(20)
-    world.fleet.delete_instance(ZONE, "one")
+    world.fleet.instances.delete(ZONE, "one")
     world.clock.turn(10)
 
     assert world.guests.told == [
@@ -774,7 +788,9 @@ def test_the_guest_is_told_what_happens_to_its_machine_and_boots_only_at_power_o
     ]
 
 
-@pytest.mark.parametrize("fault", GUEST_FAULTS)
+@pytest.mark.parametrize(
+    "fault", [name for name, fault in FAULTS.items() if isinstance(fault, GuestFault)]
+)
 def test_a_fault_of_the_guest_strikes_one_boot(world: _World, fault: str) -> None:
     """The next boot is a good one."""
     world.faults.switch_on(fault, count=1)
@@ -790,11 +806,14 @@ def test_a_host_failure_without_automatic_restart_leaves_the_machine_off(world: 
     """Compute restarts only what is to be restarted."""
     instance = world.running(scheduling={"automaticRestart": False})
 
-    world.fleet.host_error(ZONE, "one")
+    world.fleet.lifecycle.host_error(ZONE, "one")
     world.clock.turn(10)
 
     assert instance.status == "TERMINATED"
-    assert _refusal(lambda: world.fleet.host_error(ZONE, "one")) == (400, "resourceNotReady")
+    assert _refusal(lambda: world.fleet.lifecycle.host_error(ZONE, "one")) == (
+        400,
+        "resourceNotReady",
+    )
 
 
 def test_a_machine_suspended_for_too_long_is_shut_down(world: _World) -> None:
@@ -806,8 +825,8 @@ def test_a_machine_suspended_for_too_long_is_shut_down(world: _World) -> None:
     world.clock.turn(1)
 
     assert instance.status == "TERMINATED"
-    assert _refusal(lambda: world.fleet.resume(ZONE, "one")) == (400, "resourceNotReady")
-    world.fleet.start(ZONE, "one")
+    assert _refusal(lambda: world.fleet.instances.resume(ZONE, "one")) == (400, "resourceNotReady")
+    world.fleet.instances.start(ZONE, "one")
     world.clock.turn(2000)
     assert instance.status == "RUNNING"
 
@@ -816,18 +835,18 @@ def test_a_delete_overtakes_what_is_under_way_and_only_a_delete_is_not_overtaken
     world: _World,
 ) -> None:
     """The overtaken operation ends with an error; a second delete is refused."""
-    inserting = world.fleet.insert_instance(ZONE, _body())
+    inserting = world.fleet.instances.insert(ZONE, _body())
     world.clock.turn(2)
 
-    deleting = world.fleet.delete_instance(ZONE, "one")
+    deleting = world.fleet.instances.delete(ZONE, "one")
 
     assert _failure(inserting) == "OPERATION_CANCELED_BY_USER"
-    assert _refusal(lambda: world.fleet.delete_instance(ZONE, "one")) == (400, "resourceNotReady")
-    assert _refusal(lambda: world.fleet.insert_instance(ZONE, _body())) == (409, "alreadyExists")
+    assert _refusal(lambda: world.fleet.instances.delete(ZONE, "one")) == (400, "resourceNotReady")
+    assert _refusal(lambda: world.fleet.instances.insert(ZONE, _body())) == (409, "alreadyExists")
     world.clock.turn(10)
     assert deleting.resource["status"] == "DONE"
     assert _failure(deleting) is None
-    assert world.fleet.instances() == []
+    assert world.fleet.instances.all() == []
     world.clock.turn(100)
     assert world.guests.told == ["ended one", "ended one"]
 
@@ -846,12 +865,12 @@ def test_a_change_needs_the_present_fingerprint_and_keeps_it_until_it_is_done(
     """A stale fingerprint is 412; of two changes with the same one, the second comes to nothing."""
     instance = world.running()
     change = {
-        "setMetadata": world.fleet.set_metadata,
-        "setLabels": world.fleet.set_labels,
-        "setLabels of a disk": world.fleet.set_disk_labels,
+        "setMetadata": world.fleet.instances.set_metadata,
+        "setLabels": world.fleet.instances.set_labels,
+        "setLabels of a disk": world.fleet.disks.set_labels,
     }[verb]
     resource = (
-        world.fleet.disk(ZONE, "one").resource if verb.endswith("disk") else instance.resource
+        world.fleet.disks.get(ZONE, "one").resource if verb.endswith("disk") else instance.resource
     )
     holder = resource["metadata"] if verb == "setMetadata" else resource
     said = {fingerprint: holder[fingerprint]}
@@ -875,13 +894,13 @@ def test_a_change_needs_the_present_fingerprint_and_keeps_it_until_it_is_done(
 def test_a_change_of_an_instance_that_is_deleted_before_it_is_done_fails(world: _World) -> None:
     """Its operation ends with RESOURCE_NOT_FOUND."""
     instance = world.running()
-    world.fleet.delete_instance(ZONE, "one")
+    world.fleet.instances.delete(ZONE, "one")
     world.clock.turn(5)
     assert _refusal(lambda: _act(world.fleet, "setLabels", instance)) == (400, "resourceNotReady")
     other = world.running("two")
     changing = _act(world.fleet, "setLabels", other)
     world.faults.switch_on("vanished")
-    world.fleet.strike_running()
+    world.fleet.lifecycle.strike_running()
 
     world.clock.turn(10)
 
@@ -892,7 +911,10 @@ def test_another_machine_type_is_taken_by_a_stopped_instance(world: _World) -> N
     """The type is looked up first, and shown in full afterwards."""
     instance = world.in_state("TERMINATED")
     unknown = {"machineType": f"zones/{ZONE}/machineTypes/e2-giant"}
-    assert _refusal(lambda: world.fleet.set_machine_type(ZONE, "one", unknown)) == (400, "invalid")
+    assert _refusal(lambda: world.fleet.instances.set_machine_type(ZONE, "one", unknown)) == (
+        400,
+        "invalid",
+    )
 
     _act(world.fleet, "setMachineType", instance)
     world.clock.turn(10)
@@ -905,67 +927,67 @@ def test_another_machine_type_is_taken_by_a_stopped_instance(world: _World) -> N
 
 def test_a_disk_is_made_and_deleted_only_when_no_instance_holds_it(world: _World) -> None:
     """CREATING, READY, in use, free, DELETING, gone."""
-    world.fleet.insert_disk(ZONE, {"name": "home", "sizeGb": "20"})
-    assert world.fleet.disk(ZONE, "home").resource["status"] == "CREATING"
-    assert _refusal(lambda: world.fleet.delete_disk(ZONE, "home")) == (400, "resourceNotReady")
-    assert _refusal(lambda: world.fleet.insert_disk(ZONE, {"name": "home"})) == (
+    world.fleet.disks.insert(ZONE, {"name": "home", "sizeGb": "20"})
+    assert world.fleet.disks.get(ZONE, "home").resource["status"] == "CREATING"
+    assert _refusal(lambda: world.fleet.disks.delete(ZONE, "home")) == (400, "resourceNotReady")
+    assert _refusal(lambda: world.fleet.disks.insert(ZONE, {"name": "home"})) == (
         409,
         "alreadyExists",
     )
-    assert _refusal(lambda: world.fleet.insert_disk(ZONE, {"name": "Home"})) == (400, "invalid")
+    assert _refusal(lambda: world.fleet.disks.insert(ZONE, {"name": "Home"})) == (400, "invalid")
     disks = [*_body()["disks"][:1], {"source": f"zones/{ZONE}/disks/home"}]
-    assert _refusal(lambda: world.fleet.insert_instance(ZONE, _body(disks=disks))) == (
+    assert _refusal(lambda: world.fleet.instances.insert(ZONE, _body(disks=disks))) == (
         400,
         "resourceNotReady",
     )
     world.clock.turn(10)
     world.running(disks=disks)
-    assert _refusal(lambda: world.fleet.delete_disk(ZONE, "home")) == (
+    assert _refusal(lambda: world.fleet.disks.delete(ZONE, "home")) == (
         400,
         "resourceInUseByAnotherResource",
     )
-    world.fleet.delete_instance(ZONE, "one")
+    world.fleet.instances.delete(ZONE, "one")
     world.clock.turn(10)
 
-    operation = world.fleet.delete_disk(ZONE, "home")
-    assert world.fleet.disk(ZONE, "home").resource["status"] == "DELETING"
+    operation = world.fleet.disks.delete(ZONE, "home")
+    assert world.fleet.disks.get(ZONE, "home").resource["status"] == "DELETING"
     world.clock.turn(10)
 
     assert _failure(operation) is None
-    assert _refusal(lambda: world.fleet.disk(ZONE, "home")) == (404, "notFound")
+    assert _refusal(lambda: world.fleet.disks.get(ZONE, "home")) == (404, "notFound")
 
 
 def test_a_disk_is_in_use_where_the_fault_says_so(world: _World) -> None:
     """A holder that nobody sees has it; the fault is narrowed by the instance that had the disk last."""
     world.running()
-    world.fleet.delete_instance(ZONE, "one")
+    world.fleet.instances.delete(ZONE, "one")
     world.clock.turn(10)
     world.faults.switch_on("in_use", count=1, instance="one")
-    world.fleet.insert_disk(ZONE, {"name": "spare"})
+    world.fleet.disks.insert(ZONE, {"name": "spare"})
     world.clock.turn(10)
-    world.fleet.delete_disk(ZONE, "spare")
+    world.fleet.disks.delete(ZONE, "spare")
 
     with pytest.raises(ComputeError) as raised:
-        world.fleet.delete_disk(ZONE, "one-home")
+        world.fleet.disks.delete(ZONE, "one-home")
 
     assert (raised.value.code, raised.value.reason) == (400, "resourceInUseByAnotherResource")
     there = f"projects/demo/zones/{ZONE}"
     words = f"The disk resource '{there}/disks/one-home' is already being used by '{there}/instances/holder'"
     assert raised.value.message == words
-    assert world.fleet.delete_disk(ZONE, "one-home")
+    assert world.fleet.disks.delete(ZONE, "one-home")
 
 
 def test_a_disk_is_detached_and_given_to_another_instance(world: _World) -> None:
     """It has one user at a time, keeps its device name and its times, and is not deleted with who had it before."""
     one, two = world.running(), world.running("two")
-    home = world.fleet.disk(ZONE, "one-home")
+    home = world.fleet.disks.get(ZONE, "one-home")
 
-    world.fleet.detach_disk(ZONE, "one", "persistent-disk-1")
+    world.fleet.attached_disks.detach(ZONE, "one", "persistent-disk-1")
     world.clock.turn(10)
     assert (home.resource["users"], len(one.resource["disks"])) == ([], 1)
     assert home.resource["lastDetachTimestamp"]
     body = {"source": f"zones/{ZONE}/disks/one-home", "deviceName": "spare", "autoDelete": False}
-    operation = world.fleet.attach_disk(ZONE, "two", body)
+    operation = world.fleet.attached_disks.attach(ZONE, "two", body)
     world.clock.turn(10)
 
     assert _failure(operation) is None
@@ -974,13 +996,13 @@ def test_a_disk_is_detached_and_given_to_another_instance(world: _World) -> None
         "spare",
         2,
     )
-    assert _refusal(lambda: world.fleet.delete_disk(ZONE, "one-home")) == (
+    assert _refusal(lambda: world.fleet.disks.delete(ZONE, "one-home")) == (
         400,
         "resourceInUseByAnotherResource",
     )
-    world.fleet.delete_instance(ZONE, "one")
+    world.fleet.instances.delete(ZONE, "one")
     world.clock.turn(10)
-    assert [disk.name for disk in world.fleet.disks()] == ["one-home", "two", "two-home"]
+    assert [disk.name for disk in world.fleet.disks.all()] == ["one-home", "two", "two-home"]
 
 
 @pytest.mark.parametrize(
@@ -998,23 +1020,23 @@ def test_a_disk_is_shared_only_by_those_who_read_it(
     """A second instance does not get it by an attachDisk or an insert, whoever wants to write."""
     world.running()
     world.running("two")
-    world.fleet.insert_disk(ZONE, {"name": "spare"})
+    world.fleet.disks.insert(ZONE, {"name": "spare"})
     world.clock.turn(10)
     bodies = [
         {"source": f"zones/{ZONE}/disks/spare", "deviceName": "spare", "mode": mode}
         for mode in modes
     ]
-    world.fleet.attach_disk(ZONE, "one", bodies[0])
+    world.fleet.attached_disks.attach(ZONE, "one", bodies[0])
     world.clock.turn(10)
 
-    attaching = world.fleet.attach_disk(ZONE, "two", bodies[1])
-    inserting = world.fleet.insert_instance(
+    attaching = world.fleet.attached_disks.attach(ZONE, "two", bodies[1])
+    inserting = world.fleet.instances.insert(
         ZONE, _body("three", disks=[_body("three")["disks"][0], bodies[1]])
     )
     world.clock.turn(10)
 
     assert [_failure(attaching), _failure(inserting)] == [failure, failure]
-    assert len(world.fleet.disk(ZONE, "spare").resource["users"]) == (1 if failure else 3)
+    assert len(world.fleet.disks.get(ZONE, "spare").resource["users"]) == (1 if failure else 3)
 
 
 def test_a_change_of_an_instances_disks_that_makes_no_sense_is_refused(world: _World) -> None:
@@ -1024,61 +1046,66 @@ def test_a_change_of_an_instances_disks_that_makes_no_sense_is_refused(world: _W
         world.fleet,
         {"source": f"zones/{ZONE}/disks/spare", "deviceName": "persistent-disk-1"},
     )
-    assert _refusal(lambda: fleet.detach_disk(ZONE, "one", "home")) == (400, "invalid")
-    assert _refusal(lambda: fleet.set_disk_auto_delete(ZONE, "one", "home", auto_delete=True)) == (
+    assert _refusal(lambda: fleet.attached_disks.detach(ZONE, "one", "home")) == (400, "invalid")
+    assert _refusal(
+        lambda: fleet.attached_disks.set_auto_delete(ZONE, "one", "home", auto_delete=True)
+    ) == (
         400,
         "invalid",
     )
-    assert _refusal(lambda: fleet.attach_disk(ZONE, "one", spare)) == (404, "notFound")
-    fleet.insert_disk(ZONE, {"name": "spare"})
-    assert _refusal(lambda: fleet.attach_disk(ZONE, "one", spare)) == (400, "resourceNotReady")
+    assert _refusal(lambda: fleet.attached_disks.attach(ZONE, "one", spare)) == (404, "notFound")
+    fleet.disks.insert(ZONE, {"name": "spare"})
+    assert _refusal(lambda: fleet.attached_disks.attach(ZONE, "one", spare)) == (
+        400,
+        "resourceNotReady",
+    )
     world.clock.turn(10)
-    assert _refusal(lambda: fleet.attach_disk(ZONE, "one", spare)) == (400, "invalid")
-    assert _refusal(lambda: fleet.detach_disk(ZONE, "one", "persistent-disk-0")) == (
+    assert _refusal(lambda: fleet.attached_disks.attach(ZONE, "one", spare)) == (400, "invalid")
+    assert _refusal(lambda: fleet.attached_disks.detach(ZONE, "one", "persistent-disk-0")) == (
         400,
         "invalidResourceUsage",
     )
-    attaching = fleet.attach_disk(ZONE, "one", spare | {"deviceName": "spare"})
-    fleet.delete_disk(ZONE, "spare")
+    attaching = fleet.attached_disks.attach(ZONE, "one", spare | {"deviceName": "spare"})
+    fleet.disks.delete(ZONE, "spare")
     world.clock.turn(10)
     assert _failure(attaching) == "RESOURCE_NOT_FOUND"
     assert len(instance.resource["disks"]) == 2
 
-    fleet.stop(ZONE, "one")
+    fleet.instances.stop(ZONE, "one")
     world.clock.turn(10)
-    fleet.detach_disk(ZONE, "one", "persistent-disk-0")
+    fleet.attached_disks.detach(ZONE, "one", "persistent-disk-0")
     world.clock.turn(10)
 
-    assert _refusal(lambda: fleet.start(ZONE, "one")) == (400, "invalidResourceUsage")
+    assert _refusal(lambda: fleet.instances.start(ZONE, "one")) == (400, "invalidResourceUsage")
 
 
 def test_a_disk_is_made_again_from_a_snapshot_in_another_zone(world: _World) -> None:
     """The snapshot outlives its disk, has its size, and gives the new disk no labels but those asked for."""
     fleet = world.fleet
-    fleet.insert_disk(
+    fleet.disks.insert(
         ZONE, {"name": "home", "sizeGb": "20", "labels": {"hub": "h", "workspace": "w"}}
     )
     world.clock.turn(10)
     source = {"name": "home", "sourceSnapshot": "global/snapshots/kept", "labels": {"hub": "h"}}
-    assert _refusal(lambda: fleet.insert_disk(OTHER_ZONE, source)) == (404, "notFound")
-    assert _refusal(lambda: fleet.create_snapshot(ZONE, "home", {"name": "Kept"})) == (
+    assert _refusal(lambda: fleet.disks.insert(OTHER_ZONE, source)) == (404, "notFound")
+    assert _refusal(lambda: fleet.disks.create_snapshot(ZONE, "home", {"name": "Kept"})) == (
         400,
         "invalid",
     )
-    fleet.create_snapshot(ZONE, "home", {"name": "kept"})
-    assert _refusal(lambda: fleet.insert_disk(OTHER_ZONE, source)) == (400, "resourceNotReady")
-    assert _refusal(lambda: fleet.create_snapshot(ZONE, "home", {"name": "kept"})) == (
+    fleet.disks.create_snapshot(ZONE, "home", {"name": "kept"})
+    assert _refusal(lambda: fleet.disks.insert(OTHER_ZONE, source)) == (400, "resourceNotReady")
+    assert _refusal(lambda: fleet.disks.create_snapshot(ZONE, "home", {"name": "kept"})) == (
         409,
         "alreadyExists",
     )
     world.clock.turn(10)
-    fleet.delete_disk(ZONE, "home")
+    fleet.disks.delete(ZONE, "home")
     world.clock.turn(10)
 
-    fleet.insert_disk(OTHER_ZONE, source)
+    fleet.disks.insert(OTHER_ZONE, source)
     world.clock.turn(10)
 
-    [disk] = fleet.disks()
+    [disk] = fleet.disks.all()
     assert (disk.zone, disk.resource["sizeGb"], disk.resource["labels"]) == (
         OTHER_ZONE,
         "20",
@@ -1095,12 +1122,12 @@ def test_a_disk_only_grows(world: _World) -> None:
             ComputeError,
             match=f"New disk size '{size}' GiB must be larger than existing size '50' GiB",
         ):
-            world.fleet.resize_disk(ZONE, "one-home", {"sizeGb": size})
+            world.fleet.disks.resize(ZONE, "one-home", {"sizeGb": size})
 
-    world.fleet.resize_disk(ZONE, "one-home", {"sizeGb": 60})
+    world.fleet.disks.resize(ZONE, "one-home", {"sizeGb": 60})
     world.clock.turn(10)
 
-    assert world.fleet.disk(ZONE, "one-home").resource["sizeGb"] == "60"
+    assert world.fleet.disks.get(ZONE, "one-home").resource["sizeGb"] == "60"
     assert [disk["diskSizeGb"] for disk in instance.resource["disks"]] == ["10", "60"]
 
 
@@ -1119,28 +1146,32 @@ def test_times_are_written_down(world: _World) -> None:
 
 def test_a_reset_leaves_nothing_and_nothing_comes_of_what_was_under_way(world: _World) -> None:
     """Waiters are woken, guests end, timers never fire."""
-    operation = world.fleet.insert_instance(ZONE, _body())
+    operation = world.fleet.instances.insert(ZONE, _body())
 
     world.fleet.reset()
     world.clock.turn(1000)
 
     assert operation.done.is_set()
     assert world.guests.told == ["ended one"]
-    assert [world.fleet.instances(), world.fleet.disks(), world.fleet.operations()] == [[], [], []]
+    assert [world.fleet.instances.all(), world.fleet.disks.all(), world.fleet.operations.all()] == [
+        [],
+        [],
+        [],
+    ]
 
 
 def test_old_operations_make_room_for_new_ones(world: _World) -> None:
     """The last 10,000 are kept, with their requestIds."""
     world.running()
     request_id = str(uuid.uuid4())
-    oldest = world.fleet.start(ZONE, "one", request_id=request_id)
+    oldest = world.fleet.instances.start(ZONE, "one", request_id=request_id)
 
     for _ in range(10_000):
-        world.fleet.start(ZONE, "one")
+        world.fleet.instances.start(ZONE, "one")
 
-    assert len(world.fleet.operations()) == 10_000
-    assert world.fleet.operation_of_request(request_id) is None
-    assert _refusal(lambda: world.fleet.operation(ZONE, oldest.name)) == (404, "notFound")
+    assert len(world.fleet.operations.all()) == 10_000
+    assert world.fleet.operations.of_request(request_id) is None
+    assert _refusal(lambda: world.fleet.operations.get(ZONE, oldest.name)) == (404, "notFound")
 
 
 def test_a_serial_console_is_read_on_from_where_one_was() -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from localcloud.services.delivery_faults import Fate, Fates, Unreliability
+from localcloud.services.delivery_faults import DeliveryOutcome, DeliveryOutcomes, Unreliability
 
 
 def test_by_default_everything_comes_once_and_at_once() -> None:
     """Nothing is lost, doubled or late."""
-    assert {Fates().draw() for _ in range(100)} == {Fate()}
+    assert {DeliveryOutcomes().draw() for _ in range(100)} == {DeliveryOutcome()}
 
 
 def test_as_much_goes_wrong_as_was_said() -> None:
     """A tenth is lost, a fifth comes twice, and all come within the time."""
-    fates = Fates(Unreliability(lost=0.1, twice=0.2, seconds=3, seed=1))
-    drawn = [fates.draw() for _ in range(10_000)]
-    assert 900 < sum(fate.lost for fate in drawn) < 1100
-    assert 1850 < sum(fate.twice for fate in drawn) < 2150
-    late = sorted(fate.late_seconds for fate in drawn)
+    outcomes = DeliveryOutcomes(Unreliability(lost=0.1, twice=0.2, seconds=3, seed=1))
+    drawn = [outcomes.draw() for _ in range(10_000)]
+    assert 900 < sum(each.lost for each in drawn) < 1100
+    assert 1850 < sum(each.twice for each in drawn) < 2150
+    late = sorted(each.late_seconds for each in drawn)
     assert 0 <= late[0] < 0.1
     assert 2.9 < late[-1] <= 3
 
@@ -26,7 +26,7 @@ def test_as_much_goes_wrong_as_was_said() -> None:
 def test_the_same_seed_draws_the_same() -> None:
     """Another one draws others."""
     first, again, other = (
-        Fates(Unreliability(lost=0.5, seconds=1, seed=seed)) for seed in (7, 7, 8)
+        DeliveryOutcomes(Unreliability(lost=0.5, seconds=1, seed=seed)) for seed in (7, 7, 8)
     )
     drawn = [first.draw() for _ in range(20)]
     assert drawn == [again.draw() for _ in range(20)]

@@ -4,7 +4,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from localcloud.services.proxy import is_from_another_site, own_hosts
+from localcloud.services.http_server import is_from_another_site, own_hosts
 
 PORT = 8080
 

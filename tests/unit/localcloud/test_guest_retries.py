@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from localcloud.services.compute.guests import may_try_again, retry_delays
+from localcloud.services.compute.retries import may_try_again, retry_delays
 
 
 def test_a_machine_tries_for_five_minutes_in_growing_bounded_uneven_steps() -> None:

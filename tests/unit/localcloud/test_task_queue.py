@@ -5,15 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from localcloud.services.cloud_tasks.errors import AlreadyExistsError, NotFoundError
-from localcloud.services.cloud_tasks.queue import (
-    Answer,
-    Attempt,
-    RateLimits,
-    RetryPolicy,
-    ScheduledTask,
-    TaskQueue,
-    TokenBucket,
-)
+from localcloud.services.cloud_tasks.queue import TaskQueue
+from localcloud.services.cloud_tasks.rate_limits import RateLimits, TokenBucket
+from localcloud.services.cloud_tasks.retry_policy import RetryPolicy
+from localcloud.services.cloud_tasks.scheduled_task import Answer, Attempt, ScheduledTask
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DONE = Answer(200, received=True)

@@ -1,0 +1,127 @@
+"""The instances, disks and snapshots that exist."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from localcloud.services.compute import errors
+from localcloud.services.compute.resources import Disk, Instance, Operation, Snapshot
+from localcloud.services.project import Project
+
+Resource = TypeVar("Resource", Instance, Disk, Operation)
+
+
+class Collection(Generic[Resource]):
+    """The resources of one kind, by zone and name.
+
+    Args:
+        project: the project of the resources.
+        kind: the collection's name in Compute's paths, for example ``instances``.
+    """
+
+    def __init__(self, project: Project, kind: str) -> None:
+        self._project = project
+        self._kind = kind
+        self._resources: dict[tuple[str, str], Resource] = {}
+
+    def __len__(self) -> int:
+        return len(self._resources)
+
+    def __contains__(self, resource: Resource) -> bool:
+        return self._resources.get((resource.zone, resource.name)) is resource
+
+    def find(self, zone: str, name: str) -> Resource | None:
+        """Return a resource, or None if it does not exist."""
+        return self._resources.get((zone, name))
+
+    def get(self, zone: str, name: str) -> Resource:
+        """Return a resource.
+
+        Raises:
+            ComputeError: 404.
+        """
+        if resource := self.find(zone, name):
+            return resource
+        raise errors.not_found(self._project.path_of(zone, self._kind, name))
+
+    def all(self) -> list[Resource]:
+        """Return every resource, by zone and name."""
+        return [self._resources[key] for key in sorted(self._resources)]
+
+    def check_name_is_free(self, zone: str, name: str) -> None:
+        """Refuse a name that a resource of the zone has.
+
+        Raises:
+            ComputeError: 409.
+        """
+        if self.find(zone, name):
+            raise errors.already_exists(self._project.path_of(zone, self._kind, name))
+
+    def add(self, resource: Resource) -> None:
+        """Add a resource."""
+        self._resources[resource.zone, resource.name] = resource
+
+    def remove(self, resource: Resource) -> None:
+        """Remove a resource if it exists."""
+        self._resources.pop((resource.zone, resource.name), None)
+
+    def remove_oldest(self) -> Resource:
+        """Remove the resource that was added first, and return it."""
+        return self._resources.pop(next(iter(self._resources)))
+
+    def clear(self) -> None:
+        """Remove every resource."""
+        self._resources.clear()
+
+
+class Snapshots:
+    """The snapshots of a project, by name."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._snapshots: dict[str, Snapshot] = {}
+
+    def get(self, name: str) -> Snapshot:
+        """Return a snapshot.
+
+        Raises:
+            ComputeError: 404.
+        """
+        if snapshot := self._snapshots.get(name):
+            return snapshot
+        raise errors.not_found(f"{self._project.path}/global/snapshots/{name}")
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Add a snapshot.
+
+        Raises:
+            ComputeError: 409, the name is taken.
+        """
+        if snapshot.name in self._snapshots:
+            raise errors.already_exists(snapshot.path)
+        self._snapshots[snapshot.name] = snapshot
+
+    def clear(self) -> None:
+        """Remove every snapshot."""
+        self._snapshots.clear()
+
+
+class Inventory:
+    """Everything that exists in a project."""
+
+    def __init__(self, project: Project) -> None:
+        self.instances: Collection[Instance] = Collection(project, "instances")
+        self.disks: Collection[Disk] = Collection(project, "disks")
+        self.snapshots = Snapshots(project)
+
+    def holds(self, resource: Instance | Disk) -> bool:
+        """Return whether a resource still exists."""
+        if isinstance(resource, Instance):
+            return resource in self.instances
+        return resource in self.disks
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self.instances.clear()
+        self.disks.clear()
+        self.snapshots.clear()

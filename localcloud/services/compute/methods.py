@@ -1,0 +1,64 @@
+"""The methods of Compute that are served, and the HTTP request of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class HttpRule(NamedTuple):
+    """The HTTP method and the path of a Compute method."""
+
+    verb: str
+    path: str
+
+
+_PROJECT = "/compute/v1/projects/{project}"
+_ZONE = _PROJECT + "/zones/{zone}"
+_DISK = _ZONE + "/disks/{name}"
+_INSTANCE = _ZONE + "/instances/{name}"
+_OPERATION = _ZONE + "/operations/{name}"
+
+METHODS: Mapping[str, HttpRule] = MappingProxyType(
+    {
+        "disks.aggregatedList": HttpRule("GET", _PROJECT + "/aggregated/disks"),
+        "disks.createSnapshot": HttpRule("POST", _DISK + "/createSnapshot"),
+        "disks.delete": HttpRule("DELETE", _DISK),
+        "disks.get": HttpRule("GET", _DISK),
+        "disks.insert": HttpRule("POST", _ZONE + "/disks"),
+        "disks.list": HttpRule("GET", _ZONE + "/disks"),
+        "disks.resize": HttpRule("POST", _DISK + "/resize"),
+        "disks.setLabels": HttpRule("POST", _DISK + "/setLabels"),
+        "instances.aggregatedList": HttpRule("GET", _PROJECT + "/aggregated/instances"),
+        "instances.attachDisk": HttpRule("POST", _INSTANCE + "/attachDisk"),
+        "instances.delete": HttpRule("DELETE", _INSTANCE),
+        "instances.detachDisk": HttpRule("POST", _INSTANCE + "/detachDisk"),
+        "instances.get": HttpRule("GET", _INSTANCE),
+        "instances.getSerialPortOutput": HttpRule("GET", _INSTANCE + "/serialPort"),
+        "instances.insert": HttpRule("POST", _ZONE + "/instances"),
+        "instances.list": HttpRule("GET", _ZONE + "/instances"),
+        "instances.resume": HttpRule("POST", _INSTANCE + "/resume"),
+        "instances.setDiskAutoDelete": HttpRule("POST", _INSTANCE + "/setDiskAutoDelete"),
+        "instances.setLabels": HttpRule("POST", _INSTANCE + "/setLabels"),
+        "instances.setMachineType": HttpRule("POST", _INSTANCE + "/setMachineType"),
+        "instances.setMetadata": HttpRule("POST", _INSTANCE + "/setMetadata"),
+        "instances.start": HttpRule("POST", _INSTANCE + "/start"),
+        "instances.stop": HttpRule("POST", _INSTANCE + "/stop"),
+        "instances.suspend": HttpRule("POST", _INSTANCE + "/suspend"),
+        "machineTypes.get": HttpRule("GET", _ZONE + "/machineTypes/{name}"),
+        "snapshots.get": HttpRule("GET", _PROJECT + "/global/snapshots/{name}"),
+        "zoneOperations.get": HttpRule("GET", _OPERATION),
+        "zoneOperations.list": HttpRule("GET", _ZONE + "/operations"),
+        "zoneOperations.wait": HttpRule("POST", _OPERATION + "/wait"),
+        "zones.get": HttpRule("GET", _PROJECT + "/zones/{name}"),
+        "zones.list": HttpRule("GET", _PROJECT + "/zones"),
+    }
+)
+
+# The methods that change something: each starts a long-running operation.
+CHANGING_METHODS = frozenset(
+    method
+    for method, rule in METHODS.items()
+    if rule.verb != "GET" and method != "zoneOperations.wait"
+)

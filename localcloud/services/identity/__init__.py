@@ -1,0 +1,1 @@
+"""The issuer of identity tokens and the metadata server of the local machines."""

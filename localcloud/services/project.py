@@ -1,0 +1,33 @@
+"""The project of Google Cloud that a local cloud plays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A project of Google Cloud, and the zones that it can use."""
+
+    id: str
+    number: str
+    zones: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        """The name in full: ``projects/p``."""
+        return f"projects/{self.id}"
+
+    def path_of(self, zone: str, kind: str, name: str) -> str:
+        """Return the full name of a zonal resource: ``projects/p/zones/z/instances/i``.
+
+        Args:
+            zone: the resource's zone.
+            kind: the collection it belongs to, for example ``instances``.
+            name: the resource's name.
+        """
+        return f"{self.path}/zones/{zone}/{kind}/{name}"
+
+    def subnetwork_path(self, region: str) -> str:
+        """Return the full name of a region's default subnetwork."""
+        return f"{self.path}/regions/{region}/subnetworks/default"

@@ -19,6 +19,7 @@ from shared.adapters.google_identity import (
 )
 from shared.config import read_settings
 from tests.contract.servers import Responder, json_answer
+from tests.endpoints import PEOPLE, paths_for
 from tests.fakes.machines import PROJECT
 from tests.functions.conftest import CATALOGUE, ENVIRONMENT, Functions, client_of
 
@@ -105,15 +106,7 @@ def gate(request: pytest.FixtureRequest, hub: Functions, keys_url: str) -> Gate:
     return Gate(hub, keys_url, request.param)
 
 
-FOR_PEOPLE = {
-    "list_workspaces": "/workspaces",
-    "create_workspace": "/workspaces",
-    "get_workspace_status": "/workspaces/{id}/status",
-    "start_workspace": "/workspaces/{id}/start",
-    "stop_workspace": "/workspaces/{id}/stop",
-    "delete_workspace": "/workspaces/{id}",
-    "list_events": "/workspaces/{id}/events",
-}
+FOR_PEOPLE = paths_for(PEOPLE, "0b1d3a2e-0000-4000-8000-000000000000")
 ODD: dict[str, Claims] = {
     "half of a character in sub": {"sub": HALF},
     "half of a character in email": {"email": f"{HALF}@example.com"},
@@ -146,7 +139,7 @@ def assert_refused(answer: TestResponse, hub: Functions) -> None:
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_token_of_a_person_is_401_at_every_function(gate: Gate, name: str, odd: str) -> None:
     """The detail has the reason, for either source of identity."""
-    path = FOR_PEOPLE[name].format(id="0b1d3a2e-0000-4000-8000-000000000000")
+    path = FOR_PEOPLE[name]
     method = CATALOGUE[name].routes[0].method
     answer = client_of(name).open(
         path, method=method, headers=gate.as_somebody(**ODD[odd]), json={"name": "one"}

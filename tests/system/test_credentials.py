@@ -21,34 +21,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from localcloud.api_client import ApiClient
-from localcloud.catalogue import Function, read_catalogue
+from localcloud.catalogue import Function
 from localcloud.running_cloud import RunningCloud
+from tests.endpoints import ANYBODY, CATALOGUE, CHECKED_FOR, MACHINES, PEOPLE, PLATFORM
 from tests.system.records import in_compute
 
 pytestmark = pytest.mark.xdist_group("credentials")  # one worker makes the workspace
 
-CATALOGUE = read_catalogue()
-
-# The callers of each function: people or machines, whom it checks itself; callers whom the platform
-# checks; or anybody. A new function needs a row here.
-PEOPLE, MACHINES, PLATFORM, ANYBODY = "people", "machines", "the platform", "anybody"
-CHECKED_FOR: Mapping[str, str] = {
-    "list_workspaces": PEOPLE,
-    "list_events": PEOPLE,
-    "create_workspace": PEOPLE,
-    "delete_workspace": PEOPLE,
-    "stop_workspace": PEOPLE,
-    "start_workspace": PEOPLE,
-    "get_workspace_status": PEOPLE,
-    "describe_api": ANYBODY,
-    "report_workspace": MACHINES,
-    "provision_workspace": PLATFORM,
-    "advance_operation": PLATFORM,
-    "record_dead_letter": PLATFORM,
-    "cleanup": PLATFORM,
-    "reconcile": PLATFORM,
-    "reconcile_fleet": PLATFORM,
-}
 EVERY_KIND = (PEOPLE, MACHINES, PLATFORM)
 
 Headers = list[tuple[str, str]]
@@ -493,9 +472,8 @@ def send(
     )
 
 
-def test_every_function_of_the_catalogue_has_a_row() -> None:
-    """A new function must say here who its callers are; there are at least 40 bad credentials."""
-    assert set(CHECKED_FOR) == {function.name for function in CATALOGUE.functions}
+def test_there_are_at_least_40_bad_credentials() -> None:
+    """Each has a name of its own."""
     assert len({credential.name for credential in CREDENTIALS}) == len(CREDENTIALS) >= 40
 
 

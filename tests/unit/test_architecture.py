@@ -94,6 +94,22 @@ def test_the_catalogue_lists_every_function_and_nothing_else() -> None:
     assert all(Path(function.source).stem == function.name for function in catalogue)
 
 
+@pytest.mark.parametrize("function", read_catalogue().functions, ids=lambda each: each.name)
+def test_the_catalogue_has_the_routes_of_the_function(function: Function) -> None:
+    """The code serves the routes that are deployed; Pub/Sub's events need none."""
+    tree = ast.parse((ROOT / function.source).read_text())
+    [decorator] = [
+        each
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        for each in node.decorator_list
+    ]
+    routes = [each.value for each in ast.walk(decorator) if isinstance(each, ast.Constant)]
+    assert [each for each in routes if isinstance(each, str)] == [
+        f"{route.method} {route.path}" for route in function.routes
+    ]
+
+
 @pytest.mark.parametrize("path", FUNCTIONS, ids=named)
 def test_a_function_file_hides_no_module(path: Path) -> None:
     """It is loaded under its bare stem: ``queue.py`` would break the standard library."""

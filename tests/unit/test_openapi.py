@@ -50,6 +50,7 @@ from shared.entry.http import SECURITY_HEADERS
 from shared.entry.representation import event_json, status_json, workspace_json
 from shared.ports import Machine
 from shared.usecases.ask_workspaces import RealTimeStatus
+from tests.endpoints import ANYBODY, MACHINES, checks
 
 DOCUMENT = description()
 POLICY = Policy()
@@ -274,20 +275,22 @@ def test_its_operations_are_the_routes_for_everyone() -> None:
     assert {name for name, _ in operations()} == routes
 
 
-def test_the_machines_tag_marks_the_private_routes() -> None:
-    """The tag marks exactly the routes that the public address does not have."""
-    functions = [
-        function for function in read_catalogue().functions if function.invoker == EVERYONE
-    ]
-    private = {
-        f"{r.method} {r.path}"
-        for function in functions
-        if not function.is_public
-        for r in function.routes
+def routes_for(callers: str) -> set[str]:
+    """Return the routes of the functions that check these callers."""
+    return {
+        f"{route.method} {route.path}"
+        for function in read_catalogue().functions
+        if checks(function) == callers
+        for route in function.routes
     }
-    assert {
-        name for name, operation in operations() if operation["tags"] == ["machines"]
-    } == private
+
+
+def test_the_document_says_who_may_call() -> None:
+    """The tag marks the machines' routes, and exactly the routes for anybody need no token."""
+    tagged = {name for name, operation in operations() if operation["tags"] == ["machines"]}
+    unguarded = {name for name, operation in operations() if operation.get("security") == []}
+    assert tagged == routes_for(MACHINES)
+    assert unguarded == routes_for(ANYBODY)
 
 
 def codes_of(operation: Mapping[str, Any]) -> set[tuple[int, str]]:

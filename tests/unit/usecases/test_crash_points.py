@@ -1,4 +1,4 @@
-"""Each operation's whole way, cut off once at every call of every port: it ends as if nothing had happened.
+"""Each operation is interrupted once at every call of every port, and ends the same way.
 
 The calls are not listed here: a first, uninterrupted run finds them.
 """
@@ -25,7 +25,7 @@ KEY = Key("a-key", "a-body")
 
 @dataclass(frozen=True)
 class Story:
-    """What is there before, and what is asked for; asking again is the same request again."""
+    """The initial state and the request; after an interruption the same request is repeated."""
 
     ask: Callable[[World], object]
     before: Callable[[World], object] = lambda _world: None
@@ -37,7 +37,7 @@ def _only(world: World) -> Any:
 
 
 def _of_alice(request: Callable[..., object], *arguments: object) -> Callable[[World], object]:
-    """Ask for something of the only workspace; one that is gone by now is what was asked for."""
+    """Return a request for the only workspace; it does nothing if the workspace is gone."""
     return lambda world: [
         request(world, "alice", ws.id, *arguments) for ws in world.store.workspaces.values()
     ]
@@ -52,13 +52,13 @@ def _suspended(world: World) -> None:
     world.run()
 
 
-def _off(world: World) -> None:
+def _stopped(world: World) -> None:
     world.machines.script(SuspendInstance, Mishap.FAILS_LATER, FaultKind.UNSUPPORTED)
     _suspended(world)
 
 
-def _off_for_long(world: World) -> None:
-    _off(world)
+def _stopped_long_ago(world: World) -> None:
+    _stopped(world)
     world.clock.advance(timedelta(days=31))
 
 
@@ -95,7 +95,7 @@ def _being_created(world: World) -> None:
 
 
 def _sweep_twice(world: World) -> None:
-    """A sweep reports what fails and goes on; the next one does the rest."""
+    """Run the clean-up twice: the first reports failures, the second does the rest."""
     world.clean_up()
     world.clean_up()
 
@@ -111,9 +111,9 @@ STORIES = {
     "stop": Story(_of_alice(World.stop), _ready),
     "stop without suspend": Story(_of_alice(World.stop), _cannot_suspend),
     "automatic stop": Story(_sweep_twice, _idle),
-    "start that thaws": Story(_of_alice(World.start), _suspended),
-    "start that boots": Story(_of_alice(World.start), _off),
-    "start of a machine that is too old": Story(_of_alice(World.start), _off_for_long),
+    "start that resumes": Story(_of_alice(World.start), _suspended),
+    "start that boots": Story(_of_alice(World.start), _stopped),
+    "start of a machine that is too old": Story(_of_alice(World.start), _stopped_long_ago),
     "start of a machine that is gone": Story(_of_alice(World.start), _gone),
     "start with another image": Story(_of_alice(World.start, NewMachine(image_tag="v2")), _ready),
     "start with a new machine": Story(_of_alice(World.start, NewMachine(rebuild=True)), _suspended),
@@ -126,10 +126,11 @@ STORIES = {
 def play(
     story: Story, nth: int | None, moment: Moment, error: type[BaseException]
 ) -> tuple[list[str], World]:
-    """Play a story, cut off at its ``nth`` call; return the calls that were made, and the world at the end.
+    """Play a story, interrupted at its ``nth`` call; return the calls made, and the final world.
 
-    Who asked and got no answer asks again; the platform brings jobs again, those of a process that
-    died only when a machine has had the time to boot; machines report again; the sweep runs.
+    A person without an answer repeats the request. The platform delivers jobs again, and those of a
+    process that died only after a machine has had time to boot. Machines repeat their reports, and
+    the reconciler runs.
     """
     world = World(
         policy=Policy(), retry_after=timedelta(seconds=90 if error is ProcessDiedError else 10)
@@ -141,7 +142,7 @@ def play(
     world.provisioning_port = interruptions.around("provisioning", world.provisioning)
     world.operations_port = interruptions.around("operations", world.operations)
     if nth is not None:
-        interruptions.interrupt(nth, moment, lambda: error("cut off"))
+        interruptions.interrupt(nth, moment, lambda: error("interrupted"))
     try:
         story.ask(world)
     except (UnavailableError, ProcessDiedError):
@@ -152,7 +153,7 @@ def play(
 
 
 def outcome(world: World) -> list[dict[str, Any]]:
-    """Return what people and the bill see at the end."""
+    """Return what people see in the end, and what costs money."""
     seen: list[dict[str, Any]] = [
         {
             "name": workspace.name,
@@ -195,10 +196,10 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("error", [ProcessDiedError, UnavailableError])
 @pytest.mark.parametrize("moment", Moment)
 @pytest.mark.parametrize("story", STORIES)
-def test_an_operation_cut_off_at_any_call_ends_as_if_nothing_had_happened(
+def test_an_operation_interrupted_at_any_call_has_the_same_outcome(
     story: str, moment: Moment, error: type[BaseException]
 ) -> None:
-    """Before or after any call of any port, a process dies or an answer is lost: people and machines end up the same."""
+    """Before or after any call a process dies or an answer is lost; the outcome is the same."""
     calls, undisturbed = play(STORIES[story], None, moment, error)
     expected = outcome(undisturbed)
 
@@ -212,8 +213,8 @@ def test_an_operation_cut_off_at_any_call_ends_as_if_nothing_had_happened(
     assert not wrong, f"{len(wrong)} of {len(calls)} calls, instead of {expected}"
 
 
-def test_the_undisturbed_stories_end_where_they_should() -> None:
-    """What the cut-off runs are compared with is what each story is about."""
+def test_the_uninterrupted_stories_have_the_intended_outcomes() -> None:
+    """The other tests compare with these outcomes, so they must be the intended ones."""
     ends = {}
     for name, story in STORIES.items():
         _, world = play(story, None, Moment.BEFORE, ProcessDiedError)
@@ -226,7 +227,7 @@ def test_the_undisturbed_stories_end_where_they_should() -> None:
         "stop": Status.SUSPENDED,
         "stop without suspend": Status.SUSPENDED,
         "automatic stop": Status.SUSPENDED,
-        "start that thaws": Status.READY,
+        "start that resumes": Status.READY,
         "start that boots": Status.READY,
         "start of a machine that is too old": Status.READY,
         "start of a machine that is gone": Status.READY,

@@ -1,4 +1,4 @@
-"""Whatever Compute answers, for however long: an operation ends by its deadline, and then START or DELETE gets out."""
+"""Whatever Compute answers, an operation ends by its deadline, and START or DELETE works then."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import product
-from typing import Final
 
 import pytest
 
@@ -39,50 +38,50 @@ from tests.unit.usecases.ways_out import (
     OWNER,
     check_way_out_by_delete,
     check_way_out_by_start,
-    let_go,
     record,
+    release_homes,
 )
 
-_MOST: Final = timedelta(minutes=6)
-POLICY: Final = Policy(
+_MOST = timedelta(minutes=6)
+POLICY = Policy(
     zones=("us-west1-a", "us-west1-b"),
     deadlines=Deadlines(create=_MOST, start=_MOST, stop=_MOST, delete=_MOST),
     rights_patience=_MOST / 2,
     changes_per_minute=10**6,
 )
-MIXTURES: Final = 200
-BOOTS: Final = 10  # more than any operation asks for
-A_WHILE: Final = _MOST / 3
-EVER: Final = timedelta(days=365)
-HOLDER: Final = "instances/somebody-elses"
+MIXTURES = 200
+BOOTS = 10  # more than any operation needs
+A_WHILE = _MOST / 3
+EVER = timedelta(days=365)
+HOLDER = "instances/somebody-elses"
 
 
-# ---- what goes wrong ------------------------------------------------------------------------------------------------
+# ---- faults ----
 
 
 class Trouble:
-    """Decides what becomes of each call to Compute, for as long as it lasts after something was asked for."""
+    """Decides how each call to Compute fails, for a time after the request."""
 
     def __init__(self, lasts: timedelta) -> None:
         self.lasts = lasts
         self.struck = 0
 
     def is_on(self, world: World) -> bool:
-        """Say whether it lasts: it is about the operation that is under way."""
+        """Return whether the trouble lasts; it concerns the running operation."""
         ws = record(world)
         return bool(ws and ws.operation and world.clock() <= ws.operation.requested_at + self.lasts)
 
     def at_read(self, _world: World) -> bool:
-        """Say whether a look is not answered."""
+        """Return whether a read gets no answer."""
         return False
 
     def at_call(self, world: World, command: Command) -> tuple[Mishap, FaultKind] | None:
-        """Return how a call goes wrong, None if it does not."""
+        """Return how a call fails, or None if it succeeds."""
         raise NotImplementedError
 
 
 class OneFault(Trouble):
-    """One kind of fault at one kind of call: at once, or at the end of its operation."""
+    """One kind of fault for one kind of call: at once, or at the end of its operation."""
 
     def __init__(
         self, command: type[object], mishap: Mishap, kind: FaultKind, lasts: timedelta
@@ -92,7 +91,7 @@ class OneFault(Trouble):
         self._how = mishap, kind
 
     def at_call(self, world: World, command: Command) -> tuple[Mishap, FaultKind] | None:
-        """Strike each call of that kind."""
+        """Fail each call of that kind."""
         if not isinstance(command, self._strikes) or not self.is_on(world):
             return None
         self.struck += 1
@@ -100,19 +99,19 @@ class OneFault(Trouble):
 
 
 class NoAnswer(Trouble):
-    """Compute answers nothing at all."""
+    """Compute answers nothing."""
 
     def at_read(self, world: World) -> bool:
-        """Answer no look."""
+        """Answer no read."""
         return self.is_on(world)
 
     def at_call(self, world: World, _command: Command) -> tuple[Mishap, FaultKind] | None:
-        """Answer no call either."""
+        """Answer no call."""
         return (Mishap.UNANSWERED, FaultKind.TRANSIENT) if self.is_on(world) else None
 
 
 class Mixture(Trouble):
-    """Anything may go wrong at any moment, as chance has it; and somebody does things to machine and home by hand."""
+    """Any call and any boot may fail at random, and people change machine and disk in Compute."""
 
     def __init__(self, chance: random.Random, lasts: timedelta) -> None:
         super().__init__(lasts)
@@ -121,22 +120,22 @@ class Mixture(Trouble):
         self._kinds = chance.sample(list(FaultKind), chance.randint(1, 4))
 
     def at_read(self, world: World) -> bool:
-        """Answer some looks."""
+        """Answer some reads."""
         return self.is_on(world) and self._chance.random() < self._share / 4
 
     def at_call(self, world: World, _command: Command) -> tuple[Mishap, FaultKind] | None:
-        """Let some calls go wrong in any way, and some boots."""
+        """Fail some calls in any way, and some boots."""
         if not self.is_on(world):
             return None
         if self._chance.random() < self._share / 3:
             world.machines.script_boot(self._chance.choice(list(GuestMishap)))
         if self._chance.random() < self._share / 4:
-            self._hands(world)
+            self._change_by_hand(world)
         if self._chance.random() > self._share:
             return None
         return self._chance.choice(list(Mishap)), self._chance.choice(self._kinds)
 
-    def _hands(self, world: World) -> None:
+    def _change_by_hand(self, world: World) -> None:
         ws = record(world)
         assert ws is not None
         machine, home = place_of(ws), Place(ws.zone, ws.disk_name)
@@ -154,7 +153,7 @@ class Mixture(Trouble):
 
 
 class TroubledMachines(Machines):
-    """Compute, with trouble in front of it."""
+    """Compute with trouble in front of it."""
 
     def __init__(self, world: World, trouble: Trouble) -> None:
         self._world = world
@@ -162,7 +161,7 @@ class TroubledMachines(Machines):
 
     @property
     def _read(self) -> FakeMachines:
-        """What is looked at; if Compute answers."""
+        """Compute, for a read that is answered."""
         if self._trouble.at_read(self._world):
             raise UnavailableError("Compute Engine does not answer now.")
         return self._world.machines
@@ -210,15 +209,15 @@ class TroubledMachines(Machines):
         return self._world.machines.perform(command, request_id)
 
 
-# ---- what it goes wrong in ------------------------------------------------------------------------------------------
+# ---- operations ----
 
 
 @dataclass(frozen=True)
 class Story:
-    """How a workspace gets to where something is asked of it, and what.
+    """How a workspace gets to the state in which something is requested, and the request.
 
-    ``calls`` are those that Compute gets if it refuses none, and ``boots`` is what becomes of the
-    machine's boots then.
+    ``calls`` are those that Compute gets if it refuses none, and ``boots`` is how the machine's
+    boots then fail.
     """
 
     kind: OperationKind
@@ -232,14 +231,14 @@ def _ready(world: World) -> Workspace:
     return world.ready(OWNER)
 
 
-def _asleep(world: World) -> Workspace:
+def _suspended(world: World) -> Workspace:
     ws = _ready(world)
     world.stop(OWNER, ws.id)
     world.run()
     return world.workspace(ws.id)
 
 
-def _off(world: World) -> Workspace:
+def _stopped(world: World) -> Workspace:
     ws = _ready(world)
     world.machines.stop_by_hand(place_of(ws))
     world.pass_time(timedelta(minutes=1))
@@ -249,7 +248,7 @@ def _off(world: World) -> Workspace:
 
 
 def _old(world: World) -> Workspace:
-    ws = _off(world)
+    ws = _stopped(world)
     world.machines.make_old_by_hand(place_of(ws), timedelta(days=31))
     return ws
 
@@ -263,7 +262,7 @@ def _failed(world: World) -> Workspace:
 
 
 def _detached(world: World) -> Workspace:
-    ws = _off(world)
+    ws = _stopped(world)
     world.machines.detach_disk_by_hand(Place(ws.zone, ws.disk_name))
     return ws
 
@@ -312,7 +311,7 @@ CREATE, STOP, START, DELETE = (
     OperationKind.DELETE,
 )
 NEVER_READY, FAILS = GuestMishap.NEVER_READY, GuestMishap.FAILS_AT_BOOT
-STORIES: Final = {
+STORIES = {
     "create": Story(CREATE, lambda _: None, _create, (InsertInstance,)),
     "create what never reports": Story(
         CREATE, lambda _: None, _create, (DeleteInstance, DeleteDisk), NEVER_READY
@@ -322,25 +321,25 @@ STORIES: Final = {
     ),
     "stop what runs": Story(STOP, _ready, _stop, (SuspendInstance,)),
     "stop what has failed": Story(STOP, _failed, _stop, (StopInstance,)),
-    "start what is suspended": Story(START, _asleep, _start, (ResumeInstance,)),
+    "start what is suspended": Story(START, _suspended, _start, (ResumeInstance,)),
     "start what has failed": Story(
         START, _failed, _start, (StopInstance, RefreshMetadata, StartInstance)
     ),
-    "start what is off": Story(START, _off, _start, (RefreshMetadata, StartInstance)),
+    "start what is off": Story(START, _stopped, _start, (RefreshMetadata, StartInstance)),
     "start what is too old": Story(START, _old, _start, (DeleteInstance, InsertInstance)),
-    "start what never reports": Story(START, _off, _start, (StopInstance,), NEVER_READY),
+    "start what never reports": Story(START, _stopped, _start, (StopInstance,), NEVER_READY),
     "start what is gone": Story(START, _gone, _start, (InsertInstance,)),
-    "start anew": Story(START, _asleep, _start_anew, (DeleteInstance, InsertInstance)),
+    "start anew": Story(START, _suspended, _start_anew, (DeleteInstance, InsertInstance)),
     "rebuild what runs": Story(START, _ready, _rebuild, (DeleteInstance, InsertInstance)),
     "start what misses its home": Story(START, _detached, _start, (DeleteInstance, InsertInstance)),
     "delete what runs": Story(DELETE, _ready, _delete, (DeleteInstance, DeleteDisk)),
-    "delete what is suspended": Story(DELETE, _asleep, _delete, (DeleteInstance, DeleteDisk)),
+    "delete what is suspended": Story(DELETE, _suspended, _delete, (DeleteInstance, DeleteDisk)),
     "delete what is gone": Story(DELETE, _gone, _delete, (DeleteDisk,)),
 }
 
 
 def play(story: Story, trouble: Trouble) -> World:
-    """Ask for what the story is about, in trouble, and check that it ends in time; return the world as it is then."""
+    """Make the story's request in trouble, check that it ends in time, and return the world."""
     world = World(policy=POLICY)
     ws = story.prepare(world)
     world.machines_port = TroubledMachines(world, trouble)
@@ -349,10 +348,8 @@ def play(story: Story, trouble: Trouble) -> World:
     story.ask(world, ws)
     asked_at, deadlines = world.clock(), POLICY.deadlines
     latest = asked_at + deadlines.of(story.kind) + _one_look(world)
-    if story.kind in {
-        OperationKind.CREATE,
-        OperationKind.START,
-    }:  # what has failed is cleaned up, with a deadline, too
+    # The clean-up after a failure has a deadline as well.
+    if story.kind in {OperationKind.CREATE, OperationKind.START}:
         latest += deadlines.delete + _one_look(world)
     world.run(until=lambda: _is_over(world) or world.clock() > latest)
     ws = record(world)
@@ -366,15 +363,15 @@ def _is_over(world: World) -> bool:
 
 
 def _one_look(world: World) -> timedelta:
-    """Return how long it may take until somebody looks: a job that waits, that is then not answered and comes again."""
+    """Return the longest time until a look: a job that waits, is not answered, and is repeated."""
     return POLICY.look_max + world.retry_after
 
 
 def check_way_out(world: World, *, by_start: bool) -> None:
-    """Once everything is well again, a START leads to READY, and a DELETE to nothing at all."""
+    """Check that without faults a START leads to READY and a DELETE leaves nothing."""
     world.machines.calm()
     world.machines_port = world.machines
-    let_go(world)
+    release_homes(world)
     if record(world) is None:
         return
     if by_start:
@@ -383,14 +380,14 @@ def check_way_out(world: World, *, by_start: bool) -> None:
         check_way_out_by_delete(world)
 
 
-# ---- the properties -------------------------------------------------------------------------------------------------
+# ---- properties ----
 
-PASSING: Final = {FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE}
-TOLD: Final = (Mishap.REFUSED, Mishap.FAILS_LATER)  # at once, or at the end of a long operation
+PASSING = {FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE}
+REPORTED = (Mishap.REFUSED, Mishap.FAILS_LATER)  # at once, or at the end of a long operation
 
 
 def complaints(plays: Iterable[Callable[[], None]]) -> list[str]:
-    """Return what is wrong with any of them, and with which."""
+    """Return the failures of the plays, each with its arguments."""
     wrong = []
     for each in plays:
         try:
@@ -403,12 +400,12 @@ def complaints(plays: Iterable[Callable[[], None]]) -> list[str]:
 def one_call_for_ever(
     story: Story, command: type[Command], mishap: Mishap, kind: FaultKind
 ) -> None:
-    """Check that it ends in what was asked for, or with Compute's own words, and that START and DELETE then get out."""
+    """Check the end, with the result or Compute's message; then START and DELETE must work."""
     trouble = OneFault(command, mishap, kind, EVER)
     world = play(story, trouble)
-    assert trouble.struck, "nothing has gone wrong"
+    assert trouble.struck, "no call has failed"
     ws = record(world)
-    if ws is not None and not story.boots and not _as_asked(story, ws):
+    if ws is not None and not story.boots and not _has_its_result(story, ws):
         assert ws.error, ws
         assert fault(kind).code in ws.error.message, ws.error
     check_way_out(world, by_start=True)
@@ -417,16 +414,16 @@ def one_call_for_ever(
 def one_call_for_a_while(
     story: Story, command: type[Command], mishap: Mishap, kind: FaultKind
 ) -> None:
-    """Check that it ends, as was asked if what goes wrong is of a kind that passes, and that DELETE then gets out."""
+    """Check the end, successful if the fault passes by itself; then DELETE must work."""
     world = play(story, OneFault(command, mishap, kind, A_WHILE))
     ws = record(world)
     if kind in PASSING and ws is not None and not story.boots:
-        assert _as_asked(story, ws), ws
+        assert _has_its_result(story, ws), ws
     check_way_out(world, by_start=False)
 
 
 def every_call(story: Story, mishap: Mishap, kind: FaultKind, *, by_start: bool) -> None:
-    """Check that it ends, its clean-up included, which gets nowhere either."""
+    """Check that it ends, as does its clean-up, which cannot succeed either."""
     check_way_out(play(story, OneFault(object, mishap, kind, EVER)), by_start=by_start)
 
 
@@ -436,49 +433,49 @@ def no_answer(story: Story, lasts: timedelta, *, by_start: bool) -> None:
 
 
 def mixture(seed: int) -> None:
-    """Check that it ends when anything goes wrong, as the seed has it."""
+    """Check that it ends with the faults that the seed decides."""
     chance = random.Random(seed)
     story = chance.choice(list(STORIES.values()))
     world = play(story, Mixture(chance, chance.choice((A_WHILE, EVER))))
     check_way_out(world, by_start=seed % 2 == 0)
 
 
-def _as_asked(story: Story, ws: Workspace) -> bool:
+def _has_its_result(story: Story, ws: Workspace) -> bool:
     if story.kind is STOP:
         return ws.status is Status.SUSPENDED
     return story.kind is not DELETE and ws.status is Status.READY and ws.error is None
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_an_operation_ends_in_time_whatever_compute_says_to_one_call_for_ever(name: str) -> None:
-    """It ends in what was asked for, or with Compute's own words; afterwards START and DELETE get out."""
+def test_an_operation_ends_in_time_if_one_call_always_fails(name: str) -> None:
+    """It ends with its result or with Compute's message; afterwards START and DELETE work."""
     story = STORIES[name]
-    all_there_is = product(story.calls, TOLD, FaultKind)
+    all_there_is = product(story.calls, REPORTED, FaultKind)
     assert complaints(partial(one_call_for_ever, story, *each) for each in all_there_is) == []
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_an_operation_ends_in_time_whatever_compute_says_to_one_call_for_a_while(name: str) -> None:
-    """What passes by itself is got over in time, and all else ends; afterwards DELETE gets out."""
+def test_an_operation_ends_in_time_if_one_call_fails_for_a_while(name: str) -> None:
+    """A fault that passes by itself is overcome, others end the operation; then DELETE works."""
     story = STORIES[name]
-    all_there_is = product(story.calls, TOLD, FaultKind)
+    all_there_is = product(story.calls, REPORTED, FaultKind)
     assert complaints(partial(one_call_for_a_while, story, *each) for each in all_there_is) == []
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_an_operation_ends_in_time_whatever_compute_says_to_every_call(name: str) -> None:
-    """Its clean-up ends in time, too, when that gets nowhere either; afterwards START or DELETE gets out."""
+def test_an_operation_ends_in_time_if_every_call_fails(name: str) -> None:
+    """Its clean-up ends in time as well, though it cannot succeed; then START or DELETE works."""
     every = partial(every_call, STORIES[name])
     plays = [
         partial(every, how, kind, by_start=how is Mishap.REFUSED)
-        for how, kind in product(TOLD, FaultKind)
+        for how, kind in product(REPORTED, FaultKind)
     ]
     assert complaints(plays) == []
 
 
 @pytest.mark.parametrize("name", STORIES)
 def test_an_operation_ends_in_time_if_compute_answers_nothing(name: str) -> None:
-    """Whatever is there then, START or DELETE gets out."""
+    """From whatever state is left, START or DELETE works."""
     ways = product((A_WHILE, EVER), (True, False))
     assert (
         complaints(
@@ -489,6 +486,6 @@ def test_an_operation_ends_in_time_if_compute_answers_nothing(name: str) -> None
 
 
 @pytest.mark.parametrize("tens", range(MIXTURES // 10))
-def test_an_operation_ends_in_time_whatever_goes_wrong_together(tens: int) -> None:
-    """Faults, guests that do not come up and people with rights in Compute, all at once, for ever and for a while."""
+def test_an_operation_ends_in_time_if_everything_fails_at_random(tens: int) -> None:
+    """Faults, failing boots and people with permissions in Compute come together."""
     assert complaints(partial(mixture, 10 * tens + ones) for ones in range(10)) == []

@@ -1,4 +1,4 @@
-"""What people do to machines and disks behind the Hub's back, each in every verb that meets it, in virtual time."""
+"""What people do to machines and disks outside the Hub, and how each verb handles it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ ELSEWHERE = "us-west1-b"
 
 @pytest.fixture
 def world() -> World:
-    """A Hub on fakes."""
+    """A Hub with fakes."""
     return World()
 
 
 def home_of(workspace: Workspace) -> Place:
-    """Return where the workspace's home disk is."""
+    """Return the place of the workspace's home disk."""
     return Place(
         workspace.home_disk.zone if workspace.home_disk else workspace.zone, workspace.disk_name
     )
 
 
-def reconciled(world: World) -> None:
-    """Run the hourly sweep, and what it has asked for."""
+def reconcile_all(world: World) -> None:
+    """Run the hourly reconciler, and the jobs that it sends."""
     reconcile_fleet(
         world.store, world.machines, world.operations, world.clock, world.policy, "run-1"
     )
@@ -48,21 +48,21 @@ def reconciled(world: World) -> None:
 
 
 def commands(world: World) -> list[Command]:
-    """Return all that Compute was asked to do."""
+    """Return all commands that Compute got."""
     return [command for command, _ in world.machines.calls]
 
 
-def noted(world: World) -> list[str]:
-    """Return what the Hub itself has noted of what was done outside it, or lost."""
+def recorded(world: World) -> list[str]:
+    """Return the events in which the Hub recorded changes outside it, and losses."""
     names = ("Followed", "Replaced", "Remade", "Lost", "Restored")
     return [event.what for event in world.store.events if event.what.endswith(names)]
 
 
 @pytest.mark.parametrize("keep_boot_disk", [True, False])
-def test_a_machine_that_was_deleted_by_hand_is_made_anew_on_its_home_and_leaves_no_disk(
+def test_a_machine_that_was_deleted_by_hand_is_replaced_and_its_home_disk_kept(
     world: World, keep_boot_disk: bool
 ) -> None:
-    """Its boot disk may have been kept: the new one has another name, and a DELETE takes them all."""
+    """A kept boot disk does not block the new one's name, and a DELETE deletes every disk."""
     workspace = suspended(world)
     world.machines.delete_by_hand(place_of(workspace), keep_boot_disk=keep_boot_disk)
 
@@ -70,14 +70,14 @@ def test_a_machine_that_was_deleted_by_hand_is_made_anew_on_its_home_and_leaves_
     world.run()
 
     assert world.workspace(workspace.id).status is Status.READY
-    assert noted(world) == ["MemoryLost"]
+    assert recorded(world) == ["MemoryLost"]
     world.delete("alice", workspace.id)
     world.run()
     assert (world.machines.instances, world.machines.disks) == ({}, set())
 
 
-def test_a_home_that_was_deleted_by_hand_is_missed_and_replaced_only_if_asked(world: World) -> None:
-    """The START fails and says so; the machine is not made on an empty disk until the person agrees."""
+def test_a_home_disk_that_was_deleted_by_hand_is_replaced_only_on_request(world: World) -> None:
+    """The START fails and says so; no machine gets an empty disk until the person agrees."""
     workspace = suspended(world)
     world.machines.delete_by_hand(place_of(workspace))
     world.machines.delete_disk_by_hand(home_of(workspace))
@@ -95,17 +95,17 @@ def test_a_home_that_was_deleted_by_hand_is_missed_and_replaced_only_if_asked(wo
     world.run()
 
     assert world.workspace(workspace.id).status is Status.READY
-    assert "HomeReplaced" in noted(world)
+    assert "HomeReplaced" in recorded(world)
     assert home_of(workspace) in world.machines.disks
 
 
 @pytest.mark.parametrize(
     "machine", [NewMachine(machine_type="e2-standard-8"), NewMachine(image_tag="next")]
 )
-def test_a_start_that_makes_a_new_machine_deletes_nothing_when_the_home_is_gone(
+def test_a_start_without_the_home_disk_keeps_the_old_machine(
     world: World, machine: NewMachine
 ) -> None:
-    """What is in the old machine's memory may be the last of it."""
+    """The old machine's memory may have the last copy of the data."""
     workspace = suspended(world)
     world.machines.detach_disk_by_hand(home_of(workspace))
     world.machines.delete_disk_by_hand(home_of(workspace))
@@ -118,8 +118,8 @@ def test_a_start_that_makes_a_new_machine_deletes_nothing_when_the_home_is_gone(
     assert place_of(workspace) in world.machines.instances
 
 
-def test_a_home_that_was_restored_under_its_name_is_used_again(world: World) -> None:
-    """With no labels at all: the name is enough."""
+def test_a_home_disk_that_was_restored_with_its_name_is_used_again(world: World) -> None:
+    """Its name is enough, without any labels."""
     workspace = suspended(world)
     world.machines.delete_by_hand(place_of(workspace))
     world.machines.delete_disk_by_hand(home_of(workspace))
@@ -133,8 +133,8 @@ def test_a_home_that_was_restored_under_its_name_is_used_again(world: World) -> 
     assert insert.attach_home
 
 
-def test_a_restored_home_that_has_lost_labels_is_never_deleted_by_a_sweep(world: World) -> None:
-    """Row 3 of the cases: it was deleted after the grace time."""
+def test_a_restored_home_disk_without_labels_is_never_deleted_by_a_sweep(world: World) -> None:
+    """It belongs to its workspace by its name, so it is no orphan, however old it is."""
     workspace = suspended(world)
     world.machines.delete_by_hand(place_of(workspace))
     world.machines.delete_disk_by_hand(home_of(workspace))
@@ -142,18 +142,18 @@ def test_a_restored_home_that_has_lost_labels_is_never_deleted_by_a_sweep(world:
 
     for _ in range(3):
         world.clock.advance(world.policy.orphan_grace + timedelta(hours=2))
-        reconciled(world)
+        reconcile_all(world)
 
     assert home_of(workspace) in world.machines.disks
     assert not [command for command in commands(world) if isinstance(command, DeleteDisk)]
 
 
-@pytest.mark.parametrize("asleep", [suspended, shut_down_by_hand])
-def test_a_detached_home_is_attached_by_a_new_machine(
-    world: World, asleep: Callable[[World], Workspace]
+@pytest.mark.parametrize("prepare", [suspended, shut_down_by_hand])
+def test_a_detached_home_disk_is_attached_to_a_new_machine(
+    world: World, prepare: Callable[[World], Workspace]
 ) -> None:
-    """Also where the machine is suspended, and would be thawed without it: it is made anew once, and the trail says why."""
-    workspace = asleep(world)
+    """A suspended machine, which would resume without it, is replaced too; an event says why."""
+    workspace = prepare(world)
     world.machines.detach_disk_by_hand(home_of(workspace))
 
     world.start("alice", workspace.id)
@@ -163,20 +163,20 @@ def test_a_detached_home_is_attached_by_a_new_machine(
     assert (after.status, after.error) == (Status.READY, None)
     inserts = [command for command in commands(world) if isinstance(command, InsertInstance)]
     assert [insert.attach_home for insert in inserts] == [False, True]
-    assert "MachineRemade" in noted(world)
-    assert noted(world).count("MemoryLost") == 1
+    assert "MachineRemade" in recorded(world)
+    assert recorded(world).count("MemoryLost") == 1
 
 
 @pytest.mark.parametrize("verb", ["sweep", "start", "stop", "look"])
-def test_a_machine_that_was_moved_to_another_zone_is_followed_with_its_home(
+def test_a_machine_that_was_moved_to_another_zone_is_adopted_with_its_home_disk(
     world: World, verb: str
 ) -> None:
-    """By whoever meets it first; nothing of it is stopped as an orphan, and nothing is deleted."""
+    """The first verb or sweep adopts the move; nothing is stopped as an orphan or deleted."""
     workspace = shut_down_by_hand(world)
     world.machines.move_by_hand(place_of(workspace), ELSEWHERE)
     if verb == "sweep":
         world.clock.advance(timedelta(hours=2))
-        reconciled(world)
+        reconcile_all(world)
     elif verb == "look":
         world.pass_time(timedelta(minutes=1))
         world.look(world.workspace(workspace.id))
@@ -200,17 +200,17 @@ def test_a_machine_that_was_moved_to_another_zone_is_followed_with_its_home(
         command for command in commands(world) if isinstance(command, DeleteInstance | DeleteDisk)
     ]
     assert deleted == []
-    assert "MachineFollowed" in noted(world)
+    assert "MachineFollowed" in recorded(world)
     world.delete("alice", workspace.id)
     world.run()
     assert (world.machines.instances, world.machines.disks) == ({}, set())
 
 
 @pytest.mark.parametrize("copied", [True, False])
-def test_a_delete_takes_what_was_moved_or_copied_to_another_zone(
+def test_a_delete_deletes_what_was_moved_or_copied_to_another_zone(
     world: World, copied: bool
 ) -> None:
-    """Machines and disks of that name, wherever they are."""
+    """It deletes machines and disks of these names in every zone."""
     workspace = world.ready()
     hand = world.machines.copy_by_hand if copied else world.machines.move_by_hand
     hand(place_of(workspace), ELSEWHERE)
@@ -222,10 +222,10 @@ def test_a_delete_takes_what_was_moved_or_copied_to_another_zone(
     assert (world.machines.instances, world.machines.disks) == ({}, set())
 
 
-def test_a_home_that_somebody_else_uses_ends_a_delete_in_time_and_lets_it_go_on_later(
+def test_a_delete_ends_in_time_if_another_machine_uses_the_home_disk(
     world: World,
 ) -> None:
-    """Row 1 of the cases: the operation went on for ever. Who holds the disk is named, and everything stays counted."""
+    """The error names the machine with the disk; the workspace can be deleted later."""
     workspace = suspended(world)
     world.machines.hold_disk_by_hand(home_of(workspace), "holder")
 
@@ -249,12 +249,12 @@ def test_a_home_that_somebody_else_uses_ends_a_delete_in_time_and_lets_it_go_on_
 def test_a_machine_type_that_was_changed_by_hand_is_recorded_and_can_be_changed_back(
     world: World,
 ) -> None:
-    """Row 13 of the cases: the record was wrong for ever, and the START that should restore it did nothing."""
+    """A START with the recorded type would do nothing if the record were wrong."""
     workspace = shut_down_by_hand(world)
     world.machines.set_machine_type_by_hand(place_of(workspace), "e2-standard-16")
-    reconciled(world)
+    reconcile_all(world)
     assert world.workspace(workspace.id).machine_type == "e2-standard-16"
-    assert "MachineTypeFollowed" in noted(world)
+    assert "MachineTypeFollowed" in recorded(world)
 
     world.start("alice", workspace.id, NewMachine(machine_type=workspace.machine_type))
     world.run()
@@ -266,8 +266,8 @@ def test_a_machine_type_that_was_changed_by_hand_is_recorded_and_can_be_changed_
     assert machine.command.machine_type == workspace.machine_type
 
 
-def test_every_boot_refreshes_all_metadata_and_what_the_hub_knows_of_it(world: World) -> None:
-    """Row 12 of the cases: a machine kept its old heartbeat interval, and was stopped as idle while it was in use."""
+def test_every_boot_refreshes_the_metadata_and_the_recorded_interval(world: World) -> None:
+    """An old interval would let a machine be stopped as idle while it is in use."""
     world.policy = replace(world.policy, machine_heartbeat_interval=timedelta(seconds=1000))
     world.machines.heartbeat_interval = timedelta(seconds=1000)
     workspace = world.ready()
@@ -279,7 +279,7 @@ def test_every_boot_refreshes_all_metadata_and_what_the_hub_knows_of_it(world: W
     world.machines.heartbeat_interval = timedelta(seconds=200)
     assert workspace.heartbeat_seconds == 1000
 
-    world.clock.advance(timedelta(minutes=16))  # it last reported within its own interval
+    world.clock.advance(timedelta(minutes=16))  # less than three of its own intervals
     world.clean_up()
     assert world.workspace(workspace.id).operation is None
     world.clock.advance(timedelta(minutes=40))
@@ -297,8 +297,8 @@ def test_every_boot_refreshes_all_metadata_and_what_the_hub_knows_of_it(world: W
     assert world.workspace(workspace.id).heartbeat_seconds == 200
 
 
-def test_an_interval_that_only_the_machine_knows_keeps_it_from_being_stopped(world: World) -> None:
-    """A record of version 0.1 does not have it: the worker looks at the machine before it suspends, and the record learns it."""
+def test_an_unrecorded_heartbeat_interval_keeps_a_machine_from_being_stopped(world: World) -> None:
+    """A record of version 0.1 lacks it: before a suspend the worker reads it from the machine."""
     workspace = world.ready()
     machine = world.machine(workspace)
     assert machine is not None

@@ -1,8 +1,8 @@
-"""A machine whose root sends whatever it likes, every second for an hour: what it can cause is little, and bounded.
+"""A machine whose root sends any reports, every second for an hour, causes little and bounded work.
 
-It has valid tokens of its own identity, also after it was stopped (a token lasts for an hour, and
-can be taken elsewhere), and always knows which machine and which generation count. What reports
-leave that are refused as another machine's, ``test_trail`` counts.
+It has valid tokens of its own identity, even after it was stopped (a token is valid for an hour,
+and can be copied), and always knows the current machine id and generation. ``test_trail`` counts
+the events of reports that are refused as another machine's.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ class Watch:
         self.world = World(store=MemoryWorkspaceStore(self._committed))
 
     def begins(self) -> None:
-        """Forget what was so far."""
+        """Reset the counts."""
         self.statuses.clear()
         self.writes = 0
         self._events, self._jobs = len(self.world.store.events), len(self.world.operations.sent)
 
     @property
     def events(self) -> list[str]:
-        """What was written into the audit trail."""
+        """The events written since."""
         return [event.what for event in self.world.store.events[self._events :]]
 
     @property
     def jobs(self) -> int:
-        """How many jobs were sent."""
+        """The number of jobs sent since."""
         return len(self.world.operations.sent) - self._jobs
 
     def _committed(self, before: Workspace | None, after: Workspace | None) -> None:
@@ -75,7 +75,7 @@ class Watch:
 
 @pytest.fixture
 def watch() -> Watch:
-    """Return a Hub on fakes that is watched."""
+    """Return a watched Hub with fakes."""
     return Watch()
 
 
@@ -85,14 +85,14 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def machine_of(world: World, workspace: Workspace) -> FakeInstance:
-    """Return the machine that there is."""
+    """Return the workspace's machine, which must exist."""
     machine = world.machine(workspace)
     assert machine is not None
     return machine
 
 
 def attack(world: World, workspace_id: str, report: Report, chance: random.Random) -> None:
-    """Send random reports of a machine, one each second for an hour, whatever is answered."""
+    """Send random reports of a machine, one each second for an hour, whatever the answers are."""
     for _ in range(int(HOUR / SECOND)):
         world.pass_time(SECOND)
         if workspace_id not in world.store.workspaces:
@@ -115,22 +115,22 @@ def attack(world: World, workspace_id: str, report: Report, chance: random.Rando
             world.report(sent)
 
 
-# ---- where it begins -------------------------------------------------------------------------------------------------
+# ---- initial states ----
 
 
 def _ready(world: World) -> Workspace:
     return world.ready()
 
 
-def _asleep(world: World) -> Workspace:
+def _suspended(world: World) -> Workspace:
     workspace = world.ready()
     world.stop("alice", workspace.id)
     world.run()
     return workspace
 
 
-def _off(world: World) -> Workspace:
-    """A machine that failed, and was stopped: its memory is lost."""
+def _stopped(world: World) -> Workspace:
+    """A machine failed and was stopped, so its memory is lost."""
     workspace = world.ready()
     world.report(machine_of(world, workspace).report(ReportEvent.FAILED, "DISK_FULL", "Full."))
     world.stop("alice", workspace.id)
@@ -139,8 +139,8 @@ def _off(world: World) -> Workspace:
 
 
 def _booted_by_hand(world: World) -> Workspace:
-    """A machine that runs and has not reported, which somebody has looked at."""
-    workspace = _off(world)
+    """A machine was started by hand and has not reported, and a worker has looked at it."""
+    workspace = _stopped(world)
     world.machines.start_by_hand(place_of(workspace))
     world.pass_time(timedelta(seconds=20))
     world.look(workspace)
@@ -152,7 +152,7 @@ def _booted_by_hand(world: World) -> Workspace:
 
 
 def _start_failed(world: World) -> Workspace:
-    workspace = _off(world)
+    workspace = _stopped(world)
     world.machines.script_boot(GuestMishap.FAILS_AT_BOOT)
     world.start("alice", workspace.id)
     world.run()
@@ -175,13 +175,13 @@ def _being_stopped(world: World) -> Workspace:
 
 
 def _being_started(world: World) -> Workspace:
-    workspace = _off(world)
+    workspace = _stopped(world)
     world.start("alice", workspace.id)
     return workspace
 
 
-def _being_thawed(world: World) -> Workspace:
-    workspace = _asleep(world)
+def _being_resumed(world: World) -> Workspace:
+    workspace = _suspended(world)
     world.start("alice", workspace.id)
     return workspace
 
@@ -200,7 +200,7 @@ def _being_deleted(world: World) -> Workspace:
 
 @dataclass(frozen=True)
 class Most:
-    """The most that an hour may bring: changes of the status, events, jobs, and writes of the workspace."""
+    """The most that an hour may bring: status changes, events, jobs, and workspace writes."""
 
     statuses: int
     events: int
@@ -208,47 +208,45 @@ class Most:
     writes: int
 
 
-# In an hour: a heartbeat a minute; each five minutes a memory that counts as ready (with a look)
-# and one that is lost.
+# In an hour: a heartbeat each minute, and every five minutes memory that becomes ready, with a
+# look, and is lost again.
 BEATS = int(HOUR / timedelta(minutes=1))
 TURNS = int(HOUR / REPORTED_AGAIN)
-LOOKS = int(HOUR / timedelta(minutes=2))  # at a machine that is not recorded to run
+LOOKS = int(HOUR / timedelta(minutes=2))  # at a machine that is recorded as not running
 RUNNING = Most(statuses=1, events=3 + TURNS, jobs=1 + TURNS, writes=1 + BEATS + 3 * (1 + TURNS))
 NOT_RUNNING = Most(statuses=0, events=0, jobs=LOOKS, writes=2 * LOOKS)
-STEPS = 30  # of an operation, at most: a job and a write each
+STEPS = 30  # at most, in an operation: a job and a write each
 
 
-def _begun(statuses: int) -> Most:
-    """Return the bounds where an operation is under way, which may leave the machine running or not.
+def _with_operation(statuses: int) -> Most:
+    """Return the bounds for a running operation, after which the machine may run or not.
 
-    ``statuses`` is how often that changes the status, with what the machine adds.
+    ``statuses`` is the number of status changes by the operation and by the machine together.
     """
     jobs, writes = max(RUNNING.jobs, NOT_RUNNING.jobs), max(RUNNING.writes, NOT_RUNNING.writes)
     return Most(statuses, RUNNING.events + 3, jobs + STEPS, writes + STEPS)
 
 
-BEGINNINGS: dict[str, tuple[Callable[[World], Workspace], Most]] = {
+INITIAL_STATES: dict[str, tuple[Callable[[World], Workspace], Most]] = {
     "ready": (_ready, RUNNING),
-    "asleep": (_asleep, NOT_RUNNING),
-    "off": (_off, NOT_RUNNING),
+    "suspended": (_suspended, NOT_RUNNING),
+    "stopped": (_stopped, NOT_RUNNING),
     "booted by hand": (_booted_by_hand, replace(RUNNING, statuses=2, events=RUNNING.events + 1)),
     "start failed": (_start_failed, NOT_RUNNING),
     "gone": (_gone, NOT_RUNNING),
-    "being stopped": (_being_stopped, _begun(2)),  # ERROR, then SUSPENDED
-    "being started": (_being_started, _begun(3)),  # PROVISIONING, READY, ERROR
-    "being thawed": (_being_thawed, _begun(3)),
-    "being made": (_being_made, _begun(2)),  # READY, ERROR
-    "being deleted": (_being_deleted, _begun(0)),
+    "being stopped": (_being_stopped, _with_operation(2)),  # ERROR, then SUSPENDED
+    "being started": (_being_started, _with_operation(3)),  # PROVISIONING, READY, ERROR
+    "being resumed": (_being_resumed, _with_operation(3)),
+    "being made": (_being_made, _with_operation(2)),  # READY, ERROR
+    "being deleted": (_being_deleted, _with_operation(0)),
 }
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_whatever_a_machine_sends_for_an_hour_causes_little(
-    watch: Watch, beginning: str, seed: int
-) -> None:
-    """Not even a status that goes to and fro; and every error says no more than what a boot script could have said."""
-    begin, most = BEGINNINGS[beginning]
+@pytest.mark.parametrize("beginning", INITIAL_STATES)
+def test_an_hour_of_reports_has_bounded_effects(watch: Watch, beginning: str, seed: int) -> None:
+    """The status does not alternate, and errors have only the codes of the boot scripts."""
+    begin, most = INITIAL_STATES[beginning]
     world = watch.world
     workspace = begin(world)
     machine = world.machines.find(workspace.instance_name)
@@ -279,16 +277,16 @@ def _report_of(workspace: Workspace, instance_id: str | None) -> Report:
     )
 
 
-# ---- machines that mean well -----------------------------------------------------------------------------------------
+# ---- honest machines ----
 
 
 @pytest.mark.parametrize("since_it_stopped", [timedelta(seconds=1), timedelta(hours=1)])
 def test_a_machine_that_was_booted_by_hand_becomes_ready_by_its_own_report(
     watch: Watch, since_it_stopped: timedelta
 ) -> None:
-    """It is told to report again until a worker has seen that it runs; nobody has to ask for anything."""
+    """It is told to repeat the report until a worker has seen that it runs; no person is needed."""
     world = watch.world
-    workspace = _off(world)
+    workspace = _stopped(world)
     world.pass_time(since_it_stopped)
     world.machines.start_by_hand(place_of(workspace))
     began = world.clock()
@@ -304,8 +302,8 @@ def test_a_machine_that_was_booted_by_hand_becomes_ready_by_its_own_report(
     assert after.updated_at - began < timedelta(minutes=3)
 
 
-def test_a_report_of_a_machine_by_hand_is_not_lost_beside_somebodys_look(watch: Watch) -> None:
-    """Whoever asks for the status has a worker look; the look that the report asks for in the same moment comes all the same."""
+def test_a_report_is_not_lost_if_a_person_asks_for_a_look_as_well(watch: Watch) -> None:
+    """The report's look comes although a status request asks for one at the same moment."""
     world = watch.world
     workspace = _booted_by_hand(world)
     world.report(machine_of(world, workspace).report(ReportEvent.READY))
@@ -315,8 +313,8 @@ def test_a_report_of_a_machine_by_hand_is_not_lost_beside_somebodys_look(watch: 
     assert world.workspace(workspace.id).status is Status.READY
 
 
-def test_a_container_that_is_well_again_is_ready_at_the_next_start(watch: Watch) -> None:
-    """The machine repeats its report as the boot scripts do, until it counts; then a START needs no boot."""
+def test_a_container_that_has_recovered_is_ready_at_the_next_start(watch: Watch) -> None:
+    """The machine repeats its report until it counts; then a START needs no boot."""
     world = watch.world
     workspace = world.ready()
     machine = machine_of(world, workspace)
@@ -339,8 +337,8 @@ def test_a_container_that_is_well_again_is_ready_at_the_next_start(watch: Watch)
     assert len(world.machines.calls) == calls
 
 
-def test_a_machine_that_fails_after_all_is_booted_by_the_next_start(watch: Watch) -> None:
-    """What it said last counts, also in ERROR: nobody is told READY of a container that is not there."""
+def test_a_machine_that_fails_again_is_booted_by_the_next_start(watch: Watch) -> None:
+    """The last report counts, even in ERROR: a failed container never counts as READY."""
     world = watch.world
     workspace = world.ready()
     machine = machine_of(world, workspace)

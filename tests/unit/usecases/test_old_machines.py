@@ -1,4 +1,4 @@
-"""A machine's system is as old as the machine: what a START makes of one that is too old, in virtual time."""
+"""What a START makes of a machine that is too old: its system is as old as the machine."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def world() -> World:
-    """A Hub on fakes, that keeps what is suspended for as long as it takes."""
+    """A Hub with fakes, which never deletes a suspended workspace."""
     return World()
 
 
-def started(world: World, workspace: Workspace, machine: NewMachine | None = None) -> Workspace:
-    """Start a workspace, and return what came of it."""
+def start_and_settle(
+    world: World, workspace: Workspace, machine: NewMachine | None = None
+) -> Workspace:
+    """Start a workspace, and return it as it is afterwards."""
     world.machines.calls.clear()
     world.start("alice", workspace.id, machine)
     world.run()
@@ -43,61 +45,63 @@ def started(world: World, workspace: Workspace, machine: NewMachine | None = Non
 
 
 def machine_of(world: World, workspace: Workspace) -> FakeInstance:
-    """Return the workspace's machine, which must be there."""
+    """Return the workspace's machine, which must exist."""
     machine = world.machine(workspace)
     assert machine is not None
     return machine
 
 
 def commands(world: World) -> list[type[Command]]:
-    """Return what Compute was asked to do since the last start, in order."""
+    """Return the commands that Compute got since the last start, in order."""
     return [type(command) for command, _ in world.machines.calls]
 
 
-def noted(world: World, what: str) -> list[str]:
-    """Return why the Hub has noted this, each time."""
+def reasons(world: World, what: str) -> list[str]:
+    """Return the reasons in the Hub's events of this kind."""
     return [
         event.result for event in world.store.events if (event.who, event.what) == ("hub", what)
     ]
 
 
-def test_a_machine_that_is_too_old_to_be_booted_is_made_anew_on_its_home(world: World) -> None:
-    """Whoever shut it down: a preempted one too. The home stays the same disk, and the trail says how old it was."""
+def test_a_machine_that_is_too_old_to_boot_is_replaced_and_its_home_disk_kept(world: World) -> None:
+    """This holds for a preempted machine too; the home disk stays, and an event has the age."""
     workspace = shut_down_by_hand(world)
     before = machine_of(world, workspace)
     world.clock.advance(40 * DAY)
 
-    after = started(world, workspace)
+    after = start_and_settle(world, workspace)
 
     assert (after.status, after.error) == (Status.READY, None)
     assert commands(world) == [DeleteInstance, InsertInstance]
     machine = machine_of(world, after)
     assert (machine.id == before.id, machine.command.attach_home) == (False, True)
     assert (after.home_disk, after.machine_made_at) == (workspace.home_disk, machine.created_at)
-    assert noted(world, "MachineRemade") == [
-        "The machine was 40 days old, more than 30 days, so a new one was made on the same home, with today's system."
-    ]
+    [reason] = reasons(world, "MachineRemade")
+    assert reason == (
+        "The machine was 40 days old, more than 30 days, so a new one was made on the same home, "
+        "with today's system."
+    )
     assert (
-        noted(world, "MemoryLost")
+        reasons(world, "MemoryLost")
         == [after.memory_lost_because]
         == ["The machine was shut down outside the Hub."]
     )
 
 
 def test_a_machine_that_is_not_too_old_is_booted_as_it_is(world: World) -> None:
-    """Up to its last day."""
+    """It is not too old until its last day is over."""
     workspace = shut_down_by_hand(world)
     world.machines.make_old_by_hand(place_of(workspace), 29 * DAY)
 
-    assert started(world, workspace).status is Status.READY
+    assert start_and_settle(world, workspace).status is Status.READY
 
     assert commands(world) == [RefreshMetadata, StartInstance]
 
 
-def test_an_old_machine_that_is_suspended_is_resumed_with_its_memory_and_its_owner_is_told(
+def test_an_old_suspended_machine_is_resumed_and_its_owner_told(
     world: World,
 ) -> None:
-    """However old: memory is not lost quietly. A request makes it anew, and says what that has cost."""
+    """Memory is never lost unannounced; a rebuild replaces the machine and says what it costs."""
     workspace = suspended(world)
     world.clock.advance(50 * DAY)
     told = renewal(world.workspace(workspace.id), world.policy)
@@ -105,36 +109,36 @@ def test_an_old_machine_that_is_suspended_is_resumed_with_its_memory_and_its_own
     assert told.at < world.clock()
     assert "as the next start does" in told.unless
 
-    resumed = started(world, workspace)
+    resumed = start_and_settle(world, workspace)
     assert (commands(world), resumed.memory_kept) == ([ResumeInstance], True)
-    assert noted(world, "MachineRemade") == []
+    assert reasons(world, "MachineRemade") == []
 
-    rebuilt = started(world, resumed, NewMachine(rebuild=True))
+    rebuilt = start_and_settle(world, resumed, NewMachine(rebuild=True))
     assert (commands(world), rebuilt.memory_kept) == ([DeleteInstance, InsertInstance], False)
     again = renewal(rebuilt, world.policy)
     assert again is not None
     assert again.at > world.clock() + 29 * DAY
-    assert len(noted(world, "MemoryLost")) == 1
+    assert len(reasons(world, "MemoryLost")) == 1
 
 
-def test_a_machine_that_compute_has_ended_after_sixty_days_of_suspension_is_made_anew(
+def test_a_machine_that_compute_stopped_after_sixty_days_suspended_is_replaced(
     world: World,
 ) -> None:
-    """Its memory is lost then anyway."""
+    """Its memory is lost in any case."""
     workspace = suspended(world)
     world.clock.advance(61 * DAY)
     assert machine_of(world, workspace).state is InstanceState.TERMINATED
 
-    after = started(world, workspace)
+    after = start_and_settle(world, workspace)
 
     assert (after.status, commands(world)) == (Status.READY, [DeleteInstance, InsertInstance])
-    assert noted(world, "MemoryLost") == [after.memory_lost_because] == ["The machine was off."]
+    assert reasons(world, "MemoryLost") == [after.memory_lost_because] == ["The machine was off."]
 
 
-def test_a_machine_that_is_booted_again_since_it_failed_is_made_anew_if_it_is_too_old(
+def test_a_failed_machine_that_is_too_old_is_replaced_instead_of_booted(
     world: World,
 ) -> None:
-    """A START has to stop it first; that it makes one new machine is the same."""
+    """The START stops it first, and creates one new machine as usual."""
     workspace = world.ready()
     world.report(
         machine_of(world, workspace).report(
@@ -143,50 +147,50 @@ def test_a_machine_that_is_booted_again_since_it_failed_is_made_anew_if_it_is_to
     )
     world.machines.make_old_by_hand(place_of(workspace), 31 * DAY)
 
-    after = started(world, workspace)
+    after = start_and_settle(world, workspace)
 
     assert (after.status, after.error) == (Status.READY, None)
     assert commands(world)[-2:] == [DeleteInstance, InsertInstance]
 
 
-def test_a_start_makes_one_new_machine_at_most_however_short_the_age(world: World) -> None:
-    """What it has made is used, though it is too old when it is looked at next."""
+def test_a_start_creates_at_most_one_new_machine_for_any_age_limit(world: World) -> None:
+    """The new machine is used even if it is already too old at the next look."""
     workspace = shut_down_by_hand(world)
     world.policy = replace(world.policy, max_machine_age=timedelta(microseconds=1))
 
-    assert started(world, workspace).status is Status.READY
+    assert start_and_settle(world, workspace).status is Status.READY
 
     assert commands(world) == [DeleteInstance, InsertInstance]
 
 
-def test_an_old_machine_stays_if_its_home_is_gone(world: World) -> None:
-    """Never without the home: its boot disk may have the last copy of something. Then the person decides."""
+def test_an_old_machine_without_its_home_disk_is_kept(world: World) -> None:
+    """Its boot disk may have the last copy of data, so a person must decide."""
     workspace = shut_down_by_hand(world)
     home = Place(workspace.zone, workspace.disk_name)
     world.machines.detach_disk_by_hand(home)
     world.machines.delete_disk_by_hand(home)
     world.clock.advance(40 * DAY)
 
-    failed = started(world, workspace)
+    failed = start_and_settle(world, workspace)
 
     assert (failed.status, failed.error and failed.error.code) == (Status.ERROR, "HOME_DISK_GONE")
     assert place_of(workspace) in world.machines.instances
-    assert started(world, failed, NewMachine(empty_home=True)).status is Status.READY
+    assert start_and_settle(world, failed, NewMachine(empty_home=True)).status is Status.READY
 
 
 @pytest.mark.parametrize("mishap", [Mishap.REFUSED, Mishap.FAILS_LATER])
 @pytest.mark.parametrize(
     "kind", [FaultKind.POLICY, FaultKind.INVALID, FaultKind.UNSUPPORTED, FaultKind.PERMISSION]
 )
-def test_an_old_machine_that_may_not_be_deleted_is_booted_all_the_same(
+def test_an_old_machine_that_cannot_be_deleted_is_booted(
     world: World, kind: FaultKind, mishap: Mishap
 ) -> None:
-    """It may be protected from deletion: its age keeps nobody from their work, and the trail has Compute's words."""
+    """It may be protected; its age does not block its owner, and an event has Compute's message."""
     workspace = shut_down_by_hand(world)
     world.clock.advance(40 * DAY)
     world.machines.script(DeleteInstance, mishap, kind, times=1000)
 
-    after = started(world, workspace)
+    after = start_and_settle(world, workspace)
 
     assert (after.status, after.error, after.instance_id) == (
         Status.READY,
@@ -194,46 +198,46 @@ def test_an_old_machine_that_may_not_be_deleted_is_booted_all_the_same(
         workspace.instance_id,
     )
     assert commands(world)[-2:] == [RefreshMetadata, StartInstance]
-    [why] = noted(world, "MachineNotRemade")
+    [why] = reasons(world, "MachineNotRemade")
     assert "Compute Engine said" in why
 
 
-def test_no_capacity_for_the_new_machine_costs_nothing_but_time(world: World) -> None:
-    """The workspace waits with its home, and the next START makes the machine."""
+def test_a_start_without_capacity_for_the_new_machine_keeps_the_home_disk(world: World) -> None:
+    """The workspace waits with its home disk, and the next START creates the machine."""
     workspace = shut_down_by_hand(world)
     world.clock.advance(40 * DAY)
     world.machines.script(InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT)
 
-    waiting = started(world, workspace)
+    waiting = start_and_settle(world, workspace)
     assert (waiting.status, waiting.home_disk) == (Status.SUSPENDED, workspace.home_disk)
     assert renewal(waiting, world.policy) is None
 
-    after = started(world, waiting)
+    after = start_and_settle(world, waiting)
     assert (after.status, commands(world)) == (Status.READY, [InsertInstance])
 
 
-def test_a_type_that_somebody_gave_an_old_machine_while_it_was_off_is_kept(world: World) -> None:
-    """The START meets it before anybody has looked."""
+def test_a_machine_type_changed_by_hand_is_kept_by_the_replacement(world: World) -> None:
+    """The START finds the new type before any look has recorded it."""
     workspace = shut_down_by_hand(world)
     world.clock.advance(40 * DAY)
     world.machines.set_machine_type_by_hand(place_of(workspace), "e2-standard-16")
 
-    after = started(world, workspace)
+    after = start_and_settle(world, workspace)
 
     assert (after.machine_type, machine_of(world, after).command.machine_type) == (
         "e2-standard-16",
         "e2-standard-16",
     )
-    assert len(noted(world, "MachineTypeFollowed")) == 1
+    assert len(reasons(world, "MachineTypeFollowed")) == 1
 
 
-def test_an_age_that_is_switched_off_makes_nothing_anew(world: World) -> None:
-    """And is told to nobody."""
+def test_without_an_age_limit_no_machine_is_replaced(world: World) -> None:
+    """Nobody is told of a renewal either."""
     workspace = shut_down_by_hand(world)
     world.policy = replace(world.policy, max_machine_age=None)
     world.clock.advance(400 * DAY)
 
-    after = started(world, workspace)
+    after = start_and_settle(world, workspace)
 
     assert (commands(world), renewal(after, world.policy)) == (
         [RefreshMetadata, StartInstance],
@@ -241,19 +245,19 @@ def test_an_age_that_is_switched_off_makes_nothing_anew(world: World) -> None:
     )
 
 
-def test_an_age_that_nobody_knows_makes_nothing_anew(world: World) -> None:
-    """Compute always says it; should it not, a machine is booted as it is."""
+def test_a_machine_of_unknown_age_is_not_replaced(world: World) -> None:
+    """Compute always states the creation time; without it a machine is booted as it is."""
     workspace = shut_down_by_hand(world)
     machine_of(world, workspace).created_at = None
     world.store.put(replace(workspace, machine_made_at=None))
 
-    started(world, workspace)
+    start_and_settle(world, workspace)
 
     assert commands(world) == [RefreshMetadata, StartInstance]
 
 
-def test_a_look_finds_out_when_a_machine_was_made_once(world: World) -> None:
-    """A record of version 0.1 does not have it. What is known differs no more, and a machine that is gone has no age."""
+def test_a_look_records_the_creation_time_of_a_machine_once(world: World) -> None:
+    """A record of version 0.1 lacks it; one look adds it, and it is dropped with the machine."""
     workspace = suspended(world)
     made_at = machine_of(world, workspace).created_at
     world.store.put(replace(workspace, machine_made_at=None))
@@ -275,9 +279,9 @@ def test_a_look_finds_out_when_a_machine_was_made_once(world: World) -> None:
     assert world.workspace(workspace.id).machine_made_at is None
 
 
-@pytest.mark.parametrize("hand", ["moved", "made anew"])
-def test_a_machine_that_was_made_anew_by_hand_is_as_old_as_it_is(world: World, hand: str) -> None:
-    """It has another creation time, and a machine that was just made is not made again."""
+@pytest.mark.parametrize("hand", ["moved", "replaced"])
+def test_a_machine_that_was_replaced_by_hand_has_its_own_age(world: World, hand: str) -> None:
+    """Its creation time is new, and a new machine is not replaced."""
     workspace = shut_down_by_hand(world)
     world.clock.advance(40 * DAY)
     if hand == "moved":
@@ -286,7 +290,7 @@ def test_a_machine_that_was_made_anew_by_hand_is_as_old_as_it_is(world: World, h
         machine = machine_of(world, workspace)
         machine.id, machine.created_at = "5", world.clock()
 
-    after = started(world, workspace)
+    after = start_and_settle(world, workspace)
 
     assert (after.status, after.machine_made_at) == (
         Status.READY,

@@ -1,4 +1,4 @@
-"""Use cases that meet each other: who comes second reads again, and nothing is done twice or for nobody."""
+"""Use cases at the same time: the later one reads again, and no effect happens twice or is lost."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def world() -> World:
-    """Return a Hub on fakes."""
+    """Return a Hub with fakes."""
     return World()
 
 
 def next_job(world: World) -> Job:
-    """Take the job that is due next, and let it be due."""
+    """Take the job that is due next, at the time at which it is due."""
     queue = world.provisioning if world.provisioning.waiting else world.operations
     delivery = min(queue.waiting, key=lambda each: each.due_at)
     world.clock.advance_to(delivery.due_at)
@@ -50,12 +50,14 @@ def next_job(world: World) -> Job:
 
 
 def operation_of(world: World, workspace: Workspace) -> Any:
-    """Return the operation that is under way."""
+    """Return the running operation."""
     return world.workspace(workspace.id).operation
 
 
-def meanwhile(world: World, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Have somebody act between the next reads and their commit."""
+def act_before_the_next_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+) -> None:
+    """Act between the next reads and their commit."""
     commit = world.store.commit
 
     def interrupted(**documents: Any) -> None:
@@ -66,13 +68,13 @@ def meanwhile(world: World, monkeypatch: pytest.MonkeyPatch, act: Callable[[], o
     monkeypatch.setattr(world.store, "commit", interrupted)
 
 
-# ---- workers --------------------------------------------------------------------------------------------------------
+# ---- workers ----
 
 
-def test_what_was_inserted_for_a_workspace_that_is_being_deleted_is_deleted_at_once(
+def test_a_machine_inserted_during_a_delete_is_deleted_at_once(
     world: World,
 ) -> None:
-    """The DELETE may have looked before the machine was there: its own worker undoes the insert."""
+    """The DELETE may have looked before the machine existed, so the insert's worker undoes it."""
     workspace = world.create("alice", "one")
     job = next_job(world)
     world.machines.before_call = lambda: world.delete("alice", workspace.id)
@@ -94,23 +96,23 @@ def test_what_was_inserted_for_a_workspace_that_is_being_deleted_is_deleted_at_o
 
 @pytest.fixture
 def errors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what is logged as an error."""
+    """Return the events that are logged as errors."""
     logged: list[str] = []
     monkeypatch.setattr(logs, "error", lambda event, *_, **__: logged.append(event))
     return logged
 
 
 def forget(world: World, workspace: Workspace) -> None:
-    """Have the record be gone, however that came."""
+    """Delete the record."""
     stored = world.store.get(workspace.id)
     assert stored is not None
     world.store.commit(workspaces=[(stored, None)])
 
 
-def test_an_insert_that_cannot_be_undone_is_left_to_the_delete_that_is_under_way(
+def test_an_insert_that_cannot_be_undone_is_left_to_the_running_delete(
     world: World, errors: list[str]
 ) -> None:
-    """Its own worker looks for the machine again before it forgets the record: nothing is orphaned."""
+    """Its worker looks for the machine again before it forgets the record."""
     workspace = world.create("alice", "one")
     job = next_job(world)
     world.machines.before_call = lambda: world.delete("alice", workspace.id)
@@ -128,26 +130,26 @@ def test_an_insert_that_cannot_be_undone_is_left_to_the_delete_that_is_under_way
 
 
 @pytest.mark.parametrize(
-    ("meanwhile_it_is", "orphaned"),
-    [("gone", False), ("being deleted", False), ("there", True), ("not to be seen", True)],
+    ("state", "orphaned"),
+    [("gone", False), ("being deleted", False), ("there", True), ("unreadable", True)],
 )
-def test_a_machine_is_orphaned_only_if_it_stays(
-    world: World, errors: list[str], meanwhile_it_is: str, *, orphaned: bool
+def test_a_machine_is_reported_as_orphaned_only_if_it_stays(
+    world: World, errors: list[str], state: str, *, orphaned: bool
 ) -> None:
-    """Without a record nobody looks again: a deletion that is refused is an error, unless something else deletes the machine."""
+    """A refused deletion without a record is an error, unless the machine is deleted otherwise."""
     workspace = world.create("alice", "one")
     place = place_of(workspace)
     job = next_job(world)
 
     def before_the_undo() -> None:
-        if meanwhile_it_is == "gone":
+        if state == "gone":
             world.machines.delete_by_hand(place)
-        elif meanwhile_it_is == "not to be seen":
+        elif state == "not to be seen":
             world.machines.unanswered_reads = 1
 
     def inserted() -> None:
         forget(world, workspace)
-        if meanwhile_it_is == "being deleted":
+        if state == "being deleted":
             world.machines.perform(DeleteInstance(place), "another's")
         else:
             world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.NOT_READY)
@@ -159,8 +161,8 @@ def test_a_machine_is_orphaned_only_if_it_stays(
     assert errors == ["InstanceOrphaned"] * orphaned
 
 
-def test_a_record_outlives_every_worker_of_what_a_delete_superseded(world: World) -> None:
-    """A worker that dies after its insert leaves a machine that the DELETE still finds."""
+def test_a_record_outlives_the_workers_of_a_superseded_operation(world: World) -> None:
+    """A worker that dies after its insert leaves a machine, which the DELETE then finds."""
     workspace = world.create("alice", "one")
     job = next_job(world)
     world.machines.script(InsertInstance, Mishap.ANSWER_LOST)
@@ -182,14 +184,14 @@ def test_a_record_outlives_every_worker_of_what_a_delete_superseded(world: World
     )
 
 
-def test_a_worker_that_was_held_up_for_long_calls_nothing_any_more(world: World) -> None:
-    """A DELETE waits for workers only for so long: one that is later than that must not insert."""
+def test_a_worker_that_was_delayed_for_long_makes_no_call(world: World) -> None:
+    """A DELETE waits for workers only for a limited time, so a later worker must not insert."""
     workspace = world.create("alice", "one")
     job = next_job(world)
     get = world.machines.get
 
     class Slow:
-        """Takes most of a worker's time to look."""
+        """Takes most of a worker's time for a read."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(world.machines, name)
@@ -206,8 +208,8 @@ def test_a_worker_that_was_held_up_for_long_calls_nothing_any_more(world: World)
     assert operation_of(world, workspace).phase is Phase.INSERT
 
 
-def test_two_deliveries_of_a_step_at_once_make_one_machine(world: World) -> None:
-    """Both call, with the same request id; one records it, and the next job is one."""
+def test_two_deliveries_of_a_step_at_once_create_one_machine(world: World) -> None:
+    """Both call with the same request id, one records the outcome, and one next job is sent."""
     workspace = world.create("alice", "one")
     job = next_job(world)
     world.machines.before_call = lambda: world.do(job)
@@ -219,8 +221,8 @@ def test_two_deliveries_of_a_step_at_once_make_one_machine(world: World) -> None
     assert (operation_of(world, workspace).step, len(world.operations.waiting)) == (1, 1)
 
 
-def test_each_step_and_each_command_is_a_call_of_its_own(world: World) -> None:
-    """The same request id never stands for two different calls."""
+def test_each_call_has_a_request_id_of_its_own(world: World) -> None:
+    """No request id stands for two different calls."""
     workspace = world.ready()
     world.stop("alice", workspace.id)
     world.run()
@@ -233,8 +235,8 @@ def test_each_step_and_each_command_is_a_call_of_its_own(world: World) -> None:
     assert len({request_id for _, request_id in world.machines.calls}) == len(world.machines.calls)
 
 
-def test_a_job_of_an_earlier_step_sends_the_current_one_again(world: World) -> None:
-    """A delivery died between its commit and its send: the operation goes on without waiting for the sweep."""
+def test_a_job_of_an_earlier_step_resends_the_current_one(world: World) -> None:
+    """A delivery died between commit and send; the operation need not wait for the reconciler."""
     workspace = world.ready()
     world.stop("alice", workspace.id)
     job = next_job(world)
@@ -250,10 +252,8 @@ def test_a_job_of_an_earlier_step_sends_the_current_one_again(world: World) -> N
 
 
 @pytest.mark.parametrize("verb", ["heartbeat", "stop that is confirmed"])
-def test_a_change_that_is_not_the_operations_own_does_not_disturb_a_step(
-    world: World, verb: str
-) -> None:
-    """The step is decided again on the record as it is, and nothing is called twice."""
+def test_a_change_outside_the_operation_does_not_disturb_a_step(world: World, verb: str) -> None:
+    """The step is decided again on the current record, and no call is repeated."""
     workspace = world.ready()
     world.clock.advance(timedelta(hours=2))
     world.clean_up()
@@ -279,10 +279,10 @@ def test_a_change_that_is_not_the_operations_own_does_not_disturb_a_step(
     assert operation.automatic is (verb == "heartbeat")
 
 
-def test_a_machine_that_is_suspended_although_its_stop_was_abandoned_is_followed(
+def test_a_machine_that_was_suspended_after_a_cancelled_stop_is_adopted(
     world: World,
 ) -> None:
-    """A heartbeat came between two deliveries of one step: one abandoned the stop, the call of the other one landed."""
+    """One delivery saw a heartbeat and cancelled the stop, another suspended the machine."""
     workspace = world.ready()
     world.clock.advance(timedelta(hours=2))
     world.clean_up()
@@ -312,10 +312,10 @@ def test_a_machine_that_is_suspended_although_its_stop_was_abandoned_is_followed
     )
 
 
-def test_a_worker_that_has_no_chance_gives_way_and_comes_again(
+def test_a_worker_with_constant_conflicts_is_repeated_by_the_queue(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a bounded number of attempts it raises, and the queue brings the job again."""
+    """After a limited number of attempts it raises, and the queue delivers the job again."""
     world.create("alice", "one")
     job = next_job(world)
     world.do(job)
@@ -333,15 +333,15 @@ def test_a_worker_that_has_no_chance_gives_way_and_comes_again(
     assert counts.commits == ATTEMPTS
 
 
-def test_an_owner_who_changes_while_a_workspace_is_forgotten_loses_nothing(
+def test_a_create_during_the_end_of_a_delete_is_not_lost(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last commit of a DELETE and a create of the same person: both are there."""
+    """The last commit of a DELETE and a create by the same person both take effect."""
     workspace = world.ready()
     world.delete("alice", workspace.id)
     world.run(until=lambda: operation_of(world, workspace).phase is Phase.FORGET)
     job = next_job(world)
-    meanwhile(world, monkeypatch, lambda: world.create("alice", "two"))
+    act_before_the_next_commit(world, monkeypatch, lambda: world.create("alice", "two"))
 
     world.do(job)
 
@@ -349,15 +349,15 @@ def test_an_owner_who_changes_while_a_workspace_is_forgotten_loses_nothing(
     assert [held.name for held in world.store.owners["alice"].workspaces.values()] == ["two"]
 
 
-# ---- people ---------------------------------------------------------------------------------------------------------
+# ---- people ----
 
 
-def test_a_request_that_meets_another_decides_again(
+def test_a_request_that_conflicts_with_another_decides_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stop and a delete at once: the delete was first, so the stop is refused."""
+    """A stop during a delete that was faster is refused."""
     workspace = world.ready()
-    meanwhile(world, monkeypatch, lambda: world.delete("alice", workspace.id))
+    act_before_the_next_commit(world, monkeypatch, lambda: world.delete("alice", workspace.id))
 
     with pytest.raises(OperationUnderWayError):
         world.stop("alice", workspace.id)
@@ -365,10 +365,10 @@ def test_a_request_that_meets_another_decides_again(
     assert operation_of(world, workspace).kind is OperationKind.DELETE
 
 
-def test_a_request_whose_own_answer_was_lost_is_one_operation_with_its_job(
+def test_a_request_whose_commit_got_no_answer_starts_one_operation(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client library repeats a commit whose answer was lost, and is told that it conflicts: with itself."""
+    """The client library repeats a commit without an answer, which then conflicts with itself."""
     workspace = world.ready()
     commit = world.store.commit
 
@@ -387,10 +387,10 @@ def test_a_request_whose_own_answer_was_lost_is_one_operation_with_its_job(
     ]
 
 
-def test_a_create_whose_own_answer_was_lost_is_one_workspace_with_its_job(
+def test_a_create_whose_commit_got_no_answer_creates_one_workspace(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not told that its own name is taken."""
+    """The person is not told that their own name is taken."""
     commit = world.store.commit
 
     def lost(**documents: Any) -> None:
@@ -406,8 +406,8 @@ def test_a_create_whose_own_answer_was_lost_is_one_workspace_with_its_job(
     assert [delivery.job.workspace_id for delivery in world.provisioning.waiting] == [made.id]
 
 
-def test_many_creates_of_one_person_at_once_keep_to_names_and_quota(world: World) -> None:
-    """Sixteen requests on eight threads for two names each twice over: as many as the quota allows, no name twice."""
+def test_many_creates_at_once_respect_names_and_quota(world: World) -> None:
+    """Of sixteen requests for eight names, as many succeed as the quota allows, each name once."""
 
     def create(number: int) -> str:
         try:
@@ -429,8 +429,8 @@ def test_many_creates_of_one_person_at_once_keep_to_names_and_quota(world: World
     assert len(world.provisioning.sent) == len(made)
 
 
-def test_many_starts_of_one_person_at_once_keep_to_the_running_quota() -> None:
-    """Four suspended workspaces, two may run: two of four starts at once are accepted, and the owner's record says so."""
+def test_many_starts_at_once_respect_the_running_limit() -> None:
+    """Of four starts at once, two succeed as the limit allows, and the owner's record agrees."""
     world = World(policy=replace(Policy(), limits=Limits(workspaces=4, running=2)))
     made = []
     for name in ("one", "two", "three", "four"):
@@ -460,8 +460,8 @@ def test_many_starts_of_one_person_at_once_keep_to_the_running_quota() -> None:
     ]
 
 
-def test_the_same_create_many_times_at_once_is_one_workspace(world: World) -> None:
-    """With one idempotency key: whoever gets an answer gets the same workspace."""
+def test_the_same_create_many_times_at_once_creates_one_workspace(world: World) -> None:
+    """All have one idempotency key, and every answer is the same workspace."""
 
     def create(_: int) -> str | None:
         try:
@@ -476,11 +476,11 @@ def test_the_same_create_many_times_at_once_is_one_workspace(world: World) -> No
     assert len(ids) == 1
 
 
-# ---- machines -------------------------------------------------------------------------------------------------------
+# ---- machines ----
 
 
 def test_a_machine_that_is_faster_than_its_worker_is_ready(world: World) -> None:
-    """It boots and reports while the worker that started it has not recorded so."""
+    """It boots and reports before the worker that started it has recorded the start."""
     workspace = world.ready()
     world.machines.stop_by_hand(place_of(workspace))
     world.run()
@@ -489,9 +489,8 @@ def test_a_machine_that_is_faster_than_its_worker_is_ready(world: World) -> None
     assert world.workspace(workspace.id).status is Status.SUSPENDED
     world.start("alice", workspace.id)
     world.run(until=lambda: operation_of(world, workspace).phase is Phase.AWAIT_METADATA)
-    world.machines.after_call = lambda: world.pass_time(
-        timedelta(seconds=60)
-    )  # after the start, before its commit
+    # Time passes after the call, before its commit.
+    world.machines.after_call = lambda: world.pass_time(timedelta(seconds=60))
 
     world.run()
 

@@ -1,4 +1,4 @@
-"""The comparison of what is recorded with what there is, on fakes in virtual time."""
+"""The hourly reconciler, which compares records with machines and disks."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.fakes.machines import INSTALLATION, Mishap
 from tests.fakes.world import World, place_of
 
 
-def reconciled(world: World, **options: timedelta) -> SweepReport:
-    """Run it once."""
+def reconcile_once(world: World, **options: timedelta) -> SweepReport:
+    """Run the reconciler once."""
     return usecase.reconcile_fleet(
         world.store, world.machines, world.operations, world.clock, world.policy, "run-1", **options
     )
 
 
-def forgotten(world: World, workspace: Workspace) -> None:
-    """Lose a workspace's record, as nothing in the Hub ever does."""
+def lose_record(world: World, workspace: Workspace) -> None:
+    """Delete a workspace's record, which the Hub itself never does."""
     stored = world.store.get(workspace.id)
     assert stored is not None
     world.store.commit(workspaces=[(stored, None)])
@@ -40,23 +40,23 @@ def forgotten(world: World, workspace: Workspace) -> None:
 
 @pytest.fixture
 def world() -> World:
-    """A Hub with one workspace that is as it should be."""
+    """A Hub with one workspace that agrees with its machine."""
     world = World()
     world.ready("alice", "fine")
     return world
 
 
 def test_a_fleet_that_agrees_is_left_alone(world: World) -> None:
-    """Nothing is called, nothing is committed but that the run came to its end."""
+    """The only commit records that the run is complete."""
     calls, before = len(world.machines.calls), world.store.workspaces
-    report = reconciled(world)
+    report = reconcile_once(world)
     assert (report.looked_at, report.done, report.failed, report.unfinished) == (1, {}, {}, False)
     assert len(world.machines.calls) == calls
     assert world.store.workspaces == before
 
 
-def test_machines_that_were_changed_by_hand_are_reflected(world: World) -> None:
-    """Stopped, suspended or deleted, whichever: nobody has to ask for the status first."""
+def test_machines_that_were_changed_by_hand_are_adopted(world: World) -> None:
+    """Stopped, suspended and deleted machines are adopted without a status request."""
     stopped, suspended, deleted = (
         world.ready("alice", name) for name in ("stopped", "suspended", "deleted")
     )
@@ -65,7 +65,7 @@ def test_machines_that_were_changed_by_hand_are_reflected(world: World) -> None:
     world.machines.delete_by_hand(place_of(deleted))
     world.clock.advance(timedelta(minutes=5))
 
-    report = reconciled(world)
+    report = reconcile_once(world)
 
     assert report.done == {"suspended": [stopped.id, suspended.id], "error": [deleted.id]}
     errors = {
@@ -75,41 +75,42 @@ def test_machines_that_were_changed_by_hand_are_reflected(world: World) -> None:
     assert errors == {"stopped": "MACHINE_STOPPED", "suspended": None, "deleted": "MACHINE_GONE"}
 
 
-def test_a_machine_that_compute_shut_down_after_sixty_days_of_suspension_is_booted_next_time(
+def test_a_machine_that_compute_stopped_after_sixty_days_suspended_must_boot(
     world: World,
 ) -> None:
-    """Its memory is gone: the record must not say that a thaw is enough."""
+    """Its memory is lost, so the record must not promise a resume."""
     workspace = world.ready("alice", "old")
     world.policy = replace(world.policy, retention=None)
     world.stop("alice", workspace.id)
     world.run()
     world.clock.advance(timedelta(days=61))
 
-    reconciled(world)
+    reconcile_once(world)
 
     assert world.workspace(workspace.id).status is Status.SUSPENDED
     assert not world.workspace(workspace.id).memory_is_ready
 
 
 def test_an_orphan_is_stopped_reported_and_deleted_after_the_grace_time(world: World) -> None:
-    """With its disk. Every act is in the trail with its reason."""
+    """Its disk follows, and the trail has each action with its reason."""
     workspace = world.ready("alice", "lost")
     place = place_of(workspace)
-    forgotten(world, workspace)
-    assert reconciled(world).done == {"owner_repaired": ["alice"]}  # as young as an insert could be
+    lose_record(world, workspace)
+    # The machine is so new that its insert may not be recorded yet.
+    assert reconcile_once(world).done == {"owner_repaired": ["alice"]}
 
     world.clock.advance(timedelta(hours=2))
-    assert reconciled(world).done == {"OrphanStopped": [workspace.instance_name]}
+    assert reconcile_once(world).done == {"OrphanStopped": [workspace.instance_name]}
     world.clock.advance(timedelta(minutes=5))
     assert world.machines.instances[place].state is InstanceState.TERMINATED
-    assert reconciled(world).done == {"OrphanFound": [workspace.instance_name]}
+    assert reconcile_once(world).done == {"OrphanFound": [workspace.instance_name]}
 
     world.clock.advance(world.policy.orphan_grace)
-    assert reconciled(world).done == {"OrphanDeleted": [workspace.instance_name]}
+    assert reconcile_once(world).done == {"OrphanDeleted": [workspace.instance_name]}
     world.clock.advance(timedelta(minutes=5))
-    assert reconciled(world).done == {"OrphanDiskFound": [workspace.disk_name]}
+    assert reconcile_once(world).done == {"OrphanDiskFound": [workspace.disk_name]}
     world.clock.advance(world.policy.orphan_grace)
-    assert reconciled(world).done == {"OrphanDiskDeleted": [workspace.disk_name]}
+    assert reconcile_once(world).done == {"OrphanDiskDeleted": [workspace.disk_name]}
     world.clock.advance(timedelta(minutes=5))
 
     assert [each.place for each in world.machines.instances.values()] == [
@@ -127,21 +128,21 @@ def test_an_orphan_is_stopped_reported_and_deleted_after_the_grace_time(world: W
     ]
 
 
-def test_so_many_orphans_that_the_records_must_be_wrong_are_not_touched(world: World) -> None:
-    """It is reported as a failure, loudly, and nothing is called."""
+def test_too_many_orphans_are_not_touched(world: World) -> None:
+    """The run reports a failure, since the records are probably wrong, and makes no call."""
     for number in range(6):
-        forgotten(world, world.ready("bob" if number < 3 else "carol", f"lost-{number}"))
+        lose_record(world, world.ready("bob" if number < 3 else "carol", f"lost-{number}"))
     world.clock.advance(timedelta(hours=2))
     calls = len(world.machines.calls)
 
-    report = reconciled(world)
+    report = reconcile_once(world)
 
     assert "too many" in report.failed["orphans"]
     assert len(world.machines.calls) == calls
 
 
-def test_the_only_machine_of_a_workspace_is_followed_to_another_zone(world: World) -> None:
-    """As when an insert that was given up took effect after all: it is the workspace's, not an orphan, and the idle sweep sees it."""
+def test_the_only_machine_of_a_workspace_is_adopted_in_another_zone(world: World) -> None:
+    """An abandoned insert may take effect late; the machine is the workspace's, not an orphan."""
     workspace = world.ready("alice", "moved")
     world.store.put(
         replace(
@@ -155,22 +156,22 @@ def test_the_only_machine_of_a_workspace_is_followed_to_another_zone(world: Worl
     )
     world.clock.advance(timedelta(hours=2))
 
-    reconciled(world)
+    reconcile_once(world)
 
     after = world.workspace(workspace.id)
     assert (after.zone, after.instance_id, after.machine_running) == (workspace.zone, None, True)
     assert [event.what for event in world.store.events if event.what.startswith("Orphan")] == []
 
 
-def test_a_machine_that_is_there_twice_is_reported_and_never_touched(world: World) -> None:
-    """Only a person can say which is meant: neither is stopped or deleted, however long it takes."""
+def test_a_machine_that_exists_twice_is_only_reported(world: World) -> None:
+    """Only a person can tell which one is meant, so both stay for any time."""
     workspace = world.ready("alice", "twice")
     world.machines.copy_by_hand(place_of(workspace), "us-west1-b")
     world.store.put(replace(workspace, last_connected_at=world.clock() + timedelta(days=30)))
 
     for _ in range(3):
         world.clock.advance(world.policy.orphan_grace + timedelta(hours=2))
-        assert workspace.instance_name in reconciled(world).done["ResourceElsewhere"]
+        assert workspace.instance_name in reconcile_once(world).done["ResourceElsewhere"]
 
     there = {
         each.place.zone: each.state
@@ -180,8 +181,8 @@ def test_a_machine_that_is_there_twice_is_reported_and_never_touched(world: Worl
     assert there == {workspace.zone: InstanceState.RUNNING, "us-west1-b": InstanceState.RUNNING}
 
 
-def test_lost_labels_are_put_back_and_nothing_is_taken_for_an_orphan(world: World) -> None:
-    """One label or all of them, of the machine or of its home; the trail says so."""
+def test_lost_labels_are_restored_and_make_no_orphan(world: World) -> None:
+    """Any labels of machine or home disk may be lost; an event records that they are restored."""
     for number, lost in enumerate(
         (("workspace",), ("hub",), ("owner",), ("managed-by",), ("hub", "workspace"))
     ):
@@ -197,7 +198,7 @@ def test_lost_labels_are_put_back_and_nothing_is_taken_for_an_orphan(world: Worl
         world.machines.set_disk_labels_by_hand(home, left)
         world.clock.advance(world.policy.orphan_grace + timedelta(hours=2))
 
-        assert set(reconciled(world).done["LabelsRestored"]) == {
+        assert set(reconcile_once(world).done["LabelsRestored"]) == {
             workspace.instance_name,
             workspace.disk_name,
         }
@@ -205,55 +206,55 @@ def test_lost_labels_are_put_back_and_nothing_is_taken_for_an_orphan(world: Worl
         world.clock.advance(timedelta(minutes=5))
         assert world.machines.disk_labels(home) == ours
         assert world.machines.instances[place_of(workspace)].labels == ours
-        assert "LabelsRestored" not in reconciled(world).done
+        assert "LabelsRestored" not in reconcile_once(world).done
         assert world.workspace(workspace.id).status is Status.READY
 
 
-def test_labels_that_are_lost_again_or_could_not_be_put_back_are_put_back_by_the_next_run(
+def test_labels_that_are_lost_again_are_restored_by_the_next_run(
     world: World,
 ) -> None:
-    """Within the hour, too: a request id of an earlier run would be answered with what came of that one."""
+    """Each run has request ids of its own: Compute answers a known id with the earlier outcome."""
     workspace = world.ready("alice", "twice")
     world.machines.script(LabelInstance, Mishap.FAILS_LATER)
     for _ in range(2):
         world.machines.set_labels_by_hand(place_of(workspace), {"hub": INSTALLATION})
         for _ in range(2):
-            reconciled(world)
+            reconcile_once(world)
             world.clock.advance(timedelta(seconds=20))
         assert world.machines.instances[place_of(workspace)].labels["workspace"] == workspace.id
 
 
-def test_a_home_disk_that_is_gone_is_told_before_anybody_needs_it(world: World) -> None:
-    """Each run logs it as an error, which alerts."""
+def test_a_lost_home_disk_is_reported_by_each_run(world: World) -> None:
+    """Each run logs an error, which alerts somebody before the disk is needed."""
     workspace = world.ready("alice", "homeless")
     world.stop("alice", workspace.id)
     world.run()
     world.machines.detach_disk_by_hand(Place(workspace.zone, workspace.disk_name))
     world.machines.delete_disk_by_hand(Place(workspace.zone, workspace.disk_name))
 
-    assert reconciled(world).done["HomeDiskGone"] == [workspace.id]
+    assert reconcile_once(world).done["HomeDiskGone"] == [workspace.id]
 
 
-def test_what_an_operation_is_at_is_nobodys_business(world: World) -> None:
-    """However its machine looks at the moment."""
+def test_a_workspace_with_a_running_operation_is_left_alone(world: World) -> None:
+    """This holds for any state of the machine."""
     workspace = world.create("alice", "new")
     world.clock.advance(timedelta(hours=2))
     calls = len(world.machines.calls)
-    report = reconciled(world)
+    report = reconcile_once(world)
     assert report.done == {}
     assert len(world.machines.calls) == calls
     assert world.workspace(workspace.id).operation is not None
 
 
-def test_an_owners_record_is_made_to_hold_what_there_is(world: World) -> None:
-    """A workspace that is gone frees its name and quota; one that is missing counts again; keys and rate stay."""
+def test_an_owners_record_is_repaired(world: World) -> None:
+    """Workspaces that do not exist are removed, missing ones are added, keys and rate stay."""
     workspace = world.ready("bob", "real")
     good = world.store.owners["bob"]
     wrong = replace(good, workspaces={"gone": OwnedWorkspace("ghost", running=True)})
     world.store.put_owner(wrong)
     world.store.put_owner(Owner("carol", workspaces={"gone-too": OwnedWorkspace("ghost")}))
 
-    report = reconciled(world)
+    report = reconcile_once(world)
 
     assert report.done == {"owner_repaired": ["bob", "carol"]}
     assert world.store.owners["bob"] == good
@@ -261,7 +262,7 @@ def test_an_owners_record_is_made_to_hold_what_there_is(world: World) -> None:
     assert world.store.owners["carol"].workspaces == {}
 
 
-def test_an_owner_who_is_at_it_is_left_to_the_next_run(
+def test_an_owner_who_is_changing_is_left_to_the_next_run(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit in between wins."""
@@ -274,39 +275,41 @@ def test_an_owner_who_is_at_it_is_left_to_the_next_run(
         return list_owned(owner_id, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.store, "list_owned", list_and_be_overtaken)
-    report = reconciled(world)
+    report = reconcile_once(world)
     assert (report.done, report.failed) == ({}, {})
     assert set(world.store.owners["bob"].workspaces) == {"new"}
 
 
-def test_a_run_out_of_time_is_gone_on_with(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it ended: between two pages of records, or of owners; then from the beginning again."""
+def test_a_run_that_ran_out_of_time_is_continued_by_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It continues after the last page of records or owners, and then starts from the first."""
     monkeypatch.setattr(usecase, "PAGE", 2)
     for number in range(4):
         world.ready(f"owner-{number}", "one")
     looked, unfinished = [], []
     for _ in range(7):
-        report = reconciled(world, budget=timedelta(seconds=-1))
+        report = reconcile_once(world, budget=timedelta(seconds=-1))
         looked.append(report.looked_at)
         unfinished.append(report.unfinished)
     assert looked == [2, 2, 1, 0, 0, 2, 2]
     assert unfinished == [True, True, True, True, False, True, True]
-    assert reconciled(world).unfinished is False
+    assert reconcile_once(world).unfinished is False
 
 
-def test_compute_that_lists_nothing_decides_nothing(world: World) -> None:
-    """Half a list would make orphans, or lost machines, of the other half."""
+def test_a_failed_list_of_compute_changes_nothing(world: World) -> None:
+    """A partial list would make orphans, or lost machines, of the rest."""
     world.machines.unanswered_reads = 1
     before = world.store.workspaces
     with pytest.raises(UnavailableError):
-        reconciled(world)
+        reconcile_once(world)
     assert world.store.workspaces == before
 
 
-def test_a_machine_that_changes_after_the_list_was_made_is_not_taken_for_drift(
+def test_a_machine_that_changed_after_the_list_has_not_drifted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What differs is looked at again at its commit."""
+    """A machine that seems to have drifted is read again at the commit."""
     [workspace] = world.store.workspaces.values()
     lists = world.machines.list_instances()
     monkeypatch.setattr(
@@ -314,23 +317,23 @@ def test_a_machine_that_changes_after_the_list_was_made_is_not_taken_for_drift(
         "list_instances",
         lambda: iter([replace(each, state=InstanceState.TERMINATED) for each in lists]),
     )
-    assert reconciled(world).done == {}
+    assert reconcile_once(world).done == {}
     assert world.workspace(workspace.id).status is Status.READY
 
 
 @pytest.mark.parametrize("command", [StopInstance, DeleteInstance])
-def test_an_orphan_that_compute_does_not_let_go_does_not_stop_the_rest(
+def test_an_orphan_that_cannot_be_deleted_does_not_stop_the_run(
     world: World, command: type[StopInstance | DeleteInstance]
 ) -> None:
-    """It is reported as failed, and tried again at the next run."""
+    """It is reported as failed, and tried again by the next run."""
     for name in ("one", "two"):
         workspace = world.ready("bob", name)
-        forgotten(world, workspace)
+        lose_record(world, workspace)
         if command is DeleteInstance:
             world.machines.stop_by_hand(place_of(workspace))
     world.clock.advance(timedelta(days=8))
     world.machines.script(command, Mishap.REFUSED, FaultKind.PERMISSION)
-    first = reconciled(world)
+    first = reconcile_once(world)
     assert (
         len(first.failed),
         [len(names) for what, names in first.done.items() if what != "owner_repaired"],
@@ -338,14 +341,14 @@ def test_an_orphan_that_compute_does_not_let_go_does_not_stop_the_rest(
         1,
         [1],
     )
-    second = reconciled(world)
+    second = reconcile_once(world)
     assert second.failed == {}
 
 
-def test_a_record_that_cannot_be_read_keeps_its_machine_and_stops_nobody(
+def test_an_unreadable_record_keeps_its_machine_and_does_not_stop_the_run(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one of a newer schema: its machine is no orphan, and everybody else's drift is followed all the same."""
+    """A record of a newer schema makes no orphan, and other workspaces are still reconciled."""
     unreadable, stopped = world.ready("bob", "unreadable"), world.ready("carol", "stopped")
     world.machines.stop_by_hand(place_of(stopped))
     world.clock.advance(timedelta(days=8))
@@ -359,45 +362,45 @@ def test_a_record_that_cannot_be_read_keeps_its_machine_and_stops_nobody(
     monkeypatch.setattr(world.store, "get", read)
     calls = len(world.machines.calls)
 
-    report = reconciled(world)
+    report = reconcile_once(world)
 
     assert report.done == {"suspended": [stopped.id]}
     assert set(report.failed) == {unreadable.id}
     assert len(world.machines.calls) == calls
 
 
-def test_an_orphan_that_compute_does_not_answer_for_stops_nobody(world: World) -> None:
-    """It is reported as failed, and the rest of the run goes on."""
-    forgotten(world, world.ready("bob", "lost"))
+def test_an_orphan_without_an_answer_of_compute_does_not_stop_the_run(world: World) -> None:
+    """It is reported as failed, and the rest of the run continues."""
+    lose_record(world, world.ready("bob", "lost"))
     stopped = world.ready("carol", "stopped")
     world.machines.stop_by_hand(place_of(stopped))
     world.clock.advance(timedelta(days=8))
     world.machines.script(StopInstance, Mishap.UNANSWERED)
 
-    report = reconciled(world)
+    report = reconcile_once(world)
 
     assert len(report.failed) == 1
     assert report.done["suspended"] == [stopped.id]
 
 
-def test_a_conflict_is_no_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else was faster: the next run looks again."""
+def test_a_conflict_is_not_a_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another change was faster, and the next run looks again."""
     world.store.put_owner(Owner("bob", workspaces={"gone": OwnedWorkspace("ghost")}))
 
     def conflict(**_: object) -> None:
         raise ConflictError("faster")
 
     monkeypatch.setattr(world.store, "commit", conflict)
-    assert reconciled(world).failed == {}
+    assert reconcile_once(world).failed == {}
 
 
-def test_a_home_that_moved_with_its_machine_is_not_taken_for_gone(world: World) -> None:
-    """No alert: the machine is followed first, and the home is there under its name."""
+def test_a_home_disk_that_moved_with_its_machine_is_not_lost(world: World) -> None:
+    """There is no alert: the move is adopted first, and the disk is found by its name."""
     workspace = world.ready("alice", "moved")
     world.machines.move_by_hand(place_of(workspace), "us-west1-b")
     world.clock.advance(timedelta(hours=2))
 
-    done = reconciled(world).done
+    done = reconcile_once(world).done
 
     assert "HomeDiskGone" not in done
     after = world.workspace(workspace.id)
@@ -405,18 +408,18 @@ def test_a_home_that_moved_with_its_machine_is_not_taken_for_gone(world: World) 
     assert (after.zone, after.home_disk.zone) == ("us-west1-b", "us-west1-b")
 
 
-def test_what_only_uses_a_workspaces_disk_is_reported_and_never_touched(world: World) -> None:
-    """As a machine of a workspace that is gone, to which somebody has attached a living one's home."""
+def test_a_machine_that_only_uses_a_workspaces_disk_is_only_reported(world: World) -> None:
+    """Somebody may have attached a workspace's home disk to the machine of a lost workspace."""
     gone = world.ready("bob", "gone")
     [kept] = [each for each in world.store.workspaces.values() if each.name == "fine"]
     home = Place(kept.zone, kept.disk_name)
     world.machines.detach_disk_by_hand(home)
     world.machines.attach_disk_by_hand(home, place_of(gone))
-    forgotten(world, gone)
+    lose_record(world, gone)
 
     for _ in range(2):
         world.clock.advance(world.policy.orphan_grace + timedelta(hours=2))
-        done = reconciled(world).done
+        done = reconcile_once(world).done
         assert gone.instance_name in done["ResourceTied"]
 
     assert world.machines.instances[place_of(gone)].state is InstanceState.RUNNING

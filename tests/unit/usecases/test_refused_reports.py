@@ -1,4 +1,4 @@
-"""A report that does not come from the workspace's machine is refused, and that is noted."""
+"""A report that does not come from the workspace's machine is refused, and that is recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
 
 class OneWorkspace:
-    """As much of a store as a refusal needs: one workspace, and the events that were written."""
+    """The part of a store that a refusal needs: one workspace, and the events written."""
 
     def __init__(self, workspace: Workspace, *, writable: bool = True) -> None:
         self.events: list[Event] = []
@@ -39,7 +39,7 @@ class OneWorkspace:
         return Stored(self._workspace, 1) if workspace_id == self._workspace.id else None
 
     def commit(self, *, events: Sequence[Event]) -> None:
-        """See the port; nothing but events is to be written."""
+        """See the port; only events may be written."""
         if not self._writable:
             raise UnavailableError("The database does not answer.")
         self.events += events
@@ -69,7 +69,7 @@ def made() -> Workspace:
 def report_as(
     store: OneWorkspace, workspace: Workspace, workspace_id: str | None = None, **proven: Any
 ) -> None:
-    """Report ready to the workspace (or another id), by a machine that differs from its own in what is given."""
+    """Report READY to a workspace, from a machine that differs from its own in ``proven``."""
     own = Report(
         event=ReportEvent.READY,
         generation=1,
@@ -78,10 +78,7 @@ def report_as(
         zone=workspace.zone,
         project_id=workspace.project_id,
     )
-    jobs, records = (
-        cast("Jobs", None),
-        cast("WorkspaceStore", store),
-    )  # a refused report sends no job
+    jobs, records = cast("Jobs", None), cast("WorkspaceStore", store)  # no job is sent
     trail = Trail(records, lambda: NOW)
     receive_report(
         records,
@@ -103,8 +100,8 @@ def report_as(
         {"project_id": "another"},
     ],
 )
-def test_another_machine_is_refused_and_noted(proven: dict[str, str]) -> None:
-    """The trail of the workspace says which machine it was, and from which request; nothing else is written."""
+def test_another_machine_is_refused_and_recorded(proven: dict[str, str]) -> None:
+    """An event has the machine and the request id, and nothing else is written."""
     workspace = made()
     store = OneWorkspace(workspace)
     token = logs.request_id.set("boot-1")
@@ -118,8 +115,8 @@ def test_another_machine_is_refused_and_noted(proven: dict[str, str]) -> None:
     assert store.events == [Event(NOW, workspace.id, "ada", who, "ReportSent", "REFUSED", "boot-1")]
 
 
-def test_a_report_to_an_id_that_is_no_workspaces_is_refused_and_noted_alike() -> None:
-    """Whichever machine it is: its own may have been deleted, and others learn nothing of ids."""
+def test_a_report_to_an_unknown_id_is_refused_and_recorded_alike() -> None:
+    """The machine's own workspace may be deleted; other machines learn nothing about ids."""
     workspace = made()
     store = OneWorkspace(workspace)
     unknown = str(uuid.uuid4())
@@ -135,7 +132,7 @@ def test_a_report_to_an_id_that_is_no_workspaces_is_refused_and_noted_alike() ->
 
 
 def test_a_refusal_that_cannot_be_recorded_is_still_a_refusal() -> None:
-    """A database that does not answer does not turn a no into a "try again"."""
+    """A database that does not answer must not turn the refusal into a request to retry."""
     workspace = made()
     with pytest.raises(NotAllowedError):
         report_as(OneWorkspace(workspace, writable=False), workspace, instance_id="4712")

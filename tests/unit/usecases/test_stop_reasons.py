@@ -1,4 +1,4 @@
-"""Why a suspended workspace says that it was stopped."""
+"""The reason that a suspended workspace gives for its stop."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.fakes.world import World, place_of
 
 @pytest.fixture
 def world() -> World:
-    """A Hub with nothing in it."""
+    """A Hub without workspaces."""
     return World()
 
 
-def idle(world: World) -> Workspace:
-    """Return a workspace that the cleanup has suspended."""
+def idle_workspace(world: World) -> Workspace:
+    """Return a workspace that the clean-up has suspended."""
     workspace = world.ready()
     world.clock.advance(timedelta(hours=2))
     world.clean_up()
@@ -27,14 +27,14 @@ def idle(world: World) -> Workspace:
     return world.workspace(workspace.id)
 
 
-def test_it_says_that_nobody_was_connected(world: World) -> None:
-    """The cleanup has suspended it."""
-    workspace = idle(world)
+def test_the_reason_is_idle_after_an_automatic_stop(world: World) -> None:
+    """The clean-up has suspended the workspace."""
+    workspace = idle_workspace(world)
     assert (workspace.status, workspace.stopped_because) == (Status.SUSPENDED, StopReason.IDLE)
 
 
-def test_it_says_that_somebody_asked_for_it_even_after_the_cleanup_has_begun(world: World) -> None:
-    """A STOP of a person's makes the automatic one their own."""
+def test_the_reason_is_requested_if_a_person_takes_over_an_automatic_stop(world: World) -> None:
+    """A person's STOP takes over the automatic one."""
     workspace = world.ready()
     world.clock.advance(timedelta(hours=2))
     world.clean_up()
@@ -43,8 +43,8 @@ def test_it_says_that_somebody_asked_for_it_even_after_the_cleanup_has_begun(wor
     assert world.workspace(workspace.id).stopped_because is StopReason.REQUESTED
 
 
-def test_it_says_that_it_was_done_outside(world: World) -> None:
-    """The machine was switched off by hand, and a look has noticed."""
+def test_the_reason_is_outside_after_a_stop_by_hand(world: World) -> None:
+    """The machine was stopped by hand, and a look has found it."""
     workspace = world.ready()
     world.machines.stop_by_hand(place_of(workspace))
     world.look(workspace)
@@ -53,9 +53,9 @@ def test_it_says_that_it_was_done_outside(world: World) -> None:
     assert (followed.status, followed.stopped_because) == (Status.SUSPENDED, StopReason.OUTSIDE)
 
 
-def test_a_start_that_gets_no_capacity_leaves_the_reason(world: World) -> None:
-    """It is suspended for why it was; the error says why it still is."""
-    workspace = idle(world)
+def test_a_start_without_capacity_keeps_the_reason(world: World) -> None:
+    """The reason says why it was suspended, the error why it still is."""
+    workspace = idle_workspace(world)
     world.machines.script(ResumeInstance, Mishap.REFUSED, FaultKind.STOCK_OUT)
     world.start("alice", workspace.id)
     world.run()
@@ -67,9 +67,9 @@ def test_a_start_that_gets_no_capacity_leaves_the_reason(world: World) -> None:
     )
 
 
-def test_one_that_runs_again_says_nothing_about_it(world: World) -> None:
+def test_a_started_workspace_has_no_reason(world: World) -> None:
     """The next stop has its own reason."""
-    workspace = idle(world)
+    workspace = idle_workspace(world)
     world.start("alice", workspace.id)
     world.run()
     assert world.workspace(workspace.id).stopped_because is None

@@ -1,4 +1,4 @@
-"""What is written of refusals and looks, and when: in virtual time, on the fake store."""
+"""Which refusals and reads by administrators are recorded, and when."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ ADMIN = Actor("grace", "request-1", "grace@example.com", admin=True)
 
 
 class Store(MemoryWorkspaceStore):
-    """Records that may be away, and whose commits may take their time."""
+    """Records that may be unavailable, and whose commits may be held up."""
 
     def __init__(self) -> None:
         super().__init__()
         self.away = False
         self.largest = 0
-        self.asked = threading.Semaphore(0)  # counts the commits that have come this far
+        self.asked = threading.Semaphore(0)  # counts the commits that have started
         self.go_on = threading.Event()
         self.go_on.set()
 
@@ -62,64 +62,66 @@ class Process:
         self.trail = Trail(self.store, self.clock)
 
     def pass_time(self, **by: float) -> None:
-        """Let so much time pass."""
+        """Let an amount of time pass."""
         self.clock.advance(timedelta(**by))
 
     def enter(self, who: str) -> None:
-        """Let a stranger try to get in."""
+        """Let a stranger try to enter."""
         with pytest.raises(NotAllowedError):
             enter(self.trail, Person(who, f"{who}@example.net"), RULES, str(uuid.uuid4()))
 
     def refuse(self, who: str = "bob", workspace_id: str = "one") -> None:
-        """Refuse somebody whom the Hub serves."""
+        """Refuse a person whom the Hub serves."""
         self.trail.record_refusal(
             Actor(who, "request-2", f"{who}@example.com"), workspace_id, "alice", "StopRequested"
         )
 
     @property
-    def told(self) -> list[tuple[str, int]]:
-        """Who was refused how often, as it is written."""
+    def written(self) -> list[tuple[str, int]]:
+        """The callers in the written events, and how many refusals each event counts."""
         return [(event.who, event.times) for event in self.store.events]
 
     @property
     def times(self) -> int:
-        """How many refusals are written."""
+        """The number of refusals that the written events count."""
         return sum(event.times for event in self.store.events)
 
 
 @pytest.fixture
 def process() -> Process:
-    """A process that has just begun."""
+    """A process that has just started."""
     return Process()
 
 
-# ---- strangers ------------------------------------------------------------------------------------------------------
+# ---- strangers ----
 
 
 def test_a_flood_by_one_stranger_is_one_write(process: Process) -> None:
-    """The others are told with the first one after five minutes."""
+    """The others are counted by the first event after five minutes."""
     for _ in range(623):
         process.enter("mallory")
         process.pass_time(seconds=2 / 623)
-    assert (process.store.counts.commits, process.told) == (1, [("mallory", 1)])
+    assert (process.store.counts.commits, process.written) == (1, [("mallory", 1)])
 
     process.pass_time(minutes=5)
     process.enter("mallory")
 
-    assert (process.store.counts.commits, process.told) == (2, [("mallory", 1), ("mallory", 623)])
+    assert (process.store.counts.commits, process.written) == (
+        2,
+        [("mallory", 1), ("mallory", 623)],
+    )
     [first, then] = process.store.events
     assert {event.what for event in (first, then)} == {"EntryRequested"}
     assert then.who_email == "mallory@example.net"
 
 
 def test_ten_thousand_strangers_write_no_more_than_the_budget(process: Process) -> None:
-    """However many Google accounts somebody has, in a minute and in an hour; how many they were is told."""
+    """This holds for a minute and for an hour, and their number is recorded in the end."""
     for n in range(10_000):
         process.enter(f"stranger-{n}")
         process.pass_time(seconds=0.006)
-    assert (
-        process.store.counts.commits <= 2 * STRANGERS_PER_MINUTE
-    )  # what there was, and what a minute gives
+    # The initial budget, and that of a minute.
+    assert process.store.counts.commits <= 2 * STRANGERS_PER_MINUTE
 
     for n in range(10_000):
         process.enter(f"stranger-{n}")
@@ -131,39 +133,39 @@ def test_ten_thousand_strangers_write_no_more_than_the_budget(process: Process) 
     assert process.times == 20_000
 
 
-def test_strangers_keep_nobody_elses_refusal_out_of_the_trail(process: Process) -> None:
-    """The budget is theirs alone."""
+def test_strangers_do_not_hide_other_peoples_refusals(process: Process) -> None:
+    """The budget applies to strangers only."""
     for n in range(1000):
         process.enter(f"stranger-{n}")
     process.refuse()
-    assert process.told[-1] == ("bob", 1)
+    assert process.written[-1] == ("bob", 1)
 
 
-def test_a_machine_that_is_not_the_workspaces_is_a_stranger(process: Process) -> None:
-    """It has a token of Google's, and nothing else."""
+def test_another_workspaces_machine_is_a_stranger(process: Process) -> None:
+    """It has only a token of Google's."""
     for n in range(1000):
         process.trail.record_stranger(
             Actor(f"machine-{n}", "request-3"), "one", "alice", "ReportSent"
         )
     assert process.store.counts.commits == STRANGERS_PER_MINUTE
     process.trail.write_counted()
-    assert process.told[-1] == ("strangers", 990)
+    assert process.written[-1] == ("strangers", 990)
     assert process.store.events[-1].what == "ReportSent"
-    assert process.store.events[-1].workspace_id == "one"  # all of them wanted the same
+    assert process.store.events[-1].workspace_id == "one"  # the same for all of them
 
 
-# ---- people whom the Hub serves -------------------------------------------------------------------------------------
+# ---- people whom the Hub serves ----
 
 
-def test_a_first_refusal_of_somebody_who_is_served_is_always_written(process: Process) -> None:
-    """Whoever else was refused before."""
+def test_the_first_refusal_of_a_person_who_is_served_is_written(process: Process) -> None:
+    """It does not matter how many others were refused before."""
     for n in range(500):
         process.refuse(f"person-{n}")
-    assert process.told == [(f"person-{n}", 1) for n in range(500)]
+    assert process.written == [(f"person-{n}", 1) for n in range(500)]
 
 
-def test_somebody_who_tries_many_ids_is_two_lines(process: Process) -> None:
-    """The first id, and how many there were."""
+def test_a_person_who_tries_many_ids_is_two_events(process: Process) -> None:
+    """One event has the first id, the other the number of all."""
     for n in range(100):
         process.refuse(workspace_id=f"workspace-{n}")
     process.pass_time(minutes=5)
@@ -177,7 +179,7 @@ def test_somebody_who_tries_many_ids_is_two_lines(process: Process) -> None:
 
 
 def test_memory_is_bounded_and_no_count_is_lost(process: Process) -> None:
-    """More callers than are told apart."""
+    """There are more callers than the table has places."""
     for _ in range(2):
         for n in range(MOST_CALLERS + MOST_STRANGERS + 100):
             process.refuse(f"person-{n}")
@@ -187,21 +189,21 @@ def test_memory_is_bounded_and_no_count_is_lost(process: Process) -> None:
     assert process.store.largest <= MOST_IN_LAST_COMMIT
 
 
-# ---- many threads ---------------------------------------------------------------------------------------------------
+# ---- many threads ----
 
 
 @pytest.fixture
-def _threads_take_turns_often() -> Iterator[None]:
-    """Have a thread interrupted wherever it may be."""
+def _frequent_thread_switches() -> Iterator[None]:
+    """Let threads be interrupted at any place."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(usual)
 
 
-@pytest.mark.usefixtures("_threads_take_turns_often")
-def test_threads_at_once_lose_no_count(process: Process) -> None:
-    """Of one caller and of many, while time goes on, and while the database comes and goes."""
+@pytest.mark.usefixtures("_frequent_thread_switches")
+def test_simultaneous_threads_lose_no_count(process: Process) -> None:
+    """One caller and many are counted while time passes and the database fails at times."""
 
     def flood(thread: int) -> None:
         for n in range(500):
@@ -218,29 +220,29 @@ def test_threads_at_once_lose_no_count(process: Process) -> None:
     assert process.times == 8 * 500 * 3
 
 
-def test_who_is_counted_does_not_wait_for_anybodys_write(process: Process) -> None:
-    """Nor is what comes during a write lost with it, when that fails."""
+def test_counting_a_refusal_does_not_wait_for_a_write(process: Process) -> None:
+    """A refusal that comes during a write is not lost if the write fails."""
     process.store.away = True
     process.store.go_on.clear()
     first = threading.Thread(target=process.refuse)
     first.start()
     assert process.store.asked.acquire(timeout=10)
 
-    process.refuse()  # would hang if it had to wait
+    process.refuse()  # would hang if it waited for the write
 
     process.store.go_on.set()
     first.join(10)
     process.store.away = False
     process.pass_time(seconds=10)
     process.refuse()
-    assert process.told == [("bob", 3)]
+    assert process.written == [("bob", 3)]
 
 
-# ---- a database that is away ----------------------------------------------------------------------------------------
+# ---- an unavailable database ----
 
 
-def test_what_the_database_did_not_take_is_written_later(process: Process) -> None:
-    """First refusals, counts and sums; each refusal stands at once, and few of them wait for the database."""
+def test_refusals_during_an_outage_of_the_database_are_written_later(process: Process) -> None:
+    """Each refusal takes effect at once, and few of them wait for the database."""
     process.refuse()
     process.store.away = True
     for second in range(600):
@@ -261,15 +263,16 @@ def test_what_the_database_did_not_take_is_written_later(process: Process) -> No
 
     assert process.times == 1 + 3 * 600 + 2
     named = {
-        who: sum(times for name, times in process.told if name == who) for who in ("bob", "carol")
+        who: sum(times for name, times in process.written if name == who)
+        for who in ("bob", "carol")
     }
     assert named == {"bob": 602, "carol": 600}
 
 
-def test_a_database_that_is_away_at_the_end_costs_one_try(
+def test_at_the_end_an_unavailable_database_is_tried_once(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that is told to end has ten seconds. The log keeps how many refusals are lost."""
+    """A process has ten seconds to end; the log has the number of refusals that are lost."""
     lost: list[object] = []
     monkeypatch.setattr(
         "shared.logs.warning", lambda event, **fields: lost.append((event, fields.get("times")))
@@ -289,17 +292,17 @@ def test_a_database_that_is_away_at_the_end_costs_one_try(
 
 
 def test_a_process_that_has_counted_nothing_writes_nothing_at_its_end(process: Process) -> None:
-    """Most have not."""
+    """Most processes have counted nothing."""
     process.refuse()
     process.trail.write_counted()
     assert process.store.counts.commits == 1
 
 
-# ---- an administrator's looks ---------------------------------------------------------------------------------------
+# ---- reads by administrators ----
 
 
-def test_the_same_look_is_noted_once_in_ten_minutes(process: Process) -> None:
-    """A page that is reloaded every few seconds is one look."""
+def test_the_same_read_is_recorded_once_in_ten_minutes(process: Process) -> None:
+    """A page that reloads every few seconds counts as one read."""
     for _ in range(100):
         process.trail.record_look(ADMIN, "one", "alice", "StatusRequested")
         process.pass_time(seconds=5)
@@ -309,8 +312,8 @@ def test_the_same_look_is_noted_once_in_ten_minutes(process: Process) -> None:
     assert process.store.counts.commits == 2
 
 
-def test_another_look_is_another_event(process: Process) -> None:
-    """At another workspace, another owner's, everybody's, something else of the same, or by another administrator."""
+def test_different_reads_are_different_events(process: Process) -> None:
+    """A read differs by its workspace, owner, list or administrator, or by what is read."""
     looks = [
         (ADMIN, "one", "alice", "StatusRequested"),
         (ADMIN, "two", "alice", "StatusRequested"),
@@ -334,8 +337,8 @@ def test_another_look_is_another_event(process: Process) -> None:
     assert noted == [(actor.id, *rest) for actor, *rest in looks]
 
 
-def test_a_look_that_cannot_be_noted_is_no_look_however_often_it_is_tried(process: Process) -> None:
-    """It counts as noted only once it is."""
+def test_a_read_that_cannot_be_recorded_is_refused_each_time(process: Process) -> None:
+    """A read counts as recorded only after its event is written."""
     process.store.away = True
     for _ in range(2):
         with pytest.raises(UnavailableError):
@@ -345,15 +348,15 @@ def test_a_look_that_cannot_be_noted_is_no_look_however_often_it_is_tried(proces
     assert process.store.counts.commits == 1
 
 
-def test_what_is_their_own_is_no_look(process: Process) -> None:
-    """Neither an administrator's nor anybody else's."""
+def test_a_read_of_ones_own_workspace_is_not_recorded(process: Process) -> None:
+    """This holds for administrators and for everybody else."""
     process.trail.record_look(ADMIN, "one", "grace", "StatusRequested")
     process.trail.record_look(Actor("alice", "request-5"), "one", "alice", "StatusRequested")
     assert process.store.counts.commits == 0
 
 
-def test_looks_are_remembered_up_to_a_bound(process: Process) -> None:
-    """The one that was noted longest ago is forgotten, and is noted again."""
+def test_the_number_of_remembered_reads_is_bounded(process: Process) -> None:
+    """The oldest read is forgotten, and recorded again when it is repeated."""
     for n in range(MOST_LOOKS + 1):
         process.trail.record_look(ADMIN, f"workspace-{n}", "alice", "StatusRequested")
     process.trail.record_look(ADMIN, f"workspace-{MOST_LOOKS}", "alice", "StatusRequested")

@@ -1,4 +1,4 @@
-"""Every state that one workspace can get into, walked breadth-first on the fakes, and the ways out of each: DELETE and START."""
+"""A walk over every state that a workspace can reach, with the ways out by DELETE and START."""
 
 import copy
 import itertools
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
@@ -58,31 +58,27 @@ from tests.unit.usecases.ways_out import (
     POLICY,
     check_way_out_by_delete,
     check_way_out_by_start,
-    let_go,
     record,
+    release_homes,
 )
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ways out")]  # they are walked once
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ways out")]  # one walk for all
 
-FOREVER: Final = 1000
-MOST_STATES: Final = 50_000  # so many are never found: the walk ends by itself
+FOREVER = 1000
+MOST_STATES = 50_000  # never reached: the walk ends by itself
 
-NEED_CAPACITY: Final = {InsertInstance, StartInstance, ResumeInstance}
-OF_CAPACITY: Final = {
-    FaultKind.STOCK_OUT,
-    FaultKind.QUOTA,
-}  # what Compute says only to calls that need some
-# What is refused for ever: the first is waited for until the deadline, the second for a shorter
-# while.
-LASTING: Final[dict[type[Command], tuple[FaultKind, ...]]] = {
+NEED_CAPACITY = {InsertInstance, StartInstance, ResumeInstance}
+OF_CAPACITY = {FaultKind.STOCK_OUT, FaultKind.QUOTA}  # only calls that need capacity get these
+# Refusals without end: the first is retried until the deadline, the second for less time.
+LASTING: dict[type[Command], tuple[FaultKind, ...]] = {
     DeleteDisk: (FaultKind.IN_USE, FaultKind.PERMISSION)
 }
-ELSEWHERE: Final = ("us-central1-a", "us-central1-b")  # where somebody may have moved a machine
-SHOWS_LATER: Final = {Mishap.FAILS_LATER, Mishap.OPERATION_LOST, Mishap.SLOW}
+ELSEWHERE = ("us-central1-a", "us-central1-b")  # zones to which somebody may move a machine
+SHOWS_LATER = {Mishap.FAILS_LATER, Mishap.OPERATION_LOST, Mishap.SLOW}
 
 
 class State(NamedTuple):
-    """All that tells one state from another: what decisions go by, and what Compute has."""
+    """All that distinguishes states: what decisions depend on, and what Compute has."""
 
     status: str
     error: str
@@ -113,7 +109,7 @@ class State(NamedTuple):
 
     @property
     def alike(self) -> "State":
-        """All states from which the same things come as from this one: of why it is in ERROR nothing else is asked."""
+        """The state with its error reduced to what decisions depend on."""
         return self._replace(
             error=self.error if self.error in {"", MACHINE_NOT_READY} else "another"
         )
@@ -121,10 +117,10 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A world somewhere on the walk, its state, and the acts that led there.
+    """A world on the walk, its state, and the acts that led there.
 
-    ``touched``: somebody has done to machine or home what the Hub never does. From then on nothing
-    else goes wrong, or there were no end of states.
+    ``touched`` means that somebody has changed machine or home disk as the Hub never does. From
+    then on no further fault is tried, because the number of states would not end.
     """
 
     world: World
@@ -133,15 +129,15 @@ class Node:
 
     @property
     def touched(self) -> bool:
-        """Whether somebody has."""
+        """Whether somebody has done so."""
         return self.state.touched
 
 
-# ---- worlds ---------------------------------------------------------------------------------------------------------
+# ---- worlds ----
 
 
 def state_of(world: World, *, touched: bool = False) -> State:
-    """Return what a world's workspace, machines and disks are."""
+    """Return the state of a world's workspace, machines and disks."""
     ws = record(world)
     assert ws is not None
     operation, machine = ws.operation, world.machine(ws)
@@ -152,8 +148,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
     deletes = operation is not None and operation.kind is OperationKind.DELETE
     return State(
         status=ws.status,
-        # Under an operation it is asked only whether there was a reason before, and only by a STOP,
-        # which keeps it.
+        # During an operation only a STOP uses the earlier error, and only whether there was one.
         error=code
         if operation is None
         else "another"
@@ -196,14 +191,14 @@ def state_of(world: World, *, touched: bool = False) -> State:
 
 
 def _use_of(disk: Disk | None, ws: Workspace) -> str:
-    """Say who has a disk."""
+    """Return by whom a disk is used."""
     if disk is None:
         return "absent"
     return "free" if not disk.users else "ours" if disk.users == (ws.instance_name,) else "held"
 
 
 def _is_old(world: World, ws: Workspace) -> bool:
-    """Whether the workspace's machine is one that would be made anew rather than booted."""
+    """Return whether the workspace's machine would be replaced rather than booted."""
     machine = world.machines.peek(place_of(ws))
     return (
         machine is not None and why_too_old(machine.created_at, world.clock(), POLICY) is not None
@@ -211,12 +206,12 @@ def _is_old(world: World, ws: Workspace) -> bool:
 
 
 def _boot_disk(ws: Workspace, boots: int) -> Place:
-    """Return where the boot disk of a later boot will be."""
+    """Return the place of the boot disk of a later boot."""
     return Place(ws.zone, f"{ws.instance_name}-{ws.generation + boots}")
 
 
 def _copy_function(function: types.FunctionType, memo: dict[int, Any]) -> types.FunctionType:
-    """Copy what is to happen in a fake, with what it holds on to."""
+    """Copy a function that is due in a fake, with the objects in its closure."""
     if not function.__closure__:
         return function
     cells = tuple(types.CellType() for _ in function.__closure__)
@@ -233,7 +228,7 @@ def _same(each: Any, _memo: dict[int, Any]) -> Any:
     return each
 
 
-# What never changes is shared by all copies of a world, and numbers go on in all of them.
+# Copies of a world share what never changes, and continue the same numbers.
 _SHARED = (
     *(
         Workspace,
@@ -262,7 +257,7 @@ _COPIERS = {
 
 
 def copy_of(world: World) -> World:
-    """Return another world that is the same, but that nothing is to go wrong in; both forget their history."""
+    """Return a copy of a world without planned faults; both worlds lose their history."""
     world.machines.calm()
     for history in (
         world.store.events,
@@ -277,8 +272,8 @@ def copy_of(world: World) -> World:
 
 
 @contextmanager
-def copying() -> Iterator[None]:
-    """Let worlds be copied, and give their records ids that are the same in each run."""
+def copyable_worlds() -> Iterator[None]:
+    """Make worlds copyable, and give their records the same ids in each run."""
     numbers = itertools.count(1)
     ids = mock.patch.object(
         uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4)
@@ -287,11 +282,11 @@ def copying() -> Iterator[None]:
         yield
 
 
-# ---- acts -----------------------------------------------------------------------------------------------------------
+# ---- acts ----
 
 
 def go_on(world: World, past: Callable[[State], bool]) -> None:
-    """Let time pass, with everything that comes in it, until the state is past something, or nothing is to come."""
+    """Let time pass until the state satisfies ``past``, or nothing more is to come."""
     world.run(until=lambda: record(world) is None or past(state_of(world)) or world.at_rest)
 
 
@@ -303,7 +298,7 @@ def successors(node: Node) -> Iterator[tuple[str, World]]:
     for name, act in _acts(node.world, ws, touched=node.touched):
         try:
             act(world)
-        except HubError:  # what is refused changes nothing
+        except HubError:  # a refusal changes nothing
             continue
         yield name, world
         world = copy_of(node.world)
@@ -326,7 +321,7 @@ def successors(node: Node) -> Iterator[tuple[str, World]]:
 
 
 def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[str, World]]:
-    """Yield what comes of each mishap, once it has shown, and of a refusal that lasts until the deadline."""
+    """Yield the effect of each mishap, and of a refusal that lasts until the deadline."""
     kinds = [kind for kind in FaultKind if command in NEED_CAPACITY or kind not in OF_CAPACITY]
     mishaps = [(mishap, kind) for mishap in (Mishap.REFUSED, Mishap.FAILS_LATER) for kind in kinds]
     mishaps += [
@@ -374,7 +369,7 @@ def _acts(
     """Yield what people, the machine and the platform can do."""
     another_type = POLICY.machine_types[ws.machine_type == POLICY.machine_types[0]]
     yield "start", lambda w: w.start(OWNER, ws.id)
-    if ws.operation is None and _is_old(world, ws):  # only a START goes by its age
+    if ws.operation is None and _is_old(world, ws):  # only a START depends on the age
         return
     if not touched:
         yield "start, a new machine", lambda w: w.start(OWNER, ws.id, NewMachine(rebuild=True))
@@ -395,13 +390,13 @@ def _acts(
         deadline = ws.operation.deadline_at
         yield "deadline passes", lambda w: _go_on_late(w, deadline)
         if not touched:
-            yield "no answer until the deadline", lambda w: _silence(w, deadline)
+            yield "no answer until the deadline", lambda w: _no_answers(w, deadline)
     if touched:
         return
     if world.provisioning.waiting or world.operations.waiting:
         yield "dead letter", _dead_letter
     begins = ws.operation is None or (
-        ws.operation.phase in BEGINNINGS and ws.operation.failure is None
+        ws.operation.phase in FIRST_PHASES and ws.operation.failure is None
     )
     if begins and ws.home_disk is not None and ws.error is None:
         for name, touch in TOUCHES.items():
@@ -469,10 +464,10 @@ def _home(ws: Workspace) -> Place:
     return Place(ws.zone, ws.disk_name)
 
 
-TOUCHED: Final = "by hand: "
-BEGINNINGS: Final = {Phase.DELETE_INSTANCE}
+TOUCHED = "by hand: "
+FIRST_PHASES = {Phase.DELETE_INSTANCE}
 # What people do in Compute that the Hub never does.
-TOUCHES: Final[dict[str, Callable[[FakeMachines, Workspace], None]]] = {
+TOUCHES: dict[str, Callable[[FakeMachines, Workspace], None]] = {
     "home detached": lambda machines, ws: machines.detach_disk_by_hand(_home(ws)),
     "home held": lambda machines, ws: machines.hold_disk_by_hand(_home(ws)),
     "machine and home deleted": _delete_home,
@@ -499,20 +494,20 @@ def _reporting(report: Report) -> Callable[[World], None]:
 def _look(world: World) -> None:
     ws = record(world)
     assert ws is not None
-    world.clock.advance(timedelta(seconds=10))  # a look's job has a name for so long
+    world.clock.advance(timedelta(seconds=10))  # looks within this time have one job's name
     world.look(ws)
     was = state_of(world)
     go_on(world, lambda now: now != was)
 
 
 def _go_on_late(world: World, deadline: datetime) -> None:
-    """Have the next job come when the deadline has passed."""
+    """Do the next job after the deadline."""
     world.clock.advance_to(deadline)
     _go_on_from_phase(world)
 
 
-def _silence(world: World, deadline: datetime) -> None:
-    """Have Compute answer nothing until the operation is over."""
+def _no_answers(world: World, deadline: datetime) -> None:
+    """Let Compute answer nothing until the operation is over."""
     world.machines.unanswered_reads = FOREVER
     _go_on_late(world, deadline)
 
@@ -525,7 +520,7 @@ def _dead_letter(world: World) -> None:
     )
 
 
-# ---- the walk -------------------------------------------------------------------------------------------------------
+# ---- the walk ----
 
 
 def walk() -> Iterator[Node]:
@@ -553,7 +548,7 @@ def walk() -> Iterator[Node]:
 
 @dataclass(frozen=True)
 class Walked:
-    """A state that was found, a shortest path to it, and what is wrong with either way out of it."""
+    """A state, a shortest path to it, and what fails on its two ways out."""
 
     state: State
     path: tuple[str, ...]
@@ -563,42 +558,42 @@ class Walked:
 
 @pytest.fixture(scope="module")
 def walked() -> list[Walked]:
-    """Walk all states, and try both ways out of each with nothing going wrong any more."""
-    with copying():
+    """Walk all states, and try both ways out of each without faults."""
+    with copyable_worlds():
         return [
             Walked(
                 node.state,
                 node.path,
-                wrong_with(check_way_out_by_delete, node.world),
-                wrong_with(check_way_out_by_start, node.world),
+                failure_of(check_way_out_by_delete, node.world),
+                failure_of(check_way_out_by_start, node.world),
             )
             for node in walk()
         ]
 
 
-def wrong_with(check: Callable[[World], None], world: World) -> str | None:
-    """Return what a check says is wrong, None when nothing is."""
+def failure_of(check: Callable[[World], None], world: World) -> str | None:
+    """Return the failure of a check, or None."""
     try:
         ended = copy_of(world)
-        let_go(ended)
+        release_homes(ended)
         check(ended)
     except (AssertionError, HubError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
-def test_delete_gets_out_of_every_state(walked: list[Walked]) -> None:
-    """Whatever has happened, a DELETE is accepted at once and leaves no record, no machine, no disk and nothing at its owner."""
+def test_delete_is_a_way_out_of_every_state(walked: list[Walked]) -> None:
+    """It is accepted at once, and leaves no record, machine or disk, and nothing at the owner."""
     assert [each for each in walked if each.delete] == []
 
 
-def test_start_gets_out_of_every_state(walked: list[Walked]) -> None:
-    """Whatever has happened, a START ends READY with the record's machine, at the latest when what is under way has ended."""
+def test_start_is_a_way_out_of_every_state(walked: list[Walked]) -> None:
+    """It leads to READY with the record's machine, perhaps after the running operation."""
     assert [each for each in walked if each.start] == []
 
 
-def test_the_walk_comes_through_all_there_is(walked: list[Walked]) -> None:
-    """Each status, each kind of operation in each of its phases, and each error that the domain knows was walked."""
+def test_the_walk_visits_every_status_phase_and_error(walked: list[Walked]) -> None:
+    """It visits each status, each phase of each operation, and each error of the domain."""
     assert {each.state.status for each in walked} == set(Status)
     assert (
         {each.state.phase for each in walked}
@@ -611,13 +606,13 @@ def test_the_walk_comes_through_all_there_is(walked: list[Walked]) -> None:
         if each.state.operation
     }
     legal = {(kind, failed, phase) for kind, failed, phases in PHASES.values() for phase in phases}
-    # A START leaves only a zone in which it has made no disk yet: it finds none to delete.
+    # A START leaves a zone only before it has made a disk there, so it finds none to delete.
     assert under_way >= legal - {(OperationKind.START, False, Phase.AWAIT_DISK_ABSENT)}
     assert {each.state.error for each in walked} >= known_codes()
 
 
 def known_codes() -> set[str]:
-    """Return the codes that are written in the modules that end operations and look at machines."""
+    """Return the codes in the modules that end operations and observe machines."""
     domain = Path(str(drift.__file__)).parent
     modules = [domain / "lifecycle.py", domain / "drift.py", *domain.glob("steps/[!_]*.py")]
     code = "\n".join(module.read_text(encoding="utf-8") for module in modules)

@@ -1,7 +1,6 @@
-"""The two ways out of whatever state a workspace is in: DELETE and START, with nothing going wrong any more."""
+"""The two ways out of any state of a workspace, DELETE and START, without further faults."""
 
 from datetime import timedelta
-from typing import Final
 
 from shared.domain.drift import has_drifted
 from shared.domain.errors import OperationUnderWayError
@@ -12,24 +11,23 @@ from shared.domain.steps import HOME_DISK_GONE
 from shared.domain.workspace import OperationKind, Status, Workspace
 from tests.fakes.world import World, place_of
 
-OWNER: Final = "alice"
-POLICY: Final = Policy(
+OWNER = "alice"
+POLICY = Policy(
     zones=("us-west1-a", "us-west1-b"),
     limits=Limits(workspaces=1, running=1),
     changes_per_minute=10**6,
 )
-# The ends of a START that says what a person must do first, or that what it led to was noticed only
-# afterwards.
-ADVICE: Final = {HOME_DISK_GONE, "MACHINE_AMBIGUOUS", "COMPUTE_NAME_TAKEN", "DISK_MISSING"}
+# The errors of a START that asks for a person's decision, or that found a problem too late.
+ADVICE = {HOME_DISK_GONE, "MACHINE_AMBIGUOUS", "COMPUTE_NAME_TAKEN", "DISK_MISSING"}
 
 
 def record(world: World) -> Workspace | None:
-    """Return the one workspace, None when it is forgotten."""
+    """Return the one workspace, or None if it is forgotten."""
     return next(iter(world.store.workspaces.values()), None)
 
 
 def check_way_out_by_delete(world: World) -> None:
-    """A DELETE is accepted at once, and leaves nothing of the workspace; one that was under way already may fail before."""
+    """A DELETE is accepted at once and leaves nothing; a running DELETE may fail once before."""
     for _ in range(2):
         ws = record(world)
         assert ws is not None
@@ -45,12 +43,12 @@ def check_way_out_by_delete(world: World) -> None:
 
 
 def check_way_out_by_start(world: World) -> None:
-    """A START is accepted, at once or when what is under way has ended, and ends READY with the record's machine.
+    """A START leads to READY with the record's machine, perhaps after the running operation.
 
-    Where it ends with advice that only a person can follow, it does once they have: an empty home
-    must be asked for, which of several machines is meant must be said, and what has a name that is
-    needed is not taken away. A machine whose host failed while its home was detached says so only
-    after it has been thawed: it is started again.
+    If it ends with advice, the check does what a person would do, and starts again: it requests
+    an empty home disk, or keeps one of several machines. A resource with a name that is needed
+    stays. A machine whose host failed while its home disk was detached reports that only after a
+    resume, so it is started again.
     """
     advised: set[str] = set()
     for _ in range(4):
@@ -60,13 +58,13 @@ def check_way_out_by_start(world: World) -> None:
         try:
             world.start(OWNER, ws.id, NewMachine(empty_home=HOME_DISK_GONE in advised))
         except OperationUnderWayError:
-            assert ws.operation is not None, "it was refused for nothing"
+            assert ws.operation is not None, "a START was refused without an operation"
         world.run()
         now = record(world)
         if now is None:
             assert ws.operation is not None
             assert ws.operation.kind is OperationKind.DELETE, (
-                "it went, and nobody had asked for that"
+                "the workspace was deleted without a DELETE"
             )
             return
         assert now.operation is None, "an operation does not end by itself"
@@ -80,24 +78,23 @@ def check_way_out_by_start(world: World) -> None:
         assert ws.operation is not None or believed_ready, (
             "a START that nothing disturbed did not end READY"
         )
-        # The machine is not what the record says, and nobody has looked yet: whoever wants to use
-        # it does.
+        # The record does not agree with the machine yet; a person who wants to use it looks.
         world.clock.advance(timedelta(seconds=10))
         world.look(now)
         world.run()
-    raise AssertionError("START does not get out of it")
+    raise AssertionError("START does not lead out of the state")
 
 
 def _keep_one(world: World, ws: Workspace) -> None:
-    """Delete all machines of a workspace but one, with their disks, by hand."""
+    """Delete all machines of a workspace but one, with their disks, outside the Hub."""
     copies = [place for place in world.machines.instances if place.name == ws.instance_name]
     for place in copies[1:]:
         world.machines.delete_by_hand(place)
         world.machines.delete_disk_by_hand(Place(place.zone, ws.disk_name))
 
 
-def let_go(world: World) -> None:
-    """Have whoever else holds a home let go of it."""
+def release_homes(world: World) -> None:
+    """Detach each home disk from other machines."""
     for place in world.machines.disks:
         disk = world.machines.peek_disk(place)
         if disk and any(not user.startswith("workspace-") for user in disk.users):

@@ -499,9 +499,7 @@ def test_one_bad_workspace_does_not_stop_the_rest_of_a_cleanup(
     assert set(report["done"]["stop"]) == {ws.id for ws in workspaces} - {bad}
 
 
-def test_a_cleanup_goes_through_all_pages(
-    hub: Functions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cleanup_goes_through_all_pages(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each workspace of several pages is handled once."""
     monkeypatch.setattr("shared.usecases.sweep.PAUSE_SECONDS", 0)
     long_ago = hub.world.clock() - timedelta(days=2)

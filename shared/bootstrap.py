@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from shared import logs
+from shared.caller_limit import CallerLimit
 from shared.config import Settings, configure_libraries, read_settings
 from shared.domain.policy import Policy
-from shared.entry.limits import CallerLimit
-from shared.entry.worker_exit import at_worker_exit
 from shared.ports import Identity, Jobs, Machines, WorkspaceStore
-from shared.usecases.trail import Trail
+from shared.usecases.audit import AuditTrail
+from shared.usecases.records import Records
+from shared.worker_exit import at_worker_exit
 
 _MODULES = {
     "store": "shared.adapters.firestore_store",
@@ -98,11 +99,21 @@ class Hub:
         return CallerLimit(self.settings.edge.requests_per_minute)
 
     @cached_property
-    def trail(self) -> Trail:
-        """What is noted beside the changes. What it has only counted is written when this process ends."""
-        trail = Trail(self.store, self.clock)
-        at_worker_exit(trail.write_counted)
-        return trail
+    def audit(self) -> AuditTrail:
+        """What is noted beside the changes. What is only counted is written when this process ends."""
+        audit = AuditTrail(self.store, self.clock)
+        at_worker_exit(audit.write_counted)
+        return audit
+
+    @property
+    def records(self) -> Records:
+        """The records, with jobs sent by Cloud Tasks."""
+        return Records(self.store, lambda: self.operation_jobs, self.clock, self.audit)
+
+    @property
+    def new_records(self) -> Records:
+        """The records, with jobs sent by Pub/Sub: for new workspaces."""
+        return Records(self.store, lambda: self.provision_jobs, self.clock, self.audit)
 
     @staticmethod
     def clock() -> datetime:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
+from shared.domain.access import MachineIdentity, Person
 from shared.domain.events import Event
 from shared.domain.instance import Command, Disk, Instance, OperationState, Place, StartedCall
 from shared.domain.jobs import Job
-from shared.domain.people import Person
 from shared.domain.workspace import Owner, Status, Workspace
 
 R = TypeVar("R")
@@ -168,16 +168,6 @@ class Jobs(Protocol):
         """Hand the job over, to be done ``job.delay`` from now. A job that was sent before is not sent twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Which Compute instance a token is from, proven. ``instance_id`` is the numeric id."""
-
-    project_id: str
-    zone: str
-    instance_name: str
-    instance_id: str
-
-
 class Headers(Protocol):
     """A request's headers, by name in any case."""
 
@@ -195,7 +185,7 @@ class Identity(Protocol):
             NotAuthenticatedError: there is no token, or not one for us, with the reason in words.
         """
 
-    def machine(self, headers: Headers) -> Machine:
+    def machine(self, headers: Headers) -> MachineIdentity:
         """Return which instance a report's headers prove to be calling.
 
         Raises:

@@ -9,7 +9,7 @@ from flask import Request
 
 from shared.bootstrap import hub
 from shared.entry.bodies import read_idempotency_key, read_new_workspace
-from shared.entry.http import Answer, actor, endpoint
+from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import workspace_json
 from shared.usecases import create_workspace as usecase
 
@@ -19,12 +19,10 @@ HUB = hub("store", "identity", "provision_jobs")
 @endpoint(HUB, "POST /workspaces")
 def create_workspace(request: Request) -> Answer:
     """Answer 201 with the workspace, PROVISIONING, and where it is."""
-    who = actor(request, HUB)
+    who = actor_of(request, HUB)
     new = read_new_workspace(request, HUB.policy)
     key = read_idempotency_key(request, HUB.policy)
-    workspace = usecase.create_workspace(
-        HUB.store, HUB.provision_jobs, HUB.clock, HUB.policy, HUB.settings.project_id, who, new, key
-    )
+    workspace = usecase.create_workspace(HUB.new_records, HUB.policy, who, new, key)
     return Answer(
         201, workspace_json(workspace, HUB.policy), {"Location": f"/workspaces/{workspace.id}"}
     )

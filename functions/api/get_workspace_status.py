@@ -8,9 +8,9 @@ Compute library is imported at the first request.
 from flask import Request
 
 from shared.bootstrap import hub
-from shared.entry.http import Answer, actor, endpoint
+from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import status_json
-from shared.usecases import ask_workspaces
+from shared.usecases import manage_workspaces
 
 HUB = hub("store", "identity")
 
@@ -18,8 +18,8 @@ HUB = hub("store", "identity")
 @endpoint(HUB, "GET /workspaces/{workspace_id}/status")
 def get_workspace_status(request: Request, workspace_id: str) -> Answer:
     """Answer 200 with the workspace, its instance and its connection."""
-    who = actor(request, HUB)
-    status = ask_workspaces.get_workspace_status(
-        HUB.store, lambda: HUB.machines, HUB.operation_jobs, HUB.clock, HUB.trail, who, workspace_id
+    who = actor_of(request, HUB)
+    status = manage_workspaces.get_workspace_status(
+        HUB.records, lambda: HUB.machines, who, workspace_id
     )
     return Answer(200, status_json(status, HUB.policy))

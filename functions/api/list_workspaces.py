@@ -8,9 +8,9 @@ from flask import Request
 
 from shared.bootstrap import hub
 from shared.entry.bodies import read_list_query
-from shared.entry.http import Answer, actor, endpoint, next_link
+from shared.entry.http import Answer, actor_of, endpoint, next_link
 from shared.entry.representation import workspace_json
-from shared.usecases import ask_workspaces
+from shared.usecases import manage_workspaces
 
 HUB = hub("store", "identity")
 
@@ -18,8 +18,7 @@ HUB = hub("store", "identity")
 @endpoint(HUB, "GET /workspaces", query=True)
 def list_workspaces(request: Request) -> Answer:
     """Answer with a bare array; a further page is announced in ``Link``."""
-    who = actor(request, HUB)
-    whose, status, limit, token = read_list_query(request)
-    page = ask_workspaces.list_workspaces(HUB.store, HUB.trail, who, whose, status, limit, token)
+    who = actor_of(request, HUB)
+    page = manage_workspaces.list_workspaces(HUB.records, who, read_list_query(request))
     listed = [workspace_json(workspace, HUB.policy) for workspace in page.records]
     return Answer(200, listed, next_link(request, page.next_token))

@@ -8,9 +8,9 @@ from flask import Request
 
 from shared.bootstrap import hub
 from shared.entry.bodies import read_new_machine
-from shared.entry.http import Answer, actor, endpoint
+from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import workspace_json
-from shared.usecases import ask_workspaces
+from shared.usecases import manage_workspaces
 
 HUB = hub("store", "identity", "operation_jobs")
 
@@ -18,9 +18,9 @@ HUB = hub("store", "identity", "operation_jobs")
 @endpoint(HUB, "POST /workspaces/{workspace_id}/start")
 def start_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace, or 200 when it is ready already and nothing is to change."""
-    who = actor(request, HUB)
+    who = actor_of(request, HUB)
     machine = read_new_machine(request, HUB.policy)
-    workspace, under_way = ask_workspaces.start_workspace(
-        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, who, workspace_id, machine
+    workspace, under_way = manage_workspaces.start_workspace(
+        HUB.records, HUB.policy, who, workspace_id, machine
     )
     return Answer(202 if under_way else 200, workspace_json(workspace, HUB.policy))

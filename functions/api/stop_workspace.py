@@ -8,9 +8,9 @@ from flask import Request
 
 from shared.bootstrap import hub
 from shared.entry.bodies import read_nothing
-from shared.entry.http import Answer, actor, endpoint
+from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import workspace_json
-from shared.usecases import ask_workspaces
+from shared.usecases import manage_workspaces
 
 HUB = hub("store", "identity", "operation_jobs")
 
@@ -18,9 +18,9 @@ HUB = hub("store", "identity", "operation_jobs")
 @endpoint(HUB, "POST /workspaces/{workspace_id}/stop")
 def stop_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace, or 200 when it is suspended already."""
-    who = actor(request, HUB)
+    who = actor_of(request, HUB)
     read_nothing(request)
-    workspace, under_way = ask_workspaces.stop_workspace(
-        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, who, workspace_id
+    workspace, under_way = manage_workspaces.stop_workspace(
+        HUB.records, HUB.policy, who, workspace_id
     )
     return Answer(202 if under_way else 200, workspace_json(workspace, HUB.policy))

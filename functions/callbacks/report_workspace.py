@@ -10,7 +10,7 @@ from flask import Request
 
 from shared.bootstrap import hub
 from shared.entry.bodies import read_report
-from shared.entry.http import Answer, endpoint, reporter
+from shared.entry.http import Answer, endpoint, machine_of
 from shared.usecases.receive_report import receive_report
 
 HUB = hub("store", "identity", "operation_jobs")
@@ -19,8 +19,6 @@ HUB = hub("store", "identity", "operation_jobs")
 @endpoint(HUB, "POST /workspaces/{workspace_id}/reports")
 def report_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 204: the report is recorded, or says nothing new."""
-    report = read_report(request, reporter(request, HUB))
-    receive_report(
-        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, HUB.trail, workspace_id, report
-    )
+    report = read_report(request, machine_of(request, HUB))
+    receive_report(HUB.records, HUB.policy, workspace_id, report)
     return Answer(204)

@@ -6,10 +6,9 @@ reported and does not stop the rest; a run that is cut off is finished by the ne
 
 from flask import Request
 
-from shared import logs
 from shared.bootstrap import hub
 from shared.entry.http import Answer, endpoint
-from shared.usecases.sweep import clean_up
+from shared.usecases.clean_up import clean_up
 
 HUB = hub("store", "operation_jobs")
 
@@ -17,5 +16,5 @@ HUB = hub("store", "operation_jobs")
 @endpoint(HUB, "POST /cleanup")
 def cleanup(_request: Request) -> Answer:
     """Answer 200 with a report of what was done."""
-    report = clean_up(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, logs.request_id.get())
+    report = clean_up(HUB.records, HUB.policy)
     return Answer(200, report.as_dict())

@@ -6,10 +6,9 @@ reported and does not stop the rest; a run that is cut off is finished by the ne
 
 from flask import Request
 
-from shared import logs
 from shared.bootstrap import hub
 from shared.entry.http import Answer, endpoint
-from shared.usecases import sweep
+from shared.usecases.resend_lost_jobs import resend_lost_jobs
 
 HUB = hub("store", "operation_jobs")
 
@@ -17,7 +16,5 @@ HUB = hub("store", "operation_jobs")
 @endpoint(HUB, "POST /reconcile")
 def reconcile(_request: Request) -> Answer:
     """Answer 200 with a report of what was done."""
-    report = sweep.reconcile(
-        HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, logs.request_id.get()
-    )
+    report = resend_lost_jobs(HUB.records, HUB.policy)
     return Answer(200, report.as_dict())

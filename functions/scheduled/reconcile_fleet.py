@@ -7,7 +7,6 @@ Compute or the database does not answer: 503, nothing decided.
 
 from flask import Request
 
-from shared import logs
 from shared.bootstrap import hub
 from shared.entry.http import Answer, endpoint
 from shared.usecases import reconcile_fleet as usecase
@@ -18,7 +17,5 @@ HUB = hub("store", "operation_jobs", "machines")
 @endpoint(HUB, "POST /reconcile-fleet")
 def reconcile_fleet(_request: Request) -> Answer:
     """Answer 200 with a report of what was done."""
-    report = usecase.reconcile_fleet(
-        HUB.store, HUB.machines, HUB.operation_jobs, HUB.clock, HUB.policy, logs.request_id.get()
-    )
+    report = usecase.reconcile_fleet(HUB.records, HUB.machines, HUB.policy)
     return Answer(200, report.as_dict())

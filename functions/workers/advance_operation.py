@@ -15,6 +15,4 @@ HUB = hub("store", "operation_jobs", "machines")
 @job_task(HUB, "POST /operations")
 def advance_operation(job: Job) -> None:
     """Do the job's step."""
-    usecase.advance_operation(
-        HUB.store, HUB.machines, HUB.operation_jobs, HUB.clock, HUB.policy, job
-    )
+    usecase.advance_operation(HUB.records, HUB.machines, HUB.policy, job)

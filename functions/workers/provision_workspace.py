@@ -16,4 +16,4 @@ HUB = hub("store", "operation_jobs", "machines")
 @job_event
 def provision_workspace(job: Job) -> None:
     """Do the job's step."""
-    advance_operation(HUB.store, HUB.machines, HUB.operation_jobs, HUB.clock, HUB.policy, job)
+    advance_operation(HUB.records, HUB.machines, HUB.policy, job)

@@ -14,4 +14,4 @@ HUB = hub("store", "operation_jobs")
 @dead_letter_event
 def record_dead_letter(job: Job | None, reason: str) -> None:
     """Record the dead letter; ``job`` is None when the message could not be read."""
-    usecase.record_dead_letter(HUB.store, HUB.operation_jobs, HUB.clock, HUB.policy, job, reason)
+    usecase.record_dead_letter(HUB.records, HUB.policy, job, reason)

@@ -14,10 +14,10 @@ import jwt
 from shared.adapters.signing_keys import SigningKeys
 from shared.config import Identity as IdentitySettings
 from shared.config import IdentitySource
+from shared.domain.access import MachineIdentity, Person, normalized
 from shared.domain.errors import NotAuthenticatedError
-from shared.domain.people import Person, comparable
 from shared.domain.plain_text import visible
-from shared.ports import Headers, Identity, Machine
+from shared.ports import Headers, Identity
 
 SKEW_SECONDS = 10  # by which the issuer's and the Hub's clock may differ
 LONGEST_TOKEN = 8192
@@ -76,7 +76,7 @@ class GoogleIdentity(Identity):
             audiences=(settings.machine_audience,),
         )
         self._source = settings.source
-        self._machine_service_account = comparable(settings.machine_service_account)
+        self._machine_service_account = normalized(settings.machine_service_account)
         if settings.source is IdentitySource.IAP:
             self._people_tokens = _TrustedTokens(
                 kind="IAP's signed header",
@@ -113,13 +113,13 @@ class GoogleIdentity(Identity):
             )
         return person
 
-    def machine(self, headers: Headers) -> Machine:
+    def machine(self, headers: Headers) -> MachineIdentity:
         """See the port."""
         claims = _verified_claims(_bearer_token(headers), self._machine_tokens)
         compute = _google_claim(claims).get("compute_engine")
         if not isinstance(compute, dict):
             raise NotAuthenticatedError(_NOT_A_MACHINE)
-        return Machine(
+        return MachineIdentity(
             **{name: _machine_claim(name, compute.get(name)) for name in _MACHINE_CLAIMS}
         )
 
@@ -129,7 +129,7 @@ class GoogleIdentity(Identity):
         A service account's token, whose ``azp`` is the account itself, may lack the address. Then
         it cannot be told from a token of the machines' service account, and is refused too.
         """
-        address = comparable(person.email)
+        address = normalized(person.email)
         if "compute_engine" in _google_claim(claims) or (
             address and address == self._machine_service_account
         ):

@@ -28,8 +28,8 @@ from shared.config.kinds import (
     whole_number,
 )
 from shared.config.settings import IdentitySource
+from shared.domain.access import Mode
 from shared.domain.machine_types import Architecture
-from shared.domain.people import Mode
 from shared.domain.policy import Policy
 
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")

@@ -12,7 +12,7 @@ from shared.config.declarations import EMULATORS, SETTINGS
 from shared.config.kinds import Required, Setting
 from shared.config.rules import contradictions, fitted
 from shared.config.settings import Edge, Emulators, Identity, MachineSettings, Settings
-from shared.domain.people import AccessRules
+from shared.domain.access import AccessRules
 from shared.domain.policy import Deadlines, Limits, Policy
 
 
@@ -83,6 +83,7 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         edge=Edge(**fields["edge"]),
         machine=MachineSettings(**fields["machine"]),
         policy=Policy(
+            project_id=fields[""]["project_id"],
             **fields["policy"],
             limits=Limits(**fields["policy.limits"]),
             deadlines=Deadlines(**fields["policy.deadlines"]),

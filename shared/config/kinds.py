@@ -11,9 +11,9 @@ from datetime import timedelta
 from enum import Enum, StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
+from shared.domain.access import EVERYBODY, normalized
 from shared.domain.credentials import holds_credentials, holds_credentials_without_scheme
 from shared.domain.machine_types import DISK_TYPES, fitting_disk_types
-from shared.domain.people import EVERYBODY, comparable
 from shared.domain.policy import Limits
 
 T_co = TypeVar("T_co", covariant=True)
@@ -131,7 +131,7 @@ def _comparable(text: str, pattern: str, form: str, wrong: list[str]) -> str:
     One that could never be equal to a person's is wrong. The message shows it in ASCII, so that a
     letter which only looks like the right one is seen.
     """
-    compared = comparable(text)
+    compared = normalized(text)
     if compared is None or not re.fullmatch(pattern, compared):
         wrong.append(f"has {text!a}; it must be {form}")
     return compared or text

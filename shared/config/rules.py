@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from shared.config.declarations import BOOT_IMAGES
 from shared.config.settings import Settings
+from shared.domain.access import EVERYBODY, Mode
 from shared.domain.machine_types import (
     DISK_TYPES,
     Architecture,
@@ -15,7 +16,6 @@ from shared.domain.machine_types import (
     disk_type,
     parse_machine_type,
 )
-from shared.domain.people import EVERYBODY, Mode
 
 # Accounts of these have no `hd`: consumers' (source: Google's "OpenID Connect") and service
 # accounts (seen in their tokens).

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from shared.domain.people import AccessRules
+from shared.domain.access import AccessRules
 from shared.domain.policy import Policy
 
 

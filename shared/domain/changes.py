@@ -27,16 +27,56 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A decision: commit ``workspace`` (None: forget it), then send ``job``. ``event`` names it in the log, in the past tense.
+class Updated:
+    """A decision: commit ``workspace``, then send ``job``.
 
-    ``notes`` are committed with it as events of the Hub's own, and logged as warnings.
+    ``event`` names the decision in the log, in the past tense. ``notes`` are committed with it as
+    events of the Hub's own, and logged as warnings.
     """
 
-    workspace: Workspace | None
+    workspace: Workspace
     event: str
     job: Job | None = None
     notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A decision: delete the record. ``event`` names it in the log, in the past tense."""
+
+    event: str
+
+
+Change = Updated | Forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change, with the record that it was decided on."""
+
+    before: Workspace
+    change: Change
+
+    @property
+    def after(self) -> Workspace | None:
+        """The record as it is to be; None if it is to be deleted."""
+        return self.change.workspace if isinstance(self.change, Updated) else None
+
+    @property
+    def job(self) -> Job | None:
+        """The job that follows the commit."""
+        return self.change.job if isinstance(self.change, Updated) else None
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What people must be able to read later."""
+        return self.change.notes if isinstance(self.change, Updated) else ()
+
+    @property
+    def counts_for_owner(self) -> bool:
+        """Whether the owner holds a workspace less afterwards, or another number of running ones."""
+        after = self.after
+        return after is None or after.counts_as_running != self.before.counts_as_running
 
 
 def job_of(workspace: Workspace, operation: Operation, delay: timedelta = PROMPTLY) -> Job:
@@ -74,7 +114,7 @@ def proceed(
     attempt: int = 0,
     gce_operation: str | None = None,
     delay: timedelta = PROMPTLY,
-) -> Change:
+) -> Updated:
     """Move the operation on: its next step, a job for it, and the time at which somebody looks if that job gets lost.
 
     With a ``phase`` the operation goes there, at ``attempt``, waiting for ``gce_operation``;
@@ -92,12 +132,12 @@ def proceed(
     changed = replace(
         workspace, operation=moved, updated_at=now, attend_at=now + delay + policy.attend_after
     )
-    return Change(changed, event, job_of(changed, moved, delay))
+    return Updated(changed, event, job_of(changed, moved, delay))
 
 
 def finish(
     workspace: Workspace, status: Status, event: str, now: datetime, problem: Problem | None = None
-) -> Change:
+) -> Updated:
     """End the operation in ``status``. A workspace that becomes READY counts as connected to now."""
     ended = replace(
         workspace,
@@ -118,7 +158,7 @@ def finish(
             kept_awake_since=None,
             home_disk=HomeDisk(workspace.disk_name, workspace.zone),
         )
-    return Change(ended, event)
+    return Updated(ended, event)
 
 
 def _stopped_because(workspace: Workspace) -> StopReason | None:
@@ -141,7 +181,7 @@ def without_memory(workspace: Workspace, why: str) -> tuple[Workspace, tuple[Not
     return lost, (Note("MemoryLost", why),)
 
 
-def enter_boot(workspace: Workspace, phase: Phase, now: datetime, policy: Policy) -> Change:
+def enter_boot(workspace: Workspace, phase: Phase, now: datetime, policy: Policy) -> Updated:
     """Move the operation to a phase that boots a machine, under a new generation.
 
     The generation is committed before Compute is called: a machine that boots faster than its

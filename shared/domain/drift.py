@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
-from shared.domain.changes import Change, Note, without_memory
+from shared.domain.changes import Note, Updated, without_memory
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.policy import Policy
 from shared.domain.workspace import Activity, HomeDisk, Problem, Status, StopReason, Workspace
@@ -157,7 +157,7 @@ def adopt_observed(
     now: datetime,
     policy: Policy,
     elsewhere: Sequence[Instance] = (),
-) -> Change | None:
+) -> Updated | None:
     """Make the record follow what is seen, where no operation is under way. None when it is so already.
 
     A machine on its way is looked at again later. One that somebody resumed by hand counts as
@@ -180,7 +180,7 @@ def adopt_observed(
     if not seen.settled:
         if workspace.attend_at is not None and workspace.attend_at > now:
             return None
-        return Change(
+        return Updated(
             replace(workspace, attend_at=now + policy.attend_after, updated_at=now),
             "DriftAwaited",
             notes=notes,
@@ -215,7 +215,7 @@ def adopt_observed(
         return None
     if seen.machine_running and not workspace.machine_running:
         followed = replace(followed, last_connected_at=now, last_activity=Activity.STARTED)
-    return Change(replace(followed, updated_at=now), "DriftFollowed", notes=notes)
+    return Updated(replace(followed, updated_at=now), "DriftFollowed", notes=notes)
 
 
 def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[Note, ...]]:

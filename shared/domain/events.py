@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from shared.domain.changes import Change
-from shared.domain.people import Actor
+from shared.domain.access import Actor
+from shared.domain.changes import Transition
 from shared.domain.workspace import Status, Workspace
 
 HUB = "hub"  # who did it, when it was none of the people but the end of what they asked for
@@ -39,48 +39,50 @@ class Event:
     times: int = 1
 
 
-def asked(
+def request_event(
     actor: Actor, workspace: Workspace, what: str, now: datetime, result: str = ACCEPTED
 ) -> Event:
-    """Return the event of a request for a change: of an accepted one, if nothing else is said."""
-    as_admin = actor.acts_as_admin(workspace.owner_id)
+    """Return the event of a request for a change; of an accepted one unless ``result`` says otherwise."""
     return Event(
-        now,
-        workspace.id,
-        workspace.owner_id,
-        actor.id,
-        what,
-        result,
-        actor.request_id,
-        actor.email,
-        as_admin,
+        at=now,
+        workspace_id=workspace.id,
+        owner_id=workspace.owner_id,
+        who=actor.id,
+        what=what,
+        result=result,
+        request_id=actor.request_id,
+        who_email=actor.email,
+        as_admin=actor.acts_as_admin(workspace.owner_id),
     )
 
 
-def looked(actor: Actor, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
-    """Return the event of an administrator's look at what is not theirs."""
+def read_event(actor: Actor, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
+    """Return the event of an administrator who reads what belongs to somebody else."""
+    refusal = refusal_event(actor, workspace_id, owner_id, what, now)
+    return replace(refusal, result=ACCEPTED, as_admin=True)
+
+
+def refusal_event(
+    actor: Actor, workspace_id: str, owner_id: str, what: str, now: datetime
+) -> Event:
+    """Return the event of a request that was refused because the actor may not make it."""
     return Event(
-        now,
-        workspace_id,
-        owner_id,
-        actor.id,
-        what,
-        ACCEPTED,
-        actor.request_id,
-        actor.email,
-        as_admin=True,
+        at=now,
+        workspace_id=workspace_id,
+        owner_id=owner_id,
+        who=actor.id,
+        what=what,
+        result=REFUSED,
+        request_id=actor.request_id,
+        who_email=actor.email,
     )
 
 
-def refused(actor: Actor, workspace_id: str, owner_id: str, what: str, now: datetime) -> Event:
-    """Return the event of something that was refused for want of permission."""
-    return Event(
-        now, workspace_id, owner_id, actor.id, what, REFUSED, actor.request_id, actor.email
-    )
+def merged(one: Event, other: Event, several: str) -> Event:
+    """Return one event for two refusals of the same kind: the later one, with what they share.
 
-
-def together(one: Event, other: Event, several: str) -> Event:
-    """Return the one line for two of refusals of the same kind; ``several`` is who it was, when they were different callers."""
+    ``several`` is the ``who`` of the result if the two have different callers.
+    """
     last = max(one, other, key=lambda event: event.at)
     same_caller = one.who == other.who
     return replace(
@@ -93,13 +95,15 @@ def together(one: Event, other: Event, several: str) -> Event:
     )
 
 
-def came_to(before: Workspace, change: Change) -> str:
-    """Return what an operation came to by the change that ended it, or what a record became that followed its machine.
+def result_of(transition: Transition) -> str:
+    """Return the result of the operation that a transition ends, or of a record's adoption of a state.
 
-    That is DELETED, the code of its own failure, SUPERSEDED by a DELETE, or the status that the
-    workspace has now. An error that the workspace had before, and keeps, is not what this came to.
+    The result is DELETED, the code of the operation's own failure, SUPERSEDED by a DELETE, or the
+    status that the workspace has now. An error that the workspace had before and keeps is not a
+    result of this transition.
     """
-    after, operation = change.workspace, before.operation
+    before, after = transition.before, transition.after
+    operation = before.operation
     saved = after is not None and after.operation is None and after.status is Status.READY
     if operation is not None and operation.failure is not None and not saved:
         return operation.failure.code
@@ -107,28 +111,31 @@ def came_to(before: Workspace, change: Change) -> str:
         return "DELETED"
     if after.operation is not None:
         return "SUPERSEDED"
-    failed = change.event.endswith(("Failed", "Refused")) or after.error != before.error
+    failed = transition.change.event.endswith(("Failed", "Refused")) or after.error != before.error
     return after.error.code if after.error and failed else after.status.value
 
 
-def noted(before: Workspace, change: Change, now: datetime) -> list[Event]:
-    """Return the events of what a change must leave to be read."""
+def hub_events(transition: Transition, now: datetime) -> tuple[Event, ...]:
+    """Return the events of the Hub's own that a transition writes: its notes, then its end if it is one.
+
+    A transition is an end if it ends an operation, or changes the status of a workspace without
+    one.
+    """
+    before = transition.before
     request_id = before.operation.request_id if before.operation else ""
-    return [
-        Event(now, before.id, before.owner_id, HUB, note.what, note.why, request_id)
-        for note in change.notes
-    ]
-
-
-def ended(before: Workspace, change: Change, now: datetime) -> Event | None:
-    """Return the event of an operation's end, or of a record that followed its machine; None when a change is neither."""
-    after = change.workspace
-    operation = before.operation
-    if after is not None and after.operation is not None:
-        return None
-    if after is not None and operation is None and after.status is before.status:
-        return None
-    request_id = operation.request_id if operation else ""
-    return Event(
-        now, before.id, before.owner_id, HUB, change.event, came_to(before, change), request_id
+    said = [(note.what, note.why) for note in transition.notes]
+    if _is_end(transition):
+        said.append((transition.change.event, result_of(transition)))
+    return tuple(
+        Event(now, before.id, before.owner_id, HUB, what, result, request_id)
+        for what, result in said
     )
+
+
+def _is_end(transition: Transition) -> bool:
+    before, after = transition.before, transition.after
+    if after is None:
+        return True
+    if after.operation is not None:
+        return False
+    return before.operation is not None or after.status is not before.status

@@ -1,6 +1,6 @@
 """What people and the clock may ask of a workspace, and what follows.
 
-Each function takes the record and the time, and returns a ``Change``; None if nothing is to change,
+Each function takes the record and the time, and returns an ``Updated``; None if nothing is to change,
 as when the same operation is under way already. ``steps`` has the table of what an operation then
 does, ``reports`` what machines may say.
 """
@@ -8,11 +8,11 @@ does, ``reports`` what machines may say.
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from shared.domain.changes import Change, Note, due_look_job, job_of
+from shared.domain.access import Actor
+from shared.domain.changes import Note, Updated, due_look_job, job_of
 from shared.domain.errors import OperationUnderWayError
 from shared.domain.idleness import idle_at
 from shared.domain.jobs import Job
-from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.steps import WAY_OUT, Step, fail
 from shared.domain.workspace import (
@@ -68,9 +68,7 @@ class NewOperation:
 # ---- people --------------------------------------------------------------------------------------
 
 
-def create(
-    wanted: NewWorkspace, new: NewOperation, policy: Policy, *, workspace_id: str, project_id: str
-) -> Change:
+def create(workspace_id: str, wanted: NewWorkspace, new: NewOperation, policy: Policy) -> Updated:
     """Begin a workspace. ``owners.admit`` decides first whether its owner may have it."""
     operation = _operation(OperationKind.CREATE, Phase.INSERT, new, policy)
     workspace = Workspace(
@@ -78,7 +76,7 @@ def create(
         name=wanted.name,
         owner_id=new.actor.id,
         owner_email=new.actor.email,
-        project_id=project_id,
+        project_id=policy.project_id,
         instance_name=f"workspace-{workspace_id}",
         zone=wanted.zone,
         image_tag=wanted.image_tag,
@@ -92,10 +90,10 @@ def create(
         operation=operation,
         attend_at=new.now + policy.attend_after,
     )
-    return Change(workspace, "WorkspaceRequested", job_of(workspace, operation))
+    return Updated(workspace, "WorkspaceRequested", job_of(workspace, operation))
 
 
-def stop(workspace: Workspace, new: NewOperation, policy: Policy) -> Change | None:
+def stop(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
     """Ask that a workspace be suspended. None if it is, or if a STOP is under way.
 
     Raises:
@@ -109,7 +107,7 @@ def stop(workspace: Workspace, new: NewOperation, policy: Policy) -> Change | No
             return None
         # A person wants what the idle sweep has begun: a heartbeat must not undo it any more.
         own = replace(under_way, automatic=False, requested_by=new.actor.id)
-        return Change(replace(workspace, operation=own, updated_at=new.now), "StopConfirmed")
+        return Updated(replace(workspace, operation=own, updated_at=new.now), "StopConfirmed")
     if workspace.status is Status.SUSPENDED:
         return None
     return _begin(workspace, _operation(OperationKind.STOP, Phase.SUSPEND, new, policy), policy)
@@ -117,7 +115,7 @@ def stop(workspace: Workspace, new: NewOperation, policy: Policy) -> Change | No
 
 def start(
     workspace: Workspace, new: NewOperation, machine: NewMachine, policy: Policy
-) -> Change | None:
+) -> Updated | None:
     """Ask that a workspace be usable.
 
     It gets a new machine on the same home disk if its image or machine type is to change, or if it
@@ -149,7 +147,7 @@ def start(
 
 def _start_anew(
     wanted: Workspace, new: NewOperation, machine: NewMachine, policy: Policy
-) -> Change:
+) -> Updated:
     """Begin a START that makes a new machine.
 
     The present machine will not do, even if this START fails before it is deleted: so the record
@@ -170,7 +168,7 @@ def _start_anew(
     return replace(begun, notes=(note,)) if machine.rebuild else begun
 
 
-def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Change | None:
+def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
     """Ask that a workspace and all its resources be deleted. None if a DELETE is under way.
 
     It supersedes any other operation. If that one makes machines, one of its workers may be about
@@ -199,13 +197,13 @@ def _operation(kind: OperationKind, phase: Phase, new: NewOperation, policy: Pol
     )
 
 
-def _begin(workspace: Workspace, operation: Operation, policy: Policy) -> Change:
+def _begin(workspace: Workspace, operation: Operation, policy: Policy) -> Updated:
     """Begin an operation on a workspace that exists."""
     now = operation.requested_at
     begun = replace(
         workspace, operation=operation, updated_at=now, attend_at=now + policy.attend_after
     )
-    return Change(begun, f"{operation.kind.capitalize()}Requested", job_of(begun, operation))
+    return Updated(begun, f"{operation.kind.capitalize()}Requested", job_of(begun, operation))
 
 
 # ---- the clock -----------------------------------------------------------------------------------
@@ -224,7 +222,7 @@ def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:
     return suspended_at + policy.retention
 
 
-def expire(workspace: Workspace, new: NewOperation, policy: Policy) -> Change | None:
+def expire(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
     """Stop an idle machine, or delete a forgotten workspace. None if it is neither.
 
     None too while an operation is under way. The sweep's query may be older than the record, so
@@ -244,7 +242,7 @@ def expire(workspace: Workspace, new: NewOperation, policy: Policy) -> Change | 
     return None
 
 
-def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy) -> Change | None:
+def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy) -> Updated | None:
     """Resend the job of a workspace that has not changed by ``attend_at``. None if that is later.
 
     The same step waits twice as long each time, up to eight times, but not beyond the operation's
@@ -256,18 +254,18 @@ def attend(workspace: Workspace, request_id: str, now: datetime, policy: Policy)
     soonest = now + policy.attend_after
     attended = replace(workspace, attend_at=soonest, updated_at=now)
     if workspace.operation is None:
-        return Change(attended, "LookRequested", due_look_job(workspace, now, request_id))
+        return Updated(attended, "LookRequested", due_look_job(workspace, now, request_id))
     resent = replace(workspace.operation, resends=workspace.operation.resends + 1)
     patient = now + policy.attend_after * 2 ** min(resent.resends - 1, MOST_DOUBLINGS)
     if now < resent.deadline_at:
         patient = min(patient, max(soonest, resent.deadline_at))
     attended = replace(attended, operation=resent, attend_at=patient)
-    return Change(attended, "JobResent", job_of(attended, resent))
+    return Updated(attended, "JobResent", job_of(attended, resent))
 
 
 def give_up(
     workspace: Workspace, job: Job, reason: str, now: datetime, policy: Policy
-) -> Change | None:
+) -> Updated | None:
     """Fail an operation whose job could not be delivered. None if it has ended or gone on."""
     operation = workspace.operation
     if operation is None or operation.failure is not None:

@@ -1,9 +1,14 @@
-"""What an owner may hold and how much they may change, decided on their own record: names, quotas, rate, idempotency keys."""
+"""What an owner may hold and how often they may change it, decided on the owner's own record.
+
+That is: names, quotas, the rate of changes, idempotency keys.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from shared.domain.access import Actor
+from shared.domain.changes import Transition
 from shared.domain.errors import (
     IdempotencyKeyReusedError,
     NameTakenError,
@@ -11,7 +16,6 @@ from shared.domain.errors import (
     TooManyRequestsError,
     WorkspaceGoneError,
 )
-from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import OwnedWorkspace, Owner, UsedKey
 
@@ -47,49 +51,83 @@ def workspace_of_key(owner: Owner, key: Key, now: datetime) -> str | None:
     return used.workspace_id
 
 
-def seen(owner: Owner, actor: Actor) -> Owner:
-    """Return the owner with the organisation that they prove to belong to now. Nobody else proves it for them."""
+def with_proven_domain(owner: Owner, actor: Actor) -> Owner:
+    """Return the owner with the organisation that they prove to belong to in this request.
+
+    Only the owner's own requests change it.
+    """
     return replace(owner, domain=actor.domain) if actor.id == owner.id else owner
 
 
-def admit(
-    owner: Owner,
-    workspace_id: str,
-    name: str,
-    key: Key | None,
-    email: str | None,
-    now: datetime,
-    policy: Policy,
-) -> Owner:
-    """Return the owner holding one workspace more, whose machine is about to run.
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What an owner asks to hold: a new workspace.
 
-    ``email`` is the owner's, if it is known: limits may be its own, or those of the owner's
+    ``email`` is the owner's, if it is known: limits may be set for it, or for the owner's
     ``domain``.
+    """
+
+    workspace_id: str
+    name: str
+    key: Key | None
+    email: str | None
+
+
+def admit(owner: Owner, new: Admission, now: datetime, policy: Policy) -> Owner:
+    """Return the owner with one workspace more, whose machine counts as running from now on.
 
     Raises:
-        TooManyRequestsError: the owner has changed too much in the last minute.
+        TooManyRequestsError: the owner has made too many changes in the last minute.
         NameTakenError: the owner has a workspace of this name.
-        QuotaExceededError: the owner has as many as they may, or as many are running as may.
+        QuotaExceededError: the owner has reached their limit of workspaces, or of running ones.
     """
     counted = count_change(owner, now, policy)
-    if any(held.name == name for held in owner.workspaces.values()):
+    if any(held.name == new.name for held in owner.workspaces.values()):
         raise NameTakenError(
-            f"You have a workspace called {name!r} already. Choose another name, or use that one."
+            f"You have a workspace called {new.name!r} already. Choose another name, or use that one."
         )
-    count, limit = len(owner.workspaces), policy.limits_for(email, owner.domain).workspaces
+    count, limit = len(owner.workspaces), policy.limits_for(new.email, owner.domain).workspaces
     if count >= limit:
         raise QuotaExceededError(
-            f"You have {count} of at most {limit} workspaces. Delete one, or ask whoever runs this Hub for more."
+            f"You have {count} of at most {limit} workspaces. "
+            "Delete one, or ask whoever runs this Hub for more."
         )
     keys = {hashed: used for hashed, used in owner.keys.items() if used.expires_at > now}
-    if key is not None:
-        keys[key.hash] = UsedKey(workspace_id, key.body_hash, now + policy.key_lifetime)
+    if new.key is not None:
+        keys[new.key.hash] = UsedKey(new.workspace_id, new.key.body_hash, now + policy.key_lifetime)
     holding = replace(
         counted,
-        workspaces={**owner.workspaces, workspace_id: OwnedWorkspace(name)},
+        workspaces={**owner.workspaces, new.workspace_id: OwnedWorkspace(new.name)},
         keys=_newest(keys, policy.keys_per_owner),
     )
-    return admit_running(holding, workspace_id, email, policy)
+    return admit_running(holding, new.workspace_id, new.email, policy)
+
+
+def hold_changed(owner: Owner, transition: Transition) -> Owner:
+    """Return the owner after a change of a workspace that nobody asks quotas for."""
+    before, after = transition.before, transition.after
+    if after is None:
+        return release(owner, before.id)
+    return mark_running(owner, before.id, running=after.counts_as_running)
+
+
+def charge_request(
+    owner: Owner, transition: Transition, actor: Actor, now: datetime, policy: Policy
+) -> Owner:
+    """Return the owner after a change that a person asks for, within the owner's rate and quota.
+
+    What an administrator does to another's workspace is not counted in its owner's rate.
+
+    Raises:
+        TooManyRequestsError, QuotaExceededError: as ``admit`` raises them.
+    """
+    before, after = transition.before, transition.after
+    if actor.id == before.owner_id:
+        owner = count_change(with_proven_domain(owner, actor), now, policy)
+    begins = after is not None and after.counts_as_running and not before.counts_as_running
+    if begins:
+        return admit_running(owner, before.id, before.owner_email, policy)
+    return hold_changed(owner, transition)
 
 
 def admit_running(owner: Owner, workspace_id: str, email: str | None, policy: Policy) -> Owner:

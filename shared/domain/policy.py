@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
-from shared.domain.people import comparable
+from shared.domain.access import normalized
 from shared.domain.workspace import OperationKind
 
 
@@ -40,9 +40,9 @@ class Limits:
 class Policy:
     """What is allowed, what is the default, and how long things may take.
 
-    The first zone is the default; the others are tried in order when one is out of capacity.
+    Machines are made in the project ``project_id``. The first zone is the default; the others are tried in order when one is out of capacity.
     ``image_tags`` are patterns (``v1.*``). ``limits_of`` overrides ``limits`` by e-mail address or
-    by domain, as ``comparable`` returns them. ``idle_after`` and ``retention`` are None when that
+    by domain, as ``normalized`` returns them. ``idle_after`` and ``retention`` are None when that
     sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at least
     ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after``
     is how long past a due look ``reconcile`` sends it again, for the first time. ``worker_timeout``
@@ -56,6 +56,7 @@ class Policy:
     boots, None if as old as it likes.
     """
 
+    project_id: str = ""
     zones: tuple[str, ...] = ("us-west1-a", "us-west1-b", "us-west1-c")
     machine_types: tuple[str, ...] = (
         "e2-standard-2",
@@ -95,7 +96,7 @@ class Policy:
         ``domain`` is the one that they have proven (``proven_domain``): an address alone does not
         get an organisation's limits.
         """
-        address = comparable(email) or ""
+        address = normalized(email) or ""
         own = (
             self.limits_of.get(address) if "@" in address else None
         )  # what is a domain's name proves nothing

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.domain.events import Event, together
+from shared.domain.events import Event, merged
 
 WRITTEN_EVERY = timedelta(minutes=5)
 TRIED_AGAIN_AFTER = timedelta(seconds=10)
@@ -96,7 +96,7 @@ class Refusals:
         kinds: dict[str, Event] = {}
         for event in waiting:
             known = kinds.get(event.what)
-            kinds[event.what] = together(known, event, self._several) if known else event
+            kinds[event.what] = merged(known, event, self._several) if known else event
         return list(kinds.values())
 
     def _due(self, now: datetime) -> list[Event]:
@@ -126,9 +126,7 @@ class Refusals:
             self._noted[caller] = _Noted(due_at, event)
             self._forget_surplus()
         else:
-            noted.waiting = (
-                together(noted.waiting, event, self._several) if noted.waiting else event
-            )
+            noted.waiting = merged(noted.waiting, event, self._several) if noted.waiting else event
 
     def _forget_surplus(self) -> None:
         while len(self._noted) > self._most:

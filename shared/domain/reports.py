@@ -23,11 +23,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from shared.domain.access import MachineIdentity, authorize_report
 from shared.domain.boot_codes import DISK_MISSING, believed_code, is_of_a_machine
-from shared.domain.changes import Change, due_look_job, finish, without_memory
+from shared.domain.changes import Updated, due_look_job, finish, without_memory
 from shared.domain.errors import (
-    InstanceNotRecordedError,
-    NotAllowedError,
     ReportNotTakenError,
     TooManyRequestsError,
 )
@@ -83,8 +82,13 @@ class Report:
     message: str | None = None
     because: HeartbeatReason | None = None
 
+    @property
+    def sender(self) -> MachineIdentity:
+        """The machine that sent it, as its token proves."""
+        return MachineIdentity(self.project_id, self.zone, self.instance_name, self.instance_id)
 
-def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
+
+def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Updated | None:
     """Take a machine's report. None if it says nothing new.
 
     Raises:
@@ -96,13 +100,7 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         TooManyRequestsError: the machine is ready too soon after it said that it failed. It reports
             again.
     """
-    proven = (report.instance_name, report.zone, report.project_id)
-    if proven != (workspace.instance_name, workspace.zone, workspace.project_id):
-        raise NotAllowedError("This token is not that of the workspace's machine.")
-    if workspace.instance_id is None:
-        raise InstanceNotRecordedError("The machine is not recorded yet. Report again in a moment.")
-    if report.instance_id != workspace.instance_id:
-        raise NotAllowedError("This token is that of an earlier machine of the workspace.")
+    authorize_report(report.sender, workspace)
     if report.generation != workspace.generation:
         raise ReportNotTakenError(
             "This boot of the machine does not count any more: a later one was asked for."
@@ -134,7 +132,7 @@ def comes_too_early(workspace: Workspace, report: Report) -> bool:
 # ---- ready ---------------------------------------------------------------------------------------
 
 
-def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None:
+def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Updated | None:
     """Take that a boot is ready.
 
     An operation that waits for it succeeds, even after its deadline: a slow machine is as good as a
@@ -152,7 +150,7 @@ def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Change | None
     return finish(booted, Status.READY, "WorkspaceReady", now)
 
 
-def _ready_unasked(workspace: Workspace, now: datetime, policy: Policy) -> Change | None:
+def _ready_unasked(workspace: Workspace, now: datetime, policy: Policy) -> Updated | None:
     """Take that a boot is ready for which no operation waits.
 
     The memory of a machine that runs counts as ready from then on. The status stays until a worker
@@ -175,7 +173,7 @@ def _ready_unasked(workspace: Workspace, now: datetime, policy: Policy) -> Chang
         updated_at=now,
         attend_at=now + policy.attend_after,
     )
-    return Change(believed, "UnaskedBootReported", due_look_job(workspace, now, ""))
+    return Updated(believed, "UnaskedBootReported", due_look_job(workspace, now, ""))
 
 
 def _not_awaited(operation: Operation) -> ReportNotTakenError:
@@ -187,20 +185,20 @@ def _not_awaited(operation: Operation) -> ReportNotTakenError:
 
 def _heartbeat(
     workspace: Workspace, reason: HeartbeatReason | None, now: datetime, policy: Policy
-) -> Change | None:
+) -> Updated | None:
     """Take a heartbeat. If the machine is not recorded as running, a worker looks."""
     operation = workspace.operation
     if operation is not None and operation.kind is OperationKind.DELETE:
         return None
     if workspace.machine_running:
         moved = take_heartbeat(workspace, reason, now, policy)
-        return None if moved is None else Change(moved, "HeartbeatReceived")
+        return None if moved is None else Updated(moved, "HeartbeatReceived")
     if operation is not None:
         return None
     return _look(workspace, "UnexpectedHeartbeat", now, policy)
 
 
-def _look(workspace: Workspace, event: str, now: datetime, policy: Policy) -> Change | None:
+def _look(workspace: Workspace, event: str, now: datetime, policy: Policy) -> Updated | None:
     """Have a worker look at a machine that is not recorded as running.
 
     None if a look is due anyway, or if the record has just changed. The look itself is a write, so
@@ -210,13 +208,13 @@ def _look(workspace: Workspace, event: str, now: datetime, policy: Policy) -> Ch
     if awaited or now - workspace.updated_at < policy.attend_after:
         return None
     unsure = replace(workspace, attend_at=now + policy.attend_after, updated_at=now)
-    return Change(unsure, event, due_look_job(workspace, now, ""))
+    return Updated(unsure, event, due_look_job(workspace, now, ""))
 
 
 # ---- failed --------------------------------------------------------------------------------------
 
 
-def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Change | None:
+def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Updated | None:
     """Take that a machine failed: its boot, or its container later.
 
     A START whose machine lacks its home disk makes a new machine with it, once. Any other boot
@@ -252,7 +250,7 @@ def _problem_of(report: Report, operation: Operation | None, now: datetime) -> P
     )
 
 
-def _failed_meanwhile(workspace: Workspace, problem: Problem, now: datetime) -> Change | None:
+def _failed_meanwhile(workspace: Workspace, problem: Problem, now: datetime) -> Updated | None:
     """Take that a machine failed that is being suspended, resumed or stopped.
 
     Its memory is not worth keeping any more, so it is shut down, or booted again. None if that is
@@ -264,10 +262,10 @@ def _failed_meanwhile(workspace: Workspace, problem: Problem, now: datetime) -> 
     unready = replace(forgetful, ready_generation=None, updated_at=now)
     if workspace.status is Status.READY:  # nobody can use it while it is being stopped
         unready = replace(unready, status=Status.ERROR, error=problem)
-    return Change(unready, "MachineFailedMeanwhile", notes=notes)
+    return Updated(unready, "MachineFailedMeanwhile", notes=notes)
 
 
-def _failed_in_use(workspace: Workspace, problem: Problem, now: datetime) -> Change | None:
+def _failed_in_use(workspace: Workspace, problem: Problem, now: datetime) -> Updated | None:
     """Take that a machine failed without an operation. As far as is known, it goes on running.
 
     If the workspace is in ERROR for another reason, its memory counts as lost: a START must not
@@ -281,5 +279,5 @@ def _failed_in_use(workspace: Workspace, problem: Problem, now: datetime) -> Cha
         return replace(running, notes=notes)
     if workspace.status is Status.ERROR and workspace.machine_running and workspace.has_memory:
         failed = replace(forgetful, error=problem, updated_at=now)
-        return Change(failed, "MachineFailedAgain", notes=notes)
+        return Updated(failed, "MachineFailedAgain", notes=notes)
     return None

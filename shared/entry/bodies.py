@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from flask import Request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
+from shared.domain.access import MachineIdentity
 from shared.domain.credentials import holds_credentials, holds_credentials_without_scheme
 from shared.domain.errors import FieldProblem, InvalidRequestError
 from shared.domain.idleness import HeartbeatReason
@@ -20,8 +21,7 @@ from shared.domain.owners import Key
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, Status
-from shared.ports import Machine
-from shared.usecases.ask_workspaces import ListScope
+from shared.usecases.manage_workspaces import ListQuery, ListScope
 
 LONGEST_TEXT = 1024  # characters
 MOST_LISTED = 100
@@ -117,8 +117,8 @@ def read_nothing(request: Request) -> None:
     _checked(read_object(request), {})
 
 
-def read_report(request: Request, machine: Machine) -> Report:
-    """Return the report that a machine sends."""
+def read_report(request: Request, machine: MachineIdentity) -> Report:
+    """Return a machine's report."""
     fields = _checked(
         read_object(request),
         {
@@ -143,8 +143,8 @@ def read_report(request: Request, machine: Machine) -> Report:
     )
 
 
-def read_list_query(request: Request) -> tuple[ListScope, Status | None, int, str | None]:
-    """Return the scope, the status, the limit and the page token of a ``GET /workspaces``."""
+def read_list_query(request: Request) -> ListQuery:
+    """Return which workspaces ``GET /workspaces`` asks for."""
     fields = _query(
         request,
         {
@@ -157,11 +157,11 @@ def read_list_query(request: Request) -> tuple[ListScope, Status | None, int, st
     scope = ListScope(fields.get("owner_id"), everybody=fields.get("all", False))
     if scope.owner_id and scope.everybody:
         raise InvalidRequestError([FieldProblem("owner_id", "cannot be given with all")])
-    return (
-        scope,
-        Status(status) if status else None,
-        fields.get("limit", MOST_LISTED),
-        fields.get("page_token"),
+    return ListQuery(
+        scope=scope,
+        status=Status(status) if status else None,
+        limit=fields.get("limit", MOST_LISTED),
+        page_token=fields.get("page_token"),
     )
 
 

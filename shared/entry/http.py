@@ -24,12 +24,11 @@ from werkzeug.routing import Map, Rule
 from shared import logs
 from shared.bootstrap import Hub
 from shared.config import IdentitySource
+from shared.domain.access import Actor, MachineIdentity
 from shared.domain.errors import FieldProblem, HubError, InvalidRequestError
-from shared.domain.people import Actor
 from shared.entry.problems import problem_of_fault, problem_of_http_error, problem_of_hub_error
 from shared.entry.wsgi import body_of, guard
-from shared.ports import Machine
-from shared.usecases.enter import enter
+from shared.usecases.admit_person import admit_person
 
 MOST_HEADER_BYTES = 16 * 1024
 LONGEST_TARGET = 4096
@@ -94,7 +93,7 @@ def endpoint(
     return decorate
 
 
-def actor(request: Request, hub: Hub) -> Actor:
+def actor_of(request: Request, hub: Hub) -> Actor:
     """Return the person who calls, and the request that they call with.
 
     Raises:
@@ -104,10 +103,10 @@ def actor(request: Request, hub: Hub) -> Actor:
     """
     person = hub.identity.person(request.headers)
     hub.caller_limit.count(person.owner_id)
-    return enter(hub.trail, person, hub.settings.access, logs.request_id.get())
+    return admit_person(hub.audit, person, hub.settings.access, logs.request_id.get())
 
 
-def reporter(request: Request, hub: Hub) -> Machine:
+def machine_of(request: Request, hub: Hub) -> MachineIdentity:
     """Return the machine that calls.
 
     Raises:

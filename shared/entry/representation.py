@@ -10,7 +10,7 @@ from shared.domain.lifecycle import deletes_at, stops_at
 from shared.domain.policy import Policy
 from shared.domain.renewal import Renewal, renewal
 from shared.domain.workspace import Operation, Problem, Status, Workspace
-from shared.usecases.ask_workspaces import RealTimeStatus
+from shared.usecases.manage_workspaces import RealTimeStatus
 
 
 def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:

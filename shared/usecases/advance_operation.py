@@ -1,13 +1,14 @@
 """Do one step of an operation: look, decide, call Compute at most once, commit, send the next job."""
 
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from shared import logs
 from shared.domain import ownership, steps
-from shared.domain.changes import Change, due_look_job, job_of
+from shared.domain.changes import Change, Transition, due_look_job, job_of
 from shared.domain.drift import ObservedState, adopt_observed, observed_state, seeks_elsewhere
-from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
+from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
     DeleteInstance,
     Fault,
@@ -19,261 +20,34 @@ from shared.domain.instance import (
 from shared.domain.jobs import Job
 from shared.domain.policy import Policy
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
-from shared.domain.workspace import OperationKind, Workspace
-from shared.ports import Clock, Jobs, Machines, WorkspaceStore
-from shared.usecases.change_workspace import (
-    ATTEMPTS,
-    change_workspace,
-    commit_change,
-    log_change,
-    pause,
-)
+from shared.domain.workspace import Operation, OperationKind, Workspace
+from shared.ports import Machines, Stored
+from shared.usecases.records import Records
 
 
-def advance_operation(
-    store: WorkspaceStore, machines: Machines, jobs: Jobs, clock: Clock, policy: Policy, job: Job
-) -> None:
+def advance_operation(records: Records, machines: Machines, policy: Policy, job: Job) -> None:
     """Do the step that the job names, or look at a workspace without an operation.
 
-    Safe to run twice, late or at the same time as itself: a job of another operation or a later
-    step does nothing; one of an earlier step of the same operation means that a delivery died
-    between its commit and its send, so the current job is sent again (its name makes it the same
-    one). The call to Compute has a request id made from operation and step: the same step is the
+    Safe to run twice, late, or at the same time as itself. A job of another operation or of a later
+    step does nothing. A job of an earlier step of the same operation means that a delivery died
+    between its commit and its send, so the current job is sent again; its name makes it the same
+    job. The call to Compute has a request id made from operation and step: the same step is the
     same call.
 
     Raises:
         UnavailableError: Compute, the store or the queue did not answer; the platform delivers the
             job again.
     """
-    began = clock()
-    for attempt in range(ATTEMPTS):
-        stored = store.get(job.workspace_id)
-        operation = stored.record.operation if stored else None
-        if stored is not None and job.operation_id is None:
-            look(store, machines, jobs, clock, policy, stored.record.id)
-            return
-        if (
-            stored is None
-            or operation is None
-            or operation.id != job.operation_id
-            or operation.step < job.step
-        ):
-            logs.info(
-                "JobObsolete",
-                workspace_id=job.workspace_id,
-                operation_id=job.operation_id,
-                step=job.step,
-            )
-            return
-        if operation.step > job.step:
-            jobs.send(job_of(stored.record, operation))
-            return
-        now = clock()
-        step = Step(workspace=stored.record, operation=operation, now=now, policy=policy)
-        decision: Change | Call
-        try:
-            step = replace(step, inputs=_see(machines, step))
-            decision = steps.plan(step)
-            # A DELETE waits for as long as a worker can be about to insert: one that was held up
-            # must not call any more.
-            in_time = clock() - began <= policy.worker_timeout / 2
-            step_id = f"{operation.id}/{operation.step}"
-            outcome = (
-                _perform(machines, decision, step_id)
-                if isinstance(decision, Call) and in_time
-                else None
-            )
-        except UnavailableError:  # Compute's: nothing else has been asked here
-            if now < operation.deadline_at:
-                raise
-            decision = steps.overdue_unseen(step)
-        if isinstance(decision, Call):
-            if outcome is None:
-                raise UnavailableError("this step took too long to begin")
-            _commit_settled(
-                store, machines, jobs, clock, policy, job, step.inputs, decision, outcome
-            )
-            return
-        try:
-            commit_change(store, stored, decision, now)
-        except ConflictError:
-            pause(attempt)
-            continue
-        _committed(jobs, stored.record, decision)
-        return
-    raise UnavailableError("too many changes of this workspace at once")
-
-
-def _see(machines: Machines, step: Step) -> StepInput:
-    """Look at what the operation's phase goes by: its Compute operation; once that is done, the machine, and what else it needs."""
-    workspace, operation = step.workspace, step.operation
-    fault = None
-    if operation.gce_operation is not None:
-        state = machines.operation(workspace.zone, operation.gce_operation)
-        if not state.done and step.now < operation.deadline_at:
-            return StepInput(pending=True)
-        fault = state.fault
-    place = Place(workspace.zone, workspace.instance_name)
-    home = Place(workspace.zone, workspace.disk_name)
-    seen = StepInput(
-        fault=fault,
-        instance=machines.get(place),
-        disk_exists=steps.reads_disk(operation) and machines.get_disk(home) is not None,
-        console=machines.console_tail(place, CONSOLE_TAIL_BYTES)
-        if steps.reads_console(operation, step.now)
-        else "",
-    )
-    try:
-        return _see_elsewhere(machines, replace(step, inputs=seen))
-    except UnavailableError as error:
-        if operation.kind is not OperationKind.DELETE:
-            raise
-        # A zone somewhere does not answer. What may be left there is an orphan, which the hourly
-        # sweep sees to.
-        logs.warning("NotSearched", workspace_id=workspace.id, reason=str(error))
-        return seen
-
-
-def _see_elsewhere(machines: Machines, step: Step) -> StepInput:
-    """Look in all zones for what this step needs of them."""
-    workspace, seen = step.workspace, step.inputs
-    seeks_machines, seeks_disks = steps.seeks_elsewhere(step)
-    if seeks_machines:
-        seen = replace(
-            seen,
-            elsewhere=tuple(
-                ownership.other_places(workspace, machines.find_instances(workspace.id))
-            ),
-        )
-    if seeks_disks:
-        seen = replace(
-            seen, disks=tuple(ownership.disks_of(workspace.id, machines.find_disks(workspace.id)))
-        )
-    return seen
-
-
-def _perform(machines: Machines, call: Call, step: str) -> StartedCall | Fault:
-    """Make the call. The same command in the same step has the same request id, so making it again is making it once."""
-    identity = f"workspace-hub/{step}/{type(call.command).__name__}"
-    try:
-        return machines.perform(call.command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
-    except MachineFaultError as error:
-        return error.fault
-
-
-def _commit_settled(
-    store: WorkspaceStore,
-    machines: Machines,
-    jobs: Jobs,
-    clock: Clock,
-    policy: Policy,
-    job: Job,
-    seen: StepInput,
-    call: Call,
-    outcome: StartedCall | Fault,
-) -> None:
-    """Record what came of a call, on the record as it is by now.
-
-    A heartbeat in between changes nothing. Another delivery that has already recorded this step
-    makes this one obsolete. A DELETE that superseded the operation wins: what was just inserted for
-    nobody is deleted at once, since the DELETE may have looked before it was there. Where the
-    operation has ended meanwhile, a worker looks at what this call does.
-    """
-    for attempt in range(ATTEMPTS):
-        stored = store.get(job.workspace_id)
-        operation = stored.record.operation if stored else None
-        if (
-            stored is not None
-            and operation is not None
-            and operation.id == job.operation_id
-            and operation.step > job.step
-        ):
-            jobs.send(
-                job_of(stored.record, operation)
-            )  # recorded already: by another delivery, or by us, the answer lost
-            return
-        if (
-            stored is None
-            or operation is None
-            or (operation.id, operation.step) != (job.operation_id, job.step)
-        ):
-            deleted = stored is None or (
-                operation is not None and operation.kind is OperationKind.DELETE
-            )
-            if (
-                deleted
-                and isinstance(call.command, InsertInstance)
-                and isinstance(outcome, StartedCall)
-            ):
-                _undo(machines, job, call, recorded=stored is not None)
-            elif stored is not None and operation is None and isinstance(outcome, StartedCall):
-                # Another delivery has ended the operation: what was called all the same moves the
-                # machine behind the record.
-                jobs.send(due_look_job(stored.record, clock(), job.request_id))
-            return
-        now = clock()
-        step = Step(
-            workspace=stored.record, operation=operation, inputs=seen, now=now, policy=policy
-        )
-        change = steps.record_outcome(step, call, outcome)
-        try:
-            commit_change(store, stored, change, now)
-        except ConflictError:
-            pause(attempt)
-            continue
-        _committed(jobs, stored.record, change)
-        return
-    raise UnavailableError("too many changes of this workspace at once")
-
-
-def _undo(machines: Machines, job: Job, insert: Call, *, recorded: bool) -> None:
-    """Delete what was inserted for nobody. ``recorded``: the DELETE that superseded the insert is still under way.
-
-    A deletion that is refused often meets another one, the DELETE's own, so what counts is what is
-    there afterwards. A DELETE that is under way finds whatever is left before it forgets the record
-    (``Operation.forget_after``). Without a record nobody looks any more: that is an error, unless
-    the machine is gone, or stopping, as one that is being deleted is.
-    """
-    place = insert.command.place
-    logs.warning("SupersededInsertDeleted", workspace_id=job.workspace_id)
-    undone = _perform(
-        machines, Call(DeleteInstance(place), insert.leads_to), f"{job.operation_id}/{job.step}"
-    )
-    if not isinstance(undone, Fault) or undone.kind is FaultKind.NOT_FOUND:
-        return
-    if recorded:
-        logs.warning("InstanceLeftToDelete", workspace_id=job.workspace_id, reason=undone.message)
-    elif _may_stay(machines, place):
-        logs.error("InstanceOrphaned", workspace_id=job.workspace_id, reason=undone.message)
-
-
-def _may_stay(machines: Machines, place: Place) -> bool:
-    """Say whether a machine is there and is not on its way out; of one that cannot be seen the worst is taken."""
-    try:
-        return observed_state(machines.get(place)) not in {
-            ObservedState.ABSENT,
-            ObservedState.STOPPING,
-        }
-    except UnavailableError:
-        return True
-
-
-def _committed(jobs: Jobs, before: Workspace, change: Change) -> None:
-    """Log the step and send the next job. When that fails, this job comes again and sends it: see ``advance_operation``."""
-    log_change(before, change)
-    if change.job is not None:
-        jobs.send(change.job)
+    delivery = _Delivery(records, machines, policy, job, records.clock())
+    records.retry(delivery.attempt)
 
 
 def look(
-    store: WorkspaceStore,
-    machines: Machines,
-    jobs: Jobs,
-    clock: Clock,
-    policy: Policy,
-    workspace_id: str,
+    records: Records, machines: Machines, policy: Policy, workspace_id: str
 ) -> tuple[Workspace, bool]:
-    """Make the record follow what Compute says, where nothing is under way. Returns it, and whether this changed it.
+    """Make a record without an operation adopt what Compute says of its machine.
+
+    Returns the record, and whether this call changed it.
 
     Raises:
         WorkspaceNotFoundError: there is none, or it has just been deleted.
@@ -287,8 +61,209 @@ def look(
         elsewhere = (
             machines.find_instances(workspace.id) if seeks_elsewhere(workspace, instance) else []
         )
-        return adopt_observed(
-            workspace, instance, clock(), policy, ownership.other_places(workspace, elsewhere)
-        )
+        others = ownership.other_places(workspace, elsewhere)
+        return adopt_observed(workspace, instance, records.clock(), policy, others)
 
-    return change_workspace(store, jobs, clock, workspace_id, decide)
+    return records.change(workspace_id, decide)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """One delivery of a job, begun at ``began``."""
+
+    records: Records
+    machines: Machines
+    policy: Policy
+    job: Job
+    began: datetime
+
+    def attempt(self, *, again: bool) -> None:  # noqa: ARG002 -- a step is safe to repeat
+        """Do the step on the record as it is now.
+
+        Raises:
+            ConflictError: the record changed meanwhile; nothing was called in Compute.
+        """
+        job, records = self.job, self.records
+        stored = records.store.get(job.workspace_id)
+        operation = stored.record.operation if stored else None
+        if stored is not None and job.operation_id is None:
+            look(records, self.machines, self.policy, stored.record.id)
+            return
+        if stored is None or operation is None or _is_obsolete(operation, job):
+            logs.info(
+                "JobObsolete",
+                workspace_id=job.workspace_id,
+                operation_id=job.operation_id,
+                step=job.step,
+            )
+            return
+        if operation.step > job.step:
+            records.send(job_of(stored.record, operation))
+            return
+        self._do(stored, operation)
+
+    def _do(self, stored: Stored[Workspace], operation: Operation) -> None:
+        now = self.records.clock()
+        step = Step(workspace=stored.record, operation=operation, now=now, policy=self.policy)
+        decision: Change | Call
+        try:
+            step = replace(step, inputs=self._see(step))
+            decision = steps.plan(step)
+            if isinstance(decision, Call):
+                outcome = self._perform_in_time(decision, operation)
+        except UnavailableError:  # from Compute: nothing else has been called here
+            if now < operation.deadline_at:
+                raise
+            decision = steps.overdue_unseen(step)
+        if isinstance(decision, Call):
+            if outcome is None:
+                raise UnavailableError("this step took too long to begin")
+            self._record(step.inputs, decision, outcome)
+            return
+        transition = Transition(stored.record, decision)
+        self.records.commit_step(stored, transition, now)
+        # If this fails, the job comes again and sends it: see ``advance_operation``.
+        self.records.send(transition.job)
+
+    def _see(self, step: Step) -> StepInput:
+        """Read what the phase depends on: Compute's operation; once that is done, the machine and more."""
+        machines, workspace, operation = self.machines, step.workspace, step.operation
+        fault = None
+        if operation.gce_operation is not None:
+            state = machines.operation(workspace.zone, operation.gce_operation)
+            if not state.done and step.now < operation.deadline_at:
+                return StepInput(pending=True)
+            fault = state.fault
+        place = Place(workspace.zone, workspace.instance_name)
+        home = Place(workspace.zone, workspace.disk_name)
+        seen = StepInput(
+            fault=fault,
+            instance=machines.get(place),
+            disk_exists=steps.reads_disk(operation) and machines.get_disk(home) is not None,
+            console=machines.console_tail(place, CONSOLE_TAIL_BYTES)
+            if steps.reads_console(operation, step.now)
+            else "",
+        )
+        try:
+            return self._see_elsewhere(replace(step, inputs=seen))
+        except UnavailableError as error:
+            if operation.kind is not OperationKind.DELETE:
+                raise
+            # A zone does not answer. What is left there is an orphan, which the hourly sweep finds.
+            logs.warning("NotSearched", workspace_id=workspace.id, reason=str(error))
+            return seen
+
+    def _see_elsewhere(self, step: Step) -> StepInput:
+        """Read from all zones what this step needs of them."""
+        workspace, seen = step.workspace, step.inputs
+        seeks_machines, seeks_disks = steps.seeks_elsewhere(step)
+        if seeks_machines:
+            found = self.machines.find_instances(workspace.id)
+            seen = replace(seen, elsewhere=tuple(ownership.other_places(workspace, found)))
+        if seeks_disks:
+            disks = self.machines.find_disks(workspace.id)
+            seen = replace(seen, disks=tuple(ownership.disks_of(workspace.id, disks)))
+        return seen
+
+    def _perform_in_time(self, call: Call, operation: Operation) -> StartedCall | Fault | None:
+        """Make the call; None if this delivery was held up for too long to make it.
+
+        A DELETE waits for as long as a worker can be about to insert, so a worker that was held up
+        must not insert any more.
+        """
+        if self.records.clock() - self.began > self.policy.worker_timeout / 2:
+            return None
+        return _perform(self.machines, call, f"{operation.id}/{operation.step}")
+
+    def _record(self, inputs: StepInput, call: Call, outcome: StartedCall | Fault) -> None:
+        """Record what came of a call, on the record as it is by now.
+
+        A heartbeat in between changes nothing. If another delivery has already recorded this step,
+        only its job is sent again. If a DELETE has superseded the operation, what was just inserted
+        is deleted at once, since the DELETE may have looked before it existed. If the operation has
+        ended meanwhile, a worker looks at what this call does.
+        """
+        job, records = self.job, self.records
+
+        def attempt(*, again: bool) -> None:  # noqa: ARG001 -- a step is safe to repeat
+            stored = records.store.get(job.workspace_id)
+            operation = stored.record.operation if stored else None
+            if stored is None or operation is None or _is_obsolete(operation, job):
+                self._superseded(stored.record if stored else None, call, outcome)
+                return
+            if operation.step > job.step:
+                # Recorded by another delivery, or by us, and the answer was lost.
+                records.send(job_of(stored.record, operation))
+                return
+            now = records.clock()
+            step = Step(
+                workspace=stored.record,
+                operation=operation,
+                inputs=inputs,
+                now=now,
+                policy=self.policy,
+            )
+            change = steps.record_outcome(step, call, outcome)
+            transition = Transition(stored.record, change)
+            records.commit_step(stored, transition, now)
+            records.send(transition.job)
+
+        records.retry(attempt)
+
+    def _superseded(
+        self, workspace: Workspace | None, call: Call, outcome: StartedCall | Fault
+    ) -> None:
+        """See to a call whose operation is not under way any more."""
+        if isinstance(outcome, Fault):
+            return
+        operation = workspace.operation if workspace else None
+        deleted = workspace is None or (
+            operation is not None and operation.kind is OperationKind.DELETE
+        )
+        if deleted and isinstance(call.command, InsertInstance):
+            self._undo(call, recorded=workspace is not None)
+        elif workspace is not None and operation is None:
+            self.records.send(due_look_job(workspace, self.records.clock(), self.job.request_id))
+
+    def _undo(self, insert: Call, *, recorded: bool) -> None:
+        """Delete a machine whose operation was superseded. ``recorded``: the DELETE is still under way.
+
+        A deletion is often refused because another one, the DELETE's own, is under way, so what
+        counts is what exists afterwards. A DELETE that is under way finds what is left before it
+        deletes the record (``Operation.forget_after``). Without a record nobody looks any more:
+        that is an error, unless the machine is gone, or stopping, as one is that is being deleted.
+        """
+        place = insert.command.place
+        workspace_id = self.job.workspace_id
+        logs.warning("SupersededInsertDeleted", workspace_id=workspace_id)
+        delete = Call(DeleteInstance(place), insert.leads_to)
+        undone = _perform(self.machines, delete, f"{self.job.operation_id}/{self.job.step}")
+        if not isinstance(undone, Fault) or undone.kind is FaultKind.NOT_FOUND:
+            return
+        if recorded:
+            logs.warning("InstanceLeftToDelete", workspace_id=workspace_id, reason=undone.message)
+        elif _may_stay(self.machines, place):
+            logs.error("InstanceOrphaned", workspace_id=workspace_id, reason=undone.message)
+
+
+def _is_obsolete(operation: Operation, job: Job) -> bool:
+    """Whether a job is of another operation than the one under way, or of a step that is not reached yet."""
+    return operation.id != job.operation_id or operation.step < job.step
+
+
+def _perform(machines: Machines, call: Call, step: str) -> StartedCall | Fault:
+    """Make the call. The same command in the same step has the same request id, so it is made once."""
+    identity = f"workspace-hub/{step}/{type(call.command).__name__}"
+    try:
+        return machines.perform(call.command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
+    except MachineFaultError as error:
+        return error.fault
+
+
+def _may_stay(machines: Machines, place: Place) -> bool:
+    """Whether a machine exists and is not being stopped or deleted. If it cannot be read, assume so."""
+    try:
+        state = observed_state(machines.get(place))
+    except UnavailableError:
+        return True
+    return state not in {ObservedState.ABSENT, ObservedState.STOPPING}

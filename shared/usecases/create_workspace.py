@@ -4,83 +4,68 @@ import uuid
 
 from shared import logs
 from shared.domain import lifecycle
-from shared.domain.changes import Change
-from shared.domain.errors import ConflictError, UnavailableError, WorkspaceGoneError
-from shared.domain.events import asked
+from shared.domain.access import Actor
+from shared.domain.changes import Transition
+from shared.domain.errors import WorkspaceGoneError
+from shared.domain.events import request_event
 from shared.domain.lifecycle import NewWorkspace
-from shared.domain.owners import Key, admit, seen, workspace_of_key
-from shared.domain.people import Actor
+from shared.domain.owners import Admission, Key, admit, with_proven_domain, workspace_of_key
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
-from shared.ports import Clock, Jobs, WorkspaceStore
-from shared.usecases.change_workspace import ATTEMPTS, log_change, pause, send_job
+from shared.usecases.records import Records, log_transition
 
 
 def create_workspace(
-    store: WorkspaceStore,
-    jobs: Jobs,
-    clock: Clock,
-    policy: Policy,
-    project_id: str,
-    actor: Actor,
-    new: NewWorkspace,
-    key: Key | None,
+    records: Records, policy: Policy, actor: Actor, new: NewWorkspace, key: Key | None
 ) -> Workspace:
-    """Record the workspace and its owner in one commit, then send its provisioning.
+    """Record the workspace and its owner in one commit, then send its first job.
 
-    One read and one commit; a repeated idempotency key costs two reads and no commit. When the
-    commit's answer was lost and it is made again, the owner's record already holds this workspace:
-    that is success, not a conflict.
+    One read and one commit; a repeated idempotency key costs two reads and no commit. If an
+    earlier attempt's commit went through and its answer was lost, the workspace is read once more.
 
     Raises:
-        NameTakenError, QuotaExceededError, TooManyRequestsError, IdempotencyKeyReusedError,
-            WorkspaceGoneError: as ``owners`` says.
-        UnavailableError: the owner's record changed too often meanwhile; nothing was made.
+        NameTakenError, QuotaExceededError, TooManyRequestsError: as ``owners.admit`` raises them.
+        IdempotencyKeyReusedError, WorkspaceGoneError: as ``owners.workspace_of_key`` raises them.
+        UnavailableError: the owner's record changed at every attempt; nothing was made.
     """
     workspace_id, operation_id = str(uuid.uuid4()), str(uuid.uuid4())
-    change: Change | None = None
-    for attempt in range(ATTEMPTS):
-        owner = store.get_owner(actor.id)
-        now = clock()
-        if change is not None and workspace_id in owner.record.workspaces:
-            break
-        if key is not None and (made := workspace_of_key(owner.record, key, now)) is not None:
-            return _as_it_is_now(store, made)
+
+    def attempt(*, again: bool) -> Workspace:
+        owner = records.store.get_owner(actor.id)
+        now = records.clock()
+        if again and workspace_id in owner.record.workspaces:
+            made = _existing(records, workspace_id)
+            records.send_current_job(made)
+            return made
+        if key is not None and (known := workspace_of_key(owner.record, key, now)) is not None:
+            logs.info("CreateRepeated", workspace_id=known)
+            return _existing(records, known)
         holding = admit(
-            seen(owner.record, actor), workspace_id, new.name, key, actor.email, now, policy
-        )
-        change = lifecycle.create(
-            new,
-            lifecycle.NewOperation(operation_id, actor, now),
+            with_proven_domain(owner.record, actor),
+            Admission(workspace_id, new.name, key, actor.email),
+            now,
             policy,
-            workspace_id=workspace_id,
-            project_id=project_id,
         )
-        try:
-            store.commit(
-                workspaces=[(None, change.workspace)],
-                owners=[(owner, holding)],
-                events=[asked(actor, change.workspace, change.event, now)]
-                if change.workspace
-                else [],
-            )
-            break
-        except ConflictError:
-            pause(attempt)
-    else:
-        raise UnavailableError("Too many of your requests at once. Nothing was made; try again.")
-    if change is None or change.workspace is None:
-        raise AssertionError("unreachable: a break follows a decision")
-    log_change(change.workspace, change)
-    send_job(jobs, change.job)
-    return change.workspace
+        operation = lifecycle.NewOperation(operation_id, actor, now)
+        requested = lifecycle.create(workspace_id, new, operation, policy)
+        workspace = requested.workspace
+        records.store.commit(
+            workspaces=[(None, workspace)],
+            owners=[(owner, holding)],
+            events=[request_event(actor, workspace, requested.event, now)],
+        )
+        log_transition(Transition(workspace, requested))
+        records.send_later(requested.job)
+        return workspace
+
+    return records.retry(attempt)
 
 
-def _as_it_is_now(store: WorkspaceStore, workspace_id: str) -> Workspace:
-    stored = store.get(workspace_id)
-    if stored is None:
+def _existing(records: Records, workspace_id: str) -> Workspace:
+    workspace = records.find(workspace_id)
+    if workspace is None:
         raise WorkspaceGoneError(
-            "The workspace that this Idempotency-Key made has been deleted. Use a new key to make another."
+            "The workspace that this Idempotency-Key made has been deleted. "
+            "Use a new key to make another."
         )
-    logs.info("CreateRepeated", workspace_id=workspace_id)
-    return stored.record
+    return workspace

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from shared.domain import lifecycle, owners, reports
-from shared.domain.changes import Change, finish
+from shared.domain.access import Actor
+from shared.domain.changes import Updated, finish
 from shared.domain.lifecycle import NewWorkspace
-from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, Owner, Status, Workspace
@@ -67,11 +67,10 @@ def _ready(actor: Actor, project_id: str, at: datetime) -> Workspace:
     )
     asked = _changed(
         lifecycle.create(
+            workspace_id,
             new,
             lifecycle.NewOperation(str(uuid.uuid4()), actor, at),
-            POLICY,
-            workspace_id=workspace_id,
-            project_id=project_id,
+            replace(POLICY, project_id=project_id),
         )
     )
     instance_id = str(uuid.uuid4().int)[:19]
@@ -105,19 +104,12 @@ def _suspended(actor: Actor, project_id: str, at: datetime) -> Workspace:
 
 
 def _holding(owner: Owner, workspace: Workspace) -> Owner:
-    admitted = owners.admit(
-        owner,
-        workspace.id,
-        workspace.name,
-        None,
-        workspace.owner_email,
-        workspace.created_at,
-        POLICY,
-    )
+    new = owners.Admission(workspace.id, workspace.name, None, workspace.owner_email)
+    admitted = owners.admit(owner, new, workspace.created_at, POLICY)
     return owners.mark_running(admitted, workspace.id, running=workspace.counts_as_running)
 
 
-def _changed(change: Change | None) -> Workspace:
+def _changed(change: Updated | None) -> Workspace:
     if change is None or change.workspace is None:
         raise ValueError("the domain refuses a change that makes the fleet")
     return change.workspace

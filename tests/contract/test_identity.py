@@ -34,9 +34,9 @@ from shared.adapters.google_identity import (
 )
 from shared.config import GOOGLE_ISSUERS, IdentitySource
 from shared.config import Identity as IdentitySettings
+from shared.domain.access import MachineIdentity, Person
 from shared.domain.errors import NotAuthenticatedError, UnavailableError
-from shared.domain.people import Person
-from shared.ports import Headers, Identity, Machine
+from shared.ports import Headers, Identity
 from tests.contract.servers import (
     PATIENCE_SECONDS,
     Answer,
@@ -54,7 +54,7 @@ CLIENT_AUDIENCE = "1234.apps.googleusercontent.com"
 IAP_AUDIENCE = "/projects/123456789012/global/backendServices/42"
 MACHINE_AUDIENCE = "https://report-workspace.example.com"
 ALICE = Person("108234567890123456789", "alice@example.com")
-MACHINE = Machine("a-project", "us-west1-a", "workspace-1", "1234567890123456789")
+MACHINE = MachineIdentity("a-project", "us-west1-a", "workspace-1", "1234567890123456789")
 COMPUTE = {
     "project_id": MACHINE.project_id,
     "project_number": 123456789012,

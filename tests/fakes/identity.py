@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from shared.domain.access import MachineIdentity, Person
 from shared.domain.errors import NotAuthenticatedError
-from shared.domain.people import Person
-from shared.ports import Headers, Identity, Machine
+from shared.ports import Headers, Identity
 
 T = TypeVar("T")
 
@@ -15,13 +15,13 @@ class FakeIdentity(Identity):
     """An ``Identity`` that knows the tokens which the test has set, and refuses all others."""
 
     people: dict[str, Person] = field(default_factory=dict)
-    machines: dict[str, Machine] = field(default_factory=dict)
+    machines: dict[str, MachineIdentity] = field(default_factory=dict)
 
     def person(self, headers: Headers) -> Person:
         """See the port."""
         return self._known(self.people, headers)
 
-    def machine(self, headers: Headers) -> Machine:
+    def machine(self, headers: Headers) -> MachineIdentity:
         """See the port."""
         return self._known(self.machines, headers)
 

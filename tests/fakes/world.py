@@ -1,10 +1,12 @@
 """The Hub with fakes: use cases, queues and machines in virtual time, without a cloud."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from shared import logs
+from shared.domain.access import Actor
 from shared.domain.errors import (
     InstanceNotRecordedError,
     NotAllowedError,
@@ -18,16 +20,19 @@ from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import NewMachine, NewWorkspace
 from shared.domain.owners import Key
-from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.reports import Report
 from shared.domain.workspace import Metadata, Workspace
 from shared.ports import Jobs, Machines, WorkspaceStore
-from shared.usecases import ask_workspaces, sweep
+from shared.usecases import manage_workspaces
 from shared.usecases.advance_operation import advance_operation
+from shared.usecases.audit import AuditTrail
+from shared.usecases.clean_up import clean_up
 from shared.usecases.create_workspace import create_workspace
 from shared.usecases.receive_report import receive_report
-from shared.usecases.trail import Trail
+from shared.usecases.records import Records
+from shared.usecases.resend_lost_jobs import resend_lost_jobs
+from shared.usecases.sweeping import SweepReport
 from tests.fakes.clock import SettableClock
 from tests.fakes.interruptions import ProcessDiedError
 from tests.fakes.jobs import FakeJobs
@@ -66,9 +71,14 @@ class World:
         self._swept_at = self.clock()
 
     @property
-    def trail(self) -> Trail:
-        """The trail of a process that has just started."""
-        return Trail(self.store_port, self.clock)
+    def audit(self) -> AuditTrail:
+        """The audit trail of a process that has just begun."""
+        return AuditTrail(self.store_port, self.clock)
+
+    @property
+    def records(self) -> Records:
+        """The unit of work of a process that has just begun."""
+        return Records(self.store_port, lambda: self.operations_port, self.clock, self.audit)
 
     # ---- people ----
 
@@ -83,66 +93,34 @@ class World:
             zone=zone or self.policy.zones[0],
             metadata=Metadata(repo="https://example.com/repo.git"),
         )
-        return create_workspace(
-            self.store_port,
-            self.provisioning_port,
-            self.clock,
-            self.policy,
-            PROJECT,
-            actor(owner),
-            new,
-            key,
-        )
+        records = Records(self.store_port, lambda: self.provisioning_port, self.clock, self.audit)
+        policy = replace(self.policy, project_id=PROJECT)
+        return create_workspace(records, policy, actor(owner), new, key)
 
     def stop(self, owner: str, workspace_id: str) -> tuple[Workspace, bool]:
-        """Stop a workspace."""
-        return ask_workspaces.stop_workspace(
-            self.store_port,
-            self.operations_port,
-            self.clock,
-            self.policy,
-            self.trail,
-            actor(owner),
-            workspace_id,
+        """Ask that it be stopped."""
+        return manage_workspaces.stop_workspace(
+            self.records, self.policy, actor(owner), workspace_id
         )
 
     def start(
         self, owner: str, workspace_id: str, machine: NewMachine | None = None
     ) -> tuple[Workspace, bool]:
-        """Start a workspace."""
-        return ask_workspaces.start_workspace(
-            self.store_port,
-            self.operations_port,
-            self.clock,
-            self.policy,
-            self.trail,
-            actor(owner),
-            workspace_id,
-            machine or NewMachine(),
+        """Ask that it be started."""
+        return manage_workspaces.start_workspace(
+            self.records, self.policy, actor(owner), workspace_id, machine or NewMachine()
         )
 
     def delete(self, owner: str, workspace_id: str) -> Workspace:
-        """Delete a workspace."""
-        return ask_workspaces.delete_workspace(
-            self.store_port,
-            self.operations_port,
-            self.clock,
-            self.policy,
-            self.trail,
-            actor(owner),
-            workspace_id,
+        """Ask that it be deleted."""
+        return manage_workspaces.delete_workspace(
+            self.records, self.policy, actor(owner), workspace_id
         )
 
-    def look(self, workspace: Workspace) -> ask_workspaces.RealTimeStatus:
-        """Get a workspace's status in real time."""
-        return ask_workspaces.get_workspace_status(
-            self.store_port,
-            lambda: self.machines_port,
-            self.operations_port,
-            self.clock,
-            self.trail,
-            actor(workspace.owner_id),
-            workspace.id,
+    def look(self, workspace: Workspace) -> manage_workspaces.RealTimeStatus:
+        """Ask for its real-time status."""
+        return manage_workspaces.get_workspace_status(
+            self.records, lambda: self.machines_port, actor(workspace.owner_id), workspace.id
         )
 
     # ---- the platform ----
@@ -150,49 +128,23 @@ class World:
     def do(self, job: Job) -> None:
         """Deliver a job to the worker, by way of its message."""
         message = read_job(write_job(job))
-        advance_operation(
-            self.store_port,
-            self.machines_port,
-            self.operations_port,
-            self.clock,
-            self.policy,
-            message,
-        )
+        with requested_as(message.request_id):
+            advance_operation(self.records, self.machines_port, self.policy, message)
 
     def report(self, report: Report) -> None:
         """Deliver a machine's report to the callback."""
         workspace_id = report.instance_name.removeprefix("workspace-")
-        receive_report(
-            self.store_port,
-            self.operations_port,
-            self.clock,
-            self.policy,
-            self.trail,
-            workspace_id,
-            report,
-        )
+        receive_report(self.records, self.policy, workspace_id, report)
 
-    def reconcile(self) -> sweep.SweepReport:
-        """Run the reconciler."""
-        return sweep.reconcile(
-            self.store_port,
-            self.operations_port,
-            self.clock,
-            self.policy,
-            "reconcile",
-            self.pauses.append,
-        )
+    def reconcile(self) -> SweepReport:
+        """Run the sweep that resends lost jobs."""
+        with requested_as("reconcile"):
+            return resend_lost_jobs(self.records, self.policy, self.pauses.append)
 
-    def clean_up(self) -> sweep.SweepReport:
-        """Run the clean-up."""
-        return sweep.clean_up(
-            self.store_port,
-            self.operations_port,
-            self.clock,
-            self.policy,
-            "cleanup",
-            self.pauses.append,
-        )
+    def clean_up(self) -> SweepReport:
+        """Run the idle sweep."""
+        with requested_as("cleanup"):
+            return clean_up(self.records, self.policy, self.pauses.append)
 
     # ---- time ----
 
@@ -320,6 +272,16 @@ class World:
         made = self.create(owner, name)
         self.run()
         return self.workspace(made.id)
+
+
+@contextlib.contextmanager
+def requested_as(request_id: str) -> Iterator[None]:
+    """Run the block as a request with this id, as the HTTP edge does."""
+    token = logs.request_id.set(request_id)
+    try:
+        yield
+    finally:
+        logs.request_id.reset(token)
 
 
 def actor(owner: str) -> Actor:

@@ -15,14 +15,13 @@ from werkzeug.test import TestResponse
 
 from localcloud.catalogue import ROOT, read_catalogue
 from shared import bootstrap
+from shared.caller_limit import CallerLimit
 from shared.config import read_settings
+from shared.domain.access import MachineIdentity, Person
 from shared.domain.job_messages import write_job
 from shared.domain.jobs import Job
-from shared.domain.people import Person
 from shared.domain.workspace import Workspace
-from shared.entry.limits import CallerLimit
-from shared.ports import Machine
-from shared.usecases.trail import Trail
+from shared.usecases.audit import AuditTrail
 from tests.fakes.identity import FakeIdentity
 from tests.fakes.machines import PROJECT, FakeInstance
 from tests.fakes.settings import REQUIRED_SETTINGS
@@ -134,7 +133,7 @@ class Functions:
         """Send a report from the workspace's machine, or from another."""
         sender = machine or self.world.machine(workspace)
         assert sender is not None
-        self.identity.machines["machine"] = Machine(
+        self.identity.machines["machine"] = MachineIdentity(
             PROJECT, sender.place.zone, sender.place.name, sender.id
         )
         return self.call(
@@ -174,9 +173,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Functions:
         "operation_jobs": world.operations,
         "machines": world.machines,
         "clock": world.clock,
-        "trail": Trail(world.store, world.clock),
+        "audit": AuditTrail(world.store, world.clock),
     }
     for name, port in ports.items():
         functions.replace_part(name, port)
-    monkeypatch.setattr("shared.usecases.change_workspace.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("shared.usecases.records.PAUSE_SECONDS", 0)
     return functions

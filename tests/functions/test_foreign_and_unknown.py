@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from shared.domain.instance import InsertInstance, Place
 from shared.domain.workspace import OperationKind, Status, Workspace
-from shared.usecases.trail import Trail
+from shared.usecases.audit import AuditTrail
 from tests.fakes.interruptions import Interruptions
 from tests.fakes.machines import FakeInstance
 from tests.fakes.records import INSTANCE_ID, a_workspace, an_operation
@@ -81,7 +81,7 @@ def outcome_of(
     world = hub.world
     store = ports.around("store", world.store)
     hub.replace_part("store", store)
-    hub.replace_part("trail", ports.around("trail", Trail(store, world.clock)))
+    hub.replace_part("audit", ports.around("audit", AuditTrail(store, world.clock)))
     hub.replace_part("machines", ports.around("machines", world.machines))
     hub.replace_part("operation_jobs", ports.around("jobs", world.operations))
     hub.replace_part("provision_jobs", ports.around("jobs", world.provisioning))
@@ -130,8 +130,8 @@ def test_refusals_of_both_are_counted_alike(hub: Functions, name: str) -> None:
     written = []
     for workspace_id in (theirs.id, UNKNOWN):
         store = hub.world.store
-        trail = Trail(store, hub.world.clock)
-        hub.replace_part("trail", trail)
+        trail = AuditTrail(store, hub.world.clock)
+        hub.replace_part("audit", trail)
         store.events.clear()
         for _ in range(3):
             REQUESTS[name](hub, workspace_id)

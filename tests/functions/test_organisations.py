@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.domain.people import Person
+from shared.domain.access import Person
 from tests.functions.conftest import Functions
 
 LIMITS = {

@@ -11,8 +11,11 @@ import pytest
 from localcloud.running_cloud import RunningCloud
 from shared.adapters.firestore_store import FirestoreWorkspaceStore
 from shared.domain.policy import Policy
-from shared.ports import Clock, Jobs, WorkspaceStore
-from shared.usecases.sweep import PAUSE_SECONDS, Pause, SweepReport, clean_up, reconcile
+from shared.usecases.audit import AuditTrail
+from shared.usecases.clean_up import clean_up
+from shared.usecases.records import Records
+from shared.usecases.resend_lost_jobs import resend_lost_jobs
+from shared.usecases.sweeping import PAUSE_SECONDS, Pause, SweepReport
 from tests.bench.billed import Bill, billed
 from tests.bench.fleet import seed
 from tests.fakes.clock import SettableClock
@@ -21,10 +24,10 @@ from tests.fakes.jobs import FakeJobs
 DUE = 10
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
-Sweep = Callable[[WorkspaceStore, Jobs, Clock, Policy, str, Pause], SweepReport]
+Sweep = Callable[[Records, Policy, Pause], SweepReport]
 
 
-@pytest.mark.parametrize("sweep", [clean_up, reconcile])
+@pytest.mark.parametrize("sweep", [clean_up, resend_lost_jobs])
 def test_a_sweep_reads_only_what_is_due_in_a_fleet_of_any_size(
     cloud: RunningCloud, sweep: Sweep
 ) -> None:
@@ -51,7 +54,8 @@ def _bill(cloud: RunningCloud, sweep: Sweep, size: int) -> Bill:
     jobs, pauses = FakeJobs(clock), list[float]()
 
     with billed() as bill:
-        report = sweep(store, jobs, clock, Policy(), "a-request", pauses.append)
+        records = Records(store, lambda: jobs, clock, AuditTrail(store, clock))
+        report = sweep(records, Policy(), pauses.append)
 
     assert pauses == [PAUSE_SECONDS] * DUE
     assert (report.looked_at, report.failed, len(jobs.sent)) == (DUE, {}, DUE)

@@ -10,8 +10,8 @@ import pytest
 from localcloud.api_client import ApiClient, RefusedError
 from localcloud.running_cloud import RunningCloud
 from shared.adapters.firestore_records import workspace_document, workspace_record
+from shared.domain.access import Actor
 from shared.domain.lifecycle import NewMachine, NewOperation, start
-from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from tests.system.records import Records, call_scheduled, in_compute, stop_by_hand
 

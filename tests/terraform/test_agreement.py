@@ -22,9 +22,9 @@ from shared import logs
 from shared.adapters.compute_instance import IAP_TAG
 from shared.config import SETTINGS
 from shared.config.kinds import SetBy
-from shared.domain.changes import Change, finish
+from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
 from shared.domain.workspace import OperationKind, Status
-from shared.usecases.change_workspace import log_change
+from shared.usecases.records import log_transition
 from tests.documents import OPERATIONS, text_of
 from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
 from tests.terraform.module import (
@@ -269,7 +269,7 @@ def test_the_status_function_may_only_read_an_instance() -> None:
     """It makes one call about a machine, and its role has only that permission."""
     asked = re.findall(
         r"\bmachines\(\)\.(\w+)",
-        (ROOT / "shared/usecases/ask_workspaces.py").read_text(encoding="utf-8"),
+        (ROOT / "shared/usecases/manage_workspaces.py").read_text(encoding="utf-8"),
     )
     assert set(asked) == {"get"}
     assert RESOURCES["google_project_iam_custom_role.look"]["permissions"] == [
@@ -556,11 +556,11 @@ def test_the_counted_events_are_events_that_the_code_logs() -> None:
 
 UNDER_WAY = an_operation(OperationKind.STOP)
 STOPPING = a_workspace(operation=UNDER_WAY)
-ENDED_WELL = [
+ENDED_WELL: list[Change] = [
     finish(STOPPING, Status.READY, "AutomaticStopAbandoned", NOW),
     finish(STOPPING, Status.SUSPENDED, "WorkspaceSuspended", NOW),
-    Change(replace(STOPPING, operation=an_operation(OperationKind.DELETE)), "DeleteRequested"),
-    Change(None, "WorkspaceDeleted"),
+    Updated(replace(STOPPING, operation=an_operation(OperationKind.DELETE)), "DeleteRequested"),
+    Forgotten("WorkspaceDeleted"),
 ]
 
 
@@ -580,7 +580,7 @@ def end_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], dict[str, Any]
         written.seek(0)
         monkeypatch.setattr(sys, "stderr", written)
         logs.write_json_lines("INFO")
-        log_change(STOPPING, change)
+        log_transition(Transition(STOPPING, change))
         lines: list[dict[str, Any]] = [json.loads(line) for line in written.getvalue().splitlines()]
         [end] = [line for line in lines if line["message"] == message]
         return end

@@ -29,7 +29,7 @@ def test_what_is_needed_is_enough() -> None:
     audiences = {"HUB_USER_AUDIENCES": "https://hub.example.com, 1234.apps.googleusercontent.com"}
     settings = read_settings(REQUIRED_SETTINGS | SERVED | audiences)
 
-    assert settings.policy == Policy()
+    assert settings.policy == Policy(project_id=settings.project_id)
     assert (settings.database, settings.provision_topic) == ("(default)", "workspace-provision")
     assert settings.operations_queue == "workspace-operations"
     assert (settings.identity.keys_url, settings.identity.issuers) == (

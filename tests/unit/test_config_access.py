@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.config import ConfigurationError, IdentitySource, Settings, read_settings
-from shared.domain.people import AccessRules, Mode
+from shared.domain.access import AccessRules, Mode
 from shared.domain.policy import Limits
 from tests.fakes.settings import REQUIRED_SETTINGS
 

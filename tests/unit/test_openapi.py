@@ -19,13 +19,13 @@ from werkzeug.test import EnvironBuilder
 
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
 from shared.domain import errors, events, lifecycle
-from shared.domain.changes import Change, finish
+from shared.domain.access import Actor, MachineIdentity
+from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
 from shared.domain.errors import FieldProblem, HubError
-from shared.domain.events import Event
+from shared.domain.events import Event, hub_events
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace
-from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.reports import ReportEvent
 from shared.domain.workspace import (
@@ -48,8 +48,7 @@ from shared.entry.bodies import (
 from shared.entry.description import description
 from shared.entry.http import SECURITY_HEADERS
 from shared.entry.representation import event_json, status_json, workspace_json
-from shared.ports import Machine
-from shared.usecases.ask_workspaces import RealTimeStatus
+from shared.usecases.manage_workspaces import RealTimeStatus
 from tests.endpoints import ANYBODY, MACHINES, checks
 
 DOCUMENT = description()
@@ -123,11 +122,7 @@ def new_workspace() -> Workspace:
     )
     return workspace_of(
         lifecycle.create(
-            new,
-            lifecycle.NewOperation(OPERATION, ACTOR, NOW),
-            POLICY,
-            workspace_id=UUID,
-            project_id="example",
+            UUID, new, lifecycle.NewOperation(OPERATION, ACTOR, NOW), Policy(project_id="example")
         ).workspace
     )
 
@@ -205,35 +200,32 @@ WORKSPACES = {
 ADMIN = Actor("115987654321098765432", "phone-7", "grace@example.com", admin=True)
 
 
-def event_of(event: Event | None) -> Event:
-    """Return an event that must exist."""
-    assert event is not None
-    return event
+def end_event(before: Workspace, change: Change) -> Event:
+    """Return the event of the end that a change is."""
+    return hub_events(Transition(before, change), NOW)[-1]
 
 
 EVENTS = {
-    "asked by the owner": events.asked(ACTOR, ready_workspace(), "StopRequested", NOW),
-    "asked by an administrator": events.asked(ADMIN, ready_workspace(), "StopRequested", NOW),
-    "asked by the clean-up": events.asked(
+    "asked by the owner": events.request_event(ACTOR, ready_workspace(), "StopRequested", NOW),
+    "asked by an administrator": events.request_event(
+        ADMIN, ready_workspace(), "StopRequested", NOW
+    ),
+    "asked by the sweep": events.request_event(
         Actor(CLEANUP, "laptop-42"), ready_workspace(), "StopRequested", NOW
     ),
-    "refused to another": events.refused(ACTOR, UUID, ADMIN.id, "StatusRequested", NOW),
-    "refused for an unknown id": events.refused(
+    "refused to another": events.refusal_event(ACTOR, UUID, ADMIN.id, "StatusRequested", NOW),
+    "refused where nothing is": events.refusal_event(
         ACTOR, "no uuid at all", "", "StatusRequested", NOW
     ),
-    "refused before the function": events.refused(
+    "refused at the door": events.refusal_event(
         Actor(ACTOR.id, "laptop-42"), "", "", "EntryRequested", NOW
     ),
-    "succeeded": event_of(
-        events.ended(new_workspace(), Change(ready_workspace(), "WorkspaceReady"), NOW)
+    "ended well": end_event(new_workspace(), Updated(ready_workspace(), "WorkspaceReady")),
+    "ended in an error": end_event(
+        new_workspace(), Updated(failed_workspace(None), "CreateFailed")
     ),
-    "failed": event_of(
-        events.ended(new_workspace(), Change(failed_workspace(None), "CreateFailed"), NOW)
-    ),
-    "drifted": event_of(
-        events.ended(ready_workspace(), Change(failed_workspace(None), "MachineGone"), NOW)
-    ),
-    "deleted": event_of(events.ended(deleting_workspace(), Change(None, "WorkspaceDeleted"), NOW)),
+    "followed": end_event(ready_workspace(), Updated(failed_workspace(None), "MachineGone")),
+    "deleted": end_event(deleting_workspace(), Forgotten("WorkspaceDeleted")),
 }
 HUB_ERRORS: list[HubError] = [
     errors.InvalidRequestError([FieldProblem("name", "is required")]),
@@ -523,7 +515,7 @@ def test_an_unforeseen_error_is_answered_as_described() -> None:
 
 # ---- requests that the code reads ----
 
-MACHINE = Machine("example", "us-west1-a", f"workspace-{UUID}", "4711")
+MACHINE = MachineIdentity("example", "us-west1-a", f"workspace-{UUID}", "4711")
 READERS: dict[str, Callable[[Request], object]] = {
     "NewWorkspace": lambda request: read_new_workspace(request, POLICY),
     "NewMachine": lambda request: read_new_machine(request, POLICY),

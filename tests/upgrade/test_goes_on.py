@@ -11,6 +11,7 @@ import pytest
 from flask import Request
 from werkzeug.test import create_environ
 
+from shared.domain.access import MachineIdentity
 from shared.domain.instance import (
     InstanceState,
     RefreshMetadata,
@@ -19,7 +20,6 @@ from shared.domain.lifecycle import NewMachine
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Activity, Phase, Status, StopReason
 from shared.entry.bodies import read_report
-from shared.ports import Machine
 from tests.fakes.machines import PROJECT
 from tests.upgrade.old import OldWorld
 from tests.upgrade.versions import SITUATIONS, VERSIONS, Document, Version, named
@@ -327,7 +327,7 @@ def test_an_old_guest_that_boots_reports_as_before(
 def _report(version: Version, world: OldWorld, event: ReportEvent) -> Report:
     """Return the old guest's report about its current boot, as the callback reads it."""
     body = {**version.reports[event.value], "generation": world.record.generation}
-    sender = Machine(
+    sender = MachineIdentity(
         PROJECT,
         world.current_machine.place.zone,
         world.current_machine.place.name,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from shared.domain.changes import Change, Note, without_memory
+from shared.domain.changes import Note, Updated, without_memory
 from shared.domain.drift import (
     MACHINE_GONE,
     ObservedState,
@@ -55,7 +55,7 @@ def insert(step: Step) -> Decision:
     return Call(command, Phase.INSERTING, notes)
 
 
-def _follow_home(step: Step) -> Change | None:
+def _follow_home(step: Step) -> Updated | None:
     """Follow a home disk that was moved to another zone. None unless there is exactly one."""
     homes = [disk for disk in step.inputs.disks if disk.name == step.workspace.disk_name]
     if len(homes) != 1:
@@ -69,7 +69,7 @@ def _follow_home(step: Step) -> Change | None:
     return replace(moved, notes=(note,))
 
 
-def fail_without_home(step: Step) -> Change:
+def fail_without_home(step: Step) -> Updated:
     """Fail because the home disk is gone, or is in several zones and only a person can choose."""
     name, recorded = step.workspace.disk_name, step.workspace.home_disk
     was = f"disk {name} in zone {recorded.zone if recorded else step.workspace.zone}"
@@ -87,7 +87,7 @@ def fail_without_home(step: Step) -> Change:
     return fail(step, problem_of(step, HOME_DISK_GONE, message))
 
 
-def take_inserted(step: Step) -> Change:
+def take_inserted(step: Step) -> Updated:
     """Take a machine that an earlier delivery of this step has made, and wait for its report."""
     instance = step.inputs.instance
     known = replace(
@@ -119,13 +119,13 @@ def refresh_metadata(step: Step) -> Call:
     return Call(command, Phase.AWAIT_METADATA)
 
 
-def boot_new(step: Step) -> Change:
+def boot_new(step: Step) -> Updated:
     """Boot a new machine, since there is none. A START makes at most one."""
     remade = replace(step, operation=replace(step.operation, remade=True))
     return _boot(remade, Phase.INSERT, "The machine is gone.")
 
 
-def boot_off(step: Step) -> Change:
+def boot_off(step: Step) -> Updated:
     """Boot a machine that is off. One that is too old is made anew, unless this START has made one."""
     instance = step.inputs.instance
     created_at = instance.created_at if instance else None
@@ -135,7 +135,7 @@ def boot_off(step: Step) -> Change:
     return _boot(step, Phase.SET_METADATA, WAS_OFF)
 
 
-def _renew(step: Step, why: str) -> Change:
+def _renew(step: Step, why: str) -> Updated:
     """Make a new machine although this one could be booted, because it is too old.
 
     The new one has the type that the old one has now: somebody may have changed it while it was
@@ -149,7 +149,7 @@ def _renew(step: Step, why: str) -> Change:
     return replace(change, notes=(*notes, *lost, *change.notes))
 
 
-def boot_although_old(step: Step, said: str) -> Change:
+def boot_although_old(step: Step, said: str) -> Updated:
     """Boot a machine that is only too old, since Compute does not let it be deleted."""
     kept = replace(
         step.operation,
@@ -167,12 +167,12 @@ def boot_although_old(step: Step, said: str) -> Change:
     return replace(change, notes=(Note("MachineNotRemade", why),))
 
 
-def _boot(step: Step, phase: Phase, why: str) -> Change:
+def _boot(step: Step, phase: Phase, why: str) -> Updated:
     forgetful, notes = without_memory(step.workspace, why)
     return replace(replace(step, workspace=forgetful).boot(phase), notes=notes)
 
 
-def remake(step: Step, why: str) -> Change:
+def remake(step: Step, why: str) -> Updated:
     """Make a new machine on the same home, since the present one cannot be brought to READY."""
     remade = replace(
         step.operation, remade=True, cannot_go_on=why, last_fault=None, last_fault_kind=None
@@ -181,7 +181,7 @@ def remake(step: Step, why: str) -> Change:
     return replace(change, notes=(Note("MachineRemade", why),))
 
 
-def fail_stopped(step: Step) -> Change:
+def fail_stopped(step: Step) -> Updated:
     """Fail because the machine was stopped while it booted."""
     message = (
         "The machine was stopped while it booted, by hand or because its capacity was taken back. "
@@ -193,7 +193,7 @@ def fail_stopped(step: Step) -> Change:
 # ---- finding a machine ----------------------------------------------------------------------------------------------
 
 
-def follow_machine(step: Step, phase: Phase) -> Change:
+def follow_machine(step: Step, phase: Phase) -> Updated:
     """Follow a machine that was moved to another zone. Of several, only a person can choose one."""
     machine, *others = step.inputs.elsewhere
     if others and step.operation.kind is not OperationKind.DELETE:
@@ -207,12 +207,12 @@ def follow_machine(step: Step, phase: Phase) -> Change:
     return replace(replace(step, workspace=moved).enter(phase, "MachineFollowed"), notes=notes)
 
 
-def follow_or_make(step: Step) -> Change:
+def follow_or_make(step: Step) -> Updated:
     """Follow a machine that was moved to another zone; if there is none, make a new one."""
     return follow_machine(step, Phase.SURVEY) if step.inputs.elsewhere else boot_new(step)
 
 
-def follow_or_fail(step: Step) -> Change:
+def follow_or_fail(step: Step) -> Updated:
     """Fail because there is no machine, unless it was moved to another zone.
 
     A STOP of a workspace in ERROR keeps the reason for that: it may never have had a machine.

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shared.domain.changes import Change
+from shared.domain.changes import Change, Forgotten, Updated
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import DeleteDisk, Place
 from shared.domain.steps.booting import boot_new, fail_without_home, follow_machine
@@ -33,7 +33,7 @@ def delete_machine(step: Step) -> Decision:
     return DELETE(step)
 
 
-def _abandon(step: Step) -> Change:
+def _abandon(step: Step) -> Updated:
     """Keep a workspace whose machine somebody has started: the retention sweep deletes only what is off.
 
     A worker then reads the machine's state.
@@ -49,7 +49,7 @@ def _can_be_remade(step: Step) -> bool:
     return step.operation.empty_home or homes == 1
 
 
-def go_on_without_machine(step: Step) -> Change:
+def go_on_without_machine(step: Step) -> Updated:
     """Go on once the machine is gone: a START makes a new one, anything else deletes the disks."""
     operation = step.operation
     if operation.kind is OperationKind.DELETE and step.inputs.elsewhere:
@@ -79,7 +79,7 @@ def delete_disk(step: Step) -> Decision:
     return there.enter(Phase.DELETE_DISK, "DiskFoundElsewhere")
 
 
-def go_on_without_disk(step: Step) -> Change:
+def go_on_without_disk(step: Step) -> Updated:
     """Go on once nothing is left in this zone.
 
     A DELETE forgets the record, a CREATE that failed ends, and any other goes to its next zone.
@@ -100,4 +100,4 @@ def forget(step: Step) -> Change:
         return step.wait(min(after - step.now, step.policy.look_max))
     if step.inputs.disk_exists:
         return Go(Phase.DELETE_DISK)(step)
-    return Change(None, "WorkspaceDeleted")
+    return Forgotten("WorkspaceDeleted")

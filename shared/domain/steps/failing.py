@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from shared.domain.changes import Change
+from shared.domain.changes import Updated
 from shared.domain.drift import MACHINE_GONE, ObservedState, observe, observed_state
 from shared.domain.instance import FaultKind
 from shared.domain.plain_text import quoted_lines
@@ -26,7 +26,7 @@ def problem_of(step: Step, code: str, message: str, *, retryable: bool = False) 
     return Problem(code, message, retryable, step.now, step.operation.kind)
 
 
-def fail(step: Step, problem: Problem) -> Change:
+def fail(step: Step, problem: Problem) -> Updated:
     """Give the operation up for good. What must not be left running is cleaned up first.
 
     A CREATE deletes its machine and its disk. A START stops its machine and never deletes it; an
@@ -45,7 +45,7 @@ def fail(step: Step, problem: Problem) -> Change:
     return end_failed(step, problem)
 
 
-def begin_cleanup(step: Step) -> Change:
+def begin_cleanup(step: Step) -> Updated:
     """Commit that the clean-up begins. From then on a ``ready`` comes too late."""
     return step.enter(step.operation.phase, "CleanupBegun", attempt=1)
 
@@ -60,7 +60,7 @@ def may_still_be_saved(operation: Operation) -> bool:
     return operation.failure is not None and operation.phase in cleaning and operation.attempt == 0
 
 
-def end_failed(step: Step, problem: Problem) -> Change:
+def end_failed(step: Step, problem: Problem) -> Updated:
     """End the operation with a problem.
 
     A STOP leaves the status that the machine's state means; every other operation ends in ERROR. A
@@ -77,13 +77,12 @@ def end_failed(step: Step, problem: Problem) -> Change:
     return recording(ended, machine_running=running, attend_at=step.now + step.policy.attend_after)
 
 
-def recording(ended: Change, **fields: Any) -> Change:
+def recording(ended: Updated, **fields: Any) -> Updated:
     """Return the end of an operation with more fields in its record."""
-    assert ended.workspace is not None  # noqa: S101 -- finish never forgets
     return replace(ended, workspace=replace(ended.workspace, **fields))
 
 
-def overdue(step: Step) -> Change:
+def overdue(step: Step) -> Updated:
     """Fail an operation whose deadline has passed, and say what is known of the cause."""
     operation, kind = step.operation, step.operation.kind
     said = f" Compute Engine said last: {operation.last_fault}" if operation.last_fault else ""
@@ -105,7 +104,7 @@ def overdue(step: Step) -> Change:
     return fail(step, problem_of(step, "NOT_READY_IN_TIME", message, retryable=True))
 
 
-def overdue_unseen(step: Step) -> Change:
+def overdue_unseen(step: Step) -> Updated:
     """End an operation whose deadline has passed while Compute does not answer.
 
     So a person can ask for something else. Machine and disks stay as they are, in a state that is

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from shared.domain.changes import Change
+from shared.domain.changes import Updated
 from shared.domain.instance import (
     Command,
     Fault,
@@ -84,7 +84,7 @@ class _Refusal:
         return cannot_resume or (self.of_boot and cannot_boot)
 
 
-def go_on_refused(step: Step, fault: Fault, command: Command | None = None) -> Change:
+def go_on_refused(step: Step, fault: Fault, command: Command | None = None) -> Updated:
     """Decide what a refusal means. ``command`` is None if a long operation ended in the fault.
 
     A fault that passes by itself is waited for until the deadline. A definite one goes a step down:
@@ -108,7 +108,7 @@ def go_on_refused(step: Step, fault: Fault, command: Command | None = None) -> C
     return _step_down(step, refusal)
 
 
-def _step_down(step: Step, refusal: _Refusal) -> Change:
+def _step_down(step: Step, refusal: _Refusal) -> Updated:
     """Go on after a fault that does not pass: in a lesser way if there is one, or fail."""
     said, calling = refusal.said, refusal.calling
     if refusal.fault.kind is FaultKind.UNSUPPORTED and calling is Phase.SUSPEND:
@@ -163,7 +163,7 @@ def _may_pass(step: Step, refusal: _Refusal) -> bool:
     return kind in _PASSING or (kind is FaultKind.NOT_FOUND and calling is not Phase.INSERT)
 
 
-def _make_way(step: Step, refusal: _Refusal) -> Change:
+def _make_way(step: Step, refusal: _Refusal) -> Updated:
     """Get on although something has a name that the insert needs.
 
     A machine or the home disk is taken at the next look. A boot disk that outlived its machine is
@@ -193,7 +193,7 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
 # ---- zones without capacity -----------------------------------------------------------------------------------------
 
 
-def _go_to_next_zone(step: Step, fault: Fault) -> Change:
+def _go_to_next_zone(step: Step, fault: Fault) -> Updated:
     """Leave a zone that is out of capacity, and first delete what the attempt may have left there."""
     tried = (*step.operation.zones_tried, step.workspace.zone)
     leaving = replace(step, operation=replace(step.operation, zones_tried=tried))
@@ -207,7 +207,7 @@ def _go_to_next_zone(step: Step, fault: Fault) -> Change:
     return fail(leaving, problem_of(step, "NO_CAPACITY", message, retryable=True))
 
 
-def _end_without_capacity(step: Step, fault: Fault, *, inserting: bool) -> Change:
+def _end_without_capacity(step: Step, fault: Fault, *, inserting: bool) -> Updated:
     """End a START whose zone has no capacity: the workspace is SUSPENDED.
 
     Its owner wants it, so the time until it is deleted as forgotten begins anew.

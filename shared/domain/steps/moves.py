@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from shared.domain.changes import Change
+from shared.domain.changes import Updated
 from shared.domain.instance import DeleteInstance, ResumeInstance, StartInstance, StopInstance
 from shared.domain.steps.step import Call, Step
 from shared.domain.workspace import Phase
@@ -13,7 +13,7 @@ from shared.domain.workspace import Phase
 class Wait:
     """Look again after a quarter of the time that the phase has lasted, within the policy's bounds."""
 
-    def __call__(self, step: Step) -> Change:
+    def __call__(self, step: Step) -> Updated:
         """Make the move."""
         lasted = step.now - step.operation.phase_since
         return step.wait(min(max(lasted / 4, step.policy.look_min), step.policy.look_max))
@@ -26,7 +26,7 @@ class Wait:
 class WaitForReport:
     """Wait for the machine's report, which ends the phase. A look only finds a machine that is lost."""
 
-    def __call__(self, step: Step) -> Change:
+    def __call__(self, step: Step) -> Updated:
         """Make the move."""
         return step.wait(step.policy.look_max)
 
@@ -40,7 +40,7 @@ class Go:
 
     phase: Phase
 
-    def __call__(self, step: Step) -> Change:
+    def __call__(self, step: Step) -> Updated:
         """Make the move."""
         return step.enter(self.phase, "PhaseEntered")
 
@@ -54,7 +54,7 @@ class Again:
 
     phase: Phase
 
-    def __call__(self, step: Step) -> Change:
+    def __call__(self, step: Step) -> Updated:
         """Make the move."""
         attempt = step.operation.attempt + 1
         doubled: timedelta = step.policy.look_min * 2 ** min(attempt, 10)

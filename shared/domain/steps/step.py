@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from shared.domain.changes import Change, Note, enter_boot, finish, proceed
+from shared.domain.changes import Change, Note, Updated, enter_boot, finish, proceed
 from shared.domain.instance import Command, Disk, Fault, Instance, Place
 from shared.domain.jobs import PROMPTLY
 from shared.domain.policy import Policy
@@ -94,23 +94,23 @@ class Step:
         instance = self.inputs.instance
         return instance is not None and instance.id == self.workspace.instance_id
 
-    def wait(self, pause: timedelta, event: str = "StepAwaited") -> Change:
+    def wait(self, pause: timedelta, event: str = "StepAwaited") -> Updated:
         """Stay in the phase, and look again after the pause."""
         return proceed(self.record, event, self.now, self.policy, delay=pause)
 
     def enter(
         self, phase: Phase, event: str, *, attempt: int = 0, delay: timedelta = PROMPTLY
-    ) -> Change:
+    ) -> Updated:
         """Go to a phase."""
         return proceed(
             self.record, event, self.now, self.policy, phase=phase, attempt=attempt, delay=delay
         )
 
-    def boot(self, phase: Phase) -> Change:
+    def boot(self, phase: Phase) -> Updated:
         """Go to a phase that boots a machine, under a new generation."""
         return enter_boot(self.record, phase, self.now, self.policy)
 
-    def finish(self, status: Status, event: str, problem: Problem | None = None) -> Change:
+    def finish(self, status: Status, event: str, problem: Problem | None = None) -> Updated:
         """End the operation."""
         return finish(self.record, status, event, self.now, problem)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shared.domain.changes import Change, without_memory
+from shared.domain.changes import Updated, without_memory
 from shared.domain.drift import ObservedState, observed_state, with_interval_of
 from shared.domain.idleness import idle_at
 from shared.domain.instance import SuspendInstance
@@ -27,7 +27,7 @@ def suspend(step: Step) -> Decision:
     return Go(Phase.STOP)(step)
 
 
-def suspend_once_more(step: Step) -> Change:
+def suspend_once_more(step: Step) -> Updated:
     """Suspend a machine that came back to running once more: its guest may have been busy."""
     undone = step.operation.suspends_undone + 1
     if not step.workspace.memory_is_ready or undone >= SUSPENDS_UNDONE:
@@ -40,7 +40,7 @@ def suspend_once_more(step: Step) -> Change:
     return counted.enter(Phase.SUSPEND, "SuspendUndone", delay=step.policy.look_max)
 
 
-def give_memory_up(step: Step, why: str) -> Change:
+def give_memory_up(step: Step, why: str) -> Updated:
     """Shut a machine down that cannot be suspended. The operation keeps the reason until it ends."""
     because = replace(step.operation, memory_lost_because=why)
     return replace(step, operation=because).enter(Phase.STOP, "SuspendGivenUp")
@@ -80,7 +80,7 @@ def _in_use_after_all(step: Step) -> bool:
     return due is not None and step.now < due
 
 
-def _abandon(step: Step) -> Change:
+def _abandon(step: Step) -> Updated:
     """Leave the machine running, and the workspace in the status that it had."""
     known = with_interval_of(step.workspace, step.inputs.instance)
     kept = replace(step, workspace=known).finish(
@@ -89,7 +89,7 @@ def _abandon(step: Step) -> Change:
     return recording(kept, machine_running=True)
 
 
-def end_suspended(step: Step) -> Change:
+def end_suspended(step: Step) -> Updated:
     """End the operation with the machine suspended."""
     kept = step.workspace
     if kept.memory_is_ready:
@@ -103,7 +103,7 @@ def _reason_kept(step: Step) -> Problem | None:
     return step.workspace.error if step.workspace.status is Status.ERROR else None
 
 
-def go_on_off(step: Step) -> Change:
+def go_on_off(step: Step) -> Updated:
     """Go on with a machine that is off.
 
     A START that failed ends, a START that restarts the machine boots it, and a STOP ends with the
@@ -124,7 +124,7 @@ def go_on_off(step: Step) -> Change:
     return replace(stopped, notes=notes)
 
 
-def go_on_suspended(step: Step) -> Change:
+def go_on_suspended(step: Step) -> Updated:
     """Go on with a machine that was to be stopped and is suspended, which is as good."""
     if step.operation.failure is not None:
         return end_failed(step, step.operation.failure)

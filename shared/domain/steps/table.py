@@ -7,7 +7,7 @@ decides before a step's one call of Compute, ``record_outcome`` after it.
 
 from dataclasses import replace
 
-from shared.domain.changes import Change, Note, proceed, without_memory
+from shared.domain.changes import Forgotten, Note, Updated, proceed, without_memory
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import (
     Command,
@@ -148,9 +148,9 @@ def _decide(step: Step) -> Decision:
 
 def _ends(decision: Decision) -> bool:
     """Say whether a decision ends the operation, or begins the clean-up after it."""
-    if isinstance(decision, Call):
-        return False
-    operation = decision.workspace.operation if decision.workspace else None
+    if not isinstance(decision, Updated):
+        return isinstance(decision, Forgotten)
+    operation = decision.workspace.operation
     if operation is None:
         return True
     return operation.failure is not None and decision.event.endswith("Failed")
@@ -163,14 +163,14 @@ def _nears_the_end(step: Step, decision: Decision) -> bool:
     """
     deletes = step.operation.kind is OperationKind.DELETE
     sees_nothing = replace(step.inputs, fault=None) == StepInput()
-    if isinstance(decision, Call) or not deletes or not sees_nothing:
+    if not isinstance(decision, Updated) or not deletes or not sees_nothing:
         return False
-    operation = decision.workspace.operation if decision.workspace else None
+    operation = decision.workspace.operation
     phase = step.operation.phase
     return phase in DISK_PHASES and operation is not None and operation.phase is not phase
 
 
-def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Change:
+def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Updated:
     """Record what became of a planned call: the operation that Compute started, or a refusal."""
     step = replace(step, workspace=_keeping_home(step, call.command))
     if isinstance(outcome, Fault):

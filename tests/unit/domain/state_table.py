@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from shared.domain import steps
-from shared.domain.changes import Change
+from shared.domain.changes import Change, Forgotten
 from shared.domain.drift import ObservedState
 from shared.domain.instance import InstanceState
 from shared.domain.steps import Call, StepInput
@@ -134,9 +134,9 @@ def move_in_words(workspace: Workspace, decision: Change | Call) -> str:
     assert operation is not None
     if isinstance(decision, Call):
         return f"{type(decision.command).__name__}, then {decision.leads_to}"
-    after = decision.workspace
-    if after is None:
+    if isinstance(decision, Forgotten):
         return "forgotten"
+    after = decision.workspace
     if after.operation is None:
         code = f" {after.error.code}" if after.error else ""
         return f"ends {after.status}{code}"

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from shared.domain import lifecycle
-from shared.domain.changes import Change, job_of
+from shared.domain.access import Actor
+from shared.domain.changes import Updated, job_of
 from shared.domain.jobs import Job
-from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, a_workspace, an_operation
@@ -20,7 +20,7 @@ SWEEPER = Actor(lifecycle.CLEANUP, "sweep-request")
 SWEEPS_OFF = Policy(idle_after=None, retention=None)
 
 
-def expire(workspace: Workspace, policy: Policy = POLICY) -> Change | None:
+def expire(workspace: Workspace, policy: Policy = POLICY) -> Updated | None:
     """Decide on a workspace as the clean-up does."""
     return lifecycle.expire(
         workspace, lifecycle.NewOperation("new-operation", SWEEPER, NOW), policy

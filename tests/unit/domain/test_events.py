@@ -9,27 +9,32 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.domain import lifecycle, reports
-from shared.domain.changes import Change, Note, finish
-from shared.domain.events import HUB, Event, asked, ended, noted, refused
+from shared.domain.access import Actor
+from shared.domain.changes import Change, Forgotten, Note, Transition, Updated, finish
+from shared.domain.events import HUB, Event, hub_events, refusal_event, request_event
 from shared.domain.lifecycle import CLEANUP, NewWorkspace
-from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, OperationKind, Problem, Status, Workspace
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=10)
-POLICY = Policy()
+POLICY = Policy(project_id="example")
 ADA = Actor("108234567890123456789", "laptop-42", "ada@example.com")
 GRACE = Actor("115987654321098765432", "phone-7", "grace@example.com", admin=True)
 PROBLEM = Problem("NO_CAPACITY", "No capacity.", retryable=True, at=NOW)
 
 
-def after(change: Change | None) -> Workspace:
+def after(change: Updated | None) -> Workspace:
     """Return the workspace after a decision."""
     assert change is not None
-    assert change.workspace is not None
     return change.workspace
+
+
+def ended(before: Workspace, change: Change, now: datetime) -> Event | None:
+    """Return the event of the end that a change is, or None."""
+    events = hub_events(Transition(before, change), now)
+    return next((event for event in events if event.what == change.event), None)
 
 
 def being_made() -> Workspace:
@@ -43,11 +48,10 @@ def being_made() -> Workspace:
     )
     made = after(
         lifecycle.create(
+            str(uuid.uuid4()),
             new,
             lifecycle.NewOperation(str(uuid.uuid4()), ADA, NOW),
-            POLICY,
-            workspace_id=str(uuid.uuid4()),
-            project_id="example",
+            Policy(project_id="example"),
         )
     )
     return replace(made, instance_id="4711")
@@ -65,7 +69,7 @@ def ready() -> Workspace:
 def test_an_accepted_change_records_actor_action_and_request() -> None:
     """One event has all that a person may want to know later."""
     workspace = ready()
-    assert asked(ADA, workspace, "StopRequested", NOW) == Event(
+    assert request_event(ADA, workspace, "StopRequested", NOW) == Event(
         at=NOW,
         workspace_id=workspace.id,
         owner_id=ADA.id,
@@ -80,7 +84,7 @@ def test_an_accepted_change_records_actor_action_and_request() -> None:
 
 def test_an_administrator_on_anothers_workspace_is_recorded_as_one() -> None:
     """The event names the owner and the person who acted."""
-    event = asked(GRACE, ready(), "StopRequested", NOW)
+    event = request_event(GRACE, ready(), "StopRequested", NOW)
     assert (event.owner_id, event.who, event.who_email, event.as_admin) == (
         ADA.id,
         GRACE.id,
@@ -91,12 +95,14 @@ def test_an_administrator_on_anothers_workspace_is_recorded_as_one() -> None:
 
 def test_an_administrator_on_their_own_workspace_is_recorded_as_owner() -> None:
     """They need no administrator's permission for it."""
-    assert not asked(GRACE, replace(ready(), owner_id=GRACE.id), "StopRequested", NOW).as_admin
+    assert not request_event(
+        GRACE, replace(ready(), owner_id=GRACE.id), "StopRequested", NOW
+    ).as_admin
 
 
 def test_the_clean_up_is_recorded_as_the_actor() -> None:
     """An automatic stop has no person and no address."""
-    event = asked(Actor(CLEANUP, "run-1"), ready(), "StopRequested", NOW)
+    event = request_event(Actor(CLEANUP, "run-1"), ready(), "StopRequested", NOW)
     assert (event.who, event.who_email, event.as_admin, event.result) == (
         "cleanup",
         None,
@@ -108,7 +114,7 @@ def test_the_clean_up_is_recorded_as_the_actor() -> None:
 @pytest.mark.parametrize("owner_id", [ADA.id, ""])
 def test_a_refusal_records_actor_action_and_owner(owner_id: str) -> None:
     """The event is the same for another's workspace and for an unknown one, but for the owner."""
-    event = refused(GRACE, "some-id", owner_id, "StatusRequested", NOW)
+    event = refusal_event(GRACE, "some-id", owner_id, "StatusRequested", NOW)
     assert event == Event(
         NOW,
         "some-id",
@@ -153,7 +159,7 @@ def test_a_note_of_a_change_is_an_event_of_the_hub() -> None:
     change = replace(
         finish(before, Status.READY, "WorkspaceReady", LATER), notes=(Note("MemoryLost", "Why."),)
     )
-    [event] = noted(before, change, LATER)
+    [event] = hub_events(Transition(before, change), LATER)[:1]
     assert (event.who, event.what, event.result, event.request_id) == (
         "hub",
         "MemoryLost",
@@ -191,7 +197,7 @@ def test_the_end_of_a_deletion_is_recorded() -> None:
     gone = after(
         lifecycle.delete(ready(), lifecycle.NewOperation(str(uuid.uuid4()), GRACE, NOW), POLICY)
     )
-    event = ended(gone, Change(None, "WorkspaceDeleted"), LATER)
+    event = ended(gone, Forgotten("WorkspaceDeleted"), LATER)
     assert event == Event(LATER, gone.id, ADA.id, HUB, "WorkspaceDeleted", "DELETED", "phone-7")
 
 
@@ -207,7 +213,7 @@ def test_a_step_of_an_operation_is_not_an_event() -> None:
     """The trail has the start and the end of an operation; the log has the steps."""
     before = being_made()
     under_way = replace(before, instance_id="4711", updated_at=LATER)
-    assert ended(before, Change(under_way, "InstanceInserted"), LATER) is None
+    assert ended(before, Updated(under_way, "InstanceInserted"), LATER) is None
 
 
 @pytest.mark.parametrize("kind", [OperationKind.STOP, OperationKind.DELETE])

@@ -40,7 +40,7 @@ from shared.domain.owners import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
-from shared.usecases import change_workspace
+from shared.usecases import records
 from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError
 from tests.fakes.machines import FakeInstance, GuestMishap, Mishap
 from tests.fakes.store import MemoryWorkspaceStore
@@ -105,7 +105,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.operations_port = self.interruptions.around("operations", self.world.operations)
         numbers = itertools.count(1)
         self.patches: list[Any] = [
-            mock.patch.object(change_workspace, "PAUSE_SECONDS", 0),
+            mock.patch.object(records, "PAUSE_SECONDS", 0),
             # A story must go the same way each time it is played.
             mock.patch.object(
                 uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4)

@@ -8,7 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.domain.errors import NameTakenError, QuotaExceededError, TooManyRequestsError
-from shared.domain.owners import admit, admit_running, count_change, mark_running, release
+from shared.domain.owners import (
+    Admission,
+    admit,
+    admit_running,
+    count_change,
+    mark_running,
+    release,
+)
 from shared.domain.policy import Limits, Policy
 from shared.domain.workspace import OwnedWorkspace, Owner
 
@@ -31,7 +38,7 @@ def admit_new(
     owner: Owner, policy: Policy = POLICY, email: str | None = EMAIL, name: str = "new"
 ) -> Owner:
     """Return the owner with one more workspace."""
-    return admit(owner, "new", name, None, email, NOW, policy)
+    return admit(owner, Admission("new", name, None, email), NOW, policy)
 
 
 def running(owner: Owner) -> list[str]:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.events import SEVERAL, STRANGERS, Event, refused, together
-from shared.domain.people import Actor
+from shared.domain.access import Actor
+from shared.domain.events import SEVERAL, STRANGERS, Event, merged, refusal_event
 from shared.domain.refusals import MOST_WITH_ONE, TRIED_AGAIN_AFTER, WRITTEN_EVERY, Budget, Refusals
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -24,7 +24,7 @@ def refusal(
     what: str = "Asked",
 ) -> Event:
     """Return a refusal with a request id of its own."""
-    return refused(
+    return refusal_event(
         Actor(who, f"{who} at {now}", f"{who}@example.com"), workspace_id, owner_id, what, now
     )
 
@@ -51,12 +51,12 @@ def test_the_event_of_two_refusals_is_the_later_one() -> None:
         "mallory@example.com",
         times=2,
     )
-    assert together(early, late, SEVERAL) == together(late, early, SEVERAL) == both
+    assert merged(early, late, SEVERAL) == merged(late, early, SEVERAL) == both
 
 
 def test_an_event_leaves_differing_fields_empty() -> None:
     """An event that named one workspace or one caller would be wrong about the other."""
-    line = together(refusal(), refusal("trudy", workspace_id="two", owner_id="bob"), STRANGERS)
+    line = merged(refusal(), refusal("trudy", workspace_id="two", owner_id="bob"), STRANGERS)
     assert (line.workspace_id, line.owner_id, line.who, line.who_email) == (
         "",
         "",
@@ -67,7 +67,7 @@ def test_an_event_leaves_differing_fields_empty() -> None:
 
 def test_refusals_on_two_workspaces_of_one_owner_keep_the_owner() -> None:
     """The owner is the same, so the event names them."""
-    line = together(refusal(), refusal(workspace_id="two"), SEVERAL)
+    line = merged(refusal(), refusal(workspace_id="two"), SEVERAL)
     assert (line.workspace_id, line.owner_id, line.who) == ("", "alice", "mallory")
 
 

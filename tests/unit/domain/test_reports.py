@@ -7,7 +7,7 @@ import pytest
 
 from shared.domain import reports
 from shared.domain.boot_codes import BOOT_CODES, BOOT_FAILED
-from shared.domain.changes import Change
+from shared.domain.changes import Updated
 from shared.domain.drift import MACHINE_NOT_READY
 from shared.domain.errors import (
     InstanceNotRecordedError,
@@ -59,12 +59,12 @@ def booting(kind: OperationKind, phase: Phase) -> Workspace:
     return a_workspace(Status.PROVISIONING, an_operation(kind, phase))
 
 
-def receive(workspace: Workspace, event: ReportEvent, **changes: object) -> Change | None:
+def receive(workspace: Workspace, event: ReportEvent, **changes: object) -> Updated | None:
     """Handle a report of the workspace's machine."""
     return reports.receive(workspace, a_report(workspace, event, **changes), NOW, POLICY)
 
 
-def changed(change: Change | None) -> Workspace:
+def changed(change: Updated | None) -> Workspace:
     """Return the workspace of a change that must be one."""
     assert change is not None
     assert change.workspace is not None
@@ -494,7 +494,7 @@ FAILING = [
 ]
 
 
-def problem_of(change: Change | None) -> Problem:
+def problem_of(change: Updated | None) -> Problem:
     """Return the problem that a failure report leaves in the workspace."""
     after = changed(change)
     problem = (

@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 
 from shared.domain import lifecycle
-from shared.domain.changes import Change
+from shared.domain.access import Actor
+from shared.domain.changes import Updated
 from shared.domain.errors import OperationUnderWayError
 from shared.domain.lifecycle import NewMachine, NewWorkspace
-from shared.domain.people import Actor
+from shared.domain.policy import Policy
 from shared.domain.workspace import Activity, Metadata, OperationKind, Phase, Status, Workspace
 from tests.fakes.records import A_PROBLEM, NOW, POLICY, a_workspace, an_operation
 
@@ -21,7 +22,7 @@ REBUILT = NewMachine(rebuild=True)
 KINDS = tuple(OperationKind)
 
 
-def ask(verb: str, workspace: Workspace) -> Change | None:
+def ask(verb: str, workspace: Workspace) -> Updated | None:
     """Ask for a verb on a workspace."""
     match verb:
         case "stop":
@@ -46,7 +47,7 @@ def ask(verb: str, workspace: Workspace) -> Change | None:
             )
 
 
-def changed(change: Change | None) -> Workspace:
+def changed(change: Updated | None) -> Workspace:
     """Return the workspace of a change that must be one."""
     assert change is not None
     assert change.workspace is not None
@@ -265,11 +266,10 @@ def test_a_create_makes_a_workspace_in_provisioning() -> None:
     )
 
     change = lifecycle.create(
+        workspace_id,
         new,
         lifecycle.NewOperation("operation", ALICE, NOW),
-        POLICY,
-        workspace_id=workspace_id,
-        project_id="project",
+        Policy(project_id="project"),
     )
 
     after = changed(change)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.domain import steps
-from shared.domain.changes import Change, job_of
+from shared.domain.changes import Change, Forgotten, Updated, job_of
 from shared.domain.drift import ObservedState
 from shared.domain.instance import (
     Command,
@@ -69,7 +69,7 @@ AWAITED_IN: dict[type[Command], Phase] = {
 
 def changed(change: Change | Call) -> Workspace:
     """Return the workspace of a change that must be one."""
-    assert isinstance(change, Change)
+    assert isinstance(change, Updated)
     assert change.workspace is not None
     return change.workspace
 
@@ -112,11 +112,10 @@ def check_change(before: Workspace, change: Change, phases: set[Phase]) -> None:
     """Check what holds for the change of every step."""
     operation = before.operation
     assert operation is not None
-    after = change.workspace
-    if after is None:
+    if isinstance(change, Forgotten):
         assert operation.phase is Phase.FORGET
-        assert change.job is None
         return
+    after = change.workspace
     assert after.updated_at == NOW
     assert after.generation in {before.generation, before.generation + 1}
     if after.operation is None:
@@ -242,7 +241,7 @@ def test_the_next_look_comes_after_a_quarter_of_the_time_waited(lasts: int, paus
 
     change = steps.plan(a_step(workspace, StepInput(pending=True)))
 
-    assert isinstance(change, Change)
+    assert isinstance(change, Updated)
     assert change.job is not None
     assert change.job.delay == timedelta(seconds=pause)
     assert workspace.operation is not None
@@ -259,7 +258,7 @@ def test_the_pause_before_an_attempt_doubles(attempt: int, pause: int) -> None:
 
     change = steps.plan(a_step(workspace, StepInput(instance=an_instance(workspace))))
 
-    assert isinstance(change, Change)
+    assert isinstance(change, Updated)
     assert change.job is not None
     assert change.job.delay == timedelta(seconds=pause)
     after = changed(change).operation
@@ -357,7 +356,7 @@ def test_a_machine_that_refuses_to_suspend_twice_is_stopped() -> None:
     after = changed(ended)
     assert (after.status, after.memory_kept) == (Status.SUSPENDED, False)
     assert "came back to running 2 times" in (after.memory_lost_because or "")
-    assert isinstance(ended, Change)
+    assert isinstance(ended, Updated)
     assert [note.what for note in ended.notes] == ["MemoryLost"]
 
 
@@ -439,7 +438,7 @@ def test_a_start_creates_at_most_one_new_machine(
     down = steps.plan(a_step(stuck, StepInput(instance=an_instance(stuck, state))))
     after = changed(down)
     assert after.operation is not None
-    assert isinstance(down, Change)
+    assert isinstance(down, Updated)
     assert ([note.what for note in down.notes], after.memory_is_ready) == (["MachineRemade"], True)
     delete = steps.plan(
         a_step(after, StepInput(instance=an_instance(after, state), disk_exists=True))
@@ -659,13 +658,13 @@ def test_a_record_is_kept_while_a_superseded_worker_may_run(left: int, pause: in
     waiting = steps.plan(a_step(workspace))
     forgotten = steps.plan(a_step(workspace, now=after))
 
-    assert isinstance(waiting, Change)
+    assert isinstance(waiting, Updated)
     assert waiting.job is not None
     assert (waiting.job.delay, changed(waiting).operation is not None) == (
         timedelta(seconds=pause),
         True,
     )
-    assert forgotten == Change(None, "WorkspaceDeleted")
+    assert forgotten == Forgotten("WorkspaceDeleted")
 
 
 # ---- refusals ----

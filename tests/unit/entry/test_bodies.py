@@ -8,14 +8,16 @@ import pytest
 from flask import Request
 from werkzeug.test import EnvironBuilder
 
+from shared.domain.access import MachineIdentity
 from shared.domain.errors import InvalidRequestError
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Policy
 from shared.entry.bodies import read_new_machine, read_new_workspace, read_report
-from shared.ports import Machine
 
-MACHINE = Machine("example", "us-west1-a", "workspace-0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52", "4711")
+MACHINE = MachineIdentity(
+    "example", "us-west1-a", "workspace-0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52", "4711"
+)
 
 
 def request_with(body: Any) -> Request:

@@ -190,7 +190,7 @@ def outcome(world: World) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.usecases.change_workspace.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("shared.usecases.records.PAUSE_SECONDS", 0)
 
 
 @pytest.mark.parametrize("error", [ProcessDiedError, UnavailableError])

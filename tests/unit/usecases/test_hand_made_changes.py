@@ -41,9 +41,7 @@ def home_of(workspace: Workspace) -> Place:
 
 def reconcile_all(world: World) -> None:
     """Run the hourly reconciler, and the jobs that it sends."""
-    reconcile_fleet(
-        world.store, world.machines, world.operations, world.clock, world.policy, "run-1"
-    )
+    reconcile_fleet(world.records, world.machines, world.policy)
     world.run()
 
 

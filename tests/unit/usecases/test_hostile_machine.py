@@ -81,7 +81,7 @@ def watch() -> Watch:
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.usecases.change_workspace.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("shared.usecases.records.PAUSE_SECONDS", 0)
 
 
 def machine_of(world: World, workspace: Workspace) -> FakeInstance:

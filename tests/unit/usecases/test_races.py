@@ -24,7 +24,7 @@ from shared.domain.owners import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.reports import ReportEvent
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
-from shared.usecases.change_workspace import ATTEMPTS
+from shared.usecases.records import ATTEMPTS
 from tests.fakes.machines import Mishap
 from tests.fakes.store import Counts
 from tests.fakes.world import World, place_of
@@ -32,7 +32,7 @@ from tests.fakes.world import World, place_of
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.usecases.change_workspace.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("shared.usecases.records.PAUSE_SECONDS", 0)
 
 
 @pytest.fixture

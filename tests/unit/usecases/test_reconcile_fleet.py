@@ -19,16 +19,15 @@ from shared.domain.instance import (
 from shared.domain.ownership import labels_of
 from shared.domain.workspace import OwnedWorkspace, Owner, Status, Workspace
 from shared.usecases import reconcile_fleet as usecase
-from shared.usecases.sweep import SweepReport
+from shared.usecases.sweeping import SweepReport
 from tests.fakes.machines import INSTALLATION, Mishap
-from tests.fakes.world import World, place_of
+from tests.fakes.world import World, place_of, requested_as
 
 
 def reconcile_once(world: World, **options: timedelta) -> SweepReport:
     """Run the reconciler once."""
-    return usecase.reconcile_fleet(
-        world.store, world.machines, world.operations, world.clock, world.policy, "run-1", **options
-    )
+    with requested_as("run-1"):
+        return usecase.reconcile_fleet(world.records, world.machines, world.policy, **options)
 
 
 def lose_record(world: World, workspace: Workspace) -> None:

@@ -12,16 +12,17 @@ import pytest
 
 from shared import logs
 from shared.domain import lifecycle
+from shared.domain.access import Actor
 from shared.domain.errors import NotAllowedError, UnavailableError
 from shared.domain.events import Event
 from shared.domain.lifecycle import NewWorkspace
-from shared.domain.people import Actor
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, Workspace
-from shared.ports import Jobs, Stored, WorkspaceStore
+from shared.ports import Stored, WorkspaceStore
+from shared.usecases.audit import AuditTrail
 from shared.usecases.receive_report import receive_report
-from shared.usecases.trail import Trail
+from shared.usecases.records import Records
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
@@ -56,13 +57,11 @@ def made() -> Workspace:
     )
     actor = Actor("ada", "laptop-42", "ada@example.com")
     change = lifecycle.create(
+        str(uuid.uuid4()),
         new,
         lifecycle.NewOperation(str(uuid.uuid4()), actor, NOW),
-        Policy(),
-        workspace_id=str(uuid.uuid4()),
-        project_id="example",
+        Policy(project_id="example"),
     )
-    assert change.workspace is not None
     return replace(change.workspace, instance_id="4711")
 
 
@@ -78,17 +77,12 @@ def report_as(
         zone=workspace.zone,
         project_id=workspace.project_id,
     )
-    jobs, records = cast("Jobs", None), cast("WorkspaceStore", store)  # no job is sent
-    trail = Trail(records, lambda: NOW)
-    receive_report(
-        records,
-        jobs,
-        lambda: NOW,
-        Policy(),
-        trail,
-        workspace_id or workspace.id,
-        replace(own, **proven),
+    port = cast("WorkspaceStore", store)
+    audit = AuditTrail(port, lambda: NOW)
+    records = Records(
+        port, lambda: pytest.fail("a refused report sends no job"), lambda: NOW, audit
     )
+    receive_report(records, Policy(), workspace_id or workspace.id, replace(own, **proven))
 
 
 @pytest.mark.parametrize(

@@ -515,9 +515,7 @@ def _no_answers(world: World, deadline: datetime) -> None:
 def _dead_letter(world: World) -> None:
     queue = world.provisioning if world.provisioning.waiting else world.operations
     job = queue.take(queue.waiting[0])
-    record_dead_letter(
-        world.store, world.operations, world.clock, world.policy, job, "it was refused too often."
-    )
+    record_dead_letter(world.records, world.policy, job, "it was refused too often.")
 
 
 # ---- the walk ----

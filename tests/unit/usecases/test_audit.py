@@ -11,18 +11,18 @@ from datetime import timedelta
 
 import pytest
 
+from shared.domain.access import AccessRules, Actor, Mode, Person
 from shared.domain.errors import NotAllowedError, UnavailableError
 from shared.domain.events import Event
-from shared.domain.people import AccessRules, Actor, Mode, Person
-from shared.usecases.enter import enter
-from shared.usecases.trail import (
+from shared.usecases.admit_person import admit_person
+from shared.usecases.audit import (
     LOOK_NOTED_EVERY,
     MOST_CALLERS,
     MOST_IN_LAST_COMMIT,
     MOST_LOOKS,
     MOST_STRANGERS,
     STRANGERS_PER_MINUTE,
-    Trail,
+    AuditTrail,
 )
 from tests.fakes.clock import SettableClock
 from tests.fakes.store import MemoryWorkspaceStore
@@ -59,20 +59,20 @@ class Process:
     def __init__(self) -> None:
         self.store = Store()
         self.clock = SettableClock()
-        self.trail = Trail(self.store, self.clock)
+        self.audit = AuditTrail(self.store, self.clock)
 
     def pass_time(self, **by: float) -> None:
         """Let an amount of time pass."""
         self.clock.advance(timedelta(**by))
 
-    def enter(self, who: str) -> None:
+    def admit_person(self, who: str) -> None:
         """Let a stranger try to enter."""
         with pytest.raises(NotAllowedError):
-            enter(self.trail, Person(who, f"{who}@example.net"), RULES, str(uuid.uuid4()))
+            admit_person(self.audit, Person(who, f"{who}@example.net"), RULES, str(uuid.uuid4()))
 
     def refuse(self, who: str = "bob", workspace_id: str = "one") -> None:
         """Refuse a person whom the Hub serves."""
-        self.trail.record_refusal(
+        self.audit.record_refusal(
             Actor(who, "request-2", f"{who}@example.com"), workspace_id, "alice", "StopRequested"
         )
 
@@ -99,12 +99,12 @@ def process() -> Process:
 def test_a_flood_by_one_stranger_is_one_write(process: Process) -> None:
     """The others are counted by the first event after five minutes."""
     for _ in range(623):
-        process.enter("mallory")
+        process.admit_person("mallory")
         process.pass_time(seconds=2 / 623)
     assert (process.store.counts.commits, process.written) == (1, [("mallory", 1)])
 
     process.pass_time(minutes=5)
-    process.enter("mallory")
+    process.admit_person("mallory")
 
     assert (process.store.counts.commits, process.written) == (
         2,
@@ -118,25 +118,25 @@ def test_a_flood_by_one_stranger_is_one_write(process: Process) -> None:
 def test_ten_thousand_strangers_write_no_more_than_the_budget(process: Process) -> None:
     """This holds for a minute and for an hour, and their number is recorded in the end."""
     for n in range(10_000):
-        process.enter(f"stranger-{n}")
+        process.admit_person(f"stranger-{n}")
         process.pass_time(seconds=0.006)
     # The initial budget, and that of a minute.
     assert process.store.counts.commits <= 2 * STRANGERS_PER_MINUTE
 
     for n in range(10_000):
-        process.enter(f"stranger-{n}")
+        process.admit_person(f"stranger-{n}")
         process.pass_time(seconds=0.36)
     assert process.store.counts.commits <= 62 * STRANGERS_PER_MINUTE
     assert len(process.store.events) <= 62 * STRANGERS_PER_MINUTE
 
-    process.trail.write_counted()
+    process.audit.write_counted()
     assert process.times == 20_000
 
 
 def test_strangers_do_not_hide_other_peoples_refusals(process: Process) -> None:
     """The budget applies to strangers only."""
     for n in range(1000):
-        process.enter(f"stranger-{n}")
+        process.admit_person(f"stranger-{n}")
     process.refuse()
     assert process.written[-1] == ("bob", 1)
 
@@ -144,11 +144,11 @@ def test_strangers_do_not_hide_other_peoples_refusals(process: Process) -> None:
 def test_another_workspaces_machine_is_a_stranger(process: Process) -> None:
     """It has only a token of Google's."""
     for n in range(1000):
-        process.trail.record_stranger(
+        process.audit.record_stranger(
             Actor(f"machine-{n}", "request-3"), "one", "alice", "ReportSent"
         )
     assert process.store.counts.commits == STRANGERS_PER_MINUTE
-    process.trail.write_counted()
+    process.audit.write_counted()
     assert process.written[-1] == ("strangers", 990)
     assert process.store.events[-1].what == "ReportSent"
     assert process.store.events[-1].workspace_id == "one"  # the same for all of them
@@ -183,8 +183,8 @@ def test_memory_is_bounded_and_no_count_is_lost(process: Process) -> None:
     for _ in range(2):
         for n in range(MOST_CALLERS + MOST_STRANGERS + 100):
             process.refuse(f"person-{n}")
-            process.enter(f"stranger-{n}")
-    process.trail.write_counted()
+            process.admit_person(f"stranger-{n}")
+    process.audit.write_counted()
     assert process.times == 4 * (MOST_CALLERS + MOST_STRANGERS + 100)
     assert process.store.largest <= MOST_IN_LAST_COMMIT
 
@@ -209,14 +209,14 @@ def test_simultaneous_threads_lose_no_count(process: Process) -> None:
         for n in range(500):
             process.refuse()
             process.refuse(f"person-{thread}-{n % 7}")
-            process.trail.record_stranger(Actor(f"stranger-{n}", ""), "", "", "EntryRequested")
+            process.audit.record_stranger(Actor(f"stranger-{n}", ""), "", "", "EntryRequested")
             process.clock.advance(timedelta(seconds=1))
             process.store.away = n % 50 < 20
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(flood, range(8)))
     process.store.away = False
-    process.trail.write_counted()
+    process.audit.write_counted()
     assert process.times == 8 * 500 * 3
 
 
@@ -248,7 +248,7 @@ def test_refusals_during_an_outage_of_the_database_are_written_later(process: Pr
     for second in range(600):
         process.refuse()
         process.refuse("carol")
-        process.enter(f"stranger-{second}")
+        process.admit_person(f"stranger-{second}")
         process.pass_time(seconds=1)
     tried = 0
     while process.store.asked.acquire(blocking=False):
@@ -258,8 +258,8 @@ def test_refusals_during_an_outage_of_the_database_are_written_later(process: Pr
     process.store.away = False
     process.pass_time(seconds=10)
     process.refuse()
-    process.enter("mallory")
-    process.trail.write_counted()
+    process.admit_person("mallory")
+    process.audit.write_counted()
 
     assert process.times == 1 + 3 * 600 + 2
     named = {
@@ -284,7 +284,7 @@ def test_at_the_end_an_unavailable_database_is_tried_once(
         pass
     process.store.away = True
 
-    process.trail.write_counted()
+    process.audit.write_counted()
 
     assert process.store.asked.acquire(blocking=False)
     assert not process.store.asked.acquire(blocking=False)
@@ -294,7 +294,7 @@ def test_at_the_end_an_unavailable_database_is_tried_once(
 def test_a_process_that_has_counted_nothing_writes_nothing_at_its_end(process: Process) -> None:
     """Most processes have counted nothing."""
     process.refuse()
-    process.trail.write_counted()
+    process.audit.write_counted()
     assert process.store.counts.commits == 1
 
 
@@ -304,11 +304,11 @@ def test_a_process_that_has_counted_nothing_writes_nothing_at_its_end(process: P
 def test_the_same_read_is_recorded_once_in_ten_minutes(process: Process) -> None:
     """A page that reloads every few seconds counts as one read."""
     for _ in range(100):
-        process.trail.record_look(ADMIN, "one", "alice", "StatusRequested")
+        process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
         process.pass_time(seconds=5)
     assert process.store.counts.commits == 1
     process.clock.advance(LOOK_NOTED_EVERY)
-    process.trail.record_look(ADMIN, "one", "alice", "StatusRequested")
+    process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
     assert process.store.counts.commits == 2
 
 
@@ -329,7 +329,7 @@ def test_different_reads_are_different_events(process: Process) -> None:
         ),
     ]
     for look in looks * 2:
-        process.trail.record_look(*look)
+        process.audit.record_read(*look)
     noted = [
         (event.who, event.workspace_id, event.owner_id, event.what)
         for event in process.store.events
@@ -342,24 +342,24 @@ def test_a_read_that_cannot_be_recorded_is_refused_each_time(process: Process) -
     process.store.away = True
     for _ in range(2):
         with pytest.raises(UnavailableError):
-            process.trail.record_look(ADMIN, "one", "alice", "StatusRequested")
+            process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
     process.store.away = False
-    process.trail.record_look(ADMIN, "one", "alice", "StatusRequested")
+    process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
     assert process.store.counts.commits == 1
 
 
 def test_a_read_of_ones_own_workspace_is_not_recorded(process: Process) -> None:
     """This holds for administrators and for everybody else."""
-    process.trail.record_look(ADMIN, "one", "grace", "StatusRequested")
-    process.trail.record_look(Actor("alice", "request-5"), "one", "alice", "StatusRequested")
+    process.audit.record_read(ADMIN, "one", "grace", "StatusRequested")
+    process.audit.record_read(Actor("alice", "request-5"), "one", "alice", "StatusRequested")
     assert process.store.counts.commits == 0
 
 
 def test_the_number_of_remembered_reads_is_bounded(process: Process) -> None:
     """The oldest read is forgotten, and recorded again when it is repeated."""
     for n in range(MOST_LOOKS + 1):
-        process.trail.record_look(ADMIN, f"workspace-{n}", "alice", "StatusRequested")
-    process.trail.record_look(ADMIN, f"workspace-{MOST_LOOKS}", "alice", "StatusRequested")
+        process.audit.record_read(ADMIN, f"workspace-{n}", "alice", "StatusRequested")
+    process.audit.record_read(ADMIN, f"workspace-{MOST_LOOKS}", "alice", "StatusRequested")
     assert process.store.counts.commits == MOST_LOOKS + 1
-    process.trail.record_look(ADMIN, "workspace-0", "alice", "StatusRequested")
+    process.audit.record_read(ADMIN, "workspace-0", "alice", "StatusRequested")
     assert process.store.counts.commits == MOST_LOOKS + 2

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from shared import caller_limit
+from shared.caller_limit import CallerLimit
 from shared.domain.errors import TooManyRequestsError
-from shared.entry import limits
-from shared.entry.limits import CallerLimit
 
 
 class Time:
@@ -92,7 +92,7 @@ def test_each_caller_has_an_allowance_of_their_own() -> None:
 
 def test_who_has_not_called_for_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many callers come, only so many are remembered, and not those who are calling."""
-    monkeypatch.setattr(limits, "MOST_CALLERS", 2)
+    monkeypatch.setattr(caller_limit, "MOST_CALLERS", 2)
     limit = CallerLimit(6, Time())
     let_in(limit, "alice", 6)
     let_in(limit, "bob", 6)

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from shared.domain.access import AccessRules, Actor, Mode, Person, admit, normalized, proven_domain
 from shared.domain.errors import NotAllowedError
-from shared.domain.people import AccessRules, Actor, Mode, Person, admit, comparable, proven_domain
 
 ADA = Person("108234567890123456789", "ada@example.com", "example.com")
 PERSONAL = AccessRules(Mode.PERSONAL, ("ada@example.com",))
@@ -193,7 +193,7 @@ LOOK_ALIKE_PAIRS = [(address, other) for address, others in LOOK_ALIKES.items() 
 def test_an_address_with_look_alike_letters_is_another_address(address: str, other: str) -> None:
     """Such an address neither gets its person served nor makes an administrator."""
     them = Person("5", other, "example.com")
-    assert comparable(other) is None
+    assert normalized(other) is None
     assert not is_served(them, AccessRules(Mode.PERSONAL, (address,)))
     assert not is_served(them, AccessRules(Mode.TEAM, (), ("example.com",)))
     for rules in (

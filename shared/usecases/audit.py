@@ -1,16 +1,21 @@
-"""The audit trail: what is noted beside the changes, which note themselves in their own commits; and who may read it."""
+"""The audit trail beside the changes: refusals, and what administrators read.
+
+A change writes its own events, in its own commit.
+"""
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from shared import logs
-from shared.domain.errors import NotAllowedError, UnavailableError, WorkspaceNotFoundError
-from shared.domain.events import SEVERAL, STRANGERS, Event, looked, refused
-from shared.domain.people import Actor
+from shared.domain.access import Actor
+from shared.domain.errors import UnavailableError, WorkspaceNotFoundError
+from shared.domain.events import SEVERAL, STRANGERS, Event, read_event, refusal_event
 from shared.domain.refusals import Budget, Refusals
 from shared.domain.workspace import Workspace
-from shared.ports import Clock, Page, Stored, WorkspaceStore
+from shared.ports import Clock, WorkspaceStore
 
 LONGEST_RECORDED_ID = 64
 MOST_CALLERS = (
@@ -23,7 +28,7 @@ MOST_LOOKS = 1000
 MOST_IN_LAST_COMMIT = 200
 
 
-class Trail:
+class AuditTrail:
     """Notes who was refused and what administrators look at. One for each process; safe to use from many threads.
 
     The first refusal of a caller and kind is written at once, further ones are counted in memory
@@ -45,7 +50,9 @@ class Trail:
 
         At most one commit; none for what is only counted. The log has each of them.
         """
-        event = refused(actor, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock())
+        event = refusal_event(
+            actor, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock()
+        )
         logs.info("RequestRefused", who=event.who, what=what, workspace_id=event.workspace_id)
         self._note(self._served, event)
 
@@ -53,17 +60,26 @@ class Trail:
         """Note that somebody was refused who has proved who they are, and is nobody to the Hub. As above, within the budget."""
         self._note(
             self._strangers,
-            refused(actor, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock()),
+            refusal_event(actor, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock()),
         )
 
-    def not_there(
-        self, actor: Actor, workspace_id: str, found: Stored[Workspace] | None, what: str
-    ) -> WorkspaceNotFoundError:
-        """Note that somebody asked for what is not theirs, or not there: the answer and the work are the same for both."""
-        self.record_refusal(actor, workspace_id, found.record.owner_id if found else "", what)
-        return WorkspaceNotFoundError(workspace_id)
+    @contextmanager
+    def refusals(
+        self, actor: Actor, workspace_id: str, workspace: Workspace | None, what: str
+    ) -> Iterator[None]:
+        """Record a refusal if the block raises WorkspaceNotFoundError.
 
-    def record_look(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
+        ``workspace`` is the record that was found, or None. The work is the same for a workspace
+        that does not exist and for one that belongs to somebody else.
+        """
+        try:
+            yield
+        except WorkspaceNotFoundError:
+            owner_id = workspace.owner_id if workspace else ""
+            self.record_refusal(actor, workspace_id, owner_id, what)
+            raise
+
+    def record_read(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
         """Note an administrator's look at what is not theirs, before they are answered; of anybody else's nothing is noted.
 
         The same look again within ten minutes is not noted again. Two at the same time may both be.
@@ -79,7 +95,7 @@ class Trail:
             noted_at = self._looks.get(look)
         if noted_at is not None and timedelta() <= now - noted_at < LOOK_NOTED_EVERY:
             return
-        self._store.commit(events=[looked(actor, workspace_id, owner_id, what, now)])
+        self._store.commit(events=[read_event(actor, workspace_id, owner_id, what, now)])
         with self._lock:
             self._looks[look] = now
             self._looks.move_to_end(look)
@@ -113,49 +129,3 @@ class Trail:
                 refusals.put_back(events, event.at)
             times = sum(each.times for each in events)
             logs.warning("EventNotRecorded", what=event.what, times=times, reason=str(error))
-
-
-def list_workspace_events(
-    store: WorkspaceStore,
-    trail: Trail,
-    actor: Actor,
-    workspace_id: str,
-    limit: int,
-    token: str | None,
-) -> Page[Event]:
-    """Return what happened to a workspace, the latest first. An administrator reads the trail of one that is gone too.
-
-    One read and one query; an administrator's costs the query, and the note that they read
-    another's.
-
-    Raises:
-        WorkspaceNotFoundError, UnavailableError
-    """
-    if not actor.admin:
-        stored = store.get(workspace_id)
-        if stored is None or not actor.may_touch(stored.record):
-            raise trail.not_there(actor, workspace_id, stored, "EventsRequested")
-        return store.list_events(workspace_id, limit, token)
-    page = store.list_events(workspace_id, limit, token)
-    if not page.records and token is None and store.get(workspace_id) is None:
-        raise WorkspaceNotFoundError(workspace_id)
-    owner_id = next((event.owner_id for event in page.records if event.owner_id), "")
-    trail.record_look(actor, workspace_id, owner_id, "EventsRequested")
-    return page
-
-
-def list_all_events(
-    store: WorkspaceStore, trail: Trail, actor: Actor, limit: int, token: str | None
-) -> Page[Event]:
-    """Return what happened at all, the latest first: also what concerns no workspace, such as who was turned away.
-
-    Raises:
-        NotAllowedError: only an administrator may.
-        UnavailableError
-    """
-    if not actor.admin:
-        trail.record_refusal(actor, "", "", "EventsRequested")
-        raise NotAllowedError("Only an administrator may read everybody's events.")
-    page = store.list_events(None, limit, token)
-    trail.record_look(actor, "", "", "EventsRequested")
-    return page

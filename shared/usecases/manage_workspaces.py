@@ -1,0 +1,228 @@
+"""What a person asks of workspaces: list, read, stop, start, delete."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from shared import logs
+from shared.domain import lifecycle
+from shared.domain.access import Actor, authorize, authorize_list
+from shared.domain.changes import Transition, Updated, look_job
+from shared.domain.commits import commit_of_request
+from shared.domain.drift import has_drifted
+from shared.domain.errors import HubError, NotAllowedError, UnavailableError
+from shared.domain.events import REFUSED, request_event
+from shared.domain.instance import Instance, Place
+from shared.domain.lifecycle import NewMachine, NewOperation
+from shared.domain.policy import Policy
+from shared.domain.workspace import Status, Workspace
+from shared.ports import Machines, Page
+from shared.usecases.records import Records
+
+
+@dataclass(frozen=True, slots=True)
+class ListScope:
+    """Whose workspaces to list: the actor's own, another owner's, or everybody's."""
+
+    owner_id: str | None = None
+    everybody: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuery:
+    """Which workspaces to list: whose, in which status (None: any), and which page."""
+
+    scope: ListScope = ListScope()
+    status: Status | None = None
+    limit: int
+    page_token: str | None = None
+
+
+def list_workspaces(records: Records, actor: Actor, query: ListQuery) -> Page[Workspace]:
+    """Return a page of workspaces, newest first.
+
+    One query. When an administrator lists other people's workspaces, that is an audit event.
+
+    Raises:
+        NotAllowedError: only administrators may list other people's workspaces.
+        InvalidRequestError: the page token is not one of ours.
+    """
+    scope, what = query.scope, "ListRequested"
+    owner_id = "" if scope.everybody else scope.owner_id or actor.id
+    try:
+        authorize_list(actor, owner_id)
+    except NotAllowedError:
+        records.audit.record_refusal(actor, "", owner_id, what)
+        raise
+    if owner_id:
+        page = records.store.list_owned(owner_id, query.status, query.limit, query.page_token)
+    else:
+        page = records.store.list_all(query.status, query.limit, query.page_token)
+    records.audit.record_read(actor, "", owner_id, what)
+    return page
+
+
+def stop_workspace(
+    records: Records, policy: Policy, actor: Actor, workspace_id: str
+) -> tuple[Workspace, bool]:
+    """Begin to suspend a workspace. Returns it, and whether an operation is under way.
+
+    Raises:
+        WorkspaceNotFoundError, OperationUnderWayError, TooManyRequestsError, UnavailableError
+    """
+    operation_id = str(uuid.uuid4())
+    workspace = _request_change(
+        records,
+        policy,
+        Requested(actor, workspace_id, "StopRequested"),
+        lambda ws: lifecycle.stop(ws, _operation(records, actor, operation_id), policy),
+    )
+    return workspace, workspace.operation is not None
+
+
+def start_workspace(
+    records: Records, policy: Policy, actor: Actor, workspace_id: str, machine: NewMachine
+) -> tuple[Workspace, bool]:
+    """Begin to make a workspace usable. Returns it, and whether an operation is under way.
+
+    Raises:
+        WorkspaceNotFoundError, OperationUnderWayError, QuotaExceededError, TooManyRequestsError,
+        UnavailableError
+    """
+    operation_id = str(uuid.uuid4())
+    workspace = _request_change(
+        records,
+        policy,
+        Requested(actor, workspace_id, "StartRequested"),
+        lambda ws: lifecycle.start(ws, _operation(records, actor, operation_id), machine, policy),
+    )
+    return workspace, workspace.operation is not None
+
+
+def delete_workspace(
+    records: Records, policy: Policy, actor: Actor, workspace_id: str
+) -> Workspace:
+    """Begin to delete a workspace, whatever else is under way.
+
+    Raises:
+        WorkspaceNotFoundError, TooManyRequestsError, UnavailableError
+    """
+    operation_id = str(uuid.uuid4())
+    return _request_change(
+        records,
+        policy,
+        Requested(actor, workspace_id, "DeleteRequested"),
+        lambda ws: lifecycle.delete(ws, _operation(records, actor, operation_id), policy),
+    )
+
+
+def _operation(records: Records, actor: Actor, operation_id: str) -> NewOperation:
+    """Return the operation that a request begins now. All attempts of the request share its id."""
+    return NewOperation(operation_id, actor, records.clock())
+
+
+@dataclass(frozen=True, slots=True)
+class RealTimeStatus:
+    """A workspace as recorded, and its machine as Compute sees it now, or None and why."""
+
+    workspace: Workspace
+    instance: Instance | None
+    why_no_instance: str | None
+
+
+def get_workspace_status(
+    records: Records, machines: Callable[[], Machines], actor: Actor, workspace_id: str
+) -> RealTimeStatus:
+    """Return a workspace and its machine in real time. Writes nothing to the record.
+
+    One read and one call to Compute. If record and machine differ, a job asks a worker to look. If
+    Compute does not answer, ``why_no_instance`` says so, and the record is answered all the same.
+    ``machines`` is called only after the actor is authorized. An administrator's read of another's
+    workspace is an audit event.
+
+    Raises:
+        WorkspaceNotFoundError, UnavailableError
+    """
+    requested = Requested(actor, workspace_id, "StatusRequested")
+    workspace = _authorized(records, requested, records.find(workspace_id))
+    records.audit.record_read(actor, workspace.id, workspace.owner_id, requested.what)
+    try:
+        instance = machines().get(Place(workspace.zone, workspace.instance_name))
+    except UnavailableError as error:
+        return RealTimeStatus(workspace, None, str(error))
+    now = records.clock()
+    if has_drifted(workspace, instance, now):
+        state = instance.state if instance else "absent"
+        logs.info("DriftNoticed", workspace_id=workspace.id, seen=state)
+        records.send_later(look_job(workspace, now, actor.request_id))
+    why = None if instance else "The machine does not exist in Compute Engine."
+    return RealTimeStatus(workspace, instance, why)
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A person's request about one workspace; ``what`` is its name in the audit trail."""
+
+    actor: Actor
+    workspace_id: str
+    what: str
+
+
+def _authorized(records: Records, requested: Requested, workspace: Workspace | None) -> Workspace:
+    """Return the workspace if the actor may see and change it; record a refusal otherwise."""
+    actor, workspace_id = requested.actor, requested.workspace_id
+    with records.audit.refusals(actor, workspace_id, workspace, requested.what):
+        return authorize(actor, workspace_id, workspace)
+
+
+def _request_change(
+    records: Records,
+    policy: Policy,
+    requested: Requested,
+    decide: Callable[[Workspace], Updated | None],
+) -> Workspace:
+    """Change a workspace for a person: authorized, within rate and quota, audited, in one commit.
+
+    A request that changes nothing is not counted in the rate. An administrator's request about
+    another's workspace is an audit event even if it changes nothing or fails.
+    """
+    actor, what = requested.actor, requested.what
+
+    def attempt(*, again: bool) -> Workspace:
+        stored = records.store.get(requested.workspace_id)
+        before = _authorized(records, requested, stored.record if stored else None)
+        assert stored is not None  # noqa: S101 -- authorized: it exists
+        with _failure_audited(records, requested, before):
+            change = decide(before)
+        if change is None:
+            if actor.acts_as_admin(before.owner_id):
+                event = request_event(actor, before, what, records.clock())
+                records.store.commit(events=[event])
+            if again:
+                records.send_current_job(before)
+            return before
+        transition, now = Transition(before, change), records.clock()
+        owner = records.store.get_owner(before.owner_id)
+        with _failure_audited(records, requested, before):
+            commit = commit_of_request(transition, owner.record, actor, now, policy)
+        records.commit(stored, owner, commit)
+        records.send_later(transition.job)
+        return change.workspace
+
+    return records.retry(attempt)
+
+
+@contextmanager
+def _failure_audited(
+    records: Records, requested: Requested, workspace: Workspace
+) -> Iterator[None]:
+    """Record what an administrator asked of another's workspace if it fails."""
+    actor = requested.actor
+    try:
+        yield
+    except HubError:
+        if actor.acts_as_admin(workspace.owner_id):
+            event = request_event(actor, workspace, requested.what, records.clock(), REFUSED)
+            records.store.commit(events=[event])
+        raise

@@ -1,0 +1,216 @@
+"""The unit of work: reads a workspace, decides, commits, and sends the job that follows."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+from shared import logs
+from shared.domain.access import Actor
+from shared.domain.changes import Change, Transition, job_of
+from shared.domain.commits import Commit, commit_of
+from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFoundError
+from shared.domain.events import result_of
+from shared.domain.jobs import Job
+from shared.domain.workspace import Operation, Owner, Workspace
+from shared.ports import Clock, Jobs, Stored, WorkspaceStore
+from shared.usecases.audit import AuditTrail
+
+ATTEMPTS = 12
+PAUSE_SECONDS = 0.02
+
+T = TypeVar("T")
+
+
+class Records:
+    """The records of all workspaces, bound to where they are stored and where their jobs go.
+
+    Each change is a compare-and-set: it is decided on the record that was read, and committed only
+    if that record is still the same, together with the owner's record and the audit events. The
+    job leaves after the commit. Safe to use from many threads.
+
+    Attributes:
+        store: where the records are.
+        clock: the time.
+        audit: what is noted beside the changes.
+    """
+
+    def __init__(
+        self, store: WorkspaceStore, jobs: Callable[[], Jobs], clock: Clock, audit: AuditTrail
+    ) -> None:
+        """Bind the ports. ``jobs`` is called when a job is sent, so that its client is built then."""
+        self.store = store
+        self.clock = clock
+        self.audit = audit
+        self._jobs = jobs
+
+    def find(self, workspace_id: str) -> Workspace | None:
+        """Return the workspace, or None if it does not exist. One read."""
+        stored = self.store.get(workspace_id)
+        return stored.record if stored else None
+
+    def change(
+        self,
+        workspace_id: str,
+        decide: Callable[[Workspace], Change | None],
+        actor: Actor | None = None,
+    ) -> tuple[Workspace, bool]:
+        """Change a workspace as ``decide`` says; on a conflict, read and decide again.
+
+        Returns the workspace as it is now (as it was, if it is deleted), and whether this call
+        changed it. If the job cannot be sent, the change stands and ``resend_lost_jobs`` sends it.
+        ``actor`` is who asked for the change, for the audit trail.
+
+        Raises:
+            WorkspaceNotFoundError: there is none, or it has just been deleted.
+            UnavailableError: every attempt met a conflict, or the store does not answer.
+            HubError: whatever ``decide`` raises.
+        """
+
+        def attempt(*, again: bool) -> tuple[Workspace, bool]:
+            stored = self.store.get(workspace_id)
+            if stored is None:
+                raise WorkspaceNotFoundError(workspace_id)
+            before = stored.record
+            change = decide(before)
+            if change is None:
+                if again:
+                    self.send_current_job(before)
+                return before, False
+            transition = Transition(before, change)
+            self.commit_step(stored, transition, self.clock(), actor)
+            self.send_later(transition.job)
+            return transition.after or before, True
+
+        return self.retry(attempt)
+
+    def retry(self, attempt: "Callable[..., T]") -> T:
+        """Call ``attempt(again=False)``; while it raises ConflictError, call ``attempt(again=True)``.
+
+        Every attempt reads and decides anew. With ``again`` the conflict may have been the
+        attempt's own commit, whose answer was lost.
+
+        Raises:
+            UnavailableError: all attempts met a conflict.
+        """
+        for number in range(ATTEMPTS):
+            try:
+                return attempt(again=number > 0)
+            except ConflictError:
+                # A random pause that doubles, at most a second, so that those who collide spread out.
+                most = min(PAUSE_SECONDS * 2**number, 1)
+                time.sleep(random.uniform(0, most))  # noqa: S311 -- jitter, not a secret
+        raise UnavailableError(
+            "Too many changes of this workspace at once. Nothing was changed; try again."
+        )
+
+    def commit_step(
+        self,
+        stored: Stored[Workspace],
+        transition: Transition,
+        now: datetime,
+        actor: Actor | None = None,
+    ) -> None:
+        """Commit a transition to which no quota applies, and log it.
+
+        The owner's record is read and written only if the transition counts for it.
+
+        Raises:
+            ConflictError: the workspace or its owner changed in between; nothing was written.
+        """
+        owner = (
+            self.store.get_owner(stored.record.owner_id) if transition.counts_for_owner else None
+        )
+        commit = commit_of(transition, owner.record if owner else None, now, actor)
+        self.commit(stored, owner, commit)
+
+    def commit(
+        self, stored: Stored[Workspace], owner: Stored[Owner] | None, commit: Commit
+    ) -> None:
+        """Write a commit, on the condition that workspace and owner are as they were read; log it.
+
+        Raises:
+            ConflictError: one of them changed in between; nothing was written.
+        """
+        self.store.commit(
+            workspaces=[(stored, commit.transition.after)],
+            owners=[(owner, commit.owner)] if owner and commit.owner else [],
+            events=commit.events,
+        )
+        log_transition(commit.transition)
+
+    def send(self, job: Job | None) -> None:
+        """Send a job.
+
+        Raises:
+            UnavailableError: the queue does not answer.
+        """
+        if job is not None:
+            self._jobs().send(job)
+
+    def send_later(self, job: Job | None) -> None:
+        """Send a job; if it cannot be sent, ``resend_lost_jobs`` sends it once ``attend_at`` is due."""
+        try:
+            self.send(job)
+        except UnavailableError as error:
+            assert job is not None  # noqa: S101 -- without a job nothing was sent
+            logs.warning(
+                "JobNotSent", workspace_id=job.workspace_id, step=job.step, reason=str(error)
+            )
+
+    def send_current_job(self, workspace: Workspace) -> None:
+        """Send the job of the operation that is under way, if one is.
+
+        For a change that met a conflict: its own commit may have gone through, its answer lost, and
+        then nobody has sent its job.
+        """
+        if workspace.operation is not None:
+            self.send_later(job_of(workspace, workspace.operation))
+
+
+def log_transition(transition: Transition) -> None:
+    """Log one line of an operation's story, its notes, and its end."""
+    before = transition.before
+    after = transition.after or replace(before, operation=None)
+    operation = after.operation or before.operation
+    logs.info(
+        transition.change.event,
+        workspace_id=before.id,
+        status=after.status,
+        operation_id=operation.id if operation else None,
+        operation_kind=operation.kind if operation else None,
+        phase=operation.phase if operation else None,
+        step=operation.step if operation else None,
+        generation=after.generation,
+        error=after.error.code if after.error else None,
+        since_request_ms=_since_request_ms(after.updated_at, operation) if operation else None,
+    )
+    for note in transition.notes:
+        logs.warning(note.what, workspace_id=before.id, reason=note.why)
+    ended = before.operation
+    if ended is not None and (after.operation is None or after.operation.id != ended.id):
+        _log_end(ended, result_of(transition), after)
+
+
+def _log_end(operation: Operation, result: str, after: Workspace) -> None:
+    """Log the whole operation in one line, from which Cloud Monitoring takes counts and latencies."""
+    logs.info(
+        "OperationEnded",
+        workspace_id=after.id,
+        operation_id=operation.id,
+        operation_kind=operation.kind,
+        result=result,
+        seconds=_since_request_ms(after.updated_at, operation) / 1000,
+        steps=operation.step,
+        last_phase=operation.phase,
+        zones_tried=list(operation.zones_tried),
+        requested_by=operation.requested_by,
+        automatic=operation.automatic,
+        last_fault=operation.last_fault,
+    )
+
+
+def _since_request_ms(now: datetime, operation: Operation) -> int:
+    return round((now - operation.requested_at).total_seconds() * 1000)

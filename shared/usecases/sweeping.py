@@ -1,0 +1,115 @@
+"""What the scheduled sweeps share: paging, a time budget, and a report of what was done."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from shared import logs
+from shared.domain.access import Actor
+from shared.domain.changes import Change
+from shared.domain.errors import UnavailableError
+from shared.domain.workspace import OperationKind, Workspace
+from shared.ports import Page
+from shared.usecases.records import Records
+
+PAGE = 100
+TIME_BUDGET = timedelta(seconds=120)  # of a sweep: a function has two at most, and 300 s
+# After each change, so that ten jobs a second are sent. The queue hands out twenty: the rest is for
+# people.
+PAUSE_SECONDS = 0.1
+
+Pause = Callable[[float], None]
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What one run did. If it is ``unfinished``, time ran out, and the next run does the rest."""
+
+    looked_at: int = 0
+    done: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    unfinished: bool = False
+
+    def counts(self) -> dict[str, Any]:
+        """Return how much was done, for the log. The ids are in the answer and in other log lines."""
+        done = {what: len(ids) for what, ids in self.done.items()}
+        return {
+            "looked_at": self.looked_at,
+            "done": done,
+            "failed": len(self.failed),
+            "unfinished": self.unfinished,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON has it."""
+        return asdict(self)
+
+
+def log_failure(event: str, error: Exception, **fields: object) -> None:
+    """Log what a sweep could not do for one of many.
+
+    An error that passes by itself is a warning, since the next run tries again.
+    """
+    if isinstance(error, UnavailableError):
+        logs.warning(event, reason=str(error), **fields)
+    else:
+        logs.error(event, error, **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Changes all workspaces that a query finds, one after the other.
+
+    One workspace that fails does not stop the rest. After each change there is a ``pause``.
+    ``actor`` is who asks for the changes, for the audit trail; None if nobody does.
+    """
+
+    records: Records
+    report: SweepReport
+    pause: Pause = time.sleep
+    actor: Actor | None = None
+
+    def run(
+        self,
+        query: Callable[[str | None], Page[str]],
+        decide: Callable[[Workspace], Change | None],
+    ) -> None:
+        """Decide on each workspace of the query. What is due is decided again on the record as it is.
+
+        ``query`` takes a page token and returns ids. A token stays valid while the workspaces
+        before it are changed.
+        """
+        began = self.records.clock()
+        report = self.report
+        for workspace_id in _pages(query):
+            if self.records.clock() - began > TIME_BUDGET:
+                report.unfinished = True
+                return
+            report.looked_at += 1
+            try:
+                now, changed = self.records.change(workspace_id, decide, self.actor)
+            except Exception as error:  # noqa: BLE001 -- one workspace must not stop the rest
+                log_failure("SweepFailed", error, workspace_id=workspace_id)
+                report.failed[workspace_id] = str(error)
+                continue
+            if changed:
+                report.done.setdefault(_what(now), []).append(workspace_id)
+                self.pause(PAUSE_SECONDS)
+
+
+def _what(workspace: Workspace) -> str:
+    """Return the kind of operation that is under way now, or that a worker looks."""
+    kind: OperationKind | str = workspace.operation.kind if workspace.operation else "LOOK"
+    return kind.lower()
+
+
+def _pages(query: Callable[[str | None], Page[str]]) -> Iterator[str]:
+    token: str | None = None
+    while True:
+        page = query(token)
+        yield from page.records
+        token = page.next_token
+        if token is None:
+            return

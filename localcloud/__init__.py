@@ -1,1 +1,1 @@
-"""The Hub on one machine: the platform services that it uses, served locally."""
+"""The Workspace Hub on one machine, with stand-ins for the services of Google's that it uses."""

@@ -1,23 +1,21 @@
-"""A person at the Hub's public address: what the demo, the tests and the bench do over HTTP."""
+"""A client of the Hub's API, for the demo, the tests and the bench."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any
 
 import requests
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_POLL_SECONDS: Final = 0.05
-_TIMEOUT_SECONDS: Final = 30.0
+_POLL_SECONDS = 0.05
+_TIMEOUT_SECONDS = 30.0
 
 Workspace = dict[str, Any]
 
 
 class RefusedError(Exception):
-    """The Hub did not do what the person asked. `answer` is what it said."""
+    """The Hub refused a request. ``answer`` is its answer."""
 
     def __init__(self, answer: requests.Response) -> None:
         super().__init__(
@@ -27,7 +25,7 @@ class RefusedError(Exception):
 
 
 class ApiClient:
-    """One person. `token` is their ID token; None is a client that sends none."""
+    """The client of one person. ``token`` is their ID token; with None it sends none."""
 
     def __init__(self, address: str, token: str | None) -> None:
         self._address = address
@@ -36,30 +34,32 @@ class ApiClient:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
     def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
-        """Send a request and return whatever comes back; `kwargs` are those of `requests`."""
+        """Send a request and return any answer; ``kwargs`` are those of ``requests``."""
         return self._session.request(
             method, f"{self._address}{path}", timeout=_TIMEOUT_SECONDS, **kwargs
         )
 
     def create(self, name: str, *, key: str | None = None, **fields: Any) -> Workspace:
-        """Ask for a workspace.
+        """Create a workspace.
 
         Raises:
             RefusedError: the answer is not 2xx.
         """
         headers = {"Idempotency-Key": key} if key else {}
-        return self._must("POST", "/workspaces", json={"name": name, **fields}, headers=headers)
+        return self._request_or_raise(
+            "POST", "/workspaces", json={"name": name, **fields}, headers=headers
+        )
 
     def workspaces(self, **query: Any) -> list[Workspace]:
-        """Return this person's workspaces, following all pages."""
+        """Return this person's workspaces, from all pages."""
         return self._pages("/workspaces", query)
 
     def events(self, workspace_id: str, **query: Any) -> list[dict[str, Any]]:
-        """Return what happened to a workspace, the latest first, following all pages."""
+        """Return the events of a workspace, the latest first, from all pages."""
         return self._pages(f"/workspaces/{workspace_id}/events", query)
 
     def every_event(self) -> list[dict[str, Any]]:
-        """Return what happened at all, the latest first, following all pages; administrators only."""
+        """Return all events, the latest first, from all pages; for administrators only."""
         return self._pages("/events", {})
 
     def _pages(self, path: str | None, query: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,20 +74,20 @@ class ApiClient:
         return found
 
     def status(self, workspace_id: str) -> Workspace:
-        """Return a workspace in real time."""
-        return self._must("GET", f"/workspaces/{workspace_id}/status")
+        """Return a workspace as it is now, with its machine."""
+        return self._request_or_raise("GET", f"/workspaces/{workspace_id}/status")
 
     def stop(self, workspace_id: str) -> Workspace:
-        """Ask that a workspace be suspended."""
-        return self._must("POST", f"/workspaces/{workspace_id}/stop")
+        """Stop a workspace."""
+        return self._request_or_raise("POST", f"/workspaces/{workspace_id}/stop")
 
     def start(self, workspace_id: str, **fields: Any) -> Workspace:
-        """Ask that a workspace be usable."""
-        return self._must("POST", f"/workspaces/{workspace_id}/start", json=fields)
+        """Start a workspace."""
+        return self._request_or_raise("POST", f"/workspaces/{workspace_id}/start", json=fields)
 
     def delete(self, workspace_id: str) -> Workspace:
-        """Ask that a workspace be deleted."""
-        return self._must("DELETE", f"/workspaces/{workspace_id}")
+        """Delete a workspace."""
+        return self._request_or_raise("DELETE", f"/workspaces/{workspace_id}")
 
     def wait(
         self,
@@ -97,11 +97,17 @@ class ApiClient:
         seconds: float = 30,
         watch: Callable[[Workspace], None] | None = None,
     ) -> Workspace:
-        """Return the workspace's real-time status as soon as it is as wanted; `watch` is shown each one before.
+        """Wait until the status of a workspace satisfies a condition, and return it.
+
+        Args:
+            workspace_id: the workspace.
+            until: the condition.
+            seconds: how long to wait at most.
+            watch: is called with every status that was read.
 
         Raises:
-            TimeoutError: it has not become so in time; the message says what it was last.
-            RefusedError: there is no such workspace (any more).
+            TimeoutError: it takes too long; the message has the last status.
+            RefusedError: the workspace does not exist, or no longer exists.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -117,10 +123,10 @@ class ApiClient:
     def wait_until_settled(
         self, workspace_id: str, status: str, *, seconds: float = 30
     ) -> Workspace:
-        """Wait until nothing is under way on a workspace and it has this status.
+        """Wait until a workspace has this status and no operation.
 
         Raises:
-            TimeoutError: it has not within that time.
+            TimeoutError: it takes too long.
         """
         return self.wait(
             workspace_id,
@@ -129,10 +135,10 @@ class ApiClient:
         )
 
     def wait_until_gone(self, workspace_id: str, *, seconds: float = 30) -> None:
-        """Wait until a workspace's id answers 404.
+        """Wait until a workspace's id is answered with 404.
 
         Raises:
-            TimeoutError: it has not within that time.
+            TimeoutError: it takes too long.
         """
         deadline = time.monotonic() + seconds
         while (
@@ -142,9 +148,9 @@ class ApiClient:
                 raise TimeoutError(f"not gone within {seconds:g} s; the answer is {answer.text}")
             time.sleep(_POLL_SECONDS)
 
-    def _must(self, method: str, path: str, **kwargs: Any) -> Workspace:
+    def _request_or_raise(self, method: str, path: str, **kwargs: Any) -> Workspace:
         answer = self.request(method, path, **kwargs)
         if not answer.ok:
             raise RefusedError(answer)
-        said: Workspace = answer.json()
-        return said
+        workspace: Workspace = answer.json()
+        return workspace

@@ -1,23 +1,23 @@
-"""`functions/catalogue.yaml`, read: which functions there are, what triggers each, and which files are shipped."""
+"""The content of ``functions/catalogue.yaml``: the functions, their triggers, the shipped files."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-CATALOGUE: Final = ROOT / "functions" / "catalogue.yaml"
+ROOT = Path(__file__).resolve().parent.parent
+CATALOGUE = ROOT / "functions" / "catalogue.yaml"
 
-EVERYONE: Final = "everyone"
+EVERYONE = "everyone"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One `METHOD /path` of a function; `{…}` in the path is one segment."""
+    """One ``METHOD /path`` of a function; ``{…}`` in the path is one segment."""
 
     method: str
     path: str
@@ -25,7 +25,7 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class Function:
-    """One entry of the catalogue; the members are the file's, which describes them."""
+    """One entry of the catalogue, with the members that the file describes."""
 
     name: str
     source: str
@@ -52,28 +52,28 @@ class Function:
 
     @property
     def signature_type(self) -> str:
-        """What functions-framework calls its kind."""
+        """Its kind, in the words of functions-framework."""
         return "cloudevent" if self.trigger == "event" else "http"
 
     @property
     def is_public(self) -> bool:
-        """Whether the public address leads to it. The folder says who calls; reports of machines use its own URL."""
+        """Whether the public address leads to it. Its folder says who calls it."""
         return self.source.startswith("functions/api/")
 
     def environment(self, root: str) -> dict[str, str]:
-        """Return what tells functions-framework which function to serve, and how; the deployment gives it the same.
+        """Return the variables that say which function to serve, and how, as in a deployment.
 
         Args:
-            root: the folder of the files that are deployed.
+            root: the folder of the deployed files.
         """
         return {
             "FUNCTION_SIGNATURE_TYPE": self.signature_type,
             "FUNCTION_SOURCE": f"{root}/{self.source}",
             "FUNCTION_TARGET": self.name,
             "PYTHONPATH": root,
-            # Fewer threads than requests at once let requests wait; the framework's own default is
-            # 4 for each CPU (functions_framework/_http/gunicorn.py), and Google's advice is to set
-            # it to the concurrency.
+            # With fewer threads than concurrent requests, requests wait. The framework's default is
+            # 4 for each CPU (functions_framework/_http/gunicorn.py); Google's advice is to set the
+            # concurrency.
             "THREADS": str(self.concurrency),
         }
 
@@ -90,7 +90,7 @@ class Catalogue:
         """Return the function of this name.
 
         Raises:
-            KeyError: there is none.
+            KeyError: it does not exist.
         """
         for function in self.functions:
             if function.name == name:
@@ -121,7 +121,7 @@ def _function(name: str, entry: dict[str, Any]) -> Function:
 
 
 def ship(catalogue: Catalogue, target: Path, root: Path = ROOT) -> None:
-    """Copy exactly the files that are deployed into `target`, a folder that does not exist yet.
+    """Copy exactly the deployed files into ``target``, a folder that does not exist yet.
 
     Raises:
         FileNotFoundError: a line of the ship list matches no file.

@@ -1,4 +1,4 @@
-"""How tests, the demo and the command line talk to a local cloud that runs, and how they start one of their own."""
+"""How tests, the demo and the command line use a running local cloud, and start their own."""
 
 from __future__ import annotations
 
@@ -12,32 +12,29 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from localcloud.catalogue import ROOT
 from localcloud.processes.children import LocalCloudError
 from localcloud.processes.state_file import NoCloudError, log_files, read_state
+from localcloud.settings import LocalSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from datetime import timedelta
-
-    from localcloud.settings import LocalSettings
-
-_START_SECONDS: Final = 90.0
-_STOP_SECONDS: Final = 20.0
-_POLL_SECONDS: Final = 0.05
-_REQUEST_SECONDS: Final = 30.0
-_RESTART_SECONDS: Final = 90.0
+_START_SECONDS = 90.0
+_STOP_SECONDS = 20.0
+_POLL_SECONDS = 0.05
+_REQUEST_SECONDS = 30.0
+_RESTART_SECONDS = 90.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class RunningCloud:
-    """A local cloud that runs, known by its state file.
+    """A running local cloud, found by its state file.
 
     Raises:
-        NoCloudError: from everything here, when it does not run (any more).
+        NoCloudError: from everything here, if the cloud is not running, or no longer.
     """
 
     def __init__(self, state_file: Path) -> None:
@@ -46,40 +43,39 @@ class RunningCloud:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the state file says now, see `localcloud.processes.state_file`."""
+        """The present content of the state file, see ``processes/state_file.py``."""
         return read_state(self.state_file)
 
     def function_url(self, name: str) -> str:
-        """Return a function's own URL: its front, without a path."""
+        """Return a function's own URL, without a path: that of its front."""
         return str(self.state["functions"][name]["url"])
 
     def token(self, email: str, *, audience: str | None = None, **more: Any) -> str:
         """Return an ID token of a made-up person or service account.
 
         Args:
-            email: who it is.
-            audience: whom it is for; by default the Hub.
-            more: `sub`, `email_verified`, `hosted_domain`, `lifetime_seconds` or `claims`, see
-                `localcloud.services.identity`.
+            email: their e-mail address.
+            audience: whom the token is for; by default the Hub.
+            more: ``sub``, ``email_verified``, ``hosted_domain``, ``lifetime_seconds`` or
+                ``claims``, see ``services/identity/server.py``.
         """
         body = {"email": email, "audience": audience or self.address, **more}
         return str(self._call("POST", "identity", "/tokens", body)["token"])
 
     def fault(self, name: str, *, off: bool = False, **more: Any) -> list[dict[str, Any]]:
-        """Switch a fault on or off and return what is on.
+        """Switch a fault on or off, and return the faults that are on.
 
         Args:
-            name: one of `localcloud.services.compute.faults.FAULTS`, or of those of delivery, see
-                `localcloud.services.control_api`.
-            off: switch it off.
-            more: `count`, `zone`, `method`, `instance`; of delivery's, what `localcloud.services.control_api`
-                says.
+            name: a fault of ``services/compute/faults.py`` or ``services/delivery_faults.py``.
+            off: whether to switch it off.
+            more: ``count``, ``zone``, ``method`` and ``instance`` of a fault of Compute; for those
+                of delivery see ``services/control_api.py``.
         """
         given = {key: value for key, value in more.items() if value is not None}
         return self._faults("POST", {"name": name, "off": off, **given})
 
     def faults(self) -> list[dict[str, Any]]:
-        """Return what is on."""
+        """Return the faults that are on."""
         return self._faults("GET")
 
     def clear_faults(self) -> None:
@@ -87,14 +83,16 @@ class RunningCloud:
         self._faults("DELETE")
 
     def reset(self) -> None:
-        """Make everything as new: no records, no tasks, no messages, no machines, no faults."""
+        """Delete all records, tasks, messages, machines and faults."""
         self._call("POST", "control", "/localcloud/reset", {})
 
     def make_admin(self, email: str) -> None:
-        """Make whoever has this e-mail address an administrator; the functions for people are started anew, unless they are one.
+        """Make whoever has this e-mail address an administrator.
+
+        If they are none yet, the functions for people are restarted.
 
         Raises:
-            ValueError: it is no address, or this cloud has no administrators.
+            ValueError: it is not an address, or this cloud has no administrators.
         """
         self._call(
             "POST", "control", "/localcloud/admins", {"email": email}, seconds=_RESTART_SECONDS
@@ -108,15 +106,15 @@ class RunningCloud:
         return machines
 
     def compute_calls(self) -> list[dict[str, Any]]:
-        """Return the last calls to Compute that were to change something, oldest first."""
+        """Return the last calls to Compute that change something, oldest first."""
         return self.compute_history()["calls"]
 
     def compute_history(self) -> dict[str, list[dict[str, Any]]]:
-        """Return what happened in Compute, each oldest first: `calls`, `states` of instances, `reports` of their guests."""
+        """Return ``calls``, ``states`` of instances, ``reports`` of guests, each oldest first."""
         return self._call("GET", "compute", "/localcloud/history")
 
     def connected(self, instance_name: str, *, connected: bool = True) -> None:
-        """Say whether someone is connected to a machine, so that it sends heartbeats."""
+        """Set whether somebody is connected to a machine, so that it sends heartbeats."""
         self._call(
             "POST",
             "compute",
@@ -125,33 +123,39 @@ class RunningCloud:
         )
 
     def keep_awake(self, instance_name: str, *, awake: bool = True) -> None:
-        """Say whether somebody keeps touching `~/.keep-awake` on a machine, so that it sends heartbeats with nobody connected."""
+        """Set whether somebody keeps touching ``~/.keep-awake`` on a machine.
+
+        It sends heartbeats then, even if nobody is connected.
+        """
         self._call(
             "POST", "compute", f"/localcloud/machines/{instance_name}/keep-awake", {"awake": awake}
         )
 
     def make_old(self, instance_name: str, age: timedelta) -> None:
-        """Let a machine have been made so long ago, with its boot disk."""
+        """Make it look as if a machine and its boot disk were created this long ago."""
         seconds = round(age.total_seconds())
         self._call(
             "POST", "compute", f"/localcloud/machines/{instance_name}/age", {"seconds": seconds}
         )
 
     def kill_function(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to everything that a function's process consists of; the cloud starts it again when it ends."""
+        """Send a signal to all processes of a function; the cloud restarts it if it ends."""
         os.killpg(self.state["functions"][name]["pid"], number)
 
     def signal_emulator(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to `firestore` or `pubsub`: one that is stopped answers nothing until it goes on."""
+        """Send a signal to ``firestore`` or ``pubsub``; one that is stopped does not answer."""
         os.killpg(self.state["processes"][name]["pid"], number)
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return what was asked and answered at the public address, oldest first, where `write_requests` was chosen."""
+        """Return the requests at the public address and their answers, oldest first.
+
+        The setting ``write_requests`` has to be on.
+        """
         lines = Path(self.state["requests"]).read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
     def log(self, name: str) -> str:
-        """Return what a function, an emulator or the `cloud` itself has logged."""
+        """Return the log of a function, of an emulator, or of the ``cloud`` itself."""
         return log_files(self.state)[name].read_text(encoding="utf-8", errors="replace")
 
     def _faults(self, method: str, body: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -172,7 +176,7 @@ class RunningCloud:
         """Make one request to a service of the cloud.
 
         Raises:
-            ValueError: it was refused, with the service's words.
+            ValueError: it was refused, in the words of the service.
         """
         request = urllib.request.Request(  # noqa: S310  # the address is the local cloud's
             self.state["services"][service] + path,
@@ -190,7 +194,7 @@ class RunningCloud:
 
 
 def _refusal(body: bytes) -> str:
-    """Return the words of a refusal."""
+    """Return the message of a refusal."""
     try:
         error = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
@@ -199,7 +203,7 @@ def _refusal(body: bytes) -> str:
 
 
 def run_command(settings: LocalSettings, state_file: Path, *, port: int = 0) -> list[str]:
-    """Return the command line of a local cloud which ends at the latest when its standard input does."""
+    """Return the command line of a local cloud that ends when its standard input ends."""
     options = {
         "--port": port,
         "--state": state_file,
@@ -221,15 +225,15 @@ def run_command(settings: LocalSettings, state_file: Path, *, port: int = 0) -> 
 
 
 def wait_for_cloud(state_file: Path, has_ended: Callable[[], bool], output: Path) -> RunningCloud:
-    """Wait until a local cloud that is being started is ready.
+    """Wait until a local cloud that is starting is ready.
 
     Args:
         state_file: its state file.
-        has_ended: whether its process has.
-        output: what it prints.
+        has_ended: returns whether its process has ended.
+        output: the file of its output.
 
     Raises:
-        LocalCloudError: it has ended, or takes longer than 90 s; with what it printed.
+        LocalCloudError: it has ended, or takes longer than 90 s; with its output.
     """
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and not has_ended():
@@ -241,10 +245,10 @@ def wait_for_cloud(state_file: Path, has_ended: Callable[[], bool], output: Path
 
 @contextlib.contextmanager
 def start_cloud(settings: LocalSettings, *, port: int = 0) -> Iterator[RunningCloud]:
-    """Run a local cloud for as long as the context lasts. It ends with this process, however that ends.
+    """Run a local cloud while the context lasts. It ends with this process in any case.
 
     Raises:
-        LocalCloudError: it does not start, with its words.
+        LocalCloudError: it does not start; with its output.
     """
     with tempfile.TemporaryDirectory(prefix="workspace-hub-") as folder:
         state_file, output = Path(folder, "state.json"), Path(folder, "output.txt")
@@ -270,4 +274,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()  # its reaper does the rest
+        process.kill()  # its reaper removes the rest

@@ -1,36 +1,33 @@
-"""The story of a workspace, from the logs of all functions: every line about it, in the order of time."""
+"""The story of a workspace: every line about it from the logs of all functions, by time."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from localcloud.command_line.terminal import shown
+from localcloud.command_line.terminal import escape
 from localcloud.processes.state_file import log_files
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-_TOLD: Final = frozenset({"severity", "time", "message", "request_id", "workspace_id", "stack"})
-_AMBIGUOUS: Final = re.compile(
-    r"[\s\"]"
-)  # what could look like the end of a detail and another one
+_NO_DETAILS = frozenset({"severity", "time", "message", "request_id", "workspace_id", "stack"})
+# What could look like the end of a detail.
+_AMBIGUOUS = re.compile(r"[\s\"]")
 
 
 def trace(state: dict[str, Any], workspace_id: str) -> list[str]:
-    """Return a line for each thing that was logged about a workspace: time, seconds since the first, function, what, details.
+    """Return what was logged about a workspace: time, seconds since the first, function, details.
 
-    Whatever was logged, each is one line in which nothing is hidden, see `localcloud.command_line.terminal`.
-    What has no time is left out.
+    Each entry is one line without hidden characters, see ``terminal.py``. Entries without a time
+    are left out.
 
     Args:
-        state: of the running cloud.
-        workspace_id: the workspace's id, whether it still is there or not.
+        state: the state of the running cloud.
+        workspace_id: the workspace's id; it need not exist any more.
     """
     found = sorted(_lines(state, workspace_id), key=lambda line: line[0])
-    return [_told(at, function, line, found[0][0]) for at, function, line in found]
+    return [_line(at, function, line, found[0][0]) for at, function, line in found]
 
 
 def _lines(
@@ -45,7 +42,7 @@ def _lines(
             try:
                 line = json.loads(text)
             except ValueError:
-                continue  # not ours: a library's, or one that is just being written
+                continue  # the line of a library, or one that is being written
             if (
                 isinstance(line, dict)
                 and line.get("workspace_id") == workspace_id
@@ -55,7 +52,7 @@ def _lines(
 
 
 def _time(line: Mapping[str, Any]) -> datetime | None:
-    """Return when a line was logged; None when it does not say so as ours do."""
+    """Return when a line was logged; None if it has no time, or one of another form."""
     try:
         at = datetime.fromisoformat(line["time"])
     except (KeyError, TypeError, ValueError):
@@ -63,21 +60,21 @@ def _time(line: Mapping[str, Any]) -> datetime | None:
     return at if at.tzinfo else None
 
 
-def _told(at: datetime, function: str, line: Mapping[str, Any], began: datetime) -> str:
+def _line(at: datetime, function: str, line: Mapping[str, Any], began: datetime) -> str:
     details = " ".join(
         f"{name}={_value(value)}"
         for name, value in line.items()
-        if name not in _TOLD and value not in (None, "", [])
+        if name not in _NO_DETAILS and value not in (None, "", [])
     )
     since = (at - began).total_seconds()
     message = str(line.get("message", ""))
-    return shown(
+    return escape(
         f"{at:%H:%M:%S.%f}"[:-3] + f" {since:+9.3f} s  {function:20} {message:22} {details}"
     )
 
 
 def _value(value: object) -> str:
-    """Return a detail's value; a text that has spaces in it is quoted, or it could look like several details."""
+    """Return the value of a detail; a text with spaces is quoted, so that it is one detail."""
     if isinstance(value, str) and _AMBIGUOUS.search(value):
         return json.dumps(value, ensure_ascii=False)
     return str(value)

@@ -1,4 +1,4 @@
-"""Child processes of the local cloud: each in a session of its own, known to the reaper, its output in a log file."""
+"""Child processes of the local cloud: each in its own session, known to the reaper, with a log."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ import os
 import random
 import signal
 import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from pathlib import Path
+from typing import Self
 
-from localcloud.processes.reaper import command_of_child
+from localcloud.processes.reaper import Reaper, command_of_child
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from localcloud.processes.reaper import Reaper
-
-_LOG_TAIL_BYTES: Final = 2000
-_POLL_SECONDS: Final = 0.05
-_PORTS: Final = range(20000, 32000)
+_LOG_TAIL_BYTES = 2000
+_POLL_SECONDS = 0.05
+_PORTS = range(20000, 32000)
 
 
 class LocalCloudError(Exception):
-    """Something of the local cloud does not start, or has broken down; the message says what, and what to do about it."""
+    """A part of the local cloud does not start, or has failed; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run: a command line, its complete environment, where, and where its output goes (appended)."""
+    """What to run.
+
+    Attributes:
+        name: what people call it.
+        command: the command line.
+        environment: all of its environment variables.
+        folder: its working folder.
+        log: the file to which its output is appended.
+    """
 
     name: str
     command: Sequence[str]
@@ -40,7 +44,7 @@ class Program:
 
 
 class Child:
-    """A running program. It ends with the cloud at the latest."""
+    """A running program. It ends with the cloud, if not before."""
 
     def __init__(
         self, program: Program, process: asyncio.subprocess.Process, reaper: Reaper
@@ -71,7 +75,7 @@ class Child:
         return cls(program, process, reaper)
 
     async def wait(self) -> int:
-        """Wait until the program has ended; what is left of its process group is killed.
+        """Wait until the program has ended, and kill the rest of its process group.
 
         Returns:
             Its exit code, below zero for a signal.
@@ -111,14 +115,14 @@ class Child:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return TCP ports of the loopback address that nobody listens on, and that no other caller anywhere on this machine gets.
+    """Return free TCP ports of the loopback address that no other caller on this machine gets.
 
-    They lie below those that a system gives to connections, so none is taken in between, or while a
-    child is started again. Until this process ends it holds the UDP port of the same number, which
-    nobody else needs: that says that it is taken.
+    They are below the ports that a system gives to connections, so they stay free until they are
+    used, and while a child is started again. To mark a port as taken, this process holds the UDP
+    port of the same number, which nobody else needs, until it ends.
 
     Raises:
-        LocalCloudError: there are not so many.
+        LocalCloudError: there are not enough.
     """
     found: list[int] = []
     for port in random.sample(_PORTS, len(_PORTS)):

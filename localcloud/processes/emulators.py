@@ -1,7 +1,7 @@
-"""Google's Firestore and Pub/Sub emulators: found in the Google Cloud SDK, and how they are started.
+"""Google's Firestore and Pub/Sub emulators: where they are, and how to start them.
 
-They are started by Java directly: the `gcloud` wrapper leaves its Java child behind when it is
-ended.
+They come from the Google Cloud SDK, and Java starts them directly: the ``gcloud`` wrapper leaves
+its Java child running when it is ended.
 """
 
 from __future__ import annotations
@@ -11,30 +11,27 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from localcloud.processes.children import LocalCloudError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_LEAST_JAVA: Final = 17
-_JAVA_MISSING: Final = (
-    f"Java {_LEAST_JAVA} or newer is missing. Install it (sudo apt-get install openjdk-17-jre-headless; macOS: brew install "
-    "openjdk) or point JAVA_HOME at it."
+_LEAST_JAVA = 17
+_JAVA_MISSING = (
+    f"Java {_LEAST_JAVA} or newer is missing. Install it (sudo apt-get install "
+    "openjdk-17-jre-headless; macOS: brew install openjdk) or point JAVA_HOME at it."
 )
-_SDK_MISSING: Final = (
-    "The Google Cloud SDK is missing: it has the emulators. Install it from https://cloud.google.com/sdk/docs/install or point "
-    "CLOUDSDK_ROOT_DIR at it."
+_SDK_MISSING = (
+    "The Google Cloud SDK is missing: it has the emulators. Install it from "
+    "https://cloud.google.com/sdk/docs/install or point CLOUDSDK_ROOT_DIR at it."
 )
 
-# Measured on two cores, Java 17, processor time until ready, Firestore and Pub/Sub: 1.7 and 1.1 s
-# by default, 1.2 and 0.8 s with the first compiler alone, which also takes a third less in use and
-# answers as fast. Without its performance data a JVM leaves no file in the temp folder when it is
-# killed.
-_JVM_OPTIONS: Final = (
+# Measured on two cores with Java 17: the processor time until Firestore and Pub/Sub are ready is
+# 1.7 and 1.1 s by default, and 1.2 and 0.8 s with the first compiler only, which also uses a third
+# less while it serves, and answers as fast. Without performance data, a JVM that is killed leaves
+# no file in the folder for temporary files.
+_JVM_OPTIONS = (
     "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
     "-XX:-UsePerfData",
@@ -48,12 +45,12 @@ class Emulator:
     """One of Google's emulators.
 
     Attributes:
-        name: what the local cloud calls it.
-        title: what a person calls it.
-        component: its name for `gcloud components install`.
-        jars: where its program is, a glob below the SDK's folder.
-        start: Java's arguments with `{jar}` for it.
-        arguments: the program's own arguments, beside host and port.
+        name: its name in the local cloud.
+        title: its name for people.
+        component: its name for ``gcloud components install``.
+        jars: a glob below the SDK's folder that finds its program.
+        start: Java's arguments, with ``{jar}`` for the program.
+        arguments: the program's own arguments, besides host and port.
     """
 
     name: str
@@ -64,11 +61,11 @@ class Emulator:
     arguments: tuple[str, ...] = ()
 
     def jar(self, sdk: Path) -> Path | None:
-        """Return its program, or None where the SDK does not have it."""
+        """Return its program, or None if the SDK lacks it."""
         return max(sdk.glob(self.jars), default=None)
 
 
-FIRESTORE: Final = Emulator(
+FIRESTORE = Emulator(
     name="firestore",
     title="Firestore emulator",
     component="cloud-firestore-emulator",
@@ -76,14 +73,14 @@ FIRESTORE: Final = Emulator(
     start=("-cp", "{jar}", "com.google.cloud.datastore.emulator.firestore.CloudFirestore"),
     arguments=("--database-mode=firestore-native",),
 )
-PUBSUB: Final = Emulator(
+PUBSUB = Emulator(
     name="pubsub",
     title="Pub/Sub emulator",
     component="pubsub-emulator",
     jars="platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar",
     start=("-jar", "{jar}"),
 )
-EMULATORS: Final = (FIRESTORE, PUBSUB)
+EMULATORS = (FIRESTORE, PUBSUB)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +100,10 @@ class Installation:
 
 
 def find_installation() -> Installation:
-    """Find Java and the emulators; those that are missing are installed where the SDK can do that.
+    """Find Java and the emulators, and install missing emulators if the SDK can do so.
 
     Raises:
-        LocalCloudError: something is missing, with one line that says what to install and how.
+        LocalCloudError: something is missing; the message says in one line how to install it.
     """
     java = next((java for java in _javas() if _java_version(java) >= _LEAST_JAVA), None)
     if java is None:
@@ -135,13 +132,13 @@ def _javas() -> Iterator[Path]:
 
 
 def _java_version(java: Path) -> int:
-    """Return a Java's major version; 0 for what is no Java."""
+    """Return the major version of a Java; 0 if it is none."""
     match = re.search(r'version "(\d+)', _output(str(java), "-version"))
     return int(match[1]) if match else 0
 
 
 def _sdks() -> Iterator[Path]:
-    """Yield folders in which the SDK may be, the likeliest first; asking gcloud itself takes a second."""
+    """Yield folders where the SDK may be, the likeliest first; calling gcloud takes a second."""
     if root := os.environ.get("CLOUDSDK_ROOT_DIR"):
         yield Path(root)
     gcloud = shutil.which("gcloud")
@@ -155,11 +152,11 @@ def _sdks() -> Iterator[Path]:
 
 
 def _install(emulator: Emulator, sdk: Path) -> None:
-    """Have the SDK install an emulator.
+    """Let the SDK install an emulator.
 
     Raises:
-        LocalCloudError: it cannot; with the command that a person can run, which gcloud names where
-            a package manager owns the SDK.
+        LocalCloudError: it cannot. The message has a command for people; gcloud names it if a
+            package manager owns the SDK.
     """
     gcloud = shutil.which("gcloud") or str(sdk / "bin" / "gcloud")
     command = [gcloud, "components", "install", emulator.component, "--quiet"]
@@ -174,7 +171,7 @@ def _install(emulator: Emulator, sdk: Path) -> None:
 
 
 def _output(*command: str) -> str:
-    """Return what a program prints; nothing when it cannot be run."""
+    """Return what a program prints; nothing if it cannot be run."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""The functions, each in a process of its own, started as in production from a copy of what is deployed."""
+"""The functions, each in its own process, started as in production from the deployed files."""
 
 from __future__ import annotations
 
@@ -9,32 +9,29 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from localcloud.catalogue import Function
 from localcloud.processes.children import Child, LocalCloudError, Program
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from localcloud.catalogue import Function
-    from localcloud.processes.reaper import Reaper
+from localcloud.processes.reaper import Reaper
 
 _LOG = logging.getLogger(__name__)
 
-_CONSOLE_SCRIPT: Final = "functions-framework"
-_INHERITED: Final = ("PATH", "LANG")
-_START_SECONDS: Final = 60.0
-_FIRST_BACKOFF_SECONDS: Final = 0.1
-_LONGEST_BACKOFF_SECONDS: Final = 5.0
-_STABLE_SECONDS: Final = 10.0
-_POLL_SECONDS: Final = 0.05
+_CONSOLE_SCRIPT = "functions-framework"
+_INHERITED = ("PATH", "LANG")
+_START_SECONDS = 60.0
+_FIRST_BACKOFF_SECONDS = 0.1
+_LONGEST_BACKOFF_SECONDS = 5.0
+_STABLE_SECONDS = 10.0
+_POLL_SECONDS = 0.05
 
 
 def console_script() -> str:
-    """Return the path of functions-framework, the one that belongs to this Python.
+    """Return the path of the functions-framework that belongs to this Python.
 
     Raises:
         LocalCloudError: it is not installed.
@@ -49,40 +46,47 @@ def console_script() -> str:
     return script
 
 
-def program(
-    function: Function,
-    *,
-    port: int,
-    shipped: Path,
-    folder: Path,
-    log: Path,
-    settings: Mapping[str, str],
-    python_path: Path | None = None,
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What all functions of a local cloud have in common.
+
+    Attributes:
+        shipped: the copy of the deployed files.
+        settings: the Hub's settings.
+        python_path: a folder where their Pythons look before anywhere else.
+    """
+
+    shipped: Path
+    settings: Mapping[str, str]
+    python_path: Path | None = None
+
+
+def function_program(
+    function: Function, deployment: Deployment, *, port: int, folder: Path, log: Path
 ) -> Program:
-    """Return how a function is run: as the buildpack runs it, with the complete environment that the deployment gives it.
+    """Return how to run a function: as the buildpack runs it, with the deployed environment.
 
     Args:
         function: the catalogue's entry.
-        port: where it is to listen.
-        shipped: the copy of the files that are deployed.
-        folder: an empty folder; the function's working and home folder, since gunicorn keeps a
-            socket at home.
-        log: where its output goes.
-        settings: the Hub's settings.
-        python_path: a folder where its Python looks before anywhere else.
+        deployment: what it has in common with the other functions.
+        port: where it listens.
+        folder: an empty folder, which is its working and home folder: gunicorn keeps a socket in
+            its home.
+        log: the file of its output.
     """
+    shipped = deployment.shipped
     environment = {
         **{name: os.environ[name] for name in _INHERITED if name in os.environ},
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "LOG_EXECUTION_ID": "true",  # as functions of the Functions API are given it without being asked
+        "LOG_EXECUTION_ID": "true",  # functions of the Functions API have it by default
         **function.environment(str(shipped)),
-        **settings,
+        **deployment.settings,
     }
-    if python_path:
-        environment["PYTHONPATH"] = f"{python_path}{os.pathsep}{shipped}"
+    if deployment.python_path:
+        environment["PYTHONPATH"] = f"{deployment.python_path}{os.pathsep}{shipped}"
     return Program(
         name=function.name,
         command=[console_script()],
@@ -93,14 +97,14 @@ def program(
 
 
 class FunctionProcess:
-    """A function that is kept running, as Cloud Run keeps one.
+    """A function that is kept running, as Cloud Run does.
 
     Args:
         program: what to run.
         url: its own address, a URL without a path.
-        reaper: ends it at the latest.
-        session: the connections by which it is asked whether it is ready.
-        changed: called whenever `pid` is another one.
+        reaper: ends it when the cloud ends.
+        session: the connections for checks whether it is ready.
+        changed: is called whenever ``pid`` has changed.
     """
 
     def __init__(
@@ -122,30 +126,31 @@ class FunctionProcess:
         self._child: Child
 
     async def start(self) -> None:
-        """Start it, wait until it answers, and from then on start it again whenever it ends.
+        """Start it, wait until it answers, and restart it from then on whenever it ends.
 
         Raises:
-            LocalCloudError: it does not come up.
+            LocalCloudError: it does not start.
         """
         await self._start_child()
         await self._child.wait_until_ready(self._answers, _START_SECONDS)
         self._keeping = asyncio.create_task(self._keep_running())
 
     async def restart(self, program: Program) -> None:
-        """Run another program in its place, as a new revision follows an old one, and wait until that answers.
+        """Replace it by another program, as a new revision replaces an old one.
 
-        The old one ends what it has begun; who comes in between waits at the front.
+        The old program finishes its requests. New requests wait at the front until the new program
+        answers, and so does this call.
 
         Raises:
-            LocalCloudError: the new one does not come up; it is tried again and again all the same.
+            LocalCloudError: the new program does not start in time; it is still retried.
         """
         self._program = program
-        told: Child | None = None
+        terminated: Child | None = None
         try:
             async with asyncio.timeout(_START_SECONDS):
                 while (child := self._child).program is not program or not await self._answers():
-                    if child.program is not program and child is not told:
-                        told = child
+                    if child.program is not program and child is not terminated:
+                        terminated = child
                         with contextlib.suppress(ProcessLookupError):
                             os.killpg(child.pid, signal.SIGTERM)
                     await asyncio.sleep(_POLL_SECONDS)
@@ -155,7 +160,7 @@ class FunctionProcess:
             ) from None
 
     async def stop(self) -> None:
-        """Leave it alone from now on; the reaper ends it."""
+        """Stop restarting it; the reaper ends it."""
         if self._keeping:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -182,13 +187,12 @@ class FunctionProcess:
             self._changed()
 
     async def _answers(self) -> bool:
-        # functions-framework answers this path by itself: the function is loaded, and is not
-        # called.
+        # functions-framework answers this path itself: the function is loaded, but not called.
         return await answers(f"{self.url}/favicon.ico", self._session)
 
 
 async def answers(url: str, session: aiohttp.ClientSession) -> bool:
-    """Return whether there is somebody at a URL who answers anything."""
+    """Return whether a URL gets any answer."""
     try:
         async with session.get(url):
             return True

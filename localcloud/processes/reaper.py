@@ -1,15 +1,15 @@
-"""Sees to it that nothing of a local cloud outlives it, however it ends, even by `kill -9`.
+"""Removes everything that a local cloud leaves behind when it ends, even by ``kill -9``.
 
-The reaper is a small process of its own session, which no Ctrl-C reaches. It reads a pipe whose
-other end the cloud holds, and which closes with it. Until then it is told, a line each:
+The reaper is a small process in its own session, which no Ctrl-C reaches. It reads a pipe; the
+cloud holds the other end, which closes when the cloud ends. Each line of the pipe says one thing:
 
     group N    a child was started; N is its process group
-    ended N    that group is gone
-    path P     a file or folder that is to go with the cloud
+    ended N    that group has ended
+    path P     a file or folder to remove when the cloud ends
 
-When the pipe closes, it ends the groups, removes the paths and is done. Children write their
-`group` line themselves, before they become what they are to be (`command_of_child`): there is no
-moment at which one runs and is not known.
+When the pipe closes, the reaper ends the groups, removes the paths and ends. A child writes its
+``group`` line itself before it becomes its program (``command_of_child``), so there is no moment at
+which a child runs and is not known.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Final
 
-_GRACE_SECONDS: Final = 1.0
-_KILLED_SECONDS: Final = 2.0
-_POLL_SECONDS: Final = 0.02
+_GRACE_SECONDS = 1.0
+_KILLED_SECONDS = 2.0
+_POLL_SECONDS = 0.02
 
-# Standard input is the pipe: write down the own group, then become the program, without the pipe.
-_BECOME: Final = 'echo "group $$" >&0 && exec "$@" </dev/null'
+# Standard input is the pipe: write the group, then become the program, without the pipe.
+_BECOME = 'echo "group $$" >&0 && exec "$@" </dev/null'
 
 
 class Reaper:
@@ -58,7 +57,7 @@ class Reaper:
 
     @property
     def pipe(self) -> int:
-        """The file descriptor that a child gets as its standard input, see `command_of_child`."""
+        """The file descriptor that a child gets as standard input, see ``command_of_child``."""
         return self._writer
 
     def remove(self, path: Path) -> None:
@@ -67,36 +66,36 @@ class Reaper:
         self._tell(f"path {path}")
 
     def started(self, group: int) -> None:
-        """Take note of a child, which has told the reaper itself."""
+        """Remember a child; it has written its own line to the pipe."""
         self._groups.add(group)
 
     def ended(self, group: int) -> None:
-        """Say that a process group is gone and its number may come to belong to somebody else."""
+        """Say that a process group has ended, so its number may be used again."""
         self._groups.discard(group)
         self._tell(f"ended {group}")
 
     def close(self) -> None:
-        """Have everything ended and removed, and wait until that is done; do it here if the reaper was killed."""
+        """End and remove everything, and wait for it; without the reaper if that was killed."""
         os.close(self._writer)
         if self._process.wait() != 0:
             clean_up(self._groups, self._paths)
 
     def _tell(self, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it was killed: `close` does its work
+        with contextlib.suppress(BrokenPipeError):  # it was killed: ``close`` does its work
             os.write(self._writer, f"{line}\n".encode())
 
 
 def command_of_child(command: Sequence[str]) -> list[str]:
-    """Return the command line by which a child makes itself known to the reaper before it becomes `command`.
+    """Return a command line that tells the reaper of a child, and then becomes ``command``.
 
-    It has to be started in a new session, with `Reaper.pipe` as its standard input. Where the
-    reaper is gone, it fails.
+    It has to be started in a new session, with ``Reaper.pipe`` as standard input. It fails if the
+    reaper no longer runs.
     """
     return ["/bin/sh", "-c", _BECOME, "child", *command]
 
 
 def clean_up(groups: Collection[int], paths: Collection[Path]) -> None:
-    """End process groups (SIGTERM, and SIGKILL for those that take their time), wait for that, then remove paths."""
+    """End process groups, by SIGTERM and then by SIGKILL, wait for it, and remove paths."""
     for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILLED_SECONDS)):
         groups = [group for group in groups if _signal(group, number)]
         deadline = time.monotonic() + seconds
@@ -108,13 +107,11 @@ def clean_up(groups: Collection[int], paths: Collection[Path]) -> None:
 
 
 def _signal(group: int, number: int) -> bool:
-    """Send a signal to a group; return whether there is still somebody in it."""
+    """Send a signal to a group, and return whether a process is left in it."""
     try:
         os.killpg(group, number)
-    except (
-        ProcessLookupError,
-        PermissionError,
-    ):  # macOS: permission error where only a zombie is left
+    except (ProcessLookupError, PermissionError):
+        # macOS raises PermissionError if only a zombie is left.
         return False
     return True
 

@@ -1,7 +1,7 @@
-"""The file by which a running local cloud is found, `.localcloud/state.json` unless another is named.
+"""The file that describes a running local cloud, by default ``.localcloud/state.json``.
 
-It is written when the cloud is ready, again whenever a process id changes, and is gone when the
-cloud is. Its members:
+It is written when the cloud is ready and whenever a process id changes, and removed when the cloud
+ends. Its members:
 
     address        the public address, a URL without a slash at its end
     project_id, project_number, region, zones
@@ -9,12 +9,14 @@ cloud is. Its members:
     folder         the temporary folder
     started_at     RFC 3339
     ready_seconds  how long it took to start
-    services       the addresses of firestore, pubsub, tasks (host:port), compute, identity, control (URLs)
+    services       the addresses of firestore, pubsub, tasks (host:port), compute, identity and
+                   control (URLs)
     functions      for each: url (its front), direct_url (its own process), pid, log
     processes      for each other process, firestore and pubsub: pid, log
     log            the log of the cloud itself
-    requests       the file of `localcloud.services.requests_file`; null where none is written
-    environment    the settings of the Hub that every function has; of an administrator made later the functions for people only know
+    requests       the file of ``services/requests_file.py``; null if it is not written
+    environment    the settings of the Hub that every function has. An administrator who was added
+                   later is only in the settings of the functions for people
 """
 
 from __future__ import annotations
@@ -22,20 +24,20 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-DEFAULT_STATE_FILE: Final = Path(".localcloud") / "state.json"
+DEFAULT_STATE_FILE = Path(".localcloud") / "state.json"
 
 
 class NoCloudError(Exception):
-    """No local cloud runs here; the message says where it was looked for."""
+    """No local cloud is running; the message names the state file."""
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the state of the cloud that runs.
+    """Return the state of the running cloud.
 
     Raises:
-        NoCloudError: none does.
+        NoCloudError: none is running.
     """
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -48,7 +50,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write the file in one piece: whoever reads it finds the whole old or the whole new state."""
+    """Replace the file at once: a reader gets either the old or the new state."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
@@ -56,6 +58,6 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def log_files(state: dict[str, Any]) -> dict[str, Path]:
-    """Return every log file by the name of what writes it."""
+    """Return every log file, by the name of the process that writes it."""
     named = {**state["functions"], **state["processes"], "cloud": state}
     return {name: Path(entry["log"]) for name, entry in named.items()}

@@ -1,7 +1,7 @@
-"""Starts everything that the local cloud consists of, keeps it together, and ends it.
+"""Starts all parts of the local cloud, supervises them, and ends them.
 
-This process serves what `services` puts together; its children are Google's two emulators and a
-process for each function.
+This process serves the platform (``services/platform.py``). Its children are Google's two emulators
+and a process for each function.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from localcloud.catalogue import read_catalogue, ship
+import aiohttp
+
+from localcloud.catalogue import Function, read_catalogue, ship
 from localcloud.processes.children import Child, LocalCloudError, Program, free_ports
 from localcloud.processes.emulators import (
     EMULATORS,
@@ -30,7 +33,12 @@ from localcloud.processes.emulators import (
     Installation,
     find_installation,
 )
-from localcloud.processes.functions import FunctionProcess, answers, program
+from localcloud.processes.functions import (
+    Deployment,
+    FunctionProcess,
+    answers,
+    function_program,
+)
 from localcloud.processes.reaper import Reaper
 from localcloud.processes.state_file import NoCloudError, read_state, write_state
 from localcloud.services.platform import Platform, PlatformOptions
@@ -40,17 +48,11 @@ from localcloud.services.server import LOOPBACK
 from localcloud.settings import LocalSettings, environment
 from shared.config import ConfigurationError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+# For accounts that no organisation runs: the local issuer has no others.
+_ADMINS = "HUB_OUTSIDE_ADMIN_EMAILS"
 
-    import aiohttp
-
-    from localcloud.catalogue import Function
-
-_ADMINS: Final = "HUB_OUTSIDE_ADMIN_EMAILS"  # the local issuer says of nobody that an organisation runs their account
-
-_EMULATOR_SECONDS: Final = 60.0
-_EMAIL: Final = re.compile(r"[^\s@,]+@[^\s@,]+")
+_EMULATOR_SECONDS = 60.0
+_EMAIL = re.compile(r"[^\s@,]+@[^\s@,]+")
 
 
 class Supervisor:
@@ -58,9 +60,9 @@ class Supervisor:
 
     Args:
         settings: the choices.
-        port: the public one; 0 picks a free one.
-        state_file: where the state is written; the logs go into a folder beside it, which is
-            emptied first.
+        port: the public port; 0 picks a free one.
+        state_file: the file of the state. The logs are in a folder beside it, which is emptied
+            first.
         began: when the start began, on the monotonic clock.
     """
 
@@ -90,7 +92,7 @@ class Supervisor:
         self._ready_seconds = 0.0
 
     async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
-        """Start everything, call `ready` with the state, and serve until cancelled; then end everything.
+        """Start everything, call ``ready`` with the state, serve until cancelled, end everything.
 
         Raises:
             ConfigurationError: a setting of the Hub is wrong.
@@ -98,7 +100,7 @@ class Supervisor:
         """
         self._refuse_second_cloud()
         async with AsyncExitStack() as stack:
-            # What is entered last ends first: the children before those whom they talk to.
+            # What starts last ends first: the children before the servers that they use.
             session = await stack.enter_async_context(new_session())
             await self._start_platform(session, stack)
             self._reaper = Reaper()
@@ -121,7 +123,7 @@ class Supervisor:
         )
 
     def _make_folders(self) -> None:
-        """Make the folders, the temporary ones with their end arranged for first."""
+        """Create the folders, after the reaper knows what to remove."""
         for path in (self._folder, self._state_file):
             self._reaper.remove(path)
         self._folder.mkdir(mode=0o700)
@@ -168,24 +170,27 @@ class Supervisor:
             raise _first(failures) from None
 
     def _program(self, function: Function) -> Program:
-        return program(
-            function,
-            port=self._ports[function.name],
+        deployment = Deployment(
             shipped=self._shipped,
-            folder=self._folder_of(function.name),
-            log=self._log(function.name),
             settings=self._environment,
             python_path=self._settings.python_path,
         )
+        return function_program(
+            function,
+            deployment,
+            port=self._ports[function.name],
+            folder=self._folder_of(function.name),
+            log=self._log(function.name),
+        )
 
     async def _make_admin(self, email: str) -> None:
-        """Name one more administrator, and restart the functions for people, which are the ones that ask for them.
+        """Add an administrator, and restart the functions for people, which need to know them.
 
-        Whoever is one already restarts nothing.
+        If they are an administrator already, nothing is restarted.
 
         Raises:
-            ConfigurationError: the Hub takes no such administrator.
-            LocalCloudError: a function does not come up again.
+            ConfigurationError: the Hub does not accept this administrator.
+            LocalCloudError: a function does not start again.
         """
         if not _EMAIL.fullmatch(email):
             raise ConfigurationError(f"{email!r} is not an e-mail address.")
@@ -240,7 +245,11 @@ class Supervisor:
         )
 
     async def _watch_emulators(self) -> None:
-        """Wait for ever; an emulator that ends takes everything along, for its data are gone."""
+        """Wait until an emulator ends; then everything ends, since its data are lost.
+
+        Raises:
+            LocalCloudError: an emulator has ended.
+        """
         ends = {asyncio.ensure_future(child.wait()): child for child in self._emulators.values()}
         try:
             ended, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -248,8 +257,9 @@ class Supervisor:
             for end in ends:
                 end.cancel()
         for end in ended:
+            program = ends[end].program
             raise LocalCloudError(
-                f"{ends[end].program.name} has ended with {end.result()}; see {ends[end].program.log}"
+                f"{program.name} has ended with {end.result()}; see {program.log}"
             )
 
     def _state(self) -> dict[str, Any]:
@@ -301,7 +311,7 @@ class Supervisor:
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:
-    """Return one of several failures; they are mostly the same one."""
+    """Return the first of several failures, which mostly have the same cause."""
     first = failures.exceptions[0]
     return _first(first) if isinstance(first, ExceptionGroup) else first
 

@@ -1,8 +1,8 @@
-"""What Cloud Run does before each function: checks who may invoke it, sets limits, waits for starts.
+"""What Cloud Run does before each function: it checks the caller, sets limits, waits for starts.
 
-Every function has a front on a port of its own, and the front's URL is the function's URL. Source of
+Every function has a front on its own port, and the front's URL is the function's URL. Source of
 what it does and answers: Cloud Run's pages on authentication, quotas ("maximum HTTP/1 request size
-32 MiB"), request timeouts and known issues (`/healthz`).
+32 MiB"), request timeouts and known issues (``/healthz``).
 """
 
 from __future__ import annotations

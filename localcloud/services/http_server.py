@@ -98,8 +98,8 @@ class HttpServer(Server):
 def own_hosts(port: int) -> frozenset[str]:
     """Return every ``Host`` header, in lower case, of a request for this port of this machine.
 
-    Headers are compared whole and never taken apart, so names such as `localhost.evil.example`,
-    `evil.example@localhost` or `0x7f000001` need no rule of their own.
+    Headers are compared whole and never taken apart, so names such as ``localhost.evil.example``,
+    ``evil.example@localhost`` or ``0x7f000001`` need no rule of their own.
     """
     hosts = [f"{name}:{port}" for name in _NAMES]
     return frozenset([*hosts, *_NAMES] if port == _HTTP_PORT else hosts)
@@ -108,10 +108,10 @@ def own_hosts(port: int) -> frozenset[str]:
 def is_from_another_site(request: web.Request, port: int) -> bool:
     """Return whether a page of another site made a browser send this request.
 
-    Browsers say so in ``Sec-Fetch-Site`` (https://www.w3.org/TR/fetch-metadata/). Older browsers say
-    it in ``Origin``, for every request that can change something. No page can change these headers.
-    Another port of this machine is another site. A request with neither header does not come from a
-    page, but from curl, a machine or a test.
+    Browsers say so in ``Sec-Fetch-Site`` (https://www.w3.org/TR/fetch-metadata/). Older browsers
+    say it in ``Origin``, for every request that can change something. No page can change these
+    headers. Another port of this machine is another site. A request with neither header does not
+    come from a page, but from curl, a machine or a test.
 
     Args:
         request: the request.

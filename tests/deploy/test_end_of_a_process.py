@@ -17,7 +17,7 @@ import requests
 
 from localcloud.catalogue import read_catalogue
 from localcloud.processes.children import free_ports
-from localcloud.processes.functions import program
+from localcloud.processes.functions import Deployment, function_program
 from localcloud.running_cloud import RunningCloud
 from tests.processes import eventually
 from tests.system.records import Records
@@ -62,13 +62,19 @@ def start(shipped: Path, tmp_path: Path, cloud: RunningCloud) -> Iterator[Start]
 
         def started(name: str, **settings: str) -> RunningFunction:
             [port] = free_ports(1)
-            started_program = program(
+            started_program = function_program(
                 read_catalogue()[name],
+                Deployment(
+                    shipped=shipped,
+                    settings={
+                        **cloud.state["environment"],
+                        "HUB_ALLOWED_EMAILS": SERVED,
+                        **settings,
+                    },
+                ),
                 port=port,
-                shipped=shipped,
                 folder=tmp_path,
                 log=tmp_path / "log",
-                settings={**cloud.state["environment"], "HUB_ALLOWED_EMAILS": SERVED, **settings},
             )
             log = ended.enter_context(started_program.log.open("wb"))
             process = ended.enter_context(

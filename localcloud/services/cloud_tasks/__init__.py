@@ -1,7 +1,7 @@
 """A Cloud Tasks server for one machine, which Google's own client library can use unchanged.
 
-It serves ``google.cloud.tasks.v2.CloudTasks`` over plain gRPC and sends each task to its target over
-HTTP. ``queue`` and what it is made of are pure and take the time as an argument; ``names``,
+It serves ``google.cloud.tasks.v2.CloudTasks`` over plain gRPC and sends each task to its target
+over HTTP. ``queue`` and what it is made of are pure and take the time as an argument; ``names``,
 ``queue_messages`` and ``task_messages`` read and write the client library's messages; ``service``
 answers the calls, ``dispatch`` sends tasks, and ``server`` serves them on a port.
 

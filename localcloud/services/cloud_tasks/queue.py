@@ -20,9 +20,9 @@ _NO_TIME = timedelta(0)
 class TaskQueue:
     """The tasks of one queue, in the order in which they are due; equal ones in order of creation.
 
-    The sender calls ``start_due`` until it returns None, ``finish`` after each answer, and ``start_due``
-    again after the time that ``wait`` returns, and after every other call that changes something.
-    Each call costs O(log n).
+    The sender calls ``start_due`` until it returns None, and ``finish`` after each answer. It calls
+    ``start_due`` again after the time that ``wait`` returns, and after every other call that
+    changes something. Each call costs O(log n).
 
     Attributes:
         name: the full resource name.
@@ -82,7 +82,7 @@ class TaskQueue:
         """Add a task that is due at ``schedule_time``.
 
         Raises:
-            AlreadyExistsError: a task of this id exists, or existed less than ``name_retention`` ago.
+            AlreadyExistsError: a task of this id exists, or existed within ``name_retention``.
         """
         if task_id in self._tasks:
             raise AlreadyExistsError("Requested entity already exists")

@@ -29,9 +29,9 @@ class RetryPolicy:
     def backoff(self, attempts: int) -> timedelta:
         """Return how long to wait after the failure of attempt number ``attempts`` (1, 2, …).
 
-        The wait doubles ``max_doublings`` times, then grows by its last value each time, up to
-        ``max_backoff``: with 10 s, 300 s and 3 doublings it is 10, 20, 40, 80, 160, 240, 300, 300, …
-        (the example in the reference of ``RetryConfig``).
+        The wait doubles ``max_doublings`` times, and then grows each time by the last doubled
+        value, up to ``max_backoff``: with 10 s, 300 s and 3 doublings it is 10, 20, 40, 80, 160,
+        240, 300, 300, … (the example in the reference of ``RetryConfig``).
         """
         doublings = min(attempts - 1, self.max_doublings)
         steps = attempts - doublings

@@ -1,4 +1,4 @@
-"""The calls of ``google.cloud.tasks.v2.CloudTasks``: each takes its request and returns its response.
+"""The calls of ``google.cloud.tasks.v2.CloudTasks``: each takes a request, returns a response.
 
 They never wait: a call has changed everything when it returns, so on one event loop no two calls
 overlap.

@@ -1,1 +1,1 @@
-"""A Compute Engine server for one machine: REST v1, the methods the Hub uses, long operations, faults on demand."""
+"""A Compute Engine for one machine: REST v1, long-running operations, and faults on demand."""

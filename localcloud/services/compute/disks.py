@@ -96,7 +96,7 @@ class Disks:
     def resize(
         self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
     ) -> Operation:
-        """Make a disk larger. Its instances see the new size; the file system on it does not grow."""
+        """Make a disk larger: its instances see the new size, its file system does not grow."""
         disk = self.get(zone, name)
         size, present = str(body.get("sizeGb", "")), disk.resource["sizeGb"]
         if not size.isdecimal() or int(size) <= int(present):

@@ -117,8 +117,8 @@ def _ip_space_exhausted(strike: Strike[Instance]) -> Failure:
     subnetwork = strike.project.subnetwork_path(region_of(strike.target.zone))
     return Failure(
         code="IP_SPACE_EXHAUSTED_WITH_DETAILS",
-        message=f"IP space of '{subnetwork}' is exhausted. Insufficient free IP addresses in the IP "
-        "range '10.128.0.0/20'. Consider expanding the current IP range or selecting an "
+        message=f"IP space of '{subnetwork}' is exhausted. Insufficient free IP addresses in the "
+        "IP range '10.128.0.0/20'. Consider expanding the current IP range or selecting an "
         "alternative IP range. If this is a secondary range, consider adding an additional "
         "secondary range",
         http_status=400,
@@ -202,8 +202,8 @@ def _suspend_unsupported(strike: Strike[Instance]) -> Failure:
     """
     return Failure(
         code="UNSUPPORTED_OPERATION",
-        message=f"Instance '{strike.target.name}' cannot be suspended: the guest did not respond to "
-        "the suspend request.",
+        message=f"Instance '{strike.target.name}' cannot be suspended: the guest did not respond "
+        "to the suspend request.",
         http_status=400,
         http_message="BAD REQUEST",
     )
@@ -254,8 +254,8 @@ _ALL: tuple[Fault, ...] = (
     ),
     InstanceOperationFault(
         name="policy_forbids",
-        does="instances.insert: an organisation policy forbids it; as 412 conditionNotMet and as an "
-        "operation that ends with CONDITION_NOT_MET in turn",
+        does="instances.insert: an organisation policy forbids it; as 412 conditionNotMet and as "
+        "an operation that ends with CONDITION_NOT_MET in turn",
         methods=frozenset({"instances.insert"}),
         outcome=_policy_forbids,
     ),

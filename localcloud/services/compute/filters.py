@@ -1,15 +1,16 @@
-r"""The filter language of Compute's list methods, as much of it as the Hub and its tests need.
+r"""The part of the filter language of Compute's list methods that the Hub and its tests need.
 
     filter     = all | regular
-    all        = any { ["AND"] any }          juxtaposition means AND, and needs parentheses as in Compute
+    all        = any { ["AND"] any }          without "AND", each part needs parentheses
     any        = term { "OR" term }           OR binds tighter than AND (AIP-160)
     term       = "(" all ")" | field ("=" | "!=") value | field ":" (value | "*")
-    regular    = field ("eq" | "ne") value    or several of these, each in parentheses; the value is a regular expression
+    regular    = field ("eq" | "ne") value    or several of these, each in parentheses;
+                                              the value is a regular expression
     value      = a word, or a text in single or double quotes with "\" as escape
 
-`:` on a text means "contains", `:*` "is there". A filter that is not understood is refused, never
-taken as true: so are Compute's other operators (`<`, `>`, NOT), a `*` inside a value, and fields
-that the resource does not have.
+``:`` on a text means "contains", ``:*`` means "exists". A filter that is not understood is refused
+and never counts as true. This includes Compute's other operators (``<``, ``>``, NOT), a ``*`` in a
+value, and fields that no resource has.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from localcloud.services.compute.errors import ComputeError, invalid_value
+from localcloud.services.compute.errors import invalid_value
 
 Predicate = Callable[[Mapping[str, Any]], bool]
 
@@ -61,19 +62,19 @@ _FIELDS = frozenset(
 
 
 def compile_filter(text: str) -> Predicate:
-    """Return what decides whether a resource, in its JSON form, is in the list.
+    """Return the predicate of a filter, which takes a resource as JSON.
 
     An empty filter is true for every resource.
 
     Raises:
-        ComputeError: 400 `invalid`, in Compute's wording, when the text is not a filter of the
+        ComputeError: 400 ``invalid``, in Compute's words, if the text is not a filter of the
             language above.
     """
     return _Parser(text).parse() if text.strip() else lambda _: True
 
 
 class _Parser:
-    """A recursive descent over the tokens of one filter."""
+    """A recursive descent parser of one filter."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -163,10 +164,7 @@ class _Parser:
         return self._tokens[self._next - 1]
 
     def _refuse(self) -> NoReturn:
-        raise self._error()
-
-    def _error(self) -> ComputeError:
-        return invalid_value("filter", self._text, "Invalid list filter expression.")
+        raise invalid_value("filter", self._text, "Invalid list filter expression.")
 
 
 def _find(resource: Mapping[str, Any], field: str) -> object:
@@ -179,7 +177,7 @@ def _find(resource: Mapping[str, Any], field: str) -> object:
 
 
 def _text(value: object) -> str | None:
-    """Return how a filter spells a JSON value; None for what is absent or has no spelling."""
+    """Return a JSON value as a filter writes it; None if it is absent, or a list or object."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) else None

@@ -198,7 +198,7 @@ class Instances:
         return operation
 
     def delete(self, zone: str, name: str, *, request_id: str | None = None) -> Operation:
-        """Delete an instance and its autoDelete disks in any state; only a delete is not overtaken."""
+        """Delete an instance and its autoDelete disks; this overtakes any other operation."""
         call = MethodCall("instances.delete", request_id)
         instance = self._not_deleting(zone, name)
         self._parts.faults.refuse_instance_call(call.method, instance)

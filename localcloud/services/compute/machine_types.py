@@ -1,16 +1,14 @@
-"""The machine types that the local Compute Engine knows: every zone has all of them."""
+"""The machine types of the local Compute Engine; every zone has all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import NamedTuple
 
 
 class Shape(NamedTuple):
-    """What a machine type has: virtual processors, and memory in MiB."""
+    """The virtual processors of a machine type, and its memory in MiB."""
 
     cpus: int
     memory_mib: int

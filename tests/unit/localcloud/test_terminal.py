@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from localcloud.command_line.terminal import shown
+from localcloud.command_line.terminal import escape
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ from localcloud.command_line.terminal import shown
 )
 def test_what_acts_on_a_terminal_or_hides_is_shown_escaped(hostile: str, seen: str) -> None:
     """Escapes, ends of lines, directions, what has no width, what is no character: all as their code."""
-    assert shown(hostile) == seen
-    assert shown(hostile).isprintable()
+    assert escape(hostile) == seen
+    assert escape(hostile).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_what_acts_on_a_terminal_or_hides_is_shown_escaped(hostile: str, seen: s
 )
 def test_ordinary_text_stays_as_it_is(ordinary: str) -> None:
     """Whatever its language, with its spaces, tabs and backslashes: JSON can be copied from it."""
-    assert shown(ordinary) == ordinary
+    assert escape(ordinary) == ordinary
 
 
 def test_no_control_format_or_separating_character_is_left() -> None:
     """Of all that Unicode has, by its own categories."""
     every = "".join(map(chr, range(0x110000)))
-    kinds = {unicodedata.category(character) for character in shown(every).replace("\t", "")}
+    kinds = {unicodedata.category(character) for character in escape(every).replace("\t", "")}
     assert not kinds & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

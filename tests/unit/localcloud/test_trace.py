@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from localcloud.command_line.main import _Log, main
+from localcloud.command_line.logs import LogPrinter
+from localcloud.command_line.main import main
 from localcloud.command_line.trace import trace
 
 ID = "769ec6d4-dcfe-4afd-a792-a3e9062ed11a"
@@ -124,7 +125,7 @@ def test_a_line_that_is_being_written_is_printed_once_it_is_whole(
 ) -> None:
     """Its second half is no line of its own; without `--follow` nothing is waited for."""
     file = io.BytesIO()
-    log = _Log(file, "cleanup | ")
+    log = LogPrinter(file, "cleanup | ")
     for half, printed in (
         (b"first {", ""),
         (b"second\xc3", ""),

@@ -1,0 +1,75 @@
+"""The command ``run``: starts a local cloud and serves until it is interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from localcloud.settings import LocalSettings
+
+_STDIN = 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a local cloud."""
+    settings = LocalSettings(
+        times=options.times,
+        overrides=dict(options.overrides),
+        schedule_seconds=options.schedule_seconds,
+        heartbeat_seconds=options.heartbeat_seconds,
+        write_requests=options.write_requests,
+        python_path=options.python_path,
+    )
+    asyncio.run(
+        _serve(settings, port=options.port, state_file=options.state, attached=options.attached)
+    )
+    return 0
+
+
+async def _serve(settings: LocalSettings, *, port: int, state_file: Path, attached: bool) -> None:
+    """Run a local cloud until a signal, or until standard input ends if it is attached."""
+    began = time.monotonic()
+    # It takes a while to import, and the other commands do not need it.
+    from localcloud.processes.supervisor import Supervisor  # noqa: PLC0415
+
+    loop = asyncio.get_running_loop()
+    supervisor = Supervisor(settings, port=port, state_file=state_file, began=began)
+    serving = asyncio.create_task(supervisor.run(_print_ready))
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, ended.set)
+    if attached:
+        loop.add_reader(_STDIN, _end_with_stdin, ended)
+    waiting = asyncio.create_task(ended.wait())
+    await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if attached:
+        loop.remove_reader(_STDIN)
+    waiting.cancel()
+    serving.cancel()
+    try:
+        await serving
+    except asyncio.CancelledError:
+        print("The local cloud has ended.")
+
+
+def _end_with_stdin(ended: asyncio.Event) -> None:
+    if not os.read(_STDIN, 1024):
+        ended.set()
+
+
+def _print_ready(state: dict[str, Any]) -> None:
+    url = f"{state['address']}/workspaces"
+    newest = f"$(curl -sS {url} | grep -o 'workspace-[0-9a-f-]\\{{36\\}}' | head -n 1 | cut -c 11-)"
+    print(
+        f"The local cloud is ready after {state['ready_seconds']:.1f} s: {state['address']}\n\n"
+        f"""  curl -sS {url} -H 'Content-Type: application/json' -d '{{"name": "first"}}'\n"""
+        f"  curl -sS {url}\n"
+        f"""  curl -sS "{url}/{newest}/status"\n\n"""
+        "Ctrl-C ends it.",
+        flush=True,
+    )

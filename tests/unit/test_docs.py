@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,19 @@ def test_every_command_of_the_local_cloud_exists(
     assert ended.value.code == 0, capsys.readouterr().err
 
 
-# ---- form, links and paths ------------------------------------------------------------------------
+@cache
+def the_code() -> str:
+    """Return the text of everything that pages take names from."""
+    return "".join(
+        file.read_text(encoding="utf-8")
+        for top in ("shared", "functions", "localcloud", "terraform", "tests")
+        for file in sorted((ROOT / top).rglob("*.*"))
+        if file.suffix in {".py", ".yaml", ".sh", ".tf", ".service", ".path"}
+        and ".terraform" not in file.parts
+    )
+
+
+# ---- form, links, names and paths ------------------------------------------------------------------------
 
 
 def test_the_readme_is_for_somebody_with_five_minutes() -> None:
@@ -276,6 +289,21 @@ def test_every_path_named_exists(page: Path) -> None:
         and not any(any(folder.glob(path.rstrip("/"))) for folder in {ROOT, page.parent})
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of
+)
+def test_every_name_of_the_code_exists(page: Path) -> None:
+    """A setting, an event or a name with underscores in backticks is in the code."""
+    name = r"HUB_[A-Z_]+|[A-Z][a-z]+(?:[A-Z][a-z]+)+|[a-z0-9]+(?:_[a-z0-9]+)+"
+    named = {
+        found
+        for code in re.findall(r"`([^`\n]+)`", prose(page))
+        if "/" not in code
+        for found in re.findall(rf"(?<![\w.-])(?:{name})(?![\w.-])", code)
+    }
+    assert sorted(name for name in named if name not in the_code()) == []
 
 
 def test_the_map_has_every_folder() -> None:

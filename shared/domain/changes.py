@@ -4,13 +4,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shared.domain.jobs import PROMPTLY, Job
-from shared.domain.policy import Policy
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
     Operation,
     OperationKind,
-    Phase,
     Problem,
     Status,
     StopReason,
@@ -104,37 +102,6 @@ def due_look_job(workspace: Workspace, now: datetime, request_id: str) -> Job:
     return Job(workspace.id, None, int(now.timestamp() * 1000), request_id=request_id)
 
 
-def proceed(
-    workspace: Workspace,
-    event: str,
-    now: datetime,
-    policy: Policy,
-    *,
-    phase: Phase | None = None,
-    attempt: int = 0,
-    gce_operation: str | None = None,
-    delay: timedelta = PROMPTLY,
-) -> Updated:
-    """Move the operation on: its next step, a job for it, and the time at which somebody looks if that job gets lost.
-
-    With a ``phase`` the operation goes there, at ``attempt``, waiting for ``gce_operation``;
-    without one it stays as it is.
-    """
-    operation = workspace.operation
-    if operation is None:
-        raise ValueError("no operation is under way")
-    moved = replace(operation, step=operation.step + 1, resends=0)
-    if phase is not None:
-        since = operation.phase_since if phase is operation.phase else now
-        moved = replace(
-            moved, phase=phase, phase_since=since, attempt=attempt, gce_operation=gce_operation
-        )
-    changed = replace(
-        workspace, operation=moved, updated_at=now, attend_at=now + delay + policy.attend_after
-    )
-    return Updated(changed, event, job_of(changed, moved, delay))
-
-
 def finish(
     workspace: Workspace, status: Status, event: str, now: datetime, problem: Problem | None = None
 ) -> Updated:
@@ -179,23 +146,3 @@ def without_memory(workspace: Workspace, why: str) -> tuple[Workspace, tuple[Not
         return workspace, ()
     lost = replace(workspace, ready_generation=None, memory_kept=False, memory_lost_because=why)
     return lost, (Note("MemoryLost", why),)
-
-
-def enter_boot(workspace: Workspace, phase: Phase, now: datetime, policy: Policy) -> Updated:
-    """Move the operation to a phase that boots a machine, under a new generation.
-
-    The generation is committed before Compute is called: a machine that boots faster than its
-    worker commits already finds the record waiting for it. What is known of the machine is
-    forgotten when a new one is made.
-    """
-    booting = replace(
-        workspace,
-        status=Status.PROVISIONING,
-        generation=workspace.generation + 1,
-        ready_generation=None,
-        instance_id=None if phase is Phase.INSERT else workspace.instance_id,
-        machine_made_at=None if phase is Phase.INSERT else workspace.machine_made_at,
-        suspended_at=None,
-        machine_running=False,
-    )
-    return proceed(booting, "BootRequested", now, policy, phase=phase)

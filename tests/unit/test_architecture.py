@@ -59,6 +59,16 @@ def test_use_cases_import_domain_and_ports_only(path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "path",
+    sorted({*(ROOT / "shared").glob("*.py"), *(ROOT / "shared" / "config").glob("*.py")}),
+    ids=named,
+)
+def test_only_functions_import_the_edge(path: Path) -> None:
+    """``bootstrap`` composes the ports; ``entry`` may import it, and it does not import ``entry``."""
+    assert not [module for module in imported(path) if module.startswith("shared.entry")]
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=named)
 def test_only_adapters_import_google(path: Path) -> None:
     """All other code uses ports."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from shared.domain.changes import Change, Note, Updated, enter_boot, finish, proceed
+from shared.domain.changes import Change, Note, Updated, finish, job_of
 from shared.domain.instance import Command, Disk, Fault, Instance, Place
 from shared.domain.jobs import PROMPTLY
 from shared.domain.policy import Policy
@@ -96,19 +96,56 @@ class Step:
 
     def wait(self, pause: timedelta, event: str = "StepAwaited") -> Updated:
         """Stay in the phase, and look again after the pause."""
-        return proceed(self.record, event, self.now, self.policy, delay=pause)
+        return self._proceed(self.operation, event, pause)
 
     def enter(
         self, phase: Phase, event: str, *, attempt: int = 0, delay: timedelta = PROMPTLY
     ) -> Updated:
         """Go to a phase."""
-        return proceed(
-            self.record, event, self.now, self.policy, phase=phase, attempt=attempt, delay=delay
-        )
+        return self._proceed(self._in_phase(phase, attempt), event, delay)
+
+    def await_call(self, phase: Phase, event: str, gce_operation: str | None) -> Updated:
+        """Go to the phase that waits for a call that Compute has accepted."""
+        waiting = self._in_phase(phase, self.operation.attempt)
+        called = replace(waiting, gce_operation=gce_operation)
+        return self._proceed(called, event, self.policy.look_min)
 
     def boot(self, phase: Phase) -> Updated:
-        """Go to a phase that boots a machine, under a new generation."""
-        return enter_boot(self.record, phase, self.now, self.policy)
+        """Go to a phase that boots a machine, under a new generation.
+
+        The generation is committed before Compute is called, so a machine that boots before its
+        worker commits finds a record that expects it. If a new machine is made, what is recorded of
+        the old one is removed.
+        """
+        workspace, makes_new = self.workspace, phase is Phase.INSERT
+        booting = replace(
+            workspace,
+            status=Status.PROVISIONING,
+            generation=workspace.generation + 1,
+            ready_generation=None,
+            instance_id=None if makes_new else workspace.instance_id,
+            machine_made_at=None if makes_new else workspace.machine_made_at,
+            suspended_at=None,
+            machine_running=False,
+        )
+        return replace(self, workspace=booting).enter(phase, "BootRequested")
+
+    def _in_phase(self, phase: Phase, attempt: int) -> Operation:
+        since = self.operation.phase_since if phase is self.operation.phase else self.now
+        return replace(
+            self.operation, phase=phase, phase_since=since, attempt=attempt, gce_operation=None
+        )
+
+    def _proceed(self, operation: Operation, event: str, delay: timedelta) -> Updated:
+        """Commit the operation's next step, with its job and the time to resend it if it is lost."""
+        moved = replace(operation, step=operation.step + 1, resends=0)
+        changed = replace(
+            self.workspace,
+            operation=moved,
+            updated_at=self.now,
+            attend_at=self.now + delay + self.policy.attend_after,
+        )
+        return Updated(changed, event, job_of(changed, moved, delay))
 
     def finish(self, status: Status, event: str, problem: Problem | None = None) -> Updated:
         """End the operation."""

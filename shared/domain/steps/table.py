@@ -7,7 +7,7 @@ decides before a step's one call of Compute, ``record_outcome`` after it.
 
 from dataclasses import replace
 
-from shared.domain.changes import Forgotten, Note, Updated, proceed, without_memory
+from shared.domain.changes import Forgotten, Note, Updated, without_memory
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import (
     Command,
@@ -176,15 +176,8 @@ def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Upda
     if isinstance(outcome, Fault):
         return go_on_refused(step, outcome, call.command)
     known, notes = _after_call(step, call.command, outcome)
-    moved = proceed(
-        replace(known, operation=step.operation),
-        type(call.command).__name__,
-        step.now,
-        step.policy,
-        delay=step.policy.look_min,
-        phase=call.leads_to,
-        attempt=step.operation.attempt,
-        gce_operation=outcome.gce_operation,
+    moved = replace(step, workspace=known).await_call(
+        call.leads_to, type(call.command).__name__, outcome.gce_operation
     )
     return replace(moved, notes=(*call.notes, *notes))
 

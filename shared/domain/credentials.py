@@ -1,6 +1,6 @@
-"""Whether a text holds credentials: what people paste together with the URL of a repository.
+"""Whether a text holds credentials, as people paste them with the URL of a repository.
 
-The text itself must never be repeated to anybody, or be logged, if it does.
+A text that does must never be logged, and never be repeated to anybody.
 """
 
 import re
@@ -13,8 +13,8 @@ _URL = re.compile(r"(?:([a-z][a-z0-9+.-]*):|(?<![^\s=])(?=//))[/\\]+([^/\\?#\s]*
 _WITHOUT_SCHEME = re.compile(r"\s*[^/\\@:\s]*:[^/\\@\s]+@[^@\s]")
 _PARAMETERS = re.compile(r"[?#&;]([^?#\s]*)")
 _PARAMETER_ENDS = (
-    "token", "secret", "password", "passwd", "passphrase", "pwd", "apikey", "accesskey", "privatekey", "signature",
-    "credential", "credentials", "authorization",
+    "token", "secret", "password", "passwd", "passphrase", "pwd", "apikey", "accesskey",
+    "privatekey", "signature", "credential", "credentials", "authorization",
 )  # fmt: skip
 _PARAMETER_NAMES = {"auth", "bearer", "jwt", "key", "pass", "sig", "userpass"}
 # source: GitHub's and GitLab's documentation of the formats of their tokens
@@ -24,19 +24,19 @@ _KNOWN_TOKEN = re.compile(
 
 
 def holds_credentials(text: str) -> bool:
-    """Say whether a text has, in a URL anywhere in it, a password, a token, or a user name that may be one.
+    """Say whether a URL in the text has a password, a token, or a user name that may be one.
 
-    ``ssh://git@host/path`` and ``git@host:path`` do not; ``https://name@host`` does, since nobody
-    can tell whether that is a token. So does a parameter whose name says that its value is a secret
-    (``?access_token=…``), and a token of GitHub's or GitLab's wherever it stands. Percent-encoding
-    is undone first, twice.
+    ``ssh://git@host/path`` and ``git@host:path`` have none. ``https://name@host`` may have one,
+    since the name may be a token, and counts. So does a parameter whose name says that its value is
+    a secret (``?access_token=…``), and a token of GitHub or GitLab anywhere in the text.
+    Percent-encoding is undone first, twice.
     """
     once = unquote(text)
     return any(_in_plain(plain) for plain in {text, once, unquote(once)})
 
 
 def holds_credentials_without_scheme(text: str) -> bool:
-    """Say whether a text that is to be a URL begins as ``name:password@host`` does, without ``https://``."""
+    """Say whether a text that should be a URL begins with ``name:password@host`` and no scheme."""
     return any(_WITHOUT_SCHEME.match(plain) for plain in (text, unquote(text)))
 
 

@@ -1,8 +1,8 @@
-"""What an observed machine means for a workspace on which no operation is under way.
+"""What an observed machine means for a workspace without an operation under way.
 
-One table, shared by the worker's looks, by ``reconcile`` and by the status function. ``REPAIRING``
-is a machine that Compute itself is about to bring back; the other states on the way say nothing
-yet.
+The worker's looks, ``reconcile`` and the status function share one table. ``REPAIRING`` is a
+machine that Compute itself is about to bring back; so it counts as booting. The states between two
+others mean nothing yet.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MACHINE_NOT_READY = "MACHINE_NOT_READY"
 
 
 class ObservedState(Enum):
-    """The instance states, as far as decisions tell them apart."""
+    """The instance states that decisions tell apart."""
 
     ABSENT = "absent"
     BOOTING = "booting"
@@ -31,7 +31,7 @@ class ObservedState(Enum):
     TERMINATED = "terminated"
 
 
-_SIGHTS = {
+_OBSERVED = {
     InstanceState.PROVISIONING: ObservedState.BOOTING,
     InstanceState.STAGING: ObservedState.BOOTING,
     InstanceState.REPAIRING: ObservedState.BOOTING,
@@ -45,13 +45,31 @@ _SIGHTS = {
 
 
 def observed_state(instance: Instance | None) -> ObservedState:
-    """Return what is seen of a machine; None is one that does not exist."""
-    return ObservedState.ABSENT if instance is None else _SIGHTS[instance.state]
+    """Return the observed state of a machine. None stands for one that does not exist."""
+    return ObservedState.ABSENT if instance is None else _OBSERVED[instance.state]
+
+
+_BETWEEN = {ObservedState.BOOTING, ObservedState.SUSPENDING, ObservedState.STOPPING}
+_GONE = (
+    "The workspace's machine was deleted outside the Hub. "
+    "Start the workspace to get a new machine on its home disk."
+)
+_NOT_READY = (
+    "The workspace's machine was started outside the Hub and has not reported ready. "
+    "Start the workspace to boot it again."
+)
+_STOPPED = (
+    "The workspace's machine was stopped outside the Hub, by hand or because Compute Engine took "
+    "its capacity back. Start the workspace to boot it again."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the record should say. ``settled`` is False while the machine is on its way: look again later."""
+    """What the record should say.
+
+    ``settled`` is False while the machine is between two states: look again later.
+    """
 
     status: Status
     machine_running: bool
@@ -63,7 +81,7 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
     """Say what an instance, or its absence, means for the record.
 
     ========== ===================================== ==========================================
-    seen       the machine's memory is a ready one   it is not (``Workspace.memory_is_ready``)
+    state      ``Workspace.memory_is_ready``         otherwise
     ========== ===================================== ==========================================
     RUNNING    READY                                 ERROR, MACHINE_NOT_READY
     SUSPENDED  SUSPENDED                             SUSPENDED
@@ -72,82 +90,56 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
     others     as recorded, look again               as recorded, look again
     ========== ===================================== ==========================================
 
-    A SUSPENDED workspace of which no machine is recorded is as it should be when there is none: its
-    home disk waits for capacity. A workspace in ERROR stays there whatever is seen, with its
-    reason, until a person starts or deletes it; only whether its machine runs is learnt.
-    ``MACHINE_NOT_READY`` is itself no more than what was seen, and goes when something else is.
+    If a SUSPENDED workspace has no machine recorded, none is missing: its home disk waits for
+    capacity. A workspace in ERROR stays there with its reason, whatever is observed, until a person
+    starts or deletes it; the record only learns whether its machine runs. An exception is
+    ``MACHINE_NOT_READY``: it is itself an observation, and another one replaces it.
     """
-    seen = observed_state(instance)
-    running = seen is ObservedState.RUNNING
-    if seen in {ObservedState.BOOTING, ObservedState.SUSPENDING, ObservedState.STOPPING}:
+    state, error = observed_state(instance), workspace.error
+    running = state is ObservedState.RUNNING
+    if state in _BETWEEN:
         return Observation(
-            workspace.status, workspace.machine_running, settled=False, problem=workspace.error
+            workspace.status, workspace.machine_running, settled=False, problem=error
         )
-    overcome = workspace.error is not None and workspace.error.code == MACHINE_NOT_READY
+    overcome = error is not None and error.code == MACHINE_NOT_READY
     if workspace.status is Status.ERROR and not overcome:
-        return Observation(Status.ERROR, running, settled=True, problem=workspace.error)
-    if (
-        seen is ObservedState.ABSENT
-        and workspace.status is Status.SUSPENDED
-        and workspace.instance_id is None
-    ):
-        return Observation(
-            Status.SUSPENDED, machine_running=False, settled=True, problem=workspace.error
-        )
-    if seen is ObservedState.ABSENT:
-        gone = Problem(
-            MACHINE_GONE,
-            "The workspace's machine was deleted outside the Hub. Start the workspace to get a new machine on its home disk.",
-            retryable=False,
-            at=now,
-        )
+        return Observation(Status.ERROR, running, settled=True, problem=error)
+    suspended = workspace.status is Status.SUSPENDED
+    if state is ObservedState.ABSENT and not (suspended and workspace.instance_id is None):
+        gone = Problem(MACHINE_GONE, _GONE, retryable=False, at=now)
         return Observation(Status.ERROR, machine_running=False, settled=True, problem=gone)
     if running and not workspace.memory_is_ready:
-        unready = Problem(
-            MACHINE_NOT_READY,
-            "The workspace's machine was started outside the Hub and has not reported ready. Start the workspace to boot it again.",
-            retryable=False,
-            at=now,
-        )
+        unready = Problem(MACHINE_NOT_READY, _NOT_READY, retryable=False, at=now)
         return Observation(Status.ERROR, machine_running=True, settled=True, problem=unready)
+    ready = workspace.status is Status.READY
     if running:
-        problem = workspace.error if workspace.status is Status.READY else None
+        problem = error if ready else None
         return Observation(Status.READY, machine_running=True, settled=True, problem=problem)
-    problem = workspace.error if workspace.status is Status.SUSPENDED else None
-    if workspace.status is Status.READY and seen is ObservedState.TERMINATED:
-        problem = Problem(
-            "MACHINE_STOPPED",
-            "The workspace's machine was stopped outside the Hub, by hand or because Compute Engine took its capacity back. "
-            "Start the workspace to boot it again.",
-            retryable=True,
-            at=now,
-        )
+    problem = error if suspended else None
+    if ready and state is ObservedState.TERMINATED:
+        problem = Problem("MACHINE_STOPPED", _STOPPED, retryable=True, at=now)
     return Observation(Status.SUSPENDED, machine_running=False, settled=True, problem=problem)
 
 
 def has_drifted(workspace: Workspace, instance: Instance | None, now: datetime) -> bool:
-    """Say whether the record is not what the machine is, as far as anybody should act on it.
+    """Say whether the record differs from the machine in a way that should be acted on.
 
-    False while an operation is under way: then it is the operation's own business.
+    False while an operation is under way: its steps look at the machine themselves.
     """
     if workspace.operation is not None:
         return False
     if instance is not None and as_it_is(workspace, instance)[0] != workspace:
         return True
-    seen = observe(workspace, instance, now)
-    if not seen.settled or (seen.status, seen.machine_running) != (
-        workspace.status,
-        workspace.machine_running,
-    ):
+    observation = observe(workspace, instance, now)
+    observed = (observation.status, observation.machine_running)
+    if not observation.settled or observed != (workspace.status, workspace.machine_running):
         return True
-    return (
-        observed_state(instance) is ObservedState.TERMINATED
-        and workspace.ready_generation is not None
-    )  # its memory is gone
+    off = observed_state(instance) is ObservedState.TERMINATED
+    return off and workspace.ready_generation is not None  # its memory is gone
 
 
 def seeks_elsewhere(workspace: Workspace, instance: Instance | None) -> bool:
-    """Say whether a look goes by the workspace's machines in other zones: there is none where it should be."""
+    """Say whether a look needs the machines in other zones: none is at the recorded place."""
     return workspace.operation is None and instance is None
 
 
@@ -158,70 +150,77 @@ def adopt_observed(
     policy: Policy,
     elsewhere: Sequence[Instance] = (),
 ) -> Updated | None:
-    """Make the record follow what is seen, where no operation is under way. None when it is so already.
+    """Make the record follow what is observed. None if it does, or if an operation is under way.
 
-    A machine on its way is looked at again later. One that somebody resumed by hand counts as
-    connected to now: the idle sweep gives it the full idle time. One that is off has lost its
-    memory: it is booted, not thawed, next time. One that somebody moved to another zone is
-    followed, if it is the only one (``elsewhere``); its home too, if it has it. Its machine type,
-    its id, when it was made and the interval that it reports with are recorded as they are.
+    A machine between two states is looked at again later. One that was resumed by hand counts as
+    connected to now, so the idle sweep gives it the full idle time. One that is off has lost its
+    memory, so the next START boots it. One that was moved to another zone is followed if it is the
+    only one (``elsewhere``), with its home disk if that is attached. Its machine type, its id, its
+    creation time and its heartbeat interval are recorded as they are.
     """
     if workspace.operation is not None:
         return None
-    notes: tuple[Note, ...] = ()
     recorded = workspace
-    if instance is None and len(elsewhere) == 1:
-        instance = elsewhere[0]
-        workspace, notes = moved_to(workspace, instance)
-    if instance is not None:
-        workspace, more = as_it_is(workspace, instance)
-        notes += more
-    seen = observe(workspace, instance, now)
-    if not seen.settled:
+    workspace, instance, notes = _found(workspace, instance, elsewhere)
+    observation = observe(workspace, instance, now)
+    if not observation.settled:
         if workspace.attend_at is not None and workspace.attend_at > now:
             return None
-        return Updated(
-            replace(workspace, attend_at=now + policy.attend_after, updated_at=now),
-            "DriftAwaited",
-            notes=notes,
-        )
+        awaited = replace(workspace, attend_at=now + policy.attend_after, updated_at=now)
+        return Updated(awaited, "DriftAwaited", notes=notes)
     if observed_state(instance) in {ObservedState.TERMINATED, ObservedState.ABSENT}:
         done = "deleted" if instance is None else "shut down"
         workspace, lost = without_memory(workspace, f"The machine was {done} outside the Hub.")
+        workspace = replace(workspace, ready_generation=None)
         notes += lost
-    asleep = seen.status is Status.SUSPENDED
-    home = workspace.home_disk
-    if seen.status is Status.READY and home is None:  # somebody can work in it from here on
-        home = HomeDisk(workspace.disk_name, workspace.zone)
-    followed = replace(
-        workspace,
-        status=seen.status,
-        machine_running=seen.machine_running,
-        home_disk=home,
-        error=seen.problem,
-        attend_at=None,
-        suspended_at=(workspace.suspended_at or now) if asleep else None,
-        stopped_because=(
-            workspace.stopped_because if workspace.suspended_at else StopReason.OUTSIDE
-        )
-        if asleep
-        else None,
-        machine_made_at=None if instance is None else workspace.machine_made_at,
-        ready_generation=None
-        if observed_state(instance) in {ObservedState.TERMINATED, ObservedState.ABSENT}
-        else workspace.ready_generation,
-    )
+    if instance is None:
+        workspace = replace(workspace, machine_made_at=None)
+    followed = _followed(workspace, observation, now)
     if followed == recorded:
         return None
-    if seen.machine_running and not workspace.machine_running:
+    if observation.machine_running and not workspace.machine_running:
         followed = replace(followed, last_connected_at=now, last_activity=Activity.STARTED)
     return Updated(replace(followed, updated_at=now), "DriftFollowed", notes=notes)
 
 
-def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[Note, ...]]:
-    """Return the workspace at the place of a machine in another zone, and what to note; with its home, if that machine has it.
+def _found(
+    workspace: Workspace, instance: Instance | None, elsewhere: Sequence[Instance]
+) -> tuple[Workspace, Instance | None, tuple[Note, ...]]:
+    """Return the workspace with what its machine is, the machine, and what to note."""
+    notes: tuple[Note, ...] = ()
+    if instance is None and len(elsewhere) == 1:
+        [instance] = elsewhere
+        workspace, notes = moved_to(workspace, instance)
+    if instance is None:
+        return workspace, None, notes
+    workspace, more = as_it_is(workspace, instance)
+    return workspace, instance, (*notes, *more)
 
-    It booted anew there, so its memory is another one.
+
+def _followed(workspace: Workspace, observation: Observation, now: datetime) -> Workspace:
+    """Return the record with a settled observation in it."""
+    asleep = observation.status is Status.SUSPENDED
+    home = workspace.home_disk
+    if observation.status is Status.READY and home is None:
+        home = HomeDisk(workspace.disk_name, workspace.zone)  # from here on people can work in it
+    because = workspace.stopped_because if workspace.suspended_at else StopReason.OUTSIDE
+    return replace(
+        workspace,
+        status=observation.status,
+        machine_running=observation.machine_running,
+        home_disk=home,
+        error=observation.problem,
+        attend_at=None,
+        suspended_at=(workspace.suspended_at or now) if asleep else None,
+        stopped_because=because if asleep else None,
+    )
+
+
+def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[Note, ...]]:
+    """Return the workspace moved to a machine in another zone, and what to note.
+
+    Its home moves if it is attached to that machine. Its memory is lost: the machine booted anew
+    there.
     """
     home = workspace.home_disk
     if home is not None and home.name in machine.disks:
@@ -229,8 +228,7 @@ def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[
     forgetful, lost = without_memory(
         workspace, f"The machine was moved to zone {machine.zone} outside the Hub."
     )
-    # Where no machine is recorded, a new one is wanted: the one that was moved will not do any more
-    # than it did before.
+    # If no machine is recorded, a new one is wanted, and the moved one will not do either.
     unwanted = workspace.instance_id is None
     moved = replace(
         forgetful,
@@ -244,9 +242,9 @@ def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[
 
 
 def as_it_is(workspace: Workspace, instance: Instance) -> tuple[Workspace, tuple[Note, ...]]:
-    """Return the workspace with what its machine is, and what to note: made anew by hand, of another type, reporting at another interval.
+    """Return the workspace with its machine's id, type and interval, and notes of what changed.
 
-    A workspace of which no machine is recorded wants a new one: what there is says nothing about
+    If no machine is recorded, the workspace wants a new one, and the present one says nothing about
     it.
     """
     if workspace.instance_id is None:

@@ -7,22 +7,22 @@ from enum import StrEnum
 from shared.domain.policy import Policy
 from shared.domain.workspace import Activity, Workspace
 
-LONGEST_INTERVAL = timedelta(days=1)  # whatever a machine's metadata says
-MISSED_HEARTBEATS = 3  # so many must fail to come before a machine counts as idle
+LONGEST_INTERVAL = timedelta(days=1)  # a longer one in the metadata counts as this
+MISSED_HEARTBEATS = 3  # how many must be missing before a machine counts as idle
 
 
 class HeartbeatReason(StrEnum):
-    """Why a machine says that it is in use: somebody is logged in, or only ``~/.keep-awake`` holds it."""
+    """Why a machine is in use: somebody is logged in, or only ``~/.keep-awake`` holds it."""
 
     SESSION = "session"
     KEEP_AWAKE = "keep_awake"
 
 
 def idle_at(workspace: Workspace, policy: Policy) -> datetime | None:
-    """Return when a machine counts as idle if nobody connects; None if idle machines are not stopped.
+    """Return when a machine counts as idle if nobody connects. None if that is never.
 
-    A machine that reports rarely is allowed for: it keeps the interval that it booted with,
-    whatever is configured today.
+    A machine that reports rarely gets more time: it keeps the interval that it booted with, even if
+    another one is configured now.
     """
     if policy.idle_after is None:
         return None
@@ -33,13 +33,13 @@ def idle_at(workspace: Workspace, policy: Policy) -> datetime | None:
 def take_heartbeat(
     workspace: Workspace, reason: HeartbeatReason | None, now: datetime, policy: Policy
 ) -> Workspace | None:
-    """Return the workspace with a heartbeat taken; None if it changes nothing.
+    """Return the workspace with a heartbeat taken. None if it changes nothing.
 
-    ``last_connected_at`` never moves backwards, and at most once in ``heartbeat_write_interval``
-    unless an automatic stop waits to hear of it. ``~/.keep-awake`` alone holds a machine for
-    ``keep_awake_most`` at most since somebody was last logged in: the file can be renewed by a
-    program. A heartbeat without a reason comes from boot scripts of version 0.1 and counts as a
-    session.
+    ``last_connected_at`` never moves backwards, and moves at most once in
+    ``heartbeat_write_interval``, unless an automatic STOP waits for a heartbeat. ``~/.keep-awake``
+    alone holds a machine for at most ``keep_awake_most`` since the last session, because a program
+    can renew the file. A heartbeat without a reason comes from boot scripts of version 0.1 and
+    counts as a session.
     """
     operation = workspace.operation
     awaited = (

@@ -7,7 +7,10 @@ from enum import StrEnum
 
 
 class InstanceState(StrEnum):
-    """Every state of a Compute instance (source: Compute Engine's "VM instance lifecycle" and the v1 API's Instance.status)."""
+    """Every state of a Compute instance.
+
+    Source: Compute Engine's "VM instance lifecycle", and ``Instance.status`` of its v1 API.
+    """
 
     PROVISIONING = "PROVISIONING"
     STAGING = "STAGING"
@@ -22,11 +25,11 @@ class InstanceState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What Compute says of one instance.
+    """What Compute says about one instance.
 
-    ``id`` is its numeric id. ``labels`` are all it has, not only ours. ``disks`` are the names of
-    the attached disks. ``heartbeat_interval`` is how often its boot scripts report, as its metadata
-    says. ``off_since`` is when it was last stopped or suspended.
+    ``id`` is its numeric id. ``labels`` are all its labels, not only the Hub's. ``disks`` are the
+    names of the attached disks. ``heartbeat_interval`` is the interval at which its boot scripts
+    report, from its metadata. ``off_since`` is when it was last stopped or suspended.
     """
 
     id: str
@@ -45,10 +48,10 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What Compute says of one disk.
+    """What Compute says about one disk.
 
-    ``labels`` are all it has, not only ours. ``users`` are the names of the instances that have it
-    attached. ``detached_at`` is None if it was never detached.
+    ``labels`` are all its labels, not only the Hub's. ``users`` are the names of the instances that
+    have it attached. ``detached_at`` is None if it was never detached.
     """
 
     name: str
@@ -74,7 +77,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class InsertInstance:
-    """Make the machine and boot it. ``attach_home`` says that the home disk exists and is to be attached, not made."""
+    """Make the machine and boot it.
+
+    ``attach_home``: the home disk exists and is attached. Otherwise it is made.
+    """
 
     place: Place
     workspace_id: str
@@ -91,9 +97,9 @@ class InsertInstance:
 
 @dataclass(frozen=True, slots=True)
 class RefreshMetadata:
-    """Write all metadata of ours, boot files included, as a new machine of this generation would get it.
+    """Write the Hub's metadata as a new machine of this generation gets it, boot files included.
 
-    Items that are not ours stay.
+    Items that are not the Hub's stay.
     """
 
     place: Place
@@ -107,7 +113,7 @@ class RefreshMetadata:
 
 @dataclass(frozen=True, slots=True)
 class LabelInstance:
-    """Put the labels of ours back on an instance (``ownership.labels_of``). Labels that are not ours stay."""
+    """Put the Hub's labels back on an instance (``ownership.labels_of``). Other labels stay."""
 
     place: Place
     workspace_id: str
@@ -116,7 +122,7 @@ class LabelInstance:
 
 @dataclass(frozen=True, slots=True)
 class LabelDisk:
-    """Put the labels of ours back on a disk. As above."""
+    """Put the Hub's labels back on a disk. Other labels stay."""
 
     place: Place
     workspace_id: str
@@ -132,21 +138,21 @@ class StartInstance:
 
 @dataclass(frozen=True, slots=True)
 class ResumeInstance:
-    """Thaw a suspended machine: nothing in it runs again."""
+    """Resume a suspended machine. It goes on where it was; it does not boot."""
 
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class SuspendInstance:
-    """Freeze a running machine; its memory is kept."""
+    """Suspend a running machine. Its memory is kept."""
 
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class StopInstance:
-    """Shut a machine down; its memory is lost."""
+    """Shut a machine down. Its memory is lost."""
 
     place: Place
 
@@ -181,7 +187,11 @@ Command = (
 
 @dataclass(frozen=True, slots=True)
 class StartedCall:
-    """Compute accepted a call. ``target_id`` is the numeric id of what it works on (of a new instance: its id, at once)."""
+    """A call that Compute has accepted.
+
+    ``target_id`` is the numeric id of the resource that it changes. A new instance has its id at
+    once.
+    """
 
     gce_operation: str
     target_id: str | None = None
@@ -192,9 +202,9 @@ class FaultKind(StrEnum):
 
     ``NOT_READY`` passes by itself within minutes: a resource that is being changed or repaired, a
     service account that is not known everywhere yet, a subnetwork without a free address.
-    ``IN_USE``: another resource holds this one.
-    ``POLICY``: an organisation policy forbids it. ``UNSUPPORTED``: this machine can never do that.
-    ``TRANSIENT``: Compute itself has trouble, or is asked too often.
+    ``IN_USE``: another resource uses this one. ``POLICY``: an organisation policy forbids it.
+    ``UNSUPPORTED``: this machine can never do that. ``TRANSIENT``: Compute itself has trouble, or
+    is called too often.
     """
 
     STOCK_OUT = "stock_out"
@@ -212,12 +222,12 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Compute refused a call, or its long operation ended in an error.
+    """A call that Compute refused, or a long operation of Compute that ended in an error.
 
-    ``code`` is Compute's own. ``message`` is Compute's, made fit for people: at most 300 characters
-    of plain text, no URL, no HTML, no request id. ``resource`` is the resource in the way
-    (``disks/home-…``), or the one that holds what was asked for (``instances/…``), or the one that
-    is missing; empty if Compute did not name one.
+    ``code`` is Compute's own. ``message`` is Compute's, made readable: at most 300 characters of
+    plain text, no URL, no HTML, no request id. ``resource`` is the resource in the way
+    (``disks/home-…``), the one that uses the resource (``instances/…``), or the one that is
+    missing; empty if Compute does not name one.
     """
 
     kind: FaultKind
@@ -228,7 +238,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class OperationState:
-    """What became of a long operation. One that Compute no longer knows is done without a fault: look at the instance."""
+    """The state of a long operation of Compute.
+
+    One that Compute no longer knows is done without a fault: the instance shows what it did.
+    """
 
     done: bool
     fault: Fault | None = None

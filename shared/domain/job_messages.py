@@ -1,4 +1,4 @@
-"""How a job is written in a message: the same JSON for Pub/Sub and Cloud Tasks."""
+"""The JSON of a job in a message, the same for Pub/Sub and Cloud Tasks."""
 
 import json
 from typing import Any
@@ -7,11 +7,11 @@ from shared.domain.jobs import Job
 
 
 class MalformedJobError(Exception):
-    """A message is not a job of ours. It will never be one: it ends in the dead letters."""
+    """A message is not a job of the Hub, and never will be. It ends in the dead letters."""
 
 
 def write_job(job: Job) -> bytes:
-    """Return the message of a job. Its delay is not in it: that is for the queue."""
+    """Return the message of a job. It does not have the delay, which is the queue's."""
     return json.dumps(
         {
             "workspace_id": job.workspace_id,

@@ -9,11 +9,12 @@ PROMPTLY = timedelta(0)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Do one step of an operation, or (``operation_id`` is None) look at a workspace on which none is under way.
+    """A job: one step of an operation, or a look at a workspace without one.
 
-    ``step`` is the operation's when the job was sent; ``resend`` counts how often ``reconcile``
-    sent it again. A look has the time as its ``step``, so that looks of the same moment are the
-    same job. ``request_id`` is that of the request that began it all.
+    A look has no ``operation_id``, and has the time as its ``step``, so looks of the same moment
+    are the same job. Otherwise ``step`` is the operation's step when the job was sent. ``resend``
+    counts how often ``reconcile`` has resent it. ``request_id`` is that of the request that began
+    the operation.
     """
 
     workspace_id: str
@@ -25,10 +26,10 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Return this job's name: the same job has the same name, so sending it twice is sending it once.
+        """Return the job's name. The same job has the same name, so it is queued once.
 
-        A hash, since Cloud Tasks slows down on names that begin alike (source: its documentation of
-        task names).
+        It is a hash, since Cloud Tasks slows down on names that begin alike (source: its
+        documentation of task names).
         """
         identity = f"{self.workspace_id}/{self.operation_id}/{self.step}/{self.resend}"
         return hashlib.sha256(identity.encode()).hexdigest()[:40]

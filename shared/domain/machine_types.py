@@ -1,4 +1,4 @@
-"""What a machine type's name says: disks that fit it, its processor's architecture, and whether it can be suspended.
+"""What a machine type's name says: fitting disks, architecture, and whether it can be suspended.
 
 Sources, read in November 2026: Compute Engine's documentation of the machine families, of
 Hyperdisk, of Arm VMs and of the limits of suspending; the table of machine families in the source
@@ -11,12 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-DISK_TYPES = (
-    "pd-balanced",
-    "pd-ssd",
-    "pd-standard",
-    "hyperdisk-balanced",
-)  # those that can be boot disk and home
+# The disk types that can be boot disk and home.
+DISK_TYPES = ("pd-balanced", "pd-ssd", "pd-standard", "hyperdisk-balanced")
 SUSPENDABLE_GB = 208  # source: "Suspend or resume a Compute Engine instance", limitations
 
 _PERSISTENT = ("pd-balanced", "pd-ssd", "pd-standard")
@@ -38,24 +34,24 @@ _GB_FOR_EACH_PROCESSOR: Mapping[str, float] = MappingProxyType({
 })  # fmt: skip
 
 # Google's rule for names: a letter for the family, a number for the generation, then "a" for Arm,
-# "d" for AMD, others.
+# "d" for AMD, or another letter.
 _SERIES = r"[a-z]+[0-9]+[a-z]*"
 _CUSTOM = re.compile(
     rf"(?:(?P<series>{_SERIES})-)?custom-(?:micro|small|medium|[0-9]+)-(?P<memory>[0-9]+)(?:-ext)?"
 )
 _PREDEFINED = re.compile(
-    rf"(?P<series>{_SERIES})-(?P<kind>(?!custom)[a-z]+)(?:-(?P<processors>[0-9]+)[a-z]?)?(?P<more>(?:-[a-z0-9]+)*)"
+    rf"(?P<series>{_SERIES})-(?P<kind>(?!custom)[a-z]+)"
+    r"(?:-(?P<processors>[0-9]+)[a-z]?)?(?P<more>(?:-[a-z0-9]+)*)"
 )
 _ARM = re.compile(r"[a-z][0-9]+a|a4x")
-_ACCELERATED = re.compile(
-    r"[ag][2-9].*|[a-z]{2,}[0-9].*"
-)  # GPUs (a2, a3, g2, …) and TPUs (ct5lp, tpu7x, …)
+# GPUs (a2, a3, g2, …) and TPUs (ct5lp, tpu7x, …)
+_ACCELERATED = re.compile(r"[ag][2-9].*|[a-z]{2,}[0-9].*")
 _MEMORY_OPTIMISED = re.compile(r"[mx][0-9].*")
 _LOCAL_SSD_SERIES = {"z3"}
 
 
 class Architecture(StrEnum):
-    """For which processors a boot image and a container image are built, as Compute spells it."""
+    """The processors for which boot and container images are built, as Compute spells them."""
 
     ARM = "ARM64"
     X86 = "X86_64"
@@ -65,7 +61,7 @@ class Architecture(StrEnum):
 class MachineType:
     """A machine type as its name describes it.
 
-    ``memory_gb`` is None if the name does not say. ``more`` is what stands behind the number of
+    ``memory_gb`` is None if the name does not say. ``more`` is what follows the number of
     processors: ``-lssd``, ``-metal``.
     """
 
@@ -81,15 +77,15 @@ class MachineType:
 
     @property
     def fitting_disks(self) -> tuple[str, ...]:
-        """The disk types that it boots from and can attach, the default first; empty if the series is not known."""
+        """The disk types that fit it, as ``fitting_disk_types`` returns them."""
         return fitting_disk_types(self.series)
 
     @property
     def why_not_suspendable(self) -> str:
-        """Why Compute cannot suspend it, as a clause; empty if nothing is known to prevent it.
+        """Why Compute cannot suspend it, as a clause. Empty if no reason is known.
 
-        Compute also refuses to suspend Confidential VMs and disks with keys of one's own; the Hub
-        makes neither.
+        Compute also refuses to suspend Confidential VMs and disks with customer-supplied keys; the
+        Hub makes neither.
         """
         if _ACCELERATED.fullmatch(self.series):
             return "it has accelerators (GPUs or TPUs)"
@@ -103,15 +99,15 @@ class MachineType:
 
 
 def fitting_disk_types(series: str) -> tuple[str, ...]:
-    """Return the disk types that fit machines of a series, the default first; empty if the series is not known."""
+    """Return the disk types that fit a series, the default first. Empty if it is unknown."""
     return _FITTING.get(series, ())
 
 
 def parse_machine_type(name: str) -> MachineType | None:
-    """Return what the name of a machine type says, predefined (``n4-standard-4``) or custom (``n2-custom-4-16384``).
+    """Return what the name of a machine type says. None if the text cannot be such a name.
 
-    ``custom-4-16384``, without a series, is N1's. Returns None if the text cannot be a machine
-    type's name. Whether there is such a type, only Compute knows.
+    It may be predefined (``n4-standard-4``) or custom (``n2-custom-4-16384``). ``custom-4-16384``,
+    without a series, is N1's. Only Compute knows whether there is such a type.
     """
     if custom := _CUSTOM.fullmatch(name):
         return MachineType(name, custom["series"] or "n1", int(custom["memory"]) / 1024)
@@ -127,10 +123,10 @@ def parse_machine_type(name: str) -> MachineType | None:
 
 
 def disk_type(machine_type: str, chosen: Mapping[str, str]) -> str:
-    """Return the type of the disks of a machine of this type. ``chosen`` has a disk type for some series.
+    """Return the type of a machine's disks. ``chosen`` has a disk type for some series.
 
-    A series that is in neither table gets Hyperdisk, which all series since 2024 take: a workspace
-    keeps its machine type even if the configuration no longer names it.
+    A series in neither table gets Hyperdisk, which all series since 2024 accept: a workspace keeps
+    its machine type even if the configuration no longer names it.
     """
     parsed = parse_machine_type(machine_type)
     if parsed is None:

@@ -1,8 +1,8 @@
-"""Machines and disks of this installation that nothing ties to a live record: what is done about them, decided without doing it.
+"""What to do about machines and disks of this installation that belong to no record: orphans.
 
-An orphan is first stopped and reported; it is deleted when it has been off, or detached, for the
-grace time: somebody may still want what is on it. Compute itself says since when, so nothing has to
-be remembered.
+An orphan is first stopped and reported. It is deleted when it has been off, or detached, for the
+grace time: somebody may still want what is on it. Compute says since when, so the Hub does not have
+to remember it.
 """
 
 from collections.abc import Sequence
@@ -21,18 +21,21 @@ from shared.domain.instance import (
     Place,
     StopInstance,
 )
-from shared.domain.ownership import has_lost_labels, may_be_deleted, owner_id_of
+from shared.domain.ownership import has_lost_labels, may_be_deleted, workspace_id_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 
-YOUNG = timedelta(hours=1)  # an insert that is still on its way may own what is younger
-LEAST_LIMIT = 5
+YOUNG = timedelta(hours=1)  # an insert that is still under way may have made what is younger
+LEAST_LIMIT = 5  # so many orphans are never too many
 _OFF = {InstanceState.TERMINATED, InstanceState.SUSPENDED}
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanAction:
-    """What is done about one orphan: ``command``, or None where it is only reported; ``event`` names it, ``reason`` says why."""
+    """What is done about one orphan.
+
+    ``command`` is None if it is only reported. ``event`` names the action, ``reason`` says why.
+    """
 
     place: Place
     workspace_id: str
@@ -42,23 +45,26 @@ class OrphanAction:
 
 
 def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> OrphanAction | None:
-    """Decide about a machine or disk of a live record: put its labels back, or report that it is not where the record says.
+    """Decide about a machine or disk of a live record. None if it is as it should be.
 
-    It is never stopped and never deleted. While an operation is under way it may be on its way from
-    one place to another.
+    Lost labels are put back, and a place other than the recorded one is reported. It is never
+    stopped and never deleted. While an operation is under way, the place may be changing.
     """
     if has_lost_labels(workspace, resource):
         return label_again(workspace, resource)
     if workspace.operation is not None or not _is_elsewhere(workspace, resource):
         return None
-    reason = f"it is in zone {resource.zone}, and workspace {workspace.id} is recorded in zone {workspace.zone}"
+    reason = (
+        f"it is in zone {resource.zone}, "
+        f"and workspace {workspace.id} is recorded in zone {workspace.zone}"
+    )
     return OrphanAction(
         Place(resource.zone, resource.name), workspace.id, "ResourceElsewhere", reason
     )
 
 
 def report_tied(workspace: Workspace, resource: Instance | Disk) -> OrphanAction:
-    """Return the report on what is no part of a live workspace, but uses or is used by what is."""
+    """Return the report on a resource of no workspace that uses, or is used by, a workspace's."""
     reason = (
         f"no workspace has it, but it and a resource of workspace {workspace.id} use each other"
     )
@@ -66,7 +72,7 @@ def report_tied(workspace: Workspace, resource: Instance | Disk) -> OrphanAction
 
 
 def label_again(workspace: Workspace, resource: Instance | Disk) -> OrphanAction:
-    """Return the act that puts the labels of ours back on a machine or disk of a workspace."""
+    """Return the action that puts the Hub's labels back on a machine or disk of a workspace."""
     place = Place(resource.zone, resource.name)
     label = LabelInstance if isinstance(resource, Instance) else LabelDisk
     command = label(place, workspace.id, workspace.owner_id)
@@ -87,9 +93,9 @@ def _is_elsewhere(workspace: Workspace, resource: Instance | Disk) -> bool:
 
 
 def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> OrphanAction | None:
-    """Decide about a machine that no record accounts for. None: it is too young to be sure."""
+    """Decide about a machine that belongs to no record. None if it is too young to be sure."""
     place = Place(instance.zone, instance.name)
-    workspace_id = owner_id_of(instance) or ""
+    workspace_id = workspace_id_of(instance) or ""
     if _young(instance.created_at, now, policy):
         return None
     if not may_be_deleted(instance.name):
@@ -104,7 +110,10 @@ def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> OrphanA
         return OrphanAction(place, workspace_id, "OrphanStopped", reason, StopInstance(place))
     off_since = instance.off_since or instance.created_at or now
     if instance.state in _OFF and now - off_since >= policy.orphan_grace:
-        reason = f"no workspace has this machine, and it has been off since {off_since:%Y-%m-%d %H:%M} UTC"
+        reason = (
+            "no workspace has this machine, "
+            f"and it has been off since {off_since:%Y-%m-%d %H:%M} UTC"
+        )
         return OrphanAction(place, workspace_id, "OrphanDeleted", reason, DeleteInstance(place))
     return OrphanAction(
         place, workspace_id, "OrphanFound", f"no workspace has this machine; it is {instance.state}"
@@ -112,35 +121,40 @@ def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> OrphanA
 
 
 def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> OrphanAction | None:
-    """Decide about a disk that no record accounts for. None: too young, or a machine has it and it goes with that."""
+    """Decide about a disk that belongs to no record.
+
+    None if it is too young to be sure, or if a machine uses it: then it goes with the machine.
+    """
     if disk.in_use or _young(disk.created_at, now, policy):
         return None
     place = Place(disk.zone, disk.name)
     if not may_be_deleted(disk.name):
         reason = "no workspace has this disk, and its name is not one of the Hub's"
-        return OrphanAction(place, owner_id_of(disk) or "", "OrphanDiskFound", reason)
+        return OrphanAction(place, workspace_id_of(disk) or "", "OrphanDiskFound", reason)
     detached_at = disk.detached_at or disk.created_at
     if now - detached_at >= policy.orphan_grace:
         reason = (
             f"no workspace has this disk, and no machine since {detached_at:%Y-%m-%d %H:%M} UTC"
         )
         return OrphanAction(
-            place, owner_id_of(disk) or "", "OrphanDiskDeleted", reason, DeleteDisk(place)
+            place, workspace_id_of(disk) or "", "OrphanDiskDeleted", reason, DeleteDisk(place)
         )
     return OrphanAction(
         place,
-        owner_id_of(disk) or "",
+        workspace_id_of(disk) or "",
         "OrphanDiskFound",
         "no workspace and no machine has this disk",
     )
 
 
-def too_many(acts: Sequence[OrphanAction], resources: int) -> bool:
-    """Say whether so many orphans are more likely our mistake than theirs: a lost database makes orphans of everything."""
+def too_many(actions: Sequence[OrphanAction], resources: int) -> bool:
+    """Say whether there are more orphans to stop or delete than can be right.
+
+    If the database is lost, every resource looks like an orphan.
+    """
     destructive = (StopInstance, DeleteInstance, DeleteDisk)
-    return sum(isinstance(act.command, destructive) for act in acts) > max(
-        LEAST_LIMIT, resources // 10
-    )
+    count = sum(isinstance(action.command, destructive) for action in actions)
+    return count > max(LEAST_LIMIT, resources // 10)
 
 
 def _young(created_at: datetime | None, now: datetime, policy: Policy) -> bool:

@@ -1,9 +1,9 @@
 """To which workspace a machine or a disk belongs.
 
-One label is not enough: people change labels, restore disks and move machines by hand. A resource
-is tied to a workspace by its name, its label, the machine that uses it, and the disks that it uses.
-The name counts more than the label: it cannot be changed. Only what nothing ties to a live record
-is an orphan (``orphans``).
+A label alone is not enough: people change labels, restore disks and move machines by hand. A
+resource is tied to a workspace by its name, its label, the machine that uses it, and the disks that
+it uses. The name counts more than the label, since it cannot be changed. A resource that nothing
+ties to a live record is an orphan (``orphans``).
 """
 
 import hashlib
@@ -20,39 +20,38 @@ _MADE_BY_US = re.compile(f"(?:home|workspace)-({_ID})(?:-[0-9]+)?")
 
 
 def named_id(name: str) -> str | None:
-    """Return the id that a machine's or a disk's name has in it; None if it is not one of our names.
+    """Return the workspace's id in the name of a machine or disk. None if it has none.
 
-    Our names are ``workspace-<id>`` and ``home-<id>``, with or without ``-`` and a generation
-    behind it.
+    The Hub's names are ``workspace-<id>`` and ``home-<id>``. Anything may follow after a ``-``.
     """
     match = _NAME.fullmatch(name)
     return match[1] if match else None
 
 
 def may_be_deleted(name: str) -> bool:
-    """Say whether a name is one that the Hub itself gives: with a number behind the id, or nothing.
+    """Say whether a name is one that the Hub itself gives: the id, or the id and a number.
 
-    What ties a resource to a workspace protects it, so that is read broadly. What is deleted must
-    be ours: somebody's ``home-<id>-backup``, or a disk of another name that carries our label, is
-    reported and stays.
+    A tie to a workspace protects a resource, so ``named_id`` accepts more names. Only the Hub's own
+    resources are deleted: a person's ``home-<id>-backup``, or a disk with the Hub's label and
+    another name, is reported and stays.
     """
     return _MADE_BY_US.fullmatch(name) is not None
 
 
 def tied_to(resource: Instance | Disk) -> set[str]:
-    """Return the ids of all workspaces that anything ties a machine or a disk to."""
+    """Return the ids of all workspaces to which a machine or a disk is tied in any way."""
     others = resource.disks if isinstance(resource, Instance) else resource.users
     ids = chain([resource.labels.get("workspace"), named_id(resource.name)], map(named_id, others))
     return {each for each in ids if each}
 
 
-def owner_id_of(resource: Instance | Disk) -> str | None:
-    """Return the id of the workspace that a machine or a disk is part of: by its name, else by its label."""
+def workspace_id_of(resource: Instance | Disk) -> str | None:
+    """Return the id of a machine's or a disk's workspace: by its name, else by its label."""
     return named_id(resource.name) or resource.labels.get("workspace")
 
 
 def labels_of(workspace_id: str, owner_id: str) -> dict[str, str]:
-    """Return what everything of a workspace is labelled with, in any installation; an adapter adds ``hub``.
+    """Return the labels of all resources of a workspace. An adapter adds the installation's ``hub``.
 
     The owner is a hash: no personal data in labels.
     """
@@ -61,10 +60,10 @@ def labels_of(workspace_id: str, owner_id: str) -> dict[str, str]:
 
 
 def has_lost_labels(workspace: Workspace, resource: Instance | Disk) -> bool:
-    """Say whether a machine or disk of a workspace lacks a label of ours, or says that it is another workspace's.
+    """Say whether a workspace's resource lacks a label of the Hub, or names another workspace.
 
-    ``owner`` and ``managed-by`` may say something else: companies label with such names, and
-    nothing here goes by them.
+    ``owner`` and ``managed-by`` may have other values: companies use labels of these names, and the
+    Hub does not decide by them.
     """
     ours = labels_of(workspace.id, workspace.owner_id)
     return (
@@ -74,14 +73,14 @@ def has_lost_labels(workspace: Workspace, resource: Instance | Disk) -> bool:
 
 
 def disks_of(workspace_id: str, disks: Iterable[Disk]) -> list[Disk]:
-    """Return those of some disks that the Hub made for the workspace, by their names."""
+    """Return the disks that the Hub made for the workspace, by their names."""
     return [
         disk for disk in disks if named_id(disk.name) == workspace_id and may_be_deleted(disk.name)
     ]
 
 
 def other_places(workspace: Workspace, instances: Iterable[Instance]) -> list[Instance]:
-    """Return the workspace's machines that are in other zones than recorded, by their name."""
+    """Return the workspace's machines in other zones than the recorded one, by their name."""
     return [
         instance
         for instance in instances

@@ -1,35 +1,38 @@
-"""Text from outside, fit to be shown in a message of ours: what machines, their serial consoles and Compute Engine say.
+"""Makes text of machines, serial consoles and Compute Engine fit for the Hub's own messages.
 
-Whoever has a workspace is root in its machine, so its words may be made to mislead a reader, a
-terminal or a log: a line that seems to be the Hub's, text whose order is turned round, letters that
-nobody sees. What is left here is bounded, and can be seen as it is.
+Whoever has a workspace is root in its machine, so the machine's text may try to mislead a reader, a
+terminal or a log: a line that seems to be the Hub's, text in reversed order, invisible letters. The
+functions here return text of bounded length in which everything is visible.
 """
 
 import re
 import unicodedata
 
 MOST_CHARACTERS = 300
-_SHORTEST_CUT = 200  # a text is cut between two words if that leaves as much
+_SHORTEST_CUT = 200  # a text is cut between two words if at least this many characters are left
 
-# Escape sequences of terminals, of which nothing must be left (source: ECMA-48).
+# Escape sequences of terminals, which are removed whole (source: ECMA-48).
 _ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\x9d\n]{0,200}(?:\x07|\x1b\\|\x9c)|\x1b[@-_]?"
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\x9d\n]{0,200}(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[@-_]?"
 )
-# What is not seen although Unicode counts it as a letter, a mark or a symbol: joiners, fillers,
-# variation selectors, an empty Braille cell (source: Unicode's property
-# Default_Ignorable_Code_Point; the rest of it is in the categories Cf and Cn).
+# Invisible characters that Unicode counts as letters, marks or symbols: joiners, fillers, variation
+# selectors, an empty Braille cell (source: Unicode's property Default_Ignorable_Code_Point; its
+# other characters are in the categories Cf and Cn).
 _UNSEEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164"
+    "\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 _QUOTES = re.compile('["\u00ab\u00bb\u201c-\u201f\u2033\u2036\u275d\u275e\u301d-\u301f\uff02]')
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Return a text without what cannot be seen: escape sequences, and characters that control, format or mean nothing.
+    """Return a text without escape sequences and invisible characters.
 
-    The other control characters, line and paragraph separators become spaces, but for those in
-    ``keep``; bidirectional marks, zero-width characters, tags, surrogates, private and unassigned
-    characters go.
+    Control characters, line separators and paragraph separators become spaces, except for those in
+    ``keep``. Bidirectional marks, zero-width characters, tags, surrogates, private and unassigned
+    characters are removed.
     """
     shown = []
     for each in _UNSEEN.sub("", _ESCAPES.sub("", text)):
@@ -44,30 +47,37 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
-    """Return a text of at most so many characters. One that was longer is cut, between words if it can be, and ends with ``…``."""
+    """Return a text of at most ``most`` characters. A longer one is cut and ends with ``…``.
+
+    It is cut between two words if possible.
+    """
     if len(text) <= most:
         return text
     cut = text[: most - 1]
-    return (
-        cut[: cut.rfind(" ", _SHORTEST_CUT)].rstrip(" ,;:") + "…"
-        if " " in cut[_SHORTEST_CUT:]
-        else cut + "…"
-    )
+    if " " in cut[_SHORTEST_CUT:]:
+        cut = cut[: cut.rfind(" ", _SHORTEST_CUT)].rstrip(" ,;:")
+    return cut + "…"
 
 
 def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
-    """Return a text as one line that can be seen, of at most so many characters, with single spaces."""
+    """Return a text as one visible line of at most ``most`` characters, with single spaces."""
     return shortened(" ".join(visible(text).split()), most)
 
 
 def quoted(text: str, most: int = MOST_CHARACTERS) -> str:
-    """Return a text as one line in quotation marks that are its only ones: nothing in it seems to be said by us."""
+    """Return a text as one line in quotation marks.
+
+    It has no others, so nothing in it seems to be the Hub's own words.
+    """
     said = one_line(_QUOTES.sub("'", text), most)
     return f'"{said}"'
 
 
 def quoted_lines(text: str, most: int) -> str:
-    """Return the end of a text of many lines, each after ``> ``, of at most so many characters altogether; without empty lines."""
+    """Return the end of a text, each line after ``> ``, without empty lines.
+
+    It has at most ``most`` characters altogether.
+    """
     lines = [
         " ".join(line.split()) for line in visible(text.replace("\r", "\n"), keep="\n").split("\n")
     ]

@@ -1,4 +1,4 @@
-"""The numbers and lists that decisions go by. All of them are configuration (``shared/config``)."""
+"""The numbers and lists that decisions depend on. All are settings (``shared/config``)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,20 +40,20 @@ class Limits:
 class Policy:
     """What is allowed, what is the default, and how long things may take.
 
-    Machines are made in the project ``project_id``. The first zone is the default; the others are tried in order when one is out of capacity.
-    ``image_tags`` are patterns (``v1.*``). ``limits_of`` overrides ``limits`` by e-mail address or
-    by domain, as ``normalized`` returns them. ``idle_after`` and ``retention`` are None when that
-    sweep is off. A look at a phase that lasts ``t`` comes after a quarter of ``t``, at least
-    ``look_min`` and at most ``look_max``: waiting never adds more than a quarter. ``attend_after``
-    is how long past a due look ``reconcile`` sends it again, for the first time. ``worker_timeout``
-    is the longest time a worker may run. ``orphan_grace`` is how long a machine or a disk that no
-    workspace has is kept. ``rights_patience`` is how long a missing right is waited for: Google
-    says that a change of rights usually takes 2 minutes, sometimes 7 (source: IAM's documentation
-    of access change propagation). ``machine_heartbeat_interval`` is how often a machine that boots
-    now reports that it is in use, ``heartbeat_write_interval`` how often at most a report is
-    written down. ``keep_awake_most`` is for how long ``~/.keep-awake`` alone holds a machine,
-    whatever the machine says. ``max_machine_age`` is how old a machine may be that a START still
-    boots, None if as old as it likes.
+    Machines are made in the project ``project_id``. The first zone is the default; the others are
+    tried in order when one is out of capacity. ``image_tags`` are patterns (``v1.*``).
+    ``limits_of`` overrides ``limits`` by e-mail address or by domain, as ``normalized`` returns them. ``idle_after`` and ``retention`` are None when that
+    sweep is off. A phase that has lasted ``t`` is looked at again after a quarter of ``t``, at
+    least ``look_min`` and at most ``look_max``, so waiting adds at most a quarter. ``attend_after``
+    is how long after a due job ``reconcile`` resends it for the first time. ``worker_timeout`` is
+    the longest time a worker may run. ``orphan_grace`` is how long a machine or a disk without a
+    workspace is kept. ``rights_patience`` is how long a missing right is waited for: Google says
+    that a change of rights usually takes 2 minutes, sometimes 7 (source: IAM's documentation of
+    access change propagation). ``machine_heartbeat_interval`` is the interval at which a machine
+    that boots now reports that it is in use; ``heartbeat_write_interval`` is the shortest time
+    between two reports that are stored. ``keep_awake_most`` is how long ``~/.keep-awake`` alone
+    holds a machine, whatever the machine says. ``max_machine_age`` is the age up to which a START
+    still boots a machine; None if any age will do.
     """
 
     project_id: str = ""

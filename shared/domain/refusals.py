@@ -1,8 +1,8 @@
 """Which refusals become events at once, and which are counted first.
 
-Whoever has a Google account can be refused as often as they like; what the Hub writes of it must
-not grow with that. The first refusal of a caller and kind is an event at once. Those of the next
-five minutes are one event after that time.
+Anybody with a Google account can be refused any number of times, and what the Hub writes must not
+grow with that. The first refusal of a caller and kind is an event at once. Those of the next five
+minutes are one event after that time.
 """
 
 from collections import OrderedDict
@@ -14,11 +14,11 @@ from shared.domain.events import Event, merged
 
 WRITTEN_EVERY = timedelta(minutes=5)
 TRIED_AGAIN_AFTER = timedelta(seconds=10)
-MOST_WITH_ONE = 20  # counts that became due, and are written by one commit
+MOST_WITH_ONE = 20  # how many due counts one commit writes at most
 
 
 class Budget:
-    """How many events may be written: ``per_minute`` at once, and as many again evenly over each minute."""
+    """How many events may be written: ``per_minute`` at once, then as many over each minute."""
 
     def __init__(self, per_minute: int) -> None:
         self._most = float(per_minute)
@@ -26,7 +26,7 @@ class Budget:
         self._since: datetime | None = None
 
     def spend(self, now: datetime) -> bool:
-        """Take one event out of the budget; False if there is nothing left."""
+        """Take one event out of the budget. Returns False if nothing is left."""
         passed = max(timedelta(), now - (self._since or now))
         self._left = min(self._most, self._left + passed / timedelta(minutes=1) * self._most)
         self._since = now
@@ -38,33 +38,35 @@ class Budget:
 
 @dataclass(slots=True)
 class _Noted:
-    """A caller and kind that was written lately: what was refused since then, and when that may be written."""
+    """A caller and kind that was written lately.
+
+    ``waiting`` is what was refused since then, and may be written at ``due_at``.
+    """
 
     due_at: datetime
     waiting: Event | None = None
 
 
 class Refusals:
-    """The refusals of the last minutes, by caller and kind. To be used by one thread at a time.
+    """The refusals of the last minutes, by caller and kind. One thread at a time may use it.
 
-    It remembers ``most`` callers and kinds; beyond that the one that is due first is put together
-    with others. With a ``budget`` no more than that is written of all callers together, and what is
-    over becomes one line of ``several``. Every refusal that was added is in exactly one event that
-    is returned, then or later.
+    It remembers at most ``most`` callers and kinds. Beyond that, the one that is due first is
+    merged with others. A ``budget`` limits what is written for all callers together, and the rest
+    becomes one event of ``several``. Every refusal that is added is in exactly one event that is
+    returned, then or later.
     """
 
     def __init__(self, most: int, several: str, budget: Budget | None = None) -> None:
         self._most = most
         self._several = several
         self._budget = budget
-        self._noted: OrderedDict[tuple[str, str], _Noted] = (
-            OrderedDict()
-        )  # those that are due first are in front
+        # Those that are due first come first.
+        self._noted: OrderedDict[tuple[str, str], _Noted] = OrderedDict()
 
     def add(self, refused: Event, now: datetime) -> list[Event]:
-        """Take a refusal, and return the events to be written now: of it, and of earlier ones of anybody whose time has come.
+        """Take a refusal, and return the events to write now: its own, and others that are due.
 
-        What is returned counts as written. Whoever cannot write it gives it to ``put_back``.
+        They count as written. A caller that cannot write them gives them to ``put_back``.
         """
         caller = (refused.who, refused.what)
         if caller in self._noted:
@@ -88,7 +90,7 @@ class Refusals:
                 self._noted.move_to_end(caller, last=False)
 
     def take_all(self) -> list[Event]:
-        """Return all that waits, due or not. Where there is a budget, it is one event of each kind."""
+        """Return all that waits, due or not. With a budget, that is one event of each kind."""
         waiting = [noted.waiting for noted in self._noted.values() if noted.waiting]
         self._noted.clear()
         if self._budget is None:
@@ -100,7 +102,7 @@ class Refusals:
         return list(kinds.values())
 
     def _due(self, now: datetime) -> list[Event]:
-        """Take what waits and may be written now; forget who was written long ago and has not been refused since."""
+        """Take what waits and may be written now, and forget callers without a refusal since."""
         events: list[Event] = []
         while self._noted and len(events) < MOST_WITH_ONE:
             caller, noted = next(iter(self._noted.items()))
@@ -120,7 +122,7 @@ class Refusals:
         return self._budget is None or self._budget.spend(now)
 
     def _wait(self, caller: tuple[str, str], event: Event, due_at: datetime) -> None:
-        """Add an event to what waits of a caller; ``due_at`` counts for one who is not known yet."""
+        """Add an event to what waits for a caller. ``due_at`` counts for an unknown caller."""
         noted = self._noted.get(caller)
         if noted is None:
             self._noted[caller] = _Noted(due_at, event)

@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 
 
 class Status(StrEnum):
-    """What a workspace is, as people see it. There are no others: what is under way is the operation."""
+    """What a workspace is, as people see it. What is under way is its operation, not a status."""
 
     PROVISIONING = "PROVISIONING"
     READY = "READY"
@@ -32,7 +32,7 @@ class OperationKind(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where an operation is: what its next step does, or what it waits for. ``steps`` has the table."""
+    """What an operation's next step does, or what it waits for. ``steps`` has the table."""
 
     SURVEY = "survey"
     INSERT = "insert"
@@ -64,7 +64,10 @@ class Activity(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why a workspace is suspended: somebody asked for it, nobody was connected for the idle time, or it was done outside the Hub."""
+    """Why a workspace is suspended.
+
+    A person asked for it, nobody was connected for the idle time, or it was done outside the Hub.
+    """
 
     REQUESTED = "requested"
     IDLE = "idle"
@@ -75,8 +78,8 @@ class StopReason(StrEnum):
 class Problem:
     """Why a workspace is not what its owner asked for.
 
-    ``code`` is stable and upper snake case; ``message`` says what happened and what to do next;
-    ``retryable`` says that the same request may succeed later without anything being changed.
+    ``code`` is stable and upper snake case. ``message`` says what happened and what to do next.
+    ``retryable``: the same request may succeed later without any other change.
     """
 
     code: str
@@ -88,7 +91,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class HomeDisk:
-    """The persistent disk of a workspace's home, once a machine has used it. It is zonal and binds the machine to its zone."""
+    """The persistent disk of a workspace's home, once a machine has used it.
+
+    It is zonal, and binds the machine to its zone.
+    """
 
     name: str
     zone: str
@@ -96,7 +102,7 @@ class HomeDisk:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What the person said the workspace is for. Free text; nothing is decided by it."""
+    """What the person said the workspace is for. It is free text, and no decision uses it."""
 
     repo: str | None = None
     branch: str | None = None
@@ -108,23 +114,23 @@ class Operation:
     """The one change under way.
 
     ``step`` goes up in every commit that is followed by a job, and travels in the job: a job of
-    another operation or step is obsolete. ``resends`` counts how often ``reconcile`` sent the
-    current step again, ``attempt`` how often the current phase was begun again. ``automatic`` is an
-    operation of the idle sweep. ``failure`` is set once the operation has failed for good and only
-    cleans up after itself; ``last_fault`` is what Compute said when it last refused something that
-    was then tried again, ``last_fault_kind`` what that meant (a ``FaultKind``). ``forget_after`` is
-    when no worker of a superseded operation can be running any more. ``request_id`` is that of the
-    request that began it.
+    another operation or step is obsolete. ``resends`` counts how often ``reconcile`` has resent the
+    current step, ``attempt`` how often the current phase was begun again. ``automatic``: the idle
+    or the retention sweep asked for it. ``failure`` is set once the operation has failed for good
+    and only cleans up. ``last_fault`` is what Compute said when it last refused a call,
+    ``last_fault_kind`` what that meant (a ``FaultKind``). ``forget_after`` is when no worker of a
+    superseded operation can be running any more. ``request_id`` is that of the request that began
+    the operation.
 
     ``empty_home``: the person agrees to an empty home if the recorded one is gone. ``remade``: a
-    START has decided to make a new machine, which it does once; ``cannot_go_on`` is why the machine
-    that there is cannot be brought to READY. ``renamed``: a leftover boot disk had the name that an
-    insert needs, and the insert was given a new generation, which happens once.
-    ``right_missing_since`` is when Compute first refused a call for want of a right.
-    ``suspends_undone`` counts how often the machine came back to running instead of being
-    suspended. ``memory_lost_because`` is why the machine's memory will not be kept. ``renews``: the
-    new machine is made only because the old one is too old. Version 0.1 does not know these fields
-    and may lose them: each has a default with which the operation ends well, too.
+    START has decided to make a new machine, which it does once. ``cannot_go_on`` is why the present
+    machine cannot be brought to READY. ``renamed``: a leftover boot disk had the name that an
+    insert needs, so the insert got a new generation, which happens once. ``right_missing_since`` is
+    when Compute first refused a call because a right was missing. ``suspends_undone`` counts how
+    often the machine came back to running instead of being suspended. ``memory_lost_because`` is
+    why the machine's memory will not be kept. ``renews``: the new machine is made only because the
+    old one is too old. Version 0.1 does not know the fields of this paragraph and may drop them, so
+    each has a default with which the operation also ends well.
     """
 
     id: str
@@ -157,20 +163,20 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One workspace: the seed's fields, and ours.
+    """One workspace.
 
-    ``generation`` goes up at every boot the Hub asks for; ``ready_generation`` is the one whose
-    machine last reported ready and still has that memory. They are equal exactly when a running
-    machine can be used without booting it again. ``machine_running`` says that a machine runs which
-    no operation is about to boot: it costs money, so the idle sweep looks at it. ``attend_at`` is
-    when somebody must look if nothing happens before; None when nothing is due.
+    ``generation`` goes up at every boot that the Hub asks for. ``ready_generation`` is the one
+    whose machine last reported ready and still has that memory. They are equal exactly when a
+    running machine can be used without another boot. ``machine_running``: a machine runs that no
+    operation is about to boot. It costs money, so the idle sweep looks at it. ``attend_at`` is when
+    ``reconcile`` must see to the workspace if nothing happens before; None if nothing is due.
 
-    ``memory_kept`` says of the last time that the machine was off whether its memory was kept; None
-    while it never was off. ``memory_lost_because`` says why it was not. ``heartbeat_seconds`` is
-    how often the machine reports that it is in use; None if nobody knows. ``kept_awake_since`` is
-    since when nothing but ``~/.keep-awake`` holds the machine. ``machine_made_at`` is when the
-    recorded machine was made, with its boot disk; None until somebody has looked, as after version
-    0.1.
+    ``memory_kept`` says whether the memory was kept the last time that the machine was off; None if
+    it never was off. ``memory_lost_because`` says why it was not. ``heartbeat_seconds`` is the
+    interval at which the machine reports that it is in use; None if it is unknown.
+    ``kept_awake_since`` is since when only ``~/.keep-awake`` holds the machine.
+    ``machine_made_at`` is when the recorded machine was made, with its boot disk; None until a
+    worker has looked, as after version 0.1.
     """
 
     id: str
@@ -212,7 +218,10 @@ class Workspace:
 
     @property
     def counts_as_running(self) -> bool:
-        """Whether the owner's quota of running machines counts it: from the request to make or start it until it is off."""
+        """Whether the owner's quota of running machines counts it.
+
+        It counts from the request that makes or starts the machine until the machine is off.
+        """
         making = {OperationKind.CREATE, OperationKind.START}
         under_way = self.operation is not None and self.operation.kind in making
         return (
@@ -221,18 +230,24 @@ class Workspace:
 
     @property
     def memory_is_ready(self) -> bool:
-        """Whether the recorded machine's memory is that of a boot that reported ready: running means usable."""
+        """Whether the recorded machine has the memory of a boot that reported ready.
+
+        If it has, it can be used as soon as it runs.
+        """
         return self.has_memory and self.instance_id is not None
 
     @property
     def has_memory(self) -> bool:
-        """Whether there is memory of a boot that reported ready, be it that of a machine that will not do any more."""
+        """Whether there is memory of a boot that reported ready, though its machine may not do."""
         return self.ready_generation == self.generation
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedWorkspace:
-    """One workspace in its owner's document. ``running`` is ``Workspace.counts_as_running`` as it was last committed."""
+    """One workspace in its owner's document.
+
+    ``running`` is ``Workspace.counts_as_running`` as it was last committed.
+    """
 
     name: str
     running: bool = False
@@ -240,7 +255,7 @@ class OwnedWorkspace:
 
 @dataclass(frozen=True, slots=True)
 class UsedKey:
-    """An idempotency key that an owner used: the workspace it made, and a hash of the request's body."""
+    """An idempotency key that an owner used: its workspace, and a hash of the request's body."""
 
     workspace_id: str
     body_hash: str
@@ -249,12 +264,13 @@ class UsedKey:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What one person holds: names, quota and idempotency keys are decided on this record, in one commit with the workspace.
+    """What one person has.
 
+    Names, quota and idempotency keys are decided on this record, in one commit with the workspace.
     ``keys`` maps the SHA-256 of an idempotency key to its use. ``recent`` are the times of the
     owner's changes in the last minute, the oldest first. ``domain`` is that of the organisation
-    that they had proven to belong to when they last changed something themselves; None if to none,
-    or if only a version that does not know this field has written them since.
+    that they had proven to belong to when they last changed something themselves. It is None if
+    there was none, or if a version that does not know this field has written the record since.
     """
 
     id: str

@@ -12,7 +12,7 @@ from shared.domain.errors import ConflictError, MachineFaultError, UnavailableEr
 from shared.domain.events import Event
 from shared.domain.instance import Disk, Instance, Place
 from shared.domain.orphans import OrphanAction
-from shared.domain.ownership import owner_id_of, tied_to
+from shared.domain.ownership import tied_to, workspace_id_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import OwnedWorkspace, Workspace
 from shared.ports import Machines, WorkspaceStore
@@ -239,7 +239,7 @@ def _action_for(
             if isinstance(resource, Instance)
             else orphans.act_on_disk(resource, now, policy)
         )
-    owner = next((record for record in records if record.id == owner_id_of(resource)), None)
+    owner = next((record for record in records if record.id == workspace_id_of(resource)), None)
     return (
         orphans.act_on_owned(owner, resource)
         if owner

@@ -22,7 +22,7 @@ HOME_DISK_GONE = "HOME_DISK_GONE"
 WAS_OFF = "The machine was off."
 
 
-# ---- making a machine -----------------------------------------------------------------------------------------------
+# ---- making a machine ----------------------------------------------------------------------------
 
 
 def insert(step: Step) -> Decision:
@@ -101,7 +101,7 @@ def take_inserted(step: Step) -> Updated:
     return replace(step, workspace=known).enter(phase, "InstanceFound")
 
 
-# ---- booting a machine ----------------------------------------------------------------------------------------------
+# ---- booting a machine ---------------------------------------------------------------------------
 
 
 def refresh_metadata(step: Step) -> Call:
@@ -126,7 +126,7 @@ def boot_new(step: Step) -> Updated:
 
 
 def boot_off(step: Step) -> Updated:
-    """Boot a machine that is off. One that is too old is made anew, unless this START has made one."""
+    """Boot a machine that is off. One that is too old is made anew, once in a START."""
     instance = step.inputs.instance
     created_at = instance.created_at if instance else None
     why = why_too_old(created_at or step.workspace.machine_made_at, step.now, step.policy)
@@ -190,7 +190,7 @@ def fail_stopped(step: Step) -> Updated:
     return fail(step, problem_of(step, "MACHINE_STOPPED", message, retryable=True))
 
 
-# ---- finding a machine ----------------------------------------------------------------------------------------------
+# ---- finding a machine ---------------------------------------------------------------------------
 
 
 def follow_machine(step: Step, phase: Phase) -> Updated:
@@ -235,7 +235,7 @@ def use_or_stop(step: Step) -> Decision:
     return STOP(step)
 
 
-# ---- what has to hold before a machine is used ----------------------------------------------------------------------
+# ---- what has to hold before a machine is used ---------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,9 @@ def delete_machine(step: Step) -> Decision:
 
 
 def _abandon(step: Step) -> Updated:
-    """Keep a workspace whose machine somebody has started: the retention sweep deletes only what is off.
+    """Keep a workspace whose machine somebody has started, and have a worker look at it.
 
-    A worker then reads the machine's state.
+    The retention sweep deletes only machines that are off.
     """
     workspace = step.workspace
     kept = step.finish(workspace.status, "AutomaticDeleteAbandoned", workspace.error)
@@ -61,7 +61,7 @@ def go_on_without_machine(step: Step) -> Updated:
 
 
 def delete_disk(step: Step) -> Decision:
-    """Delete one of the workspace's disks: first its home, then the others, those in its zone first.
+    """Delete one of the workspace's disks: first its home, then others, its own zone first.
 
     Only a DELETE looks for others: a boot disk that outlived its machine, a copy in another zone.
     """

@@ -20,8 +20,9 @@ from shared.domain.workspace import Operation, OperationKind, Phase, Problem, St
 
 # The faults that may be over by the next look.
 _PASSING = {
-    FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE, FaultKind.STOCK_OUT, FaultKind.ALREADY_EXISTS,
-}  # fmt: skip
+    *(FaultKind.NOT_READY, FaultKind.TRANSIENT, FaultKind.IN_USE),
+    *(FaultKind.STOCK_OUT, FaultKind.ALREADY_EXISTS),
+}
 
 # The code of a refusal, what people are told, and whether the same request may succeed later.
 _REFUSALS = {
@@ -190,11 +191,11 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     return problem_of(step, code, message, retryable=retryable)
 
 
-# ---- zones without capacity -----------------------------------------------------------------------------------------
+# ---- zones without capacity ----------------------------------------------------------------------
 
 
 def _go_to_next_zone(step: Step, fault: Fault) -> Updated:
-    """Leave a zone that is out of capacity, and first delete what the attempt may have left there."""
+    """Leave a zone without capacity, and first delete what the attempt may have left there."""
     tried = (*step.operation.zones_tried, step.workspace.zone)
     leaving = replace(step, operation=replace(step.operation, zones_tried=tried))
     if any(zone not in tried for zone in step.policy.zones):

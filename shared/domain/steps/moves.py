@@ -11,7 +11,7 @@ from shared.domain.workspace import Phase
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Look again after a quarter of the time that the phase has lasted, within the policy's bounds."""
+    """Look again after a quarter of the time that the phase has lasted, within bounds."""
 
     def __call__(self, step: Step) -> Updated:
         """Make the move."""
@@ -24,7 +24,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class WaitForReport:
-    """Wait for the machine's report, which ends the phase. A look only finds a machine that is lost."""
+    """Wait for the machine's report, which ends the phase. A look only finds a lost machine."""
 
     def __call__(self, step: Step) -> Updated:
         """Make the move."""

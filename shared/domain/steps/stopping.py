@@ -41,7 +41,7 @@ def suspend_once_more(step: Step) -> Updated:
 
 
 def give_memory_up(step: Step, why: str) -> Updated:
-    """Shut a machine down that cannot be suspended. The operation keeps the reason until it ends."""
+    """Shut a machine down that cannot be suspended. The operation keeps the reason."""
     because = replace(step.operation, memory_lost_because=why)
     return replace(step, operation=because).enter(Phase.STOP, "SuspendGivenUp")
 

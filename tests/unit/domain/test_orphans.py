@@ -19,7 +19,7 @@ from shared.domain.instance import (
     StopInstance,
 )
 from shared.domain.orphans import OrphanAction, act_on_disk, act_on_machine, act_on_owned, too_many
-from shared.domain.ownership import disks_of, labels_of, named_id, owner_id_of, tied_to
+from shared.domain.ownership import disks_of, labels_of, named_id, tied_to, workspace_id_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind
 from tests.fakes.records import a_home, a_workspace, an_instance, an_operation
@@ -144,7 +144,7 @@ def test_name_label_user_and_attachment_tie_a_resource_to_a_workspace() -> None:
 
     assert [tied_to(each) for each in (named, labelled, attached, used)] == [{workspace.id}] * 4
     assert tied_to(mislabelled) == {workspace.id, other.id}
-    assert owner_id_of(mislabelled) == workspace.id
+    assert workspace_id_of(mislabelled) == workspace.id
     assert disks_of(other.id, [mislabelled]) == []
     backup = a_home(workspace, name=f"{workspace.disk_name}-backup")
     assert tied_to(backup) == {workspace.id}

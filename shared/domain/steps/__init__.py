@@ -17,6 +17,7 @@ from shared.domain.steps.failing import (
     overdue_unseen,
     recording,
 )
+from shared.domain.steps.moves import PlainMove
 from shared.domain.steps.step import (
     CALLING_PHASE,
     Call,
@@ -38,6 +39,7 @@ __all__ = [
     "WAY_OUT",
     "Call",
     "Decision",
+    "PlainMove",
     "Step",
     "StepInput",
     "fail",

@@ -80,6 +80,8 @@ class Make:
         return f"{self.command.__name__}, then {self.leads_to}"
 
 
+PlainMove = Wait | WaitForReport | Go | Again | Make
+
 RESUME = Make(ResumeInstance, Phase.AWAIT_RUNNING)
 START = Make(StartInstance, Phase.STARTING)
 STOP = Make(StopInstance, Phase.AWAIT_STOPPED)

@@ -125,7 +125,7 @@ def plan(step: Step) -> Decision:
 
 
 def move_of(step: Step) -> Move:
-    """Return the move that the tables have for a step whose Compute operation is done."""
+    """Return the move of the tables for a step. Its Compute operation has ended without a fault."""
     inputs, phase = step.inputs, step.operation.phase
     if phase not in DISK_PHASES:
         return TABLE[phase, observed_state(inputs.instance)]

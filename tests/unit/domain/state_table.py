@@ -8,7 +8,7 @@ from shared.domain import steps
 from shared.domain.changes import Change, Forgotten
 from shared.domain.drift import ObservedState
 from shared.domain.instance import InstanceState
-from shared.domain.steps import Call, StepInput
+from shared.domain.steps import Call, PlainMove, StepInput
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from tests.fakes.records import (
     A_PROBLEM,
@@ -155,7 +155,10 @@ def move_in_words(workspace: Workspace, decision: Change | Call) -> str:
 
 
 def table_in_words() -> str:
-    """Return the whole table; a cell that depends on whether memory is ready has both moves."""
+    """Return the whole table; a cell that depends on whether memory is ready has both moves.
+
+    A plain move says itself what it does; any other is planned, and the decision described.
+    """
     lines = []
     for title, (kind, failed, phases) in PHASES.items():
         lines.append(f"=== {title} ===")
@@ -164,8 +167,14 @@ def table_in_words() -> str:
             for awake in (True, False):
                 workspace = situation(kind, phase, failed=failed, awake=awake)
                 for name, seen in observations(workspace):
-                    decision = steps.plan(a_step(workspace, seen))
-                    moves.setdefault(name, {})[awake] = move_in_words(workspace, decision)
+                    step = a_step(workspace, seen)
+                    move = steps.move_of(step)
+                    words = (
+                        str(move)
+                        if isinstance(move, PlainMove)
+                        else move_in_words(workspace, steps.plan(step))
+                    )
+                    moves.setdefault(name, {})[awake] = words
             lines.extend(_row(phase, name, said) for name, said in moves.items())
             lines.append("")
     return "\n".join(lines)

@@ -26,7 +26,7 @@ from shared.domain.instance import (
     SuspendInstance,
 )
 from shared.domain.policy import Policy
-from shared.domain.steps import Call, StepInput
+from shared.domain.steps import Call, PlainMove, StepInput
 from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status, Workspace
 from tests.fakes.machines import fault
 from tests.fakes.records import (
@@ -96,7 +96,10 @@ def test_every_cell_is_a_legal_move(title: str, phase: Phase, awake: bool) -> No
     kind, failed, phases = PHASES[title]
     workspace = situation(kind, phase, failed=failed, awake=awake)
     for name, seen in observations(workspace):
-        decision = steps.plan(a_step(workspace, seen))
+        step = a_step(workspace, seen)
+        decision, move = steps.plan(step), steps.move_of(step)
+        if isinstance(move, PlainMove):
+            assert str(move) == move_in_words(workspace, decision), name
         if isinstance(decision, Call):
             assert decision.leads_to is AWAITED_IN[type(decision.command)], name
             disk = isinstance(decision.command, DeleteDisk)

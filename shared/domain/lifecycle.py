@@ -1,6 +1,6 @@
 """What people and the clock may ask of a workspace, and what follows.
 
-Each function takes the record and the time, and returns an ``Updated``; None if nothing is to change,
+Each function takes the record and the time, and returns an ``Updated``; None if nothing changes,
 as when the same operation is under way already. ``steps`` has the table of what an operation then
 does, ``reports`` what machines may say.
 """

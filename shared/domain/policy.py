@@ -42,18 +42,19 @@ class Policy:
 
     Machines are made in the project ``project_id``. The first zone is the default; the others are
     tried in order when one is out of capacity. ``image_tags`` are patterns (``v1.*``).
-    ``limits_of`` overrides ``limits`` by e-mail address or by domain, as ``normalized`` returns them. ``idle_after`` and ``retention`` are None when that
-    sweep is off. A phase that has lasted ``t`` is looked at again after a quarter of ``t``, at
-    least ``look_min`` and at most ``look_max``, so waiting adds at most a quarter. ``attend_after``
-    is how long after a due job ``reconcile`` resends it for the first time. ``worker_timeout`` is
-    the longest time a worker may run. ``orphan_grace`` is how long a machine or a disk without a
-    workspace is kept. ``rights_patience`` is how long a missing right is waited for: Google says
-    that a change of rights usually takes 2 minutes, sometimes 7 (source: IAM's documentation of
-    access change propagation). ``machine_heartbeat_interval`` is the interval at which a machine
-    that boots now reports that it is in use; ``heartbeat_write_interval`` is the shortest time
-    between two reports that are stored. ``keep_awake_most`` is how long ``~/.keep-awake`` alone
-    holds a machine, whatever the machine says. ``max_machine_age`` is the age up to which a START
-    still boots a machine; None if any age will do.
+    ``limits_of`` overrides ``limits`` by e-mail address or by domain, as ``normalized`` returns
+    them. ``idle_after`` and ``retention`` are None when that sweep is off. A phase that has lasted
+    ``t`` is looked at again after a quarter of ``t``, at least ``look_min`` and at most
+    ``look_max``, so waiting adds at most a quarter. ``attend_after`` is how long after a due job
+    ``reconcile`` resends it for the first time. ``worker_timeout`` is the longest time a worker may
+    run. ``orphan_grace`` is how long a machine or a disk without a workspace is kept.
+    ``rights_patience`` is how long a missing right is waited for: Google says that a change of
+    rights usually takes 2 minutes, sometimes 7 (source: IAM's documentation of access change
+    propagation). ``machine_heartbeat_interval`` is the interval at which a machine that boots now
+    reports that it is in use; ``heartbeat_write_interval`` is the shortest time between two reports
+    that are stored. ``keep_awake_most`` is how long ``~/.keep-awake`` alone holds a machine,
+    whatever the machine says. ``max_machine_age`` is the age up to which a START still boots a
+    machine; None if any age will do.
     """
 
     project_id: str = ""

@@ -312,6 +312,12 @@ class FakeMachines(Machines):
         self._catch_up()
         return self._disks[place].labels
 
+    @property
+    def last_operation(self) -> "_Operation":
+        """The operation that Compute began last."""
+        self._catch_up()
+        return next(reversed(self._operations.values()))
+
     def next_event_at(self) -> datetime | None:
         """Return the time of the next event, or None."""
         self._catch_up()

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import logging
 import re
 import threading
 import types
@@ -45,11 +46,20 @@ from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Policy
 from shared.domain.renewal import why_too_old
 from shared.domain.reports import Report, ReportEvent
-from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspace
+from shared.domain.workspace import Operation, OperationKind, Owner, Phase, Status, Workspace
 from shared.ports import Stored
 from shared.usecases.record_dead_letter import record_dead_letter
-from tests.fakes.jobs import Delivery
-from tests.fakes.machines import Durations, FakeMachines, GuestMishap, Mishap
+from tests.fakes.clock import SettableClock
+from tests.fakes.jobs import Delivery, FakeJobs
+from tests.fakes.machines import (
+    Durations,
+    FakeInstance,
+    FakeMachines,
+    GuestMishap,
+    Mishap,
+    fault,
+)
+from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, place_of
 from tests.unit.domain.state_table import PHASES, TOO_OLD
 from tests.unit.usecases.ways_out import (
@@ -74,7 +84,7 @@ LASTING: dict[type[Command], tuple[FaultKind, ...]] = {
     DeleteDisk: (FaultKind.IN_USE, FaultKind.PERMISSION)
 }
 ELSEWHERE = ("us-central1-a", "us-central1-b")  # zones to which somebody may move a machine
-SHOWS_LATER = {Mishap.FAILS_LATER, Mishap.OPERATION_LOST, Mishap.SLOW}
+SHOWS_LATER = {Mishap.OPERATION_LOST, Mishap.SLOW}
 
 
 class State(NamedTuple):
@@ -144,7 +154,6 @@ def state_of(world: World, *, touched: bool = False) -> State:
     home = Place(ws.zone, ws.disk_name)
     code = ws.error.code if ws.error else ""
     seen = observed_state(world.machines.peek(place_of(ws)))
-    failure = operation.failure if operation else None
     deletes = operation is not None and operation.kind is OperationKind.DELETE
     return State(
         status=ws.status,
@@ -156,7 +165,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
         else "",
         operation=operation.kind if operation else "",
         phase=operation.phase if operation else "",
-        failed="" if failure is None else failure.code if failure.code in ADVICE else "another",
+        failed=_failed(operation),
         zones_tried=len(operation.zones_tried) if operation else 0,
         home_bound=ws.home_disk is not None,
         awake=ws.memory_is_ready,
@@ -171,7 +180,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
         and machine.generation == ws.generation
         and seen is ObservedState.RUNNING,
         disk=_use_of(world.machines.peek_disk(home), ws),
-        cleaning=operation is not None and failure is not None and operation.attempt > 0,
+        cleaning=operation is not None and operation.failure is not None and operation.attempt > 0,
         remade=operation is not None and operation.remade,
         renews=operation is not None and operation.renews,
         renamed=operation is not None and operation.renamed,
@@ -188,6 +197,19 @@ def state_of(world: World, *, touched: bool = False) -> State:
         old=not deletes and _is_old(world, ws),
         touched=touched,
     )
+
+
+def _failed(operation: Operation | None) -> str:
+    """Return why an operation has failed, as far as its way on depends on that."""
+    failure = operation.failure if operation else None
+    return "" if failure is None else failure.code if failure.code in ADVICE else "another"
+
+
+def _stage_of(world: World) -> tuple[str, str, str] | None:
+    """Return the operation, its phase and why it has failed; None without an operation."""
+    ws = record(world)
+    operation = ws.operation if ws else None
+    return (operation.kind, operation.phase, _failed(operation)) if operation else None
 
 
 def _use_of(disk: Disk | None, ws: Workspace) -> str:
@@ -224,35 +246,43 @@ def _copy_function(function: types.FunctionType, memo: dict[int, Any]) -> types.
     return copied
 
 
+def _copy_object(each: Any, memo: dict[int, Any]) -> Any:
+    """Copy an object with its attributes."""
+    copied = memo[id(each)] = object.__new__(type(each))
+    for name in getattr(each, "__slots__", None) or each.__dict__:
+        value = getattr(each, name)
+        setattr(copied, name, value if type(value) in _NEVER_CHANGE else copy.deepcopy(value, memo))
+    return copied
+
+
+def _copy_dict(each: dict[Any, Any], memo: dict[int, Any]) -> dict[Any, Any]:
+    return {
+        key: value if type(value) in _NEVER_CHANGE else copy.deepcopy(value, memo)
+        for key, value in each.items()
+    }
+
+
 def _same(each: Any, _memo: dict[int, Any]) -> Any:
     return each
 
 
 # Copies of a world share what never changes, and continue the same numbers.
-_SHARED = (
-    *(
-        Workspace,
-        Owner,
-        Stored,
-        Event,
-        Job,
-        Delivery,
-        Policy,
-        Report,
-        StartedCall,
-        Fault,
-        Place,
-        Durations,
-    ),
-    *(InsertInstance, RefreshMetadata, LabelInstance, LabelDisk, StartInstance, ResumeInstance),
-    *(SuspendInstance, StopInstance, DeleteInstance, DeleteDisk),
-    *(datetime, timedelta, itertools.count, type(threading.RLock())),
+_NEVER_CHANGE: frozenset[type] = frozenset(
+    [
+        *(str, int, float, bool, bytes, type(None), datetime, timedelta, InstanceState),
+        *(itertools.count, type(threading.RLock())),
+        *(Workspace, Owner, Stored, Event, Job, Delivery, Policy, Report, StartedCall, Fault),
+        *(Place, Durations, InsertInstance, RefreshMetadata, LabelInstance, LabelDisk),
+        *(StartInstance, ResumeInstance, SuspendInstance, StopInstance, DeleteInstance, DeleteDisk),
+    ]
 )
-_COPIERS = {
+_COPIERS: dict[type, Callable[[Any, dict[int, Any]], Any]] = {
     types.FunctionType: _copy_function,
-    dict: lambda each, memo: {key: copy.deepcopy(value, memo) for key, value in each.items()},
+    dict: _copy_dict,
     set: lambda each, _memo: set(each),
-    **dict.fromkeys(_SHARED, _same),
+    **dict.fromkeys((World, FakeMachines, FakeInstance, FakeJobs), _copy_object),
+    **dict.fromkeys((MemoryWorkspaceStore, SettableClock), _copy_object),
+    **dict.fromkeys(_NEVER_CHANGE, _same),
 }
 
 
@@ -273,13 +303,19 @@ def copy_of(world: World) -> World:
 
 @contextmanager
 def copyable_worlds() -> Iterator[None]:
-    """Make worlds copyable, and give their records the same ids in each run."""
+    """Make worlds copyable, give their records the same ids in each run, and log nothing."""
     numbers = itertools.count(1)
-    ids = mock.patch.object(
-        uuid, "uuid4", side_effect=lambda: uuid.UUID(int=next(numbers) << 64, version=4)
-    )
-    with mock.patch.dict("copy._deepcopy_dispatch", _COPIERS), ids:
-        yield
+
+    def next_id() -> uuid.UUID:
+        return uuid.UUID(int=next(numbers) << 64, version=4)
+
+    ids = mock.patch.object(uuid, "uuid4", next_id)
+    logging.disable()
+    try:
+        with mock.patch.dict("copy._deepcopy_dispatch", _COPIERS), ids:
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 # ---- acts ----
@@ -287,7 +323,7 @@ def copyable_worlds() -> Iterator[None]:
 
 def go_on(world: World, past: Callable[[State], bool]) -> None:
     """Let time pass until the state satisfies ``past``, or nothing more is to come."""
-    world.run(until=lambda: record(world) is None or past(state_of(world)) or world.at_rest)
+    world.run(until=lambda: record(world) is None or past(state_of(world)), or_until_at_rest=True)
 
 
 def successors(node: Node) -> Iterator[tuple[str, World]]:
@@ -323,7 +359,7 @@ def successors(node: Node) -> Iterator[tuple[str, World]]:
 def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[str, World]]:
     """Yield the effect of each mishap, and of a refusal that lasts until the deadline."""
     kinds = [kind for kind in FaultKind if command in NEED_CAPACITY or kind not in OF_CAPACITY]
-    mishaps = [(mishap, kind) for mishap in (Mishap.REFUSED, Mishap.FAILS_LATER) for kind in kinds]
+    mishaps = [(Mishap.REFUSED, kind) for kind in kinds]
     mishaps += [
         (mishap, FaultKind.INVALID)
         for mishap in Mishap
@@ -336,6 +372,7 @@ def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[s
         if mishap in SHOWS_LATER and record(world) is not None:
             _go_on_from_phase(world)
         yield f"{command.__name__} {mishap.name} {kind.name}", world
+    yield from _calls_that_fail_later(node, command, kinds)
     for kind in LASTING.get(command, (FaultKind.PERMISSION,)):
         world = copy_of(node.world)
         world.machines.script(command, Mishap.REFUSED, kind, times=FOREVER)
@@ -343,18 +380,42 @@ def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[s
         yield f"{command.__name__} REFUSED {kind.name} for ever", world
 
 
+def _calls_that_fail_later(
+    node: Node, command: type[Command], kinds: list[FaultKind]
+) -> Iterator[tuple[str, World]]:
+    """Yield what happens after an accepted call whose operation ends in each kind of fault.
+
+    Until the fault shows, all kinds are the same world: it is played once.
+    """
+    world = copy_of(node.world)
+    world.machines.script(command, Mishap.FAILS_LATER, kinds[0])
+    _go_on_to_a_call(world)
+    was = _stage_of(world)
+    if record(world) is not None:
+        world.run(
+            until=lambda: (
+                world.machines.last_operation.fault is not None or _stage_of(world) != was
+            ),
+            or_until_at_rest=True,
+        )
+    if world.machines.last_operation.fault is None:  # the Hub went on before the fault showed
+        yield f"{command.__name__} FAILS_LATER", world
+        return
+    for kind in kinds:
+        after = copy_of(world)
+        after.machines.last_operation.fault = fault(kind)
+        if _stage_of(after) == was:
+            _go_on_from_phase(after)
+        yield f"{command.__name__} FAILS_LATER {kind.name}", after
+
+
 def _go_on_to_a_call(world: World) -> None:
     world.run(until=lambda: bool(world.machines.calls))
 
 
 def _go_on_from_phase(world: World) -> None:
-    was = state_of(world)
-    go_on(
-        world,
-        lambda now: (
-            (now.operation, now.phase, now.failed) != (was.operation, was.phase, was.failed)
-        ),
-    )
+    was = _stage_of(world)
+    world.run(until=lambda: _stage_of(world) != was, or_until_at_rest=True)
 
 
 def _boots(world: World) -> bool:

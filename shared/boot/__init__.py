@@ -1,1 +1,1 @@
-"""The machine's boot configuration: scripts and units that a person can read and lint, and the cloud-init that carries them."""
+"""The machine's boot configuration: scripts and units as files, and cloud-init to install them."""

@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: where things are, what this machine is told, and how it reports to the Hub.
+# Sourced by the other scripts: paths, the machine's metadata, and reports to the Hub.
 #
-# What it is told is its own metadata, read when it is needed. What a person wrote is only ever the value of a quoted
-# variable: it is data, never shell. The places can be set from outside, as the tests do.
+# Metadata is read when it is needed. Text that a person wrote is always the value of a quoted
+# variable: it is data, never shell code. The paths can be set from outside, as the tests do.
 
 : "${DISK:=/dev/disk/by-id/google-home}"
-: "${MOUNT:=/mnt/disks/home}"                # the home disk; the container has its folder `home`
-: "${SECRETS:=/run/workspace-secrets}"       # in memory only
-: "${AGENTS:=/run/workspace-agents}"        # SSH agents of those who are here, each a socket that sshd has made
-: "${STATE:=/run/workspace-hub}"             # gone at a reboot, kept by a suspend: as long as this boot
+: "${MOUNT:=/mnt/disks/home}"          # the home disk; the container gets its folder `home`
+: "${SECRETS:=/run/workspace-secrets}" # in memory only
+: "${AGENTS:=/run/workspace-agents}"   # SSH agents of the connected people: sockets made by sshd
+: "${STATE:=/run/workspace-hub}"       # of this boot: lost at a reboot, kept by a suspend
 : "${INET6:=/proc/net/if_inet6}"
 : "${KERNEL_PANIC:=/proc/sys/kernel/panic}"
 : "${SSHD_CONFIG:=/etc/ssh/sshd_config}"
 : "${GCE_METADATA_HOST:=metadata.google.internal}"
-: "${PATIENCE_SECONDS:=1800}"                # how long a report is repeated; the Hub's own deadlines are shorter
+: "${PATIENCE_SECONDS:=1800}" # how long a report is retried; the Hub's deadlines are shorter
 # shellcheck disable=SC2034 # used by those who source this
 CONTAINER=workspace
 
@@ -22,25 +22,26 @@ metadata() {
     --header 'Metadata-Flavor: Google' "$@"
 }
 
-# Print an attribute of this machine; it fails when the metadata server does not answer.
+# Print an attribute of this machine. It fails if the metadata server does not answer.
 attribute() {
   metadata "http://${GCE_METADATA_HOST}/computeMetadata/v1/instance/attributes/$1"
 }
 
-# Keep the container from the metadata server, or let it: guard_metadata ALLOWED. Whoever can ask there gets tokens of the
-# machine's service account, and the machine's own identity. Only the container runs as user 1000. Names are resolved there,
-# too, at port 53. The addresses are the ones that Google documents ("About VM metadata"). Safe to run again.
+# Close the metadata server to the container, or open it: guard_metadata ALLOWED. Anybody who can
+# reach that server gets tokens of the machine's service account, and the machine's identity. Only
+# the container runs as user 1000. The server also resolves names, at port 53. Its addresses are
+# from Google's documentation ("About VM metadata"). This is safe to run again.
 guard_metadata() {
-  local of_the_container=(--protocol tcp '!' --dport 53 --match owner --uid-owner 1000 --jump REJECT)
-  local v4=(OUTPUT --destination 169.254.169.254 "${of_the_container[@]}")
-  local v6=(OUTPUT --destination fd20:ce::254 "${of_the_container[@]}")
+  local rule=(--protocol tcp '!' --dport 53 --match owner --uid-owner 1000 --jump REJECT)
+  local v4=(OUTPUT --destination 169.254.169.254 "${rule[@]}")
+  local v6=(OUTPUT --destination fd20:ce::254 "${rule[@]}")
   if [ "$1" = true ]; then
     ! iptables --wait --check "${v4[@]}" 2>/dev/null || iptables --wait --delete "${v4[@]}"
     ! ip6tables --wait --check "${v6[@]}" 2>/dev/null || ip6tables --wait --delete "${v6[@]}"
     return
   fi
   iptables --wait --check "${v4[@]}" 2>/dev/null || iptables --wait --insert "${v4[@]}" || return 1
-  [ ! -e "${INET6}" ] || # no IPv6, no way there
+  [ ! -e "${INET6}" ] || # without IPv6 that address cannot be reached
     ip6tables --wait --check "${v6[@]}" 2>/dev/null || ip6tables --wait --insert "${v6[@]}"
 }
 
@@ -49,7 +50,7 @@ identity_token() {
     "http://${GCE_METADATA_HOST}/computeMetadata/v1/instance/service-accounts/default/identity"
 }
 
-# Print the generation of this boot: the one that the metadata had when it was first asked for.
+# Print the generation of this boot: the metadata's value when it was first read.
 generation() {
   if [ ! -s "${STATE}/generation" ]; then
     mkdir -p "${STATE}"
@@ -59,32 +60,35 @@ generation() {
   cat "${STATE}/generation"
 }
 
-# Tell the Hub: report EVENT, report EVENT BECAUSE or report EVENT CODE MESSAGE, in words of our own that need no quoting in
-# JSON. Every attempt has a fresh token. It returns 0 once the Hub has taken the report, 1 if the Hub refuses it, and 2 if
-# the Hub said nothing definite until the patience was at its end.
+# Report to the Hub: report EVENT, report EVENT BECAUSE or report EVENT CODE MESSAGE. The arguments
+# are the scripts' own texts, which need no quoting in JSON. Each attempt has a fresh token. It
+# returns 0 if the Hub accepts the report, 1 if the Hub refuses it, and 2 if the Hub gives no
+# definite answer within PATIENCE_SECONDS.
 report() {
-  local url audience generation body token status because='' failure='' pause=1 give_up=$((SECONDS + PATIENCE_SECONDS))
+  local url audience generation body token status because='' failure=''
+  local pause=1 give_up=$((SECONDS + PATIENCE_SECONDS))
   [ "$#" -ne 2 ] || because=",\"because\":\"$2\""
   [ "$#" -lt 3 ] || failure=",\"code\":\"$2\",\"message\":\"$3\""
   while :; do
-    if url=$(attribute hub-reports-url) && audience=$(attribute hub-audience) && generation=$(generation) &&
-      token=$(identity_token "${audience}"); then
+    if url=$(attribute hub-reports-url) && audience=$(attribute hub-audience) &&
+      generation=$(generation) && token=$(identity_token "${audience}"); then
       body="{\"event\":\"$1\",\"generation\":${generation}${because}${failure}}"
-      # The token goes through standard input: what is on a command line can be read by everybody.
+      # The token is passed on standard input, because everybody can read command lines.
       status=$(printf 'header = "Authorization: Bearer %s"\n' "${token}" |
         curl --silent --max-time 20 --output /dev/null --write-out '%{http_code}' --config - \
           --header 'Content-Type: application/json' --data "${body}" "${url}") || status=000
       echo "report $1${2:+ $2} of generation ${generation}: the Hub answered ${status}"
       case "${status}" in
         2??) return 0 ;;
-        000 | 401 | 408 | 429 | 5??) ;; # nobody there, a clock that lags after a suspend, too often, the Hub's own trouble
+        # No answer, a clock that is late after a suspend, too many requests, a fault of the Hub.
+        000 | 401 | 408 | 429 | 5??) ;;
         409)
-          echo 'The Hub did not take it: another boot counts by now, or nothing waits for this one any more.'
+          echo 'The Hub refused the report: another boot counts now, or no operation waits for it.'
           return 1
           ;;
         400)
           [ -n "${because}" ] || return 1
-          because='' # a Hub older than these scripts knows no such field
+          because='' # a Hub that is older than these scripts does not know the field
           continue
           ;;
         *) return 1 ;;
@@ -96,19 +100,20 @@ report() {
   done
 }
 
-# Say why this machine cannot be a workspace, and report it: failed CODE MESSAGE. The report goes once, until the container has been steady again.
+# Log why this machine cannot be a workspace, and report it: failed CODE MESSAGE. After one report
+# there is no further one until the container has kept running again.
 failed() {
   local result=0
   echo "<4>$1 $2" >&2
   [ ! -e "${STATE}/failed" ] || return 0
   report failed "$1" "$2" || result=$?
-  if [ "${result}" -eq 0 ]; then # what was refused may count later, when another operation is under way
+  if [ "${result}" -eq 0 ]; then # a refused report may be accepted later, for another operation
     mkdir -p "${STATE}"
     echo "$1" >"${STATE}/failed"
   fi
 }
 
-# Say why this machine cannot be a workspace, report it, and end.
+# Log why this machine cannot be a workspace, report it, and end: fail CODE MESSAGE.
 fail() {
   failed "$1" "$2"
   exit 1

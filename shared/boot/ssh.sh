@@ -1,14 +1,14 @@
 #!/bin/bash
-# Lets whoever comes by SSH land in the container. Safe to run again.
+# Configures sshd so that people who connect by SSH land in the container. It is safe to run again.
 set -euo pipefail
 # shellcheck source=settings.sh
 . "${BASH_SOURCE[0]%/*}/settings.sh"
 
-# What is forwarded reaches the ports that the container has, on loopback, and nothing else: sshd itself could reach the metadata
-# server, and sockets of the machine. A keyword that may come several times is taken from here alone (source: servconf.c,
-# copy_set_server_options).
-# shellcheck disable=SC2016 # it is a person's shell on the machine that reads the variable
-OURS='
+# Forwarding reaches only the container's ports on loopback. Otherwise sshd could reach the metadata
+# server and the machine's sockets. A keyword that may occur several times is taken from this block
+# only (source: servconf.c, copy_set_server_options).
+# shellcheck disable=SC2016 # the person's shell on the machine expands the variable
+SSHD_BLOCK='
 # workspace-hub
 Match all
   ForceCommand exec sudo --non-interactive /bin/bash /etc/workspace-hub/shell.sh "$SSH_ORIGINAL_COMMAND"
@@ -26,13 +26,19 @@ Match all
   PermitUserRC no
 '
 
-# Google's guest agent reads this file, empties it and writes it anew, and may write it without what was added meanwhile
-# (source: google-guest-agent, oslogin.go). workspace-ssh.path has this script started whenever it was written; what happens while
-# it runs is seen here. There is a mark for that sshd has read it: a file that was half written is refused, and tried again.
-until [[ $(<"${SSHD_CONFIG}") == *"${OURS%$'\n'}"* ]] && [ -e "${STATE}/sshd" ]; do
+has_block() {
+  [[ $(<"${SSHD_CONFIG}") == *"${SSHD_BLOCK%$'\n'}"* ]]
+}
+
+# Google's guest agent reads this file, empties it and writes it again, and may drop what was added
+# meanwhile (source: google-guest-agent, oslogin.go). workspace-ssh.path starts this script each
+# time that the file was written. The loop handles changes while the script runs. The file `sshd`
+# records that sshd has read the configuration: if it was half written, sshd refuses it, and the
+# script is started again.
+until has_block && [ -e "${STATE}/sshd" ]; do
   mkdir -p "${STATE}"
   rm -f "${STATE}/sshd"
-  [[ $(<"${SSHD_CONFIG}") == *"${OURS%$'\n'}"* ]] || printf '%s' "${OURS}" >>"${SSHD_CONFIG}"
+  has_block || printf '%s' "${SSHD_BLOCK}" >>"${SSHD_CONFIG}"
   sshd -t -f "${SSHD_CONFIG}"
   systemctl reload-or-restart sshd.service
   : >"${STATE}/sshd"

@@ -7,44 +7,39 @@ from pathlib import Path
 FOLDER = "/etc/workspace-hub"
 SCRIPTS = ("settings.sh", "disk.sh", "container.sh", "ready.sh", "ssh.sh", "shell.sh")
 UNITS = (
-    *(
-        "workspace-disk.service",
-        "workspace-container.service",
-        "workspace-ready.service",
-        "workspace-ssh.service",
-    ),
+    "workspace-disk.service",
+    "workspace-container.service",
+    "workspace-ready.service",
+    "workspace-ssh.service",
     "workspace-ssh.path",
 )
-STARTED = (
-    "workspace-ssh.path",
-    "workspace-ssh.service",
-    "workspace-ready.service",
-)  # these bring the others
+# The units that are started at a boot. They start the others.
+STARTED = ("workspace-ssh.path", "workspace-ssh.service", "workspace-ready.service")
 
 
 @cache
 def user_data() -> str:
-    """Return the user-data: the boot scripts and units as files, and what starts them at every boot.
+    """Return the user-data: the boot scripts and units as files, and the commands that start them.
 
-    Nothing is rendered into it. JSON is YAML, so no content can break out of its string. On
-    Container-Optimized OS ``/etc`` is a tmpfs and cloud-init applies everything again at each boot
-    (source: its documentation), so it may all run again.
+    No value is rendered into it. JSON is YAML, so no content can break out of its string. On
+    Container-Optimized OS, ``/etc`` is a tmpfs, and cloud-init applies everything again at each
+    boot (source: its documentation). So everything in it is safe to run again.
     """
-    places = {
+    paths_and_modes = {
         **{name: (f"{FOLDER}/{name}", "0644") for name in SCRIPTS},
         **{name: (f"/etc/systemd/system/{name}", "0644") for name in UNITS},
         "sudoers": ("/etc/sudoers.d/workspace-hub", "0440"),
     }
-    here = Path(__file__).parent
+    folder = Path(__file__).parent
     config = {
         "write_files": [
             {
                 "path": path,
                 "permissions": mode,
                 "owner": "root:root",
-                "content": (here / name).read_text(),
+                "content": (folder / name).read_text(),
             }
-            for name, (path, mode) in places.items()
+            for name, (path, mode) in paths_and_modes.items()
         ],
         "runcmd": [["systemctl", "daemon-reload"], ["systemctl", "start", "--no-block", *STARTED]],
     }

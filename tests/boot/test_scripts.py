@@ -1,8 +1,8 @@
-"""The boot scripts, run: real bash, coreutils, e2fsprogs, blkid and curl; the machine around them is made up.
+"""Runs the boot scripts with real bash, coreutils, e2fsprogs, blkid and curl, on a fake machine.
 
-What would change the real machine is a fake tool, first in PATH, which notes how it was called. The
-home disk is a plain file, and the metadata server and the Hub listen on loopback. Nothing is
-touched outside of the test's own folder.
+Each tool that would change the real machine is a fake, first in PATH, which records its calls. The
+home disk is a plain file, and the metadata server and the Hub listen on loopback. Nothing outside
+of the test's own folder is touched.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from localcloud.running_cloud import RunningCloud
 from tests.boot.test_user_data import BASH_PATH, BOOT, needed, source
 from tests.guests.nspawn import metadata_handler
 
-PATIENCE_SECONDS = 20.0  # for what takes a part of one
+PATIENCE_SECONDS = 20.0  # for events that take less than a second
 DISK_BYTES = 20 * 1024 * 1024
 IMAGE = "us-west1-docker.pkg.dev/a-project/workspaces/workspace:v2"
 HEALTH = "test -e /run/ready && echo 'it is'"
@@ -53,18 +53,10 @@ ATTRIBUTES = {
     "hub-container-shared-memory-mb": "2048",
     "hub-container-processes": "4000",
 }
-AWAY = 0  # not a status: the connection is closed without a word
-REAL = (
-    "blkid",
-    "curl",
-    "fsck.ext4",
-    "head",
-    "mkfs.ext4",
-    "resize2fs",
-    "stat",
-    "wc",
-)  # noted, then run, unless a test says otherwise
-# Keeps its rules in a file.
+NO_ANSWER = 0  # not a status: the connection is closed without an answer
+# Real tools: their calls are recorded, then they run, unless a test replaces them.
+REAL = ("blkid", "curl", "fsck.ext4", "head", "mkfs.ext4", "resize2fs", "stat", "wc")
+# A fake iptables that keeps its rules in a file.
 RULES = """
 [ "$1" = --wait ] || exit 2
 rules="${FAKES}/${0##*/}.rules"
@@ -72,10 +64,12 @@ touch "${rules}"
 case "$2" in
   --check) grep --quiet --line-regexp --fixed-strings -e "${*:3}" "${rules}" ;;
   --insert) echo "${*:3}" >>"${rules}" ;;
-  --delete) grep --invert-match --line-regexp --fixed-strings -e "${*:3}" "${rules}" >"${rules}.new"; mv "${rules}.new" "${rules}" ;;
+  --delete)
+    grep --invert-match --line-regexp --fixed-strings -e "${*:3}" "${rules}" >"${rules}.new"
+    mv "${rules}.new" "${rules}" ;;
 esac
 """
-FAKES: dict[str, str] = {  # what each answers unless a test says otherwise, in bash
+FAKES: dict[str, str] = {  # the bash code of each fake, unless a test replaces it
     "docker": ":",
     "chown": ":",
     "docker-credential-gcr": ":",
@@ -102,15 +96,19 @@ printf '%s\\0' "${{DOCKER_CONFIG:-}}" "${{0##*/}}" "$@" $'\\x1e' >>"${{FAKES}}/c
 class Outside:
     """The metadata server and the Hub, at one address.
 
-    ``attributes`` and ``hub_says`` may be changed at any time; ``hub_says`` is used up from its
-    start, and then it is 204. ``tokens_refused`` is how many more times nobody answers who asks for
-    a token.
+    A test may change the fields at any time.
+
+    Attributes:
+        attributes: the machine's metadata.
+        hub_answers: the statuses of the Hub's next answers; after the last one, 204.
+        metadata_answers: the statuses of the metadata server's next answers, without a body.
+        tokens_refused: how many more requests for a token get no answer.
     """
 
     def __init__(self) -> None:
         self.attributes = dict(ATTRIBUTES)
-        self.hub_says: list[int] = []
-        self.metadata_says: list[int] = []
+        self.hub_answers: list[int] = []
+        self.metadata_answers: list[int] = []
         self.tokens_refused = 0
         self.tokens: list[str] = []
         self.reports: list[dict[str, Any]] = []
@@ -119,7 +117,7 @@ class Outside:
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self, status: int, text: str = "") -> None:
-                if status == AWAY:
+                if status == NO_ANSWER:
                     self.close_connection = True
                     return
                 self.send_response(status)
@@ -135,7 +133,7 @@ class Outside:
                 assert self.headers["Content-Type"] == "application/json"
                 outside.bearers.append(self.headers["Authorization"])
                 outside.reports.append(body)
-                self.answer(outside.hub_says.pop(0) if outside.hub_says else 204)
+                self.answer(outside.hub_answers.pop(0) if outside.hub_answers else 204)
 
             def log_message(self, *args: Any) -> None:
                 """Keep quiet."""
@@ -147,9 +145,9 @@ class Outside:
         self.attributes["hub-reports-url"] = f"http://{self.host}/workspaces/x/reports"
 
     def metadata(self, path: str, flavor: str | None) -> tuple[int, str]:
-        """Return a status and what is served."""
-        if self.metadata_says:
-            return self.metadata_says.pop(0), ""
+        """Return the status and the text for a request of the metadata server."""
+        if self.metadata_answers:
+            return self.metadata_answers.pop(0), ""
         parts = urlsplit(path)
         below = parts.path.removeprefix("/computeMetadata/v1/instance/")
         if flavor != "Google":
@@ -157,7 +155,7 @@ class Outside:
         if below == "service-accounts/default/identity":
             if self.tokens_refused:
                 self.tokens_refused -= 1
-                return AWAY, ""
+                return NO_ANSWER, ""
             assert parse_qs(parts.query) == {
                 "audience": [self.attributes["hub-audience"]],
                 "format": ["full"],
@@ -168,18 +166,18 @@ class Outside:
         return (200, self.attributes[name]) if name in self.attributes else (404, "")
 
     def events(self) -> list[str]:
-        """Return what was reported, in order: events, and codes of failures."""
+        """Return the reported events in order; for a failure its code."""
         return [report.get("code", report["event"]) for report in self.reports]
 
     def close(self) -> None:
-        """Serve nothing any more."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
 
 class Machine:
-    """A machine that is made up around the scripts."""
+    """A machine of fake tools, around the real scripts."""
 
     def __init__(self, folder: Path, outside: Outside) -> None:
         self.folder, self.outside = folder, outside
@@ -217,16 +215,19 @@ class Machine:
         }
 
     def fake(self, name: str, answer: str) -> None:
-        """Have a tool do this, in bash, from now on."""
+        """Replace a tool by this bash code from now on."""
         tool, new = self.fakes / "bin" / name, self.fakes / "new"
         new.write_text(FAKE.format(answer=answer))
         new.chmod(0o755)
-        new.replace(tool)  # whoever reads the old one reads it to its end
+        new.replace(tool)  # a running process still reads the old file to its end
 
     def start(
         self, script: str, *arguments: str, stdin: int = subprocess.DEVNULL
     ) -> subprocess.Popen[bytes]:
-        """Start a script as its unit does: with no signal ignored, whatever these tests were started by (nohup ignores one)."""
+        """Start a script as its unit does, with no signal ignored.
+
+        The tests themselves may run under nohup, which ignores one.
+        """
         with self.output.open("ab") as output:
             process = subprocess.Popen(
                 ["/usr/bin/env", "--default-signal", "/bin/bash", str(BOOT / script), *arguments],
@@ -243,9 +244,8 @@ class Machine:
     def run(self, script: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> int:
         """Run a script to its end and return its exit status."""
         process = self.start(script, *arguments, stdin=stdin)
-        ended = os.pidfd_open(
-            process.pid
-        )  # Popen.wait() with a timeout looks but twenty times a second
+        # Popen.wait() with a timeout would look only twenty times a second.
+        ended = os.pidfd_open(process.pid)
         try:
             assert select.select([ended], [], [], PATIENCE_SECONDS)[0], self.said()
         finally:
@@ -253,11 +253,11 @@ class Machine:
         return process.wait()
 
     def said(self) -> str:
-        """Return what the scripts wrote."""
+        """Return the output of the scripts."""
         return self.output.read_text()
 
     def records(self) -> list[list[str]]:
-        """Return all calls of fake and noted tools, each after the DOCKER_CONFIG that it had."""
+        """Return all calls of fake and recorded tools, each with its DOCKER_CONFIG first."""
         try:
             text = (self.fakes / "calls").read_bytes().decode()
         except FileNotFoundError:
@@ -269,19 +269,19 @@ class Machine:
         return [call for _, *call in self.records() if call[: len(beginning)] == list(beginning)]
 
     def until(self, true: Callable[[], object]) -> None:
-        """Wait until it is so."""
+        """Wait until a condition is true."""
         give_up_at = time.monotonic() + PATIENCE_SECONDS
         while not true():
             assert time.monotonic() < give_up_at, (self.outside.reports, self.said())
             time.sleep(0.01)
 
     def rounds(self, count: int) -> None:
-        """Wait until ready.sh has looked as often again whether it is in use."""
+        """Wait until ready.sh has looked this many more times whether the workspace is in use."""
         before = len(self.calls("sleep", "60"))
         self.until(lambda: len(self.calls("sleep", "60")) > before + 2 * count)
 
     def end(self) -> None:
-        """End whatever still runs."""
+        """Kill all processes that still run."""
         for process in self._running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -298,7 +298,10 @@ def outside() -> Iterator[Outside]:
 
 @pytest.fixture
 def machine(tmp_path: Path, outside: Outside) -> Iterator[Machine]:
-    """A machine at its boot; no disk is attached yet. No token may be seen on it, and a report is made with each only once."""
+    """A machine at its boot, without a disk.
+
+    No token may appear on it, and each token is used for one report.
+    """
     machine = Machine(tmp_path, outside)
     yield machine
     machine.end()
@@ -309,7 +312,7 @@ def machine(tmp_path: Path, outside: Outside) -> Iterator[Machine]:
     assert set(outside.bearers) <= {f"Bearer {token}" for token in outside.tokens}
 
 
-# ---- disk.sh --------------------------------------------------------------------------------------------------------
+# ---- disk.sh -------------------------------------------------------------------------------------
 
 
 def attach(machine: Machine, **contents: bytes) -> None:
@@ -322,7 +325,7 @@ def attach(machine: Machine, **contents: bytes) -> None:
 
 
 def attach_ext4(machine: Machine, **files: str) -> None:
-    """Attach a home disk of ours with files on it."""
+    """Attach a home disk with the Hub's file system and these files on it."""
     attach(machine)
     contents = machine.folder / "contents"
     contents.mkdir()
@@ -347,7 +350,7 @@ def digest(machine: Machine) -> str:
 
 
 def check_home_mounted(machine: Machine) -> None:
-    """See that the home disk was mounted once, so that nobody becomes root or reaches a device by what is on it."""
+    """Check that the home disk was mounted once, with nosuid and nodev."""
     [mount] = machine.calls("mount", "-t", "ext4")
     assert mount == [
         "mount",
@@ -363,7 +366,7 @@ def check_home_mounted(machine: Machine) -> None:
 
 
 def test_a_blank_disk_is_formatted_and_mounted(machine: Machine) -> None:
-    """By the real mkfs, which the real blkid then knows."""
+    """The real mkfs formats it, and the real blkid recognises the result."""
     attach(machine)
 
     assert machine.run("disk.sh") == 0, machine.said()
@@ -376,18 +379,21 @@ def test_a_blank_disk_is_formatted_and_mounted(machine: Machine) -> None:
 
 
 def test_a_kernel_that_panics_boots_again(machine: Machine) -> None:
-    """It would stand still otherwise, and be taken for a machine that runs. Where that cannot be had, there is a home all the same."""
+    """Otherwise it would stop and look like a running machine.
+
+    If the setting fails, the home is still mounted.
+    """
     attach(machine)
     assert machine.run("disk.sh") == 0, machine.said()
     assert (machine.folder / "kernel_panic").read_text() == "10\n"
 
     machine.environment["KERNEL_PANIC"] = str(machine.folder / "nowhere" / "panic")
     assert machine.run("disk.sh") == 0, machine.said()
-    assert "<4>A kernel that panics" in machine.said()
+    assert "<4>After a panic" in machine.said()
 
 
-def test_run_again_it_changes_nothing(machine: Machine) -> None:
-    """While all is mounted."""
+def test_running_it_again_changes_nothing(machine: Machine) -> None:
+    """Given everything is mounted, a second run neither formats nor mounts anything."""
     attach(machine)
     machine.run("disk.sh")
     before = digest(machine)
@@ -400,7 +406,10 @@ def test_run_again_it_changes_nothing(machine: Machine) -> None:
 
 
 def test_at_the_next_boot_the_disk_is_not_formatted_again(machine: Machine) -> None:
-    """Nothing is mounted then; the file system is checked, and what was put there since is still there."""
+    """After a boot nothing is mounted.
+
+    The file system is checked, and files written since are still there.
+    """
     attach(machine)
     machine.run("disk.sh")
     (machine.fakes / "mounted").write_text("")
@@ -416,8 +425,8 @@ def test_at_the_next_boot_the_disk_is_not_formatted_again(machine: Machine) -> N
     assert read(machine, "work") == "all of it"
 
 
-def test_what_is_on_a_disk_of_ours_stays(machine: Machine) -> None:
-    """A person's work, from a machine that is gone."""
+def test_files_on_an_existing_home_disk_stay(machine: Machine) -> None:
+    """Given a person's files from a former machine, the disk is mounted with them."""
     attach_ext4(machine, work="all of it")
 
     assert machine.run("disk.sh") == 0, machine.said()
@@ -427,13 +436,14 @@ def test_what_is_on_a_disk_of_ours_stays(machine: Machine) -> None:
     assert read(machine, "work") == "all of it"
 
 
-def test_a_disk_that_comes_late_is_waited_for(machine: Machine) -> None:
-    """It gets its name from udev some time into the boot."""
+def test_a_disk_that_appears_late_is_waited_for(machine: Machine) -> None:
+    """Its name comes from udev some time into the boot."""
     attach_ext4(machine)
     elsewhere = machine.disk.rename(machine.folder / "elsewhere")
     machine.fake(
         "sleep",
-        f'[ ! -e {machine.folder}/soon ] || mv {elsewhere} "${{DISK}}"; touch {machine.folder}/soon',
+        f'[ ! -e {machine.folder}/soon ] || mv {elsewhere} "${{DISK}}"\n'
+        f"touch {machine.folder}/soon",
     )
 
     assert machine.run("disk.sh") == 0, machine.said()
@@ -443,7 +453,10 @@ def test_a_disk_that_comes_late_is_waited_for(machine: Machine) -> None:
 
 
 def check_left_alone(machine: Machine, code: str) -> None:
-    """See that the disk is reported, neither mounted nor formatted nor changed by a bit, and that there are no secrets."""
+    """Check that the disk is reported and unchanged.
+
+    It is neither mounted nor formatted, and there are no secrets.
+    """
     before = digest(machine)
 
     assert machine.run("disk.sh") == 1
@@ -458,7 +471,7 @@ def check_left_alone(machine: Machine, code: str) -> None:
 
 
 def mbr() -> dict[str, bytes]:
-    """Return a partition table with one partition, that holds nothing yet."""
+    """Return a partition table with one empty partition."""
     return {"at_446": bytes.fromhex("80 202100 83 dd1e3f 00080000 00f80000"), "at_510": b"\x55\xaa"}
 
 
@@ -475,8 +488,8 @@ FOREIGN: dict[str, Callable[[], dict[str, bytes]]] = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_what_is_not_ours_is_reported_and_left_alone(machine: Machine, what: str) -> None:
-    """Whether blkid knows it or not: only zeros are nothing."""
+def test_foreign_contents_are_reported_and_left_alone(machine: Machine, what: str) -> None:
+    """Only zeros are blank: this holds for contents that blkid knows and for those it does not."""
     attach(machine, **FOREIGN[what]())
 
     check_left_alone(machine, "DISK_FOREIGN")
@@ -495,7 +508,7 @@ def test_what_is_not_ours_is_reported_and_left_alone(machine: Machine, what: str
 def test_another_file_system_is_reported_and_left_alone(
     machine: Machine, tool: str, package: str, options: list[str]
 ) -> None:
-    """As its own tool makes it."""
+    """Given a file system that its own tool has made, the disk is not changed."""
     attach(machine)
     if tool == "mkfs.xfs":
         os.truncate(machine.disk, 320 * 1024 * 1024)  # it makes none that is smaller
@@ -507,8 +520,8 @@ def test_another_file_system_is_reported_and_left_alone(
     assert machine.calls("mkfs.ext4") == []
 
 
-def test_a_disk_of_ours_that_lost_its_beginning_is_not_blank(machine: Machine) -> None:
-    """To blkid there is nothing any more; what it holds can still be rescued."""
+def test_a_home_disk_with_an_overwritten_beginning_is_not_blank(machine: Machine) -> None:
+    """To blkid it is empty, but its files can still be rescued."""
     attach_ext4(machine, work="all of it")
     with machine.disk.open("r+b") as disk:
         disk.write(bytes(4096))
@@ -517,8 +530,8 @@ def test_a_disk_of_ours_that_lost_its_beginning_is_not_blank(machine: Machine) -
     assert machine.calls("mkfs.ext4") == []
 
 
-def test_a_disk_that_breaks_off_while_it_is_read_is_not_blank(machine: Machine) -> None:
-    """Zeros as far as they came, and then an error: the rest may be anything."""
+def test_a_disk_that_fails_while_it_is_read_is_not_blank(machine: Machine) -> None:
+    """Given zeros and then a read error, the rest of the disk is unknown."""
     attach(machine)
     broken = "printf '\\0'; echo 'head: error reading: Input/output error' >&2; exit 1"
     machine.fake("head", f'case "$*" in *16M*) {broken} ;; esac; exec /usr/bin/head "$@"')
@@ -528,7 +541,7 @@ def test_a_disk_that_breaks_off_while_it_is_read_is_not_blank(machine: Machine) 
 
 
 def test_a_disk_that_cannot_be_read_at_all_is_not_blank(machine: Machine) -> None:
-    """The kernel's own input/output error: nothing is mapped where this begins."""
+    """The kernel's own input/output error is reported."""
     attach(machine)
     machine.environment["DISK"] = "/proc/self/mem"
     machine.fake("mkfs.ext4", ":")
@@ -537,8 +550,8 @@ def test_a_disk_that_cannot_be_read_at_all_is_not_blank(machine: Machine) -> Non
     assert machine.calls("mkfs.ext4") == []
 
 
-def test_a_disk_that_is_not_there_is_reported(machine: Machine) -> None:
-    """After a minute; nothing is made in its place."""
+def test_a_missing_disk_is_reported(machine: Machine) -> None:
+    """It is reported after a minute, and nothing is created in its place."""
     machine.fake("sleep", ":")
 
     assert machine.run("disk.sh") == 1
@@ -550,7 +563,10 @@ def test_a_disk_that_is_not_there_is_reported(machine: Machine) -> None:
 
 
 IO_ERROR = "Input/output error"
-WRITE_PROTECTED = "/dev/sdb: Read-only file system; Disk write-protected; use the -n option to do a read-only check"
+WRITE_PROTECTED = (
+    "/dev/sdb: Read-only file system;"
+    " Disk write-protected; use the -n option to do a read-only check"
+)
 SHORT_READ = (
     "Attempt to read block from filesystem resulted in short read while trying to open /dev/sdb"
 )
@@ -568,7 +584,7 @@ BAD_SUPERBLOCK = "Bad magic number in super-block while trying to open /dev/sdb"
 def test_a_disk_that_cannot_be_formatted_is_reported(
     machine: Machine, said: str, code: str
 ) -> None:
-    """It is not mounted then; the reason is the disk's own, if mkfs names one."""
+    """It is not mounted. If mkfs names the disk as the cause, the reason says so."""
     attach(machine)
     machine.fake("mkfs.ext4", f"echo '{said}' >&2; exit 1")
 
@@ -593,10 +609,10 @@ def test_a_disk_that_cannot_be_formatted_is_reported(
         (134, "Aborted", "DISK_NOT_CHECKED"),
     ],
 )
-def test_a_file_system_that_is_not_found_in_order_is_not_mounted(
+def test_a_file_system_that_fails_its_check_is_not_mounted(
     machine: Machine, status: int, said: str, code: str
 ) -> None:
-    """Damage, a disk that cannot be read, and a check that could not be made are three things."""
+    """Damage, an unreadable disk and a check that could not run have different codes."""
     attach_ext4(machine)
     machine.fake("fsck.ext4", f"echo '{said}'; exit {status}")
 
@@ -604,7 +620,7 @@ def test_a_file_system_that_is_not_found_in_order_is_not_mounted(
 
 
 def test_a_file_system_larger_than_its_disk_is_damaged(machine: Machine) -> None:
-    """To the real fsck: the disk is a copy that was cut off."""
+    """Given a truncated copy of a disk, the real fsck finds damage."""
     attach_ext4(machine)
     os.truncate(machine.disk, DISK_BYTES // 2)
 
@@ -616,7 +632,7 @@ def test_a_file_system_larger_than_its_disk_is_damaged(machine: Machine) -> None
 
 @pytest.mark.parametrize("status", [0, 1, 2, 3])
 def test_a_repaired_file_system_is_mounted(machine: Machine, status: int) -> None:
-    """With 1 and 2 fsck says that errors were corrected, and 3 is both."""
+    """The fsck statuses 1 and 2 mean that errors were corrected, and 3 means both."""
     attach_ext4(machine)
     machine.fake("fsck.ext4", f"exit {status}")
 
@@ -635,8 +651,8 @@ def test_a_repaired_file_system_is_mounted(machine: Machine, status: int) -> Non
         ),
     ],
 )
-def test_a_disk_that_does_not_mount_is_reported(machine: Machine, said: str, code: str) -> None:
-    """Nothing is put into the folder where it should be: it would be lost with the machine."""
+def test_a_disk_that_cannot_be_mounted_is_reported(machine: Machine, said: str, code: str) -> None:
+    """Nothing is written to the mount point: it would be lost with the machine."""
     attach_ext4(machine, work="all of it")
     machine.fake("mount", f'case "$*" in *ext4*) echo "{said}" >&2; exit 32 ;; esac')
 
@@ -661,8 +677,10 @@ def test_a_disk_that_does_not_mount_is_reported(machine: Machine, said: str, cod
         ("install: cannot create directory 'home': File exists", "DISK_UNUSABLE"),
     ],
 )
-def test_a_home_that_cannot_be_made_is_reported(machine: Machine, said: str, code: str) -> None:
-    """The disk is mounted, and yet no use."""
+def test_a_home_folder_that_cannot_be_created_is_reported(
+    machine: Machine, said: str, code: str
+) -> None:
+    """Given the disk is mounted but something else is in the folder's place, the boot fails."""
     attach_ext4(machine)
     machine.fake("install", f'echo "{said}" >&2; exit 1')
 
@@ -673,7 +691,7 @@ def test_a_home_that_cannot_be_made_is_reported(machine: Machine, said: str, cod
 
 
 def size(machine: Machine) -> int:
-    """Return how many bytes the file system on the home disk has."""
+    """Return the size of the home disk's file system in bytes."""
     command = [needed("dumpe2fs", "e2fsprogs"), "-h", str(machine.disk)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     of = {
@@ -684,7 +702,7 @@ def size(machine: Machine) -> int:
 
 
 def test_a_file_system_grows_with_its_disk(machine: Machine) -> None:
-    """By the real resize2fs, at the next boot; what is on it stays."""
+    """The real resize2fs grows it at the next boot, and its files stay."""
     attach_ext4(machine, work="all of it")
     os.truncate(machine.disk, 4 * DISK_BYTES)
 
@@ -696,7 +714,7 @@ def test_a_file_system_grows_with_its_disk(machine: Machine) -> None:
 
 
 def disk_calls(machine: Machine) -> list[str]:
-    """Return what was done to the home disk once it had been checked, in order."""
+    """Return the calls that touched the home disk after its check, in order."""
     done = [
         call
         for call in machine.calls()
@@ -706,7 +724,7 @@ def disk_calls(machine: Machine) -> list[str]:
 
 
 def test_a_file_system_that_does_not_grow_while_mounted_grows_unmounted(machine: Machine) -> None:
-    """After a whole check, without which the real resize2fs refuses; then it is mounted again."""
+    """The real resize2fs requires a full check first. Then the disk is mounted again."""
     attach_ext4(machine, work="all of it")
     os.truncate(machine.disk, 4 * DISK_BYTES)
     real = needed("resize2fs", "e2fsprogs")
@@ -735,10 +753,10 @@ def test_a_file_system_that_does_not_grow_while_mounted_grows_unmounted(machine:
     [(1, ["umount", "fsck.ext4 -f -p", "resize2fs", "mount -t"]), (127, [])],
     ids=["refused", "no such tool"],
 )
-def test_a_file_system_that_does_not_grow_is_a_home_all_the_same(
+def test_a_file_system_that_cannot_grow_is_still_used(
     machine: Machine, status: int, tried: list[str]
 ) -> None:
-    """It is said in the log as a warning, and the boot goes on."""
+    """The log has a warning, and the boot continues."""
     attach_ext4(machine)
     machine.fake("resize2fs", f"echo 'Permission denied to resize' >&2; exit {status}")
 
@@ -753,8 +771,8 @@ def test_a_file_system_that_does_not_grow_is_a_home_all_the_same(
     assert machine.outside.reports == []
 
 
-def test_what_the_whole_check_finds_keeps_nobody_from_their_home(machine: Machine) -> None:
-    """It was good enough to be mounted; it is just not made larger."""
+def test_errors_of_the_full_check_do_not_prevent_the_mount(machine: Machine) -> None:
+    """The file system was good enough to be mounted. It only does not grow."""
     attach_ext4(machine)
     machine.fake("resize2fs", "exit 1")
     machine.fake("fsck.ext4", '[ "$1" != -f ] || exit 4')
@@ -770,13 +788,13 @@ NO_NOSWAP = 'case "$*" in *noswap*) exit 32 ;; esac; echo "${@: -1}" >>"${FAKES}
 
 
 def swapping(machine: Machine, swaps: int) -> None:
-    """Have /proc/swaps list so many, under its heading."""
+    """Have /proc/swaps list this many swap areas, under its heading."""
     machine.fake("wc", f'[ "$1" != --lines ] || exec echo {swaps + 1}; exec /usr/bin/wc "$@"')
 
 
 @pytest.mark.parametrize("swaps", [0, 1])
 def test_secrets_are_in_memory_and_never_in_swap(machine: Machine, swaps: int) -> None:
-    """On a kernel that can promise it, it may swap as it likes."""
+    """Given a kernel with noswap, secrets are safe even if the machine swaps."""
     attach_ext4(machine)
     swapping(machine, swaps)
 
@@ -787,8 +805,8 @@ def test_secrets_are_in_memory_and_never_in_swap(machine: Machine, swaps: int) -
     ]
 
 
-def test_an_older_kernel_without_swap_will_do(machine: Machine) -> None:
-    """It refuses the option; there is nowhere to swap to."""
+def test_an_older_kernel_without_swap_gets_secrets(machine: Machine) -> None:
+    """It refuses the option noswap, but there is no swap."""
     attach_ext4(machine)
     machine.fake("mount", NO_NOSWAP)
     swapping(machine, 0)
@@ -800,7 +818,7 @@ def test_an_older_kernel_without_swap_will_do(machine: Machine) -> None:
 
 
 def test_an_older_kernel_that_swaps_gets_no_secrets(machine: Machine) -> None:
-    """They would end up on its boot disk."""
+    """Its secrets would be written to the boot disk."""
     attach_ext4(machine)
     machine.fake("mount", NO_NOSWAP)
     swapping(machine, 1)
@@ -811,8 +829,8 @@ def test_an_older_kernel_that_swaps_gets_no_secrets(machine: Machine) -> None:
     assert len(machine.calls("mount", "-t", "tmpfs")) == 1
 
 
-def test_without_a_place_for_secrets_there_is_no_workspace(machine: Machine) -> None:
-    """Whatever the reason."""
+def test_without_a_folder_for_secrets_the_boot_fails(machine: Machine) -> None:
+    """This holds for each reason why the folder cannot be created."""
     attach_ext4(machine)
     machine.fake("mount", 'case "$*" in *tmpfs*) exit 32 ;; esac')
     swapping(machine, 0)
@@ -821,7 +839,7 @@ def test_without_a_place_for_secrets_there_is_no_workspace(machine: Machine) -> 
     assert machine.outside.events() == ["SECRETS_NOT_SAFE"]
 
 
-# ---- container.sh ---------------------------------------------------------------------------------------------------
+# ---- container.sh --------------------------------------------------------------------------------
 
 HOSTILE = {
     "quotes": "\"; touch x; ' -x",
@@ -842,15 +860,21 @@ case "$1 $2" in
   "image ls") [ -e "${{FAKES}}/first-boot" ] || echo 1234567890ab ;;
 esac
 """
-DENIED = "Error response from daemon: Head https://x/v2/y: denied: Permission artifactregistry.repositories.downloadArtifacts"
+DENIED = (
+    "Error response from daemon: Head https://x/v2/y: denied:"
+    " Permission artifactregistry.repositories.downloadArtifacts"
+)
 MISSING = (
     "Error response from daemon: manifest for x:v2 not found: manifest unknown: Failed to fetch v2"
 )
-TIMED_OUT = "Error response from daemon: Get https://x/v2/: net/http: request canceled while waiting for connection"
+TIMED_OUT = (
+    "Error response from daemon: Get https://x/v2/: net/http:"
+    " request canceled while waiting for connection"
+)
 
 
 def create_arguments(machine: Machine, **changes: str) -> list[str]:
-    """Return how the container is to be run."""
+    """Return the arguments of ``docker create``."""
     told = {**ATTRIBUTES, **changes}
     return [
         *(
@@ -885,8 +909,8 @@ def create_arguments(machine: Machine, **changes: str) -> list[str]:
     ]
 
 
-def test_the_container_is_run_as_nobody_special(machine: Machine) -> None:
-    """Pulled, what was left of the last one taken away, then run in the foreground: not privileged, as user 1000."""
+def test_the_container_is_run_as_user_1000_without_privileges(machine: Machine) -> None:
+    """The image is pulled, the last container removed, and the new one runs in the foreground."""
     machine.fake("docker", '[ "$1" != start ] || exit 42')
 
     assert machine.run("container.sh") == 42
@@ -903,8 +927,8 @@ def test_the_container_is_run_as_nobody_special(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_what_a_person_wrote_is_one_argument(machine: Machine, what: str) -> None:
-    """Nothing in it is run, and nothing of it becomes an option."""
+def test_text_that_a_person_wrote_is_one_argument(machine: Machine, what: str) -> None:
+    """None of it is executed, and none of it becomes an option."""
     changes = dict.fromkeys(
         ("hub-workspace-name", "hub-repo", "hub-branch", "hub-workspace-id"), HOSTILE[what]
     )
@@ -916,20 +940,26 @@ def test_what_a_person_wrote_is_one_argument(machine: Machine, what: str) -> Non
     assert not list(machine.folder.rglob("x"))
 
 
-GUARD = "OUTPUT --destination {} --protocol tcp ! --dport 53 --match owner --uid-owner 1000 --jump REJECT"
+GUARD = (
+    "OUTPUT --destination {} --protocol tcp ! --dport 53"
+    " --match owner --uid-owner 1000 --jump REJECT"
+)
 GUARDS = {"iptables": GUARD.format("169.254.169.254"), "ip6tables": GUARD.format("fd20:ce::254")}
 
 
 def rules(machine: Machine) -> dict[str, list[str]]:
-    """Return the rules that there are, by tool."""
+    """Return the present firewall rules, by tool."""
     return {file.stem: file.read_text().splitlines() for file in machine.fakes.glob("ip*.rules")}
 
 
 @pytest.mark.parametrize(
     "tools", [["iptables"], ["iptables", "ip6tables"]], ids=["IPv4", "IPv4 and IPv6"]
 )
-def test_the_container_is_kept_from_the_metadata_server(machine: Machine, tools: list[str]) -> None:
-    """Before it runs, and once however often it does; by every address, for whoever asks there is the machine."""
+def test_the_metadata_server_is_closed_to_the_container(machine: Machine, tools: list[str]) -> None:
+    """The rules exist before it runs, once each, for every address.
+
+    The server gives out the machine's identity.
+    """
     machine.fake("docker", '[ "$1" != create ] || cp "${FAKES}/iptables.rules" "${FAKES}/before"')
     if "ip6tables" in tools:
         machine.fake("ip6tables", RULES)
@@ -941,8 +971,8 @@ def test_the_container_is_kept_from_the_metadata_server(machine: Machine, tools:
     assert (machine.fakes / "before").read_text().splitlines() == [GUARDS["iptables"]]
 
 
-def test_a_container_that_may_reaches_the_metadata_server(machine: Machine) -> None:
-    """From its next boot on, or as soon as it is started again."""
+def test_an_allowed_container_reaches_the_metadata_server(machine: Machine) -> None:
+    """The rules are removed at the next boot, or when the container is started again."""
     assert machine.run("container.sh") == 0, machine.said()
     machine.outside.attributes["hub-container-metadata"] = "true"
 
@@ -950,10 +980,10 @@ def test_a_container_that_may_reaches_the_metadata_server(machine: Machine) -> N
     assert rules(machine) == {"iptables": []}
 
 
-def test_a_container_that_cannot_be_kept_from_the_metadata_server_is_not_run(
+def test_a_container_that_cannot_be_guarded_is_not_run(
     machine: Machine,
 ) -> None:
-    """Nobody would notice, otherwise."""
+    """Otherwise nobody would notice that the metadata server is open to it."""
     machine.fake("iptables", "echo No chain/target/match by that name. >&2; exit 1")
 
     assert machine.run("container.sh") == 1
@@ -962,8 +992,8 @@ def test_a_container_that_cannot_be_kept_from_the_metadata_server_is_not_run(
     assert machine.calls("docker") == []
 
 
-def test_without_a_place_for_agents_the_container_runs_all_the_same(machine: Machine) -> None:
-    """They are a convenience, a workspace is not."""
+def test_without_a_folder_for_agents_the_container_still_runs(machine: Machine) -> None:
+    """Agents are a convenience, and their folder must not prevent the workspace."""
     machine.fake("mount", "exit 32")
 
     assert machine.run("container.sh") == 0, machine.said()
@@ -974,8 +1004,8 @@ def test_without_a_place_for_agents_the_container_runs_all_the_same(machine: Mac
     assert "<4>SSH agents" in machine.said()
 
 
-def test_an_image_of_a_hostile_name_is_one_argument(machine: Machine) -> None:
-    """To the registry's helper too."""
+def test_an_image_with_a_hostile_name_is_one_argument(machine: Machine) -> None:
+    """This holds for the registry's credential helper, too."""
     image = "$(touch x).pkg.dev/`touch x`:v2; touch x"
     machine.outside.attributes["hub-image"] = image
 
@@ -988,8 +1018,8 @@ def test_an_image_of_a_hostile_name_is_one_argument(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("registry", ["us-west1-docker.pkg.dev", "gcr.io", "eu.gcr.io"])
-def test_googles_registries_are_asked_as_the_machine(machine: Machine, registry: str) -> None:
-    """By the credential helper, configured where it can be written: root's home cannot be."""
+def test_googles_registries_get_the_machines_credentials(machine: Machine, registry: str) -> None:
+    """The credential helper's configuration is in a writable folder: root's home is read-only."""
     machine.outside.attributes["hub-image"] = f"{registry}/a-project/workspace:v2"
 
     assert machine.run("container.sh") == 0, machine.said()
@@ -1004,7 +1034,7 @@ def test_googles_registries_are_asked_as_the_machine(machine: Machine, registry:
     "image", ["docker.io/library/debian:12", "debian", "pkg.dev.example.com/a:v2", "gcr.io.x/a"]
 )
 def test_other_registries_never_see_the_machines_credentials(machine: Machine, image: str) -> None:
-    """The helper is not even set up."""
+    """The credential helper is not configured for them."""
     machine.outside.attributes["hub-image"] = image
 
     assert machine.run("container.sh") == 0, machine.said()
@@ -1013,14 +1043,17 @@ def test_other_registries_never_see_the_machines_credentials(machine: Machine, i
     assert {record[0] for record in machine.records() if record[1] == "docker"} == {""}
 
 
-NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+NO_DAEMON = (
+    "Cannot connect to the Docker daemon at unix:///var/run/docker.sock."
+    " Is the docker daemon running?"
+)
 NO_SPACE = "write /var/lib/docker/tmp/GetImageBlob1: no space left on device"
 DEFINITE = {
     DENIED: "IMAGE_DENIED",
     "unauthorized: authentication required": "IMAGE_DENIED",
     "error pulling image: received unexpected HTTP status: 403 Forbidden": "IMAGE_DENIED",
-    "denied: Unauthenticated request. Unauthenticated requests do not have permission": "IMAGE_DENIED",
-    "pull access denied for x, repository does not exist or may require docker login": "IMAGE_DENIED",
+    "denied: Unauthenticated request. Unauthenticated requests have no permission": "IMAGE_DENIED",
+    "pull access denied for x, repository does not exist or may need docker login": "IMAGE_DENIED",
     "repository x not found: does not exist or no pull access": "IMAGE_DENIED",
     MISSING: "IMAGE_MISSING",
     "invalid reference format": "IMAGE_MISSING",
@@ -1047,11 +1080,11 @@ PASSING = {
     "x509: certificate has expired or is not yet valid": ("IMAGE_PULL_FAILED", "certificate"),
     "received unexpected HTTP status: 503 Service Unavailable": (
         "IMAGE_PULL_FAILED",
-        "errors of its own",
+        "an error of its own",
     ),
     "received unexpected HTTP status: 504 Gateway Timeout": (
         "IMAGE_PULL_FAILED",
-        "errors of its own",
+        "an error of its own",
     ),
     "filesystem layer verification failed for digest": ("IMAGE_PULL_FAILED", "layer verification"),
     NO_DAEMON: ("DOCKER_NOT_RUNNING", "Docker does not run"),
@@ -1063,7 +1096,7 @@ PASSING = {
         "DOCKER_NOT_RUNNING",
         "does not run",
     ),
-    "error getting credentials - err: exec: docker-credential-gcr: executable file not found in $PATH": (
+    "error getting credentials - err: exec: docker-credential-gcr: executable file not found": (
         "REGISTRY_LOGIN_FAILED",
         "credentials",
     ),
@@ -1071,7 +1104,7 @@ PASSING = {
 
 
 def ends(machine: Machine) -> list[str]:
-    """Return the reasons that were written down for the container's ends, without their times."""
+    """Return the recorded reasons of the container's ends, without their times."""
     file = machine.state / "ends"
     return (
         [line.partition(" ")[2] for line in file.read_text().splitlines()] if file.exists() else []
@@ -1079,7 +1112,7 @@ def ends(machine: Machine) -> list[str]:
 
 
 def check_not_pulled(machine: Machine, code: str, pulls: int) -> str:
-    """See that the image could not be pulled in so many tries, for this reason. Return what the Hub was told."""
+    """Check that the pull failed after this many tries, for this reason; return the message."""
     assert machine.run("container.sh") == 1
 
     [report] = machine.outside.reports
@@ -1091,10 +1124,8 @@ def check_not_pulled(machine: Machine, code: str, pulls: int) -> str:
 
 
 @pytest.mark.parametrize("said", DEFINITE)
-def test_what_definitely_keeps_an_image_away_is_reported_at_once(
-    machine: Machine, said: str
-) -> None:
-    """Each by its own cause, whatever other words are beside."""
+def test_a_definite_pull_failure_is_reported_at_once(machine: Machine, said: str) -> None:
+    """Each cause has its own code, whatever other words Docker prints."""
     machine.fake("docker", PULL_SAYS.format(said=said, local=1))
 
     check_not_pulled(machine, DEFINITE[said], 1)
@@ -1104,8 +1135,8 @@ def test_what_definitely_keeps_an_image_away_is_reported_at_once(
 @pytest.mark.parametrize(
     "said", [said for said, code in DEFINITE.items() if code == "IMAGE_DENIED"]
 )
-def test_at_a_machines_first_boot_a_right_may_come_late(machine: Machine, said: str) -> None:
-    """A new account's may take some minutes, and the first workspace comes as soon."""
+def test_at_a_machines_first_boot_a_denied_pull_is_retried(machine: Machine, said: str) -> None:
+    """The rights of a new account may take some minutes to take effect."""
     (machine.fakes / "first-boot").touch()
     late = '[ "$1" = pull ] && [ "$(($(cat "${FAKES}/pulls" || echo 0) + 1))" -gt 7 ] && exit'
     count = (
@@ -1120,8 +1151,8 @@ def test_at_a_machines_first_boot_a_right_may_come_late(machine: Machine, said: 
     assert machine.outside.reports == []
 
 
-def test_at_a_machines_first_boot_a_right_that_does_not_come_is_reported(machine: Machine) -> None:
-    """After two minutes."""
+def test_at_a_machines_first_boot_a_pull_that_stays_denied_is_reported(machine: Machine) -> None:
+    """It is reported after two minutes."""
     (machine.fakes / "first-boot").touch()
     machine.environment["DENIED_SECONDS"] = "4"
     machine.fake("docker", PULL_SAYS.format(said=DENIED, local=1))
@@ -1133,8 +1164,8 @@ def test_at_a_machines_first_boot_a_right_that_does_not_come_is_reported(machine
     assert '"${DENIED_SECONDS:=120}"' in source("container.sh")
 
 
-def test_images_of_nothing_are_removed_before_and_after_a_pull(machine: Machine) -> None:
-    """Before, while the last container still holds its image: that is what there is if the registry is away."""
+def test_unused_images_are_removed_before_and_after_a_pull(machine: Machine) -> None:
+    """Before the pull, the last container still holds its image, in case the registry is away."""
     assert machine.run("container.sh") == 0, machine.said()
 
     done = [
@@ -1145,16 +1176,19 @@ def test_images_of_nothing_are_removed_before_and_after_a_pull(machine: Machine)
     assert machine.calls("docker", "image", "prune")[0][3:] == ["--all", "--force"]
 
 
-def test_old_images_that_stay_keep_nobody_out(machine: Machine) -> None:
-    """They are only in the way."""
+def test_unused_images_that_cannot_be_removed_do_not_stop_the_boot(machine: Machine) -> None:
+    """They only take space."""
     machine.fake("docker", '[ "$2" != prune ] || exit 1')
 
     assert machine.run("container.sh") == 0, machine.said()
     assert "<4>Old images" in machine.said()
 
 
-def test_a_container_that_runs_is_left_alone(machine: Machine) -> None:
-    """Docker was started again under it, and this script with it; what ends it later is written down as ever."""
+def test_a_running_container_is_left_alone(machine: Machine) -> None:
+    """Given a restart of Docker and of the script, the container runs on.
+
+    Its later end is recorded.
+    """
     machine.fake(
         "docker",
         'case "$1 $3" in "inspect {{.State.Running}}") [ -e "${FAKES}/ended" ] || echo true ;;'
@@ -1175,8 +1209,8 @@ def test_a_container_that_runs_is_left_alone(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("said", PASSING)
-def test_what_may_pass_is_reported_after_it_was_tried_again(machine: Machine, said: str) -> None:
-    """With words for the cause, since none of it is the image's fault."""
+def test_a_passing_pull_failure_is_reported_after_retries(machine: Machine, said: str) -> None:
+    """The message names the cause, since the image is not at fault."""
     machine.fake("docker", PULL_SAYS.format(said=said.replace("$", "\\$"), local=1))
     code, words = PASSING[said]
 
@@ -1195,8 +1229,11 @@ def test_what_may_pass_is_reported_after_it_was_tried_again(machine: Machine, sa
         ("x" * 500, "x" * 160),
     ],
 )
-def test_the_reason_quotes_what_docker_said_last(machine: Machine, said: str, quoted: str) -> None:
-    """The person who reads it cannot look into the machine. It is on the serial console and in Cloud Logging, too, as a warning."""
+def test_the_reason_quotes_dockers_last_line(machine: Machine, said: str, quoted: str) -> None:
+    """The reader cannot look into the machine.
+
+    The serial console and Cloud Logging have it as a warning.
+    """
     machine.fake(
         "docker",
         PULL_SAYS.replace('echo "{said}"', "printf '%b\\n' \"{said}\"").format(said=said, local=1),
@@ -1209,8 +1246,8 @@ def test_the_reason_quotes_what_docker_said_last(machine: Machine, said: str, qu
     assert machine.said().count("<4>IMAGE_PULL_FAILED") == 1
 
 
-def test_what_a_container_prints_is_in_the_journal_alone(machine: Machine) -> None:
-    """As what it is: it cannot make a warning of its words."""
+def test_a_containers_output_goes_to_the_journal_only(machine: Machine) -> None:
+    """The container cannot set the priority of its lines."""
     assert machine.run("container.sh") == 0, machine.said()
     assert machine.calls("systemd-cat") == [
         [
@@ -1229,7 +1266,7 @@ def test_what_a_container_prints_is_in_the_journal_alone(machine: Machine) -> No
     "name", ["denied", "not-found/x509", "too/toomanyrequests:forbidden", "no-such-host:timeout"]
 )
 def test_an_images_name_is_not_taken_for_the_reason(machine: Machine, name: str) -> None:
-    """Docker repeats it in what it says, alone and in addresses."""
+    """Docker repeats the name in its messages, alone and in addresses."""
     machine.outside.attributes["hub-image"] = name
     address = f"https://registry.example.com/v2/{name.replace(':', '/manifests/')}"
     said = f"manifest for {name} not found, Head {address}: manifest unknown"
@@ -1250,10 +1287,10 @@ def test_an_images_name_is_not_taken_for_the_reason(machine: Machine, name: str)
         (NO_DAEMON, "DOCKER_NOT_RUNNING"),
     ],
 )
-def test_why_docker_cannot_make_the_container_is_written_down(
+def test_why_docker_cannot_create_the_container_is_recorded(
     machine: Machine, said: str, code: str
 ) -> None:
-    """For ready.sh, which tells the Hub when it happens again and again."""
+    """ready.sh reports it to the Hub when it happens again and again."""
     machine.fake("docker", f'[ "$1" != create ] || {{ echo "{said}" >&2; exit 125; }}')
 
     assert machine.run("container.sh") == 125
@@ -1275,40 +1312,38 @@ esac
 
 
 @pytest.mark.parametrize(
-    ("status", "state", "its", "code", "words"),
+    ("status", "docker_state", "reason"),
     [
-        (3, "false false", "amd64", "CONTAINER_ENDS", "ends with status 3."),
-        (0, "false false", "amd64", "CONTAINER_ENDS", "by itself"),
-        (0, "false false", "arm64", "CONTAINER_ENDS", "by itself"),
-        (126, "false false", "amd64", "CONTAINER_ENDS", "cannot execute its command"),
-        (127, "false false", "amd64", "CONTAINER_ENDS", "not in the image"),
-        (137, "false false", "amd64", "CONTAINER_ENDS", "killed by signal 9"),
-        (137, "false true", "amd64", "CONTAINER_OUT_OF_MEMORY", "no memory left"),
-        (3, "false true", "amd64", "CONTAINER_ENDS", "ends with status 3."),
-        (1, "false false", "arm64", "IMAGE_WRONG_PLATFORM", "processor architecture"),
-        (1, "false false", "", "CONTAINER_ENDS", "ends with status 1."),
+        (3, ("false false", "amd64"), ("CONTAINER_ENDS", "ends with status 3.")),
+        (0, ("false false", "amd64"), ("CONTAINER_ENDS", "by itself")),
+        (0, ("false false", "arm64"), ("CONTAINER_ENDS", "by itself")),
+        (126, ("false false", "amd64"), ("CONTAINER_ENDS", "cannot execute its command")),
+        (127, ("false false", "amd64"), ("CONTAINER_ENDS", "not in the image")),
+        (137, ("false false", "amd64"), ("CONTAINER_ENDS", "killed by signal 9")),
+        (137, ("false true", "amd64"), ("CONTAINER_OUT_OF_MEMORY", "ran out of memory")),
+        (3, ("false true", "amd64"), ("CONTAINER_ENDS", "ends with status 3.")),
+        (1, ("false false", "arm64"), ("IMAGE_WRONG_PLATFORM", "processor architecture")),
+        (1, ("false false", ""), ("CONTAINER_ENDS", "ends with status 1.")),
         (
             1,
-            "false false OCI runtime create failed: exec format error",
-            "amd64",
-            "IMAGE_WRONG_PLATFORM",
-            "architecture",
+            ("false false OCI runtime create failed: exec format error", "amd64"),
+            ("IMAGE_WRONG_PLATFORM", "architecture"),
         ),
         (
             1,
-            "false false OCI runtime create failed: mkdir: not a directory",
-            "amd64",
-            "CONTAINER_REFUSED",
-            "mkdir: not a directory",
+            ("false false OCI runtime create failed: mkdir: not a directory", "amd64"),
+            ("CONTAINER_REFUSED", "mkdir: not a directory"),
         ),
-        (1, f"false false mkdir overlay2: {NO_SPACE}", "amd64", "BOOT_DISK_FULL", "boot disk"),
+        (1, (f"false false mkdir overlay2: {NO_SPACE}", "amd64"), ("BOOT_DISK_FULL", "boot disk")),
     ],
 )
-def test_why_a_container_ended_is_written_down(
-    machine: Machine, status: int, state: str, its: str, code: str, words: str
+def test_why_a_container_ended_is_recorded(
+    machine: Machine, status: int, docker_state: tuple[str, str], reason: tuple[str, str]
 ) -> None:
-    """As Docker knows it: the status alone does not tell who killed it."""
-    machine.fake("docker", ENDED.format(status=status, state=state, its=its))
+    """Docker knows more than the status, which does not tell who killed the container."""
+    state, architecture = docker_state
+    code, words = reason
+    machine.fake("docker", ENDED.format(status=status, state=state, its=architecture))
 
     assert machine.run("container.sh") == status
 
@@ -1327,10 +1362,10 @@ def test_why_a_container_ended_is_written_down(
         ("docker", "500 0 0", "CONTAINER_ENDS"),  # btrfs and the like count no inodes
     ],
 )
-def test_a_container_that_ends_on_a_full_disk_says_so(
+def test_a_container_that_ends_on_a_full_disk_is_recorded_so(
     machine: Machine, where: str, statistics: str, code: str
 ) -> None:
-    """Which of the two disks, of blocks or of inodes."""
+    """Given either disk has no free blocks or no free inodes, the reason names that disk."""
     machine.environment["DOCKER_ROOT"] = str(machine.folder / "docker")
     machine.fake("docker", ENDED.format(status=1, state="false false", its="amd64"))
     machine.fake(
@@ -1351,18 +1386,18 @@ def test_a_container_that_ends_on_a_full_disk_says_so(
     ],
     ids=["the container runs on", "Docker is away", "somebody removed it"],
 )
-def test_an_end_that_is_not_the_containers_is_not_counted_as_its(
+def test_an_end_of_docker_or_its_client_is_not_the_containers(
     machine: Machine, answer: str, ended: list[str]
 ) -> None:
-    """Docker and its client can end, too."""
+    """The container may still run."""
     machine.fake("docker", answer)
 
     machine.run("container.sh")
     assert [end.split()[0] for end in ends(machine)] == ended
 
 
-def test_only_the_last_ends_are_kept(machine: Machine) -> None:
-    """They are in memory, and a container may end for days."""
+def test_only_the_last_ends_are_recorded(machine: Machine) -> None:
+    """They are kept in memory, and a container may restart for days."""
     machine.state.mkdir(parents=True)
     (machine.state / "ends").write_text("1 CONTAINER_ENDS Long ago.\n" * 50)
     machine.fake("docker", ENDED.format(status=3, state="false false", its="amd64"))
@@ -1373,10 +1408,11 @@ def test_only_the_last_ends_are_kept(machine: Machine) -> None:
 
 
 def test_a_registry_that_comes_back_is_used(machine: Machine) -> None:
-    """Nothing is reported."""
+    """Given a pull that fails and then succeeds, nothing is reported."""
     machine.fake(
         "docker",
-        f'[ "$1" != image ] || exit 1; [ "$1" != pull ] || [ -e "${{FAKES}}/back" ] || {{ echo "{TIMED_OUT}"; exit 1; }}',
+        f'[ "$1" != image ] || exit 1\n[ "$1" != pull ] || [ -e "${{FAKES}}/back" ] ||'
+        f' {{ echo "{TIMED_OUT}"; exit 1; }}',
     )
     machine.fake("sleep", 'touch "${FAKES}/back"')
 
@@ -1388,8 +1424,8 @@ def test_a_registry_that_comes_back_is_used(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("said", [TIMED_OUT, DENIED, MISSING])
-def test_an_image_that_is_here_does_without_its_registry(machine: Machine, said: str) -> None:
-    """Nobody is kept from their workspace by a registry that is away or has forgotten."""
+def test_a_local_image_is_used_without_its_registry(machine: Machine, said: str) -> None:
+    """The registry may be away, or may have lost the image."""
     machine.fake("docker", PULL_SAYS.format(said=said, local=0))
 
     assert machine.run("container.sh") == 0, machine.said()
@@ -1399,16 +1435,19 @@ def test_an_image_that_is_here_does_without_its_registry(machine: Machine, said:
     assert machine.outside.reports == []
 
 
-def test_a_metadata_server_that_stumbles_is_asked_again(machine: Machine) -> None:
+def test_a_metadata_server_that_fails_briefly_is_asked_again(machine: Machine) -> None:
     """It does so early in a boot."""
-    machine.outside.metadata_says = [503]
+    machine.outside.metadata_answers = [503]
 
     assert machine.run("container.sh") == 0, machine.said()
     assert machine.calls("docker", "create") == [create_arguments(machine)]
 
 
-def test_without_its_metadata_no_container_is_run(machine: Machine) -> None:
-    """One without its settings would be somebody else's; systemd starts the script again. ready.sh can tell what is missing."""
+def test_without_metadata_no_container_is_run(machine: Machine) -> None:
+    """Its settings would be missing.
+
+    The script is started again, and ready.sh can report what is missing.
+    """
     del machine.outside.attributes["hub-branch"]
 
     assert machine.run("container.sh") != 0
@@ -1416,12 +1455,12 @@ def test_without_its_metadata_no_container_is_run(machine: Machine) -> None:
     assert (machine.state / "doing").read_text().startswith("METADATA_AWAY ")
 
 
-# ---- ready.sh -------------------------------------------------------------------------------------------------------
+# ---- ready.sh ------------------------------------------------------------------------------------
 
-# A container that runs while there is a file `running`, which says what its image's health check
-# says; it is another one at every look while there is a file `restless`. To the Hub's command it is
-# healthy while there is a file `well`; otherwise the command ends with the status in the file
-# `unwell`.
+# A fake docker with one container. It runs while the file `running` exists, which has the result of
+# its image's health check. While the file `restless` exists, it is a new container at each look.
+# The Hub's health command succeeds while the file `well` exists, and otherwise ends with the status
+# in the file `unwell`.
 CONTAINER = """
 case "$1" in
   inspect)
@@ -1434,7 +1473,7 @@ esac
 
 
 def is_now(machine: Machine, name: str, content: str = "") -> None:
-    """Make a file that the fakes look at."""
+    """Create a file that the fake tools check."""
     (machine.fakes / "new").write_text(content)
     (machine.fakes / "new").replace(machine.fakes / name)
 
@@ -1454,8 +1493,8 @@ def ready(machine: Machine) -> None:
     assert machine.outside.events() == ["ready"]
 
 
-def test_ready_is_reported_once_the_container_runs_and_is_healthy(machine: Machine) -> None:
-    """Not before: a person who is told so comes at once."""
+def test_ready_is_reported_when_the_container_runs_and_is_healthy(machine: Machine) -> None:
+    """It is not reported earlier, because a person connects at once."""
     a_container(machine)
     machine.start("ready.sh")
     machine.until(lambda: len(machine.calls("docker", "inspect")) > 3)
@@ -1479,7 +1518,10 @@ def test_ready_is_reported_once_the_container_runs_and_is_healthy(machine: Machi
 
 
 def test_an_images_own_health_check_counts_too(machine: Machine) -> None:
-    """While it is starting or unhealthy the Hub's command is not asked; without a command it alone decides."""
+    """While it is starting or unhealthy, the Hub's command is not run.
+
+    Without a command it alone decides.
+    """
     machine.outside.attributes["hub-health-command"] = ""
     a_container(machine)
     is_now(machine, "running", " starting")
@@ -1497,7 +1539,7 @@ def test_an_images_own_health_check_counts_too(machine: Machine) -> None:
 
 
 def check_unhealthy(machine: Machine, words: str) -> None:
-    """See that the container is not healthy in time, for this reason."""
+    """Check that the container is reported as unhealthy in time, for this reason."""
     machine.outside.attributes["hub-health-seconds"] = "1"
 
     assert machine.run("ready.sh") == 1
@@ -1518,7 +1560,7 @@ def check_unhealthy(machine: Machine, words: str) -> None:
 def test_a_container_that_is_not_healthy_in_time_is_reported(
     machine: Machine, status: int, words: str
 ) -> None:
-    """It runs, but nobody could work in it; that the command is not there is another thing than that it fails."""
+    """A command that does not exist is told apart from one that fails."""
     a_container(machine, "running")
     is_now(machine, "unwell", str(status))
 
@@ -1526,7 +1568,7 @@ def test_a_container_that_is_not_healthy_in_time_is_reported(
 
 
 def test_a_health_command_that_hangs_is_ended(machine: Machine) -> None:
-    """And said to hang."""
+    """The reason says that it did not end in time."""
     machine.environment["HEALTH_PATIENCE_SECONDS"] = "0.2"
     a_container(machine, "running")
     machine.fake("docker", CONTAINER.replace("exec)", "exec) exec /bin/sleep 600;;\n  never)"))
@@ -1535,12 +1577,13 @@ def test_a_health_command_that_hangs_is_ended(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("health", "words"), [("starting", "not succeeded yet"), ("unhealthy", "of its image fails")]
+    ("health", "words"),
+    [("starting", "not succeeded yet"), ("unhealthy", "image's health check fails")],
 )
-def test_an_images_own_health_check_is_named_when_it_keeps_a_workspace_away(
+def test_an_images_failing_health_check_is_named_as_the_reason(
     machine: Machine, health: str, words: str
 ) -> None:
-    """The Hub's command is innocent then."""
+    """The Hub's own health command is not at fault."""
     a_container(machine, "well")
     is_now(machine, "running", f" {health}")
 
@@ -1549,13 +1592,13 @@ def test_an_images_own_health_check_is_named_when_it_keeps_a_workspace_away(
 
 
 def did(machine: Machine, doing: str) -> None:
-    """Have container.sh say what it is doing."""
+    """Record what container.sh is doing."""
     machine.state.mkdir(parents=True, exist_ok=True)
     (machine.state / "doing").write_text(f"{doing}\n")
 
 
 def ended(machine: Machine, *reasons: str, ago_seconds: float = 0) -> None:
-    """Have container.sh write down why the container has ended: all of its last times."""
+    """Record why and when the container has ended, as container.sh does."""
     machine.state.mkdir(parents=True, exist_ok=True)
     at = int(time.time() - ago_seconds)
     (machine.state / "new").write_text("".join(f"{at} {reason}\n" for reason in reasons))
@@ -1584,7 +1627,7 @@ NO_MEMORY = "CONTAINER_OUT_OF_MEMORY The container was killed."
 def test_a_container_that_does_not_start_in_time_is_reported(
     machine: Machine, doing: str, docker: str, code: str, words: str
 ) -> None:
-    """With what was being done when the time was over; the Hub is about to give up, too."""
+    """The reason is what container.sh was doing when the time was over."""
     machine.environment["START_SECONDS"] = "1"
     machine.fake("docker", docker)
     if doing:
@@ -1608,7 +1651,10 @@ def test_a_container_that_does_not_start_in_time_is_reported(
 def test_a_container_that_keeps_ending_is_reported_and_never_ready(
     machine: Machine, states: list[str], last: str
 ) -> None:
-    """Started again and again by systemd, whether it is caught running or not: with the reason of its last end."""
+    """While systemd restarts it again and again, the reason is that of its last end.
+
+    It may run just then.
+    """
     machine.environment["STEADY_SECONDS"] = "600"
     a_container(machine, *states)
     ended(machine, *[ENDS] * 4)
@@ -1623,8 +1669,8 @@ def test_a_container_that_keeps_ending_is_reported_and_never_ready(
     assert f"{report['code']} {report['message']}" == last
 
 
-def test_systemd_starting_it_again_reports_no_second_time(machine: Machine) -> None:
-    """The Hub knows."""
+def test_a_restart_by_systemd_does_not_report_a_second_time(machine: Machine) -> None:
+    """The Hub knows the failure already."""
     a_container(machine)
     ended(machine, *[ENDS] * 5)
 
@@ -1632,8 +1678,8 @@ def test_systemd_starting_it_again_reports_no_second_time(machine: Machine) -> N
     assert machine.outside.events() == ["CONTAINER_ENDS"]
 
 
-def test_ready_is_reported_only_after_the_container_has_stayed_up(machine: Machine) -> None:
-    """One that is another one at each look has not; it is healthy each time."""
+def test_ready_is_reported_only_after_the_container_has_kept_running(machine: Machine) -> None:
+    """Given a container that is a new one at each look, and healthy each time, it is not ready."""
     machine.environment["STEADY_SECONDS"] = "1"
     a_container(machine, "running", "well", "restless")
     machine.start("ready.sh")
@@ -1649,7 +1695,7 @@ def test_ready_is_reported_only_after_the_container_has_stayed_up(machine: Machi
 
 
 def test_ready_is_reported_only_after_the_container_has_stayed_healthy(machine: Machine) -> None:
-    """A moment is not enough."""
+    """One healthy look is not enough."""
     machine.environment["STEADY_SECONDS"] = "600"
     a_container(machine, "running", "well")
     machine.start("ready.sh")
@@ -1669,7 +1715,7 @@ def test_ready_is_reported_only_after_the_container_has_stayed_healthy(machine: 
 def test_a_container_that_never_becomes_steady_is_given_up_in_time(
     machine: Machine, ends_written: list[str], code: str
 ) -> None:
-    """Whatever it does meanwhile: there is no endless wait. If it has ended more than once, that is the reason."""
+    """The wait always ends. If the container has ended more than once, that is the reason."""
     machine.environment["STEADY_SECONDS"] = "1"
     machine.outside.attributes["hub-health-seconds"] = "0"
     a_container(machine, "running", "well", "restless")
@@ -1682,7 +1728,7 @@ def test_a_container_that_never_becomes_steady_is_given_up_in_time(
 
 
 def test_a_container_that_keeps_ending_later_is_reported_once(machine: Machine) -> None:
-    """With its reason, while heartbeats go on: somebody may be there, to save what can be saved."""
+    """Heartbeats continue, since somebody may be there to save their work."""
     ready(machine)
     machine.fake("pgrep", "echo 812")
     ended(machine, *[ENDS] * 4, NO_MEMORY)
@@ -1693,8 +1739,8 @@ def test_a_container_that_keeps_ending_later_is_reported_once(machine: Machine) 
     assert machine.outside.events()[-2:] == ["heartbeat", "heartbeat"]
 
 
-def test_a_container_that_was_steady_again_may_be_reported_again(machine: Machine) -> None:
-    """By itself that is no news; a second time that it keeps ending is."""
+def test_a_container_that_ran_again_may_be_reported_again(machine: Machine) -> None:
+    """Its recovery is not reported, but a second failure is."""
     ready(machine)
     ended(machine, *[ENDS] * 5)
     machine.until(lambda: len(machine.outside.reports) > 1)
@@ -1708,7 +1754,7 @@ def test_a_container_that_was_steady_again_may_be_reported_again(machine: Machin
 
 
 def test_a_container_that_ends_now_and_then_is_not_reported(machine: Machine) -> None:
-    """A person restarts it, perhaps; what was long ago does not count."""
+    """A person may restart it, and ends of long ago do not count."""
     ended(machine, *[ENDS] * 5, ago_seconds=700)
     ready(machine)
     machine.rounds(2)
@@ -1726,7 +1772,7 @@ def test_a_container_that_ends_now_and_then_is_not_reported(machine: Machine) ->
 def test_a_container_that_is_gone_for_good_is_reported_once(
     machine: Machine, reasons: list[str], code: str
 ) -> None:
-    """After it had the time that it may take to start; not while it is being started again."""
+    """It is reported after the time that a start may take."""
     machine.environment["START_SECONDS"] = "600"
     ready(machine)
     did(machine, "CONTAINER_NOT_RUNNING Docker did not start it.")
@@ -1741,7 +1787,7 @@ def test_a_container_that_is_gone_for_good_is_reported_once(
 
 
 def test_a_container_that_is_away_for_a_moment_is_not_gone(machine: Machine) -> None:
-    """Time is counted anew when it is back."""
+    """The time is counted anew when it is back."""
     machine.environment["START_SECONDS"] = "600"
     ready(machine)
     for _ in range(4):
@@ -1753,16 +1799,16 @@ def test_a_container_that_is_away_for_a_moment_is_not_gone(machine: Machine) -> 
     assert machine.outside.events() == ["ready"]
 
 
-def test_a_rule_that_somebody_takes_away_is_put_back(machine: Machine) -> None:
-    """While the container runs on."""
+def test_a_removed_firewall_rule_is_added_again(machine: Machine) -> None:
+    """This happens while the container runs."""
     ready(machine)
     machine.rounds(1)
     (machine.fakes / "iptables.rules").write_text("")
     machine.until(lambda: rules(machine) == {"iptables": [GUARDS["iptables"]]})
 
 
-def test_it_is_looked_at_more_often_than_heartbeats_are_due(machine: Machine) -> None:
-    """Also when they are due more often than it is usually looked at."""
+def test_the_container_is_observed_more_often_than_heartbeats_are_due(machine: Machine) -> None:
+    """This holds for heartbeats that are more frequent than the usual looks, too."""
     del machine.environment["WATCH_SECONDS"]
     machine.outside.attributes["hub-heartbeat-seconds"] = "10"
     machine.fake("pgrep", "echo 812")
@@ -1773,8 +1819,8 @@ def test_it_is_looked_at_more_often_than_heartbeats_are_due(machine: Machine) ->
     assert set(pauses) == {"5"}
 
 
-def test_heartbeats_are_as_far_apart_as_the_hub_says(machine: Machine) -> None:
-    """The last pause before one is shorter where they are no multiple."""
+def test_heartbeats_are_as_far_apart_as_the_hub_answers(machine: Machine) -> None:
+    """If the interval is no multiple of the pause, the last pause is shorter."""
     machine.outside.attributes["hub-heartbeat-seconds"] = "100"
     ready(machine)
     machine.until(lambda: len(machine.calls("sleep")) > 3)
@@ -1782,16 +1828,16 @@ def test_heartbeats_are_as_far_apart_as_the_hub_says(machine: Machine) -> None:
     assert [call[1] for call in machine.calls("sleep")][:4] == ["60", "40"] * 2
 
 
-def test_nobody_there_is_no_heartbeat(machine: Machine) -> None:
-    """Or no workspace would ever be idle."""
+def test_without_anybody_there_is_no_heartbeat(machine: Machine) -> None:
+    """Otherwise no workspace would ever become idle."""
     ready(machine)
     machine.rounds(5)
 
     assert machine.outside.events() == ["ready"]
 
 
-# The titles of sshd's processes, as `ps` shows them: with OpenSSH 9.2 and 10.0 on Debian, and as
-# session.c and monitor.c of OpenSSH's sources set them. Blanks at the end are what was left of the
+# The titles of sshd's processes, as `ps` shows them with OpenSSH 9.2 and 10.0 on Debian, and as
+# session.c and monitor.c of OpenSSH's sources set them. Spaces at the end are the rest of the
 # command line.
 LOGGED_IN = [
     *(
@@ -1839,16 +1885,14 @@ NOT_LOGGED_IN = [
 
 
 def processes(machine: Machine, *titles: str) -> None:
-    """Have these processes on the machine: the pattern that is looked for is matched by a real tool."""
+    """Put these processes on the machine. A real tool matches the script's pattern."""
     (machine.fakes / "titles").write_text("".join(f"{title}\n" for title in titles))
     machine.fake("pgrep", 'grep --extended-regexp -e "${@: -1}" "${FAKES}/titles"')
 
 
 @pytest.mark.parametrize("title", ["sshd: dev@pts/0", "sshd-session: dev"])
-def test_somebody_there_is_a_heartbeat_for_as_long_as_they_stay(
-    machine: Machine, title: str
-) -> None:
-    """With a shell or without; it begins when they come and ends when they go; each report is of this boot."""
+def test_heartbeats_are_sent_while_somebody_is_logged_in(machine: Machine, title: str) -> None:
+    """They may have a shell or not. Each report has this boot's generation."""
     ready(machine)
     processes(machine, *NOT_LOGGED_IN, title)
     machine.until(lambda: len(machine.outside.reports) > 3)
@@ -1865,8 +1909,8 @@ def test_somebody_there_is_a_heartbeat_for_as_long_as_they_stay(
     assert machine.calls("pgrep")[0][3:6] == ["--nslist", "pid", "--full"]
 
 
-def test_what_did_not_log_in_is_nobody(machine: Machine) -> None:
-    """A connection that never authenticates, what watches over it, and a command that outlives who gave it."""
+def test_processes_without_a_login_do_not_count(machine: Machine) -> None:
+    """These are an unauthenticated connection, its monitor, and a command without a connection."""
     ready(machine)
     processes(machine, *NOT_LOGGED_IN)
     machine.rounds(3)
@@ -1883,8 +1927,8 @@ def test_what_did_not_log_in_is_nobody(machine: Machine) -> None:
         assert found.stdout == f"{title}\n"
 
 
-def test_somebody_who_came_and_went_between_two_heartbeats_was_there(machine: Machine) -> None:
-    """It is looked more often than reported."""
+def test_a_login_between_two_heartbeats_counts(machine: Machine) -> None:
+    """The script looks more often than it reports."""
     machine.environment["WATCH_SECONDS"] = "10"
     ready(machine)
     machine.fake("pgrep", '[ ! -e "${FAKES}/came" ] || exit 1; touch "${FAKES}/came"')
@@ -1896,21 +1940,21 @@ def test_somebody_who_came_and_went_between_two_heartbeats_was_there(machine: Ma
 
 
 @pytest.mark.parametrize("status", [2, 3, 127])
-def test_when_it_cannot_be_seen_who_is_there_nobody_is_taken_to_be_gone(
+def test_if_logins_cannot_be_read_somebody_is_assumed_to_be_there(
     machine: Machine, status: int
 ) -> None:
-    """A machine in use must not be stopped because a tool is not what it was."""
+    """A machine in use must not be stopped because a tool has changed."""
     machine.fake("pgrep", f"exit {status}")
     ready(machine)
 
     machine.until(lambda: len(machine.outside.reports) > 1)
     assert machine.outside.events()[1] == "heartbeat"
-    assert "<4>It cannot be seen whether somebody is logged in" in machine.said()
+    assert "<4>Cannot find out whether somebody is logged in" in machine.said()
 
 
-def test_a_hub_that_knows_no_reason_of_heartbeats_gets_them_without(machine: Machine) -> None:
+def test_a_hub_that_does_not_know_the_reason_gets_heartbeats_without_it(machine: Machine) -> None:
     """An older revision beside a newer one refuses the field."""
-    machine.outside.hub_says = [204, 400, 204]
+    machine.outside.hub_answers = [204, 400, 204]
     machine.fake("pgrep", "echo 812")
     ready(machine)
 
@@ -1920,9 +1964,9 @@ def test_a_hub_that_knows_no_reason_of_heartbeats_gets_them_without(machine: Mac
     assert taken == {"event": "heartbeat", "generation": 3}
 
 
-def test_a_heartbeat_or_failure_that_is_not_taken_changes_nothing(machine: Machine) -> None:
-    """The log says so and the watch goes on; a failure is told again, since it may count under the next operation."""
-    machine.outside.hub_says = [204, 409, 409]
+def test_a_refused_heartbeat_or_failure_changes_nothing(machine: Machine) -> None:
+    """The log says so. A failure is reported again, since it may count for the next operation."""
+    machine.outside.hub_answers = [204, 409, 409]
     machine.fake("pgrep", "echo 812")
     ready(machine)
     machine.until(lambda: len(machine.outside.reports) > 1)
@@ -1931,11 +1975,11 @@ def test_a_heartbeat_or_failure_that_is_not_taken_changes_nothing(machine: Machi
 
     assert sorted(set(machine.outside.events())) == ["CONTAINER_ENDS", "heartbeat", "ready"]
     assert machine.outside.events().count("CONTAINER_ENDS") == 2
-    assert "The Hub did not take it" in machine.said()
+    assert "The Hub refused the report" in machine.said()
 
 
 def keep_awake(machine: Machine, age_seconds: float) -> None:
-    """Touch the file that asks for it, so long ago."""
+    """Touch ~/.keep-awake this many seconds ago."""
     file = machine.mount / "home" / ".keep-awake"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
@@ -1946,8 +1990,8 @@ def keep_awake(machine: Machine, age_seconds: float) -> None:
 @pytest.mark.parametrize(
     "age_seconds", [5, 3500, -30], ids=["just now", "within the hour", "a clock that differs"]
 )
-def test_who_asks_for_it_is_kept_awake(machine: Machine, age_seconds: float) -> None:
-    """For as long as the Hub allows since the file was last touched."""
+def test_a_touched_file_keeps_the_workspace_awake(machine: Machine, age_seconds: float) -> None:
+    """It counts for as long as the Hub allows after the last touch."""
     keep_awake(machine, age_seconds)
     ready(machine)
 
@@ -1956,8 +2000,8 @@ def test_who_asks_for_it_is_kept_awake(machine: Machine, age_seconds: float) -> 
     assert machine.outside.reports[1:3] == [heartbeat] * 2
 
 
-def test_somebody_there_is_the_reason_before_the_file(machine: Machine) -> None:
-    """For nobody caps how long people may work."""
+def test_a_login_is_the_reason_before_the_file(machine: Machine) -> None:
+    """There is no limit on how long people may work."""
     keep_awake(machine, 5)
     machine.fake("pgrep", "echo 812")
     ready(machine)
@@ -1967,8 +2011,8 @@ def test_somebody_there_is_the_reason_before_the_file(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("age_seconds", [3700, -3600], ids=["too long ago", "from the future"])
-def test_nobody_is_kept_awake_for_ever(machine: Machine, age_seconds: float) -> None:
-    """Neither by a file that was forgotten nor by one that claims to be newer than can be."""
+def test_no_workspace_is_kept_awake_for_ever(machine: Machine, age_seconds: float) -> None:
+    """Neither a forgotten file nor one with a time in the future counts."""
     keep_awake(machine, age_seconds)
     ready(machine)
     machine.rounds(5)
@@ -1977,7 +2021,7 @@ def test_nobody_is_kept_awake_for_ever(machine: Machine, age_seconds: float) -> 
 
 
 def test_a_boot_keeps_its_generation(machine: Machine) -> None:
-    """The Hub writes the next one into the metadata before it restarts the machine: this boot must not report for that one."""
+    """The Hub writes the next generation before a restart, and this boot must not report for it."""
     ready(machine)
     machine.outside.attributes["hub-generation"] = "4"
     machine.fake("pgrep", "echo 812")
@@ -1990,7 +2034,7 @@ def test_a_boot_keeps_its_generation(machine: Machine) -> None:
 
 
 def test_the_next_boot_has_the_next_generation(machine: Machine) -> None:
-    """What kept the last one is in memory only."""
+    """The last generation was kept in memory only."""
     ready(machine)
     machine.end()
     shutil.rmtree(machine.state)
@@ -2001,10 +2045,10 @@ def test_the_next_boot_has_the_next_generation(machine: Machine) -> None:
     assert [report["generation"] for report in machine.outside.reports] == [3, 4]
 
 
-@pytest.mark.parametrize("says", [AWAY, 401, 408, 429, 500, 503])
-def test_a_hub_that_may_answer_later_is_told_again(machine: Machine, says: int) -> None:
-    """Away, or not able to say; 401, for a clock that lags after a suspend. Each time with a fresh token."""
-    machine.outside.hub_says = [says, says]
+@pytest.mark.parametrize("says", [NO_ANSWER, 401, 408, 429, 500, 503])
+def test_a_report_is_retried_after_a_passing_error(machine: Machine, says: int) -> None:
+    """No answer, 5xx, 401 (a clock that is late after a suspend): each retry has a fresh token."""
+    machine.outside.hub_answers = [says, says]
     a_container(machine, "running", "well")
     machine.start("ready.sh")
 
@@ -2013,8 +2057,8 @@ def test_a_hub_that_may_answer_later_is_told_again(machine: Machine, says: int) 
     assert machine.calls("sleep")[:2] == [["sleep", "1"], ["sleep", "2"]]
 
 
-def test_a_hub_that_nobody_can_reach_is_told_later(machine: Machine) -> None:
-    """Its address is read anew each time."""
+def test_a_report_is_retried_while_the_hub_cannot_be_reached(machine: Machine) -> None:
+    """The Hub's address is read again each time."""
     right = machine.outside.attributes["hub-reports-url"]
     machine.outside.attributes["hub-reports-url"] = "http://127.0.0.1:9/workspaces/x/reports"
     a_container(machine, "running", "well")
@@ -2026,7 +2070,7 @@ def test_a_hub_that_nobody_can_reach_is_told_later(machine: Machine) -> None:
     assert machine.outside.events() == ["ready"]
 
 
-def test_a_token_that_cannot_be_had_is_asked_for_again(machine: Machine) -> None:
+def test_a_token_that_cannot_be_fetched_is_asked_for_again(machine: Machine) -> None:
     """The metadata server may be away for a moment, too."""
     machine.outside.tokens_refused = 2
     ready(machine)
@@ -2035,9 +2079,12 @@ def test_a_token_that_cannot_be_had_is_asked_for_again(machine: Machine) -> None
 
 
 @pytest.mark.parametrize("says", [400, 403, 404, 409, 410])
-def test_a_hub_that_refuses_ends_it(machine: Machine, says: int) -> None:
-    """Another generation counts, or the workspace is gone: there will be no heartbeats, and systemd need not try again."""
-    machine.outside.hub_says = [says]
+def test_a_refused_ready_report_ends_the_script(machine: Machine, says: int) -> None:
+    """Another generation counts, or the workspace is gone.
+
+    There are no heartbeats, and systemd does not retry.
+    """
+    machine.outside.hub_answers = [says]
     a_container(machine, "running", "well")
     machine.fake("pgrep", "echo 812")
 
@@ -2045,10 +2092,10 @@ def test_a_hub_that_refuses_ends_it(machine: Machine, says: int) -> None:
     assert machine.outside.events() == ["ready"]
 
 
-def test_a_hub_that_stays_away_is_given_up(machine: Machine) -> None:
-    """In the end, and the failure stands: the exit status says so to systemd, and the next try reports it again."""
+def test_a_report_is_given_up_when_the_hub_stays_away(machine: Machine) -> None:
+    """The exit status is a failure, so systemd starts the script again, which reports again."""
     machine.environment["PATIENCE_SECONDS"] = "0"
-    machine.outside.hub_says = [503] * 100
+    machine.outside.hub_answers = [503] * 100
     a_container(machine)
     ended(machine, *[ENDS] * 5)
 
@@ -2056,10 +2103,13 @@ def test_a_hub_that_stays_away_is_given_up(machine: Machine) -> None:
     assert machine.outside.events() == ["CONTAINER_ENDS"] * 2
 
 
-def test_a_hub_that_never_heard_that_it_is_ready_is_told_by_the_next_try(machine: Machine) -> None:
-    """It may have been away for longer than the patience: the exit status has systemd start the script again."""
+def test_after_a_lost_ready_report_the_next_start_reports_again(machine: Machine) -> None:
+    """The Hub was away for longer than the patience.
+
+    The exit status makes systemd start the script again.
+    """
     machine.environment["PATIENCE_SECONDS"] = "0"
-    machine.outside.hub_says = [503]
+    machine.outside.hub_answers = [503]
     a_container(machine, "running", "well")
 
     assert machine.run("ready.sh") == 1
@@ -2069,13 +2119,13 @@ def test_a_hub_that_never_heard_that_it_is_ready_is_told_by_the_next_try(machine
     assert ready_again.poll() is None
 
 
-# ---- ssh.sh and shell.sh --------------------------------------------------------------------------------------------
+# ---- ssh.sh and shell.sh -------------------------------------------------------------------------
 
 USUAL_SSHD_CONFIG = "PermitRootLogin no\nMatch User x\n  X11Forwarding no\n"
 
 
-def test_sshd_is_told_once(machine: Machine) -> None:
-    """However often the script runs; what was there stays before it."""
+def test_sshd_is_configured_once(machine: Machine) -> None:
+    """However often the script runs, the former configuration stays before the block."""
     machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
 
     assert machine.run("ssh.sh") == 0, machine.said()
@@ -2096,7 +2146,7 @@ def test_sshd_is_told_once(machine: Machine) -> None:
 
 
 def test_sshd_is_not_reloaded_when_it_would_not_start(machine: Machine) -> None:
-    """Nobody could come in any more. It is once it would, though nothing is to be added then."""
+    """Nobody could connect any more. When the configuration is valid again, sshd is reloaded."""
     machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
     machine.fake("sshd", "exit 255")
 
@@ -2109,7 +2159,7 @@ def test_sshd_is_not_reloaded_when_it_would_not_start(machine: Machine) -> None:
 
 
 def before_the_end(text: str) -> str:
-    """Return all but its last two lines."""
+    """Return a text without its last two lines."""
     return "".join(text.splitlines(keepends=True)[:-2])
 
 
@@ -2121,8 +2171,8 @@ LOST: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_what_was_lost_is_added_again(machine: Machine, lost: str) -> None:
-    """By the guest agent, which reads the file, empties it and writes it."""
+def test_a_lost_block_is_added_again(machine: Machine, lost: str) -> None:
+    """The guest agent reads the file, empties it and writes it again."""
     machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
     machine.run("ssh.sh")
     ours = machine.sshd_config.read_text().removeprefix(USUAL_SSHD_CONFIG)
@@ -2134,10 +2184,13 @@ def test_what_was_lost_is_added_again(machine: Machine, lost: str) -> None:
     assert len(machine.calls("systemctl")) == 2
 
 
-def test_what_is_lost_while_it_is_added_is_added_again(machine: Machine) -> None:
-    """By the same run: nobody starts it once more for what happens while it runs."""
+def test_a_block_that_is_lost_during_the_run_is_added_again(machine: Machine) -> None:
+    """The same run adds it: a change during the run does not start another."""
     machine.sshd_config.write_text(USUAL_SSHD_CONFIG)
-    lose = f'[ -e "${{FAKES}}/lost" ] || echo "PermitRootLogin no" >{machine.sshd_config}; touch "${{FAKES}}/lost"'
+    lose = (
+        f'[ -e "${{FAKES}}/lost" ] || echo "PermitRootLogin no" >{machine.sshd_config}\n'
+        'touch "${FAKES}/lost"'
+    )
     machine.fake("systemctl", lose)
 
     assert machine.run("ssh.sh") == 0, machine.said()
@@ -2180,7 +2233,7 @@ def asked_of_the_container(machine: Machine) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("what", COMMANDS)
 def test_a_command_is_one_argument_to_the_container(machine: Machine, what: str) -> None:
-    """It is read by the shell in the container, never by one on the machine."""
+    """Only the shell in the container reads it."""
     machine.fake("docker", RUNNING)
 
     assert machine.run("shell.sh", COMMANDS[what]) == 0, machine.said()
@@ -2195,9 +2248,9 @@ SFTP = (
     "/usr/lib/openssh/sftp-server",
     "/usr/libexec/sftp-server -e",
 )
-# As Docker, with a container whose sftp-server, if there is a file `server`, is what that says.
-# User 1000 has a name if there is a file `name`. What is run is run by a shell here, in which no
-# path begins with /usr.
+# A fake docker. The container has an sftp-server if the file `server` exists: its path is in that
+# file. User 1000 has a name if the file `name` exists. A shell on the machine runs the commands,
+# without the paths that begin with /usr.
 SHELL = """
 [ "$1" != inspect ] || echo true
 [ "$1" = exec ] || exit 0
@@ -2209,7 +2262,7 @@ exec bash "${@:2:1}" "${3//\\/usr\\//\\/nowhere\\/}" "${@:4}"
 
 
 def sftp_session(machine: Machine, asked: str, requests: bytes) -> tuple[int, bytes]:
-    """Run what was asked for with this input. Return its status and what it answered."""
+    """Run a command with this input; return its status and its answer."""
     machine.fake("docker", SHELL)
     done = subprocess.run(
         ["/bin/bash", str(BOOT / "shell.sh"), asked],
@@ -2224,8 +2277,8 @@ def sftp_session(machine: Machine, asked: str, requests: bytes) -> tuple[int, by
 
 
 @pytest.mark.parametrize("asked", SFTP)
-def test_who_asks_for_sftp_gets_the_containers_own(machine: Machine, asked: str) -> None:
-    """With its options: sshd's own would be the machine's, whose name it gives as the command."""
+def test_sftp_uses_the_containers_server(machine: Machine, asked: str) -> None:
+    """Its options are passed on. sshd's internal server would serve the machine's files."""
     (machine.fakes / "name").touch()
     server = machine.fakes / "bin" / "sftp-server"
     server.write_text('#!/bin/bash\necho "options: $*"\ncat\n')
@@ -2237,7 +2290,7 @@ def test_who_asks_for_sftp_gets_the_containers_own(machine: Machine, asked: str)
 
 
 def packet(*parts: bytes) -> bytes:
-    """Return a packet of SFTP."""
+    """Return a packet of the sftp protocol."""
     content = b"".join(parts)
     return len(content).to_bytes(4, "big") + content
 
@@ -2248,10 +2301,10 @@ VERSION = packet(b"\x02", b"\0\0\0\3")
 
 @pytest.mark.parametrize("asked", SFTP)
 @pytest.mark.parametrize(("name", "lacks"), [(True, "sftp-server"), (False, "name for user 1000")])
-def test_who_cannot_get_sftp_is_told_why(
+def test_without_an_sftp_server_each_request_is_answered_with_the_reason(
     machine: Machine, asked: str, name: bool, lacks: str
 ) -> None:
-    """In the answer to each request, for nobody sees anything else that a subsystem says."""
+    """People see nothing else that a subsystem prints."""
     if name:
         (machine.fakes / "name").touch()
     requests = [
@@ -2280,7 +2333,7 @@ def test_who_cannot_get_sftp_is_told_why(
 def test_what_only_looks_like_sftp_is_a_command_like_any_other(
     machine: Machine, asked: str
 ) -> None:
-    """It is the container's shell that reads it."""
+    """The shell in the container reads it."""
     machine.fake("docker", RUNNING)
 
     assert machine.run("shell.sh", asked) == 0, machine.said()
@@ -2289,8 +2342,8 @@ def test_what_only_looks_like_sftp_is_a_command_like_any_other(
 
 
 @pytest.mark.parametrize("asked", ["rsync --server -e.iLsfxCIvu . there", "scp -t there"])
-def test_an_image_without_what_copies_says_so(machine: Machine, asked: str) -> None:
-    """Rather than that a connection was closed."""
+def test_an_image_without_a_copy_tool_says_so(machine: Machine, asked: str) -> None:
+    """Otherwise people would only see a closed connection."""
     machine.fake("docker", SHELL.replace("exec bash", "PATH=/nowhere exec /bin/bash"))
 
     assert machine.run("shell.sh", asked) == 127
@@ -2300,11 +2353,14 @@ def test_an_image_without_what_copies_says_so(machine: Machine, asked: str) -> N
 
 
 @pytest.mark.parametrize("what", [*COMMANDS, "a login"])
-def test_what_came_by_ssh_reaches_the_container_as_it_is(machine: Machine, what: str) -> None:
-    """Through sshd's line, a person's shell, sudo, and ours."""
+def test_a_command_by_ssh_reaches_the_container_unchanged(machine: Machine, what: str) -> None:
+    """It passes sshd's line, a person's shell, sudo and the script."""
     command = COMMANDS.get(what, "")
     machine.fake("docker", RUNNING)
-    run_it = f'[ "$1 $2 $3" = "--non-interactive /bin/bash /etc/workspace-hub/shell.sh" ] && exec bash {BOOT}/shell.sh "${{@:4}}"'
+    run_it = (
+        '[ "$1 $2 $3" = "--non-interactive /bin/bash /etc/workspace-hub/shell.sh" ] &&'
+        f' exec bash {BOOT}/shell.sh "${{@:4}}"'
+    )
     machine.fake("sudo", run_it)
     forced = source("ssh.sh").partition("ForceCommand ")[2].splitlines()[0]
     environment = {**machine.environment, **({"SSH_ORIGINAL_COMMAND": command} if command else {})}
@@ -2325,7 +2381,7 @@ def test_what_came_by_ssh_reaches_the_container_as_it_is(machine: Machine, what:
 
 @pytest.mark.parametrize("arguments", [[], [""]])
 def test_without_a_command_there_is_a_login_shell(machine: Machine, arguments: list[str]) -> None:
-    """With the terminal that somebody sits at; bash, where the image has it."""
+    """It has the person's terminal, and is bash if the image has it."""
     machine.fake("docker", RUNNING)
     machine.environment["TERM"] = "xterm-256color"
     ours, theirs = pty.openpty()
@@ -2340,8 +2396,8 @@ def test_without_a_command_there_is_a_login_shell(machine: Machine, arguments: l
     assert "exec bash --login" in asked_for
 
 
-def test_a_persons_language_goes_with_them(machine: Machine) -> None:
-    """As sshd and sudo let it in, each as one argument."""
+def test_a_persons_language_is_passed_on(machine: Machine) -> None:
+    """The variables pass sshd and sudo, each as one argument."""
     machine.fake("docker", RUNNING)
     machine.environment |= {
         "LANG": "de_DE.UTF-8",
@@ -2361,12 +2417,13 @@ def test_a_persons_language_goes_with_them(machine: Machine) -> None:
 
 @contextlib.contextmanager
 def agent(machine: Machine, owner: str) -> Iterator[str]:
-    """Have an agent's socket, as sshd makes one, that belongs to somebody; yield where it is."""
+    """Make an agent's socket with an owner, as sshd does; yield its path."""
     path = f"/tmp/agent-{os.urandom(6).hex()}"
     machine.fake("docker", RUNNING)
     machine.fake(
         "stat",
-        f'[ "${{@: -1}}" != {path} ] || {{ echo "socket of {owner}"; exit; }}; exec /usr/bin/stat "$@"',
+        f'[ "${{@: -1}}" != {path} ] || {{ echo "socket of {owner}"; exit; }}\n'
+        'exec /usr/bin/stat "$@"',
     )
     machine.environment |= {"SSH_AUTH_SOCK": path, "SUDO_UID": "4711"}
     (machine.folder / "run" / "agents").mkdir(parents=True)
@@ -2380,7 +2437,7 @@ def agent(machine: Machine, owner: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("owner", ["4711", "1000"], ids=["first", "second session of a connection"])
 def test_an_agent_is_shared_while_the_session_lasts(machine: Machine, owner: str) -> None:
-    """As user 1000's: with the owner that sshd gives it nobody in the container could use it."""
+    """The socket belongs to user 1000: with sshd's owner nobody in the container could use it."""
     with agent(machine, owner) as path:
         assert machine.run("shell.sh", "ls") == 0, machine.said()
 
@@ -2393,8 +2450,8 @@ def test_an_agent_is_shared_while_the_session_lasts(machine: Machine, owner: str
     assert not Path(shared).exists()
 
 
-def test_what_is_not_the_persons_own_agent_is_not_shared(machine: Machine) -> None:
-    """A socket of the machine, like Docker's, would be root there."""
+def test_a_socket_that_is_not_the_persons_agent_is_not_shared(machine: Machine) -> None:
+    """A socket of the machine, such as Docker's, would give root access."""
     with agent(machine, "0"):
         assert machine.run("shell.sh", "ls") == 0, machine.said()
 
@@ -2402,8 +2459,8 @@ def test_what_is_not_the_persons_own_agent_is_not_shared(machine: Machine) -> No
     assert machine.calls("mount") == machine.calls("chown") == []
 
 
-def test_an_agent_that_cannot_be_shared_keeps_nobody_out(machine: Machine) -> None:
-    """They are told, and the rest is as ever."""
+def test_an_agent_that_cannot_be_shared_does_not_prevent_the_session(machine: Machine) -> None:
+    """The person is told."""
     machine.fake("mount", "exit 32")
     with agent(machine, "4711"):
         assert machine.run("shell.sh", "ls") == 0
@@ -2429,8 +2486,11 @@ until [ -e "$(cat "${FAKES}/restarts")" ]; do sleep 1; done
 
 
 @pytest.mark.parametrize("what", ["the connection", "Docker"])
-def test_a_command_ends_with_what_it_came_by(machine: Machine, what: str) -> None:
-    """Docker leaves it alone: whether the connection is lost, or Docker's own to it when Docker is started again."""
+def test_a_command_ends_with_its_connection(machine: Machine, what: str) -> None:
+    """The SSH connection may be lost, or Docker's own when Docker restarts.
+
+    Docker would leave the command running.
+    """
     machine.fake("pgrep", f'exec {needed("pgrep", "procps")} "$@"')
     machine.fake("docker", HANGS)
     machine.fake("sleep", "/bin/sleep 0.5")
@@ -2440,7 +2500,8 @@ def test_a_command_ends_with_what_it_came_by(machine: Machine, what: str) -> Non
 
     shell = machine.start(
         "shell.sh",
-        f"trap 'touch {ended}; exit' HUP; touch {begun}; for _ in $(seq 300); do /bin/sleep 0.1; done",
+        f"trap 'touch {ended}; exit' HUP; touch {begun};"
+        " for _ in $(seq 300); do /bin/sleep 0.1; done",
     )
     machine.until(begun.exists)
     if what == "the connection":
@@ -2452,8 +2513,8 @@ def test_a_command_ends_with_what_it_came_by(machine: Machine, what: str) -> Non
 @pytest.mark.parametrize(
     "answer", ['[ "$1" != inspect ] || echo false', "exit 1"], ids=["stopped", "not there"]
 )
-def test_who_comes_too_early_is_told_what_to_do(machine: Machine, answer: str) -> None:
-    """Rather than what docker says."""
+def test_a_person_who_connects_too_early_is_told_what_to_do(machine: Machine, answer: str) -> None:
+    """The message is the script's, and not Docker's."""
     machine.fake("docker", answer)
 
     assert machine.run("shell.sh", "ls") == 1
@@ -2462,11 +2523,11 @@ def test_who_comes_too_early_is_told_what_to_do(machine: Machine, answer: str) -
     assert machine.calls("docker", "exec") == []
 
 
-# ---- the local cloud ------------------------------------------------------------------------------------------------
+# ---- the local cloud -----------------------------------------------------------------------------
 
 
-def test_a_report_is_taken_by_the_local_hub(machine: Machine, cloud: RunningCloud) -> None:
-    """With what the local metadata server says of a real workspace's machine, and with the token that it signs."""
+def test_the_local_hub_accepts_a_report(machine: Machine, cloud: RunningCloud) -> None:
+    """Given a real workspace's metadata and a token, both from the local metadata server."""
     alice = ApiClient(cloud.address, cloud.token("scripted@example.com"))
     workspace = alice.wait_until_settled(alice.create("scripted")["id"], "READY")
     [its] = [each for each in cloud.machines() if each["name"] == workspace["instance_name"]]

@@ -1,8 +1,10 @@
-"""The boot files as they are written: what cloud-init, systemd, sudo and bash say of them, and Container-Optimized OS's rules.
+"""Checks the boot files with their real readers, and by Container-Optimized OS's rules.
 
-Its rules (source: Google's documentation of it, "Security overview", "Creating and configuring
-instances"): ``/etc`` is in memory and written anew at every boot, most of what can be written is
-mounted noexec, and there is no package manager: only the tools that come with it.
+The readers are cloud-init, systemd, sudo and bash.
+
+The rules (source: Google's documentation of it, "Security overview", "Creating and configuring
+instances"): ``/etc`` is in memory and is written anew at each boot. Most writable file systems are
+mounted noexec. There is no package manager, so only the system's own tools exist.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from shared.boot.user_data import FOLDER, SCRIPTS, STARTED, UNITS, user_data
 BOOT = Path(module.__file__).parent
 SCHEMAS = Path("/usr/lib/python3/dist-packages/cloudinit/config/schemas")
 BASH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-# What the scripts may call: all of it comes with Container-Optimized OS. Look there before adding
-# something.
+# The tools that the scripts may call. Container-Optimized OS has all of them: check that before you
+# add a tool.
 TOOLS = frozenset(
     {
         *(
@@ -60,7 +62,7 @@ TOOLS = frozenset(
 
 
 def needed(tool: str, package: str) -> str:
-    """Return where a tool is; skip the test when it is nowhere."""
+    """Return a tool's path; skip the test if the tool is not installed."""
     found = shutil.which(tool, path=BASH_PATH)
     if not found:
         pytest.skip(f"needs {tool}: apt-get install {package}")
@@ -68,7 +70,7 @@ def needed(tool: str, package: str) -> str:
 
 
 def told(*command: str | Path) -> str:
-    """Return what a tool says of files that it checks; it must accept them."""
+    """Return the output of a tool that checks files; the tool must accept them."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -89,12 +91,12 @@ def source(name: str) -> str:
     )
 
 
-# ---- which commands a script calls ----------------------------------------------------------------------------------
+# ---- which commands a script calls ---------------------------------------------------------------
 
 _KEYWORDS = frozenset(
     {"if", "then", "else", "elif", "fi", "do", "done", "while", "until", "{", "}", "!", "time"}
 )
-# What calls another command: how many words that are no options stand before it.
+# Commands that call another command, and how many words that are not options come before it.
 _CALLERS = {
     "systemd-cat": 0,
     "exec": 0,
@@ -112,11 +114,14 @@ _HEREDOC = re.compile(r"<<(-?)[ \t]*(['\"]?)(\w+)\2")
 
 
 class Commands:
-    """The first word of every command in a script, within substitutions too: ``called``, without functions of its own.
+    """The first word of each command in a script, in substitutions too, without its own functions.
 
-    It knows as much of bash's grammar as our scripts use. What it does not know it takes for a
-    command, so that a test fails rather than passes. A name that is not written out is called as
-    what it is written as: ``${tool}``.
+    It knows only the part of bash's grammar that the scripts use. It takes unknown text for a
+    command, so that a test fails rather than passes. A command that is a variable has the name of
+    the variable: ``${tool}``.
+
+    Attributes:
+        called: the commands.
     """
 
     def __init__(self, script: str) -> None:
@@ -130,7 +135,7 @@ class Commands:
         self.called = frozenset(self._called - self._functions)
 
     def _commands(self, end: str) -> None:
-        """Read commands up to ``end``: a parenthesis, ``;;`` of a case, or the end of all."""
+        """Read commands up to ``end``: a parenthesis, ``;;`` of a case, or the script's end."""
         expects, skips = True, 0  # a command comes next, after so many words
         while self._at < len(self._text):
             rest = self._text[self._at : self._at + 2]
@@ -167,7 +172,10 @@ class Commands:
                 expects, skips = self._first_word(word, skips)
 
     def _first_word(self, word: str, skips: int) -> tuple[bool, int]:
-        """Take a word where a command may stand. Return whether one may come after it, and after how many words more."""
+        """Read a word where a command may be.
+
+        Return whether a command may follow it, and after how many further words.
+        """
         if word in _KEYWORDS:
             return True, 0
         if word == "case":
@@ -228,7 +236,7 @@ class Commands:
         return self._word()
 
     def _word(self) -> str:
-        """Read a word, and the commands that are substituted in it. Return it without quotes."""
+        """Return a word without its quotes, and read the commands that are substituted in it."""
         word, quoted = "", False
         while self._at < len(self._text):
             char = self._text[self._at]
@@ -261,7 +269,7 @@ class Commands:
         return word
 
     def _expansion(self) -> str:
-        """Read what comes after a dollar sign, and return it as it is written."""
+        """Read the text after a dollar sign, and return it as it is written."""
         start = self._at
         if self._text.startswith("((", self._at):
             self._arithmetic()
@@ -295,14 +303,14 @@ class Commands:
         self._at += 1
 
     def _past(self, text: str, *, keep: bool = False, back: int = 0) -> None:
-        """Go on after the next ``text``, or at it; a script that has none is at its end."""
+        """Go on after the next ``text``, or to the end of the script if there is none."""
         self._at -= back
         found = self._text.find(text, self._at)
         self._at = len(self._text) if found < 0 else found + (0 if keep else len(text))
 
 
 def externals(script: str) -> frozenset[str]:
-    """Return the commands that a script calls and bash does not have itself."""
+    """Return the commands that a script calls and that are not builtins of bash."""
     return Commands(script).called - BUILTINS
 
 
@@ -316,18 +324,18 @@ def functions_of(name: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_calls_only_tools_that_the_machine_has(name: str) -> None:
-    """No jq, no python, no apt: Container-Optimized OS has none, and a boot that fails there fails nowhere else."""
+    """Container-Optimized OS has no jq, python or apt. Such a call would fail only there."""
     assert externals((BOOT / name).read_text()) - functions_of("settings.sh") <= TOOLS
 
 
-def test_what_sshd_is_told_to_run_is_a_tool_that_the_machine_has() -> None:
-    """It is a script of one line within another."""
+def test_sshds_forced_command_calls_only_tools_that_the_machine_has() -> None:
+    """The forced command is a script of one line inside another script."""
     [forced] = re.findall(r"^ *ForceCommand (.+)$", source("ssh.sh"), re.MULTILINE)
     assert externals(forced) == {"sudo", "/bin/bash"}
 
 
-def test_every_tool_that_is_allowed_is_called() -> None:
-    """What nothing calls any more is taken off the list."""
+def test_every_allowed_tool_is_called() -> None:
+    """A tool that is no longer called must be removed from the list."""
     called = {tool for name in SCRIPTS for tool in externals((BOOT / name).read_text())}
     assert called | {"sudo", "/bin/bash"} >= TOOLS
 
@@ -373,7 +381,7 @@ def test_every_tool_that_is_allowed_is_called() -> None:
     ],
 )
 def test_a_tool_is_found_wherever_a_script_calls_it(script: str) -> None:
-    """It is what the tests above rest on: a call that hides from them would pass."""
+    """The tests above rely on this: they would miss a hidden call."""
     assert externals(script) - TOOLS == {"jq"}
 
 
@@ -389,23 +397,23 @@ def test_a_tool_is_found_wherever_a_script_calls_it(script: str) -> None:
         "a=(jq)",
     ],
 )
-def test_what_only_looks_like_a_call_is_none(script: str) -> None:
-    """Arguments, quotes, comments, files, here-documents, numbers."""
+def test_text_that_only_looks_like_a_call_is_not_one(script: str) -> None:
+    """Arguments, quotes, comments, files, here-documents and numbers are not calls."""
     assert externals(script) <= {"cat"}
 
 
-# ---- cloud-init -----------------------------------------------------------------------------------------------------
+# ---- cloud-init ----------------------------------------------------------------------------------
 
 
 def test_cloud_init_accepts_the_user_data(tmp_path: Path) -> None:
-    """By its own schema."""
+    """It is valid by cloud-init's own schema."""
     file = tmp_path / "user-data"
     file.write_text(user_data())
     assert "Valid" in told(needed("cloud-init", "cloud-init"), "schema", "--config-file", file)
 
 
 def test_cloud_init_knows_every_key() -> None:
-    """Its schema lets a misspelt key pass at the top, and such a one does nothing at all."""
+    """The schema accepts a misspelt key at the top, which would have no effect."""
     needed("cloud-init", "cloud-init")
     [schema_file] = SCHEMAS.glob("schema-cloud-config-v*.json")
     schema = json.loads(schema_file.read_text())["$defs"]
@@ -419,8 +427,8 @@ def test_cloud_init_knows_every_key() -> None:
         assert file.keys() <= of_a_file
 
 
-def test_the_user_data_is_nothing_but_the_boot_files() -> None:
-    """Each as it is here, byte for byte; JSON for one reader is the same YAML for the other."""
+def test_the_user_data_has_exactly_the_boot_files() -> None:
+    """Each file is in it byte for byte. JSON and YAML readers see the same content."""
     assert user_data().startswith("#cloud-config\n")
     assert json.loads(user_data().partition("\n")[2]) == config()
     for file in config()["write_files"]:
@@ -429,7 +437,7 @@ def test_the_user_data_is_nothing_but_the_boot_files() -> None:
 
 
 def test_no_boot_file_is_forgotten() -> None:
-    """Every script and unit that is here goes to the machine, and everything that goes there is here."""
+    """Every script and unit of the folder is on the machine's list, and the list has no others."""
     here = {path.name for path in BOOT.iterdir() if path.suffix in {".sh", ".service", ".path"}}
     assert set(SCRIPTS) | set(UNITS) == here
     paths = [file["path"] for file in config()["write_files"]]
@@ -442,16 +450,16 @@ def test_no_boot_file_is_forgotten() -> None:
     )
 
 
-def test_the_user_data_fits() -> None:
+def test_the_user_data_is_small_enough() -> None:
     """A metadata value may have 256 KB (source: Compute Engine, "About VM metadata")."""
     assert len(user_data().encode()) < 256 * 1024
 
 
-# ---- systemd, sudo, bash --------------------------------------------------------------------------------------------
+# ---- systemd, sudo, bash -------------------------------------------------------------------------
 
 
 def verified(folder: Path, change: Callable[[str], str] = str) -> subprocess.CompletedProcess[str]:
-    """Have systemd check the units in a folder of their own, beside what they name."""
+    """Have systemd check the units in a folder of their own, with stubs for other units."""
     folder.mkdir()
     docker = folder / "docker"
     docker.write_text("#!/bin/bash\n")
@@ -471,7 +479,7 @@ def verified(folder: Path, change: Callable[[str], str] = str) -> subprocess.Com
 
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    """Without a word: an unknown key is a warning to it and a unit that does something else to us."""
+    """It prints nothing: an unknown key is only a warning, but the unit would do something else."""
     said = verified(tmp_path / "units")
     assert (said.returncode, said.stdout + said.stderr) == (0, "")
 
@@ -485,14 +493,14 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
         ("Type=oneshot", "Type=once"),
     ],
 )
-def test_systemd_would_say_so(tmp_path: Path, right: str, wrong: str) -> None:
-    """The check above can fail."""
+def test_systemds_check_finds_an_unknown_key(tmp_path: Path, right: str, wrong: str) -> None:
+    """Given a unit with an unknown key, the check above fails."""
     said = verified(tmp_path / "units", lambda unit: unit.replace(right, wrong))
     assert said.stdout + said.stderr
 
 
 def test_sudo_accepts_its_rule(tmp_path: Path) -> None:
-    """A file that sudo cannot read would take sudo away from everybody on the machine."""
+    """A file that sudo cannot read would make sudo fail for everybody on the machine."""
     file = tmp_path / "sudoers"
     shutil.copyfile(BOOT / "sudoers", file)
     file.chmod(0o440)
@@ -500,14 +508,14 @@ def test_sudo_accepts_its_rule(tmp_path: Path) -> None:
 
 
 def test_sudo_reads_the_file() -> None:
-    """It leaves out files with a dot in their name, and refuses one that others may write."""
+    """Sudo skips files with a dot in their name, and refuses a file that others may write."""
     [file] = [file for file in config()["write_files"] if "sudoers.d" in file["path"]]
     assert "." not in Path(file["path"]).name
     assert (file["permissions"], file["owner"]) == ("0440", "root:root")
 
 
 def test_shellcheck_finds_nothing() -> None:
-    """In any script, with what each sources."""
+    """It checks all scripts with the files that they source."""
     shellcheck = needed("shellcheck", "shellcheck")
     told(
         shellcheck, "--external-sources", "--source-path", BOOT, *(BOOT / name for name in SCRIPTS)
@@ -515,22 +523,22 @@ def test_shellcheck_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_bash_can_read_the_script(name: str) -> None:
-    """Without running it."""
+def test_bash_can_parse_the_script(name: str) -> None:
+    """The script is not run."""
     assert told("/bin/bash", "-n", BOOT / name) == ""
 
 
-# ---- Container-Optimized OS -----------------------------------------------------------------------------------------
+# ---- Container-Optimized OS ----------------------------------------------------------------------
 
 
 def settings_of(unit: str, key: str) -> list[str]:
-    """Return the values that a unit has for a key."""
+    """Return a unit's values for a key."""
     return re.findall(rf"^{key}=(.*)$", source(unit), re.MULTILINE)
 
 
 @pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])
 def test_a_unit_starts_a_script_by_bash_and_absolute_paths(unit: str) -> None:
-    """What is written at boot may be mounted noexec, and systemd has no PATH worth the name."""
+    """A file that is written at boot may be on a noexec file system. Systemd has no useful PATH."""
     [start] = settings_of(unit, "ExecStart")
     script = start.removeprefix(f"/bin/bash {FOLDER}/")
     assert script != start
@@ -539,16 +547,19 @@ def test_a_unit_starts_a_script_by_bash_and_absolute_paths(unit: str) -> None:
     assert not re.findall(r"^Exec(?!Start=|Stop=)\w*=", source(unit), re.MULTILINE)
 
 
-def test_the_file_that_is_watched_is_the_one_that_is_written() -> None:
-    """By the unit of the same name."""
+def test_the_watched_file_is_the_file_that_the_script_writes() -> None:
+    """The unit of the same name writes it."""
     [watched] = settings_of("workspace-ssh.path", "PathChanged")
     assert f'"${{SSHD_CONFIG:={watched}}}"' in source("settings.sh")
     assert settings_of("workspace-ssh.service", "RemainAfterExit") == []
 
 
 @pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])
-def test_what_a_script_says_is_on_the_serial_console(unit: str) -> None:
-    """Nothing of a unit is there by itself, and whoever looks for the reason of a machine that never reported has nothing else."""
+def test_a_scripts_output_is_on_the_serial_console(unit: str) -> None:
+    """By default a unit's output is not.
+
+    If a machine never reports, the console is the only place with the reason.
+    """
     assert (
         settings_of(unit, "StandardOutput")
         == settings_of(unit, "StandardError")
@@ -558,13 +569,13 @@ def test_what_a_script_says_is_on_the_serial_console(unit: str) -> None:
 
 @pytest.mark.parametrize("name", [*SCRIPTS, *UNITS])
 def test_nothing_is_enabled(name: str) -> None:
-    """``/etc`` is empty again at the next boot: what should start is started, every time."""
+    """``/etc`` is empty again at the next boot, so the units are started each time."""
     assert "[Install]" not in source(name)
     assert not re.search(r"\benable\b|\bWantedBy\b", source(name))
 
 
 def test_nothing_is_written_outside_etc() -> None:
-    """Everything else is read-only, or is there only later in the boot."""
+    """Other folders are read-only, or exist only later in the boot."""
     for file in config()["write_files"]:
         path = Path(file["path"])
         assert path.is_relative_to("/etc"), path
@@ -572,7 +583,10 @@ def test_nothing_is_written_outside_etc() -> None:
 
 
 def test_runcmd_only_starts_units() -> None:
-    """Without waiting, for cloud-init is itself a part of the boot; as lists, so that no shell reads them."""
+    """It does not wait, because cloud-init is part of the boot.
+
+    Commands are lists, so no shell reads them.
+    """
     assert config()["runcmd"] == [
         ["systemctl", "daemon-reload"],
         ["systemctl", "start", "--no-block", *STARTED],
@@ -580,21 +594,21 @@ def test_runcmd_only_starts_units() -> None:
 
 
 def brought(unit: str) -> Iterator[str]:
-    """Yield a unit of ours and all that it brings with it."""
+    """Yield a unit of the Hub and all units that it starts."""
     yield unit
     for other in " ".join(settings_of(unit, "Requires") + settings_of(unit, "Wants")).split():
         if other in UNITS:
             yield from brought(other)
 
 
-def test_what_is_started_brings_every_unit() -> None:
-    """None is left lying."""
+def test_the_started_units_start_all_others() -> None:
+    """No unit is unused."""
     assert {unit for started in STARTED for unit in brought(started)} == set(UNITS)
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_unit_comes_after_what_it_brings(unit: str) -> None:
-    """Without an order systemd starts them together."""
+def test_a_unit_is_ordered_after_the_units_that_it_starts(unit: str) -> None:
+    """Without an order systemd starts them at the same time."""
     after = " ".join(settings_of(unit, "After")).split()
     assert set(" ".join(settings_of(unit, "Requires") + settings_of(unit, "Wants")).split()) <= set(
         after
@@ -602,15 +616,15 @@ def test_a_unit_comes_after_what_it_brings(unit: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "settings.sh"])
-def test_a_script_stops_at_errors_and_sources_its_settings_from_beside_it(name: str) -> None:
-    """Wherever it is, and whichever folder it is run in: on the machine, and in the tests."""
+def test_a_script_stops_at_errors_and_sources_settings_sh_from_its_folder(name: str) -> None:
+    """It works in any folder: on the machine, and in the tests."""
     lines = source(name).splitlines()
     assert lines[:2] == ["set -euo pipefail", '. "${BASH_SOURCE[0]%/*}/settings.sh"']
     assert (BOOT / name).read_text().startswith("#!/bin/bash\n")
 
 
 def test_no_script_relies_on_an_execute_bit() -> None:
-    """None is written with one, and wherever one is run, bash runs it."""
+    """No script has one on the machine, so bash runs each of them."""
     for file in config()["write_files"]:
         assert int(file["permissions"], 8) & 0o7133 == 0, file["path"]
         assert file["owner"] == "root:root"

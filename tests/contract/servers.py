@@ -1,4 +1,4 @@
-"""Servers as adapters meet them: one that answers what it is told, one that refuses, one that says nothing."""
+"""Servers for adapters: with scripted answers, refusing, silent, or answering without an end."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ import pytest
 from shared.domain.errors import UnavailableError
 
 HURRIED_SECONDS = 0.5
-PATIENCE_SECONDS = 10.0  # for what takes a part of a second
+PATIENCE_SECONDS = 10.0  # for events that take less than a second
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came in."""
+    """A request as the server received it."""
 
     at: datetime
     method: str
@@ -36,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered. ``headers`` replace those that follow from the rest."""
+    """An answer of the server. ``headers`` replace the default ones."""
 
     status: int = 200
     body: bytes = b""
@@ -50,16 +50,20 @@ def json_answer(body: object, status: int = 200, **headers: str) -> Answer:
 
 
 def refusal(status: int, reason: str, message: str = "Compute says no.") -> Answer:
-    """Return the error document of a Google API that says one thing."""
+    """Return a Google API's error document with one reason."""
     error = {"message": message, "domain": "global", "reason": reason}
     return json_answer({"error": {"code": status, "message": message, "errors": [error]}}, status)
 
 
 class Responder:
-    """An HTTP server that remembers every request and answers each with ``answer``, which a test may replace at any time.
+    """An HTTP server that records each request and answers it as the test says.
 
-    ``answers`` has answers for one HTTP method only, which go before it. While ``answering`` is
-    cleared, requests are taken and wait.
+    A test may change the attributes at any time.
+
+    Attributes:
+        answer: the answer to each request.
+        answers: answers by HTTP method, which are used first.
+        answering: while it is cleared, requests are accepted and wait.
     """
 
     def __init__(self) -> None:
@@ -98,16 +102,16 @@ class Responder:
 
     @property
     def address(self) -> str:
-        """Where it listens, ``host:port``."""
+        """The server's address, ``host:port``."""
         return f"127.0.0.1:{self._server.server_port}"
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end."""
+        """The server's URL, without a slash at the end."""
         return f"http://{self.address}"
 
     def close(self) -> None:
-        """Serve nothing any more; whoever connects is refused. Without effect the second time."""
+        """Stop the server: connections are refused. A second call has no effect."""
         if self._thread.is_alive():
             self.answering.set()
             self._server.shutdown()
@@ -117,7 +121,10 @@ class Responder:
 
 @contextlib.contextmanager
 def unanswering(how: str) -> Iterator[str]:
-    """Yield a ``host:port`` that nobody answers at: ``closed`` refuses each connection, ``silent`` takes it and says nothing."""
+    """Yield a ``host:port`` without answers.
+
+    ``closed`` refuses each connection, and ``silent`` accepts it and sends nothing.
+    """
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         if how == "silent":
@@ -127,7 +134,10 @@ def unanswering(how: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def dripping() -> Iterator[str]:
-    """Yield a ``host:port`` that answers the first who comes, a byte at a time and without an end: no pause is worth giving up for."""
+    """Yield a ``host:port`` that answers the first connection without an end, a byte at a time.
+
+    No pause between two bytes reaches a timeout.
+    """
     over = threading.Event()
 
     def drip(listening: socket.socket) -> None:
@@ -146,15 +156,18 @@ def dripping() -> Iterator[str]:
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch, adapter: ModuleType) -> None:
-    """Have an adapter give up after half a second, where it goes by its own deadlines; the library's take minutes."""
+    """Have an adapter give up after half a second.
+
+    This works for adapters with their own deadlines; the library's are minutes.
+    """
     monkeypatch.setattr(adapter, "TIMEOUT_SECONDS", HURRIED_SECONDS)
     monkeypatch.setattr(adapter, "_RETRY", vars(adapter)["_RETRY"].with_timeout(HURRIED_SECONDS))
 
 
 def assert_told_in_time(calls: Mapping[str, Callable[[], object]]) -> None:
-    """See that all calls, made at once, end in `UnavailableError` before anybody is tired of waiting.
+    """Assert that all calls, made at the same time, end in time with an ``UnavailableError``.
 
-    One that goes on longer is left behind in its thread: it fails the test, and keeps nobody else.
+    A call that takes longer fails the test, and stays behind in its thread.
     """
     ends: dict[str, object] = {}
 

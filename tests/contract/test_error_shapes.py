@@ -1,4 +1,4 @@
-"""The shapes of Compute's errors, as they were reported, through the stock Compute client: of calls, of operations and of lists."""
+"""Reported shapes of Compute's errors, through the stock Compute client: calls, operations, lists."""
 
 from __future__ import annotations
 
@@ -45,18 +45,25 @@ INSERT = InsertInstance(
 REFRESH = RefreshMetadata(PLACE, ID, "one", "v2", 2, None, None)
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 POLICY = "Constraint constraints/compute.vmExternalIpAccess violated for project 123456789."
-PAGE = b"<!DOCTYPE html><html lang=en><title>Error 502 (Server Error)!!1</title><p>That\xe2\x80\x99s all we know.</html>"
+PAGE = (
+    b"<!DOCTYPE html><html lang=en><title>Error 502 (Server Error)!!1</title>"
+    b"<p>That\xe2\x80\x99s all we know.</html>"
+)
 STOCK_OUT = f"The zone '{IN_ZONE}' does not have enough resources available to fulfill the request."
-IN_USE = f"The disk resource '{IN_ZONE}/disks/{HOME.name}' is already being used by '{IN_ZONE}/instances/other'"
+IN_USE = (
+    f"The disk resource '{IN_ZONE}/disks/{HOME.name}'"
+    f" is already being used by '{IN_ZONE}/instances/other'"
+)
 NO_ADDRESS = (
-    "IP space of 'projects/a-project/regions/us-west1/subnetworks/default' is exhausted. Insufficient free IP addresses in the IP "
-    "range '10.0.1.0/24'. Consider expanding the current IP range or selecting an alternative IP range."
+    "IP space of 'projects/a-project/regions/us-west1/subnetworks/default' is exhausted."
+    " Insufficient free IP addresses in the IP range '10.0.1.0/24'."
+    " Consider expanding the current IP range or selecting an alternative IP range."
 )
 
 
 @pytest.fixture
 def responder() -> Iterator[Responder]:
-    """A server that answers as the test says."""
+    """A server whose answers the test sets."""
     responder = Responder()
     yield responder
     responder.close()
@@ -64,7 +71,7 @@ def responder() -> Iterator[Responder]:
 
 @pytest.fixture
 def machines(responder: Responder) -> Machines:
-    """The adapter before that server."""
+    """The adapter, connected to that server."""
     from shared.adapters.compute_machines import ComputeMachines
 
     return ComputeMachines(
@@ -80,7 +87,7 @@ def error(code: int, message: str, *errors: dict[str, Any], **more: Any) -> Answ
 
 
 def error_info(reason: str) -> dict[str, Any]:
-    """Return the detail of an error document that has a reason of its own."""
+    """Return an error document's detail with its own reason."""
     return {
         "@type": ERROR_INFO,
         "reason": reason,
@@ -90,7 +97,7 @@ def error_info(reason: str) -> dict[str, Any]:
 
 
 def perform(machines: Machines, command: Command) -> Fault:
-    """Return how a call is refused; a passing fault has no code and no resource by then."""
+    """Return how a call is refused. A passing fault has no code and no resource."""
     try:
         machines.perform(command, str(uuid.uuid4()))
     except MachineFaultError as refused:
@@ -158,10 +165,10 @@ CALLS: dict[str, tuple[Command, Answer, FaultKind, str]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_refused_call_means_what_compute_says_of_it(
+def test_a_refused_call_is_classified_by_computes_answer(
     machines: Machines, responder: Responder, name: str
 ) -> None:
-    """Made once; what is passing is for the queue to make again."""
+    """The call is made once: the queue repeats it after a passing fault."""
     command, responder.answer, kind, resource = CALLS[name]
     fault = perform(machines, command)
     assert (fault.kind, fault.resource) == (kind, resource)
@@ -170,7 +177,7 @@ def test_a_refused_call_means_what_compute_says_of_it(
 
 
 def assert_fit_for_people(message: str) -> None:
-    """See that nothing but words is in a message, and not too many."""
+    """Assert that a message is short plain text."""
     assert 0 < len(message) <= 300
     for machinery in (
         "http",
@@ -188,7 +195,7 @@ def assert_fit_for_people(message: str) -> None:
 def test_a_long_message_with_an_address_is_short_and_plain(
     machines: Machines, responder: Responder
 ) -> None:
-    """What the library puts before it, the call's URL with its request id, is not in it either."""
+    """The library's prefix, the call's URL with its request id, is not in it either."""
     message = (
         f"The resource '{IN_ZONE}/disks/d' is not ready. See https://cloud.google.com/x. "
         + "Wait. " * 200
@@ -207,10 +214,10 @@ FINGERPRINTED: list[Command] = [
 
 
 @pytest.mark.parametrize("command", FINGERPRINTED, ids=lambda command: type(command).__name__)
-def test_a_stale_fingerprint_passes_where_something_has_one(
+def test_a_stale_fingerprint_is_not_ready_for_calls_that_send_one(
     machines: Machines, responder: Responder, command: Command
 ) -> None:
-    """A 412 of what was read a moment before: somebody else was faster. That of a policy is a policy here too."""
+    """A 412 means that somebody else changed the resource first. A policy's 412 stays a policy."""
     responder.answers["GET"] = json_answer(
         {"name": "x", "zone": IN_ZONE, "labelFingerprint": "abc="}
     )
@@ -226,7 +233,7 @@ def test_a_stale_fingerprint_passes_where_something_has_one(
 
 
 def operation(machines: Machines, responder: Responder, **members: Any) -> OperationState:
-    """Return what is made of an operation with these members."""
+    """Return an operation with these fields."""
     responder.answer = json_answer(
         {"name": "operation-1", "status": "DONE", "operationType": "insert", **members}
     )
@@ -234,7 +241,7 @@ def operation(machines: Machines, responder: Responder, **members: Any) -> Opera
 
 
 def one_error(code: str, message: str = "Compute says no.", **more: Any) -> dict[str, Any]:
-    """Return the `error` of an operation that says one thing."""
+    """Return the ``error`` of an operation, with one entry."""
     return {"errors": [{"code": code, "message": message, **more}]}
 
 
@@ -296,10 +303,10 @@ OPERATIONS: dict[str, tuple[dict[str, Any], FaultKind, str]] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operations_end_means_what_compute_says_of_it(
+def test_an_operations_end_is_classified_by_its_most_specific_field(
     machines: Machines, responder: Responder, name: str
 ) -> None:
-    """By whatever of it says the most."""
+    """Given an operation's error fields, the fault has this kind, code and resource."""
     members, kind, resource = OPERATIONS[name]
     fault = operation(machines, responder, **members).fault
     assert fault is not None
@@ -310,7 +317,7 @@ def test_an_operations_end_means_what_compute_says_of_it(
 def test_an_operation_that_ended_well_has_no_fault(
     machines: Machines, responder: Responder
 ) -> None:
-    """Nor has one that is under way, whatever it says by then."""
+    """An operation under way has no fault either, whatever it has in its fields."""
     assert operation(machines, responder) == OperationState(done=True)
     assert operation(machines, responder, httpErrorStatusCode=200) == OperationState(done=True)
     assert operation(
@@ -343,10 +350,10 @@ NO_ABSENCE = {
 
 @pytest.mark.parametrize("answer", NO_ABSENCE)
 @pytest.mark.parametrize("name", READS)
-def test_what_is_no_word_of_computes_about_a_thing_is_no_absence(
+def test_an_answer_that_is_not_computes_does_not_mean_absence(
     machines: Machines, responder: Responder, name: str, answer: str
 ) -> None:
-    """A machine or a home is taken for gone only when Compute itself says that this is not there."""
+    """A machine or a home is absent only if Compute itself says so."""
     responder.answer = NO_ABSENCE[answer]
     with pytest.raises(UnavailableError) as away:
         READS[name](machines)
@@ -367,7 +374,7 @@ CONSOLES = {
 def test_a_console_that_cannot_be_read_is_empty_and_logged(
     machines: Machines, responder: Responder, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the reason: it is only for a message."""
+    """This holds for every reason, because the console is only for a message."""
     lines: list[str] = []
     monkeypatch.setattr(logs, "warning", lambda event, **_: lines.append(event))
     responder.answer = CONSOLES[answer]
@@ -388,7 +395,7 @@ def an_instance(name: str, **members: Any) -> dict[str, Any]:
 
 
 def listed(warning: str | None = None, **members: Any) -> Answer:
-    """Return an aggregated list of one machine, with a warning of another zone."""
+    """Return an aggregated list of one machine, with a warning for another zone."""
     scopes: dict[str, Any] = {"zones/us-west1-a": {"instances": [an_instance("one")]}}
     if warning:
         scopes["zones/us-west1-b"] = {
@@ -398,7 +405,7 @@ def listed(warning: str | None = None, **members: Any) -> Answer:
 
 
 def test_a_zone_without_results_is_an_empty_zone(machines: Machines, responder: Responder) -> None:
-    """That warning, and one about what is old, leave nothing out."""
+    """That warning, and the one about deprecated resources, leave nothing out."""
     for warning in (None, "NO_RESULTS_ON_PAGE", "DEPRECATED_TYPE_USED"):
         responder.answer = listed(warning)
         assert [each.name for each in machines.list_instances()] == ["one"]
@@ -420,10 +427,10 @@ def test_a_zone_without_results_is_an_empty_zone(machines: Machines, responder: 
         json_answer({"items": {}, "warning": {"code": "UNREACHABLE", "message": "x"}}),
     ],
 )
-def test_a_list_that_leaves_something_out_is_no_list(
+def test_a_partial_list_is_never_returned(
     machines: Machines, responder: Responder, answer: Answer
 ) -> None:
-    """Of machines and of disks, of all and of a workspace's: what is not in it would be taken for gone."""
+    """This holds for all four lists: a missing machine or disk would look deleted."""
     responder.answer = answer
     for read in (
         lambda: list(machines.list_instances()),
@@ -450,10 +457,10 @@ def test_a_list_that_leaves_something_out_is_no_list(
         ("²", None),
     ],
 )
-def test_how_often_a_machine_reports_is_read_from_its_metadata(
+def test_the_heartbeat_interval_is_read_from_the_metadata(
     machines: Machines, responder: Responder, value: str, seconds: int | None
 ) -> None:
-    """What is no number of seconds says nothing."""
+    """A value that is not a number of seconds means that it is not known."""
     items = [{"key": "other", "value": "7"}, {"key": "hub-heartbeat-seconds", "value": value}]
     responder.answer = json_answer(an_instance("one", metadata={"items": items}))
     found = machines.get(PLACE)
@@ -461,10 +468,10 @@ def test_how_often_a_machine_reports_is_read_from_its_metadata(
     assert found.heartbeat_interval == (timedelta(seconds=seconds) if seconds else None)
 
 
-def test_what_names_no_label_no_disk_and_no_interval_is_read_too(
+def test_an_instance_without_labels_disks_and_interval_can_be_read(
     machines: Machines, responder: Responder
 ) -> None:
-    """A machine that somebody made by hand; a local SSD has no disk behind it."""
+    """Somebody created it by hand, and its local SSD has no disk resource."""
     disks = [
         {"source": f"https://www.googleapis.com/compute/v1/{IN_ZONE}/disks/home-1"},
         {"type": "SCRATCH"},
@@ -476,10 +483,10 @@ def test_what_names_no_label_no_disk_and_no_interval_is_read_too(
     assert found.disks == ("home-1",)
 
 
-def test_what_changes_labels_says_which_ones_it_has_read(
+def test_a_change_of_labels_sends_the_fingerprint_that_was_read(
     machines: Machines, responder: Responder
 ) -> None:
-    """All labels are sent, theirs too, with the fingerprint of those."""
+    """All labels are sent with it, also those that others have set."""
     responder.answer = json_answer(
         {
             "name": "operation-1",

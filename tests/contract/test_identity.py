@@ -1,8 +1,8 @@
-"""The contract of `Identity`, on the fake and on Google's tokens; then every token that must not get in, and the keys.
+"""The contract of ``Identity``, on the fake and on Google's tokens; invalid tokens; signing keys.
 
-What goes wrong with these tokens elsewhere is tried too: an audience or an issuer that is not
-looked at, another's algorithm, the unsigned headers beside IAP's signed one, an ID token in IAP's
-place, identities that are not Google's behind IAP, and addresses that prove no organisation.
+The tests include known faults of other verifiers: an audience or an issuer that is not checked,
+another algorithm, the unsigned headers beside IAP's signed one, an ID token instead of IAP's
+header, identities behind IAP that are not Google's, and addresses that prove no organisation.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ Claims = dict[str, Any]
 
 
 class Key:
-    """A signing key of Google's for ID tokens, or of somebody who would like to be Google."""
+    """A signing key for ID tokens, of Google or of an impostor."""
 
     algorithm = "RS256"
 
@@ -77,12 +77,15 @@ class Key:
         self.kind: Any = jwt.algorithms.RSAAlgorithm
 
     def public(self, key_id: str = KEY_ID) -> dict[str, Any]:
-        """Return the public half as a key of a JWK set."""
+        """Return the public key as a key of a JWK set."""
         public: dict[str, Any] = self.kind.to_jwk(self.private.public_key(), as_dict=True)
         return {**public, "kid": key_id, "alg": self.algorithm, "use": "sig"}
 
     def sign(self, claims: object, key_id: str | None = KEY_ID, **header: Any) -> str:
-        """Return a token that says this, whatever it is: what a library would refuse to write is what is tested."""
+        """Return a token with these claims.
+
+        The claims may be ones that a library would refuse to write.
+        """
         said = {
             "alg": self.algorithm,
             "typ": "JWT",
@@ -96,7 +99,7 @@ class Key:
 
 
 class IapKey(Key):
-    """A signing key of Identity-Aware Proxy, or of somebody who would like to be it."""
+    """A signing key of Identity-Aware Proxy, or of an impostor."""
 
     algorithm = "ES256"
 
@@ -106,12 +109,12 @@ class IapKey(Key):
 
 
 def base64url(data: bytes) -> str:
-    """Return data as tokens have it."""
+    """Return data in the base64url encoding of tokens."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def part(content: object) -> str:
-    """Return a header or a body as tokens have it."""
+    """Return a header or a body in the encoding of tokens."""
     return base64url(json.dumps(content).encode())
 
 
@@ -120,7 +123,7 @@ IAP, IAP_STRANGER = IapKey(), IapKey()
 
 
 def person(**changes: Any) -> Claims:
-    """Return what a person's ID token says; None takes a claim out."""
+    """Return the claims of a person's ID token; None removes a claim."""
     now = int(time.time())
     claims = {
         "iss": "https://accounts.google.com",
@@ -136,7 +139,7 @@ def person(**changes: Any) -> Claims:
 
 
 def machine(compute: object = COMPUTE, **changes: Any) -> Claims:
-    """Return what a machine's identity token says."""
+    """Return the claims of a machine's identity token."""
     about = {
         "aud": MACHINE_AUDIENCE,
         "sub": "209876543210987654321",
@@ -146,7 +149,10 @@ def machine(compute: object = COMPUTE, **changes: Any) -> Claims:
 
 
 def settings(keys_url: str, iap_keys_url: str | None = None) -> IdentitySettings:
-    """Return whom the Hub of these tests believes; with IAP's keys, people prove themselves by its header."""
+    """Return the Hub's identity settings.
+
+    With IAP's keys, people prove themselves by IAP's header.
+    """
     source = IdentitySource.ID_TOKEN if iap_keys_url is None else IdentitySource.IAP
     audiences = (AUDIENCE, CLIENT_AUDIENCE) if iap_keys_url is None else (IAP_AUDIENCE,)
     return IdentitySettings(
@@ -166,7 +172,7 @@ def bearing(token: str) -> dict[str, str]:
 
 
 def through_iap(token: str) -> dict[str, str]:
-    """Return the headers of a request that comes through Identity-Aware Proxy with its signed header."""
+    """Return the headers of a request that Identity-Aware Proxy has signed."""
     return {IAP_HEADER: token}
 
 
@@ -179,7 +185,7 @@ def published(
 
 @pytest.fixture(scope="module")
 def keys_url() -> Iterator[str]:
-    """Where Google's keys are."""
+    """The URL of Google's keys."""
     responder = Responder()
     responder.answer = published(GOOGLE.public())
     yield responder.url
@@ -188,13 +194,13 @@ def keys_url() -> Iterator[str]:
 
 @pytest.fixture
 def google(keys_url: str) -> GoogleIdentity:
-    """Identity by Google's tokens."""
+    """The identity port with Google's tokens."""
     return GoogleIdentity(settings(keys_url))
 
 
 @pytest.fixture(scope="module")
 def iap_keys_url() -> Iterator[str]:
-    """Where Identity-Aware Proxy's keys are."""
+    """The URL of Identity-Aware Proxy's keys."""
     responder = Responder()
     responder.answer = published(IAP.public())
     yield responder.url
@@ -203,12 +209,12 @@ def iap_keys_url() -> Iterator[str]:
 
 @pytest.fixture
 def iap(keys_url: str, iap_keys_url: str) -> GoogleIdentity:
-    """Identity by Identity-Aware Proxy's header."""
+    """The identity port with Identity-Aware Proxy's header."""
     return GoogleIdentity(settings(keys_url, iap_keys_url))
 
 
 def iap_person(**changes: Any) -> Claims:
-    """Return what Identity-Aware Proxy says of a person; None takes a claim out."""
+    """Return the claims of Identity-Aware Proxy for a person; None removes a claim."""
     about = {
         "iss": IAP_ISSUER,
         "aud": IAP_AUDIENCE,
@@ -222,7 +228,10 @@ def iap_person(**changes: Any) -> Claims:
 
 @dataclass(frozen=True)
 class Way:
-    """One of the two ways in which people prove who they are: who signs for them, and what it says of Alice."""
+    """One of the two ways in which people prove who they are.
+
+    It has a signing key and Alice's claims.
+    """
 
     key: Key
     stranger: Key
@@ -234,11 +243,11 @@ class Way:
     subject_prefix: str = ""
 
     def token(self, **changes: Any) -> str:
-        """Return what it signs for Alice, with these claims changed; None takes one out."""
+        """Return a token for Alice with these claims changed; None removes a claim."""
         return self.key.sign(self.said(**changes))
 
     def token_of(self, subject: str) -> str:
-        """Return what it signs for a Google account."""
+        """Return a token for a Google account."""
         return self.token(sub=f"{self.subject_prefix}{subject}")
 
 
@@ -267,7 +276,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Gate:
-    """A way, and the port that believes it."""
+    """A way, and the identity port that accepts it."""
 
     way: Way
     identity: GoogleIdentity
@@ -279,12 +288,12 @@ def gate(request: pytest.FixtureRequest) -> Gate:
     return Gate(WAYS[request.param], request.getfixturevalue(request.param))
 
 
-# All
+# Both implementations
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An identity port, and what proves to it that Alice and the machine call."""
+    """An identity port, and the headers that prove Alice and the machine to it."""
 
     identity: Identity
     alice: dict[str, str]
@@ -302,12 +311,12 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 
 def test_a_person_is_who_their_token_proves(subject: Subject) -> None:
-    """Their id and their address."""
+    """The person has the token's id and address."""
     assert subject.identity.person(subject.alice) == ALICE
 
 
-def test_a_machine_is_which_its_token_proves(subject: Subject) -> None:
-    """Project, zone, name and numeric id."""
+def test_a_machine_is_the_one_that_its_token_proves(subject: Subject) -> None:
+    """It has the token's project, zone, name and numeric id."""
     assert subject.identity.machine(subject.machine) == MACHINE
 
 
@@ -318,7 +327,7 @@ def test_the_scheme_is_read_in_any_case(subject: Subject) -> None:
 
 
 def test_tokens_of_people_and_machines_are_not_interchangeable(subject: Subject) -> None:
-    """Each proof is good for its own door only."""
+    """A person's token does not prove a machine, nor a machine's token a person."""
     with pytest.raises(NotAuthenticatedError):
         subject.identity.machine(subject.alice)
     with pytest.raises(NotAuthenticatedError):
@@ -328,8 +337,10 @@ def test_tokens_of_people_and_machines_are_not_interchangeable(subject: Subject)
 @pytest.mark.parametrize(
     "authorization", [None, "", "Bearer", "Bearer ", "Bearer x", "Basic YTpi", "a", " "]
 )
-def test_without_a_good_token_nobody_gets_in(subject: Subject, authorization: str | None) -> None:
-    """Neither as a person nor as a machine."""
+def test_without_a_valid_token_nobody_is_authenticated(
+    subject: Subject, authorization: str | None
+) -> None:
+    """This holds for people and machines."""
     headers = {} if authorization is None else {"Authorization": authorization}
     for enter in (subject.identity.person, subject.identity.machine):
         with pytest.raises(NotAuthenticatedError):
@@ -393,40 +404,44 @@ def test_what_google_may_say_is_believed(
         "the longest address",
     ],
 )
-def test_what_may_be_said_of_a_person_is_believed_in_either_way(
+def test_valid_claims_of_a_person_are_accepted_in_either_way(
     gate: Gate, changes: dict[str, Any], who: Person | None
 ) -> None:
-    """A claim that Google leaves out is not asked for; what is not ASCII is a person all the same."""
+    """Google may leave claims out, and an address may have other letters than ASCII."""
     proven = gate.identity.person(gate.way.headers(gate.way.token(**changes)))
     assert proven == (who or Person(ALICE.owner_id, changes["email"]))
 
 
 @pytest.mark.parametrize("subject", ["1", "a" * 255, "dev-user-id"])
-def test_a_persons_id_is_any_that_google_may_give(gate: Gate, subject: str) -> None:
-    """Up to 255 ASCII characters."""
+def test_a_persons_id_may_be_any_that_google_allows(gate: Gate, subject: str) -> None:
+    """It has up to 255 ASCII characters."""
     assert gate.identity.person(gate.way.headers(gate.way.token_of(subject))).owner_id == subject
 
 
 def hmac_with_the_public_key(way: Way) -> str:
-    """Return a token whose HMAC is made with what everybody knows, for verifiers that let the token choose."""
+    """Return a token with an HMAC made with the public key.
+
+    A verifier that lets the token choose its algorithm would accept it.
+    """
     signed = f"{part({'alg': 'HS256', 'typ': 'JWT', 'kid': KEY_ID})}.{part(way.said())}"
     public = way.key.kind.to_jwk(way.key.private.public_key()).encode()
-    return f"{signed}.{base64url(jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(signed.encode(), public))}"
+    hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    return f"{signed}.{base64url(hmac.sign(signed.encode(), public))}"
 
 
 def altered(way: Way) -> str:
-    """Return a good token whose bearer made themselves somebody else."""
+    """Return a valid token whose claims were changed to another person."""
     header, _, signature = way.token().split(".")
     return f"{header}.{part(way.said(sub=f'{way.subject_prefix}1'))}.{signature}"
 
 
 def soon() -> int:
-    """Return a time that has not come."""
+    """Return a time in the future."""
     return int(time.time()) + 600
 
 
 def past() -> int:
-    """Return a time that is over, also for clocks that differ."""
+    """Return a past time, past the accepted difference of clocks, too."""
     return int(time.time()) - SKEW_SECONDS - 5
 
 
@@ -448,10 +463,10 @@ NO_SUBJECT = "sub is not one of Google's"
 NO_ADDRESS = "e-mail address is not valid"
 NOT_VERIFIED = "is not verified"
 A_MACHINE = "a machine's token"
-HALF = "\ud800"  # of a character: JSON can say it, UTF-8 cannot
-# Those that must not get in, whichever way people prove themselves.
+HALF = "\ud800"  # half of a character, a lone surrogate: JSON can have it, UTF-8 cannot
+# Tokens that are refused in either way.
 REFUSED: dict[str, tuple[Attempt, str]] = {
-    # What is no token.
+    # Not a token.
     "one word": (lambda _: "hunter2-is-my-password", NOT_DECODED),
     "two parts": (lambda way: way.token().rpartition(".")[0], NOT_DECODED),
     "not base64": (lambda _: "ééééééééé.ééééééééé.ééééééééé", NOT_DECODED),
@@ -470,7 +485,7 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
         NOT_DECODED,
     ),
     "a body that is a list": (lambda way: way.key.sign([way.said()]), NOT_DECODED),
-    # Whoever signed it, it was not Google.
+    # Not signed by Google.
     "no algorithm": (
         lambda way: f"{part({'alg': 'none', 'kid': KEY_ID})}.{part(way.said())}.",
         ANOTHER_ALGORITHM,
@@ -505,7 +520,7 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     "altered": (altered, FORGED),
     "cut off": (lambda way: way.token()[:-6], FORGED),
     "without a signature": (lambda way: f"{way.token().rpartition('.')[0]}.", FORGED),
-    # Google signed it, but not for now.
+    # Signed by Google, for another time.
     "over": (lambda way: way.token(exp=past()), "The token has expired"),
     "from the future": (lambda way: way.token(iat=soon()), "not valid yet"),
     "for later": (lambda way: way.token(nbf=soon()), "not valid yet"),
@@ -513,7 +528,7 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     "an end that is no time": (lambda way: way.token(exp="tomorrow"), NOT_DECODED),
     "an end beyond numbers": (lambda way: way.token(exp=float("inf")), NOT_DECODED),
     "from no time": (lambda way: way.token(iat=None), "the claim iat is missing"),
-    # Google signed it, but not for us.
+    # Signed by Google, for somebody else.
     "for another": (lambda way: way.token(aud="https://elsewhere.example.com"), ANOTHER_AUDIENCE),
     "for others": (
         lambda way: way.token(aud=["https://elsewhere.example.com", "x"]),
@@ -526,7 +541,7 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
     ),
     "for nobody": (lambda way: way.token(aud=None), "the claim aud is missing"),
     "for a number": (lambda way: way.token(aud=5), ANOTHER_AUDIENCE),
-    # What is good for the other way.
+    # Valid for the other way.
     "proof for the other way": (lambda way: other(way).token(), ANOTHER_ALGORITHM),
     "proof for the other way that says ours": (
         lambda way: other(way).key.sign(way.said()),
@@ -537,7 +552,7 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
         lambda way: way.token(aud=other(way).audiences[0]),
         ANOTHER_AUDIENCE,
     ),
-    # The right key, but not Google's word about a person.
+    # Signed by the right key, but not a person's token.
     "another issuer": (lambda way: way.token(iss="https://evil.example.com"), ANOTHER_ISSUER),
     "an issuer almost like it": (lambda way: way.token(iss=f"{way.issuer}/"), ANOTHER_ISSUER),
     "several issuers": (lambda way: way.token(iss=[way.issuer, *GOOGLE_ISSUERS]), ANOTHER_ISSUER),
@@ -579,7 +594,7 @@ REFUSED: dict[str, tuple[Attempt, str]] = {
         lambda way: way.token(google=["compute_engine"]),
         "google claim is not an object",
     ),
-    # Texts that Google does not write.
+    # Texts that Google does not send.
     "half of a character in sub": (lambda way: way.token_of(f"1{HALF}"), NOT_UNICODE),
     "half of a character in email": (
         lambda way: way.token(email=f"a{HALF}@example.com"),
@@ -648,11 +663,16 @@ TOKENS_REFUSED: dict[str, tuple[Attempt, str]] = {
     "an address that nobody looked at": (lambda way: way.token(email_verified=None), NOT_VERIFIED),
 }
 IAP_REFUSED: dict[str, tuple[Attempt, str]] = {
-    name: (lambda way, subject=subject: way.token(sub=subject), "not that of a Google account")  # type: ignore[misc]
+    name: (
+        lambda way, subject=subject: way.token(sub=subject),  # type: ignore[misc]
+        "not that of a Google account",
+    )
     for name, subject in {
         "the bare sub of an ID token": ALICE.owner_id,
         "a person of Identity Platform": "securetoken.google.com/a-project:ZXCVBNM",
-        "a person of a tenant of Identity Platform": f"securetoken.google.com/a-project/a-tenant:{ALICE.owner_id}",
+        "a person of a tenant of Identity Platform": (
+            f"securetoken.google.com/a-project/a-tenant:{ALICE.owner_id}"
+        ),
         "a person of a workforce pool": "sts.google.com:AbCdEf",
         "a prefix almost like it": f"accounts.google.com.evil.example.com:{ALICE.owner_id}",
         "a prefix in other letters": f"Accounts.Google.com:{ALICE.owner_id}",
@@ -713,7 +733,7 @@ def assert_refused(
     reason: str,
     headers: Callable[[str], dict[str, str]] = bearing,
 ) -> None:
-    """See that the door stays shut, and that the words on it are a reason and no part of the token."""
+    """Assert that a token is refused, with a reason that has no part of the token."""
     with pytest.raises(NotAuthenticatedError) as refused:
         enter(headers(token))
     said = str(refused.value)
@@ -727,27 +747,27 @@ def assert_refused(
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_proves_no_person_is_refused_with_the_reason_in_either_way(
-    gate: Gate, name: str
-) -> None:
-    """The person reads what is wrong, and nothing of the token."""
+def test_an_invalid_token_of_a_person_is_refused_with_the_reason(gate: Gate, name: str) -> None:
+    """In either way the message says what is wrong, without any part of the token."""
     assert_way_refused(gate, *REFUSED[name])
 
 
 @pytest.mark.parametrize("name", TOKENS_REFUSED)
-def test_an_id_token_must_say_what_google_says_in_each(google: GoogleIdentity, name: str) -> None:
-    """IAP says less, so that this is asked of ID tokens only."""
+def test_an_id_token_must_have_the_claims_that_google_always_sends(
+    google: GoogleIdentity, name: str
+) -> None:
+    """IAP's header has fewer claims, so this is only for ID tokens."""
     assert_way_refused(Gate(WAYS["google"], google), *TOKENS_REFUSED[name])
 
 
 @pytest.mark.parametrize("name", IAP_REFUSED)
-def test_behind_iap_only_google_accounts_get_in(iap: GoogleIdentity, name: str) -> None:
-    """Whoever sets up another source of identities could give them any address."""
+def test_behind_iap_only_google_accounts_are_accepted(iap: GoogleIdentity, name: str) -> None:
+    """Another identity provider could give its users any address."""
     assert_way_refused(Gate(WAYS["iap"], iap), *IAP_REFUSED[name])
 
 
 def assert_way_refused(gate: Gate, attempt: Attempt, reason: str) -> None:
-    """See that somebody who tries to come in in this way is told the reason."""
+    """Assert that a person is refused in this way, with this reason."""
     way = gate.way
     expected = reason.format(
         algorithm=way.key.algorithm, audiences=" or ".join(way.audiences), kind=way.kind
@@ -756,17 +776,17 @@ def assert_way_refused(gate: Gate, attempt: Attempt, reason: str) -> None:
 
 
 @pytest.mark.parametrize("name", MACHINES_REFUSED)
-def test_a_token_that_proves_no_machine_is_refused_with_the_reason(gate: Gate, name: str) -> None:
-    """A machine needs Google's whole word about it, however people prove themselves."""
+def test_an_invalid_token_of_a_machine_is_refused_with_the_reason(gate: Gate, name: str) -> None:
+    """A machine needs all of Google's claims about it, however people prove themselves."""
     token, reason = MACHINES_REFUSED[name]
     assert_refused(gate.identity.machine, token(), reason)
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_machine_that_compute_could_not_have_made_is_refused(
+def test_a_machine_with_names_that_compute_cannot_give_is_refused(
     google: GoogleIdentity, name: str
 ) -> None:
-    """What is not there, too long or of other characters is named, and not repeated."""
+    """A claim that is missing, too long or of other characters is named, and not repeated."""
     claim, value = ODD[name]
     assert_refused(
         google.machine, GOOGLE.sign(machine({**COMPUTE, claim: value})), f"Its {claim} is not valid"
@@ -774,13 +794,13 @@ def test_a_machine_that_compute_could_not_have_made_is_refused(
 
 
 @pytest.mark.parametrize("claim", ["project_id", "zone", "instance_name", "instance_id"])
-def test_a_machine_with_half_of_a_character_is_refused(google: GoogleIdentity, claim: str) -> None:
-    """Nothing that cannot be written down is compared or stored."""
+def test_a_machine_with_a_lone_surrogate_is_refused(google: GoogleIdentity, claim: str) -> None:
+    """Such text cannot be encoded, so it is never compared or stored."""
     assert_refused(google.machine, GOOGLE.sign(machine({**COMPUTE, claim: HALF})), NOT_UNICODE)
 
 
-def test_a_project_that_was_made_in_a_domain_has_machines_too(google: GoogleIdentity) -> None:
-    """Such ids have a colon."""
+def test_a_machine_of_a_domain_scoped_project_is_accepted(google: GoogleIdentity) -> None:
+    """Such a project's id has a colon."""
     token = GOOGLE.sign(machine({**COMPUTE, "project_id": "example.com:a-project"}))
     assert google.machine(bearing(token)).project_id == "example.com:a-project"
 
@@ -799,7 +819,7 @@ def test_a_project_that_was_made_in_a_domain_has_machines_too(google: GoogleIden
 def test_a_header_without_a_token_is_refused_with_what_to_send(
     google: GoogleIdentity, authorization: str | None, reason: str
 ) -> None:
-    """Nothing of what was sent is said back."""
+    """The message does not repeat the header."""
     with pytest.raises(NotAuthenticatedError) as refused:
         google.person({} if authorization is None else {"Authorization": authorization})
     assert str(refused.value) == reason
@@ -811,7 +831,7 @@ def test_a_header_without_a_token_is_refused_with_what_to_send(
 def test_the_same_person_is_the_same_owner_by_token_and_through_iap(
     google: GoogleIdentity, iap: GoogleIdentity
 ) -> None:
-    """A Hub that changes over to IAP keeps everybody's workspaces."""
+    """A Hub that changes to IAP keeps everybody's workspaces."""
     by_token = google.person(bearing(GOOGLE.sign(person())))
     assert iap.person(through_iap(IAP.sign(iap_person()))) == by_token
 
@@ -835,16 +855,16 @@ def test_the_same_person_is_the_same_owner_by_token_and_through_iap(
         "in the other header",
     ],
 )
-def test_behind_iap_nothing_but_its_signed_header_is_believed(
+def test_behind_iap_only_its_signed_header_is_trusted(
     iap: GoogleIdentity, headers: dict[str, str]
 ) -> None:
-    """Whoever reaches the Hub past the proxy can write every header but that one."""
+    """A client that reaches the Hub past the proxy can send every other header."""
     with pytest.raises(NotAuthenticatedError, match="did not come through Identity-Aware Proxy"):
         iap.person(headers)
 
 
 def test_without_iap_its_header_proves_nothing(google: GoogleIdentity) -> None:
-    """One source only: a good header of IAP is no ID token."""
+    """There is one source only: IAP's valid header is not an ID token."""
     with pytest.raises(NotAuthenticatedError):
         google.person(through_iap(IAP.sign(iap_person())))
     assert_refused(google.person, IAP.sign(iap_person()), "not signed with RS256")
@@ -853,7 +873,7 @@ def test_without_iap_its_header_proves_nothing(google: GoogleIdentity) -> None:
 def test_behind_iap_machines_still_prove_themselves_by_their_own_tokens(
     iap: GoogleIdentity,
 ) -> None:
-    """A report does not come through the proxy, and the proxy's word does not make a machine."""
+    """Reports do not come through the proxy, and the proxy's header does not prove a machine."""
     assert iap.machine(bearing(GOOGLE.sign(machine()))) == MACHINE
     with pytest.raises(NotAuthenticatedError):
         iap.machine(through_iap(IAP.sign(iap_person(google={"compute_engine": COMPUTE}))))
@@ -863,33 +883,33 @@ def test_behind_iap_machines_still_prove_themselves_by_their_own_tokens(
 
 
 class Time:
-    """Time that passes when a test says so."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
 
     def monotonic(self) -> float:
-        """Return it."""
+        """Return the time."""
         return self.seconds
 
 
 @pytest.fixture
 def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """The time that the keys age by."""
+    """The clock by which keys age."""
     passing = Time()
     monkeypatch.setattr(signing_keys, "time", SimpleNamespace(monotonic=passing.monotonic))
     return passing
 
 
 class Door:
-    """A Hub at which Alice knocks, with a token of whichever key."""
+    """A Hub that Alice calls with tokens of different keys."""
 
     def __init__(self, responder: Responder) -> None:
         self.google = GoogleIdentity(settings(responder.url))
         self._responder = responder
 
     def lets_in(self, key: Key = GOOGLE, key_id: str = KEY_ID) -> bool:
-        """Return whether a token of this key is believed."""
+        """Return whether a token of this key is accepted."""
         try:
             return self.google.person(bearing(key.sign(person(), key_id))) == ALICE
         except NotAuthenticatedError:
@@ -897,7 +917,7 @@ class Door:
 
     @property
     def fetches(self) -> int:
-        """How often the keys were asked for."""
+        """How often the keys were fetched."""
         return len(self._responder.requests)
 
 
@@ -911,14 +931,14 @@ def responder() -> Iterator[Responder]:
 
 @pytest.fixture
 def door(responder: Responder, passing: Time) -> Door:
-    """A Hub that has not asked for keys yet; Google publishes one."""
+    """A Hub that has not fetched keys yet; Google publishes one key."""
     assert passing.seconds
     responder.answer = published(GOOGLE.public())
     return Door(responder)
 
 
 def test_keys_are_fetched_when_the_first_token_comes_and_then_kept(door: Door) -> None:
-    """Not when the process starts, and not for each request."""
+    """They are not fetched when the process starts, nor for each request."""
     assert door.fetches == 0
     assert [door.lets_in() for _ in range(3)] == [True, True, True]
     assert door.fetches == 1
@@ -931,7 +951,10 @@ def test_keys_are_fetched_when_the_first_token_comes_and_then_kept(door: Door) -
 def test_keys_are_kept_as_long_as_their_server_says(
     door: Door, responder: Responder, passing: Time, cache_control: str, seconds: int
 ) -> None:
-    """By `Cache-Control`, an hour where it says nothing; then the next token fetches them anew."""
+    """``Cache-Control`` says how long, by default an hour.
+
+    After that the next token fetches them.
+    """
     responder.answer = published(GOOGLE.public(), cache_control=cache_control)
     assert door.lets_in()
     passing.seconds += seconds - 1
@@ -945,7 +968,7 @@ def test_keys_are_kept_as_long_as_their_server_says(
 def test_keys_that_may_not_be_kept_are_fetched_at_most_every_ten_seconds(
     door: Door, responder: Responder, passing: Time
 ) -> None:
-    """A `max-age` of 0 does not make each request wait for a fetch."""
+    """A ``max-age`` of 0 does not make each request wait for a fetch."""
     responder.answer = published(GOOGLE.public(), cache_control="max-age=0")
     for _ in range(20):
         assert door.lets_in()
@@ -953,10 +976,10 @@ def test_keys_that_may_not_be_kept_are_fetched_at_most_every_ten_seconds(
     assert door.fetches == 2
 
 
-def test_a_key_that_was_withdrawn_is_believed_no_more(
+def test_a_withdrawn_key_is_refused_after_the_next_fetch(
     door: Door, responder: Responder, passing: Time
 ) -> None:
-    """Once the keys have been fetched anew."""
+    """Given keys that are fetched again, tokens of the missing key are refused."""
     assert door.lets_in()
     responder.answer = published(STRANGER.public("key-2"))
     passing.seconds += 3601
@@ -967,7 +990,7 @@ def test_a_key_that_was_withdrawn_is_believed_no_more(
 def test_a_new_key_is_fetched_when_a_token_names_it(
     door: Door, responder: Responder, passing: Time
 ) -> None:
-    """Google may sign with it long before the old keys' time is over."""
+    """Google may sign with it long before the old keys expire."""
     assert door.lets_in()
     responder.answer = published(GOOGLE.public(), STRANGER.public("key-2"))
     passing.seconds += 11
@@ -976,8 +999,8 @@ def test_a_new_key_is_fetched_when_a_token_names_it(
     assert door.fetches == 2
 
 
-def test_made_up_key_ids_fetch_at_most_every_ten_seconds(door: Door, passing: Time) -> None:
-    """Strangers cannot have the Hub ask Google as often as they like; people get in meanwhile."""
+def test_unknown_key_ids_cause_at_most_one_fetch_in_ten_seconds(door: Door, passing: Time) -> None:
+    """Strangers cannot cause many requests to Google, and valid tokens are accepted meanwhile."""
     for number in range(30):
         assert not door.lets_in(STRANGER, f"made-up-{number}")
         assert door.lets_in()
@@ -1005,10 +1028,13 @@ AWAY: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("name", AWAY)
-def test_keys_are_kept_when_their_server_answers_nothing_useful(
+def test_keys_are_kept_when_their_servers_answer_is_useless(
     door: Door, responder: Responder, passing: Time, name: str
 ) -> None:
-    """Beyond their time, until there are new ones; asked for at most every ten seconds."""
+    """They are kept beyond their time, until there are new ones.
+
+    They are fetched at most every ten seconds.
+    """
     assert door.lets_in()
     good, responder.answer = responder.answer, AWAY[name]
     passing.seconds += 7200
@@ -1025,7 +1051,7 @@ def test_keys_are_kept_when_their_server_answers_nothing_useful(
 def test_keys_are_kept_when_their_server_is_gone(
     door: Door, responder: Responder, passing: Time
 ) -> None:
-    """Nobody listens there any more."""
+    """Its address refuses connections."""
     assert door.lets_in()
     responder.close()
     passing.seconds += 7200
@@ -1034,10 +1060,10 @@ def test_keys_are_kept_when_their_server_is_gone(
 
 
 @pytest.mark.parametrize("name", AWAY)
-def test_without_any_keys_nobody_can_be_told_apart(
+def test_without_any_keys_the_hub_is_unavailable(
     door: Door, responder: Responder, passing: Time, name: str
 ) -> None:
-    """That is the Hub's trouble, not the person's: `UnavailableError`, until the keys can be had."""
+    """The person is not at fault: the error is ``UnavailableError`` until keys can be fetched."""
     good, responder.answer = responder.answer, AWAY[name]
     for _ in range(2):
         with pytest.raises(UnavailableError) as away:
@@ -1052,17 +1078,17 @@ def test_without_any_keys_nobody_can_be_told_apart(
 def test_a_key_server_that_does_not_answer_is_given_up_in_time(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the adapter's own time."""
+    """The request ends after the adapter's own timeout."""
     monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.3)
     with unanswering(how) as address:
         google = GoogleIdentity(settings(f"http://{address}/keys"))
         assert_told_in_time({"person": lambda: google.person(bearing(GOOGLE.sign(person())))})
 
 
-def test_a_key_server_that_answers_without_an_end_is_given_up_in_time(
+def test_a_key_server_whose_answer_never_ends_is_given_up_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However often a byte comes."""
+    """Bytes that keep coming do not extend the timeout."""
     monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.3)
     with dripping() as address:
         google = GoogleIdentity(settings(f"http://{address}/keys"))
@@ -1071,14 +1097,14 @@ def test_a_key_server_that_answers_without_an_end_is_given_up_in_time(
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for keys waits as long as no test does: one that ends did not wait."""
+    """Make waits for keys longer than any test, so that a request that ends did not wait."""
     for name in ("FETCH_TIMEOUT_SECONDS", "UNKNOWN_KEY_WAIT_SECONDS"):
         monkeypatch.setattr(signing_keys, name, 20 * PATIENCE_SECONDS)
 
 
 @pytest.fixture
 def pool(responder: Responder) -> Iterator[ThreadPoolExecutor]:
-    """Many who knock at once; in the end the key server answers, so that they can go."""
+    """Threads for many requests at once. At the end the key server answers, so that all can end."""
     with ThreadPoolExecutor(32) as pool:
         yield pool
         responder.answering.set()
@@ -1087,7 +1113,7 @@ def pool(responder: Responder) -> Iterator[ThreadPoolExecutor]:
 def fetch_under_way(
     door: Door, responder: Responder, passing: Time, pool: ThreadPoolExecutor
 ) -> Future[bool]:
-    """Return Alice's attempt which fetches the keys, that are beyond their time, from a server that has stopped answering."""
+    """Return Alice's request that fetches expired keys from a server that does not answer."""
     assert door.lets_in()
     passing.seconds += 7200
     responder.answering.clear()
@@ -1097,7 +1123,7 @@ def fetch_under_way(
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    """Wait until something has happened."""
+    """Wait until a condition is true."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while not happened():
         assert time.monotonic() < give_up_at
@@ -1105,10 +1131,10 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_while_the_key_server_hangs_one_waits_and_the_others_get_in(
+def test_while_the_key_server_hangs_only_one_request_waits(
     door: Door, responder: Responder, passing: Time, pool: ThreadPoolExecutor
 ) -> None:
-    """By the keys that there are, though they are beyond their time; the one goes on when it answers."""
+    """The others are accepted by the expired keys. The one continues when the server answers."""
     assert door.lets_in()
     passing.seconds += 7200
     responder.answering.clear()
@@ -1124,10 +1150,10 @@ def test_while_the_key_server_hangs_one_waits_and_the_others_get_in(
     assert door.fetches == 2
 
 
-def test_the_one_who_waits_for_a_key_server_that_hangs_gets_in_as_well(
+def test_the_request_that_waited_for_a_hanging_key_server_is_accepted(
     door: Door, responder: Responder, passing: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the adapter's own time, once in ten seconds, and nobody in between."""
+    """It waits for the adapter's timeout. In the next ten seconds no other request waits."""
     assert door.lets_in()
     monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.2)
     passing.seconds += 7200
@@ -1138,10 +1164,10 @@ def test_the_one_who_waits_for_a_key_server_that_hangs_gets_in_as_well(
     wait_until(lambda: door.fetches == 3)
 
 
-def test_an_answer_that_comes_too_late_for_whoever_asked_is_used_for_the_next(
+def test_an_answer_after_the_timeout_is_used_for_later_requests(
     door: Door, responder: Responder, passing: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has to ask for it again."""
+    """No further fetch is needed."""
     assert door.lets_in()
     monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.2)
     passing.seconds += 7200
@@ -1154,16 +1180,17 @@ def test_an_answer_that_comes_too_late_for_whoever_asked_is_used_for_the_next(
     assert door.fetches == 2
 
 
-def test_an_answer_that_comes_after_a_later_one_changes_nothing(
+def test_an_answer_that_comes_after_a_later_fetchs_answer_is_dropped(
     door: Door, responder: Responder, passing: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keys that were withdrawn between the two do not come back."""
+    """Keys that were withdrawn between the two fetches do not come back."""
     assert door.lets_in()
     slow = Responder()
     slow.answer = responder.answer
     slow.answering.clear()
     responder.answer = published(STRANGER.public("key-2"))
-    keys = door.google._people_tokens.keys  # noqa: SLF001 -- to have the two fetches answered by two servers
+    # The two fetches must be answered by two servers.
+    keys = door.google._people_tokens.keys  # noqa: SLF001
     monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(keys, "_url", slow.url)
     passing.seconds += 7200
@@ -1182,10 +1209,10 @@ def test_an_answer_that_comes_after_a_later_one_changes_nothing(
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_new_key_gets_in_with_the_fetch_that_is_under_way(
+def test_a_token_of_a_new_key_waits_for_the_fetch_under_way(
     door: Door, responder: Responder, passing: Time, pool: ThreadPoolExecutor
 ) -> None:
-    """Its token waits for it, since another fetch would come too late."""
+    """Another fetch would be too late."""
     first = fetch_under_way(door, responder, passing, pool)
     with_new_key = pool.submit(door.lets_in, STRANGER, "key-2")
     responder.answer = published(GOOGLE.public(), STRANGER.public("key-2"))
@@ -1196,14 +1223,14 @@ def test_a_new_key_gets_in_with_the_fetch_that_is_under_way(
 
 
 @pytest.mark.usefixtures("patient")
-def test_made_up_key_ids_do_not_wait_long_for_a_key_server_that_hangs(
+def test_unknown_key_ids_do_not_wait_long_for_a_hanging_key_server(
     door: Door,
     responder: Responder,
     passing: Time,
     pool: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They are refused by the keys that there are, while another waits for new ones."""
+    """They are refused by the present keys, while another request waits for new ones."""
     first = fetch_under_way(door, responder, passing, pool)
     monkeypatch.setattr(signing_keys, "UNKNOWN_KEY_WAIT_SECONDS", 0.1)
     made_up = [f"made-up-{number}" for number in range(16)]
@@ -1213,10 +1240,10 @@ def test_made_up_key_ids_do_not_wait_long_for_a_key_server_that_hangs(
     assert not first.done()
 
 
-def test_without_any_keys_nobody_waits_longer_than_one_fetch(
+def test_without_any_keys_all_requests_wait_for_one_fetch_at_most(
     door: Door, responder: Responder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All who come to a cold process wait for the same one, and are told that it is the Hub's trouble."""
+    """All requests of a cold process wait for the same fetch, and get ``UnavailableError``."""
     monkeypatch.setattr(signing_keys, "FETCH_TIMEOUT_SECONDS", 0.3)
     responder.answering.clear()
     assert_told_in_time({str(number): door.lets_in for number in range(16)})
@@ -1224,24 +1251,22 @@ def test_without_any_keys_nobody_waits_longer_than_one_fetch(
     assert door.fetches == 1
 
 
-def test_a_lifetime_beyond_all_numbers_is_one_that_does_not_end(
-    door: Door, responder: Responder
-) -> None:
-    """Nor does it keep anybody out."""
+def test_a_huge_max_age_means_that_keys_never_expire(door: Door, responder: Responder) -> None:
+    """It causes no error."""
     responder.answer = published(GOOGLE.public(), cache_control=f"max-age={'9' * 5000}")
     assert [door.lets_in() for _ in range(2)] == [True, True]
     assert door.fetches == 1
 
 
 def test_many_at_once_wait_for_one_fetch(door: Door) -> None:
-    """A cold process that is asked by many asks Google once."""
+    """A cold process with many requests fetches the keys once."""
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(lambda _: door.lets_in(), range(32)))
     assert door.fetches == 1
 
 
-def test_keys_of_other_kinds_are_passed_over(door: Door, responder: Responder) -> None:
-    """A JWK set may hold what we do not use."""
+def test_keys_of_other_types_are_ignored(door: Door, responder: Responder) -> None:
+    """A JWK set may have keys that the Hub does not use."""
     other = {"kty": "EC", "kid": "ec-1", "crv": "P-256", "x": "AQAB", "y": "AQAB"}
     responder.answer = published(other, GOOGLE.public())
     assert door.lets_in()

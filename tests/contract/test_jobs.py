@@ -1,4 +1,4 @@
-"""The contract of `Jobs`: named queues (the fake and Cloud Tasks), and queues without names (the fake and Pub/Sub)."""
+"""The contract of ``Jobs``, on queues with names and without: the fake, Cloud Tasks and Pub/Sub."""
 
 from __future__ import annotations
 
@@ -46,17 +46,20 @@ A_WHILE = timedelta(seconds=0.8)
 
 
 class Queue(Protocol):
-    """A queue, and the worker at its end."""
+    """A queue, and the worker that it delivers to."""
 
     @property
     def jobs(self) -> Jobs:
-        """The port."""
+        """The port under test."""
 
     def now(self) -> datetime:
         """Return the time."""
 
     def deliveries(self, least: int) -> list[tuple[datetime, bytes]]:
-        """Wait until the queue is empty and has delivered so many messages; return all, with when they came, in that order."""
+        """Return all messages with the times of their deliveries, in order.
+
+        Wait until the queue is empty and has delivered this many.
+        """
 
 
 class FakeQueue:
@@ -84,7 +87,7 @@ class FakeQueue:
 
 
 class CloudTasksQueue:
-    """A queue of the running cloud that nobody else uses, and the adapter before it."""
+    """The adapter, with a queue of its own in the running cloud."""
 
     def __init__(self, cloud: RunningCloud, worker: Responder) -> None:
         address = cloud.state["services"]["tasks"]
@@ -122,7 +125,7 @@ class CloudTasksQueue:
 
 
 class PubSubQueue:
-    """A topic of Google's emulator that nobody else uses, a subscription to it, and the adapter before it."""
+    """The adapter, with a topic and a subscription of its own in Google's emulator."""
 
     def __init__(self, address: str) -> None:
         project, topic = f"contract-{uuid.uuid4().hex[:12]}", "workspace-provision"
@@ -164,7 +167,7 @@ class PubSubQueue:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Look again and again until it is so."""
+    """Check again and again until a condition is true."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < end, "it did not come to pass"
@@ -173,7 +176,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def worker() -> Iterator[Responder]:
-    """What the tasks are sent to."""
+    """The server that tasks are sent to."""
     worker = Responder()
     yield worker
     worker.close()
@@ -196,7 +199,7 @@ def topic(cloud: RunningCloud) -> Iterator[PubSubQueue]:
 
 
 def queue_called(request: pytest.FixtureRequest) -> Queue:
-    """Return the queue that a test is run on."""
+    """Return the queue that a test runs on."""
     if request.param in {"fake", "fake without names"}:
         return FakeQueue(named=request.param == "fake")
     queue: Queue = request.getfixturevalue(request.param)
@@ -205,19 +208,19 @@ def queue_called(request: pytest.FixtureRequest) -> Queue:
 
 @pytest.fixture(params=["fake", "fake without names", "tasks", "topic"])
 def queue(request: pytest.FixtureRequest) -> Queue:
-    """Any queue."""
+    """Each queue."""
     return queue_called(request)
 
 
 @pytest.fixture(params=["fake", "tasks"])
 def named(request: pytest.FixtureRequest) -> Queue:
-    """A queue that knows jobs by their names."""
+    """A queue with job names."""
     return queue_called(request)
 
 
 @pytest.fixture(params=["fake without names", "topic"])
 def unnamed(request: pytest.FixtureRequest) -> Queue:
-    """A queue that knows neither names nor delays."""
+    """A queue without names and delays."""
     return queue_called(request)
 
 
@@ -228,7 +231,7 @@ def a_job(**changes: object) -> Job:
 
 
 def jobs_of(deliveries: list[tuple[datetime, bytes]]) -> list[Job]:
-    """Return what was delivered, as workers read it."""
+    """Return the delivered jobs, as workers read them."""
     return [read_job(message) for _, message in deliveries]
 
 
@@ -246,14 +249,14 @@ def jobs_of(deliveries: list[tuple[datetime, bytes]]) -> list[Job]:
     ids=["a step", "a look", "the least", "an odd request"],
 )
 def test_a_job_arrives_as_it_was_sent(queue: Queue, changes: dict[str, object]) -> None:
-    """Every field of it but the delay, which is the queue's."""
+    """Every field arrives except the delay, which is for the queue."""
     job = a_job(**changes)
     queue.jobs.send(job)
     assert jobs_of(queue.deliveries(1)) == [job]
 
 
 def test_every_job_arrives(queue: Queue) -> None:
-    """Those that differ in a step, a resend, an operation or a workspace are different jobs."""
+    """Jobs are different if their step, resend count, operation or workspace differs."""
     job = a_job()
     sent = [
         job,
@@ -273,7 +276,7 @@ def test_every_job_arrives(queue: Queue) -> None:
 
 
 def test_a_job_that_is_sent_twice_is_delivered_once(named: Queue) -> None:
-    """The second sending succeeds and does nothing, whatever request it came from."""
+    """The second send succeeds and has no effect, whichever request sends it."""
     job = a_job()
     named.jobs.send(job)
     named.jobs.send(replace(job, request_id="another-request"))
@@ -281,7 +284,7 @@ def test_a_job_that_is_sent_twice_is_delivered_once(named: Queue) -> None:
 
 
 def test_a_job_that_is_done_is_not_delivered_again(named: Queue) -> None:
-    """Its name stays taken: who sends it late has nothing done twice."""
+    """Its name stays taken, so a late second send has no effect."""
     job = a_job()
     named.jobs.send(job)
     named.deliveries(1)
@@ -292,7 +295,7 @@ def test_a_job_that_is_done_is_not_delivered_again(named: Queue) -> None:
 
 
 def test_a_delay_is_kept(named: Queue) -> None:
-    """The job comes when its delay is over and not before; one without a delay does not wait for it."""
+    """The job comes after its delay and not earlier. A job without a delay does not wait for it."""
     late, prompt = a_job(delay=A_WHILE), a_job()
     sent_at = named.now()
     named.jobs.send(late)
@@ -307,7 +310,7 @@ def test_a_delay_is_kept(named: Queue) -> None:
 
 
 def test_without_delays_every_job_comes_at_once(unnamed: Queue) -> None:
-    """An hour's delay is not kept: what must wait goes by a queue that knows of time."""
+    """An hour's delay is not kept. A job that must wait needs a queue with delays."""
     job = a_job(delay=timedelta(hours=1))
     sent_at = unnamed.now()
     unnamed.jobs.send(job)
@@ -323,11 +326,11 @@ def test_without_names_a_job_may_come_twice(unnamed: Queue) -> None:
     assert jobs_of(unnamed.deliveries(2)) == [job, job]
 
 
-# Cloud Tasks alone
+# Cloud Tasks only
 
 
 def test_a_task_is_a_post_of_json_to_the_worker(tasks: CloudTasksQueue, worker: Responder) -> None:
-    """Under the job's own name."""
+    """It has the job's own name."""
     job = a_job()
     tasks.jobs.send(job)
     tasks.deliveries(1)
@@ -338,10 +341,13 @@ def test_a_task_is_a_post_of_json_to_the_worker(tasks: CloudTasksQueue, worker: 
     assert tasks.path.endswith(f"/{request.headers['X-CloudTasks-QueueName']}")
 
 
-def test_a_task_carries_a_token_for_the_worker_and_for_nobody_else(
+def test_a_task_has_a_token_for_the_worker_only(
     cloud: RunningCloud, tasks: CloudTasksQueue, worker: Responder
 ) -> None:
-    """An OIDC token of the queue's service account whose audience is the worker's own URL, without the path."""
+    """It is an OIDC token of the queue's service account.
+
+    Its audience is the worker's URL without the path.
+    """
     tasks.jobs.send(a_job())
     tasks.deliveries(1)
     headers = worker.requests[0].headers
@@ -363,7 +369,7 @@ def test_a_task_carries_a_token_for_the_worker_and_for_nobody_else(
 def test_a_task_comes_again_until_its_worker_succeeds(
     tasks: CloudTasksQueue, worker: Responder
 ) -> None:
-    """The same body under the same name."""
+    """It has the same body and the same name."""
     worker.answer = Answer(503)
     job = a_job()
     tasks.jobs.send(job)
@@ -374,7 +380,7 @@ def test_a_task_comes_again_until_its_worker_succeeds(
     assert {request.headers["X-CloudTasks-TaskName"] for request in worker.requests} == {job.name}
 
 
-# A queue that is not there
+# Queues that fail
 
 
 ADAPTERS: dict[str, Callable[[str], Jobs]] = {
@@ -387,10 +393,10 @@ ADAPTERS: dict[str, Callable[[str], Jobs]] = {
 
 @pytest.mark.parametrize("name", ADAPTERS)
 @pytest.mark.parametrize("how", ["closed", "silent"])
-def test_a_queue_that_does_not_answer_is_told_in_time(
+def test_a_queue_that_does_not_answer_is_an_error_in_time(
     name: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the adapter's own time, not after the library's."""
+    """The error comes after the adapter's own timeout, not after the library's."""
     hurry(monkeypatch, {"tasks": cloud_tasks_jobs, "topic": pubsub_jobs}[name])
     with unanswering(how) as address:
         jobs = ADAPTERS[name](address)
@@ -398,16 +404,16 @@ def test_a_queue_that_does_not_answer_is_told_in_time(
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_a_queue_that_does_not_exist_is_told(cloud: RunningCloud, name: str) -> None:
-    """It may be on its way, as after a deployment: the job is not lost, since its sender knows."""
+def test_a_queue_that_does_not_exist_is_an_error(cloud: RunningCloud, name: str) -> None:
+    """It may be created soon, as after a deployment. The sender knows that the job was not sent."""
     with pytest.raises(UnavailableError):
         ADAPTERS[name](cloud.state["services"]["tasks" if name == "tasks" else "pubsub"]).send(
             a_job()
         )
 
 
-def test_a_fake_queue_that_refuses_takes_the_job_the_next_time() -> None:
-    """As a sender that comes again expects."""
+def test_a_fake_queue_that_refuses_accepts_the_job_the_next_time() -> None:
+    """A sender that tries again relies on this."""
     fake = FakeJobs(SettableClock())
     fake.refusals = 1
     job = a_job()

@@ -1,4 +1,4 @@
-"""The contract of `Machines`, on the fake and on the stock Compute client before the local Compute Engine."""
+"""The contract of ``Machines``, on the fake and on the adapter with the local Compute Engine."""
 
 from __future__ import annotations
 
@@ -63,14 +63,12 @@ PROJECT = "a-project"
 ZONE = "us-west1-a"
 OTHER_ZONE = "us-west1-b"
 REPORTS = "https://report-workspace.example.com"
-SHORT = (
-    0.04  # twenty times as long when slow: time enough for the calls that are to come in between
-)
+SHORT = 0.04  # twenty times as long with the fault `slow`, so that calls can come in between
 S = InstanceState
 
 
 class Trouble(Enum):
-    """What a test has go wrong, once."""
+    """A fault that a test causes once."""
 
     STOCK_OUT = auto()
     QUOTA = auto()
@@ -87,23 +85,23 @@ class Trouble(Enum):
 
 
 class Compute(Protocol):
-    """A Compute Engine that a test can make trouble in."""
+    """A Compute Engine in which a test can cause faults."""
 
     @property
     def machines(self) -> Machines:
-        """The port."""
+        """The port under test."""
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Let time pass until it is so."""
+        """Let time pass until a condition is true."""
 
     def trouble(self, trouble: Trouble, command: type[Command]) -> None:
-        """Have the next call of this command go wrong."""
+        """Have the next call of this command fail."""
 
     def read_trouble(self, trouble: Trouble) -> None:
-        """Have every read go wrong."""
+        """Have each read fail."""
 
     def calm(self) -> None:
-        """Have nothing go wrong any more."""
+        """Remove all faults."""
 
     def generation(self, place: Place) -> int:
         """Return the generation in a machine's metadata."""
@@ -112,22 +110,22 @@ class Compute(Protocol):
         """Return a machine's labels."""
 
     def set_labels(self, place: Place, labels: dict[str, str]) -> None:
-        """Have somebody give a machine these labels, and no others."""
+        """Set a machine's labels by hand, and remove all others."""
 
     def disk_labels(self, place: Place) -> dict[str, str]:
         """Return a disk's labels."""
 
     def set_disk_labels(self, place: Place, labels: dict[str, str]) -> None:
-        """Have somebody give a disk these labels, and no others."""
+        """Set a disk's labels by hand, and remove all others."""
 
     def detach_home(self, place: Place) -> None:
-        """Have somebody take a machine's home disk away from it."""
+        """Detach a machine's home disk by hand."""
 
     def delete_but_keep_boot_disk(self, place: Place) -> None:
-        """Have somebody delete a machine without its boot disk."""
+        """Delete a machine by hand, but not its boot disk."""
 
     def print(self, place: Place, text: str) -> None:
-        """Have a machine print something on its serial console."""
+        """Print a text on a machine's serial console."""
 
 
 class FakeCompute:
@@ -164,12 +162,12 @@ class FakeCompute:
         self._fake.script(command, mishap, kind)
 
     def read_trouble(self, trouble: Trouble) -> None:
-        """Leave every read unanswered, whatever the trouble."""
+        """Leave each read unanswered, whatever the fault."""
         assert trouble in {Trouble.RATE_LIMITED, Trouble.UNAVAILABLE}
         self._fake.unanswered_reads = 1_000
 
     def calm(self) -> None:
-        """Forget what was scripted."""
+        """Remove the scripted faults."""
         self._fake.calm()
 
     def generation(self, place: Place) -> int:
@@ -206,7 +204,10 @@ class FakeCompute:
 
 
 class LocalCompute:
-    """The local Compute Engine on an event loop in a thread, its machines empty, and the adapter before it."""
+    """The adapter, with the local Compute Engine on an event loop in a thread.
+
+    Its machines run nothing.
+    """
 
     def __init__(self) -> None:
         from shared.adapters.compute_machines import ComputeMachines
@@ -229,7 +230,7 @@ class LocalCompute:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def on_loop(self, look: Callable[[Fleet, ActiveFaults], Any]) -> Any:
-        """Look at the server, or change it, on its own loop."""
+        """Read or change the server on its own event loop."""
 
         async def made() -> Any:
             return look(self._server.fleet, self._server.faults)
@@ -248,14 +249,14 @@ class LocalCompute:
         self._loop.close()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Look again and again."""
+        """Check again and again."""
         end = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             assert time.monotonic() < end, "it did not come to pass"
             time.sleep(0.005)
 
     def trouble(self, trouble: Trouble, command: type[Command]) -> None:
-        """Switch the fault on; a machine type that does not exist needs none."""
+        """Switch the fault on; a machine type that does not exist needs no fault."""
         methods: dict[type[Command], str] = {
             InsertInstance: "instances.insert",
             RefreshMetadata: "instances.setMetadata",
@@ -272,7 +273,7 @@ class LocalCompute:
             self._fault(trouble, methods[command], 1)
 
     def read_trouble(self, trouble: Trouble) -> None:
-        """Switch the fault on for whatever comes."""
+        """Switch the fault on for all calls."""
         self._fault(trouble, None, None)
 
     def calm(self) -> None:
@@ -296,7 +297,7 @@ class LocalCompute:
         self.on_loop(lambda _, faults: faults.switch_on(name, count=count, method=method))
 
     def generation(self, place: Place) -> int:
-        """Read it as the guest does."""
+        """Read the metadata as the guest does."""
         return int(self.attributes(place)["hub-generation"])
 
     def labels(self, place: Place) -> dict[str, str]:
@@ -324,17 +325,17 @@ class LocalCompute:
         )
 
     def detach_home(self, place: Place) -> None:
-        """Detach it as somebody with a command line does."""
+        """Detach the disk as a person does with the command line."""
         self._change(lambda fleet: fleet.attached_disks.detach(place.zone, place.name, "home"))
 
     def have_home_deleted_with_machine(self, place: Place) -> None:
-        """Set the home's autoDelete, as a machine that somebody made by hand may have it."""
+        """Set the home disk's autoDelete, as on a machine that was created by hand."""
         self._change(
             lambda fleet: fleet.attached_disks.set_auto_delete(place.zone, place.name, "home", True)
         )
 
     def delete_but_keep_boot_disk(self, place: Place) -> None:
-        """Take the boot disk's autoDelete away, then delete the machine."""
+        """Clear the boot disk's autoDelete, then delete the machine."""
         name = self.resource(place)["disks"][0]["deviceName"]
         self._change(
             lambda fleet: fleet.attached_disks.set_auto_delete(place.zone, place.name, name, False)
@@ -383,14 +384,14 @@ def only_local() -> Iterator[LocalCompute]:
 
 @pytest.fixture
 def local(only_local: LocalCompute) -> LocalCompute:
-    """The local Compute Engine with nothing in it."""
+    """The local Compute Engine, empty."""
     only_local.reset()
     return only_local
 
 
 @pytest.fixture(params=["fake", "compute"])
 def compute(request: pytest.FixtureRequest) -> Compute:
-    """A Compute Engine with nothing in it."""
+    """An empty Compute Engine: the fake or the local one."""
     if request.param == "fake":
         return FakeCompute()
     local: LocalCompute = request.getfixturevalue("local")
@@ -398,7 +399,7 @@ def compute(request: pytest.FixtureRequest) -> Compute:
 
 
 def an_insert(**changes: Any) -> InsertInstance:
-    """Return the call that makes a new machine with a new home disk."""
+    """Return the command that creates a new machine with a new home disk."""
     workspace_id = str(uuid.uuid4())
     command = InsertInstance(
         place=Place(ZONE, f"workspace-{workspace_id}"),
@@ -417,22 +418,22 @@ def an_insert(**changes: Any) -> InsertInstance:
 
 
 def disk_of(command: InsertInstance) -> Place:
-    """Return where a machine's home disk is."""
+    """Return the place of a machine's home disk."""
     return Place(command.place.zone, command.home_disk)
 
 
 def home_of(place: Place) -> Place:
-    """Return where the home disk is of a machine that `an_insert` made."""
+    """Return the place of the home disk of a machine that ``an_insert`` made."""
     return Place(place.zone, place.name.replace("workspace-", "home-", 1))
 
 
 def boot_disk_of(command: InsertInstance) -> Place:
-    """Return where a machine's boot disk is."""
+    """Return the place of a machine's boot disk."""
     return Place(command.place.zone, f"{command.place.name}-{command.generation}")
 
 
 def refresh(insert: InsertInstance, generation: int, **changes: Any) -> RefreshMetadata:
-    """Return the call that refreshes a machine's metadata for another boot."""
+    """Return the command that refreshes a machine's metadata for another boot."""
     command = RefreshMetadata(
         place=insert.place,
         workspace_id=insert.workspace_id,
@@ -446,7 +447,7 @@ def refresh(insert: InsertInstance, generation: int, **changes: Any) -> RefreshM
 
 
 def begin(compute: Compute, command: Command) -> StartedCall:
-    """Make a call that is like no other."""
+    """Make a call with a new request id."""
     return compute.machines.perform(command, str(uuid.uuid4()))
 
 
@@ -457,7 +458,7 @@ def ended(compute: Compute, begun: StartedCall, zone: str = ZONE) -> OperationSt
 
 
 def do(compute: Compute, *commands: Command) -> None:
-    """Have calls done, one after the other, that must succeed."""
+    """Perform commands one after the other; all must succeed."""
     for command in commands:
         assert ended(compute, begin(compute, command), command.place.zone) == OperationState(
             done=True
@@ -465,7 +466,7 @@ def do(compute: Compute, *commands: Command) -> None:
 
 
 def outcome(compute: Compute, command: Command) -> Fault | None:
-    """Return how a call fails, at once or in the end."""
+    """Return how a call fails, at once or at its operation's end."""
     try:
         return ended(compute, begin(compute, command), command.place.zone).fault
     except MachineFaultError as error:
@@ -473,49 +474,49 @@ def outcome(compute: Compute, command: Command) -> Fault | None:
 
 
 def state(compute: Compute, place: Place) -> InstanceState | None:
-    """Return the state of a machine, or None when there is none."""
+    """Return the state of a machine; None if it does not exist."""
     instance = compute.machines.get(place)
     return instance.state if instance else None
 
 
 @dataclass(frozen=True)
 class Made:
-    """A machine that is there, and what made it."""
+    """A machine that exists, and the command that created it."""
 
     insert: InsertInstance
     place: Place
 
 
 def running(compute: Compute) -> Made:
-    """Return a machine that runs."""
+    """Return a running machine."""
     insert = an_insert()
     do(compute, insert)
     return Made(insert, insert.place)
 
 
 def suspended(compute: Compute) -> Made:
-    """Return a machine that is suspended."""
+    """Return a suspended machine."""
     made = running(compute)
     do(compute, SuspendInstance(made.place))
     return made
 
 
 def stopped(compute: Compute) -> Made:
-    """Return a machine that is stopped."""
+    """Return a stopped machine."""
     made = running(compute)
     do(compute, StopInstance(made.place))
     return made
 
 
 def deleted(compute: Compute) -> Made:
-    """Return a machine that is deleted; its home disk is there."""
+    """Return a deleted machine, whose home disk exists."""
     made = running(compute)
     do(compute, DeleteInstance(made.place))
     return made
 
 
 def nothing(_: Compute) -> Made:
-    """Return a machine that has not been made yet."""
+    """Return a machine that was not created yet."""
     insert = an_insert()
     return Made(insert, insert.place)
 
@@ -523,8 +524,8 @@ def nothing(_: Compute) -> Made:
 # A machine's life
 
 
-def test_an_inserted_machine_is_there_with_its_id_and_comes_to_run(compute: Compute) -> None:
-    """The operation's target is the numeric id, at once; the rest is as it was asked for."""
+def test_an_inserted_machine_has_its_id_at_once_and_runs_later(compute: Compute) -> None:
+    """The operation's target is the numeric id. The other fields are those of the command."""
     insert = an_insert(machine_type="e2-standard-8")
     begun = begin(compute, insert)
     at_once = compute.machines.get(insert.place)
@@ -545,7 +546,7 @@ def test_an_inserted_machine_is_there_with_its_id_and_comes_to_run(compute: Comp
 
 
 def test_an_operation_that_is_under_way_is_not_done(compute: Compute) -> None:
-    """And the machine is on its way."""
+    """The machine's state shows that it is being created."""
     compute.trouble(Trouble.SLOW, InsertInstance)
     insert = an_insert()
     begun = begin(compute, insert)
@@ -554,7 +555,7 @@ def test_an_operation_that_is_under_way_is_not_done(compute: Compute) -> None:
 
 
 def test_a_machine_is_suspended_resumed_stopped_started_and_deleted(compute: Compute) -> None:
-    """It is the same machine all the way; its home disk stays when it is gone, until that is deleted too."""
+    """Its id stays the same. Its home disk exists until that is deleted, too."""
     made = running(compute)
     first = compute.machines.get(made.place)
     assert first is not None
@@ -581,8 +582,8 @@ def test_a_machine_is_suspended_resumed_stopped_started_and_deleted(compute: Com
     assert compute.machines.get_disk(disk_of(made.insert)) is None
 
 
-def test_a_new_machine_takes_over_the_home_disk_of_the_one_before(compute: Compute) -> None:
-    """Of the same name, and yet another machine: only its disk is the same."""
+def test_a_new_machine_takes_over_the_last_machines_home_disk(compute: Compute) -> None:
+    """It has the same name and another id. Only the disk is the same."""
     made = running(compute)
     first = compute.machines.get(made.place)
     do(compute, DeleteInstance(made.place))
@@ -596,8 +597,8 @@ def test_a_new_machine_takes_over_the_home_disk_of_the_one_before(compute: Compu
     assert compute.machines.get_disk(disk_of(made.insert))
 
 
-def test_what_is_not_there_is_nothing_to_read(compute: Compute) -> None:
-    """No machine, no disk, no console; an operation that nobody knows is done, without a fault."""
+def test_absent_resources_read_as_none(compute: Compute) -> None:
+    """The console is empty then, and an unknown operation is done without a fault."""
     place = an_insert().place
     assert compute.machines.get(place) is None
     assert compute.machines.get_disk(place) is None
@@ -630,20 +631,20 @@ OF_EVERY_COMMAND = pytest.mark.parametrize("name", EVERY_COMMAND)
 
 
 def prepared(compute: Compute, name: str) -> Command:
-    """Make what a command needs, and return the command."""
+    """Create what a command needs, and return the command."""
     make, command = EVERY_COMMAND[name]
     return command(make(compute))
 
 
-def test_every_command_is_tried() -> None:
-    """A new one cannot be forgotten here."""
+def test_every_command_is_in_the_test_below() -> None:
+    """A new command cannot be forgotten."""
     tried = {type(command(nothing(FakeCompute()))) for _, command in EVERY_COMMAND.values()}
     assert tried == set(Command.__args__)
 
 
 @OF_EVERY_COMMAND
-def test_the_same_request_is_the_same_call(compute: Compute, name: str) -> None:
-    """Made at once or after it was done, it is the operation that the first one began."""
+def test_the_same_request_id_is_the_same_call(compute: Compute, name: str) -> None:
+    """Repeated at once or after its end, the call returns the operation that it first began."""
     command = prepared(compute, name)
     request_id = str(uuid.uuid4())
     first = compute.machines.perform(command, request_id)
@@ -653,8 +654,8 @@ def test_the_same_request_is_the_same_call(compute: Compute, name: str) -> None:
     assert ended(compute, first) == OperationState(done=True)
 
 
-def test_an_operation_that_compute_lost_has_happened_all_the_same(compute: Compute) -> None:
-    """It is done without a fault as far as anybody can tell; the machine says what came of it."""
+def test_a_forgotten_operation_counts_as_done(compute: Compute) -> None:
+    """It has no fault; the machine's state shows its result."""
     compute.trouble(Trouble.OPERATION_LOST, InsertInstance)
     insert = an_insert()
     request_id = str(uuid.uuid4())
@@ -670,8 +671,8 @@ def test_an_operation_that_compute_lost_has_happened_all_the_same(compute: Compu
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_COMMAND if name != "insert"])
-def test_what_is_not_there_cannot_be_changed(compute: Compute, name: str) -> None:
-    """`NOT_FOUND`, at once."""
+def test_a_change_of_an_absent_resource_is_not_found(compute: Compute, name: str) -> None:
+    """The fault is ``NOT_FOUND``, at once."""
     _, command = EVERY_COMMAND[name]
     with pytest.raises(MachineFaultError) as refused:
         begin(compute, command(nothing(compute)))
@@ -691,7 +692,7 @@ def test_what_is_not_there_cannot_be_changed(compute: Compute, name: str) -> Non
 def test_a_machine_in_the_wrong_state_is_not_ready(
     compute: Compute, make: Callable[[Compute], Made], command: Callable[[Place], Command]
 ) -> None:
-    """It is refused at once, and the machine stays as it was."""
+    """The call is refused at once, and the machine is unchanged."""
     made = make(compute)
     before = state(compute, made.place)
     with pytest.raises(MachineFaultError) as refused:
@@ -701,10 +702,10 @@ def test_a_machine_in_the_wrong_state_is_not_ready(
 
 
 @pytest.mark.parametrize(("make", "command"), [(running, StartInstance), (stopped, StopInstance)])
-def test_what_is_so_already_is_done_at_once(
+def test_a_change_that_is_not_needed_succeeds_at_once(
     compute: Compute, make: Callable[[Compute], Made], command: Callable[[Place], Command]
 ) -> None:
-    """To start a machine that runs, or to stop one that is off, is no fault."""
+    """To start a running machine, or to stop one that is off, is not a fault."""
     made = make(compute)
     before = state(compute, made.place)
     begun = begin(compute, command(made.place))
@@ -712,7 +713,7 @@ def test_what_is_so_already_is_done_at_once(
     assert state(compute, made.place) is before
 
 
-def test_a_machine_that_is_being_deleted_takes_no_more_calls(compute: Compute) -> None:
+def test_a_machine_that_is_being_deleted_refuses_calls(compute: Compute) -> None:
     """Its name is taken until it is gone."""
     made = running(compute)
     compute.trouble(Trouble.SLOW, DeleteInstance)
@@ -727,8 +728,8 @@ def test_a_machine_that_is_being_deleted_takes_no_more_calls(compute: Compute) -
     assert again.kind in {FaultKind.ALREADY_EXISTS, FaultKind.NOT_READY}
 
 
-def test_a_delete_overtakes_what_was_under_way(compute: Compute) -> None:
-    """The operation that it overtook ends in a passing fault; the machine is gone."""
+def test_a_delete_overtakes_an_operation_under_way(compute: Compute) -> None:
+    """The overtaken operation ends with a passing fault, and the machine is gone."""
     compute.trouble(Trouble.SLOW, InsertInstance)
     insert = an_insert()
     inserting = begin(compute, insert)
@@ -741,7 +742,7 @@ def test_a_delete_overtakes_what_was_under_way(compute: Compute) -> None:
 
 
 def test_a_second_machine_of_the_same_name_is_refused(compute: Compute) -> None:
-    """So that one workspace never has two; the first is left alone."""
+    """So a workspace never has two machines. The first one is unchanged."""
     made = running(compute)
     first = compute.machines.get(made.place)
     fault = outcome(compute, replace(made.insert, home_disk="another-disk"))
@@ -754,8 +755,11 @@ def test_a_second_machine_of_the_same_name_is_refused(compute: Compute) -> None:
     assert compute.machines.get_disk(Place(ZONE, "another-disk")) is None
 
 
-def test_a_home_disk_is_never_made_twice_and_never_made_up(compute: Compute) -> None:
-    """One that exists must be attached, one that is attached must exist, and nothing is made when either is not so."""
+def test_a_home_disk_is_never_created_twice_or_by_mistake(compute: Compute) -> None:
+    """It is refused to create a disk that exists, or to attach one that does not.
+
+    Nothing is created.
+    """
     made = deleted(compute)
     twice = outcome(compute, made.insert)
     assert twice is not None
@@ -771,8 +775,11 @@ def test_a_home_disk_is_never_made_twice_and_never_made_up(compute: Compute) -> 
     assert compute.machines.get(without.place) is None
 
 
-def test_a_disk_that_a_machine_holds_is_left_alone(compute: Compute) -> None:
-    """Neither deleted nor given to another machine; the fault names the machine that holds it."""
+def test_a_disk_in_use_is_left_alone(compute: Compute) -> None:
+    """It is neither deleted nor attached to another machine.
+
+    The fault names the machine that holds it.
+    """
     made = running(compute)
     delete = outcome(compute, DeleteDisk(disk_of(made.insert)))
     other = an_insert(home_disk=made.insert.home_disk, attach_home=True)
@@ -783,8 +790,11 @@ def test_a_disk_that_a_machine_holds_is_left_alone(compute: Compute) -> None:
     assert compute.machines.get(other.place) is None
 
 
-def test_a_boot_disk_that_was_kept_is_in_the_way_of_its_own_boot_only(compute: Compute) -> None:
-    """The next generation's has another name; the old one is named by the fault, found, and can be deleted."""
+def test_a_remaining_boot_disk_blocks_its_own_generation_only(compute: Compute) -> None:
+    """The next generation's boot disk has another name.
+
+    The fault names the old one, which is found and can be deleted.
+    """
     made = running(compute)
     left = boot_disk_of(made.insert)
     compute.delete_but_keep_boot_disk(made.place)
@@ -814,10 +824,13 @@ def test_a_boot_disk_that_was_kept_is_in_the_way_of_its_own_boot_only(compute: C
         ("delete_disk", Trouble.IN_USE, FaultKind.IN_USE),
     ],
 )
-def test_a_refusal_means_what_it_is_and_leaves_everything_as_it_was(
+def test_a_refusal_is_classified_and_changes_nothing(
     compute: Compute, name: str, trouble: Trouble, kind: FaultKind
 ) -> None:
-    """Twice in a row, since Compute refuses now at once and now in the end; then the call succeeds."""
+    """It comes twice, because Compute refuses at once or at the operation's end.
+
+    Then the call succeeds.
+    """
     command = prepared(compute, name)
     before = state(compute, command.place)
     for _ in range(2):
@@ -830,7 +843,7 @@ def test_a_refusal_means_what_it_is_and_leaves_everything_as_it_was(
 
 
 def test_a_machine_type_that_does_not_exist_is_invalid(compute: Compute) -> None:
-    """Refused at once, in Compute's words, and nothing is made."""
+    """It is refused at once, in Compute's words, and nothing is created."""
     insert = an_insert(machine_type="e2-imaginary-3")
     compute.trouble(Trouble.NO_SUCH_MACHINE_TYPE, InsertInstance)
     with pytest.raises(MachineFaultError) as refused:
@@ -847,10 +860,10 @@ def test_a_machine_type_that_does_not_exist_is_invalid(compute: Compute) -> None
     ("trouble", "kind"),
     [(Trouble.STOCK_OUT, FaultKind.STOCK_OUT), (Trouble.QUOTA, FaultKind.QUOTA)],
 )
-def test_what_finds_no_room_fails_in_the_end_and_leaves_what_was_before(
+def test_a_call_without_capacity_fails_at_its_end_and_changes_nothing(
     compute: Compute, name: str, trouble: Trouble, kind: FaultKind
 ) -> None:
-    """However Compute spells it, twice in a row; then there is room."""
+    """This holds for both of Compute's spellings. Given capacity again, the call succeeds."""
     command = prepared(compute, name)
     before = state(compute, command.place)
     for _ in range(2):
@@ -866,7 +879,7 @@ def test_what_finds_no_room_fails_in_the_end_and_leaves_what_was_before(
 
 
 def test_a_machine_that_cannot_be_suspended_runs_again(compute: Compute) -> None:
-    """The operation says so in the end."""
+    """The operation's end has the fault."""
     made = running(compute)
     compute.trouble(Trouble.SUSPEND_UNSUPPORTED, SuspendInstance)
     fault = ended(compute, begin(compute, SuspendInstance(made.place))).fault
@@ -883,10 +896,10 @@ PASSING = pytest.mark.parametrize("trouble", [Trouble.RATE_LIMITED, Trouble.UNAV
 
 @PASSING
 @OF_EVERY_COMMAND
-def test_a_call_that_meets_a_passing_fault_can_be_made_again(
+def test_a_call_with_a_passing_fault_can_be_made_again(
     compute: Compute, name: str, trouble: Trouble
 ) -> None:
-    """Too fast, or out of order: nothing has happened, and the same call then succeeds."""
+    """After a rate limit or an outage nothing has changed, and the same call succeeds."""
     command = prepared(compute, name)
     request_id = str(uuid.uuid4())
     for _ in range(2):
@@ -910,13 +923,13 @@ READS: dict[str, Callable[[Machines, InsertInstance, StartedCall], object]] = {
 }
 
 
-# What may be empty instead of failing: it is only for a message.
+# This method returns an empty text instead of failing, because it is only for a message.
 ALWAYS_ANSWERED = {"console_tail"}
 OF_EVERY_READ = pytest.mark.parametrize("name", sorted(READS.keys() - ALWAYS_ANSWERED))
 
 
 def test_the_lists_have_every_machine_and_disk_of_the_installation(compute: Compute) -> None:
-    """With what decides about them when nobody has them: since when they exist, are off, or detached."""
+    """An orphan is judged by their entries: when it was created, went off or was detached."""
     insert = an_insert()
     assert not list(compute.machines.list_instances())
     begun = begin(compute, insert)
@@ -945,14 +958,17 @@ def test_the_lists_have_every_machine_and_disk_of_the_installation(compute: Comp
     assert (left.in_use, left.detached_at is not None) == (False, True)
 
 
-def test_every_method_is_tried() -> None:
-    """A new one cannot be forgotten here."""
+def test_every_method_is_in_the_test_below() -> None:
+    """A new method cannot be forgotten."""
     assert {*READS, "perform"} == {name for name in vars(Machines) if not name.startswith("_")}
 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the adapter give up after half a second, where it goes by its own deadlines; the library's are ten minutes."""
+    """Have the adapter give up after half a second.
+
+    This works for its own deadlines; the library's are ten minutes.
+    """
     from shared.adapters import compute_machines
 
     bounds = vars(compute_machines)["_READ"]
@@ -964,10 +980,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 @PASSING
 @OF_EVERY_READ
 @pytest.mark.usefixtures("hurried")
-def test_a_read_during_an_outage_is_no_answer(
-    compute: Compute, name: str, trouble: Trouble
-) -> None:
-    """What cannot be read is not absent; once the outage is over it is read as ever."""
+def test_a_read_during_an_outage_is_an_error(compute: Compute, name: str, trouble: Trouble) -> None:
+    """A resource that cannot be read is not absent. After the outage it is read again."""
     insert = an_insert()
     begun = begin(compute, insert)
     ended(compute, begun)
@@ -992,10 +1006,10 @@ def test_a_read_during_an_outage_is_no_answer(
         ("● läuft…", 2, ""),
     ],
 )
-def test_of_the_console_the_end_is_told(
+def test_the_consoles_end_is_returned(
     compute: Compute, printed: str, most_bytes: int, tail: str
 ) -> None:
-    """At most so many bytes, and no half characters."""
+    """It has at most this many bytes, and no partial characters."""
     made = running(compute)
     compute.print(made.place, printed)
     assert compute.machines.console_tail(made.place, most_bytes) == tail
@@ -1004,7 +1018,7 @@ def test_of_the_console_the_end_is_told(
 @PASSING
 @pytest.mark.usefixtures("hurried")
 def test_a_console_that_cannot_be_read_is_empty(compute: Compute, trouble: Trouble) -> None:
-    """It is only for a message: whatever keeps it away, the step goes on without."""
+    """It is only for a message, so the step continues without it."""
     made = running(compute)
     compute.print(made.place, "printed")
     compute.read_trouble(trouble)
@@ -1013,11 +1027,11 @@ def test_a_console_that_cannot_be_read_is_empty(compute: Compute, trouble: Troub
     assert compute.machines.console_tail(made.place, 100) == "printed"
 
 
-# ListScope it is
+# Labels and names
 
 
-def test_labels_that_were_lost_are_put_back(compute: Compute) -> None:
-    """On the machine and on its home disk; labels that are not ours stay."""
+def test_lost_labels_are_added_again(compute: Compute) -> None:
+    """This holds for the machine and its home disk. Other labels stay."""
     made = running(compute)
     home = disk_of(made.insert)
     before = compute.labels(made.place), compute.disk_labels(home)
@@ -1041,8 +1055,8 @@ def test_labels_that_were_lost_are_put_back(compute: Compute) -> None:
     ]
 
 
-def test_what_is_a_workspaces_is_found_by_label_and_by_name_in_any_zone(compute: Compute) -> None:
-    """One label or one name is enough, with or without something behind the id; what is another's is not found."""
+def test_a_workspaces_resources_are_found_by_label_or_by_name_in_any_zone(compute: Compute) -> None:
+    """A name may have a suffix after the id. Another workspace's resources are not found."""
     insert = an_insert()
     name = insert.place.name
     second = replace(
@@ -1070,10 +1084,10 @@ def test_what_is_a_workspaces_is_found_by_label_and_by_name_in_any_zone(compute:
     )
 
 
-def test_a_disk_that_was_detached_has_no_user_and_its_machine_no_such_disk(
+def test_a_detached_disk_has_no_user_and_its_machine_no_such_disk(
     compute: Compute,
 ) -> None:
-    """Both sides say so, and since when."""
+    """The disk says since when."""
     made = running(compute)
     compute.detach_home(made.place)
     disk, instance = (
@@ -1086,18 +1100,18 @@ def test_a_disk_that_was_detached_has_no_user_and_its_machine_no_such_disk(
     assert instance.disks == (boot_disk_of(made.insert).name,)
 
 
-def test_a_zone_that_there_is_not_has_no_machines(compute: Compute) -> None:
-    """Nothing is there, which is not an outage."""
+def test_a_zone_that_does_not_exist_has_no_machines(compute: Compute) -> None:
+    """Reads return None, which is not an outage."""
     made = running(compute)
     assert compute.machines.get(Place("mars-north1-z", made.place.name)) is None
     assert compute.machines.get_disk(Place("mars-north1-z", made.insert.home_disk)) is None
 
 
-# Compute alone
+# The local Compute Engine only
 
 
-def test_a_machine_is_made_of_what_was_asked_for_and_labelled_as_ours(local: LocalCompute) -> None:
-    """Its home disk outlives it, its metadata is what the boot reads, and no label says who somebody is."""
+def test_a_machine_is_created_from_its_command_with_the_hubs_labels(local: LocalCompute) -> None:
+    """Its home disk outlives it, its metadata is for the boot, and no label identifies a person."""
     made = running(local)
     labels = local.resource(made.place)["labels"]
     assert labels["managed-by"] == "workspace-hub"
@@ -1118,8 +1132,8 @@ def test_a_machine_is_made_of_what_was_asked_for_and_labelled_as_ours(local: Loc
     assert attributes["hub-image"] == f"{MACHINE_SETTINGS.image_repository}:v2"
 
 
-def test_the_disk_that_is_attached_again_is_the_very_same(local: LocalCompute) -> None:
-    """With what is on it: Compute's id of the disk does not change."""
+def test_an_attached_home_disk_is_the_same_disk(local: LocalCompute) -> None:
+    """Compute's id of the disk does not change, so its contents stay."""
     made = running(local)
     before = local.disk(disk_of(made.insert))["id"]
     do(local, DeleteInstance(made.place), replace(made.insert, attach_home=True))
@@ -1128,8 +1142,11 @@ def test_the_disk_that_is_attached_again_is_the_very_same(local: LocalCompute) -
     assert (home["deviceName"], home["autoDelete"]) == ("home", False)
 
 
-def test_refreshed_metadata_is_what_a_new_machine_would_get(local: LocalCompute) -> None:
-    """Boot files too. What an earlier version of ours set goes; what somebody else set stays."""
+def test_refreshed_metadata_is_that_of_a_new_machine(local: LocalCompute) -> None:
+    """This includes boot files.
+
+    Items of an earlier Hub are removed, and other people's items stay.
+    """
     made = stopped(local)
     fresh = local.attributes(made.place)
     items = [
@@ -1165,8 +1182,13 @@ OF_SOMEBODY_ELSE = {"ssh-keys": "somebody:ssh-ed25519 AAAA", "hubble": "not ours
 
 
 @pytest.mark.parametrize("name", ["refresh_metadata", "label_instance", "label_disk"])
-def test_of_two_changes_that_began_alike_one_is_refused(local: LocalCompute, name: str) -> None:
-    """Both began with the same metadata or labels: the later one ends in a fault that passes when it is made again."""
+def test_of_two_changes_of_the_same_metadata_or_labels_one_is_refused(
+    local: LocalCompute, name: str
+) -> None:
+    """Both read the same fingerprint.
+
+    The later one gets a passing fault, and succeeds when it is repeated.
+    """
     command = prepared(local, name)
     local.trouble(Trouble.SLOW, type(command))
     begun = [begin(local, command) for _ in range(2)]
@@ -1188,7 +1210,7 @@ def test_of_two_changes_that_began_alike_one_is_refused(local: LocalCompute, nam
 def test_every_state_of_compute_is_understood(
     local: LocalCompute, status: str, seen: InstanceState
 ) -> None:
-    """Those that nobody knows yet are a machine that is busy."""
+    """An unknown state counts as a machine that is busy."""
     made = running(local)
     local.on_loop(
         lambda fleet, _: fleet.instances.get(ZONE, made.place.name).resource.update(status=status)
@@ -1198,14 +1220,14 @@ def test_every_state_of_compute_is_understood(
 
 @pytest.fixture
 def responder() -> Iterator[Responder]:
-    """A server that answers as the test says."""
+    """A server whose answers the test sets."""
     responder = Responder()
     yield responder
     responder.close()
 
 
 def adapter_at(address: str) -> Machines:
-    """Return the adapter, talking to whoever is there."""
+    """Return the adapter, connected to this address."""
     from shared.adapters.compute_machines import ComputeMachines
 
     return ComputeMachines(PROJECT, MACHINE_SETTINGS, REPORTS, address)
@@ -1230,7 +1252,7 @@ def adapter_at(address: str) -> Machines:
 def test_a_refusal_is_classified_by_its_reason_and_then_by_its_status(
     responder: Responder, answer: Answer, kind: FaultKind
 ) -> None:
-    """One call, one answer: what is refused for good is not asked again."""
+    """The call is made once: a refusal is not retried."""
     responder.answer = answer
     with pytest.raises(MachineFaultError) as refused:
         adapter_at(responder.address).perform(SuspendInstance(an_insert().place), str(uuid.uuid4()))
@@ -1250,7 +1272,7 @@ PASSING_ANSWERS = {
 
 
 def every_call(machines: Machines) -> dict[str, Callable[[], object]]:
-    """Return a call of every method, and of every command."""
+    """Return a call of each method, and of each command."""
     insert = an_insert()
     made = Made(insert, insert.place)
     reads = {
@@ -1267,14 +1289,14 @@ def every_call(machines: Machines) -> dict[str, Callable[[], object]]:
 
 @pytest.mark.parametrize("name", PASSING_ANSWERS)
 @pytest.mark.usefixtures("hurried")
-def test_a_compute_that_stays_out_of_order_is_told_in_time(responder: Responder, name: str) -> None:
-    """Not after the library's ten minutes, in which it would ask again and again."""
+def test_an_outage_of_compute_is_an_error_in_time(responder: Responder, name: str) -> None:
+    """The library would retry for ten minutes."""
     responder.answer = PASSING_ANSWERS[name]
     assert_told_in_time(every_call(adapter_at(responder.address)))
 
 
 def test_a_call_that_changes_something_is_made_once(responder: Responder) -> None:
-    """The queue makes it again, not a worker that waits."""
+    """The queue repeats it later, so no worker waits."""
     responder.answer = PASSING_ANSWERS["503"]
     with pytest.raises(UnavailableError):
         adapter_at(responder.address).perform(SuspendInstance(an_insert().place), str(uuid.uuid4()))
@@ -1282,8 +1304,8 @@ def test_a_call_that_changes_something_is_made_once(responder: Responder) -> Non
 
 
 @OF_EVERY_READ
-def test_a_read_that_is_forbidden_is_not_an_absence(responder: Responder, name: str) -> None:
-    """A role that was taken away must not look like a machine that is gone."""
+def test_a_forbidden_read_does_not_mean_absence(responder: Responder, name: str) -> None:
+    """After a role was removed, machines must not look deleted."""
     responder.answer = refusal(403, "forbidden")
     with pytest.raises(UnavailableError):
         READS[name](adapter_at(responder.address), an_insert(), StartedCall("operation-1"))
@@ -1291,13 +1313,13 @@ def test_a_read_that_is_forbidden_is_not_an_absence(responder: Responder, name: 
 
 @pytest.mark.parametrize("how", ["closed", "silent"])
 @pytest.mark.usefixtures("hurried")
-def test_a_compute_that_does_not_answer_is_told_in_time(how: str) -> None:
-    """Every method gives up after the adapter's own time, and so does every command."""
+def test_a_compute_that_does_not_answer_is_an_error_in_time(how: str) -> None:
+    """Each method and each command gives up after the adapter's own timeout."""
     with unanswering(how) as address:
         assert_told_in_time(every_call(adapter_at(address)))
 
 
-def test_the_time_of_the_last_start_is_read_in_whatever_offset_compute_writes_it(
+def test_the_last_starts_time_is_read_with_any_offset(
     responder: Responder,
 ) -> None:
     """Compute writes Pacific time."""
@@ -1306,7 +1328,10 @@ def test_the_time_of_the_last_start_is_read_in_whatever_offset_compute_writes_it
             "id": "1234567890123456789",
             "name": "workspace-1",
             "zone": f"https://www.googleapis.com/compute/v1/projects/p/zones/{ZONE}",
-            "machineType": f"https://www.googleapis.com/compute/v1/projects/p/zones/{ZONE}/machineTypes/e2-standard-4",
+            "machineType": (
+                "https://www.googleapis.com/compute/v1/projects/p"
+                f"/zones/{ZONE}/machineTypes/e2-standard-4"
+            ),
             "status": "RUNNING",
             "lastStartTimestamp": "2026-03-01T23:30:00.123-08:00",
         }
@@ -1318,8 +1343,11 @@ def test_the_time_of_the_last_start_is_read_in_whatever_offset_compute_writes_it
     assert (found.labels, found.internal_address) == ({}, None)
 
 
-def test_a_home_never_goes_with_its_machine(local: LocalCompute) -> None:
-    """A machine that was made by hand may have it so: the disk is first made one that stays, and the delete comes again."""
+def test_a_home_is_never_deleted_with_its_machine(local: LocalCompute) -> None:
+    """Somebody may have set ``auto_delete``.
+
+    The disk is changed to stay first, and the delete is repeated.
+    """
     made = running(local)
     local.have_home_deleted_with_machine(made.place)
 

@@ -1,4 +1,4 @@
-"""The contract of `WorkspaceStore`, on the fake and on Firestore's emulator; each test has a store of its own."""
+"""The contract of ``WorkspaceStore`` on the fake and on Firestore's emulator."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ ODD_OWNERS = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A store, and the events that were written into it."""
+    """A store, and the events that were written to it."""
 
     store: WorkspaceStore
     events: Callable[[], list[Event]]
@@ -149,13 +149,13 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 @pytest.fixture
 def store(subject: Subject) -> WorkspaceStore:
-    """An empty store whose events are of no interest."""
+    """An empty store, without its events."""
     return subject.store
 
 
 @pytest.fixture
 def client(cloud: RunningCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[firestore.Client]:
-    """A client of the emulator, in a project that nobody else uses: the sweeps of the running Hub do not see it."""
+    """A client of the emulator in its own project, which the running Hub's sweeps do not see."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", cloud.state["services"]["firestore"])
     client = firestore.Client(project=f"contract-{uuid.uuid4().hex[:16]}")
     yield client
@@ -181,7 +181,7 @@ def events_in(client: firestore.Client) -> list[Event]:
 
 
 def assert_same(found: object, expected: object) -> None:
-    """Compare a record with what it should be, types too: a string is not an enum, and a time is in UTC."""
+    """Assert a record's values and types: a string is not an enum, and times are in UTC."""
     if isinstance(expected, datetime):
         assert isinstance(found, datetime)
         assert found.utcoffset() == timedelta(0)
@@ -202,19 +202,19 @@ def assert_same(found: object, expected: object) -> None:
 
 
 def make(store: WorkspaceStore, *workspaces: Workspace) -> None:
-    """Put new workspaces into a store."""
+    """Create workspaces in a store."""
     store.commit(workspaces=[(None, workspace) for workspace in workspaces])
 
 
 def read(store: WorkspaceStore, workspace_id: str) -> Stored[Workspace]:
-    """Return a workspace that is there."""
+    """Return a workspace that exists."""
     stored = store.get(workspace_id)
     assert stored is not None
     return stored
 
 
 def an_event(what: str, at: datetime = NOW) -> Event:
-    """Return a line of the audit trail."""
+    """Return an event of the audit trail."""
     return Event(
         at,
         FULL.id,
@@ -229,7 +229,7 @@ def an_event(what: str, at: datetime = NOW) -> Event:
     )
 
 
-# Reads, and what comes back
+# Reads
 
 
 @pytest.mark.parametrize(
@@ -252,14 +252,16 @@ def an_event(what: str, at: datetime = NOW) -> Event:
         FULL.id.upper(),
     ],
 )
-def test_what_was_never_made_is_absent(store: WorkspaceStore, workspace_id: str) -> None:
-    """Any text may be asked for; what is not exactly an id is nobody's."""
+def test_a_workspace_that_was_never_created_is_absent(
+    store: WorkspaceStore, workspace_id: str
+) -> None:
+    """Any text may be looked up. A text that is not exactly an id finds nothing."""
     make(store, FULL)
     assert store.get(workspace_id) is None
 
 
-def test_the_full_record_leaves_no_field_at_its_default() -> None:
-    """Otherwise a field that is never written could come back right."""
+def test_the_full_record_has_no_field_at_its_default() -> None:
+    """Otherwise a field that is never written could be read correctly."""
     for record in (FULL, FULL.operation, FULL.metadata):
         assert is_dataclass(record)
         for each in fields(record):
@@ -274,15 +276,15 @@ BARE = a_workspace(
 
 @pytest.mark.parametrize("workspace", [FULL, BARE], ids=["full", "bare"])
 def test_every_field_of_a_workspace_comes_back(store: WorkspaceStore, workspace: Workspace) -> None:
-    """As it was, to the microsecond and in its type."""
+    """Each has its type, and times are exact to the microsecond."""
     make(store, workspace)
     assert_same(read(store, workspace.id).record, workspace)
     [listed] = store.list_owned(workspace.owner_id, None, 10, None).records
     assert_same(listed, workspace)
 
 
-def test_every_word_of_the_domain_comes_back(store: WorkspaceStore) -> None:
-    """All statuses, kinds, phases and activities, each in a record."""
+def test_every_enum_value_of_the_domain_comes_back(store: WorkspaceStore) -> None:
+    """All statuses, kinds, phases and activities are each in a record."""
     made = [a_workspace(status) for status in Status]
     made += [a_workspace(operation=an_operation(kind)) for kind in OperationKind]
     made += [a_workspace(operation=an_operation(OperationKind.START, phase)) for phase in Phase]
@@ -292,15 +294,15 @@ def test_every_word_of_the_domain_comes_back(store: WorkspaceStore) -> None:
         assert_same(read(store, workspace.id).record, workspace)
 
 
-def test_an_owner_that_was_never_written_holds_nothing(store: WorkspaceStore) -> None:
-    """Their record is empty, and its version says that it is to be made."""
+def test_an_owner_that_was_never_written_is_empty(store: WorkspaceStore) -> None:
+    """The version is None, which means that the record must be created."""
     stored = store.get_owner("nobody")
     assert stored.version is None
     assert_same(stored.record, Owner("nobody"))
 
 
 def test_every_field_of_an_owner_comes_back(store: WorkspaceStore) -> None:
-    """Names, what runs, keys with what they made, and the last minute's changes in their order."""
+    """These are names, running workspaces, keys and the last minute's changes in order."""
     owner = Owner(
         "alice",
         workspaces={FULL.id: OwnedWorkspace("one", running=True), BARE.id: OwnedWorkspace("a.b")},
@@ -314,7 +316,7 @@ def test_every_field_of_an_owner_comes_back(store: WorkspaceStore) -> None:
 
 
 def test_owners_with_odd_ids_are_kept_apart(store: WorkspaceStore) -> None:
-    """Whatever an id is made of, it is one owner's: their record, and their list."""
+    """Each id has its own record and its own list, whatever its characters."""
     held = {owner_id: a_workspace(owner_id=owner_id) for owner_id in ODD_OWNERS}
     owners = [
         Owner(owner_id, {held[owner_id].id: OwnedWorkspace("one")}) for owner_id in ODD_OWNERS
@@ -330,8 +332,8 @@ def test_owners_with_odd_ids_are_kept_apart(store: WorkspaceStore) -> None:
 # Commits
 
 
-def test_a_workspace_is_made_changed_and_deleted(store: WorkspaceStore) -> None:
-    """Each on the version that was read; after that it can be made anew."""
+def test_a_workspace_is_created_changed_and_deleted(store: WorkspaceStore) -> None:
+    """Each commit has the version that was read. After that it can be created again."""
     make(store, BARE)
     made = read(store, BARE.id)
     changed = replace(made.record, status=Status.READY, generation=2)
@@ -344,8 +346,8 @@ def test_a_workspace_is_made_changed_and_deleted(store: WorkspaceStore) -> None:
     assert_same(read(store, BARE.id).record, BARE)
 
 
-def test_what_a_change_takes_out_is_gone(store: WorkspaceStore) -> None:
-    """A record is replaced, not merged: no operation, name or key of before is left."""
+def test_fields_that_a_change_removes_are_gone(store: WorkspaceStore) -> None:
+    """A record is replaced, not merged: no former operation, name or key remains."""
     make(store, FULL)
     plain = replace(
         FULL,
@@ -371,16 +373,16 @@ def test_what_a_change_takes_out_is_gone(store: WorkspaceStore) -> None:
     assert_same(store.get_owner("alice").record, one)
 
 
-def test_a_workspace_that_exists_is_not_made_again(store: WorkspaceStore) -> None:
-    """The second one conflicts; the first stays."""
+def test_a_workspace_that_exists_is_not_created_again(store: WorkspaceStore) -> None:
+    """The second commit conflicts, and the first record stays."""
     make(store, FULL)
     with pytest.raises(ConflictError):
         make(store, replace(FULL, name="another"))
     assert_same(read(store, FULL.id).record, FULL)
 
 
-def test_an_owner_that_exists_is_not_made_again(store: WorkspaceStore) -> None:
-    """Two first requests of a new owner: the second conflicts."""
+def test_an_owner_that_exists_is_not_created_again(store: WorkspaceStore) -> None:
+    """Of two first requests of a new owner, the second conflicts."""
     absent = store.get_owner("alice")
     first = Owner("alice", {FULL.id: OwnedWorkspace("one")})
     store.commit(owners=[(absent, first)])
@@ -393,10 +395,10 @@ def test_an_owner_that_exists_is_not_made_again(store: WorkspaceStore) -> None:
 @pytest.mark.parametrize(
     "meanwhile", [replace(FULL, name="theirs"), None], ids=["changed", "deleted"]
 )
-def test_what_is_not_what_was_read_any_more_is_left_alone(
+def test_a_stale_change_or_delete_conflicts(
     store: WorkspaceStore, to_be: Workspace | None, meanwhile: Workspace | None
 ) -> None:
-    """A stale change or delete conflicts, whether somebody changed or deleted the workspace in between."""
+    """Somebody may have changed or deleted the workspace in between."""
     make(store, FULL)
     stale = read(store, FULL.id)
     store.commit(workspaces=[(stale, meanwhile)])
@@ -406,10 +408,10 @@ def test_what_is_not_what_was_read_any_more_is_left_alone(
     assert_same(stored and stored.record, meanwhile)
 
 
-def test_a_workspace_that_was_deleted_and_made_anew_is_not_the_one_that_was_read(
+def test_a_workspace_that_was_created_again_has_another_version(
     store: WorkspaceStore,
 ) -> None:
-    """Its version is another, even if its fields are the same."""
+    """The versions differ even if all fields are the same."""
     make(store, FULL)
     stale = read(store, FULL.id)
     store.commit(workspaces=[(stale, None)])
@@ -420,7 +422,7 @@ def test_a_workspace_that_was_deleted_and_made_anew_is_not_the_one_that_was_read
 
 
 def test_everything_of_a_commit_is_written(subject: Subject) -> None:
-    """A workspace made, one changed, one deleted, owners and events, all at once."""
+    """One commit creates, changes and deletes workspaces, and writes owners and events."""
     store = subject.store
     changed, deleted, made = (a_workspace() for _ in range(3))
     make(store, changed, deleted)
@@ -446,7 +448,7 @@ def test_everything_of_a_commit_is_written(subject: Subject) -> None:
 
 @pytest.mark.parametrize("refused", ["made", "changed", "deleted", "owner"])
 def test_of_a_commit_that_conflicts_nothing_is_written(subject: Subject, refused: str) -> None:
-    """Whichever of its documents is not what was read: the others stay as they were, and no event is written."""
+    """Whichever document is stale, the others are unchanged, and no event is written."""
     store = subject.store
     made, changed, deleted = (a_workspace() for _ in range(3))
     make(store, changed, deleted)
@@ -490,8 +492,8 @@ def test_of_a_commit_that_conflicts_nothing_is_written(subject: Subject, refused
     assert subject.events() == []
 
 
-def test_of_changes_that_race_none_is_lost(store: WorkspaceStore) -> None:
-    """Four threads count together, each reading again after a conflict."""
+def test_no_concurrent_change_is_lost(store: WorkspaceStore) -> None:
+    """Four threads count in the same record, and read again after each conflict."""
     make(store, replace(FULL, generation=0))
 
     def count() -> None:
@@ -517,8 +519,8 @@ def test_of_changes_that_race_none_is_lost(store: WorkspaceStore) -> None:
     assert read(store, FULL.id).record.generation == 20
 
 
-def test_of_makers_that_race_one_wins(store: WorkspaceStore) -> None:
-    """Eight threads make the same workspace: seven conflict."""
+def test_of_concurrent_creations_one_succeeds(store: WorkspaceStore) -> None:
+    """Eight threads create the same workspace, and seven conflict."""
 
     def attempt(number: int) -> str | None:
         try:
@@ -532,11 +534,11 @@ def test_of_makers_that_race_one_wins(store: WorkspaceStore) -> None:
     assert read(store, FULL.id).record.name == winner
 
 
-# The list of what somebody owns
+# The list of an owner's workspaces
 
 
 def pages(ask: Callable[[str | None], Page[Any]]) -> list[list[Any]]:
-    """Return the pages of a list, to its end."""
+    """Return all pages of a list."""
     page = ask(None)
     found = [list(page.records)]
     while page.next_token is not None:
@@ -546,8 +548,8 @@ def pages(ask: Callable[[str | None], Page[Any]]) -> list[list[Any]]:
     return found
 
 
-def test_a_list_is_its_owners_newest_first(store: WorkspaceStore) -> None:
-    """Times decide, then ids, downwards; nobody else's workspace is in it."""
+def test_a_list_has_its_owners_workspaces_newest_first(store: WorkspaceStore) -> None:
+    """At the same time, ids decide, in descending order. Nobody else's workspace is in it."""
     ages = (timedelta(0), INSTANT, INSTANT, timedelta(1), timedelta(days=400))
     mine = [a_workspace(owner_id="alice", created_at=NOW - age) for age in ages]
     make(
@@ -564,15 +566,15 @@ def test_a_list_is_its_owners_newest_first(store: WorkspaceStore) -> None:
     assert page.next_token is None
 
 
-def test_an_empty_list_is_a_page_without_a_next(store: WorkspaceStore) -> None:
-    """Nothing, and no token."""
+def test_an_empty_list_is_one_page_without_a_next_token(store: WorkspaceStore) -> None:
+    """The page has no records."""
     page = store.list_owned("nobody", None, 10, None)
     assert (list(page.records), page.next_token) == ([], None)
 
 
 @pytest.mark.parametrize("status", Status)
 def test_a_list_can_be_limited_to_a_status(store: WorkspaceStore, status: Status) -> None:
-    """Only those that have it, in pages too."""
+    """It has only workspaces with the status, in pages too."""
     made = [
         a_workspace(each, created_at=NOW - number * INSTANT)
         for number in range(3)
@@ -589,10 +591,10 @@ def test_a_list_can_be_limited_to_a_status(store: WorkspaceStore, status: Status
 @pytest.mark.parametrize(
     ("limit", "sizes"), [(1, [1] * 6), (2, [2, 2, 2]), (4, [4, 2]), (6, [6]), (100, [6])]
 )
-def test_pages_of_a_list_hold_each_workspace_once(
+def test_pages_of_a_list_have_each_workspace_once(
     store: WorkspaceStore, limit: int, sizes: list[int]
 ) -> None:
-    """Also where several were made at the same moment; a last page that is full has no next."""
+    """Several may have the same time. A full last page has no next token."""
     make(store, *(a_workspace(created_at=NOW - min(number, 3) * INSTANT) for number in range(6)))
     whole = [workspace.id for workspace in store.list_owned("alice", None, 100, None).records]
     found = pages(lambda token: store.list_owned("alice", None, limit, token))
@@ -600,10 +602,10 @@ def test_pages_of_a_list_hold_each_workspace_once(
     assert [workspace.id for page in found for workspace in page] == whole
 
 
-def test_a_page_goes_on_where_the_last_one_ended_whatever_comes_and_goes(
+def test_a_page_continues_where_the_last_one_ended(
     store: WorkspaceStore,
 ) -> None:
-    """A workspace that is made or deleted between two pages moves none of the others."""
+    """Workspaces that are created or deleted between two pages do not move the others."""
     made = [a_workspace(created_at=NOW - number * INSTANT) for number in range(4)]
     make(store, *made)
     first = store.list_owned("alice", None, 2, None)
@@ -615,7 +617,7 @@ def test_a_page_goes_on_where_the_last_one_ended_whatever_comes_and_goes(
 
 
 def encoded(value: object) -> str:
-    """Return a value as tokens are written."""
+    """Return a value in the encoding of page tokens."""
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
 
 
@@ -645,9 +647,7 @@ def encoded(value: object) -> str:
         base64.urlsafe_b64encode(b"\xff\xfe").decode(),
     ],
 )
-def test_a_token_that_no_list_gave_is_the_callers_mistake(
-    store: WorkspaceStore, token: str
-) -> None:
+def test_an_invalid_page_token_is_an_invalid_request(store: WorkspaceStore, token: str) -> None:
     """The error names the query parameter."""
     lists: tuple[Callable[[], Page[Any]], ...] = (
         lambda: store.list_owned("alice", None, 10, token),
@@ -660,11 +660,11 @@ def test_a_token_that_no_list_gave_is_the_callers_mistake(
         assert [problem.field for problem in refused.value.problems] == ["page_token"]
 
 
-# The list of what everybody owns
+# The list of everybody's workspaces
 
 
-def test_a_list_of_all_is_everybodys_newest_first(store: WorkspaceStore) -> None:
-    """Times decide, then ids, downwards, whoever the owners are."""
+def test_a_list_of_all_has_everybodys_workspaces_newest_first(store: WorkspaceStore) -> None:
+    """At the same time, ids decide, in descending order, whoever the owners are."""
     ages = (timedelta(0), INSTANT, INSTANT, timedelta(1), timedelta(days=400))
     made = [
         a_workspace(owner_id=f"owner-{number % 3}", created_at=NOW - age)
@@ -682,10 +682,10 @@ def test_a_list_of_all_is_everybodys_newest_first(store: WorkspaceStore) -> None
 
 @pytest.mark.parametrize("status", [None, Status.SUSPENDED])
 @pytest.mark.parametrize("limit", [1, 2, 100])
-def test_pages_of_a_list_of_all_hold_each_workspace_once(
+def test_pages_of_a_list_of_all_have_each_workspace_once(
     store: WorkspaceStore, status: Status | None, limit: int
 ) -> None:
-    """Of all statuses or of one, also where several were made at the same moment."""
+    """This holds for all statuses and for one, and for workspaces with the same time."""
     made = [
         a_workspace(each, owner_id=f"owner-{number}", created_at=NOW - min(number, 1) * INSTANT)
         for number in range(3)
@@ -706,8 +706,8 @@ def test_pages_of_a_list_of_all_hold_each_workspace_once(
 # The audit trail
 
 
-def test_a_trail_is_one_workspaces_the_latest_first(store: WorkspaceStore) -> None:
-    """Every field of an event comes back, and nothing of another workspace or of none."""
+def test_a_trail_has_one_workspaces_events_latest_first(store: WorkspaceStore) -> None:
+    """Each field of an event comes back. Events of other workspaces, or of none, are not in it."""
     mine = [
         an_event("StopRequested", NOW - age) for age in (timedelta(0), INSTANT, timedelta(days=80))
     ]
@@ -722,8 +722,8 @@ def test_a_trail_is_one_workspaces_the_latest_first(store: WorkspaceStore) -> No
         assert_same(found, event)
 
 
-def test_the_whole_trail_is_everybodys(store: WorkspaceStore) -> None:
-    """Whatever it is about, the latest first, in pages."""
+def test_the_whole_trail_has_everybodys_events(store: WorkspaceStore) -> None:
+    """It has all events, latest first, in pages."""
     events = [
         replace(an_event(f"what-{number}", NOW - number * INSTANT), workspace_id=workspace_id)
         for number, workspace_id in enumerate([FULL.id, "", BARE.id, FULL.id])
@@ -737,10 +737,10 @@ def test_the_whole_trail_is_everybodys(store: WorkspaceStore) -> None:
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (100, [5])])
-def test_pages_of_a_trail_hold_each_event_once(
+def test_pages_of_a_trail_have_each_event_once(
     store: WorkspaceStore, limit: int, sizes: list[int]
 ) -> None:
-    """Also where several happened at the same moment, as those of one commit do."""
+    """Several may have the same time, as those of one commit do."""
     store.commit(
         events=[an_event(f"what-{number}", NOW - min(number, 2) * INSTANT) for number in range(5)]
     )
@@ -751,10 +751,10 @@ def test_pages_of_a_trail_hold_each_event_once(
     assert sorted(what[2:]) == ["what-2", "what-3", "what-4"]
 
 
-def test_a_page_of_a_trail_goes_on_where_the_last_one_ended_whatever_happens(
+def test_a_page_of_a_trail_continues_where_the_last_one_ended(
     store: WorkspaceStore,
 ) -> None:
-    """What happens between two pages is before the first one."""
+    """Events that happen between two pages are before the first page."""
     store.commit(events=[an_event(f"what-{number}", NOW - number * INSTANT) for number in range(3)])
     first = store.list_events(FULL.id, 2, None)
     store.commit(events=[an_event("later", NOW + INSTANT)])
@@ -767,7 +767,7 @@ def test_a_page_of_a_trail_goes_on_where_the_last_one_ended_whatever_happens(
 
 
 def test_a_trail_outlives_its_workspace(store: WorkspaceStore) -> None:
-    """Its end is in it."""
+    """It has the event of the deletion."""
     make(store, FULL)
     store.commit(workspaces=[(read(store, FULL.id), None)], events=[an_event("WorkspaceDeleted")])
     assert [event.what for event in store.list_events(FULL.id, 10, None).records] == [
@@ -778,19 +778,22 @@ def test_a_trail_outlives_its_workspace(store: WorkspaceStore) -> None:
 @pytest.mark.parametrize(
     "workspace_id", ["", "..", "a/b", "__x__", "ü", "x" * 2000, "ü" * 751, "a\x00b"]
 )
-def test_of_what_was_never_made_there_is_no_trail(store: WorkspaceStore, workspace_id: str) -> None:
-    """Any text may be asked for."""
+def test_an_unknown_workspace_has_an_empty_trail(store: WorkspaceStore, workspace_id: str) -> None:
+    """Any text may be looked up."""
     store.commit(events=[an_event("StopRequested")])
     page = store.list_events(workspace_id, 10, None)
     assert (list(page.records), page.next_token) == ([], None)
 
 
-# The lists of what is to be swept
+# The lists for sweeps
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A list of ids by a moment: how it is asked for, what is in it from that moment on, and what never is."""
+    """A list of ids that are due from a time on.
+
+    It has functions that make records which are in it, and records which never are.
+    """
 
     ask: Callable[[WorkspaceStore, datetime, int, str | None], Page[str]]
     due: Callable[[datetime], Workspace]
@@ -798,17 +801,17 @@ class Sweep:
 
 
 def running(at: datetime) -> Workspace:
-    """Return a workspace whose machine runs and that was last connected to then."""
+    """Return a workspace whose machine runs and that was last connected at this time."""
     return a_workspace(machine_running=True, last_connected_at=at)
 
 
 def suspended(at: datetime) -> Workspace:
-    """Return a workspace that was suspended then."""
+    """Return a workspace that was suspended at this time."""
     return a_workspace(Status.SUSPENDED, suspended_at=at)
 
 
 def to_attend(at: datetime) -> Workspace:
-    """Return a workspace that somebody is to look at then."""
+    """Return a workspace whose ``attend_at`` is this time."""
     return a_workspace(operation=an_operation(OperationKind.STOP), attend_at=at)
 
 
@@ -836,10 +839,8 @@ OF_EACH = pytest.mark.parametrize("sweep", SWEEPS.values(), ids=SWEEPS)
 
 
 @OF_EACH
-def test_a_sweep_lists_what_is_due_the_longest_overdue_first(
-    store: WorkspaceStore, sweep: Sweep
-) -> None:
-    """At the moment itself it is due, an instant later not yet."""
+def test_a_sweep_lists_due_ids_longest_overdue_first(store: WorkspaceStore, sweep: Sweep) -> None:
+    """An id is due at the time itself, and not yet a moment earlier."""
     ages = (
         timedelta(days=400),
         timedelta(hours=1),
@@ -857,17 +858,17 @@ def test_a_sweep_lists_what_is_due_the_longest_overdue_first(
 
 @OF_EACH
 def test_a_sweep_lists_nothing_else(store: WorkspaceStore, sweep: Sweep) -> None:
-    """However long ago it was."""
+    """Other records are never in it, however old they are."""
     make(store, *sweep.never(NOW - timedelta(days=400)))
     assert list(sweep.ask(store, NOW, 100, None).records) == []
 
 
 @OF_EACH
 @pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 6), (2, [2, 2, 2]), (4, [4, 2]), (6, [6])])
-def test_pages_of_a_sweep_hold_each_id_once(
+def test_pages_of_a_sweep_have_each_id_once(
     store: WorkspaceStore, sweep: Sweep, limit: int, sizes: list[int]
 ) -> None:
-    """Also where several have been due since the same moment: those go by their ids."""
+    """Several may be due since the same time: those are ordered by id."""
     made = [sweep.due(NOW - timedelta(minutes=max(number, 2))) for number in range(6)]
     make(store, *made)
     found = pages(lambda token: sweep.ask(store, NOW, limit, token))
@@ -881,10 +882,10 @@ def test_pages_of_a_sweep_hold_each_id_once(
 
 
 @OF_EACH
-def test_a_sweep_goes_on_when_what_it_found_is_no_longer_due(
+def test_a_sweep_misses_nothing_when_earlier_ids_are_no_longer_due(
     store: WorkspaceStore, sweep: Sweep
 ) -> None:
-    """As it is when the sweep has done its work on a page: the next page misses nothing."""
+    """A sweep's work on a page removes its ids from the list."""
     made = [sweep.due(NOW - timedelta(hours=9 - number)) for number in range(4)]
     make(store, *made)
     first = sweep.ask(store, NOW, 2, None)
@@ -893,11 +894,11 @@ def test_a_sweep_goes_on_when_what_it_found_is_no_longer_due(
     assert [*first.records, *second.records] == [workspace.id for workspace in made]
 
 
-# The lists of everything
+# The lists of all ids
 
 
-def test_the_list_of_ids_is_everybodys_the_oldest_first(store: WorkspaceStore) -> None:
-    """In pages of any size; whatever state they are in."""
+def test_the_list_of_ids_has_all_ids_oldest_first(store: WorkspaceStore) -> None:
+    """It has all workspaces, whatever their state, in pages of any size."""
     made = [
         a_workspace(
             owner_id=f"owner-{number % 3}",
@@ -914,16 +915,16 @@ def test_the_list_of_ids_is_everybodys_the_oldest_first(store: WorkspaceStore) -
     assert [len(page) for page in found] == [2, 2, 1]
 
 
-def test_the_list_of_owners_has_each_once(store: WorkspaceStore) -> None:
-    """Those with a record, whatever they hold, in pages."""
+def test_the_list_of_owner_ids_has_each_once(store: WorkspaceStore) -> None:
+    """It has all owners with a record, in pages."""
     for owner_id in ("bob", "alice", "a/b", "carol"):
         store.commit(owners=[(store.get_owner(owner_id), Owner(owner_id))])
     found = pages(lambda token: store.list_owner_ids(3, token))
     assert [owner_id for page in found for owner_id in page] == ["a/b", "alice", "bob", "carol"]
 
 
-def test_a_mark_stays_until_another_is_set(store: WorkspaceStore) -> None:
-    """Each name has its own; None is none."""
+def test_a_checkpoint_stays_until_another_is_set(store: WorkspaceStore) -> None:
+    """Each name has its own. None removes it."""
     assert store.get_checkpoint("fleet") is None
     store.set_checkpoint("fleet", "records:here")
     store.set_checkpoint("other", "there")
@@ -935,11 +936,11 @@ def test_a_mark_stays_until_another_is_set(store: WorkspaceStore) -> None:
     assert store.get_checkpoint("fleet") is None
 
 
-# Firestore alone
+# Firestore only
 
 
-def test_a_record_that_cannot_be_read_hides_no_other_from_a_sweep(client: firestore.Client) -> None:
-    """Its id is listed like the others', and only reading it fails."""
+def test_an_unreadable_record_hides_no_other_from_a_sweep(client: firestore.Client) -> None:
+    """Its id is listed too, and only reading it fails."""
     store = store_of(client)
     broken, whole = (to_attend(NOW - timedelta(minutes=minutes)) for minutes in (2, 1))
     make(store, broken, whole)
@@ -949,8 +950,8 @@ def test_a_record_that_cannot_be_read_hides_no_other_from_a_sweep(client: firest
         store.get(broken.id)
 
 
-def test_events_carry_the_time_at_which_they_expire(client: firestore.Client) -> None:
-    """Firestore's own TTL deletes them by it."""
+def test_events_have_the_time_at_which_they_expire(client: firestore.Client) -> None:
+    """Firestore's TTL deletes them at that time."""
     store_of(client).commit(events=[an_event("WorkspaceRequested")])
     [document] = (
         client.collection("events")
@@ -977,16 +978,16 @@ CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
 }
 
 
-def test_every_method_is_called_without_firestore() -> None:
-    """A new one cannot be forgotten below."""
+def test_every_method_is_in_the_test_below() -> None:
+    """A new method cannot be forgotten."""
     assert CALLS.keys() == {name for name in vars(WorkspaceStore) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("how", ["closed", "silent"])
-def test_a_firestore_that_does_not_answer_is_told_in_time(
+def test_a_firestore_that_does_not_answer_is_an_error_in_time(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every method gives up after the adapter's own time, not after the library's minutes."""
+    """Each method gives up after the adapter's own timeout, not after the library's minutes."""
     hurry(monkeypatch, firestore_documents)
 
     with unanswering(how) as address:

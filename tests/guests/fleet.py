@@ -1,4 +1,4 @@
-"""Real guests for the machines of a local cloud: each machine that it runs is booted, each that it stops is switched off."""
+"""Real guests for a local cloud's machines: they are booted and switched off with the machines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import urllib.request
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from tests.guests import nspawn
 from tests.guests.image import programs, root_file_system
+from tests.guests.nspawn import GuestSettings
 from tests.guests.registry import REPOSITORY, Images
 
 if TYPE_CHECKING:
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
     from localcloud.running_cloud import RunningCloud
 
-REGISTRY_PORT: Final = 5000
-IMAGE_REPOSITORY: Final = f"127.0.0.1:{REGISTRY_PORT}/{REPOSITORY}"
-_HOME_BYTES: Final = 64 * 1024 * 1024
-_POLL_SECONDS: Final = 0.1
-_ON: Final = frozenset({"RUNNING"})
-_OFF: Final = frozenset({"STOPPING", "TERMINATED", "ABSENT"})
+REGISTRY_PORT = 5000
+IMAGE_REPOSITORY = f"127.0.0.1:{REGISTRY_PORT}/{REPOSITORY}"
+_HOME_BYTES = 64 * 1024 * 1024
+_POLL_SECONDS = 0.1
+_ON = frozenset({"RUNNING"})
+_OFF = frozenset({"STOPPING", "TERMINATED", "ABSENT"})
 
 
 class Guest(Protocol):
@@ -44,18 +45,18 @@ class Kind:
     """A kind of guest.
 
     Attributes:
-        boot: boots one; its arguments are those of `nspawn.Guest` but for `root`.
-        busybox: a static one, for the container's image.
-        programs: what else the image has, by its path there.
+        boot: boots a guest with these settings.
+        busybox: a static busybox, for the container's image.
+        programs: the other programs of the image, by their paths in it.
     """
 
-    boot: Callable[..., Guest]
+    boot: Callable[[GuestSettings], Guest]
     busybox: Path
     programs: Mapping[str, Path] = field(default_factory=dict)
 
 
 def in_nspawn() -> Kind:
-    """Return the kind that `tests.guests.nspawn` boots: seconds, the host's kernel."""
+    """Return the kind that ``tests.guests.nspawn`` boots, within seconds, on the host's kernel."""
     root = root_file_system()
     copied = programs(
         root, "/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp", "/usr/bin/ssh-add"
@@ -64,12 +65,18 @@ def in_nspawn() -> Kind:
 
 
 class Fleet:
-    """The guests of a local cloud, whose own simulated ones are to be silent (`never_ready`).
+    """The guests of a local cloud.
+
+    The cloud's own simulated guests must be silent (fault ``never_ready``).
 
     Args:
         cloud: the local cloud.
-        folder: for disks, consoles and what the guests' Docker keeps.
-        kind: of its guests; by default, in nspawn.
+        folder: for disks, consoles and the guests' Docker data.
+        kind: the kind of the guests; nspawn by default.
+
+    Attributes:
+        prepare_disk: called with each new home disk.
+        boot_disk_bytes: for machines that are booted later; None: as much as the host has.
     """
 
     def __init__(self, cloud: RunningCloud, folder: Path, kind: Kind | None = None) -> None:
@@ -80,12 +87,8 @@ class Fleet:
         self._guests: dict[str, Guest] = {}
         self._ended = threading.Event()
         self._failure: BaseException | None = None
-        self.prepare_disk: Callable[[Path], None] = lambda _: (
-            None
-        )  # what a test does to a new home disk
-        self.boot_disk_bytes: int | None = (
-            None  # of the machines to come; None: as many as the host has
-        )
+        self.prepare_disk: Callable[[Path], None] = lambda _: None
+        self.boot_disk_bytes: int | None = None
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -93,7 +96,7 @@ class Fleet:
         """Switch everything off.
 
         Raises:
-            BaseException: whatever kept a guest from being booted or switched off.
+            BaseException: the first error while a guest was booted or switched off.
         """
         self._ended.set()
         self._thread.join()
@@ -101,7 +104,7 @@ class Fleet:
             raise self._failure
 
     def guest(self, instance_name: str) -> Guest:
-        """Return the guest of a machine that is on."""
+        """Return the guest of a machine; wait until it is switched on."""
         deadline = time.monotonic() + 30
         while instance_name not in self._guests:
             if time.monotonic() > deadline:
@@ -118,7 +121,7 @@ class Fleet:
             time.sleep(_POLL_SECONDS)
 
     def home(self, workspace_id: str) -> Path:
-        """Return where a workspace's home disk is."""
+        """Return the path of a workspace's home disk."""
         return self._folder / f"home-{workspace_id}"
 
     def digest_of(self, tag: str) -> str:
@@ -126,7 +129,7 @@ class Fleet:
         return self._images.digest(tag)
 
     def console(self, instance_name: str) -> str:
-        """Return what a machine's console says."""
+        """Return the text of a machine's console."""
         return (self._folder / instance_name / "console").read_text(errors="replace")
 
     def _follow(self) -> None:
@@ -140,9 +143,9 @@ class Fleet:
                     elif machine["status"] in _OFF and name in self._guests:
                         self._guests[name].power_off()
                         del self._guests[name]
-        except BaseException as error:  # noqa: BLE001 -- told when the fleet is closed
+        except BaseException as error:  # noqa: BLE001 -- raised again when the fleet is closed
             self._failure = error
-        finally:  # here: a guest ends with the thread that booted it
+        finally:  # in this thread: a guest ends with the thread that booted it
             for guest in self._guests.values():
                 guest.power_off()
 
@@ -154,13 +157,15 @@ class Fleet:
                 disk.truncate(_HOME_BYTES)
             self.prepare_disk(home)
         return self._kind.boot(
-            machine["name"],
-            folder=self._folder / machine["name"],
-            home=home,
-            metadata_url=metadata_url,
-            reached=[urlsplit(_attribute(metadata_url, "hub-reports-url")).netloc],
-            served={REGISTRY_PORT: self._images.handler()},
-            **({"boot_disk_bytes": self.boot_disk_bytes} if self.boot_disk_bytes else {}),
+            GuestSettings(
+                name=machine["name"],
+                folder=self._folder / machine["name"],
+                home=home,
+                metadata_url=metadata_url,
+                reached=(urlsplit(_attribute(metadata_url, "hub-reports-url")).netloc,),
+                served={REGISTRY_PORT: self._images.handler()},
+                boot_disk_bytes=self.boot_disk_bytes,
+            )
         )
 
 

@@ -1,7 +1,7 @@
-"""What a guest is made of: Debian with what Container-Optimized OS has and the boot files use, made once and kept.
+"""Builds and caches the guests' file system: Debian with the tools that the boot files use.
 
-One recipe, twice: a folder for systemd-nspawn, which brings its own kernel and network, and the
-disk of a whole machine.
+Container-Optimized OS has the same tools. There are two forms: a folder for systemd-nspawn, which
+uses the host's kernel, and the disk of a whole machine.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from localcloud.catalogue import ROOT
 
-CACHE: Final = ROOT / ".cache" / "guests"
-METADATA_ADDRESS: Final = "169.254.169.254"
-HOST_ADDRESS: Final = "169.254.169.253"  # where a whole machine finds the ports of its host
-_PACKAGES: Final = (
+CACHE = ROOT / ".cache" / "guests"
+METADATA_ADDRESS = "169.254.169.254"
+HOST_ADDRESS = "169.254.169.253"  # the host, as a whole machine sees it
+_PACKAGES = (
     *(
         "systemd-sysv",
         "udev",
@@ -34,20 +33,19 @@ _PACKAGES: Final = (
     ),
     *("sudo", "docker.io", "iptables", "procps", "libnss-myhostname", "busybox-static", "rsync"),
 )
-_WITHOUT: Final = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
-# What cloud-init does on Container-Optimized OS for us, and nothing of what it would do to a Debian
-# beside.
-_CLOUD_CONFIG: Final = """\
+_WITHOUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
+# cloud-init does only what the Hub relies on with Container-Optimized OS, and not what it does in
+# Debian by default.
+_CLOUD_CONFIG = """\
 datasource_list: [GCE]
 ssh_genkeytypes: [ed25519]
 cloud_init_modules: [write-files, ssh]
 cloud_config_modules: [runcmd]
 cloud_final_modules: [scripts-user, final-message]
 """
-# The line for sftp that Container-Optimized OS has in its sshd_config, where Debian names a
-# program.
-_SFTP: Final = ("Subsystem\tsftp\t/usr/lib/openssh/sftp-server", "Subsystem sftp internal-sftp")
-_MASKED: Final = (
+# Debian's line for sftp in sshd_config, which names a program, and Container-Optimized OS's line.
+_SFTP = ("Subsystem\tsftp\t/usr/lib/openssh/sftp-server", "Subsystem sftp internal-sftp")
+_MASKED = (
     *(
         "systemd-networkd.service",
         "systemd-networkd.socket",
@@ -71,45 +69,48 @@ _MASKED: Final = (
 
 # What a whole machine has beside: a kernel, a network card with an address by DHCP, and a way in
 # for the tests.
-_MACHINE_PACKAGES: Final = (
+_MACHINE_PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "zstd", "isc-dhcp-client", "qemu-guest-agent"),
 )
-_MACHINE_MASKED: Final = (
+_MACHINE_MASKED = (
     *(unit for unit in _MASKED if "networkd" not in unit),
     *("getty@tty1.service", "serial-getty@ttyS0.service"),
 )
-_MACHINE_ENABLED: Final = ("systemd-networkd.service",)
+_MACHINE_ENABLED = ("systemd-networkd.service",)
 # Before its kernel is installed: an initial RAM disk with only what it needs, for unpacking is slow
 # under emulation.
-_INITRAMFS: Final = {
+_INITRAMFS = {
     "etc/initramfs-tools/conf.d/guest": "MODULES=list\nCOMPRESS=zstd\n",
-    "usr/share/initramfs-tools/modules.d/guest": "virtio_pci\nvirtio_blk\nvirtio_scsi\nsd_mod\next4\n",
+    "usr/share/initramfs-tools/modules.d/guest": (
+        "virtio_pci\nvirtio_blk\nvirtio_scsi\nsd_mod\next4\n"
+    ),
 }
-_MACHINE_FILES: Final = {
-    # What Google's guest-configs, and so Container-Optimized OS, do for a persistent disk on SCSI.
+_MACHINE_FILES = {
+    # The rule of Google's guest-configs, and so of Container-Optimized OS, for a SCSI disk.
     "etc/udev/rules.d/65-gce-disk-naming.rules": (
         'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="sd*", ENV{DEVTYPE}=="disk", '
-        'ENV{ID_SERIAL}=="0Google_PersistentDisk_?*", SYMLINK+="disk/by-id/google-$env{ID_SERIAL_SHORT}"\n'
+        'ENV{ID_SERIAL}=="0Google_PersistentDisk_?*", '
+        'SYMLINK+="disk/by-id/google-$env{ID_SERIAL_SHORT}"\n'
     ),
-    # A port of 127.0.0.1 that is the host's: the kernel's command line says which
+    # Forwards a port of 127.0.0.1 to the host. The kernel's command line names the ports
     # (`systemd.wants=host@5000.socket`).
     "etc/systemd/system/host@.socket": "[Socket]\nListenStream=127.0.0.1:%i\n",
     "etc/systemd/system/host@.service": (
         f"[Service]\nExecStart=/usr/lib/systemd/systemd-socket-proxyd {HOST_ADDRESS}:%i\n"
     ),
 }
-_MACHINE_BYTES: Final = 2 * 1024**3
+_MACHINE_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True)
 class WholeMachine:
-    """What a whole machine is booted from. Nothing of it may be written to.
+    """The files from which a whole machine is booted. None of them may be changed.
 
     Attributes:
-        disk: its root file system, ext4.
-        kernel: its kernel.
-        initrd: what the kernel loads first.
-        busybox: a static one, as it has it.
+        disk: the root file system, ext4.
+        kernel: the kernel.
+        initrd: the initial RAM disk.
+        busybox: the static busybox of the root file system.
     """
 
     disk: Path
@@ -119,18 +120,19 @@ class WholeMachine:
 
 
 def root_file_system() -> Path:
-    """Return the folder of the root file system; the first time, Debian's packages are fetched for it: about a minute.
+    """Return the root file system's folder.
+
+    The first call fetches Debian's packages and takes about a minute.
 
     Raises:
-        RuntimeError: it cannot be made; with what the tool said.
+        RuntimeError: the tool failed. The message has its output.
     """
 
     def make(root: Path) -> None:
         _bootstrap(root, _PACKAGES)
         _settle(root, _MASKED)
-        for device in (
-            root / "dev"
-        ).iterdir():  # nspawn makes its own; whoever copied these would read /dev/full for ever
+        # nspawn makes its own devices. A copy of these would read /dev/full for ever.
+        for device in (root / "dev").iterdir():
             shutil.rmtree(
                 device
             ) if device.is_dir() and not device.is_symlink() else device.unlink()
@@ -139,10 +141,12 @@ def root_file_system() -> Path:
 
 
 def programs(root: Path, *paths: str) -> dict[str, Path]:
-    """Return programs of a root file system with the libraries that they need: where each is there, by where it is to be.
+    """Return programs of a root file system and the libraries that they need.
+
+    The result is a map of each path in the image to a file.
 
     Raises:
-        RuntimeError: one is not there; with what the tool said.
+        RuntimeError: the tool failed. The message has its output.
     """
     found: dict[str, Path] = {}
     for path in paths:
@@ -154,10 +158,12 @@ def programs(root: Path, *paths: str) -> dict[str, Path]:
 
 
 def whole_machine() -> WholeMachine:
-    """Return what a whole machine is booted from; the first time, Debian's packages are fetched for it: some minutes.
+    """Return the files of a whole machine.
+
+    The first call fetches Debian's packages and takes some minutes.
 
     Raises:
-        RuntimeError: it cannot be made; with what the tool said.
+        RuntimeError: the tool failed. The message has its output.
     """
     packages = (*_PACKAGES, *_MACHINE_PACKAGES)
     recipe = (
@@ -194,7 +200,7 @@ def whole_machine() -> WholeMachine:
 
 
 def _kept(kind: str, recipe: object, make: Callable[[Path], None]) -> Path:
-    """Return what was made by this recipe, or make it now in place of what an older recipe made."""
+    """Return the cached result of a recipe, or make it now and replace older results."""
     made = CACHE / f"{kind}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
@@ -210,7 +216,7 @@ def _kept(kind: str, recipe: object, make: Callable[[Path], None]) -> Path:
 
 
 def _bootstrap(target: Path, packages: Iterable[str], *, before: Path | None = None) -> None:
-    """Install Debian; `before` holds files that are to be there before its packages are."""
+    """Install Debian. The files in ``before`` are copied before the packages are installed."""
     command = ["mmdebstrap", "--variant=apt", "--mode=root", "--format=directory"]
     command += ["--aptopt=Apt::Install-Recommends false", "--dpkgopt=force-unsafe-io"]
     command += [f"--dpkgopt=path-exclude={path}" for path in _WITHOUT]
@@ -223,11 +229,13 @@ def _bootstrap(target: Path, packages: Iterable[str], *, before: Path | None = N
 
 
 def _settle(root: Path, masked: Iterable[str]) -> None:
-    """Make what Compute Engine and Container-Optimized OS give a machine."""
+    """Configure the system as Compute Engine and Container-Optimized OS do."""
     _write(
         root,
         {
-            "etc/hosts": f"127.0.0.1 localhost\n{METADATA_ADDRESS} metadata.google.internal metadata\n",
+            "etc/hosts": (
+                f"127.0.0.1 localhost\n{METADATA_ADDRESS} metadata.google.internal metadata\n"
+            ),
             "etc/hostname": "guest\n",
             "etc/machine-id": "",
             "etc/cloud/cloud.cfg.d/90_guest.cfg": _CLOUD_CONFIG,

@@ -1,6 +1,6 @@
-"""One guest in systemd-nspawn: real systemd, cloud-init and Docker, the host's kernel, a network of its own.
+"""One guest in systemd-nspawn: real systemd, cloud-init and Docker, on the host's kernel.
 
-Everything that it is made of (mounts, network, processes) belongs to one process and is gone with
+It has its own network. All its mounts, networks and processes belong to one process, and end with
 it.
 """
 
@@ -14,33 +14,38 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from tests.guests.image import METADATA_ADDRESS
 
-NEEDED: Final = ("systemd-nspawn", "mmdebstrap", "unshare", "losetup", "nsenter", "ip")
-_CLONE_NEWNET: Final = 0x40000000
-_PR_SET_PDEATHSIG: Final = 1
-_POWER_OFF: Final = signal.SIGRTMIN + 4
-_ENVIRONMENT: Final = {
+NEEDED = ("systemd-nspawn", "mmdebstrap", "unshare", "losetup", "nsenter", "ip")
+_CLONE_NEWNET = 0x40000000
+_PR_SET_PDEATHSIG = 1
+_POWER_OFF = signal.SIGRTMIN + 4
+_ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
     "SYSTEMD_SECCOMP": "0",
 }
-# A container has no DMI that says "Google Compute Engine", and no overlay file system within an
-# overlay. Containers survive Docker on Container-Optimized OS.
-_NOT_A_MACHINE: Final = "sed -i s/platform_check=True/platform_check=False/ usr/lib/python3/dist-packages/cloudinit/sources/DataSourceGCE.py"
-_DOCKER: Final = '{"storage-driver": "vfs", "live-restore": true}'
-# A container is taken to stay after less time, and a right to come to have come.
-_HURRY: Final = "[Service]\\nEnvironment=STEADY_SECONDS=4 DENIED_SECONDS=5\\n"
-_LAUNCH: Final = (
+# cloud-init must not check the platform: a container has no DMI that says "Google Compute Engine".
+_SKIP_PLATFORM_CHECK = (
+    "sed -i s/platform_check=True/platform_check=False/"
+    " usr/lib/python3/dist-packages/cloudinit/sources/DataSourceGCE.py"
+)
+# An overlay file system cannot be in another. live-restore is as on Container-Optimized OS: there
+# containers survive a restart of Docker.
+_DOCKER = '{"storage-driver": "vfs", "live-restore": true}'
+# The scripts wait less for a steady container and for a right that takes effect late.
+_SHORT_WAITS = "[Service]\\nEnvironment=STEADY_SECONDS=4 DENIED_SECONDS=5\\n"
+_LAUNCH = (
     """
 set -e
 ip link set lo up
@@ -50,26 +55,27 @@ mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
 mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
 [ -z "$BOOT_DISK_BYTES" ] || mount -t tmpfs -o "size=$BOOT_DISK_BYTES" tmpfs "$DOCKER"
 cd "$WORK/root"
-{not_a_machine}
+{skip_platform_check}
 mkdir -p etc/docker
 echo '{docker}' > etc/docker/daemon.json
 for unit in container ready; do
   mkdir -p etc/systemd/system/workspace-$unit.service.d
-  printf '{hurry}' > etc/systemd/system/workspace-$unit.service.d/hurry.conf
+  printf '{short_waits}' > etc/systemd/system/workspace-$unit.service.d/short-waits.conf
 done
 echo ready
 read -r _
-exec systemd-nspawn --quiet --register=no --keep-unit --directory="$WORK/root" --machine="$NAME" --boot --capability=all \
+exec systemd-nspawn --quiet --register=no --keep-unit --directory="$WORK/root" \
+  --machine="$NAME" --boot --capability=all \
   --bind="$LOOP:/dev/disk/by-id/google-home" --bind="$DOCKER:/var/lib/docker" \
   --console=read-only --resolv-conf=off
-""".replace("{not_a_machine}", _NOT_A_MACHINE)
+""".replace("{skip_platform_check}", _SKIP_PLATFORM_CHECK)
     .replace("{docker}", _DOCKER)
-    .replace("{hurry}", _HURRY)
+    .replace("{short_waits}", _SHORT_WAITS)
 )
 
 
 def missing() -> list[str]:
-    """Return what this host lacks for guests: root, or tools."""
+    """Return what this host lacks for guests: root, tools, loop devices or namespaces."""
     lacking = [name for name in NEEDED if shutil.which(name) is None]
     if os.geteuid() != 0:
         return ["root", *lacking]
@@ -86,40 +92,47 @@ def missing() -> list[str]:
     return lacking
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestSettings:
+    """One guest: its name, its files, and the addresses that it reaches.
+
+    Attributes:
+        name: the machine's name.
+        folder: for the guest's own files: the console's text, Docker's data, a tool's output.
+        home: the home disk, a file.
+        metadata_url: the address of the machine's metadata.
+        reached: addresses of the host (``127.0.0.1:port``) that the guest reaches at the same
+            address.
+        served: handlers that answer the guest, by port of 127.0.0.1.
+        boot_disk_bytes: the space for Docker in nspawn; None: as much as the host has.
+    """
+
+    name: str
+    folder: Path
+    home: Path
+    metadata_url: str
+    reached: tuple[str, ...]
+    served: Mapping[int, type[BaseHTTPRequestHandler]]
+    boot_disk_bytes: int | None = None
+
+
 class Guest:
     """One machine from power-on to power-off.
 
     Args:
-        name: of the machine.
-        root: its root file system; what it writes there is gone when it ends, as on
-            Container-Optimized OS.
-        folder: what is its own: the console's text, what Docker keeps.
-        home: its home disk, a file.
-        metadata_url: where its metadata is.
-        reached: addresses of the host (`127.0.0.1:port`) that it reaches at the same address.
-        served: what answers inside its network, by port of 127.0.0.1.
-        boot_disk_bytes: how much Docker can keep; None: as much as the host has.
+        settings: of this guest.
+        root: the root file system. As on Container-Optimized OS, all changes to it are lost when
+            the guest ends.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        root: Path,
-        folder: Path,
-        home: Path,
-        metadata_url: str,
-        reached: list[str],
-        served: dict[int, type[BaseHTTPRequestHandler]],
-        boot_disk_bytes: int | None = None,
-    ) -> None:
+    def __init__(self, settings: GuestSettings, *, root: Path) -> None:
         self._stack = contextlib.ExitStack()
         try:
-            self._boot(name, root, folder, home, boot_disk_bytes)
-            self._listen(METADATA_ADDRESS, 80, metadata_handler(metadata_url))
-            for port, handler in served.items():
+            self._boot(settings, root)
+            self._listen(METADATA_ADDRESS, 80, metadata_handler(settings.metadata_url))
+            for port, handler in settings.served.items():
                 self._listen("127.0.0.1", port, handler)
-            for address in reached:
+            for address in settings.reached:
                 host, _, port_text = address.rpartition(":")
                 self._relay(host, int(port_text))
             self._tell.write(b"\n")
@@ -132,7 +145,7 @@ class Guest:
         """Run a command in the guest and return what it printed.
 
         Raises:
-            RuntimeError: it failed; with what it said.
+            RuntimeError: it failed. The message has its output.
         """
         [init] = (
             Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
@@ -165,26 +178,28 @@ class Guest:
             self._process.wait(timeout=20)
         self._stack.close()
 
-    def _boot(
-        self, name: str, root: Path, folder: Path, home: Path, boot_disk_bytes: int | None
-    ) -> None:
+    def _boot(self, settings: GuestSettings, root: Path) -> None:
+        folder = settings.folder
         work, docker = folder / "work", folder / "docker"
         work.mkdir(parents=True, exist_ok=True)
         docker.mkdir(exist_ok=True)
         loop = subprocess.run(
-            ["losetup", "--find", "--show", home], check=True, capture_output=True, text=True
+            ["losetup", "--find", "--show", settings.home],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         self._stack.callback(
             subprocess.run, ["losetup", "--detach", loop.stdout.strip()], check=False
         )
         environment = {
             **_ENVIRONMENT,
-            "NAME": name,
+            "NAME": settings.name,
             "LOWER": str(root),
             "WORK": str(work),
             "DOCKER": str(docker),
             "LOOP": loop.stdout.strip(),
-            "BOOT_DISK_BYTES": str(boot_disk_bytes or ""),
+            "BOOT_DISK_BYTES": str(settings.boot_disk_bytes or ""),
             "METADATA_ADDRESS": METADATA_ADDRESS,
         }
         console = self._stack.enter_context((folder / "console").open("ab"))
@@ -194,16 +209,17 @@ class Guest:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=console,
-            preexec_fn=partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509 -- no other threads fork here
+            preexec_fn=partial(  # noqa: PLW1509 -- no other threads fork here
+                ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGKILL
+            ),
         )
         self._stack.callback(self._end)
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("unreachable: both are pipes")
         self._tell = self._process.stdin
         if self._process.stdout.readline() != b"ready\n":
-            raise RuntimeError(
-                f"The guest's file system or network cannot be made: {(folder / 'console').read_text()}"
-            )
+            said = (folder / "console").read_text()
+            raise RuntimeError(f"The guest's file system or network cannot be made: {said}")
         self._copying = threading.Thread(target=_copy, args=(self._process.stdout, console))
         self._copying.start()
 
@@ -238,13 +254,16 @@ class Guest:
         threading.Thread(target=accept, daemon=True).start()
 
     def _socket(self, address: str, port: int) -> socket.socket:
-        """Return a socket that listens in the guest's network: a socket stays in the network that it was made in."""
+        """Return a socket that listens in the guest's network.
+
+        A socket stays in the network in which it was created.
+        """
         made: list[socket.socket] = []
 
         def make() -> None:
             with Path(f"/proc/{self._process.pid}/ns/net").open() as namespace:
                 if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
-                    return  # the thread ends in its own network or in the guest's; either way it ends
+                    return  # the thread ends, in either network
             made.append(socket.create_server((address, port)))
 
         thread = threading.Thread(target=make)
@@ -263,13 +282,13 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> None:
 
 
 def _wake(listening: socket.socket) -> None:
-    """Wake whoever accepts: closing alone would not."""
+    """Wake the thread that accepts connections; closing the socket alone would not."""
     with contextlib.suppress(OSError):
         listening.shutdown(socket.SHUT_RDWR)
 
 
 def _join(near: socket.socket, host: str, port: int) -> None:
-    """Connect further, and pass everything on in both directions until both have ended."""
+    """Connect to an address, and pass everything on in both directions until both have ended."""
     with near, contextlib.suppress(OSError), socket.create_connection((host, port)) as far:
         back = threading.Thread(target=_pump, args=(far, near))
         back.start()
@@ -287,11 +306,13 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 def metadata_handler(
     url: str, hear: Callable[[str], None] = lambda _: None
 ) -> type[BaseHTTPRequestHandler]:
-    """Return what answers as this machine's metadata server: the local cloud's, which has every machine's under its id.
+    """Return a handler that acts as a machine's metadata server.
+
+    It passes requests on to the local cloud, which has each machine's metadata under its id.
 
     Args:
-        url: where that is.
-        hear: is told of every path that the machine asks for.
+        url: the address of the machine's metadata in the local cloud.
+        hear: called with each path that the machine requests.
     """
 
     class Handler(BaseHTTPRequestHandler):

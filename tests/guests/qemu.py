@@ -1,6 +1,6 @@
-"""One guest in QEMU: a whole machine with a kernel, firmware tables, disks and a network card of its own, by emulation only.
+"""One guest in QEMU: a whole emulated machine with kernel, firmware tables, disks and network card.
 
-Everything that it is made of belongs to one process, which ends with the thread that booted it.
+All of it belongs to one process, which ends with the thread that booted it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tests.guests.image import HOST_ADDRESS, METADATA_ADDRESS, WholeMachine
-from tests.guests.nspawn import metadata_handler
+from tests.guests.nspawn import GuestSettings, metadata_handler
 
-# Each tool, and Debian's package of it.
-NEEDED: Final = {
+# Each tool, and the Debian package that has it.
+NEEDED = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
@@ -35,13 +35,13 @@ NEEDED: Final = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
-_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-_ANSWER_SECONDS: Final = 30.0
-_RUN_SECONDS: Final = 120.0
-_POWER_OFF_SECONDS: Final = 120.0
-_POLL_SECONDS: Final = 0.2
-# Software emulation, and nothing else: where KVM seems to be there, Debian's kernel may hang on it.
-_MACHINE: Final = (
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+_ANSWER_SECONDS = 30.0
+_RUN_SECONDS = 120.0
+_POWER_OFF_SECONDS = 120.0
+_POLL_SECONDS = 0.2
+# Software emulation only: Debian's kernel may hang on a KVM that seems to work.
+_MACHINE = (
     *(
         "-accel",
         "tcg,thread=multi,tb-size=512",
@@ -61,18 +61,24 @@ _MACHINE: Final = (
         "-display",
         "none",
     ),
-    # By this cloud-init knows Compute Engine.
+    # cloud-init recognises Compute Engine by this.
     *(
         "-smbios",
-        "type=1,manufacturer=Google,product=Google Compute Engine,serial=GoogleCloud-0123456789ABCDEF",
+        (
+            "type=1,manufacturer=Google,product=Google Compute Engine,"
+            "serial=GoogleCloud-0123456789ABCDEF"
+        ),
     ),
 )
-_KERNEL_SAYS: Final = (
+# Mitigations and audit are slow in an emulation. With AppArmor, Docker would need its tools, which
+# Debian installs only as a recommendation.
+_KERNEL_OPTIONS = (
     "root=/dev/vda rw rootfstype=ext4 console=ttyS0 panic=-1 net.ifnames=0 "
-    "mitigations=off audit=0 apparmor=0"  # slow here; Docker would want apparmor's tools, which Debian has no need of
+    "mitigations=off audit=0 apparmor=0"
 )
-# Connects its standard input and output, which QEMU makes one socket, with a port of the host.
-_RELAY: Final = """\
+# A program that connects its standard input and output, which are one socket of QEMU, with a port
+# of the host.
+_RELAY = """\
 import select, socket, sys
 near, far = socket.socket(fileno=0), socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 goes = {near: far, far: near}
@@ -86,7 +92,7 @@ while goes:
 
 
 def missing() -> list[str]:
-    """Return what this host lacks for guests: to be root, or Debian packages."""
+    """Return what this host lacks for guests: root, or Debian packages."""
     packages = sorted({package for tool, package in NEEDED.items() if shutil.which(tool) is None})
     return [
         *([] if os.geteuid() == 0 else ["to be root"]),
@@ -98,90 +104,66 @@ class Guest:
     """One machine from power-on to power-off.
 
     Args:
-        name: of the machine.
-        image: what it is booted from; what it writes there is gone when it ends, as on
-            Container-Optimized OS.
-        folder: what is its own: the console's text, what QEMU says.
-        home: its home disk, a file.
-        metadata_url: where its metadata is.
-        reached: addresses of the host (`127.0.0.1:port`) that it reaches at the same address.
-        served: what answers it besides, by port of 127.0.0.1.
+        settings: of this guest; ``boot_disk_bytes`` has no effect.
+        image: the machine's disk and kernel. As on Container-Optimized OS, all changes to the disk
+            are lost when the guest ends.
 
     Attributes:
-        ssh_port: the port of the host's 127.0.0.1 where its own port 22 is.
-        asked: the paths that it has asked its metadata server for.
+        ssh_port: the port of the host's 127.0.0.1 that leads to the guest's port 22.
+        asked: the paths that the guest has requested from its metadata server.
 
     Raises:
-        RuntimeError: QEMU does not start; with what it said.
+        RuntimeError: QEMU does not start. The message has its output.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        image: WholeMachine,
-        folder: Path,
-        home: Path,
-        metadata_url: str,
-        reached: list[str],
-        served: dict[int, type[BaseHTTPRequestHandler]],
-    ) -> None:
+    def __init__(self, settings: GuestSettings, *, image: WholeMachine) -> None:
         self.asked: list[str] = []
-        self._folder = folder
+        self._folder = settings.folder
         self._stack = contextlib.ExitStack()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "relay.py").write_text(_RELAY)
-            metadata = self._serve(metadata_handler(metadata_url, self.asked.append))
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / "relay.py").write_text(_RELAY)
+            metadata = self._serve(metadata_handler(settings.metadata_url, self.asked.append))
             ports = {
                 int(address.rpartition(":")[2]): int(address.rpartition(":")[2])
-                for address in reached
+                for address in settings.reached
             }
-            ports |= {port: self._serve(handler) for port, handler in served.items()}
-            kernel_says = " ".join(
-                [_KERNEL_SAYS, *(f"systemd.wants=host@{port}.socket" for port in ports)]
+            ports |= {port: self._serve(handler) for port, handler in settings.served.items()}
+            kernel_options = " ".join(
+                [_KERNEL_OPTIONS, *(f"systemd.wants=host@{port}.socket" for port in ports)]
             )
             monitor, monitor_options = self._channel("monitor")
             agent, agent_options = self._channel("agent")
-            command = [*_MACHINE, "-name", name]
-            command += [
-                "-kernel",
-                str(image.kernel),
-                "-initrd",
-                str(image.initrd),
-                "-append",
-                kernel_says,
-            ]
-            command += _disks(image.disk, home)
-            command += [
-                "-netdev",
-                self._network(metadata, ports),
-                "-device",
-                "virtio-net-pci,netdev=network,romfile=",
-            ]
-            command += [
-                "-chardev",
-                f"file,id=console,path={_escaped(folder / 'console')},append=on",
-            ]
-            command += [
-                "-serial",
-                "chardev:console",
+            console = _escaped(self._folder / "console")
+            command = [
+                *_MACHINE,
+                *("-name", settings.name),
+                *("-kernel", str(image.kernel)),
+                *("-initrd", str(image.initrd)),
+                *("-append", kernel_options),
+                *_disks(image.disk, settings.home),
+                *("-netdev", self._network(metadata, ports)),
+                *("-device", "virtio-net-pci,netdev=network,romfile="),
+                *("-chardev", f"file,id=console,path={console},append=on"),
+                *("-serial", "chardev:console"),
                 *monitor_options,
-                "-mon",
-                "chardev=monitor,mode=control",
+                *("-mon", "chardev=monitor,mode=control"),
+                *("-device", "virtio-serial-pci"),
+                *agent_options,
+                *("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
             ]
-            command += ["-device", "virtio-serial-pci", *agent_options]
-            command += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
             self._start(command, monitor, agent)
         except BaseException:
             self._stack.close()
             raise
 
     def run(self, *command: str, user_input: str | None = None, check: bool = True) -> str:
-        """Run a command in the guest as root, at most two minutes, and return what it printed: by the agent there, not by SSH.
+        """Run a command in the guest as root, for at most two minutes, and return its output.
+
+        It goes through the guest's agent, not through SSH.
 
         Raises:
-            RuntimeError: it failed; with what it said.
+            RuntimeError: it failed. The message has its output.
             TimeoutError: it takes too long, or the agent does not answer.
         """
         deadline = time.monotonic() + _RUN_SECONDS
@@ -208,15 +190,15 @@ class Guest:
         return printed
 
     def pause(self) -> None:
-        """Let its processors stand still, and with them its clock."""
+        """Stop the processors, and with them the clock."""
         self._monitor.ask("stop")
 
     def go_on(self) -> None:
-        """Let its processors go on where they stood."""
+        """Let the processors continue where they stopped."""
         self._monitor.ask("cont")
 
     def power_off(self) -> None:
-        """Press the power button, wait for the guest to shut down (at most two minutes), and clean up."""
+        """Press the power button, wait for the shutdown (at most two minutes), and clean up."""
         with contextlib.suppress(OSError, RuntimeError):
             self._monitor.ask("cont")
             self._monitor.ask("system_powerdown")
@@ -225,7 +207,7 @@ class Guest:
         self._stack.close()
 
     def _serve(self, handler: type[BaseHTTPRequestHandler]) -> int:
-        """Serve on a port of the host's 127.0.0.1 and return which."""
+        """Serve on a port of the host's 127.0.0.1; return the port."""
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self._stack.callback(server.server_close)
@@ -233,12 +215,15 @@ class Guest:
         return server.server_port
 
     def _channel(self, name: str) -> tuple[_Channel, list[str]]:
-        """Return our end of a channel to QEMU and the options that give it the other."""
+        """Return this end of a channel to QEMU, and the options that give QEMU its end."""
         ours, theirs = (self._stack.enter_context(end) for end in socket.socketpair())
         return _Channel(ours, theirs), ["-chardev", f"socket,id={name},fd={theirs.fileno()}"]
 
     def _network(self, metadata: int, ports: dict[int, int]) -> str:
-        """Return the network in which there is nothing but this machine, its metadata server and these ports of the host."""
+        """Return the network's option.
+
+        The network has only this machine, its metadata server and these ports of the host.
+        """
 
         def forward(address: str, port: int) -> str:
             relay = shlex.join(
@@ -339,7 +324,10 @@ class _Channel:
 
 
 def _disks(root: Path, home: Path) -> list[str]:
-    """Return the options for the disk to boot from, to which nothing is written, and for the home disk, named as Google's are."""
+    """Return the options of the disks.
+
+    The boot disk is never written to, and the home disk is named as Google's disks are.
+    """
     google = "vendor=Google,product=PersistentDisk,device_id=home,serial=home"
     return [
         *("-drive", f"file={_escaped(root)},format=raw,if=none,id=root,cache=unsafe,snapshot=on"),
@@ -355,5 +343,5 @@ def _disks(root: Path, home: Path) -> list[str]:
 
 
 def _escaped(value: object) -> str:
-    """Return a value for QEMU's options, in which a comma begins the next one."""
+    """Return a value for QEMU's options, in which a comma starts the next option."""
     return str(value).replace(",", ",,")

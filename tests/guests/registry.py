@@ -11,16 +11,16 @@ import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-REPOSITORY: Final = "workspace"
-_LATE_SECONDS: Final = 3
-_DOCKER: Final = "application/vnd.docker"
-_APPLETS: Final = (
+REPOSITORY = "workspace"
+_LATE_SECONDS = 3
+_DOCKER = "application/vnd.docker"
+_APPLETS = (
     *(
         "sh",
         "cat",
@@ -39,20 +39,22 @@ _APPLETS: Final = (
     ),
     *("touch", "tty", "wc"),
 )
-_PEOPLE: Final = b"root:x:0:0::/:/bin/sh\ndev:x:1000:1000::/home/workspace:/bin/sh\n"  # sftp-server and scp want a name
+# sftp-server and scp need a name for their user.
+_PASSWD = b"root:x:0:0::/:/bin/sh\ndev:x:1000:1000::/home/workspace:/bin/sh\n"
 # The beginning of a program for another processor: ELF, 64 bits, AArch64.
-_FOREIGN_PROGRAM: Final = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00\x01" + bytes(43)
+_FOREIGN_PROGRAM = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00\x01" + bytes(43)
 
 
 class Images:
-    """What the registry has: manifests by tag and blobs by digest."""
+    """The images of the registry: manifests by tag and blobs by digest."""
 
     def __init__(self, busybox: Path, programs: Mapping[str, Path] = MappingProxyType({})) -> None:
-        """Make the images: `latest` stays, `restless` ends as soon as it starts, `fickle` two seconds later.
+        """Make the images, each with a busybox and these programs, by their paths.
 
-        `foreign` is for another processor, `empty` lacks what it is to run; `denied` nobody may
-        have, and `late` nobody until some seconds after it was first asked for. All have a busybox
-        and these programs, by their paths.
+        The container of ``latest`` keeps running, that of ``restless`` ends at once, that of
+        ``fickle`` after two seconds. ``foreign`` is for another processor, and ``empty`` lacks its
+        command. ``denied`` is denied to everybody, and ``late`` until some seconds after the first
+        request.
         """
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
@@ -68,14 +70,14 @@ class Images:
         self._tag("foreign", layer, ["/bin/foreign"], architecture="arm64")
 
     def denies(self, path: str) -> bool:
-        """Return whether a path of the registry's API is one that nobody may have now."""
+        """Return whether the registry's answer for a path is a denial now."""
         if path.endswith("/manifests/late"):
             self._late_from = self._late_from or time.monotonic() + _LATE_SECONDS
             return time.monotonic() < self._late_from
         return path.endswith("/manifests/denied")
 
     def find(self, path: str) -> tuple[bytes, str] | None:
-        """Return the content and media type of a path of the registry's API; None where there is none."""
+        """Return the content and the media type of a path of the registry's API, or None."""
         parts = path.strip("/").split("/")
         if parts == ["v2"]:
             return b"{}", "application/json"
@@ -93,7 +95,7 @@ class Images:
         return _digest(self.manifests[tag])
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
-        """Return what answers requests."""
+        """Return the class that handles requests."""
         images = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -104,7 +106,7 @@ class Images:
                 self._answer(with_body=True)
 
             def do_HEAD(self) -> None:
-                """Answer with what the content is."""
+                """Answer with the content's headers."""
                 self._answer(with_body=False)
 
             def log_message(self, *_: object) -> None:
@@ -151,7 +153,7 @@ class Images:
                 entry = tarfile.TarInfo(folder)
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o755
                 tar.addfile(entry)
-            contents |= {"bin/foreign": _FOREIGN_PROGRAM, "etc/passwd": _PEOPLE}
+            contents |= {"bin/foreign": _FOREIGN_PROGRAM, "etc/passwd": _PASSWD}
             for name, content in contents.items():
                 entry = tarfile.TarInfo(name)
                 entry.size, entry.mode = len(content), 0o755

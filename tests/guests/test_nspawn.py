@@ -1,4 +1,4 @@
-"""The boot configuration, booted: real systemd, cloud-init and Docker in systemd-nspawn, reporting to a local Hub."""
+"""Boots the boot configuration with real systemd, cloud-init and Docker, against a local Hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -20,14 +19,15 @@ from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, Guest, digest
 from tests.guests.nspawn import missing
 from tests.system.records import in_compute
 
-BRANCH: Final = "$(touch /tmp/executed); `touch /tmp/executed` 'quoted\" &a *a: {}"
-MEBIBYTE: Final = 1024 * 1024
-LACKING: Final = missing()
+BRANCH = "$(touch /tmp/executed); `touch /tmp/executed` 'quoted\" &a *a: {}"
+MEBIBYTE = 1024 * 1024
+LACKING = missing()
 pytestmark = [
     pytest.mark.xdist_group("guests"),
     pytest.mark.skipif(
         bool(LACKING),
-        reason=f"booting needs {', '.join(LACKING)}: as root, apt-get install systemd-container mmdebstrap iproute2",
+        reason=f"booting needs {', '.join(LACKING)}:"
+        " as root, apt-get install systemd-container mmdebstrap iproute2",
     ),
     pytest.mark.timeout(900),  # the first run makes the guests' file system
 ]
@@ -35,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[RunningCloud]:
-    """A cloud whose simulated machines are silent and cannot be suspended, and whose real ones report often."""
+    """A cloud with silent simulated machines, without suspend. Its guests report often."""
     overrides = {
         "HUB_IMAGE_REPOSITORY": IMAGE_REPOSITORY,
         "HUB_HEARTBEAT_SECONDS": "1",
@@ -57,13 +57,13 @@ def fleet(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def alice(cloud: RunningCloud) -> ApiClient:
-    """ListScope workspaces they are."""
+    """The owner of the workspaces."""
     return ApiClient(cloud.address, cloud.token("alice@example.com"))
 
 
 @pytest.fixture(scope="module")
 def booted(alice: ApiClient, fleet: Fleet) -> Workspace:
-    """A workspace that became READY by what its machine did, with a key by which anybody there may come in by SSH."""
+    """A workspace that its real guest has made READY, with a key for SSH in the guest."""
     made = alice.create("api", metadata={"repo": "https://example.com/a b.git", "branch": BRANCH})
     ready = alice.wait_until_settled(made["id"], "READY", seconds=120)
     let_in(fleet.guest(ready["instance_name"]))
@@ -71,7 +71,7 @@ def booted(alice: ApiClient, fleet: Fleet) -> Workspace:
 
 
 def let_in(guest: Guest) -> None:
-    """Make somebody whom sshd lets in, as OS Login does."""
+    """Create a user whom sshd accepts, as OS Login does."""
     guest.run("useradd", "--create-home", "--shell", "/bin/bash", "dev")
     guest.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/key")
     guest.run(
@@ -87,7 +87,7 @@ def let_in(guest: Guest) -> None:
 
 
 def ssh(guest: Guest, *command: str, said: str | None = None, terminal: bool = False) -> str:
-    """Come in by SSH and return what was answered."""
+    """Connect by SSH; return the output."""
     options = [
         "-i",
         "/root/key",
@@ -101,13 +101,13 @@ def ssh(guest: Guest, *command: str, said: str | None = None, terminal: bool = F
 
 
 def reports(guest: Guest, event: str) -> int:
-    """Return how often the Hub has taken a report of this kind."""
+    """Return how many reports of this event the Hub has accepted."""
     log = guest.run("journalctl", "--unit=workspace-ready.service", "--output=cat", "--no-pager")
     return len(re.findall(rf"report {event}\b.* of generation \d+: the Hub answered 204", log))
 
 
 def home_bytes(guest: Guest) -> int:
-    """Return how large the home's file system says that it is."""
+    """Return the size of the home's file system."""
     blocks, size = guest.run(
         "stat", "--file-system", "--format", "%b %S", "/mnt/disks/home"
     ).split()
@@ -115,15 +115,20 @@ def home_bytes(guest: Guest) -> int:
 
 
 def wait_for(seen: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
-    """Wait until something is so."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not seen():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.2)
 
 
-def test_the_container_runs_as_a_person_without_privileges(booted: Workspace, fleet: Fleet) -> None:
-    """With the workspace's values in its environment as they were given: none of them was taken for shell."""
+def test_the_container_runs_as_user_1000_without_privileges(
+    booted: Workspace, fleet: Fleet
+) -> None:
+    """Its environment has the workspace's values as they were given.
+
+    None was taken for shell code.
+    """
     guest = fleet.guest(booted["instance_name"])
     environment = dict(
         line.split("=", 1) for line in guest.run("docker", "exec", "workspace", "env").splitlines()
@@ -143,7 +148,10 @@ def test_the_container_runs_as_a_person_without_privileges(booted: Workspace, fl
 def test_the_home_is_the_persons_and_the_secrets_are_in_memory_only(
     booted: Workspace, fleet: Fleet
 ) -> None:
-    """What the container wrote at its start is on the disk; the other folder is a small tmpfs that executes nothing."""
+    """The container has written to the home disk at its start.
+
+    The secrets' folder is a small noexec tmpfs.
+    """
     guest = fleet.guest(booted["instance_name"])
     assert (
         guest.run("stat", "--format", "%u:%g %a", "/mnt/disks/home/home/started").strip()
@@ -160,8 +168,10 @@ def test_the_home_is_the_persons_and_the_secrets_are_in_memory_only(
     assert "noswap" in secrets or guest.run("cat", "/proc/swaps").count("\n") == 1
 
 
-def test_whoever_comes_by_ssh_lands_in_the_container(booted: Workspace, fleet: Fleet) -> None:
-    """With one command, with what they send to it, and with a shell; never on the machine."""
+def test_a_person_who_connects_by_ssh_lands_in_the_container(
+    booted: Workspace, fleet: Fleet
+) -> None:
+    """This holds for one command, for input, and for a shell; never on the machine."""
     guest = fleet.guest(booted["instance_name"])
     assert ssh(guest, 'echo "$WORKSPACE_ID $(id -u)"').strip() == f"{booted['id']} 1000"
     ssh(guest, "cat > /run/secrets/token", said="a secret")
@@ -173,9 +183,15 @@ def test_whoever_comes_by_ssh_lands_in_the_container(booted: Workspace, fleet: F
 
 
 def test_the_container_does_not_reach_the_metadata_server(booted: Workspace, fleet: Fleet) -> None:
-    """The machine does, and reports by it; the container would be the machine there."""
+    """The machine does, and reports with it.
+
+    The container could take the machine's identity there.
+    """
     guest = fleet.guest(booted["instance_name"])
-    token = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/identity?audience=x"
+    token = (
+        "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/identity"
+        "?audience=x"
+    )
     assert guest.run("curl", "--silent", "--header", "Metadata-Flavor: Google", token).startswith(
         "eyJ"
     )
@@ -185,8 +201,8 @@ def test_the_container_does_not_reach_the_metadata_server(booted: Workspace, fle
     assert guest.run("docker", "exec", "--user=0", "workspace", *connect) == ""
 
 
-KEY: Final = ("-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR")
-COPIES: Final = {
+KEY = ("-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR")
+COPIES = {
     "scp": ("scp", "-q", *KEY, "-r", "/root/files", "dev@127.0.0.1:copied"),
     "scp by its old protocol": (
         "scp",
@@ -212,19 +228,22 @@ COPIES: Final = {
         ),
     ),
 }
-FILES: Final = """
+FILES = """
 rm -rf /root/files /root/back && mkdir -p /root/files/sub && cd /root/files
 head -c 3000000 /dev/urandom >random && echo "ours" >"sub/a name 'with' \"quotes\"" && : >empty
 printf 'mkdir copied\nput -r /root/files/. copied\n' >/root/batch
 """
-SUMS: Final = 'cd {} && find . -type f | sort | while read -r each; do md5sum "$each"; done'
+SUMS = 'cd {} && find . -type f | sort | while read -r each; do md5sum "$each"; done'
 
 
 @pytest.mark.parametrize("tool", COPIES)
 def test_files_are_copied_into_the_container_and_back(
     booted: Workspace, fleet: Fleet, tool: str
 ) -> None:
-    """Byte for byte, as UID 1000, though this sshd has an sftp server of its own, as Container-Optimized OS's has."""
+    """The bytes and UID 1000 are kept, though sshd has an sftp server of its own.
+
+    Container-Optimized OS's sshd has one, too.
+    """
     guest = fleet.guest(booted["instance_name"])
     assert "subsystem sftp internal-sftp" in guest.run("sshd", "-T")
     guest.run("sh", "-c", FILES)
@@ -243,17 +262,17 @@ def test_files_are_copied_into_the_container_and_back(
     assert guest.run("sh", "-c", SUMS.format("/root/back")) == sums
 
 
-LACKS: Final = {
+LACKS = {
     "scp by its old protocol": "The image of this workspace has no scp\\.",
     "rsync": "The image of this workspace has no rsync\\.",
 }
 
 
 @pytest.mark.parametrize("tool", COPIES)
-def test_an_image_that_cannot_copy_says_what_it_lacks(
+def test_an_image_without_copy_tools_says_what_it_lacks(
     booted: Workspace, fleet: Fleet, tool: str
 ) -> None:
-    """Rather than that a connection was closed."""
+    """Otherwise people would only see a closed connection."""
     guest = fleet.guest(booted["instance_name"])
     guest.run("sh", "-c", FILES)
     moved = ("/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp")
@@ -269,7 +288,7 @@ def test_an_image_that_cannot_copy_says_what_it_lacks(
             guest.run("docker", "exec", "--user=0", "workspace", "mv", f"{each}.away", each)
 
 
-REWRITE: Final = """
+REWRITE = """
 until [ -e /run/enough ]; do
   text=$(sed '/^# workspace-hub/,$d' /etc/ssh/sshd_config)
   printf '%s\\n' "$text" >/etc/ssh/sshd_config
@@ -278,12 +297,10 @@ done
 """
 
 
-def test_nothing_takes_the_containers_shell_out_of_sshds_configuration(
-    booted: Workspace, fleet: Fleet
-) -> None:
-    """Whoever writes it anew without that, however often: it is back at once, and sshd has read it.
+def test_the_block_in_sshds_configuration_cannot_be_lost(booted: Workspace, fleet: Fleet) -> None:
+    """However often the file is rewritten without it, it is back at once, and sshd has read it.
 
-    The loop that sends heartbeats, which would see to it as well, has been stopped.
+    The loop that sends heartbeats, which would add it too, is stopped.
     """
     guest = fleet.guest(booted["instance_name"])
     before = guest.run("cat", "/etc/ssh/sshd_config")
@@ -305,10 +322,13 @@ def test_nothing_takes_the_containers_shell_out_of_sshds_configuration(
     assert guest.run("systemctl", "is-active", "workspace-ssh.path").strip() == "active"
 
 
-def test_a_restart_of_docker_ends_neither_the_container_nor_what_runs_in_it(
+def test_a_restart_of_docker_ends_neither_the_container_nor_its_processes(
     booted: Workspace, fleet: Fleet
 ) -> None:
-    """Docker leaves containers alone then (live-restore); so must whoever watches over ours. Who comes later is let in."""
+    """Docker leaves containers running (live-restore), and so do the units.
+
+    New connections are accepted.
+    """
     guest = fleet.guest(booted["instance_name"])
     form = "{{.Id}} {{.State.StartedAt}}"
     before = guest.run("docker", "inspect", "--format", form, "workspace")
@@ -322,8 +342,8 @@ def test_a_restart_of_docker_ends_neither_the_container_nor_what_runs_in_it(
     guest.run("pkill", "--full", "^sleep 7006")
 
 
-def test_what_a_terminal_and_its_language_are_arrives(booted: Workspace, fleet: Fleet) -> None:
-    """As the person's own machine says it, and nothing else of their environment."""
+def test_the_terminal_and_the_language_are_passed_on(booted: Workspace, fleet: Fleet) -> None:
+    """The container gets these variables of the person's machine, and no others."""
     guest = fleet.guest(booted["instance_name"])
     said = {
         "LANG": "de_DE.UTF-8",
@@ -344,8 +364,10 @@ def test_what_a_terminal_and_its_language_are_arrives(booted: Workspace, fleet: 
     assert answer.strip() == "xterm-256color de_DE.UTF-8 en_GB.UTF-8 truecolor ."
 
 
-def test_an_agent_is_in_the_container_while_its_session_is(booted: Workspace, fleet: Fleet) -> None:
-    """Only if it is asked for; two at once have one each, and nothing of them stays."""
+def test_an_agent_is_shared_with_the_container_during_its_session(
+    booted: Workspace, fleet: Fleet
+) -> None:
+    """Only if it is requested. Two sessions have one agent each, and no socket remains."""
     guest = fleet.guest(booted["instance_name"])
     ours = guest.run("ssh-keygen", "-l", "-f", "/root/key").split()[1]
     agent = (
@@ -365,10 +387,13 @@ def test_an_agent_is_in_the_container_while_its_session_is(booted: Workspace, fl
     assert ssh(guest, "echo [$SSH_AUTH_SOCK]; ls /run/ssh-agents").strip() == "[]"
 
 
-def test_what_is_forwarded_reaches_the_container_and_not_the_machine(
+def test_forwarding_reaches_the_container_and_not_the_machine(
     booted: Workspace, fleet: Fleet
 ) -> None:
-    """Its ports, both ways, on loopback; neither the metadata server nor a socket of the machine, by whatever name."""
+    """Loopback ports are forwarded both ways.
+
+    The metadata server and the machine's sockets cannot be reached by any name.
+    """
     guest = fleet.guest(booted["instance_name"])
     serve = "for each in 1 2 3 4 5; do echo from the container | nc -l -p 8123 -w 30; done"
     there = {
@@ -405,10 +430,10 @@ def test_what_is_forwarded_reaches_the_container_and_not_the_machine(
     )
 
 
-STAYS: Final = (
+STAYS = (
     "setsid sleep 7001 & (trap '' HUP; exec sleep 7002) & sleep 7003 & trap 'echo no' HUP TERM; "
 )
-ENDINGS: Final = {
+ENDINGS = {
     "Ctrl-C": ("-T", "INT"),
     "a network that is gone": ("-T", "KILL"),
     "a network that is gone, with a terminal": ("-tt", "KILL"),
@@ -416,10 +441,11 @@ ENDINGS: Final = {
 
 
 @pytest.mark.parametrize("how", ENDINGS)
-def test_a_lost_connection_ends_what_it_asked_for(
-    booted: Workspace, fleet: Fleet, how: str
-) -> None:
-    """All of it, however it clings, but for what has left the session (as tmux does) or ignores that it ends (nohup)."""
+def test_a_lost_connection_ends_its_command(booted: Workspace, fleet: Fleet, how: str) -> None:
+    """All its processes end.
+
+    Exceptions are those that have left the session (tmux) or ignore a hang-up (nohup).
+    """
     guest = fleet.guest(booted["instance_name"])
     terminal, signal = ENDINGS[how]
     command = STAYS + "while :; do sleep 7004; done"
@@ -433,8 +459,8 @@ def test_a_lost_connection_ends_what_it_asked_for(
     guest.run("pkill", "--full", "^sleep 700")
 
 
-def test_what_a_command_leaves_behind_by_itself_stays(booted: Workspace, fleet: Fleet) -> None:
-    """Its end is no lost connection."""
+def test_a_commands_background_processes_outlive_it(booted: Workspace, fleet: Fleet) -> None:
+    """The normal end of a command is not a lost connection."""
     guest = fleet.guest(booted["instance_name"])
     ssh(guest, "sleep 7005 >/dev/null 2>&1 </dev/null & echo begun")
     time.sleep(2)
@@ -444,7 +470,7 @@ def test_what_a_command_leaves_behind_by_itself_stays(booted: Workspace, fleet: 
 
 @contextlib.contextmanager
 def running(guest: Guest, name: str, *command: str) -> Iterator[None]:
-    """Have a command run in the guest meanwhile."""
+    """Run a command in the guest during a ``with`` block."""
     guest.run("systemd-run", "--quiet", "--collect", f"--unit={name}", *command)
     try:
         yield
@@ -453,20 +479,20 @@ def running(guest: Guest, name: str, *command: str) -> Iterator[None]:
 
 
 def titles(guest: Guest, pattern: str) -> list[str]:
-    """Return the titles of all processes of a guest that match, those in its container too."""
+    """Return the titles of a guest's processes that match, also those in its container."""
     found = guest.run("pgrep", "--list-full", "--full", pattern, check=False)
     return [line.partition(" ")[2].strip() for line in found.splitlines()]
 
 
 def nobody_is_reported(guest: Guest) -> bool:
-    """Return whether no heartbeat comes in more time than three take."""
+    """Return whether no heartbeat comes in more than three intervals."""
     before = reports(guest, "heartbeat")
     time.sleep(3.5)
     return reports(guest, "heartbeat") == before
 
 
-LOGIN: Final = ("ssh", "-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-T")
-LOGINS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+LOGIN = ("ssh", "-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-T")
+LOGINS: dict[str, tuple[tuple[str, ...], str]] = {
     "a command": ((*LOGIN, "dev@127.0.0.1", "sleep 60"), "sshd: dev@notty"),
     "no shell": ((*LOGIN, "-N", "dev@127.0.0.1"), "sshd: dev"),
     "a master connection": (
@@ -481,7 +507,7 @@ LOGINS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
 def test_heartbeats_come_while_somebody_is_logged_in(
     booted: Workspace, fleet: Fleet, what: str
 ) -> None:
-    """And no longer."""
+    """After the logout they stop."""
     command, title = LOGINS[what]
     guest = fleet.guest(booted["instance_name"])
     wait_for(lambda: not titles(guest, "^sshd: dev"), "nobody is connected")
@@ -494,7 +520,10 @@ def test_heartbeats_come_while_somebody_is_logged_in(
 
 
 def test_sshd_ends_connections_whose_peer_is_dead(booted: Workspace, fleet: Fleet) -> None:
-    """After three minutes without an answer, whatever else its configuration says of everybody."""
+    """It ends them after three minutes without an answer.
+
+    Its configuration for everybody may differ.
+    """
     guest = fleet.guest(booted["instance_name"])
     guest.run(
         "sh", "-c", "(echo ClientAliveInterval 420; cat /etc/ssh/sshd_config) > /run/sshd_config"
@@ -505,16 +534,18 @@ def test_sshd_ends_connections_whose_peer_is_dead(booted: Workspace, fleet: Flee
     assert {"clientaliveinterval 60", "clientalivecountmax 3"} <= set(settings.splitlines())
 
 
-def test_whoever_does_not_log_in_is_nobody(booted: Workspace, fleet: Fleet) -> None:
-    """A connection that never authenticates, whether it has named a user or not, and what runs on without anybody.
+def test_processes_without_a_login_do_not_count(booted: Workspace, fleet: Fleet) -> None:
+    """These are an unauthenticated connection and a command that outlives its connection.
 
-    Nor is a process in a container that calls itself like a login.
+    The connection may have named a user or not. A process in a container with the title of a
+    login does not count either.
     """
     guest = fleet.guest(booted["instance_name"])
     guest.run(
         "sh",
         "-c",
-        "printf '#!/bin/sh\\nsleep 600\\n' > /usr/local/bin/undecided; chmod +x /usr/local/bin/undecided",
+        "printf '#!/bin/sh\\nsleep 600\\n' > /usr/local/bin/undecided;"
+        " chmod +x /usr/local/bin/undecided",
     )
     asks = (
         "env",
@@ -545,8 +576,8 @@ def test_whoever_does_not_log_in_is_nobody(booted: Workspace, fleet: Fleet) -> N
         assert "sshd: dev [priv]" in titles(guest, "^sshd")
 
 
-def test_a_container_that_dies_is_started_again(booted: Workspace, fleet: Fleet) -> None:
-    """Its machine stays, and so does what it reports."""
+def test_a_container_that_ends_is_started_again(booted: Workspace, fleet: Fleet) -> None:
+    """The machine runs on, and its reports continue."""
     guest = fleet.guest(booted["instance_name"])
 
     def started() -> str:
@@ -561,10 +592,10 @@ def test_a_container_that_dies_is_started_again(booted: Workspace, fleet: Fleet)
     assert reports(guest, "failed") == 0
 
 
-def test_a_container_that_keeps_dying_after_it_was_ready_is_an_error(
+def test_a_container_that_keeps_ending_after_it_was_ready_is_an_error(
     booted: Workspace, fleet: Fleet, alice: ApiClient
 ) -> None:
-    """Reported once, with its reason; the machine stays, and a START boots it again."""
+    """It is reported once, with its reason. The machine runs on, and a START boots it again."""
     guest = fleet.guest(booted["instance_name"])
     with running(
         guest, "killer", "/bin/sh", "-c", "while :; do docker kill workspace; sleep 0.5; done"
@@ -587,7 +618,7 @@ def test_a_container_that_keeps_dying_after_it_was_ready_is_an_error(
 def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     booted: Workspace, fleet: Fleet, alice: ApiClient
 ) -> None:
-    """The machine was really off: it boots again, and is READY under the next generation.
+    """The machine was off: it boots again, and is READY under the next generation.
 
     Its disk was made larger meanwhile, and the file system has grown with it.
     """
@@ -612,7 +643,7 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
 def test_another_image_is_run_by_a_new_machine_on_the_same_home(
     booted: Workspace, fleet: Fleet, alice: ApiClient
 ) -> None:
-    """Given by its digest, which names one image for ever."""
+    """The image is given by its digest, which always names the same image."""
     alice.stop(booted["id"])
     alice.wait_until_settled(booted["id"], "SUSPENDED", seconds=60)
     alice.start(booted["id"], image_tag=fleet.digest_of("latest"))
@@ -623,7 +654,7 @@ def test_another_image_is_run_by_a_new_machine_on_the_same_home(
 
 
 def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> None:
-    """Nor in the journal: no token, though every report had one."""
+    """Nor in the journal: no token appears, though each report had one."""
     said = fleet.console(booted["instance_name"]) + fleet.guest(booted["instance_name"]).run(
         "journalctl", "--no-pager"
     )
@@ -632,7 +663,7 @@ def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> No
     assert not re.search(r"eyJ[\w-]+\.", said)
 
 
-UNUSABLE_IMAGES: Final = {
+UNUSABLE_IMAGES = {
     "missing": "IMAGE_MISSING",
     "denied": "IMAGE_DENIED",
     "restless": "CONTAINER_ENDS",
@@ -640,7 +671,7 @@ UNUSABLE_IMAGES: Final = {
     "empty": "CONTAINER_ENDS",
     "foreign": "IMAGE_WRONG_PLATFORM",
 }
-WORDS: Final = {
+WORDS = {
     "denied": "Docker said: ",
     "restless": "status 3",
     "fickle": "status 4",
@@ -654,7 +685,10 @@ WORDS: Final = {
 def test_an_image_that_does_not_run_is_an_error_with_its_reason(
     alice: ApiClient, fleet: Fleet, tags: tuple[str, ...]
 ) -> None:
-    """It is on the console, too. It is never READY, not for a moment; nothing is left of the machine, and the person can delete the workspace."""
+    """The console has the reason too.
+
+    The workspace is never READY, no machine remains, and it can be deleted.
+    """
     made = {tag: alice.create(tag, image_tag=tag)["id"] for tag in tags}
     for tag in tags:
         failed = alice.wait_until_settled(made[tag], "ERROR", seconds=240)
@@ -667,8 +701,8 @@ def test_an_image_that_does_not_run_is_an_error_with_its_reason(
         alice.wait_until_gone(made[tag])
 
 
-def test_a_right_that_comes_late_is_waited_for(alice: ApiClient, fleet: Fleet) -> None:
-    """The first workspace of a new Hub is asked for as soon as its machines' account has been made."""
+def test_a_right_that_takes_effect_late_is_waited_for(alice: ApiClient, fleet: Fleet) -> None:
+    """A new Hub's first workspace may be created directly after the machines' account."""
     made = alice.create("late", image_tag="late")
     ready = alice.wait_until_settled(made["id"], "READY", seconds=120)
     said = fleet.guest(ready["instance_name"]).run(
@@ -682,7 +716,7 @@ def test_a_right_that_comes_late_is_waited_for(alice: ApiClient, fleet: Fleet) -
 def test_a_boot_disk_that_is_too_small_is_an_error_that_says_so(
     alice: ApiClient, fleet: Fleet
 ) -> None:
-    """With what Docker said of it."""
+    """The error has Docker's words."""
     fleet.boot_disk_bytes = 8 * MEBIBYTE
     try:
         made = alice.create("full")
@@ -696,10 +730,8 @@ def test_a_boot_disk_that_is_too_small_is_an_error_that_says_so(
     alice.wait_until_gone(made["id"])
 
 
-def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(
-    alice: ApiClient, fleet: Fleet
-) -> None:
-    """It is not ours to format."""
+def test_foreign_contents_of_the_disk_are_an_error_and_stay(alice: ApiClient, fleet: Fleet) -> None:
+    """The disk is not formatted."""
 
     def prepare(disk: Path) -> None:
         subprocess.run(["mke2fs", "-q", "-t", "ext2", disk], check=True)
@@ -717,7 +749,10 @@ def test_something_foreign_on_the_disk_is_an_error_and_stays_as_it_was(
 def test_a_home_that_became_foreign_is_an_error_and_stays(
     booted: Workspace, cloud: RunningCloud, fleet: Fleet, alice: ApiClient
 ) -> None:
-    """A START fails with the reason, the machine is off, and the disk is still there as it was: nothing is formatted."""
+    """A START fails with the reason, and the machine is off.
+
+    The disk is unchanged: it is not formatted.
+    """
     alice.stop(booted["id"])
     alice.wait_until_settled(booted["id"], "SUSPENDED", seconds=60)
     fleet.off(booted["instance_name"])

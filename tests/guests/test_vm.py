@@ -1,4 +1,4 @@
-"""The boot configuration on a whole machine: kernel, udev, network card and cloud-init's own data source, in QEMU.
+"""Boots the boot configuration in QEMU: kernel, udev, network card, cloud-init's own data source.
 
 What is shown in systemd-nspawn (`test_nspawn.py`) is not shown again, but for what a container has
 to be helped to. What this cannot prove: Container-Optimized OS itself (its read-only root, its
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -26,10 +25,10 @@ from tests.guests import qemu
 from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, Kind
 from tests.guests.image import whole_machine
 
-LACKING: Final = qemu.missing()
-BOOT_SECONDS: Final = 600  # about two minutes where nothing else runs
-STEP_SECONDS: Final = 120  # for what takes seconds where nothing else runs
-PAUSE_SECONDS: Final = 6
+LACKING = qemu.missing()
+BOOT_SECONDS = 600  # about two minutes where nothing else runs
+STEP_SECONDS = 120  # for what takes seconds where nothing else runs
+PAUSE_SECONDS = 6
 pytestmark = [
     pytest.mark.xdist_group("whole-machine"),
     pytest.mark.skipif("not config.getoption('--whole-machine')", reason="opt-in: nox -s vm"),
@@ -43,18 +42,18 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Ssh:
-    """How somebody comes in by SSH, from this machine, through a forwarded port."""
+    """An SSH client on this host, which connects through a forwarded port."""
 
     key: Path
 
     def let_in(self, guest: qemu.Guest) -> None:
-        """Make somebody whom sshd lets in, as OS Login does."""
+        """Create a user whom sshd accepts, as OS Login does."""
         guest.run("useradd", "--create-home", "--shell", "/bin/bash", "dev")
         keys = "install -D -o dev -m 0600 /dev/stdin /home/dev/.ssh/authorized_keys"
         guest.run("sh", "-c", keys, user_input=self.key.with_suffix(".pub").read_text())
 
     def command(self, guest: qemu.Guest, *command: str) -> list[str]:
-        """Return the command that comes in."""
+        """Return the command line that connects."""
         options = [
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
@@ -77,7 +76,7 @@ class Ssh:
         ]
 
     def run(self, guest: qemu.Guest, *command: str, said: str = "") -> str:
-        """Come in, run a command and return what was answered."""
+        """Connect, run a command and return its output."""
         done = subprocess.run(
             self.command(guest, *command),
             input=said,
@@ -92,7 +91,7 @@ class Ssh:
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[RunningCloud]:
-    """A cloud whose simulated machines are silent and cannot be suspended, and whose real ones report often."""
+    """A cloud with silent simulated machines, without suspend. Its guests report often."""
     overrides = {
         "HUB_IMAGE_REPOSITORY": IMAGE_REPOSITORY,
         "HUB_HEARTBEAT_SECONDS": "3",
@@ -106,7 +105,7 @@ def cloud() -> Iterator[RunningCloud]:
 
 @pytest.fixture(scope="module")
 def fleet(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Whole machines for the cloud's."""
+    """Whole machines as guests for the cloud's machines."""
     image = whole_machine()
     kind = Kind(partial(qemu.Guest, image=image), image.busybox)
     fleet = Fleet(cloud, tmp_path_factory.mktemp("machines"), kind)
@@ -116,13 +115,13 @@ def fleet(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def alice(cloud: RunningCloud) -> ApiClient:
-    """ListScope workspace it is."""
+    """The owner of the workspace."""
     return ApiClient(cloud.address, cloud.token("alice@example.com"))
 
 
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory: pytest.TempPathFactory) -> Ssh:
-    """A key of somebody's own."""
+    """An SSH client with its own key."""
     key = tmp_path_factory.mktemp("ssh") / "key"
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=STEP_SECONDS
@@ -132,7 +131,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Ssh:
 
 @pytest.fixture(scope="module")
 def booted(alice: ApiClient, fleet: Fleet, ssh: Ssh) -> Workspace:
-    """A workspace that became READY by what its machine did, where somebody may come in by SSH."""
+    """A workspace that its real guest has made READY, which accepts the SSH key."""
     made = alice.create("api")
     ready = ready_by_itself(alice, fleet, made["id"])
     ssh.let_in(guest_of(fleet, ready))
@@ -140,7 +139,7 @@ def booted(alice: ApiClient, fleet: Fleet, ssh: Ssh) -> Workspace:
 
 
 def ready_by_itself(alice: ApiClient, fleet: Fleet, workspace_id: str) -> Workspace:
-    """Wait until a workspace is READY; if it does not become so, show what its machine's console says last."""
+    """Wait until a workspace is READY; on a failure show the end of its machine's console."""
 
     def over(workspace: Workspace) -> bool:
         return workspace["operation"] is None and workspace["status"] in {"READY", "ERROR"}
@@ -162,23 +161,23 @@ def guest_of(fleet: Fleet, workspace: Workspace) -> qemu.Guest:
 
 
 def reports(guest: qemu.Guest, event: str) -> int:
-    """Return how often the Hub has taken a report of this kind."""
+    """Return how many reports of this event the Hub has accepted."""
     log = guest.run("journalctl", "--unit=workspace-ready.service", "--output=cat", "--no-pager")
     return len(re.findall(rf"report {event}\b.* of generation \d+: the Hub answered 204", log))
 
 
 def tokens(guest: qemu.Guest) -> int:
-    """Return how many identity tokens a machine has asked for."""
+    """Return how many identity tokens a machine has requested."""
     return sum("/service-accounts/default/identity?" in path for path in guest.asked)
 
 
 def lag(guest: qemu.Guest) -> float:
-    """Return by how many seconds a machine's clock is behind ours, or ours behind it as a negative number."""
+    """Return by how many seconds a machine's clock is late; negative if it is early."""
     return time.time() - float(guest.run("date", "+%s.%N"))
 
 
 def wait_for(seen: Callable[[], bool], what: str) -> None:
-    """Wait until something is so."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + STEP_SECONDS
     while not seen():
         assert time.monotonic() < deadline, f"not within {STEP_SECONDS} s: {what}"
@@ -188,7 +187,10 @@ def wait_for(seen: Callable[[], bool], what: str) -> None:
 def test_cloud_init_finds_compute_engine_with_its_own_unpatched_source(
     booted: Workspace, fleet: Fleet
 ) -> None:
-    """By what the machine's firmware says, on a kernel of its own, and nothing fails at boot."""
+    """It recognises the machine's firmware.
+
+    The machine has its own kernel, and nothing fails at boot.
+    """
     guest = guest_of(fleet, booted)
     assert guest.run("systemctl", "list-units", "--failed", "--plain", "--no-legend") == ""
     assert guest.run("uname", "--kernel-release").strip().endswith("-cloud-amd64")
@@ -198,7 +200,7 @@ def test_cloud_init_finds_compute_engine_with_its_own_unpatched_source(
 
 
 def test_udev_names_the_home_disk_and_it_is_mounted(booted: Workspace, fleet: Fleet) -> None:
-    """By the name under which Compute attaches it."""
+    """The name is the one under which Compute attaches it."""
     guest = guest_of(fleet, booted)
     disk = guest.run("readlink", "--canonicalize", "/dev/disk/by-id/google-home").strip()
     assert re.fullmatch(r"/dev/sd[a-z]", disk)
@@ -208,8 +210,11 @@ def test_udev_names_the_home_disk_and_it_is_mounted(booted: Workspace, fleet: Fl
     assert mounted.split() == [disk, "ext4", "workspace-home"]
 
 
-def test_the_container_runs_and_said_so_once(booted: Workspace, fleet: Fleet) -> None:
-    """It wrote to its home, and the Hub took one report of the machine's first generation."""
+def test_the_container_runs_and_is_reported_once(booted: Workspace, fleet: Fleet) -> None:
+    """It has written to its home.
+
+    The Hub has accepted one report of the machine's first generation.
+    """
     guest = guest_of(fleet, booted)
     form = "{{.State.Running}} {{.Config.User}} {{.HostConfig.Privileged}}"
     assert (
@@ -223,19 +228,19 @@ def test_the_container_runs_and_said_so_once(booted: Workspace, fleet: Fleet) ->
     assert reports(guest, "ready") == 1
 
 
-def test_whoever_comes_by_ssh_from_outside_lands_in_the_container(
+def test_a_person_who_connects_from_outside_lands_in_the_container(
     booted: Workspace, fleet: Fleet, ssh: Ssh
 ) -> None:
-    """Through a port that is forwarded to the machine's; never on the machine itself."""
+    """The connection is through a forwarded port, and never ends on the machine itself."""
     guest = guest_of(fleet, booted)
     assert ssh.run(guest, 'echo "$WORKSPACE_ID $(id -u)"').strip() == f"{booted['id']} 1000"
     assert ssh.run(guest, said="echo at home in $PWD\n").strip() == "at home in /home/workspace"
 
 
-def test_after_a_pause_its_clock_lags_and_its_heartbeats_are_taken(
+def test_after_a_pause_the_clock_is_late_and_heartbeats_are_accepted(
     booted: Workspace, fleet: Fleet, ssh: Ssh
 ) -> None:
-    """With a fresh token; whoever was connected still is."""
+    """They have a fresh token, and an open SSH connection continues."""
     guest = guest_of(fleet, booted)
     with subprocess.Popen(
         ssh.command(guest, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -264,7 +269,10 @@ def test_after_a_pause_its_clock_lags_and_its_heartbeats_are_taken(
 def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
     booted: Workspace, fleet: Fleet, alice: ApiClient, ssh: Ssh
 ) -> None:
-    """The power button shuts it down in good order; it boots again, and is READY under the next generation."""
+    """The power button shuts the machine down.
+
+    It boots again, and is READY under the next generation.
+    """
     guest = guest_of(fleet, booted)
     ssh.run(guest, "echo kept > ~/work; echo secret > /run/secrets/token")
     alice.stop(booted["id"])
@@ -284,7 +292,7 @@ def test_a_stop_and_a_start_keep_the_home_and_forget_the_secrets(
 
 
 def test_nothing_secret_is_on_the_console(booted: Workspace, fleet: Fleet) -> None:
-    """Nor in the journal: no token, though every report had one."""
+    """Nor in the journal: no token appears, though each report had one."""
     said = fleet.console(booted["instance_name"]) + guest_of(fleet, booted).run(
         "journalctl", "--no-pager"
     )

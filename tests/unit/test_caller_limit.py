@@ -1,4 +1,4 @@
-"""How often one caller may ask one function instance."""
+"""The limit of one caller's requests to one function instance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Time:
 
 
 def let_in(limit: CallerLimit, caller: str, times: int) -> int:
-    """Return how many of so many requests are let in."""
+    """Return how many of this many requests are accepted."""
     count = 0
     for _ in range(times):
         try:
@@ -36,12 +36,12 @@ def let_in(limit: CallerLimit, caller: str, times: int) -> int:
 
 
 def test_a_minutes_allowance_may_be_used_at_once() -> None:
-    """A client that asks for many things at a time is no loop."""
+    """A client that sends many requests at a time is not a loop."""
     assert let_in(CallerLimit(6, Time()), "alice", 20) == 6
 
 
-def test_who_has_used_it_up_is_told_when_to_go_on() -> None:
-    """At six a minute the next is due ten seconds later, and a second has been waited already."""
+def test_a_refused_caller_is_told_when_to_retry() -> None:
+    """At six a minute the next request is due after ten seconds, and one of them has passed."""
     time = Time()
     limit = CallerLimit(6, time)
     let_in(limit, "alice", 6)
@@ -51,8 +51,8 @@ def test_who_has_used_it_up_is_told_when_to_go_on() -> None:
     assert refused.value.retry_after / timedelta(seconds=1) == pytest.approx(9)
 
 
-def test_who_waits_as_long_as_told_is_let_in() -> None:
-    """The wait is neither too short nor makes itself longer by being asked for."""
+def test_a_caller_who_waits_as_told_is_accepted() -> None:
+    """The wait is not too short, and refused requests do not make it longer."""
     time = Time()
     limit = CallerLimit(6, time)
     let_in(limit, "alice", 20)
@@ -63,7 +63,7 @@ def test_who_waits_as_long_as_told_is_let_in() -> None:
 
 
 def test_the_allowance_never_grows_beyond_a_minutes() -> None:
-    """Who was away for a day has not saved up for one."""
+    """A day without requests does not save up more."""
     time = Time()
     limit = CallerLimit(6, time)
     let_in(limit, "alice", 3)
@@ -71,8 +71,8 @@ def test_the_allowance_never_grows_beyond_a_minutes() -> None:
     assert let_in(limit, "alice", 20) == 6
 
 
-def test_over_time_as_many_are_let_in_as_a_minute_allows() -> None:
-    """Who asks ten times a second all the time gets through once in ten seconds, after the first burst."""
+def test_over_time_the_minutes_allowance_is_accepted() -> None:
+    """At ten requests a second, one in ten seconds is accepted after the first burst."""
     time = Time()
     limit = CallerLimit(6, time)
     let_in(limit, "alice", 6)
@@ -84,14 +84,16 @@ def test_over_time_as_many_are_let_in_as_a_minute_allows() -> None:
 
 
 def test_each_caller_has_an_allowance_of_their_own() -> None:
-    """One who is in a loop costs nobody else anything."""
+    """A caller in a loop does not affect the others."""
     limit = CallerLimit(6, Time())
     let_in(limit, "alice", 20)
     assert let_in(limit, "bob", 20) == 6
 
 
-def test_who_has_not_called_for_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many callers come, only so many are remembered, and not those who are calling."""
+def test_the_caller_who_has_not_called_for_longest_is_dropped_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The number of callers is limited, and callers who are calling are kept."""
     monkeypatch.setattr(caller_limit, "MOST_CALLERS", 2)
     limit = CallerLimit(6, Time())
     let_in(limit, "alice", 6)
@@ -103,7 +105,7 @@ def test_who_has_not_called_for_longest_is_forgotten_first(monkeypatch: pytest.M
 
 
 def test_many_threads_together_get_one_allowance() -> None:
-    """No request of a function that serves many at a time is counted twice, or not at all."""
+    """With many requests at a time, each is counted once."""
     limit = CallerLimit(500, Time())
     with ThreadPoolExecutor(16) as threads:
         counts = list(threads.map(lambda _: let_in(limit, "alice", 100), range(16)))

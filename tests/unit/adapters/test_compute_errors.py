@@ -1,4 +1,4 @@
-"""What Compute's errors mean, by their shape, and how they are said to people."""
+"""The kinds of Compute's errors by their shape, and their messages for people."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def answered(
     infos: tuple[str, ...] = (),
     verb: str = "insert",
 ) -> Fault:
-    """Return what is made of an HTTP error with these reasons, and an `ErrorInfo` for each of `infos`."""
+    """Return the fault of an HTTP error with these reasons and ``ErrorInfo`` entries."""
     error: dict[str, Any] = {"code": status, "message": message}
     error["errors"] = [
         {"message": message, "domain": "global", "reason": reason} for reason in reasons
@@ -85,7 +85,7 @@ CODES = [
 def test_a_code_means_the_same_in_an_entry_and_in_an_error_info(
     status: int, reason: str, kind: FaultKind
 ) -> None:
-    """Google moves from the one to the other, and an error may have either."""
+    """Google is moving from entries to ``ErrorInfo``, and an error may have either."""
     assert (answered(status, reason).kind, answered(status, reason).code) == (kind, reason)
     assert (answered(status, infos=(reason,)).kind, answered(status, infos=(reason,)).code) == (
         kind,
@@ -93,9 +93,9 @@ def test_a_code_means_the_same_in_an_entry_and_in_an_error_info(
     )
 
 
-@pytest.mark.parametrize("name", sorted(compute_errors._CODES))  # noqa: SLF001 -- each row, those of tomorrow too
+@pytest.mark.parametrize("name", sorted(compute_errors._CODES))  # noqa: SLF001 -- each row
 def test_both_spellings_of_a_code_mean_the_same(name: str) -> None:
-    """An operation says `RESOURCE_NOT_READY` where HTTP says `resourceNotReady`."""
+    """An operation has ``RESOURCE_NOT_READY`` where HTTP has ``resourceNotReady``."""
     first, *rest = name.split("_")
     camel = first.lower() + "".join(part.capitalize() for part in rest)
     assert answered(400, name).kind is answered(400, camel).kind
@@ -145,14 +145,14 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("verb", "status", "reason", "message", "kind"), WORDS)
-def test_words_and_the_call_decide_where_a_code_means_more_than_one_thing(
+def test_words_and_the_call_decide_about_an_ambiguous_code(
     verb: str, status: int, reason: str, message: str, kind: FaultKind
 ) -> None:
-    """What Compute says of the same code differs by what it was asked."""
+    """Compute uses the same code for different faults of different calls."""
     assert answered(status, reason, message=message, verb=verb).kind is kind
 
 
-# HTTP status, reasons, reasons of `ErrorInfo`s: what they mean together
+# HTTP status, reasons, reasons of `ErrorInfo`s: kind of them together
 TOGETHER = [
     (400, ("VM_MIN_COUNT_NOT_REACHED", "ZONE_RESOURCE_POOL_EXHAUSTED"), (), K.STOCK_OUT),
     (403, ("forbidden",), ("RATE_LIMIT_EXCEEDED",), K.TRANSIENT),
@@ -168,15 +168,15 @@ TOGETHER = [
 
 
 @pytest.mark.parametrize(("status", "reasons", "infos", "kind"), TOGETHER)
-def test_of_several_entries_the_one_that_says_the_most_decides(
+def test_of_several_entries_the_most_specific_decides(
     status: int, reasons: tuple[str, ...], infos: tuple[str, ...], kind: FaultKind
 ) -> None:
-    """In whatever order they stand."""
+    """Their order makes no difference."""
     assert answered(status, *reasons, infos=infos).kind is kind
     assert answered(status, *reversed(reasons), infos=infos).kind is kind
 
 
-# verb, HTTP status: what it means when nothing else is understood
+# verb, HTTP status: kind if nothing else is understood
 STATUSES = [
     ("insert", 400, K.INVALID),
     ("insert", 401, K.PERMISSION),
@@ -197,10 +197,10 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("verb", "status", "kind"), STATUSES)
-def test_the_status_decides_where_nothing_else_is_understood(
+def test_the_status_decides_if_nothing_else_is_understood(
     verb: str, status: int, kind: FaultKind
 ) -> None:
-    """An error that nobody understands is not tried again for ever, unless it is Compute's own trouble."""
+    """An unknown error is not retried for ever, unless it is Compute's own fault (5xx)."""
     for fault in (answered(status, verb=verb), answered(status, "somethingNew", verb=verb)):
         assert fault.kind is kind
         assert fault.code
@@ -211,8 +211,8 @@ def test_the_status_decides_where_nothing_else_is_understood(
     "body",
     [b"", b"<html>Not Found</html>", b'{"message": "no route"}', b"[]", b"\xff", b'{"error": "x"}'],
 )
-def test_an_answer_that_is_not_computes_says_only_its_status(body: bytes) -> None:
-    """A page of the front end: its text is shown to nobody, and its 404 is not an absence."""
+def test_of_an_answer_that_is_not_computes_only_the_status_counts(body: bytes) -> None:
+    """Given a page of the front end, its text is not shown, and its 404 does not mean absence."""
     assert http_fault("get", 404, body).kind is K.TRANSIENT
     assert http_fault("insert", 400, body).kind is K.INVALID
     assert http_fault("get", 502, body) == Fault(
@@ -232,8 +232,8 @@ def test_an_answer_that_is_not_computes_says_only_its_status(body: bytes) -> Non
         {"errors": None, "details": None, "status": 3},
     ],
 )
-def test_an_error_of_an_unexpected_form_is_understood_by_its_status(error: dict[str, Any]) -> None:
-    """Whatever stands where the entries are expected."""
+def test_an_error_of_an_unexpected_shape_is_classified_by_its_status(error: dict[str, Any]) -> None:
+    """The entries may be any JSON."""
     fault = http_fault("insert", 503, json.dumps({"error": error}).encode())
     assert (fault.kind, fault.code, fault.message) == (
         K.TRANSIENT,
@@ -253,7 +253,10 @@ RESOURCES = [
     ),
     (
         "resourceInUseByAnotherResource",
-        f"The disk resource '{IN_ZONE}/disks/home-1' is already being used by '{IN_ZONE}/instances/other'",
+        (
+            f"The disk resource '{IN_ZONE}/disks/home-1'"
+            f" is already being used by '{IN_ZONE}/instances/other'"
+        ),
         "instances/other",
     ),
     ("resourceNotReady", f"The resource '{IN_ZONE}/disks/home-1' is not ready", ""),
@@ -261,13 +264,18 @@ RESOURCES = [
 
 
 @pytest.mark.parametrize(("reason", "message", "resource"), RESOURCES)
-def test_what_is_in_the_way_or_missing_is_named(reason: str, message: str, resource: str) -> None:
-    """By its kind and name."""
+def test_a_resource_in_the_way_or_missing_is_named(
+    reason: str, message: str, resource: str
+) -> None:
+    """The fault has its kind and name."""
     assert answered(400, reason, message=message).resource == resource
 
 
-def test_what_no_row_knows_is_logged_by_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Call, status and codes; never a message, which may name people. What is known is not logged."""
+def test_the_shape_of_an_unknown_error_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is call, status and codes.
+
+    The message is not logged, as it may name people, nor are known errors.
+    """
     lines: list[tuple[str, dict[str, object]]] = []
     monkeypatch.setattr(logs, "warning", lambda event, **fields: lines.append((event, fields)))
     answered(403, "quotaExceeded")
@@ -303,7 +311,10 @@ SAID = [
     ),
     (f"See {IN_ZONE}/instances/i.", "See instances/i."),
     (
-        "Secure Boot is not enabled. See https://cloud.google.com/resource-manager/docs for more information.",
+        (
+            "Secure Boot is not enabled."
+            " See https://cloud.google.com/resource-manager/docs for more information."
+        ),
         "Secure Boot is not enabled.",
     ),
     (f"At https://compute.googleapis.com/compute/v1/{IN_ZONE}/disks/d, now", "At disks/d, now"),
@@ -323,8 +334,8 @@ SAID = [
 
 
 @pytest.mark.parametrize(("text", "words"), SAID)
-def test_a_message_is_made_fit_for_people(text: str, words: str) -> None:
-    """Names of resources stay, without the way to them; what is for machines goes."""
+def test_a_message_becomes_plain_text_for_people(text: str, words: str) -> None:
+    """Names of resources stay, without their paths. URLs, HTML and request ids are removed."""
     assert plain_message(text) == words
 
 
@@ -332,7 +343,7 @@ def test_a_message_is_made_fit_for_people(text: str, words: str) -> None:
     "text", ["word " * 200, "x" * 1000, "<" * 1000, "projects/" * 200, "é" * 400]
 )
 def test_a_long_message_is_cut_at_a_word(text: str) -> None:
-    """At 300 characters."""
+    """The limit is 300 characters."""
     words = plain_message(text)
     assert len(words) <= 300
     assert words == words.strip()
@@ -345,8 +356,8 @@ _PIECES = st.sampled_from(
 
 @given(st.lists(_PIECES, max_size=40).map("".join))
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_no_message_gets_anything_but_plain_text_through(text: str) -> None:
-    """Whatever comes before and behind it."""
+def test_every_message_becomes_plain_text(text: str) -> None:
+    """Given any mix of markup, addresses and invisible characters, only plain text remains."""
     words = plain_message(text)
     assert len(words) <= 300
     assert "://" not in words

@@ -1,4 +1,4 @@
-"""The request that makes a machine: the whole of it as a person can review it, and what each choice changes in it."""
+"""The request that creates a machine: a reviewed snapshot, and the effect of each setting."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ HOSTILE = {
 
 
 def resource(settings: MachineSettings = MACHINE_SETTINGS, **changes: Any) -> dict[str, Any]:
-    """Return the request as the JSON that is sent; ``changes`` are what another workspace has."""
+    """Return the request as the JSON that is sent. ``changes`` are fields of the command."""
     instance = instance_resource(replace(INSERT, **changes), PROJECT, settings, REPORTS)
     sent: dict[str, Any] = json.loads(
         type(instance).to_json(instance, always_print_fields_with_no_presence=False)
@@ -70,7 +70,7 @@ def resource(settings: MachineSettings = MACHINE_SETTINGS, **changes: Any) -> di
 
 
 def metadata(instance: dict[str, Any]) -> dict[str, str]:
-    """Return what the machine is told; each key is there once."""
+    """Return the machine's metadata; each key occurs once."""
     items = instance["metadata"]["items"]
     told = {item["key"]: item["value"] for item in items}
     assert len(told) == len(items)
@@ -78,7 +78,7 @@ def metadata(instance: dict[str, Any]) -> dict[str, str]:
 
 
 def reviewable(instance: dict[str, Any]) -> str:
-    """Return a request as text, without the user-data: that is what ``shared/boot`` says, which can be read there."""
+    """Return a request as text, without the user-data. The user-data is in ``shared/boot``."""
     for item in instance["metadata"]["items"]:
         if item["key"] == "user-data":
             assert item["value"] == user_data()
@@ -87,7 +87,7 @@ def reviewable(instance: dict[str, Any]) -> str:
 
 
 def changed(instance: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the members that differ from the usual request, as they were and as they are."""
+    """Return the members that differ from the usual request, with both values."""
     usual = resource()
     names = usual.keys() | instance.keys()
     return {
@@ -97,15 +97,15 @@ def changed(instance: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def test_the_request_is_what_was_reviewed() -> None:
-    """Every member that Compute is sent; whoever changes one sees in the snapshot what it means for each machine."""
+def test_the_request_is_the_reviewed_one() -> None:
+    """The snapshot has every member that Compute gets, so that a review sees each change."""
     assert reviewable(resource()) == SNAPSHOT.read_text(), (
         f"If this is how it is to be, write it anew: {RENEW}"
     )
 
 
-def test_a_machine_has_no_external_address_unless_it_is_asked_for() -> None:
-    """It costs money, and IAP's tunnel needs none."""
+def test_a_machine_has_no_external_address_unless_it_is_configured() -> None:
+    """An address costs money, and IAP's tunnel needs none."""
     with_address = resource(replace(MACHINE_SETTINGS, external_address=True))
 
     [was], [has] = changed(with_address).pop("networkInterfaces")
@@ -114,13 +114,13 @@ def test_a_machine_has_no_external_address_unless_it_is_asked_for() -> None:
 
 
 def test_without_a_subnetwork_compute_chooses() -> None:
-    """An empty string would be refused: the member is not sent."""
+    """The member is not sent: Compute refuses an empty string."""
     [interface] = resource(replace(MACHINE_SETTINGS, subnetwork=""))["networkInterfaces"]
     assert interface == {"network": MACHINE_SETTINGS.network}
 
 
 def test_a_spot_machine_is_stopped_when_it_is_reclaimed() -> None:
-    """Not deleted, as Compute may by default; and neither restarted nor migrated, which Spot cannot be."""
+    """By default Compute may delete it. A Spot VM can be neither restarted nor migrated."""
     assert changed(resource(replace(MACHINE_SETTINGS, spot=True))) == {
         "scheduling": (
             {"provisioningModel": "STANDARD", "automaticRestart": True},
@@ -135,8 +135,8 @@ def test_a_spot_machine_is_stopped_when_it_is_reclaimed() -> None:
 
 
 @pytest.mark.parametrize("spot", [False, True])
-def test_a_machine_that_has_run_long_enough_is_stopped(spot: bool) -> None:
-    """By Compute itself, whatever the Hub does meanwhile; the home disk and the record stay."""
+def test_a_machine_is_stopped_after_its_configured_run_time(spot: bool) -> None:
+    """Compute itself stops it, whatever the Hub does. The home disk and the record stay."""
     scheduling = resource(replace(MACHINE_SETTINGS, most_run=timedelta(hours=10), spot=spot))[
         "scheduling"
     ]
@@ -147,7 +147,7 @@ def test_a_machine_that_has_run_long_enough_is_stopped(spot: bool) -> None:
 
 
 def test_a_home_disk_that_exists_is_attached() -> None:
-    """Nothing says how to make one, and it is told by the same name."""
+    """It has the same name, and there are no parameters to create it."""
     _, has = changed(resource(attach_home=True)).pop("disks")
 
     assert has[1] == {
@@ -167,10 +167,10 @@ def test_a_home_disk_that_exists_is_attached() -> None:
         ("c3-standard-4", {"c3": "hyperdisk-balanced", "e2": "pd-ssd"}, "hyperdisk-balanced"),
     ],
 )
-def test_both_disks_are_of_a_type_that_the_machine_takes(
+def test_both_disks_have_a_type_that_the_machine_supports(
     machine_type: str, chosen: dict[str, str], expected: str
 ) -> None:
-    """That of its series, or what the configuration chose for it."""
+    """It is the default of the machine's series, or the configured type."""
     disks = resource(replace(MACHINE_SETTINGS, disk_types=chosen), machine_type=machine_type)[
         "disks"
     ]
@@ -185,7 +185,10 @@ def test_both_disks_are_of_a_type_that_the_machine_takes(
     [MACHINE_SETTINGS, replace(MACHINE_SETTINGS, spot=True, most_run=timedelta(hours=1))],
 )
 def test_the_home_disk_outlives_the_machine(settings: MachineSettings, attach_home: bool) -> None:
-    """Said outright, new or attached, whatever the machine is; the boot disk goes with it."""
+    """The request says so for a new and for an attached disk.
+
+    The boot disk is deleted with the machine.
+    """
     boot, home = resource(settings, attach_home=attach_home)["disks"]
 
     assert (boot["boot"], boot["autoDelete"]) == (True, True)
@@ -195,7 +198,7 @@ def test_the_home_disk_outlives_the_machine(settings: MachineSettings, attach_ho
 
 @pytest.mark.parametrize(("tag", "separator"), [("v2", ":"), ("sha-1234", ":"), (DIGEST, "@")])
 def test_an_image_is_named_by_tag_or_by_digest(tag: str, separator: str) -> None:
-    """A digest is joined by ``@``: with ``:`` no registry would know it."""
+    """A digest follows ``@``: after ``:`` it would not be found."""
     assert (
         metadata(resource(image_tag=tag))["hub-image"]
         == f"{MACHINE_SETTINGS.image_repository}{separator}{tag}"
@@ -203,7 +206,7 @@ def test_an_image_is_named_by_tag_or_by_digest(tag: str, separator: str) -> None
 
 
 def test_times_are_whole_seconds_and_at_least_one() -> None:
-    """The scripts count in them: a fraction is no number to bash, and none at all would be for ever or at once."""
+    """Bash knows no fractions, and zero would mean for ever or at once."""
     quick = replace(
         MACHINE_SETTINGS, health_within=timedelta(), heartbeat_interval=timedelta(seconds=0.2)
     )
@@ -216,16 +219,16 @@ def test_times_are_whole_seconds_and_at_least_one() -> None:
     ]
 
 
-def test_a_container_reaches_the_metadata_server_only_if_it_may() -> None:
-    """The boot scripts go by these words."""
+def test_a_container_reaches_the_metadata_server_only_if_configured() -> None:
+    """The boot scripts compare with these words."""
     lenient = replace(MACHINE_SETTINGS, container_metadata=True)
     assert [
         metadata(each)["hub-container-metadata"] for each in (resource(), resource(lenient))
     ] == ["false", "true"]
 
 
-def test_a_container_has_the_bounds_that_are_configured() -> None:
-    """No bound to its processes is 0, to Docker too."""
+def test_a_container_has_the_configured_limits() -> None:
+    """An unlimited number of processes is 0, to Docker too."""
     told = metadata(
         resource(replace(MACHINE_SETTINGS, container_shared_memory_mb=64, container_processes=0))
     )
@@ -233,7 +236,7 @@ def test_a_container_has_the_bounds_that_are_configured() -> None:
 
 
 def test_labels_have_no_personal_data() -> None:
-    """Whoever sees the bill or an inventory learns that two machines have the same owner, not who that is."""
+    """A reader of the bill learns that two machines have the same owner, but not who it is."""
     mine, also_mine, theirs = (
         resource(owner_id=owner) for owner in (OWNER, OWNER, "bob@example.com")
     )
@@ -247,7 +250,7 @@ def test_labels_have_no_personal_data() -> None:
 
 
 def test_a_boot_disk_never_has_the_name_of_an_earlier_one() -> None:
-    """A boot disk that outlived its machine would be in the way of the next one; each generation has a name of its own."""
+    """Each generation has its own name: a remaining boot disk would block the next machine."""
     names = {
         resource(generation=generation)["disks"][0]["initializeParams"]["diskName"]
         for generation in (1, 2, 30)
@@ -258,20 +261,20 @@ def test_a_boot_disk_never_has_the_name_of_an_earlier_one() -> None:
 
 
 def test_a_refreshed_machine_gets_the_metadata_of_a_new_one() -> None:
-    """Every item, so that a machine made under an older configuration boots under today's."""
+    """All items are the same, so a machine of an older configuration boots with today's."""
     refresh = RefreshMetadata(INSERT.place, WORKSPACE, "one", "v2", 1, INSERT.repo, INSERT.branch)
 
     assert metadata_items(refresh, MACHINE_SETTINGS, REPORTS) == metadata(resource())
 
 
-def test_what_is_missing_is_told_as_empty() -> None:
-    """A machine without a repository reads an empty attribute; one that is not there would be an error to its scripts."""
+def test_a_missing_value_is_an_empty_attribute() -> None:
+    """An attribute that does not exist would be an error for the scripts."""
     told = metadata(resource(repo=None, branch=None))
     assert (told["hub-repo"], told["hub-branch"]) == ("", "")
 
 
-def test_a_machine_is_told_no_secret() -> None:
-    """Anybody in the project who may look at machines can read it, and any program on the machine."""
+def test_the_metadata_has_no_secret() -> None:
+    """Everybody who may view machines can read it, and so can any program on the machine."""
     told = metadata(resource())
     speaking = {
         key
@@ -286,8 +289,8 @@ def test_a_machine_is_told_no_secret() -> None:
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_what_a_person_wrote_stays_data(what: str) -> None:
-    """It is the value of its own attribute, unchanged, and the rest of the request does not know of it."""
+def test_text_that_a_person_wrote_stays_data(what: str) -> None:
+    """It is the unchanged value of its own attribute, and occurs nowhere else in the request."""
     text = HOSTILE[what]
     usual = metadata(resource())
 

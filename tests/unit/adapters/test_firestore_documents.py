@@ -1,4 +1,4 @@
-"""How Firestore itself is reached; what is asked of it is in the contract tests, on the emulator."""
+"""The connection to Firestore; the contract tests check its calls, with the emulator."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from shared.adapters.firestore_documents import Documents
 from shared.domain.workspace import Status
 
 
-def test_without_an_emulator_google_is_asked_with_the_services_own_credentials(
+def test_without_an_emulator_the_services_own_credentials_are_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The client can be made of what Cloud Run gives; it connects when it is first used."""
+    """The client is created with Cloud Run's credentials, and connects when it is first used."""
     asked: list[object] = []
 
     def default(**options: object) -> tuple[AnonymousCredentials, str]:

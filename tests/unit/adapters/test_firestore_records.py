@@ -1,4 +1,4 @@
-"""Records as documents: nothing is lost on the way there and back, and what was written before is still read."""
+"""Records as documents: writing and reading loses nothing, and older documents can be read."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +27,11 @@ from shared.domain.workspace import (
 )
 
 PLAIN = (str, int, float, bool, datetime, type(None))
-moments = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 -- bounds are naive by contract
+moments = st.datetimes(
+    datetime(2020, 1, 1),  # noqa: DTZ001 -- bounds are naive by contract
+    datetime(2100, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
 texts = st.text(max_size=20)
 st.register_type_strategy(datetime, moments)
 st.register_type_strategy(str, texts)
@@ -51,7 +55,7 @@ def check_plain(value: Any) -> None:
 @reproducibly
 @given(workspaces)
 def test_a_workspace_comes_back_as_it_was_written(workspace: Workspace) -> None:
-    """Whatever is in the record, and in its operation and errors, is in the document, in plain types."""
+    """The document has every field of the record, its operation and its errors, in plain types."""
     document = workspace_document(workspace)
 
     check_plain(document)
@@ -62,7 +66,7 @@ def test_a_workspace_comes_back_as_it_was_written(workspace: Workspace) -> None:
 @reproducibly
 @given(st.builds(Owner))
 def test_an_owner_comes_back_as_it_was_written(owner: Owner) -> None:
-    """All workspaces and keys, whatever they are called."""
+    """The document has all workspaces and keys, whatever their names."""
     document = owner_document(owner)
 
     check_plain(document)
@@ -86,8 +90,8 @@ OLDEST: dict[str, Any] = {
 }
 
 
-def test_a_document_with_the_first_fields_only_is_read() -> None:
-    """What a document does not have is the record's default."""
+def test_a_document_with_only_the_oldest_fields_can_be_read() -> None:
+    """A missing field gets the record's default."""
     workspace = workspace_record(OLDEST)
 
     assert (workspace.status, workspace.last_activity) == (Status.READY, Activity.CREATED)
@@ -99,8 +103,8 @@ def test_a_document_with_the_first_fields_only_is_read() -> None:
     )
 
 
-def test_an_operation_of_an_older_version_is_read() -> None:
-    """An operation that was under way while the Hub was deployed anew goes on."""
+def test_an_operation_of_an_older_version_can_be_read() -> None:
+    """An operation under way continues after a deployment."""
     operation = {
         "id": "an-operation",
         "kind": "START",
@@ -120,19 +124,19 @@ def test_an_operation_of_an_older_version_is_read() -> None:
     assert (read.attempt, read.zones_tried, read.failure, read.automatic) == (0, (), None, False)
 
 
-def test_fields_that_no_longer_mean_anything_are_left_out() -> None:
-    """A document may say more than this version knows, of the same schema."""
+def test_unknown_fields_of_the_same_schema_are_ignored() -> None:
+    """A document may have fields that this version does not use."""
     assert workspace_record({**OLDEST, "colour": "green"}) == workspace_record(OLDEST)
 
 
 def test_a_document_of_a_newer_schema_is_refused() -> None:
-    """What this version does not know it would lose: it is left alone until the deployment is done."""
+    """This version would lose unknown fields. Nothing is changed until the deployment is done."""
     with pytest.raises(NewerSchemaError):
         workspace_record({**OLDEST, "schema_version": SCHEMA_VERSION + 1})
 
 
-def test_what_firestore_cannot_store_is_not_written() -> None:
-    """A mistake in a record shows where it is written, not in a client library."""
+def test_a_value_that_firestore_cannot_store_is_refused() -> None:
+    """A wrong type in a record fails here, and not in the client library."""
     workspace = workspace_record({**OLDEST, "zone": {"a", "set"}})
 
     with pytest.raises(TypeError, match="type set cannot be stored"):

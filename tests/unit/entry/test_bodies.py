@@ -1,4 +1,4 @@
-"""What requests mean that are taken; what is refused is tried on the functions themselves."""
+"""The values of accepted requests; the functions' own tests have the refused ones."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def heartbeat(**more: Any) -> Request:
         "/srv/r@1",
     ],
 )
-def test_where_a_repository_is_may_be_said_in_any_form(repo: str) -> None:
-    """A URL, what git takes instead of one, or a name of one's own, and it arrives as it was sent."""
+def test_a_repository_may_be_given_in_any_form(repo: str) -> None:
+    """A URL, git's short form and the image's own names are stored as they were sent."""
     new = read_new_workspace(request_with({"name": "api", "metadata": {"repo": repo}}), Policy())
     assert new.metadata.repo == repo
 
 
 @pytest.mark.parametrize("field", ["branch", "device_id"])
-def test_a_branch_and_a_device_are_no_addresses(field: str) -> None:
-    """What would be a password in front of a host is only text there."""
+def test_a_branch_and_a_device_are_not_checked_as_addresses(field: str) -> None:
+    """A text that would be a password before a host is plain text there."""
     new = read_new_workspace(
         request_with({"name": "api", "metadata": {field: "mac:0a@home"}}), Policy()
     )
@@ -65,18 +65,16 @@ def test_a_branch_and_a_device_are_no_addresses(field: str) -> None:
         ({"emptyHome": True}, True),
     ],
 )
-def test_an_empty_home_is_agreed_to_only_outright(body: dict[str, Any], agreed: bool) -> None:
-    """In either spelling; what is not said is no."""
+def test_an_empty_home_is_accepted_only_explicitly(body: dict[str, Any], agreed: bool) -> None:
+    """Both spellings are accepted, and the default is no."""
     assert read_new_machine(request_with(body), Policy()) == NewMachine(empty_home=agreed)
 
 
 @pytest.mark.parametrize(
     ("body", "asked"), [({}, False), ({"rebuild": None}, False), ({"rebuild": True}, True)]
 )
-def test_a_new_machine_is_made_only_if_it_is_asked_for_outright(
-    body: dict[str, Any], asked: bool
-) -> None:
-    """What is not said is no: it costs memory."""
+def test_a_rebuild_is_made_only_if_it_is_requested(body: dict[str, Any], asked: bool) -> None:
+    """The default is no, because a rebuild loses memory."""
     assert read_new_machine(request_with(body), Policy()) == NewMachine(rebuild=asked)
 
 
@@ -89,16 +87,16 @@ def test_a_new_machine_is_made_only_if_it_is_asked_for_outright(
         ({"because": "keep_awake"}, HeartbeatReason.KEEP_AWAKE),
     ],
 )
-def test_a_heartbeat_may_say_why_it_is_sent(
+def test_a_heartbeat_may_have_a_reason(
     more: dict[str, Any], because: HeartbeatReason | None
 ) -> None:
-    """Older boot scripts do not."""
+    """Older boot scripts send none."""
     assert read_report(heartbeat(**more), MACHINE).because is because
 
 
 @pytest.mark.parametrize("because", ["Session", "keep-awake", "", 1, True, ["session"]])
-def test_another_reason_for_a_heartbeat_is_refused(because: Any) -> None:
-    """On its field, with the reasons that there are."""
+def test_an_unknown_reason_for_a_heartbeat_is_refused(because: Any) -> None:
+    """The problem is on its field and lists the known reasons."""
     with pytest.raises(InvalidRequestError) as refused:
         read_report(heartbeat(because=because), MACHINE)
     assert [(problem.field, problem.message) for problem in refused.value.problems] == [
@@ -107,8 +105,8 @@ def test_another_reason_for_a_heartbeat_is_refused(because: Any) -> None:
 
 
 @pytest.mark.parametrize("event", ["ready", "failed"])
-def test_a_reason_with_another_report_does_no_harm(event: str) -> None:
-    """It says nothing there; what cannot be a reason is refused with any report."""
+def test_a_reason_with_another_report_has_no_effect(event: str) -> None:
+    """An unknown reason is refused with any report."""
     report = {"event": event, "generation": 3, "because": "session"}
     assert read_report(request_with(report), MACHINE).event == event
     with pytest.raises(InvalidRequestError) as refused:

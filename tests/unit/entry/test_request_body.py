@@ -1,4 +1,4 @@
-"""What becomes of a request's body, on a connection that is in the test's hands."""
+"""How a request's body is read and dropped, on a connection that the test controls."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from shared.entry.wsgi import MOST_BODY_BYTES, RequestBody
 
 
 class ServersBody(io.BytesIO):
-    """As gunicorn has it: where ``failed`` is set, the connection is not used again."""
+    """The body as gunicorn has it. If ``failed`` is set, the connection is not used again."""
 
     failed = False
 
 
 @pytest.fixture
 def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """The two ends of a connection: the function's, and the sender's."""
+    """The two ends of a connection: the function's and the sender's."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
 
 
 def body_of(content: bytes, **environ: Any) -> tuple[RequestBody, ServersBody]:
-    """Return a request's body, and the server's below it."""
+    """Return a request's body, and the server's body that it reads."""
     raw = ServersBody(content)
     return RequestBody({"wsgi.input": raw, **environ}), raw
 
@@ -37,7 +37,10 @@ def body_of(content: bytes, **environ: Any) -> tuple[RequestBody, ServersBody]:
 def test_a_long_body_that_is_dropped_ends_the_connection(
     connection: tuple[socket.socket, socket.socket],
 ) -> None:
-    """The server's parser is not where the next request begins: with what it finds there, it would serve a hidden one."""
+    """The server's parser is in the middle of the body.
+
+    It could serve a request that is hidden there.
+    """
     ours, theirs = connection
     body, raw = body_of(b"", CONTENT_LENGTH=str(10 * MOST_BODY_BYTES), **{"gunicorn.socket": ours})
     theirs.sendall(b"x" * 1000)
@@ -52,7 +55,7 @@ def test_a_long_body_that_is_dropped_ends_the_connection(
 def test_a_chunked_body_that_is_too_long_ends_the_connection(
     connection: tuple[socket.socket, socket.socket],
 ) -> None:
-    """Whether anybody has asked for it or not."""
+    """This holds if the body was read and if it was not."""
     ours, theirs = connection
     theirs.shutdown(socket.SHUT_WR)
     for asked_for in (True, False):
@@ -68,10 +71,10 @@ def test_a_chunked_body_that_is_too_long_ends_the_connection(
         assert raw.failed
 
 
-def test_a_short_body_that_nobody_asked_for_is_read_to_its_end(
+def test_a_short_unread_body_is_read_to_its_end(
     connection: tuple[socket.socket, socket.socket],
 ) -> None:
-    """The connection is as it should be for the next request."""
+    """Then the connection can be used for the next request."""
     body, raw = body_of(
         b'{"name": "one"}', CONTENT_LENGTH="15", **{"gunicorn.socket": connection[0]}
     )
@@ -82,7 +85,7 @@ def test_a_short_body_that_nobody_asked_for_is_read_to_its_end(
 
 
 def test_a_body_is_read_once_and_whole() -> None:
-    """In pieces, too; and after an answer there is nothing more."""
+    """It can be read in pieces, too. After the answer it is empty."""
     body, _ = body_of(b"0123456789", CONTENT_LENGTH="10")
     assert (body.read(4), body.read(), body.read()) == (b"0123", b"456789", b"")
     again, _ = body_of(b"0123456789", CONTENT_LENGTH="10")
@@ -91,7 +94,7 @@ def test_a_body_is_read_once_and_whole() -> None:
 
 
 def test_a_body_that_is_shorter_than_announced_is_refused() -> None:
-    """It broke off: what is there is not believed."""
+    """The part that was received is not used."""
     body, _ = body_of(b"0123", CONTENT_LENGTH="10")
     with pytest.raises(BadRequest):
         body.read()
@@ -101,9 +104,16 @@ def test_a_body_that_is_shorter_than_announced_is_refused() -> None:
 def test_a_timer_that_comes_late_leaves_the_connection_alone(
     connection: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have begun when the body was there: the connection is the next request's by then."""
+    """The timer may fire after the body was read.
+
+    Then the connection belongs to the next request.
+    """
     begun: list[threading.Timer] = []
-    monkeypatch.setattr(threading.Timer, "start", lambda timer: begun.append(timer))  # noqa: PLW0108 -- it becomes a method
+
+    def note_start(timer: threading.Timer) -> None:
+        begun.append(timer)
+
+    monkeypatch.setattr(threading.Timer, "start", note_start)
     body, _ = body_of(b"0123456789", CONTENT_LENGTH="10", **{"gunicorn.socket": connection[0]})
     assert body.read() == b"0123456789"
 

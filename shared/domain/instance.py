@@ -23,7 +23,7 @@ class InstanceState(StrEnum):
     REPAIRING = "REPAIRING"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """What Compute says about one instance.
 
@@ -46,7 +46,7 @@ class Instance:
     heartbeat_interval: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
     """What Compute says about one disk.
 
@@ -75,7 +75,7 @@ class Place:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InsertInstance:
     """Make the machine and boot it.
 
@@ -95,7 +95,7 @@ class InsertInstance:
     branch: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshMetadata:
     """Write the Hub's metadata as a new machine of this generation gets it, boot files included.
 
@@ -111,7 +111,7 @@ class RefreshMetadata:
     branch: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelInstance:
     """Put the Hub's labels back on an instance (``ownership.labels_of``). Other labels stay."""
 
@@ -120,7 +120,7 @@ class LabelInstance:
     owner_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelDisk:
     """Put the Hub's labels back on a disk. Other labels stay."""
 

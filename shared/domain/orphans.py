@@ -30,7 +30,7 @@ LEAST_LIMIT = 5  # so many orphans are never too many
 _OFF = {InstanceState.TERMINATED, InstanceState.SUSPENDED}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanAction:
     """What is done about one orphan.
 
@@ -59,7 +59,10 @@ def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> OrphanActio
         f"and workspace {workspace.id} is recorded in zone {workspace.zone}"
     )
     return OrphanAction(
-        Place(resource.zone, resource.name), workspace.id, "ResourceElsewhere", reason
+        place=Place(resource.zone, resource.name),
+        workspace_id=workspace.id,
+        event="ResourceElsewhere",
+        reason=reason,
     )
 
 
@@ -68,20 +71,25 @@ def report_tied(workspace: Workspace, resource: Instance | Disk) -> OrphanAction
     reason = (
         f"no workspace has it, but it and a resource of workspace {workspace.id} use each other"
     )
-    return OrphanAction(Place(resource.zone, resource.name), workspace.id, "ResourceTied", reason)
+    return OrphanAction(
+        place=Place(resource.zone, resource.name),
+        workspace_id=workspace.id,
+        event="ResourceTied",
+        reason=reason,
+    )
 
 
 def label_again(workspace: Workspace, resource: Instance | Disk) -> OrphanAction:
     """Return the action that puts the Hub's labels back on a machine or disk of a workspace."""
     place = Place(resource.zone, resource.name)
     label = LabelInstance if isinstance(resource, Instance) else LabelDisk
-    command = label(place, workspace.id, workspace.owner_id)
+    command = label(place=place, workspace_id=workspace.id, owner_id=workspace.owner_id)
     return OrphanAction(
-        place,
-        workspace.id,
-        "LabelsRestored",
-        f"{resource.name} had lost labels of the Hub's",
-        command,
+        place=place,
+        workspace_id=workspace.id,
+        event="LabelsRestored",
+        reason=f"{resource.name} had lost labels of the Hub's",
+        command=command,
     )
 
 
@@ -100,23 +108,38 @@ def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> OrphanA
         return None
     if not may_be_deleted(instance.name):
         return OrphanAction(
-            place,
-            workspace_id,
-            "OrphanFound",
-            "no workspace has this machine, and its name is not one of the Hub's",
+            place=place,
+            workspace_id=workspace_id,
+            event="OrphanFound",
+            reason="no workspace has this machine, and its name is not one of the Hub's",
         )
     if instance.state is InstanceState.RUNNING:
         reason = "no workspace has this machine, and it runs"
-        return OrphanAction(place, workspace_id, "OrphanStopped", reason, StopInstance(place))
+        return OrphanAction(
+            place=place,
+            workspace_id=workspace_id,
+            event="OrphanStopped",
+            reason=reason,
+            command=StopInstance(place),
+        )
     off_since = instance.off_since or instance.created_at or now
     if instance.state in _OFF and now - off_since >= policy.orphan_grace:
         reason = (
             "no workspace has this machine, "
             f"and it has been off since {off_since:%Y-%m-%d %H:%M} UTC"
         )
-        return OrphanAction(place, workspace_id, "OrphanDeleted", reason, DeleteInstance(place))
+        return OrphanAction(
+            place=place,
+            workspace_id=workspace_id,
+            event="OrphanDeleted",
+            reason=reason,
+            command=DeleteInstance(place),
+        )
     return OrphanAction(
-        place, workspace_id, "OrphanFound", f"no workspace has this machine; it is {instance.state}"
+        place=place,
+        workspace_id=workspace_id,
+        event="OrphanFound",
+        reason=f"no workspace has this machine; it is {instance.state}",
     )
 
 
@@ -130,20 +153,29 @@ def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> OrphanAction | Non
     place = Place(disk.zone, disk.name)
     if not may_be_deleted(disk.name):
         reason = "no workspace has this disk, and its name is not one of the Hub's"
-        return OrphanAction(place, workspace_id_of(disk) or "", "OrphanDiskFound", reason)
+        return OrphanAction(
+            place=place,
+            workspace_id=workspace_id_of(disk) or "",
+            event="OrphanDiskFound",
+            reason=reason,
+        )
     detached_at = disk.detached_at or disk.created_at
     if now - detached_at >= policy.orphan_grace:
         reason = (
             f"no workspace has this disk, and no machine since {detached_at:%Y-%m-%d %H:%M} UTC"
         )
         return OrphanAction(
-            place, workspace_id_of(disk) or "", "OrphanDiskDeleted", reason, DeleteDisk(place)
+            place=place,
+            workspace_id=workspace_id_of(disk) or "",
+            event="OrphanDiskDeleted",
+            reason=reason,
+            command=DeleteDisk(place),
         )
     return OrphanAction(
-        place,
-        workspace_id_of(disk) or "",
-        "OrphanDiskFound",
-        "no workspace and no machine has this disk",
+        place=place,
+        workspace_id=workspace_id_of(disk) or "",
+        event="OrphanDiskFound",
+        reason="no workspace and no machine has this disk",
     )
 
 

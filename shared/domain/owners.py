@@ -94,7 +94,11 @@ def admit(owner: Owner, new: Admission, now: datetime, policy: Policy) -> Owner:
         )
     keys = {hashed: used for hashed, used in owner.keys.items() if used.expires_at > now}
     if new.key is not None:
-        keys[new.key.hash] = UsedKey(new.workspace_id, new.key.body_hash, now + policy.key_lifetime)
+        keys[new.key.hash] = UsedKey(
+            workspace_id=new.workspace_id,
+            body_hash=new.key.body_hash,
+            expires_at=now + policy.key_lifetime,
+        )
     holding = replace(
         counted,
         workspaces={**owner.workspaces, new.workspace_id: OwnedWorkspace(new.name)},

@@ -14,7 +14,7 @@ from shared.domain.policy import Policy
 from shared.domain.workspace import Status, Workspace
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
     """What happens to a machine because of its age, in words for people.
 

@@ -109,7 +109,7 @@ class Metadata:
     device_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """The one change under way.
 
@@ -161,7 +161,7 @@ class Operation:
     renews: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
     """One workspace.
 
@@ -253,7 +253,7 @@ class OwnedWorkspace:
     running: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsedKey:
     """An idempotency key that an owner used: its workspace, and a hash of the request's body."""
 

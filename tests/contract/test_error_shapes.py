@@ -40,9 +40,27 @@ ID = "769ec6d4-dcfe-4afd-a792-a3e9062ed11a"
 IN_ZONE = "projects/a-project/zones/us-west1-a"
 PLACE, HOME = Place("us-west1-a", f"workspace-{ID}"), Place("us-west1-a", f"home-{ID}")
 INSERT = InsertInstance(
-    PLACE, ID, "one", "alice", "e2-standard-4", "v2", 1, HOME.name, False, None, None
+    place=PLACE,
+    workspace_id=ID,
+    workspace_name="one",
+    owner_id="alice",
+    machine_type="e2-standard-4",
+    image_tag="v2",
+    generation=1,
+    home_disk=HOME.name,
+    attach_home=False,
+    repo=None,
+    branch=None,
 )
-REFRESH = RefreshMetadata(PLACE, ID, "one", "v2", 2, None, None)
+REFRESH = RefreshMetadata(
+    place=PLACE,
+    workspace_id=ID,
+    workspace_name="one",
+    image_tag="v2",
+    generation=2,
+    repo=None,
+    branch=None,
+)
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 POLICY = "Constraint constraints/compute.vmExternalIpAccess violated for project 123456789."
 PAGE = (
@@ -208,8 +226,8 @@ def test_a_long_message_with_an_address_is_short_and_plain(
 
 FINGERPRINTED: list[Command] = [
     REFRESH,
-    LabelInstance(PLACE, ID, "alice"),
-    LabelDisk(HOME, ID, "alice"),
+    LabelInstance(place=PLACE, workspace_id=ID, owner_id="alice"),
+    LabelDisk(place=HOME, workspace_id=ID, owner_id="alice"),
 ]
 
 
@@ -494,7 +512,7 @@ def test_a_change_of_labels_sends_the_fingerprint_that_was_read(
             "labels": {"theirs": "stays", "workspace": "lost"},
         }
     )
-    machines.perform(LabelDisk(HOME, ID, "alice"), str(uuid.uuid4()))
+    machines.perform(LabelDisk(place=HOME, workspace_id=ID, owner_id="alice"), str(uuid.uuid4()))
     sent = json.loads(responder.requests[-1].body)
     assert sent["labelFingerprint"] == "abc="
     assert (

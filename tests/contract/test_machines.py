@@ -614,11 +614,15 @@ EVERY_COMMAND: dict[str, tuple[Callable[[Compute], Made], Callable[[Made], Comma
     "refresh_metadata": (stopped, lambda made: refresh(made.insert, 5)),
     "label_instance": (
         running,
-        lambda made: LabelInstance(made.place, made.insert.workspace_id, "alice"),
+        lambda made: LabelInstance(
+            place=made.place, workspace_id=made.insert.workspace_id, owner_id="alice"
+        ),
     ),
     "label_disk": (
         running,
-        lambda made: LabelDisk(disk_of(made.insert), made.insert.workspace_id, "alice"),
+        lambda made: LabelDisk(
+            place=disk_of(made.insert), workspace_id=made.insert.workspace_id, owner_id="alice"
+        ),
     ),
     "start": (stopped, lambda made: StartInstance(made.place)),
     "resume": (suspended, lambda made: ResumeInstance(made.place)),
@@ -1045,8 +1049,8 @@ def test_lost_labels_are_added_again(compute: Compute) -> None:
     owner = made.insert.owner_id
     do(
         compute,
-        LabelInstance(made.place, made.insert.workspace_id, owner),
-        LabelDisk(home, made.insert.workspace_id, owner),
+        LabelInstance(place=made.place, workspace_id=made.insert.workspace_id, owner_id=owner),
+        LabelDisk(place=home, workspace_id=made.insert.workspace_id, owner_id=owner),
     )
     assert compute.labels(made.place) == {"theirs": "stays", **before[0]}
     assert compute.disk_labels(home) == {"theirs": "stays", **before[1], "owner": "a-team"}

@@ -306,7 +306,11 @@ def test_every_field_of_an_owner_comes_back(store: WorkspaceStore) -> None:
     owner = Owner(
         "alice",
         workspaces={FULL.id: OwnedWorkspace("one", running=True), BARE.id: OwnedWorkspace("a.b")},
-        keys={"5f" * 32: UsedKey(FULL.id, "0a" * 32, NOW + timedelta(days=1))},
+        keys={
+            "5f" * 32: UsedKey(
+                workspace_id=FULL.id, body_hash="0a" * 32, expires_at=NOW + timedelta(days=1)
+            )
+        },
         recent=(NOW - timedelta(seconds=30), NOW - INSTANT, NOW),
     )
     store.commit(owners=[(store.get_owner("alice"), owner)])
@@ -364,7 +368,7 @@ def test_fields_that_a_change_removes_are_gone(store: WorkspaceStore) -> None:
     both = Owner(
         "alice",
         {FULL.id: OwnedWorkspace("one"), BARE.id: OwnedWorkspace("two", running=True)},
-        {"k": UsedKey("w", "b", NOW)},
+        {"k": UsedKey(workspace_id="w", body_hash="b", expires_at=NOW)},
         recent=(NOW,),
     )
     store.commit(owners=[(store.get_owner("alice"), both)])

@@ -127,7 +127,10 @@ def a_home(workspace: Workspace, **changes: Any) -> Disk:
     """Return the workspace's home disk, which is not attached."""
     zone = workspace.home_disk.zone if workspace.home_disk else workspace.zone
     disk = Disk(
-        workspace.disk_name, zone, labels_of(workspace.id, workspace.owner_id), workspace.created_at
+        name=workspace.disk_name,
+        zone=zone,
+        labels=labels_of(workspace.id, workspace.owner_id),
+        created_at=workspace.created_at,
     )
     return replace(disk, **changes)
 

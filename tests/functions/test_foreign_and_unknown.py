@@ -28,7 +28,19 @@ def _reports(event: str) -> Callable[[Functions, str], TestResponse]:
 
     def report(hub: Functions, workspace_id: str) -> TestResponse:
         place = Place("us-west1-a", "workspace-of-mallory")
-        made = InsertInstance(place, "", "", "", "", "", 3, "", False, None, None)
+        made = InsertInstance(
+            place=place,
+            workspace_id="",
+            workspace_name="",
+            owner_id="",
+            machine_type="",
+            image_tag="",
+            generation=3,
+            home_disk="",
+            attach_home=False,
+            repo=None,
+            branch=None,
+        )
         sender = FakeInstance(INSTANCE_ID, place, made, 3, labels={}, heartbeat_interval=None)
         target = replace(a_workspace(), id=workspace_id)
         return hub.report(target, {"event": event, "generation": 3}, machine=sender)

@@ -574,7 +574,19 @@ def test_wrong_fields_of_a_report_are_400(
 def _machine_of(hub: Functions, name: str) -> Any:
     """Return a machine of this name that nobody has created."""
     place = Place("us-west1-a", name)
-    command = InsertInstance(place, "", "", "", "", "", 3, "", False, None, None)
+    command = InsertInstance(
+        place=place,
+        workspace_id="",
+        workspace_name="",
+        owner_id="",
+        machine_type="",
+        image_tag="",
+        generation=3,
+        home_disk="",
+        attach_home=False,
+        repo=None,
+        branch=None,
+    )
     assert hub.world.machines.instances.get(place) is None
     return FakeInstance(INSTANCE_ID, place, command, 3, labels={}, heartbeat_interval=None)
 

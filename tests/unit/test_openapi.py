@@ -441,7 +441,13 @@ def test_a_status_in_any_state_fits_its_schema(name: str, state: InstanceState |
     """This holds for every state of Compute."""
     workspace = WORKSPACES[name]
     instance = (
-        Instance("4711", workspace.instance_name, workspace.zone, state, workspace.machine_type)
+        Instance(
+            id="4711",
+            name=workspace.instance_name,
+            zone=workspace.zone,
+            state=state,
+            machine_type=workspace.machine_type,
+        )
         if state
         else None
     )

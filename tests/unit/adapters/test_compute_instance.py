@@ -262,7 +262,15 @@ def test_a_boot_disk_never_has_the_name_of_an_earlier_one() -> None:
 
 def test_a_refreshed_machine_gets_the_metadata_of_a_new_one() -> None:
     """All items are the same, so a machine of an older configuration boots with today's."""
-    refresh = RefreshMetadata(INSERT.place, WORKSPACE, "one", "v2", 1, INSERT.repo, INSERT.branch)
+    refresh = RefreshMetadata(
+        place=INSERT.place,
+        workspace_id=WORKSPACE,
+        workspace_name="one",
+        image_tag="v2",
+        generation=1,
+        repo=INSERT.repo,
+        branch=INSERT.branch,
+    )
 
     assert metadata_items(refresh, MACHINE_SETTINGS, REPORTS) == metadata(resource())
 

@@ -37,12 +37,12 @@ def a_machine(
 ) -> Instance:
     """Return a machine that no record knows."""
     return Instance(
-        "1",
-        PLACE.name,
-        PLACE.zone,
-        state,
-        "e2",
-        {"workspace": GONE},
+        id="1",
+        name=PLACE.name,
+        zone=PLACE.zone,
+        state=state,
+        machine_type="e2",
+        labels={"workspace": GONE},
         created_at=created_at,
         off_since=off_since,
     )
@@ -53,12 +53,12 @@ def a_disk(
 ) -> Disk:
     """Return a disk that no record knows."""
     return Disk(
-        f"home-{GONE}",
-        PLACE.zone,
-        {"workspace": GONE},
-        created_at,
-        ("a-machine",) if in_use else (),
-        detached_at,
+        name=f"home-{GONE}",
+        zone=PLACE.zone,
+        labels={"workspace": GONE},
+        created_at=created_at,
+        users=("a-machine",) if in_use else (),
+        detached_at=detached_at,
     )
 
 
@@ -175,8 +175,20 @@ def test_a_workspaces_resources_are_at_most_relabelled_or_reported() -> None:
     ]
 
     assert [act and (act.event, act.command) for act in acts] == [
-        ("LabelsRestored", LabelInstance(Place(lost.zone, lost.name), workspace.id, "alice")),
-        ("LabelsRestored", LabelDisk(Place(lost.zone, workspace.disk_name), workspace.id, "alice")),
+        (
+            "LabelsRestored",
+            LabelInstance(
+                place=Place(lost.zone, lost.name), workspace_id=workspace.id, owner_id="alice"
+            ),
+        ),
+        (
+            "LabelsRestored",
+            LabelDisk(
+                place=Place(lost.zone, workspace.disk_name),
+                workspace_id=workspace.id,
+                owner_id="alice",
+            ),
+        ),
         ("ResourceElsewhere", None),
         None,
     ]
@@ -207,10 +219,18 @@ def test_more_orphans_than_five_and_a_tenth_are_too_many(
     orphans: int, resources: int, expected: bool
 ) -> None:
     """Resources that are only reported do not count."""
-    doing = OrphanAction(PLACE, "gone", "OrphanStopped", "", StopInstance(PLACE))
+    doing = OrphanAction(
+        place=PLACE,
+        workspace_id="gone",
+        event="OrphanStopped",
+        reason="",
+        command=StopInstance(PLACE),
+    )
     assert (
         too_many(
-            [doing] * orphans + [OrphanAction(PLACE, "gone", "OrphanFound", "")] * 50, resources
+            [doing] * orphans
+            + [OrphanAction(place=PLACE, workspace_id="gone", event="OrphanFound", reason="")] * 50,
+            resources,
         )
         is expected
     )

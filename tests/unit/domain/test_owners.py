@@ -80,7 +80,9 @@ def test_a_key_is_valid_for_a_day() -> None:
     """The key with the same body finds the workspace until exactly a day later."""
     owner = admit(Owner("alice"), Admission("id-one", "one", KEY, EMAIL), NOW, POLICY)
 
-    assert owner.keys == {KEY.hash: UsedKey("id-one", KEY.body_hash, NOW + DAY)}
+    assert owner.keys == {
+        KEY.hash: UsedKey(workspace_id="id-one", body_hash=KEY.body_hash, expires_at=NOW + DAY)
+    }
     assert workspace_of_key(owner, KEY, NOW) == "id-one"
     assert workspace_of_key(owner, KEY, NOW + DAY - timedelta(microseconds=1)) == "id-one"
     assert workspace_of_key(owner, KEY, NOW + DAY) is None

@@ -174,13 +174,13 @@ def command_of(command_type: type[Command], workspace: Workspace) -> Command:
         return planned_insert(workspace)
     if command_type is RefreshMetadata:
         return RefreshMetadata(
-            place,
-            workspace.id,
-            workspace.name,
-            workspace.image_tag,
-            workspace.generation,
-            None,
-            None,
+            place=place,
+            workspace_id=workspace.id,
+            workspace_name=workspace.name,
+            image_tag=workspace.image_tag,
+            generation=workspace.generation,
+            repo=None,
+            branch=None,
         )
     simple: dict[type[Command], Command] = {
         StartInstance: StartInstance(place),

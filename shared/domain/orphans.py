@@ -102,44 +102,28 @@ def _is_elsewhere(workspace: Workspace, resource: Instance | Disk) -> bool:
 
 def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> OrphanAction | None:
     """Decide about a machine that belongs to no record. None if it is too young to be sure."""
-    place = Place(instance.zone, instance.name)
-    workspace_id = workspace_id_of(instance) or ""
     if _young(instance.created_at, now, policy):
         return None
-    if not may_be_deleted(instance.name):
-        return OrphanAction(
-            place=place,
-            workspace_id=workspace_id,
-            event="OrphanFound",
-            reason="no workspace has this machine, and its name is not one of the Hub's",
-        )
-    if instance.state is InstanceState.RUNNING:
-        reason = "no workspace has this machine, and it runs"
-        return OrphanAction(
-            place=place,
-            workspace_id=workspace_id,
-            event="OrphanStopped",
-            reason=reason,
-            command=StopInstance(place),
-        )
+    place = Place(instance.zone, instance.name)
     off_since = instance.off_since or instance.created_at or now
-    if instance.state in _OFF and now - off_since >= policy.orphan_grace:
-        reason = (
-            "no workspace has this machine, "
-            f"and it has been off since {off_since:%Y-%m-%d %H:%M} UTC"
-        )
-        return OrphanAction(
-            place=place,
-            workspace_id=workspace_id,
-            event="OrphanDeleted",
-            reason=reason,
-            command=DeleteInstance(place),
-        )
+    event = "OrphanFound"
+    command: Command | None = None
+    reason = f"no workspace has this machine; it is {instance.state}"
+    if not may_be_deleted(instance.name):
+        reason = "no workspace has this machine, and its name is not one of the Hub's"
+    elif instance.state is InstanceState.RUNNING:
+        event, command = "OrphanStopped", StopInstance(place)
+        reason = "no workspace has this machine, and it runs"
+    elif instance.state in _OFF and now - off_since >= policy.orphan_grace:
+        event, command = "OrphanDeleted", DeleteInstance(place)
+        since = f"{off_since:%Y-%m-%d %H:%M} UTC"
+        reason = f"no workspace has this machine, and it has been off since {since}"
     return OrphanAction(
         place=place,
-        workspace_id=workspace_id,
-        event="OrphanFound",
-        reason=f"no workspace has this machine; it is {instance.state}",
+        workspace_id=workspace_id_of(instance) or "",
+        event=event,
+        reason=reason,
+        command=command,
     )
 
 
@@ -151,31 +135,22 @@ def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> OrphanAction | Non
     if disk.in_use or _young(disk.created_at, now, policy):
         return None
     place = Place(disk.zone, disk.name)
+    detached_at = disk.detached_at or disk.created_at
+    event = "OrphanDiskFound"
+    command: Command | None = None
+    reason = "no workspace and no machine has this disk"
     if not may_be_deleted(disk.name):
         reason = "no workspace has this disk, and its name is not one of the Hub's"
-        return OrphanAction(
-            place=place,
-            workspace_id=workspace_id_of(disk) or "",
-            event="OrphanDiskFound",
-            reason=reason,
-        )
-    detached_at = disk.detached_at or disk.created_at
-    if now - detached_at >= policy.orphan_grace:
-        reason = (
-            f"no workspace has this disk, and no machine since {detached_at:%Y-%m-%d %H:%M} UTC"
-        )
-        return OrphanAction(
-            place=place,
-            workspace_id=workspace_id_of(disk) or "",
-            event="OrphanDiskDeleted",
-            reason=reason,
-            command=DeleteDisk(place),
-        )
+    elif now - detached_at >= policy.orphan_grace:
+        event, command = "OrphanDiskDeleted", DeleteDisk(place)
+        since = f"{detached_at:%Y-%m-%d %H:%M} UTC"
+        reason = f"no workspace has this disk, and no machine since {since}"
     return OrphanAction(
         place=place,
         workspace_id=workspace_id_of(disk) or "",
-        event="OrphanDiskFound",
-        reason="no workspace and no machine has this disk",
+        event=event,
+        reason=reason,
+        command=command,
     )
 
 

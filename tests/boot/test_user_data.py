@@ -184,7 +184,7 @@ class Commands:
             while self._word_after_blanks() != "]]":
                 pass
         elif word == "for":
-            pass  # what it goes through are words; its `do` comes after a line's end or `;`
+            pass  # its list consists of words; `do` comes after a line's end or `;`
         elif _ASSIGNMENT.match(word) or word.startswith("-"):
             return True, skips
         elif _FUNCTION.fullmatch(word):

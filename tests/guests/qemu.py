@@ -261,7 +261,7 @@ class Guest:
         self._stack.callback(self._process.wait, timeout=20)
         self._stack.callback(self._process.kill)
         for channel in (monitor, agent):
-            channel.theirs.close()  # so that ours ends with QEMU
+            channel.theirs.close()  # so that this end reports QEMU's end
         self._monitor, self._agent = monitor, agent
         try:
             self._monitor.ask("qmp_capabilities")
@@ -277,10 +277,10 @@ class Guest:
 
 
 class _Channel:
-    """A conversation in lines of JSON, as QEMU's monitor and the agent in the guest hold it.
+    """A channel of JSON lines to QEMU's monitor or to the agent in the guest.
 
     Args:
-        ours: our end.
+        ours: this end.
         theirs: the other end, until QEMU has it.
     """
 
@@ -294,8 +294,8 @@ class _Channel:
         """Return the answer to a command.
 
         Raises:
-            RuntimeError: it was refused, with the reason.
-            OSError: there is no answer within 30 s (`TimeoutError`), or nobody to answer.
+            RuntimeError: the command was refused. The message has the reason.
+            OSError: there is no answer within 30 s (``TimeoutError``), or QEMU has ended.
         """
         deadline = time.monotonic() + _ANSWER_SECONDS
         number = next(self._numbers)
@@ -303,7 +303,7 @@ class _Channel:
         self._ours.settimeout(_ANSWER_SECONDS)
         self._ours.sendall(json.dumps(asked).encode() + b"\n")
         while (said := self._line(command, deadline)).get("id") != number:
-            pass  # an event, or the answer to what was asked too long ago
+            pass  # an event, or the late answer to an earlier command
         if "error" in said:
             raise RuntimeError(f"{command}: {said['error']['desc']}")
         return said["return"]

@@ -1,9 +1,10 @@
 """Boots the boot configuration in QEMU: kernel, udev, network card, cloud-init's own data source.
 
-What is shown in systemd-nspawn (`test_nspawn.py`) is not shown again, but for what a container has
-to be helped to. What this cannot prove: Container-Optimized OS itself (its read-only root, its
-firewall, its AppArmor, its `docker-credential-gcr`), and suspend and resume by ACPI, which
-emulation does not survive: a pause of the processors stands in for it.
+The tests in systemd-nspawn (``test_nspawn.py``) are not repeated, except where a container needs
+changes that a whole machine does not. These tests cannot cover Container-Optimized OS itself (its
+read-only root, its firewall, its AppArmor, its ``docker-credential-gcr``). They cannot cover
+suspend and resume by ACPI either, which the emulation does not survive. A pause of the processors
+is used instead.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, Kind
 from tests.guests.image import whole_machine
 
 LACKING = qemu.missing()
-BOOT_SECONDS = 600  # about two minutes where nothing else runs
-STEP_SECONDS = 120  # for what takes seconds where nothing else runs
+BOOT_SECONDS = 600  # a boot takes about two minutes on an idle host
+STEP_SECONDS = 120  # for steps that take seconds on an idle host
 PAUSE_SECONDS = 6
 pytestmark = [
     pytest.mark.xdist_group("whole-machine"),

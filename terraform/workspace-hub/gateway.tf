@@ -83,7 +83,8 @@ resource "google_api_gateway_api_config" "this" {
 
   gateway_config {
     backend_config {
-      google_service_account = google_service_account.group["none"].email # by default Compute's, which may do much
+      # The default is Compute Engine's account, which has many rights.
+      google_service_account = google_service_account.group["none"].email
     }
   }
 

@@ -117,8 +117,9 @@ resource "google_service_account_iam_member" "push_as_invoker" {
 # Machines
 
 resource "google_project_iam_custom_role" "look" {
-  project     = var.project_id
-  role_id     = "${replace(local.installation, "-", "_")}_look_at_machines" # a deleted role's id stays taken for up to 37 days
+  project = var.project_id
+  # A deleted role's id stays taken for up to 37 days.
+  role_id     = "${replace(local.installation, "-", "_")}_look_at_machines"
   title       = "Workspace Hub ${var.name}: look at machines"
   description = "What the status function asks of Compute Engine"
   permissions = ["compute.instances.get"]
@@ -206,7 +207,8 @@ resource "google_project_iam_member" "operate" {
   }
 
   lifecycle {
-    create_before_destroy = true # grant a new role before the old one is revoked: the workers always have one
+    # Grant a new role before the old one is revoked: the workers always have one.
+    create_before_destroy = true
   }
 
   depends_on = [time_sleep.identities]

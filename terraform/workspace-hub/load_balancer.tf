@@ -19,7 +19,8 @@ resource "google_compute_managed_ssl_certificate" "this" {
   count = local.balancer
 
   project = var.project_id
-  name    = "${local.installation}-${substr(sha256(var.domain), 0, 8)}" # another domain needs another certificate
+  # Another domain needs another certificate.
+  name = "${local.installation}-${substr(sha256(var.domain), 0, 8)}"
 
   managed {
     domains = [var.domain]
@@ -85,9 +86,10 @@ resource "google_iap_web_backend_service_iam_member" "this" {
 resource "google_compute_url_map" "this" {
   count = local.balancer
 
-  project         = var.project_id
-  name            = local.installation
-  default_service = google_compute_backend_service.this["describe_api"].id # answers unknown paths with 404 and a problem
+  project = var.project_id
+  name    = local.installation
+  # Answers unknown paths with 404 and a problem.
+  default_service = google_compute_backend_service.this["describe_api"].id
 
   host_rule {
     hosts        = [var.domain]

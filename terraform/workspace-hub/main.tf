@@ -11,7 +11,8 @@ data "google_project" "this" {
 data "google_compute_zones" "of_region" {
   count = var.zones == null ? 1 : 0
 
-  project = google_project_service.this["compute"].id == "" ? null : var.project_id # read once the service is enabled
+  # Read once the service is enabled.
+  project = google_project_service.this["compute"].id == "" ? null : var.project_id
   region  = var.region
 }
 

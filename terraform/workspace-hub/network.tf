@@ -24,11 +24,12 @@ resource "google_compute_subnetwork" "this" {
   #checkov:skip=CKV_GCP_76:The network has no IPv6.
   count = local.own_network
 
-  project                  = var.project_id
-  region                   = var.region
-  name                     = "${var.name}-workspaces"
-  network                  = google_compute_network.this[0].id
-  ip_cidr_range            = var.subnet_range # a wider range with the same beginning is a change in place
+  project = var.project_id
+  region  = var.region
+  name    = "${var.name}-workspaces"
+  network = google_compute_network.this[0].id
+  # A wider range with the same beginning is a change in place.
+  ip_cidr_range            = var.subnet_range
   private_ip_google_access = true
 }
 

@@ -89,7 +89,8 @@ resource "google_cloud_tasks_queue" "this" {
 
   project  = var.project_id
   location = var.region
-  name     = "${local.installation}-${each.value.queue}" # the name of a deleted queue stays taken for days
+  # The name of a deleted queue stays taken for days.
+  name = "${local.installation}-${each.value.queue}"
 
   rate_limits {
     max_concurrent_dispatches = each.value.dispatch.max_concurrent

@@ -2,7 +2,8 @@ locals {
   apis = toset(concat(
     [
       "artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "cloudscheduler", "cloudtasks", "compute",
-      "firestore", "iam", "iap", "logging", "monitoring", "oslogin", "pubsub", "run", "storage", # iap is for SSH
+      # SSH goes through iap.
+      "firestore", "iam", "iap", "logging", "monitoring", "oslogin", "pubsub", "run", "storage",
     ],
     var.domain == null ? ["apigateway", "servicecontrol", "servicemanagement"] : [],
   ))

@@ -34,6 +34,7 @@ resource "google_storage_bucket" "source" {
 
 resource "google_storage_bucket_object" "source" {
   bucket = google_storage_bucket.source.name
-  name   = "source-${data.archive_file.source.output_sha256}.zip" # another content makes another object, and a deployment
+  # Another content makes another object, and a deployment.
+  name   = "source-${data.archive_file.source.output_sha256}.zip"
   source = data.archive_file.source.output_path
 }

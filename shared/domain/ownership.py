@@ -51,7 +51,7 @@ def workspace_id_of(resource: Instance | Disk) -> str | None:
 
 
 def labels_of(workspace_id: str, owner_id: str) -> dict[str, str]:
-    """Return the labels of all resources of a workspace. An adapter adds the installation's ``hub``.
+    """Return the labels of each resource of a workspace. An adapter adds ``hub``.
 
     The owner is a hash: no personal data in labels.
     """

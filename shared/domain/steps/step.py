@@ -137,7 +137,7 @@ class Step:
         )
 
     def _proceed(self, operation: Operation, event: str, delay: timedelta) -> Updated:
-        """Commit the operation's next step, with its job and the time to resend it if it is lost."""
+        """Commit the operation's next step, with its job and the time to resend it if lost."""
         moved = replace(operation, step=operation.step + 1, resends=0)
         changed = replace(
             self.workspace,

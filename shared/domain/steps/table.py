@@ -92,7 +92,7 @@ _ROWS: dict[Phase, tuple[Move, ...]] = {
     Phase.AWAIT_SUSPENDED: (follow_or_fail,        _WAIT,          suspend_once_more, _WAIT,          end_suspended,    _WAIT,          go_on_off),
     Phase.STOP:            (follow_or_fail,        _WAIT,          stop_unless_used,  _WAIT,          go_on_suspended,  _WAIT,          go_on_off),
     Phase.AWAIT_STOPPED:   (follow_or_fail,        _WAIT,          _STOP_AGAIN,       _WAIT,          go_on_suspended,  _WAIT,          go_on_off),
-    # a DELETE, the clean-up after a CREATE that failed, and the first half of a START that makes a new machine
+    # a DELETE, the clean-up after a CREATE that failed, the first half of a START with a new machine
     Phase.DELETE_INSTANCE: (go_on_without_machine, delete_machine, delete_machine,    delete_machine, delete_machine,   delete_machine, delete_machine),
     Phase.AWAIT_ABSENT:    (go_on_without_machine, _DELETE_AGAIN,  _DELETE_AGAIN,     _DELETE_AGAIN,  _DELETE_AGAIN,    _WAIT,          _DELETE_AGAIN),
     Phase.FORGET:          (forget,                _DELETE,        _DELETE,           _DELETE,        _DELETE,          _DELETE,        _DELETE),
@@ -199,7 +199,7 @@ def _keeping_home(step: Step, command: Command) -> Workspace:
 def _after_call(
     step: Step, command: Command, started: StartedCall
 ) -> tuple[Workspace, tuple[Note, ...]]:
-    """Return the record once Compute has accepted a call, and notes of what is lost from then on."""
+    """Return the record after Compute has accepted a call, and notes of what is lost by it."""
     known, operation = step.workspace, step.operation
     interval = round(step.policy.machine_heartbeat_interval.total_seconds())
     match command:

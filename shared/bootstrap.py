@@ -1,4 +1,4 @@
-"""Composes everything: which adapter stands behind which port, built from the settings when first used."""
+"""Composes the Hub: which adapter implements which port, built from the settings on first use."""
 
 import importlib
 from datetime import UTC, datetime
@@ -23,7 +23,11 @@ _MODULES = {
 
 
 class Hub:
-    """The ports of this process. A client is built when its port is first used, never at import: gunicorn forks in between."""
+    """The ports of this process.
+
+    A client is built when its port is first used, never at import, because gunicorn forks between
+    the two.
+    """
 
     @cached_property
     def settings(self) -> Settings:
@@ -72,9 +76,9 @@ class Hub:
         from shared.adapters.cloud_tasks_jobs import CloudTasksJobs
 
         settings = self.settings
-        queue = f"projects/{settings.project_id}/locations/{settings.region}/queues/{settings.operations_queue}"
+        location = f"projects/{settings.project_id}/locations/{settings.region}"
         return CloudTasksJobs(
-            queue,
+            f"{location}/queues/{settings.operations_queue}",
             settings.advance_operation_url,
             settings.operations_service_account,
             settings.emulators.tasks,
@@ -82,7 +86,7 @@ class Hub:
 
     @cached_property
     def machines(self) -> Machines:
-        """Compute Engine. Its library is imported here: the costliest import there is."""
+        """Compute Engine. Its library, the costliest import of all, is imported here."""
         from shared.adapters.compute_machines import ComputeMachines
 
         settings = self.settings
@@ -100,7 +104,7 @@ class Hub:
 
     @cached_property
     def audit(self) -> AuditTrail:
-        """What is noted beside the changes. What is only counted is written when this process ends."""
+        """The audit trail beside the changes. Its counts are written when this process ends."""
         audit = AuditTrail(self.store, self.clock)
         at_worker_exit(audit.write_counted)
         return audit
@@ -125,10 +129,10 @@ _hub = Hub()
 
 
 def hub(*ports: str) -> Hub:
-    """Return this process's hub, with the named ports' libraries imported.
+    """Return this process's hub, with the libraries of the named ports imported.
 
-    A function names what each of its requests needs, so that a new instance has it before its first
-    request; what it needs rarely is imported when it is used.
+    A function names the ports that every request needs, so that a new instance imports them before
+    its first request. Ports that it needs rarely are imported when they are used.
     """
     logs.write_json_lines()
     configure_libraries()

@@ -1,8 +1,7 @@
-"""What the use cases need from the outside, each with its contract.
+"""The ports: what the use cases need from outside, each with its contract.
 
-Every method may raise ``UnavailableError`` when the outside does not answer in time. A read changes
-nothing then; a commit or a call may have happened all the same, which is why each can be made
-again.
+Every method may raise ``UnavailableError`` if the outside does not answer in time. A commit or a
+call may have happened all the same, so each can be repeated safely.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Stored(Generic[R]):
-    """A record as it was read. ``version`` is the store's own; None says that there was no document."""
+    """A record as it was read. ``version`` is the store's own; None if there was no document."""
 
     record: R
     version: Any
@@ -29,7 +28,7 @@ class Stored(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
-    """Some records, and a token for those that follow; None when there are no more."""
+    """Some records, and a token for the next page; None if there are no more."""
 
     records: Sequence[R]
     next_token: str | None
@@ -39,10 +38,13 @@ class WorkspaceStore(Protocol):
     """Where the records are. Reads are strongly consistent."""
 
     def get(self, workspace_id: str) -> Stored[Workspace] | None:
-        """Return the workspace, or None. One read."""
+        """Return the workspace, or None if it does not exist. One read."""
 
     def get_owner(self, owner_id: str) -> Stored[Owner]:
-        """Return the owner's record; an empty one with version None when there is none yet. One read."""
+        """Return the owner's record, or an empty one with version None if it does not exist yet.
+
+        One read.
+        """
 
     def commit(
         self,
@@ -53,13 +55,13 @@ class WorkspaceStore(Protocol):
     ) -> None:
         """Write everything or nothing. One commit.
 
-        A workspace is a pair of what was read and what it is to be: ``(None, new)`` makes it,
-        ``(read, changed)`` changes it, ``(read, None)`` deletes it.
+        A workspace is a pair of the record that was read and the record to write: ``(None, new)``
+        creates it, ``(read, changed)`` changes it, ``(read, None)`` deletes it.
 
         Raises:
-            ConflictError: a document is not what was read any more (or, to be made, exists).
-                Nothing was written. After a commit whose answer was lost, this may be our own
-                earlier write: read again.
+            ConflictError: a document has changed since it was read (or exists, and was to be
+                created). Nothing was written. The conflict may be our own earlier commit, whose
+                answer was lost: read again.
         """
 
     def list_owned(
@@ -75,88 +77,101 @@ class WorkspaceStore(Protocol):
         """Return everybody's workspaces, newest first. One query."""
 
     def list_events(self, workspace_id: str | None, limit: int, token: str | None) -> Page[Event]:
-        """Return what happened to a workspace (None: to all), the latest first, also when it is gone. One query."""
+        """Return the events of a workspace (None: of all), the latest first. One query.
+
+        Events outlive their workspace.
+        """
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
-        """Return the ids of workspaces whose machine runs and that nobody has connected to since, the longest idle first."""
+        """Return the ids of workspaces whose machine runs and whose last connection is before then.
+
+        The longest idle come first.
+        """
 
     def list_suspended(
         self, suspended_before: datetime, limit: int, token: str | None
     ) -> Page[str]:
-        """Return the ids of workspaces that have been suspended since before then, the oldest first."""
+        """Return the ids of workspaces that were suspended before then, the oldest first."""
 
     def list_ids(self, limit: int, token: str | None) -> Page[str]:
         """Return the ids of all workspaces, the oldest first. One query."""
 
     def list_owner_ids(self, limit: int, token: str | None) -> Page[str]:
-        """Return the ids of all owners that have a record, in their own order. One query."""
+        """Return the ids of all owners that have a record, in the order of the ids. One query."""
 
     def get_checkpoint(self, name: str) -> str | None:
-        """Return what a sweep has written down of how far it came; None when it came to its end. One read."""
+        """Return the checkpoint of a sweep; None if its last run came to the end. One read."""
 
-    def set_checkpoint(self, name: str, mark: str | None) -> None:
-        """Write that down. Who writes last wins."""
+    def set_checkpoint(self, name: str, checkpoint: str | None) -> None:
+        """Write the checkpoint. The last write wins."""
 
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
-        """Return the ids of workspaces whose ``attend_at`` has come, the most overdue first."""
+        """Return the ids of workspaces whose ``attend_at`` is due, the most overdue first."""
 
 
 class Machines(Protocol):
     """Compute Engine. Nothing here waits for a long operation."""
 
     def get(self, place: Place) -> Instance | None:
-        """Return the instance, or None when there is none."""
+        """Return the instance, or None if it does not exist."""
 
     def get_disk(self, place: Place) -> Disk | None:
-        """Return the disk, or None when there is none."""
+        """Return the disk, or None if it does not exist."""
 
     def find_instances(self, workspace_id: str) -> Sequence[Instance]:
-        """Return the instances that are a workspace's by label or by name, in any zone. Two aggregated lists.
+        """Return the instances that belong to a workspace by label or by name, in any zone.
 
-        By name: ``workspace-<id>``, with or without ``-`` and something behind it.
+        By name: ``workspace-<id>``, or ``workspace-<id>-`` and anything after it. Costs two
+        aggregated lists.
 
         Raises:
             UnavailableError: as ``list_instances`` does.
         """
 
     def find_disks(self, workspace_id: str) -> Sequence[Disk]:
-        """Return the disks that are a workspace's by label or by name, in any zone. Two aggregated lists.
+        """Return the disks that belong to a workspace by label or by name, in any zone.
 
-        By name: ``home-<id>`` and ``workspace-<id>`` (a boot disk), with or without ``-`` and
-        something behind it.
+        By name: ``home-<id>`` or ``workspace-<id>`` (a boot disk), or one of these with ``-`` and
+        anything after it. Costs two aggregated lists.
         """
 
     def operation(self, zone: str, name: str) -> OperationState:
-        """Return what became of a long operation; one that Compute does not know is done without a fault."""
+        """Return the state of a long operation.
+
+        An operation that Compute does not know counts as done without a fault.
+        """
 
     def list_instances(self) -> Iterator[Instance]:
         """Return this installation's machines, in all zones.
 
         Raises:
-            UnavailableError: Compute did not answer, or left a zone out: half a list is none.
+            UnavailableError: Compute did not answer, or left out a zone. A partial list is never
+                returned.
         """
 
     def list_disks(self) -> Iterator[Disk]:
-        """Return this installation's disks, in all zones. As above."""
+        """Return this installation's disks, in all zones; as ``list_instances`` does."""
 
     def console_tail(self, place: Place, most_bytes: int) -> str:
-        """Return the end of the serial console's output; empty if there is none, or if it cannot be read.
+        """Return the end of the serial console's output; empty if there is none.
 
-        It never raises: the console is only for a message.
+        Also empty if it cannot be read: it only adds to a message, so this never raises.
         """
 
     def perform(self, command: Command, request_id: str) -> StartedCall:
-        """Begin what the command says. The same ``request_id`` (a UUID) is the same call, however often it is made.
+        """Start what the command says.
 
+        Calls with the same ``request_id`` (a UUID) are one call, however often it is repeated.
         ``RefreshMetadata``, ``LabelInstance`` and ``LabelDisk`` read before they write. If somebody
-        else writes in between, the call or its operation ends with ``NOT_READY``, and can be made
-        again.
+        else writes in between, the call or its operation ends with ``NOT_READY``, and can be
+        repeated.
 
         Raises:
-            MachineFaultError: Compute refused; its ``fault`` says what that means for this call.
-                Its ``resource`` is, for ``IN_USE``, what holds the resource; for ``ALREADY_EXISTS``
-                what is in the way, and for ``NOT_FOUND`` what is missing, if Compute names it.
-            UnavailableError: a passing fault: asked too often (429, or 403 with a reason that says
+            MachineFaultError: Compute refused. The error's ``fault`` says what that means for this
+                call. If Compute names it, the fault's ``resource`` is what holds the resource
+                (``IN_USE``), what has the name (``ALREADY_EXISTS``), or what is missing
+                (``NOT_FOUND``).
+            UnavailableError: a passing fault: rate limited (429, or 403 with a reason that says
                 so), 408, 499, 5xx, no answer in time, or an answer that is not Compute's.
         """
 
@@ -165,18 +180,21 @@ class Jobs(Protocol):
     """A way to have a job done later, at least once."""
 
     def send(self, job: Job) -> None:
-        """Hand the job over, to be done ``job.delay`` from now. A job that was sent before is not sent twice."""
+        """Send the job, to be done ``job.delay`` from now.
+
+        Jobs of the same name are one job, where the queue can tell.
+        """
 
 
 class Headers(Protocol):
     """A request's headers, by name in any case."""
 
     def get(self, name: str, /) -> str | None:
-        """Return a header, or None when there is none."""
+        """Return a header, or None if it does not exist."""
 
 
 class Identity(Protocol):
-    """Proves who calls, by the headers of a request. No header is believed unsigned. Keys are fetched rarely."""
+    """Proves who calls, by signed headers of a request. Keys are fetched rarely."""
 
     def person(self, headers: Headers) -> Person:
         """Return which person a request's headers prove to be calling.

@@ -1,4 +1,4 @@
-"""Who a caller is, whether the Hub serves them, and what they may do. Every refusal is decided here.
+"""Who a caller is, whether the Hub serves them, and what they may do.
 
 Google proves who a person is. These rules decide whether the Hub serves them, and whether they are
 an administrator. Only the owner of a workspace and administrators may see or change it; everybody
@@ -24,7 +24,7 @@ EVERYBODY = "*"
 
 
 class Mode(StrEnum):
-    """PERSONAL serves the people it names and has no administrators; TEAM serves whole domains too, and has them."""
+    """PERSONAL serves named people; TEAM also serves domains, and has administrators."""
 
     PERSONAL = "personal"
     TEAM = "team"
@@ -32,7 +32,11 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who a person is, proven. ``owner_id`` is Google's ``sub``; ``email`` is verified; ``hosted_domain`` is their organisation's."""
+    """Who a person is, as their token proves.
+
+    ``owner_id`` is Google's ``sub``, ``email`` is verified, and ``hosted_domain`` is the domain of
+    the organisation that manages the account.
+    """
 
     owner_id: str
     email: str | None = None
@@ -51,11 +55,11 @@ class MachineIdentity:
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """Whom the Hub serves. ``emails`` of ``("*",)`` is everybody who proves who they are. All as ``normalized`` returns it.
+    """Whom the Hub serves, with addresses and domains as ``normalized`` returns them.
 
-    ``admins`` administer with the account that their organisation runs for this address;
-    ``outside_admins`` with any account of this address, as one at gmail.com, which no organisation
-    runs.
+    ``emails`` of ``("*",)`` means everybody who proves who they are. ``admins`` need the account
+    that their organisation manages for the address. ``outside_admins`` may use any account of the
+    address, such as one at gmail.com, which no organisation manages.
     """
 
     mode: Mode
@@ -67,9 +71,9 @@ class AccessRules:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks for something: their ``owner_id`` (or ``cleanup``), and the id of the request that it came with.
+    """Who asks for something: their ``owner_id`` (or ``cleanup``), and the id of the request.
 
-    ``domain`` is that of the organisation that they have proven to belong to (``proven_domain``).
+    ``domain`` is that of the organisation that they prove to belong to (``proven_domain``).
     """
 
     id: str
@@ -79,15 +83,18 @@ class Actor:
     domain: str | None = None
 
     def acts_as_admin(self, owner_id: str) -> bool:
-        """Say whether it is as an administrator that they touch something of this owner; empty: of everybody."""
+        """Whether they need to be an administrator for what belongs to this owner.
+
+        An empty ``owner_id`` means everybody.
+        """
         return self.admin and self.id != owner_id
 
 
 def normalized(address: str | None) -> str | None:
-    """Return an address or a domain as it is compared: in ASCII, its letters in lower case. None if it is not ASCII.
+    """Return an address or a domain in lower case for comparison; None if it is not ASCII.
 
-    What is not ASCII equals nothing. Unicode's own rules of case make ``k`` of the Kelvin sign and
-    ``i`` of letters that are other letters, and so one person's address of another's.
+    Text that is not ASCII equals nothing. Unicode's rules of case turn the Kelvin sign into ``k``
+    and other letters into ``i``, and so one person's address into another's.
     """
     try:
         return address.encode("ascii").lower().decode("ascii") if address else None
@@ -96,24 +103,25 @@ def normalized(address: str | None) -> str | None:
 
 
 def proven_domain(person: Person) -> str | None:
-    """Return the domain of the organisation that a person belongs to, as it is compared, or None.
+    """Return the normalized domain of the organisation that a person belongs to, or None.
 
-    It is proven twice: by Google's ``hd`` claim, which only an organisation's own accounts have,
-    and by the address.
+    Two proofs are needed: Google's ``hd`` claim, which only accounts that an organisation manages
+    have, and the address.
     """
     address, hosted = normalized(person.email), normalized(person.hosted_domain)
     return hosted if address and hosted and address.rpartition("@")[2] == hosted else None
 
 
 def admit(person: Person, rules: AccessRules, request_id: str) -> Actor:
-    """Return the person as somebody whom the Hub serves.
+    """Return the person as an actor if the Hub serves them.
 
-    An administrator is named by address, so it is enough that an organisation runs the account: at
-    a secondary domain its address and ``hd`` differ. Their address is kept in lower case; one that
-    is not ASCII is kept as it is, and is nobody's whom the rules name.
+    An administrator is named by address, so any ``hd`` is enough: at an organisation's secondary
+    domain the address and the ``hd`` differ. The actor's address is in lower case. An address that
+    is not ASCII is kept as it is, and matches no rule.
 
     Raises:
-        NotAllowedError: it does not serve them. That the Hub exists is no secret.
+        NotAllowedError: it does not serve them. The error may say so, since the Hub's existence is
+            no secret.
     """
     address, domain = normalized(person.email), proven_domain(person)
     served, admin = EVERYBODY in rules.emails or address in rules.emails, False
@@ -129,7 +137,7 @@ def admit(person: Person, rules: AccessRules, request_id: str) -> Actor:
     return Actor(person.owner_id, request_id, address or person.email or None, admin, domain)
 
 
-# ---- who may do what ------------------------------------------------------------------------------
+# ---- who may do what ----
 
 
 def authorize(actor: Actor, workspace_id: str, workspace: Workspace | None) -> Workspace:
@@ -145,7 +153,7 @@ def authorize(actor: Actor, workspace_id: str, workspace: Workspace | None) -> W
 
 
 def authorize_list(actor: Actor, owner_id: str) -> None:
-    """Check that the actor may list the workspaces of an owner; of everybody if ``owner_id`` is empty.
+    """Check that the actor may list an owner's workspaces; everybody's if ``owner_id`` is empty.
 
     Raises:
         NotAllowedError: only administrators may list other people's workspaces.

@@ -18,7 +18,7 @@ from shared.domain.workspace import (
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that a person must be able to read later in the audit trail: ``what`` in the past tense, and why."""
+    """What people must be able to read later in the audit trail: ``what`` (past tense), and why."""
 
     what: str
     why: str
@@ -67,12 +67,12 @@ class Transition:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What people must be able to read later."""
+        """What is committed with it as events of the Hub's own."""
         return self.change.notes if isinstance(self.change, Updated) else ()
 
     @property
     def counts_for_owner(self) -> bool:
-        """Whether the owner holds a workspace less afterwards, or another number of running ones."""
+        """Whether the owner's record changes: it has one workspace less, or other running ones."""
         after = self.after
         return after is None or after.counts_as_running != self.before.counts_as_running
 
@@ -90,14 +90,14 @@ def job_of(workspace: Workspace, operation: Operation, delay: timedelta = PROMPT
 
 
 def look_job(workspace: Workspace, now: datetime, request_id: str) -> Job:
-    """Return the job that looks at a workspace without an operation. At most one in ten seconds exists for a workspace."""
+    """Return the job to look at a workspace without an operation, at most one in ten seconds."""
     return Job(workspace.id, None, int(now.timestamp()) // 10, request_id=request_id)
 
 
 def due_look_job(workspace: Workspace, now: datetime, request_id: str) -> Job:
-    """Return the look that follows what has just been done, whoever else has looked in the last ten seconds: they cannot have seen it.
+    """Return a job to look even if another look was sent in the last ten seconds.
 
-    For whoever cannot do so often.
+    That look came before what has just been done. Only for callers that cannot ask often.
     """
     return Job(workspace.id, None, int(now.timestamp() * 1000), request_id=request_id)
 
@@ -105,7 +105,7 @@ def due_look_job(workspace: Workspace, now: datetime, request_id: str) -> Job:
 def finish(
     workspace: Workspace, status: Status, event: str, now: datetime, problem: Problem | None = None
 ) -> Updated:
-    """End the operation in ``status``. A workspace that becomes READY counts as connected to now."""
+    """End the operation in ``status``. Becoming READY counts as a connection at ``now``."""
     ended = replace(
         workspace,
         status=status,
@@ -129,7 +129,7 @@ def finish(
 
 
 def _stopped_because(workspace: Workspace) -> StopReason | None:
-    """Return why a workspace is suspended whose operation ends so: a START that gets nowhere changes nothing about that."""
+    """Return why the workspace is suspended now. Only a STOP changes the reason."""
     operation = workspace.operation
     if operation is None or operation.kind is not OperationKind.STOP:
         return workspace.stopped_because
@@ -137,10 +137,10 @@ def _stopped_because(workspace: Workspace) -> StopReason | None:
 
 
 def without_memory(workspace: Workspace, why: str) -> tuple[Workspace, tuple[Note, ...]]:
-    """Return the workspace with its machine's memory lost, and what to note if that was memory worth keeping.
+    """Return the workspace with its machine's memory lost, and a note if it was worth keeping.
 
-    It was if it was that of a boot that reported ready. Memory that was lost before keeps its
-    reason.
+    It was worth keeping if it was the memory of a boot that reported ready. If it was lost before,
+    the first reason stays.
     """
     if not workspace.has_memory:
         return workspace, ()

@@ -1,4 +1,4 @@
-"""The one tree of errors that a use case can end in. ``shared/entry/problems.py`` turns them into HTTP."""
+"""All errors that a use case can raise. ``shared/entry/problems.py`` turns them into HTTP."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from shared.domain.workspace import Operation
 
 
 class HubError(Exception):
-    """The root of all errors that the Hub raises on purpose; the message is for the person who asked."""
+    """The base of all errors that the Hub raises. The message is for the person who asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class FieldProblem:
 
 
 class InvalidRequestError(HubError):
-    """The request has wrong or unknown fields. The person corrects the fields that ``problems`` names."""
+    """The request has wrong or unknown fields. ``problems`` names them."""
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         super().__init__("; ".join(f"{p.field}: {p.message}" for p in problems))
@@ -29,26 +29,27 @@ class InvalidRequestError(HubError):
 
 
 class NotAuthenticatedError(HubError):
-    """The caller has not proved who they are. They get a new token and ask again."""
+    """The caller has not proved who they are. They get a new token and try again."""
 
 
 class NotAllowedError(HubError):
-    """The caller is known and may not do this, where that is no secret."""
+    """The caller is known and may not do this, and that is no secret."""
 
 
 class WorkspaceNotFoundError(HubError):
-    """There is no such workspace, or it is somebody else's: the two are not told apart."""
+    """The workspace does not exist or belongs to somebody else; both get the same answer."""
 
     def __init__(self, workspace_id: str) -> None:
         super().__init__(f"There is no workspace {workspace_id}. GET /workspaces lists yours.")
 
 
 class OperationUnderWayError(HubError):
-    """Another operation is under way on the workspace. The person waits for its end, or deletes the workspace."""
+    """Another operation is under way. The person waits for its end, or deletes the workspace."""
 
     def __init__(self, operation: Operation) -> None:
         super().__init__(
-            f"A {operation.kind} is under way on this workspace. Wait until its operation is null, or delete the workspace."
+            f"A {operation.kind} is under way on this workspace. "
+            "Wait until its operation is null, or delete the workspace."
         )
         self.operation = operation
 
@@ -58,11 +59,11 @@ class NameTakenError(HubError):
 
 
 class QuotaExceededError(HubError):
-    """The owner has as many workspaces, or as many running ones, as they may. They delete or stop one, or ask for more."""
+    """The owner has reached a quota. They delete or stop a workspace, or ask for a higher quota."""
 
 
 class TooManyRequestsError(HubError):
-    """The caller has asked too often in the last minute. They wait for ``retry_after`` and go on."""
+    """The caller has asked too often in the last minute. They try again after ``retry_after``."""
 
     def __init__(self, message: str, retry_after: timedelta) -> None:
         super().__init__(message)
@@ -70,25 +71,25 @@ class TooManyRequestsError(HubError):
 
 
 class IdempotencyKeyReusedError(HubError):
-    """The idempotency key was used with another body within a day. The client uses a new key for a new request."""
+    """The idempotency key was used with another body. The client uses a new key."""
 
 
 class WorkspaceGoneError(HubError):
-    """The workspace that this idempotency key made has been deleted. The client uses a new key to make another."""
+    """The workspace of this idempotency key has been deleted. The client uses a new key."""
 
 
 class InstanceNotRecordedError(HubError):
-    """A machine reports before the record has its numeric id, or says that it runs. The machine tries again in a moment."""
+    """A machine reports before the record has its id, or that it runs. It reports again."""
 
 
 class ReportNotTakenError(HubError):
-    """A machine's report comes from a boot that does not count any more, or too late. The machine has nothing more to say."""
+    """A report comes from an earlier boot, or too late. The machine does not repeat it."""
 
 
 class UnavailableError(HubError):
-    """Something the Hub needs did not answer, or too many changed the same record at once. Nothing is half done; try again.
+    """Something that the Hub needs did not answer, or too many changed the same record at once.
 
-    ``retry_after`` is how long to wait.
+    Nothing is half done. The caller tries again after ``retry_after``.
     """
 
     def __init__(self, message: str, retry_after: timedelta = timedelta(seconds=2)) -> None:
@@ -97,7 +98,7 @@ class UnavailableError(HubError):
 
 
 class MachineFaultError(HubError):
-    """Compute refused a call. ``fault`` says what that means; the operation decides what comes of it."""
+    """Compute refused a call. ``fault`` says what that means; the step decides on it."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
@@ -105,4 +106,7 @@ class MachineFaultError(HubError):
 
 
 class ConflictError(HubError):
-    """A document changed between being read and being committed: read again, decide again. Never leaves a use case."""
+    """A document changed between its read and the commit. Read and decide again.
+
+    It never leaves a use case.
+    """

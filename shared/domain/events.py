@@ -42,7 +42,7 @@ class Event:
 def request_event(
     actor: Actor, workspace: Workspace, what: str, now: datetime, result: str = ACCEPTED
 ) -> Event:
-    """Return the event of a request for a change; of an accepted one unless ``result`` says otherwise."""
+    """Return the event of a request for a change, by default of an accepted one."""
     return Event(
         at=now,
         workspace_id=workspace.id,
@@ -96,7 +96,7 @@ def merged(one: Event, other: Event, several: str) -> Event:
 
 
 def result_of(transition: Transition) -> str:
-    """Return the result of the operation that a transition ends, or of a record's adoption of a state.
+    """Return the result of the operation that a transition ends, or of the adoption of a state.
 
     The result is DELETED, the code of the operation's own failure, SUPERSEDED by a DELETE, or the
     status that the workspace has now. An error that the workspace had before and keeps is not a
@@ -116,7 +116,7 @@ def result_of(transition: Transition) -> str:
 
 
 def hub_events(transition: Transition, now: datetime) -> tuple[Event, ...]:
-    """Return the events of the Hub's own that a transition writes: its notes, then its end if it is one.
+    """Return the Hub's own events of a transition: its notes, then its end if it is one.
 
     A transition is an end if it ends an operation, or changes the status of a workspace without
     one.

@@ -24,14 +24,14 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An idempotency key as it is kept: the SHA-256 of the key, and of the body that it came with."""
+    """An idempotency key as it is stored: the SHA-256 of the key, and of its request's body."""
 
     hash: str
     body_hash: str
 
 
 def workspace_of_key(owner: Owner, key: Key, now: datetime) -> str | None:
-    """Return the id of the workspace that this key made, or None when the key is new or older than its lifetime.
+    """Return the id of the workspace that this key made; None if the key is new or has expired.
 
     Raises:
         IdempotencyKeyReusedError: the key came with another body.
@@ -42,11 +42,13 @@ def workspace_of_key(owner: Owner, key: Key, now: datetime) -> str | None:
         return None
     if used.body_hash != key.body_hash:
         raise IdempotencyKeyReusedError(
-            "This Idempotency-Key was used for another request within a day. Use a new key for a new request."
+            "This Idempotency-Key was used for another request within a day. "
+            "Use a new key for a new request."
         )
     if used.workspace_id not in owner.workspaces:
         raise WorkspaceGoneError(
-            "The workspace that this Idempotency-Key made has been deleted. Use a new key to make another."
+            "The workspace that this Idempotency-Key made has been deleted. "
+            "Use a new key to make another."
         )
     return used.workspace_id
 
@@ -84,7 +86,8 @@ def admit(owner: Owner, new: Admission, now: datetime, policy: Policy) -> Owner:
     counted = count_change(owner, now, policy)
     if any(held.name == new.name for held in owner.workspaces.values()):
         raise NameTakenError(
-            f"You have a workspace called {new.name!r} already. Choose another name, or use that one."
+            f"You have a workspace called {new.name!r} already. "
+            "Choose another name, or use that one."
         )
     count, limit = len(owner.workspaces), policy.limits_for(new.email, owner.domain).workspaces
     if count >= limit:
@@ -108,7 +111,7 @@ def admit(owner: Owner, new: Admission, now: datetime, policy: Policy) -> Owner:
 
 
 def hold_changed(owner: Owner, transition: Transition) -> Owner:
-    """Return the owner after a change of a workspace that nobody asks quotas for."""
+    """Return the owner after a change of a workspace to which no quota applies."""
     before, after = transition.before, transition.after
     if after is None:
         return release(owner, before.id)
@@ -153,7 +156,7 @@ def admit_running(owner: Owner, workspace_id: str, email: str | None, policy: Po
 
 
 def mark_running(owner: Owner, workspace_id: str, *, running: bool) -> Owner:
-    """Return the owner with the workspace's machine noted as running or not; no quota is asked."""
+    """Return the owner with the workspace counted as running or not; no quota applies."""
     held = owner.workspaces.get(workspace_id)
     if held is None or held.running == running:
         return owner
@@ -163,16 +166,17 @@ def mark_running(owner: Owner, workspace_id: str, *, running: bool) -> Owner:
 
 
 def count_change(owner: Owner, now: datetime, policy: Policy) -> Owner:
-    """Return the owner with one change more in this minute.
+    """Return the owner with one more change in this minute.
 
     Raises:
-        TooManyRequestsError: there were as many as may be; it says when the next may come.
+        TooManyRequestsError: the owner has reached the limit; the error says when to try again.
     """
     recent = tuple(at for at in owner.recent if now - at < MINUTE)
     if len(recent) >= policy.changes_per_minute:
         wait = recent[-policy.changes_per_minute] + MINUTE - now
         raise TooManyRequestsError(
-            f"You have asked for {len(recent)} changes in the last minute, of at most {policy.changes_per_minute}. "
+            f"You have asked for {len(recent)} changes in the last minute, "
+            f"of at most {policy.changes_per_minute}. "
             "Wait a moment and try again.",
             wait,
         )
@@ -180,11 +184,14 @@ def count_change(owner: Owner, now: datetime, policy: Policy) -> Owner:
 
 
 def release(owner: Owner, workspace_id: str) -> Owner:
-    """Return the owner without the workspace; a key that made it stays until it expires, so that it answers "gone"."""
+    """Return the owner without the workspace.
+
+    The idempotency key that made it stays until it expires, so that it is answered with "gone".
+    """
     kept = {held_id: held for held_id, held in owner.workspaces.items() if held_id != workspace_id}
     return replace(owner, workspaces=kept)
 
 
 def _newest(keys: Mapping[str, UsedKey], most: int) -> dict[str, UsedKey]:
-    """Return at most ``most`` keys, dropping those that expire first: an owner document must stay small."""
+    """Return at most ``most`` keys, the last to expire, so that the document stays small."""
     return dict(sorted(keys.items(), key=lambda item: item[1].expires_at)[-most:])

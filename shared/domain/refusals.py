@@ -81,7 +81,7 @@ class Refusals:
         return events
 
     def put_back(self, events: Iterable[Event], now: datetime) -> None:
-        """Count again what could not be written. It is due in ten seconds."""
+        """Take back events that could not be written. They are due again in ten seconds."""
         for event in events:
             caller = (event.who, event.what)
             self._wait(caller, event, now)

@@ -21,11 +21,11 @@ from shared.entry.wsgi import guard
 
 
 def job_event(handler: Callable[[Job], None]) -> Callable[[CloudEvent], None]:
-    """Make a CloudEvent function of a handler that does a job. Returning acknowledges the message, raising brings it again.
+    """Make a CloudEvent function of a handler that does a job.
 
-    What passes by itself is a warning, since the next delivery does the job; the last one is a dead
-    letter, which is an error. A message that is no job raises too: it goes the way of everything
-    that cannot be done, to the dead letters.
+    Returning acknowledges the message; raising has it delivered again. An error that passes by
+    itself is logged as a warning, since the next delivery does the job. A message that is not a job
+    raises too, so that it goes to the dead letters like every message that cannot be handled.
     """
 
     @wraps(handler)
@@ -49,7 +49,10 @@ def job_event(handler: Callable[[Job], None]) -> Callable[[CloudEvent], None]:
 
 
 def dead_letter_event(handler: Callable[[Job | None, str], None]) -> Callable[[CloudEvent], None]:
-    """Make a CloudEvent function of a handler that records a dead letter: its job if it is one, and why it died, in words."""
+    """Make a CloudEvent function of a handler that records a dead letter.
+
+    The handler gets its job, or None if it is not one, and the reason in words.
+    """
 
     @wraps(handler)
     def function(event: CloudEvent) -> None:
@@ -81,16 +84,15 @@ def _registered(function: Callable[[CloudEvent], None]) -> Callable[[CloudEvent]
     guard(flask.current_app)
     functions_framework.cloud_event(function)
     functions_framework.errorhandler(HTTPException)(_refused)
-    functions_framework.errorhandler(UnavailableError)(
-        problem_of_hub_error
-    )  # Flask logs what has no handler as an error
+    # Flask logs an exception without a handler as an error.
+    functions_framework.errorhandler(UnavailableError)(problem_of_hub_error)
     return function
 
 
 def _refused(error: HTTPException) -> Response:
-    """Answer in our form; the framework's own words on what is no event repeat all that was sent."""
+    """Answer in our form: the framework's own answer to a bad event repeats all that was sent."""
     if isinstance(error, BadRequest):
-        error = BadRequest("This is no Pub/Sub message in a form that is known here.")
+        error = BadRequest("This is not a Pub/Sub message in a form that is known here.")
     return refused_by_the_framework(error)
 
 

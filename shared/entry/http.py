@@ -1,4 +1,7 @@
-"""The HTTP edge of a function: routes, request ids, limits, errors as problems, one log line an answer."""
+"""The HTTP edge of a function: routes, request ids, limits, errors as problems, and the log.
+
+Each answer is one log line.
+"""
 
 import json
 import re
@@ -54,8 +57,9 @@ class Answer:
 def endpoint(
     hub: Hub, *routes: str, query: bool = False
 ) -> Callable[[Callable[..., Answer]], Callable[[Request], Response]]:
-    """Make an HTTP function of a handler: it takes the request and the path's parameters, and returns an ``Answer``.
+    """Make an HTTP function of a handler.
 
+    The handler takes the request and the path's parameters, and returns an ``Answer``.
     ``routes`` are ``METHOD /path/{parameter}``, as the catalogue has them. Every answer carries
     ``X-Request-Id`` and the security headers. A ``HubError`` becomes its problem; anything
     unforeseen is logged with its stack and answered 500 without it. Web pages of other origins may
@@ -119,7 +123,7 @@ def machine_of(request: Request, hub: Hub) -> MachineIdentity:
 
 
 def next_link(request: Request, token: str | None) -> dict[str, str]:
-    """Return the ``Link`` header that announces a further page: the same request with that page's token."""
+    """Return the ``Link`` header of the next page: the same request with that page's token."""
     if token is None:
         return {}
     asked = {
@@ -144,13 +148,13 @@ def _answer(
         return _with_cors(_handled(urls, handler, request, query=query), request, origins)
     except HTTPException as error:
         return problem_of_http_error(error)
-    except Exception as error:  # noqa: BLE001 -- the edge: whatever happens, the caller gets a problem and we get the stack
+    except Exception as error:  # noqa: BLE001 -- the caller gets a problem, the log the stack
         logs.error("RequestFailed", error, function=handler.__name__)
         return problem_of_fault()
 
 
 def refused_by_the_framework(error: HTTPException) -> Response:
-    """Answer in our form what the framework's own routing refuses, such as a path with a line feed in it."""
+    """Answer in our form what the framework refuses, such as a path with a line feed in it."""
     body_of(flask.request).close_to_readers()
     response = problem_of_http_error(error)
     response.headers.update({**SECURITY_HEADERS, "X-Request-Id": _request_id(flask.request)})
@@ -160,7 +164,7 @@ def refused_by_the_framework(error: HTTPException) -> Response:
 def _handled(
     urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool
 ) -> Response:
-    """Route the request and call the handler; what it raises becomes a problem, which other origins may read too."""
+    """Route the request and call the handler; an error becomes a problem, with CORS headers too."""
     try:
         _, parameters = urls.bind("hub").match(request.path, request.method)
         if request.query_string and not query:
@@ -195,11 +199,12 @@ def _check_size(request: Request) -> None:
 
 
 def _check_site(request: Request, origins: tuple[str, ...]) -> None:
-    """Refuse what another site's page asks for: IAP takes its own cookie for a proof, and browsers send that along.
+    """Refuse requests that a page of another site makes.
 
-    Looks too: an administrator's is written into the audit trail, and so are refusals. Source: the
-    Fetch Metadata Request Headers specification, and OWASP's advice on cross-site request forgery:
-    what has neither header comes from no browser, or from one that is years old.
+    Behind IAP the proof is a cookie, and browsers send it with such requests too. Reads are refused
+    as well, because an administrator's read and every refusal write an audit event. A request with
+    neither header does not come from a browser, or comes from one that is years old. Source: the
+    Fetch Metadata Request Headers specification, and OWASP on cross-site request forgery.
     """
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
     if origin in origins:
@@ -229,7 +234,9 @@ def _preflight(urls: Map, request: Request) -> Response:
         status=204,
         headers={
             "Access-Control-Allow-Methods": method,
-            "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-Request-Id",
+            "Access-Control-Allow-Headers": (
+                "Authorization, Content-Type, Idempotency-Key, X-Request-Id"
+            ),
             "Access-Control-Max-Age": "600",
         },
     )

@@ -15,17 +15,16 @@ from shared.entry.http import Answer, endpoint
 def job_task(
     hub: Hub, route: str
 ) -> Callable[[Callable[[Job], None]], Callable[[Request], Response]]:
-    """Make an HTTP function of a handler that does a job. Returning ends the task, raising brings it again with backoff.
+    """Make an HTTP function of a handler that does a job.
 
-    A task that is no job of ours is dropped with an error in the log: it will never be one, and
-    Cloud Tasks has no dead letters.
+    Returning ends the task; raising has Cloud Tasks send it again with backoff. A task that is not
+    a job is dropped with an error in the log, because Cloud Tasks has no dead letters.
     """
 
     def decorate(handler: Callable[[Job], None]) -> Callable[[Request], Response]:
         def answered(request: Request) -> Answer:
-            if (
-                request.mimetype != "application/json"
-            ):  # a web page can send anything else without asking
+            # A web page can send any other type without a preflight request.
+            if request.mimetype != "application/json":
                 raise UnsupportedMediaType("Send the job as application/json.")
             try:
                 job = read_job(request.get_data())

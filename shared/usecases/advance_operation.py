@@ -1,4 +1,4 @@
-"""Do one step of an operation: look, decide, call Compute at most once, commit, send the next job."""
+"""Do one step of an operation: look, decide, call Compute at most once, commit, send a job."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -126,7 +126,7 @@ class _Delivery:
         self.records.send(transition.job)
 
     def _see(self, step: Step) -> StepInput:
-        """Read what the phase depends on: Compute's operation; once that is done, the machine and more."""
+        """Read what the phase depends on: Compute's operation; once it is done, the machine etc."""
         machines, workspace, operation = self.machines, step.workspace, step.operation
         fault = None
         if operation.gce_operation is not None:
@@ -226,8 +226,9 @@ class _Delivery:
             self.records.send(due_look_job(workspace, self.records.clock(), self.job.request_id))
 
     def _undo(self, insert: Call, *, recorded: bool) -> None:
-        """Delete a machine whose operation was superseded. ``recorded``: the DELETE is still under way.
+        """Delete a machine whose operation was superseded by a DELETE.
 
+        ``recorded`` says that the DELETE is still under way.
         A deletion is often refused because another one, the DELETE's own, is under way, so what
         counts is what exists afterwards. A DELETE that is under way finds what is left before it
         deletes the record (``Operation.forget_after``). Without a record nobody looks any more:
@@ -247,12 +248,12 @@ class _Delivery:
 
 
 def _is_obsolete(operation: Operation, job: Job) -> bool:
-    """Whether a job is of another operation than the one under way, or of a step that is not reached yet."""
+    """Whether a job is of another operation, or of a step that is not reached yet."""
     return operation.id != job.operation_id or operation.step < job.step
 
 
 def _perform(machines: Machines, call: Call, step: str) -> StartedCall | Fault:
-    """Make the call. The same command in the same step has the same request id, so it is made once."""
+    """Make the call. A command in a step always has the same request id, so it is made once."""
     identity = f"workspace-hub/{step}/{type(call.command).__name__}"
     try:
         return machines.perform(call.command, str(uuid.uuid5(uuid.NAMESPACE_URL, identity)))
@@ -261,7 +262,7 @@ def _perform(machines: Machines, call: Call, step: str) -> StartedCall | Fault:
 
 
 def _may_stay(machines: Machines, place: Place) -> bool:
-    """Whether a machine exists and is not being stopped or deleted. If it cannot be read, assume so."""
+    """Whether a machine exists and is not being stopped or deleted; True if it cannot be read."""
     try:
         state = observed_state(machines.get(place))
     except UnavailableError:

@@ -22,19 +22,19 @@ MOST_CALLERS = (
     1000  # people whom the Hub serves, and kinds of what they were refused, that are told apart
 )
 MOST_STRANGERS = 200
-STRANGERS_PER_MINUTE = 10  # events that one instance writes of all strangers together
-LOOK_NOTED_EVERY = timedelta(minutes=10)
-MOST_LOOKS = 1000
+STRANGERS_PER_MINUTE = 10  # events of all strangers together that one instance writes
+READ_RECORDED_EVERY = timedelta(minutes=10)
+MOST_READS = 1000
 MOST_IN_LAST_COMMIT = 200
 
 
 class AuditTrail:
-    """Notes who was refused and what administrators look at. One for each process; safe to use from many threads.
+    """Records refusals, and what administrators read. One per process; thread-safe.
 
-    The first refusal of a caller and kind is written at once, further ones are counted in memory
-    for five minutes; strangers together have a budget. A process that is killed loses what it has
-    counted, and nothing else. Nothing is lost while the database is away: what it does not take is
-    counted too, and written later. After a commit whose answer was lost, a count may be too high.
+    The first refusal of a caller and kind is written at once. Further ones are counted in memory
+    for five minutes. Strangers together have a budget. A process that is killed loses its counts,
+    and nothing else. While the database is away, refusals are counted and written later. After a
+    commit whose answer was lost, a count may be too high.
     """
 
     def __init__(self, store: WorkspaceStore, clock: Clock) -> None:
@@ -43,22 +43,22 @@ class AuditTrail:
         self._lock = threading.Lock()  # never held during a call of the store
         self._served = Refusals(MOST_CALLERS, SEVERAL)
         self._strangers = Refusals(MOST_STRANGERS, STRANGERS, Budget(STRANGERS_PER_MINUTE))
-        self._looks: OrderedDict[tuple[str, str, str, str], datetime] = OrderedDict()
+        self._reads: OrderedDict[tuple[str, str, str, str], datetime] = OrderedDict()
 
     def record_refusal(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
-        """Note that somebody whom the Hub serves was refused for want of permission. The refusal stands whatever comes of it.
+        """Record that somebody whom the Hub serves may not do something. Never raises.
 
-        At most one commit; none for what is only counted. The log has each of them.
+        At most one commit; none for a refusal that is only counted. The log has every refusal.
         """
         event = refusal_event(
             actor, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock()
         )
         logs.info("RequestRefused", who=event.who, what=what, workspace_id=event.workspace_id)
-        self._note(self._served, event)
+        self._write(self._served, event)
 
     def record_stranger(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
-        """Note that somebody was refused who has proved who they are, and is nobody to the Hub. As above, within the budget."""
-        self._note(
+        """Record a refusal of somebody whom the Hub does not serve, within the budget."""
+        self._write(
             self._strangers,
             refusal_event(actor, workspace_id[:LONGEST_RECORDED_ID], owner_id, what, self._clock()),
         )
@@ -80,30 +80,31 @@ class AuditTrail:
             raise
 
     def record_read(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
-        """Note an administrator's look at what is not theirs, before they are answered; of anybody else's nothing is noted.
+        """Record that an administrator reads what belongs to somebody else, before the answer.
 
-        The same look again within ten minutes is not noted again. Two at the same time may both be.
+        The same read is recorded once in ten minutes; two at the same time may both be recorded.
+        Nothing is recorded of anybody else.
 
         Raises:
-            UnavailableError: it cannot be noted, so there is no look.
+            UnavailableError: it cannot be recorded, so the read must be refused.
         """
         if not actor.acts_as_admin(owner_id):
             return
         now = self._clock()
-        look = (actor.id, workspace_id, "" if workspace_id else owner_id, what)
+        read = (actor.id, workspace_id, "" if workspace_id else owner_id, what)
         with self._lock:
-            noted_at = self._looks.get(look)
-        if noted_at is not None and timedelta() <= now - noted_at < LOOK_NOTED_EVERY:
+            recorded_at = self._reads.get(read)
+        if recorded_at is not None and timedelta() <= now - recorded_at < READ_RECORDED_EVERY:
             return
         self._store.commit(events=[read_event(actor, workspace_id, owner_id, what, now)])
         with self._lock:
-            self._looks[look] = now
-            self._looks.move_to_end(look)
-            if len(self._looks) > MOST_LOOKS:
-                self._looks.popitem(last=False)
+            self._reads[read] = now
+            self._reads.move_to_end(read)
+            if len(self._reads) > MOST_READS:
+                self._reads.popitem(last=False)
 
     def write_counted(self) -> None:
-        """Write all that is only counted so far: for the end of the process. Gives up at the first commit that fails."""
+        """Write all counts, at the end of the process. Stops at the first commit that fails."""
         with self._lock:
             waiting = [*self._served.take_all(), *self._strangers.take_all()]
         while waiting:
@@ -116,7 +117,7 @@ class AuditTrail:
                 return
             del waiting[:MOST_IN_LAST_COMMIT]
 
-    def _note(self, refusals: Refusals, event: Event) -> None:
+    def _write(self, refusals: Refusals, event: Event) -> None:
         """Count a refusal, and write what is to be written now."""
         with self._lock:
             events = refusals.add(event, event.at)

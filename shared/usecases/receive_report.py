@@ -16,7 +16,7 @@ from shared.usecases.records import Records
 
 
 def receive_report(records: Records, policy: Policy, workspace_id: str, report: Report) -> None:
-    """Act on a machine's report. A report of an earlier boot, or that says nothing new, does nothing.
+    """Act on a machine's report. A report that says nothing new changes nothing.
 
     ``shared.domain.reports`` says how much a machine can cause.
 

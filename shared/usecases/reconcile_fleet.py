@@ -57,7 +57,7 @@ class _Fleet:
 def reconcile_fleet(
     records: Records, machines: Machines, policy: Policy, budget: timedelta = TIME_BUDGET
 ) -> SweepReport:
-    """Remove orphans, restore lost labels, have records adopt their machines, repair owners' records.
+    """Remove orphans, restore labels, have records adopt their machines, repair owners' records.
 
     Costs two lists of Compute's; a read of each record that anything in them is tied to; then a
     read of each record, and of each owner with a query of their workspaces. What differs is read
@@ -96,7 +96,7 @@ class _Run:
     report: SweepReport
 
     def carry_out(self, action: OrphanAction, owner_id: str = "") -> None:
-        """Do what was decided about one resource, and record it. A failure does not stop the rest."""
+        """Do what was decided about one resource, and record it. Failures do not stop the rest."""
         name, now = action.place.name, self.records.clock()
         try:
             if action.command is not None:
@@ -129,7 +129,7 @@ class _Run:
         self.report.done.setdefault(action.event, []).append(name)
 
     def remove_orphans(self, fleet: _Fleet) -> None:
-        """Stop and delete what nothing ties to a live record, restore lost labels, report what is elsewhere."""
+        """Stop and delete what nothing ties to a record; restore labels; report misplaced ones."""
         now = self.records.clock()
         read: dict[str, Workspace | None] = {}
         decided: list[OrphanAction] = []
@@ -158,13 +158,13 @@ class _Run:
             self.carry_out(action, record.owner_id if record else "")
 
     def _read(self, workspace_id: str, read: dict[str, Workspace | None]) -> Workspace | None:
-        """Return a record, read once in a run; after the lists, so that a new workspace's exists."""
+        """Return a record, read once in a run; after the lists, so that a new one is found."""
         if workspace_id not in read:
             read[workspace_id] = self.records.find(workspace_id)
         return read[workspace_id]
 
     def adopt_machines(self, fleet: _Fleet, token: str | None) -> str | None:
-        """Have each record adopt its machine's state. Returns the token to continue with, if time runs out."""
+        """Have each record adopt its machine's state. If time runs out, return the next token."""
         while True:
             page = self.records.store.list_ids(PAGE, token)
             for workspace_id in page.records:
@@ -179,7 +179,7 @@ class _Run:
                 return token
 
     def _adopt_machine(self, fleet: _Fleet, workspace_id: str) -> None:
-        """Have one record adopt its machine's state; read what the lists lack, and restore its labels."""
+        """Have one record adopt its machine's state; restore the labels of what the lists lack."""
         record = self.records.find(workspace_id)
         if record is None:
             return
@@ -197,7 +197,7 @@ class _Run:
         self._check_home(fleet, now)
 
     def _check_home(self, fleet: _Fleet, record: Workspace) -> None:
-        """Read a home disk that the list lacks: it has lost its label, or it is gone, which is logged."""
+        """Read a home disk that the list lacks: restore its label, or log that it is gone."""
         home = record.home_disk
         if home is None or record.operation is not None or home.name in fleet.disk_names:
             return
@@ -211,7 +211,7 @@ class _Run:
             self.report.done.setdefault("HomeDiskGone", []).append(record.id)
 
     def repair_owners(self, token: str | None) -> str | None:
-        """Have each owner's record hold exactly the workspaces that exist. Returns a token, as above."""
+        """Have each owner's record hold exactly the workspaces that exist; returns as above."""
         store, report = self.records.store, self.report
         while True:
             page = store.list_owner_ids(PAGE, token)

@@ -40,7 +40,7 @@ class Records:
     def __init__(
         self, store: WorkspaceStore, jobs: Callable[[], Jobs], clock: Clock, audit: AuditTrail
     ) -> None:
-        """Bind the ports. ``jobs`` is called when a job is sent, so that its client is built then."""
+        """Bind the ports. ``jobs`` is called when a job is sent, and builds the client then."""
         self.store = store
         self.clock = clock
         self.audit = audit
@@ -87,10 +87,10 @@ class Records:
         return self.retry(attempt)
 
     def retry(self, attempt: "Callable[..., T]") -> T:
-        """Call ``attempt(again=False)``; while it raises ConflictError, call ``attempt(again=True)``.
+        """Call ``attempt``, again with ``again=True`` while it raises ConflictError.
 
-        Every attempt reads and decides anew. With ``again`` the conflict may have been the
-        attempt's own commit, whose answer was lost.
+        Every attempt reads and decides anew. The conflict may be the attempt's own earlier commit,
+        whose answer was lost.
 
         Raises:
             UnavailableError: all attempts met a conflict.
@@ -99,7 +99,7 @@ class Records:
             try:
                 return attempt(again=number > 0)
             except ConflictError:
-                # A random pause that doubles, at most a second, so that those who collide spread out.
+                # The random pause doubles, up to a second, so that colliding requests spread out.
                 most = min(PAUSE_SECONDS * 2**number, 1)
                 time.sleep(random.uniform(0, most))  # noqa: S311 -- jitter, not a secret
         raise UnavailableError(
@@ -151,7 +151,7 @@ class Records:
             self._jobs().send(job)
 
     def send_later(self, job: Job | None) -> None:
-        """Send a job; if it cannot be sent, ``resend_lost_jobs`` sends it once ``attend_at`` is due."""
+        """Send a job. If that fails, ``resend_lost_jobs`` sends it when ``attend_at`` is due."""
         try:
             self.send(job)
         except UnavailableError as error:
@@ -195,7 +195,7 @@ def log_transition(transition: Transition) -> None:
 
 
 def _log_end(operation: Operation, result: str, after: Workspace) -> None:
-    """Log the whole operation in one line, from which Cloud Monitoring takes counts and latencies."""
+    """Log the operation in one line, from which Cloud Monitoring takes counts and latencies."""
     logs.info(
         "OperationEnded",
         workspace_id=after.id,

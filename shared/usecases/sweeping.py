@@ -33,7 +33,7 @@ class SweepReport:
     unfinished: bool = False
 
     def counts(self) -> dict[str, Any]:
-        """Return how much was done, for the log. The ids are in the answer and in other log lines."""
+        """Return how much was done, for the log. The ids are in the answer and in other lines."""
         done = {what: len(ids) for what, ids in self.done.items()}
         return {
             "looked_at": self.looked_at,
@@ -76,7 +76,7 @@ class Sweep:
         query: Callable[[str | None], Page[str]],
         decide: Callable[[Workspace], Change | None],
     ) -> None:
-        """Decide on each workspace of the query. What is due is decided again on the record as it is.
+        """Decide on each workspace of the query, on the record as it is by then.
 
         ``query`` takes a page token and returns ids. A token stays valid while the workspaces
         before it are changed.

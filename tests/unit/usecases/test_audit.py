@@ -16,11 +16,11 @@ from shared.domain.errors import NotAllowedError, UnavailableError
 from shared.domain.events import Event
 from shared.usecases.admit_person import admit_person
 from shared.usecases.audit import (
-    LOOK_NOTED_EVERY,
     MOST_CALLERS,
     MOST_IN_LAST_COMMIT,
-    MOST_LOOKS,
+    MOST_READS,
     MOST_STRANGERS,
+    READ_RECORDED_EVERY,
     STRANGERS_PER_MINUTE,
     AuditTrail,
 )
@@ -307,7 +307,7 @@ def test_the_same_read_is_recorded_once_in_ten_minutes(process: Process) -> None
         process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
         process.pass_time(seconds=5)
     assert process.store.counts.commits == 1
-    process.clock.advance(LOOK_NOTED_EVERY)
+    process.clock.advance(READ_RECORDED_EVERY)
     process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
     assert process.store.counts.commits == 2
 
@@ -357,9 +357,9 @@ def test_a_read_of_ones_own_workspace_is_not_recorded(process: Process) -> None:
 
 def test_the_number_of_remembered_reads_is_bounded(process: Process) -> None:
     """The oldest read is forgotten, and recorded again when it is repeated."""
-    for n in range(MOST_LOOKS + 1):
+    for n in range(MOST_READS + 1):
         process.audit.record_read(ADMIN, f"workspace-{n}", "alice", "StatusRequested")
-    process.audit.record_read(ADMIN, f"workspace-{MOST_LOOKS}", "alice", "StatusRequested")
-    assert process.store.counts.commits == MOST_LOOKS + 1
+    process.audit.record_read(ADMIN, f"workspace-{MOST_READS}", "alice", "StatusRequested")
+    assert process.store.counts.commits == MOST_READS + 1
     process.audit.record_read(ADMIN, "workspace-0", "alice", "StatusRequested")
-    assert process.store.counts.commits == MOST_LOOKS + 2
+    assert process.store.counts.commits == MOST_READS + 2

@@ -1,7 +1,7 @@
-"""``POST /workspaces``: asks for a new workspace.
+"""``POST /workspaces``: creates a workspace.
 
-Called by people. Writes the workspace and its owner in one commit, then publishes its provisioning.
-When the database does not answer: 503, nothing made. When Pub/Sub does not: 201 all the same, and
+People call it. Writes the workspace and its owner in one commit, then publishes its first job. If
+the database does not answer: 503, and nothing is made. If Pub/Sub does not: 201 all the same, and
 ``reconcile`` sends the job.
 """
 
@@ -18,7 +18,7 @@ HUB = hub("store", "identity", "provision_jobs")
 
 @endpoint(HUB, "POST /workspaces")
 def create_workspace(request: Request) -> Answer:
-    """Answer 201 with the workspace, PROVISIONING, and where it is."""
+    """Answer 201 with the workspace, PROVISIONING, and its path."""
     who = actor_of(request, HUB)
     new = read_new_workspace(request, HUB.policy)
     key = read_idempotency_key(request, HUB.policy)

@@ -1,7 +1,7 @@
-"""``DELETE /workspaces/:id``: destroys the machine and its disks, then the record.
+"""``DELETE /workspaces/:id``: deletes the machine and its disks, then the record.
 
-Called by people. Begins a DELETE, which supersedes whatever is under way, and enqueues its first
-step. When the database does not answer: 503, nothing begun.
+People call it. Begins a DELETE, which supersedes any other operation, and enqueues its first step.
+If the database does not answer: 503, and nothing is begun.
 """
 
 from flask import Request

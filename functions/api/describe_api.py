@@ -1,6 +1,6 @@
 """``GET /openapi.json`` and ``GET /health``: the contract, and that the Hub is alive.
 
-Called by anybody, without a token. Reads and changes nothing.
+Anybody calls it, without a token. Reads and changes nothing.
 """
 
 from flask import Request
@@ -14,5 +14,5 @@ HUB = hub()
 
 @endpoint(HUB, "GET /openapi.json", "GET /health")
 def describe_api(request: Request) -> Answer:
-    """Answer with what the path asks for."""
+    """Answer with the document or the health, by the path."""
     return Answer(200, description() if request.path == "/openapi.json" else {"status": "ok"})

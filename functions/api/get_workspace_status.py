@@ -1,8 +1,8 @@
-"""``GET /workspaces/:id/status``: the record, what Compute says now, and how to connect.
+"""``GET /workspaces/:id/status``: the record, the machine as Compute sees it, and how to connect.
 
-Called by people. Writes nothing; when record and machine differ, a look is enqueued. When Compute
-does not answer, the record is answered with the reason; when the database does not, 503. The
-Compute library is imported at the first request.
+People call it. Writes nothing; if record and machine differ, it enqueues a look. If Compute does
+not answer, the answer says why; if the database does not, 503. The Compute library is imported at
+the first request.
 """
 
 from flask import Request

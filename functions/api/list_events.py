@@ -1,8 +1,8 @@
-"""``GET /workspaces/:id/events``: what happened to a workspace, the latest first; ``GET /events``: what happened at all.
+"""``GET /workspaces/:id/events`` and ``GET /events``: the audit trail, the latest event first.
 
-The first is called by its owner, or by an administrator, who reads the trail of one that is gone
-too; the second by administrators only. Changes nothing, but an administrator's look at another's is
-noted. When the database does not answer: 503 with ``Retry-After``.
+The owner and administrators call the first; administrators may read the events of a deleted
+workspace too. Only administrators call the second. Changes nothing, but an administrator's read of
+another's workspace is an audit event. If the database does not answer: 503 with ``Retry-After``.
 """
 
 from flask import Request
@@ -18,7 +18,7 @@ HUB = hub("store", "identity")
 
 @endpoint(HUB, "GET /workspaces/{workspace_id}/events", "GET /events", query=True)
 def list_events(request: Request, workspace_id: str | None = None) -> Answer:
-    """Answer with a bare array; a further page is announced in ``Link``."""
+    """Answer with a bare array; ``Link`` has the next page."""
     who = actor_of(request, HUB)
     limit, page_token = read_page_query(request)
     if workspace_id is None:

@@ -1,7 +1,7 @@
 """``GET /workspaces``: the caller's workspaces, newest first.
 
-Called by people. Changes nothing: one query. When the database does not answer: 503 with
-``Retry-After``.
+People call it. Changes nothing; costs one query. An administrator's list of other people's
+workspaces is an audit event. If the database does not answer: 503 with ``Retry-After``.
 """
 
 from flask import Request
@@ -17,7 +17,7 @@ HUB = hub("store", "identity")
 
 @endpoint(HUB, "GET /workspaces", query=True)
 def list_workspaces(request: Request) -> Answer:
-    """Answer with a bare array; a further page is announced in ``Link``."""
+    """Answer with a bare array; ``Link`` has the next page."""
     who = actor_of(request, HUB)
     page = manage_workspaces.list_workspaces(HUB.records, who, read_list_query(request))
     listed = [workspace_json(workspace, HUB.policy) for workspace in page.records]

@@ -1,7 +1,7 @@
-"""``POST /workspaces/:id/start``: resumes the machine, boots it, or makes a new one on the same home disk.
+"""``POST /workspaces/:id/start``: resumes the machine, boots it, or makes a new one.
 
-Called by people. Begins a START and enqueues its first step. When the database does not answer:
-503, nothing begun.
+People call it. A new machine gets the same home disk. Begins a START and enqueues its first step.
+If the database does not answer: 503, and nothing is begun.
 """
 
 from flask import Request
@@ -17,7 +17,7 @@ HUB = hub("store", "identity", "operation_jobs")
 
 @endpoint(HUB, "POST /workspaces/{workspace_id}/start")
 def start_workspace(request: Request, workspace_id: str) -> Answer:
-    """Answer 202 with the workspace, or 200 when it is ready already and nothing is to change."""
+    """Answer 202 with the workspace, or 200 if it is ready and nothing is to change."""
     who = actor_of(request, HUB)
     machine = read_new_machine(request, HUB.policy)
     workspace, under_way = manage_workspaces.start_workspace(

@@ -1,7 +1,7 @@
 """``POST /workspaces/:id/stop``: suspends the machine, keeping its memory.
 
-Called by people. Begins a STOP and enqueues its first step. When the database does not answer: 503,
-nothing begun.
+People call it. Begins a STOP and enqueues its first step. If the database does not answer: 503, and
+nothing is begun.
 """
 
 from flask import Request
@@ -17,7 +17,7 @@ HUB = hub("store", "identity", "operation_jobs")
 
 @endpoint(HUB, "POST /workspaces/{workspace_id}/stop")
 def stop_workspace(request: Request, workspace_id: str) -> Answer:
-    """Answer 202 with the workspace, or 200 when it is suspended already."""
+    """Answer 202 with the workspace, or 200 if it is suspended already."""
     who = actor_of(request, HUB)
     read_nothing(request)
     workspace, under_way = manage_workspaces.stop_workspace(

@@ -1,9 +1,8 @@
-"""``POST /workspaces/:id/reports``: a machine says that it is ready, in use, or has failed.
+"""``POST /workspaces/:id/reports``: a machine reports that it is ready, in use, or has failed.
 
-Called by the workspace's own machine, which proves itself with its instance identity token; at the
-function's own URL, not the public address. Moves the workspace on. When it cannot be recorded: 503,
-and the machine reports again. When it does not count (an earlier boot, or too late): 409, and the
-machine does not.
+The workspace's machine calls it at the function's own URL, and proves itself with its instance
+identity token. Advances the workspace. If the report cannot be recorded: 503, and the machine
+reports again. If it comes from an earlier boot or too late: 409, and the machine does not.
 """
 
 from flask import Request

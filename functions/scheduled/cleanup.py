@@ -1,7 +1,7 @@
-"""``POST /cleanup``: stops idle machines, deletes forgotten workspaces.
+"""``POST /cleanup``: stops idle machines, deletes workspaces suspended past their retention.
 
-Called by the scheduler only. Begins a STOP or a DELETE for what is due. One workspace that fails is
-reported and does not stop the rest; a run that is cut off is finished by the next.
+Only the scheduler calls it. Begins a STOP or a DELETE of each workspace that is due. A failure of
+one workspace is reported and does not stop the rest. If a run is cut off, the next one continues.
 """
 
 from flask import Request

@@ -1,7 +1,7 @@
-"""``POST /reconcile``: sends the jobs again that nothing has come of in time.
+"""``POST /reconcile``: resends jobs whose operation has not advanced by ``attend_at``.
 
-Called by the scheduler only. Reads what is due by ``attend_at``. One workspace that fails is
-reported and does not stop the rest; a run that is cut off is finished by the next.
+Only the scheduler calls it. A failure of one workspace is reported and does not stop the rest. If a
+run is cut off, the next one continues.
 """
 
 from flask import Request

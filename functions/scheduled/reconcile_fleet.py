@@ -1,8 +1,8 @@
-"""``POST /reconcile-fleet``: compares what is recorded with what there is, and sees to machines and disks that nobody has.
+"""``POST /reconcile-fleet``: compares the records with Compute, and removes orphans.
 
-Called by the scheduler only, hourly. Reads every record and owner, and Compute's lists. One that
-fails is reported and does not stop the rest; a run that is cut off is finished by the next. When
-Compute or the database does not answer: 503, nothing decided.
+Only the scheduler calls it, hourly. Reads every record and owner, and Compute's lists. A failure of
+one workspace is reported and does not stop the rest. If a run is cut off, the next one continues.
+If Compute or the database does not answer: 503, and nothing is decided.
 """
 
 from flask import Request

@@ -1,7 +1,7 @@
 """Does the next step of an operation, or looks at a workspace that has drifted.
 
-Called by Cloud Tasks only. At most one call that changes something in Compute; then the next look
-is enqueued. 5xx brings the task again with backoff.
+Only Cloud Tasks calls it. Makes at most one call that changes something in Compute, then enqueues
+the next step. After a 5xx Cloud Tasks sends the task again with backoff.
 """
 
 from shared.bootstrap import hub

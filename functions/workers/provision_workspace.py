@@ -1,8 +1,8 @@
 """Makes a new workspace's machine: the first step of a CREATE.
 
-Triggered by Pub/Sub's push of ``workspace-provision``. Calls ``instances.insert``, records what
-came back, enqueues the next step. Raising brings the message again; after the configured attempts
-it goes to the dead letters.
+Pub/Sub's push of ``workspace-provision`` triggers it. Calls ``instances.insert``, records the
+result, and enqueues the next step. If it raises, the message is delivered again, and goes to the
+dead letters after the configured attempts.
 """
 
 from shared.bootstrap import hub

@@ -1,6 +1,7 @@
-"""Records a provisioning message that was refused too often: the workspace goes to ERROR, an event is written.
+"""Records a provisioning message that could not be delivered.
 
-Triggered by Pub/Sub's push of the dead-letter topic. Raising brings the message again.
+Pub/Sub's push of the dead-letter topic triggers it. The workspace goes to ERROR, and an event is
+written. If it raises, the message is delivered again.
 """
 
 from shared.bootstrap import hub

@@ -197,11 +197,11 @@ def test_changes_of_the_machine_are_recorded() -> None:
     changed = an_instance(
         workspace, machine_type="n2-standard-8", heartbeat_interval=timedelta(seconds=1000)
     )
-    anew = an_instance(workspace, id="another")
+    replaced = an_instance(workspace, id="another")
     unwanted = replace(workspace, status=Status.ERROR, error=A_PROBLEM, instance_id=None)
 
     as_is = adopt_observed(workspace, changed, NOW, POLICY)
-    remade = adopt_observed(workspace, anew, NOW, POLICY)
+    remade = adopt_observed(workspace, replaced, NOW, POLICY)
 
     assert as_is is not None
     assert as_is.workspace is not None
@@ -260,8 +260,8 @@ def test_the_lost_memory_of_a_moved_or_replaced_machine_is_reported() -> None:
     moved = adopt_observed(
         workspace, None, NOW, POLICY, [an_instance(workspace, id="there", zone="us-west1-b")]
     )
-    anew = adopt_observed(workspace, an_instance(workspace, id="another"), NOW, POLICY)
-    for change in (moved, anew):
+    replaced = adopt_observed(workspace, an_instance(workspace, id="another"), NOW, POLICY)
+    for change in (moved, replaced):
         assert change is not None
         assert change.workspace is not None
         assert (change.workspace.memory_kept, change.workspace.memory_is_ready) == (False, False)

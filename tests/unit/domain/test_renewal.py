@@ -38,7 +38,7 @@ def test_a_machine_is_too_old_at_the_announced_time() -> None:
         (old(machine_made_at=None), POLICY),
         (old(instance_id=None), POLICY),
     ],
-    ids=["switched off", "nobody knows its age", "no machine"],
+    ids=["switched off", "unknown age", "no machine"],
 )
 def test_no_renewal_is_announced_if_none_is_expected(workspace: Workspace, policy: Policy) -> None:
     """This holds if the age is unknown, or if the next start creates a new machine anyway."""

@@ -103,7 +103,7 @@ def test_a_ready_report_of_the_current_boot_makes_the_workspace_ready(
 def test_a_report_is_refused_if_no_operation_waits_for_a_boot(
     event: ReportEvent, kind: OperationKind, phase: Phase
 ) -> None:
-    """An operation that waits for no boot ignores the report, and the machine is told so."""
+    """A report that no operation waits for is refused, and the machine is told so."""
     workspace = a_workspace(Status.READY, an_operation(kind, phase), ready_generation=None)
 
     with pytest.raises(ReportNotTakenError):
@@ -377,7 +377,7 @@ def test_a_workspace_that_is_being_deleted_ignores_heartbeats(phase: Phase) -> N
 
 
 def test_keep_awake_holds_a_machine_for_a_limited_time() -> None:
-    """The time counts from the first such heartbeat; a session or no reason starts it anew."""
+    """The time counts from the first such heartbeat; a session or no reason resets it."""
     kept = changed(
         receive(
             a_workspace(Status.READY), ReportEvent.HEARTBEAT, because=HeartbeatReason.KEEP_AWAKE

@@ -837,7 +837,7 @@ def test_a_create_without_capacity_in_any_zone_names_the_zones() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.AWAIT_RUNNING, Phase.STARTING, Phase.INSERTING])
 def test_a_start_without_capacity_leaves_the_workspace_suspended(phase: Phase) -> None:
-    """The home disk is in that zone: the error says to try later, and retention starts anew."""
+    """The home disk is in that zone: the error says to try later, and retention starts again."""
     workspace = a_workspace(Status.SUSPENDED, an_operation(OperationKind.START, phase))
 
     after = changed(steps.plan(a_step(workspace, StepInput(fault=fault(FaultKind.STOCK_OUT)))))

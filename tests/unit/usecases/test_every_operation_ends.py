@@ -280,7 +280,7 @@ def _start(world: World, ws: Workspace | None) -> None:
     world.start(OWNER, ws.id)
 
 
-def _start_anew(world: World, ws: Workspace | None) -> None:
+def _start_with_another_type(world: World, ws: Workspace | None) -> None:
     assert ws is not None
     world.start(OWNER, ws.id, NewMachine(machine_type="e2-standard-8"))
 
@@ -329,7 +329,9 @@ STORIES = {
     "start what is too old": Story(START, _old, _start, (DeleteInstance, InsertInstance)),
     "start what never reports": Story(START, _stopped, _start, (StopInstance,), NEVER_READY),
     "start what is gone": Story(START, _gone, _start, (InsertInstance,)),
-    "start anew": Story(START, _suspended, _start_anew, (DeleteInstance, InsertInstance)),
+    "start with another type": Story(
+        START, _suspended, _start_with_another_type, (DeleteInstance, InsertInstance)
+    ),
     "rebuild what runs": Story(START, _ready, _rebuild, (DeleteInstance, InsertInstance)),
     "start what misses its home": Story(START, _detached, _start, (DeleteInstance, InsertInstance)),
     "delete what runs": Story(DELETE, _ready, _delete, (DeleteInstance, DeleteDisk)),

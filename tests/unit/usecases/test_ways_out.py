@@ -602,7 +602,7 @@ def walk() -> Iterator[Node]:
             if state not in found:
                 found.add(state)
                 waiting.append(Node(after, state, (*node.path, name)))
-                assert len(found) < MOST_STATES, "there is no end of states"
+                assert len(found) < MOST_STATES, "the walk does not end"
 
 
 @dataclass(frozen=True)

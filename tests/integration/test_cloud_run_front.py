@@ -1,4 +1,4 @@
-"""The front of a function and the gateway before it, over HTTP, with a function that is easily seen through."""
+"""The front of a function and the API gateway, over HTTP, with a function that shows its input."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_request_reaches_the_function_as_it_was_sent() -> None:
 
 
 def test_a_header_with_an_underscore_does_not_reach_the_function() -> None:
-    """WSGI would take it for the one with a hyphen, or for the path; neither the front nor the gateway hands it on."""
+    """WSGI confuses it with the one with a hyphen, or with the path; nothing forwards it."""
 
     async def play(stage: Stage) -> None:
         front = await stage.front(await stage.function(), function=PUBLIC)
@@ -270,7 +270,7 @@ def test_a_request_waits_for_a_function_that_is_being_started() -> None:
 
 
 def test_a_request_does_not_suffer_from_the_one_before_it() -> None:
-    """A server may close a connection after an answer without having said so; the next request goes out on another one."""
+    """A server may close a connection after an answer; the next request uses another one."""
     connections: list[asyncio.StreamWriter] = []
 
     async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -302,7 +302,7 @@ def test_healthz_never_reaches_the_function() -> None:
 
 
 def test_the_invoker_gets_through_and_the_function_cannot_reuse_its_token() -> None:
-    """The token is for the function's URL or a path below it; its signature is removed before it is handed on."""
+    """The token is for the function's URL or a path below it; its signature is removed."""
 
     async def play(stage: Stage) -> None:
         front = await stage.front(await stage.function(), invoker=INVOKER)
@@ -320,11 +320,12 @@ def test_the_invoker_gets_through_and_the_function_cannot_reuse_its_token() -> N
 
 
 def test_nobody_else_gets_through() -> None:
-    """No token and another's token are 403; a token that is forged, late, or for somebody else is 401; none reaches the function."""
+    """No token or another's is 403; a forged, late or misdirected one 401; none gets through."""
 
     async def play(stage: Stage) -> None:
         front = await stage.front(await stage.function(), invoker=INVOKER)
         stranger = IdentityServer(PROJECT)
+        forged = stranger.issuer.user_token(UserToken(email=INVOKER, audience=front.url))
         good = stage.token(front.url)["Authorization"]
         headers: list[tuple[dict[str, str], int]] = [
             ({}, 403),
@@ -338,12 +339,7 @@ def test_nobody_else_gets_through() -> None:
             ({"Authorization": "Bearer nonsense"}, 401),
             ({"Authorization": "Bearer n\udcffnsense"}, 401),
             ({"Authorization": good.rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"}, 401),
-            (
-                {
-                    "Authorization": f"Bearer {stranger.issuer.user_token(UserToken(email=INVOKER, audience=front.url))}"
-                },
-                401,
-            ),
+            ({"Authorization": f"Bearer {forged}"}, 401),
             (stage.token(front.url, lifetime=timedelta(seconds=-60)), 401),
             (stage.token(front.url + "0"), 401),
             (stage.token("https://somewhere.example.com"), 401),
@@ -405,7 +401,7 @@ def test_the_gateway_leads_to_the_front_and_gives_the_developers_token_to_who_ha
 def test_the_gateway_gives_no_token_to_a_page_of_another_site(
     page: dict[str, str], developer: bool
 ) -> None:
-    """Its request goes on as it is, so that the function refuses it, unless it has a token of its own."""
+    """Its request is forwarded unchanged, so the function refuses it unless it has a token."""
 
     async def play(stage: Stage) -> None:
         gateway = await stage.gateway(await stage.front(await stage.function(), function=PUBLIC))
@@ -440,7 +436,7 @@ def test_the_gateway_asks_the_front_by_the_fronts_own_name() -> None:
 
 
 def test_the_gateway_and_a_front_refuse_a_request_for_another_host() -> None:
-    """Each in its own form, with its address, and before the function or the developer's token are touched."""
+    """Each in its own form with its address, before function or developer's token is used."""
 
     async def play(stage: Stage) -> None:
         front = await stage.front(await stage.function(), function=PUBLIC)
@@ -474,7 +470,7 @@ def test_the_gateway_and_a_front_refuse_a_request_for_another_host() -> None:
 def test_the_gateway_refuses_what_the_catalogue_does_not_have(
     method: str, path: str, status: int, code: str
 ) -> None:
-    """Wrong methods and paths are refused as the Hub refuses things, with the caller's request id."""
+    """Wrong methods and paths are refused in the Hub's form, with the caller's request id."""
 
     async def play(stage: Stage) -> None:
         gateway = await stage.gateway(await stage.front(await stage.function(), function=PUBLIC))

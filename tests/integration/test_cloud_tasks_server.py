@@ -56,7 +56,7 @@ class Received:
 
 
 class Target(ThreadingHTTPServer):
-    """Where tasks go: remembers the requests for each path and answers as told, 200 where nothing is told."""
+    """The target of tasks: remembers the requests for each path, and answers 200 by default."""
 
     daemon_threads = True
     request_queue_size = 1024
@@ -254,7 +254,7 @@ def eta_of(request: Received) -> datetime:
 
 
 def let_time_pass(cloud: Cloud, target: Target) -> None:
-    """Return when a task has made its way through another queue: what was to go out before it would have."""
+    """Wait until a task has passed through another queue: earlier tasks would have been sent."""
     queue = cloud.make_queue()
     for _ in range(3):
         path = f"/{uuid.uuid4()}"
@@ -467,7 +467,7 @@ def test_every_call_on_a_missing_queue_says_that_it_is_not_there(cloud: Cloud) -
 
 
 def test_a_task_arrives_as_it_was_made(cloud: Cloud, target: Target, path: str) -> None:
-    """Method, path with query, headers and body are the task's own; what Cloud Tasks owns is replaced."""
+    """Method, path, query, headers and body are the task's; Cloud Tasks replaces its own."""
     queue = cloud.make_queue()
     task = to(
         target.url(path + "?a=1"),
@@ -524,7 +524,7 @@ def test_a_task_is_posted_where_it_does_not_say_how(
 
 
 def test_each_attempt_tells_what_came_before_it(cloud: Cloud, target: Target, path: str) -> None:
-    """The headers of a task that is answered 503, 404, 302 and 200 are those recorded of the real service."""
+    """After 503, 404, 302 and 200, the headers are those recorded of the real service."""
     queue = cloud.make_queue(retry_config=AT_ONCE)
     target.answer(path, 503, 404, 302, 200)
 
@@ -575,7 +575,7 @@ def test_a_redirect_is_a_failure_and_is_not_followed(
 def test_a_task_with_an_oidc_token_carries_one(
     cloud: Cloud, target: Target, path: str, audience: str
 ) -> None:
-    """It is minted for the service account and the audience, or the URL where no audience is given."""
+    """It is minted for the service account and the audience, by default the URL."""
     token = {"service_account_email": SERVICE_ACCOUNT, "audience": audience}
     task = to(target.url(path), oidc_token=token, headers={"authorization": "Bearer mine"})
 
@@ -607,7 +607,7 @@ def test_a_token_that_cannot_be_minted_is_a_failed_attempt(target: Target, path:
 
 
 def test_the_name_of_a_task_stays_taken(cloud: Cloud, target: Target, path: str) -> None:
-    """It cannot be made again while it waits, after it is done, after it was deleted and after a purge."""
+    """It cannot be created again while it waits, when it is done, deleted, or purged."""
     queue = cloud.make_queue()
     later = datetime.now(UTC) + timedelta(hours=1)
     waiting, done, deleted, purged = (

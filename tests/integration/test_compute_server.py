@@ -1,4 +1,4 @@
-"""The local Compute Engine as Google's own client library sees it, and the machines that boot in it."""
+"""The local Compute Engine, through Google's own client library, and the machines in it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 import pytest
@@ -20,6 +21,7 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
+from localcloud.running_cloud import RunningCloud
 from localcloud.services.compute.faults import FAULTS
 from localcloud.services.compute.guests import SimulatedGuests
 from localcloud.services.compute.methods import METHODS
@@ -28,11 +30,6 @@ from localcloud.services.compute.times import Times
 from localcloud.services.identity.server import IdentityServer
 from localcloud.services.project import Project
 from tests.system import records
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-
-    from localcloud.running_cloud import RunningCloud
 
 PROJECT = "demo-project"
 NUMBER = "123456789012"
@@ -47,12 +44,13 @@ HEARTBEAT = 0.05
 
 
 class _Hub:
-    """A tiny Hub: takes reports, verifies their tokens with the keys that are served, answers as it is told to."""
+    """A tiny Hub: accepts reports, verifies their tokens with the served keys, answers as set."""
 
     def __init__(self, keys_url: str) -> None:
         self.reports: list[dict[str, Any]] = []
         self.answers: deque[int] = deque()
-        self.expected = ""  # how the machines of the test that runs are called: late reports of others are not its business
+        # The prefix of the present test's machines: late reports of other machines do not count.
+        self.expected = ""
         self._keys_url = keys_url
         self._runner: web.AppRunner | None = None
         self.url = ""
@@ -306,7 +304,7 @@ def name() -> str:
 
 
 def test_an_instance_lives_from_insert_to_delete(cloud: _Cloud, name: str) -> None:
-    """The stock client inserts, suspends, resumes, stops, starts and deletes, and sees each state at the end."""
+    """Google's client inserts, suspends, resumes, stops, starts, deletes, and sees each state."""
     operation = cloud.insert(name)
     assert operation.status == compute_v1.Operation.Status.RUNNING
     assert str(operation.target_id) == str(cloud.get(name).id)
@@ -613,7 +611,7 @@ def test_a_local_ssd_is_discarded_only_when_that_is_asked_for(cloud: _Cloud, nam
 
 
 def test_what_belongs_to_a_workspace_is_found_by_label_and_by_name(cloud: _Cloud) -> None:
-    """In every zone, by the two filters that the Hub uses; a name that only begins alike is another one's."""
+    """In every zone, by the two filters of the Hub; a name with the same start is not found."""
     workspace = str(uuid.uuid4())
     for each in (
         f"workspace-{workspace}",
@@ -824,7 +822,7 @@ def test_a_request_id_belongs_to_one_call(cloud: _Cloud, name: str) -> None:
 def test_what_there_is_not_is_answered_in_json(
     cloud: _Cloud, method: str, path: str, code: int
 ) -> None:
-    """An unknown path, method or project is 404, an unknown zone 400 as Compute has it; always the error document."""
+    """An unknown path, method or project is 404, an unknown zone 400, as an error document."""
     answer = cloud.call(method, path)
 
     assert answer.status_code == code
@@ -845,7 +843,7 @@ def test_a_body_that_is_no_json_object_is_refused(cloud: _Cloud, body: str) -> N
 
 
 def test_a_web_page_neither_reads_nor_changes_anything(cloud: _Cloud, name: str) -> None:
-    """Nobody proves anything to this Compute, so who asks must not be a page: error documents, and the machine stays."""
+    """It needs no token, so pages must not use it: they get errors, and the machine stays."""
     cloud.running(name)
     url = f"{cloud.server.url}/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances/{name}"
     pages: list[tuple[dict[str, str], int]] = [
@@ -944,7 +942,7 @@ def test_a_slow_operation_takes_longer(cloud: _Cloud, name: str) -> None:
 
 
 def test_a_lost_operation_is_not_found_but_happens(cloud: _Cloud, name: str) -> None:
-    """Its record is 404, and its requestId begins a new call, which meets what the first one made."""
+    """Its record is 404; its requestId starts a new call, which finds what the first created."""
     cloud.fault("lost_operation", count=1)
     request_id = str(uuid.uuid4())
 
@@ -1216,7 +1214,7 @@ def test_a_fault_can_be_narrowed_to_every_method_that_is_served(cloud: _Cloud, n
 
 
 def test_a_machine_boots_and_reports_with_a_token_that_verifies(cloud: _Cloud, name: str) -> None:
-    """The report carries the generation, and a token with the machine's own identity, signed by a key that is served."""
+    """The report has the generation and a token of the machine, signed by a served key."""
     instance = cloud.running(name, generation=7)
 
     _until(lambda: cloud.hub.reports)
@@ -1276,7 +1274,7 @@ def test_a_thawed_machine_goes_on_and_reports_nothing(cloud: _Cloud, name: str) 
 
 @pytest.fixture
 def slow_guests() -> Iterator[_Cloud]:
-    """Start a cloud whose guests take longer to boot, and between heartbeats, than a test to suspend them."""
+    """Start a cloud whose guests boot, and report again, slower than a test suspends them."""
     cloud = _Cloud(boot=0.6, heartbeat=0.6)
     yield cloud
     cloud.close()
@@ -1285,7 +1283,7 @@ def slow_guests() -> Iterator[_Cloud]:
 def test_a_machine_that_is_suspended_while_it_boots_finishes_its_boot_after_the_thaw(
     slow_guests: _Cloud, name: str
 ) -> None:
-    """It is frozen in the middle of its boot, for longer than a boot takes, and reports after the rest of it."""
+    """It is frozen during its boot, for longer than a boot takes, and reports after the rest."""
     cloud = slow_guests
     cloud.running(name)
     cloud.fault("slow_operation", count=1, method="suspend")
@@ -1303,7 +1301,7 @@ def test_a_machine_that_is_suspended_while_it_boots_finishes_its_boot_after_the_
 def test_the_time_between_two_heartbeats_does_not_pass_while_the_machine_is_suspended(
     slow_guests: _Cloud, name: str
 ) -> None:
-    """A guest's timers stand still: what was left of the wait before the freeze is waited for after the thaw."""
+    """A guest's timers stand still: it waits for the rest of the time after the thaw."""
     cloud = slow_guests
     cloud.running(name)
     cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True})
@@ -1364,7 +1362,7 @@ def test_a_machine_sends_heartbeats_while_someone_is_connected(cloud: _Cloud, na
 
 
 def _is_still(count: Callable[[], int]) -> bool:
-    """Look again and again while several heartbeats would have come; return whether nothing was added."""
+    """Watch for the time of several heartbeats, and return whether nothing was added."""
     before, end = count(), time.monotonic() + 5 * HEARTBEAT
     while time.monotonic() < end:
         if count() != before:
@@ -1487,7 +1485,7 @@ def test_a_machine_reports_again_when_nobody_answers(cloud: _Cloud, name: str) -
 
 @pytest.mark.parametrize("answer", [400, 401, 404, 409])
 def test_a_machine_gives_up_what_the_hub_refuses(cloud: _Cloud, name: str, answer: int) -> None:
-    """A 4xx is final: where it is the answer to `ready`, this boot is over, and whoever connects makes no heartbeat."""
+    """A 4xx is final: after one to ``ready``, connecting causes no heartbeat in this boot."""
     cloud.hub.answers.append(answer)
 
     cloud.running(name)
@@ -1572,7 +1570,7 @@ def test_an_unknown_machine_is_not_found_by_the_switches(cloud: _Cloud) -> None:
 
 @pytest.fixture
 def hand(cloud: _Cloud) -> tuple[RunningCloud, dict[str, Any]]:
-    """Return what the helpers take, with a machine that runs: a running cloud, as far as they look at it, and a workspace."""
+    """Return the part of a running cloud that the helpers use, and a workspace with a machine."""
     workspace_id = str(uuid.uuid4())
     name = f"workspace-{workspace_id}"
     labels = {"hub": "test", "workspace": workspace_id, "owner": "alice"}
@@ -1678,7 +1676,7 @@ def test_a_hand_gives_a_machine_another_type(
 
 
 def test_a_hand_deletes_a_home_or_restores_it(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
-    """A restored one has its name, only the labels that somebody thought of, and nobody who uses it."""
+    """A restored disk has its name and only the given labels, and is not attached."""
     cloud, workspace = hand
     records.restore_home_by_hand(cloud, workspace)
     assert _left(cloud, workspace, "disks")["home-*"] == (ZONE, {"hub": "test"})
@@ -1754,7 +1752,7 @@ def test_the_history_tells_what_every_machine_became(cloud: _Cloud, name: str) -
 
 
 def test_a_reset_leaves_nothing(cloud: _Cloud, name: str) -> None:
-    """Machines, disks, operations, faults and history are gone; who waits for an operation is told so."""
+    """Machines, disks, operations, faults and history are gone; a wait for an operation ends."""
     cloud.fault("slow_operation", count=1)
     operation = cloud.insert(name)
     cloud.fault("stock_out")

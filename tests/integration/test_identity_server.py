@@ -1,11 +1,12 @@
-"""The local issuer and metadata server over HTTP, as a verifier, the command line and a machine use it."""
+"""The local issuer and metadata server over HTTP, as verifiers, tools and machines use it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import jwt
@@ -17,9 +18,6 @@ from localcloud.services.compute.times import Times
 from localcloud.services.identity.server import IdentityServer
 from localcloud.services.identity.tokens import UserToken, subject_of
 from localcloud.services.project import Project
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 ZONE = "us-west1-a"
 PROJECT = Project(id="demo-project", number="123456789012", zones=(ZONE,))

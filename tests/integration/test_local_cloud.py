@@ -1,4 +1,4 @@
-"""The local cloud as a whole: how it starts, what it says about itself, what its command line does, and how it ends."""
+"""The local cloud as a whole: its start, its state, its command line, and its end."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_it_is_healthy_as_soon_as_it_is_there(cloud: RunningCloud) -> None:
 
 
 def test_the_state_file_says_where_everything_is(cloud: RunningCloud) -> None:
-    """Addresses, processes that run and log files that exist, for every function of the catalogue and every service."""
+    """It has addresses, running processes and log files, for every function and service."""
     state = json.loads(cloud.state_file.read_text())
     assert set(state["functions"]) == {function.name for function in FUNCTIONS}
     assert set(state["services"]) == {
@@ -204,7 +204,7 @@ def test_the_scheduled_functions_are_called(cloud: RunningCloud) -> None:
 def test_a_function_of_the_platform_refuses_everybody_but_its_invoker(
     cloud: RunningCloud, function: Any
 ) -> None:
-    """No token, a person's, and that of another service account get nowhere; functions for everyone check in code."""
+    """No token, a person's or another account's: refused; public functions check in code."""
     url = cloud.function_url(function.name)
     others = [
         account(cloud, name) for name in read_catalogue().invokers if name != function.invoker
@@ -306,7 +306,7 @@ def test_workspaces_get_ready_when_delivery_is_bad(own_cloud: RunningCloud, faul
 
 @OWN_CLOUD
 def test_a_reset_leaves_nothing(own_cloud: RunningCloud) -> None:
-    """Whatever was under way: no records, no machines, no faults; and what comes afterwards works."""
+    """Records, machines and faults are gone, even during requests; new requests work."""
     token = own_cloud.token("reset@example.com")
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda name: create(own_cloud, token, name), ["one", "two", "three", "four"]))
@@ -342,7 +342,7 @@ def test_the_command_line_prints_a_token(cloud: RunningCloud) -> None:
 
 @OWN_CLOUD
 def test_the_command_line_makes_an_administrator(own_cloud: RunningCloud) -> None:
-    """Whom the functions for people take at once, and for whom nothing is started again the second time."""
+    """The functions for people know them at once; a second time, nothing is restarted."""
     email, everybodys = "carol@example.com", f"{own_cloud.address}/workspaces?all=true"
 
     def allowed(token: str) -> int:
@@ -414,7 +414,7 @@ def test_the_command_line_prints_logs(cloud: RunningCloud) -> None:
 
 
 def test_the_command_line_tells_the_story_of_a_workspace(cloud: RunningCloud) -> None:
-    """From the request to the end of its operation, whichever functions wrote it; of an unknown one there is none."""
+    """From the request to the end of its operation, of all functions; none of an unknown id."""
     alice = ApiClient(cloud.address, cloud.token("traced@example.com"))
     workspace_id = alice.create("traced")["id"]
     alice.wait_until_settled(workspace_id, "READY")

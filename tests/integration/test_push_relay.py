@@ -1,4 +1,4 @@
-"""The relay between the Pub/Sub emulator and a front, without either: a test pushes, and a test receives."""
+"""The relay between the Pub/Sub emulator and a front; tests take the places of both."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Receiver:
 def relayed(
     play: Callable[[PushRelay, Receiver, Callable[[], Awaitable[int]]], Awaitable[None]],
 ) -> None:
-    """Have a test's play with a relay, a receiver, and a way to push a message that was published just now."""
+    """Run a test with a relay, a receiver, and a function that pushes a new message."""
 
     async def perform() -> None:
         async with AsyncExitStack() as stack:

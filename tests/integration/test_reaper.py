@@ -29,8 +29,15 @@ async def main():
     reaper.remove(folder / "state.json")
     (folder / "temporary" / "deep").mkdir(parents=True)
     (folder / "state.json").touch()
-    script = f"trap '' TERM; sleep 300 & echo $$ $! > {folder}/temporary/pids.new; mv {folder}/temporary/pids.new {folder}/temporary/pids; wait; wait"
-    program = Program(name="deaf", command=["/bin/sh", "-c", script], environment={}, folder=folder, log=folder / "log")
+    pids = folder / "temporary" / "pids"
+    script = f"trap '' TERM; sleep 300 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; wait; wait"
+    program = Program(
+        name="deaf",
+        command=["/bin/sh", "-c", script],
+        environment={},
+        folder=folder,
+        log=folder / "log",
+    )
     await Child.start(program, reaper)
     print(reaper.pid, flush=True)
     await asyncio.sleep(300)
@@ -40,7 +47,7 @@ asyncio.run(main())
 
 
 def test_nothing_is_left_of_a_cloud_that_was_killed(tmp_path: Path) -> None:
-    """The groups of its children end, even those that ignore SIGTERM, and its files and folders go."""
+    """Its children's groups end, even those that ignore SIGTERM; its files and folders go."""
     cloud = subprocess.Popen(
         [sys.executable, "-c", CLOUD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
     )

@@ -1,12 +1,13 @@
-"""The instances, disks and operations of the local Compute Engine, on a clock that is turned by hand."""
+"""The instances, disks and operations of the local Compute Engine, on a manual clock."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,14 +18,10 @@ from localcloud.services.compute.fault_kinds import GuestFault
 from localcloud.services.compute.faults import FAULTS
 from localcloud.services.compute.fleet import Fleet
 from localcloud.services.compute.machine_types import Shape
+from localcloud.services.compute.resources import Instance, Operation
 from localcloud.services.compute.serial_console import SerialConsole
 from localcloud.services.compute.times import Times
 from localcloud.services.project import Project
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from localcloud.services.compute.resources import Instance, Operation
 
 ZONE = "us-west1-a"
 OTHER_ZONE = "us-west1-b"
@@ -263,7 +260,7 @@ LEADS_TO = {
 def test_each_verb_does_in_each_state_what_compute_does(
     world: _World, verb: str, status: str
 ) -> None:
-    """The table of states and verbs: a verb leads where it should, or is refused and changes nothing."""
+    """A verb leads to the state of the table, or is refused and changes nothing."""
     instance = world.in_state(status)
     assert instance.status == status
     end = LEADS_TO.get((verb, status))
@@ -323,7 +320,7 @@ def test_an_instance_goes_through_every_state_on_its_way(
 
 
 def test_an_insert_makes_the_instance_and_its_disks_at_once(world: _World) -> None:
-    """The operation's target is the instance's numeric id from the first moment, and everything sent is kept."""
+    """The operation's target is the instance's numeric id at once, and all input is kept."""
     sent = _body(
         labels={"hub": "h"},
         tags={"items": ["workspace"]},
@@ -372,7 +369,7 @@ def test_a_delete_takes_the_auto_delete_disks_and_leaves_the_others(world: _Worl
 def test_an_insert_with_a_disk_of_another_instance_fails_and_leaves_that_disk_alone(
     world: _World,
 ) -> None:
-    """The operation ends with RESOURCE_IN_USE_BY_ANOTHER_RESOURCE, and nothing of the new instance stays."""
+    """The operation ends with RESOURCE_IN_USE_BY_ANOTHER_RESOURCE; no new instance stays."""
     world.running()
     disks = [
         *_body("two")["disks"][:1],
@@ -482,7 +479,7 @@ def test_deleting_an_insert_that_waits_for_a_foreign_disk_leaves_that_disk_alone
 def test_an_insert_that_compute_would_not_take_is_refused_and_changes_nothing(
     world: _World, change: dict[str, Any], code: int, reason: str, words: str
 ) -> None:
-    """The answer is Compute's, in its words, and neither an instance nor a disk nor an operation comes of it."""
+    """The answer has Compute's words; there is no new instance, disk or operation."""
     world.running("taken")
     before = [
         len(world.fleet.instances.all()),
@@ -503,7 +500,7 @@ def test_an_insert_that_compute_would_not_take_is_refused_and_changes_nothing(
 
 
 def test_an_insert_does_not_take_the_place_of_a_boot_disk_that_was_kept(world: _World) -> None:
-    """The boot disk is called like its instance unless `diskName` says otherwise; the refusal names what is in the way."""
+    """The boot disk has its instance's name by default; the refusal names the other disk."""
     world.running()
     world.fleet.attached_disks.set_auto_delete(ZONE, "one", "persistent-disk-0", auto_delete=False)
     world.clock.turn(10)
@@ -593,9 +590,11 @@ def test_what_forbids_an_insert_does_so_at_once_and_in_the_operation_in_turn(
 ) -> None:
     """Both in Compute's words, and with nothing left behind; no other call is touched."""
     words = {
-        "policy_forbids": "Constraint constraints/compute.vmExternalIpAccess violated for project 123456789012. Add instance "
+        "policy_forbids": "Constraint constraints/compute.vmExternalIpAccess violated for project "
+        "123456789012. Add instance "
         f"projects/demo/zones/{ZONE}/instances/two to the constraint",
-        "account_unknown": "The resource 'vm@demo.iam.gserviceaccount.com' of type 'serviceAccount' was not found.",
+        "account_unknown": "The resource 'vm@demo.iam.gserviceaccount.com' of type "
+        "'serviceAccount' was not found.",
     }[fault]
     instance = world.in_state("TERMINATED")
     world.faults.switch_on(fault)
@@ -660,7 +659,7 @@ def test_an_instance_can_be_not_ready_without_anything_to_see(world: _World, ver
 def test_what_cannot_be_brought_up_is_what_it_was_before(
     world: _World, fault: str, codes: list[str], verb: str
 ) -> None:
-    """The operation fails, a new instance and its disks are gone, another one is stopped or suspended as before."""
+    """The operation fails; a new instance and its disks are gone, others are as before."""
     before = {"start": "TERMINATED", "resume": "SUSPENDED"}.get(verb)
     if before:
         world.in_state(before)
@@ -730,7 +729,7 @@ def test_a_lost_operation_happens_but_nobody_finds_it(world: _World) -> None:
 def test_preemption_strikes_running_machines_then_the_next_that_run_until_it_is_used_up(
     world: _World,
 ) -> None:
-    """A count of two: the one that runs now, and the next one that comes to run; the third is spared."""
+    """A count of two affects the running machine and the next one, not the third."""
     first = world.running("one")
     world.faults.switch_on("preempted", count=2)
 
@@ -958,7 +957,7 @@ def test_a_disk_is_made_and_deleted_only_when_no_instance_holds_it(world: _World
 
 
 def test_a_disk_is_in_use_where_the_fault_says_so(world: _World) -> None:
-    """A holder that nobody sees has it; the fault is narrowed by the instance that had the disk last."""
+    """An invisible holder has it; the fault is narrowed by the disk's last instance."""
     world.running()
     world.fleet.instances.delete(ZONE, "one")
     world.clock.turn(10)
@@ -972,13 +971,16 @@ def test_a_disk_is_in_use_where_the_fault_says_so(world: _World) -> None:
 
     assert (raised.value.code, raised.value.reason) == (400, "resourceInUseByAnotherResource")
     there = f"projects/demo/zones/{ZONE}"
-    words = f"The disk resource '{there}/disks/one-home' is already being used by '{there}/instances/holder'"
+    words = (
+        f"The disk resource '{there}/disks/one-home' is already being used by "
+        f"'{there}/instances/holder'"
+    )
     assert raised.value.message == words
     assert world.fleet.disks.delete(ZONE, "one-home")
 
 
 def test_a_disk_is_detached_and_given_to_another_instance(world: _World) -> None:
-    """It has one user at a time, keeps its device name and its times, and is not deleted with who had it before."""
+    """It has one user at a time, keeps device name and times, and outlives its former instance."""
     one, two = world.running(), world.running("two")
     home = world.fleet.disks.get(ZONE, "one-home")
 
@@ -1040,7 +1042,7 @@ def test_a_disk_is_shared_only_by_those_who_read_it(
 
 
 def test_a_change_of_an_instances_disks_that_makes_no_sense_is_refused(world: _World) -> None:
-    """Devices that are not there or there already, disks that are not there, the boot disk of a machine that runs."""
+    """Unknown or used devices, unknown disks, the boot disk of a running machine."""
     instance = world.running()
     fleet, spare = (
         world.fleet,
@@ -1080,7 +1082,7 @@ def test_a_change_of_an_instances_disks_that_makes_no_sense_is_refused(world: _W
 
 
 def test_a_disk_is_made_again_from_a_snapshot_in_another_zone(world: _World) -> None:
-    """The snapshot outlives its disk, has its size, and gives the new disk no labels but those asked for."""
+    """The snapshot outlives its disk and has its size; the new disk has only given labels."""
     fleet = world.fleet
     fleet.disks.insert(
         ZONE, {"name": "home", "sizeGb": "20", "labels": {"hub": "h", "workspace": "w"}}

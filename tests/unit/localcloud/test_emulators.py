@@ -125,7 +125,10 @@ def test_a_missing_emulator_is_installed_where_the_sdk_can_do_that(machine: Mach
     machine.java("17.0.15")
     machine.emulators(FIRESTORE_JAR)
     jar = machine.sdk / PUBSUB_JAR
-    installs = f'[ "$*" = "components install pubsub-emulator --quiet" ] && mkdir -p {jar.parent} && touch {jar}'
+    installs = (
+        '[ "$*" = "components install pubsub-emulator --quiet" ]'
+        f" && mkdir -p {jar.parent} && touch {jar}"
+    )
     machine.program(machine.sdk / "bin/gcloud", installs)
     (machine.bin / "gcloud").symlink_to(machine.sdk / "bin/gcloud")
     installation = find_installation()
@@ -138,7 +141,8 @@ def test_an_emulator_that_cannot_be_installed_is_one_line_with_the_command(
     """Where a package manager owns the SDK, gcloud names the command, and so do we."""
     machine.java("17.0.15")
     machine.emulators(PUBSUB_JAR)
-    refuses = "echo 'ERROR: the component manager is disabled\n\nsudo apt-get install the-emulator\n' >&2; exit 1"
+    advice = "ERROR: the component manager is disabled\n\nsudo apt-get install the-emulator\n"
+    refuses = f"echo '{advice}' >&2; exit 1"
     machine.program(machine.sdk / "bin/gcloud", refuses)
     (machine.bin / "gcloud").symlink_to(machine.sdk / "bin/gcloud")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Whom a server of the local cloud takes for itself, and whom for a web page: the tables, without a server."""
+"""Which hosts a server of the local cloud accepts, and which requests are of a web page."""
 
 import pytest
 from aiohttp.test_utils import make_mocked_request

@@ -304,7 +304,7 @@ def test_the_policy_of_a_task_comes_before_that_of_its_queue() -> None:
 
 
 def test_what_was_deleted_or_purged_while_under_way_does_not_come_back() -> None:
-    """The answer of a dispatch whose task is gone changes nothing but the number of dispatches under way."""
+    """The answer for a deleted task changes only the number of dispatches under way."""
     queue = make_queue()
     deleted = add(queue)
     add(queue)
@@ -320,7 +320,7 @@ def test_what_was_deleted_or_purged_while_under_way_does_not_come_back() -> None
 
 
 def test_a_forced_run_takes_the_place_of_the_planned_one() -> None:
-    """A task that was due later is not also sent at its time; when it fails, its backoff counts from the run."""
+    """A task is not sent again at its due time; its backoff counts from the forced run."""
     queue = make_queue(retry=RetryPolicy(min_backoff=seconds(5)))
     task_id = add(queue, due=NOW + seconds(60))
 

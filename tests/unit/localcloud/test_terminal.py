@@ -37,7 +37,7 @@ from localcloud.command_line.terminal import escape
     ],
 )
 def test_what_acts_on_a_terminal_or_hides_is_shown_escaped(hostile: str, seen: str) -> None:
-    """Escapes, ends of lines, directions, what has no width, what is no character: all as their code."""
+    """Escapes, line ends, directions, characters without width and non-characters: as codes."""
     assert escape(hostile) == seen
     assert escape(hostile).isprintable()
 

@@ -1,4 +1,4 @@
-"""The story of a workspace and the logs, when what was logged is hostile: of which the state file and the logs are enough."""
+"""The story of a workspace, and the logs, when log lines are hostile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Write = Callable[[str, bytes], dict[str, Any]]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write the log of a function; what comes back is the state of a cloud that has this one only."""
+    """Write the log of a function, and return the state of a cloud with only this function."""
 
     def write(function: str, content: bytes) -> dict[str, Any]:
         (tmp_path / "function.log").write_bytes(content)
@@ -96,14 +96,20 @@ def test_only_a_line_feed_ends_a_line_of_the_logs(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A carriage return, a separator or a form feed in a plain line begins no other one."""
-    forged = 'GET /\r{"severity":"CRITICAL"}\u2028{"severity":"CRITICAL"}\x85\x0b\x0c\x1e{"severity":"CRITICAL"}'
+    forged = (
+        'GET /\r{"severity":"CRITICAL"}\u2028{"severity":"CRITICAL"}'
+        '\x85\x0b\x0c\x1e{"severity":"CRITICAL"}'
+    )
     write(
         "cleanup",
         f"{forged}\n\x1b[2Jnext ü \ud800\n".encode("utf-8", "surrogatepass") + b"\xff\r\nlast",
     )
     printed = logs(tmp_path, capsys, "cleanup")
     assert printed == [
-        r'GET /\u000d{"severity":"CRITICAL"}\u2028{"severity":"CRITICAL"}\u0085\u000b\u000c\u001e{"severity":"CRITICAL"}',
+        (
+            r'GET /\u000d{"severity":"CRITICAL"}\u2028{"severity":"CRITICAL"}'
+            r'\u0085\u000b\u000c\u001e{"severity":"CRITICAL"}'
+        ),
         r"\u001b[2Jnext ü ���",
         "�",
         "last",

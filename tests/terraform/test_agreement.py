@@ -281,7 +281,7 @@ def test_permissions_on_machines_are_limited_to_the_hubs_names() -> None:
     """The conditions have the code's prefixes of instances, boot disks and home disks."""
     workspace = a_workspace(id="the-id", home_disk=None)
     create = (ROOT / "shared/domain/lifecycle.py").read_text(encoding="utf-8")
-    [instance] = re.findall(r'name = f"([a-z-]+)\{workspace_id\}"', create)
+    [instance] = re.findall(r'name=f"([a-z-]+)\{workspace_id\}"', create)
     home = workspace.disk_name.removesuffix("the-id")
     assert re.findall(r'startsWith\("([^"]*)"\)', LOCALS["own_instances"]) == [instance]
     assert re.findall(r'startsWith\("([^"]*)"\)', LOCALS["own_disks"]) == [home, instance]
@@ -368,9 +368,9 @@ def groups(name: str) -> set[str]:
 @pytest.mark.parametrize(
     ("names", "ports"),
     [
-        (["stores"], ["store"]),
-        (["publish"], ["provision_jobs"]),
-        (["enqueue"], ["operation_jobs"]),
+        (["stores"], ["records", "new_records"]),
+        (["publish"], ["new_records"]),  # sends its jobs by Pub/Sub
+        (["enqueue"], ["records"]),  # sends its jobs by Cloud Tasks
         (["look", "operate"], ["machines"]),
     ],
     ids=lambda each: each[0],

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from localcloud.catalogue import EVERYONE, Function, read_catalogue
 
 CATALOGUE = read_catalogue()
-# Whom a function checks: people or machines itself; callers whom the platform checks; or anybody may call.
+# Whom a function checks: people or machines itself, or callers whom the platform checks. Anybody may
+# call the others.
 PEOPLE, MACHINES, PLATFORM, ANYBODY = "people", "machines", "the platform", "anybody"
 
 

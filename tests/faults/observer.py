@@ -26,7 +26,7 @@ class Histories:
     Attributes:
         requests: requests to the Hub and their answers, see ``localcloud.services.requests_file``.
         calls: calls to Compute that change something.
-        states: the states of Compute's instances, see ``localcloud.services.compute.fleet``.
+        states: the states of Compute's instances, see ``localcloud.services.compute.lifecycle``.
         reports: the guests' reports, and how they were answered.
         idle_after: the shortest time without a connection after which a machine may be stopped
             without a request.

@@ -183,9 +183,9 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         return found.fields.get("mark") if found else None
 
     @_translated
-    def set_checkpoint(self, name: str, mark: str | None) -> None:
+    def set_checkpoint(self, name: str, checkpoint: str | None) -> None:
         """See the port."""
-        self._documents.commit([self._documents.put(f"sweeps/{name}", {"mark": mark})])
+        self._documents.commit([self._documents.put(f"sweeps/{name}", {"mark": checkpoint})])
 
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""

@@ -164,10 +164,10 @@ class MemoryWorkspaceStore(WorkspaceStore):
         self.counts.reads += 1
         return self._checkpoints.get(name)
 
-    def set_checkpoint(self, name: str, mark: str | None) -> None:
+    def set_checkpoint(self, name: str, checkpoint: str | None) -> None:
         """See the port."""
         self.counts.commits += 1
-        self._checkpoints[name] = mark
+        self._checkpoints[name] = checkpoint
 
     def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""

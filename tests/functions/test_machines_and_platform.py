@@ -501,7 +501,7 @@ def test_one_bad_workspace_does_not_stop_the_rest_of_a_cleanup(
 
 def test_a_cleanup_goes_through_all_pages(hub: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each workspace of several pages is handled once."""
-    monkeypatch.setattr("shared.usecases.sweep.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("shared.usecases.sweeping.PAUSE_SECONDS", 0)
     long_ago = hub.world.clock() - timedelta(days=2)
     workspaces = [a_workspace(Status.READY, last_connected_at=long_ago) for _ in range(230)]
     hub.world.store.put(*workspaces)

@@ -122,7 +122,7 @@ pull() {
   give_up "${code}" "$(with_docker_line "${why}" "${said}")"
 }
 
-# Record why Docker could not create or start the container: record_refusal DOCKERS_TEXT.
+# Record why Docker could not create or start the container: record_refusal TEXT.
 record_refusal() {
   local code why
   echo "$1" >&2

@@ -1,8 +1,8 @@
 """Everything that is run by hand or by CI: `nox -l` lists it.
 
-The sessions share one virtual environment, made when first needed. A tool of which the packages are
-none of the Hub's (`requirements/`) has one of its own. Whatever is installed is held to the hashes
-of a file that `nox -s lock` has written.
+The sessions share one virtual environment, made when it is first needed. A tool whose packages the
+Hub does not use (`requirements/`) has its own. Every installation checks the hashes that
+`nox -s lock` has written.
 """
 
 import hashlib
@@ -23,10 +23,11 @@ REQUIREMENTS = "requirements-dev.txt"  # all of requirements.txt, too
 # second.
 _TOOLS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("requirements/*.in"))
 INPUTS = ("requirements.in", "requirements-dev.in", *_TOOLS)
-UNSAFE = "django==1.11"  # has dozens of known vulnerabilities: a service that tells of none tells nothing about others
+# It has dozens of known vulnerabilities. A service that reports none of them reports nothing.
+UNSAFE = "django==1.11"
 BILL = ROOT / "sbom.json"
 
-# What somebody waits for who changes the code.
+# What `tests` runs: people who change the code wait for it.
 SUITES = (
     "unit",
     "functions",
@@ -38,15 +39,9 @@ SUITES = (
     "terraform",
     "boot",
 )
-# What CI runs as well, and not beside the others: each has a cloud of its own, and what it waits for
-# has deadlines.
+# What CI runs as well. Not beside the others: each starts its own cloud, and has deadlines.
 SLOW_SUITES = ("attacks", "demo", "faults")
-WORKERS = (
-    "-n",
-    "4",
-    "--dist",
-    "loadgroup",
-)  # on two cores, too: most of these tests wait for something
+WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores too: most tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
 
 nox.options.sessions = ["tests"]
@@ -142,13 +137,16 @@ def boot(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Break everything around the Hub; `nox -s faults -- -k chaos --seed 7 --seconds 600` has a longer, another chaos."""
+    """Break everything around the Hub.
+
+    `-- -k chaos --seed 7 --seconds 600` plays another, longer chaos.
+    """
     _pytest(session, *FEWER_WORKERS, "tests/faults", "-rP", *session.posargs)
 
 
 @nox.session
 def attacks(session: nox.Session) -> None:
-    """Attack a running local cloud: long, slow and broken requests, forged lines, hostile web pages."""
+    """Attack a local cloud: long, slow and broken requests, forged log lines, hostile pages."""
     _pytest(session, *FEWER_WORKERS, "tests/attacks", *session.posargs)
 
 
@@ -156,7 +154,8 @@ def attacks(session: nox.Session) -> None:
 def vm(session: nox.Session) -> None:
     """Boot the machine whole, kernel included, in QEMU: some minutes, and not part of `tests`."""
     session.log(
-        "Not proven: Container-Optimized OS itself (read-only root, firewall, AppArmor), suspend and resume by ACPI."
+        "Not proven: Container-Optimized OS itself (read-only root, firewall, AppArmor), "
+        "suspend and resume by ACPI."
     )
     session.log("Broken and replaced images and foreign disks are booted by `nox -s boot`.")
     _pytest(session, "tests/guests/test_vm.py", "--whole-machine", *session.posargs)
@@ -170,7 +169,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def checkov(session: nox.Session) -> None:
-    """Scan the Terraform module for what is known to be unsafe; in an environment of its own, and not part of `tests`."""
+    """Scan the Terraform module for unsafe settings, in an environment of its own."""
     _install_tool(session, "checkov")
     scan = ("--directory", "terraform/workspace-hub", "--framework", "terraform", "--skip-download")
     session.run("checkov", *scan, "--compact", "--quiet", *session.posargs)
@@ -178,7 +177,10 @@ def checkov(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def lock(session: nox.Session) -> None:
-    """Pin each `requirements*.in` with hashes; versions stay, unless `nox -s lock -- --upgrade-package grpcio` or `-- --upgrade`."""
+    """Pin each `requirements*.in` with hashes.
+
+    Versions stay, unless you add `-- --upgrade-package grpcio` or `-- --upgrade`.
+    """
     _install_tool(session, "lock")
     # No settings of the person's and no address of an index: the files are the same wherever they
     # are made.
@@ -205,7 +207,7 @@ def lock(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def audit(session: nox.Session) -> None:
-    """Look up known vulnerabilities of all that is locked; `-- --osv-url URL` asks a mirror of OSV. Not part of `tests`.
+    """Look up known vulnerabilities of all pinned packages; `-- --osv-url URL` asks a mirror.
 
     PyPI is asked, or else OSV. Where neither can tell, the session is skipped and says why: nothing
     is known then.
@@ -244,7 +246,7 @@ def audit(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def sbom(session: nox.Session) -> None:
-    """Write sbom.json: what is deployed, as a CycloneDX bill of materials, with hashes, and licences where known."""
+    """Write sbom.json: what is deployed, as a CycloneDX bill of materials with hashes."""
     _install(session)
     _install_tool(session, "sbom")
     locked = _cyclonedx(session, "requirements", "requirements.txt")
@@ -264,7 +266,7 @@ def local(session: nox.Session) -> None:
     command = [PYTHON, "-m", "localcloud", "run", "--attached", *session.posargs]
     # The pipe ends with this process, and with the pipe the local cloud, even if this process is
     # killed.
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)  # noqa: S603  # the arguments are the person's own
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)  # noqa: S603  # from posargs
     try:
         process.wait()
     except KeyboardInterrupt:
@@ -286,7 +288,7 @@ def bench(session: nox.Session) -> None:
 
 
 def findings(report: dict[str, Any]) -> list[str]:
-    """Return a line for each known vulnerability in what pip-audit reports: the package, the ids, and what repairs it."""
+    """Return a line for each vulnerability that pip-audit reports: package, ids, repair."""
     found = {
         f"{package['name']} {package['version']}: {' '.join([one['id'], *one.get('aliases', [])])},"
         f" repaired in {', '.join(one['fix_versions']) or 'no version'}"
@@ -297,7 +299,10 @@ def findings(report: dict[str, Any]) -> list[str]:
 
 
 def unaudited(report: dict[str, Any]) -> list[str]:
-    """Return a line for each package that pip-audit reports as passed over; its exit code and its summary do not count these."""
+    """Return a line for each package that pip-audit skipped.
+
+    Neither its exit code nor its summary counts these.
+    """
     return sorted(
         {package["skip_reason"] for package in report["dependencies"] if "skip_reason" in package}
     )
@@ -344,7 +349,10 @@ def bill_of_materials(
 
 
 def pulled_in_by(lock: str) -> dict[str, list[str]]:
-    """Return what pulls in each package of a requirements file as `# via` has it: packages, or `-r` and an input file."""
+    """Return what requires each package of a requirements file, by its `# via` comments.
+
+    These are packages, or `-r` and an input file.
+    """
     causes: dict[str, list[str]] = {}
     for block in re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]:
         name, _, rest = block.partition("==")
@@ -394,7 +402,7 @@ def _install_tool(session: nox.Session, name: str) -> None:
 
 
 def _pip_audit(session: nox.Session, service: str, *files: str) -> dict[str, Any] | str:
-    """Return what pip-audit reports of pinned files, or its last words if the service did not answer."""
+    """Return pip-audit's report on pinned files, or its last line if the service did not answer."""
     report = Path(session.create_tmp()) / "report.json"
     report.unlink(missing_ok=True)
     form = (

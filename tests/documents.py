@@ -29,7 +29,7 @@ def between(page: Path, begin: str, end: str) -> str:
 
 
 def rows_of(table: str) -> list[dict[str, str]]:
-    """Return a Markdown table's rows: each cell by the name of its column, without backticks around it."""
+    """Return a Markdown table's rows: each cell by its column's name, without backticks."""
     header, _, *rows = [
         [cell.strip().strip("`") for cell in line.strip().strip("|").split("|")]
         for line in table.splitlines()

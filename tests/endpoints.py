@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from localcloud.catalogue import EVERYONE, Function, read_catalogue
 
 CATALOGUE = read_catalogue()
-# Whom a function checks: people or machines itself, or callers whom the platform checks. Anybody may
-# call the others.
+# Who may call a function. It checks people and machines itself; the platform checks its callers.
 PEOPLE, MACHINES, PLATFORM, ANYBODY = "people", "machines", "the platform", "anybody"
 
 

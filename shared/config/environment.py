@@ -17,7 +17,7 @@ from shared.domain.policy import Deadlines, Limits, Policy
 
 
 class ConfigurationError(Exception):
-    """Settings are missing or wrong, and the message names each. The deployment must be corrected."""
+    """Settings are missing or wrong. The message names each; correct the deployment."""
 
 
 def configure_libraries() -> None:

@@ -1,4 +1,4 @@
-"""What a setting is, and the kinds of settings: how the text of an environment variable becomes a value.
+"""What a setting is, and the kinds of settings: how an environment variable becomes a value.
 
 A kind's ``parse`` gets the text without surrounding space, never empty, and a list to which it adds
 what is wrong, each as the end of a sentence that begins with the setting's name: ``is '9'; it must

@@ -229,11 +229,10 @@ def _instance(
     zone: str,
     hub_url: str,
     *,
-    generation: int = 1,
     heartbeat: float = HEARTBEAT,
-    disks: Any = None,
     **more: Any,
 ) -> compute_v1.Instance:
+    generation = more.pop("generation", 1)
     attributes = {
         "hub-reports-url": f"{hub_url}/workspaces/{name}/reports",
         "hub-audience": AUDIENCE,
@@ -246,8 +245,7 @@ def _instance(
             "name": name,
             "machine_type": f"zones/{zone}/machineTypes/e2-standard-4",
             "labels": {"managed-by": "workspace-hub", "hub": "test"},
-            "disks": disks
-            or [
+            "disks": [
                 {"boot": True, "auto_delete": True, "initialize_params": {"disk_size_gb": 10}},
                 {
                     "device_name": "home",

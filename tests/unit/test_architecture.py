@@ -65,7 +65,7 @@ def test_use_cases_import_domain_and_ports_only(path: Path) -> None:
     ids=named,
 )
 def test_only_functions_import_the_edge(path: Path) -> None:
-    """``bootstrap`` composes the ports; ``entry`` may import it, and it does not import ``entry``."""
+    """``entry`` may import ``bootstrap``, which composes the ports; not the other way round."""
     assert not [module for module in imported(path) if module.startswith("shared.entry")]
 
 

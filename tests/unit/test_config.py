@@ -119,7 +119,7 @@ def test_emulators_are_used_elsewhere() -> None:
 
 
 def test_zero_switches_a_sweep_off() -> None:
-    """Neither stopped nor deleted nor made anew: an idle or retention time or an age of 0 is none."""
+    """A value of 0 turns the idle stop, the deletion, or the renewal of machines off."""
     off = {"HUB_IDLE_SECONDS": "0", "HUB_RETENTION_SECONDS": "0.0", "HUB_MAX_MACHINE_AGE": "0"}
     policy = read_settings(REQUIRED_SETTINGS | SERVED | off).policy
 
@@ -171,7 +171,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
 
 
 def test_who_is_connected_is_known_well_before_the_machine_counts_as_idle() -> None:
-    """However short the idle time is: machines report, and reports are written, three times within it."""
+    """Machines report, and reports are written, three times within the shortest idle time."""
     settings = read_settings(REQUIRED_SETTINGS | SERVED | {"HUB_IDLE_SECONDS": "90"})
     assert (
         settings.machine.heartbeat_interval

@@ -25,8 +25,11 @@ def told(**variables: str) -> list[str]:
 
 
 def test_nobody_is_served_unless_somebody_is_named() -> None:
-    """A Hub that forgot to say whom it serves does not start; the message says how to serve everybody."""
-    problem = "neither HUB_ALLOWED_EMAILS nor HUB_ALLOWED_DOMAINS is set; HUB_ALLOWED_EMAILS=* lets in everybody"
+    """A Hub that does not say whom it serves does not start; the message says how to."""
+    problem = (
+        "neither HUB_ALLOWED_EMAILS nor HUB_ALLOWED_DOMAINS is set; "
+        "HUB_ALLOWED_EMAILS=* lets in everybody"
+    )
     assert told(HUB_ALLOWED_EMAILS="") == [problem]
     assert told(HUB_ALLOWED_EMAILS="", HUB_MODE="team", HUB_ADMIN_EMAILS="grace@example.com") == [
         problem
@@ -132,7 +135,7 @@ A_DOMAIN = "it must be a domain in ASCII, like example.com, or xn--… for one w
 def test_an_address_or_domain_that_is_nobodys_is_refused(
     name: str, value: str, problem: str
 ) -> None:
-    """It would never be equal to a person's; it is told in ASCII, so that a letter which only looks right is seen."""
+    """It matches nobody. The message is in ASCII, which shows a letter that only looks right."""
     assert told(**{"HUB_MODE": "team", name: value}) == [f"{name} {problem}"]
 
 
@@ -142,9 +145,12 @@ def test_an_address_or_domain_that_is_nobodys_is_refused(
 def test_an_administrator_whose_account_no_organisation_runs_has_to_be_named_as_such(
     address: str,
 ) -> None:
-    """As one of ours they would be none: Google says of no organisation that it runs their account."""
+    """No organisation manages such an account, so it could never be an administrator's."""
     assert told(HUB_MODE="team", HUB_ADMIN_EMAILS=f"grace@example.org,{address}") == [
-        f"HUB_ADMIN_EMAILS has '{address}', an account of no organisation; name it in HUB_OUTSIDE_ADMIN_EMAILS"
+        (
+            f"HUB_ADMIN_EMAILS has '{address}', an account of no organisation; "
+            "name it in HUB_OUTSIDE_ADMIN_EMAILS"
+        )
     ]
 
 
@@ -157,7 +163,10 @@ def test_an_administrator_whose_account_no_organisation_runs_has_to_be_named_as_
 def test_a_domain_of_no_organisation_is_refused(name: str, form: str, domain: str) -> None:
     """Nobody could prove that they belong to it."""
     assert told(HUB_MODE="team", **{name: form.format(domain)}) == [
-        f"{name} has '{domain.lower()}', which is no organisation's; name people there by their addresses"
+        (
+            f"{name} has '{domain.lower()}', which is no organisation's; "
+            "name people there by their addresses"
+        )
     ]
 
 
@@ -165,7 +174,10 @@ def test_nobody_is_an_administrator_in_two_ways() -> None:
     """The stricter of the two would have no effect."""
     both = dict.fromkeys(("HUB_ADMIN_EMAILS", "HUB_OUTSIDE_ADMIN_EMAILS"), "grace@example.org")
     assert told(HUB_MODE="team", **both) == [
-        "'grace@example.org' is in HUB_ADMIN_EMAILS and in HUB_OUTSIDE_ADMIN_EMAILS; name it in one of them"
+        (
+            "'grace@example.org' is in HUB_ADMIN_EMAILS and in HUB_OUTSIDE_ADMIN_EMAILS; "
+            "name it in one of them"
+        )
     ]
 
 

@@ -89,7 +89,7 @@ def test_another_value_than_the_default_makes_a_difference(name: str) -> None:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Say whether a value is of an annotated type; of a collection's type only the outside counts."""
+    """Say whether a value is of an annotated type, but not which items a collection has."""
     origin = typing.get_origin(hint)
     if origin in {types.UnionType, typing.Union}:
         return any(fits(value, one) for one in typing.get_args(hint))

@@ -36,8 +36,8 @@ def test_a_local_ssd_type_is_refused_in_a_sentence() -> None:
     """It could not be suspended, nor stopped without a decision on its data."""
     [problem] = told("e2-standard-4,c3-standard-4-lssd")
     assert problem == (
-        "HUB_MACHINE_TYPES has 'c3-standard-4-lssd'; Compute cannot suspend it, since it has local SSDs: "
-        "every stop would lose its memory"
+        "HUB_MACHINE_TYPES has 'c3-standard-4-lssd'; "
+        "Compute cannot suspend it, since it has local SSDs: every stop would lose its memory"
     )
 
 
@@ -74,8 +74,8 @@ def test_an_unknown_series_is_refused_until_its_disks_are_named() -> None:
     """The message has the setting to make; with it a series that Google adds tomorrow is taken."""
     [problem] = told("q9-standard-4")
     assert problem == (
-        "HUB_MACHINE_TYPES has 'q9-standard-4'; HUB_DISK_TYPES must say which disks its series takes, "
-        "like q9=hyperdisk-balanced"
+        "HUB_MACHINE_TYPES has 'q9-standard-4'; "
+        "HUB_DISK_TYPES must say which disks its series takes, like q9=hyperdisk-balanced"
     )
     taken = settings("q9-standard-4", HUB_DISK_TYPES="q9=hyperdisk-balanced")
     assert taken.machine.disk_types == {"q9": "hyperdisk-balanced"}
@@ -124,7 +124,7 @@ def test_a_series_has_one_disk_type() -> None:
     ["e2-standard-4,n4-standard-4", "n4-standard-4,n2-standard-2", "t2a-standard-1,c4a-standard-1"],
 )
 def test_types_that_share_no_disk_are_not_mixed(types: str) -> None:
-    """A home keeps the disk that it was made with, so a START with the other type could never attach it."""
+    """A home keeps its disk type, so a START with the other type could never attach it."""
     [problem] = told(types)
     assert all(repr(name) in problem for name in types.split(","))
     assert "a home keeps its disk" in problem
@@ -132,7 +132,7 @@ def test_types_that_share_no_disk_are_not_mixed(types: str) -> None:
 
 
 def test_types_that_could_share_a_disk_are_told_which() -> None:
-    """C3 takes both kinds: the message has the setting that lets it live beside N4, and the setting is right."""
+    """C3 takes both types: the message has the setting with which C3 and N4 fit together."""
     [problem] = told("c3-standard-4,c3d-standard-4,n4-standard-4")
     assert problem.endswith(
         "HUB_DISK_TYPES=c3=hyperdisk-balanced,c3d=hyperdisk-balanced makes them fit"
@@ -211,10 +211,11 @@ def test_all_that_is_wrong_with_machine_types_is_told_together() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "HUB_ADVANCE_OPERATION_URL", "HUB_REPORT_WORKSPACE_URL", "HUB_IDENTITY_KEYS_URL", "HUB_IAP_KEYS_URL",
-        "HUB_IMAGE_REPOSITORY", "HUB_CORS_ORIGINS", "HUB_IDENTITY_ISSUERS", "HUB_USER_AUDIENCES",
+        *("HUB_ADVANCE_OPERATION_URL", "HUB_REPORT_WORKSPACE_URL", "HUB_IDENTITY_KEYS_URL"),
+        *("HUB_IAP_KEYS_URL", "HUB_IMAGE_REPOSITORY", "HUB_CORS_ORIGINS", "HUB_IDENTITY_ISSUERS"),
+        "HUB_USER_AUDIENCES",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize(
     "value", ["https://user:s3cret@host/x", "user:s3cret@host/x", "https://host/x?token=s3cret"]
 )

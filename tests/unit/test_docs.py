@@ -34,7 +34,7 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-# ---- docs/permissions.md: tests/system/test_permissions.py sends every request of the matrix ----------
+# ---- docs/permissions.md: tests/system/test_permissions.py sends every request of the matrix ----
 
 
 def test_the_permission_matrix_has_every_function_and_route() -> None:
@@ -52,7 +52,7 @@ def test_the_permission_matrix_has_every_function_and_route() -> None:
 
 
 def test_the_permission_matrix_has_every_service_account_that_calls() -> None:
-    """The columns are people, the machine and the invokers, who are allowed what the catalogue says."""
+    """The columns are people, the machine and the invokers; the catalogue says who may what."""
     catalogue = read_catalogue()
     people = ["nobody", "stranger", "another person", "owner", "administrator", "machine"]
     for row in permissions():
@@ -63,7 +63,7 @@ def test_the_permission_matrix_has_every_service_account_that_calls() -> None:
             assert [name for name, cell in list(row.items())[2:] if cell < "300"] == [invoker]
 
 
-# ---- docs/api.md ----------------------------------------------------------------------------------
+# ---- docs/api.md ----
 
 
 def answers() -> Iterator[dict[str, Any]]:
@@ -102,7 +102,7 @@ def requests_shown() -> set[tuple[str, str]]:
 
 
 def test_the_requests_shown_are_those_of_the_contract() -> None:
-    """Every curl line calls a path of the OpenAPI document, and all paths of a workspace are shown."""
+    """Every curl line calls a path of the OpenAPI document; all paths of a workspace are shown."""
     paths = description()["paths"]
     there = {(method.upper(), path) for path in paths for method in paths[path]}
     shown = requests_shown()
@@ -112,7 +112,7 @@ def test_the_requests_shown_are_those_of_the_contract() -> None:
     }
 
 
-# ---- docs/troubleshooting.md ----------------------------------------------------------------------
+# ---- docs/troubleshooting.md ----
 
 
 def codes_of(section: str) -> list[str]:
@@ -125,7 +125,7 @@ def codes_of(section: str) -> list[str]:
 
 
 def workspace_codes() -> set[str]:
-    """Return the codes of a workspace's error that the domain's modules have, but for the boot codes."""
+    """Return the error codes of a workspace that the domain's modules have, without boot codes."""
     found = {f"{kind}_TIMED_OUT" for kind in OperationKind}
     for file in (ROOT / "shared/domain").rglob("[!_]*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -165,7 +165,7 @@ def test_each_boot_error_is_explained() -> None:
     assert sorted(codes_of("Boot errors")) == sorted(BOOT_CODES | {"BOOT_FAILED"})
 
 
-# ---- commands -------------------------------------------------------------------------------------
+# ---- commands ----
 
 
 def nox_sessions() -> set[str]:
@@ -219,7 +219,7 @@ def the_code() -> str:
     )
 
 
-# ---- form, links, names and paths ------------------------------------------------------------------------
+# ---- form, links, names and paths ----
 
 
 def test_the_readme_is_for_somebody_with_five_minutes() -> None:
@@ -239,7 +239,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what a link can name of a page: its headings as GitHub writes them into the address."""
+    """Return the anchors of a page: its headings as GitHub writes them into the address."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -281,7 +281,7 @@ TOP = {path.name for path in ROOT.iterdir()}
     "page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of
 )
 def test_every_path_named_exists(page: Path) -> None:
-    """A path in backticks is one of the repository's, from its root or from the page's own folder."""
+    """A path in backticks exists, from the repository's root or from the page's own folder."""
     missing = [
         path
         for path in sorted(paths_named(page))

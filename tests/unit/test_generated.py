@@ -4,5 +4,5 @@ from tests.generated import COMMAND, stale
 
 
 def test_no_generated_file_is_stale() -> None:
-    """A changed setting, variable or resource reaches the pages and Terraform in the same commit."""
+    """A change of a setting, variable or resource reaches pages and Terraform in its commit."""
     assert list(stale()) == [], f"`{COMMAND}` writes them"

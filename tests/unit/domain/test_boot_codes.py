@@ -12,7 +12,8 @@ from shared.domain.steps import HOME_DISK_GONE
 from shared.domain.workspace import Status
 
 _REASON = re.compile(
-    r"(?:\b(?:doing|record_end|fail|failed|give_up|ended) |\bcode=|\becho ')([A-Z]{2,}(?:_[A-Z]+)+)\b"
+    r"(?:\b(?:doing|record_end|fail|failed|give_up|ended) |\bcode=|\becho ')"
+    r"([A-Z]{2,}(?:_[A-Z]+)+)\b"
 )
 _WORD = re.compile(r"(?<![$\w{])[A-Z]{2,}(?:_[A-Z]+)+\b(?!:?=)")
 _VARIABLE = re.compile(r"\b([A-Z_]{2,}):?=")

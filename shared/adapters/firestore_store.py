@@ -1,4 +1,7 @@
-"""The store of all records, in Firestore."""
+"""The store of all records, in Firestore.
+
+``tests/unit/test_indexes.py`` derives the indexes of ``firestore.indexes.json`` from these queries.
+"""
 
 import base64
 import json

@@ -1,4 +1,7 @@
-"""The configuration as the code reads it: frozen, complete and checked."""
+"""The configuration as the code reads it: frozen, complete and checked.
+
+The defaults are in ``declarations``, many of them taken from ``shared/domain/policy.py``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from datetime import datetime
 from shared.domain.access import Actor
 from shared.domain.changes import Transition
 from shared.domain.events import Event, hub_events, request_event
-from shared.domain.owners import charge_request, hold_changed
+from shared.domain.owner_limits import after_change, charge_request
 from shared.domain.policy import Policy
 from shared.domain.workspace import Owner
 
@@ -35,7 +35,7 @@ def commit_of(
     events = hub_events(transition, now)
     if actor is not None:
         events += (request_event(actor, transition.before, transition.change.event, now),)
-    return Commit(transition, hold_changed(owner, transition) if owner else None, events)
+    return Commit(transition, after_change(owner, transition) if owner else None, events)
 
 
 def commit_of_request(
@@ -44,7 +44,7 @@ def commit_of_request(
     """Return the commit of a person's request, within the owner's rate and quotas.
 
     Raises:
-        TooManyRequestsError, QuotaExceededError: as ``owners.charge_request`` raises them.
+        TooManyRequestsError, QuotaExceededError: as ``owner_limits.charge_request`` raises them.
     """
     charged = charge_request(owner, transition, actor, now, policy)
     requested = request_event(actor, transition.before, transition.change.event, now)

@@ -225,13 +225,13 @@ def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[
     home = workspace.home_disk
     if home is not None and home.name in machine.disks:
         home = HomeDisk(home.name, machine.zone)
-    forgetful, lost = without_memory(
+    without, lost = without_memory(
         workspace, f"The machine was moved to zone {machine.zone} outside the Hub."
     )
     # If no machine is recorded, a new one is wanted, and the moved one will not do either.
     unwanted = workspace.instance_id is None
     moved = replace(
-        forgetful,
+        without,
         zone=machine.zone,
         instance_id=None if unwanted else machine.id,
         machine_made_at=None if unwanted else machine.created_at,

@@ -7,24 +7,24 @@ from shared.domain.access import Actor
 from shared.domain.changes import Transition
 from shared.domain.workspace import Status, Workspace
 
-HUB = "hub"  # who did it, when it was none of the people but the end of what they asked for
-STRANGERS = "strangers"  # who it was, when they were several, and nobody whom the Hub serves
-SEVERAL = "several"  # who it was, when they were several whom it serves
+HUB = "hub"  # the actor if the Hub itself did it, such as the end of an operation
+STRANGERS = "strangers"  # the actor of several callers whom the Hub does not serve
+SEVERAL = "several"  # the actor of several callers whom the Hub serves
 ACCEPTED = "ACCEPTED"
 REFUSED = "REFUSED"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A line of the trail. Never a token, a secret or a body.
+    """A line of the audit trail. It never contains a token, a secret or a body.
 
-    ``workspace_id`` is empty where the event is about no single workspace, ``owner_id`` where it is
-    about nobody's. ``who`` is an ``owner_id``, ``cleanup``, ``hub``, ``strangers``, ``several``, or
-    a machine's instance name; ``as_admin`` says that it was an administrator on another's
-    workspace. ``result`` is ``ACCEPTED``, ``REFUSED`` (for want of permission; an administrator's
-    also when it could not be done), ``DELETED``, the status that an operation ended in, or the code
-    of its error; of a dead letter, what came of it in words. ``times`` is how many refusals this
-    stands for: it tells the last, without what they do not have in common.
+    ``workspace_id`` and ``owner_id`` are empty if the event is not about a single workspace or
+    owner. ``who`` is an ``owner_id``, ``cleanup``, ``hub``, ``strangers``, ``several``, or a
+    machine; ``as_admin`` says that an administrator acted on another's workspace. ``result`` is
+    ``ACCEPTED``, ``REFUSED`` (no permission; for an administrator also that it failed),
+    ``DELETED``, the status or the error's code in which an operation ended, or for a dead letter
+    the result in words. ``times`` is how many refusals the event counts: its fields are those of
+    the last one, and ids that differ are empty.
     """
 
     at: datetime

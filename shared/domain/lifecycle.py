@@ -69,7 +69,7 @@ class NewOperation:
 
 
 def create(workspace_id: str, wanted: NewWorkspace, new: NewOperation, policy: Policy) -> Updated:
-    """Begin a workspace. ``owners.admit`` decides first whether its owner may have it."""
+    """Begin a workspace. ``owner_limits.add_workspace`` decides first whether it is allowed."""
     operation = _operation(OperationKind.CREATE, Phase.INSERT, new, policy)
     workspace = Workspace(
         id=workspace_id,

@@ -1,4 +1,8 @@
-"""The numbers and lists that decisions depend on. All are settings (``shared/config``)."""
+"""The numbers and lists that decisions depend on.
+
+Most are settings (``shared/config/declarations.py``), with the default that is here; the others are
+fixed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -98,7 +102,6 @@ class Policy:
         get an organisation's limits.
         """
         address = normalized(email) or ""
-        own = (
-            self.limits_of.get(address) if "@" in address else None
-        )  # what is a domain's name proves nothing
+        # An entry without "@" is a domain's: it must not match an address.
+        own = self.limits_of.get(address) if "@" in address else None
         return own or self.limits_of.get(domain or "") or self.limits

@@ -6,10 +6,10 @@ However often a machine reports, and whatever, it causes few writes:
 record                    what reports of the workspace's machine can cause
 ========================= ==========================================================================
 READY, or ERROR with a    a write for a heartbeat, once in ``heartbeat_write_interval``
-running machine
+running machine           (``idleness.take_heartbeat``)
 READY                     ERROR, by ``failed``; no report leads back, only a person's START does
-ERROR with a running      once in ``REPORTED_AGAIN``: its memory counts as ready (a write and a
-machine                   look), and does not (a write and a ``MemoryLost``)
+ERROR with a running      once in ``READY_DISBELIEVED_FOR``: its memory counts as ready (a write and
+machine                   a look), and does not (a write and a ``MemoryLost``)
 ERROR with                READY, by ``ready``: that error comes from a look, never from a report
 ``MACHINE_NOT_READY``
 not recorded as running   a look, once in ``attend_after``: a write, a job, and what the look finds
@@ -37,7 +37,7 @@ from shared.domain.steps import Step, fail, may_still_be_saved, recording, remak
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status, Workspace
 
 # How long after its last ``failed`` a machine is not believed that it is ready.
-REPORTED_AGAIN = timedelta(minutes=5)
+READY_DISBELIEVED_FOR = timedelta(minutes=5)
 
 # The phases in which the machine of the current generation may be booting: the worker that boots it
 # may not have recorded that yet.
@@ -89,7 +89,7 @@ class Report:
 
 
 def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Updated | None:
-    """Take a machine's report. None if it says nothing new.
+    """Handle a machine's report. None if it says nothing new.
 
     Raises:
         InstanceNotRecordedError: the machine's id is not recorded yet. It reports again in a
@@ -133,7 +133,7 @@ def comes_too_early(workspace: Workspace, report: Report) -> bool:
 
 
 def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Updated | None:
-    """Take that a boot is ready.
+    """Handle a report that a boot is ready.
 
     An operation that waits for it succeeds, even after its deadline: a slow machine is as good as a
     fast one. Once the clean-up has begun (``steps.may_still_be_saved``), it is too late.
@@ -151,7 +151,7 @@ def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Updated | Non
 
 
 def _ready_unasked(workspace: Workspace, now: datetime, policy: Policy) -> Updated | None:
-    """Take that a boot is ready for which no operation waits.
+    """Handle a report that a boot is ready for which no operation waits.
 
     The memory of a machine that runs counts as ready from then on. The status stays until a worker
     has looked: Compute's state decides.
@@ -162,7 +162,7 @@ def _ready_unasked(workspace: Workspace, now: datetime, policy: Policy) -> Updat
         return _look(workspace, "UnexpectedReady", now, policy)
     problem = workspace.error
     if problem is not None and is_of_a_machine(problem.code):
-        believed_at = problem.at + REPORTED_AGAIN
+        believed_at = problem.at + READY_DISBELIEVED_FOR
         if now < believed_at:
             raise TooManyRequestsError(
                 "The machine has just reported a failure. Report again later.", believed_at - now
@@ -186,7 +186,7 @@ def _not_awaited(operation: Operation) -> ReportNotTakenError:
 def _heartbeat(
     workspace: Workspace, reason: HeartbeatReason | None, now: datetime, policy: Policy
 ) -> Updated | None:
-    """Take a heartbeat. If the machine is not recorded as running, a worker looks."""
+    """Handle a heartbeat. If the machine is not recorded as running, a worker looks."""
     operation = workspace.operation
     if operation is not None and operation.kind is OperationKind.DELETE:
         return None
@@ -215,7 +215,7 @@ def _look(workspace: Workspace, event: str, now: datetime, policy: Policy) -> Up
 
 
 def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Updated | None:
-    """Take that a machine failed: its boot, or its container later.
+    """Handle a report that a machine failed: its boot, or its container later.
 
     A START whose machine lacks its home disk makes a new machine with it, once. Any other boot
     fails the operation.
@@ -251,33 +251,33 @@ def _problem_of(report: Report, operation: Operation | None, now: datetime) -> P
 
 
 def _failed_meanwhile(workspace: Workspace, problem: Problem, now: datetime) -> Updated | None:
-    """Take that a machine failed that is being suspended, resumed or stopped.
+    """Handle a failure of a machine that is being suspended, resumed or stopped.
 
     Its memory is not worth keeping any more, so it is shut down, or booted again. None if that is
     recorded already.
     """
     if workspace.ready_generation is None:
         return None
-    forgetful, notes = without_memory(workspace, problem.message)
-    unready = replace(forgetful, ready_generation=None, updated_at=now)
+    without, notes = without_memory(workspace, problem.message)
+    unready = replace(without, ready_generation=None, updated_at=now)
     if workspace.status is Status.READY:  # nobody can use it while it is being stopped
         unready = replace(unready, status=Status.ERROR, error=problem)
     return Updated(unready, "MachineFailedMeanwhile", notes=notes)
 
 
 def _failed_in_use(workspace: Workspace, problem: Problem, now: datetime) -> Updated | None:
-    """Take that a machine failed without an operation. As far as is known, it goes on running.
+    """Handle a failure without an operation. As far as is known, the machine still runs.
 
     If the workspace is in ERROR for another reason, its memory counts as lost: a START must not
     find it READY.
     """
-    forgetful, notes = without_memory(workspace, problem.message)
+    without, notes = without_memory(workspace, problem.message)
     if workspace.status is Status.READY:
-        unready = replace(forgetful, ready_generation=None)
+        unready = replace(without, ready_generation=None)
         broken = finish(unready, Status.ERROR, "MachineFailed", now, problem)
         running = recording(broken, machine_running=True, attend_at=workspace.attend_at)
         return replace(running, notes=notes)
     if workspace.status is Status.ERROR and workspace.machine_running and workspace.has_memory:
-        failed = replace(forgetful, error=problem, updated_at=now)
+        failed = replace(without, error=problem, updated_at=now)
         return Updated(failed, "MachineFailedAgain", notes=notes)
     return None

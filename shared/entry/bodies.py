@@ -17,7 +17,7 @@ from shared.domain.credentials import holds_credentials, holds_credentials_witho
 from shared.domain.errors import FieldProblem, InvalidRequestError
 from shared.domain.idleness import HeartbeatReason
 from shared.domain.lifecycle import NewMachine, NewWorkspace
-from shared.domain.owners import Key
+from shared.domain.owner_limits import Key
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, Status

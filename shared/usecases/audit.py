@@ -18,9 +18,8 @@ from shared.domain.workspace import Workspace
 from shared.ports import Clock, WorkspaceStore
 
 LONGEST_RECORDED_ID = 64
-MOST_CALLERS = (
-    1000  # people whom the Hub serves, and kinds of what they were refused, that are told apart
-)
+# Pairs of a caller whom the Hub serves and a kind of refusal that are counted apart.
+MOST_CALLERS = 1000
 MOST_STRANGERS = 200
 STRANGERS_PER_MINUTE = 10  # events of all strangers together that one instance writes
 READ_RECORDED_EVERY = timedelta(minutes=10)

@@ -9,7 +9,13 @@ from shared.domain.changes import Transition
 from shared.domain.errors import WorkspaceGoneError
 from shared.domain.events import request_event
 from shared.domain.lifecycle import NewWorkspace
-from shared.domain.owners import Admission, Key, admit, with_proven_domain, workspace_of_key
+from shared.domain.owner_limits import (
+    Key,
+    NewHolding,
+    add_workspace,
+    with_proven_domain,
+    workspace_of_key,
+)
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
 from shared.usecases.records import Records, log_transition
@@ -24,8 +30,10 @@ def create_workspace(
     earlier attempt's commit went through and its answer was lost, the workspace is read once more.
 
     Raises:
-        NameTakenError, QuotaExceededError, TooManyRequestsError: as ``owners.admit`` raises them.
-        IdempotencyKeyReusedError, WorkspaceGoneError: as ``owners.workspace_of_key`` raises them.
+        NameTakenError, QuotaExceededError, TooManyRequestsError: as
+            ``owner_limits.add_workspace`` raises them.
+        IdempotencyKeyReusedError, WorkspaceGoneError: as ``owner_limits.workspace_of_key`` raises
+            them.
         UnavailableError: the owner's record changed at every attempt; nothing was made.
     """
     workspace_id, operation_id = str(uuid.uuid4()), str(uuid.uuid4())
@@ -40,9 +48,9 @@ def create_workspace(
         if key is not None and (known := workspace_of_key(owner.record, key, now)) is not None:
             logs.info("CreateRepeated", workspace_id=known)
             return _existing(records, known)
-        holding = admit(
+        holding = add_workspace(
             with_proven_domain(owner.record, actor),
-            Admission(workspace_id, new.name, key, actor.email),
+            NewHolding(workspace_id, new.name, key, actor.email),
             now,
             policy,
         )

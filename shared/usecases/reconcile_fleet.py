@@ -137,9 +137,7 @@ class _Run:
         for resource in resources:
             try:
                 tied = [found for each in tied_to(resource) if (found := self._read(each, read))]
-            except (
-                UnavailableError
-            ) as error:  # its record may exist: nothing is done about this one
+            except UnavailableError as error:
                 logs.warning("RecordNotRead", name=resource.name, reason=str(error))
                 continue
             action = _action_for(resource, tied, now, self.policy)

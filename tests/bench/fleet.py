@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from shared.domain import lifecycle, owners, reports
+from shared.domain import lifecycle, owner_limits, reports
 from shared.domain.access import Actor
 from shared.domain.changes import Updated, finish
 from shared.domain.lifecycle import NewWorkspace
@@ -104,9 +104,9 @@ def _suspended(actor: Actor, project_id: str, at: datetime) -> Workspace:
 
 
 def _holding(owner: Owner, workspace: Workspace) -> Owner:
-    new = owners.Admission(workspace.id, workspace.name, None, workspace.owner_email)
-    admitted = owners.admit(owner, new, workspace.created_at, POLICY)
-    return owners.mark_running(admitted, workspace.id, running=workspace.counts_as_running)
+    new = owner_limits.NewHolding(workspace.id, workspace.name, None, workspace.owner_email)
+    admitted = owner_limits.add_workspace(owner, new, workspace.created_at, POLICY)
+    return owner_limits.mark_running(admitted, workspace.id, running=workspace.counts_as_running)
 
 
 def _changed(change: Updated | None) -> Workspace:

@@ -19,7 +19,7 @@ from shared.domain.instance import Place
 from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import NewMachine, NewWorkspace
-from shared.domain.owners import Key
+from shared.domain.owner_limits import Key
 from shared.domain.policy import Policy
 from shared.domain.reports import Report
 from shared.domain.workspace import Metadata, Workspace

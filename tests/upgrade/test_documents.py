@@ -24,7 +24,7 @@ from shared.domain.idleness import HeartbeatReason, take_heartbeat
 from shared.domain.instance import Fault, FaultKind, StartedCall
 from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
-from shared.domain.owners import Key
+from shared.domain.owner_limits import Key
 from shared.domain.steps import Call
 from shared.domain.workspace import OperationKind, Owner, Phase, Workspace
 from tests.fakes.machines import fault

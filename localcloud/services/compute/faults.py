@@ -1,6 +1,6 @@
 """The faults of the local Compute Engine, one object each.
 
-A new fault is one more entry of ``FAULTS``: its kind says what it affects, and the entry says which
+A new fault is one more entry of ``_ALL``: its kind says what it affects, and the entry says which
 methods it affects and what happens. Where several faults could affect the same call, the first one
 of the list that is on does.
 """

@@ -143,8 +143,8 @@ def _renew(step: Step, why: str) -> Updated:
     """
     known, instance = step.workspace, step.inputs.instance
     known, notes = as_it_is(known, instance) if instance else (known, ())
-    forgetful, lost = without_memory(known, WAS_OFF)
-    renewing = replace(step, workspace=forgetful, operation=replace(step.operation, renews=True))
+    without, lost = without_memory(known, WAS_OFF)
+    renewing = replace(step, workspace=without, operation=replace(step.operation, renews=True))
     change = remake(renewing, why)
     return replace(change, notes=(*notes, *lost, *change.notes))
 
@@ -168,8 +168,8 @@ def boot_although_old(step: Step, said: str) -> Updated:
 
 
 def _boot(step: Step, phase: Phase, why: str) -> Updated:
-    forgetful, notes = without_memory(step.workspace, why)
-    return replace(replace(step, workspace=forgetful).boot(phase), notes=notes)
+    without, notes = without_memory(step.workspace, why)
+    return replace(replace(step, workspace=without).boot(phase), notes=notes)
 
 
 def remake(step: Step, why: str) -> Updated:
@@ -258,10 +258,10 @@ class IfRecorded:
         if instance is None or step.workspace.instance_id is None:
             remade = replace(step, operation=replace(step.operation, remade=True))
             return remade.enter(Phase.DELETE_INSTANCE, "PhaseEntered")
-        forgetful, notes = without_memory(
+        without, notes = without_memory(
             step.workspace, "The machine was made anew outside the Hub."
         )
-        known = replace(forgetful, instance_id=instance.id, machine_made_at=instance.created_at)
+        known = replace(without, instance_id=instance.id, machine_made_at=instance.created_at)
         found = replace(step, workspace=known).enter(Phase.SURVEY, "InstanceFound")
         return replace(found, notes=notes)
 

@@ -27,13 +27,13 @@ def delete_machine(step: Step) -> Decision:
     if starts and can_be_used(step):  # somebody resumed it by hand meanwhile
         return step.finish(Status.READY, "WorkspaceReady")
     if operation.automatic and first and observed_state(step.inputs.instance) not in _OFF:
-        return _abandon(step)
+        return _call_off_delete(step)
     if starts and step.lacks_home and not _can_be_remade(step):
         return fail_without_home(step)
     return DELETE(step)
 
 
-def _abandon(step: Step) -> Updated:
+def _call_off_delete(step: Step) -> Updated:
     """Keep a workspace whose machine somebody has started, and have a worker look at it.
 
     The retention sweep deletes only machines that are off.

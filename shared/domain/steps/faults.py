@@ -88,9 +88,10 @@ class _Refusal:
 def go_on_refused(step: Step, fault: Fault, command: Command | None = None) -> Updated:
     """Decide what a refusal means. ``command`` is None if a long operation ended in the fault.
 
-    A fault that passes by itself is waited for until the deadline. A definite one goes a step down:
-    from suspending to shutting down, from resuming or booting to a new machine on the same home,
-    and that only after another look. Where memory is at stake, an unknown answer is not definite.
+    A fault that passes by itself is waited for until the deadline. After a definite one, and after
+    another look, the operation falls back: from suspending to shutting down, from resuming or
+    booting to a new machine on the same home. If memory is at stake, an unknown answer is not
+    definite.
     Any other fault fails the operation. A machine that is only too old, and may not be deleted, is
     booted.
     """
@@ -174,8 +175,7 @@ def _make_way(step: Step, refusal: _Refusal) -> Updated:
     if not kind.endswith("disks") or name == step.workspace.disk_name:
         return Again(Phase.INSERT)(step)
     if step.operation.renamed:
-        unnamed = replace(refusal, command=None)
-        return fail(step, _problem_of_refusal(step, unnamed))
+        return fail(step, _problem_of_refusal(step, refusal))
     return replace(step, operation=replace(step.operation, renamed=True)).boot(Phase.INSERT)
 
 
@@ -183,11 +183,10 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     """Return what a person is told about a refusal that fails the operation."""
     kind = refusal.fault.kind
     code, what, retryable = _REFUSALS.get(kind, _ANY_OTHER)
-    doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""
     way_out = WAY_OUT[step.operation.kind]
     if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:
         way_out = f"Whoever runs this Hub must change that. {way_out}"
-    message = f"{what} It said{doing}: {refusal.said} {way_out}"
+    message = f"{what} Compute Engine said: {refusal.said} {way_out}"
     return problem_of(step, code, message, retryable=retryable)
 
 

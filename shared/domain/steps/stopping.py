@@ -13,13 +13,13 @@ from shared.domain.steps.step import Call, Decision, Step
 from shared.domain.workspace import OperationKind, Phase, Problem, Status
 
 # A machine that came back to running so often is stopped instead of suspended.
-SUSPENDS_UNDONE = 2
+MOST_SUSPENDS_UNDONE = 2
 
 
 def suspend(step: Step) -> Decision:
     """Suspend, unless the machine is in use after all, or its memory is not worth keeping."""
     if _in_use_after_all(step):
-        return _abandon(step)
+        return _call_off_stop(step)
     if step.workspace.memory_is_ready:
         return Call(SuspendInstance(step.place), Phase.AWAIT_SUSPENDED)
     if step.workspace.has_memory:
@@ -30,7 +30,7 @@ def suspend(step: Step) -> Decision:
 def suspend_once_more(step: Step) -> Updated:
     """Suspend a machine that came back to running once more: its guest may have been busy."""
     undone = step.operation.suspends_undone + 1
-    if not step.workspace.memory_is_ready or undone >= SUSPENDS_UNDONE:
+    if not step.workspace.memory_is_ready or undone >= MOST_SUSPENDS_UNDONE:
         why = (
             f"The machine came back to running {undone} times instead of being suspended, "
             "so it was shut down."
@@ -57,7 +57,7 @@ def stop_unless_used(step: Step) -> Decision:
     if step.operation.failure is not None and step.operation.attempt == 0:
         return begin_cleanup(step)
     if step.operation.kind is OperationKind.STOP and _in_use_after_all(step):
-        return _abandon(step)
+        return _call_off_stop(step)
     return STOP(step)
 
 
@@ -80,7 +80,7 @@ def _in_use_after_all(step: Step) -> bool:
     return due is not None and step.now < due
 
 
-def _abandon(step: Step) -> Updated:
+def _call_off_stop(step: Step) -> Updated:
     """Leave the machine running, and the workspace in the status that it had."""
     known = with_interval_of(step.workspace, step.inputs.instance)
     kept = replace(step, workspace=known).finish(
@@ -111,14 +111,14 @@ def go_on_off(step: Step) -> Updated:
     """
     if step.operation.failure is not None:
         why = "The START failed, and its machine was shut down."
-        forgetful, notes = without_memory(step.workspace, why)
-        ended = end_failed(replace(step, workspace=forgetful), step.operation.failure)
+        without, notes = without_memory(step.workspace, why)
+        ended = end_failed(replace(step, workspace=without), step.operation.failure)
         return replace(ended, notes=notes)
     if step.operation.kind is OperationKind.START:
         return boot_off(step)
     by_hand = "The machine was shut down outside the Hub while it was to be suspended."
-    forgetful, notes = without_memory(step.workspace, step.operation.memory_lost_because or by_hand)
-    stopped = replace(step, workspace=forgetful).finish(
+    without, notes = without_memory(step.workspace, step.operation.memory_lost_because or by_hand)
+    stopped = replace(step, workspace=without).finish(
         Status.SUSPENDED, "WorkspaceStopped", _reason_kept(step)
     )
     return replace(stopped, notes=notes)

@@ -36,7 +36,7 @@ from shared.domain.instance import (
 )
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import NewMachine
-from shared.domain.owners import Key
+from shared.domain.owner_limits import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.domain.errors import NameTakenError, QuotaExceededError, TooManyRequestsError
-from shared.domain.owners import (
-    Admission,
-    admit,
+from shared.domain.owner_limits import (
+    NewHolding,
+    add_workspace,
     admit_running,
     count_change,
     mark_running,
@@ -38,7 +38,7 @@ def admit_new(
     owner: Owner, policy: Policy = POLICY, email: str | None = EMAIL, name: str = "new"
 ) -> Owner:
     """Return the owner with one more workspace."""
-    return admit(owner, Admission("new", name, None, email), NOW, policy)
+    return add_workspace(owner, NewHolding("new", name, None, email), NOW, policy)
 
 
 def running(owner: Owner) -> list[str]:

@@ -16,7 +16,7 @@ from shared.domain.errors import (
     TooManyRequestsError,
 )
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.reports import REPORTED_AGAIN, ReportEvent
+from shared.domain.reports import READY_DISBELIEVED_FOR, ReportEvent
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
@@ -272,9 +272,9 @@ def test_a_ready_report_soon_after_a_failure_must_be_repeated_later(code: str) -
 
     with pytest.raises(TooManyRequestsError) as soon:
         reports.receive(failed, report, NOW + timedelta(minutes=1), POLICY)
-    after = changed(reports.receive(failed, report, NOW + REPORTED_AGAIN, POLICY))
+    after = changed(reports.receive(failed, report, NOW + READY_DISBELIEVED_FOR, POLICY))
 
-    assert soon.value.retry_after == REPORTED_AGAIN - timedelta(minutes=1)
+    assert soon.value.retry_after == READY_DISBELIEVED_FOR - timedelta(minutes=1)
     assert (after.status, after.memory_is_ready) == (Status.ERROR, True)
 
 

@@ -13,7 +13,7 @@ import pytest
 from shared.domain.errors import UnavailableError
 from shared.domain.instance import FaultKind, InsertInstance, SuspendInstance
 from shared.domain.lifecycle import NewMachine
-from shared.domain.owners import Key
+from shared.domain.owner_limits import Key
 from shared.domain.policy import Policy
 from shared.domain.workspace import Status
 from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError

@@ -18,7 +18,7 @@ import pytest
 from shared.domain.drift import MACHINE_NOT_READY
 from shared.domain.errors import HubError, TooManyRequestsError
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.reports import REPORTED_AGAIN, Report, ReportEvent
+from shared.domain.reports import READY_DISBELIEVED_FOR, Report, ReportEvent
 from shared.domain.workspace import Status, Workspace
 from tests.fakes.machines import FakeInstance, GuestMishap
 from tests.fakes.store import MemoryWorkspaceStore
@@ -211,7 +211,7 @@ class Most:
 # In an hour: a heartbeat each minute, and every five minutes memory that becomes ready, with a
 # look, and is lost again.
 BEATS = int(HOUR / timedelta(minutes=1))
-TURNS = int(HOUR / REPORTED_AGAIN)
+TURNS = int(HOUR / READY_DISBELIEVED_FOR)
 LOOKS = int(HOUR / timedelta(minutes=2))  # at a machine that is recorded as not running
 RUNNING = Most(statuses=1, events=3 + TURNS, jobs=1 + TURNS, writes=1 + BEATS + 3 * (1 + TURNS))
 NOT_RUNNING = Most(statuses=0, events=0, jobs=LOOKS, writes=2 * LOOKS)
@@ -326,7 +326,7 @@ def test_a_container_that_has_recovered_is_ready_at_the_next_start(watch: Watch)
             world.report(machine.report(ReportEvent.READY))
         except TooManyRequestsError as soon:
             answers.append(soon.retry_after)
-    assert answers == [REPORTED_AGAIN - timedelta(seconds=30 * nth) for nth in range(1, 10)]
+    assert answers == [READY_DISBELIEVED_FOR - timedelta(seconds=30 * nth) for nth in range(1, 10)]
     assert world.workspace(workspace.id).status is Status.ERROR
     calls = len(world.machines.calls)
 
@@ -343,7 +343,7 @@ def test_a_machine_that_fails_again_is_booted_by_the_next_start(watch: Watch) ->
     workspace = world.ready()
     machine = machine_of(world, workspace)
     world.report(machine.report(ReportEvent.FAILED, "CONTAINER_ENDS", "It keeps ending."))
-    world.pass_time(REPORTED_AGAIN)
+    world.pass_time(READY_DISBELIEVED_FOR)
     world.report(machine.report(ReportEvent.READY))
     world.report(machine.report(ReportEvent.FAILED, "CONTAINER_ENDS", "It keeps ending."))
     generation = world.workspace(workspace.id).generation

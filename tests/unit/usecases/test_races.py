@@ -20,7 +20,7 @@ from shared.domain.errors import (
 )
 from shared.domain.instance import DeleteInstance, FaultKind, InsertInstance, InstanceState
 from shared.domain.jobs import Job
-from shared.domain.owners import Key
+from shared.domain.owner_limits import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.reports import ReportEvent
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace

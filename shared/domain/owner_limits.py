@@ -62,7 +62,7 @@ def with_proven_domain(owner: Owner, actor: Actor) -> Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class NewHolding:
     """What an owner asks to hold: a new workspace.
 
     ``email`` is the owner's, if it is known: limits may be set for it, or for the owner's
@@ -75,7 +75,7 @@ class Admission:
     email: str | None
 
 
-def admit(owner: Owner, new: Admission, now: datetime, policy: Policy) -> Owner:
+def add_workspace(owner: Owner, new: NewHolding, now: datetime, policy: Policy) -> Owner:
     """Return the owner with one workspace more, whose machine counts as running from now on.
 
     Raises:
@@ -110,7 +110,7 @@ def admit(owner: Owner, new: Admission, now: datetime, policy: Policy) -> Owner:
     return admit_running(holding, new.workspace_id, new.email, policy)
 
 
-def hold_changed(owner: Owner, transition: Transition) -> Owner:
+def after_change(owner: Owner, transition: Transition) -> Owner:
     """Return the owner after a change of a workspace to which no quota applies."""
     before, after = transition.before, transition.after
     if after is None:
@@ -126,7 +126,7 @@ def charge_request(
     What an administrator does to another's workspace is not counted in its owner's rate.
 
     Raises:
-        TooManyRequestsError, QuotaExceededError: as ``admit`` raises them.
+        TooManyRequestsError, QuotaExceededError: as ``add_workspace`` raises them.
     """
     before, after = transition.before, transition.after
     if actor.id == before.owner_id:
@@ -134,7 +134,7 @@ def charge_request(
     begins = after is not None and after.counts_as_running and not before.counts_as_running
     if begins:
         return admit_running(owner, before.id, before.owner_email, policy)
-    return hold_changed(owner, transition)
+    return after_change(owner, transition)
 
 
 def admit_running(owner: Owner, workspace_id: str, email: str | None, policy: Policy) -> Owner:

@@ -11,7 +11,7 @@ from shared.domain.errors import (
     QuotaExceededError,
     WorkspaceGoneError,
 )
-from shared.domain.owners import Admission, Key, admit, release, workspace_of_key
+from shared.domain.owner_limits import Key, NewHolding, add_workspace, release, workspace_of_key
 from shared.domain.policy import Limits, Policy
 from shared.domain.workspace import OwnedWorkspace, Owner, UsedKey
 from tests.fakes.records import NOW
@@ -31,37 +31,44 @@ def test_an_admitted_workspace_belongs_to_the_owner() -> None:
     """Its machine is about to run, so it counts as running; the change is counted too."""
     held = {"id-one": OwnedWorkspace("one", running=True)}
 
-    assert admit(Owner("alice"), Admission("id-one", "one", None, EMAIL), NOW, POLICY) == Owner(
-        "alice", held, recent=(NOW,)
-    )
+    assert add_workspace(
+        Owner("alice"), NewHolding("id-one", "one", None, EMAIL), NOW, POLICY
+    ) == Owner("alice", held, recent=(NOW,))
 
 
 def test_a_name_can_be_taken_once() -> None:
     """A name is unique among an owner's workspaces, and the error states it."""
     with pytest.raises(NameTakenError, match="'one'"):
-        admit(owning("one"), Admission("id", "one", None, EMAIL), NOW, POLICY)
+        add_workspace(owning("one"), NewHolding("id", "one", None, EMAIL), NOW, POLICY)
 
 
 def test_names_that_differ_in_case_are_different() -> None:
     """The comparison of names is case-sensitive."""
-    assert "id" in admit(owning("one"), Admission("id", "One", None, EMAIL), NOW, POLICY).workspaces
+    assert (
+        "id"
+        in add_workspace(
+            owning("one"), NewHolding("id", "One", None, EMAIL), NOW, POLICY
+        ).workspaces
+    )
 
 
 def test_an_owner_may_have_as_many_workspaces_as_the_quota() -> None:
     """The error has count and limit; a taken name is reported first, since it can be changed."""
-    full = admit(owning("one", "two"), Admission("id-three", "three", None, EMAIL), NOW, POLICY)
+    full = add_workspace(
+        owning("one", "two"), NewHolding("id-three", "three", None, EMAIL), NOW, POLICY
+    )
     with pytest.raises(QuotaExceededError, match="3 of at most 3"):
-        admit(full, Admission("id-four", "four", None, EMAIL), NOW, POLICY)
+        add_workspace(full, NewHolding("id-four", "four", None, EMAIL), NOW, POLICY)
     with pytest.raises(NameTakenError):
-        admit(full, Admission("id-four", "one", None, EMAIL), NOW, POLICY)
+        add_workspace(full, NewHolding("id-four", "one", None, EMAIL), NOW, POLICY)
 
 
 def test_a_quota_of_zero_admits_nobody() -> None:
     """Zero is a limit like any other."""
     with pytest.raises(QuotaExceededError, match="0 of at most 0"):
-        admit(
+        add_workspace(
             Owner("alice"),
-            Admission("id", "one", None, EMAIL),
+            NewHolding("id", "one", None, EMAIL),
             NOW,
             replace(POLICY, limits=Limits(workspaces=0)),
         )
@@ -73,12 +80,15 @@ def test_a_released_workspace_makes_room_for_its_name() -> None:
 
     assert released == owning("two")
     assert release(released, "id-one") == released
-    assert "id" in admit(released, Admission("id", "one", None, EMAIL), NOW, POLICY).workspaces
+    assert (
+        "id"
+        in add_workspace(released, NewHolding("id", "one", None, EMAIL), NOW, POLICY).workspaces
+    )
 
 
 def test_a_key_is_valid_for_a_day() -> None:
     """The key with the same body finds the workspace until exactly a day later."""
-    owner = admit(Owner("alice"), Admission("id-one", "one", KEY, EMAIL), NOW, POLICY)
+    owner = add_workspace(Owner("alice"), NewHolding("id-one", "one", KEY, EMAIL), NOW, POLICY)
 
     assert owner.keys == {
         KEY.hash: UsedKey(workspace_id="id-one", body_hash=KEY.body_hash, expires_at=NOW + DAY)
@@ -95,7 +105,7 @@ def test_an_unknown_key_is_new() -> None:
 
 def test_a_key_with_another_body_is_refused_until_it_expires() -> None:
     """After a day the key is new again."""
-    owner = admit(Owner("alice"), Admission("id-one", "one", KEY, EMAIL), NOW, POLICY)
+    owner = add_workspace(Owner("alice"), NewHolding("id-one", "one", KEY, EMAIL), NOW, POLICY)
     another = Key(KEY.hash, "another-body")
 
     with pytest.raises(IdempotencyKeyReusedError):
@@ -106,7 +116,8 @@ def test_a_key_with_another_body_is_refused_until_it_expires() -> None:
 def test_a_key_whose_workspace_is_deleted_says_gone() -> None:
     """The key outlives the workspace; a different body is reported first."""
     owner = release(
-        admit(Owner("alice"), Admission("id-one", "one", KEY, EMAIL), NOW, POLICY), "id-one"
+        add_workspace(Owner("alice"), NewHolding("id-one", "one", KEY, EMAIL), NOW, POLICY),
+        "id-one",
     )
 
     with pytest.raises(WorkspaceGoneError):
@@ -117,9 +128,11 @@ def test_a_key_whose_workspace_is_deleted_says_gone() -> None:
 
 def test_old_keys_are_dropped_at_the_next_write() -> None:
     """An owner's document holds no expired keys."""
-    owner = admit(Owner("alice"), Admission("id-one", "one", KEY, EMAIL), NOW, POLICY)
+    owner = add_workspace(Owner("alice"), NewHolding("id-one", "one", KEY, EMAIL), NOW, POLICY)
 
-    assert admit(owner, Admission("id-two", "two", None, EMAIL), NOW + DAY, POLICY).keys == {}
+    assert (
+        add_workspace(owner, NewHolding("id-two", "two", None, EMAIL), NOW + DAY, POLICY).keys == {}
+    )
 
 
 def test_new_keys_replace_the_oldest() -> None:
@@ -128,7 +141,9 @@ def test_new_keys_replace_the_oldest() -> None:
     for minute in range(10):
         at = NOW + timedelta(minutes=minute)
         owner = release(
-            admit(owner, Admission("id", "one", Key(f"key-{minute}", "body"), EMAIL), at, POLICY),
+            add_workspace(
+                owner, NewHolding("id", "one", Key(f"key-{minute}", "body"), EMAIL), at, POLICY
+            ),
             "id",
         )
 
@@ -138,7 +153,7 @@ def test_new_keys_replace_the_oldest() -> None:
 def test_decisions_do_not_change_the_record_that_was_read() -> None:
     """Decisions return new records, so that the one that was read can be compared with."""
     owner = owning("one")
-    admit(owner, Admission("id-two", "two", KEY, EMAIL), NOW, POLICY)
+    add_workspace(owner, NewHolding("id-two", "two", KEY, EMAIL), NOW, POLICY)
     release(owner, "id-one")
 
     assert owner == owning("one")

@@ -80,9 +80,9 @@ MESSAGES = {
         r"(in any configured zone \(us-west1-a, us-west1-b, us-west1-c\)\. Try again later"
         r"|it cannot move\. Start it again later)"
     ),
-    QUOTA: r"quota is used up\. Compute Engine said: .* (Start|delete)",
+    QUOTA: r"quota is used up\. Compute Engine said[^:]*: .* (Start|delete)",
     POLICY: (
-        r"policy of the organisation forbids this\. Compute Engine said: .*constraints/.*"
+        r"policy of the organisation forbids this\. Compute Engine said.*: .*constraints/.*"
         r" Whoever runs this Hub must change that"
     ),
     UNAVAILABLE: (

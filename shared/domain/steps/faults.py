@@ -175,7 +175,8 @@ def _make_way(step: Step, refusal: _Refusal) -> Updated:
     if not kind.endswith("disks") or name == step.workspace.disk_name:
         return Again(Phase.INSERT)(step)
     if step.operation.renamed:
-        return fail(step, _problem_of_refusal(step, refusal))
+        without_command = replace(refusal, command=None)
+        return fail(step, _problem_of_refusal(step, without_command))
     return replace(step, operation=replace(step.operation, renamed=True)).boot(Phase.INSERT)
 
 
@@ -183,10 +184,11 @@ def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     """Return what a person is told about a refusal that fails the operation."""
     kind = refusal.fault.kind
     code, what, retryable = _REFUSALS.get(kind, _ANY_OTHER)
+    doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""
     way_out = WAY_OUT[step.operation.kind]
     if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:
         way_out = f"Whoever runs this Hub must change that. {way_out}"
-    message = f"{what} Compute Engine said: {refusal.said} {way_out}"
+    message = f"{what} Compute Engine said{doing}: {refusal.said} {way_out}"
     return problem_of(step, code, message, retryable=retryable)
 
 

@@ -266,8 +266,14 @@ def test_any_page_token_is_answered_as_described(token: str, caller: Caller) -> 
     check_described(response, "GET", "/workspaces")
 
 
+# In JSON, two surrogates that fit together are one character, which is allowed.
+UNPAIRED = st.text(st.characters(categories=["Cc", "Cs"]), min_size=1).filter(
+    lambda text: json.loads(json.dumps(text)) == text
+)
+
+
 @given(
-    text=st.text(st.characters(categories=["Cc", "Cs"]), min_size=1),
+    text=UNPAIRED,
     field=st.sampled_from(["repo", "branch"]),
 )
 @bounded(50)

@@ -41,7 +41,7 @@ SUITES = (
 )
 # What CI runs as well. Not beside the others: each starts its own cloud, and has deadlines.
 SLOW_SUITES = ("attacks", "demo", "faults")
-WORKERS = ("-n", "5", "--dist", "loadgroup")  # on two cores too: most tests wait for something
+WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores too: most tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
 
 nox.options.sessions = ["tests"]

@@ -152,10 +152,11 @@ class Records:
 
     def send_later(self, job: Job | None) -> None:
         """Send a job. If that fails, ``resend_lost_jobs`` sends it when ``attend_at`` is due."""
+        if job is None:
+            return
         try:
-            self.send(job)
+            self._jobs().send(job)
         except UnavailableError as error:
-            assert job is not None  # noqa: S101 -- without a job nothing was sent
             logs.warning(
                 "JobNotSent", workspace_id=job.workspace_id, step=job.step, reason=str(error)
             )

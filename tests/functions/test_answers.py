@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from shared import bootstrap
 from shared.domain.errors import UnavailableError
 from shared.domain.workspace import Status
 from tests.fakes.records import a_workspace
@@ -563,6 +564,26 @@ EVENT_FIELDS = {
         "times",
     ),
 }
+
+
+def test_a_client_of_a_queue_is_built_when_the_first_job_is_sent(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A status without drift, a list, and a stop of a suspended workspace send no job."""
+    built: list[str] = []
+    for name in ("operation_jobs", "provision_jobs"):
+        jobs = bootstrap.hub().__dict__[name]
+        client = property(lambda _, name=name, jobs=jobs: built.append(name) or jobs)
+        monkeypatch.setattr(bootstrap.Hub, name, client)
+    ready, suspended = hub.world.ready(), hub.world.ready(name="two")
+    hub.world.stop("alice", suspended.id)
+    hub.world.run()
+
+    for answer in (hub.status(ready.id), hub.list_workspaces(), hub.stop(suspended.id)):
+        assert answer.status_code == 200
+    assert built == []
+    assert hub.stop(ready.id).status_code == 202
+    assert built == ["operation_jobs"]
 
 
 def test_a_trail_has_who_did_what_latest_first(hub: Functions) -> None:

@@ -140,13 +140,23 @@ def test_the_lines_that_it_prints_work_as_pasted(own_cloud: RunningCloud) -> Non
     lines = [line.strip() for line in printed.splitlines() if line.startswith("  curl")]
     assert len(lines) == 3
     for line in lines:
+        answer = _answer_to(line)
+        workspace = answer[0] if isinstance(answer, list) else answer
+        assert workspace.get("owner_id") == "dev-user-id", answer
+
+
+def _answer_to(line: str) -> Any:
+    """Return what a pasted line prints, run again while a busy machine makes it a 503."""
+    for _ in range(10):
         done = subprocess.run(
             ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60
         )
         assert (done.returncode, done.stderr) == (0, "")
         answer = json.loads(done.stdout)
-        workspace = answer[0] if isinstance(answer, list) else answer
-        assert workspace["owner_id"] == "dev-user-id", done.stdout
+        if isinstance(answer, list) or answer.get("status") != 503:
+            break
+        time.sleep(1)
+    return answer
 
 
 def test_what_triggers_the_functions_is_set_up_as_the_catalogue_says(cloud: RunningCloud) -> None:

@@ -34,7 +34,7 @@ from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.ports import Machines
 from tests.fakes.machines import FakeMachines, GuestMishap, Mishap, fault
 from tests.fakes.world import World, place_of
-from tests.unit.usecases.ways_out import (
+from tests.faults.ways_out import (
     OWNER,
     check_way_out_by_delete,
     check_way_out_by_start,

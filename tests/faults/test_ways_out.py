@@ -61,8 +61,7 @@ from tests.fakes.machines import (
 )
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, place_of
-from tests.unit.domain.state_table import PHASES, TOO_OLD
-from tests.unit.usecases.ways_out import (
+from tests.faults.ways_out import (
     ADVICE,
     OWNER,
     POLICY,
@@ -71,6 +70,7 @@ from tests.unit.usecases.ways_out import (
     record,
     release_homes,
 )
+from tests.unit.domain.state_table import PHASES, TOO_OLD
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ways out")]  # one walk for all
 

@@ -6,9 +6,9 @@ moment has passed and a test or the Hub looks.
 The local cloud has a second simulator, ``localcloud.services.compute.fleet``, which speaks
 Compute's JSON. It does not replace this one. One machine's life (insert, suspend, resume, delete)
 takes it 0.69 ms of CPU time instead of 0.20 ms, before any command is translated for it. A copy of
-it takes 0.17 ms instead of 0.04 ms. ``tests/faults/test_ways_out.py`` needs tens of thousands of both. The fleet
-also has no hook before and after a call, and cannot lose the answer to one. The tests in
-``tests/contract`` hold both simulators to the same port.
+it takes 0.17 ms instead of 0.04 ms. ``tests/faults/test_ways_out.py`` needs tens of thousands of
+both. The fleet also has no hook before and after a call, and cannot lose the answer to one. The
+tests in ``tests/contract`` hold both simulators to the same port.
 """
 
 import heapq

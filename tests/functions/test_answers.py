@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,6 +14,7 @@ import pytest
 from shared import bootstrap
 from shared.domain.errors import UnavailableError
 from shared.domain.workspace import Status
+from shared.ports import Jobs
 from tests.fakes.records import a_workspace
 from tests.fakes.store import Counts
 from tests.fakes.world import place_of
@@ -566,15 +568,19 @@ EVENT_FIELDS = {
 }
 
 
+def _build_client(built: list[str], name: str, jobs: Jobs, _hub: object) -> Jobs:
+    built.append(name)
+    return jobs
+
+
 def test_a_client_of_a_queue_is_built_when_the_first_job_is_sent(
     hub: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A status without drift, a list, and a stop of a suspended workspace send no job."""
     built: list[str] = []
     for name in ("operation_jobs", "provision_jobs"):
-        jobs = bootstrap.hub().__dict__[name]
-        client = property(lambda _, name=name, jobs=jobs: built.append(name) or jobs)
-        monkeypatch.setattr(bootstrap.Hub, name, client)
+        client = partial(_build_client, built, name, bootstrap.hub().__dict__[name])
+        monkeypatch.setattr(bootstrap.Hub, name, property(client))
     ready, suspended = hub.world.ready(), hub.world.ready(name="two")
     hub.world.stop("alice", suspended.id)
     hub.world.run()

@@ -5,7 +5,7 @@ import uuid
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.access import Actor
-from shared.domain.changes import Transition
+from shared.domain.changes import Transition, Updated
 from shared.domain.errors import WorkspaceGoneError
 from shared.domain.events import request_event
 from shared.domain.lifecycle import NewWorkspace
@@ -26,8 +26,9 @@ def create_workspace(
 ) -> Workspace:
     """Record the workspace and its owner in one commit, then send its first job.
 
-    One read and one commit; a repeated idempotency key costs two reads and no commit. If an
-    earlier attempt's commit went through and its answer was lost, the workspace is read once more.
+    One read and one commit; a repeated idempotency key costs two reads and no commit. If the answer
+    to the commit was lost, the owner's record has the workspace at the next attempt: that is a
+    success, not a conflict.
 
     Raises:
         NameTakenError, QuotaExceededError, TooManyRequestsError: as
@@ -37,16 +38,15 @@ def create_workspace(
         UnavailableError: the owner's record changed at every attempt; nothing was made.
     """
     workspace_id, operation_id = str(uuid.uuid4()), str(uuid.uuid4())
+    requested: Updated | None = None
 
-    def attempt(*, again: bool) -> Workspace:
+    def attempt(*, again: bool) -> Updated | Workspace:  # noqa: ARG001 -- ``requested`` says it
+        nonlocal requested
         owner = records.store.get_owner(actor.id)
         now = records.clock()
-        if again and workspace_id in owner.record.workspaces:
-            made = _existing(records, workspace_id)
-            records.send_current_job(made)
-            return made
+        if requested is not None and workspace_id in owner.record.workspaces:
+            return requested
         if key is not None and (known := workspace_of_key(owner.record, key, now)) is not None:
-            logs.info("CreateRepeated", workspace_id=known)
             return _existing(records, known)
         holding = add_workspace(
             with_proven_domain(owner.record, actor),
@@ -62,11 +62,15 @@ def create_workspace(
             owners=[(owner, holding)],
             events=[request_event(actor, workspace, requested.event, now)],
         )
-        log_transition(Transition(workspace, requested))
-        records.send_later(requested.job)
-        return workspace
+        return requested
 
-    return records.retry(attempt)
+    made = records.retry(attempt)
+    if isinstance(made, Workspace):
+        logs.info("CreateRepeated", workspace_id=made.id)
+        return made
+    log_transition(Transition(made.workspace, made))
+    records.send_later(made.job)
+    return made.workspace
 
 
 def _existing(records: Records, workspace_id: str) -> Workspace:

@@ -43,6 +43,7 @@ def receive_report(records: Records, policy: Policy, workspace_id: str, report: 
         try:
             workspace, changed = records.change(workspace_id, decide)
         except WorkspaceNotFoundError:
+            owner_id = ""
             authorize_report(report.sender, None)
             raise
     except NotAllowedError:

@@ -102,9 +102,7 @@ class Records:
                 # The random pause doubles, up to a second, so that colliding requests spread out.
                 most = min(PAUSE_SECONDS * 2**number, 1)
                 time.sleep(random.uniform(0, most))  # noqa: S311 -- jitter, not a secret
-        raise UnavailableError(
-            "Too many changes of this workspace at once. Nothing was changed; try again."
-        )
+        raise UnavailableError("Too many requests change the same records. Try again.")
 
     def commit_step(
         self,

@@ -30,23 +30,23 @@ from localcloud.settings import LocalSettings
 from tests.processes import descendants, eventually, is_gone
 
 FUNCTIONS = read_catalogue().functions
-OWN_CLOUD = pytest.mark.xdist_group("own_cloud")  # one worker starts it
+OWN_CLOUD = pytest.mark.xdist_group("own_cloud")  # one worker starts it for all of these tests
 
 
 @pytest.fixture(scope="module")
 def own_cloud() -> Iterator[RunningCloud]:
-    """A cloud that a test may disturb."""
+    """A cloud that these tests may disturb."""
     with start_cloud(LocalSettings(times="fast", schedule_seconds=0)) as cloud:
         yield cloud
 
 
-def account(cloud: RunningCloud, name: str) -> str:
+def service_account(cloud: RunningCloud, name: str) -> str:
     """Return the address of a service account."""
     return f"{name}@{cloud.state['project_id']}.iam.gserviceaccount.com"
 
 
-def create(cloud: RunningCloud, token: str, name: str = "first") -> dict[str, Any]:
-    """Ask for a workspace and return it."""
+def create_workspace(cloud: RunningCloud, token: str, name: str = "first") -> dict[str, Any]:
+    """Create a workspace and return it."""
     headers = {"Authorization": f"Bearer {token}"}
     answer = requests.post(
         f"{cloud.address}/workspaces", json={"name": name}, headers=headers, timeout=10
@@ -65,12 +65,12 @@ def workspaces(cloud: RunningCloud, token: str) -> list[dict[str, Any]]:
     return listed
 
 
-# What it says about itself
+# Its state file, its output and its setup
 
 
-def test_it_is_healthy_as_soon_as_it_is_there(cloud: RunningCloud) -> None:
-    """Once the state file is there, the public address answers, and so does every function."""
-    print(f"The local cloud was ready after {cloud.state['ready_seconds']} s.")  # noqa: T201  # a figure, not a promise
+def test_the_cloud_answers_as_soon_as_its_state_file_exists(cloud: RunningCloud) -> None:
+    """The public address reports its health, and every function answers at its own URL."""
+    print(f"The local cloud was ready after {cloud.state['ready_seconds']} s.")  # noqa: T201  # a measurement for the reader
     assert requests.get(f"{cloud.address}/health", timeout=5).status_code == 200
     for function in cloud.state["functions"].values():
         assert requests.get(f"{function['direct_url']}/favicon.ico", timeout=5).status_code in {
@@ -79,8 +79,8 @@ def test_it_is_healthy_as_soon_as_it_is_there(cloud: RunningCloud) -> None:
         }
 
 
-def test_the_state_file_says_where_everything_is(cloud: RunningCloud) -> None:
-    """It has addresses, running processes and log files, for every function and service."""
+def test_the_state_file_lists_every_function_and_service(cloud: RunningCloud) -> None:
+    """Each process runs and has a log file, and only the owner can open the folder."""
     state = json.loads(cloud.state_file.read_text())
     assert set(state["functions"]) == {function.name for function in FUNCTIONS}
     assert set(state["services"]) == {
@@ -103,10 +103,10 @@ def test_the_state_file_says_where_everything_is(cloud: RunningCloud) -> None:
     assert stat.S_IMODE(Path(state["folder"]).stat().st_mode) == 0o700
 
 
-def test_every_function_has_the_environment_of_the_deployment_and_no_other(
+def test_a_function_has_only_the_environment_of_its_deployment(
     cloud: RunningCloud,
 ) -> None:
-    """Nothing of ours leaks into it: not the emulators' neighbours, not this test's variables."""
+    """No variable of the local cloud, its emulators or this test reaches a function."""
     if not Path("/proc").is_dir():
         pytest.skip("another process's environment is shown on Linux only")
     state = cloud.state
@@ -135,19 +135,19 @@ def test_every_function_has_the_environment_of_the_deployment_and_no_other(
 
 
 @OWN_CLOUD
-def test_the_lines_that_it_prints_work_as_pasted(own_cloud: RunningCloud) -> None:
-    """Each of the three is answered with a workspace that is the developer's."""
+def test_the_printed_curl_lines_work_when_pasted(own_cloud: RunningCloud) -> None:
+    """Each of the three lines returns a workspace of the developer."""
     printed = own_cloud.state_file.with_name("output.txt").read_text()
     lines = [line.strip() for line in printed.splitlines() if line.startswith("  curl")]
     assert len(lines) == 3
     for line in lines:
-        answer = _answer_to(line)
+        answer = _output_of_curl_line(line)
         workspace = answer[0] if isinstance(answer, list) else answer
         assert workspace.get("owner_id") == "dev-user-id", answer
 
 
-def _answer_to(line: str) -> Any:
-    """Return what a pasted line prints, run again while a busy machine makes it a 503."""
+def _output_of_curl_line(line: str) -> Any:
+    """Return what a pasted line prints; run it again while a busy machine answers 503."""
     for _ in range(10):
         done = subprocess.run(
             ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60
@@ -160,8 +160,8 @@ def _answer_to(line: str) -> Any:
     return answer
 
 
-def test_what_triggers_the_functions_is_set_up_as_the_catalogue_says(cloud: RunningCloud) -> None:
-    """Subscriptions with their retries and dead letters, queues with their rates."""
+def test_subscriptions_and_queues_match_the_catalogue(cloud: RunningCloud) -> None:
+    """Retries, dead letters and rates are those that the catalogue gives to each function."""
     state, project = cloud.state, f"projects/{cloud.state['project_id']}"
     for function in FUNCTIONS:
         if function.topic and function.retry:
@@ -198,8 +198,8 @@ def test_what_triggers_the_functions_is_set_up_as_the_catalogue_says(cloud: Runn
             )
 
 
-def test_the_scheduled_functions_are_called(cloud: RunningCloud) -> None:
-    """Again and again, and they answer."""
+def test_the_scheduled_functions_are_called_repeatedly(cloud: RunningCloud) -> None:
+    """Each of them answers 200 more than once."""
     assert eventually(
         lambda: all(
             cloud.log("cloud").count(f"{name} answered 200") > 1
@@ -208,17 +208,17 @@ def test_the_scheduled_functions_are_called(cloud: RunningCloud) -> None:
     )
 
 
-# Who gets through
+# Who may call what
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
-def test_a_function_of_the_platform_refuses_everybody_but_its_invoker(
+def test_a_private_function_refuses_every_caller_except_its_invoker(
     cloud: RunningCloud, function: Any
 ) -> None:
-    """No token, a person's or another account's: refused; public functions check in code."""
+    """It answers 403 to no token, a person's and another account's; public functions check in code."""
     url = cloud.function_url(function.name)
     others = [
-        account(cloud, name) for name in read_catalogue().invokers if name != function.invoker
+        service_account(cloud, name) for name in read_catalogue().invokers if name != function.invoker
     ]
     tokens = [None, *(cloud.token(email, audience=url) for email in ["alice@example.com", *others])]
     for token in tokens:
@@ -233,11 +233,11 @@ def test_a_function_of_the_platform_refuses_everybody_but_its_invoker(
             )
 
 
-def test_the_scheduler_gets_through(cloud: RunningCloud) -> None:
-    """Its token, for the function's own URL, opens the scheduled functions."""
+def test_the_scheduler_can_call_the_scheduled_functions(cloud: RunningCloud) -> None:
+    """Its token has the function's own URL as audience."""
     for name in ("cleanup", "reconcile"):
         url = cloud.function_url(name)
-        token = cloud.token(account(cloud, "scheduler"), audience=url)
+        token = cloud.token(service_account(cloud, "scheduler"), audience=url)
         answer = requests.post(
             f"{url}/{name}", headers={"Authorization": f"Bearer {token}"}, timeout=60
         )
@@ -247,47 +247,47 @@ def test_the_scheduler_gets_through(cloud: RunningCloud) -> None:
 @pytest.mark.parametrize(
     "path", ["/cleanup", "/reconcile", "/operations", "/workspaces/7/reports", "/nowhere"]
 )
-def test_what_is_not_for_people_has_no_public_address(cloud: RunningCloud, path: str) -> None:
-    """The gateway knows nothing of it."""
+def test_a_private_path_has_no_public_address(cloud: RunningCloud, path: str) -> None:
+    """The gateway answers 404 to it."""
     answer = requests.post(cloud.address + path, json={}, timeout=10)
     assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
 
 
-def test_a_wrong_method_is_told_the_right_ones(cloud: RunningCloud) -> None:
-    """405, with Allow."""
+def test_a_wrong_method_is_answered_with_the_allowed_ones(cloud: RunningCloud) -> None:
+    """The answer is 405 with an ``Allow`` header."""
     answer = requests.put(f"{cloud.address}/workspaces", json={}, timeout=10)
     assert (answer.status_code, answer.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
     assert answer.headers["Allow"] == "GET, POST"
 
 
 @OWN_CLOUD
-def test_a_client_without_a_token_is_the_developer_at_the_public_address_only(
+def test_a_client_without_a_token_is_the_developer_only_at_the_public_address(
     own_cloud: RunningCloud,
 ) -> None:
-    """The gateway adds the token; the function's own URL does not."""
+    """The gateway adds the developer's token; the function's own URL does not."""
     made = requests.post(f"{own_cloud.address}/workspaces", json={"name": "mine"}, timeout=10)
     assert (made.status_code, made.json()["owner_id"]) == (201, "dev-user-id")
     direct = requests.get(f"{own_cloud.function_url('list_workspaces')}/workspaces", timeout=10)
     assert direct.status_code == 401
 
 
-def test_a_wrong_token_is_not_made_the_developers(cloud: RunningCloud) -> None:
-    """A token that is there is handed on, and refused by the Hub."""
+def test_the_gateway_does_not_replace_a_wrong_token(cloud: RunningCloud) -> None:
+    """It forwards the token that the client sent, and the Hub refuses it."""
     headers = {"Authorization": "Bearer nonsense"}
     assert (
         requests.get(f"{cloud.address}/workspaces", headers=headers, timeout=10).status_code == 401
     )
 
 
-# What goes wrong
+# Faults and resets
 
 
 @OWN_CLOUD
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_function_that_was_killed_is_started_again(
+def test_a_killed_function_is_started_again(
     own_cloud: RunningCloud, number: signal.Signals
 ) -> None:
-    """The next request waits for it, and the state file has the new process."""
+    """The next request waits for the new process, and the state file lists it."""
     before = own_cloud.state["functions"]["describe_api"]["pid"]
     own_cloud.kill_function("describe_api", number)
     assert eventually(lambda: is_gone(before))
@@ -298,12 +298,12 @@ def test_a_function_that_was_killed_is_started_again(
 
 @OWN_CLOUD
 @pytest.mark.parametrize("fault", ["duplicate_delivery", "late_delivery", "unreliable_delivery"])
-def test_workspaces_get_ready_when_delivery_is_bad(own_cloud: RunningCloud, fault: str) -> None:
-    """Everything delivered twice, or late, or in any order, by Pub/Sub and Cloud Tasks alike."""
+def test_a_workspace_becomes_ready_despite_bad_delivery(own_cloud: RunningCloud, fault: str) -> None:
+    """Pub/Sub and Cloud Tasks deliver twice, late, or in any order."""
     own_cloud.fault(fault, seconds=None if fault == "duplicate_delivery" else 0.5, lost=0.0)
     assert [on["name"] for on in own_cloud.faults()] == [fault]
     token = own_cloud.token(f"{fault}@example.com")
-    create(own_cloud, token)
+    create_workspace(own_cloud, token)
     assert eventually(lambda: workspaces(own_cloud, token)[0]["status"] == "READY", 30)
     [machine] = [
         each
@@ -316,18 +316,18 @@ def test_workspaces_get_ready_when_delivery_is_bad(own_cloud: RunningCloud, faul
 
 
 @OWN_CLOUD
-def test_a_reset_leaves_nothing(own_cloud: RunningCloud) -> None:
-    """Records, machines and faults are gone, even during requests; new requests work."""
+def test_a_reset_removes_records_machines_and_faults(own_cloud: RunningCloud) -> None:
+    """It does so even during requests, and new requests work afterwards."""
     token = own_cloud.token("reset@example.com")
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda name: create(own_cloud, token, name), ["one", "two", "three", "four"]))
+        list(pool.map(lambda name: create_workspace(own_cloud, token, name), ["one", "two", "three", "four"]))
     own_cloud.fault("stock_out")
     own_cloud.fault("duplicate_delivery")
     own_cloud.reset()
     assert workspaces(own_cloud, token) == []
     assert own_cloud.machines() == []
     assert own_cloud.faults() == []
-    create(own_cloud, token, "one")
+    create_workspace(own_cloud, token, "one")
     assert eventually(lambda: workspaces(own_cloud, token)[0]["status"] == "READY", 30)
     assert len(own_cloud.machines()) == 1
 
@@ -335,15 +335,15 @@ def test_a_reset_leaves_nothing(own_cloud: RunningCloud) -> None:
 # The command line
 
 
-def command(cloud: RunningCloud, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command on a cloud."""
+def run_localcloud(cloud: RunningCloud, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ``localcloud`` on a cloud."""
     line = [sys.executable, "-m", "localcloud", *arguments, "--state", str(cloud.state_file)]
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_the_command_line_prints_a_token(cloud: RunningCloud) -> None:
-    """It is for the Hub, and the Hub takes it."""
-    done = command(cloud, "token", "--email", "alice@example.com")
+def test_the_token_command_prints_a_token_that_the_hub_accepts(cloud: RunningCloud) -> None:
+    """The token names the person and has the public address as audience."""
+    done = run_localcloud(cloud, "token", "--email", "alice@example.com")
     assert (done.returncode, done.stderr) == (0, "")
     token = done.stdout.strip()
     claims = jwt.decode(token, options={"verify_signature": False})
@@ -352,8 +352,8 @@ def test_the_command_line_prints_a_token(cloud: RunningCloud) -> None:
 
 
 @OWN_CLOUD
-def test_the_command_line_makes_an_administrator(own_cloud: RunningCloud) -> None:
-    """The functions for people know them at once; a second time, nothing is restarted."""
+def test_the_token_command_makes_an_administrator(own_cloud: RunningCloud) -> None:
+    """It restarts the public functions once; the same address again restarts none."""
     email, everybodys = "carol@example.com", f"{own_cloud.address}/workspaces?all=true"
 
     def allowed(token: str) -> int:
@@ -366,7 +366,7 @@ def test_the_command_line_makes_an_administrator(own_cloud: RunningCloud) -> Non
 
     before = pids()
     assert allowed(own_cloud.token(email)) == 403
-    done = command(own_cloud, "token", "--email", email, "--admin")
+    done = run_localcloud(own_cloud, "token", "--email", email, "--admin")
     assert (done.returncode, done.stderr) == (0, "")
     assert allowed(done.stdout.strip()) == 200
     assert allowed(own_cloud.token("admin@localhost")) == 200
@@ -381,56 +381,56 @@ def test_the_command_line_makes_an_administrator(own_cloud: RunningCloud) -> Non
 
 
 @OWN_CLOUD
-def test_an_administrator_without_an_address_is_refused(own_cloud: RunningCloud) -> None:
-    """One line, exit code 1, and nobody is one."""
-    done = command(own_cloud, "token", "--email", "a@example.com,b@example.com", "--admin")
+def test_the_token_command_refuses_an_administrator_without_a_valid_address(own_cloud: RunningCloud) -> None:
+    """It prints one line, exits with 1, and adds no administrator."""
+    done = run_localcloud(own_cloud, "token", "--email", "a@example.com,b@example.com", "--admin")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "'a@example.com,b@example.com' is not an e-mail address.\n"
     assert "b@example.com" not in own_cloud.state["environment"]["HUB_OUTSIDE_ADMIN_EMAILS"]
 
 
 @OWN_CLOUD
-def test_the_command_line_switches_faults(own_cloud: RunningCloud) -> None:
-    """On with a count and a zone, and off again."""
-    on = command(own_cloud, "fault", "stock_out", "--count", "2", "--zone", "us-west1-b")
+def test_the_fault_command_switches_a_fault_on_and_off(own_cloud: RunningCloud) -> None:
+    """It accepts a count and a zone, and ``status`` shows the fault while it is on."""
+    on = run_localcloud(own_cloud, "fault", "stock_out", "--count", "2", "--zone", "us-west1-b")
     assert (on.returncode, on.stdout.partition(":")[0]) == (
         0,
         "stock_out is on (count 2, zone us-west1-b)",
     )
-    assert "stock_out is on" in command(own_cloud, "status").stdout
-    off = command(own_cloud, "fault", "stock_out", "--off")
+    assert "stock_out is on" in run_localcloud(own_cloud, "status").stdout
+    off = run_localcloud(own_cloud, "fault", "stock_out", "--off")
     assert (off.returncode, off.stdout) == (0, "No fault is on.\n")
 
 
-def test_the_command_line_names_the_faults_to_who_asks_for_another(cloud: RunningCloud) -> None:
-    """One line, exit code 1."""
-    done = command(cloud, "fault", "plague")
+def test_the_fault_command_lists_the_faults_when_the_name_is_unknown(cloud: RunningCloud) -> None:
+    """It prints one line and exits with 1."""
+    done = run_localcloud(cloud, "fault", "plague")
     assert (done.returncode, done.stdout) == (1, "")
     assert "stock_out" in done.stderr
     assert "late_delivery" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_the_command_line_prints_logs(cloud: RunningCloud) -> None:
-    """Of one function, or of everything with its name before each line."""
+def test_the_logs_command_prints_the_logs_of_one_or_all_functions(cloud: RunningCloud) -> None:
+    """Of all functions, each line begins with the function's name; an unknown name is an error."""
     requests.get(f"{cloud.address}/workspaces", headers={"X-Request-Id": "look-for-me"}, timeout=10)
-    assert eventually(lambda: "look-for-me" in command(cloud, "logs", "list_workspaces").stdout)
-    lines = command(cloud, "logs").stdout.splitlines()
+    assert eventually(lambda: "look-for-me" in run_localcloud(cloud, "logs", "list_workspaces").stdout)
+    lines = run_localcloud(cloud, "logs").stdout.splitlines()
     assert any(line.startswith("list_workspaces") and "look-for-me" in line for line in lines)
-    wrong = command(cloud, "logs", "nothing")
+    wrong = run_localcloud(cloud, "logs", "nothing")
     assert (wrong.returncode, wrong.stderr.startswith("Nothing here is called nothing.")) == (
         1,
         True,
     )
 
 
-def test_the_command_line_tells_the_story_of_a_workspace(cloud: RunningCloud) -> None:
-    """From the request to the end of its operation, of all functions; none of an unknown id."""
+def test_the_trace_command_prints_the_history_of_a_workspace(cloud: RunningCloud) -> None:
+    """It shows all functions from the request to the operation's end, and nothing for an unknown id."""
     alice = ApiClient(cloud.address, cloud.token("traced@example.com"))
     workspace_id = alice.create("traced")["id"]
     alice.wait_until_settled(workspace_id, "READY")
-    assert eventually(lambda: "OperationEnded" in command(cloud, "trace", workspace_id).stdout)
-    lines = command(cloud, "trace", workspace_id).stdout.splitlines()
+    assert eventually(lambda: "OperationEnded" in run_localcloud(cloud, "trace", workspace_id).stdout)
+    lines = run_localcloud(cloud, "trace", workspace_id).stdout.splitlines()
     told = [(line.split()[3], line.split()[4]) for line in lines]
     assert told[0] == ("create_workspace", "WorkspaceRequested")
     assert ("provision_workspace", "InsertInstance") in told
@@ -438,12 +438,12 @@ def test_the_command_line_tells_the_story_of_a_workspace(cloud: RunningCloud) ->
     [end] = [line for line in lines if "OperationEnded" in line]
     assert "operation_kind=CREATE" in end
     assert "result=READY" in end
-    unknown = command(cloud, "trace", "unknown")
+    unknown = run_localcloud(cloud, "trace", "unknown")
     assert (unknown.returncode, unknown.stdout) == (1, "Nothing was logged about unknown.\n")
 
 
-def test_the_command_line_ends_quietly_when_its_reader_has_enough(cloud: RunningCloud) -> None:
-    """As `head` does: no traceback."""
+def test_the_logs_command_ends_without_a_traceback_when_its_pipe_closes(cloud: RunningCloud) -> None:
+    """``head`` closes the pipe after one line."""
     line = f"{sys.executable} -u -m localcloud logs --state {cloud.state_file} | head -n 1"
     done = subprocess.run(
         ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
@@ -452,8 +452,8 @@ def test_the_command_line_ends_quietly_when_its_reader_has_enough(cloud: Running
     assert done.stdout.count("\n") == 1
 
 
-def test_the_command_line_follows_logs(cloud: RunningCloud) -> None:
-    """What comes later is printed, too."""
+def test_the_logs_command_follows_a_log(cloud: RunningCloud) -> None:
+    """With ``-f`` it prints the lines that are written after it started."""
     line = [
         sys.executable,
         "-m",
@@ -476,26 +476,26 @@ def test_the_command_line_follows_logs(cloud: RunningCloud) -> None:
 
 
 @OWN_CLOUD
-def test_the_command_line_resets(own_cloud: RunningCloud) -> None:
-    """Quietly."""
+def test_the_reset_command_prints_nothing(own_cloud: RunningCloud) -> None:
+    """It removes the workspaces and exits with 0."""
     token = own_cloud.token("quiet@example.com")
-    create(own_cloud, token)
-    done = command(own_cloud, "reset")
+    create_workspace(own_cloud, token)
+    done = run_localcloud(own_cloud, "reset")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert workspaces(own_cloud, token) == []
 
 
 def test_a_second_cloud_with_the_same_state_file_is_refused(cloud: RunningCloud) -> None:
-    """One line that says where the first one is."""
-    done = command(cloud, "run", "--port", "0")
+    """It prints one line with the address of the first cloud."""
+    done = run_localcloud(cloud, "run", "--port", "0")
     assert done.returncode == 1
     assert (
         done.stderr == f"A local cloud is running already: {cloud.address} ({cloud.state_file})\n"
     )
 
 
-def test_a_port_that_is_taken_is_refused_in_one_line(cloud: RunningCloud, tmp_path: Path) -> None:
-    """And nothing is left of the attempt."""
+def test_a_cloud_on_a_used_port_fails_with_one_line(cloud: RunningCloud, tmp_path: Path) -> None:
+    """It leaves no file behind."""
     port = cloud.address.rpartition(":")[2]
     line = [
         sys.executable,
@@ -518,7 +518,7 @@ def test_a_port_that_is_taken_is_refused_in_one_line(cloud: RunningCloud, tmp_pa
 
 
 class Run:
-    """A cloud of a test's own, with a temp folder of its own."""
+    """A cloud that one test starts and ends, with its own temporary folder."""
 
     def __init__(self, folder: Path) -> None:
         self.state_file = folder / "state.json"
@@ -537,23 +537,23 @@ class Run:
         self.pids: set[int] = set()
 
     def wait_until_ready(self) -> None:
-        """Wait until everything runs."""
+        """Wait until all of its processes run."""
         wait_for_cloud(self.state_file, lambda: self.process.poll() is not None, self.output)
         self.pids = descendants(self.process.pid)
         assert len(self.pids) > len(FUNCTIONS) + 3
 
-    def wait_until_halfway(self) -> None:
-        """Wait until some of it runs."""
+    def wait_until_partly_started(self) -> None:
+        """Wait until some of its processes run."""
         assert eventually(lambda: len(descendants(self.process.pid)) > 5)
         self.pids = descendants(self.process.pid)
 
     def end_input(self) -> None:
-        """Do what the death of whoever started it does."""
+        """Close its standard input, as the death of the process that started it does."""
         assert self.process.stdin
         self.process.stdin.close()
 
-    def expect_nothing_left(self) -> None:
-        """Check that it is gone with everything that it started and made."""
+    def expect_no_process_or_file_left(self) -> None:
+        """Check that every process and file of the cloud is gone."""
         assert eventually(lambda: all(map(is_gone, self.pids)))
         assert eventually(lambda: not any(self.temporary.iterdir()))
         assert not self.state_file.exists()
@@ -561,7 +561,7 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """A cloud that is being started."""
+    """A cloud that has just been started and is not ready yet."""
     run = Run(tmp_path)
     with run.process:
         yield run
@@ -569,8 +569,8 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "the end of its input"])
-def test_nothing_is_left_of_it_however_it_ends(run: Run, end: str) -> None:
-    """No process of it, no temporary folder, no state file."""
+def test_a_cloud_leaves_no_process_or_file_behind_whichever_way_it_ends(run: Run, end: str) -> None:
+    """Its processes, its temporary folder and its state file are gone."""
     run.wait_until_ready()
     if end.startswith("SIG"):
         run.process.send_signal(signal.Signals[end])
@@ -578,25 +578,25 @@ def test_nothing_is_left_of_it_however_it_ends(run: Run, end: str) -> None:
         run.end_input()
     code = run.process.wait(20)
     assert code == (-signal.SIGKILL if end == "SIGKILL" else 0)
-    run.expect_nothing_left()
+    run.expect_no_process_or_file_left()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
-def test_nothing_is_left_of_it_when_it_ends_while_it_starts(
+def test_a_cloud_that_ends_during_its_start_leaves_nothing_behind(
     run: Run, number: signal.Signals
 ) -> None:
-    """There is no moment at which a child runs that nobody would end."""
-    run.wait_until_halfway()
+    """Every child is registered with the reaper before it runs."""
+    run.wait_until_partly_started()
     run.process.send_signal(number)
     run.process.wait(20)
-    run.expect_nothing_left()
+    run.expect_no_process_or_file_left()
 
 
-def test_an_emulator_that_dies_takes_the_cloud_along(run: Run) -> None:
-    """Its data are gone, so nothing that goes on would be true; the reason is said in one line."""
+def test_the_cloud_ends_when_an_emulator_dies(run: Run) -> None:
+    """The emulator's data are lost, so the cloud stops, and says why in one line."""
     run.wait_until_ready()
     state = json.loads(run.state_file.read_text())
     os.kill(state["processes"]["firestore"]["pid"], signal.SIGKILL)
     assert run.process.wait(20) == 1
     assert "Firestore emulator has ended with -9" in run.output.read_text()
-    run.expect_nothing_left()
+    run.expect_no_process_or_file_left()

@@ -215,10 +215,12 @@ def test_the_scheduled_functions_are_called_repeatedly(cloud: RunningCloud) -> N
 def test_a_private_function_refuses_every_caller_except_its_invoker(
     cloud: RunningCloud, function: Any
 ) -> None:
-    """It answers 403 to no token, a person's and another account's; public functions check in code."""
+    """It answers 403 without a token or with another's; public functions check tokens in code."""
     url = cloud.function_url(function.name)
     others = [
-        service_account(cloud, name) for name in read_catalogue().invokers if name != function.invoker
+        service_account(cloud, name)
+        for name in read_catalogue().invokers
+        if name != function.invoker
     ]
     tokens = [None, *(cloud.token(email, audience=url) for email in ["alice@example.com", *others])]
     for token in tokens:
@@ -298,7 +300,9 @@ def test_a_killed_function_is_started_again(
 
 @OWN_CLOUD
 @pytest.mark.parametrize("fault", ["duplicate_delivery", "late_delivery", "unreliable_delivery"])
-def test_a_workspace_becomes_ready_despite_bad_delivery(own_cloud: RunningCloud, fault: str) -> None:
+def test_a_workspace_becomes_ready_despite_bad_delivery(
+    own_cloud: RunningCloud, fault: str
+) -> None:
     """Pub/Sub and Cloud Tasks deliver twice, late, or in any order."""
     own_cloud.fault(fault, seconds=None if fault == "duplicate_delivery" else 0.5, lost=0.0)
     assert [on["name"] for on in own_cloud.faults()] == [fault]
@@ -320,7 +324,12 @@ def test_a_reset_removes_records_machines_and_faults(own_cloud: RunningCloud) ->
     """It does so even during requests, and new requests work afterwards."""
     token = own_cloud.token("reset@example.com")
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda name: create_workspace(own_cloud, token, name), ["one", "two", "three", "four"]))
+        list(
+            pool.map(
+                lambda name: create_workspace(own_cloud, token, name),
+                ["one", "two", "three", "four"],
+            )
+        )
     own_cloud.fault("stock_out")
     own_cloud.fault("duplicate_delivery")
     own_cloud.reset()
@@ -381,7 +390,9 @@ def test_the_token_command_makes_an_administrator(own_cloud: RunningCloud) -> No
 
 
 @OWN_CLOUD
-def test_the_token_command_refuses_an_administrator_without_a_valid_address(own_cloud: RunningCloud) -> None:
+def test_the_token_command_refuses_an_administrator_without_a_valid_address(
+    own_cloud: RunningCloud,
+) -> None:
     """It prints one line, exits with 1, and adds no administrator."""
     done = run_localcloud(own_cloud, "token", "--email", "a@example.com,b@example.com", "--admin")
     assert (done.returncode, done.stdout) == (1, "")
@@ -414,7 +425,9 @@ def test_the_fault_command_lists_the_faults_when_the_name_is_unknown(cloud: Runn
 def test_the_logs_command_prints_the_logs_of_one_or_all_functions(cloud: RunningCloud) -> None:
     """Of all functions, each line begins with the function's name; an unknown name is an error."""
     requests.get(f"{cloud.address}/workspaces", headers={"X-Request-Id": "look-for-me"}, timeout=10)
-    assert eventually(lambda: "look-for-me" in run_localcloud(cloud, "logs", "list_workspaces").stdout)
+    assert eventually(
+        lambda: "look-for-me" in run_localcloud(cloud, "logs", "list_workspaces").stdout
+    )
     lines = run_localcloud(cloud, "logs").stdout.splitlines()
     assert any(line.startswith("list_workspaces") and "look-for-me" in line for line in lines)
     wrong = run_localcloud(cloud, "logs", "nothing")
@@ -425,11 +438,13 @@ def test_the_logs_command_prints_the_logs_of_one_or_all_functions(cloud: Running
 
 
 def test_the_trace_command_prints_the_history_of_a_workspace(cloud: RunningCloud) -> None:
-    """It shows all functions from the request to the operation's end, and nothing for an unknown id."""
+    """It shows all functions from request to operation's end, and nothing for an unknown id."""
     alice = ApiClient(cloud.address, cloud.token("traced@example.com"))
     workspace_id = alice.create("traced")["id"]
     alice.wait_until_settled(workspace_id, "READY")
-    assert eventually(lambda: "OperationEnded" in run_localcloud(cloud, "trace", workspace_id).stdout)
+    assert eventually(
+        lambda: "OperationEnded" in run_localcloud(cloud, "trace", workspace_id).stdout
+    )
     lines = run_localcloud(cloud, "trace", workspace_id).stdout.splitlines()
     told = [(line.split()[3], line.split()[4]) for line in lines]
     assert told[0] == ("create_workspace", "WorkspaceRequested")
@@ -442,7 +457,9 @@ def test_the_trace_command_prints_the_history_of_a_workspace(cloud: RunningCloud
     assert (unknown.returncode, unknown.stdout) == (1, "Nothing was logged about unknown.\n")
 
 
-def test_the_logs_command_ends_without_a_traceback_when_its_pipe_closes(cloud: RunningCloud) -> None:
+def test_the_logs_command_ends_without_a_traceback_when_its_pipe_closes(
+    cloud: RunningCloud,
+) -> None:
     """``head`` closes the pipe after one line."""
     line = f"{sys.executable} -u -m localcloud logs --state {cloud.state_file} | head -n 1"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The front of a function and the API gateway, over HTTP, with a function that shows its input."""
+"""A function's front and the API gateway, over HTTP, with a function that returns its input."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ PUBLIC = replace(
 )
 
 
-class Stage:
-    """An issuer, a function that says what it got, and the front before it."""
+class Bench:
+    """A token issuer, a function that shows what it received, and the front before it."""
 
     def __init__(
         self, stack: AsyncExitStack, session: aiohttp.ClientSession, identity: IdentityServer
@@ -65,7 +65,7 @@ class Stage:
         self.identity = identity
         self.calls = 0
 
-    async def function(self, port: int = 0) -> str:
+    async def start_function(self, port: int = 0) -> str:
         """Start the function and return its address."""
         app = web.Application()
         app.add_routes(catch_all_routes(self._answer))
@@ -75,7 +75,7 @@ class Stage:
         await web.TCPSite(runner, "127.0.0.1", port).start()
         return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
-    async def front(
+    async def start_front(
         self, target: str, *, invoker: str | None = None, function: Function = FUNCTION
     ) -> CloudRunFront:
         """Start a front before an address."""
@@ -88,10 +88,10 @@ class Stage:
         await front.start_within(self.stack)
         return front
 
-    async def gateway(
+    async def start_gateway(
         self, front: CloudRunFront, requests_file: RequestsFile | None = None
     ) -> ApiGateway:
-        """Start a gateway that leads to a front."""
+        """Start a gateway that forwards to a front."""
         backends = Backends(
             routes=Routes((PUBLIC,)), urls={PUBLIC.name: front.url}, session=self.session
         )
@@ -101,13 +101,13 @@ class Stage:
         await gateway.start_within(self.stack)
         return gateway
 
-    def token(self, audience: str, *, email: str = INVOKER, **more: Any) -> dict[str, str]:
-        """Return the header of a token."""
+    def auth_header(self, audience: str, *, email: str = INVOKER, **more: Any) -> dict[str, str]:
+        """Return the ``Authorization`` header with a token for an audience."""
         wanted = UserToken(email=email, audience=audience, **more)
         return {"Authorization": f"Bearer {self.identity.issuer.user_token(wanted)}"}
 
     async def call(self, url: str, method: str = "POST", **options: Any) -> tuple[int, Any, bytes]:
-        """Return status, headers and body of an answer."""
+        """Return status, headers and body of the answer."""
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
             session.request(method, url, **options) as answer,
@@ -131,31 +131,31 @@ class Stage:
         return web.json_response(seen, status=202, headers={"X-Own": "one"})
 
 
-def staged(play: Callable[[Stage], Awaitable[None]]) -> None:
-    """Have a test's play on a stage."""
+def run_on_bench(steps: Callable[[Bench], Awaitable[None]]) -> None:
+    """Run a test's steps with a new bench."""
 
     async def perform() -> None:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(new_session(reuse_connections=False))
             identity = IdentityServer(PROJECT)
             await identity.start_within(stack)
-            await play(Stage(stack, session, identity))
+            await steps(Bench(stack, session, identity))
 
     asyncio.run(perform())
 
 
-def test_a_request_reaches_the_function_as_it_was_sent() -> None:
-    """Path, query, body and headers arrive unchanged, with the client's address beside them."""
+def test_the_front_forwards_a_request_unchanged() -> None:
+    """Path, query, body and headers stay the same; the client's address is added."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function())
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function())
         headers = {
             "X-Own": "one",
             "X-Forwarded-For": "10.1.2.3",
             "Connection": "X-Hop",
             "X-Hop": "1",
         }
-        status, answered, body = await stage.call(
+        status, answered, body = await bench.call(
             f"{front.url}/a%2Fb//c?d=%20e&d=", data=b"x" * 70_000, headers=headers
         )
         seen = json.loads(body)
@@ -166,15 +166,15 @@ def test_a_request_reaches_the_function_as_it_was_sent() -> None:
         assert seen["headers"]["X-Forwarded-For"] == "10.1.2.3, 127.0.0.1"
         assert "X-Hop" not in seen["headers"]
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_a_header_with_an_underscore_does_not_reach_the_function() -> None:
-    """WSGI confuses it with the one with a hyphen, or with the path; nothing forwards it."""
+def test_headers_with_an_underscore_are_dropped() -> None:
+    """WSGI would confuse them with headers that have a hyphen, or with the path."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function(), function=PUBLIC)
-        gateway = await stage.gateway(front)
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function(), function=PUBLIC)
+        gateway = await bench.start_gateway(front)
         odd = {
             "SCRIPT_NAME": "/x",
             "X_Forwarded_For": "10.0.0.1",
@@ -183,132 +183,134 @@ def test_a_header_with_an_underscore_does_not_reach_the_function() -> None:
             "x-own_": "2",
         }
         for url in (front.url, gateway.url):
-            status, _, body = await stage.call(
+            status, _, body = await bench.call(
                 f"{url}/workspaces/7", "DELETE", headers={**odd, "X-Own": "one"}
             )
             seen = json.loads(body)["headers"]
             assert (status, seen["X-Own"]) == (202, "one")
             assert not any("_" in name for name in seen)
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_an_answer_comes_back_as_it_was_given() -> None:
-    """A compressed answer stays compressed, and HEAD has no body."""
+def test_the_front_returns_an_answer_unchanged() -> None:
+    """A compressed answer stays compressed, and the answer to HEAD has no body."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function())
-        status, headers, body = await stage.call(f"{front.url}/compressed", "GET")
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function())
+        status, headers, body = await bench.call(f"{front.url}/compressed", "GET")
         assert (status, headers["Content-Encoding"], gzip.decompress(body)) == (
             200,
             "gzip",
             b"well",
         )
-        status, headers, body = await stage.call(f"{front.url}/compressed", "HEAD")
+        status, headers, body = await bench.call(f"{front.url}/compressed", "HEAD")
         assert (status, headers["X-Own"], body) == (200, "one", b"")
 
-    staged(play)
+    run_on_bench(steps)
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "chunked"])
 def test_a_body_over_32_mib_is_refused(announced: bool) -> None:
-    """Cloud Run takes 32 MiB, whether the length is announced or not, and says 413 to more."""
+    """Cloud Run answers 413, whether the length is announced or the body is chunked."""
 
     async def chunks(size: int) -> Any:
         for _ in range(size // 65536):
             yield b"x" * 65536
         yield b"x" * (size % 65536)
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function())
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function())
         for size, expected in ((BODY_LIMIT_BYTES, 202), (BODY_LIMIT_BYTES + 1, 413)):
             headers = {"Content-Length": str(size)} if announced else {}
-            status, _, _ = await stage.call(front.url, data=chunks(size), headers=headers)
+            status, _, _ = await bench.call(front.url, data=chunks(size), headers=headers)
             assert status == expected
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_a_function_that_takes_too_long_is_given_up() -> None:
-    """After the catalogue's timeout the caller gets 504."""
+def test_a_function_that_exceeds_its_timeout_is_answered_with_504() -> None:
+    """The timeout is the one in the catalogue."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(
-            await stage.function(), function=replace(FUNCTION, timeout_seconds=0.2)
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(
+            await bench.start_function(), function=replace(FUNCTION, timeout_seconds=0.2)
         )
-        status, _, _ = await stage.call(f"{front.url}/slow")
+        status, _, _ = await bench.call(f"{front.url}/slow")
         assert status == 504
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_a_function_that_dies_over_a_request_is_503() -> None:
-    """The caller gets an answer even then."""
+def test_a_function_that_dies_during_a_request_is_answered_with_503() -> None:
+    """The function closes the connection before it answers."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function())
-        status, _, _ = await stage.call(f"{front.url}/dies")
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function())
+        status, _, _ = await bench.call(f"{front.url}/dies")
         assert status == 503
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_a_request_waits_for_a_function_that_is_being_started() -> None:
-    """Nobody listens yet: the request is held, and goes to the function as soon as it does."""
+def test_a_request_waits_until_the_function_has_started() -> None:
+    """The front holds it while nothing listens, and sends it as soon as the function does."""
 
-    async def play(stage: Stage) -> None:
+    async def steps(bench: Bench) -> None:
         [port] = free_ports(1)
-        front = await stage.front(f"http://127.0.0.1:{port}")
-        calling = asyncio.create_task(stage.call(f"{front.url}/x", data=b"body"))
+        front = await bench.start_front(f"http://127.0.0.1:{port}")
+        calling = asyncio.create_task(bench.call(f"{front.url}/x", data=b"body"))
         done, _ = await asyncio.wait([calling], timeout=0.3)
         assert not done
-        await stage.function(port)
+        await bench.start_function(port)
         status, _, body = await calling
         assert (status, json.loads(body)["size"]) == (202, 4)
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_a_request_does_not_suffer_from_the_one_before_it() -> None:
-    """A server may close a connection after an answer; the next request uses another one."""
+def test_each_request_uses_a_new_connection() -> None:
+    """A server may close a connection after its answer, and a request sent on it would be lost."""
     connections: list[asyncio.StreamWriter] = []
 
     async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        await reader.read(1)  # whatever comes now is lost
+        await reader.read(1)  # what arrives now is lost
         writer.close()
 
-    async def play(stage: Stage) -> None:
+    async def steps(bench: Bench) -> None:
         async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as server:
-            front = await stage.front(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-            statuses = [(await stage.call(front.url))[0] for _ in range(3)]
+            front = await bench.start_front(
+                f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            )
+            statuses = [(await bench.call(front.url))[0] for _ in range(3)]
             assert statuses == [200, 200, 200]
             await asyncio.gather(*(connection.wait_closed() for connection in connections))
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_healthz_never_reaches_the_function() -> None:
-    """Cloud Run keeps that path for itself."""
+def test_the_front_answers_404_to_healthz_itself() -> None:
+    """Cloud Run reserves that path."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function())
-        status, _, _ = await stage.call(f"{front.url}/healthz", "GET")
-        assert (status, stage.calls) == (404, 0)
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function())
+        status, _, _ = await bench.call(f"{front.url}/healthz", "GET")
+        assert (status, bench.calls) == (404, 0)
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_the_invoker_gets_through_and_the_function_cannot_reuse_its_token() -> None:
-    """The token is for the function's URL or a path below it; its signature is removed."""
+def test_the_invokers_token_arrives_without_its_signature() -> None:
+    """It must be for the function's URL or a path below it; the function cannot use it again."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function(), invoker=INVOKER)
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function(), invoker=INVOKER)
         for audience in (front.url, f"{front.url}/operations"):
-            header = stage.token(audience)
-            status, _, body = await stage.call(front.url, headers=header)
+            header = bench.auth_header(audience)
+            status, _, body = await bench.call(front.url, headers=header)
             claims = header["Authorization"].rpartition(".")[0]
             assert status == 202
             assert (
@@ -316,22 +318,22 @@ def test_the_invoker_gets_through_and_the_function_cannot_reuse_its_token() -> N
                 == f"{claims}.SIGNATURE_REMOVED_BY_GOOGLE"
             )
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_nobody_else_gets_through() -> None:
-    """No token or another's is 403; a forged, late or misdirected one 401; none gets through."""
+def test_the_front_refuses_every_other_caller() -> None:
+    """No token or another account's is 403; a forged, expired or misdirected token is 401."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function(), invoker=INVOKER)
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function(), invoker=INVOKER)
         stranger = IdentityServer(PROJECT)
         forged = stranger.issuer.user_token(UserToken(email=INVOKER, audience=front.url))
-        good = stage.token(front.url)["Authorization"]
+        good = bench.auth_header(front.url)["Authorization"]
         headers: list[tuple[dict[str, str], int]] = [
             ({}, 403),
             ({"Authorization": "Basic YTpi"}, 403),
             (
-                stage.token(
+                bench.auth_header(
                     front.url, email="operations-queue@demo-project.iam.gserviceaccount.com"
                 ),
                 403,
@@ -340,39 +342,41 @@ def test_nobody_else_gets_through() -> None:
             ({"Authorization": "Bearer n\udcffnsense"}, 401),
             ({"Authorization": good.rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"}, 401),
             ({"Authorization": f"Bearer {forged}"}, 401),
-            (stage.token(front.url, lifetime=timedelta(seconds=-60)), 401),
-            (stage.token(front.url + "0"), 401),
-            (stage.token("https://somewhere.example.com"), 401),
+            (bench.auth_header(front.url, lifetime=timedelta(seconds=-60)), 401),
+            (bench.auth_header(front.url + "0"), 401),
+            (bench.auth_header("https://somewhere.example.com"), 401),
         ]
         for header, expected in headers:
-            status, answered, _ = await stage.call(front.url, headers=header)
+            status, answered, _ = await bench.call(front.url, headers=header)
             assert (status, "WWW-Authenticate" in answered) == (expected, expected == 401), header
-        assert stage.calls == 0
+        assert bench.calls == 0
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_the_token_of_a_person_is_left_alone() -> None:
-    """Where everyone is let in, the code checks the token, so it comes whole."""
+def test_the_token_for_a_public_function_arrives_unchanged() -> None:
+    """A public function checks the token in its code, so it needs the signature."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function(), function=PUBLIC)
-        _, _, body = await stage.call(front.url, headers={"Authorization": "Bearer a.b.c"})
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function(), function=PUBLIC)
+        _, _, body = await bench.call(front.url, headers={"Authorization": "Bearer a.b.c"})
         assert json.loads(body)["headers"]["Authorization"] == "Bearer a.b.c"
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_the_gateway_leads_to_the_front_and_gives_the_developers_token_to_who_has_none() -> None:
-    """A client without a token is the developer; one with a token keeps it."""
+def test_the_gateway_adds_the_developers_token_to_a_request_without_one() -> None:
+    """It forwards the request to the front; a client with a token keeps its own."""
 
-    async def play(stage: Stage) -> None:
-        gateway = await stage.gateway(await stage.front(await stage.function(), function=PUBLIC))
+    async def steps(bench: Bench) -> None:
+        gateway = await bench.start_gateway(
+            await bench.start_front(await bench.start_function(), function=PUBLIC)
+        )
         for given, arrives in (
             ({}, "Bearer the-developer"),
             ({"Authorization": "Bearer a.b.c"}, "Bearer a.b.c"),
         ):
-            status, _, body = await stage.call(
+            status, _, body = await bench.call(
                 f"{gateway.url}/workspaces/7?x=1", "DELETE", headers=given
             )
             seen = json.loads(body)
@@ -382,7 +386,7 @@ def test_the_gateway_leads_to_the_front_and_gives_the_developers_token_to_who_ha
                 arrives,
             )
 
-    staged(play)
+    run_on_bench(steps)
 
 
 @pytest.mark.parametrize(
@@ -398,33 +402,35 @@ def test_the_gateway_leads_to_the_front_and_gives_the_developers_token_to_who_ha
     ],
     ids=str,
 )
-def test_the_gateway_gives_no_token_to_a_page_of_another_site(
+def test_the_gateway_adds_no_token_to_a_request_from_another_site(
     page: dict[str, str], developer: bool
 ) -> None:
-    """Its request is forwarded unchanged, so the function refuses it unless it has a token."""
+    """It forwards the request unchanged, so the function refuses it unless it has a token."""
 
-    async def play(stage: Stage) -> None:
-        gateway = await stage.gateway(await stage.front(await stage.function(), function=PUBLIC))
-        _, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=page)
+    async def steps(bench: Bench) -> None:
+        gateway = await bench.start_gateway(
+            await bench.start_front(await bench.start_function(), function=PUBLIC)
+        )
+        _, _, body = await bench.call(f"{gateway.url}/workspaces/7", "DELETE", headers=page)
         assert json.loads(body)["headers"].get("Authorization") == (
             "Bearer the-developer" if developer else None
         )
         own = {**page, "Authorization": "Bearer a.b.c"}
-        _, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=own)
+        _, _, body = await bench.call(f"{gateway.url}/workspaces/7", "DELETE", headers=own)
         assert json.loads(body)["headers"]["Authorization"] == "Bearer a.b.c"
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_the_gateway_asks_the_front_by_the_fronts_own_name() -> None:
-    """The name by which it was asked itself is in `X-Forwarded-Host`, whatever the client says."""
+def test_the_gateway_sends_the_fronts_host_name_to_the_front() -> None:
+    """Its own host is in ``X-Forwarded-Host``, even if the client sends that header."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function(), function=PUBLIC)
-        gateway = await stage.gateway(front)
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function(), function=PUBLIC)
+        gateway = await bench.start_gateway(front)
         host = gateway.url.replace("http://127.0.0.1", "LocalHost")
         given = {"Host": host, "X-Forwarded-Host": "evil.example", "Connection": "Host"}
-        status, _, body = await stage.call(f"{gateway.url}/workspaces/7", "DELETE", headers=given)
+        status, _, body = await bench.call(f"{gateway.url}/workspaces/7", "DELETE", headers=given)
         seen = json.loads(body)["headers"]
         assert (status, f"http://{seen['Host']}", seen["X-Forwarded-Host"]) == (
             202,
@@ -432,18 +438,18 @@ def test_the_gateway_asks_the_front_by_the_fronts_own_name() -> None:
             host,
         )
 
-    staged(play)
+    run_on_bench(steps)
 
 
 def test_the_gateway_and_a_front_refuse_a_request_for_another_host() -> None:
-    """Each in its own form with its address, before function or developer's token is used."""
+    """Each answers 421 with its address, before it adds a token or calls the function."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function(), function=PUBLIC)
-        gateway = await stage.gateway(front)
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function(), function=PUBLIC)
+        gateway = await bench.start_gateway(front)
         for url in (gateway.url, front.url):
             headers = {"Host": "evil.example", "X-Request-Id": "my-id"}
-            status, answered, body = await stage.call(
+            status, answered, body = await bench.call(
                 f"{url}/workspaces/7", "DELETE", headers=headers
             )
             assert (status, url in body.decode()) == (421, True)
@@ -452,9 +458,9 @@ def test_the_gateway_and_a_front_refuse_a_request_for_another_host() -> None:
                     "my-id",
                     "MISDIRECTED_REQUEST",
                 )
-        assert stage.calls == 0
+        assert bench.calls == 0
 
-    staged(play)
+    run_on_bench(steps)
 
 
 @pytest.mark.parametrize(
@@ -467,48 +473,52 @@ def test_the_gateway_and_a_front_refuse_a_request_for_another_host() -> None:
         ("POST", "/cleanup", 404, "NOT_FOUND"),
     ],
 )
-def test_the_gateway_refuses_what_the_catalogue_does_not_have(
+def test_the_gateway_refuses_a_path_or_method_that_is_not_in_the_catalogue(
     method: str, path: str, status: int, code: str
 ) -> None:
-    """Wrong methods and paths are refused in the Hub's form, with the caller's request id."""
+    """The answer has the Hub's form and the client's request id."""
 
-    async def play(stage: Stage) -> None:
-        gateway = await stage.gateway(await stage.front(await stage.function(), function=PUBLIC))
-        answer = await stage.call(gateway.url + path, method, headers={"X-Request-Id": "my-id"})
+    async def steps(bench: Bench) -> None:
+        gateway = await bench.start_gateway(
+            await bench.start_front(await bench.start_function(), function=PUBLIC)
+        )
+        answer = await bench.call(gateway.url + path, method, headers={"X-Request-Id": "my-id"})
         problem = json.loads(answer[2])
         assert (answer[0], problem["status"], problem["code"]) == (status, status, code)
         assert answer[1]["Content-Type"] == "application/problem+json"
         assert answer[1]["X-Request-Id"] == "my-id"
         assert answer[1].get("Allow") == ("DELETE" if status == 405 else None)
-        assert stage.calls == 0
+        assert bench.calls == 0
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_the_gateway_makes_a_request_id_for_who_has_no_usable_one() -> None:
-    """An id that could forge a log line is replaced."""
+def test_the_gateway_makes_a_request_id_if_the_clients_is_missing_or_invalid() -> None:
+    """It replaces an id that could forge a log line."""
 
-    async def play(stage: Stage) -> None:
-        gateway = await stage.gateway(await stage.front(await stage.function(), function=PUBLIC))
+    async def steps(bench: Bench) -> None:
+        gateway = await bench.start_gateway(
+            await bench.start_front(await bench.start_function(), function=PUBLIC)
+        )
         for given in ({}, {"X-Request-Id": "not one"}):
-            _, headers, _ = await stage.call(f"{gateway.url}/nowhere", headers=given)
+            _, headers, _ = await bench.call(f"{gateway.url}/nowhere", headers=given)
             assert len(headers["X-Request-Id"]) == 36
 
-    staged(play)
+    run_on_bench(steps)
 
 
-def test_the_gateway_writes_down_who_asked_what_and_was_answered_what(tmp_path: Path) -> None:
-    """A line for each request, without its token."""
+def test_the_gateway_records_each_request_with_its_answer(tmp_path: Path) -> None:
+    """The file has one line for each request, without its token."""
 
-    async def play(stage: Stage) -> None:
-        front = await stage.front(await stage.function(), function=PUBLIC)
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function(), function=PUBLIC)
         file = RequestsFile(tmp_path / "requests.jsonl")
-        gateway = await stage.gateway(front, file)
-        token = stage.token(gateway.url, email="alice@example.com")
-        status, _, body = await stage.call(
+        gateway = await bench.start_gateway(front, file)
+        token = bench.auth_header(gateway.url, email="alice@example.com")
+        status, _, body = await bench.call(
             f"{gateway.url}/workspaces/7", "DELETE", headers=token, json={"a": 1}
         )
-        await stage.call(f"{gateway.url}/workspaces/8?now=1", "DELETE")
+        await bench.call(f"{gateway.url}/workspaces/8?now=1", "DELETE")
 
         first, second = [json.loads(line) for line in file.path.read_text().splitlines()]
         assert (first["who"], first["method"], first["path"]) == (
@@ -521,4 +531,4 @@ def test_the_gateway_writes_down_who_asked_what_and_was_answered_what(tmp_path: 
         assert (first["asked"], second["asked"]) == ({"a": 1}, None)
         assert (second["who"], second["path"]) == (None, "/workspaces/8?now=1")
 
-    staged(play)
+    run_on_bench(steps)

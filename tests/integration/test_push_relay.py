@@ -1,4 +1,4 @@
-"""The relay between the Pub/Sub emulator and a front; tests take the places of both."""
+"""The relay between the Pub/Sub emulator and a front; the tests play both of these."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from localcloud.services.pubsub import PushRelay
 
 
 class Receiver:
-    """A front that takes everything, and answers what it is told to."""
+    """A front that accepts every push and answers with the status that it is given."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -31,10 +31,10 @@ class Receiver:
         return web.Response(status=self.status)
 
 
-def relayed(
-    play: Callable[[PushRelay, Receiver, Callable[[], Awaitable[int]]], Awaitable[None]],
+def run_with_relay(
+    steps: Callable[[PushRelay, Receiver, Callable[[], Awaitable[int]]], Awaitable[None]],
 ) -> None:
-    """Run a test with a relay, a receiver, and a function that pushes a new message."""
+    """Run a test's steps with a relay, a receiver, and a function that pushes a new message."""
 
     async def perform() -> None:
         async with AsyncExitStack() as stack:
@@ -53,17 +53,17 @@ def relayed(
                     {"Content-Type": "application/json"},
                 )
                 async with session.post(
-                    url, json=message(datetime.now(UTC)), headers=headers
+                    url, json=pushed_message(datetime.now(UTC)), headers=headers
                 ) as answer:
                     return answer.status
 
-            await play(relay, receiver, push)
+            await steps(relay, receiver, push)
 
     asyncio.run(perform())
 
 
-def message(at: datetime) -> dict[str, Any]:
-    """Return what the emulator pushes."""
+def pushed_message(at: datetime) -> dict[str, Any]:
+    """Return a message as the emulator pushes it."""
     return {
         "message": {"data": "e30=", "publishTime": at.isoformat().replace("+00:00", "Z")},
         "subscription": "s",
@@ -73,19 +73,17 @@ def message(at: datetime) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("answered", "told"), [(200, 200), (202, 200), (204, 200), (403, 403), (500, 500)]
 )
-def test_a_push_goes_on_with_a_token_and_every_success_acknowledges_it(
-    answered: int, told: int
-) -> None:
-    """The emulator would take 202 for a failure, and sends no token."""
+def test_the_relay_adds_a_token_and_acknowledges_every_success(answered: int, told: int) -> None:
+    """The emulator sends no token, and takes 202 for a failure."""
 
-    async def play(_: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+    async def steps(_: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
         receiver.status = answered
         assert await push() == told
         [(authorization, body)] = receiver.received
         assert authorization == f"Bearer for {receiver.server.url}"
         assert json.loads(body)["message"]["data"] == "e30="
 
-    relayed(play)
+    run_with_relay(steps)
 
 
 @pytest.mark.parametrize(
@@ -98,37 +96,39 @@ def test_a_push_goes_on_with_a_token_and_every_success_acknowledges_it(
     ],
     ids=str,
 )
-def test_a_web_page_pushes_nothing(headers: dict[str, str], status: int) -> None:
-    """The relay would give it the token that functions believe."""
+def test_the_relay_refuses_a_push_from_a_web_page(headers: dict[str, str], status: int) -> None:
+    """It would otherwise add the token that functions trust."""
 
-    async def play(relay: PushRelay, receiver: Receiver, _: Callable[[], Awaitable[int]]) -> None:
+    async def steps(relay: PushRelay, receiver: Receiver, _: Callable[[], Awaitable[int]]) -> None:
         sent = {"Content-Type": "application/json", **headers}
         async with (
             ClientSession() as page,
             page.post(
-                f"{relay.url}/provision_workspace", json=message(datetime.now(UTC)), headers=sent
+                f"{relay.url}/provision_workspace",
+                json=pushed_message(datetime.now(UTC)),
+                headers=sent,
             ) as answer,
         ):
             assert answer.status == status
         assert receiver.received == []
 
-    relayed(play)
+    run_with_relay(steps)
 
 
-def test_a_push_to_nobody_is_a_failure() -> None:
-    """The emulator is told 503, so that the message comes again."""
+def test_a_push_to_a_stopped_front_is_answered_with_503() -> None:
+    """The emulator then delivers the message again."""
 
-    async def play(_: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
+    async def steps(_: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]) -> None:
         await receiver.server.stop()
         assert await push() == 503
 
-    relayed(play)
+    run_with_relay(steps)
 
 
-def test_every_push_can_be_delivered_twice() -> None:
-    """The same message, two requests."""
+def test_the_duplicate_fault_delivers_every_push_twice() -> None:
+    """Both requests carry the same message."""
 
-    async def play(
+    async def steps(
         relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
     ) -> None:
         relay.faults.duplicate = True
@@ -136,13 +136,13 @@ def test_every_push_can_be_delivered_twice() -> None:
         assert len(receiver.received) == 2
         assert receiver.received[0] == receiver.received[1]
 
-    relayed(play)
+    run_with_relay(steps)
 
 
-def test_every_push_can_be_late() -> None:
-    """It is held back before it is handed on."""
+def test_the_delay_fault_delivers_every_push_late() -> None:
+    """The relay holds the push for that time before it forwards it."""
 
-    async def play(
+    async def steps(
         relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
     ) -> None:
         relay.faults.delay_seconds = 0.3
@@ -152,48 +152,48 @@ def test_every_push_can_be_late() -> None:
         assert await pushing == 200
         assert len(receiver.received) == 1
 
-    relayed(play)
+    run_with_relay(steps)
 
 
-def test_messages_from_before_a_reset_are_forgotten() -> None:
-    """They are acknowledged and reach nobody; those that come after it do."""
+def test_messages_from_before_a_reset_are_dropped() -> None:
+    """The relay acknowledges them without delivery; it delivers messages from after the reset."""
 
-    async def play(
+    async def steps(
         relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
     ) -> None:
         relay.forget_messages()
         async with ClientSession() as session:
-            before = message(datetime.now(UTC) - timedelta(seconds=1))
+            before = pushed_message(datetime.now(UTC) - timedelta(seconds=1))
             async with session.post(f"{relay.url}/provision_workspace", json=before) as answer:
                 assert answer.status == 200
         assert receiver.received == []
         assert await push() == 200
         assert len(receiver.received) == 1
 
-    relayed(play)
+    run_with_relay(steps)
 
 
-def test_a_message_that_is_lost_is_acknowledged_and_reaches_nobody() -> None:
-    """The publisher is told that all is well."""
+def test_a_lost_message_is_acknowledged_but_not_delivered() -> None:
+    """The publisher cannot see the loss."""
 
-    async def play(
+    async def steps(
         relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
     ) -> None:
         relay.faults.outcomes = DeliveryOutcomes(Unreliability(lost=1))
         assert await push() == 200
         assert receiver.received == []
 
-    relayed(play)
+    run_with_relay(steps)
 
 
-def test_a_message_whose_fate_is_to_come_twice_does() -> None:
-    """At the same moment, with the same body."""
+def test_a_message_with_the_outcome_twice_is_delivered_twice() -> None:
+    """The relay sends one push as two requests."""
 
-    async def play(
+    async def steps(
         relay: PushRelay, receiver: Receiver, push: Callable[[], Awaitable[int]]
     ) -> None:
         relay.faults.outcomes = DeliveryOutcomes(Unreliability(twice=1))
         assert await push() == 200
         assert len(receiver.received) == 2
 
-    relayed(play)
+    run_with_relay(steps)

@@ -1,4 +1,4 @@
-"""The reaper, with real processes: whatever happens to the cloud, nothing is left."""
+"""The reaper, with real processes: it cleans up, whichever way the cloud ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from localcloud.processes.children import Child, LocalCloudError, Program
 from localcloud.processes.reaper import Reaper
 from tests.processes import eventually, is_gone
 
-# A cloud with one child, which has a child of its own; all of them turn a deaf ear to SIGTERM.
+# A cloud with one child, which has a child of its own; both children ignore SIGTERM.
 CLOUD = """
 import asyncio, pathlib, sys
 from localcloud.processes.children import Child, Program
@@ -46,8 +46,8 @@ asyncio.run(main())
 """
 
 
-def test_nothing_is_left_of_a_cloud_that_was_killed(tmp_path: Path) -> None:
-    """Its children's groups end, even those that ignore SIGTERM; its files and folders go."""
+def test_the_reaper_cleans_up_after_a_killed_cloud(tmp_path: Path) -> None:
+    """It ends process groups that ignore SIGTERM, and removes the files and folders."""
     cloud = subprocess.Popen(
         [sys.executable, "-c", CLOUD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
     )
@@ -63,8 +63,8 @@ def test_nothing_is_left_of_a_cloud_that_was_killed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
-def test_the_keeper_does_not_mind_signals(tmp_path: Path) -> None:
-    """A Ctrl-C or a SIGTERM that reaches it ends nothing before its time."""
+def test_the_reaper_ignores_signals(tmp_path: Path) -> None:
+    """SIGINT, SIGTERM and SIGHUP do not make it clean up before the cloud ends."""
     reaper = Reaper()
     reaper.remove(tmp_path / "folder")
     (tmp_path / "folder").mkdir()
@@ -75,8 +75,8 @@ def test_the_keeper_does_not_mind_signals(tmp_path: Path) -> None:
     assert not (tmp_path / "folder").exists()
 
 
-def test_a_cloud_whose_keeper_was_killed_cleans_up_itself(tmp_path: Path) -> None:
-    """And it starts no further children, for nobody would end them."""
+def test_a_cloud_cleans_up_itself_if_its_reaper_was_killed(tmp_path: Path) -> None:
+    """It starts no more children, since no reaper would end them."""
     program = Program(
         name="child",
         command=["sleep", "300"],
@@ -85,7 +85,7 @@ def test_a_cloud_whose_keeper_was_killed_cleans_up_itself(tmp_path: Path) -> Non
         log=tmp_path / "log",
     )
 
-    async def play() -> tuple[Child, int]:
+    async def steps() -> tuple[Child, int]:
         reaper = Reaper()
         reaper.remove(tmp_path / "folder")
         (tmp_path / "folder").mkdir()
@@ -96,14 +96,14 @@ def test_a_cloud_whose_keeper_was_killed_cleans_up_itself(tmp_path: Path) -> Non
         await asyncio.to_thread(reaper.close)
         return first, second
 
-    first, second = asyncio.run(play())
+    first, second = asyncio.run(steps())
     assert second != 0
     assert eventually(lambda: is_gone(first.pid))
     assert not (tmp_path / "folder").exists()
 
 
-def test_a_group_that_has_ended_is_left_alone() -> None:
-    """Its number may belong to somebody else by then."""
+def test_the_reaper_does_not_signal_a_group_that_has_ended() -> None:
+    """Another process may have the group's number by then."""
     bystander = subprocess.Popen(["sleep", "300"], start_new_session=True)
     reaper = Reaper()
     reaper.started(bystander.pid)
@@ -115,13 +115,15 @@ def test_a_group_that_has_ended_is_left_alone() -> None:
     bystander.wait()
 
 
-def test_a_child_that_does_not_come_up_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
-    """Whether it ends or just never answers."""
+def test_a_child_that_does_not_start_raises_an_error_with_the_end_of_its_log(
+    tmp_path: Path,
+) -> None:
+    """The child has either ended or never answered."""
 
     async def never() -> bool:
         return False
 
-    async def play(name: str, script: str, expected: str) -> None:
+    async def steps(name: str, script: str, expected: str) -> None:
         command = ["/bin/sh", "-c", script]
         program = Program(
             name=name, command=command, environment={}, folder=tmp_path, log=tmp_path / name
@@ -134,14 +136,14 @@ def test_a_child_that_does_not_come_up_is_an_error_with_the_end_of_its_log(tmp_p
         finally:
             await asyncio.to_thread(reaper.close)
 
-    asyncio.run(play("one", "echo no such module; exit 3", "^one ended with 3:\nno such module$"))
+    asyncio.run(steps("one", "echo no such module; exit 3", "^one ended with 3:\nno such module$"))
     asyncio.run(
-        play("two", "echo still thinking; sleep 300", "^two does not answer:\nstill thinking$")
+        steps("two", "echo still thinking; sleep 300", "^two does not answer:\nstill thinking$")
     )
 
 
-def test_what_is_left_of_a_childs_group_ends_with_the_child(tmp_path: Path) -> None:
-    """A worker process does not outlive its master, whose port it would keep."""
+def test_the_rest_of_a_childs_process_group_ends_with_the_child(tmp_path: Path) -> None:
+    """Otherwise a worker process would outlive its master and keep the port."""
     pid_file = tmp_path / "pid"
     script = f"sleep 300 & echo $! > {pid_file}"
     program = Program(
@@ -152,11 +154,11 @@ def test_what_is_left_of_a_childs_group_ends_with_the_child(tmp_path: Path) -> N
         log=tmp_path / "log",
     )
 
-    async def play() -> None:
+    async def steps() -> None:
         reaper = Reaper()
         child = await Child.start(program, reaper)
         assert await child.wait() == 0
         await asyncio.to_thread(reaper.close)
 
-    asyncio.run(play())
+    asyncio.run(steps())
     assert eventually(lambda: is_gone(int(pid_file.read_text())))

@@ -1,4 +1,4 @@
-"""The local issuer and metadata server over HTTP, as verifiers, tools and machines use it."""
+"""The local token issuer and metadata server over HTTP, as verifiers, tools and machines use it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ATTRIBUTES = {"hub-generation": "3", "hub-audience": AUDIENCE, "user-data": "#cl
 
 
 class _Client:
-    """What asks the service: a person's verifier or a machine."""
+    """A client of the service, such as a token verifier or a machine."""
 
     def __init__(
         self, identity: IdentityServer, fleet: Fleet, session: aiohttp.ClientSession
@@ -38,7 +38,7 @@ class _Client:
         self._session = session
 
     async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any, str]:
-        """Return status, headers and text."""
+        """Return status, headers and text of the answer."""
         async with self._session.request(method, f"{self.identity.url}{path}", **options) as answer:
             return answer.status, answer.headers, await answer.text()
 
@@ -49,7 +49,7 @@ class _Client:
     async def metadata(
         self, path: str, *, flavor: str = "Google", instance_id: str = ""
     ) -> tuple[int, str]:
-        """Ask the metadata server as the one machine there is."""
+        """Read from the metadata server as the only machine, or as the one with this id."""
         machine = instance_id or self.fleet.instances.all()[0].id
         headers = {"Metadata-Flavor": flavor} if flavor else {}
         status, answered, text = await self.ask(
@@ -70,8 +70,8 @@ class _Client:
         return claims
 
 
-def _serving(check: Callable[[_Client], Awaitable[None]], **instance: Any) -> None:
-    """Serve, with one machine in the fleet, while `check` looks."""
+def _run_with_service(check: Callable[[_Client], Awaitable[None]], **instance: Any) -> None:
+    """Run a test's steps with a service and with one machine in its fleet."""
 
     async def serve() -> None:
         fleet = Fleet(PROJECT, times=Times(), faults=ActiveFaults(PROJECT))
@@ -103,8 +103,8 @@ def _serving(check: Callable[[_Client], Awaitable[None]], **instance: Any) -> No
 # Keys and tokens
 
 
-def test_the_keys_are_a_cacheable_jwk_set_of_public_halves() -> None:
-    """RS256, a kid, and nothing private."""
+def test_the_keys_are_a_cacheable_set_of_public_jwks() -> None:
+    """It has one RSA key of 2,048 bits for RS256, and no private part."""
 
     async def check(client: _Client) -> None:
         status, headers, _ = await client.ask("GET", "/keys")
@@ -118,11 +118,11 @@ def test_the_keys_are_a_cacheable_jwk_set_of_public_halves() -> None:
         assert not {"d", "p", "q"} & key.keys()
         assert len(key["n"]) == 342  # 2,048 bits in base64url
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_each_service_has_a_key_of_its_own() -> None:
-    """A token of another cloud does not verify here."""
+def test_each_issuer_has_its_own_key() -> None:
+    """A token of another local cloud cannot be verified with this one's keys."""
 
     async def check(client: _Client) -> None:
         other = IdentityServer(PROJECT)
@@ -135,11 +135,11 @@ def test_each_service_has_a_key_of_its_own() -> None:
                 token, jwt.PyJWK(keys["keys"][0]).key, algorithms=["RS256"], audience=AUDIENCE
             )
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_a_persons_token_says_what_googles_says() -> None:
-    """Issuer, audience, subject, email and the times of an hour."""
+def test_a_persons_token_has_the_claims_of_googles() -> None:
+    """It is valid for an hour, and also names the person's hosted domain."""
 
     async def check(client: _Client) -> None:
         token = client.identity.issuer.user_token(
@@ -159,11 +159,11 @@ def test_a_persons_token_says_what_googles_says() -> None:
             "hd": "example.com",
         }
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_the_subject_of_a_person_is_21_digits_and_always_the_same() -> None:
-    """It follows from the address alone; the developer of the local cloud has a name instead."""
+def test_the_subject_of_a_person_is_21_digits_derived_from_the_address() -> None:
+    """Upper case makes no difference; the developer of the local cloud has a name as subject."""
     alice = subject_of("alice@example.com")
 
     assert (len(alice), alice.isdigit()) == (21, True)
@@ -172,8 +172,8 @@ def test_the_subject_of_a_person_is_21_digits_and_always_the_same() -> None:
     assert subject_of("dev@localhost") == "dev-user-id"
 
 
-def test_tokens_that_are_to_be_refused_can_be_made() -> None:
-    """Over, for somebody else, from somebody else, of an unverified address, without a claim."""
+def test_the_issuer_can_make_tokens_that_must_be_refused() -> None:
+    """They are expired, for another audience, from another issuer, or have other claims."""
 
     async def check(client: _Client) -> None:
         make = client.identity.issuer.user_token
@@ -192,11 +192,11 @@ def test_tokens_that_are_to_be_refused_can_be_made() -> None:
         assert "azp" not in claims
         assert "hd" not in claims
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_a_service_accounts_token_is_that_of_an_oidc_push() -> None:
-    """Its email is the account, verified; `azp` and `sub` are its number."""
+def test_a_service_accounts_token_has_the_claims_of_an_oidc_push() -> None:
+    """It names the verified address; ``azp`` and ``sub`` are the account's number."""
 
     async def check(client: _Client) -> None:
         email = "operations-queue@demo-project.iam.gserviceaccount.com"
@@ -205,11 +205,11 @@ def test_a_service_accounts_token_is_that_of_an_oidc_push() -> None:
         assert (claims["email"], claims["email_verified"]) == (email, True)
         assert claims["azp"] == claims["sub"] == subject_of(email)
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_the_command_line_gets_a_token_for_a_made_up_person() -> None:
-    """``POST /tokens`` accepts all that a token can say, and claims to replace."""
+def test_the_token_endpoint_makes_a_token_for_any_person() -> None:
+    """``POST /tokens`` accepts every field of a token, and claims to replace or remove."""
 
     async def check(client: _Client) -> None:
         wanted: dict[str, Any] = {
@@ -236,7 +236,7 @@ def test_the_command_line_gets_a_token_for_a_made_up_person() -> None:
             "nonce": "n",
         }
 
-    _serving(check)
+    _run_with_service(check)
 
 
 @pytest.mark.parametrize(
@@ -256,8 +256,8 @@ def test_the_command_line_gets_a_token_for_a_made_up_person() -> None:
         ),
     ],
 )
-def test_a_wrong_request_for_a_token_is_told_what_is_wrong(body: str, words: str) -> None:
-    """It is 400 and says why."""
+def test_an_invalid_request_for_a_token_is_answered_with_the_reason(body: str, words: str) -> None:
+    """The answer is 400 with an ``error``."""
 
     async def check(client: _Client) -> None:
         headers = {"Content-Type": "application/json"}
@@ -266,7 +266,7 @@ def test_a_wrong_request_for_a_token_is_told_what_is_wrong(body: str, words: str
         assert status == 400
         assert words in answer["error"]
 
-    _serving(check)
+    _run_with_service(check)
 
 
 @pytest.mark.parametrize(
@@ -279,15 +279,15 @@ def test_a_wrong_request_for_a_token_is_told_what_is_wrong(body: str, words: str
     ],
     ids=str,
 )
-def test_a_web_page_gets_no_token(headers: dict[str, str], status: int) -> None:
-    """It is told so in the service's own form."""
+def test_the_token_endpoint_refuses_a_web_page(headers: dict[str, str], status: int) -> None:
+    """The answer has the service's own form, an ``error``."""
 
     async def check(client: _Client) -> None:
         wanted = {"email": "alice@example.com", "audience": AUDIENCE}
         got, answer = await client.ask_json("POST", "/tokens", json=wanted, headers=headers)
         assert (got, answer.keys()) == (status, {"error"})
 
-    _serving(check)
+    _run_with_service(check)
 
 
 # The metadata server
@@ -306,21 +306,21 @@ def test_a_web_page_gets_no_token(headers: dict[str, str], status: int) -> None:
     ],
 )
 def test_a_machine_reads_its_metadata(path: str, value: str) -> None:
-    """Each value is plain text, under the path that Compute has for it."""
+    """Each value is plain text at Compute Engine's path for it."""
 
     async def check(client: _Client) -> None:
         assert await client.metadata(path) == (200, value)
 
-    _serving(check)
+    _run_with_service(check)
 
 
 def test_a_machine_reads_its_numeric_id() -> None:
-    """It is the id that stands in the instance."""
+    """It is the ``id`` of the instance."""
 
     async def check(client: _Client) -> None:
         assert await client.metadata("instance/id") == (200, client.fleet.instances.all()[0].id)
 
-    _serving(check)
+    _run_with_service(check)
 
 
 @pytest.mark.parametrize(
@@ -333,29 +333,29 @@ def test_a_machine_reads_its_numeric_id() -> None:
         "instance/name/further",
     ],
 )
-def test_what_the_metadata_server_does_not_have_is_not_found(path: str) -> None:
-    """It is 404, and still says that it is a metadata server."""
+def test_an_unknown_metadata_path_is_answered_with_404(path: str) -> None:
+    """The answer has the metadata server's header all the same."""
 
     async def check(client: _Client) -> None:
         assert (await client.metadata(path))[0] == 404
 
-    _serving(check)
+    _run_with_service(check)
 
 
 @pytest.mark.parametrize("flavor", ["", "google", "Amazon"])
 def test_a_request_without_the_metadata_flavor_is_forbidden(flavor: str) -> None:
-    """A page that is tricked into asking does not send the header."""
+    """A web page that is tricked into the request cannot send the header."""
 
     async def check(client: _Client) -> None:
         status, text = await client.metadata("instance/id", flavor=flavor)
 
         assert (status, text) == (403, 'Missing required header "Metadata-Flavor": "Google"')
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_a_machine_that_is_not_there_has_no_metadata() -> None:
-    """Nor has one whose instance is gone."""
+def test_a_machine_without_an_instance_has_no_metadata() -> None:
+    """The answer is 404 for an unknown id, and for an instance that has been deleted."""
 
     async def check(client: _Client) -> None:
         instance_id = client.fleet.instances.all()[0].id
@@ -363,11 +363,11 @@ def test_a_machine_that_is_not_there_has_no_metadata() -> None:
         client.fleet.reset()
         assert (await client.metadata("instance/id", instance_id=instance_id))[0] == 404
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_a_service_without_a_fleet_serves_keys_but_no_machines() -> None:
-    """The machines need the service's address, so the fleet may come later."""
+def test_a_service_without_a_fleet_has_no_metadata() -> None:
+    """Machines need the service's address, so the fleet may be added later."""
 
     async def check(client: _Client) -> None:
         instance_id = client.fleet.instances.all()[0].id
@@ -376,11 +376,11 @@ def test_a_service_without_a_fleet_serves_keys_but_no_machines() -> None:
         client.identity.fleet = client.fleet
         assert (await client.metadata("instance/id", instance_id=instance_id))[0] == 200
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_a_machine_gets_an_identity_token_in_full() -> None:
-    """Its project, zone, name and ids as Compute writes them, and an hour to use it."""
+def test_a_full_identity_token_describes_the_machine() -> None:
+    """It has project, zone, name and ids in Compute Engine's form, and is valid for an hour."""
 
     async def check(client: _Client) -> None:
         status, token = await client.metadata(
@@ -410,11 +410,11 @@ def test_a_machine_gets_an_identity_token_in_full() -> None:
             },
         }
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_a_standard_identity_token_says_nothing_of_the_machine() -> None:
-    """Only `format=full` does; without an audience there is no token."""
+def test_a_standard_identity_token_does_not_describe_the_machine() -> None:
+    """Only ``format=full`` does; a request without an audience is answered with 400."""
 
     async def check(client: _Client) -> None:
         path = "instance/service-accounts/default/identity"
@@ -423,14 +423,14 @@ def test_a_standard_identity_token_says_nothing_of_the_machine() -> None:
         assert "google" not in await client.verify(token)
         assert await client.metadata(path) == (400, "non-empty audience parameter required")
 
-    _serving(check)
+    _run_with_service(check)
 
 
-def test_a_machine_without_a_service_account_has_no_identity() -> None:
-    """The path is not there, as on the real one."""
+def test_a_machine_without_a_service_account_has_no_identity_token() -> None:
+    """The answer is 404, as from the real metadata server."""
 
     async def check(client: _Client) -> None:
         path = f"instance/service-accounts/default/identity?audience={AUDIENCE}&format=full"
         assert (await client.metadata(path))[0] == 404
 
-    _serving(check, serviceAccounts=[])
+    _run_with_service(check, serviceAccounts=[])

@@ -39,17 +39,17 @@ EMPTY_ZONE = "us-west1-c"
 SERVICE_ACCOUNT = "workspace-vm@demo-project.iam.gserviceaccount.com"
 HERE: Any = {"project": PROJECT, "zone": ZONE}
 AUDIENCE = "https://hub.example.com"
-SHORT = 0.04
-HEARTBEAT = 0.05
+SHORT_SECONDS = 0.04
+HEARTBEAT_SECONDS = 0.05
 
 
 class _Hub:
-    """A tiny Hub: accepts reports, verifies their tokens with the served keys, answers as set."""
+    """A small Hub: it records reports, verifies their tokens, and answers as a test says."""
 
     def __init__(self, keys_url: str) -> None:
         self.reports: list[dict[str, Any]] = []
         self.answers: deque[int] = deque()
-        # The prefix of the present test's machines: late reports of other machines do not count.
+        # The prefix of the current test's machine names; reports of other machines are ignored.
         self.expected = ""
         self._keys_url = keys_url
         self._runner: web.AppRunner | None = None
@@ -57,7 +57,7 @@ class _Hub:
 
     async def start(self) -> None:
         app = web.Application()
-        app.add_routes([web.post("/workspaces/{workspace_id}/reports", self._take)])
+        app.add_routes([web.post("/workspaces/{workspace_id}/reports", self._receive_report)])
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -67,7 +67,7 @@ class _Hub:
         if self._runner:
             await self._runner.cleanup()
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _receive_report(self, request: web.Request) -> web.Response:
         if not request.match_info["workspace_id"].startswith(self.expected):
             return web.Response(status=204)
         scheme, _, token = request.headers["Authorization"].partition(" ")
@@ -82,7 +82,7 @@ class _Hub:
         return web.Response(status=answered)
 
     def claims(self, token: str) -> dict[str, Any]:
-        """Return what a token says, verified as a Hub verifies it."""
+        """Return the claims of a token, which is verified as a Hub verifies it."""
         keys = requests.get(self._keys_url, timeout=5).json()["keys"]
         key = next(key for key in keys if key["kid"] == jwt.get_unverified_header(token)["kid"])
         claims: dict[str, Any] = jwt.decode(
@@ -95,14 +95,16 @@ class _Hub:
         return claims
 
     def events(self) -> list[str]:
-        """Return the events that were reported."""
+        """Return the events of the reports so far."""
         return [report["body"]["event"] for report in self.reports]
 
 
 class _Cloud:
-    """A local cloud on an event loop in a thread, and the stock clients that use it."""
+    """A local cloud on an event loop in its own thread, with Google's own clients of it."""
 
-    def __init__(self, *, boot: float = SHORT, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(
+        self, *, boot: float = SHORT_SECONDS, heartbeat: float = HEARTBEAT_SECONDS
+    ) -> None:
         self.heartbeat = heartbeat
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -132,7 +134,7 @@ class _Cloud:
         )
         self.server = ComputeServer(
             project,
-            times=Times(**dict.fromkeys((*names, *more), SHORT), boot=boot),
+            times=Times(**dict.fromkeys((*names, *more), SHORT_SECONDS), boot=boot),
             guests=SimulatedGuests(metadata_url=self.identity.url),
         )
         self.identity.fleet = self.server.fleet
@@ -148,7 +150,7 @@ class _Cloud:
         self.machine_types = compute_v1.MachineTypesClient(**options)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Do something on the cloud's event loop, and wait for it."""
+        """Run a coroutine on the cloud's event loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def close(self) -> None:
@@ -167,7 +169,7 @@ class _Cloud:
         self._thread.join()
         self._loop.close()
 
-    # The switches
+    # The cloud's own endpoints
 
     def call(self, method: str, path: str, json: object = None) -> requests.Response:
         return requests.request(method, f"{self.server.url}{path}", json=json, timeout=10)
@@ -180,15 +182,15 @@ class _Cloud:
         found: dict[str, Any] = next(machine for machine in machines if machine["name"] == name)
         return found
 
-    def put_into(self, status: str, name: str) -> None:
-        """Put an instance into a state, however it would get there."""
+    def set_status(self, status: str, name: str) -> None:
+        """Set the status of an instance directly."""
 
         async def put() -> None:
             self.server.fleet.instances.get(ZONE, name).resource["status"] = status
 
         self.run(put())
 
-    # What the tests do again and again
+    # Shorthands for calls of the clients
 
     def insert(
         self, name: str, *, zone: str = ZONE, request_id: str | None = None, **more: Any
@@ -203,23 +205,25 @@ class _Cloud:
         )
         return self.instances.insert_unary(request)
 
-    def done(self, operation: compute_v1.Operation, *, zone: str = ZONE) -> compute_v1.Operation:
+    def wait_for(
+        self, operation: compute_v1.Operation, *, zone: str = ZONE
+    ) -> compute_v1.Operation:
         return self.operations.wait(project=PROJECT, zone=zone, operation=operation.name)
 
-    def running(self, name: str, **more: Any) -> compute_v1.Instance:
-        self.done(self.insert(name, **more))
+    def insert_and_wait(self, name: str, **more: Any) -> compute_v1.Instance:
+        self.wait_for(self.insert(name, **more))
         return self.get(name)
 
     def get(self, name: str, *, zone: str = ZONE) -> compute_v1.Instance:
         return self.instances.get(project=PROJECT, zone=zone, instance=name)
 
-    def act(self, verb: str, name: str) -> compute_v1.Operation:
+    def call_method(self, verb: str, name: str) -> compute_v1.Operation:
         operation: compute_v1.Operation = getattr(self.instances, f"{verb}_unary")(
             **HERE, instance=name
         )
         return operation
 
-    def serial(self, name: str) -> str:
+    def serial_output(self, name: str) -> str:
         output = self.instances.get_serial_port_output(**HERE, instance=name)
         return str(output.contents)
 
@@ -229,7 +233,7 @@ def _instance(
     zone: str,
     hub_url: str,
     *,
-    heartbeat: float = HEARTBEAT,
+    heartbeat: float = HEARTBEAT_SECONDS,
     **more: Any,
 ) -> compute_v1.Instance:
     generation = more.pop("generation", 1)
@@ -262,11 +266,11 @@ def _instance(
     )
 
 
-def _until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    """Look again and again until it is so."""
+def _wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Poll until the condition holds, and fail if it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end, "the condition did not hold in time"
         time.sleep(0.005)
 
 
@@ -284,7 +288,7 @@ def shared_cloud() -> Iterator[_Cloud]:
 
 @pytest.fixture
 def cloud(shared_cloud: _Cloud, name: str) -> _Cloud:
-    """Return the cloud with nothing in it, and a Hub that listens to the machines of this test."""
+    """Return the empty cloud, with a Hub that records only the reports of this test's machines."""
     shared_cloud.call("POST", "/localcloud/reset").raise_for_status()
     shared_cloud.hub.expected = name
     shared_cloud.hub.reports.clear()
@@ -294,26 +298,26 @@ def cloud(shared_cloud: _Cloud, name: str) -> _Cloud:
 
 @pytest.fixture
 def name() -> str:
-    """Return a name that no machine had before."""
+    """Return a name that no other machine has."""
     return f"workspace-{uuid.uuid4()}"
 
 
 # Instances
 
 
-def test_an_instance_lives_from_insert_to_delete(cloud: _Cloud, name: str) -> None:
-    """Google's client inserts, suspends, resumes, stops, starts, deletes, and sees each state."""
+def test_a_client_sees_the_state_after_each_call_on_an_instance(cloud: _Cloud, name: str) -> None:
+    """Google's client inserts, suspends, resumes, stops, starts and deletes it."""
     operation = cloud.insert(name)
     assert operation.status == compute_v1.Operation.Status.RUNNING
     assert str(operation.target_id) == str(cloud.get(name).id)
     assert cloud.get(name).status in {"PROVISIONING", "STAGING", "RUNNING"}
-    assert cloud.done(operation).status == compute_v1.Operation.Status.DONE
+    assert cloud.wait_for(operation).status == compute_v1.Operation.Status.DONE
 
     statuses = [cloud.get(name).status]
     for verb in ("suspend", "resume", "stop", "start"):
-        assert not _error_codes(cloud.done(cloud.act(verb, name)))
+        assert not _error_codes(cloud.wait_for(cloud.call_method(verb, name)))
         statuses.append(cloud.get(name).status)
-    cloud.done(cloud.act("delete", name))
+    cloud.wait_for(cloud.call_method("delete", name))
 
     assert statuses == ["RUNNING", "SUSPENDED", "RUNNING", "TERMINATED", "RUNNING"]
     with pytest.raises(
@@ -324,10 +328,9 @@ def test_an_instance_lives_from_insert_to_delete(cloud: _Cloud, name: str) -> No
     assert [disk.name for disk in cloud.disks.list(**HERE)] == [f"{name}-home"]
 
 
-# What each verb does in each state: ok, or the refusal. A transitional state is put in place and
-# never left.
+# Whether each call is accepted in each state. The test sets a transitional state, which then stays.
 _OK, _REFUSED = "ok", "refused"
-_TABLE = {
+_ACCEPTED = {
     #               start     stop      suspend   resume    setMachineType
     "PROVISIONING": (_REFUSED, _REFUSED, _REFUSED, _REFUSED, _REFUSED),
     "STAGING": (_REFUSED, _REFUSED, _REFUSED, _REFUSED, _REFUSED),
@@ -341,42 +344,46 @@ _TABLE = {
 }
 
 
-@pytest.mark.parametrize("status", _TABLE)
-def test_each_verb_is_taken_or_refused_by_the_state(cloud: _Cloud, name: str, status: str) -> None:
-    """Over the wire: an operation, or 400 and the state as it was."""
-    cloud.running(name)
+@pytest.mark.parametrize("status", _ACCEPTED)
+def test_the_state_decides_which_calls_an_instance_accepts(
+    cloud: _Cloud, name: str, status: str
+) -> None:
+    """A refused call is answered with 400 and leaves the state as it was."""
+    cloud.insert_and_wait(name)
     small = compute_v1.InstancesSetMachineTypeRequest(
         machine_type=f"zones/{ZONE}/machineTypes/e2-small"
     )
     verbs: list[Callable[[], compute_v1.Operation]] = [
-        lambda: cloud.act("start", name),
-        lambda: cloud.act("stop", name),
-        lambda: cloud.act("suspend", name),
-        lambda: cloud.act("resume", name),
+        lambda: cloud.call_method("start", name),
+        lambda: cloud.call_method("stop", name),
+        lambda: cloud.call_method("suspend", name),
+        lambda: cloud.call_method("resume", name),
         lambda: cloud.instances.set_machine_type_unary(
             **HERE, instance=name, instances_set_machine_type_request_resource=small
         ),
     ]
     seen = []
     for verb in verbs:
-        cloud.put_into(status, name)
+        cloud.set_status(status, name)
         try:
-            cloud.done(verb())
+            cloud.wait_for(verb())
             seen.append(_OK)
         except exceptions.BadRequest:
             assert cloud.get(name).status == status
             seen.append(_REFUSED)
 
-    assert tuple(seen) == _TABLE[status]
-    cloud.put_into(status, name)
-    cloud.done(cloud.act("delete", name))
+    assert tuple(seen) == _ACCEPTED[status]
+    cloud.set_status(status, name)
+    cloud.wait_for(cloud.call_method("delete", name))
     with pytest.raises(exceptions.NotFound):
         cloud.get(name)
 
 
-def test_a_refusal_has_the_shape_and_the_words_of_compute(cloud: _Cloud, name: str) -> None:
-    """The JSON error document: code, message, errors with message, domain and reason."""
-    cloud.running(name)
+def test_an_error_has_the_same_json_and_messages_as_compute_engines(
+    cloud: _Cloud, name: str
+) -> None:
+    """Each has code, message, and errors with message, domain and reason."""
+    cloud.insert_and_wait(name)
     instances = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances"
     path = f"projects/{PROJECT}/zones/{ZONE}/instances"
 
@@ -434,26 +441,28 @@ def _error(code: int, message: str, reason: str, **more: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_the_client_reads_why_an_insert_is_refused(
+def test_a_refused_insert_raises_the_clients_exception(
     cloud: _Cloud, name: str, change: dict[str, Any], error: type[Exception], words: str
 ) -> None:
-    """Each refusal is the exception that production raises, with Compute's message in it."""
+    """It is the exception that production raises, and has Compute Engine's message."""
     with pytest.raises(error, match=words):
         cloud.insert(change.pop("name", name), **change)
     assert list(cloud.disks.list(**HERE)) == []
 
 
-def test_a_second_insert_of_the_same_name_is_a_conflict(cloud: _Cloud, name: str) -> None:
-    """The name is the guard against a second machine."""
+def test_a_second_insert_with_the_same_name_is_a_conflict(cloud: _Cloud, name: str) -> None:
+    """The name prevents a second machine."""
     cloud.insert(name)
 
     with pytest.raises(exceptions.Conflict, match="already exists"):
         cloud.insert(name)
 
 
-def test_metadata_and_labels_are_changed_under_their_fingerprints(cloud: _Cloud, name: str) -> None:
-    """The present fingerprint changes them; an old one is 412."""
-    before = cloud.running(name)
+def test_metadata_and_labels_can_be_changed_with_the_current_fingerprint(
+    cloud: _Cloud, name: str
+) -> None:
+    """A change with an old fingerprint is answered with 412."""
+    before = cloud.insert_and_wait(name)
     metadata = compute_v1.Metadata(
         fingerprint=before.metadata.fingerprint, items=[{"key": "k", "value": "v"}]
     )
@@ -469,8 +478,8 @@ def test_metadata_and_labels_are_changed_under_their_fingerprints(cloud: _Cloud,
             **HERE, instance=name, instances_set_labels_request_resource=labels
         )
 
-    cloud.done(set_metadata())
-    cloud.done(set_labels())
+    cloud.wait_for(set_metadata())
+    cloud.wait_for(set_labels())
 
     after = cloud.get(name)
     assert [(item.key, item.value) for item in after.metadata.items] == [("k", "v")]
@@ -480,9 +489,11 @@ def test_metadata_and_labels_are_changed_under_their_fingerprints(cloud: _Cloud,
             change()
 
 
-def test_the_home_disk_survives_and_is_given_to_the_next_machine(cloud: _Cloud, name: str) -> None:
-    """Deleting an instance detaches what is not autoDelete; nobody deletes a disk in use."""
-    cloud.running(name)
+def test_the_home_disk_outlives_its_machine_and_can_be_attached_to_the_next(
+    cloud: _Cloud, name: str
+) -> None:
+    """A deleted instance keeps disks without ``autoDelete``; a disk in use cannot be deleted."""
+    cloud.insert_and_wait(name)
     home = f"{name}-home"
     with pytest.raises(exceptions.BadRequest, match="is already being used by"):
         cloud.disks.delete_unary(**HERE, disk=home)
@@ -490,24 +501,24 @@ def test_the_home_disk_survives_and_is_given_to_the_next_machine(cloud: _Cloud, 
         {"boot": True, "auto_delete": True, "initialize_params": {}},
         {"source": f"projects/{PROJECT}/zones/{ZONE}/disks/{home}", "device_name": "home"},
     ]
-    refused = cloud.done(cloud.insert(f"{name}-2", disks=disks))
+    refused = cloud.wait_for(cloud.insert(f"{name}-2", disks=disks))
     assert _error_codes(refused) == ["RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"]
-    cloud.done(cloud.act("delete", name))
+    cloud.wait_for(cloud.call_method("delete", name))
 
-    again = cloud.running(name, disks=disks)
+    again = cloud.insert_and_wait(name, disks=disks)
 
     assert [disk.source.rsplit("/", 1)[-1] for disk in again.disks] == [name, home]
     assert list(cloud.disks.get(**HERE, disk=home).users) == [again.self_link]
-    cloud.done(cloud.act("delete", name))
-    cloud.done(cloud.disks.delete_unary(**HERE, disk=home))
+    cloud.wait_for(cloud.call_method("delete", name))
+    cloud.wait_for(cloud.disks.delete_unary(**HERE, disk=home))
     with pytest.raises(exceptions.NotFound):
         cloud.disks.get(**HERE, disk=home)
 
 
-def test_a_disk_is_made_listed_and_deleted_on_its_own(cloud: _Cloud) -> None:
-    """Disks have their own methods, also across all zones."""
+def test_a_disk_can_be_created_listed_and_deleted_without_an_instance(cloud: _Cloud) -> None:
+    """The list is the aggregated one, of all zones."""
     disk = compute_v1.Disk(name="spare", size_gb=20, labels={"hub": "test"})
-    cloud.done(cloud.disks.insert_unary(**HERE, disk_resource=disk))
+    cloud.wait_for(cloud.disks.insert_unary(**HERE, disk_resource=disk))
 
     assert cloud.disks.get(**HERE, disk="spare").size_gb == 20
     listed = cloud.disks.aggregated_list(
@@ -516,13 +527,13 @@ def test_a_disk_is_made_listed_and_deleted_on_its_own(cloud: _Cloud) -> None:
     assert {zone: [disk.name for disk in scope.disks] for zone, scope in listed if scope.disks} == {
         f"zones/{ZONE}": ["spare"]
     }
-    cloud.done(cloud.disks.delete_unary(**HERE, disk="spare"))
+    cloud.wait_for(cloud.disks.delete_unary(**HERE, disk="spare"))
     assert list(cloud.disks.list(**HERE)) == []
 
 
-def test_a_disk_is_labelled_resized_and_made_again_from_a_snapshot(cloud: _Cloud) -> None:
-    """Labels go by their fingerprint, sizes only up, and a snapshot is for every zone."""
-    cloud.done(
+def test_a_disk_can_be_labelled_resized_and_restored_from_a_snapshot(cloud: _Cloud) -> None:
+    """An old label fingerprint is refused, and another zone can use the snapshot."""
+    cloud.wait_for(
         cloud.disks.insert_unary(**HERE, disk_resource=compute_v1.Disk(name="spare", size_gb=20))
     )
     before = cloud.disks.get(**HERE, disk="spare")
@@ -535,12 +546,14 @@ def test_a_disk_is_labelled_resized_and_made_again_from_a_snapshot(cloud: _Cloud
             **HERE, resource="spare", zone_set_labels_request_resource=labels
         )
 
-    cloud.done(set_labels())
+    cloud.wait_for(set_labels())
     with pytest.raises(exceptions.PreconditionFailed, match="Labels fingerprint either invalid"):
         set_labels()
     larger = compute_v1.DisksResizeRequest(size_gb=30)
-    cloud.done(cloud.disks.resize_unary(**HERE, disk="spare", disks_resize_request_resource=larger))
-    cloud.done(
+    cloud.wait_for(
+        cloud.disks.resize_unary(**HERE, disk="spare", disks_resize_request_resource=larger)
+    )
+    cloud.wait_for(
         cloud.disks.create_snapshot_unary(
             **HERE, disk="spare", snapshot_resource=compute_v1.Snapshot(name="kept")
         )
@@ -549,17 +562,17 @@ def test_a_disk_is_labelled_resized_and_made_again_from_a_snapshot(cloud: _Cloud
     again = compute_v1.Disk(
         name="spare", source_snapshot=f"projects/{PROJECT}/global/snapshots/kept"
     )
-    cloud.done(cloud.disks.insert_unary(**there, disk_resource=again), zone=OTHER_ZONE)
+    cloud.wait_for(cloud.disks.insert_unary(**there, disk_resource=again), zone=OTHER_ZONE)
 
     made = cloud.disks.get(**there, disk="spare")
     assert (made.size_gb, dict(made.labels)) == (30, {})
     assert dict(cloud.disks.get(**HERE, disk="spare").labels) == {"hub": "test"}
 
 
-def test_a_disk_goes_from_one_machine_to_another(cloud: _Cloud, name: str) -> None:
-    """Over the wire: detached, attached, kept or deleted with its machine as was said."""
-    cloud.running(name)
-    cloud.running(f"{name}-2")
+def test_a_disk_can_be_moved_from_one_machine_to_another(cloud: _Cloud, name: str) -> None:
+    """It must be detached first; ``autoDelete`` decides which disks a deleted machine keeps."""
+    cloud.insert_and_wait(name)
+    cloud.insert_and_wait(f"{name}-2")
     home = f"{name}-home"
     source = f"projects/{PROJECT}/zones/{ZONE}/disks/{home}"
 
@@ -569,9 +582,9 @@ def test_a_disk_goes_from_one_machine_to_another(cloud: _Cloud, name: str) -> No
             **HERE, instance=f"{name}-2", attached_disk_resource=disk
         )
 
-    assert _error_codes(cloud.done(attach())) == ["RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"]
-    cloud.done(cloud.instances.detach_disk_unary(**HERE, instance=name, device_name="home"))
-    assert not _error_codes(cloud.done(attach()))
+    assert _error_codes(cloud.wait_for(attach())) == ["RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"]
+    cloud.wait_for(cloud.instances.detach_disk_unary(**HERE, instance=name, device_name="home"))
+    assert not _error_codes(cloud.wait_for(attach()))
     assert [user.rsplit("/", 1)[-1] for user in cloud.disks.get(**HERE, disk=home).users] == [
         f"{name}-2"
     ]
@@ -579,15 +592,17 @@ def test_a_disk_goes_from_one_machine_to_another(cloud: _Cloud, name: str) -> No
         setting = compute_v1.SetDiskAutoDeleteInstanceRequest(
             **HERE, instance=f"{name}-2", device_name=device, auto_delete=auto_delete
         )
-        cloud.done(cloud.instances.set_disk_auto_delete_unary(setting))
-    cloud.done(cloud.act("delete", f"{name}-2"))
+        cloud.wait_for(cloud.instances.set_disk_auto_delete_unary(setting))
+    cloud.wait_for(cloud.call_method("delete", f"{name}-2"))
 
     assert [disk.name for disk in cloud.disks.list(**HERE)] == [name, f"{name}-2", f"{name}-2-home"]
 
 
-def test_a_local_ssd_is_discarded_only_when_that_is_asked_for(cloud: _Cloud, name: str) -> None:
-    """`discardLocalSsd` goes with the call; it is true or false."""
-    cloud.running(name)
+def test_a_machine_with_a_local_ssd_stops_only_with_discard_local_ssd(
+    cloud: _Cloud, name: str
+) -> None:
+    """``discardLocalSsd`` must be true or false."""
+    cloud.insert_and_wait(name)
 
     async def give_local_ssd() -> None:
         instance = cloud.server.fleet.instances.get(ZONE, name)
@@ -597,10 +612,10 @@ def test_a_local_ssd_is_discarded_only_when_that_is_asked_for(cloud: _Cloud, nam
     path = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances/{name}"
     assert cloud.call("POST", f"{path}/suspend?discardLocalSsd=perhaps").status_code == 400
     with pytest.raises(exceptions.BadRequest, match="undefined value for `discard-local-ssd`"):
-        cloud.act("stop", name)
+        cloud.call_method("stop", name)
 
     request = compute_v1.StopInstanceRequest(**HERE, instance=name, discard_local_ssd=True)
-    cloud.done(cloud.instances.stop_unary(request))
+    cloud.wait_for(cloud.instances.stop_unary(request))
 
     assert cloud.get(name).status == "TERMINATED"
 
@@ -608,8 +623,8 @@ def test_a_local_ssd_is_discarded_only_when_that_is_asked_for(cloud: _Cloud, nam
 # Lists
 
 
-def test_what_belongs_to_a_workspace_is_found_by_label_and_by_name(cloud: _Cloud) -> None:
-    """In every zone, by the two filters of the Hub; a name with the same start is not found."""
+def test_the_hubs_two_filters_find_a_workspaces_instances_and_disks(cloud: _Cloud) -> None:
+    """They search all zones by name and by label; a longer id with the same start is not found."""
     workspace = str(uuid.uuid4())
     for each in (
         f"workspace-{workspace}",
@@ -639,7 +654,7 @@ def test_what_belongs_to_a_workspace_is_found_by_label_and_by_name(cloud: _Cloud
 
 
 def test_lists_are_filtered_and_paged(cloud: _Cloud) -> None:
-    """Pages hold what the filter takes, each once; the next page is asked for by the client."""
+    """The client reads page after page; each match is on one page, and a bad filter is refused."""
     names = sorted(f"machine-{n}" for n in range(5))
     for name in names:
         cloud.insert(name, labels={"hub": "odd" if int(name[-1]) % 2 else "even"})
@@ -668,13 +683,13 @@ def test_lists_are_filtered_and_paged(cloud: _Cloud) -> None:
         listed(filter="labels.hub like even")
 
 
-def test_a_page_token_stays_right_when_instances_go(cloud: _Cloud) -> None:
-    """What is deleted between two pages moves nothing; a made-up token or size is refused."""
+def test_a_page_token_stays_valid_when_an_instance_is_deleted(cloud: _Cloud) -> None:
+    """The next page starts where the last one ended; an invalid token or page size is refused."""
     for number in range(4):
-        cloud.done(cloud.insert(f"machine-{number}"))
+        cloud.wait_for(cloud.insert(f"machine-{number}"))
     instances = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances"
     first = cloud.call("GET", f"{instances}?maxResults=2").json()
-    cloud.done(cloud.act("delete", "machine-0"))
+    cloud.wait_for(cloud.call_method("delete", "machine-0"))
 
     second = cloud.call(
         "GET", f"{instances}?maxResults=2&pageToken={first['nextPageToken']}"
@@ -690,8 +705,8 @@ def test_a_page_token_stays_right_when_instances_go(cloud: _Cloud) -> None:
         )
 
 
-def test_the_aggregated_list_has_every_zone_and_warns_of_empty_ones(cloud: _Cloud) -> None:
-    """Scopes are zones; one without results says so; pages run through all zones."""
+def test_the_aggregated_list_has_every_zone_and_a_warning_for_empty_ones(cloud: _Cloud) -> None:
+    """Its pages run through all zones."""
     for zone in (ZONE, OTHER_ZONE):
         for number in range(2):
             cloud.insert(f"machine-{number}", zone=zone)
@@ -723,16 +738,16 @@ def test_the_aggregated_list_has_every_zone_and_warns_of_empty_ones(cloud: _Clou
 # Operations, zones, machine types
 
 
-def test_an_operation_is_got_listed_and_waited_for(cloud: _Cloud, name: str) -> None:
-    """`wait` comes back when it is done; a list takes filters; an unknown one is 404."""
+def test_an_operation_can_be_read_listed_and_waited_for(cloud: _Cloud, name: str) -> None:
+    """``wait`` returns when it is done, a list takes a filter, and an unknown one is 404."""
     operation = cloud.insert(name)
     assert operation.progress == 0
     assert cloud.operations.get(**HERE, operation=operation.name).target_id == operation.target_id
 
-    waited = cloud.done(operation)
+    waited = cloud.wait_for(operation)
 
     assert (waited.status, waited.progress) == (compute_v1.Operation.Status.DONE, 100)
-    cloud.done(cloud.act("stop", name))
+    cloud.wait_for(cloud.call_method("stop", name))
     request = compute_v1.ListZoneOperationsRequest(**HERE, filter="operationType = insert")
     assert [found.name for found in cloud.operations.list(request=request)] == [operation.name]
     for ask in (cloud.operations.get, cloud.operations.wait):
@@ -740,8 +755,8 @@ def test_an_operation_is_got_listed_and_waited_for(cloud: _Cloud, name: str) -> 
             ask(**HERE, operation="operation-unknown")
 
 
-def test_zones_and_machine_types_are_there(cloud: _Cloud) -> None:
-    """A zone is in its region; a machine type has its processors and memory; others are 404."""
+def test_zones_and_machine_types_can_be_read(cloud: _Cloud) -> None:
+    """A zone has its region, a machine type its processors and memory; unknown ones are 404."""
     assert [zone.name for zone in cloud.zones.list(project=PROJECT)] == [
         ZONE,
         OTHER_ZONE,
@@ -761,12 +776,12 @@ def test_zones_and_machine_types_are_there(cloud: _Cloud) -> None:
 # requestId
 
 
-def test_the_same_request_id_is_the_same_operation(cloud: _Cloud, name: str) -> None:
-    """A repeated call begins nothing, whatever has become of the first one."""
+def test_a_repeated_request_id_returns_the_same_operation(cloud: _Cloud, name: str) -> None:
+    """The repeated call changes nothing, even after the state has changed again."""
     request_id = str(uuid.uuid4())
     first = cloud.insert(name, request_id=request_id)
     assert cloud.insert(name, request_id=request_id).name == first.name
-    cloud.done(first)
+    cloud.wait_for(first)
     stop_id = str(uuid.uuid4())
 
     def stop() -> compute_v1.Operation:
@@ -775,8 +790,8 @@ def test_the_same_request_id_is_the_same_operation(cloud: _Cloud, name: str) -> 
         )
 
     stopped = stop()
-    cloud.done(stopped)
-    cloud.done(cloud.act("start", name))
+    cloud.wait_for(stopped)
+    cloud.wait_for(cloud.call_method("start", name))
 
     assert stop().name == stopped.name
     assert cloud.get(name).status == "RUNNING"
@@ -784,18 +799,18 @@ def test_the_same_request_id_is_the_same_operation(cloud: _Cloud, name: str) -> 
 
 
 @pytest.mark.parametrize("request_id", [str(uuid.UUID(int=0)), "not-a-uuid"])
-def test_a_request_id_must_be_a_uuid_that_is_not_zero(
+def test_a_request_id_must_be_a_uuid_other_than_zero(
     cloud: _Cloud, name: str, request_id: str
 ) -> None:
-    """Anything else is refused, and nothing happens."""
+    """The call is refused and no instance is created."""
     with pytest.raises(exceptions.BadRequest, match="requestId"):
         cloud.insert(name, request_id=request_id)
     with pytest.raises(exceptions.NotFound):
         cloud.get(name)
 
 
-def test_a_request_id_belongs_to_one_call(cloud: _Cloud, name: str) -> None:
-    """Used for another machine, it is refused: it can only be a mistake."""
+def test_a_request_id_cannot_be_used_for_another_instance(cloud: _Cloud, name: str) -> None:
+    """Only a mistake of the caller could do that."""
     request_id = str(uuid.uuid4())
     cloud.insert(name, request_id=request_id)
 
@@ -803,7 +818,7 @@ def test_a_request_id_belongs_to_one_call(cloud: _Cloud, name: str) -> None:
         cloud.insert(f"{name}-2", request_id=request_id)
 
 
-# What is not there
+# Requests that are refused
 
 
 @pytest.mark.parametrize(
@@ -817,10 +832,10 @@ def test_a_request_id_belongs_to_one_call(cloud: _Cloud, name: str) -> None:
         ("GET", "/compute/v1/projects/demo-project/zones/mars-1a/instances", 400),
     ],
 )
-def test_what_there_is_not_is_answered_in_json(
+def test_an_unknown_path_is_answered_with_an_error_in_json(
     cloud: _Cloud, method: str, path: str, code: int
 ) -> None:
-    """An unknown path, method or project is 404, an unknown zone 400, as an error document."""
+    """An unknown path, method or project is 404, and an unknown zone is 400."""
     answer = cloud.call(method, path)
 
     assert answer.status_code == code
@@ -828,8 +843,8 @@ def test_what_there_is_not_is_answered_in_json(
 
 
 @pytest.mark.parametrize("body", ["{", "[]", '"text"'])
-def test_a_body_that_is_no_json_object_is_refused(cloud: _Cloud, body: str) -> None:
-    """It is 400 parseError, not a crash."""
+def test_a_body_that_is_not_a_json_object_is_refused(cloud: _Cloud, body: str) -> None:
+    """The answer is 400 with the reason ``parseError``."""
     url = f"{cloud.server.url}/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances"
 
     answer = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=5)
@@ -840,9 +855,9 @@ def test_a_body_that_is_no_json_object_is_refused(cloud: _Cloud, body: str) -> N
     )
 
 
-def test_a_web_page_neither_reads_nor_changes_anything(cloud: _Cloud, name: str) -> None:
-    """It needs no token, so pages must not use it: they get errors, and the machine stays."""
-    cloud.running(name)
+def test_a_web_page_can_neither_read_nor_change_anything(cloud: _Cloud, name: str) -> None:
+    """The server needs no token, so it refuses web pages by their headers."""
+    cloud.insert_and_wait(name)
     url = f"{cloud.server.url}/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances/{name}"
     pages: list[tuple[dict[str, str], int]] = [
         ({"Host": "evil.example"}, 421),
@@ -860,11 +875,11 @@ def test_a_web_page_neither_reads_nor_changes_anything(cloud: _Cloud, name: str)
 # Faults
 
 
-def test_a_stock_out_ends_the_operation_and_leaves_nothing(cloud: _Cloud, name: str) -> None:
-    """Both codes come in turn; another zone has what this one has not."""
+def test_a_stock_out_fails_the_operation_and_creates_nothing(cloud: _Cloud, name: str) -> None:
+    """The operation has one of two error codes in turn, and another zone is not affected."""
     cloud.fault("stock_out", zone=ZONE)
 
-    failed = [cloud.done(cloud.insert(name)) for _ in range(2)]
+    failed = [cloud.wait_for(cloud.insert(name)) for _ in range(2)]
 
     assert [_error_codes(operation) for operation in failed] == [
         ["ZONE_RESOURCE_POOL_EXHAUSTED"],
@@ -873,26 +888,28 @@ def test_a_stock_out_ends_the_operation_and_leaves_nothing(cloud: _Cloud, name: 
     assert "does not have enough resources available" in failed[0].error.errors[0].message
     assert failed[0].http_error_status_code == 503
     assert (list(cloud.instances.list(**HERE)), list(cloud.disks.list(**HERE))) == ([], [])
-    assert not _error_codes(cloud.done(cloud.insert(name, zone=OTHER_ZONE), zone=OTHER_ZONE))
+    assert not _error_codes(cloud.wait_for(cloud.insert(name, zone=OTHER_ZONE), zone=OTHER_ZONE))
 
 
-def test_a_stock_out_of_a_resume_leaves_the_machine_suspended(cloud: _Cloud, name: str) -> None:
-    """Its memory is in that zone: it can be resumed once there is room."""
-    cloud.running(name)
-    cloud.done(cloud.act("suspend", name))
+def test_a_stock_out_during_a_resume_leaves_the_machine_suspended(cloud: _Cloud, name: str) -> None:
+    """It can be resumed once the zone has capacity."""
+    cloud.insert_and_wait(name)
+    cloud.wait_for(cloud.call_method("suspend", name))
     cloud.fault("stock_out", count=1, method="resume")
 
-    assert _error_codes(cloud.done(cloud.act("resume", name))) == ["ZONE_RESOURCE_POOL_EXHAUSTED"]
+    assert _error_codes(cloud.wait_for(cloud.call_method("resume", name))) == [
+        "ZONE_RESOURCE_POOL_EXHAUSTED"
+    ]
 
     assert cloud.get(name).status == "SUSPENDED"
-    assert not _error_codes(cloud.done(cloud.act("resume", name)))
+    assert not _error_codes(cloud.wait_for(cloud.call_method("resume", name)))
 
 
-def test_quota_exceeded_ends_the_operation(cloud: _Cloud, name: str) -> None:
-    """The operation says which quota, as 403."""
+def test_an_exceeded_quota_fails_the_operation(cloud: _Cloud, name: str) -> None:
+    """The operation has status code 403 and names the quota."""
     cloud.fault("quota_exceeded", count=1)
 
-    failed = cloud.done(cloud.insert(name))
+    failed = cloud.wait_for(cloud.insert(name))
 
     assert (_error_codes(failed), failed.http_error_status_code) == (["QUOTA_EXCEEDED"], 403)
     assert "Quota 'CPUS' exceeded." in failed.error.errors[0].message
@@ -900,8 +917,8 @@ def test_quota_exceeded_ends_the_operation(cloud: _Cloud, name: str) -> None:
         cloud.get(name)
 
 
-def test_a_rate_limit_refuses_the_call_as_403_and_429_in_turn(cloud: _Cloud, name: str) -> None:
-    """Both carry rateLimitExceeded, and nothing has happened."""
+def test_a_rate_limit_refuses_calls_with_403_and_429_in_turn(cloud: _Cloud, name: str) -> None:
+    """Both have the reason ``rateLimitExceeded``, and no instance is created."""
     cloud.fault("rate_limited", count=2, method="instances.insert")
 
     with pytest.raises(exceptions.Forbidden) as forbidden:
@@ -915,32 +932,30 @@ def test_a_rate_limit_refuses_the_call_as_403_and_429_in_turn(cloud: _Cloud, nam
     assert cloud.insert(name)
 
 
-def test_unavailability_refuses_the_call_and_the_client_repeats_what_it_may(
-    cloud: _Cloud, name: str
-) -> None:
-    """A change fails with 503; a get is repeated by the stock client itself."""
+def test_the_client_repeats_a_read_but_not_a_change_after_503(cloud: _Cloud, name: str) -> None:
+    """A refused insert raises ``ServiceUnavailable``."""
     cloud.fault("unavailable", count=1)
     with pytest.raises(exceptions.ServiceUnavailable):
         cloud.insert(name)
-    cloud.running(name)
+    cloud.insert_and_wait(name)
     cloud.fault("unavailable", count=1, method="get")
 
     assert cloud.get(name).name == name
     assert cloud.call("GET", "/localcloud/faults").json() == {"faults": []}
 
 
-def test_a_slow_operation_takes_longer(cloud: _Cloud, name: str) -> None:
-    """Twenty times as long as usual."""
+def test_a_slow_operation_takes_twenty_times_as_long(cloud: _Cloud, name: str) -> None:
+    """The fault applies to the next operation of the instance."""
     cloud.fault("slow_operation", count=1, instance=name)
     began = time.monotonic()
 
-    cloud.done(cloud.insert(name))
+    cloud.wait_for(cloud.insert(name))
 
-    assert time.monotonic() - began >= 20 * SHORT
+    assert time.monotonic() - began >= 20 * SHORT_SECONDS
 
 
-def test_a_lost_operation_is_not_found_but_happens(cloud: _Cloud, name: str) -> None:
-    """Its record is 404; its requestId starts a new call, which finds what the first created."""
+def test_a_lost_operation_takes_effect_but_cannot_be_read(cloud: _Cloud, name: str) -> None:
+    """Its ``requestId`` starts a new call, which meets what the first one created."""
     cloud.fault("lost_operation", count=1)
     request_id = str(uuid.uuid4())
 
@@ -951,55 +966,55 @@ def test_a_lost_operation_is_not_found_but_happens(cloud: _Cloud, name: str) -> 
             ask(**HERE, operation=operation.name)
     with pytest.raises(exceptions.Conflict):
         cloud.insert(name, request_id=request_id)
-    _until(lambda: cloud.get(name).status == "RUNNING")
+    _wait_until(lambda: cloud.get(name).status == "RUNNING")
 
 
-def test_a_machine_that_is_never_ready_runs_and_says_nothing(cloud: _Cloud, name: str) -> None:
-    """It boots as far as its container; the next machine is a good one."""
+def test_a_machine_with_never_ready_runs_but_sends_no_report(cloud: _Cloud, name: str) -> None:
+    """It boots as far as its container; the next machine is not affected."""
     cloud.fault("never_ready", count=1)
-    cloud.running(name)
-    _until(lambda: cloud.machine(name)["guest"] == "silent")
-    cloud.running(f"{name}-2")
-    _until(lambda: cloud.machine(f"{name}-2")["guest"] == "up")
+    cloud.insert_and_wait(name)
+    _wait_until(lambda: cloud.machine(name)["guest"] == "silent")
+    cloud.insert_and_wait(f"{name}-2")
+    _wait_until(lambda: cloud.machine(f"{name}-2")["guest"] == "up")
 
     assert cloud.machine(name)["reports"] == []
-    assert "waiting for the container" in cloud.serial(name)
+    assert "waiting for the container" in cloud.serial_output(name)
     assert len(cloud.hub.reports) == 1
 
 
-def test_a_machine_that_fails_at_boot_reports_why(cloud: _Cloud, name: str) -> None:
-    """The report carries a code and a message; no ready report comes."""
+def test_a_machine_that_fails_at_boot_reports_the_reason(cloud: _Cloud, name: str) -> None:
+    """Its report has a code and a message, and it sends no ready report."""
     cloud.fault("fails_at_boot", count=1)
 
-    cloud.running(name, generation=3)
+    cloud.insert_and_wait(name, generation=3)
 
-    _until(lambda: cloud.hub.reports)
+    _wait_until(lambda: cloud.hub.reports)
     report = cloud.hub.reports[0]["body"]
     assert (report["event"], report["generation"], report["code"]) == (
         "failed",
         3,
         "IMAGE_PULL_FAILED",
     )
-    assert report["message"] in cloud.serial(name)
+    assert report["message"] in cloud.serial_output(name)
     assert cloud.machine(name)["guest"] == "failed"
 
 
-def test_a_machine_can_fail_after_it_was_ready(cloud: _Cloud, name: str) -> None:
-    """Its container keeps ending: `failed` comes after `ready`, and no heartbeat after that."""
+def test_a_machine_with_fails_later_reports_ready_and_then_failed(cloud: _Cloud, name: str) -> None:
+    """Its container keeps ending; it sends no heartbeat after that."""
     cloud.fault("fails_later", count=1)
 
-    cloud.running(name)
+    cloud.insert_and_wait(name)
 
-    _until(lambda: cloud.hub.events() == ["ready", "failed"])
+    _wait_until(lambda: cloud.hub.events() == ["ready", "failed"])
     assert cloud.hub.reports[-1]["body"]["code"] == "CONTAINER_ENDS"
     cloud.call(
         "POST", f"/localcloud/machines/{name}/connected", {"connected": True}
     ).raise_for_status()
-    assert _is_still(lambda: len(cloud.hub.reports))
+    assert _stays_the_same(lambda: len(cloud.hub.reports))
 
 
-def test_a_front_end_answers_any_call_with_a_page_of_html(cloud: _Cloud, name: str) -> None:
-    """502, and nothing in it that a program could read; nothing has happened."""
+def test_the_html_502_fault_answers_with_googles_error_page(cloud: _Cloud, name: str) -> None:
+    """It has no error document for a program, and no instance is created."""
     cloud.fault("html_502", count=2, method="instances.insert")
     path = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances"
 
@@ -1009,13 +1024,13 @@ def test_a_front_end_answers_any_call_with_a_page_of_html(cloud: _Cloud, name: s
 
     assert (page.status_code, page.headers["Content-Type"]) == (502, "text/html; charset=UTF-8")
     assert page.text.startswith("<!DOCTYPE html>\n<html lang=en>")
-    assert "<b>502.</b> <ins>That’s an error.</ins>" in page.text  # noqa: RUF001  # as Google has it
+    assert "<b>502.</b> <ins>That’s an error.</ins>" in page.text  # noqa: RUF001  # Google's own text
     assert cloud.insert(name)
 
 
-def test_a_serial_console_that_is_away_refuses_in_three_ways(cloud: _Cloud, name: str) -> None:
-    """503, 400 and 403 in turn; the machine itself can be read."""
-    cloud.running(name)
+def test_an_unavailable_serial_console_is_refused_in_three_ways(cloud: _Cloud, name: str) -> None:
+    """It answers 503, 400 and 403 in turn; the instance can still be read."""
+    cloud.insert_and_wait(name)
     cloud.fault("console_away", count=3)
     path = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances/{name}"
 
@@ -1027,32 +1042,34 @@ def test_a_serial_console_that_is_away_refuses_in_three_ways(cloud: _Cloud, name
     assert cloud.get(name).name == name
 
 
-def test_the_client_reads_what_forbids_an_insert(cloud: _Cloud, name: str) -> None:
-    """412 as at any other precondition, and an operation that says 412 in its own way."""
+def test_a_policy_refuses_an_insert_with_412_or_fails_its_operation(
+    cloud: _Cloud, name: str
+) -> None:
+    """The call and the operation name the violated constraint in their own ways."""
     cloud.fault("policy_forbids")
     words = f"Constraint constraints/compute.vmExternalIpAccess violated for project {NUMBER}"
 
     with pytest.raises(exceptions.PreconditionFailed, match=words) as refused:
         cloud.insert(name)
-    failed = cloud.done(cloud.insert(name))
+    failed = cloud.wait_for(cloud.insert(name))
 
     assert refused.value.errors[0]["reason"] == "conditionNotMet"
     assert (_error_codes(failed), failed.http_error_status_code) == (["CONDITION_NOT_MET"], 412)
 
 
-def test_the_client_reads_both_errors_of_an_operation(cloud: _Cloud, name: str) -> None:
-    """The first one says less than the second; the status is the first one's."""
+def test_an_operation_can_have_two_errors(cloud: _Cloud, name: str) -> None:
+    """The second error is the precise one; the status code is that of the first."""
     cloud.fault("second_error", count=1)
 
-    failed = cloud.done(cloud.insert(name))
+    failed = cloud.wait_for(cloud.insert(name))
 
     assert _error_codes(failed) == ["VM_MIN_COUNT_NOT_REACHED", "ZONE_RESOURCE_POOL_EXHAUSTED"]
     assert failed.http_error_status_code == 400
 
 
-def test_the_client_reads_who_holds_a_disk(cloud: _Cloud) -> None:
-    """An instance that nobody else sees."""
-    cloud.done(cloud.disks.insert_unary(**HERE, disk_resource=compute_v1.Disk(name="spare")))
+def test_a_disk_in_use_is_refused_with_the_name_of_its_user(cloud: _Cloud) -> None:
+    """The user is an instance that cannot be seen."""
+    cloud.wait_for(cloud.disks.insert_unary(**HERE, disk_resource=compute_v1.Disk(name="spare")))
     cloud.fault("in_use", count=1)
     there = f"projects/{PROJECT}/zones/{ZONE}"
 
@@ -1060,32 +1077,34 @@ def test_the_client_reads_who_holds_a_disk(cloud: _Cloud) -> None:
         cloud.disks.delete_unary(**HERE, disk="spare")
 
     assert refused.value.errors[0]["reason"] == "resourceInUseByAnotherResource"
-    assert not _error_codes(cloud.done(cloud.disks.delete_unary(**HERE, disk="spare")))
+    assert not _error_codes(cloud.wait_for(cloud.disks.delete_unary(**HERE, disk="spare")))
 
 
-def test_a_suspend_that_is_not_supported_falls_back_to_running(cloud: _Cloud, name: str) -> None:
-    """SUSPENDING, RUNNING again, and an operation that is DONE with an error."""
-    cloud.running(name)
+def test_an_unsupported_suspend_returns_the_machine_to_running(cloud: _Cloud, name: str) -> None:
+    """It is ``SUSPENDING`` first, and its operation is done with an error."""
+    cloud.insert_and_wait(name)
     cloud.fault("suspend_unsupported", count=1)
     cloud.fault("slow_operation", count=1)
 
-    operation = cloud.act("suspend", name)
+    operation = cloud.call_method("suspend", name)
     assert cloud.get(name).status == "SUSPENDING"
 
-    assert _error_codes(cloud.done(operation)) == ["UNSUPPORTED_OPERATION"]
+    assert _error_codes(cloud.wait_for(operation)) == ["UNSUPPORTED_OPERATION"]
     assert cloud.get(name).status == "RUNNING"
-    assert not _error_codes(cloud.done(cloud.act("suspend", name)))
+    assert not _error_codes(cloud.wait_for(cloud.call_method("suspend", name)))
 
 
-def test_a_preempted_machine_is_terminated_by_the_system(cloud: _Cloud, name: str) -> None:
-    """One that runs is struck at once, another when it comes to run, a third is spared."""
-    cloud.running(name)
+def test_the_preempted_fault_terminates_as_many_machines_as_its_count(
+    cloud: _Cloud, name: str
+) -> None:
+    """One runs already, another is terminated when it starts to run, and a third keeps running."""
+    cloud.insert_and_wait(name)
     cloud.fault("preempted", count=2)
 
-    _until(lambda: cloud.get(name).status == "TERMINATED")
-    cloud.running(f"{name}-2")
-    _until(lambda: cloud.get(f"{name}-2").status == "TERMINATED")
-    cloud.running(f"{name}-3")
+    _wait_until(lambda: cloud.get(name).status == "TERMINATED")
+    cloud.insert_and_wait(f"{name}-2")
+    _wait_until(lambda: cloud.get(f"{name}-2").status == "TERMINATED")
+    cloud.insert_and_wait(f"{name}-3")
 
     assert cloud.get(f"{name}-3").status == "RUNNING"
     request = compute_v1.ListZoneOperationsRequest(
@@ -1098,9 +1117,9 @@ def test_a_preempted_machine_is_terminated_by_the_system(cloud: _Cloud, name: st
     assert cloud.machine(name)["guest"] == "off"
 
 
-def test_a_vanished_machine_is_gone_with_its_boot_disk(cloud: _Cloud, name: str) -> None:
-    """As when somebody deletes it by hand: the home disk stays."""
-    cloud.running(name)
+def test_the_vanished_fault_deletes_a_machine_and_its_boot_disk(cloud: _Cloud, name: str) -> None:
+    """The home disk stays, as after a deletion by hand."""
+    cloud.insert_and_wait(name)
 
     cloud.fault("vanished", count=1, instance=name)
 
@@ -1125,10 +1144,10 @@ def test_a_vanished_machine_is_gone_with_its_boot_disk(cloud: _Cloud, name: str)
         ({"name": "vanished", "method": "insert"}, "method"),
     ],
 )
-def test_a_switch_that_makes_no_sense_is_refused_with_what_there_is(
+def test_an_invalid_fault_is_refused_with_the_valid_choices(
     cloud: _Cloud, switch: dict[str, Any], words: str
 ) -> None:
-    """An unknown fault is answered with the names of all; nothing is switched on."""
+    """An unknown name is answered with all names, and no fault is switched on."""
     answer = cloud.call("POST", "/localcloud/faults", switch)
 
     assert answer.status_code == 400
@@ -1136,8 +1155,8 @@ def test_a_switch_that_makes_no_sense_is_refused_with_what_there_is(
     assert cloud.call("GET", "/localcloud/faults").json() == {"faults": []}
 
 
-def test_faults_are_shown_and_switched_off_by_name_or_all_at_once(cloud: _Cloud) -> None:
-    """What is on says what it does."""
+def test_faults_can_be_listed_and_switched_off_by_name_or_all_at_once(cloud: _Cloud) -> None:
+    """Each fault in the list says what it does."""
     cloud.fault("stock_out", zone=ZONE)
     cloud.fault("unavailable", count=3, method="instances.get")
     on = cloud.call("GET", "/localcloud/faults").json()["faults"]
@@ -1158,8 +1177,8 @@ def test_faults_are_shown_and_switched_off_by_name_or_all_at_once(cloud: _Cloud)
     assert cloud.call("DELETE", "/localcloud/faults").json() == {"faults": []}
 
 
-def test_a_fault_can_be_narrowed_to_every_method_that_is_served(cloud: _Cloud, name: str) -> None:
-    """The methods one can name are the methods there are: each of them can be made to fail."""
+def test_a_fault_can_be_limited_to_each_method_of_the_server(cloud: _Cloud, name: str) -> None:
+    """The methods in ``METHODS`` are exactly those that the server has."""
     operation = cloud.insert(name).name
     home = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}"
     one = f"{home}/instances/{name}"
@@ -1211,11 +1230,11 @@ def test_a_fault_can_be_narrowed_to_every_method_that_is_served(cloud: _Cloud, n
 # Machines
 
 
-def test_a_machine_boots_and_reports_with_a_token_that_verifies(cloud: _Cloud, name: str) -> None:
-    """The report has the generation and a token of the machine, signed by a served key."""
-    instance = cloud.running(name, generation=7)
+def test_a_booted_machine_reports_with_a_valid_token(cloud: _Cloud, name: str) -> None:
+    """The report has the generation, and the token describes the machine."""
+    instance = cloud.insert_and_wait(name, generation=7)
 
-    _until(lambda: cloud.hub.reports)
+    _wait_until(lambda: cloud.hub.reports)
 
     report = cloud.hub.reports[0]
     assert (report["body"], report["scheme"]) == ({"event": "ready", "generation": 7}, "Bearer")
@@ -1232,10 +1251,10 @@ def test_a_machine_boots_and_reports_with_a_token_that_verifies(cloud: _Cloud, n
     assert claims["email"] == SERVICE_ACCOUNT
 
 
-def test_the_serial_console_tells_of_the_boot_and_never_a_token(cloud: _Cloud, name: str) -> None:
-    """It is read from the start, or on from where one was."""
-    cloud.running(name)
-    _until(lambda: "was answered 204" in cloud.serial(name))
+def test_the_serial_console_shows_the_boot_but_no_token(cloud: _Cloud, name: str) -> None:
+    """It can be read from its start or from a later position."""
+    cloud.insert_and_wait(name)
+    _wait_until(lambda: "was answered 204" in cloud.serial_output(name))
 
     whole = cloud.instances.get_serial_port_output(**HERE, instance=name)
     request = compute_v1.GetSerialPortOutputInstanceRequest(**HERE, instance=name, start=10)
@@ -1249,77 +1268,77 @@ def test_the_serial_console_tells_of_the_boot_and_never_a_token(cloud: _Cloud, n
     assert "eyJ" not in whole.contents
 
 
-def test_a_thawed_machine_goes_on_and_reports_nothing(cloud: _Cloud, name: str) -> None:
-    """Only a boot makes a ready report, with the generation that stands in the metadata then."""
-    cloud.running(name)
-    _until(lambda: cloud.machine(name)["guest"] == "up")
+def test_only_a_boot_sends_a_ready_report(cloud: _Cloud, name: str) -> None:
+    """A resumed machine sends none; the generation is the one in the metadata at boot."""
+    cloud.insert_and_wait(name)
+    _wait_until(lambda: cloud.machine(name)["guest"] == "up")
     for verb in ("suspend", "resume"):
-        cloud.done(cloud.act(verb, name))
+        cloud.wait_for(cloud.call_method(verb, name))
     metadata = cloud.get(name).metadata
     for item in metadata.items:
         item.value = "2" if item.key == "hub-generation" else item.value
-    cloud.done(
+    cloud.wait_for(
         cloud.instances.set_metadata_unary(**HERE, instance=name, metadata_resource=metadata)
     )
 
     for verb in ("stop", "start"):
-        cloud.done(cloud.act(verb, name))
-    _until(lambda: len(cloud.hub.reports) == 2)
+        cloud.wait_for(cloud.call_method(verb, name))
+    _wait_until(lambda: len(cloud.hub.reports) == 2)
 
     assert [report["body"]["generation"] for report in cloud.hub.reports] == [1, 2]
-    assert cloud.serial(name).count("Linux version") == 1
+    assert cloud.serial_output(name).count("Linux version") == 1
 
 
 @pytest.fixture
 def slow_guests() -> Iterator[_Cloud]:
-    """Start a cloud whose guests boot, and report again, slower than a test suspends them."""
+    """Start a cloud whose machines take longer to boot or send a heartbeat than to be suspended."""
     cloud = _Cloud(boot=0.6, heartbeat=0.6)
     yield cloud
     cloud.close()
 
 
-def test_a_machine_that_is_suspended_while_it_boots_finishes_its_boot_after_the_thaw(
+def test_a_machine_that_is_suspended_during_its_boot_finishes_it_after_the_resume(
     slow_guests: _Cloud, name: str
 ) -> None:
-    """It is frozen during its boot, for longer than a boot takes, and reports after the rest."""
+    """It is suspended for longer than a boot takes, and reports only after the resume."""
     cloud = slow_guests
-    cloud.running(name)
+    cloud.insert_and_wait(name)
     cloud.fault("slow_operation", count=1, method="suspend")
-    suspending = cloud.act("suspend", name)
+    suspending = cloud.call_method("suspend", name)
     assert cloud.machine(name)["frozen"]
-    cloud.done(suspending)
+    cloud.wait_for(suspending)
     assert (cloud.hub.reports, cloud.machine(name)["guest"]) == ([], "booting")
 
-    cloud.done(cloud.act("resume", name))
+    cloud.wait_for(cloud.call_method("resume", name))
 
-    _until(lambda: cloud.hub.reports)
+    _wait_until(lambda: cloud.hub.reports)
     assert cloud.hub.reports[0]["body"] == {"event": "ready", "generation": 1}
 
 
-def test_the_time_between_two_heartbeats_does_not_pass_while_the_machine_is_suspended(
+def test_the_heartbeat_timer_stops_while_a_machine_is_suspended(
     slow_guests: _Cloud, name: str
 ) -> None:
-    """A guest's timers stand still: it waits for the rest of the time after the thaw."""
+    """After the resume, the machine waits for the rest of the time."""
     cloud = slow_guests
-    cloud.running(name)
+    cloud.insert_and_wait(name)
     cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True})
-    _until(lambda: cloud.hub.events() == ["ready", "heartbeat"])
+    _wait_until(lambda: cloud.hub.events() == ["ready", "heartbeat"])
     cloud.fault("slow_operation", count=1, method="suspend")
-    suspending = cloud.act("suspend", name)
+    suspending = cloud.call_method("suspend", name)
     awake = time.monotonic() - cloud.hub.reports[-1]["at"]
-    cloud.done(suspending)  # longer than it is from one heartbeat to the next
+    cloud.wait_for(suspending)  # this takes longer than the time between two heartbeats
     resumed = time.monotonic()
-    cloud.act("resume", name)
+    cloud.call_method("resume", name)
 
-    _until(lambda: cloud.hub.events().count("heartbeat") == 2)
+    _wait_until(lambda: cloud.hub.events().count("heartbeat") == 2)
 
     assert awake + cloud.hub.reports[-1]["at"] - resumed >= 0.6
 
 
-def test_a_machine_sends_heartbeats_while_someone_is_connected(cloud: _Cloud, name: str) -> None:
-    """They carry the generation, stand still while it is suspended, and end with the connection."""
-    cloud.running(name, generation=4)
-    _until(lambda: cloud.machine(name)["guest"] == "up")
+def test_a_machine_sends_heartbeats_while_somebody_is_connected(cloud: _Cloud, name: str) -> None:
+    """They have its generation, pause while it is suspended, and end with the connection."""
+    cloud.insert_and_wait(name, generation=4)
+    _wait_until(lambda: cloud.machine(name)["guest"] == "up")
 
     def connect(connected: bool) -> None:
         cloud.call(
@@ -1331,37 +1350,37 @@ def test_a_machine_sends_heartbeats_while_someone_is_connected(cloud: _Cloud, na
 
     assert heartbeats() == 0
     connect(connected=True)
-    _until(lambda: heartbeats() >= 3)
+    _wait_until(lambda: heartbeats() >= 3)
     assert cloud.hub.reports[-1]["body"] == {
         "event": "heartbeat",
         "generation": 4,
         "because": "session",
     }
 
-    cloud.done(cloud.act("suspend", name))
+    cloud.wait_for(cloud.call_method("suspend", name))
     frozen = heartbeats()
     cloud.fault("slow_operation", count=1, method="setLabels")
     labels = compute_v1.InstancesSetLabelsRequest(
         label_fingerprint=cloud.get(name).label_fingerprint
     )
-    cloud.done(
+    cloud.wait_for(
         cloud.instances.set_labels_unary(
             **HERE, instance=name, instances_set_labels_request_resource=labels
         )
-    )  # many heartbeats later
+    )  # this takes as long as many heartbeats
     assert heartbeats() == frozen
 
-    cloud.done(cloud.act("resume", name))
-    _until(lambda: heartbeats() >= frozen + 2)
+    cloud.wait_for(cloud.call_method("resume", name))
+    _wait_until(lambda: heartbeats() >= frozen + 2)
     connect(connected=False)
     assert not cloud.machine(name)["connected"]
-    _until(lambda: _is_still(heartbeats))
+    _wait_until(lambda: _stays_the_same(heartbeats))
     assert cloud.hub.events().count("ready") == 1
 
 
-def _is_still(count: Callable[[], int]) -> bool:
-    """Watch for the time of several heartbeats, and return whether nothing was added."""
-    before, end = count(), time.monotonic() + 5 * HEARTBEAT
+def _stays_the_same(count: Callable[[], int]) -> bool:
+    """Return whether a count stays the same for the time of several heartbeats."""
+    before, end = count(), time.monotonic() + 5 * HEARTBEAT_SECONDS
     while time.monotonic() < end:
         if count() != before:
             return False
@@ -1369,23 +1388,23 @@ def _is_still(count: Callable[[], int]) -> bool:
     return True
 
 
-def test_a_machine_that_is_stopped_sends_no_more_heartbeats(cloud: _Cloud, name: str) -> None:
-    """Power off ends the guest, and whoever was connected is not any more."""
-    cloud.running(name)
+def test_a_stopped_machine_sends_no_heartbeats(cloud: _Cloud, name: str) -> None:
+    """The connection ends with the guest."""
+    cloud.insert_and_wait(name)
     cloud.call("POST", f"/localcloud/machines/{name}/connected", {"connected": True})
-    _until(lambda: "heartbeat" in cloud.hub.events())
+    _wait_until(lambda: "heartbeat" in cloud.hub.events())
 
-    cloud.done(cloud.act("stop", name))
+    cloud.wait_for(cloud.call_method("stop", name))
 
     assert cloud.machine(name)["guest"] == "off"
     assert not cloud.machine(name)["connected"]
-    assert _is_still(lambda: len(cloud.hub.reports))
+    assert _stays_the_same(lambda: len(cloud.hub.reports))
 
 
-def test_a_machine_that_is_kept_awake_says_so(cloud: _Cloud, name: str) -> None:
-    """A session goes before; the file in the home holds over a stop, a session does not."""
-    cloud.running(name)
-    _until(lambda: cloud.machine(name)["guest"] == "up")
+def test_a_heartbeat_says_why_the_machine_is_kept_awake(cloud: _Cloud, name: str) -> None:
+    """A session takes precedence; only the file in the home persists across a stop."""
+    cloud.insert_and_wait(name)
+    _wait_until(lambda: cloud.machine(name)["guest"] == "up")
 
     def switch(what: str, **to: bool) -> None:
         cloud.call("POST", f"/localcloud/machines/{name}/{what}", to).raise_for_status()
@@ -1398,130 +1417,134 @@ def test_a_machine_that_is_kept_awake_says_so(cloud: _Cloud, name: str) -> None:
         }
 
     switch("keep-awake", awake=True)
-    _until(lambda: reasons() == {"keep_awake"})
+    _wait_until(lambda: reasons() == {"keep_awake"})
     switch("connected", connected=True)
-    _until(lambda: reasons() == {"keep_awake", "session"})
+    _wait_until(lambda: reasons() == {"keep_awake", "session"})
     for verb in ("stop", "start"):
-        cloud.done(cloud.act(verb, name))
+        cloud.wait_for(cloud.call_method(verb, name))
     cloud.hub.reports.clear()
-    _until(lambda: reasons() == {"keep_awake"})
+    _wait_until(lambda: reasons() == {"keep_awake"})
     switch("keep-awake", awake=False)
 
-    _until(lambda: _is_still(lambda: len(cloud.hub.reports)))
+    _wait_until(lambda: _stays_the_same(lambda: len(cloud.hub.reports)))
     assert (cloud.machine(name)["connected"], cloud.machine(name)["keptAwake"]) == (False, False)
 
 
-def test_a_machine_reports_as_often_as_its_metadata_said_when_it_booted(
+def test_a_machine_uses_the_heartbeat_interval_in_its_metadata_at_boot(
     cloud: _Cloud, name: str
 ) -> None:
-    """What is changed afterwards holds from the next boot on."""
-    cloud.running(name, heartbeat=1000)
-    _until(lambda: cloud.machine(name)["guest"] == "up")
+    """A later change applies from the next boot on."""
+    cloud.insert_and_wait(name, heartbeat=1000)
+    _wait_until(lambda: cloud.machine(name)["guest"] == "up")
     metadata = cloud.get(name).metadata
     for item in metadata.items:
-        item.value = str(HEARTBEAT) if item.key == "hub-heartbeat-seconds" else item.value
-    cloud.done(
+        item.value = str(HEARTBEAT_SECONDS) if item.key == "hub-heartbeat-seconds" else item.value
+    cloud.wait_for(
         cloud.instances.set_metadata_unary(**HERE, instance=name, metadata_resource=metadata)
     )
     cloud.call(
         "POST", f"/localcloud/machines/{name}/connected", {"connected": True}
     ).raise_for_status()
-    _until(lambda: cloud.hub.events() == ["ready", "heartbeat"])
-    assert _is_still(lambda: len(cloud.hub.reports))
+    _wait_until(lambda: cloud.hub.events() == ["ready", "heartbeat"])
+    assert _stays_the_same(lambda: len(cloud.hub.reports))
 
     for verb in ("stop", "start"):
-        cloud.done(cloud.act(verb, name))
+        cloud.wait_for(cloud.call_method(verb, name))
     cloud.call(
         "POST", f"/localcloud/machines/{name}/connected", {"connected": True}
     ).raise_for_status()
 
-    _until(lambda: cloud.hub.events().count("heartbeat") >= 4)
+    _wait_until(lambda: cloud.hub.events().count("heartbeat") >= 4)
 
 
-def test_a_machine_without_its_home_disk_reports_that(cloud: _Cloud, name: str) -> None:
-    """`home` is the device that it looks for, when it boots; one that runs does not notice."""
-    cloud.running(name)
-    _until(lambda: cloud.machine(name)["guest"] == "up")
-    cloud.done(cloud.instances.detach_disk_unary(**HERE, instance=name, device_name="home"))
+def test_a_machine_that_boots_without_its_home_disk_reports_the_failure(
+    cloud: _Cloud, name: str
+) -> None:
+    """It looks for the device ``home`` at boot only."""
+    cloud.insert_and_wait(name)
+    _wait_until(lambda: cloud.machine(name)["guest"] == "up")
+    cloud.wait_for(cloud.instances.detach_disk_unary(**HERE, instance=name, device_name="home"))
     assert cloud.machine(name)["guest"] == "up"
 
     for verb in ("stop", "start"):
-        cloud.done(cloud.act(verb, name))
+        cloud.wait_for(cloud.call_method(verb, name))
 
-    _until(lambda: cloud.hub.events() == ["ready", "failed"])
+    _wait_until(lambda: cloud.hub.events() == ["ready", "failed"])
     assert cloud.hub.reports[-1]["body"]["code"] == "DISK_MISSING"
     assert cloud.machine(name)["guest"] == "failed"
 
 
 @pytest.mark.parametrize("answers", [[503, 503], [429], [500]])
-def test_a_machine_reports_again_until_the_hub_takes_it(
+def test_a_machine_reports_again_after_429_and_5xx(
     cloud: _Cloud, name: str, answers: list[int]
 ) -> None:
-    """429 and 5xx are tried again, with a token each."""
+    """It sends each attempt with a token until the Hub accepts the report."""
     cloud.hub.answers.extend(answers)
 
-    cloud.running(name)
+    cloud.insert_and_wait(name)
 
-    _until(lambda: cloud.machine(name)["guest"] == "up")
+    _wait_until(lambda: cloud.machine(name)["guest"] == "up")
     assert [report["answered"] for report in cloud.hub.reports] == [*answers, 204]
     assert all(cloud.hub.claims(report["token"]) for report in cloud.hub.reports)
     assert [report["status"] for report in cloud.machine(name)["reports"]] == [*answers, 204]
 
 
-def test_a_machine_reports_again_when_nobody_answers(cloud: _Cloud, name: str) -> None:
-    """A Hub that is not there yet is tried again."""
+def test_a_machine_reports_again_when_the_hub_cannot_be_reached(cloud: _Cloud, name: str) -> None:
+    """The console says that the report was not answered."""
     nobody = {"items": [{"key": "hub-reports-url", "value": "http://127.0.0.1:9/"}]}
     rest = _instance(name, ZONE, cloud.hub.url).metadata.items[1:]
     nobody["items"] += [{"key": item.key, "value": item.value} for item in rest]
 
-    cloud.running(name, metadata=nobody)
+    cloud.insert_and_wait(name, metadata=nobody)
 
-    _until(lambda: len(cloud.machine(name)["reports"]) >= 2)
+    _wait_until(lambda: len(cloud.machine(name)["reports"]) >= 2)
     assert {report["status"] for report in cloud.machine(name)["reports"]} == {None}
-    assert "was not answered" in cloud.serial(name)
+    assert "was not answered" in cloud.serial_output(name)
 
 
 @pytest.mark.parametrize("answer", [400, 401, 404, 409])
-def test_a_machine_gives_up_what_the_hub_refuses(cloud: _Cloud, name: str, answer: int) -> None:
-    """A 4xx is final: after one to ``ready``, connecting causes no heartbeat in this boot."""
+def test_a_machine_sends_nothing_more_after_a_4xx_to_its_ready_report(
+    cloud: _Cloud, name: str, answer: int
+) -> None:
+    """A connection causes no heartbeat in this boot."""
     cloud.hub.answers.append(answer)
 
-    cloud.running(name)
+    cloud.insert_and_wait(name)
     cloud.call(
         "POST", f"/localcloud/machines/{name}/connected", {"connected": True}
     ).raise_for_status()
 
-    _until(lambda: cloud.machine(name)["guest"] == "over")
-    assert _is_still(lambda: len(cloud.hub.reports))
+    _wait_until(lambda: cloud.machine(name)["guest"] == "over")
+    assert _stays_the_same(lambda: len(cloud.hub.reports))
     assert [report["answered"] for report in cloud.hub.reports] == [answer]
 
 
-def test_a_machine_without_a_hub_in_its_metadata_just_runs(cloud: _Cloud, name: str) -> None:
-    """It has nobody to report to, and says so on its console."""
-    cloud.running(name, metadata={"items": []})
+def test_a_machine_without_a_hub_in_its_metadata_sends_no_report(cloud: _Cloud, name: str) -> None:
+    """It runs, and its console says why."""
+    cloud.insert_and_wait(name, metadata={"items": []})
 
-    _until(lambda: cloud.machine(name)["guest"] == "up")
-    assert "no hub-reports-url" in cloud.serial(name)
+    _wait_until(lambda: cloud.machine(name)["guest"] == "up")
+    assert "no hub-reports-url" in cloud.serial_output(name)
 
 
-def test_a_host_failure_repairs_and_boots_again(cloud: _Cloud, name: str) -> None:
-    """REPAIRING, and then a second ready report of the same generation."""
-    cloud.running(name)
-    _until(lambda: cloud.hub.reports)
+def test_a_machine_boots_again_after_a_host_error(cloud: _Cloud, name: str) -> None:
+    """Its status is ``REPAIRING`` until then, and it reports ready with the same generation."""
+    cloud.insert_and_wait(name)
+    _wait_until(lambda: cloud.hub.reports)
 
     assert (
         cloud.call("POST", f"/localcloud/machines/{name}/host-error").json()["status"]
         == "REPAIRING"
     )
 
-    _until(lambda: len(cloud.hub.reports) == 2)
+    _wait_until(lambda: len(cloud.hub.reports) == 2)
     assert cloud.get(name).status == "RUNNING"
     assert cloud.hub.events() == ["ready", "ready"]
 
 
-def test_a_machine_can_be_made_old_with_its_boot_disk(cloud: _Cloud, name: str) -> None:
-    """Nobody can wait for that; its home is as old as it was."""
-    cloud.running(name)
+def test_the_age_endpoint_makes_a_machine_and_its_boot_disk_older(cloud: _Cloud, name: str) -> None:
+    """A test cannot wait for that time; the age of the home disk does not change."""
+    cloud.insert_and_wait(name)
 
     cloud.call("POST", f"/localcloud/machines/{name}/age", {"seconds": 3600}).raise_for_status()
 
@@ -1535,14 +1558,14 @@ def test_a_machine_can_be_made_old_with_its_boot_disk(cloud: _Cloud, name: str) 
     assert timedelta(minutes=59) < an_hour < timedelta(minutes=61)
 
 
-def test_an_unknown_machine_is_not_found_by_the_switches(cloud: _Cloud) -> None:
-    """Neither connected nor broken; and connected is true or false."""
+def test_the_endpoints_for_a_machine_refuse_unknown_machines_and_wrong_types(cloud: _Cloud) -> None:
+    """They answer 404 to the first and 400 to the second."""
     assert (
         cloud.call("POST", "/localcloud/machines/nobody/connected", {"connected": True}).status_code
         == 404
     )
     assert cloud.call("POST", "/localcloud/machines/nobody/host-error").status_code == 404
-    cloud.running("somebody")
+    cloud.insert_and_wait("somebody")
     assert (
         cloud.call(
             "POST", "/localcloud/machines/somebody/connected", {"connected": "yes"}
@@ -1563,11 +1586,11 @@ def test_an_unknown_machine_is_not_found_by_the_switches(cloud: _Cloud) -> None:
     )
 
 
-# Changes by hand, as the tests of the whole Hub make them
+# Changes by hand, which the tests of the whole Hub make with these helpers
 
 
 @pytest.fixture
-def hand(cloud: _Cloud) -> tuple[RunningCloud, dict[str, Any]]:
+def workspace_in_compute(cloud: _Cloud) -> tuple[RunningCloud, dict[str, Any]]:
     """Return the part of a running cloud that the helpers use, and a workspace with a machine."""
     workspace_id = str(uuid.uuid4())
     name = f"workspace-{workspace_id}"
@@ -1583,7 +1606,7 @@ def hand(cloud: _Cloud) -> tuple[RunningCloud, dict[str, Any]]:
             "initialize_params": {"disk_name": f"home-{workspace_id}", "labels": labels},
         },
     ]
-    cloud.running(name, labels=labels, disks=disks)
+    cloud.insert_and_wait(name, labels=labels, disks=disks)
     workspace = {"id": workspace_id, "project_id": PROJECT, "zone": ZONE, "instance_name": name}
     running: Any = SimpleNamespace(
         state={"services": {"compute": cloud.server.url}, "project_id": PROJECT}
@@ -1591,7 +1614,7 @@ def hand(cloud: _Cloud) -> tuple[RunningCloud, dict[str, Any]]:
     return running, workspace
 
 
-def _left(
+def _zones_and_labels(
     cloud: RunningCloud, workspace: dict[str, Any], kind: str
 ) -> dict[str, tuple[str, dict[str, str]]]:
     """Return zone and labels of a workspace's instances or disks, by name without its id."""
@@ -1604,25 +1627,27 @@ def _left(
     }
 
 
-def test_a_hand_takes_labels_off(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
-    """Those named, off a machine or its disks; the others stay."""
-    cloud, workspace = hand
+def test_unlabel_by_hand_removes_the_given_labels(
+    workspace_in_compute: tuple[RunningCloud, dict[str, Any]],
+) -> None:
+    """It removes them from a workspace's instances or disks, and keeps the others."""
+    cloud, workspace = workspace_in_compute
     records.unlabel_by_hand(cloud, workspace)
     records.unlabel_by_hand(cloud, workspace, "disks", labels=("workspace", "owner"))
 
-    assert _left(cloud, workspace, "instances") == {
+    assert _zones_and_labels(cloud, workspace, "instances") == {
         "workspace-*": (ZONE, {"hub": "test", "owner": "alice"})
     }
-    assert [labels for _, labels in _left(cloud, workspace, "disks").values()] == [
+    assert [labels for _, labels in _zones_and_labels(cloud, workspace, "disks").values()] == [
         {"hub": "test"}
     ] * 2
 
 
-def test_a_hand_holds_a_home_disk_and_releases_it(
-    cloud: _Cloud, hand: tuple[RunningCloud, dict[str, Any]]
+def test_hold_disk_by_hand_attaches_a_home_disk_to_another_machine(
+    cloud: _Cloud, workspace_in_compute: tuple[RunningCloud, dict[str, Any]]
 ) -> None:
-    """Another machine has it, so nobody can delete it; afterwards it is nobody's."""
-    running, workspace = hand
+    """Until the helper releases it, the disk cannot be deleted."""
+    running, workspace = workspace_in_compute
     home = f"home-{workspace['id']}"
     holder = records.hold_disk_by_hand(running, workspace)
 
@@ -1635,11 +1660,13 @@ def test_a_hand_holds_a_home_disk_and_releases_it(
     assert list(cloud.disks.get(**HERE, disk=home).users) == []
 
 
-def test_a_hand_moves_a_machine_to_another_zone(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
-    """Names, labels and metadata are the same; in the first zone nothing is left."""
-    cloud, workspace = hand
+def test_move_by_hand_recreates_a_machine_and_its_disks_in_another_zone(
+    workspace_in_compute: tuple[RunningCloud, dict[str, Any]],
+) -> None:
+    """Names, labels and metadata stay the same, and the first zone keeps nothing."""
+    cloud, workspace = workspace_in_compute
     [before] = records.in_compute(cloud, "instances", workspace["id"])
-    disks = _left(cloud, workspace, "disks")
+    disks = _zones_and_labels(cloud, workspace, "disks")
 
     records.move_by_hand(cloud, workspace, OTHER_ZONE)
 
@@ -1648,7 +1675,7 @@ def test_a_hand_moves_a_machine_to_another_zone(hand: tuple[RunningCloud, dict[s
     same = ("name", "labels", "serviceAccounts")
     assert [after[key] for key in same] == [before[key] for key in same]
     assert after["metadata"]["items"] == before["metadata"]["items"]
-    assert _left(cloud, workspace, "disks") == {
+    assert _zones_and_labels(cloud, workspace, "disks") == {
         name: (OTHER_ZONE, labels) for name, (_, labels) in disks.items()
     }
 
@@ -1656,13 +1683,13 @@ def test_a_hand_moves_a_machine_to_another_zone(hand: tuple[RunningCloud, dict[s
 @pytest.mark.parametrize(
     "before", [[], ["suspend"], ["stop"]], ids=["running", "suspended", "stopped"]
 )
-def test_a_hand_gives_a_machine_another_type(
-    cloud: _Cloud, hand: tuple[RunningCloud, dict[str, Any]], before: list[str]
+def test_set_machine_type_by_hand_leaves_a_stopped_machine_of_that_type(
+    cloud: _Cloud, workspace_in_compute: tuple[RunningCloud, dict[str, Any]], before: list[str]
 ) -> None:
-    """From whatever state; it is stopped then."""
-    running, workspace = hand
+    """The machine may run, be suspended, or be stopped before."""
+    running, workspace = workspace_in_compute
     for verb in before:
-        cloud.done(cloud.act(verb, workspace["instance_name"]))
+        cloud.wait_for(cloud.call_method(verb, workspace["instance_name"]))
 
     records.set_machine_type_by_hand(running, workspace, "e2-standard-8")
 
@@ -1673,43 +1700,45 @@ def test_a_hand_gives_a_machine_another_type(
     )
 
 
-def test_a_hand_deletes_a_home_or_restores_it(hand: tuple[RunningCloud, dict[str, Any]]) -> None:
-    """A restored disk has its name and only the given labels, and is not attached."""
-    cloud, workspace = hand
+def test_a_home_can_be_restored_or_deleted_by_hand(
+    workspace_in_compute: tuple[RunningCloud, dict[str, Any]],
+) -> None:
+    """A restored disk keeps its name, has only the given labels, and is not attached."""
+    cloud, workspace = workspace_in_compute
     records.restore_home_by_hand(cloud, workspace)
-    assert _left(cloud, workspace, "disks")["home-*"] == (ZONE, {"hub": "test"})
+    assert _zones_and_labels(cloud, workspace, "disks")["home-*"] == (ZONE, {"hub": "test"})
 
     records.delete_home_by_hand(cloud, workspace)
 
-    assert list(_left(cloud, workspace, "disks")) == ["workspace-*-1"]
-    assert list(_left(cloud, workspace, "instances")) == ["workspace-*"]
+    assert list(_zones_and_labels(cloud, workspace, "disks")) == ["workspace-*-1"]
+    assert list(_zones_and_labels(cloud, workspace, "instances")) == ["workspace-*"]
 
 
-def test_a_hand_deletes_a_machine_and_keeps_its_boot_disk(
-    hand: tuple[RunningCloud, dict[str, Any]],
+def test_delete_keeping_boot_disk_by_hand_keeps_both_disks(
+    workspace_in_compute: tuple[RunningCloud, dict[str, Any]],
 ) -> None:
-    """Both disks are left."""
-    cloud, workspace = hand
+    """The home disk stays as well."""
+    cloud, workspace = workspace_in_compute
 
     records.delete_keeping_boot_disk_by_hand(cloud, workspace)
 
-    assert sorted(_left(cloud, workspace, "disks")) == ["home-*", "workspace-*-1"]
-    assert _left(cloud, workspace, "instances") == {}
+    assert sorted(_zones_and_labels(cloud, workspace, "disks")) == ["home-*", "workspace-*-1"]
+    assert _zones_and_labels(cloud, workspace, "instances") == {}
 
 
 # History and reset
 
 
-def test_the_history_tells_every_call_that_was_to_change_something(
+def test_the_history_has_every_call_that_tries_to_change_something(
     cloud: _Cloud, name: str
 ) -> None:
-    """Method, resource, requestId, status and operation, refused calls too; reads are not in it."""
+    """It has refused calls but no reads; each has method, resource, id, status and operation."""
     request_id = str(uuid.uuid4())
     operation = cloud.insert(name, request_id=request_id)
-    cloud.done(operation)
+    cloud.wait_for(operation)
     cloud.get(name)
     with pytest.raises(exceptions.BadRequest):
-        cloud.act("resume", name)
+        cloud.call_method("resume", name)
     with pytest.raises(exceptions.NotFound):
         cloud.disks.delete_unary(**HERE, disk="none")
 
@@ -1730,10 +1759,10 @@ def test_the_history_tells_every_call_that_was_to_change_something(
     ]
 
 
-def test_the_history_tells_what_every_machine_became(cloud: _Cloud, name: str) -> None:
-    """Each state with its time and labels, from the insert to the end."""
-    cloud.done(cloud.insert(name))
-    cloud.done(cloud.act("delete", name))
+def test_the_history_has_every_state_of_each_machine(cloud: _Cloud, name: str) -> None:
+    """Each state has its time, from the insert to the deletion."""
+    cloud.wait_for(cloud.insert(name))
+    cloud.wait_for(cloud.call_method("delete", name))
 
     states = cloud.call("GET", "/localcloud/history").json()["states"]
 
@@ -1749,13 +1778,15 @@ def test_the_history_tells_what_every_machine_became(cloud: _Cloud, name: str) -
     assert {(state["zone"], len(state["id"]) > 10) for state in mine} == {(ZONE, True)}
 
 
-def test_a_reset_leaves_nothing(cloud: _Cloud, name: str) -> None:
-    """Machines, disks, operations, faults and history are gone; a wait for an operation ends."""
+def test_a_reset_deletes_machines_disks_operations_faults_and_history(
+    cloud: _Cloud, name: str
+) -> None:
+    """A call that waits for an operation is answered with 404."""
     cloud.fault("slow_operation", count=1)
     operation = cloud.insert(name)
     cloud.fault("stock_out")
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(cloud.done, operation)
+        waiting = pool.submit(cloud.wait_for, operation)
         cloud.call("POST", "/localcloud/reset").raise_for_status()
         with pytest.raises(exceptions.NotFound):
             waiting.result(5)
@@ -1772,15 +1803,15 @@ def test_a_reset_leaves_nothing(cloud: _Cloud, name: str) -> None:
     assert cloud.call("GET", "/localcloud/machines").json() == {"machines": []}
 
 
-def test_two_hundred_machines_are_made_at_once(cloud: _Cloud, name: str) -> None:
-    """Sixteen clients insert together; each machine is there once, runs, and reports ready."""
+def test_two_hundred_machines_can_be_inserted_concurrently(cloud: _Cloud, name: str) -> None:
+    """Sixteen clients insert them; each machine exists once, runs, and reports ready."""
     names = [f"{name}-{n}" for n in range(200)]
 
     with ThreadPoolExecutor(16) as pool:
         operations = list(pool.map(cloud.insert, names))
 
     assert len({operation.target_id for operation in operations}) == len(names)
-    _until(lambda: len(cloud.hub.reports) >= len(names), seconds=20)
+    _wait_until(lambda: len(cloud.hub.reports) >= len(names), seconds=20)
     machines = cloud.call("GET", "/localcloud/machines").json()["machines"]
     assert sorted(machine["name"] for machine in machines) == sorted(names)
     assert {machine["status"] for machine in machines} == {"RUNNING"}

@@ -1024,7 +1024,7 @@ def test_the_html_502_fault_answers_with_googles_error_page(cloud: _Cloud, name:
 
     assert (page.status_code, page.headers["Content-Type"]) == (502, "text/html; charset=UTF-8")
     assert page.text.startswith("<!DOCTYPE html>\n<html lang=en>")
-    assert "<b>502.</b> <ins>That’s an error.</ins>" in page.text  # noqa: RUF001  # Google's own text
+    assert "<b>502.</b> <ins>That’s an error.</ins>" in page.text  # noqa: RUF001  # Google's text
     assert cloud.insert(name)
 
 

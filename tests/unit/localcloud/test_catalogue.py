@@ -7,21 +7,21 @@ import pytest
 from localcloud.catalogue import EVERYONE, ROOT, Catalogue, read_catalogue, ship
 
 
-def test_every_function_of_the_catalogue_has_its_file() -> None:
-    """The entry's name is the file's, so what is started is what is meant."""
+def test_every_function_of_the_catalogue_has_a_file_with_its_name() -> None:
+    """The local cloud starts the file that the entry names."""
     for function in read_catalogue().functions:
         assert (ROOT / function.source).stem == function.name
 
 
-def test_the_public_address_leads_to_people_only() -> None:
-    """Reports of machines, and what the platform calls, have no public path."""
+def test_only_functions_for_people_have_a_public_path() -> None:
+    """Machines' reports, and what Google's services call, have none."""
     for function in read_catalogue().functions:
         people = function.invoker == EVERYONE and function.name != "report_workspace"
         assert function.is_public is people
 
 
-def test_a_function_is_found_by_its_name() -> None:
-    """A name that is not there is an error, not nothing."""
+def test_a_function_can_be_looked_up_by_name() -> None:
+    """An unknown name raises ``KeyError``."""
     catalogue = read_catalogue()
     assert catalogue["provision_workspace"].signature_type == "cloudevent"
     assert catalogue["cleanup"].signature_type == "http"
@@ -29,8 +29,8 @@ def test_a_function_is_found_by_its_name() -> None:
         catalogue["nothing"]
 
 
-def test_exactly_what_is_listed_is_shipped(tmp_path: Path) -> None:
-    """Files that match are copied with their folders; others, and folders themselves, are not."""
+def test_only_files_that_match_the_ship_list_are_copied(tmp_path: Path) -> None:
+    """They keep their folders; a folder that matches is not copied."""
     root, copy = tmp_path / "root", tmp_path / "copy"
     for name in (
         "requirements.txt",
@@ -50,7 +50,7 @@ def test_exactly_what_is_listed_is_shipped(tmp_path: Path) -> None:
     assert (copy / "functions/api/a.py").read_text() == "functions/api/a.py"
 
 
-def test_a_line_of_the_ship_list_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
-    """It is a file that somebody has renamed."""
+def test_a_line_of_the_ship_list_that_matches_no_file_is_an_error(tmp_path: Path) -> None:
+    """The file may have been renamed."""
     with pytest.raises(FileNotFoundError, match=r"gone\.txt"):
         ship(Catalogue(ship=("gone.txt",), invokers=(), functions=()), tmp_path / "copy", tmp_path)

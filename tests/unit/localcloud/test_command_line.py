@@ -1,4 +1,4 @@
-"""The command line, as far as it needs no cloud."""
+"""The parts of the command line that need no running cloud."""
 
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from localcloud.services.compute.faults import FAULTS
     ],
     ids=lambda command: command[0],
 )
-def test_a_command_without_a_cloud_says_so_in_one_line(
+def test_a_command_without_a_running_cloud_fails_with_one_line(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code is 2."""
+    """It exits with 2, and its message says how to start a cloud."""
     assert main([*command, "--state", str(tmp_path / "state.json")]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -34,19 +34,19 @@ def test_a_command_without_a_cloud_says_so_in_one_line(
 
 
 @pytest.mark.parametrize("override", ["HUB_IDLE_SECONDS", "GOOGLE_CLOUD_PROJECT=x"])
-def test_only_settings_of_the_hub_can_be_set(
+def test_set_accepts_only_settings_of_the_hub(
     override: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Anything else is a mistake of whoever types."""
+    """Their names begin with ``HUB_`` and have a value."""
     with pytest.raises(SystemExit, match="2"):
         main(["run", "--set", override])
     assert "is not HUB_NAME=VALUE" in capsys.readouterr().err
 
 
-def test_a_setting_that_the_hub_does_not_have_is_refused_before_anything_starts(
+def test_an_unknown_setting_is_refused_before_the_cloud_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line, exit code 1."""
+    """The command prints one line, exits with 1, and writes no file."""
     state_file = tmp_path / "state.json"
     assert (
         main(["run", "--port", "0", "--set", "HUB_IDEL_SECONDS=5", "--state", str(state_file)]) == 1
@@ -55,8 +55,10 @@ def test_a_setting_that_the_hub_does_not_have_is_refused_before_anything_starts(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_help_of_fault_says_what_each_does(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody has to know the names, or what they mean, from elsewhere."""
+def test_the_help_of_the_fault_command_describes_each_fault(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It lists the name of each fault with what that fault does."""
     with pytest.raises(SystemExit, match="0"):
         main(["fault", "--help"])
     printed = " ".join(capsys.readouterr().out.split())

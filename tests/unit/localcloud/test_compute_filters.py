@@ -80,20 +80,20 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("text", TRUE)
-def test_a_filter_takes_what_it_describes(text: str) -> None:
-    """Each of these describes the machine."""
+def test_a_filter_matches_a_resource_that_it_describes(text: str) -> None:
+    """Each of these filters describes the machine."""
     assert compile_filter(text)(MACHINE)
 
 
 @pytest.mark.parametrize("text", FALSE)
-def test_a_filter_leaves_out_what_it_does_not_describe(text: str) -> None:
-    """Each of these is about another machine."""
+def test_a_filter_does_not_match_a_resource_that_it_does_not_describe(text: str) -> None:
+    """Each of these filters describes another machine."""
     assert not compile_filter(text)(MACHINE)
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_a_filter_that_is_not_understood_is_refused(text: str) -> None:
-    """Nothing that is not understood is ever taken as true: it is 400, in Compute's words."""
+def test_an_unsupported_filter_is_refused(text: str) -> None:
+    """It never matches by default: the error is 400 with Compute Engine's message."""
     with pytest.raises(ComputeError) as refusal:
         compile_filter(text)
 

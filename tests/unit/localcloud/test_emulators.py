@@ -13,7 +13,7 @@ PUBSUB_JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-0.8.20-all.jar"
 
 
 class Machine:
-    """A machine with nothing on it but what a test puts there."""
+    """A machine that has only what a test installs on it."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -30,17 +30,17 @@ class Machine:
             monkeypatch.delenv(name, raising=False)
 
     def program(self, path: Path, script: str) -> None:
-        """Put a program somewhere."""
+        """Write an executable script."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
     def java(self, version: str, path: str = "bin/java") -> None:
-        """Install a Java."""
+        """Install a Java of this version."""
         self.program(self.folder / path, f"echo 'openjdk version \"{version}\" 2025-04-15' >&2")
 
     def emulators(self, *jars: str) -> None:
-        """Put emulators into the SDK."""
+        """Add emulators to the SDK."""
         for jar in jars:
             (self.sdk / jar).parent.mkdir(parents=True)
             (self.sdk / jar).touch()
@@ -48,12 +48,12 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine with nothing on it."""
+    """A machine that has nothing installed yet."""
     return Machine(tmp_path, monkeypatch)
 
 
 def test_emulators_are_found_beside_gcloud(machine: Machine) -> None:
-    """A link to the SDK's gcloud is followed; the SDK is not asked, which would take a second."""
+    """A link to the SDK's gcloud is followed; gcloud is not run, since it would take a second."""
     machine.java("17.0.15")
     machine.emulators(FIRESTORE_JAR, PUBSUB_JAR)
     machine.program(machine.sdk / "bin/gcloud", "exit 1")
@@ -69,18 +69,18 @@ def test_emulators_are_found_beside_gcloud(machine: Machine) -> None:
     )
 
 
-def test_emulators_are_found_where_gcloud_says_they_are(machine: Machine) -> None:
-    """A gcloud that is only a wrapper is asked."""
+def test_emulators_are_found_in_the_folder_that_gcloud_prints(machine: Machine) -> None:
+    """A gcloud outside the SDK is only a wrapper, so it is run."""
     machine.java("17.0.15")
     machine.emulators(FIRESTORE_JAR, PUBSUB_JAR)
     machine.program(machine.bin / "gcloud", f"echo {machine.sdk}")
     assert find_installation().sdk == machine.sdk
 
 
-def test_the_environment_says_where_sdk_and_java_are(
+def test_the_environment_takes_precedence_over_the_path(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CLOUDSDK_ROOT_DIR and JAVA_HOME come before what is on the path."""
+    """``CLOUDSDK_ROOT_DIR`` and ``JAVA_HOME`` name the SDK and Java."""
     machine.java("21", "jdk/bin/java")
     machine.java("17.0.15")
     machine.emulators(FIRESTORE_JAR, PUBSUB_JAR)
@@ -90,10 +90,10 @@ def test_the_environment_says_where_sdk_and_java_are(
     assert (installation.sdk, installation.java) == (machine.sdk, machine.folder / "jdk/bin/java")
 
 
-def test_a_java_that_is_too_old_is_passed_over(
+def test_a_java_that_is_too_old_is_skipped(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one is taken."""
+    """The next Java that is found is used."""
     machine.java("11.0.2", "jdk/bin/java")
     machine.java("17.0.15")
     machine.emulators(FIRESTORE_JAR, PUBSUB_JAR)
@@ -102,8 +102,8 @@ def test_a_java_that_is_too_old_is_passed_over(
     assert find_installation().java == machine.bin / "java"
 
 
-def test_a_missing_java_is_one_line_that_says_what_to_do(machine: Machine) -> None:
-    """The same where there is only an old one."""
+def test_the_error_for_a_missing_java_says_how_to_install_it(machine: Machine) -> None:
+    """It is one line, and the same if only an old Java is installed."""
     machine.java("1.8.0_292")
     with pytest.raises(
         LocalCloudError, match=r"^Java 17 or newer is missing\. .*apt-get install.*$"
@@ -111,8 +111,8 @@ def test_a_missing_java_is_one_line_that_says_what_to_do(machine: Machine) -> No
         find_installation()
 
 
-def test_a_missing_sdk_is_one_line_that_says_what_to_do(machine: Machine) -> None:
-    """The line has the address of its installation page."""
+def test_the_error_for_a_missing_sdk_says_how_to_install_it(machine: Machine) -> None:
+    """It is one line with the address of the installation page."""
     machine.java("17.0.15")
     with pytest.raises(
         LocalCloudError, match=r"^The Google Cloud SDK is missing.*sdk/docs/install.*$"
@@ -120,8 +120,8 @@ def test_a_missing_sdk_is_one_line_that_says_what_to_do(machine: Machine) -> Non
         find_installation()
 
 
-def test_a_missing_emulator_is_installed_where_the_sdk_can_do_that(machine: Machine) -> None:
-    """The component manager is asked for exactly that component."""
+def test_a_missing_emulator_is_installed_if_the_sdk_can(machine: Machine) -> None:
+    """The component manager is asked for that component only."""
     machine.java("17.0.15")
     machine.emulators(FIRESTORE_JAR)
     jar = machine.sdk / PUBSUB_JAR
@@ -135,10 +135,10 @@ def test_a_missing_emulator_is_installed_where_the_sdk_can_do_that(machine: Mach
     assert PUBSUB.jar(installation.sdk) == jar
 
 
-def test_an_emulator_that_cannot_be_installed_is_one_line_with_the_command(
+def test_the_error_for_an_emulator_that_cannot_be_installed_has_the_command(
     machine: Machine,
 ) -> None:
-    """Where a package manager owns the SDK, gcloud names the command, and so do we."""
+    """If a package manager owns the SDK, gcloud names that manager's command."""
     machine.java("17.0.15")
     machine.emulators(PUBSUB_JAR)
     advice = "ERROR: the component manager is disabled\n\nsudo apt-get install the-emulator\n"

@@ -1,4 +1,4 @@
-"""Which hosts a server of the local cloud accepts, and which requests are of a web page."""
+"""The hosts that a server of the local cloud accepts, and requests from pages of other sites."""
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -9,13 +9,13 @@ from localcloud.services.http_server import is_from_another_site, own_hosts
 PORT = 8080
 
 
-def test_a_server_has_three_names_and_its_own_port() -> None:
-    """As browsers and clients write them in `Host`."""
+def test_a_server_accepts_three_host_names_with_its_port() -> None:
+    """They are written as in a ``Host`` header."""
     assert own_hosts(PORT) == {"127.0.0.1:8080", "localhost:8080", "[::1]:8080"}
 
 
-def test_only_port_80_may_be_left_out() -> None:
-    """It is the one that browsers do not write."""
+def test_only_port_80_may_be_left_out_of_the_host() -> None:
+    """Browsers do not write that port."""
     assert own_hosts(80) >= {"127.0.0.1", "127.0.0.1:80", "localhost", "[::1]"}
     assert "localhost" not in own_hosts(8080)
 
@@ -46,9 +46,9 @@ def test_only_port_80_may_be_left_out() -> None:
         ([("Origin", "http://localhost:8080"), ("Origin", "http://evil.example")], True),
     ],
 )
-def test_a_page_of_another_site_is_told_by_what_its_browser_says(
+def test_a_request_from_another_site_is_recognized_by_its_headers(
     headers: list[tuple[str, str]], another: bool
 ) -> None:
-    """`Sec-Fetch-Site` counts, `Origin` where it is missing; what sends neither is no browser."""
+    """``Sec-Fetch-Site`` decides, or else ``Origin``; a client that sends neither is no browser."""
     request = make_mocked_request("POST", "/", headers=CIMultiDict(headers))
     assert is_from_another_site(request, PORT) is another

@@ -1,4 +1,4 @@
-"""How a simulated machine tries again."""
+"""How a simulated machine retries its reports."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from localcloud.services.compute.retries import may_try_again, retry_delays
 
 
-def test_a_machine_tries_for_five_minutes_in_growing_bounded_uneven_steps() -> None:
-    """The first delays are short, none is above 15 s, together they make five minutes."""
+def test_a_machine_retries_for_five_minutes_with_growing_irregular_delays() -> None:
+    """The first delay is at most 0.25 s, and none is above 15 s."""
     delays = list(retry_delays())
 
     assert delays[0] <= 0.25
@@ -33,6 +33,6 @@ def test_a_machine_tries_for_five_minutes_in_growing_bounded_uneven_steps() -> N
         (409, False),
     ],
 )
-def test_only_what_may_get_better_is_tried_again(status: int | None, again: bool) -> None:
-    """No answer, too many, and the server's own errors; never what the Hub has refused or taken."""
+def test_only_temporary_failures_are_retried(status: int | None, again: bool) -> None:
+    """These are no answer, 429 and 5xx; a report that was accepted or refused is not sent again."""
     assert may_try_again(status) is again

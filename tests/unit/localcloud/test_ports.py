@@ -1,4 +1,4 @@
-"""Ports for what a local cloud starts."""
+"""Ports for the servers that a local cloud starts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from localcloud.processes import children
 from localcloud.processes.children import LocalCloudError, free_ports
 
 
-def test_nobody_gets_a_port_that_somebody_else_has_got(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even before anybody listens there: two clouds that start at once do not meet."""
+def test_free_ports_never_returns_a_port_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds before a server uses the port, so two clouds can start at the same time."""
     monkeypatch.setattr(children, "_PORTS", range(19_900, 19_930))
     first = free_ports(10)
 
@@ -22,8 +22,8 @@ def test_nobody_gets_a_port_that_somebody_else_has_got(monkeypatch: pytest.Monke
         free_ports(11)
 
 
-def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever it is."""
+def test_a_port_that_a_server_uses_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server need not belong to a local cloud."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setattr(children, "_PORTS", range(port, port + 1))

@@ -18,7 +18,7 @@ ADDRESSES = Addresses(
 
 
 def test_the_environment_is_a_complete_configuration() -> None:
-    """Production's own reader takes it, and finds every service here."""
+    """The Hub's own settings reader accepts it, and every service has its local address."""
     settings = read_settings(environment(LocalSettings(), ADDRESSES))
     assert settings.emulators.firestore == "127.0.0.1:2"
     assert settings.emulators.pubsub == "127.0.0.1:3"
@@ -31,7 +31,7 @@ def test_the_environment_is_a_complete_configuration() -> None:
 
 
 def test_a_setting_can_be_overridden() -> None:
-    """The override wins over what the local cloud chooses."""
+    """The override takes precedence over the local cloud's own value."""
     settings = read_settings(
         environment(LocalSettings(overrides={"HUB_LOOK_MAX_SECONDS": "7"}), ADDRESSES)
     )
@@ -39,16 +39,14 @@ def test_a_setting_can_be_overridden() -> None:
 
 
 @pytest.mark.parametrize(("chosen", "seconds"), [(None, 120), (7, 7)])
-def test_the_interval_of_heartbeats_is_the_hubs_own_setting(
-    chosen: int | None, seconds: int
-) -> None:
-    """It reaches the machines through their metadata; without a choice it is the Hub's default."""
+def test_the_heartbeat_interval_is_a_setting_of_the_hub(chosen: int | None, seconds: int) -> None:
+    """Machines read it from their metadata; without a value it is the Hub's default."""
     settings = read_settings(environment(LocalSettings(heartbeat_seconds=chosen), ADDRESSES))
     assert settings.machine.heartbeat_interval.total_seconds() == seconds
 
 
-def test_the_personal_mode_is_one_setting() -> None:
-    """It has no administrators, so the local cloud names none then."""
+def test_personal_mode_needs_only_one_setting() -> None:
+    """That mode has no administrators, so the local cloud names none."""
     settings = read_settings(
         environment(LocalSettings(overrides={"HUB_MODE": "personal"}), ADDRESSES)
     )
@@ -58,7 +56,9 @@ def test_the_personal_mode_is_one_setting() -> None:
 @pytest.mark.parametrize(
     "override", [{"HUB_IDEL_SECONDS": "5"}, {"HUB_IDLE_SECONDS": "soon"}], ids=["unknown", "wrong"]
 )
-def test_an_override_that_would_do_nothing_is_refused(override: dict[str, str]) -> None:
-    """A misspelt name is not silently ignored, and neither is a value that means nothing."""
+def test_an_override_with_an_unknown_name_or_invalid_value_is_refused(
+    override: dict[str, str],
+) -> None:
+    """A misspelt name is not silently ignored."""
     with pytest.raises(ConfigurationError, match=next(iter(override))):
         environment(LocalSettings(overrides=override), ADDRESSES)

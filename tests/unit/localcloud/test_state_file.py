@@ -1,4 +1,4 @@
-"""The file by which a running cloud is found."""
+"""The file that says where a running cloud is."""
 
 import os
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from localcloud.processes.state_file import NoCloudError, read_state, write_state
 
 
-def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path: Path) -> None:
-    """The file appears in one piece, in a folder that is made for it."""
+def test_the_state_file_is_written_atomically_and_can_be_read(tmp_path: Path) -> None:
+    """Its folder is created if necessary, and no temporary file remains."""
     path = tmp_path / "new" / "state.json"
     write_state(path, {"pid": os.getpid(), "address": "http://127.0.0.1:1"})
     assert read_state(path)["address"] == "http://127.0.0.1:1"
@@ -17,10 +17,10 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "{}", '{"pid": 2147483646}'])
-def test_a_file_that_is_missing_broken_or_left_over_means_that_none_runs(
+def test_a_missing_broken_or_stale_state_file_means_that_no_cloud_runs(
     tmp_path: Path, content: str | None
 ) -> None:
-    """The error is one line that names the file and the command."""
+    """The error is one line with the file and the command that starts a cloud."""
     path = tmp_path / "state.json"
     if content is not None:
         path.write_text(content)

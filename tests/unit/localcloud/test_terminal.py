@@ -1,4 +1,4 @@
-"""What a terminal is given to show."""
+"""How text is escaped before a terminal shows it."""
 
 import unicodedata
 
@@ -36,8 +36,8 @@ from localcloud.command_line.terminal import escape
         ("\ue000\uffff", r"\ue000\uffff"),
     ],
 )
-def test_what_acts_on_a_terminal_or_hides_is_shown_escaped(hostile: str, seen: str) -> None:
-    """Escapes, line ends, directions, characters without width and non-characters: as codes."""
+def test_control_and_invisible_characters_are_escaped(hostile: str, seen: str) -> None:
+    """So are escapes, line ends, text directions and non-characters."""
     assert escape(hostile) == seen
     assert escape(hostile).isprintable()
 
@@ -52,13 +52,13 @@ def test_what_acts_on_a_terminal_or_hides_is_shown_escaped(hostile: str, seen: s
         "",
     ],
 )
-def test_ordinary_text_stays_as_it_is(ordinary: str) -> None:
-    """Whatever its language, with its spaces, tabs and backslashes: JSON can be copied from it."""
+def test_ordinary_text_is_not_escaped(ordinary: str) -> None:
+    """It may be in any language and have spaces, tabs and backslashes, so JSON can be copied."""
     assert escape(ordinary) == ordinary
 
 
-def test_no_control_format_or_separating_character_is_left() -> None:
-    """Of all that Unicode has, by its own categories."""
+def test_no_control_format_or_separator_character_remains() -> None:
+    """The test escapes every character of Unicode."""
     every = "".join(map(chr, range(0x110000)))
     kinds = {unicodedata.category(character) for character in escape(every).replace("\t", "")}
     assert not kinds & {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -1,4 +1,4 @@
-"""The story of a workspace, and the logs, when log lines are hostile."""
+"""The trace of a workspace, and the logs, when log lines are hostile."""
 
 from __future__ import annotations
 
@@ -42,50 +42,53 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def line(second: int, **more: Any) -> bytes:
+def log_line(second: int, **more: Any) -> bytes:
     """Return a line as a function logs it."""
     at = f"2026-11-25T12:00:{second:02}.000000Z"
     return json.dumps({"time": at, "message": "Told", "workspace_id": ID, **more}).encode() + b"\n"
 
 
-def logs(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
-    """Return the lines that `localcloud logs` prints."""
+def printed_logs(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """Return the lines that ``localcloud logs`` prints."""
     assert main(["logs", *arguments, "--state", str(folder / "state.json")]) == 0
     return capsys.readouterr().out.removesuffix("\n").split("\n")
 
 
-def test_a_hostile_value_stays_within_its_line_of_the_story(write: Write) -> None:
-    """It is shown escaped and quoted, so that it forges neither a line nor a detail."""
-    [told] = trace(write("cleanup", line(0, reason=HOSTILE, by="alice", count=2)), ID)
+def test_a_hostile_value_stays_within_its_line_of_the_trace(write: Write) -> None:
+    """It is escaped and quoted, so it can forge neither a line nor a detail."""
+    [told] = trace(write("cleanup", log_line(0, reason=HOSTILE, by="alice", count=2)), ID)
     assert told.isprintable()
     assert SEEN in told
     assert 'reason="x\\n00:00:00.000' in told
     assert told.endswith(r'result=READY" by=alice count=2')
 
 
-def test_the_name_of_what_happened_and_of_a_detail_is_shown_escaped_too(write: Write) -> None:
-    """Whoever wrote them."""
+def test_the_names_of_an_event_and_its_details_are_escaped(write: Write) -> None:
+    """A function may have taken them from a request."""
     [told] = trace(
-        write("cleanup", line(0, message="\x1b[2J", **{"a\u202eb": ["\n\x9b", {"\u2066": 1}]})), ID
+        write("cleanup", log_line(0, message="\x1b[2J", **{"a\u202eb": ["\n\x9b", {"\u2066": 1}]})),
+        ID,
     )
     assert told.isprintable()
     assert r"\u001b[2J" in told
 
 
-def test_a_text_of_another_language_stays_readable_in_the_story(write: Write) -> None:
-    """Escapes are for what cannot be seen."""
-    [told] = trace(write("cleanup", line(0, name="Zoës-東京")), ID)
+def test_text_in_any_language_stays_readable_in_the_trace(write: Write) -> None:
+    """Only characters that cannot be seen are escaped."""
+    [told] = trace(write("cleanup", log_line(0, name="Zoës-東京")), ID)
     assert told.endswith("name=Zoës-東京")
 
 
-def test_a_line_without_a_usable_time_does_not_spoil_the_story(write: Write) -> None:
-    """It is left out; the others stay in their order."""
-    wrong = [line(5, time=time) for time in ("never", None, 7, "2026-11-25T12:00:00", ["\n"])]
+def test_the_trace_leaves_out_lines_without_a_valid_time(write: Write) -> None:
+    """The other lines keep their order."""
+    wrong = [log_line(5, time=time) for time in ("never", None, 7, "2026-11-25T12:00:00", ["\n"])]
     nothing = json.dumps({"workspace_id": ID, "time": "2026-11-25T12:00:03Z"}).encode() + b"\n"
     told = trace(
         write(
             "cleanup",
-            b"".join([line(4), *wrong, nothing, line(1, message="First"), b'["' + ID.encode()]),
+            b"".join(
+                [log_line(4), *wrong, nothing, log_line(1, message="First"), b'["' + ID.encode()]
+            ),
         ),
         ID,
     )
@@ -95,7 +98,7 @@ def test_a_line_without_a_usable_time_does_not_spoil_the_story(write: Write) -> 
 def test_only_a_line_feed_ends_a_line_of_the_logs(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A carriage return, a separator or a form feed in a plain line begins no other one."""
+    """A carriage return, a separator or a form feed in a plain line starts no new line."""
     forged = (
         'GET /\r{"severity":"CRITICAL"}\u2028{"severity":"CRITICAL"}'
         '\x85\x0b\x0c\x1e{"severity":"CRITICAL"}'
@@ -104,7 +107,7 @@ def test_only_a_line_feed_ends_a_line_of_the_logs(
         "cleanup",
         f"{forged}\n\x1b[2Jnext ü \ud800\n".encode("utf-8", "surrogatepass") + b"\xff\r\nlast",
     )
-    printed = logs(tmp_path, capsys, "cleanup")
+    printed = printed_logs(tmp_path, capsys, "cleanup")
     assert printed == [
         (
             r'GET /\u000d{"severity":"CRITICAL"}\u2028{"severity":"CRITICAL"}'
@@ -116,20 +119,20 @@ def test_only_a_line_feed_ends_a_line_of_the_logs(
     ]
 
 
-def test_every_line_of_all_logs_has_its_name_before_it(
+def test_every_line_of_all_logs_begins_with_the_name_of_its_log(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """So a forged one would have to be seen as what it is."""
-    write("cleanup", f"one\rcloud   | forged\n{line(0, reason=HOSTILE).decode()}".encode())
-    printed = logs(tmp_path, capsys)
+    """A forged line would show under the name of the log that has it."""
+    write("cleanup", f"one\rcloud   | forged\n{log_line(0, reason=HOSTILE).decode()}".encode())
+    printed = printed_logs(tmp_path, capsys)
     assert [text[:10] for text in printed] == ["cleanup | "] * 2
     assert json.loads(printed[1][10:])["reason"] == HOSTILE
 
 
-def test_a_line_that_is_being_written_is_printed_once_it_is_whole(
+def test_an_unfinished_line_is_printed_once_it_is_complete(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its second half is no line of its own; without `--follow` nothing is waited for."""
+    """Its second half is not a line of its own; at the end, the unfinished line is printed too."""
     file = io.BytesIO()
     log = LogPrinter(file, "cleanup | ")
     for half, printed in (

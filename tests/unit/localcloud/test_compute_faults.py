@@ -1,4 +1,4 @@
-"""The switches of the local Compute Engine's faults."""
+"""How the local Compute Engine's faults are switched on and off, and when they strike."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PROJECT = Project(id="demo", number="1", zones=("us-west1-a", "us-west1-b"))
 HERE = Place("us-west1-a", "one", "instances.insert")
 
 
-def test_a_counted_fault_strikes_so_often_and_is_gone() -> None:
-    """Each strike uses one up, and says the how manieth it is."""
+def test_a_fault_with_a_count_strikes_that_many_times() -> None:
+    """Each strike returns its number, and the fault is off after the last one."""
     faults = ActiveFaults(PROJECT)
     faults.switch_on("stock_out", count=2)
 
@@ -21,8 +21,8 @@ def test_a_counted_fault_strikes_so_often_and_is_gone() -> None:
     assert faults.describe() == []
 
 
-def test_a_fault_without_a_count_stays_until_it_is_switched_off() -> None:
-    """For ever means until `switch_off`."""
+def test_a_fault_without_a_count_stays_on_until_it_is_switched_off() -> None:
+    """It still strikes after 50 calls."""
     faults = ActiveFaults(PROJECT)
     faults.switch_on("stock_out")
     assert all(faults.strike("stock_out", HERE) for _ in range(50))
@@ -45,16 +45,18 @@ def test_a_fault_without_a_count_stays_until_it_is_switched_off() -> None:
         ({"zone": "us-west1-a", "instance": "one", "method": "insert"}, True),
     ],
 )
-def test_a_fault_strikes_only_what_it_is_meant_for(narrowed: dict[str, str], strikes: bool) -> None:
-    """Zone, instance and method all have to be the ones given."""
+def test_a_fault_strikes_only_its_own_zone_instance_and_method(
+    narrowed: dict[str, str], strikes: bool
+) -> None:
+    """All that are given must match the call."""
     faults = ActiveFaults(PROJECT)
     faults.switch_on("unavailable", **narrowed)  # type: ignore[arg-type]
 
     assert bool(faults.strike("unavailable", HERE)) is strikes
 
 
-def test_switching_on_again_replaces_the_count_and_other_targets_stay() -> None:
-    """The same target is one fault; another target is another one."""
+def test_switching_a_fault_on_again_replaces_its_count() -> None:
+    """A fault with another target is separate, and keeps its own count."""
     faults = ActiveFaults(PROJECT)
     faults.switch_on("vanished", count=5)
     faults.switch_on("vanished", count=1, zone="us-west1-b")
@@ -79,14 +81,14 @@ def test_switching_on_again_replaces_the_count_and_other_targets_stay() -> None:
         {"name": "vanished", "method": "instances.insert"},
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: dict[str, object]) -> None:
-    """An unknown name or method, a count below one, a method for a fault of machines."""
+def test_an_invalid_fault_is_refused(arguments: dict[str, object]) -> None:
+    """Invalid are unknown names and methods, a count below one, and a method for a machine fault."""
     with pytest.raises(ValueError, match=r"\w"):
         ActiveFaults(PROJECT).switch_on(**arguments)  # type: ignore[arg-type]
 
 
-def test_an_unknown_name_is_answered_with_all_there_are() -> None:
-    """Who mistypes a name reads the list."""
+def test_the_error_for_an_unknown_fault_lists_all_names() -> None:
+    """Somebody who mistypes a name sees the valid ones."""
     with pytest.raises(ValueError, match="gremlins") as refusal:
         ActiveFaults(PROJECT).switch_off("gremlins")
 

@@ -1,3 +1,5 @@
+"""The queue of the local Cloud Tasks, its rate limits and its retry policy, on fixed times."""
+
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -27,7 +29,7 @@ def make_queue(
     limits: RateLimits | None = None,
     name_retention: timedelta = timedelta(hours=1),
 ) -> TaskQueue:
-    """Return an empty queue with the default settings where no others are given."""
+    """Return an empty queue with the defaults for all settings that are not given."""
     return TaskQueue(
         "projects/p/locations/l/queues/q",
         retry=retry or RetryPolicy(),
@@ -37,24 +39,24 @@ def make_queue(
     )
 
 
-def add(
+def add_task(
     queue: TaskQueue, *, due: datetime = NOW, now: datetime = NOW, retry: RetryPolicy | None = None
 ) -> str:
-    """Add a task of a new name and return its id."""
+    """Add a task with a new name and return its id."""
     task_id = str(uuid.uuid4())
     queue.add(task_id, None, schedule_time=due, retry=retry, now=now)
     return task_id
 
 
-def start(queue: TaskQueue, now: datetime = NOW) -> tuple[ScheduledTask, Attempt]:
-    """Start the dispatch that must be due."""
+def start_due(queue: TaskQueue, now: datetime = NOW) -> tuple[ScheduledTask, Attempt]:
+    """Start the next dispatch, which must be due."""
     started = queue.start_due(now)
     assert started is not None
     return started
 
 
-def drain(queue: TaskQueue, now: datetime = NOW) -> list[str]:
-    """Start all that is due and return the ids in the order in which they went out."""
+def start_all_due(queue: TaskQueue, now: datetime = NOW) -> list[str]:
+    """Start all tasks that are due and return their ids in the order of their dispatches."""
     started = []
     while (next_one := queue.start_due(now)) is not None:
         started.append(next_one[0].task_id)
@@ -90,14 +92,14 @@ def drain(queue: TaskQueue, now: datetime = NOW) -> list[str]:
 def test_the_backoff_doubles_then_grows_linearly_up_to_its_limit(
     policy: RetryPolicy, expected: list[float]
 ) -> None:
-    """The waits between attempts follow the documented curve."""
+    """The waits follow the curve in Cloud Tasks' documentation."""
     assert [
         policy.backoff(attempt).total_seconds() for attempt in range(1, len(expected) + 1)
     ] == pytest.approx(expected)
 
 
-def test_a_backoff_stays_at_its_limit_however_many_attempts_there_were() -> None:
-    """Thousands of attempts and doublings neither overflow nor pass the limit."""
+def test_a_backoff_stays_at_its_limit_after_a_million_attempts() -> None:
+    """Neither the attempts nor the doublings overflow."""
     policy = RetryPolicy(max_attempts=-1, max_doublings=2_000_000)
 
     assert policy.backoff(1_000_000) == policy.max_backoff
@@ -116,10 +118,10 @@ def test_a_backoff_stays_at_its_limit_however_many_attempts_there_were() -> None
         (3, 60, 3, 60, True),
     ],
 )
-def test_a_task_is_given_up_when_every_limit_that_is_set_is_reached(
+def test_a_task_is_given_up_when_all_its_limits_are_reached(
     max_attempts: int, max_retry_duration: int, attempts: int, age: int, expected: bool
 ) -> None:
-    """Attempts and age must both be over where both are limited; -1 and zero are no limit."""
+    """If attempts and age are limited, both must be used up; -1 and zero mean no limit."""
     policy = RetryPolicy(max_attempts=max_attempts, max_retry_duration=seconds(max_retry_duration))
 
     assert (
@@ -129,13 +131,13 @@ def test_a_task_is_given_up_when_every_limit_that_is_set_is_reached(
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(0.25, 10), (1, 10), (15, 10), (51, 11), (500, 100)])
-def test_the_burst_follows_from_the_rate(rate: float, burst: int) -> None:
-    """The size of the bucket is derived from the rate, never under ten."""
+def test_the_burst_size_is_derived_from_the_rate(rate: float, burst: int) -> None:
+    """It is never below ten."""
     assert RateLimits(max_dispatches_per_second=rate).max_burst_size == burst
 
 
-def test_a_full_bucket_lets_a_burst_go_and_then_keeps_the_rate() -> None:
-    """Ten tokens are there at first; the next ones come at four a second."""
+def test_a_full_bucket_allows_a_burst_and_then_keeps_the_rate() -> None:
+    """It has ten tokens at first, and gets four more a second."""
     bucket = TokenBucket(RateLimits(max_dispatches_per_second=4), NOW)
 
     assert [bucket.take(NOW) for _ in range(11)] == [True] * 10 + [False]
@@ -145,8 +147,8 @@ def test_a_full_bucket_lets_a_burst_go_and_then_keeps_the_rate() -> None:
     assert not bucket.take(NOW + seconds(0.25))
 
 
-def test_a_token_is_there_when_the_wait_is_over_at_any_rate() -> None:
-    """Whoever waits as long as told gets a token: rounding never makes them wait twice."""
+def test_a_token_is_available_when_the_wait_is_over_at_any_rate() -> None:
+    """Rounding never makes a caller wait twice."""
     for rate in (0.3, 3, 7, 33.3, 333, 499.9):
         bucket = TokenBucket(RateLimits(max_dispatches_per_second=rate), NOW)
         now = NOW
@@ -155,15 +157,15 @@ def test_a_token_is_there_when_the_wait_is_over_at_any_rate() -> None:
             assert bucket.take(now)
 
 
-def test_a_bucket_does_not_fill_beyond_its_size() -> None:
-    """An hour of idling buys no more than one burst."""
+def test_a_bucket_holds_no_more_than_one_burst() -> None:
+    """It has no more after an hour without dispatches."""
     bucket = TokenBucket(RateLimits(max_dispatches_per_second=2), NOW)
 
     assert sum(bucket.take(NOW + timedelta(hours=1)) for _ in range(50)) == 10
 
 
-def test_a_bucket_that_is_made_smaller_loses_what_does_not_fit() -> None:
-    """A new rate holds at once for tokens that were kept at the old one."""
+def test_a_bucket_that_gets_smaller_loses_the_tokens_above_its_new_size() -> None:
+    """The new rate applies at once."""
     bucket = TokenBucket(RateLimits(max_dispatches_per_second=500), NOW)
 
     bucket.resize(RateLimits(max_dispatches_per_second=1), NOW)
@@ -172,36 +174,36 @@ def test_a_bucket_that_is_made_smaller_loses_what_does_not_fit() -> None:
     assert bucket.wait(NOW) == seconds(1)
 
 
-def test_tasks_go_out_in_the_order_in_which_they_are_due() -> None:
-    """Earlier ones first; among equals, first come first served."""
+def test_tasks_are_sent_in_the_order_of_their_due_times() -> None:
+    """Tasks with the same time are sent in the order of their creation."""
     queue = make_queue()
-    late = add(queue, due=NOW + seconds(2))
-    first, second = add(queue), add(queue)
-    early = add(queue, due=NOW - seconds(1))
+    late = add_task(queue, due=NOW + seconds(2))
+    first, second = add_task(queue), add_task(queue)
+    early = add_task(queue, due=NOW - seconds(1))
 
-    assert drain(queue) == [early, first, second]
+    assert start_all_due(queue) == [early, first, second]
     assert queue.wait(NOW) == seconds(2)
-    assert drain(queue, NOW + seconds(2)) == [late]
+    assert start_all_due(queue, NOW + seconds(2)) == [late]
     assert queue.wait(NOW) is None
 
 
-def test_lateness_moves_every_due_time() -> None:
-    """What the platform delays is not due before, and the wait says so."""
+def test_lateness_delays_every_task() -> None:
+    """The wait until the next dispatch includes the delay."""
     queue = make_queue()
-    add(queue)
+    add_task(queue)
 
     assert queue.start_due(NOW + seconds(4), lateness=seconds(5)) is None
     assert queue.wait(NOW + seconds(4), lateness=seconds(5)) == seconds(1)
     assert queue.start_due(NOW + seconds(5), lateness=seconds(5)) is not None
 
 
-def test_no_more_dispatches_are_under_way_than_allowed() -> None:
-    """At the limit only the end of a dispatch makes room, so there is nothing to wait for."""
+def test_a_queue_limits_its_concurrent_dispatches() -> None:
+    """At the limit there is no wait, since only the end of a dispatch allows the next."""
     queue = make_queue(limits=RateLimits(max_concurrent_dispatches=2))
     for _ in range(3):
-        add(queue)
-    task, attempt = start(queue)
-    start(queue)
+        add_task(queue)
+    task, attempt = start_due(queue)
+    start_due(queue)
 
     assert queue.start_due(NOW) is None
     assert queue.wait(NOW) is None
@@ -211,10 +213,10 @@ def test_no_more_dispatches_are_under_way_than_allowed() -> None:
     assert queue.start_due(NOW) is not None
 
 
-def test_a_paused_queue_lets_nothing_go_but_what_is_forced() -> None:
-    """Pausing stops the schedule, not a person who asks for a run."""
+def test_a_paused_queue_sends_only_forced_runs() -> None:
+    """A forced run is one that a caller asks for by the task's name."""
     queue = make_queue()
-    task_id = add(queue)
+    task_id = add_task(queue)
     queue.paused = True
 
     assert queue.start_due(NOW) is None
@@ -223,29 +225,29 @@ def test_a_paused_queue_lets_nothing_go_but_what_is_forced() -> None:
 
 
 def test_a_failed_task_is_due_again_after_its_backoff() -> None:
-    """The wait counts from the failure and doubles; the attempt knows what came before it."""
+    """The wait begins at the failure and doubles; an attempt has the counts of those before it."""
     queue = make_queue(retry=RetryPolicy(min_backoff=seconds(1)))
-    add(queue)
-    task, attempt = start(queue)
+    add_task(queue)
+    task, attempt = start_due(queue)
     assert (attempt.retry_count, attempt.execution_count, attempt.previous_response) == (0, 0, None)
 
     queue.finish(task, attempt, Answer(503, received=True), NOW + seconds(3))
     assert queue.start_due(NOW + seconds(3.9)) is None
-    task, attempt = start(queue, NOW + seconds(4))
+    task, attempt = start_due(queue, NOW + seconds(4))
     assert (attempt.retry_count, attempt.execution_count, attempt.previous_response) == (1, 0, 503)
 
     queue.finish(task, attempt, Answer(404, received=True), NOW + seconds(4))
     assert queue.wait(NOW + seconds(4)) == seconds(2)
-    task, attempt = start(queue, NOW + seconds(6))
+    task, attempt = start_due(queue, NOW + seconds(6))
     assert (attempt.retry_count, attempt.execution_count, attempt.previous_response) == (2, 1, 404)
     assert (task.dispatch_count, task.response_count) == (3, 2)
 
 
-def test_an_attempt_without_an_answer_is_no_response() -> None:
-    """A deadline or a refused connection counts as an attempt, not as a response."""
+def test_an_attempt_without_an_answer_does_not_count_as_a_response() -> None:
+    """It may have met its deadline or a refused connection."""
     queue = make_queue()
-    add(queue)
-    task, attempt = start(queue)
+    add_task(queue)
+    task, attempt = start_due(queue)
 
     queue.finish(task, attempt, Answer(504, received=False), NOW)
 
@@ -253,11 +255,11 @@ def test_an_attempt_without_an_answer_is_no_response() -> None:
     assert attempt.response_time is None
 
 
-def test_a_task_that_succeeds_is_gone_and_its_name_stays_taken() -> None:
-    """A done task can neither be read nor made again before its name is free."""
+def test_a_task_that_succeeds_is_deleted_but_its_name_stays_taken() -> None:
+    """Until the name is free, the task can be neither read nor created again."""
     queue = make_queue(name_retention=seconds(60))
-    task_id = add(queue)
-    queue.finish(*start(queue), DONE, NOW)
+    task_id = add_task(queue)
+    queue.finish(*start_due(queue), DONE, NOW)
 
     assert (len(queue), queue.succeeded) == (0, 1)
     with pytest.raises(NotFoundError, match="existed recently"):
@@ -272,43 +274,43 @@ def test_a_task_that_succeeds_is_gone_and_its_name_stays_taken() -> None:
     )
 
 
-def test_a_task_that_is_there_cannot_be_made_again() -> None:
-    """A pending name is taken."""
+def test_a_waiting_task_cannot_be_created_again() -> None:
+    """Its name is taken."""
     queue = make_queue()
-    task_id = add(queue)
+    task_id = add_task(queue)
 
     with pytest.raises(AlreadyExistsError, match="already exists"):
         queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW)
 
 
-def test_a_task_is_given_up_after_its_attempts() -> None:
-    """The last failure ends the task; its name stays taken."""
+def test_a_task_is_given_up_after_its_last_attempt() -> None:
+    """The task is deleted, but its name stays taken."""
     queue = make_queue(retry=RetryPolicy(max_attempts=2, min_backoff=NO_TIME))
-    task_id = add(queue)
-    queue.finish(*start(queue), FAILED, NOW)
-    queue.finish(*start(queue), FAILED, NOW)
+    task_id = add_task(queue)
+    queue.finish(*start_due(queue), FAILED, NOW)
+    queue.finish(*start_due(queue), FAILED, NOW)
 
     assert (len(queue), queue.given_up) == (0, 1)
     with pytest.raises(AlreadyExistsError):
         queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW)
 
 
-def test_the_policy_of_a_task_comes_before_that_of_its_queue() -> None:
-    """A task with its own limit is given up by it, while the queue would go on."""
+def test_the_retry_policy_of_a_task_takes_precedence_over_its_queues() -> None:
+    """The task is given up at its own limit, although the queue has none."""
     queue = make_queue(retry=RetryPolicy(max_attempts=-1))
-    add(queue, retry=RetryPolicy(max_attempts=1))
+    add_task(queue, retry=RetryPolicy(max_attempts=1))
 
-    queue.finish(*start(queue), FAILED, NOW)
+    queue.finish(*start_due(queue), FAILED, NOW)
 
     assert queue.given_up == 1
 
 
-def test_what_was_deleted_or_purged_while_under_way_does_not_come_back() -> None:
-    """The answer for a deleted task changes only the number of dispatches under way."""
+def test_a_task_that_was_deleted_or_purged_during_its_dispatch_is_not_retried() -> None:
+    """Its answer changes only the number of running dispatches."""
     queue = make_queue()
-    deleted = add(queue)
-    add(queue)
-    under_way = [start(queue), start(queue)]
+    deleted = add_task(queue)
+    add_task(queue)
+    under_way = [start_due(queue), start_due(queue)]
     queue.delete(deleted, NOW)
     queue.purge(NOW)
 
@@ -319,10 +321,10 @@ def test_what_was_deleted_or_purged_while_under_way_does_not_come_back() -> None
     assert queue.purged_at == NOW
 
 
-def test_a_forced_run_takes_the_place_of_the_planned_one() -> None:
-    """A task is not sent again at its due time; its backoff counts from the forced run."""
+def test_a_forced_run_replaces_the_scheduled_one() -> None:
+    """The task is not sent at its due time, and its backoff counts from the forced run."""
     queue = make_queue(retry=RetryPolicy(min_backoff=seconds(5)))
-    task_id = add(queue, due=NOW + seconds(60))
+    task_id = add_task(queue, due=NOW + seconds(60))
 
     task, attempt = queue.start_now(task_id, NOW)
     assert queue.wait(NOW) is None
@@ -331,23 +333,23 @@ def test_a_forced_run_takes_the_place_of_the_planned_one() -> None:
     assert task.schedule_time == NOW + seconds(5)
 
 
-def test_forgetting_frees_every_name() -> None:
-    """After it, pending and done tasks can be made again."""
+def test_forget_frees_every_task_name() -> None:
+    """Waiting and finished tasks can be created again."""
     queue = make_queue()
-    done, pending = add(queue), add(queue)
-    queue.finish(*start(queue), DONE, NOW)
+    done, pending = add_task(queue), add_task(queue)
+    queue.finish(*start_due(queue), DONE, NOW)
 
     queue.forget()
 
     for task_id in (done, pending):
         queue.add(task_id, None, schedule_time=NOW, retry=None, now=NOW)
-    assert drain(queue) == [done, pending]
+    assert start_all_due(queue) == [done, pending]
 
 
-def test_pages_go_through_the_tasks_in_the_order_they_came() -> None:
-    """Each page begins after the number that ended the one before."""
+def test_pages_list_the_tasks_in_the_order_of_their_creation() -> None:
+    """Each page begins after the last number of the page before."""
     queue = make_queue()
-    task_ids = [add(queue) for _ in range(5)]
+    task_ids = [add_task(queue) for _ in range(5)]
 
     first = queue.page(after=0, size=3)
     second = queue.page(after=first[-1].number, size=3)
@@ -355,8 +357,8 @@ def test_pages_go_through_the_tasks_in_the_order_they_came() -> None:
     assert [task.task_id for task in first + second] == task_ids
 
 
-def test_a_backlog_ten_times_as_long_does_not_take_a_hundred_times_as_long() -> None:
-    """Adding, sending and ending tasks stays near linear in their number."""
+def test_the_time_for_a_backlog_is_nearly_linear_in_its_length() -> None:
+    """Ten times as many tasks take less than 40 times as long."""
 
     def work_off(tasks: int) -> float:
         queue = make_queue(
@@ -364,11 +366,11 @@ def test_a_backlog_ten_times_as_long_does_not_take_a_hundred_times_as_long() -> 
         )
         began = time.perf_counter()
         for _ in range(tasks):
-            add(queue)
+            add_task(queue)
         now = NOW
         while len(queue):
             now += queue.wait(now) or NO_TIME
-            queue.finish(*start(queue, now), DONE, now)
+            queue.finish(*start_due(queue, now), DONE, now)
         return time.perf_counter() - began
 
     work_off(100)

@@ -48,7 +48,7 @@ def add_task(
     return task_id
 
 
-def start_due(queue: TaskQueue, now: datetime = NOW) -> tuple[ScheduledTask, Attempt]:
+def start_dispatch(queue: TaskQueue, now: datetime = NOW) -> tuple[ScheduledTask, Attempt]:
     """Start the next dispatch, which must be due."""
     started = queue.start_due(now)
     assert started is not None
@@ -202,8 +202,8 @@ def test_a_queue_limits_its_concurrent_dispatches() -> None:
     queue = make_queue(limits=RateLimits(max_concurrent_dispatches=2))
     for _ in range(3):
         add_task(queue)
-    task, attempt = start_due(queue)
-    start_due(queue)
+    task, attempt = start_dispatch(queue)
+    start_dispatch(queue)
 
     assert queue.start_due(NOW) is None
     assert queue.wait(NOW) is None
@@ -228,17 +228,17 @@ def test_a_failed_task_is_due_again_after_its_backoff() -> None:
     """The wait begins at the failure and doubles; an attempt has the counts of those before it."""
     queue = make_queue(retry=RetryPolicy(min_backoff=seconds(1)))
     add_task(queue)
-    task, attempt = start_due(queue)
+    task, attempt = start_dispatch(queue)
     assert (attempt.retry_count, attempt.execution_count, attempt.previous_response) == (0, 0, None)
 
     queue.finish(task, attempt, Answer(503, received=True), NOW + seconds(3))
     assert queue.start_due(NOW + seconds(3.9)) is None
-    task, attempt = start_due(queue, NOW + seconds(4))
+    task, attempt = start_dispatch(queue, NOW + seconds(4))
     assert (attempt.retry_count, attempt.execution_count, attempt.previous_response) == (1, 0, 503)
 
     queue.finish(task, attempt, Answer(404, received=True), NOW + seconds(4))
     assert queue.wait(NOW + seconds(4)) == seconds(2)
-    task, attempt = start_due(queue, NOW + seconds(6))
+    task, attempt = start_dispatch(queue, NOW + seconds(6))
     assert (attempt.retry_count, attempt.execution_count, attempt.previous_response) == (2, 1, 404)
     assert (task.dispatch_count, task.response_count) == (3, 2)
 
@@ -247,7 +247,7 @@ def test_an_attempt_without_an_answer_does_not_count_as_a_response() -> None:
     """It may have met its deadline or a refused connection."""
     queue = make_queue()
     add_task(queue)
-    task, attempt = start_due(queue)
+    task, attempt = start_dispatch(queue)
 
     queue.finish(task, attempt, Answer(504, received=False), NOW)
 
@@ -259,7 +259,7 @@ def test_a_task_that_succeeds_is_deleted_but_its_name_stays_taken() -> None:
     """Until the name is free, the task can be neither read nor created again."""
     queue = make_queue(name_retention=seconds(60))
     task_id = add_task(queue)
-    queue.finish(*start_due(queue), DONE, NOW)
+    queue.finish(*start_dispatch(queue), DONE, NOW)
 
     assert (len(queue), queue.succeeded) == (0, 1)
     with pytest.raises(NotFoundError, match="existed recently"):
@@ -287,8 +287,8 @@ def test_a_task_is_given_up_after_its_last_attempt() -> None:
     """The task is deleted, but its name stays taken."""
     queue = make_queue(retry=RetryPolicy(max_attempts=2, min_backoff=NO_TIME))
     task_id = add_task(queue)
-    queue.finish(*start_due(queue), FAILED, NOW)
-    queue.finish(*start_due(queue), FAILED, NOW)
+    queue.finish(*start_dispatch(queue), FAILED, NOW)
+    queue.finish(*start_dispatch(queue), FAILED, NOW)
 
     assert (len(queue), queue.given_up) == (0, 1)
     with pytest.raises(AlreadyExistsError):
@@ -300,7 +300,7 @@ def test_the_retry_policy_of_a_task_takes_precedence_over_its_queues() -> None:
     queue = make_queue(retry=RetryPolicy(max_attempts=-1))
     add_task(queue, retry=RetryPolicy(max_attempts=1))
 
-    queue.finish(*start_due(queue), FAILED, NOW)
+    queue.finish(*start_dispatch(queue), FAILED, NOW)
 
     assert queue.given_up == 1
 
@@ -310,7 +310,7 @@ def test_a_task_that_was_deleted_or_purged_during_its_dispatch_is_not_retried() 
     queue = make_queue()
     deleted = add_task(queue)
     add_task(queue)
-    under_way = [start_due(queue), start_due(queue)]
+    under_way = [start_dispatch(queue), start_dispatch(queue)]
     queue.delete(deleted, NOW)
     queue.purge(NOW)
 
@@ -337,7 +337,7 @@ def test_forget_frees_every_task_name() -> None:
     """Waiting and finished tasks can be created again."""
     queue = make_queue()
     done, pending = add_task(queue), add_task(queue)
-    queue.finish(*start_due(queue), DONE, NOW)
+    queue.finish(*start_dispatch(queue), DONE, NOW)
 
     queue.forget()
 
@@ -370,7 +370,7 @@ def test_the_time_for_a_backlog_is_nearly_linear_in_its_length() -> None:
         now = NOW
         while len(queue):
             now += queue.wait(now) or NO_TIME
-            queue.finish(*start_due(queue, now), DONE, now)
+            queue.finish(*start_dispatch(queue, now), DONE, now)
         return time.perf_counter() - began
 
     work_off(100)

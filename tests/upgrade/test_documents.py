@@ -103,7 +103,7 @@ def _every_change() -> Iterator[Change]:
     for kind, failed, phases in PHASES.values():
         for phase in phases:
             for memory in (True, False):
-                workspace = situation(kind, phase, failed=failed, awake=memory)
+                workspace = situation(kind, phase, failed=failed, memory_is_ready=memory)
                 yield from _changes_of(workspace)
 
 

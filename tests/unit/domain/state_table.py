@@ -59,12 +59,14 @@ PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
 }
 
 
-def situation(kind: OperationKind, phase: Phase, *, failed: bool, awake: bool) -> Workspace:
+def situation(
+    kind: OperationKind, phase: Phase, *, failed: bool, memory_is_ready: bool
+) -> Workspace:
     """Return a workspace in the middle of an operation."""
     operation = an_operation(kind, phase, failure=A_PROBLEM if failed else None)
     status = Status.PROVISIONING if kind is OperationKind.CREATE else Status.READY
     workspace = a_workspace(status, operation)
-    return replace(workspace, ready_generation=workspace.generation if awake else None)
+    return replace(workspace, ready_generation=workspace.generation if memory_is_ready else None)
 
 
 def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
@@ -164,8 +166,8 @@ def table_in_words() -> str:
         lines.append(f"=== {title} ===")
         for phase in phases:
             moves: dict[str, dict[bool, str]] = {}
-            for awake in (True, False):
-                workspace = situation(kind, phase, failed=failed, awake=awake)
+            for memory_is_ready in (True, False):
+                workspace = situation(kind, phase, failed=failed, memory_is_ready=memory_is_ready)
                 for name, seen in observations(workspace):
                     step = a_step(workspace, seen)
                     move = steps.move_of(step)
@@ -174,12 +176,16 @@ def table_in_words() -> str:
                         if isinstance(move, PlainMove)
                         else move_in_words(workspace, steps.plan(step))
                     )
-                    moves.setdefault(name, {})[awake] = words
+                    moves.setdefault(name, {})[memory_is_ready] = words
             lines.extend(_row(phase, name, said) for name, said in moves.items())
             lines.append("")
     return "\n".join(lines)
 
 
 def _row(phase: Phase, name: str, said: dict[bool, str]) -> str:
-    words = said[True] if said[True] == said[False] else f"awake: {said[True]}; else: {said[False]}"
+    words = (
+        said[True]
+        if said[True] == said[False]
+        else f"memory ready: {said[True]}; else: {said[False]}"
+    )
     return f"{phase:<18} {name:<16} {words}"

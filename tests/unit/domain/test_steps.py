@@ -49,10 +49,10 @@ from tests.unit.domain.state_table import (
 
 SNAPSHOT = Path(__file__).parent / "state_table.txt"
 CELLS = [
-    (title, phase, awake)
+    (title, phase, memory_is_ready)
     for title, (_, _, phases) in PHASES.items()
     for phase in phases
-    for awake in (True, False)
+    for memory_is_ready in (True, False)
 ]
 # The phase that waits for each command, and so must follow it.
 AWAITED_IN: dict[type[Command], Phase] = {
@@ -90,11 +90,11 @@ def test_the_table_has_a_move_for_every_phase_and_observed_state() -> None:
     assert {phase for _, _, phases in PHASES.values() for phase in phases} == set(Phase)
 
 
-@pytest.mark.parametrize(("title", "phase", "awake"), CELLS)
-def test_every_cell_is_a_legal_move(title: str, phase: Phase, awake: bool) -> None:
+@pytest.mark.parametrize(("title", "phase", "memory_is_ready"), CELLS)
+def test_every_cell_is_a_legal_move(title: str, phase: Phase, memory_is_ready: bool) -> None:
     """Each is a call on the workspace's own resources, the operation's next step, or its end."""
     kind, failed, phases = PHASES[title]
-    workspace = situation(kind, phase, failed=failed, awake=awake)
+    workspace = situation(kind, phase, failed=failed, memory_is_ready=memory_is_ready)
     for name, seen in observations(workspace):
         step = a_step(workspace, seen)
         decision, move = steps.plan(step), steps.move_of(step)
@@ -278,7 +278,7 @@ def test_every_phase_waits_for_a_pending_compute_operation(title: str) -> None:
     """No other decision is made before Compute's own operation is done."""
     kind, failed, phases = PHASES[title]
     for phase in phases:
-        workspace = situation(kind, phase, failed=failed, awake=True)
+        workspace = situation(kind, phase, failed=failed, memory_is_ready=True)
         assert (
             move_in_words(workspace, steps.plan(a_step(workspace, StepInput(pending=True))))
             == "waits"
@@ -562,7 +562,9 @@ def test_a_lost_home_disk_is_replaced_only_on_request() -> None:
 
 def test_a_ready_report_can_save_a_failed_boot_until_its_clean_up_starts() -> None:
     """The clean-up starts with a commit of its own, so no machine that became ready is deleted."""
-    failed = situation(OperationKind.CREATE, Phase.DELETE_INSTANCE, failed=True, awake=False)
+    failed = situation(
+        OperationKind.CREATE, Phase.DELETE_INSTANCE, failed=True, memory_is_ready=False
+    )
     assert failed.operation is not None
     assert steps.may_still_be_saved(failed.operation)
 
@@ -576,7 +578,9 @@ def test_a_ready_report_can_save_a_failed_boot_until_its_clean_up_starts() -> No
 
 def test_a_delete_deletes_every_disk_and_names_what_uses_one() -> None:
     """Home disk first, then boot disks; a home disk that stays in use ends the DELETE in time."""
-    workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=False)
+    workspace = situation(
+        OperationKind.DELETE, Phase.DELETE_DISK, failed=False, memory_is_ready=False
+    )
     assert workspace.operation is not None
     boot = a_home(workspace, name=f"{workspace.instance_name}-2")
     for seen, name in (
@@ -772,11 +776,11 @@ def test_the_tests_cover_every_kind_of_fault() -> None:
 def test_each_refusal_has_its_meaning(title: str, phase: Phase, kind: FaultKind) -> None:
     """It is the same at once and in Compute's operation; the message has Compute's words."""
     operation_kind, failed, _ = PHASES[title]
-    calling = situation(operation_kind, phase, failed=failed, awake=True)
+    calling = situation(operation_kind, phase, failed=failed, memory_is_ready=True)
     command = next(
         command for command, awaits in AWAITED_IN.items() if steps.CALLING_PHASE[awaits] is phase
     )
-    waiting = situation(operation_kind, AWAITED_IN[command], failed=failed, awake=True)
+    waiting = situation(operation_kind, AWAITED_IN[command], failed=failed, memory_is_ready=True)
     seen = StepInput(instance=None if phase is Phase.INSERT else an_instance(calling))
 
     at_once = steps.record_outcome(
@@ -883,7 +887,7 @@ def test_an_operation_ends_at_its_deadline(
 ) -> None:
     """It ends exactly at its deadline; a machine that is still changing gets another look."""
     kind, failed, _ = PHASES[title]
-    workspace = situation(kind, phase, failed=failed, awake=True)
+    workspace = situation(kind, phase, failed=failed, memory_is_ready=True)
     assert workspace.operation is not None
     deadline = workspace.operation.deadline_at
     seen = StepInput(instance=an_instance(workspace, state) if state else None)
@@ -909,7 +913,7 @@ def test_an_overdue_delete_continues_if_only_looks_are_left() -> None:
         (Phase.AWAIT_DISK_ABSENT, "to delete_disk"),
         (Phase.DELETE_DISK, "to forget"),
     ):
-        workspace = situation(OperationKind.DELETE, phase, failed=False, awake=True)
+        workspace = situation(OperationKind.DELETE, phase, failed=False, memory_is_ready=True)
         assert workspace.operation is not None
         late = workspace.operation.deadline_at
         assert move_in_words(workspace, steps.plan(a_step(workspace, now=late))) == goes_on
@@ -939,7 +943,7 @@ def test_a_late_look_does_not_undo_a_success(
 ) -> None:
     """A deadline ends an operation that is stuck, not one that is done."""
     kind, failed, _ = PHASES[title]
-    workspace = situation(kind, phase, failed=failed, awake=True)
+    workspace = situation(kind, phase, failed=failed, memory_is_ready=True)
     assert workspace.operation is not None
     late = workspace.operation.deadline_at + timedelta(hours=1)
     seen = StepInput(instance=an_instance(workspace, state) if state else None)
@@ -952,7 +956,9 @@ def test_a_late_look_does_not_undo_a_success(
 
 def test_a_stop_that_timed_out_leaves_a_machine_that_was_never_ready_in_error() -> None:
     """In whatever state the machine is, only a boot that reported makes a workspace READY."""
-    workspace = situation(OperationKind.STOP, Phase.AWAIT_STOPPED, failed=False, awake=False)
+    workspace = situation(
+        OperationKind.STOP, Phase.AWAIT_STOPPED, failed=False, memory_is_ready=False
+    )
     assert workspace.operation is not None
     seen = StepInput(instance=an_instance(workspace, InstanceState.STOPPING))
 
@@ -963,7 +969,9 @@ def test_a_stop_that_timed_out_leaves_a_machine_that_was_never_ready_in_error() 
 
 def test_a_machine_that_was_inserted_late_is_deleted_before_the_disk() -> None:
     """A worker that a DELETE overtook may insert late; then the machine is deleted first."""
-    workspace = situation(OperationKind.DELETE, Phase.DELETE_DISK, failed=False, awake=True)
+    workspace = situation(
+        OperationKind.DELETE, Phase.DELETE_DISK, failed=False, memory_is_ready=True
+    )
     seen = StepInput(instance=an_instance(workspace, InstanceState.RUNNING), disk_exists=True)
 
     assert move_in_words(workspace, steps.plan(a_step(workspace, seen))) == "to delete_instance"

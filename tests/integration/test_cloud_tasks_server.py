@@ -717,10 +717,10 @@ def test_an_invalid_task_name_or_one_of_another_queue_is_refused(cloud: Cloud, n
         pytest.param(task_for("example.com/path"), id="no scheme"),
         pytest.param(task_for("ftp://example.com/"), id="another scheme"),
         pytest.param(task_for("http://"), id="no host"),
-        pytest.param(task_for("http://example.com:99999/"), id="no such port"),
-        pytest.param(task_for("http://[::1/"), id="half an address"),
-        pytest.param(task_for("http://example.com/" + "x" * 2083), id="too long a URL"),
-        pytest.param(task_for("http://example.com/", http_method=99), id="no such method"),
+        pytest.param(task_for("http://example.com:99999/"), id="invalid port"),
+        pytest.param(task_for("http://[::1/"), id="incomplete IPv6 address"),
+        pytest.param(task_for("http://example.com/" + "x" * 2083), id="URL too long"),
+        pytest.param(task_for("http://example.com/", http_method=99), id="unknown method"),
         pytest.param(
             task_for("http://example.com/", http_method=tasks_v2.HttpMethod.GET, body=b"x"),
             id="GET with a body",
@@ -733,19 +733,20 @@ def test_an_invalid_task_name_or_one_of_another_queue_is_refused(cloud: Cloud, n
             id="illegal header value",
         ),
         pytest.param(
-            task_for("http://example.com/", headers={"X-A": "a" * 80 * 1024}), id="too long headers"
+            task_for("http://example.com/", headers={"X-A": "a" * 80 * 1024}), id="headers too long"
         ),
         pytest.param(
-            task_for("http://example.com/", oidc_token={"audience": "x"}), id="a token of nobody"
+            task_for("http://example.com/", oidc_token={"audience": "x"}),
+            id="a token without an account",
         ),
         pytest.param(task_for("http://example.com/", body=b"x" * 100 * 1024), id="too large"),
         pytest.param(
             {**task_for("http://example.com/"), "dispatch_deadline": timedelta(seconds=14)},
-            id="too short a deadline",
+            id="deadline too short",
         ),
         pytest.param(
             {**task_for("http://example.com/"), "dispatch_deadline": timedelta(minutes=31)},
-            id="too long a deadline",
+            id="deadline too long",
         ),
         pytest.param(
             {**task_for("http://example.com/"), "retry_config": {"max_attempts": -2}},

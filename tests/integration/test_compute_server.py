@@ -1491,11 +1491,11 @@ def test_a_machine_reports_again_after_429_and_5xx(
 
 def test_a_machine_reports_again_when_the_hub_cannot_be_reached(cloud: _Cloud, name: str) -> None:
     """The console says that the report was not answered."""
-    nobody = {"items": [{"key": "hub-reports-url", "value": "http://127.0.0.1:9/"}]}
+    metadata = {"items": [{"key": "hub-reports-url", "value": "http://127.0.0.1:9/"}]}
     rest = _instance(name, ZONE, cloud.hub.url).metadata.items[1:]
-    nobody["items"] += [{"key": item.key, "value": item.value} for item in rest]
+    metadata["items"] += [{"key": item.key, "value": item.value} for item in rest]
 
-    cloud.insert_and_wait(name, metadata=nobody)
+    cloud.insert_and_wait(name, metadata=metadata)
 
     _wait_until(lambda: len(cloud.machine(name)["reports"]) >= 2)
     assert {report["status"] for report in cloud.machine(name)["reports"]} == {None}

@@ -37,12 +37,12 @@ class _Client:
         self.fleet = fleet
         self._session = session
 
-    async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any, str]:
+    async def request(self, method: str, path: str, **options: Any) -> tuple[int, Any, str]:
         """Return status, headers and text of the answer."""
         async with self._session.request(method, f"{self.identity.url}{path}", **options) as answer:
             return answer.status, answer.headers, await answer.text()
 
-    async def ask_json(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+    async def request_json(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         async with self._session.request(method, f"{self.identity.url}{path}", **options) as answer:
             return answer.status, await answer.json()
 
@@ -52,7 +52,7 @@ class _Client:
         """Read from the metadata server as the only machine, or as the one with this id."""
         machine = instance_id or self.fleet.instances.all()[0].id
         headers = {"Metadata-Flavor": flavor} if flavor else {}
-        status, answered, text = await self.ask(
+        status, answered, text = await self.request(
             "GET", f"/machines/{machine}/computeMetadata/v1/{path}", headers=headers
         )
         assert answered["Metadata-Flavor"] == "Google"
@@ -60,7 +60,7 @@ class _Client:
 
     async def verify(self, token: str, *, audience: str = AUDIENCE) -> dict[str, Any]:
         """Return the claims of a token that one of the served keys has signed."""
-        _, keys = await self.ask_json("GET", "/keys")
+        _, keys = await self.request_json("GET", "/keys")
         key = next(
             key for key in keys["keys"] if key["kid"] == jwt.get_unverified_header(token)["kid"]
         )
@@ -107,8 +107,8 @@ def test_the_keys_are_a_cacheable_set_of_public_jwks() -> None:
     """It has one RSA key of 2,048 bits for RS256, and no private part."""
 
     async def check(client: _Client) -> None:
-        status, headers, _ = await client.ask("GET", "/keys")
-        _, keys = await client.ask_json("GET", "/keys")
+        status, headers, _ = await client.request("GET", "/keys")
+        _, keys = await client.request_json("GET", "/keys")
 
         assert client.identity.keys_url == f"{client.identity.url}/keys"
         assert (status, headers["Cache-Control"]) == (200, "public, max-age=3600")
@@ -126,7 +126,7 @@ def test_each_issuer_has_its_own_key() -> None:
 
     async def check(client: _Client) -> None:
         other = IdentityServer(PROJECT)
-        _, keys = await client.ask_json("GET", "/keys")
+        _, keys = await client.request_json("GET", "/keys")
         token = other.issuer.user_token(UserToken(email="a@example.com", audience=AUDIENCE))
 
         assert jwt.get_unverified_header(token)["kid"] not in {key["kid"] for key in keys["keys"]}
@@ -221,7 +221,7 @@ def test_the_token_endpoint_makes_a_token_for_any_person() -> None:
             "lifetime_seconds": 60,
             "claims": {"nonce": "n", "azp": None},
         }
-        status, answer = await client.ask_json("POST", "/tokens", json=wanted)
+        status, answer = await client.request_json("POST", "/tokens", json=wanted)
 
         claims = await client.verify(answer["token"])
         assert status == 200
@@ -261,7 +261,7 @@ def test_an_invalid_request_for_a_token_is_answered_with_the_reason(body: str, w
 
     async def check(client: _Client) -> None:
         headers = {"Content-Type": "application/json"}
-        status, answer = await client.ask_json("POST", "/tokens", data=body, headers=headers)
+        status, answer = await client.request_json("POST", "/tokens", data=body, headers=headers)
 
         assert status == 400
         assert words in answer["error"]
@@ -284,7 +284,7 @@ def test_the_token_endpoint_refuses_a_web_page(headers: dict[str, str], status: 
 
     async def check(client: _Client) -> None:
         wanted = {"email": "alice@example.com", "audience": AUDIENCE}
-        got, answer = await client.ask_json("POST", "/tokens", json=wanted, headers=headers)
+        got, answer = await client.request_json("POST", "/tokens", json=wanted, headers=headers)
         assert (got, answer.keys()) == (status, {"error"})
 
     _run_with_service(check)

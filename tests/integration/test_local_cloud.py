@@ -363,23 +363,23 @@ def test_the_token_command_prints_a_token_that_the_hub_accepts(cloud: RunningClo
 @OWN_CLOUD
 def test_the_token_command_makes_an_administrator(own_cloud: RunningCloud) -> None:
     """It restarts the public functions once; the same address again restarts none."""
-    email, everybodys = "carol@example.com", f"{own_cloud.address}/workspaces?all=true"
+    email, all_workspaces = "carol@example.com", f"{own_cloud.address}/workspaces?all=true"
 
-    def allowed(token: str) -> int:
+    def status_for(token: str) -> int:
         return requests.get(
-            everybodys, headers={"Authorization": f"Bearer {token}"}, timeout=20
+            all_workspaces, headers={"Authorization": f"Bearer {token}"}, timeout=20
         ).status_code
 
     def pids() -> dict[str, int]:
         return {name: function["pid"] for name, function in own_cloud.state["functions"].items()}
 
     before = pids()
-    assert allowed(own_cloud.token(email)) == 403
+    assert status_for(own_cloud.token(email)) == 403
     done = run_localcloud(own_cloud, "token", "--email", email, "--admin")
     assert (done.returncode, done.stderr) == (0, "")
-    assert allowed(done.stdout.strip()) == 200
-    assert allowed(own_cloud.token("admin@localhost")) == 200
-    assert allowed(own_cloud.token("alice@example.com")) == 403
+    assert status_for(done.stdout.strip()) == 200
+    assert status_for(own_cloud.token("admin@localhost")) == 200
+    assert status_for(own_cloud.token("alice@example.com")) == 403
     assert own_cloud.state["environment"]["HUB_OUTSIDE_ADMIN_EMAILS"] == f"admin@localhost,{email}"
     after = pids()
     assert {name for name in before if before[name] != after[name]} == {

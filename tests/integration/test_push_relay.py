@@ -1,4 +1,4 @@
-"""The relay between the Pub/Sub emulator and a front; the tests play both of these."""
+"""The relay between the Pub/Sub emulator and a front; each test takes the place of both."""
 
 from __future__ import annotations
 

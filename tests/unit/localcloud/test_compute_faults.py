@@ -82,7 +82,7 @@ def test_switching_a_fault_on_again_replaces_its_count() -> None:
     ],
 )
 def test_an_invalid_fault_is_refused(arguments: dict[str, object]) -> None:
-    """Invalid are unknown names or methods, a count below one, and a method of a machine fault."""
+    """A bad name, method or count is refused, and so is a method of a machine fault."""
     with pytest.raises(ValueError, match=r"\w"):
         ActiveFaults(PROJECT).switch_on(**arguments)  # type: ignore[arg-type]
 

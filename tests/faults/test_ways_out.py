@@ -97,7 +97,7 @@ class State(NamedTuple):
     failed: str
     zones_tried: int
     home_bound: bool
-    awake: bool
+    memory_is_ready: bool
     recorded: bool
     machine: ObservedState
     leaving: bool

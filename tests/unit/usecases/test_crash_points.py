@@ -160,7 +160,7 @@ def outcome(world: World) -> list[dict[str, Any]]:
             "status": workspace.status,
             "operation": workspace.operation,
             "error": workspace.error and (workspace.error.code, workspace.error.operation_kind),
-            "awake": workspace.memory_is_ready,
+            "memory_is_ready": workspace.memory_is_ready,
             "generation": workspace.generation,
             "zone": workspace.zone,
             "image": workspace.image_tag,

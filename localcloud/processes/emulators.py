@@ -108,16 +108,17 @@ def find_installation() -> Installation:
     java = next((java for java in _javas() if _java_version(java) >= _LEAST_JAVA), None)
     if java is None:
         raise LocalCloudError(_JAVA_MISSING)
-    sdks = list(_sdks())
-    if not sdks:
-        raise LocalCloudError(_SDK_MISSING)
-    for sdk in sdks:
+    likeliest: Path | None = None
+    for sdk in _sdks():
+        likeliest = likeliest or sdk
         if all(emulator.jar(sdk) for emulator in EMULATORS):
             return Installation(java=java, sdk=sdk)
+    if likeliest is None:
+        raise LocalCloudError(_SDK_MISSING)
     for emulator in EMULATORS:
-        if not emulator.jar(sdks[0]):
-            _install(emulator, sdks[0])
-    return Installation(java=java, sdk=sdks[0])
+        if not emulator.jar(likeliest):
+            _install(emulator, likeliest)
+    return Installation(java=java, sdk=likeliest)
 
 
 def _javas() -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -31,10 +32,16 @@ needs_terraform = pytest.mark.skipif(
 def terraform(
     folder: Path, *arguments: str, seconds: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Run terraform in a folder."""
+    """Run terraform in a folder, without its look for a newer version, which writes to the home."""
     command = ["terraform", *arguments, "-no-color"]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, "CHECKPOINT_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
 
 

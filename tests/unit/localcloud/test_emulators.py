@@ -56,10 +56,11 @@ def test_emulators_are_found_beside_gcloud(machine: Machine) -> None:
     """A link to the SDK's gcloud is followed; gcloud is not run, since it would take a second."""
     machine.java("17.0.15")
     machine.emulators(FIRESTORE_JAR, PUBSUB_JAR)
-    machine.program(machine.sdk / "bin/gcloud", "exit 1")
+    machine.program(machine.sdk / "bin/gcloud", f"echo >{machine.folder}/ran")
     (machine.bin / "gcloud").symlink_to(machine.sdk / "bin/gcloud")
     installation = find_installation()
     assert installation.sdk == machine.sdk
+    assert not (machine.folder / "ran").exists()
     command = installation.command(FIRESTORE, port=7, temp_folder=machine.folder)
     assert command[0] == str(machine.bin / "java")
     assert str(machine.sdk / FIRESTORE_JAR) in command

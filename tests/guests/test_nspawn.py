@@ -115,10 +115,19 @@ def home_bytes(guest: Guest) -> int:
 
 
 def wait_for(seen: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
-    """Wait until a condition is true."""
+    """Wait until a condition is true; a command that fails in the guest counts as not yet.
+
+    When sshd reads its configuration again, it closes its port for a moment.
+    """
     deadline = time.monotonic() + seconds
-    while not seen():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+    failed = ""
+    while True:
+        try:
+            if seen():
+                return
+        except RuntimeError as error:
+            failed = f" ({error})"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}{failed}"
         time.sleep(0.2)
 
 

@@ -35,7 +35,6 @@ SUITES = (
     "upgrade",
     "integration",
     "system",
-    "deploy",
     "terraform",
     "boot",
 )
@@ -58,14 +57,14 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def all(session: nox.Session) -> None:  # noqa: A001  # a session has its function's name
-    """Run `tests`, then the slow suites, then boot the guests.
+    """Run `tests`, then the slow suites, then start what is deployed, and boot the guests.
 
     `-- --no-skips`, as in CI, fails a test that is skipped for want of a package or of root.
     """
     tests(session)
     slow = (f"tests/{suite}" for suite in SLOW_SUITES)
     _pytest(session, *FEWER_WORKERS, "-rP", *slow, *session.posargs)
-    _pytest(session, "tests/guests", *session.posargs)
+    _pytest(session, "tests/deploy", "tests/guests", *session.posargs)
 
 
 @nox.session

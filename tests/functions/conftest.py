@@ -18,12 +18,14 @@ from shared import bootstrap
 from shared.caller_limit import CallerLimit
 from shared.config import read_settings
 from shared.domain.access import MachineIdentity, Person
+from shared.domain.instance import InsertInstance, Place
 from shared.domain.job_messages import write_job
 from shared.domain.jobs import Job
 from shared.domain.workspace import Workspace
 from shared.usecases.audit import AuditTrail
 from tests.fakes.identity import FakeIdentity
 from tests.fakes.machines import PROJECT, FakeInstance
+from tests.fakes.records import INSTANCE_ID
 from tests.fakes.settings import REQUIRED_SETTINGS
 from tests.fakes.world import World
 
@@ -159,6 +161,25 @@ class Functions:
         return client_of("advance_operation").post(
             "/operations", data=data, content_type="application/json"
         )
+
+
+def a_machine_named(name: str) -> FakeInstance:
+    """Return a machine of this name, in its third boot, that no workspace has."""
+    place = Place("us-west1-a", name)
+    command = InsertInstance(
+        place=place,
+        workspace_id="",
+        workspace_name="",
+        owner_id="",
+        machine_type="",
+        image_tag="",
+        generation=3,
+        home_disk="",
+        attach_home=False,
+        repo=None,
+        branch=None,
+    )
+    return FakeInstance(INSTANCE_ID, place, command, 3, labels={}, heartbeat_interval=None)
 
 
 @pytest.fixture

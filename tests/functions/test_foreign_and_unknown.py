@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 import pytest
 from werkzeug.test import TestResponse
 
-from shared.domain.instance import InsertInstance, Place
 from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.usecases.audit import AuditTrail
 from tests.fakes.interruptions import Interruptions
-from tests.fakes.machines import FakeInstance
-from tests.fakes.records import INSTANCE_ID, a_workspace, an_operation
-from tests.functions.conftest import Functions
+from tests.fakes.records import a_workspace, an_operation
+from tests.functions.conftest import Functions, a_machine_named
 
 HEADERS = {"X-Request-Id": "the-same"}
 
@@ -27,21 +25,7 @@ def _reports(event: str) -> Callable[[Functions, str], TestResponse]:
     """Return a function by which a machine of another workspace reports an event."""
 
     def report(hub: Functions, workspace_id: str) -> TestResponse:
-        place = Place("us-west1-a", "workspace-of-mallory")
-        made = InsertInstance(
-            place=place,
-            workspace_id="",
-            workspace_name="",
-            owner_id="",
-            machine_type="",
-            image_tag="",
-            generation=3,
-            home_disk="",
-            attach_home=False,
-            repo=None,
-            branch=None,
-        )
-        sender = FakeInstance(INSTANCE_ID, place, made, 3, labels={}, heartbeat_interval=None)
+        sender = a_machine_named("workspace-of-mallory")
         target = replace(a_workspace(), id=workspace_id)
         return hub.report(target, {"event": event, "generation": 3}, machine=sender)
 

@@ -13,11 +13,9 @@ from werkzeug.test import TestResponse
 
 from shared.domain.errors import UnavailableError
 from shared.domain.events import Event
-from shared.domain.instance import InsertInstance, Place
 from tests.endpoints import MACHINES, PEOPLE, paths_for
-from tests.fakes.machines import FakeInstance
-from tests.fakes.records import INSTANCE_ID, a_workspace
-from tests.functions.conftest import CATALOGUE, Functions, client_of
+from tests.fakes.records import a_workspace
+from tests.functions.conftest import CATALOGUE, Functions, a_machine_named, client_of
 
 SOME_ID = "0d7b1b3e-3c53-4cf9-8b0c-0f4b1c0a9f11"
 FOR_PEOPLE = paths_for(PEOPLE, SOME_ID)
@@ -573,22 +571,9 @@ def test_wrong_fields_of_a_report_are_400(
 
 def _machine_of(hub: Functions, name: str) -> Any:
     """Return a machine of this name that nobody has created."""
-    place = Place("us-west1-a", name)
-    command = InsertInstance(
-        place=place,
-        workspace_id="",
-        workspace_name="",
-        owner_id="",
-        machine_type="",
-        image_tag="",
-        generation=3,
-        home_disk="",
-        attach_home=False,
-        repo=None,
-        branch=None,
-    )
-    assert hub.world.machines.instances.get(place) is None
-    return FakeInstance(INSTANCE_ID, place, command, 3, labels={}, heartbeat_interval=None)
+    machine = a_machine_named(name)
+    assert machine.place not in hub.world.machines.instances
+    return machine
 
 
 REPORT = {"event": "ready", "generation": 3}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from shared import logs
+from shared.domain.access import Actor
 from shared.domain.errors import (
     ConflictError,
     NameTakenError,
@@ -24,10 +25,12 @@ from shared.domain.owner_limits import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.reports import ReportEvent
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from shared.usecases.manage_workspaces import stop_workspace
 from shared.usecases.records import ATTEMPTS
+from tests.fakes.interruptions import Interruptions, Moment
 from tests.fakes.machines import Mishap
 from tests.fakes.store import Counts
-from tests.fakes.world import World, place_of
+from tests.fakes.world import World, place_of, suspended
 
 
 @pytest.fixture(autouse=True)
@@ -502,3 +505,30 @@ def test_a_machine_that_is_faster_than_its_worker_is_ready(world: World) -> None
         True,
     )
     assert after.last_connected_at - workspace.last_connected_at < timedelta(minutes=3)
+
+
+def test_a_create_whose_commit_lost_its_answer_is_a_success(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The retried commit meets its own write: no further read, one log line, one job."""
+    world, interruptions = World(), Interruptions()
+    world.store_port = interruptions.around("store", world.store)
+    interruptions.interrupt(1, Moment.AFTER, ConflictError)
+    with caplog.at_level("INFO"):
+        made = world.create("alice", "one")
+    assert interruptions.calls == ["store.get_owner", "store.commit", "store.get_owner"]
+    assert [record.message for record in caplog.records].count("WorkspaceRequested") == 1
+    assert [job.workspace_id for job in world.provisioning.sent] == [made.id]
+    assert world.workspace(made.id) == made
+
+
+def test_an_administrators_request_whose_event_lost_its_answer_is_answered() -> None:
+    """It changes nothing, so only its event is written, and a conflict of that is not an error."""
+    world, interruptions = World(), Interruptions()
+    workspace = suspended(world)
+    world.store_port = interruptions.around("store", world.store)
+    interruptions.interrupt(1, Moment.AFTER, ConflictError)
+    admin = Actor("grace", "a-request", "grace@example.com", admin=True)
+    answered, under_way = stop_workspace(world.records, world.policy, admin, workspace.id)
+    assert (answered, under_way) == (workspace, False)
+    assert {"StopRequested"} == {event.what for event in world.store.events if event.who == "grace"}

@@ -86,7 +86,7 @@ class Records:
 
         return self.retry(attempt)
 
-    def retry(self, attempt: "Callable[..., T]") -> T:
+    def retry(self, attempt: Callable[..., T]) -> T:
         """Call ``attempt``, again with ``again=True`` while it raises ConflictError.
 
         Every attempt reads and decides anew. The conflict may be the attempt's own earlier commit,

@@ -85,16 +85,31 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With ``--no-skips``, make a failure of a skip whose reason is not in ``ALLOWED_SKIPS``."""
     report = yield
-    if (
-        item.config.getoption("--no-skips")
+    _forbid_skip(item, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a file that is skipped as a whole."""
+    report = yield
+    _forbid_skip(collector, report)
+    return report
+
+
+def _forbid_skip(node: pytest.Item | pytest.Collector, report: Any) -> None:
+    if not (
+        node.config.getoption("--no-skips")
         and report.skipped
         and isinstance(report.longrepr, tuple)
     ):
-        reason = report.longrepr[2].removeprefix("Skipped: ")
-        if not reason.startswith(ALLOWED_SKIPS):
-            report.outcome = "failed"
-            report.longrepr = f"{item.nodeid} is skipped, which --no-skips forbids: {reason}"
-    return report
+        return
+    reason = report.longrepr[2].removeprefix("Skipped: ")
+    if not reason.startswith(ALLOWED_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"{node.nodeid} is skipped, which --no-skips forbids: {reason}"
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -27,7 +27,8 @@ if sys.platform == "linux":  # where getrusage includes the memory of the parent
     peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
 else:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-print(json.dumps([spent, peak]))
+# The Hub turns what is printed into lines of its log.
+print(json.dumps([spent, peak]), file=sys.__stdout__)
 """
 
 

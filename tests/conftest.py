@@ -7,13 +7,11 @@ input is a pipe that only pytest's main process holds open. After a run that fai
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,10 @@ from localcloud.processes.state_file import NoCloudError
 from localcloud.running_cloud import RunningCloud, run_command, wait_for_cloud
 from localcloud.settings import LocalSettings
 from tests import kept_logs
+from tests.google_emulators import google_firestore, google_pubsub
+from tests.shared_folder import locked
+
+__all__ = ("google_firestore", "google_pubsub")  # their fixtures
 
 SETTINGS = LocalSettings(times="fast", schedule_seconds=2, heartbeat_seconds=1)
 
@@ -38,6 +40,9 @@ ALLOWED_SKIPS = (
     # tests/guests/test_nspawn.py: the machine that runs the tests is itself a container.
     "booting needs loop devices",
     "booting needs the right to make namespaces",
+    # tests/google_emulators.py: the SDK comes from the network. The same tests run on the local
+    # cloud's own servers.
+    "Google's emulators are not here",
 )
 
 _FOLDER = pytest.StashKey[Path]()
@@ -124,26 +129,31 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Close the pipe, which ends the shared cloud, and wait for that."""
+    """Close the pipe, which ends the shared cloud and emulators, and wait for that."""
     if _LIFELINE not in config.stash:
         return
     os.close(config.stash[_LIFELINE])
     folder = config.stash[_FOLDER]
     deadline = time.monotonic() + _END_SECONDS
-    while (folder / "state.json").exists() and time.monotonic() < deadline:
+    while any(folder.glob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def cloud(request: pytest.FixtureRequest) -> RunningCloud:
+def run_folder(request: pytest.FixtureRequest) -> Path:
+    """The folder of this run, with the pipe: for what the workers share."""
+    return request.config.stash[_FOLDER]
+
+
+@pytest.fixture(scope="session")
+def cloud(run_folder: Path) -> RunningCloud:
     """The local cloud of this run. All tests share it: use your own people, and never reset it."""
-    folder = request.config.stash[_FOLDER]
-    with _locked(folder / "lock"):
+    with locked(run_folder / "lock"):
         try:
-            return RunningCloud(folder / "state.json")
+            return RunningCloud(run_folder / "state.json")
         except NoCloudError:
-            return _start_shared_cloud(folder)
+            return _start_shared_cloud(run_folder)
 
 
 def _start_shared_cloud(folder: Path) -> RunningCloud:
@@ -162,10 +172,3 @@ def _start_shared_cloud(folder: Path) -> RunningCloud:
         ],
     )
     return wait_for_cloud(state_file, lambda: os.waitpid(pid, os.WNOHANG) != (0, 0), output)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

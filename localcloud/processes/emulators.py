@@ -99,8 +99,11 @@ class Installation:
         return [str(self.java), *_JVM_OPTIONS, temp, *start, *address, *emulator.arguments]
 
 
-def find_installation() -> Installation:
-    """Find Java and the emulators, and install missing emulators if the SDK can do so.
+def find_installation(*, installs: bool = True) -> Installation:
+    """Find Java and the emulators.
+
+    Args:
+        installs: whether missing emulators are installed if the SDK can do so.
 
     Raises:
         LocalCloudError: something is missing; the message says in one line how to install it.
@@ -117,6 +120,8 @@ def find_installation() -> Installation:
         raise LocalCloudError(_SDK_MISSING)
     for emulator in EMULATORS:
         if not emulator.jar(likeliest):
+            if not installs:
+                raise LocalCloudError(f"Google's {emulator.title} is missing from {likeliest}.")
             _install(emulator, likeliest)
     return Installation(java=java, sdk=likeliest)
 

@@ -136,6 +136,18 @@ def test_a_missing_emulator_is_installed_if_the_sdk_can(machine: Machine) -> Non
     assert PUBSUB.jar(installation.sdk) == jar
 
 
+def test_nothing_is_installed_for_a_caller_who_forbids_it(machine: Machine) -> None:
+    """The error says what is missing, and gcloud is not asked to install it."""
+    machine.java("17.0.15")
+    machine.emulators(FIRESTORE_JAR)
+    installs = f'[ "$2" = install ] && echo >{machine.folder}/ran'
+    machine.program(machine.sdk / "bin/gcloud", installs)
+    (machine.bin / "gcloud").symlink_to(machine.sdk / "bin/gcloud")
+    with pytest.raises(LocalCloudError, match=r"^Google's Pub/Sub emulator is missing from "):
+        find_installation(installs=False)
+    assert not (machine.folder / "ran").exists()
+
+
 def test_the_error_for_an_emulator_that_cannot_be_installed_has_the_command(
     machine: Machine,
 ) -> None:

@@ -26,7 +26,6 @@ _START_SECONDS = 90.0
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.05
 _REQUEST_SECONDS = 30.0
-_RESTART_SECONDS = 90.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -83,20 +82,18 @@ class RunningCloud:
         self._faults("DELETE")
 
     def reset(self) -> None:
-        """Delete all records, tasks, messages, machines and faults."""
+        """Delete all records, tasks, messages, machines and faults, and end all pauses."""
         self._call("POST", "control", "/localcloud/reset", {})
 
     def make_admin(self, email: str) -> None:
         """Make whoever has this e-mail address an administrator.
 
-        If they are none yet, the functions for people are restarted.
+        If they are none yet, further requests wait for new processes of the functions for people.
 
         Raises:
             ValueError: it is not an address, or this cloud has no administrators.
         """
-        self._call(
-            "POST", "control", "/localcloud/admins", {"email": email}, seconds=_RESTART_SECONDS
-        )
+        self._call("POST", "control", "/localcloud/admins", {"email": email})
 
     def machines(self) -> list[dict[str, Any]]:
         """Return every machine: its state, its guest, its reports."""
@@ -138,13 +135,38 @@ class RunningCloud:
             "POST", "compute", f"/localcloud/machines/{instance_name}/age", {"seconds": seconds}
         )
 
-    def kill_function(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to all processes of a function; the cloud restarts it if it ends."""
-        os.killpg(self.state["functions"][name]["pid"], number)
+    def function_pid(self, name: str) -> int:
+        """Return the id of a function's first process, which is started if it does not run.
 
-    def signal_emulator(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to ``firestore`` or ``pubsub``; one that is stopped does not answer."""
-        os.killpg(self.state["processes"][name]["pid"], number)
+        Raises:
+            ValueError: it does not start; with the end of its log.
+        """
+        path = f"/localcloud/functions/{name}/process"
+        return int(self._call("POST", "control", path, {}, seconds=_START_SECONDS)["pid"])
+
+    def kill_function(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to all processes of a function; one that does not run is started first.
+
+        If it ends, the next request starts it again.
+        """
+        os.killpg(self.function_pid(name), number)
+
+    def pause(self, service: str) -> None:
+        """Have ``firestore`` or ``pubsub`` stop answering; calls to it wait."""
+        self._call("POST", "control", "/localcloud/pause", {"service": service, "paused": True})
+
+    def resume(self, service: str) -> None:
+        """Have a paused service answer again."""
+        self._call("POST", "control", "/localcloud/pause", {"service": service, "paused": False})
+
+    @contextlib.contextmanager
+    def paused(self, service: str) -> Iterator[None]:
+        """Pause a service for as long as the context lasts."""
+        self.pause(service)
+        try:
+            yield
+        finally:
+            self.resume(service)
 
     def requests(self) -> list[dict[str, Any]]:
         """Return the requests at the public address and their answers, oldest first.
@@ -209,12 +231,15 @@ def run_command(settings: LocalSettings, state_file: Path, *, port: int = 0) -> 
         "--state": state_file,
         "--times": settings.times,
         "--schedule-seconds": settings.schedule_seconds,
+        "--emulators": settings.emulators,
     }
     if settings.heartbeat_seconds is not None:
         options["--heartbeat-seconds"] = settings.heartbeat_seconds
     command = [sys.executable, "-m", "localcloud", "run", "--attached"]
     for name, value in options.items():
         command += [name, str(value)]
+    if settings.warm:
+        command.append("--warm")
     if settings.write_requests:
         command.append("--write-requests")
     if settings.python_path:

@@ -10,6 +10,7 @@ from typing import ClassVar
 from shared.config import SETTINGS, ConfigurationError, read_settings
 
 ADMIN_EMAIL = "admin@localhost"
+EMULATORS = ("embedded", "google")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,10 @@ class LocalSettings:
             few seconds, for a person who watches), ``fast`` (tenths of a second, for tests) or
             ``real`` (about what Google's takes).
         overrides: settings of the Hub (``HUB_…``, see ``docs/configuration.md``) that differ.
+        emulators: what stands in for Firestore and Pub/Sub: ``embedded`` (the local cloud's own
+            servers) or ``google`` (Google's emulators, which need Java and Google's SDK).
+        warm: whether all functions are started at the beginning; otherwise the first request to a
+            function starts it.
         schedule_seconds: the pause between two calls of each scheduled function; 0: no calls.
         heartbeat_seconds: ``HUB_HEARTBEAT_SECONDS``, which a machine reads in its metadata when it
             boots; None leaves it to the Hub.
@@ -32,6 +37,8 @@ class LocalSettings:
 
     times: str = "shown"
     overrides: Mapping[str, str] = field(default_factory=dict)
+    emulators: str = "google"
+    warm: bool = False
     schedule_seconds: float = 5.0
     heartbeat_seconds: int | None = None
     write_requests: bool = False

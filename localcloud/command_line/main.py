@@ -19,6 +19,7 @@ from localcloud.processes.children import LocalCloudError
 from localcloud.processes.state_file import DEFAULT_STATE_FILE, NoCloudError
 from localcloud.running_cloud import RunningCloud
 from localcloud.services.compute.faults import FAULTS
+from localcloud.settings import EMULATORS
 from shared.config import ConfigurationError
 
 _DEFAULT_PORT = 8080
@@ -91,6 +92,17 @@ class _Parsers:
             choices=("shown", "fast", "real"),
             default="shown",
             help="how long Compute takes",
+        )
+        parser.add_argument(
+            "--emulators",
+            choices=EMULATORS,
+            default="embedded",
+            help="Firestore and Pub/Sub: the local cloud's own, or Google's, which need Java",
+        )
+        parser.add_argument(
+            "--warm",
+            action="store_true",
+            help="start all functions at once, not each at its first request",
         )
         parser.add_argument(
             "--set",
@@ -226,7 +238,8 @@ def _status(options: argparse.Namespace) -> int:
     rows = [("address", state["address"], state["pid"])]
     rows += [(name, address, "") for name, address in state["services"].items()]
     rows += [
-        (name, function["url"], function["pid"]) for name, function in state["functions"].items()
+        (name, function["url"], function["pid"] or "not started")
+        for name, function in state["functions"].items()
     ]
     for name, url, pid in rows:
         print(f"{name:22} {url:26} {pid}".rstrip())

@@ -20,6 +20,8 @@ def run(options: argparse.Namespace) -> int:
     settings = LocalSettings(
         times=options.times,
         overrides=dict(options.overrides),
+        emulators=options.emulators,
+        warm=options.warm,
         schedule_seconds=options.schedule_seconds,
         heartbeat_seconds=options.heartbeat_seconds,
         write_requests=options.write_requests,

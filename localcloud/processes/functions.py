@@ -24,10 +24,6 @@ _LOG = logging.getLogger(__name__)
 _CONSOLE_SCRIPT = "functions-framework"
 _INHERITED = ("PATH", "LANG")
 _START_SECONDS = 60.0
-_FIRST_BACKOFF_SECONDS = 0.1
-_LONGEST_BACKOFF_SECONDS = 5.0
-_STABLE_SECONDS = 10.0
-_POLL_SECONDS = 0.05
 
 
 def console_script() -> str:
@@ -97,7 +93,9 @@ def function_program(
 
 
 class FunctionProcess:
-    """A function that is kept running, as Cloud Run does.
+    """A function whose process is started by the first request, as on Cloud Run.
+
+    A process that has ended is not started again by itself: the next request does so.
 
     Args:
         program: what to run.
@@ -105,6 +103,9 @@ class FunctionProcess:
         reaper: ends it when the cloud ends.
         session: the connections for checks whether it is ready.
         changed: is called whenever ``pid`` has changed.
+
+    Attributes:
+        pid: the id of its process, which may still be starting, or ending; None if there is none.
     """
 
     def __init__(
@@ -117,78 +118,92 @@ class FunctionProcess:
         changed: Callable[[], None],
     ) -> None:
         self.url = url
-        self.pid = 0
+        self.pid: int | None = None
         self._program = program
         self._reaper = reaper
         self._session = session
         self._changed = changed
-        self._keeping: asyncio.Task[None] | None = None
-        self._child: Child
+        self._is_stopped = False
+        self._serving: Child | None = None  # it has answered, and was not told to end from here
+        self._watching: asyncio.Task[None] | None = None  # until the last process has ended
+        self._starting: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Start it, wait until it answers, and restart it from then on whenever it ends.
+    async def ensure_running(self) -> str:
+        """Start it if it does not run, and return its address when it has answered.
+
+        Concurrent callers wait for the same start, which goes on if they give up. A process that
+        was just killed may still count as running.
 
         Raises:
-            LocalCloudError: it does not start.
+            LocalCloudError: it does not start; the next call tries again.
         """
-        await self._start_child()
-        await self._child.wait_until_ready(self._answers, _START_SECONDS)
-        self._keeping = asyncio.create_task(self._keep_running())
+        if self._is_stopped:
+            raise LocalCloudError(f"{self._program.name} is not started: the local cloud is ending")
+        if self._serving is None:
+            if self._starting is None:
+                self._starting = asyncio.create_task(self._start())
+                self._starting.add_done_callback(self._note_start)
+            await asyncio.shield(self._starting)
+        return self.url
 
-    async def restart(self, program: Program) -> None:
-        """Replace it by another program, as a new revision replaces an old one.
+    def replace(self, program: Program) -> None:
+        """Serve all further requests by another program, as a new revision does.
 
-        The old program finishes its requests. New requests wait at the front until the new program
-        answers, and so does this call.
-
-        Raises:
-            LocalCloudError: the new program does not start in time; it is still retried.
+        A process that runs finishes its requests and ends.
         """
         self._program = program
-        terminated: Child | None = None
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                while (child := self._child).program is not program or not await self._answers():
-                    if child.program is not program and child is not terminated:
-                        terminated = child
-                        with contextlib.suppress(ProcessLookupError):
-                            os.killpg(child.pid, signal.SIGTERM)
-                    await asyncio.sleep(_POLL_SECONDS)
-        except TimeoutError:
-            raise LocalCloudError(
-                f"{program.name} does not answer after its restart; see {program.log}"
-            ) from None
+        if self._serving is not None:
+            child, self._serving = self._serving, None
+            _end(child, signal.SIGTERM)
 
     async def stop(self) -> None:
-        """Stop restarting it; the reaper ends it."""
-        if self._keeping:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
+        """Start it no more; the reaper ends it."""
+        self._is_stopped = True
+        tasks = [task for task in (self._starting, self._watching) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _start_child(self) -> None:
-        self._child = await Child.start(self._program, self._reaper)
-        self.pid = self._child.pid
-
-    async def _keep_running(self) -> None:
-        loop = asyncio.get_running_loop()
-        backoff = _FIRST_BACKOFF_SECONDS
+    async def _start(self) -> None:
         while True:
-            started_at = loop.time()
-            code = await self._child.wait()
-            if self._child.program is self._program:
-                if loop.time() - started_at > _STABLE_SECONDS:
-                    backoff = _FIRST_BACKOFF_SECONDS
-                _LOG.warning(
-                    "%s ended with %d; starting it again in %g s", self._program.name, code, backoff
-                )
-                await asyncio.sleep(backoff)
-                backoff = min(2 * backoff, _LONGEST_BACKOFF_SECONDS)
-            await self._start_child()
+            if self._watching is not None:
+                await asyncio.shield(self._watching)  # two processes cannot have the same port
+            child = await Child.start(self._program, self._reaper)
+            self.pid = child.pid
+            self._watching = watching = asyncio.create_task(self._watch(child))
             self._changed()
+            try:
+                await child.wait_until_ready(self._answers, _START_SECONDS)
+            except LocalCloudError:
+                _end(child, signal.SIGKILL)
+                raise
+            if child.program is self._program:
+                break
+            _end(child, signal.SIGTERM)  # it was replaced meanwhile
+        if not watching.done():  # otherwise it has ended since it answered
+            self._serving = child
+
+    def _note_start(self, start: asyncio.Task[None]) -> None:
+        self._starting = None
+        if not start.cancelled() and (error := start.exception()):
+            _LOG.error("%s was not started: %s", self._program.name, error)
+
+    async def _watch(self, child: Child) -> None:
+        code = await child.wait()
+        if child is self._serving:
+            self._serving = None
+            _LOG.warning("%s ended with %d; a request starts it again", child.program.name, code)
+        self.pid = None
+        self._changed()
 
     async def _answers(self) -> bool:
         # functions-framework answers this path itself: the function is loaded, but not called.
         return await answers(f"{self.url}/favicon.ico", self._session)
+
+
+def _end(child: Child, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
 
 
 async def answers(url: str, session: aiohttp.ClientSession) -> bool:

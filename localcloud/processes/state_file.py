@@ -7,12 +7,14 @@ ends. Its members:
     project_id, project_number, region, zones
     pid, reaper_pid
     folder         the temporary folder
+    emulators      what stands in for Firestore and Pub/Sub: ``embedded`` or ``google``
     started_at     RFC 3339
     ready_seconds  how long it took to start
     services       the addresses of firestore, pubsub, tasks (host:port), compute, identity and
                    control (URLs)
-    functions      for each: url (its front), direct_url (its own process), pid, log
-    processes      for each other process, firestore and pubsub: pid, log
+    functions      for each: url (its front), direct_url (its own process), log, and pid: null if
+                   it does not run, because nothing has called it or because it has ended
+    processes      for each other process, firestore and with Google's emulators pubsub: pid, log
     log            the log of the cloud itself
     requests       the file of ``services/requests_file.py``; null if it is not written
     environment    the settings of the Hub that every function has. An administrator who was added

@@ -1,7 +1,7 @@
 """Starts all parts of the local cloud, supervises them, and ends them.
 
-This process serves the platform (``services/platform.py``). Its children are Google's two emulators
-and a process for each function.
+This process serves the platform (``services/platform.py``). Its children are the services that hold
+data (``processes/data_services.py``), and a process for each function that was called.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,23 +25,12 @@ from typing import Any
 import aiohttp
 
 from localcloud.catalogue import Function, read_catalogue, ship
-from localcloud.processes.children import Child, LocalCloudError, Program, free_ports
-from localcloud.processes.emulators import (
-    EMULATORS,
-    FIRESTORE,
-    PUBSUB,
-    Emulator,
-    Installation,
-    find_installation,
-)
-from localcloud.processes.functions import (
-    Deployment,
-    FunctionProcess,
-    answers,
-    function_program,
-)
+from localcloud.processes.children import LocalCloudError, Program, free_ports
+from localcloud.processes.data_services import DataServices
+from localcloud.processes.functions import Deployment, FunctionProcess, function_program
 from localcloud.processes.reaper import Reaper
 from localcloud.processes.state_file import NoCloudError, read_state, write_state
+from localcloud.services.control_api import PAUSABLE
 from localcloud.services.platform import Platform, PlatformOptions
 from localcloud.services.proxy import new_session
 from localcloud.services.requests_file import RequestsFile
@@ -51,7 +41,6 @@ from shared.config import ConfigurationError
 # For accounts that no organisation runs: the local issuer has no others.
 _ADMINS = "HUB_OUTSIDE_ADMIN_EMAILS"
 
-_EMULATOR_SECONDS = 60.0
 _EMAIL = re.compile(r"[^\s@,]+@[^\s@,]+")
 
 
@@ -79,14 +68,12 @@ class Supervisor:
         ).absolute()
         self._shipped = self._folder / "shipped"
         self._catalogue = read_catalogue()
-        self._emulators: dict[str, Child] = {}
         self._functions: dict[str, FunctionProcess] = {}
         names = [
-            *(emulator.name for emulator in EMULATORS),
+            *PAUSABLE,
             *(each.name for each in self._catalogue.functions),
         ]
         self._ports = dict(zip(names, free_ports(len(names)), strict=True))
-        self._making_admin = asyncio.Lock()
         self._began = began
         self._started_at = datetime.now(UTC)
         self._ready_seconds = 0.0
@@ -105,13 +92,18 @@ class Supervisor:
             await self._start_platform(session, stack)
             self._reaper = Reaper()
             stack.push_async_callback(asyncio.to_thread, self._reaper.close)
+            self._data_services = DataServices(
+                self._ports, folder=self._folder_of, log=self._log, reaper=self._reaper
+            )
             self._make_folders()
             await self._start_children(session, stack)
-            self._platform.start_schedule(stack)
             self._ready_seconds = time.monotonic() - self._began
+            # Nothing is served between these two: whoever finds the file can use the address, and
+            # whoever gets an answer there finds the file.
             self._write_state()
+            self._platform.open(stack)
             ready(self._state())
-            await self._watch_emulators()
+            await self._data_services.watch()
 
     def _refuse_second_cloud(self) -> None:
         try:
@@ -136,13 +128,13 @@ class Supervisor:
         options = PlatformOptions(
             settings=self._settings,
             catalogue=self._catalogue,
-            targets={each.name: self._url(each.name) for each in self._catalogue.functions},
-            firestore=self._address(FIRESTORE.name),
-            pubsub=self._address(PUBSUB.name),
+            processes=self,
+            firestore=self._address("firestore"),
+            pubsub=self._address("pubsub"),
             port=self._port,
             requests_file=RequestsFile(self._requests) if self._settings.write_requests else None,
         )
-        self._platform = Platform(options, make_admin=self._make_admin, session=session)
+        self._platform = Platform(options, session=session)
         try:
             await self._platform.start(stack)
         except OSError as error:
@@ -150,9 +142,9 @@ class Supervisor:
         self._environment = environment(self._settings, self._platform.addresses())
 
     async def _start_children(self, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
-        installation = await asyncio.to_thread(find_installation)
         for function in self._catalogue.functions:
             self._folder_of(function.name).mkdir()
+            self._log(function.name).touch()
             self._functions[function.name] = FunctionProcess(
                 self._program(function),
                 url=self._url(function.name),
@@ -163,9 +155,10 @@ class Supervisor:
             stack.push_async_callback(self._functions[function.name].stop)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._start_emulators(installation, session))
-                for process in self._functions.values():
-                    group.create_task(process.start())
+                group.create_task(self._start_data_services(session))
+                if self._settings.warm:
+                    for process in self._functions.values():
+                        group.create_task(process.ensure_running())
         except ExceptionGroup as failures:
             raise _first(failures) from None
 
@@ -183,84 +176,57 @@ class Supervisor:
             log=self._log(function.name),
         )
 
-    async def _make_admin(self, email: str) -> None:
-        """Add an administrator, and restart the functions for people, which need to know them.
+    async def _start_data_services(self, session: aiohttp.ClientSession) -> None:
+        if self._settings.emulators == "google":
+            await self._data_services.start_googles(session)
+        else:
+            await self._data_services.start_embedded()
+        await self._platform.subscribe()
 
-        If they are an administrator already, nothing is restarted.
+    async def make_admin(self, email: str) -> None:
+        """Add an administrator. Running functions for people end, since they need to know them.
+
+        If they are an administrator already, nothing ends.
 
         Raises:
             ConfigurationError: the Hub does not accept this administrator.
-            LocalCloudError: a function does not start again.
         """
         if not _EMAIL.fullmatch(email):
             raise ConfigurationError(f"{email!r} is not an e-mail address.")
-        async with self._making_admin:
-            admins = [admin for admin in self._environment.get(_ADMINS, "").split(",") if admin]
-            if email.lower() in {admin.strip().lower() for admin in admins}:
-                return
-            overrides = {**self._settings.overrides, _ADMINS: ",".join([*admins, email])}
-            self._environment = environment(
-                replace(self._settings, overrides=overrides), self._platform.addresses()
-            )
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for function in self._catalogue.functions:
-                        if function.is_public:
-                            group.create_task(
-                                self._functions[function.name].restart(self._program(function))
-                            )
-            except ExceptionGroup as failures:
-                raise _first(failures) from None
-            self._write_state()
-
-    async def _start_emulators(
-        self, installation: Installation, session: aiohttp.ClientSession
-    ) -> None:
-        async with asyncio.TaskGroup() as group:
-            for emulator in EMULATORS:
-                group.create_task(self._start_emulator(emulator, installation, session))
-        await self._platform.subscribe()
-
-    async def _start_emulator(
-        self, emulator: Emulator, installation: Installation, session: aiohttp.ClientSession
-    ) -> None:
-        folder = self._folder_of(emulator.name)
-        folder.mkdir()
-        command = installation.command(
-            emulator, port=self._ports[emulator.name], temp_folder=folder
+        admins = [admin for admin in self._environment.get(_ADMINS, "").split(",") if admin]
+        if email.lower() in {admin.strip().lower() for admin in admins}:
+            return
+        overrides = {**self._settings.overrides, _ADMINS: ",".join([*admins, email])}
+        self._environment = environment(
+            replace(self._settings, overrides=overrides), self._platform.addresses()
         )
-        child = await Child.start(
-            Program(
-                name=emulator.title,
-                command=command,
-                environment={"HOME": str(folder)},
-                folder=folder,
-                log=self._log(emulator.name),
-            ),
-            self._reaper,
-        )
-        self._emulators[emulator.name] = child
-        await child.wait_until_ready(
-            lambda: answers(self._url(emulator.name), session), _EMULATOR_SECONDS
-        )
+        for function in self._catalogue.functions:
+            if function.is_public:
+                self._functions[function.name].replace(self._program(function))
+        self._write_state()
 
-    async def _watch_emulators(self) -> None:
-        """Wait until an emulator ends; then everything ends, since its data are lost.
+    async def find_instance(self, function: str) -> str:
+        """Start a function's process if it does not run, and return its address, a URL.
 
         Raises:
-            LocalCloudError: an emulator has ended.
+            LocalCloudError: it does not start, or the local cloud itself is still starting.
+            KeyError: there is no such function.
         """
-        ends = {asyncio.ensure_future(child.wait()): child for child in self._emulators.values()}
-        try:
-            ended, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for end in ends:
-                end.cancel()
-        for end in ended:
-            program = ends[end].program
-            raise LocalCloudError(
-                f"{program.name} has ended with {end.result()}; see {program.log}"
-            )
+        if not self._functions:
+            raise LocalCloudError("The local cloud is starting.")
+        return await self._functions[function].ensure_running()
+
+    def function_pid(self, function: str) -> int | None:
+        """Return the id of a function's process; None if it does not run."""
+        return self._functions[function].pid
+
+    def pause_process(self, service: str, *, paused: bool) -> None:
+        """Stop the process of a service by SIGSTOP, or let it go on.
+
+        Raises:
+            KeyError: it has no process of its own.
+        """
+        self._data_services.signal(service, signal.SIGSTOP if paused else signal.SIGCONT)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -272,6 +238,7 @@ class Supervisor:
             "pid": os.getpid(),
             "reaper_pid": self._reaper.pid,
             "folder": str(self._folder),
+            "emulators": self._settings.emulators,
             "started_at": self._started_at.isoformat().replace("+00:00", "Z"),
             "ready_seconds": round(self._ready_seconds, 2),
             "services": self._platform.describe(),
@@ -286,7 +253,7 @@ class Supervisor:
             },
             "processes": {
                 name: {"pid": child.pid, "log": str(self._log(name))}
-                for name, child in self._emulators.items()
+                for name, child in self._data_services.children.items()
             },
             "log": str(self._log("cloud")),
             "requests": str(self._requests) if self._settings.write_requests else None,

@@ -34,6 +34,7 @@ from localcloud.services.requests_file import Exchange, RequestsFile
 
 _LOG = logging.getLogger(__name__)
 
+_NOT_READY = "The local cloud is not ready: it is starting, or ending. Try again in a second."
 _TOKEN_KEPT_SECONDS = 1800.0  # half of its lifetime
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -101,11 +102,20 @@ class ApiGateway(HttpServer):
         self._token = ""
         self._minted_at = float("-inf")
         self._requests_file = requests_file
+        self._is_open = False
         super().__init__(
             catch_all_routes(self._answer),
             port=port,
             rules=GuardRules(refuse=_refuse, other_sites=True),
         )
+
+    def open(self) -> None:
+        """Forward requests from now on."""
+        self._is_open = True
+
+    def close(self) -> None:
+        """Answer 503 to all further requests; those under way are finished."""
+        self._is_open = False
 
     async def stop(self) -> None:
         """Stop serving."""
@@ -114,6 +124,8 @@ class ApiGateway(HttpServer):
             self._requests_file.close()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if not self._is_open:
+            return _problem(request, 503, "UNAVAILABLE", _NOT_READY, {"Retry-After": "1"})
         methods = self._backends.routes.find(request.rel_url.raw_path)
         if not methods:
             return _problem(request, 404, "NOT_FOUND", f"There is no {request.path}.")

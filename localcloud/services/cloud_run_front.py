@@ -1,4 +1,4 @@
-"""What Cloud Run does before each function: it checks the caller, sets limits, waits for starts.
+"""What Cloud Run does before each function: it checks the caller, sets limits, starts the function.
 
 Every function has a front on its own port, and the front's URL is the function's URL. Source of
 what it does and answers: Cloud Run's pages on authentication, quotas ("maximum HTTP/1 request size
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from localcloud.catalogue import Function
+from localcloud.processes.children import LocalCloudError
 from localcloud.services.http_server import GuardRules, HttpServer
 from localcloud.services.identity.tokens import ISSUER
 from localcloud.services.proxy import (
@@ -38,8 +39,10 @@ REMOVED_SIGNATURE = "SIGNATURE_REMOVED_BY_GOOGLE"
 
 _TOO_LARGE = "The request was larger than 32 MiB."
 _FORBIDDEN = "Your client does not have permission to get URL {} from this server."
-_START_SECONDS = 10.0  # how long a request waits for an instance that is being started
-_START_POLL_SECONDS = 0.1
+_BROKEN = "The HTTP response was malformed or the connection to the instance had an error."
+_NOT_STARTED = "The service has no instance that could be started. The log says why."
+_CONNECT_SECONDS = 10.0  # how long a request waits for an instance that is ending
+_CONNECT_POLL_SECONDS = 0.1
 
 
 class RefusedError(Exception):
@@ -136,16 +139,22 @@ class CloudRunFront(HttpServer):
 
     Args:
         function: the catalogue's entry.
-        target: the function's own address, a URL without a path.
+        find_instance: starts the function's process if it does not run, and returns its own
+            address, a URL without a path; raises ``LocalCloudError`` if it does not start.
         invoker: the e-mail address of the only service account that may invoke it; None: everyone.
         cloud_run: what it shares with the other fronts.
     """
 
     def __init__(
-        self, function: Function, *, target: str, invoker: str | None, cloud_run: CloudRun
+        self,
+        function: Function,
+        *,
+        find_instance: Callable[[], Awaitable[str]],
+        invoker: str | None,
+        cloud_run: CloudRun,
     ) -> None:
         self._function = function
-        self._target = target
+        self._find_instance = find_instance
         self._invoker = invoker
         self._cloud_run = cloud_run
         super().__init__(
@@ -182,29 +191,33 @@ class CloudRunFront(HttpServer):
             raise RefusedError(413, _TOO_LARGE) from None
         except aiohttp.ClientError as error:
             _LOG.warning("%s broke off: %r", self._function.name, error)
-            text = "The HTTP response was malformed or the connection to the instance had an error."
-            raise RefusedError(503, text) from None
+            raise RefusedError(503, _BROKEN) from None
+        except LocalCloudError:
+            raise RefusedError(503, _NOT_STARTED) from None
         return await return_answer(request, answer)
 
     async def _send(
         self, request: web.Request, headers: CIMultiDict[str]
     ) -> aiohttp.ClientResponse:
-        """Send a request to the function, and wait for a function that is being started.
+        """Send a request to the function, and wait for a process that is starting or ending.
 
         A request that could not connect was not sent at all, so sending it again is safe.
+
+        Raises:
+            LocalCloudError: the function does not start.
+            aiohttp.ClientError: its process broke the connection.
         """
         forwarding = Forwarding(headers=headers, body_limit=BODY_LIMIT_BYTES)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _START_SECONDS
+        deadline = loop.time() + _CONNECT_SECONDS
         while True:
+            instance = await self._find_instance()
             try:
-                return await forward_request(
-                    self._cloud_run.session, request, self._target, forwarding
-                )
+                return await forward_request(self._cloud_run.session, request, instance, forwarding)
             except aiohttp.ClientConnectorError:
                 if loop.time() > deadline:
                     raise
-                await asyncio.sleep(_START_POLL_SECONDS)
+                await asyncio.sleep(_CONNECT_POLL_SECONDS)
 
     async def _check_invoker(self, request: web.Request, headers: CIMultiDict[str]) -> None:
         """Let only the invoker pass, and remove the signature from the token that is forwarded."""

@@ -8,6 +8,10 @@ Everything is JSON, and web pages are kept off.
     POST   /localcloud/reset    delete all records, tasks, messages, machines and faults
     POST   /localcloud/admins   {email}: add an administrator; when this answers, every function for
                                 people knows them
+    POST   /localcloud/pause    {service, paused}: have ``firestore`` or ``pubsub`` stop answering,
+                                or answer again
+    POST   /localcloud/functions/{name}/process
+                                start a function if it does not run, and return its pid
 
 Three faults are those of delivery, see ``delivery_faults.py``: ``duplicate_delivery``;
 ``late_delivery {seconds}``, by default 2 s; and ``unreliable_delivery {lost, twice, seconds,
@@ -18,8 +22,8 @@ The others are those of Compute, whose server is called.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
@@ -30,8 +34,48 @@ from localcloud.services.delivery_faults import DELIVERY_FAULTS, DeliveryFaults,
 from localcloud.services.http_server import GuardRules, HttpServer
 from shared.config import ConfigurationError
 
+PAUSABLE = ("firestore", "pubsub")
 _DEFAULT_NUMBERS = {"lost": 0.05, "twice": 0.1, "seconds": 2.0}
 _FAULTS_PATH = "/localcloud/faults"
+
+
+class Processes(Protocol):
+    """What the services need of the local cloud's processes."""
+
+    async def make_admin(self, email: str) -> None:
+        """Make whoever has this e-mail address an administrator.
+
+        Raises:
+            ConfigurationError: the Hub does not accept this administrator.
+        """
+
+    async def find_instance(self, function: str) -> str:
+        """Start a function's process if it does not run, and return its address, a URL.
+
+        Raises:
+            LocalCloudError: it does not start.
+            KeyError: there is no such function.
+        """
+
+    def function_pid(self, function: str) -> int | None:
+        """Return the id of a function's process; None if it does not run."""
+
+    def pause_process(self, service: str, *, paused: bool) -> None:
+        """Stop the process of a service by SIGSTOP, or let it go on.
+
+        Raises:
+            KeyError: the service has no process of its own.
+        """
+
+
+class Data(Protocol):
+    """What keeps data: Firestore, Pub/Sub, Cloud Tasks and Compute."""
+
+    async def reset(self) -> None:
+        """Delete everything, and end all pauses."""
+
+    def pause(self, service: str, *, paused: bool) -> None:
+        """Have a service of ``PAUSABLE`` stop answering, or answer again."""
 
 
 class ControlApi(HttpServer):
@@ -40,8 +84,8 @@ class ControlApi(HttpServer):
     Args:
         deliverers: the faults of everything that delivers.
         compute_url: the local Compute Engine, for its faults.
-        reset: resets everything.
-        make_admin: makes whoever has this e-mail address an administrator.
+        data: resets and pauses everything that keeps data.
+        processes: the processes of the cloud.
         session: the connections to Compute.
     """
 
@@ -50,14 +94,14 @@ class ControlApi(HttpServer):
         *,
         deliverers: Sequence[DeliveryFaults],
         compute_url: str,
-        reset: Callable[[], Awaitable[None]],
-        make_admin: Callable[[str], Awaitable[None]],
+        data: Data,
+        processes: Processes,
         session: aiohttp.ClientSession,
     ) -> None:
         self._deliverers = deliverers
         self._compute_url = compute_url
-        self._reset = reset
-        self._make_admin = make_admin
+        self._data = data
+        self._processes = processes
         self._session = session
         super().__init__(
             [
@@ -66,6 +110,8 @@ class ControlApi(HttpServer):
                 web.delete(_FAULTS_PATH, self._clear_faults),
                 web.post("/localcloud/reset", self._serve_reset),
                 web.post("/localcloud/admins", self._serve_admin),
+                web.post("/localcloud/pause", self._serve_pause),
+                web.post("/localcloud/functions/{name}/process", self._serve_process),
             ],
             rules=GuardRules(refuse=lambda _, status, text: _refusal(text, status)),
         )
@@ -109,7 +155,7 @@ class ControlApi(HttpServer):
 
     async def _serve_reset(self, _: web.Request) -> web.Response:
         self._clear_delivery_faults()
-        await self._reset()
+        await self._data.reset()
         return web.json_response({})
 
     async def _serve_admin(self, request: web.Request) -> web.Response:
@@ -118,12 +164,31 @@ class ControlApi(HttpServer):
         except (ValueError, TypeError, KeyError, AttributeError):
             return _refusal("The body is a JSON object with an email.")
         try:
-            await self._make_admin(email)
+            await self._processes.make_admin(email)
         except ConfigurationError as error:
             return _refusal(str(error))
+        return web.json_response({})
+
+    async def _serve_pause(self, request: web.Request) -> web.Response:
+        try:
+            body = json.loads(await request.text())
+            service, paused = body["service"], body["paused"]
+        except (ValueError, TypeError, KeyError):
+            return _refusal("The body is a JSON object with service and paused.")
+        if service not in PAUSABLE or not isinstance(paused, bool):
+            return _refusal(f"service is one of {', '.join(PAUSABLE)}, and paused true or false.")
+        self._data.pause(service, paused=paused)
+        return web.json_response({})
+
+    async def _serve_process(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        try:
+            await self._processes.find_instance(name)
+        except KeyError:
+            return _refusal(f"There is no function '{name}'.", 404)
         except LocalCloudError as error:
             return _refusal(str(error), 500)
-        return web.json_response({})
+        return web.json_response({"pid": self._processes.function_pid(name)})
 
     async def _call_compute(self, method: str, body: Any = None) -> web.Response:
         """Call Compute's control API, and answer with all faults that are on."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 
@@ -23,7 +24,7 @@ from localcloud.services.cloud_tasks.server import CloudTasksServer
 from localcloud.services.compute.guests import SimulatedGuests
 from localcloud.services.compute.server import ComputeServer
 from localcloud.services.compute.times import TIMES
-from localcloud.services.control_api import ControlApi
+from localcloud.services.control_api import PAUSABLE, ControlApi, Processes
 from localcloud.services.identity.server import IdentityServer
 from localcloud.services.identity.tokens import DEVELOPER_EMAIL, UserToken
 from localcloud.services.project import Project
@@ -47,7 +48,7 @@ class PlatformOptions:
     Attributes:
         settings: the choices.
         catalogue: the functions.
-        targets: each function's own address by its name.
+        processes: the processes of the functions and emulators.
         firestore: ``host:port`` of the emulator.
         pubsub: ``host:port`` of the emulator.
         port: the public port; 0 picks a free one.
@@ -57,7 +58,7 @@ class PlatformOptions:
 
     settings: LocalSettings
     catalogue: Catalogue
-    targets: Mapping[str, str]
+    processes: Processes
     firestore: str
     pubsub: str
     port: int
@@ -69,24 +70,16 @@ class Platform:
 
     Args:
         options: what it is made of.
-        make_admin: makes whoever has this e-mail address an administrator.
         session: the connections to everything.
 
     Attributes:
         urls: the URL of each function by its name.
     """
 
-    def __init__(
-        self,
-        options: PlatformOptions,
-        *,
-        make_admin: Callable[[str], Awaitable[None]],
-        session: aiohttp.ClientSession,
-    ) -> None:
+    def __init__(self, options: PlatformOptions, *, session: aiohttp.ClientSession) -> None:
         settings = options.settings
         self.urls: dict[str, str] = {}
         self._options = options
-        self._make_admin = make_admin
         self._session = session
         self._resetting = asyncio.Lock()
         self._active_requests = ActiveRequests()
@@ -113,7 +106,7 @@ class Platform:
         )
 
     async def start(self, stack: AsyncExitStack) -> None:
-        """Serve everything until the stack ends. Nothing calls a function yet.
+        """Serve everything until the stack ends. The public address still answers 503.
 
         Raises:
             OSError: the public port is taken.
@@ -134,8 +127,8 @@ class Platform:
         self._control_api = ControlApi(
             deliverers=[self._relay.faults, self._tasks.faults],
             compute_url=self._compute.url,
-            reset=self.reset,
-            make_admin=self._make_admin,
+            data=self,
+            processes=self._options.processes,
             session=self._session,
         )
         await self._control_api.start_within(stack)
@@ -152,10 +145,15 @@ class Platform:
             self._session,
         )
 
-    def start_schedule(self, stack: AsyncExitStack) -> None:
-        """Start to call the scheduled functions, until the stack ends."""
+    def open(self, stack: AsyncExitStack) -> None:
+        """Let requests in at the public address, and call the scheduled functions.
+
+        When the stack ends, this ends first.
+        """
         self._scheduler.start()
         stack.push_async_callback(self._scheduler.stop)
+        self._gateway.open()
+        stack.callback(self._gateway.close)
 
     @property
     def address(self) -> str:
@@ -186,14 +184,20 @@ class Platform:
             "control": self._control_api.url,
         }
 
+    def pause(self, service: str, *, paused: bool) -> None:
+        """Have ``firestore`` or ``pubsub`` stop answering, or answer again."""
+        self._options.processes.pause_process(service, paused=paused)
+
     async def reset(self) -> None:
-        """Delete all records, tasks, messages, machines and faults.
+        """Delete all records, tasks, messages, machines and faults, and end all pauses.
 
         It waits for what is under way, then deletes again: a function may have just created
         something.
         """
         async with self._resetting:
             await self._scheduler.stop()
+            for service in PAUSABLE:
+                self.pause(service, paused=False)
             try:
                 self._forget()
                 await self._wait_for_requests()
@@ -211,7 +215,7 @@ class Platform:
         for function in self._options.catalogue.functions:
             front = CloudRunFront(
                 function,
-                target=self._options.targets[function.name],
+                find_instance=partial(self._options.processes.find_instance, function.name),
                 invoker=self._invoker(function),
                 cloud_run=cloud_run,
             )

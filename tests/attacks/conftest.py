@@ -18,7 +18,7 @@ from tests.system.token_leaks import leaks
 @pytest.fixture(scope="session")
 def attacked(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
     """The cloud under attack; at the end every log line must be JSON, and none may have a token."""
-    with start_cloud(LocalSettings(times="fast", schedule_seconds=5)) as cloud:
+    with start_cloud(LocalSettings(times="fast", schedule_seconds=5, warm=True)) as cloud:
         yield cloud
         keep_if_failed(cloud, "attacks", failed=request.session.testsfailed)
         assert not_json(cloud) == []

@@ -92,7 +92,7 @@ def memory_growth(cloud: RunningCloud, function: str) -> Iterator[dict[str, floa
     clear_refs). Memory shared with other processes does not grow meanwhile, so the proportional
     size grows by the same amount.
     """
-    pid = cloud.state["functions"][function]["pid"]
+    pid = cloud.function_pid(function)
     processes = sorted({pid} | descendants(pid))
     for each in processes:
         Path(f"/proc/{each}/clear_refs").write_text("5", encoding="ascii")

@@ -42,7 +42,7 @@ def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, float]] = {}
     for function in read_catalogue().functions:
         _load(cloud, function, token, made)
-        megabytes = _megabytes(cloud.state["functions"][function.name]["pid"])
+        megabytes = _megabytes(cloud.function_pid(function.name))
         figures[function.name] = {
             "threads": function.concurrency,
             "megabytes": round(megabytes, 1),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
@@ -490,17 +489,14 @@ class _FaultInjector:
         return late > (0 if set(self.injected) >= set(faults) else _MAX_EXTRA_SECONDS)
 
     def _pause_firestore(self, chance: float) -> bool:
-        return self._pause_emulator("firestore", 1 + 11 * chance)  # a request waits for 5 s
+        return self._pause_service("firestore", 1 + 11 * chance)  # a request waits for 5 s
 
     def _pause_pubsub(self, chance: float) -> bool:
-        return self._pause_emulator("pubsub", 1 + 9 * chance)
+        return self._pause_service("pubsub", 1 + 9 * chance)
 
-    def _pause_emulator(self, name: str, seconds: float) -> bool:
-        self.cloud.signal_emulator(name, signal.SIGSTOP)
-        try:
+    def _pause_service(self, name: str, seconds: float) -> bool:
+        with self.cloud.paused(name):
             time.sleep(seconds)
-        finally:
-            self.cloud.signal_emulator(name, signal.SIGCONT)
         return True
 
     def _kill_process(self, chance: float) -> bool:

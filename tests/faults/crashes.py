@@ -326,7 +326,7 @@ class CrashHarness:
         """
         if run.point is None or run.point.call.what != FETCH_KEYS:
             return
-        for pid in descendants(self.cloud.state["functions"][run.point.call.function]["pid"]):
+        for pid in descendants(self.cloud.function_pid(run.point.call.function)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

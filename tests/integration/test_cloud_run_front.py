@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from localcloud.catalogue import Function, Route
-from localcloud.processes.children import free_ports
+from localcloud.processes.children import LocalCloudError, free_ports
 from localcloud.services.api_gateway import ApiGateway, Backends, Routes
 from localcloud.services.cloud_run_front import (
     BODY_LIMIT_BYTES,
@@ -76,15 +76,27 @@ class Bench:
         return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     async def start_front(
-        self, target: str, *, invoker: str | None = None, function: Function = FUNCTION
+        self,
+        target: str | LocalCloudError,
+        *,
+        invoker: str | None = None,
+        function: Function = FUNCTION,
     ) -> CloudRunFront:
-        """Start a front before an address."""
+        """Start a front before an address, or before a function that does not start."""
+
+        async def find_instance() -> str:
+            if isinstance(target, LocalCloudError):
+                raise target
+            return target
+
         cloud_run = CloudRun(
             verifier=TokenVerifier(self.identity.keys_url, self.session),
             requests=ActiveRequests(),
             session=self.session,
         )
-        front = CloudRunFront(function, target=target, invoker=invoker, cloud_run=cloud_run)
+        front = CloudRunFront(
+            function, find_instance=find_instance, invoker=invoker, cloud_run=cloud_run
+        )
         await front.start_within(self.stack)
         return front
 
@@ -99,6 +111,7 @@ class Bench:
             backends, developer_token=lambda: "the-developer", requests_file=requests_file
         )
         await gateway.start_within(self.stack)
+        gateway.open()
         return gateway
 
     def auth_header(self, audience: str, *, email: str = INVOKER, **more: Any) -> dict[str, str]:
@@ -265,6 +278,39 @@ def test_a_request_waits_until_the_function_has_started() -> None:
         await bench.start_function(port)
         status, _, body = await calling
         assert (status, json.loads(body)["size"]) == (202, 4)
+
+    run_on_bench(steps)
+
+
+def test_a_function_that_does_not_start_is_answered_with_503() -> None:
+    """The page does not show the function's log."""
+
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(LocalCloudError("a traceback"))
+        status, _, body = await bench.call(front.url)
+        assert (status, b"no instance" in body, b"traceback" in body) == (503, True, False)
+
+    run_on_bench(steps)
+
+
+@pytest.mark.parametrize("path", ["/health", "/workspaces/7", "/nowhere"])
+def test_the_gateway_answers_503_to_everything_until_it_is_open_and_once_it_is_closed(
+    path: str,
+) -> None:
+    """The answer says when to try again, and the function is not called."""
+
+    async def steps(bench: Bench) -> None:
+        front = await bench.start_front(await bench.start_function(), function=PUBLIC)
+        gateway = await bench.start_gateway(front)
+        gateway.close()
+        for method in ("GET", "DELETE"):
+            status, headers, body = await bench.call(gateway.url + path, method)
+            assert (status, headers["Retry-After"]) == (503, "1")
+            assert json.loads(body)["code"] == "UNAVAILABLE"
+        assert bench.calls == 0
+        gateway.open()
+        status, _, _ = await bench.call(f"{gateway.url}/workspaces/7", "DELETE")
+        assert (status, bench.calls) == (202, 1)
 
     run_on_bench(steps)
 

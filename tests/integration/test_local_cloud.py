@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -25,6 +27,7 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 
 from localcloud.api_client import ApiClient
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
+from localcloud.processes.children import free_ports
 from localcloud.running_cloud import RunningCloud, run_command, start_cloud, wait_for_cloud
 from localcloud.settings import LocalSettings
 from tests.processes import descendants, eventually, is_gone
@@ -68,19 +71,20 @@ def workspaces(cloud: RunningCloud, token: str) -> list[dict[str, Any]]:
 # Its state file, its output and its setup
 
 
-def test_the_cloud_answers_as_soon_as_its_state_file_exists(cloud: RunningCloud) -> None:
+def test_every_function_starts_when_it_is_needed(cloud: RunningCloud) -> None:
     """The public address reports its health, and every function answers at its own URL."""
     print(f"The local cloud was ready after {cloud.state['ready_seconds']} s.")  # noqa: T201  # a measurement for the reader
-    assert requests.get(f"{cloud.address}/health", timeout=5).status_code == 200
-    for function in cloud.state["functions"].values():
-        assert requests.get(f"{function['direct_url']}/favicon.ico", timeout=5).status_code in {
+    assert requests.get(f"{cloud.address}/health", timeout=30).status_code == 200
+    for name, function in cloud.state["functions"].items():
+        cloud.function_pid(name)
+        assert requests.get(f"{function['direct_url']}/favicon.ico", timeout=30).status_code in {
             404,
             405,
         }
 
 
 def test_the_state_file_lists_every_function_and_service(cloud: RunningCloud) -> None:
-    """Each process runs and has a log file, and only the owner can open the folder."""
+    """Each has a log file, what has an id runs, and only the owner can open the folder."""
     state = json.loads(cloud.state_file.read_text())
     assert set(state["functions"]) == {function.name for function in FUNCTIONS}
     assert set(state["services"]) == {
@@ -97,9 +101,14 @@ def test_the_state_file_lists_every_function_and_service(cloud: RunningCloud) ->
         {"pid": state["pid"], "log": state["log"]},
     ]
     for entry in entries:
-        assert not is_gone(entry["pid"])
         assert Path(entry["log"]).is_file()
-    assert len({entry["pid"] for entry in entries}) == len(entries)
+    pids = [entry["pid"] for entry in entries if entry["pid"] is not None]
+    assert not any(map(is_gone, pids))
+    assert len(set(pids)) == len(pids)
+    assert (state["emulators"], "pubsub" in state["processes"]) in {
+        ("embedded", False),
+        ("google", True),
+    }
     assert stat.S_IMODE(Path(state["folder"]).stat().st_mode) == 0o700
 
 
@@ -125,8 +134,8 @@ def test_a_function_has_only_the_environment_of_its_deployment(
         "_",
         "OLDPWD",
     }
-    for name, function in state["functions"].items():
-        content = Path(f"/proc/{function['pid']}/environ").read_text().split("\0")
+    for name in state["functions"]:
+        content = Path(f"/proc/{cloud.function_pid(name)}/environ").read_text().split("\0")
         environment = dict(variable.split("=", 1) for variable in content if variable)
         assert environment["FUNCTION_TARGET"] == name
         assert state["environment"].items() <= environment.items()
@@ -286,16 +295,63 @@ def test_the_gateway_does_not_replace_a_wrong_token(cloud: RunningCloud) -> None
 
 @OWN_CLOUD
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_function_is_started_again(
+def test_a_killed_function_is_started_by_the_next_request(
     own_cloud: RunningCloud, number: signal.Signals
 ) -> None:
-    """The next request waits for the new process, and the state file lists it."""
-    before = own_cloud.state["functions"]["describe_api"]["pid"]
+    """The request waits for the new process, and the state file lists it."""
+    before = own_cloud.function_pid("describe_api")
     own_cloud.kill_function("describe_api", number)
-    assert eventually(lambda: is_gone(before))
-    assert requests.get(f"{own_cloud.address}/health", timeout=20).status_code == 200
-    assert eventually(lambda: own_cloud.state["functions"]["describe_api"]["pid"] != before)
+    assert eventually(lambda: own_cloud.state["functions"]["describe_api"]["pid"] is None)
+    assert is_gone(before)
     assert "describe_api ended with" in own_cloud.log("cloud")
+    assert requests.get(f"{own_cloud.address}/health", timeout=30).status_code == 200
+    assert own_cloud.state["functions"]["describe_api"]["pid"] not in {None, before}
+
+
+@OWN_CLOUD
+@pytest.mark.parametrize("service", ["firestore", "pubsub"])
+def test_a_paused_service_does_not_answer_until_it_is_resumed(
+    own_cloud: RunningCloud, service: str
+) -> None:
+    """Firestore keeps a create from its answer, Pub/Sub a workspace from its machine."""
+    own_cloud.reset()
+    token = own_cloud.token(f"paused-{service}@example.com")
+    assert workspaces(own_cloud, token) == []  # everything has started
+    with ThreadPoolExecutor() as pool:
+        with own_cloud.paused(service):
+            creating = pool.submit(create_workspace, own_cloud, token)
+            time.sleep(1)
+            assert own_cloud.machines() == []
+            assert not creating.done() or service == "pubsub"
+        creating.result()
+    assert eventually(lambda: workspaces(own_cloud, token)[0]["status"] == "READY", 60)
+
+
+@OWN_CLOUD
+def test_a_reset_ends_a_pause(own_cloud: RunningCloud) -> None:
+    """A test that was broken off does not keep the next one from working."""
+    token = own_cloud.token("unpaused@example.com")
+    workspaces(own_cloud, token)
+    for service in ("firestore", "pubsub"):
+        own_cloud.pause(service)
+    own_cloud.reset()
+    create_workspace(own_cloud, token)
+    assert eventually(lambda: workspaces(own_cloud, token)[0]["status"] == "READY", 60)
+    own_cloud.reset()
+
+
+@OWN_CLOUD
+def test_only_a_service_that_can_be_paused_is_paused(own_cloud: RunningCloud) -> None:
+    """The refusal names those that can."""
+    with pytest.raises(ValueError, match="firestore, pubsub"):
+        own_cloud.pause("compute")
+
+
+@OWN_CLOUD
+def test_a_function_that_does_not_exist_has_no_process(own_cloud: RunningCloud) -> None:
+    """The control API says so."""
+    with pytest.raises(ValueError, match="no function 'nothing'"):
+        own_cloud.function_pid("nothing")
 
 
 @OWN_CLOUD
@@ -362,7 +418,7 @@ def test_the_token_command_prints_a_token_that_the_hub_accepts(cloud: RunningClo
 
 @OWN_CLOUD
 def test_the_token_command_makes_an_administrator(own_cloud: RunningCloud) -> None:
-    """It restarts the public functions once; the same address again restarts none."""
+    """Running functions for people are replaced once; the same address again replaces none."""
     email, all_workspaces = "carol@example.com", f"{own_cloud.address}/workspaces?all=true"
 
     def status_for(token: str) -> int:
@@ -371,7 +427,7 @@ def test_the_token_command_makes_an_administrator(own_cloud: RunningCloud) -> No
         ).status_code
 
     def pids() -> dict[str, int]:
-        return {name: function["pid"] for name, function in own_cloud.state["functions"].items()}
+        return {each.name: own_cloud.function_pid(each.name) for each in FUNCTIONS}
 
     before = pids()
     assert status_for(own_cloud.token(email)) == 403
@@ -537,13 +593,13 @@ def test_a_cloud_on_a_used_port_fails_with_one_line(cloud: RunningCloud, tmp_pat
 class Run:
     """A cloud that one test starts and ends, with its own temporary folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: LocalSettings, port: int = 0) -> None:
         self.state_file = folder / "state.json"
         self.temporary = Path(tempfile.mkdtemp(dir=folder))
         self.output = folder / "output.txt"
         with self.output.open("w") as printed:
             self.process = subprocess.Popen(
-                run_command(LocalSettings(times="fast"), self.state_file),
+                run_command(settings, self.state_file, port=port),
                 cwd=ROOT,
                 env={**os.environ, "TMPDIR": str(self.temporary)},
                 stdin=subprocess.PIPE,
@@ -554,10 +610,13 @@ class Run:
         self.pids: set[int] = set()
 
     def wait_until_ready(self) -> None:
-        """Wait until all of its processes run."""
-        wait_for_cloud(self.state_file, lambda: self.process.poll() is not None, self.output)
+        """Wait until it is ready and has answered a request."""
+        cloud = wait_for_cloud(
+            self.state_file, lambda: self.process.poll() is not None, self.output
+        )
+        pid = cloud.function_pid("describe_api")
         self.pids = descendants(self.process.pid)
-        assert len(self.pids) > len(FUNCTIONS) + 3
+        assert {pid, cloud.state["processes"]["firestore"]["pid"]} < self.pids
 
     def wait_until_partly_started(self) -> None:
         """Wait until some of its processes run."""
@@ -579,7 +638,16 @@ class Run:
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     """A cloud that has just been started and is not ready yet."""
-    run = Run(tmp_path)
+    run = Run(tmp_path, LocalSettings(times="fast"))
+    with run.process:
+        yield run
+        run.process.kill()
+
+
+@pytest.fixture
+def warm_run(tmp_path: Path) -> Iterator[Run]:
+    """The same, and it starts all functions before it is ready."""
+    run = Run(tmp_path, LocalSettings(times="fast", warm=True))
     with run.process:
         yield run
         run.process.kill()
@@ -600,13 +668,81 @@ def test_a_cloud_leaves_no_process_or_file_behind_whichever_way_it_ends(run: Run
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
 def test_a_cloud_that_ends_during_its_start_leaves_nothing_behind(
-    run: Run, number: signal.Signals
+    warm_run: Run, number: signal.Signals
 ) -> None:
     """Every child is registered with the reaper before it runs."""
-    run.wait_until_partly_started()
-    run.process.send_signal(number)
-    run.process.wait(20)
+    warm_run.wait_until_partly_started()
+    warm_run.process.send_signal(number)
+    warm_run.process.wait(20)
+    warm_run.expect_no_process_or_file_left()
+
+
+def test_a_cloud_that_ends_while_a_function_starts_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The request that waits for the function gets no answer, or 503."""
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text("import time; time.sleep(300)")
+    run = Run(tmp_path, LocalSettings(times="fast", schedule_seconds=0, python_path=hook))
+    with run.process, ThreadPoolExecutor() as pool:
+        cloud = wait_for_cloud(run.state_file, lambda: run.process.poll() is not None, run.output)
+        asking = pool.submit(requests.get, f"{cloud.address}/workspaces", timeout=60)
+        assert eventually(lambda: cloud.state["functions"]["list_workspaces"]["pid"] is not None)
+        run.pids = descendants(run.process.pid)
+        assert cloud.state["functions"]["list_workspaces"]["pid"] in run.pids
+        run.process.terminate()
+        assert run.process.wait(20) == 0
+        with contextlib.suppress(requests.ConnectionError):
+            assert asking.result().status_code == 503
     run.expect_no_process_or_file_left()
+
+
+def test_a_script_that_waits_for_health_can_use_everything_at_once(tmp_path: Path) -> None:
+    """From the first moment on the address refuses, or answers 503; with 200 the state exists."""
+    [port] = free_ports(1)
+    run = Run(tmp_path, LocalSettings(times="fast", schedule_seconds=0), port=port)
+    script = f"""
+        address=http://127.0.0.1:{port}
+        for _ in $(seq 3000); do
+            status=$(curl -s -o /dev/null -w '%{{http_code}}' $address/health) || true
+            [ "$status" = 200 ] && break
+            [ "$status" = 000 ] || [ "$status" = 503 ] || exit 9
+            sleep 0.02
+        done
+        token=$({sys.executable} -m localcloud token --email a@example.com --state {run.state_file})
+        curl -sS --fail $address/workspaces -H "Authorization: Bearer $token"
+    """
+    with run.process:
+        try:
+            done = subprocess.run(
+                ["bash", "-e", "-c", script],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+            assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")
+        finally:
+            run.process.kill()
+
+
+def test_no_function_runs_before_the_first_request(tmp_path: Path) -> None:
+    """A list starts the function that lists, and the state file and ``status`` say so."""
+    run = Run(tmp_path, LocalSettings(times="fast", schedule_seconds=0))
+
+    def running(cloud: RunningCloud) -> list[str]:
+        functions = cloud.state["functions"].items()
+        return [name for name, function in functions if function["pid"] is not None]
+
+    with run.process:
+        cloud = wait_for_cloud(run.state_file, lambda: run.process.poll() is not None, run.output)
+        assert running(cloud) == []
+        assert run_localcloud(cloud, "logs", "list_workspaces").stdout == ""
+        assert workspaces(cloud, cloud.token("first@example.com")) == []
+        assert running(cloud) == ["list_workspaces"]
+        told = run_localcloud(cloud, "status").stdout.splitlines()
+        assert sum(line.endswith("not started") for line in told) == len(FUNCTIONS) - 1
+        run.process.kill()
 
 
 def test_the_cloud_ends_when_an_emulator_dies(run: Run) -> None:
@@ -615,5 +751,5 @@ def test_the_cloud_ends_when_an_emulator_dies(run: Run) -> None:
     state = json.loads(run.state_file.read_text())
     os.kill(state["processes"]["firestore"]["pid"], signal.SIGKILL)
     assert run.process.wait(20) == 1
-    assert "Firestore emulator has ended with -9" in run.output.read_text()
+    assert re.search("Firestore.* has ended with -9; see ", run.output.read_text())
     run.expect_no_process_or_file_left()

@@ -5,11 +5,11 @@ A refused request or job is one that the caller or the platform repeats.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -30,21 +30,11 @@ _UNAVAILABLE = {502, 503, 504}
 HEADERS = {"Idempotency-Key": "once"}
 
 
-@contextmanager
-def paused_database(cloud: RunningCloud) -> Iterator[None]:
-    """Pause the database for as long as the context lasts."""
-    cloud.signal_emulator("firestore", signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        cloud.signal_emulator("firestore", signal.SIGCONT)
-
-
 def send_sigterm(cloud: RunningCloud, function: str) -> int:
     """Send SIGTERM to a function's process and return its id."""
-    pid: int = cloud.state["functions"][function]["pid"]
-    with suppress(ProcessLookupError):  # it has just ended, and the next one has not started
-        cloud.kill_function(function, signal.SIGTERM)
+    pid = cloud.function_pid(function)
+    with suppress(ProcessLookupError):  # it has just ended
+        os.killpg(pid, signal.SIGTERM)
     return pid
 
 
@@ -63,7 +53,7 @@ def test_a_function_that_gets_sigterm_finishes_the_request_under_way(
 ) -> None:
     """The process waits for the slow database, answers, and ends."""
     with ThreadPoolExecutor() as pool:
-        with paused_database(fault_cloud):
+        with fault_cloud.paused("firestore"):
             answer = start_create(pool, bob)
             pid = send_sigterm(fault_cloud, "create_workspace")
             time.sleep(1)
@@ -77,7 +67,7 @@ def test_a_function_that_gets_sigterm_answers_503_in_time_if_it_cannot_finish(
     fault_cloud: RunningCloud, bob: ApiClient
 ) -> None:
     """The database is down for longer; the same request afterwards makes only one workspace."""
-    with ThreadPoolExecutor() as pool, paused_database(fault_cloud):
+    with ThreadPoolExecutor() as pool, fault_cloud.paused("firestore"):
         answer = start_create(pool, bob)
         sent_at, pid = time.monotonic(), send_sigterm(fault_cloud, "create_workspace")
         assert answer.result().status_code == 503
@@ -98,7 +88,7 @@ def test_a_job_that_a_worker_cannot_finish_after_sigterm_is_delivered_again(
     workspace_id = bob.create("api")["id"]
     bob.wait_until_settled(workspace_id, "READY")
     bob.stop(workspace_id)
-    with paused_database(fault_cloud):
+    with fault_cloud.paused("firestore"):
         time.sleep(1)  # until a job is under way
         pid = send_sigterm(fault_cloud, "advance_operation")
         assert eventually(lambda: is_gone(pid), GRACE_SECONDS)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
+from google.pubsub_v1 import PushConfig
 
 from localcloud.catalogue import EVERYONE, Catalogue, Function
 from localcloud.services.api_gateway import ApiGateway, Backends, Routes
@@ -29,7 +30,8 @@ from localcloud.services.identity.server import IdentityServer
 from localcloud.services.identity.tokens import DEVELOPER_EMAIL, UserToken
 from localcloud.services.project import Project
 from localcloud.services.proxy import new_session
-from localcloud.services.pubsub import PushRelay, create_topology
+from localcloud.services.pubsub.push_relay import PushRelay
+from localcloud.services.pubsub.topology import create_topology
 from localcloud.services.requests_file import RequestsFile
 from localcloud.services.scheduler import Scheduler
 from localcloud.settings import Addresses, LocalSettings
@@ -139,10 +141,9 @@ class Platform:
         """Create the topics and subscriptions; the Pub/Sub emulator has to be ready."""
         await create_topology(
             self._options.pubsub,
-            self._project.id,
+            self._project.path,
             self._options.catalogue.functions,
-            self._relay.url,
-            self._session,
+            lambda function: PushConfig(push_endpoint=f"{self._relay.url}/{function.name}"),
         )
 
     def open(self, stack: AsyncExitStack) -> None:

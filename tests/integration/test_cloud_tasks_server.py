@@ -3,16 +3,12 @@
 import asyncio
 import socket
 import statistics
-import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -30,6 +26,8 @@ from localcloud.services.cloud_tasks.retry_policy import RetryPolicy
 from localcloud.services.cloud_tasks.scheduled_task import Answer
 from localcloud.services.cloud_tasks.server import CloudTasksServer
 from localcloud.services.delivery_faults import DeliveryOutcomes, Unreliability
+from tests.http_target import Received, Target, eventually, running_target
+from tests.server_thread import ServerThread
 
 T = TypeVar("T")
 
@@ -38,118 +36,13 @@ SERVICE_ACCOUNT = "operations-queue@demo.iam.gserviceaccount.com"
 AT_ONCE = {"min_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=5)}
 
 
-def eventually(condition: Callable[[], Any], timeout_seconds: float = 8) -> None:
-    """Wait until the condition holds, and fail if it does not in time."""
-    give_up_at = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < give_up_at, "the condition did not hold in time"
-        time.sleep(0.002)
-
-
-@dataclass
-class Received:
-    """A request that the target received."""
-
-    at: datetime
-    method: str
-    path: str
-    headers: Message
-    body: bytes
-
-
-class Target(ThreadingHTTPServer):
-    """The target of tasks: it keeps the requests for each path, and answers 200 by default."""
-
-    daemon_threads = True
-    request_queue_size = 1024
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._received: dict[str, list[Received]] = {}
-        self._statuses: dict[str, tuple[int, ...]] = {}
-        self._gates: dict[str, threading.Event] = {}
-        self._open: dict[str, int] = {}
-        self.most_open: dict[str, int] = {}
-        super().__init__(("127.0.0.1", 0), _TargetHandler)
-
-    def url(self, path: str) -> str:
-        """Return the URL of a path."""
-        return f"http://127.0.0.1:{self.server_port}{path}"
-
-    def received(self, path: str) -> list[Received]:
-        """Return the requests for a path so far."""
-        with self._lock:
-            return list(self._received.get(path, []))
-
-    def wait_for(self, path: str) -> Received:
-        """Wait for the first request for a path and return it."""
-        eventually(lambda: self.received(path))
-        return self.received(path)[0]
-
-    def answer(self, path: str, *statuses: int) -> None:
-        """Answer with these statuses one after the other, and with the last one from then on."""
-        self._statuses[path] = statuses
-
-    def hold(self, path: str) -> threading.Event:
-        """Delay the answers on this path until the event is set."""
-        return self._gates.setdefault(path, threading.Event())
-
-    def take(self, request: Received) -> int:
-        """Record a request and return the status for it, once its path is not held."""
-        path = request.path
-        with self._lock:
-            earlier = self._received.setdefault(path, [])
-            statuses = self._statuses.get(path, (200,))
-            status = statuses[min(len(earlier), len(statuses) - 1)]
-            earlier.append(request)
-            self._open[path] = self._open.get(path, 0) + 1
-            self.most_open[path] = max(self.most_open.get(path, 0), self._open[path])
-        gate = self._gates.get(path)
-        if gate is not None:
-            gate.wait()
-        with self._lock:
-            self._open[path] -= 1
-        return status
-
-    def release_all(self) -> None:
-        """Release every path that is held."""
-        for gate in self._gates.values():
-            gate.set()
-
-
-class _TargetHandler(BaseHTTPRequestHandler):
-    server: Target
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status = self.server.take(
-            Received(datetime.now(UTC), self.command, self.path, self.headers, body)
-        )
-        try:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.send_header("Set-Cookie", "seen=yes; Path=/")
-            if 300 <= status < 400:
-                self.send_header("Location", "/elsewhere")
-            self.end_headers()
-        except ConnectionError:
-            pass  # the caller did not wait for the answer
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = answer  # noqa: N815 - the base's names
-
-    def log_message(self, *args: object) -> None:
-        """Print nothing."""
-
-
 class Cloud:
     """A Cloud Tasks server on an event loop in its own thread, and a stock client of it."""
 
     def __init__(self, **settings: Any) -> None:
         self.server = CloudTasksServer(**settings)
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),))
-        self._thread.start()
-        assert self._ready.wait(10)
+        self._thread = ServerThread(self.server)
+        self.run, self.on_loop = self._thread.run, self._thread.on_loop
         self._channel = grpc.insecure_channel(self.server.address)
         # Any: the library's own hints allow neither the dicts nor the datetimes that it takes and
         # returns.
@@ -157,33 +50,10 @@ class Cloud:
             transport=CloudTasksGrpcTransport(channel=self._channel)
         )
 
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        await self.server.start()
-        self._ready.set()
-        await self._stopping.wait()
-        await self.server.stop()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the server's own loop and return its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
-
-    def on_loop(self, call: Callable[[], T]) -> T:
-        """Make a call on the server's own loop and return its result."""
-
-        async def made() -> T:
-            return call()
-
-        return self.run(made())
-
     def close(self) -> None:
-        """Stop the server and wait for its thread; a second call has no effect."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(10)
-            assert not self._thread.is_alive()
-            self._channel.close()
+        """Stop the server; a second call has no effect."""
+        self._thread.close()
+        self._channel.close()
 
     def make_queue(self, **settings: Any) -> str:
         """Make a queue with a new name and return its full name."""
@@ -222,14 +92,8 @@ def own_cloud(**settings: Any) -> Iterator[Cloud]:
 @pytest.fixture(scope="module")
 def shared_target() -> Iterator[Target]:
     """The HTTP server that all tasks go to."""
-    target = Target()
-    thread = threading.Thread(target=target.serve_forever, args=(0.05,))
-    thread.start()
-    yield target
-    target.release_all()
-    target.shutdown()
-    thread.join()
-    target.server_close()
+    with running_target() as target:
+        yield target
 
 
 @pytest.fixture

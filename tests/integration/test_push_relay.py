@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 from localcloud.services.delivery_faults import DeliveryOutcomes, Unreliability
 from localcloud.services.http_server import HttpServer
 from localcloud.services.proxy import catch_all_routes, new_session
-from localcloud.services.pubsub import PushRelay
+from localcloud.services.pubsub.push_relay import PushRelay
 
 
 class Receiver:

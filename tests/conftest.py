@@ -22,10 +22,12 @@ from localcloud.processes.state_file import NoCloudError
 from localcloud.running_cloud import RunningCloud, run_command, wait_for_cloud
 from localcloud.settings import LocalSettings
 from tests import kept_logs
+from tests.firestore_servers import embedded_firestore
 from tests.google_emulators import google_firestore, google_pubsub
 from tests.shared_folder import locked
 
-__all__ = ("google_firestore", "google_pubsub")  # their fixtures
+# The fixtures of other files.
+__all__ = ("embedded_firestore", "google_firestore", "google_pubsub")
 
 SETTINGS = LocalSettings(times="fast", schedule_seconds=2, heartbeat_seconds=1)
 

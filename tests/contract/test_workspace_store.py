@@ -1,11 +1,9 @@
-"""The contract of ``WorkspaceStore`` on the fake and on Firestore's emulator."""
+"""The contract of ``WorkspaceStore`` on the fake, the local cloud's Firestore and Google's."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -17,7 +15,6 @@ import pytest
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from localcloud.running_cloud import RunningCloud
 from shared.adapters import firestore_documents
 from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
 from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError
@@ -41,6 +38,7 @@ from shared.ports import Page, Stored, WorkspaceStore
 from tests.contract.servers import assert_told_in_time, hurry, unanswering
 from tests.fakes.records import a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
+from tests.firestore_servers import client_of
 
 NOW = datetime(2026, 3, 2, 9, 0, 0, 123456, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
@@ -137,14 +135,22 @@ class Subject:
     events: Callable[[], list[Event]]
 
 
-@pytest.fixture(params=["memory", "firestore"])
-def subject(request: pytest.FixtureRequest) -> Subject:
+@pytest.fixture(params=["embedded_firestore", "google_firestore"])
+def address(request: pytest.FixtureRequest) -> str:
+    """``host:port`` of a Firestore server: the local cloud's own, and Google's emulator."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(params=["memory", "embedded_firestore", "google_firestore"])
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """An empty store."""
     if request.param == "memory":
         memory = MemoryWorkspaceStore()
-        return Subject(memory, lambda: memory.events)
-    client: firestore.Client = request.getfixturevalue("client")
-    return Subject(store_of(client), lambda: events_in(client))
+        yield Subject(memory, lambda: memory.events)
+        return
+    address = request.getfixturevalue(request.param)
+    with client_of(address) as client:
+        yield Subject(store_of(client, address), lambda: events_in(client))
 
 
 @pytest.fixture
@@ -153,20 +159,9 @@ def store(subject: Subject) -> WorkspaceStore:
     return subject.store
 
 
-@pytest.fixture
-def client(cloud: RunningCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[firestore.Client]:
-    """A client of the emulator in its own project, which the running Hub's sweeps do not see."""
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", cloud.state["services"]["firestore"])
-    client = firestore.Client(project=f"contract-{uuid.uuid4().hex[:16]}")
-    yield client
-    client.close()  # type: ignore[no-untyped-call]
-
-
-def store_of(client: firestore.Client) -> FirestoreWorkspaceStore:
+def store_of(client: firestore.Client, address: str) -> FirestoreWorkspaceStore:
     """Return the store of that client's project."""
-    return FirestoreWorkspaceStore.of(
-        client.project, "(default)", os.environ["FIRESTORE_EMULATOR_HOST"]
-    )
+    return FirestoreWorkspaceStore.of(client.project, "(default)", address)
 
 
 def events_in(client: firestore.Client) -> list[Event]:
@@ -943,26 +938,29 @@ def test_a_checkpoint_stays_until_another_is_set(store: WorkspaceStore) -> None:
 # Firestore only
 
 
-def test_an_unreadable_record_hides_no_other_from_a_sweep(client: firestore.Client) -> None:
+def test_an_unreadable_record_hides_no_other_from_a_sweep(address: str) -> None:
     """Its id is listed too, and only reading it fails."""
-    store = store_of(client)
     broken, whole = (to_attend(NOW - timedelta(minutes=minutes)) for minutes in (2, 1))
-    make(store, broken, whole)
-    client.collection("workspaces").document(broken.id).update({"schema_version": 99})
+    with client_of(address) as client:
+        store = store_of(client, address)
+        make(store, broken, whole)
+        client.collection("workspaces").document(broken.id).update({"schema_version": 99})
     assert list(store.list_due(NOW, 10, None).records) == [broken.id, whole.id]
     with pytest.raises(UnavailableError):
         store.get(broken.id)
 
 
-def test_events_have_the_time_at_which_they_expire(client: firestore.Client) -> None:
+def test_events_have_the_time_at_which_they_expire(address: str) -> None:
     """Firestore's TTL deletes them at that time."""
-    store_of(client).commit(events=[an_event("WorkspaceRequested")])
-    [document] = (
-        client.collection("events")
-        .where(filter=FieldFilter("what", "==", "WorkspaceRequested"))
-        .stream()
-    )
-    assert document.get("expire_at") == NOW + EVENTS_KEPT
+    event = an_event("WorkspaceRequested", at=datetime.now(UTC))
+    with client_of(address) as client:
+        store_of(client, address).commit(events=[event])
+        [document] = (
+            client.collection("events")
+            .where(filter=FieldFilter("what", "==", "WorkspaceRequested"))
+            .stream()
+        )
+    assert document.get("expire_at") == event.at + EVENTS_KEPT
 
 
 CALLS: dict[str, Callable[[WorkspaceStore], object]] = {

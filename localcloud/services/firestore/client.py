@@ -1,0 +1,39 @@
+"""What the local cloud asks of its own Firestore server, besides what Firestore can do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import grpc.aio
+from google.protobuf.empty_pb2 import Empty
+
+_CLEAR = "/localcloud.Firestore/Clear"
+_SECONDS = 10.0
+_PROBE_SECONDS = 1.0
+
+
+async def clear(address: str) -> None:
+    """Delete all documents of all databases of the server at ``host:port``.
+
+    Raises:
+        grpc.aio.AioRpcError: the server does not answer.
+    """
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_unary(
+            _CLEAR,
+            request_serializer=Empty.SerializeToString,
+            response_deserializer=Empty.FromString,
+        )
+        await call(Empty(), timeout=_SECONDS, wait_for_ready=True)
+
+
+async def is_ready(address: str) -> bool:
+    """Return whether the server at ``host:port`` serves."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await channel.channel_ready()
+        except TimeoutError:
+            return False
+        return True

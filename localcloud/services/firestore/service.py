@@ -1,0 +1,405 @@
+"""The calls of ``google.firestore.v1.Firestore``: each takes a request and returns its answer.
+
+They never wait: a call has changed everything when it returns, so on one event loop no two calls
+overlap. A call that answers with a stream returns an iterable of answers; each is a message, or a
+message that is already serialized.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from localcloud.services.firestore import messages, times
+from localcloud.services.firestore.aggregation import aggregate, aggregated_paths
+from localcloud.services.firestore.database import Database
+from localcloud.services.firestore.document import StoredDocument
+from localcloud.services.firestore.errors import (
+    AbortedError,
+    FirestoreError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnimplementedError,
+)
+from localcloud.services.firestore.indexes import Indexes
+from localcloud.services.firestore.names import (
+    FieldPath,
+    check_collection_id,
+    new_document_id,
+    read_field_path,
+    split_document_name,
+    split_name,
+)
+from localcloud.services.firestore.order import name_key
+from localcloud.services.firestore.query import Query
+from localcloud.services.firestore.store import Store
+from localcloud.services.firestore.transactions import Transaction, versions_found
+
+DEFAULT_PAGE = 300
+LARGEST_PAGE = 1000
+MOST_BATCH_WRITES = 500
+
+Answers = Iterable[Any]
+
+
+class FirestoreService:
+    """The calls.
+
+    Args:
+        indexes: the indexes of every database.
+        now_us: returns the time, in microseconds since 1970.
+    """
+
+    def __init__(self, indexes: Indexes, now_us: Callable[[], int] = times.now_us) -> None:
+        self._store = Store(indexes, now_us)
+
+    def clear(self, _: Any = None) -> Any:
+        """Forget all documents and transactions of all databases."""
+        self._store.clear()
+        return Empty()
+
+    def expire(self) -> None:
+        """Delete the documents that have expired."""
+        self._store.expire()
+
+    # Documents
+
+    def get_document(self, request: Any) -> Any:
+        """Return a document."""
+        database, path = split_document_name(request.name)
+        _refuse_read_time(request)
+        document = self._read(database, path, self._transaction(request, database))
+        if document is None:
+            raise NotFoundError(f'Document "{request.name}" not found.')
+        return _shown(document, request)
+
+    def batch_get_documents(self, request: Any) -> Answers:
+        """Return documents by name, in their order, each once; and which do not exist."""
+        _refuse_read_time(request)
+        self._check_database(request.database)
+        paths: dict[str, str] = {}
+        for name in request.documents:
+            database, path = split_document_name(name)
+            if database != request.database:
+                raise InvalidArgumentError(
+                    f'Document "{name}" is not of the database "{request.database}".'
+                )
+            paths[path] = name
+        answers = []
+        transaction, transaction_id = self._transaction_of(request, request.database)
+        if transaction_id:
+            answers.append(messages.BatchGetDocumentsResponse(transaction=transaction_id))
+        mask = _mask(request)
+        read_time = times.as_timestamp(self._store.read_us())
+        for path, name in paths.items():
+            answer = messages.BatchGetDocumentsResponse(read_time=read_time)
+            document = self._read(request.database, path, transaction)
+            if document is None:
+                answer.missing = name
+            elif mask is None:
+                answer.found.CopyFrom(document.message)
+            else:
+                answer.found.CopyFrom(document.masked(mask))
+            answers.append(answer)
+        return answers
+
+    def list_documents(self, request: Any) -> Any:
+        """Return a page of a collection's documents.
+
+        With ``show_missing``, ids that only have documents below them are included.
+        """
+        database, parent = split_name(request.parent)
+        _refuse_read_time(request)
+        if request.order_by and request.order_by.strip() != "__name__":
+            raise UnimplementedError("ListDocuments has no order here: run a query.")
+        if request.collection_id:
+            check_collection_id(request.collection_id)
+        transaction = self._transaction(request, database)
+        documents = self._documents(database, transaction)
+        size = _page_size(request.page_size)
+        names = self._listed(documents, parent, request)
+        keys = [name_key(name) for name in names]
+        first = bisect_right(keys, name_key(request.page_token)) if request.page_token else 0
+        mask = _mask(request)
+        response = messages.ListDocumentsResponse()
+        for path in names[first : first + size]:
+            document = self._read(database, path, transaction)
+            if document is None:
+                response.documents.add().name = f"{database}/documents/{path}"
+            else:
+                shown = document.message if mask is None else document.masked(mask)
+                response.documents.add().CopyFrom(shown)
+        if first + size < len(names):
+            response.next_page_token = names[first + size - 1]
+        return response
+
+    def list_collection_ids(self, request: Any) -> Any:
+        """Return a page of the ids of the collections below a document or the root."""
+        database, parent = split_name(request.parent)
+        _refuse_read_time(request)
+        ids = self._store.database(database).collection_ids(parent)
+        size = _page_size(request.page_size)
+        first = bisect_right([each.encode() for each in ids], request.page_token.encode())
+        response = messages.ListCollectionIdsResponse(collection_ids=ids[first : first + size])
+        if first + size < len(ids):
+            response.next_page_token = ids[first + size - 1]
+        return response
+
+    def create_document(self, request: Any) -> Any:
+        """Create a document; without an id it gets one."""
+        database, parent = split_name(request.parent)
+        check_collection_id(request.collection_id)
+        document_id = request.document_id or new_document_id()
+        path = f"{parent}/" if parent else ""
+        path += f"{request.collection_id}/{document_id}"
+        write = messages.CommitRequest().writes.add()
+        write.update.fields.MergeFrom(request.document.fields)
+        write.update.name = f"{database}/documents/{path}"
+        write.current_document.exists = False
+        self._store.commit(database, [write])
+        return _shown(self._stored(database, path), request)
+
+    def update_document(self, request: Any) -> Any:
+        """Change a document, or create it."""
+        database, path = split_document_name(request.document.name)
+        write = messages.CommitRequest().writes.add()
+        write.update.CopyFrom(request.document)
+        if request.HasField("update_mask"):
+            write.update_mask.CopyFrom(request.update_mask)
+        if request.HasField("current_document"):
+            write.current_document.CopyFrom(request.current_document)
+        self._store.commit(database, [write])
+        return _shown(self._stored(database, path), request)
+
+    def delete_document(self, request: Any) -> Any:
+        """Delete a document."""
+        database, _ = split_document_name(request.name)
+        write = messages.CommitRequest().writes.add()
+        write.delete = request.name
+        if request.HasField("current_document"):
+            write.current_document.CopyFrom(request.current_document)
+        self._store.commit(database, [write])
+        return Empty()
+
+    # Commits
+
+    def commit(self, request: Any) -> Any:
+        """Make all writes, or none."""
+        self._check_database(request.database)
+        if request.transaction:
+            transaction = self._store.transactions.get(request.transaction, request.database)
+            if transaction.snapshot is not None and request.writes:
+                raise InvalidArgumentError("Cannot modify entities in a read-only transaction.")
+            try:
+                transaction.check(self._store.database(request.database))
+                commit_us, results = self._store.commit(request.database, request.writes)
+            finally:
+                self._store.transactions.end(request.transaction)
+        else:
+            commit_us, results = self._store.commit(request.database, request.writes)
+        response = messages.CommitResponse(write_results=results)
+        times.fill(response.commit_time, commit_us)
+        return response
+
+    def batch_write(self, request: Any) -> Any:
+        """Make each write that can be made, and say which could not."""
+        self._check_database(request.database)
+        if len(request.writes) > MOST_BATCH_WRITES:
+            raise InvalidArgumentError(f"maximum {MOST_BATCH_WRITES} writes allowed per request")
+        names = [_written_name(write) for write in request.writes]
+        if len(set(names)) < len(names):
+            raise InvalidArgumentError("Cannot write to a document more than once in a batch.")
+        response = messages.BatchWriteResponse()
+        for write in request.writes:
+            try:
+                _, [result] = self._store.commit(request.database, [write])
+            except FirestoreError as error:
+                response.write_results.add()
+                response.status.add(code=error.number, message=str(error))
+            else:
+                response.write_results.append(result)
+                response.status.add()
+        return response
+
+    def begin_transaction(self, request: Any) -> Any:
+        """Begin a transaction."""
+        self._check_database(request.database)
+        documents = self._store.database(request.database)
+        transaction_id = self._store.transactions.begin(
+            request.database, request.options, documents
+        )
+        return messages.BeginTransactionResponse(transaction=transaction_id)
+
+    def rollback(self, request: Any) -> Any:
+        """End a transaction without changes."""
+        self._store.transactions.get(request.transaction, request.database)
+        self._store.transactions.end(request.transaction)
+        return Empty()
+
+    # Queries
+
+    def run_query(self, request: Any) -> Answers:
+        """Return what a query finds, a document an answer."""
+        query = self._query(request.parent, request.structured_query, request)
+        query.require_indexes(self._store.indexes)
+        transaction, transaction_id = self._transaction_of(request, query.database)
+        documents = self._documents(query.database, transaction)
+        found = list(query.run(documents))
+        if transaction is not None:
+            self._remember(transaction, query)
+        return self._answers(query, found, documents, transaction_id)
+
+    def run_aggregation_query(self, request: Any) -> Answers:
+        """Return counts, sums and averages of what a query finds."""
+        asked = request.structured_aggregation_query
+        query = self._query(request.parent, asked.structured_query, request)
+        query.require_indexes(self._store.indexes, aggregated_paths(asked.aggregations))
+        transaction, transaction_id = self._transaction_of(request, query.database)
+        documents = self._documents(query.database, transaction)
+        results = aggregate(asked.aggregations, query.run(documents))
+        if transaction is not None:
+            self._remember(transaction, query)
+        answer = messages.RunAggregationQueryResponse(transaction=transaction_id)
+        times.fill(answer.read_time, self._store.read_us())
+        for alias, value in results.items():
+            answer.result.aggregate_fields[alias].CopyFrom(value)
+        return [answer]
+
+    # What they share
+
+    def _query(self, parent: str, structured_query: Any, request: Any) -> Query:
+        _refuse_read_time(request)
+        if request.HasField("explain_options"):
+            raise UnimplementedError("Explanations of queries are not supported here.")
+        return Query.read(parent, structured_query)
+
+    def _answers(
+        self, query: Query, found: list[StoredDocument], documents: Database, transaction_id: bytes
+    ) -> Iterator[Any]:
+        read_time = times.as_timestamp(self._store.read_us())
+        # Field 3 of RunQueryResponse: the time, the same in every answer.
+        read = _block(3, read_time.SerializeToString())
+        skipped = query.count_skipped(documents) if query.offset else 0
+        if transaction_id or skipped or not found:
+            yield messages.RunQueryResponse(
+                transaction=transaction_id, skipped_results=skipped, read_time=read_time
+            )
+        for document in found:
+            shown = (
+                document.serialized
+                if query.fields is None
+                else document.masked(query.fields).SerializeToString()
+            )
+            yield _block(1, shown) + read
+
+    def _listed(self, documents: Database, parent: str, request: Any) -> list[str]:
+        collection_ids = (
+            [request.collection_id] if request.collection_id else documents.collection_ids(parent)
+        )
+        beginning = f"{parent}/" if parent else ""
+        paths = []
+        for collection_id in collection_ids:
+            if request.show_missing:
+                ids = documents.document_ids(parent, collection_id)
+                paths += [f"{beginning}{collection_id}/{each}" for each in ids]
+            else:
+                paths += documents.collection(parent, collection_id).documents
+        return sorted(paths, key=name_key)
+
+    def _read(
+        self, database: str, path: str, transaction: Transaction | None
+    ) -> StoredDocument | None:
+        documents = self._documents(database, transaction)
+        document = documents.documents.get(path)
+        if transaction is not None and transaction.snapshot is None:
+            transaction.reads[path] = document.update_us if document else None
+        return document
+
+    def _remember(self, transaction: Transaction, query: Query) -> None:
+        if transaction.snapshot is None:
+            documents = self._store.database(query.database)
+            transaction.queries.append((query, versions_found(query, documents)))
+
+    def _stored(self, database: str, path: str) -> StoredDocument:
+        return self._store.database(database).documents[path]
+
+    def _documents(self, database: str, transaction: Transaction | None) -> Database:
+        if transaction is not None and transaction.snapshot is not None:
+            return transaction.snapshot
+        return self._store.database(database)
+
+    def _transaction(self, request: Any, database: str) -> Transaction | None:
+        """Return the transaction in which a request reads, if it does.
+
+        Raises:
+            AbortedError: what the transaction has read before has changed.
+        """
+        if not request.transaction:
+            return None
+        transaction = self._store.transactions.get(request.transaction, database)
+        try:
+            transaction.check(self._store.database(database))
+        except AbortedError:
+            self._store.transactions.end(request.transaction)
+            raise
+        return transaction
+
+    def _transaction_of(self, request: Any, database: str) -> tuple[Transaction | None, bytes]:
+        """Return the transaction in which a request reads, and its id if the request began it."""
+        if not request.HasField("new_transaction"):
+            return self._transaction(request, database), b""
+        transaction_id = self._store.transactions.begin(
+            database, request.new_transaction, self._store.database(database)
+        )
+        return self._store.transactions.get(transaction_id, database), transaction_id
+
+    def _check_database(self, name: str) -> None:
+        database, path = split_name(name)
+        if path or database != name:
+            raise InvalidArgumentError(f'"{name}" is not the name of a database.')
+
+
+def _shown(document: StoredDocument, request: Any) -> Any:
+    mask = _mask(request)
+    return document.message if mask is None else document.masked(mask)
+
+
+def _mask(request: Any) -> list[FieldPath] | None:
+    if not request.HasField("mask"):
+        return None
+    return [read_field_path(path) for path in request.mask.field_paths]
+
+
+def _page_size(asked: int) -> int:
+    if asked < 0:
+        raise InvalidArgumentError("page_size must not be negative.")
+    return min(asked or DEFAULT_PAGE, LARGEST_PAGE)
+
+
+def _refuse_read_time(request: Any) -> None:
+    if request.HasField("read_time"):
+        raise UnimplementedError("Reads at an earlier time are not supported here.")
+
+
+def _written_name(write: Any) -> str:
+    match write.WhichOneof("operation"):
+        case "update":
+            return str(write.update.name)
+        case "delete":
+            return str(write.delete)
+        case _:
+            return str(write.transform.document)
+
+
+def _block(number: int, content: bytes) -> bytes:
+    """Return a field of a message that consists of bytes."""
+    length = len(content)
+    encoded = bytearray([number << 3 | 2])
+    while length > 127:
+        encoded.append(length & 127 | 128)
+        length >>= 7
+    encoded.append(length)
+    return bytes(encoded) + content

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from localcloud.services.compute.times import TIMES, Times
 from shared.config import SETTINGS, ConfigurationError, read_settings
 
 ADMIN_EMAIL = "admin@localhost"
@@ -100,6 +101,7 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "HUB_OPERATIONS_SERVICE_ACCOUNT": settings.service_account("operations-queue"),
         "HUB_MACHINE_SERVICE_ACCOUNT": settings.service_account("workspace-machine"),
         "HUB_IMAGE_REPOSITORY": f"{registry}/workspaces/workspace",
+        "HUB_USUAL_SECONDS": _usual_seconds(TIMES[settings.times]),
         # Shorter than in production, where they would cost money: for people who watch, and tests.
         "HUB_LOOK_MIN_SECONDS": "0.2",
         "HUB_LOOK_MAX_SECONDS": "2",
@@ -110,6 +112,25 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
     }
     _check(variables, settings.overrides)
     return variables
+
+
+def _usual_seconds(times: Times) -> str:
+    """Return when the Hub first looks at each kind of work: when the local Compute has done it.
+
+    A boot ends by the machine's report, so a look before that would be one too many.
+    """
+    usual = {
+        "insert": times.insert,
+        "boot": 2 * times.boot,
+        "set_metadata": times.set_metadata,
+        "start": times.start,
+        "resume": times.resume,
+        "suspend": times.suspend,
+        "stop": times.stop,
+        "delete": times.delete,
+        "delete_disk": times.disk_delete,
+    }
+    return ",".join(f"{work}={seconds:g}" for work, seconds in usual.items())
 
 
 def _check(variables: Mapping[str, str], overrides: Mapping[str, str]) -> None:

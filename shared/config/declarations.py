@@ -5,6 +5,7 @@ table of settings and what Terraform reads.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from shared.config.kinds import (
     TEXT,
     URL,
     URLS,
+    USUAL_TIMES,
     SetBy,
     Setting,
     choice_of,
@@ -514,6 +516,18 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             default=_USUAL.deadlines.delete,
         ),
         Setting(
+            "HUB_USUAL_SECONDS",
+            USUAL_TIMES,
+            "policy.usual",
+            "How long after a call of Compute Engine the first look at its work comes; `boot`"
+            " counts from when the machine runs. What is not named keeps its default.",
+            default=_USUAL.usual,
+            shown_default=",".join(
+                f"{work.name}={getattr(_USUAL.usual, work.name).total_seconds():g}"
+                for work in fields(_USUAL.usual)
+            ),
+        ),
+        Setting(
             "HUB_LOOK_MIN_SECONDS",
             SECONDS,
             "policy.look_min",
@@ -524,7 +538,7 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "HUB_LOOK_MAX_SECONDS",
             SECONDS,
             "policy.look_max",
-            "The longest pause between two looks at an operation.",
+            "The longest pause between two looks at an operation after the first.",
             default=_USUAL.look_max,
         ),
         Setting(

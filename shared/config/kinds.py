@@ -7,6 +7,7 @@ be a whole number of at least 10``. If it adds something and returns None, the d
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
 from datetime import timedelta
 from enum import Enum, StrEnum
 from typing import Generic, NamedTuple, TypeVar
@@ -14,7 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 from shared.domain.access import EVERYBODY, normalized
 from shared.domain.credentials import holds_credentials, holds_credentials_without_scheme
 from shared.domain.machine_types import DISK_TYPES, fitting_disk_types
-from shared.domain.policy import Limits
+from shared.domain.policy import Limits, UsualTimes
 
 T_co = TypeVar("T_co", covariant=True)
 Choice = TypeVar("Choice", bound=str)
@@ -179,6 +180,18 @@ def _seconds(text: str, wrong: list[str]) -> timedelta | None:
     return None
 
 
+def _usual_times(text: str, wrong: list[str]) -> UsualTimes:
+    usual = UsualTimes()
+    known = [field.name for field in fields(UsualTimes)]
+    for part in _listed(text, wrong):
+        work, _, seconds = part.partition("=")
+        if work not in known:
+            wrong.append(f"has {part!a}; it must be WORK=SECONDS, with work of {', '.join(known)}")
+        elif (time := _seconds(seconds, wrong)) is not None:
+            usual = replace(usual, **{work: time})
+    return usual
+
+
 TEXT = Kind("text", _text)
 HOST = Kind("`host:port`", _text)
 LIST = Kind("a list, separated by commas", _listed)
@@ -189,6 +202,7 @@ EMAILS = Kind("e-mail addresses, separated by commas", _emails)
 DOMAINS = Kind("domains, separated by commas", _domains)
 LIMITS = Kind("`WHO=WORKSPACES:RUNNING`, separated by commas", _limits)
 SERIES_DISK_TYPES = Kind("`SERIES=DISK_TYPE`, separated by commas", _disk_types)
+USUAL_TIMES = Kind("`WORK=SECONDS`, separated by commas", _usual_times)
 FLAG = Kind("true or false", _flag)
 SECONDS = Kind("a number of seconds", _seconds)
 

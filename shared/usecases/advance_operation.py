@@ -1,4 +1,7 @@
-"""Do one step of an operation: look, decide, call Compute at most once, commit, send a job."""
+"""Do the steps of an operation that are due: each looks, decides, may call Compute, and commits.
+
+The job that follows the last one is sent.
+"""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -17,29 +20,44 @@ from shared.domain.instance import (
     Place,
     StartedCall,
 )
-from shared.domain.jobs import Job
+from shared.domain.jobs import PROMPTLY, Job
 from shared.domain.policy import Policy
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
 from shared.domain.workspace import Operation, OperationKind, Workspace
 from shared.ports import Machines, Stored
 from shared.usecases.records import Records
 
+# How many steps a delivery does, one after the other. No operation needs more of them before it has
+# to wait. A chain that does not end goes by the queue, which has a rate.
+MOST_STEPS = 5
+
 
 def advance_operation(records: Records, machines: Machines, policy: Policy, job: Job) -> None:
     """Do the step that the job names, or look at a workspace without an operation.
 
+    The steps that follow at once are done too, ``MOST_STEPS`` in all: each is committed before the
+    next one begins. The job of the step after that is sent.
+
     Safe to run twice, late, or at the same time as itself. A job of another operation or of a later
     step does nothing. A job of an earlier step of the same operation means that a delivery died
-    between its commit and its send, so the current job is sent again; its name makes it the same
-    job. The call to Compute has a request id made from operation and step: the same step is the
-    same call.
+    after a commit, or failed at a later step, before it sent a job. So the current job is sent
+    again; its name makes it the same job. The call to Compute has a request id made from operation
+    and step: the same step is the same call.
 
     Raises:
         UnavailableError: Compute, the store or the queue did not answer; the platform delivers the
             job again.
     """
     delivery = _Delivery(records, machines, policy, job, records.clock())
-    records.retry(delivery.attempt)
+    for _ in range(MOST_STEPS):
+        following = records.retry(delivery.attempt)
+        if following is None:
+            return
+        if following.delay > PROMPTLY or delivery.is_held_up:
+            break
+        delivery = replace(delivery, job=following)
+    # If this fails, the job comes again and sends it.
+    records.send(following)
 
 
 def look(
@@ -69,7 +87,7 @@ def look(
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    """One delivery of a job, begun at ``began``."""
+    """One delivery of a job, begun at ``began``, at the step of ``job``."""
 
     records: Records
     machines: Machines
@@ -77,8 +95,19 @@ class _Delivery:
     job: Job
     began: datetime
 
-    def attempt(self, *, again: bool) -> None:  # noqa: ARG002 -- a step is safe to repeat
-        """Do the step on the record as it is now.
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it has lasted for too long to begin a step or to call Compute.
+
+        A DELETE waits for as long as a worker can be about to insert, so a worker that was held up
+        must not insert any more.
+        """
+        return self.records.clock() - self.began > self.policy.worker_timeout / 2
+
+    def attempt(self, *, again: bool) -> Job | None:  # noqa: ARG002 -- a step is safe to repeat
+        """Do the step on the record as it is now, and return the job that follows, not sent yet.
+
+        None if nothing follows.
 
         Raises:
             ConflictError: the record changed meanwhile; nothing was called in Compute.
@@ -88,7 +117,7 @@ class _Delivery:
         operation = stored.record.operation if stored else None
         if stored is not None and job.operation_id is None:
             look(records, self.machines, self.policy, stored.record.id)
-            return
+            return None
         if stored is None or operation is None or _is_obsolete(operation, job):
             logs.info(
                 "JobObsolete",
@@ -96,13 +125,13 @@ class _Delivery:
                 operation_id=job.operation_id,
                 step=job.step,
             )
-            return
+            return None
         if operation.step > job.step:
             records.send(job_of(stored.record, operation))
-            return
-        self._do(stored, operation)
+            return None
+        return self._do(stored, operation)
 
-    def _do(self, stored: Stored[Workspace], operation: Operation) -> None:
+    def _do(self, stored: Stored[Workspace], operation: Operation) -> Job | None:
         now = self.records.clock()
         step = Step(workspace=stored.record, operation=operation, now=now, policy=self.policy)
         decision: Change | Call
@@ -118,12 +147,10 @@ class _Delivery:
         if isinstance(decision, Call):
             if outcome is None:
                 raise UnavailableError("this step took too long to begin")
-            self._record(step.inputs, decision, outcome)
-            return
+            return self._record(step.inputs, decision, outcome)
         transition = Transition(stored.record, decision)
         self.records.commit_step(stored, transition, now)
-        # If this fails, the job comes again and sends it: see ``advance_operation``.
-        self.records.send(transition.job)
+        return transition.job
 
     def _see(self, step: Step) -> StepInput:
         """Read what the phase depends on: Compute's operation; once it is done, the machine etc."""
@@ -166,17 +193,13 @@ class _Delivery:
         return seen
 
     def _perform_in_time(self, call: Call, operation: Operation) -> StartedCall | Fault | None:
-        """Make the call; None if this delivery was held up for too long to make it.
-
-        A DELETE waits for as long as a worker can be about to insert, so a worker that was held up
-        must not insert any more.
-        """
-        if self.records.clock() - self.began > self.policy.worker_timeout / 2:
+        """Make the call; None if this delivery was held up for too long to make it."""
+        if self.is_held_up:
             return None
         return _perform(self.machines, call, f"{operation.id}/{operation.step}")
 
-    def _record(self, inputs: StepInput, call: Call, outcome: StartedCall | Fault) -> None:
-        """Record what came of a call, on the record as it is by now.
+    def _record(self, inputs: StepInput, call: Call, outcome: StartedCall | Fault) -> Job | None:
+        """Record what came of a call, on the record as it is by now; return the job that follows.
 
         A heartbeat in between changes nothing. If another delivery has already recorded this step,
         only its job is sent again. If a DELETE has superseded the operation, what was just inserted
@@ -185,16 +208,16 @@ class _Delivery:
         """
         job, records = self.job, self.records
 
-        def attempt(*, again: bool) -> None:  # noqa: ARG001 -- a step is safe to repeat
+        def attempt(*, again: bool) -> Job | None:  # noqa: ARG001 -- a step is safe to repeat
             stored = records.store.get(job.workspace_id)
             operation = stored.record.operation if stored else None
             if stored is None or operation is None or _is_obsolete(operation, job):
                 self._superseded(stored.record if stored else None, call, outcome)
-                return
+                return None
             if operation.step > job.step:
                 # Recorded by another delivery, or by us, and the answer was lost.
                 records.send(job_of(stored.record, operation))
-                return
+                return None
             now = records.clock()
             step = Step(
                 workspace=stored.record,
@@ -206,9 +229,9 @@ class _Delivery:
             change = steps.record_outcome(step, call, outcome)
             transition = Transition(stored.record, change)
             records.commit_step(stored, transition, now)
-            records.send(transition.job)
+            return transition.job
 
-        records.retry(attempt)
+        return records.retry(attempt)
 
     def _superseded(
         self, workspace: Workspace | None, call: Call, outcome: StartedCall | Fault

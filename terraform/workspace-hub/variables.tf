@@ -230,7 +230,7 @@ variable "project_id" {
 
 variable "queue_rate" {
   description = <<-END
-    The most jobs that the queue hands out in a second; an operation takes some 15. The default is
+    The most jobs that the queue hands out in a second; an operation takes 2 to 6. The default is
     the catalogue's 20, which keeps the Hub below Compute Engine's default quota of calls. Raise
     that quota before you raise this.
   END

@@ -18,6 +18,7 @@ from tests.bench import (
     requests_made,
     secrecy,
     sweeps,
+    tasks,
     throughput,
 )
 
@@ -32,7 +33,7 @@ LIMITS = (
 
 def main() -> None:
     """Measure everything, and print and write the figures."""
-    figures: dict[str, Any] = {"imports": imports.measure()}
+    figures: dict[str, Any] = {"imports": imports.measure(), "tasks": tasks.measure()}
     settings = LocalSettings(
         times=TIMES, schedule_seconds=0, overrides=dict.fromkeys(LIMITS, "1000000")
     )
@@ -60,6 +61,11 @@ def main() -> None:
     _show(
         "From POST to READY, beyond Compute and boot (aim: under 1 s)",
         {"create": figures["readiness"]},
+    )
+    _show(
+        "Tasks of an operation (aim: at most 6), and operations a minute that the queue's rate and"
+        " Compute's quota of reads allow",
+        figures["tasks"],
     )
     _show("A warm check (aim: well under a millisecond)", {"a person's token": figures["identity"]})
     _show("Somebody else's workspace, beside an unknown one", figures["secrecy"])

@@ -36,7 +36,7 @@ from shared.usecases.sweeping import SweepReport
 from tests.fakes.clock import SettableClock
 from tests.fakes.interruptions import ProcessDiedError
 from tests.fakes.jobs import FakeJobs
-from tests.fakes.machines import PROJECT, FakeInstance, FakeMachines
+from tests.fakes.machines import PROJECT, Durations, FakeInstance, FakeMachines
 from tests.fakes.store import MemoryWorkspaceStore
 
 SWEEP_EVERY = timedelta(minutes=2)
@@ -56,10 +56,11 @@ class World:
     retry_after: timedelta = timedelta(seconds=10)
     clock: SettableClock = field(default_factory=SettableClock)
     store: MemoryWorkspaceStore = field(default_factory=MemoryWorkspaceStore)
+    durations: Durations = field(default_factory=Durations)
 
     def __post_init__(self) -> None:
         """Build the parts that use the clock."""
-        self.machines = FakeMachines(self.clock)
+        self.machines = FakeMachines(self.clock, self.durations)
         self.provisioning = FakeJobs(self.clock, named=False)
         self.operations = FakeJobs(self.clock)
         self.store_port: WorkspaceStore = self.store

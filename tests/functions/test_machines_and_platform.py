@@ -193,7 +193,7 @@ def test_the_workers_log_the_id_of_the_first_request(
     assert first is not None
 
     hub.push("provision_workspace", write_job(first))
-    hub.world.clock.advance(timedelta(seconds=5))
+    hub.world.clock.advance(timedelta(seconds=15))
     second = hub.world.operations.take_due()
     assert second is not None
     hub.task(second)

@@ -11,7 +11,7 @@ from shared.config import (
     ConfigurationError,
     read_settings,
 )
-from shared.domain.policy import Limits, Policy
+from shared.domain.policy import Limits, Policy, UsualTimes
 from tests.fakes.settings import REQUIRED_SETTINGS
 
 SERVED = {"HUB_ALLOWED_EMAILS": "*"}
@@ -73,6 +73,7 @@ WRONG = {
     "HUB_RETENTION_SECONDS": ("-5", "number of seconds"),
     "HUB_MAX_MACHINE_AGE": ("30 days", "number of seconds"),
     "HUB_CREATE_DEADLINE_SECONDS": ("soon", "number of seconds"),
+    "HUB_USUAL_SECONDS": ("insert=5,nap=3", "WORK=SECONDS"),
     "HUB_EXTERNAL_ADDRESS": ("yes", "true or false"),
     "HUB_CONTAINER_METADATA": ("on", "true or false"),
     "HUB_CONTAINER_SHARED_MEMORY_MB": ("0", "at least 1"),
@@ -145,6 +146,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
             "HUB_START_DEADLINE_SECONDS": "12",
             "HUB_STOP_DEADLINE_SECONDS": "13",
             "HUB_DELETE_DEADLINE_SECONDS": "14",
+            "HUB_USUAL_SECONDS": "insert=5, boot=2.5",
             "HUB_LOOK_MIN_SECONDS": "0.1",
             "HUB_LOOK_MAX_SECONDS": "2",
             "HUB_ATTEND_SECONDS": "3",
@@ -163,6 +165,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     deadlines = policy.deadlines
     times = [deadlines.create, deadlines.start, deadlines.stop, deadlines.delete]
     assert [time.total_seconds() for time in times] == [11, 12, 13, 14]
+    assert policy.usual == UsualTimes(insert=timedelta(seconds=5), boot=timedelta(seconds=2.5))
     assert (policy.look_min, policy.look_max) == (timedelta(milliseconds=100), timedelta(seconds=2))
     assert (policy.attend_after, policy.worker_timeout) == (
         timedelta(seconds=3),

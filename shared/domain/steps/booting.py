@@ -95,10 +95,12 @@ def take_inserted(step: Step) -> Updated:
         instance_id=instance.id if instance else None,
         machine_made_at=instance.created_at if instance else None,
     )
+    found, state = replace(step, workspace=known), observed_state(instance)
+    if state is ObservedState.RUNNING:
+        return found.await_report("InstanceFound")
     # A machine that boots may yet turn out to have no capacity.
-    booting = observed_state(instance) is ObservedState.BOOTING
-    phase = Phase.INSERTING if booting else Phase.AWAIT_READY
-    return replace(step, workspace=known).enter(phase, "InstanceFound")
+    booting = state is ObservedState.BOOTING
+    return found.enter(Phase.INSERTING if booting else Phase.AWAIT_READY, "InstanceFound")
 
 
 # ---- booting a machine ---------------------------------------------------------------------------

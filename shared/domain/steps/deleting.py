@@ -97,7 +97,7 @@ def forget(step: Step) -> Change:
     """Forget the record, once no worker of a superseded operation can make a machine or a disk."""
     after = step.operation.forget_after
     if after is not None and step.now < after:
-        return step.wait(min(after - step.now, step.policy.look_max))
+        return step.wait(after - step.now)
     if step.inputs.disk_exists:
         return Go(Phase.DELETE_DISK)(step)
     return Forgotten("WorkspaceDeleted")

@@ -11,12 +11,17 @@ from shared.domain.workspace import Phase
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Look again after a quarter of the time that the phase has lasted, within bounds."""
+    """Look again when the phase has usually ended, then after a quarter of the time it has lasted.
+
+    Within bounds: see ``Policy``.
+    """
 
     def __call__(self, step: Step) -> Updated:
         """Make the move."""
-        lasted = step.now - step.operation.phase_since
-        return step.wait(min(max(lasted / 4, step.policy.look_min), step.policy.look_max))
+        policy = step.policy
+        usually_left = step.left_of(policy.usual.of(step.operation.phase))
+        later = min(max(step.lasted / 4, policy.look_min), policy.look_max)
+        return step.wait(usually_left or later)
 
     def __str__(self) -> str:
         return "waits"
@@ -24,11 +29,16 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class WaitForReport:
-    """Wait for the machine's report, which ends the phase. A look only finds a lost machine."""
+    """Wait for the machine's report, which ends the phase. A look only finds a lost machine.
+
+    So the first look comes when nearly every boot has ended, and later ones after half of the time
+    that the boot has lasted, at least ``look_max``.
+    """
 
     def __call__(self, step: Step) -> Updated:
         """Make the move."""
-        return step.wait(step.policy.look_max)
+        usually_left = step.left_of(step.policy.usual.boot)
+        return step.wait(usually_left or max(step.lasted / 2, step.policy.look_max))
 
     def __str__(self) -> str:
         return "waits"
@@ -46,6 +56,18 @@ class Go:
 
     def __str__(self) -> str:
         return f"to {self.phase}"
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitReport:
+    """Wait for the report of a machine that boots, which needs no look at once."""
+
+    def __call__(self, step: Step) -> Updated:
+        """Make the move."""
+        return step.await_report("PhaseEntered")
+
+    def __str__(self) -> str:
+        return f"to {Phase.AWAIT_READY}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +102,7 @@ class Make:
         return f"{self.command.__name__}, then {self.leads_to}"
 
 
-PlainMove = Wait | WaitForReport | Go | Again | Make
+PlainMove = Wait | WaitForReport | Go | AwaitReport | Again | Make
 
 RESUME = Make(ResumeInstance, Phase.AWAIT_RUNNING)
 START = Make(StartInstance, Phase.STARTING)

@@ -94,6 +94,22 @@ class Step:
         instance = self.inputs.instance
         return instance is not None and instance.id == self.workspace.instance_id
 
+    @property
+    def lasted(self) -> timedelta:
+        """How long the phase has lasted.
+
+        Never negative: another instance's clock, which may be ahead, wrote when it began.
+        """
+        return max(self.now - self.operation.phase_since, timedelta(0))
+
+    def left_of(self, usual: timedelta) -> timedelta:
+        """Return how much longer the phase lasts if it lasts as long as usual.
+
+        At least ``look_min``; 0 if it should have ended.
+        """
+        left = usual - self.lasted
+        return max(left, self.policy.look_min) if left > timedelta(0) else timedelta(0)
+
     def wait(self, pause: timedelta, event: str = "StepAwaited") -> Updated:
         """Stay in the phase, and look again after the pause."""
         return self._proceed(self.operation, event, pause)
@@ -104,11 +120,17 @@ class Step:
         """Go to a phase."""
         return self._proceed(self._in_phase(phase, attempt), event, delay)
 
+    def await_report(self, event: str) -> Updated:
+        """Wait for the report of a machine that boots."""
+        first_look = max(self.policy.usual.boot, self.policy.look_min)
+        return self.enter(Phase.AWAIT_READY, event, delay=first_look)
+
     def await_call(self, phase: Phase, event: str, gce_operation: str | None) -> Updated:
         """Go to the phase that waits for a call that Compute has accepted."""
         waiting = self._in_phase(phase, self.operation.attempt)
         called = replace(waiting, gce_operation=gce_operation)
-        return self._proceed(called, event, self.policy.look_min)
+        first_look = max(self.policy.usual.of(phase), self.policy.look_min)
+        return self._proceed(called, event, first_look)
 
     def boot(self, phase: Phase) -> Updated:
         """Go to a phase that boots a machine, under a new generation.
@@ -137,7 +159,13 @@ class Step:
         )
 
     def _proceed(self, operation: Operation, event: str, delay: timedelta) -> Updated:
-        """Commit the operation's next step, with its job and the time to resend it if lost."""
+        """Commit the operation's next step, with its job and the time to resend it if lost.
+
+        No look is later than the deadline, which ends the operation.
+        """
+        left = operation.deadline_at - self.now
+        if left > timedelta(0):
+            delay = min(delay, max(left, self.policy.look_min))
         moved = replace(operation, step=operation.step + 1, resends=0)
         changed = replace(
             self.workspace,

@@ -41,7 +41,15 @@ from shared.domain.steps.deleting import (
 )
 from shared.domain.steps.failing import overdue
 from shared.domain.steps.faults import go_on_refused
-from shared.domain.steps.moves import RESUME, START, Again, Go, Wait, WaitForReport
+from shared.domain.steps.moves import (
+    RESUME,
+    START,
+    Again,
+    AwaitReport,
+    Go,
+    Wait,
+    WaitForReport,
+)
 from shared.domain.steps.step import DISK_PHASES, Call, Decision, Move, Step, StepInput
 from shared.domain.steps.stopping import (
     end_suspended,
@@ -56,7 +64,8 @@ from shared.domain.workspace import HomeDisk, OperationKind, Phase, Workspace
 _WAIT = Wait()
 _REPORT = WaitForReport()
 _SURVEY = Go(Phase.SURVEY)
-_BOOTING = Go(Phase.AWAIT_READY)
+_BOOTS = AwaitReport()
+_BOOTED = Go(Phase.AWAIT_READY)
 _DELETE = Go(Phase.DELETE_INSTANCE)
 _DELETE_AGAIN = Again(Phase.DELETE_INSTANCE)
 _INSERT_AGAIN = Again(Phase.INSERT)
@@ -79,12 +88,12 @@ _ROWS: dict[Phase, tuple[Move, ...]] = {
     Phase.AWAIT_RUNNING:   (_SURVEY,               _WAIT,          use_or_stop,       _WAIT,          _RESUME_AGAIN,    _WAIT,          _SURVEY),
     # a boot of a machine that exists
     Phase.SET_METADATA:    (_SURVEY,               _SURVEY,        _SURVEY,           _WAIT,          _SURVEY,          _WAIT,          refresh_metadata),
-    Phase.AWAIT_METADATA:  (_SURVEY,               _BOOTING,       _BOOTING,          _WAIT,          _SURVEY,          _WAIT,          START),
-    Phase.START:           (_SURVEY,               _BOOTING,       _BOOTING,          _WAIT,          _SURVEY,          _WAIT,          START),
-    Phase.STARTING:        (_SURVEY,               _BOOTING,       _BOOTING,          _WAIT,          _SURVEY,          _WAIT,          _START_AGAIN),
+    Phase.AWAIT_METADATA:  (_SURVEY,               _BOOTS,         _BOOTS,            _WAIT,          _SURVEY,          _WAIT,          START),
+    Phase.START:           (_SURVEY,               _BOOTS,         _BOOTS,            _WAIT,          _SURVEY,          _WAIT,          START),
+    Phase.STARTING:        (_SURVEY,               _BOOTS,         _BOOTS,            _WAIT,          _SURVEY,          _WAIT,          _START_AGAIN),
     # a boot of a new machine
     Phase.INSERT:          (insert,                take_inserted,  take_inserted,     take_inserted,  take_inserted,    take_inserted,  take_inserted),
-    Phase.INSERTING:       (_INSERT_AGAIN,         _WAIT,          _BOOTING,          _BOOTING,       _BOOTING,         _BOOTING,       _BOOTING),
+    Phase.INSERTING:       (_INSERT_AGAIN,         _WAIT,          _BOOTS,            _BOOTED,        _BOOTED,          _BOOTED,        _BOOTED),
     # any boot ends with the machine's own report, which does not come through here
     Phase.AWAIT_READY:     (follow_or_fail,        _REPORT,        _REPORT,           _WAIT,          fail_stopped,     _WAIT,          fail_stopped),
     # a STOP, and the clean-up after a START that failed

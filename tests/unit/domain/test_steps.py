@@ -25,7 +25,7 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
-from shared.domain.policy import Policy
+from shared.domain.policy import Policy, UsualTimes
 from shared.domain.steps import Call, PlainMove, StepInput
 from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status, Workspace
 from tests.fakes.machines import fault
@@ -64,6 +64,17 @@ AWAITED_IN: dict[type[Command], Phase] = {
     StopInstance: Phase.AWAIT_STOPPED,
     DeleteInstance: Phase.AWAIT_ABSENT,
     DeleteDisk: Phase.AWAIT_DISK_ABSENT,
+}
+
+USUAL: dict[type[Command], timedelta] = {
+    InsertInstance: POLICY.usual.insert,
+    RefreshMetadata: POLICY.usual.set_metadata,
+    StartInstance: POLICY.usual.start,
+    ResumeInstance: POLICY.usual.resume,
+    SuspendInstance: POLICY.usual.suspend,
+    StopInstance: POLICY.usual.stop,
+    DeleteInstance: POLICY.usual.delete,
+    DeleteDisk: POLICY.usual.delete_disk,
 }
 
 
@@ -130,7 +141,7 @@ def check_change(before: Workspace, change: Change, phases: set[Phase]) -> None:
     assert after.operation.phase in phases
     assert change.job is not None
     assert change.job == job_of(after, after.operation, change.job.delay)
-    assert timedelta(0) <= change.job.delay <= POLICY.look_max
+    assert timedelta(0) <= change.job.delay <= max(POLICY.look_max, POLICY.usual.boot)
     assert after.attend_at == NOW + change.job.delay + POLICY.attend_after
     if after.generation > before.generation:
         assert (after.status, after.ready_generation) == (Status.PROVISIONING, None)
@@ -142,7 +153,7 @@ def check_change(before: Workspace, change: Change, phases: set[Phase]) -> None:
 
 @pytest.mark.parametrize("command_type", AWAITED_IN)
 def test_after_an_accepted_call_the_operation_waits(command_type: type[Command]) -> None:
-    """The change records Compute's operation, enters the waiting phase, and looks again soon."""
+    """It records Compute's operation, and looks when that has usually ended."""
     workspace = a_workspace(
         Status.READY, an_operation(OperationKind.START, Phase.SURVEY, attempt=2)
     )
@@ -162,7 +173,7 @@ def test_after_an_accepted_call_the_operation_waits(command_type: type[Command])
         NOW,
     )
     assert change.job is not None
-    assert change.job.delay == POLICY.look_min
+    assert change.job.delay == USUAL[command_type]
     assert after.instance_id == ("77" if command_type is InsertInstance else workspace.instance_id)
     assert after.generation == workspace.generation
 
@@ -233,10 +244,17 @@ def test_an_insert_has_everything_that_the_machine_is_made_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lasts", "pause"), [(0, 1.0), (4, 1.0), (8, 2.0), (40, 10.0), (60, 15.0), (500, 15.0)]
+    ("lasts", "pause"),
+    [
+        *((0, 20), (5, 15), (19, 1), (19.9, 1)),  # a job that came early
+        *((20, 5), (40, 10), (60, 15), (500, 15)),
+        (-30, 20),  # another instance's clock is ahead
+    ],
 )
-def test_the_next_look_comes_after_a_quarter_of_the_time_waited(lasts: int, pause: float) -> None:
-    """The pause is 1 to 15 seconds, so that waiting adds at most a quarter to the time."""
+def test_a_call_is_looked_at_when_it_has_usually_ended_then_after_a_quarter(
+    lasts: float, pause: float
+) -> None:
+    """A suspend usually takes 20 seconds. Waiting adds at most a quarter to what it takes."""
     since = NOW - timedelta(seconds=lasts)
     workspace = a_workspace(
         Status.READY, an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED, phase_since=since)
@@ -249,6 +267,70 @@ def test_the_next_look_comes_after_a_quarter_of_the_time_waited(lasts: int, paus
     assert change.job.delay == timedelta(seconds=pause)
     assert workspace.operation is not None
     assert changed(change).operation == replace(workspace.operation, step=8)
+
+
+@pytest.mark.parametrize(("lasts", "pause"), [(0, 1), (4, 1), (8, 2), (40, 10), (500, 15)])
+@pytest.mark.parametrize("phase", [Phase.SURVEY, Phase.AWAIT_READY])
+def test_what_the_hub_did_not_ask_for_is_looked_at_after_a_quarter(
+    phase: Phase, lasts: int, pause: int
+) -> None:
+    """Nothing usual is known of a machine that somebody suspends by hand, while it boots or not."""
+    since = NOW - timedelta(seconds=lasts)
+    workspace = a_workspace(
+        Status.PROVISIONING, an_operation(OperationKind.START, phase, phase_since=since)
+    )
+    suspending = an_instance(workspace, InstanceState.SUSPENDING)
+
+    change = steps.plan(a_step(workspace, StepInput(instance=suspending)))
+
+    assert isinstance(change, Updated)
+    assert change.job is not None
+    assert change.job.delay == timedelta(seconds=pause)
+
+
+@pytest.mark.parametrize(("lasts", "pause"), [(0, 60), (45, 15), (60, 30), (200, 100), (20, 40)])
+def test_a_boot_is_looked_at_after_its_usual_time_then_after_half(lasts: int, pause: int) -> None:
+    """The machine's report ends it, so a look only finds a machine that was lost."""
+    since = NOW - timedelta(seconds=lasts)
+    workspace = a_workspace(
+        Status.PROVISIONING,
+        an_operation(OperationKind.CREATE, Phase.AWAIT_READY, phase_since=since),
+    )
+
+    change = steps.plan(a_step(workspace, StepInput(instance=an_instance(workspace))))
+
+    assert isinstance(change, Updated)
+    assert change.job is not None
+    assert change.job.delay == timedelta(seconds=pause)
+
+
+@pytest.mark.parametrize(("left", "pause"), [(600, 60), (60, 60), (12, 12), (0.2, 1)])
+def test_no_look_is_later_than_the_deadline(left: float, pause: float) -> None:
+    """An operation ends at its deadline, however long its phase usually lasts."""
+    operation = an_operation(
+        OperationKind.CREATE, Phase.INSERTING, deadline_at=NOW + timedelta(seconds=left)
+    )
+    workspace = a_workspace(Status.PROVISIONING, operation)
+
+    change = steps.plan(a_step(workspace, StepInput(instance=an_instance(workspace))))
+
+    assert isinstance(change, Updated)
+    assert change.job is not None
+    assert change.job.delay == timedelta(seconds=pause)
+    assert changed(change).attend_at == NOW + change.job.delay + POLICY.attend_after
+
+
+def test_a_usual_time_is_never_shorter_than_the_shortest_pause() -> None:
+    """A setting of 0 does not make a worker look again and again."""
+    policy = replace(POLICY, usual=UsualTimes(suspend=timedelta(0)))
+    workspace = a_workspace(Status.READY, an_operation(OperationKind.STOP))
+    step = replace(a_step(workspace), policy=policy)
+    call = Call(command_of(SuspendInstance, workspace), Phase.AWAIT_SUSPENDED)
+
+    change = steps.record_outcome(step, call, StartedCall("gce-1", "77"))
+
+    assert change.job is not None
+    assert change.job.delay == policy.look_min
 
 
 @pytest.mark.parametrize(("attempt", "pause"), [(0, 2), (1, 4), (2, 8), (3, 15), (99, 15)])
@@ -655,8 +737,8 @@ def test_the_id_of_the_old_machine_is_cleared_before_an_insert() -> None:
     assert changed(steps.plan(a_step(workspace))).instance_id is None
 
 
-@pytest.mark.parametrize(("left", "pause"), [(40, 15), (7, 7)])
-def test_a_record_is_kept_while_a_superseded_worker_may_run(left: int, pause: int) -> None:
+@pytest.mark.parametrize("left", [40, 7])
+def test_a_record_is_kept_while_a_superseded_worker_may_run(left: int) -> None:
     """A DELETE that superseded a boot waits as long as that worker may run, then forgets."""
     after = NOW + timedelta(seconds=left)
     operation = an_operation(OperationKind.DELETE, Phase.FORGET, forget_after=after)
@@ -668,7 +750,7 @@ def test_a_record_is_kept_while_a_superseded_worker_may_run(left: int, pause: in
     assert isinstance(waiting, Updated)
     assert waiting.job is not None
     assert (waiting.job.delay, changed(waiting).operation is not None) == (
-        timedelta(seconds=pause),
+        timedelta(seconds=left),
         True,
     )
     assert forgotten == Forgotten("WorkspaceDeleted")

@@ -1,7 +1,10 @@
 """The environment that the local cloud gives to the functions."""
 
+from dataclasses import fields
+
 import pytest
 
+from localcloud.services.compute.times import TIMES
 from localcloud.settings import Addresses, LocalSettings, environment
 from shared.config import ConfigurationError, read_settings
 
@@ -36,6 +39,24 @@ def test_a_setting_can_be_overridden() -> None:
         environment(LocalSettings(overrides={"HUB_LOOK_MAX_SECONDS": "7"}), ADDRESSES)
     )
     assert settings.policy.look_max.total_seconds() == 7
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_the_hub_first_looks_when_the_local_compute_is_done(times: str) -> None:
+    """A person who watches waits no longer, and the Hub asks no more often, than it has to."""
+    usual = read_settings(environment(LocalSettings(times=times), ADDRESSES)).policy.usual
+    takes = TIMES[times]
+    assert {work.name: getattr(usual, work.name).total_seconds() for work in fields(usual)} == {
+        "insert": takes.insert,
+        "set_metadata": takes.set_metadata,
+        "start": takes.start,
+        "resume": takes.resume,
+        "suspend": takes.suspend,
+        "stop": takes.stop,
+        "delete": takes.delete,
+        "delete_disk": takes.disk_delete,
+        "boot": 2 * takes.boot,
+    }
 
 
 @pytest.mark.parametrize(("chosen", "seconds"), [(None, 120), (7, 7)])

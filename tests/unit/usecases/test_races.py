@@ -24,7 +24,8 @@ from shared.domain.jobs import Job
 from shared.domain.owner_limits import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.reports import ReportEvent
-from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspace
+from shared.ports import Stored
 from shared.usecases.manage_workspaces import stop_workspace
 from shared.usecases.records import ATTEMPTS
 from tests.fakes.interruptions import Interruptions, Moment
@@ -342,13 +343,21 @@ def test_a_create_during_the_end_of_a_delete_is_not_lost(
     """The last commit of a DELETE and a create by the same person both take effect."""
     workspace = world.ready()
     world.delete("alice", workspace.id)
-    world.run(until=lambda: operation_of(world, workspace).phase is Phase.FORGET)
-    job = next_job(world)
-    act_before_the_next_commit(world, monkeypatch, lambda: world.create("alice", "two"))
+    get_owner = world.store.get_owner
+    created: list[Workspace] = []
 
-    world.do(job)
+    def interrupted(owner_id: str) -> Stored[Owner]:
+        owner = get_owner(owner_id)
+        if operation_of(world, workspace).phase is Phase.FORGET and not created:
+            monkeypatch.setattr(world.store, "get_owner", get_owner)
+            created.append(world.create("alice", "two"))
+        return owner
 
-    assert [ws.name for ws in world.store.workspaces.values()] == ["two"]
+    monkeypatch.setattr(world.store, "get_owner", interrupted)
+
+    world.run(until=lambda: workspace.id not in world.store.workspaces)
+
+    assert [ws.id for ws in created] == list(world.store.workspaces)
     assert [held.name for held in world.store.owners["alice"].workspaces.values()] == ["two"]
 
 

@@ -11,6 +11,7 @@ from shared.domain.policy import Policy
 from shared.ports import Identity, Jobs, Machines, WorkspaceStore
 from shared.usecases.audit import AuditTrail
 from shared.usecases.records import Records
+from shared.usecases.seen_machines import SeenMachines
 from shared.worker_exit import at_worker_exit
 
 _MODULES = {
@@ -96,6 +97,11 @@ class Hub:
             settings.report_workspace_url,
             settings.emulators.compute,
         )
+
+    @cached_property
+    def seen_machines(self) -> SeenMachines:
+        """What Compute has answered this instance about machines that are off."""
+        return SeenMachines(lambda: self.machines, self.clock)
 
     @cached_property
     def caller_limit(self) -> CallerLimit:

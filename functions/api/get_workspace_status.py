@@ -20,6 +20,6 @@ def get_workspace_status(request: Request, workspace_id: str) -> Answer:
     """Answer 200 with the workspace, its instance and its connection."""
     who = actor_of(request, HUB)
     status = manage_workspaces.get_workspace_status(
-        HUB.records, lambda: HUB.machines, who, workspace_id
+        HUB.records, HUB.seen_machines, who, workspace_id
     )
     return Answer(200, status_json(status, HUB.policy))

@@ -13,12 +13,13 @@ from shared.domain.commits import commit_of_request
 from shared.domain.drift import has_drifted
 from shared.domain.errors import HubError, NotAllowedError, UnavailableError
 from shared.domain.events import REFUSED, request_event
-from shared.domain.instance import Instance, Place
+from shared.domain.instance import Instance
 from shared.domain.lifecycle import NewMachine, NewOperation
 from shared.domain.policy import Policy
 from shared.domain.workspace import Status, Workspace
-from shared.ports import Machines, Page
+from shared.ports import Page
 from shared.usecases.records import Records
+from shared.usecases.seen_machines import SeenMachines
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,23 +133,26 @@ class RealTimeStatus:
 
 
 def get_workspace_status(
-    records: Records, machines: Callable[[], Machines], actor: Actor, workspace_id: str
+    records: Records, machines: SeenMachines, actor: Actor, workspace_id: str
 ) -> RealTimeStatus:
     """Return a workspace and its machine in real time. Writes nothing to the record.
 
-    One read and one call to Compute. If record and machine differ, a job asks a worker to look. If
+    One read, and one call to Compute; none for a suspended workspace that was asked for some
+    seconds ago (``SeenMachines``). If record and machine differ, a job asks a worker to look. If
     Compute does not answer, ``why_no_instance`` says so, and the record is answered all the same.
-    ``machines`` is called only after the actor is authorized. An administrator's read of another's
+    Compute is asked only after the actor is authorized. An administrator's read of another's
     workspace is an audit event.
 
     Raises:
         WorkspaceNotFoundError, UnavailableError
     """
     requested = Requested(actor, workspace_id, "StatusRequested")
-    workspace = _authorized(records, requested, records.find(workspace_id))
+    stored = records.store.get(workspace_id)
+    workspace = _authorized(records, requested, stored.record if stored else None)
+    assert stored is not None  # noqa: S101 -- authorized: it exists
     records.audit.record_read(actor, workspace.id, workspace.owner_id, requested.what)
     try:
-        instance = machines().get(Place(workspace.zone, workspace.instance_name))
+        instance = machines.get(stored)
     except UnavailableError as error:
         return RealTimeStatus(workspace, None, str(error))
     now = records.clock()

@@ -32,6 +32,7 @@ from shared.usecases.create_workspace import create_workspace
 from shared.usecases.receive_report import receive_report
 from shared.usecases.records import Records
 from shared.usecases.resend_lost_jobs import resend_lost_jobs
+from shared.usecases.seen_machines import SeenMachines
 from shared.usecases.sweeping import SweepReport
 from tests.fakes.clock import SettableClock
 from tests.fakes.interruptions import ProcessDiedError
@@ -119,9 +120,10 @@ class World:
         )
 
     def look(self, workspace: Workspace) -> manage_workspaces.RealTimeStatus:
-        """Ask for its real-time status."""
+        """Ask for its real-time status, of a process that has just begun."""
+        seen = SeenMachines(lambda: self.machines_port, self.clock)
         return manage_workspaces.get_workspace_status(
-            self.records, lambda: self.machines_port, actor(workspace.owner_id), workspace.id
+            self.records, seen, actor(workspace.owner_id), workspace.id
         )
 
     # ---- the platform ----

@@ -23,6 +23,7 @@ from shared.domain.job_messages import write_job
 from shared.domain.jobs import Job
 from shared.domain.workspace import Workspace
 from shared.usecases.audit import AuditTrail
+from shared.usecases.seen_machines import SeenMachines
 from tests.fakes.identity import FakeIdentity
 from tests.fakes.machines import PROJECT, FakeInstance
 from tests.fakes.records import INSTANCE_ID
@@ -195,6 +196,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Functions:
         "machines": world.machines,
         "clock": world.clock,
         "audit": AuditTrail(world.store, world.clock),
+        "seen_machines": SeenMachines(lambda: bootstrap.hub().machines, world.clock),
     }
     for name, port in ports.items():
         functions.replace_part(name, port)

@@ -17,7 +17,7 @@ from shared.domain.workspace import Status
 from shared.ports import Jobs
 from tests.fakes.records import a_workspace
 from tests.fakes.store import Counts
-from tests.fakes.world import place_of
+from tests.fakes.world import place_of, suspended
 from tests.functions.conftest import Functions
 
 WORKSPACE_FIELDS = {
@@ -526,6 +526,23 @@ def test_a_status_without_an_answer_of_compute_has_the_record(hub: Functions) ->
         None,
     )
     assert "does not answer" in answer.get_json()["why_no_instance"]
+
+
+def test_the_status_of_a_suspended_workspace_asks_compute_rarely(hub: Functions) -> None:
+    """Pages that are left open cost Compute one call in ten seconds; each gets the same answer."""
+    workspace = suspended(hub.world)
+    reads = hub.world.machines.reads
+    reads.clear()
+
+    answers = []
+    for _ in range(20):
+        answers += [hub.status(workspace.id), hub.status(workspace.id, token="grace")]
+        hub.world.clock.advance(timedelta(seconds=1))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.get_data() for answer in answers}) == 1
+    assert answers[0].get_json()["instance"]["status"] == "SUSPENDED"
+    assert reads == {"get": 2}
 
 
 @pytest.mark.parametrize("queue_away", [False, True])

@@ -1,8 +1,7 @@
 """``GET /workspaces/:id/status``: the record, the machine as Compute sees it, and how to connect.
 
 People call it. Writes nothing; if record and machine differ, it enqueues a look. If Compute does
-not answer, the answer says why; if the database does not, 503. The Compute library is imported at
-the first request.
+not answer, the answer says why; if the database does not, 503.
 """
 
 from flask import Request
@@ -12,7 +11,7 @@ from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import status_json
 from shared.usecases import manage_workspaces
 
-HUB = hub("store", "identity")
+HUB = hub("store", "identity", "machines")
 
 
 @endpoint(HUB, "GET /workspaces/{workspace_id}/status")

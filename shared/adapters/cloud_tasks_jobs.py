@@ -1,26 +1,19 @@
 """Jobs sent through Cloud Tasks: starts, stops, deletes, looks, and each step after the first."""
 
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-import grpc
-from google.api_core import exceptions, retry
-from google.cloud import tasks_v2
-from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
-from google.protobuf import timestamp_pb2
+from google.api_core import exceptions
+from google.cloud.tasks_v2.types.cloudtasks import CreateTaskRequest
+from google.cloud.tasks_v2.types.task import Task
 
+from shared.adapters.grpc_service import GrpcService, Method
 from shared.domain.errors import UnavailableError
 from shared.domain.job_messages import write_job
 from shared.domain.jobs import PROMPTLY, Job
 from shared.ports import Jobs
 
-TIMEOUT_SECONDS = 5.0
-_RETRY = retry.Retry(
-    predicate=retry.if_exception_type(exceptions.ServiceUnavailable),
-    initial=0.1,
-    maximum=1.0,
-    timeout=TIMEOUT_SECONDS,
-)
+_CREATE_TASK = Method("CreateTask", CreateTaskRequest.pb(), Task.pb())
 
 
 class CloudTasksJobs(Jobs):
@@ -32,11 +25,14 @@ class CloudTasksJobs(Jobs):
     def __init__(
         self, queue_path: str, url: str, service_account: str, emulator: str | None
     ) -> None:
-        transport = (
-            CloudTasksGrpcTransport(channel=grpc.insecure_channel(emulator)) if emulator else None
-        )
-        self._client = tasks_v2.CloudTasksClient(transport=transport)
         self._queue = queue_path
+        self._service = GrpcService(
+            "google.cloud.tasks.v2.CloudTasks",
+            "cloudtasks.googleapis.com",
+            emulator,
+            (_CREATE_TASK,),
+            {"x-goog-request-params": f"parent={quote(queue_path, safe='')}"},
+        )
         self._url = url
         # The audience of a Cloud Run service is its URL without a path.
         self._audience = "{0.scheme}://{0.netloc}".format(urlsplit(url))
@@ -44,26 +40,17 @@ class CloudTasksJobs(Jobs):
 
     def send(self, job: Job) -> None:
         """See the port."""
-        task = tasks_v2.Task(
-            name=f"{self._queue}/tasks/{job.name}",
-            http_request=tasks_v2.HttpRequest(
-                url=self._url,
-                http_method=tasks_v2.HttpMethod.POST,
-                headers={"Content-Type": "application/json"},
-                body=write_job(job),
-                oidc_token=tasks_v2.OidcToken(
-                    service_account_email=self._service_account, audience=self._audience
-                ),
-            ),
-        )
+        request = _CREATE_TASK.request(parent=self._queue)
+        request.task.name = f"{self._queue}/tasks/{job.name}"
+        call = request.task.http_request
+        call.url, call.http_method, call.body = self._url, "POST", write_job(job)
+        call.headers["Content-Type"] = "application/json"
+        call.oidc_token.service_account_email = self._service_account
+        call.oidc_token.audience = self._audience
         if job.delay > PROMPTLY:
-            due = timestamp_pb2.Timestamp()
-            due.FromDatetime(datetime.now(UTC) + job.delay)
-            task.schedule_time = due
+            request.task.schedule_time.FromDatetime(datetime.now(UTC) + job.delay)
         try:
-            self._client.create_task(
-                parent=self._queue, task=task, retry=_RETRY, timeout=TIMEOUT_SECONDS
-            )
+            self._service.call(_CREATE_TASK, request)
         except exceptions.AlreadyExists:
             return
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:

@@ -7,7 +7,7 @@ wrote is metadata, which the boot scripts read as data.
 
 from datetime import timedelta
 
-from google.cloud import compute_v1
+from google.cloud.compute_v1 import types
 
 from shared.boot.user_data import user_data
 from shared.config import MachineSettings
@@ -62,7 +62,7 @@ def metadata_items(
 
 def instance_resource(
     command: InsertInstance, project_id: str, settings: MachineSettings, report_url: str
-) -> compute_v1.Instance:
+) -> types.Instance:
     """Return the instance to insert.
 
     The home disk is created with the instance, or attached if it exists. It outlives the instance.
@@ -70,20 +70,18 @@ def instance_resource(
     zone = command.place.zone
     resource_labels = labels(command.workspace_id, command.owner_id, settings)
     metadata = metadata_items(command, settings, report_url)
-    interface = compute_v1.NetworkInterface(
+    interface = types.NetworkInterface(
         network=settings.network, subnetwork=settings.subnetwork or None
     )
     if settings.external_address:
-        interface.access_configs = [
-            compute_v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")
-        ]
-    return compute_v1.Instance(
+        interface.access_configs = [types.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")]
+    return types.Instance(
         name=command.place.name,
         machine_type=f"zones/{zone}/machineTypes/{command.machine_type}",
         labels=resource_labels,
-        tags=compute_v1.Tags(items=[IAP_TAG]),
-        metadata=compute_v1.Metadata(
-            items=[compute_v1.Items(key=key, value=value) for key, value in metadata.items()]
+        tags=types.Tags(items=[IAP_TAG]),
+        metadata=types.Metadata(
+            items=[types.Items(key=key, value=value) for key, value in metadata.items()]
         ),
         disks=[
             _boot_disk(command, resource_labels, settings),
@@ -91,12 +89,12 @@ def instance_resource(
         ],
         network_interfaces=[interface],
         service_accounts=[
-            compute_v1.ServiceAccount(
+            types.ServiceAccount(
                 email=settings.service_account,
                 scopes=["https://www.googleapis.com/auth/cloud-platform"],
             )
         ],
-        shielded_instance_config=compute_v1.ShieldedInstanceConfig(
+        shielded_instance_config=types.ShieldedInstanceConfig(
             enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
         ),
         scheduling=_scheduling(settings),
@@ -112,20 +110,20 @@ def _seconds(duration: timedelta) -> str:
     return str(max(1, round(duration.total_seconds())))
 
 
-def _scheduling(settings: MachineSettings) -> compute_v1.Scheduling:
+def _scheduling(settings: MachineSettings) -> types.Scheduling:
     """Return how Compute may treat the machine.
 
     A preemption or the end of the run time stops the machine, so the home disk and the record stay.
     Both need a termination action, and a Spot VM is neither restarted nor migrated (source:
     Compute's documentation of Spot VMs and of limits to a VM's run time).
     """
-    scheduling = compute_v1.Scheduling(provisioning_model="STANDARD", automatic_restart=True)
+    scheduling = types.Scheduling(provisioning_model="STANDARD", automatic_restart=True)
     if settings.spot:
-        scheduling = compute_v1.Scheduling(
+        scheduling = types.Scheduling(
             provisioning_model="SPOT", automatic_restart=False, on_host_maintenance="TERMINATE"
         )
     if settings.most_run:
-        scheduling.max_run_duration = compute_v1.Duration(
+        scheduling.max_run_duration = types.Duration(
             seconds=round(settings.most_run.total_seconds())
         )
     if settings.spot or settings.most_run:
@@ -135,16 +133,16 @@ def _scheduling(settings: MachineSettings) -> compute_v1.Scheduling:
 
 def _boot_disk(
     command: InsertInstance, resource_labels: dict[str, str], settings: MachineSettings
-) -> compute_v1.AttachedDisk:
+) -> types.AttachedDisk:
     """Return the boot disk to create.
 
     Its name contains the generation. Compute's default is the machine's name, which a boot disk
     that outlived an earlier machine of the workspace would still hold.
     """
-    return compute_v1.AttachedDisk(
+    return types.AttachedDisk(
         boot=True,
         auto_delete=True,
-        initialize_params=compute_v1.AttachedDiskInitializeParams(
+        initialize_params=types.AttachedDiskInitializeParams(
             disk_name=f"{command.place.name}-{command.generation}",
             source_image=settings.boot_image,
             disk_size_gb=settings.boot_disk_gb,
@@ -159,12 +157,12 @@ def _home_disk(
     project_id: str,
     resource_labels: dict[str, str],
     settings: MachineSettings,
-) -> compute_v1.AttachedDisk:
-    disk = compute_v1.AttachedDisk(auto_delete=False, device_name="home")
+) -> types.AttachedDisk:
+    disk = types.AttachedDisk(auto_delete=False, device_name="home")
     if command.attach_home:
         disk.source = f"projects/{project_id}/zones/{command.place.zone}/disks/{command.home_disk}"
     else:
-        disk.initialize_params = compute_v1.AttachedDiskInitializeParams(
+        disk.initialize_params = types.AttachedDiskInitializeParams(
             disk_name=command.home_disk,
             disk_size_gb=settings.home_disk_gb,
             disk_type=_disk_type(command, settings),

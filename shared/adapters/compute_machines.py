@@ -14,7 +14,10 @@ import requests
 from google.api_core import exceptions, retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
-from google.cloud import compute_v1
+from google.cloud.compute_v1 import types
+from google.cloud.compute_v1.services.disks import DisksClient
+from google.cloud.compute_v1.services.instances import InstancesClient
+from google.cloud.compute_v1.services.zone_operations import ZoneOperationsClient
 from google.protobuf.json_format import ParseError
 
 from shared import logs
@@ -100,9 +103,9 @@ class ComputeMachines(Machines):
                 "credentials": AnonymousCredentials(),  # type: ignore[no-untyped-call]
                 "client_options": {"api_endpoint": f"http://{emulator}"},
             }
-        self._instances = compute_v1.InstancesClient(**options)
-        self._disks = compute_v1.DisksClient(**options)
-        self._operations = compute_v1.ZoneOperationsClient(**options)
+        self._instances = InstancesClient(**options)
+        self._disks = DisksClient(**options)
+        self._operations = ZoneOperationsClient(**options)
         self._project = project_id
         self._settings = settings
         self._report_url = report_url
@@ -147,7 +150,7 @@ class ComputeMachines(Machines):
         )
         if found is None:
             return OperationState(done=True)
-        if found.status != compute_v1.Operation.Status.DONE:
+        if found.status != types.Operation.Status.DONE:
             return OperationState(done=False)
         return OperationState(done=True, fault=operation_fault(found))
 
@@ -183,32 +186,32 @@ class ComputeMachines(Machines):
                 return self._label_disk(command, once)
             case StartInstance():
                 return compute.start_unary(
-                    compute_v1.StartInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                    types.StartInstanceRequest(**at, **once), timeout=CALL_SECONDS
                 )
             case ResumeInstance():
                 return compute.resume_unary(
-                    compute_v1.ResumeInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                    types.ResumeInstanceRequest(**at, **once), timeout=CALL_SECONDS
                 )
             case SuspendInstance():
                 return compute.suspend_unary(
-                    compute_v1.SuspendInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                    types.SuspendInstanceRequest(**at, **once), timeout=CALL_SECONDS
                 )
             case StopInstance():
                 return compute.stop_unary(
-                    compute_v1.StopInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                    types.StopInstanceRequest(**at, **once), timeout=CALL_SECONDS
                 )
             case DeleteInstance():
                 self._keep_home_disks(command, request_id)
                 return compute.delete_unary(
-                    compute_v1.DeleteInstanceRequest(**at, **once), timeout=CALL_SECONDS
+                    types.DeleteInstanceRequest(**at, **once), timeout=CALL_SECONDS
                 )
             case DeleteDisk():
-                delete = compute_v1.DeleteDiskRequest(**self._disk_at(command.place), **once)
+                delete = types.DeleteDiskRequest(**self._disk_at(command.place), **once)
                 return self._disks.delete_unary(delete, timeout=CALL_SECONDS)
 
     def _insert(self, command: InsertInstance, once: dict[str, str]) -> Any:
         resource = instance_resource(command, self._project, self._settings, self._report_url)
-        request = compute_v1.InsertInstanceRequest(
+        request = types.InsertInstanceRequest(
             project=self._project, zone=command.place.zone, instance_resource=resource, **once
         )
         return self._instances.insert_unary(request, timeout=CALL_SECONDS)
@@ -226,7 +229,7 @@ class ComputeMachines(Machines):
         disks = found.disks if found else []
         deleted_too = [disk.device_name for disk in disks if disk.auto_delete and not disk.boot]
         for device_name in deleted_too:
-            request = compute_v1.SetDiskAutoDeleteInstanceRequest(
+            request = types.SetDiskAutoDeleteInstanceRequest(
                 **self._instance_at(command.place),
                 auto_delete=False,
                 device_name=device_name,
@@ -254,10 +257,10 @@ class ComputeMachines(Machines):
             for item in metadata.items
             if item.key not in ours and not item.key.startswith("hub-")
         ]
-        items += [compute_v1.Items(key=key, value=value) for key, value in ours.items()]
-        request = compute_v1.SetMetadataInstanceRequest(
+        items += [types.Items(key=key, value=value) for key, value in ours.items()]
+        request = types.SetMetadataInstanceRequest(
             **self._instance_at(command.place),
-            metadata_resource=compute_v1.Metadata(fingerprint=metadata.fingerprint, items=items),
+            metadata_resource=types.Metadata(fingerprint=metadata.fingerprint, items=items),
             **once,
         )
         return self._instances.set_metadata_unary(request, timeout=CALL_SECONDS)
@@ -268,11 +271,11 @@ class ComputeMachines(Machines):
         If somebody changes them in between, Compute refuses the call (412), and it is made again.
         """
         found = self._instances.get(**self._instance_at(command.place), **_READ)
-        change = compute_v1.InstancesSetLabelsRequest(
+        change = types.InstancesSetLabelsRequest(
             label_fingerprint=found.label_fingerprint,
             labels=self._merged_labels(found.labels, command),
         )
-        request = compute_v1.SetLabelsInstanceRequest(
+        request = types.SetLabelsInstanceRequest(
             **self._instance_at(command.place), instances_set_labels_request_resource=change, **once
         )
         return self._instances.set_labels_unary(request, timeout=CALL_SECONDS)
@@ -280,11 +283,11 @@ class ComputeMachines(Machines):
     def _label_disk(self, command: LabelDisk, once: dict[str, str]) -> Any:
         """Add the Hub's labels to the disk's present labels, as ``_label_instance`` does."""
         found = self._disks.get(**self._disk_at(command.place), **_READ)
-        change = compute_v1.ZoneSetLabelsRequest(
+        change = types.ZoneSetLabelsRequest(
             label_fingerprint=found.label_fingerprint,
             labels=self._merged_labels(found.labels, command),
         )
-        request = compute_v1.SetLabelsDiskRequest(
+        request = types.SetLabelsDiskRequest(
             project=self._project,
             zone=command.place.zone,
             resource=command.place.name,
@@ -303,12 +306,12 @@ class ComputeMachines(Machines):
         return {**ours, **present, "workspace": ours["workspace"], "hub": ours["hub"]}
 
     def _list_instances(self, filter_: str) -> Iterator[Instance]:
-        request = compute_v1.AggregatedListInstancesRequest(project=self._project, filter=filter_)
+        request = types.AggregatedListInstancesRequest(project=self._project, filter=filter_)
         for zone in _aggregated_list(lambda: self._instances.aggregated_list(request, **_READ)):
             yield from (_instance(found) for found in zone.instances)
 
     def _list_disks(self, filter_: str) -> Iterator[Disk]:
-        request = compute_v1.AggregatedListDisksRequest(project=self._project, filter=filter_)
+        request = types.AggregatedListDisksRequest(project=self._project, filter=filter_)
         for zone in _aggregated_list(lambda: self._disks.aggregated_list(request, **_READ)):
             yield from (_disk(found) for found in zone.disks)
 

@@ -1,4 +1,4 @@
-"""Counts what Firestore bills, at the methods of Google's client library.
+"""Counts what Firestore bills, at the calls of the adapters.
 
 Source: Firestore's pricing. Each document that a query finds or a get asks for is a read, and so is
 a query that finds none; each document of a commit is a write.
@@ -7,35 +7,20 @@ a query that finds none; each document of a commit is a write.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from google.cloud.firestore_v1.services.firestore import FirestoreClient
-from google.cloud.firestore_v1.types import (
-    CommitRequest,
-    GetDocumentRequest,
-    RunQueryRequest,
-    RunQueryResponse,
-)
-
-_UNCOUNTED = (
-    *(
-        "batch_get_documents",
-        "list_documents",
-        "run_aggregation_query",
-        "partition_query",
-        "listen",
-    ),
-    *("batch_write", "write", "create_document", "update_document", "delete_document"),
-)
+from shared.adapters.firestore_documents import COMMIT, GET, RUN_QUERY
+from shared.adapters.grpc_service import GrpcService, Method
 
 
 @dataclass
 class Bill:
-    """The documents that were read, the queries, the commits, and the documents that they wrote."""
+    """The gets, the queries, the commits, and the documents that they read and wrote."""
 
+    gets: int = 0
     reads: int = 0
     queries: int = 0
     commits: int = 0
@@ -46,46 +31,36 @@ class Bill:
 def billed() -> Iterator[Bill]:
     """Count the reads and writes of this process.
 
-    Methods that are not counted raise, so that no read or write is missed.
+    Firestore's methods that are not counted raise, so that no read or write is missed.
     """
     bill = Bill()
-    get_document, run_query, commit = (
-        FirestoreClient.get_document,
-        FirestoreClient.run_query,
-        FirestoreClient.commit,
-    )
+    call, pieces = GrpcService.call, GrpcService.pieces
 
-    def counted_get(api: FirestoreClient, request: GetDocumentRequest, **options: Any) -> Any:
-        bill.reads += 1
-        return get_document(api, request, **options)
+    def counted_call(service: GrpcService, method: Method, request: Any) -> Any:
+        if method is GET:
+            bill.gets += 1
+            bill.reads += 1
+        elif method is COMMIT:
+            bill.commits += 1
+            bill.writes += len(request.writes)
+        elif _is_firestores(method):
+            raise NotImplementedError(f"{method.name} is not counted")
+        return call(service, method, request)
 
-    def counted_query(
-        api: FirestoreClient, request: RunQueryRequest, **options: Any
-    ) -> Iterator[RunQueryResponse]:
+    def counted_pieces(service: GrpcService, method: Method, request: Any) -> list[Any]:
+        if method is not RUN_QUERY:
+            raise NotImplementedError(f"{method.name} is not counted")
+        answers = pieces(service, method, request)
         bill.queries += 1
-        return _counted_answers(bill, run_query(api, request, **options))
+        bill.reads += sum(answer.HasField("document") for answer in answers) or 1
+        return answers
 
-    def counted_commit(api: FirestoreClient, request: CommitRequest, **options: Any) -> Any:
-        bill.commits += 1
-        bill.writes += len(CommitRequest.pb(request).writes)
-        return commit(api, request, **options)
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(FirestoreClient, "get_document", counted_get))
-        stack.enter_context(mock.patch.object(FirestoreClient, "run_query", counted_query))
-        stack.enter_context(mock.patch.object(FirestoreClient, "commit", counted_commit))
-        for name in _UNCOUNTED:
-            refusing = mock.Mock(side_effect=NotImplementedError(f"{name} is not counted"))
-            stack.enter_context(mock.patch.object(FirestoreClient, name, refusing))
+    with (
+        mock.patch.object(GrpcService, "call", counted_call),
+        mock.patch.object(GrpcService, "pieces", counted_pieces),
+    ):
         yield bill
 
 
-def _counted_answers(bill: Bill, answers: Iterable[RunQueryResponse]) -> Iterator[RunQueryResponse]:
-    found = 0
-    for answer in answers:
-        if RunQueryResponse.pb(answer).HasField("document"):
-            found += 1
-            bill.reads += 1
-        yield answer
-    if not found:
-        bill.reads += 1
+def _is_firestores(method: Method) -> bool:
+    return str(method.request.DESCRIPTOR.full_name).startswith("google.firestore.")

@@ -1,22 +1,16 @@
-"""Counts the calls to Firestore of each request, at the methods of Google's client library."""
+"""Counts the calls to Firestore of each request."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
 from unittest import mock
 
 from functions_framework import create_app
-from google.cloud.firestore_v1.services.firestore import FirestoreClient
 
 from localcloud.api_client import ApiClient
 from localcloud.catalogue import ROOT, read_catalogue
 from localcloud.running_cloud import RunningCloud
-
-CALLS = {"get_document": "reads", "run_query": "queries", "commit": "commits"}
+from tests.bench.billed import billed
 
 
 def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
@@ -33,34 +27,19 @@ def measure(cloud: RunningCloud) -> dict[str, dict[str, float]]:
         "stop_workspace": ("POST", f"/workspaces/{workspace_id}/stop"),
         "delete_workspace": ("DELETE", f"/workspaces/{workspace_id}"),
     }
-    figures = {}
+    figures: dict[str, dict[str, float]] = {}
     sources = {function.name: function.source for function in read_catalogue().functions}
     with mock.patch.dict(os.environ, {**cloud.state["environment"], "HUB_LOG_LEVEL": "WARNING"}):
         for name, (method, path) in requests.items():
             client = create_app(name, str(ROOT / sources[name])).test_client()  # type: ignore[no-untyped-call]
-            with _counting() as counts:
+            with billed() as bill:
                 body = {"name": "another"} if name == "create_workspace" else None
                 answer = client.open(path, method=method, headers=headers, json=body)
             if answer.status_code >= 300:
                 raise RuntimeError(f"{method} {path} answered {answer.status_code}: {answer.text}")
-            figures[name] = {call: float(counts[call]) for call in CALLS.values()}
+            figures[name] = {
+                "reads": bill.gets,
+                "queries": bill.queries,
+                "commits": bill.commits,
+            }
     return figures
-
-
-@contextlib.contextmanager
-def _counting() -> Iterator[Counter[str]]:
-    """Count the calls of the library's methods."""
-    counts: Counter[str] = Counter()
-    with contextlib.ExitStack() as stack:
-        for name, call in CALLS.items():
-            counted = _counted(counts, call, getattr(FirestoreClient, name))
-            stack.enter_context(mock.patch.object(FirestoreClient, name, counted))
-        yield counts
-
-
-def _counted(counts: Counter[str], call: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        counts[call] += 1
-        return method(*args, **kwargs)
-
-    return counted

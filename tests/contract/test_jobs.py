@@ -19,7 +19,7 @@ from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from localcloud.running_cloud import RunningCloud
-from shared.adapters import cloud_tasks_jobs, pubsub_jobs
+from shared.adapters import grpc_service
 from shared.adapters.cloud_tasks_jobs import CloudTasksJobs
 from shared.adapters.google_identity import GoogleIdentity
 from shared.adapters.pubsub_jobs import PubSubJobs
@@ -397,7 +397,7 @@ def test_a_queue_that_does_not_answer_is_an_error_in_time(
     name: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error comes after the adapter's own timeout, not after the library's."""
-    hurry(monkeypatch, {"tasks": cloud_tasks_jobs, "topic": pubsub_jobs}[name])
+    hurry(monkeypatch, grpc_service)
     with unanswering(how) as address:
         jobs = ADAPTERS[name](address)
         assert_told_in_time({name: lambda: jobs.send(a_job())})

@@ -15,7 +15,7 @@ import pytest
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from shared.adapters import firestore_documents
+from shared.adapters import grpc_service
 from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
 from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError
 from shared.domain.events import Event
@@ -990,7 +990,7 @@ def test_a_firestore_that_does_not_answer_is_an_error_in_time(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each method gives up after the adapter's own timeout, not after the library's minutes."""
-    hurry(monkeypatch, firestore_documents)
+    hurry(monkeypatch, grpc_service)
 
     with unanswering(how) as address:
         store = FirestoreWorkspaceStore.of("nowhere", "(default)", address)

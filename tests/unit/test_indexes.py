@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from google.cloud.firestore_v1.services.firestore import FirestoreClient
-from google.cloud.firestore_v1.types import RunQueryRequest, StructuredQuery
+from google.cloud.firestore_v1.types import StructuredQuery
 
 from localcloud.catalogue import ROOT
 from shared.adapters.firestore_documents import Documents
 from shared.adapters.firestore_store import FirestoreWorkspaceStore
+from shared.adapters.grpc_service import GrpcService
 from shared.domain.workspace import Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,15 +34,15 @@ QUERIES = {
 
 
 class RecordingApi:
-    """Replaces the library's Firestore API: keeps each query and returns no documents."""
+    """Replaces Firestore: keeps each query and returns no documents."""
 
     def __init__(self) -> None:
         self.asked: list[StructuredQuery] = []
 
-    def run_query(self, request: RunQueryRequest, **_: Any) -> Iterator[Any]:
+    def pieces(self, _: object, request: Any) -> list[Any]:
         """Keep the query."""
-        self.asked.append(request.structured_query)
-        return iter(())
+        self.asked.append(StructuredQuery.wrap(request.structured_query))
+        return []
 
 
 def indexes_in_the_repository() -> set[Index]:
@@ -87,7 +86,7 @@ def api() -> RecordingApi:
 
 def query_of(api: RecordingApi, name: str) -> StructuredQuery:
     """Call one of the store's lists, and return the query that it makes."""
-    documents = Documents(cast(FirestoreClient, api), "projects/demo/databases/(default)")
+    documents = Documents(cast(GrpcService, api), "projects/demo/databases/(default)")
     getattr(FirestoreWorkspaceStore(documents), name.split(maxsplit=1)[0])(*QUERIES[name])
     [asked] = api.asked
     return asked

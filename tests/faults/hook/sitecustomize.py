@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import importlib
 import io
 import itertools
 import json
@@ -25,7 +24,6 @@ import grpc
 
 _SOCKET = str(Path(__file__).with_name("test"))  # on which the test listens
 _FUNCTION = os.environ.get("FUNCTION_TARGET", "")
-_IMPORTS_LATE = "get_workspace_status"
 _inbound = threading.local()
 _requests = itertools.count(1)
 
@@ -117,10 +115,6 @@ def _record_inbound_requests() -> None:
 
     def create_app(*args: Any, **kwargs: Any) -> Any:
         app: Any = make(*args, **kwargs)  # type: ignore[no-untyped-call]
-        if _FUNCTION == _IMPORTS_LATE:
-            # Otherwise its first request would take seconds in each process that replaces a killed
-            # one.
-            importlib.import_module("shared.adapters.compute_machines")
         serve = app.wsgi_app
 
         def served(environ: dict[str, Any], start_response: Any) -> Any:

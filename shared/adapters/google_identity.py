@@ -4,14 +4,16 @@ People send an ID token or come with IAP's signed header. Machines send an insta
 """
 
 import re
+import time
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
 
 from shared.adapters.signing_keys import SigningKeys
+from shared.adapters.verified_tokens import Verified, VerifiedTokens
 from shared.config import Identity as IdentitySettings
 from shared.config import IdentitySource
 from shared.domain.access import MachineIdentity, Person, normalized
@@ -53,6 +55,7 @@ class _TrustedTokens:
     Attributes:
         kind: what a token is called in messages, with its article.
         subject_prefix: the text before the account's own ``sub``.
+        verified: those of them that were verified before.
     """
 
     kind: str
@@ -61,6 +64,7 @@ class _TrustedTokens:
     issuers: tuple[str, ...]
     audiences: tuple[str, ...]
     subject_prefix: str = ""
+    verified: VerifiedTokens = field(default_factory=VerifiedTokens)
 
 
 class GoogleIdentity(Identity):
@@ -185,8 +189,39 @@ def _verified_claims(token: str, trusted: _TrustedTokens) -> dict[str, Any]:
         raise NotAuthenticatedError("The token is too long to be one of Google's.")
     if not token.isascii():
         raise NotAuthenticatedError(f"The token is not {trusted.kind}: it cannot be decoded.")
+    if (claims := _remembered_claims(token, trusted)) is None:
+        claims = _decoded_claims(token, trusted)
+    return {**claims, "sub": _own_subject(claims["sub"], trusted.subject_prefix)}
+
+
+def _remembered_claims(token: str, trusted: _TrustedTokens) -> Mapping[str, Any] | None:
+    """Return the claims of a token that was verified before, if nothing speaks against them now.
+
+    What may have changed since is checked each time: the key, the times, issuer and audience. If
+    anything is not as it should be, the token is verified again from scratch, which says why.
+    """
+    verified = trusted.verified.find(token)
+    if verified is None:
+        return None
+    claims, now = verified.claims, time.time()
+    audience = [claims["aud"]] if isinstance(claims["aud"], str) else claims["aud"]
+    if (
+        trusted.keys.find(verified.key_id) is verified.key
+        and claims["exp"] > now - SKEW_SECONDS
+        and max(claims["iat"], claims.get("nbf", 0)) <= now + SKEW_SECONDS
+        and claims["iss"] in trusted.issuers
+        and not set(trusted.audiences).isdisjoint(audience)
+    ):
+        return claims
+    trusted.verified.forget(token)
+    return None
+
+
+def _decoded_claims(token: str, trusted: _TrustedTokens) -> Mapping[str, Any]:
+    """Return the claims of a token that the library verifies, and remember a valid one."""
     try:
-        claims = _decode(token, _signing_key(token, trusted), trusted)
+        key_id, key = _signing_key(token, trusted)
+        claims = _decode(token, key, trusted)
     except jwt.ExpiredSignatureError:
         raise NotAuthenticatedError("The token has expired. Get a new one.") from None
     except (jwt.ImmatureSignatureError, jwt.InvalidIssuedAtError):
@@ -206,10 +241,13 @@ def _verified_claims(token: str, trusted: _TrustedTokens) -> dict[str, Any]:
         )
     if not _is_unicode(claims):
         raise NotAuthenticatedError("The token has text that is not Unicode. Get another token.")
-    return {**claims, "sub": _own_subject(claims["sub"], trusted.subject_prefix)}
+    if all(type(claims.get(name, 0)) is int for name in ("exp", "iat", "nbf")):
+        trusted.verified.remember(token, Verified(key_id, key, claims))
+    return claims
 
 
-def _signing_key(token: str, trusted: _TrustedTokens) -> Any:
+def _signing_key(token: str, trusted: _TrustedTokens) -> tuple[str, Any]:
+    """Return the id of the key that a token says it is signed with, and the key."""
     header = jwt.get_unverified_header(token)
     if header.get("alg") != trusted.algorithm:
         raise NotAuthenticatedError(
@@ -217,12 +255,11 @@ def _signing_key(token: str, trusted: _TrustedTokens) -> Any:
             f" Use {trusted.kind} that Google issued."
         )
     key_id = header.get("kid")
-    key = trusted.keys.find(key_id) if isinstance(key_id, str) else None
-    if key is None:
+    if not isinstance(key_id, str) or (key := trusted.keys.find(key_id)) is None:
         raise NotAuthenticatedError(
             f"The token was not signed by Google. Use {trusted.kind} that Google issued."
         )
-    return key
+    return key_id, key
 
 
 def _decode(token: str, key: Any, trusted: _TrustedTokens) -> dict[str, Any]:

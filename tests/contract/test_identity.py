@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from shared.adapters import signing_keys
+from shared.adapters import google_identity, signing_keys, verified_tokens
 from shared.adapters.google_identity import (
     IAP_HEADER,
     IAP_ISSUER,
@@ -32,6 +33,7 @@ from shared.adapters.google_identity import (
     SKEW_SECONDS,
     GoogleIdentity,
 )
+from shared.adapters.verified_tokens import VerifiedTokens
 from shared.config import GOOGLE_ISSUERS, IdentitySource
 from shared.config import Identity as IdentitySettings
 from shared.domain.access import MachineIdentity, Person
@@ -879,6 +881,187 @@ def test_behind_iap_machines_still_prove_themselves_by_their_own_tokens(
         iap.machine(through_iap(IAP.sign(iap_person(google={"compute_engine": COMPUTE}))))
 
 
+# Remembered tokens
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tokens that the library was asked to verify."""
+    decoded: list[str] = []
+    decode = jwt.decode
+
+    def recorded(token: str, *args: Any, **kwargs: Any) -> Any:
+        decoded.append(token)
+        return decode(token, *args, **kwargs)
+
+    monkeypatch.setattr(jwt, "decode", recorded)
+    return decoded
+
+
+def remembered_by(gate: Gate) -> VerifiedTokens:
+    """Return the tokens of people that are remembered; only a test may ask."""
+    return gate.identity._people_tokens.verified  # noqa: SLF001
+
+
+def refusal(gate: Gate, token: str) -> str:
+    """Return why a token of a person is refused."""
+    with pytest.raises(NotAuthenticatedError) as refused:
+        gate.identity.person(gate.way.headers(token))
+    return str(refused.value)
+
+
+def test_the_signature_of_a_token_is_verified_once(gate: Gate, decodes: list[str]) -> None:
+    """The same token proves the same person again without the cost."""
+    token = gate.way.token()
+    for _ in range(3):
+        assert gate.identity.person(gate.way.headers(token)) == ALICE
+    assert decodes == [token]
+
+
+def test_the_signature_of_a_machines_token_is_verified_once(
+    google: GoogleIdentity, decodes: list[str]
+) -> None:
+    """Machines repeat a report with the same token until it is taken."""
+    token = GOOGLE.sign(machine())
+    for _ in range(3):
+        assert google.machine(bearing(token)) == MACHINE
+    assert decodes == [token]
+
+
+def test_a_remembered_token_is_refused_once_it_has_expired(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is asked each time, and the message is that of any expired token."""
+    token = gate.way.token()
+    assert gate.identity.person(gate.way.headers(token)) == ALICE
+    in_two_hours = datetime.now(UTC) + timedelta(hours=2)
+    monkeypatch.setattr(google_identity, "time", SimpleNamespace(time=in_two_hours.timestamp))
+    monkeypatch.setattr(jwt.api_jwt, "datetime", SimpleNamespace(now=lambda **_: in_two_hours))
+    assert "has expired" in refusal(gate, token)
+    assert not remembered_by(gate)
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_a_remembered_token_is_refused_before_its_time(
+    gate: Gate, claim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock was set back, so it is not valid yet."""
+    token = gate.way.token(**{claim: int(time.time())})
+    assert gate.identity.person(gate.way.headers(token)) == ALICE
+    before = datetime.now(UTC) - timedelta(hours=1)
+    monkeypatch.setattr(google_identity, "time", SimpleNamespace(time=before.timestamp))
+    monkeypatch.setattr(jwt.api_jwt, "datetime", SimpleNamespace(now=lambda **_: before))
+    assert "not valid yet" in refusal(gate, token)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"audiences": ("https://another.example.com",)}, "another audience"),
+        ({"issuers": ("https://another.example.com",)}, "another issuer"),
+    ],
+    ids=["audience", "issuer"],
+)
+def test_issuer_and_audience_of_a_remembered_token_are_asked_each_time(
+    gate: Gate, changed: dict[str, Any], words: str
+) -> None:
+    """Not that they can change in a process: what is remembered says nothing about them."""
+    token = gate.way.token()
+    assert gate.identity.person(gate.way.headers(token)) == ALICE
+    trusted = replace(gate.identity._people_tokens, **changed)  # noqa: SLF001
+    gate.identity._people_tokens = trusted  # noqa: SLF001
+    assert len(trusted.verified) == 1
+    assert words in refusal(gate, token)
+
+
+def test_whom_a_remembered_token_proves_is_asked_each_time(gate: Gate, decodes: list[str]) -> None:
+    """A machine's token with the audience of people has a good signature, and stays refused."""
+    token = gate.way.token(google={"compute_engine": COMPUTE})
+    assert [A_MACHINE in refusal(gate, token) for _ in range(2)] == [True, True]
+    assert decodes == [token]
+
+
+def test_a_remembered_token_is_good_for_one_purpose_only(
+    google: GoogleIdentity, iap: GoogleIdentity
+) -> None:
+    """What proves a person proves no machine, and what proves a machine no person."""
+    of_alice, of_machine = bearing(GOOGLE.sign(person())), bearing(GOOGLE.sign(machine()))
+    for _ in range(2):
+        assert google.person(of_alice) == ALICE
+        assert google.machine(of_machine) == iap.machine(of_machine) == MACHINE
+        for call in (
+            lambda: google.machine(of_alice),
+            lambda: google.person(of_machine),
+            lambda: iap.person(through_iap(of_alice["Authorization"].partition(" ")[2])),
+        ):
+            with pytest.raises(NotAuthenticatedError):
+                call()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_token_is_refused_again_with_the_same_words(gate: Gate, name: str) -> None:
+    """Nothing about the first time helps at the second."""
+    token = REFUSED[name][0](gate.way)
+    assert refusal(gate, token) == refusal(gate, token)
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if REFUSED[name][1] == FORGED])
+def test_a_forged_token_is_not_remembered(gate: Gate, name: str) -> None:
+    """Only a good signature is."""
+    refusal(gate, REFUSED[name][0](gate.way))
+    assert not remembered_by(gate)
+
+
+def test_parts_of_a_remembered_token_prove_nothing(gate: Gate) -> None:
+    """Another body with its header and signature, or another signature, is another token."""
+    token = gate.way.token()
+    assert gate.identity.person(gate.way.headers(token)) == ALICE
+    header, body, signature = token.split(".")
+    elsewhere = part(gate.way.said(sub=f"{gate.way.subject_prefix}1"))
+    assert FORGED in refusal(gate, f"{header}.{elsewhere}.{signature}")
+    assert FORGED in refusal(gate, f"{header}.{body}.{base64url(bytes(64))}")
+    assert NOT_DECODED in refusal(gate, f"{token}.")
+    assert NOT_DECODED in refusal(gate, token.rpartition(".")[0])
+
+
+def test_few_tokens_are_remembered(
+    gate: Gate, decodes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that was not used for the longest time is dropped, and is then verified again."""
+    monkeypatch.setattr(verified_tokens, "MOST_TOKENS", 3)
+    tokens = [gate.way.token_of(str(number)) for number in range(1, 6)]
+    for token in (*tokens, tokens[0]):
+        gate.identity.person(gate.way.headers(token))
+        gate.identity.person(gate.way.headers(tokens[4]))
+    assert [decodes.count(token) for token in tokens] == [2, 1, 1, 1, 1]
+    remembered = remembered_by(gate)
+    assert len(remembered) == 3
+    assert [bool(remembered.find(token)) for token in tokens] == [True, False, False, True, True]
+
+
+def test_no_token_is_kept(gate: Gate) -> None:
+    """Whoever reads the memory of a process does not find what lets them in."""
+    token = gate.way.token()
+    gate.identity.person(gate.way.headers(token))
+    kept = repr(vars(remembered_by(gate)))
+    assert ALICE.owner_id in kept
+    assert not [each for each in token.split(".") if each in kept]
+
+
+def test_many_threads_may_ask_at_once(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody stays who they are while tokens are remembered and dropped."""
+    monkeypatch.setattr(verified_tokens, "MOST_TOKENS", 3)
+    tokens = {str(number): gate.way.token_of(str(number)) for number in range(1, 9)}
+
+    def asked(number: int) -> bool:
+        subject = str(number % len(tokens) + 1)
+        return gate.identity.person(gate.way.headers(tokens[subject])).owner_id == subject
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(asked, range(400)))
+    assert len(remembered_by(gate)) == 3
+
+
 # The keys
 
 
@@ -985,6 +1168,24 @@ def test_a_withdrawn_key_is_refused_after_the_next_fetch(
     passing.seconds += 3601
     assert not door.lets_in()
     assert door.lets_in(STRANGER, "key-2")
+
+
+@pytest.mark.parametrize(
+    "keys", [(STRANGER.public("key-2"),), (STRANGER.public(),)], ids=["withdrawn", "replaced"]
+)
+def test_a_remembered_token_goes_with_its_key(
+    door: Door, responder: Responder, passing: Time, keys: tuple[dict[str, Any], ...]
+) -> None:
+    """Given keys that are fetched again, a token that another key verified is verified anew."""
+    token = bearing(GOOGLE.sign(person()))
+    assert [door.google.person(token) for _ in range(2)] == [ALICE, ALICE]
+    responder.answer = published(*keys)
+    passing.seconds += 3601
+    with pytest.raises(NotAuthenticatedError):
+        door.google.person(token)
+    responder.answer = published(GOOGLE.public())
+    passing.seconds += 3601
+    assert door.google.person(token) == ALICE
 
 
 def test_a_new_key_is_fetched_when_a_token_names_it(

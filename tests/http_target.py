@@ -38,14 +38,14 @@ class Target(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._lock = threading.Lock()
         self._received: dict[str, list[Received]] = {}
         self._statuses: dict[str, tuple[int, ...]] = {}
         self._gates: dict[str, threading.Event] = {}
         self._open: dict[str, int] = {}
         self.most_open: dict[str, int] = {}
-        super().__init__(("127.0.0.1", 0), _TargetHandler)
+        super().__init__(("127.0.0.1", port), _TargetHandler)
 
     def url(self, path: str) -> str:
         """Return the URL of a path."""
@@ -55,6 +55,11 @@ class Target(ThreadingHTTPServer):
         """Return the requests for a path so far."""
         with self._lock:
             return list(self._received.get(path, []))
+
+    def open(self, path: str) -> int:
+        """Return how many requests for a path are not answered."""
+        with self._lock:
+            return self._open.get(path, 0)
 
     def wait_for(self, path: str) -> Received:
         """Wait for the first request for a path and return it."""
@@ -117,9 +122,9 @@ class _TargetHandler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_target() -> Iterator[Target]:
-    """Run a target."""
-    target = Target()
+def running_target(port: int = 0) -> Iterator[Target]:
+    """Run a target; port 0 picks a free one."""
+    target = Target(port)
     thread = threading.Thread(target=target.serve_forever, args=(0.05,))
     thread.start()
     try:

@@ -1,4 +1,7 @@
-"""The contract of ``Jobs``, on queues with names and without: the fake, Cloud Tasks and Pub/Sub."""
+"""The contract of ``Jobs``, on queues with names and without.
+
+They are the fake, the local Cloud Tasks, the local Pub/Sub and Google's Pub/Sub emulator.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from localcloud.running_cloud import RunningCloud
+from localcloud.services.pubsub.server import PubSubServer
 from shared.adapters import grpc_service
 from shared.adapters.cloud_tasks_jobs import CloudTasksJobs
 from shared.adapters.google_identity import GoogleIdentity
@@ -39,6 +43,7 @@ from tests.contract.servers import (
 )
 from tests.fakes.clock import SettableClock
 from tests.fakes.jobs import FakeJobs
+from tests.server_thread import ServerThread
 
 LOCATION = "projects/contract/locations/us-west1"
 SERVICE_ACCOUNT = "operations-queue@contract.iam.gserviceaccount.com"
@@ -90,9 +95,9 @@ class CloudTasksQueue:
     """The adapter, with a queue of its own in the running cloud."""
 
     def __init__(self, cloud: RunningCloud, worker: Responder) -> None:
-        address = cloud.state["services"]["tasks"]
+        self.address = str(cloud.state["services"]["tasks"])
         self._worker = worker
-        self._channel = grpc.insecure_channel(address)
+        self._channel = grpc.insecure_channel(self.address)
         self._client = tasks_v2.CloudTasksClient(
             transport=CloudTasksGrpcTransport(channel=self._channel)
         )
@@ -102,7 +107,7 @@ class CloudTasksQueue:
             parent=LOCATION, queue=tasks_v2.Queue(name=self.path, retry_config=retry)
         )
         self.url = f"{worker.url}/operations"
-        self.jobs: Jobs = CloudTasksJobs(self.path, self.url, SERVICE_ACCOUNT, address)
+        self.jobs: Jobs = CloudTasksJobs(self.path, self.url, SERVICE_ACCOUNT, self.address)
 
     def now(self) -> datetime:
         """Return the time."""
@@ -125,10 +130,11 @@ class CloudTasksQueue:
 
 
 class PubSubQueue:
-    """The adapter, with a topic and a subscription of its own in Google's emulator."""
+    """The adapter, with a topic and a subscription of its own."""
 
     def __init__(self, address: str) -> None:
         project, topic = f"contract-{uuid.uuid4().hex[:12]}", "workspace-provision"
+        self.address = address
         self._channel = grpc.insecure_channel(address)
         topic_path = PublisherClient.topic_path(project, topic)
         PublisherClient(transport=PublisherGrpcTransport(channel=self._channel)).create_topic(
@@ -190,10 +196,27 @@ def tasks(cloud: RunningCloud, worker: Responder) -> Iterator[CloudTasksQueue]:
     queue.close()
 
 
+@pytest.fixture(scope="module")
+def local_pubsub() -> Iterator[str]:
+    """``host:port`` of a local Pub/Sub."""
+    server = PubSubServer()
+    thread = ServerThread(server)
+    yield server.address
+    thread.close()
+
+
 @pytest.fixture
-def topic(cloud: RunningCloud) -> Iterator[PubSubQueue]:
-    """A topic of Pub/Sub."""
-    queue = PubSubQueue(cloud.state["services"]["pubsub"])
+def topic(local_pubsub: str) -> Iterator[PubSubQueue]:
+    """A topic of the local Pub/Sub."""
+    queue = PubSubQueue(local_pubsub)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def googles_topic(google_pubsub: str) -> Iterator[PubSubQueue]:
+    """A topic of Google's emulator."""
+    queue = PubSubQueue(google_pubsub)
     yield queue
     queue.close()
 
@@ -206,7 +229,7 @@ def queue_called(request: pytest.FixtureRequest) -> Queue:
     return queue
 
 
-@pytest.fixture(params=["fake", "fake without names", "tasks", "topic"])
+@pytest.fixture(params=["fake", "fake without names", "tasks", "topic", "googles_topic"])
 def queue(request: pytest.FixtureRequest) -> Queue:
     """Each queue."""
     return queue_called(request)
@@ -218,7 +241,7 @@ def named(request: pytest.FixtureRequest) -> Queue:
     return queue_called(request)
 
 
-@pytest.fixture(params=["fake without names", "topic"])
+@pytest.fixture(params=["fake without names", "topic", "googles_topic"])
 def unnamed(request: pytest.FixtureRequest) -> Queue:
     """A queue without names and delays."""
     return queue_called(request)
@@ -403,13 +426,12 @@ def test_a_queue_that_does_not_answer_is_an_error_in_time(
         assert_told_in_time({name: lambda: jobs.send(a_job())})
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
-def test_a_queue_that_does_not_exist_is_an_error(cloud: RunningCloud, name: str) -> None:
+@pytest.mark.parametrize("name", ["tasks", "topic", "googles_topic"])
+def test_a_queue_that_does_not_exist_is_an_error(request: pytest.FixtureRequest, name: str) -> None:
     """It may be created soon, as after a deployment. The sender knows that the job was not sent."""
+    address = request.getfixturevalue(name).address
     with pytest.raises(UnavailableError):
-        ADAPTERS[name](cloud.state["services"]["tasks" if name == "tasks" else "pubsub"]).send(
-            a_job()
-        )
+        ADAPTERS[name.removeprefix("googles_")](address).send(a_job())
 
 
 def test_a_fake_queue_that_refuses_accepts_the_job_the_next_time() -> None:

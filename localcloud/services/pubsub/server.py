@@ -11,6 +11,7 @@ from google import pubsub_v1
 from localcloud.services.delivery_faults import DeliveryFaults
 from localcloud.services.pubsub.errors import PubSubError, UnimplementedError
 from localcloud.services.pubsub.service import PubSubService
+from localcloud.services.pubsub.subscription import Subscription
 from localcloud.services.server import Server
 
 _PUBLISHER = "google.pubsub.v1.Publisher"
@@ -92,6 +93,14 @@ class PubSubServer(Server):
     def resume(self) -> None:
         """Go on where ``pause`` stopped; acknowledgement deadlines have passed meanwhile."""
         self._service.deliverer.resume()
+
+    def subscription(self, name: str) -> Subscription:
+        """Return a subscription by its full name.
+
+        Raises:
+            NotFoundError: it does not exist.
+        """
+        return self._service.subscription(name)
 
     def _publisher_handlers(self) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
         service = self._service

@@ -66,7 +66,9 @@ generation() {
 # definite answer within PATIENCE_SECONDS.
 report() {
   local url audience generation body token status because='' failure=''
-  local pause=1 give_up=$((SECONDS + PATIENCE_SECONDS))
+  local give_up=$((SECONDS + PATIENCE_SECONDS))
+  # The first is short: the worker that made this machine may be about to record it.
+  local pauses=(0.25 0.5 1 2 4 8 15) retries=0
   [ "$#" -ne 2 ] || because=",\"because\":\"$2\""
   [ "$#" -lt 3 ] || failure=",\"code\":\"$2\",\"message\":\"$3\""
   while :; do
@@ -95,8 +97,8 @@ report() {
       esac
     fi
     [ "${SECONDS}" -lt "${give_up}" ] || return 2
-    sleep "${pause}"
-    pause=$((pause < 15 ? pause * 2 : 30))
+    sleep "${pauses[retries]:-30}"
+    retries=$((retries + 1))
   done
 }
 

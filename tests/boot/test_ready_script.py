@@ -624,7 +624,18 @@ def test_a_report_is_retried_after_a_passing_error(machine: Machine, says: int) 
 
     machine.until(lambda: machine.calls("sleep", "60"))
     assert machine.outside.events() == ["ready"] * 3
-    assert machine.calls("sleep")[:2] == [["sleep", "1"], ["sleep", "2"]]
+    assert machine.calls("sleep")[:2] == [["sleep", "0.25"], ["sleep", "0.5"]]
+
+
+def test_a_report_is_retried_ever_more_rarely(machine: Machine) -> None:
+    """At once at first, since a worker may be about to record the machine; then with backoff."""
+    machine.outside.hub_answers = [503] * 9
+    a_container(machine, "running", "well")
+    machine.start("ready.sh")
+
+    machine.until(lambda: machine.calls("sleep", "60"))
+    pauses = [call[1] for call in machine.calls("sleep")]
+    assert pauses[:9] == ["0.25", "0.5", "1", "2", "4", "8", "15", "30", "30"]
 
 
 def test_a_report_is_retried_while_the_hub_cannot_be_reached(machine: Machine) -> None:

@@ -57,11 +57,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def all(session: nox.Session) -> None:  # noqa: A001  # a session has its function's name
-    """Run `tests`, then the slow suites, then start what is deployed, and boot the guests.
+    """Run `tests`, and all else.
+
+    The whole Hub is tested on Google's emulators, too, if they are there. Then come the slow
+    suites; then what is deployed is started, and the guests are booted.
 
     `-- --no-skips`, as in CI, fails a test that is skipped for want of a package or of root.
     """
     tests(session)
+    whole = ("tests/system", "tests/integration/test_local_cloud.py")
+    _pytest(session, *WORKERS, *whole, "--emulators", "google", *session.posargs)
     slow = (f"tests/{suite}" for suite in SLOW_SUITES)
     _pytest(session, *FEWER_WORKERS, "-rP", *slow, *session.posargs)
     _pytest(session, "tests/deploy", "tests/guests", *session.posargs)

@@ -30,6 +30,8 @@ class ApiClient:
     def __init__(self, address: str, token: str | None) -> None:
         self._address = address
         self._session = requests.Session()
+        # Neither a proxy nor a .netrc of this machine's is meant for the local cloud.
+        self._session.trust_env = False
         if token is not None:
             self._session.headers["Authorization"] = f"Bearer {token}"
 

@@ -38,7 +38,7 @@ class LocalSettings:
 
     times: str = "shown"
     overrides: Mapping[str, str] = field(default_factory=dict)
-    emulators: str = "google"
+    emulators: str = "embedded"
     warm: bool = False
     schedule_seconds: float = 5.0
     heartbeat_seconds: int | None = None

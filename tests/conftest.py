@@ -12,15 +12,18 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from localcloud.catalogue import ROOT
+from localcloud.processes.children import LocalCloudError
+from localcloud.processes.emulators import find_installation
 from localcloud.processes.state_file import NoCloudError
 from localcloud.running_cloud import RunningCloud, run_command, wait_for_cloud
-from localcloud.settings import LocalSettings
+from localcloud.settings import EMULATORS, LocalSettings
 from tests import kept_logs
 from tests.firestore_servers import embedded_firestore
 from tests.google_emulators import google_firestore, google_pubsub
@@ -67,10 +70,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--no-skips", action="store_true", help="fail a skipped test, except for ALLOWED_SKIPS"
     )
     parser.addoption("--seconds", type=float, default=120, help="how long the chaos lasts")
+    parser.addoption(
+        "--emulators",
+        choices=EMULATORS,
+        default=LocalSettings.emulators,
+        help="Firestore and Pub/Sub of the clouds of tests/system and tests/integration",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the folder of the shared cloud, and open its pipe."""
+    """Make the folder of the shared cloud, and open its pipe.
+
+    No test reaches a server on this machine by a proxy that the environment names.
+    """
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
     if hasattr(config, "workerinput"):
         config.stash[_FOLDER] = Path(config.workerinput["cloud_folder"])
         return
@@ -149,18 +163,30 @@ def run_folder(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cloud(run_folder: Path) -> RunningCloud:
+def emulators(request: pytest.FixtureRequest) -> str:
+    """What stands in for Firestore and Pub/Sub, see ``LocalSettings``."""
+    chosen: str = request.config.getoption("--emulators")
+    if chosen == "google":
+        try:
+            find_installation(installs=False)
+        except LocalCloudError as error:
+            pytest.skip(f"Google's emulators are not here: {error}")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def cloud(run_folder: Path, emulators: str) -> RunningCloud:
     """The local cloud of this run. All tests share it: use your own people, and never reset it."""
     with locked(run_folder / "lock"):
         try:
             return RunningCloud(run_folder / "state.json")
         except NoCloudError:
-            return _start_shared_cloud(run_folder)
+            return _start_shared_cloud(run_folder, emulators)
 
 
-def _start_shared_cloud(folder: Path) -> RunningCloud:
+def _start_shared_cloud(folder: Path, emulators: str) -> RunningCloud:
     state_file, output = folder / "state.json", folder / "output.txt"
-    command = run_command(SETTINGS, state_file)
+    command = run_command(replace(SETTINGS, emulators=emulators), state_file)
     # Not by `subprocess`, which warns of a process that outlives its parent: this one must outlive
     # the worker.
     pid = os.posix_spawn(

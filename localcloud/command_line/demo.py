@@ -5,18 +5,20 @@ It exits with 0 only if everything happened as expected.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
-
-import requests
+from dataclasses import replace
 
 from localcloud.api_client import ApiClient, RefusedError, Workspace
+from localcloud.command_line.options import add_emulators_option
+from localcloud.processes.children import LocalCloudError
 from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 
 IDLE_SECONDS = 6
-
+SETTINGS = LocalSettings(overrides={"HUB_IDLE_SECONDS": str(IDLE_SECONDS)}, schedule_seconds=1)
 
 _STRANGERS_REQUESTS = (("GET", "/status"), ("POST", "/stop"), ("POST", "/start"), ("DELETE", ""))
 
@@ -165,25 +167,30 @@ def _settled(status: str) -> Callable[[Workspace], bool]:
 
 def _left_in_compute(cloud: RunningCloud) -> list[str]:
     left = []
-    compute = cloud.state["services"]["compute"]
+    compute = ApiClient(cloud.state["services"]["compute"], None)
     for kind in ("instances", "disks"):
-        url = f"{compute}/compute/v1/projects/{cloud.state['project_id']}/aggregated/{kind}"
-        scopes = requests.get(url, timeout=10).json()["items"].values()
+        path = f"/compute/v1/projects/{cloud.state['project_id']}/aggregated/{kind}"
+        scopes = compute.request("GET", path).json()["items"].values()
         left += [item["name"] for scope in scopes for item in scope.get(kind, [])]
     return left
 
 
 def main() -> int:
     """Run the demo, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="nox -s demo --", description="Show the Hub at work.")
+    add_emulators_option(parser)
+    settings = replace(SETTINGS, emulators=parser.parse_args().emulators)
     steps = Steps()
     print("Starting the Hub and its local cloud …", flush=True)
-    settings = LocalSettings(overrides={"HUB_IDLE_SECONDS": str(IDLE_SECONDS)}, schedule_seconds=1)
     try:
         with start_cloud(settings) as cloud:
             steps.done(f"the Hub answers at {cloud.address}")
             use(cloud, steps)
     except (UnexpectedError, RefusedError, TimeoutError) as error:
         print(f"NOT SEEN: {error}", file=sys.stderr)
+        return 1
+    except LocalCloudError as error:
+        print(error, file=sys.stderr)
         return 1
     steps.done("everything has been ended; all of it was seen")
     return 0

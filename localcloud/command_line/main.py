@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.command_line.logs import print_logs
+from localcloud.command_line.options import add_emulators_option
 from localcloud.command_line.run import run
 from localcloud.command_line.terminal import escape
 from localcloud.command_line.trace import trace
@@ -19,7 +20,6 @@ from localcloud.processes.children import LocalCloudError
 from localcloud.processes.state_file import DEFAULT_STATE_FILE, NoCloudError
 from localcloud.running_cloud import RunningCloud
 from localcloud.services.compute.faults import FAULTS
-from localcloud.settings import EMULATORS
 from shared.config import ConfigurationError
 
 _DEFAULT_PORT = 8080
@@ -93,12 +93,7 @@ class _Parsers:
             default="shown",
             help="how long Compute takes",
         )
-        parser.add_argument(
-            "--emulators",
-            choices=EMULATORS,
-            default="embedded",
-            help="Firestore and Pub/Sub: the local cloud's own, or Google's, which need Java",
-        )
+        add_emulators_option(parser)
         parser.add_argument(
             "--warm",
             action="store_true",

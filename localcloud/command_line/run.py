@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 from localcloud.settings import LocalSettings
 
@@ -66,12 +67,14 @@ def _end_with_stdin(ended: asyncio.Event) -> None:
 
 def _print_ready(state: dict[str, Any]) -> None:
     url = f"{state['address']}/workspaces"
-    newest = f"$(curl -sS {url} | grep -o 'workspace-[0-9a-f-]\\{{36\\}}' | head -n 1 | cut -c 11-)"
+    is_proxied = "http" in getproxies() and not proxy_bypass(state["address"].rpartition("/")[2])
+    curl = "curl -sS --noproxy 127.0.0.1" if is_proxied else "curl -sS"
+    newest = f"$({curl} {url} | grep -o 'workspace-[0-9a-f-]\\{{36\\}}' | head -n 1 | cut -c 11-)"
     print(
         f"The local cloud is ready after {state['ready_seconds']:.1f} s: {state['address']}\n\n"
-        f"""  curl -sS {url} -H 'Content-Type: application/json' -d '{{"name": "first"}}'\n"""
-        f"  curl -sS {url}\n"
-        f"""  curl -sS "{url}/{newest}/status"\n\n"""
+        f"""  {curl} {url} -H 'Content-Type: application/json' -d '{{"name": "first"}}'\n"""
+        f"  {curl} {url}\n"
+        f"""  {curl} "{url}/{newest}/status"\n\n"""
         "Ctrl-C ends it.",
         flush=True,
     )

@@ -7,7 +7,6 @@ emulators are two processes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -55,7 +54,7 @@ class DataServices:
         self._reaper = reaper
 
     async def start_embedded(self) -> None:
-        """Start the local cloud's own Firestore, and wait until it accepts connections.
+        """Start the local cloud's own Firestore, and wait until it says that it is ready.
 
         Raises:
             LocalCloudError: it does not start.
@@ -67,7 +66,11 @@ class DataServices:
             "firestore", "The local Firestore", command, {**environment, "PYTHONPATH": str(ROOT)}
         )
         await self._start("firestore", program)
-        await self.children["firestore"].wait_until_ready(lambda: _accepts(port), _START_SECONDS)
+
+        async def is_ready() -> bool:
+            return program.log.read_bytes().startswith(b"ready ")
+
+        await self.children["firestore"].wait_until_ready(is_ready, _START_SECONDS)
 
     async def start_googles(self, session: aiohttp.ClientSession) -> None:
         """Start Google's emulators, and wait until they answer.
@@ -134,15 +137,3 @@ class DataServices:
     async def _start(self, name: str, program: Program) -> None:
         program.folder.mkdir()
         self.children[name] = await Child.start(program, self._reaper)
-
-
-async def _accepts(port: int) -> bool:
-    """Return whether a port of the loopback address accepts connections."""
-    try:
-        _, writer = await asyncio.open_connection(LOOPBACK, port)
-    except OSError:
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True

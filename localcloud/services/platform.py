@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
-from google.pubsub_v1 import PushConfig
 
 from localcloud.catalogue import EVERYONE, Catalogue, Function
 from localcloud.services.api_gateway import ApiGateway, Backends, Routes
@@ -26,12 +24,11 @@ from localcloud.services.compute.guests import SimulatedGuests
 from localcloud.services.compute.server import ComputeServer
 from localcloud.services.compute.times import TIMES
 from localcloud.services.control_api import PAUSABLE, ControlApi, Processes
+from localcloud.services.firestore_and_pubsub import Surroundings, firestore_and_pubsub
 from localcloud.services.identity.server import IdentityServer
 from localcloud.services.identity.tokens import DEVELOPER_EMAIL, UserToken
 from localcloud.services.project import Project
 from localcloud.services.proxy import new_session
-from localcloud.services.pubsub.push_relay import PushRelay
-from localcloud.services.pubsub.topology import create_topology
 from localcloud.services.requests_file import RequestsFile
 from localcloud.services.scheduler import Scheduler
 from localcloud.settings import Addresses, LocalSettings
@@ -40,7 +37,6 @@ _LOG = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 10.0
 _RESET_SECONDS = 10.0
-_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +47,8 @@ class PlatformOptions:
         settings: the choices.
         catalogue: the functions.
         processes: the processes of the functions and emulators.
-        firestore: ``host:port`` of the emulator.
-        pubsub: ``host:port`` of the emulator.
+        firestore: ``host:port`` of Firestore.
+        pubsub: ``host:port`` of Google's Pub/Sub emulator.
         port: the public port; 0 picks a free one.
         requests_file: where requests at the public port and their answers are written down; None:
             nowhere.
@@ -96,13 +92,22 @@ class Platform:
             port=options.port,
             requests_file=options.requests_file,
         )
-        self._relay = PushRelay(
-            urls=self.urls, mint_token=self._minter("provisioning-push"), session=session
+        self._firestore_and_pubsub = firestore_and_pubsub(
+            Surroundings(
+                settings=settings,
+                project=self._project,
+                processes=options.processes,
+                issuer=self._identity.issuer,
+                urls=self.urls,
+                session=session,
+                firestore=options.firestore,
+                pubsub=options.pubsub,
+            )
         )
         self._scheduler = Scheduler(
             functions=options.catalogue.functions,
             urls=self.urls,
-            mint_token=self._minter("scheduler"),
+            mint_token=self._scheduler_token,
             session=session,
             pause_seconds=settings.schedule_seconds,
         )
@@ -125,9 +130,9 @@ class Platform:
         self._identity.fleet = self._compute.fleet
         await self._compute.start_within(stack)
         await self._start_fronts(stack)
-        await self._relay.start_within(stack)
+        await self._firestore_and_pubsub.start(stack)
         self._control_api = ControlApi(
-            deliverers=[self._relay.faults, self._tasks.faults],
+            deliverers=[self._firestore_and_pubsub.faults, self._tasks.faults],
             compute_url=self._compute.url,
             data=self,
             processes=self._options.processes,
@@ -138,13 +143,8 @@ class Platform:
         await create_queues(self._tasks.address, location, self._options.catalogue.functions)
 
     async def subscribe(self) -> None:
-        """Create the topics and subscriptions; the Pub/Sub emulator has to be ready."""
-        await create_topology(
-            self._options.pubsub,
-            self._project.path,
-            self._options.catalogue.functions,
-            lambda function: PushConfig(push_endpoint=f"{self._relay.url}/{function.name}"),
-        )
+        """Create the topics and subscriptions; the processes of the services have to be ready."""
+        await self._firestore_and_pubsub.subscribe(self._options.catalogue.functions)
 
     def open(self, stack: AsyncExitStack) -> None:
         """Let requests in at the public address, and call the scheduled functions.
@@ -166,7 +166,7 @@ class Platform:
         return Addresses(
             gateway=self.address,
             firestore=self._options.firestore,
-            pubsub=self._options.pubsub,
+            pubsub=self._firestore_and_pubsub.pubsub_address,
             tasks=self._tasks.address,
             compute=self._compute.address,
             keys=self._identity.keys_url,
@@ -178,7 +178,7 @@ class Platform:
         """Return the addresses of the services, for the state file."""
         return {
             "firestore": self._options.firestore,
-            "pubsub": self._options.pubsub,
+            "pubsub": self._firestore_and_pubsub.pubsub_address,
             "tasks": self._tasks.address,
             "compute": self._compute.url,
             "identity": self._identity.url,
@@ -187,7 +187,7 @@ class Platform:
 
     def pause(self, service: str, *, paused: bool) -> None:
         """Have ``firestore`` or ``pubsub`` stop answering, or answer again."""
-        self._options.processes.pause_process(service, paused=paused)
+        self._firestore_and_pubsub.pause(service, paused=paused)
 
     async def reset(self) -> None:
         """Delete all records, tasks, messages, machines and faults, and end all pauses.
@@ -203,7 +203,8 @@ class Platform:
                 self._forget()
                 await self._wait_for_requests()
                 self._forget()
-                await self._empty_firestore()
+                async with asyncio.timeout(_RESET_SECONDS):
+                    await self._firestore_and_pubsub.empty_firestore()
             finally:
                 self._scheduler.start()
 
@@ -233,13 +234,12 @@ class Platform:
             UserToken(email=DEVELOPER_EMAIL, audience=self.address)
         )
 
-    def _minter(self, account: str) -> Callable[[str], str]:
-        """Return what makes tokens of a service account for an audience."""
-        email = self._options.settings.service_account(account)
-        return lambda audience: self._identity.issuer.service_account_token(email, audience)
+    def _scheduler_token(self, audience: str) -> str:
+        account = self._options.settings.service_account("scheduler")
+        return self._identity.issuer.service_account_token(account, audience)
 
     def _forget(self) -> None:
-        self._relay.forget_messages()
+        self._firestore_and_pubsub.forget_messages()
         self._tasks.reset()
         self._compute.reset()
 
@@ -250,13 +250,3 @@ class Platform:
                 await self._active_requests.wait_until_none()
         except TimeoutError:
             _LOG.warning("reset: some requests have not ended")
-
-    async def _empty_firestore(self) -> None:
-        documents = f"{self._project.path}/databases/(default)/documents"
-        url = f"http://{self._options.firestore}/emulator/v1/{documents}"
-        async with asyncio.timeout(_RESET_SECONDS):
-            while True:
-                async with self._session.delete(url) as answer:
-                    if answer.status == 200:
-                        return
-                await asyncio.sleep(_POLL_SECONDS)  # 409: a transaction is open

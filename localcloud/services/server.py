@@ -7,6 +7,9 @@ from contextlib import AsyncExitStack
 
 LOOPBACK = "127.0.0.1"
 
+# The options of a gRPC channel to a server on this machine: the environment may name a proxy.
+WITHOUT_PROXY = (("grpc.enable_http_proxy", 0),)
+
 
 class Server(ABC):
     """A server on one port of the loopback address.

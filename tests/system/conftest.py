@@ -36,10 +36,11 @@ def alice(new_person: Callable[[], ApiClient]) -> ApiClient:
 
 
 @pytest.fixture(scope="session")
-def session_fault_cloud(request: pytest.FixtureRequest) -> Iterator[RunningCloud]:
+def session_fault_cloud(request: pytest.FixtureRequest, emulators: str) -> Iterator[RunningCloud]:
     """The cloud for all tests that switch faults on."""
     settings = LocalSettings(
         times="fast",
+        emulators=emulators,
         schedule_seconds=1,
         heartbeat_seconds=1,
         overrides={"HUB_ATTEND_SECONDS": "3", "HUB_WORKER_TIMEOUT_SECONDS": "4"},

@@ -8,6 +8,7 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 from google.protobuf.duration_pb2 import Duration
 
 from localcloud.catalogue import Function
+from localcloud.services.server import WITHOUT_PROXY
 
 
 async def create_queues(server: str, location: str, functions: tuple[Function, ...]) -> None:
@@ -18,7 +19,7 @@ async def create_queues(server: str, location: str, functions: tuple[Function, .
         location: ``projects/…/locations/…``.
         functions: the catalogue's entries.
     """
-    async with grpc.aio.insecure_channel(server) as channel:
+    async with grpc.aio.insecure_channel(server, options=WITHOUT_PROXY) as channel:
         client = tasks_v2.CloudTasksAsyncClient(
             transport=CloudTasksGrpcAsyncIOTransport(channel=channel)
         )

@@ -8,6 +8,8 @@ import grpc
 import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 
+from localcloud.services.server import WITHOUT_PROXY
+
 _CLEAR = "/localcloud.Firestore/Clear"
 _SECONDS = 10.0
 _PROBE_SECONDS = 1.0
@@ -19,7 +21,7 @@ async def clear(address: str) -> None:
     Raises:
         grpc.aio.AioRpcError: the server does not answer.
     """
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, options=WITHOUT_PROXY) as channel:
         call = channel.unary_unary(
             _CLEAR,
             request_serializer=Empty.SerializeToString,
@@ -30,7 +32,7 @@ async def clear(address: str) -> None:
 
 async def is_ready(address: str) -> bool:
     """Return whether the server at ``host:port`` serves."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, options=WITHOUT_PROXY) as channel:
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 await channel.channel_ready()

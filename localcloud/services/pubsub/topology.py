@@ -12,6 +12,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOT
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
 from localcloud.catalogue import Function
+from localcloud.services.server import WITHOUT_PROXY
 
 # As in terraform/workspace-hub/queues.tf.
 _TOPIC_RETENTION = timedelta(days=1)
@@ -35,7 +36,7 @@ async def create_topology(
     triggered = [function for function in functions if function.topic]
     topics = {function.topic for function in triggered}
     topics |= {function.dead_letter["topic"] for function in triggered if function.dead_letter}
-    async with grpc.aio.insecure_channel(server) as channel:
+    async with grpc.aio.insecure_channel(server, options=WITHOUT_PROXY) as channel:
         publisher = pubsub_v1.PublisherAsyncClient(
             transport=PublisherGrpcAsyncIOTransport(channel=channel)
         )

@@ -1,7 +1,7 @@
 """The faults of delivery: messages and tasks are lost, come twice, or come late and in any order.
 
-Cloud Tasks and the push relay each have ``DeliveryFaults``, which the control API switches. A new
-fault is one more entry of ``DELIVERY_FAULTS``.
+Cloud Tasks and Pub/Sub (with Google's emulator, its push relay) each have ``DeliveryFaults``, which
+the control API switches. A new fault is one more entry of ``DELIVERY_FAULTS``.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -805,44 +806,50 @@ def test_a_push_has_the_whole_body(pubsub: PubSub, target: Target, path: str) ->
 
 def test_an_answer_of_success_acknowledges(pubsub: PubSub, target: Target, path: str) -> None:
     """The message does not come again, while one that failed does."""
-    assert pushes_by_answer(pubsub, target, path, 200, 201, 204, 500) == [1, 1, 1, 2]
+    check_pushes(pubsub, target, path, {200: 1, 201: 1, 204: 1, 500: 2})
 
 
 def test_an_answer_of_202_acknowledges(pubsub: PubSub, target: Target, path: str) -> None:
     """It is the fourth code of success."""
-    assert pushes_by_answer(pubsub, target, path, 202, 500) == [1, 2]
+    check_pushes(pubsub, target, path, {202: 1, 500: 2})
 
 
 def test_an_answer_of_failure_makes_the_message_come_again(
     pubsub: PubSub, target: Target, path: str
 ) -> None:
     """It has the same id."""
-    statuses = (400, 404, 429, 500, 503)
-    assert pushes_by_answer(pubsub, target, path, *statuses) == [2] * 5
+    check_pushes(pubsub, target, path, dict.fromkeys((400, 404, 429, 500, 503), 2))
 
 
 def test_an_answer_that_is_neither_makes_the_message_come_again(
     pubsub: PubSub, target: Target, path: str
 ) -> None:
     """A redirection, which is not followed, and the other codes of HTTP's success."""
-    assert pushes_by_answer(pubsub, target, path, 203, 206, 302) == [2, 2, 2]
+    check_pushes(pubsub, target, path, dict.fromkeys((203, 206, 302), 2))
     assert target.received("/elsewhere") == []
 
 
-def pushes_by_answer(pubsub: PubSub, target: Target, path: str, *statuses: int) -> list[int]:
+def check_pushes(pubsub: PubSub, target: Target, path: str, expected: Mapping[int, int]) -> None:
     """Push a message to an endpoint for each status, which answers with it, and then with 200.
 
-    Return how often each got it, when the last one, which is to fail, has got it twice.
+    Check how often each gets it.
     """
-    topic, paths = pubsub.topic(), [f"{path}/{status}" for status in statuses]
-    for each, status in zip(paths, statuses, strict=True):
-        pubsub.push(topic, target.url(each))
+    topic, paths = pubsub.topic(), {status: f"{path}/{status}" for status in expected}
+    subscriptions = [pubsub.push(topic, target.url(each)) for each in paths.values()]
+    for status, each in paths.items():
         target.answer(each, status, 200)
     [message_id] = pubsub.publish(topic, "a")
-    eventually(lambda: len(target.received(paths[-1])) == 2)
-    requests = [request for each in paths for request in target.received(each)]
-    assert {pushed(each)["message"]["messageId"] for each in requests} == {message_id}
-    return [len(target.received(each)) for each in paths]
+    eventually(
+        lambda: all(len(target.received(paths[each])) >= count for each, count in expected.items())
+    )
+    if isinstance(pubsub, LocalPubSub):
+        eventually(lambda: not any(pubsub.waiting(each) for each in subscriptions))
+    requests = {status: target.received(each) for status, each in paths.items()}
+    assert {status: len(each) for status, each in requests.items()} == expected
+    ids = {
+        pushed(request)["message"]["messageId"] for each in requests.values() for request in each
+    }
+    assert ids == {message_id}
 
 
 def test_a_message_waits_for_an_endpoint_that_is_down(pubsub: PubSub) -> None:
@@ -1197,6 +1204,26 @@ def test_a_subscription_that_is_gone_is_not_found(local_pubsub: LocalPubSub) -> 
     """As the server's own queues are, for tests."""
     with pytest.raises(NotFoundError):
         local_pubsub.waiting(local_pubsub.subscription_name())
+
+
+@pytest.mark.parametrize("call", ["google.pubsub.v1.Publisher/ListTopics", "v1/projects/p/topics"])
+def test_the_local_server_does_not_answer_a_browsers_request(
+    local_pubsub: LocalPubSub, call: str
+) -> None:
+    """A page cannot send the preface of HTTP/2 without TLS. Google's has an API in JSON, too."""
+    topic = local_pubsub.topic()
+    host, _, port = local_pubsub.address.rpartition(":")
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as connection:
+            connection.sendall(
+                f"{method} /{call} HTTP/1.1\r\nHost: {local_pubsub.address}\r\n"
+                "Content-Type: application/grpc\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            received = b""
+            while piece := connection.recv(4096):
+                received += piece
+        assert b"HTTP/1" not in received
+        assert topic.encode() not in received
 
 
 # What the local cloud creates

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
+from localcloud.services.pubsub.topology import pushed_with_token, subscription_of, topic_of
 from shared import logs
 from shared.adapters.compute_instance import IAP_TAG
 from shared.config import SETTINGS
@@ -307,6 +308,51 @@ def test_the_firewall_lets_only_iap_reach_machines() -> None:
 
 
 # ---- access ----
+
+
+def test_subscriptions_are_those_of_the_local_cloud() -> None:
+    """Endpoint, token, deadline, retries, dead letters and retention are the same."""
+    module = RESOURCES["google_pubsub_subscription.this"]
+    [push], [retry], [expiration] = (
+        module[each] for each in ("push_config", "retry_policy", "expiration_policy")
+    )
+    [token] = push["oidc_token"]
+    [dynamic] = module["dynamic"]
+    [dead] = dynamic["dead_letter_policy"]["content"]
+    assert push["push_endpoint"] == token["audience"] == "local.urls[each.key]"
+    assert token["service_account_email"] == (
+        "google_service_account.invoker[each.value.invoker].email"
+    )
+    assert module["ack_deadline_seconds"] == "each.value.ack_deadline_seconds"
+    assert retry == {
+        f"{each}_backoff": f"${{each.value.retry.{each[:3]}_backoff_seconds}}s"
+        for each in ("minimum", "maximum")
+    }
+    assert "dead_letter_policy.value.topic" in dead["dead_letter_topic"]
+    assert dead["max_delivery_attempts"] == "dead_letter_policy.value.max_attempts"
+    topic = RESOURCES["google_pubsub_topic.this"]
+    for function in CATALOGUE.functions:
+        if function.topic and function.retry:
+            url = f"https://{function.name}.example"
+            local = subscription_of(function, "projects/p", pushed_with_token(url, "a@p.example"))
+            assert local.push_config.push_endpoint == local.push_config.oidc_token.audience == url
+            assert local.push_config.oidc_token.service_account_email == "a@p.example"
+            assert local.ack_deadline_seconds == function.ack_deadline_seconds
+            for each in ("minimum", "maximum"):
+                backoff = getattr(local.retry_policy, f"{each}_backoff")
+                assert backoff.total_seconds() == function.retry[f"{each[:3]}_backoff_seconds"]
+            if function.dead_letter:
+                policy = local.dead_letter_policy
+                assert policy.dead_letter_topic.endswith(f"/{function.dead_letter['topic']}")
+                assert policy.max_delivery_attempts == function.dead_letter["max_attempts"]
+            assert _seconds(local) == module["message_retention_duration"]
+            assert _seconds(topic_of("projects/p", "t")) == topic["message_retention_duration"]
+            assert (expiration["ttl"], "ttl" in local.expiration_policy) == ("", False)
+
+
+def _seconds(resource: Any) -> str:
+    """Return how long a topic or subscription keeps messages, as Terraform writes it."""
+    return f"{resource.message_retention_duration.total_seconds():.0f}s"
 
 
 def test_functions_have_the_invokers_of_the_catalogue() -> None:

@@ -11,7 +11,6 @@ situation of each name is kept.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import inspect
 import json
@@ -50,6 +49,8 @@ class Recorder:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import firestore, tasks_v2
         from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+        from google.pubsub_v1.services.subscriber import SubscriberClient
+        from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
         state = cloud.state
         os.environ["FIRESTORE_EMULATOR_HOST"] = state["services"]["firestore"]
@@ -65,16 +66,16 @@ class Recorder:
             f"projects/{state['project_id']}/locations/{state['region']}"
             "/queues/workspace-operations"
         )
-        self._pubsub = f"http://{state['services']['pubsub']}/v1/projects/{state['project_id']}"
+        pubsub = SubscriberGrpcTransport(channel=grpc.insecure_channel(state["services"]["pubsub"]))
+        self._subscriber = SubscriberClient(transport=pubsub)
+        self._subscription = f"projects/{state['project_id']}/subscriptions/capture"
         self._compute = f"{state['services']['compute']}/compute/v1/projects/{state['project_id']}"
         self._http = requests.Session()
         self._messages: list[Document] = []
         self.situations: dict[str, Document] = {}
         self.jobs: dict[str, Document] = {}
         topic = f"projects/{state['project_id']}/topics/workspace-provision"
-        self._http.put(
-            f"{self._pubsub}/subscriptions/capture", json={"topic": topic}
-        ).raise_for_status()
+        self._subscriber.create_subscription(name=self._subscription, topic=topic)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -142,16 +143,20 @@ class Recorder:
         return [each for scope in scopes for each in scope.get(kind, [])]
 
     def _pulled(self) -> list[Document]:
-        url = f"{self._pubsub}/subscriptions/capture:pull"
-        got = self._http.post(url, json={"maxMessages": 100, "returnImmediately": True}).json()
-        for received in got.get("receivedMessages", []):
-            message = received["message"]
-            body = json.loads(base64.b64decode(message["data"]))
+        got = self._subscriber.pull(
+            request={
+                "subscription": self._subscription,
+                "max_messages": 100,
+                "return_immediately": True,
+            }
+        )
+        for received in got.received_messages:
+            message = received.message
             self._note(
                 {
                     "queue": "workspace-provision",
-                    "attributes": message.get("attributes", {}),
-                    "body": body,
+                    "attributes": dict(message.attributes),
+                    "body": json.loads(message.data),
                 }
             )
         return self._messages

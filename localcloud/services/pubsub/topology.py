@@ -44,15 +44,10 @@ async def create_topology(
             transport=SubscriberGrpcAsyncIOTransport(channel=channel)
         )
         for topic in sorted(filter(None, topics)):
-            await publisher.create_topic(
-                pubsub_v1.Topic(
-                    name=f"{project}/topics/{topic}",
-                    message_retention_duration=_duration(_TOPIC_RETENTION),
-                )
-            )
+            await publisher.create_topic(topic_of(project, topic))
         for function in triggered:
             await subscriber.create_subscription(
-                _subscription(function, project, push_config(function))
+                subscription_of(function, project, push_config(function))
             )
 
 
@@ -71,9 +66,17 @@ def pushed_with_token(url: str, service_account: str) -> pubsub_v1.PushConfig:
     )
 
 
-def _subscription(
+def topic_of(project: str, topic: str | None) -> pubsub_v1.Topic:
+    """Return a topic of the catalogue as the deployment creates it."""
+    return pubsub_v1.Topic(
+        name=f"{project}/topics/{topic}", message_retention_duration=_duration(_TOPIC_RETENTION)
+    )
+
+
+def subscription_of(
     function: Function, project: str, push_config: pubsub_v1.PushConfig
 ) -> pubsub_v1.Subscription:
+    """Return a function's subscription as the deployment creates it."""
     subscription = pubsub_v1.Subscription(
         name=f"{project}/subscriptions/{function.service}",
         topic=f"{project}/topics/{function.topic}",

@@ -402,14 +402,23 @@ def test_a_header_with_an_underscore_does_not_reach_a_function(target: Target) -
             assert (answer.status, "forged" in answer.headers) == (status, False), line
 
 
-def test_cloud_tasks_does_not_answer_a_browsers_request(target: Target) -> None:
-    """It speaks gRPC, which begins with the preface of HTTP/2: browsers send that over TLS only."""
-    host, _, port = target.cloud.state["services"]["tasks"].rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(
-            head("POST", "/google.cloud.tasks.v2.CloudTasks/ListQueues", "Content-Length: 0")
-        )
-        received = b""
-        while piece := connection.recv(4096):
-            received += piece
-    assert b"HTTP/1" not in received
+GRPC_CALLS = {
+    "firestore": "/google.firestore.v1.Firestore/ListDocuments",
+    "pubsub": "/google.pubsub.v1.Publisher/ListTopics",
+    "tasks": "/google.cloud.tasks.v2.CloudTasks/ListQueues",
+}
+
+
+@pytest.mark.parametrize("server", GRPC_CALLS)
+def test_a_server_of_grpc_does_not_answer_a_browsers_request(target: Target, server: str) -> None:
+    """It wants the preface of HTTP/2 first, which browsers send over TLS only."""
+    host, _, port = target.cloud.state["services"][server].rpartition(":")
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(head(method, GRPC_CALLS[server], "Content-Length: 0"))
+            received = b""
+            while piece := connection.recv(4096):
+                received += piece
+        assert b"HTTP/1" not in received
+        assert target.names["project"].encode() not in received
+    assert target.state() == target.before

@@ -1,6 +1,5 @@
 """Composes the Hub: which adapter implements which port, built from the settings on first use."""
 
-import importlib
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -8,6 +7,7 @@ from shared import logs
 from shared.caller_limit import CallerLimit
 from shared.config import Settings, configure_libraries, read_settings
 from shared.domain.policy import Policy
+from shared.imports import import_for_good
 from shared.ports import Identity, Jobs, Machines, WorkspaceStore
 from shared.usecases.audit import AuditTrail
 from shared.usecases.records import Records
@@ -142,6 +142,5 @@ def hub(*ports: str) -> Hub:
     """
     logs.write_json_lines()
     configure_libraries()
-    for port in ports:
-        importlib.import_module(_MODULES[port])
+    import_for_good(*(_MODULES[port] for port in ports))
     return _hub

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+
+from localcloud.catalogue import ROOT
+
+
+def printed_by(program: str) -> str:
+    """Return what a Python process of its own prints; it fails if the process does."""
+    answer = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.strip()
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:

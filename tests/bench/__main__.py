@@ -12,6 +12,7 @@ from localcloud.running_cloud import start_cloud
 from localcloud.settings import LocalSettings
 from tests.bench import (
     cloud_memory,
+    cold_start,
     identity,
     imports,
     memory,
@@ -45,6 +46,7 @@ def main() -> None:
     )
     with bench() as beside:
         figures["request_cost"] = request_cost.measure(beside)
+        figures["cold_start"] = cold_start.measure(beside)
     with start_cloud(settings) as cloud:
         figures["identity"] = identity.measure(cloud)
         figures["requests"] = requests_made.measure(cloud)
@@ -64,6 +66,10 @@ def main() -> None:
         f"Processor time of a request, beside a bare function with the same calls, at"
         f" {request_cost.CLIENTS} clients (aim: list 0.7, create 0.9)",
         figures["request_cost"],
+    )
+    _show(
+        "From a function's start to its first answer, beside a list's (aim: 2), and its memory",
+        figures["cold_start"],
     )
     _show(
         f"A local cloud after the demo (aim: {cloud_memory.AIM_MIB:,} MiB in all; ready after "

@@ -28,7 +28,7 @@ if sys.platform == "linux":  # where getrusage includes the memory of the parent
 else:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 # The Hub turns what is printed into lines of its log.
-print(json.dumps([spent, peak]), file=sys.__stdout__)
+print(json.dumps([spent, peak]), file=sys.__stdout__, flush=True)
 """
 
 

@@ -153,7 +153,7 @@ def test_only_functions_that_touch_machines_load_the_compute_library(function: F
     load = f"""
 import sys, functions_framework
 functions_framework.create_app{target!r}
-print('google.cloud.compute_v1.types' in sys.modules, file=sys.__stdout__)
+print('google.cloud.compute_v1.types' in sys.modules, file=sys.__stdout__, flush=True)
 """
     answer = subprocess.run(
         [sys.executable, "-c", load],

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from localcloud.catalogue import ROOT
+from tests.processes import printed_by
 
 ADAPTERS = {
     "shared.adapters.compute_machines": "google.cloud.compute_v1",
@@ -18,23 +15,10 @@ ADAPTERS = {
 SERVICES = {"google.cloud.compute_v1": {"disks", "instances", "zone_operations"}}
 
 
-def printed(program: str) -> str:
-    """Return what a Python process of its own prints."""
-    answer = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout.strip()
-
-
 @pytest.mark.parametrize(("adapter", "package"), ADAPTERS.items())
 def test_an_adapter_imports_only_the_services_that_it_calls(adapter: str, package: str) -> None:
     """A version of a library that imports more, so that a start costs more, fails here."""
-    loaded = printed(f"import sys, {adapter}; print(*sys.modules)").split()
+    loaded = printed_by(f"import sys, {adapter}; print(*sys.modules)").split()
     services = {
         name.removeprefix(f"{package}.services.").partition(".")[0]
         for name in loaded
@@ -57,7 +41,7 @@ present = set(package.__all__) & set(dir(package))
 print(sorted(present), sorted(name for name in present & set(types.__all__)
                               if getattr(package, name) is getattr(types, name)))
 """
-    later, ordinary = printed(f"import {adapter}\n{look}"), printed(look)
+    later, ordinary = printed_by(f"import {adapter}\n{look}"), printed_by(look)
     assert later == ordinary
     assert len(ordinary) > 100
 
@@ -67,12 +51,12 @@ def test_the_hand_written_client_works_beside_the_adapter() -> None:
     one = "import shared.adapters.firestore_store"
     other = "from google.cloud import firestore; firestore.Client"
     for first, second in ((one, other), (other, one)):
-        assert not printed(f"{first}; {second}")
+        assert not printed_by(f"{first}; {second}")
 
 
 def test_messages_and_errors_can_be_pickled() -> None:
     """Their classes are found by name, as after the ordinary import."""
-    assert printed("""
+    assert printed_by("""
 import pickle
 from shared.adapters.compute_machines import types
 from google.api_core import exceptions
@@ -85,7 +69,7 @@ print(pickle.loads(pickle.dumps(compute_v1.Disk(name="two"))).name)
 
 def test_a_name_that_the_package_does_not_have_is_an_error() -> None:
     """It is the ordinary one, after the ordinary import."""
-    assert printed("""
+    assert printed_by("""
 import shared.adapters
 from google.cloud import tasks_v2
 try:
@@ -102,7 +86,7 @@ print(tasks_v2.CloudTasksClient.__name__)
 def test_a_package_that_is_not_there_is_left_to_its_own_import() -> None:
     """The import that needs it then fails as usual, and says what is missing."""
     assert (
-        printed("""
+        printed_by("""
 import sys
 from shared.adapters.google_packages import defer
 defer("google.no_such_package")

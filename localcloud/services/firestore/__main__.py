@@ -11,10 +11,10 @@ also ends when its standard input does, so a parent that is killed leaves nothin
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from localcloud.services.firestore.indexes import Indexes
@@ -22,6 +22,7 @@ from localcloud.services.firestore.server import FirestoreServer
 
 _INDEXES = Path(__file__).parents[3] / "firestore.indexes.json"
 _SWEEP_SECONDS = 5.0
+_ENDING = {signal.SIGTERM, signal.SIGINT}
 
 
 def main() -> None:
@@ -36,31 +37,28 @@ def main() -> None:
         "--end-with-input", action="store_true", help="end when standard input does"
     )
     arguments = parser.parse_args()
+    # Before any thread is there: signals that every thread blocks wait for ``sigwait``.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
-        asyncio.run(_serve(arguments))
+        server = FirestoreServer(
+            port=arguments.port,
+            indexes=Indexes.load(arguments.indexes),
+            sweep_seconds=arguments.sweep_seconds,
+        )
+        address = server.start()
     except (OSError, RuntimeError, ValueError) as error:
         sys.exit(f"Firestore cannot be served: {error}")
-
-
-async def _serve(arguments: argparse.Namespace) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, os._exit, 0)
     if arguments.end_with_input:
-        loop.add_reader(sys.stdin, _end_at_end_of_input)
-    server = FirestoreServer(
-        port=arguments.port,
-        indexes=Indexes.load(arguments.indexes),
-        sweep_seconds=arguments.sweep_seconds,
-    )
-    await server.start()
-    print(f"ready {server.address}", flush=True)
-    await asyncio.Event().wait()
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    print(f"ready {address}", flush=True)
+    signal.sigwait(_ENDING)
+    os._exit(0)
 
 
-def _end_at_end_of_input() -> None:
-    if not os.read(sys.stdin.fileno(), 4096):
-        os._exit(0)
+def _end_with_input() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(0)
 
 
 if __name__ == "__main__":

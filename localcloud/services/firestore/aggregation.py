@@ -25,9 +25,11 @@ def aggregated_paths(aggregations: Sequence[Any]) -> tuple[FieldPath, ...]:
     Raises:
         InvalidArgumentError: these are not one to five aggregations.
     """
-    if not 1 <= len(aggregations) <= MOST_AGGREGATIONS:
+    if not aggregations:
+        raise InvalidArgumentError("Aggregations can not be empty.")
+    if len(aggregations) > MOST_AGGREGATIONS:
         raise InvalidArgumentError(
-            f"A query has one to {MOST_AGGREGATIONS} aggregations, not {len(aggregations)}."
+            f"A query may have at most {MOST_AGGREGATIONS} aggregations, not {len(aggregations)}."
         )
     paths: dict[FieldPath, None] = {}
     for each in aggregations:
@@ -56,7 +58,7 @@ def aggregate(aggregations: Sequence[Any], documents: Iterable[StoredDocument]) 
     for number, each in enumerate(aggregations, start=1):
         alias = each.alias or f"field_{number}"
         if alias in results:
-            raise InvalidArgumentError(f'Two aggregations have the alias "{alias}".')
+            raise InvalidArgumentError(f"Aggregation aliases contain duplicate alias: {alias}.")
         match each.WhichOneof("operator"):
             case "count":
                 most = each.count.up_to.value if each.count.HasField("up_to") else len(found)

@@ -23,10 +23,6 @@ class Database:
         self._groups: dict[str | None, Collection] = {}  # None: all documents
         self.apply({document.path: document for document in documents})
 
-    def snapshot(self) -> Database:
-        """Return a database with the documents as they are now."""
-        return Database(self.documents.values())
-
     def apply(self, changes: Mapping[str, StoredDocument | None]) -> None:
         """Make changes: the new version of each path, or None for one that is deleted."""
         for path, new in changes.items():

@@ -26,6 +26,11 @@ MOST_PARTS = 30
 MOST_FILTERS = 100
 MOST_INEQUALITY_FIELDS = 10
 MOST_NOT_IN = 10
+_NEGATIVE = {"NOT_EQUAL", "NOT_IN", "IS_NOT_NAN", "IS_NOT_NULL"}
+_ALTERNATIVES = {"IN", "ARRAY_CONTAINS_ANY", "OR"}
+# As in SQL, a comparison with null or NaN is never true, except that all else is unequal to NaN.
+# The client library asks for them by IS_NULL and IS_NAN.
+_COMPARED_WITH_NOTHING = {order.NULL_KEY, order.NAN_KEY}
 
 NAME_PATH: FieldPath = (DOCUMENT_NAME,)
 
@@ -89,6 +94,7 @@ class _Equal:
 class _Contains:
     path: FieldPath
     key: bytes
+    matches: bool = True
 
 
 _Leaf = _Equal | _Contains | Condition
@@ -102,34 +108,44 @@ class FilterReader:
         database: the database's name, to which names that are compared must belong.
 
     Attributes:
+        count: the number of filters.
         parts: the parts; one that matches everything if there is no ``where``.
         inequality_paths: the fields that are compared other than for equality, in order of their
-            paths. The query sorts by them.
+            paths and without the document's name. The query sorts by them.
     """
 
     def __init__(self, where: Any, database: str) -> None:
         self._database = database
-        self._count = 0
+        self.count = 0
         self._inequalities: set[FieldPath] = set()
-        self._seen: list[str] = []
+        self._seen: set[str] = set()
         kind = where.WhichOneof("filter_type")
         alternatives = self._read(where) if kind is not None else [[]]
-        self._check_combinations()
-        if len(alternatives) > MOST_PARTS:
+        _check_alternatives(len(alternatives), MOST_PARTS)
+        if len(self._inequalities) > MOST_INEQUALITY_FIELDS:
+            names = ", ".join(sorted(".".join(path) for path in self._inequalities))
             raise InvalidArgumentError(
-                f"The query has {len(alternatives)} disjunctions; a query may have at most "
-                f"{MOST_PARTS}, counted in disjunctive normal form."
+                f"The query contains {len(self._inequalities)} distinct inequality fields: "
+                f"[{names}]. A query may not have more than {MOST_INEQUALITY_FIELDS} distinct "
+                "inequality fields."
             )
         self.parts = [_part(alternative) for alternative in alternatives]
-        self.inequality_paths = sorted(self._inequalities)
+        if (
+            self._inequalities
+            and NAME_PATH not in self._inequalities
+            and any(NAME_PATH in part.equal for part in self.parts)
+        ):
+            raise InvalidArgumentError(
+                "Equality on key is not allowed if there are other inequality fields and key does "
+                "not appear in inequalities."
+            )
+        self.inequality_paths = sorted(self._inequalities - {NAME_PATH})
 
     def _read(self, given: Any) -> _Alternatives:
         kind = given.WhichOneof("filter_type")
         if kind == "composite_filter":
             return self._read_composite(given.composite_filter)
-        self._count += 1
-        if self._count > MOST_FILTERS:
-            raise InvalidArgumentError(f"A query may have at most {MOST_FILTERS} filters.")
+        self.count += 1
         if kind == "field_filter":
             return self._read_field(given.field_filter)
         if kind == "unary_filter":
@@ -137,21 +153,15 @@ class FilterReader:
         raise InvalidArgumentError("The query has an empty filter.")
 
     def _read_composite(self, given: Any) -> _Alternatives:
-        if not given.filters:
-            raise InvalidArgumentError("A composite filter must have at least one filter.")
         if given.op == _CompositeOperator.AND:
             alternatives: _Alternatives = [[]]
             for each in given.filters:
                 more = self._read(each)
-                if len(alternatives) * len(more) > MOST_PARTS * MOST_PARTS:
-                    raise InvalidArgumentError(
-                        f"A query may have at most {MOST_PARTS} disjunctions."
-                    )
+                _check_alternatives(len(alternatives) * len(more), MOST_PARTS**2)
                 alternatives = [left + right for left, right in product(alternatives, more)]
             return alternatives
         if given.op == _CompositeOperator.OR:
-            if len(given.filters) > 1:
-                self._seen.append("OR")
+            self._note("OR")
             return [alternative for each in given.filters for alternative in self._read(each)]
         raise InvalidArgumentError("A composite filter's op must be AND or OR.")
 
@@ -161,34 +171,31 @@ class FilterReader:
             operator = _FieldOperator.Name(given.op)
         except ValueError:
             operator = "OPERATOR_UNSPECIFIED"
-        self._seen.append(operator)
+        self._note(operator)
         match operator:
             case "EQUAL":
-                return [[_Equal(path, self._key(path, given.value))]]
+                return [[self._equal(path, self._key(path, given.value))]]
             case "IN":
-                # Null is equal to nothing in a list.
                 keys = self._keys(path, given.value, operator, MOST_PARTS)
-                return [[_Equal(path, key, matches=key != order.NULL_KEY)] for key in keys]
+                return [[self._equal(path, key)] for key in keys]
             case "ARRAY_CONTAINS":
-                return [[_Contains(path, self._key(path, given.value))]]
+                return [[self._contains(path, self._key(path, given.value))]]
             case "ARRAY_CONTAINS_ANY":
                 keys = self._keys(path, given.value, operator, MOST_PARTS)
-                return [[_Contains(path, key)] for key in keys]
+                return [[self._contains(path, key)] for key in keys]
             case "NOT_EQUAL":
-                excluded = frozenset({self._key(path, given.value), order.NULL_KEY})
-                return self._inequality(Condition(path, not_in=excluded))
+                return self._unequal(path, [self._key(path, given.value)])
             case "NOT_IN":
-                excluded = frozenset(self._keys(path, given.value, operator, MOST_NOT_IN))
-                if order.NULL_KEY in excluded:
-                    return self._inequality(Condition(path, upper=b""))
-                return self._inequality(Condition(path, not_in=excluded | {order.NULL_KEY}))
+                return self._unequal(path, self._keys(path, given.value, operator, MOST_NOT_IN))
             case "OPERATOR_UNSPECIFIED":
                 raise InvalidArgumentError("A filter has no operator.")
             case _:
-                return self._inequality(self._range(path, operator, given.value))
+                return self._range(path, operator, given.value)
 
     def _read_unary(self, given: Any) -> _Alternatives:
         path = read_field_path(given.field.field_path)
+        if given.op in _UnaryOperator.values():
+            self._note(_UnaryOperator.Name(given.op))
         match given.op:
             case _UnaryOperator.IS_NULL:
                 return [[_Equal(path, order.NULL_KEY)]]
@@ -201,8 +208,22 @@ class FilterReader:
                 return self._inequality(Condition(path, not_in=excluded))
         raise InvalidArgumentError("A unary filter has no operator.")
 
-    def _range(self, path: FieldPath, operator: str, value: Any) -> Condition:
+    def _equal(self, path: FieldPath, key: bytes) -> _Leaf:
+        return _Equal(path, key, matches=key not in _COMPARED_WITH_NOTHING)
+
+    def _contains(self, path: FieldPath, key: bytes) -> _Leaf:
+        return _Contains(path, key, matches=key not in _COMPARED_WITH_NOTHING)
+
+    def _unequal(self, path: FieldPath, keys: list[bytes]) -> _Alternatives:
+        if order.NULL_KEY in keys:
+            return self._inequality(Condition(path, upper=b""))
+        excluded = {order.NULL_KEY, *keys} - {order.NAN_KEY}
+        return self._inequality(Condition(path, not_in=frozenset(excluded)))
+
+    def _range(self, path: FieldPath, operator: str, value: Any) -> _Alternatives:
         key = self._key(path, value)
+        if key in _COMPARED_WITH_NOTHING:
+            return [[_Equal(path, key, matches=False)]]
         lowest, highest = (None, None) if path == NAME_PATH else order.type_range(key)
         bounds: dict[str, Callable[[], Condition]] = {
             "LESS_THAN": lambda: Condition(path, lowest, key),
@@ -210,18 +231,16 @@ class FilterReader:
             "GREATER_THAN": lambda: Condition(path, key + order.AFTER, highest),
             "GREATER_THAN_OR_EQUAL": lambda: Condition(path, key, highest),
         }
-        return bounds[operator]()
+        return self._inequality(bounds[operator]())
 
     def _inequality(self, condition: Condition) -> _Alternatives:
         self._inequalities.add(condition.path)
-        if len(self._inequalities) > MOST_INEQUALITY_FIELDS:
-            raise InvalidArgumentError(
-                f"A query may have inequality filters on at most {MOST_INEQUALITY_FIELDS} fields."
-            )
         return [[condition]]
 
     def _keys(self, path: FieldPath, value: Any, operator: str, most: int) -> list[bytes]:
-        if value.WhichOneof("value_type") != "array_value" or not value.array_value.values:
+        if value.WhichOneof("value_type") != "array_value":
+            raise InvalidArgumentError(f"'{operator}' requires an ArrayValue.")
+        if not value.array_value.values:
             raise InvalidArgumentError(f"'{operator}' requires an non-empty ArrayValue.")
         values = value.array_value.values
         if len(values) > most:
@@ -237,22 +256,30 @@ class FilterReader:
         text = value.string_value.encode() if kind == "string_value" else value.bytes_value
         if len(text) > order.INDEXED_BYTES:
             raise InvalidArgumentError(
-                f'The value of property "{".".join(path)}" is longer than '
-                f"{order.INDEXED_BYTES} bytes."
+                f"value for {'.'.join(path)} is too large to be used in a query"
             )
         return order.value_key(value)
 
-    def _check_combinations(self) -> None:
-        seen = self._seen
-        negative = [name for name in seen if name in {"NOT_IN", "NOT_EQUAL"}]
-        if seen.count("NOT_IN") > 1 or ("NOT_IN" in seen and len(negative) > 1):
+    def _note(self, operator: str) -> None:
+        """Take notice of an operator, and check that it may stand beside the others."""
+        if operator in _NEGATIVE and _NEGATIVE & self._seen:
             raise InvalidArgumentError(
-                "A query cannot have more than one 'NOT_IN' filter, or one beside 'NOT_EQUAL'."
+                "Only a single 'NOT_EQUAL', 'NOT_IN', 'IS_NOT_NAN', or 'IS_NOT_NULL' filter "
+                "allowed per query."
             )
-        if "NOT_IN" in seen and {"IN", "ARRAY_CONTAINS_ANY", "OR"} & set(seen):
+        self._seen.add(operator)
+        if "NOT_IN" in self._seen and _ALTERNATIVES & self._seen:
             raise InvalidArgumentError(
                 "'NOT_IN' cannot be used in the same query with 'IN', 'ARRAY_CONTAINS_ANY' or 'OR'."
             )
+
+
+def _check_alternatives(count: int, most: int) -> None:
+    if count > most:
+        raise InvalidArgumentError(
+            f"Too many disjunctions after normalization. Result had {count} disjunctions which is "
+            f"more than the maximum of {MOST_PARTS}"
+        )
 
 
 def name_value_key(value: Any, database: str) -> bytes:
@@ -266,7 +293,8 @@ def name_value_key(value: Any, database: str) -> bytes:
     named_database, path = split_document_name(value.reference_value)
     if named_database != database:
         raise InvalidArgumentError(
-            f"The name {value.reference_value} is not of the database of the query."
+            f"The request was for database '{database}' but was attempting to access database "
+            f"'{named_database}'"
         )
     return order.name_key(path)
 
@@ -283,6 +311,7 @@ def _part(leaves: list[_Leaf]) -> Part:
                     is_impossible = True
             case _Contains():
                 contained[leaf.path, leaf.key] = None
+                is_impossible = is_impossible or not leaf.matches
             case Condition():
                 conditions.append(leaf)
     if len(contained) > 1:

@@ -40,6 +40,7 @@ COLLECTION, COLLECTION_GROUP = "COLLECTION", "COLLECTION_GROUP"
 
 IndexField = tuple[str, str]  # the field's path as text, and its mode
 _AUTOMATIC = frozenset({(COLLECTION, ASCENDING), (COLLECTION, DESCENDING), (COLLECTION, CONTAINS)})
+_MOST_REMEMBERED = 1000
 _ORDERS = {ASCENDING: 1, DESCENDING: 2}
 _SCOPES = {COLLECTION: 1, COLLECTION_GROUP: 2}
 
@@ -94,6 +95,7 @@ class Indexes:
     composites: frozenset[CompositeIndex] = frozenset()
     overrides: dict[tuple[str, str], frozenset[tuple[str, str]]] = field(default_factory=dict)
     ttl: frozenset[tuple[str, str]] = frozenset()
+    _served: set[Need] = field(default_factory=set)
 
     @classmethod
     def load(cls, path: Path) -> Indexes:
@@ -148,7 +150,11 @@ class Indexes:
         Raises:
             FailedPreconditionError: there are not; production's text says which one it needs.
         """
+        if need in self._served:
+            return
         if self.serve(need):
+            if len(self._served) < _MOST_REMEMBERED:
+                self._served.add(need)
             return
         fields = (
             *((path, ASCENDING) for path in sorted(need.equal)),

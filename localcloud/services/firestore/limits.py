@@ -6,10 +6,16 @@ entry limits"; for nested arrays the text that production answers.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from localcloud.services.firestore.errors import InvalidArgumentError
-from localcloud.services.firestore.names import FieldPath, check_field_name, split_document_name
+from localcloud.services.firestore.names import (
+    LONGEST_FIELD_BYTES,
+    FieldPath,
+    check_field_name,
+    split_document_name,
+)
 
 LARGEST_REQUEST_BYTES = 10 * 1024 * 1024
 LARGEST_DOCUMENT_BYTES = 1_048_576
@@ -27,45 +33,98 @@ _FIXED = {
     "timestamp_value": 8,
     "geo_point_value": 16,
 }
-_LONGEST_YEAR = 253_402_300_799  # the last second of the year 9999
-_FIRST_YEAR = -62_135_596_800  # the first second of the year 1
+_LAST_SECOND = 253_402_300_799  # of the year 9999
+_FIRST_SECOND = -62_135_596_800  # of the year 1
 
 
-def check_value(value: Any, name: str, depth: int = 1, *, in_array: bool = False) -> None:
+def check_fields(fields: Iterable[tuple[str, Any]]) -> None:
+    """Check that fields of a document can be stored, and cut their times to microseconds.
+
+    Raises:
+        InvalidArgumentError: they cannot.
+    """
+    for name, value in fields:
+        check_field_name(name)
+        check_value(value, (name,))
+
+
+def check_value(value: Any, path: FieldPath, *, in_array: bool = False) -> None:
     """Check that a ``Value`` message can be stored, and cut its times to microseconds.
+
+    Args:
+        value: the value.
+        path: the field that it is, or is in.
+        in_array: whether it is an element of an array.
 
     Raises:
         InvalidArgumentError: it cannot.
     """
+    length = sum(len(name.encode()) + 1 for name in path) - 1
+    _check(value, path[0], _Place(len(path), length, in_array))
+
+
+class _Place(NamedTuple):
+    """Where a value is: how deep, how long the path to it is in bytes, and whether in an array."""
+
+    depth: int
+    path_bytes: int
+    in_array: bool
+
+
+def _check(value: Any, field: str, place: _Place) -> None:
     kind = value.WhichOneof("value_type")
-    if kind == "map_value":
-        _check_depth(name, depth)
-        for inner, part in value.map_value.fields.items():
-            if not (inner == "__type__" and part.string_value == "__vector__"):
-                check_field_name(inner)
-            check_value(part, name, depth + 1)
-    elif kind == "array_value":
-        if in_array:
-            raise InvalidArgumentError(f"Property {name} contains an invalid nested entity.")
-        _check_depth(name, depth)
-        for part in value.array_value.values:
-            check_value(part, name, depth + 1, in_array=True)
-    elif kind == "timestamp_value":
-        at = value.timestamp_value
-        if not (_FIRST_YEAR <= at.seconds <= _LONGEST_YEAR and 0 <= at.nanos < 1_000_000_000):
-            raise InvalidArgumentError(f"Property {name} contains an invalid timestamp.")
-        at.nanos -= at.nanos % 1000
-    elif kind == "geo_point_value":
-        point = value.geo_point_value
-        if not (-90 <= point.latitude <= 90 and -180 <= point.longitude <= 180):
+    match kind:
+        case "string_value":
+            text = value.string_value
+            if len(text) > LARGEST_VALUE_BYTES // 4:
+                _check_length(text.encode(), field)
+        case "timestamp_value":
+            _cut_timestamp(value.timestamp_value)
+        case "map_value":
+            _check_depth(field, place)
+            for name, part in value.map_value.fields.items():
+                _check(part, field, _below(name, part, field, place))
+        case "array_value":
+            if place.in_array:
+                raise InvalidArgumentError(f"Property {field} contains an invalid nested entity.")
+            _check_depth(field, place)
+            inner = _Place(place.depth + 1, place.path_bytes, in_array=True)
+            for part in value.array_value.values:
+                _check(part, field, inner)
+        case "bytes_value":
+            _check_length(value.bytes_value, field)
+        case "geo_point_value":
+            _check_geo_point(value.geo_point_value)
+        case "reference_value":
+            split_document_name(value.reference_value)
+        case _ if kind not in _FIXED:
             raise InvalidArgumentError(
-                f"Property {name} contains an invalid geo point: latitudes are from -90 to 90, "
-                "longitudes from -180 to 180."
+                f"Cannot convert firestore.v1.Value with type {kind or 'unset'}."
             )
-    elif kind == "reference_value":
-        split_document_name(value.reference_value)
-    elif kind is None or (kind not in _FIXED and kind not in {"string_value", "bytes_value"}):
-        raise InvalidArgumentError(f"Property {name} has no value that can be stored.")
+
+
+def _below(name: str, part: Any, field: str, place: _Place) -> _Place:
+    """Return the place of a map's field, and check its name."""
+    if not name:
+        raise InvalidArgumentError(f"Property {field} contains an invalid nested entity.")
+    if not (name == "__type__" and part.string_value == "__vector__"):
+        check_field_name(name)
+    path_bytes = place.path_bytes + len(name.encode()) + 1
+    if path_bytes > LONGEST_FIELD_BYTES:
+        raise InvalidArgumentError(
+            f"Property path in {field[:100]} is longer than {LONGEST_FIELD_BYTES} bytes."
+        )
+    return _Place(place.depth + 1, path_bytes, in_array=False)
+
+
+def _cut_timestamp(at: Any) -> None:
+    if not _FIRST_SECOND <= at.seconds <= _LAST_SECOND:
+        raise InvalidArgumentError("Timestamp seconds exceeds limit for field.")
+    nanos = at.nanos
+    if not 0 <= nanos < 1_000_000_000:
+        raise InvalidArgumentError("Timestamp nanos exceeds limit for field.")
+    if nanos % 1000:
+        at.nanos = nanos - nanos % 1000
 
 
 def check_document(message: Any, path: str, entry_count: Any) -> None:
@@ -87,11 +146,6 @@ def check_document(message: Any, path: str, entry_count: Any) -> None:
             f"Document '{message.name}' cannot be written because its size ({size:,} bytes) "
             f"exceeds the maximum allowed size of {LARGEST_DOCUMENT_BYTES:,} bytes."
         )
-    for name, value in message.fields.items():
-        if value_size(value) > LARGEST_VALUE_BYTES:
-            raise InvalidArgumentError(
-                f'The value of property "{name}" is longer than {LARGEST_VALUE_BYTES} bytes.'
-            )
     if entry_count() > MOST_INDEX_ENTRIES:
         raise InvalidArgumentError(f"too many index entries for entity {message.name}")
 
@@ -126,11 +180,27 @@ def leaves(fields: Any, above: FieldPath = ()) -> list[tuple[FieldPath, Any]]:
     return found
 
 
-def _check_depth(name: str, depth: int) -> None:
-    if depth > DEEPEST_VALUE:
+def _check_depth(field: str, place: _Place) -> None:
+    if place.depth > DEEPEST_VALUE:
+        raise InvalidArgumentError(f"Property {field} contains an invalid nested entity.")
+
+
+def _check_length(content: bytes, field: str) -> None:
+    if len(content) > LARGEST_VALUE_BYTES:
         raise InvalidArgumentError(
-            f"Property {name} is nested more than {DEEPEST_VALUE} levels deep."
+            f'The value of property "{field}" is longer than {LARGEST_VALUE_BYTES} bytes.'
         )
+
+
+def _check_geo_point(point: Any) -> None:
+    for name, number, most in (
+        ("latitude", point.latitude, 90.0),
+        ("longitude", point.longitude, 180.0),
+    ):
+        if not -most <= number <= most:
+            raise InvalidArgumentError(
+                f"Geo point {name} '{number}' outside permitted range -{most} to {most}."
+            )
 
 
 def _fields_size(fields: Any) -> int:

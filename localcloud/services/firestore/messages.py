@@ -51,6 +51,7 @@ Document = _pb("document", "Document")
 Value = _pb("document", "Value")
 DocumentMask = _pb("common", "DocumentMask")
 StructuredQuery = _pb("query", "StructuredQuery")
+Write = _pb("write", "Write")
 WriteResult = _pb("write", "WriteResult")
 
 GetDocumentRequest = _pb("firestore", "GetDocumentRequest")

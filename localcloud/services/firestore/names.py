@@ -25,6 +25,10 @@ _NUMERIC_ID = re.compile(r"__id-?[0-9]+__")
 _SIMPLE_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED_FIELD = re.compile(r"`((?:[^`\\]|\\.)+)`", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_INVALID_PATH = (
+    'Invalid property path "{}". Unquoted property paths must match regex ([a-zA-Z_][a-zA-Z_0-9]*),'
+    r" and quoted property paths must match regex (`(?:[^`\\]|(?:\\.))+`)"
+)
 _ID_CHARACTERS = string.ascii_letters + string.digits
 
 
@@ -41,6 +45,20 @@ def split_name(name: str) -> tuple[str, str]:
             "projects/{project_id}/databases/{database_id}/documents/{document_path}."
         )
     return match[1], match[2] or ""
+
+
+def split_parent_name(name: str) -> tuple[str, str]:
+    """Return the database of the name of a document or the root, and its path there.
+
+    Raises:
+        InvalidArgumentError: it is not the name of a document or of the root.
+    """
+    database, path = split_name(name)
+    if path:
+        check_document_path(path, name)
+    elif not name.endswith("/documents"):
+        raise InvalidArgumentError(f'Document parent name "{name}" lacks "/documents".')
+    return database, path
 
 
 def split_document_name(name: str) -> tuple[str, str]:
@@ -62,13 +80,15 @@ def check_document_path(path: str, name: str) -> None:
         InvalidArgumentError: it cannot.
     """
     segments = path.split("/")
-    if not path or len(segments) % 2:
-        raise InvalidArgumentError(
-            f'Document name "{name}" has invalid segments: it must have an even number of them.'
-        )
+    if not path or path.endswith("/"):
+        raise InvalidArgumentError(f'Document name "{name}" is invalid: Omit trailing "/".')
+    if "" in segments:
+        raise InvalidArgumentError(f'Document name "{name}" lacks a resource id.')
+    if len(segments) % 2:
+        raise InvalidArgumentError(f'Document name "{name}" lacks "/" at index {len(name)}.')
     if len(name.encode()) > LONGEST_NAME_BYTES:
         raise InvalidArgumentError(
-            f"Document name is longer than {LONGEST_NAME_BYTES:,} bytes: {name[:100]}…"
+            f"Document name is longer than {LONGEST_NAME_BYTES} bytes: {name[:100]}…"
         )
     if len(segments) // 2 > DEEPEST_COLLECTION:
         raise InvalidArgumentError(f"Document name has more than {DEEPEST_COLLECTION} collections.")
@@ -76,7 +96,7 @@ def check_document_path(path: str, name: str) -> None:
         check_collection_id(collection_id)
     for document_id in segments[1::2]:
         if not _NUMERIC_ID.fullmatch(document_id):
-            _check_id("Document", document_id)
+            _check_id("Resource", document_id)
 
 
 @lru_cache(maxsize=1024)
@@ -86,7 +106,18 @@ def check_collection_id(collection_id: str) -> None:
     Raises:
         InvalidArgumentError: it cannot.
     """
+    if not collection_id:
+        raise InvalidArgumentError("collectionId is the empty string.")
     _check_id("Collection", collection_id)
+
+
+def check_document_id(document_id: str) -> None:
+    """Check that a text can be a document's id.
+
+    Raises:
+        InvalidArgumentError: it cannot.
+    """
+    _check_id("Resource", document_id)
 
 
 def new_document_id() -> str:
@@ -95,17 +126,15 @@ def new_document_id() -> str:
 
 
 def _check_id(what: str, given: str) -> None:
-    if not given:
-        raise InvalidArgumentError(f"{what} id is empty.")
     if "/" in given:
-        raise InvalidArgumentError(f'{what} id "{given}" contains a "/".')
+        raise InvalidArgumentError(f'{what} id "{given}" is invalid because it contains "/".')
     if given in {".", ".."}:
-        raise InvalidArgumentError(f'{what} id "{given}" is invalid: it is reserved.')
+        raise InvalidArgumentError(f'{what} id "{given}" is invalid because it is reserved.')
     if _RESERVED.fullmatch(given):
-        raise InvalidArgumentError(f'Resource id "{given}" is invalid because it is reserved.')
+        raise InvalidArgumentError(f'{what} id "{given}" is invalid because it is reserved.')
     if len(given.encode()) > LONGEST_ID_BYTES:
         raise InvalidArgumentError(
-            f"{what} id is longer than {LONGEST_ID_BYTES:,} bytes: {given[:100]}…"
+            f"The key path element name is longer than {LONGEST_ID_BYTES} bytes."
         )
 
 
@@ -118,8 +147,10 @@ def read_field_path(given: str) -> FieldPath:
     """
     if len(given.encode()) > LONGEST_FIELD_BYTES:
         raise InvalidArgumentError(
-            f'Property path is longer than {LONGEST_FIELD_BYTES:,} bytes: "{given[:100]}…"'
+            f"The property path is longer than {LONGEST_FIELD_BYTES} bytes: {given[:100]}…"
         )
+    if not given:
+        raise InvalidArgumentError("Invalid empty property path string.")
     names: list[str] = []
     position = 0
     while True:
@@ -128,12 +159,12 @@ def read_field_path(given: str) -> FieldPath:
         elif match := _SIMPLE_FIELD.match(given, position):
             names.append(match[0])
         else:
-            raise InvalidArgumentError(f'Invalid property path "{given}".')
+            raise InvalidArgumentError(_INVALID_PATH.format(given))
         position = match.end()
         if position == len(given):
             break
         if given[position] != ".":
-            raise InvalidArgumentError(f'Invalid property path "{given}".')
+            raise InvalidArgumentError(_INVALID_PATH.format(given))
         position += 1
     path = tuple(names)
     if path != (DOCUMENT_NAME,):
@@ -152,6 +183,7 @@ def write_field_path(path: FieldPath) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
 def check_field_name(name: str) -> None:
     """Check that a text can be a field's name.
 
@@ -159,10 +191,8 @@ def check_field_name(name: str) -> None:
         InvalidArgumentError: it cannot.
     """
     if not name:
-        raise InvalidArgumentError("The property has an empty name.")
+        raise InvalidArgumentError("The property.name is the empty string.")
     if _RESERVED.fullmatch(name):
-        raise InvalidArgumentError(f'Property name "{name}" is invalid because it is reserved.')
+        raise InvalidArgumentError(f"field name {name} is reserved")
     if len(name) > LONGEST_FIELD_BYTES // 4 and len(name.encode()) > LONGEST_FIELD_BYTES:
-        raise InvalidArgumentError(
-            f'Property name is longer than {LONGEST_FIELD_BYTES:,} bytes: "{name[:100]}…"'
-        )
+        raise InvalidArgumentError(f"The property.name is longer than {LONGEST_FIELD_BYTES} bytes.")

@@ -15,6 +15,7 @@ from localcloud.services.firestore.document import StoredDocument
 from localcloud.services.firestore.entries import Collection, OrderBy, Shape
 from localcloud.services.firestore.errors import InvalidArgumentError, UnimplementedError
 from localcloud.services.firestore.filters import (
+    MOST_FILTERS,
     NAME_PATH,
     Condition,
     FilterReader,
@@ -34,7 +35,7 @@ from localcloud.services.firestore.names import (
     FieldPath,
     check_collection_id,
     read_field_path,
-    split_name,
+    split_parent_name,
     write_field_path,
 )
 
@@ -48,7 +49,7 @@ class Query:
     Attributes:
         database: the database's name.
         parent: the path of the document whose collections are asked; empty for the root.
-        collection_id: which of them; None for all documents below the parent.
+        collection_id: which of them; None for all of them.
         has_descendants: whether collections at any depth below the parent are asked.
         parts: what documents must match: one of these.
         order: what they are sorted by; the last one is their name.
@@ -79,20 +80,28 @@ class Query:
             InvalidArgumentError: it is no query.
             UnimplementedError: it is a search for vectors.
         """
-        database, path = split_name(parent)
+        database, path = split_parent_name(parent)
         if given.HasField("find_nearest"):
             raise UnimplementedError("Vector searches are not supported here.")
-        if len(given.from_) != 1:
-            raise InvalidArgumentError("A query must have exactly one collection selector.")
-        [selector] = given.from_
+        if len(given.from_) > 1:
+            raise InvalidArgumentError(
+                "StructuredQuery.from cannot have more than one collection selector."
+            )
+        selector = given.from_[0] if given.from_ else StructuredQuery.CollectionSelector()
         if selector.collection_id:
             check_collection_id(selector.collection_id)
-        elif not selector.all_descendants:
-            raise InvalidArgumentError("A query of all collections must have all_descendants.")
         limit = given.limit.value if given.HasField("limit") else None
-        if given.offset < 0 or (limit is not None and limit < 0):
-            raise InvalidArgumentError("offset and limit must not be negative.")
+        if limit is not None and limit < 0:
+            raise InvalidArgumentError("limit is negative")
+        if given.offset < 0:
+            raise InvalidArgumentError("offset is negative")
         filters = FilterReader(given.where, database)
+        if filters.count + len(given.order_by) > MOST_FILTERS:
+            raise InvalidArgumentError(
+                f"The query may not have more than {MOST_FILTERS} filters + sort orders + ancestor "
+                f"total. Currently there are {filters.count} filters, {len(given.order_by)} sort "
+                "orders, and no ancestor filter."
+            )
         sorted_by = _order(given.order_by, filters.inequality_paths)
         start, end = b"", None
         if given.HasField("start_at"):
@@ -134,6 +143,8 @@ class Query:
 
     def count_skipped(self, documents: Database) -> int:
         """Return how many documents the offset leaves out."""
+        if not self.offset:
+            return 0
         return sum(1 for _ in islice(self._merged(documents), self.offset))
 
     def _merged(self, documents: Database) -> Iterator[StoredDocument]:
@@ -173,11 +184,12 @@ class Query:
         return documents.collection(self.parent, self.collection_id)
 
     def _is_below(self, document: StoredDocument) -> bool:
-        return (
-            not self.has_descendants
-            or not self.parent
-            or document.path.startswith(f"{self.parent}/")
-        )
+        """Return whether a document of all with the collection's id is below the parent."""
+        if self.has_descendants or self.collection_id is None:
+            beginning = f"{self.parent}/" if self.parent else ""
+            depth = document.path.count("/") - beginning.count("/")
+            return document.path.startswith(beginning) and (self.has_descendants or depth == 1)
+        return True
 
     def _need(self, part: Part, aggregated: tuple[FieldPath, ...]) -> Need:
         *sorted_by, last = self.order
@@ -213,21 +225,30 @@ def _order(given: Any, inequality_paths: list[FieldPath]) -> tuple[OrderBy, ...]
     for each in given:
         is_descending = each.direction == _DESCENDING
         path = read_field_path(each.field.field_path)
-        found.setdefault(path, OrderBy(path, is_descending))
+        if path in found:
+            raise InvalidArgumentError(
+                f"order by clause cannot contain duplicate fields {each.field.field_path}"
+            )
+        found[path] = OrderBy(path, is_descending)
     for path in (*inequality_paths, NAME_PATH):
         found.setdefault(path, OrderBy(path, is_descending))
-    paths = list(found)
-    # Documents have different names, so nothing is sorted by what comes after the name.
-    return tuple(found.values())[: paths.index(NAME_PATH) + 1]
+    if list(found)[-1] != NAME_PATH:
+        raise InvalidArgumentError("order by clause cannot contain more fields after the key")
+    return tuple(found.values())
 
 
 def _bound(cursor: Any, sorted_by: tuple[OrderBy, ...], database: str, *, is_after: bool) -> bytes:
     """Return the key of a cursor's place, before or after all that have its values."""
     if len(cursor.values) > len(sorted_by):
-        raise InvalidArgumentError("The cursor has more values than the query has orders.")
+        raise InvalidArgumentError("Cursor has too many values.")
     parts = []
     for value, by in zip(cursor.values, sorted_by, strict=False):
-        key = name_value_key(value, database) if by.path == NAME_PATH else order.value_key(value)
+        if by.path != NAME_PATH:
+            key = order.value_key(value)
+        elif value.WhichOneof("value_type") == "reference_value":
+            key = name_value_key(value, database)
+        else:
+            raise InvalidArgumentError("Cursor __key__ value is not a document reference.")
         parts.append(by.key(key))
     return b"".join(parts) + (order.AFTER if is_after else b"")
 

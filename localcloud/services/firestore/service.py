@@ -1,8 +1,8 @@
 """The calls of ``google.firestore.v1.Firestore``: each takes a request and returns its answer.
 
-They never wait: a call has changed everything when it returns, so on one event loop no two calls
-overlap. A call that answers with a stream returns an iterable of answers; each is a message, or a
-message that is already serialized.
+They never wait: a call has changed everything when it returns. No two may overlap. A call that
+answers with a stream returns an iterable of answers; each is a message, or a message that is
+already serialized.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from localcloud.services.firestore.aggregation import aggregate, aggregated_path
 from localcloud.services.firestore.database import Database
 from localcloud.services.firestore.document import StoredDocument
 from localcloud.services.firestore.errors import (
-    AbortedError,
     FirestoreError,
     InvalidArgumentError,
     NotFoundError,
@@ -28,15 +27,19 @@ from localcloud.services.firestore.indexes import Indexes
 from localcloud.services.firestore.names import (
     FieldPath,
     check_collection_id,
+    check_document_id,
     new_document_id,
     read_field_path,
     split_document_name,
     split_name,
+    split_parent_name,
 )
 from localcloud.services.firestore.order import name_key
 from localcloud.services.firestore.query import Query
+from localcloud.services.firestore.repeats import check_repeats, written_name
 from localcloud.services.firestore.store import Store
-from localcloud.services.firestore.transactions import Transaction, versions_found
+from localcloud.services.firestore.transactions import Transaction
+from localcloud.services.firestore.writes import check_write
 
 DEFAULT_PAGE = 300
 LARGEST_PAGE = 1000
@@ -85,7 +88,8 @@ class FirestoreService:
             database, path = split_document_name(name)
             if database != request.database:
                 raise InvalidArgumentError(
-                    f'Document "{name}" is not of the database "{request.database}".'
+                    f"The request was for database '{request.database}' but was attempting to "
+                    f"access database '{database}'"
                 )
             paths[path] = name
         answers = []
@@ -111,14 +115,14 @@ class FirestoreService:
 
         With ``show_missing``, ids that only have documents below them are included.
         """
-        database, parent = split_name(request.parent)
+        database, parent = split_parent_name(request.parent)
         _refuse_read_time(request)
         if request.order_by and request.order_by.strip() != "__name__":
             raise UnimplementedError("ListDocuments has no order here: run a query.")
         if request.collection_id:
             check_collection_id(request.collection_id)
         transaction = self._transaction(request, database)
-        documents = self._documents(database, transaction)
+        documents = self._view(database, transaction)
         size = _page_size(request.page_size)
         names = self._listed(documents, parent, request)
         keys = [name_key(name) for name in names]
@@ -138,7 +142,7 @@ class FirestoreService:
 
     def list_collection_ids(self, request: Any) -> Any:
         """Return a page of the ids of the collections below a document or the root."""
-        database, parent = split_name(request.parent)
+        database, parent = split_parent_name(request.parent)
         _refuse_read_time(request)
         ids = self._store.database(database).collection_ids(parent)
         size = _page_size(request.page_size)
@@ -150,12 +154,13 @@ class FirestoreService:
 
     def create_document(self, request: Any) -> Any:
         """Create a document; without an id it gets one."""
-        database, parent = split_name(request.parent)
+        database, parent = split_parent_name(request.parent)
         check_collection_id(request.collection_id)
         document_id = request.document_id or new_document_id()
+        check_document_id(document_id)
         path = f"{parent}/" if parent else ""
         path += f"{request.collection_id}/{document_id}"
-        write = messages.CommitRequest().writes.add()
+        write = messages.Write()
         write.update.fields.MergeFrom(request.document.fields)
         write.update.name = f"{database}/documents/{path}"
         write.current_document.exists = False
@@ -165,7 +170,7 @@ class FirestoreService:
     def update_document(self, request: Any) -> Any:
         """Change a document, or create it."""
         database, path = split_document_name(request.document.name)
-        write = messages.CommitRequest().writes.add()
+        write = messages.Write()
         write.update.CopyFrom(request.document)
         if request.HasField("update_mask"):
             write.update_mask.CopyFrom(request.update_mask)
@@ -177,7 +182,7 @@ class FirestoreService:
     def delete_document(self, request: Any) -> Any:
         """Delete a document."""
         database, _ = split_document_name(request.name)
-        write = messages.CommitRequest().writes.add()
+        write = messages.Write()
         write.delete = request.name
         if request.HasField("current_document"):
             write.current_document.CopyFrom(request.current_document)
@@ -189,9 +194,10 @@ class FirestoreService:
     def commit(self, request: Any) -> Any:
         """Make all writes, or none."""
         self._check_database(request.database)
+        check_repeats(request.writes)
         if request.transaction:
             transaction = self._store.transactions.get(request.transaction, request.database)
-            if transaction.snapshot is not None and request.writes:
+            if transaction.is_read_only and request.writes:
                 raise InvalidArgumentError("Cannot modify entities in a read-only transaction.")
             try:
                 transaction.check(self._store.database(request.database))
@@ -209,9 +215,13 @@ class FirestoreService:
         self._check_database(request.database)
         if len(request.writes) > MOST_BATCH_WRITES:
             raise InvalidArgumentError(f"maximum {MOST_BATCH_WRITES} writes allowed per request")
-        names = [_written_name(write) for write in request.writes]
+        names = [written_name(write) for write in request.writes]
         if len(set(names)) < len(names):
-            raise InvalidArgumentError("Cannot write to a document more than once in a batch.")
+            raise InvalidArgumentError(
+                "the same document cannot be written more than once in a single request"
+            )
+        for write in request.writes:
+            check_write(write, request.database)
         response = messages.BatchWriteResponse()
         for write in request.writes:
             try:
@@ -227,10 +237,7 @@ class FirestoreService:
     def begin_transaction(self, request: Any) -> Any:
         """Begin a transaction."""
         self._check_database(request.database)
-        documents = self._store.database(request.database)
-        transaction_id = self._store.transactions.begin(
-            request.database, request.options, documents
-        )
+        transaction_id = self._store.transactions.begin(request.database, request.options)
         return messages.BeginTransactionResponse(transaction=transaction_id)
 
     def rollback(self, request: Any) -> Any:
@@ -246,11 +253,9 @@ class FirestoreService:
         query = self._query(request.parent, request.structured_query, request)
         query.require_indexes(self._store.indexes)
         transaction, transaction_id = self._transaction_of(request, query.database)
-        documents = self._documents(query.database, transaction)
-        found = list(query.run(documents))
-        if transaction is not None:
-            self._remember(transaction, query)
-        return self._answers(query, found, documents, transaction_id)
+        found = self._found(query, transaction)
+        skipped = query.count_skipped(self._view(query.database, transaction))
+        return self._answers(query, found, skipped, transaction_id)
 
     def run_aggregation_query(self, request: Any) -> Answers:
         """Return counts, sums and averages of what a query finds."""
@@ -258,10 +263,7 @@ class FirestoreService:
         query = self._query(request.parent, asked.structured_query, request)
         query.require_indexes(self._store.indexes, aggregated_paths(asked.aggregations))
         transaction, transaction_id = self._transaction_of(request, query.database)
-        documents = self._documents(query.database, transaction)
-        results = aggregate(asked.aggregations, query.run(documents))
-        if transaction is not None:
-            self._remember(transaction, query)
+        results = aggregate(asked.aggregations, self._found(query, transaction))
         answer = messages.RunAggregationQueryResponse(transaction=transaction_id)
         times.fill(answer.read_time, self._store.read_us())
         for alias, value in results.items():
@@ -277,12 +279,11 @@ class FirestoreService:
         return Query.read(parent, structured_query)
 
     def _answers(
-        self, query: Query, found: list[StoredDocument], documents: Database, transaction_id: bytes
+        self, query: Query, found: list[StoredDocument], skipped: int, transaction_id: bytes
     ) -> Iterator[Any]:
         read_time = times.as_timestamp(self._store.read_us())
         # Field 3 of RunQueryResponse: the time, the same in every answer.
         read = _block(3, read_time.SerializeToString())
-        skipped = query.count_skipped(documents) if query.offset else 0
         if transaction_id or skipped or not found:
             yield messages.RunQueryResponse(
                 transaction=transaction_id, skipped_results=skipped, read_time=read_time
@@ -312,48 +313,35 @@ class FirestoreService:
     def _read(
         self, database: str, path: str, transaction: Transaction | None
     ) -> StoredDocument | None:
-        documents = self._documents(database, transaction)
-        document = documents.documents.get(path)
-        if transaction is not None and transaction.snapshot is None:
-            transaction.reads[path] = document.update_us if document else None
-        return document
+        documents = self._store.database(database)
+        if transaction is None:
+            return documents.documents.get(path)
+        return transaction.read(path, documents)
 
-    def _remember(self, transaction: Transaction, query: Query) -> None:
-        if transaction.snapshot is None:
-            documents = self._store.database(query.database)
-            transaction.queries.append((query, versions_found(query, documents)))
+    def _found(self, query: Query, transaction: Transaction | None) -> list[StoredDocument]:
+        documents = self._store.database(query.database)
+        if transaction is None:
+            return list(query.run(documents))
+        return transaction.run(query, documents)
+
+    def _view(self, database: str, transaction: Transaction | None) -> Database:
+        documents = self._store.database(database)
+        return documents if transaction is None else transaction.view(documents)
 
     def _stored(self, database: str, path: str) -> StoredDocument:
         return self._store.database(database).documents[path]
 
-    def _documents(self, database: str, transaction: Transaction | None) -> Database:
-        if transaction is not None and transaction.snapshot is not None:
-            return transaction.snapshot
-        return self._store.database(database)
-
     def _transaction(self, request: Any, database: str) -> Transaction | None:
-        """Return the transaction in which a request reads, if it does.
-
-        Raises:
-            AbortedError: what the transaction has read before has changed.
-        """
+        """Return the transaction in which a request reads, if it does."""
         if not request.transaction:
             return None
-        transaction = self._store.transactions.get(request.transaction, database)
-        try:
-            transaction.check(self._store.database(database))
-        except AbortedError:
-            self._store.transactions.end(request.transaction)
-            raise
-        return transaction
+        return self._store.transactions.get(request.transaction, database)
 
     def _transaction_of(self, request: Any, database: str) -> tuple[Transaction | None, bytes]:
         """Return the transaction in which a request reads, and its id if the request began it."""
         if not request.HasField("new_transaction"):
             return self._transaction(request, database), b""
-        transaction_id = self._store.transactions.begin(
-            database, request.new_transaction, self._store.database(database)
-        )
+        transaction_id = self._store.transactions.begin(database, request.new_transaction)
         return self._store.transactions.get(transaction_id, database), transaction_id
 
     def _check_database(self, name: str) -> None:
@@ -375,23 +363,13 @@ def _mask(request: Any) -> list[FieldPath] | None:
 
 def _page_size(asked: int) -> int:
     if asked < 0:
-        raise InvalidArgumentError("page_size must not be negative.")
+        raise InvalidArgumentError("Page size must be nonnegative.")
     return min(asked or DEFAULT_PAGE, LARGEST_PAGE)
 
 
 def _refuse_read_time(request: Any) -> None:
     if request.HasField("read_time"):
         raise UnimplementedError("Reads at an earlier time are not supported here.")
-
-
-def _written_name(write: Any) -> str:
-    match write.WhichOneof("operation"):
-        case "update":
-            return str(write.update.name)
-        case "delete":
-            return str(write.delete)
-        case _:
-            return str(write.transform.document)
 
 
 def _block(number: int, content: bytes) -> bytes:

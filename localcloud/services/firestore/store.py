@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from localcloud.services.firestore.database import Database
@@ -10,7 +10,7 @@ from localcloud.services.firestore.document import StoredDocument
 from localcloud.services.firestore.expiry import Expiry
 from localcloud.services.firestore.indexes import Indexes
 from localcloud.services.firestore.transactions import Transactions
-from localcloud.services.firestore.writes import Writer
+from localcloud.services.firestore.writes import Writer, check_write
 
 
 class Store:
@@ -44,7 +44,7 @@ class Store:
         """Return the time of a read: not before that of the last commit."""
         return max(self._now_us(), self._last_us)
 
-    def commit(self, database: str, writes: Iterable[Any]) -> tuple[int, list[Any]]:
+    def commit(self, database: str, writes: Sequence[Any]) -> tuple[int, list[Any]]:
         """Make all ``Write`` messages or none; return the time and the ``WriteResult`` messages.
 
         Times of commits rise strictly, also within a microsecond.
@@ -52,6 +52,8 @@ class Store:
         Raises:
             FirestoreError: a write is refused. Nothing is changed.
         """
+        for write in writes:
+            check_write(write, database)
         documents = self.database(database)
         commit_us = max(self._now_us(), self._last_us + 1)
         writer = Writer(database, documents.documents.get, self.indexes, commit_us)
@@ -61,7 +63,8 @@ class Store:
         return commit_us, results
 
     def expire(self) -> None:
-        """Delete the documents that have expired."""
+        """Delete the documents that have expired, and forget the transactions that have."""
+        self.transactions.forget_expired()
         now = self._now_us()
         for name, path in self._expiry.take_due(now):
             documents = self.database(name)
@@ -78,6 +81,8 @@ class Store:
     def _apply(
         self, name: str, documents: Database, changes: Mapping[str, StoredDocument | None]
     ) -> None:
+        replaced = {path: documents.documents.get(path) for path in changes}
+        self.transactions.note(name, replaced)
         documents.apply(changes)
         for document in changes.values():
             if document is not None:

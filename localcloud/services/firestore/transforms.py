@@ -13,7 +13,7 @@ from localcloud.services.firestore.document import find_value, put_value
 from localcloud.services.firestore.errors import InvalidArgumentError
 from localcloud.services.firestore.limits import check_value
 from localcloud.services.firestore.messages import Value
-from localcloud.services.firestore.names import FieldPath, read_field_path
+from localcloud.services.firestore.names import read_field_path
 
 _LARGEST = (1 << 63) - 1
 _SMALLEST = -(1 << 63)
@@ -21,42 +21,56 @@ _NUMBERS = {"integer_value", "double_value"}
 _REQUEST_TIME = 1
 
 
-def apply_transform(transform: Any, fields: Any, commit_us: int) -> Any:
-    """Carry out one transform on a document's fields, and return its result.
+def check_transform(transform: Any) -> None:
+    """Check that a transform can be carried out, whatever the document has.
 
     Raises:
-        InvalidArgumentError: it is no transform.
+        InvalidArgumentError: it cannot.
+    """
+    path = read_field_path(transform.field_path)
+    kind = transform.WhichOneof("transform_type")
+    match kind:
+        case "set_to_server_value":
+            if transform.set_to_server_value != _REQUEST_TIME:
+                raise InvalidArgumentError("The only server value is REQUEST_TIME.")
+        case "append_missing_elements" | "remove_all_from_array":
+            for element in getattr(transform, kind).values:
+                check_value(element, path, in_array=True)
+        case "increment" | "maximum" | "minimum":
+            if getattr(transform, kind).WhichOneof("value_type") not in _NUMBERS:
+                raise InvalidArgumentError("Input must be int64 or double.")
+        case _:
+            raise InvalidArgumentError(f"The transform of {transform.field_path} is empty.")
+
+
+def apply_transform(transform: Any, fields: Any, commit_us: int) -> Any:
+    """Carry out one transform, which has been checked, on a document's fields.
+
+    Returns:
+        Its result, for the answer.
     """
     path = read_field_path(transform.field_path)
     stored = find_value(fields, path)
     kind = transform.WhichOneof("transform_type")
     match kind:
         case "set_to_server_value":
-            if transform.set_to_server_value != _REQUEST_TIME:
-                raise InvalidArgumentError("The only server value is REQUEST_TIME.")
-            value = Value(timestamp_value=times.as_timestamp(commit_us))
+            value = Value(timestamp_value=times.as_timestamp(commit_us - commit_us % 1000))
         case "append_missing_elements":
-            value = _appended(stored, transform.append_missing_elements, path)
+            value = _appended(stored, transform.append_missing_elements)
         case "remove_all_from_array":
-            value = _without(stored, transform.remove_all_from_array, path)
-        case "increment" | "maximum" | "minimum":
-            operand = getattr(transform, kind)
-            if operand.WhichOneof("value_type") not in _NUMBERS:
-                raise InvalidArgumentError(f"The operand of {kind} must be a number.")
-            value = _calculated(kind, stored, operand)
+            value = _without(stored, transform.remove_all_from_array)
         case _:
-            raise InvalidArgumentError(f"The transform of {transform.field_path} is empty.")
+            value = _calculated(kind, stored, getattr(transform, kind))
     put_value(fields, path, value)
     if kind in {"append_missing_elements", "remove_all_from_array"}:
         return Value(null_value=0)
     return value
 
 
-def _appended(stored: Any | None, elements: Any, path: FieldPath) -> Any:
+def _appended(stored: Any | None, elements: Any) -> Any:
     value = _array(stored)
     known = {order.value_key(each) for each in value.array_value.values}
     for element in elements.values:
-        check_value(element, path[-1], in_array=True)
         key = order.value_key(element)
         if key not in known:
             known.add(key)
@@ -64,9 +78,7 @@ def _appended(stored: Any | None, elements: Any, path: FieldPath) -> Any:
     return value
 
 
-def _without(stored: Any | None, elements: Any, path: FieldPath) -> Any:
-    for element in elements.values:
-        check_value(element, path[-1], in_array=True)
+def _without(stored: Any | None, elements: Any) -> Any:
     removed = {order.value_key(each) for each in elements.values}
     value = Value()
     value.array_value.SetInParent()

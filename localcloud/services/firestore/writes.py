@@ -5,7 +5,7 @@ The texts of refusals are production's: firebase/firebase-js-sdk issue 5871 for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from localcloud.services.firestore import times
@@ -25,17 +25,41 @@ from localcloud.services.firestore.indexes import Indexes
 from localcloud.services.firestore.limits import (
     MOST_TRANSFORMS,
     check_document,
+    check_fields,
     check_value,
     leaves,
 )
 from localcloud.services.firestore.messages import Document, WriteResult
 from localcloud.services.firestore.names import (
-    FieldPath,
-    check_field_name,
     read_field_path,
     split_document_name,
+    write_field_path,
 )
-from localcloud.services.firestore.transforms import apply_transform
+from localcloud.services.firestore.repeats import written_name
+from localcloud.services.firestore.transforms import apply_transform, check_transform
+
+
+def check_write(write: Any, database: str) -> None:
+    """Check what does not depend on the stored document.
+
+    Raises:
+        InvalidArgumentError: the write cannot be carried out, whatever is stored.
+    """
+    kind = write.WhichOneof("operation")
+    if kind is None:
+        raise InvalidArgumentError("empty write operation")
+    name = written_name(write)
+    named_database, _ = split_document_name(name)
+    if named_database != database:
+        raise InvalidArgumentError(
+            f"The request was for database '{database}' but was attempting to access database "
+            f"'{named_database}'"
+        )
+    if kind == "update":
+        _check_fields(write)
+        _check_transforms(write.update_transforms)
+    elif kind == "transform":
+        _check_transforms(write.transform.field_transforms)
 
 
 class Writer:
@@ -65,7 +89,7 @@ class Writer:
         self.changes: dict[str, StoredDocument | None] = {}
 
     def write(self, write: Any) -> Any:
-        """Carry out a ``Write`` message, and return its ``WriteResult`` message.
+        """Carry out a ``Write`` message that has been checked, and return its ``WriteResult``.
 
         Raises:
             FirestoreError: its precondition does not hold, or it cannot be carried out.
@@ -74,28 +98,22 @@ class Writer:
         kind = write.WhichOneof("operation")
         match kind:
             case "update":
-                path = self._path(write.update.name)
+                _, path = split_document_name(write.update.name)
                 old = self._checked(path, write.update.name, write)
                 fields = self._updated(write, old)
                 transforms = write.update_transforms
             case "delete":
-                path = self._path(write.delete)
+                _, path = split_document_name(write.delete)
                 self._checked(path, write.delete, write)
                 self.changes[path] = None
                 return result
-            case "transform":
-                path = self._path(write.transform.document)
+            case _:
+                _, path = split_document_name(write.transform.document)
                 old = self._checked(path, write.transform.document, write)
                 fields = Document()
                 if old is not None:
                     fields.fields.MergeFrom(old.message.fields)
                 transforms = write.transform.field_transforms
-            case _:
-                raise InvalidArgumentError("A write has no operation.")
-        if len(transforms) > MOST_TRANSFORMS:
-            raise InvalidArgumentError(
-                f"A write may have at most {MOST_TRANSFORMS} transforms of a document."
-            )
         result.transform_results.extend(
             apply_transform(each, fields.fields, self._commit_us) for each in transforms
         )
@@ -103,21 +121,16 @@ class Writer:
         times.fill(result.update_time, new.update_us)
         return result
 
-    def _path(self, name: str) -> str:
-        database, path = split_document_name(name)
-        if database != self._database:
-            raise InvalidArgumentError(
-                f'Document "{name}" is not of the database "{self._database}" of the request.'
-            )
-        return path
-
     def _checked(self, path: str, name: str, write: Any) -> StoredDocument | None:
         """Return the version before the write.
 
         Raises:
             FirestoreError: the precondition does not hold.
         """
-        old = self.changes[path] if path in self.changes else self._stored(path)
+        if path in self.changes:
+            # What may follow a write of the same document was checked before (``repeats.py``).
+            return self.changes[path]
+        old = self._stored(path)
         if not write.HasField("current_document"):
             return old
         expected = write.current_document
@@ -130,15 +143,15 @@ class Writer:
             case "update_time":
                 if expected.update_time.nanos % 1000:
                     raise InvalidArgumentError(
-                        "The update_time of a precondition must be precise to the microsecond."
+                        "timestamp cannot have more than microseconds precision"
                     )
                 base = times.as_us(expected.update_time)
-                if old is None:
-                    raise NotFoundError(f"No document to update: {name}")
-                if old.update_us != base:
+                # The version of a document that does not exist is the time of the look.
+                version = old.update_us if old else self._commit_us
+                if old is None or version != base:
                     raise FailedPreconditionError(
-                        f"the stored version ({old.update_us}) does not match the required base "
-                        f"version ({base})"
+                        f"the stored version ({version}) does not match the required base version "
+                        f"({base})"
                     )
         return old
 
@@ -147,11 +160,9 @@ class Writer:
         given = write.update.fields
         updated = Document()
         if not write.HasField("update_mask"):
-            _check_fields(given.items())
             updated.fields.MergeFrom(given)
             return updated
         paths = [read_field_path(each) for each in write.update_mask.field_paths]
-        _check_no_overlap(paths)
         if old is not None:
             updated.fields.MergeFrom(old.message.fields)
         for path in paths:
@@ -159,7 +170,6 @@ class Writer:
             if value is None:
                 remove_value(updated.fields, path)
             else:
-                check_value(value, path[-1], len(path))
                 put_value(updated.fields, path, value)
         return updated
 
@@ -189,17 +199,30 @@ def _is_same(updated: Any, old: StoredDocument) -> bool:
     return same
 
 
-def _check_fields(fields: Iterable[tuple[str, Any]]) -> None:
-    for name, value in fields:
-        check_field_name(name)
-        check_value(value, name)
+def _check_fields(write: Any) -> None:
+    fields = write.update.fields
+    if not write.HasField("update_mask"):
+        check_fields(fields.items())
+        return
+    for each in write.update_mask.field_paths:
+        path = read_field_path(each)
+        value = find_value(fields, path)
+        if value is not None:
+            check_value(value, path)
 
 
-def _check_no_overlap(paths: list[FieldPath]) -> None:
-    known = set(paths)
+def _check_transforms(transforms: Any) -> None:
+    if len(transforms) > MOST_TRANSFORMS:
+        raise InvalidArgumentError(
+            f"A write may have at most {MOST_TRANSFORMS} transforms of a document."
+        )
+    for each in transforms:
+        check_transform(each)
+    paths = {read_field_path(each.field_path) for each in transforms}
     for path in paths:
         for length in range(1, len(path)):
-            if path[:length] in known:
+            if path[:length] in paths:
                 raise InvalidArgumentError(
-                    f"The update mask has both {'.'.join(path[:length])} and {'.'.join(path)}."
+                    f"Cannot transform property {write_field_path(path[:length])} and its nested "
+                    "property at the same time."
                 )

@@ -150,7 +150,6 @@ def _missing(name: str) -> _Handler:
             ),
             context,
         )
-        yield b""
 
     return grpc.stream_stream_rpc_method_handler(refuse)
 

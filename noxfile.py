@@ -7,7 +7,9 @@ Hub does not use (`requirements/`) has its own. Every installation checks the ha
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +44,9 @@ SUITES = (
 SLOW_SUITES = ("attacks", "demo", "faults")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores too: most tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
+# The Pythons that the Hub supports, and what is run on each of them.
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+COMPAT_SUITES = ("unit", "functions", "demo")
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
@@ -70,6 +75,22 @@ def all(session: nox.Session) -> None:  # noqa: A001  # a session has its functi
     slow = (f"tests/{suite}" for suite in SLOW_SUITES)
     _pytest(session, *FEWER_WORKERS, "-rP", *slow, *session.posargs)
     _pytest(session, "tests/deploy", "tests/guests", *session.posargs)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """Run quick tests and the demo on each Python that the Hub supports and this machine has.
+
+    Each has an environment of its own, from the same locked requirements.
+    """
+    for version in PYTHONS:
+        base = _interpreter(version)
+        if base is None:
+            session.log(f"Python {version} is skipped: it is not on this machine.")
+            continue
+        python = _install(session, ENVIRONMENT.with_name(f"compat-{version}"), base)
+        suites = (f"tests/{suite}" for suite in COMPAT_SUITES)
+        session.run(python, "-m", "pytest", *WORKERS, *suites, *session.posargs, external=True)
 
 
 @nox.session
@@ -374,15 +395,36 @@ def _python(session: nox.Session, module: str, *arguments: str) -> None:
     session.run(PYTHON, "-m", module, *arguments, external=True)
 
 
-def _install(session: nox.Session) -> None:
-    """Make the environment, unless it has what the requirements say already."""
-    wanted = hashlib.sha256((ROOT / REQUIREMENTS).read_bytes() + sys.version.encode()).hexdigest()
-    stamp = ENVIRONMENT / "installed"
+def _interpreter(version: str) -> str | None:
+    """Return the path of a Python of this version that can make environments; None: there is none.
+
+    It is looked for in ``PATH``, and among pyenv's versions, whose names in ``PATH`` may not work.
+    """
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    found = sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))
+    for path in (shutil.which(f"python{version}"), *map(str, found)):
+        if path is None:
+            continue
+        tried = subprocess.run([path, "-c", "import ensurepip"], capture_output=True, check=False)  # noqa: S603  # found above
+        if tried.returncode == 0:
+            return path
+    return None
+
+
+def _install(
+    session: nox.Session, environment: Path = ENVIRONMENT, base: str = sys.executable
+) -> str:
+    """Make an environment, unless it has what the requirements say already; return its Python."""
+    python = str(environment / "bin" / "python")
+    ask = [base, "-c", "import sys; print(sys.version, end='')"]
+    version = subprocess.run(ask, capture_output=True, check=True).stdout  # noqa: S603  # found by us
+    wanted = hashlib.sha256((ROOT / REQUIREMENTS).read_bytes() + version).hexdigest()
+    stamp = environment / "installed"
     if stamp.exists() and stamp.read_text() == wanted:
-        return
-    session.run(sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT), external=True)
+        return python
+    session.run(base, "-m", "venv", "--clear", str(environment), external=True)
     pip = (
-        PYTHON,
+        python,
         "-m",
         "pip",
         "install",
@@ -392,6 +434,7 @@ def _install(session: nox.Session) -> None:
     )
     session.run(*pip, "-r", REQUIREMENTS, external=True)
     stamp.write_text(wanted)
+    return python
 
 
 def _install_tool(session: nox.Session, name: str) -> None:

@@ -78,6 +78,9 @@ def function_program(
         "HOST": "127.0.0.1",
         "PORT": str(port),
         "LOG_EXECUTION_ID": "true",  # functions of the Functions API have it by default
+        # Without it macOS is asked for its proxies, which crashes in a process that was forked
+        # (bpo-30385).
+        "no_proxy": "*",
         **function.environment(str(shipped)),
         **deployment.settings,
     }

@@ -33,15 +33,20 @@ _BECOME = 'echo "group $$" >&0 && exec "$@" </dev/null'
 
 
 class Reaper:
-    """The cloud's end of the pipe. Not for several threads at once."""
+    """The cloud's end of the pipe. Not for several threads at once.
 
-    def __init__(self) -> None:
+    Args:
+        keeps: file descriptors that the reaper holds, too, until everything is removed.
+    """
+
+    def __init__(self, keeps: Collection[int] = ()) -> None:
         reader, self._writer = os.pipe()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", __file__],
                 stdin=reader,
                 stdout=subprocess.DEVNULL,
+                pass_fds=tuple(keeps),
                 start_new_session=True,
                 cwd="/",
             )

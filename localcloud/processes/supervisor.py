@@ -7,6 +7,7 @@ data (``processes/data_services.py``), and a process for each function that was 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -29,7 +30,7 @@ from localcloud.processes.children import LocalCloudError, Program, free_ports
 from localcloud.processes.data_services import DataServices
 from localcloud.processes.functions import Deployment, FunctionProcess, function_program
 from localcloud.processes.reaper import Reaper
-from localcloud.processes.state_file import NoCloudError, read_state, write_state
+from localcloud.processes.state_file import NoCloudError, StateLock, read_state, write_state
 from localcloud.services.control_api import PAUSABLE
 from localcloud.services.platform import Platform, PlatformOptions
 from localcloud.services.proxy import new_session
@@ -41,6 +42,8 @@ from shared.config import ConfigurationError
 # For accounts that no organisation runs: the local issuer has no others.
 _ADMINS = "HUB_OUTSIDE_ADMIN_EMAILS"
 
+_LOCK_SECONDS = 10.0  # longer than it takes to remove what a killed cloud has left
+_POLL_SECONDS = 0.05
 _EMAIL = re.compile(r"[^\s@,]+@[^\s@,]+")
 
 
@@ -85,17 +88,18 @@ class Supervisor:
             ConfigurationError: a setting of the Hub is wrong.
             LocalCloudError: something does not start, or an emulator has ended.
         """
-        self._refuse_second_cloud()
         async with AsyncExitStack() as stack:
+            lock = await self._take_lock()
+            stack.callback(lock.release)
             # What starts last ends first: the children before the servers that they use.
             session = await stack.enter_async_context(new_session())
             await self._start_platform(session, stack)
-            self._reaper = Reaper()
+            self._reaper = Reaper(keeps=[lock.descriptor])
             stack.push_async_callback(asyncio.to_thread, self._reaper.close)
             self._data_services = DataServices(
                 self._ports, folder=self._folder_of, log=self._log, reaper=self._reaper
             )
-            self._make_folders()
+            self._make_folders(lock)
             await self._start_children(session, stack)
             self._ready_seconds = time.monotonic() - self._began
             # Nothing is served between these two: whoever finds the file can use the address, and
@@ -105,18 +109,31 @@ class Supervisor:
             ready(self._state())
             await self._data_services.watch()
 
-    def _refuse_second_cloud(self) -> None:
-        try:
-            state = read_state(self._state_file)
-        except NoCloudError:
-            return
-        raise LocalCloudError(
-            f"A local cloud is running already: {state['address']} ({self._state_file})"
-        )
+    async def _take_lock(self) -> StateLock:
+        """Take the lock of the state file; wait for a cloud that is ending.
 
-    def _make_folders(self) -> None:
+        Raises:
+            LocalCloudError: another cloud has it.
+        """
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            with contextlib.suppress(NoCloudError):
+                state = read_state(self._state_file)
+                raise LocalCloudError(
+                    f"A local cloud is running already: {state['address']} ({self._state_file})"
+                )
+            try:
+                return StateLock(self._state_file)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LocalCloudError(
+                        f"Another local cloud is starting or ending ({self._state_file})."
+                    ) from None
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _make_folders(self, lock: StateLock) -> None:
         """Create the folders, after the reaper knows what to remove."""
-        for path in (self._folder, self._state_file):
+        for path in (self._folder, self._state_file, lock.path):
             self._reaper.remove(path)
         self._folder.mkdir(mode=0o700)
         shutil.rmtree(self._logs, ignore_errors=True)
@@ -274,7 +291,9 @@ class Supervisor:
         return self._logs / f"{name}.log"
 
     def _folder_of(self, name: str) -> Path:
-        return self._folder / name
+        # Not its name: gunicorn makes a socket in it, whose path may have 103 characters. On macOS
+        # the folder for temporary files takes 49 of them.
+        return self._folder / str(list(self._ports).index(name))
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

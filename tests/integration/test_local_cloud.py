@@ -132,6 +132,7 @@ def test_a_function_has_only_the_environment_of_its_deployment(
         "PORT",
         "THREADS",
         "LOG_EXECUTION_ID",
+        "no_proxy",
         "PWD",
         "SHLVL",
         "_",
@@ -735,6 +736,46 @@ def test_a_script_that_waits_for_health_can_use_everything_at_once(tmp_path: Pat
             run.process.kill()
 
 
+def test_two_clouds_that_start_at_once_do_not_use_the_same_files(tmp_path: Path) -> None:
+    """One of them is refused, and the other one can be used."""
+    runs = [Run(tmp_path, LocalSettings(times="fast", schedule_seconds=0)) for _ in range(2)]
+    try:
+        assert eventually(lambda: any(run.process.poll() is not None for run in runs), 60)
+        [refused] = [run for run in runs if run.process.poll() is not None]
+        [running] = [run for run in runs if run is not refused]
+        assert refused.process.returncode == 1
+        cloud = wait_for_cloud(
+            running.state_file, lambda: running.process.poll() is not None, running.output
+        )
+        assert cloud.state["pid"] == running.process.pid
+        assert workspaces(cloud, cloud.token("first@example.com")) == []
+    finally:
+        for run in runs:
+            with run.process:
+                run.process.kill()
+
+
+def test_a_cloud_that_is_started_as_soon_as_the_last_one_is_killed_keeps_its_files(
+    tmp_path: Path,
+) -> None:
+    """It waits until all that the last one has left is removed."""
+    settings = LocalSettings(times="fast", schedule_seconds=0)
+    first = Run(tmp_path, settings)
+    with first.process:
+        wait_for_cloud(first.state_file, lambda: first.process.poll() is not None, first.output)
+        first.process.kill()
+    second = Run(tmp_path, settings)
+    with second.process:
+        try:
+            cloud = wait_for_cloud(
+                second.state_file, lambda: second.process.poll() is not None, second.output
+            )
+            assert cloud.state["pid"] == second.process.pid
+            assert workspaces(cloud, cloud.token("first@example.com")) == []
+        finally:
+            second.process.kill()
+
+
 def test_no_function_runs_before_the_first_request(tmp_path: Path) -> None:
     """A list starts the function that lists, and the state file and ``status`` say so."""
     run = Run(tmp_path, LocalSettings(times="fast", schedule_seconds=0))
@@ -752,6 +793,15 @@ def test_no_function_runs_before_the_first_request(tmp_path: Path) -> None:
         told = run_localcloud(cloud, "status").stdout.splitlines()
         assert sum(line.endswith("not started") for line in told) == len(FUNCTIONS) - 1
         run.process.kill()
+
+
+def test_the_sockets_of_gunicorn_have_short_paths(cloud: RunningCloud) -> None:
+    """On macOS, where the temporary folder has 49 characters, they have at most 103."""
+    cloud.function_pid("get_workspace_status")
+    folder = Path(cloud.state["folder"])
+    assert eventually(lambda: bool(list(folder.glob("*/.gunicorn/*.ctl"))))
+    sockets = [path.relative_to(folder.parent) for path in folder.glob("*/.gunicorn/*.ctl")]
+    assert max(49 + len(f"/{path}") for path in sockets) <= 103
 
 
 def test_the_cloud_ends_when_an_emulator_dies(run: Run) -> None:

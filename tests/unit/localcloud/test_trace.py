@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from localcloud.command_line.logs import LogPrinter
 from localcloud.command_line.main import main
 from localcloud.command_line.trace import trace
+from localcloud.processes.state_file import StateLock
 
 ID = "769ec6d4-dcfe-4afd-a792-a3e9062ed11a"
 HOSTILE = "x\n00:00:00.000 +0.000 s  cleanup  Forged\r\x1b[31m\u202e\u2028 result=READY"
@@ -23,7 +24,7 @@ Write = Callable[[str, bytes], dict[str, Any]]
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
+def write(tmp_path: Path) -> Iterator[Write]:
     """Write the log of a function, and return the state of a cloud with only this function."""
 
     def write(function: str, content: bytes) -> dict[str, Any]:
@@ -39,7 +40,9 @@ def write(tmp_path: Path) -> Write:
         (tmp_path / "state.json").write_text(json.dumps(state))
         return state
 
-    return write
+    lock = StateLock(tmp_path / "state.json")
+    yield write
+    lock.release()
 
 
 def log_line(second: int, **more: Any) -> bytes:

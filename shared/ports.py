@@ -34,11 +34,30 @@ class Page(Generic[R]):
     next_token: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that exists and cannot be read, with the reason.
+
+    For example, a newer version of the Hub wrote it. It stands in its record's place, so that it
+    does not hide the others that were read with it.
+    """
+
+    id: str
+    reason: str
+
+
 class WorkspaceStore(Protocol):
     """Where the records are. Reads are strongly consistent."""
 
     def get(self, workspace_id: str) -> Stored[Workspace] | None:
         """Return the workspace, or None if it does not exist. One read."""
+
+    def get_many(self, workspace_ids: Sequence[str]) -> Sequence[Stored[Workspace] | Unreadable]:
+        """Return those of these workspaces that exist, in any order.
+
+        One call, whatever their number, and a read of each. Send at most some hundreds: all must be
+        answered within the time of one call.
+        """
 
     def get_owner(self, owner_id: str) -> Stored[Owner]:
         """Return the owner's record, or an empty one with version None if it does not exist yet.
@@ -93,11 +112,18 @@ class WorkspaceStore(Protocol):
     ) -> Page[str]:
         """Return the ids of workspaces that were suspended before then, the oldest first."""
 
-    def list_ids(self, limit: int, token: str | None) -> Page[str]:
-        """Return the ids of all workspaces, the oldest first. One query."""
+    def list_workspaces_by_id(
+        self, limit: int, token: str | None
+    ) -> Page[Stored[Workspace] | Unreadable]:
+        """Return all workspaces in the order of their ids. One query.
 
-    def list_owner_ids(self, limit: int, token: str | None) -> Page[str]:
-        """Return the ids of all owners that have a record, in the order of the ids. One query."""
+        The token is the last id of a page: any text is one, whether a workspace has it or not. A
+        page has every workspace whose id is above the token and at most the next token, as of one
+        moment.
+        """
+
+    def list_owners_by_id(self, limit: int, token: str | None) -> Page[Stored[Owner] | Unreadable]:
+        """Return all owners that have a record; as ``list_workspaces_by_id`` does."""
 
     def get_checkpoint(self, name: str) -> str | None:
         """Return the checkpoint of a sweep; None if its last run came to the end. One read."""
@@ -142,7 +168,10 @@ class Machines(Protocol):
         """
 
     def list_instances(self) -> Iterator[Instance]:
-        """Return this installation's machines, in all zones.
+        """Return this installation's machines, in all zones, without their ``heartbeat_interval``.
+
+        That is in the metadata, which is large, so lists do not ask for it. Costs a call for each
+        500 machines.
 
         Raises:
             UnavailableError: Compute did not answer, or left out a zone. A partial list is never

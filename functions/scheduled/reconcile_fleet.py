@@ -1,8 +1,8 @@
 """``POST /reconcile-fleet``: compares the records with Compute, and removes orphans.
 
-Only the scheduler calls it, hourly. Reads every record and owner, and Compute's lists. A failure of
-one workspace is reported and does not stop the rest. If a run is cut off, the next one continues.
-If Compute or the database does not answer: 503, and nothing is decided.
+Only the scheduler calls it, hourly. Reads Compute's lists, and every record and owner. A failure of
+one workspace is reported and does not stop the rest. If time runs out, the next run continues.
+If Compute does not answer: 503; only owners' records are repaired. If the database does not: 503.
 """
 
 from flask import Request

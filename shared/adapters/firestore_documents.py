@@ -14,6 +14,8 @@ from urllib.parse import quote
 from google.api_core import exceptions
 from google.cloud.firestore_v1.types.document import Document
 from google.cloud.firestore_v1.types.firestore import (
+    BatchGetDocumentsRequest,
+    BatchGetDocumentsResponse,
     CommitRequest,
     CommitResponse,
     GetDocumentRequest,
@@ -25,6 +27,12 @@ from google.cloud.firestore_v1.types.write import Write
 from shared.adapters.grpc_service import GrpcService, Method
 
 GET = Method("GetDocument", GetDocumentRequest.pb(), Document.pb())
+GET_MANY = Method(
+    "BatchGetDocuments",
+    BatchGetDocumentsRequest.pb(),
+    BatchGetDocumentsResponse.pb(),
+    in_pieces=True,
+)
 RUN_QUERY = Method("RunQuery", RunQueryRequest.pb(), RunQueryResponse.pb(), in_pieces=True)
 COMMIT = Method("Commit", CommitRequest.pb(), CommitResponse.pb())
 _Write = Write.pb()
@@ -90,7 +98,7 @@ class Documents:
             "google.firestore.v1.Firestore",
             "firestore.googleapis.com",
             emulator,
-            (GET, RUN_QUERY, COMMIT),
+            (GET, GET_MANY, RUN_QUERY, COMMIT),
             {
                 # The library's clients send both. Firestore needs them to route to a database that
                 # is not the default one.
@@ -112,6 +120,15 @@ class Documents:
             return _found(self._service.call(GET, GET.request(name=f"{self._root}/{path}")))
         except exceptions.NotFound:
             return None
+
+    def get_many(self, paths: Sequence[str]) -> list[Found]:
+        """Return those of the documents at these paths that exist, in any order."""
+        if not paths:
+            return []
+        names = [f"{self._root}/{path}" for path in paths]
+        request = GET_MANY.request(database=self._database, documents=names)
+        answers = self._service.pieces(GET_MANY, request)
+        return [_found(answer.found) for answer in answers if answer.HasField("found")]
 
     def query(self, query: Query) -> list[Found]:
         """Return the documents that a query finds."""

@@ -29,7 +29,8 @@ class Instance:
 
     ``id`` is its numeric id. ``labels`` are all its labels, not only the Hub's. ``disks`` are the
     names of the attached disks. ``heartbeat_interval`` is the interval at which its boot scripts
-    report, from its metadata. ``off_since`` is when it was last stopped or suspended.
+    report, from its metadata; an instance of a list does not have it. ``off_since`` is when it was
+    last stopped or suspended.
     """
 
     id: str

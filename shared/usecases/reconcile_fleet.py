@@ -1,107 +1,294 @@
 """Compare what is recorded with what there is: machines, disks, and what owners hold."""
 
+import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 from shared import logs
 from shared.domain import orphans
 from shared.domain.drift import has_drifted
 from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
 from shared.domain.events import Event
-from shared.domain.instance import Disk, Instance, Place
+from shared.domain.instance import Instance, Place
 from shared.domain.orphans import OrphanAction
 from shared.domain.ownership import tied_to, workspace_id_of
 from shared.domain.policy import Policy
-from shared.domain.workspace import OwnedWorkspace, Workspace
-from shared.ports import Machines, WorkspaceStore
+from shared.domain.workspace import OwnedWorkspace, Owner, Workspace
+from shared.ports import Machines, Page, Stored, Unreadable, WorkspaceStore
 from shared.usecases.advance_operation import look
+from shared.usecases.fleet import Fleet, Resource
 from shared.usecases.records import Records
-from shared.usecases.sweeping import SweepReport, log_failure
+from shared.usecases.sweeping import PAUSE_SECONDS, Pause, SweepReport, log_failure
 
-PAGE = 100
-TIME_BUDGET = timedelta(seconds=240)  # of the 300 that the catalogue gives the function
+BATCH = 300  # records that are read at once: about a megabyte
+TIME_BUDGET = timedelta(seconds=780)  # of the 900 that the catalogue gives the function
+# The parts of the time by whose end each phase stops. What one leaves, the next may use.
+LISTS_UNTIL, LOOKS_UNTIL, ORPHANS_UNTIL = 0.5, 0.7, 0.8
 RECONCILER = "reconcile"
-CHECKPOINT = "fleet"  # the name under which the store keeps how far a run came
-_RECORDS, _OWNERS = "records", "owners"
+# The names under which the store keeps how far a run came: the last id that was done.
+WORKSPACES, OWNERS = "fleet-workspaces", "fleet-owners"
 
-
-@dataclass(frozen=True, slots=True)
-class _Fleet:
-    """What Compute's two lists had: everything that carries this installation's label."""
-
-    machines: dict[Place, Instance]
-    disks: dict[Place, Disk]
-    zones: dict[str, set[str]]  # of machines, by name
-    disk_names: set[str]
-
-    @classmethod
-    def listed_by(cls, machines: Machines) -> "_Fleet":
-        """Return what there is now."""
-        instances = {
-            Place(instance.zone, instance.name): instance for instance in machines.list_instances()
-        }
-        zones: dict[str, set[str]] = {}
-        for place in instances:
-            zones.setdefault(place.name, set()).add(place.zone)
-        disks = {Place(disk.zone, disk.name): disk for disk in machines.list_disks()}
-        return cls(instances, disks, zones, {place.name for place in disks})
-
-    def has_moved(self, workspace: Workspace) -> bool:
-        """Say whether a workspace's machine is in other zones, and not in the recorded one."""
-        zones = self.zones.get(workspace.instance_name, set())
-        return bool(zones) and workspace.zone not in zones and workspace.operation is None
+R = TypeVar("R", Workspace, Owner)
+Held = dict[str, dict[str, OwnedWorkspace]]  # by owner and workspace
 
 
 def reconcile_fleet(
-    records: Records, machines: Machines, policy: Policy, budget: timedelta = TIME_BUDGET
+    records: Records,
+    machines: Machines,
+    policy: Policy,
+    budget: timedelta = TIME_BUDGET,
+    pause: Pause = time.sleep,
 ) -> SweepReport:
     """Remove orphans, restore labels, have records adopt their machines, repair owners' records.
 
-    Costs two lists of Compute's; a read of each record that anything in them is tied to; then a
-    read of each record, and of each owner with a query of their workspaces. What differs is read
-    again by itself and at its commit, so a change meanwhile is not taken for drift. One failure
-    does not stop the rest. If time runs out, the next run continues where this one ended.
+    The phases are Compute's two lists; the workspaces, in the order of their ids, each with what
+    the lists have of it; what was decided about orphans and labels; and the owners. Each has a part
+    of the time, and each but the lists goes on in the next run where it was cut off. So every phase
+    advances in every run. A run goes round: from where the last one stopped to the end, and from
+    the beginning to there. If it gets round, each record was read once, and only owners whose
+    record differs from what was read are read again with their workspaces.
+
+    What differs is read again by itself and at its commit, so a change meanwhile is not taken for
+    drift, and two runs at once only do the same twice. One failure does not stop the rest. After
+    each call that changes something there is a ``pause``: when a zone fails, thousands of machines
+    differ at once, and people's operations need Compute too.
 
     Raises:
         UnavailableError: Compute's lists or the store do not answer. Nothing was decided on a
-            partial list.
+            partial list. Owners' records were repaired, if the store answered.
     """
-    run = _Run(records, machines, policy, records.clock() + budget, SweepReport())
-    fleet = _Fleet.listed_by(machines)
-    run.remove_orphans(fleet)
-    phase, _, token = (records.store.get_checkpoint(CHECKPOINT) or _RECORDS).partition(":")
-    checkpoint = None
-    if phase == _RECORDS:
-        left_off = run.adopt_machines(fleet, token or None)
-        checkpoint, token = (f"{_RECORDS}:{left_off}" if left_off else None), ""
-    if checkpoint is None:
-        left_off = run.repair_owners(token or None)
-        checkpoint = f"{_OWNERS}:{left_off}" if left_off else None
-    run.report.unfinished = checkpoint is not None
-    records.store.set_checkpoint(CHECKPOINT, checkpoint)
+    began = records.clock()
+    run = _Run(records, machines, policy, pause, SweepReport())
+    away: UnavailableError | None = None
+    try:
+        fleet = Fleet.listed_by(machines, records.clock, began + budget * LISTS_UNTIL)
+        run.see_to_workspaces(fleet, began + budget * LOOKS_UNTIL, began + budget * ORPHANS_UNTIL)
+    except UnavailableError as error:
+        away = error
+    run.see_to_owners(began + budget)
+    if away is not None:
+        raise away
     logs.info("FleetReconciled", **run.report.counts())
     return run.report
 
 
 @dataclass(frozen=True, slots=True)
+class _Stretch(Generic[R]):
+    """All records whose id is above ``after`` and at most ``upto``. None stands for no end."""
+
+    after: str | None
+    upto: str | None
+    records: Sequence[Stored[R] | Unreadable]
+
+
+def _ring(
+    query: Callable[[int, str | None], Page[Stored[R] | Unreadable]], start: str | None
+) -> Iterator[_Stretch[R]]:
+    """Yield the records from a place to the end, and then those from the beginning to the place."""
+    whole: list[tuple[str | None, str | None]] = [(None, None)]
+    for first, end in whole if start is None else [(start, None), (None, start)]:
+        after = first
+        while True:
+            page = query(BATCH, after)
+            upto = page.next_token
+            if end is not None and (upto is None or upto > end):
+                upto = end
+            found = [each for each in page.records if upto is None or _id_of(each) <= upto]
+            yield _Stretch(after, upto, found)
+            if upto == end:
+                break
+            after = upto
+
+
+def _id_of(entry: Stored[R] | Unreadable) -> str:
+    return entry.id if isinstance(entry, Unreadable) else entry.record.id
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What is to be done about a resource. ``after`` is the place from which it is found again."""
+
+    action: OrphanAction
+    owner_id: str
+    after: str | None
+
+
+@dataclass(slots=True)
 class _Run:
-    """One run, and where it writes down what it did."""
+    """One run, and what it has found and done."""
 
     records: Records
     machines: Machines
     policy: Policy
-    ends_at: datetime
+    pause: Pause
     report: SweepReport
+    decided: list[_Decided] = field(default_factory=list)
+    resources_seen: int = 0
+    held: Held = field(default_factory=dict)
+    got_round: bool = False
 
-    def carry_out(self, action: OrphanAction, owner_id: str = "") -> None:
+    # ---- workspaces ----
+
+    def see_to_workspaces(self, fleet: Fleet, looks_until: datetime, until: datetime) -> None:
+        """Look at each workspace and its resources; then do what was decided about these.
+
+        Raises:
+            UnavailableError: the store does not answer. What had been decided is done.
+        """
+        store = self.records.store
+        reached = start = store.get_checkpoint(WORKSPACES)
+        away: UnavailableError | None = None
+        try:
+            for each in self._looks(fleet, start):
+                reached = each
+                if self.records.clock() > looks_until:
+                    break
+            else:
+                reached, self.got_round = None, True
+        except UnavailableError as error:
+            away = error
+        begin_at = self._act(until)
+        if begin_at is not None:
+            reached = begin_at.after
+        store.set_checkpoint(WORKSPACES, reached)
+        self.report.unfinished |= not self.got_round or begin_at is not None
+        if away is not None:
+            raise away
+
+    def _looks(self, fleet: Fleet, start: str | None) -> Iterator[str]:
+        """Look at one id after the other, and yield each when it is done."""
+        for stretch in _ring(self.records.store.list_workspaces_by_id, start):
+            keys = fleet.keys_in(stretch.after, stretch.upto)
+            known = {_id_of(each): each for each in stretch.records}
+            known |= self._tied_elsewhere(fleet, keys, stretch)
+            ids = sorted({*keys, *(_id_of(each) for each in stretch.records)})
+            after = stretch.after
+            for each in ids:
+                self._look_at(fleet, each, known, after)
+                after = each
+                yield each
+
+    def _tied_elsewhere(
+        self, fleet: Fleet, keys: Sequence[str], stretch: _Stretch[Workspace]
+    ) -> dict[str, Stored[Workspace] | Unreadable]:
+        """Return the records outside a stretch to which resources in it are tied. Usually none."""
+        ids = sorted(
+            each
+            for key in keys
+            for resource in fleet.resources[key]
+            for each in tied_to(resource)
+            if not _is_within(each, stretch)
+        )
+        found: dict[str, Stored[Workspace] | Unreadable] = {}
+        for first in range(0, len(ids), BATCH):
+            batch = self.records.store.get_many(ids[first : first + BATCH])
+            found.update({_id_of(each): each for each in batch})
+        return found
+
+    def _look_at(
+        self,
+        fleet: Fleet,
+        workspace_id: str,
+        known: Mapping[str, Stored[Workspace] | Unreadable],
+        after: str | None,
+    ) -> None:
+        """Decide about what the lists have of a workspace; have its record adopt its machine."""
+        now = self.records.clock()
+        for resource in fleet.resources.get(workspace_id, ()):
+            self.resources_seen += 1
+            tied = [found for each in tied_to(resource) if (found := known.get(each))]
+            records = [each.record for each in tied if isinstance(each, Stored)]
+            if len(records) < len(tied):
+                logs.warning("RecordNotRead", name=resource.name, workspace_id=workspace_id)
+                continue
+            action = _action_for(resource, records, now, self.policy)
+            if action is not None:
+                owners = {each.id: each.owner_id for each in records}
+                owner_id = owners.get(action.workspace_id, "")
+                self.decided.append(_Decided(action, owner_id, after))
+        entry = known.get(workspace_id)
+        if entry is None:
+            return
+        self.report.looked_at += 1
+        if isinstance(entry, Unreadable):
+            logs.warning("SweepFailed", workspace_id=workspace_id, reason=entry.reason)
+            self.report.failed[workspace_id] = entry.reason
+            return
+        record = entry.record
+        held = OwnedWorkspace(record.name, record.counts_as_running)
+        self.held.setdefault(record.owner_id, {})[record.id] = held
+        try:
+            self._adopt_machine(fleet, record)
+        except Exception as error:  # noqa: BLE001 -- one workspace must not stop the rest
+            log_failure("SweepFailed", error, workspace_id=workspace_id)
+            self.report.failed[workspace_id] = str(error)
+
+    def _adopt_machine(self, fleet: Fleet, record: Workspace) -> None:
+        """Have one record adopt its machine's state; restore the labels of what the lists lack."""
+        place = Place(record.zone, record.instance_name)
+        listed = fleet.machine_at(place)
+        if not has_drifted(record, listed, self.records.clock()) and not fleet.has_moved(record):
+            self._check_home(fleet, record)
+            return
+        unlisted = self.machines.get(place) if listed is None else None
+        if unlisted is not None and record.instance_id is not None:
+            self._label_again(fleet, record, unlisted)
+        now, changed = look(self.records, self.machines, self.policy, record.id)
+        if changed:
+            self.report.done.setdefault(now.status.value.lower(), []).append(record.id)
+        self._check_home(fleet, now)
+        self.pause(PAUSE_SECONDS)
+
+    def _check_home(self, fleet: Fleet, record: Workspace) -> None:
+        """Read a home disk that the list lacks: restore its label, or log that it is gone."""
+        home = record.home_disk
+        if home is None or record.operation is not None or fleet.has_disk(home.name):
+            return
+        disk = self.machines.get_disk(Place(home.zone, home.name))
+        if disk is not None:
+            self._label_again(fleet, record, disk)
+            return
+        now = self.records.find(record.id)
+        if now is not None and now.home_disk == home and now.operation is None:
+            logs.error("HomeDiskGone", workspace_id=record.id, name=home.name, zone=home.zone)
+            self.report.done.setdefault("HomeDiskGone", []).append(record.id)
+        self.pause(PAUSE_SECONDS)
+
+    def _label_again(self, fleet: Fleet, record: Workspace, resource: Resource) -> None:
+        """Restore the labels of what the lists lack, unless it was made after them."""
+        if not fleet.is_younger(resource):
+            self._carry_out(orphans.label_again(record, resource), record.owner_id)
+
+    # ---- what was decided ----
+
+    def _act(self, until: datetime) -> _Decided | None:
+        """Do what was decided. If time runs out, return the first that is not done."""
+        actions = [each.action for each in self.decided]
+        if orphans.too_many(actions, self.resources_seen):
+            names = [action.place.name for action in actions][:50]
+            logs.error("TooManyOrphans", found=len(actions), of=self.resources_seen, names=names)
+            self.report.failed["orphans"] = (
+                f"{len(actions)} orphans are too many to be true: nothing was done. "
+                "See the log, TooManyOrphans."
+            )
+            return None
+        for number, each in enumerate(self.decided):
+            if number and self.records.clock() > until:
+                return each
+            self._carry_out(each.action, each.owner_id)
+        return None
+
+    def _carry_out(self, action: OrphanAction, owner_id: str) -> None:
         """Do what was decided about one resource, and record it. Failures do not stop the rest."""
         name, now = action.place.name, self.records.clock()
         try:
             if action.command is not None:
                 # A new request id each time. With an earlier run's, Compute would answer with that
                 # run's result and do nothing.
+                self.pause(PAUSE_SECONDS)
                 self.machines.perform(action.command, str(uuid.uuid4()))
                 event = Event(
                     at=now,
@@ -128,108 +315,56 @@ class _Run:
         )
         self.report.done.setdefault(action.event, []).append(name)
 
-    def remove_orphans(self, fleet: _Fleet) -> None:
-        """Stop and delete what nothing ties to a record; restore labels; report misplaced ones."""
-        now = self.records.clock()
-        read: dict[str, Workspace | None] = {}
-        decided: list[OrphanAction] = []
-        resources: list[Instance | Disk] = [*fleet.machines.values(), *fleet.disks.values()]
-        for resource in resources:
-            try:
-                tied = [found for each in tied_to(resource) if (found := self._read(each, read))]
-            except UnavailableError as error:
-                logs.warning("RecordNotRead", name=resource.name, reason=str(error))
-                continue
-            action = _action_for(resource, tied, now, self.policy)
-            if action is not None:
-                decided.append(action)
-        if orphans.too_many(decided, len(resources)):
-            names = [action.place.name for action in decided][:50]
-            logs.error("TooManyOrphans", found=len(decided), of=len(resources), names=names)
-            self.report.failed["orphans"] = (
-                f"{len(decided)} orphans are too many to be true: nothing was done. "
-                "See the log, TooManyOrphans."
-            )
-            return
-        for action in decided:
-            record = read.get(action.workspace_id)
-            self.carry_out(action, record.owner_id if record else "")
+    # ---- owners ----
 
-    def _read(self, workspace_id: str, read: dict[str, Workspace | None]) -> Workspace | None:
-        """Return a record, read once in a run; after the lists, so that a new one is found."""
-        if workspace_id not in read:
-            read[workspace_id] = self.records.find(workspace_id)
-        return read[workspace_id]
+    def see_to_owners(self, until: datetime) -> None:
+        """Have each owner's record hold exactly the workspaces that exist."""
+        store = self.records.store
+        reached = start = store.get_checkpoint(OWNERS)
+        finished = False
+        try:
+            for each in self._owners(start):
+                reached = each
+                if self.records.clock() > until:
+                    break
+            else:
+                reached, finished = None, True
+        finally:
+            store.set_checkpoint(OWNERS, reached)
+            self.report.unfinished |= not finished
 
-    def adopt_machines(self, fleet: _Fleet, token: str | None) -> str | None:
-        """Have each record adopt its machine's state. If time runs out, return the next token."""
-        while True:
-            page = self.records.store.list_ids(PAGE, token)
-            for workspace_id in page.records:
-                self.report.looked_at += 1
-                try:
-                    self._adopt_machine(fleet, workspace_id)
-                except Exception as error:  # noqa: BLE001 -- one workspace must not stop the rest
-                    log_failure("SweepFailed", error, workspace_id=workspace_id)
-                    self.report.failed[workspace_id] = str(error)
-            token = page.next_token
-            if token is None or self.records.clock() > self.ends_at:
-                return token
+    def _owners(self, start: str | None) -> Iterator[str]:
+        for stretch in _ring(self.records.store.list_owners_by_id, start):
+            for entry in stretch.records:
+                if not self._holds_what_was_read(entry):
+                    self._repair(_id_of(entry))
+                yield _id_of(entry)
 
-    def _adopt_machine(self, fleet: _Fleet, workspace_id: str) -> None:
-        """Have one record adopt its machine's state; restore the labels of what the lists lack."""
-        record = self.records.find(workspace_id)
-        if record is None:
-            return
-        place = Place(record.zone, record.instance_name)
-        drifted = has_drifted(record, fleet.machines.get(place), self.records.clock())
-        if not drifted and not fleet.has_moved(record):
-            self._check_home(fleet, record)
-            return
-        instance = self.machines.get(place)
-        if instance is not None and place not in fleet.machines and record.instance_id is not None:
-            self.carry_out(orphans.label_again(record, instance), record.owner_id)
-        now, changed = look(self.records, self.machines, self.policy, workspace_id)
-        if changed:
-            self.report.done.setdefault(now.status.value.lower(), []).append(workspace_id)
-        self._check_home(fleet, now)
+    def _holds_what_was_read(self, entry: Stored[Owner] | Unreadable) -> bool:
+        """Say whether an owner's record is as this run read the workspaces, all of them."""
+        if isinstance(entry, Unreadable) or not self.got_round:
+            return False
+        return dict(entry.record.workspaces) == self.held.get(entry.record.id, {})
 
-    def _check_home(self, fleet: _Fleet, record: Workspace) -> None:
-        """Read a home disk that the list lacks: restore its label, or log that it is gone."""
-        home = record.home_disk
-        if home is None or record.operation is not None or home.name in fleet.disk_names:
-            return
-        disk = self.machines.get_disk(Place(home.zone, home.name))
-        if disk is not None:
-            self.carry_out(orphans.label_again(record, disk), record.owner_id)
-            return
-        now = self.records.find(record.id)
-        if now is not None and now.home_disk == home and now.operation is None:
-            logs.error("HomeDiskGone", workspace_id=record.id, name=home.name, zone=home.zone)
-            self.report.done.setdefault("HomeDiskGone", []).append(record.id)
+    def _repair(self, owner_id: str) -> None:
+        try:
+            if _repaired(self.records.store, owner_id):
+                logs.warning("OwnerRepaired", owner_id=owner_id)
+                self.report.done.setdefault("owner_repaired", []).append(owner_id)
+        except ConflictError:
+            return  # the owner changes it right now: the next run looks again
+        except Exception as error:  # noqa: BLE001 -- one owner must not stop the rest
+            log_failure("SweepFailed", error, owner_id=owner_id)
+            self.report.failed[owner_id] = str(error)
 
-    def repair_owners(self, token: str | None) -> str | None:
-        """Have each owner's record hold exactly the workspaces that exist; returns as above."""
-        store, report = self.records.store, self.report
-        while True:
-            page = store.list_owner_ids(PAGE, token)
-            for owner_id in page.records:
-                try:
-                    if _repair(store, owner_id):
-                        logs.warning("OwnerRepaired", owner_id=owner_id)
-                        report.done.setdefault("owner_repaired", []).append(owner_id)
-                except ConflictError:
-                    continue  # the owner changes it right now: the next run looks again
-                except Exception as error:  # noqa: BLE001 -- as above
-                    log_failure("SweepFailed", error, owner_id=owner_id)
-                    report.failed[owner_id] = str(error)
-            token = page.next_token
-            if token is None or self.records.clock() > self.ends_at:
-                return token
+
+def _is_within(workspace_id: str, stretch: _Stretch[Workspace]) -> bool:
+    above = stretch.after is None or workspace_id > stretch.after
+    return above and (stretch.upto is None or workspace_id <= stretch.upto)
 
 
 def _action_for(
-    resource: Instance | Disk, records: list[Workspace], now: datetime, policy: Policy
+    resource: Resource, records: list[Workspace], now: datetime, policy: Policy
 ) -> OrphanAction | None:
     if not records:
         return (
@@ -245,8 +380,8 @@ def _action_for(
     )
 
 
-def _repair(store: WorkspaceStore, owner_id: str) -> bool:
-    """Compare an owner's record, read first, with their workspaces.
+def _repaired(store: WorkspaceStore, owner_id: str) -> bool:
+    """Compare an owner's record, read first, with their workspaces; say whether it was changed.
 
     Whoever adds or removes a workspace writes the owner's record too, so a change meanwhile is a
     conflict.
@@ -265,7 +400,7 @@ def _repair(store: WorkspaceStore, owner_id: str) -> bool:
 def _owned(store: WorkspaceStore, owner_id: str) -> Iterator[Workspace]:
     token: str | None = None
     while True:
-        page = store.list_owned(owner_id, None, PAGE, token)
+        page = store.list_owned(owner_id, None, BATCH, token)
         yield from page.records
         token = page.next_token
         if token is None:

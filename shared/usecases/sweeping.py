@@ -16,9 +16,9 @@ from shared.usecases.records import Records
 
 PAGE = 100
 TIME_BUDGET = timedelta(seconds=120)  # of a sweep: a function has two at most, and 300 s
-# After each change, so that ten jobs a second are sent. The queue hands out twenty: the rest is for
-# people.
-PAUSE_SECONDS = 0.1
+# After each change, so that four jobs a second are sent. The queue hands out twenty: the rest is
+# for people.
+PAUSE_SECONDS = 0.25
 
 Pause = Callable[[float], None]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from shared.adapters.firestore_documents import COMMIT, GET, RUN_QUERY
+from shared.adapters.firestore_documents import COMMIT, GET, GET_MANY, RUN_QUERY
 from shared.adapters.grpc_service import GrpcService, Method
 
 
@@ -48,6 +48,10 @@ def billed() -> Iterator[Bill]:
         return call(service, method, request)
 
     def counted_pieces(service: GrpcService, method: Method, request: Any) -> list[Any]:
+        if method is GET_MANY:
+            bill.gets += 1
+            bill.reads += len(request.documents)
+            return pieces(service, method, request)
         if method is not RUN_QUERY:
             raise NotImplementedError(f"{method.name} is not counted")
         answers = pieces(service, method, request)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -427,6 +428,27 @@ def test_a_zone_without_results_is_an_empty_zone(machines: Machines, responder: 
     for warning in (None, "NO_RESULTS_ON_PAGE", "DEPRECATED_TYPE_USED"):
         responder.answer = listed(warning)
         assert [each.name for each in machines.list_instances()] == ["one"]
+
+
+@pytest.mark.parametrize("name", ["list_instances", "list_disks"])
+def test_every_page_of_a_list_asks_for_some_fields_only(
+    machines: Machines, responder: Responder, name: str
+) -> None:
+    """A list that asks for everything has every machine's metadata, tens of kilobytes each."""
+    disk = {"name": "one", "zone": IN_ZONE, "creationTimestamp": "2026-03-02T09:00:00.000-08:00"}
+    scopes = {"zones/us-west1-a": {"instances": [an_instance("one")], "disks": [disk]}}
+    responder.answer = json_answer({"items": scopes, "nextPageToken": "next"})
+    found = getattr(machines, name)()
+    first = next(found)
+    responder.answer = json_answer({"items": scopes})
+    assert list(found) == [first]
+    queries = [parse_qs(urlsplit(each.path).query) for each in responder.requests]
+    assert [each.get("pageToken") for each in queries] == [None, ["next"]]
+    for query in queries:
+        [fields] = query["fields"]
+        assert "labels" in fields
+        assert "metadata" not in fields
+        assert query["filter"] == [f"labels.hub={MACHINE_SETTINGS.installation}"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from google.cloud import firestore
@@ -34,12 +34,13 @@ from shared.domain.workspace import (
     UsedKey,
     Workspace,
 )
-from shared.ports import Page, Stored, WorkspaceStore
+from shared.ports import Page, Stored, Unreadable, WorkspaceStore
 from tests.contract.servers import assert_told_in_time, hurry, unanswering
 from tests.fakes.records import a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.firestore_servers import client_of
 
+R = TypeVar("R")
 NOW = datetime(2026, 3, 2, 9, 0, 0, 123456, tzinfo=UTC)
 INSTANT = timedelta(microseconds=1)
 A_PROBLEM = Problem(
@@ -893,33 +894,97 @@ def test_a_sweep_misses_nothing_when_earlier_ids_are_no_longer_due(
     assert [*first.records, *second.records] == [workspace.id for workspace in made]
 
 
-# The lists of all ids
+# Many records at once
 
 
-def test_the_list_of_ids_has_all_ids_oldest_first(store: WorkspaceStore) -> None:
+def records_of(entries: Sequence[Stored[R] | Unreadable]) -> list[R]:
+    """Return the records of entries that can all be read."""
+    found = [each for each in entries if isinstance(each, Stored)]
+    assert len(found) == len(entries)
+    return [each.record for each in found]
+
+
+def test_many_workspaces_are_read_at_once_as_one_by_one(store: WorkspaceStore) -> None:
+    """Those that do not exist, and ids that cannot be one, are left out. Each comes once."""
+    made = [FULL, *(a_workspace(owner_id=f"owner-{number}") for number in range(3))]
+    make(store, *made)
+    absent = [a_workspace().id, "", ".", "a/b", "x" * 2000, FULL.id.upper()]
+
+    found = store.get_many([*absent, *(each.id for each in made[:3]), FULL.id])
+
+    assert_same({each.id: each for each in records_of(found)}, {each.id: each for each in made[:3]})
+    assert len(found) == 3
+    assert not store.get_many([])
+    assert not store.get_many(absent)
+
+
+def test_what_is_read_with_others_can_be_changed(store: WorkspaceStore) -> None:
+    """Its version is the one that a single read has."""
+    make(store, FULL)
+    store.commit(owners=[(store.get_owner("alice"), Owner("alice"))])
+    [read_with_others] = store.get_many([FULL.id])
+    [listed] = store.list_workspaces_by_id(10, None).records
+    [owner] = store.list_owners_by_id(10, None).records
+    assert isinstance(listed, Stored)
+    assert isinstance(owner, Stored)
+    assert read_with_others == listed == store.get(FULL.id)
+
+    changed = replace(listed.record, name="changed")
+    store.commit(
+        workspaces=[(listed, changed)], owners=[(owner, replace(owner.record, domain="d.example"))]
+    )
+
+    assert read(store, FULL.id).record.name == "changed"
+    with pytest.raises(ConflictError):
+        store.commit(workspaces=[(listed, changed)])
+
+
+def test_the_list_by_id_has_every_workspace_in_the_order_of_ids(store: WorkspaceStore) -> None:
     """It has all workspaces, whatever their state, in pages of any size."""
     made = [
-        a_workspace(
-            owner_id=f"owner-{number % 3}",
-            created_at=NOW - timedelta(hours=9 - number),
-            status=status,
-        )
+        a_workspace(owner_id=f"owner-{number % 3}", status=status)
         for number, status in enumerate([*Status, Status.READY])
     ]
-    make(store, *reversed(made))
-    found = pages(lambda token: store.list_ids(2, token))
-    assert [workspace_id for page in found for workspace_id in page] == [
-        workspace.id for workspace in made
-    ]
+    make(store, *made)
+    ordered = sorted(made, key=lambda workspace: workspace.id)
+    found = pages(lambda token: store.list_workspaces_by_id(2, token))
+    assert_same([each for page in found for each in records_of(page)], ordered)
     assert [len(page) for page in found] == [2, 2, 1]
 
 
-def test_the_list_of_owner_ids_has_each_once(store: WorkspaceStore) -> None:
+def test_the_list_of_owners_has_each_once(store: WorkspaceStore) -> None:
     """It has all owners with a record, in pages."""
-    for owner_id in ("bob", "alice", "a/b", "carol"):
-        store.commit(owners=[(store.get_owner(owner_id), Owner(owner_id))])
-    found = pages(lambda token: store.list_owner_ids(3, token))
-    assert [owner_id for page in found for owner_id in page] == ["a/b", "alice", "bob", "carol"]
+    owners = [Owner(owner_id, workspaces={"a": OwnedWorkspace("b")}) for owner_id in ODD_OWNERS]
+    for owner in owners:
+        store.commit(owners=[(store.get_owner(owner.id), owner)])
+    found = pages(lambda token: store.list_owners_by_id(3, token))
+    assert [each for page in found for each in records_of(page)] == sorted(
+        owners, key=lambda owner: owner.id.encode()
+    )
+
+
+@pytest.mark.parametrize("token", ["", "/", "..", "records:here", "ü", "~" * 1000, "0"])
+def test_any_text_is_a_place_in_a_list_by_id(store: WorkspaceStore, token: str) -> None:
+    """A checkpoint may be old, or of a record that is gone. The list goes on after it."""
+    made = [a_workspace() for _ in range(3)]
+    make(store, *made)
+    store.commit(owners=[(store.get_owner("alice"), Owner("alice"))])
+    after = sorted(each.id for each in made if each.id > token)
+    listed = records_of(store.list_workspaces_by_id(10, token).records)
+    assert [each.id for each in listed] == after
+    owners = records_of(store.list_owners_by_id(10, token).records)
+    assert [each.id for each in owners] == [each for each in ["alice"] if each > token]
+
+
+def test_a_list_by_id_goes_on_after_a_record_that_is_gone(store: WorkspaceStore) -> None:
+    """A token is a place, not a record."""
+    made = sorted((a_workspace() for _ in range(3)), key=lambda workspace: workspace.id)
+    make(store, *made)
+    first = store.list_workspaces_by_id(1, None)
+    store.commit(workspaces=[(read(store, made[0].id), None)])
+    second = store.list_workspaces_by_id(2, first.next_token)
+    assert records_of(second.records) == made[1:]
+    assert second.next_token is None
 
 
 def test_a_checkpoint_stays_until_another_is_set(store: WorkspaceStore) -> None:
@@ -950,6 +1015,31 @@ def test_an_unreadable_record_hides_no_other_from_a_sweep(address: str) -> None:
         store.get(broken.id)
 
 
+@pytest.mark.parametrize(
+    "damage", [{"schema_version": 99}, {"status": "NEW"}, {"metadata": {"new": 1}}, {"name": None}]
+)
+def test_an_unreadable_record_hides_no_other_that_is_read_with_it(
+    address: str, damage: dict[str, object]
+) -> None:
+    """It is told apart from one that does not exist, with the reason."""
+    broken, whole = a_workspace(), a_workspace()
+    written = {
+        field: firestore.DELETE_FIELD if value is None else value for field, value in damage.items()
+    }
+    with client_of(address) as client:
+        store = store_of(client, address)
+        make(store, broken, whole)
+        client.collection("workspaces").document(broken.id).update(written)
+    for entries in (
+        store.get_many([broken.id, whole.id]),
+        store.list_workspaces_by_id(10, None).records,
+    ):
+        assert [each.record.id for each in entries if isinstance(each, Stored)] == [whole.id]
+        [unreadable] = [each for each in entries if isinstance(each, Unreadable)]
+        assert unreadable.id == broken.id
+        assert unreadable.reason
+
+
 def test_events_have_the_time_at_which_they_expire(address: str) -> None:
     """Firestore's TTL deletes them at that time."""
     event = an_event("WorkspaceRequested", at=datetime.now(UTC))
@@ -965,6 +1055,7 @@ def test_events_have_the_time_at_which_they_expire(address: str) -> None:
 
 CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
     "get": lambda store: store.get(FULL.id),
+    "get_many": lambda store: store.get_many([FULL.id]),
     "get_owner": lambda store: store.get_owner("alice"),
     "commit": lambda store: store.commit(workspaces=[(None, FULL)]),
     "list_owned": lambda store: store.list_owned("alice", None, 10, None),
@@ -973,8 +1064,8 @@ CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
     "list_idle": lambda store: store.list_idle(NOW, 10, None),
     "list_suspended": lambda store: store.list_suspended(NOW, 10, None),
     "list_due": lambda store: store.list_due(NOW, 10, None),
-    "list_ids": lambda store: store.list_ids(10, None),
-    "list_owner_ids": lambda store: store.list_owner_ids(10, None),
+    "list_workspaces_by_id": lambda store: store.list_workspaces_by_id(10, None),
+    "list_owners_by_id": lambda store: store.list_owners_by_id(10, None),
     "get_checkpoint": lambda store: store.get_checkpoint("fleet"),
     "set_checkpoint": lambda store: store.set_checkpoint("fleet", "here"),
 }

@@ -483,7 +483,13 @@ class FakeMachines(Machines):
         """See the port."""
         self._read("list_instances")
         found = [self._described(instance) for instance in self._instances.values()]
-        return iter([instance for instance in found if instance.labels.get("hub") == INSTALLATION])
+        return iter(
+            [
+                replace(instance, heartbeat_interval=None)
+                for instance in found
+                if instance.labels.get("hub") == INSTALLATION
+            ]
+        )
 
     def list_disks(self) -> Iterator[Disk]:
         """See the port."""

@@ -1,6 +1,7 @@
 """The records in memory, with the compare-and-set semantics of the real store."""
 
 import base64
+import heapq
 import json
 import re
 import threading
@@ -9,20 +10,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from shared.domain.errors import ConflictError, FieldProblem, InvalidRequestError
+from shared.domain.errors import (
+    ConflictError,
+    FieldProblem,
+    InvalidRequestError,
+    UnavailableError,
+)
 from shared.domain.events import Event
 from shared.domain.workspace import Owner, Status, Workspace
-from shared.ports import Page, Stored, WorkspaceStore
+from shared.ports import Page, Stored, Unreadable, WorkspaceStore
 
 R = TypeVar("R")
+NEWER = "A newer version of the Hub wrote this workspace."
 _DOCUMENT = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass
 class Counts:
-    """The number of calls to the store: documents read one by one, commits, queries."""
+    """The number of calls to the store: documents read one by one, batches, commits, queries."""
 
     reads: int = 0
+    batches: int = 0
     commits: int = 0
     queries: int = 0
 
@@ -31,6 +39,9 @@ class MemoryWorkspaceStore(WorkspaceStore):
     """A ``WorkspaceStore`` in memory; safe to use from many threads.
 
     A commit that is sure to succeed calls ``watch`` with each workspace as it was and will be.
+
+    Attributes:
+        unreadable: the ids of workspaces that a newer version of the Hub seems to have written.
     """
 
     def __init__(
@@ -39,10 +50,12 @@ class MemoryWorkspaceStore(WorkspaceStore):
     ) -> None:
         self.counts = Counts()
         self.events: list[Event] = []
+        self.unreadable: set[str] = set()
         self._watch = watch
         self._lock = threading.RLock()
         self._versions = 0
         self._workspaces: dict[str, Stored[Workspace]] = {}
+        self._owned: dict[str, set[str]] = {}  # the ids of workspaces, by owner
         self._owners: dict[str, Stored[Owner]] = {}
         self._checkpoints: dict[str, str | None] = {}
 
@@ -52,7 +65,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
         """Set these workspaces, whether they existed before or not; their owners do not change."""
         with self._lock:
             for workspace in workspaces:
-                self._workspaces[workspace.id] = Stored(workspace, self._next_version())
+                self._write(workspace)
 
     def put_owner(self, owner: Owner) -> None:
         """Set this owner, whether they existed before or not."""
@@ -79,7 +92,16 @@ class MemoryWorkspaceStore(WorkspaceStore):
         """See the port."""
         with self._lock:
             self.counts.reads += 1
+            if workspace_id in self.unreadable:
+                raise UnavailableError(NEWER)
             return self._workspaces.get(workspace_id)
+
+    def get_many(self, workspace_ids: Sequence[str]) -> Sequence[Stored[Workspace] | Unreadable]:
+        """See the port."""
+        with self._lock:
+            self.counts.batches += 1
+            ids = dict.fromkeys(workspace_ids)
+            return [self._entry(self._workspaces, each) for each in ids if each in self._workspaces]
 
     def get_owner(self, owner_id: str) -> Stored[Owner]:
         """See the port."""
@@ -110,9 +132,10 @@ class MemoryWorkspaceStore(WorkspaceStore):
                 self._watch(stored.record if stored else None, workspace)
             for stored, workspace in workspaces:
                 if workspace is None:
-                    del self._workspaces[_id_of(stored, workspace)]
+                    gone = self._workspaces.pop(_id_of(stored, workspace)).record
+                    self._owned[gone.owner_id].discard(gone.id)
                 else:
-                    self._workspaces[workspace.id] = Stored(workspace, self._next_version())
+                    self._write(workspace)
             for _, owner in owners:
                 self._owners[owner.id] = Stored(owner, self._next_version())
             self.events.extend(events)
@@ -121,11 +144,9 @@ class MemoryWorkspaceStore(WorkspaceStore):
         self, owner_id: str, status: Status | None, limit: int, token: str | None
     ) -> Page[Workspace]:
         """See the port."""
-        found = [
-            workspace
-            for workspace in self.workspaces.values()
-            if workspace.owner_id == owner_id and status in {None, workspace.status}
-        ]
+        with self._lock:
+            owned = [self._workspaces[each].record for each in self._owned.get(owner_id, ())]
+        found = [each for each in owned if status in {None, each.status}]
         return self._page(_by(found, "created_at"), limit, token, newest_first=True)
 
     def list_all(self, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
@@ -148,16 +169,15 @@ class MemoryWorkspaceStore(WorkspaceStore):
         ]
         return self._page(found, limit, token, newest_first=True)
 
-    def list_ids(self, limit: int, token: str | None) -> Page[str]:
+    def list_workspaces_by_id(
+        self, limit: int, token: str | None
+    ) -> Page[Stored[Workspace] | Unreadable]:
         """See the port."""
-        page = self._page(_by(self.workspaces.values(), "created_at"), limit, token)
-        return Page([workspace.id for workspace in page.records], page.next_token)
+        return self._by_id(self._workspaces, limit, token)
 
-    def list_owner_ids(self, limit: int, token: str | None) -> Page[str]:
+    def list_owners_by_id(self, limit: int, token: str | None) -> Page[Stored[Owner] | Unreadable]:
         """See the port."""
-        self.counts.queries += 1
-        further = sorted(owner_id for owner_id in self.owners if token is None or owner_id > token)
-        return Page(further[:limit], further[limit - 1] if len(further) > limit else None)
+        return self._by_id(self._owners, limit, token)
 
     def get_checkpoint(self, name: str) -> str | None:
         """See the port."""
@@ -202,6 +222,10 @@ class MemoryWorkspaceStore(WorkspaceStore):
 
     # ---- internals ----
 
+    def _write(self, workspace: Workspace) -> None:
+        self._workspaces[workspace.id] = Stored(workspace, self._next_version())
+        self._owned.setdefault(workspace.owner_id, set()).add(workspace.id)
+
     def _next_version(self) -> int:
         self._versions += 1
         return self._versions
@@ -210,6 +234,21 @@ class MemoryWorkspaceStore(WorkspaceStore):
     def _check(there: Stored[Any] | None, version: int | None, document_id: str) -> None:
         if (there.version if there else None) != version:
             raise ConflictError(f"{document_id} is not what was read")
+
+    def _by_id(
+        self, records: Mapping[str, Stored[R]], limit: int, token: str | None
+    ) -> Page[Stored[R] | Unreadable]:
+        with self._lock:
+            self.counts.queries += 1
+            further = (each for each in records if token is None or each > token)
+            ids = heapq.nsmallest(limit + 1, further)
+            page = [self._entry(records, each) for each in ids[:limit]]
+            return Page(page, ids[limit - 1] if len(ids) > limit else None)
+
+    def _entry(self, records: Mapping[str, Stored[R]], record_id: str) -> Stored[R] | Unreadable:
+        if record_id in self.unreadable:
+            return Unreadable(record_id, NEWER)
+        return records[record_id]
 
     def _page(
         self,

@@ -705,6 +705,29 @@ def test_a_page_token_stays_valid_when_an_instance_is_deleted(cloud: _Cloud) -> 
         )
 
 
+def test_an_answer_has_only_the_fields_that_are_asked_for(cloud: _Cloud) -> None:
+    """This holds for every method, and pages go on as before."""
+    for number in range(2):
+        cloud.insert(f"machine-{number}")
+    fields = "items/*/instances(name,disks/boot),nextPageToken"
+    everywhere = f"/compute/v1/projects/{PROJECT}/aggregated/instances"
+    first = cloud.call("GET", f"{everywhere}?fields={fields}&maxResults=1").json()
+    assert set(first) == {"items", "nextPageToken"}
+    [machine] = first["items"][f"zones/{ZONE}"]["instances"]
+    assert machine == {"name": "machine-0", "disks": [{"boot": True}, {}]}
+    assert set(first["items"]) == {f"zones/{zone}" for zone in (ZONE, OTHER_ZONE, EMPTY_ZONE)}
+    token = first["nextPageToken"]
+    last = cloud.call("GET", f"{everywhere}?fields={fields}&pageToken={token}").json()
+    assert [each["name"] for each in last["items"][f"zones/{ZONE}"]["instances"]] == ["machine-1"]
+    one = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances/machine-0"
+    assert cloud.call("GET", f"{one}?fields=name").json() == {"name": "machine-0"}
+    refused = cloud.call("GET", f"{everywhere}?fields=items(")
+    assert (refused.status_code, refused.json()["error"]["errors"][0]["reason"]) == (
+        400,
+        "invalidParameter",
+    )
+
+
 def test_the_aggregated_list_has_every_zone_and_a_warning_for_empty_ones(cloud: _Cloud) -> None:
     """Its pages run through all zones."""
     for zone in (ZONE, OTHER_ZONE):

@@ -243,7 +243,7 @@ def compute_calls() -> set[str]:
                 else [(target, node.value)]
             )
             for name, value in pairs:
-                made = re.match(r"compute_v1\.(\w+Client)\(", ast.unparse(value))
+                made = re.match(r"(\w+Client)\(", ast.unparse(value))
                 client = made[1] if made else clients.get(ast.unparse(value))
                 if client:
                     clients[ast.unparse(name)] = client
@@ -253,7 +253,7 @@ def compute_calls() -> set[str]:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in clients
     }
     assert {call.partition(".")[0] for call in called} == set(
-        re.findall(r"compute_v1\.(\w+Client)\(", ast.unparse(tree))
+        re.findall(r"(\w+Client)\(", ast.unparse(tree))
     )
     return called
 

@@ -28,8 +28,8 @@ QUERIES = {
     "list_idle": (NOW, 10, None),
     "list_suspended": (NOW, 10, None),
     "list_due": (NOW, 10, None),
-    "list_ids": (10, None),
-    "list_owner_ids": (10, None),
+    "list_workspaces_by_id": (10, "an id"),
+    "list_owners_by_id": (10, "an id"),
 }
 
 

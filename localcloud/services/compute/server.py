@@ -21,6 +21,7 @@ from localcloud.services.compute.fleet import Fleet
 from localcloud.services.compute.guests import SimulatedGuests
 from localcloud.services.compute.handlers import Handler, Handlers
 from localcloud.services.compute.methods import CHANGING_METHODS, METHODS
+from localcloud.services.compute.partial_response import read_fields, select
 from localcloud.services.compute.resources import Json, Operation, last_part, timestamp
 from localcloud.services.compute.times import Times
 from localcloud.services.http_server import GuardRules, HttpServer
@@ -103,13 +104,16 @@ class ComputeServer(HttpServer):
             operation: Operation | None = None
             status = 200
             try:
+                fields = call.query.get("fields")
+                selection = read_fields(fields) if fields else {}
                 name = call.name if call.is_on_instance else None
                 self.faults.refuse_call(Place(call.zone, name, method))
                 result = self._operation_of_same_call(call) or answer(call)
                 if isinstance(result, Operation):
                     operation = result
-                    return web.json_response(operation.resource)
-                return web.json_response(result if isinstance(result, dict) else await result)
+                    return web.json_response(select(operation.resource, selection))
+                document = result if isinstance(result, dict) else await result
+                return web.json_response(select(document, selection))
             except ComputeError as error:
                 status = error.code
                 raise

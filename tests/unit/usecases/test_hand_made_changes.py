@@ -41,7 +41,7 @@ def home_of(workspace: Workspace) -> Place:
 
 def reconcile_all(world: World) -> None:
     """Run the hourly reconciler, and the jobs that it sends."""
-    reconcile_fleet(world.records, world.machines, world.policy)
+    reconcile_fleet(world.records, world.machines, world.policy, pause=world.pauses.append)
     world.run()
 
 

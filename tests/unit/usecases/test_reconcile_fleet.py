@@ -19,15 +19,17 @@ from shared.domain.instance import (
 from shared.domain.ownership import labels_of
 from shared.domain.workspace import OwnedWorkspace, Owner, Status, Workspace
 from shared.usecases import reconcile_fleet as usecase
-from shared.usecases.sweeping import SweepReport
+from shared.usecases.sweeping import PAUSE_SECONDS, SweepReport
 from tests.fakes.machines import INSTALLATION, Mishap
 from tests.fakes.world import World, place_of, requested_as
 
 
-def reconcile_once(world: World, **options: timedelta) -> SweepReport:
+def reconcile_once(world: World, budget: timedelta = usecase.TIME_BUDGET) -> SweepReport:
     """Run the reconciler once."""
     with requested_as("run-1"):
-        return usecase.reconcile_fleet(world.records, world.machines, world.policy, **options)
+        return usecase.reconcile_fleet(
+            world.records, world.machines_port, world.policy, budget, world.pauses.append
+        )
 
 
 def lose_record(world: World, workspace: Workspace) -> None:
@@ -37,21 +39,25 @@ def lose_record(world: World, workspace: Workspace) -> None:
     world.store.commit(workspaces=[(stored, None)])
 
 
-@pytest.fixture
-def world() -> World:
-    """A Hub with one workspace that agrees with its machine."""
+@pytest.fixture(params=[usecase.BATCH, 1])
+def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A Hub with one workspace that agrees with its machine. Records are read in batches."""
+    monkeypatch.setattr(usecase, "BATCH", request.param)
     world = World()
     world.ready("alice", "fine")
     return world
 
 
 def test_a_fleet_that_agrees_is_left_alone(world: World) -> None:
-    """The only commit records that the run is complete."""
+    """The only commits record that the run is complete."""
     calls, before = len(world.machines.calls), world.store.workspaces
+    commits = world.store.counts.commits
     report = reconcile_once(world)
     assert (report.looked_at, report.done, report.failed, report.unfinished) == (1, {}, {}, False)
     assert len(world.machines.calls) == calls
     assert world.store.workspaces == before
+    assert world.store.counts.commits == commits + 2
+    assert world.pauses == []
 
 
 def test_machines_that_were_changed_by_hand_are_adopted(world: World) -> None:
@@ -66,7 +72,11 @@ def test_machines_that_were_changed_by_hand_are_adopted(world: World) -> None:
 
     report = reconcile_once(world)
 
-    assert report.done == {"suspended": [stopped.id, suspended.id], "error": [deleted.id]}
+    assert report.done == {
+        "suspended": sorted([stopped.id, suspended.id]),
+        "error": [deleted.id],
+    }
+    assert world.pauses == [PAUSE_SECONDS] * 3
     errors = {
         each.name: each.error.code if each.error else None
         for each in map(world.workspace, (stopped.id, suspended.id, deleted.id))
@@ -279,23 +289,6 @@ def test_an_owner_who_is_changing_is_left_to_the_next_run(
     assert set(world.store.owners["bob"].workspaces) == {"new"}
 
 
-def test_a_run_that_ran_out_of_time_is_continued_by_the_next(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It continues after the last page of records or owners, and then starts from the first."""
-    monkeypatch.setattr(usecase, "PAGE", 2)
-    for number in range(4):
-        world.ready(f"owner-{number}", "one")
-    looked, unfinished = [], []
-    for _ in range(7):
-        report = reconcile_once(world, budget=timedelta(seconds=-1))
-        looked.append(report.looked_at)
-        unfinished.append(report.unfinished)
-    assert looked == [2, 2, 1, 0, 0, 2, 2]
-    assert unfinished == [True, True, True, True, False, True, True]
-    assert reconcile_once(world).unfinished is False
-
-
 def test_a_failed_list_of_compute_changes_nothing(world: World) -> None:
     """A partial list would make orphans, or lost machines, of the rest."""
     world.machines.unanswered_reads = 1
@@ -303,6 +296,46 @@ def test_a_failed_list_of_compute_changes_nothing(world: World) -> None:
     with pytest.raises(UnavailableError):
         reconcile_once(world)
     assert world.store.workspaces == before
+
+
+def test_owners_are_repaired_while_compute_does_not_answer(world: World) -> None:
+    """That needs no list, so an outage of Compute does not hold it up."""
+    world.store.put_owner(Owner("bob", workspaces={"gone": OwnedWorkspace("ghost")}))
+    world.machines.unanswered_reads = 1
+    with pytest.raises(UnavailableError):
+        reconcile_once(world)
+    assert world.store.owners["bob"].workspaces == {}
+
+
+@pytest.mark.parametrize("label", ["hub", "workspace"])
+def test_what_was_made_after_the_lists_has_lost_no_label(
+    world: World, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    """A run takes minutes, so workspaces that became ready meanwhile are not in its lists.
+
+    What is older and not in the lists has lost its label.
+    """
+    lists = world.machines.list_instances, world.machines.list_disks
+    made: list[Workspace] = []
+
+    def list_and_be_overtaken() -> object:
+        found = list(lists[1]())
+        made.append(world.ready("bob", "new"))
+        return iter(found)
+
+    monkeypatch.setattr(world.machines, "list_disks", list_and_be_overtaken)
+    report = reconcile_once(world)
+    assert (report.done, report.failed) == ({}, {})
+
+    monkeypatch.undo()
+    home = Place(made[0].zone, made[0].disk_name)
+    world.machines.set_labels_by_hand(place_of(made[0]), {label: INSTALLATION, "theirs": "x"})
+    world.machines.set_disk_labels_by_hand(home, {"theirs": "x"})
+    world.clock.advance(timedelta(minutes=1))
+    assert set(reconcile_once(world).done["LabelsRestored"]) == {
+        made[0].instance_name,
+        made[0].disk_name,
+    }
 
 
 def test_a_machine_that_changed_after_the_list_has_not_drifted(
@@ -344,21 +377,12 @@ def test_an_orphan_that_cannot_be_deleted_does_not_stop_the_run(
     assert second.failed == {}
 
 
-def test_an_unreadable_record_keeps_its_machine_and_does_not_stop_the_run(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_record_keeps_its_machine_and_does_not_stop_the_run(world: World) -> None:
     """A record of a newer schema makes no orphan, and other workspaces are still reconciled."""
     unreadable, stopped = world.ready("bob", "unreadable"), world.ready("carol", "stopped")
     world.machines.stop_by_hand(place_of(stopped))
     world.clock.advance(timedelta(days=8))
-    get = world.store.get
-
-    def read(workspace_id: str) -> object:
-        if workspace_id == unreadable.id:
-            raise UnavailableError("A newer version of the Hub wrote this workspace.")
-        return get(workspace_id)
-
-    monkeypatch.setattr(world.store, "get", read)
+    world.store.unreadable.add(unreadable.id)
     calls = len(world.machines.calls)
 
     report = reconcile_once(world)

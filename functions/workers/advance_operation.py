@@ -1,7 +1,8 @@
-"""Does the next step of an operation, or looks at a workspace that has drifted.
+"""Does the next steps of an operation, or looks at a workspace that has drifted.
 
-Only Cloud Tasks calls it. Makes at most one call that changes something in Compute, then enqueues
-the next step. After a 5xx Cloud Tasks sends the task again with backoff.
+Only Cloud Tasks calls it. Goes on until a call that changes something in Compute is accepted, or
+until there is something else to wait for, then enqueues the next step. After a 5xx Cloud Tasks
+sends the task again with backoff.
 """
 
 from shared.bootstrap import hub
@@ -14,5 +15,5 @@ HUB = hub("store", "operation_jobs", "machines")
 
 @job_task(HUB, "POST /operations")
 def advance_operation(job: Job) -> None:
-    """Do the job's step."""
+    """Do the job's step, and those that follow at once."""
     usecase.advance_operation(HUB.records, HUB.machines, HUB.policy, job)

@@ -48,6 +48,7 @@ from shared.domain.renewal import why_too_old
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Operation, OperationKind, Owner, Phase, Status, Workspace
 from shared.ports import Stored
+from shared.usecases import advance_operation
 from shared.usecases.record_dead_letter import record_dead_letter
 from tests.fakes.clock import SettableClock
 from tests.fakes.jobs import Delivery, FakeJobs
@@ -617,8 +618,12 @@ class Walked:
 
 @pytest.fixture(scope="module")
 def walked() -> list[Walked]:
-    """Walk all states, and try both ways out of each without faults."""
-    with copyable_worlds():
+    """Walk all states, and try both ways out of each without faults.
+
+    Each delivery does one step, as one that dies after its commit, so that the walk stays at the
+    states between the steps of a task too.
+    """
+    with copyable_worlds(), mock.patch.object(advance_operation, "MOST_STEPS", 1):
         return [
             Walked(
                 node.state,

@@ -13,6 +13,7 @@ from localcloud.settings import LocalSettings
 from tests.bench import (
     cloud_memory,
     cold_start,
+    comparison,
     identity,
     imports,
     memory,
@@ -99,6 +100,9 @@ def main() -> None:
         f"with {sweeps.DUE} due each (aim: no worse than the floor)",
         figures["sweeps"]["creates"],
     )
+    print("\nBeside the last result of this machine")  # noqa: T201
+    for line in comparison.compare_and_keep(figures, comparison.kept_file()):
+        print(f"  {line}")  # noqa: T201
 
 
 def _show(title: str, rows: dict[str, dict[str, float]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -14,10 +15,12 @@ from urllib.request import getproxies, proxy_bypass
 from localcloud.settings import LocalSettings
 
 _STDIN = 0
+_OPEN_FILES = 4096  # for several hundred requests at once; macOS allows 256 if nobody asks
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a local cloud."""
+    _allow_open_files()
     settings = LocalSettings(
         times=options.times,
         overrides=dict(options.overrides),
@@ -58,6 +61,14 @@ async def _serve(settings: LocalSettings, *, port: int, state_file: Path, attach
         await serving
     except asyncio.CancelledError:
         print("The local cloud has ended.")
+
+
+def _allow_open_files() -> None:
+    """Raise this process's limit of open files, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _end_with_stdin(ended: asyncio.Event) -> None:

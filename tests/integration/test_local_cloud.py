@@ -795,6 +795,30 @@ def test_no_function_runs_before_the_first_request(tmp_path: Path) -> None:
         run.process.kill()
 
 
+def test_a_cloud_asks_for_as_many_open_files_as_it_needs(tmp_path: Path) -> None:
+    """A shell's limit of 64 would not even do for its own ports."""
+    state_file = tmp_path / "state.json"
+    command = run_command(LocalSettings(times="fast", schedule_seconds=0), state_file)
+    output = tmp_path / "output.txt"
+    with (
+        output.open("w") as printed,
+        subprocess.Popen(
+            ["/bin/sh", "-c", 'ulimit -S -n 64 && exec "$@"', "limited", *command],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            cloud = wait_for_cloud(state_file, lambda: process.poll() is not None, output)
+            token = cloud.token("many@example.com")
+            with ThreadPoolExecutor(64) as pool:
+                assert list(pool.map(lambda _: workspaces(cloud, token), range(64))) == [[]] * 64
+        finally:
+            process.kill()
+
+
 def test_the_sockets_of_gunicorn_have_short_paths(cloud: RunningCloud) -> None:
     """On macOS, where the temporary folder has 49 characters, they have at most 103."""
     cloud.function_pid("get_workspace_status")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import queue
 import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -25,6 +27,7 @@ from google.pubsub_v1.services.publisher import PublisherClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+from google.pubsub_v1.types import StreamingPullRequest
 
 from localcloud.catalogue import read_catalogue
 from localcloud.services.delivery_faults import DeliveryOutcomes, Unreliability
@@ -45,6 +48,7 @@ GOOGLE_DIFFERS = {
     "test_a_message_over_a_limit_is_refused": "it checks neither sizes nor attributes",
     "test_a_subscription_with_an_odd_setting_is_refused": "it accepts and ignores them",
     "test_what_is_not_here_is_refused_in_words": "it has snapshots and seek, and ignores filters",
+    "test_a_stream_has_at_most_so_many_messages_outstanding": "it ignores the limit",
     "test_an_answer_of_202_acknowledges": "it takes 202 for a failure",
     "test_an_answer_that_is_neither_makes_the_message_come_again": "203 acknowledges, 302 leads on",
     "test_a_push_has_the_whole_body": "no orderingKey, no deliveryAttempt",
@@ -70,7 +74,7 @@ class PubSub:
         self.publisher: Any = PublisherClient(
             transport=PublisherGrpcTransport(channel=self._channel)
         )
-        self.transport = SubscriberGrpcTransport(channel=self._channel)
+        self.transport: Any = SubscriberGrpcTransport(channel=self._channel)
         self.subscriber: Any = SubscriberClient(transport=self.transport)
         self.address = address
 
@@ -735,6 +739,72 @@ def test_the_streaming_subscriber_of_the_library_gets_every_message(pubsub: PubS
     assert len(came) == len(sent) + 1
 
 
+def test_a_stream_has_at_most_so_many_messages_outstanding(pubsub: PubSub) -> None:
+    """An acknowledgement on the stream makes room for the next one."""
+    topic = pubsub.topic()
+    subscription = pubsub.subscribe(topic)
+    pubsub.publish(topic, *"abcde")
+    requests: queue.SimpleQueue[StreamingPullRequest | None] = queue.SimpleQueue()
+    first = {"stream_ack_deadline_seconds": 60, "max_outstanding_messages": 1}
+    requests.put(StreamingPullRequest(subscription=subscription, **first))
+    stream = pubsub.transport.streaming_pull(iter(requests.get, None))
+    came: list[str] = []
+    for response in stream:
+        [received] = response.received_messages
+        came.append(received.message.data.decode())
+        requests.put(StreamingPullRequest(ack_ids=[received.ack_id]))
+        if len(came) == 5:
+            break
+    requests.put(None)
+    stream.cancel()
+    assert sorted(came) == list("abcde")
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        {"stream_ack_deadline_seconds": 9},
+        {"stream_ack_deadline_seconds": 10, "ack_ids": ["nonsense"]},
+        {"stream_ack_deadline_seconds": 10, "modify_deadline_seconds": [10]},
+    ],
+    ids=str,
+)
+def test_a_stream_with_a_malformed_request_is_ended(
+    local_pubsub: LocalPubSub, request_fields: dict[str, Any]
+) -> None:
+    """The error is ``INVALID_ARGUMENT``."""
+    subscription = local_pubsub.subscribe(local_pubsub.topic())
+    request = StreamingPullRequest(subscription=subscription, **request_fields)
+    with pytest.raises(grpc.RpcError) as refused:
+        list(local_pubsub.transport.streaming_pull(iter([request])))
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_stream_ends_when_its_subscription_is_deleted(local_pubsub: LocalPubSub) -> None:
+    """It is not found then."""
+    subscription = local_pubsub.subscribe(local_pubsub.topic())
+    requests: queue.SimpleQueue[StreamingPullRequest | None] = queue.SimpleQueue()
+    requests.put(StreamingPullRequest(subscription=subscription, stream_ack_deadline_seconds=10))
+    stream = local_pubsub.transport.streaming_pull(iter(requests.get, None))
+    local_pubsub.subscriber.delete_subscription(subscription=subscription)
+    with pytest.raises(grpc.RpcError) as ended:
+        list(stream)
+    requests.put(None)
+    assert ended.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_the_acknowledgement_of_another_subscription_changes_nothing(pubsub: PubSub) -> None:
+    """Each subscription has its own copy of a message."""
+    topic = pubsub.topic()
+    one, other = pubsub.subscribe(topic), pubsub.subscribe(topic)
+    pubsub.publish(topic, "a")
+    received = pubsub.pull_until(one)
+    pubsub.give(other, pubsub.pull_until(other), seconds=1)
+    with contextlib.suppress(exceptions.InvalidArgument):  # Google's emulator refuses it
+        pubsub.acknowledge(other, received)
+    assert texts(pubsub.pull_until(other)) == ["a"]
+
+
 # Deleting
 
 
@@ -1052,6 +1122,53 @@ def test_a_message_without_a_dead_letter_topic_is_kept(pubsub: PubSub) -> None:
     assert pubsub.pull(subscription) == []
 
 
+# Push backoff: the local server only
+
+
+def has_failed_for_hours(pubsub: LocalPubSub, subscription: str) -> None:
+    """Make the next pause after a failed push as long as it can be, a minute."""
+
+    def fail() -> None:
+        for hours in range(12, 0, -1):
+            pace = pubsub.server.subscription(subscription).pace
+            pace.failed(datetime.now(UTC) - timedelta(hours=hours))
+
+    pubsub.on_loop(fail)
+
+
+def test_without_a_retry_policy_a_failing_endpoint_gets_no_storm_of_pushes(
+    local_pubsub: LocalPubSub, target: Target, path: str
+) -> None:
+    """After a failure nothing of the subscription is pushed for some time."""
+    topic, other = local_pubsub.topic(), f"{path}/other"
+    failing = local_pubsub.subscribe(topic, push_config={"push_endpoint": target.url(path)})
+    local_pubsub.push(topic, target.url(other))
+    has_failed_for_hours(local_pubsub, failing)
+    target.answer(path, 500)
+    target.answer(other, 500, 500, 500, 200)
+    local_pubsub.publish(topic, "a")
+    target.wait_for(path)
+    eventually(lambda: local_pubsub.server.subscription(failing).pace.running == 0)
+    local_pubsub.publish(topic, "b")
+    eventually(lambda: len(target.received(other)) == 5)
+    assert [pushed_text(each) for each in target.received(path)] == ["a"]
+
+
+def test_a_success_ends_the_slowness_of_a_subscription_that_has_failed(
+    local_pubsub: LocalPubSub, target: Target, path: str
+) -> None:
+    """The next failure is the first one again, with the shortest pause."""
+    topic = local_pubsub.topic()
+    subscription = local_pubsub.subscribe(topic, push_config={"push_endpoint": target.url(path)})
+    has_failed_for_hours(local_pubsub, subscription)
+    target.answer(path, 200, 500, 200)
+    local_pubsub.publish(topic, "a")
+    eventually(lambda: local_pubsub.waiting(subscription) == 0)
+    local_pubsub.publish(topic, "b")
+    eventually(lambda: local_pubsub.waiting(subscription) == 0)
+    assert [pushed_text(each) for each in target.received(path)] == ["a", "b", "b"]
+
+
 # Faults, reset and pause: the local server only
 
 
@@ -1118,6 +1235,7 @@ def test_a_reset_forgets_messages_and_keeps_topics_and_subscriptions(
     own_pubsub.publish(topic, "before")
     target.wait_for(path)
     own_pubsub.on_loop(own_pubsub.server.reset)
+    eventually(lambda: own_pubsub.server.subscription(subscription).pace.running == 0)
     release.set()
     assert own_pubsub.waiting(subscription) == own_pubsub.waiting(pulled) == 0
     own_pubsub.publish(topic, "after")

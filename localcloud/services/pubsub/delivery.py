@@ -75,13 +75,12 @@ class Deliverer:
             pushing.cancel()
 
     def pause(self) -> None:
-        """Start no push and take no answer of one, until ``resume``."""
+        """Send no push and take no answer of one, until ``resume``."""
         self._unpaused.clear()
 
     def resume(self) -> None:
         """Go on where ``pause`` stopped; deadlines have passed meanwhile."""
         self._unpaused.set()
-        self._wake_all()
 
     async def until_resumed(self) -> None:
         """Return at once, or after ``resume`` if it is paused."""
@@ -97,7 +96,7 @@ class Deliverer:
         timer = self._timers.pop(subscription, None)
         if timer is not None:
             timer.cancel()
-        if self._loop is None or not self._unpaused.is_set():
+        if self._loop is None:
             return
         now = datetime.now(UTC)
         subscription.backlog.expire(now)

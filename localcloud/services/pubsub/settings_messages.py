@@ -71,9 +71,5 @@ def merge(settings: Any, sent: Any, mask: Any, immutable: frozenset[str]) -> Any
         raise InvalidArgumentError(f"{told}: unknown field in {', '.join(mask.paths)}.")
     merged = type(settings)()
     merged.CopyFrom(settings)
-    # A field that is set here and unset there is cleared, which MergeMessage does not do.
-    for path in mask.paths:
-        if "." not in path:
-            merged.ClearField(path)
     mask.MergeMessage(sent, merged, replace_message_field=True, replace_repeated_field=True)
     return merged

@@ -18,6 +18,8 @@ import flask
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, RequestTimeout
 from werkzeug.wsgi import ClosingIterator, get_content_length
 
+from shared.entry.deadlines import Deadlines
+
 MOST_BODY_BYTES = 64 * 1024
 # The time for a whole body, and the longest that a slow sender occupies one of the instance's
 # threads.
@@ -28,6 +30,7 @@ BODY_SECONDS = 5.0
 MOST_DROPPED_BYTES = 33 * 1024 * 1024
 DROPPING_SECONDS = 1.0
 _PIECE_BYTES = 16 * 1024
+_deadlines = Deadlines()
 
 _Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -133,7 +136,7 @@ class RequestBody:
             # The server receives as much of an announced chunk as has arrived, in one piece.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MOST_BODY_BYTES)
 
-        ended = threading.Lock()  # whoever ends the read takes it: the reader, or the timer
+        ended = threading.Lock()  # whoever ends the read takes it: the reader, or its time
 
         def end() -> None:
             if ended.acquire(blocking=False):
@@ -141,15 +144,13 @@ class RequestBody:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RD)
 
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
+        limit = _deadlines.begin(seconds, end)
         try:
             yield
         finally:
-            timer.cancel()
+            _deadlines.cancel(limit)
             if not ended.acquire(blocking=False):
-                late.wait()  # the timer was first, and sets ``late`` in a moment
+                late.wait()  # the time was up first, and ``late`` is set in a moment
 
 
 def guard(app: flask.Flask) -> None:

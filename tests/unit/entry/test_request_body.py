@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
+from shared.entry.deadlines import Deadlines
 from shared.entry.wsgi import MOST_BODY_BYTES, RequestBody
 
 
@@ -101,24 +101,25 @@ def test_a_body_that_is_shorter_than_announced_is_refused() -> None:
     assert body.read() == b""
 
 
-def test_a_timer_that_comes_late_leaves_the_connection_alone(
+def test_a_limit_that_comes_late_leaves_the_connection_alone(
     connection: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The timer may fire after the body was read.
+    """Its time may be up after the body was read.
 
     Then the connection belongs to the next request.
     """
-    begun: list[threading.Timer] = []
+    begun: list[Callable[[], None]] = []
 
-    def note_start(timer: threading.Timer) -> None:
-        begun.append(timer)
+    def note_beginning(_: Deadlines, _seconds: float, do: Callable[[], None]) -> object:
+        begun.append(do)
+        return do
 
-    monkeypatch.setattr(threading.Timer, "start", note_start)
+    monkeypatch.setattr(Deadlines, "begin", note_beginning)
     body, _ = body_of(b"0123456789", CONTENT_LENGTH="10", **{"gunicorn.socket": connection[0]})
     assert body.read() == b"0123456789"
 
-    [timer] = begun
-    timer.function()
+    [end] = begun
+    end()
 
     connection[1].sendall(b"next")
     assert connection[0].recv(4) == b"next"

@@ -43,6 +43,7 @@ class Function:
     ack_deadline_seconds: int | None = None
     dead_letter: dict[str, Any] | None = None
     dispatch: dict[str, Any] | None = None
+    sweeps: dict[str, Any] | None = None
     retry: dict[str, Any] | None = None
 
     @property

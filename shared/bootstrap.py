@@ -1,7 +1,7 @@
 """Composes the Hub: which adapter implements which port, built from the settings on first use."""
 
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 
 from shared import logs
 from shared.caller_limit import CallerLimit
@@ -10,6 +10,7 @@ from shared.domain.policy import Policy
 from shared.imports import import_for_good
 from shared.ports import Identity, Jobs, Machines, WorkspaceStore
 from shared.usecases.audit import AuditTrail
+from shared.usecases.job_queues import JobQueues
 from shared.usecases.records import Records
 from shared.usecases.seen_machines import SeenMachines
 from shared.worker_exit import at_worker_exit
@@ -73,16 +74,22 @@ class Hub:
 
     @cached_property
     def operation_jobs(self) -> Jobs:
-        """All other jobs, by Cloud Tasks."""
+        """All other jobs, by two queues of Cloud Tasks."""
         from shared.adapters.cloud_tasks_jobs import CloudTasksJobs
 
         settings = self.settings
-        location = f"projects/{settings.project_id}/locations/{settings.region}"
-        return CloudTasksJobs(
-            f"{location}/queues/{settings.operations_queue}",
-            settings.advance_operation_url,
-            settings.operations_service_account,
-            settings.emulators.tasks,
+
+        @cache
+        def queue(name: str) -> Jobs:
+            return CloudTasksJobs(
+                f"projects/{settings.project_id}/locations/{settings.region}/queues/{name}",
+                settings.advance_operation_url,
+                settings.operations_service_account,
+                settings.emulators.tasks,
+            )
+
+        return JobQueues(
+            lambda: queue(settings.operations_queue), lambda: queue(settings.sweeps_queue)
         )
 
     @cached_property

@@ -60,7 +60,7 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "HUB_REGION",
             TEXT,
             "region",
-            "The region of the queue.",
+            "The region of the queues.",
             set_by=SetBy.MODULE,
         ),
         Setting(
@@ -99,8 +99,17 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "HUB_OPERATIONS_QUEUE",
             TEXT,
             "operations_queue",
-            "The Cloud Tasks queue for all other steps.",
+            "The Cloud Tasks queue for all other steps of what people ask for.",
             default="workspace-operations",
+            set_by=SetBy.MODULE,
+        ),
+        Setting(
+            "HUB_SWEEPS_QUEUE",
+            TEXT,
+            "sweeps_queue",
+            "The Cloud Tasks queue for what sweeps begin, looks and resent jobs. It calls the same"
+            " function.",
+            default="workspace-sweeps",
             set_by=SetBy.MODULE,
         ),
         Setting(

@@ -103,6 +103,7 @@ class Settings:
     database: str
     provision_topic: str
     operations_queue: str
+    sweeps_queue: str
     operations_service_account: str
     advance_operation_url: str
     report_workspace_url: str

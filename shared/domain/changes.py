@@ -86,6 +86,7 @@ def job_of(workspace: Workspace, operation: Operation, delay: timedelta = PROMPT
         resend=operation.resends,
         delay=delay,
         request_id=operation.request_id,
+        automatic=operation.automatic,
     )
 
 

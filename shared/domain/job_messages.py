@@ -11,7 +11,7 @@ class MalformedJobError(Exception):
 
 
 def write_job(job: Job) -> bytes:
-    """Return the message of a job. It does not have the delay, which is the queue's."""
+    """Return the message of a job. It does not have what only the sender and its queue need."""
     return json.dumps(
         {
             "workspace_id": job.workspace_id,

@@ -14,7 +14,7 @@ class Job:
     A look has no ``operation_id``, and has the time as its ``step``, so looks of the same moment
     are the same job. Otherwise ``step`` is the operation's step when the job was sent. ``resend``
     counts how often ``reconcile`` has resent it. ``request_id`` is that of the request that began
-    the operation.
+    the operation. ``automatic``: no person has asked for the operation.
     """
 
     workspace_id: str
@@ -23,6 +23,18 @@ class Job:
     resend: int = 0
     delay: timedelta = PROMPTLY
     request_id: str = ""
+    automatic: bool = False
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether it must not hold up what people ask for: it goes to the sweeps' queue.
+
+        These are the steps of a sweep's own operations, looks, and what ``reconcile`` resends. The
+        last are people's too. But when a queue is full or an outside service is away, they are
+        copies of what waits already. It depends on the job alone, so the same job always goes to
+        the same queue, which knows its name.
+        """
+        return self.automatic or self.resend > 0 or self.operation_id is None
 
     @property
     def name(self) -> str:

@@ -103,11 +103,7 @@ def stop(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | N
     if under_way is not None:
         if under_way.kind is not OperationKind.STOP:
             raise OperationUnderWayError(under_way)
-        if not under_way.automatic:
-            return None
-        # A person wants what the idle sweep has begun: a heartbeat must not undo it any more.
-        own = replace(under_way, automatic=False, requested_by=new.actor.id)
-        return Updated(replace(workspace, operation=own, updated_at=new.now), "StopConfirmed")
+        return _confirmed(workspace, under_way, new)
     if workspace.status is Status.SUSPENDED:
         return None
     return _begin(workspace, _operation(OperationKind.STOP, Phase.SUSPEND, new, policy), policy)
@@ -176,11 +172,25 @@ def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated |
     """
     under_way = workspace.operation
     if under_way is not None and under_way.kind is OperationKind.DELETE:
-        return None
+        return _confirmed(workspace, under_way, new)
     operation = _operation(OperationKind.DELETE, Phase.DELETE_INSTANCE, new, policy)
     if under_way is not None and under_way.kind in {OperationKind.CREATE, OperationKind.START}:
         operation = replace(operation, forget_after=new.now + policy.worker_timeout)
     return _begin(workspace, operation, policy)
+
+
+def _confirmed(workspace: Workspace, under_way: Operation, new: NewOperation) -> Updated | None:
+    """Make what a sweep has begun a person's own operation. None if it is a person's already.
+
+    Then nothing calls it off, as a heartbeat does with an idle stop. Its job waits in the queue of
+    the sweeps, perhaps behind many others, so it is sent to the queue for people too.
+    """
+    if not under_way.automatic:
+        return None
+    own = replace(under_way, automatic=False, requested_by=new.actor.id)
+    confirmed = replace(workspace, operation=own, updated_at=new.now)
+    event = f"{under_way.kind.capitalize()}Confirmed"
+    return Updated(confirmed, event, job_of(confirmed, own))
 
 
 def _operation(kind: OperationKind, phase: Phase, new: NewOperation, policy: Policy) -> Operation:

@@ -16,8 +16,8 @@ from shared.usecases.records import Records
 
 PAGE = 100
 TIME_BUDGET = timedelta(seconds=120)  # of a sweep: a function has two at most, and 300 s
-# After each change, so that four jobs a second are sent. The queue hands out twenty: the rest is
-# for people.
+# After each change. So a run of the clean-up begins at most 480 operations, of some three tasks
+# each. Their queue hands out five a second, so it is empty again when the next run begins.
 PAUSE_SECONDS = 0.25
 
 Pause = Callable[[float], None]

@@ -32,6 +32,7 @@ locals {
     HUB_REGION                     = var.region
     HUB_REPORT_WORKSPACE_URL       = local.urls["report_workspace"]
     HUB_SUBNETWORK                 = local.subnetwork
+    HUB_SWEEPS_QUEUE               = google_cloud_tasks_queue.sweeps["advance_operation"].name
     HUB_USER_AUDIENCES             = join(",", local.audiences)
     HUB_WORKER_TIMEOUT_SECONDS     = tostring(local.functions["advance_operation"].timeout_seconds)
     HUB_ZONES                      = join(",", local.zones)

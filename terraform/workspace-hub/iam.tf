@@ -94,6 +94,18 @@ resource "google_cloud_tasks_queue_iam_member" "enqueue" {
   depends_on = [time_sleep.identities]
 }
 
+resource "google_cloud_tasks_queue_iam_member" "enqueue_sweeps" {
+  for_each = local.enqueue
+
+  project  = var.project_id
+  location = var.region
+  name     = google_cloud_tasks_queue.sweeps["advance_operation"].name
+  role     = "roles/cloudtasks.enqueuer"
+  member   = google_service_account.group[each.key].member
+
+  depends_on = [time_sleep.identities]
+}
+
 # A task names the account that it calls as. Whoever enqueues it needs the right to act as that
 # account.
 resource "google_service_account_iam_member" "enqueue_as_queue" {

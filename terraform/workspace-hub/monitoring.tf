@@ -56,7 +56,7 @@ locals {
     "stuck operations" = {
       series    = "${local.log_series["operations_stuck"]}{monitored_resource=\"cloud_run_revision\"}"
       threshold = 10
-      todo      = "Jobs get lost, or workers are too slow: reconcile resends many. Look at the queue, and at the workers' errors."
+      todo      = "Jobs get lost, or workers are too slow: reconcile resends many. Look at both queues, and at the workers' errors."
     }
   }
 

@@ -107,6 +107,30 @@ resource "google_cloud_tasks_queue" "this" {
   depends_on = [time_sleep.services]
 }
 
+# What sweeps begin must not hold up what people ask for, so it has a queue of its own. It calls the
+# same function. Its rate keeps its proportion to that of the first queue.
+resource "google_cloud_tasks_queue" "sweeps" {
+  for_each = { for name, function in local.of_task : name => function if can(function.sweeps) }
+
+  project  = var.project_id
+  location = var.region
+  name     = "${local.installation}-${each.value.sweeps.queue}"
+
+  rate_limits {
+    max_concurrent_dispatches = each.value.sweeps.max_concurrent
+    max_dispatches_per_second = ceil(coalesce(var.queue_rate, each.value.dispatch.max_per_second) * each.value.sweeps.max_per_second / each.value.dispatch.max_per_second)
+  }
+
+  retry_config {
+    max_attempts  = each.value.retry.max_attempts
+    max_backoff   = "${each.value.retry.max_backoff_seconds}s"
+    max_doublings = each.value.retry.max_doublings
+    min_backoff   = "${each.value.retry.min_backoff_seconds}s"
+  }
+
+  depends_on = [time_sleep.services]
+}
+
 resource "google_cloud_scheduler_job" "this" {
   for_each = local.of_time
 

@@ -230,9 +230,10 @@ variable "project_id" {
 
 variable "queue_rate" {
   description = <<-END
-    The most jobs that the queue hands out in a second; an operation takes 2 to 6. The default is
-    the catalogue's 20, which keeps the Hub below Compute Engine's default quota of calls. Raise
-    that quota before you raise this.
+    The most jobs of people's operations that are handed out in a second; an operation takes 2 to 6.
+    The default is the catalogue's 20, which keeps the Hub below Compute Engine's default quota of
+    calls. Raise that quota before you raise this. Sweeps have a queue of their own, with a quarter
+    of this rate.
   END
   type        = number
   default     = null

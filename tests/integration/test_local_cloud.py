@@ -197,20 +197,21 @@ def test_subscriptions_and_queues_match_the_catalogue(cloud: RunningCloud) -> No
             assert (
                 subscription.dead_letter_policy.max_delivery_attempts == dead_letter["max_attempts"]
             )
-        if function.queue and function.dispatch and function.retry:
+        queues = {function.queue: function.dispatch}
+        if function.sweeps:
+            queues[function.sweeps["queue"]] = function.sweeps
+        for name, dispatch in queues.items():
+            if not (name and dispatch and function.retry):
+                continue
             with grpc.insecure_channel(state["services"]["tasks"]) as channel:
                 client = tasks_v2.CloudTasksClient(
                     transport=CloudTasksGrpcTransport(channel=channel)
                 )
                 queue = client.get_queue(
-                    name=f"{project}/locations/{state['region']}/queues/{function.queue}"
+                    name=f"{project}/locations/{state['region']}/queues/{name}"
                 )
-            assert (
-                queue.rate_limits.max_dispatches_per_second == function.dispatch["max_per_second"]
-            )
-            assert (
-                queue.rate_limits.max_concurrent_dispatches == function.dispatch["max_concurrent"]
-            )
+            assert queue.rate_limits.max_dispatches_per_second == dispatch["max_per_second"]
+            assert queue.rate_limits.max_concurrent_dispatches == dispatch["max_concurrent"]
             assert queue.retry_config.max_attempts == function.retry["max_attempts"]
             assert queue.retry_config.max_backoff == timedelta(
                 seconds=function.retry["max_backoff_seconds"]

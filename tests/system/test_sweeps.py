@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import grpc
 import pytest
+from google.cloud import tasks_v2
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
 from localcloud.api_client import ApiClient, RefusedError
 from localcloud.running_cloud import RunningCloud
@@ -83,6 +88,47 @@ def test_a_heartbeat_before_the_suspend_cancels_the_automatic_stop(
         for call in fault_cloud.compute_calls()
         if call["method"] in {"suspend", "instances.suspend"}
     ]
+
+
+@pytest.mark.xdist_group("fault_cloud")
+def test_sweeps_and_people_do_not_wait_for_each_others_jobs(
+    fault_cloud: RunningCloud, bob: ApiClient
+) -> None:
+    """Each has a queue: what one has to do goes on while the other's hands out nothing."""
+    idle, used = bob.create("idle")["id"], bob.create("used")["id"]
+    for workspace_id in (idle, used):
+        bob.wait_until_settled(workspace_id, "READY")
+    Records(fault_cloud).age(idle, "last_connected_at", timedelta(minutes=61))
+
+    with paused(fault_cloud, "workspace-operations"):
+        call_scheduled(fault_cloud, "cleanup")
+        assert bob.wait_until_settled(idle, "SUSPENDED")["stopped_because"] == "idle"
+        bob.stop(used)
+        bob.start(idle)
+    for workspace_id, status in ((used, "SUSPENDED"), (idle, "READY")):
+        bob.wait_until_settled(workspace_id, status)
+
+    with paused(fault_cloud, "workspace-sweeps"):
+        Records(fault_cloud).age(idle, "last_connected_at", timedelta(minutes=61))
+        call_scheduled(fault_cloud, "cleanup")
+        bob.start(used)
+        bob.wait_until_settled(used, "READY")
+        assert bob.status(idle)["operation"]["automatic"]
+        bob.stop(idle)  # a person asks for what waits among the sweep's jobs
+        assert bob.wait_until_settled(idle, "SUSPENDED")["stopped_because"] == "requested"
+
+
+@contextlib.contextmanager
+def paused(cloud: RunningCloud, name: str) -> Iterator[None]:
+    """Have a queue hand out nothing in the block."""
+    location = f"projects/{cloud.state['project_id']}/locations/{cloud.state['region']}"
+    with grpc.insecure_channel(cloud.state["services"]["tasks"]) as channel:
+        client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
+        client.pause_queue(name=f"{location}/queues/{name}")
+        try:
+            yield
+        finally:
+            client.resume_queue(name=f"{location}/queues/{name}")
 
 
 def test_a_job_that_was_lost_is_sent_again(cloud: RunningCloud, alice: ApiClient) -> None:

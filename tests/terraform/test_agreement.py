@@ -571,7 +571,7 @@ def test_names_that_stay_taken_have_the_installations_id() -> None:
         if address.startswith("google_cloud_tasks_queue.")
     ]
     assert len(roles) == 2
-    assert len(queues) == 1
+    assert len(queues) == 2
     assert all("local.installation" in name for name in roles + queues)
 
 

@@ -32,6 +32,7 @@ def test_what_is_needed_is_enough() -> None:
     assert settings.policy == Policy(project_id=settings.project_id)
     assert (settings.database, settings.provision_topic) == ("(default)", "workspace-provision")
     assert settings.operations_queue == "workspace-operations"
+    assert settings.sweeps_queue == "workspace-sweeps"
     assert (settings.identity.keys_url, settings.identity.issuers) == (
         GOOGLE_KEYS_URL,
         GOOGLE_ISSUERS,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import grpc.aio
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
@@ -24,14 +27,23 @@ async def create_queues(server: str, location: str, functions: tuple[Function, .
             transport=CloudTasksGrpcAsyncIOTransport(channel=channel)
         )
         for function in functions:
-            if function.queue:
-                await client.create_queue(parent=location, queue=_queue(function, location))
+            for name, dispatch in _queues(function):
+                queue = _queue(function, f"{location}/queues/{name}", dispatch)
+                await client.create_queue(parent=location, queue=queue)
 
 
-def _queue(function: Function, location: str) -> tasks_v2.Queue:
-    dispatch, retry = function.dispatch or {}, function.retry or {}
+def _queues(function: Function) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the queues that call a function, each with how fast it does."""
+    if function.queue and function.dispatch:
+        yield function.queue, function.dispatch
+    if function.sweeps:
+        yield function.sweeps["queue"], function.sweeps
+
+
+def _queue(function: Function, name: str, dispatch: dict[str, Any]) -> tasks_v2.Queue:
+    retry = function.retry or {}
     return tasks_v2.Queue(
-        name=f"{location}/queues/{function.queue}",
+        name=name,
         rate_limits=tasks_v2.RateLimits(
             max_dispatches_per_second=dispatch["max_per_second"],
             max_concurrent_dispatches=dispatch["max_concurrent"],

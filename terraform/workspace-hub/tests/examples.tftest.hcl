@@ -92,6 +92,7 @@ run "minimal" {
   assert {
     condition = alltrue([
       length(google_cloud_scheduler_job.this) == length(local.of_time), length(local.of_time) >= 2,
+      length(google_cloud_tasks_queue.sweeps) == 1,
       length(google_cloud_tasks_queue.this) == 1,
       length(google_firestore_field.this) == 1,
       length(google_firestore_index.this) == 6,
@@ -105,6 +106,7 @@ run "minimal" {
     condition = alltrue([
       length(google_cloud_run_v2_service_iam_member.invoker) == 6,
       length(google_cloud_tasks_queue_iam_member.enqueue) == 5,
+      length(google_cloud_tasks_queue_iam_member.enqueue_sweeps) == 5,
       length(google_iap_web_backend_service_iam_member.this) == 0,
       length(google_project_iam_member.look) == 1,
       length(google_project_iam_member.operate) == 1,
@@ -171,6 +173,7 @@ run "minimal" {
       google_compute_subnetwork.this[0].ip_cidr_range == "10.64.0.0/18",
       google_compute_router_nat.this[0].enable_dynamic_port_allocation,
       google_cloud_tasks_queue.this["advance_operation"].rate_limits[0].max_dispatches_per_second == local.functions["advance_operation"].dispatch.max_per_second,
+      google_cloud_tasks_queue.sweeps["advance_operation"].rate_limits[0].max_dispatches_per_second == local.functions["advance_operation"].sweeps.max_per_second,
     ])
     error_message = "By default there are addresses for 16,000 machines, ports as they need them, and the catalogue's rate of jobs."
   }
@@ -206,7 +209,7 @@ run "a_larger_hub" {
     error_message = "All that the catalogue allows can be had, and no function keeps more instances than it may have."
   }
   assert {
-    condition     = google_cloud_tasks_queue.this["advance_operation"].rate_limits[0].max_dispatches_per_second == 40 && google_compute_subnetwork.this[0].ip_cidr_range == "10.64.0.0/16"
+    condition     = google_cloud_tasks_queue.this["advance_operation"].rate_limits[0].max_dispatches_per_second == 40 && google_cloud_tasks_queue.sweeps["advance_operation"].rate_limits[0].max_dispatches_per_second == 10 && google_compute_subnetwork.this[0].ip_cidr_range == "10.64.0.0/16"
     error_message = "Rate and addresses can be raised."
   }
 }

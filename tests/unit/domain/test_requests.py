@@ -213,16 +213,29 @@ def test_a_start_that_cleans_up_after_its_failure_refuses_another() -> None:
         ask("start", a_workspace(Status.PROVISIONING, failed))
 
 
-def test_a_person_takes_over_an_automatic_stop() -> None:
-    """After that a heartbeat no longer cancels the STOP."""
-    automatic = an_operation(OperationKind.STOP, automatic=True, requested_by=lifecycle.CLEANUP)
+@pytest.mark.parametrize("verb", ["stop", "delete"])
+def test_a_person_takes_over_what_a_sweep_has_begun(verb: str) -> None:
+    """A heartbeat no longer cancels the STOP, nor a running machine the DELETE.
+
+    Its job waits among the sweep's, so it is sent to the queue for people too.
+    """
+    kind = OperationKind(verb.upper())
+    automatic = an_operation(kind, automatic=True, requested_by=lifecycle.CLEANUP)
     workspace = a_workspace(Status.READY, automatic)
 
-    change = ask("stop", workspace)
+    change = ask(verb, workspace)
 
-    assert changed(change).operation == replace(automatic, automatic=False, requested_by="alice")
+    own = replace(automatic, automatic=False, requested_by="alice")
+    assert changed(change).operation == own
     assert change is not None
-    assert change.job is None
+    assert change.event == f"{verb.capitalize()}Confirmed"
+    assert change.job is not None
+    assert (change.job.operation_id, change.job.step, change.job.can_wait) == (
+        own.id,
+        own.step,
+        False,
+    )
+    assert ask(verb, replace(workspace, operation=own)) is None
 
 
 def test_a_start_with_another_machine_drops_the_old_one() -> None:

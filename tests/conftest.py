@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seed",
         type=int,
         default=1,
-        help="the seed of the chaos; the same one gives the same plan",
+        help="the seed of the chaos and of random calls of Firestore; the same gives the same",
     )
     parser.addoption(
         "--no-skips", action="store_true", help="fail a skipped test, except for ALLOWED_SKIPS"

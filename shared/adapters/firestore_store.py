@@ -1,6 +1,7 @@
 """The store of all records, in Firestore.
 
-``tests/unit/test_indexes.py`` derives the indexes of ``firestore.indexes.json`` from these queries.
+``tests/unit/test_indexes.py`` checks that these queries have their indexes in
+``firestore.indexes.json``.
 """
 
 import base64

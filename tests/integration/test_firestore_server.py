@@ -25,7 +25,7 @@ from google.cloud.firestore_v1.base_query import FieldFilter, Or
 
 from localcloud.catalogue import ROOT
 from localcloud.services.firestore import messages
-from localcloud.services.firestore.client import clear, is_ready
+from localcloud.services.firestore.client import clear
 from tests.firestore_calls import Calls, GeoPoint, Reference, value
 from tests.firestore_servers import client_of, embedded_server
 from tests.processes import eventually
@@ -55,7 +55,7 @@ DIFFERENT = {
     "test_many_transactions_on_one_document_all_succeed": "fails most of them, after seconds",
     "test_a_text_of_the_longest_indexed_length_can_be_asked_for": "refuses its last byte",
     "test_what_is_missing_says_so": "has them",
-    "test_another_port_speaker_is_refused": "also serves HTTP",
+    "test_http_is_refused": "also serves HTTP",
 }
 
 
@@ -1079,7 +1079,7 @@ def test_all_documents_are_deleted_by_one_call() -> None:
         second.close()
 
 
-def test_another_port_speaker_is_refused(address: str) -> None:
+def test_http_is_refused(address: str) -> None:
     """A web page can send HTTP/1.1 only: nothing of it is carried out, and no answer tells it more.
 
     A body that looks like HTTP/2 is still the body of a request.
@@ -1145,15 +1145,6 @@ def test_the_port_is_never_shared() -> None:
         )
         assert second.returncode == 1
         assert "Firestore cannot be served" in second.stderr
-
-
-def test_a_server_says_when_it_is_ready() -> None:
-    """By the line that it writes, and to whoever asks."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        assert not asyncio.run(is_ready(f"127.0.0.1:{held.getsockname()[1]}"))
-    with embedded_server() as (address, _):
-        assert asyncio.run(is_ready(address))
 
 
 def test_the_client_library_is_not_imported() -> None:

@@ -1,22 +1,25 @@
-"""The composite indexes in the repository: Firestore needs them, the emulator does not."""
+"""The composite indexes in the repository: each list of the store has its own, and no more."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from google.cloud.firestore_v1.types import StructuredQuery
 
 from localcloud.catalogue import ROOT
+from localcloud.services.firestore.errors import FailedPreconditionError
+from localcloud.services.firestore.indexes import CompositeIndex, Indexes
+from localcloud.services.firestore.query import Query
 from shared.adapters.firestore_documents import Documents
 from shared.adapters.firestore_store import FirestoreWorkspaceStore
 from shared.adapters.grpc_service import GrpcService
 from shared.domain.workspace import Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-Index = tuple[str, tuple[tuple[str, str], ...]]
+INDEXES = Indexes.load(ROOT / "firestore.indexes.json")
 
 QUERIES = {
     "list_owned": ("alice", None, 10, None),
@@ -37,74 +40,27 @@ class RecordingApi:
     """Replaces Firestore: keeps each query and returns no documents."""
 
     def __init__(self) -> None:
-        self.asked: list[StructuredQuery] = []
+        self.asked: list[Any] = []
 
     def pieces(self, _: object, request: Any) -> list[Any]:
         """Keep the query."""
-        self.asked.append(StructuredQuery.wrap(request.structured_query))
+        self.asked.append(request)
         return []
 
 
-def indexes_in_the_repository() -> set[Index]:
-    """Return the composite indexes of ``firestore.indexes.json``."""
-    indexes = json.loads((ROOT / "firestore.indexes.json").read_text())["indexes"]
-    return {
-        (
-            index["collectionGroup"],
-            tuple((field["fieldPath"], field["order"]) for field in index["fields"]),
-        )
-        for index in indexes
-    }
-
-
-def index_needed_by(query: StructuredQuery) -> Index | None:
-    """Return the composite index that a query needs, or None if a field's own index is enough.
-
-    Equalities come first, then the orders; ``__name__`` is part of every index, in the direction of
-    the last order. Source: Firestore's documentation of index types.
-    """
-    given = query.where
-    filters = given.composite_filter.filters if "composite_filter" in given else [given]
-    equal = StructuredQuery.FieldFilter.Operator.EQUAL
-    equals = sorted(
-        each.field_filter.field.field_path for each in filters if each.field_filter.op == equal
-    )
-    ordered = [
-        (order.field.field_path, StructuredQuery.Direction(order.direction).name)
-        for order in query.order_by
-        if order.field.field_path != "__name__"
-    ]
-    fields = (*((path, "ASCENDING") for path in equals), *ordered)
-    return (query.from_[0].collection_id, fields) if len(fields) > 1 else None
-
-
-@pytest.fixture
-def api() -> RecordingApi:
-    """Keeps the queries."""
-    return RecordingApi()
-
-
-def query_of(api: RecordingApi, name: str) -> StructuredQuery:
+def query_of(name: str) -> Query:
     """Call one of the store's lists, and return the query that it makes."""
+    api = RecordingApi()
     documents = Documents(cast(GrpcService, api), "projects/demo/databases/(default)")
     getattr(FirestoreWorkspaceStore(documents), name.split(maxsplit=1)[0])(*QUERIES[name])
-    [asked] = api.asked
-    return asked
+    [request] = api.asked
+    return Query.read(request.parent, request.structured_query)
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_every_query_has_its_index(api: RecordingApi, name: str) -> None:
-    """Without its index a query fails only in production, which this test prevents."""
-    index = index_needed_by(query_of(api, name))
-    assert index is None or index in indexes_in_the_repository()
-
-
-@pytest.mark.parametrize("name", QUERIES)
-def test_every_order_ends_with_the_name_in_the_same_direction(api: RecordingApi, name: str) -> None:
-    """A page can end between documents of the same time, and no further index is needed."""
-    *_, last_but_one, last = query_of(api, name).order_by
-    assert last.field.field_path == "__name__"
-    assert last.direction == last_but_one.direction
+def test_every_query_has_its_index(name: str) -> None:
+    """Without its index it would fail, also in the local cloud."""
+    query_of(name).require_indexes(INDEXES)
 
 
 def test_every_list_of_the_store_is_checked() -> None:
@@ -113,19 +69,24 @@ def test_every_list_of_the_store_is_checked() -> None:
     assert lists == {name.split()[0] for name in QUERIES}
 
 
-def test_every_index_is_needed_by_a_query() -> None:
-    """Each write pays for every index."""
-    assert indexes_in_the_repository() == {
-        index for name in QUERIES if (index := index_needed_by(query_of(RecordingApi(), name)))
-    }
+def served(composites: frozenset[CompositeIndex]) -> set[str]:
+    """Return the queries that have an index if these are all composite indexes."""
+    indexes = replace(INDEXES, composites=composites)
+    found = set()
+    for name in QUERIES:
+        with contextlib.suppress(FailedPreconditionError):
+            query_of(name).require_indexes(indexes)
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("index", INDEXES.composites, ids=lambda index: str(index.fields))
+def test_every_index_is_that_of_a_query(index: CompositeIndex) -> None:
+    """Alone it serves one that has no index otherwise. Each write pays for every index."""
+    assert served(frozenset({index})) > served(frozenset())
 
 
 def test_events_expire() -> None:
-    """The index file has the time-to-live policy of the audit trail."""
-    overrides = json.loads((ROOT / "firestore.indexes.json").read_text())["fieldOverrides"]
-    assert {
-        "collectionGroup": "events",
-        "fieldPath": "expire_at",
-        "ttl": True,
-        "indexes": [],
-    } in overrides
+    """The index file has the time-to-live policy of the audit trail, and the field no index."""
+    assert INDEXES.ttl == {("events", "expire_at")}
+    assert not INDEXES.field_modes("events", "expire_at")

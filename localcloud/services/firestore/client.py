@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 import grpc.aio
 from google.protobuf.empty_pb2 import Empty
@@ -12,7 +10,6 @@ from localcloud.services.server import WITHOUT_PROXY
 
 _CLEAR = "/localcloud.Firestore/Clear"
 _SECONDS = 10.0
-_PROBE_SECONDS = 1.0
 
 
 async def clear(address: str) -> None:
@@ -28,14 +25,3 @@ async def clear(address: str) -> None:
             response_deserializer=Empty.FromString,
         )
         await call(Empty(), timeout=_SECONDS, wait_for_ready=True)
-
-
-async def is_ready(address: str) -> bool:
-    """Return whether the server at ``host:port`` serves."""
-    async with grpc.aio.insecure_channel(address, options=WITHOUT_PROXY) as channel:
-        try:
-            async with asyncio.timeout(_PROBE_SECONDS):
-                await channel.channel_ready()
-        except TimeoutError:
-            return False
-        return True

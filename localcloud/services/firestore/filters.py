@@ -184,7 +184,10 @@ class FilterReader:
                 keys = self._keys(path, given.value, operator, MOST_PARTS)
                 return [[self._contains(path, key)] for key in keys]
             case "NOT_EQUAL":
-                return self._unequal(path, [self._key(path, given.value)])
+                key = self._key(path, given.value)
+                if key == order.NULL_KEY:
+                    return [[_Equal(path, key, matches=False)]]
+                return self._unequal(path, [key])
             case "NOT_IN":
                 return self._unequal(path, self._keys(path, given.value, operator, MOST_NOT_IN))
             case "OPERATOR_UNSPECIFIED":

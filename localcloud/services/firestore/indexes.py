@@ -95,7 +95,7 @@ class Indexes:
     composites: frozenset[CompositeIndex] = frozenset()
     overrides: dict[tuple[str, str], frozenset[tuple[str, str]]] = field(default_factory=dict)
     ttl: frozenset[tuple[str, str]] = frozenset()
-    _served: set[Need] = field(default_factory=set)
+    _served: set[Need] = field(default_factory=set, init=False, compare=False)
 
     @classmethod
     def load(cls, path: Path) -> Indexes:

@@ -67,7 +67,7 @@ def value_key(value: Any) -> bytes:
         case "bytes_value":
             return _BYTES + _text(value.bytes_value)
         case "reference_value":
-            return _REFERENCE + name_key(value.reference_value) + b"\x00"
+            return _REFERENCE + name_key(value.reference_value)
         case "geo_point_value":
             point = value.geo_point_value
             return _GEO_POINT + _double(point.latitude) + _double(point.longitude)
@@ -80,7 +80,7 @@ def name_key(path: str) -> bytes:
 
     Numeric ids, which come from Datastore, are before the others.
     """
-    return b"".join(map(_segment, path.split("/")))
+    return b"".join(map(_segment, path.split("/"))) + b"\x00"
 
 
 def type_range(key: bytes) -> tuple[bytes, bytes]:

@@ -1,7 +1,7 @@
 """Jobs sent through Cloud Tasks: starts, stops, deletes, looks, and each step after the first."""
 
 from datetime import UTC, datetime
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from google.api_core import exceptions
 from google.cloud.tasks_v2.types.cloudtasks import CreateTaskRequest
@@ -13,7 +13,7 @@ from shared.domain.job_messages import write_job
 from shared.domain.jobs import PROMPTLY, Job
 from shared.ports import Jobs
 
-_CREATE_TASK = Method("CreateTask", CreateTaskRequest.pb(), Task.pb())
+_CREATE_TASK = Method("CreateTask", CreateTaskRequest.pb(), Task.pb(), "parent")
 
 
 class CloudTasksJobs(Jobs):
@@ -31,7 +31,6 @@ class CloudTasksJobs(Jobs):
             "cloudtasks.googleapis.com",
             emulator,
             (_CREATE_TASK,),
-            {"x-goog-request-params": f"parent={quote(queue_path, safe='')}"},
         )
         self._url = url
         # The audience of a Cloud Run service is its URL without a path.

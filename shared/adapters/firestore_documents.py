@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
-from urllib.parse import quote
 
 from google.api_core import exceptions
 from google.cloud.firestore_v1.types.document import Document
@@ -26,15 +25,18 @@ from google.cloud.firestore_v1.types.write import Write
 
 from shared.adapters.grpc_service import GrpcService, Method
 
-GET = Method("GetDocument", GetDocumentRequest.pb(), Document.pb())
+GET = Method("GetDocument", GetDocumentRequest.pb(), Document.pb(), "name")
 GET_MANY = Method(
     "BatchGetDocuments",
     BatchGetDocumentsRequest.pb(),
     BatchGetDocumentsResponse.pb(),
+    "database",
     in_pieces=True,
 )
-RUN_QUERY = Method("RunQuery", RunQueryRequest.pb(), RunQueryResponse.pb(), in_pieces=True)
-COMMIT = Method("Commit", CommitRequest.pb(), CommitResponse.pb())
+RUN_QUERY = Method(
+    "RunQuery", RunQueryRequest.pb(), RunQueryResponse.pb(), "parent", in_pieces=True
+)
+COMMIT = Method("Commit", CommitRequest.pb(), CommitResponse.pb(), "database")
 _Write = Write.pb()
 _NAME = "__name__"  # the document's name, as a field of a query
 
@@ -99,13 +101,12 @@ class Documents:
             "firestore.googleapis.com",
             emulator,
             (GET, GET_MANY, RUN_QUERY, COMMIT),
-            {
-                # The library's clients send both. Firestore needs them to route to a database that
-                # is not the default one.
-                "google-cloud-resource-prefix": path,
-                "x-goog-request-params": f"database={quote(path, safe='')}",
-                **({"authorization": "Bearer owner"} if emulator else {}),
-            },
+            # The hand-written client sends this too. Firestore needs it to route to a database that
+            # is not the default one.
+            (
+                ("google-cloud-resource-prefix", path),
+                *((("authorization", "Bearer owner"),) if emulator else ()),
+            ),
         )
         return cls(service, path)
 

@@ -1,7 +1,5 @@
 """Jobs sent through Pub/Sub: the first step of each new workspace."""
 
-from urllib.parse import quote
-
 from google.api_core import exceptions
 from google.pubsub_v1.types.pubsub import PublishRequest, PublishResponse
 
@@ -11,7 +9,7 @@ from shared.domain.job_messages import write_job
 from shared.domain.jobs import Job
 from shared.ports import Jobs
 
-_PUBLISH = Method("Publish", PublishRequest.pb(), PublishResponse.pb())
+_PUBLISH = Method("Publish", PublishRequest.pb(), PublishResponse.pb(), "topic")
 
 
 class PubSubJobs(Jobs):
@@ -28,7 +26,6 @@ class PubSubJobs(Jobs):
             "pubsub.googleapis.com",
             emulator,
             (_PUBLISH,),
-            {"x-goog-request-params": f"topic={quote(self._topic, safe='')}"},
         )
 
     def send(self, job: Job) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from shared import bootstrap
+from shared import bootstrap, logs
 from shared.domain.errors import UnavailableError
 from shared.domain.workspace import Status
 from shared.ports import Jobs
@@ -1049,3 +1049,23 @@ def test_an_internal_error_is_500_without_details(
     assert answer.headers["X-Request-Id"]
     assert b"secret" not in answer.data
     assert b"Traceback" not in answer.data
+
+
+def test_each_answer_is_one_complete_line_of_the_log(
+    hub: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line says which function answered what, and how long it took."""
+    lines: list[dict[str, object]] = []
+
+    def noted(event: str, **fields: object) -> None:
+        if event == "RequestAnswered":
+            lines.append({"request_id": logs.request_id.get(), **fields})
+
+    monkeypatch.setattr(logs, "info", noted)
+    answers = all_answers(hub)
+    assert [(line["request_id"], line["status"]) for line in lines] == [
+        (answer.headers["X-Request-Id"], answer.status_code) for answer in answers.values()
+    ]
+    for line in lines:
+        assert line.keys() == {"request_id", "function", "method", "status", "latency_ms"}
+        assert all(value not in {None, ""} for value in line.values())

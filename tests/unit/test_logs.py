@@ -103,6 +103,28 @@ def test_a_line_is_ascii_and_bounded() -> None:
     assert len(line["what"]) < 20_000
 
 
+def test_a_line_is_one_write() -> None:
+    """Lines of several threads and processes do not mix, and a line costs one call."""
+    [line] = written_by("""
+        import os, socket
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        standard_error = os.dup(2)
+        os.dup2(theirs.fileno(), 2)
+        logs.info("Happened", what="x" * 5_000)
+        logs.error("Failed", ValueError("x"))
+        ours.settimeout(60)
+        written = [ours.recv(1 << 16).decode() for _ in range(2)]
+        ours.setblocking(False)
+        try:
+            written.append(ours.recv(1))
+        except BlockingIOError:
+            pass
+        os.dup2(standard_error, 2)
+        logs.info("Written", pieces=[[each.count("\\n"), each[-1]] for each in written])
+    """)
+    assert line["pieces"] == [[1, "\n"], [1, "\n"]]
+
+
 @pytest.mark.parametrize(
     "end", ["sys.stderr.unwrapped.close()", "os.close(2); os.open('/dev/full', os.O_WRONLY)"]
 )

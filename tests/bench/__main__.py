@@ -18,6 +18,7 @@ from tests.bench import (
     imports,
     memory,
     readiness,
+    reconciler,
     request_cost,
     requests_made,
     secrecy,
@@ -40,6 +41,7 @@ def main() -> None:
     figures: dict[str, Any] = {
         "imports": imports.measure(),
         "tasks": tasks.measure(),
+        "reconciler": reconciler.measure(),
         "cloud": cloud_memory.measure(),
     }
     settings = LocalSettings(
@@ -94,6 +96,11 @@ def main() -> None:
     _show(
         "Firestore documents of a sweep (aim: only those that are due, in a fleet of any size)",
         figures["sweeps"]["reads"],
+    )
+    _show(
+        f"`reconcile_fleet` at {reconciler.SIZE:,} machines, in virtual time (aim: under 780 s a"
+        " run), and its memory for Compute's lists",
+        figures["reconciler"],
     )
     _show(
         f"{sweeps.CREATES} creates among {sweeps.SIZE:,} workspaces, beside both sweeps "

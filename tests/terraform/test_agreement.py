@@ -269,8 +269,8 @@ def test_the_workers_role_has_exactly_the_permissions_that_the_code_needs() -> N
 def test_the_status_function_may_only_read_an_instance() -> None:
     """It makes one call about a machine, and its role has only that permission."""
     asked = re.findall(
-        r"\bmachines\(\)\.(\w+)",
-        (ROOT / "shared/usecases/manage_workspaces.py").read_text(encoding="utf-8"),
+        r"\bself\._machines\(\)\.(\w+)",
+        (ROOT / "shared/usecases/seen_machines.py").read_text(encoding="utf-8"),
     )
     assert set(asked) == {"get"}
     assert RESOURCES["google_project_iam_custom_role.look"]["permissions"] == [
@@ -417,7 +417,7 @@ def groups(name: str) -> set[str]:
         (["stores"], ["records", "new_records"]),
         (["publish"], ["new_records"]),  # sends its jobs by Pub/Sub
         (["enqueue"], ["records"]),  # sends its jobs by Cloud Tasks
-        (["look", "operate"], ["machines"]),
+        (["look", "operate"], ["machines", "seen_machines"]),
     ],
     ids=lambda each: each[0],
 )

@@ -43,7 +43,6 @@ DIFFERENT = {
     "test_descending_names_need_an_index": "refuses every such query, with another text",
     "test_two_orders_need_a_composite_index": "answers it",
     "test_limit_to_last_needs_the_index_of_the_other_direction": "answers it",
-    "test_a_document_expires_some_time_after_its_ttl_field": "keeps it",
     "test_more_index_entries_than_allowed_are_refused": "stores it",
     "test_a_request_of_up_to_10_mib_is_served": "refuses more than 4 MiB",
     "test_more_transforms_than_allowed_are_refused": "carries them out",
@@ -343,6 +342,8 @@ def test_a_write_that_changes_nothing_keeps_the_version(calls: Calls) -> None:
     assert calls.set("c/d", {"a": 1, "z": 0.0}).update_time == first
     assert calls.set("c/d", {"a": 1, "z": -0.0}).update_time != first
     assert calls.set("c/d", {"a": 1.0, "z": -0.0}).update_time != first
+    nan = calls.set("c/d", {"a": math.nan}).update_time
+    assert calls.set("c/d", {"a": math.nan}).update_time == nan
 
 
 def test_one_of_many_writes_with_the_same_version_wins(calls: Calls) -> None:
@@ -502,7 +503,8 @@ def test_a_transaction_sees_the_documents_as_they_were_at_its_first_read(
     calls.commit(*(calls.put(f"c/{name}", {"n": 1}) for name in "ab"))
     transaction = begin(calls, **{mode: {}})
     read(calls, "c/a", transaction)
-    calls.commit(*(calls.put(f"c/{name}", {"n": 2}) for name in "abc"))
+    for number in (2, 3):
+        calls.commit(*(calls.put(f"c/{name}", {"n": number}) for name in "abc"))
     assert read(calls, "c/b", transaction).fields["n"].integer_value == 1
     refused("NOT_FOUND", lambda: read(calls, "c/c", transaction))
     request = messages.RunQueryRequest(parent=calls.root, structured_query=query_of("c", "n"))
@@ -817,13 +819,11 @@ def test_limit_to_last_needs_the_index_of_the_other_direction(client: firestore.
 # Time to live
 
 
-def test_a_document_expires_some_time_after_its_ttl_field(client: firestore.Client) -> None:
-    """Only in the collection of the policy, and only with a time; a later time counts."""
+def test_a_document_expires_some_time_after_its_ttl_field() -> None:
+    """Only in the collections of the policy, and only with a time."""
     past, future = datetime.now(UTC) - timedelta(1), datetime.now(UTC) + timedelta(1)
     with embedded_server("--sweep-seconds", "0.05") as (address, _), client_of(address) as own:
         events = own.collection("events")
-        events.document("postponed").set({"expire_at": past + timedelta(1, seconds=2)})
-        events.document("postponed").update({"expire_at": future})
         events.document("later").set({"expire_at": future})
         events.document("text").set({"expire_at": "2020"})
         events.document("without").set({})
@@ -832,9 +832,8 @@ def test_a_document_expires_some_time_after_its_ttl_field(client: firestore.Clie
         events.document("past").set({"expire_at": past})
         assert eventually(lambda: not events.document("past").get().exists)
         assert eventually(lambda: not events.document("nested/events/past").get().exists)
-        assert [each.id for each in events.stream()] == ["later", "postponed", "text", "without"]
+        assert [each.id for each in events.stream()] == ["later", "text", "without"]
         assert own.document("others/past").get().exists
-    assert client.project
 
 
 # Limits

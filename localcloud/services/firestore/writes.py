@@ -174,7 +174,7 @@ class Writer:
         return updated
 
     def _new(self, path: str, updated: Any, old: StoredDocument | None) -> StoredDocument:
-        if old is not None and updated.fields == old.message.fields and _is_same(updated, old):
+        if old is not None and updated.fields == old.message.fields:
             self.changes[path] = old
             return old
         updated.name = f"{self._database}/documents/{path}"
@@ -187,16 +187,6 @@ class Writer:
         created = self._commit_us if old is None else old.create_us
         new = self.changes[path] = StoredDocument(path, updated, created, self._commit_us)
         return new
-
-
-def _is_same(updated: Any, old: StoredDocument) -> bool:
-    """Return whether fields that compare as equal are written the same: 0.0 is not -0.0."""
-    mine = Document()
-    mine.fields.MergeFrom(old.message.fields)
-    same: bool = updated.SerializeToString(deterministic=True) == mine.SerializeToString(
-        deterministic=True
-    )
-    return same
 
 
 def _check_fields(write: Any) -> None:

@@ -80,7 +80,7 @@ class WorkspaceStore(Protocol):
         Raises:
             ConflictError: a document has changed since it was read (or exists, and was to be
                 created). Nothing was written. The conflict may be our own earlier commit, whose
-                answer was lost: read again.
+                answer was lost: read again. Events alone conflict with nothing.
         """
 
     def list_owned(

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
 from typing import Any
 
+import grpc
 import pytest
 
 from shared.domain.errors import UnavailableError
@@ -153,6 +155,41 @@ def dripping() -> Iterator[str]:
         yield f"127.0.0.1:{listening.getsockname()[1]}"
         over.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def losing_answers(address: str, code: grpc.StatusCode) -> Iterator[str]:
+    """Yield the ``host:port`` of a proxy for a gRPC server's calls of one message.
+
+    It passes each call on, but answers the first one with ``code``.
+    """
+    first = threading.Lock()
+    channel = grpc.insecure_channel(address)
+
+    class Proxy(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+            passed_on: Callable[..., bytes] = channel.unary_unary(details.method)
+
+            def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
+                try:
+                    answer = passed_on(request, timeout=PATIENCE_SECONDS)
+                except grpc.RpcError as error:
+                    context.abort(error.code(), error.details() or "")
+                if first.acquire(blocking=False):
+                    context.abort(code, "the answer is lost")
+                return answer
+
+            return grpc.unary_unary_rpc_method_handler(handle)
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((Proxy(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+        channel.close()
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch, adapter: ModuleType) -> None:

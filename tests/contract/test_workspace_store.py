@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+import grpc
 import pytest
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
@@ -35,7 +36,7 @@ from shared.domain.workspace import (
     Workspace,
 )
 from shared.ports import Page, Stored, Unreadable, WorkspaceStore
-from tests.contract.servers import assert_told_in_time, hurry, unanswering
+from tests.contract.servers import assert_told_in_time, hurry, losing_answers, unanswering
 from tests.fakes.records import a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.firestore_servers import client_of
@@ -1051,6 +1052,47 @@ def test_events_have_the_time_at_which_they_expire(address: str) -> None:
             .stream()
         )
     assert document.get("expire_at") == event.at + EVENTS_KEPT
+
+
+def test_events_whose_commits_answer_is_lost_are_written_once(address: str) -> None:
+    """The call is repeated. Nobody else can have written these events, so that is no conflict."""
+    event = an_event("RequestRefused")
+    with (
+        client_of(address) as client,
+        losing_answers(address, grpc.StatusCode.UNAVAILABLE) as lossy,
+    ):
+        store_of(client, lossy).commit(events=[event])
+        assert events_in(client) == [event]
+
+
+def test_a_change_whose_commits_answer_is_lost_is_written_once(address: str) -> None:
+    """Whoever asked for it cannot tell, so it is a conflict: they read again. So for its event."""
+    with (
+        client_of(address) as client,
+        losing_answers(address, grpc.StatusCode.UNAVAILABLE) as lossy,
+    ):
+        event = an_event("WorkspaceRequested")
+        with pytest.raises(ConflictError):
+            store_of(client, lossy).commit(workspaces=[(None, FULL)], events=[event])
+        assert read(store_of(client, address), FULL.id).record == FULL
+        assert events_in(client) == [event]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    ],
+)
+def test_events_alone_conflict_with_nothing(address: str, code: grpc.StatusCode) -> None:
+    """Their commit has no condition that a reader could meet by reading again."""
+    with client_of(address) as client, losing_answers(address, code) as lossy:
+        store = store_of(client, lossy)
+        with pytest.raises(UnavailableError):
+            store.commit(events=[an_event("RequestRefused")])
 
 
 CALLS: dict[str, Callable[[WorkspaceStore], object]] = {

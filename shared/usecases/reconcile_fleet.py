@@ -109,11 +109,21 @@ def _id_of(entry: Stored[R] | Unreadable) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """What is to be done about a resource. ``after`` is the place from which it is found again."""
+    """What is to be done about a resource, and the records that it is tied to.
+
+    ``after`` is the place from which it is found again.
+    """
 
     action: OrphanAction
-    owner_id: str
+    resource: Resource
+    records: Sequence[Workspace]
     after: str | None
+
+    @property
+    def owner_id(self) -> str:
+        """The owner of the action's workspace; empty if it has no record."""
+        owners = {each.id: each.owner_id for each in self.records}
+        return owners.get(self.action.workspace_id, "")
 
 
 @dataclass(slots=True)
@@ -206,9 +216,7 @@ class _Run:
                 continue
             action = _action_for(resource, records, now, self.policy)
             if action is not None:
-                owners = {each.id: each.owner_id for each in records}
-                owner_id = owners.get(action.workspace_id, "")
-                self.decided.append(_Decided(action, owner_id, after))
+                self.decided.append(_Decided(action, resource, records, after))
         entry = known.get(workspace_id)
         if entry is None:
             return
@@ -266,20 +274,68 @@ class _Run:
 
     def _act(self, until: datetime) -> _Decided | None:
         """Do what was decided. If time runs out, return the first that is not done."""
-        actions = [each.action for each in self.decided]
-        if orphans.too_many(actions, self.resources_seen):
-            names = [action.place.name for action in actions][:50]
-            logs.error("TooManyOrphans", found=len(actions), of=self.resources_seen, names=names)
+        decided: Sequence[_Decided] = self.decided
+        if self._too_many(decided):
+            decided = self._left_of(decided, until)
+        if self._too_many(decided):
+            names = [each.action.place.name for each in decided][:50]
+            logs.error("TooManyOrphans", found=len(decided), of=self.resources_seen, names=names)
             self.report.failed["orphans"] = (
-                f"{len(actions)} orphans are too many to be true: nothing was done. "
+                f"{len(decided)} orphans are too many to be true: nothing was done. "
                 "See the log, TooManyOrphans."
             )
             return None
-        for number, each in enumerate(self.decided):
+        for number, each in enumerate(decided):
             if number and self.records.clock() > until:
                 return each
-            self._carry_out(each.action, each.owner_id)
+            self._see_to(each)
         return None
+
+    def _too_many(self, decided: Sequence[_Decided]) -> bool:
+        return orphans.too_many([each.action for each in decided], self.resources_seen)
+
+    def _left_of(self, decided: Sequence[_Decided], until: datetime) -> Sequence[_Decided]:
+        """Leave out what need not be done any more, until time or the hope of enough runs out.
+
+        Many workspaces may have been deleted with their machines since the lists.
+        """
+        left: list[_Decided] = []
+        for number, each in enumerate(decided):
+            if self.records.clock() > until or self._too_many(left):
+                return [*left, *decided[number:]]
+            try:
+                if self._is_still_so(each):
+                    left.append(each)
+            except UnavailableError:
+                left.append(each)
+        return left
+
+    def _is_still_so(self, decided: _Decided) -> bool:
+        """Read a resource again that is to be changed; say whether the same would be decided on it.
+
+        The lists may be minutes old: it may have been started or deleted meanwhile.
+        """
+        action, listed = decided.action, decided.resource
+        if action.command is None:
+            return True
+        if isinstance(listed, Instance):
+            found: Resource | None = self.machines.get(action.place)
+        else:
+            found = self.machines.get_disk(action.place)
+        if found is None or tied_to(found) != tied_to(listed):
+            return False
+        now = _action_for(found, decided.records, self.records.clock(), self.policy)
+        return now is not None and type(now.command) is type(action.command)
+
+    def _see_to(self, decided: _Decided) -> None:
+        """Do what was decided from the lists, if the same would be decided now."""
+        try:
+            is_still_so = self._is_still_so(decided)
+        except UnavailableError as error:
+            self._report_failure(decided.action, error)
+            return
+        if is_still_so:
+            self._carry_out(decided.action, decided.owner_id)
 
     def _carry_out(self, action: OrphanAction, owner_id: str) -> None:
         """Do what was decided about one resource, and record it. Failures do not stop the rest."""
@@ -301,10 +357,7 @@ class _Run:
                 )
                 self.records.store.commit(events=[event])
         except (MachineFaultError, UnavailableError) as error:
-            log_failure(
-                "ResourceNotSeenTo", error, name=name, zone=action.place.zone, what=action.event
-            )
-            self.report.failed[name] = str(error)
+            self._report_failure(action, error)
             return
         logs.warning(
             action.event,
@@ -314,6 +367,11 @@ class _Run:
             reason=action.reason,
         )
         self.report.done.setdefault(action.event, []).append(name)
+
+    def _report_failure(self, action: OrphanAction, error: Exception) -> None:
+        place = action.place
+        log_failure("ResourceNotSeenTo", error, name=place.name, zone=place.zone, what=action.event)
+        self.report.failed[place.name] = str(error)
 
     # ---- owners ----
 
@@ -364,7 +422,7 @@ def _is_within(workspace_id: str, stretch: _Stretch[Workspace]) -> bool:
 
 
 def _action_for(
-    resource: Resource, records: list[Workspace], now: datetime, policy: Policy
+    resource: Resource, records: Sequence[Workspace], now: datetime, policy: Policy
 ) -> OrphanAction | None:
     if not records:
         return (

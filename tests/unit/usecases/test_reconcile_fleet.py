@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -375,6 +376,88 @@ def test_an_orphan_that_cannot_be_deleted_does_not_stop_the_run(
     )
     second = reconcile_once(world)
     assert second.failed == {}
+
+
+def after_the_lists(
+    world: World, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]
+) -> None:
+    """Have something change when Compute has listed everything, before any record is read."""
+    listed = world.store.list_workspaces_by_id
+    changes = [change]
+
+    def change_first(limit: int, token: str | None) -> object:
+        if changes:
+            changes.pop()()
+        return listed(limit, token)
+
+    monkeypatch.setattr(world.store, "list_workspaces_by_id", change_first)
+
+
+def an_old_orphan(world: World, name: str) -> Workspace:
+    """Make a machine that is off and has no record."""
+    workspace = world.ready("bob", name)
+    lose_record(world, workspace)
+    world.machines.stop_by_hand(place_of(workspace))
+    return workspace
+
+
+def test_an_orphan_that_was_started_after_the_lists_is_not_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Minutes may pass between the lists and the deletion. Somebody may want it after all."""
+    orphan = an_old_orphan(world, "wanted")
+    world.clock.advance(2 * world.policy.orphan_grace)
+    after_the_lists(world, monkeypatch, lambda: world.machines.start_by_hand(place_of(orphan)))
+    report = reconcile_once(world)
+    assert not {"OrphanDeleted", "OrphanStopped"} & report.done.keys()
+    assert report.failed == {}
+    assert place_of(orphan) in world.machines.instances
+
+
+def test_an_orphan_that_cannot_be_read_again_is_not_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is reported as failed, and the next run deletes it."""
+    orphan = an_old_orphan(world, "unread")
+    world.clock.advance(2 * world.policy.orphan_grace)
+
+    def unanswered(_place: Place) -> None:
+        raise UnavailableError("Compute does not answer.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.machines, "get", unanswered)
+        report = reconcile_once(world)
+    assert orphan.instance_name in report.failed
+    assert place_of(orphan) in world.machines.instances
+    assert reconcile_once(world).done["OrphanDeleted"] == [orphan.instance_name]
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_workspaces_that_are_deleted_after_the_lists_leave_no_orphans(
+    world: World, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """However many they are: the lists had their machines, and now neither they nor records exist.
+
+    So a retention sweep that deletes many workspaces at that time does not look like lost records.
+    """
+    world.clock.advance(timedelta(hours=2))
+    deleted = [world.ready(f"owner-{each % 3}", f"old-{each}") for each in range(number)]
+    world.clock.advance(timedelta(hours=2))
+
+    def delete_all() -> None:
+        for workspace in deleted:
+            lose_record(world, workspace)
+            world.machines.delete_by_hand(place_of(workspace))
+        world.clock.advance(timedelta(minutes=2))
+        for workspace in deleted:
+            world.machines.delete_disk_by_hand(Place(workspace.zone, workspace.disk_name))
+
+    after_the_lists(world, monkeypatch, delete_all)
+    calls = len(world.machines.calls)
+    report = reconcile_once(world)
+    assert report.failed == {}
+    assert not [what for what in report.done if what.startswith("Orphan")]
+    assert len(world.machines.calls) == calls
 
 
 def test_an_unreadable_record_keeps_its_machine_and_does_not_stop_the_run(world: World) -> None:

@@ -137,9 +137,9 @@ class ComputeMachines(Machines):
                 "credentials": AnonymousCredentials(),  # type: ignore[no-untyped-call]
                 "client_options": {"api_endpoint": f"http://{emulator}"},
             }
-        self._instances = InstancesClient(**options)
-        self._disks = DisksClient(**options)
-        self._operations = ZoneOperationsClient(**options)
+        self._instances = _read(lambda: InstancesClient(**options))
+        self._disks = _read(lambda: DisksClient(**options))
+        self._operations = _read(lambda: ZoneOperationsClient(**options))
         self._options = options
         self._project = project_id
         self._settings = settings
@@ -157,14 +157,14 @@ class ComputeMachines(Machines):
 
     def list_instances(self) -> Iterator[Instance]:
         """See the port."""
-        instances = InstancesClient(**self._options)
+        instances = _read(lambda: InstancesClient(**self._options))
         with _partial(instances, LISTED_INSTANCES):
             ours = self._installation_filter
             yield from self._instances_in(instances.aggregated_list, ours, _LIST)
 
     def list_disks(self) -> Iterator[Disk]:
         """See the port."""
-        disks = DisksClient(**self._options)
+        disks = _read(lambda: DisksClient(**self._options))
         with _partial(disks, LISTED_DISKS):
             yield from self._disks_in(disks.aggregated_list, self._installation_filter, _LIST)
 

@@ -13,7 +13,10 @@ from urllib.parse import urlencode
 
 import grpc
 from google.api_core import exceptions, grpc_helpers, retry
+from google.auth.exceptions import GoogleAuthError
 from grpc.experimental import ChannelOptions
+
+from shared.domain.errors import UnavailableError
 
 # Half of the time that a function instance has between SIGTERM and SIGKILL.
 TIMEOUT_SECONDS = 5.0
@@ -113,9 +116,14 @@ class GrpcService:
 def _channel(host: str, emulator: str | None) -> grpc.Channel:
     if emulator is not None:
         return grpc.insecure_channel(emulator, _OPTIONS)
-    channel: grpc.Channel = grpc_helpers.create_channel(
-        f"{host}:443", default_scopes=_SCOPES, default_host=host, options=_OPTIONS
-    )
+    try:
+        channel: grpc.Channel = grpc_helpers.create_channel(
+            f"{host}:443", default_scopes=_SCOPES, default_host=host, options=_OPTIONS
+        )
+    except GoogleAuthError as error:
+        raise UnavailableError(
+            "Google Cloud does not give the Hub its credentials now. Try again in a moment."
+        ) from error
     return channel
 
 

@@ -243,7 +243,7 @@ def compute_calls() -> set[str]:
                 else [(target, node.value)]
             )
             for name, value in pairs:
-                made = re.match(r"(\w+Client)\(", ast.unparse(value))
+                made = re.match(r"(?:_read\(lambda: )?(\w+Client)\(", ast.unparse(value))
                 client = made[1] if made else clients.get(ast.unparse(value))
                 if client:
                     clients[ast.unparse(name)] = client

@@ -10,7 +10,12 @@ from typing import Generic, TypeVar
 from shared import logs
 from shared.domain import orphans
 from shared.domain.drift import has_drifted
-from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
+from shared.domain.errors import (
+    ConflictError,
+    MachineFaultError,
+    UnavailableError,
+    WorkspaceNotFoundError,
+)
 from shared.domain.events import Event
 from shared.domain.instance import Instance, Place
 from shared.domain.orphans import OrphanAction
@@ -230,6 +235,8 @@ class _Run:
         self.held.setdefault(record.owner_id, {})[record.id] = held
         try:
             self._adopt_machine(fleet, record)
+        except WorkspaceNotFoundError:
+            return  # deleted since it was read
         except Exception as error:  # noqa: BLE001 -- one workspace must not stop the rest
             log_failure("SweepFailed", error, workspace_id=workspace_id)
             self.report.failed[workspace_id] = str(error)

@@ -9,7 +9,7 @@ from typing import Any
 from shared import logs
 from shared.domain.access import Actor
 from shared.domain.changes import Change
-from shared.domain.errors import UnavailableError
+from shared.domain.errors import UnavailableError, WorkspaceNotFoundError
 from shared.domain.workspace import OperationKind, Workspace
 from shared.ports import Page
 from shared.usecases.records import Records
@@ -90,6 +90,8 @@ class Sweep:
             report.looked_at += 1
             try:
                 now, changed = self.records.change(workspace_id, decide, self.actor)
+            except WorkspaceNotFoundError:
+                continue  # deleted since the query
             except Exception as error:  # noqa: BLE001 -- one workspace must not stop the rest
                 log_failure("SweepFailed", error, workspace_id=workspace_id)
                 report.failed[workspace_id] = str(error)

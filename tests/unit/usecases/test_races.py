@@ -21,12 +21,14 @@ from shared.domain.errors import (
 )
 from shared.domain.instance import DeleteInstance, FaultKind, InsertInstance, InstanceState
 from shared.domain.jobs import Job
+from shared.domain.lifecycle import NewMachine
 from shared.domain.owner_limits import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.reports import ReportEvent
 from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspace
 from shared.ports import Stored
 from shared.usecases.manage_workspaces import stop_workspace
+from shared.usecases.reconcile_fleet import reconcile_fleet
 from shared.usecases.records import ATTEMPTS
 from tests.fakes.interruptions import Interruptions, Moment
 from tests.fakes.machines import Mishap
@@ -70,6 +72,39 @@ def act_before_the_next_commit(
         commit(**documents)
 
     monkeypatch.setattr(world.store, "commit", interrupted)
+
+
+# ---- sweeps ----
+
+
+@pytest.mark.parametrize("sweep", ["clean_up", "reconcile", "reconcile_fleet"])
+def test_a_workspace_that_is_deleted_after_a_sweeps_query_is_no_failure(
+    world: World, errors: list[str], monkeypatch: pytest.MonkeyPatch, sweep: str
+) -> None:
+    """Nothing is left to do for it, and nobody is called for that."""
+    workspace = world.ready()
+    if sweep == "reconcile":
+        world.start("alice", workspace.id, NewMachine(rebuild=True))
+        world.operations.waiting.clear()
+    world.machines.stop_by_hand(place_of(workspace))
+    world.clock.advance(timedelta(hours=2))
+    get = world.store.get
+
+    def deleted(workspace_id: str) -> Stored[Workspace] | None:
+        monkeypatch.setattr(world.store, "get", get)
+        forget(world, workspace)
+        return get(workspace_id)
+
+    monkeypatch.setattr(world.store, "get", deleted)
+    if sweep == "reconcile_fleet":
+        report = reconcile_fleet(
+            world.records, world.machines_port, world.policy, pause=world.pauses.append
+        )
+    else:
+        report = {"clean_up": world.clean_up, "reconcile": world.reconcile}[sweep]()
+
+    assert world.store.workspaces == {}
+    assert (report.looked_at, report.failed, errors) == (1, {}, [])
 
 
 # ---- workers ----

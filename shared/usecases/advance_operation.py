@@ -203,8 +203,9 @@ class _Delivery:
 
         A heartbeat in between changes nothing. If another delivery has already recorded this step,
         only its job is sent again. If a DELETE has superseded the operation, what was just inserted
-        is deleted at once, since the DELETE may have looked before it existed. If the operation has
-        ended meanwhile, a worker looks at what this call does.
+        is deleted at once, since the DELETE may have looked before it existed. So it is if another
+        delivery has gone to another zone, since nobody looks at this one any more. If the operation
+        has ended meanwhile, a worker looks at what this call does.
         """
         job, records = self.job, self.records
 
@@ -216,6 +217,8 @@ class _Delivery:
                 return None
             if operation.step > job.step:
                 # Recorded by another delivery, or by us, and the answer was lost.
+                if not isinstance(outcome, Fault) and _is_left_behind(stored.record, call):
+                    self._undo(call, delete_looks=False)
                 records.send(job_of(stored.record, operation))
                 return None
             now = records.clock()
@@ -244,18 +247,21 @@ class _Delivery:
             operation is not None and operation.kind is OperationKind.DELETE
         )
         if deleted and isinstance(call.command, InsertInstance):
-            self._undo(call, recorded=workspace is not None)
-        elif workspace is not None and operation is None:
+            self._undo(call, delete_looks=workspace is not None)
+            return
+        if workspace is not None and _is_left_behind(workspace, call):
+            self._undo(call, delete_looks=False)
+        if workspace is not None and operation is None:
             self.records.send(due_look_job(workspace, self.records.clock(), self.job.request_id))
 
-    def _undo(self, insert: Call, *, recorded: bool) -> None:
-        """Delete a machine whose operation was superseded by a DELETE.
+    def _undo(self, insert: Call, *, delete_looks: bool) -> None:
+        """Delete a machine that nobody wants any more.
 
-        ``recorded`` says that the DELETE is still under way.
-        A deletion is often refused because another one, the DELETE's own, is under way, so what
-        counts is what exists afterwards. A DELETE that is under way finds what is left before it
-        deletes the record (``Operation.forget_after``). Without a record nobody looks any more:
-        that is an error, unless the machine is gone, or stopping, as one is that is being deleted.
+        ``delete_looks`` says that a DELETE of its workspace is under way. It finds what is left
+        before it deletes the record (``Operation.forget_after``). Otherwise nobody looks any more:
+        what is left is an error. A deletion is often refused because another one, the DELETE's own,
+        is under way. So what counts is what exists afterwards: a machine that is gone, or stopping,
+        as one is that is being deleted, is not left.
         """
         place = insert.command.place
         workspace_id = self.job.workspace_id
@@ -264,7 +270,7 @@ class _Delivery:
         undone = _perform(self.machines, delete, f"{self.job.operation_id}/{self.job.step}")
         if not isinstance(undone, Fault) or undone.kind is FaultKind.NOT_FOUND:
             return
-        if recorded:
+        if delete_looks:
             logs.warning("InstanceLeftToDelete", workspace_id=workspace_id, reason=undone.message)
         elif _may_stay(self.machines, place):
             logs.error("InstanceOrphaned", workspace_id=workspace_id, reason=undone.message)
@@ -273,6 +279,11 @@ class _Delivery:
 def _is_obsolete(operation: Operation, job: Job) -> bool:
     """Whether a job is of another operation, or of a step that is not reached yet."""
     return operation.id != job.operation_id or operation.step < job.step
+
+
+def _is_left_behind(workspace: Workspace, call: Call) -> bool:
+    """Whether a call made a machine in a zone that the workspace has left meanwhile."""
+    return isinstance(call.command, InsertInstance) and call.command.place.zone != workspace.zone
 
 
 def _perform(machines: Machines, call: Call, step: str) -> StartedCall | Fault:

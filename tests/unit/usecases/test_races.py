@@ -148,6 +148,32 @@ def forget(world: World, workspace: Workspace) -> None:
     world.store.commit(workspaces=[(stored, None)])
 
 
+@pytest.mark.parametrize("meanwhile", ["the operation goes on", "the operation ends"])
+def test_a_machine_inserted_in_a_zone_that_was_left_meanwhile_is_deleted(
+    world: World, meanwhile: str
+) -> None:
+    """Of two deliveries of a step, one found no capacity and went to the next zone.
+
+    If the other one finds capacity after all, nobody else would stop its machine.
+    """
+    workspace = world.create("alice", "one")
+    job = next_job(world)
+
+    def go_to_the_next_zone() -> None:
+        world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.STOCK_OUT)
+        world.do(job)
+        if meanwhile == "the operation ends":
+            world.run(until=lambda: operation_of(world, workspace) is None)
+
+    world.machines.before_call = go_to_the_next_zone
+    world.do(job)
+    world.run()
+
+    ready = world.workspace(workspace.id)
+    assert (ready.status, ready.zone) == (Status.READY, world.policy.zones[1])
+    assert set(world.machines.instances) == {place_of(ready)}
+
+
 def test_an_insert_that_cannot_be_undone_is_left_to_the_running_delete(
     world: World, errors: list[str]
 ) -> None:

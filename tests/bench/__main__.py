@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,16 +108,21 @@ def main() -> None:
         f"with {sweeps.DUE} due each (aim: no worse than the floor)",
         figures["sweeps"]["creates"],
     )
-    print("\nBeside the last result of this machine")  # noqa: T201
+    _print("\nBeside the last result of this machine")
     for line in comparison.compare_and_keep(figures, comparison.kept_file()):
-        print(f"  {line}")  # noqa: T201
+        _print(f"  {line}")
 
 
 def _show(title: str, rows: dict[str, dict[str, float]]) -> None:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    print(f"\n{title}\n  {'':24}" + "".join(f"{column:>26}" for column in columns))  # noqa: T201
+    _print(f"\n{title}\n  {'':24}" + "".join(f"{column:>26}" for column in columns))
     for name, row in rows.items():
-        print(f"  {name:24}" + "".join(f"{row.get(column, ''):>26}" for column in columns))  # noqa: T201
+        _print(f"  {name:24}" + "".join(f"{row.get(column, ''):>26}" for column in columns))
+
+
+def _print(text: str) -> None:
+    """Print past the functions that run in this process: they turn its output into log lines."""
+    print(text, file=sys.__stdout__, flush=True)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,12 @@ _RETRY = retry.Retry(
 )
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _OPTIONS = (
-    # A connection that broke while idle is noticed before a request waits for it. The library's
-    # hand-written client of Firestore sets this too.
+    # A connection that broke is noticed while a call waits. The library's hand-written client of
+    # Firestore sets this too.
     ("grpc.keepalive_time_ms", 30_000),
+    # After an outage of the service, the next connection is tried within seconds. By default the
+    # pause between two tries grows to two minutes (measured: 16 s after an outage of 100 s).
+    ("grpc.max_reconnect_backoff_ms", 2_000),
     # Messages of any length, as the generated clients have it.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),

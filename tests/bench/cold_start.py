@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import statistics
 import time
 import uuid
 from typing import Any
@@ -29,28 +30,33 @@ Request = tuple[str, str, dict[str, str], str | None]  # method, path, headers, 
 def measure(bench: Bench) -> dict[str, dict[str, float]]:
     """Return seconds, processor time, their ratios to a list's, and MiB, by function.
 
-    Of some rounds, the quickest counts: on a busy machine it is the one that was disturbed least.
+    The times are those of the quickest round: on a busy machine it is the one that was disturbed
+    least. A ratio is the median of the rounds, each beside a list that starts right before.
     """
-    functions = read_catalogue().functions
-    rounds = [
-        {each.name: _start(bench, each, _request(bench, each)) for each in functions}
-        for _ in range(ROUNDS)
-    ]
-    best = {
-        each.name: [min(run[each.name][part] for run in rounds) for part in range(3)]
-        for each in functions
-    }
-    seconds_of_list, cpu_of_list, _ = best[BESIDE]
-    return {
-        name: {
+    catalogue = read_catalogue()
+    list_ = catalogue[BESIDE]
+    figures = {}
+    for function in catalogue.functions:
+        rounds = [
+            (
+                _start(bench, list_, _request(bench, list_)),
+                _start(bench, function, _request(bench, function)),
+            )
+            for _ in range(ROUNDS)
+        ]
+        seconds, cpu, megabytes = (min(ours[part] for _, ours in rounds) for part in range(3))
+        ratio, cpu_ratio = (
+            statistics.median(ours[part] / lists[part] for lists, ours in rounds)
+            for part in range(2)
+        )
+        figures[function.name] = {
             "seconds": round(seconds, 3),
-            "ratio": round(seconds / seconds_of_list, 2),
+            "ratio": round(ratio, 2),
             "cpu_seconds": round(cpu, 2),
-            "cpu_ratio": round(cpu / cpu_of_list, 2),
+            "cpu_ratio": round(cpu_ratio, 2),
             "megabytes": round(megabytes, 1),
         }
-        for name, (seconds, cpu, megabytes) in best.items()
-    }
+    return figures
 
 
 def _start(bench: Bench, function: Function, request: Request) -> tuple[float, float, float]:

@@ -46,6 +46,7 @@ def commands(fleet: LargeFleet, kind: type) -> list[str]:
     return [command.place.name for command, _ in fleet.machines.calls if isinstance(command, kind)]
 
 
+@pytest.mark.timeout(600)  # half a minute of processor time, more on a busy machine
 def test_forty_thousand_machines_are_seen_to_in_time() -> None:
     """In agreement they cost a read each, and calls by the page only; with much amiss, a few runs.
 

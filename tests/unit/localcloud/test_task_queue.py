@@ -364,14 +364,14 @@ def test_the_time_for_a_backlog_is_nearly_linear_in_its_length() -> None:
         queue = make_queue(
             limits=RateLimits(max_dispatches_per_second=500, max_concurrent_dispatches=5000)
         )
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(tasks):
             add_task(queue)
         now = NOW
         while len(queue):
             now += queue.wait(now) or NO_TIME
             queue.finish(*start_dispatch(queue, now), DONE, now)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     work_off(100)
     assert work_off(20_000) < 40 * work_off(2_000)

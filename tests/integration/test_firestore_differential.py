@@ -21,8 +21,8 @@ import grpc
 import pytest
 from google.cloud.firestore_admin_v1.types import Index
 
+from localcloud.services.call_errors import CallError, FailedPreconditionError
 from localcloud.services.firestore import messages
-from localcloud.services.firestore.errors import FailedPreconditionError, FirestoreError
 from localcloud.services.firestore.indexes import Indexes
 from localcloud.services.firestore.query import Query
 from tests.firestore_calls import Calls, GeoPoint, Reference, value
@@ -151,7 +151,7 @@ def indexes_for(queries: list[Any], root: str, path: Path) -> None:
     for structured in queries:
         try:
             query = Query.read(root, structured)
-        except FirestoreError:
+        except CallError:
             continue
         while link := link_of(query, indexes):
             assert link not in links, "the index of the link does not serve its query"

@@ -30,8 +30,8 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from google.pubsub_v1.types import StreamingPullRequest
 
 from localcloud.catalogue import read_catalogue
+from localcloud.services.call_errors import NotFoundError
 from localcloud.services.delivery_faults import DeliveryOutcomes, Unreliability
-from localcloud.services.pubsub.errors import NotFoundError
 from localcloud.services.pubsub.server import PubSubServer
 from localcloud.services.pubsub.topology import create_topology, pushed_with_token
 from tests.http_target import Received, Target, eventually, running_target

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from localcloud.catalogue import ROOT
-from localcloud.services.firestore.errors import FailedPreconditionError
+from localcloud.services.call_errors import FailedPreconditionError
 from localcloud.services.firestore.indexes import CompositeIndex, Indexes
 from localcloud.services.firestore.query import Query
 from shared.adapters.firestore_documents import Documents

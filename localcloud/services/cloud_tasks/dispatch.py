@@ -13,7 +13,8 @@ from multidict import CIMultiDict
 from localcloud.services.cloud_tasks.queue import TaskQueue
 from localcloud.services.cloud_tasks.scheduled_task import Answer, Attempt, ScheduledTask
 from localcloud.services.cloud_tasks.task_messages import USER_AGENT
-from localcloud.services.delivery_faults import DeliveryFaults, DeliveryOutcome
+from localcloud.services.delivery_faults import DeliveryOutcome
+from localcloud.services.http_sender import HttpSender
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,90 +29,35 @@ _REPLACED_HEADERS = frozenset(
 _RESERVED_PREFIXES = ("x-google-", "x-appengine-", "x-cloudtasks-")
 
 
-class Dispatcher:
-    """Carries out what the queues decide.
-
-    Everything runs on the event loop on which ``start`` ran, except for changes of ``faults``.
+class Dispatcher(HttpSender[TaskQueue, Answer]):
+    """Carries out what the queues decide. ``RunTask`` is not delayed by faults.
 
     Args:
         queues: the queues by name; whoever changes a queue calls ``wake``.
         mint_token: returns the OIDC token for (e-mail address of the service account, audience). If
             it is None, tasks with an ``oidc_token`` are sent without one. If it raises, the attempt
             fails.
-
-    Attributes:
-        faults: the faults of delivery. ``RunTask`` is not delayed by them.
     """
 
     def __init__(
         self, queues: Mapping[str, TaskQueue], mint_token: Callable[[str, str], str] | None
     ) -> None:
-        self.faults = DeliveryFaults(self._wake_all_soon)
-        self._queues = queues
+        super().__init__(queues, failure=_NO_CONNECTION)
         self._mint_token = mint_token
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timers: dict[TaskQueue, asyncio.TimerHandle] = {}
-        self._sending: set[asyncio.Task[Answer]] = set()
 
-    async def start(self) -> None:
-        """Start to send."""
-        self._loop = asyncio.get_running_loop()
-        self._session = aiohttp.ClientSession(
-            # The queues limit what is under way. Connections are not kept: one that the target is
-            # closing would look like a failed attempt.
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        self._wake_all()
-
-    async def stop(self) -> None:
-        """Stop sending, and cancel the dispatches under way."""
-        session, self._session, self._loop = self._session, None, None
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        sending = list(self._sending)
-        self.cancel()
-        await asyncio.gather(*sending, return_exceptions=True)
-        if session is not None:
-            await session.close()
-
-    def cancel(self) -> None:
-        """Cancel the dispatches under way; their queues see them as failed."""
-        for sending in self._sending:
-            sending.cancel()
-
-    def wake(self, queue: TaskQueue) -> None:
-        """Send what the queue allows, and come back when it may allow the next task."""
-        timer = self._timers.pop(queue, None)
-        if timer is not None:
-            timer.cancel()
-        if self._loop is None:
-            return
-        now = datetime.now(UTC)
-        lateness = timedelta(seconds=self.faults.delay_seconds)
-        while (started := queue.start_due(now, lateness)) is not None:
+    def _send_due(self, queue: TaskQueue, now: datetime) -> timedelta | None:
+        while (started := queue.start_due(now, self._lateness)) is not None:
             self.send(queue, *started)
-        wait = queue.wait(now, lateness)
-        if wait is not None:
-            self._timers[queue] = self._loop.call_later(wait.total_seconds(), self.wake, queue)
+        return queue.wait(now, self._lateness)
 
     def send(self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt) -> None:
         """Carry out an attempt that the queue has started, and tell the queue the result."""
         outcome = self.faults.outcomes.draw()
-        sending = self._begin(queue, task, attempt, outcome)
-        # A callback runs even if the coroutine is cancelled before it has started.
+        sending = self._begin(self._deliver(queue, task, attempt, outcome))
         sending.add_done_callback(functools.partial(self._ended, queue, task, attempt))
         if self.faults.duplicate or outcome.twice:
-            self._begin(queue, task, attempt, outcome).add_done_callback(self._result_of)
-
-    def _begin(
-        self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, outcome: DeliveryOutcome
-    ) -> asyncio.Task[Answer]:
-        sending = asyncio.create_task(self._deliver(queue, task, attempt, outcome))
-        self._sending.add(sending)
-        return sending
+            second = self._begin(self._deliver(queue, task, attempt, outcome))
+            second.add_done_callback(self._result_of)
 
     def _ended(
         self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, sending: asyncio.Task[Answer]
@@ -128,16 +74,6 @@ class Dispatcher:
             )
         queue.finish(task, attempt, answer, datetime.now(UTC))
         self.wake(queue)
-
-    def _result_of(self, sending: asyncio.Task[Answer]) -> Answer:
-        self._sending.discard(sending)
-        if sending.cancelled():
-            return _NO_CONNECTION
-        error = sending.exception()
-        if error is not None:
-            _LOG.error("a dispatch could not be made", exc_info=error)
-            return _NO_CONNECTION
-        return sending.result()
 
     async def _deliver(
         self, queue: TaskQueue, task: ScheduledTask, attempt: Attempt, outcome: DeliveryOutcome
@@ -194,11 +130,3 @@ class Dispatcher:
             )
             headers["Authorization"] = f"Bearer {token}"
         return headers
-
-    def _wake_all_soon(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake_all)
-
-    def _wake_all(self) -> None:
-        for queue in list(self._queues.values()):
-            self.wake(queue)

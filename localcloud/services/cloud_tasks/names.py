@@ -2,7 +2,7 @@
 
 import re
 
-from localcloud.services.cloud_tasks.errors import InvalidArgumentError
+from localcloud.services.call_errors import InvalidArgumentError
 
 _LOCATION = re.compile(r"projects/[A-Za-z0-9:.-]+/locations/[A-Za-z0-9-]+")
 _QUEUE = re.compile(_LOCATION.pattern + r"/queues/[A-Za-z0-9-]{1,100}")

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import count, islice
 from typing import Any
 
-from localcloud.services.cloud_tasks.errors import AlreadyExistsError, NotFoundError
+from localcloud.services.call_errors import AlreadyExistsError, NotFoundError
 from localcloud.services.cloud_tasks.rate_limits import RateLimits, TokenBucket
 from localcloud.services.cloud_tasks.retry_policy import RetryPolicy
 from localcloud.services.cloud_tasks.scheduled_task import Answer, Attempt, ScheduledTask

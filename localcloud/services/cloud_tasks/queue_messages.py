@@ -9,7 +9,7 @@ from typing import Any
 
 from google.cloud import tasks_v2
 
-from localcloud.services.cloud_tasks.errors import InvalidArgumentError, UnimplementedError
+from localcloud.services.call_errors import InvalidArgumentError, UnimplementedError
 from localcloud.services.cloud_tasks.queue import TaskQueue
 from localcloud.services.cloud_tasks.rate_limits import RateLimits
 from localcloud.services.cloud_tasks.retry_policy import RetryPolicy

@@ -13,15 +13,15 @@ from typing import Any
 from google.cloud import tasks_v2
 from google.protobuf.empty_pb2 import Empty
 
-from localcloud.services.cloud_tasks import names, queue_messages, task_messages
-from localcloud.services.cloud_tasks.dispatch import Dispatcher
-from localcloud.services.cloud_tasks.errors import (
+from localcloud.services.call_errors import (
     AlreadyExistsError,
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
     UnimplementedError,
 )
+from localcloud.services.cloud_tasks import names, queue_messages, task_messages
+from localcloud.services.cloud_tasks.dispatch import Dispatcher
 from localcloud.services.cloud_tasks.queue import TaskQueue
 
 LARGEST_QUEUE_PAGE = 9800

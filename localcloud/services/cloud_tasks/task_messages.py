@@ -12,7 +12,7 @@ from google.cloud import tasks_v2
 from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
 
-from localcloud.services.cloud_tasks.errors import InvalidArgumentError, UnimplementedError
+from localcloud.services.call_errors import InvalidArgumentError, UnimplementedError
 from localcloud.services.cloud_tasks.queue_messages import read_duration, read_retry
 from localcloud.services.cloud_tasks.retry_policy import RetryPolicy
 from localcloud.services.cloud_tasks.scheduled_task import Answer, Attempt, ScheduledTask

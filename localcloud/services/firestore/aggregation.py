@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from localcloud.services.call_errors import InvalidArgumentError
 from localcloud.services.firestore.document import StoredDocument
-from localcloud.services.firestore.errors import InvalidArgumentError
 from localcloud.services.firestore.messages import Value
 from localcloud.services.firestore.names import FieldPath, read_field_path
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from localcloud.services.call_errors import InvalidArgumentError
 from localcloud.services.firestore import order
 from localcloud.services.firestore.document import StoredDocument
-from localcloud.services.firestore.errors import InvalidArgumentError
 from localcloud.services.firestore.messages import StructuredQuery
 from localcloud.services.firestore.names import (
     DOCUMENT_NAME,

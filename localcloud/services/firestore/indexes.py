@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from localcloud.services.firestore.errors import FailedPreconditionError
+from localcloud.services.call_errors import FailedPreconditionError
 from localcloud.services.firestore.names import (
     DOCUMENT_NAME,
     FieldPath,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from localcloud.services.firestore.errors import InvalidArgumentError
+from localcloud.services.call_errors import InvalidArgumentError
 from localcloud.services.firestore.names import (
     LONGEST_FIELD_BYTES,
     FieldPath,

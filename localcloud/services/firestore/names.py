@@ -9,7 +9,7 @@ import secrets
 import string
 from functools import lru_cache
 
-from localcloud.services.firestore.errors import InvalidArgumentError
+from localcloud.services.call_errors import InvalidArgumentError
 
 DOCUMENT_NAME = "__name__"
 LONGEST_ID_BYTES = 1500

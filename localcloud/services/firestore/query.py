@@ -9,11 +9,11 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any
 
+from localcloud.services.call_errors import InvalidArgumentError, UnimplementedError
 from localcloud.services.firestore import order
 from localcloud.services.firestore.database import Database
 from localcloud.services.firestore.document import StoredDocument
 from localcloud.services.firestore.entries import Collection, OrderBy, Shape
-from localcloud.services.firestore.errors import InvalidArgumentError, UnimplementedError
 from localcloud.services.firestore.filters import (
     MOST_FILTERS,
     NAME_PATH,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from localcloud.services.call_errors import InvalidArgumentError
 from localcloud.services.firestore import times
-from localcloud.services.firestore.errors import InvalidArgumentError
 
 
 def check_repeats(writes: Iterable[Any]) -> None:

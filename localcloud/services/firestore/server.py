@@ -15,12 +15,12 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 
-from localcloud.services.firestore import messages
-from localcloud.services.firestore.errors import (
-    FirestoreError,
+from localcloud.services.call_errors import (
+    CallError,
     InvalidArgumentError,
     UnimplementedError,
 )
+from localcloud.services.firestore import messages
 from localcloud.services.firestore.indexes import Indexes
 from localcloud.services.firestore.limits import LARGEST_REQUEST_BYTES
 from localcloud.services.firestore.service import FirestoreService
@@ -121,7 +121,7 @@ class FirestoreServer:
                 request = _parsed(request_type, content)
                 with self._turn:
                     return _serialized(call(request))
-            except FirestoreError as error:
+            except CallError as error:
                 _refuse(error, context)
 
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -134,7 +134,7 @@ class FirestoreServer:
                     # All of it is serialized before the first is sent: writes that come meanwhile
                     # do not change it.
                     answers = list(map(_serialized, call(request)))
-            except FirestoreError as error:
+            except CallError as error:
                 _refuse(error, context)
             yield from answers
 
@@ -154,7 +154,7 @@ def _missing(name: str) -> _Handler:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _refuse(error: FirestoreError, context: grpc.ServicerContext) -> NoReturn:
+def _refuse(error: CallError, context: grpc.ServicerContext) -> NoReturn:
     context.abort(grpc.StatusCode[error.code], str(error))
 
 

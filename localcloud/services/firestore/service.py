@@ -11,18 +11,19 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import grpc
 from google.protobuf.empty_pb2 import Empty
 
-from localcloud.services.firestore import messages, times
-from localcloud.services.firestore.aggregation import aggregate, aggregated_paths
-from localcloud.services.firestore.database import Database
-from localcloud.services.firestore.document import StoredDocument
-from localcloud.services.firestore.errors import (
-    FirestoreError,
+from localcloud.services.call_errors import (
+    CallError,
     InvalidArgumentError,
     NotFoundError,
     UnimplementedError,
 )
+from localcloud.services.firestore import messages, times
+from localcloud.services.firestore.aggregation import aggregate, aggregated_paths
+from localcloud.services.firestore.database import Database
+from localcloud.services.firestore.document import StoredDocument
 from localcloud.services.firestore.indexes import Indexes
 from localcloud.services.firestore.names import (
     FieldPath,
@@ -226,9 +227,9 @@ class FirestoreService:
         for write in request.writes:
             try:
                 _, [result] = self._store.commit(request.database, [write])
-            except FirestoreError as error:
+            except CallError as error:
                 response.write_results.add()
-                response.status.add(code=error.number, message=str(error))
+                response.status.add(code=grpc.StatusCode[error.code].value[0], message=str(error))
             else:
                 response.write_results.append(result)
                 response.status.add()

@@ -50,7 +50,7 @@ class Store:
         Times of commits rise strictly, also within a microsecond.
 
         Raises:
-            FirestoreError: a write is refused. Nothing is changed.
+            CallError: a write is refused. Nothing is changed.
         """
         for write in writes:
             check_write(write, database)

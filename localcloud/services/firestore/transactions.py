@@ -17,13 +17,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from localcloud.services.firestore.database import Database
-from localcloud.services.firestore.document import StoredDocument
-from localcloud.services.firestore.errors import (
+from localcloud.services.call_errors import (
     AbortedError,
     InvalidArgumentError,
     UnimplementedError,
 )
+from localcloud.services.firestore.database import Database
+from localcloud.services.firestore.document import StoredDocument
 from localcloud.services.firestore.query import Query
 
 LONGEST_US = 270_000_000

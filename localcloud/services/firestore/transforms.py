@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from localcloud.services.call_errors import InvalidArgumentError
 from localcloud.services.firestore import order, times
 from localcloud.services.firestore.document import find_value, put_value
-from localcloud.services.firestore.errors import InvalidArgumentError
 from localcloud.services.firestore.limits import check_value
 from localcloud.services.firestore.messages import Value
 from localcloud.services.firestore.names import read_field_path

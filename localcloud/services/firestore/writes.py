@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from localcloud.services.call_errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+)
 from localcloud.services.firestore import times
 from localcloud.services.firestore.document import (
     StoredDocument,
     find_value,
     put_value,
     remove_value,
-)
-from localcloud.services.firestore.errors import (
-    AlreadyExistsError,
-    FailedPreconditionError,
-    InvalidArgumentError,
-    NotFoundError,
 )
 from localcloud.services.firestore.indexes import Indexes
 from localcloud.services.firestore.limits import (
@@ -92,7 +92,7 @@ class Writer:
         """Carry out a ``Write`` message that has been checked, and return its ``WriteResult``.
 
         Raises:
-            FirestoreError: its precondition does not hold, or it cannot be carried out.
+            CallError: its precondition does not hold, or it cannot be carried out.
         """
         result = WriteResult()
         kind = write.WhichOneof("operation")
@@ -125,7 +125,7 @@ class Writer:
         """Return the version before the write.
 
         Raises:
-            FirestoreError: the precondition does not hold.
+            CallError: the precondition does not hold.
         """
         if path in self.changes:
             # What may follow a write of the same document was checked before (``repeats.py``).

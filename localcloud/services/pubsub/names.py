@@ -4,7 +4,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from localcloud.services.pubsub.errors import InvalidArgumentError
+from localcloud.services.call_errors import InvalidArgumentError
 
 DELETED_TOPIC = "_deleted-topic_"
 LARGEST_PAGE = 1000

@@ -8,8 +8,8 @@ from typing import Any
 
 from google import pubsub_v1
 
+from localcloud.services.call_errors import InvalidArgumentError
 from localcloud.services.pubsub import names
-from localcloud.services.pubsub.errors import InvalidArgumentError
 
 LARGEST_REQUEST_BYTES = 10_000_000
 MOST_MESSAGES = 1000

@@ -8,8 +8,8 @@ from typing import Any
 
 from google import pubsub_v1
 
+from localcloud.services.call_errors import InvalidArgumentError
 from localcloud.services.pubsub.delivery import Deliverer
-from localcloud.services.pubsub.errors import InvalidArgumentError
 from localcloud.services.pubsub.publishing import check_range
 from localcloud.services.pubsub.subscription import Subscription
 from localcloud.services.pubsub.subscription_messages import (

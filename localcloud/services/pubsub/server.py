@@ -1,18 +1,15 @@
 """The gRPC side of Pub/Sub, with the client library's own messages and no generated stubs."""
 
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import grpc
-import grpc.aio
 from google import pubsub_v1
 
-from localcloud.services.delivery_faults import DeliveryFaults
-from localcloud.services.pubsub.errors import PubSubError, UnimplementedError
+from localcloud.services.call_errors import CallError, UnimplementedError
+from localcloud.services.grpc_server import Context, GrpcServer, Handler, serialized
 from localcloud.services.pubsub.service import PubSubService
 from localcloud.services.pubsub.subscription import Subscription
-from localcloud.services.server import Server
 
 _PUBLISHER = "google.pubsub.v1.Publisher"
 _SUBSCRIBER = "google.pubsub.v1.Subscriber"
@@ -20,14 +17,9 @@ _SUBSCRIBER = "google.pubsub.v1.Subscriber"
 # Above the limit for requests, so that a request above it is refused in words.
 _LARGEST_RECEIVED_BYTES = 32 * 1024 * 1024
 
-_Context = grpc.aio.ServicerContext[Any, Any]
 
-
-class PubSubServer(Server):
+class PubSubServer(GrpcServer):
     """Serves Pub/Sub over plain gRPC, and pushes messages.
-
-    All of it runs on the event loop on which ``start`` ran; only ``faults`` may be used from other
-    threads.
 
     Args:
         port: 0 picks a free one.
@@ -39,45 +31,9 @@ class PubSubServer(Server):
     def __init__(
         self, *, port: int = 0, mint_token: Callable[[str, str], str] | None = None
     ) -> None:
-        super().__init__(port)
         self._service = PubSubService(mint_token=mint_token)
-        self._grpc: grpc.aio.Server | None = None
-
-    @property
-    def faults(self) -> DeliveryFaults:
-        """The faults of delivery, which pushes have."""
-        return self._service.deliverer.faults
-
-    async def start(self) -> None:
-        """Serve, and start to push.
-
-        Raises:
-            RuntimeError: the port is taken.
-        """
-        server = grpc.aio.server(
-            options=[
-                # Without this one, a second server would share the port and get half of the calls.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", _LARGEST_RECEIVED_BYTES),
-            ]
-        )
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(_PUBLISHER, self._publisher_handlers()),
-                grpc.method_handlers_generic_handler(_SUBSCRIBER, self._subscriber_handlers()),
-            )
-        )
-        self.port = server.add_insecure_port(self.address)
-        await self._service.deliverer.start()
-        await server.start()
-        self._grpc = server
-
-    async def stop(self) -> None:
-        """Stop at once: calls and pushes under way are cancelled."""
-        server, self._grpc = self._grpc, None
-        if server is not None:
-            await server.stop(grace=None)
-            await self._service.deliverer.stop()
+        received = ("grpc.max_receive_message_length", _LARGEST_RECEIVED_BYTES)
+        super().__init__(port, self._service.deliverer, (received,))
 
     def reset(self) -> None:
         """Forget all messages and pushes; topics, subscriptions and faults stay."""
@@ -102,7 +58,13 @@ class PubSubServer(Server):
         """
         return self._service.subscription(name)
 
-    def _publisher_handlers(self) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
+    def _services(self) -> Mapping[str, Mapping[str, Handler]]:
+        return {_PUBLISHER: self._publisher_handlers(), _SUBSCRIBER: self._subscriber_handlers()}
+
+    async def _until_answering(self) -> None:
+        await self._service.deliverer.until_resumed()
+
+    def _publisher_handlers(self) -> dict[str, Handler]:
         service = self._service
         return self._handlers(
             {
@@ -121,7 +83,7 @@ class PubSubServer(Server):
             }
         )
 
-    def _subscriber_handlers(self) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
+    def _subscriber_handlers(self) -> dict[str, Handler]:
         service = self._service
         handlers = self._handlers(
             {
@@ -160,48 +122,19 @@ class PubSubServer(Server):
         handlers["StreamingPull"] = grpc.stream_stream_rpc_method_handler(
             self._streaming,
             request_deserializer=pubsub_v1.StreamingPullRequest.pb().FromString,
-            response_serializer=_serialized,
+            response_serializer=serialized,
         )
         return handlers
 
-    def _handlers(
-        self, calls: dict[str, tuple[Any, Callable[[Any], Any]]]
-    ) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
-        return {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._answering(call),
-                request_deserializer=request_type.pb().FromString,
-                response_serializer=_serialized,
-            )
-            for name, (request_type, call) in calls.items()
-        }
-
-    def _answering(self, call: Callable[[Any], Any]) -> Callable[[Any, "_Context"], Awaitable[Any]]:
-        async def answer(request: Any, context: "_Context") -> Any:
-            await self._service.deliverer.until_resumed()
-            try:
-                answered = call(request)
-                response = await answered if inspect.isawaitable(answered) else answered
-            except PubSubError as error:
-                await context.abort(grpc.StatusCode[error.code], str(error))
-            await self._service.deliverer.until_resumed()
-            return response
-
-        return answer
-
     async def _streaming(
-        self, requests: AsyncIterator[Any], context: "_Context"
+        self, requests: AsyncIterator[Any], context: Context
     ) -> AsyncIterator[Any]:
         try:
             async for response in self._service.puller.streaming_pull(requests):
                 await self._service.deliverer.until_resumed()
                 yield response
-        except PubSubError as error:
+        except CallError as error:
             await context.abort(grpc.StatusCode[error.code], str(error))
-
-
-def _serialized(response: Any) -> bytes:
-    return bytes(response.SerializeToString())
 
 
 def _no_snapshots(_: Any) -> Any:

@@ -13,14 +13,14 @@ from typing import Any
 from google import pubsub_v1
 from google.protobuf.empty_pb2 import Empty
 
-from localcloud.services.pubsub import names, publishing, subscription_messages, topic_messages
-from localcloud.services.pubsub.backlog import Delivery
-from localcloud.services.pubsub.delivery import Deliverer
-from localcloud.services.pubsub.errors import (
+from localcloud.services.call_errors import (
     AlreadyExistsError,
     InvalidArgumentError,
     NotFoundError,
 )
+from localcloud.services.pubsub import names, publishing, subscription_messages, topic_messages
+from localcloud.services.pubsub.backlog import Delivery
+from localcloud.services.pubsub.delivery import Deliverer
 from localcloud.services.pubsub.pulling import Puller
 from localcloud.services.pubsub.subscription import Subscription
 

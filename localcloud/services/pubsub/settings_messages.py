@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from localcloud.services.pubsub.errors import InvalidArgumentError, UnimplementedError
+from localcloud.services.call_errors import InvalidArgumentError, UnimplementedError
 
 # Reference of the field: "Cannot be more than 31 days or less than 10 minutes".
 LEAST_RETENTION = timedelta(minutes=10)

@@ -9,8 +9,8 @@ from typing import Any
 
 from google import pubsub_v1
 
+from localcloud.services.call_errors import InvalidArgumentError
 from localcloud.services.pubsub.backlog import Backlog, Delivery, DeliveryRules
-from localcloud.services.pubsub.errors import InvalidArgumentError
 from localcloud.services.pubsub.retries import AT_ONCE, PushPace
 
 MOST_PUSHES_AT_ONCE = 100

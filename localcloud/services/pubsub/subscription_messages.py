@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from google import pubsub_v1
 
+from localcloud.services.call_errors import InvalidArgumentError, OutOfRangeError
 from localcloud.services.pubsub import names
 from localcloud.services.pubsub.backlog import DeliveryRules
-from localcloud.services.pubsub.errors import InvalidArgumentError, OutOfRangeError
 from localcloud.services.pubsub.publishing import check_range
 from localcloud.services.pubsub.retries import AT_ONCE, RetryPolicy
 from localcloud.services.pubsub.settings_messages import (

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from localcloud.services.call_errors import InvalidArgumentError, NotFoundError
 from localcloud.services.firestore import messages, times
-from localcloud.services.firestore.errors import InvalidArgumentError, NotFoundError
 from localcloud.services.firestore.indexes import Indexes
 from localcloud.services.firestore.service import FirestoreService
 from tests.firestore_calls import value

@@ -10,8 +10,8 @@ import pytest
 from google import pubsub_v1
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from localcloud.services.call_errors import InvalidArgumentError
 from localcloud.services.pubsub import names, push_request
-from localcloud.services.pubsub.errors import InvalidArgumentError
 from localcloud.services.pubsub.publishing import dead_letter, published
 from localcloud.services.pubsub.subscription_messages import (
     merge_subscription,

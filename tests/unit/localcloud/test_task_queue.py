@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from localcloud.services.cloud_tasks.errors import AlreadyExistsError, NotFoundError
+from localcloud.services.call_errors import AlreadyExistsError, NotFoundError
 from localcloud.services.cloud_tasks.queue import TaskQueue
 from localcloud.services.cloud_tasks.rate_limits import RateLimits, TokenBucket
 from localcloud.services.cloud_tasks.retry_policy import RetryPolicy

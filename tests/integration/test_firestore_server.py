@@ -48,6 +48,7 @@ DIFFERENT = {
     "test_more_transforms_than_allowed_are_refused": "carries them out",
     "test_a_commit_to_another_database_is_refused": "makes it",
     "test_refusals_have_production_s_words": "words them otherwise",
+    "test_a_transaction_that_others_always_overtake_says_that_it_gave_up": "locks, and they wait",
     "test_a_transaction_is_aborted_if_what_it_read_has_changed": "locks it, and others wait",
     "test_a_transaction_is_aborted_if_what_a_query_found_has_changed": "locks it, and others wait",
     "test_a_transaction_sees_the_documents_as_they_were_at_its_first_read": "locks them",
@@ -436,6 +437,48 @@ def test_a_transaction_that_fails_changes_nothing(client: firestore.Client) -> N
     with pytest.raises(KeyError):
         fail(client.transaction())
     assert not client.document("c/a").get().exists
+
+
+@pytest.mark.parametrize(
+    ("write", "error"),
+    [
+        ("create", exceptions.AlreadyExists),
+        ("update", exceptions.NotFound),
+    ],
+)
+def test_why_a_transaction_is_refused_is_told(
+    client: firestore.Client, write: str, error: type[Exception]
+) -> None:
+    """The library rolls it back, and this succeeds; so nothing else is told instead."""
+    client.document("c/there").set({"n": 1})
+    path = "c/there" if write == "create" else "c/absent"
+
+    @firestore.transactional
+    def refused_write(transaction: firestore.Transaction) -> None:
+        transaction.set(client.document("c/other"), {"n": 2})
+        getattr(transaction, write)(client.document(path), {"n": 3})
+
+    with pytest.raises(error):
+        refused_write(client.transaction())
+    assert not client.document("c/other").get().exists
+
+
+def test_a_transaction_that_others_always_overtake_says_that_it_gave_up(
+    client: firestore.Client,
+) -> None:
+    """The library says so after its attempts, and after it has rolled back the last."""
+    document = client.document("c/a")
+    document.set({"n": 0})
+
+    @firestore.transactional
+    def overtaken(transaction: firestore.Transaction) -> None:
+        document.get(transaction=transaction)
+        document.update({"n": firestore.Increment(1)})
+        transaction.update(document, {"done": True})
+
+    with pytest.raises(ValueError, match="Failed to commit transaction in 2 attempts"):
+        overtaken(client.transaction(max_attempts=2))
+    assert document.get().to_dict() == {"n": 2}
 
 
 def begin(calls: Calls, **options: Any) -> bytes:

@@ -200,11 +200,10 @@ class FirestoreService:
             transaction = self._store.transactions.get(request.transaction, request.database)
             if transaction.is_read_only and request.writes:
                 raise InvalidArgumentError("Cannot modify entities in a read-only transaction.")
-            try:
-                transaction.check(self._store.database(request.database))
-                commit_us, results = self._store.commit(request.database, request.writes)
-            finally:
-                self._store.transactions.end(request.transaction)
+            transaction.is_over = True  # also if it is refused; the library then rolls it back
+            transaction.check(self._store.database(request.database))
+            commit_us, results = self._store.commit(request.database, request.writes)
+            self._store.transactions.end(request.transaction, request.database)
         else:
             commit_us, results = self._store.commit(request.database, request.writes)
         response = messages.CommitResponse(write_results=results)
@@ -243,8 +242,7 @@ class FirestoreService:
 
     def rollback(self, request: Any) -> Any:
         """End a transaction without changes."""
-        self._store.transactions.get(request.transaction, request.database)
-        self._store.transactions.end(request.transaction)
+        self._store.transactions.end(request.transaction, request.database)
         return Empty()
 
     # Queries

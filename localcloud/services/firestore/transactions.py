@@ -36,6 +36,8 @@ _CONTENTION = (
     "serializability."
 )
 
+_INVALID = "The referenced transaction has expired or is no longer valid."
+
 Versions = Mapping[str, StoredDocument | None]
 
 
@@ -48,12 +50,14 @@ class Transaction:
         is_read_only: whether it may not write.
         began_us: when it began.
         used_us: when it was last used.
+        is_over: whether its commit was refused: it can only be rolled back.
     """
 
     database: str
     is_read_only: bool
     began_us: int
     used_us: int
+    is_over: bool = False
     _has_read: bool = False
     _replaced: dict[str, StoredDocument | None] = field(default_factory=dict)
     _paths: set[str] = field(default_factory=set)
@@ -132,22 +136,31 @@ class Transactions:
         """Return a transaction of a database.
 
         Raises:
+            InvalidArgumentError: there is no such transaction, or it is over.
+        """
+        transaction = self._find(transaction_id, database)
+        if transaction.is_over:
+            raise InvalidArgumentError(_INVALID)
+        transaction.used_us = self._now_us()
+        return transaction
+
+    def end(self, transaction_id: bytes, database: str) -> None:
+        """Forget a transaction, whether it is over or not.
+
+        Raises:
             InvalidArgumentError: there is no such transaction, or no longer.
         """
+        self._find(transaction_id, database)
+        del self._open[transaction_id]
+
+    def _find(self, transaction_id: bytes, database: str) -> Transaction:
         self.forget_expired()
         if len(transaction_id) != _ID_BYTES:
             raise InvalidArgumentError("Invalid transaction.")
         transaction = self._open.get(transaction_id)
         if transaction is None or transaction.database != database:
-            raise InvalidArgumentError(
-                "The referenced transaction has expired or is no longer valid."
-            )
-        transaction.used_us = self._now_us()
+            raise InvalidArgumentError(_INVALID)
         return transaction
-
-    def end(self, transaction_id: bytes) -> None:
-        """Forget a transaction."""
-        self._open.pop(transaction_id, None)
 
     def note(self, database: str, replaced: Versions) -> None:
         """Tell the transactions of a database which versions a commit has replaced."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from localcloud.catalogue import ROOT
+from localcloud.processes.functions import console_script
 
 
 def printed_by(program: str) -> str:
@@ -21,6 +26,34 @@ def printed_by(program: str) -> str:
     )
     assert answer.returncode == 0, answer.stderr
     return answer.stdout.strip()
+
+
+@contextlib.contextmanager
+def running_function(
+    environment: Mapping[str, str], folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a function in a process group of its own, which is killed at the end.
+
+    Args:
+        environment: all of its variables, with its port.
+        folder: its working folder; its output is in ``log`` there.
+    """
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(
+            [console_script()],
+            env=environment,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:

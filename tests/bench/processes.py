@@ -6,8 +6,6 @@ import contextlib
 import http.client
 import os
 import re
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -17,11 +15,12 @@ from typing import Any
 
 from localcloud.catalogue import ROOT, Function, read_catalogue
 from localcloud.processes.children import free_ports
-from localcloud.processes.functions import Deployment, console_script, function_program
+from localcloud.processes.functions import Deployment, function_program
 from localcloud.services.identity.tokens import TokenIssuer, UserToken
 from localcloud.services.project import Project
 from localcloud.settings import Addresses, LocalSettings, environment
 from tests.bench.instant_services import PERSON, instant_services
+from tests.processes import running_function
 
 _START_SECONDS = 60
 _POLL_SECONDS = 0.005
@@ -135,22 +134,8 @@ def bench() -> Iterator[Bench]:
 @contextlib.contextmanager
 def _running(environment: Mapping[str, str], folder: Path, port: int) -> Iterator[Process]:
     started_at = time.perf_counter()
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            [console_script()],
-            env=environment,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        ) as child,
-    ):
-        try:
-            yield Process(group=child.pid, port=port, started_at=started_at)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGTERM)
+    with running_function(environment, folder) as child:
+        yield Process(group=child.pid, port=port, started_at=started_at)
 
 
 def first_answer(process: Process, method: str, path: str, **sent: Any) -> http.client.HTTPResponse:

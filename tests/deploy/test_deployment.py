@@ -8,8 +8,6 @@ import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -22,12 +20,11 @@ import requests
 
 from localcloud.catalogue import EVERYONE, ROOT, Function, read_catalogue
 from localcloud.processes.children import free_ports
-from localcloud.processes.functions import console_script
 from localcloud.running_cloud import RunningCloud
 from shared.config import SETTINGS
 from shared.config.kinds import SetBy
 from tests.documents import permissions
-from tests.processes import eventually
+from tests.processes import eventually, running_function
 from tests.terraform.module import local_values
 
 FUNCTIONS = read_catalogue().functions
@@ -58,24 +55,10 @@ def started(
         **settings,
     }
     url = f"http://127.0.0.1:{port}"
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            [console_script()],
-            env=environment,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            assert eventually(lambda: process.poll() is not None or answers(url), 60)
-            assert process.poll() is None, (folder / "log").read_text()
-            yield url
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    with running_function(environment, folder) as process:
+        assert eventually(lambda: process.poll() is not None or answers(url), 60)
+        assert process.poll() is None, (folder / "log").read_text()
+        yield url
 
 
 def answers(url: str) -> bool:

@@ -25,7 +25,7 @@ from localcloud.services.cloud_tasks.retry_policy import RetryPolicy
 from localcloud.services.cloud_tasks.scheduled_task import Answer
 from localcloud.services.cloud_tasks.server import CloudTasksServer
 from localcloud.services.delivery_faults import DeliveryOutcomes, Unreliability
-from tests.http_target import Received, Target, eventually, running_target
+from tests.http_target import Received, Target, eventually
 from tests.server_thread import ServerThread
 
 T = TypeVar("T")
@@ -86,26 +86,6 @@ def own_cloud(**settings: Any) -> Iterator[Cloud]:
         yield cloud
     finally:
         cloud.close()
-
-
-@pytest.fixture(scope="module")
-def shared_target() -> Iterator[Target]:
-    """The HTTP server that all tasks go to."""
-    with running_target() as target:
-        yield target
-
-
-@pytest.fixture
-def target(shared_target: Target) -> Iterator[Target]:
-    """The HTTP server that all tasks go to; what a test holds is released after it."""
-    yield shared_target
-    shared_target.release_all()
-
-
-@pytest.fixture
-def path() -> str:
-    """A path of the target that no other test uses."""
-    return f"/{uuid.uuid4()}"
 
 
 def task_for(url: str, **http_request: Any) -> dict[str, Any]:

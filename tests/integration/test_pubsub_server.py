@@ -251,26 +251,6 @@ def own_pubsub() -> Iterator[LocalPubSub]:
     pubsub.close()
 
 
-@pytest.fixture(scope="module")
-def shared_target() -> Iterator[Target]:
-    """The HTTP server that all messages are pushed to."""
-    with running_target() as target:
-        yield target
-
-
-@pytest.fixture
-def target(shared_target: Target) -> Iterator[Target]:
-    """The HTTP server that messages are pushed to; what a test holds is released after it."""
-    yield shared_target
-    shared_target.release_all()
-
-
-@pytest.fixture
-def path() -> str:
-    """A path of the target that no other test uses."""
-    return f"/{uuid.uuid4()}"
-
-
 def test_each_difference_names_a_test() -> None:
     """Otherwise a test that was renamed would run on Google's emulator, too, or one would not."""
     assert [name for name in GOOGLE_DIFFERS if name not in globals()] == []

@@ -104,14 +104,19 @@ class Histories:
         ]
 
     def over_quota(self) -> list[str]:
-        """Nobody has more machines, or more running ones, than their quota."""
+        """Nobody has more machines, or more running ones, than their quota.
+
+        A machine that somebody moved by hand runs in its new zone, even if it was off before. The
+        Hub did not start it, so it does not count as running.
+        """
         there: dict[str, dict[str, str]] = defaultdict(dict)
         owners = self._owners()
         wrong = []
         for state in self._workspace_states():
             owner = owners.get(_workspace_id(state["instance"]), "an unknown owner")
             mine = there[owner]
-            mine[state["instance"]] = state["status"]
+            by_hand = state["status"] in _NEEDS_CPU and self._made_by_hand(state)
+            mine[state["instance"]] = "BY_HAND" if by_hand else state["status"]
             kinds = Counter(
                 "gone" if s == "GONE" else "running" if s in _NEEDS_CPU else "off"
                 for s in mine.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -253,6 +254,16 @@ def test_the_observer_finds_each_violation(
     """Each of its rules is broken in turn."""
     breaks(histories)
     assert any(complaint in each for each in histories.violations()), histories.violations()
+
+
+@pytest.mark.parametrize(("by", "complaints"), [("", 0), ("r", 1)])
+def test_a_machine_that_somebody_moved_by_hand_does_not_count_as_running(
+    histories: Histories, by: str, complaints: int
+) -> None:
+    """It runs in its new zone even if it was off; one that the Hub inserted there does count."""
+    move_by_hand(histories, by=by)
+    over = replace(histories, max_running=1).over_quota()
+    assert len([each for each in over if f"at {at(7)}" in each]) == complaints
 
 
 def test_a_machine_in_use_may_be_stopped_after_an_accepted_request(histories: Histories) -> None:

@@ -42,8 +42,13 @@ def _end(pid: int) -> None:
         os.killpg(pid, signal.SIGTERM)
 
 
+def start(person: ApiClient) -> None:
+    """Have the process of ``create_workspace`` started, which refuses this request."""
+    assert person.request("POST", "/workspaces", json={}).status_code == 400
+
+
 def start_create(pool: ThreadPoolExecutor, person: ApiClient) -> Future[requests.Response]:
-    """Send a create, and return its future answer once the function works on it."""
+    """Send a create, and return its future answer once the function, which runs, works on it."""
     answer = pool.submit(
         person.request, "POST", "/workspaces", json={"name": "api"}, headers=HEADERS
     )
@@ -56,6 +61,7 @@ def test_a_function_that_gets_sigterm_finishes_the_request_under_way(
     fault_cloud: RunningCloud, bob: ApiClient
 ) -> None:
     """The process waits for the slow database, answers, and ends."""
+    start(bob)
     with ThreadPoolExecutor() as pool:
         with fault_cloud.paused("firestore"):
             answer = start_create(pool, bob)
@@ -71,6 +77,7 @@ def test_a_function_that_gets_sigterm_answers_503_in_time_if_it_cannot_finish(
     fault_cloud: RunningCloud, bob: ApiClient
 ) -> None:
     """The database is down for longer; the same request afterwards makes only one workspace."""
+    start(bob)
     with ThreadPoolExecutor() as pool, fault_cloud.paused("firestore"):
         answer = start_create(pool, bob)
         sent_at, pid = time.monotonic(), send_sigterm(fault_cloud, "create_workspace")

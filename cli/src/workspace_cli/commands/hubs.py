@@ -1,0 +1,45 @@
+"""List the Hubs that you have signed in to."""
+
+import click
+
+from workspace_cli.app import App
+from workspace_cli.main import Command
+from workspace_cli.sign_in import describe
+
+_HEAD = ("", "NAME", "ADDRESS", "SIGN-IN", "WHO")
+
+
+@click.command(cls=Command)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@click.pass_obj
+def command(app: App, output: str) -> None:
+    """List the Hubs that you have signed in to; a star is before the one in use."""
+    config = app.store.read()
+    hubs = sorted(config.hubs.values(), key=lambda hub: hub.name)
+    if output == "json":
+        app.console.json(
+            [
+                {
+                    "name": hub.name,
+                    "address": hub.address,
+                    "sign_in": hub.sign_in.kind,
+                    "email": hub.email,
+                    "current": hub.name == config.current,
+                }
+                for hub in hubs
+            ]
+        )
+    elif hubs:
+        rows = [
+            (
+                "*" if hub.name == config.current else " ",
+                hub.name,
+                hub.address,
+                describe(hub),
+                hub.email or "",
+            )
+            for hub in hubs
+        ]
+        app.console.table(_HEAD, rows)
+    else:
+        app.console.note("You have not signed in to a Hub: workspace login ADDRESS")

@@ -1,0 +1,87 @@
+"""A Hub's problem+json (RFC 9457), and any other refusal, as an error of this command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workspace_cli import errors
+from workspace_cli.config import Hub
+from workspace_cli.text import one_line
+
+# Which option, or argument, sets a field of a request.
+OPTIONS = {
+    "name": "NAME",
+    "machine_type": "--machine-type",
+    "machineType": "--machine-type",
+    "image_tag": "--image-tag",
+    "imageTag": "--image-tag",
+    "zone": "--zone",
+    "metadata.repo": "--repo",
+    "metadata.branch": "--branch",
+    "metadata.device_id": "WORKSPACE_DEVICE",
+    "device_id": "WORKSPACE_DEVICE",
+    "status": "--status",
+    "owner_id": "--owner",
+    "all": "--all",
+    "empty_home": "--empty-home",
+    "rebuild": "--rebuild",
+}
+_MOST_FIELDS = 20
+_HINTS = {
+    "NAME_TAKEN": "use it, or take another name",
+    "OPERATION_UNDER_WAY": "wait until it has ended: workspace wait NAME",
+    "QUOTA_EXCEEDED": "stop or delete a workspace, or ask whoever runs the Hub for more",
+    "NOT_ALLOWED": "ask whoever runs this Hub",
+    "WORKSPACE_GONE": "run the command again: it then is another request",
+    "IDEMPOTENCY_KEY_REUSED": "run the command again: it then is another request",
+    "TOO_MANY_REQUESTS": "try again later",
+    "UNAVAILABLE": "nothing is half done: try again",
+    "INTERNAL": "try again; if it stays, give whoever runs the Hub the request's id",
+}
+
+
+def error_of(
+    status: int, problem: Mapping[str, Any], request_id: str, hub: Hub
+) -> errors.CommandError:
+    """Return the error that an answer is.
+
+    Args:
+        status: of HTTP, not 2xx.
+        problem: the answer's JSON object; empty if it had none. Nothing in it is trusted.
+        request_id: checked already.
+        hub: who answered.
+    """
+    code = one_line(problem.get("code") or "", 64)
+    said = problem.get("detail") or problem.get("title") or ""
+    detail = one_line(said).rstrip(".") or f"{hub.address} answers {status}"
+    hint = _HINTS.get(code)
+    fields = _fields(problem.get("errors"))
+    if status == 400 and fields:
+        return errors.WrongUsageError("; ".join(fields), request_id=request_id)
+    if status == 401:
+        return errors.SignInError(
+            f"{hub.address} does not believe who you are: {detail}",
+            hint=f"sign in again: workspace login {hub.address}",
+            request_id=request_id,
+        )
+    if status == 404:
+        return errors.WorkspaceNotFoundError(detail, hint="workspace ls", request_id=request_id)
+    if status in {403, 409, 429}:
+        return errors.RefusedError(detail, hint=hint, request_id=request_id, code=code or None)
+    if status >= 500 or status < 200:
+        return errors.NoAnswerError(detail, hint=hint, request_id=request_id)
+    return errors.CommandError(detail, hint=hint, request_id=request_id)
+
+
+def _fields(given: object) -> list[str]:
+    """Return a line for each wrong field, named as what the person has typed."""
+    if not isinstance(given, list):
+        return []
+    lines = []
+    for one in given[:_MOST_FIELDS]:
+        if isinstance(one, dict):
+            field = str(one.get("field", ""))
+            option = OPTIONS.get(field) or one_line(field, 100)
+            lines.append(f"{option}: {one_line(one.get('message', ''))}".removeprefix(": "))
+    return lines

@@ -1,0 +1,232 @@
+"""A workspace as this command sees it, and how the one that a person means is found."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from workspace_cli.errors import (
+    CommandError,
+    NotUnderstoodError,
+    QueryUnknownError,
+    WorkspaceNotFoundError,
+    WrongUsageError,
+)
+from workspace_cli.text import one_line, parse_time
+
+if TYPE_CHECKING:
+    import click
+
+    from workspace_cli.client import HubClient
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
+_MOST_NAMED = 5  # in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """The change that is under way. ``zones_tried`` are those without capacity."""
+
+    id: str
+    kind: str
+    phase: str
+    requested_at: datetime | None
+    zones_tried: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What went wrong last with a workspace, in the Hub's words."""
+
+    code: str
+    message: str
+    operation_kind: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """A workspace. Every text is one safe line: a server has sent it.
+
+    Attributes:
+        raw: the API's own object, unchanged; for JSON only.
+        id: a UUID; it may stand in a path, a file name and an argument.
+        name: the owner's name for it. ``NAME`` says whether it is one that a Hub allows.
+        last_device: which device somebody connected from last, or made it from.
+    """
+
+    raw: Mapping[str, Any]
+    id: str
+    name: str
+    owner_id: str
+    status: str
+    operation: Operation | None
+    error: Failure | None
+    machine_type: str
+    zone: str
+    image_tag: str
+    created_at: datetime | None
+    last_connected_at: datetime | None
+    stops_at: datetime | None
+    deletes_at: datetime | None
+    suspended_at: datetime | None
+    stopped_because: str | None
+    memory_kept: bool | None
+    memory_lost_because: str | None
+    last_device: str | None
+    repo: str | None
+    branch: str | None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no change is under way."""
+        return self.operation is None
+
+    @property
+    def is_being_deleted(self) -> bool:
+        """Whether a DELETE is under way."""
+        return self.operation is not None and self.operation.kind == "DELETE"
+
+
+def workspace_of(value: Any) -> Workspace:
+    """Return a workspace of the API's JSON. What is missing or of another type counts as absent.
+
+    Raises:
+        NotUnderstoodError: it has no id, name or status as the contract has them.
+    """
+    given = _object(value)
+    workspace_id = given.get("id")
+    if (
+        not isinstance(workspace_id, str)
+        or not _ID.fullmatch(workspace_id)
+        or not isinstance(given.get("name"), str)
+        or not isinstance(given.get("status"), str)
+    ):
+        raise NotUnderstoodError(
+            "the Hub does not answer a workspace as this command knows it",
+            hint="a newer Hub? Upgrade this command: pip install --upgrade workspace-hub-cli",
+        )
+    metadata = _object(given.get("metadata"))
+    kept = given.get("memory_kept")
+    return Workspace(
+        raw=given,
+        id=workspace_id,
+        name=one_line(given["name"], 64) or "(no name)",
+        owner_id=_text(given, "owner_id") or "",
+        status=one_line(given["status"], 32),
+        operation=_operation_of(given.get("operation")),
+        error=_failure_of(given.get("error")),
+        machine_type=_text(given, "machine_type") or "",
+        zone=_text(given, "zone") or "",
+        image_tag=_text(given, "image_tag") or "",
+        created_at=parse_time(given.get("created_at")),
+        last_connected_at=parse_time(given.get("last_connected_at")),
+        stops_at=parse_time(given.get("stops_at")),
+        deletes_at=parse_time(given.get("deletes_at")),
+        suspended_at=parse_time(given.get("suspended_at")),
+        stopped_because=_text(given, "stopped_because"),
+        memory_kept=kept if isinstance(kept, bool) else None,
+        memory_lost_because=_text(given, "memory_lost_because"),
+        last_device=_text(given, "last_device_id") or _text(metadata, "device_id"),
+        repo=_text(metadata, "repo"),
+        branch=_text(metadata, "branch"),
+    )
+
+
+def find(client: HubClient, name: str) -> Workspace:
+    """Return the person's workspace of a name, an id, or the unique beginning of an id.
+
+    A name goes before the beginning of an id. Of two with one name, the one that is being deleted
+    is not meant. A whole id may also be somebody else's, for administrators.
+
+    Raises:
+        WorkspaceNotFoundError: there is none.
+        WrongUsageError: several ids begin so.
+    """
+    if _ID.fullmatch(name):
+        return workspace_of(client.workspace(name))
+    by_name = _named(client, name)
+    if by_name:
+        return min(by_name, key=lambda each: each.is_being_deleted)
+    everything = [workspace_of(each) for each in client.workspaces()]
+    begun = [each for each in everything if each.id.startswith(name)]
+    if not _BEGINNING.fullmatch(name) or not begun:
+        raise _not_found(name, everything)
+    if len(begun) > 1:
+        which = ", ".join(f"{each.id} ({each.name})" for each in begun[:_MOST_NAMED])
+        raise WrongUsageError(f'"{name}" is the beginning of several ids: {which}')
+    return begun[0]
+
+
+def names_for_completion(context: click.Context, incomplete: str) -> Iterable[str]:
+    """Return names that begin so; none if the Hub does not answer at once, or anything is wrong.
+
+    Only names that a Hub allows: a shell takes them as they are.
+    """
+    from workspace_cli.app import App  # noqa: PLC0415  # only completion needs it here
+
+    app = context.find_object(App) or App()
+    try:
+        found = [workspace_of(each) for each in app.client().workspaces()]
+    except CommandError:
+        return []
+    names = (each.name for each in found)
+    return [name for name in names if NAME.fullmatch(name) and name.startswith(incomplete)]
+
+
+def _named(client: HubClient, name: str) -> list[Workspace]:
+    found: list[Any] = []
+    if NAME.fullmatch(name):
+        try:
+            found = client.workspaces(name=name)
+        except QueryUnknownError:  # an older Hub
+            found = client.workspaces()
+    return [each for each in map(workspace_of, found) if each.raw["name"] == name]
+
+
+def _not_found(name: str, there: list[Workspace]) -> WorkspaceNotFoundError:
+    names = [each.name for each in there]
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = f" Do you mean {near[0]}?" if near else ""
+    return WorkspaceNotFoundError(
+        f'there is no workspace "{one_line(name)}".{meant}', hint=None if near else "workspace ls"
+    )
+
+
+def _operation_of(value: Any) -> Operation | None:
+    if not isinstance(value, dict):
+        return None
+    tried = value.get("zones_tried")
+    return Operation(
+        id=_text(value, "id") or "",
+        kind=_text(value, "kind") or "",
+        phase=_text(value, "phase") or "",
+        requested_at=parse_time(value.get("requested_at")),
+        zones_tried=tuple(one_line(each, 64) for each in tried[:20])
+        if isinstance(tried, list)
+        else (),
+    )
+
+
+def _failure_of(value: Any) -> Failure | None:
+    if not isinstance(value, dict):
+        return None
+    return Failure(
+        code=_text(value, "code") or "",
+        message=(_text(value, "message", 600) or "").rstrip("."),
+        operation_kind=_text(value, "operation_kind"),
+    )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(given: Mapping[str, Any], key: str, longest: int = 200) -> str | None:
+    value = given.get(key)
+    return one_line(value, longest) if isinstance(value, str) and value else None

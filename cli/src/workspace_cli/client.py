@@ -133,6 +133,16 @@ class HubClient:
         """
         return self.send(Request("GET", "/sign-in", repeatable=True)).value
 
+    def is_hub(self) -> bool:
+        """Return whether a Hub answers here, of any version: anybody can read its contract."""
+        value = self.send(Request("GET", "/openapi.json", repeatable=True)).value
+        paths = value.get("paths") if isinstance(value, dict) else None
+        return isinstance(paths, dict) and "/workspaces/{workspace_id}/status" in paths
+
+    def check(self) -> None:
+        """Have the Hub take the token. It raises as all methods do, if the Hub does not."""
+        self.send(Request("GET", "/workspaces", query={"limit": "1"}, repeatable=True))
+
     def workspaces(self, **query: str) -> list[Any]:
         """Return the workspaces that a query asks for, from all pages, as the API has them.
 

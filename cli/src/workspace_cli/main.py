@@ -8,7 +8,7 @@ import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,7 +17,12 @@ from workspace_cli import VERSION, errors
 from workspace_cli.app import App
 from workspace_cli.text import visible
 
-_COMPLETE = "_WORKSPACE_COMPLETE"  # what the shell sets when it asks for completions
+if TYPE_CHECKING:
+    _TextType = click.ParamType[str]
+else:
+    _TextType = click.ParamType  # it has no parameters before click 8.5
+
+COMPLETE = "_WORKSPACE_COMPLETE"  # what the shell sets when it asks for completions
 _COMMANDS = Path(__file__).parent / "commands"
 # What `workspace --help` lists together, in this order. A command that is not here is listed last.
 _SECTIONS = {
@@ -74,7 +79,7 @@ class Command(click.Command):
         self.params += _common_options()
 
 
-class WorkspaceName(click.ParamType[str]):
+class WorkspaceName(_TextType):
     """A workspace's name, its id, or the beginning of its id."""
 
     name = "workspace"
@@ -180,8 +185,8 @@ def run(arguments: list[str]) -> int:
 def _invoke(app: App, arguments: list[str]) -> int:
     # Not by `cli.main`, which has exit codes of its own for a reader that has gone. Only it answers
     # a shell that asks for completions.
-    if _COMPLETE in os.environ:
-        cli.main(arguments, prog_name="workspace", complete_var=_COMPLETE, obj=app)
+    if COMPLETE in os.environ:
+        cli.main(arguments, prog_name="workspace", complete_var=COMPLETE, obj=app)
     try:
         with cli.make_context("workspace", arguments, obj=app) as context:
             cli.invoke(context)

@@ -22,14 +22,12 @@ OPTIONS = {
     "metadata.device_id": "WORKSPACE_DEVICE",
     "device_id": "WORKSPACE_DEVICE",
     "status": "--status",
-    "owner_id": "--owner",
     "all": "--all",
     "empty_home": "--empty-home",
     "rebuild": "--rebuild",
 }
 _MOST_FIELDS = 20
 _HINTS = {
-    "NAME_TAKEN": "use it, or take another name",
     "OPERATION_UNDER_WAY": "wait until it has ended: workspace wait NAME",
     "QUOTA_EXCEEDED": "stop or delete a workspace, or ask whoever runs the Hub for more",
     "NOT_ALLOWED": "ask whoever runs this Hub",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
+_COMPLETION_SECONDS = 3.0  # a person waits for it, and gcloud may have to start
 _MOST_NAMED = 5  # in a message
 
 
@@ -171,11 +174,16 @@ def names_for_completion(context: click.Context, incomplete: str) -> Iterable[st
     from workspace_cli.app import App  # noqa: PLC0415  # only completion needs it here
 
     app = context.find_object(App) or App()
-    try:
-        found = [workspace_of(each) for each in app.client().workspaces()]
-    except CommandError:
-        return []
-    names = (each.name for each in found)
+    found: list[Workspace] = []
+
+    def ask() -> None:
+        with contextlib.suppress(CommandError):
+            found.extend(workspace_of(each) for each in app.client().workspaces())
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_COMPLETION_SECONDS)
+    names = [each.name for each in found]
     return [name for name in names if NAME.fullmatch(name) and name.startswith(incomplete)]
 
 

@@ -40,6 +40,9 @@ What a command has to keep
 - An error is raised: a class of ``errors.py``, which has the exit code. Wrong usage is
   ``click.UsageError``. A program's own exit code is ``raise SystemExit(code)``.
 - Questions go through ``app.console.ask`` and ``confirm``, which refuse without a terminal.
+- A command that connects calls ``connection.agreed(app, connection.connect_of(...))`` with what
+  the Hub answers, and connects as that says: the person has agreed to it.
+- ``following.follow`` waits until a workspace is ready, and shows the way there.
 - What goes on without the person when they press Ctrl-C is said by ``with app.on_interrupt("…")``.
 - What a server answers is data: never part of a shell command, never an option. Check it against
   a pattern before it becomes an argument of a program.

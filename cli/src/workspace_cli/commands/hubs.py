@@ -6,14 +6,14 @@ from workspace_cli.app import App
 from workspace_cli.main import Command
 from workspace_cli.sign_in import describe
 
-_HEAD = ("", "NAME", "ADDRESS", "SIGN-IN", "WHO")
+_HEAD = ("NAME", "ADDRESS", "SIGN-IN", "WHO", "IN USE")
 
 
 @click.command(cls=Command)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 @click.pass_obj
 def command(app: App, output: str) -> None:
-    """List the Hubs that you have signed in to; a star is before the one in use."""
+    """List the Hubs that you have signed in to."""
     config = app.store.read()
     hubs = sorted(config.hubs.values(), key=lambda hub: hub.name)
     if output == "json":
@@ -32,11 +32,11 @@ def command(app: App, output: str) -> None:
     elif hubs:
         rows = [
             (
-                "*" if hub.name == config.current else " ",
                 hub.name,
                 hub.address,
                 describe(hub),
                 hub.email or "",
+                "yes" if hub.name == config.current else "",
             )
             for hub in hubs
         ]

@@ -55,11 +55,15 @@ def token_source(store: ConfigStore, hub: Hub) -> GivenToken | StoredTokens:
     given = os.environ.get(ENVIRONMENT_TOKEN)
     if given:
         return GivenToken(given, ENVIRONMENT_TOKEN)
-    return StoredTokens(store.credentials(hub.name), hub, _minter(hub))
+    return StoredTokens(store.credentials(hub.name), hub, mint_for(hub))
 
 
-def _minter(hub: Hub) -> Callable[[str | None], Minted]:
-    """Return what mints tokens for a Hub, from its refresh token if it has one."""
+def mint_for(hub: Hub) -> Callable[[str | None], Minted]:
+    """Return what mints tokens for a Hub, from its refresh token if it has one.
+
+    Raises:
+        SignInError: this version does not know the way.
+    """
     sign_in = hub.sign_in
     # Each imports what only it needs.
     if sign_in.kind == "gcloud":

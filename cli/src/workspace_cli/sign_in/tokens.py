@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace_cli.config import Hub
-from workspace_cli.errors import SignInError
+from workspace_cli.errors import CommandError, SignInError
 from workspace_cli.files import locked, read_object, replace_object
 from workspace_cli.text import one_line
 
@@ -103,10 +103,6 @@ class StoredTokens:
         with locked(self._path):
             self._write(minted)
 
-    def refresh_token(self) -> str | None:
-        """Return the refresh token, if there is one."""
-        return self._read().get("refresh_token")
-
     def _renew(self, stored: Mapping[str, Any]) -> str:
         refresh_token = stored.get("refresh_token")
         minted = self._mint(refresh_token)
@@ -126,6 +122,15 @@ class StoredTokens:
     def _read(self) -> dict[str, Any]:
         stored = read_object(self._path) or {}
         return stored if stored.get("of") == self._whose else {}
+
+
+def refresh_token_of(path: Path) -> str | None:
+    """Return the refresh token in a file of tokens, if there is one."""
+    try:
+        found = (read_object(path) or {}).get("refresh_token")
+    except CommandError:
+        return None
+    return found if isinstance(found, str) else None
 
 
 def claims(token: str) -> dict[str, Any]:

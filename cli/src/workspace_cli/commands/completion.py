@@ -1,0 +1,26 @@
+"""Print what makes a shell complete this command."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from workspace_cli.app import App
+from workspace_cli.main import COMPLETE, Command
+
+
+@click.command(cls=Command)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def command(context: click.Context, shell: str) -> None:
+    r"""Print the lines that make SHELL complete commands, options and workspaces.
+
+    \b
+    bash: eval "$(workspace completion bash)"      in ~/.bashrc
+    zsh:  eval "$(workspace completion zsh)"       in ~/.zshrc
+    fish: workspace completion fish | source       in ~/.config/fish/config.fish
+    """
+    app = context.find_object(App)
+    kind = get_completion_class(shell)
+    assert app is not None  # noqa: S101  # the group has made it
+    assert kind is not None  # noqa: S101  # click has these three
+    group = context.find_root().command
+    app.console.out(kind(group, {}, "workspace", COMPLETE).source())

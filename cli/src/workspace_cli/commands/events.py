@@ -1,0 +1,45 @@
+"""Show who did what to a workspace."""
+
+from typing import Any
+
+import click
+
+from workspace_cli.app import App
+from workspace_cli.commands import _options
+from workspace_cli.main import WORKSPACE, Command
+from workspace_cli.text import one_line, parse_time
+
+
+@click.command(cls=Command)
+@click.argument("name", type=WORKSPACE)
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 10000), default=50, show_default=True, help="How many."
+)
+@_options.output("table", "json")
+@click.pass_obj
+def command(app: App, name: str, limit: int, output: str) -> None:
+    """Show who did what to the workspace NAME, the latest first."""
+    values = app.client().events(app.find(name).id, limit)
+    if output == "json":
+        app.console.json(values)
+        return
+    rows = [_row(each) for each in values if isinstance(each, dict)]
+    app.console.table(("AT", "WHO", "WHAT", "RESULT"), rows)
+
+
+def _row(event: dict[str, Any]) -> tuple[str, str, str, str]:
+    at = parse_time(event.get("at"))
+    try:
+        when = f"{at.astimezone():%Y-%m-%d %H:%M:%S %z}" if at else ""
+    except (OverflowError, OSError, ValueError):
+        when = ""
+    who = one_line(event.get("who_email") or event.get("who") or "", 80)
+    times = event.get("times")
+    repeated = f" ({times} times)" if isinstance(times, int) and 1 < times < 10**9 else ""
+    as_admin = " as administrator" if event.get("as_admin") is True else ""
+    return (
+        when,
+        who + as_admin,
+        one_line(event.get("what") or "", 80) + repeated,
+        one_line(event.get("result") or "", 80),
+    )

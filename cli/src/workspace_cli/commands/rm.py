@@ -1,0 +1,53 @@
+"""Delete workspaces, with their homes."""
+
+from typing import Any
+
+import click
+
+from workspace_cli.app import App
+from workspace_cli.commands import _options
+from workspace_cli.commands._verbs import carry_out, find_all
+from workspace_cli.errors import RefusedError, WorkspaceNotFoundError
+from workspace_cli.following import GONE, Goal
+from workspace_cli.main import WORKSPACE, Command
+from workspace_cli.workspaces import Workspace
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="NAME...", type=WORKSPACE, nargs=-1, required=True)
+@_options.no_wait
+@_options.timeout
+@_options.yes
+@click.pass_obj
+def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
+    """Delete each workspace NAME: its machine, its memory and its home. Nothing brings it back."""
+    client = app.client()
+    found = find_all(app, names)
+    if not given["yes"]:
+        _confirm(app, found)
+
+    def delete(each: Workspace) -> Any:
+        try:
+            return client.delete(each.id)
+        except WorkspaceNotFoundError:  # it has just gone
+            return None
+
+    carry_out(app, found, delete, None if given["no_wait"] else Goal(GONE, given["seconds"]))
+
+
+def _confirm(app: App, found: list[Workspace]) -> None:
+    """Have the person type the name, or how many there are.
+
+    Raises:
+        RefusedError: they typed something else.
+    """
+    names = ", ".join(each.name for each in found)
+    if len(found) == 1:
+        question, wanted = f"Delete {names}? Type its name:", names
+        text = "This deletes the machine, its memory and its home. Nothing brings them back."
+    else:
+        question, wanted = f"Delete {names}? Type how many these are:", str(len(found))
+        text = "This deletes the machines, their memory and their homes. Nothing brings them back."
+    app.console.note(text)
+    if app.console.ask(question, instead="give --yes, if it is to be deleted") != wanted:
+        raise RefusedError("that is something else, so nothing was deleted")

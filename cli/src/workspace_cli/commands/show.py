@@ -1,0 +1,105 @@
+"""Show a workspace, once or as it changes."""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+
+from workspace_cli import words
+from workspace_cli.app import App
+from workspace_cli.commands import _options
+from workspace_cli.errors import WorkspaceNotFoundError
+from workspace_cli.main import WORKSPACE, Command
+from workspace_cli.text import day_or_time, one_line, parse_time
+from workspace_cli.workspaces import Workspace, workspace_of
+
+_PAUSE_SECONDS = 2.0
+_COLUMN = 12
+
+
+@click.command(cls=Command)
+@click.argument("name", type=WORKSPACE)
+@click.option("--watch", "watches", is_flag=True, help="Go on: one line for each change.")
+@_options.output("text", "json")
+@click.pass_obj
+def command(app: App, name: str, watches: bool, output: str) -> None:
+    """Show the workspace NAME: what it is, what happens next, and why.
+
+    With --watch it goes on until you press Ctrl-C, or the workspace is gone. As JSON, each change
+    is then one line.
+    """
+    client = app.client()
+    found = app.find(name)
+    value = client.status(found.id)
+    workspace = workspace_of(value)
+    if output == "json":
+        app.console.json(workspace.raw, indent=None if watches else 2)
+    else:
+        for label, text in _lines(workspace, client.now()):
+            app.console.out(f"{label:{_COLUMN}}{text}".rstrip())
+    if watches:
+        app.console.note("To end this, press Ctrl-C: nothing else ends with it.")
+        with app.on_interrupt(f"{workspace.name} goes on as it is."):
+            _watch(app, workspace, output)
+
+
+def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
+    yield workspace.name, words.status(workspace)
+    yield "next", words.upcoming(workspace, now) if workspace.error is None else "–"  # noqa: RUF001  # a dash
+    if workspace.error is not None:
+        yield "error", f"{workspace.error.code}: {workspace.error.message}"
+    if workspace.operation is not None and workspace.operation.zones_tried:
+        yield "no capacity", ", ".join(workspace.operation.zones_tried)
+    yield "connect", f"workspace ssh {workspace.name}"
+    access = _member(_member(workspace.raw, "connection"), "access")
+    if access.get("state") in {"pending", "refused"}:
+        yield "access", one_line(f"{access['state']}: {access.get('why') or 'no reason'}")
+    machine = _member(workspace.raw, "instance").get("status") or "no machine"
+    yield "machine", f"{workspace.machine_type}, {workspace.zone}, {one_line(machine, 40)}"
+    yield "image", workspace.image_tag
+    if workspace.repo:
+        branch = f", {workspace.branch}" if workspace.branch else ""
+        yield "repo", f"{workspace.repo}{branch}"
+    yield "last used", words.last_connected(workspace, now)
+    if workspace.memory_kept is not None:
+        lost = f"lost: {workspace.memory_lost_because or 'no reason is known'}"
+        yield "memory", "kept" if workspace.memory_kept else lost
+    renewal = _member(workspace.raw, "renewal")
+    if at := parse_time(renewal.get("at")):
+        yield "renewal", f"{day_or_time(at, now)}: {one_line(renewal.get('what'))}"
+    yield "id", workspace.id
+
+
+def _watch(app: App, workspace: Workspace, output: str) -> None:
+    client = app.client()
+    before = _seen(workspace)
+    while True:
+        app.console.flush()
+        time.sleep(_PAUSE_SECONDS)
+        try:
+            workspace = workspace_of(client.workspace(workspace.id))
+        except WorkspaceNotFoundError:
+            app.console.note(f"{workspace.name} is gone.")
+            return
+        if (now := _seen(workspace)) != before:
+            before = now
+            if output == "json":
+                app.console.json(workspace.raw, indent=None)
+            else:
+                what = words.upcoming(workspace, client.now())
+                told = f"{words.status(workspace)}: {what}" if what else words.status(workspace)
+                app.console.out(f"{datetime.now().astimezone():%H:%M:%S}  {told}")
+
+
+def _seen(workspace: Workspace) -> tuple[object, ...]:
+    """Return what makes a change: not the times, which every heartbeat moves."""
+    operation = workspace.operation
+    what = (operation.id, operation.phase) if operation else None
+    return workspace.status, what, workspace.error, workspace.machine_type, workspace.image_tag
+
+
+def _member(value: Any, key: str) -> dict[str, Any]:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,44 @@
+"""Start workspaces."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from workspace_cli.app import App
+from workspace_cli.commands import _options
+from workspace_cli.commands._verbs import carry_out, find_all
+from workspace_cli.following import Goal
+from workspace_cli.main import WORKSPACE, Command
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="NAME...", type=WORKSPACE, nargs=-1, required=True)
+@click.option("--machine-type", metavar="T", help="On another machine: what is in memory is lost.")
+@click.option("--image-tag", metavar="T", help="With another image: what is in memory is lost.")
+@click.option("--rebuild", is_flag=True, help="On a new machine: what is in memory is lost.")
+@click.option("--empty-home", is_flag=True, help="Go on without a home that is gone.")
+@click.option("--name", "new_name", metavar="N", help="With another name, if another has its name.")
+@_options.no_wait
+@_options.timeout
+@_options.yes
+@click.pass_obj
+def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
+    """Start each workspace NAME, and wait until it is ready; what it had in memory goes on."""
+    if given["new_name"] and len(names) > 1:
+        raise click.UsageError("--name is for one workspace.")
+    client = app.client()
+    fields = _fields(given)
+    goal = None if given["no_wait"] else Goal("READY", given["seconds"])
+    carry_out(app, find_all(app, names), lambda each: client.start(each.id, fields), goal)
+
+
+def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    named = {
+        "machine_type": given["machine_type"],
+        "image_tag": given["image_tag"],
+        "rebuild": given["rebuild"] or None,
+        "empty_home": given["empty_home"] or None,
+        "name": given["new_name"],
+    }
+    return {key: value for key, value in named.items() if value is not None}

@@ -1,0 +1,24 @@
+"""Put workspaces to sleep; their memory is kept."""
+
+from typing import Any
+
+import click
+
+from workspace_cli.app import App
+from workspace_cli.commands import _options
+from workspace_cli.commands._verbs import carry_out, find_all
+from workspace_cli.following import Goal
+from workspace_cli.main import WORKSPACE, Command
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="NAME...", type=WORKSPACE, nargs=-1, required=True)
+@_options.no_wait
+@_options.timeout
+@_options.yes
+@click.pass_obj
+def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
+    """Put each workspace NAME to sleep, and wait until it is. A start lets it go on."""
+    client = app.client()
+    goal = None if given["no_wait"] else Goal("SUSPENDED", given["seconds"])
+    carry_out(app, find_all(app, names), lambda each: client.stop(each.id), goal)

@@ -1,0 +1,193 @@
+"""Follows workspaces until they are what a person waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from workspace_cli import words
+from workspace_cli.errors import CommandError, NotInTimeError, WorkspaceNotFoundError
+from workspace_cli.progress import Progress
+from workspace_cli.text import duration
+from workspace_cli.usual import Usual
+from workspace_cli.workspaces import Workspace, workspace_of
+
+if TYPE_CHECKING:
+    from workspace_cli.app import App
+
+DEFAULT_SECONDS = 1800.0  # longer than any operation of a Hub may take
+GONE = "gone"
+_FIRST_PAUSE_SECONDS = 0.25
+_PAUSE_SECONDS = 2.0
+_MOVE_SECONDS = 0.1  # between two pictures of a moving line
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is waited for.
+
+    Attributes:
+        status: ``READY``, ``SUSPENDED`` or ``GONE``.
+        seconds: how long at most.
+    """
+
+    status: str
+    seconds: float = DEFAULT_SECONDS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a workspace: as it was seen last (None: it is gone), and why it is not the goal.
+
+    ``error`` is None if it is the goal; otherwise a ``NotComeToItError`` or a ``NotInTimeError``.
+    """
+
+    workspace: Workspace | None
+    error: CommandError | None
+
+
+class NotComeToItError(CommandError):
+    """The workspace has come to rest as something else, and nothing leads to the goal any more."""
+
+
+def follow(app: App, workspaces: list[Workspace], goal: Goal) -> list[Outcome]:
+    """Wait until each workspace is what it is to be, and show the way there.
+
+    Args:
+        app: the run.
+        workspaces: as the Hub has just answered them.
+        goal: what they are to be.
+
+    Returns:
+        What came of each, in their order.
+
+    Raises:
+        CommandError: the Hub does not answer any more, or not this person.
+    """
+    several = len(workspaces) > 1
+    names = " ".join(each.name for each in workspaces)
+    text = (
+        f"{names}: what was asked for goes on without you. To come back to it:\n"
+        f"  workspace wait {names} --for {goal.status}"
+    )
+    with app.on_interrupt(text), ExitStack() as stack:
+        followed = [
+            _Followed(app, each, goal, stack.enter_context(_progress(app, each, several=several)))
+            for each in workspaces
+        ]
+        deadline = time.monotonic() + goal.seconds
+        pause = _FIRST_PAUSE_SECONDS
+        while left := [each for each in followed if not each.look()]:
+            if time.monotonic() > deadline:
+                for each in left:
+                    each.end_late()
+                break
+            _pass(min(pause, max(0.0, deadline - time.monotonic())), left[0].move)
+            pause = min(pause * 1.3, _PAUSE_SECONDS)
+            for each in left:
+                each.read()
+    return [Outcome(each.workspace, each.error) for each in followed]
+
+
+class _Followed:
+    """One workspace that is followed."""
+
+    def __init__(self, app: App, workspace: Workspace, goal: Goal, progress: Progress) -> None:
+        self.workspace: Workspace | None = workspace
+        self.error: CommandError | None = None
+        self._app = app
+        self._client = app.client()
+        self._name = workspace.name
+        self._id = workspace.id
+        self._goal = goal
+        self._progress = progress
+        self._ended = False
+
+    def read(self) -> None:
+        """Ask the Hub how it is."""
+        try:
+            self.workspace = workspace_of(self._client.workspace(self._id))
+        except WorkspaceNotFoundError:
+            self.workspace = None
+
+    def move(self) -> None:
+        """Move the line of what it does."""
+        operation = self.workspace.operation if self.workspace else None
+        if operation is not None:
+            self._progress.show(words.doing(operation))
+
+    def look(self) -> bool:
+        """Return whether there is nothing more to wait for, and tell what came of it, once."""
+        if self._ended:
+            return True
+        workspace, wanted = self.workspace, self._goal.status
+        self.move()
+        if workspace is None:
+            self._end(well=wanted == GONE, said=f"{self._name} is gone", more="")
+        elif workspace.is_settled and workspace.status == wanted:
+            said, more = words.result(workspace, self._client.now())
+            self._end(well=True, said=said, more=more)
+        elif workspace.is_settled and not _may_come(workspace, wanted):
+            self._end(well=False, said=_why_not(workspace), more="")
+        return self._ended
+
+    def end_late(self) -> None:
+        """End with the error that it did not happen in time."""
+        self._progress.end(well=False)
+        doing = words.status(self.workspace) if self.workspace else GONE
+        self.error = NotInTimeError(
+            f"{self._name} is {doing}, not {_GOALS.get(self._goal.status, self._goal.status)},"
+            f" after {duration(self._goal.seconds)}",
+            hint=f"it goes on: workspace wait {self._name} --for {self._goal.status}",
+        )
+
+    def _end(self, *, well: bool, said: str, more: str) -> None:
+        self._ended = True
+        after = f" after {duration(self._progress.seconds)}" if self._progress.was_shown else ""
+        self._progress.end(well=well)
+        if not well:
+            hint = f"workspace show {self._name}" if self.workspace else None
+            self.error = NotComeToItError(said, hint=hint)
+        else:
+            self._app.console.note(f"{said}{after}.{more}")
+
+
+_GOALS = {"READY": "ready", "SUSPENDED": "asleep", GONE: GONE}
+
+
+def _may_come(workspace: Workspace, wanted: str) -> bool:
+    """Return whether a workspace at rest may become what is wanted without a person.
+
+    What is ready goes to sleep by itself, and what sleeps is deleted. Nothing wakes by itself. What
+    a failed operation has left stays as it is.
+    """
+    if workspace.error is not None:
+        return False
+    return wanted == GONE or (wanted == "SUSPENDED" and workspace.status == "READY")
+
+
+def _why_not(workspace: Workspace) -> str:
+    said = f"{workspace.name} is {words.status(workspace)}"
+    if workspace.error is None:
+        return f"{said}, and nothing changes that by itself"
+    return f"{said}: {workspace.error.code}: {workspace.error.message}"
+
+
+def _progress(app: App, workspace: Workspace, *, several: bool) -> Progress:
+    kind = workspace.operation.kind if workspace.operation else ""
+    path = platformdirs.user_state_path("workspace-hub") / "usual.json"
+    usual = Usual(path, app.hub().name, kind, workspace.machine_type)
+    return Progress(app.console, usual, workspace.name if several else None)
+
+
+def _pass(seconds: float, move: Callable[[], None]) -> None:
+    """Let time pass, and move the line of what is under way meanwhile."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, _MOVE_SECONDS))
+        move()

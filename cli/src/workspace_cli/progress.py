@@ -1,0 +1,109 @@
+"""Shows what an operation does: a line for each phase, with its time and what is usual.
+
+In a terminal the line of the present phase moves. Otherwise each phase is one line when it ends.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from workspace_cli import words
+from workspace_cli.console import Console
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    from workspace_cli.usual import Usual
+
+_COLUMN = 24
+
+
+class Progress:
+    """The phases of one workspace's operation; a context.
+
+    ``was_shown`` says whether there was any.
+
+    Args:
+        console: where it is shown.
+        usual: what is usual.
+        name: the workspace, if several are shown: then no line moves. None if it is the only one.
+    """
+
+    def __init__(self, console: Console, usual: Usual, name: str | None = None) -> None:
+        self._console = console
+        self._usual = usual
+        self._name = f"{name}: " if name else ""
+        self._moves = name is None and console.is_lively
+        self.was_shown = False
+        self._began = self._phase_began = time.monotonic()
+        self._phase: str | None = None
+        self._took: dict[str, float] = {}
+        self._live: Live | None = None
+        self._spinner: Spinner | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken until now."""
+        return time.monotonic() - self._began
+
+    def show(self, phase: str) -> None:
+        """Show that this is done now; what was done before has ended, if it is another thing."""
+        if phase != self._phase:
+            self._end_phase()
+            self._phase, self._phase_began = phase, time.monotonic()
+        self.was_shown = True
+        if self._moves:
+            self._move()
+
+    def end(self, *, well: bool) -> None:
+        """End the last phase. What it took counts as usual only if all went well."""
+        self._end_phase(sign="✓" if well else "✗")
+        self.__exit__(None, None, None)
+        if well:
+            self._usual.keep(self._took)
+
+    def _end_phase(self, sign: str = "✓") -> None:
+        if self._phase is None:
+            return
+        seconds = time.monotonic() - self._phase_began
+        self._took[self._phase] = self._took.get(self._phase, 0.0) + seconds
+        what = words.done(self._phase) if sign == "✓" else self._phase
+        self.__exit__(None, None, None)
+        line = f" {sign} {self._name}{what}".ljust(_COLUMN + len(self._name))
+        self._console.note(f"{line} {seconds:5.1f} s", style="" if sign == "✓" else "red")
+        self._phase = None
+
+    def _move(self) -> None:
+        from rich.live import Live  # noqa: PLC0415  # only a lively console loads rich
+        from rich.spinner import Spinner  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        assert self._phase is not None  # noqa: S101  # `show` has set it
+        seconds = time.monotonic() - self._phase_began
+        usual = words.usually(self._usual.seconds(self._phase))
+        line = f"{self._name}{self._phase}".ljust(_COLUMN - 3 + len(self._name))
+        text = Text(f"{line} {seconds:5.1f} s {usual}", no_wrap=True, overflow="ellipsis")
+        if self._live is None:
+            self._spinner = Spinner("dots", text)
+            self._live = Live(
+                self._spinner, console=self._console.rich, transient=True, redirect_stdout=False
+            )
+            self._live.start()
+        elif self._spinner is not None:
+            self._spinner.update(text=text)

@@ -1,0 +1,121 @@
+"""What a workspace is, does now, and what happens to it next, in words."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from workspace_cli.text import day_or_time, duration
+from workspace_cli.workspaces import Operation, Workspace
+
+# What an operation does in a phase, and what it has done when the phase is over. Several phases are
+# one thing to a person. A phase that is not here, of a newer Hub, is shown as it is called.
+_DOING = {
+    "survey": ("asking", "asked for"),
+    "insert": ("asking", "asked for"),
+    "inserting": ("making the machine", "machine made"),
+    "set_metadata": ("preparing the machine", "machine prepared"),
+    "await_metadata": ("preparing the machine", "machine prepared"),
+    "start": ("switching on", "switched on"),
+    "starting": ("switching on", "switched on"),
+    "await_ready": ("booting", "booted"),
+    "resume": ("waking up", "awake"),
+    "await_running": ("waking up", "awake"),
+    "suspend": ("asking", "asked for"),
+    "await_suspended": ("going to sleep", "asleep"),
+    "stop": ("shutting down", "shut down"),
+    "await_stopped": ("shutting down", "shut down"),
+    "delete_instance": ("deleting the machine", "machine deleted"),
+    "await_absent": ("deleting the machine", "machine deleted"),
+    "delete_disk": ("deleting the home", "home deleted"),
+    "await_disk_absent": ("deleting the home", "home deleted"),
+    "forget": ("forgetting it", "forgotten"),
+}
+_STATUS = {
+    "PROVISIONING": "starting",
+    "READY": "ready",
+    "SUSPENDED": "asleep",
+    "ERROR": "error",
+}
+_UNDER_WAY = {"CREATE": "starting", "START": "starting", "STOP": "stopping", "DELETE": "deleting"}
+STYLES = {
+    "ready": "green",
+    "starting": "yellow",
+    "stopping": "yellow",
+    "deleting": "yellow",
+    "error": "red",
+}
+
+
+def status(workspace: Workspace) -> str:
+    """Return the status in a word: what is under way goes before what is."""
+    if workspace.operation is not None:
+        return _UNDER_WAY.get(workspace.operation.kind, workspace.operation.kind.lower())
+    return _STATUS.get(workspace.status, workspace.status)
+
+
+def doing(operation: Operation) -> str:
+    """Return what an operation does now."""
+    return _DOING.get(operation.phase, (operation.phase, ""))[0] or "working"
+
+
+def done(what: str) -> str:
+    """Return what has been done, of what ``doing`` said."""
+    return next((after for now, after in _DOING.values() if now == what), what)
+
+
+def upcoming(workspace: Workspace, now: datetime, usual: float | None = None) -> str:
+    """Return the one thing that happens next; empty if nothing does.
+
+    Args:
+        workspace: the workspace.
+        now: by the Hub's clock.
+        usual: how many seconds what it does now usually takes.
+    """
+    operation = workspace.operation
+    if operation is not None:
+        since = operation.requested_at
+        elapsed = f", {duration((now - since).total_seconds())}" if since else ""
+        return f"{doing(operation)}{elapsed}{usually(usual)}"
+    if workspace.error is not None:
+        return f"{workspace.error.code}: {workspace.error.message}"
+    if workspace.status == "READY" and workspace.stops_at is not None:
+        return f"sleeps {ahead(workspace.stops_at, now)}"
+    if workspace.status == "SUSPENDED" and workspace.deletes_at is not None:
+        return f"deleted {ahead(workspace.deletes_at, now)}"
+    return ""
+
+
+def usually(seconds: float | None) -> str:
+    """Return what stands behind an elapsed time."""
+    return "" if seconds is None else f" (usually {duration(seconds)})"
+
+
+def ahead(moment: datetime, now: datetime) -> str:
+    """Return when something happens: ``in 38 min``, or ``on Dec 9`` if that is more than a day."""
+    seconds = (moment - now).total_seconds()
+    if seconds <= 0:
+        return "any moment"
+    if seconds < 86400:
+        return f"in {duration(seconds)}"
+    return f"on {day_or_time(moment, now)}"
+
+
+def last_connected(workspace: Workspace, now: datetime) -> str:
+    """Return when somebody last used a workspace, and from where."""
+    moment = workspace.last_connected_at
+    if moment is None:
+        return ""
+    seconds = (now - moment).total_seconds()
+    when = f"{duration(seconds)} ago" if seconds < 86400 else day_or_time(moment, now)
+    return f"{when}, {workspace.last_device}" if workspace.last_device else when
+
+
+def result(workspace: Workspace, now: datetime) -> tuple[str, str]:
+    """Return what a workspace at rest is, and what is to be known of it: a sentence, or nothing."""
+    said = f"{workspace.name} is {status(workspace)}"
+    if workspace.status == "READY" and workspace.stops_at is not None:
+        seconds = (workspace.stops_at - now).total_seconds()
+        return said, f" It goes to sleep when nobody is connected for {duration(seconds)}."
+    if workspace.status == "SUSPENDED" and workspace.memory_kept is not None:
+        return said, " Its memory is kept." if workspace.memory_kept else " Its memory is lost."
+    return said, ""

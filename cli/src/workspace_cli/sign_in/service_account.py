@@ -49,14 +49,16 @@ def _credentials(sign_in: SignIn) -> Any:
     from google.oauth2 import id_token  # noqa: PLC0415
 
     if not sign_in.account:
-        return id_token.fetch_id_token_credentials(sign_in.audience, request=Request())
+        return id_token.fetch_id_token_credentials(  # type: ignore[no-untyped-call]
+            sign_in.audience, request=Request()
+        )
     try:
         source, _ = google.auth.default(scopes=[_SCOPE])
     except google.auth.exceptions.DefaultCredentialsError:
         return None
-    target = impersonated_credentials.Credentials(
+    target = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
         source_credentials=source, target_principal=sign_in.account, target_scopes=[_SCOPE]
     )
-    return impersonated_credentials.IDTokenCredentials(
+    return impersonated_credentials.IDTokenCredentials(  # type: ignore[no-untyped-call]
         target, target_audience=sign_in.audience, include_email=True
     )

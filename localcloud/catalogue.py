@@ -37,6 +37,7 @@ class Function:
     concurrency: int
     max_instances: int
     routes: tuple[Route, ...] = ()
+    without_proxy: bool = False
     topic: str | None = None
     queue: str | None = None
     schedule: str | None = None

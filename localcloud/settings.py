@@ -89,6 +89,7 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "CLOUD_TASKS_EMULATOR_HOST": addresses.tasks,
         "COMPUTE_EMULATOR_HOST": addresses.compute,
         "HUB_REGION": settings.region,
+        "HUB_ADDRESS": addresses.gateway,
         "HUB_ZONES": ",".join(settings.zones),
         "HUB_INSTALLATION": "workspace-hub-local",
         "HUB_USER_AUDIENCES": addresses.gateway,

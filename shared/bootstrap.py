@@ -5,7 +5,7 @@ from functools import cache, cached_property
 
 from shared import logs
 from shared.caller_limit import CallerLimit
-from shared.config import Settings, configure_libraries, read_settings
+from shared.config import ConnectKind, Settings, configure_libraries, read_settings
 from shared.domain.policy import Policy
 from shared.imports import import_for_good
 from shared.ports import Identity, Jobs, Machines, WorkspaceStore
@@ -109,6 +109,12 @@ class Hub:
     def seen_machines(self) -> SeenMachines:
         """What Compute has answered this instance about machines that are off."""
         return SeenMachines(lambda: self.machines, self.clock)
+
+    @property
+    def addressed_machines(self) -> SeenMachines | None:
+        """The machines, if people connect to their addresses; None if IAP leads there by name."""
+        direct = self.settings.connect.kind is ConnectKind.DIRECT
+        return self.seen_machines if direct else None
 
     @cached_property
     def caller_limit(self) -> CallerLimit:

@@ -35,6 +35,17 @@ class Page(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkspaceFilter:
+    """Which workspaces a list has: those of a status, of a name, of both; None: of any."""
+
+    status: Status | None = None
+    name: str | None = None
+
+
+EVERY_WORKSPACE = WorkspaceFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A record that exists and cannot be read, with the reason.
 
@@ -84,16 +95,16 @@ class WorkspaceStore(Protocol):
         """
 
     def list_owned(
-        self, owner_id: str, status: Status | None, limit: int, token: str | None
+        self, owner_id: str, wanted: WorkspaceFilter, limit: int, token: str | None
     ) -> Page[Workspace]:
-        """Return the owner's workspaces, newest first. One query.
+        """Return the owner's workspaces that are wanted, newest first. One query.
 
         Raises:
             InvalidRequestError: the token is not one of ours.
         """
 
-    def list_all(self, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
-        """Return everybody's workspaces, newest first. One query."""
+    def list_all(self, wanted: WorkspaceFilter, limit: int, token: str | None) -> Page[Workspace]:
+        """Return everybody's workspaces that are wanted, newest first. One query."""
 
     def list_events(self, workspace_id: str | None, limit: int, token: str | None) -> Page[Event]:
         """Return the events of a workspace (None: of all), the latest first. One query.

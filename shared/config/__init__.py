@@ -8,12 +8,15 @@ the frozen result. ``nox -s docs`` writes the table of settings and the file tha
 from shared.config.declarations import EMULATORS, GOOGLE_ISSUERS, GOOGLE_KEYS_URL, SETTINGS
 from shared.config.environment import ConfigurationError, configure_libraries, read_settings
 from shared.config.settings import (
+    Connect,
+    ConnectKind,
     Edge,
     Emulators,
     Identity,
     IdentitySource,
     MachineSettings,
     Settings,
+    SignIn,
 )
 
 __all__ = [
@@ -22,12 +25,15 @@ __all__ = [
     "GOOGLE_KEYS_URL",
     "SETTINGS",
     "ConfigurationError",
+    "Connect",
+    "ConnectKind",
     "Edge",
     "Emulators",
     "Identity",
     "IdentitySource",
     "MachineSettings",
     "Settings",
+    "SignIn",
     "configure_libraries",
     "read_settings",
 ]

@@ -15,8 +15,12 @@ from shared.config.kinds import (
     EMAILS,
     FLAG,
     HOST,
+    JUMP_HOST,
     LIMITS,
     LIST,
+    LOGIN_NAME,
+    OAUTH_CLIENT,
+    OAUTH_SECRET,
     SECONDS,
     SERIES_DISK_TYPES,
     TEXT,
@@ -29,7 +33,7 @@ from shared.config.kinds import (
     seconds_or_off,
     whole_number,
 )
-from shared.config.settings import IdentitySource
+from shared.config.settings import ConnectKind, IdentitySource
 from shared.domain.access import Mode
 from shared.domain.machine_types import Architecture
 from shared.domain.policy import Policy
@@ -79,6 +83,15 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
         ),
     ),
     "where things are": (
+        Setting(
+            "HUB_ADDRESS",
+            URL,
+            "address",
+            "The Hub's public address, without a path. `GET /sign-in` tells it to people's"
+            " programs.",
+            default="",
+            set_by=SetBy.MODULE,
+        ),
         Setting(
             "HUB_FIRESTORE_DATABASE",
             TEXT,
@@ -176,6 +189,75 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "Where Identity-Aware Proxy's public keys (JWKS) are.",
             default=IAP_KEYS_URL,
             set_by=SetBy.MODULE,
+        ),
+    ),
+    "how people sign in": (
+        Setting(
+            "HUB_OAUTH_CLIENT_ID",
+            OAUTH_CLIENT,
+            "sign_in.oauth_client_id",
+            "An OAuth client of the Hub's own, of the type desktop, with which people's commands"
+            " get ID tokens; one of `HUB_USER_AUDIENCES`.",
+            default="",
+            set_by=SetBy.MODULE,
+        ),
+        Setting(
+            "HUB_OAUTH_CLIENT_SECRET",
+            OAUTH_SECRET,
+            "sign_in.oauth_client_secret",
+            "The so-called secret of that desktop client. `GET /sign-in` tells it to everybody:"
+            " Google does not treat it as a secret. Never a web client's.",
+            default="",
+            set_by=SetBy.MODULE,
+        ),
+        Setting(
+            "HUB_OAUTH_WEB_CLIENT_ID",
+            OAUTH_CLIENT,
+            "sign_in.oauth_web_client_id",
+            "An OAuth client of the Hub's own for web pages; one of `HUB_USER_AUDIENCES`.",
+            default="",
+            set_by=SetBy.MODULE,
+        ),
+        Setting(
+            "HUB_IAP_AUDIENCE",
+            OAUTH_CLIENT,
+            "sign_in.iap_audience",
+            "Behind Identity-Aware Proxy, the OAuth client for which the proxy takes ID tokens of"
+            " commands. Empty: `HUB_OAUTH_CLIENT_ID`.",
+            default="",
+            set_by=SetBy.MODULE,
+        ),
+    ),
+    "how people connect": (
+        Setting(
+            "HUB_CONNECT",
+            choice_of(ConnectKind),
+            "connect.kind",
+            "`iap`: through Identity-Aware Proxy's TCP forwarding; `direct`: by SSH to the"
+            " machine's internal address, from inside the network or by a bastion.",
+            default=ConnectKind.IAP,
+        ),
+        Setting(
+            "HUB_CONNECT_PORT",
+            whole_number(at_least=1, at_most=65535),
+            "connect.port",
+            "The port of the machines' SSH servers; another than 22 needs `HUB_CONNECT=direct`.",
+            default=22,
+        ),
+        Setting(
+            "HUB_CONNECT_JUMP",
+            JUMP_HOST,
+            "connect.jump",
+            "The bastion on the way to the machines, as OpenSSH's `ProxyJump` takes it; needs"
+            " `HUB_CONNECT=direct`.",
+            default="",
+        ),
+        Setting(
+            "HUB_CONNECT_USER",
+            LOGIN_NAME,
+            "connect.user",
+            "The user name to log in with. Empty: the one in the person's OS Login profile.",
+            default="",
         ),
     ),
     "who is served": (

@@ -11,7 +11,15 @@ from typing import Any
 from shared.config.declarations import EMULATORS, SETTINGS
 from shared.config.kinds import Required, Setting
 from shared.config.rules import contradictions, fitted
-from shared.config.settings import Edge, Emulators, Identity, MachineSettings, Settings
+from shared.config.settings import (
+    Connect,
+    Edge,
+    Emulators,
+    Identity,
+    MachineSettings,
+    Settings,
+    SignIn,
+)
 from shared.domain.access import AccessRules
 from shared.domain.policy import Deadlines, Limits, Policy
 
@@ -80,6 +88,8 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         **fields[""],
         identity=Identity(**fields["identity"]),
         access=AccessRules(**fields["access"]),
+        sign_in=SignIn(**fields["sign_in"]),
+        connect=Connect(**fields["connect"]),
         edge=Edge(**fields["edge"]),
         machine=MachineSettings(**fields["machine"]),
         policy=Policy(

@@ -207,12 +207,39 @@ FLAG = Kind("true or false", _flag)
 SECONDS = Kind("a number of seconds", _seconds)
 
 
-def whole_number(at_least: int = 0) -> Kind[int]:
-    """Return the kind of whole numbers from ``at_least`` on."""
+def _matching(form: str, pattern: str, *, secret: bool = False) -> Kind[str]:
+    """Return the kind of texts that a pattern matches. What is secret is not repeated if wrong."""
+
+    def parse(text: str, wrong: list[str]) -> str | None:
+        if re.fullmatch(pattern, text):
+            return text
+        given = "has another form" if secret else f"is {text!a}"
+        wrong.append(f"{given}; it must be {form}")
+        return None
+
+    return Kind(form, parse)
+
+
+# Others' programs get these, and put them into addresses and command lines. So they have no spaces
+# or control characters, and none begins with a hyphen, which ssh would take for an option.
+OAUTH_CLIENT = _matching("an OAuth client's id", r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+OAUTH_SECRET = _matching("a desktop OAuth client's secret", r"[A-Za-z0-9_-]{1,255}", secret=True)
+LOGIN_NAME = _matching("a Linux user name", r"[a-z_][a-z0-9_-]{0,31}")
+JUMP_HOST = _matching(
+    "`user@host:port`, of which only the host is needed",
+    r"([a-zA-Z0-9_][a-zA-Z0-9._-]{0,63}@)?[a-zA-Z0-9][a-zA-Z0-9.-]{0,252}(:[0-9]{1,5})?",
+)
+
+
+def whole_number(at_least: int = 0, at_most: int | None = None) -> Kind[int]:
+    """Return the kind of whole numbers from ``at_least`` on, up to ``at_most`` if there is one."""
     form = f"a whole number of at least {at_least}"
+    if at_most is not None:
+        form = f"a whole number from {at_least} to {at_most}"
 
     def parse(text: str, wrong: list[str]) -> int | None:
-        if re.fullmatch(r"\d{1,9}", text) and int(text) >= at_least:
+        fits = re.fullmatch(r"\d{1,9}", text) and int(text) >= at_least
+        if fits and (at_most is None or int(text) <= at_most):
             return int(text)
         wrong.append(f"is {text!r}; it must be {form}")
         return None

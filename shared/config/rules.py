@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from shared.config.declarations import BOOT_IMAGES
-from shared.config.settings import Settings
+from shared.config.settings import ConnectKind, IdentitySource, Settings
 from shared.domain.access import EVERYBODY, Mode
 from shared.domain.machine_types import (
     DISK_TYPES,
@@ -81,6 +81,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
     yield from _architectures_that_differ(usable, settings.machine.boot_image)
     yield from _disks_that_do_not_fit(usable, settings.machine.disk_types)
     yield from _defaults_that_are_not_allowed(settings)
+    yield from _clients_that_are_refused(settings)
+    yield from _for_direct_connections_only(settings)
 
 
 def _nobody_is_served(settings: Settings) -> Iterator[str]:
@@ -219,3 +221,31 @@ def _defaults_that_are_not_allowed(settings: Settings) -> Iterator[str]:
         yield "HUB_DEFAULT_MACHINE_TYPE is not one of HUB_MACHINE_TYPES"
     if not policy.allows_image_tag(policy.default_image_tag):
         yield "HUB_DEFAULT_IMAGE_TAG is not one of HUB_IMAGE_TAGS"
+
+
+def _clients_that_are_refused(settings: Settings) -> Iterator[str]:
+    """Yield what ``GET /sign-in`` would offer to people in vain."""
+    sign_in, identity = settings.sign_in, settings.identity
+    if sign_in.oauth_client_secret and not sign_in.oauth_client_id:
+        yield "HUB_OAUTH_CLIENT_SECRET needs HUB_OAUTH_CLIENT_ID"
+    if identity.source is IdentitySource.IAP:
+        return  # the proxy decides which clients' tokens it takes
+    if sign_in.iap_audience:
+        yield "HUB_IAP_AUDIENCE needs HUB_IDENTITY_SOURCE=iap"
+    offered = {
+        "HUB_OAUTH_CLIENT_ID": sign_in.oauth_client_id,
+        "HUB_OAUTH_WEB_CLIENT_ID": sign_in.oauth_web_client_id,
+    }
+    for name, client_id in offered.items():
+        if client_id and client_id not in (identity.user_audiences or ()):
+            yield (
+                f"{name} is not one of HUB_USER_AUDIENCES: the Hub would refuse the tokens that it"
+                " tells people to get"
+            )
+
+
+def _for_direct_connections_only(settings: Settings) -> Iterator[str]:
+    """IAP's forwarding and the firewall lead to port 22, and to nothing in between."""
+    connect = settings.connect
+    if connect.kind is ConnectKind.IAP and (connect.jump or connect.port != 22):
+        yield "HUB_CONNECT_JUMP, and another HUB_CONNECT_PORT than 22, need HUB_CONNECT=direct"

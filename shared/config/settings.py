@@ -47,6 +47,43 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """How people's programs sign in, as ``GET /sign-in`` says. Empty: there is no such client.
+
+    ``oauth_client_id`` is a desktop client of the Hub's own, ``oauth_web_client_id`` one for web
+    pages. Google does not treat a desktop client's "secret" as one: every installed program carries
+    it (source: Google's "OAuth 2.0 for iOS and desktop apps"). A web client's is never here.
+    ``iap_audience`` is the OAuth client for which Identity-Aware Proxy takes ID tokens.
+    """
+
+    oauth_client_id: str
+    oauth_client_secret: str
+    oauth_web_client_id: str
+    iap_audience: str
+
+
+class ConnectKind(StrEnum):
+    """How people reach machines: through IAP's TCP forwarding, or at the machine's own address."""
+
+    IAP = "iap"
+    DIRECT = "direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """How people connect to their machines by SSH.
+
+    ``jump`` is a host on the way, as OpenSSH's ``ProxyJump`` takes it. An empty ``user`` is the
+    name in the person's OS Login profile.
+    """
+
+    kind: ConnectKind
+    port: int
+    jump: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class Edge:
     """Which web pages may call (CORS; none by default), and how often one caller may.
 
@@ -100,6 +137,7 @@ class Settings:
 
     project_id: str
     region: str
+    address: str
     database: str
     provision_topic: str
     operations_queue: str
@@ -109,6 +147,8 @@ class Settings:
     report_workspace_url: str
     identity: Identity
     access: AccessRules
+    sign_in: SignIn
+    connect: Connect
     edge: Edge
     machine: MachineSettings
     policy: Policy

@@ -152,6 +152,18 @@ def authorize(actor: Actor, workspace_id: str, workspace: Workspace | None) -> W
     return workspace
 
 
+def authorize_owner(actor: Actor, workspace_id: str, workspace: Workspace | None) -> Workspace:
+    """Return the workspace if the actor is its owner: what is in it is nobody else's.
+
+    Raises:
+        WorkspaceNotFoundError: it does not exist, or it belongs to somebody else. Administrators
+            get this answer too.
+    """
+    if workspace is None or workspace.owner_id != actor.id:
+        raise WorkspaceNotFoundError(workspace_id)
+    return workspace
+
+
 def authorize_list(actor: Actor, owner_id: str) -> None:
     """Check that the actor may list an owner's workspaces; everybody's if ``owner_id`` is empty.
 

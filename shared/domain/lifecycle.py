@@ -57,6 +57,18 @@ class NewMachine:
 
 
 @dataclass(frozen=True, slots=True)
+class NewConnection:
+    """What the owner says when they connect.
+
+    ``device_id`` is from where. ``start``: True if a person wants in now, False if something
+    reconnects by itself, None if a person asked how to connect.
+    """
+
+    device_id: str | None = None
+    start: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewOperation:
     """The operation that a request may begin: its id, who asks for it, and when."""
 
@@ -162,6 +174,40 @@ def _start_anew(
     begun = _begin(unmade, operation, policy)
     note = Note("MachineRemade", "A new machine was asked for.")
     return replace(begun, notes=(note,)) if machine.rebuild else begun
+
+
+def connect(
+    workspace: Workspace, new: NewOperation, connection: NewConnection, policy: Policy
+) -> Updated | None:
+    """Note that the owner connects, and begin a START if they want in. None if nothing changes.
+
+    Only a person moves ``last_connected_at``, and outside a START at most once in
+    ``heartbeat_write_interval``: that is also what calls off an automatic STOP that has not reached
+    the machine yet. During a DELETE nothing is noted.
+
+    Raises:
+        OperationUnderWayError: they want in, and ``start`` refuses.
+    """
+    begun = start(workspace, new, NewMachine(), policy) if connection.start else None
+    operation = workspace.operation
+    if operation is not None and operation.kind is OperationKind.DELETE:
+        return None
+    noted = begun.workspace if begun else workspace
+    since = new.now - workspace.last_connected_at
+    moves = begun is not None or since > policy.heartbeat_write_interval
+    if moves and connection.start is not False:
+        noted = replace(
+            noted,
+            last_connected_at=max(new.now, workspace.last_connected_at),
+            last_activity=Activity.STARTED,
+        )
+    if connection.device_id is not None:
+        noted = replace(noted, last_device_id=connection.device_id)
+    if begun is not None:
+        return replace(begun, workspace=noted)
+    if noted == workspace:
+        return None
+    return Updated(replace(noted, updated_at=new.now), "ConnectRequested")
 
 
 def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:

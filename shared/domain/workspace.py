@@ -176,7 +176,8 @@ class Workspace:
     interval at which the machine reports that it is in use; None if it is unknown.
     ``kept_awake_since`` is since when only ``~/.keep-awake`` holds the machine.
     ``machine_made_at`` is when the recorded machine was made, with its boot disk; None until a
-    worker has looked, as after version 0.1.
+    worker has looked, as after version 0.1. ``last_device_id`` is from where its owner last
+    connected, as they said it; ``metadata.device_id`` stays what created it.
     """
 
     id: str
@@ -209,6 +210,7 @@ class Workspace:
     heartbeat_seconds: int | None = None
     kept_awake_since: datetime | None = None
     machine_made_at: datetime | None = None
+    last_device_id: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -16,11 +16,12 @@ from shared.domain.access import MachineIdentity
 from shared.domain.credentials import holds_credentials, holds_credentials_without_scheme
 from shared.domain.errors import FieldProblem, InvalidRequestError
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.lifecycle import NewMachine, NewWorkspace
+from shared.domain.lifecycle import NewConnection, NewMachine, NewWorkspace
 from shared.domain.owner_limits import Key
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.workspace import Metadata, Status
+from shared.ports import WorkspaceFilter
 from shared.usecases.manage_workspaces import ListQuery, ListScope
 
 LONGEST_TEXT = 1024  # characters
@@ -88,7 +89,7 @@ def _new_workspace_fields(request: Request, policy: Policy) -> dict[str, Any]:
     return _checked(
         read_object(request),
         {
-            "name": _matching(_NAME, "must be 1 to 48 letters, digits, '-', '_' or '.'"),
+            "name": _name,
             "machine_type": _one_of(policy.machine_types),
             "image_tag": _image_tag(policy),
             "zone": _one_of(policy.zones),
@@ -110,6 +111,12 @@ def read_new_machine(request: Request, policy: Policy) -> NewMachine:
         },
     )
     return NewMachine(**fields)
+
+
+def read_new_connection(request: Request) -> NewConnection:
+    """Return what a ``POST /workspaces/:id/connect`` says; without a body, a person asks."""
+    fields = _checked(read_object(request), {"device_id": _public_text, "start": _boolean})
+    return NewConnection(**fields)
 
 
 def read_nothing(request: Request) -> None:
@@ -149,6 +156,7 @@ def read_list_query(request: Request) -> ListQuery:
         request,
         {
             "status": _one_of(tuple(Status)),
+            "name": _name,
             "owner_id": _matching(_OWNER_ID, "must be an owner_id"),
             "all": _flag,
         },
@@ -159,7 +167,7 @@ def read_list_query(request: Request) -> ListQuery:
         raise InvalidRequestError([FieldProblem("owner_id", "cannot be given with all")])
     return ListQuery(
         scope=scope,
-        status=Status(status) if status else None,
+        wanted=WorkspaceFilter(Status(status) if status else None, fields.get("name")),
         limit=fields.get("limit", MOST_LISTED),
         page_token=fields.get("page_token"),
     )
@@ -317,6 +325,10 @@ def _matching(pattern: re.Pattern[str], message: str) -> Check:
         return value
 
     return check
+
+
+def _name(value: Any) -> str:
+    return str(_matching(_NAME, "must be 1 to 48 letters, digits, '-', '_' or '.'")(value))
 
 
 def _image_tag(policy: Policy) -> Check:

@@ -1,16 +1,17 @@
 """Records as JSON, as ``openapi.json`` describes them."""
 
-import shlex
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.config import Connect
 from shared.domain.events import Event
 from shared.domain.instance import Instance
 from shared.domain.lifecycle import deletes_at, stops_at
 from shared.domain.policy import Policy
 from shared.domain.renewal import Renewal, renewal
 from shared.domain.workspace import Operation, Problem, Status, Workspace
-from shared.usecases.manage_workspaces import RealTimeStatus
+from shared.entry.connection import connection_json
+from shared.usecases.manage_workspaces import Reached, RealTimeStatus
 
 
 def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
         "updated_at": _time(workspace.updated_at),
         "last_connected_at": _time(workspace.last_connected_at),
         "last_activity": workspace.last_activity.value,
+        "last_device_id": workspace.last_device_id,
         "suspended_at": _time(workspace.suspended_at),
         "stopped_because": workspace.stopped_because
         if workspace.status is Status.SUSPENDED
@@ -65,23 +67,23 @@ def operation_json(operation: Operation | None) -> dict[str, Any] | None:
     }
 
 
-def status_json(status: RealTimeStatus, policy: Policy) -> dict[str, Any]:
+def status_json(status: RealTimeStatus, policy: Policy, connect: Connect) -> dict[str, Any]:
     """Return a workspace with its machine, as Compute sees it now, and how to connect."""
-    workspace = status.workspace
-    command = [
-        "gcloud", "compute", "ssh", workspace.instance_name,
-        f"--project={workspace.project_id}", f"--zone={workspace.zone}", "--tunnel-through-iap",
-    ]  # fmt: skip
+    workspace, instance = status.workspace, status.instance
+    host = instance.internal_address if instance else None
     return {
         **workspace_json(workspace, policy),
         "instance": _instance_json(status.instance),
         "why_no_instance": status.why_no_instance,
-        "connection": {
-            "project_id": workspace.project_id,
-            "zone": workspace.zone,
-            "instance_name": workspace.instance_name,
-            "command": shlex.join(command),
-        },
+        "connection": connection_json(workspace, host, connect),
+    }
+
+
+def reached_json(reached: Reached, policy: Policy, connect: Connect) -> dict[str, Any]:
+    """Return a workspace and how to connect to it."""
+    return {
+        **workspace_json(reached.workspace, policy),
+        "connection": connection_json(reached.workspace, reached.host, connect),
     }
 
 

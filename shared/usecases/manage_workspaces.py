@@ -1,23 +1,28 @@
-"""What a person asks of workspaces: list, read, stop, start, delete."""
+"""What a person asks of workspaces: list, read, connect, stop, start, delete."""
 
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared import logs
 from shared.domain import lifecycle
-from shared.domain.access import Actor, authorize, authorize_list
+from shared.domain.access import Actor, authorize, authorize_list, authorize_owner
 from shared.domain.changes import Transition, Updated, look_job
 from shared.domain.commits import commit_of_request
 from shared.domain.drift import has_drifted
-from shared.domain.errors import HubError, NotAllowedError, UnavailableError
+from shared.domain.errors import (
+    HubError,
+    NotAllowedError,
+    OperationUnderWayError,
+    UnavailableError,
+)
 from shared.domain.events import REFUSED, request_event
 from shared.domain.instance import Instance
-from shared.domain.lifecycle import NewMachine, NewOperation
+from shared.domain.lifecycle import NewConnection, NewMachine, NewOperation
 from shared.domain.policy import Policy
-from shared.domain.workspace import Status, Workspace
-from shared.ports import Page
+from shared.domain.workspace import OperationKind, Status, Workspace
+from shared.ports import EVERY_WORKSPACE, Page, Stored, WorkspaceFilter
 from shared.usecases.records import Records
 from shared.usecases.seen_machines import SeenMachines
 
@@ -32,10 +37,10 @@ class ListScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
-    """Which workspaces to list: whose, in which status (None: any), and which page."""
+    """Which workspaces to list: whose, which of them, and which page."""
 
     scope: ListScope = ListScope()
-    status: Status | None = None
+    wanted: WorkspaceFilter = EVERY_WORKSPACE
     limit: int
     page_token: str | None = None
 
@@ -57,11 +62,31 @@ def list_workspaces(records: Records, actor: Actor, query: ListQuery) -> Page[Wo
         records.audit.record_refusal(actor, "", owner_id, what)
         raise
     if owner_id:
-        page = records.store.list_owned(owner_id, query.status, query.limit, query.page_token)
+        page = records.store.list_owned(owner_id, query.wanted, query.limit, query.page_token)
     else:
-        page = records.store.list_all(query.status, query.limit, query.page_token)
+        page = records.store.list_all(query.wanted, query.limit, query.page_token)
     records.audit.record_read(actor, "", owner_id, what)
     return page
+
+
+def get_workspace(records: Records, actor: Actor, workspace_id: str) -> Workspace:
+    """Return a workspace as it is recorded. One read; Compute is not asked.
+
+    An administrator's read of another's workspace is an audit event.
+
+    Raises:
+        WorkspaceNotFoundError, UnavailableError
+    """
+    return _read(records, Requested(actor, workspace_id, "RecordRequested")).record
+
+
+def _read(records: Records, requested: "Requested") -> Stored[Workspace]:
+    """Return a workspace that the actor may see; what an administrator reads is recorded."""
+    stored = records.store.get(requested.workspace_id)
+    workspace = _authorized(records, requested, stored.record if stored else None)
+    assert stored is not None  # noqa: S101 -- authorized: it exists
+    records.audit.record_read(requested.actor, workspace.id, workspace.owner_id, requested.what)
+    return stored
 
 
 def stop_workspace(
@@ -146,11 +171,8 @@ def get_workspace_status(
     Raises:
         WorkspaceNotFoundError, UnavailableError
     """
-    requested = Requested(actor, workspace_id, "StatusRequested")
-    stored = records.store.get(workspace_id)
-    workspace = _authorized(records, requested, stored.record if stored else None)
-    assert stored is not None  # noqa: S101 -- authorized: it exists
-    records.audit.record_read(actor, workspace.id, workspace.owner_id, requested.what)
+    stored = _read(records, Requested(actor, workspace_id, "StatusRequested"))
+    workspace = stored.record
     try:
         instance = machines.get(stored)
     except UnavailableError as error:
@@ -165,18 +187,99 @@ def get_workspace_status(
 
 
 @dataclass(frozen=True, slots=True)
+class Connecting:
+    """A person's request to connect to a workspace, and what they say with it."""
+
+    actor: Actor
+    workspace_id: str
+    connection: NewConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A workspace that its owner connects to.
+
+    ``host`` is its machine's address, if people connect to addresses, and Compute has told it.
+    """
+
+    workspace: Workspace
+    host: str | None
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether a START is under way."""
+        operation = self.workspace.operation
+        return operation is not None and operation.kind is OperationKind.START
+
+
+def connect_workspace(
+    records: Records,
+    policy: Policy,
+    machines: SeenMachines | None,
+    connecting: Connecting,
+) -> Reached:
+    """Note that the owner connects, begin a START if they want in, and return how to connect.
+
+    ``machines`` is None if nobody connects to machines' addresses; otherwise Compute is asked for
+    that of a READY workspace. If an automatic STOP is under way, their wish to get in is noted all
+    the same: it calls the STOP off unless that has reached the machine.
+
+    Raises:
+        WorkspaceNotFoundError: they are not its owner; administrators get this answer too.
+        OperationUnderWayError, QuotaExceededError, TooManyRequestsError, UnavailableError: as
+            ``start_workspace`` raises them.
+    """
+    actor, operation_id = connecting.actor, str(uuid.uuid4())
+    requested = Requested(actor, connecting.workspace_id, "ConnectRequested", owner_only=True)
+
+    def ask(asked: NewConnection) -> Workspace:
+        return _request_change(
+            records,
+            policy,
+            requested,
+            lambda ws: lifecycle.connect(
+                ws, _operation(records, actor, operation_id), asked, policy
+            ),
+        )
+
+    try:
+        workspace = ask(connecting.connection)
+    except OperationUnderWayError as error:
+        if error.operation.automatic and error.operation.kind is OperationKind.STOP:
+            ask(replace(connecting.connection, start=None))
+        raise
+    return Reached(workspace, _address(machines, workspace) if machines else None)
+
+
+def _address(machines: SeenMachines, workspace: Workspace) -> str | None:
+    if workspace.status is not Status.READY:
+        return None
+    try:
+        instance = machines.get(Stored(workspace, None))
+    except UnavailableError:
+        return None
+    return instance.internal_address if instance else None
+
+
+@dataclass(frozen=True, slots=True)
 class Requested:
-    """A person's request about one workspace; ``what`` is its name in the audit trail."""
+    """A person's request about one workspace; ``what`` is its name in the audit trail.
+
+    ``owner_only``: administrators are answered like anybody else who does not own it.
+    """
 
     actor: Actor
     workspace_id: str
     what: str
+    owner_only: bool = False
 
 
 def _authorized(records: Records, requested: Requested, workspace: Workspace | None) -> Workspace:
     """Return the workspace if the actor may see and change it; record a refusal otherwise."""
     actor, workspace_id = requested.actor, requested.workspace_id
     with records.audit.refusals(actor, workspace_id, workspace, requested.what):
+        if requested.owner_only:
+            return authorize_owner(actor, workspace_id, workspace)
         return authorize(actor, workspace_id, workspace)
 
 

@@ -22,7 +22,7 @@ from shared.domain.orphans import OrphanAction
 from shared.domain.ownership import tied_to, workspace_id_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import OwnedWorkspace, Owner, Workspace
-from shared.ports import Machines, Page, Stored, Unreadable, WorkspaceStore
+from shared.ports import EVERY_WORKSPACE, Machines, Page, Stored, Unreadable, WorkspaceStore
 from shared.usecases.advance_operation import look
 from shared.usecases.fleet import Fleet, Resource
 from shared.usecases.records import Records
@@ -465,7 +465,7 @@ def _repaired(store: WorkspaceStore, owner_id: str) -> bool:
 def _owned(store: WorkspaceStore, owner_id: str) -> Iterator[Workspace]:
     token: str | None = None
     while True:
-        page = store.list_owned(owner_id, None, BATCH, token)
+        page = store.list_owned(owner_id, EVERY_WORKSPACE, BATCH, token)
         yield from page.records
         token = page.next_token
         if token is None:

@@ -8,6 +8,7 @@ locals {
 
   environment = merge({ for name in local.tunable : name => lookup(var.settings, name, "") }, {
     GOOGLE_CLOUD_PROJECT           = var.project_id
+    HUB_ADDRESS                    = local.address
     HUB_ADMIN_EMAILS               = join(",", var.access.admins)
     HUB_ADVANCE_OPERATION_URL      = "${local.urls["advance_operation"]}/operations"
     HUB_ALLOWED_DOMAINS            = join(",", var.access.domains)
@@ -15,6 +16,7 @@ locals {
     HUB_DEFAULT_MACHINE_TYPE       = var.machine_types[0]
     HUB_DISK_TYPES                 = join(",", [for series, type in var.disk_types : "${series}=${type}"])
     HUB_FIRESTORE_DATABASE         = google_firestore_database.this.name
+    HUB_IAP_AUDIENCE               = var.domain == null || var.sign_in.iap_client_id == null ? "" : var.sign_in.iap_client_id
     HUB_IAP_KEYS_URL               = "https://www.gstatic.com/iap/verify/public_key-jwk"
     HUB_IDENTITY_ISSUERS           = "https://accounts.google.com,accounts.google.com"
     HUB_IDENTITY_KEYS_URL          = "https://www.googleapis.com/oauth2/v3/certs"
@@ -25,6 +27,9 @@ locals {
     HUB_MACHINE_TYPES              = join(",", var.machine_types)
     HUB_MODE                       = var.access.mode
     HUB_NETWORK                    = local.network
+    HUB_OAUTH_CLIENT_ID            = local.desktop_client
+    HUB_OAUTH_CLIENT_SECRET        = var.sign_in.desktop_client_secret == null ? "" : var.sign_in.desktop_client_secret
+    HUB_OAUTH_WEB_CLIENT_ID        = local.web_client
     HUB_OPERATIONS_QUEUE           = google_cloud_tasks_queue.this["advance_operation"].name
     HUB_OPERATIONS_SERVICE_ACCOUNT = google_service_account.invoker["operations-queue"].email
     HUB_OUTSIDE_ADMIN_EMAILS       = join(",", var.access.outside_admins)
@@ -50,7 +55,12 @@ locals {
     }
   }
 
-  audiences = var.domain == null ? var.audiences : [
-    for name, _ in local.public : "/projects/${local.number}/global/backendServices/${google_compute_backend_service.this[name].generated_id}"
+  desktop_client = var.sign_in.desktop_client_id == null ? "" : var.sign_in.desktop_client_id
+  web_client     = var.sign_in.web_client_id == null ? "" : var.sign_in.web_client_id
+
+  # Without a domain, the Hub also takes tokens of its own OAuth clients, and those that service
+  # accounts get for its own address.
+  audiences = var.domain == null ? distinct(compact(concat(var.audiences, [local.desktop_client, local.web_client, local.address]))) : [
+    for name, _ in local.proxied : "/projects/${local.number}/global/backendServices/${google_compute_backend_service.this[name].generated_id}"
   ]
 }

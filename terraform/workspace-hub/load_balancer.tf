@@ -1,9 +1,10 @@
 # The public address with a domain: an external load balancer, with Identity-Aware Proxy in front of
-# every function for people.
+# every function for people but the one that says how to sign in.
 
 locals {
-  balanced = var.domain == null ? {} : local.public
+  balanced = { for name, function in local.public : name => function if var.domain != null }
   balancer = var.domain == null ? 0 : 1
+  proxied  = { for name, function in local.balanced : name => function if !lookup(function, "without_proxy", false) }
 }
 
 resource "google_compute_global_address" "this" {
@@ -61,7 +62,7 @@ resource "google_compute_backend_service" "this" {
   }
 
   iap {
-    enabled = true
+    enabled = contains(keys(local.proxied), each.key)
   }
 
   log_config {
@@ -74,13 +75,27 @@ resource "google_compute_backend_service" "this" {
 
 resource "google_iap_web_backend_service_iam_member" "this" {
   for_each = {
-    for pair in setproduct(keys(local.balanced), var.iap_members) : "${pair[0]} ${pair[1]}" => { function = pair[0], member = pair[1] }
+    for pair in setproduct(keys(local.proxied), var.iap_members) : "${pair[0]} ${pair[1]}" => { function = pair[0], member = pair[1] }
   }
 
   project             = var.project_id
   web_backend_service = google_compute_backend_service.this[each.value.function].name
   role                = "roles/iap.httpsResourceAccessor"
   member              = each.value.member
+}
+
+# The proxy takes tokens of people's commands only from clients that are named here. Source:
+# Identity-Aware Proxy's "Programmatic authentication".
+resource "google_iap_settings" "this" {
+  for_each = { for name, function in local.proxied : name => function if local.desktop_client != "" }
+
+  name = "projects/${local.number}/iap_web/compute/services/${google_compute_backend_service.this[each.key].name}"
+
+  access_settings {
+    oauth_settings {
+      programmatic_clients = [local.desktop_client]
+    }
+  }
 }
 
 resource "google_compute_url_map" "this" {

@@ -59,16 +59,17 @@ variable "alert_channels" {
 
 variable "audiences" {
   description = <<-END
-    The audiences of people's ID tokens: the Hub accepts a token only for one of these. Tokens of
-    `gcloud auth print-identity-token` have `32555940559.apps.googleusercontent.com`. Ignored behind
-    Identity-Aware Proxy.
+    The audiences of people's ID tokens, besides the clients in `sign_in` and the Hub's own address,
+    which service accounts ask for: the Hub accepts a token only for one of these. Tokens of `gcloud
+    auth print-identity-token` have `32555940559.apps.googleusercontent.com`, whichever Hub they are
+    meant for. Ignored behind Identity-Aware Proxy.
   END
   type        = list(string)
   default     = []
 
   validation {
-    condition     = var.domain != null || length(var.audiences) > 0
-    error_message = "audiences must name at least one audience, unless you set domain, which puts the Hub behind Identity-Aware Proxy."
+    condition     = var.domain != null || length(var.audiences) > 0 || var.sign_in.desktop_client_id != null
+    error_message = "audiences must name at least one audience, unless you set domain, which puts the Hub behind Identity-Aware Proxy, or an OAuth client in sign_in."
   }
 }
 
@@ -266,6 +267,42 @@ variable "settings" {
   validation {
     condition     = alltrue([for name in keys(var.settings) : contains(local.tunable, name)])
     error_message = "settings may only have the names in this module's settings.json: others are no settings, or are set by the module itself."
+  }
+}
+
+variable "sign_in" {
+  description = <<-END
+    OAuth clients of this Hub's own, which `GET /sign-in` tells to everybody: one of the type desktop
+    for the command, with its so-called secret, which Google does not treat as one, and one for web
+    pages, without its secret. With a domain, `iap_client_id` is the client of Identity-Aware Proxy
+    itself, if you have set one there: its tokens are the ones that commands get, then. By default
+    the proxy takes those of the desktop client.
+  END
+  type = object({
+    desktop_client_id     = optional(string)
+    desktop_client_secret = optional(string)
+    iap_client_id         = optional(string)
+    web_client_id         = optional(string)
+  })
+  default = {}
+
+  validation {
+    condition = alltrue([
+      for id in [var.sign_in.desktop_client_id, var.sign_in.iap_client_id, var.sign_in.web_client_id] : id == null ? true : can(regex("^[0-9]+-[a-z0-9]+[.]apps[.]googleusercontent[.]com$", id))
+    ])
+    error_message = "The ids in sign_in must be those of OAuth clients, like 123456789012-abc.apps.googleusercontent.com."
+  }
+  validation {
+    condition     = var.sign_in.desktop_client_secret == null ? true : var.sign_in.desktop_client_id != null && can(regex("^[A-Za-z0-9_-]+$", var.sign_in.desktop_client_secret))
+    error_message = "sign_in.desktop_client_secret must be the so-called secret of the client in sign_in.desktop_client_id."
+  }
+  validation {
+    condition     = var.sign_in.desktop_client_id == null || var.sign_in.desktop_client_id != var.sign_in.web_client_id
+    error_message = "sign_in must name two different clients: a web client's secret is a secret, and must never be told."
+  }
+  validation {
+    condition     = var.sign_in.iap_client_id == null || var.domain != null
+    error_message = "Set sign_in.iap_client_id only if you set domain, which puts the Hub behind Identity-Aware Proxy."
   }
 }
 

@@ -35,7 +35,14 @@ from shared.domain.workspace import (
     UsedKey,
     Workspace,
 )
-from shared.ports import Page, Stored, Unreadable, WorkspaceStore
+from shared.ports import (
+    EVERY_WORKSPACE,
+    Page,
+    Stored,
+    Unreadable,
+    WorkspaceFilter,
+    WorkspaceStore,
+)
 from tests.contract.servers import assert_told_in_time, hurry, losing_answers, unanswering
 from tests.fakes.records import a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
@@ -109,6 +116,7 @@ FULL = Workspace(
     heartbeat_seconds=120,
     kept_awake_since=NOW - timedelta(hours=1),
     machine_made_at=NOW - timedelta(days=2),
+    last_device_id="phone",
 )
 ODD_OWNERS = (
     *(
@@ -276,7 +284,7 @@ def test_every_field_of_a_workspace_comes_back(store: WorkspaceStore, workspace:
     """Each has its type, and times are exact to the microsecond."""
     make(store, workspace)
     assert_same(read(store, workspace.id).record, workspace)
-    [listed] = store.list_owned(workspace.owner_id, None, 10, None).records
+    [listed] = store.list_owned(workspace.owner_id, EVERY_WORKSPACE, 10, None).records
     assert_same(listed, workspace)
 
 
@@ -326,7 +334,7 @@ def test_owners_with_odd_ids_are_kept_apart(store: WorkspaceStore) -> None:
     store.commit(owners=[(store.get_owner(owner.id), owner) for owner in owners])
     for owner in owners:
         assert_same(store.get_owner(owner.id).record, owner)
-        [listed] = store.list_owned(owner.id, None, 10, None).records
+        [listed] = store.list_owned(owner.id, EVERY_WORKSPACE, 10, None).records
         assert_same(listed, held[owner.id])
 
 
@@ -559,7 +567,7 @@ def test_a_list_has_its_owners_workspaces_newest_first(store: WorkspaceStore) ->
         a_workspace(owner_id="bob", created_at=NOW),
         a_workspace(owner_id="alice2", created_at=NOW),
     )
-    page = store.list_owned("alice", None, 100, None)
+    page = store.list_owned("alice", EVERY_WORKSPACE, 100, None)
     expected = sorted(
         mine, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True
     )
@@ -569,7 +577,7 @@ def test_a_list_has_its_owners_workspaces_newest_first(store: WorkspaceStore) ->
 
 def test_an_empty_list_is_one_page_without_a_next_token(store: WorkspaceStore) -> None:
     """The page has no records."""
-    page = store.list_owned("nobody", None, 10, None)
+    page = store.list_owned("nobody", EVERY_WORKSPACE, 10, None)
     assert (list(page.records), page.next_token) == ([], None)
 
 
@@ -582,11 +590,40 @@ def test_a_list_can_be_limited_to_a_status(store: WorkspaceStore, status: Status
         for each in Status
     ]
     make(store, *made)
-    found = pages(lambda token: store.list_owned("alice", status, 2, token))
+    found = pages(lambda token: store.list_owned("alice", WorkspaceFilter(status), 2, token))
     assert [len(page) for page in found] == [2, 1]
     assert [workspace.id for page in found for workspace in page] == [
         ws.id for ws in made if ws.status is status
     ]
+
+
+def test_a_list_can_be_limited_to_a_name(store: WorkspaceStore) -> None:
+    """It has only workspaces of exactly this name, also together with a status, and in pages."""
+    api, old, other, bobs = made = [
+        a_workspace(name="api", created_at=NOW),
+        a_workspace(Status.SUSPENDED, name="api", created_at=NOW - INSTANT),
+        a_workspace(name="api-2", created_at=NOW),
+        a_workspace(name="api", owner_id="bob", created_at=NOW - 2 * INSTANT),
+    ]
+    make(store, *made)
+
+    def found(owner_id: str | None, **wanted: Any) -> list[str]:
+        only = WorkspaceFilter(**wanted)
+        listed = pages(
+            lambda token: (
+                store.list_all(only, 1, token)
+                if owner_id is None
+                else store.list_owned(owner_id, only, 1, token)
+            )
+        )
+        return [workspace.id for page in listed for workspace in page]
+
+    assert found("alice", name="api") == [api.id, old.id]
+    assert found("alice", name="api", status=Status.SUSPENDED) == [old.id]
+    assert found("alice", name="api-2") == [other.id]
+    assert found("alice", name="ap") == found("alice", name="API") == []
+    assert found(None, name="api") == [api.id, old.id, bobs.id]
+    assert found(None, name="api", status=Status.READY) == [api.id, bobs.id]
 
 
 @pytest.mark.parametrize(
@@ -597,8 +634,10 @@ def test_pages_of_a_list_have_each_workspace_once(
 ) -> None:
     """Several may have the same time. A full last page has no next token."""
     make(store, *(a_workspace(created_at=NOW - min(number, 3) * INSTANT) for number in range(6)))
-    whole = [workspace.id for workspace in store.list_owned("alice", None, 100, None).records]
-    found = pages(lambda token: store.list_owned("alice", None, limit, token))
+    whole = [
+        workspace.id for workspace in store.list_owned("alice", EVERY_WORKSPACE, 100, None).records
+    ]
+    found = pages(lambda token: store.list_owned("alice", EVERY_WORKSPACE, limit, token))
     assert [len(page) for page in found] == sizes
     assert [workspace.id for page in found for workspace in page] == whole
 
@@ -609,10 +648,10 @@ def test_a_page_continues_where_the_last_one_ended(
     """Workspaces that are created or deleted between two pages do not move the others."""
     made = [a_workspace(created_at=NOW - number * INSTANT) for number in range(4)]
     make(store, *made)
-    first = store.list_owned("alice", None, 2, None)
+    first = store.list_owned("alice", EVERY_WORKSPACE, 2, None)
     store.commit(workspaces=[(read(store, made[1].id), None)])
     make(store, a_workspace(created_at=NOW + INSTANT))
-    second = store.list_owned("alice", None, 2, first.next_token)
+    second = store.list_owned("alice", EVERY_WORKSPACE, 2, first.next_token)
     assert [workspace.id for workspace in second.records] == [made[2].id, made[3].id]
     assert second.next_token is None
 
@@ -651,8 +690,8 @@ def encoded(value: object) -> str:
 def test_an_invalid_page_token_is_an_invalid_request(store: WorkspaceStore, token: str) -> None:
     """The error names the query parameter."""
     lists: tuple[Callable[[], Page[Any]], ...] = (
-        lambda: store.list_owned("alice", None, 10, token),
-        lambda: store.list_all(None, 10, token),
+        lambda: store.list_owned("alice", EVERY_WORKSPACE, 10, token),
+        lambda: store.list_all(EVERY_WORKSPACE, 10, token),
         lambda: store.list_events(FULL.id, 10, token),
     )
     for ask in lists:
@@ -672,7 +711,7 @@ def test_a_list_of_all_has_everybodys_workspaces_newest_first(store: WorkspaceSt
         for number, age in enumerate(ages)
     ]
     make(store, *reversed(made))
-    page = store.list_all(None, 100, None)
+    page = store.list_all(EVERY_WORKSPACE, 100, None)
     expected = sorted(
         made, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True
     )
@@ -694,7 +733,7 @@ def test_pages_of_a_list_of_all_have_each_workspace_once(
     ]
     make(store, *made)
     wanted = [workspace for workspace in made if status in {None, workspace.status}]
-    found = pages(lambda token: store.list_all(status, limit, token))
+    found = pages(lambda token: store.list_all(WorkspaceFilter(status), limit, token))
     assert all(len(page) == limit for page in found[:-1])
     expected = sorted(
         wanted, key=lambda workspace: (workspace.created_at, workspace.id), reverse=True
@@ -1100,8 +1139,8 @@ CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
     "get_many": lambda store: store.get_many([FULL.id]),
     "get_owner": lambda store: store.get_owner("alice"),
     "commit": lambda store: store.commit(workspaces=[(None, FULL)]),
-    "list_owned": lambda store: store.list_owned("alice", None, 10, None),
-    "list_all": lambda store: store.list_all(None, 10, None),
+    "list_owned": lambda store: store.list_owned("alice", EVERY_WORKSPACE, 10, None),
+    "list_all": lambda store: store.list_all(EVERY_WORKSPACE, 10, None),
     "list_events": lambda store: store.list_events(FULL.id, 10, None),
     "list_idle": lambda store: store.list_idle(NOW, 10, None),
     "list_suspended": lambda store: store.list_suspended(NOW, 10, None),

@@ -18,7 +18,7 @@ from shared.domain.errors import (
 )
 from shared.domain.events import Event
 from shared.domain.workspace import Owner, Status, Workspace
-from shared.ports import Page, Stored, Unreadable, WorkspaceStore
+from shared.ports import Page, Stored, Unreadable, WorkspaceFilter, WorkspaceStore
 
 R = TypeVar("R")
 NEWER = "A newer version of the Hub wrote this workspace."
@@ -141,21 +141,17 @@ class MemoryWorkspaceStore(WorkspaceStore):
             self.events.extend(events)
 
     def list_owned(
-        self, owner_id: str, status: Status | None, limit: int, token: str | None
+        self, owner_id: str, wanted: WorkspaceFilter, limit: int, token: str | None
     ) -> Page[Workspace]:
         """See the port."""
         with self._lock:
             owned = [self._workspaces[each].record for each in self._owned.get(owner_id, ())]
-        found = [each for each in owned if status in {None, each.status}]
+        found = [each for each in owned if _is_wanted(each, wanted)]
         return self._page(_by(found, "created_at"), limit, token, newest_first=True)
 
-    def list_all(self, status: Status | None, limit: int, token: str | None) -> Page[Workspace]:
+    def list_all(self, wanted: WorkspaceFilter, limit: int, token: str | None) -> Page[Workspace]:
         """See the port."""
-        found = [
-            workspace
-            for workspace in self.workspaces.values()
-            if status in {None, workspace.status}
-        ]
+        found = [each for each in self.workspaces.values() if _is_wanted(each, wanted)]
         return self._page(_by(found, "created_at"), limit, token, newest_first=True)
 
     def list_events(self, workspace_id: str | None, limit: int, token: str | None) -> Page[Event]:
@@ -278,6 +274,10 @@ class MemoryWorkspaceStore(WorkspaceStore):
             [record for _, record in page],
             _write_token(page[-1][0]) if len(placed) > limit else None,
         )
+
+
+def _is_wanted(workspace: Workspace, wanted: WorkspaceFilter) -> bool:
+    return wanted.status in {None, workspace.status} and wanted.name in {None, workspace.name}
 
 
 def _by(found: Iterable[Workspace], moment: str) -> list[tuple[datetime, str, Workspace]]:

@@ -106,6 +106,15 @@ class Functions:
         """List workspaces."""
         return self.call("list_workspaces", f"/workspaces{query}", **options)
 
+    def get(self, workspace_id: str, **options: Any) -> TestResponse:
+        """Get a workspace as it is recorded."""
+        return self.call("get_workspace", f"/workspaces/{workspace_id}", **options)
+
+    def connect(self, workspace_id: str, body: object = None, **options: Any) -> TestResponse:
+        """Say that one connects."""
+        path = f"/workspaces/{workspace_id}/connect"
+        return self.call("connect_workspace", path, body, **options)
+
     def status(self, workspace_id: str, **options: Any) -> TestResponse:
         """Get the status in real time."""
         return self.call("get_workspace_status", f"/workspaces/{workspace_id}/status", **options)

@@ -39,6 +39,7 @@ WORKSPACE_FIELDS = {
         "updated_at",
         "last_connected_at",
         "last_activity",
+        "last_device_id",
         "suspended_at",
     ),
     *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at", "renewal"),
@@ -58,12 +59,15 @@ def all_answers(hub: Functions) -> dict[str, Any]:
     return {
         "create": hub.create({"name": "two"}),
         "list": hub.list_workspaces(),
+        "get": hub.get(workspace.id),
         "status": hub.status(workspace.id),
+        "connect": hub.connect(workspace.id),
         "stop": hub.stop(workspace.id),
         "start": hub.start(str(uuid.uuid4())),
         "events": hub.events(workspace.id),
         "delete": hub.delete(workspace.id),
         "health": hub.call("describe_api", "/health"),
+        "sign-in": hub.call("describe_sign_in", "/sign-in"),
     }
 
 
@@ -355,6 +359,29 @@ def test_a_list_can_be_limited_to_a_status(hub: Functions) -> None:
     assert hub.list_workspaces("?status=SUSPENDED").get_json() == []
 
 
+def test_a_list_can_be_limited_to_a_name(hub: Functions) -> None:
+    """The name is exact, and goes with status, scope and pages; it costs one query."""
+    hub.world.ready(name="api")
+    hub.create({"name": "api-2"})
+    hub.create({"name": "api"}, token="bob")
+    counts = counted(hub)
+
+    def owners(query: str, token: str = "alice") -> list[str]:
+        listed = hub.list_workspaces(query, token=token).get_json()
+        assert {workspace["name"] for workspace in listed} <= {"api"}
+        return sorted(workspace["owner_id"] for workspace in listed)
+
+    assert owners("?name=api") == ["alice"]
+    assert (counts.reads, counts.commits, counts.queries) == (0, 0, 1)
+    assert owners("?name=api&status=READY") == ["alice"]
+    assert owners("?name=api&status=SUSPENDED") == owners("?name=Api") == owners("?name=ap") == []
+    assert owners("?name=api&all=true", "grace") == ["alice", "bob"]
+    assert owners("?name=api&all=true&status=PROVISIONING", "grace") == ["bob"]
+    assert owners("?name=api&owner_id=bob", "grace") == ["bob"]
+    first = hub.list_workspaces("?name=api&all=true&limit=1", token="grace")
+    assert "name=api" in first.headers["Link"]
+
+
 # ---- stop, start, delete ----
 
 
@@ -461,6 +488,34 @@ def test_a_delete_supersedes_any_operation(hub: Functions) -> None:
     assert hub.create({"name": "one"}).status_code == 201
 
 
+# ---- one workspace ----
+
+
+def test_a_workspace_is_answered_as_in_lists(hub: Functions) -> None:
+    """It costs one read, and Compute is not asked, even if the machine has just gone."""
+    workspace = hub.world.ready()
+    hub.world.machines.stop_by_hand(place_of(workspace))
+    counts, reads = counted(hub), hub.world.machines.reads.total()
+
+    answer = hub.get(workspace.id)
+
+    assert answer.status_code == 200
+    assert (counts.reads, counts.commits, counts.queries) == (1, 0, 0)
+    assert hub.world.machines.reads.total() == reads
+    assert [answer.get_json()] == hub.list_workspaces().get_json()
+
+
+def test_an_administrators_look_at_a_record_is_an_event(hub: Functions) -> None:
+    """It is noted before the answer, once in ten minutes, and the owner sees it."""
+    workspace = hub.world.ready()
+
+    answers = [hub.get(workspace.id, token="grace") for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    noted = [event for event in hub.events(workspace.id).get_json() if event["as_admin"]]
+    assert [(event["what"], event["who"]) for event in noted] == [("RecordRequested", "grace")]
+
+
 # ---- status ----
 
 
@@ -495,9 +550,15 @@ def test_a_status_has_the_record_the_machine_and_the_connection(hub: Functions) 
         'with "rebuild": true a start makes it anew then, too, and its memory is lost',
     }
     assert body["connection"] == {
+        "kind": "iap",
         "project_id": "test-project",
         "zone": "us-west1-a",
         "instance_name": workspace.instance_name,
+        "instance_id": workspace.instance_id,
+        "host": None,
+        "port": 22,
+        "jump": None,
+        "user": None,
         "command": f"gcloud compute ssh {workspace.instance_name} --project=test-project "
         "--zone=us-west1-a --tunnel-through-iap",
     }
@@ -1022,7 +1083,10 @@ def test_an_unavailable_database_is_503_with_retry_after(
     asked = (lambda: hub.create({"name": "one"}), hub.list_workspaces)
     verbs = [
         lambda verb=verb: verb(workspace.id)
-        for verb in (hub.status, hub.stop, hub.start, hub.delete, hub.events)
+        for verb in (
+            *(hub.get, hub.status, hub.connect, hub.stop, hub.start, hub.delete),
+            hub.events,
+        )
     ]
     for ask in (*asked, *verbs):
         answer = ask()  # type: ignore[no-untyped-call]

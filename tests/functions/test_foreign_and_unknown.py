@@ -33,6 +33,14 @@ def _reports(event: str) -> Callable[[Functions, str], TestResponse]:
 
 
 REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
+    "get": lambda hub, workspace_id: hub.get(workspace_id, headers=HEADERS),
+    "connect": lambda hub, workspace_id: hub.connect(workspace_id, headers=HEADERS),
+    "connect and start": lambda hub, workspace_id: hub.connect(
+        workspace_id, {"device_id": "laptop", "start": True}, headers=HEADERS
+    ),
+    "connect as administrator": lambda hub, workspace_id: hub.connect(
+        workspace_id, {"start": True}, headers=HEADERS, token="grace"
+    ),
     "status": lambda hub, workspace_id: hub.status(workspace_id, headers=HEADERS),
     "events": lambda hub, workspace_id: hub.events(workspace_id, headers=HEADERS),
     "events, a page": lambda hub, workspace_id: hub.events(

@@ -17,15 +17,22 @@ from shared.adapters.firestore_documents import Documents
 from shared.adapters.firestore_store import FirestoreWorkspaceStore
 from shared.adapters.grpc_service import GrpcService
 from shared.domain.workspace import Status
+from shared.ports import EVERY_WORKSPACE, WorkspaceFilter
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 INDEXES = Indexes.load(ROOT / "firestore.indexes.json")
+READY, CALLED_API = WorkspaceFilter(Status.READY), WorkspaceFilter(name="api")
+READY_API = WorkspaceFilter(Status.READY, "api")
 
 QUERIES = {
-    "list_owned": ("alice", None, 10, None),
-    "list_owned of a status": ("alice", Status.READY, 10, None),
-    "list_all": (None, 10, None),
-    "list_all of a status": (Status.READY, 10, None),
+    "list_owned": ("alice", EVERY_WORKSPACE, 10, None),
+    "list_owned of a status": ("alice", READY, 10, None),
+    "list_owned of a name": ("alice", CALLED_API, 10, None),
+    "list_owned of both": ("alice", READY_API, 10, None),
+    "list_all": (EVERY_WORKSPACE, 10, None),
+    "list_all of a status": (READY, 10, None),
+    "list_all of a name": (CALLED_API, 10, None),
+    "list_all of both": (READY_API, 10, None),
     "list_events": (None, 10, None),
     "list_events of a workspace": ("a workspace", 10, None),
     "list_idle": (NOW, 10, None),

@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.test import EnvironBuilder
 
 from localcloud.catalogue import EVERYONE, ROOT, read_catalogue
+from shared.config import Connect, ConnectKind
 from shared.domain import errors, events, lifecycle
 from shared.domain.access import Actor, MachineIdentity
 from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
@@ -40,6 +41,7 @@ from shared.domain.workspace import (
 from shared.entry import problems
 from shared.entry.bodies import (
     read_list_query,
+    read_new_connection,
     read_new_machine,
     read_new_workspace,
     read_page_query,
@@ -47,8 +49,8 @@ from shared.entry.bodies import (
 )
 from shared.entry.description import description
 from shared.entry.http import SECURITY_HEADERS
-from shared.entry.representation import event_json, status_json, workspace_json
-from shared.usecases.manage_workspaces import RealTimeStatus
+from shared.entry.representation import event_json, reached_json, status_json, workspace_json
+from shared.usecases.manage_workspaces import Reached, RealTimeStatus
 from tests.endpoints import ANYBODY, MACHINES, checks
 
 DOCUMENT = description()
@@ -313,7 +315,9 @@ def test_every_operation_has_the_common_refusals(name: str, operation: Mapping[s
     )
 
 
-@pytest.mark.parametrize("operation_id", ["create_workspace", "start_workspace"])
+@pytest.mark.parametrize(
+    "operation_id", ["create_workspace", "start_workspace", "connect_workspace"]
+)
 def test_an_operation_that_needs_a_running_machine_has_a_quota(operation_id: str) -> None:
     """A create and a start are refused alike at the limit of running workspaces."""
     operation = next(one for _, one in operations() if one["operationId"] == operation_id)
@@ -435,10 +439,19 @@ def test_a_workspace_in_any_state_fits_its_schema(name: str) -> None:
     assert_fits(schema_named("Workspace"), workspace_json(WORKSPACES[name], POLICY))
 
 
+WAYS = {
+    "iap": Connect(ConnectKind.IAP, 22, "", ""),
+    "direct": Connect(ConnectKind.DIRECT, 2222, "ada@bastion.example.com:22", "workspace"),
+}
+
+
 @pytest.mark.parametrize("name", WORKSPACES)
 @pytest.mark.parametrize("state", [*InstanceState, None])
-def test_a_status_in_any_state_fits_its_schema(name: str, state: InstanceState | None) -> None:
-    """This holds for every state of Compute."""
+@pytest.mark.parametrize("connect", WAYS.values(), ids=WAYS)
+def test_a_status_in_any_state_fits_its_schema(
+    name: str, state: InstanceState | None, connect: Connect
+) -> None:
+    """This holds for every state of Compute, and for every way to connect."""
     workspace = WORKSPACES[name]
     instance = (
         Instance(
@@ -456,7 +469,20 @@ def test_a_status_in_any_state_fits_its_schema(name: str, state: InstanceState |
     why = None if instance else "The machine does not exist in Compute Engine."
     assert_fits(
         schema_named("WorkspaceInRealTime"),
-        status_json(RealTimeStatus(workspace, instance, why), POLICY),
+        status_json(RealTimeStatus(workspace, instance, why), POLICY, connect),
+    )
+
+
+@pytest.mark.parametrize("name", WORKSPACES)
+@pytest.mark.parametrize("connect", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("host", [None, "10.138.0.7"])
+def test_a_workspace_that_is_connected_to_fits_its_schema(
+    name: str, connect: Connect, host: str | None
+) -> None:
+    """This holds for every state, whether the machine's address is known or not."""
+    assert_fits(
+        schema_named("WorkspaceReached"),
+        reached_json(Reached(WORKSPACES[name], host), POLICY, connect),
     )
 
 
@@ -525,6 +551,7 @@ MACHINE = MachineIdentity("example", "us-west1-a", f"workspace-{UUID}", "4711")
 READERS: dict[str, Callable[[Request], object]] = {
     "NewWorkspace": lambda request: read_new_workspace(request, POLICY),
     "NewMachine": lambda request: read_new_machine(request, POLICY),
+    "NewConnection": read_new_connection,
     "Report": lambda request: read_report(request, MACHINE),
 }
 
@@ -549,7 +576,9 @@ def test_the_code_reads_every_example_of_a_request(schema: str, body: object) ->
     READERS[schema](request_with(body))
 
 
-@pytest.mark.parametrize("within", ["NewWorkspace", "NewMachine", "Report", "NewMetadata"])
+@pytest.mark.parametrize(
+    "within", ["NewWorkspace", "NewMachine", "NewConnection", "Report", "NewMetadata"]
+)
 def test_the_fields_of_a_request_are_those_of_the_code(within: str) -> None:
     """The code's message about an unknown field lists the fields that the document has."""
     unknown: Any = {"unknown": 1}
@@ -614,6 +643,8 @@ def request_asking(query: Mapping[str, str]) -> Request:
         ({"owner_id": "x" * 256}, "owner_id"),
         ({"owner_id": ACTOR.id, "all": "true"}, "owner_id"),
         ({"status": "STOPPED"}, "status"),
+        ({"name": ""}, "name"),
+        ({"name": "a b"}, "name"),
         ({"limit": "101"}, "limit"),
     ],
 )

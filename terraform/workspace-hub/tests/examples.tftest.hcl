@@ -95,7 +95,7 @@ run "minimal" {
       length(google_cloud_tasks_queue.sweeps) == 1,
       length(google_cloud_tasks_queue.this) == 1,
       length(google_firestore_field.this) == 1,
-      length(google_firestore_index.this) == 6,
+      length(google_firestore_index.this) == 7,
       length(google_pubsub_subscription.this) == 2,
       length(google_pubsub_topic.this) == 2,
       length(google_monitoring_alert_policy.this) == 4,
@@ -230,11 +230,12 @@ run "team" {
       length(google_api_gateway_gateway.this) == 0,
       length(google_compute_backend_service.this) == length(local.public),
       length(google_compute_url_map.this[0].path_matcher[0].route_rules) == length(local.routes),
-      length(google_iap_web_backend_service_iam_member.this) == 2 * length(local.public),
+      length(google_iap_settings.this) == 0,
+      length(google_iap_web_backend_service_iam_member.this) == 2 * (length(local.public) - 1),
       length(google_project_service_identity.iap) == 1,
-      alltrue([for backend in google_compute_backend_service.this : backend.iap[0].enabled]),
+      alltrue([for name, backend in google_compute_backend_service.this : backend.iap[0].enabled == (name != "describe_sign_in")]),
     ])
-    error_message = "With a domain there is a load balancer with Identity-Aware Proxy before every function for people."
+    error_message = "With a domain there is a load balancer with Identity-Aware Proxy before every function for people, except what says how to sign in."
   }
   assert {
     condition = jsonencode(google_compute_url_map.this[0].path_matcher[0].route_rules[*].priority) == jsonencode(range(1, length(local.routes) + 1)) && contains(
@@ -262,8 +263,51 @@ run "team" {
     error_message = "Nobody gets past Identity-Aware Proxy to the functions for people, and they are kept warm."
   }
   assert {
-    condition     = length(local.audiences) == length(local.public) && alltrue([for audience in local.audiences : startswith(audience, "/projects/123456789012/global/backendServices/")])
+    condition     = length(local.audiences) == length(local.public) - 1 && alltrue([for audience in local.audiences : startswith(audience, "/projects/123456789012/global/backendServices/")])
     error_message = "The audiences are the backend services of Identity-Aware Proxy."
+  }
+}
+
+run "commands_that_sign_in_with_the_hubs_own_client" {
+  variables {
+    audiences = []
+    sign_in = {
+      desktop_client_id     = "123456789012-desktop.apps.googleusercontent.com"
+      desktop_client_secret = "GOCSPX-none"
+      web_client_id         = "123456789012-web.apps.googleusercontent.com"
+    }
+  }
+
+  assert {
+    condition = alltrue([
+      local.environment["HUB_OAUTH_CLIENT_ID"] == "123456789012-desktop.apps.googleusercontent.com",
+      local.environment["HUB_OAUTH_CLIENT_SECRET"] == "GOCSPX-none",
+      local.environment["HUB_OAUTH_WEB_CLIENT_ID"] == "123456789012-web.apps.googleusercontent.com",
+      local.environment["HUB_ADDRESS"] == local.address,
+      toset(local.audiences) == toset([local.environment["HUB_OAUTH_CLIENT_ID"], local.environment["HUB_OAUTH_WEB_CLIENT_ID"], local.address]),
+    ])
+    error_message = "The Hub tells its own clients and address, and takes tokens for them."
+  }
+}
+
+run "commands_behind_identity_aware_proxy" {
+  variables {
+    domain      = "hub.example.com"
+    iap_members = ["domain:example.com"]
+    sign_in = {
+      desktop_client_id = "123456789012-desktop.apps.googleusercontent.com"
+      iap_client_id     = "123456789012-proxy.apps.googleusercontent.com"
+    }
+  }
+
+  assert {
+    condition = alltrue([
+      length(google_iap_settings.this) == length(local.public) - 1,
+      alltrue([for settings in google_iap_settings.this : settings.access_settings[0].oauth_settings[0].programmatic_clients == tolist(["123456789012-desktop.apps.googleusercontent.com"])]),
+      local.environment["HUB_IAP_AUDIENCE"] == "123456789012-proxy.apps.googleusercontent.com",
+      local.environment["HUB_ADDRESS"] == "https://hub.example.com",
+    ])
+    error_message = "The proxy takes tokens of the Hub's own client before every function that it guards."
   }
 }
 

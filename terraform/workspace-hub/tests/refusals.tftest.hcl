@@ -454,3 +454,46 @@ run "more_instances_kept_than_allowed" {
 
   expect_failures = [var.min_instances]
 }
+
+run "a_name_for_an_oauth_client" {
+  command = plan
+
+  variables {
+    sign_in = { desktop_client_id = "the-client" }
+  }
+
+  expect_failures = [var.sign_in]
+}
+
+run "a_secret_without_its_client" {
+  command = plan
+
+  variables {
+    sign_in = { desktop_client_secret = "GOCSPX-none" }
+  }
+
+  expect_failures = [var.sign_in]
+}
+
+run "a_web_client_whose_secret_would_be_told" {
+  command = plan
+
+  variables {
+    sign_in = {
+      desktop_client_id = "123456789012-web.apps.googleusercontent.com"
+      web_client_id     = "123456789012-web.apps.googleusercontent.com"
+    }
+  }
+
+  expect_failures = [var.sign_in]
+}
+
+run "a_client_of_a_proxy_that_is_not_there" {
+  command = plan
+
+  variables {
+    sign_in = { iap_client_id = "123456789012-proxy.apps.googleusercontent.com" }
+  }
+
+  expect_failures = [var.sign_in]
+}

@@ -59,7 +59,8 @@ class Addresses:
     """Where things are.
 
     Firestore, Pub/Sub, Cloud Tasks and Compute are ``host:port``; the others are URLs without a
-    slash at the end.
+    slash at the end. ``machines_port`` is the port on which every machine listens; None if nobody
+    can enter them.
     """
 
     gateway: str
@@ -70,6 +71,7 @@ class Addresses:
     keys: str
     advance_operation: str
     report_workspace: str
+    machines_port: int | None = None
 
 
 def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]:
@@ -108,11 +110,23 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "HUB_LOOK_MAX_SECONDS": "2",
         "HUB_ATTEND_SECONDS": "10",
         "HUB_WORKER_TIMEOUT_SECONDS": "8",
+        **_connections(addresses.machines_port),
         **heartbeats,
         **settings.overrides,
     }
     _check(variables, settings.overrides)
     return variables
+
+
+def _connections(port: int | None) -> dict[str, str]:
+    """Return how people connect: to the address of each machine, as whoever their key says."""
+    if port is None:
+        return {}
+    return {
+        "HUB_CONNECT": "direct",
+        "HUB_CONNECT_PORT": str(port),
+        "HUB_CONNECT_USER": "workspace",
+    }
 
 
 def _usual_seconds(times: Times) -> str:

@@ -34,6 +34,8 @@ class Program:
         environment: all of its environment variables.
         folder: its working folder.
         log: the file to which its output is appended.
+        descriptors: the file descriptors that it gets under the same numbers, besides the first
+            three.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Program:
     environment: Mapping[str, str]
     folder: Path
     log: Path
+    descriptors: Sequence[int] = ()
 
 
 class Child:
@@ -69,6 +72,7 @@ class Child:
                 stderr=log,
                 env=program.environment,
                 cwd=program.folder,
+                pass_fds=program.descriptors,
                 start_new_session=True,
             )
         reaper.started(process.pid)

@@ -6,8 +6,10 @@ cloud holds the other end, which closes when the cloud ends. Each line of the pi
     group N    a child was started; N is its process group
     ended N    that group has ended
     path P     a file or folder to remove when the cloud ends
+    mark M     machines may run from now on, whose processes have marks that begin with M
 
-When the pipe closes, the reaper ends the groups, removes the paths and ends. A child writes its
+When the pipe closes, the reaper ends the machines (``process_tree.py``: theirs are not one group)
+and the groups, removes the paths and ends. A child writes its
 ``group`` line itself before it becomes its program (``command_of_child``), so there is no moment at
 which a child runs and is not known.
 """
@@ -24,6 +26,13 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from localcloud.processes import process_tree
+
+_ROOT = Path(__file__).parents[2]
+_MAIN = (
+    f"import sys; sys.path.append({str(_ROOT)!r}); "
+    "from localcloud.processes.reaper import main; main()"
+)
 _GRACE_SECONDS = 1.0
 _KILLED_SECONDS = 2.0
 _POLL_SECONDS = 0.02
@@ -43,7 +52,7 @@ class Reaper:
         reader, self._writer = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", __file__],
+                [sys.executable, "-I", "-c", _MAIN],
                 stdin=reader,
                 stdout=subprocess.DEVNULL,
                 pass_fds=tuple(keeps),
@@ -54,6 +63,7 @@ class Reaper:
             os.close(reader)
         self._groups: set[int] = set()
         self._paths: list[Path] = []
+        self._marks: list[str] = []
 
     @property
     def pid(self) -> int:
@@ -70,6 +80,11 @@ class Reaper:
         self._paths.append(path)
         self._tell(f"path {path}")
 
+    def end_machines(self, mark: str) -> None:
+        """Have every process ended at the end whose machine's mark begins with this text."""
+        self._marks.append(mark)
+        self._tell(f"mark {mark}")
+
     def started(self, group: int) -> None:
         """Remember a child; it has written its own line to the pipe."""
         self._groups.add(group)
@@ -83,7 +98,7 @@ class Reaper:
         """End and remove everything, and wait for it; without the reaper if that was killed."""
         os.close(self._writer)
         if self._process.wait() != 0:
-            clean_up(self._groups, self._paths)
+            clean_up(self._groups, self._paths, self._marks)
 
     def _tell(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # it was killed: ``close`` does its work
@@ -99,8 +114,10 @@ def command_of_child(command: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", _BECOME, "child", *command]
 
 
-def clean_up(groups: Collection[int], paths: Collection[Path]) -> None:
-    """End process groups, by SIGTERM and then by SIGKILL, wait for it, and remove paths."""
+def clean_up(groups: Collection[int], paths: Collection[Path], marks: Collection[str]) -> None:
+    """End machines and groups, by SIGTERM and then by SIGKILL, wait for it, and remove paths."""
+    for mark in marks:
+        process_tree.end(mark, grace_seconds=_GRACE_SECONDS)
     for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILLED_SECONDS)):
         groups = [group for group in groups if _signal(group, number)]
         deadline = time.monotonic() + seconds
@@ -108,7 +125,7 @@ def clean_up(groups: Collection[int], paths: Collection[Path]) -> None:
             time.sleep(_POLL_SECONDS)
             groups = [group for group in groups if _signal(group, 0)]
     for path in paths:
-        _remove(path)
+        remove(path)
 
 
 def _signal(group: int, number: int) -> bool:
@@ -121,11 +138,21 @@ def _signal(group: int, number: int) -> bool:
     return True
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if there is one.
+
+    Some tools write-protect their folders, such as Go's module cache in a home: they are removed,
+    too.
+    """
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        for folder, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                Path(folder).chmod(0o700)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def main() -> None:
@@ -134,6 +161,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()
     paths: list[Path] = []
+    marks: list[str] = []
     for line in sys.stdin:
         word, _, rest = line.rstrip("\n").partition(" ")
         if word == "group":
@@ -142,8 +170,6 @@ def main() -> None:
             groups.discard(int(rest))
         elif word == "path":
             paths.append(Path(rest))
-    clean_up(groups, paths)
-
-
-if __name__ == "__main__":
-    main()
+        elif word == "mark":
+            marks.append(rest)
+    clean_up(groups, paths, marks)

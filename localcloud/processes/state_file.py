@@ -8,6 +8,8 @@ whole machine is not taken for that of a running cloud. The file's members:
     address        the public address, a URL without a slash at its end
     project_id, project_number, region, zones
     pid, reaper_pid
+    secret         what calls to the identity server and the control APIs have in ``Authorization``,
+                   after ``Bearer``. Only the file's owner can read it
     folder         the temporary folder
     emulators      what stands in for Firestore and Pub/Sub: ``embedded`` or ``google``
     started_at     RFC 3339
@@ -16,7 +18,8 @@ whole machine is not taken for that of a running cloud. The file's members:
                    control (URLs)
     functions      for each: url (its front), direct_url (its own process), log, and pid: null if
                    it does not run, because nothing has called it or because it has ended
-    processes      for each other process, firestore and with Google's emulators pubsub: pid, log
+    processes      for each other process: pid, log. They are firestore, with Google's emulators
+                   pubsub, and each machine that somebody has entered, by its instance's name
     log            the log of the cloud itself
     requests       the file of ``services/requests_file.py``; null if it is not written
     environment    the settings of the Hub that every function has. An administrator who was added
@@ -59,10 +62,16 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file at once: a reader gets either the old or the new state."""
+    """Replace the file at once: a reader gets either the old or the new state.
+
+    Nobody but its owner can read it, from its first moment on.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(json.dumps(state, indent=2) + "\n")
     draft.replace(path)
 
 

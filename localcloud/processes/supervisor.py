@@ -14,6 +14,8 @@ import re
 import secrets
 import shutil
 import signal
+import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,8 +27,9 @@ from typing import Any
 
 import aiohttp
 
-from localcloud.catalogue import Function, read_catalogue, ship
-from localcloud.processes.children import LocalCloudError, Program, free_ports
+from localcloud.catalogue import ROOT, Function, read_catalogue, ship
+from localcloud.machines.machine import MachinePlan
+from localcloud.processes.children import Child, LocalCloudError, Program, free_ports
 from localcloud.processes.data_services import DataServices
 from localcloud.processes.functions import Deployment, FunctionProcess, function_program
 from localcloud.processes.reaper import Reaper
@@ -42,6 +45,7 @@ from shared.config import ConfigurationError
 # For accounts that no organisation runs: the local issuer has no others.
 _ADMINS = "HUB_OUTSIDE_ADMIN_EMAILS"
 
+_MACHINES = "machines"
 _LOCK_SECONDS = 10.0  # longer than it takes to remove what a killed cloud has left
 _POLL_SECONDS = 0.05
 _EMAIL = re.compile(r"[^\s@,]+@[^\s@,]+")
@@ -72,8 +76,10 @@ class Supervisor:
         self._shipped = self._folder / "shipped"
         self._catalogue = read_catalogue()
         self._functions: dict[str, FunctionProcess] = {}
+        self._secret = secrets.token_urlsafe(32)
         names = [
             *PAUSABLE,
+            _MACHINES,
             *(each.name for each in self._catalogue.functions),
         ]
         self._ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -135,6 +141,9 @@ class Supervisor:
         """Create the folders, after the reaper knows what to remove."""
         for path in (self._folder, self._state_file, lock.path):
             self._reaper.remove(path)
+        if machines := self._platform.machines:
+            self._reaper.end_machines(machines.options.mark)
+            self._reaper.remove(machines.options.secrets)
         self._folder.mkdir(mode=0o700)
         shutil.rmtree(self._logs, ignore_errors=True)
         self._logs.mkdir(parents=True)
@@ -149,6 +158,9 @@ class Supervisor:
             firestore=self._address("firestore"),
             pubsub=self._address("pubsub"),
             port=self._port,
+            secret=self._secret,
+            machines_folder=self._folder,
+            machines_port=self._ports[_MACHINES],
             requests_file=RequestsFile(self._requests) if self._settings.write_requests else None,
         )
         self._platform = Platform(options, session=session)
@@ -233,6 +245,27 @@ class Supervisor:
             raise LocalCloudError("The local cloud is starting.")
         return await self._functions[function].ensure_running()
 
+    async def start_machine(self, plan: MachinePlan, cloud: socket.socket) -> Child:
+        """Start the first process of a machine, with a socket that connects it with the cloud.
+
+        Raises:
+            OSError: it does not start.
+        """
+        descriptor = cloud.fileno()
+        program = Program(
+            name=plan.name,
+            command=[sys.executable, "-m", "localcloud.machines.ssh_server", str(descriptor)],
+            environment={**plan.environment, "PYTHONPATH": str(ROOT)},
+            folder=plan.home,
+            log=self._log(_MACHINES),
+            descriptors=[descriptor],
+        )
+        return await Child.start(program, self._reaper)
+
+    def machines_changed(self) -> None:
+        """Write the processes of the machines into the state file."""
+        self._write_state()
+
     def function_pid(self, function: str) -> int | None:
         """Return the id of a function's process; None if it does not run."""
         return self._functions[function].pid
@@ -254,6 +287,7 @@ class Supervisor:
             "zones": self._settings.zones,
             "pid": os.getpid(),
             "reaper_pid": self._reaper.pid,
+            "secret": self._secret,
             "folder": str(self._folder),
             "emulators": self._settings.emulators,
             "started_at": self._started_at.isoformat().replace("+00:00", "Z"),
@@ -271,11 +305,18 @@ class Supervisor:
             "processes": {
                 name: {"pid": child.pid, "log": str(self._log(name))}
                 for name, child in self._data_services.children.items()
+            }
+            | {
+                name: {"pid": child.pid, "log": str(self._log(_MACHINES))}
+                for name, child in self._machines().items()
             },
             "log": str(self._log("cloud")),
             "requests": str(self._requests) if self._settings.write_requests else None,
             "environment": self._environment,
         }
+
+    def _machines(self) -> dict[str, Child]:
+        return self._platform.machines.children() if self._platform.machines else {}
 
     def _write_state(self) -> None:
         if self._ready_seconds:

@@ -22,13 +22,15 @@ The others are those of Compute, whose server is called.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
 
-from localcloud.processes.children import LocalCloudError
+from localcloud.machines.machine import MachinePlan
+from localcloud.processes.children import Child, LocalCloudError
 from localcloud.services.compute.faults import FAULTS
 from localcloud.services.delivery_faults import DELIVERY_FAULTS, DeliveryFaults, Unreliability
 from localcloud.services.http_server import GuardRules, HttpServer
@@ -56,6 +58,16 @@ class Processes(Protocol):
             LocalCloudError: it does not start.
             KeyError: there is no such function.
         """
+
+    async def start_machine(self, plan: MachinePlan, cloud: socket.socket) -> Child:
+        """Start the first process of a machine, with a socket that connects it with the cloud.
+
+        Raises:
+            OSError: it does not start.
+        """
+
+    def machines_changed(self) -> None:
+        """Notice that a machine has got a first process, or lost it."""
 
     def function_pid(self, function: str) -> int | None:
         """Return the id of a function's process; None if it does not run."""

@@ -7,6 +7,7 @@ page can send a request to any port, and it can read the answer too if its own n
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -152,6 +153,34 @@ def guard(port: Callable[[], int], rules: GuardRules) -> Middleware:
         if request.method == "POST" and not _may_be_posted(request, rules):
             text = "The body has to be JSON. Send it with Content-Type: application/json."
             return rules.refuse(request, 415, text)
+        return await handler(request)
+
+    return check
+
+
+def demand_secret(
+    secret: str, refuse: Refuse, closed: Callable[[web.Request], bool] = lambda _: True
+) -> Middleware:
+    """Return the middleware that lets in only whoever knows the local cloud's secret.
+
+    The secret is in the state file, which only its owner can read. Other people who use the same
+    machine can reach its loopback address, too. A request without it is answered 401.
+
+    Args:
+        secret: what a request has in ``Authorization``, after ``Bearer``.
+        refuse: answers the other requests.
+        closed: whether a request needs the secret; by default all do.
+    """
+    expected = f"Bearer {secret}".encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if closed(request) and not hmac.compare_digest(given, expected):
+            text = "Send the secret of the local cloud's state file: Authorization: Bearer SECRET."
+            answer = refuse(request, 401, text)
+            answer.headers["WWW-Authenticate"] = "Bearer"
+            return answer
         return await handler(request)
 
     return check

@@ -7,10 +7,14 @@ import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 
 from localcloud.catalogue import EVERYONE, Catalogue, Function
+from localcloud.machines.access import who_may_enter
+from localcloud.machines.machines import Machines, MachinesOptions
+from localcloud.processes.process_tree import can_hold_machines
 from localcloud.services.api_gateway import ApiGateway, Backends, Routes
 from localcloud.services.cloud_run_front import (
     ActiveRequests,
@@ -21,6 +25,7 @@ from localcloud.services.cloud_run_front import (
 from localcloud.services.cloud_tasks.create_queues import create_queues
 from localcloud.services.cloud_tasks.server import CloudTasksServer
 from localcloud.services.compute.guests import SimulatedGuests
+from localcloud.services.compute.resources import Instance
 from localcloud.services.compute.server import ComputeServer
 from localcloud.services.compute.times import TIMES
 from localcloud.services.control_api import PAUSABLE, ControlApi, Processes
@@ -35,6 +40,7 @@ from localcloud.settings import Addresses, LocalSettings
 
 _LOG = logging.getLogger(__name__)
 
+_MACHINES_NETWORK = "127.77"  # systemd and Debian use addresses in 127.0
 _DRAIN_SECONDS = 10.0
 _RESET_SECONDS = 10.0
 
@@ -50,6 +56,9 @@ class PlatformOptions:
         firestore: ``host:port`` of Firestore.
         pubsub: ``host:port`` of Google's Pub/Sub emulator.
         port: the public port; 0 picks a free one.
+        secret: whoever knows it may do what the cloud's owner may.
+        machines_folder: a folder of the cloud's own; it need not exist yet.
+        machines_port: the port on which every machine listens, each on an address of its own.
         requests_file: where requests at the public port and their answers are written down; None:
             nowhere.
     """
@@ -60,6 +69,9 @@ class PlatformOptions:
     firestore: str
     pubsub: str
     port: int
+    secret: str
+    machines_folder: Path
+    machines_port: int
     requests_file: RequestsFile | None
 
 
@@ -72,6 +84,7 @@ class Platform:
 
     Attributes:
         urls: the URL of each function by its name.
+        machines: the machines that people can enter; None if this system cannot have any.
     """
 
     def __init__(self, options: PlatformOptions, *, session: aiohttp.ClientSession) -> None:
@@ -81,10 +94,14 @@ class Platform:
         self._session = session
         self._resetting = asyncio.Lock()
         self._active_requests = ActiveRequests()
+        self.machines = self._new_machines() if can_hold_machines() else None
         self._project = Project(
-            id=settings.project_id, number=settings.project_number, zones=settings.zones
+            id=settings.project_id,
+            number=settings.project_number,
+            zones=settings.zones,
+            network=_MACHINES_NETWORK if self.machines else Project.network,
         )
-        self._identity = IdentityServer(self._project)
+        self._identity = IdentityServer(self._project, secret=options.secret)
         self._tasks = CloudTasksServer(mint_token=self._identity.issuer.service_account_token)
         self._gateway = ApiGateway(
             Backends(routes=Routes(options.catalogue.functions), urls=self.urls, session=session),
@@ -125,7 +142,7 @@ class Platform:
         self._compute = ComputeServer(
             self._project,
             times=TIMES[settings.times],
-            guests=SimulatedGuests(metadata_url=self._identity.url),
+            guests=SimulatedGuests(metadata_url=self._identity.url, machines=self.machines),
         )
         self._identity.fleet = self._compute.fleet
         await self._compute.start_within(stack)
@@ -172,6 +189,7 @@ class Platform:
             keys=self._identity.keys_url,
             advance_operation=self.urls["advance_operation"],
             report_workspace=self.urls["report_workspace"],
+            machines_port=self._options.machines_port if self.machines else None,
         )
 
     def describe(self) -> dict[str, str]:
@@ -224,6 +242,24 @@ class Platform:
             await front.start_within(stack)
             self.urls[function.name] = front.url
 
+    def _new_machines(self) -> Machines:
+        options = self._options
+        return Machines(
+            MachinesOptions(
+                folder=options.machines_folder,
+                name=options.machines_folder.name,
+                port=options.machines_port,
+                start=options.processes.start_machine,
+                keys=self._keys,
+                changed=options.processes.machines_changed,
+            )
+        )
+
+    def _keys(self, instance: Instance) -> list[str]:
+        """Return the public keys that may log in to an instance now."""
+        people = sorted(who_may_enter(instance))
+        return [key.line for email in people for key in self._identity.os_login.keys_of(email)]
+
     def _invoker(self, function: Function) -> str | None:
         if function.invoker == EVERYONE:
             return None
@@ -242,6 +278,7 @@ class Platform:
         self._firestore_and_pubsub.forget_messages()
         self._tasks.reset()
         self._compute.reset()
+        self._identity.os_login.reset()
 
     async def _wait_for_requests(self) -> None:
         """Wait until no function has a request."""

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """A project of Google Cloud, and the zones that it can use."""
+    """A project of Google Cloud, and the zones that it can use.
+
+    ``network`` is how the addresses of its machines begin.
+    """
 
     id: str
     number: str
     zones: tuple[str, ...]
+    network: str = "10.128"
 
     @property
     def path(self) -> str:

@@ -32,6 +32,7 @@ from localcloud.services.project import Project
 from localcloud.services.proxy import catch_all_routes, new_session
 from localcloud.services.requests_file import RequestsFile
 
+SECRET = "the-secret-of-a-local-cloud"
 PROJECT = Project(id="demo-project", number="1", zones=())
 INVOKER = "scheduler@demo-project.iam.gserviceaccount.com"
 FUNCTION = Function(
@@ -150,7 +151,7 @@ def run_on_bench(steps: Callable[[Bench], Awaitable[None]]) -> None:
     async def perform() -> None:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(new_session(reuse_connections=False))
-            identity = IdentityServer(PROJECT)
+            identity = IdentityServer(PROJECT, secret=SECRET)
             await identity.start_within(stack)
             await steps(Bench(stack, session, identity))
 
@@ -372,7 +373,7 @@ def test_the_front_refuses_every_other_caller() -> None:
 
     async def steps(bench: Bench) -> None:
         front = await bench.start_front(await bench.start_function(), invoker=INVOKER)
-        stranger = IdentityServer(PROJECT)
+        stranger = IdentityServer(PROJECT, secret=SECRET)
         forged = stranger.issuer.user_token(UserToken(email=INVOKER, audience=front.url))
         good = bench.auth_header(front.url)["Authorization"]
         headers: list[tuple[dict[str, str], int]] = [

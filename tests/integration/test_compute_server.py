@@ -31,6 +31,7 @@ from localcloud.services.identity.server import IdentityServer
 from localcloud.services.project import Project
 from tests.system import records
 
+SECRET = "the-secret-of-a-local-cloud"
 PROJECT = "demo-project"
 NUMBER = "123456789012"
 ZONE = "us-west1-a"
@@ -110,7 +111,7 @@ class _Cloud:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         project = Project(id=PROJECT, number=NUMBER, zones=(ZONE, OTHER_ZONE, EMPTY_ZONE))
-        self.identity = IdentityServer(project)
+        self.identity = IdentityServer(project, secret=SECRET)
         self.run(self.identity.start())
         self.hub = _Hub(self.identity.keys_url)
         self.run(self.hub.start())

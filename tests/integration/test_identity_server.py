@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -19,6 +22,7 @@ from localcloud.services.identity.server import IdentityServer
 from localcloud.services.identity.tokens import UserToken, subject_of
 from localcloud.services.project import Project
 
+SECRET = "the-secret-of-a-local-cloud"
 ZONE = "us-west1-a"
 PROJECT = Project(id="demo-project", number="123456789012", zones=(ZONE,))
 AUDIENCE = "https://hub.example.com"
@@ -88,7 +92,7 @@ def _run_with_service(check: Callable[[_Client], Awaitable[None]], **instance: A
             }
             | instance,
         )
-        identity = IdentityServer(PROJECT, fleet=fleet)
+        identity = IdentityServer(PROJECT, secret=SECRET, fleet=fleet)
         await identity.start()
         try:
             async with aiohttp.ClientSession() as session:
@@ -98,6 +102,42 @@ def _run_with_service(check: Callable[[_Client], Awaitable[None]], **instance: A
             fleet.reset()
 
     asyncio.run(serve())
+
+
+# OS Login
+
+
+def test_os_login_keeps_keys_for_whoever_knows_the_secret() -> None:
+    """Its answers have the form of Google's API; without the secret there is only 401."""
+
+    async def check(client: _Client) -> None:
+        users = "/v1/users/alice@example.com"
+        kind = b"ssh-ed25519"
+        blob = len(kind).to_bytes(4, "big") + kind + (32).to_bytes(4, "big") + bytes(32)
+        key = f"ssh-ed25519 {base64.b64encode(blob).decode()} laptop"
+        until = str(int(time.time() + 60) * 1_000_000)
+        post, get = ("POST", f"{users}:importSshPublicKey"), ("GET", f"{users}/loginProfile")
+        body = {"key": key, "expirationTimeUsec": until}
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": SECRET}):
+            for method, path in (post, get):
+                status, answered, _ = await client.request(
+                    method, path, json=body if method == "POST" else None, headers=headers
+                )
+                assert (status, answered["WWW-Authenticate"]) == (401, "Bearer")
+
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        status, answer = await client.request_json(*post, json=body, headers=headers)
+        assert status == 200
+        assert (await client.request_json(*get, headers=headers))[1] == answer["loginProfile"]
+        [(fingerprint, shown)] = answer["loginProfile"]["sshPublicKeys"].items()
+        assert shown == {"key": key, "fingerprint": fingerprint, "expirationTimeUsec": until}
+        assert fingerprint == hashlib.sha256(blob).hexdigest()
+
+        for wrong in ({}, {"key": "none"}, {"key": key, "expirationTimeUsec": "soon"}, [key]):
+            status, answer = await client.request_json(*post, json=wrong, headers=headers)
+            assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+    _run_with_service(check)
 
 
 # Keys and tokens
@@ -125,7 +165,7 @@ def test_each_issuer_has_its_own_key() -> None:
     """A token of another local cloud cannot be verified with this one's keys."""
 
     async def check(client: _Client) -> None:
-        other = IdentityServer(PROJECT)
+        other = IdentityServer(PROJECT, secret=SECRET)
         _, keys = await client.request_json("GET", "/keys")
         token = other.issuer.user_token(UserToken(email="a@example.com", audience=AUDIENCE))
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 
 from localcloud.api_client import ApiClient
+from localcloud.processes.process_tree import can_hold_machines
 from localcloud.running_cloud import RunningCloud
 from tests.system.records import Records, in_compute
 
@@ -24,7 +25,14 @@ def test_a_created_workspace_becomes_ready_and_says_how_to_connect(alice: ApiCli
     assert ready["instance"]["machine_type"] == "e2-standard-4"
     assert ready["error"] is None
     assert ready["stops_at"] > ready["last_connected_at"]
-    assert ready["connection"]["command"].startswith(f"gcloud compute ssh workspace-{made['id']} ")
+    connection = ready["connection"]
+    if can_hold_machines():
+        host, port = connection["host"], connection["port"]
+        assert host.startswith("127.77.")
+        assert connection["command"] == f"ssh -p {port} workspace@{host}"
+    else:
+        start = f"gcloud compute ssh workspace-{made['id']} "
+        assert connection["command"].startswith(start)
     assert ready["metadata"] == {"repo": "example/api", "branch": "main", "device_id": "laptop"}
 
 

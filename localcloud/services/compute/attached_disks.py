@@ -118,6 +118,12 @@ class AttachedDisks:
             for user in disk.resource["users"]
         ]
 
+    def disk_called(self, instance: Instance, device_name: str) -> Disk | None:
+        """Return the disk that an instance has under this device name, or None."""
+        attached = instance.disk_called(device_name)
+        source = last_part(attached["source"]) if attached else ""
+        return self._inventory.disks.find(instance.zone, source)
+
     def plan(self, instance: Instance, specs: Iterable[Json]) -> tuple[list[Disk], list[Disk]]:
         """Set the ``disks`` of a new instance, without creating or attaching anything.
 

@@ -41,7 +41,8 @@ class Fleet:
         clock: Clock | None = None,
     ) -> None:
         self._timers = Timers(clock or LoopClock())
-        self._inventory = Inventory(project)
+        guests = guests or NoGuests()
+        self._inventory = Inventory(project, guests.disk_deleted)
         self.snapshots = self._inventory.snapshots
         self.operations = Operations(
             project, inventory=self._inventory, faults=faults, timers=self._timers
@@ -55,7 +56,7 @@ class Fleet:
             operations=self.operations,
         )
         self.attached_disks = AttachedDisks(parts)
-        self.lifecycle = Lifecycle(parts, self.attached_disks, guests or NoGuests())
+        self.lifecycle = Lifecycle(parts, self.attached_disks, guests)
         self.instances = Instances(parts, self.lifecycle, self.attached_disks)
         self.disks = Disks(parts, self.attached_disks)
 

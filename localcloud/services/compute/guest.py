@@ -88,6 +88,19 @@ class Report:
         return {"event": self.event, "generation": self.generation, "status": self.status}
 
 
+@dataclass(frozen=True, kw_only=True)
+class GuestEvents:
+    """Whom a guest tells what.
+
+    Attributes:
+        came_up: is called when the machine has booted, before it says so to the Hub.
+        reported: is called after each attempt to report.
+    """
+
+    came_up: Callable[[Instance], None]
+    reported: Callable[[Instance, Report], None]
+
+
 class Guest:
     """One guest.
 
@@ -96,7 +109,7 @@ class Guest:
         boot: how it boots.
         metadata_url: its own metadata, a URL without a slash at the end.
         session: for its requests.
-        reported: is called after each attempt to report.
+        events: whom it tells what.
 
     Attributes:
         phase: see ``SimulatedGuests.describe``.
@@ -111,7 +124,7 @@ class Guest:
         boot: Boot,
         metadata_url: str,
         session: aiohttp.ClientSession,
-        reported: Callable[[Instance, Report], None],
+        events: GuestEvents,
     ) -> None:
         self.phase = "booting"
         self.reports: deque[Report] = deque(maxlen=_REPORTS_KEPT)
@@ -119,9 +132,10 @@ class Guest:
         self._boot = boot
         self._metadata_url = metadata_url
         self._session = session
-        self._reported = reported
+        self._events = events
         self._clock = GuestClock()
         self._use: str | None = None
+        self._last_use: str | None = None
         self._in_use = asyncio.Event()
         self.life = asyncio.get_running_loop().create_task(self._live())
         self.life.add_done_callback(self._log_crash)
@@ -142,6 +156,7 @@ class Guest:
     def set_use(self, use: str | None) -> None:
         """Set why the machine is in use, in the words of a heartbeat; None if it is not."""
         self._use = use
+        self._last_use = use or self._last_use
         (self._in_use.set if use else self._in_use.clear)()
 
     def _log_crash(self, task: asyncio.Task[None]) -> None:
@@ -169,6 +184,7 @@ class Guest:
             return
         self._print("systemd[1]: Started workspace.service - Workspace container.")
         self.phase = "reporting"
+        self._events.came_up(self._instance)
         if not await self._report(hub, "ready"):
             self.phase = "over"
             return
@@ -188,7 +204,8 @@ class Guest:
     async def _send_heartbeats(self, hub: dict[str, str]) -> None:
         while True:
             await self._in_use.wait()
-            await self._report(hub, "heartbeat", because=self._use)
+            # A use counts even if it is over by now.
+            await self._report(hub, "heartbeat", because=self._use or self._last_use)
             await self._clock.sleep(float(hub["hub-heartbeat-seconds"]))
 
     async def _fail(self, hub: dict[str, str], code: str, message: str) -> None:
@@ -269,7 +286,7 @@ class Guest:
             answered_at=timestamp(datetime.now(UTC)),
         )
         self.reports.append(report)
-        self._reported(self._instance, report)
+        self._events.reported(self._instance, report)
         return status
 
     async def _request(self, method: str, url: str, **options: Any) -> tuple[int | None, str]:

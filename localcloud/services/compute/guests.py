@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from localcloud.services.compute.fault_kinds import GuestFault
-from localcloud.services.compute.guest import Boot, Guest, Report
-from localcloud.services.compute.resources import Instance
+from localcloud.machines.machines import Machines
+from localcloud.services.compute.guest import Boot, Guest, GuestEvents, Report
+from localcloud.services.compute.resources import Disk, Instance
 
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _REPORTS_KEPT = 100_000
@@ -22,8 +22,8 @@ _REPORTS_KEPT = 100_000
 class Guests(Protocol):
     """What runs inside the instances. The fleet tells it what happens to its machines."""
 
-    def booted(self, instance: Instance, *, boot_seconds: float, fault: GuestFault | None) -> None:
-        """The machine was switched on: boot, with this fault if there is one."""
+    def booted(self, instance: Instance, boot: Boot, home: Disk | None) -> None:
+        """The machine was switched on: boot, with this home disk if it has one."""
 
     def frozen(self, instance: Instance) -> None:
         """The memory is being saved: stand still."""
@@ -34,11 +34,17 @@ class Guests(Protocol):
     def ended(self, instance: Instance) -> None:
         """The power is off: end."""
 
+    def is_settled(self, instance: Instance) -> bool:
+        """Return whether the machine is as it was last told: frozen, thawed or ended."""
+
+    def disk_deleted(self, disk: Disk) -> None:
+        """The disk no longer exists: delete what is on it."""
+
 
 class NoGuests:
     """Machines with nothing inside."""
 
-    def booted(self, instance: Instance, *, boot_seconds: float, fault: GuestFault | None) -> None:
+    def booted(self, instance: Instance, boot: Boot, home: Disk | None) -> None:
         """Do nothing."""
 
     def frozen(self, instance: Instance) -> None:
@@ -50,23 +56,33 @@ class NoGuests:
     def ended(self, instance: Instance) -> None:
         """Do nothing."""
 
+    def is_settled(self, instance: Instance) -> bool:
+        """Return True."""
+        del instance
+        return True
+
+    def disk_deleted(self, disk: Disk) -> None:
+        """Do nothing."""
+
 
 class SimulatedGuests:
     """A simulated guest for every machine of one local Compute Engine.
 
-    The fleet says when a machine is switched on, frozen, thawed and switched off. A person or a
-    test says whether somebody is connected to a machine, and whether it is kept awake.
+    The fleet says when a machine is switched on, frozen, thawed and switched off. A machine that
+    people can enter says whether somebody is logged in. A test can say so, too, and whether it is
+    kept awake.
 
     Args:
         metadata_url: the metadata server, for example ``http://127.0.0.1:8000``. A guest finds
             itself there under ``/machines/{numeric id}/computeMetadata/v1``.
+        machines: the machines that people can enter; None if nobody can.
 
     Attributes:
         reports: the reports of all guests, oldest first: ``time`` when it was sent, ``answered``
             when it was answered or given up, instance, event, generation, status.
     """
 
-    def __init__(self, *, metadata_url: str) -> None:
+    def __init__(self, *, metadata_url: str, machines: Machines | None = None) -> None:
         self.reports: deque[dict[str, Any]] = deque(maxlen=_REPORTS_KEPT)
         self._metadata_url = metadata_url
         self._session: aiohttp.ClientSession | None = None
@@ -74,6 +90,9 @@ class SimulatedGuests:
         self._lives: set[asyncio.Task[None]] = set()
         self._connected: set[str] = set()
         self._kept_awake: set[str] = set()
+        self._machines = machines
+        if machines:
+            machines.used = self._tell_use
 
     async def start(self) -> None:
         """Prepare for machines."""
@@ -87,46 +106,64 @@ class SimulatedGuests:
         self._guests.clear()
         self._connected.clear()
         self._kept_awake.clear()
+        if self._machines:
+            await self._machines.stop()
         if self._session:
             await self._session.close()
 
-    def booted(self, instance: Instance, *, boot_seconds: float, fault: GuestFault | None) -> None:
-        """Start a guest: it boots for ``boot_seconds``, then it reports."""
+    def booted(self, instance: Instance, boot: Boot, home: Disk | None) -> None:
+        """Start a guest: it boots for ``boot.seconds``, then it reports."""
         if not self._session:
             raise RuntimeError("The simulated guests are not started.")
+        if self._machines:
+            self._machines.boot(instance, home)
         guest = Guest(
             instance,
-            boot=Boot(seconds=boot_seconds, fault=fault),
+            boot=boot,
             metadata_url=f"{self._metadata_url}/machines/{instance.id}/computeMetadata/v1",
             session=self._session,
-            reported=self._record,
+            events=GuestEvents(came_up=self._let_in, reported=self._record),
         )
-        self._tell_use(instance, guest)
         self._guests[instance.id] = guest
+        self._tell_use(instance)
         self._lives.add(guest.life)
         guest.life.add_done_callback(self._lives.discard)
 
     def frozen(self, instance: Instance) -> None:
-        """Let the guest and its timers stand still."""
+        """Let the guest, its timers and its processes stand still."""
         if guest := self._guests.get(instance.id):
             guest.freeze()
+        if self._machines:
+            self._machines.freeze(instance)
 
     def thawed(self, instance: Instance) -> None:
-        """Let the guest go on where it stood still."""
+        """Let the guest and its processes go on where they stood still."""
         if guest := self._guests.get(instance.id):
             guest.thaw()
+        if self._machines:
+            self._machines.thaw(instance)
 
     def ended(self, instance: Instance) -> None:
-        """End the guest; nobody is connected to the machine any more."""
+        """End the guest and its processes; nobody is connected to the machine any more."""
         self._connected.discard(instance.id)
         if guest := self._guests.pop(instance.id, None):
             guest.life.cancel()
+        if self._machines:
+            self._machines.end(instance)
+
+    def is_settled(self, instance: Instance) -> bool:
+        """Return whether the processes of a machine are as they were last told."""
+        return not self._machines or self._machines.is_settled(instance)
+
+    def disk_deleted(self, disk: Disk) -> None:
+        """Delete the home that was on a disk."""
+        if self._machines:
+            self._machines.delete_home(disk)
 
     def set_connected(self, instance: Instance, *, connected: bool) -> None:
         """Set whether somebody is connected to the machine; before a boot, for the next boot."""
         (self._connected.add if connected else self._connected.discard)(instance.id)
-        if guest := self._guests.get(instance.id):
-            self._tell_use(instance, guest)
+        self._tell_use(instance)
 
     def keep_awake(self, instance: Instance, *, awake: bool) -> None:
         """Set whether somebody keeps touching ``~/.keep-awake`` on the machine.
@@ -135,8 +172,7 @@ class SimulatedGuests:
         it.
         """
         (self._kept_awake.add if awake else self._kept_awake.discard)(instance.id)
-        if guest := self._guests.get(instance.id):
-            self._tell_use(instance, guest)
+        self._tell_use(instance)
 
     def describe(self, instance: Instance) -> dict[str, Any]:
         """Return what the guest is doing.
@@ -151,14 +187,24 @@ class SimulatedGuests:
         return {
             "guest": guest.phase if guest else "off",
             "frozen": bool(guest and guest.is_frozen),
-            "connected": instance.id in self._connected,
+            "connected": self._is_connected(instance),
             "keptAwake": instance.id in self._kept_awake,
             "reports": [report.summary() for report in guest.reports] if guest else [],
         }
 
-    def _tell_use(self, instance: Instance, guest: Guest) -> None:
-        connected, awake = instance.id in self._connected, instance.id in self._kept_awake
-        guest.set_use("session" if connected else "keep_awake" if awake else None)
+    def _tell_use(self, instance: Instance) -> None:
+        if guest := self._guests.get(instance.id):
+            awake = instance.id in self._kept_awake
+            use = "session" if self._is_connected(instance) else "keep_awake" if awake else None
+            guest.set_use(use)
+
+    def _is_connected(self, instance: Instance) -> bool:
+        logged_in = self._machines.logged_in(instance) if self._machines else 0
+        return logged_in > 0 or instance.id in self._connected
+
+    def _let_in(self, instance: Instance) -> None:
+        if self._machines:
+            self._machines.open(instance)
 
     def _record(self, instance: Instance, report: Report) -> None:
         self.reports.append(

@@ -294,7 +294,8 @@ class Instances:
 
     def _next_address(self) -> str:
         self._addresses += 1
-        return f"10.128.{self._addresses // 250 % 250}.{self._addresses % 250 + 2}"
+        network = self._parts.project.network
+        return f"{network}.{self._addresses // 250 % 250}.{self._addresses % 250 + 2}"
 
 
 def _check_local_ssd(instance: Instance, discard: bool | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from localcloud.services.compute import errors
@@ -17,11 +18,15 @@ class Collection(Generic[Resource]):
     Args:
         project: the project of the resources.
         kind: the collection's name in Compute's paths, for example ``instances``.
+        removed: is called with each resource that no longer exists.
     """
 
-    def __init__(self, project: Project, kind: str) -> None:
+    def __init__(
+        self, project: Project, kind: str, removed: Callable[[Resource], None] | None = None
+    ) -> None:
         self._project = project
         self._kind = kind
+        self._removed: Callable[[Resource], None] | None = removed
         self._resources: dict[tuple[str, str], Resource] = {}
 
     def __len__(self) -> int:
@@ -63,15 +68,23 @@ class Collection(Generic[Resource]):
 
     def remove(self, resource: Resource) -> None:
         """Remove a resource if it exists."""
-        self._resources.pop((resource.zone, resource.name), None)
+        if gone := self._resources.pop((resource.zone, resource.name), None):
+            self._tell(gone)
 
     def remove_oldest(self) -> Resource:
         """Remove the resource that was added first, and return it."""
-        return self._resources.pop(next(iter(self._resources)))
+        resource = self._resources.pop(next(iter(self._resources)))
+        self._tell(resource)
+        return resource
 
     def clear(self) -> None:
         """Remove every resource."""
-        self._resources.clear()
+        while self._resources:
+            self.remove_oldest()
+
+    def _tell(self, resource: Resource) -> None:
+        if self._removed:
+            self._removed(resource)
 
 
 class Snapshots:
@@ -107,11 +120,16 @@ class Snapshots:
 
 
 class Inventory:
-    """Everything that exists in a project."""
+    """Everything that exists in a project.
 
-    def __init__(self, project: Project) -> None:
+    Args:
+        project: the project.
+        disk_deleted: is called with each disk that no longer exists.
+    """
+
+    def __init__(self, project: Project, disk_deleted: Callable[[Disk], None]) -> None:
         self.instances: Collection[Instance] = Collection(project, "instances")
-        self.disks: Collection[Disk] = Collection(project, "disks")
+        self.disks: Collection[Disk] = Collection(project, "disks", disk_deleted)
         self.snapshots = Snapshots(project)
 
     def holds(self, resource: Instance | Disk) -> bool:

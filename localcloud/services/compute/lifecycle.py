@@ -10,6 +10,7 @@ from localcloud.services.compute import errors
 from localcloud.services.compute.attached_disks import AttachedDisks
 from localcloud.services.compute.clock import Timer
 from localcloud.services.compute.failures import Failure
+from localcloud.services.compute.guest import Boot
 from localcloud.services.compute.guests import Guests
 from localcloud.services.compute.operations import SYSTEM_USER, MethodCall
 from localcloud.services.compute.parts import SharedParts
@@ -32,6 +33,7 @@ from localcloud.services.compute.resources import (
 GONE = "GONE"  # in the history only: the instance no longer exists
 _HISTORY_KEPT = 100_000
 _SOMEBODY = "somebody@example.com"
+_SETTLE_SECONDS = 0.02  # the pause between two looks whether a guest stands still or has ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +115,8 @@ class Lifecycle:
             self.remain_suspended(instance)
             self._finish(instance, operation)
 
-        self._next(instance, self._parts.times.suspend * operation.time_factor, saved)
+        seconds = self._parts.times.suspend * operation.time_factor
+        self._next_settled(instance, seconds, saved)
 
     def stop(self, instance: Instance, operation: Operation) -> None:
         """Shut an instance down."""
@@ -213,7 +216,8 @@ class Lifecycle:
         self._enter(instance, RUNNING)
         if boots:
             fault = self._parts.faults.guest_fault(instance)
-            self._guests.booted(instance, boot_seconds=self._parts.times.boot, fault=fault)
+            boot = Boot(seconds=self._parts.times.boot, fault=fault)
+            self._guests.booted(instance, boot, self._attached_disks.disk_called(instance, "home"))
         else:
             self._guests.thawed(instance)
         self._parts.faults.strike_machine(self, instance)
@@ -233,7 +237,7 @@ class Lifecycle:
     def _switch_off(self, instance: Instance, seconds: float, then: Callable[[], None]) -> None:
         self._enter(instance, STOPPING)
         self._guests.ended(instance)
-        self._next(instance, seconds, then)
+        self._next_settled(instance, seconds, then)
 
     def _terminate(self, instance: Instance, operation: Operation) -> None:
         self._enter(instance, TERMINATED)
@@ -264,6 +268,17 @@ class Lifecycle:
         if timer := self._next_steps.pop(instance, None):
             self._parts.timers.cancel(timer)
         self._next_steps[instance] = self._parts.timers.call_later(seconds, step)
+
+    def _next_settled(self, instance: Instance, seconds: float, step: Callable[[], None]) -> None:
+        """Plan the next step for when the guest is as it was told, but not before this time."""
+
+        def when_settled() -> None:
+            if self._guests.is_settled(instance):
+                step()
+            else:
+                self._next(instance, _SETTLE_SECONDS, when_settled)
+
+        self._next(instance, seconds, when_settled)
 
     def _enter(self, instance: Instance, status: str) -> None:
         instance.resource["status"] = status

@@ -37,6 +37,7 @@ class Instance:
     Attributes:
         resource: its JSON.
         serial: its serial console.
+        policy: its IAM policy, with the conditions of all bindings.
         operation: the operation that is changing its state, if any.
         deleting: whether it is being deleted.
     """
@@ -46,6 +47,7 @@ class Instance:
     resource: Json
     created_at: datetime
     serial: SerialConsole = field(default_factory=SerialConsole)
+    policy: Json = field(default_factory=lambda: {"bindings": [], "etag": new_fingerprint()})
     operation: Operation | None = None
     deleting: bool = False
 

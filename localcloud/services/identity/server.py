@@ -1,10 +1,11 @@
-"""The HTTP server of the token issuer and the metadata server.
+"""The HTTP server of the token issuer, OS Login and the metadata server.
 
 GET  /keys     the issuer's JWK set
 POST /tokens   an ID token of a made-up person
 GET  /machines/{numeric instance id}/computeMetadata/v1/…
                what the machine with this id gets at
                http://metadata.google.internal/computeMetadata/v1/…
+/v1/users/…    see ``os_login.py``; needs the local cloud's secret
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 from aiohttp import web
 
 from localcloud.services.compute.fleet import Fleet
-from localcloud.services.http_server import GuardRules, HttpServer
+from localcloud.services.http_server import GuardRules, HttpServer, demand_secret
 from localcloud.services.identity.metadata import answer_metadata
+from localcloud.services.identity.os_login import OsLogin
 from localcloud.services.identity.tokens import ONE_HOUR, TokenIssuer, UserToken
 from localcloud.services.project import Project
 
@@ -36,19 +38,24 @@ _TOKEN_MEMBERS: Mapping[str, tuple[type, ...]] = {
 
 
 class IdentityServer(HttpServer):
-    """Signs tokens, serves the keys, and is the metadata server of every local machine.
+    """Signs tokens, serves the keys, and is OS Login and the metadata server of local machines.
 
     Args:
         project: the project of the machines.
+        secret: the local cloud's.
         port: 0 picks a free one.
         fleet: the machines. It may be set later, since the machines need this server's address.
 
     Attributes:
         issuer: signs the tokens.
+        os_login: people's SSH keys.
     """
 
-    def __init__(self, project: Project, *, port: int = 0, fleet: Fleet | None = None) -> None:
+    def __init__(
+        self, project: Project, *, secret: str, port: int = 0, fleet: Fleet | None = None
+    ) -> None:
         self.fleet = fleet
+        self.os_login = OsLogin()
         self.issuer = TokenIssuer(project)
         self._project = project
         super().__init__(
@@ -56,9 +63,11 @@ class IdentityServer(HttpServer):
                 web.get("/keys", self._serve_keys),
                 web.post("/tokens", self._serve_token),
                 web.get("/machines/{id}/computeMetadata/v1/{path:.*}", self._serve_metadata),
+                *self.os_login.routes(),
             ],
             port=port,
             rules=GuardRules(refuse=_refuse),
+            middlewares=[demand_secret(secret, _refuse, _needs_secret)],
         )
 
     @property
@@ -87,6 +96,10 @@ class IdentityServer(HttpServer):
         instances = self.fleet.instances if self.fleet else None
         instance = instances.by_id(request.match_info["id"]) if instances else None
         return answer_metadata(request, instance, self._project, self.issuer)
+
+
+def _needs_secret(request: web.Request) -> bool:
+    return request.path.startswith("/v1/")
 
 
 def _refuse(_: web.Request, status: int, text: str) -> web.Response:

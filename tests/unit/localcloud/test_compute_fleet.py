@@ -17,8 +17,9 @@ from localcloud.services.compute.errors import ComputeError
 from localcloud.services.compute.fault_kinds import GuestFault
 from localcloud.services.compute.faults import FAULTS
 from localcloud.services.compute.fleet import Fleet
+from localcloud.services.compute.guest import Boot
 from localcloud.services.compute.machine_types import Shape
-from localcloud.services.compute.resources import Instance, Operation
+from localcloud.services.compute.resources import Disk, Instance, Operation
 from localcloud.services.compute.serial_console import SerialConsole
 from localcloud.services.compute.times import Times
 from localcloud.services.project import Project
@@ -86,10 +87,15 @@ class _RecordingGuests:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.deleted_disks: list[str] = []
+        self.homes: list[str | None] = []
+        self.settled = True
 
-    def booted(self, instance: Instance, *, boot_seconds: float, fault: GuestFault | None) -> None:
-        assert boot_seconds == TIMES.boot
-        self.events.append(f"booted {instance.name}" + (f" {fault.name}" if fault else ""))
+    def booted(self, instance: Instance, boot: Boot, home: Disk | None) -> None:
+        assert boot.seconds == TIMES.boot
+        self.homes.append(home.name if home else None)
+        fault = f" {boot.fault.name}" if boot.fault else ""
+        self.events.append(f"booted {instance.name}{fault}")
 
     def frozen(self, instance: Instance) -> None:
         self.events.append(f"frozen {instance.name}")
@@ -99,6 +105,13 @@ class _RecordingGuests:
 
     def ended(self, instance: Instance) -> None:
         self.events.append(f"ended {instance.name}")
+
+    def is_settled(self, instance: Instance) -> bool:
+        del instance
+        return self.settled
+
+    def disk_deleted(self, disk: Disk) -> None:
+        self.deleted_disks.append(disk.name)
 
 
 class _FleetBench:
@@ -705,6 +718,48 @@ def test_an_unsupported_suspend_returns_the_instance_to_running(bench: _FleetBen
     assert _error_code(operation) == "UNSUPPORTED_OPERATION"
     assert bench.guests.events == ["booted one", "frozen one", "thawed one"]
     assert _error_code(bench.fleet.instances.suspend(ZONE, "one")) is None
+
+
+def test_an_instance_is_suspended_only_when_its_guest_stands_still(bench: _FleetBench) -> None:
+    """Whoever sees it SUSPENDED can rely on that nothing in it runs, however long that takes."""
+    instance = bench.insert_running()
+    bench.guests.settled = False
+    operation = bench.fleet.instances.suspend(ZONE, "one")
+
+    bench.clock.advance(100)
+    assert (instance.status, operation.done.is_set()) == ("SUSPENDING", False)
+    bench.guests.settled = True
+    bench.clock.advance(1)
+    assert (instance.status, operation.done.is_set()) == ("SUSPENDED", True)
+
+
+def test_an_instance_is_off_only_when_its_guest_has_ended(bench: _FleetBench) -> None:
+    """A new boot never shares its home with what the last one has left running."""
+    instance = bench.insert_running()
+    bench.guests.settled = False
+    bench.fleet.instances.stop(ZONE, "one")
+
+    bench.clock.advance(100)
+    assert instance.status == "STOPPING"
+    bench.guests.settled = True
+    bench.clock.advance(1)
+    assert instance.status == "TERMINATED"
+
+
+def test_the_guests_hear_of_home_disks_and_of_every_disk_that_is_gone(bench: _FleetBench) -> None:
+    """They get a machine's home disk at its boot, and lose a disk whichever way it goes."""
+    body = _instance_body()
+    body["disks"][1]["deviceName"] = "home"
+    bench.fleet.instances.insert(ZONE, body)
+    bench.clock.advance(10)
+    bench.fleet.instances.delete(ZONE, "one")
+    bench.clock.advance(20)
+    assert bench.guests.deleted_disks == ["one"]
+
+    bench.insert_running("two")
+    bench.fleet.reset()
+    assert bench.guests.deleted_disks == ["one", "one-home", "two", "two-home"]
+    assert bench.guests.homes == ["one-home", None]
 
 
 def test_a_slow_operation_takes_twenty_times_as_long(bench: _FleetBench) -> None:

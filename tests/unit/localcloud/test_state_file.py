@@ -1,6 +1,7 @@
 """The file that says where a running cloud is."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ def test_the_state_file_is_written_atomically_and_can_be_read(tmp_path: Path) ->
     lock = StateLock(path)
     write_state(path, {"pid": os.getpid(), "address": "http://127.0.0.1:1"})
     assert read_state(path)["address"] == "http://127.0.0.1:1"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600  # it has a secret
     lock.release()
     assert list(path.parent.iterdir()) == [path]
 

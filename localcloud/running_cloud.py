@@ -200,10 +200,14 @@ class RunningCloud:
         Raises:
             ValueError: it was refused, in the words of the service.
         """
+        state = self.state
         request = urllib.request.Request(  # noqa: S310  # the address is the local cloud's
-            self.state["services"][service] + path,
+            state["services"][service] + path,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            headers={
+                "Authorization": f"Bearer {state['secret']}",
+                "Content-Type": "application/json",
+            },
             method=method,
         )
         try:

@@ -1,6 +1,6 @@
 """What tests and the command line control about a running local cloud, on a port of its own.
 
-Everything is JSON, and web pages are kept off.
+Everything is JSON, needs the local cloud's secret, and keeps web pages off.
 
     GET    /localcloud/faults   the faults that are on
     POST   /localcloud/faults   {name, …}: on; {name, off: true}: off
@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import aiohttp
@@ -33,7 +34,7 @@ from localcloud.machines.machine import MachinePlan
 from localcloud.processes.children import Child, LocalCloudError
 from localcloud.services.compute.faults import FAULTS
 from localcloud.services.delivery_faults import DELIVERY_FAULTS, DeliveryFaults, Unreliability
-from localcloud.services.http_server import GuardRules, HttpServer
+from localcloud.services.http_server import GuardRules, HttpServer, demand_secret
 from shared.config import ConfigurationError
 
 PAUSABLE = ("firestore", "pubsub")
@@ -90,31 +91,39 @@ class Data(Protocol):
         """Have a service of ``PAUSABLE`` stop answering, or answer again."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ControlledCompute:
+    """The local Compute Engine: its address, a URL, and the connections to it."""
+
+    url: str
+    session: aiohttp.ClientSession
+
+
 class ControlApi(HttpServer):
     """The control API.
 
     Args:
         deliverers: the faults of everything that delivers.
-        compute_url: the local Compute Engine, for its faults.
+        compute: the local Compute Engine, for its faults.
         data: resets and pauses everything that keeps data.
         processes: the processes of the cloud.
-        session: the connections to Compute.
+        secret: the local cloud's.
     """
 
     def __init__(
         self,
         *,
         deliverers: Sequence[DeliveryFaults],
-        compute_url: str,
+        compute: ControlledCompute,
         data: Data,
         processes: Processes,
-        session: aiohttp.ClientSession,
+        secret: str,
     ) -> None:
         self._deliverers = deliverers
-        self._compute_url = compute_url
+        self._compute = compute
         self._data = data
         self._processes = processes
-        self._session = session
+        self._secret = secret
         super().__init__(
             [
                 web.get(_FAULTS_PATH, self._list_faults),
@@ -125,7 +134,8 @@ class ControlApi(HttpServer):
                 web.post("/localcloud/pause", self._serve_pause),
                 web.post("/localcloud/functions/{name}/process", self._serve_process),
             ],
-            rules=GuardRules(refuse=lambda _, status, text: _refusal(text, status)),
+            rules=GuardRules(refuse=_refuse),
+            middlewares=[demand_secret(secret, _refuse)],
         )
 
     def _clear_delivery_faults(self) -> None:
@@ -204,9 +214,12 @@ class ControlApi(HttpServer):
 
     async def _call_compute(self, method: str, body: Any = None) -> web.Response:
         """Call Compute's control API, and answer with all faults that are on."""
-        headers = {"Content-Type": "application/json"}  # the session adds none
-        async with self._session.request(
-            method, self._compute_url + _FAULTS_PATH, json=body, headers=headers
+        headers = {
+            "Authorization": f"Bearer {self._secret}",
+            "Content-Type": "application/json",  # the session adds none
+        }
+        async with self._compute.session.request(
+            method, self._compute.url + _FAULTS_PATH, json=body, headers=headers
         ) as answer:
             content = await answer.json()
             if answer.status == 200:
@@ -219,6 +232,10 @@ class ControlApi(HttpServer):
             for fault in DELIVERY_FAULTS.values()
             if (members := fault.describe(self._deliverers)) is not None
         ]
+
+
+def _refuse(_: web.Request, status: int, text: str) -> web.Response:
+    return _refusal(text, status)
 
 
 def _refusal(message: str, status: int = 400) -> web.Response:

@@ -28,7 +28,7 @@ from localcloud.services.compute.guests import SimulatedGuests
 from localcloud.services.compute.resources import Instance
 from localcloud.services.compute.server import ComputeServer
 from localcloud.services.compute.times import TIMES
-from localcloud.services.control_api import PAUSABLE, ControlApi, Processes
+from localcloud.services.control_api import PAUSABLE, ControlApi, ControlledCompute, Processes
 from localcloud.services.firestore_and_pubsub import Surroundings, firestore_and_pubsub
 from localcloud.services.identity.server import IdentityServer
 from localcloud.services.identity.tokens import DEVELOPER_EMAIL, UserToken
@@ -142,6 +142,7 @@ class Platform:
         self._compute = ComputeServer(
             self._project,
             times=TIMES[settings.times],
+            secret=self._options.secret,
             guests=SimulatedGuests(metadata_url=self._identity.url, machines=self.machines),
         )
         self._identity.fleet = self._compute.fleet
@@ -150,10 +151,10 @@ class Platform:
         await self._firestore_and_pubsub.start(stack)
         self._control_api = ControlApi(
             deliverers=[self._firestore_and_pubsub.faults, self._tasks.faults],
-            compute_url=self._compute.url,
+            compute=ControlledCompute(url=self._compute.url, session=self._session),
             data=self,
             processes=self._options.processes,
-            session=self._session,
+            secret=self._options.secret,
         )
         await self._control_api.start_within(stack)
         location = f"{self._project.path}/locations/{settings.region}"

@@ -137,7 +137,8 @@ def test_a_server_accepts_its_own_hosts(attacked: RunningCloud, server: str) -> 
     for host in OWN_HOSTS:
         named = host.format(port=urlsplit(url).port)
         answer = send(url, [head("GET", "/nowhere", "Connection: close", host=named)])
-        assert answer.status in {403, 404}, host  # the worker's front wants a token
+        # The worker's front wants a token, and the control API the secret.
+        assert answer.status in {401, 403, 404}, host
         assert b"another Host" not in answer.content
 
 
@@ -163,6 +164,8 @@ MACHINE = "/machines/{instance}/computeMetadata/v1/instance"
 ZONE = "/compute/v1/projects/{project}/zones/{zone}/instances"
 WANTED = (
     Want("identity", "POST", "/tokens", {"email": "admin@localhost", "audience": "{gateway}"}),
+    Want("identity", "POST", "/v1/users/dev@localhost:importSshPublicKey", {"key": "mine"}),
+    Want("identity", "GET", "/v1/users/dev@localhost/loginProfile"),
     Want("identity", "GET", f"{MACHINE}/service-accounts/default/identity?audience=x"),
     Want(
         "identity",
@@ -354,6 +357,33 @@ def test_a_machines_token_is_given_only_with_the_metadata_flavor_header(target: 
         answer = target.send(want, **({} if flavor is None else {"Metadata-Flavor": flavor}))
         assert (answer.status_code, "eyJ" in answer.text) == (403, False)
     assert target.send(want, **{"Metadata-Flavor": "Google"}).status_code == 200
+
+
+# Programs of other people on the same machine
+
+
+@pytest.mark.parametrize("secret", [None, "", "wrong", "Bearer"])
+def test_whoever_does_not_know_the_secret_gets_no_token_and_controls_nothing(
+    target: Target, secret: str | None
+) -> None:
+    """They can open a connection to the loopback address, and get 401 for each such call."""
+    headers = {"Content-Type": "application/json"}
+    if secret is not None:
+        headers["Authorization"] = f"Bearer {secret}"
+    wanted = [
+        want
+        for want in WANTED
+        if want.server == "control"
+        or (want.server == "compute" and want.path.startswith("/localcloud/"))
+        or (want.server == "identity" and want.path.startswith(("/tokens", "/v1/")))
+    ]
+    assert len(wanted) == 14
+    for want in wanted:
+        answer = target.send(want, **headers)
+        assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), want
+        assert "eyJ" not in answer.text
+        assert target.cloud.state["secret"] not in answer.text
+    assert target.state() == target.before
 
 
 # Requests that are still served

@@ -221,7 +221,7 @@ class LocalCompute:
         )
         times = Times(**dict.fromkeys(takes, SHORT))
         project = Project(id=PROJECT, number="1", zones=(ZONE, OTHER_ZONE))
-        self._server = ComputeServer(project, times=times)
+        self._server = ComputeServer(project, times=times, secret="of the cloud")
         self._run(self._server.start())
         address = self._server.address
         self.machines: Machines = ComputeMachines(PROJECT, MACHINE_SETTINGS, REPORTS, address)

@@ -136,6 +136,7 @@ class _Cloud:
         self.server = ComputeServer(
             project,
             times=Times(**dict.fromkeys((*names, *more), SHORT_SECONDS), boot=boot),
+            secret=SECRET,
             guests=SimulatedGuests(metadata_url=self.identity.url),
         )
         self.identity.fleet = self.server.fleet
@@ -173,7 +174,10 @@ class _Cloud:
     # The cloud's own endpoints
 
     def call(self, method: str, path: str, json: object = None) -> requests.Response:
-        return requests.request(method, f"{self.server.url}{path}", json=json, timeout=10)
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        return requests.request(
+            method, f"{self.server.url}{path}", json=json, headers=headers, timeout=10
+        )
 
     def fault(self, name: str, **more: Any) -> None:
         self.call("POST", "/localcloud/faults", {"name": name, **more}).raise_for_status()
@@ -894,6 +898,15 @@ def test_a_web_page_can_neither_read_nor_change_anything(cloud: _Cloud, name: st
             assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
     form = requests.post(f"{cloud.server.url}/localcloud/reset", data={"a": "b"}, timeout=5)
     assert (form.status_code, cloud.get(name).status) == (415, "RUNNING")
+
+
+def test_the_control_api_needs_the_secret(cloud: _Cloud) -> None:
+    """Compute's own methods do not: the Hub's functions have no secret."""
+    url = f"{cloud.server.url}/localcloud/machines"
+    for headers in ({}, {"Authorization": SECRET}, {"Authorization": "Bearer wrong"}):
+        answer = requests.get(url, headers=headers, timeout=5)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, 401)
+    assert cloud.call("GET", "/localcloud/machines").status_code == 200
 
 
 # Faults

@@ -23,6 +23,7 @@ from localcloud.services.identity.tokens import UserToken, subject_of
 from localcloud.services.project import Project
 
 SECRET = "the-secret-of-a-local-cloud"
+OWNER = {"Authorization": f"Bearer {SECRET}"}
 ZONE = "us-west1-a"
 PROJECT = Project(id="demo-project", number="123456789012", zones=(ZONE,))
 AUDIENCE = "https://hub.example.com"
@@ -125,16 +126,15 @@ def test_os_login_keeps_keys_for_whoever_knows_the_secret() -> None:
                 )
                 assert (status, answered["WWW-Authenticate"]) == (401, "Bearer")
 
-        headers = {"Authorization": f"Bearer {SECRET}"}
-        status, answer = await client.request_json(*post, json=body, headers=headers)
+        status, answer = await client.request_json(*post, json=body, headers=OWNER)
         assert status == 200
-        assert (await client.request_json(*get, headers=headers))[1] == answer["loginProfile"]
+        assert (await client.request_json(*get, headers=OWNER))[1] == answer["loginProfile"]
         [(fingerprint, shown)] = answer["loginProfile"]["sshPublicKeys"].items()
         assert shown == {"key": key, "fingerprint": fingerprint, "expirationTimeUsec": until}
         assert fingerprint == hashlib.sha256(blob).hexdigest()
 
         for wrong in ({}, {"key": "none"}, {"key": key, "expirationTimeUsec": "soon"}, [key]):
-            status, answer = await client.request_json(*post, json=wrong, headers=headers)
+            status, answer = await client.request_json(*post, json=wrong, headers=OWNER)
             assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
 
     _run_with_service(check)
@@ -261,7 +261,7 @@ def test_the_token_endpoint_makes_a_token_for_any_person() -> None:
             "lifetime_seconds": 60,
             "claims": {"nonce": "n", "azp": None},
         }
-        status, answer = await client.request_json("POST", "/tokens", json=wanted)
+        status, answer = await client.request_json("POST", "/tokens", json=wanted, headers=OWNER)
 
         claims = await client.verify(answer["token"])
         assert status == 200
@@ -300,7 +300,7 @@ def test_an_invalid_request_for_a_token_is_answered_with_the_reason(body: str, w
     """The answer is 400 with an ``error``."""
 
     async def check(client: _Client) -> None:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **OWNER}
         status, answer = await client.request_json("POST", "/tokens", data=body, headers=headers)
 
         assert status == 400

@@ -1,4 +1,4 @@
-"""What tests and the command line control about the local Compute Engine.
+"""What tests and the command line control about the local Compute Engine, with its secret.
 
 GET    /localcloud/faults                     the faults that are on
 POST   /localcloud/faults                     {name, count, zone, method, instance}: on;

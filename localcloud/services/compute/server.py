@@ -1,7 +1,8 @@
 """The HTTP side of the local Compute Engine: REST v1 as Google's clients speak it.
 
-It serves the methods of ``methods.py`` and the control API of ``control_api.py``. Callers need no
-token, so the server keeps web pages off, and the body of a POST has to be JSON.
+It serves the methods of ``methods.py`` and the control API of ``control_api.py``, which needs the
+local cloud's secret. Callers need no token, so the server keeps web pages off, and the body of a
+POST has to be JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from localcloud.services.compute.methods import CHANGING_METHODS, METHODS
 from localcloud.services.compute.partial_response import read_fields, select
 from localcloud.services.compute.resources import Json, Operation, last_part, timestamp
 from localcloud.services.compute.times import Times
-from localcloud.services.http_server import GuardRules, HttpServer
+from localcloud.services.http_server import GuardRules, HttpServer, demand_secret
 from localcloud.services.project import Project
 
 _BODY_LIMIT_BYTES = 4 * 1024 * 1024
@@ -40,6 +41,7 @@ class ComputeServer(HttpServer):
     Args:
         project: the only project.
         times: how long everything takes.
+        secret: the local cloud's.
         guests: what runs inside the instances; nothing by default. The server starts and stops it.
         port: 0 picks a free one.
     """
@@ -49,6 +51,7 @@ class ComputeServer(HttpServer):
         project: Project,
         *,
         times: Times,
+        secret: str,
         guests: SimulatedGuests | None = None,
         port: int = 0,
     ) -> None:
@@ -64,7 +67,7 @@ class ComputeServer(HttpServer):
             [*self._compute_routes(), *control_api.routes()],
             port=port,
             rules=GuardRules(refuse=_refuse, empty_posts=True),
-            middlewares=[_answer_refusals],
+            middlewares=[demand_secret(secret, _refuse, _needs_secret), _answer_refusals],
             body_limit=_BODY_LIMIT_BYTES,
         )
 
@@ -170,6 +173,10 @@ async def _answer_refusals(
             text=refusal.page, status=refusal.code, content_type="text/html", charset="UTF-8"
         )
     return web.json_response(refusal.body(), status=refusal.code)
+
+
+def _needs_secret(request: web.Request) -> bool:
+    return request.path.startswith("/localcloud/")
 
 
 def _refuse(_: web.Request, status: int, text: str) -> web.Response:

@@ -1,7 +1,7 @@
 """The HTTP server of the token issuer, OS Login and the metadata server.
 
 GET  /keys     the issuer's JWK set
-POST /tokens   an ID token of a made-up person
+POST /tokens   an ID token of a made-up person; needs the local cloud's secret
 GET  /machines/{numeric instance id}/computeMetadata/v1/…
                what the machine with this id gets at
                http://metadata.google.internal/computeMetadata/v1/…
@@ -99,7 +99,7 @@ class IdentityServer(HttpServer):
 
 
 def _needs_secret(request: web.Request) -> bool:
-    return request.path.startswith("/v1/")
+    return request.path == "/tokens" or request.path.startswith("/v1/")
 
 
 def _refuse(_: web.Request, status: int, text: str) -> web.Response:

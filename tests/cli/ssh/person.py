@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,17 @@ class Person:
         sign_in = SignIn(kind="local", account=email, state_file=str(state_file))
         hub = Hub(name="local", address="http://127.0.0.1:1", sign_in=sign_in, connect=connect)
         self.store.put(hub, use=True)
+
+    def sign_in_again(self, **connect: Any) -> None:
+        """Agree to another way to connect."""
+        hub = self.store.read().hubs["local"]
+        agreed = replace(hub.connect or Connect(kind="direct"), **connect)
+        self.store.put(replace(hub, connect=agreed), use=True)
+
+    def use_another_hub(self) -> None:
+        """Sign in to another Hub, which then is the one in use."""
+        sign_in = SignIn(kind="gcloud")
+        self.store.put(Hub(name="other", address="https://other", sign_in=sign_in), use=True)
 
     def workspace(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run the command ``workspace`` to its end."""

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 from tests.cli.ssh.conftest import Machine, Machines
 from tests.cli.ssh.hub import FakeHub
 from tests.cli.ssh.person import SECONDS, Person, wait_until
-from workspace_cli.config import Connect
 
 
 def the_id(hub: FakeHub) -> str:
@@ -120,16 +118,11 @@ def test_a_new_machine_is_no_alarm_and_the_old_ones_key_is(
     assert person.workspace("exec", "api", "--", "true").returncode == 0
     other = machines.start()
     (other.folder / "keys").write_text((api.folder / "keys").read_text())
-    person.store.put(_direct(person, other.port), use=True)
+    person.sign_in_again(port=other.port)
     connection["port"] = other.port
     assert person.workspace("exec", "api", "--", "true").returncode == 255
     connection["instance_id"] = "2"
     assert person.workspace("exec", "api", "--", "true").returncode == 0
-
-
-def _direct(person: Person, port: int) -> Any:
-    hub = person.store.read().hubs["local"]
-    return replace(hub, connect=Connect(kind="direct", port=port, user="workspace"))
 
 
 @pytest.mark.parametrize(

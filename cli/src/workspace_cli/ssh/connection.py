@@ -39,10 +39,10 @@ _ACCESS = ("granted", "pending", "refused")
 
 @dataclass(frozen=True, kw_only=True)
 class Jump:
-    """A bastion that connections go through."""
+    """A bastion that connections go through; None: as the person's own configuration has it."""
 
     host: str
-    port: int = 22
+    port: int | None = None
     user: str | None = None
 
 
@@ -179,8 +179,8 @@ def _host(given: object, *, local: bool) -> str | None:
 
 def _jump(given: str) -> Jump:
     found = _JUMP.fullmatch(given)
-    port = int(found[3] or 22) if found else 0
-    if found is None or not 1 <= port <= 65535:
+    port = int(found[3]) if found and found[3] else None
+    if found is None or not 1 <= (port or 22) <= 65535:
         raise _wrong("jump", given)
     return Jump(host=found[2], port=port, user=found[1])
 

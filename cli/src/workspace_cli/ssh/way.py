@@ -172,10 +172,11 @@ def carrier(hub: Hub, connection: Connection) -> list[str] | None:
         return None
     jump = connection.jump
     # The person's own configuration: it says how they get to their bastion.
-    user = ["-l", jump.user] if jump.user else []
+    options = ["-p", str(jump.port)] if jump.port else []
+    options += ["-l", jump.user] if jump.user else []
     host = connection.host or ""
     target = f"[{host}]:{connection.port}" if ":" in host else f"{host}:{connection.port}"
-    return [find_program("ssh"), "-p", str(jump.port), *user, "-W", target, "--", jump.host]
+    return [find_program("ssh"), *options, "-W", target, "--", jump.host]
 
 
 def get_in(app: App, name: str, *, stops_again: bool = False) -> Way:

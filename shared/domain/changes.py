@@ -71,10 +71,25 @@ class Transition:
         return self.change.notes if isinstance(self.change, Updated) else ()
 
     @property
+    def begins(self) -> OperationKind | None:
+        """The kind of operation that begins; None if none does."""
+        before, after = self.before.operation, self.after.operation if self.after else None
+        if after is None or (before is not None and before.id == after.id):
+            return None
+        return after.kind
+
+    @property
     def counts_for_owner(self) -> bool:
-        """Whether the owner's record changes: it has one workspace less, or other running ones."""
+        """Whether the owner's record changes.
+
+        It has one workspace less, other running ones, or a name less, since a DELETE begins.
+        """
         after = self.after
-        return after is None or after.counts_as_running != self.before.counts_as_running
+        return (
+            after is None
+            or after.counts_as_running != self.before.counts_as_running
+            or self.begins is OperationKind.DELETE
+        )
 
 
 def job_of(workspace: Workspace, operation: Operation, delay: timedelta = PROMPTLY) -> Job:

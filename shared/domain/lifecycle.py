@@ -47,13 +47,15 @@ class NewMachine:
 
     ``empty_home``: if the recorded home disk is gone, go on with an empty one instead of failing.
     ``rebuild``: make a new machine on the same home, even if nothing else is to change and the
-    present one could be resumed or is in use.
+    present one could be resumed or is in use. ``name`` is the workspace's name from now on, if a
+    DELETE that failed has left it without its own (``owner_limits.take_name``).
     """
 
     image_tag: str | None = None
     machine_type: str | None = None
     empty_home: bool = False
     rebuild: bool = False
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,30 +129,37 @@ def start(
     """Ask that a workspace be usable.
 
     It gets a new machine on the same home disk if its image or machine type is to change, or if it
-    is to be rebuilt. None if it is ready and nothing is to change, or if the same START is under
-    way. A START that makes a new machine anyway is the same as a rebuild; once it has ended,
-    another rebuild is another START.
+    is to be rebuilt. Another name changes nothing else. None if it is ready and nothing is to
+    change, or if the same START is under way. A START that makes a new machine anyway is the same
+    as a rebuild; once it has ended, another rebuild is another START.
 
     Raises:
-        OperationUnderWayError: another operation is under way, or a START with another machine.
+        OperationUnderWayError: another operation is under way, or a START with another machine or
+            name.
     """
+    name = machine.name or workspace.name
     image_tag = machine.image_tag or workspace.image_tag
     machine_type = machine.machine_type or workspace.machine_type
     changed = (image_tag, machine_type) != (workspace.image_tag, workspace.machine_type)
     under_way = workspace.operation
     if under_way is not None:
-        as_wanted = not changed and (under_way.remade or not machine.rebuild)
+        as_wanted = (
+            not changed and name == workspace.name and (under_way.remade or not machine.rebuild)
+        )
         if under_way.kind is OperationKind.START and under_way.failure is None and as_wanted:
             return None
         raise OperationUnderWayError(under_way)
+    renamed = replace(workspace, name=name)
     if changed or machine.rebuild:
         return _start_anew(
-            replace(workspace, image_tag=image_tag, machine_type=machine_type), new, machine, policy
+            replace(renamed, image_tag=image_tag, machine_type=machine_type), new, machine, policy
         )
     if workspace.status is Status.READY:
-        return None
+        if renamed == workspace:
+            return None
+        return Updated(replace(renamed, updated_at=new.now), "WorkspaceRenamed")
     survey = _operation(OperationKind.START, Phase.SURVEY, new, policy)
-    return _begin(workspace, replace(survey, empty_home=machine.empty_home), policy)
+    return _begin(renamed, replace(survey, empty_home=machine.empty_home), policy)
 
 
 def _start_anew(
@@ -189,8 +198,7 @@ def connect(
         OperationUnderWayError: they want in, and ``start`` refuses.
     """
     begun = start(workspace, new, NewMachine(), policy) if connection.start else None
-    operation = workspace.operation
-    if operation is not None and operation.kind is OperationKind.DELETE:
+    if workspace.is_being_deleted:
         return None
     noted = begun.workspace if begun else workspace
     since = new.now - workspace.last_connected_at

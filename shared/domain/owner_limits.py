@@ -1,23 +1,39 @@
 """What an owner may hold and how often they may change it, decided on the owner's own record.
 
 That is: names, quotas, the rate of changes, idempotency keys.
+
+A workspace has its name from its CREATE to the commit of its DELETE, which frees the name; its
+place in the quota is free once it is gone. If the DELETE fails, a START takes the name again, or
+another one. Two workspaces of an owner never have the same name: whoever takes one writes the
+owner's record, on the condition that nobody else has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import IntEnum
 
 from shared.domain.access import Actor
 from shared.domain.changes import Transition
 from shared.domain.errors import (
+    FieldProblem,
     IdempotencyKeyReusedError,
+    InvalidRequestError,
     NameTakenError,
     QuotaExceededError,
     TooManyRequestsError,
     WorkspaceGoneError,
 )
 from shared.domain.policy import Policy
-from shared.domain.workspace import OwnedWorkspace, Owner, UsedKey
+from shared.domain.workspace import (
+    NO_NAME,
+    OperationKind,
+    OwnedWorkspace,
+    Owner,
+    Status,
+    UsedKey,
+    Workspace,
+)
 
 MINUTE = timedelta(minutes=1)
 
@@ -84,15 +100,17 @@ def add_workspace(owner: Owner, new: NewHolding, now: datetime, policy: Policy) 
         QuotaExceededError: the owner has reached their limit of workspaces, or of running ones.
     """
     counted = count_change(owner, now, policy)
-    if any(held.name == new.name for held in owner.workspaces.values()):
+    if _has_other(owner, new.workspace_id, new.name):
         raise NameTakenError(
             f"You have a workspace called {new.name!r} already. "
             "Choose another name, or use that one."
         )
     count, limit = len(owner.workspaces), policy.limits_for(new.email, owner.domain).workspaces
     if count >= limit:
+        leaving = sum(held.name == NO_NAME for held in owner.workspaces.values())
+        still = f"; {leaving} of them not deleted yet" if leaving else ""
         raise QuotaExceededError(
-            f"You have {count} of at most {limit} workspaces. "
+            f"You have {count} of at most {limit} workspaces{still}. "
             "Delete one, or ask whoever runs this Hub for more."
         )
     keys = {hashed: used for hashed, used in owner.keys.items() if used.expires_at > now}
@@ -115,6 +133,8 @@ def after_change(owner: Owner, transition: Transition) -> Owner:
     before, after = transition.before, transition.after
     if after is None:
         return release(owner, before.id)
+    if transition.begins is OperationKind.DELETE:
+        owner = _named(owner, before.id, NO_NAME)
     return mark_running(owner, before.id, running=after.counts_as_running)
 
 
@@ -127,14 +147,102 @@ def charge_request(
 
     Raises:
         TooManyRequestsError, QuotaExceededError: as ``add_workspace`` raises them.
+        NameTakenError, InvalidRequestError: as ``take_name`` raises them.
     """
     before, after = transition.before, transition.after
     if actor.id == before.owner_id:
         owner = count_change(with_proven_domain(owner, actor), now, policy)
+    if after and (transition.begins is OperationKind.START or after.name != before.name):
+        owner = take_name(owner, before, after.name)
     begins = after is not None and after.counts_as_running and not before.counts_as_running
     if begins:
         return admit_running(owner, before.id, before.owner_email, policy)
     return after_change(owner, transition)
+
+
+def take_name(owner: Owner, workspace: Workspace, name: str) -> Owner:
+    """Return the owner with a workspace that has its name, again or still.
+
+    Only one that a DELETE has left without its name, or whose name another has too, may get another
+    name. (Two can have one name if version 0.1 has started one whose DELETE had failed.)
+
+    Raises:
+        NameTakenError: another workspace of the owner has the name by now.
+        InvalidRequestError: the workspace has a name already.
+    """
+    held = owner.workspaces.get(workspace.id)
+    if _has_other(owner, workspace.id, name):
+        raise NameTakenError(
+            f"Another workspace is called {name!r} by now. "
+            'Start this one with another name, like {"name": "' + name[:40] + '-2"}.'
+        )
+    if held is None or held.name == name:
+        return owner
+    if held.name != NO_NAME and not _has_other(owner, workspace.id, held.name):
+        raise InvalidRequestError(
+            [FieldProblem("name", f"must be {held.name!r} or absent: the workspace has that name")]
+        )
+    return _named(owner, workspace.id, name)
+
+
+def holdings(owner: Owner, workspaces: Sequence[Workspace]) -> dict[str, OwnedWorkspace]:
+    """Return what an owner's record must hold if these are all of their workspaces.
+
+    Of several with the same name, the one has it that has it in the record, or else the oldest.
+    """
+    claims = sorted(
+        (claim, each.created_at, each.id, each.name)
+        for each in workspaces
+        if (claim := _claim(each, owner.workspaces.get(each.id))) is not _Claim.NONE
+    )
+    named: dict[str, str] = {}  # the ids of those that have a name, by name
+    for _, _, workspace_id, name in claims:
+        named.setdefault(name, workspace_id)
+    return {
+        each.id: OwnedWorkspace(
+            each.name if named.get(each.name) == each.id else NO_NAME, each.counts_as_running
+        )
+        for each in workspaces
+    }
+
+
+class _Claim(IntEnum):
+    """Whether a workspace has its name: as the record says, for want of another, or not."""
+
+    RECORDED = 0
+    POSSIBLE = 1
+    NONE = 2
+
+
+def _claim(workspace: Workspace, held: OwnedWorkspace | None) -> _Claim:
+    """Return whether a workspace has its name.
+
+    One that a DELETE has left without its name stays without, unless version 0.1 has started it
+    since: that version does not take names again. If the record does not have the workspace at all,
+    its error says whether a DELETE failed.
+    """
+    if workspace.is_being_deleted:
+        return _Claim.NONE
+    if held is None:
+        failed = workspace.error is not None and workspace.error.operation_kind
+        return _Claim.NONE if failed is OperationKind.DELETE else _Claim.POSSIBLE
+    if held.name == NO_NAME:
+        in_use = workspace.status in {Status.READY, Status.PROVISIONING}
+        return _Claim.POSSIBLE if in_use else _Claim.NONE
+    return _Claim.RECORDED if held.name == workspace.name else _Claim.POSSIBLE
+
+
+def _has_other(owner: Owner, workspace_id: str, name: str) -> bool:
+    return any(
+        held.name == name for held_id, held in owner.workspaces.items() if held_id != workspace_id
+    )
+
+
+def _named(owner: Owner, workspace_id: str, name: str) -> Owner:
+    held = owner.workspaces.get(workspace_id)
+    if held is None or held.name == name:
+        return owner
+    return replace(owner, workspaces={**owner.workspaces, workspace_id: replace(held, name=name)})
 
 
 def admit_running(owner: Owner, workspace_id: str, email: str | None, policy: Policy) -> Owner:

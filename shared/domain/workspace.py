@@ -219,6 +219,11 @@ class Workspace:
         return self.home_disk.name if self.home_disk else f"home-{self.id}"
 
     @property
+    def is_being_deleted(self) -> bool:
+        """Whether a DELETE is under way."""
+        return self.operation is not None and self.operation.kind is OperationKind.DELETE
+
+    @property
     def counts_as_running(self) -> bool:
         """Whether the owner's quota of running machines counts it.
 
@@ -244,11 +249,16 @@ class Workspace:
         return self.ready_generation == self.generation
 
 
+# No workspace is called so. Version 0.1 reads it as a name that nobody asks for.
+NO_NAME = ""
+
+
 @dataclass(frozen=True, slots=True)
 class OwnedWorkspace:
     """One workspace in its owner's document.
 
-    ``running`` is ``Workspace.counts_as_running`` as it was last committed.
+    ``name`` is ``NO_NAME`` once somebody has asked to delete the workspace: others may have the
+    name then. ``running`` is ``Workspace.counts_as_running`` as it was last committed.
     """
 
     name: str

@@ -106,6 +106,7 @@ def read_new_machine(request: Request, policy: Policy) -> NewMachine:
         {
             "image_tag": _image_tag(policy),
             "machine_type": _one_of(policy.machine_types),
+            "name": _name,
             "empty_home": _boolean,
             "rebuild": _boolean,
         },

@@ -19,9 +19,10 @@ from shared.domain.errors import (
 from shared.domain.events import Event
 from shared.domain.instance import Instance, Place
 from shared.domain.orphans import OrphanAction
+from shared.domain.owner_limits import holdings
 from shared.domain.ownership import tied_to, workspace_id_of
 from shared.domain.policy import Policy
-from shared.domain.workspace import OwnedWorkspace, Owner, Workspace
+from shared.domain.workspace import NO_NAME, OwnedWorkspace, Owner, Workspace
 from shared.ports import EVERY_WORKSPACE, Machines, Page, Stored, Unreadable, WorkspaceStore
 from shared.usecases.advance_operation import look
 from shared.usecases.fleet import Fleet, Resource
@@ -231,7 +232,8 @@ class _Run:
             self.report.failed[workspace_id] = entry.reason
             return
         record = entry.record
-        held = OwnedWorkspace(record.name, record.counts_as_running)
+        name = NO_NAME if record.is_being_deleted else record.name
+        held = OwnedWorkspace(name, record.counts_as_running)
         self.held.setdefault(record.owner_id, {})[record.id] = held
         try:
             self._adopt_machine(fleet, record)
@@ -406,7 +408,10 @@ class _Run:
                 yield _id_of(entry)
 
     def _holds_what_was_read(self, entry: Stored[Owner] | Unreadable) -> bool:
-        """Say whether an owner's record is as this run read the workspaces, all of them."""
+        """Say whether an owner's record is as this run read the workspaces, all of them.
+
+        One with a name less is looked at once more: ``holdings`` says whether that is right.
+        """
         if isinstance(entry, Unreadable) or not self.got_round:
             return False
         return dict(entry.record.workspaces) == self.held.get(entry.record.id, {})
@@ -452,10 +457,7 @@ def _repaired(store: WorkspaceStore, owner_id: str) -> bool:
     conflict.
     """
     owner = store.get_owner(owner_id)
-    held = {
-        workspace.id: OwnedWorkspace(workspace.name, workspace.counts_as_running)
-        for workspace in _owned(store, owner_id)
-    }
+    held = holdings(owner.record, list(_owned(store, owner_id)))
     if held == dict(owner.record.workspaces):
         return False
     store.commit(owners=[(owner, replace(owner.record, workspaces=held))])

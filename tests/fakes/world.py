@@ -18,7 +18,7 @@ from shared.domain.errors import (
 from shared.domain.instance import Place
 from shared.domain.job_messages import read_job, write_job
 from shared.domain.jobs import Job
-from shared.domain.lifecycle import NewMachine, NewWorkspace
+from shared.domain.lifecycle import NewConnection, NewMachine, NewWorkspace
 from shared.domain.owner_limits import Key
 from shared.domain.policy import Policy
 from shared.domain.reports import Report
@@ -112,6 +112,15 @@ class World:
         return manage_workspaces.start_workspace(
             self.records, self.policy, actor(owner), workspace_id, machine or NewMachine()
         )
+
+    def connect(
+        self, owner: str, workspace_id: str, connection: NewConnection | None = None
+    ) -> manage_workspaces.Reached:
+        """Say that they connect, through IAP."""
+        connecting = manage_workspaces.Connecting(
+            actor(owner), workspace_id, connection or NewConnection()
+        )
+        return manage_workspaces.connect_workspace(self.records, self.policy, None, connecting)
 
     def delete(self, owner: str, workspace_id: str) -> Workspace:
         """Ask that it be deleted."""

@@ -319,6 +319,8 @@ class _User:
     busy_with: str = ""
     avoids: str = ""
     _known: dict[str, str] = field(default_factory=dict)  # a workspace's id → its machine's name
+    _names: dict[str, str] = field(default_factory=dict)  # a workspace's id → its name
+    _free: list[str] = field(default_factory=list)  # names of workspaces that were deleted
 
     def run(self) -> None:
         """Send requests until the time is up.
@@ -380,6 +382,7 @@ class _User:
                 # fails, the machine is still in use.
                 if self._ask(turn, verb, workspace_id, "DELETE", path).status in {202, 404}:
                     self._known.pop(workspace_id)
+                    self._free.append(self._names[workspace_id])
             case "look":
                 if self._ask(turn, verb, workspace_id, "GET", f"{path}/status").status == 404:
                     self.connected.discard(self._known.pop(workspace_id))
@@ -387,15 +390,19 @@ class _User:
                 self._connect(self._known[workspace_id], connected=verb == "connect")
 
     def _create(self, turn: int) -> None:
-        """Ask for a workspace, and repeat with the same key until a definite answer comes."""
+        """Ask for a workspace, and repeat with the same key until a definite answer comes.
+
+        It gets the name of the one that was deleted last, which may still be there.
+        """
         headers = {"Idempotency-Key": f"{self.plan.seed}/{self.number}/{turn}"}
-        body = {"name": f"w{turn}"}
+        body = {"name": self._free.pop() if self._free else f"w{turn}"}
         for _ in range(_MAX_TRIES):
             exchange = self._ask(
                 turn, "create", "", "POST", "/workspaces", json=body, headers=headers
             )
             if exchange.status == 201:
                 self._known[exchange.workspace_id] = exchange.answer["instance_name"]
+                self._names[exchange.workspace_id] = body["name"]
             if 0 < exchange.status < 500:
                 return
             time.sleep(1)

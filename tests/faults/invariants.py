@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter, defaultdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.faults.chaos import (
@@ -49,6 +50,7 @@ def violations(outcome: Outcome) -> list[str]:
         *_missing_labels(outcome),
         *_replaced_homes(outcome),
         *_over_quota(outcome),
+        *_names_had_twice(outcome, trails),
     ]
 
 
@@ -274,6 +276,43 @@ def _over_quota(outcome: Outcome) -> list[str]:
     return over + [
         f"{owner} has {count} running" for owner, count in running.items() if count > MAX_RUNNING
     ]
+
+
+def _names_had_twice(outcome: Outcome, trails: dict[str, list[Event]]) -> list[str]:
+    """No two workspaces of one user had a name at the same time.
+
+    A workspace has its name from its CREATE to the request for its DELETE, and again from a START
+    after a DELETE that failed. An event's time is that of the decision, and whoever takes a name
+    decides after the commit that freed it.
+    """
+    had: dict[tuple[int, str], list[tuple[datetime, datetime, str]]] = defaultdict(list)
+    for exchange in outcome.exchanges:
+        if exchange.verb == "create" and exchange.status == 201:
+            its_name = (exchange.user, exchange.answer["name"])
+            periods = _periods_outside_delete(trails[exchange.workspace_id])
+            had[its_name] += {(*period, exchange.workspace_id) for period in periods}
+    wrong = []
+    for (user, name), its_periods in had.items():
+        in_order = sorted(set(its_periods))
+        for (_, until, one), (since, _, other) in itertools.pairwise(in_order):
+            if since < until:
+                wrong.append(f"user {user} had {name} twice at {since}: {one} and {other}")
+    return wrong
+
+
+def _periods_outside_delete(trail: list[Event]) -> list[tuple[datetime, datetime]]:
+    """Return when a workspace was there and no DELETE had been requested, by its events."""
+    periods: list[tuple[datetime, datetime]] = []
+    since: datetime | None = None
+    for event in trail:
+        if event["what"] in {"WorkspaceRequested", "StartRequested"}:
+            since = since or _time(event["at"])
+        elif event["what"] == "DeleteRequested" and since is not None:
+            periods.append((since, _time(event["at"])))
+            since = None
+    if since is not None:
+        periods.append((since, datetime.max.replace(tzinfo=UTC)))
+    return periods
 
 
 def _time(text: str) -> datetime:

@@ -6,6 +6,7 @@ states and reports. The observer knows no records, events or logs.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Histories:
             *self.homes_deleted_without_request(),
             *self.overlong_operations(),
             *self.untrue_answers(),
+            *self.names_given_twice(),
         ]
 
     def duplicate_machines(self) -> list[str]:
@@ -243,6 +245,21 @@ class Histories:
                     f"{name} was {asked}, answers {told['status']} {status} {error or None}, "
                     f"and its machine is {state}"
                 )
+        return wrong
+
+    def names_given_twice(self) -> list[str]:
+        """Nobody gets two workspaces of one name, unless they had asked to delete the first one."""
+        deletes = self._accepted(("DELETE", ""))
+        given: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+        for each in self._creates():
+            if each["status"] == 201:
+                name = _workspace_id(str(each["answer"]))
+                given[each["who"], (each["asked"] or {}).get("name", "")].setdefault(name, each)
+        wrong = []
+        for (who, asked), creates in given.items():
+            for (first, _), (second, create) in itertools.pairwise(creates.items()):
+                if asked and not any(each["began"] < create["ended"] for each in deletes[first]):
+                    wrong.append(f"{who} got {asked} twice: {first} and {second}")
         return wrong
 
     def _workspace_states(self) -> History:

@@ -103,8 +103,8 @@ def histories() -> Histories:
     """One workspace was made, used, and stopped when idle; another one was made and deleted."""
     return Histories(
         requests=[
-            request(0, "POST", "/workspaces", 201, {"id": FIRST}),
-            request(1, "POST", "/workspaces", 201, {"id": SECOND}),
+            request(0, "POST", "/workspaces", 201, {"id": FIRST}, name="one"),
+            request(1, "POST", "/workspaces", 201, {"id": SECOND}, name="two"),
             request(30, "DELETE", f"/workspaces/{SECOND}", 202, {"id": SECOND}),
             request(
                 90,
@@ -246,6 +246,10 @@ def test_a_correct_run_has_no_violations(histories: Histories) -> None:
             "answers 200 ERROR None",
         ),
         (accept_a_stop_that_has_no_effect, "asked to stop, answers 200 READY None"),
+        (
+            lambda histories: histories.requests[1]["asked"].update(name="one"),
+            f"anna@example.com got one twice: {FIRST} and {SECOND}",
+        ),
     ],
 )
 def test_the_observer_finds_each_violation(
@@ -264,6 +268,16 @@ def test_a_machine_that_somebody_moved_by_hand_does_not_count_as_running(
     move_by_hand(histories, by=by)
     over = replace(histories, max_running=1).over_quota()
     assert len([each for each in over if f"at {at(7)}" in each]) == complaints
+
+
+@pytest.mark.parametrize(("status", "complaints"), [(202, 0), (503, 0), (409, 1)])
+def test_a_name_may_be_given_again_once_its_delete_may_have_been_accepted(
+    histories: Histories, status: int, complaints: int
+) -> None:
+    """Whether the first one is gone by then does not matter."""
+    histories.requests[1]["asked"].update(name="one")
+    histories.requests.insert(1, request(0.5, "DELETE", f"/workspaces/{FIRST}", status))
+    assert len(histories.names_given_twice()) == complaints
 
 
 def test_a_machine_in_use_may_be_stopped_after_an_accepted_request(histories: Histories) -> None:
@@ -321,7 +335,8 @@ def clean_outcome() -> Outcome:
 
     def exchange(number: int, verb: str, status: int) -> Exchange:
         name, began_at = workspace_of_request[number], {1: 0, 2: 2, 3: 3, 4: 5}[number]
-        answer = {"id": name, "operation": {"kind": verb.upper(), "requested_at": at(began_at)}}
+        operation = {"kind": verb.upper(), "requested_at": at(began_at)}
+        answer = {"id": name, "name": f"w{number}", "operation": operation}
         return Exchange(f"r{number}", 0, verb, name, NOON, NOON, status, answer)
 
     workspace = {
@@ -410,6 +425,26 @@ def test_after_a_delete_that_failed_a_machine_may_run_while_somebody_is_connecte
     )
 
 
+def delete_first_before_second_is_made(run: Outcome) -> None:
+    """Give both workspaces one name, and ask for the first one's DELETE before the second."""
+    run.exchanges[1].answer.update(name="w1")
+    run.events.insert(-2, {**run.events[4], "at": at(1.5), "workspace_id": FIRST})
+
+
+def take_a_name_again(run: Outcome) -> None:
+    """Start the first workspace, whose DELETE has failed, while the second one has its name."""
+    delete_first_before_second_is_made(run)
+    start = {**run.events[5], "what": "StartRequested", "at": at(2.5), "workspace_id": FIRST}
+    run.events.insert(-4, start)
+
+
+def test_a_name_that_a_delete_has_freed_may_be_had_by_another() -> None:
+    """Also while the first workspace is still there."""
+    run = clean_outcome()
+    delete_first_before_second_is_made(run)
+    assert not [each for each in invariants.violations(run) if "twice" in each]
+
+
 @pytest.mark.parametrize(
     ("breaks", "complaint"),
     [
@@ -451,6 +486,8 @@ def test_after_a_delete_that_failed_a_machine_may_run_while_somebody_is_connecte
             lambda run: run.workspaces.extend([ready(n) for n in range(MAX_RUNNING + 1)]),
             "has 11 running",
         ),
+        (lambda run: run.exchanges[1].answer.update(name="w1"), "user 0 had w1 twice"),
+        (take_a_name_again, "user 0 had w1 twice"),
     ],
 )
 def test_the_invariants_find_each_violation(breaks: Break, complaint: str) -> None:

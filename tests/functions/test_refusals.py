@@ -473,7 +473,7 @@ def test_credentials_in_metadata_are_refused_and_not_repeated(
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
-        ({"name": "one"}, {"name"}),
+        ({"name": "a name"}, {"name"}),
         ({"empty_home": "true"}, {"empty_home"}),
         ({"emptyHome": 1}, {"emptyHome"}),
         ({"rebuild": "yes"}, {"rebuild"}),
@@ -486,7 +486,7 @@ def test_credentials_in_metadata_are_refused_and_not_repeated(
 def test_wrong_fields_of_a_start_are_400(
     hub: Functions, body: dict[str, Any], fields: set[str]
 ) -> None:
-    """Only image and machine type can be changed, since a zonal disk ties its machine to a zone."""
+    """Nothing else can be changed: a zonal disk ties its machine to a zone."""
     assert set(wrong_fields(hub.start(SOME_ID, body))) == fields
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 
-from shared.domain.instance import FaultKind, InsertInstance, Place, StartInstance, SuspendInstance
-from shared.domain.lifecycle import NewMachine
+from shared.domain.errors import NameTakenError
+from shared.domain.instance import (
+    DeleteInstance,
+    FaultKind,
+    InsertInstance,
+    Place,
+    StartInstance,
+    SuspendInstance,
+)
+from shared.domain.lifecycle import NewConnection, NewMachine
 from shared.domain.workspace import Status, Workspace
 from tests.fakes.machines import GuestMishap, Mishap
 from tests.fakes.world import World, place_of
@@ -38,6 +47,40 @@ def _all_verbs(world: World) -> None:
         {},
         set(),
     )
+
+
+def _names(world: World) -> None:
+    first = world.ready(OWNER, "api")
+    world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.PERMISSION, times=1000)
+    world.delete(OWNER, first.id)
+    second = world.create(OWNER, "api")
+    _assert_settled(world, first, Status.ERROR)
+    world.machines.calm()
+    with contextlib.suppress(NameTakenError):
+        world.start(OWNER, first.id)
+        raise AssertionError("two workspaces have one name")
+    world.start(OWNER, first.id, NewMachine(name="api-2"))
+    _assert_settled(world, first, Status.READY)
+    assert {each.id: each.name for each in world.store.workspaces.values()} == {
+        first.id: "api-2",
+        second.id: "api",
+    }
+    world.delete(OWNER, second.id)
+    world.create(OWNER, "api")
+    world.run()
+    held = world.store.owners[OWNER].workspaces
+    assert sorted(each.name for each in held.values()) == ["api", "api-2"]
+
+
+def _connections(world: World) -> None:
+    workspace = world.ready(OWNER)
+    world.stop(OWNER, workspace.id)
+    _assert_settled(world, workspace, Status.SUSPENDED)
+    world.connect(OWNER, workspace.id, NewConnection("phone", start=True))
+    _assert_settled(world, workspace, Status.READY)
+    assert world.workspace(workspace.id).last_device_id in {"phone", None}
+    world.connect(OWNER, workspace.id, NewConnection("desk", start=False))
+    _assert_settled(world, workspace, Status.READY)
 
 
 def _power_off(world: World) -> None:
@@ -180,11 +223,13 @@ STORIES: dict[str, Callable[[World], None]] = {
     "another zone": _another_zone,
     "cannot start": _cannot_start,
     "comes back": _never_suspends,
+    "connections": _connections,
     "failed boots": _failed_boots,
     "home detached": _home_detached,
     "idle": _idle,
     "in the way": _left_over_boot_disk,
     "lost machine": _lost_machine,
+    "names": _names,
     "old machine": _old_machine,
     "power off": _power_off,
     "rebuilt": _rebuilt,

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shared.domain.drift import has_drifted
-from shared.domain.errors import HubError
+from shared.domain.errors import HubError, NameTakenError
 from shared.domain.instance import (
     Command,
     DeleteDisk,
@@ -35,11 +35,11 @@ from shared.domain.instance import (
     SuspendInstance,
 )
 from shared.domain.jobs import Job
-from shared.domain.lifecycle import NewMachine
+from shared.domain.lifecycle import NewConnection, NewMachine
 from shared.domain.owner_limits import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.reports import Report, ReportEvent
-from shared.domain.workspace import OperationKind, Phase, Status, Workspace
+from shared.domain.workspace import NO_NAME, OperationKind, Phase, Status, Workspace
 from shared.usecases import records
 from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError
 from tests.fakes.machines import FakeInstance, GuestMishap, Mishap
@@ -64,6 +64,9 @@ CALLS: dict[str, Calls] = {
     "look": [(InsertInstance,)],
     "stop": _SUSPENDS,
     "start": _BOOTS,
+    "start as two": _BOOTS,
+    "get in": _BOOTS,
+    "ask the way": [(InsertInstance,)],
     "change image": [*_DELETES, (InsertInstance,)],
     "change type": [*_DELETES, (InsertInstance,)],
     "delete": _DELETES,
@@ -79,7 +82,10 @@ FAULTS = [
 ]
 OF_CAPACITY = {FaultKind.STOCK_OUT, FaultKind.QUOTA}  # only calls that need capacity get these
 NEED_CAPACITY = {InsertInstance, StartInstance, ResumeInstance}
-VERBS = ("stop", "stop", "start", "start", "change image", "change type", "look", "delete")
+VERBS = (
+    *("stop", "stop", "start", "start", "start as two", "get in", "ask the way"),
+    *("change image", "change type", "look", "delete"),
+)
 PAUSES = (0, 2, 15, 60, 60, 300, 1000)
 indexes = st.integers(0, 50)
 
@@ -91,6 +97,7 @@ class Lifecycle(RuleBasedStateMachine):
         super().__init__()
         self.owners: dict[str, str] = {}  # of every workspace that ever existed
         self.forgotten: set[str] = set()
+        self.nameless: set[str] = set()  # whose name a DELETE has freed, and no START taken again
         self.by_hand: set[str] = set()
         self.violation: AssertionError | None = None
         self.reporting: Report | None = None
@@ -148,8 +155,16 @@ class Lifecycle(RuleBasedStateMachine):
             self.forgotten.add(before.id)
             return
         now = after.operation
-        for unchanging in ("id", "owner_id", "instance_name", "created_at", "name", "project_id"):
+        for unchanging in ("id", "owner_id", "instance_name", "created_at", "project_id"):
             assert getattr(after, unchanging) == getattr(before, unchanging)
+        begins = now.kind if now is not None and (was is None or was.id != now.id) else None
+        if after.name != before.name:
+            assert before.id in self.nameless, "a workspace that has a name got another"
+            assert begins is OperationKind.START
+        if begins is OperationKind.DELETE:
+            self.nameless.add(before.id)
+        elif begins is OperationKind.START:
+            self.nameless.discard(before.id)
         assert after.status in set(Status)
         assert after.generation >= before.generation, "the generation went down"
         assert after.last_connected_at >= before.last_connected_at
@@ -179,7 +194,11 @@ class Lifecycle(RuleBasedStateMachine):
         """Compare the owners' documents with the workspaces: quota, rate, names and what runs."""
         existing = self.world.store.workspaces
         for owner_id, owner in self.world.store.owners.items():
-            theirs = {ws.id: ws.name for ws in existing.values() if ws.owner_id == owner_id}
+            theirs = {
+                ws.id: NO_NAME if ws.id in self.nameless else ws.name
+                for ws in existing.values()
+                if ws.owner_id == owner_id
+            }
             assert {held_id: held.name for held_id, held in owner.workspaces.items()} == theirs
             runs = {
                 ws.id: ws.counts_as_running for ws in existing.values() if ws.owner_id == owner_id
@@ -187,7 +206,8 @@ class Lifecycle(RuleBasedStateMachine):
             assert {held_id: held.running for held_id, held in owner.workspaces.items()} == runs
             assert len(owner.recent) <= self.world.policy.changes_per_minute
             assert len(theirs) <= POLICY.limits.workspaces
-            assert len(set(theirs.values())) == len(theirs)
+            names = [name for name in theirs.values() if name != NO_NAME]
+            assert len(set(names)) == len(names), "two workspaces of one owner have one name"
 
     @invariant()
     def records_and_machines_agree_at_rest(self) -> None:
@@ -410,6 +430,28 @@ class Lifecycle(RuleBasedStateMachine):
             self.ask_of(workspace, verb)
             self.let_time_pass(seconds)
 
+    @precondition(lambda self: self.world.store.workspaces)
+    @rule(
+        nth=indexes,
+        seconds=st.sampled_from(PAUSES),
+        again=st.booleans(),
+        verb=st.sampled_from(VERBS),
+    )
+    def fail_to_delete(self, nth: int, seconds: int, again: bool, verb: str) -> None:
+        """A DELETE fails, somebody may take its name, and then its owner asks for something."""
+        existing = list(self.world.store.workspaces.values())
+        workspace = existing[nth % len(existing)]
+        self.world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.PERMISSION, times=1000)
+        self.ask_of(workspace, "delete")
+        self.let_time_pass(2000)
+        self.world.machines.calm()
+        if again:
+            with suppress(HubError), self.within_running_limit(workspace.owner_id):
+                self.world.create(workspace.owner_id, workspace.name)
+        if workspace.id in self.world.store.workspaces:
+            self.ask_of(self.world.workspace(workspace.id), verb)
+        self.let_time_pass(seconds)
+
     # ---- the end ----
 
     def teardown(self) -> None:
@@ -456,7 +498,12 @@ class Lifecycle(RuleBasedStateMachine):
         """Check that each workspace, without limits, can be started and is then as recorded."""
         self.world.policy = NO_LIMITS
         for workspace in self.world.store.workspaces.values():
-            self.world.start(workspace.owner_id, workspace.id)
+            try:
+                self.world.start(workspace.owner_id, workspace.id)
+            except NameTakenError:
+                assert workspace.id in self.nameless
+                another = NewMachine(name=f"not-{workspace.id}")
+                self.world.start(workspace.owner_id, workspace.id, another)
         self.world.run()
         for workspace in self.world.store.workspaces.values():
             assert (workspace.status, workspace.operation) == (Status.READY, None)
@@ -511,6 +558,12 @@ class Lifecycle(RuleBasedStateMachine):
                     self.world.stop(owner, workspace_id)
                 case "start":
                     self.world.start(owner, workspace_id)
+                case "start as two":
+                    self.world.start(owner, workspace_id, NewMachine(name=NAMES[1]))
+                case "get in":
+                    self.world.connect(owner, workspace_id, NewConnection("phone", start=True))
+                case "ask the way":
+                    self.world.connect(owner, workspace_id, NewConnection("desk"))
                 case "change image":
                     self.world.start(
                         owner, workspace_id, NewMachine(image_tag=f"v{workspace.generation}")

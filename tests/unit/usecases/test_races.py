@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,16 +19,17 @@ from shared.domain.errors import (
     OperationUnderWayError,
     QuotaExceededError,
     UnavailableError,
+    WorkspaceNotFoundError,
 )
 from shared.domain.instance import DeleteInstance, FaultKind, InsertInstance, InstanceState
 from shared.domain.jobs import Job
-from shared.domain.lifecycle import NewMachine
+from shared.domain.lifecycle import NewConnection, NewMachine
 from shared.domain.owner_limits import Key
 from shared.domain.policy import Limits, Policy
 from shared.domain.reports import ReportEvent
-from shared.domain.workspace import OperationKind, Owner, Phase, Status, Workspace
+from shared.domain.workspace import NO_NAME, OperationKind, Owner, Phase, Status, Workspace
 from shared.ports import Stored
-from shared.usecases.manage_workspaces import stop_workspace
+from shared.usecases.manage_workspaces import start_workspace, stop_workspace
 from shared.usecases.reconcile_fleet import reconcile_fleet
 from shared.usecases.records import ATTEMPTS
 from tests.fakes.interruptions import Interruptions, Moment
@@ -500,6 +502,129 @@ def test_many_creates_at_once_respect_names_and_quota(world: World) -> None:
     assert sorted(name for name in outcomes if name.startswith("ws-")) == made
     assert sorted(held.name for held in world.store.owners["alice"].workspaces.values()) == made
     assert len(world.provisioning.sent) == len(made)
+
+
+def undeleted(world: World) -> Workspace:
+    """Return a workspace of alice's called ``one`` whose DELETE has failed."""
+    workspace = world.ready()
+    world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.PERMISSION, times=1000)
+    world.delete("alice", workspace.id)
+    world.run()
+    world.machines.calm()
+    return world.workspace(workspace.id)
+
+
+def names_of(world: World, owner: str = "alice") -> list[str]:
+    """Return the names that the owner's record has, without those that were given up."""
+    held = world.store.owners[owner].workspaces.values()
+    return sorted(each.name for each in held if each.name != NO_NAME)
+
+
+def start_as(world: World, who: Actor, workspace_id: str) -> None:
+    """Start a workspace with its own name."""
+    start_workspace(world.records, world.policy, who, workspace_id, NewMachine())
+
+
+TAKERS: dict[str, Callable[[World, str], object]] = {
+    "a create": lambda world, _: world.create("alice", "one"),
+    "a start": lambda world, its_id: world.start("alice", its_id),
+    "a connect": lambda world, its_id: world.connect("alice", its_id, NewConnection(start=True)),
+    "an administrator's start": lambda world, its_id: start_as(
+        world, Actor("grace", "a-request", admin=True), its_id
+    ),
+}
+
+
+@pytest.mark.parametrize("first", TAKERS)
+@pytest.mark.parametrize("second", TAKERS)
+def test_of_two_who_take_a_free_name_at_once_one_gets_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    """The second one commits while the first one decides, and the first decides again."""
+    left = undeleted(world)
+    commit = world.store.commit
+
+    def overtaken(**documents: Any) -> None:
+        monkeypatch.setattr(world.store, "commit", commit)
+        TAKERS[second](world, left.id)
+        commit(**documents)
+
+    monkeypatch.setattr(world.store, "commit", overtaken)
+
+    with contextlib.suppress(NameTakenError):
+        TAKERS[first](world, left.id)
+
+    assert names_of(world) == ["one"]
+    world.run()
+    outside = [each for each in world.store.workspaces.values() if each.status is not Status.ERROR]
+    assert [each.name for each in outside] == ["one"]
+
+
+def test_a_start_that_is_overtaken_by_a_delete_leaves_the_name_free(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The DELETE comes second, so the workspace goes, and so does its name."""
+    left = undeleted(world)
+    commit = world.store.commit
+
+    def overtaken(**documents: Any) -> None:
+        monkeypatch.setattr(world.store, "commit", commit)
+        world.delete("alice", left.id)
+        commit(**documents)
+
+    monkeypatch.setattr(world.store, "commit", overtaken)
+
+    with pytest.raises(OperationUnderWayError):
+        world.start("alice", left.id)
+
+    assert names_of(world) == []
+    world.create("alice", "one")
+    world.run()
+    assert names_of(world) == ["one"]
+
+
+def test_a_sweeps_delete_and_a_start_at_once_agree_on_the_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention comes due while the owner starts it: one of the two happens, with its name."""
+    workspace = suspended(world)
+    world.clock.advance(timedelta(days=31))
+    commit = world.store.commit
+
+    def overtaken(**documents: Any) -> None:
+        monkeypatch.setattr(world.store, "commit", commit)
+        world.start("alice", workspace.id)
+        commit(**documents)
+
+    monkeypatch.setattr(world.store, "commit", overtaken)
+    world.clean_up()
+
+    assert names_of(world) == ["one"]
+    with pytest.raises(NameTakenError):
+        world.create("alice", "one")
+    world.run()
+    assert world.workspace(workspace.id).status is Status.READY
+
+
+def test_many_who_delete_and_create_the_same_name_at_once(world: World) -> None:
+    """However they meet, at most one workspace outside a DELETE has the name."""
+    world.policy = replace(world.policy, limits=Limits(100, 100), changes_per_minute=1000)
+
+    def replace_it(_: int) -> None:
+        for workspace in list(world.store.workspaces.values()):
+            with contextlib.suppress(WorkspaceNotFoundError, UnavailableError):
+                world.delete("alice", workspace.id)
+        with contextlib.suppress(NameTakenError, UnavailableError):
+            world.create("alice", "one")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(replace_it, range(24)))
+
+    staying = [each for each in world.store.workspaces.values() if not each.is_being_deleted]
+    assert names_of(world) == [each.name for each in staying]
+    assert len(staying) <= 1
+    world.run()
+    assert [each.id for each in world.store.workspaces.values()] == [each.id for each in staying]
 
 
 def test_many_starts_at_once_respect_the_running_limit() -> None:

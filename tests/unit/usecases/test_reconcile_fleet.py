@@ -272,6 +272,39 @@ def test_an_owners_record_is_repaired(world: World) -> None:
     assert world.store.owners["carol"].workspaces == {}
 
 
+def test_names_that_a_delete_has_freed_stay_free(world: World) -> None:
+    """Neither a DELETE under way nor one that failed gets its name back, and nothing is written."""
+    failing, leaving = world.ready("bob", "api"), world.ready("bob", "web")
+    world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.PERMISSION, times=1000)
+    world.delete("bob", failing.id)
+    world.run()
+    world.create("bob", "api")
+    world.delete("bob", leaving.id)
+    world.run(lambda: world.workspace(leaving.id).operation is not None)
+    before = world.store.owners["bob"]
+
+    report = reconcile_once(world)
+
+    assert "owner_repaired" not in report.done
+    assert world.store.owners["bob"] == before
+    assert sorted(held.name for held in before.workspaces.values()) == ["", "", "api"]
+
+
+def test_a_freed_name_that_came_back_into_the_record_is_freed_again(world: World) -> None:
+    """Version 0.1 writes it back, as long as it serves too."""
+    leaving = world.ready("bob", "api")
+    world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.PERMISSION, times=1000)
+    world.delete("bob", leaving.id)
+    good = world.store.owners["bob"]
+    held = {leaving.id: replace(good.workspaces[leaving.id], name="api")}
+    world.store.put_owner(replace(good, workspaces=held))
+
+    report = reconcile_once(world)
+
+    assert report.done == {"owner_repaired": ["bob"]}
+    assert world.store.owners["bob"] == good
+
+
 def test_an_owner_who_is_changing_is_left_to_the_next_run(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,12 @@ class Served:
         """Boot a machine with a home disk of this name, which lets in these keys."""
         if name not in self.instances:
             self.addresses += 1
-            metadata = [{"key": "hub-workspace-name", "value": name}]
+            attributes = {
+                "hub-workspace-name": name,
+                "hub-heartbeat-seconds": "1",
+                "hub-keep-awake-seconds": "3600",
+            }
+            metadata = [{"key": key, "value": value} for key, value in attributes.items()]
             resource = {
                 "name": name,
                 "id": new_id(),
@@ -117,6 +122,10 @@ class Served:
     async def logged_in(self, name: str) -> int:
         """Return by how many connections somebody is logged in."""
         return self.machines.logged_in(self.instances[name])
+
+    async def is_kept_awake(self, name: str) -> bool:
+        """Return whether somebody keeps a machine awake."""
+        return self.machines.is_kept_awake(self.instances[name])
 
     async def pid(self, name: str) -> int | None:
         """Return the process id of a machine's first process."""

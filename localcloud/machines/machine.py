@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 
 _BACKLOG = 64
 _GRACE_SECONDS = 1.0
+_CLOCK_SECONDS = 60.0  # that the time of a file may be ahead
 _MESSAGE_BYTES = 64 * 1024
 
 
@@ -39,6 +41,8 @@ class MachinePlan:
         home: the home folder, which outlives it.
         temporary: folders that are empty at its start and gone after its end.
         environment: the variables of every program.
+        keep_awake_seconds: how long ``~/.keep-awake`` counts after it was touched.
+        look_seconds: the pause between two looks at it.
     """
 
     name: str
@@ -49,6 +53,8 @@ class MachinePlan:
     home: Path
     temporary: tuple[Path, ...]
     environment: Mapping[str, str]
+    keep_awake_seconds: float
+    look_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,7 @@ class MachineSurroundings:
         start: starts the first process of a machine, with this socket.
         keys: returns the public keys that may log in to it now, ``<type> <base64>``.
         before: is awaited before its first process starts: until nobody else uses its home.
-        changed: is called when its first process or ``logged_in`` has changed.
+        changed: is called when its first process, ``logged_in`` or ``is_kept_awake`` has changed.
         make_folders: makes its folders.
         remove: removes a folder; it may take long.
     """
@@ -78,12 +84,14 @@ class Machine:
     Attributes:
         plan: what it is made of.
         logged_in: by how many connections somebody is logged in.
+        is_kept_awake: whether somebody has touched ``~/.keep-awake`` lately.
         child: its first process; None if it has none.
     """
 
     def __init__(self, plan: MachinePlan, surroundings: MachineSurroundings) -> None:
         self.plan = plan
         self.logged_in = 0
+        self.is_kept_awake = False
         self.child: Child | None = None
         self._surroundings = surroundings
         self._listener: socket.socket | None = None
@@ -92,6 +100,7 @@ class Machine:
         self._is_open = self._is_still = self._has_ended = self._has_leftovers = False
         self._work: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -107,6 +116,8 @@ class Machine:
         """Listen: the machine has booted."""
         self._is_open = True
         self._listen()
+        if self.plan.home.exists():
+            self._look_at_home()
 
     def freeze(self) -> None:
         """Stop all processes. Connections stand still, and new ones are refused."""
@@ -123,6 +134,8 @@ class Machine:
         """End all processes; the home stays."""
         self._has_ended = True
         self._stop_listening()
+        if self._looking:
+            self._looking.cancel()
         self._then(self._end)
 
     def _then(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -196,6 +209,7 @@ class Machine:
         asyncio.get_running_loop().add_reader(cloud, self._receive, cloud)
         self._watching = asyncio.create_task(self._watch(self.child))
         self._surroundings.changed()
+        self._look_at_home()
         return cloud
 
     def _receive(self, cloud: socket.socket) -> None:
@@ -219,6 +233,30 @@ class Machine:
         if count != self.logged_in:
             self.logged_in = count
             self._surroundings.changed()
+
+    def _look_at_home(self) -> None:
+        """Begin to look at ``~/.keep-awake`` again and again, until the machine ends.
+
+        Before somebody has entered a machine on this home, there is nothing to look at.
+        """
+        if not self._looking:
+            self._looking = asyncio.create_task(self._keep_looking())
+
+    async def _keep_looking(self) -> None:
+        while True:
+            is_kept_awake = self._is_kept_awake()
+            if is_kept_awake != self.is_kept_awake:
+                self.is_kept_awake = is_kept_awake
+                self._surroundings.changed()
+            await asyncio.sleep(self.plan.look_seconds)
+
+    def _is_kept_awake(self) -> bool:
+        """Return whether the file counts, as a real machine decides (``shared/boot/ready.sh``)."""
+        try:
+            age = time.time() - (self.plan.home / ".keep-awake").stat().st_mtime
+        except OSError:
+            return False
+        return -_CLOCK_SECONDS < age < self.plan.keep_awake_seconds
 
     async def _watch(self, child: Child) -> None:
         """Wait for the first process to end. If somebody has killed it, end what is left.

@@ -27,6 +27,8 @@ _FROM_METADATA = {
     "WORKSPACE_REPO": "hub-repo",
     "WORKSPACE_BRANCH": "hub-branch",
 }
+_MOST_LOOK = 10.0  # seconds between two looks at ~/.keep-awake
+_NO_SECONDS = 3600.0  # without the Hub's metadata nothing is reported, so this decides nothing
 _INHERITED = ("PATH", "LANG", "TZ")
 _MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of the cloud's own is made in it
 
@@ -70,7 +72,8 @@ class Machines:
 
     Attributes:
         options: the same.
-        used: is called with an instance when somebody has logged in to it or out of it.
+        used: is called with an instance when somebody has logged in to it or out of it, or keeps it
+            awake or no longer does.
     """
 
     def __init__(self, options: MachinesOptions) -> None:
@@ -101,6 +104,7 @@ class Machines:
         temporary = self.options.folder / "t" / number
         secrets = self.options.secrets / number
         folder = self._home(home)
+        attributes = instance.attributes()
         mark = f"{self.options.mark}{number}"
         plan = MachinePlan(
             name=instance.name,
@@ -112,7 +116,7 @@ class Machines:
             temporary=(temporary, secrets),
             environment={
                 **_common_environment(),
-                **_workspace_environment(instance.attributes()),
+                **_workspace_environment(attributes),
                 MARK: mark,
                 "HOME": str(folder),
                 "TMPDIR": str(temporary),
@@ -120,6 +124,8 @@ class Machines:
                 "XDG_RUNTIME_DIR": str(temporary),
                 "WORKSPACE_SECRETS": str(secrets),
             },
+            keep_awake_seconds=_seconds(attributes, "hub-keep-awake-seconds"),
+            look_seconds=min(_seconds(attributes, "hub-heartbeat-seconds") / 2, _MOST_LOOK),
         )
         surroundings = MachineSurroundings(
             start=self.options.start,
@@ -166,6 +172,11 @@ class Machines:
         """Return by how many connections somebody is logged in to a machine."""
         machine = self._machines.get(instance.id)
         return machine.logged_in if machine else 0
+
+    def is_kept_awake(self, instance: Instance) -> bool:
+        """Return whether somebody has touched ``~/.keep-awake`` on a machine lately."""
+        machine = self._machines.get(instance.id)
+        return machine is not None and machine.is_kept_awake
 
     def host_key(self, instance: Instance) -> str:
         """Return the public key by which a machine proves itself: ``ssh-ed25519 AAAA…``."""
@@ -234,6 +245,12 @@ def _common_environment() -> dict[str, str]:
 
 def _workspace_environment(attributes: Mapping[str, str]) -> dict[str, str]:
     return {name: attributes.get(key, "") for name, key in _FROM_METADATA.items()}
+
+
+def _seconds(attributes: Mapping[str, str], name: str) -> float:
+    """Return a duration of the metadata; an hour without one, or with one that is no number."""
+    value = attributes.get(name, "")
+    return float(value) if value.isdecimal() and int(value) > 0 else _NO_SECONDS
 
 
 def _make_folders(folders: Iterable[Path]) -> None:

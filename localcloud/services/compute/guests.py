@@ -188,19 +188,24 @@ class SimulatedGuests:
             "guest": guest.phase if guest else "off",
             "frozen": bool(guest and guest.is_frozen),
             "connected": self._is_connected(instance),
-            "keptAwake": instance.id in self._kept_awake,
+            "keptAwake": self._is_kept_awake(instance),
             "reports": [report.summary() for report in guest.reports] if guest else [],
         }
 
     def _tell_use(self, instance: Instance) -> None:
         if guest := self._guests.get(instance.id):
-            awake = instance.id in self._kept_awake
-            use = "session" if self._is_connected(instance) else "keep_awake" if awake else None
-            guest.set_use(use)
+            if self._is_connected(instance):
+                guest.set_use("session")
+            else:
+                guest.set_use("keep_awake" if self._is_kept_awake(instance) else None)
 
     def _is_connected(self, instance: Instance) -> bool:
         logged_in = self._machines.logged_in(instance) if self._machines else 0
         return logged_in > 0 or instance.id in self._connected
+
+    def _is_kept_awake(self, instance: Instance) -> bool:
+        by_file = self._machines is not None and self._machines.is_kept_awake(instance)
+        return by_file or instance.id in self._kept_awake
 
     def _let_in(self, instance: Instance) -> None:
         if self._machines:

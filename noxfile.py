@@ -37,6 +37,7 @@ SUITES = (
     "upgrade",
     "integration",
     "system",
+    "cli",
     "terraform",
     "boot",
 )
@@ -140,6 +141,12 @@ def integration(session: nox.Session) -> None:
 def system(session: nox.Session) -> None:
     """Test the Hub as a whole, on a local cloud."""
     _pytest(session, *WORKERS, "tests/system", *session.posargs)
+
+
+@nox.session
+def cli(session: nox.Session) -> None:
+    """Test the command `workspace`, by its own process, on a local cloud and on hostile Hubs."""
+    _pytest(session, *WORKERS, "tests/cli", *session.posargs)
 
 
 @nox.session

@@ -8,6 +8,7 @@ from localcloud.catalogue import ROOT
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("cli/*.md")),
     *sorted(ROOT.glob("terraform/*/*.md")),
 ]
 CONFIGURATION = ROOT / "docs/configuration.md"

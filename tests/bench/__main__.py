@@ -14,6 +14,7 @@ from localcloud.settings import LocalSettings
 from tests.bench import (
     cloud_memory,
     cold_start,
+    command,
     comparison,
     identity,
     imports,
@@ -41,6 +42,7 @@ def main() -> None:
     """Measure everything, and print and write the figures."""
     figures: dict[str, Any] = {
         "imports": imports.measure(),
+        "command": command.measure(),
         "tasks": tasks.measure(),
         "reconciler": reconciler.measure(),
         "cloud": cloud_memory.measure(),
@@ -65,6 +67,9 @@ def main() -> None:
     _show(
         "Imports, beside Flask + functions-framework + the Firestore client (aim: 1.2)",
         figures["imports"],
+    )
+    _show(
+        f"Processor time of the command (aim: under {command.AIM_SECONDS:g} s)", figures["command"]
     )
     _show(
         f"Processor time of a request, beside a bare function with the same calls, at"

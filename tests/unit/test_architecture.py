@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -99,6 +101,19 @@ def test_only_the_configuration_reads_the_environment(path: Path) -> None:
     source = path.read_text()
     assert "os.environ" not in source
     assert "getenv" not in source
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cli").rglob("*.py")), ids=named)
+def test_the_command_imports_nothing_of_the_hub(path: Path) -> None:
+    """It is installed by itself, with the packages that it names, and speaks the API only."""
+    project = tomllib.loads((ROOT / "cli/pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split(r"[^\w-]", each)[0] for each in project["dependencies"]}
+    assert {"click", "requests"} <= names
+    # urllib3 comes with requests, and google.auth with google-auth.
+    tops = {name.replace("-", "_") for name in names} | {"workspace_cli", "urllib3", "google"}
+    for module in imported(path):
+        top = module.split(".")[0]
+        assert top in sys.stdlib_module_names or top in tops, module
 
 
 def test_the_catalogue_lists_every_function_and_nothing_else() -> None:

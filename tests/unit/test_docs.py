@@ -212,7 +212,7 @@ def the_code() -> str:
     """Return the text of everything that pages take names from."""
     return "".join(
         file.read_text(encoding="utf-8")
-        for top in ("shared", "functions", "localcloud", "terraform", "tests")
+        for top in ("shared", "functions", "localcloud", "cli", "terraform", "tests")
         for file in sorted((ROOT / top).rglob("*.*"))
         if file.suffix in {".py", ".yaml", ".sh", ".tf", ".service", ".path"}
         and ".terraform" not in file.parts

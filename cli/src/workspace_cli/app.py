@@ -67,6 +67,11 @@ class App:
 
         return find(self.client(), name)
 
+    def close(self) -> None:
+        """Close the connections that this run has opened."""
+        if self._client is not None:
+            self._client.close()
+
     @contextlib.contextmanager
     def on_interrupt(self, text: str | None) -> Iterator[None]:
         """Say ``text`` if the person presses Ctrl-C in here: what goes on, how to come back."""

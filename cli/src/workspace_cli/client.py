@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
+from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -54,6 +54,10 @@ _PASSING = {429, 500, 502, 503, 504}
 
 class TokenSource(Protocol):
     """Gives the proof of who the person is; ``sign_in`` has those that there are."""
+
+    @property
+    def hint(self) -> str:
+        """What to do if the Hub does not take the proof."""
 
     def token(self) -> str:
         """Return a token that is valid for a while.
@@ -207,6 +211,10 @@ class HubClient:
         """Ask that a workspace be deleted; the answer is the workspace."""
         return self.send(Request("DELETE", f"/workspaces/{quote(workspace_id, safe='')}")).value
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
     def now(self) -> datetime:
         """Return the time by the Hub's clock, as its last answer had it."""
         return datetime.now(UTC) + self._ahead
@@ -301,7 +309,13 @@ class HubClient:
             # The thread may go on for a while: it keeps the session.
             self._session = self._new_session()
             text = f"{self.hub.address} has not answered within {seconds:g} s"
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            HTTPException,
+            OSError,
+            ValueError,  # as from a header that no character set has
+        ) as error:
             text = f"{self.hub.address} cannot be reached: {_why(error)}"
         except _TooLargeError as error:
             raise NotUnderstoodError(
@@ -315,17 +329,29 @@ class HubClient:
     def _exchange(
         self, session: requests.Session, request: Request, token: str | None, request_id: str
     ) -> Answer:
-        headers = {"X-Request-Id": request_id, **(request.headers or {})}
-        with session.request(
-            request.method,
-            f"{self.hub.address}{request.path}",
-            params=dict(request.query or {}),
-            json=request.body,
-            headers=headers,
-            auth=_Bearer(token),
-            allow_redirects=False,
+        prepared = session.prepare_request(
+            requests.Request(
+                request.method,
+                f"{self.hub.address}{request.path}",
+                params=dict(request.query or {}),
+                json=request.body,
+                headers={"X-Request-Id": request_id, **(request.headers or {})},
+                auth=_Bearer(token),
+            )
+        )
+        # By the adapter, not by the session, which looks at redirections and keeps cookies.
+        address = str(prepared.url)
+        adapter = session.get_adapter(address)
+        # Its arguments are: proxies, stream, verify, cert.
+        settings = session.merge_environment_settings(address, {}, True, None, None)
+        timeout = (CONNECT_SECONDS, SILENT_SECONDS)
+        with adapter.send(
+            prepared,
             stream=True,
-            timeout=(CONNECT_SECONDS, SILENT_SECONDS),
+            timeout=timeout,
+            verify=settings["verify"] or True,
+            cert=settings["cert"],
+            proxies=settings["proxies"],
         ) as response:
             told = response.headers.get("X-Request-Id", "")
             request_id = told if _REQUEST_ID.fullmatch(told) else request_id
@@ -362,8 +388,8 @@ class HubClient:
                 request_id=answer.request_id,
             )
         value = answer.value if isinstance(answer.value, dict) else {}
-        code = value.get("code")
-        is_unknown = (code in {"NOT_FOUND", None} and answer.status == 404) or answer.status == 405
+        has_no_workspace = value.get("code") not in ("NOT_FOUND", None)
+        is_unknown = answer.status == 405 or (answer.status == 404 and not has_no_workspace)
         if is_unknown:
             return PathUnknownError(
                 f"{self.hub.address} does not know {request.method} {one_line(request.path)}",
@@ -375,7 +401,10 @@ class HubClient:
                 f"{self.hub.address} is older than this command, and does not know all of it",
                 request_id=answer.request_id,
             )
-        return error_of(answer.status, value, answer.request_id, self.hub)
+        error = error_of(answer.status, value, answer.request_id, self.hub)
+        if isinstance(error, SignInError) and self._tokens is not None:
+            error.hint = self._tokens.hint
+        return error
 
     def _set_clock(self, date: str | None) -> None:
         if not date:
@@ -392,7 +421,6 @@ class HubClient:
         session.trust_env = urlsplit(self.hub.address).hostname not in LOOPBACK
         session.headers["User-Agent"] = f"workspace/{VERSION}"
         session.headers["Accept"] = "application/json, application/problem+json"
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # none is kept
         return session
 
 

@@ -25,11 +25,14 @@ def locked(path: Path, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
     The kernel releases it when the process ends, however it ends.
 
     Raises:
-        CommandError: another process has held it for too long.
+        CommandError: another process has held it for too long, or nothing can be written there.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = path.with_name(f"{path.name}.lock")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _make_folder(path.parent)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CommandError(f"cannot write {lock}: {error.strerror}") from None
     try:
         deadline = time.monotonic() + seconds
         while True:
@@ -83,7 +86,7 @@ def replace_object(path: Path, value: dict[str, Any]) -> None:
     """
     target = Path(os.path.realpath(path))
     try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(target.parent)
         for left in target.parent.glob(f".{target.name}.*.draft"):  # by a process that was killed
             left.unlink(missing_ok=True)
         draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
@@ -100,3 +103,10 @@ def replace_object(path: Path, value: dict[str, Any]) -> None:
             os.close(folder)
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, for the person only. What there is stays as it is."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)

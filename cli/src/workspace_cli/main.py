@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -179,6 +180,8 @@ def run(arguments: list[str]) -> int:
         _discard_stdout()
         app.console.note(f"workspace: cannot write the output: {error.strerror or error}")
         return errors.FAILED
+    finally:
+        app.close()
     return code
 
 
@@ -205,6 +208,12 @@ def _invoke(app: App, arguments: list[str]) -> int:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             app.console.note(f"  {error.ctx.command_path} --help says what there is")
         return error.exit_code
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  # its text may be a server's: it is escaped, too
+        app.console.note("".join(traceback.format_exception(error)))
+        app.console.note("workspace: this command has a fault; please report the lines above")
+        return errors.FAILED
     return errors.OK
 
 

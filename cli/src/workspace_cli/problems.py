@@ -59,9 +59,7 @@ def error_of(
         return errors.WrongUsageError("; ".join(fields), request_id=request_id)
     if status == 401:
         return errors.SignInError(
-            f"{hub.address} does not believe who you are: {detail}",
-            hint=f"sign in again: workspace login {hub.address}",
-            request_id=request_id,
+            f"{hub.address} does not believe who you are: {detail}", request_id=request_id
         )
     if status == 404:
         return errors.WorkspaceNotFoundError(detail, hint="workspace ls", request_id=request_id)

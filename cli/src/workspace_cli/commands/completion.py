@@ -6,18 +6,21 @@ from click.shell_completion import get_completion_class
 from workspace_cli.app import App
 from workspace_cli.main import COMPLETE, Command
 
+# Not the function's docstring: click takes the backspaces for lines that stay as they are.
+_HELP = """Print the lines that make SHELL complete commands, options and workspaces.
 
-@click.command(cls=Command)
+\b
+bash, in ~/.bashrc:                     eval "$(workspace completion bash)"
+zsh, in ~/.zshrc:                       eval "$(workspace completion zsh)"
+fish, in ~/.config/fish/config.fish:    workspace completion fish | source
+"""
+
+
+@click.command(cls=Command, help=_HELP)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    r"""Print the lines that make SHELL complete commands, options and workspaces.
-
-    \b
-    bash: eval "$(workspace completion bash)"      in ~/.bashrc
-    zsh:  eval "$(workspace completion zsh)"       in ~/.zshrc
-    fish: workspace completion fish | source       in ~/.config/fish/config.fish
-    """
+    """Print click's own script for a shell."""
     app = context.find_object(App)
     kind = get_completion_class(shell)
     assert app is not None  # noqa: S101  # the group has made it

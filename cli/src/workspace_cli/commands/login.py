@@ -1,5 +1,6 @@
 """Sign in to a Hub."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ import click
 from workspace_cli.app import App
 from workspace_cli.config import NAME, Config, Hub, SignIn, checked_address
 from workspace_cli.connection import agree, describe
-from workspace_cli.errors import PathUnknownError, RefusedError, WrongUsageError
+from workspace_cli.errors import PathUnknownError, RefusedError
 from workspace_cli.main import Command
 from workspace_cli.sign_in import describe as describe_sign_in
 from workspace_cli.sign_in import mint_for
@@ -105,16 +106,14 @@ def _facts(hub: Hub) -> Facts:
     """Return what the Hub says of itself; it is asked without a token."""
     from workspace_cli.client import HubClient  # noqa: PLC0415  # it loads requests
 
-    client = HubClient(hub, None)
-    try:
-        return facts_of(client.sign_in(), hub.address)
-    except PathUnknownError as error:
-        # A Hub of version 0.1 lacks the path. Its contract says whether it is one.
-        if client.is_hub():
-            return OLDER
-        raise WrongUsageError(
-            f"what answers at {hub.address} is no Workspace Hub", request_id=error.request_id
-        ) from None
+    with contextlib.closing(HubClient(hub, None)) as client:
+        try:
+            return facts_of(client.sign_in(), hub.address)
+        except PathUnknownError:
+            # A Hub of version 0.1 lacks the path. Its contract says whether it is one.
+            if client.is_hub():
+                return OLDER
+            raise
 
 
 def _name(config: Config, begun: Hub, way: SignIn) -> str:
@@ -171,7 +170,9 @@ def _store(app: App, hub: Hub, minted: Minted) -> None:
     """Store the Hub and the tokens, once the Hub has taken the token."""
     from workspace_cli.client import HubClient  # noqa: PLC0415
 
-    HubClient(hub, GivenToken(minted.token, "the sign-in"), app.console.note).check()
+    token = GivenToken(minted.token, "the sign-in")
+    with contextlib.closing(HubClient(hub, token, app.console.note)) as client:
+        client.check()
     hub = replace(hub, email=email_of(minted.token))
     StoredTokens(app.store.credentials(hub.name), hub, mint_for(hub)).keep(minted)
     app.store.put(hub, use=True)

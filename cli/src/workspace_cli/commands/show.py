@@ -54,7 +54,7 @@ def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
         yield "no capacity", ", ".join(workspace.operation.zones_tried)
     yield "connect", f"workspace ssh {workspace.name}"
     access = _member(_member(workspace.raw, "connection"), "access")
-    if access.get("state") in {"pending", "refused"}:
+    if access.get("state") in ("pending", "refused"):
         yield "access", one_line(f"{access['state']}: {access.get('why') or 'no reason'}")
     machine = _member(workspace.raw, "instance").get("status") or "no machine"
     yield "machine", f"{workspace.machine_type}, {workspace.zone}, {one_line(machine, 40)}"

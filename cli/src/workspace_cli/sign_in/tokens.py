@@ -43,6 +43,7 @@ class GivenToken:
 
     def __init__(self, token: str, whence: str) -> None:
         self._token = checked(token.strip(), whence)
+        self.hint = f"the token is from {whence}: it may have expired, or be for another Hub"
 
     def token(self) -> str:
         """Return the token."""
@@ -73,6 +74,8 @@ class StoredTokens:
         sign_in = {key: value for key, value in asdict(hub.sign_in).items() if value is not None}
         where = {} if hub.sign_in.kind == "local" else {"address": hub.address}
         self._whose = {**sign_in, **where}
+        way = "--local" if hub.sign_in.kind == "local" else hub.name
+        self.hint = f"sign in again: workspace login {way}"
 
     def token(self) -> str:
         """Return a token that is valid for some minutes.

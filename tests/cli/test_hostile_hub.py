@@ -1,0 +1,237 @@
+"""A Hub that attacks whoever uses it: in every field, in headers, in what it says of itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.scripted_hub import (
+    SIGN_IN,
+    Reply,
+    ScriptedHub,
+    Seen,
+    operation,
+    problem,
+    workspace,
+)
+from workspace_cli import following, main
+
+ID = "0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52"
+# Sets the title, clears the screen, starts a hidden link, turns text around, ends the line and
+# writes one as if the command had, with rich's markup and an emoji code, C1, and what is invisible.
+ATTACK = (
+    "\x1b]0;owned\x07\x1b[2J\x1b]8;;https://evil\x1b\\x\u202e$(touch owned)`id`;\r\n"
+    "workspace: all is well[bold red]x[/] :smile: \x9b31m\u2066\u200b\ufeff\ud800\x00\x7f"
+)
+OTHERS: tuple[Any, ...] = (None, -1, 1e308, True, [], {}, [[]], {"a": ATTACK}, "", "x" * 100_000)
+PRINTED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process: there are hundreds of runs. It waits for nothing."""
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(following, "_pass", lambda *_: None)
+
+    def once(*arguments: str) -> tuple[int, str, str]:
+        code = main.run(list(arguments))
+        out, err = capsys.readouterr()
+        assert (tmp_path / "owned").exists() is False
+        return code, out, err
+
+    return once
+
+
+@pytest.fixture
+def as_program(hub: ScriptedHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a token for the scripted Hub."""
+    monkeypatch.setenv("WORKSPACE_HUB", hub.address)
+    monkeypatch.setenv("WORKSPACE_TOKEN", "a.token.of-a-program")
+
+
+def assert_harmless(code: int, out: str, err: str) -> None:
+    """Check that nothing acts on a terminal, and that no line is the Hub's own."""
+    shown = out + err
+    assert not [one for one in shown if unicodedata.category(one) in PRINTED and one != "\n"]
+    assert code in range(8), shown
+    assert "Traceback" not in shown
+    assert not [line for line in shown.splitlines() if line.startswith("workspace: all is well")]
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of each member of a JSON value, at any depth."""
+    members: Any = ()
+    if isinstance(value, dict):
+        members = value.items()
+    elif isinstance(value, list):
+        members = enumerate(value)
+    for key, below in members:
+        yield (*path, key)
+        yield from leaves(below, (*path, key))
+
+
+def with_value(value: Any, path: tuple[Any, ...], put: Any) -> Any:
+    """Return a copy of a JSON value with something else at a path."""
+    changed = copy.deepcopy(value)
+    at = changed
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = put
+    return changed
+
+
+def whole() -> dict[str, Any]:
+    """Return a workspace in which every field has a value."""
+    return workspace(
+        id=ID,
+        status="ERROR",
+        operation=operation(),
+        error={"code": "X", "message": "m", "retryable": True, "at": "", "operation_kind": "START"},
+        suspended_at="2026-11-23T18:47:12Z",
+        stopped_because="idle",
+        memory_kept=False,
+        memory_lost_because="reason",
+        deletes_at="2026-12-23T18:47:12Z",
+        renewal={"at": "2026-12-23T18:47:12Z", "what": "w", "why": "y", "unless": "u"},
+        instance={"status": "RUNNING"},
+        why_no_instance="none",
+        connection={"kind": "iap", "access": {"state": "refused", "why": "w"}, "command": "c"},
+    )
+
+
+def replies_by_path(replies: dict[str, Reply]) -> Callable[[Seen], Reply | None]:
+    """Return what answers these paths so, and others by default."""
+    return lambda seen: replies.get(seen.path)
+
+
+COMMANDS = (
+    ("ls", "-o", "wide", "--all"),
+    ("show", ID),
+    ("wait", ID, "--timeout", "0"),
+    ("start", "api", "--timeout", "0"),
+    ("rm", "api"),
+)
+
+
+@pytest.mark.usefixtures("as_program")
+@pytest.mark.parametrize("path", list(leaves(whole())), ids=str)
+def test_a_field_of_a_workspace_cannot_act(
+    hub: ScriptedHub, run: Run, path: tuple[Any, ...]
+) -> None:
+    """Whatever stands in a field, commands show it harmlessly, or refuse it in a sentence."""
+    for put in (ATTACK, *OTHERS):
+        value = with_value(whole(), path, put)
+        at_rest = {**value, "operation": None, "error": None} if path == ("id",) else value
+
+        def answer(seen: Seen, one: Any = at_rest) -> Reply:
+            is_list = seen.path == "/workspaces"
+            return Reply(body=[one] if is_list else one)
+
+        hub.answers = answer
+        for command in COMMANDS if put is ATTACK else COMMANDS[:2]:
+            assert_harmless(*run(*command))
+        if put is not ATTACK:
+            continue
+        code, out, _ = run("ls", "-o", "json")
+        assert (code, json.loads(out)) == (0, [at_rest])
+        assert out.isascii()
+
+
+@pytest.mark.usefixtures("as_program")
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 429, 500, 503, 599])
+@pytest.mark.parametrize("member", ["code", "detail", "title", "errors", "field", "message"])
+def test_a_refusal_cannot_act(hub: ScriptedHub, run: Run, status: int, member: str) -> None:
+    """Whatever stands in a problem, its message is one harmless line."""
+    for put in (ATTACK, *OTHERS):
+        errors: Any = [{"field": "name", "message": "wrong"}]
+        told: dict[str, Any] = {"code": "INVALID_REQUEST", "detail": "d", "errors": errors}
+        if member in {"field", "message"}:
+            errors[0][member] = put
+        else:
+            told[member] = put
+        hub.always(Reply(status, told))
+        code, out, err = run("stop", ID)
+        assert_harmless(code, out, err)
+        assert code not in {0, 6}
+
+
+@pytest.mark.usefixtures("as_program")
+@pytest.mark.parametrize("name", ["X-Request-Id", "Location", "Link", "Retry-After", "Date"])
+def test_a_header_cannot_act(hub: ScriptedHub, run: Run, name: str) -> None:
+    """Headers are shown and believed as little as bodies."""
+    for value in ("\x1b[2J\x07", "\x9b31m", "9" * 400, "-5", "nan", '<\x1b>; rel="next"', ""):
+        for status in (200, 302, 429, 500):
+            hub.always(Reply(status, [] if status == 200 else {}, {name: value}))
+            assert_harmless(*run("ls"))
+
+
+@pytest.mark.usefixtures("as_program")
+def test_an_event_cannot_act(hub: ScriptedHub, run: Run) -> None:
+    """Neither its fields nor something that is no event."""
+    hub.workspaces = [workspace(id=ID)]
+    event = {"at": "2026-11-23T18:47:12Z", "who": "w", "who_email": None, "what": "W", "times": 2}
+    for key in event:
+        for put in (ATTACK, *OTHERS):
+            events = [{**event, key: put}, put]
+            found = Reply(body=[workspace(id=ID)])
+            replies = {"/workspaces": found, f"/workspaces/{ID}/events": Reply(body=events)}
+            hub.answers = replies_by_path(replies)
+            assert_harmless(*run("events", ID))
+
+
+@pytest.mark.parametrize("path", list(leaves({**SIGN_IN, "more": 1})), ids=str)
+def test_what_a_hub_says_of_itself_cannot_act(
+    hub: ScriptedHub, run: Run, path: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Login understands it, or refuses it; what it stores is of the right form."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    for put in (ATTACK, *OTHERS):
+        hub.sign_in = with_value({**SIGN_IN, "more": 1}, path, put)
+        code, out, err = run("login", hub.address, "--name", "h")
+        assert_harmless(code, out, err)
+        assert code in {1, 4}  # gcloud is not there, at the latest
+        assert "Authorization" not in hub.seen[-1].headers
+
+
+HOSTILE_WAYS = [
+    {"kind": "direct", "port": 22, "jump": "-oProxyCommand=touch${IFS}owned", "user": None},
+    {"kind": "direct", "port": 22, "jump": "a@b\x1b[2J", "user": None},
+    {"kind": "direct", "port": 22, "jump": "a b", "user": None},
+    {"kind": "direct", "port": 22, "jump": "host:99999", "user": None},
+    {"kind": "direct", "port": 0, "jump": None, "user": None},
+    {"kind": "direct", "port": "22", "jump": None, "user": None},
+    {"kind": "direct", "port": 22, "jump": None, "user": "-oProxyCommand=x"},
+    {"kind": "iap", "user": "root;id"},
+    {"kind": "tailnet"},
+]
+
+
+@pytest.mark.parametrize("way", HOSTILE_WAYS, ids=str)
+def test_a_way_to_connect_that_is_none_is_refused(
+    hub: ScriptedHub, run: Run, way: dict[str, Any]
+) -> None:
+    """What could become an option of ssh, or is no host, port or name, is not stored."""
+    hub.sign_in = {**SIGN_IN, "connect": way}
+    code, out, err = run("login", hub.address, "--yes", "--method", "gcloud")
+    assert_harmless(code, out, err)
+    assert code == 1
+
+
+def test_a_hub_that_is_none_is_named_so(hub: ScriptedHub, run: Run) -> None:
+    """Another server at the address, or a typing error, is told before any token is made."""
+    hub.answers = lambda _: Reply(body={"hello": "world"})
+    code, _, err = run("login", hub.address)
+    assert (code, "is no Workspace Hub" in err) == (1, True)
+    hub.answers = lambda _: problem(404, "NOT_FOUND", "Nothing here.")
+    assert run("login", hub.address)[0] == 1

@@ -55,6 +55,12 @@ CASES = {
         "NAME: must be short; --repo: must not hold credentials; --machine-type: must be one of",
         unless_read(problem(400, "INVALID_REQUEST", "wrong", errors=_FIELDS)),
     ),
+    "a field is the option of this command": Case(
+        "start api --name q",
+        2,
+        "--name: must be short; --repo",
+        unless_read(problem(400, "INVALID_REQUEST", "wrong", errors=_FIELDS)),
+    ),
     "no such workspace": Case("stop trian", 3, 'there is no workspace "trian"'),
     "no such hub": Case("--hub nowhere ls", 3, 'there is no Hub "nowhere"'),
     "one of several is not there": Case("rm -y api trian", 3, 'there is no workspace "trian"'),

@@ -411,6 +411,8 @@ def test_a_token_of_the_environment_needs_no_login(at_hub: Cli, hub: ScriptedHub
     at_hub.succeed("--hub", hub.address + "/", "ls")
     assert set(sent(hub)) == {"Bearer a.token.of-a-program"}
     assert not at_hub.config.exists()
+    gcloud(at_hub, "a.token.of-gcloud")
+    assert "goes before this sign-in" in at_hub.succeed("login", hub.address).err
     hub.answers = lambda _: problem(401, "NOT_AUTHENTICATED", "It has expired.")
     done = at_hub.run("ls")
     assert (done.code, "WORKSPACE_TOKEN" in done.err) == (4, True)

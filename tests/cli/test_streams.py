@@ -36,6 +36,8 @@ def test_a_reader_that_has_enough_is_no_error(at_hub: Cli, hub: ScriptedHub) -> 
             assert (done.returncode, done.stderr) == (0, ""), done
     done = shell(at_hub, "W --help | true")
     assert (done.returncode, done.stderr) == (0, "")
+    # Nor does a reader of the messages change what came of it.
+    assert shell(at_hub, "W stop nothing 2>&1 | true").returncode == 3
 
 
 def test_output_that_cannot_be_written_is_an_error(at_hub: Cli, hub: ScriptedHub) -> None:

@@ -401,7 +401,7 @@ class HubClient:
                 f"{self.hub.address} is older than this command, and does not know all of it",
                 request_id=answer.request_id,
             )
-        error = error_of(answer.status, value, answer.request_id, self.hub)
+        error = error_of(answer.status, value, answer.request_id, self.hub, request.path)
         if isinstance(error, SignInError) and self._tokens is not None:
             error.hint = self._tokens.hint
         return error

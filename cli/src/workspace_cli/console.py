@@ -6,6 +6,7 @@ Otherwise rich draws them; it is loaded only then.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -29,10 +30,13 @@ class Console:
 
     Args:
         plain: what ``--plain`` says; it may be set later.
+
+    ``is_lost`` says that stdout cannot be written any more: the error is raised, too.
     """
 
     def __init__(self, *, plain: bool = False) -> None:
         self.plain = plain
+        self.is_lost = False
         self._rich: rich.console.Console | None = None
         for stream in (sys.stdout, sys.stderr):
             # What the terminal's character set lacks is written as its number. It is no reason to
@@ -66,13 +70,11 @@ class Console:
 
     def out(self, line: str = "") -> None:
         """Write a line of data to stdout."""
-        if sys.stdout is not None:
-            sys.stdout.write(self._fit(visible(line, keep="\n\t"), sys.stdout) + "\n")
+        self._write(self._fit(visible(line, keep="\n\t"), sys.stdout) + "\n")
 
     def json(self, value: Any, *, indent: int | None = 2) -> None:
         """Write a value as JSON to stdout, in ASCII, so that no character acts on a terminal."""
-        if sys.stdout is not None:
-            sys.stdout.write(json.dumps(value, indent=indent) + "\n")
+        self._write(json.dumps(value, indent=indent) + "\n")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write aligned columns to stdout; a cell is one line. An empty cell is a dash."""
@@ -100,8 +102,10 @@ class Console:
 
             self.rich.print(Text(safe, style=style), soft_wrap=True)
         else:
-            sys.stderr.write(safe + "\n")
-            sys.stderr.flush()
+            # Whoever read it may have gone; that changes neither what is done nor the exit code.
+            with contextlib.suppress(OSError):
+                sys.stderr.write(safe + "\n")
+                sys.stderr.flush()
 
     def warn(self, line: str) -> None:
         """Write a warning to stderr."""
@@ -140,9 +144,18 @@ class Console:
         Raises:
             OSError: the reader of stdout has gone, or the disk is full.
         """
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+        self._write("", then_flush=True)
+
+    def _write(self, text: str, *, then_flush: bool = False) -> None:
+        if sys.stdout is None:
+            return
+        try:
+            sys.stdout.write(text)
+            if then_flush:
+                sys.stdout.flush()
+        except OSError:
+            self.is_lost = True
+            raise
 
     @staticmethod
     def _fit(text: str, stream: TextIO | None) -> str:

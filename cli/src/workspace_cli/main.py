@@ -7,9 +7,10 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -53,6 +54,29 @@ def _set_plain(context: click.Context, _: click.Parameter, value: bool) -> None:
         context.ensure_object(App).console.plain = True
 
 
+def _show_help(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        _write(context, context.get_help())
+
+
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        _write(context, f"workspace {VERSION}")
+
+
+def _write(context: click.Context, text: str) -> NoReturn:
+    """Write a text as all data are written, and end: click's own way has another exit code."""
+    context.ensure_object(App).console.out(text)
+    context.exit()
+
+
+def _eager(*names: str, callback: Callable[..., None], text: str) -> click.Option:
+    """Return an option that does something else than the command."""
+    return click.Option(
+        names, is_flag=True, is_eager=True, expose_value=False, callback=callback, help=text
+    )
+
+
 def _common_options() -> list[click.Parameter]:
     return [
         click.Option(
@@ -69,6 +93,7 @@ def _common_options() -> list[click.Parameter]:
             callback=_set_plain,
             help="Neither colours nor moving lines.",
         ),
+        _eager("-h", "--help", callback=_show_help, text="Show this message and exit."),
     ]
 
 
@@ -76,7 +101,7 @@ class Command(click.Command):
     """A command of ``workspace``: with ``--hub`` and ``--plain``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{**kwargs, "add_help_option": False})
         self.params += _common_options()
 
 
@@ -148,12 +173,15 @@ def _summaries() -> dict[str, str]:
 
 @click.group(
     cls=_Group,
-    params=_common_options(),
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    params=[
+        *_common_options(),
+        _eager("--version", callback=_show_version, text="Show the version and exit."),
+    ],
+    add_help_option=False,
+    context_settings={"max_content_width": 100},
     epilog="workspace COMMAND --help says more. Exit codes: 1 failed, 2 usage, 3 not found, "
     "4 sign in, 5 refused, 6 not in time, 7 the Hub does not answer.",
 )
-@click.version_option(VERSION, prog_name="workspace")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Create, start, watch and enter the workspaces of a Workspace Hub."""
@@ -162,7 +190,11 @@ def cli(context: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command of ``sys.argv``, and end with its exit code."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # a second one, while the first was told
+        code = errors.INTERRUPTED
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -171,18 +203,23 @@ def run(arguments: list[str]) -> int:
     try:
         code = _invoke(app, arguments)
         app.console.flush()
-    except BrokenPipeError:
-        # Whoever read stdout, as `head`, has got what they wanted. Nothing more can be written, by
-        # the interpreter's own flush neither.
-        _discard_stdout()
-        return errors.OK
-    except OSError as error:  # stdout cannot be written: the disk is full
-        _discard_stdout()
-        app.console.note(f"workspace: cannot write the output: {error.strerror or error}")
-        return errors.FAILED
+    except OSError as error:
+        code = _not_written(app, error)
     finally:
         app.close()
+        _flush_messages()
     return code
+
+
+def _not_written(app: App, error: OSError) -> int:
+    """Return the exit code of a run that ended with this error, most likely stdout's."""
+    if not app.console.is_lost:
+        return _report_fault(app, error)
+    _discard(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return errors.OK  # whoever read it, as `head`, has got what they wanted
+    app.console.note(f"workspace: cannot write the output: {error.strerror or error}")
+    return errors.FAILED
 
 
 def _invoke(app: App, arguments: list[str]) -> int:
@@ -210,10 +247,8 @@ def _invoke(app: App, arguments: list[str]) -> int:
         return error.exit_code
     except OSError:
         raise
-    except Exception as error:  # noqa: BLE001  # its text may be a server's: it is escaped, too
-        app.console.note("".join(traceback.format_exception(error)))
-        app.console.note("workspace: this command has a fault; please report the lines above")
-        return errors.FAILED
+    except Exception as error:  # noqa: BLE001  # so that the exit code is one that is documented
+        return _report_fault(app, error)
     return errors.OK
 
 
@@ -225,14 +260,30 @@ def _report(app: App, error: errors.CommandError) -> None:
         app.console.note(f"  request {error.request_id}")
 
 
+def _report_fault(app: App, error: Exception) -> int:
+    """Show a fault of this command; its text may be a server's, so it is escaped, too."""
+    app.console.note("".join(traceback.format_exception(error)))
+    app.console.note("workspace: this command has a fault; please report the lines above")
+    return errors.FAILED
+
+
 def _interrupted(app: App) -> int:
     app.console.note(f"\n{app.goes_on}" if app.goes_on else "\ninterrupted")
     return errors.INTERRUPTED
 
 
-def _discard_stdout() -> None:
-    """Let what is still buffered for stdout go nowhere."""
-    if sys.stdout is not None:
+def _flush_messages() -> None:
+    """Write out what is left for stderr. If nobody reads it any more, that is no failure."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _discard(sys.stderr)
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Let what is still buffered for a stream go nowhere: the interpreter flushes it at its end."""
+    if stream is not None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

@@ -26,6 +26,8 @@ OPTIONS = {
     "empty_home": "--empty-home",
     "rebuild": "--rebuild",
 }
+# Where it is another one. A path's last part says which request it is.
+_OPTIONS_OF = {"start": {"name": "--name"}}
 _MOST_FIELDS = 20
 _HINTS = {
     "OPERATION_UNDER_WAY": "wait until it has ended: workspace wait NAME",
@@ -40,7 +42,7 @@ _HINTS = {
 
 
 def error_of(
-    status: int, problem: Mapping[str, Any], request_id: str, hub: Hub
+    status: int, problem: Mapping[str, Any], request_id: str, hub: Hub, path: str
 ) -> errors.CommandError:
     """Return the error that an answer is.
 
@@ -49,12 +51,14 @@ def error_of(
         problem: the answer's JSON object; empty if it had none. Nothing in it is trusted.
         request_id: checked already.
         hub: who answered.
+        path: of the request.
     """
     code = one_line(problem.get("code") or "", 64)
     said = problem.get("detail") or problem.get("title") or ""
     detail = one_line(said).rstrip(".") or f"{hub.address} answers {status}"
     hint = _HINTS.get(code)
-    fields = _fields(problem.get("errors"))
+    options = {**OPTIONS, **_OPTIONS_OF.get(path.rpartition("/")[2], {})}
+    fields = _fields(problem.get("errors"), options)
     if status == 400 and fields:
         return errors.WrongUsageError("; ".join(fields), request_id=request_id)
     if status == 401:
@@ -70,7 +74,7 @@ def error_of(
     return errors.CommandError(detail, hint=hint, request_id=request_id)
 
 
-def _fields(given: object) -> list[str]:
+def _fields(given: object, options: Mapping[str, str]) -> list[str]:
     """Return a line for each wrong field, named as what the person has typed."""
     if not isinstance(given, list):
         return []
@@ -78,6 +82,6 @@ def _fields(given: object) -> list[str]:
     for one in given[:_MOST_FIELDS]:
         if isinstance(one, dict):
             field = str(one.get("field", ""))
-            option = OPTIONS.get(field) or one_line(field, 100)
+            option = options.get(field) or one_line(field, 100)
             lines.append(f"{option}: {one_line(one.get('message', ''))}".removeprefix(": "))
     return lines

@@ -1,6 +1,7 @@
 """Sign in to a Hub."""
 
 import contextlib
+import os
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,8 +13,8 @@ from workspace_cli.config import NAME, Config, Hub, SignIn, checked_address
 from workspace_cli.connection import agree, describe
 from workspace_cli.errors import PathUnknownError, RefusedError
 from workspace_cli.main import Command
+from workspace_cli.sign_in import ENVIRONMENT_TOKEN, mint_for
 from workspace_cli.sign_in import describe as describe_sign_in
-from workspace_cli.sign_in import mint_for
 from workspace_cli.sign_in.methods import OLDER, Facts, Wish, choose, facts_of, others_with
 from workspace_cli.sign_in.tokens import GivenToken, Minted, StoredTokens, email_of
 from workspace_cli.text import one_line
@@ -180,4 +181,6 @@ def _store(app: App, hub: Hub, minted: Minted) -> None:
     app.console.note(f"You are signed in to {hub.address}{who}, by {describe_sign_in(hub)}.")
     if hub.connect is not None and hub.connect.kind != "iap":
         app.console.note(f"Its machines are reached {describe(hub.connect)}.")
+    if os.environ.get(ENVIRONMENT_TOKEN):
+        app.console.warn(f"{ENVIRONMENT_TOKEN} is set, and goes before this sign-in")
     app.console.note(f"It is called {hub.name}. Go on:\n  workspace create NAME --ssh")

@@ -17,6 +17,7 @@ from shared.domain.workspace import (
     SCHEMA_VERSION,
     Activity,
     HomeDisk,
+    HostKey,
     Metadata,
     Operation,
     OperationKind,
@@ -64,6 +65,10 @@ def workspace_record(document: Document) -> Workspace:
         fields["stopped_because"] = StopReason(reason)
     if disk := document.get("home_disk"):
         fields["home_disk"] = HomeDisk(**disk)
+    if key := document.get("host_key"):
+        fields["host_key"] = HostKey(
+            **{name: key[name] for name in HostKey.__dataclass_fields__ if name in key}
+        )
     fields["error"] = _problem(document.get("error"))
     fields["operation"] = _operation(document.get("operation"))
     return Workspace(**fields)

@@ -155,6 +155,25 @@ is_kept_awake() {
   [ "${age}" -gt -60 ] && [ "${age}" -lt "${keep_awake_seconds}" ]
 }
 
+# Print the machine's own SSH key as TYPE BASE64: the Ed25519 one if it has one, and nothing if no
+# key is known. sshd itself says where its keys are: Container-Optimized OS has them in another
+# folder than Debian.
+host_key() {
+  local keys kind name file type key
+  keys=$(sshd -T -f "${SSHD_CONFIG}" 2>/dev/null) || return 0
+  for kind in ssh-ed25519 ecdsa-sha2-nistp256 ssh-rsa; do
+    while read -r name file; do
+      [ "${name}" = hostkey ] || continue
+      [ -r "${file}.pub" ] || continue
+      read -r type key _ <"${file}.pub" || true
+      if [ "${type}" = "${kind}" ] && [[ ${key} =~ ^[A-Za-z0-9+/]{1,1000}=*$ ]]; then
+        echo "${type} ${key}"
+        return 0
+      fi
+    done <<<"${keys}"
+  done
+}
+
 # Report that the workspace is in use, and why. It is retried until the next heartbeat is due.
 heartbeat() {
   local because=session
@@ -168,7 +187,7 @@ heartbeat() {
 await_steady
 rm -f "${STATE}/failed"
 result=0
-report ready || result=$?
+report ready "$(host_key)" || result=$?
 case "${result}" in
   1) exit 0 ;; # the Hub expects nothing of this boot: another one counts, or the workspace is gone
   2) exit 1 ;; # systemd starts this script again

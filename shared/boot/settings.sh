@@ -60,26 +60,29 @@ generation() {
   cat "${STATE}/generation"
 }
 
-# Report to the Hub: report EVENT, report EVENT BECAUSE or report EVENT CODE MESSAGE. The arguments
-# are the scripts' own texts, which need no quoting in JSON. Each attempt has a fresh token. It
-# returns 0 if the Hub accepts the report, 1 if the Hub refuses it, and 2 if the Hub gives no
-# definite answer within PATIENCE_SECONDS.
+# Report to the Hub: report ready HOST_KEY, which may be empty, report heartbeat BECAUSE, or report
+# failed CODE MESSAGE. The arguments are the scripts' own texts, or checked, so they need no quoting
+# in JSON. Each attempt has a fresh token. It returns 0 if the Hub accepts the report, 1 if the Hub
+# refuses it, and 2 if the Hub gives no definite answer within PATIENCE_SECONDS.
 report() {
-  local url audience generation body token status because='' failure=''
+  local url audience generation body token status reason='' more=''
   local give_up=$((SECONDS + PATIENCE_SECONDS))
   # The first is short: the worker that made this machine may be about to record it.
   local pauses=(0.25 0.5 1 2 4 8 15) retries=0
-  [ "$#" -ne 2 ] || because=",\"because\":\"$2\""
-  [ "$#" -lt 3 ] || failure=",\"code\":\"$2\",\"message\":\"$3\""
+  case "$1" in
+    ready) [ -z "$2" ] || more=",\"host_key\":\"$2\"" ;;
+    heartbeat) reason=$2 more=",\"because\":\"$2\"" ;;
+    failed) reason=$2 more=",\"code\":\"$2\",\"message\":\"$3\"" ;;
+  esac
   while :; do
     if url=$(attribute hub-reports-url) && audience=$(attribute hub-audience) &&
       generation=$(generation) && token=$(identity_token "${audience}"); then
-      body="{\"event\":\"$1\",\"generation\":${generation}${because}${failure}}"
+      body="{\"event\":\"$1\",\"generation\":${generation}${more}}"
       # The token is passed on standard input, because everybody can read command lines.
       status=$(printf 'header = "Authorization: Bearer %s"\n' "${token}" |
         curl --silent --max-time 20 --output /dev/null --write-out '%{http_code}' --config - \
           --header 'Content-Type: application/json' --data "${body}" "${url}") || status=000
-      echo "report $1${2:+ $2} of generation ${generation}: the Hub answered ${status}"
+      echo "report $1${reason:+ ${reason}} of generation ${generation}: the Hub answered ${status}"
       case "${status}" in
         2??) return 0 ;;
         # No answer, a clock that is late after a suspend, too many requests, a fault of the Hub.
@@ -89,8 +92,9 @@ report() {
           return 1
           ;;
         400)
-          [ -n "${because}" ] || return 1
-          because='' # a Hub that is older than these scripts does not know the field
+          [ "$1" != failed ] || return 1
+          [ -n "${more}" ] || return 1
+          more='' # a Hub that is older than these scripts does not know the field
           continue
           ;;
         *) return 1 ;;

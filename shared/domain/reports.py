@@ -8,6 +8,7 @@ record                    what reports of the workspace's machine can cause
 READY, or ERROR with a    a write for a heartbeat, once in ``heartbeat_write_interval``
 running machine           (``idleness.take_heartbeat``)
 READY                     ERROR, by ``failed``; no report leads back, only a person's START does
+READY                     a write for another host key, once in ``HOST_KEY_KEPT_FOR``
 ERROR with a running      once in ``READY_DISBELIEVED_FOR``: its memory counts as ready (a write and
 machine                   a look), and does not (a write and a ``MemoryLost``)
 ERROR with                READY, by ``ready``: that error comes from a look, never from a report
@@ -34,10 +35,20 @@ from shared.domain.idleness import HeartbeatReason, take_heartbeat
 from shared.domain.plain_text import one_line, quoted
 from shared.domain.policy import Policy
 from shared.domain.steps import Step, fail, may_still_be_saved, recording, remake
-from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status, Workspace
+from shared.domain.workspace import (
+    HostKey,
+    Operation,
+    OperationKind,
+    Phase,
+    Problem,
+    Status,
+    Workspace,
+)
 
 # How long after its last ``failed`` a machine is not believed that it is ready.
 READY_DISBELIEVED_FOR = timedelta(minutes=5)
+# How long a machine in use cannot report another host key.
+HOST_KEY_KEPT_FOR = timedelta(minutes=5)
 
 # The phases in which the machine of the current generation may be booting: the worker that boots it
 # may not have recorded that yet.
@@ -69,7 +80,7 @@ class Report:
     ``project_id``. The rest is a claim: whoever is root in the machine can send anything at any
     time, even after the machine was stopped, since a token lasts for an hour. ``code`` and
     ``message`` say why it failed. ``because`` says why a heartbeat is sent; None from boot scripts
-    of version 0.1.
+    of version 0.1. ``host_key`` is the machine's SSH host key; None from older boot scripts.
     """
 
     event: ReportEvent
@@ -81,6 +92,7 @@ class Report:
     code: str | None = None
     message: str | None = None
     because: HeartbeatReason | None = None
+    host_key: str | None = None
 
     @property
     def sender(self) -> MachineIdentity:
@@ -97,8 +109,8 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         NotAllowedError: the token is not that of this workspace's machine.
         ReportNotTakenError: it comes from another boot than the current one, or too late to change
             anything.
-        TooManyRequestsError: the machine is ready too soon after it said that it failed. It reports
-            again.
+        TooManyRequestsError: the machine is ready too soon after it said that it failed, or has
+            another host key too soon after the last one. It reports again.
     """
     authorize_report(report.sender, workspace)
     if report.generation != workspace.generation:
@@ -107,7 +119,7 @@ def receive(workspace: Workspace, report: Report, now: datetime, policy: Policy)
         )
     match report.event:
         case ReportEvent.READY:
-            return _ready(workspace, now, policy)
+            return _ready(workspace, report, now, policy)
         case ReportEvent.HEARTBEAT:
             return _heartbeat(workspace, report.because, now, policy)
         case ReportEvent.FAILED:
@@ -132,7 +144,7 @@ def comes_too_early(workspace: Workspace, report: Report) -> bool:
 # ---- ready ---------------------------------------------------------------------------------------
 
 
-def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Updated | None:
+def _ready(workspace: Workspace, report: Report, now: datetime, policy: Policy) -> Updated | None:
     """Handle a report that a boot is ready.
 
     An operation that waits for it succeeds, even after its deadline: a slow machine is as good as a
@@ -140,24 +152,26 @@ def _ready(workspace: Workspace, now: datetime, policy: Policy) -> Updated | Non
     """
     operation = workspace.operation
     if operation is None:
-        return _ready_unasked(workspace, now, policy)
+        return _ready_unasked(workspace, report, now, policy)
     booting = operation.phase in _BOOTING and operation.failure is None
     if not booting and not may_still_be_saved(operation):
         if workspace.memory_is_ready:
             return None  # the same report again
         raise _not_awaited(operation)
-    booted = replace(workspace, ready_generation=workspace.generation)
+    booted = replace(_with_key(workspace, report, now), ready_generation=workspace.generation)
     return finish(booted, Status.READY, "WorkspaceReady", now)
 
 
-def _ready_unasked(workspace: Workspace, now: datetime, policy: Policy) -> Updated | None:
+def _ready_unasked(
+    workspace: Workspace, report: Report, now: datetime, policy: Policy
+) -> Updated | None:
     """Handle a report that a boot is ready for which no operation waits.
 
     The memory of a machine that runs counts as ready from then on. The status stays until a worker
     has looked: Compute's state decides.
     """
     if workspace.status is Status.READY or workspace.memory_is_ready:
-        return None
+        return _another_key(workspace, report, now) if workspace.machine_running else None
     if not workspace.machine_running:  # it may have been booted by hand: see comes_too_early
         return _look(workspace, "UnexpectedReady", now, policy)
     problem = workspace.error
@@ -168,12 +182,33 @@ def _ready_unasked(workspace: Workspace, now: datetime, policy: Policy) -> Updat
                 "The machine has just reported a failure. Report again later.", believed_at - now
             )
     believed = replace(
-        workspace,
+        _with_key(workspace, report, now),
         ready_generation=workspace.generation,
         updated_at=now,
         attend_at=now + policy.attend_after,
     )
     return Updated(believed, "UnaskedBootReported", due_look_job(workspace, now, ""))
+
+
+def _with_key(workspace: Workspace, report: Report, now: datetime) -> Workspace:
+    """Return the workspace with the host key that a report has; the last one if it has none."""
+    if report.host_key is None or report.host_key == workspace.machine_key:
+        return workspace
+    return replace(workspace, host_key=HostKey(report.instance_id, report.host_key, now))
+
+
+def _another_key(workspace: Workspace, report: Report, now: datetime) -> Updated | None:
+    """Take the host key of a machine that is ready anyway, as after a reboot by itself."""
+    known, keyed = workspace.host_key, _with_key(workspace, report, now)
+    if keyed == workspace:
+        return None
+    if known is not None and known.text == workspace.machine_key:
+        again_in = known.reported_at + HOST_KEY_KEPT_FOR - now
+        if again_in > timedelta():
+            raise TooManyRequestsError(
+                "The machine has just reported another host key. Report again later.", again_in
+            )
+    return Updated(replace(keyed, updated_at=now), "HostKeyReported")
 
 
 def _not_awaited(operation: Operation) -> ReportNotTakenError:

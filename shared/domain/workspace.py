@@ -101,6 +101,19 @@ class HomeDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class HostKey:
+    """The public key by which a machine proves to SSH clients who it is.
+
+    The machine said so itself, when it reported ready. It counts for the machine of that
+    ``instance_id`` only. ``text`` is ``<type> <base64>``, as OpenSSH writes it.
+    """
+
+    instance_id: str
+    text: str
+    reported_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """What the person said the workspace is for. It is free text, and no decision uses it."""
 
@@ -177,7 +190,8 @@ class Workspace:
     ``kept_awake_since`` is since when only ``~/.keep-awake`` holds the machine.
     ``machine_made_at`` is when the recorded machine was made, with its boot disk; None until a
     worker has looked, as after version 0.1. ``last_device_id`` is from where its owner last
-    connected, as they said it; ``metadata.device_id`` stays what created it.
+    connected, as they said it; ``metadata.device_id`` stays what created it. ``host_key`` may be an
+    earlier machine's: see ``machine_key``.
     """
 
     id: str
@@ -211,12 +225,19 @@ class Workspace:
     kept_awake_since: datetime | None = None
     machine_made_at: datetime | None = None
     last_device_id: str | None = None
+    host_key: HostKey | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
     def disk_name(self) -> str:
         """The name of the home disk in Compute, whether it exists yet or not."""
         return self.home_disk.name if self.home_disk else f"home-{self.id}"
+
+    @property
+    def machine_key(self) -> str | None:
+        """The SSH host key of the present machine; None if there is none, or it is not known."""
+        key = self.host_key
+        return key.text if key is not None and key.instance_id == self.instance_id else None
 
     @property
     def is_being_deleted(self) -> bool:

@@ -1,5 +1,6 @@
 """Reads requests: checks each field, and reports all wrong fields at once."""
 
+import base64
 import hashlib
 import json
 import re
@@ -36,6 +37,9 @@ _OWNER_ID = re.compile(r"[!-~]{1,255}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # The message does not repeat the value, because it is answered, logged and shown.
 _NO_CREDENTIALS = "must not hold credentials: no user name or password before '@', and no token"
+_HOST_KEY = re.compile(
+    r"(ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|ssh-rsa) ([A-Za-z0-9+/]+={0,2})(?: [ -~]*)?"
+)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 Check = Callable[[Any], Any]
@@ -135,6 +139,7 @@ def read_report(request: Request, machine: MachineIdentity) -> Report:
             "because": _one_of(tuple(reason.value for reason in HeartbeatReason)),
             "code": _matching(_CODE, "must be upper snake case, at most 64 characters"),
             "message": _text,
+            "host_key": _host_key,
         },
         required="event generation",
     )
@@ -148,6 +153,7 @@ def read_report(request: Request, machine: MachineIdentity) -> Report:
         code=fields.get("code"),
         message=fields.get("message"),
         because=HeartbeatReason(fields["because"]) if "because" in fields else None,
+        host_key=fields.get("host_key"),
     )
 
 
@@ -317,6 +323,28 @@ def _repository(value: Any) -> str:
     if holds_credentials_without_scheme(text):
         raise _InvalidValueError(_NO_CREDENTIALS)
     return text
+
+
+def _host_key(value: Any) -> str:
+    """Check a public SSH host key, and return it as ``<type> <base64>``, without its comment.
+
+    The base64 begins with the key's type again, after the type's length in four bytes (source: RFC
+    4253, section 6.6).
+    """
+    if isinstance(value, str) and len(value) <= LONGEST_TEXT:
+        match = _HOST_KEY.fullmatch(value)
+        if match and _decoded(match[2]).startswith(len(match[1]).to_bytes(4) + match[1].encode()):
+            return f"{match[1]} {match[2]}"
+    raise _InvalidValueError(f"must be an SSH host key of at most {LONGEST_TEXT} characters")
+
+
+def _decoded(text: str) -> bytes:
+    """Return what base64 stands for; nothing if the text is not exactly how that is written."""
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
+    return decoded if base64.b64encode(decoded).decode() == text else b""
 
 
 def _matching(pattern: re.Pattern[str], message: str) -> Check:

@@ -24,6 +24,7 @@ def connection_json(workspace: Workspace, host: str | None, connect: Connect) ->
         "port": connect.port,
         "jump": connect.jump or None,
         "user": connect.user or None,
+        "host_key": workspace.machine_key,
         "command": _ssh(host, connect) if direct else _gcloud(workspace, connect),
     }
 

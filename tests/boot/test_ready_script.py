@@ -522,6 +522,73 @@ def test_if_logins_cannot_be_read_somebody_is_assumed_to_be_there(
     assert "<4>Cannot find out whether somebody is logged in" in machine.said()
 
 
+KEYS = {
+    "ed25519": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEd",
+    "ecdsa": "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY=",
+    "rsa": "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAB",
+}
+
+
+def with_host_keys(machine: Machine, **keys: str) -> None:
+    """Give sshd these public keys, each in a file of its own, with a comment."""
+    lines = []
+    for kind, key in keys.items():
+        file = machine.folder / f"ssh_host_{kind}_key"
+        file.with_suffix(".pub").write_text(f"{key} root@{kind}\n")
+        lines.append(f"hostkey {file}")
+    said = "\n".join(["port 22", *lines, "hostkeyagent none"])
+    machine.fake("sshd", f"[ \"$1\" = -T ] || exit 0\ncat <<'END'\n{said}\nEND")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "reported"), [("rsa ecdsa ed25519", "ed25519"), ("rsa ecdsa", "ecdsa"), ("rsa",) * 2]
+)
+def test_ready_brings_the_machines_own_ssh_key(machine: Machine, kinds: str, reported: str) -> None:
+    """The best of those that sshd has, in whichever order and folder, without its comment."""
+    with_host_keys(machine, **{kind: KEYS[kind] for kind in kinds.split()})
+
+    ready(machine)
+
+    assert machine.outside.reports == [
+        {"event": "ready", "generation": 3, "host_key": KEYS[reported]}
+    ]
+    assert machine.calls("sshd")[-1] == ["sshd", "-T", "-f", str(machine.sshd_config)]
+
+
+@pytest.mark.parametrize(
+    "key", ['ssh-ed25519 AAAA", "event": "failed', "ssh-ed25519", "", "ssh-dss AAAA", "a b\nc d"]
+)
+def test_what_is_no_ssh_key_is_not_reported(machine: Machine, key: str) -> None:
+    """The machine is ready all the same."""
+    with_host_keys(machine, ed25519=key)
+
+    ready(machine)
+
+    assert machine.outside.reports == [{"event": "ready", "generation": 3}]
+
+
+@pytest.mark.parametrize("sshd", ["exit 255", "echo hostkey /nowhere", "echo hostkey"])
+def test_a_machine_whose_keys_are_not_known_is_ready_without(machine: Machine, sshd: str) -> None:
+    """People then trust the key that they see first, as without the Hub."""
+    machine.fake("sshd", sshd)
+
+    ready(machine)
+
+    assert machine.outside.reports == [{"event": "ready", "generation": 3}]
+
+
+def test_a_hub_that_does_not_know_host_keys_gets_ready_without(machine: Machine) -> None:
+    """An older revision beside a newer one refuses the field."""
+    with_host_keys(machine, **KEYS)
+    machine.outside.hub_answers = [400, 204]
+    a_container(machine, "running", "well")
+    machine.start("ready.sh")
+
+    machine.until(lambda: len(machine.outside.reports) > 1)
+    assert [report.get("host_key") for report in machine.outside.reports] == [KEYS["ed25519"], None]
+    machine.until(lambda: "report ready of generation 3: the Hub answered 204" in machine.said())
+
+
 def test_a_hub_that_does_not_know_the_reason_gets_heartbeats_without_it(machine: Machine) -> None:
     """An older revision beside a newer one refuses the field."""
     machine.outside.hub_answers = [204, 400, 204]
@@ -710,7 +777,7 @@ def test_the_local_hub_accepts_a_report(machine: Machine, cloud: RunningCloud) -
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         done = subprocess.run(
-            ["bash", "-c", ". shared/boot/settings.sh; report heartbeat"],
+            ["bash", "-c", ". shared/boot/settings.sh; report heartbeat session"],
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],
@@ -727,5 +794,5 @@ def test_the_local_hub_accepts_a_report(machine: Machine, cloud: RunningCloud) -
         server.server_close()
     assert (done.returncode, done.stdout.strip()) == (
         0,
-        "report heartbeat of generation 1: the Hub answered 204",
+        "report heartbeat session of generation 1: the Hub answered 204",
     ), done.stderr

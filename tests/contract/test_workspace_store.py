@@ -23,6 +23,7 @@ from shared.domain.events import Event
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
+    HostKey,
     Metadata,
     Operation,
     OperationKind,
@@ -117,6 +118,7 @@ FULL = Workspace(
     kept_awake_since=NOW - timedelta(hours=1),
     machine_made_at=NOW - timedelta(days=2),
     last_device_id="phone",
+    host_key=HostKey("4711", "ssh-ed25519 AAAA", NOW),
 )
 ODD_OWNERS = (
     *(

@@ -135,6 +135,7 @@ class FakeInstance:
             project_id=PROJECT,
             code=code,
             message=message,
+            host_key=f"ssh-ed25519 {self.id}" if event is ReportEvent.READY else None,
         )
 
 

@@ -66,6 +66,7 @@ def test_a_direct_connection_leads_to_the_machines_address(hub: Functions) -> No
             "port": 2222,
             "jump": "ops@bastion.example.com:22",
             "user": "workspace",
+            "host_key": f"ssh-ed25519 {workspace.instance_id}",
             "command": "ssh -p 2222 -J ops@bastion.example.com:22 workspace@10.128.0.2",
         }
 

@@ -477,6 +477,8 @@ class Lifecycle(RuleBasedStateMachine):
         """Check that no operation runs, and that records agree with untouched machines."""
         for workspace in self.world.store.workspaces.values():
             assert workspace.operation is None
+            assert workspace.machine_key in {None, f"ssh-ed25519 {workspace.instance_id}"}
+            assert workspace.machine_key or not workspace.memory_is_ready
             held = self.world.store.owners[workspace.owner_id].workspaces[workspace.id]
             assert held.running == workspace.counts_as_running
             assert workspace.status is not Status.PROVISIONING

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,11 @@ from shared.domain.errors import (
     TooManyRequestsError,
 )
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.reports import READY_DISBELIEVED_FOR, ReportEvent
+from shared.domain.reports import HOST_KEY_KEPT_FOR, READY_DISBELIEVED_FOR, ReportEvent
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
+    HostKey,
     OperationKind,
     Phase,
     Problem,
@@ -553,3 +555,76 @@ def test_a_machine_that_gives_no_message_is_not_quoted(message: str | None) -> N
 def test_a_failure_report_of_a_workspace_that_is_not_in_use_changes_nothing(status: Status) -> None:
     """The workspace is not in use, so there is nothing to record."""
     assert receive(a_workspace(status), ReportEvent.FAILED) is None
+
+
+# ---- host keys ----
+
+KEY, ANOTHER_KEY = "ssh-ed25519 AAAA", "ssh-ed25519 BBBB"
+
+
+def keyed(workspace: Workspace, text: str = KEY, **changes: Any) -> Workspace:
+    """Return a workspace whose machine has reported this host key an hour ago."""
+    key = HostKey(workspace.instance_id or "", text, NOW - timedelta(hours=1))
+    return replace(workspace, host_key=replace(key, **changes))
+
+
+@pytest.mark.parametrize(("kind", "phase"), BOOT_PHASES)
+def test_a_boot_that_is_ready_brings_its_host_key(kind: OperationKind, phase: Phase) -> None:
+    """It replaces the one of an earlier boot at once; without one, that one still counts."""
+    workspace = keyed(booting(kind, phase), reported_at=NOW)
+
+    after = changed(receive(workspace, ReportEvent.READY, host_key=ANOTHER_KEY))
+    without = changed(receive(workspace, ReportEvent.READY))
+
+    assert (after.machine_key, without.machine_key) == (ANOTHER_KEY, KEY)
+    assert after.host_key == HostKey(workspace.instance_id or "", ANOTHER_KEY, NOW)
+
+
+def test_a_host_key_counts_for_its_own_machine_only() -> None:
+    """A new machine has none until it has reported, and one without a machine has none."""
+    workspace = keyed(a_workspace())
+
+    assert workspace.machine_key == KEY
+    assert replace(workspace, instance_id="another").machine_key is None
+    assert replace(workspace, instance_id=None).machine_key is None
+
+
+def test_a_machine_in_use_may_report_another_host_key_every_five_minutes() -> None:
+    """It may have rebooted by itself; more often, it is told to report again later."""
+    workspace = keyed(a_workspace(), reported_at=NOW - HOST_KEY_KEPT_FOR)
+
+    after = changed(receive(workspace, ReportEvent.READY, host_key=ANOTHER_KEY))
+
+    assert replace(after, host_key=None, updated_at=NOW) == replace(
+        workspace, host_key=None, updated_at=NOW
+    )
+    assert after.machine_key == ANOTHER_KEY
+    assert receive(after, ReportEvent.READY, host_key=ANOTHER_KEY) is None
+    with pytest.raises(TooManyRequestsError) as refused:
+        receive(after, ReportEvent.READY, host_key=KEY)
+    assert refused.value.retry_after == HOST_KEY_KEPT_FOR
+
+
+def test_a_machine_in_use_may_report_its_first_host_key_at_any_time() -> None:
+    """An earlier machine's key does not count."""
+    for workspace in (a_workspace(), keyed(a_workspace(), instance_id="earlier", reported_at=NOW)):
+        after = changed(receive(workspace, ReportEvent.READY, host_key=KEY))
+        assert after.machine_key == KEY
+
+
+@pytest.mark.parametrize("status", [Status.SUSPENDED, Status.ERROR])
+def test_a_machine_that_does_not_run_reports_no_host_key(status: Status) -> None:
+    """Whoever has copied its token cannot change the record of a machine that is off."""
+    workspace = keyed(a_workspace(status, ready_generation=3))
+
+    assert receive(workspace, ReportEvent.READY, host_key=ANOTHER_KEY) is None
+
+
+@pytest.mark.parametrize("event", [ReportEvent.HEARTBEAT, ReportEvent.FAILED])
+def test_only_ready_brings_a_host_key(event: ReportEvent) -> None:
+    """Another event's is ignored."""
+    workspace = keyed(a_workspace())
+
+    after = changed(receive(workspace, event, host_key=ANOTHER_KEY))
+
+    assert after.machine_key == KEY

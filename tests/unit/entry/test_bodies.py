@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -112,3 +113,61 @@ def test_a_reason_with_another_report_has_no_effect(event: str) -> None:
     with pytest.raises(InvalidRequestError) as refused:
         read_report(request_with({**report, "because": "boredom"}), MACHINE)
     assert [problem.field for problem in refused.value.problems] == ["because"]
+
+
+# ---- host keys ----
+
+
+def host_key(kind: str = "ssh-ed25519", within: str | None = None, more: bytes = b"k" * 36) -> str:
+    """Return a public key as OpenSSH writes it; ``within`` is the type that its base64 has."""
+    inner = (within or kind).encode()
+    return f"{kind} {base64.b64encode(len(inner).to_bytes(4) + inner + more).decode()}"
+
+
+@pytest.mark.parametrize("kind", ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"])
+@pytest.mark.parametrize("comment", ["", " root@workspace-1", " a comment, with spaces"])
+def test_a_host_key_is_read_without_its_comment(kind: str, comment: str) -> None:
+    """The types are those that sshd makes by itself."""
+    report = {"event": "ready", "generation": 3, "host_key": host_key(kind) + comment}
+
+    assert read_report(request_with(report), MACHINE).host_key == host_key(kind)
+
+
+def test_a_report_needs_no_host_key() -> None:
+    """Boot scripts of version 0.1 send none."""
+    report = {"event": "ready", "generation": 3}
+
+    assert read_report(request_with(report), MACHINE).host_key is None
+    assert read_report(request_with({**report, "host_key": None}), MACHINE).host_key is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "ssh-ed25519",
+        "ssh-ed25519 ",
+        host_key("ssh-dss"),
+        host_key("ssh-ed25519", within="ssh-rsa"),
+        host_key("ssh-ed25519", within="ssh-ed25519-cert"),
+        host_key() + "=",
+        "ssh-ed25519 !!!!",
+        "@cert-authority " + host_key(),
+        "* " + host_key(),
+        host_key() + "\n* ssh-ed25519 AAAA",
+        host_key() + "\r",
+        host_key() + " \u2028",
+        " " + host_key(),
+        host_key("ssh-rsa", more=b"k" * 1024),
+        7,
+        [host_key()],
+    ],
+)
+def test_what_is_no_host_key_is_refused(key: object) -> None:
+    """People's clients write it into files of known hosts, so it must be one key and no more."""
+    report = {"event": "ready", "generation": 3, "host_key": key}
+
+    with pytest.raises(InvalidRequestError) as refused:
+        read_report(request_with(report), MACHINE)
+
+    assert [problem.field for problem in refused.value.problems] == ["host_key"]

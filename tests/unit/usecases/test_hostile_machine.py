@@ -18,7 +18,12 @@ import pytest
 from shared.domain.drift import MACHINE_NOT_READY
 from shared.domain.errors import HubError, TooManyRequestsError
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.reports import READY_DISBELIEVED_FOR, Report, ReportEvent
+from shared.domain.reports import (
+    HOST_KEY_KEPT_FOR,
+    READY_DISBELIEVED_FOR,
+    Report,
+    ReportEvent,
+)
 from shared.domain.workspace import Status, Workspace
 from tests.fakes.machines import FakeInstance, GuestMishap
 from tests.fakes.store import MemoryWorkspaceStore
@@ -110,6 +115,7 @@ def attack(world: World, workspace_id: str, report: Report, chance: random.Rando
             because=because,
             code=chance.choice(CODES) if event is ReportEvent.FAILED else None,
             message="The Hub says: all is well." if event is ReportEvent.FAILED else None,
+            host_key=f"ssh-ed25519 {chance.randrange(1000)}",
         )
         with contextlib.suppress(HubError):
             world.report(sent)
@@ -208,12 +214,15 @@ class Most:
     writes: int
 
 
-# In an hour: a heartbeat each minute, and every five minutes memory that becomes ready, with a
-# look, and is lost again.
+# In an hour: a heartbeat each minute, and every five minutes another host key, and memory that
+# becomes ready, with a look, and is lost again.
 BEATS = int(HOUR / timedelta(minutes=1))
 TURNS = int(HOUR / READY_DISBELIEVED_FOR)
 LOOKS = int(HOUR / timedelta(minutes=2))  # at a machine that is recorded as not running
-RUNNING = Most(statuses=1, events=3 + TURNS, jobs=1 + TURNS, writes=1 + BEATS + 3 * (1 + TURNS))
+KEYS = 1 + int(HOUR / HOST_KEY_KEPT_FOR)
+RUNNING = Most(
+    statuses=1, events=3 + TURNS, jobs=1 + TURNS, writes=1 + BEATS + KEYS + 3 * (1 + TURNS)
+)
 NOT_RUNNING = Most(statuses=0, events=0, jobs=LOOKS, writes=2 * LOOKS)
 STEPS = 30  # at most, in an operation: a job and a write each
 

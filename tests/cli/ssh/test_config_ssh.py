@@ -14,7 +14,7 @@ import pytest
 from tests.cli.ssh.conftest import Machine, Machines
 from tests.cli.ssh.hub import FakeHub
 from tests.cli.ssh.person import SECONDS, Person, wait_until
-from tests.cli.ssh.test_commands import free_port, sleeping, the_id
+from tests.cli.ssh.test_entering import free_port, sleeping, the_id
 
 MINE = b"Host elsewhere\r\n  User \xff\n"
 

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.ssh.conftest import Machine, Machines
 from tests.cli.ssh.hub import TOKEN, FakeHub
 from tests.cli.ssh.person import SECONDS, Person
-from tests.cli.ssh.test_commands import sleeping, the_id
+from tests.cli.ssh.test_entering import sleeping, the_id
 from workspace_cli.config import Connect, Hub, SignIn
 
 GCLOUD = """#!{python}

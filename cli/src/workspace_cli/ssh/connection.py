@@ -34,6 +34,7 @@ _JUMP = re.compile(rf"(?:({USER.pattern})@)?({_LABEL}(?:\.{_LABEL})*)(?::([0-9]{
 _HOST_KEY = re.compile(
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]{16,1000}={0,2})"
 )
+_PROFILE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # made of an e-mail address
 _ACCESS = ("granted", "pending", "refused")
 
 
@@ -122,7 +123,7 @@ def check_user(value: object) -> str:
     Raises:
         NotUnderstoodError: it is none.
     """
-    return _text({"user": value}, "user", USER)
+    return _text({"user": value}, "user", _PROFILE_USER)
 
 
 def check_project(value: object) -> str:

@@ -4,10 +4,11 @@ sshd gives a command without a terminal no sign that the connection has gone: it
 does when there is nothing more to read. So the input is a line of its own. It carries frames: a
 line with a number, and that many bytes; ``0`` ends the command's input; ``INT`` is Ctrl-C. Only a
 lost connection ends the line itself. Then the command and what belongs to its process group get
-SIGHUP, and after some seconds SIGKILL.
+SIGHUP, and after some seconds SIGKILL. What a command that Ctrl-C has ended leaves behind in its
+group gets SIGHUP too: a shell lets what it starts in the background ignore SIGINT.
 
-The command is in the foreground of the remote shell, in a session of its own, so that it has the
-signals that it would have anywhere: a shell lets what it starts in the background ignore SIGINT.
+For the same reason the command itself is in the foreground of the remote shell, in a session of its
+own.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ send() { p=; read -r p <"$d/pid"; kill -s "$1" -- "-$p" || kill -s "$1" "$p"; } 
   exec 4>"$d/in"
   while read -r n <&3; do
     case $n in
-      INT) send INT ;;
+      INT) : >"$d/interrupted"; send INT ;;
       0) exec 4>&- ;;
       *[!0-9]*|'') break ;;
       *) dd bs="$n" count=1 iflag=fullblock <&3 >&4 ;;
@@ -58,6 +59,7 @@ w=$!
 sh -c 'echo $$ >"$0/pid"; exec setsid "$@" <"$0/in"' "$d" "$@" 3<&-
 r=$?
 kill -s KILL "$w" 2>/dev/null
+[ ! -e "$d/interrupted" ] || send HUP
 exit "$r"
 """
 

@@ -373,6 +373,17 @@ def test_what_ignores_ctrl_c_is_ended_all_the_same(person: Person) -> None:
         ends(int(pid))
 
 
+@pytest.mark.usefixtures("api")
+def test_what_an_interrupted_command_leaves_behind_is_ended(person: Person) -> None:
+    """A shell's background jobs ignore Ctrl-C, and must not outlive it all the same."""
+    process, pids = started(person, "sh", "-c", "sleep 1000 & echo $$ $!; wait")
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    for pid in pids.split():
+        ends(int(pid))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.usefixtures("api")
 def test_a_run_that_is_ended_ends_its_command(person: Person, number: signal.Signals) -> None:

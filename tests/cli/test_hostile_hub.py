@@ -20,7 +20,7 @@ from tests.cli.scripted_hub import (
     problem,
     workspace,
 )
-from workspace_cli import following, main
+from workspace_cli import main
 
 ID = "0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52"
 # Sets the title, clears the screen, starts a hidden link, turns text around, ends the line and
@@ -42,7 +42,6 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr(following, "_pass", lambda *_: None)
 
     def once(*arguments: str) -> tuple[int, str, str]:
         code = main.run(list(arguments))

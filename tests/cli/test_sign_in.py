@@ -526,3 +526,21 @@ def test_the_local_clouds_secret_is_sent_to_its_issuer_only(cli: Cli, hub: Scrip
             restarted.answers = first_refused
             cli.succeed("ls")
             assert len(restarted.seen) == 2
+
+
+def test_a_local_clouds_machines_need_no_agreement(cli: Cli, hub: ScriptedHub) -> None:
+    """They are on this machine, at another port after each start. A bastion is asked about."""
+    state = cli.folder / ".localcloud" / "state.json"
+    state.parent.mkdir()
+    with ScriptedHub() as issuer:
+        issuer.answers = lambda _: Reply(body={"token": id_token("x", "dev@localhost")})
+        there = {"pid": os.getpid(), "address": hub.address}
+        state.write_text(json.dumps({**there, "services": {"identity": issuer.address}}))
+        direct = {"kind": "direct", "port": 2200, "jump": None, "user": "workspace"}
+        for port in (2200, 2201):
+            hub.sign_in = {**SIGN_IN, "connect": {**direct, "port": port}}
+            cli.succeed("login", "--local")
+        assert "2201" in (cli.config / "config.json").read_text()
+        hub.sign_in = {**SIGN_IN, "connect": {**direct, "jump": "eve@evil.example.com"}}
+        done = cli.run("login", "--local")
+        assert (done.code, "eve@evil.example.com" in done.err) == (2, True)

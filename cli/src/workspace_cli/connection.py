@@ -68,9 +68,10 @@ def agree(app: App, hub: Hub, wanted: Connect, *, yes: bool = False) -> Hub:
     """
     if hub.connect == wanted:
         return hub
-    is_first = hub.connect is None
-    is_own = hub.sign_in.kind == "local" and wanted.jump is None  # this machine's own
-    if not (is_first and (wanted.kind == "iap" or is_own)):
+    is_tunnel = hub.connect is None and wanted.kind == "iap"
+    # A local cloud's machines are on this machine, at another port after each start.
+    is_own = hub.sign_in.kind == "local" and wanted.jump is None
+    if not (is_tunnel or is_own):
         for line in _shown(hub, wanted):
             app.console.note(line)
         instead = f"accept it in a terminal: workspace login {hub.address}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +23,6 @@ DEFAULT_SECONDS = 1800.0  # longer than any operation of a Hub may take
 GONE = "gone"
 _FIRST_PAUSE_SECONDS = 0.25
 _PAUSE_SECONDS = 2.0
-_MOVE_SECONDS = 0.1  # between two pictures of a moving line
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def follow(app: App, workspaces: list[Workspace], goal: Goal) -> list[Outcome]:
                 for each in left:
                     each.end_late()
                 break
-            _pass(min(pause, max(0.0, deadline - time.monotonic())), left[0].move)
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 1.3, _PAUSE_SECONDS)
             for each in left:
                 each.read()
@@ -115,18 +113,13 @@ class _Followed:
         except WorkspaceNotFoundError:
             self.workspace = None
 
-    def move(self) -> None:
-        """Move the line of what it does."""
-        operation = self.workspace.operation if self.workspace else None
-        if operation is not None:
-            self._progress.show(words.doing(operation))
-
     def look(self) -> bool:
         """Return whether there is nothing more to wait for, and tell what came of it, once."""
         if self._ended:
             return True
         workspace, wanted = self.workspace, self._goal.status
-        self.move()
+        if workspace is not None and workspace.operation is not None:
+            self._progress.show(words.doing(workspace.operation))
         if workspace is None:
             self._end(well=wanted == GONE, said=f"{self._name} is gone", more="")
         elif workspace.is_settled and workspace.status == wanted:
@@ -183,11 +176,3 @@ def _progress(app: App, workspace: Workspace, *, several: bool) -> Progress:
     path = platformdirs.user_state_path("workspace-hub") / "usual.json"
     usual = Usual(path, app.hub().name, kind, workspace.machine_type)
     return Progress(app.console, usual, workspace.name if several else None)
-
-
-def _pass(seconds: float, move: Callable[[], None]) -> None:
-    """Let time pass, and move the line of what is under way meanwhile."""
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(left, _MOVE_SECONDS))
-        move()

@@ -13,6 +13,7 @@ from workspace_cli import words
 from workspace_cli.console import Console
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.live import Live
     from rich.spinner import Spinner
 
@@ -90,20 +91,30 @@ class Progress:
         self._phase = None
 
     def _move(self) -> None:
-        from rich.live import Live  # noqa: PLC0415  # only a lively console loads rich
-        from rich.spinner import Spinner  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
-
-        assert self._phase is not None  # noqa: S101  # `show` has set it
-        seconds = time.monotonic() - self._phase_began
-        usual = words.usually(self._usual.seconds(self._phase))
-        line = f"{self._name}{self._phase}".ljust(_COLUMN - 3 + len(self._name))
-        text = Text(f"{line} {seconds:5.1f} s {usual}", no_wrap=True, overflow="ellipsis")
+        """Have the line of the present phase shown: it then moves by itself."""
         if self._live is None:
-            self._spinner = Spinner("dots", text)
+            from rich.live import Live  # noqa: PLC0415  # only a lively console loads rich
+            from rich.spinner import Spinner  # noqa: PLC0415
+
+            self._spinner = Spinner("dots")
             self._live = Live(
-                self._spinner, console=self._console.rich, transient=True, redirect_stdout=False
+                get_renderable=self._picture,
+                console=self._console.rich,
+                refresh_per_second=10,
+                transient=True,
+                redirect_stdout=False,
             )
             self._live.start()
-        elif self._spinner is not None:
-            self._spinner.update(text=text)
+
+    def _picture(self) -> RenderableType:
+        from rich.text import Text  # noqa: PLC0415
+
+        phase = self._phase or ""
+        seconds = time.monotonic() - self._phase_began
+        line = f"{self._name}{phase}".ljust(_COLUMN - 3 + len(self._name))
+        usual = words.usually(self._usual.seconds(phase))
+        text = Text(f"{line} {seconds:5.1f} s {usual}", no_wrap=True, overflow="ellipsis")
+        if self._spinner is None:
+            return text
+        self._spinner.update(text=text)
+        return self._spinner

@@ -191,6 +191,17 @@ def test_a_person_who_connects_by_ssh_lands_in_the_container(
         guest.run("runuser", "--user", "dev", "--", "sudo", "--non-interactive", "docker", "ps")
 
 
+def test_the_hub_tells_the_key_that_sshd_proves(
+    booted: Workspace, fleet: Fleet, alice: ApiClient
+) -> None:
+    """So a person's first connection need not trust whoever answers."""
+    guest, connection = fleet.guest(booted["instance_name"]), booted["connection"]
+    shown = guest.run("ssh-keyscan", "-t", "ed25519", "127.0.0.1").split()
+
+    assert connection["host_key"] == " ".join(shown[-2:])
+    assert connection["instance_id"] == alice.status(booted["id"])["connection"]["instance_id"]
+
+
 def test_the_container_does_not_reach_the_metadata_server(booted: Workspace, fleet: Fleet) -> None:
     """The machine does, and reports with it.
 

@@ -93,11 +93,12 @@ class GuestEvents:
     """Whom a guest tells what.
 
     Attributes:
-        came_up: is called when the machine has booted, before it says so to the Hub.
+        came_up: is called when the machine has booted, before it says so to the Hub. Returns its
+            SSH host key, as ``<type> <base64>``; None if nobody can enter it.
         reported: is called after each attempt to report.
     """
 
-    came_up: Callable[[Instance], None]
+    came_up: Callable[[Instance], str | None]
     reported: Callable[[Instance, Report], None]
 
 
@@ -184,8 +185,8 @@ class Guest:
             return
         self._print("systemd[1]: Started workspace.service - Workspace container.")
         self.phase = "reporting"
-        self._events.came_up(self._instance)
-        if not await self._report(hub, "ready"):
+        key = self._events.came_up(self._instance)
+        if not await self._report(hub, "ready", **({"host_key": key} if key else {})):
             self.phase = "over"
             return
         self.phase = "up"

@@ -207,9 +207,12 @@ class SimulatedGuests:
         by_file = self._machines is not None and self._machines.is_kept_awake(instance)
         return by_file or instance.id in self._kept_awake
 
-    def _let_in(self, instance: Instance) -> None:
-        if self._machines:
-            self._machines.open(instance)
+    def _let_in(self, instance: Instance) -> str | None:
+        """Let people in, and return the machine's host key; None if nobody can enter it."""
+        if not self._machines:
+            return None
+        self._machines.open(instance)
+        return self._machines.host_key(instance)
 
     def _record(self, instance: Instance, report: Report) -> None:
         self.reports.append(

@@ -61,6 +61,15 @@ class RunningCloud:
         body = {"email": email, "audience": audience or self.address, **more}
         return str(self._call("POST", "identity", "/tokens", body)["token"])
 
+    def import_ssh_key(self, email: str, key: str) -> None:
+        """Tell the local OS Login that a public SSH key is a person's.
+
+        Args:
+            email: their e-mail address.
+            key: ``<type> <base64>``.
+        """
+        self._call("POST", "identity", f"/v1/users/{email}:importSshPublicKey", {"key": key})
+
     def fault(self, name: str, *, off: bool = False, **more: Any) -> list[dict[str, Any]]:
         """Switch a fault on or off, and return the faults that are on.
 

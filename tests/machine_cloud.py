@@ -94,10 +94,9 @@ class Served:
         instance = self.instances[name]
         self.keys[name] = keys
         self.machines.boot(instance, self.disks[disk])
-        self.machines.open(instance)
         return {
             "host": instance.resource["networkInterfaces"][0]["networkIP"],
-            "host_key": self.machines.host_key(instance),
+            "host_key": self.machines.open(instance),
         }
 
     async def allow(self, name: str, keys: list[str]) -> None:
@@ -113,7 +112,7 @@ class Served:
 
     async def forget(self, name: str) -> None:
         """Forget an instance: the next one of this name is another."""
-        self.machines.forget(self.instances.pop(name))
+        del self.instances[name]
 
     async def delete_disk(self, disk: str) -> None:
         """Delete a home disk."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -81,7 +82,10 @@ class Machines:
         self.options = options
         self._machines: dict[str, Machine] = {}
         self._ending: set[Machine] = set()
-        self._host_keys: dict[str, ed25519.Ed25519PrivateKey] = {}
+        # As a real machine, which has it on its boot disk: it goes with the instance.
+        self._host_keys: WeakKeyDictionary[Instance, ed25519.Ed25519PrivateKey] = (
+            WeakKeyDictionary()
+        )
         self._boots = 0
         self._removals: set[asyncio.Task[None]] = set()
 
@@ -137,10 +141,21 @@ class Machines:
         )
         self._machines[instance.id] = Machine(plan, surroundings)
 
-    def open(self, instance: Instance) -> None:
-        """Let people in: the machine has booted."""
-        if machine := self._machines.get(instance.id):
-            machine.open()
+    def open(self, instance: Instance) -> str | None:
+        """Let people in: the machine has booted.
+
+        Returns:
+            The public key by which it proves itself, ``ssh-ed25519 AAAA…``; None if nobody can
+            enter it.
+        """
+        machine = self._machines.get(instance.id)
+        if machine is None:
+            return None
+        machine.open()
+        public = self._host_key(instance).public_key()
+        return public.public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        ).decode()
 
     def freeze(self, instance: Instance) -> None:
         """Let all processes of a machine stand still; see ``is_settled``."""
@@ -156,10 +171,6 @@ class Machines:
         """Switch a machine off: its processes end, its home stays; see ``is_settled``."""
         if machine := self._machines.pop(instance.id, None):
             self._end(machine)
-
-    def forget(self, instance: Instance) -> None:
-        """Forget the host key of an instance that no longer exists."""
-        self._host_keys.pop(instance.id, None)
 
     def is_settled(self, instance: Instance) -> bool:
         """Whether a machine is as it was last told: frozen, or gone."""
@@ -177,13 +188,6 @@ class Machines:
         """Return whether somebody has touched ``~/.keep-awake`` on a machine lately."""
         machine = self._machines.get(instance.id)
         return machine is not None and machine.is_kept_awake
-
-    def host_key(self, instance: Instance) -> str:
-        """Return the public key by which a machine proves itself: ``ssh-ed25519 AAAA…``."""
-        public = self._host_key(instance).public_key()
-        return public.public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        ).decode()
 
     def children(self) -> dict[str, Child]:
         """Return the first processes that there are, by the names of their instances."""
@@ -208,9 +212,9 @@ class Machines:
         return self.options.folder / "homes" / str(disk.resource["id"])
 
     def _host_key(self, instance: Instance) -> ed25519.Ed25519PrivateKey:
-        if instance.id not in self._host_keys:
-            self._host_keys[instance.id] = ed25519.Ed25519PrivateKey.generate()
-        return self._host_keys[instance.id]
+        if instance not in self._host_keys:
+            self._host_keys[instance] = ed25519.Ed25519PrivateKey.generate()
+        return self._host_keys[instance]
 
     def _changed(self, instance: Instance) -> None:
         self.used(instance)

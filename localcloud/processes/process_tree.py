@@ -26,7 +26,8 @@ _ENDED = frozenset("ZX")
 _STILL = frozenset("ZXTt")
 _POLL_SECONDS = 0.005
 _STOP_SECONDS = 0.5  # a process that cannot stop yet, in a system call, does nothing else either
-_KILL_SECONDS = 5.0
+_FREEZE_SECONDS = 10.0  # so that nothing waits for ever for what cannot be stopped
+_KILL_SECONDS = 10.0
 _CLEAN_SCANS = 2  # a scan is not one moment: a second one sees what the first one missed
 
 
@@ -121,7 +122,8 @@ def freeze(mark: str) -> list[Process]:
     seen: set[tuple[int, int]] = set()
     stopped_groups: set[int] = set()
     clean = 0
-    while clean < _CLEAN_SCANS:
+    deadline = time.monotonic() + _FREEZE_SECONDS
+    while clean < _CLEAN_SCANS and time.monotonic() < deadline:
         new = [each for each in _members_and_ended(mark) if each.key not in seen]
         clean = 0 if new else clean + 1
         seen |= {each.key for each in new}
@@ -146,16 +148,16 @@ def thaw(frozen: Iterable[Process]) -> None:
 def end(mark: str, *, grace_seconds: float) -> None:
     """End all processes of a machine, and wait for it.
 
-    First they are asked, by SIGTERM and SIGHUP as in a shutdown; the first process lives on, so
-    that nothing gets away from below it. What is left is frozen and killed, children first, then
-    the first process. A machine that is frozen is not asked: pass 0.
+    First they are asked, by SIGTERM, and after half of the grace by SIGHUP, since shells heed only
+    that. The first process lives on, so that nothing gets away from below it. What is left is
+    frozen and killed, children first, then the first process. A machine that is frozen is not
+    asked: pass 0.
     """
     if grace_seconds > 0:
         for number in (signal.SIGTERM, signal.SIGHUP):
-            for process in members(mark):
-                if process.depth > 0:
-                    _signal(process, number)
-        _wait_until(lambda: not _below_the_first(members(mark)), grace_seconds)
+            for process in _below_the_first(members(mark)):
+                _signal(process, number)
+            _wait_until(lambda: not _below_the_first(members(mark)), grace_seconds / 2)
     deadline = time.monotonic() + _KILL_SECONDS
     while members(mark) and time.monotonic() < deadline:
         freeze(mark)

@@ -93,8 +93,8 @@ class GuestEvents:
     """Whom a guest tells what.
 
     Attributes:
-        came_up: is called when the machine has booted, before it says so to the Hub. Returns its
-            SSH host key, as ``<type> <base64>``; None if nobody can enter it.
+        came_up: is called when the machine has booted, before it says so to the Hub. It returns the
+            machine's SSH host key, None if nobody can enter it.
         reported: is called after each attempt to report.
     """
 
@@ -185,8 +185,7 @@ class Guest:
             return
         self._print("systemd[1]: Started workspace.service - Workspace container.")
         self.phase = "reporting"
-        key = self._events.came_up(self._instance)
-        if not await self._report(hub, "ready", **({"host_key": key} if key else {})):
+        if not await self._report_ready(hub, self._events.came_up(self._instance)):
             self.phase = "over"
             return
         self.phase = "up"
@@ -195,6 +194,18 @@ class Guest:
             await self._fail(hub, *fault.failure)
             return
         await self._send_heartbeats(hub)
+
+    async def _report_ready(self, hub: dict[str, str], host_key: str | None) -> bool:
+        """Report that the machine is ready, and return whether the Hub accepted it.
+
+        As the real script does, it leaves the host key out for a Hub that does not know the field.
+        """
+        if host_key is None:
+            return await self._report(hub, "ready")
+        if await self._report(hub, "ready", host_key=host_key):
+            return True
+        is_unknown = bool(self.reports) and self.reports[-1].status == 400
+        return is_unknown and await self._report(hub, "ready")
 
     async def _print_boot_log(self) -> None:
         self._instance.serial.clear()

@@ -25,11 +25,13 @@ class Machine:
         folder: as ``sshd.py`` has it; commands run in it.
         port: on loopback.
         host_key: as the Hub would tell it.
+        hub: the Hub of it.
     """
 
     folder: Path
     port: int
     host_key: str
+    hub: hubs.FakeHub
 
     def connection(self, **changes: Any) -> dict[str, Any]:
         """Return what the Hub says of it."""
@@ -54,15 +56,16 @@ class Machine:
 class Machines:
     """Starts SSH servers, and ends them with the test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hub: hubs.FakeHub) -> None:
         self._folder = folder
+        self._hub = hub
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> Machine:
-        """Start one, with a host key of its own, that lets nobody in."""
+    def start(self, kind: str = "ssh-ed25519") -> Machine:
+        """Start one, with a host key of its own, of this kind, that lets nobody in."""
         folder = self._folder / f"machine-{len(self._processes)}"
         folder.mkdir()
-        key = asyncssh.generate_private_key("ssh-ed25519")
+        key = asyncssh.generate_private_key(kind)
         key.write_private_key(folder / "host_key")
         process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("sshd.py"), folder],
@@ -74,7 +77,7 @@ class Machines:
             raise AssertionError
         port = int(process.stdout.readline())
         public = " ".join(key.export_public_key().decode().split()[:2])
-        machine = Machine(folder, port, public)
+        machine = Machine(folder, port, public, self._hub)
         machine.let_in()
         return machine
 
@@ -86,9 +89,9 @@ class Machines:
 
 
 @pytest.fixture
-def machines(tmp_path: Path) -> Iterator[Machines]:
+def machines(tmp_path: Path, hub: hubs.FakeHub) -> Iterator[Machines]:
     """SSH servers that are machines of a Hub."""
-    started = Machines(tmp_path)
+    started = Machines(tmp_path, hub)
     yield started
     started.end()
 

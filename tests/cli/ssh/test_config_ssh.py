@@ -154,16 +154,20 @@ def test_openssh_forwards_ports(person: Person) -> None:
         process.wait(SECONDS)
 
 
-@pytest.mark.parametrize("knows_key", [True, False])
+@pytest.mark.parametrize(
+    ("key_of_the_hub", "kind"),
+    [(True, "ssh-ed25519"), (False, "ssh-ed25519"), (False, "ecdsa-sha2-nistp256")],
+)
 def test_a_new_machine_is_no_alarm_for_openssh(
-    configured: Machine, person: Person, hub: FakeHub, machines: Machines, knows_key: bool
+    configured: Machine, person: Person, machines: Machines, key_of_the_hub: bool, kind: str
 ) -> None:
     """Whether the Hub knows host keys or not; another key of the same machine is one."""
+    hub = configured.hub
     connection = hub.connections[the_id(hub)]
-    if not knows_key:
+    if not key_of_the_hub:
         connection["host_key"] = None
     assert person.ssh("ssh", "workspace.api", "true").returncode == 0
-    other = machines.start()
+    other = machines.start(kind)
     (other.folder / "keys").write_text((configured.folder / "keys").read_text())
     connection["port"] = other.port
     person.sign_in_again(port=other.port)
@@ -171,7 +175,7 @@ def test_a_new_machine_is_no_alarm_for_openssh(
     assert refused.returncode == 255
     assert "HOST IDENTIFICATION HAS CHANGED" in refused.stderr
     connection["instance_id"] = "2"
-    connection["host_key"] = other.host_key if knows_key else None
+    connection["host_key"] = other.host_key if key_of_the_hub else None
     done = person.ssh("ssh", "workspace.api", "true")
     assert (done.returncode, "IDENTIFICATION" in done.stderr) == (0, False), done.stderr
 

@@ -125,20 +125,25 @@ def test_a_new_machine_is_no_alarm_and_the_old_ones_key_is(
     assert person.workspace("exec", "api", "--", "true").returncode == 0
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"port": 1}, {"jump": "mallory@evil.example.com"}, {"user": "root"}, {"kind": "iap"}],
-    ids=str,
-)
-def test_a_way_that_nobody_has_agreed_to_is_not_taken(
-    api: Machine, person: Person, hub: FakeHub, change: dict[str, Any]
-) -> None:
-    """Without a terminal nobody can agree, so nothing is connected."""
-    hub.connections[the_id(hub)].update(change)
-    done = person.workspace("exec", "api", "--", "true")
-    assert done.returncode == 2
-    assert "changed how its machines are reached" in done.stderr
-    assert not api.logins()
+@pytest.mark.usefixtures("api")
+def test_a_name_that_no_hub_allows_is_no_argument(person: Person, hub: FakeHub) -> None:
+    """A workspace with such a name is entered by its id, and is called so."""
+    workspace = hub.workspaces[the_id(hub)]
+    workspace["name"] = "-oProxyCommand=touch owned\n\x1b[2J"
+    done = person.workspace("exec", workspace["id"], "--", "echo", "hello")
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+    shown = person.workspace("config-ssh", "--dry-run").stdout
+    assert "Host workspace.* " in shown
+    assert not (person.home / "owned").exists()
+
+
+def test_leaving_a_hub_takes_its_key_along(api: Machine, person: Person) -> None:
+    """What its machines let in is of no use any more."""
+    assert person.workspace("exec", "api", "--", "true").returncode == 0
+    assert (person.config / "ssh" / "local" / "id_ed25519").exists()
+    assert person.workspace("logout").returncode == 0
+    assert not (person.config / "ssh" / "local").exists()
+    assert api.logins()
 
 
 @pytest.mark.usefixtures("api")

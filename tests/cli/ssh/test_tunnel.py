@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from typing import Any
 
 import pexpect
 import pytest
@@ -114,6 +115,27 @@ def test_without_gcloud_it_is_said_what_to_do(person: Person) -> None:
 
 
 # ---- a bastion -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "direct", "host": "10.0.0.7"},
+        {"kind": "direct", "host": "10.0.0.7", "port": 1},
+        {"kind": "direct", "host": "10.0.0.7", "jump": "mallory@evil.example.com"},
+        {"user": "root"},
+    ],
+    ids=str,
+)
+def test_a_way_that_nobody_has_agreed_to_is_not_taken(
+    api: Machine, person: Person, hub: FakeHub, change: dict[str, Any]
+) -> None:
+    """Without a terminal nobody can agree, so nothing is connected."""
+    hub.connections[the_id(hub)].update(change)
+    done = person.workspace("exec", "api", "--", "true")
+    assert done.returncode == 2
+    assert "changed how its machines are reached" in done.stderr
+    assert not api.logins()
 
 
 @pytest.mark.usefixtures("api")

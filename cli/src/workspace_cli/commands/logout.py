@@ -1,6 +1,7 @@
 """Forget a Hub, and end what signed you in to it."""
 
 import os
+import shutil
 
 import click
 
@@ -15,10 +16,12 @@ from workspace_cli.sign_in.tokens import refresh_token_of
 @click.argument("name", required=False)
 @click.pass_obj
 def command(app: App, name: str | None) -> None:
-    """Forget the Hub NAME, or the one in use, with its tokens and what was agreed with it."""
+    """Forget the Hub NAME, or the one in use, with its tokens, its key and what was agreed."""
     hub = chosen(app.store.read(), name or app.hub_name or os.environ.get("WORKSPACE_HUB"))
     refresh_token = refresh_token_of(app.store.credentials(hub.name))
     app.store.remove(hub.name)
+    # The key that its machines let in. OS Login forgets it within a day.
+    shutil.rmtree(app.store.folder / "ssh" / hub.name, ignore_errors=True)
     app.console.note(f"{hub.name} ({hub.address}) is forgotten.")
     if refresh_token:
         from workspace_cli.sign_in.oauth import revoke  # noqa: PLC0415  # it loads requests

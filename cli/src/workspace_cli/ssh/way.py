@@ -111,6 +111,7 @@ class Way:
             "User": self.user,
             "HostKeyAlias": connection.alias,
             **common_settings(self.files),
+            "StrictHostKeyChecking": "yes" if connection.host_key else "accept-new",
             "ControlMaster": "no",
             "ControlPath": "none",
             "PreferredAuthentications": "publickey",

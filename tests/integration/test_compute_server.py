@@ -494,6 +494,138 @@ def test_metadata_and_labels_can_be_changed_with_the_current_fingerprint(
             change()
 
 
+LOGIN, VIEW = "roles/compute.osLogin", "roles/compute.viewer"
+ALICE, BOB = "user:alice@example.com", "user:bob@example.com"
+ENDS = {"title": "ends", "expression": "request.time < timestamp('2030-01-01T00:00:00Z')"}
+
+
+def _policy(cloud: _Cloud, name: str, version: int = 3) -> compute_v1.Policy:
+    return cloud.instances.get_iam_policy(
+        compute_v1.GetIamPolicyInstanceRequest(
+            **HERE, resource=name, options_requested_policy_version=version
+        )
+    )
+
+
+def _set_policy(cloud: _Cloud, name: str, **policy: Any) -> compute_v1.Policy:
+    return cloud.instances.set_iam_policy(
+        **HERE,
+        resource=name,
+        zone_set_policy_request_resource=compute_v1.ZoneSetPolicyRequest(
+            policy=compute_v1.Policy(**policy)
+        ),
+    )
+
+
+def _members(policy: compute_v1.Policy) -> dict[str, list[str]]:
+    return {binding.role: list(binding.members) for binding in policy.bindings}
+
+
+def test_an_instances_policy_is_replaced_if_its_etag_is_current(cloud: _Cloud, name: str) -> None:
+    """A new one lets nobody in. An old etag is a conflict, and without one it is replaced."""
+    cloud.insert_and_wait(name)
+    first = _policy(cloud, name)
+    assert (_members(first), first.version, bool(first.etag)) == ({}, 1, True)
+    bindings = [{"role": LOGIN, "members": [ALICE]}]
+
+    second = _set_policy(cloud, name, etag=first.etag, bindings=bindings)
+
+    assert _members(second) == _members(_policy(cloud, name)) == {LOGIN: [ALICE]}
+    assert second.etag != first.etag
+    with pytest.raises(exceptions.Conflict, match="concurrent policy changes"):
+        _set_policy(cloud, name, etag=first.etag, bindings=[])
+    assert _members(_policy(cloud, name)) == {LOGIN: [ALICE]}
+    assert _members(_set_policy(cloud, name, bindings=[])) == {}
+
+
+def test_conditions_are_kept_by_callers_that_know_the_version(cloud: _Cloud, name: str) -> None:
+    """Others see a role that does not exist, and may not replace the policy by its etag."""
+    cloud.insert_and_wait(name)
+    binding = {"role": LOGIN, "members": [ALICE], "condition": ENDS}
+    with pytest.raises(exceptions.BadRequest, match="version must be set to 3"):
+        _set_policy(cloud, name, bindings=[binding])
+    _set_policy(cloud, name, version=3, bindings=[binding])
+
+    known, unknown = _policy(cloud, name), _policy(cloud, name, version=1)
+
+    assert (known.version, known.bindings[0].condition.title) == (3, "ends")
+    assert (unknown.version, unknown.bindings[0].condition.title) == (1, "")
+    assert unknown.bindings[0].role.startswith(f"{LOGIN}_withcond_")
+    with pytest.raises(exceptions.BadRequest, match="version must be set to 3"):
+        _set_policy(cloud, name, etag=known.etag, bindings=[{"role": VIEW, "members": [BOB]}])
+    replaced = _set_policy(cloud, name, bindings=[{"role": VIEW, "members": [BOB]}])
+    assert (_members(replaced), replaced.version) == ({VIEW: [BOB]}, 1)
+
+
+@pytest.mark.parametrize(
+    ("binding", "words"),
+    [
+        ({"role": "osLogin", "members": [ALICE]}, "Role osLogin is not supported"),
+        ({"role": LOGIN, "members": ["alice@example.com"]}, "must be of the form"),
+        ({"role": LOGIN, "members": ["user:alice"]}, "must be of the form"),
+        ({"role": LOGIN, "members": [f"deleted:{ALICE}?uid=1"]}, "cannot be added"),
+        ({"role": LOGIN, "members": [ALICE], "condition": {"title": "x"}}, "an expression"),
+        ({"role": LOGIN, "members": [f"user:{n}@example.com" for n in range(1501)]}, "1,500"),
+    ],
+)
+def test_a_policy_that_iam_does_not_accept_is_refused(
+    cloud: _Cloud, name: str, binding: dict[str, Any], words: str
+) -> None:
+    """Nothing has changed then."""
+    cloud.insert_and_wait(name)
+    with pytest.raises(exceptions.BadRequest, match=words):
+        _set_policy(cloud, name, version=3, bindings=[binding])
+    assert _members(_policy(cloud, name)) == {}
+
+
+def test_a_policy_ends_with_its_instance(cloud: _Cloud, name: str) -> None:
+    """An instance that does not exist has none, and the next one of that name a new one."""
+    cloud.insert_and_wait(name)
+    _set_policy(cloud, name, bindings=[{"role": LOGIN, "members": [ALICE]}])
+    cloud.wait_for(cloud.call_method("delete", name))
+    with pytest.raises(exceptions.NotFound):
+        _policy(cloud, name)
+    with pytest.raises(exceptions.NotFound):
+        _set_policy(cloud, name, bindings=[])
+    cloud.wait_for(
+        cloud.insert(name, disks=[{"boot": True, "initialize_params": {"disk_name": "another"}}])
+    )
+    assert _members(_policy(cloud, name)) == {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "answers"),
+    [
+        ("access_forbidden", [(403, "forbidden"), (403, "forbidden")]),
+        ("sharing_limited", [(400, "failedPrecondition"), (412, "conditionNotMet")]),
+        ("account_deleted", [(400, "badRequest"), (400, "badRequest")]),
+    ],
+)
+def test_a_refused_policy_has_the_words_of_compute(
+    cloud: _Cloud, name: str, fault: str, answers: list[tuple[int, str]]
+) -> None:
+    """Then the policy is as it was, and can be set."""
+    cloud.insert_and_wait(name)
+    cloud.fault(fault, count=2)
+    for code, reason in answers:
+        with pytest.raises(exceptions.GoogleAPICallError) as refused:
+            _set_policy(cloud, name, bindings=[{"role": LOGIN, "members": [ALICE]}])
+        assert (refused.value.code, refused.value.errors[0]["reason"]) == (code, reason)
+    assert _members(_policy(cloud, name)) == {}
+
+
+def test_somebody_else_may_change_a_policy_right_after_it_was_read(
+    cloud: _Cloud, name: str
+) -> None:
+    """So its etag is old already."""
+    cloud.insert_and_wait(name)
+    cloud.fault("policy_race", count=1)
+    read = _policy(cloud, name)
+    with pytest.raises(exceptions.Conflict):
+        _set_policy(cloud, name, etag=read.etag, bindings=[])
+    assert _members(_policy(cloud, name)) == {VIEW: ["user:somebody-1@example.com"]}
+
+
 def test_the_home_disk_outlives_its_machine_and_can_be_attached_to_the_next(
     cloud: _Cloud, name: str
 ) -> None:
@@ -1231,6 +1363,7 @@ def test_a_fault_can_be_limited_to_each_method_of_the_server(cloud: _Cloud, name
         "instances.aggregatedList": ("GET", f"/compute/v1/projects/{PROJECT}/aggregated/instances"),
         "instances.delete": ("DELETE", one),
         "instances.get": ("GET", one),
+        "instances.getIamPolicy": ("GET", f"{one}/getIamPolicy"),
         "instances.getSerialPortOutput": ("GET", f"{one}/serialPort"),
         "instances.insert": ("POST", f"{home}/instances"),
         "instances.list": ("GET", f"{home}/instances"),
@@ -1249,6 +1382,7 @@ def test_a_fault_can_be_limited_to_each_method_of_the_server(cloud: _Cloud, name
                     "detachDisk",
                     "resume",
                     "setDiskAutoDelete",
+                    "setIamPolicy",
                     "setLabels",
                     "setMachineType",
                 ),
@@ -1778,6 +1912,7 @@ def test_the_history_has_every_call_that_tries_to_change_something(
         cloud.call_method("resume", name)
     with pytest.raises(exceptions.NotFound):
         cloud.disks.delete_unary(**HERE, disk="none")
+    _set_policy(cloud, name, bindings=[])
 
     calls = cloud.call("GET", "/localcloud/history").json()["calls"]
 
@@ -1793,6 +1928,7 @@ def test_the_history_has_every_call_that_tries_to_change_something(
         },
         common | {"method": "instances.resume", "status": 400},
         common | {"method": "disks.delete", "instance": None, "disk": "none", "status": 404},
+        common | {"method": "instances.setIamPolicy", "status": 200},
     ]
 
 

@@ -18,6 +18,7 @@ from localcloud.services.compute.fault_kinds import (
     MachineEvents,
     MachineFault,
     OperationFault,
+    PolicyRace,
     Strike,
 )
 from localcloud.services.compute.faults import FAULTS
@@ -154,6 +155,14 @@ class ActiveFaults:
         place = Place(instance.zone, instance.name, method)
         for fault, number in self._striking(InstanceCallFault, place):
             raise fault.refusal(Strike(project=self._project, target=instance, number=number))
+
+    def policy_race(self, instance: Instance) -> int:
+        """Return the number of the strike if somebody changes the policy that was just read.
+
+        0 if nobody does.
+        """
+        place = Place(instance.zone, instance.name, "instances.getIamPolicy")
+        return next((number for _, number in self._striking(PolicyRace, place)), 0)
 
     def refuse_disk_call(self, method: str, disk: Disk) -> None:
         """Refuse a call on a disk, if a fault says so.

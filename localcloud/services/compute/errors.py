@@ -161,6 +161,28 @@ def stale_labels() -> ComputeError:
     return ConditionNotMetError("Labels fingerprint either invalid or resource labels have changed")
 
 
+def stale_policy() -> ComputeError:
+    """Return the 409: the policy has changed since the caller read its etag."""
+    message = (
+        "There were concurrent policy changes. Please retry the whole read-modify-write with "
+        "exponential backoff."
+    )
+    return ComputeError(409, "aborted", message, status="ABORTED")
+
+
+def old_policy_version() -> ComputeError:
+    """Return the 400: a policy with conditions has to be set in version 3."""
+    return bad_policy(
+        "Specified policy has conditions or replaces one that has; "
+        "its version must be set to 3 by the caller."
+    )
+
+
+def bad_policy(message: str) -> ComputeError:
+    """Return the 400 for a policy that IAM does not accept."""
+    return ComputeError(400, "badRequest", message, status="INVALID_ARGUMENT")
+
+
 _PAGE = """<!DOCTYPE html>
 <html lang=en>
   <meta charset=utf-8>

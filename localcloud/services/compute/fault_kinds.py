@@ -66,6 +66,11 @@ class InstanceCallFault(Fault):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyRace(Fault):
+    """Changes the policy of an instance right after somebody has read it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiskCallFault(Fault):
     """Refuses a call on a disk that exists. Its instance is the one that had the disk last."""
 

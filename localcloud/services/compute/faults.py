@@ -15,6 +15,7 @@ from localcloud.services.compute.errors import (
     ComputeError,
     ConditionNotMetError,
     HtmlError,
+    bad_policy,
     in_use,
     not_ready,
 )
@@ -28,12 +29,14 @@ from localcloud.services.compute.fault_kinds import (
     InstanceOperationFault,
     MachineFault,
     OperationFault,
+    PolicyRace,
     Strike,
 )
-from localcloud.services.compute.methods import CHANGING_METHODS, METHODS
+from localcloud.services.compute.methods import LONG_METHODS, METHODS
 from localcloud.services.compute.resources import Disk, Instance, region_of
 
 _EVERY_METHOD = frozenset(METHODS)
+_POLICY_METHODS = frozenset({"instances.getIamPolicy", "instances.setIamPolicy"})
 _START_METHODS = frozenset({"instances.insert", "instances.start", "instances.resume"})
 
 
@@ -73,6 +76,20 @@ def _console_away(strike: Strike[Instance]) -> ComputeError:
         ComputeError(403, "forbidden", f"Required '{permission}' permission for '{path}'"),
     )
     return refusals[(strike.number - 1) % len(refusals)]
+
+
+def _policy_forbidden(strike: Strike[Instance]) -> ComputeError:
+    permission = "compute.instances.setIamPolicy"
+    message = f"Required '{permission}' permission for '{strike.target.path}'"
+    return ComputeError(403, "forbidden", message)
+
+
+def _sharing_limited(strike: Strike[Instance]) -> ComputeError:
+    """Return a 400 and a 412 in turn: the account is not of a permitted organisation."""
+    message = "One or more users named in the policy do not belong to a permitted customer"
+    if strike.number % 2:
+        return ComputeError(400, "failedPrecondition", f"{message}.", status="FAILED_PRECONDITION")
+    return ConditionNotMetError(f"{message},  perhaps due to an organization policy.")
 
 
 def _held_by_another(strike: Strike[Disk]) -> ComputeError:
@@ -252,6 +269,30 @@ _ALL: tuple[Fault, ...] = (
         methods=frozenset({"disks.delete"}),
         refusal=_held_by_another,
     ),
+    InstanceCallFault(
+        name="access_forbidden",
+        does="getIamPolicy and setIamPolicy of an instance are refused with forbidden",
+        methods=_POLICY_METHODS,
+        refusal=_policy_forbidden,
+    ),
+    InstanceCallFault(
+        name="sharing_limited",
+        does="setIamPolicy of an instance is refused by domain restricted sharing, as 400 and 412 "
+        "in turn",
+        methods=frozenset({"instances.setIamPolicy"}),
+        refusal=_sharing_limited,
+    ),
+    InstanceCallFault(
+        name="account_deleted",
+        does="setIamPolicy of an instance is refused with badRequest: the account does not exist",
+        methods=frozenset({"instances.setIamPolicy"}),
+        refusal=lambda _: bad_policy("User alice@example.com does not exist."),
+    ),
+    PolicyRace(
+        name="policy_race",
+        does="right after getIamPolicy of an instance, somebody else changes the policy",
+        methods=frozenset({"instances.getIamPolicy"}),
+    ),
     InstanceOperationFault(
         name="policy_forbids",
         does="instances.insert: an organisation policy forbids it; as 412 conditionNotMet and as "
@@ -302,13 +343,13 @@ _ALL: tuple[Fault, ...] = (
     OperationFault(
         name="slow_operation",
         does="the operation, and the states of the instance on the way, take 20 times as long",
-        methods=CHANGING_METHODS,
+        methods=LONG_METHODS,
         time_factor=20.0,
     ),
     OperationFault(
         name="lost_operation",
         does="the operation happens, but its record is lost: 404, and its requestId is unknown",
-        methods=CHANGING_METHODS,
+        methods=LONG_METHODS,
         loses_record=True,
     ),
     GuestFault(

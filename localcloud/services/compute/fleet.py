@@ -16,6 +16,7 @@ from localcloud.services.compute.inventory import Inventory
 from localcloud.services.compute.lifecycle import Lifecycle
 from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.parts import SharedParts
+from localcloud.services.compute.policies import Policies
 from localcloud.services.compute.times import Times
 from localcloud.services.project import Project
 
@@ -59,6 +60,7 @@ class Fleet:
         self.lifecycle = Lifecycle(parts, self.attached_disks, guests)
         self.instances = Instances(parts, self.lifecycle, self.attached_disks)
         self.disks = Disks(parts, self.attached_disks)
+        self.policies = Policies(parts)
 
     def reset(self) -> None:
         """Forget all resources and operations; whoever waits for an operation is woken."""

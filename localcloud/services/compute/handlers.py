@@ -58,11 +58,15 @@ class Handlers:
             "instances.delete": _on_name(instances.delete),
             "instances.detachDisk": self._detach_disk,
             "instances.get": lambda call: instances.get(call.zone, call.name).resource,
+            "instances.getIamPolicy": self._read_policy,
             "instances.getSerialPortOutput": self._read_serial_port,
             "instances.insert": _on_zone(instances.insert),
             "instances.list": self._list_instances,
             "instances.resume": _on_name(instances.resume),
             "instances.setDiskAutoDelete": self._set_disk_auto_delete,
+            "instances.setIamPolicy": lambda call: self._fleet.policies.set(
+                call.zone, call.name, call.body
+            ),
             "instances.setLabels": _on_name_with_body(instances.set_labels),
             "instances.setMachineType": _on_name_with_body(instances.set_machine_type),
             "instances.setMetadata": _on_name_with_body(instances.set_metadata),
@@ -116,6 +120,10 @@ class Handlers:
         return self._fleet.attached_disks.set_auto_delete(
             call.zone, call.name, device, auto_delete, request_id=call.request_id
         )
+
+    def _read_policy(self, call: Call) -> Json:
+        version = call.number("optionsRequestedPolicyVersion", default=1, low=-(2**31), high=2**31)
+        return self._fleet.policies.get(call.zone, call.name, version=version)
 
     def _read_serial_port(self, call: Call) -> Json:
         instance = self._fleet.instances.get(call.zone, call.name)

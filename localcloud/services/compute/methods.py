@@ -35,11 +35,13 @@ METHODS: Mapping[str, HttpRule] = MappingProxyType(
         "instances.delete": HttpRule("DELETE", _INSTANCE),
         "instances.detachDisk": HttpRule("POST", _INSTANCE + "/detachDisk"),
         "instances.get": HttpRule("GET", _INSTANCE),
+        "instances.getIamPolicy": HttpRule("GET", _INSTANCE + "/getIamPolicy"),
         "instances.getSerialPortOutput": HttpRule("GET", _INSTANCE + "/serialPort"),
         "instances.insert": HttpRule("POST", _ZONE + "/instances"),
         "instances.list": HttpRule("GET", _ZONE + "/instances"),
         "instances.resume": HttpRule("POST", _INSTANCE + "/resume"),
         "instances.setDiskAutoDelete": HttpRule("POST", _INSTANCE + "/setDiskAutoDelete"),
+        "instances.setIamPolicy": HttpRule("POST", _INSTANCE + "/setIamPolicy"),
         "instances.setLabels": HttpRule("POST", _INSTANCE + "/setLabels"),
         "instances.setMachineType": HttpRule("POST", _INSTANCE + "/setMachineType"),
         "instances.setMetadata": HttpRule("POST", _INSTANCE + "/setMetadata"),
@@ -56,9 +58,11 @@ METHODS: Mapping[str, HttpRule] = MappingProxyType(
     }
 )
 
-# The methods that change something: each starts a long-running operation.
+# The methods that change something.
 CHANGING_METHODS = frozenset(
     method
     for method, rule in METHODS.items()
     if rule.verb != "GET" and method != "zoneOperations.wait"
 )
+# Those of them that start a long-running operation.
+LONG_METHODS = CHANGING_METHODS - {"instances.setIamPolicy"}

@@ -198,6 +198,27 @@ class Machines(Protocol):
         Also empty if it cannot be read: it only adds to a message, so this never raises.
         """
 
+    def grant_login(self, place: Place, member: str) -> None:
+        """Let an IAM member (``user:…``, ``serviceAccount:…``) log in to an instance.
+
+        They get ``LOGIN_ROLE`` in the instance's own policy, unless they have it there without a
+        condition. Everything else in the policy stays as it is. If somebody else changes the policy
+        meanwhile, both changes are made. Costs a read, and a call if something is to be changed;
+        more if others change it at the same time. Google Cloud may take minutes to heed it.
+
+        Raises:
+            MachineFaultError: Compute refused. For example, ``POLICY``: an organisation lets in
+                people of its own only. ``INVALID``: there is no such account.
+            UnavailableError: as ``perform`` does; or others change the policy all the time.
+        """
+
+    def revoke_logins(self, place: Place) -> int:
+        """Take ``LOGIN_ROLE`` from all who have it in an instance's policy without a condition.
+
+        Returns how many had it. For a machine that nobody owns any more. Whoever is logged in
+        stays so. Otherwise as ``grant_login``. An instance that does not exist has no policy: 0.
+        """
+
     def perform(self, command: Command, request_id: str) -> StartedCall:
         """Start what the command says.
 

@@ -29,11 +29,15 @@ _MAX_MESSAGE_CHARACTERS = 10_000  # of a message that are read; the rest is igno
 
 _INSERT = frozenset({"insert"})
 _ON_AN_EXISTING_RESOURCE = frozenset(
-    {"delete", "get", "resume", "setLabels", "setMetadata", "start", "stop", "suspend"}
+    {
+        *("delete", "get", "getIamPolicy", "resume", "setIamPolicy"),
+        *("setLabels", "setMetadata", "start", "stop", "suspend"),
+    }
 )
 _SUSPEND = frozenset({"suspend"})
 _STOP_OR_SUSPEND = frozenset({"stop", "suspend"})
-_FINGERPRINTED = frozenset({"setLabels", "setMetadata"})
+# The calls that carry what was read before: a fingerprint, or a policy's etag.
+_FINGERPRINTED = frozenset({"setIamPolicy", "setLabels", "setMetadata"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ _ROWS: Sequence[_Row] = (
         FaultKind.POLICY,
         words=r"\b(custom)?constraints/|\borg(ani[sz]ation)? policy|disallowed by policy",
     ),
+    # Domain restricted sharing: a policy of IAM may name people of some organisations only.
+    _row(FaultKind.POLICY, words=r"\bpermitted (customer|organi[sz]ation)"),
     # A subnetwork has no free address, or something new is not known everywhere yet: a service
     # account, or the right to use it.
     _row(FaultKind.NOT_READY, "IP_SPACE_EXHAUSTED IP_SPACE_EXHAUSTED_WITH_DETAILS"),
@@ -141,7 +147,8 @@ _ROWS: Sequence[_Row] = (
     _row(
         FaultKind.NOT_READY, "RESOURCE_NOT_READY OPERATION_IN_PROGRESS INVALID_FINGERPRINT ABORTED"
     ),
-    # Labels or metadata have changed since they were read. Any other unmet condition is a policy.
+    # Labels, metadata or policy have changed since they were read. Any other unmet condition is an
+    # organisation's policy.
     _row(FaultKind.NOT_READY, words=r"\bfingerprint\b"),
     _row(FaultKind.NOT_READY, "CONDITION_NOT_MET PRECONDITION_FAILED", verbs=_FINGERPRINTED),
     _row(FaultKind.POLICY, "CONDITION_NOT_MET PRECONDITION_FAILED"),

@@ -5,6 +5,8 @@ Importing this module takes seconds and a hundred megabytes (measured: the Compu
 once, because the calls that wait ignore a configured address.
 """
 
+import random
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -24,6 +26,7 @@ from requests.adapters import HTTPAdapter
 from shared import logs
 from shared.adapters.compute_errors import http_fault, operation_fault, plain_message
 from shared.adapters.compute_instance import instance_resource, labels, metadata_items
+from shared.adapters.compute_policies import POLICY_VERSION, with_login, without_logins
 from shared.config import MachineSettings
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
@@ -104,7 +107,12 @@ LISTED_INSTANCES = (
     f"items/*/instances({_INSTANCE_FIELDS}),items/*/warning,warning,unreachables,nextPageToken"
 )
 LISTED_DISKS = f"items/*/disks({_DISK_FIELDS}),items/*/warning,warning,unreachables,nextPageToken"
+# How often a policy is read again because somebody else has changed it, and how long after the
+# first read no other attempt begins.
+_POLICY_ATTEMPTS = 5
+_POLICY_SECONDS = 5.0
 _NO_ANSWER = "Compute Engine does not answer now. Try again in a moment."
+_CHANGED_BY_OTHERS = "Others change the machine's policy all the time. Try again in a moment."
 T = TypeVar("T")
 
 
@@ -206,6 +214,64 @@ class ComputeMachines(Machines):
             logs.warning("ConsoleNotRead", name=place.name, zone=place.zone, reason=str(error))
             return ""
         return found.contents.encode()[-most_bytes:].decode(errors="ignore") if found else ""
+
+    def grant_login(self, place: Place, member: str) -> None:
+        """See the port."""
+        self._change_policy(place, lambda policy: with_login(policy, member))
+
+    def revoke_logins(self, place: Place) -> int:
+        """See the port."""
+        try:
+            return self._change_policy(place, without_logins)
+        except MachineFaultError as error:
+            if error.fault.kind is FaultKind.NOT_FOUND:
+                return 0
+            raise
+
+    def _change_policy(self, place: Place, change: Callable[[types.Policy], int]) -> int:
+        """Change an instance's policy as it is now; again if somebody else changes it meanwhile.
+
+        ``change`` changes the policy that it gets, and returns how many members it has added or
+        removed. The policy is sent back as it came but for that: with its etag, so that nobody's
+        change is lost, and in the version that has conditions, without which IAM drops them.
+        """
+        began = time.monotonic()
+        for attempt in range(_POLICY_ATTEMPTS):
+            policy = self._read_policy(place)
+            changed = change(policy)
+            if not changed or self._write_policy(place, policy):
+                return changed
+            if time.monotonic() - began > _POLICY_SECONDS:
+                break
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 -- jitter, not a secret
+        raise UnavailableError(_CHANGED_BY_OTHERS)
+
+    def _read_policy(self, place: Place) -> types.Policy:
+        request = types.GetIamPolicyInstanceRequest(
+            **self._policy_at(place), options_requested_policy_version=POLICY_VERSION
+        )
+        return _call("getIamPolicy", lambda: self._instances.get_iam_policy(request, **_READ))
+
+    def _write_policy(self, place: Place, policy: types.Policy) -> bool:
+        """Replace a policy. Returns False if somebody has changed it since it was read.
+
+        IAM's APIs answer 409 (``ABORTED``) then, and some services 412 (``conditionNotMet``).
+        """
+        request = types.SetIamPolicyInstanceRequest(
+            **self._policy_at(place),
+            zone_set_policy_request_resource=types.ZoneSetPolicyRequest(policy=policy),
+        )
+        try:
+            _call(
+                "setIamPolicy",
+                lambda: self._instances.set_iam_policy(request, timeout=CALL_SECONDS),
+            )
+        except MachineFaultError as error:
+            stale = isinstance(error.__cause__, exceptions.Conflict | exceptions.PreconditionFailed)
+            if stale and error.fault.kind is FaultKind.NOT_READY:
+                return False
+            raise
+        return True
 
     def perform(self, command: Command, request_id: str) -> StartedCall:
         """See the port."""
@@ -368,6 +434,9 @@ class ComputeMachines(Machines):
 
     def _instance_at(self, place: Place) -> dict[str, Any]:
         return {"project": self._project, "zone": place.zone, "instance": place.name}
+
+    def _policy_at(self, place: Place) -> dict[str, Any]:
+        return {"project": self._project, "zone": place.zone, "resource": place.name}
 
     def _disk_at(self, place: Place) -> dict[str, Any]:
         return {"project": self._project, "zone": place.zone, "disk": place.name}

@@ -15,6 +15,8 @@ from shared.domain.errors import UnavailableError
 from shared.domain.events import Event
 from shared.domain.workspace import (
     SCHEMA_VERSION,
+    Access,
+    AccessState,
     Activity,
     HomeDisk,
     HostKey,
@@ -71,6 +73,7 @@ def workspace_record(document: Document) -> Workspace:
         )
     fields["error"] = _problem(document.get("error"))
     fields["operation"] = _operation(document.get("operation"))
+    fields["access"] = _access(document.get("access"))
     return Workspace(**fields)
 
 
@@ -114,6 +117,17 @@ def _operation(document: Document | None) -> Operation | None:
     fields["zones_tried"] = tuple(document.get("zones_tried", ()))
     fields["failure"] = _problem(document.get("failure"))
     return Operation(**fields)
+
+
+def _access(document: Document | None) -> Access | None:
+    """Return what is recorded of access.
+
+    None for a state that this version does not know: then it is given again, which does no harm.
+    """
+    if document is None or document.get("state") not in set(AccessState):
+        return None
+    fields = {name: document[name] for name in Access.__dataclass_fields__ if name in document}
+    return Access(**{**fields, "state": AccessState(document["state"])})
 
 
 def _problem(document: Document | None) -> Problem | None:

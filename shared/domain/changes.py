@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shared.domain.jobs import PROMPTLY, Job
+from shared.domain.machine_access import attended
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
@@ -121,7 +122,10 @@ def due_look_job(workspace: Workspace, now: datetime, request_id: str) -> Job:
 def finish(
     workspace: Workspace, status: Status, event: str, now: datetime, problem: Problem | None = None
 ) -> Updated:
-    """End the operation in ``status``. Becoming READY counts as a connection at ``now``."""
+    """End the operation in ``status``. Becoming READY counts as a connection at ``now``.
+
+    If the owner cannot log in yet, ``reconcile`` has a worker see to that.
+    """
     ended = replace(
         workspace,
         status=status,
@@ -141,7 +145,7 @@ def finish(
             kept_awake_since=None,
             home_disk=HomeDisk(workspace.disk_name, workspace.zone),
         )
-    return Updated(ended, event)
+    return Updated(attended(ended, now), event)
 
 
 def _stopped_because(workspace: Workspace) -> StopReason | None:

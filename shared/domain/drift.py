@@ -12,6 +12,7 @@ from enum import Enum
 
 from shared.domain.changes import Note, Updated, without_memory
 from shared.domain.instance import Instance, InstanceState
+from shared.domain.machine_access import attends_at
 from shared.domain.policy import Policy
 from shared.domain.workspace import Activity, HomeDisk, Problem, Status, StopReason, Workspace
 
@@ -204,7 +205,7 @@ def _followed(workspace: Workspace, observation: Observation, now: datetime) -> 
     if observation.status is Status.READY and home is None:
         home = HomeDisk(workspace.disk_name, workspace.zone)  # from here on people can work in it
     because = workspace.stopped_because if workspace.suspended_at else StopReason.OUTSIDE
-    return replace(
+    followed = replace(
         workspace,
         status=observation.status,
         machine_running=observation.machine_running,
@@ -214,6 +215,7 @@ def _followed(workspace: Workspace, observation: Observation, now: datetime) -> 
         suspended_at=(workspace.suspended_at or now) if asleep else None,
         stopped_because=because if asleep else None,
     )
+    return replace(followed, attend_at=attends_at(followed, now))
 
 
 def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[Note, ...]]:

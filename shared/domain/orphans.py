@@ -35,6 +35,7 @@ class OrphanAction:
     """What is done about one orphan.
 
     ``command`` is None if it is only reported. ``event`` names the action, ``reason`` says why.
+    ``ends_access``: nobody may log in to it any more.
     """
 
     place: Place
@@ -42,6 +43,7 @@ class OrphanAction:
     event: str
     reason: str
     command: Command | None = None
+    ends_access: bool = False
 
 
 def act_on_owned(workspace: Workspace, resource: Instance | Disk) -> OrphanAction | None:
@@ -101,7 +103,11 @@ def _is_elsewhere(workspace: Workspace, resource: Instance | Disk) -> bool:
 
 
 def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> OrphanAction | None:
-    """Decide about a machine that belongs to no record. None if it is too young to be sure."""
+    """Decide about a machine that belongs to no record. None if it is too young to be sure.
+
+    Who could log in as its owner must not any more, even if somebody starts it again. That goes by
+    the machine's name, as its deletion does: a machine that the Hub did not make is left alone.
+    """
     if _young(instance.created_at, now, policy):
         return None
     place = Place(instance.zone, instance.name)
@@ -124,6 +130,7 @@ def act_on_machine(instance: Instance, now: datetime, policy: Policy) -> OrphanA
         event=event,
         reason=reason,
         command=command,
+        ends_access=may_be_deleted(instance.name) and not isinstance(command, DeleteInstance),
     )
 
 

@@ -89,6 +89,33 @@ class Problem:
     operation_kind: OperationKind | None = None
 
 
+class AccessState(StrEnum):
+    """Whether a workspace's owner may log in to its machine.
+
+    ``PENDING`` comes by itself. ``REFUSED`` needs somebody to change something.
+    """
+
+    GRANTED = "granted"
+    PENDING = "pending"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What came of letting the owner in to the machine ``instance_id``.
+
+    ``why`` is for people: plain text, at most 500 characters; None if it was granted. ``since`` is
+    since when it is so, or since when it has been failing. ``retry_at`` is when it may be tried
+    again; None if it was granted.
+    """
+
+    state: AccessState
+    why: str | None
+    instance_id: str
+    since: datetime
+    retry_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class HomeDisk:
     """The persistent disk of a workspace's home, once a machine has used it.
@@ -191,7 +218,8 @@ class Workspace:
     ``machine_made_at`` is when the recorded machine was made, with its boot disk; None until a
     worker has looked, as after version 0.1. ``last_device_id`` is from where its owner last
     connected, as they said it; ``metadata.device_id`` stays what created it. ``host_key`` may be an
-    earlier machine's: see ``machine_key``.
+    earlier machine's: see ``machine_key``. ``access`` says whether the owner may log in to a
+    machine, which may be an earlier one too; None until it was tried.
     """
 
     id: str
@@ -226,6 +254,7 @@ class Workspace:
     machine_made_at: datetime | None = None
     last_device_id: str | None = None
     host_key: HostKey | None = None
+    access: Access | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -4,6 +4,7 @@ import shlex
 from typing import Any
 
 from shared.config import Connect, ConnectKind
+from shared.domain.machine_access import state_and_why
 from shared.domain.workspace import Workspace
 
 
@@ -11,9 +12,11 @@ def connection_json(workspace: Workspace, host: str | None, connect: Connect) ->
     """Return how to connect, once the workspace is READY.
 
     ``host`` is the machine's address as far as it is known; only direct connections use it.
+    ``access`` says whether the owner may log in to the machine, as far as the record knows.
     ``command`` is for people's eyes: a program makes its own from the other members.
     """
     direct = connect.kind is ConnectKind.DIRECT
+    state, why = state_and_why(workspace)
     return {
         "kind": connect.kind.value,
         "project_id": workspace.project_id,
@@ -25,6 +28,7 @@ def connection_json(workspace: Workspace, host: str | None, connect: Connect) ->
         "jump": connect.jump or None,
         "user": connect.user or None,
         "host_key": workspace.machine_key,
+        "access": {"state": state.value, "why": why},
         "command": _ssh(host, connect) if direct else _gcloud(workspace, connect),
     }
 

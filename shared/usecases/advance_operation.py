@@ -25,6 +25,7 @@ from shared.domain.policy import Policy
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
 from shared.domain.workspace import Operation, OperationKind, Workspace
 from shared.ports import Machines, Stored
+from shared.usecases.give_access import give_access
 from shared.usecases.records import Records
 
 # How many steps a delivery does, one after the other. No operation needs more of them before it has
@@ -44,20 +45,24 @@ def advance_operation(records: Records, machines: Machines, policy: Policy, job:
     again; its name makes it the same job. The call to Compute has a request id made from operation
     and step: the same step is the same call.
 
+    At last the owner is let in to a new machine (``give_access``), when the job that follows is on
+    its way. A job that finds its operation over does that too, so it takes no job of its own.
+
     Raises:
         UnavailableError: Compute, the store or the queue did not answer; the platform delivers the
             job again.
     """
     delivery = _Delivery(records, machines, policy, job, records.clock())
     for _ in range(MOST_STEPS):
-        following = records.retry(delivery.attempt)
-        if following is None:
-            return
-        if following.delay > PROMPTLY or delivery.is_held_up:
+        done = records.retry(delivery.attempt)
+        following = done.job
+        if following is None or following.delay > PROMPTLY or delivery.is_held_up:
             break
         delivery = replace(delivery, job=following)
     # If this fails, the job comes again and sends it.
     records.send(following)
+    if done.workspace is not None and not delivery.is_held_up:
+        give_access(records, machines, policy, done.workspace)
 
 
 def look(
@@ -65,7 +70,8 @@ def look(
 ) -> tuple[Workspace, bool]:
     """Make a record without an operation adopt what Compute says of its machine.
 
-    Returns the record, and whether this call changed it.
+    Then let its owner in to the machine, if that is due. Returns the record, and whether this call
+    changed it.
 
     Raises:
         WorkspaceNotFoundError: there is none, or it has just been deleted.
@@ -82,7 +88,21 @@ def look(
         others = ownership.other_places(workspace, elsewhere)
         return adopt_observed(workspace, instance, records.clock(), policy, others)
 
-    return records.change(workspace_id, decide)
+    workspace, changed = records.change(workspace_id, decide)
+    given = give_access(records, machines, policy, workspace)
+    return given or workspace, changed or given is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a delivery has done of an operation.
+
+    ``job`` follows, and is not sent yet; None if nothing follows. ``workspace`` is the record as it
+    is now; None if it does not exist, or if another delivery sees to it.
+    """
+
+    job: Job | None = None
+    workspace: Workspace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +124,8 @@ class _Delivery:
         """
         return self.records.clock() - self.began > self.policy.worker_timeout / 2
 
-    def attempt(self, *, again: bool) -> Job | None:  # noqa: ARG002 -- a step is safe to repeat
-        """Do the step on the record as it is now, and return the job that follows, not sent yet.
-
-        None if nothing follows.
+    def attempt(self, *, again: bool) -> _Done:  # noqa: ARG002 -- a step is safe to repeat
+        """Do the step on the record as it is now.
 
         Raises:
             ConflictError: the record changed meanwhile; nothing was called in Compute.
@@ -117,7 +135,7 @@ class _Delivery:
         operation = stored.record.operation if stored else None
         if stored is not None and job.operation_id is None:
             look(records, self.machines, self.policy, stored.record.id)
-            return None
+            return _Done()
         if stored is None or operation is None or _is_obsolete(operation, job):
             logs.info(
                 "JobObsolete",
@@ -125,13 +143,13 @@ class _Delivery:
                 operation_id=job.operation_id,
                 step=job.step,
             )
-            return None
+            return _Done(workspace=stored.record if stored else None)
         if operation.step > job.step:
             records.send(job_of(stored.record, operation))
-            return None
+            return _Done()
         return self._do(stored, operation)
 
-    def _do(self, stored: Stored[Workspace], operation: Operation) -> Job | None:
+    def _do(self, stored: Stored[Workspace], operation: Operation) -> _Done:
         now = self.records.clock()
         step = Step(workspace=stored.record, operation=operation, now=now, policy=self.policy)
         decision: Change | Call
@@ -150,7 +168,7 @@ class _Delivery:
             return self._record(step.inputs, decision, outcome)
         transition = Transition(stored.record, decision)
         self.records.commit_step(stored, transition, now)
-        return transition.job
+        return _Done(transition.job, transition.after)
 
     def _see(self, step: Step) -> StepInput:
         """Read what the phase depends on: Compute's operation; once it is done, the machine etc."""
@@ -198,8 +216,8 @@ class _Delivery:
             return None
         return _perform(self.machines, call, f"{operation.id}/{operation.step}")
 
-    def _record(self, inputs: StepInput, call: Call, outcome: StartedCall | Fault) -> Job | None:
-        """Record what came of a call, on the record as it is by now; return the job that follows.
+    def _record(self, inputs: StepInput, call: Call, outcome: StartedCall | Fault) -> _Done:
+        """Record what came of a call, on the record as it is by now.
 
         A heartbeat in between changes nothing. If another delivery has already recorded this step,
         only its job is sent again. If a DELETE has superseded the operation, what was just inserted
@@ -209,18 +227,18 @@ class _Delivery:
         """
         job, records = self.job, self.records
 
-        def attempt(*, again: bool) -> Job | None:  # noqa: ARG001 -- a step is safe to repeat
+        def attempt(*, again: bool) -> _Done:  # noqa: ARG001 -- a step is safe to repeat
             stored = records.store.get(job.workspace_id)
             operation = stored.record.operation if stored else None
             if stored is None or operation is None or _is_obsolete(operation, job):
                 self._superseded(stored.record if stored else None, call, outcome)
-                return None
+                return _Done()
             if operation.step > job.step:
                 # Recorded by another delivery, or by us, and the answer was lost.
                 if not isinstance(outcome, Fault) and _is_left_behind(stored.record, call):
                     self._undo(call, delete_looks=False)
                 records.send(job_of(stored.record, operation))
-                return None
+                return _Done()
             now = records.clock()
             step = Step(
                 workspace=stored.record,
@@ -232,7 +250,7 @@ class _Delivery:
             change = steps.record_outcome(step, call, outcome)
             transition = Transition(stored.record, change)
             records.commit_step(stored, transition, now)
-            return transition.job
+            return _Done(transition.job, transition.after)
 
         return records.retry(attempt)
 

@@ -20,6 +20,7 @@ from shared.domain.errors import (
 from shared.domain.events import REFUSED, request_event
 from shared.domain.instance import Instance
 from shared.domain.lifecycle import NewConnection, NewMachine, NewOperation
+from shared.domain.machine_access import is_due
 from shared.domain.policy import Policy
 from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.ports import EVERY_WORKSPACE, Page, Stored, WorkspaceFilter
@@ -182,6 +183,8 @@ def get_workspace_status(
         state = instance.state if instance else "absent"
         logs.info("DriftNoticed", workspace_id=workspace.id, seen=state)
         records.send_later(look_job(workspace, now, actor.request_id))
+    else:
+        _see_to_access(records, workspace, actor)
     why = None if instance else "The machine does not exist in Compute Engine."
     return RealTimeStatus(workspace, instance, why)
 
@@ -222,7 +225,8 @@ def connect_workspace(
 
     ``machines`` is None if nobody connects to machines' addresses; otherwise Compute is asked for
     that of a READY workspace. If an automatic STOP is under way, their wish to get in is noted all
-    the same: it calls the STOP off unless that has reached the machine.
+    the same: it calls the STOP off unless that has reached the machine. If they were not let in to
+    the machine yet, a job asks a worker to see to it.
 
     Raises:
         WorkspaceNotFoundError: they are not its owner; administrators get this answer too.
@@ -248,7 +252,15 @@ def connect_workspace(
         if error.operation.automatic and error.operation.kind is OperationKind.STOP:
             ask(replace(connecting.connection, start=None))
         raise
+    _see_to_access(records, workspace, actor)
     return Reached(workspace, _address(machines, workspace) if machines else None)
+
+
+def _see_to_access(records: Records, workspace: Workspace, actor: Actor) -> None:
+    """Have a worker let the owner in to the machine if that is due. An operation does it itself."""
+    now = records.clock()
+    if workspace.operation is None and is_due(workspace, now):
+        records.send_later(look_job(workspace, now, actor.request_id))
 
 
 def _address(machines: SeenMachines, workspace: Workspace) -> str | None:

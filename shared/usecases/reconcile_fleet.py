@@ -18,6 +18,7 @@ from shared.domain.errors import (
 )
 from shared.domain.events import Event
 from shared.domain.instance import Instance, Place
+from shared.domain.machine_access import is_due
 from shared.domain.orphans import OrphanAction
 from shared.domain.owner_limits import holdings
 from shared.domain.ownership import tied_to, workspace_id_of
@@ -244,10 +245,14 @@ class _Run:
             self.report.failed[workspace_id] = str(error)
 
     def _adopt_machine(self, fleet: Fleet, record: Workspace) -> None:
-        """Have one record adopt its machine's state; restore the labels of what the lists lack."""
+        """Have one record adopt its machine's state, and its owner let in to the machine.
+
+        The labels of what the lists lack are restored.
+        """
         place = Place(record.zone, record.instance_name)
-        listed = fleet.machine_at(place)
-        if not has_drifted(record, listed, self.records.clock()) and not fleet.has_moved(record):
+        listed, at = fleet.machine_at(place), self.records.clock()
+        drifted = has_drifted(record, listed, at) or fleet.has_moved(record)
+        if not drifted and (record.operation is not None or not is_due(record, at)):
             self._check_home(fleet, record)
             return
         unlisted = self.machines.get(place) if listed is None else None
@@ -325,7 +330,7 @@ class _Run:
         The lists may be minutes old: it may have been started or deleted meanwhile.
         """
         action, listed = decided.action, decided.resource
-        if action.command is None:
+        if action.command is None and not action.ends_access:
             return True
         if isinstance(listed, Instance):
             found: Resource | None = self.machines.get(action.place)
@@ -345,25 +350,45 @@ class _Run:
             return
         if is_still_so:
             self._carry_out(decided.action, decided.owner_id)
+        if is_still_so and decided.action.ends_access:
+            self._end_access(decided.action)
+
+    def _end_access(self, action: OrphanAction) -> None:
+        """Let nobody log in to an orphan any more. If that fails, the next run does it."""
+        place = action.place
+        try:
+            ended = self.machines.revoke_logins(place)
+            if not ended:
+                return
+            event = self._event_of(action, "AccessEnded", "", f"{ended} could log in")
+            self.records.store.commit(events=[event])
+        except (MachineFaultError, UnavailableError) as error:
+            self._report_failure(replace(action, event="AccessEnded"), error)
+            return
+        logs.warning("AccessEnded", name=place.name, zone=place.zone, members=ended)
+        self.report.done.setdefault("AccessEnded", []).append(place.name)
+
+    def _event_of(self, action: OrphanAction, what: str, owner_id: str, result: str) -> Event:
+        return Event(
+            at=self.records.clock(),
+            workspace_id=action.workspace_id,
+            owner_id=owner_id,
+            who=RECONCILER,
+            what=what,
+            result=result,
+            request_id=logs.request_id.get(),
+        )
 
     def _carry_out(self, action: OrphanAction, owner_id: str) -> None:
         """Do what was decided about one resource, and record it. Failures do not stop the rest."""
-        name, now = action.place.name, self.records.clock()
+        name = action.place.name
         try:
             if action.command is not None:
                 # A new request id each time. With an earlier run's, Compute would answer with that
                 # run's result and do nothing.
                 self.pause(PAUSE_SECONDS)
                 self.machines.perform(action.command, str(uuid.uuid4()))
-                event = Event(
-                    at=now,
-                    workspace_id=action.workspace_id,
-                    owner_id=owner_id,
-                    who=RECONCILER,
-                    what=action.event,
-                    result=action.reason,
-                    request_id=logs.request_id.get(),
-                )
+                event = self._event_of(action, action.event, owner_id, action.reason)
                 self.records.store.commit(events=[event])
         except (MachineFaultError, UnavailableError) as error:
             self._report_failure(action, error)

@@ -12,6 +12,7 @@ locals {
   look          = toset(["api-status"])               # read machines
   operate       = toset(["workers"])                  # make, change and delete machines
   own_disks     = "(resource.name.extract(\"/disks/{name}\").startsWith(\"home-\") || resource.name.extract(\"/disks/{name}\").startsWith(\"workspace-\"))"
+  login_role    = "roles/compute.osLogin" # the same as in shared/domain/machine_access.py
   own_instances = "resource.name.extract(\"/instances/{name}\").startsWith(\"workspace-\")"
 }
 
@@ -175,6 +176,19 @@ resource "google_project_iam_custom_role" "operate" {
   depends_on = [time_sleep.services]
 }
 
+resource "google_project_iam_custom_role" "let_in" {
+  project     = var.project_id
+  role_id     = "${replace(local.installation, "-", "_")}_let_owners_in"
+  title       = "Workspace Hub ${var.name}: let owners in to their machines"
+  description = "What the workers need to give the owner of a workspace ${local.login_role} on its machine"
+  permissions = [
+    "compute.instances.getIamPolicy",
+    "compute.instances.setIamPolicy",
+  ]
+
+  depends_on = [time_sleep.services]
+}
+
 resource "google_project_iam_member" "look" {
   for_each = local.look
 
@@ -226,6 +240,36 @@ resource "google_project_iam_member" "operate" {
   depends_on = [time_sleep.identities]
 }
 
+# Whoever may set a machine's policy may let anybody in to it, themselves included. So this makes the
+# workers' account a way into every workspace: see SECURITY.md.
+resource "google_project_iam_member" "let_in" {
+  for_each = local.operate
+
+  project = var.project_id
+  role    = google_project_iam_custom_role.let_in.id
+  member  = google_service_account.group[each.key].member
+
+  # Google documents modifiedGrantsByRole for the policies of projects, folders and organisations.
+  # Whether Compute Engine sends it for an instance's policy is not documented. If it does, the
+  # workers can give and take no other role. If it does not, the list is empty and that half is true:
+  # nothing stops working, and nothing is gained. Do not rely on it.
+  condition {
+    title       = "only workspaces, only OS Login"
+    description = "Instances by the names that the Hub gives them, and one role"
+    expression = join(" && ", [
+      "resource.type == \"compute.googleapis.com/Instance\"",
+      local.own_instances,
+      "api.getAttribute(\"iam.googleapis.com/modifiedGrantsByRole\", []).hasOnly([\"${local.login_role}\"])",
+    ])
+  }
+
+  lifecycle {
+    create_before_destroy = true # grant a new role before the old one is revoked
+  }
+
+  depends_on = [time_sleep.identities]
+}
+
 resource "google_service_account_iam_member" "operate_as_machine" {
   for_each = local.operate
 
@@ -250,6 +294,64 @@ resource "google_project_iam_member" "machine_logs" {
   project = var.project_id
   role    = "roles/logging.logWriter"
   member  = google_service_account.machine.member
+
+  depends_on = [time_sleep.identities]
+}
+
+# People who connect: what they need besides the right on their own machine, which the workers give.
+# None of this lets anybody in to any machine.
+
+resource "google_project_iam_custom_role" "connect" {
+  count = length(var.connect_members) > 0 ? 1 : 0
+
+  project     = var.project_id
+  role_id     = "${replace(local.installation, "-", "_")}_connect"
+  title       = "Workspace Hub ${var.name}: connect to machines"
+  description = "`gcloud compute ssh` looks at the project first"
+  permissions = ["compute.projects.get"]
+
+  depends_on = [time_sleep.services]
+}
+
+resource "google_project_iam_member" "connect_project" {
+  for_each = toset(var.connect_members)
+
+  project = var.project_id
+  role    = google_project_iam_custom_role.connect[0].id
+  member  = each.key
+
+  lifecycle {
+    create_before_destroy = true # grant a new role before the old one is revoked
+  }
+
+  depends_on = [time_sleep.identities]
+}
+
+# A condition of a tunnel can name a port and an address, but no machine by its name (source: IAM,
+# "Attribute reference for IAM Conditions"). Machines come and go, so it names the port.
+resource "google_project_iam_member" "connect_tunnel" {
+  for_each = toset(var.connect_members)
+
+  project = var.project_id
+  role    = "roles/iap.tunnelResourceAccessor"
+  member  = each.key
+
+  condition {
+    title       = "only SSH"
+    description = "Workspace Hub ${local.installation}"
+    expression  = "destination.port == 22"
+  }
+
+  depends_on = [time_sleep.identities]
+}
+
+# OS Login asks for it on machines that run as an account.
+resource "google_service_account_iam_member" "connect_as_machine" {
+  for_each = toset(var.connect_members)
+
+  service_account_id = google_service_account.machine.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = each.key
 
   depends_on = [time_sleep.identities]
 }

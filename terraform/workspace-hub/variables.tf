@@ -79,6 +79,26 @@ variable "compute_admin" {
   default     = false
 }
 
+variable "connect_members" {
+  description = <<-END
+    Who may reach the workspaces' machines by SSH, as IAM members: `user:…`, `group:…`,
+    `domain:example.com`, `serviceAccount:…`. They get the tunnel to port 22, `compute.projects.get`,
+    and the right to use the machines' account. It lets nobody in: the Hub lets each owner in to
+    their own machines.
+  END
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.connect_members : can(regex("^((user|group|serviceAccount):[!#-'*+./0-9=A-Z^_`a-z{|}~-]+@|domain:)([a-zA-Z0-9-]+[.])+[a-zA-Z0-9-]+$", member))])
+    error_message = "connect_members must be IAM members like user:alice@example.com, group:…, serviceAccount:… or domain:example.com. allUsers and allAuthenticatedUsers would let everybody reach the machines."
+  }
+  validation {
+    condition     = length(distinct([for member in var.connect_members : lower(member)])) == length(var.connect_members)
+    error_message = "connect_members must name each member once: IAM takes no notice of the case of addresses."
+  }
+}
+
 variable "deletion_protection" {
   description = "Refuse to delete the database. Before you remove the Hub with its records, set this to false and apply."
   type        = bool

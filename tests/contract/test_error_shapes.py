@@ -248,6 +248,74 @@ def test_a_stale_fingerprint_is_not_ready_for_calls_that_send_one(
     assert perform(machines, command).kind is K.POLICY
 
 
+# Refusals to let somebody log in, as public issue reports quote them
+NOT_PERMITTED = "One or more users named in the policy do not belong to a permitted customer"
+SHARING = "constraints/iam.allowedPolicyMemberDomains"
+LOGINS: dict[str, tuple[Answer, FaultKind]] = {
+    "domain restricted sharing": (
+        error(
+            400,
+            f"{NOT_PERMITTED}.",
+            {"message": f"{NOT_PERMITTED}.", "domain": "global", "reason": "failedPrecondition"},
+            status="FAILED_PRECONDITION",
+            details=[
+                {
+                    "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
+                    "violations": [{"type": SHARING, "subject": "orgpolicy:projects/a-project"}],
+                }
+            ],
+        ),
+        K.POLICY,
+    ),
+    "the same in other words": (
+        refusal(400, "badRequest", f"{NOT_PERMITTED},  perhaps due to an organization policy."),
+        K.POLICY,
+    ),
+    "the same as a condition": (refusal(412, "conditionNotMet", f"{NOT_PERMITTED}."), K.POLICY),
+    "a person who does not exist": (
+        refusal(400, "badRequest", "User alice@example.com does not exist."),
+        K.INVALID,
+    ),
+    "an invalid argument": (
+        refusal(400, "badRequest", "Request contains an invalid argument."),
+        K.INVALID,
+    ),
+    "a program that is not known everywhere": (
+        refusal(400, "badRequest", "Service account p@a.iam.gserviceaccount.com does not exist."),
+        K.NOT_READY,
+    ),
+    "an account that is not known everywhere": (
+        refusal(404, "notFound", "Not found; Gaia id not found for email p@example.com"),
+        K.NOT_FOUND,
+    ),
+    "a missing right": (
+        refusal(403, "forbidden", "Required 'compute.instances.setIamPolicy' permission for 'x'"),
+        K.PERMISSION,
+    ),
+    "too many requests": (refusal(403, "rateLimitExceeded"), K.TRANSIENT),
+    "an outage": (refusal(503, "backendError"), K.TRANSIENT),
+    "a machine that is being changed": (refusal(400, "resourceNotReady"), K.NOT_READY),
+}
+
+
+@pytest.mark.parametrize("shape", LOGINS)
+def test_a_refusal_to_let_somebody_in_is_classified_by_computes_answer(
+    machines: Machines, responder: Responder, shape: str
+) -> None:
+    """The call is made once, and the message is for people."""
+    answer, kind = LOGINS[shape]
+    responder.answers = {"GET": json_answer({"version": 1, "etag": "abc="}), "POST": answer}
+    with pytest.raises((MachineFaultError, UnavailableError)) as refused:
+        machines.grant_login(PLACE, "user:alice@example.com")
+    if kind is K.TRANSIENT:
+        assert isinstance(refused.value, UnavailableError)
+    else:
+        assert isinstance(refused.value, MachineFaultError)
+        assert refused.value.fault.kind is kind
+    assert_fit_for_people(str(refused.value))
+    assert [each.method for each in responder.requests] == ["GET", "POST"]
+
+
 # Operations
 
 

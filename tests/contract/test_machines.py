@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
@@ -41,6 +45,7 @@ from shared.domain.instance import (
     StopInstance,
     SuspendInstance,
 )
+from shared.domain.machine_access import LOGIN_ROLE
 from shared.domain.ownership import labels_of
 from shared.ports import Machines
 from tests.contract.servers import (
@@ -55,6 +60,7 @@ from tests.contract.servers import (
 )
 from tests.fakes.clock import SettableClock
 from tests.fakes.machines import FakeMachines, Mishap
+from tests.fakes.machines import fault as fault_of
 from tests.fakes.settings import MACHINE_SETTINGS
 
 pytestmark = pytest.mark.xdist_group("machines")  # one worker imports the Compute library
@@ -63,6 +69,8 @@ PROJECT = "a-project"
 ZONE = "us-west1-a"
 OTHER_ZONE = "us-west1-b"
 REPORTS = "https://report-workspace.example.com"
+ALICE, BOB = "user:alice@example.com", "user:bob@example.com"
+PROGRAM = "serviceAccount:builder@a-project.iam.gserviceaccount.com"
 SHORT = 0.04  # twenty times as long with the fault `slow`, so that calls can come in between
 S = InstanceState
 
@@ -82,6 +90,9 @@ class Trouble(Enum):
     UNAVAILABLE = auto()
     OPERATION_LOST = auto()
     SLOW = auto()
+    FORBIDDEN = auto()
+    SHARING_RESTRICTED = auto()
+    NO_SUCH_ACCOUNT = auto()
 
 
 class Compute(Protocol):
@@ -126,6 +137,12 @@ class Compute(Protocol):
 
     def print(self, place: Place, text: str) -> None:
         """Print a text on a machine's serial console."""
+
+    def logins(self, place: Place) -> list[str]:
+        """Return who may log in to a machine."""
+
+    def login_trouble(self, trouble: Trouble) -> None:
+        """Have the next change of who may log in be refused."""
 
 
 class FakeCompute:
@@ -201,6 +218,19 @@ class FakeCompute:
     def print(self, place: Place, text: str) -> None:
         """Write it."""
         self._fake.consoles[place.name] = text
+
+    def logins(self, place: Place) -> list[str]:
+        """Return them."""
+        return list(self._fake.instances[place].logins)
+
+    def login_trouble(self, trouble: Trouble) -> None:
+        """Script the next change."""
+        kind = {
+            Trouble.FORBIDDEN: FaultKind.PERMISSION,
+            Trouble.SHARING_RESTRICTED: FaultKind.POLICY,
+            Trouble.NO_SUCH_ACCOUNT: FaultKind.INVALID,
+        }[trouble]
+        self._fake.login_errors.append(MachineFaultError(fault_of(kind)))
 
 
 class LocalCompute:
@@ -293,6 +323,9 @@ class LocalCompute:
             Trouble.UNAVAILABLE: "unavailable",
             Trouble.OPERATION_LOST: "lost_operation",
             Trouble.SLOW: "slow_operation",
+            Trouble.FORBIDDEN: "access_forbidden",
+            Trouble.SHARING_RESTRICTED: "sharing_limited",
+            Trouble.NO_SUCH_ACCOUNT: "account_deleted",
         }[trouble]
         self.on_loop(lambda _, faults: faults.switch_on(name, count=count, method=method))
 
@@ -372,6 +405,37 @@ class LocalCompute:
         self.on_loop(
             lambda fleet, _: fleet.instances.get(place.zone, place.name).serial.write(text)
         )
+
+    def policy(self, place: Place) -> dict[str, Any]:
+        """Return a machine's policy, with the conditions of all bindings."""
+        policy: dict[str, Any] = self.on_loop(
+            lambda fleet, _: fleet.policies.get(place.zone, place.name, version=3)
+        )
+        return policy
+
+    def set_policy(self, place: Place, **policy: Any) -> None:
+        """Put a policy on a machine, whatever it had."""
+        made = {"bindings": [], "etag": "made-by-hand", **policy}
+        self.on_loop(
+            lambda fleet, _: setattr(fleet.instances.get(place.zone, place.name), "policy", made)
+        )
+
+    def race(self, times: int | None) -> None:
+        """Have somebody change a policy whenever the adapter has read it, so often."""
+        self.on_loop(lambda _, faults: faults.switch_on("policy_race", count=times))
+
+    def logins(self, place: Place) -> list[str]:
+        """Return the members of the binding without a condition."""
+        return [
+            member
+            for binding in self.policy(place)["bindings"]
+            if binding["role"] == LOGIN_ROLE and "condition" not in binding
+            for member in binding["members"]
+        ]
+
+    def login_trouble(self, trouble: Trouble) -> None:
+        """Switch the fault on, once."""
+        self._fault(trouble, None, 1)
 
 
 @pytest.fixture(scope="module")
@@ -927,6 +991,14 @@ READS: dict[str, Callable[[Machines, InsertInstance, StartedCall], object]] = {
 }
 
 
+# The changes of who may log in read a policy first. Each is made at once, without an operation.
+LOGINS: dict[str, Callable[[Machines, Place], object]] = {
+    "grant_login": lambda machines, place: machines.grant_login(place, ALICE),
+    "revoke_logins": lambda machines, place: machines.revoke_logins(place),
+}
+OF_EVERY_LOGIN = pytest.mark.parametrize("name", LOGINS)
+
+
 # This method returns an empty text instead of failing, because it is only for a message.
 ALWAYS_ANSWERED = {"console_tail"}
 OF_EVERY_READ = pytest.mark.parametrize("name", sorted(READS.keys() - ALWAYS_ANSWERED))
@@ -967,7 +1039,9 @@ def test_the_lists_have_every_machine_and_disk_of_the_installation(compute: Comp
 
 def test_every_method_is_in_the_test_below() -> None:
     """A new method cannot be forgotten."""
-    assert {*READS, "perform"} == {name for name in vars(Machines) if not name.startswith("_")}
+    assert {*READS, *LOGINS, "perform"} == {
+        name for name in vars(Machines) if not name.startswith("_")
+    }
 
 
 @pytest.fixture
@@ -1033,6 +1107,249 @@ def test_a_console_that_cannot_be_read_is_empty(compute: Compute, trouble: Troub
     assert compute.machines.console_tail(made.place, 100) == ""
     compute.calm()
     assert compute.machines.console_tail(made.place, 100) == "printed"
+
+
+# Who may log in
+
+
+def test_whoever_is_let_in_may_log_in_and_others_stay(compute: Compute) -> None:
+    """People and programs may, each once however their address is written."""
+    made = running(compute)
+    assert compute.logins(made.place) == []
+    for member in (ALICE, PROGRAM, ALICE, "user:Alice@Example.com"):
+        compute.machines.grant_login(made.place, member)
+
+    assert compute.logins(made.place) == [ALICE, PROGRAM]
+
+
+def test_nobody_may_log_in_after_all_rights_were_taken(compute: Compute) -> None:
+    """The answer is how many could. A machine that does not exist lets nobody in."""
+    made = running(compute)
+    for member in (ALICE, BOB):
+        compute.machines.grant_login(made.place, member)
+
+    assert compute.machines.revoke_logins(made.place) == 2
+    assert compute.logins(made.place) == []
+    assert compute.machines.revoke_logins(made.place) == 0
+    assert compute.machines.revoke_logins(nothing(compute).place) == 0
+
+
+def test_nobody_can_be_let_in_to_a_machine_that_does_not_exist(compute: Compute) -> None:
+    """That is not an outage."""
+    with pytest.raises(MachineFaultError) as refused:
+        compute.machines.grant_login(nothing(compute).place, ALICE)
+    assert refused.value.fault.kind is FaultKind.NOT_FOUND
+
+
+@pytest.mark.parametrize("make", [suspended, stopped], ids=["suspended", "stopped"])
+def test_who_may_log_in_does_not_depend_on_the_state(
+    compute: Compute, make: Callable[[Compute], Made]
+) -> None:
+    """A machine that is off can be prepared, and keeps who may log in."""
+    made = make(compute)
+    compute.machines.grant_login(made.place, ALICE)
+    start = ResumeInstance if make is suspended else StartInstance
+    do(compute, start(made.place))
+    assert compute.logins(made.place) == [ALICE]
+
+
+def test_a_new_machine_of_the_same_name_lets_nobody_in(compute: Compute) -> None:
+    """The policy ends with the machine."""
+    made = running(compute)
+    compute.machines.grant_login(made.place, ALICE)
+    do(compute, DeleteInstance(made.place))
+    do(compute, replace(made.insert, attach_home=True, generation=2))
+    assert compute.logins(made.place) == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (Trouble.FORBIDDEN, FaultKind.PERMISSION),
+        (Trouble.SHARING_RESTRICTED, FaultKind.POLICY),
+        (Trouble.NO_SUCH_ACCOUNT, FaultKind.INVALID),
+    ],
+)
+def test_a_refusal_to_let_somebody_in_is_classified_and_changes_nothing(
+    compute: Compute, trouble: Trouble, kind: FaultKind
+) -> None:
+    """It comes twice, as Compute words it in two ways. Then the call succeeds."""
+    made = running(compute)
+    for _ in range(2):
+        compute.login_trouble(trouble)
+        with pytest.raises(MachineFaultError) as refused:
+            compute.machines.grant_login(made.place, ALICE)
+        assert (refused.value.fault.kind, bool(refused.value.fault.message)) == (kind, True)
+        assert compute.logins(made.place) == []
+    compute.machines.grant_login(made.place, ALICE)
+    assert compute.logins(made.place) == [ALICE]
+
+
+@PASSING
+@OF_EVERY_LOGIN
+@pytest.mark.usefixtures("hurried")
+def test_who_may_log_in_can_be_changed_after_an_outage(
+    compute: Compute, name: str, trouble: Trouble
+) -> None:
+    """During the outage it is an error, and not a refusal."""
+    made = running(compute)
+    compute.machines.grant_login(made.place, BOB)
+    compute.read_trouble(trouble)
+    with pytest.raises(UnavailableError):
+        LOGINS[name](compute.machines, made.place)
+    compute.calm()
+    assert compute.logins(made.place) == [BOB]
+    LOGINS[name](compute.machines, made.place)
+    assert compute.logins(made.place) == ([BOB, ALICE] if name == "grant_login" else [])
+
+
+UNTIL_2030 = {
+    "title": "until 2030",
+    "description": "for the audit",
+    "expression": "request.time < timestamp('2030-01-01T00:00:00Z')",
+}
+# What others have in a policy: another role; an address as its account has it; an account that was
+# deleted; a right with an end.
+OF_OTHERS: list[dict[str, Any]] = [
+    {"role": "roles/compute.viewer", "members": ["group:Ops@example.com", "domain:example.com"]},
+    {"role": LOGIN_ROLE, "members": ["user:Bob.Builder@Example.com"]},
+    {
+        "role": "projects/a-project/roles/ours",
+        "members": ["deleted:user:gone@example.com?uid=123456789012345678901"],
+    },
+    {"role": LOGIN_ROLE, "members": [ALICE], "condition": UNTIL_2030},
+]
+AUDITED = [{"service": "allServices", "auditLogConfigs": [{"logType": "DATA_READ"}]}]
+
+
+@pytest.mark.parametrize("others", [OF_OTHERS, OF_OTHERS[3:], OF_OTHERS[:2]])
+def test_a_grant_leaves_the_rest_of_a_policy_as_it_is(
+    local: LocalCompute, others: list[dict[str, Any]]
+) -> None:
+    """Others' rights, conditions, addresses in their case, deleted accounts and audits stay.
+
+    A right with a condition may end, so its holder gets another one.
+    """
+    made = running(local)
+    local.set_policy(made.place, bindings=deepcopy(others), auditConfigs=AUDITED)
+
+    local.machines.grant_login(made.place, ALICE)
+
+    policy = local.policy(made.place)
+    login = next(each for each in others if each["role"] == LOGIN_ROLE)
+    if "condition" in login:
+        expected = [*others, {"role": LOGIN_ROLE, "members": [ALICE]}]
+    else:
+        added = {**login, "members": [*login["members"], ALICE]}
+        expected = [added if each is login else each for each in others]
+    assert policy["bindings"] == expected
+    assert policy["auditConfigs"] == AUDITED
+
+
+def test_taking_all_logins_leaves_the_rest_of_a_policy_as_it_is(local: LocalCompute) -> None:
+    """Only the role itself is taken, and only where it has no condition."""
+    made = running(local)
+    local.set_policy(made.place, bindings=deepcopy(OF_OTHERS), auditConfigs=AUDITED)
+
+    assert local.machines.revoke_logins(made.place) == 1
+
+    policy = local.policy(made.place)
+    assert policy["bindings"] == [*OF_OTHERS[:1], *OF_OTHERS[2:]]
+    assert policy["auditConfigs"] == AUDITED
+
+
+def test_a_person_who_was_deleted_and_is_back_is_let_in(local: LocalCompute) -> None:
+    """IAM keeps the right of the account that there was under its number."""
+    made = running(local)
+    gone = f"deleted:{ALICE}?uid=123456789012345678901"
+    local.set_policy(made.place, bindings=[{"role": LOGIN_ROLE, "members": [gone]}])
+
+    local.machines.grant_login(made.place, ALICE)
+
+    assert local.logins(made.place) == [gone, ALICE]
+
+
+def test_another_address_of_the_same_account_may_be_let_in_twice(local: LocalCompute) -> None:
+    """IAM keeps an account's own address, so the one that was sent is not found again."""
+    made = running(local)
+    local.machines.grant_login(made.place, "user:alice@gmail.com")
+    for _ in range(2):
+        local.machines.grant_login(made.place, "user:alice@googlemail.com")
+    assert local.logins(made.place) == ["user:alice@gmail.com"]
+
+
+@OF_EVERY_LOGIN
+def test_what_others_change_at_the_same_time_is_not_lost(local: LocalCompute, name: str) -> None:
+    """The policy is read again, and both changes are in it."""
+    made = running(local)
+    local.set_policy(made.place, bindings=[{"role": LOGIN_ROLE, "members": [BOB]}])
+    local.race(2)
+
+    LOGINS[name](local.machines, made.place)
+
+    assert local.logins(made.place) == ([BOB, ALICE] if name == "grant_login" else [])
+    viewers = [each for each in local.policy(made.place)["bindings"] if "viewer" in each["role"]]
+    assert [each["members"] for each in viewers] == [
+        ["user:somebody-1@example.com"],
+        ["user:somebody-2@example.com"],
+    ]
+
+
+def test_a_policy_that_others_change_all_the_time_is_given_up(local: LocalCompute) -> None:
+    """It is tried some times, and then later again."""
+    made = running(local)
+    local.race(None)
+    with pytest.raises(UnavailableError):
+        local.machines.grant_login(made.place, ALICE)
+    assert local.logins(made.place) == []
+
+
+def test_many_are_let_in_at_once(local: LocalCompute) -> None:
+    """None is lost, whatever the order is."""
+    made = running(local)
+    members = [f"user:person-{number}@example.com" for number in range(4)]
+
+    def let_in(member: str) -> None:
+        while True:
+            with contextlib.suppress(UnavailableError):
+                return local.machines.grant_login(made.place, member)
+
+    with ThreadPoolExecutor(len(members)) as pool:
+        list(pool.map(let_in, members))
+
+    assert sorted(local.logins(made.place)) == members
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refusal(409, "aborted", "There were concurrent policy changes."), None),
+        (refusal(412, "conditionNotMet", "Precondition Failed"), None),
+        (refusal(412, "conditionNotMet", "Constraint constraints/x violated."), FaultKind.POLICY),
+        (refusal(400, "resourceNotReady"), FaultKind.NOT_READY),
+        (refusal(400, "invalid", "User alice@example.com does not exist."), FaultKind.INVALID),
+    ],
+)
+def test_only_a_stale_policy_is_read_again(
+    responder: Responder, answer: Answer, kind: FaultKind | None
+) -> None:
+    """It is asked for with its conditions, and sent back with its etag. A refusal is not repeated.
+
+    IAM's APIs answer 409 to a stale etag, some services 412, which may also be a policy.
+    """
+    binding = {"role": "roles/compute.viewer", "members": [BOB], "condition": UNTIL_2030}
+    policy = {"version": 3, "etag": "BwWWja0YfJA=", "bindings": [binding]}
+    responder.answers = {"GET": json_answer(policy), "POST": answer}
+    with pytest.raises(MachineFaultError if kind else UnavailableError) as refused:
+        adapter_at(responder.address).grant_login(an_insert().place, ALICE)
+    assert kind is getattr(getattr(refused.value, "fault", None), "kind", None)
+    reads = [each for each in responder.requests if each.method == "GET"]
+    writes = [json.loads(each.body) for each in responder.requests if each.method == "POST"]
+    assert len(reads) == len(writes)
+    assert (len(writes) > 1) is (kind is None)
+    assert all("optionsRequestedPolicyVersion=3" in each.path for each in reads)
+    granted = {"role": LOGIN_ROLE, "members": [ALICE]}
+    assert writes[0] == {"policy": {**policy, "bindings": [binding, granted]}}
 
 
 # Labels and names
@@ -1292,7 +1609,8 @@ def every_call(machines: Machines) -> dict[str, Callable[[], object]]:
         f"perform {name}": partial(machines.perform, command(made), str(uuid.uuid4()))
         for name, (_, command) in EVERY_COMMAND.items()
     }
-    return {**reads, **commands}
+    logins = {name: partial(change, machines, insert.place) for name, change in LOGINS.items()}
+    return {**reads, **commands, **logins}
 
 
 @pytest.mark.parametrize("name", PASSING_ANSWERS)

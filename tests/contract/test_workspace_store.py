@@ -21,6 +21,8 @@ from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
 from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError
 from shared.domain.events import Event
 from shared.domain.workspace import (
+    Access,
+    AccessState,
     Activity,
     HomeDisk,
     HostKey,
@@ -119,6 +121,13 @@ FULL = Workspace(
     machine_made_at=NOW - timedelta(days=2),
     last_device_id="phone",
     host_key=HostKey("4711", "ssh-ed25519 AAAA", NOW),
+    access=Access(
+        AccessState.REFUSED,
+        "A policy forbids it.",
+        "1234567890123456789",
+        since=NOW - timedelta(hours=5),
+        retry_at=NOW + timedelta(hours=5),
+    ),
 )
 ODD_OWNERS = (
     *(

@@ -97,7 +97,7 @@ class FakeInstance:
     """One machine; ``reported`` says whether its current boot has reported READY or FAILED.
 
     ``command`` describes how it was created, with later refreshes; ``generation`` and
-    ``heartbeat_interval`` are in its metadata.
+    ``heartbeat_interval`` are in its metadata. ``logins`` are the members who may log in.
     """
 
     id: str
@@ -114,6 +114,7 @@ class FakeInstance:
     last_started_at: datetime | None = None
     created_at: datetime | None = None
     off_since: datetime | None = None
+    logins: list[str] = field(default_factory=list)
 
     @property
     def moving(self) -> bool:
@@ -234,6 +235,7 @@ class FakeMachines(Machines):
         before_call, after_call: called once, before and after the next call, for what happens
             elsewhere at that moment.
         consoles: the console output of machines, by name.
+        login_errors: what the next changes of who may log in raise, one each.
         heartbeat_interval: the interval that machines get with their next insert or refreshed
             metadata.
     """
@@ -257,6 +259,7 @@ class FakeMachines(Machines):
         self.before_call: Callable[[], object] | None = None
         self.after_call: Callable[[], object] | None = None
         self.consoles: dict[str, str] = {}
+        self.login_errors: list[Exception] = []
         self.heartbeat_interval: timedelta | None = timedelta(minutes=2)
 
     # ---- faults ----
@@ -281,6 +284,7 @@ class FakeMachines(Machines):
         """Cancel all faults."""
         self._scripts.clear()
         self._guest_scripts.clear()
+        self.login_errors.clear()
         self.unanswered_reads = 0
 
     # ---- state, for tests ----
@@ -401,6 +405,7 @@ class FakeMachines(Machines):
             place=command.place,
             command=command,
             labels=dict(instance.labels),
+            logins=[],
         )
         copied.operation, copied.created_at, copied.deleting, copied.reported = (
             None,
@@ -535,6 +540,28 @@ class FakeMachines(Machines):
         except UnavailableError:
             return ""
         return self.consoles.get(place.name, "").encode()[-most_bytes:].decode(errors="ignore")
+
+    def grant_login(self, place: Place, member: str) -> None:
+        """See the port."""
+        self._read("grant_login")
+        if self.login_errors:
+            raise self.login_errors.pop(0)
+        instance = self._at(place)
+        if instance is None:
+            raise _refusal(FaultKind.NOT_FOUND)
+        if member.lower() not in map(str.lower, instance.logins):
+            instance.logins.append(member)
+
+    def revoke_logins(self, place: Place) -> int:
+        """See the port."""
+        self._read("revoke_logins")
+        if self.login_errors:
+            raise self.login_errors.pop(0)
+        instance = self._at(place)
+        if instance is None:
+            return 0
+        could, instance.logins = len(instance.logins), []
+        return could
 
     def perform(self, command: Command, request_id: str) -> StartedCall:
         """See the port."""

@@ -11,6 +11,8 @@ from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
 from shared.domain.steps import Step, StepInput
 from shared.domain.workspace import (
+    Access,
+    AccessState,
     Activity,
     HomeDisk,
     Operation,
@@ -43,7 +45,8 @@ def a_workspace(
 ) -> Workspace:
     """Return a workspace that is typical of a status, with ``changes``.
 
-    A READY one has reported and runs, and all but new ones have a home disk.
+    A READY one has reported and runs, and all but new ones have a home disk. Its owner may log in
+    to its machine.
     """
     workspace_id = str(uuid.uuid4())
     name = f"workspace-{workspace_id}"
@@ -74,7 +77,15 @@ def a_workspace(
         attend_at=NOW + timedelta(minutes=2) if operation else None,
         error=A_PROBLEM if status is Status.ERROR else None,
     )
-    return replace(workspace, **changes)
+    changed = replace(workspace, **changes)
+    return changed if "access" in changes else replace(changed, access=a_grant(changed))
+
+
+def a_grant(workspace: Workspace) -> Access | None:
+    """Return that the owner may log in to the recorded machine; None if there is none."""
+    machine = workspace.instance_id
+    granted_at = workspace.created_at
+    return (machine and Access(AccessState.GRANTED, None, machine, granted_at, None)) or None
 
 
 def an_operation(kind: OperationKind, phase: Phase | None = None, **changes: Any) -> Operation:

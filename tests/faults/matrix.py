@@ -104,6 +104,11 @@ _SELECTED = (
     *product(("policy_forbids", "second_error"), ("CREATE", START_OTHER_TYPE), (_ONCE, _FOREVER)),
     *product(("policy_forbids", "second_error"), ("START",), (_FOREVER,)),
     *product(("account_unknown", "ip_space_exhausted"), ("CREATE",), (_ONCE, _FOREVER)),
+    *product(
+        ("access_forbidden", "sharing_limited", "account_deleted", "policy_race"),
+        ("CREATE", START_OTHER_TYPE),
+        (_ONCE, _FOREVER),
+    ),
     *product(("console_away",), VERBS, (_FOREVER,)),
     *product(("never_ready+console_away", "fails_later"), ("CREATE",), (_FOREVER,)),
     *product(("preempted", "vanished"), (START_OTHER_TYPE,), (_ONCE, _FOREVER)),

@@ -560,6 +560,7 @@ def test_a_status_has_the_record_the_machine_and_the_connection(hub: Functions) 
         "jump": None,
         "user": None,
         "host_key": f"ssh-ed25519 {workspace.instance_id}",
+        "access": {"state": "granted", "why": None},
         "command": f"gcloud compute ssh {workspace.instance_name} --project=test-project "
         "--zone=us-west1-a --tunnel-through-iap",
     }

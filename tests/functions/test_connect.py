@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -67,8 +68,23 @@ def test_a_direct_connection_leads_to_the_machines_address(hub: Functions) -> No
             "jump": "ops@bastion.example.com:22",
             "user": "workspace",
             "host_key": f"ssh-ed25519 {workspace.instance_id}",
+            "access": {"state": "granted", "why": None},
             "command": "ssh -p 2222 -J ops@bastion.example.com:22 workspace@10.128.0.2",
         }
+
+
+@pytest.mark.parametrize("ask", ["connect", "status"])
+def test_an_owner_who_is_not_let_in_yet_is_told_and_seen_to(hub: Functions, ask: str) -> None:
+    """A worker looks, and gives the access that was not given yet."""
+    workspace = hub.world.ready()
+    hub.world.store.put(replace(hub.world.workspace(workspace.id), access=None))
+
+    before = getattr(hub, ask)(workspace.id).get_json()["connection"]["access"]
+    hub.world.run()
+    after = getattr(hub, ask)(workspace.id).get_json()["connection"]["access"]
+
+    assert (before["state"], bool(before["why"])) == ("pending", True)
+    assert after == {"state": "granted", "why": None}
 
 
 @pytest.mark.parametrize("status", ["SUSPENDED", "UNANSWERED"])

@@ -37,7 +37,7 @@ def test_it_says_which_hub_this_is(hub: Functions) -> None:
     assert answer["address"] == HUB
     assert sign_in(hub)["address"] is None
     assert answer["connect"] == {"kind": "iap", "port": 22, "jump": None, "user": None}
-    assert {"connect", "name_filter", "host_key"} <= set(answer["features"])
+    assert {"connect", "name_filter", "host_key", "access"} <= set(answer["features"])
 
 
 @pytest.mark.parametrize(

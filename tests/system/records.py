@@ -22,6 +22,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.types import PubsubMessage
 
 from localcloud.running_cloud import RunningCloud
+from shared.domain.machine_access import LOGIN_ROLE
 
 
 class Records:
@@ -116,6 +117,19 @@ def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[s
         ]
         token = page.get("nextPageToken")
     return found
+
+
+def logins(cloud: RunningCloud, workspace: dict[str, Any], role: str = LOGIN_ROLE) -> list[str]:
+    """Return who has a role in the policy of a workspace's machine."""
+    policy = _show(
+        cloud, f"{_instance_path(workspace)}/getIamPolicy?optionsRequestedPolicyVersion=3"
+    )
+    return [
+        member
+        for binding in policy["bindings"]
+        if binding["role"] == role
+        for member in binding["members"]
+    ]
 
 
 def by_workspace(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -24,6 +24,7 @@ from shared.adapters.compute_instance import IAP_TAG
 from shared.config import SETTINGS
 from shared.config.kinds import SetBy
 from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
+from shared.domain.machine_access import LOGIN_ROLE
 from shared.domain.workspace import OperationKind, Status
 from shared.usecases.records import log_transition
 from tests.documents import OPERATIONS, text_of
@@ -51,10 +52,12 @@ PERMISSIONS = {
     "InstancesClient.aggregated_list": "compute.instances.list",
     "InstancesClient.delete_unary": "compute.instances.delete",
     "InstancesClient.get": "compute.instances.get",
+    "InstancesClient.get_iam_policy": "compute.instances.getIamPolicy",
     "InstancesClient.get_serial_port_output": "compute.instances.getSerialPortOutput",
     "InstancesClient.insert_unary": "compute.instances.create",
     "InstancesClient.resume_unary": "compute.instances.resume",
     "InstancesClient.set_disk_auto_delete_unary": "compute.instances.setDiskAutoDelete",
+    "InstancesClient.set_iam_policy": "compute.instances.setIamPolicy",
     "InstancesClient.set_labels_unary": "compute.instances.setLabels",
     "InstancesClient.set_metadata_unary": "compute.instances.setMetadata",
     "InstancesClient.start_unary": "compute.instances.start",
@@ -62,6 +65,8 @@ PERMISSIONS = {
     "InstancesClient.suspend_unary": "compute.instances.suspend",
     "ZoneOperationsClient.get": "compute.zoneOperations.get",
 }
+# What only the role for letting owners in has, which has a condition of its own.
+LETS_IN = {"compute.instances.getIamPolicy", "compute.instances.setIamPolicy"}
 # What an insert needs besides, by what shared/adapters/compute_instance.py asks for; reviewed.
 INSERT = {
     "compute.disks.create": "the boot disk and a new home disk",
@@ -262,8 +267,47 @@ def test_the_workers_role_has_exactly_the_permissions_that_the_code_needs() -> N
     """Without its permission a new call would fail in production only; extra ones are refused."""
     assert compute_calls() == set(PERMISSIONS)
     assert RESOURCES["google_project_iam_custom_role.operate"]["permissions"] == sorted(
-        {*PERMISSIONS.values(), *INSERT}
+        {*PERMISSIONS.values(), *INSERT} - LETS_IN
     )
+    assert RESOURCES["google_project_iam_custom_role.let_in"]["permissions"] == sorted(
+        {*PERMISSIONS.values()} & LETS_IN
+    )
+
+
+def test_the_workers_may_let_people_in_to_the_hubs_machines_only() -> None:
+    """The condition has the code's role and the Hub's names. Nobody else may set a policy."""
+    member = RESOURCES["google_project_iam_member.let_in"]
+    [condition] = member["condition"]
+    assert LOCALS["login_role"] == LOGIN_ROLE
+    assert "local.own_instances" in condition["expression"]
+    assert "${local.login_role}" in condition["expression"]
+    assert (member["for_each"], LOCALS["operate"]) == ("local.operate", 'toset(["workers"])')
+    setting = [
+        address
+        for address, body in RESOURCES.items()
+        if any("setIamPolicy" in each for each in body.get("permissions", ()))
+    ]
+    assert setting == ["google_project_iam_custom_role.let_in"]
+
+
+def test_whoever_may_connect_is_let_in_by_the_hub_only() -> None:
+    """The module gives nobody the right to log in, on any resource."""
+    connecting = {
+        address: body["role"]
+        for address, body in RESOURCES.items()
+        if body.get("for_each") == "toset(var.connect_members)"
+    }
+    assert connecting == {
+        "google_project_iam_member.connect_project": "google_project_iam_custom_role.connect[0].id",
+        "google_project_iam_member.connect_tunnel": "roles/iap.tunnelResourceAccessor",
+        "google_service_account_iam_member.connect_as_machine": "roles/iam.serviceAccountUser",
+    }
+    [tunnel] = RESOURCES["google_project_iam_member.connect_tunnel"]["condition"]
+    assert tunnel["expression"] == "destination.port == 22"
+    [connect] = RESOURCES["google_project_iam_custom_role.connect"]["permissions"]
+    assert connect == "compute.projects.get"
+    granted = {body.get("role") for body in RESOURCES.values()}
+    assert not granted & {LOGIN_ROLE, "local.login_role", "roles/compute.osAdminLogin"}
 
 
 def test_the_status_function_may_only_read_an_instance() -> None:
@@ -428,14 +472,17 @@ def test_each_trust_group_has_the_permissions_of_its_functions(
     assert set.union(*(groups(name) for name in names)) == users_of(*ports)
 
 
-def test_only_workers_act_as_the_machines_account() -> None:
-    """An account that may act as another can do all that the other can."""
+def test_only_workers_and_people_who_connect_act_as_the_machines_account() -> None:
+    """An account that may act as another can do all that the other can. OS Login asks for it."""
     acting = {
         address: body["for_each"]
         for address, body in RESOURCES.items()
         if body.get("service_account_id") == "google_service_account.machine.name"
     }
-    assert acting == {"google_service_account_iam_member.operate_as_machine": "local.operate"}
+    assert acting == {
+        "google_service_account_iam_member.connect_as_machine": "toset(var.connect_members)",
+        "google_service_account_iam_member.operate_as_machine": "local.operate",
+    }
     assert groups("operate") == {"workers"}
 
 
@@ -570,7 +617,7 @@ def test_names_that_stay_taken_have_the_installations_id() -> None:
         for address, body in RESOURCES.items()
         if address.startswith("google_cloud_tasks_queue.")
     ]
-    assert len(roles) == 2
+    assert len(roles) == 4
     assert len(queues) == 2
     assert all("local.installation" in name for name in roles + queues)
 

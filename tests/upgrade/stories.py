@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 
-from shared.domain.errors import NameTakenError
+from shared.domain.errors import NameTakenError, UnavailableError
 from shared.domain.instance import (
     DeleteInstance,
     FaultKind,
@@ -217,6 +217,26 @@ def _rebuilt(world: World) -> None:
     _assert_settled(world, workspace, Status.READY)
 
 
+def _let_in_late(world: World) -> None:
+    """The owner cannot be let in at first, and then to each machine of theirs."""
+    world.machines.login_errors += [UnavailableError("Compute Engine does not answer now.")] * 2
+    workspace = world.create(OWNER, "one")
+    _assert_settled(world, workspace, Status.READY)
+    _assert_let_in(world, workspace)
+    world.start(OWNER, workspace.id, NewMachine(rebuild=True))
+    _assert_settled(world, workspace, Status.READY)
+    _assert_let_in(world, workspace)
+
+
+def _assert_let_in(world: World, workspace: Workspace) -> None:
+    """The old version drops what was recorded; then the next look finds that they may log in."""
+    world.look(workspace)
+    world.run()
+    machine = world.machine(world.workspace(workspace.id))
+    assert machine is not None
+    assert machine.logins == [f"user:{OWNER}@example.com"]
+
+
 STORIES: dict[str, Callable[[World], None]] = {
     "all verbs": _all_verbs,
     "another machine": _another_machine,
@@ -228,6 +248,7 @@ STORIES: dict[str, Callable[[World], None]] = {
     "home detached": _home_detached,
     "idle": _idle,
     "in the way": _left_over_boot_disk,
+    "let in late": _let_in_late,
     "lost machine": _lost_machine,
     "names": _names,
     "old machine": _old_machine,

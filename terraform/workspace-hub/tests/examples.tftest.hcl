@@ -108,6 +108,10 @@ run "minimal" {
       length(google_cloud_tasks_queue_iam_member.enqueue) == 5,
       length(google_cloud_tasks_queue_iam_member.enqueue_sweeps) == 5,
       length(google_iap_web_backend_service_iam_member.this) == 0,
+      length(google_project_iam_custom_role.connect) == 0,
+      length(google_project_iam_member.connect_project) == 0,
+      length(google_project_iam_member.connect_tunnel) == 0,
+      length(google_project_iam_member.let_in) == 1,
       length(google_project_iam_member.look) == 1,
       length(google_project_iam_member.operate) == 1,
       length(google_project_iam_member.store) == 5,
@@ -116,6 +120,7 @@ run "minimal" {
       length(google_pubsub_topic_iam_member.publish) == 1,
       length(google_service_account.group) == 6,
       length(google_service_account.invoker) == 3,
+      length(google_service_account_iam_member.connect_as_machine) == 0,
       length(google_service_account_iam_member.enqueue_as_queue) == 5,
       length(google_service_account_iam_member.operate_as_machine) == 1,
     ])
@@ -130,6 +135,14 @@ run "minimal" {
       length(google_project_iam_member.operate["workers"].condition) == 1,
     ])
     error_message = "Only the workers act as the machines' account, and operate machines by the custom role and its condition."
+  }
+  assert {
+    condition = alltrue([
+      join(" ", keys(google_project_iam_member.let_in)) == "workers",
+      google_project_iam_member.let_in["workers"].role == google_project_iam_custom_role.let_in.id,
+      google_project_iam_member.let_in["workers"].condition[0].expression == "resource.type == \"compute.googleapis.com/Instance\" && resource.name.extract(\"/instances/{name}\").startsWith(\"workspace-\") && api.getAttribute(\"iam.googleapis.com/modifiedGrantsByRole\", []).hasOnly([\"roles/compute.osLogin\"])",
+    ])
+    error_message = "Only the workers let people in, by one role, and to machines with the Hub's names."
   }
   assert {
     condition = alltrue([
@@ -223,6 +236,22 @@ run "team" {
     name          = "team"
     region        = "europe-west1"
     zones         = ["europe-west1-b"]
+
+    connect_members = ["domain:example.com", "user:guest@example.org"]
+  }
+
+  assert {
+    condition = alltrue([
+      length(google_project_iam_custom_role.connect) == 1,
+      jsonencode(google_project_iam_custom_role.connect[0].permissions) == jsonencode(toset(["compute.projects.get"])),
+      jsonencode(keys(google_project_iam_member.connect_project)) == jsonencode(sort(var.connect_members)),
+      alltrue([for member, binding in google_project_iam_member.connect_project : binding.member == member && binding.role == google_project_iam_custom_role.connect[0].id]),
+      jsonencode(keys(google_project_iam_member.connect_tunnel)) == jsonencode(sort(var.connect_members)),
+      alltrue([for member, binding in google_project_iam_member.connect_tunnel : binding.member == member && binding.role == "roles/iap.tunnelResourceAccessor" && binding.condition[0].expression == "destination.port == 22"]),
+      jsonencode(keys(google_service_account_iam_member.connect_as_machine)) == jsonencode(sort(var.connect_members)),
+      alltrue([for member, binding in google_service_account_iam_member.connect_as_machine : binding.member == member && binding.service_account_id == google_service_account.machine.name]),
+    ])
+    error_message = "Each member gets the tunnel to port 22, a look at the project, and the use of the machines' account."
   }
 
   assert {

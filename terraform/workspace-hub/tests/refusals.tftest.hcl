@@ -497,3 +497,53 @@ run "a_client_of_a_proxy_that_is_not_there" {
 
   expect_failures = [var.sign_in]
 }
+
+run "everybody_connects" {
+  command = plan
+
+  variables {
+    connect_members = ["allAuthenticatedUsers"]
+  }
+
+  expect_failures = [var.connect_members]
+}
+
+run "a_member_without_its_kind" {
+  command = plan
+
+  variables {
+    connect_members = ["alice@example.com"]
+  }
+
+  expect_failures = [var.connect_members]
+}
+
+run "a_member_with_another_letter" {
+  command = plan
+
+  variables {
+    connect_members = ["user:älice@example.com"]
+  }
+
+  expect_failures = [var.connect_members]
+}
+
+run "a_member_that_was_deleted" {
+  command = plan
+
+  variables {
+    connect_members = ["deleted:user:alice@example.com?uid=123456789012345678901"]
+  }
+
+  expect_failures = [var.connect_members]
+}
+
+run "a_member_twice" {
+  command = plan
+
+  variables {
+    connect_members = ["user:alice@example.com", "user:Alice@example.com"]
+  }
+
+  expect_failures = [var.connect_members]
+}

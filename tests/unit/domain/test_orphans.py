@@ -66,7 +66,7 @@ def test_a_running_orphan_is_stopped() -> None:
     """It costs most, and nobody can reach it through the Hub; its disks stay."""
     act = act_on_machine(a_machine(InstanceState.RUNNING), NOW, POLICY)
     assert act is not None
-    assert (act.event, act.command) == ("OrphanStopped", StopInstance(PLACE))
+    assert (act.event, act.command, act.ends_access) == ("OrphanStopped", StopInstance(PLACE), True)
 
 
 @pytest.mark.parametrize("state", [InstanceState.TERMINATED, InstanceState.SUSPENDED])
@@ -81,6 +81,7 @@ def test_an_orphan_that_is_off_is_deleted_after_the_grace_time(
     assert act is not None
     assert act.event == event
     assert act.command == (DeleteInstance(PLACE) if event == "OrphanDeleted" else None)
+    assert act.ends_access is (event == "OrphanFound")
 
 
 @pytest.mark.parametrize(

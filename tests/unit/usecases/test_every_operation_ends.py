@@ -198,6 +198,14 @@ class TroubledMachines(Machines):
         """See the port."""
         return self._read.console_tail(place, most_bytes)
 
+    def grant_login(self, place: Place, member: str) -> None:
+        """See the port."""
+        self._read.grant_login(place, member)
+
+    def revoke_logins(self, place: Place) -> int:
+        """See the port."""
+        return self._read.revoke_logins(place)
+
     def perform(self, command: Command, request_id: str) -> StartedCall:
         """See the port."""
         struck = self._trouble.at_call(self._world, command)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.domain.errors import ConflictError, UnavailableError
+from shared.domain.errors import ConflictError, MachineFaultError, UnavailableError
 from shared.domain.instance import (
     DeleteInstance,
     FaultKind,
@@ -21,7 +21,7 @@ from shared.domain.ownership import labels_of
 from shared.domain.workspace import OwnedWorkspace, Owner, Status, Workspace
 from shared.usecases import reconcile_fleet as usecase
 from shared.usecases.sweeping import PAUSE_SECONDS, SweepReport
-from tests.fakes.machines import INSTALLATION, Mishap
+from tests.fakes.machines import INSTALLATION, Mishap, fault
 from tests.fakes.world import World, place_of, requested_as
 
 
@@ -110,7 +110,10 @@ def test_an_orphan_is_stopped_reported_and_deleted_after_the_grace_time(world: W
     assert reconcile_once(world).done == {"owner_repaired": ["alice"]}
 
     world.clock.advance(timedelta(hours=2))
-    assert reconcile_once(world).done == {"OrphanStopped": [workspace.instance_name]}
+    assert reconcile_once(world).done == {
+        "OrphanStopped": [workspace.instance_name],
+        "AccessEnded": [workspace.instance_name],
+    }
     world.clock.advance(timedelta(minutes=5))
     assert world.machines.instances[place].state is InstanceState.TERMINATED
     assert reconcile_once(world).done == {"OrphanFound": [workspace.instance_name]}
@@ -134,8 +137,63 @@ def test_an_orphan_is_stopped_reported_and_deleted_after_the_grace_time(world: W
     ]
     assert noted == [
         (what, "reconcile", "run-1")
-        for what in ("OrphanStopped", "OrphanDeleted", "OrphanDiskDeleted")
+        for what in ("OrphanStopped", "AccessEnded", "OrphanDeleted", "OrphanDiskDeleted")
     ]
+
+
+def test_nobody_may_log_in_to_an_orphan_any_more(world: World) -> None:
+    """Nor may they if it is off already, or if somebody starts it again. Others' machines stay."""
+    workspace = world.ready("alice", "lost")
+    place = place_of(workspace)
+    lose_record(world, workspace)
+    world.machines.stop_by_hand(place)
+    world.clock.advance(timedelta(hours=2))
+    assert len(world.machines.instances[place].logins) == 1
+
+    first, second = reconcile_once(world), reconcile_once(world)
+
+    assert first.done["AccessEnded"] == [workspace.instance_name]
+    assert "AccessEnded" not in second.done
+    for each in world.machines.instances.values():
+        assert bool(each.logins) is (each.place != place)
+    [event] = [event for event in world.store.events if event.what == "AccessEnded"]
+    assert (event.workspace_id, event.result) == (workspace.id, "1 could log in")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MachineFaultError(fault(FaultKind.PERMISSION)), UnavailableError("No answer.")],
+    ids=["refused", "away"],
+)
+def test_access_to_an_orphan_that_cannot_be_ended_is_ended_by_the_next_run(
+    world: World, error: Exception
+) -> None:
+    """The machine is stopped all the same."""
+    workspace = world.ready("alice", "lost")
+    lose_record(world, workspace)
+    world.clock.advance(timedelta(hours=2))
+    world.machines.login_errors.append(error)
+
+    first, second = reconcile_once(world), reconcile_once(world)
+
+    assert first.done["OrphanStopped"] == [workspace.instance_name]
+    assert list(first.failed) == [workspace.instance_name]
+    assert second.done["AccessEnded"] == [workspace.instance_name]
+
+
+def test_a_machine_that_the_hub_did_not_make_keeps_its_rights(world: World) -> None:
+    """Its name is not one of the Hub's, though it has its label."""
+    workspace = world.ready("alice", "one")
+    machine = world.machines.instances.get(place_of(workspace))
+    assert machine is not None
+    theirs = Place(workspace.zone, "somebodys-machine")
+    copy = replace(machine, place=theirs, logins=["user:carol@example.com"])
+    copy.labels = {"hub": INSTALLATION}
+    world.machines._instances[theirs] = copy  # noqa: SLF001 -- made by hand, not by an insert
+    world.clock.advance(timedelta(hours=2))
+
+    assert reconcile_once(world).done["OrphanFound"] == ["somebodys-machine"]
+    assert world.machines.instances[theirs].logins == ["user:carol@example.com"]
 
 
 def test_too_many_orphans_are_not_touched(world: World) -> None:
@@ -402,7 +460,11 @@ def test_an_orphan_that_cannot_be_deleted_does_not_stop_the_run(
     first = reconcile_once(world)
     assert (
         len(first.failed),
-        [len(names) for what, names in first.done.items() if what != "owner_repaired"],
+        [
+            len(names)
+            for what, names in first.done.items()
+            if what not in {"owner_repaired", "AccessEnded"}
+        ],
     ) == (
         1,
         [1],

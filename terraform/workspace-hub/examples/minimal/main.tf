@@ -5,6 +5,8 @@ module "hub" {
   region     = "us-central1"
   access     = { emails = [var.email] }
   audiences  = ["32555940559.apps.googleusercontent.com"] # of gcloud auth print-identity-token
+
+  connect_members = ["user:${var.email}"]
 }
 
 variable "email" { type = string }

@@ -12,8 +12,9 @@ module "hub" {
     admins  = ["ada@example.com"]
     domains = ["example.com"]
   }
-  domain      = "hub.example.com"
-  iap_members = ["domain:example.com"]
+  domain          = "hub.example.com"
+  connect_members = ["domain:example.com"]
+  iap_members     = ["domain:example.com"]
 
   machine_types = ["e2-standard-4", "e2-standard-8", "n2-standard-16"]
   min_instances = 1

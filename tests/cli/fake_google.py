@@ -31,13 +31,14 @@ HOSTS = ("oauth2.googleapis.com", "accounts.google.com", "iamcredentials.googlea
 # Stands for the person's browser, and for Google's page in it: keeps the address that it is to
 # open, and goes to the one that Google would send it back to.
 BROWSER = """#!{python}
-import json, sys, urllib.error, urllib.parse, urllib.request
+import json, sys, time, urllib.error, urllib.parse, urllib.request
 from pathlib import Path
 url = sys.argv[1]
 Path({record!r}).write_text(url)
 query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
 for params in json.loads({answers!r}):
     if params.get("state") == "STATE":
+        time.sleep(0.5)  # a person takes their time
         params["state"] = query["state"]
     back = query["redirect_uri"] + "?" + urllib.parse.urlencode(params)
     try:

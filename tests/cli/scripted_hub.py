@@ -26,7 +26,7 @@ SIGN_IN = {
 
 @dataclass
 class Reply:
-    """An answer. ``body`` is sent as JSON; bytes are sent as they are."""
+    """An answer. ``body`` is sent as JSON; bytes are sent as they are. Status 0 is no answer."""
 
     status: int = 200
     body: Any = None
@@ -187,6 +187,9 @@ class _Handler(BaseHTTPRequestHandler):
         seen = Seen(self.command, parts.path, parse_qs(parts.query), self.headers, body)
         self.server.seen.append(seen)
         reply = self.server.answer(seen)
+        if not reply.status:
+            self.close_connection = True
+            return
         is_raw = isinstance(reply.body, bytes)
         content = reply.body if is_raw else json.dumps(reply.body).encode()
         if reply.body is None:

@@ -63,6 +63,9 @@ def test_a_read_is_tried_again_a_few_times(hub: ScriptedHub, client: HubClient) 
         client.workspaces()
     assert len(hub.seen) == 7
     assert raised.value.request_id == hub.seen[-1].headers["X-Request-Id"]
+    broken = once(Reply(0), Reply(0))
+    hub.answers = lambda _: next(broken)
+    assert client.workspaces() == []
 
 
 def test_a_wait_that_the_hub_asks_for_is_kept(
@@ -102,6 +105,10 @@ def test_a_change_is_not_repeated_blindly(
     with pytest.raises(NoAnswerError):
         client.start("0", {"rebuild": True})
     assert hub.paths() == ["DELETE /workspaces/0", "POST /workspaces/0/start"]
+    hub.always(Reply(0))
+    with pytest.raises(NoAnswerError, match="broke off"):
+        client.delete("0")
+    assert len(hub.seen) == 3
     assert waits == []
 
 
@@ -131,7 +138,7 @@ def test_no_redirection_is_followed(hub: ScriptedHub, client: HubClient, status:
 
 
 @pytest.mark.parametrize(
-    "link", ["{other}/workspaces?page=2", "//{host}/w", "https:/w", "http://["]
+    "link", ["{other}/workspaces?page=2", "//{host}/w", "https://x@{host}/w", "http://["]
 )
 def test_a_next_page_elsewhere_gets_no_token(
     hub: ScriptedHub, client: HubClient, link: str
@@ -140,7 +147,7 @@ def test_a_next_page_elsewhere_gets_no_token(
     with ScriptedHub() as other:
         target = link.format(other=other.address, host=other.address.removeprefix("http://"))
         hub.answers = lambda _: Reply(body=[], headers={"Link": f'<{target}>; rel="next"'})
-        with pytest.raises(NotUnderstoodError):
+        with pytest.raises(NotUnderstoodError, match="is at another address"):
             client.workspaces()
         assert other.seen == []
 

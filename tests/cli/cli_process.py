@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,6 +104,8 @@ class Cli:
             dimensions=WIDE,
             timeout=_SECONDS,
             encoding="utf-8",
+            # Where the tests run in the background, it is ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def put(self, name: str, script: str) -> Path:

@@ -105,7 +105,7 @@ class Cli:
             timeout=_SECONDS,
             encoding="utf-8",
             # Where the tests run in the background, it is ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=_hear_interrupts,
         )
 
     def put(self, name: str, script: str) -> Path:
@@ -114,6 +114,10 @@ class Cli:
         path.write_text(script)
         path.chmod(0o755)
         return path
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(terminal: pexpect.spawn[str]) -> int:

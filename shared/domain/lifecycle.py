@@ -47,8 +47,8 @@ class NewMachine:
 
     ``empty_home``: if the recorded home disk is gone, go on with an empty one instead of failing.
     ``rebuild``: make a new machine on the same home, even if nothing else is to change and the
-    present one could be resumed or is in use. ``name`` is the workspace's name from now on, if a
-    DELETE that failed has left it without its own (``owner_limits.take_name``).
+    present one could be resumed or is in use. ``name`` is the workspace's name from now on: its own
+    may be another's, if a DELETE of this one has failed.
     """
 
     image_tag: str | None = None

@@ -3,9 +3,10 @@
 That is: names, quotas, the rate of changes, idempotency keys.
 
 A workspace has its name from its CREATE to the commit of its DELETE, which frees the name; its
-place in the quota is free once it is gone. If the DELETE fails, a START takes the name again, or
-another one. Two workspaces of an owner never have the same name: whoever takes one writes the
-owner's record, on the condition that nobody else has.
+place in the quota is free once it is gone. If the DELETE fails, a START takes the name again. A
+START may give another name, so that there is a way if the own one is taken. Two workspaces of an
+owner never have the same name: whoever takes one writes the owner's record, on the condition that
+nobody else has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,7 @@ from enum import IntEnum
 from shared.domain.access import Actor
 from shared.domain.changes import Transition
 from shared.domain.errors import (
-    FieldProblem,
     IdempotencyKeyReusedError,
-    InvalidRequestError,
     NameTakenError,
     QuotaExceededError,
     TooManyRequestsError,
@@ -147,42 +146,34 @@ def charge_request(
 
     Raises:
         TooManyRequestsError, QuotaExceededError: as ``add_workspace`` raises them.
-        NameTakenError, InvalidRequestError: as ``take_name`` raises them.
+        NameTakenError: as ``take_name`` raises it.
     """
     before, after = transition.before, transition.after
     if actor.id == before.owner_id:
         owner = count_change(with_proven_domain(owner, actor), now, policy)
     if after and (transition.begins is OperationKind.START or after.name != before.name):
-        owner = take_name(owner, before, after.name)
+        owner = take_name(owner, before.id, after.name)
     begins = after is not None and after.counts_as_running and not before.counts_as_running
     if begins:
         return admit_running(owner, before.id, before.owner_email, policy)
     return after_change(owner, transition)
 
 
-def take_name(owner: Owner, workspace: Workspace, name: str) -> Owner:
-    """Return the owner with a workspace that has its name, again or still.
+def take_name(owner: Owner, workspace_id: str, name: str) -> Owner:
+    """Return the owner with a workspace that has this name: still, again, or from now on.
 
-    Only one that a DELETE has left without its name, or whose name another has too, may get another
-    name. (Two can have one name if version 0.1 has started one whose DELETE had failed.)
+    Two workspaces can have one name in the record if version 0.1 has started one whose DELETE had
+    failed. Then each is refused, and can get another name.
 
     Raises:
-        NameTakenError: another workspace of the owner has the name by now.
-        InvalidRequestError: the workspace has a name already.
+        NameTakenError: another workspace of the owner has the name.
     """
-    held = owner.workspaces.get(workspace.id)
-    if _has_other(owner, workspace.id, name):
+    if _has_other(owner, workspace_id, name):
         raise NameTakenError(
             f"Another workspace is called {name!r} by now. "
             'Start this one with another name, like {"name": "' + name[:40] + '-2"}.'
         )
-    if held is None or held.name == name:
-        return owner
-    if held.name != NO_NAME and not _has_other(owner, workspace.id, held.name):
-        raise InvalidRequestError(
-            [FieldProblem("name", f"must be {held.name!r} or absent: the workspace has that name")]
-        )
-    return _named(owner, workspace.id, name)
+    return _named(owner, workspace_id, name)
 
 
 def holdings(owner: Owner, workspaces: Sequence[Workspace]) -> dict[str, OwnedWorkspace]:

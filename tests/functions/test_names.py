@@ -186,20 +186,22 @@ def test_a_start_cannot_give_a_name_that_another_has(hub: Functions) -> None:
     assert (answer.status_code, answer.get_json()["code"]) == (409, "NAME_TAKEN")
 
 
-def test_a_workspace_that_has_its_name_cannot_get_another(hub: Functions) -> None:
-    """Its own name is no change; another one is refused, READY or not."""
+def test_a_start_can_give_any_workspace_another_name(hub: Functions) -> None:
+    """Its old one is free then. A READY workspace gets it at once, and nothing else happens."""
     ready, sleeping = hub.world.ready(name="api"), hub.world.ready(name="web")
     hub.stop(sleeping.id)
     hub.world.run()
+    sent = len(hub.world.operations.sent)
 
-    same = hub.start(ready.id, {"name": "api"})
-    answers = [hub.start(each.id, {"name": "other"}) for each in (ready, sleeping)]
+    same, renamed, taken = (hub.start(ready.id, {"name": name}) for name in ("api", "one", "web"))
+    assert len(hub.world.operations.sent) == sent
+    started = hub.start(sleeping.id, {"name": "two"})
 
-    assert (same.status_code, same.get_json()["operation"]) == (200, None)
-    for answer in answers:
-        assert answer.status_code == 400
-        assert [wrong["field"] for wrong in answer.get_json()["errors"]] == ["name"]
-    assert names_held(hub) == ["api", "web"]
+    assert [each.status_code for each in (same, renamed, taken, started)] == [200, 200, 409, 202]
+    assert (renamed.get_json()["name"], renamed.get_json()["operation"]) == ("one", None)
+    assert names_held(hub) == ["one", "two"]
+    assert [hub.create({"name": name}).status_code for name in ("api", "web")] == [201, 201]
+    assert "WorkspaceRenamed" in [event["what"] for event in hub.events(ready.id).get_json()]
 
 
 def test_a_second_delete_ends_it_and_its_names_next_workspace_stays(hub: Functions) -> None:

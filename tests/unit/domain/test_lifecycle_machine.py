@@ -159,11 +159,10 @@ class Lifecycle(RuleBasedStateMachine):
             assert getattr(after, unchanging) == getattr(before, unchanging)
         begins = now.kind if now is not None and (was is None or was.id != now.id) else None
         if after.name != before.name:
-            assert before.id in self.nameless, "a workspace that has a name got another"
-            assert begins is OperationKind.START
+            assert begins is OperationKind.START or now is None, "no START, and another name"
         if begins is OperationKind.DELETE:
             self.nameless.add(before.id)
-        elif begins is OperationKind.START:
+        elif begins is OperationKind.START or after.name != before.name:
             self.nameless.discard(before.id)
         assert after.status in set(Status)
         assert after.generation >= before.generation, "the generation went down"

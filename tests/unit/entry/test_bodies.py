@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flask import Request
 from werkzeug.test import EnvironBuilder
 
@@ -118,19 +119,30 @@ def test_a_reason_with_another_report_has_no_effect(event: str) -> None:
 # ---- host keys ----
 
 
-def host_key(kind: str = "ssh-ed25519", within: str | None = None, more: bytes = b"k" * 36) -> str:
-    """Return a public key as OpenSSH writes it; ``within`` is the type that its base64 has."""
-    inner = (within or kind).encode()
-    return f"{kind} {base64.b64encode(len(inner).to_bytes(4) + inner + more).decode()}"
+def public(key: Any) -> str:
+    """Return a public key as OpenSSH writes it, without a comment."""
+    text: bytes = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return text.decode()
 
 
-@pytest.mark.parametrize("kind", ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"])
+ED25519 = public(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32))).public_key())
+KEYS = {
+    "ed25519": ED25519,
+    "ecdsa": public(ec.derive_private_key(4711, ec.SECP256R1()).public_key()),
+    **{
+        f"rsa {bits}": public(rsa.RSAPublicNumbers(65537, 2 ** (bits - 1) + 1).public_key())
+        for bits in (2048, 3072, 4096)
+    },
+}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("comment", ["", " root@workspace-1", " a comment, with spaces"])
-def test_a_host_key_is_read_without_its_comment(kind: str, comment: str) -> None:
+def test_a_host_key_is_read_without_its_comment(key: str, comment: str) -> None:
     """The types are those that sshd makes by itself."""
-    report = {"event": "ready", "generation": 3, "host_key": host_key(kind) + comment}
+    report = {"event": "ready", "generation": 3, "host_key": key + comment}
 
-    assert read_report(request_with(report), MACHINE).host_key == host_key(kind)
+    assert read_report(request_with(report), MACHINE).host_key == key
 
 
 def test_a_report_needs_no_host_key() -> None:
@@ -147,20 +159,23 @@ def test_a_report_needs_no_host_key() -> None:
         "",
         "ssh-ed25519",
         "ssh-ed25519 ",
-        host_key("ssh-dss"),
-        host_key("ssh-ed25519", within="ssh-rsa"),
-        host_key("ssh-ed25519", within="ssh-ed25519-cert"),
-        host_key() + "=",
         "ssh-ed25519 !!!!",
-        "@cert-authority " + host_key(),
-        "* " + host_key(),
-        host_key() + "\n* ssh-ed25519 AAAA",
-        host_key() + "\r",
-        host_key() + " \u2028",
-        " " + host_key(),
-        host_key("ssh-rsa", more=b"k" * 1024),
+        "ssh-ed25519 AAAA",
+        ED25519[:-1],
+        ED25519 + "=",
+        ED25519.replace("ssh-ed25519", "ssh-rsa"),
+        ED25519.replace("ssh-ed25519 ", "ssh-dss "),
+        KEYS["rsa 2048"].replace("ssh-rsa", "ssh-ed25519"),
+        "@cert-authority " + ED25519,
+        "* " + ED25519,
+        " " + ED25519,
+        ED25519 + "\n* ssh-ed25519 AAAA",
+        ED25519 + "\r",
+        ED25519 + "\t",
+        ED25519 + " \u2028",
+        ED25519 + " " + "x" * 1024,
         7,
-        [host_key()],
+        [ED25519],
     ],
 )
 def test_what_is_no_host_key_is_refused(key: object) -> None:

@@ -154,6 +154,16 @@ def test_a_terminal_is_asked_nothing_that_it_may_not_answer(at_hub: Cli, hub: Sc
     assert ended(terminal) == 6
 
 
+def test_create_goes_on_with_a_shell(signed_in: Cli) -> None:
+    """`create --ssh` goes on as `workspace ssh` does, and ends with the shell's own code."""
+    terminal = signed_in.terminal("create", "api", "--ssh")
+    terminal.expect("api is ready after")
+    terminal.sendline('echo "$((40 + 2)) in $(basename "$PWD")"; exit 7')
+    terminal.expect("42 in ")
+    assert ended(terminal) == 7
+    signed_in.succeed("rm", "api", "--yes", "--no-wait")
+
+
 # ---- what is agreed at login ---------------------------------------------------------------------
 
 

@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import platformdirs
-
 from workspace_cli import words
 from workspace_cli.errors import CommandError, NotInTimeError, WorkspaceNotFoundError
 from workspace_cli.progress import Progress
@@ -23,6 +21,7 @@ DEFAULT_SECONDS = 1800.0  # longer than any operation of a Hub may take
 GONE = "gone"
 _FIRST_PAUSE_SECONDS = 0.25
 _PAUSE_SECONDS = 2.0
+_FRESH_SECONDS = 3.0  # an operation that was asked for since then was asked for by us
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,9 @@ def _why_not(workspace: Workspace) -> str:
 
 
 def _progress(app: App, workspace: Workspace, *, several: bool) -> Progress:
-    kind = workspace.operation.kind if workspace.operation else ""
-    path = platformdirs.user_state_path("workspace-hub") / "usual.json"
-    usual = Usual(path, app.hub().name, kind, workspace.machine_type)
-    return Progress(app.console, usual, workspace.name if several else None)
+    operation = workspace.operation
+    usual = Usual(app.hub().name, operation.kind if operation else "", workspace.machine_type)
+    since = operation.requested_at if operation else None
+    age = (app.client().now() - since).total_seconds() if since else None
+    is_whole = age is not None and abs(age) < _FRESH_SECONDS
+    return Progress(app.console, usual, workspace.name if several else None, is_whole=is_whole)

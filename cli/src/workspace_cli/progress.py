@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Self
 
 from workspace_cli import words
 from workspace_cli.console import Console
+from workspace_cli.usual import WHOLE, Usual
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
     from rich.spinner import Spinner
-
-    from workspace_cli.usual import Usual
 
 _COLUMN = 24
 
@@ -31,9 +30,12 @@ class Progress:
         console: where it is shown.
         usual: what is usual.
         name: the workspace, if several are shown: then no line moves. None if it is the only one.
+        is_whole: whether the operation has just begun, so that its first phase is seen whole.
     """
 
-    def __init__(self, console: Console, usual: Usual, name: str | None = None) -> None:
+    def __init__(
+        self, console: Console, usual: Usual, name: str | None = None, *, is_whole: bool
+    ) -> None:
         self._console = console
         self._usual = usual
         self._name = f"{name}: " if name else ""
@@ -42,6 +44,8 @@ class Progress:
         self._began = self._phase_began = time.monotonic()
         self._phase: str | None = None
         self._took: dict[str, float] = {}
+        self._is_whole = is_whole
+        self._phase_is_whole = is_whole
         self._live: Live | None = None
         self._spinner: Spinner | None = None
 
@@ -77,13 +81,16 @@ class Progress:
         self._end_phase(sign="✓" if well else "✗")
         self.__exit__(None, None, None)
         if well:
-            self._usual.keep(self._took)
+            whole = {WHOLE: self.seconds} if self._is_whole and self._took else {}
+            self._usual.keep({**self._took, **whole})
 
     def _end_phase(self, sign: str = "✓") -> None:
         if self._phase is None:
             return
         seconds = time.monotonic() - self._phase_began
-        self._took[self._phase] = self._took.get(self._phase, 0.0) + seconds
+        if self._phase_is_whole:
+            self._took[self._phase] = self._took.get(self._phase, 0.0) + seconds
+        self._phase_is_whole = True  # the next one begins now
         what = words.done(self._phase) if sign == "✓" else self._phase
         self.__exit__(None, None, None)
         line = f" {sign} {self._name}{what}".ljust(_COLUMN + len(self._name))

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from workspace_cli.errors import CommandError
 from workspace_cli.files import locked, read_object, replace_object
 
+WHOLE = "whole"  # stands for a phase: all of the operation
 _KEPT = 9  # durations of a phase
 _MOST_PHASES = 200
 _LONGEST_SECONDS = 3600.0
@@ -24,14 +27,15 @@ class Usual:
     """The usual durations of one kind of operation.
 
     Args:
-        path: the file.
-        what: the Hub, the kind of operation and the machine type.
+        hub: the Hub's name.
+        kind: the kind of operation.
+        machine_type: on which machine type.
     """
 
-    def __init__(self, path: Path, *what: str) -> None:
-        self._path = path
-        self._prefix = "/".join(what)
-        self._durations = _durations(path)
+    def __init__(self, hub: str, kind: str, machine_type: str) -> None:
+        self._path = platformdirs.user_state_path("workspace-hub") / "usual.json"
+        self._prefix = f"{hub}/{kind}/{machine_type}"
+        self._durations = _durations(self._path)
 
     def seconds(self, phase: str) -> float | None:
         """Return the median of what a phase took; None if it has not been seen."""

@@ -69,7 +69,7 @@ def upcoming(workspace: Workspace, now: datetime, usual: float | None = None) ->
     Args:
         workspace: the workspace.
         now: by the Hub's clock.
-        usual: how many seconds what it does now usually takes.
+        usual: how many seconds the operation under way usually takes.
     """
     operation = workspace.operation
     if operation is not None:

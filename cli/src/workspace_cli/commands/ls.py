@@ -9,6 +9,7 @@ from workspace_cli.app import App
 from workspace_cli.commands import _options
 from workspace_cli.main import Command
 from workspace_cli.text import one_line
+from workspace_cli.usual import WHOLE, Usual
 from workspace_cli.workspaces import Workspace, workspace_of
 
 _STATUSES = ("PROVISIONING", "READY", "SUSPENDED", "ERROR")
@@ -38,9 +39,9 @@ def command(app: App, everybody: bool, status: str | None, output: str) -> None:
     if not found:
         app.console.note("There is none. To make one:\n  workspace create NAME")
         return
-    now = client.now()
+    now, hub = client.now(), app.hub().name
     head, row = (_WIDE, _wide) if output == "wide" else (_TABLE, _table)
-    rows = [row(each, now) for each in found]
+    rows = [row(each, now, hub) for each in found]
     if everybody:
         head = (*head, "OWNER")
         rows = [(*cells, each.owner_id) for cells, each in zip(rows, found, strict=True)]
@@ -51,16 +52,19 @@ _TABLE: tuple[str, ...] = ("NAME", "STATUS", "NEXT", "MACHINE", "LAST CONNECTED"
 _WIDE: tuple[str, ...] = (*_TABLE, "ZONE", "IMAGE", "REPO", "BRANCH", "ID")
 
 
-def _table(each: Workspace, now: datetime) -> tuple[str, ...]:
+def _table(each: Workspace, now: datetime, hub: str) -> tuple[str, ...]:
+    usual = None
+    if each.operation is not None:
+        usual = Usual(hub, each.operation.kind, each.machine_type).seconds(WHOLE)
     return (
         each.name,
         words.status(each),
-        one_line(words.upcoming(each, now), _LONGEST_NEXT),
+        one_line(words.upcoming(each, now, usual), _LONGEST_NEXT),
         each.machine_type,
         words.last_connected(each, now),
     )
 
 
-def _wide(each: Workspace, now: datetime) -> tuple[str, ...]:
+def _wide(each: Workspace, now: datetime, hub: str) -> tuple[str, ...]:
     more = (each.zone, each.image_tag, each.repo or "", each.branch or "", each.id)
-    return (*_table(each, now), *more)
+    return (*_table(each, now, hub), *more)

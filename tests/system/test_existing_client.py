@@ -24,7 +24,7 @@ FIELDS = {
 
 
 def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
-    """It reads a list as a bare array, creates with and without machineType, deletes."""
+    """It reads a list as a bare array, creates with and without machineType, connects, deletes."""
     developer = ApiClient(cloud.address, None)
     for left in developer.workspaces():
         developer.delete(left["id"])
@@ -47,6 +47,11 @@ def test_the_existing_client_works_unchanged(cloud: RunningCloud) -> None:
     assert isinstance(listed, list)
     assert {workspace["name"] for workspace in listed} == {"plain", "typed"}
     assert all(isinstance(workspace[field], str) for workspace in listed for field in FIELDS)
+
+    for workspace in listed:  # a newer version also connects, with neither a body nor its type
+        told = requests.post(f"{cloud.address}/workspaces/{workspace['id']}/connect", timeout=10)
+        assert told.status_code == 200
+        assert told.json().keys() >= {*FIELDS, "connection"}
 
     for workspace in listed:
         assert requests.delete(f"{cloud.address}/workspaces/{workspace['id']}", timeout=10).ok

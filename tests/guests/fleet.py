@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from tests.guests import nspawn
 from tests.guests.image import programs, root_file_system
 from tests.guests.nspawn import GuestSettings
-from tests.guests.registry import REPOSITORY, Images
+from tests.guests.registry import REPOSITORY, BuiltImage, Images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,20 +48,28 @@ class Kind:
         boot: boots a guest with these settings.
         busybox: a static busybox, for the container's image.
         programs: the other programs of the image, by their paths in it.
+        images: further images of the registry, by their tags.
     """
 
     boot: Callable[[GuestSettings], Guest]
     busybox: Path
     programs: Mapping[str, Path] = field(default_factory=dict)
+    images: Mapping[str, BuiltImage] = field(default_factory=dict)
 
 
-def in_nspawn() -> Kind:
-    """Return the kind that ``tests.guests.nspawn`` boots, within seconds, on the host's kernel."""
+def in_nspawn(images: Mapping[str, BuiltImage] | None = None, storage_driver: str = "vfs") -> Kind:
+    """Return the kind that ``tests.guests.nspawn`` boots, within seconds, on the host's kernel.
+
+    Args:
+        images: further images of the registry, by their tags.
+        storage_driver: Docker's.
+    """
     root = root_file_system()
     copied = programs(
         root, "/usr/lib/openssh/sftp-server", "/usr/bin/rsync", "/usr/bin/scp", "/usr/bin/ssh-add"
     )
-    return Kind(partial(nspawn.Guest, root=root), root / "bin/busybox", copied)
+    boot = partial(nspawn.Guest, root=root, storage_driver=storage_driver)
+    return Kind(boot, root / "bin/busybox", copied, images or {})
 
 
 class Fleet:
@@ -84,6 +92,8 @@ class Fleet:
         self._folder = folder
         self._kind = kind or in_nspawn()
         self._images = Images(self._kind.busybox, self._kind.programs)
+        for tag, image in self._kind.images.items():
+            self._images.add(tag, image)
         self._guests: dict[str, Guest] = {}
         self._ended = threading.Event()
         self._failure: BaseException | None = None

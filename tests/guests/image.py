@@ -137,7 +137,7 @@ def root_file_system() -> Path:
                 device
             ) if device.is_dir() and not device.is_symlink() else device.unlink()
 
-    return _kept("debian", (_PACKAGES, _WITHOUT, _CLOUD_CONFIG, _SFTP, _MASKED, "no devices"), make)
+    return kept("debian", (_PACKAGES, _WITHOUT, _CLOUD_CONFIG, _SFTP, _MASKED, "no devices"), make)
 
 
 def programs(root: Path, *paths: str) -> dict[str, Path]:
@@ -151,7 +151,7 @@ def programs(root: Path, *paths: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
         needs = [
-            word for word in _run("chroot", str(root), "ldd", path).split() if word.startswith("/")
+            word for word in run("chroot", str(root), "ldd", path).split() if word.startswith("/")
         ]
         found |= {each: (root / each.lstrip("/")).resolve() for each in (path, *needs)}
     return found
@@ -182,7 +182,7 @@ def whole_machine() -> WholeMachine:
         _bootstrap(root, packages, before=before)
         _settle(root, _MACHINE_MASKED)
         _write(root, _MACHINE_FILES)
-        _run("systemctl", f"--root={root}", "enable", *_MACHINE_ENABLED)
+        run("systemctl", f"--root={root}", "enable", *_MACHINE_ENABLED)
         for name, found in (
             ("kernel", "boot/vmlinuz-*"),
             ("initrd", "boot/initrd.img-*"),
@@ -191,24 +191,30 @@ def whole_machine() -> WholeMachine:
             [file] = root.glob(found)
             shutil.copy(file, target / name)
         options = ["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", str(root)]
-        _run("mke2fs", *options, str(target / "disk"), f"{_MACHINE_BYTES // 1024}k")
+        run("mke2fs", *options, str(target / "disk"), f"{_MACHINE_BYTES // 1024}k")
         shutil.rmtree(root)
         shutil.rmtree(before)
 
-    made = _kept("machine", (*recipe, _INITRAMFS, _MACHINE_FILES), make)
+    made = kept("machine", (*recipe, _INITRAMFS, _MACHINE_FILES), make)
     return WholeMachine(**{name: made / name for name in ("disk", "kernel", "initrd", "busybox")})
 
 
-def _kept(kind: str, recipe: object, make: Callable[[Path], None]) -> Path:
-    """Return the cached result of a recipe, or make it now and replace older results."""
+def kept(kind: str, recipe: object, make: Callable[[Path], None]) -> Path:
+    """Return the cached result of a recipe, or make it now and replace older results.
+
+    Args:
+        kind: what it is; of each kind, one result is kept.
+        recipe: what decides on the result, and can be printed.
+        make: makes the result at a path that does not exist yet. It may not call this function.
+    """
     made = CACHE / f"{kind}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
+    with (CACHE / f"{kind}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             for old in CACHE.glob(f"{kind}-*"):
                 shutil.rmtree(old)
-            unfinished = CACHE / "unfinished"
+            unfinished = CACHE / f"{kind}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             make(unfinished)
             unfinished.rename(made)
@@ -225,7 +231,7 @@ def _bootstrap(target: Path, packages: Iterable[str], *, before: Path | None = N
         if before
         else []
     )
-    _run(*command, f"--include={','.join(packages)}", "bookworm", str(target))
+    run(*command, f"--include={','.join(packages)}", "bookworm", str(target))
 
 
 def _settle(root: Path, masked: Iterable[str]) -> None:
@@ -257,7 +263,12 @@ def _write(root: Path, files: dict[str, str]) -> None:
         (root / path).write_text(content)
 
 
-def _run(*command: str) -> str:
+def run(*command: str) -> str:
+    """Run a command of the host and return what it printed.
+
+    Raises:
+        RuntimeError: it failed. The message has its output.
+    """
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed:\n{done.stderr}")

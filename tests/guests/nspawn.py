@@ -40,9 +40,8 @@ _SKIP_PLATFORM_CHECK = (
     "sed -i s/platform_check=True/platform_check=False/"
     " usr/lib/python3/dist-packages/cloudinit/sources/DataSourceGCE.py"
 )
-# An overlay file system cannot be in another. live-restore is as on Container-Optimized OS: there
-# containers survive a restart of Docker.
-_DOCKER = '{"storage-driver": "vfs", "live-restore": true}'
+# live-restore is as on Container-Optimized OS: there containers survive a restart of Docker.
+_DOCKER = '{"storage-driver": "$STORAGE_DRIVER", "live-restore": true}'
 # The scripts wait less for a steady container and for a right that takes effect late.
 _SHORT_WAITS = "[Service]\\nEnvironment=STEADY_SECONDS=4 DENIED_SECONDS=5\\n"
 _LAUNCH = (
@@ -57,7 +56,9 @@ mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/
 cd "$WORK/root"
 {skip_platform_check}
 mkdir -p etc/docker
-echo '{docker}' > etc/docker/daemon.json
+cat > etc/docker/daemon.json << END
+{docker}
+END
 for unit in container ready; do
   mkdir -p etc/systemd/system/workspace-$unit.service.d
   printf '{short_waits}' > etc/systemd/system/workspace-$unit.service.d/short-waits.conf
@@ -92,6 +93,25 @@ def missing() -> list[str]:
     return lacking
 
 
+def storage_driver(folder: Path) -> str:
+    """Return the driver that Docker can use in a folder.
+
+    It is ``overlay2`` if the folder can be the upper layer of an overlay, which it cannot be on
+    another overlay.
+    """
+    tried = """
+    cd "$0" && mkdir lower upper work both
+    mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work both
+    """
+    trial = folder / "overlay"
+    trial.mkdir(parents=True)
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", tried, trial], capture_output=True, check=False
+    )
+    shutil.rmtree(trial)
+    return "overlay2" if done.returncode == 0 else "vfs"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSettings:
     """One guest: its name, its files, and the addresses that it reaches.
@@ -123,9 +143,12 @@ class Guest:
         settings: of this guest.
         root: the root file system. As on Container-Optimized OS, all changes to it are lost when
             the guest ends.
+        storage_driver: Docker's. ``vfs`` works everywhere, and copies every file of an image twice;
+            see ``storage_driver``.
     """
 
-    def __init__(self, settings: GuestSettings, *, root: Path) -> None:
+    def __init__(self, settings: GuestSettings, *, root: Path, storage_driver: str = "vfs") -> None:
+        self._storage_driver = storage_driver
         self._stack = contextlib.ExitStack()
         try:
             self._boot(settings, root)
@@ -147,11 +170,8 @@ class Guest:
         Raises:
             RuntimeError: it failed. The message has its output.
         """
-        [init] = (
-            Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        )
         done = subprocess.run(
-            ["nsenter", f"--target={init}", "--all", *command],
+            self.entered(*command),
             capture_output=True,
             text=True,
             input=user_input,
@@ -164,6 +184,13 @@ class Guest:
                 f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}"
             )
         return done.stdout
+
+    def entered(self, *command: str) -> list[str]:
+        """Return the command by which the host runs a command in the guest, as root."""
+        [init] = (
+            Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        )
+        return ["nsenter", f"--target={init}", "--all", *command]
 
     def power_off(self) -> None:
         """Press the power button, wait for the guest to shut down (at most 20 s), and clean up."""
@@ -201,6 +228,7 @@ class Guest:
             "LOOP": loop.stdout.strip(),
             "BOOT_DISK_BYTES": str(settings.boot_disk_bytes or ""),
             "METADATA_ADDRESS": METADATA_ADDRESS,
+            "STORAGE_DRIVER": self._storage_driver,
         }
         console = self._stack.enter_context((folder / "console").open("ab"))
         self._process = subprocess.Popen(

@@ -6,19 +6,21 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import time
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 REPOSITORY = "workspace"
 _LATE_SECONDS = 3
+_CHUNK_BYTES = 1024 * 1024
 _DOCKER = "application/vnd.docker"
 _APPLETS = (
     *(
@@ -45,6 +47,22 @@ _PASSWD = b"root:x:0:0::/:/bin/sh\ndev:x:1000:1000::/home/workspace:/bin/sh\n"
 _FOREIGN_PROGRAM = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00\x01" + bytes(43)
 
 
+@dataclass(frozen=True)
+class BuiltImage:
+    """An image of one layer that was built elsewhere.
+
+    Attributes:
+        layer: the file system, as an uncompressed tar.
+        digest: of the layer.
+        config: what the image says of its container: user, command and the like, as Docker's image
+            configuration has it.
+    """
+
+    layer: Path
+    digest: str
+    config: Mapping[str, Any]
+
+
 class Images:
     """The images of the registry: manifests by tag and blobs by digest."""
 
@@ -56,7 +74,7 @@ class Images:
         command. ``denied`` is denied to everybody, and ``late`` until some seconds after the first
         request.
         """
-        self.blobs: dict[str, bytes] = {}
+        self.blobs: dict[str, bytes | Path] = {}
         self.manifests: dict[str, bytes] = {}
         layer = self._layer({"/bin/busybox": busybox, **programs})
         self._tag(
@@ -69,6 +87,16 @@ class Images:
         self._tag("empty", layer, ["/bin/nothing"])
         self._tag("foreign", layer, ["/bin/foreign"], architecture="arm64")
 
+    def add(self, tag: str, image: BuiltImage) -> None:
+        """Add an image. Its layer is read from its file whenever somebody pulls it."""
+        self.blobs[image.digest] = image.layer
+        layer = {
+            "mediaType": f"{_DOCKER}.image.rootfs.diff.tar",
+            "size": image.layer.stat().st_size,
+            "digest": image.digest,
+        }
+        self._describe(tag, image.config, image.digest, layer)
+
     def denies(self, path: str) -> bool:
         """Return whether the registry's answer for a path is a denial now."""
         if path.endswith("/manifests/late"):
@@ -76,7 +104,7 @@ class Images:
             return time.monotonic() < self._late_from
         return path.endswith("/manifests/denied")
 
-    def find(self, path: str) -> tuple[bytes, str] | None:
+    def find(self, path: str) -> tuple[bytes | Path, str] | None:
         """Return the content and the media type of a path of the registry's API, or None."""
         parts = path.strip("/").split("/")
         if parts == ["v2"]:
@@ -132,6 +160,13 @@ class Images:
                 content, media_type = found or (unknown, "application/json")
                 self.send_response(200 if found else 404)
                 self.send_header("Content-Type", media_type)
+                if isinstance(content, Path):
+                    self.send_header("Content-Length", str(content.stat().st_size))
+                    self.end_headers()
+                    if with_body:
+                        with content.open("rb") as file:
+                            shutil.copyfileobj(file, self.wfile, _CHUNK_BYTES)
+                    return
                 self.send_header("Content-Length", str(len(content)))
                 self.send_header("Docker-Content-Digest", _digest(content))
                 self.end_headers()
@@ -168,18 +203,32 @@ class Images:
         self, tag: str, layer: bytes, command: list[str], *, architecture: str = "amd64"
     ) -> None:
         squeezed = gzip.compress(layer, compresslevel=1, mtime=0)
-        config = {
-            "architecture": architecture,
-            "os": "linux",
-            "config": {"Cmd": command, "Env": ["PATH=/bin:/usr/bin"]},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-        }
-        described = json.dumps(config).encode()
+        blob = self._blob(squeezed, f"{_DOCKER}.image.rootfs.diff.tar.gzip")
+        config = {"Cmd": command, "Env": ["PATH=/bin:/usr/bin"]}
+        self._describe(tag, config, _digest(layer), blob, architecture=architecture)
+
+    def _describe(
+        self,
+        tag: str,
+        config: Mapping[str, Any],
+        diff_id: str,
+        layer: dict[str, object],
+        *,
+        architecture: str = "amd64",
+    ) -> None:
+        described = json.dumps(
+            {
+                "architecture": architecture,
+                "os": "linux",
+                "config": dict(config),
+                "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            }
+        ).encode()
         manifest = {
             "schemaVersion": 2,
             "mediaType": f"{_DOCKER}.distribution.manifest.v2+json",
             "config": self._blob(described, f"{_DOCKER}.container.image.v1+json"),
-            "layers": [self._blob(squeezed, f"{_DOCKER}.image.rootfs.diff.tar.gzip")],
+            "layers": [layer],
         }
         content = json.dumps(manifest).encode()
         self.manifests |= {tag: content, _digest(content): content}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from localcloud.running_cloud import RunningCloud, start_cloud
 from localcloud.settings import LocalSettings
 from tests.guests.fleet import IMAGE_REPOSITORY, Fleet, Guest, digest
 from tests.guests.nspawn import missing
+from tests.guests.people import KEY, let_in, running, ssh, titles, wait_for
 from tests.system.records import in_compute
 
 BRANCH = "$(touch /tmp/executed); `touch /tmp/executed` 'quoted\" &a *a: {}"
@@ -70,36 +70,6 @@ def booted(alice: ApiClient, fleet: Fleet) -> Workspace:
     return ready
 
 
-def let_in(guest: Guest) -> None:
-    """Create a user whom sshd accepts, as OS Login does."""
-    guest.run("useradd", "--create-home", "--shell", "/bin/bash", "dev")
-    guest.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/key")
-    guest.run(
-        "install",
-        "-D",
-        "-o",
-        "dev",
-        "-m",
-        "0600",
-        "/root/key.pub",
-        "/home/dev/.ssh/authorized_keys",
-    )
-
-
-def ssh(guest: Guest, *command: str, said: str | None = None, terminal: bool = False) -> str:
-    """Connect by SSH; return the output."""
-    options = [
-        "-i",
-        "/root/key",
-        "-o",
-        "StrictHostKeyChecking=no",
-        "-o",
-        "LogLevel=ERROR",
-        "-tt" if terminal else "-T",
-    ]
-    return guest.run("ssh", *options, "dev@127.0.0.1", *command, user_input=said)
-
-
 def reports(guest: Guest, event: str) -> int:
     """Return how many reports of this event the Hub has accepted."""
     log = guest.run("journalctl", "--unit=workspace-ready.service", "--output=cat", "--no-pager")
@@ -112,23 +82,6 @@ def home_bytes(guest: Guest) -> int:
         "stat", "--file-system", "--format", "%b %S", "/mnt/disks/home"
     ).split()
     return int(blocks) * int(size)
-
-
-def wait_for(seen: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
-    """Wait until a condition is true; a command that fails in the guest counts as not yet.
-
-    When sshd reads its configuration again, it closes its port for a moment.
-    """
-    deadline = time.monotonic() + seconds
-    failed = ""
-    while True:
-        try:
-            if seen():
-                return
-        except RuntimeError as error:
-            failed = f" ({error})"
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}{failed}"
-        time.sleep(0.2)
 
 
 def test_the_container_runs_as_user_1000_without_privileges(
@@ -221,7 +174,6 @@ def test_the_container_does_not_reach_the_metadata_server(booted: Workspace, fle
     assert guest.run("docker", "exec", "--user=0", "workspace", *connect) == ""
 
 
-KEY = ("-i", "/root/key", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR")
 COPIES = {
     "scp": ("scp", "-q", *KEY, "-r", "/root/files", "dev@127.0.0.1:copied"),
     "scp by its old protocol": (
@@ -486,22 +438,6 @@ def test_a_commands_background_processes_outlive_it(booted: Workspace, fleet: Fl
     time.sleep(2)
     assert titles(guest, "^sleep 7005") == ["sleep 7005"]
     guest.run("pkill", "--full", "^sleep 7005")
-
-
-@contextlib.contextmanager
-def running(guest: Guest, name: str, *command: str) -> Iterator[None]:
-    """Run a command in the guest during a ``with`` block."""
-    guest.run("systemd-run", "--quiet", "--collect", f"--unit={name}", *command)
-    try:
-        yield
-    finally:
-        guest.run("systemctl", "stop", f"{name}.service", check=False)
-
-
-def titles(guest: Guest, pattern: str) -> list[str]:
-    """Return the titles of a guest's processes that match, also those in its container."""
-    found = guest.run("pgrep", "--list-full", "--full", pattern, check=False)
-    return [line.partition(" ")[2].strip() for line in found.splitlines()]
 
 
 def nobody_is_reported(guest: Guest) -> bool:

@@ -52,6 +52,14 @@ resource "google_service_account" "build" {
   depends_on = [time_sleep.services]
 }
 
+resource "google_service_account" "image" {
+  project      = var.project_id
+  account_id   = "${var.name}-image"
+  display_name = "Workspace Hub ${var.name}: builds the workspaces' image"
+
+  depends_on = [time_sleep.services]
+}
+
 # Records
 
 resource "google_project_iam_member" "store" {
@@ -398,6 +406,34 @@ resource "google_artifact_registry_repository_iam_member" "build" {
   repository = google_artifact_registry_repository.functions.name
   role       = "roles/artifactregistry.writer"
   member     = google_service_account.build.member
+
+  depends_on = [time_sleep.identities]
+}
+
+# Builds of the workspaces' image: the output build_image. An image's own steps can do all that this
+# account may, so it has no right on the functions' images.
+resource "google_project_iam_member" "image_logs" {
+  project = var.project_id
+  role    = "roles/logging.logWriter"
+  member  = google_service_account.image.member
+
+  depends_on = [time_sleep.identities]
+}
+
+resource "google_storage_bucket_iam_member" "image" {
+  bucket = google_storage_bucket.source.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.image.member
+
+  depends_on = [time_sleep.identities]
+}
+
+resource "google_artifact_registry_repository_iam_member" "image" {
+  project    = var.project_id
+  location   = var.region
+  repository = google_artifact_registry_repository.workspaces.name
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.image.member
 
   depends_on = [time_sleep.identities]
 }

@@ -3,6 +3,17 @@ output "address" {
   value       = local.address
 }
 
+output "build_image" {
+  description = "A command that has Cloud Build make the workspaces' image from `images/workspace`, ready to paste where you ran Terraform."
+  value = join(" ", [
+    "gcloud builds submit \"${local.image_source}\" --config \"${local.image_source}/cloudbuild.yaml\"",
+    "--project ${var.project_id} --region ${var.region}",
+    "--service-account ${google_service_account.image.id}",
+    "--gcs-source-staging-dir gs://${google_storage_bucket.source.name}/image",
+    "--substitutions _IMAGE=${local.image_repository}:${local.image_tag}",
+  ])
+}
+
 output "function_urls" {
   description = "Each function's own URL."
   value       = local.urls

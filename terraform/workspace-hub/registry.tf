@@ -1,5 +1,7 @@
 locals {
   image_repository = "${var.region}-docker.pkg.dev/${var.project_id}/${google_artifact_registry_repository.workspaces.repository_id}/${var.image}"
+  image_source     = "${path.module}/../../images/workspace" # not absolute: the same in every clone
+  image_tag        = coalesce(lookup(var.settings, "HUB_DEFAULT_IMAGE_TAG", ""), "latest")
 }
 
 # The workspaces' images. An image without a tag is deleted after a month, except the latest ten,

@@ -33,7 +33,12 @@ resource "time_sleep" "identities" {
     identities = join(" ", sort(concat(
       [for account in google_service_account.group : account.id],
       [for account in google_service_account.invoker : account.id],
-      [google_service_account.build.id, google_service_account.machine.id, google_project_service_identity.pubsub.id],
+      [
+        google_project_service_identity.pubsub.id,
+        google_service_account.build.id,
+        google_service_account.image.id,
+        google_service_account.machine.id,
+      ],
       google_project_service_identity.iap[*].id,
     )))
   }

@@ -499,6 +499,32 @@ def test_the_machines_account_pulls_images_and_writes_logs_only() -> None:
     }
 
 
+def test_the_images_account_writes_the_workspaces_images_and_logs_only() -> None:
+    """What an image's build runs can use all rights of this account."""
+    roles = {
+        address: (body["role"], body.get("repository", body.get("bucket")))
+        for address, body in RESOURCES.items()
+        if body.get("member") == "google_service_account.image.member"
+    }
+    assert roles == {
+        "google_artifact_registry_repository_iam_member.image": (
+            "roles/artifactregistry.writer",
+            "google_artifact_registry_repository.workspaces.name",
+        ),
+        "google_project_iam_member.image_logs": ("roles/logging.logWriter", None),
+        "google_storage_bucket_iam_member.image": (
+            "roles/storage.objectViewer",
+            "google_storage_bucket.source.name",
+        ),
+    }
+    acting = [
+        address
+        for address, body in RESOURCES.items()
+        if body.get("service_account_id") == "google_service_account.image.name"
+    ]
+    assert acting == []
+
+
 def test_nobody_has_a_primitive_role() -> None:
     """Owner, editor and viewer are for people."""
     roles = " ".join(str(body.get("role")) for body in RESOURCES.values())

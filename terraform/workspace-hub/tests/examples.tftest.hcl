@@ -162,6 +162,18 @@ run "minimal" {
     error_message = "Workers and scheduled functions are not for everybody."
   }
   assert {
+    condition     = output.build_image == "gcloud builds submit \"./../../images/workspace\" --config \"./../../images/workspace/cloudbuild.yaml\" --project demo-project --region us-west1 --service-account ${google_service_account.image.id} --gcs-source-staging-dir gs://demo-project-hub-c0ffee-source/image --substitutions _IMAGE=us-west1-docker.pkg.dev/demo-project/hub-workspaces/workspace:latest"
+    error_message = "The command builds the image from this repository, as the image's own account, to where the Hub looks for it."
+  }
+  assert {
+    condition = alltrue([
+      google_artifact_registry_repository_iam_member.image.repository == google_artifact_registry_repository.workspaces.name,
+      google_artifact_registry_repository_iam_member.image.member == google_service_account.image.member,
+      google_storage_bucket_iam_member.image.role == "roles/storage.objectViewer",
+    ])
+    error_message = "The image's account writes to the workspaces' registry only."
+  }
+  assert {
     condition = alltrue([
       length(google_api_gateway_gateway.this) == 1,
       length(google_compute_backend_service.this) == 0,
@@ -224,6 +236,17 @@ run "a_larger_hub" {
   assert {
     condition     = google_cloud_tasks_queue.this["advance_operation"].rate_limits[0].max_dispatches_per_second == 40 && google_cloud_tasks_queue.sweeps["advance_operation"].rate_limits[0].max_dispatches_per_second == 10 && google_compute_subnetwork.this[0].ip_cidr_range == "10.64.0.0/16"
     error_message = "Rate and addresses can be raised."
+  }
+}
+
+run "another_tag" {
+  variables {
+    settings = { HUB_DEFAULT_IMAGE_TAG = "stable" }
+  }
+
+  assert {
+    condition     = endswith(output.build_image, "/hub-workspaces/workspace:stable")
+    error_message = "The image is built with the tag that new workspaces get."
   }
 }
 

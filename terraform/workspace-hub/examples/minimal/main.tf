@@ -12,6 +12,5 @@ module "hub" {
 variable "email" { type = string }
 variable "project_id" { type = string }
 
-output "list_workspaces" {
-  value = module.hub.list_workspaces
-}
+output "build_image" { value = module.hub.build_image }
+output "list_workspaces" { value = module.hub.list_workspaces }

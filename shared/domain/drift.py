@@ -215,7 +215,7 @@ def _followed(workspace: Workspace, observation: Observation, now: datetime) -> 
         suspended_at=(workspace.suspended_at or now) if asleep else None,
         stopped_because=because if asleep else None,
     )
-    return replace(followed, attend_at=attends_at(followed, now))
+    return replace(followed, attend_at=attends_at(followed))
 
 
 def moved_to(workspace: Workspace, machine: Instance) -> tuple[Workspace, tuple[Note, ...]]:

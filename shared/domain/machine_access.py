@@ -76,15 +76,12 @@ def is_due(workspace: Workspace, now: datetime) -> bool:
     return known is None or (known.retry_at is not None and known.retry_at <= now)
 
 
-def attends_at(workspace: Workspace, now: datetime) -> datetime | None:
-    """Return when ``reconcile`` must have a worker look because access is pending. None if not.
-
-    Also None if it is due already: then whoever asks sees to it.
-    """
+def attends_at(workspace: Workspace) -> datetime | None:
+    """Return when ``reconcile`` must have a worker look because access is pending. None if not."""
     known = _known(workspace)
     if known is None or known.state is not AccessState.PENDING or not _has_machine(workspace):
         return None
-    return known.retry_at if known.retry_at is not None and known.retry_at > now else None
+    return known.retry_at
 
 
 def attended(ended: Workspace, now: datetime) -> Workspace:
@@ -131,7 +128,7 @@ def recorded(
     waits = known is not None and known.retry_at == workspace.attend_at
     if workspace.operation is not None or (workspace.attend_at is not None and not waits):
         return changed  # a worker looks anyway, for another reason
-    return replace(changed, attend_at=attends_at(changed, now))
+    return replace(changed, attend_at=attends_at(changed))
 
 
 def state_and_why(workspace: Workspace) -> tuple[AccessState, str | None]:

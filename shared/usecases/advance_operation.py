@@ -146,7 +146,7 @@ class _Delivery:
             return _Done(workspace=stored.record if stored else None)
         if operation.step > job.step:
             records.send(job_of(stored.record, operation))
-            return _Done()
+            return _Done(workspace=stored.record)
         return self._do(stored, operation)
 
     def _do(self, stored: Stored[Workspace], operation: Operation) -> _Done:

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -359,12 +359,14 @@ def every_point(undisturbed: Iterable[ScenarioRun]) -> list[tuple[str, CrashPoin
     """Return both moments of each call that was made, with a scenario that made it, shuffled.
 
     A call of several scenarios comes with "create" only if no other one makes it: what a create
-    calls depends on whether the machine reports before somebody looks.
+    calls depends on whether the machine reports before somebody looks. So does in which request the
+    owner is let in to the machine: those calls count whatever came before them.
     """
     first: dict[Call, str] = {}
     for run in sorted(undisturbed, key=lambda run: run.scenario == "create"):
         for call in run.plan.calls:
-            first.setdefault(call, run.scenario)
+            of_a_policy = call.what.endswith("IamPolicy")
+            first.setdefault(replace(call, before=None) if of_a_policy else call, run.scenario)
     points: list[tuple[str, CrashPoint | None]] = [
         (scenario, CrashPoint(call, moment))
         for call, scenario in first.items()

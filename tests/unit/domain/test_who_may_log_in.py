@@ -156,7 +156,7 @@ def test_pending_access_is_seen_to_by_reconcile_ever_more_rarely(
 ) -> None:
     """The pause is as long as it has been failing, and a quarter of an hour at most."""
     workspace = failing(FaultKind.TRANSIENT, since)
-    assert workspace.attend_at == attends_at(workspace, NOW) == NOW + pause
+    assert workspace.attend_at == attends_at(workspace) == NOW + pause
     assert not is_due(workspace, NOW + pause - MINUTE / 60)
     assert is_due(workspace, NOW + pause)
 
@@ -170,7 +170,7 @@ def test_refused_access_is_left_to_the_hourly_sweep_once_a_day_at_last(
 ) -> None:
     """Thousands of refused workspaces do not fill each sweep."""
     workspace = failing(FaultKind.POLICY, since)
-    assert (workspace.attend_at, attends_at(workspace, NOW)) == (None, None)
+    assert (workspace.attend_at, attends_at(workspace)) == (None, None)
     assert not is_due(workspace, NOW + pause - MINUTE)
     assert is_due(workspace, NOW + pause)
 

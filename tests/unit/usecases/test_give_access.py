@@ -16,6 +16,7 @@ from shared.domain.workspace import AccessState, Status, Workspace
 from shared.usecases.give_access import give_access
 from shared.usecases.reconcile_fleet import reconcile_fleet
 from tests.bench.tasks import QUICK
+from tests.fakes.interruptions import Interruptions, Moment, ProcessDiedError
 from tests.fakes.machines import Durations, GuestMishap, Mishap, fault
 from tests.fakes.world import World, place_of, shut_down_by_hand, suspended
 
@@ -155,6 +156,46 @@ def test_a_machine_that_is_ready_before_the_first_look_is_seen_to_by_that_look()
 
     assert (logins(world, workspace), state_of(world, workspace)) == ([ALICE], G)
     assert len(world.operations.sent) == sent
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_access_whose_job_was_lost_is_seen_to_by_reconcile(failures: int) -> None:
+    """Whether nothing was tried yet when the machine reported ready, or it had failed."""
+    quick = replace(QUICK, insert=timedelta(seconds=2), boot=timedelta(seconds=3))
+    world = World(durations=quick if failures == 0 else QUICK)
+    world.machines.login_errors += [away() for _ in range(failures)]
+    workspace = world.create("alice", "one")
+    world.run(until=lambda: world.workspace(workspace.id).status is Status.READY)
+    world.operations.waiting.clear()
+    assert state_of(world, workspace) is P
+
+    world.run()
+
+    assert (logins(world, workspace), state_of(world, workspace)) == ([ALICE], G)
+
+
+def test_a_look_that_dies_before_it_lets_the_owner_in_is_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it has committed before leaves the workspace due."""
+    world = World()
+    world.machines.login_errors.append(away())
+    workspace = world.create("alice", "one")
+    world.run(until=lambda: world.workspace(workspace.id).status is Status.READY)
+    world.operations.waiting.clear()
+    granted = world.machines.grant_login
+
+    def dies(*_: object) -> None:
+        monkeypatch.setattr(world.machines, "grant_login", granted)
+        world.operations.waiting.clear()
+        raise ProcessDiedError
+
+    monkeypatch.setattr(world.machines, "grant_login", dies)
+    world.run(until=lambda: world.machines.grant_login == granted)
+    world.operations.waiting.clear()
+    world.run()
+
+    assert (logins(world, workspace), state_of(world, workspace)) == ([ALICE], G)
 
 
 def test_a_machine_that_nobody_gets_to_use_lets_nobody_in() -> None:
@@ -326,6 +367,26 @@ def test_what_is_granted_costs_the_sweep_and_the_status_nothing() -> None:
     sweep(world)
     world.look(workspace)
     assert (world.machines.reads["grant_login"], len(world.operations.sent)) == (tried, sent)
+
+
+def test_a_worker_that_dies_at_any_call_leaves_nobody_out() -> None:
+    """Its job comes again, or ``reconcile`` sees to it; the end is the same."""
+    nth, calls = 0, 1
+    while nth < calls:
+        for moment in Moment:
+            world, dying = World(), Interruptions()
+            world.store_port = dying.around("store", world.store)
+            world.machines_port = dying.around("machines", world.machines)
+            world.operations_port = dying.around("operations", world.operations)
+            workspace = world.create("alice", "one")
+            dying.interrupt(nth, moment)
+            world.run()
+            calls = len(dying.calls)
+            record = world.workspace(workspace.id)
+            assert (record.status, record.attend_at) == (Status.READY, None), dying.calls[nth:]
+            assert (logins(world, workspace), state_of(world, workspace)) == ([ALICE], G)
+        nth += 1
+    assert nth > 20
 
 
 def test_two_workers_at_once_let_the_owner_in_once() -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
+from localcloud.processes.process_tree import can_hold_machines
 from localcloud.settings import LocalSettings
 
+_NOT_ENTERED = "Nobody can enter its machines: that needs Linux. They are simulated.\n"
 _STDIN = 0
 _OPEN_FILES = 4096  # for several hundred requests at once; macOS allows 256 if nobody asks
 
@@ -86,6 +88,7 @@ def _print_ready(state: dict[str, Any]) -> None:
         f"""  {curl} {url} -H 'Content-Type: application/json' -d '{{"name": "first"}}'\n"""
         f"  {curl} {url}\n"
         f"""  {curl} "{url}/{newest}/status"\n\n"""
+        f"{_NOT_ENTERED if not can_hold_machines() else ''}"
         "Ctrl-C ends it.",
         flush=True,
     )

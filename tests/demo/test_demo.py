@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from localcloud.catalogue import ROOT
 from localcloud.processes.children import free_ports
+from localcloud.processes.process_tree import can_hold_machines
 
 
 def run_demo_on_a_bare_machine(
@@ -43,6 +45,30 @@ def test_the_demo_runs_to_its_end_with_python_and_nothing_else(tmp_path: Path) -
     assert "as an administrator" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("everything has been ended; all of it was seen")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(200)
+def test_the_demo_lets_alice_work_in_her_workspace_by_the_command() -> None:
+    """With OpenSSH's client she is in it: her program outlives the suspend, and keeps it awake."""
+    if not can_hold_machines() or not shutil.which("ssh"):
+        pytest.skip("entering a machine needs Linux and ssh")
+    done = subprocess.run(
+        [sys.executable, "-m", "localcloud.command_line.demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for seen in (
+        "she is in, by the command `workspace`; her program counts: 1 2 3",
+        "her program goes on where it was",
+        "her file says: from before",
+        "it is not put to sleep",
+        "all of it was seen",
+    ):
+        assert seen in done.stdout
 
 
 def test_the_demo_on_googles_emulators_says_in_one_line_what_is_missing(tmp_path: Path) -> None:

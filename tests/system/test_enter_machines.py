@@ -1,0 +1,168 @@
+"""People who enter workspaces of the local cloud, with OpenSSH's client."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcloud.api_client import ApiClient, Workspace
+from localcloud.processes.process_tree import can_hold_machines
+from localcloud.running_cloud import RunningCloud
+from tests.processes import eventually, is_gone
+
+if not can_hold_machines():
+    pytest.skip("machines that one can enter need Linux", allow_module_level=True)
+if not shutil.which("ssh"):
+    pytest.skip("ssh is not installed", allow_module_level=True)
+
+
+class Person:
+    """Somebody with an SSH key, which OS Login knows.
+
+    Args:
+        cloud: the local cloud.
+        folder: an empty folder.
+    """
+
+    def __init__(self, cloud: RunningCloud, folder: Path) -> None:
+        self.email = f"{uuid.uuid4()}@example.com"
+        self.client = ApiClient(cloud.address, cloud.token(self.email))
+        self._folder = folder
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")]
+        subprocess.run(command, check=True)
+        cloud.import_ssh_key(self.email, (folder / "key.pub").read_text())
+
+    def ssh(self, workspace: Workspace, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in a workspace."""
+        return subprocess.run(
+            ["ssh", *self.options(workspace), *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def options(self, workspace: Workspace) -> list[str]:
+        """Return how ssh enters a workspace: it believes only the host key that the Hub knows."""
+        connection = workspace["connection"]
+        known_hosts = self._folder / workspace["id"]
+        host, port = connection["host"], connection["port"]
+        known_hosts.write_text(f"[{host}]:{port} {connection['host_key']}\n")
+        return [
+            *("-F", "none", "-i", str(self._folder / "key"), "-o", "IdentitiesOnly=yes"),
+            *("-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes"),
+            *("-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "-p", str(port)),
+            f"{connection['user']}@{host}",
+        ]
+
+
+@pytest.fixture
+def person(cloud: RunningCloud, tmp_path: Path) -> Callable[[], Person]:
+    """Make somebody new."""
+
+    def make() -> Person:
+        folder = tmp_path / str(uuid.uuid4())
+        folder.mkdir()
+        return Person(cloud, folder)
+
+    return make
+
+
+def ready(person: Person, **fields: Any) -> Workspace:
+    """Create a workspace, and wait until its owner may enter it."""
+    made = person.client.create("api", **fields)
+    return person.client.wait(
+        made["id"],
+        lambda ws: ws["status"] == "READY" and ws["connection"]["access"]["state"] == "granted",
+    )
+
+
+def test_only_the_owner_enters_a_workspace(person: Callable[[], Person]) -> None:
+    """The worker has given them the right on this one machine; nobody else has it."""
+    alice, bob = person(), person()
+    workspace = ready(alice, metadata={"repo": "example/api", "branch": "main"})
+    done = alice.ssh(workspace, "echo $WORKSPACE_ID $WORKSPACE_REPO $WORKSPACE_BRANCH; exit 4")
+    assert (done.stdout, done.returncode) == (f"{workspace['id']} example/api main\n", 4)
+    refused = bob.ssh(workspace, "true")
+    assert (refused.returncode, "Permission denied" in refused.stderr) == (255, True)
+    his = ready(bob)
+    assert bob.ssh(his, "true").returncode == 0
+    assert alice.ssh(his, "true").returncode == 255
+
+
+def test_what_runs_goes_on_after_a_stop_and_a_start(person: Callable[[], Person]) -> None:
+    """SUSPENDED means that nothing runs, and READY that it runs again where it was."""
+    alice = person()
+    workspace = ready(alice)
+    count = "i=0; while :; do i=$((i + 1)); echo $i >>count; sleep 0.05; done"
+    alice.ssh(workspace, f"nohup sh -c '{count}' >/dev/null 2>&1 &")
+    home = Path(alice.ssh(workspace, "pwd").stdout.strip())
+    assert eventually((home / "count").exists)
+
+    alice.client.stop(workspace["id"])
+    alice.client.wait_until_settled(workspace["id"], "SUSPENDED")
+    lines = (home / "count").read_text().splitlines()
+    assert alice.ssh(workspace, "true").returncode == 255
+    assert (home / "count").read_text().splitlines() == lines
+    alice.client.start(workspace["id"])
+    alice.client.wait_until_settled(workspace["id"], "READY")
+    assert eventually(lambda: len((home / "count").read_text().splitlines()) > len(lines) + 5)
+    counted = (home / "count").read_text().splitlines()
+    assert counted == [str(number + 1) for number in range(len(counted))]
+
+
+def test_a_home_outlives_its_machine_and_ends_with_its_workspace(
+    person: Callable[[], Person],
+) -> None:
+    """A rebuild makes another machine, with another host key, on the same home."""
+    alice = person()
+    workspace = ready(alice)
+    done = alice.ssh(workspace, "echo kept >file; nohup sleep 1000 >/dev/null 2>&1 & echo $!; pwd")
+    pid, folder = done.stdout.splitlines()
+    alice.client.start(workspace["id"], rebuild=True)
+    rebuilt = alice.client.wait(
+        workspace["id"],
+        lambda ws: (
+            ws["operation"] is None
+            and ws["status"] == "READY"
+            and ws["connection"]["access"]["state"] == "granted"
+        ),
+    )
+    assert rebuilt["connection"]["instance_id"] != workspace["connection"]["instance_id"]
+    assert rebuilt["connection"]["host_key"] != workspace["connection"]["host_key"]
+    assert alice.ssh(rebuilt, "cat file").stdout == "kept\n"
+    assert is_gone(int(pid))
+    alice.client.delete(workspace["id"])
+    alice.client.wait_until_gone(workspace["id"])
+    assert eventually(lambda: not Path(folder).exists())
+
+
+def test_whoever_is_logged_in_keeps_a_workspace_from_being_idle(
+    cloud: RunningCloud, person: Callable[[], Person]
+) -> None:
+    """The machine says so by its heartbeats, as long as the connection lasts."""
+    alice = person()
+    workspace = ready(alice)
+
+    def heartbeats() -> int:
+        reports = cloud.compute_history()["reports"]
+        mine = [each for each in reports if each["instance"] == workspace["instance_name"]]
+        return sum(each["event"] == "heartbeat" for each in mine)
+
+    assert heartbeats() == 0
+    command = ["ssh", "-N", *alice.options(workspace)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as connection:
+        assert eventually(lambda: heartbeats() >= 2)
+        [machine] = [
+            each for each in cloud.machines() if each["name"] == workspace["instance_name"]
+        ]
+        assert machine["connected"]
+        connection.terminate()
+    assert alice.client.status(workspace["id"])["last_connected_at"] > workspace["created_at"]

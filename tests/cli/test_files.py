@@ -30,9 +30,9 @@ store = ConfigStore(Path(sys.argv[1]))
 number = 0
 while True:
     number += 1
-    filler = "x" * (number % 7 * 3000)
+    filler = " " * (number % 7 * 3000)
     store.put(Hub(name=sys.argv[2], address="https://a", sign_in=SignIn(kind="gcloud"),
-        features=(filler,), email=str(number)), use=True)
+        email=str(number) + filler), use=True)
     if number == 1:
         print("begun", flush=True)
 """

@@ -345,6 +345,8 @@ def test_an_audience_that_is_not_the_hubs_address_is_asked_about(
     offers(hub, {"kind": "service_account", "audience": "https://other.example.com"})
     cli.succeed("ls")  # it was fixed at login
     assert len(set(sent(hub))) == 1
+    assert cli.run("login").code == 0  # again, as before: nothing is asked that was agreed to
+    assert {claims(token)["aud"] for token in sent(hub)} == {"https://bank.example.com"}
     own = cli.run("login", hub.address, "--audience", hub.address)
     assert own.code == 0
 

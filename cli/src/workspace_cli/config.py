@@ -76,7 +76,6 @@ class Hub:
             is read from its state file at each use.
         sign_in: how.
         connect: how machines are reached, as accepted; None: not accepted yet.
-        features: what it said it has.
         email: who signed in, as the token said; for people's eyes.
     """
 
@@ -84,7 +83,6 @@ class Hub:
     address: str
     sign_in: SignIn
     connect: Connect | None = None
-    features: tuple[str, ...] = ()
     email: str | None = None
 
 
@@ -265,6 +263,5 @@ def _hub_of(name: str, entry: dict[str, Any]) -> Hub:
         address=str(entry["address"]),
         sign_in=SignIn(**entry["sign_in"]),
         connect=Connect(**connect) if connect else None,
-        features=tuple(entry.get("features", ())),
         email=entry.get("email"),
     )

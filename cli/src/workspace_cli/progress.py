@@ -103,7 +103,8 @@ class Progress:
             from rich.live import Live  # noqa: PLC0415  # only a lively console loads rich
             from rich.spinner import Spinner  # noqa: PLC0415
 
-            self._spinner = Spinner("dots")
+            signs = "dots" if self._console.rich.encoding.startswith("utf") else "line"
+            self._spinner = Spinner(signs)
             self._live = Live(
                 get_renderable=self._picture,
                 console=self._console.rich,

@@ -30,6 +30,11 @@ _DOING = {
     "await_disk_absent": ("deleting the home", "home deleted"),
     "forget": ("forgetting it", "forgotten"),
 }
+_STOPPED_BECAUSE = {
+    "requested": "somebody stopped it",
+    "idle": "nobody was connected for long enough",
+    "outside": "its machine was stopped outside the Hub",
+}
 _STATUS = {
     "PROVISIONING": "starting",
     "READY": "ready",
@@ -37,13 +42,6 @@ _STATUS = {
     "ERROR": "error",
 }
 _UNDER_WAY = {"CREATE": "starting", "START": "starting", "STOP": "stopping", "DELETE": "deleting"}
-STYLES = {
-    "ready": "green",
-    "starting": "yellow",
-    "stopping": "yellow",
-    "deleting": "yellow",
-    "error": "red",
-}
 
 
 def status(workspace: Workspace) -> str:
@@ -98,6 +96,15 @@ def ahead(moment: datetime, now: datetime) -> str:
     if seconds < 86400:
         return f"in {duration(seconds)}"
     return f"on {day_or_time(moment, now)}"
+
+
+def since(workspace: Workspace, now: datetime) -> str:
+    """Return since when a workspace sleeps, and why; empty if it does not, or if it is unknown."""
+    if workspace.status != "SUSPENDED" or workspace.suspended_at is None:
+        return ""
+    why = _STOPPED_BECAUSE.get(workspace.stopped_because or "")
+    when = f"since {day_or_time(workspace.suspended_at, now)}"
+    return f"{when}: {why}" if why else when
 
 
 def last_connected(workspace: Workspace, now: datetime) -> str:

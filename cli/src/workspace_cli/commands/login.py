@@ -15,7 +15,7 @@ from workspace_cli.errors import PathUnknownError, RefusedError
 from workspace_cli.main import Command
 from workspace_cli.sign_in import ENVIRONMENT_TOKEN, mint_for
 from workspace_cli.sign_in import describe as describe_sign_in
-from workspace_cli.sign_in.methods import OLDER, Facts, Wish, choose, facts_of, others_with
+from workspace_cli.sign_in.methods import OLDER, Facts, Wish, choose, facts_of, others_with, wish_of
 from workspace_cli.sign_in.tokens import GivenToken, Minted, StoredTokens, email_of
 from workspace_cli.text import one_line
 
@@ -65,6 +65,8 @@ def command(app: App, /, address: str | None, is_local: bool, **given: Any) -> N
     config = app.store.read()
     begun = _local(options) if is_local else _remote(app, config, address)
     facts = _facts(begun)
+    if wish == Wish() and begun.name:  # again, as before
+        wish = wish_of(begun.sign_in, facts.ways)
     way = begun.sign_in if is_local else choose(facts.ways, wish, begun.address)
     name = options.name or _name(config, begun, way)
     known = config.hubs.get(name)
@@ -73,7 +75,6 @@ def command(app: App, /, address: str | None, is_local: bool, **given: Any) -> N
         begun,
         name=name,
         sign_in=way,
-        features=facts.features,
         connect=known.connect if known and (is_same or is_local) else None,
     )
     _check_audience(app, config, hub, options)
@@ -136,6 +137,9 @@ def _check_audience(app: App, config: Config, hub: Hub, options: _Options) -> No
         RefusedError: they do not.
     """
     way = hub.sign_in
+    known = config.hubs.get(hub.name)
+    if known is not None and (known.address, known.sign_in) == (hub.address, way):
+        return  # it was agreed to
     others = ", ".join(
         f"{each.name} ({each.address})" for each in others_with(way, config.hubs, hub.address)
     )

@@ -46,7 +46,8 @@ def command(app: App, name: str, watches: bool, output: str) -> None:
 
 
 def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
-    yield workspace.name, words.status(workspace)
+    since = words.since(workspace, now)
+    yield workspace.name, f"{words.status(workspace)} {since}".rstrip()
     yield "next", words.upcoming(workspace, now) if workspace.error is None else "–"  # noqa: RUF001  # a dash
     if workspace.error is not None:
         yield "error", f"{workspace.error.code}: {workspace.error.message}"
@@ -63,6 +64,8 @@ def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
         branch = f", {workspace.branch}" if workspace.branch else ""
         yield "repo", f"{workspace.repo}{branch}"
     yield "last used", words.last_connected(workspace, now)
+    if workspace.created_at is not None:
+        yield "created", day_or_time(workspace.created_at, now)
     if workspace.memory_kept is not None:
         lost = f"lost: {workspace.memory_lost_because or 'no reason is known'}"
         yield "memory", "kept" if workspace.memory_kept else lost

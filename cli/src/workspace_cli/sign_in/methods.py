@@ -16,7 +16,6 @@ from workspace_cli.text import one_line
 _CLIENT = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _SECRET = re.compile(r"[A-Za-z0-9._~-]{1,255}")
 _AUDIENCE = re.compile(r"[A-Za-z0-9._~:/-]{1,1024}")
-_FEATURE = re.compile(r"[a-z0-9_]{1,64}")
 _KINDS = ("gcloud", "oauth", "iap", "service_account", "local")
 # A person's ways, best first: an own client's tokens are good for no other Hub.
 _PREFERRED = ("iap", "oauth", "gcloud")
@@ -32,7 +31,6 @@ class Facts:
     version: str
     ways: tuple[SignIn, ...]
     connect: Connect
-    features: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +49,7 @@ class Wish:
 
 
 OLDER = Facts(
-    version="0.1", ways=(SignIn(kind="gcloud"),), connect=TUNNEL, features=()
+    version="0.1", ways=(SignIn(kind="gcloud"),), connect=TUNNEL
 )  # a Hub without /sign-in
 
 
@@ -74,17 +72,12 @@ def facts_of(value: Any, address: str) -> Facts:
             f" version {API}",
             hint=f"the {older} is older than the {newer}: upgrade the {older}",
         )
-    methods, features = given.get("methods"), given.get("features")
+    methods = given.get("methods")
     found = [_way(each, address) for each in (methods if isinstance(methods, list) else [])[:50]]
     return Facts(
         version=one_line(hub.get("version") or "", 40),
         ways=tuple(way for way in found if way is not None),
         connect=connect_of(given.get("connect")),
-        features=tuple(
-            each
-            for each in (features if isinstance(features, list) else [])[:100]
-            if isinstance(each, str) and _FEATURE.fullmatch(each)
-        ),
     )
 
 
@@ -115,6 +108,13 @@ def choose(ways: Sequence[SignIn], wish: Wish, address: str) -> SignIn:
     if "iap" in by_kind and by_kind["iap"].client_id is None:
         hint = "people cannot sign in from here: this Hub names no OAuth client for the proxy"
     raise SignInError(f"{address} has no such way to sign in; it has: {there}", hint=hint)
+
+
+def wish_of(before: SignIn, ways: Sequence[SignIn]) -> Wish:
+    """Return the wish to sign in as before, if the Hub still has that way."""
+    if before.kind == "service_account":
+        return Wish(kind=before.kind, account=before.account, audience=before.audience)
+    return Wish(kind=before.kind) if before.kind in {way.kind for way in ways} else Wish()
 
 
 def others_with(sign_in: SignIn, hubs: Mapping[str, Hub], address: str) -> list[Hub]:

@@ -1,8 +1,8 @@
 """What a person asks of workspaces: list, read, connect, stop, start, delete."""
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from shared import logs
@@ -250,7 +250,8 @@ def connect_workspace(
         workspace = ask(connecting.connection)
     except OperationUnderWayError as error:
         if error.operation.automatic and error.operation.kind is OperationKind.STOP:
-            ask(replace(connecting.connection, start=None))
+            with contextlib.suppress(HubError):  # the answer is that they have to wait
+                ask(replace(connecting.connection, start=None))
         raise
     _see_to_access(records, workspace, actor)
     return Reached(workspace, _address(machines, workspace) if machines else None)
@@ -332,7 +333,7 @@ def _request_change(
     return records.retry(attempt)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _failure_audited(
     records: Records, requested: Requested, workspace: Workspace
 ) -> Iterator[None]:

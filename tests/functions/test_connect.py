@@ -202,6 +202,19 @@ def test_who_wants_in_calls_off_an_idle_stop_that_has_not_begun(hub: Functions) 
     assert suspends == []
 
 
+def test_who_wants_in_during_an_idle_stop_is_told_to_wait_whatever_else(hub: Functions) -> None:
+    """That their wish could not be noted, as their rate is used up, is not the answer."""
+    workspace = hub.world.ready()
+    hub.world.clock.advance(timedelta(hours=2))
+    hub.world.clean_up()
+    hub.configure(HUB_CHANGES_PER_MINUTE="1")
+    hub.create({"name": "two"})
+
+    refused = hub.connect(workspace.id, WANTS_IN)
+
+    assert (refused.status_code, refused.get_json()["code"]) == (409, "OPERATION_UNDER_WAY")
+
+
 # ---- what it moves ----
 
 

@@ -64,7 +64,8 @@ class Files(asyncssh.SFTPServer):
 async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
     """Run a command with pipes, or with a terminal."""
     command = ["/bin/sh", "-c", process.command] if process.command else ["/bin/sh"]
-    environment = {**os.environ, "HOME": str(FOLDER), "SSH_AUTH_SOCK": ""}
+    own = {"HOME": str(FOLDER), "TMPDIR": str(FOLDER), "SSH_AUTH_SOCK": ""}
+    environment = {**os.environ, **own}
     if agent := process.channel.get_agent_path():
         environment["SSH_AUTH_SOCK"] = agent
     if process.term_type is None:

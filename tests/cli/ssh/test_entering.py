@@ -400,8 +400,7 @@ def test_a_run_that_is_ended_ends_its_command(person: Person, number: signal.Sig
     ends(int(pid))
 
 
-@pytest.mark.usefixtures("api")
-def test_a_lost_connection_ends_the_command(person: Person) -> None:
+def test_a_lost_connection_ends_the_command(api: Machine, person: Person) -> None:
     """Even if what serves SSH there does nothing about it."""
     process, pid = started(person, "sh", "-c", "echo $$; exec sleep 1000")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -409,14 +408,18 @@ def test_a_lost_connection_ends_the_command(person: Person) -> None:
     process.communicate(timeout=SECONDS)
     assert process.returncode == 128 + signal.SIGKILL
     ends(int(pid))
+    wait_until(lambda: not list(api.folder.glob("workspace-run.*")), "its folder is removed")
 
 
-@pytest.mark.usefixtures("api")
-def test_run_leaves_nothing_behind(person: Person) -> None:
+def test_run_leaves_nothing_behind(api: Machine, person: Person) -> None:
     """Its temporary folder is gone, whether the command succeeds or is ended."""
-    assert person.workspace("run", "api", "--", "true").returncode == 0
-    done = person.workspace("exec", "api", "--", "sh", "-c", "ls -d /tmp/workspace-run.* || true")
-    assert done.stdout == ""
+    folders = 'ls -d "$TMPDIR"/workspace-run.*'
+    during = person.workspace("run", "api", "--", "sh", "-c", folders)
+    assert len(during.stdout.splitlines()) == 1
+    process, _ = started(person, "sh", "-c", "echo; exec sleep 1000")
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=SECONDS)
+    assert list(api.folder.glob("workspace-run.*")) == []
 
 
 @pytest.mark.parametrize("code", [0, 3])

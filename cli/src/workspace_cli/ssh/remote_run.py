@@ -34,7 +34,7 @@ dd bs=1 count=0 iflag=fullblock </dev/null >/dev/null 2>&1 && command -v setsid 
   echo "workspace run: the workspace needs dd, setsid, mktemp, mkfifo and a folder for" \
     "temporary files; workspace exec needs none of these" >&2; exit 126; }
 trap 'rm -rf "$d"' EXIT
-trap : HUP INT TERM
+trap : HUP INT TERM PIPE
 exec 3<&0 </dev/null
 send() { p=; read -r p <"$d/pid"; kill -s "$1" -- "-$p" || kill -s "$1" "$p"; } 2>/dev/null
 (

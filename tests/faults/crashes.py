@@ -86,6 +86,9 @@ SCENARIOS = {
         ("POST", "/stop", None), "SUSPENDED", unsuspendable=True
     ),
     "start that resumes": Scenario(("POST", "/start", None), "READY", suspended_first=True),
+    "connect that resumes": Scenario(
+        ("POST", "/connect", {"device_id": "laptop", "start": True}), "READY", suspended_first=True
+    ),
     "start that boots": Scenario(
         ("POST", "/start", None), "READY", suspended_first=True, unsuspendable=True
     ),

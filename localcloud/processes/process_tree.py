@@ -26,8 +26,9 @@ _ENDED = frozenset("ZX")
 _STILL = frozenset("ZXTt")
 _POLL_SECONDS = 0.005
 _STOP_SECONDS = 0.5  # a process that cannot stop yet, in a system call, does nothing else either
-_FREEZE_SECONDS = 10.0  # so that nothing waits for ever for what cannot be stopped
-_KILL_SECONDS = 10.0
+_FREEZE_SECONDS = 5.0  # so that nothing waits for ever for what cannot be stopped
+_KILL_SECONDS = 10.0  # after which the first process is killed, whatever is below it
+_KILLED_SECONDS = 1.0
 _CLEAN_SCANS = 2  # a scan is not one moment: a second one sees what the first one missed
 
 
@@ -159,13 +160,24 @@ def end(mark: str, *, grace_seconds: float) -> None:
                 _signal(process, number)
             _wait_until(lambda: not _below_the_first(members(mark)), grace_seconds / 2)
     deadline = time.monotonic() + _KILL_SECONDS
-    while members(mark) and time.monotonic() < deadline:
-        freeze(mark)
-        left = members(mark)
-        victims = _below_the_first(left) or left
-        for process in reversed(victims):
-            _signal(process, signal.SIGKILL)
-        _wait_until(lambda: not _running(victims), deadline - time.monotonic())  # noqa: B023  # waited for within this turn
+    while left := members(mark):
+        is_late = time.monotonic() > deadline
+        if not is_late:
+            freeze(mark)
+            left = members(mark)
+        below = _below_the_first(left)
+        _kill(below if below and not is_late else left)
+        if is_late:
+            return
+
+
+def _kill(processes: list[Process]) -> None:
+    """Kill processes with their groups, children first, and wait for it for a moment."""
+    for process in reversed(processes):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.group, signal.SIGKILL)
+        _signal(process, signal.SIGKILL)
+    _wait_until(lambda: not _running(processes), _KILLED_SECONDS)
 
 
 def hang_up(session: int, *, grace_seconds: float) -> None:

@@ -289,8 +289,10 @@ ELSEWHERE = {
 def test_only_people_at_a_terminal_get_tmux(guest: Guest, what: str) -> None:
     """Commands and editors would hang in it, or read its escape sequences."""
     terminal, command, said = ELSEWHERE[what]
-    heard = guest.run("ssh", *KEY, terminal, "dev@127.0.0.1", f"{command}; true", user_input=said)
+    connect = ("env", "TERM=xterm", "ssh", *KEY, terminal, "dev@127.0.0.1")
+    heard = guest.run(*connect, f"{command}; true", user_input=said)
     assert "[]" in heard
+    assert "tmux does not work" not in heard
     assert "no server running" in heard or "error connecting" in heard
     assert ssh(guest, "pgrep -x tmux; true") == ""
 

@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 from localcloud.processes.process_tree import can_hold_machines
 from localcloud.settings import LocalSettings
 
+_BY_THE_COMMAND = "  workspace login --local && workspace create first --ssh\n\n"
 _NOT_ENTERED = "Nobody can enter its machines: that needs Linux. They are simulated.\n"
 _STDIN = 0
 _OPEN_FILES = 4096  # for several hundred requests at once; macOS allows 256 if nobody asks
@@ -85,6 +86,7 @@ def _print_ready(state: dict[str, Any]) -> None:
     newest = f"$({curl} {url} | grep -o 'workspace-[0-9a-f-]\\{{36\\}}' | head -n 1 | cut -c 11-)"
     print(
         f"The local cloud is ready after {state['ready_seconds']:.1f} s: {state['address']}\n\n"
+        f"{_BY_THE_COMMAND if can_hold_machines() else ''}"
         f"""  {curl} {url} -H 'Content-Type: application/json' -d '{{"name": "first"}}'\n"""
         f"  {curl} {url}\n"
         f"""  {curl} "{url}/{newest}/status"\n\n"""

@@ -12,5 +12,6 @@ module "hub" {
 variable "email" { type = string }
 variable "project_id" { type = string }
 
+output "address" { value = module.hub.address }
 output "build_image" { value = module.hub.build_image }
 output "list_workspaces" { value = module.hub.list_workspaces }

@@ -25,7 +25,7 @@ _PROC = Path("/proc")
 _ENDED = frozenset("ZX")
 _STILL = frozenset("ZXTt")
 _POLL_SECONDS = 0.005
-_STOP_SECONDS = 0.5  # a process that cannot stop yet, in a system call, does nothing else either
+_STOP_SECONDS = 0.5  # for a process that cannot stop yet; it does nothing else either
 _FREEZE_SECONDS = 5.0  # so that nothing waits for ever for what cannot be stopped
 _KILL_SECONDS = 10.0  # after which the first process is killed, whatever is below it
 _KILLED_SECONDS = 1.0
@@ -129,8 +129,8 @@ def freeze(mark: str) -> list[Process]:
         clean = 0 if new else clean + 1
         seen |= {each.key for each in new}
         # Whoever is found stopped, in a group that was stopped here, was born into that.
-        ours = [each for each in new if each.state not in _STILL or each.group in stopped_groups]
-        frozen |= {each.key: each for each in ours}
+        ours = [each for each in new if each.state not in "Tt" or each.group in stopped_groups]
+        frozen |= {each.key: each for each in ours if each.state not in _ENDED}
         for depth in sorted({each.depth for each in ours}):
             level = [each for each in ours if each.depth == depth]
             groups = {each.group for each in level}
@@ -274,14 +274,21 @@ def _running(processes: Iterable[Process]) -> list[Process]:
 
 
 def _wait_until_still(processes: Collection[Process]) -> None:
-    def is_still() -> bool:
+    """Wait until processes stand still.
+
+    On a busy machine one may wait for its turn to stop, and until then it is still in its last
+    system call. For one that the system does not let stop now (``D``), it is not waited long.
+    """
+
+    def are_in(states: Collection[str]) -> bool:
         return all(
-            present is None or present.key != each.key or present.state in _STILL
+            present is None or present.key != each.key or present.state in states
             for each in processes
             for present in [_read(each.pid)]
         )
 
-    _wait_until(is_still, _STOP_SECONDS)
+    _wait_until(lambda: are_in(_STILL), _STOP_SECONDS)
+    _wait_until(lambda: are_in(_STILL | {"D"}), _FREEZE_SECONDS)
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float) -> None:

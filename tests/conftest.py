@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Generator
@@ -81,8 +82,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder of the shared cloud, and open its pipe.
 
-    No test reaches a server on this machine by a proxy that the environment names.
+    No test reaches a server on this machine by a proxy that the environment names. What tests start
+    ends by Ctrl-C, also where the tests themselves run in the background: a shell makes what it
+    starts there ignore it, and children inherit that.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
     if hasattr(config, "workerinput"):

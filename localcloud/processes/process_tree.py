@@ -81,7 +81,7 @@ def all_processes() -> dict[int, Process]:
 
 
 def members(mark: str) -> list[Process]:
-    """Return the processes whose mark begins with this text, and all below them; parents first.
+    """Return the processes of this mark and of marks below it, and all below them; parents first.
 
     This process is not among them, and neither are those that have ended.
     """
@@ -234,12 +234,17 @@ def _read(pid: int) -> Process | None:
 
 
 def _is_marked(pid: int, mark: str) -> bool:
-    """Return whether a process began with this mark; no if its environment cannot be read."""
+    """Return whether a process began with this mark or one below it, as paths are below others.
+
+    No if its environment cannot be read. The mark of the first machine is not that of the tenth.
+    """
     try:
         environment = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return False
-    return f"\0{MARK}={mark}".encode() in b"\0" + environment
+    found = b"\0%s\0" % environment
+    wanted = f"\0{MARK}={mark.rstrip('/')}".encode()
+    return wanted + b"\0" in found or wanted + b"/" in found
 
 
 def _stop_groups(groups: Collection[int]) -> None:

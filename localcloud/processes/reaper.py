@@ -81,7 +81,7 @@ class Reaper:
         self._tell(f"path {path}")
 
     def end_machines(self, mark: str) -> None:
-        """Have every process ended at the end whose machine's mark begins with this text."""
+        """Have every process ended at the end whose machine's mark is below this one."""
         self._marks.append(mark)
         self._tell(f"mark {mark}")
 

@@ -60,7 +60,7 @@ generation() {
   cat "${STATE}/generation"
 }
 
-# Report to the Hub: report ready HOST_KEY, which may be empty, report heartbeat BECAUSE, or report
+# Report to the Hub: report ready KEY, which may be empty, report heartbeat BECAUSE, or report
 # failed CODE MESSAGE. The arguments are the scripts' own texts, or checked, so they need no quoting
 # in JSON. Each attempt has a fresh token. It returns 0 if the Hub accepts the report, 1 if the Hub
 # refuses it, and 2 if the Hub gives no definite answer within PATIENCE_SECONDS.

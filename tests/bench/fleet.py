@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from shared.domain import lifecycle, owner_limits, reports
+from shared.domain import lifecycle, machine_access, owner_limits, reports
 from shared.domain.access import Actor
 from shared.domain.changes import Updated, finish
 from shared.domain.lifecycle import NewWorkspace
@@ -82,7 +82,11 @@ def _ready(actor: Actor, project_id: str, at: datetime) -> Workspace:
         zone=asked.zone,
         project_id=asked.project_id,
     )
-    return _changed(reports.receive(replace(asked, instance_id=instance_id), report, at, POLICY))
+    ready = _changed(reports.receive(replace(asked, instance_id=instance_id), report, at, POLICY))
+    entered = machine_access.recorded(ready, instance_id, None, at, POLICY)
+    if entered is None:
+        raise ValueError("the domain does not know the machine that it has just made")
+    return entered
 
 
 def _stopping(actor: Actor, project_id: str, at: datetime) -> Workspace:

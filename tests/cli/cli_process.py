@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,8 +103,6 @@ class Cli:
             dimensions=WIDE,
             timeout=_SECONDS,
             encoding="utf-8",
-            # Where the tests run in the background, it is ignored, and children inherit that.
-            preexec_fn=_hear_interrupts,
         )
 
     def put(self, name: str, script: str) -> Path:
@@ -114,10 +111,6 @@ class Cli:
         path.write_text(script)
         path.chmod(0o755)
         return path
-
-
-def _hear_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(terminal: pexpect.spawn[str]) -> int:

@@ -155,3 +155,15 @@ def test_an_end_asks_first_and_does_not_wait_for_ever(mark: str, tmp_path: Path)
         assert file.exists()
         assert all(map(is_gone, pids))
         assert process_tree.members(mark) == []
+
+
+def test_a_mark_is_not_taken_for_one_that_begins_so(mark: str) -> None:
+    """The tenth machine goes on when the first one is frozen and ended; the cloud's ends both."""
+    first, tenth = f"{mark}/1", f"{mark}/10"
+    with start(first, "sleep", "1000") as one, start(tenth, "sleep", "1000") as ten:
+        assert eventually(lambda: len(process_tree.members(f"{mark}/")) == 2)
+        assert [each.pid for each in process_tree.members(first)] == [one.pid]
+        process_tree.end(first, grace_seconds=0)
+        assert [each.pid for each in process_tree.members(mark)] == [ten.pid]
+        process_tree.end(f"{mark}/", grace_seconds=0)
+        assert process_tree.members(tenth) == []

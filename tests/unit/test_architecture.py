@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.catalogue import ROOT, Function, read_catalogue
+from noxfile import SLOW_SUITES, SUITES
 
 SHIPPED = sorted([*(ROOT / "shared").rglob("*.py"), *(ROOT / "functions").rglob("*.py")])
 FUNCTIONS = sorted((ROOT / "functions").rglob("*.py"))
@@ -179,3 +181,11 @@ print('google.cloud.compute_v1.types' in sys.modules, file=sys.__stdout__, flush
         env={"PYTHONPATH": str(ROOT)},
     )
     assert answer.stdout.strip() == str(function.name in TOUCH_MACHINES)
+
+
+def test_no_two_files_of_tests_that_run_together_have_one_name() -> None:
+    """Pytest imports a file of tests by its bare name, and refuses the second one."""
+    for suites in (SUITES, SLOW_SUITES, ("deploy", "guests")):
+        files = [path for suite in suites for path in (ROOT / "tests" / suite).rglob("test_*.py")]
+        names = Counter(path.name for path in files)
+        assert [name for name, count in names.items() if count > 1] == []

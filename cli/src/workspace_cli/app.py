@@ -56,16 +56,18 @@ class App:
             self._client = HubClient(hub, token_source(self.store, hub), self.console.note)
         return self._client
 
-    def find(self, name: str) -> Workspace:
+    def find(self, name: str, *, surely: bool = False) -> Workspace:
         """Return the person's workspace of a name, an id, or the unique beginning of an id.
+
+        ``surely``: what follows cannot be undone, so nothing is guessed; see ``workspaces.find``.
 
         Raises:
             WorkspaceNotFoundError: there is none; the message has what the person may have meant.
-            WrongUsageError: several ids begin so.
+            WrongUsageError: several are meant.
         """
         from workspace_cli.workspaces import find  # noqa: PLC0415
 
-        return find(self.client(), name)
+        return find(self.client(), name, surely=surely)
 
     def close(self) -> None:
         """Close the connections that this run has opened."""

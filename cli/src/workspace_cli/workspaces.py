@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
+_SURE_LENGTH = 8  # of the beginning of an id that nobody means as a name, such as "db"
 _COMPLETION_SECONDS = 3.0  # a person waits for it, and gcloud may have to start
 _MOST_NAMED = 5  # in a message
 
@@ -95,6 +96,11 @@ class Workspace:
         """Whether a DELETE is under way."""
         return self.operation is not None and self.operation.kind == "DELETE"
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its DELETE failed: it is still there, and its name may be another's now."""
+        return self.error is not None and self.error.operation_kind == "DELETE"
+
 
 def workspace_of(value: Any) -> Workspace:
     """Return a workspace of the API's JSON. What is missing or of another type counts as absent.
@@ -141,28 +147,37 @@ def workspace_of(value: Any) -> Workspace:
     )
 
 
-def find(client: HubClient, name: str) -> Workspace:
+def find(client: HubClient, name: str, *, surely: bool = False) -> Workspace:
     """Return the person's workspace of a name, an id, or the unique beginning of an id.
 
-    A name goes before the beginning of an id. Of two with one name, the one that is being deleted
-    is not meant. A whole id may also be somebody else's, for administrators.
+    A name goes before the beginning of an id. Of two with one name, the one that a DELETE has given
+    up is not meant. A whole id may also be somebody else's, for administrators.
+
+    Args:
+        client: asks the Hub.
+        name: what the person wrote.
+        surely: what follows cannot be undone. Then two with one name are ambiguous, unless one is
+            being deleted, and the beginning of an id has at least eight characters: "db" is a name
+            that has gone, not the beginning of the id of something else.
 
     Raises:
         WorkspaceNotFoundError: there is none.
-        WrongUsageError: several ids begin so.
+        WrongUsageError: several are meant.
     """
     if _ID.fullmatch(name):
         return workspace_of(client.workspace(name))
-    by_name = _named(client, name)
+    by_name = sorted(_named(client, name), key=lambda each: (each.is_being_deleted, each.is_kept))
     if by_name:
-        return min(by_name, key=lambda each: each.is_being_deleted)
+        there = [each for each in by_name if not each.is_being_deleted]
+        if surely and len(there) > 1:
+            raise _ambiguous(f'several workspaces are called "{name}"', there)
+        return by_name[0]
     everything = [workspace_of(each) for each in client.workspaces()]
     begun = [each for each in everything if each.id.startswith(name)]
-    if not _BEGINNING.fullmatch(name) or not begun:
+    if not _BEGINNING.fullmatch(name) or not begun or (surely and len(name) < _SURE_LENGTH):
         raise _not_found(name, everything)
     if len(begun) > 1:
-        which = ", ".join(f"{each.id} ({each.name})" for each in begun[:_MOST_NAMED])
-        raise WrongUsageError(f'"{name}" is the beginning of several ids: {which}')
+        raise _ambiguous(f'"{name}" is the beginning of several ids', begun)
     return begun[0]
 
 
@@ -195,6 +210,11 @@ def _named(client: HubClient, name: str) -> list[Workspace]:
         except QueryUnknownError:  # an older Hub
             found = client.workspaces()
     return [each for each in map(workspace_of, found) if each.raw["name"] == name]
+
+
+def _ambiguous(what: str, found: list[Workspace]) -> WrongUsageError:
+    which = ", ".join(f"{each.id} ({each.name})" for each in found[:_MOST_NAMED])
+    return WrongUsageError(f"{what}: {which}")
 
 
 def _not_found(name: str, there: list[Workspace]) -> WorkspaceNotFoundError:

@@ -11,13 +11,13 @@ from workspace_cli.following import Goal, follow
 from workspace_cli.workspaces import Workspace, workspace_of
 
 
-def find_all(app: App, names: Sequence[str]) -> list[Workspace]:
+def find_all(app: App, names: Sequence[str], *, surely: bool = False) -> list[Workspace]:
     """Return the workspaces of all names, each once. If one is not there, nothing is done at all.
 
     Raises:
         WorkspaceNotFoundError, WrongUsageError: see ``App.find``.
     """
-    found = [app.find(name) for name in dict.fromkeys(names)]
+    found = [app.find(name, surely=surely) for name in dict.fromkeys(names)]
     return list({each.id: each for each in found}.values())
 
 

@@ -22,7 +22,7 @@ from workspace_cli.workspaces import Workspace
 def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
     """Delete each workspace NAME: its machine, its memory and its home. Nothing brings it back."""
     client = app.client()
-    found = find_all(app, names)
+    found = find_all(app, names, surely=True)
     if not given["yes"]:
         _confirm(app, found)
 

@@ -75,6 +75,8 @@ def test_openssh_takes_the_block(tmp_path: Path) -> None:
     content = (
         b"Host *\n  ControlMaster auto\n  ControlPath ~/.ssh/%r@%h:%p\n  User bob\n"
         b"  ProxyCommand none\n  IdentityFile ~/.ssh/other\n  StrictHostKeyChecking no\n"
+        b"  Port 2222\n  HostName other\n  HashKnownHosts yes\n  VerifyHostKeyDNS yes\n"
+        b"  CanonicalizeHostname always\n  ProxyUseFdpass yes\n  ProxyJump bastion\n"
     )
     said = effective(folder, "workspace.new", content)
     assert said["user"] == "ann_example_com"
@@ -82,6 +84,10 @@ def test_openssh_takes_the_block(tmp_path: Path) -> None:
     assert "controlpath" not in said
     assert said["stricthostkeychecking"] == "accept-new"
     assert said["identitiesonly"] == "yes"
+    assert (said["hostname"], said["port"]) == ("workspace.new", "22")
+    assert "proxyjump" not in said
+    for name in ("hashknownhosts", "verifyhostkeydns", "canonicalizehostname", "proxyusefdpass"):
+        assert said[name] in {"no", "false"}, name
     assert said["proxycommand"] == (
         "\"/home/ann/my programs/workspace\" connect --hub team -- 'workspace.new'"
     ).replace("'workspace.new'", "'%n'")

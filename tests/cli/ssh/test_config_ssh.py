@@ -180,6 +180,58 @@ def test_a_new_machine_is_no_alarm_for_openssh(
     assert (done.returncode, "IDENTIFICATION" in done.stderr) == (0, False), done.stderr
 
 
+ALL_OTHER = (
+    "UserKnownHostsFile ~/other\n  StrictHostKeyChecking no\n  ProxyJump bastion\n"
+    "  ProxyUseFdpass yes\n  CanonicalizeHostname always\n  VerifyHostKeyDNS yes"
+)
+
+
+@pytest.mark.parametrize("settings", ["Port 2222", "HostName 127.0.0.9", ALL_OTHER])
+def test_what_a_person_says_of_all_hosts_lets_no_other_machine_in(
+    configured: Machine, person: Person, machines: Machines, settings: str
+) -> None:
+    """OpenSSH looks for the key under the host's name, where `workspace connect` has put it."""
+    with person.ssh_config.open("a") as file:
+        file.write(f"\nHost *\n  {settings}\n")
+    impostor = machines.start()
+    (impostor.folder / "keys").unlink()
+    (impostor.folder / "keys").symlink_to(configured.folder / "keys")  # it lets in all the same
+    connection = configured.hub.connections[the_id(configured.hub)]
+    connection["port"] = impostor.port
+    person.sign_in_again(port=impostor.port)
+    refused = person.ssh("ssh", "workspace.api", "true")
+    assert refused.returncode == 255
+    assert "HOST IDENTIFICATION HAS CHANGED" in refused.stderr
+    assert not impostor.logins()
+    connection["port"] = configured.port
+    person.sign_in_again(port=configured.port)
+    done = person.ssh("ssh", "workspace.api", "echo hello")
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_a_hash_of_a_hosts_name_does_not_shut_out_its_next_machine(
+    configured: Machine, person: Person, machines: Machines
+) -> None:
+    """Debian has OpenSSH hash names; the command could not tell whose such a line is."""
+    connection = configured.hub.connections[the_id(configured.hub)]
+    connection["host_key"] = None
+    with person.ssh_config.open("a") as file:
+        file.write("\nHost *\n  HashKnownHosts yes\n")
+    assert person.ssh("ssh", "workspace.api", "true").returncode == 0
+    known = person.config / "ssh" / "local" / "known_hosts"
+    assert known.read_text().startswith("workspace.api ")
+    other = machines.start()
+    (other.folder / "keys").write_text((configured.folder / "keys").read_text())
+    connection.update(port=other.port, instance_id="2")
+    person.sign_in_again(port=other.port)
+    # An older configuration has left a line with a hash.
+    hashed = person.run(["ssh-keygen", "-H", "-f", str(known)])
+    assert hashed.returncode == 0, hashed.stderr
+    assert known.read_text().startswith("|1|")
+    done = person.ssh("ssh", "workspace.api", "true")
+    assert (done.returncode, "IDENTIFICATION" in done.stderr) == (0, False), done.stderr
+
+
 # ---- who starts what is asleep -------------------------------------------------------------------
 
 

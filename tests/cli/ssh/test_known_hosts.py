@@ -42,6 +42,15 @@ def test_a_host_that_was_never_seen_inherits_nothing(tmp_path: Path) -> None:
     assert lines(file) == set()
 
 
+def test_a_line_whose_host_is_hashed_goes(tmp_path: Path) -> None:
+    """Whose it is cannot be read, and OpenSSH would hold it against a host's next machine."""
+    file = tmp_path / "known_hosts"
+    hashed = f"|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= {FIRST}"
+    file.write_text(f"{hashed}\n")
+    known_hosts.remember(file, "instance-2", None, host="workspace.api")
+    assert lines(file) == set()
+
+
 def test_nothing_is_written_when_nothing_changes(tmp_path: Path) -> None:
     """Connections that come often do not replace the file under each other."""
     file = tmp_path / "known_hosts"

@@ -67,6 +67,12 @@ def block(files: Files, program: Sequence[str], user: str, names: Sequence[str])
         "ProxyCommand": command,
         "User": user,
         **common_settings(files),
+        # Under which name OpenSSH looks for the host key: what the person's configuration says of
+        # all hosts must not send it past the key that ``known_hosts.remember`` has put there.
+        "HostName": "%h",
+        "Port": "22",
+        "CanonicalizeHostname": "no",
+        "ProxyUseFdpass": "no",
         # A connection that is shared outlives its machine, and then hangs; its socket's path, with
         # a long name in it, may be longer than a socket's path can be.
         "ControlMaster": "no",

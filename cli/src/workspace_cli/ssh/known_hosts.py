@@ -19,6 +19,9 @@ from workspace_cli.files import locked, read_object, replace_object
 from workspace_cli.ssh.writing import replace_file
 
 _MOST_LINES = 400  # those of machines that are long gone go first
+# Before a name that is hashed: whose line it is cannot be read, and OpenSSH would hold it against
+# the next machine of a host. A configuration that does not say ``HashKnownHosts no`` has left it.
+_HASHED = "|1|"
 
 
 def remember(file: Path, alias: str, host_key: str | None, *, host: str) -> None:
@@ -40,7 +43,11 @@ def remember(file: Path, alias: str, host_key: str | None, *, host: str) -> None
         if not learned and before == alias:
             learned = [key for name, key in lines if name == host]
         keys = [host_key] if host_key else list(dict.fromkeys(learned))
-        kept = [(name, key) for name, key in lines if name not in {alias, host}]
+        kept = [
+            (name, key)
+            for name, key in lines
+            if name not in {alias, host} and not name.startswith(_HASHED)
+        ]
         wanted = kept[-_MOST_LINES:] + [(name, key) for key in keys for name in (alias, host)]
         if sorted(wanted) != sorted(lines):
             content = "".join(f"{name} {key}\n" for name, key in wanted)

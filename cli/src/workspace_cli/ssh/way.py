@@ -144,6 +144,10 @@ def common_settings(files: Files) -> dict[str, str]:
         "GlobalKnownHostsFile": "/dev/null",
         # A name for which no key is known learns the first one; any other one is refused.
         "StrictHostKeyChecking": "accept-new",
+        # A record of the domain name system is no proof, and Debian has OpenSSH hash the names of
+        # hosts: ``known_hosts`` could not tell whose such a line is.
+        "VerifyHostKeyDNS": "no",
+        "HashKnownHosts": "no",
         "UpdateHostKeys": "no",
         "CheckHostIP": "no",
         "ServerAliveInterval": "15",

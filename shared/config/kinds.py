@@ -227,7 +227,9 @@ OAUTH_SECRET = _matching("a desktop OAuth client's secret", r"[A-Za-z0-9_-]{1,25
 LOGIN_NAME = _matching("a Linux user name", r"[a-z_][a-z0-9_-]{0,31}")
 JUMP_HOST = _matching(
     "`user@host:port`, of which only the host is needed",
-    r"([a-zA-Z0-9_][a-zA-Z0-9._-]{0,63}@)?[a-zA-Z0-9][a-zA-Z0-9.-]{0,252}(:[0-9]{1,5})?",
+    # The command `workspace` takes the same (its `connection.py`), and ports from 1 to 65535.
+    r"([a-zA-Z_][a-zA-Z0-9._-]{0,63}@)?[a-zA-Z0-9][a-zA-Z0-9.-]{0,252}"
+    r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?",
 )
 
 

@@ -20,7 +20,7 @@ def test_people_connect_through_iap_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "jump", ["bastion", "bastion.example.com:2222", "ops@10.0.0.2", "Ops_1@b-1.example.com:22"]
+    "jump", ["bastion", "bastion.example.com:2222", "ops@10.0.0.2", "Ops_1@b-1.example.com:65535"]
 )
 def test_a_direct_connection_may_have_port_bastion_and_user(jump: str) -> None:
     """The bastion is written as OpenSSH's ProxyJump takes it."""
@@ -33,7 +33,10 @@ def test_a_direct_connection_may_have_port_bastion_and_user(jump: str) -> None:
 
 @pytest.mark.parametrize(
     "jump",
-    ["-J", "a b", "a;b", "a,b", "$(id)", "a@-b", "-a@b", "a@b@c", "host:", "host:ssh", "ssh://a"],
+    [
+        *("-J", "a b", "a;b", "a,b", "$(id)", "a@-b", "-a@b", "a@b@c", "host:", "host:ssh"),
+        *("ssh://a", "1user@b", "b:0", "b:65536", "b:99999"),
+    ],
 )
 def test_a_bastion_that_could_be_more_than_a_host_is_refused(jump: str) -> None:
     """People's commands hand it to ssh."""

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.ssh.conftest import Machine, Machines
 from tests.cli.ssh.hub import FakeHub
-from tests.cli.ssh.person import SECONDS, Person, wait_until
+from tests.cli.ssh.person import EDITOR, SECONDS, Person, wait_until
 from tests.cli.ssh.test_entering import free_port, sleeping, the_id
 
 MINE = b"Host elsewhere\r\n  User \xff\n"
@@ -329,9 +329,6 @@ def test_a_workspace_that_is_not_there_is_told(person: Person) -> None:
 
 
 # ---- open ----------------------------------------------------------------------------------------
-
-
-EDITOR = '#!/bin/sh\nfor each; do printf "%s\\n" "$each"; done >"$0.words"\n'
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pexpect
 import pytest
 
 from localcloud.running_cloud import RunningCloud, start_cloud
-from tests.cli.ssh.person import SECONDS, Person, wait_until
+from tests.cli.ssh.person import EDITOR, SECONDS, Person, wait_until
 from tests.cli.ssh.test_entering import ends, free_port
 from tests.conftest import SETTINGS
 
@@ -217,6 +217,17 @@ def test_a_person_wakes_it_and_an_editor_does_not(alice: Owner) -> None:
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert alice.show("api")["status"] == "READY"
+
+
+def test_an_editor_that_is_opened_finds_the_machine_awake(alice: Owner) -> None:
+    """It connects by the host that it was given."""
+    alice.program("code", EDITOR)
+    assert alice.workspace("stop", "api").returncode == 0
+    done = alice.workspace("open", "api")
+    assert done.returncode == 0, done.stderr
+    authority = (alice.bin / "code.words").read_text().splitlines()[1]
+    host = authority.removeprefix("ssh-remote+")
+    assert alice.ssh("ssh", host, "echo $WORKSPACE_NAME").stdout == "api\n"
 
 
 def test_a_reconnect_loop_leaves_an_idle_workspace_asleep(

@@ -448,6 +448,18 @@ def test_without_then_stop_nothing_is_stopped(person: Person, hub: FakeHub) -> N
 
 
 @pytest.mark.usefixtures("api")
+def test_then_stop_leaves_what_another_command_has_started(person: Person, hub: FakeHub) -> None:
+    """Whoever has started it for `run` alone, `exec` or `ssh` has asked for no suspend."""
+    sleeping(hub)
+    first, _ = started(person, "sh", "-c", "echo; cat")
+    second, _ = started(person, "sh", "-c", "echo; cat", options=("--then-stop",))
+    for each in (first, second):
+        each.communicate(timeout=SECONDS)
+        assert each.returncode == 0
+    assert not hub.asked("stop")
+
+
+@pytest.mark.usefixtures("api")
 def test_then_stop_suspends_after_ctrl_c(person: Person, hub: FakeHub) -> None:
     """An interruption does not leave a machine running."""
     workspace = sleeping(hub)

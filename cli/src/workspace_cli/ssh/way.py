@@ -81,7 +81,6 @@ class Way:
         connection: its machine.
         user: the user name there.
         files: key and host keys.
-        is_started: whether this run has started it: it was asleep, and nobody else had asked.
         connected: holds that this process uses it.
     """
 
@@ -90,7 +89,6 @@ class Way:
     connection: Connection
     user: str
     files: Files
-    is_started: bool
     connected: Connected
 
     @property
@@ -190,7 +188,8 @@ def get_in(app: App, name: str, *, stops_again: bool = False) -> Way:
     Args:
         app: the run.
         name: the workspace.
-        stops_again: whether to stop it if it cannot be entered although this has started it.
+        stops_again: whether what this starts is to be stopped again: it is marked so for
+            ``Connected.leave``, and stopped here if it cannot be entered.
 
     Raises:
         CommandError: it cannot be entered; the message says why.
@@ -223,7 +222,7 @@ def get_through(app: App, workspace: Workspace, *, is_person: bool) -> Way:
             f"{workspace.name} is {words.status(workspace)}; nobody at a terminal asks for it, so "
             f"it is not started. To start it: workspace start {workspace.name}{other}"
         )
-    return _complete(app, value, is_started=False)
+    return _complete(app, value)
 
 
 def find_host(app: App, host: str) -> Workspace:
@@ -270,13 +269,14 @@ def _enter(app: App, workspace: Workspace, *, stops_again: bool = False) -> Way:
     value = _ask(app, workspace)
     operation = workspace_of(value).operation
     is_started = slept and operation is not None and operation.kind == "START"
+    to_be_stopped = is_started and stops_again
     try:
-        way = _complete(app, value, is_started=is_started)
+        way = _complete(app, value, to_be_stopped=to_be_stopped)
         if way.connection.kind == "iap":
             trial = way.ssh("-T", "-o", "BatchMode=yes", command="exit 0")
             wait_until_let_in(way.files.entered, way.connection.alias, trial, app.console.note)
     except BaseException:
-        if stops_again and is_started:
+        if to_be_stopped:
             _stop_again(app, workspace)
         raise
     return way
@@ -291,19 +291,19 @@ def _stop_again(app: App, workspace: Workspace) -> None:
         app.console.note(f"  workspace stop {workspace.name}")
 
 
-def _complete(app: App, value: Any, *, is_started: bool) -> Way:
+def _complete(app: App, value: Any, *, to_be_stopped: bool = False) -> Way:
     """Return the way into a workspace that is ready, or about to be.
 
     Args:
         app: the run.
         value: the workspace with ``connection``, as the Hub has just answered it.
-        is_started: see ``Way``.
+        to_be_stopped: whether this run has started it, and wants it stopped by whoever leaves last.
     """
     hub = app.hub()
     workspace = workspace_of(value)
     files = Files(app.store.folder / "ssh" / hub.name)
     connected = Connected(files.in_use(workspace.id))
-    if is_started:
+    if to_be_stopped:
         connected.mark_started()
     if workspace.status != "READY" or not workspace.is_settled:
         _follow(app, workspace, "READY")
@@ -333,7 +333,6 @@ def _complete(app: App, value: Any, *, is_started: bool) -> Way:
         connection=connection,
         user=connection.user or user,
         files=files,
-        is_started=is_started,
         connected=connected,
     )
 

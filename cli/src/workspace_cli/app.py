@@ -46,6 +46,10 @@ class App:
             self._hub = present(chosen(self.store.read(), name))
         return self._hub
 
+    def keep(self, hub: Hub) -> None:
+        """Have ``hub()`` return this one from now on: the same Hub, with what was agreed to."""
+        self._hub = hub
+
     def client(self) -> HubClient:
         """Return the client of ``hub()``, which signs in when it first needs a token."""
         if self._client is None:

@@ -83,15 +83,18 @@ def agree(app: App, hub: Hub, wanted: Connect, *, yes: bool = False) -> Hub:
 def agreed(app: App, wanted: Connect) -> Connect:
     """Return the way to connect to the Hub of this run, after the person has agreed to it.
 
-    Commands that connect call this with what the Hub wants now. What is agreed to is stored.
+    Commands that connect call this with what the Hub wants now. What is agreed to is stored,
+    and holds for the rest of this run.
 
     Raises:
         RefusedError, NeedsTerminalError: see ``agree``.
     """
     hub = app.hub()
     accepted = agree(app, hub, wanted)
-    if accepted is not hub and hub.sign_in.kind != "token":
-        app.store.put(accepted, use=False)
+    if accepted is not hub:
+        app.keep(accepted)  # this run asks the Hub again and again, the person once
+        if hub.sign_in.kind != "token":
+            app.store.put(accepted, use=False)
     return wanted
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.ssh.conftest import Machine, Machines
 from tests.cli.ssh.hub import TOKEN, FakeHub
-from tests.cli.ssh.person import SECONDS, Person
+from tests.cli.ssh.person import SECONDS, Person, wait_until
 from tests.cli.ssh.test_entering import sleeping, the_id
 from workspace_cli.config import Connect, Hub, SignIn
 
@@ -163,6 +163,29 @@ def test_a_bastion_is_shown_agreed_to_once_and_then_used(person: Person, hub: Fa
     [proxy] = {word for word in words if word.startswith("ProxyCommand=")}
     path = str(person.bin / "ssh")
     assert proxy == (f'ProxyCommand="{path}" -p 77 -l ann -W 10.0.0.7:22 -- bastion.example.com')
+
+
+@pytest.mark.usefixtures("api")
+def test_who_has_agreed_is_not_asked_again_while_a_right_is_on_its_way(
+    person: Person, hub: FakeHub
+) -> None:
+    """The Hub is asked again and again; the person is not."""
+    connection = hub.connections[the_id(hub)]
+    connection.update(kind="direct", host="10.0.0.7", jump="bastion.example.com")
+    connection["access"] = {"state": "pending", "why": None}
+    person.program("ssh", "#!/bin/sh\nexit 42\n")
+    asking = pexpect.spawn(
+        str(person.command), ["ssh", "api"], env=person.environment, cwd=person.home,
+        timeout=SECONDS, encoding="utf-8",
+    )  # fmt: skip
+    asking.expect(r"\[y/N\]")
+    before = len(hub.asked("connect"))
+    asking.sendline("y")
+    wait_until(lambda: len(hub.asked("connect")) > before, "it looks again")
+    connection["access"] = {"state": "granted", "why": None}
+    assert asking.expect([pexpect.EOF, r"\[y/N\]"]) == 0
+    asking.close()
+    assert asking.exitstatus == 42
 
 
 @pytest.mark.usefixtures("api")

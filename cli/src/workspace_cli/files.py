@@ -13,7 +13,7 @@ from typing import Any
 
 from workspace_cli.errors import CommandError
 
-_LOCK_SECONDS = 60.0  # longer than whatever is done under a lock may take
+_LOCK_SECONDS = 60.0  # see ``locked``
 _POLL_SECONDS = 0.05
 _LARGEST = 4 * 1024**2  # bytes
 
@@ -23,6 +23,11 @@ def locked(path: Path, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
     """Hold the lock that goes with a file, ``NAME.lock`` beside it, which is never removed.
 
     The kernel releases it when the process ends, however it ends.
+
+    Args:
+        path: the file.
+        seconds: how long to wait for another process: longer than what is done under this lock may
+            take. The default is enough for files, and for one call of another program or server.
 
     Raises:
         CommandError: another process has held it for too long, or nothing can be written there.

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from workspace_cli import files
 from workspace_cli.config import Hub, SignIn
 from workspace_cli.errors import CommandError, NotUnderstoodError, RefusedError, SignInError
 from workspace_cli.ssh import os_login
@@ -94,6 +97,27 @@ def test_the_key_is_registered_for_a_day(gcloud: Gcloud, tmp_path: Path) -> None
     ]  # fmt: skip
     assert (gcloud.folder / "key").read_text() == "ssh-ed25519 AAAA\n"
     assert not list(tmp_path.glob("public-key-*"))
+
+
+@pytest.mark.usefixtures("gcloud")
+def test_a_registration_by_another_process_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of its calls may take as long as a call may, on a clock that runs ahead."""
+    longest = 2 * os_login.GCLOUD_SECONDS
+    holder = os.open(tmp_path / "registered.json.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    clock = SimpleNamespace(now=0.0)
+
+    def sleep(_: float) -> None:
+        clock.now += 1.0
+        if clock.now == longest:
+            fcntl.flock(holder, fcntl.LOCK_UN)
+
+    monkeypatch.setattr(files, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: clock.now))
+    assert register(tmp_path) == "ann_example_com"
+    os.close(holder)
+    assert clock.now == longest
 
 
 def test_a_registered_key_asks_nobody(gcloud: Gcloud, tmp_path: Path) -> None:

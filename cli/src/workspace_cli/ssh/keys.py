@@ -16,6 +16,7 @@ from workspace_cli.errors import CommandError
 from workspace_cli.files import locked
 
 _SECONDS = 30.0
+_LOCK_SECONDS = 2 * _SECONDS + 20.0  # it is made, then its public key is printed
 
 
 def ensure_key(path: Path) -> str:
@@ -29,7 +30,7 @@ def ensure_key(path: Path) -> str:
     Raises:
         CommandError: OpenSSH is not installed, or the key cannot be made or read.
     """
-    with locked(path):
+    with locked(path, _LOCK_SECONDS):
         if not path.exists():
             _make(path)
         if path.stat().st_mode & 0o077:

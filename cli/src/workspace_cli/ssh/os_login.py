@@ -30,7 +30,8 @@ from workspace_cli.text import one_line
 
 LIFETIME_SECONDS = 24 * 3600
 _RENEW_SECONDS = 12 * 3600  # a key that is valid for less than this is registered again
-_GCLOUD_SECONDS = 90.0  # its first start on a machine compiles itself
+GCLOUD_SECONDS = 90.0  # its first start on a machine compiles itself
+_LOCK_SECONDS = 2 * GCLOUD_SECONDS + 20.0  # the key is added, then the profile is read
 _EMAIL = re.compile(r"[A-Za-z0-9_.+'][A-Za-z0-9_.+'-]{0,63}@[A-Za-z0-9.-]{1,253}")
 
 
@@ -47,7 +48,8 @@ def ensure_registered(
         tell: is called with a line if it takes a moment.
 
     Raises:
-        SignInError: gcloud is not there, or has no account.
+        CommandError: another process has been registering for longer than both calls may take.
+        SignInError: gcloud is not there, has no account, or does not answer in time.
         RefusedError: OS Login refuses.
         NotUnderstoodError: the profile has no user name.
     """
@@ -56,7 +58,7 @@ def ensure_registered(
     user = _known(path, whose)
     if user is not None:
         return user
-    with locked(path):
+    with locked(path, _LOCK_SECONDS):
         user = _known(path, whose)  # of several processes, the first one registers
         if user is not None:
             return user
@@ -158,12 +160,12 @@ def _gcloud(arguments: Sequence[str]) -> str:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=_GCLOUD_SECONDS,
+            timeout=GCLOUD_SECONDS,
             env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise SignInError(f"gcloud has not answered within {_GCLOUD_SECONDS:g} s") from None
+        raise SignInError(f"gcloud has not answered within {GCLOUD_SECONDS:g} s") from None
     except OSError as error:
         raise SignInError(f"gcloud cannot be run: {error.strerror}") from None
     if done.returncode:

@@ -148,6 +148,36 @@ def test_a_field_of_a_workspace_cannot_act(
 
 
 @pytest.mark.usefixtures("as_program")
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_time_beyond_all_clocks_is_shown(hub: ScriptedHub, run: Run, at: str) -> None:
+    """In every field that holds a time, and in an event; it has no form in another zone."""
+    value = whole()
+    for path in leaves(whole()):
+        if str(path[-1]).endswith("at"):
+            value = with_value(value, path, at)
+    event = {"at": at, "who": "w", "who_email": None, "what": "W", "times": 2}
+    found = Reply(body=[value])
+    events = {
+        "/workspaces": found,
+        f"/workspaces/{ID}": Reply(body=value),
+        f"/workspaces/{ID}/events": Reply(body=[event]),
+    }
+    for operation_now in (None, {**operation(), "requested_at": at}):
+        one = {**value, "operation": operation_now}
+
+        def answer(seen: Seen, one: Any = one) -> Reply:
+            return Reply(body=[one] if seen.path == "/workspaces" else one)
+
+        hub.answers = answer
+        for command in COMMANDS:
+            assert_harmless(*run(*command))
+    hub.answers = replies_by_path(events)
+    code, out, err = run("events", ID)
+    assert_harmless(code, out, err)
+    assert (code, "W" in out) == (0, True)
+
+
+@pytest.mark.usefixtures("as_program")
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 429, 500, 503, 599])
 @pytest.mark.parametrize("member", ["code", "detail", "title", "errors", "field", "message"])
 def test_a_refusal_cannot_act(hub: ScriptedHub, run: Run, status: int, member: str) -> None:
@@ -169,7 +199,17 @@ def test_a_refusal_cannot_act(hub: ScriptedHub, run: Run, status: int, member: s
 @pytest.mark.parametrize("name", ["X-Request-Id", "Location", "Link", "Retry-After", "Date"])
 def test_a_header_cannot_act(hub: ScriptedHub, run: Run, name: str) -> None:
     """Headers are shown and believed as little as bodies."""
-    for value in ("\x1b[2J\x07", "\x9b31m", "9" * 400, "-5", "nan", '<\x1b>; rel="next"', ""):
+    for value in (
+        "\x1b[2J\x07",
+        "\x9b31m",
+        "9" * 400,
+        "-5",
+        "nan",
+        "http://[",
+        '<http://[>; rel="next"',
+        '<\x1b>; rel="next"',
+        "",
+    ):
         for status in (200, 302, 429, 500):
             hub.always(Reply(status, [] if status == 200 else {}, {name: value}))
             assert_harmless(*run("ls"))

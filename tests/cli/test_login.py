@@ -232,6 +232,16 @@ def test_a_person_without_a_browser_here_pastes_an_address(
         assert ended(terminal) == code
 
 
+def test_what_is_pasted_may_be_no_address(cli: Cli, hub: ScriptedHub) -> None:
+    """It is told in a sentence."""
+    offers(hub, OAUTH)
+    terminal = cli.terminal("login", hub.address, "--no-browser")
+    terminal.expect("Paste the address")
+    terminal.sendline("http://[")
+    assert ended(terminal) == 4
+    assert "Traceback" not in str(terminal.before)
+
+
 def test_nobody_is_waited_for_without_a_terminal(cli: Cli, hub: ScriptedHub) -> None:
     """A script gets an error that names what programs take, and no browser opens."""
     offers(hub, OAUTH)

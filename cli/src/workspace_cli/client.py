@@ -376,7 +376,7 @@ class HubClient:
     def _error(self, request: Request, answer: Answer) -> Exception:
         if 300 <= answer.status < 400:
             target = one_line(answer.headers.get("Location", "nowhere"), 120)
-            if urlsplit(answer.headers.get("Location", "")).hostname == "accounts.google.com":
+            if _host_of(answer.headers.get("Location", "")) == "accounts.google.com":
                 return SignInError(
                     f"Identity-Aware Proxy in front of {self.hub.address} does not know you",
                     hint=f"sign in again: workspace login {self.hub.address}",
@@ -484,6 +484,13 @@ def _content(response: requests.Response, request_id: str) -> bytes:
         if len(content) > MOST_BYTES:
             raise _TooLargeError(request_id)
     return bytes(content)
+
+
+def _host_of(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # as of ``http://[``
+        return None
 
 
 def _json(content: bytes) -> Any:

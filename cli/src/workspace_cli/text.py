@@ -8,7 +8,7 @@ printed as itself is written as its number.
 from __future__ import annotations
 
 import unicodedata
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 LONGEST = 300  # characters of a text from a server that are shown in one line
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode's categories
@@ -67,7 +67,7 @@ def day_or_time(moment: datetime, now: datetime) -> str:
     try:
         local, today = moment.astimezone(), now.astimezone()
     except (OverflowError, OSError, ValueError):  # a year that this machine's clock does not have
-        return moment.astimezone(UTC).date().isoformat()
+        return moment.date().isoformat()
     if local.date() == today.date():
         return f"{local:%H:%M}"
     if abs(moment - now) < timedelta(days=6):

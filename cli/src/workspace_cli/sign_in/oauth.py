@@ -195,7 +195,14 @@ def _pasted(console: Console, url: str, state: str) -> str:
         "When you have signed in, the browser cannot show the last page. That is as it should be."
     )
     given = console.ask("Paste the address of that page:", instead="open a browser here")
-    return _code_of(parse_qs(urlsplit(given).query), state)
+    return _code_of(_query_of(given), state)
+
+
+def _query_of(address: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(urlsplit(address).query)
+    except ValueError:  # as of ``http://[``, or of too many parameters
+        return {}
 
 
 def _code_of(query: Mapping[str, list[str]], state: str) -> str:
@@ -230,7 +237,7 @@ class _Page(BaseHTTPRequestHandler):
     timeout = 10
 
     def do_GET(self) -> None:
-        query = parse_qs(urlsplit(self.path).query)
+        query = _query_of(self.path)
         given = query.get("state", [""])[0]
         is_ours = secrets.compare_digest(given.encode(), self.server.state.encode())
         if is_ours:

@@ -116,6 +116,29 @@ def test_a_second_hub_with_gclouds_tokens_is_warned_of(cli: Cli, hub: ScriptedHu
         assert f"{other.address} could act as you at first ({hub.address})" in done.err
 
 
+def test_a_name_that_goes_to_another_address_takes_nothing_along(cli: Cli) -> None:
+    """What the first Hub's machines let in, and their host keys, are no matter of the second's."""
+    gcloud(cli, id_token("gcloud's"))
+    with ScriptedHub() as first, ScriptedHub() as second:
+        cli.succeed("login", first.address, "--name", "work")
+        kept = cli.config / "ssh" / "work"
+        kept.mkdir(parents=True)
+        (kept / "registered.json").write_text("{}")
+        cli.succeed("login", first.address, "--name", "work")
+        assert (kept / "registered.json").exists()
+        second.answers = lambda seen: (
+            None if seen.path == "/sign-in" else problem(403, "NOT_ALLOWED", "No.")
+        )
+        assert cli.run("login", second.address, "--name", "work").code == 5
+        assert (kept / "registered.json").exists()
+        second.answers = lambda _: None
+        done = cli.succeed("login", second.address, "--name", "work")
+        assert f"work ({first.address}) is forgotten" in done.err
+        assert not kept.exists()
+        hubs = cli.succeed("hubs", "-o", "json").json
+        assert [each["address"] for each in hubs] == [second.address]
+
+
 # ---- the browser ---------------------------------------------------------------------------------
 
 

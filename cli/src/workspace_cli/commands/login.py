@@ -171,6 +171,20 @@ def _mint(app: App, hub: Hub, options: _Options) -> Minted:
     return mint_for(hub)(None)
 
 
+def _forget_another(app: App, hub: Hub) -> None:
+    """Forget the Hub that had this name, if it is another one: nothing of it is the new one's."""
+    known = app.store.read().hubs.get(hub.name)
+    if known is None or known.address == hub.address:
+        return
+    if known.sign_in.kind == hub.sign_in.kind == _LOCAL:
+        return  # a local cloud has another address after each start
+    from workspace_cli.commands.logout import forget  # noqa: PLC0415  # only here
+
+    # To revoke a token of the same client would end what was just given.
+    is_other_client = known.sign_in.client_id != hub.sign_in.client_id
+    forget(app, known, revokes=is_other_client)
+
+
 def _store(app: App, hub: Hub, minted: Minted) -> None:
     """Store the Hub and the tokens, once the Hub has taken the token."""
     from workspace_cli.client import HubClient  # noqa: PLC0415
@@ -179,6 +193,7 @@ def _store(app: App, hub: Hub, minted: Minted) -> None:
     with contextlib.closing(HubClient(hub, token, app.console.note)) as client:
         client.check()
     hub = replace(hub, email=email_of(minted.token))
+    _forget_another(app, hub)
     StoredTokens(app.store.credentials(hub.name), hub, mint_for(hub)).keep(minted)
     app.store.put(hub, use=True)
     who = f" as {hub.email}" if hub.email else ""

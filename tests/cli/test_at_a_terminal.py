@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.cli_process import Cli, ended
 from tests.cli.scripted_hub import SIGN_IN, Reply, ScriptedHub, Seen, operation, workspace
+from tests.http_target import eventually
 
 DIRECT = {"kind": "direct", "port": 2222, "jump": "bob@bastion.example.com:22", "user": "dev"}
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
@@ -110,6 +111,23 @@ def test_ctrl_c_says_what_goes_on_and_how_to_come_back(at_hub: Cli, hub: Scripte
     assert [path for path in hub.paths() if not path.startswith("GET")] == ["POST /workspaces"]
 
 
+def test_ctrl_c_names_what_is_being_deleted_by_its_id(at_hub: Cli, hub: ScriptedHub) -> None:
+    """Its name is free, so by then it may be another workspace's; one may be gone by then."""
+    hub.workspaces = [
+        workspace(name, operation=operation("DELETE", "delete_disk")) for name in ("api", "other")
+    ]
+    one, two = (each["id"] for each in hub.workspaces)
+    terminal = at_hub.terminal("rm", "-y", "api", "other")
+    eventually(lambda: f"GET /workspaces/{two}" in hub.paths(), 60)  # both are followed by then
+    terminal.sendintr()
+    terminal.expect(f"  workspace wait {one} {two} --for gone")
+    assert ended(terminal) == 130
+    del hub.workspaces[0]
+    late = at_hub.run("wait", one, two, "--for", "gone", "--timeout", "0")
+    assert (late.code, f"{one} is gone." in late.err) == (6, True)
+    assert f"workspace wait {two} --for gone" in late.err
+
+
 def test_ctrl_c_before_the_answer_says_that_it_is_not_known(at_hub: Cli, hub: ScriptedHub) -> None:
     """The request may have arrived; the line that is named tells."""
     hub.answers = lambda _: Reply(429, {"code": "TOO_MANY_REQUESTS"}, {"Retry-After": "60"})
@@ -203,7 +221,7 @@ def test_a_bastion_is_shown_whole_and_accepted_once(with_gcloud: Cli, hub: Scrip
     hub.sign_in = {**SIGN_IN, "connect": DIRECT}
     for answer, code in (("n", 5), ("", 5), ("yes", 0)):
         terminal = with_gcloud.terminal("login", hub.address)
-        terminal.expect("directly, at port 2222, through the bastion bob@bastion.example.com:22")
+        terminal.expect("directly, on port 2222, through the bastion bob@bastion.example.com:22")
         terminal.expect(r"Connect in this way\? \[y/N\] ")
         assert "bastion" not in stored(with_gcloud)
         terminal.sendline(answer)

@@ -11,7 +11,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from shared.entry.description import description
-from tests.cli.cli_process import Cli
+from tests.cli.cli_process import Cli, Done
 from tests.http_target import eventually
 
 
@@ -68,11 +68,20 @@ def test_several_workspaces_are_changed_at_once(signed_in: Cli) -> None:
     both = signed_in.succeed("wait", "one", identifier)
     assert "one is ready" in both.err
     assert "two: asked for" in both.err or "two is ready" in both.err
-    assert "--for SUSPENDED" not in signed_in.succeed("stop", "one", "two", "--no-wait").err
-    signed_in.succeed("wait", "one", "two", "--for", "suspended")
-    gone = signed_in.succeed("rm", "-y", "one", "two", "one")
-    assert "one is gone" in gone.err
-    assert "two is gone" in gone.err
+    assert_leads_to(signed_in, signed_in.succeed("stop", "one", "two", "--no-wait"), "SUSPENDED")
+    assert_leads_to(signed_in, signed_in.succeed("start", "one", "--no-wait"), "READY")
+    gone = signed_in.succeed("rm", "-y", "one", "--no-wait")
+    assert "workspace wait one" not in gone.err  # the name may be another's by then
+    assert_leads_to(signed_in, gone, "gone")
+    gone = signed_in.succeed("rm", "-y", "two", identifier, "two")
+    assert gone.err.count("two is gone") == 1
+
+
+def assert_leads_to(cli: Cli, done: Done, goal: str) -> None:
+    """Check that the command that is named last waits for this, and comes to it."""
+    words = done.err.splitlines()[-1].split()
+    assert (words[:2], words[-2:]) == (["workspace", "wait"], ["--for", goal])
+    cli.succeed(*words[1:])
 
 
 def test_a_name_goes_before_the_beginning_of_an_id(signed_in: Cli) -> None:

@@ -92,7 +92,7 @@ CASES = {
     "operation under way": Case(
         "stop api",
         5,
-        "workspace wait",
+        "workspace show NAME --watch",
         unless_read(problem(409, "OPERATION_UNDER_WAY", "A START.", operation=operation())),
     ),
     "too often": Case(
@@ -118,6 +118,21 @@ CASES = {
         unless_read(problem(500, "INTERNAL", "The Hub has a fault.")),
     ),
     "away": Case("--hub http://127.0.0.1:1 ls", 7, "nothing answers at this port"),
+    "no such hub is no workspace that is gone": Case(
+        "--hub nowhere wait api --for gone", 3, 'there is no Hub "nowhere"'
+    ),
+    "gone already": Case("wait lost trian --for gone", 0, "lost is gone.\ntrian is gone."),
+    "one of several is gone already": Case(
+        "wait lost api --for gone --timeout 0", 6, "api is ready, not gone, after 0 s"
+    ),
+    "seconds that are none": Case(
+        "wait api --timeout nan", 2, "'--timeout': must be 0 to 86400 seconds."
+    ),
+    "too many events": Case("events api -n 10001", 2, "'--limit': must be 1 to 10000."),
+    "none of this status": Case(
+        "ls --status provisioning", 0, "No workspace has this status.", always(Reply(body=[]))
+    ),
+    "none at all": Case("ls", 0, "workspace create NAME", always(Reply(body=[]))),
     "it ended as an error": Case("wait broken", 1, "broken is error: NO_CAPACITY: none left"),
     "it never comes to it": Case("wait asleep", 1, "nothing changes that by itself"),
     "deleted meanwhile": Case("wait going", 1, "going is gone"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from localcloud.catalogue import ROOT
 from tests.cli.cli_process import Cli
+from workspace_cli import UPGRADE
 from workspace_cli.app import App
 from workspace_cli.main import cli as group
 
@@ -49,6 +52,37 @@ def test_the_list_says_what_each_command_says_of_itself(name: str) -> None:
     assert command.name == name
     assert command.help
     assert {"hub", "plain"} <= {option.name for option in command.params}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_option_is_explained_in_words(name: str) -> None:
+    """It has a text, its default is one of its choices, and no range is written as a formula."""
+    command = group.get_command(CONTEXT, name)
+    assert command is not None
+    context = click.Context(command)
+    for option in command.params:
+        if not isinstance(option, click.Option):
+            continue
+        text = " ".join(option.get_help_record(context) or ())
+        assert option.help, option.name
+        assert not re.search(r"RANGE|<=|[0-9]\.[0-9]", text)
+        if isinstance(option.type, click.Choice) and option.default in option.type.choices:
+            assert re.search(rf"[\[|]{option.default}[\]|]", text), option.name
+
+
+def test_nothing_is_upgraded_by_its_name_from_a_public_index() -> None:
+    """Whoever registers that name there would have their program run."""
+    cli = ROOT / "cli"
+    pages = [*cli.rglob("*.py"), *cli.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    told = [
+        line
+        for page in pages
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.search(r"pip\S* install|pipx|uv tool", line)
+    ]
+    assert told
+    assert [line for line in told if "workspace-hub-cli" in line] == []
+    assert "pip install --upgrade ./cli" in UPGRADE
 
 
 def test_help_loads_no_command_and_nothing_heavy(cli: Cli) -> None:

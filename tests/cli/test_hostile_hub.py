@@ -20,7 +20,7 @@ from tests.cli.scripted_hub import (
     problem,
     workspace,
 )
-from workspace_cli import main
+from workspace_cli import UPGRADE, main
 
 ID = "0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52"
 # Sets the title, clears the screen, starts a hidden link, turns text around, ends the line and
@@ -265,6 +265,8 @@ def test_a_way_to_connect_that_is_none_is_refused(
     code, out, err = run("login", hub.address, "--yes", "--method", "gcloud")
     assert_harmless(code, out, err)
     assert code == 1
+    if way["kind"] == "tailnet":
+        assert UPGRADE in err
 
 
 def test_a_hub_that_is_none_is_named_so(hub: ScriptedHub, run: Run) -> None:

@@ -574,7 +574,11 @@ def test_a_local_clouds_machines_need_no_agreement(cli: Cli, hub: ScriptedHub) -
         direct = {"kind": "direct", "port": 2200, "jump": None, "user": "workspace"}
         for port in (2200, 2201):
             hub.sign_in = {**SIGN_IN, "connect": {**direct, "port": port}}
-            cli.succeed("login", "--local")
+            said = cli.succeed("login", "--local").err
+            assert "signed in to " in said
+            assert " as dev@localhost, through the local cloud." in said
+            assert f"reached directly, on port {port}, as the user workspace." in said
+            assert "Its name here is local. Next:\n  workspace create" in said
         assert "2201" in (cli.config / "config.json").read_text()
         hub.sign_in = {**SIGN_IN, "connect": {**direct, "jump": "eve@evil.example.com"}}
         done = cli.run("login", "--local")

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from workspace_cli import UPGRADE
 from workspace_cli.errors import CommandError, SignInError, WorkspaceNotFoundError, WrongUsageError
 from workspace_cli.files import locked, read_object, replace_object
 from workspace_cli.text import one_line
@@ -120,7 +121,7 @@ class ConfigStore:
         if value.get("version") != _VERSION:
             raise CommandError(
                 f"{self.path} is of a newer version of this command",
-                hint="upgrade it: pip install --upgrade workspace-hub-cli",
+                hint=UPGRADE,
             )
         try:
             hubs = {name: _hub_of(name, entry) for name, entry in value["hubs"].items()}

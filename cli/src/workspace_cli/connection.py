@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from workspace_cli import UPGRADE
 from workspace_cli.config import Connect, Hub
 from workspace_cli.errors import NotUnderstoodError, RefusedError
 from workspace_cli.text import one_line
@@ -42,7 +43,7 @@ def connect_of(value: Any) -> Connect:
         raise NotUnderstoodError(
             f"the Hub's machines are reached in a way that this command does not know: \""
             f'{one_line(kind, 40)}"',
-            hint="upgrade this command: pip install --upgrade workspace-hub-cli",
+            hint=UPGRADE,
         )
     port = given.get("port", 22)
     if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
@@ -103,8 +104,8 @@ def describe(connect: Connect) -> str:
     if connect.kind == "iap":
         return "Google's tunnel (Identity-Aware Proxy)"
     jump = f", through the bastion {connect.jump}" if connect.jump else ""
-    user = f", as {connect.user}" if connect.user else ""
-    return f"directly, at port {connect.port}{jump}{user}"
+    user = f", as the user {connect.user}" if connect.user else ""
+    return f"directly, on port {connect.port}{jump}{user}"
 
 
 def _shown(hub: Hub, wanted: Connect) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,12 +13,12 @@ from workspace_cli.errors import CommandError, NotInTimeError, WorkspaceNotFound
 from workspace_cli.progress import Progress
 from workspace_cli.text import duration
 from workspace_cli.usual import Usual
-from workspace_cli.workspaces import Workspace, workspace_of
+from workspace_cli.workspaces import NAME, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from workspace_cli.app import App
 
-DEFAULT_SECONDS = 1800.0  # longer than any operation of a Hub may take
+DEFAULT_SECONDS = 1800  # longer than any operation of a Hub may take
 GONE = "gone"
 _FIRST_PAUSE_SECONDS = 0.25
 _PAUSE_SECONDS = 2.0
@@ -52,6 +53,19 @@ class NotComeToItError(CommandError):
     """The workspace has come to rest as something else, and nothing leads to the goal any more."""
 
 
+def come_back(workspaces: Sequence[Workspace], goal: Goal) -> str:
+    """Return the command that waits for a goal.
+
+    It names them as the person does. What is being deleted it names by id: its name is free, so it
+    may soon be another workspace's.
+    """
+    names = [
+        each.name if goal.status != GONE and NAME.fullmatch(each.name) else each.id
+        for each in workspaces
+    ]
+    return f"workspace wait {' '.join(names)} --for {goal.status}"
+
+
 def follow(app: App, workspaces: list[Workspace], goal: Goal) -> list[Outcome]:
     """Wait until each workspace is what it is to be, and show the way there.
 
@@ -70,7 +84,7 @@ def follow(app: App, workspaces: list[Workspace], goal: Goal) -> list[Outcome]:
     names = " ".join(each.name for each in workspaces)
     text = (
         f"{names}: what was asked for goes on without you. To come back to it:\n"
-        f"  workspace wait {names} --for {goal.status}"
+        f"  {come_back(workspaces, goal)}"
     )
     with app.on_interrupt(text), ExitStack() as stack:
         followed = [
@@ -101,6 +115,7 @@ class _Followed:
         self._client = app.client()
         self._name = workspace.name
         self._id = workspace.id
+        self._as_asked = workspace
         self._goal = goal
         self._progress = progress
         self._ended = False
@@ -135,7 +150,7 @@ class _Followed:
         self.error = NotInTimeError(
             f"{self._name} is {doing}, not {_GOALS.get(self._goal.status, self._goal.status)},"
             f" after {duration(self._goal.seconds)}",
-            hint=f"it goes on: workspace wait {self._name} --for {self._goal.status}",
+            hint=f"it goes on: {come_back([self._as_asked], self._goal)}",
         )
 
     def _end(self, *, well: bool, said: str, more: str) -> None:

@@ -91,7 +91,7 @@ def _common_options() -> list[click.Parameter]:
             is_flag=True,
             expose_value=False,
             callback=_set_plain,
-            help="Neither colours nor moving lines.",
+            help="Plain lines: no colours, no animation.",
         ),
         _eager("-h", "--help", callback=_show_help, text="Show this message and exit."),
     ]

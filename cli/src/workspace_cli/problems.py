@@ -30,7 +30,7 @@ OPTIONS = {
 _OPTIONS_OF = {"start": {"name": "--name"}}
 _MOST_FIELDS = 20
 _HINTS = {
-    "OPERATION_UNDER_WAY": "wait until it has ended: workspace wait NAME",
+    "OPERATION_UNDER_WAY": "wait until it has ended: workspace show NAME --watch",
     "QUOTA_EXCEEDED": "stop or delete a workspace, or ask whoever runs the Hub for more",
     "NOT_ALLOWED": "ask whoever runs this Hub",
     "WORKSPACE_GONE": "run the command again: it then is another request",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from workspace_cli import UPGRADE
 from workspace_cli.errors import (
     CommandError,
     NotUnderstoodError,
@@ -118,7 +119,7 @@ def workspace_of(value: Any) -> Workspace:
     ):
         raise NotUnderstoodError(
             "the Hub does not answer a workspace as this command knows it",
-            hint="a newer Hub? Upgrade this command: pip install --upgrade workspace-hub-cli",
+            hint=f"is the Hub newer? Then {UPGRADE}",
         )
     metadata = _object(given.get("metadata"))
     kept = given.get("memory_kept")

@@ -181,7 +181,7 @@ def test_a_profile_without_a_user_name_is_an_error(
     ("said", "kind", "hint"),
     [
         ("ERROR: (gcloud.x) Login profile size exceeds 32 KiB.", RefusedError, "remove keys"),
-        ("ERROR: (gcloud.x) PERMISSION_DENIED: no\x1b[2J", RefusedError, "ask whoever runs"),
+        ("ERROR: (gcloud.x) PERMISSION_DENIED: no\x1b[2J", RefusedError, "allows OS Login"),
         ("ERROR: (gcloud.auth) You do not have an active account", SignInError, "auth login"),
     ],
 )
@@ -193,6 +193,7 @@ def test_what_gcloud_refuses_is_told(
     with pytest.raises(kind) as caught:
         register(tmp_path)
     assert hint in (caught.value.hint or "")
+    assert "roles/" not in (caught.value.hint or "")  # on a project it would let in everywhere
     assert "\x1b" not in caught.value.message
     assert not (tmp_path / "registered.json").exists()
 

@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from workspace_cli.following import DEFAULT_SECONDS
 
+if TYPE_CHECKING:
+    _NumberType = click.ParamType[float]
+else:
+    _NumberType = click.ParamType  # it has no parameters before click 8.5
+
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Number(_NumberType):
+    """A number in a range; its help and its errors say that in words.
+
+    Args:
+        kind: ``int`` or ``float``.
+        least: the least that is allowed.
+        most: the most.
+        unit: what stands behind the numbers in an error.
+    """
+
+    name = "number"
+
+    def __init__(self, kind: type[float], least: int, most: int, unit: str = "") -> None:
+        self._kind = kind
+        self._least = least
+        self._most = most
+        self._unit = unit
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number. What is not a number, as nan, is in no range."""
+        try:
+            number = self._kind(value)
+        except ValueError:
+            number = math.nan
+        if not self._least <= number <= self._most:
+            self.fail(f"must be {self._least} to {self._most}{self._unit}.", param, ctx)
+        return number
+
 
 no_wait = click.option("--no-wait", is_flag=True, help="End as soon as the Hub has accepted it.")
 timeout = click.option(
     "--timeout",
     "seconds",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, max=86400),
+    type=Number(float, 0, 86400, " seconds"),
     default=DEFAULT_SECONDS,
     show_default=True,
     help="How long to wait; then it ends with 6.",
@@ -26,15 +64,15 @@ timeout = click.option(
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
-def output(*forms: str) -> Callable[[_F], _F]:
-    """Return the option ``-o`` with these forms, the first by default."""
+def output(*forms: str, json: str = "the API's own objects") -> Callable[[_F], _F]:
+    """Return the option ``-o`` with these forms, the first by default, and what json is."""
     return click.option(
         "-o",
         "--output",
         type=click.Choice(forms),
         default=forms[0],
         show_default=True,
-        help="json: the API's own objects.",
+        help=f"json: {json}.",
     )
 
 

@@ -6,23 +6,40 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from workspace_cli.app import App
-from workspace_cli.errors import CommandError
-from workspace_cli.following import Goal, follow
+from workspace_cli.errors import CommandError, WorkspaceNotFoundError
+from workspace_cli.following import Goal, come_back, follow
 from workspace_cli.workspaces import Workspace, workspace_of
 
 
-def find_all(app: App, names: Sequence[str], *, surely: bool = False) -> list[Workspace]:
+def find_all(
+    app: App, names: Sequence[str], *, surely: bool = False, may_be_gone: bool = False
+) -> list[Workspace]:
     """Return the workspaces of all names, each once. If one is not there, nothing is done at all.
+
+    With ``may_be_gone`` it is said instead, and the others are returned.
 
     Raises:
         WorkspaceNotFoundError, WrongUsageError: see ``App.find``.
     """
-    found = [app.find(name, surely=surely) for name in dict.fromkeys(names)]
+    app.client()  # no Hub of this name is no workspace that is gone
+    found = []
+    for name in dict.fromkeys(names):
+        try:
+            found.append(app.find(name, surely=surely))
+        except WorkspaceNotFoundError:
+            if not may_be_gone:
+                raise
+            app.console.note(f"{name} is gone.")
     return list({each.id: each for each in found}.values())
 
 
 def carry_out(
-    app: App, found: Sequence[Workspace], ask: Callable[[Workspace], Any], goal: Goal | None
+    app: App,
+    found: Sequence[Workspace],
+    ask: Callable[[Workspace], Any],
+    goal: Goal,
+    *,
+    waits: bool,
 ) -> None:
     """Ask for a change of each workspace, and wait for all; one that fails stops no other.
 
@@ -30,7 +47,8 @@ def carry_out(
         app: the run.
         found: the workspaces.
         ask: sends the request, and returns the API's workspace; None if it is gone.
-        goal: what to wait for; None: nothing.
+        goal: what the change leads to.
+        waits: whether to wait for that; if not, the command that does is said.
 
     Raises:
         CommandError: what went wrong with one of them, when all are done; others were told.
@@ -48,11 +66,11 @@ def carry_out(
                 continue
         if value is not None:
             asked.append(workspace_of(value))
-    if goal is not None and asked:
+    if waits and asked:
         errors += [each.error for each in follow(app, asked, goal) if each.error]
     elif asked:
         names = " ".join(each.name for each in asked)
-        app.console.note(f"{names}: asked for. To wait for it:\n  workspace wait {names}")
+        app.console.note(f"{names}: asked for. To wait for it:\n  {come_back(asked, goal)}")
     if errors:
         _raise(app, errors)
 

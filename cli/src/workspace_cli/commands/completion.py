@@ -1,4 +1,4 @@
-"""Print what makes a shell complete this command."""
+"""Print the shell completion script."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -7,7 +7,7 @@ from workspace_cli.app import App
 from workspace_cli.main import COMPLETE, Command
 
 # Not the function's docstring: click takes the backspaces for lines that stay as they are.
-_HELP = """Print the lines that make SHELL complete commands, options and workspaces.
+_HELP = """Print the completion script of SHELL: for commands, options and workspaces.
 
 \b
 bash, in ~/.bashrc:                     eval "$(workspace completion bash)"

@@ -1,4 +1,4 @@
-"""Be the connection to a workspace, for OpenSSH's ProxyCommand."""
+"""Carry a connection to a workspace, for OpenSSH's ProxyCommand."""
 
 from __future__ import annotations
 

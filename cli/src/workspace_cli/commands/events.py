@@ -13,7 +13,13 @@ from workspace_cli.text import one_line, parse_time
 @click.command(cls=Command)
 @click.argument("name", type=WORKSPACE)
 @click.option(
-    "-n", "--limit", type=click.IntRange(1, 10000), default=50, show_default=True, help="How many."
+    "-n",
+    "--limit",
+    metavar="N",
+    type=_options.Number(int, 1, 10000),
+    default=50,
+    show_default=True,
+    help="How many at most.",
 )
 @_options.output("table", "json")
 @click.pass_obj

@@ -1,9 +1,10 @@
-"""Make ports of a workspace ports of this machine."""
+"""Forward ports of a workspace to this machine."""
 
 from __future__ import annotations
 
 import re
 import socket
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +12,13 @@ from workspace_cli.app import App
 from workspace_cli.errors import CommandError
 from workspace_cli.main import WORKSPACE, Command
 
+if TYPE_CHECKING:
+    _PortsType = click.ParamType[tuple[int, int]]
+else:
+    _PortsType = click.ParamType  # it has no parameters before click 8.5
 
-class _Ports(click.ParamType[tuple[int, int]]):
+
+class _Ports(_PortsType):
     """``PORT``, or ``LOCAL:REMOTE``."""
 
     name = "ports"
@@ -35,10 +41,10 @@ class _Ports(click.ParamType[tuple[int, int]]):
 @click.argument("ports", metavar="PORT[:PORT]...", nargs=-1, required=True, type=_Ports())
 @click.pass_obj
 def command(app: App, name: str, ports: tuple[tuple[int, int], ...]) -> None:
-    """Make what listens on PORT in the workspace NAME reachable on this machine, until Ctrl-C.
+    """Forward each PORT of the workspace NAME to this machine, until Ctrl-C.
 
-    PORT:PORT is the port of this machine, and that of the workspace. Only this machine can reach
-    it, at localhost. If the workspace is asleep, it is started first.
+    PORT:PORT is the port of this machine, and then that of the workspace. Only this machine can
+    reach it, at localhost. If the workspace is asleep, it is started first.
 
     \b
     workspace forward api 8080 5433:5432

@@ -3,6 +3,7 @@
 import click
 
 from workspace_cli.app import App
+from workspace_cli.commands import _options
 from workspace_cli.main import Command
 from workspace_cli.sign_in import describe
 
@@ -10,7 +11,7 @@ _HEAD = ("NAME", "ADDRESS", "SIGN-IN", "WHO", "IN USE")
 
 
 @click.command(cls=Command)
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@_options.output("table", "json", json="the same, for a program")
 @click.pass_obj
 def command(app: App, output: str) -> None:
     """List the Hubs that you have signed in to."""

@@ -39,9 +39,13 @@ class _Options:
 @click.option("--name", metavar="N", help="What you call this Hub; by default its host's name.")
 @click.option("--method", type=click.Choice(_METHODS), help="By default the best that it has.")
 @click.option("--impersonate", metavar="ACCOUNT", help="A service account, for programs.")
-@click.option("--audience", metavar="A", help="Of a service account's tokens, if not the address.")
+@click.option(
+    "--audience",
+    metavar="A",
+    help="Audience of a service account's tokens; default: the Hub's address.",
+)
 @click.option("--email", metavar="E", default=_LOCAL_EMAIL, help="Who you are, with --local.")
-@click.option("--no-browser", is_flag=True, help="Open the address on any machine.")
+@click.option("--no-browser", is_flag=True, help="Print the address instead of opening a browser.")
 @click.option("--yes", "-y", is_flag=True, help="Accept what is asked, after it is shown.")
 @click.pass_obj
 def command(app: App, /, address: str | None, is_local: bool, **given: Any) -> None:
@@ -197,9 +201,9 @@ def _store(app: App, hub: Hub, minted: Minted) -> None:
     StoredTokens(app.store.credentials(hub.name), hub, mint_for(hub)).keep(minted)
     app.store.put(hub, use=True)
     who = f" as {hub.email}" if hub.email else ""
-    app.console.note(f"You are signed in to {hub.address}{who}, by {describe_sign_in(hub)}.")
+    app.console.note(f"You are signed in to {hub.address}{who}, through {describe_sign_in(hub)}.")
     if hub.connect is not None and hub.connect.kind != "iap":
         app.console.note(f"Its machines are reached {describe(hub.connect)}.")
     if os.environ.get(ENVIRONMENT_TOKEN):
         app.console.warn(f"{ENVIRONMENT_TOKEN} is set, and goes before this sign-in")
-    app.console.note(f"It is called {hub.name}. Go on:\n  workspace create NAME --ssh")
+    app.console.note(f"Its name here is {hub.name}. Next:\n  workspace create NAME --ssh")

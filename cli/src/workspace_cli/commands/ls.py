@@ -18,7 +18,11 @@ _LONGEST_NEXT = 60
 
 @click.command(cls=Command)
 @click.option("--all", "everybody", is_flag=True, help="Everybody's; for administrators.")
-@click.option("--status", type=click.Choice(_STATUSES, case_sensitive=False))
+@click.option(
+    "--status",
+    type=click.Choice(_STATUSES, case_sensitive=False),
+    help="Only those of this status.",
+)
 @_options.output("table", "wide", "json", "id")
 @click.pass_obj
 def command(app: App, everybody: bool, status: str | None, output: str) -> None:
@@ -37,7 +41,8 @@ def command(app: App, everybody: bool, status: str | None, output: str) -> None:
             app.console.out(each.id)
         return
     if not found:
-        app.console.note("There is none. To make one:\n  workspace create NAME")
+        none = "There is no workspace. To make one:\n  workspace create NAME"
+        app.console.note("No workspace has this status." if status else none)
         return
     now, hub = client.now(), app.hub().name
     head, row = (_WIDE, _wide) if output == "wide" else (_TABLE, _table)

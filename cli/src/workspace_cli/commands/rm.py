@@ -32,7 +32,7 @@ def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
         except WorkspaceNotFoundError:  # it has just gone
             return None
 
-    carry_out(app, found, delete, None if given["no_wait"] else Goal(GONE, given["seconds"]))
+    carry_out(app, found, delete, Goal(GONE, given["seconds"]), waits=not given["no_wait"])
 
 
 def _confirm(app: App, found: list[Workspace]) -> None:

@@ -1,4 +1,4 @@
-"""Run a program in a workspace to its end, and suspend the workspace again."""
+"""Run a program in a workspace, and end it with the connection."""
 
 from __future__ import annotations
 

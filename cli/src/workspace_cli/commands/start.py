@@ -18,7 +18,7 @@ from workspace_cli.main import WORKSPACE, Command
 @click.option("--image-tag", metavar="T", help="With another image: what is in memory is lost.")
 @click.option("--rebuild", is_flag=True, help="On a new machine: what is in memory is lost.")
 @click.option("--empty-home", is_flag=True, help="Go on without a home that is gone.")
-@click.option("--name", "new_name", metavar="N", help="With another name, if another has its name.")
+@click.option("--name", "new_name", metavar="N", help="Give it another name, if its own is taken.")
 @_options.no_wait
 @_options.timeout
 @_options.yes
@@ -29,8 +29,11 @@ def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
         raise click.UsageError("--name is for one workspace.")
     client = app.client()
     fields = _fields(given)
-    goal = None if given["no_wait"] else Goal("READY", given["seconds"])
-    carry_out(app, find_all(app, names), lambda each: client.start(each.id, fields), goal)
+    goal = Goal("READY", given["seconds"])
+    found = find_all(app, names)
+    carry_out(
+        app, found, lambda each: client.start(each.id, fields), goal, waits=not given["no_wait"]
+    )
 
 
 def _fields(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,5 +20,6 @@ from workspace_cli.main import WORKSPACE, Command
 def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
     """Put each workspace NAME to sleep, and wait until it is. A start lets it go on."""
     client = app.client()
-    goal = None if given["no_wait"] else Goal("SUSPENDED", given["seconds"])
-    carry_out(app, find_all(app, names), lambda each: client.stop(each.id), goal)
+    goal = Goal("SUSPENDED", given["seconds"])
+    found = find_all(app, names)
+    carry_out(app, found, lambda each: client.stop(each.id), goal, waits=not given["no_wait"])

@@ -1,4 +1,4 @@
-"""Say as whom you are signed in, and where."""
+"""Show who you are signed in as."""
 
 import click
 
@@ -10,10 +10,10 @@ from workspace_cli.sign_in.tokens import email_of
 
 
 @click.command(cls=Command)
-@_options.output("text", "json")
+@_options.output("text", "json", json="the same, for a program")
 @click.pass_obj
 def command(app: App, output: str) -> None:
-    """Say as whom you are signed in, after the Hub has taken the proof of it."""
+    """Show who you are signed in as, once the Hub has confirmed it."""
     hub = app.hub()
     app.client().check()
     email = email_of(token_source(app.store, hub).token())
@@ -28,4 +28,4 @@ def command(app: App, output: str) -> None:
         )
         return
     app.console.out(email or "somebody, whose token names no address")
-    app.console.note(f"  at {hub.name} ({hub.address}), by {describe(hub)}")
+    app.console.note(f"  at {hub.name} ({hub.address}), through {describe(hub)}")

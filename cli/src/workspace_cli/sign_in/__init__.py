@@ -19,8 +19,8 @@ _WORDS = {
     "gcloud": "gcloud's account",
     "oauth": "Google, in the browser",
     "iap": "Identity-Aware Proxy, in the browser",
-    "service_account": "service account",
-    "local": "local cloud",
+    "service_account": "a service account",
+    "local": "the local cloud",
     "token": ENVIRONMENT_TOKEN,
 }
 
@@ -29,7 +29,7 @@ def describe(hub: Hub) -> str:
     """Return in a few words how one signs in to a Hub."""
     words = _WORDS.get(hub.sign_in.kind, hub.sign_in.kind)
     if hub.sign_in.kind == "service_account" and hub.sign_in.account:
-        return f"{words} {hub.sign_in.account}"
+        return f"the service account {hub.sign_in.account}"
     return words
 
 

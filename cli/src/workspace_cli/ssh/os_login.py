@@ -62,7 +62,7 @@ def ensure_registered(
         user = _known(path, whose)  # of several processes, the first one registers
         if user is not None:
             return user
-        tell("Registering the key of this machine with OS Login, for a day")
+        tell("Registering this computer's SSH key with OS Login, for a day")
         profile = (
             _register_locally(hub.sign_in, public_key)
             if hub.sign_in.kind == "local"
@@ -182,7 +182,9 @@ def _refusal(said: str) -> CommandError:
             text, hint="remove keys that nobody needs: gcloud compute os-login ssh-keys list"
         )
     if re.search(r"PERMISSION_DENIED|\b403\b", said):
-        return RefusedError(text, hint="ask whoever runs this Hub for roles/compute.osLogin")
+        return RefusedError(
+            text, hint="ask whoever runs this Hub whether your organisation allows OS Login"
+        )
     return SignInError(text, hint="sign in with gcloud: gcloud auth login")
 
 

@@ -162,6 +162,8 @@ def test_what_is_watched_is_told_as_it_changes(signed_in: Cli) -> None:
     """`show --watch` writes a line for each change, and ends when the workspace is gone."""
     signed_in.succeed("create", "api")
     watching = signed_in.start("show", "api", "--watch", "-o", "json")
+    assert watching.stdout is not None
+    assert b'"name": "api"' in watching.stdout.readline()  # it watches before there is a change
     signed_in.succeed("rm", "api", "-y")
     out, err = watching.communicate(timeout=60)
     assert watching.returncode == 0, err

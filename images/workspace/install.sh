@@ -54,12 +54,13 @@ trust() {
   folder=$(mktemp --directory)
   curl --fail --silent --show-error --location --proto '=https' --proto-redir '=https' \
     --tlsv1.2 --retry 5 --output "${folder}/downloaded" "$1"
-  gpg --homedir "${folder}" --batch --quiet --import "${folder}/downloaded"
+  # Public keys need no agent, and one that is started would stay.
+  gpg --homedir "${folder}" --no-autostart --batch --quiet --import "${folder}/downloaded"
   mkdir -p "${3%/*}"
-  gpg --homedir "${folder}" --batch --export "$2" >"$3"
+  gpg --homedir "${folder}" --no-autostart --batch --export "$2" >"$3"
+  rm -rf "${folder}"
   [ -s "$3" ] || { rm -f "$3" && die "$1 has no key $2. Nothing was installed from there."; }
   chmod 0644 "$3"
-  rm -rf "${folder}"
 }
 
 # Add a repository that one key signs: add_repository NAME URL SUITE KEY_URL FINGERPRINT.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -121,15 +122,17 @@ def keyring(tmp_path: Path) -> tuple[Path, list[str]]:
 
 def trust(offered: Path, fingerprint: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Call the install script's ``add_repository``; its curl gets the keyring that is offered."""
-    fakes = folder / "fakes"
+    fakes, temporary = folder / "fakes", folder / "temporary"
     fakes.mkdir()
+    temporary.mkdir()
     (fakes / "curl").write_text(f'#!/bin/bash\ncp {offered} "${{@: -2:1}}"\n')
     (fakes / "curl").chmod(0o755)
     call = f"add_repository one https://example.com/packages stable https://x {fingerprint}"
-    return subprocess.run(
+    done = subprocess.run(
         ["/bin/bash", "-c", f"set -euo pipefail; . {INSTALL}; {call}"],
         env={
             "PATH": f"{fakes}:/usr/bin:/bin",
+            "TMPDIR": str(temporary),
             "KEYRINGS": str(folder / "keyrings"),
             "SOURCES": str(folder / "sources"),
         },
@@ -138,6 +141,18 @@ def trust(offered: Path, fingerprint: str, folder: Path) -> subprocess.Completed
         check=False,
         timeout=60,
     )
+    assert list(temporary.iterdir()) == []
+    assert agents_below(folder) == []
+    return done
+
+
+def agents_below(folder: Path) -> list[str]:
+    """Return the command lines of gpg's processes whose home is in a folder."""
+    lines = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            lines.append(process.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if line.startswith("gpg") and str(folder) in line]
 
 
 def test_a_repository_is_trusted_by_one_key_only(
@@ -147,7 +162,9 @@ def test_a_repository_is_trusted_by_one_key_only(
     offered, [theirs, another] = keyring
     done = trust(offered, theirs, tmp_path)
     assert done.returncode == 0, done.stderr
-    kept = told("gpg", "--batch", "--with-colons", "--show-keys", tmp_path / "keyrings/one.gpg")
+    home = ("--homedir", str(tmp_path / "keys"), "--no-autostart")
+    show = ("--batch", "--with-colons", "--show-keys")
+    kept = told("gpg", *home, *show, tmp_path / "keyrings/one.gpg")
     assert theirs in kept
     assert another not in kept
     source = (tmp_path / "sources/one.sources").read_text()

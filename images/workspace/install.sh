@@ -49,19 +49,20 @@ packages() {
 
 # Keep one key of a keyring: trust URL FINGERPRINT FILE. It fails if the keyring lacks the key. Other
 # keys in it are not trusted.
-trust() {
-  local folder
+# A subshell, so that its folder goes however it ends. gpg fails where the folder's path has more than
+# some 80 characters: the path of its socket would be too long.
+trust() (
   folder=$(mktemp --directory)
+  trap 'rm -rf "${folder}"' EXIT
   curl --fail --silent --show-error --location --proto '=https' --proto-redir '=https' \
     --tlsv1.2 --retry 5 --output "${folder}/downloaded" "$1"
   # Public keys need no agent, and one that is started would stay.
   gpg --homedir "${folder}" --no-autostart --batch --quiet --import "${folder}/downloaded"
   mkdir -p "${3%/*}"
   gpg --homedir "${folder}" --no-autostart --batch --export "$2" >"$3"
-  rm -rf "${folder}"
   [ -s "$3" ] || { rm -f "$3" && die "$1 has no key $2. Nothing was installed from there."; }
   chmod 0644 "$3"
-}
+)
 
 # Add a repository that one key signs: add_repository NAME URL SUITE KEY_URL FINGERPRINT.
 add_repository() {

@@ -6,6 +6,8 @@ import contextlib
 import json
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -106,63 +108,71 @@ def test_cloud_build_makes_and_pushes_the_one_image() -> None:
 
 
 @pytest.fixture
-def keyring(tmp_path: Path) -> tuple[Path, list[str]]:
+def gpg_home() -> Iterator[str]:
+    """An empty home for gpg, with a short path.
+
+    Pytest's own folders have too long a path for gpg's socket when tests run in several workers.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        yield home
+        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
+
+
+@pytest.fixture
+def keyring(gpg_home: str, tmp_path: Path) -> tuple[Path, list[str]]:
     """A keyring as a repository offers it, and the fingerprints of the two keys in it."""
     gpg = needed("gpg", "gpg gpg-agent")
-    home = tmp_path / "keys"
-    home.mkdir(mode=0o700)
-    run = (gpg, "--homedir", str(home), "--batch", "--quiet")
+    run = (gpg, "--homedir", gpg_home, "--batch", "--quiet")
     for name in ("theirs", "another"):
         told(*run, "--passphrase", "", "--quick-generate-key", name, "ed25519", "sign", "never")
     listed = told(*run, "--with-colons", "--list-keys")
     subprocess.run([*run, "--output", str(tmp_path / "offered"), "--export"], check=True)
-    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)
     return tmp_path / "offered", re.findall(r"^fpr:+([0-9A-F]{40}):", listed, re.MULTILINE)
 
 
 def trust(offered: Path, fingerprint: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Call the install script's ``add_repository``; its curl gets the keyring that is offered."""
-    fakes, temporary = folder / "fakes", folder / "temporary"
+    fakes = folder / "fakes"
     fakes.mkdir()
-    temporary.mkdir()
     (fakes / "curl").write_text(f'#!/bin/bash\ncp {offered} "${{@: -2:1}}"\n')
     (fakes / "curl").chmod(0o755)
     call = f"add_repository one https://example.com/packages stable https://x {fingerprint}"
-    done = subprocess.run(
-        ["/bin/bash", "-c", f"set -euo pipefail; . {INSTALL}; {call}"],
-        env={
-            "PATH": f"{fakes}:/usr/bin:/bin",
-            "TMPDIR": str(temporary),
-            "KEYRINGS": str(folder / "keyrings"),
-            "SOURCES": str(folder / "sources"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert list(temporary.iterdir()) == []
-    assert agents_below(folder) == []
+    with tempfile.TemporaryDirectory() as temporary:
+        done = subprocess.run(
+            ["/bin/bash", "-c", f"set -euo pipefail; . {INSTALL}; {call}"],
+            env={
+                "PATH": f"{fakes}:/usr/bin:/bin",
+                "TMPDIR": temporary,
+                "KEYRINGS": str(folder / "keyrings"),
+                "SOURCES": str(folder / "sources"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert list(Path(temporary).iterdir()) == []
+        assert agents_below(temporary) == []
     return done
 
 
-def agents_below(folder: Path) -> list[str]:
+def agents_below(folder: str) -> list[str]:
     """Return the command lines of gpg's processes whose home is in a folder."""
     lines = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended
             lines.append(process.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    return [line for line in lines if line.startswith("gpg") and str(folder) in line]
+    return [line for line in lines if line.startswith("gpg") and folder in line]
 
 
 def test_a_repository_is_trusted_by_one_key_only(
-    keyring: tuple[Path, list[str]], tmp_path: Path
+    keyring: tuple[Path, list[str]], gpg_home: str, tmp_path: Path
 ) -> None:
     """Other keys in the same file are not trusted, and the source names the file of that key."""
     offered, [theirs, another] = keyring
     done = trust(offered, theirs, tmp_path)
     assert done.returncode == 0, done.stderr
-    home = ("--homedir", str(tmp_path / "keys"), "--no-autostart")
+    home = ("--homedir", gpg_home, "--no-autostart")
     show = ("--batch", "--with-colons", "--show-keys")
     kept = told("gpg", *home, *show, tmp_path / "keyrings/one.gpg")
     assert theirs in kept
@@ -180,6 +190,15 @@ def test_a_repository_whose_key_is_another_one_is_refused(
     done = trust(offered, "0" * 40, tmp_path)
     assert done.returncode != 0
     assert "has no key 0000" in done.stderr
+    assert [*tmp_path.glob("keyrings/*"), *tmp_path.glob("sources/*")] == []
+
+
+def test_a_download_that_is_no_keyring_adds_nothing(tmp_path: Path) -> None:
+    """What was downloaded is gone, and the repository is not added."""
+    needed("gpg", "gpg gpg-agent")
+    (tmp_path / "offered").write_text("<html>Sign in to this network</html>")
+    done = trust(tmp_path / "offered", "0" * 40, tmp_path)
+    assert done.returncode != 0
     assert [*tmp_path.glob("keyrings/*"), *tmp_path.glob("sources/*")] == []
 
 

@@ -1,0 +1,41 @@
+/**
+ * Tells people who do not look at the page what has changed.
+ *
+ * @module
+ */
+import { status } from "page/words.js";
+
+/**
+ * Say in the live region, from now on, when a workspace of the person's own changes its status.
+ *
+ * @param {import("page/app.js").app} app
+ * @param {HTMLElement} region a polite live region.
+ */
+export function announceChanges(app, region) {
+  let before = null;
+  app.subscribe(() => {
+    const { mine } = app.state;
+    if (mine === null || mine === before) return;
+    const said = before === null ? [] : changes(before, mine);
+    before = mine;
+    if (said.length) region.textContent = said.join(" ");
+  });
+}
+
+/**
+ * Return what has changed between two lists, in sentences.
+ *
+ * @param {object[]} before
+ * @param {object[]} after
+ * @returns {string[]}
+ */
+export function changes(before, after) {
+  const was = new Map(before.map((each) => [each.id, status(each)]));
+  const is = new Set(after.map((each) => each.id));
+  return [
+    ...after
+      .filter((each) => was.get(each.id) !== status(each))
+      .map((each) => `${each.name} is ${status(each)}.`),
+    ...before.filter((each) => !is.has(each.id)).map((each) => `${each.name} is gone.`),
+  ];
+}

@@ -1,0 +1,215 @@
+/**
+ * What the page knows, in one plain object, and how it changes.
+ *
+ * Views read `app.state` and return templates. Whoever changes it calls `app.update`, and the page
+ * is rendered once before the next frame. The route is the address's fragment, so that it survives
+ * a reload and can be sent to somebody.
+ *
+ * @module
+ */
+import { Api, Offline, Problem } from "page/api.js";
+
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const TOAST_MS = 6000;
+
+/** The page's state. Every member is there from the beginning. */
+const state = {
+  /** @type {{view: "list"|"workspace"|"new", id: string|null}} */
+  route: { view: "list", id: null },
+  /** @type {object|null} `GET /me`; null until it is known, or of a Hub without it. */
+  me: null,
+  /** @type {object[]|null} the person's workspaces, newest first; null until they are known. */
+  mine: null,
+  /** @type {object[]|null} everybody's, for administrators; null until they are known. */
+  everybody: null,
+  /** @type {"mine"|"everybody"} which of them the list shows. */
+  scope: "mine",
+  /** @type {{text: string, status: string}} what the list is narrowed to; "" is everything. */
+  filter: { text: "", status: "" },
+  /** @type {Map<string, Error>} what was refused last, by the workspace's id. */
+  refused: new Map(),
+  /** @type {Set<string>} ids of workspaces for which a request of this page is on its way. */
+  asking: new Set(),
+  /** @type {Map<string, object[]>} events that tell what is usual, by the workspace's id. */
+  events: new Map(),
+  /** @type {{error: Error, retryAt: number, since: Date|null}|null} why the list is not fresh. */
+  trouble: null,
+  /** @type {boolean} the Hub no longer believes who the person is. */
+  signedOut: false,
+  /** @type {{id: number, text: string}[]} */
+  toasts: [],
+};
+
+const subscribers = new Set();
+let scheduled = false;
+let toasts = 0;
+
+/** The page's one application object, which every view gets. */
+export const app = {
+  state,
+  /** @type {Api|null} null until there is a session. */
+  api: null,
+  /** @type {object|null} what `openSession` returned. */
+  session: null,
+  /** @type {import("page/live.js").Live|null} */
+  live: null,
+
+  /**
+   * Change the state, and render afterwards.
+   *
+   * @param {(state: object) => void} [change]
+   */
+  update(change) {
+    change?.(state);
+    if (scheduled) return;
+    scheduled = true;
+    queueMicrotask(() => {
+      scheduled = false;
+      for (const subscriber of subscribers) subscriber();
+    });
+  },
+
+  /**
+   * Call something after every change.
+   *
+   * @param {() => void} subscriber
+   * @returns {() => void} ends it.
+   */
+  subscribe(subscriber) {
+    subscribers.add(subscriber);
+    return () => subscribers.delete(subscriber);
+  },
+
+  /**
+   * Go somewhere: `/`, `/new`, `/workspaces/<id>`.
+   *
+   * @param {string} route
+   */
+  go(route) {
+    location.hash = `#${route}`;
+  },
+
+  /**
+   * Use a session: whoever it is asks from now on.
+   *
+   * @param {object} session of `openSession`.
+   */
+  open(session) {
+    app.session = session;
+    app.api = new Api(session);
+  },
+
+  /** Begin anew: the session's person is another one now. */
+  restart() {
+    app.api.forget();
+    Object.assign(state, { me: null, mine: null, everybody: null, scope: "mine", signedOut: false });
+    for (const known of [state.refused, state.asking, state.events]) known.clear();
+    app.go("/");
+    app.update();
+    app.live.poke();
+  },
+
+  /**
+   * Say something for some seconds.
+   *
+   * @param {string} text
+   */
+  toast(text) {
+    const id = ++toasts;
+    app.update((now) => now.toasts.push({ id, text }));
+    setTimeout(() => app.untoast(id), TOAST_MS);
+  },
+
+  /** @param {number} id of a toast that has been read. */
+  untoast(id) {
+    app.update((now) => (now.toasts = now.toasts.filter((each) => each.id !== id)));
+  },
+
+  /**
+   * Return a workspace that the page knows.
+   *
+   * @param {string} id
+   * @returns {object|null}
+   */
+  workspace(id) {
+    const same = (each) => each.id === id;
+    return state.mine?.find(same) ?? state.everybody?.find(same) ?? null;
+  },
+
+  /**
+   * Put a newer representation of a workspace where the page keeps it.
+   *
+   * @param {object} workspace as the API answered it.
+   */
+  put(workspace) {
+    app.update((now) => {
+      const owns = now.me ? workspace.owner_id === now.me.owner_id : now.scope === "mine";
+      now.mine = replaced(now.mine, workspace, owns);
+      now.everybody = replaced(now.everybody, workspace, now.everybody !== null);
+    });
+  },
+
+  /**
+   * Ask for a change of a workspace, show it at once, and keep why it was refused.
+   *
+   * @param {object} workspace
+   * @param {() => Promise<object|null>} ask sends the request; returns the workspace.
+   * @returns {Promise<boolean>} whether the Hub has taken it.
+   */
+  async ask(workspace, ask) {
+    const { id } = workspace;
+    app.update((now) => now.asking.add(id) && now.refused.delete(id));
+    try {
+      const answer = await ask();
+      if (answer?.id === id) app.put(answer);
+      return true;
+    } catch (error) {
+      if (!(error instanceof Problem || error instanceof Offline)) throw error;
+      app.failed(error);
+      app.update((now) => now.refused.set(id, error));
+      return false;
+    } finally {
+      app.update((now) => now.asking.delete(id));
+      app.live?.poke();
+    }
+  },
+
+  /**
+   * Note what an error says of the session. Whoever catches an error of the API calls it.
+   *
+   * @param {Error} error
+   */
+  failed(error) {
+    if (error instanceof Problem && error.status === 401) {
+      app.update((now) => (now.signedOut = true));
+    }
+  },
+};
+
+/** Follow the address's fragment, from now on. */
+export function followRoute() {
+  const read = () => app.update((now) => (now.route = routeOf(location.hash)));
+  addEventListener("hashchange", read);
+  read();
+}
+
+/**
+ * Return the route that a fragment is. What is no route is the list.
+ *
+ * @param {string} fragment with its `#`.
+ * @returns {{view: "list"|"workspace"|"new", id: string|null}}
+ */
+export function routeOf(fragment) {
+  const [, first, id] = fragment.split("/");
+  if (first === "new") return { view: "new", id: null };
+  if (first === "workspaces" && ID.test(id)) return { view: "workspace", id };
+  return { view: "list", id: null };
+}
+
+function replaced(list, workspace, add) {
+  if (list === null) return null;
+  if (list.some((each) => each.id === workspace.id)) {
+    return list.map((each) => (each.id === workspace.id ? workspace : each));
+  }
+  return add ? [workspace, ...list] : list;
+}

@@ -1,0 +1,78 @@
+/**
+ * The header: what this is, what of the quota is used, and who one is.
+ *
+ * @module
+ */
+import { html, nothing } from "lit";
+
+const KEYS = [
+  ["/", "search"],
+  ["n", "new workspace"],
+  ["j, k", "next, previous"],
+  ["Enter", "open"],
+  ["Esc", "close"],
+];
+
+/**
+ * Return the header.
+ *
+ * @param {import("page/app.js").app} app
+ * @returns {unknown} a template.
+ */
+export function headerView(app) {
+  const { me } = app.state;
+  return html`<header>
+    <a class="brand" href="#/">
+      <svg viewBox="0 0 32 32" width="24" height="24" aria-hidden="true">
+        <rect width="32" height="32" rx="8"/><path d="M9 11l5 5-5 5M16 21h8"/>
+      </svg>
+      Workspaces
+    </a>
+    ${quotaView(me?.quota)} ${app.session ? person(app) : nothing}
+  </header>`;
+}
+
+function quotaView(quota) {
+  if (!quota) return nothing;
+  return html`<dl class="quota" aria-label="Quota in use">
+    ${used("workspaces", quota.workspaces)} ${used("running", quota.running)}
+  </dl>`;
+}
+
+function used(name, { used, most }) {
+  return html`<div class=${used >= most ? "full" : nothing}>
+    <dt>${name}</dt>
+    <dd><b>${used}</b> of ${most}
+      <meter min="0" max=${most} value=${used} aria-label="${name}: ${used} of ${most}"></meter></dd>
+  </div>`;
+}
+
+function person(app) {
+  const { me } = app.state;
+  const email = me?.email ?? "";
+  return html`<button class="me" popovertarget="person" aria-label="You: ${email || "menu"}"
+      title=${email || nothing}>${(email[0] ?? "?").toUpperCase()}</button>
+    <div id="person" class="menu" popover>
+      ${email ? html`<p class="who"><bdi>${email}</bdi>${me.is_admin
+        ? html`<span class="tag">administrator</span>` : nothing}</p>` : nothing}
+      ${people(app)}
+      <h2>Keys</h2>
+      <dl class="keys">${KEYS.map(([key, does]) => html`<dt><kbd>${key}</kbd></dt><dd>${does}</dd>`)}</dl>
+      <p class="soft">${app.session.hub?.name} ${app.session.hub?.version}</p>
+    </div>`;
+}
+
+/** In the local cloud one chooses who one is. */
+function people(app) {
+  const { session } = app;
+  if (!session.people?.length) return nothing;
+  const choose = (one) => async () => {
+    await session.choose(one);
+    app.restart();
+  };
+  const name = (one) => one.email ?? one;
+  return html`<h2>Work as</h2>
+    <ul class="people">${session.people.map((one) => html`<li><button class="bare"
+      aria-pressed=${name(one) === app.state.me?.email} @click=${choose(one)}><bdi>${name(one)}</bdi>
+      </button></li>`)}</ul>`;
+}

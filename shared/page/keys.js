@@ -1,0 +1,77 @@
+/**
+ * The keyboard: `/` searches, `n` makes a workspace, `j` and `k` or the arrows walk through the
+ * list, Esc closes what is open.
+ *
+ * @module
+ */
+
+/**
+ * Listen to the keyboard from now on.
+ *
+ * @param {import("page/app.js").app} app
+ */
+export function listenToKeys(app) {
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (document.querySelector("dialog[open]")) return;
+    const typing = event.target.closest("input, textarea, select, [contenteditable]");
+    const does = typing ? whileTyping(app, event) : KEYS[event.key];
+    if (does?.(app, event)) event.preventDefault();
+  });
+}
+
+const KEYS = {
+  "/": () => focus("#search"),
+  n: (app) => go(app, "/new"),
+  j: () => walk(1),
+  k: () => walk(-1),
+  ArrowDown: (_, event) => isInList(event) && walk(1),
+  ArrowUp: (_, event) => isInList(event) && walk(-1),
+  Escape: (app) => close(app),
+};
+
+function whileTyping(app, event) {
+  if (event.target.id !== "search") return event.key === "Escape" ? () => close(app) : null;
+  if (event.key === "ArrowDown") return () => walk(1);
+  if (event.key === "Escape") return () => leaveSearch(app, event.target);
+  return null;
+}
+
+function leaveSearch(app, input) {
+  app.update((state) => (state.filter.text = ""));
+  input.blur();
+  return true;
+}
+
+function close(app) {
+  const { id, view } = app.state.route;
+  if (view === "list" || document.querySelector(":popover-open")) return false;
+  go(app, "/");
+  requestAnimationFrame(() => focus(id ? `[data-id="${id}"] a` : "#list-title"));
+  return true;
+}
+
+function go(app, route) {
+  app.go(route);
+  return true;
+}
+
+function focus(selector) {
+  const element = document.querySelector(selector);
+  element?.focus();
+  return element !== null;
+}
+
+function isInList(event) {
+  return event.target.closest(".rows") !== null;
+}
+
+/** Move the focus by so many rows; to the first if it is in none. */
+function walk(by) {
+  const links = [...document.querySelectorAll(".rows .name a")];
+  const row = document.activeElement?.closest(".row");
+  const at = links.findIndex((link) => row?.contains(link));
+  const next = at < 0 ? links[0] : links[Math.min(links.length - 1, Math.max(0, at + by))];
+  next?.focus();
+  return next !== undefined;
+}

@@ -1,0 +1,123 @@
+/**
+ * The list of workspaces: the person's own, or everybody's.
+ *
+ * @module
+ */
+import { html, nothing, repeat } from "lit";
+import { icon, shape } from "page/icons.js";
+import { row } from "page/row.js";
+import { empty, loading, nothingMatches, unavailable } from "page/states.js";
+import { STATUSES, status } from "page/words.js";
+
+/**
+ * Return the list with its heading, search and filter.
+ *
+ * @param {import("page/app.js").app} app
+ * @returns {unknown} a template.
+ */
+export function listView(app) {
+  const { state } = app;
+  const all = listed(state);
+  const found = all?.filter(matches(state.filter));
+  return html`<section class="list" aria-labelledby="list-title">
+    <div class="bar">
+      <h1 id="list-title" tabindex="-1">${title(state)}</h1>
+      ${state.me?.is_admin ? scope(app) : nothing}
+      <a class="button go" href="#/new" aria-keyshortcuts="n">${icon("plus")} New workspace</a>
+    </div>
+    ${all?.length ? tools(app, all) : nothing} ${body(app, all, found)}
+  </section>`;
+}
+
+/**
+ * Return the workspaces that the list has, before it is narrowed; null if they are not known yet.
+ * A person's own are read more often than everybody's, so they go before.
+ *
+ * @param {import("page/app.js").app["state"]} state
+ * @returns {object[]|null}
+ */
+export function listed({ scope, mine, everybody }) {
+  if (scope === "mine" || mine === null) return mine;
+  const own = new Map(mine.map((each) => [each.id, each]));
+  return everybody?.map((each) => own.get(each.id) ?? each) ?? null;
+}
+
+function body(app, all, found) {
+  const { trouble } = app.state;
+  if (all === null) return trouble ? unavailable(app, trouble) : loading();
+  if (!all.length) return empty(app);
+  if (!found.length) return nothingMatches(app);
+  const key = (workspace) => workspace.id;
+  return html`<ul class="rows" aria-labelledby="list-title">
+    ${repeat(found, key, (workspace) => row(app, workspace))}
+  </ul>`;
+}
+
+function title({ scope }) {
+  return scope === "everybody" ? "Everybody’s workspaces" : "Your workspaces";
+}
+
+function scope(app) {
+  const choose = (chosen) => () => {
+    app.update((state) => (state.scope = chosen));
+    if (chosen === "everybody") app.live.pokeEverybody();
+  };
+  const choice = (name, label) =>
+    html`<button aria-pressed=${app.state.scope === name} @click=${choose(name)}>${label}</button>`;
+  return html`<div class="choices" role="group" aria-label="Whose workspaces">
+    ${choice("mine", "Yours")} ${choice("everybody", "Everybody’s")}
+  </div>`;
+}
+
+function tools(app, all) {
+  const { filter } = app.state;
+  const typed = (event) => app.update(() => (filter.text = event.target.value));
+  return html`<div class="tools">
+    <search class="search">
+      ${icon("search")}
+      <input type="search" id="search" placeholder="Search" aria-label="Search workspaces"
+        aria-keyshortcuts="/" autocomplete="off" spellcheck="false" .value=${filter.text}
+        @input=${typed}>
+      <kbd aria-hidden="true">/</kbd>
+    </search>
+    ${filters(app, all)}
+  </div>`;
+}
+
+/** A button for each status that there is, with how many: an overview as well as a filter. */
+function filters(app, all) {
+  const { filter } = app.state;
+  const counts = new Map();
+  for (const each of all) counts.set(status(each), (counts.get(status(each)) ?? 0) + 1);
+  const shown = STATUSES.filter((each) => counts.has(each) || each === filter.status);
+  const choose = (chosen) => () =>
+    app.update(() => (filter.status = filter.status === chosen ? "" : chosen));
+  const chip = (name, label, count) =>
+    html`<button class="chip is-${name || "all"}" aria-pressed=${filter.status === name}
+      @click=${choose(name)}>${name ? shape(name, 0.7) : nothing}${label}
+      <span class="number">${count}</span></button>`;
+  return html`<div class="chips" role="group" aria-label="Show only">
+    ${chip("", "all", all.length)} ${shown.map((each) => chip(each, each, counts.get(each) ?? 0))}
+  </div>`;
+}
+
+/** Every word of the search must be somewhere in what a row says. */
+function matches(filter) {
+  const wanted = filter.text.toLowerCase().split(/\s+/).filter(Boolean);
+  return (workspace) => {
+    if (filter.status && status(workspace) !== filter.status) return false;
+    const said = [
+      workspace.name,
+      workspace.owner_email,
+      workspace.owner_id,
+      workspace.machine_type,
+      workspace.zone,
+      workspace.metadata?.repo,
+      workspace.metadata?.branch,
+      workspace.last_device_id,
+      status(workspace),
+    ];
+    const text = said.join(" ").toLowerCase();
+    return wanted.every((word) => text.includes(word));
+  };
+}

@@ -1,0 +1,139 @@
+/**
+ * Keeps what the page shows fresh, as seldom as is enough.
+ *
+ * @module
+ */
+import { Offline, Problem } from "page/api.js";
+
+const BUSY_MS = 2000; // while an operation is under way
+const QUIET_MS = 20_000;
+const EVERYBODY_MS = 60_000; // an administrator's look at everybody is noted
+const LONGEST_PAUSE_MS = 60_000;
+const USUAL_FROM = 3; // other workspaces whose events tell what is usual
+
+/** Polls the Hub: not while the page is hidden, and at once when it is seen again. */
+export class Live {
+  #app;
+  #timer = null;
+  #asking = false;
+  #again = false;
+  #failures = 0;
+  #everybodyAt = 0;
+  #seenAt = null;
+  #rounds = new Set();
+
+  /** @param {import("page/app.js").app} app */
+  constructor(app) {
+    this.#app = app;
+  }
+
+  /** Begin, and go on for ever. */
+  start() {
+    document.addEventListener("visibilitychange", () => this.poke());
+    addEventListener("online", () => this.poke());
+    this.poke();
+  }
+
+  /** Ask now: somebody has done something, or wants to know. */
+  poke() {
+    if (this.#asking) this.#again = true;
+    else this.#round();
+  }
+
+  /** Ask for everybody's workspaces now, too. */
+  pokeEverybody() {
+    this.#everybodyAt = 0;
+    this.poke();
+  }
+
+  /**
+   * Call something after every round that has succeeded, such as to read an open panel's events.
+   *
+   * @param {() => Promise<void>|void} also
+   * @returns {() => void} ends it.
+   */
+  onRound(also) {
+    this.#rounds.add(also);
+    return () => this.#rounds.delete(also);
+  }
+
+  async #round() {
+    clearTimeout(this.#timer);
+    if (document.hidden || !this.#app.session) return;
+    this.#asking = true;
+    this.#again = false;
+    const pause = await this.#ask();
+    this.#asking = false;
+    if (this.#again) this.#round();
+    else if (pause !== null) this.#timer = setTimeout(() => this.#round(), pause);
+  }
+
+  /** Ask for everything once. Returns the pause until the next time; null: not by itself. */
+  async #ask() {
+    try {
+      await this.#read();
+    } catch (error) {
+      if (!(error instanceof Problem || error instanceof Offline)) throw error;
+      return this.#failed(error);
+    }
+    this.#failures = 0;
+    this.#seenAt = new Date();
+    this.#app.update((state) => {
+      state.trouble = null;
+      state.signedOut = false;
+    });
+    for (const also of this.#rounds) await also();
+    this.#readUsual();
+    return this.#isBusy() ? BUSY_MS : QUIET_MS;
+  }
+
+  async #read() {
+    const { api, session, state, update } = this.#app;
+    const list = await api.all("/workspaces");
+    if (session.features.has("me") && (list.changed || state.me === null)) {
+      const { body } = await api.get("/me");
+      update(() => (state.me = body));
+    }
+    update(() => (state.mine = list.body));
+    if (state.scope === "everybody" && Date.now() - this.#everybodyAt >= EVERYBODY_MS) {
+      const everybody = await api.all("/workspaces?all=true");
+      this.#everybodyAt = Date.now();
+      update(() => (state.everybody = everybody.body));
+    }
+  }
+
+  #failed(error) {
+    this.#failures += 1;
+    this.#app.failed(error);
+    if (error.status === 401) return null;
+    const backoff = Math.min(LONGEST_PAUSE_MS, BUSY_MS * 2 ** (this.#failures - 1));
+    const pause = error.retryAfter ? error.retryAfter * 1000 : backoff;
+    const trouble = { error, retryAt: Date.now() + pause, since: this.#seenAt };
+    this.#app.update((state) => (state.trouble = trouble));
+    return pause;
+  }
+
+  #isBusy() {
+    const { mine, everybody, scope, route } = this.#app.state;
+    const opened = route.id && this.#app.workspace(route.id);
+    const shown = scope === "everybody" ? [mine, everybody] : [mine];
+    return Boolean(opened?.operation) || shown.flat().some((each) => each?.operation);
+  }
+
+  /** Read, once for each operation, the events that tell how long it usually takes. */
+  async #readUsual() {
+    const { api, state, update } = this.#app;
+    const busy = state.mine.filter((each) => each.operation);
+    const others = state.mine.filter((each) => !each.operation).slice(0, USUAL_FROM);
+    for (const { id } of busy.length ? [...busy, ...others] : []) {
+      if (state.events.has(id)) continue;
+      state.events.set(id, []);
+      try {
+        const { body } = await api.get(`/workspaces/${id}/events`);
+        update(() => state.events.set(id, body));
+      } catch (error) {
+        if (!(error instanceof Problem || error instanceof Offline)) throw error;
+      }
+    }
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * The page begins here.
+ *
+ * @module
+ */
+import { render } from "lit";
+import { announceChanges } from "page/announce.js";
+import { app, followRoute } from "page/app.js";
+import { listenToKeys } from "page/keys.js";
+import { Live } from "page/live.js";
+import { openSession } from "page/session.js";
+import { pageView } from "page/shell.js";
+import { everySecond } from "page/times.js";
+
+const page = document.getElementById("page");
+page.replaceChildren();
+app.subscribe(() => render(pageView(app), page));
+announceChanges(app, document.getElementById("announcer"));
+followRoute();
+listenToKeys(app);
+everySecond(() => app.update());
+await begin(1000);
+
+/** Find out how people sign in here, and begin to read. Without an answer: again, later. */
+async function begin(pause) {
+  try {
+    app.open(await openSession());
+  } catch (error) {
+    app.update((state) => (state.trouble = { error, retryAt: Date.now() + pause, since: null }));
+    setTimeout(begin, pause, Math.min(60_000, pause * 2));
+    return;
+  }
+  app.live = new Live(app);
+  app.live.start();
+}

@@ -1,0 +1,47 @@
+/**
+ * What lies over the page for a while: no contact with the Hub, an ended sign-in, short messages.
+ * Nothing below moves for it.
+ *
+ * @module
+ */
+import { html, nothing } from "lit";
+import { icon } from "page/icons.js";
+import { clock, duration, moment } from "page/times.js";
+
+/**
+ * Return the notices.
+ *
+ * @param {import("page/app.js").app} app
+ * @returns {unknown} a template.
+ */
+export function notices(app) {
+  const { signedOut, trouble, mine, toasts } = app.state;
+  return html`<div class="notices">
+    ${toasts.map((each) => html`<p class="notice" role="status">${each.text}
+      <button class="bare" aria-label="Dismiss" @click=${() => app.untoast(each.id)}>
+        ${icon("close")}</button></p>`)}
+    ${signedOut && mine ? ended(app) : nothing}
+    ${trouble && mine && !signedOut ? away(app, trouble) : nothing}
+  </div>`;
+}
+
+function ended(app) {
+  const again = async () => {
+    await app.session.signIn();
+    app.live.poke();
+  };
+  return html`<p class="notice is-bad" role="alert">
+    <span>Your sign-in has ended. Nothing that you have typed is lost.</span>
+    <button class="go" @click=${again}>Sign in again</button>
+  </p>`;
+}
+
+function away(app, { error, retryAt, since }) {
+  const left = Math.max(0, (retryAt - Date.now()) / 1000);
+  return html`<p class="notice is-bad" role="alert">
+    ${icon("away")}
+    <span>${error.message} ${since ? html`You see how it was at ${moment(since, clock)}.` : nothing}
+      <span class="soft">Next try in <span class="count">${duration(left)}</span></span></span>
+    <button @click=${() => app.live.poke()}>Try now</button>
+  </p>`;
+}

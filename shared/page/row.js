@@ -1,0 +1,131 @@
+/**
+ * One workspace in the list: can I work, and what happens next?
+ *
+ * @module
+ */
+import { html, nothing } from "lit";
+import { action } from "page/actions.js";
+import { icon, shape } from "page/icons.js";
+import { clock, duration, moment, now, relative, secondsBetween, time } from "page/times.js";
+import * as words from "page/words.js";
+
+const SOON_SECONDS = 600; // what happens so soon is marked
+
+/**
+ * Return a workspace's row.
+ *
+ * @param {import("page/app.js").app} app
+ * @param {object} workspace as the API has it.
+ * @returns {unknown} a template.
+ */
+export function row(app, workspace) {
+  const { state } = app;
+  const status = words.status(workspace);
+  const usual = workspace.operation && usualSeconds(state, workspace);
+  const how = workspace.operation ? words.progress(workspace.operation, usual) : null;
+  const here = state.route.id === workspace.id;
+  return html`<li class="row is-${status}" data-id=${workspace.id}>
+    ${shape(status, how?.part)}
+    <h2 class="name">
+      <a href="#/workspaces/${workspace.id}" aria-current=${here ? "true" : nothing}
+        ><bdi>${workspace.name}</bdi></a>
+    </h2>
+    <p class="word">${status}</p>
+    ${owner(state, workspace)} ${origin(workspace)} ${machine(workspace)} ${used(workspace)}
+    <div class="next">${how ? underWay(workspace, how, usual) : atRest(workspace)}</div>
+    <div class="act">${action(app, workspace)}</div>
+    ${trouble(app, workspace)}
+  </li>`;
+}
+
+/** Who it belongs to, where several people's are listed. */
+function owner(state, workspace) {
+  if (state.scope !== "everybody") return nothing;
+  const name = workspace.owner_email ?? workspace.owner_id;
+  const own = workspace.owner_id === state.me?.owner_id;
+  return html`<p class="owner" title=${name}>${own ? "you" : html`<bdi>${name}</bdi>`}</p>`;
+}
+
+function origin({ metadata }) {
+  const repo = words.repository(metadata?.repo);
+  const branch = metadata?.branch;
+  return html`<p class="repo" title=${metadata?.repo ?? nothing}>
+    ${repo ? html`<bdi>${repo}</bdi>` : html`<span class="none">no repository</span>`}${branch
+      ? html` <span class="branch"><span class="unseen">branch </span><bdi>${branch}</bdi></span>`
+      : nothing}
+  </p>`;
+}
+
+function machine(workspace) {
+  return html`<p class="machine">${workspace.machine_type} · ${workspace.zone}</p>`;
+}
+
+function used(workspace) {
+  const connected = workspace.last_activity === "created" ? null : time(workspace.last_connected_at);
+  const device = words.device(workspace);
+  const from = device ? html` from <bdi>${device}</bdi>` : nothing;
+  return html`<p class="used">
+    ${connected
+      ? html`used ${moment(connected)}${from}`
+      : html`made ${moment(time(workspace.created_at))}${from}`}
+  </p>`;
+}
+
+/** What an operation does, for how long, and how long that usually takes. */
+function underWay({ operation }, how, usual) {
+  const tried = operation.zones_tried?.length;
+  return html`<p>
+      ${words.doing(operation.phase)}, <b class="count">${duration(how.elapsed)}</b>
+    </p>
+    <p class="soft">
+      ${tried ? `no capacity in ${tried === 1 ? "1 zone" : `${tried} zones`} yet` : nothing}
+      ${!tried && usual ? `usually ${duration(usual)}` : nothing}
+      ${!tried && !usual ? html`at most until ${moment(time(operation.deadline_at), clock)}` : nothing}
+    </p>
+    ${how.part === null
+      ? nothing
+      : html`<progress max="1" value=${how.part} aria-label=${words.doing(operation.phase)}></progress>`}`;
+}
+
+function atRest(workspace) {
+  if (workspace.error) {
+    const at = time(workspace.error.at);
+    return html`<p>${words.failed(workspace.error)}</p>
+      <p class="soft">${at ? moment(at) : nothing}</p>`;
+  }
+  const next = words.upcoming(workspace);
+  const asleep = words.asleepSince(workspace);
+  const when = next && html`${next.what} <b class="count">${moment(next.at, relative)}</b>`;
+  if (asleep) return html`<p>${asleep}</p><p class="soft">${when ?? words.stoppedBecause(workspace)}</p>`;
+  if (!next) return html`<p class="soft">stays as it is</p>`;
+  const soon = secondsBetween(now(), next.at) < SOON_SECONDS;
+  return html`<p class=${soon ? "soon" : nothing}>${when}</p>
+    <p class="soft">${next.unless ? `unless ${next.unless}` : nothing}</p>`;
+}
+
+/** What is wrong: with the workspace, or with what was asked for last. */
+function trouble(app, workspace) {
+  const refused = app.state.refused.get(workspace.id);
+  if (refused) {
+    const dismiss = () => app.update((state) => state.refused.delete(workspace.id));
+    return html`<div class="trouble" role="alert">
+      <p>${refused.message}${retryIn(refused)}</p>
+      <button class="bare" aria-label="Dismiss" @click=${dismiss}>${icon("close")}</button>
+    </div>`;
+  }
+  if (!workspace.error || workspace.operation) return nothing;
+  return html`<div class="trouble"><p>${workspace.error.message}</p></div>`;
+}
+
+function retryIn(problem) {
+  const left = (problem.retryAfter ?? 0) - secondsBetween(problem.at ?? now(), new Date());
+  return left > 0 ? html` Try again in <span class="count">${duration(left)}</span>.` : nothing;
+}
+
+/** How long the operation usually takes: for this workspace, or else for the person's others. */
+function usualSeconds({ events }, { id, operation }) {
+  return (
+    words.usual(events.get(id) ?? [], operation.kind) ??
+    words.usual([...events.values()].flat(), operation.kind)
+  );
+}

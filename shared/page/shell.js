@@ -1,0 +1,65 @@
+/**
+ * The page around its views: header, notices, and where each view stands.
+ *
+ * @module
+ */
+import { html, nothing } from "lit";
+import { createView } from "page/create.js";
+import { headerView } from "page/header.js";
+import { listView } from "page/list.js";
+import { notices } from "page/notices.js";
+import { panelView } from "page/panel.js";
+import { card } from "page/states.js";
+
+/**
+ * Return the whole page.
+ *
+ * @param {import("page/app.js").app} app
+ * @returns {unknown} a template.
+ */
+export function pageView(app) {
+  return html`<a class="skip" href="#list-title" @click=${skip}>Skip to the workspaces</a>
+    ${headerView(app)} ${main(app)} ${notices(app)}`;
+}
+
+function main(app) {
+  if (app.session === null) return html`<main class="alone">${nothing}</main>`;
+  if (app.session.kind === "none") return html`<main class="alone">${notConfigured()}</main>`;
+  if (app.state.signedOut && app.state.mine === null) {
+    return html`<main class="alone">${signIn(app)}</main>`;
+  }
+  const { view } = app.state.route;
+  return html`<main class=${view === "list" ? nothing : "with-panel"}>
+    ${listView(app)}
+    ${view === "list" ? nothing : html`<div class="panel">${panel(app, view)}</div>`}
+  </main>`;
+}
+
+function panel(app, view) {
+  return view === "new" ? createView(app) : panelView(app);
+}
+
+function notConfigured() {
+  return card({
+    title: "Nobody can sign in here",
+    text: html`Whoever runs this Hub has not set up a sign-in for the page. The command works:`,
+    more: html`<code>workspace login ${location.origin}</code>`,
+  });
+}
+
+function signIn(app) {
+  const again = async () => {
+    await app.session.signIn();
+    app.live.poke();
+  };
+  return card({
+    title: "Sign in to see your workspaces",
+    actions: html`<button class="go" @click=${again}>Sign in</button>`,
+  });
+}
+
+/** A fragment is a route here, so the link moves the focus itself. */
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("list-title")?.focus();
+}

@@ -43,6 +43,8 @@ SUITES = (
 )
 # What CI runs as well. Not beside the others: each starts its own cloud, and has deadlines.
 SLOW_SUITES = ("attacks", "demo", "faults")
+# What CI runs last, by itself: a browser, processes from what is shipped, and guests.
+LAST_SUITES = ("page", "deploy", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores too: most tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
 # The Pythons that the Hub supports, and what is run on each of them.
@@ -66,7 +68,7 @@ def all(session: nox.Session) -> None:  # noqa: A001  # a session has its functi
     """Run `tests`, and all else.
 
     The whole Hub is tested on Google's emulators, too, if they are there. Then come the slow
-    suites; then what is deployed is started, and the guests are booted.
+    suites; then a browser shows the page, what is deployed is started, and the guests are booted.
 
     `-- --no-skips`, as in CI, fails a test that is skipped for want of a package or of root.
     """
@@ -75,7 +77,8 @@ def all(session: nox.Session) -> None:  # noqa: A001  # a session has its functi
     _pytest(session, *WORKERS, *whole, "--emulators", "google", *session.posargs)
     slow = (f"tests/{suite}" for suite in SLOW_SUITES)
     _pytest(session, *FEWER_WORKERS, "-rP", *slow, *session.posargs)
-    _pytest(session, "tests/deploy", "tests/guests", *session.posargs)
+    last = (f"tests/{suite}" for suite in LAST_SUITES)
+    _pytest(session, *last, *session.posargs)
 
 
 @nox.session
@@ -180,6 +183,15 @@ def faults(session: nox.Session) -> None:
 def attacks(session: nox.Session) -> None:
     """Attack a local cloud: long, slow and broken requests, forged log lines, hostile pages."""
     _pytest(session, *FEWER_WORKERS, "tests/attacks", *session.posargs)
+
+
+@nox.session
+def page(session: nox.Session) -> None:
+    """Test the page in a real Chromium, on a local cloud of its own.
+
+    `.cache/page-screenshots/` has a picture of each view afterwards.
+    """
+    _pytest(session, "tests/page", *session.posargs)
 
 
 @nox.session

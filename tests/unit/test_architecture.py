@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.catalogue import ROOT, Function, read_catalogue
-from noxfile import SLOW_SUITES, SUITES
+from noxfile import LAST_SUITES, SLOW_SUITES, SUITES
 
 SHIPPED = sorted([*(ROOT / "shared").rglob("*.py"), *(ROOT / "functions").rglob("*.py")])
 FUNCTIONS = sorted((ROOT / "functions").rglob("*.py"))
@@ -185,7 +185,7 @@ print('google.cloud.compute_v1.types' in sys.modules, file=sys.__stdout__, flush
 
 def test_no_two_files_of_tests_that_run_together_have_one_name() -> None:
     """Pytest imports a file of tests by its bare name, and refuses the second one."""
-    for suites in (SUITES, SLOW_SUITES, ("deploy", "guests")):
+    for suites in (SUITES, SLOW_SUITES, LAST_SUITES):
         files = [path for suite in suites for path in (ROOT / "tests" / suite).rglob("test_*.py")]
         names = Counter(path.name for path in files)
         assert [name for name, count in names.items() if count > 1] == []

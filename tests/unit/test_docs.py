@@ -257,7 +257,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 # What the pages name that is made by a command, and is not in the repository.
-MADE = re.compile(r"\.cache|\.nox/.*|\.localcloud/.*|bench\.json|sbom\.json|\.venv/.*")
+MADE = re.compile(r"\.cache(/.*)?|\.nox/.*|\.localcloud/.*|bench\.json|sbom\.json|\.venv/.*")
 ENDINGS = r"(?:py|md|json|yaml|toml|tf|hcl|txt|in|sh)"
 
 

@@ -3,37 +3,36 @@
  *
  * @module
  */
-import { html, nothing } from "lit";
+import { html } from "lit";
 import { openConfirm } from "page/confirm.js";
 
 /**
- * Return the button of the one action that fits; a link where there is nothing to do but look.
+ * Return the button of the one action that fits.
  *
  * @param {import("page/app.js").app} app
  * @param {object} workspace as the API has it.
  * @returns {unknown} a template.
  */
 export function action(app, workspace) {
-  const asking = app.state.asking.has(workspace.id);
-  const fits = fitting(workspace);
-  if (!fits) return nothing;
-  const named = `${fits.label.replace(" …", "")} ${workspace.name}`;
-  const press = () => fits.press(app, workspace);
-  return html`<button class=${fits.look ?? nothing} aria-label=${named} ?disabled=${asking}
-    @click=${press}>${fits.label}</button>`;
+  const { me, asking, refused } = app.state;
+  const own = !me || workspace.owner_id === me.owner_id;
+  const { label, look = "", press } = own ? fitting(workspace) : forOthers(workspace);
+  const named = `${label.replace(" …", "")} ${workspace.name}`;
+  const waits = asking.has(workspace.id) || refused.get(workspace.id)?.retryIn?.() > 0;
+  return html`<button class=${look} aria-label=${named} ?disabled=${waits}
+    @click=${() => press(app, workspace)}>${label}</button>`;
 }
 
-const CONNECT = { label: "Connect", look: "go", press: look };
-const WATCH = { label: "Watch", press: look };
-const CANCEL = { label: "Cancel …", press: (app, workspace) => openConfirm(app, "delete", workspace) };
-const DELETE = {
-  label: "Delete …",
-  look: "bad",
-  press: (app, workspace) => openConfirm(app, "delete", workspace),
-};
+const confirm = (verb) => (app, workspace) => openConfirm(app, verb, workspace);
+const CONNECT = { label: "Connect", look: "go", press: open };
+const WATCH = { label: "Watch", press: open };
+const DETAILS = { label: "Details", press: open };
+const SEE_WHY = { label: "See why", press: open };
+const CANCEL = { label: "Cancel …", press: confirm("delete") };
+const DELETE = { label: "Delete …", look: "bad", press: confirm("delete") };
+const STOP = { label: "Stop …", press: confirm("stop") };
 const START = { label: "Start", press: start };
 const TRY_AGAIN = { label: "Try again", press: start };
-const SEE_WHY = { label: "See why", press: look };
 
 function fitting({ status, operation, error }) {
   if (operation) return operation.kind === "CREATE" ? CANCEL : WATCH;
@@ -43,8 +42,14 @@ function fitting({ status, operation, error }) {
   return error?.retryable === false ? SEE_WHY : TRY_AGAIN;
 }
 
+/** Only its owner gets into a workspace; an administrator can stop it. */
+function forOthers({ status, operation }) {
+  if (operation) return WATCH;
+  return status === "READY" ? STOP : DETAILS;
+}
+
 /** The panel says how to connect, and what is under way. */
-function look(app, workspace) {
+function open(app, workspace) {
   app.go(`/workspaces/${workspace.id}`);
 }
 

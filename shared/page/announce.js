@@ -6,19 +6,26 @@
 import { status } from "page/words.js";
 
 /**
- * Say in the live region, from now on, when a workspace of the person's own changes its status.
+ * Say in the live region, from now on, when a workspace of the person's own changes its status, and
+ * what the page says for some seconds.
  *
  * @param {import("page/app.js").app} app
  * @param {HTMLElement} region a polite live region.
  */
 export function announceChanges(app, region) {
   let before = null;
+  let spoken = 0;
   app.subscribe(() => {
     const { mine } = app.state;
     if (mine === null || mine === before) return;
     const said = before === null ? [] : changes(before, mine);
     before = mine;
     if (said.length) region.textContent = said.join(" ");
+  });
+  app.subscribe(() => {
+    const toast = app.state.toasts.at(-1);
+    if (toast && toast.id !== spoken) region.textContent = toast.text;
+    spoken = toast?.id ?? spoken;
   });
 }
 

@@ -22,6 +22,10 @@ const state = {
   mine: null,
   /** @type {object[]|null} everybody's, for administrators; null until they are known. */
   everybody: null,
+  /** @type {Map<string, object>} others' workspaces that are opened or acted on, by id. */
+  others: new Map(),
+  /** @type {Set<string>} ids of which the Hub says that there is no such workspace. */
+  missing: new Set(),
   /** @type {"mine"|"everybody"} which of them the list shows. */
   scope: "mine",
   /** @type {{text: string, status: string}} what the list is narrowed to; "" is everything. */
@@ -103,7 +107,8 @@ export const app = {
   restart() {
     app.api.forget();
     Object.assign(state, { me: null, mine: null, everybody: null, scope: "mine", signedOut: false });
-    for (const known of [state.refused, state.asking, state.events]) known.clear();
+    const { refused, asking, events, others, missing } = state;
+    for (const known of [refused, asking, events, others, missing]) known.clear();
     app.go("/");
     app.update();
     app.live.poke();
@@ -128,12 +133,13 @@ export const app = {
   /**
    * Return a workspace that the page knows.
    *
-   * @param {string} id
-   * @returns {object|null}
+   * @param {string|null} id
+   * @returns {object|null} null if it is not known (yet); `state.missing` has those that are not
+   *   there.
    */
   workspace(id) {
     const same = (each) => each.id === id;
-    return state.mine?.find(same) ?? state.everybody?.find(same) ?? null;
+    return state.mine?.find(same) ?? state.others.get(id) ?? state.everybody?.find(same) ?? null;
   },
 
   /**
@@ -143,9 +149,24 @@ export const app = {
    */
   put(workspace) {
     app.update((now) => {
-      const owns = now.me ? workspace.owner_id === now.me.owner_id : now.scope === "mine";
+      const owns = !now.me || workspace.owner_id === now.me.owner_id;
       now.mine = replaced(now.mine, workspace, owns);
+      if (!owns) now.others.set(workspace.id, workspace);
       now.everybody = replaced(now.everybody, workspace, now.everybody !== null);
+    });
+  },
+
+  /**
+   * Forget a workspace of which the Hub says that there is none.
+   *
+   * @param {string} id
+   */
+  drop(id) {
+    const other = (each) => each.id !== id;
+    app.update((now) => {
+      now.others.delete(id);
+      now.missing.add(id);
+      now.everybody = now.everybody?.filter(other) ?? null;
     });
   },
 

@@ -4,6 +4,8 @@
  * @module
  */
 import { html, nothing } from "lit";
+import { icon } from "page/icons.js";
+import { THEMES, chooseTheme, chosenTheme } from "page/theme.js";
 
 const KEYS = [
   ["/", "search"],
@@ -22,44 +24,53 @@ const KEYS = [
 export function headerView(app) {
   const { me } = app.state;
   return html`<header>
-    <a class="brand" href="#/">
+    <h1><a class="brand" href="#/" aria-label="Workspaces">
       <svg viewBox="0 0 32 32" width="24" height="24" aria-hidden="true">
         <rect width="32" height="32" rx="8"/><path d="M9 11l5 5-5 5M16 21h8"/>
       </svg>
-      Workspaces
-    </a>
+      <span>Workspaces</span>
+    </a></h1>
     ${quotaView(me?.quota)} ${app.session ? person(app) : nothing}
   </header>`;
 }
 
 function quotaView(quota) {
   if (!quota) return nothing;
-  return html`<dl class="quota" aria-label="Quota in use">
+  return html`<ul class="quota" aria-label="Quota in use">
     ${used("workspaces", quota.workspaces)} ${used("running", quota.running)}
-  </dl>`;
+  </ul>`;
 }
 
-function used(name, { used, most }) {
-  return html`<div class=${used >= most ? "full" : nothing}>
-    <dt>${name}</dt>
-    <dd><b>${used}</b> of ${most}
-      <meter min="0" max=${most} value=${used} aria-label="${name}: ${used} of ${most}"></meter></dd>
-  </div>`;
+function used(what, { used, most }) {
+  return html`<li class=${used >= most ? "full" : nothing}>
+    <span><b>${used}</b> of ${most}</span> <span class="what">${what}</span>
+    <meter min="0" max=${most} value=${used} aria-hidden="true"></meter>
+  </li>`;
 }
 
 function person(app) {
   const { me } = app.state;
   const email = me?.email ?? "";
   return html`<button class="me" popovertarget="person" aria-label="You: ${email || "menu"}"
-      title=${email || nothing}>${(email[0] ?? "?").toUpperCase()}</button>
+      title=${email || nothing}>${email ? email[0].toUpperCase() : icon("person")}</button>
     <div id="person" class="menu" popover>
       ${email ? html`<p class="who"><bdi>${email}</bdi>${me.is_admin
         ? html`<span class="tag">administrator</span>` : nothing}</p>` : nothing}
-      ${people(app)}
-      <h2>Keys</h2>
+      ${people(app)} ${themes(app)}
+      <h3>Keys</h3>
       <dl class="keys">${KEYS.map(([key, does]) => html`<dt><kbd>${key}</kbd></dt><dd>${does}</dd>`)}</dl>
       <p class="soft">${app.session.hub?.name} ${app.session.hub?.version}</p>
     </div>`;
+}
+
+function themes(app) {
+  const choose = (theme) => () => {
+    chooseTheme(theme);
+    app.update();
+  };
+  return html`<h3>Colours</h3>
+    <div class="choices" role="group" aria-label="Colours">${THEMES.map((theme) => html`<button
+      aria-pressed=${theme === chosenTheme()} @click=${choose(theme)}>${theme}</button>`)}</div>`;
 }
 
 /** In the local cloud one chooses who one is. */
@@ -71,7 +82,7 @@ function people(app) {
     app.restart();
   };
   const name = (one) => one.email ?? one;
-  return html`<h2>Work as</h2>
+  return html`<h3>Work as</h3>
     <ul class="people">${session.people.map((one) => html`<li><button class="bare"
       aria-pressed=${name(one) === app.state.me?.email} @click=${choose(one)}><bdi>${name(one)}</bdi>
       </button></li>`)}</ul>`;

@@ -33,7 +33,7 @@ export function shape(status, part = null) {
 /**
  * Return a small picture by name, as decoration.
  *
- * @param {"search"|"plus"|"close"|"back"|"away"} name
+ * @param {"search"|"plus"|"close"|"back"|"person"|"away"} name
  * @returns {unknown} a template.
  */
 export function icon(name) {
@@ -49,6 +49,7 @@ const ICONS = {
   plus: "M8 3v10M3 8h10",
   close: "M4 4l8 8M12 4l-8 8",
   back: "M9.5 3.5 5 8l4.5 4.5",
+  person: "M8 8a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM2.5 14a5.5 5.5 0 0 1 11 0",
   away: "M2 5.5a9 9 0 0 1 12 0M4.5 8.5a5 5 0 0 1 7 0M8 12v.1M3 14 13 2",
 };
 

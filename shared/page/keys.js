@@ -44,11 +44,9 @@ function leaveSearch(app, input) {
 }
 
 function close(app) {
-  const { id, view } = app.state.route;
+  const { view } = app.state.route;
   if (view === "list" || document.querySelector(":popover-open")) return false;
-  go(app, "/");
-  requestAnimationFrame(() => focus(id ? `[data-id="${id}"] a` : "#list-title"));
-  return true;
+  return go(app, "/");
 }
 
 function go(app, route) {
@@ -68,7 +66,7 @@ function isInList(event) {
 
 /** Move the focus by so many rows; to the first if it is in none. */
 function walk(by) {
-  const links = [...document.querySelectorAll(".rows .name a")];
+  const links = [...document.querySelectorAll(".rows h3 a")];
   const row = document.activeElement?.closest(".row");
   const at = links.findIndex((link) => row?.contains(link));
   const next = at < 0 ? links[0] : links[Math.min(links.length - 1, Math.max(0, at + by))];

@@ -21,9 +21,9 @@ export function listView(app) {
   const found = all?.filter(matches(state.filter));
   return html`<section class="list" aria-labelledby="list-title">
     <div class="bar">
-      <h1 id="list-title" tabindex="-1">${title(state)}</h1>
+      <h2 id="list-title" tabindex="-1">${title(state)}</h2>
       ${state.me?.is_admin ? scope(app) : nothing}
-      <a class="button go" href="#/new" aria-keyshortcuts="n">${icon("plus")} New workspace</a>
+      ${all || !state.trouble ? newWorkspace() : nothing}
     </div>
     ${all?.length ? tools(app, all) : nothing} ${body(app, all, found)}
   </section>`;
@@ -31,15 +31,15 @@ export function listView(app) {
 
 /**
  * Return the workspaces that the list has, before it is narrowed; null if they are not known yet.
- * A person's own are read more often than everybody's, so they go before.
+ * The administrator's own go first: they are read more often than everybody's.
  *
  * @param {import("page/app.js").app["state"]} state
  * @returns {object[]|null}
  */
 export function listed({ scope, mine, everybody }) {
-  if (scope === "mine" || mine === null) return mine;
-  const own = new Map(mine.map((each) => [each.id, each]));
-  return everybody?.map((each) => own.get(each.id) ?? each) ?? null;
+  if (scope === "mine" || mine === null || everybody === null) return scope === "mine" ? mine : null;
+  const others = everybody.filter((each) => !mine.some((own) => own.id === each.id));
+  return [...mine, ...others];
 }
 
 function body(app, all, found) {
@@ -51,6 +51,11 @@ function body(app, all, found) {
   return html`<ul class="rows" aria-labelledby="list-title">
     ${repeat(found, key, (workspace) => row(app, workspace))}
   </ul>`;
+}
+
+function newWorkspace() {
+  return html`<a class="button go" href="#/new" aria-keyshortcuts="n" aria-label="New workspace"
+    >${icon("plus")}<span>New<span class="long"> workspace</span></span></a>`;
 }
 
 function title({ scope }) {

@@ -95,10 +95,28 @@ export class Live {
       update(() => (state.me = body));
     }
     update(() => (state.mine = list.body));
+    await this.#readOthers();
     if (state.scope === "everybody" && Date.now() - this.#everybodyAt >= EVERYBODY_MS) {
       const everybody = await api.all("/workspaces?all=true");
       this.#everybodyAt = Date.now();
       update(() => (state.everybody = everybody.body));
+    }
+  }
+
+  /** Read those of others' workspaces that are opened, or change since this page asked for it. */
+  async #readOthers() {
+    const { api, state } = this.#app;
+    const followed = [...state.others.values()].filter((each) => each.operation);
+    const ids = new Set(followed.map((each) => each.id));
+    const opened = state.route.id;
+    if (opened && !state.mine.some((each) => each.id === opened)) ids.add(opened);
+    for (const id of ids) {
+      try {
+        this.#app.put((await api.get(`/workspaces/${id}`)).body);
+      } catch (error) {
+        if (error.status !== 404) throw error;
+        this.#app.drop(id);
+      }
     }
   }
 
@@ -114,10 +132,8 @@ export class Live {
   }
 
   #isBusy() {
-    const { mine, everybody, scope, route } = this.#app.state;
-    const opened = route.id && this.#app.workspace(route.id);
-    const shown = scope === "everybody" ? [mine, everybody] : [mine];
-    return Boolean(opened?.operation) || shown.flat().some((each) => each?.operation);
+    const { mine, others } = this.#app.state;
+    return [...mine, ...others.values()].some((each) => each.operation);
   }
 
   /** Read, once for each operation, the events that tell how long it usually takes. */

@@ -6,17 +6,24 @@
 import { render } from "lit";
 import { announceChanges } from "page/announce.js";
 import { app, followRoute } from "page/app.js";
+import { followFocus } from "page/focus.js";
 import { listenToKeys } from "page/keys.js";
 import { Live } from "page/live.js";
 import { openSession } from "page/session.js";
-import { pageView } from "page/shell.js";
+import { pageTitle, pageView } from "page/shell.js";
+import { recallTheme } from "page/theme.js";
 import { everySecond } from "page/times.js";
 
 const page = document.getElementById("page");
+recallTheme();
 page.replaceChildren();
-app.subscribe(() => render(pageView(app), page));
+app.subscribe(() => {
+  render(pageView(app), page);
+  document.title = pageTitle(app);
+});
 announceChanges(app, document.getElementById("announcer"));
 followRoute();
+followFocus(app);
 listenToKeys(app);
 everySecond(() => app.update());
 await begin(1000);

@@ -17,7 +17,7 @@ import { clock, duration, moment } from "page/times.js";
 export function notices(app) {
   const { signedOut, trouble, mine, toasts } = app.state;
   return html`<div class="notices">
-    ${toasts.map((each) => html`<p class="notice" role="status">${each.text}
+    ${toasts.map((each) => html`<p class="notice">${each.text}
       <button class="bare" aria-label="Dismiss" @click=${() => app.untoast(each.id)}>
         ${icon("close")}</button></p>`)}
     ${signedOut && mine ? ended(app) : nothing}
@@ -30,18 +30,19 @@ function ended(app) {
     await app.session.signIn();
     app.live.poke();
   };
-  return html`<p class="notice is-bad" role="alert">
-    <span>Your sign-in has ended. Nothing that you have typed is lost.</span>
+  return html`<p class="notice is-bad">
+    <span role="alert">Your sign-in has ended. Nothing that you have typed is lost.</span>
     <button class="go" @click=${again}>Sign in again</button>
   </p>`;
 }
 
 function away(app, { error, retryAt, since }) {
   const left = Math.max(0, (retryAt - Date.now()) / 1000);
-  return html`<p class="notice is-bad" role="alert">
+  return html`<p class="notice is-bad">
     ${icon("away")}
-    <span>${error.message} ${since ? html`You see how it was at ${moment(since, clock)}.` : nothing}
-      <span class="soft">Next try in <span class="count">${duration(left)}</span></span></span>
+    <span><span role="alert">${error.message} ${since
+        ? html`You see how it was at ${moment(since, clock)}.` : nothing}</span>
+      <span class="soft count">Next try in ${duration(left)}.</span></span>
     <button @click=${() => app.live.poke()}>Try now</button>
   </p>`;
 }

@@ -10,6 +10,7 @@ import { clock, duration, moment, now, relative, secondsBetween, time } from "pa
 import * as words from "page/words.js";
 
 const SOON_SECONDS = 600; // what happens so soon is marked
+const SLOW = 1.5; // so many times the usual is marked
 
 /**
  * Return a workspace's row.
@@ -26,12 +27,15 @@ export function row(app, workspace) {
   const here = state.route.id === workspace.id;
   return html`<li class="row is-${status}" data-id=${workspace.id}>
     ${shape(status, how?.part)}
-    <h2 class="name">
-      <a href="#/workspaces/${workspace.id}" aria-current=${here ? "true" : nothing}
-        ><bdi>${workspace.name}</bdi></a>
-    </h2>
-    <p class="word">${status}</p>
-    ${owner(state, workspace)} ${origin(workspace)} ${machine(workspace)} ${used(workspace)}
+    <div class="head">
+      <h3><a href="#/workspaces/${workspace.id}" aria-current=${here ? "true" : nothing}
+        ><bdi>${workspace.name}</bdi></a></h3>
+      <p class="word">${status}</p>
+    </div>
+    ${origin(workspace)}
+    <div class="facts">
+      ${machine(workspace)} ${owner(state, workspace)} ${used(workspace)}
+    </div>
     <div class="next">${how ? underWay(workspace, how, usual) : atRest(workspace)}</div>
     <div class="act">${action(app, workspace)}</div>
     ${trouble(app, workspace)}
@@ -51,7 +55,7 @@ function origin({ metadata }) {
   const branch = metadata?.branch;
   return html`<p class="repo" title=${metadata?.repo ?? nothing}>
     ${repo ? html`<bdi>${repo}</bdi>` : html`<span class="none">no repository</span>`}${branch
-      ? html` <span class="branch"><span class="unseen">branch </span><bdi>${branch}</bdi></span>`
+      ? html` <span class="branch"><bdi>${branch}</bdi></span>`
       : nothing}
   </p>`;
 }
@@ -63,28 +67,24 @@ function machine(workspace) {
 function used(workspace) {
   const connected = workspace.last_activity === "created" ? null : time(workspace.last_connected_at);
   const device = words.device(workspace);
-  const from = device ? html` from <bdi>${device}</bdi>` : nothing;
-  return html`<p class="used">
-    ${connected
-      ? html`used ${moment(connected)}${from}`
-      : html`made ${moment(time(workspace.created_at))}${from}`}
-  </p>`;
+  const [what, at] = connected ? ["used", connected] : ["made", time(workspace.created_at)];
+  return html`<p class="used"><span>${what} ${moment(at)}</span> ${device
+    ? html`<span>from <bdi>${device}</bdi></span>`
+    : nothing}</p>`;
 }
 
 /** What an operation does, for how long, and how long that usually takes. */
 function underWay({ operation }, how, usual) {
   const tried = operation.zones_tried?.length;
-  return html`<p>
-      ${words.doing(operation.phase)}, <b class="count">${duration(how.elapsed)}</b>
-    </p>
-    <p class="soft">
-      ${tried ? `no capacity in ${tried === 1 ? "1 zone" : `${tried} zones`} yet` : nothing}
-      ${!tried && usual ? `usually ${duration(usual)}` : nothing}
-      ${!tried && !usual ? html`at most until ${moment(time(operation.deadline_at), clock)}` : nothing}
-    </p>
+  const what = words.doing(operation.phase);
+  return html`<p>${what}, <b class="count">${duration(how.elapsed)}</b>${tried
+      ? html`<span class="soft">, no capacity in ${tried} ${tried === 1 ? "zone" : "zones"}</span>`
+      : nothing}</p>
     ${how.part === null
-      ? nothing
-      : html`<progress max="1" value=${how.part} aria-label=${words.doing(operation.phase)}></progress>`}`;
+      ? html`<p class="soft">over by ${moment(time(operation.deadline_at), clock)}</p>`
+      : html`<p class="soft meter ${how.elapsed > usual * SLOW ? "slow" : ""}">
+          <progress max="1" value=${how.part} aria-label=${what}></progress>
+          usually ${duration(usual)}</p>`}`;
 }
 
 function atRest(workspace) {
@@ -94,13 +94,24 @@ function atRest(workspace) {
       <p class="soft">${at ? moment(at) : nothing}</p>`;
   }
   const next = words.upcoming(workspace);
-  const asleep = words.asleepSince(workspace);
   const when = next && html`${next.what} <b class="count">${moment(next.at, relative)}</b>`;
-  if (asleep) return html`<p>${asleep}</p><p class="soft">${when ?? words.stoppedBecause(workspace)}</p>`;
+  const asleep = words.asleepSince(workspace);
+  if (asleep) {
+    return html`<p>${asleep}</p><p class="soft">${when ?? words.stoppedBecause(workspace)}</p>`;
+  }
   if (!next) return html`<p class="soft">stays as it is</p>`;
   const soon = secondsBetween(now(), next.at) < SOON_SECONDS;
   return html`<p class=${soon ? "soon" : nothing}>${when}</p>
-    <p class="soft">${next.unless ? `unless ${next.unless}` : nothing}</p>`;
+    <p class="soft detail" title=${next.unless ? `unless ${next.unless}` : nothing}>
+      ${awake(workspace, next)}</p>`;
+}
+
+/** Since when nobody uses it, or until when somebody wants it awake. */
+function awake(workspace, { since, kind }) {
+  const until = time(workspace.kept_awake_until);
+  if (until && until > now()) return html`kept awake until ${moment(until, clock)}`;
+  if (kind !== "suspend") return nothing;
+  return since ? html`not in use since ${moment(since, clock)}` : "unless somebody connects";
 }
 
 /** What is wrong: with the workspace, or with what was asked for last. */
@@ -108,8 +119,8 @@ function trouble(app, workspace) {
   const refused = app.state.refused.get(workspace.id);
   if (refused) {
     const dismiss = () => app.update((state) => state.refused.delete(workspace.id));
-    return html`<div class="trouble" role="alert">
-      <p>${refused.message}${retryIn(refused)}</p>
+    return html`<div class="trouble">
+      <p><span role="alert">${refused.message}</span>${retryIn(refused)}</p>
       <button class="bare" aria-label="Dismiss" @click=${dismiss}>${icon("close")}</button>
     </div>`;
   }
@@ -117,8 +128,9 @@ function trouble(app, workspace) {
   return html`<div class="trouble"><p>${workspace.error.message}</p></div>`;
 }
 
+/** Not in the alert: a screen reader would say it every second. */
 function retryIn(problem) {
-  const left = (problem.retryAfter ?? 0) - secondsBetween(problem.at ?? now(), new Date());
+  const left = problem.retryIn?.() ?? 0;
   return left > 0 ? html` Try again in <span class="count">${duration(left)}</span>.` : nothing;
 }
 

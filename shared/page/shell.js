@@ -41,8 +41,9 @@ function panel(app, view) {
 
 function notConfigured() {
   return card({
-    title: "Nobody can sign in here",
-    text: html`Whoever runs this Hub has not set up a sign-in for the page. The command works:`,
+    title: "Signing in to this page is not set up",
+    text: html`Whoever runs this Hub can change that: its README says how. The command does all that
+      the page does:`,
     more: html`<code>workspace login ${location.origin}</code>`,
   });
 }
@@ -56,6 +57,19 @@ function signIn(app) {
     title: "Sign in to see your workspaces",
     actions: html`<button class="go" @click=${again}>Sign in</button>`,
   });
+}
+
+/**
+ * Return the document's title: where one is, and how much is under way.
+ *
+ * @param {import("page/app.js").app} app
+ * @returns {string}
+ */
+export function pageTitle(app) {
+  const { route, mine } = app.state;
+  const busy = mine?.filter((each) => each.operation).length;
+  const here = route.view === "new" ? "New workspace" : app.workspace(route.id)?.name;
+  return `${busy ? `(${busy}) ` : ""}${here ? `${here} · ` : ""}Workspaces`;
 }
 
 /** A fragment is a route here, so the link moves the focus itself. */

@@ -58,9 +58,9 @@ export function nothingMatches(app) {
  */
 export function unavailable(app, { error, retryAt }) {
   const left = Math.max(0, (retryAt - Date.now()) / 1000);
+  const title = error.status === 403 ? "This Hub does not let you in" : "Your workspaces cannot be read";
   return card({
-    alert: true,
-    title: error.status === 403 ? "This Hub does not let you in" : "Your workspaces cannot be read",
+    title: html`<span role="alert">${title}</span>`,
     text: error.message,
     actions: html`<button @click=${() => app.live.poke()}>Try now</button>`,
     more: html`${error.status === 403 ? nothing : html`Tried again in
@@ -72,11 +72,11 @@ export function unavailable(app, { error, retryAt }) {
 /**
  * Return a card that stands where a view would.
  *
- * @param {{title: string, text?: unknown, actions?: unknown, more?: unknown, alert?: boolean}} parts
+ * @param {{title: unknown, text?: unknown, actions?: unknown, more?: unknown}} parts
  * @returns {unknown} a template.
  */
-export function card({ title, text = nothing, actions = nothing, more = nothing, alert = false }) {
-  return html`<div class="card" role=${alert ? "alert" : nothing}>
+export function card({ title, text = nothing, actions = nothing, more = nothing }) {
+  return html`<div class="card">
     <svg class="picture" viewBox="0 0 96 64" width="96" height="64" aria-hidden="true">
       <rect x="14" y="6" width="68" height="44" rx="5"/><path d="M4 57h88M28 21l8 7-8 7M42 36h12"/>
     </svg>

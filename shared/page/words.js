@@ -107,15 +107,16 @@ export function usual(events, kind, phase) {
  * Return the one thing that happens next to a workspace at rest.
  *
  * @param {object} workspace as the API has it.
- * @returns {{kind: string, what: string, at: Date, unless: string|null}|null} null if nothing does,
- *   or if an operation is under way.
+ * @returns {{kind: string, what: string, at: Date, since: Date|null, unless: string|null}|null}
+ *   null if nothing does, or if an operation is under way.
  */
 export function upcoming(workspace) {
   if (workspace.operation) return null;
   for (const entry of workspace.outlook ?? older(workspace)) {
     const at = time(entry.at);
     if (at && NEXT[entry.kind]) {
-      return { kind: entry.kind, what: NEXT[entry.kind], at, unless: entry.unless ?? null };
+      const { kind, unless = null } = entry;
+      return { kind, what: NEXT[kind], at, since: time(entry.since), unless };
     }
   }
   return null;

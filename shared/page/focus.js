@@ -1,0 +1,40 @@
+/**
+ * Where the keyboard is, when a view opens or closes.
+ *
+ * @module
+ */
+
+/**
+ * Move the focus into what opens, and back to where it was opened when it closes, from now on.
+ *
+ * @param {import("page/app.js").app} app
+ */
+export function followFocus(app) {
+  let before = app.state.route;
+  app.subscribe(() => {
+    const { route } = app.state;
+    if (route.view === before.view && route.id === before.id) return;
+    const left = before;
+    before = route;
+    requestAnimationFrame(() => (route.view === "list" ? leave(left) : enter()));
+  });
+}
+
+function enter() {
+  const panel = document.querySelector(".panel");
+  if (!panel || panel.contains(document.activeElement)) return;
+  focusOn(panel.querySelector("[autofocus]") ?? panel.querySelector("h2") ?? panel);
+}
+
+function leave({ id }) {
+  if (document.activeElement !== document.body) return;
+  focusOn(
+    document.querySelector(id ? `[data-id="${id}"] h3 a` : ".bar .go") ??
+      document.getElementById("list-title"),
+  );
+}
+
+function focusOn(element) {
+  if (element.tabIndex < 0) element.tabIndex = -1;
+  element.focus({ preventScroll: element.matches("h2") });
+}

@@ -6,6 +6,7 @@
 import { html, nothing } from "lit";
 import { icon } from "page/icons.js";
 import { THEMES, chooseTheme, chosenTheme } from "page/theme.js";
+import { capital } from "page/words.js";
 
 const KEYS = [
   ["/", "search"],
@@ -70,7 +71,7 @@ function themes(app) {
   };
   return html`<h3>Colours</h3>
     <div class="choices" role="group" aria-label="Colours">${THEMES.map((theme) => html`<button
-      aria-pressed=${theme === chosenTheme()} @click=${choose(theme)}>${theme}</button>`)}</div>`;
+      aria-pressed=${theme === chosenTheme()} @click=${choose(theme)}>${capital(theme)}</button>`)}</div>`;
 }
 
 /** In the local cloud one chooses who one is. */

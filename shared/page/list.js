@@ -7,7 +7,7 @@ import { html, nothing, repeat } from "lit";
 import { icon, shape } from "page/icons.js";
 import { row } from "page/row.js";
 import { empty, loading, nothingMatches, unavailable } from "page/states.js";
-import { STATUSES, status } from "page/words.js";
+import { STATUSES, capital, status } from "page/words.js";
 
 /**
  * Return the list with its heading, search and filter.
@@ -99,7 +99,7 @@ function filters(app, all) {
     app.update(() => (filter.status = filter.status === chosen ? "" : chosen));
   const chip = (name, label, count) =>
     html`<button class="chip is-${name || "all"}" aria-pressed=${filter.status === name}
-      @click=${choose(name)}>${name ? shape(name, 0.7) : nothing}${label}
+      @click=${choose(name)}>${name ? shape(name, 0.7) : nothing}${capital(label)}
       <span class="number">${count}</span></button>`;
   return html`<div class="chips" role="group" aria-label="Show only">
     ${chip("", "all", all.length)} ${shown.map((each) => chip(each, each, counts.get(each) ?? 0))}

@@ -60,6 +60,16 @@ export function status(workspace) {
 }
 
 /**
+ * Return a word as a heading or a button begins with it.
+ *
+ * @param {string} word
+ * @returns {string}
+ */
+export function capital(word) {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}
+
+/**
  * Return what an operation does now, or does in another phase.
  *
  * @param {string} phase as the API has it.

@@ -20,6 +20,7 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
         "id": workspace.id,
         "name": workspace.name,
         "owner_id": workspace.owner_id,
+        "owner_email": workspace.owner_email,
         "project_id": workspace.project_id,
         "instance_name": workspace.instance_name,
         "zone": workspace.zone,

@@ -52,6 +52,7 @@ def workspace(name: str = "api", **fields: Any) -> dict[str, Any]:
         "id": workspace_id,
         "name": name,
         "owner_id": "470597583915671017846",
+        "owner_email": "alice@example.com",
         "project_id": "project",
         "instance_name": f"workspace-{workspace_id}",
         "zone": "us-west1-a",

@@ -25,6 +25,7 @@ WORKSPACE_FIELDS = {
         "id",
         "name",
         "owner_id",
+        "owner_email",
         "project_id",
         "instance_name",
         "zone",
@@ -89,6 +90,7 @@ def test_a_create_answers_201_with_the_workspace_and_its_location(hub: Functions
     assert body == body | {
         "name": "my-project",
         "owner_id": "alice",
+        "owner_email": "alice@example.com",
         "project_id": "test-project",
         "instance_name": f"workspace-{body['id']}",
         "zone": "us-west1-a",

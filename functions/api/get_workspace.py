@@ -19,4 +19,4 @@ def get_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 200 with the workspace."""
     who = actor_of(request, HUB)
     workspace = manage_workspaces.get_workspace(HUB.records, who, workspace_id)
-    return Answer(200, workspace_json(workspace, HUB.policy))
+    return Answer(200, workspace_json(workspace, HUB.policy), conditional=True)

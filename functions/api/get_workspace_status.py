@@ -21,4 +21,5 @@ def get_workspace_status(request: Request, workspace_id: str) -> Answer:
     status = manage_workspaces.get_workspace_status(
         HUB.records, HUB.seen_machines, who, workspace_id
     )
-    return Answer(200, status_json(status, HUB.policy, HUB.settings.connect))
+    body = status_json(status, HUB.policy, HUB.settings.connect)
+    return Answer(200, body, conditional=True)

@@ -25,6 +25,5 @@ def list_events(request: Request, workspace_id: str | None = None) -> Answer:
         page = usecase.list_all_events(HUB.records, who, limit, page_token)
     else:
         page = usecase.list_workspace_events(HUB.records, who, workspace_id, limit, page_token)
-    return Answer(
-        200, [event_json(event) for event in page.records], next_link(request, page.next_token)
-    )
+    listed = [event_json(event) for event in page.records]
+    return Answer(200, listed, next_link(request, page.next_token), conditional=True)

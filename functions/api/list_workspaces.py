@@ -21,4 +21,4 @@ def list_workspaces(request: Request) -> Answer:
     who = actor_of(request, HUB)
     page = manage_workspaces.list_workspaces(HUB.records, who, read_list_query(request))
     listed = [workspace_json(workspace, HUB.policy) for workspace in page.records]
-    return Answer(200, listed, next_link(request, page.next_token))
+    return Answer(200, listed, next_link(request, page.next_token), conditional=True)

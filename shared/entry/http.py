@@ -29,6 +29,7 @@ from shared.bootstrap import Hub
 from shared.config import IdentitySource
 from shared.domain.access import Actor, MachineIdentity
 from shared.domain.errors import FieldProblem, HubError, InvalidRequestError
+from shared.entry.conditional import entity_tag, is_known
 from shared.entry.problems import problem_of_fault, problem_of_http_error, problem_of_hub_error
 from shared.entry.wsgi import body_of, guard
 from shared.usecases.admit_person import admit_person
@@ -47,11 +48,17 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a function answers: a status, a JSON value (None: no body) and headers."""
+    """What a function answers: a status, a JSON value (None: no body) and headers.
+
+    A ``conditional`` answer may be kept by the client, which asks each time whether it is still
+    true: it has an ``ETag``, and is answered 304 without a body to who has it already. Nothing in
+    it may depend on the time of the answer.
+    """
 
     status: int
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    conditional: bool = False
 
 
 def endpoint(
@@ -77,7 +84,7 @@ def endpoint(
             token = logs.request_id.set(request_id)
             try:
                 response = _answer(hub, urls, handler, request, query=query)
-                response.headers.update({**SECURITY_HEADERS, "X-Request-Id": request_id})
+                _complete(response, request_id)
                 logs.info(
                     "RequestAnswered",
                     function=handler.__name__,
@@ -145,7 +152,8 @@ def _answer(
             return _with_cors(_preflight(urls, request), request, origins)
         if hub.settings.identity.source is IdentitySource.IAP:
             _check_site(request, origins)
-        return _with_cors(_handled(urls, handler, request, query=query), request, origins)
+        response = _handled(hub, urls, handler, request, query=query)
+        return _with_cors(response, request, origins)
     except HTTPException as error:
         return problem_of_http_error(error)
     except Exception as error:  # noqa: BLE001 -- the caller gets a problem, the log the stack
@@ -157,12 +165,19 @@ def refused_by_the_framework(error: HTTPException) -> Response:
     """Answer in our form what the framework refuses, such as a path with a line feed in it."""
     body_of(flask.request).close_to_readers()
     response = problem_of_http_error(error)
-    response.headers.update({**SECURITY_HEADERS, "X-Request-Id": _request_id(flask.request)})
+    _complete(response, _request_id(flask.request))
     return response
 
 
+def _complete(response: Response, request_id: str) -> None:
+    """Add what every answer has; headers that the answer has of its own stay."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-Id"] = request_id
+
+
 def _handled(
-    urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool
+    hub: Hub, urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool
 ) -> Response:
     """Route the request and call the handler; an error becomes a problem, with CORS headers too."""
     try:
@@ -181,12 +196,23 @@ def _handled(
         return problem_of_http_error(error)
     if answer.body is None:
         return Response(status=answer.status, headers=dict(answer.headers))
-    return Response(
-        json.dumps(answer.body),
-        status=answer.status,
-        headers=dict(answer.headers),
-        content_type="application/json",
-    )
+    body = json.dumps(answer.body).encode()
+    headers = dict(answer.headers)
+    if answer.conditional:
+        headers |= {
+            "Cache-Control": "private, no-cache",
+            "ETag": entity_tag(body, headers.get("Link", "")),
+            "Vary": _identity_headers(hub.settings.identity.source),
+        }
+        if is_known(request.headers.get("If-None-Match"), headers["ETag"]):
+            return Response(status=304, headers=headers)
+    return Response(body, status=answer.status, headers=headers, content_type="application/json")
+
+
+def _identity_headers(source: IdentitySource) -> str:
+    """Return the names of the headers that say who a caller is."""
+    proxied = source is IdentitySource.IAP
+    return "Authorization, X-Goog-IAP-JWT-Assertion" if proxied else "Authorization"
 
 
 def _check_size(request: Request) -> None:
@@ -235,7 +261,7 @@ def _preflight(urls: Map, request: Request) -> Response:
         headers={
             "Access-Control-Allow-Methods": method,
             "Access-Control-Allow-Headers": (
-                "Authorization, Content-Type, Idempotency-Key, X-Request-Id"
+                "Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Request-Id"
             ),
             "Access-Control-Max-Age": "600",
         },
@@ -245,12 +271,12 @@ def _preflight(urls: Map, request: Request) -> Response:
 def _with_cors(response: Response, request: Request, origins: tuple[str, ...]) -> Response:
     if not origins:
         return response
-    response.headers["Vary"] = "Origin"
+    response.vary.add("Origin")
     origin = request.headers.get("Origin")
     if origin in origins:
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = (
-            "Link, Location, Retry-After, X-Request-Id"
+            "ETag, Link, Location, Retry-After, X-Request-Id"
         )
     return response
 

@@ -1026,7 +1026,7 @@ def test_a_web_page_of_another_origin_may_not_call(hub: Functions, origin: str |
 
     for each in (answer, preflight):
         assert "Access-Control-Allow-Origin" not in each.headers
-        assert each.headers["Vary"] == "Origin"
+        assert "Origin" in each.vary
 
 
 # ---- the contract, and headers ----
@@ -1050,7 +1050,6 @@ def test_every_answer_has_a_request_id_of_its_own(hub: Functions) -> None:
     assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in ids)
     assert len(set(ids)) == len(ids)
     for answer in answers.values():
-        assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 

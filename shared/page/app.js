@@ -36,6 +36,10 @@ const state = {
   asking: new Set(),
   /** @type {Map<string, object[]>} events that tell what is usual, by the workspace's id. */
   events: new Map(),
+  /** @type {object|null} what the open panel knows beside the list, see `panel.js`. */
+  panel: null,
+  /** @type {object|null} the form of a new workspace, see `create.js`. */
+  draft: null,
   /** @type {{error: Error, retryAt: number, since: Date|null}|null} why the list is not fresh. */
   trouble: null,
   /** @type {boolean} the Hub no longer believes who the person is. */

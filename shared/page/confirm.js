@@ -1,10 +1,321 @@
-/** @module Confirmation of what cannot be undone: stands in until it is written. */
+/**
+ * Asks before a workspace is changed: what happens, what exactly is lost, what it costs.
+ *
+ * The dialog is told by a dry run, if the Hub has it; it asks again when the workspace or what has
+ * been chosen changes. Where work is lost, the person types the name.
+ *
+ * @module
+ */
+import { html, nothing, render } from "lit";
+import { factsView, losesWork, lossesView } from "page/forecast.js";
+import { machineField, offeredTags, textField } from "page/fields.js";
+import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
+import { imageProblem, nameProblem } from "page/rules.js";
+import { duration } from "page/times.js";
+
+const PAUSE_MS = 300; // after the last change of a field
+
+const VERBS = {
+  start: { title: "Start", button: "Start", path: "start" },
+  stop: { title: "Stop", button: "Stop", path: "stop" },
+  delete: { title: "Delete", button: "Delete", path: "", bad: true },
+  rebuild: { title: "Rebuild", button: "Rebuild", path: "start", fields: { rebuild: true } },
+  empty_home: {
+    title: "Go on with an empty home:",
+    button: "Start with an empty home",
+    path: "start",
+    fields: { empty_home: true },
+  },
+  change: { title: "Change the machine of", button: "Change and start", path: "start", form: true },
+  rename: { title: "Start under another name:", button: "Start", path: "start", names: true },
+};
+const SAID = {
+  start: "Nothing is lost.",
+  stop: "It is put to sleep. A start goes on where you left off.",
+  delete: "Nothing brings it back.",
+  rebuild: "A new machine is made on the same home, with the current system.",
+  empty_home: "It gets a new, empty home if its home disk is gone. An existing home is never emptied.",
+  change: "A new machine is made on the same home.",
+  rename: "Its own name is another's by now.",
+};
+// Of a Hub without dry runs.
+const LOSES = {
+  delete: [{ what: "memory" }, { what: "home" }],
+  rebuild: [{ what: "memory" }, { what: "boot_disk" }],
+  change: [{ what: "memory" }, { what: "boot_disk" }],
+};
 
 /**
+ * Ask whether a workspace is to be changed, and change it. The focus returns to where it was.
+ *
  * @param {import("page/app.js").app} app
- * @param {"stop"|"start"|"delete"} verb
- * @param {object} workspace
+ * @param {"start"|"stop"|"delete"|"rebuild"|"empty_home"|"change"|"rename"} verb
+ * @param {object} workspace as the API has it.
+ * @returns {Promise<boolean>} whether it was asked for; false if the person did not want it.
  */
 export function openConfirm(app, verb, workspace) {
-  app.toast(`${verb} ${workspace.name}: not yet`);
+  return new Promise((resolve) => new Dialog(app, verb, workspace, resolve).open());
+}
+
+class Dialog {
+  #app;
+  #verb;
+  #id;
+  #resolve;
+  #element = document.createElement("dialog");
+  #opener = document.activeElement;
+  #unsubscribe = null;
+  #timer = null;
+  #asked = 0;
+  #seen = "";
+  #was;
+  #state = {
+    answer: null, // the dry run's
+    refusal: null, // instead of it
+    problem: null, // of the request itself
+    sending: false,
+    typed: "",
+    mistyped: false,
+    chosen: {},
+  };
+
+  constructor(app, verb, workspace, resolve) {
+    this.#app = app;
+    this.#verb = verb;
+    this.#id = workspace.id;
+    this.#was = workspace;
+    this.#resolve = resolve;
+    if (verb === "change") {
+      const { machine_type, image_tag } = workspace;
+      this.#state.chosen = { machine_type, image_tag };
+    }
+    if (verb === "rename") this.#state.chosen = { name: "" };
+  }
+
+  open() {
+    this.#element.className = "confirm";
+    this.#element.setAttribute("aria-labelledby", "confirm-title");
+    this.#element.addEventListener("close", () => this.#end(false));
+    this.#element.addEventListener("click", (event) => {
+      if (event.target === this.#element) this.#element.close(); // beside it
+    });
+    document.body.append(this.#element);
+    this.#unsubscribe = this.#app.subscribe(() => this.#draw());
+    this.#draw();
+    this.#element.showModal();
+    this.#element.querySelector("[data-first]")?.focus();
+  }
+
+  get #workspace() {
+    this.#was = this.#app.workspace(this.#id) ?? this.#was;
+    return this.#was;
+  }
+
+  #draw() {
+    const { status, operation, machine_type: type } = this.#workspace;
+    const seen = JSON.stringify([status, operation?.id, type, this.#state.chosen]);
+    if (seen !== this.#seen) {
+      const pause = this.#seen ? PAUSE_MS : 0;
+      this.#seen = seen;
+      this.#ask(pause);
+    }
+    render(this.#view(), this.#element);
+  }
+
+  #set(change) {
+    Object.assign(this.#state, change);
+    this.#draw();
+  }
+
+  /** Have the Hub say what would happen. An answer that comes after a newer question is nothing. */
+  #ask(pause) {
+    clearTimeout(this.#timer);
+    const asked = ++this.#asked;
+    if (!this.#app.session.features.has("dry_run") || this.#wrong) {
+      this.#state.answer = this.#wrong ? null : { loses: LOSES[this.#verb] ?? [], steps: [] };
+      return;
+    }
+    this.#timer = setTimeout(async () => {
+      let found;
+      try {
+        found = { answer: await this.#request("?dry_run=true"), refusal: null };
+      } catch (error) {
+        found = { answer: null, refusal: expected(this.#app, error) };
+      }
+      if (asked === this.#asked) this.#set(found);
+    }, pause);
+  }
+
+  #request(query = "") {
+    const { path } = VERBS[this.#verb];
+    const at = `/workspaces/${this.#id}`;
+    if (this.#verb === "delete") return this.#app.api.delete(`${at}${query}`);
+    const fields = this.#fields;
+    return this.#app.api.post(`${at}/${path}${query}`, Object.keys(fields).length ? fields : undefined);
+  }
+
+  /** What the request changes. */
+  get #fields() {
+    const { chosen } = this.#state;
+    const changed = Object.entries(chosen).filter(([key, value]) => value !== this.#workspace[key]);
+    return { ...VERBS[this.#verb].fields, ...Object.fromEntries(changed) };
+  }
+
+  /** What is wrong with a chosen field; empty if nothing is. */
+  get #wrong() {
+    const { name, image_tag: tag } = this.#state.chosen;
+    if (name !== undefined && nameProblem(name)) return nameProblem(name);
+    return tag === undefined ? "" : imageProblem(tag, this.#choices?.image_tags);
+  }
+
+  get #choices() {
+    return this.#app.state.me?.choices;
+  }
+
+  get #isTyped() {
+    const { answer } = this.#state;
+    return this.#verb === "delete" || (answer !== null && losesWork(answer));
+  }
+
+  /** Whether the person may press the button. */
+  get #isReady() {
+    const { answer, refusal, sending, problem } = this.#state;
+    if (sending || this.#wrong || secondsLeft(problem) > 0) return false;
+    if (this.#verb === "change" && !Object.keys(this.#fields).length) return false;
+    return answer !== null && answer.decision !== "nothing" && refusal === null;
+  }
+
+  async #submit(event) {
+    event.preventDefault();
+    if (!this.#isReady) return;
+    if (this.#isTyped && this.#state.typed.trim() !== this.#workspace.name) {
+      this.#set({ mistyped: true });
+      this.#element.querySelector("#confirm-name")?.focus();
+      return;
+    }
+    this.#set({ sending: true, problem: null });
+    const { problem } = await send(this.#app, this.#id, () => this.#request());
+    this.#set({ sending: false, problem });
+    if (problem?.code === "NAME_TAKEN" && this.#verb !== "rename") this.#rename();
+    if (!problem) this.#end(true);
+  }
+
+  /** Its name is another's by now: go on with a name of the person's choice. */
+  #rename() {
+    this.#verb = "rename";
+    this.#set({ chosen: { name: "" }, problem: null });
+    this.#element.querySelector("#confirm-new-name")?.focus();
+  }
+
+  #end(done) {
+    if (this.#unsubscribe === null) return;
+    this.#unsubscribe();
+    this.#unsubscribe = null;
+    clearTimeout(this.#timer);
+    this.#asked += 1;
+    this.#element.close();
+    this.#element.remove();
+    this.#resolve(done);
+    // What was pressed may be gone by now, or may be disabled.
+    requestAnimationFrame(() => {
+      if (this.#opener?.isConnected && !this.#opener.disabled) this.#opener.focus();
+      if (document.activeElement !== document.body) return;
+      const row = `[data-id="${this.#id}"] a`;
+      (document.querySelector("#panel-title") ?? document.querySelector(row))?.focus();
+    });
+  }
+
+  #view() {
+    const { title, button, bad } = VERBS[this.#verb];
+    const { answer, refusal, sending, problem } = this.#state;
+    const left = secondsLeft(problem);
+    const nothingToDo = answer?.decision === "nothing";
+    return html`<form method="dialog" @submit=${(event) => this.#submit(event)} novalidate>
+      <h2 id="confirm-title">${title} <bdi>${this.#workspace.name}</bdi>?</h2>
+      <p>${nothingToDo ? "There is nothing to do: it is so, or is under way." : this.#said()}</p>
+      ${this.#form()}
+      <div class="forecast" aria-live="polite" aria-busy=${answer === null && refusal === null}>
+        ${this.#forecast()}
+      </div>
+      ${this.#isTyped && !nothingToDo ? this.#typing() : nothing} ${problemView(problem, ["name"])}
+      <div class="acts">
+        <button type="button" @click=${() => this.#element.close()}>${nothingToDo ? "Close" : "Cancel"}</button>
+        <button class=${bad || (answer && losesWork(answer)) ? "go is-bad" : "go"}
+          aria-disabled=${this.#isReady ? "false" : "true"}
+          ?data-first=${!this.#isTyped && !VERBS[this.#verb].form}>
+          ${sending ? "Asking …" : left > 0 ? html`${button} in <span class="count">${duration(left)}</span>` : button}
+        </button>
+      </div>
+    </form>`;
+  }
+
+  #said() {
+    const { answer } = this.#state;
+    if (this.#verb === "stop" && answer?.loses.some(({ what }) => what === "memory")) {
+      return "Its machine is switched off. The home is kept.";
+    }
+    if (this.#verb === "start" && answer?.loses.length) return "It starts anew on its home.";
+    return SAID[this.#verb];
+  }
+
+  #forecast() {
+    const { answer, refusal } = this.#state;
+    if (refusal) return problemView(refusal, ["name"]);
+    if (this.#wrong) return nothing;
+    if (!answer) return html`<p class="soft">Asking the Hub what happens …</p>`;
+    const events = this.#app.state.events.get(this.#id) ?? [];
+    return html`${lossesView(answer.loses)} ${factsView(answer, events)}`;
+  }
+
+  #form() {
+    const { chosen, refusal, problem } = this.#state;
+    const choices = this.#choices;
+    const change = (field) => (value) => this.#set({ chosen: { ...chosen, [field]: value }, problem: null });
+    if (this.#verb === "rename") {
+      const said = fieldProblem(problem ?? refusal, "name");
+      return textField({
+        id: "confirm-new-name",
+        label: "New name",
+        value: chosen.name,
+        change: change("name"),
+        required: true,
+        wrong: said || (chosen.name ? nameProblem(chosen.name) : ""),
+      });
+    }
+    if (this.#verb !== "change") return nothing;
+    const tags = offeredTags(choices?.image_tags, [this.#workspace.image_tag]);
+    return html`
+      ${choices
+        ? machineField({
+            id: "confirm-machine",
+            value: chosen.machine_type,
+            types: choices.machine_types,
+            change: change("machine_type"),
+          })
+        : nothing}
+      ${textField({
+        id: "confirm-image",
+        label: "Image",
+        value: chosen.image_tag,
+        change: change("image_tag"),
+        required: true,
+        options: tags,
+        code: true,
+        wrong: imageProblem(chosen.image_tag, choices?.image_tags),
+      })}
+    `;
+  }
+
+  #typing() {
+    const { typed, mistyped } = this.#state;
+    const wrong = mistyped && typed.trim() !== this.#workspace.name;
+    return html`<div class="field">
+      <label for="confirm-name">Type its name, <bdi class="code">${this.#workspace.name}</bdi>, to confirm</label>
+      <input id="confirm-name" type="text" autocomplete="off" autocapitalize="off" spellcheck="false"
+        data-first .value=${typed} aria-invalid=${wrong ? "true" : nothing}
+        aria-describedby=${wrong ? "confirm-name-problem" : nothing}
+        @input=${(event) => this.#set({ typed: event.target.value, mistyped: false })}>
+      ${wrong ? html`<p id="confirm-name-problem" class="wrong" role="alert">That is something else.</p>` : nothing}
+    </div>`;
+  }
 }

@@ -1,7 +1,239 @@
-/** @module A new workspace: stands in until it is written. */
-import { html } from "lit";
+/**
+ * A new workspace. What is typed is checked at once, and a dry run says what would be made.
+ *
+ * The draft is in the page's state, so it survives a new sign-in and a look at something else.
+ *
+ * @module
+ */
+import { html, nothing } from "lit";
+import { factsView } from "page/forecast.js";
+import { machineField, offeredTags, selectField, textField } from "page/fields.js";
+import { icon } from "page/icons.js";
+import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
+import { branchProblem, imageProblem, nameProblem, repositoryProblem } from "page/rules.js";
+import { duration } from "page/times.js";
 
-/** @returns {unknown} a template. */
-export function createView() {
-  return html`<h2>New workspace</h2>`;
+const PAUSE_MS = 400; // after the last key, before the Hub is asked
+const FIELDS = ["name", "machine_type", "zone", "image_tag", "metadata.repo", "metadata.branch"];
+const USED_UP = ["IDEMPOTENCY_KEY_REUSED", "WORKSPACE_GONE"];
+
+/**
+ * Show the form.
+ *
+ * @param {import("page/app.js").app} app
+ * @returns {unknown} a template.
+ */
+export function createView(app) {
+  const draft = draftOf(app);
+  const { choices } = app.state.me ?? {};
+  const left = secondsLeft(draft.problem);
+  return html`<form class="create" aria-labelledby="panel-title" novalidate @submit=${(event) => submit(app, event)}>
+    <div class="head">
+      <h2 id="panel-title" tabindex="-1">New workspace</h2>
+      <a class="button bare" href="#/" aria-label="Close">${icon("close")}</a>
+    </div>
+    ${fieldsView(app, draft, choices)}
+    <div class="forecast" aria-live="polite">${forecastView(app, draft)}</div>
+    ${problemView(draft.problem, shownProblems(draft.problem))}
+    <div class="acts">
+      <button class="go" aria-disabled=${draft.sending || left > 0 ? "true" : "false"}>
+        ${draft.sending ? "Asking …" : left > 0 ? html`Create in <span class="count">${duration(left)}</span>` : "Create"}
+      </button>
+      <button type="button" @click=${() => discard(app)}>Discard</button>
+      <p class="hint">or <code>${commandOf(draft, choices)}</code></p>
+    </div>
+  </form>`;
+}
+
+function fieldsView(app, draft, choices) {
+  const { values } = draft;
+  const wrong = problemsOf(draft, choices);
+  const change = (field) => (value) => edit(app, field, value);
+  return html`
+    ${textField({
+      id: "new-name",
+      label: "Name",
+      value: values.name,
+      change: change("name"),
+      required: true,
+      hint: "Letters, digits, “-”, “_” and “.”. You connect by it.",
+      wrong: wrong.name,
+    })}
+    ${textField({
+      id: "new-repo",
+      label: "Repository",
+      value: values.repo,
+      change: change("repo"),
+      hint: "Its address, without credentials: everybody who sees the workspace sees it.",
+      wrong: wrong["metadata.repo"],
+    })}
+    ${textField({
+      id: "new-branch",
+      label: "Branch",
+      value: values.branch,
+      change: change("branch"),
+      wrong: wrong["metadata.branch"],
+    })}
+    ${choices
+      ? html`${machineField({
+            id: "new-machine",
+            value: values.machine_type ?? choices.default_machine_type,
+            types: choices.machine_types,
+            change: change("machine_type"),
+            wrong: wrong.machine_type,
+          })}
+          <details class="more" ?open=${Boolean(wrong.zone || wrong.image_tag)}>
+            <summary>Zone and image</summary>
+            ${selectField({
+              id: "new-zone",
+              label: "Zone",
+              value: values.zone ?? choices.zones[0],
+              options: choices.zones,
+              change: change("zone"),
+              hint: "If it has no capacity, the others are tried.",
+              wrong: wrong.zone,
+            })}
+            ${textField({
+              id: "new-image",
+              label: "Image",
+              value: values.image_tag ?? choices.default_image_tag,
+              change: change("image_tag"),
+              required: true,
+              options: offeredTags(choices.image_tags, [choices.default_image_tag]),
+              hint: "The container image’s tag, or its digest.",
+              code: true,
+              wrong: wrong.image_tag,
+            })}
+          </details>`
+      : nothing}
+  `;
+}
+
+function forecastView(app, draft) {
+  const { answer, refusal } = draft.forecast;
+  if (refusal) return problemView(refusal, shownProblems(refusal));
+  if (!answer) return nothing;
+  if (answer.decision === "nothing") return html`<p class="soft">You have asked for this already.</p>`;
+  return html`<h3>What you get</h3>
+    ${factsView(answer, [...app.state.events.values()].flat())}`;
+}
+
+/** Return the draft; one with the defaults if there is none. */
+function draftOf(app) {
+  app.state.draft ??= {
+    values: { name: "", repo: "", branch: "", machine_type: null, zone: null, image_tag: null },
+    edited: new Set(),
+    key: crypto.randomUUID(), // makes every press of this form the same request
+    sending: false,
+    problem: null,
+    forecast: { asked: 0, timer: null, answer: null, refusal: null },
+  };
+  return app.state.draft;
+}
+
+function edit(app, field, value) {
+  app.update(() => {
+    const draft = draftOf(app);
+    draft.values[field] = value;
+    draft.edited.add(field);
+    if (draft.problem?.status !== 429) draft.problem = null;
+    foresee(app, draft);
+  });
+}
+
+/** Have the Hub say what would be made, a moment after the last key. */
+function foresee(app, draft) {
+  const { forecast } = draft;
+  clearTimeout(forecast.timer);
+  const asked = (forecast.asked += 1);
+  const wrong = Object.values(problemsOf(draft, app.state.me?.choices)).some(Boolean);
+  if (wrong || !draft.values.name || !app.session.features.has("dry_run")) {
+    Object.assign(forecast, { answer: null, refusal: null });
+    return;
+  }
+  forecast.refusal = null;
+  forecast.timer = setTimeout(async () => {
+    const found = { answer: null, refusal: null };
+    try {
+      found.answer = await app.api.post("/workspaces?dry_run=true", bodyOf(draft));
+    } catch (error) {
+      found.refusal = expected(app, error);
+    }
+    if (asked === forecast.asked) app.update(() => Object.assign(forecast, found));
+  }, PAUSE_MS);
+}
+
+/** Return what is wrong with each field: by the rules, or by what the Hub has said. */
+function problemsOf({ values, edited, problem, forecast }, choices) {
+  const { name, repo, branch, image_tag: tag } = values;
+  const found = {
+    name: name ? nameProblem(name) : edited.has("submitted") ? "is required" : "",
+    "metadata.repo": repositoryProblem(repo),
+    "metadata.branch": branchProblem(branch),
+    image_tag: tag === null ? "" : imageProblem(tag, choices?.image_tags),
+  };
+  for (const field of FIELDS) found[field] ||= saidOf(problem, field) || saidOf(forecast.refusal, field);
+  return found;
+}
+
+function saidOf(problem, field) {
+  if (field === "name" && problem?.code === "NAME_TAKEN") return "is that of another workspace of yours";
+  return fieldProblem(problem, field);
+}
+
+/** Return the fields that show what is wrong with them themselves. */
+function shownProblems(problem) {
+  return problem?.code === "NAME_TAKEN" ? [] : FIELDS;
+}
+
+function bodyOf({ values }) {
+  const { repo, branch, ...rest } = values;
+  const given = (fields) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value));
+  const metadata = given({ repo, branch });
+  return { ...given(rest), ...(Object.keys(metadata).length ? { metadata } : {}) };
+}
+
+async function submit(app, event) {
+  event.preventDefault();
+  const draft = draftOf(app);
+  if (draft.sending || secondsLeft(draft.problem) > 0) return;
+  draft.edited.add("submitted");
+  app.update();
+  if (Object.values(problemsOf(draft, app.state.me?.choices)).some(Boolean)) {
+    focusFirstWrong();
+    return;
+  }
+  app.update(() => Object.assign(draft, { sending: true, problem: null }));
+  const { answer, problem } = await send(app, "", () =>
+    app.api.post("/workspaces", bodyOf(draft), { idempotencyKey: draft.key }),
+  );
+  app.update((state) => {
+    Object.assign(draft, { sending: false, problem });
+    if (USED_UP.includes(problem?.code)) draft.key = crypto.randomUUID();
+    if (!problem && state.draft === draft) state.draft = null;
+  });
+  if (problem) focusFirstWrong();
+  else app.go(`/workspaces/${answer.id}`);
+}
+
+function discard(app) {
+  app.update((state) => (state.draft = null));
+  app.go("/");
+}
+
+/** The page has to be rendered before. */
+function focusFirstWrong() {
+  requestAnimationFrame(() => document.querySelector(".create [aria-invalid]")?.focus());
+}
+
+/** Return the command that makes the same. */
+function commandOf({ values }, choices) {
+  const { name, repo, branch, machine_type: type, zone, image_tag: tag } = values;
+  const word = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
+  const option = (flag, value, usual) => (value && value !== usual ? ` ${flag} ${word(value)}` : "");
+  return `workspace create ${name && !nameProblem(name) ? name : "NAME"}${option(
+    "--machine-type", type, choices?.default_machine_type,
+  )}${option("--repo", repo)}${option("--branch", branch)}${option("--zone", zone, choices?.zones[0])}${option(
+    "--image-tag", tag, choices?.default_image_tag,
+  )}`;
 }

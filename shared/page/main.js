@@ -9,6 +9,7 @@ import { app, followRoute } from "page/app.js";
 import { followFocus } from "page/focus.js";
 import { listenToKeys } from "page/keys.js";
 import { Live } from "page/live.js";
+import { followPanel } from "page/panel.js";
 import { openSession } from "page/session.js";
 import { pageTitle, pageView } from "page/shell.js";
 import { recallTheme } from "page/theme.js";
@@ -38,5 +39,6 @@ async function begin(pause) {
     return;
   }
   app.live = new Live(app);
+  followPanel(app);
   app.live.start();
 }

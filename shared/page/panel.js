@@ -1,7 +1,274 @@
-/** @module One workspace: stands in until it is written. */
-import { html } from "lit";
+/**
+ * One workspace: how to connect, what happens next, what took how long, what happened, what it is.
+ *
+ * @module
+ */
+import { html, nothing } from "lit";
+import { openConfirm } from "page/confirm.js";
+import { connectView, copyLine } from "page/connect.js";
+import { historyView } from "page/history.js";
+import { icon, shape } from "page/icons.js";
+import { newKeepAwake, outlookView } from "page/outlook.js";
+import { expected, problemView } from "page/problem.js";
+import { timelineView } from "page/timeline.js";
+import { clock, moment, time } from "page/times.js";
+import { waysOut } from "page/ways.js";
+import * as words from "page/words.js";
 
-/** @param {import("page/app.js").app} app */
+const SHOWN_EVENTS = 8;
+const MORE_EVENTS = 40;
+
+/**
+ * Show the workspace of the route.
+ *
+ * @param {import("page/app.js").app} app
+ * @returns {unknown} a template.
+ */
 export function panelView(app) {
-  return html`<h2>${app.workspace(app.state.route.id)?.name ?? "No such workspace"}</h2>`;
+  const panel = panelOf(app);
+  const workspace = current(app, panel);
+  if (!workspace) return absent(panel);
+  const status = words.status(workspace);
+  const how = workspace.operation && words.progress(workspace.operation, usualSeconds(app, workspace));
+  return html`<article class="workspace is-${status}" aria-labelledby="panel-title">
+    <div class="head is-${status}">
+      ${shape(status, how?.part)}
+      <h2 id="panel-title" tabindex="-1"><bdi>${workspace.name}</bdi></h2>
+      <p class="word">${panel.gone ? "gone" : status}</p>
+      ${closeLink}
+    </div>
+    ${panel.gone ? html`<p class="soft">It has been deleted.</p>` : parts(app, panel, workspace)}
+  </article>`;
+}
+
+const closeLink = html`<a class="button bare close" href="#/" aria-label="Close">${icon("close")}</a>`;
+
+function parts(app, panel, workspace) {
+  const { me } = app.state;
+  const owns = me === null || workspace.owner_id === me.owner_id;
+  const events = panel.events?.items ?? null;
+  const connection = panel.status?.connection ?? null;
+  const refused = app.state.refused.get(workspace.id);
+  return html`
+    ${problemView(panel.problem)} ${problemView(refused)}
+    ${workspace.error && !workspace.operation ? errorView(app, workspace) : nothing}
+    ${part("connect", "Connect", connectView(app, workspace, connection, owns))}
+    ${part("next", "What happens next", outlookView(app, workspace, panel.keepAwake))}
+    ${timelineView(workspace, events ?? [])}
+    ${part("history", "History", historyView(events?.slice(0, panel.shown) ?? null, me?.owner_id, moreOf(app, panel)))}
+    ${part("details", "Details", detailsView(app, workspace, panel.status, owns))}
+    ${actionsView(app, workspace)}
+  `;
+}
+
+function part(id, title, content) {
+  return html`<section class="part" aria-labelledby="${id}-title">
+    <h3 id="${id}-title" tabindex="-1">${title}</h3>
+    ${content}
+  </section>`;
+}
+
+function absent(panel) {
+  return html`<div class="head">
+      <h2 id="panel-title" tabindex="-1">${panel.gone ? "No such workspace" : "Reading it …"}</h2>
+      ${closeLink}
+    </div>
+    ${panel.gone
+      ? html`<p>There is no workspace at this address, or it is somebody else’s. It may have been deleted.</p>`
+      : nothing}
+    ${problemView(panel.problem)}`;
+}
+
+/** What went wrong, what can be done, and a button for each way out. */
+function errorView(app, workspace) {
+  const { error } = workspace;
+  const { advice, ways } = waysOut(workspace);
+  const [said, ...printed] = error.message.split("\n");
+  const asking = app.state.asking.has(workspace.id);
+  return html`<section class="note is-bad" aria-labelledby="error-title">
+    <h3 id="error-title">
+      ${capital(words.failed(error))}: <span class="code">${error.code}</span>
+    </h3>
+    <p><bdi>${said}</bdi></p>
+    ${printed.length ? html`<pre tabindex="0" role="group" aria-label="What the machine printed">${printed.join("\n")}</pre>` : nothing}
+    ${advice ? html`<p>${advice}</p>` : nothing}
+    ${error.at ? html`<p class="soft">${moment(time(error.at))}</p>` : nothing}
+    <div class="acts">
+      ${ways.map(
+        ({ act, label }, at) => html`<button type="button" class=${at === 0 ? "go" : nothing} ?disabled=${asking}
+          @click=${() => openConfirm(app, act, workspace)}>${label}</button>`,
+      )}
+    </div>
+  </section>`;
+}
+
+function actionsView(app, workspace) {
+  const offered = new Set(workspace.error && !workspace.operation ? waysOut(workspace).ways.map(({ act }) => act) : []);
+  const asking = app.state.asking.has(workspace.id);
+  const button = (act, label, look = nothing) =>
+    offered.has(act)
+      ? nothing
+      : html`<button type="button" class=${look} ?disabled=${asking} @click=${() => openConfirm(app, act, workspace)}>
+          ${label}</button>`;
+  const { status, operation } = workspace;
+  const rests = !operation;
+  return html`<div class="acts actions" role="group" aria-label="Actions">
+    ${rests && status === "READY" ? button("stop", "Stop") : nothing}
+    ${rests && status !== "READY" ? button("start", "Start", "go") : nothing}
+    ${operation?.kind === "STOP" && operation.automatic ? button("stop", "Stop") : nothing}
+    ${rests ? html`${button("change", "Change machine …")} ${button("rebuild", "Rebuild …")}` : nothing}
+    ${operation?.kind === "DELETE" && !operation.automatic ? nothing : button("delete", "Delete …", "bad")}
+  </div>`;
+}
+
+function detailsView(app, workspace, status, owns) {
+  const { metadata } = workspace;
+  const lines = [
+    ["Owner", owns ? null : html`<bdi>${workspace.owner_email ?? workspace.owner_id}</bdi>`],
+    ["Machine", workspace.machine_type],
+    ["Zone", workspace.zone],
+    ["Image", html`<span class="code">${workspace.image_tag}</span>`],
+    ["Repository", metadata?.repo && html`<bdi>${metadata.repo}</bdi>`],
+    ["Branch", metadata?.branch && html`<bdi>${metadata.branch}</bdi>`],
+    ["State in Compute", status?.instance?.status.toLowerCase() ?? status?.why_no_instance],
+    ["Address", status?.instance?.internal_address],
+    ["Memory", memoryOf(workspace)],
+    ["Last used", workspace.last_activity === "created" ? null : moment(time(workspace.last_connected_at))],
+    ["From", words.device(workspace) && html`<bdi>${words.device(workspace)}</bdi>`],
+    ["Created", moment(time(workspace.created_at), clock)],
+  ];
+  const shown = lines.filter(([, value]) => value);
+  return html`<dl class="details">
+      ${shown.map(([label, value]) => html`<div><dt>${label}</dt><dd>${value}</dd></div>`)}
+    </dl>
+    ${copyLine(app, workspace.id, "its id")}`;
+}
+
+function memoryOf({ memory_kept: kept, memory_lost_because: why }) {
+  if (kept === null || kept === undefined) return null;
+  return kept ? "was kept" : `was lost: ${why ?? "no reason is known"}`;
+}
+
+function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+function usualSeconds(app, { id, operation }) {
+  return words.usual(app.state.events.get(id) ?? [], operation.kind);
+}
+
+/** Return the state of the panel: it is that of the workspace of the route. */
+function panelOf(app) {
+  const { id } = app.state.route;
+  if (app.state.panel?.id !== id) {
+    app.state.panel = {
+      id,
+      workspace: null, // as it was last seen
+      gone: false,
+      status: null, // `GET /status`: the machine, and how to connect
+      statusOf: "", // what the workspace was then
+      events: null,
+      eventsOf: "",
+      shown: SHOWN_EVENTS,
+      problem: null,
+      keepAwake: newKeepAwake(),
+    };
+  }
+  return app.state.panel;
+}
+
+function current(app, panel) {
+  const known = app.workspace(panel.id);
+  if (known) Object.assign(panel, { workspace: known, gone: false });
+  return panel.workspace;
+}
+
+function moreOf(app, panel) {
+  const { events, shown } = panel;
+  if (!events || (shown >= events.items.length && !events.next)) return null;
+  return async () => {
+    if (shown >= events.items.length) {
+      try {
+        const { body, next } = await app.api.get(events.next);
+        Object.assign(events, { items: [...events.items, ...body], next });
+      } catch (error) {
+        panel.problem = expected(app, error);
+      }
+    }
+    app.update(() => (panel.shown += MORE_EVENTS));
+  };
+}
+
+/**
+ * Keep the open panel fresh, and move the focus into what is opened and back, from now on.
+ *
+ * @param {import("page/app.js").app} app its `live` is there already.
+ */
+export function followPanel(app) {
+  let before = app.state.route;
+  app.live.onRound(() => refresh(app));
+  app.subscribe(() => {
+    const { route } = app.state;
+    if (route === before) return;
+    const left = before;
+    before = route;
+    moveFocus(route, left);
+    if (route.view === "workspace") refresh(app);
+  });
+  if (before.view === "workspace") refresh(app);
+}
+
+function moveFocus(route, left) {
+  if (route.view === "list") {
+    if (document.activeElement !== document.body) return;
+    document.querySelector(left.id ? `[data-id="${left.id}"] a` : "#list-title")?.focus();
+  } else document.querySelector(route.view === "new" ? "#new-name" : "#panel-title")?.focus();
+}
+
+/** Read what the list does not have, if it may have changed since. */
+async function refresh(app) {
+  if (app.state.route.view !== "workspace" || !app.api) return;
+  const panel = panelOf(app);
+  try {
+    await readWorkspace(app, panel);
+    const workspace = current(app, panel);
+    if (workspace && !panel.gone) await Promise.all([readStatus(app, panel, workspace), readEvents(app, panel, workspace)]);
+    app.update(() => (panel.problem = null));
+  } catch (error) {
+    const problem = expected(app, error);
+    const gone = problem.status === 404;
+    app.update(() => Object.assign(panel, { gone, problem: gone ? null : problem }));
+  }
+}
+
+/** The list has the person's own; somebody else's is read by itself. */
+async function readWorkspace(app, panel) {
+  if (app.state.mine?.some(({ id }) => id === panel.id)) return;
+  const { body } = await app.api.get(`/workspaces/${panel.id}`);
+  panel.workspace = body;
+  app.put(body);
+}
+
+async function readStatus(app, panel, { status, operation, generation, machine_type: type, zone }) {
+  const of = JSON.stringify([status, operation?.kind, generation, type, zone]);
+  const waits = panel.status?.connection?.access?.state === "pending" && status === "READY";
+  if (of === panel.statusOf && !waits) return;
+  const { body } = await app.api.get(`/workspaces/${panel.id}/status`);
+  app.update(() => Object.assign(panel, { status: body, statusOf: of }));
+}
+
+async function readEvents(app, panel, workspace) {
+  const of = JSON.stringify([
+    workspace.updated_at,
+    workspace.status,
+    workspace.operation?.id,
+    workspace.kept_awake_until,
+  ]);
+  if (of === panel.eventsOf) return;
+  const { body, changed, next } = await app.api.get(`/workspaces/${panel.id}/events`);
+  app.update((state) => {
+    panel.eventsOf = of;
+    if (changed || !panel.events) panel.events = { items: body, next };
+    state.events.set(panel.id, body);
+  });
 }

@@ -1,0 +1,101 @@
+/**
+ * The ways out of an error: what a person can do about each code, as docs/troubleshooting.md has it.
+ *
+ * A way is `{act, label, fields, opens}`: `act` is the verb of `openConfirm`, `fields` the body of
+ * its request, and `opens` the field that a form of changes begins with.
+ *
+ * @module
+ */
+
+const AGAIN = {
+  CREATE: { act: "start", label: "Try again" },
+  START: { act: "start", label: "Try again" },
+  STOP: { act: "stop", label: "Try again" },
+  DELETE: { act: "delete", label: "Delete again …" },
+};
+const START = { act: "start", label: "Start" };
+const REBUILD = { act: "rebuild", label: "Make a new machine …", fields: { rebuild: true } };
+const MACHINE = { act: "change", label: "Other machine type …", opens: "machine_type" };
+const IMAGE = { act: "change", label: "Other image …", opens: "image_tag" };
+const EMPTY_HOME = {
+  act: "empty_home",
+  label: "Go on with an empty home …",
+  fields: { empty_home: true },
+};
+const DELETE = { act: "delete", label: "Delete …" };
+const KEEP = { act: "start", label: "Keep it: start" };
+
+const OTHER_IMAGE = "Start it with an image that exists and keeps running.";
+const OPERATOR = "Whoever runs the Hub has to change something first.";
+
+// What to do, in a sentence, and what else than "Try again" helps.
+const CODES = {
+  NO_CAPACITY: ["Nothing runs and nothing costs. Try again later, or take another machine type.", [MACHINE]],
+  COMPUTE_QUOTA_EXCEEDED: ["Stop or delete a workspace, or ask whoever runs the Hub for more.", [MACHINE]],
+  COMPUTE_PERMISSION_DENIED: [OPERATOR, []],
+  COMPUTE_POLICY_FORBIDS: [OPERATOR, [MACHINE]],
+  COMPUTE_NAME_TAKEN: [OPERATOR, []],
+  COMPUTE_REFUSED: ["Take another machine type, or have the settings corrected.", [MACHINE]],
+  MACHINE_GONE: ["The home is kept: a start makes a new machine on it.", []],
+  MACHINE_NOT_READY: ["A start boots it again.", []],
+  MACHINE_STOPPED: ["A start boots it again.", []],
+  MACHINE_AMBIGUOUS: [OPERATOR, []],
+  HOME_DISK_GONE: ["Have the home restored from a snapshot and try again, or go on without it.", [EMPTY_HOME]],
+  DISK_IN_USE: ["Detach the disk from the machine that the message names, then try again.", []],
+  NOT_READY_IN_TIME: ["Look for the cause in what the machine printed, then try again.", [REBUILD, IMAGE]],
+  NOT_CARRIED_OUT: ["Try again, and tell whoever runs the Hub.", []],
+  BOOT_FAILED: ["Try again.", [REBUILD]],
+  IMAGE_MISSING: [OTHER_IMAGE, [IMAGE]],
+  IMAGE_DENIED: [OTHER_IMAGE, [IMAGE]],
+  IMAGE_WRONG_PLATFORM: ["Take an image for this machine's processor, or another machine type.", [IMAGE, MACHINE]],
+  IMAGE_PULL_FAILED: ["If the registry is away, try again in a while.", [IMAGE]],
+  CONTAINER_ENDS: [OTHER_IMAGE, [IMAGE]],
+  CONTAINER_UNHEALTHY: [OTHER_IMAGE, [IMAGE]],
+  CONTAINER_REFUSED: [OTHER_IMAGE, [IMAGE]],
+  CONTAINER_NOT_RUNNING: ["Try again, or take a smaller image.", [IMAGE]],
+  CONTAINER_OUT_OF_MEMORY: ["Take a larger machine type.", [MACHINE]],
+  BOOT_DISK_FULL: ["Take a smaller image.", [IMAGE]],
+  DISK_FULL: ["Have the home disk made larger, then try again: its file system grows at boot.", []],
+  DISK_READ_ONLY: ["Have the home disk attached for writing, then try again.", []],
+  DISK_UNREADABLE: ["Try again. If it stays so, have a snapshot of the disk restored.", []],
+};
+
+/**
+ * Return the advice on a workspace's error and the ways out, the likeliest first.
+ *
+ * @param workspace the API's object; its `error` is not null.
+ * @returns `{advice, ways}`; `advice` may be empty, for a code that is not known here.
+ */
+export function waysOut(workspace) {
+  const { code, operation_kind: kind } = workspace.error;
+  const [advice, others] = CODES[code] ?? ["", []];
+  if (workspace.status === "SUSPENDED") {
+    // A start could not resume it; without its memory it may still boot.
+    return { advice, ways: kind === "STOP" ? [] : [START, REBUILD] };
+  }
+  if (workspace.status === "READY") return { advice, ways: kind === "STOP" ? [AGAIN.STOP] : [] };
+  const again = AGAIN[kind] ?? START;
+  const rescue = kind === "DELETE" ? [KEEP] : [];
+  const last = again.act === "delete" ? [] : [DELETE];
+  const needsOther = others.length > 0 && /^(IMAGE_(?!PULL)|CONTAINER_(?!NOT)|COMPUTE_REFUSED)/.test(code);
+  const ways = needsOther ? [...others, again] : [again, ...others];
+  return { advice, ways: [...ways, ...rescue, ...last] };
+}
+
+// What to do after a refusal, beside what the Hub says.
+const REFUSALS = {
+  OPERATION_UNDER_WAY: "Wait until it has ended, then try again.",
+  QUOTA_EXCEEDED: "Stop or delete a workspace, or ask whoever runs the Hub for more.",
+  NOT_ALLOWED: "Ask whoever runs this Hub.",
+  NAME_TAKEN: "Take another name.",
+  WORKSPACE_GONE: "An earlier press made a workspace that has been deleted since. Press again to make another.",
+  IDEMPOTENCY_KEY_REUSED:
+    "An earlier press may have made a workspace: look at the list. Press again to make another.",
+  UNAVAILABLE: "Nothing is half done: try again.",
+  INTERNAL: "Try again. If it stays so, give whoever runs the Hub the number of the request.",
+};
+
+/** Return what a person can do about a refusal of the API; empty if its own words say it. */
+export function adviceOf(code) {
+  return REFUSALS[code] ?? "";
+}

@@ -110,7 +110,8 @@ export const app = {
   /** Begin anew: the session's person is another one now. */
   restart() {
     app.api.forget();
-    Object.assign(state, { me: null, mine: null, everybody: null, scope: "mine", signedOut: false });
+    Object.assign(state, { me: null, mine: null, everybody: null, panel: null, draft: null });
+    Object.assign(state, { scope: "mine", signedOut: false });
     const { refused, asking, events, others, missing } = state;
     for (const known of [refused, asking, events, others, missing]) known.clear();
     app.go("/");

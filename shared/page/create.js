@@ -28,7 +28,7 @@ export function createView(app) {
   const { choices } = app.state.me ?? {};
   const left = secondsLeft(draft.problem);
   return html`<form class="create" aria-labelledby="panel-title" novalidate @submit=${(event) => submit(app, event)}>
-    <div class="head">
+    <div class="panel-head">
       <h2 id="panel-title" tabindex="-1">New workspace</h2>
       <a class="button bare" href="#/" aria-label="Close">${icon("close")}</a>
     </div>
@@ -56,6 +56,7 @@ function fieldsView(app, draft, choices) {
       value: values.name,
       change: change("name"),
       required: true,
+      first: true,
       hint: "Letters, digits, “-”, “_” and “.”. You connect by it.",
       wrong: wrong.name,
     })}

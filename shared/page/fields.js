@@ -10,16 +10,16 @@ import { money, sizes } from "page/forecast.js";
  * Return a field of one line.
  *
  * @param {{id: string, label: string, value: string, change: (value: string) => void, hint?: unknown,
- *   wrong?: string, required?: boolean, options?: string[], code?: boolean}} field `wrong` goes on
+ *   wrong?: string, required?: boolean, options?: string[], code?: boolean, first?: boolean}} field `wrong` goes on
  *   from the label, as the API's messages do; `options` are offered, and others can be typed.
  * @returns {unknown} a template.
  */
-export function textField({ id, label, value, change, hint, wrong, required, options, code }) {
+export function textField({ id, label, value, change, hint, wrong, required, options, code, first }) {
   const told = [hint && `${id}-hint`, wrong && `${id}-problem`].filter(Boolean).join(" ");
   return html`<div class="field">
     <label for=${id}>${label}${required ? nothing : html` <span class="soft">(optional)</span>`}</label>
     <input id=${id} class=${code ? "code" : nothing} type="text" .value=${value}
-      ?required=${required} autocomplete="off" autocapitalize="off" spellcheck="false"
+      ?required=${required} ?autofocus=${first} autocomplete="off" autocapitalize="off" spellcheck="false"
       list=${options?.length ? `${id}-options` : nothing}
       aria-invalid=${wrong ? "true" : nothing} aria-describedby=${told || nothing}
       @input=${(event) => change(event.target.value)}>
@@ -58,7 +58,7 @@ export function selectField({ id, label, value, options, change, hint, wrong }) 
  * @returns {unknown} a template.
  */
 export function machineField({ id, value, types, change, wrong }) {
-  const choice = (type) => html`<label class="machine">
+  const choice = (type) => html`<label class="machine-type">
     <input type="radio" name=${id} value=${type.name} .checked=${type.name === value}
       @change=${() => change(type.name)}>
     <b>${type.name}</b>
@@ -70,7 +70,7 @@ export function machineField({ id, value, types, change, wrong }) {
   </label>`;
   return html`<fieldset class="field" id=${id} aria-describedby=${wrong ? `${id}-problem` : nothing}>
     <legend>Machine type</legend>
-    <div class="machines">${types.map(choice)}</div>
+    <div class="machine-types">${types.map(choice)}</div>
     ${problemOf(id, "Machine type", wrong)}
   </fieldset>`;
 }

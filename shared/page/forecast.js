@@ -13,6 +13,8 @@ const LOST = {
   boot_disk: "What is installed outside the home",
   name: "The name: it is free for another workspace",
 };
+// Steps that are of no interest to a person.
+const UNTOLD = new Set(["asking", "forgetting it"]);
 // What a person has made themselves: nobody brings it back.
 const WORK = new Set(["memory", "home"]);
 
@@ -55,7 +57,7 @@ export function lossesView(loses) {
  */
 export function factsView(answer, events) {
   const { steps, kind, quota, cost } = answer;
-  const words = [...new Set(steps.map(doing))].filter((each) => each !== "asking");
+  const words = [...new Set(steps.map(doing))].filter((each) => !UNTOLD.has(each));
   const seconds = kind && usual(events, kind);
   return html`<dl class="facts">
     ${words.length

@@ -40,7 +40,7 @@ export function outlookView(app, workspace, form) {
 
 function whenOf({ at }) {
   const date = time(at);
-  if (!date) return html`<b>At any time</b>`;
+  if (!date) return html`<b>At any time</b>:`;
   const near = Math.abs(date - now()) < DAY_SECONDS * 1000;
   return html`<b>${moment(date, clock)}</b
     >${near ? html`<span class="soft">, <span class="count">${relative(date)}</span></span>` : nothing}:`;

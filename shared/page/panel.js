@@ -31,7 +31,7 @@ export function panelView(app) {
   const status = words.status(workspace);
   const how = workspace.operation && words.progress(workspace.operation, usualSeconds(app, workspace));
   return html`<article class="workspace is-${status}" aria-labelledby="panel-title">
-    <div class="head is-${status}">
+    <div class="panel-head is-${status}">
       ${shape(status, how?.part)}
       <h2 id="panel-title" tabindex="-1"><bdi>${workspace.name}</bdi></h2>
       <p class="word">${panel.gone ? "gone" : status}</p>
@@ -69,7 +69,7 @@ function part(id, title, content) {
 }
 
 function absent(panel) {
-  return html`<div class="head">
+  return html`<div class="panel-head">
       <h2 id="panel-title" tabindex="-1">${panel.gone ? "No such workspace" : "Reading it …"}</h2>
       ${closeLink}
     </div>
@@ -179,7 +179,8 @@ function panelOf(app) {
 
 function current(app, panel) {
   const known = app.workspace(panel.id);
-  if (known) Object.assign(panel, { workspace: known, gone: false });
+  if (known) panel.workspace = known;
+  panel.gone = !known && app.state.missing.has(panel.id);
   return panel.workspace;
 }
 
@@ -200,53 +201,36 @@ function moreOf(app, panel) {
 }
 
 /**
- * Keep the open panel fresh, and move the focus into what is opened and back, from now on.
+ * Keep the open panel fresh, from now on.
  *
  * @param {import("page/app.js").app} app its `live` is there already.
  */
 export function followPanel(app) {
-  let before = app.state.route;
+  let before = app.state.route.id;
   app.live.onRound(() => refresh(app));
   app.subscribe(() => {
-    const { route } = app.state;
-    if (route === before) return;
-    const left = before;
-    before = route;
-    moveFocus(route, left);
-    if (route.view === "workspace") refresh(app);
+    const { id } = app.state.route;
+    if (id === before) return;
+    before = id;
+    if (id && !app.workspace(id)) app.live.poke();
+    else refresh(app);
   });
-  if (before.view === "workspace") refresh(app);
-}
-
-function moveFocus(route, left) {
-  if (route.view === "list") {
-    if (document.activeElement !== document.body) return;
-    document.querySelector(left.id ? `[data-id="${left.id}"] a` : "#list-title")?.focus();
-  } else document.querySelector(route.view === "new" ? "#new-name" : "#panel-title")?.focus();
 }
 
 /** Read what the list does not have, if it may have changed since. */
 async function refresh(app) {
-  if (app.state.route.view !== "workspace" || !app.api) return;
+  if (app.state.route.view !== "workspace") return;
   const panel = panelOf(app);
+  const workspace = current(app, panel);
+  if (!workspace || panel.gone) return;
   try {
-    await readWorkspace(app, panel);
-    const workspace = current(app, panel);
-    if (workspace && !panel.gone) await Promise.all([readStatus(app, panel, workspace), readEvents(app, panel, workspace)]);
+    await Promise.all([readStatus(app, panel, workspace), readEvents(app, panel, workspace)]);
     app.update(() => (panel.problem = null));
   } catch (error) {
     const problem = expected(app, error);
-    const gone = problem.status === 404;
-    app.update(() => Object.assign(panel, { gone, problem: gone ? null : problem }));
+    // If it is gone, the next round tells.
+    app.update(() => (panel.problem = problem.status === 404 ? null : problem));
   }
-}
-
-/** The list has the person's own; somebody else's is read by itself. */
-async function readWorkspace(app, panel) {
-  if (app.state.mine?.some(({ id }) => id === panel.id)) return;
-  const { body } = await app.api.get(`/workspaces/${panel.id}`);
-  panel.workspace = body;
-  app.put(body);
 }
 
 async function readStatus(app, panel, { status, operation, generation, machine_type: type, zone }) {

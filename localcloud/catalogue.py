@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,15 @@ class Route:
 
     method: str
     path: str
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """Where it stands among others: a literal segment comes before a parameter.
+
+        ``~`` follows every character of a literal segment. The Terraform module sorts the same
+        (``gateway.tf``), so one path leads to one function everywhere.
+        """
+        return re.sub(r"\{[^}]*\}", "~", self.path), self.method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +123,17 @@ def read_catalogue(path: Path = CATALOGUE) -> Catalogue:
         invokers=tuple(content["invokers"]),
         functions=tuple(_function(name, entry) for name, entry in content["functions"].items()),
     )
+
+
+def public_routes(functions: Iterable[Function]) -> list[tuple[Route, Function]]:
+    """Return the routes of the public address, each with its function, in the order of a search."""
+    routes = [
+        (route, function)
+        for function in functions
+        if function.is_public
+        for route in function.routes
+    ]
+    return sorted(routes, key=lambda each: each[0].order)
 
 
 def _function(name: str, entry: dict[str, Any]) -> Function:

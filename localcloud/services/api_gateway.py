@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from localcloud.catalogue import Function
+from localcloud.catalogue import Function, public_routes
 from localcloud.services.http_server import GuardRules, HttpServer, is_from_another_site
 from localcloud.services.proxy import (
     Forwarding,
@@ -49,15 +49,16 @@ class Routes:
     def __init__(self, functions: tuple[Function, ...]) -> None:
         self._paths: list[tuple[re.Pattern[str], dict[str, str]]] = []
         methods_of: dict[str, dict[str, str]] = {}
-        for function in functions:
-            if function.is_public:
-                for route in function.routes:
-                    methods_of.setdefault(route.path, {})[route.method] = function.name
+        for route, function in public_routes(functions):
+            methods_of.setdefault(route.path, {})[route.method] = function.name
         for path, methods in methods_of.items():
             self._paths.append((re.compile(re.sub(r"\{[^}]*\}", "[^/]+", path)), methods))
 
     def find(self, path: str) -> Mapping[str, str]:
-        """Return the function's name for each method of a path; empty for an unknown path."""
+        """Return the function's name for each method of a path; empty for an unknown path.
+
+        If several match, that with a literal segment where the others have a parameter counts.
+        """
         for pattern, methods in self._paths:
             if pattern.fullmatch(path):
                 return methods

@@ -48,8 +48,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a function answers: a status, a JSON value (None: no body) and headers.
+    """What a function answers: a status, a body and headers.
 
+    The body is a JSON value, or None for none, or bytes, whose ``Content-Type`` the headers have.
     A ``conditional`` answer may be kept by the client, which asks each time whether it is still
     true: it has an ``ETag``, and is answered 304 without a body to who has it already. Nothing in
     it may depend on the time of the answer.
@@ -62,7 +63,7 @@ class Answer:
 
 
 def endpoint(
-    hub: Hub, *routes: str, query: bool = False
+    hub: Hub, *routes: str, query: bool = False, same_for_everybody: bool = False
 ) -> Callable[[Callable[..., Answer]], Callable[[Request], Response]]:
     """Make an HTTP function of a handler.
 
@@ -72,18 +73,22 @@ def endpoint(
     unforeseen is logged with its stack and answered 500 without it. Web pages of other origins may
     call only where ``HUB_CORS_ORIGINS`` lists them. A query is refused unless the handler reads one
     (``query``): who asks with ``?dry_run=true`` expects something else than what would be done.
+    ``same_for_everybody``: the answers are constants, so links of other sites and Identity-Aware
+    Proxy's redirections may lead here, with a query of whatever kind, which changes nothing.
     """
     guard(flask.current_app)
     urls = _url_map(routes)
 
     def decorate(handler: Callable[..., Answer]) -> Callable[[Request], Response]:
+        served = _Served(urls, handler, query or same_for_everybody, same_for_everybody)
+
         @wraps(handler)
         def function(request: Request) -> Response:
             began = time.monotonic()
             request_id = _request_id(request)
             token = logs.request_id.set(request_id)
             try:
-                response = _answer(hub, urls, handler, request, query=query)
+                response = _answer(hub, served, request)
                 _complete(response, request_id)
                 logs.info(
                     "RequestAnswered",
@@ -142,22 +147,30 @@ def next_link(request: Request, token: str | None) -> dict[str, str]:
     return {"Link": f'<{quote(request.path)}?{query}>; rel="next"'}
 
 
-def _answer(
-    hub: Hub, urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool
-) -> Response:
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A handler, its routes, and what it lets in; see ``endpoint``."""
+
+    urls: Map
+    handler: Callable[..., Answer]
+    query: bool
+    same_for_everybody: bool
+
+
+def _answer(hub: Hub, served: _Served, request: Request) -> Response:
     try:
         _check_size(request)
         origins = hub.settings.edge.cors_origins
         if origins and request.method == "OPTIONS":
-            return _with_cors(_preflight(urls, request), request, origins)
-        if hub.settings.identity.source is IdentitySource.IAP:
+            return _with_cors(_preflight(served.urls, request), request, origins)
+        if hub.settings.identity.source is IdentitySource.IAP and not served.same_for_everybody:
             _check_site(request, origins)
-        response = _handled(hub, urls, handler, request, query=query)
+        response = _handled(hub, served, request)
         return _with_cors(response, request, origins)
     except HTTPException as error:
         return problem_of_http_error(error)
     except Exception as error:  # noqa: BLE001 -- the caller gets a problem, the log the stack
-        logs.error("RequestFailed", error, function=handler.__name__)
+        logs.error("RequestFailed", error, function=served.handler.__name__)
         return problem_of_fault()
 
 
@@ -176,26 +189,24 @@ def _complete(response: Response, request_id: str) -> None:
     response.headers["X-Request-Id"] = request_id
 
 
-def _handled(
-    hub: Hub, urls: Map, handler: Callable[..., Answer], request: Request, *, query: bool
-) -> Response:
+def _handled(hub: Hub, served: _Served, request: Request) -> Response:
     """Route the request and call the handler; an error becomes a problem, with CORS headers too."""
     try:
-        _, parameters = urls.bind("hub").match(request.path, request.method)
-        if request.query_string and not query:
+        _, parameters = served.urls.bind("hub").match(request.path, request.method)
+        if request.query_string and not served.query:
             raise InvalidRequestError(
                 [FieldProblem("query", "must be empty: there are no parameters here")]
             )
-        answer = handler(request, **parameters)
+        answer = served.handler(request, **parameters)
     except HubError as error:
         response = problem_of_hub_error(error)
         if response.status_code >= 500:
-            logs.warning("RequestNotServed", function=handler.__name__, reason=str(error))
+            logs.warning("RequestNotServed", function=served.handler.__name__, reason=str(error))
         return response
     except HTTPException as error:
         return problem_of_http_error(error)
-    if answer.body is None:
-        return Response(status=answer.status, headers=dict(answer.headers))
+    if answer.body is None or isinstance(answer.body, bytes):
+        return Response(answer.body, status=answer.status, headers=dict(answer.headers))
     body = json.dumps(answer.body).encode()
     headers = dict(answer.headers)
     if answer.conditional:

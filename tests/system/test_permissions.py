@@ -118,7 +118,10 @@ class Team:
         method, path = row["request"].split(" ")
         workspace = self._spare.get((function.name, column), self._made["kept"])
         path = path.format(
-            workspace_id=workspace["id"], gone_id=self.gone, owner_id=workspace["owner_id"]
+            workspace_id=workspace["id"],
+            gone_id=self.gone,
+            owner_id=workspace["owner_id"],
+            name="google-sign-in",
         )
         caller = ApiClient(self.cloud.function_url(function.name), self.token(column, function))
         return caller.request(method, path, **self._body(function, column))

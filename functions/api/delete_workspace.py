@@ -1,13 +1,15 @@
 """``DELETE /workspaces/:id``: deletes the machine and its disks, then the record.
 
 People call it. Begins a DELETE, which supersedes any other operation, and enqueues its first step.
-If the database does not answer: 503, and nothing is begun.
+If the database does not answer: 503, and nothing is begun. With ``dry_run`` it only says what it
+would do.
 """
 
 from flask import Request
 
 from shared.bootstrap import hub
-from shared.entry.bodies import read_nothing
+from shared.entry.bodies import read_dry_run, read_nothing
+from shared.entry.dry_run import dry_run_json
 from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import workspace_json
 from shared.usecases import manage_workspaces
@@ -15,10 +17,13 @@ from shared.usecases import manage_workspaces
 HUB = hub("store", "identity", "operation_jobs")
 
 
-@endpoint(HUB, "DELETE /workspaces/{workspace_id}")
+@endpoint(HUB, "DELETE /workspaces/{workspace_id}", query=True)
 def delete_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace; its id answers 404 once it is gone."""
     who = actor_of(request, HUB)
     read_nothing(request)
+    if read_dry_run(request):
+        run = manage_workspaces.dry_run_delete(HUB.records, HUB.policy, who, workspace_id)
+        return Answer(200, dry_run_json(run, HUB.policy, HUB.settings.prices))
     workspace = manage_workspaces.delete_workspace(HUB.records, HUB.policy, who, workspace_id)
     return Answer(202, workspace_json(workspace, HUB.policy))

@@ -1,13 +1,15 @@
 """``POST /workspaces/:id/start``: resumes the machine, boots it, or makes a new one.
 
 People call it. A new machine gets the same home disk. Begins a START and enqueues its first step.
-If the database does not answer: 503, and nothing is begun.
+If the database does not answer: 503, and nothing is begun. With ``dry_run`` it only says what it
+would do.
 """
 
 from flask import Request
 
 from shared.bootstrap import hub
-from shared.entry.bodies import read_new_machine
+from shared.entry.bodies import read_dry_run, read_new_machine
+from shared.entry.dry_run import dry_run_json
 from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import workspace_json
 from shared.usecases import manage_workspaces
@@ -15,11 +17,14 @@ from shared.usecases import manage_workspaces
 HUB = hub("store", "identity", "operation_jobs")
 
 
-@endpoint(HUB, "POST /workspaces/{workspace_id}/start")
+@endpoint(HUB, "POST /workspaces/{workspace_id}/start", query=True)
 def start_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace, or 200 if it is ready and nothing is to change."""
     who = actor_of(request, HUB)
     machine = read_new_machine(request, HUB.policy)
+    if read_dry_run(request):
+        run = manage_workspaces.dry_run_start(HUB.records, HUB.policy, who, workspace_id, machine)
+        return Answer(200, dry_run_json(run, HUB.policy, HUB.settings.prices))
     workspace, under_way = manage_workspaces.start_workspace(
         HUB.records, HUB.policy, who, workspace_id, machine
     )

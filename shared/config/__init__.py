@@ -15,6 +15,7 @@ from shared.config.settings import (
     Identity,
     IdentitySource,
     MachineSettings,
+    Prices,
     Settings,
     SignIn,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Identity",
     "IdentitySource",
     "MachineSettings",
+    "Prices",
     "Settings",
     "SignIn",
     "configure_libraries",

@@ -11,6 +11,7 @@ from typing import Any
 
 from shared.config.kinds import (
     ACCOUNT,
+    CURRENCY,
     DOMAINS,
     EMAILS,
     FLAG,
@@ -19,6 +20,7 @@ from shared.config.kinds import (
     LIMITS,
     LIST,
     LOGIN_NAME,
+    MACHINE_PRICES,
     OAUTH_CLIENT,
     OAUTH_SECRET,
     SECONDS,
@@ -508,6 +510,23 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "policy.default_machine_type",
             "The machine type when a request names none; one of `HUB_MACHINE_TYPES`.",
             default=_USUAL.default_machine_type,
+            set_by=SetBy.MODULE,
+        ),
+        Setting(
+            "HUB_MACHINE_PRICES",
+            MACHINE_PRICES,
+            "prices.per_hour",
+            "What an hour of a running machine costs, by machine type: `e2-standard-4=0.134`."
+            " People see it before they create or start a workspace. No decision depends on it.",
+            default={},
+            set_by=SetBy.MODULE,
+        ),
+        Setting(
+            "HUB_PRICE_CURRENCY",
+            CURRENCY,
+            "prices.currency",
+            "The currency of `HUB_MACHINE_PRICES`.",
+            default="USD",
             set_by=SetBy.MODULE,
         ),
         Setting(

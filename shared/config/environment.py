@@ -17,6 +17,7 @@ from shared.config.settings import (
     Emulators,
     Identity,
     MachineSettings,
+    Prices,
     Settings,
     SignIn,
 )
@@ -92,6 +93,7 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         connect=Connect(**fields["connect"]),
         edge=Edge(**fields["edge"]),
         machine=MachineSettings(**fields["machine"]),
+        prices=Prices(**fields["prices"]),
         policy=Policy(
             project_id=fields[""]["project_id"],
             **fields["policy"],

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from shared.domain.access import EVERYBODY, normalized
 from shared.domain.credentials import holds_credentials, holds_credentials_without_scheme
-from shared.domain.machine_types import DISK_TYPES, fitting_disk_types
+from shared.domain.machine_types import DISK_TYPES, fitting_disk_types, parse_machine_type
 from shared.domain.policy import Limits, UsualTimes
 
 T_co = TypeVar("T_co", covariant=True)
@@ -166,6 +166,17 @@ def _disk_types(text: str, wrong: list[str]) -> dict[str, str]:
     return types
 
 
+def _prices(text: str, wrong: list[str]) -> dict[str, str]:
+    prices: dict[str, str] = {}
+    for part in _listed(text, wrong):
+        name, _, price = part.partition("=")
+        if not (parse_machine_type(name) and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", price)):
+            wrong.append(f"has {part!a}; it must be MACHINE_TYPE=PRICE, like e2-standard-4=0.134")
+        elif prices.setdefault(name, price) != price:
+            wrong.append(f"has two prices for {name}; it must have one")
+    return prices
+
+
 def _flag(text: str, wrong: list[str]) -> bool | None:
     if text in {"true", "false"}:
         return text == "true"
@@ -202,6 +213,7 @@ EMAILS = Kind("e-mail addresses, separated by commas", _emails)
 DOMAINS = Kind("domains, separated by commas", _domains)
 LIMITS = Kind("`WHO=WORKSPACES:RUNNING`, separated by commas", _limits)
 SERIES_DISK_TYPES = Kind("`SERIES=DISK_TYPE`, separated by commas", _disk_types)
+MACHINE_PRICES = Kind("`MACHINE_TYPE=PRICE`, separated by commas", _prices)
 USUAL_TIMES = Kind("`WORK=SECONDS`, separated by commas", _usual_times)
 FLAG = Kind("true or false", _flag)
 SECONDS = Kind("a number of seconds", _seconds)
@@ -224,6 +236,7 @@ def _matching(form: str, pattern: str, *, secret: bool = False) -> Kind[str]:
 # or control characters, and none begins with a hyphen, which ssh would take for an option.
 OAUTH_CLIENT = _matching("an OAuth client's id", r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 OAUTH_SECRET = _matching("a desktop OAuth client's secret", r"[A-Za-z0-9_-]{1,255}", secret=True)
+CURRENCY = _matching("a currency's code by ISO 4217, like EUR", r"[A-Z]{3}")
 LOGIN_NAME = _matching("a Linux user name", r"[a-z_][a-z0-9_-]{0,31}")
 JUMP_HOST = _matching(
     "`user@host:port`, of which only the host is needed",

@@ -132,6 +132,17 @@ class MachineSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Prices:
+    """What people are told that machines cost.
+
+    ``per_hour`` has the price of an hour of a running machine by machine type, as a decimal number.
+    """
+
+    per_hour: Mapping[str, str]
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The Hub's configuration, complete and checked."""
 
@@ -151,6 +162,7 @@ class Settings:
     connect: Connect
     edge: Edge
     machine: MachineSettings
+    prices: Prices
     policy: Policy
     log_level: str
     emulators: Emulators

@@ -37,7 +37,7 @@ _GB_FOR_EACH_PROCESSOR: Mapping[str, float] = MappingProxyType({
 # "d" for AMD, or another letter.
 _SERIES = r"[a-z]+[0-9]+[a-z]*"
 _CUSTOM = re.compile(
-    rf"(?:(?P<series>{_SERIES})-)?custom-(?:micro|small|medium|[0-9]+)-(?P<memory>[0-9]+)(?:-ext)?"
+    rf"(?:(?P<series>{_SERIES})-)?custom-(?:micro|small|medium|(?P<processors>[0-9]+))-(?P<memory>[0-9]+)(?:-ext)?"
 )
 _PREDEFINED = re.compile(
     rf"(?P<series>{_SERIES})-(?P<kind>(?!custom)[a-z]+)"
@@ -61,14 +61,15 @@ class Architecture(StrEnum):
 class MachineType:
     """A machine type as its name describes it.
 
-    ``memory_gb`` is None if the name does not say. ``more`` is what follows the number of
-    processors: ``-lssd``, ``-metal``.
+    ``processors`` (virtual CPUs) and ``memory_gb`` are None if the name does not say. ``more`` is
+    what follows the number of processors: ``-lssd``, ``-metal``.
     """
 
     name: str
     series: str
     memory_gb: float | None
     more: str = ""
+    processors: int | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -110,16 +111,23 @@ def parse_machine_type(name: str) -> MachineType | None:
     without a series, is N1's. Only Compute knows whether there is such a type.
     """
     if custom := _CUSTOM.fullmatch(name):
-        return MachineType(name, custom["series"] or "n1", int(custom["memory"]) / 1024)
+        return MachineType(
+            name,
+            custom["series"] or "n1",
+            int(custom["memory"]) / 1024,
+            processors=int(custom["processors"]) if custom["processors"] else None,
+        )
     match = _PREDEFINED.fullmatch(name)
     if not match:
         return None
-    memory_gb = None
+    memory_gb: float | None = None
+    processors: int | None = None
     if match["processors"]:
+        processors = int(match["processors"])
         series, kind = match["series"], match["kind"]
         each = _GB_FOR_EACH_PROCESSOR.get(f"{series}-{kind}") or _GB_FOR_EACH_PROCESSOR.get(kind)
-        memory_gb = int(match["processors"]) * each if each else None
-    return MachineType(name, match["series"], memory_gb, match["more"])
+        memory_gb = processors * each if each else None
+    return MachineType(name, match["series"], memory_gb, match["more"], processors)
 
 
 def disk_type(machine_type: str, chosen: Mapping[str, str]) -> str:

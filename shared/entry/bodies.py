@@ -170,6 +170,7 @@ def read_list_query(request: Request) -> ListQuery:
             "name": _name,
             "owner_id": _matching(_OWNER_ID, "must be an owner_id"),
             "all": _flag,
+            **_PAGE,
         },
     )
     status = fields.get("status")
@@ -186,8 +187,18 @@ def read_list_query(request: Request) -> ListQuery:
 
 def read_page_query(request: Request) -> tuple[int, str | None]:
     """Return the limit and the page token of a list."""
-    fields = _query(request, {})
+    fields = _query(request, _PAGE)
     return fields.get("limit", MOST_LISTED), fields.get("page_token")
+
+
+def read_dry_run(request: Request) -> bool:
+    """Return whether a request only asks what it would do.
+
+    Raises:
+        InvalidRequestError: the query has anything else than ``dry_run``, once, ``true`` or
+            ``false``.
+    """
+    return bool(_query(request, {"dry_run": _flag}).get("dry_run", False))
 
 
 def _query(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
@@ -210,7 +221,7 @@ def _query(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
     ]
     if problems:
         raise InvalidRequestError(problems)
-    return _checked(dict(pairs), {**checks, "limit": _limit, "page_token": _text})
+    return _checked(dict(pairs), checks)
 
 
 def read_idempotency_key(request: Request, policy: Policy) -> Key | None:
@@ -400,6 +411,9 @@ def _flag(value: str) -> bool:
     if value not in {"true", "false"}:
         raise _InvalidValueError("must be true or false")
     return value == "true"
+
+
+_PAGE: Mapping[str, Check] = {"limit": _limit, "page_token": _text}
 
 
 def _camel_case(name: str) -> str:

@@ -1,11 +1,13 @@
 """Make a workspace for a person."""
 
 import uuid
+from dataclasses import replace
 
 from shared import logs
 from shared.domain import lifecycle
 from shared.domain.access import Actor
 from shared.domain.changes import Transition, Updated
+from shared.domain.dry_run import NO_ID, DryRun, dry_run_of, dry_run_of_nothing
 from shared.domain.errors import WorkspaceGoneError
 from shared.domain.events import request_event
 from shared.domain.lifecycle import NewWorkspace
@@ -17,7 +19,7 @@ from shared.domain.owner_limits import (
     workspace_of_key,
 )
 from shared.domain.policy import Policy
-from shared.domain.workspace import Workspace
+from shared.domain.workspace import Owner, Workspace
 from shared.usecases.records import Records, log_transition
 
 
@@ -48,13 +50,9 @@ def create_workspace(
             return requested
         if key is not None and (known := workspace_of_key(owner.record, key, now)) is not None:
             return _existing(records, known)
-        holding = add_workspace(
-            with_proven_domain(owner.record, actor),
-            NewHolding(workspace_id, new.name, key, actor.email),
-            now,
-            policy,
-        )
         operation = lifecycle.NewOperation(operation_id, actor, now)
+        new_holding = NewHolding(workspace_id, new.name, key, actor.email)
+        holding = _holding(owner.record, new_holding, operation, policy)
         requested = lifecycle.create(workspace_id, new, operation, policy)
         workspace = requested.workspace
         records.store.commit(
@@ -71,6 +69,34 @@ def create_workspace(
     log_transition(Transition(made.workspace, made))
     records.send_later(made.job)
     return made.workspace
+
+
+def dry_run_create(
+    records: Records, policy: Policy, actor: Actor, new: NewWorkspace, key: Key | None
+) -> DryRun:
+    """Return what ``create_workspace`` would do. One read, and another one for a known key.
+
+    Nothing is written: no key is used, and no change is counted. The workspace has no id.
+
+    Raises:
+        HubError: as ``create_workspace`` raises it.
+    """
+    owner, now = records.store.get_owner(actor.id).record, records.clock()
+    if key is not None and (known := workspace_of_key(owner, key, now)) is not None:
+        return dry_run_of_nothing(_existing(records, known), owner, now, policy)
+    operation = lifecycle.NewOperation(NO_ID, actor, now)
+    holding = _holding(owner, NewHolding(NO_ID, new.name, None, actor.email), operation, policy)
+    requested = lifecycle.create(NO_ID, new, operation, policy)
+    absent = replace(requested.workspace, operation=None)
+    return dry_run_of(Transition(absent, requested), holding, now, policy)
+
+
+def _holding(
+    owner: Owner, new: NewHolding, operation: lifecycle.NewOperation, policy: Policy
+) -> Owner:
+    """Return what the owner holds with the new workspace, if it is allowed."""
+    proven = with_proven_domain(owner, operation.actor)
+    return add_workspace(proven, new, operation.now, policy)
 
 
 def _existing(records: Records, workspace_id: str) -> Workspace:

@@ -11,6 +11,7 @@ from shared.domain.access import Actor, authorize, authorize_list, authorize_own
 from shared.domain.changes import Transition, Updated, look_job
 from shared.domain.commits import commit_of_request
 from shared.domain.drift import has_drifted
+from shared.domain.dry_run import NO_ID, DryRun, dry_run_of, dry_run_of_nothing
 from shared.domain.errors import (
     HubError,
     NotAllowedError,
@@ -26,6 +27,9 @@ from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.ports import EVERY_WORKSPACE, Page, Stored, WorkspaceFilter
 from shared.usecases.records import Records
 from shared.usecases.seen_machines import SeenMachines
+
+# What a dry run is called in the audit trail, whatever it asks about.
+DRY_RUN = "DryRunRequested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,16 @@ def stop_workspace(
     return workspace, workspace.operation is not None
 
 
+def dry_run_stop(records: Records, policy: Policy, actor: Actor, workspace_id: str) -> DryRun:
+    """Return what ``stop_workspace`` would do (``_dry_run``)."""
+    return _dry_run(
+        records,
+        policy,
+        Requested(actor, workspace_id, DRY_RUN),
+        lambda ws: lifecycle.stop(ws, _operation(records, actor, NO_ID), policy),
+    )
+
+
 def start_workspace(
     records: Records, policy: Policy, actor: Actor, workspace_id: str, machine: NewMachine
 ) -> tuple[Workspace, bool]:
@@ -127,6 +141,18 @@ def start_workspace(
     return workspace, workspace.operation is not None
 
 
+def dry_run_start(
+    records: Records, policy: Policy, actor: Actor, workspace_id: str, machine: NewMachine
+) -> DryRun:
+    """Return what ``start_workspace`` would do (``_dry_run``)."""
+    return _dry_run(
+        records,
+        policy,
+        Requested(actor, workspace_id, DRY_RUN),
+        lambda ws: lifecycle.start(ws, _operation(records, actor, NO_ID), machine, policy),
+    )
+
+
 def delete_workspace(
     records: Records, policy: Policy, actor: Actor, workspace_id: str
 ) -> Workspace:
@@ -142,6 +168,40 @@ def delete_workspace(
         Requested(actor, workspace_id, "DeleteRequested"),
         lambda ws: lifecycle.delete(ws, _operation(records, actor, operation_id), policy),
     )
+
+
+def dry_run_delete(records: Records, policy: Policy, actor: Actor, workspace_id: str) -> DryRun:
+    """Return what ``delete_workspace`` would do (``_dry_run``)."""
+    return _dry_run(
+        records,
+        policy,
+        Requested(actor, workspace_id, DRY_RUN),
+        lambda ws: lifecycle.delete(ws, _operation(records, actor, NO_ID), policy),
+    )
+
+
+def _dry_run(
+    records: Records,
+    policy: Policy,
+    requested: "Requested",
+    decide: Callable[[Workspace], Updated | None],
+) -> DryRun:
+    """Return what a request would do, by the same decisions. Two reads.
+
+    Nothing is changed, sent or counted. A refusal is recorded, and what an administrator sees of
+    another's workspace, as for a read.
+
+    Raises:
+        HubError: as the request itself would raise it.
+    """
+    before, actor = _read(records, requested).record, requested.actor
+    change = decide(before)
+    owner, now = records.store.get_owner(before.owner_id).record, records.clock()
+    if change is None:
+        return dry_run_of_nothing(before, owner, now, policy)
+    transition = Transition(before, change)
+    commit = commit_of_request(transition, owner, actor, now, policy)
+    return dry_run_of(transition, commit.owner or owner, now, policy)
 
 
 def _operation(records: Records, actor: Actor, operation_id: str) -> NewOperation:

@@ -23,6 +23,7 @@ locals {
     HUB_IDENTITY_SOURCE            = var.domain == null ? "id_token" : "iap"
     HUB_IMAGE_REPOSITORY           = local.image_repository
     HUB_INSTALLATION               = local.installation
+    HUB_MACHINE_PRICES             = join(",", [for type, price in var.machine_prices.per_hour : "${type}=${price}"])
     HUB_MACHINE_SERVICE_ACCOUNT    = google_service_account.machine.email
     HUB_MACHINE_TYPES              = join(",", var.machine_types)
     HUB_MODE                       = var.access.mode
@@ -33,6 +34,7 @@ locals {
     HUB_OPERATIONS_QUEUE           = google_cloud_tasks_queue.this["advance_operation"].name
     HUB_OPERATIONS_SERVICE_ACCOUNT = google_service_account.invoker["operations-queue"].email
     HUB_OUTSIDE_ADMIN_EMAILS       = join(",", var.access.outside_admins)
+    HUB_PRICE_CURRENCY             = var.machine_prices.currency
     HUB_PROVISION_TOPIC            = google_pubsub_topic.this[local.functions["provision_workspace"].topic].name
     HUB_REGION                     = var.region
     HUB_REPORT_WORKSPACE_URL       = local.urls["report_workspace"]

@@ -161,6 +161,32 @@ variable "image" {
   }
 }
 
+variable "machine_prices" {
+  description = <<-END
+    What an hour of a running machine costs, by machine type, as
+    `{ per_hour = { e2-standard-4 = 0.134 } }`. People see it before they create or start a
+    workspace; nothing else depends on it. `currency` is a code by ISO 4217.
+  END
+  type = object({
+    currency = optional(string, "USD")
+    per_hour = optional(map(string), {})
+  })
+  default = {}
+
+  validation {
+    condition     = can(regex("^[A-Z]{3}$", var.machine_prices.currency))
+    error_message = "machine_prices.currency must be a currency's code by ISO 4217, like EUR."
+  }
+  validation {
+    condition     = alltrue([for type in keys(var.machine_prices.per_hour) : can(regex("^([a-z]+[0-9]+[a-z]*-[a-z]+|custom-[0-9]+)(-[a-z0-9]+)*$", type))])
+    error_message = "The keys of machine_prices.per_hour must be machine types, like e2-standard-4."
+  }
+  validation {
+    condition     = alltrue([for price in values(var.machine_prices.per_hour) : can(regex("^[0-9]{1,6}([.][0-9]{1,6})?$", price))])
+    error_message = "The values of machine_prices.per_hour must be prices without a currency, like 0.134."
+  }
+}
+
 variable "machine_types" {
   description = "The machine types that people may ask for. The first is the default."
   type        = list(string)

@@ -135,6 +135,10 @@ class Functions:
         """Start a workspace."""
         return self.call("start_workspace", f"/workspaces/{workspace_id}/start", body, **options)
 
+    def me(self, **options: Any) -> TestResponse:
+        """Ask who one is."""
+        return self.call("describe_me", "/me", **options)
+
     def delete(self, workspace_id: str, **options: Any) -> TestResponse:
         """Delete a workspace."""
         return self.call("delete_workspace", f"/workspaces/{workspace_id}", **options)

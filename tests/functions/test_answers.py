@@ -67,6 +67,7 @@ def all_answers(hub: Functions) -> dict[str, Any]:
         "start": hub.start(str(uuid.uuid4())),
         "events": hub.events(workspace.id),
         "delete": hub.delete(workspace.id),
+        "me": hub.me(),
         "health": hub.call("describe_api", "/health"),
         "sign-in": hub.call("describe_sign_in", "/sign-in"),
     }

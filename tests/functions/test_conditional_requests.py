@@ -31,12 +31,13 @@ def asks(hub: Functions, workspace_id: str) -> dict[str, Ask]:
         "list": hub.list_workspaces,
         "get": lambda **options: hub.get(workspace_id, **options),
         "status": lambda **options: hub.status(workspace_id, **options),
+        "me": hub.me,
         "events": lambda **options: hub.events(workspace_id, **options),
         "all events": lambda **options: hub.all_events(**({"token": "grace"} | options)),
     }
 
 
-ASKED = ("list", "get", "status", "events", "all events")
+ASKED = ("list", "get", "status", "me", "events", "all events")
 
 
 def again(ask: Ask, tag: str, **headers: str) -> TestResponse:

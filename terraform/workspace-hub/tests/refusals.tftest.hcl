@@ -324,6 +324,36 @@ run "arm_beside_x86" {
   expect_failures = [var.machine_types]
 }
 
+run "a_price_with_its_currency" {
+  command = plan
+
+  variables {
+    machine_prices = { per_hour = { e2-standard-4 = "0.134 USD" } }
+  }
+
+  expect_failures = [var.machine_prices]
+}
+
+run "a_price_of_no_machine_type" {
+  command = plan
+
+  variables {
+    machine_prices = { per_hour = { "e2=standard" = 0.134 } }
+  }
+
+  expect_failures = [var.machine_prices]
+}
+
+run "a_currency_by_its_sign" {
+  command = plan
+
+  variables {
+    machine_prices = { currency = "€" }
+  }
+
+  expect_failures = [var.machine_prices]
+}
+
 run "a_disk_type_by_machine_type" {
   command = plan
 

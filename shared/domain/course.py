@@ -1,0 +1,267 @@
+"""How an operation goes if all goes well: its phases, what is lost by it, and how it ends.
+
+Nothing is asked of Compute. The machine is taken to be as the record says, each call to succeed,
+and each boot to report ready; the steps are those of the workers, by the same table. So a machine
+that was changed by hand, or a refusal of Compute, leads to other phases.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shared.domain.changes import Updated, finish
+from shared.domain.drift import MACHINE_GONE
+from shared.domain.instance import (
+    Command,
+    DeleteDisk,
+    DeleteInstance,
+    Fault,
+    FaultKind,
+    InsertInstance,
+    Instance,
+    InstanceState,
+    ResumeInstance,
+    StartedCall,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
+from shared.domain.machine_types import parse_machine_type
+from shared.domain.policy import Policy
+from shared.domain.steps import Call, Step, StepInput, plan, reads_disk, record_outcome
+from shared.domain.workspace import Operation, OperationKind, Phase, Status, Workspace
+
+MOST_PHASES = 30  # more than any operation has that goes well
+_IN_TIME = timedelta(days=1)
+_NEW = "new"  # the id of a machine that is not made yet
+
+
+class Lost(StrEnum):
+    """What a person can lose by a request."""
+
+    MEMORY = "memory"
+    HOME = "home"
+    BOOT_DISK = "boot_disk"
+    NAME = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What is lost, and why, as a sentence for people."""
+
+    what: Lost
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The phases that an operation goes through, from its present one on.
+
+    A phase that takes several steps is there once; one that comes again is there again. ``losses``
+    are what is lost by it. ``end`` is the workspace after it; None if it is deleted.
+    """
+
+    phases: tuple[Phase, ...]
+    losses: tuple[Loss, ...]
+    end: Workspace | None
+
+
+def course_of(before: Workspace, after: Workspace, now: datetime, policy: Policy) -> Course:
+    """Return the course of the operation that is under way in ``after``; empty if none is.
+
+    ``before`` is the record on which the request was decided: ``after`` may not name a machine any
+    more that still exists.
+    """
+    seen = _Seen(before, goes_on=_same(before.operation, after.operation))
+    workspace: Workspace | None = _undisturbed(after, now)
+    phases: list[Phase] = []
+    losses: dict[Lost, Loss] = {}
+    while workspace is not None and (operation := workspace.operation) is not None:
+        if phases[-1:] != [operation.phase]:
+            phases.append(operation.phase)
+        if len(phases) > MOST_PHASES:
+            raise AssertionError(f"a {operation.kind} that goes well does not end: {phases}")
+        step = Step(
+            workspace=workspace,
+            operation=operation,
+            inputs=seen.inputs(operation),
+            now=now,
+            policy=policy,
+        )
+        workspace, lost = _next(step, seen)
+        for loss in lost:
+            losses.setdefault(loss.what, loss)
+    return Course(tuple(phases), tuple(losses.values()), workspace)
+
+
+def _same(one: Operation | None, other: Operation | None) -> bool:
+    return one is not None and other is not None and one.id == other.id
+
+
+def _undisturbed(workspace: Workspace, now: datetime) -> Workspace:
+    """Return the workspace with an operation that no deadline ends and no other one holds up."""
+    if workspace.operation is None:
+        return workspace
+    operation = replace(workspace.operation, deadline_at=now + _IN_TIME, forget_after=None)
+    return replace(workspace, operation=operation)
+
+
+def _next(step: Step, seen: "_Seen") -> tuple[Workspace | None, list[Loss]]:
+    """Return the workspace after a step, and what is lost in it."""
+    workspace = step.record
+    if step.operation.phase is Phase.AWAIT_READY and seen.runs:
+        ready = replace(workspace, ready_generation=workspace.generation)
+        return finish(ready, Status.READY, "WorkspaceReady", step.now).workspace, []
+    decision = plan(step)
+    lost: list[Loss] = []
+    if isinstance(decision, Call):
+        outcome = seen.make(decision.command, step)
+        if isinstance(outcome, StartedCall):
+            lost = _lost_by(decision.command, step)
+        decision = record_outcome(step, decision, outcome)
+    after = decision.workspace if isinstance(decision, Updated) else None
+    if workspace.has_memory and (after is None or not after.has_memory):
+        why = "what runs on the machine ends, and what it has not saved is lost."
+        lost.append(Loss(Lost.MEMORY, f"{_reason(step)}: {why}"))
+    return after, lost
+
+
+def _lost_by(command: Command, step: Step) -> list[Loss]:
+    """Return what a call deletes. Before a workspace's first boot there is nothing to lose."""
+    if step.workspace.home_disk is None:
+        return []
+    match command:
+        case DeleteInstance():
+            why = "what was changed outside the home is deleted with the machine's boot disk."
+            return [Loss(Lost.BOOT_DISK, f"{_reason(step)}: {why}")]
+        case DeleteDisk():
+            why = "the home disk is deleted, with everything on it."
+            return [Loss(Lost.HOME, f"{_reason(step)}: {why}")]
+        case _:
+            return []
+
+
+def _reason(step: Step) -> str:
+    """Say why something is lost in this step."""
+    operation = step.operation
+    if operation.kind is OperationKind.DELETE:
+        return "The workspace is deleted"
+    if operation.kind is OperationKind.STOP:
+        why = _why_not_suspendable(step.workspace)
+        because = f": {why}" if why else ""
+        return f"Compute Engine cannot suspend the machine{because}, so it is shut down"
+    if operation.renews:
+        return "The machine is too old to be booted, so a new one is made on the same home"
+    if operation.remade:
+        return "A new machine is made on the same home"
+    return "The machine is booted again"
+
+
+def _why_not_suspendable(workspace: Workspace) -> str:
+    parsed = parse_machine_type(workspace.machine_type)
+    return parsed.why_not_suspendable if parsed else ""
+
+
+class _Seen:
+    """What workers would see of a workspace's machine and home disk, call after call."""
+
+    def __init__(self, record: Workspace, *, goes_on: bool) -> None:
+        """Take what the record says.
+
+        ``goes_on``: its operation does, so what that waits for comes next. Otherwise another
+        operation comes before it.
+        """
+        state = _state(record, goes_on=goes_on)
+        makes = record.operation is not None and record.operation.kind is OperationKind.CREATE
+        self.home = record.home_disk is not None or (makes and state is not None)
+        self.instance = _instance(record, state, record.machine_made_at) if state else None
+
+    @property
+    def runs(self) -> bool:
+        """Whether the machine runs."""
+        return self.instance is not None and self.instance.state is InstanceState.RUNNING
+
+    def inputs(self, operation: Operation) -> StepInput:
+        """Return what the next step of the operation reads now."""
+        return StepInput(instance=self.instance, disk_exists=reads_disk(operation) and self.home)
+
+    def make(self, command: Command, step: Step) -> StartedCall | Fault:
+        """Make a call, which has its effect at once. Only one that can never succeed is refused."""
+        record = step.workspace
+        match command:
+            case SuspendInstance() if why := _why_not_suspendable(record):
+                return Fault(FaultKind.UNSUPPORTED, "UNSUPPORTED_OPERATION", why)
+            case InsertInstance():
+                named = replace(record, instance_id=_NEW)
+                self.instance = _instance(named, InstanceState.RUNNING, step.now)
+                self.home = True
+                return StartedCall("", _NEW)
+            case DeleteInstance():
+                self.instance = None
+            case DeleteDisk():
+                self.home = False
+            case StartInstance() | ResumeInstance():
+                self._become(InstanceState.RUNNING)
+            case SuspendInstance():
+                self._become(InstanceState.SUSPENDED)
+            case StopInstance():
+                self._become(InstanceState.TERMINATED)
+            case _:
+                pass
+        return StartedCall("")
+
+    def _become(self, state: InstanceState) -> None:
+        if self.instance is not None:
+            self.instance = replace(self.instance, state=state)
+
+
+def _instance(record: Workspace, state: InstanceState, made_at: datetime | None) -> Instance:
+    return Instance(
+        id=record.instance_id or _NEW,
+        name=record.instance_name,
+        zone=record.zone,
+        state=state,
+        machine_type=record.machine_type,
+        created_at=made_at,
+        disks=(record.disk_name,),
+    )
+
+
+# The state of the machine when a phase is over that waits for it, and before.
+_WAITED: dict[Phase, InstanceState | None] = {
+    Phase.INSERTING: InstanceState.RUNNING,
+    Phase.AWAIT_METADATA: InstanceState.TERMINATED,
+    Phase.STARTING: InstanceState.RUNNING,
+    Phase.AWAIT_READY: InstanceState.RUNNING,
+    Phase.AWAIT_RUNNING: InstanceState.RUNNING,
+    Phase.AWAIT_SUSPENDED: InstanceState.SUSPENDED,
+    Phase.AWAIT_STOPPED: InstanceState.TERMINATED,
+    Phase.AWAIT_ABSENT: None,
+}
+_BEFORE: dict[Phase, InstanceState | None] = {
+    Phase.SET_METADATA: InstanceState.TERMINATED,
+    Phase.START: InstanceState.TERMINATED,
+    Phase.RESUME: InstanceState.SUSPENDED,
+    Phase.SUSPEND: InstanceState.RUNNING,
+    Phase.STOP: InstanceState.RUNNING,
+    Phase.AWAIT_ABSENT: InstanceState.STOPPING,
+    **dict.fromkeys((Phase.INSERT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT, Phase.FORGET)),
+}
+
+
+def _state(record: Workspace, *, goes_on: bool) -> InstanceState | None:
+    """Return the state that the machine has by the record; None if there is no machine."""
+    operation = record.operation
+    if operation is not None:
+        known = {**_BEFORE, **_WAITED} if goes_on else {**_WAITED, **_BEFORE}
+        if operation.phase in known:
+            return known[operation.phase]
+    error = record.error
+    failed_to_make = error is not None and (
+        error.operation_kind is OperationKind.CREATE or error.code == MACHINE_GONE
+    )
+    if failed_to_make or record.instance_id is None:
+        return None
+    if record.machine_running:
+        return InstanceState.RUNNING
+    return InstanceState.SUSPENDED if record.memory_is_ready else InstanceState.TERMINATED

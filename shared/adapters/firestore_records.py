@@ -26,6 +26,7 @@ from shared.domain.workspace import (
     OwnedWorkspace,
     Owner,
     Phase,
+    PhaseDuration,
     Problem,
     Status,
     StopReason,
@@ -103,9 +104,8 @@ def event_document(event: Event) -> dict[str, Any]:
 
 def event_record(document: Document) -> Event:
     """Return the event of a document."""
-    return Event(
-        **{name: document[name] for name in Event.__dataclass_fields__ if name in document}
-    )
+    fields = {name: document[name] for name in Event.__dataclass_fields__ if name in document}
+    return Event(**{**fields, "phases": _phases(document)})
 
 
 def _operation(document: Document | None) -> Operation | None:
@@ -116,7 +116,14 @@ def _operation(document: Document | None) -> Operation | None:
     fields["phase"] = Phase(document["phase"])
     fields["zones_tried"] = tuple(document.get("zones_tried", ()))
     fields["failure"] = _problem(document.get("failure"))
+    fields["phases"] = _phases(document)
     return Operation(**fields)
+
+
+def _phases(document: Document) -> tuple[PhaseDuration, ...]:
+    return tuple(
+        PhaseDuration(each["phase"], float(each["seconds"])) for each in document.get("phases", ())
+    )
 
 
 def _access(document: Document | None) -> Access | None:

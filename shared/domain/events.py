@@ -5,7 +5,8 @@ from datetime import datetime
 
 from shared.domain.access import Actor
 from shared.domain.changes import Transition
-from shared.domain.workspace import Status, Workspace
+from shared.domain.durations import phases_until, seconds_of
+from shared.domain.workspace import PhaseDuration, Status, Workspace
 
 HUB = "hub"  # the actor if the Hub itself did it, such as the end of an operation
 STRANGERS = "strangers"  # the actor of several callers whom the Hub does not serve
@@ -25,6 +26,10 @@ class Event:
     ``DELETED``, the status or the error's code in which an operation ended, or for a dead letter
     the result in words. ``times`` is how many refusals the event counts: its fields are those of
     the last one, and ids that differ are empty.
+
+    The end of an operation has ``operation_kind``, an ``OperationKind`` of the version that wrote
+    it, the whole ``seconds`` that it took, and how long its phases lasted. If an earlier version
+    did some of its steps, some phases are missing.
     """
 
     at: datetime
@@ -37,6 +42,9 @@ class Event:
     who_email: str | None = None
     as_admin: bool = False
     times: int = 1
+    operation_kind: str | None = None
+    seconds: int | None = None
+    phases: tuple[PhaseDuration, ...] = ()
 
 
 def request_event(
@@ -126,10 +134,20 @@ def hub_events(transition: Transition, now: datetime) -> tuple[Event, ...]:
     said = [(note.what, note.why) for note in transition.notes]
     if _is_end(transition):
         said.append((transition.change.event, result_of(transition)))
-    return tuple(
+    events = tuple(
         Event(now, before.id, before.owner_id, HUB, what, result, request_id)
         for what, result in said
     )
+    operation = before.operation
+    if operation is None or not _is_end(transition):
+        return events
+    end = replace(
+        events[-1],
+        operation_kind=operation.kind.value,
+        seconds=seconds_of(operation, now),
+        phases=phases_until(operation, now),
+    )
+    return (*events[:-1], end)
 
 
 def _is_end(transition: Transition) -> bool:

@@ -149,6 +149,17 @@ class Metadata:
     device_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PhaseDuration:
+    """How long a phase that has ended lasted, to a tenth of a second.
+
+    ``phase`` is a ``Phase`` of the version that wrote it: events outlive versions.
+    """
+
+    phase: str
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """The one change under way.
@@ -169,8 +180,9 @@ class Operation:
     when Compute first refused a call because a right was missing. ``suspends_undone`` counts how
     often the machine came back to running instead of being suspended. ``memory_lost_because`` is
     why the machine's memory will not be kept. ``renews``: the new machine is made only because the
-    old one is too old. Version 0.1 does not know the fields of this paragraph and may drop them, so
-    each has a default with which the operation also ends well.
+    old one is too old. ``phases`` are the durations of the phases that have ended
+    (``durations.phases_until``). Version 0.1 does not know the fields of this paragraph and may
+    drop them, so each has a default with which the operation also ends well.
     """
 
     id: str
@@ -199,6 +211,7 @@ class Operation:
     suspends_undone: int = 0
     memory_lost_because: str | None = None
     renews: bool = False
+    phases: tuple[PhaseDuration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

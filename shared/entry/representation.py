@@ -9,7 +9,7 @@ from shared.domain.instance import Instance
 from shared.domain.lifecycle import deletes_at, stops_at
 from shared.domain.policy import Policy
 from shared.domain.renewal import Renewal, renewal
-from shared.domain.workspace import Operation, Problem, Status, Workspace
+from shared.domain.workspace import Operation, PhaseDuration, Problem, Status, Workspace
 from shared.entry.connection import connection_json
 from shared.usecases.manage_workspaces import Reached, RealTimeStatus
 
@@ -60,6 +60,8 @@ def operation_json(operation: Operation | None) -> dict[str, Any] | None:
         "id": operation.id,
         "kind": operation.kind.value,
         "phase": operation.phase.value,
+        "phase_since": _time(operation.phase_since),
+        "phases": _phases_json(operation.phases),
         "requested_by": operation.requested_by,
         "requested_at": _time(operation.requested_at),
         "deadline_at": _time(operation.deadline_at),
@@ -101,7 +103,14 @@ def event_json(event: Event) -> dict[str, Any]:
         "result": event.result,
         "request_id": event.request_id,
         "times": event.times,
+        "operation_kind": event.operation_kind,
+        "seconds": event.seconds,
+        "phases": _phases_json(event.phases),
     }
+
+
+def _phases_json(phases: tuple[PhaseDuration, ...]) -> list[dict[str, Any]]:
+    return [{"phase": each.phase, "seconds": each.seconds} for each in phases]
 
 
 def _renewal_json(expected: Renewal | None) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from shared.adapters import grpc_service
+from shared.adapters.firestore_records import event_record
 from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
 from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError
 from shared.domain.events import Event
@@ -32,6 +33,7 @@ from shared.domain.workspace import (
     OwnedWorkspace,
     Owner,
     Phase,
+    PhaseDuration,
     Problem,
     Status,
     StopReason,
@@ -111,6 +113,7 @@ FULL = Workspace(
         suspends_undone=1,
         memory_lost_because="It came back.",
         renews=True,
+        phases=(PhaseDuration("suspend", 61.5), PhaseDuration("await_suspended", 8.0)),
     ),
     attend_at=NOW + timedelta(minutes=2),
     error=A_PROBLEM,
@@ -190,10 +193,9 @@ def events_in(client: firestore.Client) -> list[Event]:
     documents = [
         snapshot.to_dict() or {} for snapshot in client.collection("events").order_by("at").stream()
     ]
-    return [
-        Event(**{field.name: document[field.name] for field in fields(Event)})
-        for document in documents
-    ]
+    names = {field.name for field in fields(Event)}
+    assert [names - set(document) for document in documents] == [set()] * len(documents)
+    return [event_record(document) for document in documents]
 
 
 def assert_same(found: object, expected: object) -> None:
@@ -242,6 +244,9 @@ def an_event(what: str, at: datetime = NOW) -> Event:
         "grace@example.com",
         as_admin=True,
         times=3,
+        operation_kind="STOP",
+        seconds=70,
+        phases=(PhaseDuration("suspend", 61.5), PhaseDuration("await_suspended", 8.0)),
     )
 
 

@@ -647,6 +647,9 @@ EVENT_FIELDS = {
         "result",
         "request_id",
         "times",
+        "operation_kind",
+        "seconds",
+        "phases",
     ),
 }
 
@@ -710,7 +713,33 @@ def test_a_trail_has_who_did_what_latest_first(hub: Functions) -> None:
         "result": "ACCEPTED",
         "request_id": "request-1",
         "times": 1,
+        "operation_kind": None,
+        "seconds": None,
+        "phases": [],
     }
+
+
+def test_a_timeline_can_be_drawn_of_an_operation(hub: Functions) -> None:
+    """While it is under way it has its ended phases; its end has all of them, and the total."""
+    workspace = hub.world.ready()
+    stopping = hub.stop(workspace.id).get_json()["operation"]
+    hub.world.pass_time(timedelta(seconds=2))
+    waiting = hub.get(workspace.id).get_json()["operation"]
+    hub.world.run()
+    [end, asked, *_] = hub.events(workspace.id).get_json()
+
+    assert (stopping["phase"], stopping["phases"]) == ("suspend", [])
+    assert stopping["phase_since"] == stopping["requested_at"]
+    assert (waiting["phase"], [each["phase"] for each in waiting["phases"]]) == (
+        "await_suspended",
+        ["suspend"],
+    )
+    assert (end["operation_kind"], [each["phase"] for each in end["phases"]]) == (
+        "STOP",
+        ["suspend", "await_suspended"],
+    )
+    assert end["seconds"] == round(sum(each["seconds"] for each in end["phases"])) > 0
+    assert (asked["what"], asked["operation_kind"], asked["phases"]) == ("StopRequested", None, [])
 
 
 def test_a_trail_links_to_its_next_page(hub: Functions) -> None:

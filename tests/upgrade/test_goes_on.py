@@ -61,6 +61,8 @@ def _is_automatic_stop(workspace: Document) -> bool:
 def _assert_ended(world: OldWorld, before: Document) -> None:
     operation = before["operation"]
     kind, failure = operation["kind"], operation["failure"]
+    [*_, end] = [event for event in world.store.events if event.operation_kind]
+    assert (end.operation_kind, end.phases[0].phase) == (kind, operation["phase"])
     if kind == "DELETE":
         assert (world.store.workspaces, world.machines.instances, world.old_machines.all_disks) == (
             {},

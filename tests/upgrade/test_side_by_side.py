@@ -79,3 +79,13 @@ def test_a_story_ends_well_with_writes_of_both_versions(
     tell(World(store=store), story)
 
     assert store.old_writes > 0
+    assert_timed([event for event in store.events if event.operation_kind])
+
+
+def assert_timed(ends: Sequence[Event]) -> None:
+    """Check that what is left of the durations is no more than what the operations took."""
+    assert ends
+    for end in ends:
+        assert end.seconds is not None
+        assert end.phases
+        assert sum(each.seconds for each in end.phases) <= end.seconds + 1, end

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shared.domain.changes import Change, Note, Updated, finish, job_of
+from shared.domain.durations import phases_until
 from shared.domain.instance import Command, Disk, Fault, Instance, Place
 from shared.domain.jobs import PROMPTLY
 from shared.domain.policy import Policy
@@ -153,10 +154,11 @@ class Step:
         return replace(self, workspace=booting).enter(phase, "BootRequested")
 
     def _in_phase(self, phase: Phase, attempt: int) -> Operation:
-        since = self.operation.phase_since if phase is self.operation.phase else self.now
-        return replace(
-            self.operation, phase=phase, phase_since=since, attempt=attempt, gce_operation=None
-        )
+        operation = replace(self.operation, attempt=attempt, gce_operation=None)
+        if phase is operation.phase:
+            return operation
+        ended = phases_until(operation, self.now)
+        return replace(operation, phase=phase, phase_since=self.now, phases=ended)
 
     def _proceed(self, operation: Operation, event: str, delay: timedelta) -> Updated:
         """Commit the operation's next step, with its job and the time to resend it if lost.

@@ -15,7 +15,14 @@ from shared.domain.events import HUB, Event, hub_events, refusal_event, request_
 from shared.domain.lifecycle import CLEANUP, NewWorkspace
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
-from shared.domain.workspace import Metadata, OperationKind, Problem, Status, Workspace
+from shared.domain.workspace import (
+    Metadata,
+    OperationKind,
+    PhaseDuration,
+    Problem,
+    Status,
+    Workspace,
+)
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=10)
@@ -132,7 +139,18 @@ def test_a_successful_operation_is_recorded_with_its_status() -> None:
     """The end is recorded as the Hub's, with the id of the request that started the operation."""
     before = being_made()
     event = ended(before, finish(before, Status.READY, "WorkspaceReady", LATER), LATER)
-    assert event == Event(LATER, before.id, ADA.id, HUB, "WorkspaceReady", "READY", "laptop-42")
+    assert event == Event(
+        LATER,
+        before.id,
+        ADA.id,
+        HUB,
+        "WorkspaceReady",
+        "READY",
+        "laptop-42",
+        operation_kind="CREATE",
+        seconds=600,
+        phases=(PhaseDuration("insert", 600.0),),
+    )
 
 
 def test_a_failed_operation_is_recorded_with_its_error_code() -> None:
@@ -198,7 +216,18 @@ def test_the_end_of_a_deletion_is_recorded() -> None:
         lifecycle.delete(ready(), lifecycle.NewOperation(str(uuid.uuid4()), GRACE, NOW), POLICY)
     )
     event = ended(gone, Forgotten("WorkspaceDeleted"), LATER)
-    assert event == Event(LATER, gone.id, ADA.id, HUB, "WorkspaceDeleted", "DELETED", "phone-7")
+    assert event == Event(
+        LATER,
+        gone.id,
+        ADA.id,
+        HUB,
+        "WorkspaceDeleted",
+        "DELETED",
+        "phone-7",
+        operation_kind="DELETE",
+        seconds=600,
+        phases=(PhaseDuration("delete_instance", 600.0),),
+    )
 
 
 def test_a_change_outside_the_hub_is_recorded() -> None:
@@ -207,6 +236,7 @@ def test_a_change_outside_the_hub_is_recorded() -> None:
     event = ended(before, finish(before, Status.ERROR, "MachineGone", LATER, PROBLEM), LATER)
     assert event is not None
     assert (event.who, event.result, event.request_id) == (HUB, "NO_CAPACITY", "")
+    assert (event.operation_kind, event.seconds, event.phases) == (None, None, ())
 
 
 def test_a_step_of_an_operation_is_not_an_event() -> None:

@@ -406,7 +406,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "machine.spot",
             "Whether machines are Spot VMs: cheaper, and stopped by Compute whenever it needs the"
             " capacity.",
-            default=False,
+            default=_USUAL.spot,
+            also_fills="policy.spot",
         ),
         Setting(
             "HUB_MAX_RUN_SECONDS",
@@ -415,7 +416,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "machine.most_run",
             "Compute itself stops a machine that has run this long at a stretch, even while"
             " somebody is connected; at most 120 days.",
-            default=None,
+            default=_USUAL.most_run,
+            also_fills="policy.most_run",
         ),
         Setting(
             "HUB_MAX_MACHINE_AGE",
@@ -455,7 +457,8 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             SECONDS,
             "machine.keep_awake_most",
             "For how long at most `~/.keep-awake` keeps a machine running after the file was last"
-            " touched, and after somebody was last logged in.",
+            " touched, and after somebody was last logged in; and how far ahead a person may ask"
+            " that their workspace be kept awake.",
             default=_USUAL.keep_awake_most,
             also_fills="policy.keep_awake_most",
         ),

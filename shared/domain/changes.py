@@ -136,6 +136,8 @@ def finish(
         machine_running=status is Status.READY,
         suspended_at=(workspace.suspended_at or now) if status is Status.SUSPENDED else None,
         stopped_because=_stopped_because(workspace) if status is Status.SUSPENDED else None,
+        kept_awake_until=None if status is Status.SUSPENDED else workspace.kept_awake_until,
+        running_since=_running_since(workspace) if status is Status.READY else None,
     )
     if status is Status.READY and workspace.status is not Status.READY:
         ended = replace(
@@ -146,6 +148,14 @@ def finish(
             home_disk=HomeDisk(workspace.disk_name, workspace.zone),
         )
     return Updated(attended(ended, now), event)
+
+
+def _running_since(workspace: Workspace) -> datetime | None:
+    """Return since when a machine that is READY has run: since the request for it, at most."""
+    operation = workspace.operation
+    if workspace.machine_running or operation is None:
+        return workspace.running_since
+    return operation.requested_at
 
 
 def _stopped_because(workspace: Workspace) -> StopReason | None:

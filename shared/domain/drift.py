@@ -180,7 +180,12 @@ def adopt_observed(
     if followed == recorded:
         return None
     if observation.machine_running and not workspace.machine_running:
-        followed = replace(followed, last_connected_at=now, last_activity=Activity.STARTED)
+        followed = replace(
+            followed,
+            last_connected_at=now,
+            last_activity=Activity.STARTED,
+            running_since=instance.last_started_at if instance else None,
+        )
     return Updated(replace(followed, updated_at=now), "DriftFollowed", notes=notes)
 
 
@@ -214,6 +219,8 @@ def _followed(workspace: Workspace, observation: Observation, now: datetime) -> 
         attend_at=None,
         suspended_at=(workspace.suspended_at or now) if asleep else None,
         stopped_because=because if asleep else None,
+        kept_awake_until=None if asleep else workspace.kept_awake_until,
+        running_since=workspace.running_since if observation.machine_running else None,
     )
     return replace(followed, attend_at=attends_at(followed))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.domain.instance import Fault
-from shared.domain.workspace import Operation
+from shared.domain.workspace import Operation, Status
 
 
 class HubError(Exception):
@@ -52,6 +52,16 @@ class OperationUnderWayError(HubError):
             "Wait until its operation is null, or delete the workspace."
         )
         self.operation = operation
+
+
+class NotAwakeError(HubError):
+    """There is no running machine to keep awake. The person starts the workspace first."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(
+            f"The workspace is {status} and no machine of it runs, so nothing can be kept awake. "
+            "Start it first."
+        )
 
 
 class NameTakenError(HubError):

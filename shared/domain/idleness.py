@@ -30,6 +30,18 @@ def idle_at(workspace: Workspace, policy: Policy) -> datetime | None:
     return workspace.last_connected_at + max(policy.idle_after, MISSED_HEARTBEATS * interval)
 
 
+def awake_until(workspace: Workspace, policy: Policy) -> datetime | None:
+    """Return until when a machine is left alone if nobody connects. None if that is for ever.
+
+    A person's own word (``kept_awake_until``) holds it beyond the idle time, and never shortens
+    that.
+    """
+    at = idle_at(workspace, policy)
+    if at is None or workspace.kept_awake_until is None:
+        return at
+    return max(at, workspace.kept_awake_until)
+
+
 def take_heartbeat(
     workspace: Workspace, reason: HeartbeatReason | None, now: datetime, policy: Policy
 ) -> Workspace | None:

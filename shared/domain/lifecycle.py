@@ -10,8 +10,13 @@ from datetime import datetime
 
 from shared.domain.access import Actor
 from shared.domain.changes import Note, Updated, due_look_job, job_of
-from shared.domain.errors import OperationUnderWayError
-from shared.domain.idleness import idle_at
+from shared.domain.errors import (
+    FieldProblem,
+    InvalidRequestError,
+    NotAwakeError,
+    OperationUnderWayError,
+)
+from shared.domain.idleness import awake_until
 from shared.domain.jobs import Job
 from shared.domain.policy import Policy
 from shared.domain.steps import WAY_OUT, Step, fail
@@ -28,6 +33,7 @@ from shared.domain.workspace import (
 
 CLEANUP = "cleanup"  # the id of the actor that stands for the scheduled clean-up
 MOST_DOUBLINGS = 3  # of the time after which the same step is resent
+_NOT_STOPPED_YET = {Phase.SUSPEND, Phase.STOP}  # the phases of a STOP before Compute is called
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +224,51 @@ def connect(
     return Updated(replace(noted, updated_at=new.now), "ConnectRequested")
 
 
+def keep_awake(
+    workspace: Workspace, until: datetime | None, now: datetime, policy: Policy
+) -> Updated | None:
+    """Note until when a person wants the machine left alone; None takes it back. None: as it is.
+
+    An automatic STOP that has not reached the machine yet is called off by its next step, as by a
+    heartbeat. While a CREATE or START is under way, it counts for the machine that this makes.
+
+    Raises:
+        InvalidRequestError: ``until`` is over, or further ahead than ``keep_awake_most``.
+        OperationUnderWayError: the machine is being stopped or deleted.
+        NotAwakeError: no machine runs, and none is about to.
+    """
+    if until is None:
+        if workspace.kept_awake_until is None:
+            return None
+        ended = replace(workspace, kept_awake_until=None, updated_at=now)
+        return Updated(ended, "KeepAwakeEnded")
+    _check_kept_awake(until, now, policy)
+    operation = workspace.operation
+    if operation is None:
+        if not workspace.machine_running:
+            raise NotAwakeError(workspace.status)
+    elif operation.kind is OperationKind.DELETE or (
+        operation.kind is OperationKind.STOP
+        and not (operation.automatic and operation.phase in _NOT_STOPPED_YET)
+    ):
+        raise OperationUnderWayError(operation)
+    if workspace.kept_awake_until == until:
+        return None
+    kept = replace(workspace, kept_awake_until=until, updated_at=now)
+    return Updated(kept, "KeepAwakeRequested")
+
+
+def _check_kept_awake(until: datetime, now: datetime, policy: Policy) -> None:
+    latest = (now + policy.keep_awake_most).replace(microsecond=0)
+    if until > now + policy.keep_awake_most:
+        message = f"is too far ahead; now it may be {latest:%Y-%m-%dT%H:%M:%SZ} at the latest"
+    elif until <= now:
+        message = f"is over; it must be ahead, {latest:%Y-%m-%dT%H:%M:%SZ} at the latest"
+    else:
+        return
+    raise InvalidRequestError([FieldProblem("until", message)])
+
+
 def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
     """Ask that a workspace and all its resources be deleted. None if a DELETE is under way.
 
@@ -275,7 +326,7 @@ def _begin(workspace: Workspace, operation: Operation, policy: Policy) -> Update
 
 def stops_at(workspace: Workspace, policy: Policy) -> datetime | None:
     """Return when the idle sweep stops the machine if nobody connects. None if it does not."""
-    return idle_at(workspace, policy) if workspace.machine_running else None
+    return awake_until(workspace, policy) if workspace.machine_running else None
 
 
 def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:

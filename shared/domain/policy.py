@@ -93,8 +93,10 @@ class Policy:
     propagation). ``machine_heartbeat_interval`` is the interval at which a machine that boots now
     reports that it is in use; ``heartbeat_write_interval`` is the shortest time between two reports
     that are stored. ``keep_awake_most`` is how long ``~/.keep-awake`` alone holds a machine,
-    whatever the machine says. ``max_machine_age`` is the age up to which a START still boots a
-    machine; None if any age will do.
+    whatever the machine says, and how far ahead a person may ask that it be kept awake.
+    ``max_machine_age`` is the age up to which a START still boots a machine; None if any age will
+    do. Compute itself stops a machine that has run for ``most_run`` at a stretch (None: it does
+    not), and one that is a Spot VM (``spot``) whenever it needs the capacity.
     """
 
     project_id: str = ""
@@ -127,6 +129,8 @@ class Policy:
     machine_heartbeat_interval: timedelta = timedelta(minutes=2)
     keep_awake_most: timedelta = timedelta(hours=12)
     max_machine_age: timedelta | None = timedelta(days=30)
+    most_run: timedelta | None = None
+    spot: bool = False
 
     def allows_image_tag(self, tag: str) -> bool:
         """Say whether a container image's tag matches one of the patterns."""

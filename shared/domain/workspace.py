@@ -228,6 +228,9 @@ class Workspace:
     it never was off. ``memory_lost_because`` says why it was not. ``heartbeat_seconds`` is the
     interval at which the machine reports that it is in use; None if it is unknown.
     ``kept_awake_since`` is since when only ``~/.keep-awake`` holds the machine.
+    ``kept_awake_until`` is until when a person wants it left alone though it is idle; None again
+    when it is suspended. ``running_since`` is when the machine began to run at the earliest; None
+    if that is not known, as after version 0.1, or if it does not run.
     ``machine_made_at`` is when the recorded machine was made, with its boot disk; None until a
     worker has looked, as after version 0.1. ``last_device_id`` is from where its owner last
     connected, as they said it; ``metadata.device_id`` stays what created it. ``host_key`` may be an
@@ -264,6 +267,8 @@ class Workspace:
     memory_lost_because: str | None = None
     heartbeat_seconds: int | None = None
     kept_awake_since: datetime | None = None
+    kept_awake_until: datetime | None = None
+    running_since: datetime | None = None
     machine_made_at: datetime | None = None
     last_device_id: str | None = None
     host_key: HostKey | None = None

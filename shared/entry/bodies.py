@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -43,6 +44,10 @@ _HOST_KEY = re.compile(
     r"|ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBB[A-Za-z0-9+/]{86}="
     r"|ssh-rsa AAAAB3NzaC1yc2EAAAAD(?:[A-Za-z0-9+/]{4}){80,240}"
     r"(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)(?: [ -~]*)?"
+)
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
@@ -126,6 +131,20 @@ def read_new_connection(request: Request) -> NewConnection:
     """Return what a ``POST /workspaces/:id/connect`` says; without a body, a person asks."""
     fields = _checked(read_object(request), {"device_id": _public_text, "start": _boolean})
     return NewConnection(**fields)
+
+
+def read_kept_awake(request: Request) -> datetime | None:
+    """Return until when a ``POST /workspaces/:id/keep-awake`` asks for; None takes it back.
+
+    ``until`` must be there, since a body that lacks it by mistake would take it back.
+    """
+    given = read_object(request)
+    fields = _checked(given, {"until": _moment})
+    if "until" not in given:
+        message = "is required: a time, or null to take it back"
+        raise InvalidRequestError([FieldProblem("until", message)])
+    until: datetime | None = fields.get("until")
+    return until
 
 
 def read_nothing(request: Request) -> None:
@@ -390,6 +409,17 @@ def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise _InvalidValueError("must be true or false")
     return value
+
+
+def _moment(value: Any) -> datetime:
+    """Check a time in RFC 3339, with its offset from UTC."""
+    problem = _InvalidValueError("must be a time in RFC 3339, like 2026-11-26T18:00:00Z")
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        raise problem
+    try:
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise problem from None
 
 
 def _whole_number(value: Any) -> int:

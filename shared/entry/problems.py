@@ -17,6 +17,7 @@ _STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
     errors.NotAllowedError: (403, "NOT_ALLOWED", "You may not do this"),
     errors.WorkspaceNotFoundError: (404, "WORKSPACE_NOT_FOUND", "There is no such workspace"),
     errors.OperationUnderWayError: (409, "OPERATION_UNDER_WAY", "Another operation is under way"),
+    errors.NotAwakeError: (409, "NOT_AWAKE", "No machine runs"),
     errors.NameTakenError: (409, "NAME_TAKEN", "You have a workspace of this name"),
     errors.ReportNotTakenError: (409, "REPORT_NOT_TAKEN", "This report does not count"),
     errors.WorkspaceGoneError: (410, "WORKSPACE_GONE", "That workspace has been deleted"),

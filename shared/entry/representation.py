@@ -7,6 +7,7 @@ from shared.config import Connect
 from shared.domain.events import Event
 from shared.domain.instance import Instance
 from shared.domain.lifecycle import deletes_at, stops_at
+from shared.domain.outlook import Expected, outlook
 from shared.domain.policy import Policy
 from shared.domain.renewal import Renewal, renewal
 from shared.domain.workspace import Operation, PhaseDuration, Problem, Status, Workspace
@@ -43,6 +44,8 @@ def workspace_json(workspace: Workspace, policy: Policy) -> dict[str, Any]:
         "stops_at": _time(stops_at(workspace, policy)),
         "deletes_at": _time(deletes_at(workspace, policy)),
         "renewal": _renewal_json(renewal(workspace, policy)),
+        "outlook": [_expected_json(each) for each in outlook(workspace, policy)],
+        "kept_awake_until": _time(workspace.kept_awake_until),
         "generation": workspace.generation,
         "metadata": {
             "repo": workspace.metadata.repo,
@@ -118,6 +121,17 @@ def _renewal_json(expected: Renewal | None) -> dict[str, Any] | None:
         return None
     return {
         "at": _time(expected.at),
+        "what": expected.what,
+        "why": expected.why,
+        "unless": expected.unless,
+    }
+
+
+def _expected_json(expected: Expected) -> dict[str, Any]:
+    return {
+        "kind": expected.kind.value,
+        "at": _time(expected.at),
+        "since": _time(expected.since),
         "what": expected.what,
         "why": expected.why,
         "unless": expected.unless,

@@ -7,7 +7,17 @@ from shared.entry.description import description
 
 # What clients must know to use a Hub at all. It goes up when older clients would go wrong.
 API = 1
-FEATURES = ("connect", "name_filter", "host_key", "access", "dry_run", "etag", "me")
+FEATURES = (
+    "connect",
+    "name_filter",
+    "host_key",
+    "access",
+    "dry_run",
+    "etag",
+    "me",
+    "outlook",
+    "keep_awake",
+)
 # The audience of `gcloud auth print-identity-token`, for all people and Hubs (seen in its tokens).
 GCLOUD_AUDIENCE = "32555940559.apps.googleusercontent.com"
 

@@ -4,6 +4,7 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from shared import logs
 from shared.domain import lifecycle
@@ -153,6 +154,25 @@ def dry_run_start(
     )
 
 
+def keep_workspace_awake(records: Records, policy: Policy, asked: "KeepAwake") -> Workspace:
+    """Note until when a person wants a workspace's machine left alone, or that they do not.
+
+    One read of the workspace and one of its owner, and one commit; no job is sent. If an automatic
+    STOP is under way, its next step calls it off unless it has reached the machine by then.
+
+    Raises:
+        WorkspaceNotFoundError, InvalidRequestError, OperationUnderWayError, NotAwakeError,
+        TooManyRequestsError, UnavailableError
+    """
+    what = "KeepAwakeEnded" if asked.until is None else "KeepAwakeRequested"
+    return _request_change(
+        records,
+        policy,
+        Requested(asked.actor, asked.workspace_id, what),
+        lambda ws: lifecycle.keep_awake(ws, asked.until, records.clock(), policy),
+    )
+
+
 def delete_workspace(
     records: Records, policy: Policy, actor: Actor, workspace_id: str
 ) -> Workspace:
@@ -207,6 +227,15 @@ def _dry_run(
 def _operation(records: Records, actor: Actor, operation_id: str) -> NewOperation:
     """Return the operation that a request begins now. All attempts of the request share its id."""
     return NewOperation(operation_id, actor, records.clock())
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAwake:
+    """A person's request that a workspace be kept awake until a time; None takes it back."""
+
+    actor: Actor
+    workspace_id: str
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,8 @@ FULL = Workspace(
     memory_lost_because="It was shut down.",
     heartbeat_seconds=120,
     kept_awake_since=NOW - timedelta(hours=1),
+    kept_awake_until=NOW + timedelta(hours=3),
+    running_since=NOW - timedelta(hours=4),
     machine_made_at=NOW - timedelta(days=2),
     last_device_id="phone",
     host_key=HostKey("4711", "ssh-ed25519 AAAA", NOW),

@@ -139,6 +139,11 @@ class Functions:
         """Ask who one is."""
         return self.call("describe_me", "/me", **options)
 
+    def keep_awake(self, workspace_id: str, until: str | None, **options: Any) -> TestResponse:
+        """Keep a workspace awake until a time, or no longer."""
+        path = f"/workspaces/{workspace_id}/keep-awake"
+        return self.call("keep_workspace_awake", path, {"until": until}, **options)
+
     def delete(self, workspace_id: str, **options: Any) -> TestResponse:
         """Delete a workspace."""
         return self.call("delete_workspace", f"/workspaces/{workspace_id}", **options)

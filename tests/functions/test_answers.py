@@ -44,7 +44,7 @@ WORKSPACE_FIELDS = {
         "suspended_at",
     ),
     *("stopped_because", "memory_kept", "memory_lost_because", "stops_at", "deletes_at", "renewal"),
-    *("generation", "metadata"),
+    *("outlook", "kept_awake_until", "generation", "metadata"),
 }
 
 

@@ -51,6 +51,9 @@ REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
     "start with another machine": lambda hub, workspace_id: hub.start(
         workspace_id, {"machine_type": "e2-standard-8"}, headers=HEADERS
     ),
+    "keep awake": lambda hub, workspace_id: hub.keep_awake(
+        workspace_id, "2026-03-02T12:00:00Z", headers=HEADERS
+    ),
     "delete": lambda hub, workspace_id: hub.delete(workspace_id, headers=HEADERS),
     "ready": _reports("ready"),
     "heartbeat": _reports("heartbeat"),

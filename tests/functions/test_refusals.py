@@ -20,6 +20,8 @@ from tests.functions.conftest import CATALOGUE, Functions, a_machine_named, clie
 SOME_ID = "0d7b1b3e-3c53-4cf9-8b0c-0f4b1c0a9f11"
 FOR_PEOPLE = paths_for(PEOPLE, SOME_ID)
 FOR_ONE_WORKSPACE = [name for name in FOR_PEOPLE if SOME_ID in FOR_PEOPLE[name]]
+# The bodies without which a request is refused for its body.
+NEEDED = {"keep_workspace_awake": {"until": None}}
 HTTP = FOR_PEOPLE | paths_for(MACHINES, SOME_ID)
 WITH_BODY = [name for name in HTTP if CATALOGUE[name].routes[0].method == "POST"]
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "code"}
@@ -95,8 +97,10 @@ def test_somebody_elses_workspace_is_404(hub: Functions, name: str) -> None:
     unknown = str(uuid.uuid4())
     headers = {"X-Request-Id": "the-same"}
 
-    of_theirs = hub.call(name, HTTP[name].replace(SOME_ID, theirs.id), headers=headers)
-    of_unknown = hub.call(name, HTTP[name].replace(SOME_ID, unknown), headers=headers)
+    of_theirs, of_unknown = (
+        hub.call(name, HTTP[name].replace(SOME_ID, each), NEEDED.get(name), headers=headers)
+        for each in (theirs.id, unknown)
+    )
 
     check_problem(of_theirs, 404, "WORKSPACE_NOT_FOUND")
     assert of_theirs.data.replace(theirs.id.encode(), unknown.encode()) == of_unknown.data
@@ -110,7 +114,7 @@ def test_somebody_elses_workspace_is_404(hub: Functions, name: str) -> None:
 @pytest.mark.parametrize("name", FOR_ONE_WORKSPACE)
 def test_a_malformed_id_is_404(hub: Functions, name: str, workspace_id: str) -> None:
     """This holds for every text in the path's place of an id."""
-    answer = hub.call(name, HTTP[name].replace(SOME_ID, workspace_id))
+    answer = hub.call(name, HTTP[name].replace(SOME_ID, workspace_id), NEEDED.get(name))
 
     assert answer.status_code == 404
     assert answer.get_json()["code"] in {"WORKSPACE_NOT_FOUND", "NOT_FOUND"}

@@ -6,6 +6,7 @@ import base64
 import json
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -130,6 +131,9 @@ class Team:
         """Return a body that the function accepts, as an argument of a request."""
         if function.name == "create_workspace":
             return {"json": {"name": column.replace(" ", "-")}}
+        if function.name == "keep_workspace_awake":
+            until = datetime.now(UTC) + timedelta(hours=1)
+            return {"json": {"until": until.isoformat()}}
         if function.name == "report_workspace":
             return {"json": {"event": "heartbeat", "generation": 1}}
         job = {"workspace_id": self.gone, "operation_id": str(uuid.uuid4()), "step": 1}

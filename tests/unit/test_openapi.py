@@ -40,6 +40,7 @@ from shared.domain.workspace import (
 )
 from shared.entry import problems
 from shared.entry.bodies import (
+    read_kept_awake,
     read_list_query,
     read_new_connection,
     read_new_machine,
@@ -236,6 +237,7 @@ HUB_ERRORS: list[HubError] = [
     errors.NotAllowedError("This token is not that of the workspace's machine."),
     errors.WorkspaceNotFoundError(UUID),
     errors.OperationUnderWayError(new_workspace().operation),  # type: ignore[arg-type]
+    errors.NotAwakeError(Status.SUSPENDED),
     errors.NameTakenError("You have that."),
     errors.ReportNotTakenError("It is about another boot."),
     errors.WorkspaceGoneError("It has been deleted."),
@@ -552,6 +554,7 @@ READERS: dict[str, Callable[[Request], object]] = {
     "NewWorkspace": lambda request: read_new_workspace(request, POLICY),
     "NewMachine": lambda request: read_new_machine(request, POLICY),
     "NewConnection": read_new_connection,
+    "KeepAwake": read_kept_awake,
     "Report": lambda request: read_report(request, MACHINE),
 }
 
@@ -577,7 +580,7 @@ def test_the_code_reads_every_example_of_a_request(schema: str, body: object) ->
 
 
 @pytest.mark.parametrize(
-    "within", ["NewWorkspace", "NewMachine", "NewConnection", "Report", "NewMetadata"]
+    "within", ["NewWorkspace", "NewMachine", "NewConnection", "KeepAwake", "Report", "NewMetadata"]
 )
 def test_the_fields_of_a_request_are_those_of_the_code(within: str) -> None:
     """The code's message about an unknown field lists the fields that the document has."""

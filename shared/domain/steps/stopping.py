@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from shared.domain.changes import Updated, without_memory
 from shared.domain.drift import ObservedState, observed_state, with_interval_of
-from shared.domain.idleness import idle_at
+from shared.domain.idleness import awake_until
 from shared.domain.instance import SuspendInstance
 from shared.domain.steps.booting import boot_off
 from shared.domain.steps.failing import begin_cleanup, end_failed, recording
@@ -70,13 +70,14 @@ def can_be_used(step: Step) -> bool:
 def _in_use_after_all(step: Step) -> bool:
     """Say whether an automatic stop meets a machine that is in use.
 
-    Somebody has connected since, or the machine reports at a longer interval than was recorded.
+    Somebody has connected or asked to keep it awake since, or the machine reports at a longer
+    interval than was recorded.
     """
     if not step.operation.automatic:
         return False
     if step.workspace.last_connected_at > step.operation.requested_at:
         return True
-    due = idle_at(with_interval_of(step.workspace, step.inputs.instance), step.policy)
+    due = awake_until(with_interval_of(step.workspace, step.inputs.instance), step.policy)
     return due is not None and step.now < due
 
 

@@ -107,6 +107,20 @@ export const app = {
     app.api = new Api(session);
   },
 
+  /** Ask the Hub now, instead of later. The page's beginning says how. */
+  tryNow() {},
+
+  /** Sign in, or sign in again. Why that failed is said. */
+  async signIn() {
+    try {
+      await app.session.signIn();
+    } catch (error) {
+      app.toast(error.message);
+      return;
+    }
+    app.live.poke();
+  },
+
   /** Begin anew: the session's person is another one now. */
   restart() {
     app.api.forget();

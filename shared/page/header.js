@@ -14,6 +14,7 @@ const KEYS = [
   ["j, k", "next, previous"],
   ["Enter", "open"],
   ["Esc", "close"],
+  ["?", "this menu"],
 ];
 
 /**
@@ -58,7 +59,7 @@ function person(app) {
       ${email ? html`<p class="who"><bdi>${email}</bdi>${me.is_admin
         ? html`<span class="tag">administrator</span>` : nothing}</p>` : nothing}
       ${people(app)} ${themes(app)}
-      <h3>Keys</h3>
+      <h2>Keys</h2>
       <dl class="keys">${KEYS.map(([key, does]) => html`<dt><kbd>${key}</kbd></dt><dd>${does}</dd>`)}</dl>
       <p class="soft">${app.session.hub?.name} ${app.session.hub?.version}</p>
     </div>`;
@@ -69,7 +70,7 @@ function themes(app) {
     chooseTheme(theme);
     app.update();
   };
-  return html`<h3>Colours</h3>
+  return html`<h2>Colours</h2>
     <div class="choices" role="group" aria-label="Colours">${THEMES.map((theme) => html`<button
       aria-pressed=${theme === chosenTheme()} @click=${choose(theme)}>${capital(theme)}</button>`)}</div>`;
 }
@@ -83,7 +84,7 @@ function people(app) {
     app.restart();
   };
   const name = (one) => one.email ?? one;
-  return html`<h3>Work as</h3>
+  return html`<h2>Work as</h2>
     <ul class="people">${session.people.map((one) => html`<li><button class="bare"
       aria-pressed=${name(one) === app.state.me?.email} @click=${choose(one)}><bdi>${name(one)}</bdi>
       </button></li>`)}</ul>`;

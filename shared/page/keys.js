@@ -1,6 +1,6 @@
 /**
  * The keyboard: `/` searches, `n` makes a workspace, `j` and `k` or the arrows walk through the
- * list, Esc closes what is open.
+ * list, Esc closes what is open, `?` tells all this.
  *
  * @module
  */
@@ -27,6 +27,7 @@ const KEYS = {
   k: () => walk(-1),
   ArrowDown: (_, event) => isInList(event) && walk(1),
   ArrowUp: (_, event) => isInList(event) && walk(-1),
+  "?": () => toggleMenu(),
   Escape: (app) => close(app),
 };
 
@@ -58,6 +59,11 @@ function focus(selector) {
   const element = document.querySelector(selector);
   element?.focus();
   return element !== null;
+}
+
+function toggleMenu() {
+  document.getElementById("person")?.togglePopover();
+  return true;
 }
 
 function isInList(event) {

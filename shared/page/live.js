@@ -93,6 +93,7 @@ export class Live {
     if (session.features.has("me") && (list.changed || state.me === null)) {
       const { body } = await api.get("/me");
       update(() => (state.me = body));
+      if (!body.is_admin) update(() => (state.scope = "mine"));
     }
     update(() => (state.mine = list.body));
     await this.#readOthers();

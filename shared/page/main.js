@@ -15,6 +15,7 @@ import { pageTitle, pageView } from "page/shell.js";
 import { recallTheme } from "page/theme.js";
 import { everySecond } from "page/times.js";
 
+const LONGEST_PAUSE_MS = 60_000;
 const page = document.getElementById("page");
 recallTheme();
 page.replaceChildren();
@@ -27,18 +28,24 @@ followRoute();
 followFocus(app);
 listenToKeys(app);
 everySecond(() => app.update());
-await begin(1000);
+await begin();
 
 /** Find out how people sign in here, and begin to read. Without an answer: again, later. */
-async function begin(pause) {
+async function begin(pause = 1000) {
+  let timer = null;
+  app.tryNow = () => {
+    clearTimeout(timer);
+    begin();
+  };
   try {
     app.open(await openSession());
   } catch (error) {
     app.update((state) => (state.trouble = { error, retryAt: Date.now() + pause, since: null }));
-    setTimeout(begin, pause, Math.min(60_000, pause * 2));
+    timer = setTimeout(begin, pause, Math.min(LONGEST_PAUSE_MS, pause * 2));
     return;
   }
   app.live = new Live(app);
   followPanel(app);
+  app.tryNow = () => app.live.poke();
   app.live.start();
 }

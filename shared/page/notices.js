@@ -16,23 +16,20 @@ import { clock, duration, moment } from "page/times.js";
  */
 export function notices(app) {
   const { signedOut, trouble, mine, toasts } = app.state;
-  return html`<div class="notices">
+  if (!toasts.length && !(mine && (signedOut || trouble))) return nothing;
+  return html`<section class="notices" aria-label="Notices">
     ${toasts.map((each) => html`<p class="notice">${each.text}
       <button class="bare" aria-label="Dismiss" @click=${() => app.untoast(each.id)}>
         ${icon("close")}</button></p>`)}
     ${signedOut && mine ? ended(app) : nothing}
     ${trouble && mine && !signedOut ? away(app, trouble) : nothing}
-  </div>`;
+  </section>`;
 }
 
 function ended(app) {
-  const again = async () => {
-    await app.session.signIn();
-    app.live.poke();
-  };
   return html`<p class="notice is-bad">
     <span role="alert">Your sign-in has ended. Nothing that you have typed is lost.</span>
-    <button class="go" @click=${again}>Sign in again</button>
+    <button class="go" @click=${app.signIn}>Sign in again</button>
   </p>`;
 }
 
@@ -43,6 +40,6 @@ function away(app, { error, retryAt, since }) {
     <span><span role="alert">${error.message} ${since
         ? html`You see how it was at ${moment(since, clock)}.` : nothing}</span>
       <span class="soft count">Next try in ${duration(left)}.</span></span>
-    <button @click=${() => app.live.poke()}>Try now</button>
+    <button @click=${app.tryNow}>Try now</button>
   </p>`;
 }

@@ -18,17 +18,21 @@ import { card } from "page/states.js";
  * @returns {unknown} a template.
  */
 export function pageView(app) {
-  return html`<a class="skip" href="#list-title" @click=${skip}>Skip to the workspaces</a>
-    ${headerView(app)} ${main(app)} ${notices(app)}`;
+  const alone = standingAlone(app);
+  return html`${alone ? nothing : html`<a class="skip" href="#list-title" @click=${skip}
+      >Skip to the workspaces</a>`}
+    ${headerView(app)} ${alone ? html`<main class="alone">${alone}</main>` : main(app)}
+    ${notices(app)}`;
+}
+
+/** What is all that there is to see; null if nothing stands before the views. */
+function standingAlone(app) {
+  if (app.session?.kind === "none") return notConfigured();
+  return app.state.signedOut && app.state.mine === null ? signIn(app) : null;
 }
 
 function main(app) {
-  if (app.session === null) return html`<main class="alone">${nothing}</main>`;
-  if (app.session.kind === "none") return html`<main class="alone">${notConfigured()}</main>`;
-  if (app.state.signedOut && app.state.mine === null) {
-    return html`<main class="alone">${signIn(app)}</main>`;
-  }
-  const { view } = app.state.route;
+  const view = app.session === null ? "list" : app.state.route.view;
   return html`<main class=${view === "list" ? nothing : "with-panel"}>
     ${listView(app)}
     ${view === "list" ? nothing : html`<div class="panel">${panel(app, view)}</div>`}
@@ -49,13 +53,9 @@ function notConfigured() {
 }
 
 function signIn(app) {
-  const again = async () => {
-    await app.session.signIn();
-    app.live.poke();
-  };
   return card({
     title: "Sign in to see your workspaces",
-    actions: html`<button class="go" @click=${again}>Sign in</button>`,
+    actions: html`<button class="go" @click=${app.signIn}>Sign in</button>`,
   });
 }
 

@@ -21,13 +21,14 @@ const VERBS = {
   delete: { title: "Delete", button: "Delete", path: "", bad: true },
   rebuild: { title: "Rebuild", button: "Rebuild", path: "start", fields: { rebuild: true } },
   empty_home: {
-    title: "Go on with an empty home:",
+    title: "Start",
+    rest: " with an empty home",
     button: "Start with an empty home",
     path: "start",
     fields: { empty_home: true },
   },
   change: { title: "Change the machine of", button: "Change and start", path: "start", form: true },
-  rename: { title: "Start under another name:", button: "Start", path: "start", names: true },
+  rename: { title: "Start", rest: " under another name", button: "Start", path: "start", names: true },
 };
 const SAID = {
   start: "Nothing is lost.",
@@ -131,8 +132,12 @@ class Dialog {
   #ask(pause) {
     clearTimeout(this.#timer);
     const asked = ++this.#asked;
-    if (!this.#app.session.features.has("dry_run") || this.#wrong) {
-      this.#state.answer = this.#wrong ? null : { loses: LOSES[this.#verb] ?? [], steps: [] };
+    if (this.#wrong || this.#isUnchanged) {
+      Object.assign(this.#state, { answer: null, refusal: null });
+      return;
+    }
+    if (!this.#app.session.features.has("dry_run")) {
+      this.#state.answer = { loses: LOSES[this.#verb] ?? [], steps: [] };
       return;
     }
     this.#timer = setTimeout(async () => {
@@ -168,6 +173,11 @@ class Dialog {
     return tag === undefined ? "" : imageProblem(tag, this.#choices?.image_tags);
   }
 
+  /** Whether the person has yet to choose what is to change. */
+  get #isUnchanged() {
+    return this.#verb === "change" && !Object.keys(this.#fields).length;
+  }
+
   get #choices() {
     return this.#app.state.me?.choices;
   }
@@ -181,7 +191,6 @@ class Dialog {
   get #isReady() {
     const { answer, refusal, sending, problem } = this.#state;
     if (sending || this.#wrong || secondsLeft(problem) > 0) return false;
-    if (this.#verb === "change" && !Object.keys(this.#fields).length) return false;
     return answer !== null && answer.decision !== "nothing" && refusal === null;
   }
 
@@ -226,15 +235,15 @@ class Dialog {
   }
 
   #view() {
-    const { title, button, bad } = VERBS[this.#verb];
+    const { title, rest = "", button, bad } = VERBS[this.#verb];
     const { answer, refusal, sending, problem } = this.#state;
     const left = secondsLeft(problem);
     const nothingToDo = answer?.decision === "nothing";
     return html`<form method="dialog" @submit=${(event) => this.#submit(event)} novalidate>
-      <h2 id="confirm-title">${title} <bdi>${this.#workspace.name}</bdi>?</h2>
+      <h2 id="confirm-title">${title} <bdi>${this.#workspace.name}</bdi>${rest}?</h2>
       <p>${nothingToDo ? "There is nothing to do: it is so, or is under way." : this.#said()}</p>
       ${this.#form()}
-      <div class="forecast" aria-live="polite" aria-busy=${answer === null && refusal === null}>
+      <div class="forecast" aria-live="polite" >
         ${this.#forecast()}
       </div>
       ${this.#isTyped && !nothingToDo ? this.#typing() : nothing} ${problemView(problem, ["name"])}
@@ -262,6 +271,7 @@ class Dialog {
     const { answer, refusal } = this.#state;
     if (refusal) return problemView(refusal, ["name"]);
     if (this.#wrong) return nothing;
+    if (this.#isUnchanged) return html`<p class="soft">Choose another machine type or image.</p>`;
     if (!answer) return html`<p class="soft">Asking the Hub what happens …</p>`;
     const events = this.#app.state.events.get(this.#id) ?? [];
     return html`${lossesView(answer.loses)} ${factsView(answer, events)}`;

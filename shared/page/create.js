@@ -30,7 +30,7 @@ export function createView(app) {
   return html`<form class="create" aria-labelledby="panel-title" novalidate @submit=${(event) => submit(app, event)}>
     <div class="panel-head">
       <h2 id="panel-title" tabindex="-1">New workspace</h2>
-      <a class="button bare" href="#/" aria-label="Close">${icon("close")}</a>
+      <a class="button bare close" href="#/" aria-label="Close">${icon("close")}</a>
     </div>
     ${fieldsView(app, draft, choices)}
     <div class="forecast" aria-live="polite">${forecastView(app, draft)}</div>
@@ -112,6 +112,7 @@ function fieldsView(app, draft, choices) {
 
 function forecastView(app, draft) {
   const { answer, refusal } = draft.forecast;
+  if (draft.problem) return nothing; // says the same, and more
   if (refusal) return problemView(refusal, shownProblems(refusal));
   if (!answer) return nothing;
   if (answer.decision === "nothing") return html`<p class="soft">You have asked for this already.</p>`;
@@ -227,14 +228,18 @@ function focusFirstWrong() {
   requestAnimationFrame(() => document.querySelector(".create [aria-invalid]")?.focus());
 }
 
-/** Return the command that makes the same. */
-function commandOf({ values }, choices) {
-  const { name, repo, branch, machine_type: type, zone, image_tag: tag } = values;
+/** Return the command that makes the same, of what is right so far: nobody is shown a password. */
+function commandOf(draft, choices) {
+  const { name, repo, branch, machine_type: type, zone, image_tag: tag } = draft.values;
+  const wrong = problemsOf(draft, choices);
   const word = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
   const option = (flag, value, usual) => (value && value !== usual ? ` ${flag} ${word(value)}` : "");
-  return `workspace create ${name && !nameProblem(name) ? name : "NAME"}${option(
-    "--machine-type", type, choices?.default_machine_type,
-  )}${option("--repo", repo)}${option("--branch", branch)}${option("--zone", zone, choices?.zones[0])}${option(
-    "--image-tag", tag, choices?.default_image_tag,
-  )}`;
+  return [
+    `workspace create ${name && !wrong.name ? name : "NAME"}`,
+    option("--machine-type", type, choices?.default_machine_type),
+    wrong["metadata.repo"] ? "" : option("--repo", repo),
+    wrong["metadata.branch"] ? "" : option("--branch", branch),
+    option("--zone", zone, choices?.zones[0]),
+    wrong.image_tag ? "" : option("--image-tag", tag, choices?.default_image_tag),
+  ].join("");
 }

@@ -97,7 +97,7 @@ function formView(app, workspace, form, asking) {
     keep(app, workspace, form, new Date(form.until));
   };
   return html`<form class="keep" @submit=${submit}>
-    <div class="choices" role="group" aria-label="Keep awake for">
+    <div class="spans" role="group" aria-label="Keep awake for">
       ${hours.map(
         (each) => html`<button type="button" class="small" ?disabled=${asking} aria-label="${duration(each * 3600)}"
           @click=${() => keep(app, workspace, form, after(each * 3600))}>${each} h</button>`,

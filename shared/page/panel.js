@@ -130,7 +130,7 @@ function detailsView(app, workspace, status, owns) {
     ["Image", html`<span class="code">${workspace.image_tag}</span>`],
     ["Repository", metadata?.repo && html`<bdi>${metadata.repo}</bdi>`],
     ["Branch", metadata?.branch && html`<bdi>${metadata.branch}</bdi>`],
-    ["State in Compute", status?.instance?.status.toLowerCase() ?? status?.why_no_instance],
+    ["Compute says", status?.instance?.status.toLowerCase() ?? status?.why_no_instance],
     ["Address", status?.instance?.internal_address],
     ["Memory", memoryOf(workspace)],
     ["Last used", workspace.last_activity === "created" ? null : moment(time(workspace.last_connected_at))],

@@ -22,7 +22,6 @@ const EMPTY_HOME = {
   label: "Go on with an empty home …",
   fields: { empty_home: true },
 };
-const DELETE = { act: "delete", label: "Delete …" };
 const KEEP = { act: "start", label: "Keep it: start" };
 
 const OTHER_IMAGE = "Start it with an image that exists and keeps running.";
@@ -76,10 +75,9 @@ export function waysOut(workspace) {
   if (workspace.status === "READY") return { advice, ways: kind === "STOP" ? [AGAIN.STOP] : [] };
   const again = AGAIN[kind] ?? START;
   const rescue = kind === "DELETE" ? [KEEP] : [];
-  const last = again.act === "delete" ? [] : [DELETE];
   const needsOther = others.length > 0 && /^(IMAGE_(?!PULL)|CONTAINER_(?!NOT)|COMPUTE_REFUSED)/.test(code);
   const ways = needsOther ? [...others, again] : [again, ...others];
-  return { advice, ways: [...ways, ...rescue, ...last] };
+  return { advice, ways: [...ways, ...rescue] };
 }
 
 // What to do after a refusal, beside what the Hub says.

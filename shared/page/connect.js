@@ -60,7 +60,7 @@ export function connectView(app, workspace, connection, owns) {
           <code>ssh ${sshHost(workspace)}</code>
         </p>`
       : nothing}
-    ${accessView(connection?.access)}
+    ${runs ? accessView(connection?.access) : nothing}
     ${otherWays(app, workspace, runs ? connection : null)}
   `;
 }

@@ -33,7 +33,7 @@ export function row(app, workspace) {
       <p class="word">${status}</p>
     </div>
     ${origin(workspace)}
-    <div class="facts">
+    <div class="specs">
       ${machine(workspace)} ${owner(state, workspace)} ${used(workspace)}
     </div>
     <div class="next">${how ? underWay(workspace, how, usual) : atRest(workspace)}</div>

@@ -103,6 +103,7 @@ export function usual(events, kind, phase) {
   const took = [];
   for (const event of events) {
     if (event.operation_kind !== kind || typeof event.seconds !== "number") continue;
+    if (/(Failed|Refused)$/.test(event.what)) continue; // ended early, or at its deadline
     if (!wanted) {
       took.push(event.seconds);
       continue;

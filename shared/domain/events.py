@@ -24,8 +24,8 @@ class Event:
     machine; ``as_admin`` says that an administrator acted on another's workspace. ``result`` is
     ``ACCEPTED``, ``REFUSED`` (no permission; for an administrator also that it failed),
     ``DELETED``, the status or the error's code in which an operation ended, or for a dead letter
-    the result in words. ``times`` is how many refusals the event counts: its fields are those of
-    the last one, and ids that differ are empty.
+    the result in words. ``times`` is how many refusals, or looks of an administrator, the event
+    counts: its fields are those of the last one, and ids that differ are empty.
 
     The end of an operation has ``operation_kind``, an ``OperationKind`` of the version that wrote
     it, the whole ``seconds`` that it took, and how long its phases lasted. If an earlier version
@@ -87,7 +87,7 @@ def refusal_event(
 
 
 def merged(one: Event, other: Event, several: str) -> Event:
-    """Return one event for two refusals of the same kind: the later one, with what they share.
+    """Return one event for two of the same kind: the later one, with what they share.
 
     ``several`` is the ``who`` of the result if the two have different callers.
     """

@@ -4,15 +4,14 @@ A change writes its own events, in its own commit.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 
 from shared import logs
 from shared.domain.access import Actor
 from shared.domain.errors import UnavailableError, WorkspaceNotFoundError
 from shared.domain.events import SEVERAL, STRANGERS, Event, read_event, refusal_event
+from shared.domain.looks import Looks, with_counts
 from shared.domain.refusals import Budget, Refusals
 from shared.domain.workspace import Workspace
 from shared.ports import Clock, WorkspaceStore
@@ -22,7 +21,6 @@ LONGEST_RECORDED_ID = 64
 MOST_CALLERS = 1000
 MOST_STRANGERS = 200
 STRANGERS_PER_MINUTE = 10  # events of all strangers together that one instance writes
-READ_RECORDED_EVERY = timedelta(minutes=10)
 MOST_READS = 1000
 MOST_IN_LAST_COMMIT = 200
 
@@ -31,9 +29,10 @@ class AuditTrail:
     """Records refusals, and what administrators read. One per process; thread-safe.
 
     The first refusal of a caller and kind is written at once. Further ones are counted in memory
-    for five minutes. Strangers together have a budget. A process that is killed loses its counts,
-    and nothing else. While the database is away, refusals are counted and written later. After a
-    commit whose answer was lost, a count may be too high.
+    for five minutes. Strangers together have a budget. The first look of an administrator at
+    something is written before it is answered, and the same ones are counted for ten minutes. A
+    process that is killed loses its counts, and nothing else. While the database is away, refusals
+    are counted and written later. After a commit whose answer was lost, a count may be too high.
     """
 
     def __init__(self, store: WorkspaceStore, clock: Clock) -> None:
@@ -42,7 +41,7 @@ class AuditTrail:
         self._lock = threading.Lock()  # never held during a call of the store
         self._served = Refusals(MOST_CALLERS, SEVERAL)
         self._strangers = Refusals(MOST_STRANGERS, STRANGERS, Budget(STRANGERS_PER_MINUTE))
-        self._reads: OrderedDict[tuple[str, str, str, str], datetime] = OrderedDict()
+        self._looks = Looks(MOST_READS)
 
     def record_refusal(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
         """Record that somebody whom the Hub serves may not do something. Never raises.
@@ -81,8 +80,8 @@ class AuditTrail:
     def record_read(self, actor: Actor, workspace_id: str, owner_id: str, what: str) -> None:
         """Record that an administrator reads what belongs to somebody else, before the answer.
 
-        The same read is recorded once in ten minutes; two at the same time may both be recorded.
-        Nothing is recorded of anybody else.
+        The same read is counted for ten minutes; two first ones at the same time may both be
+        recorded. Nothing is recorded of anybody else.
 
         Raises:
             UnavailableError: it cannot be recorded, so the read must be refused.
@@ -90,22 +89,28 @@ class AuditTrail:
         if not actor.acts_as_admin(owner_id):
             return
         now = self._clock()
-        read = (actor.id, workspace_id, "" if workspace_id else owner_id, what)
+        look = read_event(actor, workspace_id, owner_id, what, now)
         with self._lock:
-            recorded_at = self._reads.get(read)
-        if recorded_at is not None and timedelta() <= now - recorded_at < READ_RECORDED_EVERY:
-            return
-        self._store.commit(events=[read_event(actor, workspace_id, owner_id, what, now)])
+            if self._looks.count(look, now):
+                return
+            counts = self._looks.take(look, now)
+        try:
+            self._store.commit(events=with_counts(look, counts))
+        except Exception:
+            with self._lock:
+                self._looks.put_back(counts)
+            raise
         with self._lock:
-            self._reads[read] = now
-            self._reads.move_to_end(read)
-            if len(self._reads) > MOST_READS:
-                self._reads.popitem(last=False)
+            self._looks.written(look, now)
 
     def write_counted(self) -> None:
         """Write all counts, at the end of the process. Stops at the first commit that fails."""
         with self._lock:
-            waiting = [*self._served.take_all(), *self._strangers.take_all()]
+            waiting = [
+                *self._served.take_all(),
+                *self._strangers.take_all(),
+                *self._looks.take_all(),
+            ]
         while waiting:
             try:
                 self._store.commit(events=waiting[:MOST_IN_LAST_COMMIT])

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,13 +15,13 @@ import pytest
 from shared.domain.access import AccessRules, Actor, Mode, Person
 from shared.domain.errors import NotAllowedError, UnavailableError
 from shared.domain.events import Event
+from shared.domain.looks import MOST_WITH_ONE, WRITTEN_EVERY
 from shared.usecases.admit_person import admit_person
 from shared.usecases.audit import (
     MOST_CALLERS,
     MOST_IN_LAST_COMMIT,
     MOST_READS,
     MOST_STRANGERS,
-    READ_RECORDED_EVERY,
     STRANGERS_PER_MINUTE,
     AuditTrail,
 )
@@ -302,14 +303,54 @@ def test_a_process_that_has_counted_nothing_writes_nothing_at_its_end(process: P
 
 
 def test_the_same_read_is_recorded_once_in_ten_minutes(process: Process) -> None:
-    """A page that reloads every few seconds counts as one read."""
+    """A page that reloads every few seconds is one event at once, and then one with the number."""
     for _ in range(100):
         process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
         process.pass_time(seconds=5)
-    assert process.store.counts.commits == 1
-    process.clock.advance(READ_RECORDED_EVERY)
-    process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
+    assert process.written == [("grace", 1)]
+    process.clock.advance(WRITTEN_EVERY)
+    process.audit.record_read(replace(ADMIN, request_id="last"), "one", "alice", "StatusRequested")
     assert process.store.counts.commits == 2
+    [_, then] = process.store.events
+    assert (then.times, then.at, then.request_id) == (100, process.clock(), "last")
+    assert (then.workspace_id, then.owner_id, then.as_admin) == ("one", "alice", True)
+
+
+def test_an_administrator_with_the_page_open_all_day_is_some_events(process: Process) -> None:
+    """A day of polling every two seconds is one event in ten minutes, and each look is counted."""
+    for _ in range(8 * 1800):
+        process.audit.record_read(ADMIN, "", "", "ListRequested")
+        process.pass_time(seconds=2)
+    process.audit.write_counted()
+    assert len(process.store.events) == 8 * 6 + 1
+    assert process.times == 8 * 1800
+
+
+def test_what_is_counted_is_written_with_another_look(process: Process) -> None:
+    """Whoever has closed the page leaves a count behind, which the next look of anybody takes."""
+    for n in range(MOST_WITH_ONE + 5):
+        for _ in range(3):
+            process.audit.record_read(ADMIN, f"workspace-{n}", "alice", "StatusRequested")
+    process.pass_time(minutes=10)
+    for _ in range(2):
+        process.audit.record_read(ADMIN, "other", "alice", "StatusRequested")
+        process.audit.record_read(ADMIN, "other", "alice", "EventsRequested")
+    assert process.times == 3 * (MOST_WITH_ONE + 5) + 2
+    assert process.store.largest <= MOST_WITH_ONE + 2
+
+
+def test_a_count_is_kept_while_the_database_is_away(process: Process) -> None:
+    """Looks that are refused are not counted, and none that was answered is lost."""
+    for _ in range(4):
+        process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
+    process.pass_time(minutes=10)
+    process.store.away = True
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
+    process.store.away = False
+    process.audit.record_read(ADMIN, "one", "alice", "StatusRequested")
+    assert process.written == [("grace", 1), ("grace", 4)]
 
 
 def test_different_reads_are_different_events(process: Process) -> None:
@@ -363,3 +404,12 @@ def test_the_number_of_remembered_reads_is_bounded(process: Process) -> None:
     assert process.store.counts.commits == MOST_READS + 1
     process.audit.record_read(ADMIN, "workspace-0", "alice", "StatusRequested")
     assert process.store.counts.commits == MOST_READS + 2
+
+
+def test_no_count_of_a_forgotten_read_is_lost(process: Process) -> None:
+    """It is written with one of the next looks, or at the end."""
+    for n in range(2 * MOST_READS):
+        process.audit.record_read(ADMIN, f"workspace-{n}", "alice", "StatusRequested")
+        process.audit.record_read(ADMIN, f"workspace-{n}", "alice", "StatusRequested")
+    process.audit.write_counted()
+    assert process.times == 4 * MOST_READS

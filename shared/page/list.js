@@ -25,7 +25,8 @@ export function listView(app) {
       ${state.me?.is_admin ? scope(app) : nothing}
       ${all || !state.trouble ? newWorkspace() : nothing}
     </div>
-    ${all?.length ? tools(app, all) : nothing} ${body(app, all, found)}
+    ${all?.length || isLoading(app, all) ? tools(app, all ?? []) : nothing}
+    ${body(app, all, found)}
   </section>`;
 }
 
@@ -43,14 +44,18 @@ export function listed({ scope, mine, everybody }) {
 }
 
 function body(app, all, found) {
-  const { trouble } = app.state;
-  if (all === null) return trouble ? unavailable(app, trouble) : loading();
+  if (isLoading(app, all)) return loading();
+  if (all === null) return unavailable(app, app.state.trouble);
   if (!all.length) return empty(app);
   if (!found.length) return nothingMatches(app);
   const key = (workspace) => workspace.id;
   return html`<ul class="rows" aria-labelledby="list-title">
     ${repeat(found, key, (workspace) => row(app, workspace))}
   </ul>`;
+}
+
+function isLoading(app, all) {
+  return all === null && app.state.trouble === null;
 }
 
 function newWorkspace() {
@@ -102,7 +107,7 @@ function filters(app, all) {
       @click=${choose(name)}>${name ? shape(name, 0.7) : nothing}${capital(label)}
       <span class="number">${count}</span></button>`;
   return html`<div class="chips" role="group" aria-label="Show only">
-    ${chip("", "all", all.length)} ${shown.map((each) => chip(each, each, counts.get(each) ?? 0))}
+    ${chip("", "all", all.length || "")} ${shown.map((each) => chip(each, each, counts.get(each) ?? 0))}
   </div>`;
 }
 

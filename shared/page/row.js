@@ -9,7 +9,8 @@ import { icon, shape } from "page/icons.js";
 import { clock, duration, moment, now, relative, secondsBetween, time } from "page/times.js";
 import * as words from "page/words.js";
 
-const SOON_SECONDS = 600; // what happens so soon is marked
+const SOON_SECONDS = { delete: 3 * 86400 }; // what happens so soon is marked
+const ELSE_SOON_SECONDS = 600;
 const SLOW = 1.5; // so many times the usual is marked
 
 /**
@@ -94,14 +95,15 @@ function atRest(workspace) {
       <p class="soft">${at ? moment(at) : nothing}</p>`;
   }
   const next = words.upcoming(workspace);
-  const when = next && html`${next.what} <b class="count">${moment(next.at, relative)}</b>`;
+  const soon = next && secondsBetween(now(), next.at) < (SOON_SECONDS[next.kind] ?? ELSE_SOON_SECONDS);
+  const when = next && html`<span class=${soon ? "soon" : nothing}
+    >${next.what} <b class="count">${moment(next.at, relative)}</b></span>`;
   const asleep = words.asleepSince(workspace);
   if (asleep) {
     return html`<p>${asleep}</p><p class="soft">${when ?? words.stoppedBecause(workspace)}</p>`;
   }
   if (!next) return html`<p class="soft">stays as it is</p>`;
-  const soon = secondsBetween(now(), next.at) < SOON_SECONDS;
-  return html`<p class=${soon ? "soon" : nothing}>${when}</p>
+  return html`<p>${when}</p>
     <p class="soft detail" title=${next.unless ? `unless ${next.unless}` : nothing}>
       ${awake(workspace, next)}</p>`;
 }

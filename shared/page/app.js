@@ -110,15 +110,10 @@ export const app = {
   /** Ask the Hub now, instead of later. The page's beginning says how. */
   tryNow() {},
 
-  /** Sign in, or sign in again. Why that failed is said. */
+  /** Sign in, or sign in again. It may open a window, so only a click calls it. */
   async signIn() {
-    try {
-      await app.session.signIn();
-    } catch (error) {
-      app.toast(error.message);
-      return;
-    }
-    app.live.poke();
+    if (await app.session.signIn()) app.live.poke();
+    else app.toast("The sign-in was not finished. Allow this page to open a window, and try again.");
   },
 
   /** Begin anew: the session's person is another one now. */

@@ -75,17 +75,20 @@ function themes(app) {
       aria-pressed=${theme === chosenTheme()} @click=${choose(theme)}>${capital(theme)}</button>`)}</div>`;
 }
 
-/** In the local cloud one chooses who one is. */
+/** In the local cloud one chooses who one is, with the secret that its address has. */
 function people(app) {
   const { session } = app;
-  if (!session.people?.length) return nothing;
+  if (session.kind !== "local") return nothing;
+  if (!session.people) {
+    return html`<p class="soft">To work as somebody else, open the address that
+      <code>localcloud</code> has printed.</p>`;
+  }
   const choose = (one) => async () => {
-    await session.choose(one);
-    app.restart();
+    if (await session.choose(one)) app.restart();
+    else app.toast(`The local cloud does not let you be ${one.email}.`);
   };
-  const name = (one) => one.email ?? one;
   return html`<h2>Work as</h2>
     <ul class="people">${session.people.map((one) => html`<li><button class="bare"
-      aria-pressed=${name(one) === app.state.me?.email} @click=${choose(one)}><bdi>${name(one)}</bdi>
+      aria-pressed=${one.email === session.person} @click=${choose(one)}><bdi>${one.email}</bdi>
       </button></li>`)}</ul>`;
 }

@@ -59,7 +59,9 @@ export class Live {
 
   async #round() {
     clearTimeout(this.#timer);
-    if (document.hidden || !this.#app.session) return;
+    const { session, update } = this.#app;
+    if (document.hidden || session.kind === "none") return;
+    if (!session.signedIn) return update((state) => (state.signedOut = true));
     this.#asking = true;
     this.#again = false;
     const pause = await this.#ask();

@@ -5,7 +5,7 @@
  */
 import { html, nothing } from "lit";
 import { fieldProblem, problemView, send } from "page/problem.js";
-import { clock, duration, moment, now, relative, time } from "page/times.js";
+import { ahead, clock, duration, moment, now, time } from "page/times.js";
 
 const HOURS = [1, 2, 4, 8];
 const MINUTE_MS = 60_000;
@@ -43,7 +43,7 @@ function whenOf({ at }) {
   if (!date) return html`<b>At any time</b>:`;
   const near = Math.abs(date - now()) < DAY_SECONDS * 1000;
   return html`<b>${moment(date, clock)}</b
-    >${near ? html`<span class="soft">, <span class="count">${relative(date)}</span></span>` : nothing}:`;
+    >${near ? html`<span class="soft">, <span class="count">${ahead(date)}</span></span>` : nothing}:`;
 }
 
 function reasonOf({ why, since, unless }) {

@@ -6,7 +6,7 @@
 import { html, nothing } from "lit";
 import { action } from "page/actions.js";
 import { icon, shape } from "page/icons.js";
-import { clock, duration, moment, now, relative, secondsBetween, time } from "page/times.js";
+import { ahead, clock, duration, moment, now, secondsBetween, time } from "page/times.js";
 import * as words from "page/words.js";
 
 const SOON_SECONDS = { delete: 3 * 86400 }; // what happens so soon is marked
@@ -82,7 +82,7 @@ function underWay({ operation }, how, usual) {
       ? html`<span class="soft">, no capacity in ${tried} ${tried === 1 ? "zone" : "zones"}</span>`
       : nothing}</p>
     ${how.part === null
-      ? html`<p class="soft">over by ${moment(time(operation.deadline_at), clock)}</p>`
+      ? html`<p class="soft">by ${moment(time(operation.deadline_at), clock)} at the latest</p>`
       : html`<p class="soft meter ${how.elapsed > usual * SLOW ? "slow" : ""}">
           <progress max="1" value=${how.part} aria-label=${what}></progress>
           usually ${duration(usual)}</p>`}`;
@@ -97,7 +97,7 @@ function atRest(workspace) {
   const next = words.upcoming(workspace);
   const soon = next && secondsBetween(now(), next.at) < (SOON_SECONDS[next.kind] ?? ELSE_SOON_SECONDS);
   const when = next && html`<span class=${soon ? "soon" : nothing}
-    >${next.what} <b class="count">${moment(next.at, relative)}</b></span>`;
+    >${next.what} <b class="count">${moment(next.at, ahead)}</b></span>`;
   const asleep = words.asleepSince(workspace);
   if (asleep) {
     return html`<p>${asleep}</p><p class="soft">${when ?? words.stoppedBecause(workspace)}</p>`;

@@ -102,6 +102,17 @@ export function relative(date, at = now()) {
 }
 
 /**
+ * Return when something is to happen: as `relative`, and `any moment` once it is due.
+ *
+ * @param {Date} date
+ * @param {Date} [at] what counts as now.
+ * @returns {string}
+ */
+export function ahead(date, at = now()) {
+  return date <= at ? "any moment" : relative(date, at);
+}
+
+/**
  * Return a time in full, in UTC: `2026-11-26 17:40:03 UTC`.
  *
  * @param {Date} date

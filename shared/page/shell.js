@@ -27,7 +27,7 @@ export function pageView(app) {
 
 /** What is all that there is to see; null if nothing stands before the views. */
 function standingAlone(app) {
-  if (app.session?.kind === "none") return notConfigured();
+  if (app.session?.kind === "none") return notConfigured(app.session);
   return app.state.signedOut && app.state.mine === null ? signIn(app) : null;
 }
 
@@ -43,12 +43,12 @@ function panel(app, view) {
   return view === "new" ? createView(app) : panelView(app);
 }
 
-function notConfigured() {
+function notConfigured({ address }) {
   return card({
     title: "Signing in to this page is not set up",
     text: html`Whoever runs this Hub can change that: its README says how. The command does all that
       the page does:`,
-    more: html`<code>workspace login ${location.origin}</code>`,
+    more: html`<code>workspace login ${address}</code>`,
   });
 }
 

@@ -91,7 +91,14 @@ function tools(app, all) {
       <kbd aria-hidden="true">/</kbd>
     </search>
     ${filters(app, all)}
+    <p class="unseen" role="status">${narrowed(filter, all)}</p>
   </div>`;
+}
+
+/** How many are left, for those who do not see it. */
+function narrowed(filter, all) {
+  if (!filter.text && !filter.status) return "";
+  return `${all.filter(matches(filter)).length} of ${all.length} shown`;
 }
 
 /** A button for each status that there is, with how many: an overview as well as a filter. */

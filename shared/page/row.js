@@ -35,7 +35,7 @@ export function row(app, workspace) {
     </div>
     ${origin(workspace)}
     <div class="specs">
-      ${machine(workspace)} ${owner(state, workspace)} ${used(workspace)}
+      ${machine(workspace)} ${owner(app, workspace)} ${used(workspace)}
     </div>
     <div class="next">${how ? underWay(workspace, how, usual) : atRest(workspace)}</div>
     <div class="act">${action(app, workspace)}</div>
@@ -43,12 +43,14 @@ export function row(app, workspace) {
   </li>`;
 }
 
-/** Who it belongs to, where several people's are listed. */
-function owner(state, workspace) {
-  if (state.scope !== "everybody") return nothing;
+/** Who it belongs to, where several people's are listed. A press shows only theirs. */
+function owner(app, workspace) {
+  if (app.state.scope !== "everybody") return nothing;
   const name = workspace.owner_email ?? workspace.owner_id;
-  const own = workspace.owner_id === state.me?.owner_id;
-  return html`<p class="owner" title=${name}>${own ? "you" : html`<bdi>${name}</bdi>`}</p>`;
+  const own = workspace.owner_id === app.state.me?.owner_id;
+  const narrow = () => app.update((state) => (state.filter.text = name));
+  return html`<p class="owner"><button class="bare" title="Show only those of ${name}"
+    @click=${narrow}>${own ? "you" : html`<bdi>${name}</bdi>`}</button></p>`;
 }
 
 function origin({ metadata }) {

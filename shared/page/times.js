@@ -64,10 +64,16 @@ export function secondsBetween(from, to) {
  */
 export function duration(seconds) {
   const span = Math.max(0, seconds);
-  if (span < 119.5) return `${Math.round(span)} s`;
-  if (span < 119.5 * 60) return `${Math.round(span / 60)} min`;
-  if (span < 2 * DAY) return `${Math.round(span / 3600)} h`;
-  return `${Math.round(span / DAY)} days`;
+  if (span < 119.5) return `${rounded(span)} s`;
+  if (span < 119.5 * 60) return `${rounded(span / 60)} min`;
+  if (span < 2 * DAY) return `${rounded(span / 3600)} h`;
+  return `${rounded(span / DAY)} days`;
+}
+
+/** A half goes to the even number, as in the command. */
+function rounded(number) {
+  const near = Math.round(number);
+  return number % 1 === 0.5 && near % 2 ? near - 1 : near;
 }
 
 /**

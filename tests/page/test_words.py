@@ -1,0 +1,54 @@
+"""The page says what the command says: the same words, and the same spans of time."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from shared.domain.workspace import Phase
+from tests.page.person import Person
+from workspace_cli import text, words
+from workspace_cli.workspaces import workspace_of
+
+PHASES = [*(phase.value for phase in Phase), "a_phase_of_a_newer_hub"]
+STATUSES = ("PROVISIONING", "READY", "SUSPENDED", "ERROR", "NEWER")
+KINDS = (None, "CREATE", "START", "STOP", "DELETE", "NEWER")
+SPANS = [*range(-5, 400), *range(400, 400_000, 77), 0.4, 119.49, 119.5, 7169.9, 172_799.6, 1e7]
+ASK = """
+async ([workspaces, phases, spans]) => {
+  const words = await import("page/words.js");
+  const times = await import("page/times.js");
+  return {
+    statuses: workspaces.map(words.status),
+    doing: phases.map(words.doing),
+    done: phases.map(words.done),
+    spans: spans.map(times.duration),
+  };
+}
+"""
+
+
+def _workspace(status: str, kind: str | None, phase: str = "survey") -> dict[str, Any]:
+    return {
+        "id": str(uuid.uuid4()),
+        "name": "api",
+        "status": status,
+        "operation": {"id": "1", "kind": kind, "phase": phase} if kind else None,
+    }
+
+
+def _doing(phase: str) -> str:
+    operation = workspace_of(_workspace("READY", "START", phase)).operation
+    assert operation is not None
+    return words.doing(operation)
+
+
+def test_the_page_has_the_words_of_the_command(alice: Person) -> None:
+    """Statuses, what an operation does and has done, and how long something takes."""
+    workspaces = [_workspace(status, kind) for status in STATUSES for kind in KINDS]
+    said = alice.open().evaluate(ASK, [workspaces, PHASES, SPANS])
+    doing = [_doing(phase) for phase in PHASES]
+    assert said["statuses"] == [words.status(workspace_of(each)) for each in workspaces]
+    assert said["doing"] == doing
+    assert said["done"][:-1] == [words.done(each) for each in doing[:-1]]
+    assert said["spans"] == [text.duration(each) for each in SPANS]

@@ -86,6 +86,7 @@ def _print_ready(state: dict[str, Any]) -> None:
     newest = f"$({curl} {url} | grep -o 'workspace-[0-9a-f-]\\{{36\\}}' | head -n 1 | cut -c 11-)"
     print(
         f"The local cloud is ready after {state['ready_seconds']:.1f} s: {state['address']}\n\n"
+        f"  The page: {state['address']}/#local={state['secret']}\n\n"
         f"{_BY_THE_COMMAND if can_hold_machines() else ''}"
         f"""  {curl} {url} -H 'Content-Type: application/json' -d '{{"name": "first"}}'\n"""
         f"  {curl} {url}\n"

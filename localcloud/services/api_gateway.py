@@ -1,8 +1,9 @@
 """The public address: one port that leads the paths of the API to the functions' own URLs.
 
-It does what API Gateway does in production, and one thing more: a request without an
+It does what API Gateway does in production, and two things more. A request without an
 ``Authorization`` header gets the token of the local cloud's developer, so that a client that sends
-no token works here unchanged. A web page of another site does not get it.
+no token works here unchanged. A web page of another site does not get it. And the page can work as
+anybody (``page_sign_in.py``).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -23,6 +24,7 @@ from multidict import CIMultiDict
 
 from localcloud.catalogue import Function, public_routes
 from localcloud.services.http_server import GuardRules, HttpServer, is_from_another_site
+from localcloud.services.page_sign_in import PageSignIn
 from localcloud.services.proxy import (
     Forwarding,
     catch_all_routes,
@@ -85,7 +87,7 @@ class ApiGateway(HttpServer):
 
     Args:
         backends: where requests go.
-        developer_token: returns a new token of the developer.
+        sign_in: signs the page in, and has the developer's tokens.
         port: 0 picks a free one.
         requests_file: where each request and its answer are written down; None: nowhere.
     """
@@ -94,12 +96,12 @@ class ApiGateway(HttpServer):
         self,
         backends: Backends,
         *,
-        developer_token: Callable[[], str],
+        sign_in: PageSignIn,
         port: int = 0,
         requests_file: RequestsFile | None = None,
     ) -> None:
         self._backends = backends
-        self._mint_token = developer_token
+        self._sign_in = sign_in
         self._token = ""
         self._minted_at = float("-inf")
         self._requests_file = requests_file
@@ -127,6 +129,8 @@ class ApiGateway(HttpServer):
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if not self._is_open:
             return _problem(request, 503, "UNAVAILABLE", _NOT_READY, {"Retry-After": "1"})
+        if self._sign_in.serves(request):
+            return await self._sign_in.answer(request, self.port, _refuse)
         methods = self._backends.routes.find(request.rel_url.raw_path)
         if not methods:
             return _problem(request, 404, "NOT_FOUND", f"There is no {request.path}.")
@@ -179,7 +183,7 @@ class ApiGateway(HttpServer):
     def _developer_token(self) -> str:
         now = time.monotonic()
         if now - self._minted_at > _TOKEN_KEPT_SECONDS:
-            self._token, self._minted_at = self._mint_token(), now
+            self._token, self._minted_at = self._sign_in.developer_token(), now
         return self._token
 
 

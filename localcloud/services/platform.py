@@ -32,15 +32,18 @@ from localcloud.services.control_api import PAUSABLE, ControlApi, ControlledComp
 from localcloud.services.firestore_and_pubsub import Surroundings, firestore_and_pubsub
 from localcloud.services.identity.server import IdentityServer
 from localcloud.services.identity.tokens import DEVELOPER_EMAIL, UserToken
+from localcloud.services.page_sign_in import PageSignIn
 from localcloud.services.project import Project
 from localcloud.services.proxy import new_session
 from localcloud.services.requests_file import RequestsFile
 from localcloud.services.scheduler import Scheduler
-from localcloud.settings import Addresses, LocalSettings
+from localcloud.settings import ADMIN_EMAIL, Addresses, LocalSettings
 
 _LOG = logging.getLogger(__name__)
 
 _MACHINES_NETWORK = "127.77"  # systemd and Debian use addresses in 127.0
+# Whom the page offers besides the developer and the administrator.
+_OTHER_PEOPLE = ("alice@example.com", "bob@example.com")
 _DRAIN_SECONDS = 10.0
 _RESET_SECONDS = 10.0
 
@@ -105,7 +108,7 @@ class Platform:
         self._tasks = CloudTasksServer(mint_token=self._identity.issuer.service_account_token)
         self._gateway = ApiGateway(
             Backends(routes=Routes(options.catalogue.functions), urls=self.urls, session=session),
-            developer_token=self._developer_token,
+            sign_in=PageSignIn(self._people(), token=self._user_token, secret=options.secret),
             port=options.port,
             requests_file=options.requests_file,
         )
@@ -266,10 +269,14 @@ class Platform:
             return None
         return self._options.settings.service_account(function.invoker)
 
-    def _developer_token(self) -> str:
-        return self._identity.issuer.user_token(
-            UserToken(email=DEVELOPER_EMAIL, audience=self.address)
-        )
+    def _people(self) -> dict[str, bool]:
+        """Return the people whom the page offers, and whether they are administrators."""
+        has_admin = self._options.settings.overrides.get("HUB_MODE") != "personal"
+        people = dict.fromkeys((DEVELOPER_EMAIL, *_OTHER_PEOPLE), False)
+        return people | ({ADMIN_EMAIL: True} if has_admin else {})
+
+    def _user_token(self, email: str) -> str:
+        return self._identity.issuer.user_token(UserToken(email=email, audience=self.address))
 
     def _scheduler_token(self, audience: str) -> str:
         account = self._options.settings.service_account("scheduler")

@@ -67,7 +67,7 @@ class Document:
 
         ``headers`` are added to its own.
         """
-        is_packed = "gzip" in request.accept_encodings
+        is_packed = request.accept_encodings.quality("gzip") > 0
         # A strong ETag stands for the bytes, which differ by their encoding (RFC 9110, 8.8.3.3).
         tag = f'"{_digest(self.content)}{"-gzip" if is_packed else ""}"'
         all_headers = {**self.headers, **headers, "ETag": tag, "Vary": "Accept-Encoding"}

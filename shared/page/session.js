@@ -107,7 +107,8 @@ class Session {
 
 /**
  * The local cloud. Its gateway lets a page without a token in as the developer. With the cloud's
- * secret, which the printed address has in its fragment, the person may be anybody.
+ * secret, which the printed address has in its fragment (`#local=<secret>`), the person may be
+ * anybody; `&as=<address>` says whom to begin as.
  */
 class LocalSession extends Session {
   #secret = "";
@@ -151,14 +152,18 @@ class LocalSession extends Session {
   }
 
   async #learn() {
-    const given = new URLSearchParams(location.hash.slice(1)).get("local");
-    if (!given) return;
-    this.#secret = given;
-    history.replaceState(null, "", location.pathname); // not in the history, not in a screenshot
+    const given = new URLSearchParams(location.hash.slice(1));
+    if (!given.has("local")) return;
+    this.#secret = given.get("local");
+    // It stays in no history and no screenshot.
+    history.replaceState(null, "", location.pathname + location.search);
     const answer = await this.#ask("/localcloud/people");
     if (!answer) return;
     this.people = answer.people;
     this.person = answer.people[0].email;
+    const email = given.get("as");
+    if (!email || !(await this.choose({ email }))) return;
+    if (!this.people.some((each) => each.email === email)) this.people.push({ email });
   }
 
   async #ask(path, body) {
@@ -168,7 +173,7 @@ class LocalSession extends Session {
         method: body ? "POST" : "GET",
         cache: "no-store",
         headers: {
-          "X-Local-Secret": this.#secret,
+          Authorization: `Bearer ${this.#secret}`,
           ...(body ? { "Content-Type": "application/json" } : {}),
         },
         body: body && JSON.stringify(body),

@@ -28,6 +28,7 @@ from localcloud.services.cloud_run_front import (
 )
 from localcloud.services.identity.server import IdentityServer
 from localcloud.services.identity.tokens import UserToken
+from localcloud.services.page_sign_in import PageSignIn
 from localcloud.services.project import Project
 from localcloud.services.proxy import catch_all_routes, new_session
 from localcloud.services.requests_file import RequestsFile
@@ -108,9 +109,12 @@ class Bench:
         backends = Backends(
             routes=Routes((PUBLIC,)), urls={PUBLIC.name: front.url}, session=self.session
         )
-        gateway = ApiGateway(
-            backends, developer_token=lambda: "the-developer", requests_file=requests_file
+        sign_in = PageSignIn(
+            {"developer": False, "admin@localhost": True},
+            token=lambda email: f"the-{email}",
+            secret="the secret",
         )
+        gateway = ApiGateway(backends, sign_in=sign_in, requests_file=requests_file)
         await gateway.start_within(self.stack)
         gateway.open()
         return gateway
@@ -465,6 +469,60 @@ def test_the_gateway_adds_no_token_to_a_request_from_another_site(
         own = {**page, "Authorization": "Bearer a.b.c"}
         _, _, body = await bench.call(f"{gateway.url}/workspaces/7", "DELETE", headers=own)
         assert json.loads(body)["headers"]["Authorization"] == "Bearer a.b.c"
+
+    run_on_bench(steps)
+
+
+def test_the_page_can_sign_in_as_anybody_with_the_secret() -> None:
+    """The gateway names the people, the developer first, and gives a token of whom one chooses."""
+    secret = {"Authorization": "Bearer the secret"}
+
+    async def steps(bench: Bench) -> None:
+        gateway = await bench.start_gateway(
+            await bench.start_front(await bench.start_function(), function=PUBLIC)
+        )
+        status, headers, body = await bench.call(
+            f"{gateway.url}/localcloud/people", "GET", headers=secret
+        )
+        assert (status, headers["Cache-Control"]) == (200, "no-store")
+        assert json.loads(body)["people"] == [
+            {"email": "developer", "is_admin": False},
+            {"email": "admin@localhost", "is_admin": True},
+        ]
+        wanted = {"email": "carol@example.com"}
+        status, _, body = await bench.call(
+            f"{gateway.url}/localcloud/token", headers=secret, json=wanted
+        )
+        assert (status, json.loads(body)) == (200, {"token": "the-carol@example.com"})
+
+    run_on_bench(steps)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({}, {"email": "a@b.c"}, 401),
+        ({"Authorization": "Bearer another"}, {"email": "a@b.c"}, 401),
+        ({"Authorization": "Bearer the secret", "Sec-Fetch-Site": "cross-site"}, {}, 403),
+        ({"Authorization": "Bearer the secret", "Origin": "https://evil.example"}, {}, 403),
+        ({"Authorization": "Bearer the secret"}, {"email": 7}, 400),
+        ({"Authorization": "Bearer the secret"}, {"email": "a@b.c", "more": True}, 400),
+        ({"Authorization": "Bearer the secret"}, ["a@b.c"], 400),
+    ],
+    ids=str,
+)
+def test_the_gateway_gives_no_token_to_another_caller(
+    headers: dict[str, str], body: object, status: int
+) -> None:
+    """It takes the local cloud's secret, a page of its own or none, and one address."""
+
+    async def steps(bench: Bench) -> None:
+        gateway = await bench.start_gateway(
+            await bench.start_front(await bench.start_function(), function=PUBLIC)
+        )
+        url = f"{gateway.url}/localcloud/token"
+        answered, _, content = await bench.call(url, headers=headers, json=body)
+        assert (answered, b"token" in content) == (status, False)
 
     run_on_bench(steps)
 

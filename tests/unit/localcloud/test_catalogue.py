@@ -1,10 +1,20 @@
 """The catalogue as the local cloud reads it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from localcloud.catalogue import EVERYONE, ROOT, Catalogue, read_catalogue, ship
+from localcloud.catalogue import (
+    EVERYONE,
+    ROOT,
+    Catalogue,
+    Route,
+    public_routes,
+    read_catalogue,
+    ship,
+)
+from localcloud.services.api_gateway import Routes
 
 
 def test_every_function_of_the_catalogue_has_a_file_with_its_name() -> None:
@@ -27,6 +37,28 @@ def test_a_function_can_be_looked_up_by_name() -> None:
     assert catalogue["cleanup"].signature_type == "http"
     with pytest.raises(KeyError):
         catalogue["nothing"]
+
+
+def test_a_literal_segment_wins_over_a_parameter() -> None:
+    """Whatever the order of the file, ``/workspaces/new`` would not be a workspace."""
+    catalogue = read_catalogue()
+    one = catalogue["get_workspace"]
+    other = replace(
+        catalogue["describe_api"],
+        routes=(
+            Route(method="GET", path="/workspaces/new"),
+            Route(method="GET", path="/workspaces/{workspace_id}/events"),
+            Route(method="POST", path="/workspaces/{workspace_id}"),
+        ),
+    )
+    for functions in ((one, other), (other, one)):
+        assert [f"{route.method} {route.path}" for route, _ in public_routes(functions)] == [
+            "GET /workspaces/new",
+            "GET /workspaces/{workspace_id}",
+            "POST /workspaces/{workspace_id}",
+            "GET /workspaces/{workspace_id}/events",
+        ]
+        assert Routes(functions).find("/workspaces/new") == {"GET": "describe_api"}
 
 
 def test_only_files_that_match_the_ship_list_are_copied(tmp_path: Path) -> None:

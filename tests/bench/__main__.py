@@ -19,6 +19,7 @@ from tests.bench import (
     identity,
     imports,
     memory,
+    open_tab,
     readiness,
     reconciler,
     request_cost,
@@ -27,6 +28,7 @@ from tests.bench import (
     sweeps,
     tasks,
 )
+from tests.bench.instant_services import WORKSPACES
 from tests.bench.processes import bench
 
 TIMES = "fast"
@@ -53,6 +55,7 @@ def main() -> None:
     with bench() as beside:
         figures["request_cost"] = request_cost.measure(beside)
         figures["cold_start"] = cold_start.measure(beside)
+        figures["open_tab"] = open_tab.measure(beside)
     with start_cloud(settings) as cloud:
         figures["identity"] = identity.measure(cloud)
         figures["requests"] = requests_made.measure(cloud)
@@ -99,6 +102,11 @@ def main() -> None:
     _show("Somebody else's workspace, beside an unknown one", figures["secrecy"])
     _show("Memory with all threads busy (aim: 0.8 of the limit)", figures["memory"])
     _show("Firestore calls of a request", figures["requests"])
+    _show("What an open page repeats, in full and as a 304", figures["open_tab"]["requests"])
+    _show(
+        f"An open page of {WORKSPACES} workspaces that nothing happens to",
+        figures["open_tab"]["hours"],
+    )
     _show(
         "Firestore documents of a sweep (aim: only those that are due, in a fleet of any size)",
         figures["sweeps"]["reads"],

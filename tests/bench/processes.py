@@ -83,6 +83,11 @@ class Bench:
             ),
         )
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The settings of the functions."""
+        return self._settings
+
     def token(self, email: str = PERSON) -> str:
         """Return a person's ID token."""
         return self._issuer.user_token(UserToken(email=email, audience=_AUDIENCE))

@@ -172,9 +172,9 @@ class _Seen:
         operation comes before it.
         """
         state = _state(record, goes_on=goes_on)
-        makes = record.operation is not None and record.operation.kind is OperationKind.CREATE
-        self.home = record.home_disk is not None or (makes and state is not None)
         self.instance = _instance(record, state, record.machine_made_at) if state else None
+        attached = self.instance is not None
+        self.home = attached or record.home_disk is not None or _leaves_home(record.operation)
 
     @property
     def runs(self) -> bool:
@@ -215,6 +215,16 @@ class _Seen:
             self.instance = replace(self.instance, state=state)
 
 
+def _leaves_home(operation: Operation | None) -> bool:
+    """Say whether a CREATE or a START has left a home disk that is not recorded.
+
+    It is recorded once somebody can have used it.
+    """
+    makes = operation is not None and operation.kind in {OperationKind.CREATE, OperationKind.START}
+    leaves = {Phase.AWAIT_ABSENT, Phase.DELETE_DISK}
+    return operation is not None and makes and operation.phase in leaves
+
+
 def _instance(record: Workspace, state: InstanceState, made_at: datetime | None) -> Instance:
     return Instance(
         id=record.instance_id or _NEW,
@@ -244,7 +254,6 @@ _BEFORE: dict[Phase, InstanceState | None] = {
     Phase.RESUME: InstanceState.SUSPENDED,
     Phase.SUSPEND: InstanceState.RUNNING,
     Phase.STOP: InstanceState.RUNNING,
-    Phase.AWAIT_ABSENT: InstanceState.STOPPING,
     **dict.fromkeys((Phase.INSERT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT, Phase.FORGET)),
 }
 
@@ -253,6 +262,9 @@ def _state(record: Workspace, *, goes_on: bool) -> InstanceState | None:
     """Return the state that the machine has by the record; None if there is no machine."""
     operation = record.operation
     if operation is not None:
+        starts = operation.kind is OperationKind.START
+        if starts and operation.phase is Phase.DELETE_INSTANCE:  # the record does not name it
+            return InstanceState.RUNNING
         known = {**_BEFORE, **_WAITED} if goes_on else {**_WAITED, **_BEFORE}
         if operation.phase in known:
             return known[operation.phase]

@@ -229,6 +229,35 @@ def test_an_event_cannot_act(hub: ScriptedHub, run: Run) -> None:
             assert_harmless(*run("events", ID))
 
 
+@pytest.mark.usefixtures("as_program")
+def test_a_dry_run_cannot_act(hub: ScriptedHub, run: Run) -> None:
+    """None of its members, nor an answer that is none."""
+    hub.workspaces = [workspace(id=ID)]
+    hub.sign_in = {**SIGN_IN, "features": ["dry_run"]}
+    told = {
+        "dry_run": True,
+        "decision": "begin",
+        "kind": "DELETE",
+        "steps": ["delete_instance"],
+        "workspace": workspace(),
+        "quota": {"workspaces": {"used": 1, "most": 5}, "running": {"used": 1, "most": 5}},
+        "cost": {
+            "machine_type": "e2-standard-8",
+            "cpus": 8,
+            "memory_gb": 32,
+            "price_per_hour": {"amount": "0.1", "currency": "USD"},
+            "runs": True,
+        },
+        "loses": [{"what": "home", "why": "It is deleted."}],
+    }
+    for path in (path for path in leaves(told) if path[0] != "workspace"):
+        for put in (ATTACK, *OTHERS):
+            hub.answers = replies_by_path(
+                {f"/workspaces/{ID}": Reply(body=with_value(told, path, put))}
+            )
+            assert_harmless(*run("rm", ID, "--dry-run"))
+
+
 @pytest.mark.parametrize("path", list(leaves({**SIGN_IN, "more": 1})), ids=str)
 def test_what_a_hub_says_of_itself_cannot_act(
     hub: ScriptedHub, run: Run, path: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch

@@ -49,6 +49,7 @@ _MOST_WAITED_SECONDS = 120.0  # because the Hub asked for it, in one request
 _TELL_SECONDS = 2.0  # a longer wait is told
 _CHUNK = 64 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_DRY_RUN = {"dry_run": "true"}
 _PASSING = {429, 500, 502, 503, 504}
 
 
@@ -155,11 +156,16 @@ class HubClient:
         """
         return self._pages("/workspaces", query)
 
-    def create(self, fields: Mapping[str, Any], key: str) -> Any:
-        """Ask for a workspace; the same key and fields are the same workspace."""
+    def create(self, fields: Mapping[str, Any], key: str, *, dry_run: bool = False) -> Any:
+        """Ask for a workspace; the same key and fields are the same workspace.
+
+        Here and below, with ``dry_run`` the Hub only says what it would do. Send that only to a Hub
+        of which ``dry_run.check`` has found that it does.
+        """
         request = Request(
             "POST",
             "/workspaces",
+            query=_DRY_RUN if dry_run else None,
             body=dict(fields),
             headers={"Idempotency-Key": key},
             repeatable=True,
@@ -182,13 +188,20 @@ class HubClient:
         query = {"limit": str(min(most, 100))} if most else {}
         return self._pages(f"/workspaces/{quote(workspace_id, safe='')}/events", query, most)
 
-    def start(self, workspace_id: str, fields: Mapping[str, Any] | None = None) -> Any:
+    def start(
+        self,
+        workspace_id: str,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> Any:
         """Ask that a workspace be started. Another START with the same fields is the same."""
-        return self.send(_change(workspace_id, "/start", dict(fields or {}))).value
+        request = _change(workspace_id, "/start", dict(fields or {}), dry_run=dry_run)
+        return self.send(request).value
 
-    def stop(self, workspace_id: str) -> Any:
+    def stop(self, workspace_id: str, *, dry_run: bool = False) -> Any:
         """Ask that a workspace be suspended."""
-        return self.send(_change(workspace_id, "/stop", {})).value
+        return self.send(_change(workspace_id, "/stop", {}, dry_run=dry_run)).value
 
     def connect(self, workspace_id: str, device_id: str, *, start: bool | None = None) -> Any:
         """Return a workspace with ``connection``.
@@ -207,9 +220,11 @@ class HubClient:
             body["start"] = start
         return self.send(_change(workspace_id, "/connect", body)).value
 
-    def delete(self, workspace_id: str) -> Any:
+    def delete(self, workspace_id: str, *, dry_run: bool = False) -> Any:
         """Ask that a workspace be deleted; the answer is the workspace."""
-        return self.send(Request("DELETE", f"/workspaces/{quote(workspace_id, safe='')}")).value
+        path = f"/workspaces/{quote(workspace_id, safe='')}"
+        query = _DRY_RUN if dry_run else None
+        return self.send(Request("DELETE", path, query=query, repeatable=dry_run)).value
 
     def close(self) -> None:
         """Close the connections."""
@@ -566,6 +581,10 @@ def _read(workspace_id: str, below: str = "") -> Request:
     return Request("GET", path, repeatable=True)
 
 
-def _change(workspace_id: str, below: str, body: Mapping[str, Any]) -> Request:
+def _change(
+    workspace_id: str, below: str, body: Mapping[str, Any], *, dry_run: bool = False
+) -> Request:
     path = f"/workspaces/{quote(workspace_id, safe='')}{below}"
-    return Request("POST", path, body=body, repeatable=not body.get("rebuild"))
+    query = _DRY_RUN if dry_run else None
+    repeatable = dry_run or not body.get("rebuild")
+    return Request("POST", path, query=query, body=body, repeatable=repeatable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from workspace_cli.text import day_or_time, duration
@@ -59,6 +60,16 @@ def doing(operation: Operation) -> str:
 def done(what: str) -> str:
     """Return what has been done, of what ``doing`` said."""
     return next((after for now, after in _DOING.values() if now == what), what)
+
+
+def steps(phases: Iterable[str]) -> list[str]:
+    """Return what an operation does in these phases, each thing once as long as it lasts."""
+    said: list[str] = []
+    for phase in phases:
+        doing_then = _DOING.get(phase, (phase, ""))[0]
+        if said[-1:] != [doing_then]:
+            said.append(doing_then)
+    return said
 
 
 def upcoming(workspace: Workspace, now: datetime, usual: float | None = None) -> str:

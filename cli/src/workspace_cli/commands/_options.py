@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -74,6 +74,31 @@ def output(*forms: str, json: str = "the API's own objects") -> Callable[[_F], _
         show_default=True,
         help=f"json: {json}.",
     )
+
+
+dry_run = click.option("--dry-run", is_flag=True, help="Say what it would do, and do nothing.")
+
+
+def dry_run_output(command: _F) -> _F:
+    """Add ``--dry-run``, and ``-o`` for what it says, to a command that has no ``-o`` without."""
+    given = click.option(
+        "-o",
+        "--output",
+        type=click.Choice(("text", "json")),
+        help="With --dry-run. json: the API's own objects.",
+    )
+    return dry_run(given(command))
+
+
+def is_dry_run(given: Mapping[str, Any]) -> bool:
+    """Return whether a command with ``dry_run_output`` is only to say what it would do.
+
+    Raises:
+        click.UsageError: it has an ``-o`` without.
+    """
+    if given["output"] is not None and not given["dry_run"]:
+        raise click.UsageError("-o goes with --dry-run only.")
+    return bool(given["dry_run"])
 
 
 def device() -> str:

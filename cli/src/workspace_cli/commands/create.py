@@ -1,12 +1,14 @@
 """Create a workspace."""
 
 import secrets
+from functools import partial
 from typing import Any
 
 import click
 
 from workspace_cli.app import App
 from workspace_cli.commands import _options
+from workspace_cli.dry_run import show_each
 from workspace_cli.following import Goal, follow
 from workspace_cli.main import WORKSPACE, Command
 from workspace_cli.workspaces import Workspace, workspace_of
@@ -22,15 +24,23 @@ from workspace_cli.workspaces import Workspace, workspace_of
 @click.option("--ssh", "then_ssh", is_flag=True, help="Open a shell in it when it is ready.")
 @_options.no_wait
 @_options.timeout
+@_options.dry_run
 @_options.output("text", "json", "id")
 @click.pass_context
 def command(context: click.Context, /, name: str, **given: Any) -> None:
     """Create the workspace NAME, and wait until it is ready."""
     if given["then_ssh"] and given["no_wait"]:
         raise click.UsageError("--ssh waits until it is ready, so --no-wait does not go with it.")
+    if given["dry_run"] and (given["then_ssh"] or given["output"] == "id"):
+        raise click.UsageError("--dry-run makes nothing, so --ssh and -o id do not go with it.")
     app = context.find_object(App)
     assert app is not None  # noqa: S101  # the group has made it
     fields = _fields(name, given)
+    if given["dry_run"]:
+        key = secrets.token_urlsafe(24)
+        run = partial(app.client().create, fields, key, dry_run=True)
+        show_each(app, [(name, run)], given["output"])
+        return
     with app.on_interrupt(f"It is not known whether {name} was asked for. To see:\n  workspace ls"):
         # The key makes every repetition of this request the same request.
         made = workspace_of(app.client().create(fields, secrets.token_urlsafe(24)))

@@ -1,5 +1,6 @@
 """Delete workspaces, with their homes."""
 
+from functools import partial
 from typing import Any
 
 import click
@@ -7,6 +8,7 @@ import click
 from workspace_cli.app import App
 from workspace_cli.commands import _options
 from workspace_cli.commands._verbs import carry_out, find_all
+from workspace_cli.dry_run import show_each
 from workspace_cli.errors import RefusedError, WorkspaceNotFoundError
 from workspace_cli.following import GONE, Goal
 from workspace_cli.main import WORKSPACE, Command
@@ -18,11 +20,17 @@ from workspace_cli.workspaces import Workspace
 @_options.no_wait
 @_options.timeout
 @_options.yes
+@_options.dry_run_output
 @click.pass_obj
 def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
     """Delete each workspace NAME: its machine, its memory and its home. Nothing brings it back."""
+    is_dry_run = _options.is_dry_run(given)
     client = app.client()
     found = find_all(app, names, surely=True)
+    if is_dry_run:
+        runs = [(each.name, partial(client.delete, each.id, dry_run=True)) for each in found]
+        show_each(app, runs, given["output"])
+        return
     if not given["yes"]:
         _confirm(app, found)
 

@@ -1,6 +1,7 @@
 """Start workspaces."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -8,6 +9,7 @@ import click
 from workspace_cli.app import App
 from workspace_cli.commands import _options
 from workspace_cli.commands._verbs import carry_out, find_all
+from workspace_cli.dry_run import show_each
 from workspace_cli.following import Goal
 from workspace_cli.main import WORKSPACE, Command
 
@@ -22,15 +24,21 @@ from workspace_cli.main import WORKSPACE, Command
 @_options.no_wait
 @_options.timeout
 @_options.yes
+@_options.dry_run_output
 @click.pass_obj
 def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
     """Start each workspace NAME, and wait until it is ready; what it had in memory goes on."""
     if given["new_name"] and len(names) > 1:
         raise click.UsageError("--name is for one workspace.")
+    is_dry_run = _options.is_dry_run(given)
     client = app.client()
     fields = _fields(given)
     goal = Goal("READY", given["seconds"])
     found = find_all(app, names)
+    if is_dry_run:
+        runs = [(each.name, partial(client.start, each.id, fields, dry_run=True)) for each in found]
+        show_each(app, runs, given["output"])
+        return
     carry_out(
         app, found, lambda each: client.start(each.id, fields), goal, waits=not given["no_wait"]
     )

@@ -70,6 +70,7 @@ class Dialog {
   #asked = 0;
   #seen = "";
   #was;
+  #asksName = false; // whether the person is asked to type the name
   #state = {
     answer: null, // the dry run's
     refusal: null, // instead of it
@@ -113,14 +114,18 @@ class Dialog {
   }
 
   #draw() {
-    const { status, operation, machine_type: type } = this.#workspace;
-    const seen = JSON.stringify([status, operation?.id, type, this.#state.chosen]);
+    const { status, operation, machine_type: machineType } = this.#workspace;
+    const seen = JSON.stringify([status, operation?.id, machineType, this.#state.chosen]);
     if (seen !== this.#seen) {
       const pause = this.#seen ? PAUSE_MS : 0;
       this.#seen = seen;
       this.#ask(pause);
     }
     render(this.#view(), this.#element);
+    const type = this.#element.querySelector("#confirm-name");
+    // It has come with the answer: whoever has not moved on yet types at once.
+    if (type && !this.#asksName && !document.activeElement?.matches("input")) type.focus();
+    this.#asksName = type !== null;
   }
 
   #set(change) {

@@ -8,10 +8,10 @@ import { doing, usual } from "page/words.js";
 import { duration } from "page/times.js";
 
 const LOST = {
-  memory: "What is in memory: running programs and what they have not saved",
-  home: "The home: every file in it",
+  memory: "What is in memory",
+  home: "The home, with every file in it",
   boot_disk: "What is installed outside the home",
-  name: "The name: it is free for another workspace",
+  name: "The name",
 };
 // Steps that are of no interest to a person.
 const UNTOLD = new Set(["asking", "forgetting it"]);
@@ -41,7 +41,7 @@ export function lossesView(loses) {
     <ul>
       ${loses.map(
         ({ what, why }) => html`<li>
-          ${LOST[what] ?? what}${why ? html`<span class="soft">, because ${why}</span>` : nothing}.
+          <b>${LOST[what] ?? what}</b>. ${why ? html`<span class="soft">${why}</span>` : nothing}
         </li>`,
       )}
     </ul>

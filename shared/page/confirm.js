@@ -76,6 +76,7 @@ class Dialog {
     refusal: null, // instead of it
     problem: null, // of the request itself
     sending: false,
+    pressed: false, // before the dry run's answer was there
     typed: "",
     mistyped: false,
     chosen: {},
@@ -152,8 +153,15 @@ class Dialog {
       } catch (error) {
         found = { answer: null, refusal: expected(this.#app, error) };
       }
-      if (asked === this.#asked) this.#set(found);
+      if (asked === this.#asked) this.#told(found);
     }, pause);
+  }
+
+  #told(found) {
+    const { pressed } = this.#state;
+    this.#set({ ...found, pressed: false });
+    // What is lost, or is refused, has to be read first.
+    if (pressed && this.#isReady && !this.#isTyped) this.#submit();
   }
 
   #request(query = "") {
@@ -199,9 +207,15 @@ class Dialog {
     return answer !== null && answer.decision !== "nothing" && refusal === null;
   }
 
-  async #submit(event) {
+  #press(event) {
     event.preventDefault();
-    if (!this.#isReady) return;
+    const { answer, refusal } = this.#state;
+    const waits = !answer && !refusal && !this.#wrong && !this.#isUnchanged;
+    if (this.#isReady) this.#submit();
+    else if (waits) this.#set({ pressed: true });
+  }
+
+  async #submit() {
     if (this.#isTyped && this.#state.typed.trim() !== this.#workspace.name) {
       this.#set({ mistyped: true });
       this.#element.querySelector("#confirm-name")?.focus();
@@ -241,10 +255,10 @@ class Dialog {
 
   #view() {
     const { title, rest = "", button, bad } = VERBS[this.#verb];
-    const { answer, refusal, sending, problem } = this.#state;
+    const { answer, refusal, sending, pressed, problem } = this.#state;
     const left = secondsLeft(problem);
     const nothingToDo = answer?.decision === "nothing";
-    return html`<form method="dialog" @submit=${(event) => this.#submit(event)} novalidate>
+    return html`<form method="dialog" @submit=${(event) => this.#press(event)} novalidate>
       <h2 id="confirm-title">${title} <bdi>${this.#workspace.name}</bdi>${rest}?</h2>
       <p>${nothingToDo ? "There is nothing to do: it is so, or is under way." : this.#said()}</p>
       ${this.#form()}
@@ -257,7 +271,7 @@ class Dialog {
         <button class=${bad || (answer && losesWork(answer)) ? "go is-bad" : "go"}
           aria-disabled=${this.#isReady ? "false" : "true"}
           ?data-first=${!this.#isTyped && !VERBS[this.#verb].form}>
-          ${sending ? "Asking …" : left > 0 ? html`${button} in <span class="count">${duration(left)}</span>` : button}
+          ${sending || pressed ? "Asking …" : left > 0 ? html`${button} in <span class="count">${duration(left)}</span>` : button}
         </button>
       </div>
     </form>`;

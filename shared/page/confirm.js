@@ -138,8 +138,9 @@ class Dialog {
   #ask(pause) {
     clearTimeout(this.#timer);
     const asked = ++this.#asked;
+    Object.assign(this.#state, { refusal: null });
     if (this.#wrong || this.#isUnchanged) {
-      Object.assign(this.#state, { answer: null, refusal: null });
+      this.#state.answer = null;
       return;
     }
     if (!this.#app.session.features.has("dry_run")) {
@@ -160,6 +161,7 @@ class Dialog {
   #told(found) {
     const { pressed } = this.#state;
     this.#set({ ...found, pressed: false });
+    if (found.refusal?.code === "NAME_TAKEN" && this.#verb !== "rename") this.#rename();
     // What is lost, or is refused, has to be read first.
     if (pressed && this.#isReady && !this.#isTyped) this.#submit();
   }
@@ -210,9 +212,9 @@ class Dialog {
   #press(event) {
     event.preventDefault();
     const { answer, refusal } = this.#state;
-    const waits = !answer && !refusal && !this.#wrong && !this.#isUnchanged;
     if (this.#isReady) this.#submit();
-    else if (waits) this.#set({ pressed: true });
+    else if (refusal) this.#ask(0);
+    else if (!answer && !this.#wrong && !this.#isUnchanged) this.#set({ pressed: true });
   }
 
   async #submit() {
@@ -269,9 +271,9 @@ class Dialog {
       <div class="acts">
         <button type="button" @click=${() => this.#element.close()}>${nothingToDo ? "Close" : "Cancel"}</button>
         <button class=${bad || (answer && losesWork(answer)) ? "go is-bad" : "go"}
-          aria-disabled=${this.#isReady ? "false" : "true"}
+          aria-disabled=${this.#isReady || refusal ? "false" : "true"}
           ?data-first=${!this.#isTyped && !VERBS[this.#verb].form}>
-          ${sending || pressed ? "Asking …" : left > 0 ? html`${button} in <span class="count">${duration(left)}</span>` : button}
+          ${sending || pressed ? "Asking …" : left > 0 ? html`${button} in <span class="count">${duration(left)}</span>` : refusal ? "Ask again" : button}
         </button>
       </div>
     </form>`;

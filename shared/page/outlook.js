@@ -10,6 +10,13 @@ import { ahead, clock, duration, moment, now, time } from "page/times.js";
 const HOURS = [1, 2, 4, 8];
 const MINUTE_MS = 60_000;
 const DAY_SECONDS = 86_400;
+// What has been so since the moment that an entry gives.
+const SINCE = {
+  delete: "Suspended since",
+  compute_limit: "Suspended since",
+  renewal: "Made",
+  max_run: "Running since",
+};
 
 /**
  * Show the outlook with what changes it.
@@ -46,10 +53,12 @@ function whenOf({ at }) {
     >${near ? html`<span class="soft">, <span class="count">${ahead(date)}</span></span>` : nothing}:`;
 }
 
-function reasonOf({ why, since, unless }) {
+function reasonOf({ kind, why, since, unless }) {
   const from = time(since);
-  return html`${capital(why)}${from ? html` since ${moment(from, clock)}` : nothing}${why ? "." : nothing}
-  ${unless ? `Unless ${unless}.` : nothing}`;
+  const when = from && moment(from, clock);
+  const goesOn = kind === "suspend" && when; // nobody has been connected since …
+  return html`${capital(why)}${goesOn ? html` since ${when}` : nothing}${why ? "." : nothing}
+  ${when && SINCE[kind] ? html`${SINCE[kind]} ${when}.` : nothing} ${unless ? `Unless ${unless}.` : nothing}`;
 }
 
 function capital(text) {
@@ -91,15 +100,15 @@ function formView(app, workspace, form, asking) {
   const latest = most === null ? null : floored(new Date(now().getTime() + most * 1000));
   const hours = HOURS.filter((each) => most === null || each * 3600 < most);
   const typed = (event) => app.update(() => Object.assign(form, { until: event.target.value, problem: null }));
-  const wrong = fieldProblem(form.problem, "until");
+  const wrong = form.until ? fieldProblem(form.problem, "until") : "is required";
   const submit = (event) => {
     event.preventDefault();
-    keep(app, workspace, form, new Date(form.until));
+    if (form.until) keep(app, workspace, form, new Date(form.until));
   };
-  return html`<form class="keep" @submit=${submit}>
+  return html`<form class="keep" novalidate @submit=${submit}>
     <div class="spans" role="group" aria-label="Keep awake for">
       ${hours.map(
-        (each) => html`<button type="button" class="small" ?disabled=${asking} aria-label="${duration(each * 3600)}"
+        (each) => html`<button type="button" class="small" ?disabled=${asking}
           @click=${() => keep(app, workspace, form, after(each * 3600))}>${each} h</button>`,
       )}
       ${latest
@@ -114,7 +123,7 @@ function formView(app, workspace, form, asking) {
         aria-invalid=${wrong ? "true" : nothing} aria-describedby=${wrong ? "until-problem" : nothing}>
       <button class="small" ?disabled=${asking}>Keep awake</button>
     </div>
-    ${wrong ? html`<p id="until-problem" class="wrong" role="alert">It ${wrong}.</p>` : nothing}
+    ${wrong ? html`<p id="until-problem" class="wrong" role="alert">The time ${wrong}.</p>` : nothing}
     ${problemView(form.problem, ["until"])}
   </form>`;
 }

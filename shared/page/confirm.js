@@ -74,6 +74,7 @@ class Dialog {
   #state = {
     answer: null, // the dry run's
     refusal: null, // instead of it
+    stale: false, // whether the answer is to an earlier question
     problem: null, // of the request itself
     sending: false,
     pressed: false, // before the dry run's answer was there
@@ -138,13 +139,13 @@ class Dialog {
   #ask(pause) {
     clearTimeout(this.#timer);
     const asked = ++this.#asked;
-    Object.assign(this.#state, { refusal: null });
+    Object.assign(this.#state, { refusal: null, stale: true });
     if (this.#wrong || this.#isUnchanged) {
       this.#state.answer = null;
       return;
     }
     if (!this.#app.session.features.has("dry_run")) {
-      this.#state.answer = { loses: LOSES[this.#verb] ?? [], steps: [] };
+      Object.assign(this.#state, { answer: { loses: LOSES[this.#verb] ?? [], steps: [] }, stale: false });
       return;
     }
     this.#timer = setTimeout(async () => {
@@ -160,10 +161,10 @@ class Dialog {
 
   #told(found) {
     const { pressed } = this.#state;
-    this.#set({ ...found, pressed: false });
+    this.#set({ ...found, stale: false, pressed: false });
     if (found.refusal?.code === "NAME_TAKEN" && this.#verb !== "rename") this.#rename();
-    // What is lost, or is refused, has to be read first.
-    if (pressed && this.#isReady && !this.#isTyped) this.#submit();
+    // Whoever is asked for the name only now has to read first what is lost.
+    if (pressed && this.#isReady && (!this.#isTyped || this.#isTypedRight)) this.#submit();
   }
 
   #request(query = "") {
@@ -202,23 +203,29 @@ class Dialog {
     return this.#verb === "delete" || (answer !== null && losesWork(answer));
   }
 
+  get #isTypedRight() {
+    return this.#state.typed.trim() === this.#workspace.name;
+  }
+
   /** Whether the person may press the button. */
   get #isReady() {
-    const { answer, refusal, sending, problem } = this.#state;
-    if (sending || this.#wrong || secondsLeft(problem) > 0) return false;
+    const { answer, refusal, sending, stale, problem } = this.#state;
+    if (sending || stale || this.#wrong || secondsLeft(problem) > 0) return false;
     return answer !== null && answer.decision !== "nothing" && refusal === null;
   }
 
   #press(event) {
     event.preventDefault();
-    const { answer, refusal } = this.#state;
+    const { answer, refusal, stale } = this.#state;
     if (this.#isReady) this.#submit();
-    else if (refusal) this.#ask(0);
-    else if (!answer && !this.#wrong && !this.#isUnchanged) this.#set({ pressed: true });
+    else if (refusal) {
+      this.#ask(0);
+      this.#draw();
+    } else if ((stale || !answer) && !this.#wrong && !this.#isUnchanged) this.#set({ pressed: true });
   }
 
   async #submit() {
-    if (this.#isTyped && this.#state.typed.trim() !== this.#workspace.name) {
+    if (this.#isTyped && !this.#isTypedRight) {
       this.#set({ mistyped: true });
       this.#element.querySelector("#confirm-name")?.focus();
       return;
@@ -339,7 +346,7 @@ class Dialog {
 
   #typing() {
     const { typed, mistyped } = this.#state;
-    const wrong = mistyped && typed.trim() !== this.#workspace.name;
+    const wrong = mistyped && !this.#isTypedRight;
     return html`<div class="field">
       <label for="confirm-name">Type its name, <bdi class="code">${this.#workspace.name}</bdi>, to confirm</label>
       <input id="confirm-name" type="text" autocomplete="off" autocapitalize="off" spellcheck="false"

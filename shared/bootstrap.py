@@ -131,12 +131,12 @@ class Hub:
     @property
     def records(self) -> Records:
         """The records, with jobs sent by Cloud Tasks."""
-        return Records(self.store, lambda: self.operation_jobs, self.clock, self.audit)
+        return Records(self.store, lambda: self.operation_jobs, self.clock, self.audit, self.policy)
 
     @property
     def new_records(self) -> Records:
         """The records, with jobs sent by Pub/Sub: for new workspaces."""
-        return Records(self.store, lambda: self.provision_jobs, self.clock, self.audit)
+        return Records(self.store, lambda: self.provision_jobs, self.clock, self.audit, self.policy)
 
     @staticmethod
     def clock() -> datetime:

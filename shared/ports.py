@@ -112,16 +112,8 @@ class WorkspaceStore(Protocol):
         Events outlive their workspace.
         """
 
-    def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
-        """Return the ids of workspaces whose machine runs and whose last connection is before then.
-
-        The longest idle come first.
-        """
-
-    def list_suspended(
-        self, suspended_before: datetime, limit: int, token: str | None
-    ) -> Page[str]:
-        """Return the ids of workspaces that were suspended before then, the oldest first."""
+    def list_to_sweep(self, now: datetime, limit: int, token: str | None) -> Page[str]:
+        """Return the ids of workspaces whose ``sweep_at`` is due, the most overdue first."""
 
     def list_workspaces_by_id(
         self, limit: int, token: str | None

@@ -28,7 +28,7 @@ from shared.adapters.firestore_records import (
 )
 from shared.domain.errors import ConflictError, FieldProblem, InvalidRequestError, UnavailableError
 from shared.domain.events import Event
-from shared.domain.workspace import Owner, Status, Workspace
+from shared.domain.workspace import Owner, Workspace
 from shared.ports import Page, Stored, Unreadable, WorkspaceFilter, WorkspaceStore
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -168,17 +168,9 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         found, next_token = self._page(query, token)
         return Page([event_record(each.fields) for each in found], next_token)
 
-    def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
+    def list_to_sweep(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        running: Filter = ("machine_running", Operator.EQUAL, True)
-        return self._ids_before([running], "last_connected_at", connected_before, limit, token)
-
-    def list_suspended(
-        self, suspended_before: datetime, limit: int, token: str | None
-    ) -> Page[str]:
-        """See the port."""
-        suspended: Filter = ("status", Operator.EQUAL, Status.SUSPENDED.value)
-        return self._ids_before([suspended], "suspended_at", suspended_before, limit, token)
+        return self._ids_until("sweep_at", now, limit, token)
 
     def list_workspaces_by_id(
         self, limit: int, token: str | None
@@ -203,7 +195,7 @@ class FirestoreWorkspaceStore(WorkspaceStore):
 
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        return self._ids_before([], "attend_at", now, limit, token)
+        return self._ids_until("attend_at", now, limit, token)
 
     @_translated
     def _newest(
@@ -217,21 +209,15 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         found, next_token = self._page(query, token)
         return Page([workspace_record(each.fields) for each in found], next_token)
 
-    def _ids_before(
-        self, filters: list[Filter], order_by: str, at: datetime, limit: int, token: str | None
-    ) -> Page[str]:
+    @_translated
+    def _ids_until(self, order_by: str, at: datetime, limit: int, token: str | None) -> Page[str]:
         """Return the ids of a page of workspaces for which ``order_by`` is at most ``at``.
 
         Only ids: a sweep reads each workspace again, and one that cannot be read must not hide the
         others.
         """
-        return self._ids([*filters, (order_by, Operator.AT_MOST, at)], order_by, limit, token)
-
-    @_translated
-    def _ids(
-        self, filters: list[Filter], order_by: str, limit: int, token: str | None
-    ) -> Page[str]:
-        query = Query("workspaces", filters, order_by, Direction.ASCENDING, limit, only=(order_by,))
+        due: Filter = (order_by, Operator.AT_MOST, at)
+        query = Query("workspaces", [due], order_by, Direction.ASCENDING, limit, only=(order_by,))
         found, next_token = self._page(query, token)
         return Page([each.id for each in found], next_token)
 

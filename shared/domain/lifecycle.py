@@ -337,6 +337,35 @@ def deletes_at(workspace: Workspace, policy: Policy) -> datetime | None:
     return suspended_at + policy.retention
 
 
+def sweeps_at(workspace: Workspace, policy: Policy) -> datetime | None:
+    """Return from when on ``expire`` changes the workspace as it is. None if it never does.
+
+    So the clean-up need not read it before. It is part of the record (``sweep_at``), and set at
+    every write of it: what ``expire`` decides by changes only by a write, or with the policy.
+    """
+    if workspace.operation is not None:
+        return None
+    due = [stops_at(workspace, policy)]
+    if workspace.attend_at is None:
+        due.append(deletes_at(workspace, policy))
+    return min(filter(None, due), default=None)
+
+
+def with_sweep(workspace: Workspace, policy: Policy) -> Workspace:
+    """Return the workspace with its ``sweep_at``, as every write has it."""
+    return replace(workspace, sweep_at=sweeps_at(workspace, policy))
+
+
+def sweep_again(workspace: Workspace, policy: Policy) -> Updated | None:
+    """Put a workspace's ``sweep_at`` right. None if it is right.
+
+    It is missing after a write by a version that does not know it, and wrong after a change of the
+    policy.
+    """
+    right = with_sweep(workspace, policy)
+    return None if right == workspace else Updated(right, "SweepTimed")
+
+
 def expire(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:
     """Stop an idle machine, or delete a forgotten workspace. None if it is neither.
 

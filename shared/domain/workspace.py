@@ -223,6 +223,8 @@ class Workspace:
     running machine can be used without another boot. ``machine_running``: a machine runs that no
     operation is about to boot. It costs money, so the idle sweep looks at it. ``attend_at`` is when
     ``reconcile`` must see to the workspace if nothing happens before; None if nothing is due.
+    ``sweep_at`` is when the clean-up must decide about it (``lifecycle.sweeps_at``), as of the last
+    write; None if it need not, or if a version wrote it that does not know this.
 
     ``memory_kept`` says whether the memory was kept the last time that the machine was off; None if
     it never was off. ``memory_lost_because`` says why it was not. ``heartbeat_seconds`` is the
@@ -262,6 +264,7 @@ class Workspace:
     stopped_because: StopReason | None = None
     operation: Operation | None = None
     attend_at: datetime | None = None
+    sweep_at: datetime | None = None
     error: Problem | None = None
     memory_kept: bool | None = None
     memory_lost_because: str | None = None

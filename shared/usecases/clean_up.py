@@ -9,6 +9,7 @@ from shared.domain.access import Actor
 from shared.domain.changes import Updated
 from shared.domain.policy import Policy
 from shared.domain.workspace import Workspace
+from shared.ports import Page
 from shared.usecases.records import Records
 from shared.usecases.sweeping import PAGE, Pause, Sweep, SweepReport
 
@@ -16,22 +17,29 @@ from shared.usecases.sweeping import PAGE, Pause, Sweep, SweepReport
 def clean_up(records: Records, policy: Policy, pause: Pause = time.sleep) -> SweepReport:
     """Stop machines that are idle, and delete workspaces that are suspended past their retention.
 
-    Reads only what is due. A heartbeat that comes between the query and the commit wins.
+    Reads only what is due (``sweep_at``). A heartbeat that comes between the query and the commit
+    wins. One that is due by a policy that has changed since is put right.
     """
     started = records.clock()
     report = SweepReport()
     sweeper = Actor(lifecycle.CLEANUP, logs.request_id.get())
-    sweep = Sweep(records, report, pause, sweeper)
+    not_due: list[str] = []
 
     def expire(workspace: Workspace) -> Updated | None:
         operation = lifecycle.NewOperation(str(uuid.uuid4()), sweeper, records.clock())
-        return lifecycle.expire(workspace, operation, policy)
+        change = lifecycle.expire(workspace, operation, policy)
+        if change is None:
+            not_due.append(workspace.id)
+        return change
 
-    if policy.idle_after is not None:
-        idle_since = started - policy.idle_after
-        sweep.run(lambda token: records.store.list_idle(idle_since, PAGE, token), expire)
-    if policy.retention is not None:
-        suspended_since = started - policy.retention
-        sweep.run(lambda token: records.store.list_suspended(suspended_since, PAGE, token), expire)
+    Sweep(records, report, pause, sweeper).run(
+        lambda token: records.store.list_to_sweep(started, PAGE, token), expire
+    )
+    # Nobody asks for this, so it is no event.
+    put_right = SweepReport()
+    Sweep(records, put_right, pause).run(
+        lambda _: Page(not_due, None), lambda workspace: lifecycle.sweep_again(workspace, policy)
+    )
+    report.failed |= put_right.failed
     logs.info("CleanupDone", **report.counts())
     return report

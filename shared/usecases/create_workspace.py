@@ -55,11 +55,8 @@ def create_workspace(
         holding = _holding(owner.record, new_holding, operation, policy)
         requested = lifecycle.create(workspace_id, new, operation, policy)
         workspace = requested.workspace
-        records.store.commit(
-            workspaces=[(None, workspace)],
-            owners=[(owner, holding)],
-            events=[request_event(actor, workspace, requested.event, now)],
-        )
+        event = request_event(actor, workspace, requested.event, now)
+        records.create(workspace, (owner, holding), event)
         return requested
 
     made = records.retry(attempt)

@@ -18,6 +18,7 @@ from shared.domain.errors import (
 )
 from shared.domain.events import Event
 from shared.domain.instance import Instance, Place
+from shared.domain.lifecycle import sweep_again
 from shared.domain.machine_access import is_due
 from shared.domain.orphans import OrphanAction
 from shared.domain.owner_limits import holdings
@@ -62,6 +63,9 @@ def reconcile_fleet(
     drift, and two runs at once only do the same twice. One failure does not stop the rest. After
     each call that changes something there is a ``pause``: when a zone fails, thousands of machines
     differ at once, and people's operations need Compute too.
+
+    Each record's ``sweep_at`` is put right, too: versions that do not know it drop it, and another
+    configuration moves it.
 
     Raises:
         UnavailableError: Compute's lists or the store do not answer. Nothing was decided on a
@@ -238,6 +242,7 @@ class _Run:
         self.held.setdefault(record.owner_id, {})[record.id] = held
         try:
             self._adopt_machine(fleet, record)
+            self._time_sweep(record)
         except WorkspaceNotFoundError:
             return  # deleted since it was read
         except Exception as error:  # noqa: BLE001 -- one workspace must not stop the rest
@@ -263,6 +268,14 @@ class _Run:
             self.report.done.setdefault(now.status.value.lower(), []).append(record.id)
         self._check_home(fleet, now)
         self.pause(PAUSE_SECONDS)
+
+    def _time_sweep(self, record: Workspace) -> None:
+        """Put right when the clean-up must read a record. Compute is not asked, so no pause."""
+        if sweep_again(record, self.policy) is None:
+            return
+        _, changed = self.records.change(record.id, lambda now: sweep_again(now, self.policy))
+        if changed:
+            self.report.done.setdefault("sweep_timed", []).append(record.id)
 
     def _check_home(self, fleet: Fleet, record: Workspace) -> None:
         """Read a home disk that the list lacks: restore its label, or log that it is gone."""

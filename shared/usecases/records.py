@@ -12,8 +12,10 @@ from shared.domain.access import Actor
 from shared.domain.changes import Change, Transition, job_of
 from shared.domain.commits import Commit, commit_of
 from shared.domain.errors import ConflictError, UnavailableError, WorkspaceNotFoundError
-from shared.domain.events import result_of
+from shared.domain.events import Event, result_of
 from shared.domain.jobs import Job
+from shared.domain.lifecycle import with_sweep
+from shared.domain.policy import Policy
 from shared.domain.workspace import Operation, Owner, Workspace
 from shared.ports import Clock, Jobs, Stored, WorkspaceStore
 from shared.usecases.audit import AuditTrail
@@ -38,13 +40,19 @@ class Records:
     """
 
     def __init__(
-        self, store: WorkspaceStore, jobs: Callable[[], Jobs], clock: Clock, audit: AuditTrail
+        self,
+        store: WorkspaceStore,
+        jobs: Callable[[], Jobs],
+        clock: Clock,
+        audit: AuditTrail,
+        policy: Policy,
     ) -> None:
         """Bind the ports. ``jobs`` is called when a job is sent, and builds the client then."""
         self.store = store
         self.clock = clock
         self.audit = audit
         self._jobs = jobs
+        self._policy = policy
 
     def find(self, workspace_id: str) -> Workspace | None:
         """Return the workspace, or None if it does not exist. One read."""
@@ -129,15 +137,33 @@ class Records:
     ) -> None:
         """Write a commit, on the condition that workspace and owner are as they were read; log it.
 
+        The workspace is written with its ``sweep_at``.
+
         Raises:
             ConflictError: one of them changed in between; nothing was written.
         """
         self.store.commit(
-            workspaces=[(stored, commit.transition.after)],
+            workspaces=[(stored, self._timed(commit.transition.after))],
             owners=[(owner, commit.owner)] if owner and commit.owner else [],
             events=commit.events,
         )
         log_transition(commit.transition)
+
+    def create(
+        self, workspace: Workspace, owner: tuple[Stored[Owner], Owner], event: Event
+    ) -> None:
+        """Write a new workspace with its owner's record, as it was read and as it is to be.
+
+        Raises:
+            ConflictError: the workspace exists, or the owner changed in between; nothing was
+                written.
+        """
+        self.store.commit(
+            workspaces=[(None, self._timed(workspace))], owners=[owner], events=[event]
+        )
+
+    def _timed(self, workspace: Workspace | None) -> Workspace | None:
+        return with_sweep(workspace, self._policy) if workspace else None
 
     def send(self, job: Job | None) -> None:
         """Send a job.

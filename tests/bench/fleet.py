@@ -50,7 +50,9 @@ def seed(store: WorkspaceStore, project_id: str, size: int, due: int, now: datet
             held[number] = _holding(held[number], workspace)
             made.append(workspace)
     for batch in _batches(made):
-        store.commit(workspaces=[(None, workspace) for workspace in batch])
+        store.commit(
+            workspaces=[(None, lifecycle.with_sweep(workspace, POLICY)) for workspace in batch]
+        )
     for holders in _batches(held):
         store.commit(owners=[(Stored(Owner(owner.id), None), owner) for owner in holders])
 

@@ -116,6 +116,7 @@ FULL = Workspace(
         phases=(PhaseDuration("suspend", 61.5), PhaseDuration("await_suspended", 8.0)),
     ),
     attend_at=NOW + timedelta(minutes=2),
+    sweep_at=NOW + timedelta(minutes=1),
     error=A_PROBLEM,
     memory_kept=False,
     memory_lost_because="It was shut down.",
@@ -858,14 +859,9 @@ class Sweep:
     never: Callable[[datetime], Sequence[Workspace]]
 
 
-def running(at: datetime) -> Workspace:
-    """Return a workspace whose machine runs and that was last connected at this time."""
-    return a_workspace(machine_running=True, last_connected_at=at)
-
-
-def suspended(at: datetime) -> Workspace:
-    """Return a workspace that was suspended at this time."""
-    return a_workspace(Status.SUSPENDED, suspended_at=at)
+def to_sweep(at: datetime) -> Workspace:
+    """Return a workspace whose ``sweep_at`` is this time."""
+    return a_workspace(sweep_at=at)
 
 
 def to_attend(at: datetime) -> Workspace:
@@ -874,18 +870,10 @@ def to_attend(at: datetime) -> Workspace:
 
 
 SWEEPS = {
-    "idle": Sweep(
-        lambda store, at, limit, token: store.list_idle(at, limit, token),
-        running,
-        lambda at: [replace(running(at), machine_running=False)],
-    ),
-    "suspended": Sweep(
-        lambda store, at, limit, token: store.list_suspended(at, limit, token),
-        suspended,
-        lambda at: [
-            replace(suspended(at), suspended_at=None),
-            replace(suspended(at), status=Status.READY),
-        ],
+    "to sweep": Sweep(
+        lambda store, at, limit, token: store.list_to_sweep(at, limit, token),
+        to_sweep,
+        lambda at: [replace(to_sweep(at), sweep_at=None)],
     ),
     "due": Sweep(
         lambda store, at, limit, token: store.list_due(at, limit, token),
@@ -1160,8 +1148,7 @@ CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
     "list_owned": lambda store: store.list_owned("alice", EVERY_WORKSPACE, 10, None),
     "list_all": lambda store: store.list_all(EVERY_WORKSPACE, 10, None),
     "list_events": lambda store: store.list_events(FULL.id, 10, None),
-    "list_idle": lambda store: store.list_idle(NOW, 10, None),
-    "list_suspended": lambda store: store.list_suspended(NOW, 10, None),
+    "list_to_sweep": lambda store: store.list_to_sweep(NOW, 10, None),
     "list_due": lambda store: store.list_due(NOW, 10, None),
     "list_workspaces_by_id": lambda store: store.list_workspaces_by_id(10, None),
     "list_owners_by_id": lambda store: store.list_owners_by_id(10, None),

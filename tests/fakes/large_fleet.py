@@ -122,7 +122,7 @@ class LargeFleet:
         began = self.clock()
         port: Any = store
         records = Records(
-            port, lambda: FakeJobs(self.clock), self.clock, AuditTrail(port, self.clock)
+            port, lambda: FakeJobs(self.clock), self.clock, AuditTrail(port, self.clock), Policy()
         )
         before = Counter(self.machines.reads)
         report = reconcile_fleet(

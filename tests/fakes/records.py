@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.domain.instance import Disk, Instance, InstanceState
+from shared.domain.lifecycle import with_sweep
 from shared.domain.ownership import labels_of
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
@@ -46,7 +47,7 @@ def a_workspace(
     """Return a workspace that is typical of a status, with ``changes``.
 
     A READY one has reported and runs, and all but new ones have a home disk. Its owner may log in
-    to its machine.
+    to its machine. It is swept as ``POLICY`` has it.
     """
     workspace_id = str(uuid.uuid4())
     name = f"workspace-{workspace_id}"
@@ -78,7 +79,9 @@ def a_workspace(
         error=A_PROBLEM if status is Status.ERROR else None,
     )
     changed = replace(workspace, **changes)
-    return changed if "access" in changes else replace(changed, access=a_grant(changed))
+    if "access" not in changes:
+        changed = replace(changed, access=a_grant(changed))
+    return changed if "sweep_at" in changes else with_sweep(changed, POLICY)
 
 
 def a_grant(workspace: Workspace) -> Access | None:

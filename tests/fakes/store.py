@@ -17,7 +17,7 @@ from shared.domain.errors import (
     UnavailableError,
 )
 from shared.domain.events import Event
-from shared.domain.workspace import Owner, Status, Workspace
+from shared.domain.workspace import Owner, Workspace
 from shared.ports import Page, Stored, Unreadable, WorkspaceFilter, WorkspaceStore
 
 R = TypeVar("R")
@@ -185,36 +185,13 @@ class MemoryWorkspaceStore(WorkspaceStore):
         self.counts.commits += 1
         self._checkpoints[name] = checkpoint
 
-    def list_idle(self, connected_before: datetime, limit: int, token: str | None) -> Page[str]:
+    def list_to_sweep(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        found = [
-            workspace
-            for workspace in self.workspaces.values()
-            if workspace.machine_running and workspace.last_connected_at <= connected_before
-        ]
-        return _ids(self._page(_by(found, "last_connected_at"), limit, token))
-
-    def list_suspended(
-        self, suspended_before: datetime, limit: int, token: str | None
-    ) -> Page[str]:
-        """See the port."""
-        found = [
-            workspace
-            for workspace in self.workspaces.values()
-            if workspace.status is Status.SUSPENDED
-            and workspace.suspended_at is not None
-            and workspace.suspended_at <= suspended_before
-        ]
-        return _ids(self._page(_by(found, "suspended_at"), limit, token))
+        return self._ids_until("sweep_at", now, limit, token)
 
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        found = [
-            workspace
-            for workspace in self.workspaces.values()
-            if workspace.attend_at is not None and workspace.attend_at <= now
-        ]
-        return _ids(self._page(_by(found, "attend_at"), limit, token))
+        return self._ids_until("attend_at", now, limit, token)
 
     # ---- internals ----
 
@@ -245,6 +222,14 @@ class MemoryWorkspaceStore(WorkspaceStore):
         if record_id in self.unreadable:
             return Unreadable(record_id, NEWER)
         return records[record_id]
+
+    def _ids_until(self, moment: str, at: datetime, limit: int, token: str | None) -> Page[str]:
+        found = [
+            workspace
+            for workspace in self.workspaces.values()
+            if (due := getattr(workspace, moment)) is not None and due <= at
+        ]
+        return _ids(self._page(_by(found, moment), limit, token))
 
     def _page(
         self,

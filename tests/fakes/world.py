@@ -30,6 +30,7 @@ from shared.usecases.audit import AuditTrail
 from shared.usecases.clean_up import clean_up
 from shared.usecases.create_workspace import create_workspace
 from shared.usecases.receive_report import receive_report
+from shared.usecases.reconcile_fleet import reconcile_fleet
 from shared.usecases.records import Records
 from shared.usecases.resend_lost_jobs import resend_lost_jobs
 from shared.usecases.seen_machines import SeenMachines
@@ -80,7 +81,9 @@ class World:
     @property
     def records(self) -> Records:
         """The unit of work of a process that has just begun."""
-        return Records(self.store_port, lambda: self.operations_port, self.clock, self.audit)
+        return Records(
+            self.store_port, lambda: self.operations_port, self.clock, self.audit, self.policy
+        )
 
     # ---- people ----
 
@@ -95,7 +98,9 @@ class World:
             zone=zone or self.policy.zones[0],
             metadata=Metadata(repo="https://example.com/repo.git"),
         )
-        records = Records(self.store_port, lambda: self.provisioning_port, self.clock, self.audit)
+        records = Records(
+            self.store_port, lambda: self.provisioning_port, self.clock, self.audit, self.policy
+        )
         policy = replace(self.policy, project_id=PROJECT)
         return create_workspace(records, policy, actor(owner), new, key)
 
@@ -121,6 +126,11 @@ class World:
             actor(owner), workspace_id, connection or NewConnection()
         )
         return manage_workspaces.connect_workspace(self.records, self.policy, None, connecting)
+
+    def keep_awake(self, owner: str, workspace_id: str, until: datetime | None) -> Workspace:
+        """Ask that it be kept awake until a time, or no longer."""
+        asked = manage_workspaces.KeepAwake(actor(owner), workspace_id, until)
+        return manage_workspaces.keep_workspace_awake(self.records, self.policy, asked)
 
     def delete(self, owner: str, workspace_id: str) -> Workspace:
         """Ask that it be deleted."""
@@ -157,6 +167,13 @@ class World:
         """Run the idle sweep."""
         with requested_as("cleanup"):
             return clean_up(self.records, self.policy, self.pauses.append)
+
+    def reconcile_fleet(self) -> SweepReport:
+        """Run the sweep that compares all records with Compute."""
+        with requested_as("reconcile-fleet"):
+            return reconcile_fleet(
+                self.records, self.machines_port, self.policy, pause=self.pauses.append
+            )
 
     # ---- time ----
 

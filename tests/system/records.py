@@ -88,8 +88,12 @@ class Records:
         self._client.collection("owners").document(f"o-{owner_id}").update(fields)
 
     def age(self, workspace_id: str, field: str, by: timedelta) -> None:
-        """Set a time of a workspace to this long ago, so that a test need not wait for days."""
-        self.write(workspace_id, **{field: datetime.now(UTC) - by})
+        """Set a time of a workspace to this long ago, so that a test need not wait for days.
+
+        The clean-up reads it at once, and decides by this time.
+        """
+        now = datetime.now(UTC)
+        self.write(workspace_id, **{field: now - by, "sweep_at": now})
 
 
 def publish(cloud: RunningCloud, topic: str, data: bytes) -> None:

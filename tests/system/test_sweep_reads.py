@@ -56,7 +56,7 @@ def _bill(cloud: RunningCloud, sweep: Sweep, size: int) -> Bill:
     jobs, pauses = FakeJobs(clock), list[float]()
 
     with billed() as bill:
-        records = Records(store, lambda: jobs, clock, AuditTrail(store, clock))
+        records = Records(store, lambda: jobs, clock, AuditTrail(store, clock), Policy())
         report = sweep(records, Policy(), pauses.append)
 
     assert pauses == [PAUSE_SECONDS] * DUE

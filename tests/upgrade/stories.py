@@ -142,12 +142,34 @@ def _cannot_start(world: World) -> None:
 def _idle(world: World) -> None:
     workspace = world.ready(OWNER)
     world.clock.advance(timedelta(hours=2))
-    world.clean_up()
+    _sweep(world)
     _assert_settled(world, workspace, Status.SUSPENDED)
     world.clock.advance(timedelta(days=31))
-    world.clean_up()
+    _sweep(world)
     world.run()
     assert world.store.workspaces == {}
+
+
+def _kept_awake(world: World) -> None:
+    """A person's word may be lost to the old version. It never keeps a machine awake for good."""
+    workspace = world.ready(OWNER)
+    world.keep_awake(OWNER, workspace.id, world.clock() + timedelta(hours=3))
+    world.clock.advance(timedelta(hours=2))
+    _sweep(world)
+    world.run()
+    assert world.workspace(workspace.id).operation is None
+    world.clock.advance(timedelta(hours=2))
+    _sweep(world)
+    _assert_settled(world, workspace, Status.SUSPENDED)
+    world.start(OWNER, workspace.id)
+    _assert_settled(world, workspace, Status.READY)
+    assert world.workspace(workspace.id).kept_awake_until is None
+
+
+def _sweep(world: World) -> None:
+    """Clean up, once the hourly sweep has seen what the old version has written."""
+    world.reconcile_fleet()
+    world.clean_up()
 
 
 def _superseded(world: World) -> None:
@@ -248,6 +270,7 @@ STORIES: dict[str, Callable[[World], None]] = {
     "home detached": _home_detached,
     "idle": _idle,
     "in the way": _left_over_boot_disk,
+    "kept awake": _kept_awake,
     "let in late": _let_in_late,
     "lost machine": _lost_machine,
     "names": _names,

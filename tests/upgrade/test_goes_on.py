@@ -286,11 +286,13 @@ def test_an_old_guest_that_continues_to_report_is_never_idle(version: Version) -
 
 
 def test_an_old_machine_that_reports_rarely_is_not_stopped_as_idle(version: Version) -> None:
-    """The first clean-up after the upgrade learns the interval before it stops the machine."""
+    """The first sweeps after the upgrade learn the interval before they stop the machine."""
     world = OldWorld(version, "READY, machine RUNNING")
     world.current_machine.heartbeat_interval = timedelta(minutes=30)
     world.clock.advance(timedelta(minutes=70))
 
+    world.reconcile_fleet()
+    world.run()
     world.clean_up()
     world.run()
     after_first = world.record
@@ -304,6 +306,24 @@ def test_an_old_machine_that_reports_rarely_is_not_stopped_as_idle(version: Vers
         None,
     )
     assert world.record.status is Status.SUSPENDED
+
+
+def test_an_idle_machine_is_stopped_and_a_forgotten_workspace_deleted_as_ever(
+    version: Version,
+) -> None:
+    """Its records lack ``sweep_at``: the first hourly sweep after the upgrade sets it."""
+    for name, after, done in (
+        ("READY, machine RUNNING", timedelta(hours=2), "stop"),
+        ("SUSPENDED, machine SUSPENDED", timedelta(days=31), "delete"),
+    ):
+        world = OldWorld(version, name)
+        world.clock.advance(after)
+        assert world.clean_up().done == {}, "no query finds it yet"
+
+        world.reconcile_fleet()
+        world.run()
+
+        assert world.clean_up().done == {done: [world.id]}
 
 
 @pytest.mark.parametrize(

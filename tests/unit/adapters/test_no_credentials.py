@@ -16,6 +16,7 @@ from shared.adapters.firestore_store import FirestoreWorkspaceStore
 from shared.adapters.pubsub_jobs import PubSubJobs
 from shared.domain.errors import UnavailableError
 from shared.domain.jobs import Job
+from shared.domain.policy import Policy
 from shared.usecases.audit import AuditTrail
 from shared.usecases.records import Records
 from tests.fakes.clock import SettableClock
@@ -87,5 +88,5 @@ def test_a_list_without_credentials_is_an_outage(credentials: list[object], kind
 def test_a_job_that_cannot_be_sent_without_credentials_is_sent_later() -> None:
     """Its change is committed. So the request is accepted, as when the queue does not answer."""
     clock, store = SettableClock(), MemoryWorkspaceStore()
-    records = Records(store, tasks, clock, AuditTrail(store, clock))
+    records = Records(store, tasks, clock, AuditTrail(store, clock), Policy())
     records.send_later(Job("a-workspace", "an-operation", 0, delay=timedelta(0)))

@@ -275,6 +275,7 @@ def test_every_boot_refreshes_the_metadata_and_the_recorded_interval(world: Worl
         machine_heartbeat_interval=timedelta(seconds=200),
     )
     world.machines.heartbeat_interval = timedelta(seconds=200)
+    world.reconcile_fleet()  # another idle time is heeded from here on
     assert workspace.heartbeat_seconds == 1000
 
     world.clock.advance(timedelta(minutes=16))  # less than three of its own intervals
@@ -303,6 +304,7 @@ def test_an_unrecorded_heartbeat_interval_keeps_a_machine_from_being_stopped(wor
     machine.heartbeat_interval = timedelta(seconds=1000)
     world.store.put(replace(workspace, heartbeat_seconds=None))
     world.policy = replace(world.policy, idle_after=timedelta(minutes=10))
+    world.reconcile_fleet()  # another idle time is heeded from here on
     world.clock.advance(timedelta(minutes=16))
 
     world.clean_up()

@@ -80,7 +80,7 @@ def report_as(
     port = cast("WorkspaceStore", store)
     audit = AuditTrail(port, lambda: NOW)
     records = Records(
-        port, lambda: pytest.fail("a refused report sends no job"), lambda: NOW, audit
+        port, lambda: pytest.fail("a refused report sends no job"), lambda: NOW, audit, Policy()
     )
     receive_report(records, Policy(), workspace_id or workspace.id, replace(own, **proven))
 

@@ -64,11 +64,6 @@ export class Api {
     this.#session = session;
   }
 
-  /** Forget what has been read: somebody else asks from now on. */
-  forget() {
-    this.#known.clear();
-  }
-
   /**
    * Read something.
    *

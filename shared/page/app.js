@@ -118,7 +118,7 @@ export const app = {
 
   /** Begin anew: the session's person is another one now. */
   restart() {
-    app.api.forget();
+    app.api = new Api(app.session); // what is still to be answered to the one before is not shown
     Object.assign(state, { me: null, mine: null, everybody: null, panel: null, draft: null });
     Object.assign(state, { scope: "mine", signedOut: false });
     const { refused, asking, events, others, missing } = state;

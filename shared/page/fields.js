@@ -19,7 +19,7 @@ export function textField({ id, label, value, change, hint, wrong, required, opt
   return html`<div class="field">
     <label for=${id}>${label}${required ? nothing : html` <span class="soft">(optional)</span>`}</label>
     <input id=${id} class=${code ? "code" : nothing} type="text" .value=${value}
-      ?required=${required} ?autofocus=${first} autocomplete="off" autocapitalize="off" spellcheck="false"
+      ?required=${required} ?data-first=${first} autocomplete="off" autocapitalize="off" spellcheck="false"
       list=${options?.length ? `${id}-options` : nothing}
       aria-invalid=${wrong ? "true" : nothing} aria-describedby=${told || nothing}
       @input=${(event) => change(event.target.value)}>

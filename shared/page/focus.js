@@ -23,7 +23,7 @@ export function followFocus(app) {
 function enter() {
   const panel = document.querySelector(".panel");
   if (!panel || panel.contains(document.activeElement)) return;
-  focusOn(panel.querySelector("[autofocus]") ?? panel.querySelector("h2") ?? panel);
+  focusOn(panel.querySelector("[data-first]") ?? panel.querySelector("h2") ?? panel);
 }
 
 function leave({ id }) {

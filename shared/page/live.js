@@ -11,6 +11,9 @@ const EVERYBODY_MS = 60_000; // an administrator's look at everybody is noted
 const LONGEST_PAUSE_MS = 60_000;
 const USUAL_FROM = 3; // other workspaces whose events tell what is usual
 
+/** Somebody else asks by now: what has been answered to the one before is not to be shown. */
+class Superseded extends Error {}
+
 /** Polls the Hub: not while the page is hidden, and at once when it is seen again. */
 export class Live {
   #app;
@@ -72,11 +75,14 @@ export class Live {
 
   /** Ask for everything once. Returns the pause until the next time; null: not by itself. */
   async #ask() {
+    const { api } = this.#app;
     try {
-      await this.#read();
+      await this.#read(api);
     } catch (error) {
-      if (!(error instanceof Problem || error instanceof Offline)) throw error;
-      return this.#failed(error);
+      if (api !== this.#app.api) return 0;
+      if (error instanceof Problem || error instanceof Offline) return this.#failed(error);
+      reportError(error);
+      return QUIET_MS;
     }
     this.#failures = 0;
     this.#seenAt = new Date();
@@ -89,33 +95,42 @@ export class Live {
     return this.#isBusy() ? BUSY_MS : QUIET_MS;
   }
 
-  async #read() {
-    const { api, session, state, update } = this.#app;
+  async #read(api) {
+    const { session, state } = this.#app;
     const list = await api.all("/workspaces");
-    if (session.features.has("me") && (list.changed || state.me === null)) {
+    if (session.features.has("me") && (list.changed || state.me === null || state.signedOut)) {
       const { body } = await api.get("/me");
-      update(() => (state.me = body));
-      if (!body.is_admin) update(() => (state.scope = "mine"));
+      // The one who signs in again need not be the one who was there before.
+      if (state.me && state.me.owner_id !== body.owner_id) this.#app.restart();
+      this.#show(api, () => (state.me = body));
+      if (!body.is_admin) state.scope = "mine";
     }
-    update(() => (state.mine = list.body));
-    await this.#readOthers();
+    this.#show(api, () => (state.mine = list.body));
+    await this.#readOthers(api);
     if (state.scope === "everybody" && Date.now() - this.#everybodyAt >= EVERYBODY_MS) {
       const everybody = await api.all("/workspaces?all=true");
       this.#everybodyAt = Date.now();
-      update(() => (state.everybody = everybody.body));
+      this.#show(api, () => (state.everybody = everybody.body));
     }
   }
 
+  /** Change what is shown, unless somebody else asks by now. */
+  #show(api, change) {
+    if (api !== this.#app.api) throw new Superseded();
+    this.#app.update(change);
+  }
+
   /** Read those of others' workspaces that are opened, or change since this page asked for it. */
-  async #readOthers() {
-    const { api, state } = this.#app;
+  async #readOthers(api) {
+    const { state } = this.#app;
     const followed = [...state.others.values()].filter((each) => each.operation);
     const ids = new Set(followed.map((each) => each.id));
     const opened = state.route.id;
     if (opened && !state.mine.some((each) => each.id === opened)) ids.add(opened);
     for (const id of ids) {
       try {
-        this.#app.put((await api.get(`/workspaces/${id}`)).body);
+        const { body } = await api.get(`/workspaces/${id}`);
+        this.#show(api, () => this.#app.put(body));
       } catch (error) {
         if (error.status !== 404) throw error;
         this.#app.drop(id);
@@ -139,7 +154,7 @@ export class Live {
     return [...mine, ...others.values()].some((each) => each.operation);
   }
 
-  /** Read, once for each operation, the events that tell how long it usually takes. */
+  /** Read, once, the events that tell how long operations usually take. */
   async #readUsual() {
     const { api, state, update } = this.#app;
     const busy = state.mine.filter((each) => each.operation);

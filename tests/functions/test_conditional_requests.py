@@ -13,6 +13,7 @@ from shared.domain.workspace import (
     Access,
     AccessState,
     OperationKind,
+    PhaseDuration,
     Problem,
     Status,
     StopReason,
@@ -189,6 +190,7 @@ def every_kind(hub: Functions) -> list[Workspace]:
         for status in Status
         for kind in (None, *OperationKind)
     ]
+    timed = (PhaseDuration("survey", 1.5),)
     rich = [
         replace(
             each,
@@ -198,8 +200,10 @@ def every_kind(hub: Functions) -> list[Workspace]:
             memory_kept=False,
             heartbeat_seconds=60,
             kept_awake_since=NOW,
+            kept_awake_until=NOW + timedelta(hours=3),
             machine_made_at=NOW - timedelta(days=29),
             access=REFUSED,
+            operation=each.operation and replace(each.operation, phases=timed),
         )
         for each in (replace(each, id=a_workspace().id) for each in plain)
     ]
@@ -211,10 +215,13 @@ def every_kind(hub: Functions) -> list[Workspace]:
 def test_nothing_depends_on_the_time_of_the_answer(hub: Functions) -> None:
     """Every representation has the same bytes a second, an hour, 25 hours and 90 days later."""
     hub.configure(
-        HUB_RETENTION_SECONDS="2592000", HUB_IDLE_SECONDS="3600", HUB_REQUESTS_PER_MINUTE="100000"
+        HUB_RETENTION_SECONDS="2592000",
+        HUB_IDLE_SECONDS="3600",
+        HUB_MAX_RUN_SECONDS="86400",
+        HUB_REQUESTS_PER_MINUTE="100000",
     )
     workspaces = [hub.world.ready(), *every_kind(hub)]
-    requests: dict[str, Ask] = {"list": lambda: hub.list_workspaces("?limit=100")}
+    requests: dict[str, Ask] = {"list": lambda: hub.list_workspaces("?limit=100"), "me": hub.me}
     for each in workspaces:
         requests |= {
             f"{name} {each.id}": ask

@@ -10,12 +10,12 @@ const HOST_PREFIX = "workspace.";
 const HOME = "/home/workspace"; // the container's home, as the boot scripts mount it
 
 /** Return a workspace's name as a word of a command line: its id if the name reads otherwise. */
-export function commandName(workspace) {
+function commandName(workspace) {
   return NAME.test(workspace.name) && !workspace.name.startsWith("-") ? workspace.name : workspace.id;
 }
 
 /** Return the host of `workspace config-ssh`, as the command `workspace` names it. */
-export function sshHost(workspace) {
+function sshHost(workspace) {
   return HOST_PREFIX + (NAME.test(workspace.name) ? workspace.name : workspace.id);
 }
 
@@ -25,7 +25,7 @@ export function sshHost(workspace) {
  * VS Code makes a host in a link lower case; one that has capitals is written as hexadecimal JSON.
  * https://github.com/microsoft/vscode-remote-release/issues/9370 shows the form.
  */
-export function editorLink(workspace) {
+function editorLink(workspace) {
   const host = sshHost(workspace);
   const bytes = new TextEncoder().encode(JSON.stringify({ hostName: host }));
   const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -47,7 +47,7 @@ const CODE = /^[A-Z][A-Z0-9_]*$/;
  * @param {string|undefined} me who reads it: an `owner_id`.
  * @returns {string}
  */
-export function eventInWords(event, me) {
+function eventInWords(event, me) {
   const { what, result, who } = event;
   const times = event.times > 1 ? `, ${event.times} times` : "";
   if (who === "cleanup" && SWEPT[what]) return SWEPT[what];

@@ -51,7 +51,7 @@ export function imageProblem(text, patterns) {
 }
 
 /** Say whether a text holds a password, a token, or a user name that may be one. */
-export function holdsCredentials(text) {
+function holdsCredentials(text) {
   const once = unquote(text);
   return [text, once, unquote(once)].some(inPlain);
 }

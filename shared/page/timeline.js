@@ -19,7 +19,7 @@ const SHORTEST_SECONDS = 0.5; // of an ended phase that gets a row
  *   null if there is none. A row is `{phase, seconds, since, usual}`; `since` is the time from which
  *   the last one still runs.
  */
-export function timelineOf(workspace, events) {
+function timelineOf(workspace, events) {
   const { operation } = workspace;
   if (operation) {
     const rows = rowsOf(operation.phases ?? [], operation.kind, events);

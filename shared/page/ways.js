@@ -1,8 +1,7 @@
 /**
  * The ways out of an error: what a person can do about each code, as docs/troubleshooting.md has it.
  *
- * A way is `{act, label, fields, opens}`: `act` is the verb of `openConfirm`, `fields` the body of
- * its request, and `opens` the field that a form of changes begins with.
+ * A way is `{act, label}`: `act` is the verb of `openConfirm`, `label` what its button says.
  *
  * @module
  */
@@ -14,14 +13,10 @@ const AGAIN = {
   DELETE: { act: "delete", label: "Delete again …" },
 };
 const START = { act: "start", label: "Start" };
-const REBUILD = { act: "rebuild", label: "Make a new machine …", fields: { rebuild: true } };
-const MACHINE = { act: "change", label: "Other machine type …", opens: "machine_type" };
-const IMAGE = { act: "change", label: "Other image …", opens: "image_tag" };
-const EMPTY_HOME = {
-  act: "empty_home",
-  label: "Go on with an empty home …",
-  fields: { empty_home: true },
-};
+const REBUILD = { act: "rebuild", label: "Make a new machine …" };
+const MACHINE = { act: "change", label: "Other machine type …" };
+const IMAGE = { act: "change", label: "Other image …" };
+const EMPTY_HOME = { act: "empty_home", label: "Go on with an empty home …" };
 const KEEP = { act: "start", label: "Keep it: start" };
 
 const OTHER_IMAGE = "Start it with an image that exists and keeps running.";
@@ -29,8 +24,14 @@ const OPERATOR = "Whoever runs the Hub has to change something first.";
 
 // What to do, in a sentence, and what else than "Try again" helps.
 const CODES = {
-  NO_CAPACITY: ["Nothing runs and nothing costs. Try again later, or take another machine type.", [MACHINE]],
-  COMPUTE_QUOTA_EXCEEDED: ["Stop or delete a workspace, or ask whoever runs the Hub for more.", [MACHINE]],
+  NO_CAPACITY: [
+    "Nothing runs and nothing costs. Try again later, or take another machine type.",
+    [MACHINE],
+  ],
+  COMPUTE_QUOTA_EXCEEDED: [
+    "Stop or delete a workspace, or ask whoever runs the Hub for more.",
+    [MACHINE],
+  ],
   COMPUTE_PERMISSION_DENIED: [OPERATOR, []],
   COMPUTE_POLICY_FORBIDS: [OPERATOR, [MACHINE]],
   COMPUTE_NAME_TAKEN: [OPERATOR, []],
@@ -39,14 +40,23 @@ const CODES = {
   MACHINE_NOT_READY: ["A start boots it again.", []],
   MACHINE_STOPPED: ["A start boots it again.", []],
   MACHINE_AMBIGUOUS: [OPERATOR, []],
-  HOME_DISK_GONE: ["Have the home restored from a snapshot and try again, or go on without it.", [EMPTY_HOME]],
+  HOME_DISK_GONE: [
+    "Have the home restored from a snapshot and try again, or go on without it.",
+    [EMPTY_HOME],
+  ],
   DISK_IN_USE: ["Detach the disk from the machine that the message names, then try again.", []],
-  NOT_READY_IN_TIME: ["Look for the cause in what the machine printed, then try again.", [REBUILD, IMAGE]],
+  NOT_READY_IN_TIME: [
+    "Look for the cause in what the machine printed, then try again.",
+    [REBUILD, IMAGE],
+  ],
   NOT_CARRIED_OUT: ["Try again, and tell whoever runs the Hub.", []],
   BOOT_FAILED: ["Try again.", [REBUILD]],
   IMAGE_MISSING: [OTHER_IMAGE, [IMAGE]],
   IMAGE_DENIED: [OTHER_IMAGE, [IMAGE]],
-  IMAGE_WRONG_PLATFORM: ["Take an image for this machine's processor, or another machine type.", [IMAGE, MACHINE]],
+  IMAGE_WRONG_PLATFORM: [
+    "Take an image for this machine's processor, or another machine type.",
+    [IMAGE, MACHINE],
+  ],
   IMAGE_PULL_FAILED: ["If the registry is away, try again in a while.", [IMAGE]],
   CONTAINER_ENDS: [OTHER_IMAGE, [IMAGE]],
   CONTAINER_UNHEALTHY: [OTHER_IMAGE, [IMAGE]],

@@ -28,14 +28,21 @@ const VERBS = {
     fields: { empty_home: true },
   },
   change: { title: "Change the machine of", button: "Change and start", path: "start", form: true },
-  rename: { title: "Start", rest: " under another name", button: "Start", path: "start", names: true },
+  rename: {
+    title: "Start",
+    rest: " under another name",
+    button: "Start",
+    path: "start",
+    names: true,
+  },
 };
 const SAID = {
   start: "Nothing is lost.",
   stop: "It is put to sleep. A start goes on where you left off.",
   delete: "Nothing brings it back.",
   rebuild: "A new machine is made on the same home, with the current system.",
-  empty_home: "It gets a new, empty home if its home disk is gone. An existing home is never emptied.",
+  empty_home:
+    "It gets a new, empty home if its home disk is gone. An existing home is never emptied.",
   change: "A new machine is made on the same home.",
   rename: "Its own name is another's by now.",
 };
@@ -145,7 +152,10 @@ class Dialog {
       return;
     }
     if (!this.#app.session.features.has("dry_run")) {
-      Object.assign(this.#state, { answer: { loses: LOSES[this.#verb] ?? [], steps: [] }, stale: false });
+      Object.assign(this.#state, {
+        answer: { loses: LOSES[this.#verb] ?? [], steps: [] },
+        stale: false,
+      });
       return;
     }
     this.#timer = setTimeout(async () => {
@@ -172,7 +182,10 @@ class Dialog {
     const at = `/workspaces/${this.#id}`;
     if (this.#verb === "delete") return this.#app.api.delete(`${at}${query}`);
     const fields = this.#fields;
-    return this.#app.api.post(`${at}/${path}${query}`, Object.keys(fields).length ? fields : undefined);
+    return this.#app.api.post(
+      `${at}/${path}${query}`,
+      Object.keys(fields).length ? fields : undefined,
+    );
   }
 
   /** What the request changes. */
@@ -221,7 +234,8 @@ class Dialog {
     else if (refusal) {
       this.#ask(0);
       this.#draw();
-    } else if ((stale || !answer) && !this.#wrong && !this.#isUnchanged) this.#set({ pressed: true });
+    } else if ((stale || !answer) && !this.#wrong && !this.#isUnchanged)
+      this.#set({ pressed: true });
   }
 
   async #submit() {
@@ -264,26 +278,35 @@ class Dialog {
 
   #view() {
     const { title, rest = "", button, bad } = VERBS[this.#verb];
-    const { answer, refusal, sending, pressed, problem } = this.#state;
+    const { answer, refusal, problem } = this.#state;
     const left = secondsLeft(problem);
     const nothingToDo = answer?.decision === "nothing";
     return html`<form method="dialog" @submit=${(event) => this.#press(event)} novalidate>
       <h2 id="confirm-title">${title} <bdi>${this.#workspace.name}</bdi>${rest}?</h2>
       <p>${nothingToDo ? "There is nothing to do: it is so, or is under way." : this.#said()}</p>
       ${this.#form()}
-      <div class="forecast" aria-live="polite" >
-        ${this.#forecast()}
-      </div>
+      <div class="forecast" aria-live="polite">${this.#forecast()}</div>
       ${this.#isTyped && !nothingToDo ? this.#typing() : nothing} ${problemView(problem, ["name"])}
       <div class="acts">
-        <button type="button" @click=${() => this.#element.close()}>${nothingToDo ? "Close" : "Cancel"}</button>
-        <button class=${bad || (answer && losesWork(answer)) ? "go is-bad" : "go"}
+        <button type="button" @click=${() => this.#element.close()}>
+          ${nothingToDo ? "Close" : "Cancel"}
+        </button>
+        <button
+          class=${bad || (answer && losesWork(answer)) ? "go is-bad" : "go"}
           aria-disabled=${this.#isReady || refusal ? "false" : "true"}
-          ?data-first=${!this.#isTyped && !VERBS[this.#verb].form}>
-          ${sending || pressed ? "Asking …" : left > 0 ? html`${button} in <span class="count">${duration(left)}</span>` : refusal ? "Ask again" : button}
+          ?data-first=${!this.#isTyped && !VERBS[this.#verb].form}
+        >
+          ${this.#label(button, left)}
         </button>
       </div>
     </form>`;
+  }
+
+  #label(button, left) {
+    const { sending, pressed, refusal } = this.#state;
+    if (sending || pressed) return "Asking …";
+    if (left > 0) return html`${button} in <span class="count">${duration(left)}</span>`;
+    return refusal ? "Ask again" : button;
   }
 
   #said() {
@@ -308,7 +331,8 @@ class Dialog {
   #form() {
     const { chosen, refusal, problem } = this.#state;
     const choices = this.#choices;
-    const change = (field) => (value) => this.#set({ chosen: { ...chosen, [field]: value }, problem: null });
+    const change = (field) => (value) =>
+      this.#set({ chosen: { ...chosen, [field]: value }, problem: null });
     if (this.#verb === "rename") {
       const said = fieldProblem(problem ?? refusal, "name");
       return textField({
@@ -323,14 +347,16 @@ class Dialog {
     if (this.#verb !== "change") return nothing;
     const tags = offeredTags(choices?.image_tags, [this.#workspace.image_tag]);
     return html`
-      ${choices
-        ? machineField({
-            id: "confirm-machine",
-            value: chosen.machine_type,
-            types: choices.machine_types,
-            change: change("machine_type"),
-          })
-        : nothing}
+      ${
+        choices
+          ? machineField({
+              id: "confirm-machine",
+              value: chosen.machine_type,
+              types: choices.machine_types,
+              change: change("machine_type"),
+            })
+          : nothing
+      }
       ${textField({
         id: "confirm-image",
         label: "Image",
@@ -348,11 +374,21 @@ class Dialog {
     const { typed, mistyped } = this.#state;
     const wrong = mistyped && !this.#isTypedRight;
     return html`<div class="field">
-      <label for="confirm-name">Type its name, <bdi class="code">${this.#workspace.name}</bdi>, to confirm</label>
-      <input id="confirm-name" type="text" autocomplete="off" autocapitalize="off" spellcheck="false"
-        data-first .value=${typed} aria-invalid=${wrong ? "true" : nothing}
+      <label for="confirm-name"
+        >Type its name, <bdi class="code">${this.#workspace.name}</bdi>, to confirm</label
+      >
+      <input
+        id="confirm-name"
+        type="text"
+        autocomplete="off"
+        autocapitalize="off"
+        spellcheck="false"
+        data-first
+        .value=${typed}
+        aria-invalid=${wrong ? "true" : nothing}
         aria-describedby=${wrong ? "confirm-name-problem" : nothing}
-        @input=${(event) => this.#set({ typed: event.target.value, mistyped: false })}>
+        @input=${(event) => this.#set({ typed: event.target.value, mistyped: false })}
+      />
       ${wrong ? html`<p id="confirm-name-problem" class="wrong" role="alert">That is something else.</p>` : nothing}
     </div>`;
   }

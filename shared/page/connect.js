@@ -11,7 +11,9 @@ const HOME = "/home/workspace"; // the container's home, as the boot scripts mou
 
 /** Return a workspace's name as a word of a command line: its id if the name reads otherwise. */
 function commandName(workspace) {
-  return NAME.test(workspace.name) && !workspace.name.startsWith("-") ? workspace.name : workspace.id;
+  return NAME.test(workspace.name) && !workspace.name.startsWith("-")
+    ? workspace.name
+    : workspace.id;
 }
 
 /** Return the host of `workspace config-ssh`, as the command `workspace` names it. */
@@ -50,16 +52,22 @@ export function connectView(app, workspace, connection, owns) {
   const starts = !kind && !runs;
   return html`
     ${copyLine(app, `workspace ssh ${name}`, "the command")}
-    ${starts
-      ? html`<p class="soft">This starts it first. So does <code>workspace open ${name}</code>, for VS Code.</p>`
-      : nothing}
+    ${
+      starts
+        ? html`<p class="soft">
+            This starts it first. So does <code>workspace open ${name}</code>, for VS Code.
+          </p>`
+        : nothing
+    }
     ${kind && kind !== "START" ? html`<p class="soft">This waits until the ${kind} has ended.</p>` : nothing}
-    ${runs
-      ? html`<p class="soft">
-          or open it in <a href=${editorLink(workspace)}>VS Code</a>, or
-          <code>ssh ${sshHost(workspace)}</code>
-        </p>`
-      : nothing}
+    ${
+      runs
+        ? html`<p class="soft">
+            or open it in <a href=${editorLink(workspace)}>VS Code</a>, or
+            <code>ssh ${sshHost(workspace)}</code>
+          </p>`
+        : nothing
+    }
     ${runs ? accessView(connection?.access) : nothing}
     ${otherWays(app, workspace, runs ? connection : null)}
   `;
@@ -68,7 +76,8 @@ export function connectView(app, workspace, connection, owns) {
 function accessView(access) {
   if (access?.state === "refused") {
     return html`<p class="note bad">
-      You may not log in to its machine: ${access.why ?? "no reason is known"}. Ask whoever runs this Hub.
+      You may not log in to its machine: ${access.why ?? "no reason is known"}. Ask whoever runs
+      this Hub.
     </p>`;
   }
   if (access?.state === "pending" && access.why) {
@@ -80,16 +89,22 @@ function accessView(access) {
 function otherWays(app, workspace, connection) {
   return html`<details class="more">
     <summary>Set up once, other ways</summary>
-    <p class="soft">For <code>ssh ${sshHost(workspace)}</code>, VS Code, scp and rsync, run this once:</p>
+    <p class="soft">
+      For <code>ssh ${sshHost(workspace)}</code>, VS Code, scp and rsync, run this once:
+    </p>
     ${copyLine(app, "workspace config-ssh", "the set-up command")}
-    ${connection?.command
-      ? html`<p class="soft">Without the command <code>workspace</code>:</p>
-          ${copyLine(app, connection.command, "the whole line")}`
-      : nothing}
-    ${connection?.host_key
-      ? html`<p class="soft">Its host key:</p>
-          ${copyLine(app, connection.host_key, "the host key")}`
-      : nothing}
+    ${
+      connection?.command
+        ? html`<p class="soft">Without the command <code>workspace</code>:</p>
+            ${copyLine(app, connection.command, "the whole line")}`
+        : nothing
+    }
+    ${
+      connection?.host_key
+        ? html`<p class="soft">Its host key:</p>
+            ${copyLine(app, connection.host_key, "the host key")}`
+        : nothing
+    }
   </details>`;
 }
 
@@ -97,7 +112,9 @@ function otherWays(app, workspace, connection) {
 export function copyLine(app, text, what) {
   return html`<div class="copy">
     <code tabindex="0" role="group" aria-label=${what}>${text}</code>
-    <button type="button" class="small" aria-label="Copy ${what}" @click=${() => copy(app, text)}>Copy</button>
+    <button type="button" class="small" aria-label="Copy ${what}" @click=${() => copy(app, text)}>
+      Copy
+    </button>
   </div>`;
 }
 

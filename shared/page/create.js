@@ -27,7 +27,12 @@ export function createView(app) {
   const draft = draftOf(app);
   const { choices } = app.state.me ?? {};
   const left = secondsLeft(draft.problem);
-  return html`<form class="create" aria-labelledby="panel-title" novalidate @submit=${(event) => submit(app, event)}>
+  return html`<form
+    class="create"
+    aria-labelledby="panel-title"
+    novalidate
+    @submit=${(event) => submit(app, event)}
+  >
     <div class="panel-head">
       <h2 id="panel-title" tabindex="-1">New workspace</h2>
       <a class="button bare close" href="#/" aria-label="Close">${icon("close")}</a>
@@ -37,12 +42,17 @@ export function createView(app) {
     ${problemView(draft.problem, shownProblems(draft.problem))}
     <div class="acts">
       <button class="go" aria-disabled=${draft.sending || left > 0 ? "true" : "false"}>
-        ${draft.sending ? "Asking …" : left > 0 ? html`Create in <span class="count">${duration(left)}</span>` : "Create"}
+        ${labelOf(draft, left)}
       </button>
       <button type="button" @click=${() => discard(app)}>Discard</button>
       <p class="hint">or <code>${commandOf(draft, choices)}</code></p>
     </div>
   </form>`;
+}
+
+function labelOf({ sending }, left) {
+  if (sending) return "Asking …";
+  return left > 0 ? html`Create in <span class="count">${duration(left)}</span>` : "Create";
 }
 
 function fieldsView(app, draft, choices) {
@@ -75,38 +85,40 @@ function fieldsView(app, draft, choices) {
       change: change("branch"),
       wrong: wrong["metadata.branch"],
     })}
-    ${choices
-      ? html`${machineField({
-            id: "new-machine",
-            value: values.machine_type ?? choices.default_machine_type,
-            types: choices.machine_types,
-            change: change("machine_type"),
-            wrong: wrong.machine_type,
-          })}
-          <details class="more" ?open=${Boolean(wrong.zone || wrong.image_tag)}>
-            <summary>Zone and image</summary>
-            ${selectField({
-              id: "new-zone",
-              label: "Zone",
-              value: values.zone ?? choices.zones[0],
-              options: choices.zones,
-              change: change("zone"),
-              hint: "If it has no capacity, the others are tried.",
-              wrong: wrong.zone,
+    ${
+      choices
+        ? html`${machineField({
+              id: "new-machine",
+              value: values.machine_type ?? choices.default_machine_type,
+              types: choices.machine_types,
+              change: change("machine_type"),
+              wrong: wrong.machine_type,
             })}
-            ${textField({
-              id: "new-image",
-              label: "Image",
-              value: values.image_tag ?? choices.default_image_tag,
-              change: change("image_tag"),
-              required: true,
-              options: offeredTags(choices.image_tags, [choices.default_image_tag]),
-              hint: "The container image’s tag, or its digest.",
-              code: true,
-              wrong: wrong.image_tag,
-            })}
-          </details>`
-      : nothing}
+            <details class="more" ?open=${Boolean(wrong.zone || wrong.image_tag)}>
+              <summary>Zone and image</summary>
+              ${selectField({
+                id: "new-zone",
+                label: "Zone",
+                value: values.zone ?? choices.zones[0],
+                options: choices.zones,
+                change: change("zone"),
+                hint: "If it has no capacity, the others are tried.",
+                wrong: wrong.zone,
+              })}
+              ${textField({
+                id: "new-image",
+                label: "Image",
+                value: values.image_tag ?? choices.default_image_tag,
+                change: change("image_tag"),
+                required: true,
+                options: offeredTags(choices.image_tags, [choices.default_image_tag]),
+                hint: "The container image’s tag, or its digest.",
+                code: true,
+                wrong: wrong.image_tag,
+              })}
+            </details>`
+        : nothing
+    }
   `;
 }
 
@@ -115,7 +127,8 @@ function forecastView(app, draft) {
   if (draft.problem) return nothing; // says the same, and more
   if (refusal) return problemView(refusal, shownProblems(refusal));
   if (!answer) return nothing;
-  if (answer.decision === "nothing") return html`<p class="soft">You have asked for this already.</p>`;
+  if (answer.decision === "nothing")
+    return html`<p class="soft">You have asked for this already.</p>`;
   return html`<h3>What you get</h3>
     ${factsView(answer, [...app.state.events.values()].flat())}`;
 }
@@ -174,12 +187,14 @@ function problemsOf({ values, edited, problem, forecast }, choices) {
     "metadata.branch": branchProblem(branch),
     image_tag: tag === null ? "" : imageProblem(tag, choices?.image_tags),
   };
-  for (const field of FIELDS) found[field] ||= saidOf(problem, field) || saidOf(forecast.refusal, field);
+  for (const field of FIELDS)
+    found[field] ||= saidOf(problem, field) || saidOf(forecast.refusal, field);
   return found;
 }
 
 function saidOf(problem, field) {
-  if (field === "name" && problem?.code === "NAME_TAKEN") return "is that of another workspace of yours";
+  if (field === "name" && problem?.code === "NAME_TAKEN")
+    return "is that of another workspace of yours";
   return fieldProblem(problem, field);
 }
 
@@ -232,8 +247,10 @@ function focusFirstWrong() {
 function commandOf(draft, choices) {
   const { name, repo, branch, machine_type: type, zone, image_tag: tag } = draft.values;
   const wrong = problemsOf(draft, choices);
-  const word = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
-  const option = (flag, value, usual) => (value && value !== usual ? ` ${flag} ${word(value)}` : "");
+  const word = (text) =>
+    /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`;
+  const option = (flag, value, usual) =>
+    value && value !== usual ? ` ${flag} ${word(value)}` : "";
   return [
     `workspace create ${name && !wrong.name ? name : "NAME"}`,
     option("--machine-type", type, choices?.default_machine_type),

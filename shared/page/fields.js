@@ -14,18 +14,45 @@ import { money, sizes } from "page/forecast.js";
  *   from the label, as the API's messages do; `options` are offered, and others can be typed.
  * @returns {unknown} a template.
  */
-export function textField({ id, label, value, change, hint, wrong, required, options, code, first }) {
+export function textField({
+  id,
+  label,
+  value,
+  change,
+  hint,
+  wrong,
+  required,
+  options,
+  code,
+  first,
+}) {
   const told = [hint && `${id}-hint`, wrong && `${id}-problem`].filter(Boolean).join(" ");
   return html`<div class="field">
-    <label for=${id}>${label}${required ? nothing : html` <span class="soft">(optional)</span>`}</label>
-    <input id=${id} class=${code ? "code" : nothing} type="text" .value=${value}
-      ?required=${required} ?data-first=${first} autocomplete="off" autocapitalize="off" spellcheck="false"
+    <label for=${id}
+      >${label}${required ? nothing : html` <span class="soft">(optional)</span>`}</label
+    >
+    <input
+      id=${id}
+      class=${code ? "code" : nothing}
+      type="text"
+      .value=${value}
+      ?required=${required}
+      ?data-first=${first}
+      autocomplete="off"
+      autocapitalize="off"
+      spellcheck="false"
       list=${options?.length ? `${id}-options` : nothing}
-      aria-invalid=${wrong ? "true" : nothing} aria-describedby=${told || nothing}
-      @input=${(event) => change(event.target.value)}>
-    ${options?.length
-      ? html`<datalist id="${id}-options">${options.map((each) => html`<option value=${each}></option>`)}</datalist>`
-      : nothing}
+      aria-invalid=${wrong ? "true" : nothing}
+      aria-describedby=${told || nothing}
+      @input=${(event) => change(event.target.value)}
+    />
+    ${
+      options?.length
+        ? html`<datalist id="${id}-options">
+            ${options.map((each) => html`<option value=${each}></option>`)}
+          </datalist>`
+        : nothing
+    }
     ${hint ? html`<p id="${id}-hint" class="hint">${hint}</p>` : nothing}
     ${problemOf(id, label, wrong)}
   </div>`;
@@ -41,9 +68,12 @@ export function textField({ id, label, value, change, hint, wrong, required, opt
 export function selectField({ id, label, value, options, change, hint, wrong }) {
   return html`<div class="field">
     <label for=${id}>${label}</label>
-    <select id=${id} aria-invalid=${wrong ? "true" : nothing}
+    <select
+      id=${id}
+      aria-invalid=${wrong ? "true" : nothing}
       aria-describedby=${wrong ? `${id}-problem` : nothing}
-      @change=${(event) => change(event.target.value)}>
+      @change=${(event) => change(event.target.value)}
+    >
       ${options.map((each) => html`<option value=${each} ?selected=${each === value}>${each}</option>`)}
     </select>
     ${hint ? html`<p class="hint">${hint}</p>` : nothing} ${problemOf(id, label, wrong)}
@@ -58,17 +88,31 @@ export function selectField({ id, label, value, options, change, hint, wrong }) 
  * @returns {unknown} a template.
  */
 export function machineField({ id, value, types, change, wrong }) {
-  const choice = (type) => html`<label class="machine-type">
-    <input type="radio" name=${id} value=${type.name} .checked=${type.name === value}
-      @change=${() => change(type.name)}>
-    <b>${type.name}</b>
-    <span class="soft size">${sizes(type).join(", ")}</span>
-    <span class="soft price">${type.price_per_hour ? `${money(type.price_per_hour)} an hour` : nothing}</span>
-    ${type.suspendable === false
-      ? html`<span class="hint">Cannot be suspended: a stop loses what is in memory.</span>`
-      : nothing}
-  </label>`;
-  return html`<fieldset class="field" id=${id} aria-describedby=${wrong ? `${id}-problem` : nothing}>
+  const choice = (type) =>
+    html`<label class="machine-type">
+      <input
+        type="radio"
+        name=${id}
+        value=${type.name}
+        .checked=${type.name === value}
+        @change=${() => change(type.name)}
+      />
+      <b>${type.name}</b>
+      <span class="soft size">${sizes(type).join(", ")}</span>
+      <span class="soft price"
+        >${type.price_per_hour ? `${money(type.price_per_hour)} an hour` : nothing}</span
+      >
+      ${
+        type.suspendable === false
+          ? html`<span class="hint">Cannot be suspended: a stop loses what is in memory.</span>`
+          : nothing
+      }
+    </label>`;
+  return html`<fieldset
+    class="field"
+    id=${id}
+    aria-describedby=${wrong ? `${id}-problem` : nothing}
+  >
     <legend>Machine type</legend>
     <div class="machine-types">${types.map(choice)}</div>
     ${problemOf(id, "Machine type", wrong)}

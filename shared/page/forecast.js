@@ -40,9 +40,10 @@ export function lossesView(loses) {
     <h3>What is lost</h3>
     <ul>
       ${loses.map(
-        ({ what, why }) => html`<li>
-          <b>${LOST[what] ?? what}</b>. ${why ? html`<span class="soft">${why}</span>` : nothing}
-        </li>`,
+        ({ what, why }) =>
+          html`<li>
+            <b>${LOST[what] ?? what}</b>. ${why ? html`<span class="soft">${why}</span>` : nothing}
+          </li>`,
       )}
     </ul>
   </div>`;
@@ -60,18 +61,24 @@ export function factsView(answer, events) {
   const words = [...new Set(steps.map(doing))].filter((each) => !UNTOLD.has(each));
   const seconds = kind && usual(events, kind);
   return html`<dl class="facts">
-    ${words.length
-      ? html`<dt>Steps</dt>
-          <dd>${words.join(", ")}${seconds ? `; usually ${duration(seconds)}` : nothing}</dd>`
-      : nothing}
-    ${quota
-      ? html`<dt>Then in use</dt>
-          <dd>${ofMost(quota.workspaces)} workspaces, ${ofMost(quota.running)} running</dd>`
-      : nothing}
-    ${cost
-      ? html`<dt>Machine</dt>
-          <dd>${sizeOf(cost)}${priceOf(cost)}</dd>`
-      : nothing}
+    ${
+      words.length
+        ? html`<dt>Steps</dt>
+            <dd>${words.join(", ")}${seconds ? `; usually ${duration(seconds)}` : nothing}</dd>`
+        : nothing
+    }
+    ${
+      quota
+        ? html`<dt>Then in use</dt>
+            <dd>${ofMost(quota.workspaces)} workspaces, ${ofMost(quota.running)} running</dd>`
+        : nothing
+    }
+    ${
+      cost
+        ? html`<dt>Machine</dt>
+            <dd>${sizeOf(cost)}${priceOf(cost)}</dd>`
+        : nothing
+    }
   </dl>`;
 }
 
@@ -90,7 +97,9 @@ function sizeOf(cost) {
  * @returns {string[]} what is known of it.
  */
 export function sizes({ cpus, memory_gb: memory }) {
-  return [cpus && (cpus === 1 ? "1 CPU" : `${cpus} CPUs`), memory && `${memory} GB`].filter(Boolean);
+  return [cpus && (cpus === 1 ? "1 CPU" : `${cpus} CPUs`), memory && `${memory} GB`].filter(
+    Boolean,
+  );
 }
 
 function priceOf({ price_per_hour: price, runs }) {

@@ -89,9 +89,12 @@ function spaced(what) {
 export function historyView(events, me, more) {
   if (!events) return html`<p class="soft">Reading it …</p>`;
   if (!events.length) return html`<p class="soft">Nothing yet.</p>`;
-  const line = (event) => html`<li class=${FAILED[event.what] ? "is-error" : nothing}>
-    ${moment(time(event.at), clock)}<span><bdi>${eventInWords(event, me)}</bdi></span>
-  </li>`;
-  return html`<ol class="events">${events.map(line)}</ol>
+  const line = (event) =>
+    html`<li class=${FAILED[event.what] ? "is-error" : nothing}>
+      ${moment(time(event.at), clock)}<span><bdi>${eventInWords(event, me)}</bdi></span>
+    </li>`;
+  return html`<ol class="events">
+      ${events.map(line)}
+    </ol>
     ${more ? html`<button type="button" class="small" @click=${more}>Show more</button>` : nothing}`;
 }

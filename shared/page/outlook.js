@@ -31,16 +31,19 @@ export function outlookView(app, workspace, form) {
   const outlook = workspace.outlook ?? older(workspace);
   const kept = keptAwakeUntil(workspace);
   return html`
-    ${outlook.length
-      ? html`<ol class="outlook">
-          ${outlook.map(
-            (entry) => html`<li class="kind-${entry.kind}">
-              <p>${whenOf(entry)} ${entry.what}.</p>
-              <p class="soft">${reasonOf(entry)}</p>
-            </li>`,
-          )}
-        </ol>`
-      : html`<p class="soft">Nothing, until somebody asks for something.</p>`}
+    ${
+      outlook.length
+        ? html`<ol class="outlook">
+            ${outlook.map(
+              (entry) =>
+                html`<li class="kind-${entry.kind}">
+                  <p>${whenOf(entry)} ${entry.what}.</p>
+                  <p class="soft">${reasonOf(entry)}</p>
+                </li>`,
+            )}
+          </ol>`
+        : html`<p class="soft">Nothing, until somebody asks for something.</p>`
+    }
     ${canBeKeptAwake(app, workspace) ? keepAwake(app, workspace, form, kept) : nothing}
   `;
 }
@@ -58,7 +61,8 @@ function reasonOf({ kind, why, since, unless }) {
   const when = from && moment(from, clock);
   const goesOn = kind === "suspend" && when; // nobody has been connected since …
   return html`${capital(why)}${goesOn ? html` since ${when}` : nothing}${why ? "." : nothing}
-  ${when && SINCE[kind] ? html`${SINCE[kind]} ${when}.` : nothing} ${unless ? `Unless ${unless}.` : nothing}`;
+  ${when && SINCE[kind] ? html`${SINCE[kind]} ${when}.` : nothing}
+  ${unless ? `Unless ${unless}.` : nothing}`;
 }
 
 function capital(text) {
@@ -73,7 +77,8 @@ function keptAwakeUntil(workspace) {
 
 function canBeKeptAwake(app, { status, operation }) {
   if (!app.session?.features.has("keep_awake")) return false;
-  if (operation) return operation.kind === "START" || operation.kind === "CREATE" || operation.automatic;
+  if (operation)
+    return operation.kind === "START" || operation.kind === "CREATE" || operation.automatic;
   return status === "READY";
 }
 
@@ -81,16 +86,33 @@ function keepAwake(app, workspace, form, kept) {
   const toggle = () => app.update(() => Object.assign(form, { open: !form.open, problem: null }));
   const asking = app.state.asking.has(workspace.id);
   return html`
-    ${kept
-      ? html`<p class="kept">You keep it awake until <b>${moment(kept, clock)}</b>.
-          <button type="button" class="small" ?disabled=${asking} @click=${() => keep(app, workspace, form, null)}>
-            Take back
-          </button></p>`
-      : nothing}
-    <button type="button" class="small" aria-expanded=${form.open} aria-controls="keep-awake" @click=${toggle}>
+    ${
+      kept
+        ? html`<p class="kept">
+            You keep it awake until <b>${moment(kept, clock)}</b>.
+            <button
+              type="button"
+              class="small"
+              ?disabled=${asking}
+              @click=${() => keep(app, workspace, form, null)}
+            >
+              Take back
+            </button>
+          </p>`
+        : nothing
+    }
+    <button
+      type="button"
+      class="small"
+      aria-expanded=${form.open}
+      aria-controls="keep-awake"
+      @click=${toggle}
+    >
       ${kept ? "Another time …" : "Keep awake until …"}
     </button>
-    <div id="keep-awake" ?hidden=${!form.open}>${form.open ? formView(app, workspace, form, asking) : nothing}</div>
+    <div id="keep-awake" ?hidden=${!form.open}>
+      ${form.open ? formView(app, workspace, form, asking) : nothing}
+    </div>
     ${form.open ? nothing : problemView(form.problem)}
   `;
 }
@@ -99,7 +121,8 @@ function formView(app, workspace, form, asking) {
   const most = app.state.me?.limits?.keep_awake_most_seconds ?? null;
   const latest = most === null ? null : floored(new Date(now().getTime() + most * 1000));
   const hours = HOURS.filter((each) => most === null || each * 3600 < most);
-  const typed = (event) => app.update(() => Object.assign(form, { until: event.target.value, problem: null }));
+  const typed = (event) =>
+    app.update(() => Object.assign(form, { until: event.target.value, problem: null }));
   const wrong = form.until ? fieldProblem(form.problem, "until") : "is required";
   const submit = (event) => {
     event.preventDefault();
@@ -108,19 +131,42 @@ function formView(app, workspace, form, asking) {
   return html`<form class="keep" novalidate @submit=${submit}>
     <div class="spans" role="group" aria-label="Keep awake for">
       ${hours.map(
-        (each) => html`<button type="button" class="small" ?disabled=${asking}
-          @click=${() => keep(app, workspace, form, after(each * 3600))}>${each} h</button>`,
+        (each) =>
+          html`<button
+            type="button"
+            class="small"
+            ?disabled=${asking}
+            @click=${() => keep(app, workspace, form, after(each * 3600))}
+          >
+            ${each} h
+          </button>`,
       )}
-      ${latest
-        ? html`<button type="button" class="small" ?disabled=${asking} @click=${() => keep(app, workspace, form, latest)}>
-            ${duration(most)}, the most</button>`
-        : nothing}
+      ${
+        latest
+          ? html`<button
+              type="button"
+              class="small"
+              ?disabled=${asking}
+              @click=${() => keep(app, workspace, form, latest)}
+            >
+              ${duration(most)}, the most
+            </button>`
+          : nothing
+      }
     </div>
     <div class="field">
       <label for="until">or until</label>
-      <input id="until" type="datetime-local" required .value=${form.until} @input=${typed}
-        min=${local(now())} max=${latest ? local(latest) : nothing}
-        aria-invalid=${wrong ? "true" : nothing} aria-describedby=${wrong ? "until-problem" : nothing}>
+      <input
+        id="until"
+        type="datetime-local"
+        required
+        .value=${form.until}
+        @input=${typed}
+        min=${local(now())}
+        max=${latest ? local(latest) : nothing}
+        aria-invalid=${wrong ? "true" : nothing}
+        aria-describedby=${wrong ? "until-problem" : nothing}
+      />
       <button class="small" ?disabled=${asking}>Keep awake</button>
     </div>
     ${wrong ? html`<p id="until-problem" class="wrong" role="alert">The time ${wrong}.</p>` : nothing}
@@ -163,7 +209,20 @@ function local(date) {
 function older({ stops_at: stopsAt, deletes_at: deletesAt, last_connected_at: since }) {
   const unless = "somebody connects";
   return [
-    stopsAt && { kind: "suspend", at: stopsAt, since, what: "it is suspended", why: "nobody has been connected", unless },
-    deletesAt && { kind: "delete", at: deletesAt, what: "it is deleted", why: "", unless: "somebody starts it" },
+    stopsAt && {
+      kind: "suspend",
+      at: stopsAt,
+      since,
+      what: "it is suspended",
+      why: "nobody has been connected",
+      unless,
+    },
+    deletesAt && {
+      kind: "delete",
+      at: deletesAt,
+      what: "it is deleted",
+      why: "",
+      unless: "somebody starts it",
+    },
   ].filter(Boolean);
 }

@@ -29,7 +29,8 @@ export function panelView(app) {
   const workspace = current(app, panel);
   if (!workspace) return absent(panel);
   const status = words.status(workspace);
-  const how = workspace.operation && words.progress(workspace.operation, usualSeconds(app, workspace));
+  const how =
+    workspace.operation && words.progress(workspace.operation, usualSeconds(app, workspace));
   return html`<article class="workspace is-${status}" aria-labelledby="panel-title">
     <div class="panel-head is-${status}">
       ${shape(status, how?.part)}
@@ -41,12 +42,15 @@ export function panelView(app) {
   </article>`;
 }
 
-const closeLink = html`<a class="button bare close" href="#/" aria-label="Close">${icon("close")}</a>`;
+const closeLink = html`<a class="button bare close" href="#/" aria-label="Close"
+  >${icon("close")}</a
+>`;
 
 function parts(app, panel, workspace) {
   const { me } = app.state;
   const owns = me === null || workspace.owner_id === me.owner_id;
   const events = panel.events?.items ?? null;
+  const shown = events?.slice(0, panel.shown) ?? null;
   const connection = panel.status?.connection ?? null;
   const refused = app.state.refused.get(workspace.id);
   return html`
@@ -55,7 +59,7 @@ function parts(app, panel, workspace) {
     ${part("connect", "Connect", connectView(app, workspace, connection, owns))}
     ${part("next", "What happens next", outlookView(app, workspace, panel.keepAwake))}
     ${timelineView(workspace, events ?? [])}
-    ${part("history", "History", historyView(events?.slice(0, panel.shown) ?? null, me?.owner_id, moreOf(app, panel)))}
+    ${part("history", "History", historyView(shown, me?.owner_id, moreOf(app, panel)))}
     ${part("details", "Details", detailsView(app, workspace, panel.status, owns))}
     ${actionsView(app, workspace)}
   `;
@@ -73,9 +77,14 @@ function absent(panel) {
       <h2 id="panel-title" tabindex="-1">${panel.gone ? "No such workspace" : "Reading it …"}</h2>
       ${closeLink}
     </div>
-    ${panel.gone
-      ? html`<p>There is no workspace at this address, or it is somebody else’s. It may have been deleted.</p>`
-      : nothing}
+    ${
+      panel.gone
+        ? html`<p>
+            There is no workspace at this address, or it is somebody else’s. It may have been
+            deleted.
+          </p>`
+        : nothing
+    }
     ${problemView(panel.problem)}`;
 }
 
@@ -90,26 +99,46 @@ function errorView(app, workspace) {
       ${capital(words.failed(error))}: <span class="code">${error.code}</span>
     </h3>
     <p><bdi>${said}</bdi></p>
-    ${printed.length ? html`<pre tabindex="0" role="group" aria-label="What the machine printed">${printed.join("\n")}</pre>` : nothing}
+    ${printed.length ? printedView(printed.join("\n")) : nothing}
     ${advice ? html`<p>${advice}</p>` : nothing}
     ${error.at ? html`<p class="soft">${moment(time(error.at))}</p>` : nothing}
     <div class="acts">
       ${ways.map(
-        ({ act, label }, at) => html`<button type="button" class=${at === 0 ? "go" : nothing} ?disabled=${asking}
-          @click=${() => openConfirm(app, act, workspace)}>${label}</button>`,
+        ({ act, label }, at) =>
+          html`<button
+            type="button"
+            class=${at === 0 ? "go" : nothing}
+            ?disabled=${asking}
+            @click=${() => openConfirm(app, act, workspace)}
+          >
+            ${label}
+          </button>`,
       )}
     </div>
   </section>`;
 }
 
+function printedView(text) {
+  const name = "What the machine printed";
+  return html`<pre tabindex="0" role="group" aria-label=${name}>${text}</pre>`;
+}
+
 function actionsView(app, workspace) {
-  const offered = new Set(workspace.error && !workspace.operation ? waysOut(workspace).ways.map(({ act }) => act) : []);
+  const offered = new Set(
+    workspace.error && !workspace.operation ? waysOut(workspace).ways.map(({ act }) => act) : [],
+  );
   const asking = app.state.asking.has(workspace.id);
   const button = (act, label, look = nothing) =>
     offered.has(act)
       ? nothing
-      : html`<button type="button" class=${look} ?disabled=${asking} @click=${() => openConfirm(app, act, workspace)}>
-          ${label}</button>`;
+      : html`<button
+          type="button"
+          class=${look}
+          ?disabled=${asking}
+          @click=${() => openConfirm(app, act, workspace)}
+        >
+          ${label}
+        </button>`;
   const { status, operation } = workspace;
   const rests = !operation;
   return html`<div class="acts actions" role="group" aria-label="Actions">
@@ -133,13 +162,22 @@ function detailsView(app, workspace, status, owns) {
     ["Compute says", status?.instance?.status.toLowerCase() ?? status?.why_no_instance],
     ["Address", status?.instance?.internal_address],
     ["Memory", memoryOf(workspace)],
-    ["Last used", workspace.last_activity === "created" ? null : moment(time(workspace.last_connected_at))],
+    [
+      "Last used",
+      workspace.last_activity === "created" ? null : moment(time(workspace.last_connected_at)),
+    ],
     ["From", words.device(workspace) && html`<bdi>${words.device(workspace)}</bdi>`],
     ["Created", moment(time(workspace.created_at), clock)],
   ];
   const shown = lines.filter(([, value]) => value);
   return html`<dl class="details">
-      ${shown.map(([label, value]) => html`<div><dt>${label}</dt><dd>${value}</dd></div>`)}
+      ${shown.map(
+        ([label, value]) =>
+          html`<div>
+            <dt>${label}</dt>
+            <dd>${value}</dd>
+          </div>`,
+      )}
     </dl>
     ${copyLine(app, workspace.id, "its id")}`;
 }

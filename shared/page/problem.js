@@ -84,13 +84,19 @@ export function problemView(problem, fields = []) {
       ? "Try again when it does: the same request counts only once."
       : adviceOf(problem.code);
   return html`<div class="note is-bad" role="alert">
-    <p><bdi>${others.length ? others.map((each) => `${each.field} ${each.message}`).join("; ") : problem.message}</bdi></p>
+    <p>
+      <bdi
+        >${others.length ? others.map((each) => `${each.field} ${each.message}`).join("; ") : problem.message}</bdi
+      >
+    </p>
     <p>
       ${advice}
       ${left > 0 ? html`Try again in <b class="count" aria-live="off">${duration(left)}</b>.` : nothing}
     </p>
-    ${problem.requestId && problem.status >= 500
-      ? html`<p class="soft">Request <code>${problem.requestId}</code></p>`
-      : nothing}
+    ${
+      problem.requestId && problem.status >= 500
+        ? html`<p class="soft">Request <code>${problem.requestId}</code></p>`
+        : nothing
+    }
   </div>`;
 }

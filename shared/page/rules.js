@@ -18,8 +18,19 @@ const URL_START = /(?:([a-z][a-z0-9+.-]*):|(?<![^\s=])(?=\/\/))[/\\]+([^/\\?#\s]
 const WITHOUT_SCHEME = /^\s*[^/\\@:\s]*:[^/\\@\s]+@[^@\s]/u;
 const PARAMETERS = /[?#&;]([^?#\s]*)/gu;
 const PARAMETER_ENDS = [
-  "token", "secret", "password", "passwd", "passphrase", "pwd", "apikey", "accesskey",
-  "privatekey", "signature", "credential", "credentials", "authorization",
+  "token",
+  "secret",
+  "password",
+  "passwd",
+  "passphrase",
+  "pwd",
+  "apikey",
+  "accesskey",
+  "privatekey",
+  "signature",
+  "credential",
+  "credentials",
+  "authorization",
 ];
 const PARAMETER_NAMES = new Set(["auth", "bearer", "jwt", "key", "pass", "sig", "userpass"]);
 const KNOWN_TOKEN =
@@ -97,7 +108,10 @@ function inParameters(text) {
 /** Undo percent-encoding; what is not valid stays or becomes a replacement character. */
 function unquote(text) {
   return text.replace(/(?:%[0-9a-f]{2})+/giu, (encoded) => {
-    const bytes = encoded.slice(1).split("%").map((pair) => Number.parseInt(pair, 16));
+    const bytes = encoded
+      .slice(1)
+      .split("%")
+      .map((pair) => Number.parseInt(pair, 16));
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(new Uint8Array(bytes));
   });
 }

@@ -100,9 +100,11 @@ function phaseView(row, found, longest) {
     <span>${now ? doing(row.phase) : done(row.phase)}</span>
     ${bar(row, longest)}
     <span class="took">
-      ${duration(row.seconds)}${row.usual === null
-        ? nothing
-        : html`<span class="unseen">, usually ${duration(row.usual)}</span>`}
+      ${duration(row.seconds)}${
+        row.usual === null
+          ? nothing
+          : html`<span class="unseen">, usually ${duration(row.usual)}</span>`
+      }
     </span>
   </li>`;
 }

@@ -1,5 +1,5 @@
 /**
- * The ways out of an error: what a person can do about each code, as docs/troubleshooting.md has it.
+ * The ways out of an error: what a person can do about each code, as in docs/troubleshooting.md.
  *
  * A way is `{act, label}`: `act` is the verb of `openConfirm`, `label` what its button says.
  *
@@ -85,7 +85,8 @@ export function waysOut(workspace) {
   if (workspace.status === "READY") return { advice, ways: kind === "STOP" ? [AGAIN.STOP] : [] };
   const again = AGAIN[kind] ?? START;
   const rescue = kind === "DELETE" ? [KEEP] : [];
-  const needsOther = others.length > 0 && /^(IMAGE_(?!PULL)|CONTAINER_(?!NOT)|COMPUTE_REFUSED)/.test(code);
+  const needsOther =
+    others.length > 0 && /^(IMAGE_(?!PULL)|CONTAINER_(?!NOT)|COMPUTE_REFUSED)/.test(code);
   const ways = needsOther ? [...others, again] : [again, ...others];
   return { advice, ways: [...ways, ...rescue] };
 }
@@ -96,7 +97,8 @@ const REFUSALS = {
   QUOTA_EXCEEDED: "Stop or delete a workspace, or ask whoever runs the Hub for more.",
   NOT_ALLOWED: "Ask whoever runs this Hub.",
   NAME_TAKEN: "Take another name.",
-  WORKSPACE_GONE: "An earlier press made a workspace that has been deleted since. Press again to make another.",
+  WORKSPACE_GONE:
+    "An earlier press made a workspace that has been deleted since. Press again to make another.",
   IDEMPOTENCY_KEY_REUSED:
     "An earlier press may have made a workspace: look at the list. Press again to make another.",
   UNAVAILABLE: "Nothing is half done: try again.",

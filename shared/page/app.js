@@ -112,7 +112,8 @@ export const app = {
 
   /** Sign in, or sign in again. It may open a window, so only a click calls it. */
   async signIn() {
-    if (await app.session.signIn()) app.live.poke();
+    await app.session.signIn();
+    if (app.session.signedIn) app.live.poke();
     else app.toast("The sign-in was not finished. Allow this page to open a window, and try again.");
   },
 

@@ -41,7 +41,7 @@ _CUSTOM = re.compile(
 )
 _PREDEFINED = re.compile(
     rf"(?P<series>{_SERIES})-(?P<kind>(?!custom)[a-z]+)"
-    r"(?:-(?P<processors>[0-9]+)[a-z]?)?(?P<more>(?:-[a-z0-9]+)*)"
+    r"(?:-(?P<processors>[0-9]+)(?P<others>[a-z]?))?(?P<more>(?:-[a-z0-9]+)*)"
 )
 _ARM = re.compile(r"[a-z][0-9]+a|a4x")
 # GPUs (a2, a3, g2, …) and TPUs (ct5lp, tpu7x, …)
@@ -123,10 +123,11 @@ def parse_machine_type(name: str) -> MachineType | None:
     memory_gb: float | None = None
     processors: int | None = None
     if match["processors"]:
-        processors = int(match["processors"])
+        number = int(match["processors"])
         series, kind = match["series"], match["kind"]
         each = _GB_FOR_EACH_PROCESSOR.get(f"{series}-{kind}") or _GB_FOR_EACH_PROCESSOR.get(kind)
-        memory_gb = processors * each if each else None
+        memory_gb = number * each if each else None
+        processors = None if match["others"] else number  # 1g: one GPU
     return MachineType(name, match["series"], memory_gb, match["more"], processors)
 
 

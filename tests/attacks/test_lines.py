@@ -76,7 +76,9 @@ def test_non_ascii_text_is_escaped_in_the_log(attacked: RunningCloud, alice: Api
 @pytest.mark.parametrize(
     "query",
     [
-        "dry_run=true",
+        "dry_run=1",
+        "dry_run=true&dry_run=true",
+        "dry-run=true",
         "limit=1",
         "a=1&a=2",
         "x",
@@ -90,7 +92,7 @@ def test_non_ascii_text_is_escaped_in_the_log(attacked: RunningCloud, alice: Api
     ],
 )
 def test_a_request_with_an_unknown_query_parameter_is_refused(alice: ApiClient, query: str) -> None:
-    """Otherwise a DELETE with ``dry_run=true`` would delete the workspace."""
+    """Otherwise a DELETE with ``dry-run=true`` would delete the workspace."""
     workspace_id = alice.create("one")["id"]
     for method, path in (
         ("DELETE", f"/workspaces/{workspace_id}"),

@@ -51,6 +51,15 @@ REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
     "start with another machine": lambda hub, workspace_id: hub.start(
         workspace_id, {"machine_type": "e2-standard-8"}, headers=HEADERS
     ),
+    "dry run of a stop": lambda hub, workspace_id: hub.stop(
+        workspace_id, headers=HEADERS, query_string="dry_run=true"
+    ),
+    "dry run of a start": lambda hub, workspace_id: hub.start(
+        workspace_id, headers=HEADERS, query_string="dry_run=true"
+    ),
+    "dry run of a delete": lambda hub, workspace_id: hub.delete(
+        workspace_id, headers=HEADERS, query_string="dry_run=true"
+    ),
     "keep awake": lambda hub, workspace_id: hub.keep_awake(
         workspace_id, "2026-03-02T12:00:00Z", headers=HEADERS
     ),

@@ -111,6 +111,36 @@ def test_a_disk_type_that_a_series_does_not_take_is_refused_with_those_that_it_d
     ]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("e2-standard-4", "e2-standard-4=", "=0.1", "e2=0.1", "e2-standard-4=-1"),
+        *("e2-standard-4=.5", "e2-standard-4=$1", "e2-standard-4=1e3", "e2-standard-4=1234567"),
+        *("e2-standard-4=0.1234567", "e2-standard-4=\u0661"),
+    ],
+)
+def test_a_price_is_a_number_for_a_machine_type(part: str) -> None:
+    """People see it as it is written, so it has no other form."""
+    assert told(HUB_MACHINE_PRICES=f"n4-standard-4=0.2,{part}") == [
+        f"HUB_MACHINE_PRICES has {part!a}; it must be MACHINE_TYPE=PRICE, like e2-standard-4=0.134"
+    ]
+
+
+def test_prices_are_read_as_they_are_written() -> None:
+    """Also those of types that only older workspaces have; a type has one price."""
+    read = settings(HUB_MACHINE_PRICES="n4-standard-4=0.20, e2-micro=0", HUB_PRICE_CURRENCY="EUR")
+    assert (read.prices.per_hour, read.prices.currency) == (
+        {"n4-standard-4": "0.20", "e2-micro": "0"},
+        "EUR",
+    )
+    assert settings().prices.currency == "USD"
+    assert told(HUB_MACHINE_PRICES="e2-micro=1,e2-micro=2") == [
+        "HUB_MACHINE_PRICES has two prices for e2-micro; it must have one"
+    ]
+    [wrong] = told(HUB_PRICE_CURRENCY="€")
+    assert wrong.startswith("HUB_PRICE_CURRENCY is '\\u20ac'; it must be a currency's code")
+
+
 def test_a_series_has_one_disk_type() -> None:
     """Twice the same is only said twice."""
     assert told(HUB_DISK_TYPES="e2=pd-ssd,e2=pd-standard") == [

@@ -94,7 +94,7 @@ def requests_shown() -> set[tuple[str, str]]:
     ]
     found = set()
     for command in commands:
-        [path] = re.findall(r" (?:\$HUB|http://127\.0\.0\.1:8080)(/[^ ]*)", command)
+        [path] = re.findall(r' "?(?:\$HUB|http://127\.0\.0\.1:8080)(/[^ "?]*)', command)
         method = "POST" if " -d " in command else "GET"
         named = re.findall(r" -X ([A-Z]+)", command)
         found.add((named[0] if named else method, path.replace("$ID", "{workspace_id}")))

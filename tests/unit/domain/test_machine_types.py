@@ -59,24 +59,26 @@ def test_a_machine_type_that_cannot_be_suspended_says_why(why: str, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("name", "series", "memory_gb"),
+    ("name", "series", "processors", "memory_gb"),
     [
-        ("n4-standard-4", "n4", 16),
-        ("n1-standard-4", "n1", 15),
-        ("custom-4-16384", "n1", 16),
-        ("n4a-custom-2-5120-ext", "n4a", 5),
-        ("e2-custom-micro-1024", "e2", 1),
-        ("e2-micro", "e2", None),
-        ("m1-ultramem-40", "m1", None),
+        ("n4-standard-4", "n4", 4, 16),
+        ("n1-standard-4", "n1", 4, 15),
+        ("a2-highgpu-1g", "a2", None, None),
+        ("custom-4-16384", "n1", 4, 16),
+        ("n4a-custom-2-5120-ext", "n4a", 2, 5),
+        ("e2-custom-micro-1024", "e2", None, 1),
+        ("e2-micro", "e2", None, None),
+        ("m1-ultramem-40", "m1", 40, None),
     ],
 )
-def test_series_and_memory_are_read_from_the_name(
-    name: str, series: str, memory_gb: float | None
+def test_series_processors_and_memory_are_read_from_the_name(
+    name: str, series: str, processors: int | None, memory_gb: float | None
 ) -> None:
-    """A custom type without a series is N1's; the memory is None if the name does not tell it."""
+    """A custom type without a series is N1's; what the name does not tell is None."""
     parsed = parse_machine_type(name)
     assert parsed is not None
-    assert (parsed.name, parsed.series, parsed.memory_gb) == (name, series, memory_gb)
+    assert (parsed.name, parsed.series) == (name, series)
+    assert (parsed.processors, parsed.memory_gb) == (processors, memory_gb)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ export function createView(app) {
     </div>
     ${fieldsView(app, draft, choices)}
     <div class="forecast" aria-live="polite">${forecastView(app, draft)}</div>
-    ${problemView(draft.problem, shownProblems(draft.problem))}
+    ${refusalView(draft.problem)}
     <div class="acts">
       <button class="go" aria-disabled=${draft.sending || left > 0 ? "true" : "false"}>
         ${labelOf(draft, left)}
@@ -125,7 +125,7 @@ function fieldsView(app, draft, choices) {
 function forecastView(app, draft) {
   const { answer, refusal } = draft.forecast;
   if (draft.problem) return nothing; // says the same, and more
-  if (refusal) return problemView(refusal, shownProblems(refusal));
+  if (refusal) return refusalView(refusal);
   if (!answer) return nothing;
   if (answer.decision === "nothing")
     return html`<p class="soft">You have asked for this already.</p>`;
@@ -198,9 +198,9 @@ function saidOf(problem, field) {
   return fieldProblem(problem, field);
 }
 
-/** Return the fields that show what is wrong with them themselves. */
-function shownProblems(problem) {
-  return problem?.code === "NAME_TAKEN" ? [] : FIELDS;
+/** Show a refusal, unless a field shows all of it. */
+function refusalView(problem) {
+  return problem?.code === "NAME_TAKEN" ? nothing : problemView(problem, FIELDS);
 }
 
 function bodyOf({ values }) {

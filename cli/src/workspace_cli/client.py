@@ -203,6 +203,16 @@ class HubClient:
         """Ask that a workspace be suspended."""
         return self.send(_change(workspace_id, "/stop", {}, dry_run=dry_run)).value
 
+    def keep_awake(self, workspace_id: str, until: datetime | None) -> Any:
+        """Ask that a workspace be kept awake until a time; None takes it back.
+
+        Raises:
+            PathUnknownError: the Hub is older than this path.
+        """
+        # In whole seconds: nobody means more, and each is shown as it was sent.
+        text = until and until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self.send(_change(workspace_id, "/keep-awake", {"until": text})).value
+
     def connect(self, workspace_id: str, device_id: str, *, start: bool | None = None) -> Any:
         """Return a workspace with ``connection``.
 

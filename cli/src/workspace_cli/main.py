@@ -28,7 +28,7 @@ COMPLETE = "_WORKSPACE_COMPLETE"  # what the shell sets when it asks for complet
 _COMMANDS = Path(__file__).parent / "commands"
 # What `workspace --help` lists together, in this order. A command that is not here is listed last.
 _SECTIONS = {
-    "Workspaces": ("create", "ls", "show", "start", "stop", "rm", "wait", "events"),
+    "Workspaces": ("create", "ls", "show", "start", "stop", "keep-awake", "rm", "wait", "events"),
     "Work in them": (
         "ssh",
         "exec",

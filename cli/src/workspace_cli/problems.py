@@ -25,12 +25,14 @@ OPTIONS = {
     "all": "--all",
     "empty_home": "--empty-home",
     "rebuild": "--rebuild",
+    "until": "--for, --until",
 }
 # Where it is another one. A path's last part says which request it is.
 _OPTIONS_OF = {"start": {"name": "--name"}}
 _MOST_FIELDS = 20
 _HINTS = {
     "OPERATION_UNDER_WAY": "wait until it has ended: workspace show NAME --watch",
+    "NOT_AWAKE": "workspace start NAME",
     "QUOTA_EXCEEDED": "stop or delete a workspace, or ask whoever runs the Hub for more",
     "NOT_ALLOWED": "ask whoever runs this Hub",
     "WORKSPACE_GONE": "run the command again: it then is another request",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
-from workspace_cli.text import day_or_time, duration
+from workspace_cli.text import day_or_time, duration, one_line, parse_time
 from workspace_cli.workspaces import Operation, Workspace
 
 # What an operation does in a phase, and what it has done when the phase is over. Several phases are
@@ -42,6 +43,7 @@ _STATUS = {
     "SUSPENDED": "asleep",
     "ERROR": "error",
 }
+_MOST_EXPECTED = 20  # lines of an outlook
 _UNDER_WAY = {"CREATE": "starting", "START": "starting", "STOP": "stopping", "DELETE": "deleting"}
 
 
@@ -92,6 +94,26 @@ def upcoming(workspace: Workspace, now: datetime, usual: float | None = None) ->
     if workspace.status == "SUSPENDED" and workspace.deletes_at is not None:
         return f"deleted {ahead(workspace.deletes_at, now)}"
     return ""
+
+
+def outlook(workspace: Workspace, now: datetime) -> list[str]:
+    """Return what happens next as the Hub says it, a line each; empty if it is too old to say."""
+    given = workspace.raw.get("outlook")
+    listed = given if isinstance(given, list) else []
+    found = [each for each in listed if isinstance(each, dict) and each.get("what")]
+    return [_expected(each, now) for each in found[:_MOST_EXPECTED]]
+
+
+def _expected(each: Mapping[str, Any], now: datetime) -> str:
+    at, since = parse_time(each.get("at")), parse_time(each.get("since"))
+    when = ahead(at, now) if at else "at any time"
+    if at and each.get("kind") == "renewal":
+        when = f"from {day_or_time(at, now)} on"
+    why = one_line(each.get("why", ""))
+    if since:
+        why += f" (since {day_or_time(since, now)})"
+    unless = f"; unless {one_line(each['unless'])}" if each.get("unless") else ""
+    return f"{when}: {one_line(each.get('what', ''))}. Why: {why}{unless}"
 
 
 def usually(seconds: float | None) -> str:

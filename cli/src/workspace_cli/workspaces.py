@@ -79,6 +79,7 @@ class Workspace:
     last_connected_at: datetime | None
     stops_at: datetime | None
     deletes_at: datetime | None
+    kept_awake_until: datetime | None
     suspended_at: datetime | None
     stopped_because: str | None
     memory_kept: bool | None
@@ -138,6 +139,7 @@ def workspace_of(value: Any) -> Workspace:
         last_connected_at=parse_time(given.get("last_connected_at")),
         stops_at=parse_time(given.get("stops_at")),
         deletes_at=parse_time(given.get("deletes_at")),
+        kept_awake_until=parse_time(given.get("kept_awake_until")),
         suspended_at=parse_time(given.get("suspended_at")),
         stopped_because=_text(given, "stopped_because"),
         memory_kept=kept if isinstance(kept, bool) else None,

@@ -48,7 +48,7 @@ def command(app: App, name: str, watches: bool, output: str) -> None:
 def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
     since = words.since(workspace, now)
     yield workspace.name, f"{words.status(workspace)} {since}".rstrip()
-    yield "next", words.upcoming(workspace, now) if workspace.error is None else "–"  # noqa: RUF001  # a dash
+    yield from _next(workspace, now)
     if workspace.error is not None:
         yield "error", f"{workspace.error.code}: {workspace.error.message}"
     if workspace.operation is not None and workspace.operation.zones_tried:
@@ -70,9 +70,23 @@ def _lines(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
         lost = f"lost: {workspace.memory_lost_because or 'no reason is known'}"
         yield "memory", "kept" if workspace.memory_kept else lost
     renewal = _member(workspace.raw, "renewal")
-    if at := parse_time(renewal.get("at")):
+    if (at := parse_time(renewal.get("at"))) and not words.outlook(workspace, now):
         yield "renewal", f"{day_or_time(at, now)}: {one_line(renewal.get('what'))}"
     yield "id", workspace.id
+
+
+def _next(workspace: Workspace, now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield what is under way, and what happens next, with its reasons if the Hub says them."""
+    expected = words.outlook(workspace, now)
+    if workspace.operation is not None or not expected:
+        failed = workspace.operation is None and workspace.error is not None
+        dash = "–"  # noqa: RUF001
+        expected.insert(0, dash if failed else words.upcoming(workspace, now))
+    for number, line in enumerate(expected):
+        yield "" if number else "next", line
+    until = workspace.kept_awake_until
+    if until is not None and until > now:
+        yield "kept awake", f"until {day_or_time(until, now)}"
 
 
 def _watch(app: App, workspace: Workspace, output: str) -> None:
@@ -100,7 +114,8 @@ def _seen(workspace: Workspace) -> tuple[object, ...]:
     """Return what makes a change: not the times, which every heartbeat moves."""
     operation = workspace.operation
     what = (operation.id, operation.phase) if operation else None
-    return workspace.status, what, workspace.error, workspace.machine_type, workspace.image_tag
+    made_of = workspace.machine_type, workspace.image_tag
+    return workspace.status, what, workspace.error, made_of, workspace.kept_awake_until
 
 
 def _member(value: Any, key: str) -> dict[str, Any]:

@@ -84,6 +84,7 @@ function people(app) {
       <code>localcloud</code> has printed.</p>`;
   }
   const choose = (one) => async () => {
+    document.getElementById("person").hidePopover();
     if (await session.choose(one)) app.restart();
     else app.toast(`The local cloud does not let you be ${one.email}.`);
   };

@@ -3,15 +3,17 @@
 locals {
   gateway = var.domain == null ? 1 : 0
 
-  routes = flatten([
-    for name, function in local.public : [
-      for route in function.routes : {
+  # In the order of a search, as the local cloud has it: a literal segment comes before a parameter,
+  # since "~" follows every character of a literal segment, and Terraform sorts the keys of a map.
+  routes = values(merge([
+    for name, function in local.public : {
+      for route in function.routes : join(" ", reverse(split(" ", replace(route, "/{[a-z_]+}/", "~")))) => {
         function = name
         method   = lower(split(" ", route)[0])
         path     = split(" ", route)[1]
       }
-    ]
-  ])
+    }
+  ]...))
 
   address = var.domain == null ? "https://${one(google_api_gateway_gateway.this[*].default_hostname)}" : "https://${var.domain}"
 

@@ -123,7 +123,8 @@ resource "google_compute_url_map" "this" {
         service  = google_compute_backend_service.this[route_rules.value.function].id
 
         match_rules {
-          path_template_match = replace(route_rules.value.path, "/{[a-z_]+}/", "*")
+          full_path_match     = strcontains(route_rules.value.path, "{") ? null : route_rules.value.path
+          path_template_match = strcontains(route_rules.value.path, "{") ? replace(route_rules.value.path, "/{[a-z_]+}/", "*") : null
 
           header_matches {
             header_name = ":method"

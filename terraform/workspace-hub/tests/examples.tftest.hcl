@@ -296,6 +296,22 @@ run "team" {
     error_message = "Its rules come in the order of their priorities, with a star for each parameter."
   }
   assert {
+    condition = jsonencode(flatten([
+      for rule in google_compute_url_map.this[0].path_matcher[0].route_rules : rule.match_rules[0].full_path_match == null ? [] : [rule.match_rules[0].full_path_match]
+    ])) == jsonencode([for route in local.routes : route.path if !strcontains(route.path, "{")])
+    error_message = "A path without a parameter is matched whole, the page's among them."
+  }
+  assert {
+    condition = alltrue([
+      for at, route in local.routes : alltrue([
+        # No rule before it takes its path, but those of the same path.
+        for before in slice(local.routes, 0, at) :
+        before.path == route.path || length(regexall("^${replace(before.path, "/{[a-z_]+}/", "[^/]+")}$", route.path)) == 0
+      ])
+    ]) && local.routes[0].path == "/" && contains([for route in local.routes : "${route.function} ${route.path}"], "show_page /assets/{name}")
+    error_message = "A literal segment wins over a parameter."
+  }
+  assert {
     condition = alltrue([
       google_compute_global_forwarding_rule.to_https[0].port_range == "80",
       google_compute_global_forwarding_rule.to_https[0].ip_address == google_compute_global_forwarding_rule.this[0].ip_address,

@@ -231,11 +231,23 @@ class Dialog {
     event.preventDefault();
     const { answer, refusal, stale } = this.#state;
     if (this.#isReady) this.#submit();
-    else if (refusal) {
+    else if (this.#lacksName) {
+      this.#set({ mistyped: true });
+      this.#element.querySelector("#confirm-new-name")?.focus();
+    } else if (refusal) {
       this.#ask(0);
       this.#draw();
     } else if ((stale || !answer) && !this.#wrong && !this.#isUnchanged)
       this.#set({ pressed: true });
+  }
+
+  /** A press asks, asks again, or says what is still to be filled in. */
+  get #isPressable() {
+    return this.#isReady || this.#state.refusal !== null || this.#lacksName;
+  }
+
+  get #lacksName() {
+    return this.#verb === "rename" && this.#wrong !== "";
   }
 
   async #submit() {
@@ -293,7 +305,7 @@ class Dialog {
         </button>
         <button
           class=${bad || (answer && losesWork(answer)) ? "go is-bad" : "go"}
-          aria-disabled=${this.#isReady || refusal ? "false" : "true"}
+          aria-disabled=${this.#isPressable ? "false" : "true"}
           ?data-first=${!this.#isTyped && !VERBS[this.#verb].form}
         >
           ${this.#label(button, left)}
@@ -329,7 +341,7 @@ class Dialog {
   }
 
   #form() {
-    const { chosen, refusal, problem } = this.#state;
+    const { chosen, refusal, problem, mistyped } = this.#state;
     const choices = this.#choices;
     const change = (field) => (value) =>
       this.#set({ chosen: { ...chosen, [field]: value }, problem: null });
@@ -341,7 +353,7 @@ class Dialog {
         value: chosen.name,
         change: change("name"),
         required: true,
-        wrong: said || (chosen.name ? nameProblem(chosen.name) : ""),
+        wrong: said || (chosen.name || mistyped ? nameProblem(chosen.name) : ""),
       });
     }
     if (this.#verb !== "change") return nothing;

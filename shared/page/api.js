@@ -152,12 +152,13 @@ export class Api {
   }
 
   async #fetch(path, options) {
+    const identity = await this.#session.headers();
     try {
       return await fetch(path, {
         ...options,
         cache: "no-store",
         credentials: "same-origin",
-        headers: { Accept: "application/json", ...(await this.#session.headers()), ...options.headers },
+        headers: { Accept: "application/json", ...identity, ...options.headers },
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
     } catch {

@@ -114,7 +114,7 @@ export const app = {
   async signIn() {
     await app.session.signIn();
     if (app.session.signedIn) app.live.poke();
-    else app.toast("The sign-in was not finished. Allow this page to open a window, and try again.");
+    else app.toast("The sign-in was not finished. Allow the page to open a window, and try again.");
   },
 
   /** Begin anew: the session's person is another one now. */

@@ -60,7 +60,9 @@ function person(app) {
         ? html`<span class="tag">administrator</span>` : nothing}</p>` : nothing}
       ${people(app)} ${themes(app)}
       <h2>Keys</h2>
-      <dl class="keys">${KEYS.map(([key, does]) => html`<dt><kbd>${key}</kbd></dt><dd>${does}</dd>`)}</dl>
+      <dl class="keys">
+        ${KEYS.map(([key, does]) => html`<dt><kbd>${key}</kbd></dt><dd>${does}</dd>`)}
+      </dl>
       <p class="soft">${app.session.hub?.name} ${app.session.hub?.version}</p>
     </div>`;
 }
@@ -70,9 +72,11 @@ function themes(app) {
     chooseTheme(theme);
     app.update();
   };
+  const button = (theme) =>
+    html`<button aria-pressed=${theme === chosenTheme()} @click=${choose(theme)}>${capital(theme)}
+    </button>`;
   return html`<h2>Colours</h2>
-    <div class="choices" role="group" aria-label="Colours">${THEMES.map((theme) => html`<button
-      aria-pressed=${theme === chosenTheme()} @click=${choose(theme)}>${capital(theme)}</button>`)}</div>`;
+    <div class="choices" role="group" aria-label="Colours">${THEMES.map(button)}</div>`;
 }
 
 /** In the local cloud one chooses who one is, with the secret that its address has. */

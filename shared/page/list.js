@@ -38,7 +38,8 @@ export function listView(app) {
  * @returns {object[]|null}
  */
 export function listed({ scope, mine, everybody }) {
-  if (scope === "mine" || mine === null || everybody === null) return scope === "mine" ? mine : null;
+  if (scope === "mine" || mine === null) return mine;
+  if (everybody === null) return null;
   const others = everybody.filter((each) => !mine.some((own) => own.id === each.id));
   return [...mine, ...others];
 }
@@ -114,7 +115,8 @@ function filters(app, all) {
       @click=${choose(name)}>${name ? shape(name, 0.7) : nothing}${capital(label)}
       <span class="number">${count}</span></button>`;
   return html`<div class="chips" role="group" aria-label="Show only">
-    ${chip("", "all", all.length || "")} ${shown.map((each) => chip(each, each, counts.get(each) ?? 0))}
+    ${chip("", "all", all.length || "")}
+    ${shown.map((each) => chip(each, each, counts.get(each) ?? 0))}
   </div>`;
 }
 

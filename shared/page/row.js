@@ -68,7 +68,8 @@ function machine(workspace) {
 }
 
 function used(workspace) {
-  const connected = workspace.last_activity === "created" ? null : time(workspace.last_connected_at);
+  const { last_activity, last_connected_at } = workspace;
+  const connected = last_activity === "created" ? null : time(last_connected_at);
   const device = words.device(workspace);
   const [what, at] = connected ? ["used", connected] : ["made", time(workspace.created_at)];
   return html`<p class="used"><span>${what} ${moment(at)}</span> ${device
@@ -97,7 +98,8 @@ function atRest(workspace) {
       <p class="soft">${at ? moment(at) : nothing}</p>`;
   }
   const next = words.upcoming(workspace);
-  const soon = next && secondsBetween(now(), next.at) < (SOON_SECONDS[next.kind] ?? ELSE_SOON_SECONDS);
+  const left = next && secondsBetween(now(), next.at);
+  const soon = next && left < (SOON_SECONDS[next.kind] ?? ELSE_SOON_SECONDS);
   const when = next && html`<span class=${soon ? "soon" : nothing}
     >${next.what} <b class="count">${moment(next.at, ahead)}</b></span>`;
   const asleep = words.asleepSince(workspace);

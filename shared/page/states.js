@@ -58,12 +58,13 @@ export function nothingMatches(app) {
  */
 export function unavailable(app, { error, retryAt }) {
   const left = Math.max(0, (retryAt - Date.now()) / 1000);
-  const title = error.status === 403 ? "This Hub does not let you in" : "Your workspaces cannot be read";
+  const isRefused = error.status === 403;
+  const title = isRefused ? "This Hub does not let you in" : "Your workspaces cannot be read";
   return card({
     title: html`<span role="alert">${title}</span>`,
     text: error.message,
     actions: html`<button @click=${app.tryNow}>Try now</button>`,
-    more: html`${error.status === 403 ? nothing : html`Next try in
+    more: html`${isRefused ? nothing : html`Next try in
       <span class="count">${duration(left)}</span>.`}
       ${error.requestId ? html`Request <code>${error.requestId}</code>` : nothing}`,
   });

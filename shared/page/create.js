@@ -159,8 +159,7 @@ function edit(app, field, value) {
 /** Have the Hub say what would be made, a moment after the last key. */
 function foresee(app, draft) {
   const { forecast } = draft;
-  clearTimeout(forecast.timer);
-  const asked = (forecast.asked += 1);
+  const asked = stopForeseeing(draft);
   const wrong = Object.values(problemsOf(draft, app.state.me?.choices)).some(Boolean);
   if (wrong || !draft.values.name || !app.session.features.has("dry_run")) {
     Object.assign(forecast, { answer: null, refusal: null });
@@ -170,12 +169,24 @@ function foresee(app, draft) {
   forecast.timer = setTimeout(async () => {
     const found = { answer: null, refusal: null };
     try {
-      found.answer = await app.api.post("/workspaces?dry_run=true", bodyOf(draft));
+      // With the key, an earlier press whose answer was lost is known to be the same request.
+      found.answer = await app.api.post("/workspaces?dry_run=true", bodyOf(draft), {
+        idempotencyKey: draft.key,
+      });
     } catch (error) {
       found.refusal = expected(app, error);
     }
     if (asked === forecast.asked) app.update(() => Object.assign(forecast, found));
   }, PAUSE_MS);
+}
+
+/**
+ * Ask no more, and let an answer that still comes be nothing: the request itself is about to be
+ * sent, or something else is asked.
+ */
+function stopForeseeing({ forecast }) {
+  clearTimeout(forecast.timer);
+  return (forecast.asked += 1);
 }
 
 /** Return what is wrong with each field: by the rules, or by what the Hub has said. */
@@ -220,6 +231,7 @@ async function submit(app, event) {
     focusFirstWrong();
     return;
   }
+  stopForeseeing(draft);
   app.update(() => Object.assign(draft, { sending: true, problem: null }));
   const { answer, problem } = await send(app, "", () =>
     app.api.post("/workspaces", bodyOf(draft), { idempotencyKey: draft.key }),

@@ -23,20 +23,25 @@ from tests.system.token_leaks import leaks
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NO_BROWSER = "there is no Chromium: sudo apt-get install chromium"
+BUSY = "busy@example.com"  # may have more workspaces than others
 SETTINGS = LocalSettings(
     times="fast",
     schedule_seconds=1,
     heartbeat_seconds=1,
     overrides={
+        "HUB_MACHINE_PRICES": "e2-standard-2=0.067,e2-standard-4=0.134,e2-standard-8=0.268",
+        "HUB_CHANGES_PER_MINUTE": "12",
+        "HUB_LIMITS_OF": f"{BUSY}=20:20",
         "HUB_WORKSPACES_PER_OWNER": "5",
         "HUB_RUNNING_PER_OWNER": "3",
     },
 )
-# Chromium asks its makers for nothing while it is tested.
+# Chromium asks its makers for nothing while it is tested, and its letters have no coloured edges.
 QUIET = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-gpu",
+    "--disable-lcd-text",
     "--disable-quic",
     "--disable-sync",
     "--no-first-run",
@@ -95,6 +100,11 @@ def page_cloud(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Run
         assert leaks(cloud) == []
 
 
+def client(cloud: RunningCloud, email: str) -> ApiClient:
+    """Return a person's client of the API."""
+    return ApiClient(cloud.address, cloud.token(email))
+
+
 @pytest.fixture
 def faults(page_cloud: RunningCloud) -> Iterator[RunningCloud]:
     """The cloud, of which all faults are off again after the test."""
@@ -115,8 +125,8 @@ def open_page(
     def open_page(email: str | None = None, look: Look = WIDE) -> Person:
         address = email or f"{uuid.uuid4().hex[:12]}@example.com"
         context = browser.new_context(base_url=page_cloud.address, **look.context())
-        api = ApiClient(page_cloud.address, page_cloud.token(address))
-        person = Person(page_cloud, address, api, Watch(context, page_cloud.address))
+        watch = Watch(context, page_cloud.address)
+        person = Person(page_cloud, address, client(page_cloud, address), watch)
         people.append(person)
         return person
 

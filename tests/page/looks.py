@@ -15,6 +15,11 @@ class Look:
     height: int
     dark: bool = False
 
+    @property
+    def is_between(self) -> bool:
+        """Whether it is neither small nor large: it shows nothing that the others do not."""
+        return self.name.startswith("tablet")
+
     def context(self) -> dict[str, Any]:
         """Return what Playwright's ``new_context`` takes."""
         return {

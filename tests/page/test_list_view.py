@@ -1,0 +1,149 @@
+"""The list: what there is, what it does, what comes next, and the one thing to do about it."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from localcloud.running_cloud import RunningCloud
+from tests.page.conftest import OpenPage
+from tests.page.person import Person
+
+
+def test_a_row_says_what_a_workspace_is_and_what_comes_next(alice: Person) -> None:
+    """Name, status in a word, machine, zone, repository, branch, use, and the next thing."""
+    alice.has_workspace("api", metadata={"repo": "https://github.com/example/api", "branch": "v2"})
+    alice.connects("api", "laptop")
+    alice.open()
+    row = alice.row("api")
+    for text in ("ready", "e2-standard-4", "us-west1-a", "github.com/example/api", "v2", "laptop"):
+        expect(row).to_contain_text(text)
+    expect(row).to_contain_text(re.compile(r"sleeps in \d+ min"))
+    expect(row).to_contain_text(re.compile(r"used .* ago|used just now"))
+    alice.button("Connect api").click()
+    expect(alice.page).to_have_url(re.compile(rf"#/workspaces/{alice.id_of('api')}$"))
+
+
+def test_a_suspended_workspace_is_started_from_its_row(alice: Person) -> None:
+    """The row says that it sleeps and its memory is kept; after the press, what is under way."""
+    alice.has_suspended("api")
+    alice.open()
+    row = alice.row("api")
+    expect(row).to_contain_text("asleep")
+    expect(row).to_contain_text("memory kept")
+    alice.button("Start api").click()
+    expect(row).to_contain_text("starting")
+    expect(row).to_contain_text("ready")
+    expect(alice.page.get_by_role("status").filter(has_text="api is ready.")).to_be_attached()
+
+
+def test_a_failed_create_is_tried_again_from_its_row(alice: Person, faults: RunningCloud) -> None:
+    """The row has the error in the Hub's words, and one press starts it once there is capacity."""
+    faults.fault("stock_out")
+    alice.api.wait_until_settled(alice.api.create("api")["id"], "ERROR")
+    alice.open()
+    row = alice.row("api")
+    expect(row).to_contain_text("creating failed")
+    expect(row).to_contain_text("No capacity for e2-standard-4 in any configured zone")
+    faults.clear_faults()
+    alice.button("Try again api").click()
+    expect(row).to_contain_text("ready")
+    expect(row).not_to_contain_text("No capacity")
+
+
+def test_search_and_filter_narrow_the_list(alice: Person) -> None:
+    """By any word of a row, and by status with how many; nothing found says so, with a way back."""
+    alice.has_workspace("api", metadata={"repo": "https://github.com/example/green"})
+    alice.has_suspended("docs")
+    page = alice.open()
+    rows = page.get_by_role("list", name="Your workspaces").get_by_role("listitem")
+    expect(rows).to_have_count(2)
+    page.get_by_role("button", name=re.compile(r"^Asleep\s*1$")).click()
+    expect(rows).to_have_count(1)
+    expect(alice.row("docs")).to_be_visible()
+    page.get_by_role("button", name=re.compile(r"^All\s*2$")).click()
+    page.keyboard.press("/")
+    page.keyboard.type("green us-west")
+    expect(rows).to_have_count(1)
+    expect(alice.row("api")).to_be_visible()
+    page.keyboard.type(" nonsense")
+    expect(page.get_by_text("Nothing matches")).to_be_visible()
+    alice.button("Show all").click()
+    expect(rows).to_have_count(2)
+
+
+def test_the_keyboard_walks_through_the_list_and_opens_and_closes(alice: Person) -> None:
+    """J and K and the arrows move, Enter opens, Esc closes and comes back, N makes a new one."""
+    for name in ("one", "two"):  # the newest is first
+        alice.has_workspace(name)
+    page = alice.open()
+    expect(alice.row("two")).to_be_visible()
+    link = {name: alice.row(name).get_by_role("link", name=name) for name in ("one", "two")}
+    for key, name in (("j", "two"), ("j", "one"), ("k", "two"), ("ArrowDown", "one")):
+        page.keyboard.press(key)
+        expect(link[name]).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(alice.id_of("one")))
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile(r"#/$"))
+    expect(link["one"]).to_be_focused()
+    page.keyboard.press("n")
+    expect(page).to_have_url(re.compile(r"#/new$"))
+
+
+def test_somebody_without_workspaces_is_told_what_one_is(alice: Person) -> None:
+    """The empty list leads to the form for a new one."""
+    page = alice.open()
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    page.get_by_role("main").get_by_role("link", name="New workspace").last.click()
+    expect(page).to_have_url(re.compile(r"#/new$"))
+
+
+def test_nobody_sees_the_workspaces_of_another_but_an_administrator(
+    alice: Person, bob: Person, admin: Person
+) -> None:
+    """Bob never sees Alice's, not even by its address; an administrator sees whose it is."""
+    alice.has_workspace("secret-plan")
+    bob.has_workspace("ours")
+    page = bob.open()
+    expect(bob.row("ours")).to_be_visible()
+    expect(page.get_by_role("group", name="Whose workspaces")).to_have_count(0)
+    bob.watch.expect_answer(404)
+    bob.open(f"#/workspaces/{alice.id_of('secret-plan')}")
+    expect(page.get_by_role("heading", name="No such workspace")).to_be_visible()
+    expect(page.get_by_text("secret-plan")).to_have_count(0)
+    assert not any("all=" in request for request in bob.watch.requests)
+
+    admin.open()
+    admin.sees_everybody()
+    for person, name in ((alice, "secret-plan"), (bob, "ours")):
+        row = admin.row(name, of=person.email)
+        expect(row).to_contain_text("ready")
+
+
+def test_the_quota_in_use_is_shown_and_follows(alice: Person) -> None:
+    """How many workspaces a person has, of how many, and how many run."""
+    alice.has_suspended("one")
+    page = alice.open()
+    quota = page.get_by_role("list", name="Quota in use")
+    expect(quota).to_contain_text(re.compile(r"1\s*of\s*5\s*workspaces"))
+    expect(quota).to_contain_text(re.compile(r"0\s*of\s*3\s*running"))
+    alice.button("Start one").click()
+    expect(quota).to_contain_text(re.compile(r"1\s*of\s*3\s*running"))
+
+
+def test_what_people_typed_is_text_wherever_it_is_shown(open_page: OpenPage) -> None:
+    """Markup in a repository, a branch and a device is shown as it is, and never becomes HTML."""
+    alice = open_page()
+    odd = "<img src=x onerror=alert(1)>"
+    right_to_left = "\N{HEBREW LETTER ALEF}\N{HEBREW LETTER BET} ${1+1} {{7*7}}"
+    alice.has_workspace("-._x", metadata={"repo": odd, "branch": right_to_left})
+    alice.connects("-._x", "<b>'\"&amp;")
+    page = alice.open()
+    for text in (odd, right_to_left, "<b>'\"&amp;"):
+        expect(alice.row("-._x")).to_contain_text(text)
+    page.goto(f"/#/workspaces/{alice.id_of('-._x')}")
+    expect(alice.panel("-._x")).to_contain_text(odd)
+    for name in ("img", "bdi > *"):
+        expect(page.locator(name)).to_have_count(0)

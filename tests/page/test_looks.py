@@ -1,0 +1,201 @@
+"""Every view in every window: for everybody, within the window, and kept as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from localcloud.catalogue import ROOT
+from localcloud.running_cloud import RunningCloud
+from localcloud.settings import ADMIN_EMAIL
+from tests.page.axe import violations
+from tests.page.conftest import OpenPage, client
+from tests.page.looks import LOOKS, Look
+from tests.page.person import Person
+
+PICTURES = ROOT / ".cache" / "page-screenshots"
+README_PICTURE = ROOT / "docs" / "page.png"
+EMAIL = "ada@example.com"
+NEWCOMER = "newcomer@example.com"
+
+# Sums up how far things have moved that nobody has touched.
+WATCH_SHIFTS = """
+() => {
+  globalThis.shifts = [];
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) {
+      if (!entry.hadRecentInput) {
+        shifts.push(entry.sources.map(({ node }) => node?.outerHTML ?? node?.data).join());
+      }
+    }
+  }).observe({ type: "layout-shift" });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def household(page_cloud: RunningCloud) -> dict[str, str]:
+    """Return the ids of a person's workspaces, by name: one in each state that there is."""
+    api = client(page_cloud, EMAIL)
+    ids: dict[str, str] = {}
+
+    def make(name: str, **metadata: str) -> str:
+        ids[name] = str(api.create(name, metadata=metadata)["id"])
+        return ids[name]
+
+    page_cloud.fault("stock_out")
+    api.wait_until_settled(make("spike"), "ERROR")
+    page_cloud.clear_faults()
+    asleep = make("train", repo="https://github.com/example/train", device_id="laptop")
+    api.wait_until_settled(asleep, "READY")
+    for act, status in ((api.stop, "SUSPENDED"), (api.start, "READY"), (api.stop, "SUSPENDED")):
+        act(asleep)
+        api.wait_until_settled(asleep, status)
+    page_cloud.fault("never_ready")
+    long_name = "git@github.com:example/a-repository-with-a-rather-long-name.git"
+    api.wait(
+        make("docs", repo=long_name, branch="redesign"),
+        lambda now: now["operation"]["phase"] == "await_ready",
+    )
+    page_cloud.clear_faults()
+    ready = make("api", repo="https://github.com/example/api", branch="main")
+    api.wait_until_settled(ready, "READY")
+    api.request("POST", f"/workspaces/{ready}/connect", json={"device_id": "laptop"})
+    return ids
+
+
+def the_list(person: Person, _: dict[str, str]) -> None:
+    """Show the list."""
+    person.open()
+    expect(person.row("api")).to_be_visible()
+
+
+def a_ready_one(person: Person, ids: dict[str, str]) -> None:
+    """Show a workspace that is ready, with the form that keeps it awake."""
+    person.open(f"#/workspaces/{ids['api']}")
+    person.button("Keep awake until …").click()
+    expect(person.panel("api")).to_contain_text("connected")
+
+
+def one_under_way(person: Person, ids: dict[str, str]) -> None:
+    """Show a workspace that is being made."""
+    person.open(f"#/workspaces/{ids['docs']}")
+    expect(person.panel("docs")).to_contain_text("asked for it")
+
+
+def one_asleep(person: Person, ids: dict[str, str]) -> None:
+    """Show a workspace that sleeps, with its timeline."""
+    person.open(f"#/workspaces/{ids['train']}")
+    expect(person.panel("train")).to_contain_text("stopped it")
+
+
+def a_failed_one(person: Person, ids: dict[str, str]) -> None:
+    """Show a workspace in error."""
+    person.open(f"#/workspaces/{ids['spike']}")
+    expect(person.panel("spike")).to_contain_text("could not be made")
+
+
+def the_form(person: Person, _: dict[str, str]) -> None:
+    """Show the form of a new workspace, with what would be made and something wrong."""
+    person.open("#/new")
+    person.form.get_by_label("Name").fill("web")
+    expect(person.form).to_contain_text("What you get")
+    person.form.get_by_label("Repository").fill("https://me:secret@example.com/web")
+    expect(person.form).to_contain_text("must not hold credentials")
+
+
+def the_question(person: Person, ids: dict[str, str]) -> None:
+    """Show the dialog that asks whether to delete."""
+    person.open(f"#/workspaces/{ids['api']}")
+    person.button("Delete …", within=person.panel("api")).click()
+    expect(person.dialog).to_contain_text("Type its name")
+    expect(person.dialog).not_to_contain_text("Asking the Hub")
+
+
+def the_menu(person: Person, ids: dict[str, str]) -> None:
+    """Show who one is, while the Hub does not answer."""
+    the_list(person, ids)
+    person.page.keyboard.press("Escape")  # closes the question
+    expect(person.dialog).to_have_count(0)
+    person.watch.expect_no_network()
+    person.watch.context.set_offline(True)
+    person.page.get_by_role("button", name="You: ").click()
+    person.page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    expect(person.page.get_by_role("alert")).to_contain_text("The Hub does not answer.")
+    person.watch.context.set_offline(False)
+
+
+VIEWS: dict[str, Callable[[Person, dict[str, str]], Any]] = {
+    "list": the_list,
+    "ready": a_ready_one,
+    "under-way": one_under_way,
+    "asleep": one_asleep,
+    "error": a_failed_one,
+    "new": the_form,
+    "delete": the_question,
+    "away": the_menu,
+}
+
+
+def check_and_photograph(person: Person, view: str, look: Look) -> list[str]:
+    """Keep a picture of what a person sees; return what axe finds, and what is too wide."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    person.page.screenshot(path=PICTURES / f"{view}-{look.name}.png")
+    wide: bool = person.page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
+    found = ["wider than the window"] if wide else []
+    if look.is_between:
+        return found
+    return [f"{view}: {each}" for each in [*found, *violations(person.page)]]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
+def test_every_view_is_for_everybody_and_fits_its_window(
+    open_page: OpenPage, household: dict[str, str], look: Look
+) -> None:
+    """Nothing is wider than any window, and in small and large ones axe finds no violation."""
+    found = []
+    person = open_page(EMAIL, look)
+    for view, show in VIEWS.items():
+        show(person, household)
+        found += check_and_photograph(person, view, look)
+    newcomer, admin = open_page(NEWCOMER, look), open_page(ADMIN_EMAIL, look)
+    newcomer.open()
+    expect(newcomer.page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    found += check_and_photograph(newcomer, "empty", look)
+    admin.open()
+    admin.sees_everybody()
+    expect(admin.row("api", of=EMAIL)).to_be_visible()
+    found += check_and_photograph(admin, "everybody", look)
+    assert found == []
+
+
+def test_nothing_moves_while_the_page_polls(open_page: OpenPage, household: dict[str, str]) -> None:
+    """In half a minute of an operation, with every count and every poll, nothing shifts."""
+    person = open_page(EMAIL)
+    person.page.clock.install()
+    one_under_way(person, household)
+    person.page.evaluate(WATCH_SHIFTS)
+    before = len(person.watch.requests)
+    for _ in range(15):
+        person.page.clock.run_for(2000)
+    assert len(person.watch.requests) > before
+    assert person.page.evaluate("() => shifts") == []
+
+
+def test_the_picture_in_the_readme_is_of_this_page_and_small(
+    open_page: OpenPage, household: dict[str, str], tmp_path: Path
+) -> None:
+    """`UPDATE_PICTURE=1` makes it again; it has the size of a window, and at most 100 KB."""
+    person = open_page(EMAIL, Look(name="readme", width=1024, height=540))
+    person.open(f"#/workspaces/{household['train']}")
+    expect(person.panel("train")).to_contain_text("stopped it")
+    made = README_PICTURE if os.environ.get("UPDATE_PICTURE") else tmp_path / "page.png"
+    person.page.screenshot(path=made)
+    kept = README_PICTURE.read_bytes()
+    assert kept[:24] == made.read_bytes()[:24], "another format or another size"
+    assert len(kept) < 100_000

@@ -1,0 +1,202 @@
+"""What people see when something is in the way: Hub, network, sign-in, another tab."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Page, Route, expect
+
+from tests.page.conftest import BUSY, OpenPage
+from tests.page.person import Person
+
+HIDE = """
+(hidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+  Object.defineProperty(document, "visibilityState",
+    { configurable: true, get: () => hidden ? "hidden" : "visible" });
+  document.dispatchEvent(new Event("visibilitychange"));
+}
+"""
+MINUTE_MS = 60_000
+
+
+@contextmanager
+def away(person: Person) -> Iterator[None]:
+    """Have no network while the context lasts."""
+    person.watch.expect_no_network()
+    person.watch.context.set_offline(True)
+    yield
+    person.watch.context.set_offline(False)
+
+
+def asked(person: Person) -> int:
+    """Return how often the list has been read so far."""
+    return person.watch.requests.count("GET /workspaces")
+
+
+def test_the_hub_goes_away_and_comes_back(alice: Person) -> None:
+    """The list stays, with since when it is old; when the network is back, the page goes on."""
+    alice.has_workspace("api")
+    page = alice.open()
+    expect(alice.row("api")).to_contain_text("ready")
+    alert = page.get_by_role("alert").filter(has_text="The Hub does not answer.")
+    with away(alice):
+        alice.button("Connect api").click()
+        expect(alert.first).to_be_visible()
+        expect(alice.row("api")).to_contain_text("ready")
+    expect(alert).to_have_count(0)
+
+
+def test_a_page_that_is_opened_while_the_hub_fails_says_so_and_tries_again(alice: Person) -> None:
+    """Instead of the list stands what the Hub said; Try now reads it once it works."""
+    alice.has_workspace("api")
+    alice.watch.expect_answer(503)
+    alice.page.route("**/workspaces", unavailable)
+    page = alice.open()
+    expect(page.get_by_text("Your workspaces cannot be read")).to_be_visible()
+    expect(page.get_by_role("main")).to_contain_text("The database does not answer.")
+    page.unroute("**/workspaces")
+    alice.button("Try now").click()
+    expect(alice.row("api")).to_be_visible()
+
+
+def unavailable(route: Route) -> None:
+    """Answer as the Hub does when its database is away."""
+    problem = {"status": 503, "code": "UNAVAILABLE", "detail": "The database does not answer."}
+    route.fulfill(
+        status=503,
+        json=problem,
+        headers={"Retry-After": "30", "Content-Type": "application/problem+json"},
+    )
+
+
+def test_somebody_who_asks_too_often_is_told_when_to_try_again(open_page: OpenPage) -> None:
+    """The Hub answers 429: the dialog has a countdown, and the button waits for it."""
+    alice = open_page(BUSY)
+    alice.has_workspace("api")
+    alice.watch.expect_answer(429)
+    alice.open_workspace("api")
+    alice.button("Stop", within=alice.panel("api")).click()
+    expect(alice.button("Stop", within=alice.dialog)).to_have_attribute("aria-disabled", "false")
+    alice.asks_too_often()
+    alice.button("Stop", within=alice.dialog).click()
+    expect(alice.dialog.get_by_role("alert")).to_contain_text(re.compile(r"Try again in \d+ s"))
+    waits = alice.dialog.get_by_role("button", name=re.compile(r"^Stop in \d+ s$"))
+    expect(waits).to_have_attribute("aria-disabled", "true")
+
+
+def test_an_operation_that_somebody_else_has_begun_is_told_not_replaced(alice: Person) -> None:
+    """A stale tab asks for a start while a stop is under way: 409 in words, and then the news."""
+    ready = alice.has_suspended("api")
+    page = alice.open()
+    expect(alice.row("api")).to_contain_text("asleep")
+    page.evaluate(HIDE, True)
+    alice.api.delete(ready["id"])
+    alice.watch.expect_answer(409)
+    alice.watch.expect_answer(404)
+    alice.button("Start api").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.evaluate(HIDE, False)
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+
+
+def test_a_tab_whose_workspace_was_deleted_in_another_says_so(alice: Person) -> None:
+    """The panel of what is gone says that it was deleted, and offers nothing to press."""
+    ready = alice.has_workspace("api")
+    alice.watch.expect_answer(404)
+    page = alice.open_workspace("api")
+    other = alice.open(tab=alice.new_tab())
+    alice.api.delete(ready["id"])
+    alice.api.wait_until_gone(ready["id"])
+    page.evaluate(HIDE, False)  # the tab is looked at again
+    other.evaluate(HIDE, False)
+    expect(page.get_by_text("It has been deleted.")).to_be_visible()
+    expect(page.get_by_role("group", name="Actions")).to_have_count(0)
+    expect(other.get_by_role("heading", name="No workspace yet")).to_be_visible()
+
+
+def test_a_hidden_tab_asks_nothing_and_a_tab_at_rest_asks_seldom(alice: Person) -> None:
+    """In an hour, none while it is hidden; then at once; then three times in a minute."""
+    alice.page.clock.install()
+    page = alice.open()
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    page.evaluate(HIDE, True)
+    before = asked(alice)
+    page.clock.run_for(60 * MINUTE_MS)
+    assert asked(alice) == before
+    with page.expect_response("**/workspaces"):
+        page.evaluate(HIDE, False)
+    for _ in range(3):
+        with page.expect_response("**/workspaces"):
+            page.clock.run_for(20_500)
+    assert asked(alice) == before + 4
+
+
+def test_what_has_not_changed_is_not_sent_again(alice: Person) -> None:
+    """The second look at the same list is answered 304, and the list is shown all the same."""
+    alice.has_suspended("api")
+    page = alice.open()
+    expect(alice.row("api")).to_be_visible()
+    with page.expect_response(lambda answer: answer.url.endswith("/workspaces")) as looked:
+        page.evaluate(HIDE, False)
+    assert looked.value.status == 304
+    expect(alice.row("api")).to_contain_text("asleep")
+
+
+def test_a_token_that_the_hub_no_longer_takes_is_renewed_without_a_question(alice: Person) -> None:
+    """A 401 in mid-use: the page gets another token, and the request is made once more."""
+    alice.watch.expect_answer(401)
+    tokens = [alice.cloud.token(alice.email, audience="https://another.example")]
+    alice.page.route(
+        "**/localcloud/token",
+        lambda route: route.fulfill(json={"token": tokens.pop()}) if tokens else route.fallback(),
+    )
+    page = alice.open()
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    assert alice.watch.requests.count("POST /localcloud/token") == 2
+
+
+def test_a_sign_in_that_ends_in_mid_use_asks_again_and_keeps_what_was_typed(alice: Person) -> None:
+    """The draft is there after the new sign-in, and can be sent."""
+    page = alice.open("#/new")
+    alice.form.get_by_label("Name").fill("api")
+    expect(alice.form).to_contain_text("What you get")
+    alice.watch.expect_answer(401)
+    page.route("**/workspaces", lambda route: route.fulfill(status=401, json={"status": 401}))
+    page.route("**/localcloud/token", lambda route: route.fulfill(status=401, json={}))
+    alice.button("Create", within=alice.form).click()
+    expect(page.get_by_text("Your sign-in has ended.")).to_be_visible()
+    assert alice.api.workspaces() == []
+    page.unroute("**/workspaces")
+    page.unroute("**/localcloud/token")
+    alice.button("Sign in again").click()
+    expect(page.get_by_text("Your sign-in has ended.")).to_have_count(0)
+    expect(alice.form.get_by_label("Name")).to_have_value("api")
+    alice.button("Create", within=alice.form).click()
+    expect(page).to_have_url(re.compile("#/workspaces/"))
+
+
+def test_a_page_whose_asset_is_gone_after_a_deployment_reloads_itself(alice: Person) -> None:
+    """A module of another revision is 404 once; the page comes up all the same, loaded twice."""
+    alice.watch.expect("404|Failed to load resource|net::ERR")
+    lost: list[str] = []
+    gone(alice.page, lost)
+    page = alice.open()
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    assert len(lost) == 1
+    assert alice.watch.requests.count("GET /") == 2
+
+
+def gone(page: Page, lost: list[str]) -> None:
+    """Answer the first request for one of the page's modules as a revision without it does."""
+
+    def answer(route: Route) -> None:
+        if lost:
+            route.fallback()
+            return
+        lost.append(route.request.url)
+        route.fulfill(status=404, headers={"Cache-Control": "no-store"}, json={"status": 404})
+
+    page.route(re.compile(r"/assets/list\.[0-9a-f]{12}\.js$"), answer)

@@ -122,7 +122,7 @@ def read_page(folder: Path) -> Page:
         for name, content in files.items()
     }
     return Page(
-        index=_index(index, (folder / "inline/reload.js").read_text("utf-8"), hashed),
+        index=_index(index, _content(folder / "inline/reload.js").decode(), hashed),
         assets=assets | {SIGN_IN: _sign_in_document(folder / "google")},
     )
 

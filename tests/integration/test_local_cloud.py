@@ -159,6 +159,27 @@ def test_the_printed_curl_lines_work_when_pasted(own_cloud: RunningCloud) -> Non
         assert workspace.get("owner_id") == "dev-user-id", answer
 
 
+@OWN_CLOUD
+def test_the_printed_address_of_the_page_lets_it_sign_in(own_cloud: RunningCloud) -> None:
+    """The page is there, and the secret in the fragment gets it a token that the Hub believes."""
+    printed = own_cloud.state_file.with_name("output.txt").read_text()
+    found = re.search(r"^  The page: (http://\S+)/#local=(\S+)$", printed, re.MULTILINE)
+    assert found
+    address, secret = found.groups()
+    assert "</html>" in requests.get(address, timeout=30).text
+    given = requests.post(
+        f"{address}/localcloud/token",
+        headers={"Authorization": f"Bearer {secret}"},
+        json={"email": "carol@example.com"},
+        timeout=30,
+    )
+    token = given.json()["token"]
+    answer = requests.get(
+        f"{address}/workspaces", headers={"Authorization": f"Bearer {token}"}, timeout=60
+    )
+    assert answer.json() == []
+
+
 def _output_of_curl_line(line: str) -> Any:
     """Return what a pasted line prints; run it again while a busy machine answers 503."""
     for _ in range(10):

@@ -160,8 +160,7 @@ function edit(app, field, value) {
 function foresee(app, draft) {
   const { forecast } = draft;
   const asked = stopForeseeing(draft);
-  const wrong = Object.values(problemsOf(draft, app.state.me?.choices)).some(Boolean);
-  if (wrong || !draft.values.name || !app.session.features.has("dry_run")) {
+  if (isWrong(app, draft) || !draft.values.name || !app.session.features.has("dry_run")) {
     Object.assign(forecast, { answer: null, refusal: null });
     return;
   }
@@ -190,17 +189,26 @@ function stopForeseeing({ forecast }) {
 }
 
 /** Return what is wrong with each field: by the rules, or by what the Hub has said. */
-function problemsOf({ values, edited, problem, forecast }, choices) {
+function problemsOf(draft, choices) {
+  const found = rulesOf(draft, choices);
+  for (const field of FIELDS)
+    found[field] ||= saidOf(draft.problem, field) || saidOf(draft.forecast.refusal, field);
+  return found;
+}
+
+/** Say whether a field is wrong by the rules. What the Hub has said may have changed since. */
+function isWrong(app, draft) {
+  return Object.values(rulesOf(draft, app.state.me?.choices)).some(Boolean);
+}
+
+function rulesOf({ values, edited }, choices) {
   const { name, repo, branch, image_tag: tag } = values;
-  const found = {
+  return {
     name: name ? nameProblem(name) : edited.has("submitted") ? "is required" : "",
     "metadata.repo": repositoryProblem(repo),
     "metadata.branch": branchProblem(branch),
     image_tag: tag === null ? "" : imageProblem(tag, choices?.image_tags),
   };
-  for (const field of FIELDS)
-    found[field] ||= saidOf(problem, field) || saidOf(forecast.refusal, field);
-  return found;
 }
 
 function saidOf(problem, field) {
@@ -227,7 +235,7 @@ async function submit(app, event) {
   if (draft.sending || secondsLeft(draft.problem) > 0) return;
   draft.edited.add("submitted");
   app.update();
-  if (Object.values(problemsOf(draft, app.state.me?.choices)).some(Boolean)) {
+  if (isWrong(app, draft)) {
     focusFirstWrong();
     return;
   }

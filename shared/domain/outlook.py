@@ -39,8 +39,8 @@ class Expected:
     """One thing that happens, in clauses for people.
 
     From ``at`` on it is the case that ``what``, because ``why``, unless ``unless``. ``at`` is None
-    if it may happen at any time. ``since`` is since when the reason has held; None if that is no
-    moment. ``unless`` is None if nobody can prevent it.
+    if it may happen at any time. ``since`` is what ``why`` goes on with ("nobody has been connected
+    since …"); None if it does not. ``unless`` is None if nobody can prevent it.
     """
 
     kind: ExpectedKind
@@ -71,24 +71,24 @@ def outlook(workspace: Workspace, policy: Policy) -> tuple[Expected, ...]:
     return tuple(sorted(found, key=lambda each: (each.at is None, each.at or workspace.created_at)))
 
 
+# What an operation is called, and what is the case when it is given up.
 _GIVEN_UP = {
-    OperationKind.CREATE: "the CREATE is given up, and what it has made is deleted",
-    OperationKind.START: "the START is given up, and the home is kept",
-    OperationKind.STOP: "the STOP is given up",
-    OperationKind.DELETE: "the DELETE is given up, and you can ask for it again",
+    OperationKind.CREATE: ("a new workspace", "it is given up, and what has been made is deleted"),
+    OperationKind.START: ("a start", "the start is given up, and the home is kept"),
+    OperationKind.STOP: ("a stop", "the stop is given up"),
+    OperationKind.DELETE: ("a deletion", "the deletion is given up, and you can ask for it again"),
 }
 
 
 def _deadline(operation: Operation) -> Expected:
-    kind = operation.kind
-    what, why = _GIVEN_UP[kind], f"a {kind} may take this long at most"
+    called, what = _GIVEN_UP[operation.kind]
+    why = f"{called} may take this long at most"
     if operation.failure is not None:
         what = "the clean-up is given up"
-        why = f"the {kind} has failed, and its clean-up may take this long at most"
+        why = f"what is left of {called} that failed may be cleaned up for this long at most"
     return Expected(
         kind=ExpectedKind.DEADLINE,
         at=operation.deadline_at,
-        since=operation.requested_at,
         what=what,
         why=why,
         unless="it has ended before",
@@ -124,7 +124,7 @@ def _deletion(workspace: Workspace, policy: Policy) -> Iterator[Expected]:
             at=at,
             since=workspace.suspended_at,
             what="it is deleted, with its home and everything in it",
-            why="it has been suspended for as long as this Hub keeps a workspace",
+            why="it has been suspended, and nobody has started it",
             unless="somebody starts it",
         )
 
@@ -135,7 +135,6 @@ def _renewal(workspace: Workspace, policy: Policy) -> Iterator[Expected]:
         yield Expected(
             kind=ExpectedKind.RENEWAL,
             at=expected.at,
-            since=workspace.machine_made_at,
             what="a start that boots it makes a new machine on its home",
             why="its machine is too old then, and a machine's system is not updated",
             unless="it is resumed with its memory instead",
@@ -151,7 +150,6 @@ def _longest_suspension(workspace: Workspace, policy: Policy) -> Iterator[Expect
         yield Expected(
             kind=ExpectedKind.COMPUTE_LIMIT,
             at=at,
-            since=since,
             what="Compute Engine shuts its machine down: its memory is lost, its home is kept",
             why="Compute Engine keeps a machine suspended for at most 60 days",
             unless="somebody starts it",
@@ -165,7 +163,6 @@ def _longest_run(workspace: Workspace, policy: Policy) -> Iterator[Expected]:
     yield Expected(
         kind=ExpectedKind.MAX_RUN,
         at=since + policy.most_run if since else None,
-        since=since,
         what="Compute Engine shuts its machine down: its memory is lost, its home is kept",
         why="machines of this Hub may run for a limited time at a stretch",
         unless="it is suspended before",

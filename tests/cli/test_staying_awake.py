@@ -28,7 +28,7 @@ def test_a_workspace_is_kept_awake_and_no_longer(signed_in: Cli) -> None:
     )
     assert re.search(
         r"^next +in (3|4) h: it is suspended, and its memory is kept\. Why: it is kept awake until"
-        r" then, and nobody has been connected \(since .*\); unless somebody connects, or you keep"
+        r" then, and nobody has been connected since .*; unless somebody connects, or you keep"
         r" it awake longer$",
         shown,
         re.MULTILINE,

@@ -111,7 +111,7 @@ def _expected(each: Mapping[str, Any], now: datetime) -> str:
         when = f"from {day_or_time(at, now)} on"
     why = one_line(each.get("why", ""))
     if since:
-        why += f" (since {day_or_time(since, now)})"
+        why += f" since {day_or_time(since, now)}"
     unless = f"; unless {one_line(each['unless'])}" if each.get("unless") else ""
     return f"{when}: {one_line(each.get('what', ''))}. Why: {why}{unless}"
 

@@ -63,9 +63,9 @@ def test_only_the_deadline_of_an_operation_is_known_while_it_is_under_way() -> N
     assert (expected.kind, expected.at, expected.since) == (
         ExpectedKind.DEADLINE,
         operation.deadline_at,
-        operation.requested_at,
+        None,
     )
-    assert expected.what == "the STOP is given up"
+    assert expected.what == "the stop is given up"
     assert cleaning.what == "the clean-up is given up"
 
 

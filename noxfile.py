@@ -43,10 +43,11 @@ SUITES = (
 )
 # What CI runs as well. Not beside the others: each starts its own cloud, and has deadlines.
 SLOW_SUITES = ("attacks", "demo", "faults")
-# What CI runs last, by itself: a browser, processes from what is shipped, and guests.
-LAST_SUITES = ("page", "deploy", "guests")
+# What CI runs last, one after the other: processes from what is shipped, and guests.
+LAST_SUITES = ("deploy", "guests")
 WORKERS = ("-n", "4", "--dist", "loadgroup")  # on two cores too: most tests wait for something
 FEWER_WORKERS = ("-n", "3", "--dist", "loadgroup")
+BROWSERS = ("-n", "2", "--dist", "loadfile")  # each worker has its own browser and its own cloud
 # The Pythons that the Hub supports, and what is run on each of them.
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 COMPAT_SUITES = ("unit", "functions", "demo")
@@ -77,6 +78,7 @@ def all(session: nox.Session) -> None:  # noqa: A001  # a session has its functi
     _pytest(session, *WORKERS, *whole, "--emulators", "google", *session.posargs)
     slow = (f"tests/{suite}" for suite in SLOW_SUITES)
     _pytest(session, *FEWER_WORKERS, "-rP", *slow, *session.posargs)
+    page(session)
     last = (f"tests/{suite}" for suite in LAST_SUITES)
     _pytest(session, *last, *session.posargs)
 
@@ -191,7 +193,7 @@ def page(session: nox.Session) -> None:
 
     `.cache/page-screenshots/` has a picture of each view afterwards.
     """
-    _pytest(session, "tests/page", *session.posargs)
+    _pytest(session, *BROWSERS, "tests/page", *session.posargs)
 
 
 @nox.session

@@ -37,7 +37,17 @@ def test_it_says_which_hub_this_is(hub: Functions) -> None:
     assert answer["address"] == HUB
     assert sign_in(hub)["address"] is None
     assert answer["connect"] == {"kind": "iap", "port": 22, "jump": None, "user": None}
-    assert {"connect", "name_filter", "host_key", "access"} <= set(answer["features"])
+    assert set(answer["features"]) == {
+        "connect",
+        "name_filter",
+        "host_key",
+        "access",
+        "dry_run",
+        "etag",
+        "me",
+        "outlook",
+        "keep_awake",
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Route, expect
 
+from localcloud.running_cloud import RunningCloud
 from tests.page.conftest import BUSY, OpenPage
 from tests.page.person import Person
 
@@ -87,19 +88,21 @@ def test_somebody_who_asks_too_often_is_told_when_to_try_again(open_page: OpenPa
     expect(waits).to_have_attribute("aria-disabled", "true")
 
 
-def test_an_operation_that_somebody_else_has_begun_is_told_not_replaced(alice: Person) -> None:
-    """A stale tab asks for a start while a stop is under way: 409 in words, and then the news."""
-    ready = alice.has_suspended("api")
+def test_an_operation_that_somebody_else_has_begun_is_told_not_replaced(
+    faults: RunningCloud, alice: Person
+) -> None:
+    """A stale tab asks for a start while a delete is under way: 409 in words, and then the news."""
+    asleep = alice.has_suspended("api")
+    faults.fault("in_use")  # the delete stays under way
     page = alice.open()
     expect(alice.row("api")).to_contain_text("asleep")
     page.evaluate(HIDE, True)
-    alice.api.delete(ready["id"])
+    alice.api.delete(asleep["id"])
     alice.watch.expect_answer(409)
-    alice.watch.expect_answer(404)
     alice.button("Start api").click()
-    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("alert")).to_contain_text("A DELETE is under way on this workspace.")
     page.evaluate(HIDE, False)
-    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    expect(alice.row("api")).to_contain_text("deleting")
 
 
 def test_a_tab_whose_workspace_was_deleted_in_another_says_so(alice: Person) -> None:
@@ -178,25 +181,24 @@ def test_a_sign_in_that_ends_in_mid_use_asks_again_and_keeps_what_was_typed(alic
     expect(page).to_have_url(re.compile("#/workspaces/"))
 
 
-def test_a_page_whose_asset_is_gone_after_a_deployment_reloads_itself(alice: Person) -> None:
-    """A module of another revision is 404 once; the page comes up all the same, loaded twice."""
-    alice.watch.expect("404|Failed to load resource|net::ERR")
-    lost: list[str] = []
-    gone(alice.page, lost)
-    page = alice.open()
-    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
-    assert len(lost) == 1
-    assert alice.watch.requests.count("GET /") == 2
-
-
-def gone(page: Page, lost: list[str]) -> None:
-    """Answer the first request for one of the page's modules as a revision without it does."""
+def test_a_hub_without_dry_runs_is_not_asked_for_one(alice: Person) -> None:
+    """An older one would not know the parameter: it would make the workspace, and delete it."""
 
     def answer(route: Route) -> None:
-        if lost:
-            route.fallback()
-            return
-        lost.append(route.request.url)
-        route.fulfill(status=404, headers={"Cache-Control": "no-store"}, json={"status": 404})
+        route.fulfill(json={**route.fetch().json(), "features": ["connect", "me"]})
 
-    page.route(re.compile(r"/assets/list\.[0-9a-f]{12}\.js$"), answer)
+    alice.watch.context.route(f"{alice.cloud.address}/sign-in", answer)
+    page = alice.open("#/new")
+    alice.form.get_by_label("Name").fill("api")
+    alice.button("Create", within=alice.form).click()
+    expect(page).to_have_url(re.compile("#/workspaces/"))
+    expect(alice.panel("api")).to_contain_text("ready")
+    alice.button("Delete …", within=alice.panel("api")).click()
+    alice.dialog.get_by_label("Type its name").fill("api")
+    expect(alice.button("Delete", within=alice.dialog)).to_have_attribute("aria-disabled", "false")
+    expect(alice.dialog).to_contain_text(re.compile("home", re.IGNORECASE))
+    alice.button("Cancel", within=alice.dialog).click()
+    expect(alice.dialog).to_have_count(0)
+    assert not any("dry_run" in request for request in alice.watch.requests)
+    [kept] = alice.api.workspaces()
+    assert kept["operation"] is None

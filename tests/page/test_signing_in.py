@@ -24,6 +24,18 @@ LIBRARY = """window.google = {accounts: {id: {
   },
   prompt() {},
 }}};"""
+# Everything that outlives the tab's memory.
+KEPT = """
+async () => [
+  Object.entries(localStorage), Object.entries(sessionStorage), document.cookie,
+  (await indexedDB.databases()).map(({ name }) => name), await caches.keys(),
+].flat().join()
+"""
+
+
+def keeps_nothing(page: Page) -> bool:
+    """Say whether a page has put nothing, such as a token, where it stays."""
+    return page.evaluate(KEPT) == "" and page.context.cookies() == []
 
 
 def answer_sign_in(person: Person, *methods: dict[str, Any]) -> None:
@@ -69,6 +81,7 @@ def test_the_printed_address_lets_one_work_as_anybody(alice: Person) -> None:
     open_page(alice, f"#local={secret}&as={alice.email}")
     expect(alice.page.get_by_text(made["name"], exact=True).first).to_be_visible()
     assert secret not in alice.page.url
+    assert keeps_nothing(alice.page)
     alice.button(f"You: {alice.email}").click()
     alice.button(ADMIN_EMAIL).click()
     expect(alice.page.get_by_text(made["name"], exact=True)).to_have_count(0)
@@ -91,6 +104,7 @@ def test_a_token_of_google_comes_from_a_window_that_closes(alice: Person) -> Non
         window.get_by_role("button", name="Continue").click()
     name = alice.page.get_by_text(made["name"], exact=True).first
     expect(name).to_be_visible()
+    assert keeps_nothing(alice.page)
 
     answer_401(alice, lambda: refused[0], lambda: token)
     refused[0] = True

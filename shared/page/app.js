@@ -224,7 +224,11 @@ export const app = {
 
 /** Follow the address's fragment, from now on. */
 export function followRoute() {
-  const read = () => app.update((now) => (now.route = routeOf(location.hash)));
+  const read = () =>
+    app.update((now) => {
+      now.route = routeOf(location.hash);
+      now.missing.delete(now.route.id); // whoever comes back to it has the Hub asked anew
+    });
   addEventListener("hashchange", read);
   read();
 }

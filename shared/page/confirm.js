@@ -107,8 +107,11 @@ class Dialog {
     this.#element.className = "confirm";
     this.#element.setAttribute("aria-labelledby", "confirm-title");
     this.#element.addEventListener("close", () => this.#end(false));
+    // Beside it, from the beginning to the end: not at the end of selecting what is in it.
+    let beside = false;
+    this.#element.addEventListener("pointerdown", (event) => (beside = this.#isBeside(event)));
     this.#element.addEventListener("click", (event) => {
-      if (event.target === this.#element) this.#element.close(); // beside it
+      if (beside && this.#isBeside(event)) this.#element.close();
     });
     document.body.append(this.#element);
     this.#unsubscribe = this.#app.subscribe(() => this.#draw());
@@ -117,12 +120,18 @@ class Dialog {
     this.#element.querySelector("[data-first]")?.focus();
   }
 
+  #isBeside({ target, clientX: x, clientY: y }) {
+    const { left, right, top, bottom } = this.#element.getBoundingClientRect();
+    return target === this.#element && (x < left || x > right || y < top || y > bottom);
+  }
+
   get #workspace() {
     this.#was = this.#app.workspace(this.#id) ?? this.#was;
     return this.#was;
   }
 
   #draw() {
+    if (this.#unsubscribe === null) return; // it has ended
     const { status, operation, machine_type: machineType } = this.#workspace;
     const seen = JSON.stringify([status, operation?.id, machineType, this.#state.chosen]);
     if (seen !== this.#seen) {
@@ -217,7 +226,20 @@ class Dialog {
   }
 
   get #isTypedRight() {
-    return this.#state.typed.trim() === this.#workspace.name;
+    return this.#state.typed.trim() === this.#called;
+  }
+
+  /** Whose it is, if it is somebody else's: names are unique among one person's only. */
+  get #owner() {
+    const { owner_id: id, owner_email: email } = this.#workspace;
+    const { me } = this.#app.state;
+    return me && me.owner_id !== id ? (email ?? id) : "";
+  }
+
+  /** What the person types where work is lost. */
+  get #called() {
+    const { name } = this.#workspace;
+    return this.#owner ? `${this.#owner}/${name}` : name;
   }
 
   /** Whether the person may press the button. */
@@ -257,7 +279,11 @@ class Dialog {
       return;
     }
     this.#set({ sending: true, problem: null });
+    const { api } = this.#app;
     const { problem } = await send(this.#app, this.#id, () => this.#request());
+    // Whoever has not waited for the answer reads it at the workspace.
+    if (problem && this.#unsubscribe === null && api === this.#app.api)
+      this.#app.update((state) => state.refused.set(this.#id, problem));
     this.#set({ sending: false, problem });
     if (problem?.code === "NAME_TAKEN" && this.#verb !== "rename") this.#rename();
     if (!problem) this.#end(true);
@@ -294,7 +320,9 @@ class Dialog {
     const left = secondsLeft(problem);
     const nothingToDo = answer?.decision === "nothing";
     return html`<form method="dialog" @submit=${(event) => this.#press(event)} novalidate>
-      <h2 id="confirm-title">${title} <bdi>${this.#workspace.name}</bdi>${rest}?</h2>
+      <h2 id="confirm-title">${title} <bdi>${this.#workspace.name}</bdi>${
+        this.#owner ? html` of <bdi>${this.#owner}</bdi>` : nothing
+      }${rest}?</h2>
       <p>${nothingToDo ? "There is nothing to do: it is so, or is under way." : this.#said()}</p>
       ${this.#form()}
       <div class="forecast" aria-live="polite">${this.#forecast()}</div>
@@ -387,7 +415,7 @@ class Dialog {
     const wrong = mistyped && !this.#isTypedRight;
     return html`<div class="field">
       <label for="confirm-name"
-        >Type its name, <bdi class="code">${this.#workspace.name}</bdi>, to confirm</label
+        >Type its name, <bdi class="code">${this.#called}</bdi>, to confirm</label
       >
       <input
         id="confirm-name"

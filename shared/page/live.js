@@ -126,7 +126,8 @@ export class Live {
     const followed = [...state.others.values()].filter((each) => each.operation);
     const ids = new Set(followed.map((each) => each.id));
     const opened = state.route.id;
-    if (opened && !state.mine.some((each) => each.id === opened)) ids.add(opened);
+    const known = state.missing.has(opened) || state.mine.some((each) => each.id === opened);
+    if (opened && !known) ids.add(opened);
     for (const id of ids) {
       try {
         const { body } = await api.get(`/workspaces/${id}`);

@@ -32,16 +32,16 @@ await begin();
 
 /** Find out how people sign in here, and begin to read. Without an answer: again, later. */
 async function begin(pause = 1000) {
-  let timer = null;
-  app.tryNow = () => {
-    clearTimeout(timer);
-    begin();
-  };
+  app.tryNow = () => {}; // the Hub is asked already
   try {
     app.open(await openSession());
   } catch (error) {
     app.update((state) => (state.trouble = { error, retryAt: Date.now() + pause, since: null }));
-    timer = setTimeout(begin, pause, Math.min(LONGEST_PAUSE_MS, pause * 2));
+    const timer = setTimeout(begin, pause, Math.min(LONGEST_PAUSE_MS, pause * 2));
+    app.tryNow = () => {
+      clearTimeout(timer);
+      begin();
+    };
     return;
   }
   app.live = new Live(app);

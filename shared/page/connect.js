@@ -17,7 +17,7 @@ function commandName(workspace) {
 }
 
 /** Return the host of `workspace config-ssh`, as the command `workspace` names it. */
-function sshHost(workspace) {
+export function sshHost(workspace) {
   return HOST_PREFIX + (NAME.test(workspace.name) ? workspace.name : workspace.id);
 }
 
@@ -27,7 +27,7 @@ function sshHost(workspace) {
  * VS Code makes a host in a link lower case; one that has capitals is written as hexadecimal JSON.
  * https://github.com/microsoft/vscode-remote-release/issues/9370 shows the form.
  */
-function editorLink(workspace) {
+export function editorLink(workspace) {
   const host = sshHost(workspace);
   const bytes = new TextEncoder().encode(JSON.stringify({ hostName: host }));
   const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# Neither UTC nor this machine's: the page shows times in the reader's own zone.
+ZONE = "America/New_York"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
@@ -26,8 +29,7 @@ class Look:
             "viewport": {"width": self.width, "height": self.height},
             "color_scheme": "dark" if self.dark else "light",
             "locale": "en-GB",
-            # Neither UTC nor this machine's: the page shows times in the reader's own zone.
-            "timezone_id": "America/New_York",
+            "timezone_id": ZONE,
             # Pictures of something that moves are never the same.
             "reduced_motion": "reduce",
         }

@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from localcloud.running_cloud import RunningCloud
 from tests.page.conftest import OpenPage
+from tests.page.looks import ZONE
 from tests.page.person import Person
+
+IN_MINUTES = re.compile(r"sleeps in (\d+) min")
 
 
 def test_a_row_says_what_a_workspace_is_and_what_comes_next(alice: Person) -> None:
-    """Name, status in a word, machine, zone, repository, branch, use, and the next thing."""
+    """Machine, origin, use and the next thing; times in the reader's zone, in UTC on hover."""
     alice.has_workspace("api", metadata={"repo": "https://github.com/example/api", "branch": "v2"})
     alice.connects("api", "laptop")
+    alice.page.clock.install()
     alice.open()
     row = alice.row("api")
     for text in ("ready", "e2-standard-4", "us-west1-a", "github.com/example/api", "v2", "laptop"):
         expect(row).to_contain_text(text)
-    expect(row).to_contain_text(re.compile(r"sleeps in \d+ min"))
+    minutes_pass(alice, row)
     expect(row).to_contain_text(re.compile(r"used .* ago|used just now"))
     alice.button("Connect api").click()
     expect(alice.page).to_have_url(re.compile(rf"#/workspaces/{alice.id_of('api')}$"))
+    [made] = alice.api.workspaces()
+    at = datetime.fromisoformat(made["created_at"])
+    details = alice.panel("api").get_by_role("region", name="Details")
+    created = details.get_by_title(f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", exact=True)
+    expect(created.last).to_have_text(re.compile(f"{at.astimezone(ZoneInfo(ZONE)):%H:%M}$"))
+
+
+def minutes_pass(person: Person, row: Locator) -> None:
+    """Have the page's clock go on for a minute: the row counts down, by itself."""
+    expect(row).to_contain_text(IN_MINUTES)
+    found = IN_MINUTES.search(row.inner_text())
+    assert found
+    minutes = int(found[1])
+    # An answer with a Date would set the page's clock right.
+    listed = person.api.workspaces()
+    person.page.route("**/workspaces", lambda route: route.fulfill(json=listed))
+    person.page.clock.fast_forward(60_000)
+    less = "|".join(str(each) for each in range(max(2, minutes - 10), minutes))
+    expect(row).to_contain_text(re.compile(rf"sleeps in ({less}) min"))
+    person.page.unroute("**/workspaces")
 
 
 def test_a_suspended_workspace_is_started_from_its_row(alice: Person) -> None:
@@ -120,6 +146,10 @@ def test_nobody_sees_the_workspaces_of_another_but_an_administrator(
     for person, name in ((alice, "secret-plan"), (bob, "ours")):
         row = admin.row(name, of=person.email)
         expect(row).to_contain_text("ready")
+    admin.button(alice.email, within=admin.row("secret-plan", of=alice.email)).click()
+    expect(admin.row("ours", of=bob.email)).to_have_count(0)
+    expect(admin.row("secret-plan", of=alice.email)).to_have_count(1)
+    expect(admin.page.get_by_label("Search workspaces")).to_have_value(alice.email)
 
 
 def test_the_quota_in_use_is_shown_and_follows(alice: Person) -> None:

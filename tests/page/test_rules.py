@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
+from shared.domain import credentials
 from shared.domain.errors import InvalidRequestError
 from shared.domain.policy import Policy
 from shared.entry.bodies import read_new_workspace
@@ -31,16 +32,19 @@ PIECES = (
         "%2540",
         "%ff",
     ),
-    *(
-        "token",
-        "?Private-Token=x",
-        "&key=",
-        "sig=1",
-        "ghp_0123456789abcdef",
-        "glpat-0123456789abcdef",
-    ),
+    *("token", "?Private-Token=x", "&key=", "ghp_0123456789abcdef", "glpat-0123456789abcdef"),
     *("sha256:" + "0" * 64, "sha256:", "v1", "latest", "x" * 48, "y" * 1000, ":8443/"),
 )
+# Every name and scheme that the Hub knows, and what is almost one.
+NAMES = sorted({*credentials._PARAMETER_ENDS, *credentials._PARAMETER_NAMES})  # noqa: SLF001
+SCHEMES = sorted({*credentials._SSH, "https", "git"})  # noqa: SLF001
+KNOWN = [
+    *(f"https://host/path?{name}=x" for name in NAMES),
+    *(f"https://host/path?a=b&My-{name.upper()}=x" for name in NAMES),
+    *(f"https://host/path#{name}s=x" for name in NAMES),
+    *(f"{scheme}://{user}host/path" for scheme in SCHEMES for user in ("", "me@", "me:pw@")),
+    *(f"x{scheme}://me@host/path" for scheme in SCHEMES),
+]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 # The function of `rules.js` for each field, and the body that has the field.
 FIELDS: dict[str, tuple[str, Callable[[str], dict[str, object]]]] = {
@@ -70,8 +74,14 @@ def said_by_the_api(field: str, text: str) -> str:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_the_page_says_of_any_text_what_the_api_says(alice: Person, field: str) -> None:
-    """Two thousand texts, made of what the rules look at, get the same words from both."""
+    """Two thousand texts, and every name and scheme that the Hub knows, get the same words."""
     page = alice.open()
+
+    def compare(texts: list[str]) -> None:
+        said = page.evaluate(ASK, [FIELDS[field][0], texts, list(PATTERNS)])
+        assert dict(zip(texts, said, strict=True)) == {
+            text: said_by_the_api(field, text) for text in texts
+        }
 
     @settings(
         max_examples=100,
@@ -82,9 +92,7 @@ def test_the_page_says_of_any_text_what_the_api_says(alice: Person, field: str) 
     )
     @given(st.lists(TEXTS, min_size=20, max_size=20))
     def same(texts: list[str]) -> None:
-        said = page.evaluate(ASK, [FIELDS[field][0], texts, list(PATTERNS)])
-        assert dict(zip(texts, said, strict=True)) == {
-            text: said_by_the_api(field, text) for text in texts
-        }
+        compare(texts)
 
+    compare(KNOWN)
     same()

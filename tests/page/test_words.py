@@ -8,12 +8,21 @@ from typing import Any
 from shared.domain.workspace import Phase
 from tests.page.person import Person
 from workspace_cli import text, words
+from workspace_cli.commands import open as editor
+from workspace_cli.ssh import way
 from workspace_cli.workspaces import workspace_of
 
 PHASES = [*(phase.value for phase in Phase), "a_phase_of_a_newer_hub"]
 STATUSES = ("PROVISIONING", "READY", "SUSPENDED", "ERROR", "NEWER")
 KINDS = (None, "CREATE", "START", "STOP", "DELETE", "NEWER")
 SPANS = [*range(-5, 400), *range(400, 400_000, 77), 0.4, 119.49, 119.5, 7169.9, 172_799.6, 1e7]
+NAMES = ("api", "Api", "API-2", "_x.y", "-x", "-X", "na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve")
+CONNECT = """
+async (workspaces) => {
+  const { editorLink, sshHost } = await import("page/connect.js");
+  return workspaces.map((each) => [sshHost(each), editorLink(each)]);
+}
+"""
 ASK = """
 async ([workspaces, phases, spans]) => {
   const words = await import("page/words.js");
@@ -52,3 +61,15 @@ def test_the_page_has_the_words_of_the_command(alice: Person) -> None:
     assert said["doing"] == doing
     assert said["done"][:-1] == [words.done(each) for each in doing[:-1]]
     assert said["spans"] == [text.duration(each) for each in SPANS]
+
+
+def test_the_page_s_host_and_link_are_those_of_the_command(alice: Person) -> None:
+    """For `ssh`, and for an editor, which must not make a name lower case."""
+    workspaces = [{**_workspace("READY", None), "name": name} for name in NAMES]
+    hosts = [way.host_of(workspace_of(each)) for each in workspaces]
+    links = [
+        f"vscode://vscode-remote/ssh-remote+{editor._authority(host)}/home/workspace"  # noqa: SLF001
+        for host in hosts
+    ]
+    said = alice.open().evaluate(CONNECT, workspaces)
+    assert said == [list(each) for each in zip(hosts, links, strict=True)]

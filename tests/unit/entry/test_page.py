@@ -43,7 +43,7 @@ def hash_source(text: str) -> str:
 
 
 def test_the_page_is_small() -> None:
-    """All that it loads is under 60 KB over the wire, without the sign-in document."""
+    """The bodies of all that it loads are under 60 KB, compressed, without the sign-in document."""
     loaded = [page().index, *(each for name, each in page().assets.items() if name != SIGN_IN)]
     assert sum(len(each.packed) for each in loaded) < MOST_BYTES
 

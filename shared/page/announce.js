@@ -17,7 +17,9 @@ export function announceChanges(app, region) {
   let spoken = 0;
   app.subscribe(() => {
     const { mine } = app.state;
-    if (mine === null || mine === before) return;
+    if (mine === null && before !== null) region.textContent = ""; // somebody else's by now
+    if (mine === null) before = null;
+    if (mine === before) return;
     const said = before === null ? [] : changes(before, mine);
     before = mine;
     if (said.length) region.textContent = said.join(" ");

@@ -58,10 +58,17 @@ export class Offline extends Error {
 export class Api {
   #session;
   #known = new Map(); // path -> the last good answer
+  #pages = new Map(); // a list's path -> the paths of its pages in #known
+  #ended = false;
 
   /** @param {object} session of `openSession`. */
   constructor(session) {
     this.#session = session;
+  }
+
+  /** Somebody else asks from now on: what is still to be answered counts as no answer. */
+  end() {
+    this.#ended = true;
   }
 
   /**
@@ -76,18 +83,18 @@ export class Api {
    */
   async get(path) {
     const known = this.#known.get(path);
-    const response = await this.#send(path, {
+    const { response, text } = await this.#send(path, {
       headers: known?.etag ? { "If-None-Match": known.etag } : {},
     });
     if (response.status === 304 && known) return { ...known, status: 304, changed: false };
-    const text = await textOf(response);
-    if (known?.text === text) return { ...known, changed: false };
+    const next = nextPage(response.headers.get("Link"));
+    const same = known?.text === text && known.next === next;
     const answer = {
       status: response.status,
-      body: parsed(text),
+      body: same ? known.body : parsed(text),
       etag: response.headers.get("ETag"),
-      changed: true,
-      next: nextPage(response.headers.get("Link")),
+      changed: !same,
+      next,
       text,
     };
     this.#known.set(path, answer);
@@ -95,7 +102,7 @@ export class Api {
   }
 
   /**
-   * Read a list with all its pages.
+   * Read a list with all its pages. Those that it had earlier and has no more are forgotten.
    *
    * @param {string} path of the first page.
    * @returns {Promise<{body: object[], changed: boolean}>}
@@ -104,7 +111,16 @@ export class Api {
    */
   async all(path) {
     const pages = [];
-    for (let next = path; next; next = pages.at(-1).next) pages.push(await this.get(next));
+    const paths = new Set();
+    const before = this.#pages.get(path) ?? new Set();
+    this.#pages.set(path, before);
+    for (let next = path; next; next = pages.at(-1).next) {
+      before.add(next);
+      paths.add(next);
+      pages.push(await this.get(next));
+    }
+    for (const old of before) if (!paths.has(old)) this.#known.delete(old);
+    this.#pages.set(path, paths);
     return {
       body: pages.flatMap((page) => page.body),
       changed: pages.some((page) => page.changed),
@@ -142,44 +158,40 @@ export class Api {
   }
 
   async #send(path, options, again = true) {
-    const response = await this.#fetch(path, options);
+    const answer = await this.#fetch(path, options);
+    const { response } = answer;
     learnClock(response.headers.get("Date"));
-    if (response.ok || response.status === 304) return response;
+    if (response.ok || response.status === 304) return answer;
     if (response.status === 401 && again && (await this.#session.renew())) {
       return this.#send(path, options, false);
     }
-    throw new Problem(response, (await bodyOf(response)) ?? {});
+    throw new Problem(response, bodyOf(answer) ?? {});
   }
 
   async #fetch(path, options) {
     const identity = await this.#session.headers();
     try {
-      return await fetch(path, {
+      const response = await fetch(path, {
         ...options,
         cache: "no-store",
         credentials: "same-origin",
         headers: { Accept: "application/json", ...identity, ...options.headers },
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
+      const text = await response.text();
+      if (!this.#ended) return { response, text };
     } catch {
-      throw new Offline();
+      // It is told in the same words.
     }
+    throw new Offline();
   }
 }
 
-async function bodyOf(response) {
+function bodyOf({ text }) {
   try {
-    return JSON.parse(await response.text());
+    return JSON.parse(text);
   } catch {
     return null;
-  }
-}
-
-async function textOf(response) {
-  try {
-    return await response.text();
-  } catch {
-    throw new Offline(); // the connection broke in the middle of the answer
   }
 }
 

@@ -119,9 +119,12 @@ export const app = {
 
   /** Begin anew: the session's person is another one now. */
   restart() {
-    app.api = new Api(app.session); // what is still to be answered to the one before is not shown
+    app.api?.end(); // what is still to be answered to the one before is not shown
+    app.api = new Api(app.session);
+    for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+    clearTimeout(state.draft?.forecast.timer);
     Object.assign(state, { me: null, mine: null, everybody: null, panel: null, draft: null });
-    Object.assign(state, { scope: "mine", signedOut: false });
+    Object.assign(state, { scope: "mine", signedOut: false, toasts: [] });
     const { refused, asking, events, others, missing } = state;
     for (const known of [refused, asking, events, others, missing]) known.clear();
     app.go("/");
@@ -194,6 +197,7 @@ export const app = {
    */
   async ask(workspace, ask) {
     const { id } = workspace;
+    const { api } = app;
     app.update((now) => now.asking.add(id) && now.refused.delete(id));
     try {
       const answer = await ask();
@@ -202,7 +206,7 @@ export const app = {
     } catch (error) {
       if (!(error instanceof Problem || error instanceof Offline)) throw error;
       app.failed(error);
-      app.update((now) => now.refused.set(id, error));
+      if (api === app.api) app.update((now) => now.refused.set(id, error));
       return false;
     } finally {
       app.update((now) => now.asking.delete(id));

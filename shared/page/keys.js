@@ -12,7 +12,8 @@
  */
 export function listenToKeys(app) {
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.isComposing || event.defaultPrevented) return;
     if (document.querySelector("dialog[open]")) return;
     const typing = event.target.closest("input, textarea, select, [contenteditable]");
     const does = typing ? whileTyping(app, event) : KEYS[event.key];

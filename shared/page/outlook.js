@@ -75,11 +75,12 @@ function keptAwakeUntil(workspace) {
   return until && until > now() ? until : null;
 }
 
-function canBeKeptAwake(app, { status, operation }) {
+/** Whether a machine runs, or is about to, which may be one of a workspace in ERROR. */
+function canBeKeptAwake(app, { status, operation, stops_at: stopsAt }) {
   if (!app.session?.features.has("keep_awake")) return false;
   if (operation)
     return operation.kind === "START" || operation.kind === "CREATE" || operation.automatic;
-  return status === "READY";
+  return status === "READY" || Boolean(stopsAt);
 }
 
 function keepAwake(app, workspace, form, kept) {

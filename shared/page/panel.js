@@ -17,6 +17,7 @@ import * as words from "page/words.js";
 
 const SHOWN_EVENTS = 8;
 const MORE_EVENTS = 40;
+const LONGEST_PAUSE_SECONDS = 60;
 
 /**
  * Show the workspace of the route.
@@ -209,6 +210,8 @@ function panelOf(app) {
       eventsOf: "",
       shown: SHOWN_EVENTS,
       problem: null,
+      failures: 0, // since it was last read
+      retryAt: 0, // not to be read again before, in milliseconds
       keepAwake: newKeepAwake(),
     };
   }
@@ -226,12 +229,16 @@ function moreOf(app, panel) {
   const { events, shown } = panel;
   if (!events || (shown >= events.items.length && !events.next)) return null;
   return async () => {
+    if (events.reading) return;
     if (shown >= events.items.length) {
+      events.reading = true;
       try {
         const { body, next } = await app.api.get(events.next);
         Object.assign(events, { items: [...events.items, ...body], next });
       } catch (error) {
         panel.problem = expected(app, error);
+      } finally {
+        events.reading = false;
       }
     }
     app.update(() => (panel.shown += MORE_EVENTS));
@@ -260,12 +267,15 @@ async function refresh(app) {
   if (app.state.route.view !== "workspace") return;
   const panel = panelOf(app);
   const workspace = current(app, panel);
-  if (!workspace || panel.gone) return;
+  if (!workspace || panel.gone || Date.now() < panel.retryAt) return;
   try {
     await Promise.all([readStatus(app, panel, workspace), readEvents(app, panel, workspace)]);
-    app.update(() => (panel.problem = null));
+    app.update(() => Object.assign(panel, { problem: null, failures: 0 }));
   } catch (error) {
     const problem = expected(app, error);
+    panel.failures += 1;
+    const pause = problem.retryAfter ?? Math.min(LONGEST_PAUSE_SECONDS, 2 ** panel.failures);
+    panel.retryAt = Date.now() + pause * 1000;
     // If it is gone, the next round tells.
     app.update(() => (panel.problem = problem.status === 404 ? null : problem));
   }

@@ -81,7 +81,7 @@ export function problemView(problem, fields = []) {
   const left = secondsLeft(problem);
   const advice =
     problem instanceof Offline
-      ? "Try again when it does: the same request counts only once."
+      ? "Your request may have reached it all the same: look before you try again."
       : adviceOf(problem.code);
   return html`<div class="note is-bad" role="alert">
     <p>

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.page.axe import violations
+from tests.page.shifts import WATCH_SHIFTS, shifts
 from tests.page.watch import Watch
 
 POLICY = (
@@ -22,6 +23,16 @@ GOOD = (
     '<main><h1>Good</h1><p>Nothing is wrong.</p><img alt="a dot" src="data:image/gif;base64,'
     'R0lGODlhAQABAAAAACwAAAAAAQABAAA="></main></html>'
 )
+
+# In a frame of its own, so that there was a layout before.
+PUSH_DOWN = """
+() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+  const taller = document.createElement("p");
+  taller.textContent = "news ".repeat(2000);
+  document.querySelector("p").before(taller);
+  done();
+})))
+"""
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -121,4 +132,19 @@ def test_axe_is_not_kept_off_by_the_policy_and_finds_what_is_wrong(browser: Brow
         page.goto(f"{origin}/bad")
         [found] = violations(page)
         assert found.startswith("image-alt:")
+        context.close()
+
+
+def test_what_moves_by_itself_is_noticed(browser: Browser) -> None:
+    """Nothing on a good page; then a paragraph, when a taller one comes before it."""
+    with served({"/": GOOD}) as origin:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{origin}/")
+        expect(page.get_by_text("Nothing is wrong.")).to_be_visible()
+        page.evaluate(WATCH_SHIFTS)
+        assert shifts(page) == []
+        page.evaluate(PUSH_DOWN)
+        page.wait_for_function("() => shifts.length > 0")
+        assert "Nothing is wrong." in shifts(page)[0]
         context.close()

@@ -2,13 +2,13 @@
 
 People call it. Begins a DELETE, which supersedes any other operation, and enqueues its first step.
 If the database does not answer: 503, and nothing is begun. With ``dry_run`` it only says what it
-would do.
+would do, and so does ``POST /workspaces/:id/delete``.
 """
 
 from flask import Request
 
 from shared.bootstrap import hub
-from shared.entry.bodies import read_dry_run, read_nothing
+from shared.entry.bodies import read_delete, read_dry_run
 from shared.entry.dry_run import dry_run_json
 from shared.entry.http import Answer, actor_of, endpoint
 from shared.entry.representation import workspace_json
@@ -17,11 +17,16 @@ from shared.usecases import manage_workspaces
 HUB = hub("store", "identity", "operation_jobs")
 
 
-@endpoint(HUB, "DELETE /workspaces/{workspace_id}", query=True)
+@endpoint(
+    HUB,
+    "DELETE /workspaces/{workspace_id}",
+    "POST /workspaces/{workspace_id}/delete",
+    query=True,
+)
 def delete_workspace(request: Request, workspace_id: str) -> Answer:
     """Answer 202 with the workspace; its id answers 404 once it is gone."""
     who = actor_of(request, HUB)
-    read_nothing(request)
+    read_delete(request)
     if read_dry_run(request):
         run = manage_workspaces.dry_run_delete(HUB.records, HUB.policy, who, workspace_id)
         return Answer(200, dry_run_json(run, HUB.policy, HUB.settings.prices))

@@ -99,7 +99,7 @@ def read_new_workspace(request: Request, policy: Policy) -> NewWorkspace:
 
 
 def _new_workspace_fields(request: Request, policy: Policy) -> dict[str, Any]:
-    return _checked(
+    fields = _checked(
         read_object(request),
         {
             "name": _name,
@@ -107,9 +107,12 @@ def _new_workspace_fields(request: Request, policy: Policy) -> dict[str, Any]:
             "image_tag": _image_tag(policy),
             "zone": _one_of(policy.zones),
             "metadata": _metadata,
+            **_DRY_RUN,
         },
         required="name",
     )
+    fields.pop("dry_run", None)  # see read_dry_run; a key's dry run and request are the same
+    return fields
 
 
 def read_new_machine(request: Request, policy: Policy) -> NewMachine:
@@ -122,8 +125,10 @@ def read_new_machine(request: Request, policy: Policy) -> NewMachine:
             "name": _name,
             "empty_home": _boolean,
             "rebuild": _boolean,
+            **_DRY_RUN,
         },
     )
+    fields.pop("dry_run", None)  # see read_dry_run
     return NewMachine(**fields)
 
 
@@ -150,6 +155,26 @@ def read_kept_awake(request: Request) -> datetime | None:
 def read_nothing(request: Request) -> None:
     """Refuse a body with fields: the request has none."""
     _checked(read_object(request), {})
+
+
+def read_stop(request: Request) -> None:
+    """Refuse a body with other fields than ``dry_run``, which ``read_dry_run`` returns."""
+    _checked(read_object(request), _DRY_RUN)
+
+
+def read_delete(request: Request) -> None:
+    """Refuse what a deletion does not have, and a POST that is not a dry run.
+
+    A DELETE has no body: load balancers may refuse one. So the dry run that an older Hub cannot
+    take for a deletion has a path that it does not know, and deletes nothing.
+    """
+    if request.method == "DELETE":
+        read_nothing(request)
+        return
+    read_stop(request)
+    if not read_dry_run(request):
+        message = "must be true here; to delete the workspace, send DELETE /workspaces/{id}"
+        raise InvalidRequestError([FieldProblem("dry_run", message)])
 
 
 def read_report(request: Request, machine: MachineIdentity) -> Report:
@@ -211,13 +236,23 @@ def read_page_query(request: Request) -> tuple[int, str | None]:
 
 
 def read_dry_run(request: Request) -> bool:
-    """Return whether a request only asks what it would do.
+    """Return whether a request only asks what it would do: by its query, its body, or both.
+
+    A version before 0.2 ignores the query, and refuses the field of a body. Read the rest of the
+    body first: the other readers refuse unknown fields.
 
     Raises:
         InvalidRequestError: the query has anything else than ``dry_run``, once, ``true`` or
-            ``false``.
+            ``false``; or the body's ``dry_run`` is no boolean, or says otherwise than the query.
     """
-    return bool(_query(request, {"dry_run": _flag}).get("dry_run", False))
+    asked = _query(request, {"dry_run": _flag}).get("dry_run")
+    body = read_object(request)
+    fields = {name: body[name] for name in ("dry_run", "dryRun") if name in body}
+    said = _checked(fields, _DRY_RUN).get("dry_run")
+    if None not in (asked, said) and asked != said:
+        message = "must be the same in the query and in the body"
+        raise InvalidRequestError([FieldProblem("dry_run", message)])
+    return bool(asked or said)
 
 
 def _query(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
@@ -443,6 +478,7 @@ def _flag(value: str) -> bool:
     return value == "true"
 
 
+_DRY_RUN: Mapping[str, Check] = {"dry_run": _boolean}
 _PAGE: Mapping[str, Check] = {"limit": _limit, "page_token": _text}
 
 

@@ -7,7 +7,7 @@
  * @module
  */
 import { html, nothing, render } from "lit";
-import { factsView, losesWork, lossesView } from "page/forecast.js";
+import { DRY_RUN, factsView, hasNoDryRuns, losesWork, lossesView } from "page/forecast.js";
 import { machineField, offeredTags, textField } from "page/fields.js";
 import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
 import { imageProblem, nameProblem } from "page/rules.js";
@@ -161,18 +161,17 @@ class Dialog {
       return;
     }
     if (!this.#app.session.features.has("dry_run")) {
-      Object.assign(this.#state, {
-        answer: { loses: LOSES[this.#verb] ?? [], steps: [] },
-        stale: false,
-      });
+      Object.assign(this.#state, { answer: this.#unaided, stale: false });
       return;
     }
     this.#timer = setTimeout(async () => {
       let found;
       try {
-        found = { answer: await this.#request("?dry_run=true"), refusal: null };
+        found = { answer: await this.#foresee(), refusal: null };
       } catch (error) {
-        found = { answer: null, refusal: expected(this.#app, error) };
+        found = hasNoDryRuns(error)
+          ? { answer: this.#unaided, refusal: null }
+          : { answer: null, refusal: expected(this.#app, error) };
       }
       if (asked === this.#asked) this.#told(found);
     }, pause);
@@ -186,15 +185,26 @@ class Dialog {
     if (pressed && this.#isReady && (!this.#isTyped || this.#isTypedRight)) this.#submit();
   }
 
-  #request(query = "") {
+  /** What is said of a Hub without dry runs. */
+  get #unaided() {
+    return { loses: LOSES[this.#verb] ?? [], steps: [] };
+  }
+
+  /** Ask for a dry run, never by a DELETE: that has no body that an older Hub would refuse. */
+  #foresee() {
+    const path = VERBS[this.#verb].path || "delete";
+    return this.#app.api.post(`/workspaces/${this.#id}/${path}${DRY_RUN.query}`, {
+      ...this.#fields,
+      ...DRY_RUN.fields,
+    });
+  }
+
+  #request() {
     const { path } = VERBS[this.#verb];
     const at = `/workspaces/${this.#id}`;
-    if (this.#verb === "delete") return this.#app.api.delete(`${at}${query}`);
+    if (this.#verb === "delete") return this.#app.api.delete(at);
     const fields = this.#fields;
-    return this.#app.api.post(
-      `${at}/${path}${query}`,
-      Object.keys(fields).length ? fields : undefined,
-    );
+    return this.#app.api.post(`${at}/${path}`, Object.keys(fields).length ? fields : undefined);
   }
 
   /** What the request changes. */

@@ -6,7 +6,7 @@
  * @module
  */
 import { html, nothing } from "lit";
-import { factsView } from "page/forecast.js";
+import { DRY_RUN, factsView, hasNoDryRuns } from "page/forecast.js";
 import { machineField, offeredTags, selectField, textField } from "page/fields.js";
 import { icon } from "page/icons.js";
 import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
@@ -169,11 +169,12 @@ function foresee(app, draft) {
     const found = { answer: null, refusal: null };
     try {
       // With the key, an earlier press whose answer was lost is known to be the same request.
-      found.answer = await app.api.post("/workspaces?dry_run=true", bodyOf(draft), {
+      const body = { ...bodyOf(draft), ...DRY_RUN.fields };
+      found.answer = await app.api.post(`/workspaces${DRY_RUN.query}`, body, {
         idempotencyKey: draft.key,
       });
     } catch (error) {
-      found.refusal = expected(app, error);
+      if (!hasNoDryRuns(error)) found.refusal = expected(app, error);
     }
     if (asked === forecast.asked) app.update(() => Object.assign(forecast, found));
   }, PAUSE_MS);

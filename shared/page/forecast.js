@@ -13,6 +13,23 @@ const LOST = {
   boot_disk: "What is installed outside the home",
   name: "The name",
 };
+/**
+ * What makes a request a dry run: send both. An older Hub ignores the query and would do what is
+ * asked, but it refuses a field that it does not know, and it may have taken this one's place
+ * since the page was loaded.
+ */
+export const DRY_RUN = { query: "?dry_run=true", fields: { dry_run: true } };
+
+/**
+ * Say whether a dry run was refused because the Hub has none. Then nothing was done.
+ *
+ * @param {Error} error
+ * @returns {boolean}
+ */
+export function hasNoDryRuns({ code, errors = [] }) {
+  return code === "NOT_FOUND" || errors.some(({ field }) => field === "dry_run");
+}
+
 // Steps that are of no interest to a person.
 const UNTOLD = new Set(["asking", "forgetting it"]);
 // What a person has made themselves: nobody brings it back.

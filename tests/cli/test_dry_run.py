@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.cli_process import Cli
-from tests.cli.scripted_hub import SIGN_IN, Reply, ScriptedHub, Seen, workspace
+from tests.cli.scripted_hub import SIGN_IN, Reply, ScriptedHub, Seen, problem, workspace
 from tests.cli.test_commands import assert_fits
 
 COMMANDS = (
@@ -73,7 +73,7 @@ def test_a_refusal_of_a_dry_run_is_that_of_the_command(signed_in: Cli) -> None:
 def test_a_hub_without_dry_runs_is_sent_nothing(
     at_hub: Cli, hub: ScriptedHub, command: tuple[str, ...], sign_in: Any
 ) -> None:
-    """An older Hub would ignore the parameter, and do it."""
+    """It would refuse it."""
     hub.workspaces = [workspace("api")]
     hub.sign_in = sign_in
 
@@ -94,7 +94,37 @@ def test_a_hub_that_answers_something_else_is_found_out(at_hub: Cli, hub: Script
     assert (done.code, done.out) == (1, "")
     assert "did not answer one: it may have done it" in done.err
     [sent] = [each for each in hub.seen if each.method == "POST"]
-    assert sent.query == {"dry_run": ["true"]}
+    assert (sent.query, sent.body) == ({"dry_run": ["true"]}, {"dry_run": True})
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_hub_that_was_rolled_back_meanwhile_does_nothing(
+    at_hub: Cli, hub: ScriptedHub, command: tuple[str, ...]
+) -> None:
+    """Version 0.1 ignores a query, refuses unknown fields and paths, and does what it knows."""
+    hub.workspaces = [workspace("api")]
+    hub.sign_in = {**SIGN_IN, "features": ["dry_run"]}
+    done: list[str] = []
+
+    def older(seen: Seen) -> Reply | None:
+        if seen.method == "GET":
+            return None
+        verb = seen.path.removeprefix(f"/workspaces/{hub.workspaces[0]['id']}")
+        if verb not in {"", "/workspaces", "/start", "/stop"}:
+            return problem(404, "NOT_FOUND", "The Hub has no such path.")
+        if unknown := sorted(set(seen.body or ()) - {"name", "machine_type", "image_tag"}):
+            message = "is not a field; there are: name"
+            errors = [{"field": each, "message": message} for each in unknown]
+            return problem(400, "INVALID_REQUEST", "Some fields are wrong.", errors=errors)
+        done.append(f"{seen.method} {seen.path}")
+        return Reply(202, workspace("api"))
+
+    hub.answers = older
+
+    told = at_hub.run(*command, "--dry-run")
+
+    assert (told.code, told.out, done) == (5, "", [])
+    assert f"{hub.address} has no dry runs: it refused, and did nothing" in told.err
 
 
 @pytest.mark.parametrize(

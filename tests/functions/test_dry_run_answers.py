@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -214,6 +215,89 @@ def test_a_dry_run_uses_no_key(hub: Functions) -> None:
 
     assert (dry.status_code, made.status_code) == (200, 201)
     assert made.get_json()["name"] == "other"
+
+
+IN_THE_BODY: dict[str, Callable[..., TestResponse]] = {
+    "create": lambda hub, _, body, **more: hub.create({"name": "new", **body}, **more),
+    "start": lambda hub, its_id, body, **more: hub.start(its_id, body, **more),
+    "stop": lambda hub, its_id, body, **more: hub.call(
+        "stop_workspace", f"/workspaces/{its_id}/stop", body, **more
+    ),
+    "delete": lambda hub, its_id, body, **more: hub.call(
+        "delete_workspace", f"/workspaces/{its_id}/delete", body, method="POST", **more
+    ),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_BODY)
+@pytest.mark.parametrize("spelling", ["dry_run", "dryRun"])
+def test_a_body_asks_for_a_dry_run_as_the_query_does(
+    hub: Functions, what: str, spelling: str
+) -> None:
+    """Each alone and both are the same; an older Hub refuses the field, and ignores the query."""
+    its_id = ready(hub).id
+    ask = partial(IN_THE_BODY[what], hub, its_id)
+    key = {"Idempotency-Key": "a-key"}
+    before = everything(hub)
+
+    told = [
+        ask({}, query_string=DRY, headers=key),
+        ask({spelling: True}, headers=key),
+        ask({spelling: True}, query_string=DRY, headers=key),
+    ]
+
+    assert [answer.status_code for answer in told] == [200] * 3
+    assert len({answer.get_json()["decision"] for answer in told}) == 1
+    assert everything(hub) == before
+
+
+@pytest.mark.parametrize("what", IN_THE_BODY)
+@pytest.mark.parametrize(
+    ("body", "query"),
+    [
+        ({"dry_run": False}, DRY),
+        ({"dry_run": True}, "dry_run=false"),
+        ({"dry_run": "true"}, DRY),
+        ({"dry_run": 1}, ""),
+    ],
+)
+def test_a_body_that_says_otherwise_than_the_query_does_nothing(
+    hub: Functions, what: str, body: dict[str, Any], query: str
+) -> None:
+    """It is not known which was meant."""
+    its_id = ready(hub).id
+    before = everything(hub)
+
+    answer = IN_THE_BODY[what](hub, its_id, body, query_string=query)
+
+    assert answer.status_code == 400
+    assert [each["field"] for each in answer.get_json()["errors"]] == ["dry_run"]
+    assert everything(hub) == before
+
+
+@pytest.mark.parametrize("body", [None, {}, {"dry_run": False}, {"dry_run": None}, {"x": 1}])
+def test_the_path_of_a_deletions_dry_run_never_deletes(hub: Functions, body: Any) -> None:
+    """What is no dry run is refused; a DELETE itself takes no field."""
+    its_id = ready(hub).id
+    before = everything(hub)
+
+    refused = [
+        IN_THE_BODY["delete"](hub, its_id, body),
+        hub.call("delete_workspace", f"/workspaces/{its_id}", {"dry_run": True}),
+    ]
+
+    assert [answer.status_code for answer in refused] == [400, 400]
+    assert everything(hub) == before
+
+
+def test_a_key_is_of_the_request_whatever_its_dry_run_had_in_its_body(hub: Functions) -> None:
+    """A dry run after the request with the same key says that it is done already."""
+    key = {"Idempotency-Key": "a-key"}
+    hub.create({"name": "one"}, headers=key)
+
+    dry = hub.create({"name": "one", "dry_run": True}, headers=key)
+
+    assert (dry.status_code, dry.get_json()["decision"]) == (200, "nothing")
 
 
 @pytest.mark.parametrize("query", ["dry_run=false", "", "dryRun=false"])

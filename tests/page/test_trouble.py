@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Route, expect
 
@@ -202,3 +204,50 @@ def test_a_hub_without_dry_runs_is_not_asked_for_one(alice: Person) -> None:
     assert not any("dry_run" in request for request in alice.watch.requests)
     [kept] = alice.api.workspaces()
     assert kept["operation"] is None
+
+
+def test_a_hub_that_was_rolled_back_since_the_page_was_loaded_is_asked_nothing_it_does(
+    alice: Person,
+) -> None:
+    """Version 0.1 ignores queries and refuses unknown fields: to look at a dialog changes nothing.
+
+    The dialog says what is lost as it does of a Hub without dry runs.
+    """
+    alice.has_workspace("api")
+    page = alice.open_workspace("api")
+    for status in (400, 404):
+        alice.watch.expect_answer(status)
+    done: list[str] = []
+    page.route("**/workspaces**", partial(answer_as_version_0_1, done))
+    page.route("**/workspaces/**", partial(answer_as_version_0_1, done))
+    alice.button("Delete …", within=alice.panel("api")).click()
+    expect(alice.dialog).to_contain_text("The home, with every file in it")
+    expect(alice.button("Delete", within=alice.dialog)).to_have_attribute("aria-disabled", "false")
+    alice.button("Cancel", within=alice.dialog).click()
+    alice.button("Stop", within=alice.panel("api")).click()
+    expect(alice.button("Stop", within=alice.dialog)).to_have_attribute("aria-disabled", "false")
+    assert done == []
+    alice.button("Stop", within=alice.dialog).click()
+    expect(alice.dialog).to_have_count(0)
+    with page.expect_response(lambda answer: "dry_run" in answer.url):
+        alice.open("#/new")
+        alice.form.get_by_label("Name").fill("web")
+    assert done == [f"/workspaces/{alice.id_of('api')}/stop"]
+
+
+def answer_as_version_0_1(done: list[str], route: Route) -> None:
+    """Answer changes as that version does, without doing them, and let the rest through."""
+    request = route.request
+    if request.method == "GET":
+        route.fallback()
+        return
+    path = urlsplit(request.url).path
+    unknown = set(request.post_data_json or ()) - {"name", "metadata", "machine_type", "image_tag"}
+    if path.endswith("/delete"):
+        route.fulfill(status=404, json={"code": "NOT_FOUND", "detail": "There is no such path."})
+    elif unknown:
+        errors = [{"field": each, "message": "is not a field"} for each in sorted(unknown)]
+        route.fulfill(status=400, json={"code": "INVALID_REQUEST", "errors": errors})
+    else:
+        done.append(path)
+        route.fulfill(status=202, json={})

@@ -47,6 +47,7 @@ from shared.entry.bodies import (
     read_new_workspace,
     read_page_query,
     read_report,
+    read_stop,
 )
 from shared.entry.description import description
 from shared.entry.http import SECURITY_HEADERS
@@ -555,6 +556,7 @@ READERS: dict[str, Callable[[Request], object]] = {
     "NewMachine": lambda request: read_new_machine(request, POLICY),
     "NewConnection": read_new_connection,
     "KeepAwake": read_kept_awake,
+    "OnlyDryRun": read_stop,
     "Report": lambda request: read_report(request, MACHINE),
 }
 
@@ -580,7 +582,11 @@ def test_the_code_reads_every_example_of_a_request(schema: str, body: object) ->
 
 
 @pytest.mark.parametrize(
-    "within", ["NewWorkspace", "NewMachine", "NewConnection", "KeepAwake", "Report", "NewMetadata"]
+    "within",
+    [
+        *("NewWorkspace", "NewMachine", "NewConnection", "KeepAwake", "OnlyDryRun", "Report"),
+        "NewMetadata",
+    ],
 )
 def test_the_fields_of_a_request_are_those_of_the_code(within: str) -> None:
     """The code's message about an unknown field lists the fields that the document has."""

@@ -50,6 +50,8 @@ _TELL_SECONDS = 2.0  # a longer wait is told
 _CHUNK = 64 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _DRY_RUN = {"dry_run": "true"}
+# Besides the query, which a Hub before 0.2 ignores: it refuses a field that it does not know.
+_ONLY_DRY_RUN = {"dry_run": True}
 _PASSING = {429, 500, 502, 503, 504}
 
 
@@ -159,14 +161,14 @@ class HubClient:
     def create(self, fields: Mapping[str, Any], key: str, *, dry_run: bool = False) -> Any:
         """Ask for a workspace; the same key and fields are the same workspace.
 
-        Here and below, with ``dry_run`` the Hub only says what it would do. Send that only to a Hub
-        of which ``dry_run.check`` has found that it does.
+        Here and below, with ``dry_run`` the Hub only says what it would do. One that has no dry
+        runs refuses it.
         """
         request = Request(
             "POST",
             "/workspaces",
             query=_DRY_RUN if dry_run else None,
-            body=dict(fields),
+            body={**fields, **(_ONLY_DRY_RUN if dry_run else {})},
             headers={"Idempotency-Key": key},
             repeatable=True,
         )
@@ -231,10 +233,15 @@ class HubClient:
         return self.send(_change(workspace_id, "/connect", body)).value
 
     def delete(self, workspace_id: str, *, dry_run: bool = False) -> Any:
-        """Ask that a workspace be deleted; the answer is the workspace."""
+        """Ask that a workspace be deleted; the answer is the workspace.
+
+        A dry run has a path of its own, which an older Hub does not know: a DELETE has no body, so
+        such a Hub could not tell.
+        """
+        if dry_run:
+            return self.send(_change(workspace_id, "/delete", {}, dry_run=True)).value
         path = f"/workspaces/{quote(workspace_id, safe='')}"
-        query = _DRY_RUN if dry_run else None
-        return self.send(Request("DELETE", path, query=query, repeatable=dry_run)).value
+        return self.send(Request("DELETE", path)).value
 
     def close(self) -> None:
         """Close the connections."""
@@ -596,5 +603,6 @@ def _change(
 ) -> Request:
     path = f"/workspaces/{quote(workspace_id, safe='')}{below}"
     query = _DRY_RUN if dry_run else None
+    body = {**body, **(_ONLY_DRY_RUN if dry_run else {})}
     repeatable = dry_run or not body.get("rebuild")
     return Request("POST", path, query=query, body=body, repeatable=repeatable)

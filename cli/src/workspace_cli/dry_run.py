@@ -1,4 +1,8 @@
-"""``--dry-run``: what a request would do, in words. It is sent only to a Hub that knows it."""
+"""``--dry-run``: what a request would do, in words.
+
+It is sent only to a Hub that says that it knows it, and in such a way that another refuses it: a
+Hub may be rolled back in between.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,17 @@ from typing import Any
 
 from workspace_cli import words
 from workspace_cli.app import App
-from workspace_cli.errors import CommandError, NotUnderstoodError, PathUnknownError, RefusedError
+from workspace_cli.errors import (
+    CommandError,
+    NotUnderstoodError,
+    PathUnknownError,
+    QueryUnknownError,
+    RefusedError,
+)
 from workspace_cli.text import one_line
 
 FEATURE = "dry_run"
+_UPGRADE = "ask whoever runs this Hub to upgrade it"
 _COLUMN = 12
 _MOST_LISTED = 50
 _WOULD = {
@@ -40,7 +51,7 @@ def check(app: App) -> None:
     if not isinstance(features, list) or FEATURE not in features:
         raise RefusedError(
             f"{client.hub.address} has no dry runs, and would do it: so it was not asked",
-            hint="ask whoever runs this Hub to upgrade it",
+            hint=_UPGRADE,
         )
 
 
@@ -58,12 +69,16 @@ def show_each(
 
     Raises:
         CommandError: the first refusal, when all are done; others were told.
+        RefusedError: the Hub has no dry runs.
     """
     check(app)
     errors: list[CommandError] = []
     for name, ask in asked:
         try:
             value = _understood(ask())
+        except (PathUnknownError, QueryUnknownError):
+            message = f"{app.client().hub.address} has no dry runs: it refused, and did nothing"
+            raise RefusedError(message, hint=_UPGRADE) from None
         except CommandError as error:
             error.message = f"{name}: {error.message}" if len(asked) > 1 else error.message
             errors.append(error)

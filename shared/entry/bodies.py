@@ -247,7 +247,7 @@ def read_dry_run(request: Request) -> bool:
     """
     asked = _query(request, {"dry_run": _flag}).get("dry_run")
     body = read_object(request)
-    fields = {name: body[name] for name in ("dry_run", "dryRun") if name in body}
+    fields = {name: value for name, value in body.items() if name in {"dry_run", "dryRun"}}
     said = _checked(fields, _DRY_RUN).get("dry_run")
     if None not in (asked, said) and asked != said:
         message = "must be the same in the query and in the body"

@@ -5,6 +5,7 @@
  */
 import { html } from "lit";
 import { openConfirm } from "page/confirm.js";
+import { secondsLeft } from "page/problem.js";
 
 /**
  * Return the button of the one action that fits.
@@ -18,7 +19,7 @@ export function action(app, workspace) {
   const own = !me || workspace.owner_id === me.owner_id;
   const { label, look = "", press } = own ? fitting(workspace) : forOthers(workspace);
   const named = `${label.replace(" …", "")} ${workspace.name}`;
-  const waits = asking.has(workspace.id) || refused.get(workspace.id)?.retryIn?.() > 0;
+  const waits = asking.has(workspace.id) || secondsLeft(refused.get(workspace.id)) > 0;
   return html`<button class=${look} aria-label=${named} ?disabled=${waits}
     @click=${() => press(app, workspace)}>${label}</button>`;
 }

@@ -34,12 +34,6 @@ export class Problem extends Error {
     /** @type {string} what whoever runs the Hub finds it by. */
     this.requestId = response.headers.get("X-Request-Id") ?? "";
   }
-
-  /** @returns {number} seconds that are left until a repetition may succeed; 0 if none are. */
-  retryIn() {
-    const passed = (Date.now() - this.at.getTime()) / 1000;
-    return Math.max(0, (this.retryAfter ?? 0) - passed);
-  }
 }
 
 /** No answer came: no network, no Hub, or none in time. */

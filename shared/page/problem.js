@@ -48,7 +48,7 @@ export function expected(app, error) {
 /**
  * Return for how many seconds the Hub wants no further try.
  *
- * @param {Problem|Offline|null} problem
+ * @param {Problem|Offline|null} [problem]
  * @returns {number} 0 if it may be tried again now.
  */
 export function secondsLeft(problem) {

@@ -6,6 +6,7 @@
 import { html, nothing } from "lit";
 import { action } from "page/actions.js";
 import { icon, shape } from "page/icons.js";
+import { secondsLeft } from "page/problem.js";
 import { ahead, clock, duration, moment, now, secondsBetween, time } from "page/times.js";
 import * as words from "page/words.js";
 
@@ -136,7 +137,7 @@ function trouble(app, workspace) {
 
 /** Not in the alert: a screen reader would say it every second. */
 function retryIn(problem) {
-  const left = problem.retryIn?.() ?? 0;
+  const left = secondsLeft(problem);
   return left > 0 ? html` Try again in <span class="count">${duration(left)}</span>.` : nothing;
 }
 

@@ -15,7 +15,7 @@ from localcloud.running_cloud import RunningCloud
 from tests.page.watch import Watch
 
 # An operation of the fast local cloud takes a second; the page sees it within two more.
-SECONDS = 30
+SECONDS = 60
 expect.set_options(timeout=SECONDS * 1000)
 
 

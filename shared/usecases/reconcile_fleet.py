@@ -65,7 +65,7 @@ def reconcile_fleet(
     differ at once, and people's operations need Compute too.
 
     Each record's ``sweep_at`` is put right, too: versions that do not know it drop it, and another
-    configuration moves it.
+    configuration moves it. That does not depend on Compute.
 
     Raises:
         UnavailableError: Compute's lists or the store do not answer. Nothing was decided on a
@@ -76,9 +76,16 @@ def reconcile_fleet(
     away: UnavailableError | None = None
     try:
         fleet = Fleet.listed_by(machines, records.clock, began + budget * LISTS_UNTIL)
-        run.see_to_workspaces(fleet, began + budget * LOOKS_UNTIL, began + budget * ORPHANS_UNTIL)
     except UnavailableError as error:
         away = error
+        run.time_sweeps(began + budget * ORPHANS_UNTIL)
+    else:
+        try:
+            run.see_to_workspaces(
+                fleet, began + budget * LOOKS_UNTIL, began + budget * ORPHANS_UNTIL
+            )
+        except UnavailableError as error:
+            away = error
     run.see_to_owners(began + budget)
     if away is not None:
         raise away
@@ -179,6 +186,22 @@ class _Run:
         if away is not None:
             raise away
 
+    def time_sweeps(self, until: datetime) -> None:
+        """Only put right when the clean-up must read each record: Compute's lists do not answer.
+
+        If the store does not answer either, nothing more is done.
+        """
+        store = self.records.store
+        try:
+            for stretch in _ring(store.list_workspaces_by_id, store.get_checkpoint(WORKSPACES)):
+                for entry in stretch.records:
+                    if self.records.clock() > until:
+                        return
+                    if isinstance(entry, Stored):
+                        self._for_record(entry.record, self._time_sweep)
+        except UnavailableError as error:
+            log_failure("SweepFailed", error)
+
     def _looks(self, fleet: Fleet, start: str | None) -> Iterator[str]:
         """Look at one id after the other, and yield each when it is done."""
         for stretch in _ring(self.records.store.list_workspaces_by_id, start):
@@ -240,14 +263,18 @@ class _Run:
         name = NO_NAME if record.is_being_deleted else record.name
         held = OwnedWorkspace(name, record.counts_as_running)
         self.held.setdefault(record.owner_id, {})[record.id] = held
+        self._for_record(record, self._time_sweep)  # by itself: it does not depend on Compute
+        self._for_record(record, lambda record: self._adopt_machine(fleet, record))
+
+    def _for_record(self, record: Workspace, do: Callable[[Workspace], None]) -> None:
+        """Do something about one record. What fails is reported, and stops nothing else."""
         try:
-            self._adopt_machine(fleet, record)
-            self._time_sweep(record)
+            do(record)
         except WorkspaceNotFoundError:
             return  # deleted since it was read
         except Exception as error:  # noqa: BLE001 -- one workspace must not stop the rest
-            log_failure("SweepFailed", error, workspace_id=workspace_id)
-            self.report.failed[workspace_id] = str(error)
+            log_failure("SweepFailed", error, workspace_id=record.id)
+            self.report.failed[record.id] = str(error)
 
     def _adopt_machine(self, fleet: Fleet, record: Workspace) -> None:
         """Have one record adopt its machine's state, and its owner let in to the machine.

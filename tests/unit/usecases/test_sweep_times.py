@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 
+from shared.domain.errors import UnavailableError
 from shared.domain.lifecycle import sweeps_at
 from shared.domain.workspace import Workspace
 from tests.fakes.store import MemoryWorkspaceStore
@@ -91,3 +94,25 @@ def test_one_record_whose_time_cannot_be_put_right_does_not_stop_the_others() ->
 
     assert list(report.failed) == [bad.id]
     assert world.workspace(good.id).sweep_at is None
+
+
+@pytest.mark.parametrize("away", ["one machine", "all lists"])
+def test_the_time_is_put_right_though_compute_does_not_answer(
+    away: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a record that an older version has written would run for ever."""
+    world = World()
+    workspace = world.ready()
+    world.store.put(replace(workspace, sweep_at=None, instance_id=None))
+
+    def refuse(*_: object) -> NoReturn:
+        raise UnavailableError("Compute Engine does not answer now.")
+
+    refused = ("list_instances", "list_disks") if away == "all lists" else ("get", "get_disk")
+    for method in refused:
+        monkeypatch.setattr(world.machines, method, refuse)
+    world.machines.instances.clear()  # so that the one of the record has to be looked for
+    with suppress(UnavailableError):
+        world.reconcile_fleet()
+
+    assert world.workspace(workspace.id).sweep_at == workspace.sweep_at

@@ -234,7 +234,8 @@ def keep_awake(
 
     Raises:
         InvalidRequestError: ``until`` is over, or further ahead than ``keep_awake_most``.
-        OperationUnderWayError: the machine is being stopped or deleted.
+        OperationUnderWayError: the machine is being stopped or deleted, or what is under way has
+            failed and cleans up.
         NotAwakeError: no machine runs, and none is about to.
     """
     if until is None:
@@ -247,9 +248,13 @@ def keep_awake(
     if operation is None:
         if not workspace.machine_running:
             raise NotAwakeError(workspace.status)
-    elif operation.kind is OperationKind.DELETE or (
-        operation.kind is OperationKind.STOP
-        and not (operation.automatic and operation.phase in _NOT_STOPPED_YET)
+    elif (
+        operation.kind is OperationKind.DELETE
+        or operation.failure is not None  # what is left of it only cleans up
+        or (
+            operation.kind is OperationKind.STOP
+            and not (operation.automatic and operation.phase in _NOT_STOPPED_YET)
+        )
     ):
         raise OperationUnderWayError(operation)
     if workspace.kept_awake_until == until:

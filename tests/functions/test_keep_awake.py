@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.domain.workspace import Operation, OperationKind, Phase, Status
+from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
 from tests.fakes.records import a_workspace, an_operation
 from tests.fakes.world import suspended
 from tests.functions.conftest import Functions
 
 HOUR = timedelta(hours=1)
+FAILURE = Problem("NOT_READY", "It is not.", retryable=True, at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def at(hub: Functions, ahead: timedelta) -> str:
@@ -134,8 +135,14 @@ def test_an_idle_stop_that_has_not_reached_the_machine_is_called_off(hub: Functi
         an_operation(OperationKind.STOP),
         an_operation(OperationKind.STOP, Phase.AWAIT_SUSPENDED, automatic=True),
         an_operation(OperationKind.DELETE),
+        replace(an_operation(OperationKind.START), failure=FAILURE),
     ],
-    ids=["a person's STOP", "an idle STOP that has reached the machine", "a DELETE"],
+    ids=[
+        "a person's STOP",
+        "an idle STOP that has reached the machine",
+        "a DELETE",
+        "a failed START",
+    ],
 )
 def test_what_ends_the_machine_is_not_called_off(hub: Functions, operation: Operation) -> None:
     """The answer has the operation. To take it back is not refused."""

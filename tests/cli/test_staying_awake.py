@@ -79,6 +79,25 @@ def test_a_time_of_the_day_is_the_next_one(at_hub: Cli, hub: ScriptedHub) -> Non
     assert f"{until.astimezone():%H:%M}" == "06:30"
 
 
+def test_a_time_of_the_day_is_right_also_beyond_a_change_of_clocks(
+    at_hub: Cli, hub: ScriptedHub
+) -> None:
+    """Tomorrow's offset is tomorrow's: the clocks of this place change an hour from now."""
+    hub.workspaces = [workspace("api")]
+    hub.answers = lambda seen: Reply(body=workspace("api")) if seen.method == "POST" else None
+    now = datetime.now(UTC)
+    change, asked = now + timedelta(hours=1), now - timedelta(hours=1)
+    # In UTC until the change, and an hour ahead from then on (source: POSIX, "TZ"): J is the day.
+    day, back = change.timetuple().tm_yday, (change + timedelta(days=180)).timetuple().tm_yday
+    at_hub.environment["TZ"] = f"AAA0BBB-1,{day - 1}/{change:%H:%M:%S},{back - 1}"
+
+    at_hub.succeed("keep-awake", "api", "--until", f"{asked:%H:%M}")
+
+    [body] = [each.body for each in hub.seen if each.method == "POST"]
+    until = asked.replace(second=0, microsecond=0) + timedelta(days=1) - timedelta(hours=1)
+    assert body["until"] == f"{until:%Y-%m-%dT%H:%M:%SZ}"
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -95,9 +95,10 @@ def command(app: App, name: str, span: timedelta | None, moment: str | None, off
 def _moment(text: str, now: datetime) -> datetime | None:
     """Return a whole time as it is, and a time of the day as the next such time."""
     if clock := _CLOCK.fullmatch(text):
-        here = now.astimezone()
+        # Without an offset, since tomorrow may have another: the clocks are changed in some nights.
+        here = now.astimezone().replace(tzinfo=None)
         at = here.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
-        return at if at > here else at + timedelta(days=1)
+        return (at if at > here else at + timedelta(days=1)).astimezone()
     return parse_time(text)
 
 

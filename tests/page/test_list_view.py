@@ -13,6 +13,15 @@ from tests.page.conftest import OpenPage
 from tests.page.looks import ZONE
 from tests.page.person import Person
 
+# Whether what is written is lighter than what it is written on.
+IS_DARK = """
+() => {
+  const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  context.fillStyle = getComputedStyle(document.body).color;
+  context.fillRect(0, 0, 1, 1);
+  return context.getImageData(0, 0, 1, 1).data[0] > 127;
+}
+"""
 IN_MINUTES = re.compile(r"sleeps in (\d+) min")
 
 
@@ -118,6 +127,24 @@ def test_the_keyboard_walks_through_the_list_and_opens_and_closes(alice: Person)
     expect(page).to_have_url(re.compile(r"#/new$"))
 
 
+def test_the_menu_has_the_colours_and_the_first_link_skips_to_the_list(alice: Person) -> None:
+    """Dark is dark, Light and System are light here; Tab and Enter lead past the header."""
+    page = alice.open()
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    page.keyboard.press("?")
+    colours = page.get_by_role("group", name="Colours")
+    for name, dark in (("Dark", True), ("System", False), ("Dark", True), ("Light", False)):
+        alice.button(name, within=colours).click()
+        expect(alice.button(name, within=colours)).to_have_attribute("aria-pressed", "true")
+        assert page.evaluate(IS_DARK) is dark
+    page.keyboard.press("?")
+    expect(colours).to_be_hidden()
+    skip = page.get_by_role("link", name="Skip to the workspaces")
+    skip.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#list-title")).to_be_focused()
+
+
 def test_somebody_without_workspaces_is_told_what_one_is(alice: Person) -> None:
     """The empty list leads to the form for a new one."""
     page = alice.open()
@@ -150,6 +177,9 @@ def test_nobody_sees_the_workspaces_of_another_but_an_administrator(
     expect(admin.row("ours", of=bob.email)).to_have_count(0)
     expect(admin.row("secret-plan", of=alice.email)).to_have_count(1)
     expect(admin.page.get_by_label("Search workspaces")).to_have_value(alice.email)
+    admin.button("Yours").click()
+    expect(admin.page.get_by_role("heading", name="Your workspaces")).to_be_visible()
+    expect(admin.row("secret-plan")).to_have_count(0)
 
 
 def test_the_quota_in_use_is_shown_and_follows(alice: Person) -> None:

@@ -103,8 +103,12 @@ def test_an_operation_that_somebody_else_has_begun_is_told_not_replaced(
     alice.watch.expect_answer(409)
     alice.button("Start api").click()
     expect(page.get_by_role("alert")).to_contain_text("A DELETE is under way on this workspace.")
+    alice.button("Dismiss").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
     page.evaluate(HIDE, False)
     expect(alice.row("api")).to_contain_text("deleting")
+    alice.button("Watch api").click()
+    expect(alice.panel("api")).to_be_visible()
 
 
 def test_a_tab_whose_workspace_was_deleted_in_another_says_so(alice: Person) -> None:

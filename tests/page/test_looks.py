@@ -112,8 +112,33 @@ def the_form(person: Person, _: dict[str, str]) -> None:
     expect(person.form).to_contain_text("must not hold credentials")
 
 
+def nothing_found(person: Person, _: dict[str, str]) -> None:
+    """Show a list that a search has left nothing of."""
+    person.open("#/")
+    person.page.get_by_label("Search workspaces").fill("nonsense")
+    expect(person.page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+
+
+def no_such_one(person: Person, _: dict[str, str]) -> None:
+    """Show the address of a workspace that is not there."""
+    person.button("Show all").click()
+    person.watch.expect_answer(404)
+    person.open("#/workspaces/00000000-0000-4000-8000-000000000000")
+    expect(person.page.get_by_role("heading", name="No such workspace")).to_be_visible()
+
+
+def another_machine(person: Person, ids: dict[str, str]) -> None:
+    """Show the dialog in which one chooses another machine."""
+    person.open(f"#/workspaces/{ids['api']}")
+    person.button("Change machine …", within=person.panel("api")).click()
+    person.choose_machine(person.dialog, "e2-standard-8")
+    expect(person.dialog).to_contain_text("Type its name")
+
+
 def the_question(person: Person, ids: dict[str, str]) -> None:
     """Show the dialog that asks whether to delete."""
+    person.page.keyboard.press("Escape")  # closes the dialog before
+    expect(person.dialog).to_have_count(0)
     person.open(f"#/workspaces/{ids['api']}")
     person.button("Delete …", within=person.panel("api")).click()
     expect(person.dialog).to_contain_text("Type its name")
@@ -145,6 +170,9 @@ VIEWS: dict[str, Callable[[Person, dict[str, str]], Any]] = {
     "asleep": one_asleep,
     "error": a_failed_one,
     "new": the_form,
+    "nothing-matches": nothing_found,
+    "no-such": no_such_one,
+    "change": another_machine,
     "delete": the_question,
     "menu": the_menu,
     "away": no_hub,  # the last: it is not ended
@@ -157,12 +185,14 @@ def check_and_photograph(person: Person, view: str, look: Look) -> list[str]:
     person.page.screenshot(path=PICTURES / f"{view}-{look.name}.png")
     wide: bool = person.page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
     found = ["wider than the window"] if wide else []
+    if person.page.evaluate("() => document.getAnimations().length > 0"):
+        found.append("moves, for somebody who wants no motion")
     if look.is_between:
         return found
     return [f"{view}: {each}" for each in [*found, *violations(person.page)]]
 
 
-@pytest.mark.timeout(300)  # ten views, and a machine may be busy
+@pytest.mark.timeout(300)  # a dozen views, and a machine may be busy
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
 def test_every_view_is_for_everybody_and_fits_its_window(
     open_page: OpenPage, household: dict[str, str], look: Look

@@ -231,7 +231,7 @@ export function followRoute() {
   const read = () =>
     app.update((now) => {
       now.route = routeOf(location.hash);
-      now.missing.delete(now.route.id); // whoever comes back to it has the Hub asked anew
+      now.missing.delete(now.route.id); // asked anew
     });
   addEventListener("hashchange", read);
   read();

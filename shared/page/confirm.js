@@ -107,7 +107,7 @@ class Dialog {
     this.#element.className = "confirm";
     this.#element.setAttribute("aria-labelledby", "confirm-title");
     this.#element.addEventListener("close", () => this.#end(false));
-    // Beside it, from the beginning to the end: not at the end of selecting what is in it.
+    // Not at the end of selecting text in it.
     let beside = false;
     this.#element.addEventListener("pointerdown", (event) => (beside = this.#isBeside(event)));
     this.#element.addEventListener("click", (event) => {
@@ -291,7 +291,6 @@ class Dialog {
     this.#set({ sending: true, problem: null });
     const { api } = this.#app;
     const { problem } = await send(this.#app, this.#id, () => this.#request());
-    // Whoever has not waited for the answer reads it at the workspace.
     if (problem && this.#unsubscribe === null && api === this.#app.api)
       this.#app.update((state) => state.refused.set(this.#id, problem));
     this.#set({ sending: false, problem });

@@ -211,7 +211,7 @@ function panelOf(app) {
       shown: SHOWN_EVENTS,
       problem: null,
       failures: 0, // since it was last read
-      retryAt: 0, // not to be read again before, in milliseconds
+      retryAt: 0, // milliseconds
       keepAwake: newKeepAwake(),
     };
   }

@@ -5,7 +5,7 @@
  */
 import { html } from "lit";
 import { openConfirm } from "page/confirm.js";
-import { secondsLeft } from "page/problem.js";
+import { secondsLeft, send } from "page/problem.js";
 
 /**
  * Return the button of the one action that fits.
@@ -54,6 +54,8 @@ function open(app, workspace) {
   app.go(`/workspaces/${workspace.id}`);
 }
 
-function start(app, workspace) {
-  return app.ask(workspace, () => app.api.post(`/workspaces/${workspace.id}/start`));
+async function start(app, { id }) {
+  const { api } = app;
+  const { problem } = await send(app, id, () => api.post(`/workspaces/${id}/start`));
+  if (problem && api === app.api) app.update((state) => state.refused.set(id, problem));
 }

@@ -21,12 +21,8 @@ export class Problem extends Error {
     this.status = response.status;
     /** @type {string} what went wrong, for programs; empty if the Hub did not say. */
     this.code = body.code ?? "";
-    /** @type {string} what happened and what to do next, for people. */
-    this.detail = this.message;
     /** @type {{field: string, message: string}[]} */
     this.errors = Array.isArray(body.errors) ? body.errors : [];
-    /** @type {object|null} the operation that is in the way. */
-    this.operation = body.operation ?? null;
     /** @type {number|null} seconds. */
     this.retryAfter = Number.parseInt(response.headers.get("Retry-After"), 10) || null;
     /** @type {Date} when it was said. */

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { Api, Offline, Problem } from "page/api.js";
+import { Api, Problem } from "page/api.js";
 
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const TOAST_MS = 6000;
@@ -189,32 +189,6 @@ export const app = {
   },
 
   /**
-   * Ask for a change of a workspace, show it at once, and keep why it was refused.
-   *
-   * @param {object} workspace
-   * @param {() => Promise<object|null>} ask sends the request; returns the workspace.
-   * @returns {Promise<boolean>} whether the Hub has taken it.
-   */
-  async ask(workspace, ask) {
-    const { id } = workspace;
-    const { api } = app;
-    app.update((now) => now.asking.add(id) && now.refused.delete(id));
-    try {
-      const answer = await ask();
-      if (answer?.id === id) app.put(answer);
-      return true;
-    } catch (error) {
-      if (!(error instanceof Problem || error instanceof Offline)) throw error;
-      app.failed(error);
-      if (api === app.api) app.update((now) => now.refused.set(id, error));
-      return false;
-    } finally {
-      app.update((now) => now.asking.delete(id));
-      app.live?.poke();
-    }
-  },
-
-  /**
    * Note what an error says of the session. Whoever catches an error of the API calls it.
    *
    * @param {Error} error
@@ -243,7 +217,7 @@ export function followRoute() {
  * @param {string} fragment with its `#`.
  * @returns {{view: "list"|"workspace"|"new", id: string|null}}
  */
-export function routeOf(fragment) {
+function routeOf(fragment) {
   const [, first, id] = fragment.split("/");
   if (first === "new") return { view: "new", id: null };
   if (first === "workspaces" && ID.test(id)) return { view: "workspace", id };

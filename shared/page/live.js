@@ -67,7 +67,10 @@ export class Live {
     if (!session.signedIn) return update((state) => (state.signedOut = true));
     this.#asking = true;
     this.#again = false;
-    const pause = await this.#ask();
+    const pause = await this.#ask().catch((error) => {
+      reportError(error); // a fault of the page: it goes on
+      return QUIET_MS;
+    });
     this.#asking = false;
     if (this.#again) this.#round();
     else if (pause !== null) this.#timer = setTimeout(() => this.#round(), pause);
@@ -81,8 +84,7 @@ export class Live {
     } catch (error) {
       if (api !== this.#app.api) return 0;
       if (error instanceof Problem || error instanceof Offline) return this.#failed(error);
-      reportError(error);
-      return QUIET_MS;
+      throw error;
     }
     this.#failures = 0;
     this.#seenAt = new Date();

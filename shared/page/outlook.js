@@ -5,18 +5,12 @@
  */
 import { html, nothing } from "lit";
 import { fieldProblem, problemView, send } from "page/problem.js";
-import { ahead, clock, duration, moment, now, time } from "page/times.js";
+import { ahead, clock, duration, moment, now, secondsBetween, time } from "page/times.js";
+import { capital } from "page/words.js";
 
 const HOURS = [1, 2, 4, 8];
 const MINUTE_MS = 60_000;
 const DAY_SECONDS = 86_400;
-// What has been so since the moment that an entry gives.
-const SINCE = {
-  delete: "Suspended since",
-  compute_limit: "Suspended since",
-  renewal: "Made",
-  max_run: "Running since",
-};
 
 /**
  * Show the outlook with what changes it.
@@ -36,7 +30,7 @@ export function outlookView(app, workspace, form) {
         ? html`<ol class="outlook">
             ${outlook.map(
               (entry) =>
-                html`<li class="kind-${entry.kind}">
+                html`<li class=${isNear(entry) ? "is-near" : nothing}>
                   <p>${whenOf(entry)} ${entry.what}.</p>
                   <p class="soft">${reasonOf(entry)}</p>
                 </li>`,
@@ -48,25 +42,24 @@ export function outlookView(app, workspace, form) {
   `;
 }
 
-function whenOf({ at }) {
+function isNear({ at }) {
   const date = time(at);
+  return date !== null && Math.abs(secondsBetween(now(), date)) < DAY_SECONDS;
+}
+
+function whenOf(entry) {
+  const date = time(entry.at);
   if (!date) return html`<b>At any time</b>:`;
-  const near = Math.abs(date - now()) < DAY_SECONDS * 1000;
   return html`<b>${moment(date, clock)}</b
-    >${near ? html`<span class="soft">, <span class="count">${ahead(date)}</span></span>` : nothing}:`;
+    >${isNear(entry) ? html`<span class="soft">, <span class="count">${ahead(date)}</span></span>` : nothing}:`;
 }
 
-function reasonOf({ kind, why, since, unless }) {
+/** The reason goes on with its `since`: nobody has been connected since 9:41. */
+function reasonOf({ why, since, unless }) {
   const from = time(since);
-  const when = from && moment(from, clock);
-  const goesOn = kind === "suspend" && when; // nobody has been connected since …
-  return html`${capital(why)}${goesOn ? html` since ${when}` : nothing}${why ? "." : nothing}
-  ${when && SINCE[kind] ? html`${SINCE[kind]} ${when}.` : nothing}
-  ${unless ? `Unless ${unless}.` : nothing}`;
-}
-
-function capital(text) {
-  return text ? text[0].toUpperCase() + text.slice(1) : "";
+  return html`${capital(why)}${from ? html` since ${moment(from, clock)}` : nothing}${
+    unless ? `, unless ${unless}` : nothing
+  }.`;
 }
 
 /** Return until when a person has asked that it runs; null if that is over, or if nobody has. */
@@ -222,7 +215,7 @@ function older({ stops_at: stopsAt, deletes_at: deletesAt, last_connected_at: si
       kind: "delete",
       at: deletesAt,
       what: "it is deleted",
-      why: "",
+      why: "nobody has started it",
       unless: "somebody starts it",
     },
   ].filter(Boolean);

@@ -97,7 +97,7 @@ function errorView(app, workspace) {
   const asking = app.state.asking.has(workspace.id);
   return html`<section class="note is-bad" aria-labelledby="error-title">
     <h3 id="error-title">
-      ${capital(words.failed(error))}: <span class="code">${error.code}</span>
+      ${words.capital(words.failed(error))}: <span class="code">${error.code}</span>
     </h3>
     <p><bdi>${said}</bdi></p>
     ${printed.length ? printedView(printed.join("\n")) : nothing}
@@ -186,10 +186,6 @@ function detailsView(app, workspace, status, owns) {
 function memoryOf({ memory_kept: kept, memory_lost_because: why }) {
   if (kept === null || kept === undefined) return null;
   return kept ? "was kept" : `was lost: ${why ?? "no reason is known"}`;
-}
-
-function capital(text) {
-  return text[0].toUpperCase() + text.slice(1);
 }
 
 function usualSeconds(app, { id, operation }) {

@@ -82,9 +82,9 @@ function used(workspace) {
 function underWay({ operation }, how, usual) {
   const tried = operation.zones_tried?.length;
   const what = words.doing(operation.phase);
-  return html`<p>${what}, <b class="count">${duration(how.elapsed)}</b>${tried
+  return html`<p>${what}${tried
       ? html`<span class="soft">, no capacity in ${tried} ${tried === 1 ? "zone" : "zones"}</span>`
-      : nothing}</p>
+      : nothing}, <b class="count">${duration(how.elapsed)}</b></p>
     ${how.part === null
       ? html`<p class="soft">by ${moment(time(operation.deadline_at), clock)} at the latest</p>`
       : html`<p class="soft meter ${how.elapsed > usual * SLOW ? "slow" : ""}">

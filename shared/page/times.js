@@ -99,7 +99,7 @@ export function clock(date, at = now()) {
  * @param {Date} [at] what counts as now.
  * @returns {string}
  */
-export function relative(date, at = now()) {
+function relative(date, at = now()) {
   const ahead = secondsBetween(at, date);
   if (ahead <= -DAY) return clock(date, at);
   if (ahead <= -1) return `${duration(-ahead)} ago`;
@@ -124,7 +124,7 @@ export function ahead(date, at = now()) {
  * @param {Date} date
  * @returns {string}
  */
-export function utc(date) {
+function utc(date) {
   return `${date.toISOString().slice(0, 19).replace("T", " ")} UTC`;
 }
 

@@ -21,6 +21,8 @@ const KEEP = { act: "start", label: "Keep it: start" };
 
 const OTHER_IMAGE = "Start it with an image that exists and keeps running.";
 const OPERATOR = "Whoever runs the Hub has to change something first.";
+const REPAIR = "Nothing was formatted. Have the home disk repaired from a snapshot, then try again.";
+const BOOT_IMAGE = "Try again. If it stays so, tell whoever runs the Hub.";
 
 // What to do, in a sentence, and what else than "Try again" helps.
 const CODES = {
@@ -49,6 +51,11 @@ const CODES = {
     "Look for the cause in what the machine printed, then try again.",
     [REBUILD, IMAGE],
   ],
+  COMPUTE_UNAVAILABLE: ["Try again.", []],
+  CREATE_TIMED_OUT: ["Try again.", []],
+  START_TIMED_OUT: ["Try again.", []],
+  STOP_TIMED_OUT: ["Try again.", []],
+  DELETE_TIMED_OUT: ["Try again.", []],
   NOT_CARRIED_OUT: ["Try again, and tell whoever runs the Hub.", []],
   BOOT_FAILED: ["Try again.", [REBUILD]],
   IMAGE_MISSING: [OTHER_IMAGE, [IMAGE]],
@@ -67,6 +74,18 @@ const CODES = {
   DISK_FULL: ["Have the home disk made larger, then try again: its file system grows at boot.", []],
   DISK_READ_ONLY: ["Have the home disk attached for writing, then try again.", []],
   DISK_UNREADABLE: ["Try again. If it stays so, have a snapshot of the disk restored.", []],
+  DISK_FOREIGN: [REPAIR, []],
+  DISK_DAMAGED: [REPAIR, []],
+  DISK_UNMOUNTABLE: [REPAIR, []],
+  DISK_UNUSABLE: [REPAIR, []],
+  DISK_MISSING: [BOOT_IMAGE, []],
+  DISK_NOT_FORMATTED: [BOOT_IMAGE, []],
+  DISK_NOT_CHECKED: [BOOT_IMAGE, []],
+  SECRETS_NOT_SAFE: [BOOT_IMAGE, []],
+  REGISTRY_LOGIN_FAILED: [BOOT_IMAGE, []],
+  DOCKER_NOT_RUNNING: [BOOT_IMAGE, []],
+  METADATA_AWAY: [BOOT_IMAGE, []],
+  METADATA_NOT_GUARDED: [BOOT_IMAGE, []],
 };
 
 /**

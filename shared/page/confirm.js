@@ -9,6 +9,7 @@
 import { html, nothing, render } from "lit";
 import { DRY_RUN, factsView, hasNoDryRuns, losesWork, lossesView } from "page/forecast.js";
 import { machineField, offeredTags, textField } from "page/fields.js";
+import { SIGNED_OUT } from "page/notices.js";
 import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
 import { imageProblem, nameProblem } from "page/rules.js";
 import { duration } from "page/times.js";
@@ -73,6 +74,7 @@ class Dialog {
   #element = document.createElement("dialog");
   #opener = document.activeElement;
   #unsubscribe = null;
+  #route;
   #timer = null;
   #asked = 0;
   #seen = "";
@@ -95,6 +97,7 @@ class Dialog {
     this.#verb = verb;
     this.#id = workspace.id;
     this.#was = workspace;
+    this.#route = app.state.route;
     this.#resolve = resolve;
     if (verb === "change") {
       const { machine_type, image_tag } = workspace;
@@ -132,8 +135,11 @@ class Dialog {
 
   #draw() {
     if (this.#unsubscribe === null) return; // it has ended
+    const { route, signedOut } = this.#app.state;
+    if (route !== this.#route) return this.#end(false); // the person has gone elsewhere, or back
     const { status, operation, machine_type: machineType } = this.#workspace;
-    const seen = JSON.stringify([status, operation?.id, machineType, this.#state.chosen]);
+    const { chosen } = this.#state;
+    const seen = JSON.stringify([status, operation?.id, machineType, chosen, signedOut]);
     if (seen !== this.#seen) {
       const pause = this.#seen ? PAUSE_MS : 0;
       this.#seen = seen;
@@ -156,6 +162,7 @@ class Dialog {
     clearTimeout(this.#timer);
     const asked = ++this.#asked;
     Object.assign(this.#state, { refusal: null, stale: true });
+    if (this.#isSignedOut) return; // it is asked after the new sign-in
     if (this.#wrong || this.#isUnchanged) {
       this.#state.answer = null;
       return;
@@ -226,6 +233,11 @@ class Dialog {
     return this.#verb === "change" && !Object.keys(this.#fields).length;
   }
 
+  /** While the dialog is open, nothing beside it can be pressed: it has that button, too. */
+  get #isSignedOut() {
+    return this.#app.state.signedOut;
+  }
+
   get #choices() {
     return this.#app.state.me?.choices;
   }
@@ -262,7 +274,8 @@ class Dialog {
   #press(event) {
     event.preventDefault();
     const { answer, refusal, stale } = this.#state;
-    if (this.#isReady) this.#submit();
+    if (this.#isSignedOut) this.#app.signIn();
+    else if (this.#isReady) this.#submit();
     else if (this.#lacksName) {
       this.#set({ mistyped: true });
       this.#element.querySelector("#confirm-new-name")?.focus();
@@ -275,7 +288,7 @@ class Dialog {
 
   /** A press asks, asks again, or says what is still to be filled in. */
   get #isPressable() {
-    return this.#isReady || this.#state.refusal !== null || this.#lacksName;
+    return this.#isSignedOut || this.#isReady || this.#state.refusal !== null || this.#lacksName;
   }
 
   get #lacksName() {
@@ -335,13 +348,14 @@ class Dialog {
       <p>${nothingToDo ? "There is nothing to do: it is so, or is under way." : this.#said()}</p>
       ${this.#form()}
       <div class="forecast" aria-live="polite">${this.#forecast()}</div>
-      ${this.#isTyped && !nothingToDo ? this.#typing() : nothing} ${problemView(problem, ["name"])}
+      ${this.#isTyped && !nothingToDo ? this.#typing() : nothing}
+      ${this.#isSignedOut ? nothing : problemView(problem, ["name"])}
       <div class="acts">
         <button type="button" @click=${() => this.#element.close()}>
           ${nothingToDo ? "Close" : "Cancel"}
         </button>
         <button
-          class=${bad || (answer && losesWork(answer)) ? "go is-bad" : "go"}
+          class=${!this.#isSignedOut && (bad || (answer && losesWork(answer))) ? "go is-bad" : "go"}
           aria-disabled=${this.#isPressable ? "false" : "true"}
           ?data-first=${!this.#isTyped && !VERBS[this.#verb].form}
         >
@@ -353,6 +367,7 @@ class Dialog {
 
   #label(button, left) {
     const { sending, pressed, refusal } = this.#state;
+    if (this.#isSignedOut) return "Sign in again";
     if (sending || pressed) return "Asking …";
     if (left > 0) return html`${button} in <span class="count">${duration(left)}</span>`;
     return refusal ? "Ask again" : button;
@@ -369,6 +384,7 @@ class Dialog {
 
   #forecast() {
     const { answer, refusal } = this.#state;
+    if (this.#isSignedOut) return html`<p class="note is-bad" role="alert">${SIGNED_OUT}</p>`;
     if (refusal) return problemView(refusal, ["name"]);
     if (this.#wrong) return nothing;
     if (this.#isUnchanged) return html`<p class="soft">Choose another machine type or image.</p>`;

@@ -7,6 +7,10 @@ import { html, nothing } from "lit";
 
 const NAME = /^[A-Za-z0-9._-]{1,48}$/;
 const HOST_PREFIX = "workspace.";
+const WAITS = {
+  START: "This waits until it is ready.",
+  STOP: "This waits until it is asleep, and starts it then.",
+};
 const HOME = "/home/workspace"; // the container's home, as the boot scripts mount it
 
 /** Return a workspace's name as a word of a command line: its id if the name reads otherwise. */
@@ -59,7 +63,7 @@ export function connectView(app, workspace, connection, owns) {
           </p>`
         : nothing
     }
-    ${kind && kind !== "START" ? html`<p class="soft">This waits until the ${kind} has ended.</p>` : nothing}
+    ${kind && !runs ? html`<p class="soft">${WAITS[kind] ?? WAITS.START}</p>` : nothing}
     ${
       runs
         ? html`<p class="soft">

@@ -8,6 +8,8 @@ import { html, nothing } from "lit";
 import { icon } from "page/icons.js";
 import { clock, duration, moment } from "page/times.js";
 
+export const SIGNED_OUT = "Your sign-in has ended. Nothing that you have typed is lost.";
+
 /**
  * Return the notices.
  *
@@ -28,7 +30,7 @@ export function notices(app) {
 
 function ended(app) {
   return html`<p class="notice is-bad">
-    <span role="alert">Your sign-in has ended. Nothing that you have typed is lost.</span>
+    <span role="alert">${SIGNED_OUT}</span>
     <button class="go" @click=${app.signIn}>Sign in again</button>
   </p>`;
 }

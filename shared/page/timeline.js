@@ -8,6 +8,8 @@ import { doing, done, usual } from "page/words.js";
 import { duration, now, secondsBetween, time } from "page/times.js";
 
 const WELL = ["READY", "SUSPENDED", "DELETED"];
+// After a CREATE that failed there is nothing that a person could lose.
+const CLEANS = new Set(["delete_instance", "await_absent", "delete_disk", "await_disk_absent"]);
 const SHORTEST_SECONDS = 0.5; // of an ended phase that gets a row
 
 /**
@@ -34,12 +36,14 @@ function timelineOf(workspace, events) {
   const ended = events.find((event) => event.operation_kind && event.phases?.length);
   if (!ended) return null;
   const earlier = events.slice(events.indexOf(ended) + 1);
-  const rows = rowsOf(ended.phases, ended.operation_kind, earlier);
+  const failed = !WELL.includes(ended.result);
+  const isTold = ({ phase }) => !failed || ended.operation_kind !== "CREATE" || !CLEANS.has(phase);
+  const rows = rowsOf(ended.phases.filter(isTold), ended.operation_kind, earlier);
   const told = rows.filter((row) => row.seconds >= SHORTEST_SECONDS);
   return {
     kind: ended.operation_kind,
     underWay: false,
-    failed: !WELL.includes(ended.result),
+    failed,
     seconds: ended.seconds,
     rows: told.length ? told : rows.slice(-1),
   };
@@ -89,7 +93,7 @@ const KEY = html`<p class="key" aria-hidden="true">
 function titleOf({ kind, underWay, failed, seconds }) {
   const verb = kind.toLowerCase();
   const took = duration(seconds);
-  if (underWay) return html`This ${verb}, <span class="count">${took}</span> so far`;
+  if (underWay) return html`This ${verb}, so far <span class="count">${took}</span>`;
   return `Last ${verb}, ${failed ? "failed after " : ""}${took}`;
 }
 

@@ -3,13 +3,68 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from playwright.sync_api import expect
 
 from localcloud.running_cloud import RunningCloud
 from tests.page.person import Person
 from tests.system.records import Records
+
+# Renders what happens next, and how to connect, for workspaces that need not be there.
+RENDER = """
+async (workspaces) => {
+  const [{ render }, { app }, { outlookView }, { connectView }] = await Promise.all(
+    ["lit", "page/app.js", "page/outlook.js", "page/connect.js"].map((each) => import(each)));
+  const shown = (view) => {
+    const place = document.createElement("div");
+    render(view, place);
+    return place;
+  };
+  const text = (element) => element.textContent.replace(/\\s+/g, " ").trim();
+  return workspaces.map((workspace) => ({
+    next: [...shown(outlookView(app, workspace, {})).querySelectorAll("li")].map((entry) => ({
+      isMarked: entry.matches(".is-near"), text: text(entry) })),
+    connect: text(shown(connectView(app, workspace, null, true))),
+  }));
+}
+"""
+
+
+def rendered(person: Person, *workspaces: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the panel says of workspaces."""
+    found: list[dict[str, Any]] = person.open().evaluate(RENDER, list(workspaces))
+    return found
+
+
+def test_what_is_near_is_marked_and_reasons_are_whole_sentences(alice: Person) -> None:
+    """Since when and unless what go on with the reason; what is a month ahead is not marked."""
+    now = datetime.now(UTC)
+    entry = {"kind": "delete", "what": "it is deleted", "why": "nobody has started it"}
+    since = (now - timedelta(days=60)).isoformat()
+    far = {**entry, "at": (now + timedelta(days=30)).isoformat(), "since": since}
+    far["unless"] = "somebody starts it"
+    near = {**entry, "at": (now + timedelta(hours=1)).isoformat(), "since": None, "unless": None}
+    asleep = {"id": "1", "name": "api", "status": "SUSPENDED"}
+    both = ({**asleep, "outlook": [each]} for each in (far, near))
+    [first], [other] = (each["next"] for each in rendered(alice, *both))
+    assert (first["isMarked"], other["isMarked"]) == (False, True)
+    assert re.search(
+        r"Nobody has started it since \w+ \d+(, \d+)?, unless somebody starts it\.$", first["text"]
+    )
+    assert other["text"].endswith(" Nobody has started it.")
+
+
+def test_a_command_that_has_to_wait_says_for_what(alice: Person) -> None:
+    """In a person's words, whatever is under way."""
+    busy = {"id": "1", "name": "api", "status": "PROVISIONING", "outlook": []}
+    create, stop, start = rendered(
+        alice, *({**busy, "operation": {"kind": kind}} for kind in ("CREATE", "STOP", "START"))
+    )
+    assert "This waits until it is ready." in create["connect"]
+    assert "This waits until it is ready." in start["connect"]
+    assert "This waits until it is asleep, and starts it then." in stop["connect"]
 
 
 def test_the_panel_says_how_to_connect_and_copies_it(alice: Person) -> None:
@@ -106,6 +161,19 @@ def test_a_delete_says_what_is_lost_and_wants_the_name(alice: Person) -> None:
     expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
 
 
+def test_going_back_ends_the_question(alice: Person) -> None:
+    """The browser's Back leads to the list, and no question about a workspace stays over it."""
+    ready = alice.has_workspace("api")
+    page = alice.open()
+    alice.row("api").get_by_role("link", name="api").click()
+    alice.button("Delete …", within=alice.panel("api")).click()
+    expect(alice.dialog).to_be_visible()
+    page.go_back()
+    expect(alice.dialog).to_have_count(0)
+    expect(alice.row("api").get_by_role("link", name="api")).to_be_focused()
+    assert alice.api.status(ready["id"])["operation"] is None
+
+
 def test_a_rebuild_and_another_machine_keep_the_home(alice: Person) -> None:
     """Both make a new machine, and want the name if memory is lost by it."""
     ready = alice.has_workspace("api")
@@ -132,6 +200,9 @@ def test_a_failed_operation_shows_its_ways_out(alice: Person, faults: RunningClo
     alice.open_workspace("api")
     error = alice.panel("api").get_by_role("region", name="Creating failed: NO_CAPACITY")
     expect(error).to_contain_text("Nothing runs and nothing costs.")
+    timeline = alice.panel("api").get_by_role("region", name=re.compile("^Last create, failed"))
+    expect(timeline).to_be_visible()
+    expect(timeline).not_to_contain_text("home deleted")  # there was none
     faults.clear_faults()
     alice.button("Try again", within=error).click()
     alice.button("Start", within=alice.dialog).click()

@@ -143,6 +143,20 @@ def test_a_hidden_tab_asks_nothing_and_a_tab_at_rest_asks_seldom(alice: Person) 
     assert asked(alice) == before + 4
 
 
+def test_a_fault_of_the_page_does_not_end_its_polling(alice: Person) -> None:
+    """What fails after a round is told in the console, and the page asks again when looked at."""
+    alice.watch.expect("uncaught: broken")
+    page = alice.open()
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    page.evaluate("""async () => {
+      const { app } = await import("page/app.js");
+      app.live.onRound(() => { throw new Error("broken"); });
+    }""")
+    for _ in range(2):
+        with page.expect_response("**/workspaces"):
+            page.evaluate(HIDE, False)
+
+
 def test_what_has_not_changed_is_not_sent_again(alice: Person) -> None:
     """The second look at the same list is answered 304, and the list is shown all the same."""
     alice.has_suspended("api")
@@ -185,6 +199,29 @@ def test_a_sign_in_that_ends_in_mid_use_asks_again_and_keeps_what_was_typed(alic
     expect(alice.form.get_by_label("Name")).to_have_value("api")
     alice.button("Create", within=alice.form).click()
     expect(page).to_have_url(re.compile("#/workspaces/"))
+
+
+def test_a_sign_in_that_ends_in_a_dialog_begins_again_in_it(alice: Person) -> None:
+    """Nothing beside a dialog can be pressed, so it has the button; the typed name is kept."""
+    ready = alice.has_workspace("api")
+    page = alice.open_workspace("api")
+    alice.button("Delete …", within=alice.panel("api")).click()
+    alice.dialog.get_by_label("Type its name").fill("api")
+    expect(alice.dialog).to_contain_text("What is lost")
+    alice.watch.expect_answer(401)
+    alice.watch.expect_answer(404)  # it is gone
+    page.route("**/workspaces**", lambda route: route.fulfill(status=401, json={"status": 401}))
+    page.route("**/workspaces/**", lambda route: route.fulfill(status=401, json={"status": 401}))
+    page.route("**/localcloud/token", lambda route: route.fulfill(status=401, json={}))
+    alice.button("Delete", within=alice.dialog).click()
+    expect(alice.dialog.get_by_role("alert")).to_contain_text("Your sign-in has ended.")
+    page.unroute_all()
+    alice.button("Sign in again", within=alice.dialog).click()
+    expect(alice.dialog).to_contain_text("What is lost")
+    expect(alice.dialog.get_by_label("Type its name")).to_have_value("api")
+    alice.button("Delete", within=alice.dialog).click()
+    expect(alice.dialog).to_have_count(0)
+    alice.api.wait_until_gone(ready["id"])
 
 
 def test_a_hub_without_dry_runs_is_not_asked_for_one(alice: Person) -> None:

@@ -4,6 +4,8 @@
  * @module
  */
 
+const HEADER = 56; // pixels of the window that the header covers
+
 /**
  * Move the focus into what opens, and back to where it was opened when it closes, from now on.
  *
@@ -23,6 +25,7 @@ export function followFocus(app) {
 function enter() {
   const panel = document.querySelector(".panel");
   if (!panel || panel.contains(document.activeElement)) return;
+  if (panel.getBoundingClientRect().top < HEADER) panel.scrollIntoView();
   focusOn(panel.querySelector("[data-first]") ?? panel.querySelector("h2") ?? panel);
 }
 

@@ -136,7 +136,7 @@ class Dialog {
   #draw() {
     if (this.#unsubscribe === null) return; // it has ended
     const { route, signedOut } = this.#app.state;
-    if (route !== this.#route) return this.#end(false); // the person has gone elsewhere, or back
+    if (route !== this.#route) return this.#end(false);
     const { status, operation, machine_type: machineType } = this.#workspace;
     const { chosen } = this.#state;
     const seen = JSON.stringify([status, operation?.id, machineType, chosen, signedOut]);
@@ -162,7 +162,7 @@ class Dialog {
     clearTimeout(this.#timer);
     const asked = ++this.#asked;
     Object.assign(this.#state, { refusal: null, stale: true });
-    if (this.#isSignedOut) return; // it is asked after the new sign-in
+    if (this.#isSignedOut) return;
     if (this.#wrong || this.#isUnchanged) {
       this.#state.answer = null;
       return;

@@ -22,7 +22,8 @@ const KEEP = { act: "start", label: "Keep it: start" };
 const OTHER_IMAGE = "Start it with an image that exists and keeps running.";
 const OPERATOR = "Whoever runs the Hub has to change something first.";
 const REPAIR = "Nothing was formatted. Have the home disk repaired from a snapshot, then try again.";
-const BOOT_IMAGE = "Try again. If it stays so, tell whoever runs the Hub.";
+// Of every code that is not below.
+const AGAIN_OR_TELL = "Try again. If it stays so, tell whoever runs the Hub.";
 
 // What to do, in a sentence, and what else than "Try again" helps.
 const CODES = {
@@ -51,12 +52,6 @@ const CODES = {
     "Look for the cause in what the machine printed, then try again.",
     [REBUILD, IMAGE],
   ],
-  COMPUTE_UNAVAILABLE: ["Try again.", []],
-  CREATE_TIMED_OUT: ["Try again.", []],
-  START_TIMED_OUT: ["Try again.", []],
-  STOP_TIMED_OUT: ["Try again.", []],
-  DELETE_TIMED_OUT: ["Try again.", []],
-  NOT_CARRIED_OUT: ["Try again, and tell whoever runs the Hub.", []],
   BOOT_FAILED: ["Try again.", [REBUILD]],
   IMAGE_MISSING: [OTHER_IMAGE, [IMAGE]],
   IMAGE_DENIED: [OTHER_IMAGE, [IMAGE]],
@@ -78,25 +73,17 @@ const CODES = {
   DISK_DAMAGED: [REPAIR, []],
   DISK_UNMOUNTABLE: [REPAIR, []],
   DISK_UNUSABLE: [REPAIR, []],
-  DISK_MISSING: [BOOT_IMAGE, []],
-  DISK_NOT_FORMATTED: [BOOT_IMAGE, []],
-  DISK_NOT_CHECKED: [BOOT_IMAGE, []],
-  SECRETS_NOT_SAFE: [BOOT_IMAGE, []],
-  REGISTRY_LOGIN_FAILED: [BOOT_IMAGE, []],
-  DOCKER_NOT_RUNNING: [BOOT_IMAGE, []],
-  METADATA_AWAY: [BOOT_IMAGE, []],
-  METADATA_NOT_GUARDED: [BOOT_IMAGE, []],
 };
 
 /**
  * Return the advice on a workspace's error and the ways out, the likeliest first.
  *
  * @param workspace the API's object; its `error` is not null.
- * @returns `{advice, ways}`; `advice` may be empty, for a code that is not known here.
+ * @returns `{advice, ways}`.
  */
 export function waysOut(workspace) {
   const { code, operation_kind: kind } = workspace.error;
-  const [advice, others] = CODES[code] ?? ["", []];
+  const [advice, others] = CODES[code] ?? [AGAIN_OR_TELL, []];
   if (workspace.status === "SUSPENDED") {
     // A start could not resume it; without its memory it may still boot.
     return { advice, ways: kind === "STOP" ? [] : [START, REBUILD] };

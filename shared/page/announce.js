@@ -17,7 +17,8 @@ export function announceChanges(app, region) {
   let spoken = 0;
   app.subscribe(() => {
     const { mine } = app.state;
-    if (mine === null && before !== null) region.textContent = ""; // somebody else's by now
+    // Somebody else's by now.
+    if (mine === null && before !== null) region.textContent = "";
     if (mine === null) before = null;
     if (mine === before) return;
     const said = before === null ? [] : changes(before, mine);

@@ -47,8 +47,10 @@ export class Offline extends Error {
  */
 export class Api {
   #session;
-  #known = new Map(); // path -> the last good answer
-  #pages = new Map(); // a list's path -> the paths of its pages in #known
+  // Path -> the last good answer.
+  #known = new Map();
+  // A list's path -> the paths of its pages in #known.
+  #pages = new Map();
   #ended = false;
 
   /** @param {object} session of `openSession`. */
@@ -189,7 +191,8 @@ function parsed(text) {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Offline(); // something between us and the Hub has answered
+    // Something between us and the Hub has answered.
+    throw new Offline();
   }
 }
 

@@ -119,7 +119,8 @@ export const app = {
 
   /** Begin anew: the session's person is another one now. */
   restart() {
-    app.api?.end(); // what is still to be answered to the one before is not shown
+    // What is still to be answered to the one before is not shown.
+    app.api?.end();
     app.api = new Api(app.session);
     for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
     clearTimeout(state.draft?.forecast.timer);
@@ -205,7 +206,8 @@ export function followRoute() {
   const read = () =>
     app.update((now) => {
       now.route = routeOf(location.hash);
-      now.missing.delete(now.route.id); // asked anew
+      // Asked anew.
+      now.missing.delete(now.route.id);
     });
   addEventListener("hashchange", read);
   read();

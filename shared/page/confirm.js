@@ -14,7 +14,8 @@ import { expected, fieldProblem, problemView, secondsLeft, send } from "page/pro
 import { imageProblem, nameProblem } from "page/rules.js";
 import { duration } from "page/times.js";
 
-const PAUSE_MS = 300; // after the last change of a field
+// After the last change of a field.
+const PAUSE_MS = 300;
 
 const VERBS = {
   start: { title: "Start", button: "Start", path: "start" },
@@ -79,14 +80,20 @@ class Dialog {
   #asked = 0;
   #seen = "";
   #was;
-  #asksName = false; // whether the person is asked to type the name
+  // Whether the person is asked to type the name.
+  #asksName = false;
   #state = {
-    answer: null, // the dry run's
-    refusal: null, // instead of it
-    stale: false, // whether the answer is to an earlier question
-    problem: null, // of the request itself
+    // The dry run's.
+    answer: null,
+    // Instead of it.
+    refusal: null,
+    // Whether the answer is to an earlier question.
+    stale: false,
+    // Of the request itself.
+    problem: null,
     sending: false,
-    pressed: false, // before the dry run's answer was there
+    // Before the dry run's answer was there.
+    pressed: false,
     typed: "",
     mistyped: false,
     chosen: {},
@@ -134,7 +141,8 @@ class Dialog {
   }
 
   #draw() {
-    if (this.#unsubscribe === null) return; // it has ended
+    // It has ended.
+    if (this.#unsubscribe === null) return;
     const { route, signedOut } = this.#app.state;
     if (route !== this.#route) return this.#end(false);
     const { status, operation, machine_type: machineType } = this.#workspace;

@@ -11,7 +11,8 @@ const WAITS = {
   START: "This waits until it is ready.",
   STOP: "This waits until it is asleep, and starts it then.",
 };
-const HOME = "/home/workspace"; // the container's home, as the boot scripts mount it
+// The container's home, as the boot scripts mount it.
+const HOME = "/home/workspace";
 
 /** Return a workspace's name as a word of a command line: its id if the name reads otherwise. */
 function commandName(workspace) {

@@ -13,7 +13,8 @@ import { expected, fieldProblem, problemView, secondsLeft, send } from "page/pro
 import { branchProblem, imageProblem, nameProblem, repositoryProblem } from "page/rules.js";
 import { duration } from "page/times.js";
 
-const PAUSE_MS = 400; // after the last key, before the Hub is asked
+// After the last key, before the Hub is asked.
+const PAUSE_MS = 400;
 const FIELDS = ["name", "machine_type", "zone", "image_tag", "metadata.repo", "metadata.branch"];
 const USED_UP = ["IDEMPOTENCY_KEY_REUSED", "WORKSPACE_GONE"];
 
@@ -124,7 +125,8 @@ function fieldsView(app, draft, choices) {
 
 function forecastView(app, draft) {
   const { answer, refusal } = draft.forecast;
-  if (draft.problem) return nothing; // says the same, and more
+  // Says the same, and more.
+  if (draft.problem) return nothing;
   if (refusal) return refusalView(refusal);
   if (!answer) return nothing;
   if (answer.decision === "nothing")
@@ -138,7 +140,8 @@ function draftOf(app) {
   app.state.draft ??= {
     values: { name: "", repo: "", branch: "", machine_type: null, zone: null, image_tag: null },
     edited: new Set(),
-    key: crypto.randomUUID(), // makes every press of this form the same request
+    // Makes every press of this form the same request.
+    key: crypto.randomUUID(),
     sending: false,
     problem: null,
     forecast: { asked: 0, timer: null, answer: null, refusal: null },

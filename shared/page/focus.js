@@ -4,7 +4,8 @@
  * @module
  */
 
-const HEADER = 56; // pixels of the window that the header covers
+// Pixels of the window that the header covers.
+const HEADER = 56;
 
 /**
  * Move the focus into what opens, and back to where it was opened when it closes, from now on.

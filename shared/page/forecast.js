@@ -135,6 +135,7 @@ export function money({ amount, currency }) {
     const style = { style: "currency", currency, maximumFractionDigits: 4 };
     return new Intl.NumberFormat("en", style).format(Number(amount));
   } catch {
-    return `${amount} ${currency}`; // no currency that the browser knows
+    // No currency that the browser knows.
+    return `${amount} ${currency}`;
   }
 }

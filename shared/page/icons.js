@@ -5,7 +5,8 @@
  */
 import { svg, html, nothing } from "lit";
 
-const ROUND = 2 * Math.PI * 5; // the length of the ring
+// The length of the ring.
+const ROUND = 2 * Math.PI * 5;
 
 const SHAPES = {
   ready: svg`<circle cx="8" cy="8" r="5.5" fill="currentColor"/>`,

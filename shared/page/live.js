@@ -5,11 +5,14 @@
  */
 import { Offline, Problem } from "page/api.js";
 
-const BUSY_MS = 2000; // while an operation is under way
+// While an operation is under way.
+const BUSY_MS = 2000;
 const QUIET_MS = 20_000;
-const EVERYBODY_MS = 60_000; // an administrator's look at everybody is noted
+// An administrator's look at everybody is noted.
+const EVERYBODY_MS = 60_000;
 const LONGEST_PAUSE_MS = 60_000;
-const USUAL_FROM = 3; // other workspaces whose events tell what is usual
+// Other workspaces whose events tell what is usual.
+const USUAL_FROM = 3;
 
 /** Somebody else asks by now: what has been answered to the one before is not to be shown. */
 class Superseded extends Error {}
@@ -68,7 +71,8 @@ export class Live {
     this.#asking = true;
     this.#again = false;
     const pause = await this.#ask().catch((error) => {
-      reportError(error); // a fault of the page: it goes on
+      // A fault of the page: it goes on.
+      reportError(error);
       return QUIET_MS;
     });
     this.#asking = false;

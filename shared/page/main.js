@@ -32,7 +32,8 @@ await begin();
 
 /** Find out how people sign in here, and begin to read. Without an answer: again, later. */
 async function begin(pause = 1000) {
-  app.tryNow = () => {}; // the Hub is asked already
+  // The Hub is asked already.
+  app.tryNow = () => {};
   try {
     app.open(await openSession());
   } catch (error) {

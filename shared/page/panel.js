@@ -198,16 +198,20 @@ function panelOf(app) {
   if (app.state.panel?.id !== id) {
     app.state.panel = {
       id,
-      workspace: null, // as it was last seen
+      // As it was last seen.
+      workspace: null,
       gone: false,
       status: null, // `GET /status`: the machine, and how to connect
-      statusOf: "", // what the workspace was then
+      // What the workspace was then.
+      statusOf: "",
       events: null,
       eventsOf: "",
       shown: SHOWN_EVENTS,
       problem: null,
-      failures: 0, // since it was last read
-      retryAt: 0, // milliseconds
+      // Since it was last read.
+      failures: 0,
+      // Milliseconds.
+      retryAt: 0,
       keepAwake: newKeepAwake(),
     };
   }

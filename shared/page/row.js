@@ -10,9 +10,11 @@ import { secondsLeft } from "page/problem.js";
 import { ahead, clock, duration, moment, now, secondsBetween, time } from "page/times.js";
 import * as words from "page/words.js";
 
-const SOON_SECONDS = { delete: 3 * 86400 }; // what happens so soon is marked
+// What happens so soon is marked.
+const SOON_SECONDS = { delete: 3 * 86400 };
 const ELSE_SOON_SECONDS = 600;
-const SLOW = 1.5; // so many times the usual is marked
+// So many times the usual is marked.
+const SLOW = 1.5;
 
 /**
  * Return a workspace's row.

@@ -8,7 +8,8 @@
 
 const NAME = /^[A-Za-z0-9._-]{1,48}$/;
 const TAG = /^(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64})$/;
-const LONGEST_TEXT = 1024; // characters
+// Characters.
+const LONGEST_TEXT = 1024;
 const NO_CREDENTIALS =
   "must not hold credentials: no user name or password before '@', and no token";
 

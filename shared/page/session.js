@@ -8,7 +8,8 @@
 const WINDOW = "popup,width=480,height=640";
 const POLL_MS = 500;
 const SIGN_IN_MS = 5 * 60_000;
-const EARLY_MS = 60_000; // a token is renewed so long before it expires
+// A token is renewed so long before it expires.
+const EARLY_MS = 60_000;
 
 /** No answer, or none that can be understood: try again later. */
 class NoSignIn extends Error {
@@ -219,7 +220,8 @@ class ProxySession extends Session {
     const until = Date.now() + SIGN_IN_MS;
     for (let closed = false; !closed && Date.now() < until; ) {
       await pause(POLL_MS);
-      closed = opened.closed; // then it is asked once more, since the session may just have begun
+      // Then it is asked once more, since the session may just have begun.
+      closed = opened.closed;
       if (await this.#hasSession()) {
         opened.close();
         this.#ended = false;
@@ -266,7 +268,8 @@ class GoogleSession extends Session {
   }
 
   async renew() {
-    this.#token = null; // Google gives a page no means to renew it without the person
+    // Google gives a page no means to renew it without the person.
+    this.#token = null;
     return false;
   }
 

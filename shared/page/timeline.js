@@ -10,7 +10,8 @@ import { duration, now, secondsBetween, time } from "page/times.js";
 const WELL = ["READY", "SUSPENDED", "DELETED"];
 // After a CREATE that failed there is nothing that a person could lose.
 const CLEANS = new Set(["delete_instance", "await_absent", "delete_disk", "await_disk_absent"]);
-const SHORTEST_SECONDS = 0.5; // of an ended phase that gets a row
+// Of an ended phase that gets a row.
+const SHORTEST_SECONDS = 0.5;
 
 /**
  * Return the operation that a timeline shows: the one under way, or else the last that ended.

@@ -11,9 +11,11 @@ import { html } from "lit";
 const DAY = 86400;
 const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
-const TOLERATED_MS = 2000; // an answer's Date has whole seconds, and the way takes time
+// An answer's Date has whole seconds, and the way takes time.
+const TOLERATED_MS = 2000;
 
-let skew = 0; // milliseconds that the Hub's clock is ahead
+// Milliseconds that the Hub's clock is ahead.
+let skew = 0;
 
 /**
  * Return the current time by the Hub's clock, as far as its answers have told it.

@@ -103,7 +103,8 @@ export function usual(events, kind, phase) {
   const took = [];
   for (const event of events) {
     if (event.operation_kind !== kind || typeof event.seconds !== "number") continue;
-    if (/(Failed|Refused)$/.test(event.what)) continue; // ended early, or at its deadline
+    // Ended early, or at its deadline.
+    if (/(Failed|Refused)$/.test(event.what)) continue;
     if (!wanted) {
       took.push(event.seconds);
       continue;

@@ -282,8 +282,8 @@ class Dialog {
   #press(event) {
     event.preventDefault();
     const { answer, refusal, stale } = this.#state;
-    if (this.#isSignedOut) this.#app.signIn();
-    else if (this.#isReady) this.#submit();
+    if (this.#isSignedOut) return;
+    if (this.#isReady) this.#submit();
     else if (this.#lacksName) {
       this.#set({ mistyped: true });
       this.#element.querySelector("#confirm-new-name")?.focus();
@@ -296,7 +296,7 @@ class Dialog {
 
   /** A press asks, asks again, or says what is still to be filled in. */
   get #isPressable() {
-    return this.#isSignedOut || this.#isReady || this.#state.refusal !== null || this.#lacksName;
+    return this.#isReady || this.#state.refusal !== null || this.#lacksName;
   }
 
   get #lacksName() {
@@ -363,7 +363,7 @@ class Dialog {
           ${nothingToDo ? "Close" : "Cancel"}
         </button>
         <button
-          class=${!this.#isSignedOut && (bad || (answer && losesWork(answer))) ? "go is-bad" : "go"}
+          class=${bad || (answer && losesWork(answer)) ? "go is-bad" : "go"}
           aria-disabled=${this.#isPressable ? "false" : "true"}
           ?data-first=${!this.#isTyped && !VERBS[this.#verb].form}
         >
@@ -375,7 +375,6 @@ class Dialog {
 
   #label(button, left) {
     const { sending, pressed, refusal } = this.#state;
-    if (this.#isSignedOut) return "Sign in again";
     if (sending || pressed) return "Asking …";
     if (left > 0) return html`${button} in <span class="count">${duration(left)}</span>`;
     return refusal ? "Ask again" : button;
@@ -392,7 +391,12 @@ class Dialog {
 
   #forecast() {
     const { answer, refusal } = this.#state;
-    if (this.#isSignedOut) return html`<p class="note is-bad" role="alert">${SIGNED_OUT}</p>`;
+    if (this.#isSignedOut) {
+      return html`<div class="note is-bad">
+        <p role="alert">${SIGNED_OUT}</p>
+        <button type="button" @click=${this.#app.signIn}>Sign in again</button>
+      </div>`;
+    }
     if (refusal) return problemView(refusal, ["name"]);
     if (this.#wrong) return nothing;
     if (this.#isUnchanged) return html`<p class="soft">Choose another machine type or image.</p>`;

@@ -42,6 +42,6 @@ function away(app, { error, retryAt, since }) {
     <span><span role="alert">${error.message} ${since
         ? html`You see how it was at ${moment(since, clock)}.` : nothing}</span>
       <span class="soft count">Next try in ${duration(left)}.</span></span>
-    <button @click=${app.tryNow}>Try now</button>
+    <button @click=${() => app.tryNow()}>Try now</button>
   </p>`;
 }

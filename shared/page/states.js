@@ -63,7 +63,7 @@ export function unavailable(app, { error, retryAt }) {
   return card({
     title: html`<span role="alert">${title}</span>`,
     text: error.message,
-    actions: html`<button @click=${app.tryNow}>Try now</button>`,
+    actions: html`<button @click=${() => app.tryNow()}>Try now</button>`,
     more: html`${isRefused ? nothing : html`Next try in
       <span class="count">${duration(left)}</span>.`}
       ${error.requestId ? html`Request <code>${error.requestId}</code>` : nothing}`,

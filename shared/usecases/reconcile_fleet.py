@@ -263,8 +263,9 @@ class _Run:
         name = NO_NAME if record.is_being_deleted else record.name
         held = OwnedWorkspace(name, record.counts_as_running)
         self.held.setdefault(record.owner_id, {})[record.id] = held
-        self._for_record(record, self._time_sweep)  # by itself: it does not depend on Compute
         self._for_record(record, lambda record: self._adopt_machine(fleet, record))
+        # Whatever Compute answers; and last, because a version that drops it may write meanwhile.
+        self._for_record(record, self._time_sweep)
 
     def _for_record(self, record: Workspace, do: Callable[[Workspace], None]) -> None:
         """Do something about one record. What fails is reported, and stops nothing else."""

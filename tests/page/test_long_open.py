@@ -111,7 +111,7 @@ def test_a_dialog_stays_when_the_mouse_is_let_go_outside_of_it(alice: Person) ->
     page = alice.open_workspace("api")
     alice.button("Delete …", within=alice.panel("api")).click()
     box = alice.dialog.bounding_box()
-    heading = alice.dialog.get_by_role("heading").bounding_box()
+    heading = alice.dialog.get_by_role("heading").first.bounding_box()
     assert box is not None
     assert heading is not None
     page.mouse.click(box["x"] + 3, box["y"] + 3)

@@ -80,13 +80,16 @@ def _end_with_stdin(ended: asyncio.Event) -> None:
 
 
 def _print_ready(state: dict[str, Any]) -> None:
+    # As above: by now it has been imported.
+    from localcloud.services.page_sign_in import page_secret  # noqa: PLC0415
+
     url = f"{state['address']}/workspaces"
     is_proxied = "http" in getproxies() and not proxy_bypass(state["address"].rpartition("/")[2])
     curl = "curl -sS --noproxy 127.0.0.1" if is_proxied else "curl -sS"
     newest = f"$({curl} {url} | grep -o 'workspace-[0-9a-f-]\\{{36\\}}' | head -n 1 | cut -c 11-)"
     print(
         f"The local cloud is ready after {state['ready_seconds']:.1f} s: {state['address']}\n\n"
-        f"  The page: {state['address']}/#local={state['secret']}\n\n"
+        f"  The page: {state['address']}/#local={page_secret(state['secret'])}\n\n"
         f"{_BY_THE_COMMAND if can_hold_machines() else ''}"
         f"""  {curl} {url} -H 'Content-Type: application/json' -d '{{"name": "first"}}'\n"""
         f"  {curl} {url}\n"

@@ -4,9 +4,9 @@ GET  /localcloud/people  200 {"people": [{"email", "is_admin"}]}: whom one may w
                          the developer, who one is without a token
 POST /localcloud/token   {"email"}; 200 {"token"}: an ID token of this person, for the Hub
 
-Both need the local cloud's secret in ``Authorization``, after ``Bearer``, and are closed to pages
-of other sites. The page has the secret from the fragment of the address that the local cloud
-prints, which browsers send nowhere.
+Both need the page's secret (``page_secret``) in ``Authorization``, after ``Bearer``, and are closed
+to pages of other sites. The page has it from the fragment of the address that the local cloud
+prints. Browsers send a fragment nowhere, but keep it in their history.
 """
 
 from __future__ import annotations
@@ -23,6 +23,14 @@ _PATHS: Mapping[str, str] = {"/localcloud/people": "GET", "/localcloud/token": "
 _LONGEST_EMAIL = 254
 
 
+def page_secret(secret: str) -> str:
+    """Return the secret of the page, made from the local cloud's.
+
+    It opens the two paths above and nothing else: not the control API, for one.
+    """
+    return hmac.new(secret.encode(), b"page", "sha256").hexdigest()
+
+
 class PageSignIn:
     """Lets a page of this origin be any of the local cloud's people.
 
@@ -30,7 +38,7 @@ class PageSignIn:
         people: whom it offers, by e-mail address, and whether they are administrators; the
             developer first.
         token: returns a new token of a person for the Hub.
-        secret: the local cloud's.
+        secret: the local cloud's, from which the page's is made.
     """
 
     def __init__(
@@ -38,7 +46,7 @@ class PageSignIn:
     ) -> None:
         self._people = people
         self._token = token
-        self._expected = f"Bearer {secret}".encode()
+        self._expected = f"Bearer {page_secret(secret)}".encode()
 
     def developer_token(self) -> str:
         """Return a new token of the developer."""

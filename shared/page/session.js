@@ -107,7 +107,7 @@ class Session {
 }
 
 /**
- * The local cloud. Its gateway lets a page without a token in as the developer. With the cloud's
+ * The local cloud. Its gateway lets a page without a token in as the developer. With the page's
  * secret, which the printed address has in its fragment (`#local=<secret>`), the person may be
  * anybody; `&as=<address>` says whom to begin as.
  */

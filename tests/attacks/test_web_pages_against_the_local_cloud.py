@@ -20,6 +20,7 @@ import requests
 
 from localcloud.api_client import ApiClient
 from localcloud.running_cloud import RunningCloud
+from localcloud.services.page_sign_in import page_secret
 from tests.attacks.raw import Answer, head, send
 
 pytestmark = pytest.mark.xdist_group("attacks")  # one worker starts the cloud
@@ -362,12 +363,14 @@ def test_a_machines_token_is_given_only_with_the_metadata_flavor_header(target: 
 # Programs of other people on the same machine
 
 
-@pytest.mark.parametrize("secret", [None, "", "wrong", "Bearer"])
+@pytest.mark.parametrize("secret", [None, "", "wrong", "Bearer", "the page's"])
 def test_whoever_does_not_know_the_secret_gets_no_token_and_controls_nothing(
     target: Target, secret: str | None
 ) -> None:
     """They can open a connection to the loopback address, and get 401 for each such call."""
     headers = {"Content-Type": "application/json"}
+    if secret == "the page's":
+        secret = page_secret(target.cloud.state["secret"])
     if secret is not None:
         headers["Authorization"] = f"Bearer {secret}"
     wanted = [

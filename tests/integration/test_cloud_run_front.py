@@ -28,12 +28,13 @@ from localcloud.services.cloud_run_front import (
 )
 from localcloud.services.identity.server import IdentityServer
 from localcloud.services.identity.tokens import UserToken
-from localcloud.services.page_sign_in import PageSignIn
+from localcloud.services.page_sign_in import PageSignIn, page_secret
 from localcloud.services.project import Project
 from localcloud.services.proxy import catch_all_routes, new_session
 from localcloud.services.requests_file import RequestsFile
 
 SECRET = "the-secret-of-a-local-cloud"
+PAGE_TOKEN = f"Bearer {page_secret('the secret')}"
 PROJECT = Project(id="demo-project", number="1", zones=())
 INVOKER = "scheduler@demo-project.iam.gserviceaccount.com"
 FUNCTION = Function(
@@ -475,7 +476,7 @@ def test_the_gateway_adds_no_token_to_a_request_from_another_site(
 
 def test_the_page_can_sign_in_as_anybody_with_the_secret() -> None:
     """The gateway names the people, the developer first, and gives a token of whom one chooses."""
-    secret = {"Authorization": "Bearer the secret"}
+    secret = {"Authorization": PAGE_TOKEN}
 
     async def steps(bench: Bench) -> None:
         gateway = await bench.start_gateway(
@@ -503,18 +504,18 @@ def test_the_page_can_sign_in_as_anybody_with_the_secret() -> None:
     [
         ({}, {"email": "a@b.c"}, 401),
         ({"Authorization": "Bearer another"}, {"email": "a@b.c"}, 401),
-        ({"Authorization": "Bearer the secret", "Sec-Fetch-Site": "cross-site"}, {}, 403),
-        ({"Authorization": "Bearer the secret", "Origin": "https://evil.example"}, {}, 403),
-        ({"Authorization": "Bearer the secret"}, {"email": 7}, 400),
-        ({"Authorization": "Bearer the secret"}, {"email": "a@b.c", "more": True}, 400),
-        ({"Authorization": "Bearer the secret"}, ["a@b.c"], 400),
+        ({"Authorization": PAGE_TOKEN, "Sec-Fetch-Site": "cross-site"}, {}, 403),
+        ({"Authorization": PAGE_TOKEN, "Origin": "https://evil.example"}, {}, 403),
+        ({"Authorization": PAGE_TOKEN}, {"email": 7}, 400),
+        ({"Authorization": PAGE_TOKEN}, {"email": "a@b.c", "more": True}, 400),
+        ({"Authorization": PAGE_TOKEN}, ["a@b.c"], 400),
     ],
     ids=str,
 )
 def test_the_gateway_gives_no_token_to_another_caller(
     headers: dict[str, str], body: object, status: int
 ) -> None:
-    """It takes the local cloud's secret, a page of its own or none, and one address."""
+    """It takes the page's secret, a page of its own or none, and one address."""
 
     async def steps(bench: Bench) -> None:
         gateway = await bench.start_gateway(

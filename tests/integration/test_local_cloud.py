@@ -166,6 +166,7 @@ def test_the_printed_address_of_the_page_lets_it_sign_in(own_cloud: RunningCloud
     found = re.search(r"^  The page: (http://\S+)/#local=(\S+)$", printed, re.MULTILINE)
     assert found
     address, secret = found.groups()
+    assert secret != own_cloud.state["secret"]
     assert "</html>" in requests.get(address, timeout=30).text
     given = requests.post(
         f"{address}/localcloud/token",

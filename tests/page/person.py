@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from localcloud.api_client import ApiClient, Workspace
 from localcloud.running_cloud import RunningCloud
+from localcloud.services.page_sign_in import page_secret
 from tests.page.watch import Watch
 
 # An operation of the fast local cloud takes a second; the page sees it within two more.
@@ -56,7 +57,7 @@ class Person:
         """
         page = tab or self.page
         if page.url == "about:blank":
-            page.goto(f"/#local={self.cloud.state['secret']}&as={self.email}")
+            page.goto(f"/#local={page_secret(self.cloud.state['secret'])}&as={self.email}")
             you = page.get_by_role("button", name=f"You: {self.email}")
             expect(you.or_(page.get_by_role("alert")).first).to_be_visible()
         page.goto(f"/{route}")

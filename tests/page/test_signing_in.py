@@ -9,6 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Page, Route, expect
 
+from localcloud.services.page_sign_in import page_secret
 from localcloud.settings import ADMIN_EMAIL
 from tests.page.person import Person
 
@@ -77,7 +78,7 @@ def open_page(person: Person, fragment: str = "") -> None:
 def test_the_printed_address_lets_one_work_as_anybody(alice: Person) -> None:
     """The secret leaves the address at once, and the page shows whose turn it is."""
     made = alice.api.create("hers")
-    secret = alice.cloud.state["secret"]
+    secret = page_secret(alice.cloud.state["secret"])
     open_page(alice, f"#local={secret}&as={alice.email}")
     expect(alice.page.get_by_text(made["name"], exact=True).first).to_be_visible()
     assert secret not in alice.page.url

@@ -12,32 +12,34 @@ _NO_TAG = re.compile(r"[ \t]*,")  # an empty element of the list, which counts f
 
 
 def entity_tag(body: bytes, *headers: str) -> str:
-    """Return the strong entity tag of an answer: of its bytes, and of headers that clients follow.
+    """Return the entity tag of an answer: of its bytes, and of headers that clients follow.
 
-    The same answer has the same tag from every instance and every revision of the Hub.
+    The same answer has the same tag from every instance and every revision of the Hub. The tag is
+    weak, because proxies that compress an answer, Envoy among them, take a strong one away.
     """
     digest = hashlib.sha256(body)
     for header in headers:
         digest.update(b"\0" + header.encode())
-    return f'"{digest.hexdigest()[:32]}"'
+    return f'W/"{digest.hexdigest()[:32]}"'
 
 
 def is_known(if_none_match: str | None, tag: str) -> bool:
     """Say whether a client's ``If-None-Match`` has this answer, which exists.
 
-    Tags are compared weakly: a cache that compressed the answer may have made the tag weak. A
-    header that is malformed counts for nothing, so the client gets the whole answer.
+    Tags are compared weakly, as the standard demands here. A header that is malformed counts for
+    nothing, so the client gets the whole answer.
     """
     if if_none_match is None:
         return False
     if if_none_match.strip(" \t") == "*":
         return True
+    opaque = tag.removeprefix("W/")
     known, at = False, 0
     while at < len(if_none_match):
         found = _TAG.match(if_none_match, at)
         skipped = found or _NO_TAG.match(if_none_match, at)
         if skipped is None:
             return False
-        known = known or (found is not None and found.group(1) == tag)
+        known = known or (found is not None and found.group(1) == opaque)
         at = skipped.end()
     return known

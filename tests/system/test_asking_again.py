@@ -32,7 +32,7 @@ def test_answers_that_are_still_true_come_as_304_over_one_connection(
                 status, body, headers = ask(f"/workspaces{path}")
                 assert (status, headers["Cache-Control"]) == (200, "private, no-cache")
                 assert body
-                short, nothing, again = ask(f"/workspaces{path}", f'"another", W/{headers["ETag"]}')
+                short, nothing, again = ask(f"/workspaces{path}", f'"another", {headers["ETag"]}')
                 if short == 304 or time.monotonic() > give_up_at:
                     break
             assert (short, nothing, again["ETag"]) == (304, b"", headers["ETag"]), path

@@ -201,6 +201,21 @@ def test_a_sign_in_that_ends_in_mid_use_asks_again_and_keeps_what_was_typed(alic
     expect(page).to_have_url(re.compile("#/workspaces/"))
 
 
+def test_a_page_whose_sign_in_has_ended_asks_no_more(alice: Person) -> None:
+    """It says so, and waits for the person, for an hour too: others' pages asked all night."""
+    alice.page.clock.install()
+    page = alice.open()
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    alice.watch.expect_answer(401)
+    page.route("**/workspaces", lambda route: route.fulfill(status=401, json={"status": 401}))
+    page.route("**/localcloud/token", lambda route: route.fulfill(status=401, json={}))
+    page.clock.run_for(MINUTE_MS)
+    expect(page.get_by_text("Your sign-in has ended.")).to_be_visible()
+    asked = len(alice.watch.requests)
+    page.clock.run_for(60 * MINUTE_MS)
+    assert alice.watch.requests[asked:] == []
+
+
 def test_a_sign_in_that_ends_in_a_dialog_begins_again_in_it(alice: Person) -> None:
     """Nothing beside a dialog can be pressed, so it has the button; the typed name is kept."""
     ready = alice.has_workspace("api")

@@ -37,10 +37,10 @@ _NEW = "new"  # the id of a machine that is not made yet
 
 
 class Lost(StrEnum):
-    """What a person can lose by a request."""
+    """What a person can lose by a request, the worst first."""
 
-    MEMORY = "memory"
     HOME = "home"
+    MEMORY = "memory"
     BOOT_DISK = "boot_disk"
     NAME = "name"
 
@@ -58,7 +58,7 @@ class Course:
     """The phases that an operation goes through, from its present one on.
 
     A phase that takes several steps is there once; one that comes again is there again. ``losses``
-    are what is lost by it. ``end`` is the workspace after it; None if it is deleted.
+    are what is lost by it, the worst first. ``end`` is the workspace after it; None if it is deleted.
     """
 
     phases: tuple[Phase, ...]
@@ -91,7 +91,8 @@ def course_of(before: Workspace, after: Workspace, now: datetime, policy: Policy
         workspace, lost = _next(step, seen)
         for loss in lost:
             losses.setdefault(loss.what, loss)
-    return Course(tuple(phases), tuple(losses.values()), workspace)
+    worst_first = tuple(losses[what] for what in Lost if what in losses)
+    return Course(tuple(phases), worst_first, workspace)
 
 
 def _same(one: Operation | None, other: Operation | None) -> bool:

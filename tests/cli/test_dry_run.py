@@ -43,7 +43,7 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(signed_in: Cli) -> 
     would = signed_in.succeed("rm", "api", "--dry-run")
     assert would.out.startswith("api         would be deleted\n")
     assert re.findall(r"^(?:loses)? +([a-z ]+): The ", would.out, re.MULTILINE) == [
-        *("boot disk", "memory", "home", "name"),
+        *("home", "memory", "boot disk", "name"),
     ]
     for command in ("stop", "rm", "start"):
         assert_fits(signed_in.succeed(command, "api", "--dry-run", "-o", "json").json, "DryRun")

@@ -79,6 +79,7 @@ class Scenario:
     stopped_by_hand: bool = False
 
 
+_IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 SCENARIOS = {
     "create": Scenario(None, "READY"),
     "stop": Scenario(("POST", "/stop", None), "SUSPENDED"),
@@ -98,6 +99,7 @@ SCENARIOS = {
     "status of a machine that was stopped by hand": Scenario(
         ("GET", "/status", None), "SUSPENDED", stopped_by_hand=True
     ),
+    "keep awake": Scenario(("POST", "/keep-awake", {"until": _IN_AN_HOUR}), "READY"),
     "delete": Scenario(("DELETE", "", None), None),
 }
 
@@ -258,6 +260,7 @@ class CrashHarness:
             "machine_type",
             "zone",
             "image_tag",
+            "kept_awake_until",
             "generation",
             "last_activity",
         )

@@ -24,13 +24,11 @@ from tests.system.records import delete_by_hand
 
 pytestmark = [pytest.mark.xdist_group("crashes"), pytest.mark.timeout(1200)]
 
-# Four of these have tests of their own, keep_workspace_awake commits once and sends no job, and the
-# others change nothing or make no calls.
+# Four of these have tests of their own, and the others change nothing or make no calls.
 NOT_IN_SCENARIOS = {
     *("cleanup", "reconcile", "reconcile_fleet", "record_dead_letter"),
     *("list_workspaces", "get_workspace", "list_events"),
     *("describe_api", "describe_me", "describe_sign_in", "show_page"),
-    "keep_workspace_awake",
 }
 # A killed process also ends the requests of other runs, which then miss their point and run again.
 _REPETITIONS = 3

@@ -4,8 +4,8 @@
  * @module
  */
 import { html, nothing } from "lit";
+import { CHOICES, choose, chosen } from "page/choices.js";
 import { icon } from "page/icons.js";
-import { THEMES, chooseTheme, chosenTheme } from "page/theme.js";
 import { capital } from "page/words.js";
 
 const KEYS = [
@@ -58,8 +58,7 @@ function person(app) {
     <div id="person" class="menu" popover>
       ${email ? html`<p class="who"><bdi>${email}</bdi>${me.is_admin
         ? html`<span class="tag">administrator</span>` : nothing}</p>` : nothing}
-      ${people(app)} ${themes(app)}
-      <h2>Keys</h2>
+      ${people(app)} ${choice(app, "Colours", "theme")} ${choice(app, "Keys", "keys")}
       <dl class="keys">
         ${KEYS.map(([key, does]) => html`<dt><kbd>${key}</kbd></dt><dd>${does}</dd>`)}
       </dl>
@@ -67,16 +66,16 @@ function person(app) {
     </div>`;
 }
 
-function themes(app) {
-  const choose = (theme) => () => {
-    chooseTheme(theme);
+function choice(app, label, name) {
+  const use = (value) => () => {
+    choose(name, value);
     app.update();
   };
-  const button = (theme) =>
-    html`<button aria-pressed=${theme === chosenTheme()} @click=${choose(theme)}>${capital(theme)}
+  const button = (value) =>
+    html`<button aria-pressed=${value === chosen(name)} @click=${use(value)}>${capital(value)}
     </button>`;
-  return html`<h2>Colours</h2>
-    <div class="choices" role="group" aria-label="Colours">${THEMES.map(button)}</div>`;
+  return html`<h2>${label}</h2>
+    <div class="choices" role="group" aria-label=${label}>${CHOICES[name].map(button)}</div>`;
 }
 
 /** In the local cloud one chooses who one is, with the secret that its address has. */

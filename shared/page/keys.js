@@ -1,9 +1,11 @@
 /**
  * The keyboard: `/` searches, `n` makes a workspace, `j` and `k` or the arrows walk through the
- * list, Esc closes what is open, `?` tells all this.
+ * list, Esc closes what is open, `?` tells all this. Single letters and signs can be switched off:
+ * who dictates, or touches keys by accident, would press them unawares (WCAG 2.1.4).
  *
  * @module
  */
+import { chosen } from "page/choices.js";
 
 /**
  * Listen to the keyboard from now on.
@@ -16,6 +18,7 @@ export function listenToKeys(app) {
     if (event.isComposing || event.defaultPrevented) return;
     if (document.querySelector("dialog[open]")) return;
     const typing = event.target.closest("input, textarea, select, [contenteditable]");
+    if (!typing && event.key.length === 1 && chosen("keys") === "off") return;
     const does = typing ? whileTyping(app, event) : KEYS[event.key];
     if (does?.(app, event)) event.preventDefault();
   });

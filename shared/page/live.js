@@ -22,6 +22,7 @@ export class Live {
   #app;
   #timer = null;
   #asking = false;
+  #askWho = true;
   #again = false;
   #failures = 0;
   #everybodyAt = 0;
@@ -35,7 +36,11 @@ export class Live {
 
   /** Begin, and go on for ever. */
   start() {
-    document.addEventListener("visibilitychange", () => this.poke());
+    document.addEventListener("visibilitychange", () => {
+      // Behind a proxy somebody else may have signed in meanwhile, in another tab.
+      this.#askWho = true;
+      this.poke();
+    });
     addEventListener("online", () => this.poke());
     this.poke();
   }
@@ -104,11 +109,13 @@ export class Live {
   async #read(api) {
     const { session, state } = this.#app;
     const list = await api.all("/workspaces");
-    if (session.features.has("me") && (list.changed || state.me === null || state.signedOut)) {
+    const askWho = this.#askWho || list.changed || state.me === null || state.signedOut;
+    if (session.features.has("me") && askWho) {
       const { body } = await api.get("/me");
       // The one who signs in again need not be the one who was there before.
       if (state.me && state.me.owner_id !== body.owner_id) this.#app.restart();
       this.#show(api, () => (state.me = body));
+      this.#askWho = false;
       if (!body.is_admin) state.scope = "mine";
     }
     this.#show(api, () => (state.mine = list.body));

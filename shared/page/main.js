@@ -6,18 +6,18 @@
 import { render } from "lit";
 import { announceChanges } from "page/announce.js";
 import { app, followRoute } from "page/app.js";
+import { recallChoices } from "page/choices.js";
 import { followFocus } from "page/focus.js";
 import { listenToKeys } from "page/keys.js";
 import { Live } from "page/live.js";
 import { followPanel } from "page/panel.js";
 import { openSession } from "page/session.js";
 import { pageTitle, pageView } from "page/shell.js";
-import { recallTheme } from "page/theme.js";
 import { everySecond } from "page/times.js";
 
 const LONGEST_PAUSE_MS = 60_000;
 const page = document.getElementById("page");
-recallTheme();
+recallChoices();
 page.replaceChildren();
 app.subscribe(() => {
   render(pageView(app), page);

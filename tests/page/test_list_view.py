@@ -145,6 +145,24 @@ def test_the_menu_has_the_colours_and_the_first_link_skips_to_the_list(alice: Pe
     expect(page.locator("#list-title")).to_be_focused()
 
 
+def test_single_keys_can_be_switched_off_for_this_browser(alice: Person) -> None:
+    """Then letters and signs do nothing, after a reload neither; Esc still closes."""
+    page = alice.open()
+    page.get_by_role("button", name="You: ").click()
+    alice.button("Off", within=page.get_by_role("group", name="Keys")).click()
+    page.keyboard.press("Escape")
+    page.reload()
+    expect(page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    page.keyboard.press("n")
+    page.keyboard.press("?")
+    expect(page.get_by_role("group", name="Keys")).to_be_hidden()
+    expect(page).not_to_have_url(re.compile("#/new$"))
+    page.goto("/#/new")
+    expect(alice.form).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(alice.form).to_have_count(0)
+
+
 def test_somebody_without_workspaces_is_told_what_one_is(alice: Person) -> None:
     """The empty list leads to the form for a new one."""
     page = alice.open()

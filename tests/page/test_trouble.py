@@ -143,6 +143,18 @@ def test_a_hidden_tab_asks_nothing_and_a_tab_at_rest_asks_seldom(alice: Person) 
     assert asked(alice) == before + 4
 
 
+def test_a_tab_that_is_seen_again_notices_that_somebody_else_has_signed_in(alice: Person) -> None:
+    """By another tab, as behind a proxy: their lists may be equal, such as both empty."""
+    page = alice.open()
+    expect(page.get_by_role("button", name=f"You: {alice.email}")).to_be_visible()
+    page.evaluate(HIDE, True)
+    me = alice.api.request("GET", "/me").json()
+    eve = {**me, "owner_id": "7", "email": "eve@example.com"}
+    page.route("**/me", lambda route: route.fulfill(json=eve))
+    page.evaluate(HIDE, False)
+    expect(page.get_by_role("button", name="You: eve@example.com")).to_be_visible()
+
+
 def test_a_fault_of_the_page_does_not_end_its_polling(alice: Person) -> None:
     """What fails after a round is told in the console, and the page asks again when looked at."""
     alice.watch.expect("uncaught: broken")

@@ -58,7 +58,8 @@ class Course:
     """The phases that an operation goes through, from its present one on.
 
     A phase that takes several steps is there once; one that comes again is there again. ``losses``
-    are what is lost by it, the worst first. ``end`` is the workspace after it; None if it is deleted.
+    are what is lost by it, the worst first. ``end`` is the workspace after it; None if it is
+    deleted.
     """
 
     phases: tuple[Phase, ...]

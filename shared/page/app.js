@@ -105,6 +105,7 @@ export const app = {
   open(session) {
     app.session = session;
     app.api = new Api(session);
+    app.update();
   },
 
   /** Ask the Hub now, instead of later. The page's beginning says how. */

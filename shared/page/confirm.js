@@ -46,7 +46,7 @@ const SAID = {
   empty_home:
     "It gets a new, empty home if its home disk is gone. An existing home is never emptied.",
   change: "A new machine is made on the same home.",
-  rename: "Its own name is another's by now.",
+  rename: "Its own name is another’s by now.",
 };
 // Of a Hub without dry runs.
 const LOSES = {

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Route, expect
 
 from localcloud.catalogue import ROOT
 from localcloud.running_cloud import RunningCloud
@@ -18,6 +18,8 @@ from tests.page.conftest import OpenPage, client
 from tests.page.looks import LOOKS, Look
 from tests.page.person import Person
 from tests.page.shifts import WATCH_SHIFTS, shifts
+from tests.page.test_signing_in import GOOGLES_LIBRARY, LIBRARY, answer_sign_in, open_page, sign_in
+from tests.page.test_trouble import unavailable
 
 PICTURES = ROOT / ".cache" / "page-screenshots"
 README_PICTURE = ROOT / "docs" / "page.webp"
@@ -145,10 +147,37 @@ def the_question(person: Person, ids: dict[str, str]) -> None:
     expect(person.dialog).not_to_contain_text("Asking the Hub")
 
 
+def a_new_machine(person: Person, _: dict[str, str]) -> None:
+    """Show the dialog that asks whether to make a new machine."""
+    person.page.keyboard.press("Escape")  # closes the question
+    expect(person.dialog).to_have_count(0)
+    person.button("Rebuild …", within=person.panel("api")).click()
+    expect(person.dialog).to_contain_text("Type its name")
+    expect(person.dialog).not_to_contain_text("Asking the Hub")
+
+
+def another_name(person: Person, ids: dict[str, str]) -> None:
+    """Show the dialog that asks for a new name, since the old one is taken."""
+    person.page.keyboard.press("Escape")  # closes the dialog before
+    expect(person.dialog).to_have_count(0)
+    person.watch.expect_answer(409)
+    person.open(f"#/workspaces/{ids['train']}")
+    person.page.route("**/start?dry_run=true", name_taken, times=1)
+    person.button("Start", within=person.panel("train")).click()
+    person.dialog.get_by_label("New name").fill("train-2")
+    expect(person.dialog).to_contain_text("Then in use")
+
+
+def name_taken(route: Route) -> None:
+    """Refuse, as the Hub does if a name is another workspace's by now."""
+    problem = {"status": 409, "code": "NAME_TAKEN", "title": "You have a workspace of this name"}
+    route.fulfill(status=409, json=problem)
+
+
 def the_menu(person: Person, ids: dict[str, str]) -> None:
     """Show who one is."""
     the_list(person, ids)
-    person.page.keyboard.press("Escape")  # closes the question
+    person.page.keyboard.press("Escape")  # closes the dialog before
     expect(person.dialog).to_have_count(0)
     person.page.get_by_role("button", name="You: ").click()
     expect(person.page.get_by_role("group", name="Colours")).to_be_visible()
@@ -174,25 +203,85 @@ VIEWS: dict[str, Callable[[Person, dict[str, str]], Any]] = {
     "no-such": no_such_one,
     "change": another_machine,
     "delete": the_question,
+    "rebuild": a_new_machine,
+    "rename": another_name,
     "menu": the_menu,
     "away": no_hub,  # the last: it is not ended
 }
 
 
-def check_and_photograph(person: Person, view: str, look: Look) -> list[str]:
+def no_sign_in(person: Person) -> Page:
+    """Show the page of a Hub at which browsers cannot sign in."""
+    answer_sign_in(person, {"kind": "gcloud", "audience": None})
+    open_page(person)
+    expect(person.page.get_by_role("heading")).to_contain_text(["Workspaces", "is not set up"])
+    return person.page
+
+
+def signed_out(person: Person) -> Page:
+    """Show the page of a Hub at which one signs in with Google."""
+    answer_sign_in(person, {"kind": "oauth_web", "client_id": "1-web.apps.googleusercontent.com"})
+    person.page.reload()
+    expect(person.button("Sign in")).to_be_visible()
+    return person.page
+
+
+def googles_window(person: Person) -> Page:
+    """Show the window in which one does, with a stand-in for Google's button."""
+    person.watch.expect(rf"^foreign: GET {GOOGLES_LIBRARY}$")
+    library = LIBRARY.replace("TOKEN", '""')
+    person.watch.context.route(
+        GOOGLES_LIBRARY, lambda route: route.fulfill(body=library, content_type="text/javascript")
+    )
+    window = sign_in(person)
+    expect(window.get_by_role("button", name="Continue")).to_be_visible()
+    return window
+
+
+def no_list(person: Person) -> Page:
+    """Show the page while the Hub cannot read its database."""
+    person.watch.expect_answer(503)
+    person.watch.context.unroute_all()
+    person.page.route("**/workspaces", unavailable)
+    person.page.reload()
+    expect(person.page.get_by_text("Your workspaces cannot be read")).to_be_visible()
+    return person.page
+
+
+def not_there_yet(person: Person) -> Page:
+    """Show the page before its first list is there."""
+    person.page.unroute("**/workspaces")
+    person.page.route("**/workspaces", lambda _: None)
+    person.page.reload()
+    expect(person.button("You: menu")).to_be_visible()
+    expect(person.page.get_by_text("Reading your workspaces")).to_be_attached()
+    return person.page
+
+
+# What is seen before there is a list, by somebody who has the page already; each after the other.
+BEFORE: dict[str, Callable[[Person], Page]] = {
+    "no-sign-in": no_sign_in,
+    "signed-out": signed_out,
+    "google": googles_window,
+    "unavailable": no_list,
+    "loading": not_there_yet,
+}
+
+
+def check_and_photograph(page: Page, view: str, look: Look) -> list[str]:
     """Keep a picture of what a person sees; return what axe finds, and what is too wide."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    person.page.screenshot(path=PICTURES / f"{view}-{look.name}.png")
-    wide: bool = person.page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
+    page.screenshot(path=PICTURES / f"{view}-{look.name}.png")
+    wide: bool = page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
     found = ["wider than the window"] if wide else []
-    if person.page.evaluate("() => document.getAnimations().length > 0"):
+    if page.evaluate("() => document.getAnimations().length > 0"):
         found.append("moves, for somebody who wants no motion")
     if look.is_between:
         return found
-    return [f"{view}: {each}" for each in [*found, *violations(person.page)]]
+    return [f"{view}: {each}" for each in [*found, *violations(page)]]
 
 
-@pytest.mark.timeout(300)  # a dozen views, and a machine may be busy
+@pytest.mark.timeout(300)  # some twenty views, and a machine may be busy
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
 def test_every_view_is_for_everybody_and_fits_its_window(
     open_page: OpenPage, household: dict[str, str], look: Look
@@ -202,15 +291,17 @@ def test_every_view_is_for_everybody_and_fits_its_window(
     person = open_page(EMAIL, look)
     for view, show in VIEWS.items():
         show(person, household)
-        found += check_and_photograph(person, view, look)
+        found += check_and_photograph(person.page, view, look)
     newcomer, admin = open_page(NEWCOMER, look), open_page(ADMIN_EMAIL, look)
     newcomer.open()
     expect(newcomer.page.get_by_role("heading", name="No workspace yet")).to_be_visible()
-    found += check_and_photograph(newcomer, "empty", look)
+    found += check_and_photograph(newcomer.page, "empty", look)
+    for view, show_before in BEFORE.items():
+        found += check_and_photograph(show_before(newcomer), view, look)
     admin.open()
     admin.sees_everybody()
     expect(admin.row("api", of=EMAIL)).to_be_visible()
-    found += check_and_photograph(admin, "everybody", look)
+    found += check_and_photograph(admin.page, "everybody", look)
     assert found == []
 
 

@@ -88,7 +88,7 @@ def test_the_panel_says_how_to_connect_and_copies_it(alice: Person) -> None:
 
 
 def test_the_outlook_is_the_api_s_and_keeping_awake_is_taken_back(alice: Person) -> None:
-    """What happens next is told; an hour more moves it; what was asked for can be taken back."""
+    """What happens next is told; hours more move it; what was asked for can be taken back."""
     ready = alice.has_workspace("api")
     page = alice.open_workspace("api")
     following = alice.panel("api").get_by_role("region", name="What happens next")
@@ -99,6 +99,14 @@ def test_the_outlook_is_the_api_s_and_keeping_awake_is_taken_back(alice: Person)
     alice.button("4 h", within=following).or_(alice.button("4 hours", within=following)).click()
     expect(following).to_contain_text("You keep it awake until")
     assert stops_at(alice) > before
+    alice.button("Another time …", within=following).click()
+    most = alice.api.request("GET", "/me").json()["limits"]["keep_awake_most_seconds"]
+    alice.button(f"{most // 3600} h, the most", within=following).click()
+    expect(alice.button("Another time …", within=following)).to_have_attribute(
+        "aria-expanded", "false"
+    )
+    kept = datetime.fromisoformat(alice.api.status(ready["id"])["kept_awake_until"])
+    assert timedelta(seconds=most - 300) < kept - datetime.now(UTC) <= timedelta(seconds=most)
     alice.button("Take back", within=following).click()
     expect(following).not_to_contain_text("You keep it awake until")
     assert alice.api.status(ready["id"])["kept_awake_until"] is None
@@ -245,15 +253,22 @@ def test_a_timeline_shows_what_is_usual_beside_what_is(alice: Person) -> None:
 def test_an_administrator_acts_on_another_s_workspace_but_does_not_connect(
     alice: Person, admin: Person
 ) -> None:
-    """They see whose it is, stop it, and are not told how to connect."""
+    """They see whose it is, stop it, and are not told how to connect; the row has the same."""
     ready = alice.has_workspace("api")
     admin.open()
     admin.sees_everybody()
-    admin.row("api", of=alice.email).get_by_role("link", name="api").click()
+    row = admin.row("api", of=alice.email)
+    admin.button("Stop api", within=row).click()
+    admin.button("Cancel", within=admin.dialog).click()
+    row.get_by_role("link", name="api").click()
     panel = admin.panel("api")
     expect(panel).to_contain_text("Only its owner can connect to it.")
     expect(panel.get_by_role("region", name="Details")).to_contain_text(alice.email)
     admin.button("Stop", within=panel).click()
     admin.button("Stop", within=admin.dialog).click()
     alice.api.wait_until_settled(ready["id"], "SUSPENDED")
+    expect(panel).to_contain_text("asleep")
+    panel.get_by_role("link", name="Close").click()
+    expect(panel).to_have_count(0)
+    admin.button("Details api", within=row).click()
     expect(panel).to_contain_text("asleep")

@@ -11,8 +11,17 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from shared.domain.access import MachineIdentity, Person
 from shared.domain.events import Event
-from shared.domain.instance import Command, Disk, Instance, OperationState, Place, StartedCall
+from shared.domain.instance import (
+    Command,
+    Disk,
+    DiskSnapshot,
+    Instance,
+    OperationState,
+    Place,
+    StartedCall,
+)
 from shared.domain.jobs import Job
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Owner, Status, Workspace
 
 R = TypeVar("R")
@@ -81,12 +90,13 @@ class WorkspaceStore(Protocol):
         *,
         workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
         owners: Sequence[tuple[Stored[Owner], Owner]] = (),
+        snapshots: Sequence[tuple[Stored[Snapshot] | None, Snapshot | None]] = (),
         events: Sequence[Event] = (),
     ) -> None:
         """Write everything or nothing. One commit.
 
         A workspace is a pair of the record that was read and the record to write: ``(None, new)``
-        creates it, ``(read, changed)`` changes it, ``(read, None)`` deletes it.
+        creates it, ``(read, changed)`` changes it, ``(read, None)`` deletes it. So is a snapshot.
 
         Raises:
             ConflictError: a document has changed since it was read (or exists, and was to be
@@ -137,6 +147,23 @@ class WorkspaceStore(Protocol):
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """Return the ids of workspaces whose ``attend_at`` is due, the most overdue first."""
 
+    def get_snapshot(self, snapshot_id: str) -> Stored[Snapshot] | None:
+        """Return the snapshot, or None if it does not exist. One read."""
+
+    def list_snapshots(self, workspace_id: str) -> Sequence[Stored[Snapshot]]:
+        """Return a workspace's snapshots, the one that was asked for last first. One query.
+
+        There are some dozens at most: their number is limited.
+        """
+
+    def list_due_snapshots(self, now: datetime, limit: int, token: str | None) -> Page[str]:
+        """Return the ids of snapshots whose ``attend_at`` is due, the most overdue first."""
+
+    def list_snapshots_by_id(
+        self, limit: int, token: str | None
+    ) -> Page[Stored[Snapshot] | Unreadable]:
+        """Return all snapshots in the order of their ids; as ``list_workspaces_by_id`` does."""
+
 
 class Machines(Protocol):
     """Compute Engine. Nothing here waits for a long operation."""
@@ -165,10 +192,16 @@ class Machines(Protocol):
         """
 
     def operation(self, zone: str, name: str) -> OperationState:
-        """Return the state of a long operation.
+        """Return the state of a long operation. Its zone is ``GLOBAL`` if it is a snapshot's.
 
         An operation that Compute does not know counts as done without a fault.
         """
+
+    def get_snapshot(self, name: str) -> DiskSnapshot | None:
+        """Return the snapshot, or None if it does not exist."""
+
+    def list_snapshots(self) -> Iterator[DiskSnapshot]:
+        """Return this installation's snapshots; as ``list_instances`` does."""
 
     def list_instances(self) -> Iterator[Instance]:
         """Return this installation's machines, in all zones, without their ``heartbeat_interval``.
@@ -215,7 +248,7 @@ class Machines(Protocol):
         """Start what the command says.
 
         Calls with the same ``request_id`` (a UUID) are one call, however often it is repeated.
-        ``RefreshMetadata``, ``LabelInstance`` and ``LabelDisk`` read before they write. If somebody
+        ``RefreshMetadata`` and the commands that label read before they write. If somebody
         else writes in between, the call or its operation ends with ``NOT_READY``, and can be
         repeated.
 

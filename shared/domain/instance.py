@@ -68,9 +68,47 @@ class Disk:
         return bool(self.users)
 
 
+class SnapshotStatus(StrEnum):
+    """Every state of a Compute snapshot (source: ``Snapshot.status`` of its v1 API).
+
+    The content is captured from ``UPLOADING`` on: what is written to the disk then is not in it.
+    """
+
+    CREATING = "CREATING"
+    UPLOADING = "UPLOADING"
+    READY = "READY"
+    FAILED = "FAILED"
+    DELETING = "DELETING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSnapshot:
+    """What Compute says about one snapshot of a disk. It belongs to no zone.
+
+    ``labels`` are all its labels, not only the Hub's. ``source_disk`` is the name of its disk.
+    ``disk_gb`` is the size of a disk that is made from it, at least. ``stored_bytes`` is what it
+    takes besides the disk's earlier snapshots; None until Compute has counted it.
+    """
+
+    name: str
+    status: SnapshotStatus
+    labels: Mapping[str, str]
+    source_disk: str
+    disk_gb: int
+    created_at: datetime
+    stored_bytes: int | None = None
+
+
+# What stands for the zone of resources that belong to none: snapshots, and their operations.
+GLOBAL = "global"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an instance or a disk is: enough to address it in Compute."""
+    """Where an instance, a disk or a snapshot is: enough to address it in Compute.
+
+    The zone of a snapshot is ``GLOBAL``.
+    """
 
     zone: str
     name: str
@@ -80,7 +118,8 @@ class Place:
 class InsertInstance:
     """Make the machine and boot it.
 
-    ``attach_home``: the home disk exists and is attached. Otherwise it is made.
+    ``attach_home``: the home disk exists and is attached. Otherwise it is made: of the content of
+    the snapshot ``home_snapshot`` and at least ``home_gb`` GB large, or empty if there is none.
     """
 
     place: Place
@@ -94,6 +133,8 @@ class InsertInstance:
     attach_home: bool
     repo: str | None
     branch: str | None
+    home_snapshot: str | None = None
+    home_gb: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +213,35 @@ class DeleteDisk:
     place: Place
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateSnapshot:
+    """Make a standard snapshot of a disk, attached or not. It outlives the disk.
+
+    ``place`` is the snapshot's, ``disk`` the disk's. It gets the Hub's labels.
+    """
+
+    place: Place
+    disk: Place
+    workspace_id: str
+    owner_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSnapshot:
+    """Put the Hub's labels back on a snapshot. Other labels stay."""
+
+    place: Place
+    workspace_id: str
+    owner_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSnapshot:
+    """Delete a snapshot. Disks that were made from it stay."""
+
+    place: Place
+
+
 Command = (
     InsertInstance
     | RefreshMetadata
@@ -183,6 +253,9 @@ Command = (
     | StopInstance
     | DeleteInstance
     | DeleteDisk
+    | CreateSnapshot
+    | LabelSnapshot
+    | DeleteSnapshot
 )
 
 

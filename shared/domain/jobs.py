@@ -9,10 +9,11 @@ PROMPTLY = timedelta(0)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job: one step of an operation, or a look at a workspace without one.
+    """A job: one step of an operation, a look at a workspace without one, or one at a snapshot.
 
-    A look has no ``operation_id``, and has the time as its ``step``, so looks of the same moment
-    are the same job. Otherwise ``step`` is the operation's step when the job was sent. ``resend``
+    A job about a snapshot has its ``snapshot_id`` and ``step``, and no ``operation_id``. A look has
+    neither id, and has the time as its ``step``, so looks of the same moment are the same job.
+    Otherwise ``step`` is the operation's step when the job was sent. ``resend``
     counts how often ``reconcile`` has resent it. ``request_id`` is that of the request that began
     the operation. ``automatic``: no person has asked for the operation.
     """
@@ -24,6 +25,7 @@ class Job:
     delay: timedelta = PROMPTLY
     request_id: str = ""
     automatic: bool = False
+    snapshot_id: str | None = None
 
     @property
     def can_wait(self) -> bool:
@@ -43,5 +45,6 @@ class Job:
         It is a hash, since Cloud Tasks slows down on names that begin alike (source: its
         documentation of task names).
         """
-        identity = f"{self.workspace_id}/{self.operation_id}/{self.step}/{self.resend}"
+        about = self.operation_id if self.snapshot_id is None else f"snapshot:{self.snapshot_id}"
+        identity = f"{self.workspace_id}/{about}/{self.step}/{self.resend}"
         return hashlib.sha256(identity.encode()).hexdigest()[:40]

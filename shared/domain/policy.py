@@ -21,6 +21,7 @@ class Deadlines:
     start: timedelta = timedelta(minutes=10)
     stop: timedelta = timedelta(minutes=10)
     delete: timedelta = timedelta(minutes=30)
+    snapshot: timedelta = timedelta(minutes=10)
 
     def of(self, kind: OperationKind) -> timedelta:
         """Return the time that an operation of this kind may take."""
@@ -29,6 +30,7 @@ class Deadlines:
             OperationKind.START: self.start,
             OperationKind.STOP: self.stop,
             OperationKind.DELETE: self.delete,
+            OperationKind.SNAPSHOT: self.snapshot,
         }[kind]
 
 
@@ -52,6 +54,7 @@ class UsualTimes:
     stop: timedelta = timedelta(seconds=20)
     delete: timedelta = timedelta(seconds=40)
     delete_disk: timedelta = timedelta(seconds=4)
+    snapshot: timedelta = timedelta(seconds=5)
 
     def of(self, phase: Phase) -> timedelta:
         """Return how long a phase that waits for a call usually lasts; 0 for any other."""
@@ -64,6 +67,7 @@ class UsualTimes:
             Phase.AWAIT_STOPPED: self.stop,
             Phase.AWAIT_ABSENT: self.delete,
             Phase.AWAIT_DISK_ABSENT: self.delete_disk,
+            Phase.AWAIT_SNAPSHOT: self.snapshot,
         }.get(phase, timedelta(0))
 
 
@@ -97,6 +101,9 @@ class Policy:
     ``max_machine_age`` is the age up to which a START still boots a machine; None if any age will
     do. Compute itself stops a machine that has run for ``most_run`` at a stretch (None: it does
     not), and one that is a Spot VM (``spot``) whenever it needs the capacity.
+    ``snapshots_per_workspace`` is how many snapshots a workspace may have, and ``snapshot_pause``
+    the time between two of them: Compute takes at most one of a disk in ten minutes (source: its
+    "Best practices for disk snapshots").
     """
 
     project_id: str = ""
@@ -131,6 +138,8 @@ class Policy:
     max_machine_age: timedelta | None = timedelta(days=30)
     most_run: timedelta | None = None
     spot: bool = False
+    snapshots_per_workspace: int = 5
+    snapshot_pause: timedelta = timedelta(minutes=10)
 
     def allows_image_tag(self, tag: str) -> bool:
         """Say whether a container image's tag matches one of the patterns."""

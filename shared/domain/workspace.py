@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Status(StrEnum):
@@ -23,11 +23,12 @@ class Status(StrEnum):
 
 
 class OperationKind(StrEnum):
-    """The four changes that can be under way, one at a time."""
+    """The changes that can be under way, one at a time."""
 
     CREATE = "CREATE"
     STOP = "STOP"
     START = "START"
+    SNAPSHOT = "SNAPSHOT"
     DELETE = "DELETE"
 
 
@@ -53,6 +54,8 @@ class Phase(StrEnum):
     DELETE_DISK = "delete_disk"
     AWAIT_DISK_ABSENT = "await_disk_absent"
     FORGET = "forget"
+    SNAPSHOT = "snapshot"
+    AWAIT_SNAPSHOT = "await_snapshot"
 
 
 class Activity(StrEnum):
@@ -128,6 +131,20 @@ class HomeDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class HomeSource:
+    """The snapshot that a workspace's home is made from, while it is not a disk yet.
+
+    The next machine is made with a disk of its content, at least ``disk_gb`` GB large. A version
+    that does not know this would make an empty home, so such a record has a newer schema
+    (``Workspace.schema_version``).
+    """
+
+    snapshot_id: str
+    resource_name: str
+    disk_gb: int
+
+
+@dataclass(frozen=True, slots=True)
 class HostKey:
     """The public key by which a machine proves to SSH clients who it is.
 
@@ -181,8 +198,9 @@ class Operation:
     often the machine came back to running instead of being suspended. ``memory_lost_because`` is
     why the machine's memory will not be kept. ``renews``: the new machine is made only because the
     old one is too old. ``phases`` are the durations of the phases that have ended
-    (``durations.phases_until``). Version 0.1 does not know the fields of this paragraph and may
-    drop them, so each has a default with which the operation also ends well.
+    (``durations.phases_until``). ``snapshot_name`` is the name that a person gives to the snapshot
+    that a SNAPSHOT takes; its id is the operation's. Version 0.1 does not know the fields of this
+    paragraph and may drop them, so each has a default with which the operation also ends well.
     """
 
     id: str
@@ -212,6 +230,7 @@ class Operation:
     memory_lost_because: str | None = None
     renews: bool = False
     phases: tuple[PhaseDuration, ...] = ()
+    snapshot_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +256,10 @@ class Workspace:
     worker has looked, as after version 0.1. ``last_device_id`` is from where its owner last
     connected, as they said it; ``metadata.device_id`` stays what created it. ``host_key`` may be an
     earlier machine's: see ``machine_key``. ``access`` says whether the owner may log in to a
-    machine, which may be an earlier one too; None until it was tried.
+    machine, which may be an earlier one too; None until it was tried. ``home_source`` is what the
+    home is made from; None once it is a disk, and for a home that begins empty.
+    ``snapshot_asked_at`` is when the last snapshot of the home was asked for. ``schema_version`` is
+    the oldest version of the record's form with which nothing of it is lost.
     """
 
     id: str
@@ -276,7 +298,18 @@ class Workspace:
     last_device_id: str | None = None
     host_key: HostKey | None = None
     access: Access | None = None
-    schema_version: int = SCHEMA_VERSION
+    home_source: HomeSource | None = None
+    snapshot_asked_at: datetime | None = None
+
+    @property
+    def schema_version(self) -> int:
+        """The oldest version of the record's form with which nothing of it is lost.
+
+        Form 2 has snapshots: a home that is to be made from one, and operations with them. Version
+        0.1 refuses to touch such a record, and can use all others.
+        """
+        snapshots = self.operation is not None and self.operation.kind is OperationKind.SNAPSHOT
+        return 2 if snapshots or self.home_source is not None else 1
 
     @property
     def disk_name(self) -> str:

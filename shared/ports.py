@@ -150,10 +150,12 @@ class WorkspaceStore(Protocol):
     def get_snapshot(self, snapshot_id: str) -> Stored[Snapshot] | None:
         """Return the snapshot, or None if it does not exist. One read."""
 
-    def list_snapshots(self, workspace_id: str) -> Sequence[Stored[Snapshot]]:
+    def list_snapshots(self, workspace_id: str) -> Sequence[Stored[Snapshot] | Unreadable]:
         """Return a workspace's snapshots, the one that was asked for last first. One query.
 
-        There are some dozens at most: their number is limited.
+        All of them, at once: there are some dozens at most, since their number is limited. One that
+        cannot be read keeps its place. It exists in Compute and costs money, so it counts towards
+        the limit. People see the others.
         """
 
     def list_due_snapshots(self, now: datetime, limit: int, token: str | None) -> Page[str]:

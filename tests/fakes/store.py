@@ -17,11 +17,14 @@ from shared.domain.errors import (
     UnavailableError,
 )
 from shared.domain.events import Event
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Owner, Workspace
 from shared.ports import Page, Stored, Unreadable, WorkspaceFilter, WorkspaceStore
 
 R = TypeVar("R")
+Record = TypeVar("Record", Workspace, Snapshot)
 NEWER = "A newer version of the Hub wrote this workspace."
+NEWER_SNAPSHOT = "A newer version of the Hub wrote this snapshot."
 _DOCUMENT = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -41,7 +44,8 @@ class MemoryWorkspaceStore(WorkspaceStore):
     A commit that is sure to succeed calls ``watch`` with each workspace as it was and will be.
 
     Attributes:
-        unreadable: the ids of workspaces that a newer version of the Hub seems to have written.
+        unreadable: the ids of workspaces and snapshots that a newer version of the Hub seems to
+            have written.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class MemoryWorkspaceStore(WorkspaceStore):
         self._workspaces: dict[str, Stored[Workspace]] = {}
         self._owned: dict[str, set[str]] = {}  # the ids of workspaces, by owner
         self._owners: dict[str, Stored[Owner]] = {}
+        self._snapshots: dict[str, Stored[Snapshot]] = {}
         self._checkpoints: dict[str, str | None] = {}
 
     # ---- for tests ----
@@ -72,6 +77,12 @@ class MemoryWorkspaceStore(WorkspaceStore):
         with self._lock:
             self._owners[owner.id] = Stored(owner, self._next_version())
 
+    def put_snapshots(self, *snapshots: Snapshot) -> None:
+        """Set these snapshots, whether they existed before or not."""
+        with self._lock:
+            for snapshot in snapshots:
+                self._snapshots[snapshot.id] = Stored(snapshot, self._next_version())
+
     @property
     def workspaces(self) -> Mapping[str, Workspace]:
         """All workspaces by id; this read is not counted."""
@@ -85,6 +96,12 @@ class MemoryWorkspaceStore(WorkspaceStore):
         """All owners by id; this read is not counted."""
         with self._lock:
             return {owner_id: stored.record for owner_id, stored in self._owners.items()}
+
+    @property
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """All snapshots by id; this read is not counted."""
+        with self._lock:
+            return {snapshot_id: stored.record for snapshot_id, stored in self._snapshots.items()}
 
     # ---- the port ----
 
@@ -101,7 +118,11 @@ class MemoryWorkspaceStore(WorkspaceStore):
         with self._lock:
             self.counts.batches += 1
             ids = dict.fromkeys(workspace_ids)
-            return [self._entry(self._workspaces, each) for each in ids if each in self._workspaces]
+            return [
+                self._entry(self._workspaces, each, NEWER)
+                for each in ids
+                if each in self._workspaces
+            ]
 
     def get_owner(self, owner_id: str) -> Stored[Owner]:
         """See the port."""
@@ -114,18 +135,17 @@ class MemoryWorkspaceStore(WorkspaceStore):
         *,
         workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
         owners: Sequence[tuple[Stored[Owner], Owner]] = (),
+        snapshots: Sequence[tuple[Stored[Snapshot] | None, Snapshot | None]] = (),
         events: Sequence[Event] = (),
     ) -> None:
         """See the port."""
         with self._lock:
             self.counts.commits += 1
             for stored, workspace in workspaces:
-                workspace_id = _id_of(stored, workspace)
-                self._check(
-                    self._workspaces.get(workspace_id),
-                    stored.version if stored else None,
-                    workspace_id,
-                )
+                self._check_change(self._workspaces, stored, _id_of(stored, workspace))
+            for stored_snapshot, snapshot in snapshots:
+                snapshot_id = _id_of(stored_snapshot, snapshot)
+                self._check_change(self._snapshots, stored_snapshot, snapshot_id)
             for read, owner in owners:
                 self._check(self._owners.get(owner.id), read.version, owner.id)
             for stored, workspace in workspaces:
@@ -138,6 +158,11 @@ class MemoryWorkspaceStore(WorkspaceStore):
                     self._write(workspace)
             for _, owner in owners:
                 self._owners[owner.id] = Stored(owner, self._next_version())
+            for stored_snapshot, snapshot in snapshots:
+                if snapshot is None:
+                    del self._snapshots[_id_of(stored_snapshot, snapshot)]
+                else:
+                    self._snapshots[snapshot.id] = Stored(snapshot, self._next_version())
             self.events.extend(events)
 
     def list_owned(
@@ -169,11 +194,11 @@ class MemoryWorkspaceStore(WorkspaceStore):
         self, limit: int, token: str | None
     ) -> Page[Stored[Workspace] | Unreadable]:
         """See the port."""
-        return self._by_id(self._workspaces, limit, token)
+        return self._by_id(self._workspaces, limit, token, NEWER)
 
     def list_owners_by_id(self, limit: int, token: str | None) -> Page[Stored[Owner] | Unreadable]:
         """See the port."""
-        return self._by_id(self._owners, limit, token)
+        return self._by_id(self._owners, limit, token, NEWER)
 
     def get_checkpoint(self, name: str) -> str | None:
         """See the port."""
@@ -187,11 +212,41 @@ class MemoryWorkspaceStore(WorkspaceStore):
 
     def list_to_sweep(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        return self._ids_until("sweep_at", now, limit, token)
+        return self._ids_until(self.workspaces, "sweep_at", now, limit, token)
 
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        return self._ids_until("attend_at", now, limit, token)
+        return self._ids_until(self.workspaces, "attend_at", now, limit, token)
+
+    def get_snapshot(self, snapshot_id: str) -> Stored[Snapshot] | None:
+        """See the port."""
+        with self._lock:
+            self.counts.reads += 1
+            if snapshot_id in self.unreadable and snapshot_id in self._snapshots:
+                raise UnavailableError(NEWER_SNAPSHOT)
+            return self._snapshots.get(snapshot_id)
+
+    def list_snapshots(self, workspace_id: str) -> Sequence[Stored[Snapshot] | Unreadable]:
+        """See the port."""
+        with self._lock:
+            self.counts.queries += 1
+            found = [
+                each.record
+                for each in self._snapshots.values()
+                if each.record.workspace_id == workspace_id
+            ]
+            found.sort(key=lambda each: (each.asked_at, each.id), reverse=True)
+            return [self._entry(self._snapshots, each.id, NEWER_SNAPSHOT) for each in found]
+
+    def list_due_snapshots(self, now: datetime, limit: int, token: str | None) -> Page[str]:
+        """See the port."""
+        return self._ids_until(self.snapshots, "attend_at", now, limit, token)
+
+    def list_snapshots_by_id(
+        self, limit: int, token: str | None
+    ) -> Page[Stored[Snapshot] | Unreadable]:
+        """See the port."""
+        return self._by_id(self._snapshots, limit, token, NEWER_SNAPSHOT)
 
     # ---- internals ----
 
@@ -203,33 +258,48 @@ class MemoryWorkspaceStore(WorkspaceStore):
         self._versions += 1
         return self._versions
 
+    def _check_change(
+        self, records: Mapping[str, Stored[R]], stored: Stored[R] | None, record_id: str
+    ) -> None:
+        self._check(records.get(record_id), stored.version if stored else None, record_id)
+
     @staticmethod
     def _check(there: Stored[Any] | None, version: int | None, document_id: str) -> None:
         if (there.version if there else None) != version:
             raise ConflictError(f"{document_id} is not what was read")
 
     def _by_id(
-        self, records: Mapping[str, Stored[R]], limit: int, token: str | None
+        self, records: Mapping[str, Stored[R]], limit: int, token: str | None, newer: str
     ) -> Page[Stored[R] | Unreadable]:
         with self._lock:
             self.counts.queries += 1
             further = (each for each in records if token is None or each > token)
             ids = heapq.nsmallest(limit + 1, further)
-            page = [self._entry(records, each) for each in ids[:limit]]
+            page = [self._entry(records, each, newer) for each in ids[:limit]]
             return Page(page, ids[limit - 1] if len(ids) > limit else None)
 
-    def _entry(self, records: Mapping[str, Stored[R]], record_id: str) -> Stored[R] | Unreadable:
+    def _entry(
+        self, records: Mapping[str, Stored[R]], record_id: str, newer: str
+    ) -> Stored[R] | Unreadable:
         if record_id in self.unreadable:
-            return Unreadable(record_id, NEWER)
+            return Unreadable(record_id, newer)
         return records[record_id]
 
-    def _ids_until(self, moment: str, at: datetime, limit: int, token: str | None) -> Page[str]:
+    def _ids_until(
+        self,
+        records: Mapping[str, Record],
+        moment: str,
+        at: datetime,
+        limit: int,
+        token: str | None,
+    ) -> Page[str]:
         found = [
-            workspace
-            for workspace in self.workspaces.values()
-            if (due := getattr(workspace, moment)) is not None and due <= at
+            record
+            for record in records.values()
+            if (due := getattr(record, moment)) is not None and due <= at
         ]
-        return _ids(self._page(_by(found, moment), limit, token))
+        page = self._page(_by(found, moment), limit, token)
+        return Page([record.id for record in page.records], page.next_token)
 
     def _page(
         self,
@@ -265,19 +335,15 @@ def _is_wanted(workspace: Workspace, wanted: WorkspaceFilter) -> bool:
     return wanted.status in {None, workspace.status} and wanted.name in {None, workspace.name}
 
 
-def _by(found: Iterable[Workspace], moment: str) -> list[tuple[datetime, str, Workspace]]:
-    return [(getattr(workspace, moment), workspace.id, workspace) for workspace in found]
+def _by(found: Iterable[Record], moment: str) -> list[tuple[datetime, str, Record]]:
+    return [(getattr(record, moment), record.id, record) for record in found]
 
 
-def _id_of(stored: Stored[Workspace] | None, workspace: Workspace | None) -> str:
-    record = workspace or (stored.record if stored else None)
-    if record is None:
-        raise ValueError("a change has neither a stored nor a new workspace")
-    return record.id
-
-
-def _ids(page: Page[Workspace]) -> Page[str]:
-    return Page([workspace.id for workspace in page.records], page.next_token)
+def _id_of(stored: Stored[Record] | None, record: Record | None) -> str:
+    there = record or (stored.record if stored else None)
+    if there is None:
+        raise ValueError("a change has neither a stored nor a new record")
+    return there.id
 
 
 def _write_token(position: tuple[str, str]) -> str:

@@ -68,6 +68,37 @@ class NameTakenError(HubError):
     """The owner has a workspace of this name. They choose another name or use that workspace."""
 
 
+class NoHomeError(HubError):
+    """The workspace has no home yet, so there is nothing to take a snapshot of.
+
+    The person waits until it is READY, or starts it.
+    """
+
+
+class SnapshotNotFoundError(HubError):
+    """The snapshot does not exist, or the caller may not have it; both get the same answer."""
+
+    def __init__(self, snapshot_id: str) -> None:
+        super().__init__(
+            f"There is no snapshot {snapshot_id}. "
+            "GET /workspaces/{workspace_id}/snapshots lists those of a workspace."
+        )
+
+
+class SnapshotNotReadyError(HubError):
+    """The snapshot cannot be used: not yet, or never.
+
+    The person tries again when it is READY, or takes another one. The message says which.
+    """
+
+
+class SnapshotInUseError(HubError):
+    """A workspace is about to get its home from the snapshot, so it cannot be deleted.
+
+    The person tries again when that workspace is READY, or deletes it.
+    """
+
+
 class QuotaExceededError(HubError):
     """The owner has reached a quota. They delete or stop a workspace, or ask for a higher quota."""
 

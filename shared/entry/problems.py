@@ -16,9 +16,13 @@ _STATUSES: dict[type[errors.HubError], tuple[int, str, str]] = {
     errors.QuotaExceededError: (403, "QUOTA_EXCEEDED", "Your quota is used up"),
     errors.NotAllowedError: (403, "NOT_ALLOWED", "You may not do this"),
     errors.WorkspaceNotFoundError: (404, "WORKSPACE_NOT_FOUND", "There is no such workspace"),
+    errors.SnapshotNotFoundError: (404, "SNAPSHOT_NOT_FOUND", "There is no such snapshot"),
     errors.OperationUnderWayError: (409, "OPERATION_UNDER_WAY", "Another operation is under way"),
     errors.NotAwakeError: (409, "NOT_AWAKE", "No machine runs"),
     errors.NameTakenError: (409, "NAME_TAKEN", "You have a workspace of this name"),
+    errors.NoHomeError: (409, "NO_HOME", "There is no home yet"),
+    errors.SnapshotNotReadyError: (409, "SNAPSHOT_NOT_READY", "This snapshot cannot be used"),
+    errors.SnapshotInUseError: (409, "SNAPSHOT_IN_USE", "A workspace is made from this snapshot"),
     errors.ReportNotTakenError: (409, "REPORT_NOT_TAKEN", "This report does not count"),
     errors.WorkspaceGoneError: (410, "WORKSPACE_GONE", "That workspace has been deleted"),
     errors.IdempotencyKeyReusedError: (

@@ -12,15 +12,16 @@ class MalformedJobError(Exception):
 
 def write_job(job: Job) -> bytes:
     """Return the message of a job. It does not have what only the sender and its queue need."""
-    return json.dumps(
-        {
-            "workspace_id": job.workspace_id,
-            "operation_id": job.operation_id,
-            "step": job.step,
-            "resend": job.resend,
-            "request_id": job.request_id,
-        }
-    ).encode()
+    message = {
+        "workspace_id": job.workspace_id,
+        "operation_id": job.operation_id,
+        "step": job.step,
+        "resend": job.resend,
+        "request_id": job.request_id,
+    }
+    if job.snapshot_id is not None:
+        message["snapshot_id"] = job.snapshot_id
+    return json.dumps(message).encode()
 
 
 def read_job(message: bytes) -> Job:
@@ -37,6 +38,7 @@ def read_job(message: bytes) -> Job:
             step=fields["step"],
             resend=fields.get("resend", 0),
             request_id=fields.get("request_id", ""),
+            snapshot_id=fields.get("snapshot_id"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedJobError(f"not a job: {error!r}") from error
@@ -44,4 +46,9 @@ def read_job(message: bytes) -> Job:
         raise MalformedJobError("not a job: workspace_id or step is not what it should be")
     if not (job.operation_id is None or isinstance(job.operation_id, str)):
         raise MalformedJobError("not a job: operation_id is not a string")
+    if job.snapshot_id is not None:
+        if not (isinstance(job.snapshot_id, str) and job.snapshot_id):
+            raise MalformedJobError("not a job: snapshot_id is not what it should be")
+        if job.operation_id is not None:
+            raise MalformedJobError("not a job: it is about an operation and a snapshot")
     return job

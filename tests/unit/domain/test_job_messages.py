@@ -1,5 +1,6 @@
 """Jobs in messages: each comes back as it was sent, and other messages are rejected."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 from shared.domain.job_messages import MalformedJobError, read_job, write_job
 from shared.domain.jobs import PROMPTLY, Job
 
-jobs = st.builds(Job, workspace_id=st.text(min_size=1), delay=st.timedeltas())
+workspace_ids = st.text(min_size=1)
+jobs = st.one_of(
+    st.builds(Job, workspace_id=workspace_ids, delay=st.timedeltas()),
+    st.builds(
+        Job,
+        workspace_id=workspace_ids,
+        operation_id=st.none(),
+        delay=st.timedeltas(),
+        snapshot_id=st.text(min_size=1),
+    ),
+)
 
 
 @settings(max_examples=100, derandomize=True, deadline=None, database=None)
@@ -30,6 +41,13 @@ def test_a_job_of_an_older_version_is_read() -> None:
     assert read_job(message) == Job("w", None, 5, delay=timedelta(0))
 
 
+def test_a_job_without_a_snapshot_is_sent_as_before() -> None:
+    """An older version reads it, and the same message is the same task."""
+    assert set(json.loads(write_job(Job("w", "o", 5)))) == {
+        *("workspace_id", "operation_id", "step", "resend", "request_id")
+    }
+
+
 MALFORMED = [
     b"",
     b"{",
@@ -46,6 +64,9 @@ MALFORMED = [
     b'{"workspace_id": "w", "operation_id": 7, "step": 1}',
     b'{"workspace_id": "w", "operation_id": null, "step": "1"}',
     b'{"workspace_id": "w", "operation_id": null, "step": null}',
+    b'{"workspace_id": "w", "operation_id": null, "step": 1, "snapshot_id": 7}',
+    b'{"workspace_id": "w", "operation_id": null, "step": 1, "snapshot_id": ""}',
+    b'{"workspace_id": "w", "operation_id": "o", "step": 1, "snapshot_id": "s"}',
 ]
 
 

@@ -76,6 +76,7 @@ class Query:
 
     Attributes:
         filters: each is a field, an operator and a value.
+        limit: how many documents are found at most; None for all.
         after: the time and the id of the previous page's last document, if ``order_by`` is a time.
         only: the fields that are read; all of them if empty.
     """
@@ -84,7 +85,7 @@ class Query:
     filters: Sequence[Filter]
     order_by: str
     direction: Direction
-    limit: int
+    limit: int | None = None
     after: tuple[datetime, str] | None = None
     only: tuple[str, ...] = ()
 
@@ -173,7 +174,8 @@ class Documents:
         request = RUN_QUERY.request(parent=self._root)
         structured = request.structured_query
         structured.from_.add(collection_id=query.collection)
-        structured.limit.value = query.limit
+        if query.limit is not None:
+            structured.limit.value = query.limit
         for field in (query.order_by, _NAME):
             structured.order_by.add(field={"field_path": field}, direction=query.direction.value)
         if len(query.filters) == 1:

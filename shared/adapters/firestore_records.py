@@ -13,12 +13,19 @@ from typing import Any
 
 from shared.domain.errors import UnavailableError
 from shared.domain.events import Event
+from shared.domain.snapshots import (
+    SNAPSHOT_SCHEMA_VERSION,
+    Consistency,
+    Snapshot,
+    SnapshotState,
+)
 from shared.domain.workspace import (
     SCHEMA_VERSION,
     Access,
     AccessState,
     Activity,
     HomeDisk,
+    HomeSource,
     HostKey,
     Metadata,
     Operation,
@@ -46,7 +53,7 @@ class NewerSchemaError(UnavailableError):
 
 def workspace_document(workspace: Workspace) -> dict[str, Any]:
     """Return the document of a workspace."""
-    return _fields(workspace)
+    return {**_fields(workspace), "schema_version": workspace.schema_version}
 
 
 def workspace_record(document: Document) -> Workspace:
@@ -60,7 +67,7 @@ def workspace_record(document: Document) -> Workspace:
             "A newer version of the Hub wrote this workspace."
             " Try again when its deployment is done."
         )
-    fields = {name: document[name] for name in Workspace.__dataclass_fields__ if name in document}
+    fields = _known(document, Workspace)
     fields["status"] = Status(document["status"])
     fields["last_activity"] = Activity(document.get("last_activity", Activity.CREATED))
     fields["metadata"] = Metadata(**document.get("metadata", {}))
@@ -69,9 +76,9 @@ def workspace_record(document: Document) -> Workspace:
     if disk := document.get("home_disk"):
         fields["home_disk"] = HomeDisk(**disk)
     if key := document.get("host_key"):
-        fields["host_key"] = HostKey(
-            **{name: key[name] for name in HostKey.__dataclass_fields__ if name in key}
-        )
+        fields["host_key"] = HostKey(**_known(key, HostKey))
+    if source := document.get("home_source"):
+        fields["home_source"] = HomeSource(**_known(source, HomeSource))
     fields["error"] = _problem(document.get("error"))
     fields["operation"] = _operation(document.get("operation"))
     fields["access"] = _access(document.get("access"))
@@ -97,6 +104,29 @@ def owner_record(document: Document) -> Owner:
     )
 
 
+def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the document of a snapshot."""
+    return _fields(snapshot)
+
+
+def snapshot_record(document: Document) -> Snapshot:
+    """Return the snapshot of a document.
+
+    Raises:
+        NewerSchemaError: a newer version of the Hub wrote it.
+    """
+    if document.get("schema_version", 1) > SNAPSHOT_SCHEMA_VERSION:
+        raise NewerSchemaError(
+            "A newer version of the Hub wrote this snapshot. Try again when its deployment is done."
+        )
+    fields = _known(document, Snapshot)
+    fields["state"] = SnapshotState(document["state"])
+    fields["consistency"] = Consistency(document["consistency"])
+    fields["metadata"] = Metadata(**_known(document["metadata"], Metadata))
+    fields["error"] = _problem(document.get("error"))
+    return Snapshot(**fields)
+
+
 def event_document(event: Event) -> dict[str, Any]:
     """Return the document of an event."""
     return _fields(event)
@@ -104,14 +134,19 @@ def event_document(event: Event) -> dict[str, Any]:
 
 def event_record(document: Document) -> Event:
     """Return the event of a document."""
-    fields = {name: document[name] for name in Event.__dataclass_fields__ if name in document}
+    fields = _known(document, Event)
     return Event(**{**fields, "phases": _phases(document)})
+
+
+def _known(document: Document, record: type[Any]) -> dict[str, Any]:
+    """Return those fields of a document that the record has."""
+    return {name: document[name] for name in record.__dataclass_fields__ if name in document}
 
 
 def _operation(document: Document | None) -> Operation | None:
     if document is None:
         return None
-    fields = {name: document[name] for name in Operation.__dataclass_fields__ if name in document}
+    fields = _known(document, Operation)
     fields["kind"] = OperationKind(document["kind"])
     fields["phase"] = Phase(document["phase"])
     fields["zones_tried"] = tuple(document.get("zones_tried", ()))
@@ -133,7 +168,7 @@ def _access(document: Document | None) -> Access | None:
     """
     if document is None or document.get("state") not in set(AccessState):
         return None
-    fields = {name: document[name] for name in Access.__dataclass_fields__ if name in document}
+    fields = _known(document, Access)
     return Access(**{**fields, "state": AccessState(document["state"])})
 
 

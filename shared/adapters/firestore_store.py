@@ -23,11 +23,14 @@ from shared.adapters.firestore_records import (
     event_record,
     owner_document,
     owner_record,
+    snapshot_document,
+    snapshot_record,
     workspace_document,
     workspace_record,
 )
 from shared.domain.errors import ConflictError, FieldProblem, InvalidRequestError, UnavailableError
 from shared.domain.events import Event
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Owner, Workspace
 from shared.ports import Page, Stored, Unreadable, WorkspaceFilter, WorkspaceStore
 
@@ -46,6 +49,7 @@ _CONFLICTS = (
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Record = TypeVar("Record", Workspace, Snapshot)
 T = TypeVar("T")
 
 
@@ -67,7 +71,7 @@ def _translated(method: Callable[P, T]) -> Callable[P, T]:
 class FirestoreWorkspaceStore(WorkspaceStore):
     """``WorkspaceStore`` on Firestore.
 
-    The collections are ``workspaces``, ``owners``, ``events`` and ``sweeps``.
+    The collections are ``workspaces``, ``owners``, ``snapshots``, ``events`` and ``sweeps``.
 
     Versions are Firestore's update times. A commit has them as preconditions and holds no lock.
     Measured: locking transactions stall for seconds under contention.
@@ -116,22 +120,14 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         *,
         workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
         owners: Sequence[tuple[Stored[Owner], Owner]] = (),
+        snapshots: Sequence[tuple[Stored[Snapshot] | None, Snapshot | None]] = (),
         events: Sequence[Event] = (),
     ) -> None:
         """See the port."""
-        writes = []
-        for stored, workspace in workspaces:
-            if workspace is not None:
-                version = stored.version if stored else None
-                writes.append(
-                    self._write(
-                        _workspace_path(workspace.id), workspace_document(workspace), version
-                    )
-                )
-            elif stored is not None:
-                writes.append(
-                    self._documents.deleted(_workspace_path(stored.record.id), stored.version)
-                )
+        writes = [
+            *(self._change(_workspace_path, workspace_document, *each) for each in workspaces),
+            *(self._change(_snapshot_path, snapshot_document, *each) for each in snapshots),
+        ]
         for read, owner in owners:
             writes.append(self._write(_owner_path(owner.id), owner_document(owner), read.version))
         for event in events:
@@ -142,7 +138,7 @@ class FirestoreWorkspaceStore(WorkspaceStore):
         try:
             self._documents.commit(writes)
         except _CONFLICTS as error:
-            if not (workspaces or owners):
+            if not (workspaces or owners or snapshots):
                 raise  # events alone conflict with nothing
             raise ConflictError(str(error)) from error
 
@@ -164,13 +160,13 @@ class FirestoreWorkspaceStore(WorkspaceStore):
             if len(workspace_id.encode()) > _MAX_INDEXED_BYTES:
                 return Page([], None)
             filters = [("workspace_id", Operator.EQUAL, workspace_id)]
-        query = Query("events", filters, "at", Direction.DESCENDING, limit)
-        found, next_token = self._page(query, token)
+        query = Query("events", filters, "at", Direction.DESCENDING)
+        found, next_token = self._page(query, limit, token)
         return Page([event_record(each.fields) for each in found], next_token)
 
     def list_to_sweep(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        return self._ids_until("sweep_at", now, limit, token)
+        return self._ids_until("workspaces", "sweep_at", now, limit, token)
 
     def list_workspaces_by_id(
         self, limit: int, token: str | None
@@ -195,7 +191,34 @@ class FirestoreWorkspaceStore(WorkspaceStore):
 
     def list_due(self, now: datetime, limit: int, token: str | None) -> Page[str]:
         """See the port."""
-        return self._ids_until("attend_at", now, limit, token)
+        return self._ids_until("workspaces", "attend_at", now, limit, token)
+
+    @_translated
+    def get_snapshot(self, snapshot_id: str) -> Stored[Snapshot] | None:
+        """See the port. An id that is not a UUID is not looked up, as in ``get``."""
+        if not _UUID.fullmatch(snapshot_id):
+            return None
+        found = self._documents.get(_snapshot_path(snapshot_id))
+        return Stored(snapshot_record(found.fields), found.version) if found else None
+
+    @_translated
+    def list_snapshots(self, workspace_id: str) -> Sequence[Stored[Snapshot] | Unreadable]:
+        """See the port. An id that is not a UUID is not looked up, as in ``get``."""
+        if not _UUID.fullmatch(workspace_id):
+            return []
+        its: Filter = ("workspace_id", Operator.EQUAL, workspace_id)
+        query = Query("snapshots", [its], "asked_at", Direction.DESCENDING)
+        return [_read(each, each.id, snapshot_record) for each in self._documents.query(query)]
+
+    def list_due_snapshots(self, now: datetime, limit: int, token: str | None) -> Page[str]:
+        """See the port."""
+        return self._ids_until("snapshots", "attend_at", now, limit, token)
+
+    def list_snapshots_by_id(
+        self, limit: int, token: str | None
+    ) -> Page[Stored[Snapshot] | Unreadable]:
+        """See the port."""
+        return self._by_id("snapshots", snapshot_record, limit, token)
 
     @_translated
     def _newest(
@@ -205,20 +228,22 @@ class FirestoreWorkspaceStore(WorkspaceStore):
             filters = [*filters, ("status", Operator.EQUAL, wanted.status.value)]
         if wanted.name is not None:
             filters = [*filters, ("name", Operator.EQUAL, wanted.name)]
-        query = Query("workspaces", filters, "created_at", Direction.DESCENDING, limit)
-        found, next_token = self._page(query, token)
+        query = Query("workspaces", filters, "created_at", Direction.DESCENDING)
+        found, next_token = self._page(query, limit, token)
         return Page([workspace_record(each.fields) for each in found], next_token)
 
     @_translated
-    def _ids_until(self, order_by: str, at: datetime, limit: int, token: str | None) -> Page[str]:
-        """Return the ids of a page of workspaces for which ``order_by`` is at most ``at``.
+    def _ids_until(
+        self, collection: str, order_by: str, at: datetime, limit: int, token: str | None
+    ) -> Page[str]:
+        """Return the ids of a page of records for which ``order_by`` is at most ``at``.
 
-        Only ids: a sweep reads each workspace again, and one that cannot be read must not hide the
+        Only ids: a sweep reads each record again, and one that cannot be read must not hide the
         others.
         """
         due: Filter = (order_by, Operator.AT_MOST, at)
-        query = Query("workspaces", [due], order_by, Direction.ASCENDING, limit, only=(order_by,))
-        found, next_token = self._page(query, token)
+        query = Query(collection, [due], order_by, Direction.ASCENDING, only=(order_by,))
+        found, next_token = self._page(query, limit, token)
         return Page([each.id for each in found], next_token)
 
     @_translated
@@ -231,23 +256,38 @@ class FirestoreWorkspaceStore(WorkspaceStore):
     ) -> Page[Stored[R] | Unreadable]:
         """Return a page of a collection's records in the order of their field ``id``."""
         after: list[Filter] = [] if token is None else [("id", Operator.ABOVE, token)]
-        query = Query(collection, after, "id", Direction.ASCENDING, limit + 1)
+        query = Query(collection, after, "id", Direction.ASCENDING, limit=limit + 1)
         found = self._documents.query(query)
         page = found[:limit]
         next_token = page[-1].fields["id"] if len(found) > limit else None
         return Page([_read(each, each.fields["id"], record) for each in page], next_token)
 
-    def _page(self, query: Query, token: str | None) -> tuple[list[Found], str | None]:
-        """Return a page of at most ``query.limit`` documents, and the token of the page after it.
+    def _page(self, query: Query, limit: int, token: str | None) -> tuple[list[Found], str | None]:
+        """Return a page of at most ``limit`` documents, and the token of the page after it.
 
         The query asks for one document more than the page has, to learn whether another follows.
         """
         after = None if token is None else _read_token(token)
-        found = self._documents.query(replace(query, limit=query.limit + 1, after=after))
-        if len(found) <= query.limit:
+        found = self._documents.query(replace(query, limit=limit + 1, after=after))
+        if len(found) <= limit:
             return found, None
-        last = found[query.limit - 1]
-        return found[: query.limit], _write_token(last.fields[query.order_by], last.id)
+        last = found[limit - 1]
+        return found[:limit], _write_token(last.fields[query.order_by], last.id)
+
+    def _change(
+        self,
+        path: Callable[[str], str],
+        document: Callable[[Record], dict[str, Any]],
+        stored: Stored[Record] | None,
+        record: Record | None,
+    ) -> Any:
+        """Return the write that creates, changes or deletes a record, as ``commit`` says."""
+        if record is not None:
+            version = stored.version if stored else None
+            return self._write(path(record.id), document(record), version)
+        if stored is None:
+            raise ValueError("a change has neither a stored nor a new record")
+        return self._documents.deleted(path(stored.record.id), stored.version)
 
     def _write(self, path: str, document: dict[str, Any], version: Any) -> Any:
         if version is None:
@@ -267,6 +307,10 @@ def _read(
 
 def _workspace_path(workspace_id: str) -> str:
     return f"workspaces/{workspace_id}"
+
+
+def _snapshot_path(snapshot_id: str) -> str:
+    return f"snapshots/{snapshot_id}"
 
 
 def _owner_path(owner_id: str) -> str:

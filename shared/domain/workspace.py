@@ -305,11 +305,15 @@ class Workspace:
     def schema_version(self) -> int:
         """The oldest version of the record's form with which nothing of it is lost.
 
-        Form 2 has snapshots: a home that is to be made from one, and operations with them. Version
-        0.1 refuses to touch such a record, and can use all others.
+        Form 2 has snapshots: a home that is to be made from one, a SNAPSHOT that is under way, or
+        the error of one that failed. Version 0.1 refuses to touch such a record, and can use all
+        others.
         """
-        snapshots = self.operation is not None and self.operation.kind is OperationKind.SNAPSHOT
-        return 2 if snapshots or self.home_source is not None else 1
+        kinds = {
+            self.operation and self.operation.kind,
+            self.error and self.error.operation_kind,
+        }
+        return 2 if self.home_source is not None or OperationKind.SNAPSHOT in kinds else 1
 
     @property
     def disk_name(self) -> str:

@@ -10,6 +10,7 @@ from shared.domain.lifecycle import with_sweep
 from shared.domain.ownership import labels_of
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
+from shared.domain.snapshots import Consistency, Snapshot, SnapshotState
 from shared.domain.steps import Step, StepInput
 from shared.domain.workspace import (
     Access,
@@ -33,6 +34,7 @@ FIRST_PHASES = {
     OperationKind.CREATE: Phase.INSERT,
     OperationKind.START: Phase.SURVEY,
     OperationKind.STOP: Phase.SUSPEND,
+    OperationKind.SNAPSHOT: Phase.SNAPSHOT,
     OperationKind.DELETE: Phase.DELETE_INSTANCE,
 }
 _STOPPING = {OperationKind.STOP, OperationKind.DELETE}
@@ -160,3 +162,31 @@ def a_report(workspace: Workspace, event: ReportEvent, **changes: Any) -> Report
         project_id=workspace.project_id,
     )
     return replace(report, **changes)
+
+
+def a_snapshot(workspace: Workspace | None = None, **changes: Any) -> Snapshot:
+    """Return a READY snapshot of the workspace's home, with ``changes``."""
+    of = workspace or a_workspace()
+    snapshot = Snapshot(
+        id=str(uuid.uuid4()),
+        workspace_id=of.id,
+        owner_id=of.owner_id,
+        name=None,
+        automatic=False,
+        state=SnapshotState.READY,
+        consistency=Consistency.CRASH,
+        requested_by=of.owner_id,
+        request_id="a-request",
+        asked_at=NOW - timedelta(minutes=20),
+        captured_at=NOW - timedelta(minutes=20) + timedelta(seconds=5),
+        updated_at=NOW - timedelta(minutes=15),
+        disk_name=of.disk_name,
+        zone=of.zone,
+        machine_type=of.machine_type,
+        image_tag=of.image_tag,
+        metadata=of.metadata,
+        ready_at=NOW - timedelta(minutes=15),
+        disk_gb=50,
+        stored_bytes=1_000_000_000,
+    )
+    return replace(snapshot, **changes)

@@ -42,6 +42,9 @@ QUERIES = {
     "list_due": (NOW, 10, None),
     "list_workspaces_by_id": (10, "an id"),
     "list_owners_by_id": (10, "an id"),
+    "list_snapshots": ("3b1f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",),
+    "list_due_snapshots": (NOW, 10, None),
+    "list_snapshots_by_id": (10, "an id"),
 }
 
 

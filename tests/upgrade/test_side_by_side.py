@@ -15,6 +15,7 @@ from shared.adapters.firestore_records import (
     workspace_record,
 )
 from shared.domain.events import Event
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Owner, Workspace
 from shared.ports import Stored
 from tests.fakes.store import MemoryWorkspaceStore
@@ -39,17 +40,31 @@ class SharedStore(MemoryWorkspaceStore):
         *,
         workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]] = (),
         owners: Sequence[tuple[Stored[Owner], Owner]] = (),
+        snapshots: Sequence[tuple[Stored[Snapshot] | None, Snapshot | None]] = (),
         events: Sequence[Event] = (),
     ) -> None:
         """See the port."""
-        if not self._times_a_sweep(workspaces) and self._is_old():
+        is_newer = bool(snapshots) or self._has_snapshots(workspaces)
+        if not is_newer and not self._times_a_sweep(workspaces) and self._is_old():
             self.old_writes += 1
             workspaces = [
                 (stored, record and self._workspace_rewritten(record))
                 for stored, record in workspaces
             ]
             owners = [(stored, self._owner_rewritten(record)) for stored, record in owners]
-        super().commit(workspaces=workspaces, owners=owners, events=events)
+        super().commit(workspaces=workspaces, owners=owners, snapshots=snapshots, events=events)
+
+    @staticmethod
+    def _has_snapshots(
+        workspaces: Sequence[tuple[Stored[Workspace] | None, Workspace | None]],
+    ) -> bool:
+        """Say whether a write needs or makes a form that an old version refuses or does not make.
+
+        Such a write is never an old version's.
+        """
+        records = [stored.record for stored, _ in workspaces if stored is not None]
+        records += [after for _, after in workspaces if after is not None]
+        return any(record.schema_version > 1 for record in records)
 
     @staticmethod
     def _times_a_sweep(

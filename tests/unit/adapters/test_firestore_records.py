@@ -11,8 +11,16 @@ from shared.adapters.firestore_records import (
     NewerSchemaError,
     owner_document,
     owner_record,
+    snapshot_document,
+    snapshot_record,
     workspace_document,
     workspace_record,
+)
+from shared.domain.snapshots import (
+    SNAPSHOT_SCHEMA_VERSION,
+    Consistency,
+    Snapshot,
+    SnapshotState,
 )
 from shared.domain.workspace import (
     SCHEMA_VERSION,
@@ -35,7 +43,8 @@ moments = st.datetimes(
 texts = st.text(max_size=20)
 st.register_type_strategy(datetime, moments)
 st.register_type_strategy(str, texts)
-workspaces = st.builds(Workspace, schema_version=st.integers(0, SCHEMA_VERSION))
+workspaces = st.builds(Workspace)
+snapshots = st.builds(Snapshot, schema_version=st.integers(0, SNAPSHOT_SCHEMA_VERSION))
 reproducibly = settings(max_examples=60, derandomize=True, deadline=None, database=None)
 
 
@@ -55,12 +64,27 @@ def check_plain(value: Any) -> None:
 @reproducibly
 @given(workspaces)
 def test_a_workspace_comes_back_as_it_was_written(workspace: Workspace) -> None:
-    """The document has every field of the record, its operation and its errors, in plain types."""
+    """The document has every field of the record, its operation and its errors, in plain types.
+
+    It also has the version of its form.
+    """
     document = workspace_document(workspace)
 
     check_plain(document)
-    assert set(document) == set(Workspace.__dataclass_fields__)
+    assert set(document) == {*Workspace.__dataclass_fields__, "schema_version"}
+    assert document["schema_version"] == workspace.schema_version <= SCHEMA_VERSION
     assert workspace_record(document) == workspace
+
+
+@reproducibly
+@given(snapshots)
+def test_a_snapshot_comes_back_as_it_was_written(snapshot: Snapshot) -> None:
+    """The document has every field of the record, in plain types."""
+    document = snapshot_document(snapshot)
+
+    check_plain(document)
+    assert set(document) == set(Snapshot.__dataclass_fields__)
+    assert snapshot_record(document) == snapshot
 
 
 @reproducibly
@@ -133,6 +157,48 @@ def test_a_document_of_a_newer_schema_is_refused() -> None:
     """This version would lose unknown fields. Nothing is changed until the deployment is done."""
     with pytest.raises(NewerSchemaError):
         workspace_record({**OLDEST, "schema_version": SCHEMA_VERSION + 1})
+
+
+OLDEST_SNAPSHOT: dict[str, Any] = {
+    "id": "6a0c9c0e-8a57-4a55-9f5e-6d4c8f2b1a00",
+    "workspace_id": OLDEST["id"],
+    "owner_id": "alice",
+    "name": None,
+    "automatic": False,
+    "state": "READY",
+    "consistency": "clean",
+    "requested_by": "alice",
+    "request_id": "a-request",
+    "asked_at": datetime(2025, 1, 1, tzinfo=UTC),
+    "captured_at": None,
+    "updated_at": datetime(2025, 1, 2, tzinfo=UTC),
+    "disk_name": f"home-{OLDEST['id']}",
+    "zone": "us-west1-a",
+    "machine_type": "e2-standard-4",
+    "image_tag": "latest",
+    "metadata": {},
+}
+
+
+def test_a_snapshot_with_only_the_oldest_fields_can_be_read() -> None:
+    """A missing field gets the record's default."""
+    snapshot = snapshot_record(OLDEST_SNAPSHOT)
+
+    assert (snapshot.state, snapshot.consistency) == (SnapshotState.READY, Consistency.CLEAN)
+    assert (snapshot.metadata, snapshot.step, snapshot.error) == (Metadata(), 0, None)
+
+
+def test_unknown_fields_of_a_snapshot_of_the_same_schema_are_ignored() -> None:
+    """A document may have fields that this version does not use."""
+    newer = {**OLDEST_SNAPSHOT, "colour": "green", "metadata": {"colour": "green"}}
+
+    assert snapshot_record(newer) == snapshot_record(OLDEST_SNAPSHOT)
+
+
+def test_a_snapshot_of_a_newer_schema_is_refused() -> None:
+    """This version would lose unknown fields."""
+    with pytest.raises(NewerSchemaError):
+        snapshot_record({**OLDEST_SNAPSHOT, "schema_version": SNAPSHOT_SCHEMA_VERSION + 1})
 
 
 def test_a_value_that_firestore_cannot_store_is_refused() -> None:

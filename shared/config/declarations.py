@@ -73,7 +73,7 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "HUB_INSTALLATION",
             TEXT,
             "machine.installation",
-            "Marks the machines and disks of this installation (label `hub`).",
+            "Marks the machines, disks and snapshots of this installation (label `hub`).",
             set_by=SetBy.MODULE,
         ),
         Setting(
@@ -561,6 +561,21 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             default=_USUAL.limits.running,
         ),
         Setting(
+            "HUB_SNAPSHOTS_PER_WORKSPACE",
+            whole_number(),
+            "policy.snapshots_per_workspace",
+            "How many snapshots of its home a workspace may have. 0: nobody may make any.",
+            default=_USUAL.snapshots_per_workspace,
+        ),
+        Setting(
+            "HUB_SNAPSHOT_PAUSE_SECONDS",
+            SECONDS,
+            "policy.snapshot_pause",
+            "How long after a snapshot of a workspace's home was asked for the next may be. 0: at"
+            " once, but Compute itself takes at most one of a disk in ten minutes.",
+            default=_USUAL.snapshot_pause,
+        ),
+        Setting(
             "HUB_LIMITS_OF",
             LIMITS,
             "policy.limits_of",
@@ -620,6 +635,14 @@ SECTIONS: Mapping[str, tuple[Setting[Any], ...]] = {
             "policy.deadlines.stop",
             "How long a STOP may take.",
             default=_USUAL.deadlines.stop,
+        ),
+        Setting(
+            "HUB_SNAPSHOT_DEADLINE_SECONDS",
+            SECONDS,
+            "policy.deadlines.snapshot",
+            "How long a SNAPSHOT may take: until the content of the home is captured. Its upload,"
+            " which comes after that, may take any time.",
+            default=_USUAL.deadlines.snapshot,
         ),
         Setting(
             "HUB_DELETE_DEADLINE_SECONDS",

@@ -70,6 +70,8 @@ WRONG = {
     "HUB_BOOT_DISK_GB": ("9", "at least 10"),
     "HUB_HOME_DISK_GB": ("many", "whole number"),
     "HUB_WORKSPACES_PER_OWNER": ("-1", "whole number"),
+    "HUB_SNAPSHOTS_PER_WORKSPACE": ("-1", "whole number"),
+    "HUB_SNAPSHOT_PAUSE_SECONDS": ("10m", "number of seconds"),
     "HUB_IDLE_SECONDS": ("1h", "number of seconds"),
     "HUB_RETENTION_SECONDS": ("-5", "number of seconds"),
     "HUB_MAX_MACHINE_AGE": ("30 days", "number of seconds"),
@@ -146,6 +148,8 @@ def test_every_setting_arrives_where_it_is_used() -> None:
             "HUB_DEFAULT_IMAGE_TAG": "v7",
             "HUB_WORKSPACES_PER_OWNER": "2",
             "HUB_RUNNING_PER_OWNER": "1",
+            "HUB_SNAPSHOTS_PER_WORKSPACE": "0",
+            "HUB_SNAPSHOT_PAUSE_SECONDS": "0",
             "HUB_IDLE_SECONDS": "1.5",
             "HUB_RETENTION_SECONDS": "10",
             "HUB_MAX_MACHINE_AGE": "86400",
@@ -153,6 +157,7 @@ def test_every_setting_arrives_where_it_is_used() -> None:
             "HUB_START_DEADLINE_SECONDS": "12",
             "HUB_STOP_DEADLINE_SECONDS": "13",
             "HUB_DELETE_DEADLINE_SECONDS": "14",
+            "HUB_SNAPSHOT_DEADLINE_SECONDS": "15",
             "HUB_USUAL_SECONDS": "insert=5, boot=2.5",
             "HUB_LOOK_MIN_SECONDS": "0.1",
             "HUB_LOOK_MAX_SECONDS": "2",
@@ -170,8 +175,12 @@ def test_every_setting_arrives_where_it_is_used() -> None:
     assert (policy.idle_after, policy.retention) == (timedelta(seconds=1.5), timedelta(seconds=10))
     assert policy.max_machine_age == timedelta(days=1)
     deadlines = policy.deadlines
-    times = [deadlines.create, deadlines.start, deadlines.stop, deadlines.delete]
-    assert [time.total_seconds() for time in times] == [11, 12, 13, 14]
+    times = [
+        *(deadlines.create, deadlines.start, deadlines.stop, deadlines.delete),
+        deadlines.snapshot,
+    ]
+    assert [time.total_seconds() for time in times] == [11, 12, 13, 14, 15]
+    assert (policy.snapshots_per_workspace, policy.snapshot_pause) == (0, timedelta(0))
     assert policy.usual == UsualTimes(insert=timedelta(seconds=5), boot=timedelta(seconds=2.5))
     assert (policy.look_min, policy.look_max) == (timedelta(milliseconds=100), timedelta(seconds=2))
     assert (policy.attend_after, policy.worker_timeout) == (

@@ -146,6 +146,7 @@ def finish(
             last_activity=Activity.STARTED,
             kept_awake_since=None,
             home_disk=HomeDisk(workspace.disk_name, workspace.zone),
+            home_source=None,
         )
     return Updated(attended(ended, now), event)
 

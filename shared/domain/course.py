@@ -15,12 +15,14 @@ from shared.domain.instance import (
     Command,
     DeleteDisk,
     DeleteInstance,
+    DiskSnapshot,
     Fault,
     FaultKind,
     InsertInstance,
     Instance,
     InstanceState,
     ResumeInstance,
+    SnapshotStatus,
     StartedCall,
     StartInstance,
     StopInstance,
@@ -29,7 +31,14 @@ from shared.domain.instance import (
 from shared.domain.machine_types import parse_machine_type
 from shared.domain.policy import Policy
 from shared.domain.steps import Call, Step, StepInput, plan, reads_disk, record_outcome
-from shared.domain.workspace import Operation, OperationKind, Phase, Status, Workspace
+from shared.domain.workspace import (
+    HomeSource,
+    Operation,
+    OperationKind,
+    Phase,
+    Status,
+    Workspace,
+)
 
 MOST_PHASES = 30  # more than any operation has that goes well
 _IN_TIME = timedelta(days=1)
@@ -176,6 +185,7 @@ class _Seen:
         state = _state(record, goes_on=goes_on)
         self.instance = _instance(record, state, record.machine_made_at) if state else None
         attached = self.instance is not None
+        self.source = _snapshot(record, record.home_source) if record.home_source else None
         self.home = attached or record.home_disk is not None or _leaves_home(record.operation)
 
     @property
@@ -185,7 +195,11 @@ class _Seen:
 
     def inputs(self, operation: Operation) -> StepInput:
         """Return what the next step of the operation reads now."""
-        return StepInput(instance=self.instance, disk_exists=reads_disk(operation) and self.home)
+        return StepInput(
+            instance=self.instance,
+            disk_exists=reads_disk(operation) and self.home,
+            source=self.source,
+        )
 
     def make(self, command: Command, step: Step) -> StartedCall | Fault:
         """Make a call, which has its effect at once. Only one that can never succeed is refused."""
@@ -225,6 +239,17 @@ def _leaves_home(operation: Operation | None) -> bool:
     makes = operation is not None and operation.kind in {OperationKind.CREATE, OperationKind.START}
     leaves = {Phase.AWAIT_ABSENT, Phase.DELETE_DISK}
     return operation is not None and makes and operation.phase in leaves
+
+
+def _snapshot(record: Workspace, source: HomeSource) -> DiskSnapshot:
+    return DiskSnapshot(
+        name=source.resource_name,
+        status=SnapshotStatus.READY,
+        labels={},
+        source_disk="",
+        disk_gb=source.disk_gb,
+        created_at=record.created_at,
+    )
 
 
 def _instance(record: Workspace, state: InstanceState, made_at: datetime | None) -> Instance:

@@ -215,6 +215,7 @@ def _followed(workspace: Workspace, observation: Observation, now: datetime) -> 
         status=observation.status,
         machine_running=observation.machine_running,
         home_disk=home,
+        home_source=workspace.home_source if home is None else None,
         error=observation.problem,
         attend_at=None,
         suspended_at=(workspace.suspended_at or now) if asleep else None,

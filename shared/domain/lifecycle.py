@@ -16,9 +16,11 @@ from shared.domain.errors import (
     NotAwakeError,
     OperationUnderWayError,
 )
+from shared.domain.forks import source_of
 from shared.domain.idleness import awake_until
 from shared.domain.jobs import Job
 from shared.domain.policy import Policy
+from shared.domain.snapshots import Snapshot
 from shared.domain.steps import WAY_OUT, Step, fail
 from shared.domain.workspace import (
     Activity,
@@ -38,13 +40,17 @@ _NOT_STOPPED_YET = {Phase.SUSPEND, Phase.STOP}  # the phases of a STOP before Co
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewWorkspace:
-    """What a person asks for, complete: defaults are filled in and the values are allowed."""
+    """What a person asks for; the values are allowed. None stands for a default (``create``).
+
+    ``from_snapshot`` is the id of the snapshot that its home is made from; None if it is empty.
+    """
 
     name: str
-    machine_type: str
-    image_tag: str
-    zone: str
-    metadata: Metadata
+    machine_type: str | None = None
+    image_tag: str | None = None
+    zone: str | None = None
+    metadata: Metadata | None = None
+    from_snapshot: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,18 @@ class NewOperation:
 # ---- people --------------------------------------------------------------------------------------
 
 
-def create(workspace_id: str, wanted: NewWorkspace, new: NewOperation, policy: Policy) -> Updated:
-    """Begin a workspace. ``owner_limits.add_workspace`` decides first whether it is allowed."""
+def create(
+    workspace_id: str,
+    wanted: NewWorkspace,
+    new: NewOperation,
+    policy: Policy,
+    source: Snapshot | None = None,
+) -> Updated:
+    """Begin a workspace. ``owner_limits.add_workspace`` decides first whether it is allowed.
+
+    ``source`` is the snapshot that its home is made from. What the person does not say is as it was
+    there, as far as the configuration still allows it, and else as the configuration has it.
+    """
     operation = _operation(OperationKind.CREATE, Phase.INSERT, new, policy)
     workspace = Workspace(
         id=workspace_id,
@@ -98,19 +114,47 @@ def create(workspace_id: str, wanted: NewWorkspace, new: NewOperation, policy: P
         owner_email=new.actor.email,
         project_id=policy.project_id,
         instance_name=f"workspace-{workspace_id}",
-        zone=wanted.zone,
-        image_tag=wanted.image_tag,
-        machine_type=wanted.machine_type,
+        zone=wanted.zone or policy.zones[0],
+        image_tag=wanted.image_tag or _image_tag(source, policy),
+        machine_type=wanted.machine_type or _machine_type(source, policy),
         status=Status.PROVISIONING,
         created_at=new.now,
         updated_at=new.now,
         last_connected_at=new.now,
         last_activity=Activity.CREATED,
-        metadata=wanted.metadata,
+        metadata=_metadata(wanted.metadata or Metadata(), source),
         operation=operation,
         attend_at=new.now + policy.attend_after,
+        home_source=source_of(source) if source else None,
     )
-    return Updated(workspace, "WorkspaceRequested", job_of(workspace, operation))
+    return Updated(workspace, "WorkspaceRequested", job_of(workspace, operation), _origin(source))
+
+
+def _image_tag(source: Snapshot | None, policy: Policy) -> str:
+    if source is not None and policy.allows_image_tag(source.image_tag):
+        return source.image_tag
+    return policy.default_image_tag
+
+
+def _machine_type(source: Snapshot | None, policy: Policy) -> str:
+    if source is not None and source.machine_type in policy.machine_types:
+        return source.machine_type
+    return policy.default_machine_type
+
+
+def _metadata(said: Metadata, source: Snapshot | None) -> Metadata:
+    """Return what a workspace is for. The device is always that of the person who asks now."""
+    if source is None:
+        return said
+    there = source.metadata
+    return replace(said, repo=said.repo or there.repo, branch=said.branch or there.branch)
+
+
+def _origin(source: Snapshot | None) -> tuple[Note, ...]:
+    if source is None:
+        return ()
+    why = f"The home is made from snapshot {source.id} of workspace {source.workspace_id}."
+    return (Note("HomeForked", why),)
 
 
 def stop(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:

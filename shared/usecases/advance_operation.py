@@ -189,6 +189,9 @@ class _Delivery:
             if steps.reads_console(operation, step.now)
             else "",
         )
+        source = steps.source_to_read(replace(step, inputs=seen))
+        if source is not None:
+            seen = replace(seen, source=machines.get_snapshot(source))
         try:
             return self._see_elsewhere(replace(step, inputs=seen))
         except UnavailableError as error:

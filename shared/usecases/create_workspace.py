@@ -8,8 +8,9 @@ from shared.domain import lifecycle
 from shared.domain.access import Actor
 from shared.domain.changes import Transition, Updated
 from shared.domain.dry_run import NO_ID, DryRun, dry_run_of, dry_run_of_nothing
-from shared.domain.errors import WorkspaceGoneError
-from shared.domain.events import request_event
+from shared.domain.errors import SnapshotNotFoundError, WorkspaceGoneError
+from shared.domain.events import hub_events, request_event
+from shared.domain.forks import forkable, forked
 from shared.domain.lifecycle import NewWorkspace
 from shared.domain.owner_limits import (
     Key,
@@ -19,7 +20,9 @@ from shared.domain.owner_limits import (
     workspace_of_key,
 )
 from shared.domain.policy import Policy
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Owner, Workspace
+from shared.ports import Stored
 from shared.usecases.records import Records, log_transition
 
 
@@ -30,9 +33,11 @@ def create_workspace(
 
     One read and one commit; a repeated idempotency key costs two reads and no commit. If the answer
     to the commit was lost, the owner's record has the workspace at the next attempt: that is a
-    success, not a conflict.
+    success, not a conflict. A workspace from a snapshot costs a read more, and its commit writes
+    the snapshot's record too, so the snapshot is not deleted at the same moment (``forks``).
 
     Raises:
+        SnapshotNotFoundError, SnapshotNotReadyError: as ``forks.forkable`` raises them.
         NameTakenError, QuotaExceededError, TooManyRequestsError: as
             ``owner_limits.add_workspace`` raises them.
         IdempotencyKeyReusedError, WorkspaceGoneError: as ``owner_limits.workspace_of_key`` raises
@@ -50,13 +55,23 @@ def create_workspace(
             return requested
         if key is not None and (known := workspace_of_key(owner.record, key, now)) is not None:
             return _existing(records, known)
+        source = _source(records, actor, new)
         operation = lifecycle.NewOperation(operation_id, actor, now)
         new_holding = NewHolding(workspace_id, new.name, key, actor.email)
         holding = _holding(owner.record, new_holding, operation, policy)
-        requested = lifecycle.create(workspace_id, new, operation, policy)
+        requested = lifecycle.create(
+            workspace_id, new, operation, policy, source.record if source else None
+        )
         workspace = requested.workspace
-        event = request_event(actor, workspace, requested.event, now)
-        records.create(workspace, (owner, holding), event)
+        records.create(
+            workspace,
+            (owner, holding),
+            (source, forked(source.record, now)) if source else None,
+            [
+                *hub_events(Transition(workspace, requested), now),
+                request_event(actor, workspace, requested.event, now),
+            ],
+        )
         return requested
 
     made = records.retry(attempt)
@@ -71,7 +86,7 @@ def create_workspace(
 def dry_run_create(
     records: Records, policy: Policy, actor: Actor, new: NewWorkspace, key: Key | None
 ) -> DryRun:
-    """Return what ``create_workspace`` would do. One read, and another one for a known key.
+    """Return what ``create_workspace`` would do. One read, and one for a known key or a snapshot.
 
     Nothing is written: no key is used, and no change is counted. The workspace has no id.
 
@@ -81,11 +96,30 @@ def dry_run_create(
     owner, now = records.store.get_owner(actor.id).record, records.clock()
     if key is not None and (known := workspace_of_key(owner, key, now)) is not None:
         return dry_run_of_nothing(_existing(records, known), owner, now, policy)
+    source = _source(records, actor, new)
     operation = lifecycle.NewOperation(NO_ID, actor, now)
     holding = _holding(owner, NewHolding(NO_ID, new.name, None, actor.email), operation, policy)
-    requested = lifecycle.create(NO_ID, new, operation, policy)
+    requested = lifecycle.create(NO_ID, new, operation, policy, source.record if source else None)
     absent = replace(requested.workspace, operation=None)
     return dry_run_of(Transition(absent, requested), holding, now, policy)
+
+
+def _source(records: Records, actor: Actor, new: NewWorkspace) -> Stored[Snapshot] | None:
+    """Return the snapshot that the home is made from; None for an empty home.
+
+    That somebody asks for one that they may not have is recorded, whether it exists or not.
+    """
+    if new.from_snapshot is None:
+        return None
+    stored = records.store.get_snapshot(new.from_snapshot)
+    try:
+        forkable(new.from_snapshot, stored.record if stored else None, actor)
+    except SnapshotNotFoundError:
+        workspace_id = stored.record.workspace_id if stored else ""
+        owner_id = stored.record.owner_id if stored else ""
+        records.audit.record_refusal(actor, workspace_id, owner_id, "WorkspaceRequested")
+        raise
+    return stored
 
 
 def _holding(

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -16,6 +16,7 @@ from shared.domain.events import Event, result_of
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import with_sweep
 from shared.domain.policy import Policy
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Operation, Owner, Workspace
 from shared.ports import Clock, Jobs, Stored, WorkspaceStore
 from shared.usecases.audit import AuditTrail
@@ -150,16 +151,25 @@ class Records:
         log_transition(commit.transition)
 
     def create(
-        self, workspace: Workspace, owner: tuple[Stored[Owner], Owner], event: Event
+        self,
+        workspace: Workspace,
+        owner: tuple[Stored[Owner], Owner],
+        source: tuple[Stored[Snapshot], Snapshot] | None,
+        events: Sequence[Event],
     ) -> None:
         """Write a new workspace with its owner's record, as it was read and as it is to be.
 
+        So is the record of the snapshot that its home is made from, if it is.
+
         Raises:
-            ConflictError: the workspace exists, or the owner changed in between; nothing was
-                written.
+            ConflictError: the workspace exists, or one of the others changed in between; nothing
+                was written.
         """
         self.store.commit(
-            workspaces=[(None, self._timed(workspace))], owners=[owner], events=[event]
+            workspaces=[(None, self._timed(workspace))],
+            owners=[owner],
+            snapshots=[source] if source else [],
+            events=events,
         )
 
     def _timed(self, workspace: Workspace | None) -> Workspace | None:

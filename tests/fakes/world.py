@@ -88,15 +88,22 @@ class World:
     # ---- people ----
 
     def create(
-        self, owner: str, name: str, *, zone: str | None = None, key: Key | None = None
+        self,
+        owner: str,
+        name: str,
+        *,
+        zone: str | None = None,
+        key: Key | None = None,
+        from_snapshot: str | None = None,
     ) -> Workspace:
-        """Create a workspace."""
+        """Create a workspace, with an empty home or one from a snapshot."""
         new = NewWorkspace(
             name=name,
             machine_type=self.policy.default_machine_type,
             image_tag=self.policy.default_image_tag,
             zone=zone or self.policy.zones[0],
             metadata=Metadata(repo="https://example.com/repo.git"),
+            from_snapshot=from_snapshot,
         )
         records = Records(
             self.store_port, lambda: self.provisioning_port, self.clock, self.audit, self.policy

@@ -8,7 +8,7 @@
 - ``failing``: failures, deadlines and what people are told
 """
 
-from shared.domain.steps.booting import HOME_DISK_GONE, remake
+from shared.domain.steps.booting import HOME_DISK_GONE, SNAPSHOT_GONE, remake
 from shared.domain.steps.failing import (
     CONSOLE_TAIL_BYTES,
     WAY_OUT,
@@ -27,6 +27,7 @@ from shared.domain.steps.step import (
     reads_console,
     reads_disk,
     seeks_elsewhere,
+    source_to_read,
 )
 from shared.domain.steps.table import DISK_TABLE, TABLE, move_of, plan, record_outcome
 
@@ -35,6 +36,7 @@ __all__ = [
     "CONSOLE_TAIL_BYTES",
     "DISK_TABLE",
     "HOME_DISK_GONE",
+    "SNAPSHOT_GONE",
     "TABLE",
     "WAY_OUT",
     "Call",
@@ -53,4 +55,5 @@ __all__ = [
     "recording",
     "remake",
     "seeks_elsewhere",
+    "source_to_read",
 ]

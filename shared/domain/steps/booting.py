@@ -19,6 +19,7 @@ from shared.domain.steps.step import Call, Decision, Move, Step
 from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status
 
 HOME_DISK_GONE = "HOME_DISK_GONE"
+SNAPSHOT_GONE = "SNAPSHOT_GONE"
 WAS_OFF = "The machine was off."
 
 
@@ -26,12 +27,16 @@ WAS_OFF = "The machine was off."
 
 
 def insert(step: Step) -> Decision:
-    """Make the machine on the existing home disk.
+    """Make the machine on the existing home disk, or with a new one from the recorded snapshot.
 
-    A recorded home disk that is gone is replaced by an empty one only if the request says so.
+    A recorded home disk or snapshot that is gone is replaced by an empty home only if the request
+    says so.
     """
     ws = step.workspace
     notes: tuple[Note, ...] = ()
+    if step.lacks_source:
+        return _go_on_without_source(step)
+    source = None if step.inputs.disk_exists else ws.home_source
     if step.lacks_home:
         if (followed := _follow_home(step)) is not None:
             return followed
@@ -51,8 +56,25 @@ def insert(step: Step) -> Decision:
         attach_home=step.inputs.disk_exists,
         repo=ws.metadata.repo,
         branch=ws.metadata.branch,
+        home_snapshot=source.resource_name if source else None,
+        home_gb=source.disk_gb if source else None,
     )
     return Call(command, Phase.INSERTING, notes)
+
+
+def _go_on_without_source(step: Step) -> Updated:
+    """Fail because the snapshot cannot be used that the home is to be made from, or give it up."""
+    source = step.workspace.home_source
+    name = source.resource_name if source else ""
+    gone = f"The snapshot that the home was to be made from ({name}) is gone, or cannot be used"
+    if step.operation.empty_home:
+        given_up = replace(step, workspace=replace(step.workspace, home_source=None))
+        note = Note("HomeReplaced", f"{gone}, and an empty home was asked for.")
+        return replace(given_up.enter(Phase.INSERT, "HomeSourceGivenUp"), notes=(note,))
+    message = (
+        f"{gone}. Delete the workspace, or start it with empty_home to go on with an empty home."
+    )
+    return fail(step, problem_of(step, SNAPSHOT_GONE, message))
 
 
 def _follow_home(step: Step) -> Updated | None:

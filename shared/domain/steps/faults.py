@@ -162,7 +162,15 @@ def _may_pass(step: Step, refusal: _Refusal) -> bool:
     keeps_memory = calling in {Phase.SUSPEND, Phase.RESUME}
     if kind is FaultKind.INVALID and (keeps_memory or isinstance(refusal.command, ResumeInstance)):
         return True
-    return kind in _PASSING or (kind is FaultKind.NOT_FOUND and calling is not Phase.INSERT)
+    if kind is FaultKind.NOT_FOUND and calling is Phase.INSERT:
+        return _is_about_source(step, refusal.fault)
+    return kind in _PASSING or kind is FaultKind.NOT_FOUND
+
+
+def _is_about_source(step: Step, fault: Fault) -> bool:
+    """Say whether Compute names the snapshot that the home is made from: the next look sees it."""
+    source = step.workspace.home_source
+    return source is not None and source.resource_name in f"{fault.resource} {fault.message}"
 
 
 def _make_way(step: Step, refusal: _Refusal) -> Updated:

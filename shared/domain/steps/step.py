@@ -6,7 +6,15 @@ from datetime import datetime, timedelta
 
 from shared.domain.changes import Change, Note, Updated, finish, job_of
 from shared.domain.durations import phases_until
-from shared.domain.instance import Command, Disk, Fault, Instance, Place
+from shared.domain.instance import (
+    Command,
+    Disk,
+    DiskSnapshot,
+    Fault,
+    Instance,
+    Place,
+    SnapshotStatus,
+)
 from shared.domain.jobs import PROMPTLY
 from shared.domain.policy import Policy
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status, Workspace
@@ -37,6 +45,7 @@ class StepInput:
     recorded place; read only if ``reads_disk`` says so. ``console`` is the end of the serial
     console, read only if ``reads_console`` says so. ``elsewhere`` are the workspace's machines in
     other zones and ``disks`` all its disks, in any zone; read only if ``seeks_elsewhere`` says so.
+    ``source`` is the snapshot that the home is made from, read only if ``source_to_read`` names it.
     """
 
     pending: bool = False
@@ -46,6 +55,7 @@ class StepInput:
     console: str = ""
     elsewhere: tuple[Instance, ...] = ()
     disks: tuple[Disk, ...] = ()
+    source: DiskSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,14 @@ class Step:
     def lacks_home(self) -> bool:
         """Whether a home disk is recorded and, as far as this phase reads, is not at its place."""
         return self.workspace.home_disk is not None and not self.inputs.disk_exists
+
+    @property
+    def lacks_source(self) -> bool:
+        """Whether the home is to be made from a snapshot now that can never be used."""
+        if self.workspace.home_source is None or self.inputs.disk_exists:
+            return False
+        source = self.inputs.source
+        return source is None or source.status in {SnapshotStatus.FAILED, SnapshotStatus.DELETING}
 
     @property
     def sees_recorded_machine(self) -> bool:
@@ -190,6 +208,13 @@ def reads_disk(operation: Operation) -> bool:
     """Say whether the next step depends on whether the home disk is at its recorded place."""
     remakes = operation.kind is OperationKind.START and operation.phase is Phase.DELETE_INSTANCE
     return remakes or operation.phase in {Phase.INSERT, Phase.FORGET, *DISK_PHASES}
+
+
+def source_to_read(step: Step) -> str | None:
+    """Return the name of the snapshot that the next step makes the home from, if it makes one."""
+    source, inputs = step.workspace.home_source, step.inputs
+    makes_home = step.operation.phase is Phase.INSERT and inputs.instance is None
+    return source.resource_name if source and makes_home and not inputs.disk_exists else None
 
 
 def reads_console(operation: Operation, now: datetime) -> bool:

@@ -194,12 +194,13 @@ def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Upda
 def _keeping_home(step: Step, command: Command) -> Workspace:
     """Return the workspace with its home recorded, if a START attaches one.
 
-    It may hold somebody's work, so it binds the workspace to its zone.
+    It may hold somebody's work, so it binds the workspace to its zone. One that is made from a
+    snapshot is recorded once it is READY: until then it may fail, and then it is made again.
     """
     workspace = step.workspace
     attaches = isinstance(command, InsertInstance) and command.attach_home
     starts = step.operation.kind is OperationKind.START
-    if attaches and starts and workspace.home_disk is None:
+    if attaches and starts and workspace.home_disk is None and workspace.home_source is None:
         home = HomeDisk(workspace.disk_name, workspace.zone)
         return replace(workspace, home_disk=home)
     return workspace

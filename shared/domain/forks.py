@@ -1,0 +1,83 @@
+"""Forks: workspaces whose home is made from a snapshot.
+
+The snapshot must stay until the home is a disk. Two rules see to that, whatever happens at the same
+moment. A fork's commit also writes the snapshot's record (``forked``), so it is refused if that has
+changed since it was read, and refuses every change that was decided before it. And whoever marks a
+snapshot DELETING, or deletes it in Compute once it is marked, first looks at all workspaces of its
+owner (``waiting_for``): only they can be its forks. A snapshot that is DELETING gets no more forks.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from shared.domain.access import Actor
+from shared.domain.errors import (
+    SnapshotInUseError,
+    SnapshotNotFoundError,
+    SnapshotNotReadyError,
+)
+from shared.domain.snapshots import Snapshot, SnapshotState
+from shared.domain.workspace import HomeSource, Workspace
+
+
+def forkable(snapshot_id: str, snapshot: Snapshot | None, actor: Actor) -> Snapshot:
+    """Return the snapshot if the actor may make a workspace from it.
+
+    Only its owner may: what is in a home is never an administrator's.
+
+    Raises:
+        SnapshotNotFoundError: there is none, it is somebody else's, or it is about to be gone.
+        SnapshotNotReadyError: it cannot be used yet, or never.
+    """
+    if (
+        snapshot is None
+        or snapshot.owner_id != actor.id
+        or snapshot.state is SnapshotState.DELETING
+    ):
+        raise SnapshotNotFoundError(snapshot_id)
+    if snapshot.state is SnapshotState.UPLOADING:
+        raise SnapshotNotReadyError(
+            "The snapshot is still being stored. Try again when its state is READY."
+        )
+    if snapshot.state is SnapshotState.FAILED:
+        why = f" {snapshot.error.message}" if snapshot.error else ""
+        raise SnapshotNotReadyError(f"The snapshot has failed and can never be used.{why}")
+    return snapshot
+
+
+def forked(snapshot: Snapshot, now: datetime) -> Snapshot:
+    """Return the snapshot's record as a fork's commit writes it.
+
+    Only so that whoever has read it before must read it again.
+    """
+    return replace(snapshot, updated_at=now)
+
+
+def source_of(snapshot: Snapshot) -> HomeSource:
+    """Return what a home is made from."""
+    return HomeSource(snapshot.id, snapshot.place.name, snapshot.disk_gb or 0)
+
+
+def waiting_for(snapshot_id: str, workspaces: Iterable[Workspace]) -> list[Workspace]:
+    """Return those of the workspaces whose home is yet to be made from a snapshot."""
+    return [
+        each
+        for each in workspaces
+        if each.home_source is not None and each.home_source.snapshot_id == snapshot_id
+    ]
+
+
+def check_unused(snapshot_id: str, workspaces: Iterable[Workspace]) -> None:
+    """Refuse to delete a snapshot that a home is yet to be made from.
+
+    Raises:
+        SnapshotInUseError: some workspaces have no other home.
+    """
+    waiting = waiting_for(snapshot_id, workspaces)
+    if waiting:
+        names = ", ".join(sorted(repr(each.name) for each in waiting))
+        raise SnapshotInUseError(
+            f"The home of workspace {names} is yet to be made from this snapshot. "
+            "Wait until it is READY, start it if it has failed, or delete it."
+        )

@@ -249,7 +249,9 @@ class Machines(Protocol):
     def perform(self, command: Command, request_id: str) -> StartedCall:
         """Start what the command says.
 
-        Calls with the same ``request_id`` (a UUID) are one call, however often it is repeated.
+        Calls with the same ``request_id`` (a UUID) are one call, however often it is repeated. Only
+        ``LabelSnapshot`` is made again each time, with the same result: Compute takes no request id
+        for it.
         ``RefreshMetadata`` and the commands that label read before they write. If somebody
         else writes in between, the call or its operation ends with ``NOT_READY``, and can be
         repeated.

@@ -9,7 +9,7 @@ An error is the answer to a call, or the result of a long operation:
   ``quotaInfo``), or only ``httpErrorStatusCode`` and ``httpErrorMessage``.
 
 Sources: Compute Engine's error catalogue (reference/rest/v1/errors), its pages on resource
-availability, concurrent operations, rate quotas, suspend and resume, bulk creation;
+availability, concurrent operations, rate quotas, suspend and resume, bulk creation, snapshots;
 ``google.api.ErrorReason``; the retry rules of Google's Terraform provider and of the Kubernetes
 cluster autoscaler; answers quoted in public issue reports.
 """
@@ -113,6 +113,13 @@ _ROWS: Sequence[_Row] = (
         FaultKind.TRANSIENT,
         words=r"quota exceeded for quota metric '.*' and limit '.* per (minute|second)",
     ),
+    # A disk is snapshotted more than once in ten minutes, or a snapshot made into more than six
+    # disks in an hour (sources: "Best practices for disk snapshots";
+    # kubernetes-sigs/gcp-compute-persistent-disk-csi-driver, pull request 1847).
+    _row(
+        FaultKind.TRANSIENT,
+        words=r"operation rate exceeded for resource|too frequent operations from the source",
+    ),
     # An organisation's policy forbids it. The code is rarely a policy's own and mostly
     # CONDITION_NOT_MET; the words always say it.
     _row(
@@ -181,6 +188,9 @@ _ROWS: Sequence[_Row] = (
     ),
     # Compute does not have the zone. So the resource does not exist either.
     _row(FaultKind.NOT_FOUND, words=r"\bunknown zone\b", verbs=_ON_AN_EXISTING_RESOURCE),
+    # What something is to be made of is gone. The code is that of an invalid field. (For an image
+    # Compute says so in public issue reports; for a disk or a snapshot it is assumed.)
+    _row(FaultKind.NOT_FOUND, words=r"\breferenced (disk|snapshot) resource cannot be found"),
     _row(FaultKind.NOT_FOUND, "RESOURCE_NOT_FOUND EXTERNAL_RESOURCE_NOT_FOUND NOT_FOUND"),
     _row(FaultKind.UNSUPPORTED, "UNSUPPORTED_OPERATION"),
     _row(

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, TypeVar
 
 import requests
@@ -25,15 +26,24 @@ from requests.adapters import HTTPAdapter
 
 from shared import logs
 from shared.adapters.compute_errors import http_fault, operation_fault, plain_message
-from shared.adapters.compute_instance import instance_resource, labels, metadata_items
+from shared.adapters.compute_instance import (
+    instance_resource,
+    labels,
+    metadata_items,
+    snapshot_resource,
+)
 from shared.adapters.compute_policies import POLICY_VERSION, with_login, without_logins
 from shared.config import MachineSettings
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
+    GLOBAL,
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
+    DeleteSnapshot,
     Disk,
+    DiskSnapshot,
     Fault,
     FaultKind,
     InsertInstance,
@@ -41,10 +51,12 @@ from shared.domain.instance import (
     InstanceState,
     LabelDisk,
     LabelInstance,
+    LabelSnapshot,
     OperationState,
     Place,
     RefreshMetadata,
     ResumeInstance,
+    SnapshotStatus,
     StartedCall,
     StartInstance,
     StopInstance,
@@ -76,6 +88,8 @@ _STATES = {state.value: state for state in InstanceState} | {
     "DEPROVISIONING": InstanceState.STOPPING,
     "STOPPED": InstanceState.TERMINATED,
 }
+# A status that is not listed here is treated as ``CREATING``: the snapshot is looked at again.
+_SNAPSHOT_STATUSES = {status.value: status for status in SnapshotStatus}
 # The REST method of each command: the meaning of a refusal may depend on it.
 _VERBS: dict[type[Command], str] = {
     InsertInstance: "insert",
@@ -88,6 +102,9 @@ _VERBS: dict[type[Command], str] = {
     StopInstance: "stop",
     DeleteInstance: "delete",
     DeleteDisk: "delete",
+    CreateSnapshot: "insert",
+    LabelSnapshot: "setLabels",
+    DeleteSnapshot: "delete",
 }
 _READ_VERB = "get"
 # The warnings that a complete list may have. Any other warning, known or not, means that the list
@@ -95,9 +112,9 @@ _READ_VERB = "get"
 _HARMLESS_WARNINGS = frozenset(
     {"", "NO_RESULTS_ON_PAGE", "DEPRECATED_RESOURCE_USED", "DEPRECATED_TYPE_USED"}
 )
-# What a list asks of each machine and disk. Without it every machine comes with its metadata, which
-# has the boot files: some 60 kB each. A name that Compute does not know would fail every list, so a
-# test compares them with the library's messages.
+# What a list asks of each machine, disk and snapshot. Without it every machine comes with its
+# metadata, which has the boot files: some 60 kB each. A name that Compute does not know would fail
+# every list, so a test compares them with the library's messages.
 _INSTANCE_FIELDS = (
     "id,name,zone,status,machineType,labels,networkInterfaces/networkIP,disks/source,"
     "creationTimestamp,lastStartTimestamp,lastStopTimestamp,lastSuspendedTimestamp"
@@ -107,6 +124,8 @@ LISTED_INSTANCES = (
     f"items/*/instances({_INSTANCE_FIELDS}),items/*/warning,warning,unreachables,nextPageToken"
 )
 LISTED_DISKS = f"items/*/disks({_DISK_FIELDS}),items/*/warning,warning,unreachables,nextPageToken"
+_SNAPSHOT_FIELDS = "name,status,labels,sourceDisk,diskSizeGb,creationTimestamp,storageBytes"
+LISTED_SNAPSHOTS = f"items({_SNAPSHOT_FIELDS}),warning,nextPageToken"
 # How often a policy is read again because somebody else has changed it, and how long after the
 # first read no other attempt begins.
 _POLICY_ATTEMPTS = 5
@@ -153,6 +172,24 @@ class ComputeMachines(Machines):
         self._settings = settings
         self._report_url = report_url
 
+    @cached_property
+    def _snapshots(self) -> Any:
+        return _read(self._snapshots_client)
+
+    def _snapshots_client(self) -> Any:
+        # Few processes ever see a snapshot, so the others do not import what is needed for them.
+        from google.cloud.compute_v1.services.snapshots import SnapshotsClient  # noqa: PLC0415
+
+        return SnapshotsClient(**self._options)
+
+    @cached_property
+    def _global_operations(self) -> Any:
+        from google.cloud.compute_v1.services.global_operations import (  # noqa: PLC0415 -- as above
+            GlobalOperationsClient,
+        )
+
+        return _read(lambda: GlobalOperationsClient(**self._options))
+
     def get(self, place: Place) -> Instance | None:
         """See the port."""
         found = _read_or_none(lambda: self._instances.get(**self._instance_at(place), **_READ))
@@ -162,6 +199,11 @@ class ComputeMachines(Machines):
         """See the port."""
         found = _read_or_none(lambda: self._disks.get(**self._disk_at(place), **_READ))
         return None if found is None else _disk(found)
+
+    def get_snapshot(self, name: str) -> DiskSnapshot | None:
+        """See the port."""
+        found = _read_or_none(lambda: self._snapshots.get(**self._snapshot_at(name), **_READ))
+        return None if found is None else _snapshot(found)
 
     def list_instances(self) -> Iterator[Instance]:
         """See the port."""
@@ -175,6 +217,16 @@ class ComputeMachines(Machines):
         disks = _read(lambda: DisksClient(**self._options))
         with _partial(disks, LISTED_DISKS):
             yield from self._disks_in(disks.aggregated_list, self._installation_filter, _LIST)
+
+    def list_snapshots(self) -> Iterator[DiskSnapshot]:
+        """See the port. Compute has one list of them for all zones."""
+        snapshots = _read(self._snapshots_client)
+        request = types.ListSnapshotsRequest(
+            project=self._project, filter=self._installation_filter
+        )
+        with _partial(snapshots, LISTED_SNAPSHOTS):
+            for page in _whole_pages(lambda: snapshots.list(request, **_LIST)):
+                yield from map(_snapshot, page.items)
 
     def find_instances(self, workspace_id: str) -> Sequence[Instance]:
         """See the port."""
@@ -195,8 +247,13 @@ class ComputeMachines(Machines):
 
     def operation(self, zone: str, name: str) -> OperationState:
         """See the port."""
+        at: dict[str, Any] = {"project": self._project, "operation": name}
         found = _read_or_none(
-            lambda: self._operations.get(project=self._project, zone=zone, operation=name, **_READ)
+            lambda: (
+                self._global_operations.get(**at, **_READ)
+                if zone == GLOBAL
+                else self._operations.get(**at, zone=zone, **_READ)
+            )
         )
         if found is None:
             return OperationState(done=True)
@@ -316,6 +373,13 @@ class ComputeMachines(Machines):
             case DeleteDisk():
                 delete = types.DeleteDiskRequest(**self._disk_at(command.place), **once)
                 return self._disks.delete_unary(delete, timeout=CALL_SECONDS)
+            case CreateSnapshot():
+                return self._create_snapshot(command, once)
+            case LabelSnapshot():
+                return self._label_snapshot(command)
+            case DeleteSnapshot():
+                gone = types.DeleteSnapshotRequest(**self._snapshot_at(command.place.name), **once)
+                return self._snapshots.delete_unary(gone, timeout=CALL_SECONDS)
 
     def _insert(self, command: InsertInstance, once: dict[str, str]) -> Any:
         resource = instance_resource(command, self._project, self._settings, self._report_url)
@@ -404,7 +468,33 @@ class ComputeMachines(Machines):
         )
         return self._disks.set_labels_unary(request, timeout=CALL_SECONDS)
 
-    def _merged_labels(self, present: Any, command: LabelInstance | LabelDisk) -> dict[str, str]:
+    def _create_snapshot(self, command: CreateSnapshot, once: dict[str, str]) -> Any:
+        request = types.InsertSnapshotRequest(
+            project=self._project,
+            snapshot_resource=snapshot_resource(command, self._project, self._settings),
+            **once,
+        )
+        return self._snapshots.insert_unary(request, timeout=CALL_SECONDS)
+
+    def _label_snapshot(self, command: LabelSnapshot) -> Any:
+        """Add the Hub's labels to the snapshot's present labels, as ``_label_instance`` does.
+
+        Compute takes no request id for this call. The fingerprint makes a second one harmless.
+        """
+        name = command.place.name
+        found = self._snapshots.get(**self._snapshot_at(name), **_READ)
+        change = types.GlobalSetLabelsRequest(
+            label_fingerprint=found.label_fingerprint,
+            labels=self._merged_labels(found.labels, command),
+        )
+        request = types.SetLabelsSnapshotRequest(
+            project=self._project, resource=name, global_set_labels_request_resource=change
+        )
+        return self._snapshots.set_labels_unary(request, timeout=CALL_SECONDS)
+
+    def _merged_labels(
+        self, present: Any, command: LabelInstance | LabelDisk | LabelSnapshot
+    ) -> dict[str, str]:
         """Return a resource's present labels with the Hub's added.
 
         The Hub's values for ``workspace`` and ``hub`` always win, since they say whose the resource
@@ -440,6 +530,9 @@ class ComputeMachines(Machines):
 
     def _disk_at(self, place: Place) -> dict[str, Any]:
         return {"project": self._project, "zone": place.zone, "disk": place.name}
+
+    def _snapshot_at(self, name: str) -> dict[str, Any]:
+        return {"project": self._project, "snapshot": name}
 
 
 def _partial(client: Any, fields: str) -> Any:
@@ -486,6 +579,20 @@ def _disk(found: Any) -> Disk:
     )
 
 
+def _snapshot(found: Any) -> DiskSnapshot:
+    status = _SNAPSHOT_STATUSES.get(found.status, SnapshotStatus.CREATING)
+    return DiskSnapshot(
+        name=found.name,
+        status=status,
+        labels=dict(found.labels),
+        source_disk=_last_part(found.source_disk),
+        disk_gb=found.disk_size_gb,
+        created_at=datetime.fromisoformat(found.creation_timestamp),
+        # Compute counts when the upload has ended: 0 before that is no size.
+        stored_bytes=found.storage_bytes if status is SnapshotStatus.READY else None,
+    )
+
+
 def _heartbeat_interval(metadata: Any) -> timedelta | None:
     """Return how often the machine's scripts report; None if the metadata has no valid interval."""
     text = next((item.value for item in metadata.items if item.key == "hub-heartbeat-seconds"), "")
@@ -503,18 +610,29 @@ def _aggregated_list(call: Callable[[], Any]) -> Iterator[Any]:
     Raises:
         UnavailableError: a zone could not be read; so the list would be partial.
     """
-    pages = iter(_read(call).pages)
-    while (page := _read(lambda: next(pages, None))) is not None:
-        for warning in (page.warning, *(part.warning for part in page.items.values())):
-            if warning.code not in _HARMLESS_WARNINGS:
-                raise _unavailable(
-                    f"Compute Engine cannot list everything now: {warning.message or warning.code}"
-                )
+    for page in _whole_pages(call):
+        for part in page.items.values():
+            _require_whole(part.warning)
         if page.unreachables:
             raise _unavailable(
                 f"Compute Engine cannot list everything now: {', '.join(page.unreachables)}"
             )
         yield from page.items.values()
+
+
+def _whole_pages(call: Callable[[], Any]) -> Iterator[Any]:
+    """Yield a list's pages. A page with a warning that something is missing is an error."""
+    pages = iter(_read(call).pages)
+    while (page := _read(lambda: next(pages, None))) is not None:
+        _require_whole(page.warning)
+        yield page
+
+
+def _require_whole(warning: Any) -> None:
+    if warning.code not in _HARMLESS_WARNINGS:
+        raise _unavailable(
+            f"Compute Engine cannot list everything now: {warning.message or warning.code}"
+        )
 
 
 def _read(call: Callable[[], T]) -> T:

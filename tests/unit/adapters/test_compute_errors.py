@@ -18,6 +18,10 @@ from shared.domain.instance import Fault, FaultKind
 
 K = FaultKind
 IN_ZONE = "projects/a-project/zones/us-west1-a"
+SNAPSHOT = "projects/a-project/global/snapshots/home-snapshot-1"
+GONE_SNAPSHOT = (
+    f"Invalid value for field 'resource.disks[1].initializeParams.sourceSnapshot': '{SNAPSHOT}'."
+)
 
 
 def answered(
@@ -141,6 +145,21 @@ WORDS = [
     ("get", 404, "notFound", "The resource 'projects/a-project' was not found", K.PERMISSION),
     ("get", 400, "invalid", "Invalid value for field 'zone': 'mars-z'. Unknown zone.", K.NOT_FOUND),
     ("insert", 400, "invalid", "Invalid value for field 'zone': 'mars-z'. Unknown zone.", K.INVALID),
+    (
+        *("insert", 403, "forbidden"),
+        f"Operation rate exceeded for resource '{IN_ZONE}/disks/d'. Too frequent operations from the source resource.",
+        K.TRANSIENT,
+    ),
+    ("insert", 400, "invalid", f"{GONE_SNAPSHOT} The referenced snapshot resource cannot be found.", K.NOT_FOUND),
+    ("insert", 400, "invalid", f"{GONE_SNAPSHOT} The referenced image resource cannot be found.", K.INVALID),
+    (
+        *("insert", 412, "conditionNotMet"),
+        f"Location us violates constraint constraints/gcp.resourceLocations on the resource {SNAPSHOT}.",
+        K.POLICY,
+    ),
+    ("insert", 400, "resourceNotReady", f"The resource '{SNAPSHOT}' is not ready", K.NOT_READY),
+    ("insert", 403, "quotaExceeded", "Quota 'SNAPSHOTS' exceeded.  Limit: 1000.0 globally.", K.QUOTA),
+    ("insert", 403, "forbidden", f"Required 'compute.snapshots.useReadOnly' permission for '{SNAPSHOT}'", K.PERMISSION),
 ]  # fmt: skip
 
 
@@ -260,6 +279,12 @@ RESOURCES = [
         "instances/other",
     ),
     ("resourceNotReady", f"The resource '{IN_ZONE}/disks/home-1' is not ready", ""),
+    ("notFound", f"The resource '{SNAPSHOT}' was not found", "snapshots/home-snapshot-1"),
+    (
+        "invalid",
+        f"{GONE_SNAPSHOT} The referenced snapshot resource cannot be found.",
+        "snapshots/home-snapshot-1",
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The request that creates a machine: a reviewed snapshot, and the effect of each setting."""
+"""The requests that make machines and snapshots: a reviewed copy, and what each setting does."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.compute_instance import instance_resource, metadata_items
+from shared.adapters.compute_instance import instance_resource, metadata_items, snapshot_resource
 from shared.boot.user_data import user_data
 from shared.config import MachineSettings
-from shared.domain.instance import InsertInstance, Place, RefreshMetadata
+from shared.domain.instance import CreateSnapshot, InsertInstance, Place, RefreshMetadata
+from shared.domain.snapshots import snapshot_place
 from tests.fakes.settings import MACHINE_SETTINGS
 
 pytestmark = pytest.mark.xdist_group("machines")  # one worker imports the Compute library
@@ -155,6 +156,47 @@ def test_a_home_disk_that_exists_is_attached() -> None:
         "deviceName": "home",
         "source": f"projects/{PROJECT}/zones/{ZONE}/disks/home-{WORKSPACE}",
     }
+
+
+@pytest.mark.parametrize(
+    ("snapshot_gb", "size"),
+    [(None, 50), (10, 50), (50, 50), (200, 200)],
+    ids=["unknown", "smaller", "equal", "larger"],
+)
+def test_a_home_disk_from_a_snapshot_is_as_large_as_it_must_be(
+    snapshot_gb: int | None, size: int
+) -> None:
+    """It has the configured size, or the snapshot's if that is larger. All else is as usual."""
+    assert MACHINE_SETTINGS.home_disk_gb == 50
+    was, has = changed(resource(home_snapshot="home-snapshot-1", home_gb=snapshot_gb)).pop("disks")
+
+    source = f"projects/{PROJECT}/global/snapshots/home-snapshot-1"
+    made = {**was[1]["initializeParams"], "sourceSnapshot": source, "diskSizeGb": str(size)}
+    assert has == [was[0], {**was[1], "initializeParams": made}]
+
+
+def test_a_home_disk_that_exists_is_not_made_from_a_snapshot() -> None:
+    """It is attached as it is."""
+    attached = resource(attach_home=True)
+    assert resource(attach_home=True, home_snapshot="home-snapshot-1", home_gb=200) == attached
+
+
+def test_a_snapshot_is_a_standard_one_in_its_disks_region_with_the_hubs_labels() -> None:
+    """By default Compute takes a multi-region, which an organisation may have forbidden."""
+    place = snapshot_place(WORKSPACE, "7f6b8c1e-55d1-4f7c-9a3e-3a1f0c2b4d5e")
+    disk = Place("europe-west12-b", f"home-{WORKSPACE}")
+    command = CreateSnapshot(place=place, disk=disk, workspace_id=WORKSPACE, owner_id=OWNER)
+    snapshot = snapshot_resource(command, PROJECT, MACHINE_SETTINGS)
+    assert json.loads(
+        type(snapshot).to_json(snapshot, always_print_fields_with_no_presence=False)
+    ) == {
+        "name": f"home-snapshot-{WORKSPACE}-3a1f0c2b4d5e",
+        "sourceDisk": f"projects/{PROJECT}/zones/europe-west12-b/disks/home-{WORKSPACE}",
+        "snapshotType": "STANDARD",
+        "storageLocations": ["europe-west12"],
+        "labels": resource()["labels"],
+    }
+    assert len(place.name) <= 63
 
 
 @pytest.mark.parametrize(

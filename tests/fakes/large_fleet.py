@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from shared.domain.instance import (
     Command,
     Disk,
+    DiskSnapshot,
     Instance,
     InstanceState,
     LabelInstance,
@@ -149,19 +150,25 @@ def resources_of(workspace: Workspace) -> tuple[Instance, Disk, Disk]:
 
 
 class ListedMachines(FakeMachines):
-    """Machines and disks that are as they were put. They can be stopped, and labelled again."""
+    """Machines, disks and snapshots that are as they were put.
+
+    Machines can be stopped, and labelled again.
+    """
 
     def __init__(self, clock: SettableClock, costs: Costs) -> None:
         super().__init__(clock)
         self._settable, self._costs = clock, costs
         self.listed: dict[Place, Instance] = {}
         self.listed_disks: dict[Place, Disk] = {}
+        self.listed_snapshots: dict[str, DiskSnapshot] = {}
 
-    def put(self, *resources: Instance | Disk) -> None:
-        """Set machines and disks, whether they existed before or not."""
+    def put(self, *resources: Instance | Disk | DiskSnapshot) -> None:
+        """Set machines, disks and snapshots, whether they existed before or not."""
         for each in resources:
             if isinstance(each, Instance):
                 self.listed[Place(each.zone, each.name)] = each
+            elif isinstance(each, DiskSnapshot):
+                self.listed_snapshots[each.name] = each
             else:
                 self.listed_disks[Place(each.zone, each.name)] = each
 
@@ -174,6 +181,15 @@ class ListedMachines(FakeMachines):
         """See the port."""
         self._spend("get_disk", self._costs.compute)
         return self.listed_disks.get(place)
+
+    def get_snapshot(self, name: str) -> DiskSnapshot | None:
+        """See the port."""
+        self._spend("get_snapshot", self._costs.compute)
+        return self.listed_snapshots.get(name)
+
+    def list_snapshots(self) -> Iterator[DiskSnapshot]:
+        """See the port."""
+        return self._pages("list_snapshots", self.listed_snapshots)
 
     def list_instances(self) -> Iterator[Instance]:
         """See the port."""
@@ -202,7 +218,7 @@ class ListedMachines(FakeMachines):
             self.put(replace(machine, state=InstanceState.TERMINATED, off_since=now))
         return StartedCall("an-operation")
 
-    def _pages(self, method: str, listed: dict[Place, T]) -> Iterator[T]:
+    def _pages(self, method: str, listed: Mapping[Any, T]) -> Iterator[T]:
         for number, each in enumerate(list(listed.values())):
             if number % LIST_PAGE == 0:
                 self._spend(method, self._costs.page)

@@ -1,4 +1,4 @@
-"""Compute Engine in virtual time: instances, disks, operations, booting guests and faults.
+"""Compute Engine in virtual time: instances, disks, snapshots, operations, guests and faults.
 
 Nothing here waits. An event is due at a moment of the given clock, and has happened when that
 moment has passed and a test or the Hub looks.
@@ -22,10 +22,14 @@ from enum import Enum, auto
 
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
+    GLOBAL,
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
+    DeleteSnapshot,
     Disk,
+    DiskSnapshot,
     Fault,
     FaultKind,
     InsertInstance,
@@ -33,10 +37,12 @@ from shared.domain.instance import (
     InstanceState,
     LabelDisk,
     LabelInstance,
+    LabelSnapshot,
     OperationState,
     Place,
     RefreshMetadata,
     ResumeInstance,
+    SnapshotStatus,
     StartedCall,
     StartInstance,
     StopInstance,
@@ -48,6 +54,11 @@ from shared.ports import Clock, Machines
 
 PROJECT = "test-project"
 INSTALLATION = "hub-test"  # the value of the label ``hub`` on the Hub's resources
+HOME_GB = 50  # of a home disk of which nobody says how large it is to be
+STORED_BYTES = 2_000_000_000  # what each snapshot takes
+# Compute takes so many snapshots of a disk in an hour, and makes as many disks from a snapshot
+# (source: "Best practices for disk snapshots").
+MOST_AN_HOUR = 6
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,9 @@ class Durations:
     set_metadata: timedelta = timedelta(seconds=2)
     set_labels: timedelta = timedelta(seconds=2)
     delete_disk: timedelta = timedelta(seconds=4)
+    capture: timedelta = timedelta(seconds=5)
+    upload: timedelta = timedelta(minutes=3)
+    delete_snapshot: timedelta = timedelta(seconds=6)
     boot: timedelta = timedelta(seconds=25)
     repair: timedelta = timedelta(seconds=60)
     suspended_limit: timedelta = timedelta(days=60)
@@ -83,6 +97,8 @@ class Mishap(Enum):
     """The call succeeds, but the caller gets no answer."""
     SLOW = auto()
     """The call takes ten times as long."""
+    UPLOAD_FAILS = auto()
+    """A snapshot's content is captured, and cannot be stored: the snapshot becomes FAILED."""
 
 
 class GuestMishap(Enum):
@@ -142,21 +158,30 @@ class FakeInstance:
 
 @dataclass(slots=True, eq=False)
 class _Operation:
-    """One of Compute's operations; ``failure`` is the fault in which it is going to end."""
+    """One of Compute's operations; ``failure`` is the fault in which it is going to end.
+
+    ``upload_fails`` says whether it is to fail only once the content is captured.
+    """
 
     name: str
     failure: Fault | None = None
+    upload_fails: bool = False
     done: bool = False
     fault: Fault | None = None
 
 
 @dataclass(slots=True, eq=False)
 class _Disk:
-    """One disk, attached to ``user``, a machine of the Hub, or to ``holder``, another machine."""
+    """One disk, attached to ``user``, a machine of the Hub, or to ``holder``, another machine.
+
+    ``content`` stands for everything that is on it.
+    """
 
     place: Place
     labels: dict[str, str]
     created_at: datetime
+    content: str
+    size_gb: int = HOME_GB
     boot: bool = False
     user: FakeInstance | None = None
     holder: str | None = None
@@ -168,6 +193,25 @@ class _Disk:
         """The names of the machines to which it is attached."""
         ours = () if self.user is None else (self.user.place.name,)
         return ours if self.holder is None else (*ours, self.holder)
+
+
+@dataclass(slots=True, eq=False)
+class _Snapshot:
+    """One snapshot of a disk; ``content`` is the disk's when it was captured, None until then."""
+
+    name: str
+    labels: dict[str, str]
+    source: _Disk
+    created_at: datetime
+    disk_gb: int
+    status: SnapshotStatus = SnapshotStatus.CREATING
+    content: str | None = None
+    operation: _Operation | None = None
+
+    @property
+    def moving(self) -> bool:
+        """Whether it will change by itself."""
+        return self.status not in {SnapshotStatus.READY, SnapshotStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +244,10 @@ _CODES = {
 }
 
 
+# How an operation ends that a delete has overtaken.
+_CANCELLED = Fault(FaultKind.TRANSIENT, "OPERATION_CANCELED_BY_USER", "A user canceled it.")
+
+
 def fault(kind: FaultKind, resource: str = "") -> Fault:
     """Return a fault as Compute words it; ``resource`` is the one that Compute names."""
     return Fault(kind, _CODES[kind], f"Compute says {_CODES[kind]}.", resource)
@@ -210,11 +258,15 @@ def boot_disk_of(command: InsertInstance) -> Place:
     return Place(command.place.zone, f"{command.place.name}-{command.generation}")
 
 
-def _labels(command: InsertInstance | LabelInstance | LabelDisk) -> dict[str, str]:
+def _labels(
+    command: InsertInstance | LabelInstance | LabelDisk | CreateSnapshot | LabelSnapshot,
+) -> dict[str, str]:
     return {**labels_of(command.workspace_id, command.owner_id), "hub": INSTALLATION}
 
 
-def _with_ours(there: Mapping[str, str], command: LabelInstance | LabelDisk) -> dict[str, str]:
+def _with_ours(
+    there: Mapping[str, str], command: LabelInstance | LabelDisk | LabelSnapshot
+) -> dict[str, str]:
     """Return the labels after relabelling; other values of ``owner`` and ``managed-by`` stay."""
     ours = _labels(command)
     return {**ours, **there, "workspace": ours["workspace"], "hub": ours["hub"]}
@@ -245,6 +297,8 @@ class FakeMachines(Machines):
         self._durations = durations or Durations()
         self._instances: dict[Place, FakeInstance] = {}
         self._disks: dict[Place, _Disk] = {}
+        self._snapshots: dict[str, _Snapshot] = {}
+        self._used: dict[str, list[datetime]] = {}
         self._operations: dict[tuple[str, str], _Operation] = {}
         self._requests: dict[str, StartedCall] = {}
         self._scripts: list[_Script] = []
@@ -319,6 +373,35 @@ class FakeMachines(Machines):
         disk = self._disks.get(place)
         return None if disk is None else _described_disk(disk)
 
+    @property
+    def snapshots(self) -> dict[str, SnapshotStatus]:
+        """The snapshots that exist now, with their status."""
+        self._catch_up()
+        return {name: snapshot.status for name, snapshot in self._snapshots.items()}
+
+    def peek_snapshot(self, name: str) -> DiskSnapshot | None:
+        """Return what ``get_snapshot`` returns; this read is not counted and always answered."""
+        self._catch_up()
+        snapshot = self._snapshots.get(name)
+        return None if snapshot is None else _described_snapshot(snapshot)
+
+    def content_of(self, place: Place) -> str | None:
+        """Return what is on a disk, or in a snapshot; None if there is nothing.
+
+        An empty disk has a content that no other has.
+        """
+        self._catch_up()
+        there = self._snapshots.get(place.name) if place.zone == GLOBAL else self._disks.get(place)
+        return None if there is None else there.content
+
+    @property
+    def moving(self) -> bool:
+        """Whether a machine or a snapshot will change by itself."""
+        self._catch_up()
+        return any(each.moving for each in self._instances.values()) or any(
+            each.moving for each in self._snapshots.values()
+        )
+
     def disk_labels(self, place: Place) -> dict[str, str]:
         """Return the labels of a disk, which must exist."""
         self._catch_up()
@@ -351,7 +434,33 @@ class FakeMachines(Machines):
     def make_disk_by_hand(self, place: Place, labels: Mapping[str, str]) -> None:
         """Create a disk, as from a snapshot; no disk of that name may exist."""
         assert self._disk_at(place) is None
-        self._disks[place] = _Disk(place, dict(labels), self._now)
+        self._disks[place] = _Disk(place, dict(labels), self._now, self._new_content())
+
+    def write(self, place: Place, content: str) -> None:
+        """Have somebody replace what is on a disk."""
+        if disk := self._disk_at(place):
+            disk.content = content
+
+    def make_snapshot_by_hand(self, name: str, disk: Place, labels: Mapping[str, str]) -> None:
+        """Create a snapshot of a disk, which must exist. It is READY."""
+        source = self._disk_at(disk)
+        assert source is not None
+        self._snapshots[name] = _Snapshot(
+            *(name, dict(labels), source, self._now, source.size_gb, SnapshotStatus.READY),
+            content=source.content,
+        )
+
+    def delete_snapshot_by_hand(self, name: str) -> None:
+        """Delete a snapshot, in whatever state it is."""
+        self._catch_up()
+        if snapshot := self._snapshots.pop(name, None):
+            _end(snapshot.operation, _CANCELLED)
+
+    def set_snapshot_labels_by_hand(self, name: str, labels: Mapping[str, str]) -> None:
+        """Replace the labels of a snapshot."""
+        self._catch_up()
+        if snapshot := self._snapshots.get(name):
+            snapshot.labels = dict(labels)
 
     def detach_disk_by_hand(self, place: Place) -> None:
         """Detach a disk from its machine."""
@@ -485,6 +594,17 @@ class FakeMachines(Machines):
         self._read("get_disk")
         return self.peek_disk(place)
 
+    def get_snapshot(self, name: str) -> DiskSnapshot | None:
+        """See the port."""
+        self._read("get_snapshot")
+        return self.peek_snapshot(name)
+
+    def list_snapshots(self) -> Iterator[DiskSnapshot]:
+        """See the port."""
+        self._read("list_snapshots")
+        found = [_described_snapshot(snapshot) for snapshot in self._snapshots.values()]
+        return iter([each for each in found if each.labels.get("hub") == INSTALLATION])
+
     def list_instances(self) -> Iterator[Instance]:
         """See the port."""
         self._read("list_instances")
@@ -585,10 +705,13 @@ class FakeMachines(Machines):
             raise UnavailableError("Compute Engine does not answer now.")
         if script and mishap is Mishap.REFUSED:
             raise MachineFaultError(fault(script.fault))
-        if request_id in self._requests:
+        # Compute takes no request id when it labels a snapshot.
+        if request_id in self._requests and not isinstance(command, LabelSnapshot):
             return self._requests[request_id]
         failure = fault(script.fault) if script and mishap is Mishap.FAILS_LATER else None
-        operation = _Operation(f"operation-{next(self._numbers)}", failure)
+        operation = _Operation(
+            f"operation-{next(self._numbers)}", failure, mishap is Mishap.UPLOAD_FAILS
+        )
         target_id = self._begin(command, operation, 10 if mishap is Mishap.SLOW else 1)
         started = StartedCall(operation.name, target_id)
         if mishap is not Mishap.OPERATION_LOST:
@@ -607,6 +730,15 @@ class FakeMachines(Machines):
             return None
         if isinstance(command, LabelDisk):
             self._label_disk(command, operation, takes.set_labels * slowness)
+            return None
+        if isinstance(command, CreateSnapshot):
+            self._create_snapshot(command, operation, slowness)
+            return None
+        if isinstance(command, LabelSnapshot):
+            self._label_snapshot(command, operation, takes.set_labels * slowness)
+            return None
+        if isinstance(command, DeleteSnapshot):
+            self._delete_snapshot(command.place.name, operation, takes.delete_snapshot * slowness)
             return None
         instance = self._instances.get(command.place)
         if instance is None:
@@ -672,6 +804,9 @@ class FakeMachines(Machines):
             raise _refusal(FaultKind.NOT_READY)
         if home is not None:
             _needs_no_user(home)
+        snapshot = None if command.attach_home else self._source_of(command)
+        if snapshot is not None:
+            self._use(f"snapshots/{snapshot.name}", operation)
         labels = _labels(command)
         instance = FakeInstance(
             self._new_id(),
@@ -683,11 +818,14 @@ class FakeMachines(Machines):
         )
         instance.created_at = self._now
         made = home is None
-        home = home or _Disk(home_place, dict(labels), self._now)
+        if home is None:
+            content = snapshot.content if snapshot else None
+            home = _Disk(home_place, dict(labels), self._now, content or self._new_content())
+            home.size_gb = max(HOME_GB, command.home_gb or 0) if snapshot else HOME_GB
         home.user = instance
         self._disks[home_place] = home
         self._disks[boot_place] = _Disk(
-            boot_place, dict(labels), self._now, boot=True, user=instance
+            *(boot_place, dict(labels), self._now, self._new_content()), boot=True, user=instance
         )
         self._instances[command.place] = instance
 
@@ -808,10 +946,7 @@ class FakeMachines(Machines):
         if _fails(operation):
             self._after(takes, lambda: _end(operation))
             return
-        _end(
-            instance.operation,
-            Fault(FaultKind.TRANSIENT, "OPERATION_CANCELED_BY_USER", "A user canceled it."),
-        )
+        _end(instance.operation, _CANCELLED)
         self._change(instance, InstanceState.STOPPING, operation)
         instance.deleting = True
 
@@ -865,7 +1000,11 @@ class FakeMachines(Machines):
         if disk is None:
             raise _refusal(FaultKind.NOT_FOUND)
         _needs_no_user(disk)
-        if disk.deleting:
+        captured = any(
+            each.source is disk and each.status is SnapshotStatus.CREATING
+            for each in self._snapshots.values()
+        )
+        if disk.deleting or captured:
             raise _refusal(FaultKind.NOT_READY)
         disk.deleting = True
 
@@ -874,6 +1013,102 @@ class FakeMachines(Machines):
                 del self._disks[place]
             else:
                 disk.deleting = False
+            _end(operation)
+
+        self._after(takes, gone)
+
+    def _source_of(self, command: InsertInstance) -> _Snapshot | None:
+        """Return the snapshot from which a home is to be made; None for an empty one."""
+        if command.home_snapshot is None:
+            return None
+        snapshot = self._snapshots.get(command.home_snapshot)
+        if snapshot is None:
+            raise _refusal(FaultKind.NOT_FOUND, f"snapshots/{command.home_snapshot}")
+        if snapshot.status is not SnapshotStatus.READY:
+            raise _refusal(FaultKind.NOT_READY)
+        if snapshot.disk_gb > max(HOME_GB, command.home_gb or 0):
+            raise _refusal(FaultKind.INVALID)
+        return snapshot
+
+    def _use(self, source: str, operation: _Operation) -> None:
+        """Have the operation fail if its source was used too often in the last hour."""
+        uses = [at for at in self._used.get(source, ()) if self._now - at < timedelta(hours=1)]
+        if len(uses) >= MOST_AN_HOUR:
+            operation.failure = Fault(
+                FaultKind.TRANSIENT,
+                "RESOURCE_OPERATION_RATE_EXCEEDED",
+                f"Operation rate exceeded for resource '{source}'."
+                " Too frequent operations from the source resource.",
+            )
+        else:
+            uses.append(self._now)
+        self._used[source] = uses
+
+    def _create_snapshot(
+        self, command: CreateSnapshot, operation: _Operation, slowness: int
+    ) -> None:
+        name, disk = command.place.name, self._disks.get(command.disk)
+        if name in self._snapshots:
+            raise _refusal(FaultKind.ALREADY_EXISTS, f"snapshots/{name}")
+        if disk is None:
+            raise _refusal(FaultKind.NOT_FOUND, f"disks/{command.disk.name}")
+        if disk.deleting:
+            raise _refusal(FaultKind.NOT_READY)
+        self._use(f"disks/{disk.place.name} in {disk.place.zone}", operation)
+        snapshot = _Snapshot(name, _labels(command), disk, self._now, disk.size_gb)
+        snapshot.operation = operation
+        self._snapshots[name] = snapshot
+
+        def captured() -> None:
+            if self._snapshots.get(name) is not snapshot:
+                return
+            if _fails(operation):
+                del self._snapshots[name]
+                _end(operation)
+            elif self._disks.get(disk.place) is not disk:
+                snapshot.status = SnapshotStatus.FAILED
+                _end(operation, fault(FaultKind.NOT_FOUND, f"disks/{disk.place.name}"))
+            else:
+                snapshot.status, snapshot.content = SnapshotStatus.UPLOADING, disk.content
+                self._after(self._durations.upload * slowness, uploaded)
+
+        def uploaded() -> None:
+            if snapshot.status is SnapshotStatus.UPLOADING:
+                failed = operation.upload_fails
+                snapshot.status = SnapshotStatus.FAILED if failed else SnapshotStatus.READY
+                _end(operation, fault(FaultKind.TRANSIENT) if failed else None)
+
+        self._after(self._durations.capture * slowness, captured)
+
+    def _label_snapshot(
+        self, command: LabelSnapshot, operation: _Operation, takes: timedelta
+    ) -> None:
+        snapshot = self._snapshots.get(command.place.name)
+        if snapshot is None:
+            raise _refusal(FaultKind.NOT_FOUND, f"snapshots/{command.place.name}")
+
+        def write() -> None:
+            if not _fails(operation):
+                snapshot.labels.update(_with_ours(snapshot.labels, command))
+            _end(operation)
+
+        self._after(takes, write)
+
+    def _delete_snapshot(self, name: str, operation: _Operation, takes: timedelta) -> None:
+        snapshot = self._snapshots.get(name)
+        if snapshot is None:
+            raise _refusal(FaultKind.NOT_FOUND, f"snapshots/{name}")
+        if snapshot.status in {SnapshotStatus.CREATING, SnapshotStatus.DELETING}:
+            raise _refusal(FaultKind.NOT_READY)
+        if _fails(operation):
+            self._after(takes, lambda: _end(operation))
+            return
+        _end(snapshot.operation, _CANCELLED)
+        snapshot.status = SnapshotStatus.DELETING
+
+        def gone() -> None:
+            if self._snapshots.get(name) is snapshot:
+                del self._snapshots[name]
             _end(operation)
 
         self._after(takes, gone)
@@ -908,6 +1143,9 @@ class FakeMachines(Machines):
             disks=tuple(disk.place.name for disk in sorted(disks, key=lambda disk: not disk.boot)),
             heartbeat_interval=instance.heartbeat_interval,
         )
+
+    def _new_content(self) -> str:
+        return f"content-{next(self._numbers)}"
 
     def _new_id(self) -> str:
         return str(10**18 + next(self._numbers))
@@ -983,6 +1221,19 @@ def _described_disk(disk: _Disk) -> Disk:
         created_at=disk.created_at,
         users=disk.users,
         detached_at=disk.detached_at,
+    )
+
+
+def _described_snapshot(snapshot: _Snapshot) -> DiskSnapshot:
+    stored = snapshot.status is SnapshotStatus.READY
+    return DiskSnapshot(
+        name=snapshot.name,
+        status=snapshot.status,
+        labels=dict(snapshot.labels),
+        source_disk=snapshot.source.place.name,
+        disk_gb=snapshot.disk_gb,
+        created_at=snapshot.created_at,
+        stored_bytes=STORED_BYTES if stored else None,
     )
 
 

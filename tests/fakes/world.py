@@ -280,9 +280,8 @@ class World:
         sweep_at = self._sweep_at()
         if sweep_at:
             moments.append(max(sweep_at, self._swept_at + SWEEP_EVERY))
-        moving = any(instance.moving for instance in self.machines.instances.values())
         event_at = self.machines.next_event_at()
-        if event_at and (moments or moving):
+        if event_at and (moments or self.machines.moving):
             moments.append(event_at)
         return min(moments, default=None)
 

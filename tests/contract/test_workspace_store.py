@@ -21,11 +21,13 @@ from shared.adapters.firestore_records import event_record
 from shared.adapters.firestore_store import EVENTS_KEPT, FirestoreWorkspaceStore
 from shared.domain.errors import ConflictError, InvalidRequestError, UnavailableError
 from shared.domain.events import Event
+from shared.domain.snapshots import Consistency, Snapshot, SnapshotState
 from shared.domain.workspace import (
     Access,
     AccessState,
     Activity,
     HomeDisk,
+    HomeSource,
     HostKey,
     Metadata,
     Operation,
@@ -49,7 +51,7 @@ from shared.ports import (
     WorkspaceStore,
 )
 from tests.contract.servers import assert_told_in_time, hurry, losing_answers, unanswering
-from tests.fakes.records import a_workspace, an_operation
+from tests.fakes.records import a_snapshot, a_workspace, an_operation
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.firestore_servers import client_of
 
@@ -114,6 +116,7 @@ FULL = Workspace(
         memory_lost_because="It came back.",
         renews=True,
         phases=(PhaseDuration("suspend", 61.5), PhaseDuration("await_suspended", 8.0)),
+        snapshot_name="before-lunch",
     ),
     attend_at=NOW + timedelta(minutes=2),
     sweep_at=NOW + timedelta(minutes=1),
@@ -134,6 +137,36 @@ FULL = Workspace(
         since=NOW - timedelta(hours=5),
         retry_at=NOW + timedelta(hours=5),
     ),
+    home_source=HomeSource("5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f", "home-snapshot-1", 60),
+    snapshot_asked_at=NOW - timedelta(hours=6),
+)
+FULL_SNAPSHOT = Snapshot(
+    id="6e4f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
+    workspace_id=FULL.id,
+    owner_id=FULL.owner_id,
+    name="before-lunch",
+    automatic=True,
+    state=SnapshotState.DELETING,
+    consistency=Consistency.CLEAN,
+    requested_by="sweep",
+    request_id="r-2",
+    asked_at=NOW - timedelta(hours=2),
+    captured_at=NOW - timedelta(hours=1),
+    updated_at=NOW - timedelta(minutes=30),
+    disk_name="home-3b1f8f1e",
+    zone="us-west1-b",
+    machine_type="e2-standard-8",
+    image_tag="v1.2",
+    metadata=FULL.metadata,
+    ready_at=NOW - timedelta(minutes=40),
+    disk_gb=60,
+    stored_bytes=12_345_678_901,
+    error=replace(A_PROBLEM, operation_kind=None),
+    step=4,
+    attend_at=NOW + timedelta(minutes=2),
+    resends=1,
+    gce_operation="operation-2",
+    kept_until=NOW + timedelta(minutes=3),
 )
 ODD_OWNERS = (
     *(
@@ -222,14 +255,24 @@ def assert_same(found: object, expected: object) -> None:
         assert found == expected
 
 
-def make(store: WorkspaceStore, *workspaces: Workspace) -> None:
-    """Create workspaces in a store."""
-    store.commit(workspaces=[(None, workspace) for workspace in workspaces])
+def make(store: WorkspaceStore, *records: Workspace | Snapshot) -> None:
+    """Create workspaces and snapshots in a store."""
+    store.commit(
+        workspaces=[(None, each) for each in records if isinstance(each, Workspace)],
+        snapshots=[(None, each) for each in records if isinstance(each, Snapshot)],
+    )
 
 
 def read(store: WorkspaceStore, workspace_id: str) -> Stored[Workspace]:
     """Return a workspace that exists."""
     stored = store.get(workspace_id)
+    assert stored is not None
+    return stored
+
+
+def read_snapshot(store: WorkspaceStore, snapshot_id: str) -> Stored[Snapshot]:
+    """Return a snapshot that exists."""
+    stored = store.get_snapshot(snapshot_id)
     assert stored is not None
     return stored
 
@@ -256,26 +299,26 @@ def an_event(what: str, at: datetime = NOW) -> Event:
 # Reads
 
 
-@pytest.mark.parametrize(
-    "workspace_id",
-    [
-        "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
-        "",
-        ".",
-        "..",
-        "a",
-        "a/b",
-        "/",
-        "__x__",
-        "ü",
-        "x" * 2000,
-        f"{FULL.id}\n",
-        f" {FULL.id}",
-        f"{FULL.id}/a",
-        f"{FULL.id}/a/b",
-        FULL.id.upper(),
-    ],
-)
+UNKNOWN_IDS = [
+    "5d3f8f1e-7d52-4f0c-9d6a-0c1b2a3d4e5f",
+    "",
+    ".",
+    "..",
+    "a",
+    "a/b",
+    "/",
+    "__x__",
+    "ü",
+    "x" * 2000,
+    f"{FULL.id}\n",
+    f" {FULL.id}",
+    f"{FULL.id}/a",
+    f"{FULL.id}/a/b",
+    FULL.id.upper(),
+]
+
+
+@pytest.mark.parametrize("workspace_id", UNKNOWN_IDS)
 def test_a_workspace_that_was_never_created_is_absent(
     store: WorkspaceStore, workspace_id: str
 ) -> None:
@@ -286,7 +329,7 @@ def test_a_workspace_that_was_never_created_is_absent(
 
 def test_the_full_record_has_no_field_at_its_default() -> None:
     """Otherwise a field that is never written could be read correctly."""
-    for record in (FULL, FULL.operation, FULL.metadata):
+    for record in (FULL, FULL.operation, FULL.metadata, FULL_SNAPSHOT):
         assert is_dataclass(record)
         for each in fields(record):
             untouched = each.default is not MISSING and getattr(record, each.name) == each.default
@@ -855,8 +898,8 @@ class Sweep:
     """
 
     ask: Callable[[WorkspaceStore, datetime, int, str | None], Page[str]]
-    due: Callable[[datetime], Workspace]
-    never: Callable[[datetime], Sequence[Workspace]]
+    due: Callable[[datetime], Workspace | Snapshot]
+    never: Callable[[datetime], Sequence[Workspace | Snapshot]]
 
 
 def to_sweep(at: datetime) -> Workspace:
@@ -873,12 +916,17 @@ SWEEPS = {
     "to sweep": Sweep(
         lambda store, at, limit, token: store.list_to_sweep(at, limit, token),
         to_sweep,
-        lambda at: [replace(to_sweep(at), sweep_at=None)],
+        lambda at: [replace(to_sweep(at), sweep_at=None), a_snapshot(attend_at=at)],
     ),
     "due": Sweep(
         lambda store, at, limit, token: store.list_due(at, limit, token),
         to_attend,
-        lambda at: [replace(to_attend(at), attend_at=None)],
+        lambda at: [replace(to_attend(at), attend_at=None), a_snapshot(attend_at=at)],
+    ),
+    "due snapshots": Sweep(
+        lambda store, at, limit, token: store.list_due_snapshots(at, limit, token),
+        lambda at: a_snapshot(attend_at=at),
+        lambda at: [a_snapshot(asked_at=at), to_attend(at)],
     ),
 }
 OF_EACH = pytest.mark.parametrize("sweep", SWEEPS.values(), ids=SWEEPS)
@@ -935,7 +983,11 @@ def test_a_sweep_misses_nothing_when_earlier_ids_are_no_longer_due(
     made = [sweep.due(NOW - timedelta(hours=9 - number)) for number in range(4)]
     make(store, *made)
     first = sweep.ask(store, NOW, 2, None)
-    store.commit(workspaces=[(read(store, workspace_id), None) for workspace_id in first.records])
+    for record in made[:2]:
+        if isinstance(record, Workspace):
+            store.commit(workspaces=[(read(store, record.id), None)])
+        else:
+            store.commit(snapshots=[(read_snapshot(store, record.id), None)])
     second = sweep.ask(store, NOW, 2, first.next_token)
     assert [*first.records, *second.records] == [workspace.id for workspace in made]
 
@@ -1046,6 +1098,127 @@ def test_a_checkpoint_stays_until_another_is_set(store: WorkspaceStore) -> None:
     assert store.get_checkpoint("fleet") is None
 
 
+# Snapshots
+
+
+@pytest.mark.parametrize("snapshot_id", UNKNOWN_IDS)
+def test_a_snapshot_that_was_never_made_is_absent(store: WorkspaceStore, snapshot_id: str) -> None:
+    """Any text may be looked up, and a workspace's id finds no snapshot."""
+    make(store, FULL, FULL_SNAPSHOT)
+    assert store.get_snapshot(snapshot_id) is None
+    assert store.get_snapshot(FULL.id) is None
+    assert store.get(FULL_SNAPSHOT.id) is None
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        FULL_SNAPSHOT,
+        a_snapshot(captured_at=None, ready_at=None, disk_gb=None, stored_bytes=None),
+        *(a_snapshot(state=state) for state in SnapshotState),
+        *(a_snapshot(consistency=each) for each in Consistency),
+    ],
+    ids=["full", "bare", *SnapshotState, *Consistency],
+)
+def test_every_field_of_a_snapshot_comes_back(store: WorkspaceStore, snapshot: Snapshot) -> None:
+    """Each has its type, alone and in lists."""
+    make(store, snapshot)
+    stored = read_snapshot(store, snapshot.id)
+    assert_same(stored.record, snapshot)
+    assert store.list_snapshots(snapshot.workspace_id) == [stored]
+    assert store.list_snapshots_by_id(10, None) == Page([stored], None)
+
+
+def test_a_snapshot_is_created_changed_and_deleted(store: WorkspaceStore) -> None:
+    """Each commit has the version that was read. What a change removes is gone."""
+    make(store, FULL_SNAPSHOT)
+    plain = replace(FULL_SNAPSHOT, error=None, gce_operation=None, attend_at=None, kept_until=None)
+    store.commit(snapshots=[(read_snapshot(store, plain.id), plain)])
+    stored = read_snapshot(store, plain.id)
+    assert_same(stored.record, plain)
+    store.commit(snapshots=[(stored, None)])
+    assert store.get_snapshot(plain.id) is None
+    assert store.list_snapshots(plain.workspace_id) == []
+
+
+@pytest.mark.parametrize("to_be", [replace(FULL_SNAPSHOT, step=5), None], ids=["change", "delete"])
+@pytest.mark.parametrize(
+    "meanwhile", [replace(FULL_SNAPSHOT, step=6), None], ids=["changed", "deleted"]
+)
+def test_a_stale_change_of_a_snapshot_conflicts(
+    store: WorkspaceStore, to_be: Snapshot | None, meanwhile: Snapshot | None
+) -> None:
+    """Somebody may have changed or deleted it in between, or made it already."""
+    make(store, FULL_SNAPSHOT)
+    with pytest.raises(ConflictError):
+        make(store, FULL_SNAPSHOT)
+    stale = read_snapshot(store, FULL_SNAPSHOT.id)
+    store.commit(snapshots=[(stale, meanwhile)])
+    with pytest.raises(ConflictError):
+        store.commit(snapshots=[(stale, to_be)])
+    stored = store.get_snapshot(FULL_SNAPSHOT.id)
+    assert_same(stored and stored.record, meanwhile)
+
+
+@pytest.mark.parametrize("stale", ["workspace", "snapshot", "none"])
+def test_a_workspace_and_its_snapshots_are_written_together(subject: Subject, stale: str) -> None:
+    """Either all of them are written, with the events, or nothing is."""
+    store = subject.store
+    gone, made = a_snapshot(FULL), a_snapshot(FULL)
+    make(store, FULL, gone)
+    workspace, to_delete = read(store, FULL.id), read_snapshot(store, gone.id)
+    if stale == "workspace":
+        store.commit(workspaces=[(workspace, replace(FULL, name="theirs"))])
+    elif stale == "snapshot":
+        store.commit(snapshots=[(to_delete, replace(gone, name="theirs"))])
+
+    def commit() -> None:
+        store.commit(
+            workspaces=[(workspace, replace(FULL, operation=None))],
+            snapshots=[(to_delete, None), (None, made)],
+            events=[an_event("SnapshotTaken")],
+        )
+
+    if stale == "none":
+        commit()
+        assert (read(store, FULL.id).record.operation, store.get_snapshot(gone.id)) == (None, None)
+        assert_same(read_snapshot(store, made.id).record, made)
+        assert len(subject.events()) == 1
+        return
+    with pytest.raises(ConflictError):
+        commit()
+    assert read(store, FULL.id).record.operation == FULL.operation
+    assert read_snapshot(store, gone.id).record.disk_name == gone.disk_name
+    assert (store.get_snapshot(made.id), subject.events()) == (None, [])
+
+
+def test_a_workspaces_snapshots_are_listed_from_the_last_one_on(store: WorkspaceStore) -> None:
+    """All come at once. At the same time, ids decide. No other workspace's are among them."""
+    ages = [timedelta(0), INSTANT, INSTANT, *(timedelta(days=number) for number in range(1, 120))]
+    mine = [a_snapshot(FULL, asked_at=NOW - age) for age in ages]
+    make(store, *reversed(mine), a_snapshot(asked_at=NOW))
+    expected = sorted(mine, key=lambda each: (each.asked_at, each.id), reverse=True)
+    assert records_of(store.list_snapshots(FULL.id)) == expected
+
+
+@pytest.mark.parametrize("workspace_id", UNKNOWN_IDS)
+def test_an_unknown_workspace_has_no_snapshots(store: WorkspaceStore, workspace_id: str) -> None:
+    """Any text may be looked up."""
+    make(store, FULL_SNAPSHOT)
+    assert list(store.list_snapshots(workspace_id)) == []
+
+
+def test_the_list_by_id_has_every_snapshot_in_the_order_of_ids(store: WorkspaceStore) -> None:
+    """It goes on after a snapshot that is gone, and a token is any text."""
+    made = sorted((a_snapshot() for _ in range(5)), key=lambda snapshot: snapshot.id)
+    make(store, *made)
+    found = pages(lambda token: store.list_snapshots_by_id(2, token))
+    assert [records_of(page) for page in found] == [made[:2], made[2:4], made[4:]]
+    store.commit(snapshots=[(read_snapshot(store, made[0].id), None)])
+    assert records_of(store.list_snapshots_by_id(9, made[0].id).records) == made[1:]
+    assert records_of(store.list_snapshots_by_id(9, "").records) == made[1:]
+
+
 # Firestore only
 
 
@@ -1086,6 +1259,78 @@ def test_an_unreadable_record_hides_no_other_that_is_read_with_it(
         assert unreadable.reason
 
 
+@pytest.mark.parametrize(
+    "damage", [{"schema_version": 99}, {"state": "NEW"}, {"error": {"new": 1}}, {"zone": None}]
+)
+def test_an_unreadable_snapshot_keeps_its_place_and_hides_no_other(
+    address: str, damage: dict[str, object]
+) -> None:
+    """It is counted in its workspace's list, and found by sweeps."""
+    ages = [timedelta(minutes=number) for number in range(3)]
+    made = [a_snapshot(FULL, asked_at=NOW - age, attend_at=NOW - age) for age in ages]
+    written = {
+        field: firestore.DELETE_FIELD if value is None else value for field, value in damage.items()
+    }
+    with client_of(address) as client:
+        store = store_of(client, address)
+        make(store, *made)
+        client.collection("snapshots").document(made[1].id).update(written)
+    listed = store.list_snapshots(FULL.id)
+    by_id = store.list_snapshots_by_id(10, None).records
+    assert len(by_id) == 3
+    assert [each.id if isinstance(each, Unreadable) else each.record.id for each in listed] == [
+        snapshot.id for snapshot in made
+    ]
+    for entries in (listed, by_id):
+        [unreadable] = [each for each in entries if isinstance(each, Unreadable)]
+        assert unreadable.id == made[1].id
+        assert unreadable.reason
+    assert set(store.list_due_snapshots(NOW, 10, None).records) == {each.id for each in made}
+
+
+def test_a_snapshot_of_a_newer_schema_is_not_read(address: str) -> None:
+    """Whoever asks is told that a newer version wrote it, and can try again."""
+    with client_of(address) as client:
+        store = store_of(client, address)
+        make(store, FULL_SNAPSHOT)
+        client.collection("snapshots").document(FULL_SNAPSHOT.id).update({"schema_version": 99})
+    with pytest.raises(UnavailableError, match="newer version"):
+        store.get_snapshot(FULL_SNAPSHOT.id)
+
+
+def test_a_change_keeps_fields_that_only_a_newer_version_knows(address: str) -> None:
+    """They are in documents of the same schema, and come back to that version."""
+    with client_of(address) as client:
+        store = store_of(client, address)
+        make(store, FULL, FULL_SNAPSHOT)
+        documents = [
+            client.collection("workspaces").document(FULL.id),
+            client.collection("snapshots").document(FULL_SNAPSHOT.id),
+        ]
+        for document in documents:
+            document.update({"colour": "green"})
+        store.commit(
+            workspaces=[(read(store, FULL.id), replace(FULL, name="changed"))],
+            snapshots=[
+                (read_snapshot(store, FULL_SNAPSHOT.id), replace(FULL_SNAPSHOT, name="changed"))
+            ],
+        )
+        for document in documents:
+            found = document.get()
+            assert (found.get("name"), found.get("colour")) == ("changed", "green")
+
+
+def test_a_workspaces_document_has_the_form_that_its_record_needs(address: str) -> None:
+    """Version 0.1 can use it again once its home is not to be made from a snapshot any more."""
+    with client_of(address) as client:
+        store = store_of(client, address)
+        document = client.collection("workspaces").document(FULL.id)
+        make(store, FULL)
+        assert document.get().get("schema_version") == FULL.schema_version == 2
+        store.commit(workspaces=[(read(store, FULL.id), replace(FULL, home_source=None))])
+        assert document.get().get("schema_version") == 1
+
+
 def test_events_have_the_time_at_which_they_expire(address: str) -> None:
     """Firestore's TTL deletes them at that time."""
     event = an_event("WorkspaceRequested", at=datetime.now(UTC))
@@ -1123,6 +1368,17 @@ def test_a_change_whose_commits_answer_is_lost_is_written_once(address: str) -> 
         assert events_in(client) == [event]
 
 
+def test_a_change_of_a_snapshot_alone_conflicts_with_its_own_lost_answer(address: str) -> None:
+    """As a workspace's does."""
+    with (
+        client_of(address) as client,
+        losing_answers(address, grpc.StatusCode.UNAVAILABLE) as lossy,
+    ):
+        with pytest.raises(ConflictError):
+            make(store_of(client, lossy), FULL_SNAPSHOT)
+        assert read_snapshot(store_of(client, address), FULL_SNAPSHOT.id).record == FULL_SNAPSHOT
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -1151,6 +1407,10 @@ CALLS: dict[str, Callable[[WorkspaceStore], object]] = {
     "list_to_sweep": lambda store: store.list_to_sweep(NOW, 10, None),
     "list_due": lambda store: store.list_due(NOW, 10, None),
     "list_workspaces_by_id": lambda store: store.list_workspaces_by_id(10, None),
+    "get_snapshot": lambda store: store.get_snapshot(FULL_SNAPSHOT.id),
+    "list_snapshots": lambda store: store.list_snapshots(FULL.id),
+    "list_due_snapshots": lambda store: store.list_due_snapshots(NOW, 10, None),
+    "list_snapshots_by_id": lambda store: store.list_snapshots_by_id(10, None),
     "list_owners_by_id": lambda store: store.list_owners_by_id(10, None),
     "get_checkpoint": lambda store: store.get_checkpoint("fleet"),
     "set_checkpoint": lambda store: store.set_checkpoint("fleet", "here"),

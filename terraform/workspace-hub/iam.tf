@@ -14,6 +14,7 @@ locals {
   own_disks     = "(resource.name.extract(\"/disks/{name}\").startsWith(\"home-\") || resource.name.extract(\"/disks/{name}\").startsWith(\"workspace-\"))"
   login_role    = "roles/compute.osLogin" # the same as in shared/domain/machine_access.py
   own_instances = "resource.name.extract(\"/instances/{name}\").startsWith(\"workspace-\")"
+  own_snapshots = "resource.name.extract(\"/snapshots/{name}\").startsWith(\"home-snapshot-\")"
 }
 
 resource "google_service_account" "group" {
@@ -155,12 +156,14 @@ resource "google_project_iam_custom_role" "operate" {
   description = "What the workers ask of Compute Engine, and what that needs"
   permissions = [
     "compute.disks.create",
+    "compute.disks.createSnapshot",
     "compute.disks.delete",
     "compute.disks.get",
     "compute.disks.list",
     "compute.disks.setLabels",
     "compute.disks.update",
     "compute.disks.use",
+    "compute.globalOperations.get",
     "compute.images.useReadOnly",
     "compute.instances.create",
     "compute.instances.delete",
@@ -176,6 +179,12 @@ resource "google_project_iam_custom_role" "operate" {
     "compute.instances.start",
     "compute.instances.stop",
     "compute.instances.suspend",
+    "compute.snapshots.create",
+    "compute.snapshots.delete",
+    "compute.snapshots.get",
+    "compute.snapshots.list",
+    "compute.snapshots.setLabels",
+    "compute.snapshots.useReadOnly",
     "compute.subnetworks.use",
     "compute.subnetworks.useExternalIp",
     "compute.zoneOperations.get",
@@ -224,18 +233,21 @@ resource "google_project_iam_member" "operate" {
   role    = var.compute_admin ? "roles/compute.admin" : google_project_iam_custom_role.operate.id
   member  = google_service_account.group[each.key].member
 
-  # The names of instances and disks show that they are the Hub's, since only the Hub gives such
-  # names. Other resources that a call touches belong to no Hub.
+  # The names of instances, disks and snapshots show that they are the Hub's, since only the Hub gives
+  # such names. So the workers read nobody else's disk or snapshot, by a copy of it either. Other
+  # resources that a call touches belong to no Hub. A list is a call on the project (source: IAM,
+  # "Resource attributes for IAM Conditions"), so it has the names and labels of others' resources.
   dynamic "condition" {
     for_each = var.compute_admin ? [] : [true]
 
     content {
       title       = "only workspaces"
-      description = "Instances and disks by the names that the Hub gives them"
+      description = "Instances, disks and snapshots by the names that the Hub gives them"
       expression = join(" || ", [
         "(resource.type == \"compute.googleapis.com/Instance\" && ${local.own_instances})",
         "(resource.type == \"compute.googleapis.com/Disk\" && ${local.own_disks})",
-        "(resource.type != \"compute.googleapis.com/Instance\" && resource.type != \"compute.googleapis.com/Disk\")",
+        "(resource.type == \"compute.googleapis.com/Snapshot\" && ${local.own_snapshots})",
+        "(resource.type != \"compute.googleapis.com/Instance\" && resource.type != \"compute.googleapis.com/Disk\" && resource.type != \"compute.googleapis.com/Snapshot\")",
       ])
     }
   }

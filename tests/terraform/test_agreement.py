@@ -10,9 +10,10 @@ import re
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from shared.config import SETTINGS
 from shared.config.kinds import SetBy
 from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
 from shared.domain.machine_access import LOGIN_ROLE
+from shared.domain.snapshots import snapshot_place
 from shared.domain.workspace import OperationKind, Status
 from shared.usecases.records import log_transition
 from tests.documents import OPERATIONS, text_of
@@ -49,6 +51,7 @@ PERMISSIONS = {
     "DisksClient.delete_unary": "compute.disks.delete",
     "DisksClient.get": "compute.disks.get",
     "DisksClient.set_labels_unary": "compute.disks.setLabels",
+    "GlobalOperationsClient.get": "compute.globalOperations.get",
     "InstancesClient.aggregated_list": "compute.instances.list",
     "InstancesClient.delete_unary": "compute.instances.delete",
     "InstancesClient.get": "compute.instances.get",
@@ -63,13 +66,19 @@ PERMISSIONS = {
     "InstancesClient.start_unary": "compute.instances.start",
     "InstancesClient.stop_unary": "compute.instances.stop",
     "InstancesClient.suspend_unary": "compute.instances.suspend",
+    "SnapshotsClient.delete_unary": "compute.snapshots.delete",
+    "SnapshotsClient.get": "compute.snapshots.get",
+    "SnapshotsClient.insert_unary": "compute.snapshots.create",
+    "SnapshotsClient.list": "compute.snapshots.list",
+    "SnapshotsClient.set_labels_unary": "compute.snapshots.setLabels",
     "ZoneOperationsClient.get": "compute.zoneOperations.get",
 }
 # What only the role for letting owners in has, which has a condition of its own.
 LETS_IN = {"compute.instances.getIamPolicy", "compute.instances.setIamPolicy"}
-# What an insert needs besides, by what shared/adapters/compute_instance.py asks for; reviewed.
+# What inserts of machines and snapshots need besides, by what the adapter asks for; reviewed.
 INSERT = {
     "compute.disks.create": "the boot disk and a new home disk",
+    "compute.disks.createSnapshot": "the home disk that a snapshot is taken of",
     "compute.disks.setLabels": "their labels",
     "compute.disks.update": "a home disk must outlive a machine made by hand (setDiskAutoDelete)",
     "compute.disks.use": "a home disk that exists",
@@ -78,6 +87,8 @@ INSERT = {
     "compute.instances.setMetadata": "user-data and the rest of the metadata",
     "compute.instances.setServiceAccount": "the machines' account",
     "compute.instances.setTags": "the network tag",
+    "compute.snapshots.setLabels": "a snapshot's labels",
+    "compute.snapshots.useReadOnly": "a home that is made from a snapshot",
     "compute.subnetworks.use": "the interface",
     "compute.subnetworks.useExternalIp": "HUB_EXTERNAL_ADDRESS",
 }
@@ -235,23 +246,31 @@ def test_the_indexes_are_those_of_the_file() -> None:
 # ---- machines ----
 
 
+def _named_values(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield what a statement gives names to, and what a method or property returns."""
+    if isinstance(node, ast.FunctionDef) and isinstance(node.body[-1], ast.Return):
+        yield f"self.{node.name}", ast.unparse(node.body[-1].value or ast.Constant(None))
+    elif isinstance(node, ast.Assign):
+        [target] = node.targets
+        pairs = (
+            zip(target.elts, node.value.elts, strict=True)
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+            else [(target, node.value)]
+        )
+        yield from ((ast.unparse(name), ast.unparse(value)) for name, value in pairs)
+
+
 def compute_calls() -> set[str]:
     """Return the methods of Compute's clients that the adapter calls (``InstancesClient.get``)."""
     tree = ast.parse((ROOT / "shared/adapters/compute_machines.py").read_text(encoding="utf-8"))
     clients: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            [target] = node.targets
-            pairs = (
-                zip(target.elts, node.value.elts, strict=True)
-                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
-                else [(target, node.value)]
-            )
-            for name, value in pairs:
-                made = re.match(r"(?:_read\(lambda: )?(\w+Client)\(", ast.unparse(value))
-                client = made[1] if made else clients.get(ast.unparse(value))
-                if client:
-                    clients[ast.unparse(name)] = client
+    for node in [*ast.walk(tree)] * 2:  # a client may be named before it is known what it is
+        for name, value in _named_values(node):
+            made = re.match(r"(?:_read\(lambda: )?(\w+Client)\(", value)
+            source = re.sub(r"^_read\((.+)\)$", r"\1", value)
+            client = made[1] if made else clients.get(source)
+            if client:
+                clients[name] = client
     called = {
         f"{clients[ast.unparse(node.value)]}.{node.attr}"
         for node in ast.walk(tree)
@@ -330,12 +349,101 @@ def test_permissions_on_machines_are_limited_to_the_hubs_names() -> None:
     home = workspace.disk_name.removesuffix("the-id")
     assert re.findall(r'startsWith\("([^"]*)"\)', LOCALS["own_instances"]) == [instance]
     assert re.findall(r'startsWith\("([^"]*)"\)', LOCALS["own_disks"]) == [home, instance]
+    snapshot = snapshot_place("the-id", "").name.removesuffix("the-id-")
+    assert re.findall(r'startsWith\("([^"]*)"\)', LOCALS["own_snapshots"]) == [snapshot]
     [look] = RESOURCES["google_project_iam_member.look"]["condition"]
     assert "${local.own_instances}" in look["expression"]
     [operate] = RESOURCES["google_project_iam_member.operate"]["dynamic"]
     [content] = operate["condition"]["content"]
     assert "${local.own_instances}" in content["expression"]
     assert "${local.own_disks}" in content["expression"]
+    assert "${local.own_snapshots}" in content["expression"]
+
+
+class Name(str):
+    """A resource's name, with the functions of IAM's conditions that the module uses."""
+
+    __slots__ = ()
+
+    def extract(self, template: str) -> Name:
+        """Return what is in a template's braces; empty if the template does not match."""
+        before, _, after = template.partition("{name}")
+        found = re.search(f"{re.escape(before)}(.*?){re.escape(after) or '$'}", self)
+        return Name(found[1] if found else "")
+
+    startsWith = str.startswith  # noqa: N815 -- its name in the Common Expression Language
+
+
+def workers_condition() -> str:
+    """Return the condition of the workers' role on machines, as IAM gets it."""
+    [operate] = RESOURCES["google_project_iam_member.operate"]["dynamic"]
+    [content] = operate["condition"]["content"]
+    said = re.sub(r"\$\{local\.(\w+)\}", lambda it: LOCALS[it[1]], content["expression"])
+    [parts] = re.findall(r'^join\(" \|\| ", \["(.*)"\]\)$', said)
+    return str(parts).replace('\\"', '"').replace('", "', " || ")
+
+
+def workers_may(kind: str, name: str) -> bool:
+    """Evaluate the condition for a resource."""
+    resource = SimpleNamespace(type=kind, name=Name(name))
+    python = workers_condition().replace("&&", "and").replace("||", "or")
+    return bool(eval(python, {"__builtins__": {}}, {"resource": resource}))
+
+
+INSTANCE, DISK, SNAPSHOT_OF_A_DISK = (
+    f"compute.googleapis.com/{kind}" for kind in ("Instance", "Disk", "Snapshot")
+)
+A_ZONE, EVERYWHERE = "projects/p/zones/us-west1-a", "projects/p/global"
+AN_ID = "0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52"
+OWN = {
+    "a machine": (INSTANCE, f"{A_ZONE}/instances/workspace-{AN_ID}"),
+    "a boot disk": (DISK, f"{A_ZONE}/disks/workspace-{AN_ID}"),
+    "a home": (DISK, f"{A_ZONE}/disks/{a_workspace(id=AN_ID, home_disk=None).disk_name}"),
+    "a snapshot": (
+        SNAPSHOT_OF_A_DISK,
+        f"{EVERYWHERE}/snapshots/{snapshot_place(AN_ID, str(uuid.uuid4())).name}",
+    ),
+    # A list is checked on the project (source: IAM, "Resource attributes for IAM Conditions").
+    "lists": ("cloudresourcemanager.googleapis.com/Project", "projects/p"),
+    "the network": ("compute.googleapis.com/Subnetwork", "projects/p/regions/r/subnetworks/hub"),
+    "an operation": ("compute.googleapis.com/GlobalOperation", f"{EVERYWHERE}/operations/o"),
+}
+FOREIGN = {
+    "a machine": (INSTANCE, f"{A_ZONE}/instances/database"),
+    "a machine called like a home": (INSTANCE, f"{A_ZONE}/instances/home-{AN_ID}"),
+    "a disk": (DISK, f"{A_ZONE}/disks/database"),
+    "a disk in a zone called like ours": (DISK, "projects/p/zones/home-1/disks/database"),
+    "a snapshot": (SNAPSHOT_OF_A_DISK, f"{EVERYWHERE}/snapshots/database-20260302"),
+    "a schedule's snapshot of a home": (
+        SNAPSHOT_OF_A_DISK,
+        f"{EVERYWHERE}/snapshots/home-{AN_ID}-us-west1-a-20260302",
+    ),
+    "a snapshot called like a machine": (
+        SNAPSHOT_OF_A_DISK,
+        f"{EVERYWHERE}/snapshots/workspace-{AN_ID}",
+    ),
+    "a snapshot of a project called like ours": (
+        SNAPSHOT_OF_A_DISK,
+        "projects/home-snapshot-1/global/snapshots/database",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OWN)
+def test_the_workers_reach_what_is_the_hubs(what: str) -> None:
+    """Names as the code gives them, lists, and what machines need besides."""
+    assert workers_may(*OWN[what])
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_the_workers_reach_nobody_elses_machine_disk_or_snapshot(what: str) -> None:
+    """Whoever may use a snapshot can restore its content anywhere, so the names decide."""
+    assert not workers_may(*FOREIGN[what])
+
+
+def test_the_condition_is_one_that_iam_takes() -> None:
+    """It has at most 12 logical operators (source: IAM, "Quotas and limits")."""
+    assert len(re.findall(r"&&|\|\|", workers_condition())) <= 12
 
 
 def test_the_firewall_lets_only_iap_reach_machines() -> None:

@@ -1,8 +1,9 @@
-"""What to do about machines and disks of this installation that belong to no record: orphans.
+"""What to do about machines, disks and snapshots that belong to no record: orphans.
 
 An orphan is first stopped and reported. It is deleted when it has been off, or detached, for the
 grace time: somebody may still want what is on it. Compute says since when, so the Hub does not have
-to remember it.
+to remember it. A snapshot is deleted when it is older than the grace time: since when it has no
+record is not known.
 """
 
 from collections.abc import Sequence
@@ -10,19 +11,29 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.domain.instance import (
+    GLOBAL,
     Command,
     DeleteDisk,
     DeleteInstance,
+    DeleteSnapshot,
     Disk,
+    DiskSnapshot,
     Instance,
     InstanceState,
     LabelDisk,
     LabelInstance,
+    LabelSnapshot,
     Place,
     StopInstance,
 )
-from shared.domain.ownership import has_lost_labels, may_be_deleted, workspace_id_of
+from shared.domain.ownership import (
+    has_lost_labels,
+    may_be_deleted,
+    workspace_id_of,
+    workspace_of_snapshot,
+)
 from shared.domain.policy import Policy
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Workspace
 
 YOUNG = timedelta(hours=1)  # an insert that is still under way may have made what is younger
@@ -161,12 +172,49 @@ def act_on_disk(disk: Disk, now: datetime, policy: Policy) -> OrphanAction | Non
     )
 
 
+def act_on_snapshot(snapshot: DiskSnapshot, now: datetime, policy: Policy) -> OrphanAction | None:
+    """Decide about a snapshot that has no record. None if it is too young to be sure."""
+    if _young(snapshot.created_at, now, policy):
+        return None
+    workspace_id = workspace_of_snapshot(snapshot.name)
+    place = Place(GLOBAL, snapshot.name)
+    event = "OrphanSnapshotFound"
+    command: Command | None = None
+    reason = "no record has this snapshot"
+    if workspace_id is None:
+        reason = "no record has this snapshot, and its name is not one of the Hub's"
+    elif now - snapshot.created_at >= policy.orphan_grace:
+        event, command = "OrphanSnapshotDeleted", DeleteSnapshot(place)
+        reason = f"no record has this snapshot of {snapshot.created_at:%Y-%m-%d %H:%M} UTC"
+    return OrphanAction(
+        place=place,
+        workspace_id=workspace_id or "",
+        event=event,
+        reason=reason,
+        command=command,
+    )
+
+
+def label_snapshot_again(snapshot: Snapshot) -> OrphanAction:
+    """Return the action that puts the Hub's labels back on a recorded snapshot."""
+    place = snapshot.place
+    return OrphanAction(
+        place=place,
+        workspace_id=snapshot.workspace_id,
+        event="LabelsRestored",
+        reason=f"{place.name} had lost labels of the Hub's",
+        command=LabelSnapshot(
+            place=place, workspace_id=snapshot.workspace_id, owner_id=snapshot.owner_id
+        ),
+    )
+
+
 def too_many(actions: Sequence[OrphanAction], resources: int) -> bool:
     """Say whether there are more orphans to stop or delete than can be right.
 
     If the database is lost, every resource looks like an orphan.
     """
-    destructive = (StopInstance, DeleteInstance, DeleteDisk)
+    destructive = (StopInstance, DeleteInstance, DeleteDisk, DeleteSnapshot)
     count = sum(isinstance(action.command, destructive) for action in actions)
     return count > max(LEAST_LIMIT, resources // 10)
 

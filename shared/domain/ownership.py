@@ -8,7 +8,7 @@ ties to a live record is an orphan (``orphans``).
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
 from shared.domain.instance import Disk, Instance
@@ -17,6 +17,7 @@ from shared.domain.workspace import Workspace
 _ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NAME = re.compile(f"(?:home|workspace)-({_ID})(?:-.+)?")
 _MADE_BY_US = re.compile(f"(?:home|workspace)-({_ID})(?:-[0-9]+)?")
+_SNAPSHOT = re.compile(f"home-snapshot-({_ID})-[0-9a-f]{{12}}")
 
 
 def named_id(name: str) -> str | None:
@@ -36,6 +37,16 @@ def may_be_deleted(name: str) -> bool:
     another name, is reported and stays.
     """
     return _MADE_BY_US.fullmatch(name) is not None
+
+
+def workspace_of_snapshot(name: str) -> str | None:
+    """Return the workspace's id in the name that the Hub gives to a snapshot; None for any other.
+
+    No label counts: the Hub deletes only snapshots that it has made, and people make their own of a
+    home, by hand or by a schedule, which may copy its labels.
+    """
+    match = _SNAPSHOT.fullmatch(name)
+    return match[1] if match else None
 
 
 def tied_to(resource: Instance | Disk) -> set[str]:
@@ -65,11 +76,13 @@ def has_lost_labels(workspace: Workspace, resource: Instance | Disk) -> bool:
     ``owner`` and ``managed-by`` may have other values: companies use labels of these names, and the
     Hub does not decide by them.
     """
-    ours = labels_of(workspace.id, workspace.owner_id)
-    return (
-        resource.labels.get("workspace") != workspace.id
-        or not ours.keys() <= resource.labels.keys()
-    )
+    return lacks_labels(workspace.id, workspace.owner_id, resource.labels)
+
+
+def lacks_labels(workspace_id: str, owner_id: str, labels: Mapping[str, str]) -> bool:
+    """Say whether labels lack one of the Hub's, or name another workspace."""
+    ours = labels_of(workspace_id, owner_id)
+    return labels.get("workspace") != workspace_id or not ours.keys() <= labels.keys()
 
 
 def disks_of(workspace_id: str, disks: Iterable[Disk]) -> list[Disk]:

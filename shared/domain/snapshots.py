@@ -4,7 +4,7 @@ A snapshot has a record of its own from the moment in which its content is captu
 is the SNAPSHOT operation of its workspace.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -99,3 +99,16 @@ def snapshot_place(workspace_id: str, snapshot_id: str) -> Place:
     schedule, are named after the disk, ``home-<id>-…``, so their names begin in another way.
     """
     return Place(GLOBAL, f"home-snapshot-{workspace_id}-{snapshot_id[-12:]}")
+
+
+def lost(snapshot: Snapshot, now: datetime) -> Snapshot:
+    """Return a READY snapshot that is gone in Compute Engine."""
+    problem = Problem(
+        "SNAPSHOT_GONE",
+        "The snapshot was deleted outside the Hub. Delete it here, too.",
+        retryable=False,
+        at=now,
+    )
+    return replace(
+        snapshot, state=SnapshotState.FAILED, error=problem, attend_at=None, updated_at=now
+    )

@@ -1,11 +1,10 @@
-"""Compare what is recorded with what there is: machines, disks, and what owners hold."""
+"""Compare what is recorded with what there is: machines, disks, snapshots, what owners hold."""
 
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
 
 from shared import logs
 from shared.domain import orphans
@@ -25,21 +24,29 @@ from shared.domain.owner_limits import holdings
 from shared.domain.ownership import tied_to, workspace_id_of
 from shared.domain.policy import Policy
 from shared.domain.workspace import NO_NAME, OwnedWorkspace, Owner, Workspace
-from shared.ports import EVERY_WORKSPACE, Machines, Page, Stored, Unreadable, WorkspaceStore
+from shared.ports import EVERY_WORKSPACE, Machines, Stored, Unreadable, WorkspaceStore
 from shared.usecases.advance_operation import look
 from shared.usecases.fleet import Fleet, Resource
 from shared.usecases.records import Records
-from shared.usecases.sweeping import PAUSE_SECONDS, Pause, SweepReport, log_failure
+from shared.usecases.snapshots_in_compute import SnapshotsInCompute
+from shared.usecases.sweeping import (
+    PAUSE_SECONDS,
+    Pause,
+    Stretch,
+    SweepReport,
+    id_of,
+    log_failure,
+    ring,
+)
 
 BATCH = 300  # records that are read at once: about a megabyte
 TIME_BUDGET = timedelta(seconds=780)  # of the 900 that the catalogue gives the function
 # The parts of the time by whose end each phase stops. What one leaves, the next may use.
-LISTS_UNTIL, LOOKS_UNTIL, ORPHANS_UNTIL = 0.5, 0.7, 0.8
+LISTS_UNTIL, LOOKS_UNTIL, ORPHANS_UNTIL, SNAPSHOTS_UNTIL = 0.5, 0.7, 0.8, 0.9
 RECONCILER = "reconcile"
 # The names under which the store keeps how far a run came: the last id that was done.
 WORKSPACES, OWNERS = "fleet-workspaces", "fleet-owners"
 
-R = TypeVar("R", Workspace, Owner)
 Held = dict[str, dict[str, OwnedWorkspace]]  # by owner and workspace
 
 
@@ -53,8 +60,9 @@ def reconcile_fleet(
     """Remove orphans, restore labels, have records adopt their machines, repair owners' records.
 
     The phases are Compute's two lists; the workspaces, in the order of their ids, each with what
-    the lists have of it; what was decided about orphans and labels; and the owners. Each has a part
-    of the time, and each but the lists goes on in the next run where it was cut off. So every phase
+    the lists have of it; what was decided about orphans and labels; the snapshots, with a list of
+    their own (``SnapshotsInCompute``); and the owners. Each has a part of the time, and each but
+    the lists goes on in the next run where it was cut off. So every phase
     advances in every run. A run goes round: from where the last one stopped to the end, and from
     the beginning to there. If it gets round, each record was read once, and only owners whose
     record differs from what was read are read again with their workspaces.
@@ -84,6 +92,8 @@ def reconcile_fleet(
             run.see_to_workspaces(
                 fleet, began + budget * LOOKS_UNTIL, began + budget * ORPHANS_UNTIL
             )
+            del fleet  # the snapshots take as much memory
+            run.see_to_snapshots(began + budget * SNAPSHOTS_UNTIL)
         except UnavailableError as error:
             away = error
     run.see_to_owners(began + budget)
@@ -91,38 +101,6 @@ def reconcile_fleet(
         raise away
     logs.info("FleetReconciled", **run.report.counts())
     return run.report
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretch(Generic[R]):
-    """All records whose id is above ``after`` and at most ``upto``. None stands for no end."""
-
-    after: str | None
-    upto: str | None
-    records: Sequence[Stored[R] | Unreadable]
-
-
-def _ring(
-    query: Callable[[int, str | None], Page[Stored[R] | Unreadable]], start: str | None
-) -> Iterator[_Stretch[R]]:
-    """Yield the records from a place to the end, and then those from the beginning to the place."""
-    whole: list[tuple[str | None, str | None]] = [(None, None)]
-    for first, end in whole if start is None else [(start, None), (None, start)]:
-        after = first
-        while True:
-            page = query(BATCH, after)
-            upto = page.next_token
-            if end is not None and (upto is None or upto > end):
-                upto = end
-            found = [each for each in page.records if upto is None or _id_of(each) <= upto]
-            yield _Stretch(after, upto, found)
-            if upto == end:
-                break
-            after = upto
-
-
-def _id_of(entry: Stored[R] | Unreadable) -> str:
-    return entry.id if isinstance(entry, Unreadable) else entry.record.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +171,9 @@ class _Run:
         """
         store = self.records.store
         try:
-            for stretch in _ring(store.list_workspaces_by_id, store.get_checkpoint(WORKSPACES)):
+            for stretch in ring(
+                store.list_workspaces_by_id, store.get_checkpoint(WORKSPACES), BATCH
+            ):
                 for entry in stretch.records:
                     if self.records.clock() > until:
                         return
@@ -204,11 +184,11 @@ class _Run:
 
     def _looks(self, fleet: Fleet, start: str | None) -> Iterator[str]:
         """Look at one id after the other, and yield each when it is done."""
-        for stretch in _ring(self.records.store.list_workspaces_by_id, start):
+        for stretch in ring(self.records.store.list_workspaces_by_id, start, BATCH):
             keys = fleet.keys_in(stretch.after, stretch.upto)
-            known = {_id_of(each): each for each in stretch.records}
+            known = {id_of(each): each for each in stretch.records}
             known |= self._tied_elsewhere(fleet, keys, stretch)
-            ids = sorted({*keys, *(_id_of(each) for each in stretch.records)})
+            ids = sorted({*keys, *(id_of(each) for each in stretch.records)})
             after = stretch.after
             for each in ids:
                 self._look_at(fleet, each, known, after)
@@ -216,7 +196,7 @@ class _Run:
                 yield each
 
     def _tied_elsewhere(
-        self, fleet: Fleet, keys: Sequence[str], stretch: _Stretch[Workspace]
+        self, fleet: Fleet, keys: Sequence[str], stretch: Stretch[Workspace]
     ) -> dict[str, Stored[Workspace] | Unreadable]:
         """Return the records outside a stretch to which resources in it are tied. Usually none."""
         ids = sorted(
@@ -229,7 +209,7 @@ class _Run:
         found: dict[str, Stored[Workspace] | Unreadable] = {}
         for first in range(0, len(ids), BATCH):
             batch = self.records.store.get_many(ids[first : first + BATCH])
-            found.update({_id_of(each): each for each in batch})
+            found.update({id_of(each): each for each in batch})
         return found
 
     def _look_at(
@@ -448,6 +428,19 @@ class _Run:
         log_failure("ResourceNotSeenTo", error, name=place.name, zone=place.zone, what=action.event)
         self.report.failed[place.name] = str(error)
 
+    # ---- snapshots ----
+
+    def see_to_snapshots(self, until: datetime) -> None:
+        """Compare the recorded snapshots with those that there are.
+
+        Raises:
+            UnavailableError: Compute's list or the store does not answer, or not by ``until``.
+        """
+        snapshots = SnapshotsInCompute(
+            self.records, self.machines, self.policy, self.report, self._carry_out
+        )
+        snapshots.compare(BATCH, until)
+
     # ---- owners ----
 
     def see_to_owners(self, until: datetime) -> None:
@@ -467,11 +460,11 @@ class _Run:
             self.report.unfinished |= not finished
 
     def _owners(self, start: str | None) -> Iterator[str]:
-        for stretch in _ring(self.records.store.list_owners_by_id, start):
+        for stretch in ring(self.records.store.list_owners_by_id, start, BATCH):
             for entry in stretch.records:
                 if not self._holds_what_was_read(entry):
-                    self._repair(_id_of(entry))
-                yield _id_of(entry)
+                    self._repair(id_of(entry))
+                yield id_of(entry)
 
     def _holds_what_was_read(self, entry: Stored[Owner] | Unreadable) -> bool:
         """Say whether an owner's record is as this run read the workspaces, all of them.
@@ -494,7 +487,7 @@ class _Run:
             self.report.failed[owner_id] = str(error)
 
 
-def _is_within(workspace_id: str, stretch: _Stretch[Workspace]) -> bool:
+def _is_within(workspace_id: str, stretch: Stretch[Workspace]) -> bool:
     above = stretch.after is None or workspace_id > stretch.after
     return above and (stretch.upto is None or workspace_id <= stretch.upto)
 

@@ -1,17 +1,18 @@
-"""What the scheduled sweeps share: paging, a time budget, and a report of what was done."""
+"""What the scheduled sweeps share: paging, time budgets, and a report of what was done."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from shared import logs
 from shared.domain.access import Actor
 from shared.domain.changes import Change
 from shared.domain.errors import UnavailableError, WorkspaceNotFoundError
-from shared.domain.workspace import OperationKind, Workspace
-from shared.ports import Page
+from shared.domain.snapshots import Snapshot
+from shared.domain.workspace import OperationKind, Owner, Workspace
+from shared.ports import Page, Stored, Unreadable
 from shared.usecases.records import Records
 
 PAGE = 100
@@ -21,6 +22,7 @@ TIME_BUDGET = timedelta(seconds=120)  # of a sweep: a function has two at most, 
 PAUSE_SECONDS = 0.25
 
 Pause = Callable[[float], None]
+R = TypeVar("R", Workspace, Owner, Snapshot)
 
 
 @dataclass(slots=True)
@@ -99,6 +101,42 @@ class Sweep:
             if changed:
                 report.done.setdefault(_what(now), []).append(workspace_id)
                 self.pause(PAUSE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch(Generic[R]):
+    """All records whose id is above ``after`` and at most ``upto``. None stands for no end."""
+
+    after: str | None
+    upto: str | None
+    records: Sequence[Stored[R] | Unreadable]
+
+
+def ring(
+    query: Callable[[int, str | None], Page[Stored[R] | Unreadable]], start: str | None, batch: int
+) -> Iterator[Stretch[R]]:
+    """Yield the records from a place to the end, and then those from the beginning to the place.
+
+    ``batch`` of them are read at once.
+    """
+    whole: list[tuple[str | None, str | None]] = [(None, None)]
+    for first, end in whole if start is None else [(start, None), (None, start)]:
+        after = first
+        while True:
+            page = query(batch, after)
+            upto = page.next_token
+            if end is not None and (upto is None or upto > end):
+                upto = end
+            found = [each for each in page.records if upto is None or id_of(each) <= upto]
+            yield Stretch(after, upto, found)
+            if upto == end:
+                break
+            after = upto
+
+
+def id_of(entry: Stored[Workspace] | Stored[Owner] | Stored[Snapshot] | Unreadable) -> str:
+    """Return the id of a record, which may not have been read."""
+    return entry.id if isinstance(entry, Unreadable) else entry.record.id
 
 
 def _what(workspace: Workspace) -> str:

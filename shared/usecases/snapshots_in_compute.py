@@ -1,0 +1,205 @@
+"""Compare the snapshots that are recorded with those that there are in Compute Engine."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from shared import logs
+from shared.domain import orphans
+from shared.domain.errors import ConflictError, UnavailableError
+from shared.domain.events import HUB, Event
+from shared.domain.instance import DiskSnapshot, SnapshotStatus
+from shared.domain.orphans import OrphanAction
+from shared.domain.ownership import lacks_labels, workspace_of_snapshot
+from shared.domain.policy import Policy
+from shared.domain.snapshots import Snapshot, SnapshotState, lost
+from shared.domain.workspace import OperationKind
+from shared.ports import Machines, Stored, Unreadable
+from shared.usecases.records import Records
+from shared.usecases.sweeping import SweepReport, log_failure, ring
+
+SNAPSHOTS = "fleet-snapshots"  # the name under which the store keeps how far a run came
+# In these states a snapshot must be in Compute. What becomes of it in the others, its jobs see to.
+_KEPT = {SnapshotState.READY, SnapshotState.UPLOADING}
+
+
+@dataclass(slots=True)
+class SnapshotsInCompute:
+    """One comparison. ``carry_out`` does an action for an owner and reports it.
+
+    What is recorded as READY and is gone becomes FAILED. Lost labels are restored. What the Hub has
+    made and no record has is deleted after the grace time. Before anything is changed, it is read
+    again by itself.
+    """
+
+    records: Records
+    machines: Machines
+    policy: Policy
+    report: SweepReport
+    carry_out: Callable[[OrphanAction, str], None]
+    _listed: dict[str, DiskSnapshot] = field(default_factory=dict)
+    _unknown: dict[str, DiskSnapshot] = field(default_factory=dict)  # that no record has, so far
+
+    def compare(self, batch: int, until: datetime) -> None:
+        """Go round all records, ``batch`` at once, from where the last run stopped.
+
+        Only a run that gets round knows what no record has.
+
+        Raises:
+            UnavailableError: the list or the store does not answer, or not by ``until``. Nothing
+                was decided on a partial list.
+        """
+        store, listed_at = self.records.store, self.records.clock()
+        self._list(until)
+        reached = start = store.get_checkpoint(SNAPSHOTS)
+        got_round = False
+        try:
+            for entry in self._entries(start, batch):
+                self._look_at(entry, listed_at)
+                reached = entry.id if isinstance(entry, Unreadable) else entry.record.id
+                if self.records.clock() > until:
+                    break
+            else:
+                reached, got_round = None, True
+        finally:
+            if reached != start:
+                store.set_checkpoint(SNAPSHOTS, reached)
+        if got_round:
+            self._see_to_unknown(until)
+        else:
+            self.report.unfinished = True
+
+    def _list(self, until: datetime) -> None:
+        for each in self.machines.list_snapshots():
+            if self.records.clock() > until:
+                raise UnavailableError("Compute Engine's list took longer than a run may take.")
+            self._listed[each.name] = each
+        self._unknown = dict(self._listed)
+
+    def _entries(self, start: str | None, batch: int) -> Iterator[Stored[Snapshot] | Unreadable]:
+        for stretch in ring(self.records.store.list_snapshots_by_id, start, batch):
+            yield from stretch.records
+
+    # ---- what is recorded ----
+
+    def _look_at(self, entry: Stored[Snapshot] | Unreadable, listed_at: datetime) -> None:
+        """Compare one record. What fails is reported, and stops nothing else."""
+        if isinstance(entry, Unreadable):
+            logs.warning("SweepFailed", snapshot_id=entry.id, reason=entry.reason)
+            self.report.failed[entry.id] = entry.reason
+            for name in [each for each in self._unknown if _has(entry, each)]:
+                del self._unknown[name]
+            return
+        snapshot = entry.record
+        self._unknown.pop(snapshot.place.name, None)
+        if snapshot.state not in _KEPT:
+            return
+        try:
+            self._compare(snapshot, listed_at)
+        except ConflictError:
+            return  # it changes right now: the next run looks again
+        except Exception as error:  # noqa: BLE001 -- one snapshot must not stop the rest
+            log_failure("SweepFailed", error, snapshot_id=snapshot.id)
+            self.report.failed[snapshot.id] = str(error)
+
+    def _compare(self, snapshot: Snapshot, listed_at: datetime) -> None:
+        name = snapshot.place.name
+        listed = self._listed.get(name)
+        found = listed or self.machines.get_snapshot(name)
+        if found is None or found.status is SnapshotStatus.FAILED:
+            self._lose(snapshot.id)
+            return
+        unlisted = listed is None and found.created_at < listed_at
+        if unlisted or lacks_labels(snapshot.workspace_id, snapshot.owner_id, found.labels):
+            self.carry_out(orphans.label_snapshot_again(snapshot), snapshot.owner_id)
+
+    def _lose(self, snapshot_id: str) -> None:
+        """Record that a snapshot is gone, if it still should be there."""
+        store, now = self.records.store, self.records.clock()
+        stored = store.get_snapshot(snapshot_id)
+        if stored is None or stored.record.state is not SnapshotState.READY:
+            return
+        found = self.machines.get_snapshot(stored.record.place.name)
+        if found is not None and found.status is not SnapshotStatus.FAILED:
+            return
+        failed = lost(stored.record, now)
+        event = Event(
+            at=now,
+            workspace_id=failed.workspace_id,
+            owner_id=failed.owner_id,
+            who=HUB,
+            what="SnapshotLost",
+            result=failed.error.message if failed.error else "",
+            request_id=logs.request_id.get(),
+        )
+        store.commit(snapshots=[(stored, failed)], events=[event])
+        logs.error("SnapshotLost", workspace_id=failed.workspace_id, snapshot_id=snapshot_id)
+        self.report.done.setdefault("SnapshotLost", []).append(snapshot_id)
+
+    # ---- what no record has ----
+
+    def _see_to_unknown(self, until: datetime) -> None:
+        """Decide about what no record has, and do it, as far as time allows."""
+        now = self.records.clock()
+        decided = [
+            (snapshot, action)
+            for _, snapshot in sorted(self._unknown.items())
+            if (action := orphans.act_on_snapshot(snapshot, now, self.policy))
+        ]
+        if self._too_many(decided):
+            # Many may have been deleted with their records since the list.
+            decided = [each for each in decided if self._is_still_so(*each, until)]
+        if self._too_many(decided):
+            names = [action.place.name for _, action in decided][:50]
+            logs.error("TooManyOrphans", found=len(decided), of=len(self._listed), names=names)
+            self.report.failed["snapshots"] = (
+                f"{len(decided)} snapshots without a record are too many to be true: nothing was "
+                "done. See the log, TooManyOrphans."
+            )
+            return
+        for number, (snapshot, action) in enumerate(decided):
+            if number and self.records.clock() > until:
+                self.report.unfinished = True
+                return
+            if self._is_still_so(snapshot, action, None):
+                self.carry_out(action, "")
+
+    def _too_many(self, decided: Sequence[tuple[DiskSnapshot, OrphanAction]]) -> bool:
+        return orphans.too_many([action for _, action in decided], len(self._listed))
+
+    def _is_still_so(
+        self, snapshot: DiskSnapshot, action: OrphanAction, until: datetime | None
+    ) -> bool:
+        """Say whether a snapshot is there, and neither a record nor an operation has it.
+
+        After ``until`` nothing is read any more: it is taken to be as it was.
+        """
+        if action.command is None or (until is not None and self.records.clock() > until):
+            return True
+        try:
+            found = self.machines.get_snapshot(snapshot.name)
+            return found is not None and not self._has_record(snapshot.name)
+        except UnavailableError as error:
+            log_failure("ResourceNotSeenTo", error, name=snapshot.name, what=action.event)
+            self.report.failed[snapshot.name] = str(error)
+            return False
+
+    def _has_record(self, name: str) -> bool:
+        workspace_id = workspace_of_snapshot(name)
+        if workspace_id is None:
+            return False
+        store = self.records.store
+        workspace = store.get(workspace_id)
+        operation = workspace.record.operation if workspace else None
+        takes = operation is not None and operation.kind is OperationKind.SNAPSHOT
+        if takes and operation is not None and name.endswith(operation.id[-12:]):
+            return True
+        return any(
+            _has(each, name) if isinstance(each, Unreadable) else each.record.place.name == name
+            for each in store.list_snapshots(workspace_id)
+        )
+
+
+def _has(unreadable: Unreadable, name: str) -> bool:
+    """Say whether a record that cannot be read may be that of a snapshot of this name."""
+    return name.endswith(unreadable.id[-12:])

@@ -62,7 +62,8 @@ def test_forty_thousand_machines_are_seen_to_in_time() -> None:
         "list_disks": 160,
         "list_workspaces_by_id": 134,
         "list_owners_by_id": 34,
-        "get_checkpoint": 2,
+        "list_snapshots_by_id": 1,
+        "get_checkpoint": 3,
         "set_checkpoint": 2,
     }
 

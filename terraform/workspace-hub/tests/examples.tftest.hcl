@@ -133,6 +133,7 @@ run "minimal" {
       google_service_account_iam_member.operate_as_machine["workers"].service_account_id == google_service_account.machine.name,
       google_project_iam_member.operate["workers"].role == google_project_iam_custom_role.operate.id,
       length(google_project_iam_member.operate["workers"].condition) == 1,
+      strcontains(google_project_iam_member.operate["workers"].condition[0].expression, "(resource.type == \"compute.googleapis.com/Snapshot\" && resource.name.extract(\"/snapshots/{name}\").startsWith(\"home-snapshot-\"))"),
     ])
     error_message = "Only the workers act as the machines' account, and operate machines by the custom role and its condition."
   }

@@ -124,6 +124,10 @@ class _Cloud:
             "delete",
             "disk_insert",
             "disk_delete",
+            "snapshot_capture",
+            "snapshot_upload",
+            "snapshot_delete",
+            "snapshot_pause",
         )
         more = (
             "set_metadata",
@@ -148,6 +152,8 @@ class _Cloud:
         self.instances = compute_v1.InstancesClient(**options)
         self.disks = compute_v1.DisksClient(**options)
         self.operations = compute_v1.ZoneOperationsClient(**options)
+        self.snapshots = compute_v1.SnapshotsClient(**options)
+        self.global_operations = compute_v1.GlobalOperationsClient(**options)
         self.zones = compute_v1.ZonesClient(**options)
         self.machine_types = compute_v1.MachineTypesClient(**options)
 
@@ -160,6 +166,8 @@ class _Cloud:
             self.instances,
             self.disks,
             self.operations,
+            self.snapshots,
+            self.global_operations,
             self.zones,
             self.machine_types,
         )
@@ -221,6 +229,29 @@ class _Cloud:
 
     def get(self, name: str, *, zone: str = ZONE) -> compute_v1.Instance:
         return self.instances.get(project=PROJECT, zone=zone, instance=name)
+
+    def insert_disk(self, name: str = "spare", **more: Any) -> compute_v1.Operation:
+        """Insert a disk and wait until it is there."""
+        disk = compute_v1.Disk(**{"name": name, "size_gb": 20} | more)
+        return self.wait_for(self.disks.insert_unary(**HERE, disk_resource=disk))
+
+    def insert_snapshot(
+        self, name: str = "kept", *, request_id: str | None = None, **more: Any
+    ) -> compute_v1.Operation:
+        """Begin to take a snapshot, of the disk ``spare`` by default."""
+        snapshot = compute_v1.Snapshot(
+            **{"name": name, "source_disk": f"zones/{ZONE}/disks/spare"} | more
+        )
+        request = compute_v1.InsertSnapshotRequest(
+            project=PROJECT, snapshot_resource=snapshot, request_id=request_id
+        )
+        return self.snapshots.insert_unary(request)
+
+    def wait_for_global(self, operation: compute_v1.Operation) -> compute_v1.Operation:
+        return self.global_operations.wait(project=PROJECT, operation=operation.name)
+
+    def snapshot(self, name: str = "kept") -> compute_v1.Snapshot:
+        return self.snapshots.get(project=PROJECT, snapshot=name)
 
     def call_method(self, verb: str, name: str) -> compute_v1.Operation:
         operation: compute_v1.Operation = getattr(self.instances, f"{verb}_unary")(
@@ -704,6 +735,118 @@ def test_a_disk_can_be_labelled_resized_and_restored_from_a_snapshot(cloud: _Clo
     made = cloud.disks.get(**there, disk="spare")
     assert (made.size_gb, dict(made.labels)) == (30, {})
     assert dict(cloud.disks.get(**HERE, disk="spare").labels) == {"hub": "test"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"https://www.googleapis.com/compute/v1/projects/{PROJECT}/zones/{ZONE}/disks/spare",
+        f"projects/{PROJECT}/zones/{ZONE}/disks/spare",
+        f"zones/{ZONE}/disks/spare",
+    ],
+)
+def test_a_snapshot_is_ready_when_its_operation_is_done(cloud: _Cloud, source: str) -> None:
+    """The operation belongs to no zone."""
+    cloud.insert_disk()
+    operation = cloud.insert_snapshot(source_disk=source, labels={"hub": "test"})
+    assert (operation.status, operation.zone) == (compute_v1.Operation.Status.RUNNING, "")
+    assert operation.target_link.endswith(f"/projects/{PROJECT}/global/snapshots/kept")
+    assert cloud.snapshot().status in {"CREATING", "UPLOADING", "READY"}
+    assert not _error_codes(cloud.wait_for_global(operation))
+    found = cloud.global_operations.get(project=PROJECT, operation=operation.name)
+    assert found.status == compute_v1.Operation.Status.DONE
+
+    made = cloud.snapshot()
+    assert (made.status, dict(made.labels)) == ("READY", {"hub": "test"})
+    assert (made.disk_size_gb, made.storage_bytes > 0) == (20, True)
+    assert made.source_disk.endswith(f"/projects/{PROJECT}/zones/{ZONE}/disks/spare")
+    assert [each.name for each in cloud.global_operations.list(project=PROJECT)] == [operation.name]
+
+
+def test_a_snapshot_with_a_repeated_request_id_is_the_same_call(cloud: _Cloud) -> None:
+    """Without one, the name is taken."""
+    cloud.insert_disk()
+    request_id = str(uuid.uuid4())
+    operation = cloud.insert_snapshot(request_id=request_id)
+    assert cloud.insert_snapshot(request_id=request_id).name == operation.name
+    cloud.wait_for_global(operation)
+    assert cloud.insert_snapshot(request_id=request_id).name == operation.name
+    with pytest.raises(exceptions.Conflict, match=r"snapshots/kept' already exists"):
+        cloud.insert_snapshot()
+    with pytest.raises(exceptions.BadRequest, match=r"used for snapshots\.insert of 'kept'"):
+        cloud.insert_snapshot("another", request_id=request_id)
+
+
+def test_snapshots_are_listed_labelled_and_deleted(cloud: _Cloud) -> None:
+    """As other resources: by label, by page, by field, and with the current fingerprint."""
+    cloud.insert_disk()
+    for number in range(3):
+        cloud.insert_disk(f"disk-{number}")
+        cloud.insert_snapshot(
+            f"kept-{number}",
+            source_disk=f"zones/{ZONE}/disks/disk-{number}",
+            labels={"hub": "test" if number else "other"},
+        )
+
+    def listed(text: str) -> list[str]:
+        request = compute_v1.ListSnapshotsRequest(project=PROJECT, filter=text, max_results=1)
+        return [each.name for each in cloud.snapshots.list(request)]
+
+    assert listed("labels.hub=test") == ["kept-1", "kept-2"]
+    assert listed("") == ["kept-0", "kept-1", "kept-2"]
+    path = f"/compute/v1/projects/{PROJECT}/global/snapshots?fields=items/name,kind"
+    assert cloud.call("GET", path).json() == {
+        "kind": "compute#snapshotList",
+        "items": [{"name": f"kept-{number}"} for number in range(3)],
+    }
+
+    labels = compute_v1.GlobalSetLabelsRequest(
+        label_fingerprint=cloud.snapshot("kept-0").label_fingerprint, labels={"hub": "test"}
+    )
+
+    def set_labels() -> compute_v1.Operation:
+        return cloud.snapshots.set_labels_unary(
+            project=PROJECT, resource="kept-0", global_set_labels_request_resource=labels
+        )
+
+    assert not _error_codes(cloud.wait_for_global(set_labels()))
+    with pytest.raises(exceptions.PreconditionFailed, match="Labels fingerprint either invalid"):
+        set_labels()
+    _wait_until(lambda: cloud.snapshot("kept-0").status == "READY")
+    cloud.wait_for_global(cloud.snapshots.delete_unary(project=PROJECT, snapshot="kept-0"))
+    assert listed("labels.hub=test") == ["kept-1", "kept-2"]
+    with pytest.raises(exceptions.NotFound, match="global/snapshots/kept-0' was not found"):
+        cloud.snapshot("kept-0")
+
+
+def test_a_machine_can_be_made_with_a_home_from_a_snapshot(cloud: _Cloud, name: str) -> None:
+    """The disk is at least as large as the snapshot, which may be deleted afterwards."""
+    cloud.insert_disk()
+    cloud.wait_for_global(cloud.insert_snapshot())
+
+    def insert(**more: Any) -> compute_v1.Operation:
+        home = {
+            "disk_name": f"{name}-home",
+            "source_snapshot": f"projects/{PROJECT}/global/snapshots/kept",
+        }
+        disks = [
+            {"boot": True, "auto_delete": True, "initialize_params": {"disk_size_gb": 10}},
+            {"device_name": "home", "initialize_params": home | more},
+        ]
+        return cloud.insert(name, disks=disks)
+
+    why = r"cannot be smaller than the snapshot size \(20 GB\)"
+    with pytest.raises(exceptions.BadRequest, match=why):
+        insert(disk_size_gb=10)
+    with pytest.raises(exceptions.NotFound, match="global/snapshots/none' was not found"):
+        insert(source_snapshot="global/snapshots/none")
+    with pytest.raises(exceptions.NotFound):
+        cloud.get(name)
+
+    assert not _error_codes(cloud.wait_for(insert()))
+    cloud.wait_for_global(cloud.snapshots.delete_unary(project=PROJECT, snapshot="kept"))
+    made = cloud.disks.get(**HERE, disk=f"{name}-home")
+    assert (made.size_gb, made.source_snapshot.rpartition("/")[2]) == (20, "kept")
 
 
 def test_a_disk_can_be_moved_from_one_machine_to_another(cloud: _Cloud, name: str) -> None:
@@ -1249,6 +1392,52 @@ def test_a_disk_in_use_is_refused_with_the_name_of_its_user(cloud: _Cloud) -> No
     assert not _error_codes(cloud.wait_for(cloud.disks.delete_unary(**HERE, disk="spare")))
 
 
+@pytest.mark.parametrize(
+    ("fault", "codes", "status"),
+    [
+        ("source_busy", ["RESOURCE_OPERATION_RATE_EXCEEDED"], None),
+        ("snapshot_quota_exceeded", ["QUOTA_EXCEEDED"], None),
+        ("capture_fails", ["INTERNAL_ERROR"], "FAILED"),
+        ("upload_fails", ["INTERNAL_ERROR"], "FAILED"),
+    ],
+)
+def test_the_operation_of_a_snapshot_can_fail(
+    cloud: _Cloud, fault: str, codes: list[str], status: str | None
+) -> None:
+    """The snapshot does not exist then, or is FAILED and can be deleted; the next one succeeds."""
+    cloud.insert_disk()
+    cloud.fault(fault, count=1)
+    assert _error_codes(cloud.wait_for_global(cloud.insert_snapshot())) == codes
+    if status is None:
+        with pytest.raises(exceptions.NotFound):
+            cloud.snapshot()
+    else:
+        assert cloud.snapshot().status == status
+        cloud.wait_for_global(cloud.snapshots.delete_unary(project=PROJECT, snapshot="kept"))
+    _wait_until(lambda: not _error_codes(cloud.wait_for_global(cloud.insert_snapshot())))
+    assert cloud.snapshot().status == "READY"
+
+
+def test_a_policy_or_a_missing_disk_refuses_a_snapshot_or_fails_its_operation(
+    cloud: _Cloud,
+) -> None:
+    """The answers alternate, and leave no snapshot."""
+    cloud.insert_disk()
+    cloud.fault("snapshot_location_forbidden", count=2)
+    why = "Location US violates constraint constraints/gcp.resourceLocations"
+    with pytest.raises(exceptions.PreconditionFailed, match=why):
+        cloud.insert_snapshot()
+    assert _error_codes(cloud.wait_for_global(cloud.insert_snapshot())) == ["CONDITION_NOT_MET"]
+
+    cloud.fault("source_gone", count=3)
+    with pytest.raises(exceptions.NotFound, match="disks/spare' was not found"):
+        cloud.insert_snapshot()
+    assert _error_codes(cloud.wait_for_global(cloud.insert_snapshot())) == ["RESOURCE_NOT_FOUND"]
+    with pytest.raises(exceptions.BadRequest, match="referenced disk resource cannot be found"):
+        cloud.insert_snapshot()
+    assert list(cloud.snapshots.list(project=PROJECT)) == []
+
+
 def test_an_unsupported_suspend_returns_the_machine_to_running(cloud: _Cloud, name: str) -> None:
     """It is ``SUSPENDING`` first, and its operation is done with an error."""
     cloud.insert_and_wait(name)
@@ -1350,6 +1539,7 @@ def test_a_fault_can_be_limited_to_each_method_of_the_server(cloud: _Cloud, name
     """The methods in ``METHODS`` are exactly those that the server has."""
     operation = cloud.insert(name).name
     home = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}"
+    everywhere = f"/compute/v1/projects/{PROJECT}/global"
     one = f"{home}/instances/{name}"
     calls = {
         "disks.aggregatedList": ("GET", f"/compute/v1/projects/{PROJECT}/aggregated/disks"),
@@ -1368,7 +1558,14 @@ def test_a_fault_can_be_limited_to_each_method_of_the_server(cloud: _Cloud, name
         "instances.insert": ("POST", f"{home}/instances"),
         "instances.list": ("GET", f"{home}/instances"),
         "machineTypes.get": ("GET", f"{home}/machineTypes/e2-small"),
-        "snapshots.get": ("GET", f"/compute/v1/projects/{PROJECT}/global/snapshots/any"),
+        "globalOperations.get": ("GET", f"{everywhere}/operations/any"),
+        "globalOperations.list": ("GET", f"{everywhere}/operations"),
+        "globalOperations.wait": ("POST", f"{everywhere}/operations/any/wait"),
+        "snapshots.delete": ("DELETE", f"{everywhere}/snapshots/any"),
+        "snapshots.get": ("GET", f"{everywhere}/snapshots/any"),
+        "snapshots.insert": ("POST", f"{everywhere}/snapshots"),
+        "snapshots.list": ("GET", f"{everywhere}/snapshots"),
+        "snapshots.setLabels": ("POST", f"{everywhere}/snapshots/any/setLabels"),
         "zoneOperations.get": ("GET", f"{home}/operations/{operation}"),
         "zoneOperations.list": ("GET", f"{home}/operations"),
         "zoneOperations.wait": ("POST", f"{home}/operations/{operation}/wait"),
@@ -1917,7 +2114,8 @@ def test_the_history_has_every_call_that_tries_to_change_something(
     calls = cloud.call("GET", "/localcloud/history").json()["calls"]
 
     assert all(call.pop("time") for call in calls)
-    common = {"zone": ZONE, "instance": name, "disk": None, "requestId": None, "operation": None}
+    nothing = dict.fromkeys(["disk", "snapshot", "requestId", "operation"])
+    common = {"zone": ZONE, "instance": name, **nothing}
     assert calls == [
         common
         | {

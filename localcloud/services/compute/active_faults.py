@@ -19,11 +19,14 @@ from localcloud.services.compute.fault_kinds import (
     MachineFault,
     OperationFault,
     PolicyRace,
+    SnapshotFault,
+    Source,
+    SourceFault,
     Strike,
 )
 from localcloud.services.compute.faults import FAULTS
 from localcloud.services.compute.methods import METHODS
-from localcloud.services.compute.resources import Disk, Instance
+from localcloud.services.compute.resources import Disk, Instance, Snapshot
 from localcloud.services.project import Project
 
 _Kind = TypeVar("_Kind", bound=Fault)
@@ -38,6 +41,14 @@ class Place(NamedTuple):
     zone: str | None
     instance: str | None
     method: str | None = None
+
+
+class SnapshotFailure(NamedTuple):
+    """How a snapshot will fail; see ``SnapshotFault``."""
+
+    failure: Failure
+    after_capture: bool
+    remains: bool
 
 
 @dataclass(kw_only=True)
@@ -182,18 +193,47 @@ class ActiveFaults:
         """
         place = Place(instance.zone, instance.name, method)
         for fault, number in self._striking(InstanceOperationFault, place):
-            outcome = fault.outcome(Strike(project=self._project, target=instance, number=number))
-            if isinstance(outcome, ComputeError):
-                raise outcome
-            return outcome
+            strike = Strike(project=self._project, target=instance, number=number)
+            return _failure(fault.outcome(strike))
         return None
 
-    def operation_faults(self, method: str, target: Instance | Disk) -> list[OperationFault]:
-        """Return the faults that change how an operation proceeds; one per name at most."""
-        name = target.name if isinstance(target, Instance) else None
-        return [
-            fault for fault, _ in self._striking(OperationFault, Place(target.zone, name, method))
-        ]
+    def failure_of_source(self, place: Place, source: Source) -> Failure | None:
+        """Return why nothing can be made from a disk or a snapshot, if a fault says so.
+
+        Raises:
+            ComputeError: the fault refuses the call instead.
+        """
+        for fault, number in self._striking(SourceFault, place):
+            strike: Strike[Source] = Strike(project=self._project, target=source, number=number)
+            return _failure(fault.outcome(strike))
+        return None
+
+    def failure_of_snapshot(self, method: str, snapshot: Snapshot) -> SnapshotFailure | None:
+        """Return how the operation that takes a snapshot will fail, if a fault says so.
+
+        Raises:
+            ComputeError: the fault refuses the call instead.
+        """
+        place = Place(snapshot.disk.zone, snapshot.disk.last_user, method)
+        for fault, number in self._striking(SnapshotFault, place):
+            strike = Strike(project=self._project, target=snapshot, number=number)
+            failure = _failure(fault.outcome(strike))
+            return SnapshotFailure(failure, fault.after_capture, fault.remains)
+        return None
+
+    def operation_faults(
+        self, method: str, target: Instance | Disk | Snapshot
+    ) -> list[OperationFault]:
+        """Return the faults that change how an operation proceeds; one per name at most.
+
+        For a snapshot, they are those of the zone and the instance of its disk.
+        """
+        zone, name = target.zone, None
+        if isinstance(target, Snapshot):
+            zone, name = target.disk.zone, target.disk.last_user
+        elif isinstance(target, Instance):
+            name = target.name
+        return [fault for fault, _ in self._striking(OperationFault, Place(zone, name, method))]
 
     def guest_fault(self, instance: Instance) -> GuestFault | None:
         """Return the fault that affects a guest that boots now, or None."""
@@ -216,6 +256,17 @@ class ActiveFaults:
             applies = fault.affects_machines or place.method in fault.methods
             if isinstance(fault, kind) and applies and (number := self.strike(fault.name, place)):
                 yield fault, number
+
+
+def _failure(outcome: ComputeError | Failure) -> Failure:
+    """Return how an operation fails.
+
+    Raises:
+        ComputeError: it is the call that is refused.
+    """
+    if isinstance(outcome, ComputeError):
+        raise outcome
+    return outcome
 
 
 def _known_fault(name: str) -> Fault:

@@ -24,6 +24,7 @@ from localcloud.services.compute.resources import (
     path_of_link,
     timestamp,
 )
+from localcloud.services.compute.snapshots import Snapshots, with_source
 
 # The states in which the disks of an instance can be changed. Whether Compute accepts such a change
 # while an instance is suspended is not published.
@@ -33,8 +34,9 @@ _CHANGEABLE = frozenset({RUNNING, SUSPENDED, TERMINATED})
 class AttachedDisks:
     """The disks of the instances of a fleet."""
 
-    def __init__(self, parts: SharedParts) -> None:
+    def __init__(self, parts: SharedParts, snapshots: Snapshots) -> None:
         self._parts = parts
+        self._snapshots = snapshots
         self._inventory = parts.inventory
 
     def attach(
@@ -124,6 +126,12 @@ class AttachedDisks:
         source = last_part(attached["source"]) if attached else ""
         return self._inventory.disks.find(instance.zone, source)
 
+    def disks_of(self, instance: Instance) -> list[Disk]:
+        """Return the disks that an instance has."""
+        names = [last_part(attached["source"]) for attached in instance.disks]
+        found = [self._inventory.disks.find(instance.zone, name) for name in names]
+        return [disk for disk in found if disk]
+
     def plan(self, instance: Instance, specs: Iterable[Json]) -> tuple[list[Disk], list[Disk]]:
         """Set the ``disks`` of a new instance, without creating or attaching anything.
 
@@ -207,19 +215,20 @@ class AttachedDisks:
         default = instance.name if index == 0 else f"{instance.name}-{index}"
         name = str(parameters.get("diskName") or default)
         self._inventory.disks.check_name_is_free(instance.zone, name)
+        what = f"resource.disks[{index}].initializeParams"
+        source = self._snapshots.source_of(parameters, what, "diskSizeGb")
+        parameters = with_source(parameters, source, "diskSizeGb")
         body = {
             "sizeGb": parameters.get("diskSizeGb"),
             "type": parameters.get("diskType"),
             **parameters,
             "name": name,
         }
-        return new_disk(
-            self._parts.project,
-            instance.zone,
-            body,
-            at=self._parts.timers.now(),
-            what=f"resource.disks[{index}].initializeParams",
+        disk = new_disk(
+            self._parts.project, instance.zone, body, at=self._parts.timers.now(), what=what
         )
+        disk.source = source
+        return disk
 
     def _mark_detached(self, instance: Instance, disk: Disk) -> None:
         disk.resource["users"].remove(link(instance.path))

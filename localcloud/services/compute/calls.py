@@ -11,13 +11,17 @@ from aiohttp import web
 
 from localcloud.services.compute import errors
 from localcloud.services.compute.errors import ComputeError
+from localcloud.services.compute.methods import METHODS
 from localcloud.services.compute.resources import Json
-from localcloud.services.project import Project
+from localcloud.services.project import GLOBAL, Project
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of a Compute method, its address checked and its body read."""
+    """One call of a Compute method, its address checked and its body read.
+
+    ``zone`` is empty for a method that is about all zones, and ``GLOBAL`` for one about none.
+    """
 
     method: str
     zone: str
@@ -33,7 +37,12 @@ class Call:
     @property
     def is_on_instance(self) -> bool:
         """Whether it is a method on instances."""
-        return self.method.startswith("instances.")
+        return self.kind == "instances"
+
+    @property
+    def kind(self) -> str:
+        """The collection that its method is of, for example ``instances``."""
+        return self.method.partition(".")[0]
 
     def flag(self, name: str) -> bool | None:
         """Return a query parameter that is ``true`` or ``false``; None if it is missing.
@@ -70,10 +79,11 @@ async def read_call(method: str, request: web.Request, project: Project) -> Call
         ComputeError: it is for another project or an unknown zone, or its body or its requestId is
             malformed.
     """
-    zone = request.match_info.get("zone", "")
+    is_global = "/global/" in METHODS[method].path
+    zone = GLOBAL if is_global else request.match_info.get("zone", "")
     if request.match_info["project"] != project.id:
         raise errors.not_found(f"projects/{request.match_info['project']}")
-    if zone and zone not in project.zones:
+    if zone and not is_global and zone not in project.zones:
         raise errors.invalid_value("zone", zone, "Unknown zone.")
     body = await read_object(request) if request.method == "POST" and request.can_read_body else {}
     name = request.match_info.get("name") or str(body.get("name", ""))

@@ -4,7 +4,7 @@ GET    /localcloud/faults                     the faults that are on
 POST   /localcloud/faults                     {name, count, zone, method, instance}: on;
                                               {name, off: true, zone}: off
 DELETE /localcloud/faults                     switch all faults off
-POST   /localcloud/reset                      delete every instance, disk, operation and fault
+POST   /localcloud/reset                      forget all resources, operations and faults
 GET    /localcloud/history                    what happened, each oldest first: calls that
                                               change something, states of instances, reports
 GET    /localcloud/machines                   every machine: its state, its guest, its reports

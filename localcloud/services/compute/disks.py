@@ -5,20 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from localcloud.services.compute import errors
+from localcloud.services.compute import errors, failures
+from localcloud.services.compute.active_faults import Place
 from localcloud.services.compute.attached_disks import AttachedDisks
+from localcloud.services.compute.guests import Copy
 from localcloud.services.compute.labels import set_labels
-from localcloud.services.compute.new_resources import new_disk, new_snapshot
+from localcloud.services.compute.new_resources import new_disk
 from localcloud.services.compute.operations import MethodCall
 from localcloud.services.compute.parts import SharedParts
-from localcloud.services.compute.resources import Disk, Operation, last_part, link, path_of_link
+from localcloud.services.compute.resources import (
+    CREATING,
+    DELETING,
+    READY,
+    Disk,
+    Operation,
+    last_part,
+    path_of_link,
+)
+from localcloud.services.compute.snapshots import Snapshots, with_source
 
 
 class Disks:
     """The disks of a fleet."""
 
-    def __init__(self, parts: SharedParts, attached_disks: AttachedDisks) -> None:
+    def __init__(
+        self, parts: SharedParts, attached_disks: AttachedDisks, snapshots: Snapshots
+    ) -> None:
         self._parts = parts
+        self._snapshots = snapshots
         self._disks = parts.inventory.disks
         self._attached_disks = attached_disks
 
@@ -41,29 +55,33 @@ class Disks:
 
         It is CREATING when this returns, and READY when the operation is done.
         """
-        if source := body.get("sourceSnapshot"):
-            snapshot = self._parts.inventory.snapshots.get(last_part(str(source)))
-            if snapshot.resource["status"] != "READY":
-                raise errors.not_ready(snapshot.path)
-            body = {
-                "sizeGb": snapshot.resource["diskSizeGb"],
-                **body,
-                "sourceSnapshot": link(snapshot.path),
-            }
+        call = MethodCall("disks.insert", request_id)
         name = str(body.get("name", ""))
         self._disks.check_name_is_free(zone, name)
-        body = {**body, "name": name}
+        source = self._snapshots.source_of(body, "resource", "sizeGb")
+        body = {**with_source(body, source, "sizeGb"), "name": name}
         disk = new_disk(self._parts.project, zone, body, at=self._parts.timers.now())
-        disk.resource["status"] = "CREATING"
+        disk.source = source
+        place = Place(zone, None, call.method)
+        failure = self._parts.faults.failure_of_source(place, source) if source else None
+        disk.resource["status"] = CREATING
         self._disks.add(disk)
-        operation = self._parts.operations.begin(MethodCall("disks.insert", request_id), disk)
+        operation = self._parts.operations.begin(call, disk)
+        if source and not failure:
+            self._parts.contents.restored(source, disk)
 
-        def created() -> None:
-            disk.resource["status"] = "READY"
-            self._parts.operations.finish(operation)
+        def made() -> None:
+            self._snapshots.when_copied(disk, created)
+
+        def created(copy: Copy) -> None:
+            ended = failure or (None if copy.is_whole else failures.internal_error())
+            if ended:
+                self._disks.remove(disk)
+            disk.resource["status"] = READY
+            self._parts.operations.finish(operation, ended)
 
         seconds = self._parts.times.disk_insert * operation.time_factor
-        self._parts.timers.call_later(seconds, created)
+        self._parts.timers.call_later(seconds, made)
         return operation
 
     def delete(self, zone: str, name: str, *, request_id: str | None = None) -> Operation:
@@ -72,10 +90,12 @@ class Disks:
         disk = self.get(zone, name)
         if disk.resource["users"]:
             raise errors.in_use(disk.path, path_of_link(disk.resource["users"][0]))
+        if snapshot := self._snapshots.being_taken_of(disk):
+            raise errors.in_use(disk.path, snapshot.path)
         self._parts.faults.refuse_disk_call(call.method, disk)
-        if disk.resource["status"] != "READY":
+        if disk.resource["status"] != READY:
             raise errors.not_ready(disk.path)
-        disk.resource["status"] = "DELETING"
+        disk.resource["status"] = DELETING
         operation = self._parts.operations.begin(call, disk)
 
         def deleted() -> None:
@@ -117,17 +137,6 @@ class Disks:
     def create_snapshot(
         self, zone: str, name: str, body: Mapping[str, Any], *, request_id: str | None = None
     ) -> Operation:
-        """Keep the present content of a disk, in any state of its instance.
-
-        The snapshot is CREATING when this returns, and READY when the operation is done.
-        """
-        disk = self.get(zone, name)
-        snapshot = new_snapshot(self._parts.project, disk, body, at=self._parts.timers.now())
-        self._parts.inventory.snapshots.add(snapshot)
-
-        def change() -> None:
-            snapshot.resource["status"] = "READY"
-
+        """Keep the present content of a disk; see ``Snapshots.take``."""
         call = MethodCall("disks.createSnapshot", request_id)
-        seconds = self._parts.times.disk_insert
-        return self._parts.operations.begin_change(call, disk, seconds, change)
+        return self._snapshots.take(call, self.get(zone, name), body)

@@ -141,14 +141,19 @@ def incompatible(features: Sequence[str]) -> ComputeError:
     return ComputeError(400, "badRequest", message)
 
 
-def in_use(disk_path: str, user_path: str) -> ComputeError:
-    """Return the 400: a disk that is attached to an instance cannot be deleted."""
-    return ComputeError(400, "resourceInUseByAnotherResource", in_use_message(disk_path, user_path))
+def in_use(path: str, user_path: str) -> ComputeError:
+    """Return the 400: what is in use cannot be deleted.
+
+    A disk is in use by an instance that has it, or by a snapshot of which the content is not
+    captured yet; a snapshot is by a disk that is being made from it.
+    """
+    return ComputeError(400, "resourceInUseByAnotherResource", in_use_message(path, user_path))
 
 
-def in_use_message(disk_path: str, user_path: str) -> str:
-    """Return what Compute says of a disk that is attached to another instance."""
-    return f"The disk resource '{disk_path}' is already being used by '{user_path}'"
+def in_use_message(path: str, user_path: str) -> str:
+    """Return what Compute says of a disk or a snapshot that something uses."""
+    kind = path.split("/")[-2].removesuffix("s")
+    return f"The {kind} resource '{path}' is already being used by '{user_path}'"
 
 
 def stale_metadata() -> ComputeError:

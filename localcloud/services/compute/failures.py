@@ -72,6 +72,32 @@ def gone(path: str) -> Failure:
     )
 
 
+def rate_exceeded(path: str) -> Failure:
+    """Return the failure of too many operations on what something is made from.
+
+    Of a disk there can be one snapshot every ten minutes, from a snapshot six disks an hour. Which
+    HTTP status goes with it is not published.
+    """
+    return Failure(
+        code="RESOURCE_OPERATION_RATE_EXCEEDED",
+        message=f"Operation rate exceeded for resource '{path}'. "
+        "Too frequent operations from the source resource.",
+        http_status=429,
+        http_message="TOO MANY REQUESTS",
+    )
+
+
+def internal_error() -> Failure:
+    """Return the failure of an operation for a reason of Compute's own."""
+    return Failure(
+        code="INTERNAL_ERROR",
+        message="Internal error. Please try again or contact Google Support. "
+        "(Code: '-7310284539123041652')",
+        http_status=500,
+        http_message="INTERNAL SERVER ERROR",
+    )
+
+
 def changed_meanwhile(refusal: ComputeError) -> Failure:
     """Return the failure of an accepted change that lost the race against another change.
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from localcloud.services.compute.errors import ComputeError
 from localcloud.services.compute.failures import Failure
-from localcloud.services.compute.resources import Disk, Instance
+from localcloud.services.compute.resources import Disk, Instance, Snapshot
 from localcloud.services.project import Project
 
-Target = TypeVar("Target", Instance, Disk, None)
+Source: TypeAlias = Disk | Snapshot
+Target = TypeVar("Target", Instance, Disk, Snapshot, Source, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Strike(Generic[Target]):
     """One occurrence of a fault.
 
     Attributes:
-        target: the instance or disk that it affects; None if it refuses a call unread.
+        target: the instance, disk or snapshot that it affects; None if it refuses a call unread.
         number: 1 for the fault's first occurrence since the faults were cleared.
     """
 
@@ -85,15 +86,41 @@ class InstanceOperationFault(Fault):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceFault(Fault):
+    """Affects what is made from something else: a snapshot of a disk, or a disk from a snapshot.
+
+    ``outcome`` is told the source. What was to be made does not exist afterwards.
+    """
+
+    outcome: Callable[[Strike[Source]], ComputeError | Failure]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotFault(Fault):
+    """Lets the operation that takes a snapshot fail, or refuses the call.
+
+    Attributes:
+        after_capture: whether that happens at the end of the upload.
+        remains: whether the snapshot is FAILED then; otherwise it no longer exists.
+    """
+
+    outcome: Callable[[Strike[Snapshot]], ComputeError | Failure]
+    after_capture: bool = False
+    remains: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class OperationFault(Fault):
     """Changes how an operation proceeds.
 
     Attributes:
         time_factor: how many times longer than usual it takes.
+        upload_factor: how many times longer than that the upload of a snapshot takes.
         loses_record: whether nobody can read the operation or find it by its requestId.
     """
 
     time_factor: float = 1.0
+    upload_factor: float = 1.0
     loses_record: bool = False
 
 

@@ -17,9 +17,16 @@ from localcloud.services.compute.errors import (
     HtmlError,
     bad_policy,
     in_use,
+    invalid_value,
+    not_found,
     not_ready,
 )
-from localcloud.services.compute.failures import Failure
+from localcloud.services.compute.failures import (
+    Failure,
+    gone,
+    internal_error,
+    rate_exceeded,
+)
 from localcloud.services.compute.fault_kinds import (
     CallFault,
     DiskCallFault,
@@ -30,14 +37,19 @@ from localcloud.services.compute.fault_kinds import (
     MachineFault,
     OperationFault,
     PolicyRace,
+    SnapshotFault,
+    Source,
+    SourceFault,
     Strike,
 )
 from localcloud.services.compute.methods import LONG_METHODS, METHODS
-from localcloud.services.compute.resources import Disk, Instance, region_of
+from localcloud.services.compute.resources import Disk, Instance, Snapshot, region_of
 
 _EVERY_METHOD = frozenset(METHODS)
 _POLICY_METHODS = frozenset({"instances.getIamPolicy", "instances.setIamPolicy"})
 _START_METHODS = frozenset({"instances.insert", "instances.start", "instances.resume"})
+_SNAPSHOT_METHODS = frozenset({"snapshots.insert", "disks.createSnapshot"})
+_SOURCE_METHODS = _SNAPSHOT_METHODS | {"instances.insert", "disks.insert"}
 
 
 def _rate_limited(strike: Strike[None]) -> ComputeError:
@@ -226,6 +238,58 @@ def _suspend_unsupported(strike: Strike[Instance]) -> Failure:
     )
 
 
+def _source_gone(strike: Strike[Source]) -> ComputeError | Failure:
+    """Return a 404, a failed operation and a 400 in turn.
+
+    The 400 is quoted in binary-com/gce-manager#8, of a snapshot.
+    """
+    path = strike.target.path
+    kind = path.split("/")[-2].removesuffix("s")
+    why = f"The referenced {kind} resource cannot be found."
+    field = f"resource.source{kind.capitalize()}"
+    outcomes = (not_found(path), gone(path), invalid_value(field, path, why))
+    return outcomes[(strike.number - 1) % len(outcomes)]
+
+
+def _snapshot_location_forbidden(strike: Strike[Snapshot]) -> ComputeError | Failure:
+    """Return a refusal and a failed operation in turn.
+
+    The 412 is quoted in a test of Trident's, of a snapshot in a multi-region.
+    """
+    message = (
+        "Location US violates constraint constraints/gcp.resourceLocations on the resource "
+        f"{strike.target.path}."
+    )
+    if strike.number % 2:
+        return ConditionNotMetError(message)
+    return Failure(
+        code="CONDITION_NOT_MET",
+        message=message,
+        http_status=412,
+        http_message="PRECONDITION FAILED",
+    )
+
+
+def _snapshot_quota_exceeded(_: Strike[Snapshot]) -> Failure:
+    """Return the failure of a project that has as many snapshots as it may have.
+
+    Source: Backup for GKE, "Quotas", for its beginning.
+    """
+    info = {
+        "metricName": "compute.googleapis.com/snapshots",
+        "limitName": "SNAPSHOTS-per-project",
+        "dimensions": {"global": "global"},
+        "limit": 1000.0,
+    }
+    return Failure(
+        code="QUOTA_EXCEEDED",
+        message="Quota 'SNAPSHOTS' exceeded.  Limit: 1000.0 globally.",
+        http_status=403,
+        http_message="FORBIDDEN",
+        details=({"quotaInfo": info},),
+    )
+
+
 _ALL: tuple[Fault, ...] = (
     CallFault(
         name="unavailable",
@@ -339,6 +403,61 @@ _ALL: tuple[Fault, ...] = (
         does="the instance is SUSPENDING, then RUNNING again; the operation ends with an error",
         methods=frozenset({"instances.suspend"}),
         outcome=_suspend_unsupported,
+    ),
+    SourceFault(
+        name="source_gone",
+        does="what a snapshot or a disk is to be made from does not exist any more; as 404, as an "
+        "operation that ends with RESOURCE_NOT_FOUND, and as 400 in turn",
+        methods=_SOURCE_METHODS,
+        outcome=_source_gone,
+    ),
+    SourceFault(
+        name="source_not_ready",
+        does="what a snapshot or a disk is to be made from is refused with resourceNotReady",
+        methods=_SOURCE_METHODS,
+        outcome=lambda strike: not_ready(strike.target.path),
+    ),
+    SourceFault(
+        name="source_busy",
+        does="the operation that makes a snapshot of a disk, or a disk from a snapshot, ends with "
+        "RESOURCE_OPERATION_RATE_EXCEEDED",
+        methods=_SOURCE_METHODS,
+        outcome=lambda strike: rate_exceeded(strike.target.path),
+    ),
+    SnapshotFault(
+        name="snapshot_quota_exceeded",
+        does="the operation that takes a snapshot ends with QUOTA_EXCEEDED",
+        methods=_SNAPSHOT_METHODS,
+        outcome=_snapshot_quota_exceeded,
+    ),
+    SnapshotFault(
+        name="snapshot_location_forbidden",
+        does="an organisation policy forbids a snapshot where it is stored; as 412 conditionNotMet "
+        "and as an operation that ends with CONDITION_NOT_MET in turn",
+        methods=_SNAPSHOT_METHODS,
+        outcome=_snapshot_location_forbidden,
+    ),
+    SnapshotFault(
+        name="capture_fails",
+        does="a snapshot is FAILED before its content is captured; the operation ends with "
+        "INTERNAL_ERROR",
+        methods=_SNAPSHOT_METHODS,
+        outcome=lambda _: internal_error(),
+        remains=True,
+    ),
+    SnapshotFault(
+        name="upload_fails",
+        does="a snapshot is UPLOADING, then FAILED; the operation ends with INTERNAL_ERROR",
+        methods=_SNAPSHOT_METHODS,
+        outcome=lambda _: internal_error(),
+        after_capture=True,
+        remains=True,
+    ),
+    OperationFault(
+        name="slow_upload",
+        does="a snapshot is UPLOADING for 20 times as long",
+        methods=_SNAPSHOT_METHODS,
+        upload_factor=20.0,
     ),
     OperationFault(
         name="slow_operation",

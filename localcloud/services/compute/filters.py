@@ -49,6 +49,7 @@ _FIELDS = frozenset(
         *("lastStartTimestamp", "lastStopTimestamp", "lastSuspendedTimestamp"),  # instances
         *("disks", "machineType", "networkInterfaces", "scheduling", "tags"),
         *("sizeGb", "type", "users"),  # disks
+        *("diskSizeGb", "snapshotType", "sourceDisk", "sourceDiskId", "storageBytes"),  # snapshots
         *(
             "clientOperationId",
             "endTime",

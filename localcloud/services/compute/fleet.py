@@ -1,4 +1,4 @@
-"""The instances, disks and operations of one project: Compute Engine without its HTTP.
+"""The instances, disks, snapshots and operations of one project: Compute Engine without its HTTP.
 
 Everything runs on one event loop, so there are no locks. Work that takes time is a timer of a clock
 that is passed in.
@@ -17,6 +17,7 @@ from localcloud.services.compute.lifecycle import Lifecycle
 from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.parts import SharedParts
 from localcloud.services.compute.policies import Policies
+from localcloud.services.compute.snapshots import Snapshots
 from localcloud.services.compute.times import Times
 from localcloud.services.project import Project
 
@@ -43,8 +44,11 @@ class Fleet:
     ) -> None:
         self._timers = Timers(clock or LoopClock())
         guests = guests or NoGuests()
-        self._inventory = Inventory(project, guests.disk_deleted)
-        self.snapshots = self._inventory.snapshots
+        self._inventory = Inventory(
+            project,
+            disk_deleted=guests.disk_deleted,
+            snapshot_deleted=guests.snapshot_deleted,
+        )
         self.operations = Operations(
             project, inventory=self._inventory, faults=faults, timers=self._timers
         )
@@ -55,11 +59,13 @@ class Fleet:
             timers=self._timers,
             inventory=self._inventory,
             operations=self.operations,
+            contents=guests,
         )
-        self.attached_disks = AttachedDisks(parts)
+        self.snapshots = Snapshots(parts)
+        self.attached_disks = AttachedDisks(parts, self.snapshots)
         self.lifecycle = Lifecycle(parts, self.attached_disks, guests)
         self.instances = Instances(parts, self.lifecycle, self.attached_disks)
-        self.disks = Disks(parts, self.attached_disks)
+        self.disks = Disks(parts, self.attached_disks, self.snapshots)
         self.policies = Policies(parts)
 
     def reset(self) -> None:

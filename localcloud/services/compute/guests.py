@@ -7,19 +7,48 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 
 from localcloud.machines.machines import Machines
 from localcloud.services.compute.guest import Boot, Guest, GuestEvents, Report
-from localcloud.services.compute.resources import Disk, Instance
+from localcloud.services.compute.resources import Disk, Instance, Snapshot
 
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _REPORTS_KEPT = 100_000
 
 
-class Guests(Protocol):
+class Copy(NamedTuple):
+    """What has come of copying content: whether all of it was, and how many bytes that took."""
+
+    is_whole: bool
+    stored_bytes: int
+
+
+class DiskContents(Protocol):
+    """What is on the disks and in the snapshots. The fleet tells it what happens to them."""
+
+    def captured(self, disk: Disk, snapshot: Snapshot) -> None:
+        """Begin to copy what is on the disk now to the snapshot; see ``copy_to``."""
+
+    def restored(self, snapshot: Snapshot, disk: Disk) -> None:
+        """Begin to copy what is in the snapshot to a new disk; see ``copy_to``."""
+
+    def copy_to(self, resource: Disk | Snapshot) -> Copy | None:
+        """Return what has come of copying to a disk or a snapshot.
+
+        None while it is under way. If nothing was copied, that is whole.
+        """
+
+    def disk_deleted(self, disk: Disk) -> None:
+        """The disk no longer exists: delete what is on it."""
+
+    def snapshot_deleted(self, snapshot: Snapshot) -> None:
+        """The snapshot no longer exists: delete what is in it."""
+
+
+class Guests(DiskContents, Protocol):
     """What runs inside the instances. The fleet tells it what happens to its machines."""
 
     def booted(self, instance: Instance, boot: Boot, home: Disk | None) -> None:
@@ -37,8 +66,8 @@ class Guests(Protocol):
     def is_settled(self, instance: Instance) -> bool:
         """Return whether the machine is as it was last told: frozen, thawed or ended."""
 
-    def disk_deleted(self, disk: Disk) -> None:
-        """The disk no longer exists: delete what is on it."""
+
+NOTHING_TO_COPY = Copy(is_whole=True, stored_bytes=0)
 
 
 class NoGuests:
@@ -61,7 +90,21 @@ class NoGuests:
         del instance
         return True
 
+    def captured(self, disk: Disk, snapshot: Snapshot) -> None:
+        """Do nothing."""
+
+    def restored(self, snapshot: Snapshot, disk: Disk) -> None:
+        """Do nothing."""
+
+    def copy_to(self, resource: Disk | Snapshot) -> Copy | None:
+        """Return that there was nothing to copy."""
+        del resource
+        return NOTHING_TO_COPY
+
     def disk_deleted(self, disk: Disk) -> None:
+        """Do nothing."""
+
+    def snapshot_deleted(self, snapshot: Snapshot) -> None:
         """Do nothing."""
 
 
@@ -159,6 +202,20 @@ class SimulatedGuests:
         """Delete the home that was on a disk."""
         if self._machines:
             self._machines.delete_home(disk)
+
+    def captured(self, disk: Disk, snapshot: Snapshot) -> None:
+        """Begin to copy the home that is on a disk."""
+
+    def restored(self, snapshot: Snapshot, disk: Disk) -> None:
+        """Begin to copy the home that is in a snapshot."""
+
+    def copy_to(self, resource: Disk | Snapshot) -> Copy | None:
+        """Return what has come of copying a home."""
+        del resource
+        return NOTHING_TO_COPY
+
+    def snapshot_deleted(self, snapshot: Snapshot) -> None:
+        """Delete the home that was in a snapshot."""
 
     def set_connected(self, instance: Instance, *, connected: bool) -> None:
         """Set whether somebody is connected to the machine; before a boot, for the next boot."""

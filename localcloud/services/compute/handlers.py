@@ -42,10 +42,9 @@ class Handlers:
             **self._instance_handlers(),
             **self._disk_handlers(),
             "machineTypes.get": self._get_machine_type,
-            "snapshots.get": lambda call: fleet.snapshots.get(call.name).resource,
-            "zoneOperations.get": lambda call: fleet.operations.get(call.zone, call.name).resource,
-            "zoneOperations.list": self._list_operations,
-            "zoneOperations.wait": self._wait,
+            **self._snapshot_handlers(),
+            **self._operation_handlers("zoneOperations"),
+            **self._operation_handlers("globalOperations"),
             "zones.get": self._get_zone,
             "zones.list": self._list_zones,
         }
@@ -87,6 +86,34 @@ class Handlers:
             "disks.resize": _on_name_with_body(disks.resize),
             "disks.setLabels": _on_name_with_body(disks.set_labels),
         }
+
+    def _snapshot_handlers(self) -> dict[str, Handler]:
+        snapshots = self._fleet.snapshots
+        return {
+            "snapshots.delete": lambda call: snapshots.delete(
+                call.name, request_id=call.request_id
+            ),
+            "snapshots.get": lambda call: snapshots.get(call.name).resource,
+            "snapshots.insert": lambda call: snapshots.insert(
+                call.body, request_id=call.request_id
+            ),
+            "snapshots.list": self._list_snapshots,
+            "snapshots.setLabels": lambda call: snapshots.set_labels(
+                call.name, call.body, request_id=call.request_id
+            ),
+        }
+
+    def _operation_handlers(self, kind: str) -> dict[str, Handler]:
+        operations = self._fleet.operations
+        return {
+            f"{kind}.get": lambda call: operations.get(call.zone, call.name).resource,
+            f"{kind}.list": self._list_operations,
+            f"{kind}.wait": self._wait,
+        }
+
+    def _list_snapshots(self, call: Call) -> Json:
+        snapshots = self._fleet.snapshots.all()
+        return list_zone(self._project, call, "compute#snapshotList", snapshots)
 
     def _list_instances(self, call: Call) -> Json:
         instances = self._fleet.instances.all()

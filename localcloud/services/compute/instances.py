@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from localcloud.services.compute import errors, failures
+from localcloud.services.compute.active_faults import Place
 from localcloud.services.compute.attached_disks import AttachedDisks
 from localcloud.services.compute.failures import Failure
 from localcloud.services.compute.labels import set_labels
@@ -28,6 +29,7 @@ from localcloud.services.compute.resources import (
     RUNNING,
     SUSPENDED,
     TERMINATED,
+    Disk,
     Instance,
     Operation,
     last_part,
@@ -105,6 +107,7 @@ class Instances:
         new, existing = self._attached_disks.plan(instance, objects(body, "disks"))
         check_disk_types(instance.machine_type, [*new, *existing])
         failure = self._parts.faults.failure_of("instances.insert", instance)
+        failure = failure or self._failure_of_sources(instance, new)
         conflict = self._attached_disks.conflict_of(instance)
 
         def withdraw() -> None:
@@ -115,6 +118,8 @@ class Instances:
         self._instances.add(instance)
         for disk in new:
             self._parts.inventory.disks.add(disk)
+            if disk.source and not failure and not conflict:
+                self._parts.contents.restored(disk.source, disk)
         if not conflict:
             self._attached_disks.mark_attached(instance, [*new, *existing])
         operation = self._lifecycle.begin(MethodCall("instances.insert", request_id), instance)
@@ -291,6 +296,12 @@ class Instances:
         operation = self._parts.operations.begin(call, instance)
         self._parts.operations.finish(operation)
         return operation
+
+    def _failure_of_sources(self, instance: Instance, disks: list[Disk]) -> Failure | None:
+        """Return why a disk of an instance cannot be made from its snapshot, if a fault says so."""
+        place = Place(instance.zone, instance.name, "instances.insert")
+        sources = [disk.source for disk in disks if disk.source]
+        return self._parts.faults.failure_of_source(place, sources[0]) if sources else None
 
     def _next_address(self) -> str:
         self._addresses += 1

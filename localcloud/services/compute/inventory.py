@@ -9,7 +9,7 @@ from localcloud.services.compute import errors
 from localcloud.services.compute.resources import Disk, Instance, Operation, Snapshot
 from localcloud.services.project import Project
 
-Resource = TypeVar("Resource", Instance, Disk, Operation)
+Resource = TypeVar("Resource", Instance, Disk, Snapshot, Operation)
 
 
 class Collection(Generic[Resource]):
@@ -87,56 +87,33 @@ class Collection(Generic[Resource]):
             self._removed(resource)
 
 
-class Snapshots:
-    """The snapshots of a project, by name."""
-
-    def __init__(self, project: Project) -> None:
-        self._project = project
-        self._snapshots: dict[str, Snapshot] = {}
-
-    def get(self, name: str) -> Snapshot:
-        """Return a snapshot.
-
-        Raises:
-            ComputeError: 404.
-        """
-        if snapshot := self._snapshots.get(name):
-            return snapshot
-        raise errors.not_found(f"{self._project.path}/global/snapshots/{name}")
-
-    def add(self, snapshot: Snapshot) -> None:
-        """Add a snapshot.
-
-        Raises:
-            ComputeError: 409, the name is taken.
-        """
-        if snapshot.name in self._snapshots:
-            raise errors.already_exists(snapshot.path)
-        self._snapshots[snapshot.name] = snapshot
-
-    def clear(self) -> None:
-        """Remove every snapshot."""
-        self._snapshots.clear()
-
-
 class Inventory:
     """Everything that exists in a project.
 
     Args:
         project: the project.
         disk_deleted: is called with each disk that no longer exists.
+        snapshot_deleted: is called with each snapshot that no longer exists.
     """
 
-    def __init__(self, project: Project, disk_deleted: Callable[[Disk], None]) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        disk_deleted: Callable[[Disk], None],
+        snapshot_deleted: Callable[[Snapshot], None],
+    ) -> None:
         self.instances: Collection[Instance] = Collection(project, "instances")
         self.disks: Collection[Disk] = Collection(project, "disks", disk_deleted)
-        self.snapshots = Snapshots(project)
+        self.snapshots: Collection[Snapshot] = Collection(project, "snapshots", snapshot_deleted)
 
-    def holds(self, resource: Instance | Disk) -> bool:
+    def holds(self, resource: Instance | Disk | Snapshot) -> bool:
         """Return whether a resource still exists."""
         if isinstance(resource, Instance):
             return resource in self.instances
-        return resource in self.disks
+        if isinstance(resource, Disk):
+            return resource in self.disks
+        return resource in self.snapshots
 
     def clear(self) -> None:
         """Remove everything."""

@@ -1,4 +1,4 @@
-"""How labels of an instance or a disk are replaced."""
+"""How labels of an instance, a disk or a snapshot are replaced."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from localcloud.services.compute import errors, failures
 from localcloud.services.compute.failures import Failure
 from localcloud.services.compute.operations import MethodCall
 from localcloud.services.compute.parts import SharedParts
-from localcloud.services.compute.resources import Disk, Instance, Operation, new_fingerprint
+from localcloud.services.compute.resources import (
+    Disk,
+    Instance,
+    Operation,
+    Snapshot,
+    new_fingerprint,
+)
 from localcloud.services.compute.validation import check_labels, member
 
 
 def set_labels(
-    parts: SharedParts, call: MethodCall, target: Instance | Disk, body: Mapping[str, Any]
+    parts: SharedParts,
+    call: MethodCall,
+    target: Instance | Disk | Snapshot,
+    body: Mapping[str, Any],
 ) -> Operation:
     """Replace the labels of a resource.
 

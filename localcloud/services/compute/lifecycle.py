@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from localcloud.services.compute import errors
+from localcloud.services.compute import errors, failures
 from localcloud.services.compute.attached_disks import AttachedDisks
 from localcloud.services.compute.clock import Timer
 from localcloud.services.compute.failures import Failure
 from localcloud.services.compute.guest import Boot
-from localcloud.services.compute.guests import Guests
+from localcloud.services.compute.guests import Copy, Guests
 from localcloud.services.compute.operations import SYSTEM_USER, MethodCall
 from localcloud.services.compute.parts import SharedParts
 from localcloud.services.compute.resources import (
@@ -33,7 +33,7 @@ from localcloud.services.compute.resources import (
 GONE = "GONE"  # in the history only: the instance no longer exists
 _HISTORY_KEPT = 100_000
 _SOMEBODY = "somebody@example.com"
-_SETTLE_SECONDS = 0.02  # the pause between two looks whether a guest stands still or has ended
+_SETTLE_SECONDS = 0.02  # the pause between two looks at what is waited for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +92,13 @@ class Lifecycle:
                 self._finish(instance, operation, how.failure)
                 return
             self._enter(instance, STAGING)
-            self._next(instance, half, prepared)
+            self._next_when(lambda: self._disks_are_copied(instance), instance, half, prepared)
 
         def prepared() -> None:
+            if not all(copy.is_whole for copy in self._copies(instance) if copy):
+                how.undo()
+                self._finish(instance, operation, failures.internal_error())
+                return
             self._finish(instance, operation)
             self._stamp(instance, "lastStartTimestamp")
             self._run(instance, boots=how.boots)
@@ -271,14 +275,32 @@ class Lifecycle:
 
     def _next_settled(self, instance: Instance, seconds: float, step: Callable[[], None]) -> None:
         """Plan the next step for when the guest is as it was told, but not before this time."""
+        self._next_when(lambda: self._guests.is_settled(instance), instance, seconds, step)
 
-        def when_settled() -> None:
-            if self._guests.is_settled(instance):
+    def _next_when(
+        self,
+        condition: Callable[[], bool],
+        instance: Instance,
+        seconds: float,
+        step: Callable[[], None],
+    ) -> None:
+        """Plan the next step for when a condition holds, but not before this time."""
+
+        def look() -> None:
+            if condition():
                 step()
             else:
-                self._next(instance, _SETTLE_SECONDS, when_settled)
+                self._next(instance, _SETTLE_SECONDS, look)
 
-        self._next(instance, seconds, when_settled)
+        self._next(instance, seconds, look)
+
+    def _disks_are_copied(self, instance: Instance) -> bool:
+        """Whether all that the disks of an instance are made from is on them."""
+        return None not in self._copies(instance)
+
+    def _copies(self, instance: Instance) -> list[Copy | None]:
+        disks = self._attached_disks.disks_of(instance)
+        return [self._guests.copy_to(disk) for disk in disks]
 
     def _enter(self, instance: Instance, status: str) -> None:
         instance.resource["status"] = status

@@ -10,18 +10,28 @@ from typing import TypeVar
 from localcloud.services.compute import errors
 from localcloud.services.compute.calls import Call
 from localcloud.services.compute.filters import compile_filter
-from localcloud.services.compute.resources import Disk, Instance, Json, Operation, link
-from localcloud.services.project import Project
+from localcloud.services.compute.resources import (
+    Disk,
+    Instance,
+    Json,
+    Operation,
+    Snapshot,
+    link,
+)
+from localcloud.services.project import Project, scope_of
 
-_Resource = TypeVar("_Resource", bound="Instance | Disk | Operation")
+_Resource = TypeVar("_Resource", bound="Instance | Disk | Snapshot | Operation")
 
 _LARGEST_PAGE = 500
 
 
 def list_zone(
-    project: Project, call: Call, kind: str, resources: Sequence[Instance | Disk | Operation]
+    project: Project,
+    call: Call,
+    kind: str,
+    resources: Sequence[Instance | Disk | Snapshot | Operation],
 ) -> Json:
-    """Return a page of the resources in the zone of a call."""
+    """Return a page of the resources in the zone of a call, or of those that belong to none."""
     rows, token = _page(call, [each for each in resources if each.zone == call.zone])
     return _document(project, call, kind, [row.resource for row in rows], token)
 
@@ -31,7 +41,7 @@ def list_all_zones(
 ) -> Json:
     """Return a page of the resources of every zone, each zone by itself."""
     rows, token = _page(call, resources)
-    member = call.method.split(".", maxsplit=1)[0]
+    member = call.kind
     scopes: Json = {}
     for zone in project.zones:
         scope = f"zones/{zone}"
@@ -43,8 +53,8 @@ def list_all_zones(
 def _document(
     project: Project, call: Call, kind: str, items: list[Json] | Json, token: str | None
 ) -> Json:
-    collection = call.method.split(".")[0].removeprefix("zone").lower()
-    scope = f"zones/{call.zone}" if call.zone else "aggregated"
+    collection = call.kind.removeprefix("zone").removeprefix("global").lower()
+    scope = scope_of(call.zone) if call.zone else "aggregated"
     path = f"{project.path}/{scope}/{collection}"
     document: Json = {"kind": kind, "id": path, "items": items, "selfLink": link(path)}
     if token:

@@ -19,6 +19,8 @@ _ZONE = _PROJECT + "/zones/{zone}"
 _DISK = _ZONE + "/disks/{name}"
 _INSTANCE = _ZONE + "/instances/{name}"
 _OPERATION = _ZONE + "/operations/{name}"
+_GLOBAL_OPERATION = _PROJECT + "/global/operations/{name}"
+_SNAPSHOT = _PROJECT + "/global/snapshots/{name}"
 
 METHODS: Mapping[str, HttpRule] = MappingProxyType(
     {
@@ -30,6 +32,9 @@ METHODS: Mapping[str, HttpRule] = MappingProxyType(
         "disks.list": HttpRule("GET", _ZONE + "/disks"),
         "disks.resize": HttpRule("POST", _DISK + "/resize"),
         "disks.setLabels": HttpRule("POST", _DISK + "/setLabels"),
+        "globalOperations.get": HttpRule("GET", _GLOBAL_OPERATION),
+        "globalOperations.list": HttpRule("GET", _PROJECT + "/global/operations"),
+        "globalOperations.wait": HttpRule("POST", _GLOBAL_OPERATION + "/wait"),
         "instances.aggregatedList": HttpRule("GET", _PROJECT + "/aggregated/instances"),
         "instances.attachDisk": HttpRule("POST", _INSTANCE + "/attachDisk"),
         "instances.delete": HttpRule("DELETE", _INSTANCE),
@@ -49,7 +54,11 @@ METHODS: Mapping[str, HttpRule] = MappingProxyType(
         "instances.stop": HttpRule("POST", _INSTANCE + "/stop"),
         "instances.suspend": HttpRule("POST", _INSTANCE + "/suspend"),
         "machineTypes.get": HttpRule("GET", _ZONE + "/machineTypes/{name}"),
-        "snapshots.get": HttpRule("GET", _PROJECT + "/global/snapshots/{name}"),
+        "snapshots.delete": HttpRule("DELETE", _SNAPSHOT),
+        "snapshots.get": HttpRule("GET", _SNAPSHOT),
+        "snapshots.insert": HttpRule("POST", _PROJECT + "/global/snapshots"),
+        "snapshots.list": HttpRule("GET", _PROJECT + "/global/snapshots"),
+        "snapshots.setLabels": HttpRule("POST", _SNAPSHOT + "/setLabels"),
         "zoneOperations.get": HttpRule("GET", _OPERATION),
         "zoneOperations.list": HttpRule("GET", _ZONE + "/operations"),
         "zoneOperations.wait": HttpRule("POST", _OPERATION + "/wait"),
@@ -62,7 +71,7 @@ METHODS: Mapping[str, HttpRule] = MappingProxyType(
 CHANGING_METHODS = frozenset(
     method
     for method, rule in METHODS.items()
-    if rule.verb != "GET" and method != "zoneOperations.wait"
+    if rule.verb != "GET" and not method.endswith("Operations.wait")
 )
 # Those of them that start a long-running operation.
 LONG_METHODS = CHANGING_METHODS - {"instances.setIamPolicy"}

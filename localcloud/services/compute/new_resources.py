@@ -9,6 +9,7 @@ from typing import Any
 
 from localcloud.services.compute import errors
 from localcloud.services.compute.resources import (
+    CREATING,
     PROVISIONING,
     Disk,
     Instance,
@@ -28,7 +29,7 @@ from localcloud.services.compute.validation import (
     member,
     objects,
 )
-from localcloud.services.project import Project
+from localcloud.services.project import GLOBAL, Project
 
 # Source: Compute's page "Hyperdisk", machine type support. The series that accept no persistent
 # disk, and those that accept no hyperdisk-balanced.
@@ -140,19 +141,21 @@ def new_snapshot(
     """
     name = check_name(body.get("name"), "resource.name")
     resource = {
+        **{key: body[key] for key in ("description", "storageLocations") if key in body},
         "kind": "compute#snapshot",
         "id": new_id(),
         "name": name,
         "creationTimestamp": timestamp(at),
-        "status": "CREATING",
+        "status": CREATING,
+        "snapshotType": "STANDARD",
         "sourceDisk": link(disk.path),
         "sourceDiskId": disk.resource["id"],
         "diskSizeGb": disk.resource["sizeGb"],
         "labels": check_labels(member(body, "labels", dict)),
         "labelFingerprint": new_fingerprint(),
-        "selfLink": link(f"{project.path}/global/snapshots/{name}"),
+        "selfLink": link(project.path_of(GLOBAL, "snapshots", name)),
     }
-    return Snapshot(project_id=project.id, resource=resource)
+    return Snapshot(project_id=project.id, resource=resource, disk=disk)
 
 
 def check_disk_types(machine_type: str, disks: Iterable[Disk]) -> None:

@@ -17,11 +17,12 @@ from localcloud.services.compute.resources import (
     Instance,
     Json,
     Operation,
+    Snapshot,
     link,
     new_id,
     timestamp,
 )
-from localcloud.services.project import Project
+from localcloud.services.project import GLOBAL, Project
 
 SYSTEM_USER = "system"
 _KEPT = 10_000
@@ -78,11 +79,12 @@ class Operations:
         self._kept.clear()
         self._by_request_id.clear()
 
-    def begin(self, call: MethodCall, target: Instance | Disk) -> Operation:
+    def begin(self, call: MethodCall, target: Instance | Disk | Snapshot) -> Operation:
         """Start the operation of a call on a resource."""
         faults = self._faults.operation_faults(call.method, target)
         operation = self._new(call, target, self.user)
         operation.time_factor = prod(fault.time_factor for fault in faults)
+        operation.upload_factor = prod(fault.upload_factor for fault in faults)
         if not any(fault.loses_record for fault in faults):
             self._keep(operation, call.request_id)
         return operation
@@ -104,7 +106,7 @@ class Operations:
     def begin_change(
         self,
         call: MethodCall,
-        target: Instance | Disk,
+        target: Instance | Disk | Snapshot,
         seconds: float,
         change: Callable[[], Failure | None],
     ) -> Operation:
@@ -123,7 +125,7 @@ class Operations:
         self._timers.call_later(seconds * operation.time_factor, apply)
         return operation
 
-    def _new(self, call: MethodCall, target: Instance | Disk, user: str) -> Operation:
+    def _new(self, call: MethodCall, target: Instance | Disk | Snapshot, user: str) -> Operation:
         now = self._timers.now()
         parts = [
             "operation",
@@ -135,8 +137,7 @@ class Operations:
             "kind": "compute#operation",
             "id": new_id(),
             "name": name,
-            "zone": link(f"{self._project.path}/zones/{target.zone}"),
-            "operationType": call.method.removeprefix("instances.").removeprefix("disks."),
+            "operationType": _operation_type(call.method),
             "targetLink": link(target.path),
             "targetId": str(target.resource["id"]),
             "status": "RUNNING",
@@ -146,6 +147,8 @@ class Operations:
             "startTime": timestamp(now),
             "selfLink": link(self._project.path_of(target.zone, "operations", name)),
         }
+        if target.zone != GLOBAL:
+            resource["zone"] = link(f"{self._project.path}/zones/{target.zone}")
         if call.request_id:
             resource["clientOperationId"] = call.request_id
         return Operation(zone=target.zone, method=call.method, resource=resource)
@@ -157,3 +160,9 @@ class Operations:
         if len(self._kept) > _KEPT:
             oldest = self._kept.remove_oldest()
             self._by_request_id.pop(oldest.resource.get("clientOperationId", ""), None)
+
+
+def _operation_type(method: str) -> str:
+    """Return ``insert`` of ``instances.insert``; what the system does keeps its whole name."""
+    kind, _, verb = method.partition(".")
+    return verb if kind in {"instances", "disks", "snapshots"} else method

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from localcloud.services.compute.active_faults import ActiveFaults
 from localcloud.services.compute.clock import Timers
+from localcloud.services.compute.guests import DiskContents
 from localcloud.services.compute.inventory import Inventory
 from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.times import Times
@@ -14,7 +15,7 @@ from localcloud.services.project import Project
 
 @dataclass(frozen=True, kw_only=True)
 class SharedParts:
-    """The project, its resources and operations, the time, the durations, and the faults."""
+    """The project, what is in it, the time, the durations, and the faults."""
 
     project: Project
     times: Times
@@ -22,3 +23,4 @@ class SharedParts:
     timers: Timers
     inventory: Inventory
     operations: Operations
+    contents: DiskContents

@@ -10,10 +10,11 @@ import base64
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from localcloud.services.compute.failures import Failure
 from localcloud.services.compute.serial_console import SerialConsole
+from localcloud.services.project import GLOBAL
 
 Json = dict[str, Any]
 
@@ -26,6 +27,12 @@ TERMINATED = "TERMINATED"
 SUSPENDING = "SUSPENDING"
 SUSPENDED = "SUSPENDED"
 REPAIRING = "REPAIRING"
+
+CREATING = "CREATING"
+UPLOADING = "UPLOADING"
+READY = "READY"
+FAILED = "FAILED"
+DELETING = "DELETING"
 
 _LINKS = "https://www.googleapis.com/compute/v1/"
 
@@ -96,12 +103,21 @@ class Instance:
 
 @dataclass(eq=False, kw_only=True)
 class Disk:
-    """One zonal disk: its JSON, and the name of the instance that it was last attached to."""
+    """One zonal disk.
+
+    Attributes:
+        resource: its JSON.
+        last_user: the name of the instance that it was last attached to.
+        last_snapshot_at: when the last snapshot of it was asked for.
+        source: the snapshot that it was made from, which need not exist any more.
+    """
 
     project_id: str
     zone: str
     resource: Json
     last_user: str | None = None
+    last_snapshot_at: datetime | None = None
+    source: Snapshot | None = None
 
     @property
     def name(self) -> str:
@@ -116,15 +132,27 @@ class Disk:
 
 @dataclass(eq=False, kw_only=True)
 class Snapshot:
-    """One snapshot of a disk: its JSON. It belongs to no zone, and outlives its disk."""
+    """One snapshot of a disk. It belongs to no zone, and outlives its disk.
+
+    Attributes:
+        resource: its JSON.
+        disk: its disk, which need not exist any more.
+    """
 
     project_id: str
     resource: Json
+    disk: Disk
+    zone: ClassVar[str] = GLOBAL
 
     @property
     def name(self) -> str:
         """The name; unique in the project."""
         return str(self.resource["name"])
+
+    @property
+    def status(self) -> str:
+        """One of Compute's states, e.g. ``READY``."""
+        return str(self.resource["status"])
 
     @property
     def path(self) -> str:
@@ -140,6 +168,7 @@ class Operation:
         method: the method that started it, for example ``instances.insert``.
         resource: its JSON.
         time_factor: how many times longer than usual its work takes.
+        upload_factor: how many times longer than that the upload of a snapshot takes.
         done: set when it is DONE.
     """
 
@@ -147,6 +176,7 @@ class Operation:
     method: str
     resource: Json
     time_factor: float = 1.0
+    upload_factor: float = 1.0
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

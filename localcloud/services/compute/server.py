@@ -85,7 +85,7 @@ class ComputeServer(HttpServer):
             await self._guests.stop()
 
     def reset(self) -> None:
-        """Forget every instance, disk, operation, fault and call; machines end."""
+        """Forget every instance, disk, snapshot, operation, fault and call; machines end."""
         self.fleet.reset()
         self.faults.clear()
         self._calls.clear()
@@ -148,7 +148,8 @@ class ComputeServer(HttpServer):
                 "method": call.method,
                 "zone": call.zone,
                 "instance": call.name if call.is_on_instance else None,
-                "disk": None if call.is_on_instance else call.name,
+                "disk": call.name if call.kind == "disks" else None,
+                "snapshot": call.name if call.kind == "snapshots" else None,
                 "requestId": call.request_id,
                 "status": status,
                 "operation": operation.name if operation else None,

@@ -18,6 +18,10 @@ class Times:
         attach_disk: to attach or detach a disk, or to change how it is attached.
         boot: from RUNNING until the guest reports that it is ready.
         pending_stop: the graceful shutdown of an instance for which it is enabled.
+        snapshot_capture: from the call until the content of a disk is captured.
+        snapshot_upload: from then until the snapshot can be used.
+        snapshot_pause: between two snapshots of one disk, at least; in Google's Compute Engine,
+            ten minutes.
         repair: from a host error until the instance starts again.
         suspended_limit: how long Compute keeps the memory of a suspended instance before it shuts
             the instance down (60 days).
@@ -31,6 +35,10 @@ class Times:
     delete: float = 2.0
     disk_insert: float = 1.0
     disk_delete: float = 1.0
+    snapshot_capture: float = 1.0
+    snapshot_upload: float = 3.0
+    snapshot_delete: float = 1.0
+    snapshot_pause: float = 10.0
     set_metadata: float = 0.5
     set_labels: float = 0.5
     set_machine_type: float = 0.5
@@ -55,6 +63,10 @@ TIMES: Mapping[str, Times] = MappingProxyType(
             delete=0.3,
             disk_insert=0.1,
             disk_delete=0.1,
+            snapshot_capture=0.1,
+            snapshot_upload=0.3,
+            snapshot_delete=0.1,
+            snapshot_pause=0.0,
             set_metadata=0.1,
             set_labels=0.1,
             set_machine_type=0.1,
@@ -72,6 +84,10 @@ TIMES: Mapping[str, Times] = MappingProxyType(
             delete=40.0,
             disk_insert=3.0,
             disk_delete=3.0,
+            snapshot_capture=15.0,
+            snapshot_upload=120.0,
+            snapshot_delete=5.0,
+            snapshot_pause=600.0,
             set_metadata=3.0,
             set_labels=3.0,
             set_machine_type=3.0,

@@ -1,4 +1,4 @@
-"""The instances, disks and operations of the local Compute Engine, on a manual clock."""
+"""The resources and operations of the local Compute Engine, on a manual clock."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from localcloud.services.compute.fault_kinds import GuestFault
 from localcloud.services.compute.faults import FAULTS
 from localcloud.services.compute.fleet import Fleet
 from localcloud.services.compute.guest import Boot
+from localcloud.services.compute.guests import NOTHING_TO_COPY, Copy
 from localcloud.services.compute.machine_types import Shape
-from localcloud.services.compute.resources import Disk, Instance, Operation
+from localcloud.services.compute.resources import Disk, Instance, Operation, Snapshot
 from localcloud.services.compute.serial_console import SerialConsole
 from localcloud.services.compute.times import Times
 from localcloud.services.project import Project
@@ -40,6 +41,8 @@ TIMES = Times(
         ("set_metadata", "set_labels", "set_machine_type", "attach_disk", "pending_stop", "repair"),
         10.0,
     ),
+    **dict.fromkeys(("snapshot_capture", "snapshot_upload", "snapshot_delete"), 10.0),
+    snapshot_pause=600.0,
     boot=1.0,
     suspended_limit=1000.0,
 )
@@ -90,6 +93,7 @@ class _RecordingGuests:
         self.deleted_disks: list[str] = []
         self.homes: list[str | None] = []
         self.settled = True
+        self.copies: dict[str, Copy | None] = {}
 
     def booted(self, instance: Instance, boot: Boot, home: Disk | None) -> None:
         assert boot.seconds == TIMES.boot
@@ -110,8 +114,20 @@ class _RecordingGuests:
         del instance
         return self.settled
 
+    def captured(self, disk: Disk, snapshot: Snapshot) -> None:
+        self.events.append(f"captured {disk.name} as {snapshot.name}")
+
+    def restored(self, snapshot: Snapshot, disk: Disk) -> None:
+        self.events.append(f"restored {snapshot.name} as {disk.name}")
+
+    def copy_to(self, resource: Disk | Snapshot) -> Copy | None:
+        return self.copies.get(resource.name, NOTHING_TO_COPY)
+
     def disk_deleted(self, disk: Disk) -> None:
         self.deleted_disks.append(disk.name)
+
+    def snapshot_deleted(self, snapshot: Snapshot) -> None:
+        self.events.append(f"deleted {snapshot.name}")
 
 
 class _FleetBench:
@@ -1201,7 +1217,7 @@ def test_a_disk_can_be_restored_from_a_snapshot_in_another_zone(bench: _FleetBen
         409,
         "alreadyExists",
     )
-    bench.clock.advance(10)
+    bench.clock.advance(20)
     fleet.disks.delete(ZONE, "home")
     bench.clock.advance(10)
 
@@ -1215,6 +1231,195 @@ def test_a_disk_can_be_restored_from_a_snapshot_in_another_zone(bench: _FleetBen
         {"hub": "h"},
     )
     assert disk.resource["sourceSnapshot"].endswith("/projects/demo/global/snapshots/kept")
+
+
+def _insert_disk(bench: _FleetBench, name: str = "home", **more: Any) -> Disk:
+    bench.fleet.disks.insert(ZONE, {"name": name, "sizeGb": "20", **more})
+    bench.clock.advance(10)
+    return bench.fleet.disks.get(ZONE, name)
+
+
+def _insert_snapshot(bench: _FleetBench, name: str = "kept", disk: str = "home") -> Operation:
+    source = f"zones/{ZONE}/disks/{disk}"
+    return bench.fleet.snapshots.insert({"name": name, "sourceDisk": source})
+
+
+def test_a_snapshot_is_captured_then_uploaded_then_ready(bench: _FleetBench) -> None:
+    """Its disk can be deleted from the capture on, the snapshot itself when it is ready."""
+    fleet = bench.fleet
+    _insert_disk(bench)
+    operation = _insert_snapshot(bench)
+    snapshot = fleet.snapshots.get("kept")
+
+    def is_in_use() -> bool:
+        refused = (400, "resourceInUseByAnotherResource")
+        return _refused_with(lambda: fleet.disks.delete(ZONE, "home")) == refused
+
+    assert (snapshot.status, "storageBytes" in snapshot.resource) == ("CREATING", False)
+    assert is_in_use()
+    bench.guests.copies["kept"] = None
+    bench.clock.advance(10)
+    assert bench.guests.events == ["captured home as kept"]
+    assert (snapshot.status, is_in_use()) == ("CREATING", True)
+    bench.guests.copies["kept"] = Copy(is_whole=True, stored_bytes=7)
+    bench.clock.advance(1)
+    assert (snapshot.status, operation.done.is_set()) == ("UPLOADING", False)
+    fleet.disks.delete(ZONE, "home")
+    not_ready = (400, "resourceNotReady")
+    assert _refused_with(lambda: fleet.snapshots.delete("kept")) == not_ready
+    bench.clock.advance(10)
+    assert (snapshot.status, operation.done.is_set()) == ("READY", True)
+    assert int(snapshot.resource["storageBytes"]) % 1024 == 7
+
+    fleet.snapshots.delete("kept")
+    assert snapshot.status == "DELETING"
+    assert _refused_with(lambda: fleet.snapshots.delete("kept")) == not_ready
+    bench.clock.advance(10)
+    assert fleet.snapshots.all() == []
+    assert bench.guests.events == ["captured home as kept", "deleted kept"]
+
+
+def test_a_disk_has_one_snapshot_in_ten_minutes(bench: _FleetBench) -> None:
+    """The operation of one that comes earlier fails, and no snapshot is left of it."""
+    _insert_disk(bench)
+    _insert_disk(bench, "other")
+    _insert_snapshot(bench, "first")
+    bench.clock.advance(590)
+    early = _insert_snapshot(bench, "early")
+    _insert_snapshot(bench, "others", disk="other")
+    bench.clock.advance(10)
+    assert _error_code(early) == "RESOURCE_OPERATION_RATE_EXCEEDED"
+    _insert_snapshot(bench, "late")
+    bench.clock.advance(20)
+    states = {each.name: each.status for each in bench.fleet.snapshots.all()}
+    assert states == dict.fromkeys(["first", "late", "others"], "READY")
+
+
+def test_a_snapshot_fails_if_its_content_cannot_be_copied(bench: _FleetBench) -> None:
+    """It is FAILED then; a disk or a machine that is made from one does not remain."""
+    fleet = bench.fleet
+    _insert_disk(bench)
+    bench.guests.copies["kept"] = Copy(is_whole=False, stored_bytes=0)
+    operation = _insert_snapshot(bench)
+    bench.clock.advance(10)
+    assert _error_code(operation) == "INTERNAL_ERROR"
+    assert fleet.snapshots.get("kept").status == "FAILED"
+    fleet.snapshots.delete("kept")
+    bench.clock.advance(600)
+
+    bench.guests.copies = {}
+    _insert_snapshot(bench)
+    bench.clock.advance(20)
+    bench.guests.copies["copy"] = Copy(is_whole=False, stored_bytes=0)
+    source = {"sourceSnapshot": "global/snapshots/kept"}
+    operation = fleet.disks.insert(ZONE, {"name": "copy", **source})
+    bench.clock.advance(10)
+    assert _error_code(operation) == "INTERNAL_ERROR"
+    home = {"deviceName": "home", "initializeParams": {"diskName": "copy", **source}}
+    boot = {"boot": True, "initializeParams": {}}
+    operation = fleet.instances.insert(ZONE, _instance_body(disks=[boot, home]))
+    bench.clock.advance(10)
+    assert _error_code(operation) == "INTERNAL_ERROR"
+    assert [disk.name for disk in fleet.disks.all()] == ["home"]
+    assert fleet.instances.all() == []
+
+
+def test_a_machine_boots_only_when_its_home_has_been_copied(bench: _FleetBench) -> None:
+    """Until then the snapshot cannot be deleted."""
+    fleet = bench.fleet
+    _insert_disk(bench)
+    _insert_snapshot(bench)
+    bench.clock.advance(20)
+    bench.guests.events.clear()
+    bench.guests.copies["copy"] = None
+    source = {"sourceSnapshot": "global/snapshots/kept"}
+    home = {"deviceName": "home", "initializeParams": {"diskName": "copy", **source}}
+    boot = {"boot": True, "initializeParams": {}}
+    fleet.instances.insert(ZONE, _instance_body(disks=[boot, home]))
+    bench.clock.advance(100)
+    assert bench.guests.events == ["restored kept as copy"]
+    assert bench.default_instance().status == "STAGING"
+    in_use = (400, "resourceInUseByAnotherResource")
+    assert _refused_with(lambda: fleet.snapshots.delete("kept")) == in_use
+    del bench.guests.copies["copy"]
+    bench.clock.advance(1)
+    assert bench.guests.events == ["restored kept as copy", "booted one"]
+    fleet.snapshots.delete("kept")
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        ({"name": "copy", "sourceSnapshot": "kept"}, (400, "invalid")),
+        ({"name": "copy", "sourceSnapshot": "global/snapshots/none"}, (404, "notFound")),
+        (
+            {"name": "copy", "sourceSnapshot": "projects/other/global/snapshots/kept"},
+            (404, "notFound"),
+        ),
+        (
+            {"name": "copy", "sourceSnapshot": "global/snapshots/kept", "sizeGb": "19"},
+            (400, "invalid"),
+        ),
+    ],
+)
+def test_a_disk_that_compute_engine_would_not_make_is_refused(
+    bench: _FleetBench, body: dict[str, Any], refusal: tuple[int, str]
+) -> None:
+    """Nothing is left of it."""
+    _insert_disk(bench)
+    _insert_snapshot(bench)
+    bench.clock.advance(20)
+    assert _refused_with(lambda: bench.fleet.disks.insert(ZONE, body)) == refusal
+    assert [disk.name for disk in bench.fleet.disks.all()] == ["home"]
+
+
+@pytest.mark.parametrize(
+    ("source", "refusal"),
+    [
+        (None, (400, "invalid")),
+        ("home", (400, "invalid")),
+        (f"zones/{ZONE}/disks/none", (404, "notFound")),
+        (f"projects/other/zones/{ZONE}/disks/home", (404, "notFound")),
+    ],
+)
+def test_a_snapshot_of_no_disk_is_refused(
+    bench: _FleetBench, source: str | None, refusal: tuple[int, str]
+) -> None:
+    """A disk that is being deleted is not ready for one either."""
+    _insert_disk(bench)
+    body = {"name": "kept", "sourceDisk": source}
+    assert _refused_with(lambda: bench.fleet.snapshots.insert(body)) == refusal
+    bench.fleet.disks.delete(ZONE, "home")
+    assert _refused_with(lambda: _insert_snapshot(bench)) == (400, "resourceNotReady")
+    assert bench.fleet.snapshots.all() == []
+
+
+@pytest.mark.parametrize("fault", ["source_gone", "source_not_ready", "source_busy"])
+def test_a_fault_of_the_snapshot_makes_no_disk_of_it(bench: _FleetBench, fault: str) -> None:
+    """Neither alone nor with a machine, whether the call is refused or its operation fails."""
+    fleet = bench.fleet
+    _insert_disk(bench)
+    _insert_snapshot(bench)
+    bench.clock.advance(20)
+    source = {"sourceSnapshot": "global/snapshots/kept"}
+    home = {"deviceName": "home", "initializeParams": {"diskName": "copy", **source}}
+    boot = {"boot": True, "initializeParams": {}}
+    bench.faults.switch_on(fault)
+    makes: list[Callable[[], Operation]] = [
+        lambda: fleet.disks.insert(ZONE, {"name": "copy", **source}),
+        lambda: fleet.instances.insert(ZONE, _instance_body(disks=[boot, home])),
+    ]
+    for _ in range(3):
+        for make in makes:
+            try:
+                operation = make()
+            except ComputeError:
+                pass
+            else:
+                bench.clock.advance(10)
+                assert _error_code(operation)
+            assert [disk.name for disk in fleet.disks.all()] == ["home"]
+    assert fleet.instances.all() == []
 
 
 def test_a_disk_can_only_grow(bench: _FleetBench) -> None:

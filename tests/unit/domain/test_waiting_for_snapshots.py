@@ -1,0 +1,31 @@
+"""Which workspaces still need a snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from shared.domain.errors import SnapshotInUseError
+from shared.domain.forks import check_unused, source_of, waiting_for
+from shared.domain.workspace import Status
+from tests.fakes.records import a_snapshot, a_workspace
+
+
+def test_only_workspaces_whose_home_is_not_made_yet_wait_for_a_snapshot() -> None:
+    """Those of another snapshot do not wait for this one, nor does the one that it is of."""
+    of = a_workspace()
+    snapshot, other = a_snapshot(of), a_snapshot(of)
+    failed = a_workspace(Status.ERROR, name="api", home_disk=None, home_source=source_of(snapshot))
+    elsewhere = replace(failed, home_source=source_of(other))
+    everything = [of, a_workspace(), failed, elsewhere]
+    assert waiting_for(snapshot.id, everything) == [failed]
+    with pytest.raises(SnapshotInUseError, match="'api'"):
+        check_unused(snapshot.id, everything)
+    check_unused(snapshot.id, [of, elsewhere])
+
+
+def test_a_record_that_names_a_source_is_of_a_form_that_older_versions_refuse() -> None:
+    """They would make an empty home."""
+    fork = a_workspace(home_disk=None, home_source=source_of(a_snapshot()))
+    assert (fork.schema_version, replace(fork, home_source=None).schema_version) == (2, 1)

@@ -1,0 +1,358 @@
+"""Workspaces whose home is made from a snapshot: what is in it, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.domain.errors import (
+    HubError,
+    IdempotencyKeyReusedError,
+    SnapshotNotFoundError,
+    SnapshotNotReadyError,
+)
+from shared.domain.instance import DeleteInstance, FaultKind, InsertInstance, Place
+from shared.domain.lifecycle import NewMachine, NewWorkspace
+from shared.domain.owner_limits import Key
+from shared.domain.ownership import labels_of
+from shared.domain.snapshots import Snapshot, SnapshotState
+from shared.domain.workspace import Metadata, Status, Workspace
+from shared.usecases.create_workspace import create_workspace, dry_run_create
+from tests.fakes.machines import INSTALLATION, GuestMishap, Mishap, fault
+from tests.fakes.records import A_PROBLEM, a_snapshot
+from tests.fakes.world import World, actor, place_of, requested_as
+
+ZONES = ("us-west1-a", "us-west1-b")
+WORK = "what alice has written"
+
+
+@dataclass
+class Forks:
+    """A Hub with a workspace of alice's, and a READY snapshot of its home."""
+
+    world: World = field(default_factory=World)
+
+    def __post_init__(self) -> None:
+        """Make them."""
+        self.world.policy = replace(self.world.policy, zones=ZONES)
+        self.source = self.world.ready("alice", "source")
+        home = Place(self.source.zone, self.source.disk_name)
+        self.world.machines.write(home, WORK)
+        self.snapshot = a_snapshot(self.source)
+        labels = {**labels_of(self.source.id, "alice"), "hub": INSTALLATION}
+        self.world.machines.make_snapshot_by_hand(self.snapshot.place.name, home, labels)
+        self.world.store.put_snapshots(self.snapshot)
+
+    def fork(self, owner: str = "alice", **options: Any) -> Workspace:
+        """Ask for a workspace from the snapshot."""
+        return self.world.create(owner, "fork", from_snapshot=self.snapshot.id, **options)
+
+    def recorded(self, workspace: Workspace) -> Workspace:
+        """Return the record as it is now."""
+        return self.world.workspace(workspace.id)
+
+    def content(self, workspace: Workspace) -> str | None:
+        """Return what is in a workspace's home."""
+        now = self.recorded(workspace)
+        return self.world.machines.content_of(Place(now.zone, now.disk_name))
+
+    def start(self, workspace: Workspace, machine: NewMachine | None = None) -> Workspace:
+        """Start it, and let that end."""
+        self.world.start("alice", workspace.id, machine)
+        self.world.run()
+        return self.recorded(workspace)
+
+    def lose_snapshot(self) -> None:
+        """Delete it outside the Hub."""
+        self.world.machines.delete_snapshot_by_hand(self.snapshot.place.name)
+
+    def failed(self) -> Workspace:
+        """Return a fork whose CREATE has failed."""
+        self.world.machines.script_boot(GuestMishap.FAILS_AT_BOOT)
+        made = self.fork()
+        self.world.run()
+        return self.recorded(made)
+
+
+@pytest.fixture
+def forks() -> Forks:
+    """A Hub with a snapshot."""
+    return Forks()
+
+
+def test_a_fork_has_the_content_of_the_snapshot_and_goes_its_own_way(forks: Forks) -> None:
+    """What is written in one of them is not in the other."""
+    made = forks.fork()
+    assert made.home_source is not None
+    forks.world.run()
+    fork = forks.recorded(made)
+    assert (fork.status, fork.home_source) == (Status.READY, None)
+    assert fork.home_disk is not None
+    assert forks.content(fork) == WORK
+    forks.world.machines.write(Place(fork.zone, fork.disk_name), "something else")
+    assert forks.content(forks.source) == WORK
+
+
+def test_the_trail_says_what_a_home_was_made_from(forks: Forks) -> None:
+    """The request is alice's; what its home is made from stands beside it."""
+    made = forks.fork()
+    said = [
+        (e.who, e.what, e.result) for e in forks.world.store.events if e.workspace_id == made.id
+    ]
+    assert said == [
+        (
+            "hub",
+            "HomeForked",
+            f"The home is made from snapshot {forks.snapshot.id} of workspace {forks.source.id}.",
+        ),
+        ("alice", "WorkspaceRequested", "ACCEPTED"),
+    ]
+
+
+@pytest.mark.parametrize("who", ["bob", "an administrator", "nobody has it", "it is deleted"])
+def test_a_snapshot_that_one_may_not_have_does_not_exist(forks: Forks, who: str) -> None:
+    """Administrators get the same answer, dry or not; nothing is made, and the trail says it."""
+    owner = "alice" if who == "it is deleted" else "bob"
+    asks = replace(actor(owner), admin=who == "an administrator")
+    wanted = "00000000" + forks.snapshot.id[8:] if who == "nobody has it" else forks.snapshot.id
+    if who == "it is deleted":
+        forks.world.store.put_snapshots(replace(forks.snapshot, state=SnapshotState.DELETING))
+    new = NewWorkspace(name="fork", from_snapshot=wanted)
+    records, policy = forks.world.records, forks.world.policy
+    for request in (create_workspace, dry_run_create):
+        with pytest.raises(SnapshotNotFoundError, match=wanted):
+            request(records, policy, asks, new, None)
+    assert list(forks.world.store.workspaces) == [forks.source.id]
+    last = forks.world.store.events[-1]
+    assert (last.who, last.what, last.result) == (owner, "WorkspaceRequested", "REFUSED")
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [(SnapshotState.UPLOADING, "Try again"), (SnapshotState.FAILED, A_PROBLEM.message)],
+)
+def test_a_snapshot_that_is_not_ready_is_refused_with_what_to_do(
+    forks: Forks, state: SnapshotState, said: str
+) -> None:
+    """It will be, or it never will."""
+    forks.world.store.put_snapshots(replace(forks.snapshot, state=state, error=A_PROBLEM))
+    with pytest.raises(SnapshotNotReadyError, match=said):
+        forks.fork()
+
+
+def new_fork(forks: Forks, snapshot: Snapshot, **said: Any) -> Workspace:
+    """Return the record of a fork for which only these fields are said."""
+    forks.world.store.put_snapshots(snapshot)
+    new = NewWorkspace(name="fork", from_snapshot=snapshot.id, **said)
+    world = forks.world
+    return create_workspace(world.records, world.policy, actor("alice"), new, None)
+
+
+def test_what_is_not_said_is_as_it_was_in_the_snapshot(forks: Forks) -> None:
+    """But the device is that of the person who asks."""
+    world = forks.world
+    world.policy = replace(
+        world.policy, machine_types=("e2-standard-4", "e2-standard-8"), image_tags=("latest", "v*")
+    )
+    then = replace(
+        forks.snapshot,
+        machine_type="e2-standard-8",
+        image_tag="v7",
+        metadata=Metadata("https://example.com/a.git", "main", "an old laptop"),
+    )
+    made = new_fork(forks, then, metadata=Metadata(branch="other", device_id="a new laptop"))
+    assert (made.machine_type, made.image_tag) == ("e2-standard-8", "v7")
+    assert made.metadata == Metadata("https://example.com/a.git", "other", "a new laptop")
+
+
+def test_what_is_not_allowed_any_more_is_as_the_hub_has_it_by_default(forks: Forks) -> None:
+    """The configuration may have changed since the snapshot."""
+    policy = forks.world.policy = replace(forks.world.policy, image_tags=("latest",))
+    then = replace(forks.snapshot, machine_type="m9-huge-1", image_tag="older")
+    made = new_fork(forks, then)
+    assert (made.machine_type, made.image_tag) == (
+        policy.default_machine_type,
+        policy.default_image_tag,
+    )
+
+
+def test_a_repeated_key_answers_the_same_fork_though_its_snapshot_is_gone(forks: Forks) -> None:
+    """The snapshot may be deleted as soon as the home is made. Another body is refused."""
+    key = Key("a" * 64, "b" * 64)
+    made = forks.fork(key=key)
+    forks.world.run()
+    forks.world.store.put_snapshots(replace(forks.snapshot, state=SnapshotState.DELETING))
+    assert forks.fork(key=key).id == made.id
+    with pytest.raises(IdempotencyKeyReusedError):
+        forks.fork(key=replace(key, body_hash="c" * 64))
+
+
+def test_a_dry_run_says_what_a_fork_takes_and_changes_nothing(forks: Forks) -> None:
+    """Its phases are those of any other create."""
+    world = forks.world
+    before = (world.store.workspaces, world.store.snapshots, len(world.store.events))
+    new = NewWorkspace(name="fork", from_snapshot=forks.snapshot.id)
+    run = dry_run_create(world.records, world.policy, actor("alice"), new, None)
+    empty = dry_run_create(
+        world.records, world.policy, actor("alice"), replace(new, from_snapshot=None), None
+    )
+    assert (run.phases, run.losses, run.runs) == (empty.phases, (), True)
+    assert run.workspace.home_source is not None
+    assert (world.store.workspaces, world.store.snapshots, len(world.store.events)) == before
+
+
+def test_a_fork_takes_the_next_zone_if_the_first_has_no_capacity(forks: Forks) -> None:
+    """A snapshot is in no zone. The same content is in the home."""
+    forks.world.machines.script(
+        InsertInstance, Mishap.FAILS_LATER, FaultKind.STOCK_OUT, zone=ZONES[0]
+    )
+    made = forks.fork()
+    forks.world.run()
+    fork = forks.recorded(made)
+    assert (fork.status, fork.zone) == (Status.READY, ZONES[1])
+    assert forks.content(fork) == WORK
+
+
+def test_a_fork_that_failed_keeps_its_source_and_a_start_makes_its_home_again(
+    forks: Forks,
+) -> None:
+    """The clean-up deletes the disk that was made, and nothing else."""
+    fork = forks.failed()
+    assert fork.status is Status.ERROR
+    assert fork.home_source is not None
+    assert forks.content(fork) is None
+    reconciled = forks.world.reconcile_fleet()
+    assert "HomeDiskGone" not in reconciled.done
+    assert forks.recorded(fork).error == fork.error
+
+    fork = forks.start(fork)
+    assert (fork.status, fork.home_source) == (Status.READY, None)
+    assert forks.content(fork) == WORK
+
+
+@pytest.mark.parametrize(
+    "machine", [NewMachine(rebuild=True), NewMachine(machine_type="e2-standard-8")]
+)
+def test_a_start_with_another_machine_keeps_the_source(forks: Forks, machine: NewMachine) -> None:
+    """Also if this START fails before there is a home."""
+    fork = forks.failed()
+    forks.world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.QUOTA)
+    fork = forks.start(fork, machine)
+    assert (fork.status, fork.home_source is None) == (Status.ERROR, False)
+    fork = forks.start(fork, machine)
+    assert (fork.status, forks.content(fork)) == (Status.READY, WORK)
+
+
+def test_a_home_that_a_failed_create_could_not_delete_is_used_by_a_start(forks: Forks) -> None:
+    """It may still fail, so the source stays until somebody can work in it."""
+    forks.world.machines.script(DeleteInstance, Mishap.REFUSED, FaultKind.PERMISSION, times=1000)
+    fork = forks.failed()
+    forks.world.machines.calm()
+    assert forks.content(fork) == WORK
+    forks.world.start("alice", fork.id, NewMachine(rebuild=True))
+    forks.world.run(lambda: place_of(fork) not in forks.world.machines.instances)
+    forks.world.run(lambda: place_of(fork) in forks.world.machines.instances)
+    assert forks.recorded(fork).home_source is not None
+    forks.world.run()
+    fork = forks.recorded(fork)
+    assert (fork.status, fork.home_source) == (Status.READY, None)
+    assert forks.content(fork) == WORK
+
+
+def lose(forks: Forks) -> None:
+    """Delete the snapshot outside the Hub."""
+    forks.lose_snapshot()
+
+
+def lose_late(forks: Forks) -> None:
+    """Delete it outside the Hub just before it is used."""
+    forks.world.machines.before_call = forks.lose_snapshot
+
+
+@pytest.mark.parametrize("lost", [lose, lose_late])
+def test_a_fork_of_a_snapshot_that_is_gone_fails_and_says_what_can_be_done(
+    forks: Forks, lost: Callable[[Forks], None]
+) -> None:
+    """A START fails in the same way, until it says that an empty home will do."""
+    made = forks.fork()
+    lost(forks)
+    forks.world.run()
+    for fork in (forks.recorded(made), forks.start(made)):
+        assert fork.status is Status.ERROR
+        assert fork.error is not None
+        assert fork.error.code == "SNAPSHOT_GONE"
+        assert "Delete the workspace, or start it with empty_home" in fork.error.message
+        assert not [each for each in forks.world.machines.disks if made.id in each.name]
+
+    fork = forks.start(made, NewMachine(empty_home=True))
+    assert (fork.status, fork.home_source) == (Status.READY, None)
+    assert forks.content(fork) not in {None, WORK}
+    [noted] = [each for each in forks.world.store.events if each.what == "HomeReplaced"]
+    assert forks.snapshot.place.name in noted.result
+
+
+def test_an_empty_home_is_not_taken_while_the_snapshot_is_there(forks: Forks) -> None:
+    """The person agrees to one only if there is no other."""
+    fork = forks.start(forks.failed(), NewMachine(empty_home=True))
+    assert forks.content(fork) == WORK
+
+
+def test_a_snapshot_that_compute_does_not_answer_about_is_not_taken_for_gone(forks: Forks) -> None:
+    """The job comes again."""
+    made = forks.fork()
+    for command in (InsertInstance,):
+        forks.world.machines.script(command, Mishap.UNANSWERED, times=3)
+    forks.world.machines.unanswered_reads = 3
+    forks.world.run()
+    assert forks.content(made) == WORK
+
+
+def test_another_missing_resource_fails_a_fork_as_any_other_workspace(forks: Forks) -> None:
+    """Such as a network that does not exist."""
+    forks.world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.NOT_FOUND)
+    made = forks.fork()
+    forks.world.run()
+    error = forks.recorded(made).error
+    assert error is not None
+    assert error.code == "COMPUTE_REFUSED"
+    assert fault(FaultKind.NOT_FOUND).message in error.message
+
+
+def test_a_fork_that_was_never_ready_is_deleted_and_its_source_stays(forks: Forks) -> None:
+    """Whether its CREATE is under way or has failed."""
+    under_way = forks.fork()
+    forks.world.delete("alice", under_way.id)
+    forks.world.run()
+    failed = forks.failed()
+    forks.world.delete("alice", failed.id)
+    forks.world.run()
+    assert list(forks.world.store.workspaces) == [forks.source.id]
+    assert list(forks.world.machines.snapshots) == [forks.snapshot.place.name]
+    assert {each.name for each in forks.world.machines.disks} == {forks.source.disk_name}
+
+
+def test_a_fork_and_whoever_changes_its_snapshot_do_not_pass_each_other(forks: Forks) -> None:
+    """A deletion that was decided before the fork is refused, and so is the other way round."""
+    world, store = forks.world, forks.world.store
+    before = store.get_snapshot(forks.snapshot.id)
+    assert before is not None
+    world.clock.advance(timedelta(seconds=1))
+    forks.fork()
+    deleting = replace(before.record, state=SnapshotState.DELETING)
+    with pytest.raises(HubError):
+        store.commit(snapshots=[(before, deleting)])
+
+    read = store.get_snapshot
+
+    def overtake(snapshot_id: str) -> object:
+        found = read(snapshot_id)
+        store.put_snapshots(replace(forks.snapshot, state=SnapshotState.DELETING))
+        return found
+
+    world.store.get_snapshot = overtake  # type: ignore[method-assign,assignment]
+    with pytest.raises(SnapshotNotFoundError), requested_as("overtaken"):
+        world.create("alice", "another", from_snapshot=forks.snapshot.id)

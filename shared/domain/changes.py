@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from shared.domain.jobs import PROMPTLY, Job
 from shared.domain.machine_access import attended
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import (
     Activity,
     HomeDisk,
@@ -30,13 +31,17 @@ class Updated:
     """A decision: commit ``workspace``, then send ``job``.
 
     ``event`` names the decision in the log, in the past tense. ``notes`` are committed with it as
-    events of the Hub's own, and logged as warnings.
+    events of the Hub's own, and logged as warnings. ``snapshots`` are committed with it, new or
+    changed; their jobs (``snapshots.next_job``) follow too. ``result`` is what came of the
+    operation that ends, if the record does not say so; None if it does.
     """
 
     workspace: Workspace
     event: str
     job: Job | None = None
     notes: tuple[Note, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
+    result: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,11 @@ class Transition:
     def notes(self) -> tuple[Note, ...]:
         """What is committed with it as events of the Hub's own."""
         return self.change.notes if isinstance(self.change, Updated) else ()
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """The snapshots that are committed with it, as they are to be."""
+        return self.change.snapshots if isinstance(self.change, Updated) else ()
 
     @property
     def begins(self) -> OperationKind | None:

@@ -13,6 +13,7 @@ from shared.domain.changes import Updated, finish
 from shared.domain.drift import MACHINE_GONE
 from shared.domain.instance import (
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
     DiskSnapshot,
@@ -49,6 +50,7 @@ class Lost(StrEnum):
     """What a person can lose by a request, the worst first."""
 
     HOME = "home"
+    SNAPSHOTS = "snapshots"
     MEMORY = "memory"
     BOOT_DISK = "boot_disk"
     NAME = "name"
@@ -187,6 +189,8 @@ class _Seen:
         attached = self.instance is not None
         self.source = _snapshot(record, record.home_source) if record.home_source else None
         self.home = attached or record.home_disk is not None or _leaves_home(record.operation)
+        waits = record.operation is not None and record.operation.phase is Phase.AWAIT_SNAPSHOT
+        self.snapshot = _taken(record) if goes_on and waits else None
 
     @property
     def runs(self) -> bool:
@@ -199,6 +203,7 @@ class _Seen:
             instance=self.instance,
             disk_exists=reads_disk(operation) and self.home,
             source=self.source,
+            snapshot=self.snapshot,
         )
 
     def make(self, command: Command, step: Step) -> StartedCall | Fault:
@@ -216,6 +221,8 @@ class _Seen:
                 self.instance = None
             case DeleteDisk():
                 self.home = False
+            case CreateSnapshot():
+                self.snapshot = _taken(record)
             case StartInstance() | ResumeInstance():
                 self._become(InstanceState.RUNNING)
             case SuspendInstance():
@@ -229,6 +236,18 @@ class _Seen:
     def _become(self, state: InstanceState) -> None:
         if self.instance is not None:
             self.instance = replace(self.instance, state=state)
+
+
+def _taken(record: Workspace) -> DiskSnapshot:
+    """Return the snapshot that a SNAPSHOT takes, captured."""
+    return DiskSnapshot(
+        name="",
+        status=SnapshotStatus.UPLOADING,
+        labels={},
+        source_disk=record.disk_name,
+        disk_gb=0,
+        created_at=record.updated_at,
+    )
 
 
 def _leaves_home(operation: Operation | None) -> bool:

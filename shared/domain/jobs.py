@@ -36,7 +36,8 @@ class Job:
         copies of what waits already. It depends on the job alone, so the same job always goes to
         the same queue, which knows its name.
         """
-        return self.automatic or self.resend > 0 or self.operation_id is None
+        look = self.operation_id is None and self.snapshot_id is None
+        return self.automatic or self.resend > 0 or look
 
     @property
     def name(self) -> str:

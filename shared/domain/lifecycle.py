@@ -5,6 +5,7 @@ as when the same operation is under way already. ``steps`` has the table of what
 does, ``reports`` what machines may say.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,22 +14,26 @@ from shared.domain.changes import Note, Updated, due_look_job, job_of
 from shared.domain.errors import (
     FieldProblem,
     InvalidRequestError,
+    NameTakenError,
+    NoHomeError,
     NotAwakeError,
     OperationUnderWayError,
+    QuotaExceededError,
+    TooManyRequestsError,
 )
 from shared.domain.forks import source_of
 from shared.domain.idleness import awake_until
 from shared.domain.jobs import Job
 from shared.domain.policy import Policy
-from shared.domain.snapshots import Snapshot
-from shared.domain.steps import WAY_OUT, Step, fail
+from shared.domain.snapshots import Snapshot, SnapshotState, unwanted
+from shared.domain.snapshots import delete as delete_snapshot
+from shared.domain.steps import WAY_OUT, Step, fail, problem_of
 from shared.domain.workspace import (
     Activity,
     Metadata,
     Operation,
     OperationKind,
     Phase,
-    Problem,
     Status,
     Workspace,
 )
@@ -164,12 +169,12 @@ def stop(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | N
         OperationUnderWayError: another operation is under way.
     """
     under_way = workspace.operation
-    if under_way is not None:
-        if under_way.kind is not OperationKind.STOP:
-            raise OperationUnderWayError(under_way)
+    if under_way is not None and under_way.kind is OperationKind.STOP:
         return _confirmed(workspace, under_way, new)
-    if workspace.status is Status.SUSPENDED:
+    if workspace.machine_operation is None and workspace.status is Status.SUSPENDED:
         return None
+    if under_way is not None:
+        raise OperationUnderWayError(under_way)
     return _begin(workspace, _operation(OperationKind.STOP, Phase.SUSPEND, new, policy), policy)
 
 
@@ -185,14 +190,15 @@ def start(
 
     Raises:
         OperationUnderWayError: another operation is under way, or a START with another machine or
-            name.
+            name. A READY workspace of which a snapshot is taken is ready all the same.
     """
     name = machine.name or workspace.name
     image_tag = machine.image_tag or workspace.image_tag
     machine_type = machine.machine_type or workspace.machine_type
     changed = (image_tag, machine_type) != (workspace.image_tag, workspace.machine_type)
     under_way = workspace.operation
-    if under_way is not None:
+    stays = workspace.status is Status.READY and not changed and not machine.rebuild
+    if under_way is not None and not (workspace.machine_operation is None and stays):
         as_wanted = (
             not changed and name == workspace.name and (under_way.remade or not machine.rebuild)
         )
@@ -288,7 +294,7 @@ def keep_awake(
         ended = replace(workspace, kept_awake_until=None, updated_at=now)
         return Updated(ended, "KeepAwakeEnded")
     _check_kept_awake(until, now, policy)
-    operation = workspace.operation
+    operation = workspace.machine_operation
     if operation is None:
         if not workspace.machine_running:
             raise NotAwakeError(workspace.status)
@@ -322,7 +328,8 @@ def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated |
     """Ask that a workspace and all its resources be deleted. None if a DELETE is under way.
 
     It supersedes any other operation. If that one makes machines, one of its workers may be about
-    to insert: the record is kept until no such worker can be running.
+    to insert: the record is kept until no such worker can be running. If it takes a snapshot, that
+    gets a record of its own by which it is deleted.
     """
     under_way = workspace.operation
     if under_way is not None and under_way.kind is OperationKind.DELETE:
@@ -330,7 +337,91 @@ def delete(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated |
     operation = _operation(OperationKind.DELETE, Phase.DELETE_INSTANCE, new, policy)
     if under_way is not None and under_way.kind in {OperationKind.CREATE, OperationKind.START}:
         operation = replace(operation, forget_after=new.now + policy.worker_timeout)
-    return _begin(workspace, operation, policy)
+    begun = _begin(workspace, operation, policy)
+    if under_way is not None and under_way.kind is OperationKind.SNAPSHOT:
+        return replace(begun, snapshots=(unwanted(workspace, None, new.now, policy),))
+    return begun
+
+
+def snapshot(
+    workspace: Workspace,
+    new: NewOperation,
+    name: str | None,
+    known: Sequence[Snapshot],
+    policy: Policy,
+) -> Updated | None:
+    """Ask for a snapshot of a workspace's home. None if one of this name is being taken.
+
+    ``known`` are the workspace's snapshots. If there are as many as may be, the oldest automatic
+    ones make room. The workspace stays what it is, whatever its status, and so does its machine.
+
+    Raises:
+        OperationUnderWayError: another operation is under way, or a SNAPSHOT of another name.
+        NoHomeError: no machine has used its home yet.
+        NameTakenError: another snapshot of the workspace has the name.
+        TooManyRequestsError: the last one was asked for too short a time ago.
+        QuotaExceededError: there are as many as may be, and people have asked for each of them.
+    """
+    under_way = workspace.operation
+    if under_way is not None:
+        if under_way.kind is OperationKind.SNAPSHOT and under_way.snapshot_name == name:
+            return None
+        raise OperationUnderWayError(under_way)
+    if workspace.home_disk is None:
+        raise NoHomeError(
+            "The workspace has no home yet, so no snapshot of it can be taken. "
+            "Wait until it is READY, or start it."
+        )
+    kept = [each for each in known if each.state is not SnapshotState.DELETING]
+    if name is not None and any(each.name == name for each in kept):
+        raise NameTakenError(
+            f"The workspace has a snapshot called {name!r} already. "
+            "Choose another name, or delete that one."
+        )
+    next_at = next_snapshot_at(workspace, policy)
+    if next_at is not None and new.now < next_at:
+        raise TooManyRequestsError(
+            "Another snapshot of this workspace was asked for a short time ago. "
+            f"The next one can be taken from {next_at:%Y-%m-%dT%H:%M:%SZ} on.",
+            next_at - new.now,
+        )
+    leaving = _making_room(kept, policy)
+    taking = _operation(OperationKind.SNAPSHOT, Phase.SNAPSHOT, new, policy)
+    asked = replace(workspace, snapshot_asked_at=new.now)
+    begun = _begin(asked, replace(taking, snapshot_name=name), policy)
+    changes = [delete_snapshot(each, new.actor.request_id, new.now, policy) for each in leaving]
+    note = Note("SnapshotDeleteRequested", "The oldest automatic snapshot makes room for this one.")
+    return replace(
+        begun,
+        snapshots=tuple(change.snapshot for change in changes if change is not None),
+        notes=(note,) * len(leaving),
+    )
+
+
+def next_snapshot_at(workspace: Workspace, policy: Policy) -> datetime | None:
+    """Return from when on another snapshot may be asked for. None if none ever was."""
+    asked_at = workspace.snapshot_asked_at
+    return asked_at + policy.snapshot_pause if asked_at is not None else None
+
+
+def _making_room(kept: Sequence[Snapshot], policy: Policy) -> list[Snapshot]:
+    """Return the automatic snapshots that go so that there may be another one.
+
+    Raises:
+        QuotaExceededError: not enough of them are automatic.
+    """
+    counted = [each for each in kept if each.state is not SnapshotState.FAILED]
+    most = policy.snapshots_per_workspace
+    too_many = len(counted) + 1 - most
+    automatic = sorted(
+        (each for each in counted if each.automatic), key=lambda each: (each.asked_at, each.id)
+    )
+    if too_many > len(automatic):
+        raise QuotaExceededError(
+            f"The workspace has {len(counted)} of at most {most} snapshots. "
+            "Delete one, or ask whoever runs this Hub for more."
+        )
+    return automatic[: max(too_many, 0)]
 
 
 def _confirmed(workspace: Workspace, under_way: Operation, new: NewOperation) -> Updated | None:
@@ -469,7 +560,5 @@ def give_up(
         f"The Hub could not carry out the {operation.kind}: {reason.rstrip('.')}. "
         f"{WAY_OUT[operation.kind]}"
     )
-    problem = Problem(
-        "NOT_CARRIED_OUT", message, retryable=True, at=now, operation_kind=operation.kind
-    )
-    return fail(Step(workspace=workspace, operation=operation, now=now, policy=policy), problem)
+    step = Step(workspace=workspace, operation=operation, now=now, policy=policy)
+    return fail(step, problem_of(step, "NOT_CARRIED_OUT", message, retryable=True))

@@ -76,6 +76,7 @@ _GIVEN_UP = {
     OperationKind.CREATE: ("a new workspace", "it is given up, and what has been made is deleted"),
     OperationKind.START: ("a start", "the start is given up, and the home is kept"),
     OperationKind.STOP: ("a stop", "the stop is given up"),
+    OperationKind.SNAPSHOT: ("a snapshot", "the snapshot is given up, and nothing else changes"),
     OperationKind.DELETE: ("a deletion", "the deletion is given up, and you can ask for it again"),
 }
 

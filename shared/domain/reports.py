@@ -14,7 +14,8 @@ machine                   a look), and does not (a write and a ``MemoryLost``)
 ERROR with                READY, by ``ready``: that error comes from a look, never from a report
 ``MACHINE_NOT_READY``
 not recorded as running   a look, once in ``attend_after``: a write, a job, and what the look finds
-an operation under way    its end in READY, its failure, or a new machine, each once; its memory
+a SNAPSHOT under way      the same as without an operation
+another one under way     its end in READY, its failure, or a new machine, each once; its memory
                           counts as lost, once; one heartbeat that an automatic STOP waits for
 a DELETE under way        nothing
 ========================= ==========================================================================
@@ -134,7 +135,7 @@ def comes_too_early(workspace: Workspace, report: Report) -> bool:
     """
     return (
         report.event is ReportEvent.READY
-        and workspace.operation is None
+        and workspace.machine_operation is None
         and workspace.status is not Status.READY
         and not workspace.machine_running
         and not workspace.memory_is_ready
@@ -150,7 +151,7 @@ def _ready(workspace: Workspace, report: Report, now: datetime, policy: Policy) 
     An operation that waits for it succeeds, even after its deadline: a slow machine is as good as a
     fast one. Once the clean-up has begun (``steps.may_still_be_saved``), it is too late.
     """
-    operation = workspace.operation
+    operation = workspace.machine_operation
     if operation is None:
         return _ready_unasked(workspace, report, now, policy)
     booting = operation.phase in _BOOTING and operation.failure is None
@@ -255,7 +256,7 @@ def _failed(workspace: Workspace, report: Report, now: datetime, policy: Policy)
     A START whose machine lacks its home disk makes a new machine with it, once. Any other boot
     fails the operation.
     """
-    operation = workspace.operation
+    operation = workspace.machine_operation
     problem = _problem_of(report, operation, now)
     if operation is None:
         return _failed_in_use(workspace, problem, now)
@@ -309,6 +310,9 @@ def _failed_in_use(workspace: Workspace, problem: Problem, now: datetime) -> Upd
     without, notes = without_memory(workspace, problem.message)
     if workspace.status is Status.READY:
         unready = replace(without, ready_generation=None)
+        if workspace.operation is not None:  # a SNAPSHOT, which goes on
+            goes_on = replace(unready, status=Status.ERROR, error=problem, updated_at=now)
+            return Updated(goes_on, "MachineFailedMeanwhile", notes=notes)
         broken = finish(unready, Status.ERROR, "MachineFailed", now, problem)
         running = recording(broken, machine_running=True, attend_at=workspace.attend_at)
         return replace(running, notes=notes)

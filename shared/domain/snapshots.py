@@ -1,17 +1,40 @@
-"""Snapshots of homes: what is recorded of each.
+"""Snapshots of homes: what is recorded of each, and how that changes.
 
 A snapshot has a record of its own from the moment in which its content is captured. Until then it
-is the SNAPSHOT operation of its workspace.
+is the SNAPSHOT operation of its workspace. Each function takes the record and the time, and returns
+what is to be written; every write has the time in ``updated_at``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shared.domain.instance import GLOBAL, Place
-from shared.domain.workspace import Metadata, Problem
+from shared.domain.instance import (
+    GLOBAL,
+    DeleteSnapshot,
+    DiskSnapshot,
+    Fault,
+    FaultKind,
+    Place,
+    SnapshotStatus,
+    StartedCall,
+)
+from shared.domain.jobs import PROMPTLY, Job
+from shared.domain.policy import Policy
+from shared.domain.workspace import Metadata, Operation, Problem, Workspace
 
 SNAPSHOT_SCHEMA_VERSION = 1
+SNAPSHOT_FAILED = "SNAPSHOT_FAILED"
+SNAPSHOT_GONE = "SNAPSHOT_GONE"
+SNAPSHOT_NOT_DELETED = "SNAPSHOT_NOT_DELETED"
+LONGEST_PAUSE = timedelta(minutes=5)  # between two looks at an upload, or two tries to delete
+MOST_DOUBLINGS = 3  # of the time after which the same job is resent
+# The refusals of a deletion that are over soon: it is still being made, or a disk is made from it.
+_SOON_OVER = {
+    *(FaultKind.NOT_READY, FaultKind.IN_USE, FaultKind.TRANSIENT),
+    *(FaultKind.NOT_FOUND, FaultKind.STOCK_OUT),
+}
 
 
 class SnapshotState(StrEnum):
@@ -101,14 +124,313 @@ def snapshot_place(workspace_id: str, snapshot_id: str) -> Place:
     return Place(GLOBAL, f"home-snapshot-{workspace_id}-{snapshot_id[-12:]}")
 
 
-def lost(snapshot: Snapshot, now: datetime) -> Snapshot:
-    """Return a READY snapshot that is gone in Compute Engine."""
+@dataclass(frozen=True, slots=True)
+class SnapshotUpdated:
+    """A decision: commit ``snapshot``, then send ``job``. ``event`` names it in the log."""
+
+    snapshot: Snapshot
+    event: str
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotForgotten:
+    """A decision: delete the record of a snapshot that does not exist any more."""
+
+    event: str
+
+
+SnapshotChange = SnapshotUpdated | SnapshotForgotten
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenSnapshot:
+    """What a worker has read of a snapshot in Compute; ``there`` is None if it does not exist.
+
+    ``pending``: the recorded call of Compute is not done. ``fault``: it is done, and has failed.
+    """
+
+    there: DiskSnapshot | None = None
+    pending: bool = False
+    fault: Fault | None = None
+
+
+def is_of_disk(seen: DiskSnapshot, disk_name: str) -> bool:
+    """Say whether a snapshot of our name is ours. Another disk's is somebody else's."""
+    return seen.source_disk == disk_name
+
+
+def next_job(snapshot: Snapshot, policy: Policy) -> Job | None:
+    """Return the job that follows the commit of a snapshot; None if nothing is due."""
+    if snapshot.attend_at is None:
+        return None
+    due_in = snapshot.attend_at - policy.attend_after - snapshot.updated_at
+    return _job_of(snapshot, max(due_in, PROMPTLY))
+
+
+def current_job(snapshot: Snapshot) -> Job | None:
+    """Return the job of the current step, to be done at once; None if nothing is due."""
+    return _job_of(snapshot, PROMPTLY) if snapshot.attend_at is not None else None
+
+
+def _job_of(snapshot: Snapshot, delay: timedelta) -> Job:
+    return Job(
+        snapshot.workspace_id,
+        None,
+        snapshot.step,
+        resend=snapshot.resends,
+        delay=delay,
+        request_id=snapshot.request_id,
+        automatic=snapshot.automatic,
+        snapshot_id=snapshot.id,
+    )
+
+
+# ---- how it begins -------------------------------------------------------------------------------
+
+
+def captured(
+    workspace: Workspace,
+    seen: DiskSnapshot,
+    consistency: Consistency,
+    now: datetime,
+    policy: Policy,
+) -> Snapshot:
+    """Return the record of what the workspace's SNAPSHOT has taken; it ends at this moment."""
+    assert workspace.operation is not None  # noqa: S101 -- the SNAPSHOT
+    ready = seen.status is SnapshotStatus.READY
+    return replace(
+        _of_operation(workspace, workspace.operation, now),
+        state=SnapshotState.READY if ready else SnapshotState.UPLOADING,
+        consistency=consistency,
+        captured_at=now,
+        ready_at=now if ready else None,
+        disk_gb=seen.disk_gb,
+        stored_bytes=seen.stored_bytes if ready else None,
+        attend_at=None if ready else now + policy.look_max + policy.attend_after,
+        gce_operation=None if ready else workspace.operation.gce_operation,
+    )
+
+
+def unwanted(
+    workspace: Workspace, problem: Problem | None, now: datetime, policy: Policy
+) -> Snapshot:
+    """Return the record of a snapshot that the workspace's SNAPSHOT may have made for nothing.
+
+    Its own jobs delete it. ``problem`` is why the SNAPSHOT failed; None if a DELETE supersedes it.
+    """
+    assert workspace.operation is not None  # noqa: S101 -- the SNAPSHOT
+    return replace(
+        _of_operation(workspace, workspace.operation, now),
+        state=SnapshotState.DELETING,
+        error=problem,
+        attend_at=now + policy.attend_after,
+        kept_until=now + policy.worker_timeout,
+    )
+
+
+def _of_operation(workspace: Workspace, operation: Operation, now: datetime) -> Snapshot:
+    home = workspace.home_disk
+    return Snapshot(
+        id=operation.id,
+        workspace_id=workspace.id,
+        owner_id=workspace.owner_id,
+        name=operation.snapshot_name,
+        automatic=operation.automatic,
+        state=SnapshotState.UPLOADING,
+        consistency=Consistency.CRASH,
+        requested_by=operation.requested_by,
+        request_id=operation.request_id,
+        asked_at=operation.requested_at,
+        captured_at=None,
+        updated_at=now,
+        disk_name=workspace.disk_name,
+        zone=home.zone if home else workspace.zone,
+        machine_type=workspace.machine_type,
+        image_tag=workspace.image_tag,
+        metadata=workspace.metadata,
+    )
+
+
+# ---- what workers do -----------------------------------------------------------------------------
+
+
+def follow(
+    snapshot: Snapshot, seen: SeenSnapshot, now: datetime, policy: Policy
+) -> SnapshotChange | DeleteSnapshot:
+    """Decide what is next for a snapshot that is being uploaded or deleted.
+
+    An upload may last for hours, and has no deadline. A deletion is repeated until nothing of that
+    name is there any more.
+    """
+    if snapshot.state is SnapshotState.DELETING:
+        return _follow_deletion(snapshot, seen, now, policy)
+    return _follow_upload(snapshot, seen, now, policy)
+
+
+def _follow_upload(
+    snapshot: Snapshot, seen: SeenSnapshot, now: datetime, policy: Policy
+) -> SnapshotUpdated:
+    there = seen.there
+    if there is None or not is_of_disk(there, snapshot.disk_name):
+        if seen.fault is None:
+            return SnapshotUpdated(lost(snapshot, now), "SnapshotLost")
+        return _fail(snapshot, seen.fault, now)
+    if there.status is SnapshotStatus.FAILED:
+        return _fail(snapshot, seen.fault, now)
+    if there.status is SnapshotStatus.READY:
+        ready = replace(
+            _settled(snapshot, SnapshotState.READY, now),
+            ready_at=now,
+            disk_gb=there.disk_gb,
+            stored_bytes=there.stored_bytes,
+        )
+        return SnapshotUpdated(ready, "SnapshotReady")
+    uploading_for = now - (snapshot.captured_at or snapshot.asked_at)
+    return _wait(snapshot, _bounded(uploading_for / 4, policy), now, policy)
+
+
+def _fail(snapshot: Snapshot, fault: Fault | None, now: datetime) -> SnapshotUpdated:
+    said = f" Compute Engine said: {fault.message}" if fault else ""
     problem = Problem(
-        "SNAPSHOT_GONE",
+        SNAPSHOT_FAILED,
+        f"Compute Engine could not store the snapshot. Delete it, and take another one.{said}",
+        retryable=False,
+        at=now,
+    )
+    failed = replace(_settled(snapshot, SnapshotState.FAILED, now), error=problem)
+    return SnapshotUpdated(failed, "SnapshotFailed")
+
+
+def lost(snapshot: Snapshot, now: datetime) -> Snapshot:
+    """Return a snapshot that is gone in Compute, though nobody has asked the Hub to delete it."""
+    problem = Problem(
+        SNAPSHOT_GONE,
         "The snapshot was deleted outside the Hub. Delete it here, too.",
         retryable=False,
         at=now,
     )
-    return replace(
-        snapshot, state=SnapshotState.FAILED, error=problem, attend_at=None, updated_at=now
+    return replace(_settled(snapshot, SnapshotState.FAILED, now), error=problem)
+
+
+def _follow_deletion(
+    snapshot: Snapshot, seen: SeenSnapshot, now: datetime, policy: Policy
+) -> SnapshotChange | DeleteSnapshot:
+    there = seen.there
+    if there is None or not is_of_disk(there, snapshot.disk_name):
+        if snapshot.kept_until is not None and now < snapshot.kept_until:
+            return _wait(snapshot, snapshot.kept_until - now, now, policy)
+        return SnapshotForgotten("SnapshotDeleted")
+    if seen.pending or there.status is SnapshotStatus.DELETING:
+        return _wait(snapshot, policy.look_max, now, policy)
+    if seen.fault is not None:
+        return _refused(snapshot, seen.fault, now, policy)
+    return DeleteSnapshot(snapshot.place)
+
+
+def deletion_asked(
+    snapshot: Snapshot, outcome: StartedCall | Fault, now: datetime, policy: Policy
+) -> SnapshotUpdated:
+    """Record what became of the call to delete a snapshot."""
+    if isinstance(outcome, Fault):
+        return _refused(snapshot, outcome, now, policy)
+    waiting = replace(snapshot, gce_operation=outcome.gce_operation)
+    return _wait(waiting, policy.usual.delete_disk, now, policy, "DeleteSnapshot")
+
+
+def _refused(snapshot: Snapshot, fault: Fault, now: datetime, policy: Policy) -> SnapshotUpdated:
+    """Try a deletion again that Compute has refused: ever more seldom if that does not pass."""
+    again = replace(snapshot, gce_operation=None)
+    if fault.kind in _SOON_OVER:
+        return _wait(again, policy.look_max, now, policy, "SnapshotDeletionRefused")
+    known = snapshot.error
+    since = known.at if known is not None and known.code == SNAPSHOT_NOT_DELETED else now
+    problem = Problem(
+        SNAPSHOT_NOT_DELETED,
+        "Compute Engine does not delete the snapshot. It is tried again. "
+        f"Compute Engine said: {fault.message}",
+        retryable=True,
+        at=since,
     )
+    again = replace(again, error=problem)
+    pause = _bounded((now - since) / 2, policy)
+    return _wait(again, pause, now, policy, "SnapshotDeletionRefused")
+
+
+def _bounded(pause: timedelta, policy: Policy) -> timedelta:
+    return min(max(pause, policy.look_max), LONGEST_PAUSE)
+
+
+def _wait(
+    snapshot: Snapshot,
+    pause: timedelta,
+    now: datetime,
+    policy: Policy,
+    event: str = "SnapshotAwaited",
+) -> SnapshotUpdated:
+    """Look again after the pause, as the next step."""
+    waiting = replace(
+        snapshot,
+        step=snapshot.step + 1,
+        resends=0,
+        updated_at=now,
+        attend_at=now + pause + policy.attend_after,
+    )
+    return SnapshotUpdated(waiting, event, next_job(waiting, policy))
+
+
+def _settled(snapshot: Snapshot, state: SnapshotState, now: datetime) -> Snapshot:
+    """Return the snapshot in a state in which nothing is due."""
+    return replace(
+        snapshot,
+        state=state,
+        step=snapshot.step + 1,
+        resends=0,
+        updated_at=now,
+        attend_at=None,
+        gce_operation=None,
+    )
+
+
+# ---- people and the clock ------------------------------------------------------------------------
+
+
+def delete(
+    snapshot: Snapshot, request_id: str, now: datetime, policy: Policy
+) -> SnapshotUpdated | None:
+    """Ask that a snapshot be deleted. None if it is being deleted."""
+    if snapshot.state is SnapshotState.DELETING:
+        return None
+    deleting = replace(
+        snapshot,
+        state=SnapshotState.DELETING,
+        request_id=request_id,
+        step=snapshot.step + 1,
+        resends=0,
+        updated_at=now,
+        attend_at=now + policy.attend_after,
+        gce_operation=None,
+    )
+    return SnapshotUpdated(deleting, "SnapshotDeleteRequested", next_job(deleting, policy))
+
+
+def delete_all(
+    kept: Sequence[Snapshot], request_id: str, now: datetime, policy: Policy
+) -> list[Snapshot]:
+    """Return those of a workspace's snapshots that are to be written when it is forgotten."""
+    asked = [delete(snapshot, request_id, now, policy) for snapshot in kept]
+    return [change.snapshot for change in asked if change is not None]
+
+
+def resend(snapshot: Snapshot, now: datetime, policy: Policy) -> SnapshotUpdated | None:
+    """Resend the job of a snapshot of which nothing came by ``attend_at``. None if that is later.
+
+    The same step waits twice as long each time, up to eight times: see ``lifecycle.attend``.
+    """
+    if snapshot.attend_at is None or snapshot.attend_at > now:
+        return None
+    patient = policy.attend_after * 2 ** min(snapshot.resends, MOST_DOUBLINGS)
+    resent = replace(
+        snapshot, resends=snapshot.resends + 1, updated_at=now, attend_at=now + patient
+    )
+    return SnapshotUpdated(resent, "SnapshotJobResent", current_job(resent))

@@ -199,8 +199,9 @@ class Operation:
     why the machine's memory will not be kept. ``renews``: the new machine is made only because the
     old one is too old. ``phases`` are the durations of the phases that have ended
     (``durations.phases_until``). ``snapshot_name`` is the name that a person gives to the snapshot
-    that a SNAPSHOT takes; its id is the operation's. Version 0.1 does not know the fields of this
-    paragraph and may drop them, so each has a default with which the operation also ends well.
+    that a SNAPSHOT takes; its id is the operation's. ``home_at_rest``: no machine ran when Compute
+    was asked for that snapshot. Version 0.1 does not know the fields of this paragraph and may drop
+    them, so each has a default with which the operation also ends well.
     """
 
     id: str
@@ -231,6 +232,7 @@ class Operation:
     renews: bool = False
     phases: tuple[PhaseDuration, ...] = ()
     snapshot_name: str | None = None
+    home_at_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +332,17 @@ class Workspace:
     def is_being_deleted(self) -> bool:
         """Whether a DELETE is under way."""
         return self.operation is not None and self.operation.kind is OperationKind.DELETE
+
+    @property
+    def machine_operation(self) -> Operation | None:
+        """The operation that may change the machine; None if none does.
+
+        A SNAPSHOT leaves the machine as it is. So people and machines may do what they may do
+        without an operation.
+        """
+        operation = self.operation
+        leaves = operation is not None and operation.kind is OperationKind.SNAPSHOT
+        return None if leaves else operation
 
     @property
     def counts_as_running(self) -> bool:

@@ -117,6 +117,7 @@ FULL = Workspace(
         renews=True,
         phases=(PhaseDuration("suspend", 61.5), PhaseDuration("await_suspended", 8.0)),
         snapshot_name="before-lunch",
+        home_at_rest=True,
     ),
     attend_at=NOW + timedelta(minutes=2),
     sweep_at=NOW + timedelta(minutes=1),

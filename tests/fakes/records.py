@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.domain.instance import Disk, Instance, InstanceState
+from shared.domain.instance import Disk, DiskSnapshot, Instance, InstanceState, SnapshotStatus
 from shared.domain.lifecycle import with_sweep
 from shared.domain.ownership import labels_of
 from shared.domain.policy import Policy
 from shared.domain.reports import Report, ReportEvent
-from shared.domain.snapshots import Consistency, Snapshot, SnapshotState
+from shared.domain.snapshots import Consistency, Snapshot, SnapshotState, snapshot_place
 from shared.domain.steps import Step, StepInput
 from shared.domain.workspace import (
     Access,
@@ -36,8 +36,9 @@ FIRST_PHASES = {
     OperationKind.STOP: Phase.SUSPEND,
     OperationKind.SNAPSHOT: Phase.SNAPSHOT,
     OperationKind.DELETE: Phase.DELETE_INSTANCE,
+    OperationKind.SNAPSHOT: Phase.SNAPSHOT,
 }
-_STOPPING = {OperationKind.STOP, OperationKind.DELETE}
+_STOPPING = {OperationKind.STOP, OperationKind.DELETE, OperationKind.SNAPSHOT}
 A_PROBLEM = Problem(
     "SOMETHING", "Something went wrong before.", retryable=False, at=NOW - timedelta(hours=1)
 )
@@ -149,6 +150,22 @@ def a_home(workspace: Workspace, **changes: Any) -> Disk:
         created_at=workspace.created_at,
     )
     return replace(disk, **changes)
+
+
+def a_disk_snapshot(
+    workspace: Workspace, status: SnapshotStatus = SnapshotStatus.UPLOADING, **changes: Any
+) -> DiskSnapshot:
+    """Return what Compute says of the snapshot that the workspace's SNAPSHOT takes."""
+    snapshot_id = workspace.operation.id if workspace.operation else str(uuid.uuid4())
+    there = DiskSnapshot(
+        name=snapshot_place(workspace.id, snapshot_id).name,
+        status=status,
+        labels=labels_of(workspace.id, workspace.owner_id),
+        source_disk=workspace.disk_name,
+        disk_gb=50,
+        created_at=NOW,
+    )
+    return replace(there, **changes)
 
 
 def a_report(workspace: Workspace, event: ReportEvent, **changes: Any) -> Report:

@@ -3,7 +3,7 @@
 - ``table``: the state table, ``plan`` and ``record_outcome``
 - ``step``: what a step is decided on, and what has to be read for it
 - ``moves``: moves that do the same in every phase, as values
-- ``booting``, ``stopping``, ``deleting``: moves that depend on the workspace
+- ``booting``, ``stopping``, ``deleting``, ``snapshotting``: moves that depend on the workspace
 - ``faults``: what a refusal of Compute means
 - ``failing``: failures, deadlines and what people are told
 """
@@ -15,11 +15,14 @@ from shared.domain.steps.failing import (
     fail,
     may_still_be_saved,
     overdue_unseen,
+    problem_of,
     recording,
 )
 from shared.domain.steps.moves import PlainMove
+from shared.domain.steps.snapshotting import ObservedSnapshot
 from shared.domain.steps.step import (
     CALLING_PHASE,
+    SNAPSHOT_PHASES,
     Call,
     Decision,
     Step,
@@ -29,7 +32,14 @@ from shared.domain.steps.step import (
     seeks_elsewhere,
     source_to_read,
 )
-from shared.domain.steps.table import DISK_TABLE, TABLE, move_of, plan, record_outcome
+from shared.domain.steps.table import (
+    DISK_TABLE,
+    SNAPSHOT_TABLE,
+    TABLE,
+    move_of,
+    plan,
+    record_outcome,
+)
 
 __all__ = [
     "CALLING_PHASE",
@@ -37,10 +47,13 @@ __all__ = [
     "DISK_TABLE",
     "HOME_DISK_GONE",
     "SNAPSHOT_GONE",
+    "SNAPSHOT_PHASES",
+    "SNAPSHOT_TABLE",
     "TABLE",
     "WAY_OUT",
     "Call",
     "Decision",
+    "ObservedSnapshot",
     "PlainMove",
     "Step",
     "StepInput",
@@ -49,6 +62,7 @@ __all__ = [
     "move_of",
     "overdue_unseen",
     "plan",
+    "problem_of",
     "reads_console",
     "reads_disk",
     "record_outcome",

@@ -3,10 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
-from shared.domain.changes import Updated
-from shared.domain.drift import MACHINE_GONE, ObservedState, observe, observed_state
+from shared.domain.changes import Updated, due_look_job
+from shared.domain.drift import (
+    MACHINE_GONE,
+    ObservedState,
+    has_drifted,
+    observe,
+    observed_state,
+)
 from shared.domain.instance import FaultKind
+from shared.domain.machine_access import attended
 from shared.domain.plain_text import quoted_lines
+from shared.domain.snapshots import Snapshot, unwanted
 from shared.domain.steps.step import CALLING_PHASE, Step
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
 
@@ -17,20 +25,28 @@ WAY_OUT = {
     OperationKind.CREATE: "Start the workspace to try again, or delete it.",
     OperationKind.START: "Start the workspace again, or delete it.",
     OperationKind.STOP: "Stop the workspace again.",
+    OperationKind.SNAPSHOT: "Take a snapshot again.",
     OperationKind.DELETE: "Delete the workspace again.",
 }
 
 
 def problem_of(step: Step, code: str, message: str, *, retryable: bool = False) -> Problem:
-    """Return why the step's operation fails."""
-    return Problem(code, message, retryable, step.now, step.operation.kind)
+    """Return why the step's operation fails.
+
+    A SNAPSHOT is not named in it: the problem outlives the operation, and version 0.1 cannot read
+    this kind.
+    """
+    kind = step.operation.kind
+    named = None if kind is OperationKind.SNAPSHOT else kind
+    return Problem(code, message, retryable, step.now, named)
 
 
 def fail(step: Step, problem: Problem) -> Updated:
     """Give the operation up for good. What must not be left running is cleaned up first.
 
     A CREATE deletes its machine and its disk. A START stops its machine and never deletes it; an
-    insert that no worker has recorded may have made one. A STOP and a DELETE end at once.
+    insert that no worker has recorded may have made one. A STOP, a SNAPSHOT and a DELETE end at
+    once.
     """
     operation = step.operation
     if operation.failure is not None:
@@ -63,10 +79,13 @@ def may_still_be_saved(operation: Operation) -> bool:
 def end_failed(step: Step, problem: Problem) -> Updated:
     """End the operation with a problem.
 
-    A STOP leaves the status that the machine's state means; every other operation ends in ERROR. A
-    worker looks again later: the machine may have been between two states.
+    A STOP leaves the status that the machine's state means, and a SNAPSHOT the one that there was;
+    every other operation ends in ERROR. A worker looks again later: the machine may have been
+    between two states.
     """
     kind, workspace, instance = step.operation.kind, step.workspace, step.inputs.instance
+    if kind is OperationKind.SNAPSHOT:
+        return end_without_snapshot(step, problem, may_exist=True)
     status = Status.ERROR
     if kind is OperationKind.STOP and instance is not None:
         recorded = Status.READY if workspace.memory_is_ready else Status.ERROR
@@ -75,6 +94,42 @@ def end_failed(step: Step, problem: Problem) -> Updated:
     ended = step.finish(status, f"{kind.capitalize()}Failed", problem)
     running = observed_state(instance) is ObservedState.RUNNING
     return recording(ended, machine_running=running, attend_at=step.now + step.policy.attend_after)
+
+
+def end_without_snapshot(step: Step, problem: Problem, *, may_exist: bool) -> Updated:
+    """End a SNAPSHOT that failed.
+
+    A workspace in ERROR keeps its own error. ``may_exist``: the snapshot may exist in Compute, or
+    a worker may be about to make it. Then a record of it is made, whose jobs delete it.
+    """
+    in_error = step.workspace.status is Status.ERROR
+    left = (unwanted(step.record, problem, step.now, step.policy),) if may_exist else ()
+    return end_as_it_was(
+        step,
+        "SnapshotFailed",
+        step.workspace.error if in_error else problem,
+        snapshots=left,
+        result=problem.code,
+    )
+
+
+def end_as_it_was(
+    step: Step, event: str, error: Problem | None, *, snapshots: tuple[Snapshot, ...], result: str
+) -> Updated:
+    """End a SNAPSHOT with the workspace as it was before.
+
+    Nobody has looked at the machine meanwhile except this step. If it is not as recorded, or was
+    not seen, a worker looks.
+    """
+    unchanged = replace(
+        step.workspace, operation=None, attend_at=None, error=error, updated_at=step.now
+    )
+    ended = attended(unchanged, step.now)
+    job = None
+    if has_drifted(ended, step.inputs.instance, step.now):
+        ended = replace(ended, attend_at=step.now + step.policy.attend_after)
+        job = due_look_job(ended, step.now, step.operation.request_id)
+    return Updated(ended, event, job, snapshots=snapshots, result=result)
 
 
 def recording(ended: Updated, **fields: Any) -> Updated:
@@ -89,7 +144,8 @@ def overdue(step: Step) -> Updated:
     in_use = operation.last_fault_kind == FaultKind.IN_USE
     # In any other phase Compute has accepted the call since.
     refused_last = operation.phase in CALLING_PHASE.values()
-    if in_use and refused_last and kind is not OperationKind.STOP:
+    names_holder = kind not in {OperationKind.STOP, OperationKind.SNAPSHOT}
+    if in_use and refused_last and names_holder:
         message = (
             f"The {kind} did not end {_within(step)}, because something else uses a disk that it "
             f"needs.{said} Detach it there. {WAY_OUT[kind]}"
@@ -116,6 +172,8 @@ def overdue_unseen(step: Step) -> Updated:
         f"{WAY_OUT[kind]}"
     )
     unavailable = problem_of(step, "COMPUTE_UNAVAILABLE", message, retryable=True)
+    if kind is OperationKind.SNAPSHOT:
+        return end_without_snapshot(step, unavailable, may_exist=True)
     stays_ready = kind is OperationKind.STOP and workspace.memory_is_ready
     ended = step.finish(
         Status.READY if stays_ready else Status.ERROR,

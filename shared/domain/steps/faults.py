@@ -12,7 +12,7 @@ from shared.domain.instance import (
     StartInstance,
 )
 from shared.domain.steps.booting import boot_although_old
-from shared.domain.steps.failing import WAY_OUT, fail, problem_of
+from shared.domain.steps.failing import WAY_OUT, end_without_snapshot, fail, problem_of
 from shared.domain.steps.moves import Again
 from shared.domain.steps.step import CALLING_PHASE, Step
 from shared.domain.steps.stopping import give_memory_up
@@ -48,6 +48,7 @@ _REFUSALS = {
     ),
 }
 _ANY_OTHER = ("COMPUTE_REFUSED", "Compute Engine refused the machine.", False)
+_OF_A_SNAPSHOT = ("COMPUTE_REFUSED", "Compute Engine refused the snapshot.", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,11 @@ def _step_down(step: Step, refusal: _Refusal) -> Updated:
         return replace(step, operation=stuck).enter(Phase.SURVEY, "MachineStuck")
     if step.operation.renews and calling is Phase.DELETE_INSTANCE:
         return boot_although_old(step, said)
-    return fail(step, _problem_of_refusal(step, refusal))
+    problem = _problem_of_refusal(step, refusal)
+    if step.operation.kind is OperationKind.SNAPSHOT:
+        at_once = refusal.command is not None and step.operation.attempt == 0
+        return end_without_snapshot(step, problem, may_exist=not at_once)
+    return fail(step, problem)
 
 
 def _sentence_of(fault: Fault) -> str:
@@ -191,7 +196,8 @@ def _make_way(step: Step, refusal: _Refusal) -> Updated:
 def _problem_of_refusal(step: Step, refusal: _Refusal) -> Problem:
     """Return what a person is told about a refusal that fails the operation."""
     kind = refusal.fault.kind
-    code, what, retryable = _REFUSALS.get(kind, _ANY_OTHER)
+    snapshots = step.operation.kind is OperationKind.SNAPSHOT
+    code, what, retryable = _REFUSALS.get(kind, _OF_A_SNAPSHOT if snapshots else _ANY_OTHER)
     doing = f" ({type(refusal.command).__name__})" if refusal.command is not None else ""
     way_out = WAY_OUT[step.operation.kind]
     if kind in {FaultKind.PERMISSION, FaultKind.POLICY}:

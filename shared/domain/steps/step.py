@@ -22,6 +22,9 @@ from shared.domain.workspace import Operation, OperationKind, Phase, Problem, St
 # The phases whose step depends on the workspace's disks instead of its machine.
 DISK_PHASES = {Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT}
 
+# The phases whose step depends on a snapshot of the home.
+SNAPSHOT_PHASES = {Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT}
+
 # For each phase that waits for a call of Compute, the phase that makes the call. A new attempt
 # goes back there.
 CALLING_PHASE = {
@@ -33,6 +36,7 @@ CALLING_PHASE = {
     Phase.AWAIT_STOPPED: Phase.STOP,
     Phase.AWAIT_ABSENT: Phase.DELETE_INSTANCE,
     Phase.AWAIT_DISK_ABSENT: Phase.DELETE_DISK,
+    Phase.AWAIT_SNAPSHOT: Phase.SNAPSHOT,
 }
 
 
@@ -46,6 +50,13 @@ class StepInput:
     console, read only if ``reads_console`` says so. ``elsewhere`` are the workspace's machines in
     other zones and ``disks`` all its disks, in any zone; read only if ``seeks_elsewhere`` says so.
     ``source`` is the snapshot that the home is made from, read only if ``source_to_read`` names it.
+    ``pending``: the Compute operation of this phase is not done, and nothing else was read, except
+    in a phase that depends on a snapshot. ``fault``: it is done, and ended in this error.
+    ``disk_exists``: the home disk is at its recorded place; read only if ``reads_disk`` says so.
+    ``console`` is the end of the serial console, read only if ``reads_console`` says so.
+    ``elsewhere`` are the workspace's machines in other zones and ``disks`` all its disks, in any
+    zone; read only if ``seeks_elsewhere`` says so. ``snapshot`` is what the SNAPSHOT takes; read
+    only in the phases that depend on it.
     """
 
     pending: bool = False
@@ -56,6 +67,7 @@ class StepInput:
     elsewhere: tuple[Instance, ...] = ()
     disks: tuple[Disk, ...] = ()
     source: DiskSnapshot | None = None
+    snapshot: DiskSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +219,12 @@ Move = Callable[[Step], Decision]
 def reads_disk(operation: Operation) -> bool:
     """Say whether the next step depends on whether the home disk is at its recorded place."""
     remakes = operation.kind is OperationKind.START and operation.phase is Phase.DELETE_INSTANCE
-    return remakes or operation.phase in {Phase.INSERT, Phase.FORGET, *DISK_PHASES}
+    return remakes or operation.phase in {
+        Phase.INSERT,
+        Phase.FORGET,
+        Phase.SNAPSHOT,
+        *DISK_PHASES,
+    }
 
 
 def source_to_read(step: Step) -> str | None:
@@ -229,7 +246,7 @@ def seeks_elsewhere(step: Step) -> tuple[bool, bool]:
     should be there, or if everything is to be deleted.
     """
     inputs, phase = step.inputs, step.operation.phase
-    if inputs.pending or inputs.fault is not None:
+    if inputs.pending or inputs.fault is not None or phase in SNAPSHOT_PHASES:
         return False, False
     homeless = reads_disk(step.operation) and step.lacks_home
     if inputs.instance is not None:

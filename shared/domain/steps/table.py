@@ -11,6 +11,7 @@ from shared.domain.changes import Forgotten, Note, Updated, without_memory
 from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import (
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
     Fault,
@@ -50,7 +51,25 @@ from shared.domain.steps.moves import (
     Wait,
     WaitForReport,
 )
-from shared.domain.steps.step import DISK_PHASES, Call, Decision, Move, Step, StepInput
+from shared.domain.steps.snapshotting import (
+    ObservedSnapshot,
+    await_or_take_again,
+    end_captured,
+    end_failed_snapshot,
+    is_off,
+    leave_foreign,
+    observed_snapshot,
+    take,
+)
+from shared.domain.steps.step import (
+    DISK_PHASES,
+    SNAPSHOT_PHASES,
+    Call,
+    Decision,
+    Move,
+    Step,
+    StepInput,
+)
 from shared.domain.steps.stopping import (
     end_suspended,
     go_on_off,
@@ -119,6 +138,24 @@ DISK_TABLE: dict[Phase, tuple[Move, Move]] = {
     Phase.AWAIT_DISK_ABSENT: (Again(Phase.DELETE_DISK), Go(Phase.DELETE_DISK)),
 }
 
+_SNAPSHOT_STATES = (
+    ObservedSnapshot.ABSENT, ObservedSnapshot.CREATING, ObservedSnapshot.CAPTURED, ObservedSnapshot.FAILED, ObservedSnapshot.DELETING, ObservedSnapshot.FOREIGN,
+)  # fmt: skip
+
+# The phases of a SNAPSHOT, which depend on what is seen of the snapshot. Whatever is captured is
+# taken, even if Compute says that its own operation is not done, which ends with the upload.
+_SNAPSHOT_ROWS: dict[Phase, tuple[Move, ...]] = {
+    #                       absent               creating                  captured      failed               deleting  foreign
+    Phase.SNAPSHOT:        (take,                Go(Phase.AWAIT_SNAPSHOT), end_captured, end_failed_snapshot, _WAIT,    leave_foreign),
+    Phase.AWAIT_SNAPSHOT:  (await_or_take_again, _WAIT,                    end_captured, end_failed_snapshot, _WAIT,    leave_foreign),
+}  # fmt: skip
+
+SNAPSHOT_TABLE: dict[tuple[Phase, ObservedSnapshot], Move] = {
+    (phase, state): move
+    for phase, row in _SNAPSHOT_ROWS.items()
+    for state, move in zip(_SNAPSHOT_STATES, row, strict=True)
+}
+
 
 def plan(step: Step) -> Decision:
     """Decide the step: a change of the record, or one call of Compute for ``record_outcome``.
@@ -136,6 +173,8 @@ def plan(step: Step) -> Decision:
 def move_of(step: Step) -> Move:
     """Return the move of the tables for a step. Its Compute operation has ended without a fault."""
     inputs, phase = step.inputs, step.operation.phase
+    if phase in SNAPSHOT_PHASES:
+        return SNAPSHOT_TABLE[phase, observed_snapshot(step)]
     if phase not in DISK_PHASES:
         return TABLE[phase, observed_state(inputs.instance)]
     if inputs.instance is not None:  # made by a worker of a superseded operation, after the look
@@ -148,6 +187,8 @@ def move_of(step: Step) -> Move:
 
 def _decide(step: Step) -> Decision:
     """Make the step's move, whatever the deadline is."""
+    if step.operation.phase in SNAPSHOT_PHASES:  # what is captured counts, whatever the call says
+        return move_of(step)(step)
     if step.inputs.pending:
         return _WAIT(step)
     if step.inputs.fault is not None:
@@ -184,6 +225,9 @@ def record_outcome(step: Step, call: Call, outcome: StartedCall | Fault) -> Upda
     step = replace(step, workspace=_keeping_home(step, call.command))
     if isinstance(outcome, Fault):
         return go_on_refused(step, outcome, call.command)
+    if isinstance(call.command, CreateSnapshot):
+        at_rest = is_off(step.inputs.instance)
+        step = replace(step, operation=replace(step.operation, home_at_rest=at_rest))
     known, notes = _after_call(step, call.command, outcome)
     moved = replace(step, workspace=known).await_call(
         call.leads_to, type(call.command).__name__, outcome.gce_operation

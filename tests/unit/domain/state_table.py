@@ -7,12 +7,13 @@ from datetime import timedelta
 from shared.domain import steps
 from shared.domain.changes import Change, Forgotten
 from shared.domain.drift import ObservedState
-from shared.domain.instance import InstanceState
+from shared.domain.instance import InstanceState, SnapshotStatus
 from shared.domain.steps import Call, PlainMove, StepInput
 from shared.domain.workspace import OperationKind, Phase, Status, Workspace
 from tests.fakes.records import (
     A_PROBLEM,
     NOW,
+    a_disk_snapshot,
     a_home,
     a_step,
     a_workspace,
@@ -56,6 +57,7 @@ PHASES: dict[str, tuple[OperationKind, bool, tuple[Phase, ...]]] = {
     "START, failed": (OperationKind.START, True, _STOPPING),
     "STOP": (OperationKind.STOP, False, (Phase.SUSPEND, Phase.AWAIT_SUSPENDED, *_STOPPING)),
     "DELETE": (OperationKind.DELETE, False, (*_DELETING, Phase.FORGET)),
+    "SNAPSHOT": (OperationKind.SNAPSHOT, False, (Phase.SNAPSHOT, Phase.AWAIT_SNAPSHOT)),
 }
 
 
@@ -73,6 +75,9 @@ def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
     """Yield each situation that can be observed in the workspace's phase, with its name."""
     assert workspace.operation is not None
     operation, home = workspace.operation, (a_home(workspace),)
+    if operation.kind is OperationKind.SNAPSHOT:
+        yield from _snapshot_observations(workspace)
+        return
     moved = an_instance(workspace, InstanceState.RUNNING, id="moved", zone="us-west1-b")
     deletes = operation.kind is OperationKind.DELETE
     if operation.phase in steps.DISK_TABLE:
@@ -130,6 +135,19 @@ def observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
         yield "home gone", StepInput(instance=instance)
 
 
+def _snapshot_observations(workspace: Workspace) -> Iterator[tuple[str, StepInput]]:
+    """Yield what can be observed of the snapshot that is taken of a running workspace."""
+    machine = an_instance(workspace)
+    seen = StepInput(instance=machine, disk_exists=True)
+    yield "absent", seen
+    yield "home gone", replace(seen, disk_exists=False)
+    yield "absent, pending", replace(seen, pending=True)
+    for status in SnapshotStatus:
+        yield status.value.lower(), replace(seen, snapshot=a_disk_snapshot(workspace, status))
+    other = a_disk_snapshot(workspace, SnapshotStatus.READY, source_disk="another")
+    yield "another disk's", replace(seen, snapshot=other)
+
+
 def move_in_words(workspace: Workspace, decision: Change | Call) -> str:
     """Describe a decision in a few words."""
     operation = workspace.operation
@@ -141,7 +159,8 @@ def move_in_words(workspace: Workspace, decision: Change | Call) -> str:
     after = decision.workspace
     if after.operation is None:
         code = f" {after.error.code}" if after.error else ""
-        return f"ends {after.status}{code}"
+        left = "".join(f", snapshot {each.state}" for each in decision.snapshots)
+        return f"ends {after.status}{code}{left}"
     said = []
     if after.operation.failure and not operation.failure:
         said.append(f"fails {after.operation.failure.code}:")

@@ -12,6 +12,7 @@ from shared.domain.changes import Change, Forgotten, Updated, job_of
 from shared.domain.drift import ObservedState
 from shared.domain.instance import (
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
     FaultKind,
@@ -26,6 +27,7 @@ from shared.domain.instance import (
     SuspendInstance,
 )
 from shared.domain.policy import Policy, UsualTimes
+from shared.domain.snapshots import snapshot_place
 from shared.domain.steps import Call, PlainMove, StepInput
 from shared.domain.workspace import HomeDisk, OperationKind, Phase, Status, Workspace
 from tests.fakes.machines import fault
@@ -64,6 +66,7 @@ AWAITED_IN: dict[type[Command], Phase] = {
     StopInstance: Phase.AWAIT_STOPPED,
     DeleteInstance: Phase.AWAIT_ABSENT,
     DeleteDisk: Phase.AWAIT_DISK_ABSENT,
+    CreateSnapshot: Phase.AWAIT_SNAPSHOT,
 }
 
 USUAL: dict[type[Command], timedelta] = {
@@ -75,6 +78,7 @@ USUAL: dict[type[Command], timedelta] = {
     StopInstance: POLICY.usual.stop,
     DeleteInstance: POLICY.usual.delete,
     DeleteDisk: POLICY.usual.delete_disk,
+    CreateSnapshot: POLICY.usual.snapshot,
 }
 
 
@@ -96,8 +100,11 @@ def test_the_table_is_the_approved_one() -> None:
 
 def test_the_table_has_a_move_for_every_phase_and_observed_state() -> None:
     """The table is complete, and the approved copy names every phase."""
-    by_machine = set(Phase) - set(steps.DISK_TABLE)
+    by_machine = set(Phase) - set(steps.DISK_TABLE) - steps.SNAPSHOT_PHASES
     assert set(steps.TABLE) == {(phase, seen) for phase in by_machine for seen in ObservedState}
+    assert set(steps.SNAPSHOT_TABLE) == {
+        (phase, seen) for phase in steps.SNAPSHOT_PHASES for seen in steps.ObservedSnapshot
+    }
     assert {phase for _, _, phases in PHASES.values() for phase in phases} == set(Phase)
 
 
@@ -116,7 +123,11 @@ def test_every_cell_is_a_legal_move(title: str, phase: Phase, memory_is_ready: b
             disk = isinstance(decision.command, DeleteDisk)
             wanted = workspace.disk_name if disk else workspace.instance_name
             wanted = seen.disks[0].name if disk and seen.disks else wanted
-            assert decision.command.place == Place(workspace.zone, wanted), name
+            place = Place(workspace.zone, wanted)
+            if isinstance(decision.command, CreateSnapshot):
+                assert workspace.operation is not None
+                place = snapshot_place(workspace.id, workspace.operation.id)
+            assert decision.command.place == place, name
             assert decision.leads_to in phases, name
         else:
             check_change(workspace, decision, {*phases, Phase.STOP, Phase.DELETE_INSTANCE})
@@ -134,7 +145,8 @@ def check_change(before: Workspace, change: Change, phases: set[Phase]) -> None:
     assert after.generation in {before.generation, before.generation + 1}
     if after.operation is None:
         assert after.status is not Status.PROVISIONING
-        assert change.job is None
+        looks = operation.kind is OperationKind.SNAPSHOT  # at a machine that is not as recorded
+        assert change.job is None or (looks and change.job.operation_id is None)
         return
     assert (after.operation.id, after.operation.kind) == (operation.id, operation.kind)
     assert after.operation.step == operation.step + 1
@@ -192,6 +204,13 @@ def command_of(command_type: type[Command], workspace: Workspace) -> Command:
             generation=workspace.generation,
             repo=None,
             branch=None,
+        )
+    if command_type is CreateSnapshot:
+        return CreateSnapshot(
+            place=snapshot_place(workspace.id, "a-snapshot"),
+            disk=Place(workspace.zone, workspace.disk_name),
+            workspace_id=workspace.id,
+            owner_id=workspace.owner_id,
         )
     simple: dict[type[Command], Command] = {
         StartInstance: StartInstance(place),
@@ -359,7 +378,7 @@ def test_the_pause_before_an_attempt_doubles(attempt: int, pause: int) -> None:
 def test_every_phase_waits_for_a_pending_compute_operation(title: str) -> None:
     """No other decision is made before Compute's own operation is done."""
     kind, failed, phases = PHASES[title]
-    for phase in phases:
+    for phase in set(phases) - {Phase.SNAPSHOT}:  # it waits for no call
         workspace = situation(kind, phase, failed=failed, memory_is_ready=True)
         assert (
             move_in_words(workspace, steps.plan(a_step(workspace, StepInput(pending=True))))
@@ -1123,6 +1142,7 @@ def test_the_home_disk_is_read_only_where_a_step_needs_it() -> None:
         if steps.reads_disk(an_operation(kind, phase))
     }
     everywhere = {Phase.INSERT, Phase.DELETE_DISK, Phase.AWAIT_DISK_ABSENT, Phase.FORGET}
+    everywhere.add(Phase.SNAPSHOT)
     assert looks == {(kind, phase) for kind in OperationKind for phase in everywhere} | {
         (OperationKind.START, Phase.DELETE_INSTANCE)
     }

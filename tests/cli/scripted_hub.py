@@ -93,6 +93,34 @@ def operation(kind: str = "START", phase: str = "await_ready") -> dict[str, Any]
     }
 
 
+def snapshot(name: str | None = None, **fields: Any) -> dict[str, Any]:
+    """Return a snapshot as the API has it."""
+    return {
+        "id": str(uuid.uuid4()),
+        "workspace_id": str(uuid.uuid4()),
+        "name": name,
+        "state": "READY",
+        "automatic": False,
+        "consistency": "crash",
+        "asked_at": "2026-11-23T17:47:12.744823Z",
+        "captured_at": "2026-11-23T17:47:16.744823Z",
+        "ready_at": "2026-11-23T17:49:12.744823Z",
+        "disk_gb": 50,
+        "stored_bytes": 3650722201,
+        "zone": "us-west1-a",
+        "machine_type": "e2-standard-8",
+        "image_tag": "latest",
+        "metadata": {"repo": "https://github.com/example/api", "branch": "main"},
+        "error": None,
+        **fields,
+    }
+
+
+def snapshots(*listed: Any, next_at: str | None = None) -> dict[str, Any]:
+    """Return a list of snapshots as the API has it."""
+    return {"snapshots": list(listed), "most": 5, "next_at": next_at}
+
+
 def problem(status: int, code: str, detail: str, **more: Any) -> Reply:
     """Return a problem+json."""
     body = {"status": status, "title": "No", "detail": detail, "code": code, **more}

@@ -98,7 +98,7 @@ CASES = {
     "too often": Case(
         "stop api",
         5,
-        "try again later",
+        "try again in 3 h",
         unless_read(
             Reply(429, {"code": "TOO_MANY_REQUESTS", "detail": "Wait."}, {"Retry-After": "9999"})
         ),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workspace_cli.text import day_or_time, duration, one_line, parse_time, visible, width
+from workspace_cli.text import day_or_time, duration, one_line, parse_time, size, visible, width
 
 
 @given(st.text(st.characters(), max_size=400))
@@ -69,6 +69,24 @@ def test_wide_and_combining_characters_are_counted_as_columns() -> None:
 def test_a_time_span_is_said_as_people_say_it(seconds: float, words: str) -> None:
     """The unit fits the length."""
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("many", "words"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1.0 KB"),
+        (10 * 1024, "10 KB"),
+        (1024**2 - 1, "1.0 MB"),
+        (812 * 1024**2, "812 MB"),
+        (3650722201, "3.4 GB"),
+        (10**18, "909495 TB"),
+    ],
+)
+def test_a_number_of_bytes_is_said_as_people_say_it(many: int, words: str) -> None:
+    """Small numbers have a digit behind the point."""
+    assert size(many) == words
 
 
 @pytest.mark.parametrize(

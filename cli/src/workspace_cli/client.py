@@ -103,6 +103,12 @@ class Request:
     headers: Mapping[str, str] | None = None
     repeatable: bool = False
 
+    @property
+    def verb(self) -> str:
+        """What is asked for: the last part of the path, or ``fork``."""
+        forks = isinstance(self.body, dict) and "from" in self.body
+        return "fork" if forks else self.path.rpartition("/")[2]
+
 
 class HubClient:
     """Sends requests to one Hub.
@@ -241,6 +247,34 @@ class HubClient:
         if dry_run:
             return self.send(_change(workspace_id, "/delete", {}, dry_run=True)).value
         path = f"/workspaces/{quote(workspace_id, safe='')}"
+        return self.send(Request("DELETE", path)).value
+
+    def take_snapshot(self, workspace_id: str, name: str | None) -> Any:
+        """Ask for a snapshot of a workspace's home; the answer is the workspace.
+
+        It is not repeated if the answer is lost: the snapshot may have been captured by then.
+
+        Raises:
+            PathUnknownError: the Hub is older than this path.
+        """
+        body = {} if name is None else {"name": name}
+        return self.send(Request("POST", _snapshots(workspace_id), body=body)).value
+
+    def snapshots(self, workspace_id: str) -> Any:
+        """Return the snapshots of a workspace's home, and when another may be taken.
+
+        Raises:
+            PathUnknownError: the Hub is older than this path.
+        """
+        return self.send(Request("GET", _snapshots(workspace_id), repeatable=True)).value
+
+    def delete_snapshot(self, workspace_id: str, snapshot_id: str) -> Any:
+        """Ask that a snapshot be deleted; the answer is the snapshot.
+
+        Raises:
+            PathUnknownError: the Hub is older than this path.
+        """
+        path = f"{_snapshots(workspace_id)}/{quote(snapshot_id, safe='')}"
         return self.send(Request("DELETE", path)).value
 
     def close(self) -> None:
@@ -433,10 +467,17 @@ class HubClient:
                 f"{self.hub.address} is older than this command, and does not know all of it",
                 request_id=answer.request_id,
             )
-        error = error_of(answer.status, value, answer.request_id, self.hub, request.path)
+        error = error_of(answer.status, value, answer.request_id, self.hub, request.verb)
+        if isinstance(error, RefusedError) and answer.status == 429:
+            error.hint = self._when(answer) or error.hint
         if isinstance(error, SignInError) and self._tokens is not None:
             error.hint = self._tokens.hint
         return error
+
+    def _when(self, answer: Answer) -> str | None:
+        """Return when what was too much may be asked for again, if the Hub says it."""
+        seconds = _seconds_of(answer.headers.get("Retry-After", ""), self.now())
+        return None if seconds is None else f"try again in {duration(seconds)}"
 
     def _set_clock(self, date: str | None) -> None:
         if not date:
@@ -596,6 +637,10 @@ _REASONS = {
 def _read(workspace_id: str, below: str = "") -> Request:
     path = f"/workspaces/{quote(workspace_id, safe='')}{below}"
     return Request("GET", path, repeatable=True)
+
+
+def _snapshots(workspace_id: str) -> str:
+    return f"/workspaces/{quote(workspace_id, safe='')}/snapshots"
 
 
 def _change(

@@ -18,10 +18,10 @@ from workspace_cli.errors import (
     QueryUnknownError,
     RefusedError,
 )
+from workspace_cli.features import UPGRADE, has
 from workspace_cli.text import one_line
 
 FEATURE = "dry_run"
-_UPGRADE = "ask whoever runs this Hub to upgrade it"
 _COLUMN = 12
 _MOST_LISTED = 50
 _WOULD = {
@@ -43,15 +43,10 @@ def check(app: App) -> None:
         RefusedError: it does not.
     """
     client = app.client()
-    try:
-        told = client.sign_in()
-    except PathUnknownError:
-        told = None
-    features = told.get("features") if isinstance(told, dict) else None
-    if not isinstance(features, list) or FEATURE not in features:
+    if not has(client, FEATURE):
         raise RefusedError(
             f"{client.hub.address} has no dry runs, and would do it: so it was not asked",
-            hint=_UPGRADE,
+            hint=UPGRADE,
         )
 
 
@@ -78,7 +73,7 @@ def show_each(
             value = _understood(ask())
         except (PathUnknownError, QueryUnknownError):
             message = f"{app.client().hub.address} has no dry runs: it refused, and did nothing"
-            raise RefusedError(message, hint=_UPGRADE) from None
+            raise RefusedError(message, hint=UPGRADE) from None
         except CommandError as error:
             error.message = f"{name}: {error.message}" if len(asked) > 1 else error.message
             errors.append(error)

@@ -47,6 +47,12 @@ class WorkspaceNotFoundError(CommandError):
     exit_code = NOT_FOUND
 
 
+class SnapshotNotFoundError(CommandError):
+    """The workspace has no such snapshot."""
+
+    exit_code = NOT_FOUND
+
+
 class SignInError(CommandError):
     """There is no valid proof of who the person is: sign in again."""
 

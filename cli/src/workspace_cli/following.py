@@ -13,7 +13,7 @@ from workspace_cli.errors import CommandError, NotInTimeError, WorkspaceNotFound
 from workspace_cli.progress import Progress
 from workspace_cli.text import duration
 from workspace_cli.usual import Usual
-from workspace_cli.workspaces import NAME, Workspace, workspace_of
+from workspace_cli.workspaces import NAME, SNAPSHOT, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from workspace_cli.app import App
@@ -35,6 +35,21 @@ class Goal:
     """
 
     status: str
+    seconds: float = DEFAULT_SECONDS
+
+
+@dataclass(frozen=True)
+class OperationGoal:
+    """The end of an operation.
+
+    Attributes:
+        goes_on: what is said to a person who waits no longer: what goes on, how to come back.
+        late: what is said if it does not come in time.
+        seconds: how long is waited at most.
+    """
+
+    goes_on: str
+    late: str
     seconds: float = DEFAULT_SECONDS
 
 
@@ -91,18 +106,66 @@ def follow(app: App, workspaces: list[Workspace], goal: Goal) -> list[Outcome]:
             _Followed(app, each, goal, stack.enter_context(_progress(app, each, several=several)))
             for each in workspaces
         ]
-        deadline = time.monotonic() + goal.seconds
-        pause = _FIRST_PAUSE_SECONDS
+        looks = Looks(goal.seconds)
         while left := [each for each in followed if not each.look()]:
-            if time.monotonic() > deadline:
+            if not looks.again():
                 for each in left:
                     each.end_late()
                 break
-            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
-            pause = min(pause * 1.3, _PAUSE_SECONDS)
             for each in left:
                 each.read()
     return [Outcome(each.workspace, each.error) for each in followed]
+
+
+def follow_operation(app: App, workspace: Workspace, goal: OperationGoal) -> Workspace | None:
+    """Wait until the operation that is under way has ended, however it does, and show the way.
+
+    Args:
+        app: the run.
+        workspace: as the Hub has just answered it.
+        goal: how long to wait, and what is said to a person who waits no longer.
+
+    Returns:
+        The workspace as it is then; None if it is gone.
+
+    Raises:
+        NotInTimeError: the operation has not ended.
+        CommandError: the Hub does not answer any more, or not this person.
+    """
+    asked, looks = workspace.operation, Looks(goal.seconds)
+    kind = asked.kind if asked else ""
+    now: Workspace | None = workspace
+    with app.on_interrupt(goal.goes_on), _progress(app, workspace, several=False) as progress:
+        while now is not None and asked and now.operation and now.operation.id == asked.id:
+            progress.show(words.doing(now.operation))
+            if not looks.again():
+                progress.end(well=False)
+                late = f"{goal.late} after {duration(goal.seconds)}"
+                raise NotInTimeError(late, hint=goal.goes_on)
+            try:
+                now = workspace_of(app.client().workspace(workspace.id))
+            except WorkspaceNotFoundError:
+                now = None
+        failed = now is None or (now.error is not None and now.error.operation_kind == kind)
+        progress.end(well=not failed)
+    return now
+
+
+class Looks:
+    """The pauses between looks at something that is waited for, until the time is over."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def again(self) -> bool:
+        """Pause, and return whether to look again."""
+        left = self._deadline - time.monotonic()
+        if left < 0:
+            return False
+        time.sleep(min(self._pause, left))
+        self._pause = min(self._pause * 1.3, _PAUSE_SECONDS)
+        return True
 
 
 class _Followed:
@@ -132,7 +195,7 @@ class _Followed:
         if self._ended:
             return True
         workspace, wanted = self.workspace, self._goal.status
-        if workspace is not None and workspace.operation is not None:
+        if workspace is not None and workspace.operation is not None and not workspace.is_settled:
             self._progress.show(words.doing(workspace.operation))
         if workspace is None:
             self._end(well=wanted == GONE, said=f"{self._name} is gone", more="")
@@ -171,9 +234,9 @@ def _may_come(workspace: Workspace, wanted: str) -> bool:
     """Return whether a workspace at rest may become what is wanted without a person.
 
     What is ready goes to sleep by itself, and what sleeps is deleted. Nothing wakes by itself. What
-    a failed operation has left stays as it is.
+    a failed operation has left stays as it is. A failed snapshot has left nothing.
     """
-    if workspace.error is not None:
+    if workspace.error is not None and workspace.error.operation_kind != SNAPSHOT:
         return False
     return wanted == GONE or (wanted == "SUSPENDED" and workspace.status == "READY")
 

@@ -28,7 +28,20 @@ COMPLETE = "_WORKSPACE_COMPLETE"  # what the shell sets when it asks for complet
 _COMMANDS = Path(__file__).parent / "commands"
 # What `workspace --help` lists together, in this order. A command that is not here is listed last.
 _SECTIONS = {
-    "Workspaces": ("create", "ls", "show", "start", "stop", "keep-awake", "rm", "wait", "events"),
+    "Workspaces": (
+        "create",
+        "ls",
+        "show",
+        "start",
+        "stop",
+        "keep-awake",
+        "snapshot",
+        "snapshots",
+        "fork",
+        "rm",
+        "wait",
+        "events",
+    ),
     "Work in them": (
         "ssh",
         "exec",
@@ -113,7 +126,8 @@ class WorkspaceName(_TextType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Refuse what is no name and no id, before anything is sent."""
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
-            self.fail(f"{visible(value)!r} is neither a workspace's name nor an id.", param, ctx)
+            text = f"{visible(value)!r} is neither a {self.name}'s name nor an id."
+            self.fail(text, param, ctx)
         return str(value)
 
     def shell_complete(
@@ -126,7 +140,23 @@ class WorkspaceName(_TextType):
         return [CompletionItem(name) for name in names_for_completion(ctx, incomplete)]
 
 
+class SnapshotName(WorkspaceName):
+    """A name, an id, or the beginning of an id, of a snapshot of the command's workspace NAME."""
+
+    name = "snapshot"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return its snapshots; nothing if NAME comes later, or they cannot be had at once."""
+        del param
+        from workspace_cli.snapshots import arguments_for_completion  # noqa: PLC0415
+
+        return [CompletionItem(each) for each in arguments_for_completion(ctx, incomplete)]
+
+
 WORKSPACE = WorkspaceName()
+SNAPSHOT = SnapshotName()
 
 
 class _Group(click.Group):

@@ -27,8 +27,15 @@ OPTIONS = {
     "rebuild": "--rebuild",
     "until": "--for, --until",
 }
-# Where it is another one. A path's last part says which request it is.
-_OPTIONS_OF = {"start": {"name": "--name"}}
+# Where it is another one.
+_OPTIONS_OF = {
+    "start": {"name": "--name"},
+    "snapshots": {"name": "--name"},
+    "fork": {"name": "NEW", "from": "--snapshot", "from.snapshot_id": "--snapshot"},
+}
+_HINTS_OF = {
+    "snapshots": {"QUOTA_EXCEEDED": "delete one: workspace snapshots NAME --delete SNAPSHOT"}
+}
 _MOST_FIELDS = 20
 _HINTS = {
     "OPERATION_UNDER_WAY": "wait until it has ended: workspace show NAME --watch",
@@ -39,12 +46,15 @@ _HINTS = {
     "IDEMPOTENCY_KEY_REUSED": "run the command again: it then is another request",
     "TOO_MANY_REQUESTS": "try again later",
     "UNAVAILABLE": "nothing is half done: try again",
+    "NO_HOME": "it has a home once it has been ready",
+    "SNAPSHOT_NOT_READY": "see when it is: workspace snapshots NAME",
+    "SNAPSHOT_IN_USE": "wait until the workspace that is made from it is ready",
     "INTERNAL": "try again; if it stays, give whoever runs the Hub the request's id",
 }
 
 
 def error_of(
-    status: int, problem: Mapping[str, Any], request_id: str, hub: Hub, path: str
+    status: int, problem: Mapping[str, Any], request_id: str, hub: Hub, verb: str
 ) -> errors.CommandError:
     """Return the error that an answer is.
 
@@ -53,13 +63,13 @@ def error_of(
         problem: the answer's JSON object; empty if it had none. Nothing in it is trusted.
         request_id: checked already.
         hub: who answered.
-        path: of the request.
+        verb: of the request, as ``client.Request`` has it.
     """
     code = one_line(problem.get("code") or "", 64)
     said = problem.get("detail") or problem.get("title") or ""
     detail = one_line(said).rstrip(".") or f"{hub.address} answers {status}"
-    hint = _HINTS.get(code)
-    options = {**OPTIONS, **_OPTIONS_OF.get(path.rpartition("/")[2], {})}
+    hint = {**_HINTS, **_HINTS_OF.get(verb, {})}.get(code)
+    options = {**OPTIONS, **_OPTIONS_OF.get(verb, {})}
     fields = _fields(problem.get("errors"), options)
     if status == 400 and fields:
         return errors.WrongUsageError("; ".join(fields), request_id=request_id)
@@ -67,6 +77,9 @@ def error_of(
         return errors.SignInError(
             f"{hub.address} does not believe who you are: {detail}", request_id=request_id
         )
+    if code == "SNAPSHOT_NOT_FOUND":
+        hint = "workspace snapshots NAME"
+        return errors.SnapshotNotFoundError(detail, hint=hint, request_id=request_id)
     if status == 404:
         return errors.WorkspaceNotFoundError(detail, hint="workspace ls", request_id=request_id)
     if status in {403, 409, 429}:

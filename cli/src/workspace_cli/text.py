@@ -58,6 +58,16 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 86400)} days"
 
 
+def size(many: int) -> str:
+    """Return a number of bytes as people say it: ``812 MB``, ``3.4 GB``; a GB has 1024³."""
+    amount, unit = float(many), "bytes"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if amount < 1023.5:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.1f} {unit}" if unit != "bytes" and amount < 9.95 else f"{amount:.0f} {unit}"
+
+
 def day_or_time(moment: datetime, now: datetime) -> str:
     """Return a time in the person's own zone, as short as is unmistakable.
 

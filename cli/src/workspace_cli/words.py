@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -31,7 +32,10 @@ _DOING = {
     "delete_disk": ("deleting the home", "home deleted"),
     "await_disk_absent": ("deleting the home", "home deleted"),
     "forget": ("forgetting it", "forgotten"),
+    "snapshot": ("asking", "asked for"),
+    "await_snapshot": ("capturing the home", "home captured"),
 }
+_CAPITAL = re.compile(r"(?<=[a-z])[A-Z]")
 _STOPPED_BECAUSE = {
     "requested": "somebody stopped it",
     "idle": "nobody was connected for long enough",
@@ -48,8 +52,8 @@ _UNDER_WAY = {"CREATE": "starting", "START": "starting", "STOP": "stopping", "DE
 
 
 def status(workspace: Workspace) -> str:
-    """Return the status in a word: what is under way goes before what is."""
-    if workspace.operation is not None:
+    """Return the status in a word: what is under way goes before what is, if it changes that."""
+    if workspace.operation is not None and not workspace.is_settled:
         return _UNDER_WAY.get(workspace.operation.kind, workspace.operation.kind.lower())
     return _STATUS.get(workspace.status, workspace.status)
 
@@ -114,6 +118,11 @@ def _expected(each: Mapping[str, Any], now: datetime) -> str:
         why += f" since {day_or_time(since, now)}"
     unless = f"; unless {one_line(each['unless'])}" if each.get("unless") else ""
     return f"{when}: {one_line(each.get('what', ''))}. Why: {why}{unless}"
+
+
+def event(what: str) -> str:
+    """Return an event's name in words: ``SnapshotTaken`` is ``snapshot taken``."""
+    return _CAPITAL.sub(r" \g<0>", what).lower()
 
 
 def usually(seconds: float | None) -> str:

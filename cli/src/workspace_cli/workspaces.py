@@ -6,10 +6,10 @@ import contextlib
 import difflib
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workspace_cli import UPGRADE
 from workspace_cli.errors import (
@@ -24,14 +24,17 @@ from workspace_cli.text import one_line, parse_time
 if TYPE_CHECKING:
     import click
 
+    from workspace_cli.app import App
     from workspace_cli.client import HubClient
 
+_T = TypeVar("_T")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
-_SURE_LENGTH = 8  # of the beginning of an id that nobody means as a name, such as "db"
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
+SURE_LENGTH = 8  # of the beginning of an id that nobody means as a name, such as "db"
 _COMPLETION_SECONDS = 3.0  # a person waits for it, and gcloud may have to start
-_MOST_NAMED = 5  # in a message
+MOST_NAMED = 5  # in a message
+SNAPSHOT = "SNAPSHOT"  # a kind of operation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +93,8 @@ class Workspace:
 
     @property
     def is_settled(self) -> bool:
-        """Whether no change is under way."""
-        return self.operation is None
+        """Whether no change of it is under way. A snapshot of its home changes nothing."""
+        return self.operation is None or self.operation.kind == SNAPSHOT
 
     @property
     def is_being_deleted(self) -> bool:
@@ -110,11 +113,11 @@ def workspace_of(value: Any) -> Workspace:
     Raises:
         NotUnderstoodError: it has no id, name or status as the contract has them.
     """
-    given = _object(value)
+    given = object_of(value)
     workspace_id = given.get("id")
     if (
         not isinstance(workspace_id, str)
-        or not _ID.fullmatch(workspace_id)
+        or not ID.fullmatch(workspace_id)
         or not isinstance(given.get("name"), str)
         or not isinstance(given.get("status"), str)
     ):
@@ -122,31 +125,31 @@ def workspace_of(value: Any) -> Workspace:
             "the Hub does not answer a workspace as this command knows it",
             hint=f"is the Hub newer? Then {UPGRADE}",
         )
-    metadata = _object(given.get("metadata"))
+    metadata = object_of(given.get("metadata"))
     kept = given.get("memory_kept")
     return Workspace(
         raw=given,
         id=workspace_id,
         name=one_line(given["name"], 64) or "(no name)",
-        owner_id=_text(given, "owner_id") or "",
+        owner_id=text_of(given, "owner_id") or "",
         status=one_line(given["status"], 32),
         operation=_operation_of(given.get("operation")),
-        error=_failure_of(given.get("error")),
-        machine_type=_text(given, "machine_type") or "",
-        zone=_text(given, "zone") or "",
-        image_tag=_text(given, "image_tag") or "",
+        error=failure_of(given.get("error")),
+        machine_type=text_of(given, "machine_type") or "",
+        zone=text_of(given, "zone") or "",
+        image_tag=text_of(given, "image_tag") or "",
         created_at=parse_time(given.get("created_at")),
         last_connected_at=parse_time(given.get("last_connected_at")),
         stops_at=parse_time(given.get("stops_at")),
         deletes_at=parse_time(given.get("deletes_at")),
         kept_awake_until=parse_time(given.get("kept_awake_until")),
         suspended_at=parse_time(given.get("suspended_at")),
-        stopped_because=_text(given, "stopped_because"),
+        stopped_because=text_of(given, "stopped_because"),
         memory_kept=kept if isinstance(kept, bool) else None,
-        memory_lost_because=_text(given, "memory_lost_because"),
-        last_device=_text(given, "last_device_id") or _text(metadata, "device_id"),
-        repo=_text(metadata, "repo"),
-        branch=_text(metadata, "branch"),
+        memory_lost_because=text_of(given, "memory_lost_because"),
+        last_device=text_of(given, "last_device_id") or text_of(metadata, "device_id"),
+        repo=text_of(metadata, "repo"),
+        branch=text_of(metadata, "branch"),
     )
 
 
@@ -167,7 +170,7 @@ def find(client: HubClient, name: str, *, surely: bool = False) -> Workspace:
         WorkspaceNotFoundError: there is none.
         WrongUsageError: several are meant.
     """
-    if _ID.fullmatch(name):
+    if ID.fullmatch(name):
         return workspace_of(client.workspace(name))
     by_name = sorted(_named(client, name), key=lambda each: (each.is_being_deleted, each.is_kept))
     if by_name:
@@ -177,7 +180,7 @@ def find(client: HubClient, name: str, *, surely: bool = False) -> Workspace:
         return by_name[0]
     everything = [workspace_of(each) for each in client.workspaces()]
     begun = [each for each in everything if each.id.startswith(name)]
-    if not _BEGINNING.fullmatch(name) or not begun or (surely and len(name) < _SURE_LENGTH):
+    if not BEGINNING.fullmatch(name) or not begun or (surely and len(name) < SURE_LENGTH):
         raise _not_found(name, everything)
     if len(begun) > 1:
         raise _ambiguous(f'"{name}" is the beginning of several ids', begun)
@@ -189,20 +192,28 @@ def names_for_completion(context: click.Context, incomplete: str) -> Iterable[st
 
     Only names that a Hub allows: a shell takes them as they are.
     """
+    found = had_at_once(
+        context, lambda app: [workspace_of(each) for each in app.client().workspaces()]
+    )
+    names = [each.name for each in found]
+    return [name for name in names if NAME.fullmatch(name) and name.startswith(incomplete)]
+
+
+def had_at_once(context: click.Context, ask: Callable[[App], Iterable[_T]]) -> list[_T]:
+    """Return what is asked of the Hub for a completion; nothing if it takes long, or fails."""
     from workspace_cli.app import App  # noqa: PLC0415  # only completion needs it here
 
     app = context.find_object(App) or App()
-    found: list[Workspace] = []
+    found: list[_T] = []
 
-    def ask() -> None:
+    def work() -> None:
         with contextlib.suppress(CommandError):
-            found.extend(workspace_of(each) for each in app.client().workspaces())
+            found.extend(ask(app))
 
-    asking = threading.Thread(target=ask, daemon=True)
+    asking = threading.Thread(target=work, daemon=True)
     asking.start()
     asking.join(_COMPLETION_SECONDS)
-    names = [each.name for each in found]
-    return [name for name in names if NAME.fullmatch(name) and name.startswith(incomplete)]
+    return list(found)
 
 
 def _named(client: HubClient, name: str) -> list[Workspace]:
@@ -216,7 +227,7 @@ def _named(client: HubClient, name: str) -> list[Workspace]:
 
 
 def _ambiguous(what: str, found: list[Workspace]) -> WrongUsageError:
-    which = ", ".join(f"{each.id} ({each.name})" for each in found[:_MOST_NAMED])
+    which = ", ".join(f"{each.id} ({each.name})" for each in found[:MOST_NAMED])
     return WrongUsageError(f"{what}: {which}")
 
 
@@ -234,9 +245,9 @@ def _operation_of(value: Any) -> Operation | None:
         return None
     tried = value.get("zones_tried")
     return Operation(
-        id=_text(value, "id") or "",
-        kind=_text(value, "kind") or "",
-        phase=_text(value, "phase") or "",
+        id=text_of(value, "id") or "",
+        kind=text_of(value, "kind") or "",
+        phase=text_of(value, "phase") or "",
         requested_at=parse_time(value.get("requested_at")),
         zones_tried=tuple(one_line(each, 64) for each in tried[:20])
         if isinstance(tried, list)
@@ -244,20 +255,23 @@ def _operation_of(value: Any) -> Operation | None:
     )
 
 
-def _failure_of(value: Any) -> Failure | None:
+def failure_of(value: Any) -> Failure | None:
+    """Return what went wrong, of the API's JSON; None if it is nothing."""
     if not isinstance(value, dict):
         return None
     return Failure(
-        code=_text(value, "code") or "",
-        message=(_text(value, "message", 600) or "").rstrip("."),
-        operation_kind=_text(value, "operation_kind"),
+        code=text_of(value, "code") or "",
+        message=(text_of(value, "message", 600) or "").rstrip("."),
+        operation_kind=text_of(value, "operation_kind"),
     )
 
 
-def _object(value: Any) -> dict[str, Any]:
+def object_of(value: Any) -> dict[str, Any]:
+    """Return an object of the API's JSON; an empty one if it is something else."""
     return value if isinstance(value, dict) else {}
 
 
-def _text(given: Mapping[str, Any], key: str, longest: int = 200) -> str | None:
+def text_of(given: Mapping[str, Any], key: str, longest: int = 200) -> str | None:
+    """Return a member of an object as one safe line; None if it is no text, or empty."""
     value = given.get(key)
     return one_line(value, longest) if isinstance(value, str) and value else None

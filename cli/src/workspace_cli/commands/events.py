@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from workspace_cli import words
 from workspace_cli.app import App
 from workspace_cli.commands import _options
 from workspace_cli.main import WORKSPACE, Command
@@ -46,6 +47,6 @@ def _row(event: dict[str, Any]) -> tuple[str, str, str, str]:
     return (
         when,
         who + as_admin,
-        one_line(event.get("what") or "", 80) + repeated,
+        words.event(one_line(event.get("what") or "", 80)) + repeated,
         one_line(event.get("result") or "", 80),
     )

@@ -1,4 +1,4 @@
-"""Delete workspaces, with their homes."""
+"""Delete workspaces, with their homes and snapshots."""
 
 from functools import partial
 from typing import Any
@@ -23,7 +23,10 @@ from workspace_cli.workspaces import Workspace
 @_options.dry_run_output
 @click.pass_obj
 def command(app: App, /, names: tuple[str, ...], **given: Any) -> None:
-    """Delete each workspace NAME: its machine, its memory and its home. Nothing brings it back."""
+    """Delete each workspace NAME: its machine, its memory, its home and its snapshots.
+
+    Nothing brings them back. Workspaces that were made from its snapshots stay.
+    """
     is_dry_run = _options.is_dry_run(given)
     client = app.client()
     found = find_all(app, names, surely=True)
@@ -52,10 +55,10 @@ def _confirm(app: App, found: list[Workspace]) -> None:
     names = ", ".join(each.name for each in found)
     if len(found) == 1:
         question, wanted = f"Delete {names}? Type its name:", names
-        text = "This deletes the machine, its memory and its home. Nothing brings them back."
+        what = "the machine, its memory, its home and its snapshots"
     else:
         question, wanted = f"Delete {names}? Type how many these are:", str(len(found))
-        text = "This deletes the machines, their memory and their homes. Nothing brings them back."
-    app.console.note(text)
+        what = "the machines, their memory, their homes and their snapshots"
+    app.console.note(f"This deletes {what}. Nothing brings them back.")
     if app.console.ask(question, instead="give --yes, if it is to be deleted") != wanted:
         raise RefusedError("that is something else, so nothing was deleted")

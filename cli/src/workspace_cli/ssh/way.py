@@ -214,7 +214,8 @@ def get_through(app: App, workspace: Workspace, *, is_person: bool) -> Way:
     value = _peek(app, workspace)
     workspace = workspace_of(value)
     kind = workspace.operation.kind if workspace.operation else None
-    if kind not in {"CREATE", "START"} and (kind or workspace.status != "READY"):
+    is_ready = workspace.status == "READY" and workspace.is_settled
+    if kind not in {"CREATE", "START"} and not is_ready:
         from workspace_cli import words  # noqa: PLC0415  # only here
 
         other = "" if _is_current(app) else f" --hub {app.hub().name}"
@@ -340,7 +341,8 @@ def _complete(app: App, value: Any, *, to_be_stopped: bool = False) -> Way:
 def _ask(app: App, workspace: Workspace) -> Any:
     """Have the Hub start a workspace if it sleeps; return it with ``connection``.
 
-    What is under way is waited for: a STOP until it sleeps, a CREATE until it is ready.
+    What is under way is waited for: a STOP until it sleeps, a CREATE until it is ready, and a
+    SNAPSHOT until it has ended.
     """
     client = app.client()
     tries = 0
@@ -358,7 +360,9 @@ def _ask(app: App, workspace: Workspace) -> Any:
         workspace = workspace_of(client.workspace(workspace.id))
         if workspace.is_being_deleted:
             raise RefusedError(f"{workspace.name} is being deleted")
-        if workspace.operation is not None:
+        if workspace.operation is not None and workspace.is_settled:
+            _await_snapshot(app, workspace)
+        elif workspace.operation is not None:
             stops = workspace.operation.kind == "STOP"
             _follow(app, workspace, "SUSPENDED" if stops else "READY")
 
@@ -377,6 +381,14 @@ def _follow(app: App, workspace: Workspace, status: str) -> None:
     [outcome] = follow(app, [workspace], Goal(status))
     if outcome.error is not None:
         raise outcome.error
+
+
+def _await_snapshot(app: App, workspace: Workspace) -> None:
+    from workspace_cli.following import OperationGoal, follow_operation  # noqa: PLC0415  # as above
+
+    goes_on = f"The snapshot of {workspace.name} goes on without you."
+    late = f"the snapshot of {workspace.name} is not captured"
+    follow_operation(app, workspace, OperationGoal(goes_on, late))
 
 
 def _read(app: App, value: Any) -> Connection:

@@ -1,0 +1,80 @@
+"""Make a workspace from a snapshot of another one."""
+
+from typing import Any
+
+import click
+
+from workspace_cli import features, snapshots
+from workspace_cli.app import App
+from workspace_cli.commands import _making
+from workspace_cli.errors import RefusedError, SnapshotNotFoundError
+from workspace_cli.main import SNAPSHOT, WORKSPACE, Command
+from workspace_cli.snapshots import Snapshot, SnapshotList, find_snapshot, list_of
+from workspace_cli.workspaces import Workspace
+
+
+@click.command(cls=Command)
+@click.argument("name", type=WORKSPACE)
+@click.argument("new", type=WORKSPACE)
+@click.option(
+    "--snapshot",
+    "wanted",
+    metavar="SNAPSHOT",
+    type=SNAPSHOT,
+    help="By name or id, instead of the newest that is ready.",
+)
+@_making.machine
+@_making.way
+@click.pass_context
+def command(context: click.Context, /, name: str, new: str, **given: Any) -> None:
+    """Make the workspace NEW, whose home begins as a snapshot of the workspace NAME.
+
+    It takes the newest snapshot that is ready, and says which one. NEW has a machine of its own, as
+    NAME had it when the snapshot was taken. Nothing changes for NAME.
+    """
+    _making.check(given)
+    app = context.find_object(App)
+    assert app is not None  # noqa: S101  # the group has made it
+    with features.snapshots(app):
+        workspace = app.find(name)
+        there = list_of(app.client().snapshots(workspace.id))
+    if given["wanted"] is None:
+        source = _newest(workspace, there, new)
+    else:
+        source = find_snapshot(there.snapshots, given["wanted"], workspace)
+    fields = {**_making.fields_of(new, given), "from": {"snapshot_id": source.id}}
+    app.console.note(_said(app, source, workspace))
+    _making.make(context, fields, given)
+
+
+def _newest(workspace: Workspace, there: SnapshotList, new: str) -> Snapshot:
+    """Return the newest snapshot that can be used.
+
+    Raises:
+        RefusedError: one is being uploaded, and there is no other.
+        SnapshotNotFoundError: there is none.
+    """
+    for each in there.snapshots:
+        if each.state == "READY":
+            return each
+    argument = snapshots.argument_of(workspace)
+    for each in there.snapshots:
+        if each.state == "UPLOADING":
+            raise RefusedError(
+                f"the snapshot {each.label} of {workspace.name} is still being uploaded",
+                hint=f"once `workspace snapshots {argument}` calls it ready:"
+                f" workspace fork {argument} {new}",
+            )
+    raise SnapshotNotFoundError(
+        f"{workspace.name} has no snapshot that can be used",
+        hint=f"take one, and wait until it is ready: workspace snapshot {argument} --ready",
+    )
+
+
+def _said(app: App, source: Snapshot, workspace: Workspace) -> str:
+    """Return which snapshot is taken, how old it is, and what it is."""
+    old = snapshots.age(source, app.client().now())
+    about = [f"{old} old" if old else "", snapshots.consistency(source)]
+    return f"From the snapshot {source.label} of {workspace.name}: " + ", ".join(
+        filter(None, about)
+    )

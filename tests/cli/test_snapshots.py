@@ -1,0 +1,720 @@
+"""``snapshot``, ``snapshots`` and ``fork``, at Hubs that answer as a test says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.cli.cli_process import Cli, ended
+from tests.cli.scripted_hub import (
+    SIGN_IN,
+    Reply,
+    ScriptedHub,
+    Seen,
+    operation,
+    problem,
+    snapshot,
+    snapshots,
+    workspace,
+)
+from tests.http_target import eventually
+
+NEW_ID = "11111111-2222-4333-8444-555555555555"
+CRASH = (
+    "It is crash-consistent, as after a power failure: what programs had not written to the disk"
+    " is not in it, and memory never is."
+)
+CLEAN = "The machine was off: all that was written is in it. Memory is never in a snapshot."
+
+
+def ago(**span: float) -> str:
+    """Return a time before now, as the API has it."""
+    return (datetime.now(UTC) - timedelta(**span)).isoformat()
+
+
+class Home:
+    """A workspace with snapshots at a scripted Hub.
+
+    Attributes:
+        listed: its snapshots.
+        looks: how many reads its SNAPSHOT takes.
+        at_the_end: is called at the last of them.
+        next_at: from when on another may be asked for.
+    """
+
+    def __init__(self, hub: ScriptedHub) -> None:
+        self.hub = hub
+        self.listed: list[Any] = []
+        self.looks = 2
+        self.at_the_end: Callable[[], None] = lambda: None
+        self.next_at: str | None = None
+        self.workspace = workspace("api")
+        hub.workspaces = [self.workspace]
+        hub.sign_in = {**SIGN_IN, "features": ["dry_run", "snapshots"]}
+        hub.answers = self.answer
+
+    @property
+    def path(self) -> str:
+        """Where its snapshots are."""
+        return f"/workspaces/{self.workspace['id']}/snapshots"
+
+    def changes(self) -> list[Seen]:
+        """Return what was sent to the Hub, besides reads."""
+        return [each for each in self.hub.seen if each.method != "GET"]
+
+    def answer(self, seen: Seen) -> Reply | None:
+        """Answer as a Hub does."""
+        if seen.path == self.path and seen.method == "POST":
+            self.workspace["operation"] = self.under_way()
+            return Reply(202, self.workspace)
+        if seen.path == self.path:
+            return Reply(body=snapshots(*self.listed, next_at=self.next_at))
+        if seen.path.startswith(self.path):
+            gone = [one for one in self.listed if seen.path.endswith(one["id"])]
+            return Reply(202, {**gone[0], "state": "DELETING"})
+        if seen.path == f"/workspaces/{self.workspace['id']}" and self.workspace["operation"]:
+            self.looks -= 1
+            if self.looks <= 0:
+                self.workspace["operation"] = None
+                self.at_the_end()
+        return None
+
+    @staticmethod
+    def under_way() -> dict[str, Any]:
+        """Return the operation that takes a snapshot."""
+        return {**operation("SNAPSHOT", "await_snapshot"), "id": NEW_ID, "snapshot_name": None}
+
+    def will_have(self, **fields: Any) -> dict[str, Any]:
+        """Have the SNAPSHOT end with this snapshot, and return it."""
+        taken = snapshot(**{"id": NEW_ID, "state": "UPLOADING", "stored_bytes": None, **fields})
+        self.at_the_end = lambda: self.listed.insert(0, taken)
+        return taken
+
+    def will_fail(self, code: str) -> None:
+        """Have the SNAPSHOT end without a snapshot."""
+        error = {"code": code, "message": "No luck.", "operation_kind": "SNAPSHOT"}
+        self.at_the_end = lambda: self.workspace.update(error=error)
+
+
+@pytest.fixture
+def home(hub: ScriptedHub) -> Home:
+    """A workspace ``api`` without snapshots."""
+    return Home(hub)
+
+
+# ---- snapshot ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("consistency", "said"), [("crash", CRASH), ("clean", CLEAN)])
+def test_a_snapshot_is_followed_until_it_is_captured(
+    at_hub: Cli, home: Home, consistency: str, said: str
+) -> None:
+    """It says what is in it and what is not, and that its upload goes on."""
+    home.will_have(name="before", consistency=consistency)
+
+    done = at_hub.succeed("snapshot", "api", "--name", "before")
+
+    assert done.out == ""
+    first, *others = done.err.splitlines()
+    assert re.fullmatch(r" ✓ home captured +\d+\.\d s", first)
+    assert others == [
+        f"The home of api is captured as the snapshot before. {said}",
+        "Its upload goes on by itself. To see when it is ready:",
+        "  workspace snapshots api",
+    ]
+    assert [each.body for each in home.changes()] == [{"name": "before"}]
+
+
+def test_a_script_gets_the_id_or_the_object(at_hub: Cli, home: Home) -> None:
+    """Also of one without a name, and the id before it is captured."""
+    taken = home.will_have()
+
+    assert at_hub.succeed("snapshot", "api", "-o", "json").json == taken
+    asked = at_hub.succeed("snapshot", "api", "--no-wait", "-o", "id")
+
+    assert asked.out == f"{NEW_ID}\n"
+    assert asked.err == "A snapshot of api was asked for. To see it:\n  workspace snapshots api\n"
+    assert [each.body for each in home.changes()] == [{}, {}]
+
+
+def test_a_script_can_wait_until_a_snapshot_is_ready(at_hub: Cli, home: Home) -> None:
+    """What was captured is uploaded after that."""
+    taken = home.will_have()
+    lists = iter(range(100))
+
+    def uploads(seen: Seen) -> Reply | None:
+        if seen.method == "GET" and seen.path == home.path and next(lists) == 2:
+            taken["state"] = "READY"
+        return home.answer(seen)
+
+    home.hub.answers = uploads
+
+    done = at_hub.succeed("snapshot", "api", "--ready", "-o", "json")
+
+    assert done.json["state"] == "READY"
+    assert done.err.splitlines()[-2:] == ["Uploading …", "The snapshot 11111111 of api is ready."]
+
+
+ERROR = {"code": "NO_ROOM", "message": "Full."}
+
+
+@pytest.mark.parametrize(
+    ("later", "code", "said"),
+    [
+        ({"state": "FAILED", "error": ERROR}, 1, "11111111 of api is failed: NO_ROOM: Full\n"),
+        ({"state": "DELETING"}, 1, "the snapshot 11111111 of api was deleted meanwhile"),
+        (None, 1, "the snapshot 11111111 of api was deleted meanwhile"),
+        ({}, 6, "the snapshot 11111111 of api is still being uploaded"),
+    ],
+    ids=["failed", "deleting", "gone", "late"],
+)
+def test_an_upload_that_does_not_end_well_is_told(
+    at_hub: Cli, home: Home, later: dict[str, Any] | None, code: int, said: str
+) -> None:
+    """With its reason, if the Hub has one."""
+    taken = home.will_have()
+    lists = iter(range(100))
+
+    def fails(seen: Seen) -> Reply | None:
+        if seen.method == "GET" and seen.path == home.path and next(lists) == 1:
+            if later is None:
+                home.listed.clear()
+            else:
+                taken.update(later)
+        return home.answer(seen)
+
+    home.hub.answers = fails
+    timeout = "3" if code == 6 else "60"
+
+    done = at_hub.run("snapshot", "api", "--ready", "--timeout", timeout, "-o", "id")
+
+    assert (done.code, done.out) == (code, "")
+    assert said in done.err
+
+
+def being_deleted(home: Home) -> None:
+    """Have the workspace be deleted meanwhile."""
+    home.workspace["operation"] = operation("DELETE", "delete_instance")
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        (lambda home: home.will_fail("QUOTA"), "api was not captured: QUOTA: No luck\n"),
+        (
+            lambda home: home.will_have(state="FAILED", error=ERROR),
+            "the snapshot 11111111 of api is failed: NO_ROOM: Full\n",
+        ),
+        (
+            lambda home: setattr(home, "at_the_end", lambda: being_deleted(home)),
+            "api is being deleted, so its snapshot was given up",
+        ),
+        (
+            lambda home: setattr(home, "at_the_end", home.hub.workspaces.clear),
+            "api is gone, and its snapshot with it",
+        ),
+        (lambda _: None, "api was not captured, or its snapshot is deleted"),
+    ],
+    ids=["fails", "fails later", "deleted", "gone", "unknown"],
+)
+def test_a_snapshot_that_was_not_taken_is_a_failure(
+    at_hub: Cli, home: Home, then: Callable[[Home], None], said: str
+) -> None:
+    """It says why, and writes no id."""
+    then(home)
+
+    done = at_hub.run("snapshot", "api", "-o", "id")
+
+    assert (done.code, done.out) == (1, "")
+    assert said in done.err
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "said"),
+    [
+        (
+            Reply(
+                429,
+                {"code": "TOO_MANY_REQUESTS", "detail": "One in ten minutes."},
+                {"Retry-After": "480"},
+            ),
+            5,
+            "workspace: One in ten minutes\n  try again in 8 min\n",
+        ),
+        (
+            problem(403, "QUOTA_EXCEEDED", "api has 5 of at most 5 snapshots."),
+            5,
+            "\n  delete one: workspace snapshots NAME --delete SNAPSHOT\n",
+        ),
+        (problem(409, "NAME_TAKEN", "One is called x."), 5, "workspace: One is called x\n"),
+        (problem(409, "NO_HOME", "There is none."), 5, "\n  it has a home once it has been ready"),
+        (
+            problem(
+                400, "INVALID_REQUEST", "w", errors=[{"field": "name", "message": "is too long"}]
+            ),
+            2,
+            "workspace: --name: is too long\n",
+        ),
+        (
+            problem(404, "NOT_FOUND", "No such path."),
+            5,
+            "has no snapshots: it refused, and did nothing",
+        ),
+    ],
+    ids=["too soon", "too many", "name", "no home", "wrong name", "rolled back"],
+)
+def test_a_refusal_says_what_to_do(
+    at_hub: Cli, home: Home, reply: Reply, code: int, said: str
+) -> None:
+    """And when, if the Hub says when."""
+    home.hub.answers = lambda seen: reply if seen.method == "POST" else None
+
+    done = at_hub.run("snapshot", "api", "--name", "x")
+
+    assert (done.code, done.out) == (code, "")
+    assert said in done.err
+    assert len(home.changes()) == 1
+
+
+def test_a_lost_answer_is_not_asked_for_again(at_hub: Cli, home: Home) -> None:
+    """By then the snapshot may be captured, and another request would be another snapshot."""
+    home.hub.answers = lambda seen: Reply(0) if seen.method == "POST" else None
+
+    assert at_hub.run("snapshot", "api").code == 7
+    assert len(home.changes()) == 1
+
+
+def test_ctrl_c_says_that_the_snapshot_goes_on(at_hub: Cli, home: Home) -> None:
+    """It ends with 130, and the line that it names lists the snapshot."""
+    home.looks = 10**6
+    terminal = at_hub.terminal("snapshot", "api")
+    terminal.expect("capturing the home")
+    terminal.sendintr()
+    terminal.expect("The snapshot of api goes on without you. To see it:")
+    terminal.expect("  workspace snapshots api")
+    assert ended(terminal) == 130
+    assert len(home.changes()) == 1
+
+
+def test_a_snapshot_that_takes_too_long_is_not_in_time(at_hub: Cli, home: Home) -> None:
+    """It goes on."""
+    home.looks = 10**6
+    done = at_hub.run("snapshot", "api", "--timeout", "0")
+    assert done.code == 6
+    assert "the snapshot of api is not captured after 0 s" in done.err
+    assert "  workspace snapshots api\n" in done.err
+
+
+def test_a_workspace_is_what_it_was_while_its_snapshot_is_taken(at_hub: Cli, home: Home) -> None:
+    """It is ready, and nothing that waits for that waits longer."""
+    home.workspace["operation"] = home.under_way()
+    home.looks = 10**6
+
+    assert re.search(r"^api +ready +capturing the home, ", at_hub.succeed("ls").out, re.MULTILINE)
+    assert at_hub.succeed("wait", "api").err.startswith("api is ready.")
+    error = {"code": "X", "message": "m", "operation_kind": "SNAPSHOT"}
+    home.workspace.update(operation=None, error=error)
+    assert at_hub.run("wait", "api", "--for", "suspended", "--timeout", "0").code == 6
+
+
+# ---- snapshots -----------------------------------------------------------------------------------
+
+
+def test_snapshots_are_listed_with_what_tells_them_apart(at_hub: Cli, home: Home) -> None:
+    """Most have no name, so each has the beginning of its id; a failed one has its reason."""
+    error = {"code": "SNAPSHOT_LOST", "message": "It was deleted in Compute Engine."}
+    home.listed = [
+        snapshot(state="UPLOADING", captured_at=ago(minutes=3), stored_bytes=None),
+        snapshot("before", captured_at=ago(hours=5), automatic=True, consistency="clean"),
+        snapshot(captured_at=None, asked_at=ago(days=4), state="FAILED", error=error),
+    ]
+    first, second, third = (each["id"][:8] for each in home.listed)
+
+    done = at_hub.succeed("snapshots", "api")
+
+    assert [re.split("  +", line) for line in done.out.splitlines()] == [
+        ["NAME", "ID", "STATE", "AGE", "SIZE", "CONSISTENCY"],
+        ["–", first, "uploading", "3 min", "–", "crash-consistent"],  # noqa: RUF001
+        ["before", second, "ready", "5 h", "3.4 GB", "clean"],
+        [
+            *("–", third),  # noqa: RUF001
+            "failed: SNAPSHOT_LOST: It was deleted in Compute Engine",
+            *("4 days", "3.4 GB", "crash-consistent"),
+        ],
+    ]
+    assert done.err == "3 of at most 5 snapshots. To take one:\n  workspace snapshot api\n"
+    wide = at_hub.succeed("snapshots", "api", "-o", "wide").out
+    assert home.listed[1]["id"] in wide
+    assert re.search(
+        r"by the Hub +50 GB +e2-standard-8 +latest +https:\S+ +main$", wide, re.MULTILINE
+    )
+
+
+def test_a_script_gets_ids_or_the_apis_own_object(at_hub: Cli, home: Home) -> None:
+    """The object has also how many there may be, and from when on."""
+    home.listed = [snapshot(), snapshot("x")]
+    home.next_at = "2026-11-23T17:57:12Z"
+
+    ids = at_hub.succeed("snapshots", "api", "-o", "id").out.split()
+
+    assert ids == [each["id"] for each in home.listed]
+    told = at_hub.succeed("snapshots", "api", "-o", "json").json
+    assert told == snapshots(*home.listed, next_at=home.next_at)
+
+
+def test_a_list_says_when_another_snapshot_may_be_taken(at_hub: Cli, home: Home) -> None:
+    """An empty one, too, on stderr: stdout has nothing."""
+    home.next_at = ago(minutes=-8)
+    done = at_hub.succeed("snapshots", "api")
+    assert (done.out, done.err) == ("", "api has no snapshot. Another may be taken in 8 min.\n")
+
+
+ONE = "aaaaaaaa-2222-4333-8444-555555555555"
+TWO = "aaaaaaaa-bbbb-4333-8444-555555555555"
+OTHER = "cccccccc-2222-4333-8444-555555555555"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "deleted"),
+    [
+        ("before", TWO),
+        (OTHER, OTHER),
+        ("cccccccc", OTHER),
+        ("aaaaaaaa-2", ONE),
+        ("dddddddd", OTHER),  # a name
+        (TWO, TWO),
+    ],
+)
+def test_a_snapshot_is_deleted_by_name_id_or_beginning_of_its_id(
+    at_hub: Cli, home: Home, wanted: str, deleted: str
+) -> None:
+    """A name goes before the beginning of an id; of two, the one that is there is meant."""
+    home.listed = [
+        snapshot("before", state="DELETING"),
+        snapshot(id=ONE),
+        snapshot("before", id=TWO),
+        snapshot("dddddddd", id=OTHER),
+        snapshot(id="dddddddd-2222-4333-8444-555555555555"),
+        snapshot(ONE),  # a name that looks like another's id
+    ]
+
+    done = at_hub.succeed("snapshots", "api", "--delete", wanted, "-y")
+
+    assert done.out == ""
+    assert re.fullmatch(r"The snapshot \S+ of api is being deleted\.\n", done.err)
+    assert [each.path for each in home.changes()] == [f"{home.path}/{deleted}"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "said"),
+    [
+        ("ccccccc", 3, 'api has no snapshot "ccccccc"\n  workspace snapshots api\n'),
+        ("aaaaaaaa", 2, '"aaaaaaaa" may be several snapshots: '),
+        ("twice", 2, '"twice" may be several snapshots: '),
+        ("db", 3, 'api has no snapshot "db"'),
+        ("a;b", 2, "is neither a snapshot's name nor an id"),
+    ],
+)
+def test_what_is_not_surely_one_snapshot_is_not_deleted(
+    at_hub: Cli, home: Home, wanted: str, code: int, said: str
+) -> None:
+    """As `rm` has it: a short beginning is a name that has gone."""
+    home.listed = [snapshot(id=ONE), snapshot("twice", id=TWO), snapshot("twice", id=OTHER)]
+
+    done = at_hub.run("snapshots", "api", "--delete", wanted, "-y")
+
+    assert (done.code, said in done.err) == (code, True), done
+    assert home.changes() == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "answer", "code"),
+    [("before", "before", 0), ("before", "y", 5), (ONE, "aaaaaaaa", 0), (ONE, "", 5)],
+)
+def test_a_deletion_of_a_snapshot_is_confirmed(
+    at_hub: Cli, home: Home, wanted: str, answer: str, code: int
+) -> None:
+    """By its name, or by the beginning of its id if it has none."""
+    question = {
+        "before": "Delete before of api, 5 h old? Type its name: ",
+        ONE: "Type the first 8 characters of its id: ",
+    }[wanted]
+    home.listed = [snapshot("before", captured_at=ago(hours=5)), snapshot(id=ONE)]
+    terminal = at_hub.terminal("snapshots", "api", "--delete", wanted)
+    terminal.expect("Nothing brings it back")
+    terminal.expect_exact(question)
+    terminal.sendline(answer)
+    assert ended(terminal) == code
+    assert len(home.changes()) == (0 if code else 1)
+
+
+def test_nothing_is_deleted_without_an_answer(at_hub: Cli, home: Home) -> None:
+    """Without a terminal the option has to be there."""
+    home.listed = [snapshot("before")]
+    done = at_hub.run("snapshots", "api", "--delete", "before", "-o", "json")
+    assert (done.code, done.out) == (2, "")
+    assert "give --yes" in done.err
+    assert home.changes() == []
+
+
+def test_a_snapshot_in_use_is_not_deleted(at_hub: Cli, home: Home) -> None:
+    """It says what to wait for. One that has just gone is told from a workspace."""
+    home.listed = [snapshot("before")]
+    refused = problem(409, "SNAPSHOT_IN_USE", "new is made from it.")
+
+    def answers(seen: Seen) -> Reply | None:
+        return refused if seen.method == "DELETE" else home.answer(seen)
+
+    home.hub.answers = answers
+    done = at_hub.run("snapshots", "api", "--delete", "before", "-y")
+    assert done.code == 5
+    assert "  wait until the workspace that is made from it is ready\n" in done.err
+    refused = problem(404, "SNAPSHOT_NOT_FOUND", "There is none.")
+    done = at_hub.run("snapshots", "api", "--delete", "before", "-y")
+    assert done.code == 3
+    assert "  workspace snapshots NAME\n" in done.err
+
+
+# ---- fork ----------------------------------------------------------------------------------------
+
+
+def test_a_fork_begins_as_the_newest_snapshot_that_is_ready(at_hub: Cli, home: Home) -> None:
+    """It says which, how old it is, and what; then it is followed as a new workspace is."""
+    home.listed = [
+        snapshot(state="UPLOADING"),
+        snapshot("before", captured_at=ago(hours=5)),
+        snapshot("older"),
+    ]
+
+    done = at_hub.succeed("fork", "api", "new")
+
+    assert done.out == ""
+    assert done.err.splitlines() == [
+        "From the snapshot before of api: 5 h old, crash-consistent",
+        done.err.splitlines()[1],
+        "  workspace ssh new",
+    ]
+    assert done.err.splitlines()[1].startswith("new is ready. ")
+    [sent] = home.changes()
+    assert (sent.path, sent.body) == (
+        "/workspaces",
+        {
+            "name": "new",
+            "metadata": {"device_id": "laptop"},
+            "from": {"snapshot_id": home.listed[1]["id"]},
+        },
+    )
+    assert sent.headers["Idempotency-Key"]
+
+
+def test_a_fork_is_made_as_it_is_asked_for(at_hub: Cli, home: Home) -> None:
+    """Of a given snapshot, whatever its state: the Hub says whether it can be; on this machine."""
+    home.listed = [snapshot("before"), snapshot(id=ONE, state="UPLOADING")]
+    options = ("--machine-type", "m", "--image-tag", "t", "--zone", "z", "--no-wait", "-o", "id")
+
+    done = at_hub.succeed("fork", "api", "new", "--snapshot", "aaa", *options)
+
+    [sent] = home.changes()
+    assert sent.body["from"] == {"snapshot_id": ONE}
+    named = {key: sent.body[key] for key in ("machine_type", "image_tag", "zone")}
+    assert named == {"machine_type": "m", "image_tag": "t", "zone": "z"}
+    assert done.out == f"{home.hub.workspaces[-1]['id']}\n"
+    assert done.err.splitlines()[0].startswith("From the snapshot aaaaaaaa of api: ")
+    assert done.err.endswith("new was asked for. To wait for it:\n  workspace wait new\n")
+
+
+@pytest.mark.parametrize(
+    ("states", "code", "said"),
+    [
+        (
+            (),
+            3,
+            (
+                "workspace: api has no snapshot that can be used\n"
+                "  take one, and wait until it is ready: workspace snapshot api --ready\n"
+            ),
+        ),
+        (("FAILED", "DELETING"), 3, "workspace snapshot api --ready\n"),
+        (
+            ("FAILED", "UPLOADING"),
+            5,
+            "  once `workspace snapshots api` calls it ready: workspace fork api new\n",
+        ),
+    ],
+)
+def test_without_a_snapshot_it_says_how_to_take_one(
+    at_hub: Cli, home: Home, states: tuple[str, ...], code: int, said: str
+) -> None:
+    """Nothing is asked for."""
+    home.listed = [snapshot(state=state) for state in states]
+
+    done = at_hub.run("fork", "api", "new")
+
+    assert (done.code, said in done.err) == (code, True), done
+    assert home.changes() == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "said"),
+    [
+        (problem(409, "SNAPSHOT_NOT_READY", "It is not."), 5, "workspace snapshots NAME\n"),
+        (problem(404, "SNAPSHOT_NOT_FOUND", "There is none."), 3, "workspace snapshots NAME\n"),
+        (
+            problem(
+                400,
+                "INVALID_REQUEST",
+                "w",
+                errors=[
+                    {"field": "name", "message": "is long"},
+                    {"field": "from.snapshot_id", "message": "is no id"},
+                    {"field": "from", "message": "is not a field"},
+                ],
+            ),
+            2,
+            "workspace: NEW: is long; --snapshot: is no id; --snapshot: is not a field\n",
+        ),
+    ],
+)
+def test_a_refused_fork_says_what_was_wrong(
+    at_hub: Cli, home: Home, reply: Reply, code: int, said: str
+) -> None:
+    """In the words of its own options."""
+    home.listed = [snapshot()]
+    home.hub.answers = lambda seen: reply if seen.method == "POST" else home.answer(seen)
+
+    done = at_hub.run("fork", "api", "new")
+
+    assert (done.code, said in done.err) == (code, True), done
+
+
+def test_a_fork_has_dry_runs(at_hub: Cli, home: Home) -> None:
+    """It says from which snapshot, and nothing is made."""
+    home.listed = [snapshot("before")]
+    told = {"dry_run": True, "decision": "begin", "kind": "CREATE"}
+    home.hub.answers = lambda seen: Reply(body=told) if seen.method == "POST" else home.answer(seen)
+
+    done = at_hub.succeed("fork", "api", "new", "--dry-run")
+
+    assert done.out.startswith("new         would be made\n")
+    assert done.err.startswith("From the snapshot before of api: ")
+    [sent] = home.changes()
+    assert sent.query == {"dry_run": ["true"]}
+    assert sent.body["from"] == {"snapshot_id": home.listed[0]["id"]}
+
+
+def test_ctrl_c_says_that_the_fork_goes_on(at_hub: Cli, home: Home) -> None:
+    """And what waits for it."""
+    home.listed = [snapshot()]
+    made = workspace("new", status="PROVISIONING", operation=operation("CREATE", "inserting"))
+
+    def answers(seen: Seen) -> Reply | None:
+        is_new = seen.method == "POST" or seen.path.endswith(made["id"])
+        return Reply(body=made) if is_new else home.answer(seen)
+
+    home.hub.answers = answers
+    terminal = at_hub.terminal("fork", "api", "new")
+    terminal.expect("making the machine")
+    terminal.sendintr()
+    terminal.expect("goes on without you")
+    terminal.expect("  workspace wait new --for READY")
+    assert ended(terminal) == 130
+
+
+# ---- all of them ---------------------------------------------------------------------------------
+
+COMMANDS = (
+    ("snapshot", "api"),
+    ("snapshots", "api"),
+    ("snapshots", "api", "--delete", "x", "-y"),
+    ("fork", "api", "new"),
+    ("fork", "api", "new", "--dry-run"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    "sign_in",
+    [None, {**SIGN_IN, "features": ["dry_run"]}, {**SIGN_IN, "features": None}, []],
+    ids=["no sign-in", "older", "no features", "nonsense"],
+)
+def test_a_hub_without_snapshots_is_sent_nothing(
+    at_hub: Cli, home: Home, command: tuple[str, ...], sign_in: Any
+) -> None:
+    """It would refuse it, or make an empty home."""
+    home.hub.sign_in = sign_in
+
+    done = at_hub.run(*command)
+
+    assert (done.code, done.out) == (5, "")
+    assert f"{home.hub.address} has no snapshots: so it was not asked" in done.err
+    assert home.hub.paths() == ["GET /sign-in"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("snapshot", "api", "--no-wait", "--ready"),
+        ("snapshot", "api", "--no-wait", "-o", "json"),
+        ("snapshots", "api", "-y"),
+        ("snapshots", "api", "--delete", "x", "-o", "id"),
+        ("snapshots", "api", "--delete", "x", "-o", "wide"),
+        ("fork", "api"),
+        ("fork", "api", "new", "--ssh", "--no-wait"),
+        ("fork", "api", "new", "--dry-run", "-o", "id"),
+        ("fork", "api", "new", "--snapshot", "a b"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_do_not_fit_are_refused(
+    at_hub: Cli, home: Home, arguments: tuple[str, ...]
+) -> None:
+    """Nothing is sent."""
+    assert at_hub.run(*arguments).code == 2
+    assert home.hub.seen == []
+
+
+def test_a_shell_completes_snapshots(at_hub: Cli, home: Home) -> None:
+    """By name, or by id without one, once the workspace is there; a hostile name is left out."""
+    home.listed = [snapshot("aname"), snapshot(id=ONE), snapshot("a\x1b[2J", id=TWO)]
+    words = "workspace snapshots api --delete a"
+    variables = {"_WORKSPACE_COMPLETE": "bash_complete", "COMP_CWORD": "4", "COMP_WORDS": words}
+
+    def completed() -> bool:
+        """Press the key. On a busy machine the Hub may not have answered in time."""
+        done = at_hub.run(more=variables)
+        assert done.err == ""
+        return done.out.split() == ["plain,aname", f"plain,{ONE}", f"plain,{TWO}"]
+
+    eventually(completed, 60)
+    before = {**variables, "COMP_WORDS": "workspace snapshots --delete a", "COMP_CWORD": "3"}
+    assert at_hub.run(more=before).out.strip() == ""
+
+
+def test_events_are_named_in_words(at_hub: Cli, home: Home) -> None:
+    """As JSON they are the API's own."""
+    event = {"at": ago(hours=1), "who": "w", "what": "SnapshotDeleteRequested", "result": "BEGUN"}
+    home.hub.answers = lambda seen: Reply(body=[event]) if "events" in seen.path else None
+
+    assert "  snapshot delete requested  " in at_hub.succeed("events", "api").out
+    assert at_hub.succeed("events", "api", "-o", "json").json == [event]
+
+
+def test_a_dry_run_of_a_deletion_shows_the_snapshots(at_hub: Cli, home: Home) -> None:
+    """They are lost with the workspace."""
+    loses = [
+        {"what": "home", "why": "It is deleted."},
+        {"what": "snapshots", "why": "Its 3 snapshots are deleted."},
+    ]
+    told = {"dry_run": True, "decision": "begin", "kind": "DELETE", "loses": loses}
+    home.hub.answers = lambda seen: Reply(body=told) if seen.method == "POST" else None
+
+    lines = at_hub.succeed("rm", "api", "--dry-run").out.splitlines()
+
+    assert lines[1:3] == [
+        "loses       home: It is deleted.",
+        "            snapshots: Its 3 snapshots are deleted.",
+    ]

@@ -133,7 +133,7 @@ class SnapshotsInCompute:
             request_id=logs.request_id.get(),
         )
         store.commit(snapshots=[(stored, failed)], events=[event])
-        logs.error("SnapshotLost", workspace_id=failed.workspace_id, snapshot_id=snapshot_id)
+        logs.warning("SnapshotLost", workspace_id=failed.workspace_id, snapshot_id=snapshot_id)
         self.report.done.setdefault("SnapshotLost", []).append(snapshot_id)
 
     # ---- what no record has ----

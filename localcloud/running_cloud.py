@@ -116,7 +116,11 @@ class RunningCloud:
         return self.compute_history()["calls"]
 
     def compute_history(self) -> dict[str, list[dict[str, Any]]]:
-        """Return ``calls``, ``states`` of instances, ``reports`` of guests, each oldest first."""
+        """Return what happened in Compute, each oldest first.
+
+        ``calls``, ``states`` of instances, ``contents`` (the states of disks and snapshots), and
+        ``reports`` of guests.
+        """
         return self._call("GET", "compute", "/localcloud/history")
 
     def connected(self, instance_name: str, *, connected: bool = True) -> None:

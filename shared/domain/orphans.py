@@ -177,12 +177,13 @@ def act_on_snapshot(snapshot: DiskSnapshot, now: datetime, policy: Policy) -> Or
     if _young(snapshot.created_at, now, policy):
         return None
     workspace_id = workspace_of_snapshot(snapshot.name)
+    ours = workspace_id is not None and snapshot.source_disk == f"home-{workspace_id}"
     place = Place(GLOBAL, snapshot.name)
     event = "OrphanSnapshotFound"
     command: Command | None = None
     reason = "no record has this snapshot"
-    if workspace_id is None:
-        reason = "no record has this snapshot, and its name is not one of the Hub's"
+    if not ours:
+        reason = "no record has this snapshot, and its name or its disk is not one of the Hub's"
     elif now - snapshot.created_at >= policy.orphan_grace:
         event, command = "OrphanSnapshotDeleted", DeleteSnapshot(place)
         reason = f"no record has this snapshot of {snapshot.created_at:%Y-%m-%d %H:%M} UTC"

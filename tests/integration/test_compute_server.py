@@ -2149,6 +2149,26 @@ def test_the_history_has_every_state_of_each_machine(cloud: _Cloud, name: str) -
     assert {(state["zone"], len(state["id"]) > 10) for state in mine} == {(ZONE, True)}
 
 
+def test_the_history_has_every_state_of_each_disk_and_snapshot(cloud: _Cloud) -> None:
+    """With what each was made from, until it is gone."""
+    cloud.insert_disk()
+    cloud.wait_for_global(cloud.insert_snapshot())
+    cloud.insert_disk("copy", source_snapshot=f"projects/{PROJECT}/global/snapshots/kept")
+    cloud.wait_for(cloud.disks.delete_unary(**HERE, disk="spare"))
+    cloud.wait_for_global(cloud.snapshots.delete_unary(project=PROJECT, snapshot="kept"))
+
+    contents = cloud.call("GET", "/localcloud/history").json()["contents"]
+
+    assert [(each["name"], each["source"], each["status"]) for each in contents] == [
+        *(("spare", None, status) for status in ("CREATING", "READY")),
+        *(("kept", "spare", status) for status in ("CREATING", "UPLOADING", "READY")),
+        *(("copy", "kept", status) for status in ("CREATING", "READY")),
+        *(("spare", None, status) for status in ("DELETING", "GONE")),
+        *(("kept", "spare", status) for status in ("DELETING", "GONE")),
+    ]
+    assert [each["time"] for each in contents] == sorted(each["time"] for each in contents)
+
+
 def test_a_reset_deletes_machines_disks_operations_faults_and_history(
     cloud: _Cloud, name: str
 ) -> None:
@@ -2169,6 +2189,7 @@ def test_a_reset_deletes_machines_disks_operations_faults_and_history(
     assert cloud.call("GET", "/localcloud/history").json() == {
         "calls": [],
         "states": [],
+        "contents": [],
         "reports": [],
     }
     assert cloud.call("GET", "/localcloud/machines").json() == {"machines": []}

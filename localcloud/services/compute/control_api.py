@@ -6,7 +6,8 @@ POST   /localcloud/faults                     {name, count, zone, method, instan
 DELETE /localcloud/faults                     switch all faults off
 POST   /localcloud/reset                      forget all resources, operations and faults
 GET    /localcloud/history                    what happened, each oldest first: calls that
-                                              change something, states of instances, reports
+                                              change something, states of instances, of disks
+                                              and snapshots, reports
 GET    /localcloud/machines                   every machine: its state, its guest, its reports
 POST   /localcloud/machines/{name}/connected  {connected}: whether somebody is connected, so
                                               that it sends heartbeats
@@ -117,6 +118,7 @@ class ComputeControlApi:
             {
                 "calls": list(self._calls),
                 "states": list(self._fleet.lifecycle.history),
+                "contents": list(self._fleet.contents_history),
                 "reports": list(self._guests.reports) if self._guests else [],
             }
         )

@@ -75,9 +75,11 @@ class Disks:
 
         def created(copy: Copy) -> None:
             ended = failure or (None if copy.is_whole else failures.internal_error())
+            disk.resource["status"] = READY
             if ended:
                 self._disks.remove(disk)
-            disk.resource["status"] = READY
+            else:
+                self._parts.inventory.record(disk)
             self._parts.operations.finish(operation, ended)
 
         seconds = self._parts.times.disk_insert * operation.time_factor
@@ -96,6 +98,7 @@ class Disks:
         if disk.resource["status"] != READY:
             raise errors.not_ready(disk.path)
         disk.resource["status"] = DELETING
+        self._parts.inventory.record(disk)
         operation = self._parts.operations.begin(call, disk)
 
         def deleted() -> None:

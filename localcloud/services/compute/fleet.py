@@ -31,6 +31,9 @@ class Fleet:
         faults: the faults that are switched on.
         guests: what runs inside the instances; by default nothing does.
         clock: by default the real time.
+
+    Attributes:
+        contents_history: see ``Inventory.history``.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Fleet:
         guests = guests or NoGuests()
         self._inventory = Inventory(
             project,
+            now=self._timers.now,
             disk_deleted=guests.disk_deleted,
             snapshot_deleted=guests.snapshot_deleted,
         )
@@ -62,6 +66,7 @@ class Fleet:
             contents=guests,
         )
         self.snapshots = Snapshots(parts)
+        self.contents_history = self._inventory.history
         self.attached_disks = AttachedDisks(parts, self.snapshots)
         self.lifecycle = Lifecycle(parts, self.attached_disks, guests)
         self.instances = Instances(parts, self.lifecycle, self.attached_disks)

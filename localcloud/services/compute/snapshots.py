@@ -95,6 +95,7 @@ class Snapshots:
         def fail(failure: Failure, *, remains: bool) -> None:
             if remains:
                 snapshot.resource["status"] = FAILED
+                self._parts.inventory.record(snapshot)
             elif snapshot in self._snapshots:
                 self._snapshots.remove(snapshot)
             self._parts.operations.finish(operation, failure)
@@ -115,6 +116,7 @@ class Snapshots:
                 fail(failures.internal_error(), remains=True)
                 return
             snapshot.resource["status"] = UPLOADING
+            self._parts.inventory.record(snapshot)
             seconds = times.snapshot_upload * operation.time_factor * operation.upload_factor
             self._parts.timers.call_later(seconds, lambda: uploaded(copy.stored_bytes))
 
@@ -129,6 +131,7 @@ class Snapshots:
                 storageBytesStatus="UP_TO_DATE",
                 downloadBytes=size,
             )
+            self._parts.inventory.record(snapshot)
             self._parts.operations.finish(operation)
 
         times = self._parts.times
@@ -145,6 +148,7 @@ class Snapshots:
             if disk.source is snapshot and self._is_being_made(disk):
                 raise errors.in_use(snapshot.path, disk.path)
         snapshot.resource["status"] = DELETING
+        self._parts.inventory.record(snapshot)
         operation = self._parts.operations.begin(call, snapshot)
 
         def deleted() -> None:

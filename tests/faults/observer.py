@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,6 +28,7 @@ class Histories:
         requests: requests to the Hub and their answers, see ``localcloud.services.requests_file``.
         calls: calls to Compute that change something.
         states: the states of Compute's instances, see ``localcloud.services.compute.lifecycle``.
+        contents: those of its disks and snapshots, see ``localcloud.services.compute.inventory``.
         reports: the guests' reports, and how they were answered.
         idle_after: the shortest time without a connection after which a machine may be stopped
             without a request.
@@ -42,6 +43,7 @@ class Histories:
     requests: History
     calls: History
     states: History
+    contents: History
     reports: History
     idle_after: timedelta
     in_flight: timedelta
@@ -58,6 +60,7 @@ class Histories:
             *self.stopped_while_in_use(),
             *self.machines_deleted_without_request(),
             *self.homes_deleted_without_request(),
+            *self.homes_without_a_copy(),
             *self.overlong_operations(),
             *self.untrue_answers(),
             *self.names_given_twice(),
@@ -188,6 +191,75 @@ class Histories:
             if home and not any(_time(each["began"]) <= at for each in deletes[name]):
                 wrong.append(f"{name}'s home was deleted at {at}, but nobody had asked for it")
         return wrong
+
+    def homes_without_a_copy(self) -> list[str]:
+        """At no moment is the content of a home nowhere, unless its owner had asked to delete it.
+
+        It is on its disk, or in a READY snapshot of its last state: no machine has run since then.
+        That of a home that is to be made from a snapshot, and was never used, may also be there
+        only. Who asked for an empty home instead has given it up.
+        """
+        needed = self._contents_needed()
+        copies = {name: _Copies(name, source) for name, (_, _, source) in needed.items()}
+        forks: dict[str, list[str]] = defaultdict(list)
+        for name, (_, _, source) in needed.items():
+            forks[source].append(name)
+        moments = [(each["time"], "content", each) for each in self.contents]
+        moments += [(each["time"], "machine", each) for each in self._workspace_states()]
+        moments += [
+            (each["time"], "ready", each)
+            for each in self.reports
+            if each["event"] == "ready" and each["status"] == 204
+        ]
+        wrong = []
+        for at, what, each in sorted(moments, key=lambda moment: _time(moment[0])):
+            of = each["source"] if each.get("kind") == "snapshots" else each.get("name")
+            about = [_workspace_id(str(each.get("instance") or of))]
+            if each.get("kind") == "snapshots":
+                about += forks[each["name"][-12:]]
+            for name in about:
+                if (mine := copies.get(name)) is None:
+                    continue
+                had = mine.any
+                mine.see(what, each)
+                since, until, _ = needed[name]
+                if had and not mine.any and since <= _time(at) <= until:
+                    wrong.append(f"{name}'s home was nowhere at {at}, without {each.get('name')}")
+        return wrong
+
+    def _contents_needed(self) -> dict[str, tuple[datetime, datetime, str]]:
+        """Return by workspace from when until when it has a content, and what it is made from.
+
+        That is the end of the name of a snapshot, or empty. A home that begins empty has a content
+        from its first ``ready`` report on, and one from a snapshot from its request on.
+        """
+        forever = datetime.max.replace(tzinfo=UTC)
+        deletes = self._accepted(("DELETE", ""))
+        emptied = {
+            name: [each for each in starts if (each["asked"] or {}).get("empty_home")]
+            for name, starts in self._accepted(("POST", "/start")).items()
+        }
+        needed = {}
+        for each in self._creates():
+            if each["status"] != 201:
+                continue
+            name = _workspace_id(str(each["answer"]))
+            source = ((each["asked"] or {}).get("from") or {}).get("snapshot_id", "")
+            ends = [_time(end["began"]) for end in [*deletes[name], *emptied.get(name, ())]]
+            since = _time(each["ended"]) if source else self._first_ready(name)
+            needed[name] = (since, min([forever, *ends]), source[-12:])
+        return needed
+
+    def _first_ready(self, name: str) -> datetime:
+        """Return when a workspace's first ``ready`` report was accepted."""
+        ready = [
+            _time(each["time"])
+            for each in self.reports
+            if each["event"] == "ready"
+            and each["status"] == 204
+            and _workspace_id(each["instance"]) == name
+        ]
+        return min([datetime.max.replace(tzinfo=UTC), *ready])
 
     def overlong_operations(self) -> list[str]:
         """No answer has an operation that should have ended before."""
@@ -396,6 +468,60 @@ class Histories:
         ]
         before = [each["status"] for each in mine if _time(each["time"]) < at]
         return before[-1] if before else ""
+
+
+@dataclass
+class _Copies:
+    """Where the content of a workspace's home is.
+
+    ``source`` is the end of the name of the snapshot that it is made from, and counts until the
+    workspace was ready. A snapshot of its own counts from READY on, if no machine has run since its
+    content was captured.
+    """
+
+    workspace: str
+    source: str
+    disks: set[tuple[str, str]] = field(default_factory=set)
+    captured: set[str] = field(default_factory=set)
+    ready: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
+    runs: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether it is anywhere."""
+        return bool(self.disks or (self.ready & self.captured) or self.sources)
+
+    def see(self, what: str, each: dict[str, Any]) -> None:
+        """Take note of what happens to its machine, its disks, a snapshot of it or for it."""
+        if what == "content":
+            self._see_content(each)
+        elif what == "ready":
+            self.source = ""
+            self.sources.clear()
+        else:
+            self.runs = each["status"] in _NEEDS_CPU
+            if self.runs:
+                self.captured.clear()
+
+    def _see_content(self, each: dict[str, Any]) -> None:
+        name, status = each["name"], each["status"]
+        if each["kind"] == "disks":
+            if not _HOME.match(name):
+                return
+            disk = (each["zone"], each["id"])
+            if status == "GONE":
+                self.disks.discard(disk)
+            else:
+                self.disks.add(disk)
+            return
+        ready = status == "READY"
+        if self.source and name.endswith(self.source):
+            (self.sources.add if ready else self.sources.discard)(name)
+        if each["source"] == f"home-{self.workspace}":
+            (self.ready.add if ready else self.ready.discard)(name)
+            if status == "CREATING" and not self.runs:
+                self.captured.add(name)
 
 
 def _matches(request: dict[str, Any], method: str, path: str) -> bool:

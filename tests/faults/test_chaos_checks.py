@@ -22,6 +22,7 @@ from tests.faults.chaos import (
 from tests.faults.observer import Histories
 
 FIRST, SECOND = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+FORK = "00000000-0000-4000-8000-000000000003"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Break = Callable[[Any], object]
 
@@ -87,6 +88,19 @@ def report(seconds: float, event: str, name: str) -> dict[str, Any]:
     }
 
 
+def home(seconds: float, name: str, status: str = "READY", **more: Any) -> dict[str, Any]:
+    """Return a state of a home disk."""
+    disk = {"kind": "disks", "name": f"home-{name}", "id": f"1{name}", "zone": "a", "source": None}
+    return {"time": at(seconds), **disk, "status": status, **more}
+
+
+def snapshot(seconds: float, name: str, status: str, end: str = "0" * 12) -> dict[str, Any]:
+    """Return a state of a snapshot of a home."""
+    its_name = f"home-snapshot-{name}-{end}"
+    made = {"kind": "snapshots", "name": its_name, "id": end, "source": f"home-{name}"}
+    return {"time": at(seconds), "zone": "global", **made, "status": status}
+
+
 def under_way(name: str, kind: str, asked_at: float) -> dict[str, Any]:
     """Return the answer that shows an operation under way."""
     operation = {
@@ -125,6 +139,7 @@ def histories() -> Histories:
             *(machine(FIRST, 2, "RUNNING"), machine(SECOND, 3, "RUNNING", number="2")),
             *(machine(SECOND, 32, "GONE", number="2"), machine(FIRST, 81, "SUSPENDED")),
         ],
+        contents=[home(2, FIRST), home(3, SECOND), home(33, SECOND, "GONE")],
         reports=[
             report(4, "ready", FIRST),
             report(5, "ready", SECOND),
@@ -222,6 +237,11 @@ def test_a_correct_run_has_no_violations(histories: Histories) -> None:
             lambda histories: histories.calls.append(call(70, "disks.delete", FIRST)),
             f"{FIRST}'s home was deleted",
         ),
+        (
+            lambda histories: histories.contents.append(home(70, FIRST, "GONE")),
+            f"{FIRST}'s home was nowhere at {at(70)}, without home-{FIRST}",
+        ),
+        (lambda histories: histories.requests.pop(2), f"{SECOND}'s home was nowhere"),
         (show_an_overlong_operation, "was still at STOP p"),
         (lambda histories: histories.requests.pop(2), "'s home was deleted"),
         (
@@ -305,6 +325,123 @@ def test_a_start_may_replace_a_machine_that_cannot_be_used(histories: Histories)
         [],
         [],
     ]
+
+
+_STORED = ("CREATING", "UPLOADING", "READY")
+
+
+def keep_in_snapshot(histories: Histories, since: float, lasts: float = 1) -> None:
+    """Take a snapshot of the first home, and delete the disk when it is READY."""
+    taken = [snapshot(since + n * lasts, FIRST, status) for n, status in enumerate(_STORED)]
+    histories.contents.extend([*taken, home(since + 3 * lasts, FIRST, "GONE")])
+
+
+def test_a_snapshot_of_the_last_state_is_a_copy(histories: Histories) -> None:
+    """Its machine was suspended at 81 s. The disk is made from it again before it is deleted."""
+    keep_in_snapshot(histories, 82)
+    histories.contents.extend(
+        [
+            home(92, FIRST, id="again"),
+            snapshot(94, FIRST, "DELETING"),
+            snapshot(95, FIRST, "GONE"),
+        ]
+    )
+    assert histories.homes_without_a_copy() == []
+
+
+def not_stored_yet(histories: Histories) -> None:
+    """Delete the disk while its content is being uploaded."""
+    keep_in_snapshot(histories, 82)
+    histories.contents.pop(-2)
+
+
+def of_an_earlier_state(histories: Histories) -> None:
+    """Delete the disk although a machine has run since the snapshot."""
+    keep_in_snapshot(histories, 82)
+    histories.states.extend([machine(FIRST, 84.5, "RUNNING"), machine(FIRST, 84.7, "SUSPENDED")])
+
+
+def of_a_running_machine(histories: Histories) -> None:
+    """Delete the disk although its machine ran when the snapshot was taken."""
+    keep_in_snapshot(histories, 78, lasts=2)
+
+
+def failed(histories: Histories) -> None:
+    """Delete the disk although the snapshot failed."""
+    keep_in_snapshot(histories, 82)
+    histories.contents[-2]["status"] = "FAILED"
+
+
+def of_another(histories: Histories) -> None:
+    """Delete the disk although the snapshot is another workspace's."""
+    keep_in_snapshot(histories, 82)
+    for each in histories.contents[-4:-1]:
+        each["source"] = f"home-{SECOND}"
+
+
+def gone_after_the_disk(histories: Histories) -> None:
+    """Delete the snapshot, which is all that there is."""
+    keep_in_snapshot(histories, 82)
+    histories.contents.append(snapshot(90, FIRST, "DELETING"))
+
+
+def gone_before_the_disk(histories: Histories) -> None:
+    """Delete the snapshot, then the disk."""
+    keep_in_snapshot(histories, 82)
+    histories.contents.insert(-1, snapshot(84.5, FIRST, "GONE"))
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        *(not_stored_yet, of_an_earlier_state, of_a_running_machine, failed, of_another),
+        *(gone_after_the_disk, gone_before_the_disk),
+    ],
+)
+def test_any_other_snapshot_is_no_copy(histories: Histories, lose: Break) -> None:
+    """It is not READY, not of the last state, or not there any more."""
+    lose(histories)
+    assert len(histories.homes_without_a_copy()) == 1
+
+
+def fork_first(histories: Histories, *, ready: bool) -> None:
+    """Make a workspace from a snapshot of the first one, which is stored by then."""
+    taken = [snapshot(41 + n, FIRST, status) for n, status in enumerate(_STORED)]
+    asked = {"name": "fork", "from": {"snapshot_id": f"00000000-0000-4000-8000-{'0' * 12}"}}
+    made = request(50, "POST", "/workspaces", 201, {"id": FORK}, **asked)
+    histories.requests.insert(3, made)
+    histories.contents.extend([*taken, home(51, FORK, id="fork")])
+    if ready:
+        histories.reports.append(report(55, "ready", FORK))
+
+
+def test_a_fork_has_its_content_in_the_snapshot_until_it_is_ready(histories: Histories) -> None:
+    """Its disk may be made in vain, as in a zone without capacity. Then the snapshot may go."""
+    in_vain = [home(52, FORK, "GONE", id="fork"), home(53, FORK, id="fork again")]
+    fork_first(histories, ready=True)
+    histories.contents.extend([*in_vain, snapshot(60, FIRST, "GONE")])
+    assert histories.homes_without_a_copy() == []
+
+
+@pytest.mark.parametrize(
+    ("ready", "goes"),
+    [
+        (False, [home(52, FORK, "GONE", id="fork"), snapshot(60, FIRST, "DELETING")]),
+        (False, [snapshot(52, FIRST, "GONE"), home(60, FORK, "GONE", id="fork")]),
+        (True, [home(60, FORK, "GONE", id="fork")]),
+    ],
+    ids=["snapshot", "both", "disk"],
+)
+def test_a_fork_without_its_content_is_found(
+    histories: Histories, ready: bool, goes: list[dict[str, Any]]
+) -> None:
+    """Neither its home nor the snapshot is there; or only the snapshot, and it was used since."""
+    fork_first(histories, ready=ready)
+    histories.contents.extend(goes)
+    [found] = histories.homes_without_a_copy()
+    assert found.startswith(f"{FORK}'s home was nowhere at {at(60)}")
+    empty = request(45, "POST", f"/workspaces/{FORK}/start", 202, empty_home=True)
+    assert replace(histories, requests=[*histories.requests, empty]).homes_without_a_copy() == []
 
 
 def disk(name: str, workspace: str, zone: str = "a") -> dict[str, Any]:

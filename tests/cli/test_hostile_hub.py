@@ -18,6 +18,8 @@ from tests.cli.scripted_hub import (
     Seen,
     operation,
     problem,
+    snapshot,
+    snapshots,
     workspace,
 )
 from workspace_cli import UPGRADE, main
@@ -256,6 +258,77 @@ def test_a_dry_run_cannot_act(hub: ScriptedHub, run: Run) -> None:
                 {f"/workspaces/{ID}": Reply(body=with_value(told, path, put))}
             )
             assert_harmless(*run("rm", ID, "--dry-run"))
+
+
+SNAPSHOT_ID = "5d8ba1f6-20a3-4d31-8b5b-0c5c9d2f3c11"
+LISTED = snapshots(
+    snapshot(
+        "before",
+        id=SNAPSHOT_ID,
+        automatic=True,
+        error={"code": "X", "message": "m", "retryable": True, "at": "", "operation_kind": None},
+    ),
+    next_at="2999-11-23T18:47:12Z",
+)
+OF_SNAPSHOTS = (
+    ("snapshots", ID, "-o", "wide"),
+    ("fork", ID, "new", "--timeout", "0"),
+    ("fork", ID, "new", "--snapshot", SNAPSHOT_ID[:8], "--timeout", "0"),
+    ("snapshots", ID, "--delete", SNAPSHOT_ID, "-y"),
+    ("snapshot", ID, "--timeout", "60"),
+    ("snapshot", ID, "--ready", "--timeout", "0"),
+)
+
+
+def with_snapshots(hub: ScriptedHub, listed: Any, taken: Any, deleted: Any) -> None:
+    """Have a Hub answer these to a list of snapshots, a request for one, and a deletion."""
+    hub.sign_in = {**SIGN_IN, "features": ["snapshots"]}
+    hub.workspaces = [workspace(id=ID)]
+
+    def answer(seen: Seen) -> Reply | None:
+        if "/snapshots" not in seen.path:
+            return None
+        return Reply(body={"GET": listed, "POST": taken, "DELETE": deleted}[seen.method])
+
+    hub.answers = answer
+
+
+def taking() -> dict[str, Any]:
+    """Return a workspace whose snapshot is taken."""
+    under_way = {**operation("SNAPSHOT", "await_snapshot"), "id": SNAPSHOT_ID}
+    return workspace(id=ID, operation={**under_way, "snapshot_name": "before"})
+
+
+@pytest.mark.usefixtures("as_program")
+@pytest.mark.parametrize("path", [(), *leaves(LISTED)], ids=str)
+def test_a_snapshot_cannot_act(hub: ScriptedHub, run: Run, path: tuple[Any, ...]) -> None:
+    """Whatever stands in a list of snapshots, commands show it harmlessly, or refuse it."""
+    for put in (ATTACK, "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", *OTHERS):
+        listed = with_value(LISTED, path, put) if path else put
+        [one] = LISTED["snapshots"]
+        deleted = with_value(one, path[2:], put) if len(path) > 2 else put
+        with_snapshots(hub, listed, taking(), deleted)
+        for command in OF_SNAPSHOTS if put is ATTACK else OF_SNAPSHOTS[:1]:
+            assert_harmless(*run(*command))
+        if put is ATTACK and len(path) > 2 and path[2:] not in {("id",), ("state",)}:
+            code, out, _ = run("snapshots", ID, "-o", "json")
+            assert (code, json.loads(out), out.isascii()) == (0, listed, True)
+    assert not [each.path for each in hub.seen if "owned" in each.path]
+
+
+@pytest.mark.usefixtures("as_program")
+@pytest.mark.parametrize("path", list(leaves(taking())), ids=str)
+def test_a_workspace_whose_snapshot_is_taken_cannot_act(
+    hub: ScriptedHub, run: Run, path: tuple[Any, ...]
+) -> None:
+    """Neither the answer to the request nor what is read then."""
+    for put in (ATTACK, *OTHERS):
+        with_snapshots(hub, LISTED, with_value(taking(), path, put), None)
+        if put is ATTACK:
+            assert_harmless(*run("snapshot", ID, "--timeout", "0"))
+        code, out, err = run("snapshot", ID, "--no-wait", "-o", "id")
+        assert_harmless(code, out, err)
+        assert out in {"", f"{SNAPSHOT_ID}\n"}
 
 
 @pytest.mark.parametrize("path", list(leaves({**SIGN_IN, "more": 1})), ids=str)

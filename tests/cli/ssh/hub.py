@@ -99,7 +99,8 @@ class FakeHub:
             return 404, {"code": "NOT_FOUND", "detail": "No such path."}
         kind = workspace["operation"] and workspace["operation"]["kind"]
         wants_start = verb == "start" or (verb == "connect" and (body or {}).get("start") is True)
-        if wants_start and kind not in {None, "START"}:
+        is_ready = workspace["status"] == "READY" and kind == "SNAPSHOT"
+        if wants_start and kind not in {None, "START"} and not is_ready:
             return 409, {"code": "OPERATION_UNDER_WAY", "detail": f"A {kind} is under way."}
         if wants_start and workspace["status"] in {"SUSPENDED", "ERROR"} and kind is None:
             self._begin(workspace, "START")
@@ -124,8 +125,9 @@ class FakeHub:
             return
         self._left[workspace["id"]] -= 1
         if self._left[workspace["id"]] <= 0:
-            stops = workspace["operation"]["kind"] == "STOP"
-            workspace["status"] = "SUSPENDED" if stops else "READY"
+            kind = workspace["operation"]["kind"]
+            if kind != "SNAPSHOT":  # which changes nothing
+                workspace["status"] = "SUSPENDED" if kind == "STOP" else "READY"
             workspace["operation"] = None
 
     def _os_login(self, method: str, path: str, body: Any) -> tuple[int, Any]:

@@ -256,6 +256,14 @@ def test_an_editor_waits_for_what_is_starting(person: Person, hub: FakeHub) -> N
     assert person.ssh("ssh", "-T", "workspace.api", "true").returncode == 0
 
 
+@pytest.mark.usefixtures("configured")
+def test_an_editor_reconnects_while_a_snapshot_is_taken(person: Person, hub: FakeHub) -> None:
+    """What is ready stays so."""
+    hub.looks = 10**6
+    hub.begin(the_id(hub), "SNAPSHOT")
+    assert person.ssh("ssh", "-T", "workspace.api", "true").returncode == 0
+
+
 @pytest.mark.parametrize(("said", "is_started"), [("1", True), ("0", False)])
 @pytest.mark.usefixtures("configured")
 def test_a_variable_says_whether_it_is_started(

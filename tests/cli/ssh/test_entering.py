@@ -62,6 +62,31 @@ def test_exec_waits_for_what_is_going_to_sleep(api: Machine, person: Person, hub
     assert api.logins()
 
 
+def test_exec_waits_for_a_snapshot_of_what_is_asleep(
+    api: Machine, person: Person, hub: FakeHub
+) -> None:
+    """It is said; then the workspace is started."""
+    sleeping(hub)
+    hub.begin(the_id(hub), "SNAPSHOT")
+    hub.looks = 4
+    done = person.workspace("exec", "api", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert "api is ready after" in done.stderr
+    assert api.logins()
+
+
+def test_exec_does_not_wait_for_a_snapshot_of_what_is_ready(
+    api: Machine, person: Person, hub: FakeHub
+) -> None:
+    """Its machine can be used meanwhile."""
+    hub.looks = 10**6
+    hub.begin(the_id(hub), "SNAPSHOT")
+    done = person.workspace("exec", "api", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert hub.workspaces[the_id(hub)]["operation"]["kind"] == "SNAPSHOT"
+    assert api.logins()
+
+
 @pytest.mark.usefixtures("api")
 def test_exec_enters_what_an_older_hub_has(person: Person, hub: FakeHub) -> None:
     """A Hub without `connect` is asked for a start and for the status."""

@@ -1,6 +1,6 @@
 """What one commit writes beside a workspace's record: the owner's record, and the audit events."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.domain.access import Actor
@@ -8,7 +8,7 @@ from shared.domain.changes import Transition
 from shared.domain.events import Event, hub_events, request_event
 from shared.domain.owner_limits import after_change, charge_request
 from shared.domain.policy import Policy
-from shared.domain.workspace import Owner
+from shared.domain.workspace import OperationKind, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,9 @@ def commit_of_request(
     """
     charged = charge_request(owner, transition, actor, now, policy)
     requested = request_event(actor, transition.before, transition.change.event, now)
+    begun = transition.after.operation if transition.after else None
+    if begun is not None and transition.begins is OperationKind.SNAPSHOT:
+        requested = replace(requested, snapshot_id=begun.id)
     return Commit(
         transition,
         charged if charged != owner else None,

@@ -1,6 +1,6 @@
 """What a request would do, without doing it: the answer to ``?dry_run=true``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -84,6 +84,17 @@ def dry_run_of(transition: Transition, owner: Owner, now: datetime, policy: Poli
         runs=_runs(course),
         losses=(*course.losses, *_lost_name(before, after)),
     )
+
+
+def losing_snapshots(deletion: DryRun, number: int) -> DryRun:
+    """Return the dry run of a deletion of a workspace that has this many snapshots."""
+    if deletion.decision is not Decision.BEGIN or number == 0:
+        return deletion
+    many = "its snapshot is" if number == 1 else f"its {number} snapshots are"
+    loss = Loss(Lost.SNAPSHOTS, f"The workspace is deleted: {many} deleted, too.")
+    worst_first = list(Lost)
+    losses = sorted((*deletion.losses, loss), key=lambda each: worst_first.index(each.what))
+    return replace(deletion, losses=tuple(losses))
 
 
 def dry_run_of_nothing(workspace: Workspace, owner: Owner, now: datetime, policy: Policy) -> DryRun:

@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.domain.access import Actor
-from shared.domain.changes import Transition
+from shared.domain.changes import Transition, Updated
 from shared.domain.durations import phases_until, seconds_of
-from shared.domain.workspace import PhaseDuration, Status, Workspace
+from shared.domain.snapshots import Snapshot
+from shared.domain.workspace import OperationKind, PhaseDuration, Status, Workspace
 
 HUB = "hub"  # the actor if the Hub itself did it, such as the end of an operation
 STRANGERS = "strangers"  # the actor of several callers whom the Hub does not serve
@@ -29,7 +30,8 @@ class Event:
 
     The end of an operation has ``operation_kind``, an ``OperationKind`` of the version that wrote
     it, the whole ``seconds`` that it took, and how long its phases lasted. If an earlier version
-    did some of its steps, some phases are missing.
+    did some of its steps, some phases are missing. ``snapshot_id`` is the snapshot that the event
+    is about; None if it is about none.
     """
 
     at: datetime
@@ -45,6 +47,7 @@ class Event:
     operation_kind: str | None = None
     seconds: int | None = None
     phases: tuple[PhaseDuration, ...] = ()
+    snapshot_id: str | None = None
 
 
 def request_event(
@@ -61,6 +64,20 @@ def request_event(
         request_id=actor.request_id,
         who_email=actor.email,
         as_admin=actor.acts_as_admin(workspace.owner_id),
+    )
+
+
+def snapshot_event(snapshot: Snapshot, what: str, result: str, now: datetime) -> Event:
+    """Return the Hub's own event of what became of a snapshot."""
+    return Event(
+        at=now,
+        workspace_id=snapshot.workspace_id,
+        owner_id=snapshot.owner_id,
+        who=HUB,
+        what=what,
+        result=result,
+        request_id=snapshot.request_id,
+        snapshot_id=snapshot.id,
     )
 
 
@@ -106,12 +123,14 @@ def merged(one: Event, other: Event, several: str) -> Event:
 def result_of(transition: Transition) -> str:
     """Return the result of the operation that a transition ends, or of the adoption of a state.
 
-    The result is DELETED, the code of the operation's own failure, SUPERSEDED by a DELETE, or the
-    status that the workspace has now. An error that the workspace had before and keeps is not a
-    result of this transition.
+    The result is what the change itself says, DELETED, the code of the operation's own failure,
+    SUPERSEDED by a DELETE, or the status that the workspace has now. An error that the workspace
+    had before and keeps is not a result of this transition.
     """
     before, after = transition.before, transition.after
-    operation = before.operation
+    operation, change = before.operation, transition.change
+    if isinstance(change, Updated) and change.result is not None:
+        return change.result
     saved = after is not None and after.operation is None and after.status is Status.READY
     if operation is not None and operation.failure is not None and not saved:
         return operation.failure.code
@@ -141,8 +160,10 @@ def hub_events(transition: Transition, now: datetime) -> tuple[Event, ...]:
     operation = before.operation
     if operation is None or not _is_end(transition):
         return events
+    takes_snapshot = operation.kind is OperationKind.SNAPSHOT
     end = replace(
         events[-1],
+        snapshot_id=operation.id if takes_snapshot else None,
         operation_kind=operation.kind.value,
         seconds=seconds_of(operation, now),
         phases=phases_until(operation, now),

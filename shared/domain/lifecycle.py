@@ -96,6 +96,17 @@ class NewOperation:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class KnownSnapshots:
+    """The snapshots of a workspace.
+
+    ``unreadable`` is how many more there are that only a newer version can read.
+    """
+
+    snapshots: Sequence[Snapshot] = ()
+    unreadable: int = 0
+
+
 # ---- people --------------------------------------------------------------------------------------
 
 
@@ -347,13 +358,14 @@ def snapshot(
     workspace: Workspace,
     new: NewOperation,
     name: str | None,
-    known: Sequence[Snapshot],
+    known: KnownSnapshots,
     policy: Policy,
 ) -> Updated | None:
     """Ask for a snapshot of a workspace's home. None if one of this name is being taken.
 
-    ``known`` are the workspace's snapshots. If there are as many as may be, the oldest automatic
-    ones make room. The workspace stays what it is, whatever its status, and so does its machine.
+    ``known`` are the snapshots that the workspace has. If there are as many as may be, the oldest
+    automatic ones make room. The workspace stays what it is, whatever its status, and so does its
+    machine.
 
     Raises:
         OperationUnderWayError: another operation is under way, or a SNAPSHOT of another name.
@@ -372,7 +384,7 @@ def snapshot(
             "The workspace has no home yet, so no snapshot of it can be taken. "
             "Wait until it is READY, or start it."
         )
-    kept = [each for each in known if each.state is not SnapshotState.DELETING]
+    kept = [each for each in known.snapshots if each.state is not SnapshotState.DELETING]
     if name is not None and any(each.name == name for each in kept):
         raise NameTakenError(
             f"The workspace has a snapshot called {name!r} already. "
@@ -385,7 +397,7 @@ def snapshot(
             f"The next one can be taken from {next_at:%Y-%m-%dT%H:%M:%SZ} on.",
             next_at - new.now,
         )
-    leaving = _making_room(kept, policy)
+    leaving = _making_room(kept, known.unreadable, policy)
     taking = _operation(OperationKind.SNAPSHOT, Phase.SNAPSHOT, new, policy)
     asked = replace(workspace, snapshot_asked_at=new.now)
     begun = _begin(asked, replace(taking, snapshot_name=name), policy)
@@ -404,21 +416,21 @@ def next_snapshot_at(workspace: Workspace, policy: Policy) -> datetime | None:
     return asked_at + policy.snapshot_pause if asked_at is not None else None
 
 
-def _making_room(kept: Sequence[Snapshot], policy: Policy) -> list[Snapshot]:
+def _making_room(kept: Sequence[Snapshot], others: int, policy: Policy) -> list[Snapshot]:
     """Return the automatic snapshots that go so that there may be another one.
 
     Raises:
         QuotaExceededError: not enough of them are automatic.
     """
     counted = [each for each in kept if each.state is not SnapshotState.FAILED]
-    most = policy.snapshots_per_workspace
-    too_many = len(counted) + 1 - most
+    count, most = len(counted) + others, policy.snapshots_per_workspace
+    too_many = count + 1 - most
     automatic = sorted(
         (each for each in counted if each.automatic), key=lambda each: (each.asked_at, each.id)
     )
     if too_many > len(automatic):
         raise QuotaExceededError(
-            f"The workspace has {len(counted)} of at most {most} snapshots. "
+            f"The workspace has {count} of at most {most} snapshots. "
             "Delete one, or ask whoever runs this Hub for more."
         )
     return automatic[: max(too_many, 0)]

@@ -338,6 +338,11 @@ def deletion_asked(
     return _wait(waiting, policy.usual.delete_disk, now, policy, "DeleteSnapshot")
 
 
+def postpone(snapshot: Snapshot, now: datetime, policy: Policy) -> SnapshotUpdated:
+    """Delete a snapshot later: a workspace waits for a home from it."""
+    return _wait(snapshot, LONGEST_PAUSE, now, policy, "SnapshotInUse")
+
+
 def _refused(snapshot: Snapshot, fault: Fault, now: datetime, policy: Policy) -> SnapshotUpdated:
     """Try a deletion again that Compute has refused: ever more seldom if that does not pass."""
     again = replace(snapshot, gce_operation=None)

@@ -13,6 +13,7 @@ from shared.domain.changes import Change, Transition, due_look_job, job_of
 from shared.domain.drift import ObservedState, adopt_observed, observed_state, seeks_elsewhere
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
+    GLOBAL,
     DeleteInstance,
     Fault,
     FaultKind,
@@ -22,9 +23,11 @@ from shared.domain.instance import (
 )
 from shared.domain.jobs import PROMPTLY, Job
 from shared.domain.policy import Policy
+from shared.domain.snapshots import snapshot_place
 from shared.domain.steps import CONSOLE_TAIL_BYTES, Call, Step, StepInput
 from shared.domain.workspace import Operation, OperationKind, Workspace
 from shared.ports import Machines, Stored
+from shared.usecases.follow_snapshot import follow_snapshot
 from shared.usecases.give_access import give_access
 from shared.usecases.records import Records
 
@@ -35,6 +38,8 @@ MOST_STEPS = 5
 
 def advance_operation(records: Records, machines: Machines, policy: Policy, job: Job) -> None:
     """Do the step that the job names, or look at a workspace without an operation.
+
+    A job about a snapshot is ``follow_snapshot``'s.
 
     The steps that follow at once are done too, ``MOST_STEPS`` in all: each is committed before the
     next one begins. The job of the step after that is sent.
@@ -52,6 +57,9 @@ def advance_operation(records: Records, machines: Machines, policy: Policy, job:
         UnavailableError: Compute, the store or the queue did not answer; the platform delivers the
             job again.
     """
+    if job.snapshot_id is not None:
+        follow_snapshot(records, machines, policy, job, job.snapshot_id)
+        return
     delivery = _Delivery(records, machines, policy, job, records.clock())
     for _ in range(MOST_STEPS):
         done = records.retry(delivery.attempt)
@@ -173,6 +181,8 @@ class _Delivery:
     def _see(self, step: Step) -> StepInput:
         """Read what the phase depends on: Compute's operation; once it is done, the machine etc."""
         machines, workspace, operation = self.machines, step.workspace, step.operation
+        if operation.phase in steps.SNAPSHOT_PHASES:
+            return self._see_snapshot(step)
         fault = None
         if operation.gce_operation is not None:
             state = machines.operation(workspace.zone, operation.gce_operation)
@@ -200,6 +210,29 @@ class _Delivery:
             # A zone does not answer. What is left there is an orphan, which the hourly sweep finds.
             logs.warning("NotSearched", workspace_id=workspace.id, reason=str(error))
             return seen
+
+    def _see_snapshot(self, step: Step) -> StepInput:
+        """Read what a SNAPSHOT depends on.
+
+        Compute's operation ends only when the snapshot is stored, so it is not waited for.
+        """
+        machines, workspace, operation = self.machines, step.workspace, step.operation
+        there = machines.get_snapshot(snapshot_place(workspace.id, operation.id).name)
+        pending, fault = False, None
+        if operation.gce_operation is not None:
+            state = machines.operation(GLOBAL, operation.gce_operation)
+            pending, fault = not state.done, state.fault
+        home = workspace.home_disk
+        reads_disk = steps.reads_disk(operation) and there is None and home is not None
+        return StepInput(
+            pending=pending,
+            fault=fault,
+            instance=machines.get(Place(workspace.zone, workspace.instance_name)),
+            disk_exists=reads_disk and machines.get_disk(Place(home.zone, home.name)) is not None
+            if home is not None
+            else False,
+            snapshot=there,
+        )
 
     def _see_elsewhere(self, step: Step) -> StepInput:
         """Read from all zones what this step needs of them."""

@@ -2,31 +2,38 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared import logs
 from shared.domain import lifecycle
-from shared.domain.access import Actor, authorize, authorize_list, authorize_owner
+from shared.domain.access import Actor, authorize_list
 from shared.domain.changes import Transition, Updated, look_job
 from shared.domain.commits import commit_of_request
 from shared.domain.drift import has_drifted
-from shared.domain.dry_run import NO_ID, DryRun, dry_run_of, dry_run_of_nothing
+from shared.domain.dry_run import (
+    NO_ID,
+    DryRun,
+    dry_run_of,
+    dry_run_of_nothing,
+    losing_snapshots,
+)
 from shared.domain.errors import (
     HubError,
     NotAllowedError,
     OperationUnderWayError,
     UnavailableError,
 )
-from shared.domain.events import REFUSED, request_event
 from shared.domain.instance import Instance
 from shared.domain.lifecycle import NewConnection, NewMachine, NewOperation
 from shared.domain.machine_access import is_due
 from shared.domain.policy import Policy
+from shared.domain.snapshots import SnapshotState
 from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.ports import EVERY_WORKSPACE, Page, Stored, WorkspaceFilter
-from shared.usecases.records import Records
+from shared.usecases.records import Records, readable
+from shared.usecases.requests import Requested, read, request_change
 from shared.usecases.seen_machines import SeenMachines
 
 # What a dry run is called in the audit trail, whatever it asks about.
@@ -83,16 +90,7 @@ def get_workspace(records: Records, actor: Actor, workspace_id: str) -> Workspac
     Raises:
         WorkspaceNotFoundError, UnavailableError
     """
-    return _read(records, Requested(actor, workspace_id, "RecordRequested")).record
-
-
-def _read(records: Records, requested: "Requested") -> Stored[Workspace]:
-    """Return a workspace that the actor may see; what an administrator reads is recorded."""
-    stored = records.store.get(requested.workspace_id)
-    workspace = _authorized(records, requested, stored.record if stored else None)
-    assert stored is not None  # noqa: S101 -- authorized: it exists
-    records.audit.record_read(requested.actor, workspace.id, workspace.owner_id, requested.what)
-    return stored
+    return read(records, Requested(actor, workspace_id, "RecordRequested")).record
 
 
 def stop_workspace(
@@ -104,7 +102,7 @@ def stop_workspace(
         WorkspaceNotFoundError, OperationUnderWayError, TooManyRequestsError, UnavailableError
     """
     operation_id = str(uuid.uuid4())
-    workspace = _request_change(
+    workspace = request_change(
         records,
         policy,
         Requested(actor, workspace_id, "StopRequested"),
@@ -133,7 +131,7 @@ def start_workspace(
         UnavailableError
     """
     operation_id = str(uuid.uuid4())
-    workspace = _request_change(
+    workspace = request_change(
         records,
         policy,
         Requested(actor, workspace_id, "StartRequested"),
@@ -165,7 +163,7 @@ def keep_workspace_awake(records: Records, policy: Policy, asked: "KeepAwake") -
         TooManyRequestsError, UnavailableError
     """
     what = "KeepAwakeEnded" if asked.until is None else "KeepAwakeRequested"
-    return _request_change(
+    return request_change(
         records,
         policy,
         Requested(asked.actor, asked.workspace_id, what),
@@ -182,7 +180,7 @@ def delete_workspace(
         WorkspaceNotFoundError, TooManyRequestsError, UnavailableError
     """
     operation_id = str(uuid.uuid4())
-    return _request_change(
+    return request_change(
         records,
         policy,
         Requested(actor, workspace_id, "DeleteRequested"),
@@ -191,19 +189,22 @@ def delete_workspace(
 
 
 def dry_run_delete(records: Records, policy: Policy, actor: Actor, workspace_id: str) -> DryRun:
-    """Return what ``delete_workspace`` would do (``_dry_run``)."""
-    return _dry_run(
+    """Return what ``delete_workspace`` would do (``_dry_run``). It costs a query, too."""
+    planned = _dry_run(
         records,
         policy,
         Requested(actor, workspace_id, DRY_RUN),
         lambda ws: lifecycle.delete(ws, _operation(records, actor, NO_ID), policy),
     )
+    found = records.store.list_snapshots(workspace_id)
+    leaving = sum(each.record.state is SnapshotState.DELETING for each in readable(found))
+    return losing_snapshots(planned, len(found) - leaving)
 
 
 def _dry_run(
     records: Records,
     policy: Policy,
-    requested: "Requested",
+    requested: Requested,
     decide: Callable[[Workspace], Updated | None],
 ) -> DryRun:
     """Return what a request would do, by the same decisions. Two reads.
@@ -214,7 +215,7 @@ def _dry_run(
     Raises:
         HubError: as the request itself would raise it.
     """
-    before, actor = _read(records, requested).record, requested.actor
+    before, actor = read(records, requested).record, requested.actor
     change = decide(before)
     owner, now = records.store.get_owner(before.owner_id).record, records.clock()
     if change is None:
@@ -261,7 +262,7 @@ def get_workspace_status(
     Raises:
         WorkspaceNotFoundError, UnavailableError
     """
-    stored = _read(records, Requested(actor, workspace_id, "StatusRequested"))
+    stored = read(records, Requested(actor, workspace_id, "StatusRequested"))
     workspace = stored.record
     try:
         instance = machines.get(stored)
@@ -326,7 +327,7 @@ def connect_workspace(
     requested = Requested(actor, connecting.workspace_id, "ConnectRequested", owner_only=True)
 
     def ask(asked: NewConnection) -> Workspace:
-        return _request_change(
+        return request_change(
             records,
             policy,
             requested,
@@ -361,77 +362,3 @@ def _address(machines: SeenMachines, workspace: Workspace) -> str | None:
     except UnavailableError:
         return None
     return instance.internal_address if instance else None
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """A person's request about one workspace; ``what`` is its name in the audit trail.
-
-    ``owner_only``: administrators are answered like anybody else who does not own it.
-    """
-
-    actor: Actor
-    workspace_id: str
-    what: str
-    owner_only: bool = False
-
-
-def _authorized(records: Records, requested: Requested, workspace: Workspace | None) -> Workspace:
-    """Return the workspace if the actor may see and change it; record a refusal otherwise."""
-    actor, workspace_id = requested.actor, requested.workspace_id
-    with records.audit.refusals(actor, workspace_id, workspace, requested.what):
-        if requested.owner_only:
-            return authorize_owner(actor, workspace_id, workspace)
-        return authorize(actor, workspace_id, workspace)
-
-
-def _request_change(
-    records: Records,
-    policy: Policy,
-    requested: Requested,
-    decide: Callable[[Workspace], Updated | None],
-) -> Workspace:
-    """Change a workspace for a person: authorized, within rate and quota, audited, in one commit.
-
-    A request that changes nothing is not counted in the rate. An administrator's request about
-    another's workspace is an audit event even if it changes nothing or fails.
-    """
-    actor, what = requested.actor, requested.what
-
-    def attempt(*, again: bool) -> Workspace:
-        stored = records.store.get(requested.workspace_id)
-        before = _authorized(records, requested, stored.record if stored else None)
-        assert stored is not None  # noqa: S101 -- authorized: it exists
-        with _failure_audited(records, requested, before):
-            change = decide(before)
-        if change is None:
-            if actor.acts_as_admin(before.owner_id):
-                event = request_event(actor, before, what, records.clock())
-                records.store.commit(events=[event])
-            if again:
-                records.send_current_job(before)
-            return before
-        transition, now = Transition(before, change), records.clock()
-        owner = records.store.get_owner(before.owner_id)
-        with _failure_audited(records, requested, before):
-            commit = commit_of_request(transition, owner.record, actor, now, policy)
-        records.commit(stored, owner, commit)
-        records.send_later(transition.job)
-        return change.workspace
-
-    return records.retry(attempt)
-
-
-@contextlib.contextmanager
-def _failure_audited(
-    records: Records, requested: Requested, workspace: Workspace
-) -> Iterator[None]:
-    """Record what an administrator asked of another's workspace if it fails."""
-    actor = requested.actor
-    try:
-        yield
-    except HubError:
-        if actor.acts_as_admin(workspace.owner_id):
-            event = request_event(actor, workspace, requested.what, records.clock(), REFUSED)
-            records.store.commit(events=[event])
-        raise

@@ -16,9 +16,9 @@ from shared.domain.events import Event, result_of
 from shared.domain.jobs import Job
 from shared.domain.lifecycle import with_sweep
 from shared.domain.policy import Policy
-from shared.domain.snapshots import Snapshot
+from shared.domain.snapshots import Snapshot, SnapshotUpdated, delete_all, next_job
 from shared.domain.workspace import Operation, Owner, Workspace
-from shared.ports import Clock, Jobs, Stored, WorkspaceStore
+from shared.ports import Clock, Jobs, Stored, Unreadable, WorkspaceStore
 from shared.usecases.audit import AuditTrail
 
 ATTEMPTS = 12
@@ -122,33 +122,82 @@ class Records:
     ) -> None:
         """Commit a transition to which no quota applies, and log it.
 
-        The owner's record is read and written only if the transition counts for it.
+        The owner's record is read and written only if the transition counts for it. With a
+        workspace that is forgotten, all its snapshots begin to be deleted.
 
         Raises:
-            ConflictError: the workspace or its owner changed in between; nothing was written.
+            ConflictError: the workspace, its owner or a snapshot of it changed in between; nothing
+                was written.
+            UnavailableError: a snapshot of a workspace that is to be forgotten cannot be read.
         """
         owner = (
             self.store.get_owner(stored.record.owner_id) if transition.counts_for_owner else None
         )
         commit = commit_of(transition, owner.record if owner else None, now, actor)
-        self.commit(stored, owner, commit)
+        self.commit(stored, owner, commit, self._snapshots(transition, now))
+
+    def _snapshots(self, transition: Transition, now: datetime) -> "SnapshotWrites":
+        """Return the snapshots that a transition writes."""
+        if transition.after is not None:
+            return paired(transition.snapshots, ())
+        found = self.store.list_snapshots(transition.before.id)
+        for each in found:
+            if isinstance(each, Unreadable):
+                raise UnavailableError(f"Snapshot {each.id} cannot be read: {each.reason}")
+        known = readable(found)
+        operation = transition.before.operation
+        request_id = operation.request_id if operation else ""
+        kept = [each.record for each in known]
+        return paired(delete_all(kept, request_id, now, self._policy), known)
 
     def commit(
-        self, stored: Stored[Workspace], owner: Stored[Owner] | None, commit: Commit
+        self,
+        stored: Stored[Workspace],
+        owner: Stored[Owner] | None,
+        commit: Commit,
+        snapshots: "SnapshotWrites" = (),
     ) -> None:
-        """Write a commit, on the condition that workspace and owner are as they were read; log it.
+        """Write a commit, on the condition that all of it is as it was read; log it.
 
-        The workspace is written with its ``sweep_at``.
+        The workspace is written with its ``sweep_at``. The jobs of the snapshots are sent. If one
+        cannot be sent, ``resend_lost_jobs`` does it.
 
         Raises:
-            ConflictError: one of them changed in between; nothing was written.
+            ConflictError: one of the records changed in between; nothing was written.
         """
         self.store.commit(
             workspaces=[(stored, self._timed(commit.transition.after))],
             owners=[(owner, commit.owner)] if owner and commit.owner else [],
+            snapshots=snapshots,
             events=commit.events,
         )
         log_transition(commit.transition)
+        for _, snapshot in snapshots:
+            self.send_later(next_job(snapshot, self._policy))
+
+    def change_snapshot(
+        self, snapshot_id: str, decide: Callable[[Snapshot], SnapshotUpdated | None]
+    ) -> Snapshot | None:
+        """Change a snapshot as ``decide`` says; on a conflict, read and decide again.
+
+        Returns the snapshot if this call changed it. If the job cannot be sent, the change stands
+        and ``resend_lost_jobs`` sends it.
+
+        Raises:
+            UnavailableError: every attempt met a conflict, or the store does not answer.
+        """
+
+        def attempt(*, again: bool) -> Snapshot | None:  # noqa: ARG001 -- a sweep comes again
+            stored = self.store.get_snapshot(snapshot_id)
+            change = decide(stored.record) if stored else None
+            if change is None:
+                return None
+            self.store.commit(snapshots=[(stored, change.snapshot)])
+            log_snapshot(change.snapshot, change.event)
+            self.send_later(change.job)
+            return change.snapshot
+
+        return self.retry(attempt)
 
     def create(
         self,
@@ -203,6 +252,34 @@ class Records:
         """
         if workspace.operation is not None:
             self.send_later(job_of(workspace, workspace.operation))
+
+
+SnapshotWrites = Sequence[tuple[Stored[Snapshot] | None, Snapshot]]
+
+
+def readable(
+    found: Sequence[Stored[Snapshot] | Unreadable],
+) -> list[Stored[Snapshot]]:
+    """Return the snapshots of a list that can be read."""
+    return [each for each in found if not isinstance(each, Unreadable)]
+
+
+def paired(written: Sequence[Snapshot], known: Sequence[Stored[Snapshot]]) -> SnapshotWrites:
+    """Return each snapshot to write with its record as it was read; None if it is new."""
+    by_id = {each.record.id: each for each in known}
+    return [(by_id.get(snapshot.id), snapshot) for snapshot in written]
+
+
+def log_snapshot(snapshot: Snapshot, event: str) -> None:
+    """Log one line of a snapshot's story."""
+    logs.info(
+        event,
+        workspace_id=snapshot.workspace_id,
+        snapshot_id=snapshot.id,
+        state=snapshot.state,
+        step=snapshot.step,
+        error=snapshot.error.code if snapshot.error else None,
+    )
 
 
 def log_transition(transition: Transition) -> None:

@@ -10,7 +10,7 @@ from shared import logs
 from shared.domain.access import Actor
 from shared.domain.changes import Change
 from shared.domain.errors import UnavailableError, WorkspaceNotFoundError
-from shared.domain.snapshots import Snapshot
+from shared.domain.snapshots import Snapshot, SnapshotUpdated
 from shared.domain.workspace import OperationKind, Owner, Workspace
 from shared.ports import Page, Stored, Unreadable
 from shared.usecases.records import Records
@@ -62,9 +62,9 @@ def log_failure(event: str, error: Exception, **fields: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Changes all workspaces that a query finds, one after the other.
+    """Changes all workspaces or snapshots that a query finds, one after the other.
 
-    One workspace that fails does not stop the rest. After each change there is a ``pause``.
+    One that fails does not stop the rest. After each change there is a ``pause``.
     ``actor`` is who asks for the changes, for the audit trail; None if nobody does.
     """
 
@@ -83,23 +83,51 @@ class Sweep:
         ``query`` takes a page token and returns ids. A token stays valid while the workspaces
         before it are changed.
         """
+
+        def change(workspace_id: str) -> str | None:
+            try:
+                now, changed = self.records.change(workspace_id, decide, self.actor)
+            except WorkspaceNotFoundError:
+                return None  # deleted since the query
+            return _what(now) if changed else None
+
+        self._run(query, change, "workspace_id")
+
+    def run_snapshots(
+        self,
+        query: Callable[[str | None], Page[str]],
+        decide: Callable[[Snapshot], SnapshotUpdated | None],
+    ) -> None:
+        """Decide on each snapshot of the query, as ``run`` does on each workspace."""
+
+        def change(snapshot_id: str) -> str | None:
+            changed = self.records.change_snapshot(snapshot_id, decide)
+            return f"snapshot_{changed.state.lower()}" if changed else None
+
+        self._run(query, change, "snapshot_id")
+
+    def _run(
+        self,
+        query: Callable[[str | None], Page[str]],
+        change: Callable[[str], str | None],
+        id_field: str,
+    ) -> None:
+        """Change each; ``change`` returns what was done, None if nothing was."""
         began = self.records.clock()
         report = self.report
-        for workspace_id in _pages(query):
+        for each in _pages(query):
             if self.records.clock() - began > TIME_BUDGET:
                 report.unfinished = True
                 return
             report.looked_at += 1
             try:
-                now, changed = self.records.change(workspace_id, decide, self.actor)
-            except WorkspaceNotFoundError:
-                continue  # deleted since the query
-            except Exception as error:  # noqa: BLE001 -- one workspace must not stop the rest
-                log_failure("SweepFailed", error, workspace_id=workspace_id)
-                report.failed[workspace_id] = str(error)
+                done = change(each)
+            except Exception as error:  # noqa: BLE001 -- one of them must not stop the rest
+                log_failure("SweepFailed", error, **{id_field: each})
+                report.failed[each] = str(error)
                 continue
-            if changed:
-                report.done.setdefault(_what(now), []).append(workspace_id)
+            if done is not None:
+                report.done.setdefault(done, []).append(each)
                 self.pause(PAUSE_SECONDS)
 
 

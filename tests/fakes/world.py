@@ -22,9 +22,10 @@ from shared.domain.lifecycle import NewConnection, NewMachine, NewWorkspace
 from shared.domain.owner_limits import Key
 from shared.domain.policy import Policy
 from shared.domain.reports import Report
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Metadata, Workspace
 from shared.ports import Jobs, Machines, WorkspaceStore
-from shared.usecases import manage_workspaces
+from shared.usecases import manage_snapshots, manage_workspaces
 from shared.usecases.advance_operation import advance_operation
 from shared.usecases.audit import AuditTrail
 from shared.usecases.clean_up import clean_up
@@ -143,6 +144,20 @@ class World:
         """Ask that it be deleted."""
         return manage_workspaces.delete_workspace(
             self.records, self.policy, actor(owner), workspace_id
+        )
+
+    def snapshot(
+        self, owner: str, workspace_id: str, name: str | None = None
+    ) -> tuple[Workspace, bool]:
+        """Ask for a snapshot of its home."""
+        return manage_snapshots.take_snapshot(
+            self.records, self.policy, actor(owner), workspace_id, name
+        )
+
+    def delete_snapshot(self, owner: str, workspace_id: str, snapshot_id: str) -> Snapshot:
+        """Ask that a snapshot be deleted."""
+        return manage_snapshots.delete_snapshot(
+            self.records, self.policy, actor(owner), workspace_id, snapshot_id
         )
 
     def look(self, workspace: Workspace) -> manage_workspaces.RealTimeStatus:
@@ -286,9 +301,9 @@ class World:
         return min(moments, default=None)
 
     def _sweep_at(self) -> datetime | None:
-        return min(
-            (ws.attend_at for ws in self.store.workspaces.values() if ws.attend_at), default=None
-        )
+        due = [ws.attend_at for ws in self.store.workspaces.values()]
+        due += [snapshot.attend_at for snapshot in self.store.snapshots.values()]
+        return min((at for at in due if at), default=None)
 
     @property
     def at_rest(self) -> bool:

@@ -1,4 +1,4 @@
-"""Does the next steps of an operation, or looks at a workspace that has drifted.
+"""Does the next steps of an operation, or looks at a snapshot or at a workspace that has drifted.
 
 Only Cloud Tasks calls it. Goes on until a call that changes something in Compute is accepted, or
 until there is something else to wait for, then enqueues the next step. After a 5xx Cloud Tasks

@@ -188,8 +188,8 @@ _ROWS: Sequence[_Row] = (
     ),
     # Compute does not have the zone. So the resource does not exist either.
     _row(FaultKind.NOT_FOUND, words=r"\bunknown zone\b", verbs=_ON_AN_EXISTING_RESOURCE),
-    # What something is to be made of is gone. The code is that of an invalid field. (For an image
-    # Compute says so in public issue reports; for a disk or a snapshot it is assumed.)
+    # What something is to be made of is gone. The code is that of an invalid field (quoted of a
+    # snapshot in binary-com/gce-manager, issue 8).
     _row(FaultKind.NOT_FOUND, words=r"\breferenced (disk|snapshot) resource cannot be found"),
     _row(FaultKind.NOT_FOUND, "RESOURCE_NOT_FOUND EXTERNAL_RESOURCE_NOT_FOUND NOT_FOUND"),
     _row(FaultKind.UNSUPPORTED, "UNSUPPORTED_OPERATION"),

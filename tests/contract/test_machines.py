@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
@@ -26,9 +27,12 @@ from localcloud.services.compute.times import Times
 from localcloud.services.project import Project
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
+    GLOBAL,
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
+    DeleteSnapshot,
     Fault,
     FaultKind,
     InsertInstance,
@@ -36,10 +40,12 @@ from shared.domain.instance import (
     InstanceState,
     LabelDisk,
     LabelInstance,
+    LabelSnapshot,
     OperationState,
     Place,
     RefreshMetadata,
     ResumeInstance,
+    SnapshotStatus,
     StartedCall,
     StartInstance,
     StopInstance,
@@ -93,6 +99,13 @@ class Trouble(Enum):
     FORBIDDEN = auto()
     SHARING_RESTRICTED = auto()
     NO_SUCH_ACCOUNT = auto()
+    SOURCE_GONE = auto()
+    SOURCE_NOT_READY = auto()
+    SOURCE_BUSY = auto()
+    SNAPSHOT_QUOTA = auto()
+    LOCATION_FORBIDDEN = auto()
+    CAPTURE_FAILS = auto()
+    UPLOAD_FAILS = auto()
 
 
 class Compute(Protocol):
@@ -129,6 +142,15 @@ class Compute(Protocol):
     def set_disk_labels(self, place: Place, labels: dict[str, str]) -> None:
         """Set a disk's labels by hand, and remove all others."""
 
+    def snapshot_labels(self, name: str) -> dict[str, str]:
+        """Return a snapshot's labels."""
+
+    def set_snapshot_labels(self, name: str, labels: dict[str, str]) -> None:
+        """Set a snapshot's labels by hand, and remove all others."""
+
+    def disk_gb(self, place: Place) -> int:
+        """Return how large a disk is."""
+
     def detach_home(self, place: Place) -> None:
         """Detach a machine's home disk by hand."""
 
@@ -160,6 +182,10 @@ class FakeCompute:
             assert moment, "it did not come to pass"
             self._clock.advance_to(moment)
 
+    def pass_time(self, by: timedelta) -> None:
+        """Let time pass, whatever happens in it."""
+        self._clock.advance(by)
+
     def trouble(self, trouble: Trouble, command: type[Command]) -> None:
         """Script the next call."""
         mishap, kind = {
@@ -175,6 +201,13 @@ class FakeCompute:
             Trouble.UNAVAILABLE: (Mishap.UNANSWERED, FaultKind.TRANSIENT),
             Trouble.OPERATION_LOST: (Mishap.OPERATION_LOST, FaultKind.INVALID),
             Trouble.SLOW: (Mishap.SLOW, FaultKind.INVALID),
+            Trouble.SOURCE_GONE: (Mishap.REFUSED, FaultKind.NOT_FOUND),
+            Trouble.SOURCE_NOT_READY: (Mishap.REFUSED, FaultKind.NOT_READY),
+            Trouble.SOURCE_BUSY: (Mishap.FAILS_LATER, FaultKind.TRANSIENT),
+            Trouble.SNAPSHOT_QUOTA: (Mishap.FAILS_LATER, FaultKind.QUOTA),
+            Trouble.LOCATION_FORBIDDEN: (Mishap.REFUSED, FaultKind.POLICY),
+            Trouble.CAPTURE_FAILS: (Mishap.CAPTURE_FAILS, FaultKind.INVALID),
+            Trouble.UPLOAD_FAILS: (Mishap.UPLOAD_FAILS, FaultKind.INVALID),
         }[trouble]
         self._fake.script(command, mishap, kind)
 
@@ -206,6 +239,28 @@ class FakeCompute:
     def set_disk_labels(self, place: Place, labels: dict[str, str]) -> None:
         """Set them."""
         self._fake.set_disk_labels_by_hand(place, labels)
+
+    def snapshot_labels(self, name: str) -> dict[str, str]:
+        """Return them."""
+        found = self._fake.peek_snapshot(name)
+        assert found is not None
+        return dict(found.labels)
+
+    def set_snapshot_labels(self, name: str, labels: dict[str, str]) -> None:
+        """Set them."""
+        self._fake.set_snapshot_labels_by_hand(name, labels)
+
+    def disk_gb(self, place: Place) -> int:
+        """Return it."""
+        return self._fake.disk_gb(place)
+
+    def write(self, place: Place, content: str) -> None:
+        """Replace what is on a disk."""
+        self._fake.write(place, content)
+
+    def content_of(self, place: Place) -> str | None:
+        """Return what is on a disk, or in a snapshot."""
+        return self._fake.content_of(place)
 
     def detach_home(self, place: Place) -> None:
         """Detach it."""
@@ -248,8 +303,9 @@ class LocalCompute:
         takes = (
             *("insert", "start", "stop", "suspend", "resume", "delete"),
             *("disk_delete", "attach_disk", "set_metadata", "set_labels"),
+            *("snapshot_capture", "snapshot_upload", "snapshot_delete"),
         )
-        times = Times(**dict.fromkeys(takes, SHORT))
+        times = Times(**dict.fromkeys(takes, SHORT), snapshot_pause=0.0)
         project = Project(id=PROJECT, number="1", zones=(ZONE, OTHER_ZONE))
         self._server = ComputeServer(project, times=times, secret="of the cloud")
         self._run(self._server.start())
@@ -298,6 +354,9 @@ class LocalCompute:
             StopInstance: "instances.stop",
             DeleteInstance: "instances.delete",
             DeleteDisk: "disks.delete",
+            CreateSnapshot: "snapshots.insert",
+            LabelSnapshot: "snapshots.setLabels",
+            DeleteSnapshot: "snapshots.delete",
         }
         if trouble is not Trouble.NO_SUCH_MACHINE_TYPE:
             self._fault(trouble, methods[command], 1)
@@ -326,6 +385,13 @@ class LocalCompute:
             Trouble.FORBIDDEN: "access_forbidden",
             Trouble.SHARING_RESTRICTED: "sharing_limited",
             Trouble.NO_SUCH_ACCOUNT: "account_deleted",
+            Trouble.SOURCE_GONE: "source_gone",
+            Trouble.SOURCE_NOT_READY: "source_not_ready",
+            Trouble.SOURCE_BUSY: "source_busy",
+            Trouble.SNAPSHOT_QUOTA: "snapshot_quota_exceeded",
+            Trouble.LOCATION_FORBIDDEN: "snapshot_location_forbidden",
+            Trouble.CAPTURE_FAILS: "capture_fails",
+            Trouble.UPLOAD_FAILS: "upload_fails",
         }[trouble]
         self.on_loop(lambda _, faults: faults.switch_on(name, count=count, method=method))
 
@@ -356,6 +422,26 @@ class LocalCompute:
         self.on_loop(
             lambda fleet, _: fleet.disks.get(place.zone, place.name).resource.update(labels=labels)
         )
+
+    def snapshot(self, name: str) -> dict[str, Any]:
+        """Return a snapshot as Compute describes it."""
+        resource: dict[str, Any] = self.on_loop(
+            lambda fleet, _: dict(fleet.snapshots.get(name).resource)
+        )
+        return resource
+
+    def snapshot_labels(self, name: str) -> dict[str, str]:
+        """Return them."""
+        labels: dict[str, str] = self.snapshot(name)["labels"]
+        return labels
+
+    def set_snapshot_labels(self, name: str, labels: dict[str, str]) -> None:
+        """Put them into the resource."""
+        self.on_loop(lambda fleet, _: fleet.snapshots.get(name).resource.update(labels=labels))
+
+    def disk_gb(self, place: Place) -> int:
+        """Return it."""
+        return int(self.disk(place)["sizeGb"])
 
     def detach_home(self, place: Place) -> None:
         """Detach the disk as a person does with the command line."""
@@ -496,6 +582,16 @@ def boot_disk_of(command: InsertInstance) -> Place:
     return Place(command.place.zone, f"{command.place.name}-{command.generation}")
 
 
+def snapshot_of(insert: InsertInstance, number: int = 1) -> CreateSnapshot:
+    """Return the command that takes a snapshot of a machine's home disk."""
+    return CreateSnapshot(
+        place=Place(GLOBAL, f"home-snapshot-{insert.workspace_id}-{number:012}"),
+        disk=disk_of(insert),
+        workspace_id=insert.workspace_id,
+        owner_id=insert.owner_id,
+    )
+
+
 def refresh(insert: InsertInstance, generation: int, **changes: Any) -> RefreshMetadata:
     """Return the command that refreshes a machine's metadata for another boot."""
     command = RefreshMetadata(
@@ -569,6 +665,13 @@ def stopped(compute: Compute) -> Made:
     """Return a stopped machine."""
     made = running(compute)
     do(compute, StopInstance(made.place))
+    return made
+
+
+def snapshotted(compute: Compute) -> Made:
+    """Return a running machine of which a snapshot is READY."""
+    made = running(compute)
+    do(compute, snapshot_of(made.insert))
     return made
 
 
@@ -694,6 +797,19 @@ EVERY_COMMAND: dict[str, tuple[Callable[[Compute], Made], Callable[[Made], Comma
     "stop": (running, lambda made: StopInstance(made.place)),
     "delete": (running, lambda made: DeleteInstance(made.place)),
     "delete_disk": (deleted, lambda made: DeleteDisk(disk_of(made.insert))),
+    "create_snapshot": (running, lambda made: snapshot_of(made.insert)),
+    "label_snapshot": (
+        snapshotted,
+        lambda made: LabelSnapshot(
+            place=snapshot_of(made.insert).place,
+            workspace_id=made.insert.workspace_id,
+            owner_id="alice",
+        ),
+    ),
+    "delete_snapshot": (
+        snapshotted,
+        lambda made: DeleteSnapshot(snapshot_of(made.insert).place),
+    ),
 }
 OF_EVERY_COMMAND = pytest.mark.parametrize("name", EVERY_COMMAND)
 
@@ -710,16 +826,28 @@ def test_every_command_is_in_the_test_below() -> None:
     assert tried == set(Command.__args__)
 
 
-@OF_EVERY_COMMAND
+@pytest.mark.parametrize("name", [name for name in EVERY_COMMAND if name != "label_snapshot"])
 def test_the_same_request_id_is_the_same_call(compute: Compute, name: str) -> None:
     """Repeated at once or after its end, the call returns the operation that it first began."""
     command = prepared(compute, name)
     request_id = str(uuid.uuid4())
     first = compute.machines.perform(command, request_id)
+    zone = command.place.zone
     assert compute.machines.perform(command, request_id) == first
-    assert ended(compute, first) == OperationState(done=True)
+    assert ended(compute, first, zone) == OperationState(done=True)
     assert compute.machines.perform(command, request_id) == first
-    assert ended(compute, first) == OperationState(done=True)
+    assert ended(compute, first, zone) == OperationState(done=True)
+
+
+def test_a_snapshots_labels_are_put_back_again_by_the_same_call(compute: Compute) -> None:
+    """Compute takes no request id for them. The result is the same."""
+    command = prepared(compute, "label_snapshot")
+    request_id = str(uuid.uuid4())
+    labels = compute.snapshot_labels(command.place.name)
+    for _ in range(2):
+        begun = compute.machines.perform(command, request_id)
+        assert ended(compute, begun, GLOBAL) == OperationState(done=True)
+        assert compute.snapshot_labels(command.place.name) == labels
 
 
 def test_a_forgotten_operation_counts_as_done(compute: Compute) -> None:
@@ -974,9 +1102,8 @@ def test_a_call_with_a_passing_fault_can_be_made_again(
         compute.trouble(trouble, type(command))
         with pytest.raises(UnavailableError):
             compute.machines.perform(command, request_id)
-    assert ended(compute, compute.machines.perform(command, request_id)) == OperationState(
-        done=True
-    )
+    begun = compute.machines.perform(command, request_id)
+    assert ended(compute, begun, command.place.zone) == OperationState(done=True)
 
 
 READS: dict[str, Callable[[Machines, InsertInstance, StartedCall], object]] = {
@@ -988,6 +1115,10 @@ READS: dict[str, Callable[[Machines, InsertInstance, StartedCall], object]] = {
     "console_tail": lambda machines, insert, _: machines.console_tail(insert.place, 10),
     "list_instances": lambda machines, *_: [each.name for each in machines.list_instances()],
     "list_disks": lambda machines, *_: [each.name for each in machines.list_disks()],
+    "get_snapshot": lambda machines, insert, _: machines.get_snapshot(
+        snapshot_of(insert).place.name
+    ),
+    "list_snapshots": lambda machines, *_: [each.name for each in machines.list_snapshots()],
 }
 
 
@@ -1067,6 +1198,7 @@ def test_a_read_during_an_outage_is_an_error(compute: Compute, name: str, troubl
     insert = an_insert()
     begun = begin(compute, insert)
     ended(compute, begun)
+    do(compute, snapshot_of(insert))
     compute.read_trouble(trouble)
     with pytest.raises(UnavailableError):
         READS[name](compute.machines, insert, begun)
@@ -1107,6 +1239,320 @@ def test_a_console_that_cannot_be_read_is_empty(compute: Compute, trouble: Troub
     assert compute.machines.console_tail(made.place, 100) == ""
     compute.calm()
     assert compute.machines.console_tail(made.place, 100) == "printed"
+
+
+# Snapshots
+
+
+def status(compute: Compute, create: CreateSnapshot) -> SnapshotStatus | None:
+    """Return the status of a snapshot; None if it does not exist."""
+    snapshot = compute.machines.get_snapshot(create.place.name)
+    return snapshot.status if snapshot else None
+
+
+def from_snapshot(create: CreateSnapshot, **changes: Any) -> InsertInstance:
+    """Return the command that makes another machine, with a home from a snapshot."""
+    return an_insert(**{"home_snapshot": create.place.name, "home_gb": 50, **changes})
+
+
+def test_a_snapshot_is_captured_then_uploaded_then_ready(compute: Compute) -> None:
+    """Its operation ends with the upload. Its fields are those of the command and of the disk."""
+    made = running(compute)
+    create = snapshot_of(made.insert)
+    compute.trouble(Trouble.SLOW, CreateSnapshot)
+    begun = begin(compute, create)
+    assert status(compute, create) is SnapshotStatus.CREATING
+    for _ in range(2):
+        assert not compute.machines.operation(GLOBAL, begun.gce_operation).done
+        compute.wait_until(lambda: status(compute, create) is not SnapshotStatus.CREATING)
+        assert status(compute, create) is SnapshotStatus.UPLOADING
+    assert ended(compute, begun, GLOBAL) == OperationState(done=True)
+
+    found = compute.machines.get_snapshot(create.place.name)
+    assert found is not None
+    assert (found.name, found.status) == (create.place.name, SnapshotStatus.READY)
+    assert (found.source_disk, found.disk_gb) == (made.insert.home_disk, 50)
+    assert found.created_at.tzinfo is not None
+    assert found.stored_bytes
+    ours = labels_of(made.insert.workspace_id, made.insert.owner_id)
+    assert found.labels == {**ours, "hub": MACHINE_SETTINGS.installation}
+    assert state(compute, made.place) is S.RUNNING
+
+
+@pytest.mark.parametrize("make", [suspended, stopped, deleted])
+def test_a_snapshot_does_not_need_a_running_machine(
+    compute: Compute, make: Callable[[Compute], Made]
+) -> None:
+    """Nor any machine at all, and it changes none."""
+    made = make(compute)
+    before = state(compute, made.place)
+    do(compute, snapshot_of(made.insert))
+    assert state(compute, made.place) is before
+
+
+def test_what_compute_stores_is_not_known_before_the_upload_has_ended(compute: Compute) -> None:
+    """Zero would be a size."""
+    create = snapshot_of(running(compute).insert)
+    compute.trouble(Trouble.SLOW, CreateSnapshot)
+    begun = begin(compute, create)
+    compute.wait_until(lambda: status(compute, create) is SnapshotStatus.UPLOADING)
+    found = compute.machines.get_snapshot(create.place.name)
+    assert found is not None
+    assert found.stored_bytes is None
+    ended(compute, begun, GLOBAL)
+
+
+def test_a_home_is_made_from_a_snapshot_in_any_zone_when_its_disk_is_gone(
+    compute: Compute,
+) -> None:
+    """It is as large as the snapshot's disk, or larger. The snapshot stays."""
+    made = snapshotted(compute)
+    create = snapshot_of(made.insert)
+    do(compute, DeleteInstance(made.place), DeleteDisk(disk_of(made.insert)))
+    assert status(compute, create) is SnapshotStatus.READY
+
+    first, second = from_snapshot(create), from_snapshot(create, home_gb=80)
+    second = replace(second, place=Place(OTHER_ZONE, second.place.name))
+    do(compute, first, second)
+    assert [compute.disk_gb(disk_of(each)) for each in (first, second)] == [50, 80]
+    do(compute, snapshot_of(second))
+    larger = compute.machines.get_snapshot(snapshot_of(second).place.name)
+    assert larger is not None
+    assert larger.disk_gb == 80
+
+    do(compute, DeleteSnapshot(create.place))
+    assert status(compute, create) is None
+    assert state(compute, first.place) is S.RUNNING
+
+
+def test_a_home_is_not_made_smaller_than_its_snapshots_disk(compute: Compute) -> None:
+    """Compute refuses, and nothing is made."""
+    create = snapshot_of(snapshotted(compute).insert)
+    larger = from_snapshot(create, home_gb=80)
+    do(compute, larger, snapshot_of(larger))
+    insert = from_snapshot(snapshot_of(larger), home_gb=60)
+    fault = outcome(compute, insert)
+    assert fault is not None
+    assert fault.kind is FaultKind.INVALID
+    assert compute.machines.get_disk(disk_of(insert)) is None
+
+
+def test_a_home_is_made_only_from_a_snapshot_that_is_ready(compute: Compute) -> None:
+    """Otherwise neither machine nor disk is made, and the fault says what is missing."""
+    made = running(compute)
+    create = snapshot_of(made.insert)
+    insert = from_snapshot(create)
+    gone = outcome(compute, insert)
+    assert gone is not None
+    assert (gone.kind, gone.resource) == (FaultKind.NOT_FOUND, f"snapshots/{create.place.name}")
+
+    compute.trouble(Trouble.SLOW, CreateSnapshot)
+    begun = begin(compute, create)
+    early = outcome(compute, insert)
+    compute.wait_until(lambda: status(compute, create) is SnapshotStatus.UPLOADING)
+    still_early = outcome(compute, insert)
+    assert [fault and fault.kind for fault in (early, still_early)] == [FaultKind.NOT_READY] * 2
+    assert compute.machines.get(insert.place) is None
+    assert compute.machines.get_disk(disk_of(insert)) is None
+
+    ended(compute, begun, GLOBAL)
+    do(compute, insert)
+
+
+def test_a_second_snapshot_of_the_same_name_is_refused(compute: Compute) -> None:
+    """The fault names the first, which is unchanged."""
+    made = snapshotted(compute)
+    create = snapshot_of(made.insert)
+    first = compute.machines.get_snapshot(create.place.name)
+    fault = outcome(compute, create)
+    assert fault is not None
+    name = f"snapshots/{create.place.name}"
+    assert (fault.kind, fault.resource) == (FaultKind.ALREADY_EXISTS, name)
+    assert compute.machines.get_snapshot(create.place.name) == first
+
+
+def test_a_snapshot_of_an_absent_disk_names_the_disk(compute: Compute) -> None:
+    """Nothing is made."""
+    create = snapshot_of(an_insert())
+    fault = outcome(compute, create)
+    assert fault is not None
+    assert (fault.kind, fault.resource) == (FaultKind.NOT_FOUND, f"disks/{create.disk.name}")
+    assert status(compute, create) is None
+
+
+def test_a_disk_and_its_snapshot_are_not_deleted_before_the_content_is_captured(
+    compute: Compute,
+) -> None:
+    """From then on the disk can be deleted, and the snapshot once it is READY."""
+    made = deleted(compute)
+    create = snapshot_of(made.insert)
+    compute.trouble(Trouble.SLOW, CreateSnapshot)
+    begun = begin(compute, create)
+    disk = outcome(compute, DeleteDisk(create.disk))
+    assert disk is not None
+    assert (disk.kind, disk.resource) == (FaultKind.IN_USE, f"snapshots/{create.place.name}")
+    early = outcome(compute, DeleteSnapshot(create.place))
+    assert early is not None
+    assert early.kind is FaultKind.NOT_READY
+
+    compute.wait_until(lambda: status(compute, create) is SnapshotStatus.UPLOADING)
+    do(compute, DeleteDisk(create.disk))
+    assert ended(compute, begun, GLOBAL) == OperationState(done=True)
+    do(compute, DeleteSnapshot(create.place))
+    assert status(compute, create) is None
+
+
+def test_a_snapshot_that_is_being_deleted_is_not_deleted_again(compute: Compute) -> None:
+    """It says that it is being deleted, and is gone at the operation's end."""
+    create = snapshot_of(snapshotted(compute).insert)
+    compute.trouble(Trouble.SLOW, DeleteSnapshot)
+    begun = begin(compute, DeleteSnapshot(create.place))
+    assert status(compute, create) is SnapshotStatus.DELETING
+    again = outcome(compute, DeleteSnapshot(create.place))
+    assert again is not None
+    assert again.kind is FaultKind.NOT_READY
+    assert ended(compute, begun, GLOBAL) == OperationState(done=True)
+    assert status(compute, create) is None
+
+
+def test_a_snapshot_is_not_deleted_while_a_home_is_made_from_it(compute: Compute) -> None:
+    """The fault names the disk. Later it can be deleted."""
+    create = snapshot_of(snapshotted(compute).insert)
+    insert = from_snapshot(create)
+    compute.trouble(Trouble.SLOW, InsertInstance)
+    begun = begin(compute, insert)
+    fault = outcome(compute, DeleteSnapshot(create.place))
+    assert fault is not None
+    assert (fault.kind, fault.resource) == (FaultKind.IN_USE, f"disks/{insert.home_disk}")
+    assert ended(compute, begun) == OperationState(done=True)
+    do(compute, DeleteSnapshot(create.place))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (Trouble.SOURCE_GONE, FaultKind.NOT_FOUND),
+        (Trouble.SOURCE_NOT_READY, FaultKind.NOT_READY),
+        (Trouble.SOURCE_BUSY, FaultKind.TRANSIENT),
+        (Trouble.SNAPSHOT_QUOTA, FaultKind.QUOTA),
+        (Trouble.LOCATION_FORBIDDEN, FaultKind.POLICY),
+    ],
+)
+def test_a_snapshot_that_cannot_be_taken_leaves_nothing(
+    compute: Compute, trouble: Trouble, kind: FaultKind
+) -> None:
+    """It is refused as Compute words it in up to three ways, at once or later. Then it succeeds."""
+    create = snapshot_of(running(compute).insert)
+    for _ in range(3):
+        compute.trouble(trouble, CreateSnapshot)
+        fault = outcome(compute, create)
+        assert fault is not None
+        assert (fault.kind, bool(fault.code), bool(fault.message)) == (kind, True, True)
+        assert status(compute, create) is None
+    do(compute, create)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.CAPTURE_FAILS, Trouble.UPLOAD_FAILS])
+def test_a_snapshot_that_failed_stays_until_it_is_deleted(
+    compute: Compute, trouble: Trouble
+) -> None:
+    """No home is made from it."""
+    create = snapshot_of(running(compute).insert)
+    compute.trouble(trouble, CreateSnapshot)
+    assert outcome(compute, create)
+    assert status(compute, create) is SnapshotStatus.FAILED
+    fault = outcome(compute, from_snapshot(create))
+    assert fault is not None
+    assert fault.kind is FaultKind.NOT_READY
+    do(compute, DeleteSnapshot(create.place), create)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (Trouble.SOURCE_GONE, FaultKind.NOT_FOUND),
+        (Trouble.SOURCE_NOT_READY, FaultKind.NOT_READY),
+        (Trouble.SOURCE_BUSY, FaultKind.TRANSIENT),
+        (Trouble.STOCK_OUT, FaultKind.STOCK_OUT),
+    ],
+)
+def test_a_home_that_cannot_be_made_from_its_snapshot_leaves_nothing(
+    compute: Compute, trouble: Trouble, kind: FaultKind
+) -> None:
+    """It is refused as Compute words it in up to three ways, at once or later. Then it succeeds."""
+    insert = from_snapshot(snapshot_of(snapshotted(compute).insert))
+    for _ in range(3):
+        compute.trouble(trouble, InsertInstance)
+        fault = outcome(compute, insert)
+        assert fault is not None
+        assert (fault.kind, bool(fault.code), bool(fault.message)) == (kind, True, True)
+        assert compute.machines.get(insert.place) is None
+        assert compute.machines.get_disk(disk_of(insert)) is None
+    do(compute, insert)
+
+
+def test_the_list_has_every_snapshot_of_the_installation(compute: Compute) -> None:
+    """One without the label is missing from it until its labels are put back; others stay."""
+    made = snapshotted(compute)
+    create, other = snapshot_of(made.insert), snapshot_of(made.insert, 2)
+    do(compute, other)
+    alone = [compute.machines.get_snapshot(each.place.name) for each in (create, other)]
+    assert sorted(compute.machines.list_snapshots(), key=lambda each: each.name) == alone
+
+    before = compute.snapshot_labels(create.place.name)
+    compute.set_snapshot_labels(create.place.name, {"theirs": "stays", "workspace": "another"})
+    assert [each.name for each in compute.machines.list_snapshots()] == [other.place.name]
+    label = LabelSnapshot(
+        place=create.place,
+        workspace_id=made.insert.workspace_id,
+        owner_id=made.insert.owner_id,
+    )
+    do(compute, label)
+    assert compute.snapshot_labels(create.place.name) == {"theirs": "stays", **before}
+    assert len(list(compute.machines.list_snapshots())) == 2
+
+
+def test_a_snapshot_has_what_was_on_the_disk_when_it_was_captured() -> None:
+    """What is written later is not in it, and a home from it begins with its content."""
+    compute = FakeCompute()
+    made = running(compute)
+    home, create = disk_of(made.insert), snapshot_of(made.insert)
+    compute.write(home, "as it was asked for")
+    begun = begin(compute, create)
+    compute.write(home, "as it was captured")
+    compute.wait_until(lambda: status(compute, create) is SnapshotStatus.UPLOADING)
+    compute.write(home, "later")
+    ended(compute, begun, GLOBAL)
+    assert compute.content_of(create.place) == "as it was captured"
+
+    insert, empty = from_snapshot(create), an_insert()
+    do(compute, insert, empty)
+    assert compute.content_of(disk_of(insert)) == "as it was captured"
+    compute.write(disk_of(insert), "of the fork")
+    do(compute, DeleteInstance(insert.place), replace(insert, attach_home=True, generation=2))
+    assert [compute.content_of(each) for each in (home, create.place, disk_of(insert))] == [
+        *("later", "as it was captured", "of the fork")
+    ]
+    assert compute.content_of(disk_of(empty)) not in {None, "later", "as it was captured"}
+
+
+@pytest.mark.parametrize("of", ["snapshots of a disk", "homes of a snapshot"])
+def test_a_source_is_used_six_times_an_hour_at_most(of: str) -> None:
+    """Then the operation ends with a passing fault, until an hour has passed."""
+    compute = FakeCompute()
+    made = snapshotted(compute)
+    create = snapshot_of(made.insert)
+    taken = 1 if of == "snapshots of a disk" else 0
+
+    def use(number: int) -> Command:
+        return snapshot_of(made.insert, number + 2) if taken else from_snapshot(create)
+
+    do(compute, *(use(number) for number in range(6 - taken)))
+    fault = ended(compute, begin(compute, last := use(7)), last.place.zone).fault
+    assert fault is not None
+    assert (fault.kind, fault.code) == (FaultKind.TRANSIENT, "RESOURCE_OPERATION_RATE_EXCEEDED")
+    compute.pass_time(timedelta(hours=1))
+    do(compute, last)
 
 
 # Who may log in
@@ -1506,7 +1952,9 @@ OF_ANOTHER_VERSION = {
 OF_SOMEBODY_ELSE = {"ssh-keys": "somebody:ssh-ed25519 AAAA", "hubble": "not ours"}
 
 
-@pytest.mark.parametrize("name", ["refresh_metadata", "label_instance", "label_disk"])
+@pytest.mark.parametrize(
+    "name", ["refresh_metadata", "label_instance", "label_disk", "label_snapshot"]
+)
 def test_of_two_changes_of_the_same_metadata_or_labels_one_is_refused(
     local: LocalCompute, name: str
 ) -> None:
@@ -1517,7 +1965,7 @@ def test_of_two_changes_of_the_same_metadata_or_labels_one_is_refused(
     command = prepared(local, name)
     local.trouble(Trouble.SLOW, type(command))
     begun = [begin(local, command) for _ in range(2)]
-    faults = [ended(local, each).fault for each in begun]
+    faults = [ended(local, each, command.place.zone).fault for each in begun]
     assert [fault and fault.kind for fault in faults] == [FaultKind.NOT_READY, None]
     do(local, command)
 
@@ -1541,6 +1989,38 @@ def test_every_state_of_compute_is_understood(
         lambda fleet, _: fleet.instances.get(ZONE, made.place.name).resource.update(status=status)
     )
     assert state(local, made.place) is seen
+
+
+def test_a_snapshot_is_stored_in_its_disks_region(local: LocalCompute) -> None:
+    """Its disk is in a zone of that region, and a home says from which snapshot it was made."""
+    made = snapshotted(local)
+    create = snapshot_of(made.insert)
+    snapshot = local.snapshot(create.place.name)
+    assert (snapshot["storageLocations"], snapshot["snapshotType"]) == (["us-west1"], "STANDARD")
+    assert snapshot["sourceDisk"].endswith(f"/zones/{ZONE}/disks/{made.insert.home_disk}")
+    insert = from_snapshot(create)
+    do(local, insert)
+    source = local.disk(disk_of(insert))["sourceSnapshot"]
+    assert source.endswith(f"/projects/{PROJECT}/global/snapshots/{create.place.name}")
+
+
+@pytest.mark.parametrize(
+    ("compute_says", "seen"),
+    [
+        *((each.value, each) for each in SnapshotStatus),
+        ("A_STATUS_OF_NEXT_YEAR", SnapshotStatus.CREATING),
+        ("", SnapshotStatus.CREATING),
+    ],
+)
+def test_every_status_of_a_snapshot_is_understood(
+    local: LocalCompute, compute_says: str, seen: SnapshotStatus
+) -> None:
+    """With an unknown one it counts as not captured yet, so it is looked at again."""
+    create = snapshot_of(snapshotted(local).insert)
+    local.on_loop(
+        lambda fleet, _: fleet.snapshots.get(create.place.name).resource.update(status=compute_says)
+    )
+    assert status(local, create) is seen
 
 
 @pytest.fixture
@@ -1604,7 +2084,7 @@ def every_call(machines: Machines) -> dict[str, Callable[[], object]]:
         name: partial(read, machines, insert, StartedCall("operation-1"))
         for name, read in READS.items()
         if name not in ALWAYS_ANSWERED
-    }
+    } | {"operation of a snapshot": partial(machines.operation, GLOBAL, "operation-1")}
     commands = {
         f"perform {name}": partial(machines.perform, command(made), str(uuid.uuid4()))
         for name, (_, command) in EVERY_COMMAND.items()

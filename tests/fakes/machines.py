@@ -97,6 +97,8 @@ class Mishap(Enum):
     """The call succeeds, but the caller gets no answer."""
     SLOW = auto()
     """The call takes ten times as long."""
+    CAPTURE_FAILS = auto()
+    """A snapshot becomes FAILED instead of UPLOADING."""
     UPLOAD_FAILS = auto()
     """A snapshot's content is captured, and cannot be stored: the snapshot becomes FAILED."""
 
@@ -160,12 +162,12 @@ class FakeInstance:
 class _Operation:
     """One of Compute's operations; ``failure`` is the fault in which it is going to end.
 
-    ``upload_fails`` says whether it is to fail only once the content is captured.
+    ``mishap`` is what goes wrong with it otherwise.
     """
 
     name: str
     failure: Fault | None = None
-    upload_fails: bool = False
+    mishap: Mishap | None = None
     done: bool = False
     fault: Fault | None = None
 
@@ -174,7 +176,8 @@ class _Operation:
 class _Disk:
     """One disk, attached to ``user``, a machine of the Hub, or to ``holder``, another machine.
 
-    ``content`` stands for everything that is on it.
+    ``content`` stands for everything that is on it. If it is being made from a snapshot, ``source``
+    is the snapshot's name, and ``made_by`` the operation.
     """
 
     place: Place
@@ -182,6 +185,8 @@ class _Disk:
     created_at: datetime
     content: str
     size_gb: int = HOME_GB
+    source: str | None = None
+    made_by: _Operation | None = None
     boot: bool = False
     user: FakeInstance | None = None
     holder: str | None = None
@@ -393,6 +398,11 @@ class FakeMachines(Machines):
         self._catch_up()
         there = self._snapshots.get(place.name) if place.zone == GLOBAL else self._disks.get(place)
         return None if there is None else there.content
+
+    def disk_gb(self, place: Place) -> int:
+        """Return how large a disk is, which must exist."""
+        self._catch_up()
+        return self._disks[place].size_gb
 
     @property
     def moving(self) -> bool:
@@ -709,9 +719,7 @@ class FakeMachines(Machines):
         if request_id in self._requests and not isinstance(command, LabelSnapshot):
             return self._requests[request_id]
         failure = fault(script.fault) if script and mishap is Mishap.FAILS_LATER else None
-        operation = _Operation(
-            f"operation-{next(self._numbers)}", failure, mishap is Mishap.UPLOAD_FAILS
-        )
+        operation = _Operation(f"operation-{next(self._numbers)}", failure, mishap)
         target_id = self._begin(command, operation, 10 if mishap is Mishap.SLOW else 1)
         started = StartedCall(operation.name, target_id)
         if mishap is not Mishap.OPERATION_LOST:
@@ -821,7 +829,9 @@ class FakeMachines(Machines):
         if home is None:
             content = snapshot.content if snapshot else None
             home = _Disk(home_place, dict(labels), self._now, content or self._new_content())
-            home.size_gb = max(HOME_GB, command.home_gb or 0) if snapshot else HOME_GB
+            if snapshot is not None:
+                home.size_gb = max(HOME_GB, command.home_gb or 0)
+                home.source, home.made_by = snapshot.name, operation
         home.user = instance
         self._disks[home_place] = home
         self._disks[boot_place] = _Disk(
@@ -1000,11 +1010,10 @@ class FakeMachines(Machines):
         if disk is None:
             raise _refusal(FaultKind.NOT_FOUND)
         _needs_no_user(disk)
-        captured = any(
-            each.source is disk and each.status is SnapshotStatus.CREATING
-            for each in self._snapshots.values()
-        )
-        if disk.deleting or captured:
+        for snapshot in self._snapshots.values():
+            if snapshot.source is disk and snapshot.status is SnapshotStatus.CREATING:
+                raise _refusal(FaultKind.IN_USE, f"snapshots/{snapshot.name}")
+        if disk.deleting:
             raise _refusal(FaultKind.NOT_READY)
         disk.deleting = True
 
@@ -1065,8 +1074,11 @@ class FakeMachines(Machines):
             if _fails(operation):
                 del self._snapshots[name]
                 _end(operation)
-            elif self._disks.get(disk.place) is not disk:
+            elif operation.mishap is Mishap.CAPTURE_FAILS:
                 snapshot.status = SnapshotStatus.FAILED
+                _end(operation, fault(FaultKind.TRANSIENT))
+            elif self._disks.get(disk.place) is not disk:
+                del self._snapshots[name]
                 _end(operation, fault(FaultKind.NOT_FOUND, f"disks/{disk.place.name}"))
             else:
                 snapshot.status, snapshot.content = SnapshotStatus.UPLOADING, disk.content
@@ -1074,7 +1086,7 @@ class FakeMachines(Machines):
 
         def uploaded() -> None:
             if snapshot.status is SnapshotStatus.UPLOADING:
-                failed = operation.upload_fails
+                failed = operation.mishap is Mishap.UPLOAD_FAILS
                 snapshot.status = SnapshotStatus.FAILED if failed else SnapshotStatus.READY
                 _end(operation, fault(FaultKind.TRANSIENT) if failed else None)
 
@@ -1098,12 +1110,14 @@ class FakeMachines(Machines):
         snapshot = self._snapshots.get(name)
         if snapshot is None:
             raise _refusal(FaultKind.NOT_FOUND, f"snapshots/{name}")
-        if snapshot.status in {SnapshotStatus.CREATING, SnapshotStatus.DELETING}:
+        if snapshot.moving:
             raise _refusal(FaultKind.NOT_READY)
+        for disk in self._disks.values():
+            if disk.source == name and disk.made_by and not disk.made_by.done:
+                raise _refusal(FaultKind.IN_USE, f"disks/{disk.place.name}")
         if _fails(operation):
             self._after(takes, lambda: _end(operation))
             return
-        _end(snapshot.operation, _CANCELLED)
         snapshot.status = SnapshotStatus.DELETING
 
         def gone() -> None:

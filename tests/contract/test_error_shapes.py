@@ -14,14 +14,18 @@ import pytest
 from shared import logs
 from shared.domain.errors import MachineFaultError, UnavailableError
 from shared.domain.instance import (
+    GLOBAL,
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
+    DeleteSnapshot,
     Fault,
     FaultKind,
     InsertInstance,
     LabelDisk,
     LabelInstance,
+    LabelSnapshot,
     OperationState,
     Place,
     RefreshMetadata,
@@ -53,6 +57,9 @@ INSERT = InsertInstance(
     repo=None,
     branch=None,
 )
+SNAPSHOT = Place(GLOBAL, f"home-snapshot-{ID}-a3e9062ed11a")
+SNAPSHOT_PATH = f"projects/a-project/global/snapshots/{SNAPSHOT.name}"
+CREATE = CreateSnapshot(place=SNAPSHOT, disk=HOME, workspace_id=ID, owner_id="alice")
 REFRESH = RefreshMetadata(
     place=PLACE,
     workspace_id=ID,
@@ -73,6 +80,10 @@ IN_USE = (
     f"The disk resource '{IN_ZONE}/disks/{HOME.name}'"
     f" is already being used by '{IN_ZONE}/instances/other'"
 )
+TOO_OFTEN = (
+    "Operation rate exceeded for resource '{}'. Too frequent operations from the source resource."
+)
+LOCATION = f"Location us violates constraint constraints/gcp.resourceLocations on the resource {SNAPSHOT_PATH}."
 NO_ADDRESS = (
     "IP space of 'projects/a-project/regions/us-west1/subnetworks/default' is exhausted."
     " Insufficient free IP addresses in the IP range '10.0.1.0/24'."
@@ -176,6 +187,36 @@ CALLS: dict[str, tuple[Command, Answer, FaultKind, str]] = {
         *(K.NOT_READY, ""),
     ),
     "a missing right": (SuspendInstance(PLACE), refusal(403, "forbidden"), K.PERMISSION, ""),
+    "a snapshot of a disk that is gone": (
+        *(CREATE, refusal(404, "notFound", f"The resource '{IN_ZONE}/disks/{HOME.name}' was not found")),
+        *(K.NOT_FOUND, f"disks/{HOME.name}"),
+    ),
+    "a home from a snapshot that is gone": (
+        *(INSERT, refusal(404, "notFound", f"The resource '{SNAPSHOT_PATH}' was not found")),
+        *(K.NOT_FOUND, f"snapshots/{SNAPSHOT.name}"),
+    ),
+    "a home from a snapshot that is gone, as an invalid field": (
+        INSERT,
+        refusal(
+            *(400, "invalid"),
+            f"Invalid value for field 'resource.disks[1].initializeParams.sourceSnapshot': '{SNAPSHOT_PATH}'."
+            " The referenced snapshot resource cannot be found.",
+        ),
+        *(K.NOT_FOUND, f"snapshots/{SNAPSHOT.name}"),
+    ),
+    "a snapshot that is not ready": (
+        *(INSERT, refusal(400, "resourceNotReady", f"The resource '{SNAPSHOT_PATH}' is not ready")),
+        *(K.NOT_READY, ""),
+    ),
+    "a snapshot that is there": (
+        *(CREATE, refusal(409, "alreadyExists", f"The resource '{SNAPSHOT_PATH}' already exists")),
+        *(K.ALREADY_EXISTS, f"snapshots/{SNAPSHOT.name}"),
+    ),
+    "a location that is forbidden": (CREATE, refusal(412, "conditionNotMet", LOCATION), K.POLICY, ""),
+    "a snapshot in use": (
+        *(DeleteSnapshot(SNAPSHOT), refusal(400, "resourceInUseByAnotherResource", f"The snapshot resource '{SNAPSHOT_PATH}' is already being used by '{IN_ZONE}/disks/other'")),
+        *(K.IN_USE, "disks/other"),
+    ),
     "a project that is not seen": (
         *(StopInstance(PLACE), refusal(404, "notFound", "The resource 'projects/a-project' was not found")),
         *(K.PERMISSION, ""),
@@ -229,6 +270,7 @@ FINGERPRINTED: list[Command] = [
     REFRESH,
     LabelInstance(place=PLACE, workspace_id=ID, owner_id="alice"),
     LabelDisk(place=HOME, workspace_id=ID, owner_id="alice"),
+    LabelSnapshot(place=SNAPSHOT, workspace_id=ID, owner_id="alice"),
 ]
 
 
@@ -385,6 +427,26 @@ OPERATIONS: dict[str, tuple[dict[str, Any], FaultKind, str]] = {
         },
         *(K.NOT_READY, ""),
     ),
+    "a disk snapshotted too often": (
+        {"error": one_error("RESOURCE_OPERATION_RATE_EXCEEDED", TOO_OFTEN.format(f"{IN_ZONE}/disks/d"))},
+        *(K.TRANSIENT, ""),
+    ),
+    "a snapshot used too often, in words": (
+        {"error": one_error("FORBIDDEN", TOO_OFTEN.format(SNAPSHOT_PATH)), "httpErrorStatusCode": 403},
+        *(K.TRANSIENT, ""),
+    ),
+    "a quota of snapshots": (
+        {
+            "error": one_error("QUOTA_EXCEEDED", "Quota 'SNAPSHOTS' exceeded.  Limit: 1000.0 globally."),
+            "httpErrorStatusCode": 403,
+        },
+        *(K.QUOTA, ""),
+    ),
+    "a location that is forbidden": ({"error": one_error("CONDITION_NOT_MET", LOCATION)}, K.POLICY, ""),
+    "a disk that is gone": (
+        {"error": one_error("RESOURCE_NOT_FOUND", f"The resource '{IN_ZONE}/disks/d' was not found")},
+        *(K.NOT_FOUND, "disks/d"),
+    ),
     "overtaken": ({"error": one_error("OPERATION_CANCELED_BY_USER"), "httpErrorStatusCode": 409}, K.TRANSIENT, ""),
 }  # fmt: skip
 
@@ -419,6 +481,9 @@ READS: dict[str, Callable[[Machines], object]] = {
     "get": lambda machines: machines.get(PLACE),
     "get_disk": lambda machines: machines.get_disk(HOME),
     "operation": lambda machines: machines.operation("us-west1-a", "operation-1"),
+    "operation of a snapshot": lambda machines: machines.operation(GLOBAL, "operation-1"),
+    "get_snapshot": lambda machines: machines.get_snapshot(SNAPSHOT.name),
+    "list_snapshots": lambda machines: list(machines.list_snapshots()),
     "list_instances": lambda machines: list(machines.list_instances()),
     "find_disks": lambda machines: machines.find_disks(ID),
 }
@@ -551,6 +616,76 @@ def test_a_partial_list_is_never_returned(
         assert_fit_for_people(str(away.value))
 
 
+A_SNAPSHOT = {
+    "name": SNAPSHOT.name,
+    "status": "READY",
+    "diskSizeGb": "50",
+    "sourceDisk": f"https://www.googleapis.com/compute/v1/{IN_ZONE}/disks/{HOME.name}",
+    "creationTimestamp": "2026-03-02T09:00:00.000-08:00",
+    "storageBytes": "123456789",
+}
+
+
+def test_every_page_of_the_snapshots_asks_for_some_fields_only(
+    machines: Machines, responder: Responder
+) -> None:
+    """It is one list for all zones. Snapshots without labels have none."""
+    responder.answer = json_answer({"items": [A_SNAPSHOT], "nextPageToken": "next"})
+    found = machines.list_snapshots()
+    first = next(found)
+    responder.answer = json_answer({"items": [{**A_SNAPSHOT, "name": "two"}]})
+    assert [each.name for each in found] == ["two"]
+    assert (first.source_disk, first.disk_gb, first.labels) == (HOME.name, 50, {})
+    assert first.stored_bytes == 123456789
+
+    urls = [urlsplit(each.path) for each in responder.requests]
+    assert {url.path for url in urls} == {"/compute/v1/projects/a-project/global/snapshots"}
+    queries = [parse_qs(url.query) for url in urls]
+    assert [each.get("pageToken") for each in queries] == [None, ["next"]]
+    for query in queries:
+        assert "labels" in query["fields"][0]
+        assert query["filter"] == [f"labels.hub={MACHINE_SETTINGS.installation}"]
+
+
+@pytest.mark.parametrize("warning", ["UNREACHABLE", "PARTIAL_SUCCESS", "NEXT_YEARS"])
+def test_a_partial_list_of_snapshots_is_never_returned(
+    machines: Machines, responder: Responder, warning: str
+) -> None:
+    """A snapshot that is missing would look deleted. A harmless warning leaves nothing out."""
+    harmless = {"code": "NO_RESULTS_ON_PAGE", "message": "x"}
+    responder.answer = json_answer({"items": [A_SNAPSHOT], "warning": harmless})
+    assert len(list(machines.list_snapshots())) == 1
+    of = {"code": warning, "message": "See https://example.com."}
+    responder.answer = json_answer({"items": [A_SNAPSHOT], "warning": of})
+    with pytest.raises(UnavailableError) as away:
+        list(machines.list_snapshots())
+    assert_fit_for_people(str(away.value))
+
+
+@pytest.mark.parametrize("command", [CREATE, DeleteSnapshot(SNAPSHOT)], ids=["create", "delete"])
+def test_a_change_of_a_snapshot_is_a_global_call_with_its_request_id(
+    machines: Machines, responder: Responder, command: Command
+) -> None:
+    """So it is made once, however often it is repeated."""
+    responder.answer = json_answer({"name": "operation-1", "targetId": "7"})
+    request_id = str(uuid.uuid4())
+    assert machines.perform(command, request_id).gce_operation == "operation-1"
+    url = urlsplit(responder.requests[-1].path)
+    last = "" if command is CREATE else f"/{SNAPSHOT.name}"
+    assert url.path == f"/compute/v1/projects/a-project/global/snapshots{last}"
+    assert parse_qs(url.query)["requestId"] == [request_id]
+
+
+def test_an_operation_of_a_snapshot_is_a_global_one(
+    machines: Machines, responder: Responder
+) -> None:
+    """It is in no zone."""
+    responder.answer = json_answer({"name": "operation-1", "status": "DONE"})
+    assert machines.operation(GLOBAL, "operation-1") == OperationState(done=True)
+    path = "/compute/v1/projects/a-project/global/operations/operation-1"
+    assert urlsplit(responder.requests[-1].path).path == path
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
@@ -591,8 +726,9 @@ def test_an_instance_without_labels_disks_and_interval_can_be_read(
     assert found.disks == ("home-1",)
 
 
+@pytest.mark.parametrize("command", FINGERPRINTED[1:], ids=lambda command: type(command).__name__)
 def test_a_change_of_labels_sends_the_fingerprint_that_was_read(
-    machines: Machines, responder: Responder
+    machines: Machines, responder: Responder, command: Command
 ) -> None:
     """All labels are sent with it, also those that others have set."""
     responder.answer = json_answer(
@@ -602,7 +738,7 @@ def test_a_change_of_labels_sends_the_fingerprint_that_was_read(
             "labels": {"theirs": "stays", "workspace": "lost"},
         }
     )
-    machines.perform(LabelDisk(place=HOME, workspace_id=ID, owner_id="alice"), str(uuid.uuid4()))
+    machines.perform(command, str(uuid.uuid4()))
     sent = json.loads(responder.requests[-1].body)
     assert sent["labelFingerprint"] == "abc="
     assert (

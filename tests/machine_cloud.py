@@ -25,7 +25,7 @@ from localcloud.machines.machine import MachinePlan
 from localcloud.machines.machines import Machines, MachinesOptions
 from localcloud.processes.children import Child, Program, free_ports
 from localcloud.processes.reaper import Reaper
-from localcloud.services.compute.resources import Disk, Instance, new_id
+from localcloud.services.compute.resources import Disk, Instance, Snapshot, new_id
 
 
 class Served:
@@ -49,6 +49,7 @@ class Served:
         self.reaper.end_machines(options.mark)
         self.instances: dict[str, Instance] = {}
         self.disks: dict[str, Disk] = {}
+        self.snapshots: dict[str, Snapshot] = {}
         self.keys: dict[str, list[str]] = {}
         self.addresses = 0
 
@@ -113,6 +114,27 @@ class Served:
     async def forget(self, name: str) -> None:
         """Forget an instance: the next one of this name is another."""
         del self.instances[name]
+
+    async def capture(self, disk: str, name: str) -> None:
+        """Take a snapshot of a home disk."""
+        resource = {"name": name, "id": new_id()}
+        snapshot = Snapshot(project_id="p", resource=resource, disk=self.disks[disk])
+        self.snapshots[name] = snapshot
+        await self._copy(self.disks[disk], snapshot)
+
+    async def restore(self, name: str, disk: str) -> None:
+        """Make a home disk from a snapshot."""
+        self.disks[disk] = Disk(project_id="p", zone="z", resource={"name": disk, "id": new_id()})
+        await self._copy(self.snapshots[name], self.disks[disk])
+
+    async def _copy(self, source: Disk | Snapshot, target: Disk | Snapshot) -> None:
+        self.machines.copy_home(source, target)
+        while self.machines.copy_to(target) is None:  # noqa: ASYNC110  # as Compute's server does
+            await asyncio.sleep(0.01)
+
+    async def delete_snapshot(self, name: str) -> None:
+        """Delete a snapshot."""
+        self.machines.delete_home(self.snapshots.pop(name))
 
     async def delete_disk(self, disk: str) -> None:
         """Delete a home disk."""

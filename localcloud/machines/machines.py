@@ -1,4 +1,4 @@
-"""The machines of one local cloud that people can enter, and the homes on their disks."""
+"""The machines of one local cloud that people can enter."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from weakref import WeakKeyDictionary
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from localcloud.machines.homes import Copy, Homes
 from localcloud.machines.machine import Machine, MachinePlan, MachineSurroundings
 from localcloud.processes.children import Child
 from localcloud.processes.process_tree import MARK
 from localcloud.processes.reaper import remove
-from localcloud.services.compute.resources import Disk, Instance
+from localcloud.services.compute.resources import Disk, Instance, Snapshot
 
 # What a shell gets from the metadata, as a container does (``shared/boot/container.sh``).
 _FROM_METADATA = {
@@ -87,7 +88,8 @@ class Machines:
             WeakKeyDictionary()
         )
         self._boots = 0
-        self._removals: set[asyncio.Task[None]] = set()
+        self._homes = Homes(options.folder)
+        self._waits: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
         """End all machines, and wait for it."""
@@ -95,7 +97,8 @@ class Machines:
             self._end(machine)
         self._machines.clear()
         await self._settle(self._ending)
-        await asyncio.gather(*self._removals)
+        await asyncio.gather(*self._waits)
+        await self._homes.stop()
 
     def boot(self, instance: Instance, home: Disk | None) -> None:
         """Switch a machine on. Without a home disk nobody can enter it."""
@@ -107,7 +110,7 @@ class Machines:
         # Short: a socket's path has at most 107 characters, and tmux makes one in it.
         temporary = self.options.folder / "t" / number
         secrets = self.options.secrets / number
-        folder = self._home(home)
+        folder = self._homes.of(home)
         attributes = instance.attributes()
         mark = f"{self.options.mark}{number}"
         plan = MachinePlan(
@@ -195,21 +198,17 @@ class Machines:
             machine.plan.name: machine.child for machine in self._machines.values() if machine.child
         }
 
-    def delete_home(self, disk: Disk) -> None:
-        """Delete the home on a disk that no longer exists, when no process uses it any more."""
-        folder = self._home(disk)
+    def copy_home(self, source: Disk | Snapshot, target: Disk | Snapshot) -> None:
+        """Begin to copy the home on a disk to a new snapshot, or the one in it to a new disk."""
+        self._homes.copy(source, target)
 
-        async def delete() -> None:
-            await self._settle(self._ending)
-            await asyncio.to_thread(remove, folder)
+    def copy_to(self, resource: Disk | Snapshot) -> Copy | None:
+        """Return what has come of copying to a disk or snapshot; None while it is under way."""
+        return self._homes.copy_to(resource)
 
-        if folder.exists():
-            removal = asyncio.create_task(delete())
-            self._removals.add(removal)
-            removal.add_done_callback(self._removals.discard)
-
-    def _home(self, disk: Disk) -> Path:
-        return self.options.folder / "homes" / str(disk.resource["id"])
+    def delete_home(self, resource: Disk | Snapshot) -> None:
+        """Delete the home of a disk or snapshot that is gone, when no process uses it any more."""
+        self._homes.delete(resource, partial(self._settle, self._ending))
 
     def _host_key(self, instance: Instance) -> ed25519.Ed25519PrivateKey:
         if instance not in self._host_keys:
@@ -224,10 +223,10 @@ class Machines:
         machine.end()
         self._ending.add(machine)
         wait = asyncio.create_task(machine.settle())
-        self._removals.add(wait)
+        self._waits.add(wait)
 
         def forget(task: asyncio.Task[None]) -> None:
-            self._removals.discard(task)
+            self._waits.discard(task)
             self._ending.discard(machine)
 
         wait.add_done_callback(forget)

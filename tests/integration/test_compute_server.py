@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,8 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
+from localcloud.machines.machines import Machines, MachinesOptions
+from localcloud.processes.process_tree import can_hold_machines
 from localcloud.running_cloud import RunningCloud
 from localcloud.services.compute.faults import FAULTS
 from localcloud.services.compute.guests import SimulatedGuests
@@ -104,7 +107,11 @@ class _Cloud:
     """A local cloud on an event loop in its own thread, with Google's own clients of it."""
 
     def __init__(
-        self, *, boot: float = SHORT_SECONDS, heartbeat: float = HEARTBEAT_SECONDS
+        self,
+        *,
+        boot: float = SHORT_SECONDS,
+        heartbeat: float = HEARTBEAT_SECONDS,
+        machines: Machines | None = None,
     ) -> None:
         self.heartbeat = heartbeat
         self._loop = asyncio.new_event_loop()
@@ -141,7 +148,7 @@ class _Cloud:
             project,
             times=Times(**dict.fromkeys((*names, *more), SHORT_SECONDS), boot=boot),
             secret=SECRET,
-            guests=SimulatedGuests(metadata_url=self.identity.url),
+            guests=SimulatedGuests(metadata_url=self.identity.url, machines=machines),
         )
         self.identity.fleet = self.server.fleet
         self.run(self.server.start())
@@ -847,6 +854,68 @@ def test_a_machine_can_be_made_with_a_home_from_a_snapshot(cloud: _Cloud, name: 
     cloud.wait_for_global(cloud.snapshots.delete_unary(project=PROJECT, snapshot="kept"))
     made = cloud.disks.get(**HERE, disk=f"{name}-home")
     assert (made.size_gb, made.source_snapshot.rpartition("/")[2]) == (20, "kept")
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Iterator[tuple[_Cloud, Path]]:
+    """A cloud whose machines people can enter, though nobody does here, and its folder."""
+    if not can_hold_machines():
+        pytest.skip("machines that one can enter need Linux")
+
+    async def start(*_: Any) -> Any:
+        raise AssertionError
+
+    options = MachinesOptions(
+        folder=tmp_path, name="cloud", port=1, start=start, keys=lambda _: [], changed=lambda: None
+    )
+    cloud = _Cloud(machines=Machines(options))
+    yield cloud, tmp_path
+    cloud.close()
+
+
+def test_a_disk_from_a_snapshot_has_the_home_of_the_moment_of_capture(
+    homes: tuple[_Cloud, Path], name: str
+) -> None:
+    """Before its machine boots; folders end with their snapshot and their disk."""
+    cloud, folder = homes
+
+    def home_of(disk: str) -> Path:
+        return folder / "homes" / str(cloud.disks.get(**HERE, disk=disk).id)
+
+    def insert(machine: str, **home: str) -> None:
+        disks = [
+            {"boot": True, "auto_delete": True, "initialize_params": {"disk_size_gb": 10}},
+            {
+                "device_name": "home",
+                "initialize_params": {"disk_name": f"{machine}-home", **home},
+            },
+        ]
+        assert not _error_codes(cloud.wait_for(cloud.insert(machine, disks=disks)))
+
+    insert(name)
+    home_of(f"{name}-home").mkdir(parents=True)
+    (home_of(f"{name}-home") / "note").write_text("before")
+    source = f"zones/{ZONE}/disks/{name}-home"
+    assert not _error_codes(cloud.wait_for_global(cloud.insert_snapshot(source_disk=source)))
+    (home_of(f"{name}-home") / "note").write_text("after")
+    stored = cloud.snapshot().storage_bytes
+
+    insert(f"fork-{name}", source_snapshot="global/snapshots/kept")
+    forked = home_of(f"fork-{name}-home")
+    assert (forked / "note").read_text() == "before"
+    cloud.insert_disk(source_snapshot="global/snapshots/kept")
+    assert (home_of("spare") / "note").read_text() == "before"
+    (home_of("spare") / "note").write_text("longer than before")
+    _wait_until(lambda: not _error_codes(cloud.wait_for_global(cloud.insert_snapshot("longer"))))
+    assert cloud.snapshot("longer").storage_bytes - stored == len("longer than ")
+
+    spare = home_of("spare")
+    cloud.wait_for(cloud.disks.delete_unary(**HERE, disk="spare"))
+    cloud.wait_for_global(cloud.snapshots.delete_unary(project=PROJECT, snapshot="kept"))
+    _wait_until(lambda: not spare.exists() and len(list((folder / "snapshots").iterdir())) == 1)
+    assert (forked / "note").read_text() == "before"
+    cloud.call("POST", "/localcloud/reset").raise_for_status()
+    _wait_until(lambda: not [*folder.glob("homes/*"), *folder.glob("snapshots/*")])
 
 
 def test_a_disk_can_be_moved_from_one_machine_to_another(cloud: _Cloud, name: str) -> None:

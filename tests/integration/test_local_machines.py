@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -540,6 +541,54 @@ def test_zombies_of_strangers_are_buried(machine: EnteredMachine, alice: Person)
         return [each for each in everything if each.parent == machine.pid() and each.state == "Z"]
 
     assert eventually(lambda: not zombies())
+
+
+def test_a_home_from_a_snapshot_has_what_was_in_it_at_that_moment(
+    cloud: MachineCloud, alice: Person, bob: Person
+) -> None:
+    """Also while programs write, and never what is in another person's home."""
+    hers, his = EnteredMachine(cloud, [alice.key]), EnteredMachine(cloud, [bob.key])
+    bob.ssh(his, "echo his >note")
+    alice.ssh(hers, "echo before >note; ln -s ~/note link; mkdir -m 500 empty; echo x >gone")
+    alice.ssh(hers, f"nohup sh -c '{COUNT}' count count >/dev/null 2>&1 &")
+    assert eventually((home_of(hers, alice) / "count").exists)
+    cloud.call("capture", hers.disk, "of-hers")
+    cloud.call("capture", his.disk, "of-his")
+    alice.ssh(hers, "echo after >note; rm gone")
+
+    forked = f"home-{uuid.uuid4()}"
+    cloud.call("restore", "of-hers", forked)
+    fork = EnteredMachine(cloud, [alice.key], forked)
+    seen = alice.ssh(fork, "cat note link gone; stat -c %a empty; ls | sort | tr '\\n' ' '")
+    assert seen.stdout == "before\nbefore\nx\n500\ncount empty gone link note "
+    alice.ssh(fork, "echo forked >link; rm gone")
+    assert alice.ssh(hers, "cat note").stdout == "after\n"
+    assert bob.ssh(his, "cat note").stdout == "his\n"
+    assert bob.ssh(fork, "true").returncode == 255
+
+    again = f"home-{uuid.uuid4()}"
+    cloud.call("restore", "of-hers", again)
+    second = EnteredMachine(cloud, [alice.key], again)
+    assert alice.ssh(second, "cat note gone").stdout == "before\nx\n"
+    cloud.call("delete_snapshot", "of-hers")
+    cloud.call("delete_snapshot", "of-his")
+    assert eventually(lambda: not list((cloud.folder / "cloud/snapshots").iterdir()))
+    assert alice.ssh(second, "cat note").stdout == "before\n"
+    for machine in (hers, his, fork, second):
+        machine.act("end")
+
+
+def test_snapshots_end_with_a_killed_cloud(alice: Person) -> None:
+    """Nothing that somebody has written is left on the disk of whoever runs it."""
+    with machine_cloud() as cloud:
+        machine = EnteredMachine(cloud, [alice.key])
+        alice.ssh(machine, "echo mine >note")
+        cloud.call("capture", machine.disk, "kept")
+        [snapshot] = (cloud.folder / "cloud/snapshots").iterdir()
+        assert (snapshot / "note").read_text() == "mine\n"
+        cloud.process.kill()
+        cloud.process.wait(30)
+        assert eventually(lambda: not (cloud.folder / "cloud").exists())
 
 
 def kill_cloud(cloud: MachineCloud, _: EnteredMachine) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from localcloud.machines.homes import Copy
 from localcloud.services.compute import errors, failures
 from localcloud.services.compute.active_faults import Place
 from localcloud.services.compute.attached_disks import AttachedDisks
-from localcloud.services.compute.guests import Copy
 from localcloud.services.compute.labels import set_labels
 from localcloud.services.compute.new_resources import new_disk
 from localcloud.services.compute.operations import MethodCall

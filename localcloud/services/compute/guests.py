@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import aiohttp
 
+from localcloud.machines.homes import NOTHING_TO_COPY, Copy
 from localcloud.machines.machines import Machines
 from localcloud.services.compute.guest import Boot, Guest, GuestEvents, Report
 from localcloud.services.compute.resources import Disk, Instance, Snapshot
 
 _HTTP_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _REPORTS_KEPT = 100_000
-
-
-class Copy(NamedTuple):
-    """What has come of copying content: whether all of it was, and how many bytes that took."""
-
-    is_whole: bool
-    stored_bytes: int
 
 
 class DiskContents(Protocol):
@@ -65,9 +59,6 @@ class Guests(DiskContents, Protocol):
 
     def is_settled(self, instance: Instance) -> bool:
         """Return whether the machine is as it was last told: frozen, thawed or ended."""
-
-
-NOTHING_TO_COPY = Copy(is_whole=True, stored_bytes=0)
 
 
 class NoGuests:
@@ -205,17 +196,22 @@ class SimulatedGuests:
 
     def captured(self, disk: Disk, snapshot: Snapshot) -> None:
         """Begin to copy the home that is on a disk."""
+        if self._machines:
+            self._machines.copy_home(disk, snapshot)
 
     def restored(self, snapshot: Snapshot, disk: Disk) -> None:
         """Begin to copy the home that is in a snapshot."""
+        if self._machines:
+            self._machines.copy_home(snapshot, disk)
 
     def copy_to(self, resource: Disk | Snapshot) -> Copy | None:
         """Return what has come of copying a home."""
-        del resource
-        return NOTHING_TO_COPY
+        return self._machines.copy_to(resource) if self._machines else NOTHING_TO_COPY
 
     def snapshot_deleted(self, snapshot: Snapshot) -> None:
         """Delete the home that was in a snapshot."""
+        if self._machines:
+            self._machines.delete_home(snapshot)
 
     def set_connected(self, instance: Instance, *, connected: bool) -> None:
         """Set whether somebody is connected to the machine; before a boot, for the next boot."""

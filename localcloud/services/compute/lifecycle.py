@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from localcloud.machines.homes import Copy
 from localcloud.services.compute import errors, failures
 from localcloud.services.compute.attached_disks import AttachedDisks
 from localcloud.services.compute.clock import Timer
 from localcloud.services.compute.failures import Failure
 from localcloud.services.compute.guest import Boot
-from localcloud.services.compute.guests import Copy, Guests
+from localcloud.services.compute.guests import Guests
 from localcloud.services.compute.operations import SYSTEM_USER, MethodCall
 from localcloud.services.compute.parts import SharedParts
 from localcloud.services.compute.resources import (

@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from localcloud.machines.homes import Copy
 from localcloud.services.compute import errors, failures
 from localcloud.services.compute.active_faults import Place
 from localcloud.services.compute.failures import Failure
-from localcloud.services.compute.guests import Copy
 from localcloud.services.compute.labels import set_labels
 from localcloud.services.compute.new_resources import new_snapshot
 from localcloud.services.compute.operations import MethodCall

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from localcloud.machines.homes import NOTHING_TO_COPY, Copy
 from localcloud.services.compute import validation
 from localcloud.services.compute.active_faults import ActiveFaults
 from localcloud.services.compute.errors import ComputeError
@@ -18,7 +19,6 @@ from localcloud.services.compute.fault_kinds import GuestFault
 from localcloud.services.compute.faults import FAULTS
 from localcloud.services.compute.fleet import Fleet
 from localcloud.services.compute.guest import Boot
-from localcloud.services.compute.guests import NOTHING_TO_COPY, Copy
 from localcloud.services.compute.machine_types import Shape
 from localcloud.services.compute.resources import Disk, Instance, Operation, Snapshot
 from localcloud.services.compute.serial_console import SerialConsole

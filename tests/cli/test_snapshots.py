@@ -346,7 +346,7 @@ def test_snapshots_are_listed_with_what_tells_them_apart(at_hub: Cli, home: Home
             *("4 days", "3.4 GB", "crash-consistent"),
         ],
     ]
-    assert done.err == "3 of at most 5 snapshots. To take one:\n  workspace snapshot api\n"
+    assert done.err == "2 of at most 5 snapshots. To take one:\n  workspace snapshot api\n"
     wide = at_hub.succeed("snapshots", "api", "-o", "wide").out
     assert home.listed[1]["id"] in wide
     assert re.search(
@@ -370,7 +370,11 @@ def test_a_list_says_when_another_snapshot_may_be_taken(at_hub: Cli, home: Home)
     """An empty one, too, on stderr: stdout has nothing."""
     home.next_at = ago(minutes=-8)
     done = at_hub.succeed("snapshots", "api")
-    assert (done.out, done.err) == ("", "api has no snapshot. Another may be taken in 8 min.\n")
+    said = "0 of at most 5 snapshots. Another may be taken in 8 min.\n"
+    assert (done.out, done.err) == ("", said)
+    home.workspace["operation"] = home.under_way()
+    done = at_hub.succeed("snapshots", "api")
+    assert done.err == "0 of at most 5 snapshots. Another is being taken now.\n"
 
 
 ONE = "aaaaaaaa-2222-4333-8444-555555555555"

@@ -13,7 +13,7 @@ from workspace_cli.errors import CommandError, NotInTimeError, WorkspaceNotFound
 from workspace_cli.progress import Progress
 from workspace_cli.text import duration
 from workspace_cli.usual import Usual
-from workspace_cli.workspaces import NAME, SNAPSHOT, Workspace, workspace_of
+from workspace_cli.workspaces import NAME, TAKES_SNAPSHOT, Workspace, workspace_of
 
 if TYPE_CHECKING:
     from workspace_cli.app import App
@@ -236,7 +236,7 @@ def _may_come(workspace: Workspace, wanted: str) -> bool:
     What is ready goes to sleep by itself, and what sleeps is deleted. Nothing wakes by itself. What
     a failed operation has left stays as it is. A failed snapshot has left nothing.
     """
-    if workspace.error is not None and workspace.error.operation_kind != SNAPSHOT:
+    if workspace.error is not None and workspace.error.operation_kind != TAKES_SNAPSHOT:
         return False
     return wanted == GONE or (wanted == "SUSPENDED" and workspace.status == "READY")
 

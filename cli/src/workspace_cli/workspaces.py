@@ -34,7 +34,7 @@ BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
 SURE_LENGTH = 8  # of the beginning of an id that nobody means as a name, such as "db"
 _COMPLETION_SECONDS = 3.0  # a person waits for it, and gcloud may have to start
 MOST_NAMED = 5  # in a message
-SNAPSHOT = "SNAPSHOT"  # a kind of operation
+TAKES_SNAPSHOT = "SNAPSHOT"  # a kind of operation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Workspace:
     @property
     def is_settled(self) -> bool:
         """Whether no change of it is under way. A snapshot of its home changes nothing."""
-        return self.operation is None or self.operation.kind == SNAPSHOT
+        return self.operation is None or self.operation.kind == TAKES_SNAPSHOT
 
     @property
     def is_being_deleted(self) -> bool:

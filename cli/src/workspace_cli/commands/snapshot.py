@@ -13,7 +13,7 @@ from workspace_cli.errors import CommandError, NotInTimeError, NotUnderstoodErro
 from workspace_cli.following import Looks, OperationGoal, follow_operation
 from workspace_cli.main import WORKSPACE, Command
 from workspace_cli.snapshots import Snapshot, list_of
-from workspace_cli.workspaces import ID, Workspace, workspace_of
+from workspace_cli.workspaces import ID, TAKES_SNAPSHOT, Workspace, workspace_of
 
 
 @click.command(cls=Command)
@@ -91,7 +91,7 @@ def _captured(app: App, found: Workspace, snapshot_id: str, after: Workspace | N
         raise CommandError(f"{found.name} is being deleted, so its snapshot was given up")
     if taken is not None and taken.error is not None:
         raise CommandError(_failed(found, taken), hint=show)
-    if after.error is not None and after.error.operation_kind == "SNAPSHOT":
+    if after.error is not None and after.error.operation_kind == TAKES_SNAPSHOT:
         reason = f"{after.error.code}: {after.error.message}"
         raise CommandError(f"{found.name} was not captured: {reason}", hint=show)
     raise CommandError(f"{found.name} was not captured, or its snapshot is deleted", hint=show)

@@ -15,9 +15,10 @@ from workspace_cli.errors import RefusedError
 from workspace_cli.main import SNAPSHOT, WORKSPACE, Command
 from workspace_cli.snapshots import Snapshot, SnapshotList, find_snapshot, list_of, snapshot_of
 from workspace_cli.text import day_or_time, one_line, size
-from workspace_cli.workspaces import SURE_LENGTH, Workspace
+from workspace_cli.workspaces import SURE_LENGTH, TAKES_SNAPSHOT, Workspace
 
 _LONGEST_STATE = 60
+_DO_NOT_COUNT = {"FAILED", "DELETING"}  # in how many there may be
 
 
 @click.command(cls=Command)
@@ -99,13 +100,12 @@ def _wide(each: Snapshot, now: datetime) -> tuple[str, ...]:
 
 
 def _more(workspace: Workspace, there: SnapshotList, now: datetime) -> str:
-    """Return how many there are, how many there may be, and when another can be taken."""
-    many = len(there.snapshots)
+    """Return how many count, how many there may be, and when another can be taken."""
+    many = sum(each.state not in _DO_NOT_COUNT for each in there.snapshots)
     most = "" if there.most is None else f" of at most {there.most}"
-    if not many:
-        said = f"{workspace.name} has no snapshot."
-    else:
-        said = f"{many}{most} {'snapshot' if many == 1 and not most else 'snapshots'}."
+    said = f"{many}{most} {'snapshot' if many == 1 and not most else 'snapshots'}."
+    if workspace.operation is not None and workspace.operation.kind == TAKES_SNAPSHOT:
+        return f"{said} Another is being taken now."
     if there.next_at is not None and there.next_at > now:
         return f"{said} Another may be taken {words.ahead(there.next_at, now)}."
     return f"{said} To take one:\n  workspace snapshot {of.argument_of(workspace)}"

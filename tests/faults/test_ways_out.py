@@ -46,6 +46,7 @@ from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Policy
 from shared.domain.renewal import why_too_old
 from shared.domain.reports import Report, ReportEvent
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Operation, OperationKind, Owner, Phase, Status, Workspace
 from shared.ports import Stored
 from shared.usecases import advance_operation
@@ -60,6 +61,7 @@ from tests.fakes.machines import (
     Mishap,
     fault,
 )
+from tests.fakes.records import a_snapshot
 from tests.fakes.store import MemoryWorkspaceStore
 from tests.fakes.world import World, place_of
 from tests.faults.ways_out import (
@@ -98,6 +100,7 @@ class State(NamedTuple):
     failed: str
     zones_tried: int
     home_bound: bool
+    source: str
     memory_is_ready: bool
     recorded: bool
     machine: ObservedState
@@ -169,6 +172,7 @@ def state_of(world: World, *, touched: bool = False) -> State:
         failed=_failed(operation),
         zones_tried=len(operation.zones_tried) if operation else 0,
         home_bound=ws.home_disk is not None,
+        source=_source_of(world, ws),
         memory_is_ready=ws.memory_is_ready,
         recorded=ws.instance_id is not None,
         machine=seen,
@@ -218,6 +222,13 @@ def _use_of(disk: Disk | None, ws: Workspace) -> str:
     if disk is None:
         return "absent"
     return "free" if not disk.users else "ours" if disk.users == (ws.instance_name,) else "held"
+
+
+def _source_of(world: World, ws: Workspace) -> str:
+    """Return whether the snapshot is there that the home is made from; empty without one."""
+    if ws.home_source is None:
+        return ""
+    return "there" if world.machines.peek_snapshot(ws.home_source.resource_name) else "gone"
 
 
 def _is_old(world: World, ws: Workspace) -> bool:
@@ -273,7 +284,7 @@ _NEVER_CHANGE: frozenset[type] = frozenset(
         *(str, int, float, bool, bytes, type(None), datetime, timedelta, InstanceState),
         *(itertools.count, type(threading.RLock())),
         *(Workspace, Owner, Stored, Event, Job, Delivery, Policy, Report, StartedCall, Fault),
-        *(Place, Durations, InsertInstance, RefreshMetadata, LabelInstance, LabelDisk),
+        *(Place, Durations, InsertInstance, RefreshMetadata, LabelInstance, LabelDisk, Snapshot),
         *(StartInstance, ResumeInstance, SuspendInstance, StopInstance, DeleteInstance, DeleteDisk),
     ]
 )
@@ -364,7 +375,7 @@ def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[s
     mishaps += [
         (mishap, FaultKind.INVALID)
         for mishap in Mishap
-        if mishap not in {Mishap.REFUSED, Mishap.FAILS_LATER}
+        if mishap not in {Mishap.REFUSED, Mishap.FAILS_LATER, Mishap.UPLOAD_FAILS}
     ]
     for mishap, kind in mishaps:
         world = copy_of(node.world)
@@ -460,6 +471,9 @@ def _acts(
     begins = ws.operation is None or (
         ws.operation.phase in FIRST_PHASES and ws.operation.failure is None
     )
+    if ws.home_source is not None:
+        name = ws.home_source.resource_name
+        yield f"{TOUCHED}source deleted", lambda w: w.machines.delete_snapshot_by_hand(name)
     if begins and ws.home_disk is not None and ws.error is None:
         for name, touch in TOUCHES.items():
             yield f"{TOUCHED}{name}", _touch_all(touch, ws)
@@ -583,13 +597,30 @@ def _dead_letter(world: World) -> None:
 # ---- the walk ----
 
 
+def new_world(*, fork: bool = False) -> World:
+    """Return a world in which a workspace was asked for, with an empty home or as a fork.
+
+    The home of which the snapshot was taken is gone, with its workspace.
+    """
+    world = World(policy=POLICY)
+    source = a_snapshot() if fork else None
+    if source is not None:
+        home = Place(source.zone, source.disk_name)
+        world.machines.make_disk_by_hand(home, {})
+        world.machines.make_snapshot_by_hand(source.place.name, home, {})
+        world.machines.delete_disk_by_hand(home)
+        world.store.put_snapshots(source)
+    world.create(OWNER, "one", from_snapshot=source.id if source else None)
+    return world
+
+
 def walk() -> Iterator[Node]:
     """Yield each state that can be reached, with a shortest path to it."""
-    world = World(policy=POLICY)
-    world.create(OWNER, "one")
-    state = state_of(world)
-    found, gone_on_from = {state}, set[State]()
-    waiting = deque([Node(world, state, ("create",))])
+    waiting = deque(
+        Node(world, state_of(world), (name,))
+        for name, world in (("create", new_world()), ("fork", new_world(fork=True)))
+    )
+    found, gone_on_from = {node.state for node in waiting}, set[State]()
     while waiting:
         node = waiting.popleft()
         yield node

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from shared.domain.drift import has_drifted
 from shared.domain.errors import OperationUnderWayError
-from shared.domain.instance import InstanceState, Place
+from shared.domain.instance import GLOBAL, InstanceState, Place
 from shared.domain.lifecycle import NewMachine
 from shared.domain.policy import Limits, Policy
-from shared.domain.steps import HOME_DISK_GONE
+from shared.domain.steps import HOME_DISK_GONE, SNAPSHOT_GONE
 from shared.domain.workspace import OperationKind, Status, Workspace
 from tests.fakes.world import World, place_of
 
@@ -18,7 +18,7 @@ POLICY = Policy(
     changes_per_minute=10**6,
 )
 # The errors of a START that asks for a person's decision, or that found a problem too late.
-ADVICE = {HOME_DISK_GONE, "MACHINE_AMBIGUOUS", "COMPUTE_NAME_TAKEN", "DISK_MISSING"}
+ADVICE = {HOME_DISK_GONE, SNAPSHOT_GONE, "MACHINE_AMBIGUOUS", "COMPUTE_NAME_TAKEN", "DISK_MISSING"}
 
 
 def record(world: World) -> Workspace | None:
@@ -51,12 +51,14 @@ def check_way_out_by_start(world: World) -> None:
     resume, so it is started again.
     """
     advised: set[str] = set()
+    forked = _content_of_source(world)
     for _ in range(4):
         ws = record(world)
         assert ws is not None
         believed_ready = ws.operation is None and ws.status is Status.READY
         try:
-            world.start(OWNER, ws.id, NewMachine(empty_home=HOME_DISK_GONE in advised))
+            empty_home = not advised.isdisjoint({HOME_DISK_GONE, SNAPSHOT_GONE})
+            world.start(OWNER, ws.id, NewMachine(empty_home=empty_home))
         except OperationUnderWayError:
             assert ws.operation is not None, "a START was refused without an operation"
         world.run()
@@ -69,6 +71,10 @@ def check_way_out_by_start(world: World) -> None:
             return
         assert now.operation is None, "an operation does not end by itself"
         if _can_be_used(world, now):
+            content = world.machines.content_of(Place(now.zone, now.disk_name))
+            assert forked is None or SNAPSHOT_GONE in advised or content == forked, (
+                "the home is not made from its snapshot"
+            )
             return
         if now.error and now.error.code in ADVICE - advised:
             advised.add(now.error.code)
@@ -83,6 +89,13 @@ def check_way_out_by_start(world: World) -> None:
         world.look(now)
         world.run()
     raise AssertionError("START does not lead out of the state")
+
+
+def _content_of_source(world: World) -> str | None:
+    """Return the content that the home is yet to be made from."""
+    ws = record(world)
+    source = ws.home_source if ws else None
+    return world.machines.content_of(Place(GLOBAL, source.resource_name)) if source else None
 
 
 def _keep_one(world: World, ws: Workspace) -> None:

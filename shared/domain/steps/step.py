@@ -44,18 +44,13 @@ CALLING_PHASE = {
 class StepInput:
     """What a worker has read before it decides.
 
-    ``pending``: the Compute operation of this phase is not done, and nothing else was read.
-    ``fault``: it is done, and ended in this error. ``disk_exists``: the home disk is at its
-    recorded place; read only if ``reads_disk`` says so. ``console`` is the end of the serial
-    console, read only if ``reads_console`` says so. ``elsewhere`` are the workspace's machines in
-    other zones and ``disks`` all its disks, in any zone; read only if ``seeks_elsewhere`` says so.
-    ``source`` is the snapshot that the home is made from, read only if ``source_to_read`` names it.
     ``pending``: the Compute operation of this phase is not done, and nothing else was read, except
     in a phase that depends on a snapshot. ``fault``: it is done, and ended in this error.
     ``disk_exists``: the home disk is at its recorded place; read only if ``reads_disk`` says so.
     ``console`` is the end of the serial console, read only if ``reads_console`` says so.
     ``elsewhere`` are the workspace's machines in other zones and ``disks`` all its disks, in any
-    zone; read only if ``seeks_elsewhere`` says so. ``snapshot`` is what the SNAPSHOT takes; read
+    zone; read only if ``seeks_elsewhere`` says so. ``source`` is the snapshot that the home is made
+    from, read only if ``source_to_read`` names it. ``snapshot`` is what the SNAPSHOT takes; read
     only in the phases that depend on it.
     """
 

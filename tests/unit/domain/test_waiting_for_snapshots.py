@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from shared.domain.errors import SnapshotInUseError
-from shared.domain.forks import check_unused, source_of, waiting_for
+from shared.domain.forks import check_unused, forked, source_of, waiting_for
 from shared.domain.workspace import Status
-from tests.fakes.records import a_snapshot, a_workspace
+from tests.fakes.records import NOW, a_snapshot, a_workspace
 
 
 def test_only_workspaces_whose_home_is_not_made_yet_wait_for_a_snapshot() -> None:
@@ -23,6 +23,13 @@ def test_only_workspaces_whose_home_is_not_made_yet_wait_for_a_snapshot() -> Non
     with pytest.raises(SnapshotInUseError, match="'api'"):
         check_unused(snapshot.id, everything)
     check_unused(snapshot.id, [of, elsewhere])
+
+
+def test_a_fork_changes_the_record_of_its_snapshot() -> None:
+    """Firestore takes a write that changes nothing for none, and would let a deletion pass."""
+    snapshot = a_snapshot()
+    assert forked(snapshot, NOW) != snapshot
+    assert replace(forked(snapshot, NOW), updated_at=snapshot.updated_at) == snapshot
 
 
 def test_a_record_that_names_a_source_is_of_a_form_that_older_versions_refuse() -> None:

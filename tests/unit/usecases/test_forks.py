@@ -257,6 +257,9 @@ def test_a_home_that_a_failed_create_could_not_delete_is_used_by_a_start(forks: 
     forks.world.run(lambda: place_of(fork) not in forks.world.machines.instances)
     forks.world.run(lambda: place_of(fork) in forks.world.machines.instances)
     assert forks.recorded(fork).home_source is not None
+    calls = [command for command, _ in forks.world.machines.calls]
+    insert = [each for each in calls if isinstance(each, InsertInstance)][-1]
+    assert (insert.attach_home, insert.home_snapshot) == (True, None)
     forks.world.run()
     fork = forks.recorded(fork)
     assert (fork.status, fork.home_source) == (Status.READY, None)

@@ -143,7 +143,7 @@ def create(
         attend_at=new.now + policy.attend_after,
         home_source=source_of(source) if source else None,
     )
-    return Updated(workspace, "WorkspaceRequested", job_of(workspace, operation), _origin(source))
+    return Updated(workspace, "WorkspaceRequested", job_of(workspace, operation))
 
 
 def _image_tag(source: Snapshot | None, policy: Policy) -> str:
@@ -164,13 +164,6 @@ def _metadata(said: Metadata, source: Snapshot | None) -> Metadata:
         return said
     there = source.metadata
     return replace(said, repo=said.repo or there.repo, branch=said.branch or there.branch)
-
-
-def _origin(source: Snapshot | None) -> tuple[Note, ...]:
-    if source is None:
-        return ()
-    why = f"The home is made from snapshot {source.id} of workspace {source.workspace_id}."
-    return (Note("HomeForked", why),)
 
 
 def stop(workspace: Workspace, new: NewOperation, policy: Policy) -> Updated | None:

@@ -9,7 +9,7 @@ from shared.domain.access import Actor
 from shared.domain.changes import Transition, Updated
 from shared.domain.dry_run import NO_ID, DryRun, dry_run_of, dry_run_of_nothing
 from shared.domain.errors import SnapshotNotFoundError, WorkspaceGoneError
-from shared.domain.events import hub_events, request_event
+from shared.domain.events import request_event
 from shared.domain.forks import forkable, forked
 from shared.domain.lifecycle import NewWorkspace
 from shared.domain.owner_limits import (
@@ -67,10 +67,10 @@ def create_workspace(
             workspace,
             (owner, holding),
             (source, forked(source.record, now)) if source else None,
-            [
-                *hub_events(Transition(workspace, requested), now),
+            replace(
                 request_event(actor, workspace, requested.event, now),
-            ],
+                snapshot_id=new.from_snapshot,
+            ),
         )
         return requested
 

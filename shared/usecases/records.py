@@ -204,7 +204,7 @@ class Records:
         workspace: Workspace,
         owner: tuple[Stored[Owner], Owner],
         source: tuple[Stored[Snapshot], Snapshot] | None,
-        events: Sequence[Event],
+        event: Event,
     ) -> None:
         """Write a new workspace with its owner's record, as it was read and as it is to be.
 
@@ -218,7 +218,7 @@ class Records:
             workspaces=[(None, self._timed(workspace))],
             owners=[owner],
             snapshots=[source] if source else [],
-            events=events,
+            events=[event],
         )
 
     def _timed(self, workspace: Workspace | None) -> Workspace | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from shared import logs
 from shared.domain import orphans
 from shared.domain.errors import ConflictError, UnavailableError
-from shared.domain.events import HUB, Event
+from shared.domain.events import snapshot_event
 from shared.domain.instance import DiskSnapshot, SnapshotStatus
 from shared.domain.orphans import OrphanAction
 from shared.domain.ownership import lacks_labels, workspace_of_snapshot
@@ -123,16 +123,9 @@ class SnapshotsInCompute:
         if found is not None and found.status is not SnapshotStatus.FAILED:
             return
         failed = lost(stored.record, now)
-        event = Event(
-            at=now,
-            workspace_id=failed.workspace_id,
-            owner_id=failed.owner_id,
-            who=HUB,
-            what="SnapshotLost",
-            result=failed.error.message if failed.error else "",
-            request_id=logs.request_id.get(),
-        )
-        store.commit(snapshots=[(stored, failed)], events=[event])
+        result = failed.error.code if failed.error else failed.state.value
+        lost_event = snapshot_event(failed, "SnapshotLost", result, now)
+        store.commit(snapshots=[(stored, failed)], events=[lost_event])
         logs.warning("SnapshotLost", workspace_id=failed.workspace_id, snapshot_id=snapshot_id)
         self.report.done.setdefault("SnapshotLost", []).append(snapshot_id)
 

@@ -104,12 +104,8 @@ def test_a_ready_snapshot_that_is_gone_fails_with_the_reason(world: World) -> No
     assert now.error is not None
     assert now.error.code == "SNAPSHOT_GONE"
     event = world.store.events[-1]
-    assert (event.what, event.who, event.workspace_id, event.owner_id) == (
-        "SnapshotLost",
-        "hub",
-        snapshot.workspace_id,
-        "alice",
-    )
+    assert (event.what, event.who, event.result) == ("SnapshotLost", "hub", "SNAPSHOT_GONE")
+    assert (event.snapshot_id, event.owner_id) == (snapshot.id, "alice")
 
 
 @pytest.mark.parametrize("state", [SnapshotState.UPLOADING, SnapshotState.DELETING])

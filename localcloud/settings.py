@@ -105,6 +105,7 @@ def environment(settings: LocalSettings, addresses: Addresses) -> dict[str, str]
         "HUB_MACHINE_SERVICE_ACCOUNT": settings.service_account("workspace-machine"),
         "HUB_IMAGE_REPOSITORY": f"{registry}/workspaces/workspace",
         "HUB_USUAL_SECONDS": _usual_seconds(TIMES[settings.times]),
+        "HUB_SNAPSHOT_PAUSE_SECONDS": f"{TIMES[settings.times].snapshot_pause:g}",
         # Shorter than in production, where they would cost money: for people who watch, and tests.
         "HUB_LOOK_MIN_SECONDS": "0.2",
         "HUB_LOOK_MAX_SECONDS": "2",
@@ -144,6 +145,7 @@ def _usual_seconds(times: Times) -> str:
         "stop": times.stop,
         "delete": times.delete,
         "delete_disk": times.disk_delete,
+        "snapshot": times.snapshot_capture,
     }
     return ",".join(f"{work}={seconds:g}" for work, seconds in usual.items())
 

@@ -42,6 +42,13 @@ def test_a_setting_can_be_overridden() -> None:
 
 
 @pytest.mark.parametrize("times", TIMES)
+def test_the_hub_lets_people_take_snapshots_as_often_as_the_local_compute(times: str) -> None:
+    """Who is let by the Hub is not refused by Compute."""
+    policy = read_settings(environment(LocalSettings(times=times), ADDRESSES)).policy
+    assert policy.snapshot_pause.total_seconds() == TIMES[times].snapshot_pause
+
+
+@pytest.mark.parametrize("times", TIMES)
 def test_the_hub_first_looks_when_the_local_compute_is_done(times: str) -> None:
     """A person who watches waits no longer, and the Hub asks no more often, than it has to."""
     usual = read_settings(environment(LocalSettings(times=times), ADDRESSES)).policy.usual
@@ -55,6 +62,7 @@ def test_the_hub_first_looks_when_the_local_compute_is_done(times: str) -> None:
         "stop": takes.stop,
         "delete": takes.delete,
         "delete_disk": takes.disk_delete,
+        "snapshot": takes.snapshot_capture,
         "boot": 2 * takes.boot,
     }
 

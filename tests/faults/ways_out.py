@@ -39,6 +39,8 @@ def check_way_out_by_delete(world: World) -> None:
     assert record(world) is None, "the record stays"
     assert not world.machines.instances, "a machine is left"
     assert not world.machines.disks, "a disk is left"
+    assert not world.machines.snapshots, "a snapshot is left"
+    assert not world.store.snapshots, "the record of a snapshot stays"
     assert not world.store.owners[OWNER].workspaces, "the owner's record holds it"
 
 

@@ -100,10 +100,13 @@ def end_without_snapshot(step: Step, problem: Problem, *, may_exist: bool) -> Up
     """End a SNAPSHOT that failed.
 
     A workspace in ERROR keeps its own error. ``may_exist``: the snapshot may exist in Compute, or
-    a worker may be about to make it. Then a record of it is made, whose jobs delete it.
+    a worker may be about to make it. Then a record of it is made, whose jobs delete it. Otherwise
+    the next one need not wait for Compute's sake: this one was long enough after the last.
     """
     in_error = step.workspace.status is Status.ERROR
     left = (unwanted(step.record, problem, step.now, step.policy),) if may_exist else ()
+    if not may_exist:
+        step = replace(step, workspace=replace(step.workspace, snapshot_asked_at=None))
     return end_as_it_was(
         step,
         "SnapshotFailed",

@@ -13,7 +13,7 @@ from shared.domain.instance import (
 )
 from shared.domain.steps.booting import boot_although_old
 from shared.domain.steps.failing import WAY_OUT, end_without_snapshot, fail, problem_of
-from shared.domain.steps.moves import Again
+from shared.domain.steps.moves import Again, TakeAgain
 from shared.domain.steps.step import CALLING_PHASE, Step
 from shared.domain.steps.stopping import give_memory_up
 from shared.domain.workspace import Operation, OperationKind, Phase, Problem, Status
@@ -107,7 +107,8 @@ def go_on_refused(step: Step, fault: Fault, command: Command | None = None) -> U
     if fault.kind is FaultKind.ALREADY_EXISTS and inserting:
         return _make_way(step, refusal)
     if _may_pass(step, refusal):
-        return Again(calling)(step)
+        accepted = calling is Phase.SNAPSHOT and command is None
+        return TakeAgain()(step) if accepted else Again(calling)(step)
     return _step_down(step, refusal)
 
 

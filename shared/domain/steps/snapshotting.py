@@ -24,13 +24,13 @@ from shared.domain.steps.failing import (
     problem_of,
 )
 from shared.domain.steps.faults import go_on_refused
-from shared.domain.steps.moves import Again, Wait
+from shared.domain.steps.moves import TakeAgain, Wait
 from shared.domain.steps.step import Call, Decision, Step
 from shared.domain.workspace import Phase, Problem, Status, Workspace
 
 _OFF = {ObservedState.ABSENT, ObservedState.TERMINATED}
 _WAIT = Wait()
-_TAKE_AGAIN = Again(Phase.SNAPSHOT)
+_TAKE_AGAIN = TakeAgain()
 
 
 class ObservedSnapshot(Enum):

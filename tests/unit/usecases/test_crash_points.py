@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared.domain.errors import UnavailableError
-from shared.domain.instance import FaultKind, InsertInstance, SuspendInstance
+from shared.domain.instance import CreateSnapshot, FaultKind, InsertInstance, SuspendInstance
 from shared.domain.lifecycle import NewMachine
 from shared.domain.owner_limits import Key
 from shared.domain.policy import Policy
@@ -94,6 +94,36 @@ def _being_created(world: World) -> None:
     world.pass_time(timedelta(seconds=5))
 
 
+def _snapshot(world: World) -> None:
+    world.ready()
+    world.snapshot("alice", _only(world).id)
+    world.run()
+    world.pass_time(world.policy.snapshot_pause)
+
+
+def _taking_snapshot(world: World) -> None:
+    world.ready()
+    world.snapshot("alice", _only(world).id)
+    world.pass_time(timedelta(seconds=2))
+
+
+def _no_snapshots_allowed(world: World) -> None:
+    world.ready()
+    world.machines.script(CreateSnapshot, Mishap.REFUSED, FaultKind.QUOTA, times=9)
+
+
+def _delete_snapshot(world: World) -> object:
+    return [
+        world.delete_snapshot("alice", snapshot.workspace_id, snapshot.id)
+        for snapshot in world.store.snapshots.values()
+    ]
+
+
+def _fork(world: World) -> object:
+    [snapshot] = world.store.snapshots
+    return world.create("alice", "two", from_snapshot=snapshot, key=KEY)
+
+
 def _sweep_twice(world: World) -> None:
     """Run the clean-up twice: the first reports failures, the second does the rest."""
     world.clean_up()
@@ -120,6 +150,14 @@ STORIES = {
     "delete": Story(_of_alice(World.delete), _ready),
     "delete of a suspended one": Story(_of_alice(World.delete), _suspended),
     "delete during a create": Story(_of_alice(World.delete), _being_created),
+    "snapshot": Story(_of_alice(World.snapshot, "first"), _ready),
+    "snapshot of a suspended one": Story(_of_alice(World.snapshot), _suspended),
+    "snapshot of one whose machine is gone": Story(_of_alice(World.snapshot), _gone),
+    "snapshot that is refused": Story(_of_alice(World.snapshot), _no_snapshots_allowed),
+    "delete of a snapshot": Story(_delete_snapshot, _snapshot),
+    "delete during a snapshot": Story(_of_alice(World.delete), _taking_snapshot),
+    "delete with snapshots": Story(_of_alice(World.delete), _snapshot),
+    "fork": Story(_fork, _snapshot),
 }
 
 
@@ -178,12 +216,24 @@ def outcome(world: World) -> list[dict[str, Any]]:
         for owner in world.store.owners.values()
         for held in owner.workspaces.values()
     }
+    snapshots = [
+        {
+            "name": snapshot.name,
+            "state": snapshot.state,
+            "due": snapshot.attend_at,
+            "error": snapshot.error and snapshot.error.code,
+            "there": world.machines.snapshots.get(snapshot.place.name),
+        }
+        for snapshot in world.store.snapshots.values()
+    ]
     return [
         *seen,
+        *snapshots,
         {
             "held": holdings,
             "machines": len(world.machines.instances),
             "disks": len(world.machines.disks),
+            "snapshots": len(world.machines.snapshots),
         },
     ]
 
@@ -236,4 +286,12 @@ def test_the_uninterrupted_stories_have_the_intended_outcomes() -> None:
         "delete": None,
         "delete of a suspended one": None,
         "delete during a create": None,
+        "snapshot": Status.READY,
+        "snapshot of a suspended one": Status.SUSPENDED,
+        "snapshot of one whose machine is gone": Status.ERROR,
+        "snapshot that is refused": Status.READY,
+        "delete of a snapshot": Status.READY,
+        "delete during a snapshot": None,
+        "delete with snapshots": None,
+        "fork": Status.READY,
     }

@@ -12,9 +12,11 @@ import pytest
 from shared.domain.errors import HubError, MachineFaultError, UnavailableError
 from shared.domain.instance import (
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
     Disk,
+    DiskSnapshot,
     FaultKind,
     InsertInstance,
     Instance,
@@ -45,7 +47,7 @@ from tests.faults.ways_out import (
 _MOST = timedelta(minutes=6)
 POLICY = Policy(
     zones=("us-west1-a", "us-west1-b"),
-    deadlines=Deadlines(create=_MOST, start=_MOST, stop=_MOST, delete=_MOST),
+    deadlines=Deadlines(create=_MOST, start=_MOST, stop=_MOST, delete=_MOST, snapshot=_MOST),
     rights_patience=_MOST / 2,
     changes_per_minute=10**6,
 )
@@ -194,6 +196,14 @@ class TroubledMachines(Machines):
         """See the port."""
         return self._read.list_disks()
 
+    def get_snapshot(self, name: str) -> DiskSnapshot | None:
+        """See the port."""
+        return self._read.get_snapshot(name)
+
+    def list_snapshots(self) -> Iterator[DiskSnapshot]:
+        """See the port."""
+        return self._read.list_snapshots()
+
     def console_tail(self, place: Place, most_bytes: int) -> str:
         """See the port."""
         return self._read.console_tail(place, most_bytes)
@@ -308,15 +318,21 @@ def _delete(world: World, ws: Workspace | None) -> None:
     world.delete(OWNER, ws.id)
 
 
+def _snapshot(world: World, ws: Workspace | None) -> None:
+    assert ws is not None
+    world.snapshot(OWNER, ws.id)
+
+
 def _create(world: World, _: Workspace | None) -> None:
     world.create(OWNER, "one")
 
 
-CREATE, STOP, START, DELETE = (
+CREATE, STOP, START, DELETE, SNAPSHOT = (
     OperationKind.CREATE,
     OperationKind.STOP,
     OperationKind.START,
     OperationKind.DELETE,
+    OperationKind.SNAPSHOT,
 )
 NEVER_READY, FAILS = GuestMishap.NEVER_READY, GuestMishap.FAILS_AT_BOOT
 STORIES = {
@@ -344,6 +360,8 @@ STORIES = {
     "start what misses its home": Story(START, _detached, _start, (DeleteInstance, InsertInstance)),
     "delete what runs": Story(DELETE, _ready, _delete, (DeleteInstance, DeleteDisk)),
     "delete what is suspended": Story(DELETE, _suspended, _delete, (DeleteInstance, DeleteDisk)),
+    "snapshot of what runs": Story(SNAPSHOT, _ready, _snapshot, (CreateSnapshot,)),
+    "snapshot of what is suspended": Story(SNAPSHOT, _suspended, _snapshot, (CreateSnapshot,)),
     "delete what is gone": Story(DELETE, _gone, _delete, (DeleteDisk,)),
 }
 
@@ -453,6 +471,8 @@ def mixture(seed: int) -> None:
 def _has_its_result(story: Story, ws: Workspace) -> bool:
     if story.kind is STOP:
         return ws.status is Status.SUSPENDED
+    if story.kind is SNAPSHOT:
+        return ws.error is None
     return story.kind is not DELETE and ws.status is Status.READY and ws.error is None
 
 

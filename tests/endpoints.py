@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from localcloud.catalogue import EVERYONE, Function, read_catalogue
 
 CATALOGUE = read_catalogue()
+NO_SNAPSHOT = "8f0a4a51-9f6e-4f43-a0b7-54b1d1a7f3c2"
 # Who may call a function. It checks people and machines itself; the platform checks its callers.
 PEOPLE, MACHINES, PLATFORM, ANYBODY = "people", "machines", "the platform", "anybody"
 
@@ -25,9 +26,14 @@ CHECKED_FOR: Mapping[str, str] = {each.name: checks(each) for each in CATALOGUE.
 
 
 def paths_for(callers: str, workspace_id: str) -> dict[str, str]:
-    """Return the path of the first route of each function that checks these callers."""
+    """Return the path of the first route of each function that checks these callers.
+
+    Where a path also names a snapshot, it is one that does not exist.
+    """
     return {
-        function.name: function.routes[0].path.format(workspace_id=workspace_id)
+        function.name: function.routes[0].path.format(
+            workspace_id=workspace_id, snapshot_id=NO_SNAPSHOT
+        )
         for function in CATALOGUE.functions
         if checks(function) == callers
     }

@@ -49,6 +49,7 @@ _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 Check = Callable[[Any], Any]
@@ -83,7 +84,7 @@ def read_object(request: Request) -> dict[str, Any]:
 
 
 def read_new_workspace(request: Request, policy: Policy) -> NewWorkspace:
-    """Return the new workspace of a ``POST /workspaces``, with the defaults filled in.
+    """Return the new workspace of a ``POST /workspaces``. What the body leaves out is None.
 
     Raises:
         InvalidRequestError: some fields are wrong. It has all of them.
@@ -91,10 +92,11 @@ def read_new_workspace(request: Request, policy: Policy) -> NewWorkspace:
     fields = _new_workspace_fields(request, policy)
     return NewWorkspace(
         name=fields["name"],
-        machine_type=fields.get("machine_type", policy.default_machine_type),
-        image_tag=fields.get("image_tag", policy.default_image_tag),
-        zone=fields.get("zone", policy.zones[0]),
-        metadata=fields.get("metadata", Metadata()),
+        machine_type=fields.get("machine_type"),
+        image_tag=fields.get("image_tag"),
+        zone=fields.get("zone"),
+        metadata=fields.get("metadata"),
+        from_snapshot=fields.get("from"),
     )
 
 
@@ -107,6 +109,7 @@ def _new_workspace_fields(request: Request, policy: Policy) -> dict[str, Any]:
             "image_tag": _image_tag(policy),
             "zone": _one_of(policy.zones),
             "metadata": _metadata,
+            "from": _from,
             **_DRY_RUN,
         },
         required="name",
@@ -130,6 +133,12 @@ def read_new_machine(request: Request, policy: Policy) -> NewMachine:
     )
     fields.pop("dry_run", None)  # see read_dry_run
     return NewMachine(**fields)
+
+
+def read_new_snapshot(request: Request) -> str | None:
+    """Return the name that a ``POST /workspaces/:id/snapshots`` gives; None if it gives none."""
+    name: str | None = _checked(read_object(request), {"name": _name}).get("name")
+    return name
 
 
 def read_new_connection(request: Request) -> NewConnection:
@@ -307,6 +316,7 @@ def _checked(
     names = {_camel_case(name): name for name in checks} | {name: name for name in checks}
     values: dict[str, Any] = {}
     problems: list[FieldProblem] = []
+    wrong: set[str] = set()
     for spelling, value in given.items():
         name = names.get(spelling)
         path = f"{within}{spelling}"[:100]
@@ -321,14 +331,15 @@ def _checked(
             try:
                 values[name] = checks[name](value)
             except _InvalidValueError as invalid:
+                wrong.add(name)
                 problems.append(FieldProblem(path, str(invalid)))
             except InvalidRequestError as nested:
+                wrong.add(name)
                 problems.extend(nested.problems)
-    wrong_fields = {problem.field for problem in problems}
     problems += [
-        FieldProblem(name, "is required")
+        FieldProblem(f"{within}{name}", "is required")
         for name in required.split()
-        if name not in values and name not in wrong_fields
+        if name not in values and name not in wrong
     ]
     if problems:
         raise InvalidRequestError(problems if within else _at_most(MOST_PROBLEMS, problems))
@@ -356,6 +367,15 @@ def _metadata(value: Any) -> Metadata:
             within="metadata.",
         )
     )
+
+
+def _from(value: Any) -> str:
+    """Check what a workspace is made from, and return the snapshot's id."""
+    if not isinstance(value, dict):
+        raise _InvalidValueError("must be an object with a snapshot_id")
+    check = _matching(_UUID, "must be a snapshot's id: a UUID in lower case")
+    fields = _checked(value, {"snapshot_id": check}, required="snapshot_id", within="from.")
+    return str(fields["snapshot_id"])
 
 
 def _text(value: Any) -> str:

@@ -10,8 +10,10 @@ from shared.domain.lifecycle import deletes_at, stops_at
 from shared.domain.outlook import Expected, outlook
 from shared.domain.policy import Policy
 from shared.domain.renewal import Renewal, renewal
+from shared.domain.snapshots import Snapshot
 from shared.domain.workspace import Operation, PhaseDuration, Problem, Status, Workspace
 from shared.entry.connection import connection_json
+from shared.usecases.manage_snapshots import SnapshotList
 from shared.usecases.manage_workspaces import Reached, RealTimeStatus
 
 
@@ -70,6 +72,38 @@ def operation_json(operation: Operation | None) -> dict[str, Any] | None:
         "deadline_at": _time(operation.deadline_at),
         "automatic": operation.automatic,
         "zones_tried": list(operation.zones_tried),
+        "snapshot_name": operation.snapshot_name,
+    }
+
+
+def snapshots_json(listed: SnapshotList) -> dict[str, Any]:
+    """Return a workspace's snapshots, how many it may have, and when it may have another."""
+    return {
+        "snapshots": [snapshot_json(snapshot) for snapshot in listed.snapshots],
+        "most": listed.most,
+        "next_at": _time(listed.next_at),
+    }
+
+
+def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a snapshot, without the fields that only workers need."""
+    return {
+        "id": snapshot.id,
+        "workspace_id": snapshot.workspace_id,
+        "name": snapshot.name,
+        "state": snapshot.state.value,
+        "automatic": snapshot.automatic,
+        "consistency": snapshot.consistency.value,
+        "asked_at": _time(snapshot.asked_at),
+        "captured_at": _time(snapshot.captured_at),
+        "ready_at": _time(snapshot.ready_at),
+        "disk_gb": snapshot.disk_gb,
+        "stored_bytes": snapshot.stored_bytes,
+        "zone": snapshot.zone,
+        "machine_type": snapshot.machine_type,
+        "image_tag": snapshot.image_tag,
+        "metadata": {"repo": snapshot.metadata.repo, "branch": snapshot.metadata.branch},
+        "error": _problem_json(snapshot.error),
     }
 
 
@@ -109,6 +143,7 @@ def event_json(event: Event) -> dict[str, Any]:
         "operation_kind": event.operation_kind,
         "seconds": event.seconds,
         "phases": _phases_json(event.phases),
+        "snapshot_id": event.snapshot_id,
     }
 
 

@@ -17,6 +17,7 @@ FEATURES = (
     "me",
     "outlook",
     "keep_awake",
+    "snapshots",
 )
 # The audience of `gcloud auth print-identity-token`, for all people and Hubs (seen in its tokens).
 GCLOUD_AUDIENCE = "32555940559.apps.googleusercontent.com"

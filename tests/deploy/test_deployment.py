@@ -30,6 +30,7 @@ from tests.terraform.module import local_values
 FUNCTIONS = read_catalogue().functions
 ASSET = "google-sign-in"  # it has the same name in every version
 WORKSPACE_ID = str(uuid.uuid4())
+SNAPSHOT_ID = "8f0a4a51-9f6e-4f43-a0b7-54b1d1a7f3c2"
 JOB = {"workspace_id": WORKSPACE_ID, "operation_id": str(uuid.uuid4()), "step": 1}
 PUSH = {
     "message": {
@@ -83,7 +84,7 @@ def calls(function: Function, token: str) -> list[tuple[str, str, dict[str, Any]
     return [
         (
             route.method,
-            route.path.format(workspace_id=WORKSPACE_ID, name=ASSET)
+            route.path.format(workspace_id=WORKSPACE_ID, snapshot_id=SNAPSHOT_ID, name=ASSET)
             + ("?dry_run=true" if route.path.endswith("/delete") else ""),
             {"headers": headers, "json": known},
         )
@@ -110,6 +111,7 @@ def check_answers(function: Function, url: str, cloud: RunningCloud, folder: Pat
     for method, path, options in calls(function, cloud.token(f"{uuid.uuid4()}@example.com")):
         answer = requests.request(method, url + path, timeout=30, **options)
         route = path.replace(WORKSPACE_ID, "{workspace_id}").replace(ASSET, "{name}")
+        route = route.replace(SNAPSHOT_ID, "{snapshot_id}")
         expected = expected_answer(function, f"{method} {route}")
         assert answer.status_code == expected, answer.text + (folder / "log").read_text()
 

@@ -148,6 +148,24 @@ class Functions:
         """Delete a workspace."""
         return self.call("delete_workspace", f"/workspaces/{workspace_id}", **options)
 
+    def snapshot(self, workspace_id: str, body: object = None, **options: Any) -> TestResponse:
+        """Take a snapshot."""
+        path = f"/workspaces/{workspace_id}/snapshots"
+        return self.call("create_snapshot", path, body, **options)
+
+    def snapshots(self, workspace_id: str, **options: Any) -> TestResponse:
+        """List snapshots."""
+        return self.call("list_snapshots", f"/workspaces/{workspace_id}/snapshots", **options)
+
+    def delete_snapshot(self, workspace_id: str, snapshot_id: str, **options: Any) -> TestResponse:
+        """Delete a snapshot."""
+        path = f"/workspaces/{workspace_id}/snapshots/{snapshot_id}"
+        return self.call("delete_snapshot", path, **options)
+
+    def fork(self, snapshot_id: str, name: str = "fork", **options: Any) -> TestResponse:
+        """Create a workspace from a snapshot."""
+        return self.create({"name": name, "from": {"snapshot_id": snapshot_id}}, **options)
+
     def report(
         self, workspace: Workspace, body: object, *, machine: FakeInstance | None = None
     ) -> TestResponse:

@@ -66,6 +66,9 @@ def all_answers(hub: Functions) -> dict[str, Any]:
         "stop": hub.stop(workspace.id),
         "start": hub.start(str(uuid.uuid4())),
         "events": hub.events(workspace.id),
+        "snapshot": hub.snapshot(workspace.id),
+        "snapshots": hub.snapshots(workspace.id),
+        "delete snapshot": hub.delete_snapshot(workspace.id, str(uuid.uuid4())),
         "delete": hub.delete(workspace.id),
         "me": hub.me(),
         "health": hub.call("describe_api", "/health"),
@@ -650,6 +653,7 @@ EVENT_FIELDS = {
         "operation_kind",
         "seconds",
         "phases",
+        "snapshot_id",
     ),
 }
 
@@ -716,6 +720,7 @@ def test_a_trail_has_who_did_what_latest_first(hub: Functions) -> None:
         "operation_kind": None,
         "seconds": None,
         "phases": [],
+        "snapshot_id": None,
     }
 
 
@@ -1110,15 +1115,23 @@ def test_an_unavailable_database_is_503_with_retry_after(
 
     workspace = a_workspace()
     hub.world.store.put(workspace)
-    for method in ("get", "get_owner", "commit", "list_owned", "list_all", "list_events"):
+    for method in (
+        *("get", "get_owner", "get_snapshot", "commit"),
+        *("list_owned", "list_all", "list_events", "list_snapshots"),
+    ):
         monkeypatch.setattr(hub.world.store, method, away)
 
-    asked = (lambda: hub.create({"name": "one"}), hub.list_workspaces)
+    asked = (
+        lambda: hub.create({"name": "one"}),
+        hub.list_workspaces,
+        lambda: hub.delete_snapshot(workspace.id, str(uuid.uuid4())),
+        lambda: hub.fork(str(uuid.uuid4())),
+    )
     verbs = [
         lambda verb=verb: verb(workspace.id)
         for verb in (
             *(hub.get, hub.status, hub.connect, hub.stop, hub.start, hub.delete),
-            hub.events,
+            *(hub.events, hub.snapshot, hub.snapshots),
         )
     ]
     for ask in (*asked, *verbs):

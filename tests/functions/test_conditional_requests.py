@@ -33,12 +33,13 @@ def asks(hub: Functions, workspace_id: str) -> dict[str, Ask]:
         "get": lambda **options: hub.get(workspace_id, **options),
         "status": lambda **options: hub.status(workspace_id, **options),
         "me": hub.me,
+        "snapshots": lambda **options: hub.snapshots(workspace_id, **options),
         "events": lambda **options: hub.events(workspace_id, **options),
         "all events": lambda **options: hub.all_events(**({"token": "grace"} | options)),
     }
 
 
-ASKED = ("list", "get", "status", "me", "events", "all events")
+ASKED = ("list", "get", "status", "me", "snapshots", "events", "all events")
 
 
 def again(ask: Ask, tag: str, **headers: str) -> TestResponse:

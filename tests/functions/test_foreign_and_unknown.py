@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import pytest
 from werkzeug.test import TestResponse
 
+from shared.domain.snapshots import Snapshot, SnapshotState
 from shared.domain.workspace import OperationKind, Status, Workspace
 from shared.usecases.audit import AuditTrail
 from tests.fakes.interruptions import Interruptions
-from tests.fakes.records import a_workspace, an_operation
+from tests.fakes.records import a_snapshot, a_workspace, an_operation
 from tests.functions.conftest import Functions, a_machine_named
 
 HEADERS = {"X-Request-Id": "the-same"}
@@ -32,6 +33,27 @@ def _reports(event: str) -> Callable[[Functions, str], TestResponse]:
     return report
 
 
+FOREIGN: dict[str, Workspace] = {
+    "READY": a_workspace(owner_id="bob"),
+    "SUSPENDED": a_workspace(Status.SUSPENDED, owner_id="bob"),
+    "ERROR": a_workspace(Status.ERROR, owner_id="bob"),
+    "being made": a_workspace(
+        Status.PROVISIONING, an_operation(OperationKind.CREATE), owner_id="bob", instance_id=None
+    ),
+    "being deleted": a_workspace(Status.READY, an_operation(OperationKind.DELETE), owner_id="bob"),
+}
+UNKNOWN = str(uuid.uuid4())
+BOBS_SNAPSHOT = a_snapshot(FOREIGN["READY"])
+# Snapshots that Alice, and Grace, the administrator, may not make a workspace from.
+NOT_THEIRS: dict[str, Snapshot] = {
+    "READY": BOBS_SNAPSHOT,
+    **{
+        state.value: a_snapshot(FOREIGN["READY"], state=state)
+        for state in SnapshotState
+        if state is not SnapshotState.READY
+    },
+    "of a workspace that is gone": a_snapshot(owner_id="bob"),
+}
 REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
     "get": lambda hub, workspace_id: hub.get(workspace_id, headers=HEADERS),
     "connect": lambda hub, workspace_id: hub.connect(workspace_id, headers=HEADERS),
@@ -64,20 +86,21 @@ REQUESTS: dict[str, Callable[[Functions, str], TestResponse]] = {
         workspace_id, "2026-03-02T12:00:00Z", headers=HEADERS
     ),
     "delete": lambda hub, workspace_id: hub.delete(workspace_id, headers=HEADERS),
+    "snapshots": lambda hub, workspace_id: hub.snapshots(workspace_id, headers=HEADERS),
+    "snapshot": lambda hub, workspace_id: hub.snapshot(workspace_id, headers=HEADERS),
+    "snapshot with a name": lambda hub, workspace_id: hub.snapshot(
+        workspace_id, {"name": "one"}, headers=HEADERS
+    ),
+    "delete its snapshot": lambda hub, workspace_id: hub.delete_snapshot(
+        workspace_id, BOBS_SNAPSHOT.id, headers=HEADERS
+    ),
+    "delete an unknown snapshot": lambda hub, workspace_id: hub.delete_snapshot(
+        workspace_id, UNKNOWN, headers=HEADERS
+    ),
     "ready": _reports("ready"),
     "heartbeat": _reports("heartbeat"),
     "failed": _reports("failed"),
 }
-FOREIGN: dict[str, Workspace] = {
-    "READY": a_workspace(owner_id="bob"),
-    "SUSPENDED": a_workspace(Status.SUSPENDED, owner_id="bob"),
-    "ERROR": a_workspace(Status.ERROR, owner_id="bob"),
-    "being made": a_workspace(
-        Status.PROVISIONING, an_operation(OperationKind.CREATE), owner_id="bob", instance_id=None
-    ),
-    "being deleted": a_workspace(Status.READY, an_operation(OperationKind.DELETE), owner_id="bob"),
-}
-UNKNOWN = str(uuid.uuid4())
 
 
 @dataclass(frozen=True)
@@ -124,6 +147,7 @@ def test_a_foreign_and_an_unknown_id_get_the_same_at_the_same_cost(
     """Each call, answer and event is the same for first, repeated and mixed requests."""
     request, theirs = REQUESTS[name], FOREIGN[state]
     hub.world.store.put(theirs)
+    hub.world.store.put_snapshots(BOBS_SNAPSHOT)
 
     foreign = outcome_of(hub, request, [theirs.id] * 3)
 
@@ -160,3 +184,54 @@ def test_refusals_of_both_are_counted_alike(hub: Functions, name: str) -> None:
         )
     assert written[0] == written[1]
     assert [times for _, times, _ in written[0]] == [1, 2]
+
+
+SOURCES: dict[str, Callable[[Functions, str], TestResponse]] = {
+    "fork": lambda hub, snapshot_id: hub.fork(snapshot_id, headers=HEADERS),
+    "fork as administrator": lambda hub, snapshot_id: hub.fork(
+        snapshot_id, headers=HEADERS, token="grace"
+    ),
+    "dry run of a fork": lambda hub, snapshot_id: hub.fork(
+        snapshot_id, headers=HEADERS, query_string="dry_run=true"
+    ),
+}
+
+
+@pytest.mark.parametrize("state", NOT_THEIRS)
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_foreign_and_an_unknown_snapshot_get_the_same_at_the_same_cost(
+    hub: Functions, name: str, state: str
+) -> None:
+    """Nobody makes a workspace from another's snapshot, or learns that it exists or its state."""
+    request, theirs = SOURCES[name], NOT_THEIRS[state]
+    hub.world.store.put(FOREIGN["READY"])
+    hub.world.store.put_snapshots(theirs)
+
+    foreign = outcome_of(hub, request, [theirs.id] * 3)
+
+    assert {status for status, _, _ in foreign.answers} == {404}
+    assert foreign == outcome_of(hub, request, [UNKNOWN] * 3)
+    assert foreign == outcome_of(hub, request, [theirs.id, UNKNOWN, theirs.id])
+    assert foreign == outcome_of(hub, request, [UNKNOWN, theirs.id, UNKNOWN])
+    assert foreign.calls.count("store.get_snapshot") == 3
+    assert not [call for call in foreign.calls if call.startswith(("machines.", "jobs."))]
+    assert not [each for each in hub.world.store.workspaces.values() if each.owner_id != "bob"]
+
+
+@pytest.mark.parametrize("token", ["alice", "grace"])
+def test_another_workspaces_snapshot_is_as_an_unknown_one(hub: Functions, token: str) -> None:
+    """The path names both; a snapshot of one's own other workspace is not found there either."""
+    mine, other = a_workspace(), a_workspace(name="two")
+    of_other = a_snapshot(other)
+    hub.world.store.put(mine, other, FOREIGN["READY"])
+    hub.world.store.put_snapshots(of_other, BOBS_SNAPSHOT)
+
+    def delete(hub: Functions, snapshot_id: str) -> TestResponse:
+        return hub.delete_snapshot(mine.id, snapshot_id, headers=HEADERS, token=token)
+
+    unknown = outcome_of(hub, delete, [UNKNOWN] * 2)
+
+    assert {status for status, _, _ in unknown.answers} == {404}
+    for snapshot in (of_other, BOBS_SNAPSHOT):
+        assert outcome_of(hub, delete, [snapshot.id] * 2) == unknown
+    assert set(hub.world.store.snapshots.values()) == {of_other, BOBS_SNAPSHOT}

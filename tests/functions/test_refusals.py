@@ -494,10 +494,36 @@ def test_wrong_fields_of_a_start_are_400(
     assert set(wrong_fields(hub.start(SOME_ID, body))) == fields
 
 
-@pytest.mark.parametrize("name", ["stop_workspace", "delete_workspace"])
+@pytest.mark.parametrize("name", ["stop_workspace", "delete_workspace", "delete_snapshot"])
 def test_a_stop_and_a_delete_accept_no_fields(hub: Functions, name: str) -> None:
     """A field that has no effect must not be accepted."""
     assert set(wrong_fields(hub.call(name, HTTP[name], {"force": True}))) == {"force"}
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({"name": ""}, {"name"}),
+        ({"name": "a b"}, {"name"}),
+        ({"name": "x" * 49}, {"name"}),
+        ({"name": 7}, {"name"}),
+        ({"label": "one"}, {"label"}),
+        ({"automatic": True, "name": []}, {"automatic", "name"}),
+        ({"dry_run": True}, {"dry_run"}),
+    ],
+)
+def test_wrong_fields_of_a_snapshot_are_400(
+    hub: Functions, body: dict[str, Any], fields: set[str]
+) -> None:
+    """A name is as a workspace's. There is no dry run, and none is taken for one."""
+    assert set(wrong_fields(hub.snapshot(SOME_ID, body))) == fields
+
+
+@pytest.mark.parametrize("name", ["create_snapshot", "list_snapshots", "delete_snapshot"])
+@pytest.mark.parametrize("query", ["dry_run=true", "limit=1", "x"])
+def test_snapshots_take_no_query(hub: Functions, name: str, query: str) -> None:
+    """Who asks for a dry run expects that nothing is done."""
+    assert set(wrong_fields(hub.call(name, HTTP[name], query_string=query))) == {"query"}
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ä"])

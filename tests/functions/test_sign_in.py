@@ -47,6 +47,7 @@ def test_it_says_which_hub_this_is(hub: Functions) -> None:
         "me",
         "outlook",
         "keep_awake",
+        "snapshots",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,8 @@ PEOPLE = {
 NEEDED_STATE = {
     "stop_workspace": "READY",
     "start_workspace": "SUSPENDED",
+    "create_snapshot": "READY",
+    "delete_snapshot": "READY",
     "delete_workspace": None,
 }
 
@@ -71,9 +74,37 @@ class Team:
             if NEEDED_STATE[key[0]] == "READY":
                 self.owner.wait_until_settled(workspace["id"], "READY")
         self.owner.wait_until_settled(self.kept, "READY")
+        self._snapshots = self._take_snapshots(
+            self.kept,
+            *(
+                str(workspace["id"])
+                for key, workspace in self._spare.items()
+                if key[0] == "delete_snapshot"
+            ),
+        )
         for workspace_id in to_suspend:
             self.owner.wait_until_settled(workspace_id, "SUSPENDED")
         self.owner.wait_until_gone(self.gone)
+
+    def _take_snapshots(self, *workspace_ids: str) -> dict[str, str]:
+        """Take a snapshot of each workspace, wait until all are READY, and return their ids."""
+        for workspace_id in workspace_ids:
+            taken = self.owner.request("POST", f"/workspaces/{workspace_id}/snapshots")
+            assert taken.status_code == 202, taken.text
+
+        def ready(workspace_id: str) -> str | None:
+            path = f"/workspaces/{workspace_id}/snapshots"
+            listed = self.owner.request("GET", path).json()["snapshots"]
+            return next((each["id"] for each in listed if each["state"] == "READY"), None)
+
+        found: dict[str, str] = {}
+        end = time.monotonic() + 60
+        while len(found) < len(workspace_ids):
+            assert time.monotonic() < end, "the snapshots do not become READY"
+            time.sleep(0.2)
+            taken_of = {each: ready(each) for each in workspace_ids}
+            found = {each: snapshot for each, snapshot in taken_of.items() if snapshot}
+        return found
 
     @property
     def kept(self) -> str:
@@ -116,15 +147,21 @@ class Team:
     def ask(self, row: dict[str, str], column: str) -> requests.Response:
         """Send a row's request to the function's own URL, with a column's token."""
         function = CATALOGUE[row["function"]]
-        method, path = row["request"].split(" ")
+        method, path, *source = row["request"].split(" ")
         workspace = self._spare.get((function.name, column), self._made["kept"])
         path = path.format(
             workspace_id=workspace["id"],
             gone_id=self.gone,
             owner_id=workspace["owner_id"],
+            snapshot_id=self._snapshots.get(str(workspace["id"])),
+            other_snapshot_id=self._snapshots[self.kept],
             name="google-sign-in",
         )
         caller = ApiClient(self.cloud.function_url(function.name), self.token(column, function))
+        if source:
+            snapshot = {"snapshot_id": self._snapshots[self.kept]}
+            body = {"name": f"from-{column.replace(' ', '-')}", "from": snapshot}
+            return caller.request(method, path, json=body)
         return caller.request(method, path, **self._body(function, column))
 
     def _body(self, function: Function, column: str) -> dict[str, Any]:

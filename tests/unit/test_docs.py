@@ -40,7 +40,12 @@ def name_of(page: Path) -> str:
 def test_the_permission_matrix_has_every_function_and_route() -> None:
     """A new function, or a new route of one, without a row is noticed."""
     shown = {
-        (row["function"], row["request"].partition("?")[0].replace("{gone_id}", "{workspace_id}"))
+        (
+            row["function"],
+            re.sub(r"\?.*| from .*", "", row["request"])
+            .replace("{gone_id}", "{workspace_id}")
+            .replace("{other_snapshot_id}", "{snapshot_id}"),
+        )
         for row in permissions()
     }
     there = {
@@ -97,7 +102,8 @@ def requests_shown() -> set[tuple[str, str]]:
         [path] = re.findall(r' "?(?:\$HUB|http://127\.0\.0\.1:8080)(/[^ "?]*)', command)
         method = "POST" if " -d " in command else "GET"
         named = re.findall(r" -X ([A-Z]+)", command)
-        found.add((named[0] if named else method, path.replace("$ID", "{workspace_id}")))
+        path = path.replace("$ID", "{workspace_id}").replace("$SNAPSHOT", "{snapshot_id}")
+        found.add((named[0] if named else method, path))
     return found
 
 

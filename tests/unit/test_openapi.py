@@ -22,6 +22,7 @@ from shared.config import Connect, ConnectKind
 from shared.domain import errors, events, lifecycle
 from shared.domain.access import Actor, MachineIdentity
 from shared.domain.changes import Change, Forgotten, Transition, Updated, finish
+from shared.domain.course import Lost
 from shared.domain.errors import FieldProblem, HubError
 from shared.domain.events import Event, hub_events
 from shared.domain.idleness import HeartbeatReason
@@ -29,6 +30,7 @@ from shared.domain.instance import Instance, InstanceState
 from shared.domain.lifecycle import CLEANUP, NewMachine, NewWorkspace
 from shared.domain.policy import Policy
 from shared.domain.reports import ReportEvent
+from shared.domain.snapshots import Consistency, Snapshot, SnapshotState
 from shared.domain.workspace import (
     Activity,
     Metadata,
@@ -44,6 +46,7 @@ from shared.entry.bodies import (
     read_list_query,
     read_new_connection,
     read_new_machine,
+    read_new_snapshot,
     read_new_workspace,
     read_page_query,
     read_report,
@@ -51,7 +54,15 @@ from shared.entry.bodies import (
 )
 from shared.entry.description import description
 from shared.entry.http import SECURITY_HEADERS
-from shared.entry.representation import event_json, reached_json, status_json, workspace_json
+from shared.entry.representation import (
+    event_json,
+    reached_json,
+    snapshot_json,
+    snapshots_json,
+    status_json,
+    workspace_json,
+)
+from shared.usecases.manage_snapshots import SnapshotList
 from shared.usecases.manage_workspaces import Reached, RealTimeStatus
 from tests.endpoints import ANYBODY, MACHINES, checks
 
@@ -240,6 +251,10 @@ HUB_ERRORS: list[HubError] = [
     errors.OperationUnderWayError(new_workspace().operation),  # type: ignore[arg-type]
     errors.NotAwakeError(Status.SUSPENDED),
     errors.NameTakenError("You have that."),
+    errors.NoHomeError("There is none yet."),
+    errors.SnapshotNotFoundError(UUID),
+    errors.SnapshotNotReadyError("Try again."),
+    errors.SnapshotInUseError("A workspace is made from it."),
     errors.ReportNotTakenError("It is about another boot."),
     errors.WorkspaceGoneError("It has been deleted."),
     errors.IdempotencyKeyReusedError("It was used."),
@@ -412,6 +427,9 @@ def test_every_example_of_a_header_or_parameter_fits_its_schema(kind: str) -> No
         (("Instance", "status"), InstanceState),
         (("WorkspaceFields", "last_activity"), Activity),
         (("WorkspaceFields", "stopped_because"), StopReason),
+        (("DryRun", "loses", "what"), Lost),
+        (("Snapshot", "state"), SnapshotState),
+        (("Snapshot", "consistency"), Consistency),
         (("Report", "event"), ReportEvent),
         (("Report", "because"), HeartbeatReason),
     ],
@@ -422,7 +440,7 @@ def test_its_enumerations_are_those_of_the_code(
     """The document has exactly the values that the code has."""
     node = DOCUMENT["components"]["schemas"][schema[0]]
     for name in schema[1:]:
-        node = node["properties"][name]
+        node = node.get("items", node)["properties"][name]
     assert [value for value in node["enum"] if value is not None] == [
         member.value for member in known
     ]
@@ -487,6 +505,58 @@ def test_a_workspace_that_is_connected_to_fits_its_schema(
         schema_named("WorkspaceReached"),
         reached_json(Reached(WORKSPACES[name], host), POLICY, connect),
     )
+
+
+SNAPSHOTS = {
+    "uploading": Snapshot(
+        id=OPERATION,
+        workspace_id=UUID,
+        owner_id=ACTOR.id,
+        name=None,
+        automatic=False,
+        state=SnapshotState.UPLOADING,
+        consistency=Consistency.CRASH,
+        requested_by=ACTOR.id,
+        request_id="laptop-42",
+        asked_at=NOW,
+        captured_at=NOW,
+        updated_at=NOW,
+        disk_name=f"home-{UUID}",
+        zone="us-west1-a",
+        machine_type="e2-standard-4",
+        image_tag="latest",
+        metadata=Metadata(branch="main"),
+    )
+}
+SNAPSHOTS["ready"] = replace(
+    SNAPSHOTS["uploading"],
+    name="before",
+    state=SnapshotState.READY,
+    consistency=Consistency.CLEAN,
+    ready_at=NOW + timedelta(minutes=3),
+    disk_gb=50,
+    stored_bytes=0,
+)
+SNAPSHOTS["failed"] = replace(
+    SNAPSHOTS["uploading"],
+    state=SnapshotState.FAILED,
+    captured_at=None,
+    error=Problem("COMPUTE_REFUSED", "It says no.", retryable=False, at=NOW),
+)
+SNAPSHOTS["deleting"] = replace(SNAPSHOTS["ready"], state=SnapshotState.DELETING)
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_a_snapshot_in_any_state_fits_its_schema(name: str) -> None:
+    """The answer of the endpoints has exactly the members of the schema."""
+    assert_fits(schema_named("Snapshot"), snapshot_json(SNAPSHOTS[name]))
+
+
+@pytest.mark.parametrize("next_at", [None, NOW])
+def test_a_list_of_snapshots_fits_its_schema(next_at: datetime | None) -> None:
+    """Of a workspace with all kinds of snapshots, and of one that never had any."""
+    listed = SnapshotList(list(SNAPSHOTS.values()) if next_at else [], 5, next_at)
+    assert_fits(schema_named("Snapshots"), snapshots_json(listed))
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -555,6 +625,7 @@ READERS: dict[str, Callable[[Request], object]] = {
     "NewWorkspace": lambda request: read_new_workspace(request, POLICY),
     "NewMachine": lambda request: read_new_machine(request, POLICY),
     "NewConnection": read_new_connection,
+    "NewSnapshot": read_new_snapshot,
     "KeepAwake": read_kept_awake,
     "OnlyDryRun": read_stop,
     "Report": lambda request: read_report(request, MACHINE),
@@ -584,16 +655,16 @@ def test_the_code_reads_every_example_of_a_request(schema: str, body: object) ->
 @pytest.mark.parametrize(
     "within",
     [
-        *("NewWorkspace", "NewMachine", "NewConnection", "KeepAwake", "OnlyDryRun", "Report"),
-        "NewMetadata",
+        *("NewWorkspace", "NewMachine", "NewConnection", "NewSnapshot", "KeepAwake", "OnlyDryRun"),
+        *("Report", "NewMetadata", "NewFrom"),
     ],
 )
 def test_the_fields_of_a_request_are_those_of_the_code(within: str) -> None:
     """The code's message about an unknown field lists the fields that the document has."""
     unknown: Any = {"unknown": 1}
-    reader, body = (
-        ("NewWorkspace", {"metadata": unknown}) if within == "NewMetadata" else (within, unknown)
-    )
+    nested = {"NewMetadata": {"metadata": unknown}, "NewFrom": {"from": unknown}}
+    reader = "NewWorkspace" if within in nested else within
+    body = nested.get(within, unknown)
     with pytest.raises(errors.InvalidRequestError) as refusal:
         READERS[reader](request_with(body))
     told = next(

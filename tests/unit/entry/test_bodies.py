@@ -13,9 +13,15 @@ from werkzeug.test import EnvironBuilder
 from shared.domain.access import MachineIdentity
 from shared.domain.errors import InvalidRequestError
 from shared.domain.idleness import HeartbeatReason
-from shared.domain.lifecycle import NewMachine
+from shared.domain.lifecycle import NewMachine, NewWorkspace
 from shared.domain.policy import Policy
-from shared.entry.bodies import read_new_machine, read_new_workspace, read_report
+from shared.domain.workspace import Metadata
+from shared.entry.bodies import (
+    read_new_machine,
+    read_new_snapshot,
+    read_new_workspace,
+    read_report,
+)
 
 MACHINE = MachineIdentity(
     "example", "us-west1-a", "workspace-0b0e6c3c-6f0e-4c37-9d2b-1f7f8c3c9b52", "4711"
@@ -46,7 +52,7 @@ def heartbeat(**more: Any) -> Request:
 def test_a_repository_may_be_given_in_any_form(repo: str) -> None:
     """A URL, git's short form and the image's own names are stored as they were sent."""
     new = read_new_workspace(request_with({"name": "api", "metadata": {"repo": repo}}), Policy())
-    assert new.metadata.repo == repo
+    assert new.metadata == Metadata(repo=repo)
 
 
 @pytest.mark.parametrize("field", ["branch", "device_id"])
@@ -186,3 +192,52 @@ def test_what_is_no_host_key_is_refused(key: object) -> None:
         read_report(request_with(report), MACHINE)
 
     assert [problem.field for problem in refused.value.problems] == ["host_key"]
+
+
+SNAPSHOT_ID = "8f0a4a51-9f6e-4f43-a0b7-54b1d1a7f3c2"
+
+
+@pytest.mark.parametrize("spelling", ["snapshot_id", "snapshotId"])
+def test_a_workspace_may_be_made_from_a_snapshot(spelling: str) -> None:
+    """What the body leaves out is left open, since the snapshot has it."""
+    body = {"name": "api", "from": {spelling: SNAPSHOT_ID}}
+    new = read_new_workspace(request_with(body), Policy())
+    assert new == NewWorkspace(name="api", from_snapshot=SNAPSHOT_ID)
+
+
+def test_a_source_that_is_null_is_none() -> None:
+    """A client may always send all fields."""
+    new = read_new_workspace(request_with({"name": "api", "from": None}), Policy())
+    assert new.from_snapshot is None
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [
+        ({}, "from.snapshot_id"),
+        ({"snapshot_id": None}, "from.snapshot_id"),
+        ({"snapshot_id": 7}, "from.snapshot_id"),
+        ({"snapshotId": "x"}, "from.snapshotId"),
+        ({"snapshot_id": SNAPSHOT_ID.upper()}, "from.snapshot_id"),
+        ({"snapshot_id": f"{SNAPSHOT_ID}/.."}, "from.snapshot_id"),
+        ({"snapshot_id": SNAPSHOT_ID, "snapshotId": SNAPSHOT_ID}, "from.snapshotId"),
+        ({"snapshot_id": SNAPSHOT_ID, "zone": "us-west1-a"}, "from.zone"),
+        (SNAPSHOT_ID, "from"),
+        ([], "from"),
+        (True, "from"),
+    ],
+    ids=str,
+)
+def test_a_wrong_source_is_named_by_its_path(source: object, field: str) -> None:
+    """Each wrong field is named once, in the spelling in which it was sent."""
+    with pytest.raises(InvalidRequestError) as refusal:
+        read_new_workspace(request_with({"name": "api", "from": source}), Policy())
+    assert [wrong.field for wrong in refusal.value.problems] == [field]
+
+
+@pytest.mark.parametrize(
+    ("body", "name"), [({}, None), ({"name": None}, None), ({"name": "v1.0"}, "v1.0")]
+)
+def test_a_snapshot_may_have_a_name(body: object, name: str | None) -> None:
+    """No name, null and no body are the same."""
+    assert read_new_snapshot(request_with(body)) == name

@@ -18,7 +18,6 @@ from shared.domain.workspace import Activity, HomeDisk, Problem, Status, StopRea
 
 MACHINE_GONE = "MACHINE_GONE"
 MACHINE_NOT_READY = "MACHINE_NOT_READY"
-MACHINE_STOPPED = "MACHINE_STOPPED"
 
 
 class ObservedState(Enum):
@@ -119,7 +118,7 @@ def observe(workspace: Workspace, instance: Instance | None, now: datetime) -> O
         return Observation(Status.READY, machine_running=True, settled=True, problem=problem)
     problem = error if suspended else None
     if ready and state is ObservedState.TERMINATED:
-        problem = Problem(MACHINE_STOPPED, _STOPPED, retryable=True, at=now)
+        problem = Problem("MACHINE_STOPPED", _STOPPED, retryable=True, at=now)
     return Observation(Status.SUSPENDED, machine_running=False, settled=True, problem=problem)
 
 

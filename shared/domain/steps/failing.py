@@ -31,14 +31,8 @@ WAY_OUT = {
 
 
 def problem_of(step: Step, code: str, message: str, *, retryable: bool = False) -> Problem:
-    """Return why the step's operation fails.
-
-    A SNAPSHOT is not named in it: the problem outlives the operation, and version 0.1 cannot read
-    this kind.
-    """
-    kind = step.operation.kind
-    named = None if kind is OperationKind.SNAPSHOT else kind
-    return Problem(code, message, retryable, step.now, named)
+    """Return why the step's operation fails."""
+    return Problem(code, message, retryable, step.now, step.operation.kind)
 
 
 def fail(step: Step, problem: Problem) -> Updated:

@@ -7,7 +7,7 @@ The machine stays as it is. What becomes of the snapshot then is its own record'
 from enum import Enum
 
 from shared.domain.changes import Updated
-from shared.domain.drift import MACHINE_STOPPED, ObservedState, observed_state
+from shared.domain.drift import ObservedState, observed_state
 from shared.domain.instance import CreateSnapshot, Instance, Place, SnapshotStatus
 from shared.domain.snapshots import (
     SNAPSHOT_FAILED,
@@ -26,7 +26,7 @@ from shared.domain.steps.failing import (
 from shared.domain.steps.faults import go_on_refused
 from shared.domain.steps.moves import TakeAgain, Wait
 from shared.domain.steps.step import Call, Decision, Step
-from shared.domain.workspace import Phase, Problem, Status, Workspace
+from shared.domain.workspace import OperationKind, Phase, Problem, Workspace
 
 _OFF = {ObservedState.ABSENT, ObservedState.TERMINATED}
 _WAIT = Wait()
@@ -109,9 +109,8 @@ def end_captured(step: Step) -> Updated:
 def _error_kept(workspace: Workspace) -> Problem | None:
     """Return the workspace's error, unless it says that an earlier SNAPSHOT failed."""
     error = workspace.error
-    if error is None or workspace.status is Status.ERROR or error.operation_kind is not None:
-        return error
-    return error if error.code == MACHINE_STOPPED else None
+    overcome = error is not None and error.operation_kind is OperationKind.SNAPSHOT
+    return None if overcome else error
 
 
 def end_failed_snapshot(step: Step) -> Updated:

@@ -8,7 +8,7 @@ import pytest
 from shared.domain import lifecycle, machine_access, reports
 from shared.domain.access import Actor
 from shared.domain.changes import Updated
-from shared.domain.drift import MACHINE_NOT_READY, MACHINE_STOPPED, adopt_observed, has_drifted
+from shared.domain.drift import MACHINE_NOT_READY, adopt_observed, has_drifted
 from shared.domain.errors import (
     NoHomeError,
     NotAwakeError,
@@ -200,7 +200,7 @@ def test_a_job_that_cannot_be_delivered_ends_it() -> None:
     assert change is not None
     assert change.workspace.status is Status.READY
     assert change.workspace.error is not None
-    assert change.workspace.error.operation_kind is None
+    assert change.workspace.error.operation_kind is OperationKind.SNAPSHOT
     [left] = change.snapshots
     assert (left.id, left.state) == (operation.id, SnapshotState.DELETING)
     assert left.kept_until == NOW + POLICY.worker_timeout
@@ -209,13 +209,18 @@ def test_a_job_that_cannot_be_delivered_ends_it() -> None:
 
 def test_only_the_error_of_an_earlier_snapshot_goes_with_a_snapshot() -> None:
     """Whatever else is wrong is wrong still."""
-    earlier = Problem("COMPUTE_QUOTA_EXCEEDED", "No quota.", retryable=True, at=NOW)
-    stopped = replace(earlier, code=MACHINE_STOPPED)
-    of_a_stop = replace(earlier, operation_kind=OperationKind.STOP)
+    earlier = Problem(
+        "COMPUTE_QUOTA_EXCEEDED",
+        "No quota.",
+        retryable=True,
+        at=NOW,
+        operation_kind=OperationKind.SNAPSHOT,
+    )
 
     assert ended(taking(error=earlier)).error is None
-    assert ended(taking(error=stopped)).error == stopped
-    assert ended(taking(error=of_a_stop)).error == of_a_stop
+    for kind in (None, OperationKind.STOP):
+        another = replace(earlier, operation_kind=kind)
+        assert ended(taking(error=another)).error == another
 
 
 # ---- asking for one ----

@@ -166,8 +166,7 @@ def test_a_snapshot_that_compute_refuses_is_an_error_of_a_workspace_that_stays_r
     after = world.workspace(workspace.id)
     assert after.error is not None
     assert (after.status, after.error.code) == (Status.READY, "COMPUTE_QUOTA_EXCEEDED")
-    assert after.error.operation_kind is None  # version 0.1 cannot read this kind
-    assert after.schema_version == 1
+    assert after.error.operation_kind is OperationKind.SNAPSHOT
     assert (dict(world.store.snapshots), world.machines.snapshots) == ({}, {})
     [end] = [event for event in world.store.events if event.what == "SnapshotFailed"]
     assert (end.result, end.operation_kind) == ("COMPUTE_QUOTA_EXCEEDED", "SNAPSHOT")

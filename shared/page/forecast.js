@@ -10,6 +10,7 @@ import { duration } from "page/times.js";
 const LOST = {
   memory: "What is in memory",
   home: "The home, with every file in it",
+  snapshots: "The snapshots of the home",
   boot_disk: "What is installed outside the home",
   name: "The name",
 };

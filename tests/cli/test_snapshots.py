@@ -1,4 +1,4 @@
-"""``snapshot``, ``snapshots`` and ``fork``, at Hubs that answer as a test says."""
+"""``snapshot``, ``snapshots`` and ``fork``, on the local cloud and at Hubs that do as they like."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tests.cli.scripted_hub import (
     snapshots,
     workspace,
 )
+from tests.cli.test_commands import assert_fits
 from tests.http_target import eventually
 
 NEW_ID = "11111111-2222-4333-8444-555555555555"
@@ -626,6 +627,44 @@ def test_ctrl_c_says_that_the_fork_goes_on(at_hub: Cli, home: Home) -> None:
     terminal.expect("goes on without you")
     terminal.expect("  workspace wait new --for READY")
     assert ended(terminal) == 130
+
+
+# ---- on the local cloud --------------------------------------------------------------------------
+
+
+def test_what_was_in_a_home_is_in_its_fork(signed_in: Cli) -> None:
+    """From the file that is written before the snapshot, to the fork that outlives it."""
+    signed_in.succeed("create", "api")
+    signed_in.succeed("exec", "api", "--", "sh", "-c", "echo before > file")
+
+    taken = signed_in.succeed("snapshot", "api", "--name", "first", "--ready", "-o", "json")
+    signed_in.succeed("exec", "api", "--", "sh", "-c", "echo after > file")
+    signed_in.succeed("fork", "api", "copy")
+
+    assert_fits(taken.json, "Snapshot")
+    assert (taken.json["state"], taken.json["consistency"]) == ("READY", "crash")
+    assert CRASH in taken.err
+    assert signed_in.succeed("exec", "copy", "--", "cat", "file").out == "before\n"
+    assert signed_in.succeed("exec", "api", "--", "cat", "file").out == "after\n"
+    listed = signed_in.succeed("snapshots", "api", "-o", "json").json
+    assert_fits(listed, "Snapshots")
+    assert listed["snapshots"] == [taken.json]
+    lost = signed_in.succeed("rm", "api", "--dry-run").out
+    assert re.search(r"^ +snapshots: ", lost, re.MULTILINE), lost
+
+    gone = signed_in.succeed("snapshots", "api", "--delete", "first", "-y", "-o", "json").json
+
+    assert_fits(gone, "Snapshot")
+    assert gone["state"] == "DELETING"
+    eventually(lambda: not signed_in.succeed("snapshots", "api", "-o", "id").out, 60)
+    assert signed_in.run("fork", "api", "more").code == 3
+    table = signed_in.succeed("events", "api").out
+    assert {"snapshot taken", "snapshot delete requested"} <= {
+        re.split("  +", line)[2] for line in table.splitlines()
+    }
+    signed_in.succeed("rm", "-y", "api")
+    assert signed_in.succeed("exec", "copy", "--", "cat", "file").out == "before\n"
+    signed_in.succeed("rm", "-y", "copy", "--no-wait")
 
 
 # ---- all of them ---------------------------------------------------------------------------------

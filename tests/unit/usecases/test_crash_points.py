@@ -107,6 +107,16 @@ def _taking_snapshot(world: World) -> None:
     world.pass_time(timedelta(seconds=2))
 
 
+def _asking_for_snapshot(world: World) -> None:
+    """Have a SNAPSHOT that was asked for, and of which no step is done."""
+    world.snapshot("alice", world.ready().id)
+
+
+def _snapshot_without_capacity(world: World) -> None:
+    _snapshot(world)
+    _no_capacity_in_first_zone(world)
+
+
 def _no_snapshots_allowed(world: World) -> None:
     world.ready()
     world.machines.script(CreateSnapshot, Mishap.REFUSED, FaultKind.QUOTA, times=9)
@@ -155,9 +165,11 @@ STORIES = {
     "snapshot of one whose machine is gone": Story(_of_alice(World.snapshot), _gone),
     "snapshot that is refused": Story(_of_alice(World.snapshot), _no_snapshots_allowed),
     "delete of a snapshot": Story(_delete_snapshot, _snapshot),
+    "delete before a snapshot": Story(_of_alice(World.delete), _asking_for_snapshot),
     "delete during a snapshot": Story(_of_alice(World.delete), _taking_snapshot),
     "delete with snapshots": Story(_of_alice(World.delete), _snapshot),
     "fork": Story(_fork, _snapshot),
+    "fork in another zone": Story(_fork, _snapshot_without_capacity),
 }
 
 
@@ -291,7 +303,9 @@ def test_the_uninterrupted_stories_have_the_intended_outcomes() -> None:
         "snapshot of one whose machine is gone": Status.ERROR,
         "snapshot that is refused": Status.READY,
         "delete of a snapshot": Status.READY,
+        "delete before a snapshot": None,
         "delete during a snapshot": None,
         "delete with snapshots": None,
         "fork": Status.READY,
+        "fork in another zone": Status.READY,
     }

@@ -427,6 +427,7 @@ def test_every_example_of_a_header_or_parameter_fits_its_schema(kind: str) -> No
         (("Instance", "status"), InstanceState),
         (("WorkspaceFields", "last_activity"), Activity),
         (("WorkspaceFields", "stopped_because"), StopReason),
+        (("WorkspaceError", "operation_kind"), OperationKind),
         (("DryRun", "loses", "what"), Lost),
         (("Snapshot", "state"), SnapshotState),
         (("Snapshot", "consistency"), Consistency),

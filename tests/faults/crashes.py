@@ -39,6 +39,7 @@ from tests.system.records import (
     call_scheduled,
     in_compute,
     publish,
+    snapshots_in_compute,
     stop_by_hand,
 )
 
@@ -70,6 +71,7 @@ class Scenario:
         suspended_first: the workspace is suspended before the request.
         unsuspendable: Compute cannot suspend its machine.
         stopped_by_hand: its machine was stopped in Compute before the request.
+        snapshot_first: a snapshot of its home is being taken when the request comes.
     """
 
     request: tuple[str, str, dict[str, Any] | None] | None
@@ -77,6 +79,7 @@ class Scenario:
     suspended_first: bool = False
     unsuspendable: bool = False
     stopped_by_hand: bool = False
+    snapshot_first: bool = False
 
 
 _IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -100,7 +103,12 @@ SCENARIOS = {
         ("GET", "/status", None), "SUSPENDED", stopped_by_hand=True
     ),
     "keep awake": Scenario(("POST", "/keep-awake", {"until": _IN_AN_HOUR}), "READY"),
+    "snapshot": Scenario(("POST", "/snapshots", {"name": "kept"}), "READY"),
+    "snapshot of a suspended one": Scenario(
+        ("POST", "/snapshots", {"name": "kept"}), "SUSPENDED", suspended_first=True
+    ),
     "delete": Scenario(("DELETE", "", None), None),
+    "delete over a snapshot": Scenario(("DELETE", "", None), None, snapshot_first=True),
 }
 
 
@@ -243,8 +251,21 @@ class CrashHarness:
         """Return of each run what people see at the end, and what is left in Compute."""
         machines = by_workspace(in_compute(self.cloud, "instances", ""))
         disks = by_workspace(in_compute(self.cloud, "disks", ""))
+        snapshots = by_workspace(snapshots_in_compute(self.cloud))
         owners = self.records.owners()
-        return [self._outcome(run, machines, disks, owners) for run in runs]
+        return [
+            self._outcome(run, machines, disks, owners)
+            | {
+                "snapshots": sum(len(snapshots[each]) for each in self._ids(run)),
+            }
+            for run in runs
+        ]
+
+    def _snapshots_of(self, run: ScenarioRun) -> list[dict[str, Any]]:
+        return by_workspace(snapshots_in_compute(self.cloud))[run.workspace["id"]]
+
+    def _ids(self, run: ScenarioRun) -> set[str]:
+        return {ws["id"] for ws in [*run.person.workspaces(), run.workspace] if ws}
 
     def _outcome(
         self,
@@ -301,6 +322,11 @@ class CrashHarness:
         list(pool.map(lambda run: run.person.stop(run.workspace["id"]), suspended))
         _wait_for_all(pool, suspended, lambda run: self._has_status(run, "SUSPENDED"))
         for run in prepared:
+            if run.definition.snapshot_first:
+                # It is captured later than the DELETE is asked for.
+                self.cloud.fault("slow_operation", instance=run.workspace["instance_name"], count=1)
+                path = f"/workspaces/{run.workspace['id']}/snapshots"
+                run.person.request("POST", path).raise_for_status()
             if run.definition.stopped_by_hand:
                 stop_by_hand(self.cloud, run.workspace)
 
@@ -353,6 +379,8 @@ class CrashHarness:
         """
         record = self.records.workspace(run.workspace["id"])
         due_at = record.get("attend_at")
+        if run.point is None and run.definition.snapshot_first and self._snapshots_of(run):
+            return False  # deleted by jobs of their own
         ended = (
             record.get("operation") is None and record.get("status") == run.definition.final_status
         )
@@ -383,16 +411,21 @@ def every_point(undisturbed: Iterable[ScenarioRun]) -> list[tuple[str, CrashPoin
 
 
 def _ask_until_answered(person: ApiClient, method: str, path: str, **kwargs: Any) -> Workspace:
-    """Repeat a request until it succeeds; a DELETE has succeeded if the answer is 404."""
+    """Repeat a request until it succeeds.
+
+    A DELETE has succeeded if the answer is 404, and a snapshot is being taken if its name is taken.
+    """
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         try:
             answer = person.request(method, path, **kwargs)
         except requests.RequestException:  # no answer, or half of one
             answer = None
-        if answer is not None and (answer.ok or (method == "DELETE" and answer.status_code == 404)):
-            content: Workspace = answer.json()
-            return content
+        if answer is not None:
+            taken = "NAME_TAKEN" in answer.text and path.endswith("/snapshots")
+            if answer.ok or taken or (method == "DELETE" and answer.status_code == 404):
+                content: Workspace = answer.json()
+                return content
         if time.monotonic() > deadline:
             raise TimeoutError(f"{method} {path}: {answer is not None and answer.text}")
         time.sleep(_POLL_SECONDS)

@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.xdist_group("crashes"), pytest.mark.timeout(1200)]
 # Four of these have tests of their own, and the others change nothing or make no calls.
 NOT_IN_SCENARIOS = {
     *("cleanup", "reconcile", "reconcile_fleet", "record_dead_letter"),
-    *("list_workspaces", "get_workspace", "list_events"),
+    *("list_workspaces", "get_workspace", "list_events", "list_snapshots"),
+    "delete_snapshot",  # tests/unit/usecases/test_crash_points.py has it
     *("describe_api", "describe_me", "describe_sign_in", "show_page"),
 }
 # A killed process also ends the requests of other runs, which then miss their point and run again.
@@ -104,6 +105,7 @@ def test_a_fleet_sweep_killed_at_any_call_is_finished_by_the_next(harness: Crash
         "machines unknown to the record": 0,
         "disks": [],
         "held": [],
+        "snapshots": 0,
     }
 
     deadline = time.monotonic() + 240

@@ -123,6 +123,15 @@ def in_compute(cloud: RunningCloud, kind: str, workspace_id: str) -> list[dict[s
     return found
 
 
+def snapshots_in_compute(cloud: RunningCloud) -> list[dict[str, Any]]:
+    """Return all snapshots in Compute, of which there is one page at most."""
+    url = f"{_compute(cloud)}/projects/{cloud.state['project_id']}/global/snapshots"
+    answer = requests.get(url, timeout=10)
+    answer.raise_for_status()
+    found: list[dict[str, Any]] = answer.json().get("items", [])
+    return found
+
+
 def logins(cloud: RunningCloud, workspace: dict[str, Any], role: str = LOGIN_ROLE) -> list[str]:
     """Return who has a role in the policy of a workspace's machine."""
     policy = _show(

@@ -13,6 +13,7 @@ from shared.domain.errors import (
     NameTakenError,
     OperationUnderWayError,
     QuotaExceededError,
+    SnapshotInUseError,
     SnapshotNotFoundError,
     TooManyRequestsError,
     WorkspaceNotFoundError,
@@ -21,6 +22,7 @@ from shared.domain.instance import (
     CreateSnapshot,
     DeleteSnapshot,
     FaultKind,
+    InsertInstance,
     SnapshotStatus,
 )
 from shared.domain.lifecycle import NewConnection
@@ -522,3 +524,44 @@ def test_the_phase_of_the_operation_is_in_its_record(world: World, taking: Works
     assert operation is not None
     assert operation.phase is Phase.AWAIT_SNAPSHOT
     assert world.workspace(taking.id).schema_version == 2
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_a_machine_that_ran_at_one_end_makes_no_clean_snapshot(world: World, at_rest: bool) -> None:
+    """It has to be off when Compute is asked, and still when the content is captured."""
+    workspace = shut_down_by_hand(world) if at_rest else world.ready()
+    world.snapshot("alice", workspace.id)
+    world.pass_time(timedelta(seconds=1))
+    change = world.machines.start_by_hand if at_rest else world.machines.delete_by_hand
+    change(place_of(workspace))
+    world.run()
+
+    assert only(world).consistency is Consistency.CRASH
+
+
+def test_the_jobs_of_snapshots_leave_with_the_commit(world: World, taking: Workspace) -> None:
+    """Nobody waits for the sweep, and people's jobs do not wait behind its own."""
+    world.run(ended(world, taking))
+
+    [job] = [each.job for each in world.operations.waiting if each.job.snapshot_id]
+    assert job.snapshot_id == only(world).id
+    assert not job.can_wait
+
+
+def test_a_snapshot_stays_while_a_workspace_waits_for_it(world: World) -> None:
+    """It is refused to delete it; if its own workspace goes, its deletion waits."""
+    workspace = world.ready()
+    snapshot = taken(world, workspace)
+    world.machines.script(InsertInstance, Mishap.REFUSED, FaultKind.QUOTA, times=9)
+    fork = world.create("alice", "two", from_snapshot=snapshot.id)
+    world.run()
+    with pytest.raises(SnapshotInUseError):
+        world.delete_snapshot("alice", workspace.id, snapshot.id)
+
+    world.delete("alice", workspace.id)
+    world.pass_time(timedelta(minutes=20))
+    assert only(world).state is SnapshotState.DELETING
+    assert world.machines.snapshots == {snapshot.place.name: SnapshotStatus.READY}
+    world.delete("alice", fork.id)
+    world.run()
+    assert (dict(world.store.snapshots), world.machines.snapshots) == ({}, {})

@@ -24,8 +24,10 @@ from shared.domain.errors import HubError
 from shared.domain.events import Event
 from shared.domain.instance import (
     Command,
+    CreateSnapshot,
     DeleteDisk,
     DeleteInstance,
+    DeleteSnapshot,
     Disk,
     Fault,
     FaultKind,
@@ -36,6 +38,7 @@ from shared.domain.instance import (
     Place,
     RefreshMetadata,
     ResumeInstance,
+    SnapshotStatus,
     StartedCall,
     StartInstance,
     StopInstance,
@@ -286,6 +289,7 @@ _NEVER_CHANGE: frozenset[type] = frozenset(
         *(Workspace, Owner, Stored, Event, Job, Delivery, Policy, Report, StartedCall, Fault),
         *(Place, Durations, InsertInstance, RefreshMetadata, LabelInstance, LabelDisk, Snapshot),
         *(StartInstance, ResumeInstance, SuspendInstance, StopInstance, DeleteInstance, DeleteDisk),
+        *(CreateSnapshot, DeleteSnapshot, SnapshotStatus),
     ]
 )
 _COPIERS: dict[type, Callable[[Any, dict[int, Any]], Any]] = {
@@ -319,7 +323,8 @@ def copyable_worlds() -> Iterator[None]:
     numbers = itertools.count(1)
 
     def next_id() -> uuid.UUID:
-        return uuid.UUID(int=next(numbers) << 64, version=4)
+        number = next(numbers)
+        return uuid.UUID(int=number << 64 | number, version=4)  # a snapshot's name has the end
 
     ids = mock.patch.object(uuid, "uuid4", next_id)
     logging.disable()
@@ -375,7 +380,8 @@ def _calls_that_go_wrong(node: Node, command: type[Command]) -> Iterator[tuple[s
     mishaps += [
         (mishap, FaultKind.INVALID)
         for mishap in Mishap
-        if mishap not in {Mishap.REFUSED, Mishap.FAILS_LATER, Mishap.UPLOAD_FAILS}
+        if mishap not in {Mishap.REFUSED, Mishap.FAILS_LATER}
+        and (mishap is not Mishap.UPLOAD_FAILS or command is CreateSnapshot)
     ]
     for mishap, kind in mishaps:
         world = copy_of(node.world)
@@ -456,6 +462,7 @@ def _acts(
         )
     if not touched:
         yield "stop", lambda w: w.stop(OWNER, ws.id)
+        yield "snapshot", lambda w: w.snapshot(OWNER, ws.id)
     yield "delete", lambda w: w.delete(OWNER, ws.id)
     if ws.operation is None:
         yield "look", _look
@@ -693,7 +700,10 @@ def test_the_walk_visits_every_status_phase_and_error(walked: list[Walked]) -> N
     assert (
         {each.state.phase for each in walked}
         == {"", *Phase}
-        == {"", *(phase for phase, _ in steps.TABLE), *steps.DISK_TABLE}
+        == {
+            *("", *(phase for phase, _ in steps.TABLE), *steps.DISK_TABLE),
+            *(phase for phase, _ in steps.SNAPSHOT_TABLE),
+        }
     )
     under_way = {
         (each.state.operation, bool(each.state.failed), each.state.phase)

@@ -30,6 +30,8 @@ const state = {
   scope: "mine",
   /** @type {{text: string, status: string}} what the list is narrowed to; "" is everything. */
   filter: { text: "", status: "" },
+  /** @type {number} how many times as many rows as at first the list shows. */
+  pages: 1,
   /** @type {Map<string, Error>} what was refused last, by the workspace's id. */
   refused: new Map(),
   /** @type {Set<string>} ids of workspaces for which a request of this page is on its way. */
@@ -126,7 +128,7 @@ export const app = {
     for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
     clearTimeout(state.draft?.forecast.timer);
     Object.assign(state, { me: null, mine: null, everybody: null, panel: null, draft: null });
-    Object.assign(state, { scope: "mine", signedOut: false, toasts: [] });
+    Object.assign(state, { scope: "mine", pages: 1, signedOut: false, toasts: [] });
     const { refused, asking, events, others, missing } = state;
     for (const known of [refused, asking, events, others, missing]) known.clear();
     app.go("/");

@@ -9,6 +9,12 @@ import { row } from "page/row.js";
 import { empty, loading, nothingMatches, unavailable } from "page/states.js";
 import { STATUSES, capital, status } from "page/words.js";
 
+// Rows at first; a press shows as many more. What is shown is rendered every second, for its
+// countdowns: thousands of rows would take most of that second.
+const SHOWN = 100;
+// What a search finds a workspace by: a new representation is another object.
+const texts = new WeakMap();
+
 /**
  * Return the list with its heading, search and filter.
  *
@@ -25,7 +31,7 @@ export function listView(app) {
       ${state.me?.is_admin ? scope(app) : nothing}
       ${all || !state.trouble ? newWorkspace() : nothing}
     </div>
-    ${all?.length || isLoading(app, all) ? tools(app, all ?? []) : nothing}
+    ${all?.length || isLoading(app, all) ? tools(app, all ?? [], found ?? []) : nothing}
     ${body(app, all, found)}
   </section>`;
 }
@@ -40,7 +46,8 @@ export function listView(app) {
 export function listed({ scope, mine, everybody }) {
   if (scope === "mine" || mine === null) return mine;
   if (everybody === null) return null;
-  const others = everybody.filter((each) => !mine.some((own) => own.id === each.id));
+  const own = new Set(mine.map((each) => each.id));
+  const others = everybody.filter((each) => !own.has(each.id));
   return [...mine, ...others];
 }
 
@@ -50,9 +57,18 @@ function body(app, all, found) {
   if (!all.length) return empty(app);
   if (!found.length) return nothingMatches(app);
   const key = (workspace) => workspace.id;
+  const shown = found.slice(0, SHOWN * app.state.pages);
   return html`<ul class="rows" aria-labelledby="list-title">
-    ${repeat(found, key, (workspace) => row(app, workspace))}
-  </ul>`;
+    ${repeat(shown, key, (workspace) => row(app, workspace))}
+  </ul>
+  ${shown.length < found.length ? rest(app, shown.length, found.length) : nothing}`;
+}
+
+/** The button for the rest, and how much there is. */
+function rest(app, shown, all) {
+  const more = () => app.update((state) => (state.pages += 1));
+  return html`<p class="rest"><button @click=${more}>Show more</button>
+    <span class="soft">${shown} of ${all}</span></p>`;
 }
 
 function isLoading(app, all) {
@@ -70,7 +86,7 @@ function title({ scope }) {
 
 function scope(app) {
   const choose = (chosen) => () => {
-    app.update((state) => (state.scope = chosen));
+    app.update((state) => Object.assign(state, { scope: chosen, pages: 1 }));
     if (chosen === "everybody") app.live.pokeEverybody();
   };
   const choice = (name, label) =>
@@ -80,7 +96,7 @@ function scope(app) {
   </div>`;
 }
 
-function tools(app, all) {
+function tools(app, all, found) {
   const { filter } = app.state;
   const typed = (event) => app.update(() => (filter.text = event.target.value));
   return html`<div class="tools">
@@ -92,14 +108,14 @@ function tools(app, all) {
       <kbd aria-hidden="true">/</kbd>
     </search>
     ${filters(app, all)}
-    <p class="unseen" role="status">${narrowed(filter, all)}</p>
+    <p class="unseen" role="status">${narrowed(filter, all, found)}</p>
   </div>`;
 }
 
 /** How many are left, for those who do not see it. */
-function narrowed(filter, all) {
+function narrowed(filter, all, found) {
   if (!filter.text && !filter.status) return "";
-  return `${all.filter(matches(filter)).length} of ${all.length} shown`;
+  return `${found.length} of ${all.length} found`;
 }
 
 /** A button for each status that there is, with how many: an overview as well as a filter. */
@@ -125,6 +141,12 @@ function matches(filter) {
   const wanted = filter.text.toLowerCase().split(/\s+/).filter(Boolean);
   return (workspace) => {
     if (filter.status && status(workspace) !== filter.status) return false;
+    return wanted.every((word) => textOf(workspace).includes(word));
+  };
+}
+
+function textOf(workspace) {
+  if (!texts.has(workspace)) {
     const said = [
       workspace.name,
       workspace.owner_email,
@@ -136,7 +158,7 @@ function matches(filter) {
       workspace.last_device_id,
       status(workspace),
     ];
-    const text = said.join(" ").toLowerCase();
-    return wanted.every((word) => text.includes(word));
-  };
+    texts.set(workspace, said.join(" ").toLowerCase());
+  }
+  return texts.get(workspace);
 }

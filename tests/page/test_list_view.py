@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,19 @@ IS_DARK = """
   context.fillStyle = getComputedStyle(document.body).color;
   context.fillRect(0, 0, 1, 1);
   return context.getImageData(0, 0, 1, 1).data[0] > 127;
+}
+"""
+# Which workspaces are rendered as a row in the next seconds.
+RENDERED = """
+async () => {
+  const { app } = await import("page/app.js");
+  const rendered = new Set();
+  for (const each of app.state.everybody) {
+    const zone = each.zone;
+    Object.defineProperty(each, "zone", { get: () => rendered.add(each.id) && zone });
+  }
+  await new Promise((done) => setTimeout(done, 2100));
+  return rendered.size;
 }
 """
 IN_MINUTES = re.compile(r"sleeps in (\d+) min")
@@ -106,6 +120,25 @@ def test_search_and_filter_narrow_the_list(alice: Person) -> None:
     expect(page.get_by_text("Nothing matches")).to_be_visible()
     alice.button("Show all").click()
     expect(rows).to_have_count(2)
+
+
+def test_of_a_thousand_workspaces_a_hundred_are_rendered(admin: Person, alice: Person) -> None:
+    """Every second, too; more on demand. The counts and the search are those of all."""
+    made = alice.has_workspace("api")
+    many = [{**made, "id": str(uuid.uuid4()), "name": f"w{number}"} for number in range(1000)]
+    admin.page.route("**/workspaces?all=true", lambda route: route.fulfill(json=many))
+    page = admin.open()
+    admin.sees_everybody()
+    rows = page.get_by_role("list", name="Everybody").get_by_role("listitem")
+    own = len(admin.api.workspaces())
+    expect(rows).to_have_count(100)
+    assert page.evaluate(RENDERED) == 100 - own
+    admin.button("Show more").click()
+    expect(rows).to_have_count(200)
+    expect(page.get_by_role("button", name=re.compile(rf"^All\s*{1000 + own}$"))).to_be_visible()
+    page.get_by_label("Search workspaces").fill("w987")
+    expect(rows).to_have_count(1)
+    expect(admin.button("Show more")).to_have_count(0)
 
 
 def test_the_keyboard_walks_through_the_list_and_opens_and_closes(alice: Person) -> None:

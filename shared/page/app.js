@@ -53,6 +53,7 @@ const state = {
 const subscribers = new Set();
 let scheduled = false;
 let toasts = 0;
+let signingIn = false;
 
 /** The page's one application object, which every view gets. */
 export const app = {
@@ -115,7 +116,10 @@ export const app = {
 
   /** Sign in, or sign in again. It may open a window, so only a click calls it. */
   async signIn() {
-    await app.session.signIn();
+    // A further press shows the window that is open.
+    if (signingIn) return app.session.window?.focus();
+    signingIn = true;
+    await app.session.signIn().finally(() => (signingIn = false));
     if (app.session.signedIn) app.live.poke();
     else app.toast("The sign-in was not finished. Allow the page to open a window, and try again.");
   },

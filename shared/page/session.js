@@ -70,6 +70,8 @@ class Session {
     this.people = null;
     /** @type {string|null} the local cloud's person. */
     this.person = null;
+    /** @type {Window|null} the last window in which somebody signs in. */
+    this.window = null;
   }
 
   /** @returns {boolean} whether requests have a chance to be answered. */
@@ -87,7 +89,8 @@ class Session {
   }
 
   /**
-   * Have the person sign in. Call it in the handler of a click: it may open a window.
+   * Have the person sign in. Call it in the handler of a click: it may open a window. Call it again
+   * only when it has ended.
    *
    * @returns {Promise<boolean>} whether they have. False: they closed the window, or their browser
    *   did not open it.
@@ -216,12 +219,14 @@ class ProxySession extends Session {
 
   async signIn() {
     const opened = open("/?gcp-iap-mode=DO_SESSION_REFRESH", "_blank", WINDOW);
+    this.window = opened;
     if (!opened) return false;
     const until = Date.now() + SIGN_IN_MS;
     for (let closed = false; !closed && Date.now() < until; ) {
       await pause(POLL_MS);
-      // Then it is asked once more, since the session may just have begun.
-      closed = opened.closed;
+      // Then it is asked once more, since the session may just have begun. A window that an opener
+      // policy has cut off from this one says that it is closed, too; but the person is there.
+      closed = opened.closed && document.hasFocus();
       if (await this.#hasSession()) {
         opened.close();
         this.#ended = false;
@@ -253,7 +258,6 @@ class ProxySession extends Session {
  */
 class GoogleSession extends Session {
   #token = null;
-  #signingIn = null;
 
   constructor(described) {
     super("google", described);
@@ -274,12 +278,8 @@ class GoogleSession extends Session {
   }
 
   async signIn() {
-    this.#signingIn ??= this.#ask().finally(() => (this.#signingIn = null));
-    return this.#signingIn;
-  }
-
-  async #ask() {
     const opened = open("/assets/google-sign-in", "_blank", WINDOW);
+    this.window = opened;
     if (!opened) return false;
     const ended = new AbortController();
     try {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Error, Page, Route, expect
 
 from localcloud.services.page_sign_in import page_secret
 from localcloud.settings import ADMIN_EMAIL
@@ -70,6 +71,12 @@ def sign_in(person: Person, button: str = "Sign in") -> Page:
     return opened.value
 
 
+def press_continue(window: Page) -> None:
+    """Press Google's button; the window may be gone before the browser says that it is pressed."""
+    with window.expect_event("close"), suppress(Error):
+        window.get_by_role("button", name="Continue").click()
+
+
 def open_page(person: Person, fragment: str = "") -> None:
     """Open the page without any token of the browser's."""
     person.page.goto(f"/{fragment}")
@@ -101,8 +108,7 @@ def test_a_token_of_google_comes_from_a_window_that_closes(alice: Person) -> Non
     )
     open_page(alice)
     window = sign_in(alice)
-    with window.expect_event("close"):
-        window.get_by_role("button", name="Continue").click()
+    press_continue(window)
     name = alice.page.get_by_text(made["name"], exact=True).first
     expect(name).to_be_visible()
     assert keeps_nothing(alice.page)
@@ -112,8 +118,7 @@ def test_a_token_of_google_comes_from_a_window_that_closes(alice: Person) -> Non
     expect(alice.button("Sign in again")).to_be_visible()
     refused[0] = False
     window = sign_in(alice, "Sign in again")
-    with window.expect_event("close"):
-        window.get_by_role("button", name="Continue").click()
+    press_continue(window)
     expect(alice.button("Sign in again")).to_have_count(0)
     expect(name).to_be_visible()
 
@@ -143,11 +148,62 @@ def test_an_ended_session_of_the_proxy_begins_again_in_a_window(alice: Person) -
     expect(name).to_be_visible()
 
 
+def test_a_double_click_opens_one_window_of_the_proxy(alice: Person) -> None:
+    """And a press while it is open none, nor after it was closed a message for each of them."""
+    session = proxied(alice, begins=False)
+    alice.button("Sign in again").dblclick()
+    alice.button("Sign in again").click()
+    await_looks(alice, 2)
+    window, *others = set(alice.watch.context.pages) - {alice.page}
+    assert others == []
+    window.close()
+    expect(alice.page.get_by_text("The sign-in was not finished.")).to_have_count(1)
+    session.begins = True
+    sign_in(alice, "Sign in again")
+    expect(alice.button("Sign in again")).to_have_count(0)
+
+
+def test_a_window_that_is_cut_off_from_the_page_signs_in_all_the_same(alice: Person) -> None:
+    """By a policy of what it shows: to the page it looks closed, but the person is still there."""
+    session = proxied(alice, begins=False, policy="same-origin")
+    alice.page.evaluate("document.hasFocus = () => false")
+    window = sign_in(alice, "Sign in again")
+    expect(window.get_by_text("You are signed in.")).to_be_visible()
+    await_looks(alice, 2)
+    session.there = True
+    expect(alice.button("Sign in again")).to_have_count(0)
+
+
+def proxied(person: Person, *, begins: bool, policy: str = "unsafe-none") -> Session:
+    """Open the page behind a proxy, and have its session end."""
+    session, token = Session(begins=begins, policy=policy), person.cloud.token(person.email)
+    person.watch.expect_answer(401)
+    answer_sign_in(person, {"kind": "iap", "audience": None})
+    answer_401(person, lambda: not session.there, lambda: token)
+    open_page(person)
+    expect(person.page.get_by_role("heading", name="No workspace yet")).to_be_visible()
+    session.there = False
+    context, address = person.watch.context, person.cloud.address
+    context.route(f"{address}/", session.answer)
+    context.route(f"{address}/?gcp-iap-mode=*", session.begin)
+    person.page.evaluate('document.dispatchEvent(new Event("visibilitychange"))')
+    return session
+
+
+def await_looks(person: Person, times: int) -> None:
+    """Wait until the page has looked so often whether there is a session."""
+    before = person.watch.requests.count("GET /")
+    while person.watch.requests.count("GET /") < before + times:
+        person.page.wait_for_timeout(50)
+
+
 @dataclass
 class Session:
-    """The session at the proxy."""
+    """The session at the proxy; whether its window begins one, and the policy of that."""
 
     there: bool = True
+    begins: bool = True
+    policy: str = "unsafe-none"
 
     def answer(self, route: Route) -> None:
         """Let the page's files through, or refuse a script."""
@@ -158,8 +214,9 @@ class Session:
 
     def begin(self, route: Route) -> None:
         """Begin a session, in the proxy's own window."""
-        self.there = True
-        route.fulfill(body="You are signed in.", content_type="text/html")
+        self.there = self.there or self.begins
+        headers = {"Cross-Origin-Opener-Policy": self.policy}
+        route.fulfill(body="You are signed in.", content_type="text/html", headers=headers)
 
 
 def test_a_hub_without_sign_in_for_browsers_names_the_command(alice: Person) -> None:

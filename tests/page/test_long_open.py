@@ -60,7 +60,7 @@ def test_an_administrator_types_whose_workspace_is_deleted(admin: Person, alice:
     made = alice.has_workspace("api")
     admin.open(f"#/workspaces/{made['id']}")
     admin.button("Delete …", within=admin.panel("api")).click()
-    expect(admin.dialog.get_by_role("heading")).to_have_text(f"Delete api of {alice.email}?")
+    expect(admin.dialog.get_by_role("heading").first).to_have_text(f"Delete api of {alice.email}?")
     typed = admin.dialog.get_by_label("Type its name")
     typed.fill("api")
     admin.button("Delete", within=admin.dialog).click()

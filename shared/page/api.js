@@ -7,6 +7,8 @@ import { learnClock } from "page/times.js";
 
 const TIMEOUT_MS = 30_000;
 const NO_ANSWER = "The Hub does not answer.";
+// Something between us and the Hub has answered.
+const UNREADABLE = "The Hub’s answer cannot be read.";
 
 /** The Hub refused, or has a fault: its problem+json (RFC 9457). */
 export class Problem extends Error {
@@ -32,10 +34,11 @@ export class Problem extends Error {
   }
 }
 
-/** No answer came: no network, no Hub, or none in time. */
+/** No answer came: no network, no Hub, or none in time; or none that can be read. */
 export class Offline extends Error {
-  constructor() {
-    super(NO_ANSWER);
+  /** @param {string} [message] */
+  constructor(message = NO_ANSWER) {
+    super(message);
     this.name = "Offline";
   }
 }
@@ -125,7 +128,7 @@ export class Api {
    * @param {string} path
    * @param {object} [body]
    * @param {{idempotencyKey?: string}} [options] the same key makes a repetition harmless.
-   * @returns {Promise<any>} the answer's JSON; null if it has none.
+   * @returns {Promise<object>} the answer's JSON.
    * @throws {Problem} the Hub refused.
    * @throws {Offline} no answer came: the change may have been made.
    */
@@ -134,19 +137,21 @@ export class Api {
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
     const sent = body === undefined ? undefined : JSON.stringify(body);
-    return bodyOf(await this.#send(path, { method: "POST", headers, body: sent }));
+    const { text } = await this.#send(path, { method: "POST", headers, body: sent });
+    return parsed(text);
   }
 
   /**
    * Ask for a deletion.
    *
    * @param {string} path
-   * @returns {Promise<any>} the answer's JSON; null if it has none.
+   * @returns {Promise<object>} the answer's JSON.
    * @throws {Problem} the Hub refused.
    * @throws {Offline} no answer came: the deletion may be under way.
    */
   async delete(path) {
-    return bodyOf(await this.#send(path, { method: "DELETE" }));
+    const { text } = await this.#send(path, { method: "DELETE" });
+    return parsed(text);
   }
 
   async #send(path, options, again = true) {
@@ -157,7 +162,7 @@ export class Api {
     if (response.status === 401 && again && (await this.#session.renew())) {
       return this.#send(path, options, false);
     }
-    throw new Problem(response, bodyOf(answer) ?? {});
+    throw new Problem(response, jsonOf(answer.text) ?? {});
   }
 
   async #fetch(path, options) {
@@ -179,20 +184,19 @@ export class Api {
   }
 }
 
-function bodyOf({ text }) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
+function parsed(text) {
+  const body = jsonOf(text);
+  if (body === null) throw new Offline(UNREADABLE);
+  return body;
 }
 
-function parsed(text) {
+/** Return an object or a list; null for what is neither. */
+function jsonOf(text) {
   try {
-    return JSON.parse(text);
+    const body = JSON.parse(text);
+    return typeof body === "object" ? body : null;
   } catch {
-    // Something between us and the Hub has answered.
-    throw new Offline();
+    return null;
   }
 }
 

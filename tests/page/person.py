@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from localcloud.api_client import ApiClient, Workspace
 from localcloud.running_cloud import RunningCloud
@@ -134,3 +134,8 @@ class Person:
     def dialog(self) -> Locator:
         """The open dialog."""
         return self.page.get_by_role("dialog")
+
+
+def answer_html(route: Route) -> None:
+    """Answer a request as something between the page and the Hub does, such as a café's network."""
+    route.fulfill(body="<!doctype html><title>Welcome</title>", content_type="text/html")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Route, expect
 
-from tests.page.person import Person
+from tests.page.person import Person, answer_html
 
 
 def test_a_workspace_is_made_from_the_form(alice: Person) -> None:
@@ -93,25 +95,36 @@ def test_a_draft_survives_a_look_at_something_else_until_it_is_discarded(alice: 
     expect(alice.form.get_by_label("Name")).to_have_value("")
 
 
-def test_a_press_whose_answer_is_lost_makes_one_workspace(alice: Person) -> None:
-    """The Hub has made it, and the answer never came: pressing again finds the same one."""
+@pytest.mark.parametrize(
+    ("said", "lose"),
+    [
+        ("The Hub does not answer.", lambda route: route.abort("connectionreset")),
+        ("The Hub\N{RIGHT SINGLE QUOTATION MARK}s answer cannot be read.", answer_html),
+    ],
+    ids=["no-answer", "no-json"],
+)
+def test_a_press_whose_answer_is_lost_makes_one_workspace(
+    alice: Person, said: str, lose: Callable[[Route], None]
+) -> None:
+    """The Hub has made it, and the list shows it: pressing again finds the same one."""
     page = alice.open("#/new")
     form = alice.form
     lost: list[int] = []
 
-    def lose(route: Route) -> None:
+    def answer(route: Route) -> None:
         if route.request.method == "POST" and not lost:
             lost.append(route.fetch().status)
-            route.abort("connectionreset")
+            lose(route)
         else:
             route.continue_()
 
-    page.route("**/workspaces", lose)
+    page.route("**/workspaces", answer)
     alice.watch.expect_no_network()
     form.get_by_label("Name").fill("api")
     alice.button("Create", within=form).click()
-    expect(form.get_by_role("alert")).to_contain_text("The Hub does not answer.")
+    expect(form.get_by_role("alert")).to_contain_text(said)
     assert lost == [201]
+    expect(alice.row("api")).to_be_visible()
     alice.button("Create", within=form).click()
     expect(page).to_have_url(re.compile("#/workspaces/"))
     assert len(alice.api.workspaces()) == 1

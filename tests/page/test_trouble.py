@@ -12,7 +12,7 @@ from playwright.sync_api import Route, expect
 
 from localcloud.running_cloud import RunningCloud
 from tests.page.conftest import BUSY, OpenPage
-from tests.page.person import Person
+from tests.page.person import Person, answer_html
 
 HIDE = """
 (hidden) => {
@@ -88,6 +88,42 @@ def test_somebody_who_asks_too_often_is_told_when_to_try_again(open_page: OpenPa
     expect(alice.dialog.get_by_role("alert")).to_contain_text(re.compile(r"Try again in \d+ s"))
     waits = alice.dialog.get_by_role("button", name=re.compile(r"^Stop in \d+ s$"))
     expect(waits).to_have_attribute("aria-disabled", "true")
+
+
+def test_a_change_whose_answer_cannot_be_read_is_told_where_it_was_asked_for(alice: Person) -> None:
+    """Something in between answers with HTML: what the Hub has done is seen all the same."""
+    ready = alice.has_workspace("api")
+    page = alice.open_workspace("api")
+    panel, row, unreadable = alice.panel("api"), alice.row("api"), page.get_by_role("alert")
+    unreadable = unreadable.filter(has_text="answer cannot be read.")
+    page.route(re.compile(r"/workspaces/[^?]*$"), do_and_answer_html)
+    alice.button("Keep awake until …", within=panel).click()
+    alice.button("1 h", within=panel).click()
+    expect(panel.locator(unreadable)).to_be_visible()
+    expect(panel).to_contain_text("You keep it awake until")
+    alice.button("Stop", within=panel).click()
+    alice.button("Stop", within=alice.dialog).click()
+    expect(alice.dialog.locator(unreadable)).to_be_visible()
+    expect(row).to_contain_text("asleep")
+    alice.button("Cancel", within=alice.dialog).or_(alice.button("Close", alice.dialog)).click()
+    alice.button("Start api").click()
+    expect(row.locator(unreadable)).to_be_visible()
+    expect(row).to_contain_text("ready")
+    alice.watch.expect_answer(404)  # it is gone
+    alice.button("Delete …", within=panel).click()
+    alice.dialog.get_by_label("Type its name").fill("api")
+    alice.button("Delete", within=alice.dialog).click()
+    expect(alice.dialog.locator(unreadable)).to_be_visible()
+    alice.api.wait_until_gone(ready["id"])
+
+
+def do_and_answer_html(route: Route) -> None:
+    """Let a change be made, and answer it as what is no Hub does."""
+    if route.request.method == "GET":
+        route.fallback()
+    else:
+        route.fetch()
+        answer_html(route)
 
 
 def test_an_operation_that_somebody_else_has_begun_is_told_not_replaced(

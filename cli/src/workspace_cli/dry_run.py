@@ -43,12 +43,7 @@ def check(app: App) -> None:
         RefusedError: it does not.
     """
     client = app.client()
-    try:
-        told = client.sign_in()
-    except PathUnknownError:
-        told = None
-    features = told.get("features") if isinstance(told, dict) else None
-    if not isinstance(features, list) or FEATURE not in features:
+    if FEATURE not in client.features():
         raise RefusedError(
             f"{client.hub.address} has no dry runs, and would do it: so it was not asked",
             hint=_UPGRADE,

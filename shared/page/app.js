@@ -2,8 +2,9 @@
  * What the page knows, in one plain object, and how it changes.
  *
  * Views read `app.state` and return templates. Whoever changes it calls `app.update`, and the page
- * is rendered once before the next frame. The route is the address's fragment, so that it survives
- * a reload and can be sent to somebody.
+ * is rendered once before the next frame. The route is the address's fragment, and what the list
+ * is narrowed to its query, so that they survive a reload and can be sent to somebody:
+ * `#/workspaces/<id>?everybody&q=api&status=ready`.
  *
  * @module
  */
@@ -26,7 +27,7 @@ const state = {
   others: new Map(),
   /** @type {Set<string>} ids of which the Hub says that there is no such workspace. */
   missing: new Set(),
-  /** @type {"mine"|"everybody"} which of them the list shows. */
+  /** @type {"mine"|"everybody"} which of them the list shows, if the person may see them. */
   scope: "mine",
   /** @type {{text: string, status: string}} what the list is narrowed to; "" is everything. */
   filter: { text: "", status: "" },
@@ -92,12 +93,40 @@ export const app = {
   },
 
   /**
-   * Go somewhere: `/`, `/new`, `/workspaces/<id>`.
+   * Go somewhere: `/`, `/new`, `/workspaces/<id>`. The list stays as narrow as it is.
    *
    * @param {string} route
    */
   go(route) {
-    location.hash = `#${route}`;
+    location.hash = app.at(route);
+  },
+
+  /**
+   * Return the fragment of a route, with what the list is narrowed to.
+   *
+   * @param {string} route
+   * @returns {string}
+   */
+  at(route) {
+    return `#${route}${queryOf(state)}`;
+  },
+
+  /**
+   * Narrow the list, or widen it: the way back is the browser's.
+   *
+   * @param {{scope?: string, text?: string, status?: string}} to what changes.
+   * @param {{typing?: boolean}} [how] typing: every letter is no place to go back to.
+   */
+  narrow({ scope = state.scope, ...filter }, { typing = false } = {}) {
+    const query = queryOf({ scope, filter: { ...state.filter, ...filter } });
+    const fragment = `#${pathOf(location.hash)}${query}`;
+    if (fragment === location.hash) return;
+    try {
+      history[typing ? "replaceState" : "pushState"](null, "", fragment);
+    } catch {
+      // Safari takes a hundred in half a minute: the next one tells.
+    }
+    follow(fragment);
   },
 
   /**
@@ -132,7 +161,8 @@ export const app = {
     for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
     clearTimeout(state.draft?.forecast.timer);
     Object.assign(state, { me: null, mine: null, everybody: null, panel: null, draft: null });
-    Object.assign(state, { scope: "mine", pages: 1, signedOut: false, toasts: [] });
+    Object.assign(state, { scope: "mine", filter: { text: "", status: "" }, pages: 1 });
+    Object.assign(state, { signedOut: false, toasts: [] });
     const { refused, asking, events, others, missing } = state;
     for (const known of [refused, asking, events, others, missing]) known.clear();
     app.go("/");
@@ -208,29 +238,68 @@ export const app = {
   },
 };
 
+/**
+ * Say whether the list shows everybody's workspaces: an address may ask for it, whoever opens it.
+ *
+ * @param {object} state
+ * @returns {boolean}
+ */
+export function showsEverybody({ scope, me }) {
+  return scope === "everybody" && Boolean(me?.is_admin);
+}
+
 /** Follow the address's fragment, from now on. */
 export function followRoute() {
-  const read = () =>
-    app.update((now) => {
-      now.route = routeOf(location.hash);
+  addEventListener("hashchange", () => follow(location.hash));
+  follow(location.hash);
+}
+
+function follow(fragment) {
+  const { scope } = state;
+  app.update((now) => {
+    const { narrowed, ...route } = routeOf(fragment);
+    if (route.view !== now.route.view || route.id !== now.route.id) {
+      now.route = route;
       // Asked anew.
-      now.missing.delete(now.route.id);
-    });
-  addEventListener("hashchange", read);
-  read();
+      now.missing.delete(route.id);
+    }
+    Object.assign(now, narrowed);
+    if (now.scope !== scope) now.pages = 1;
+  });
+  if (state.scope === "everybody" && scope === "mine") app.live?.pokeEverybody();
 }
 
 /**
- * Return the route that a fragment is. What is no route is the list.
+ * Return the route that a fragment is, and what the list is narrowed to. What is no route is the
+ * list.
  *
  * @param {string} fragment with its `#`.
- * @returns {{view: "list"|"workspace"|"new", id: string|null}}
+ * @returns {{view: "list"|"workspace"|"new", id: string|null, narrowed: object}}
  */
 function routeOf(fragment) {
-  const [, first, id] = fragment.split("/");
-  if (first === "new") return { view: "new", id: null };
-  if (first === "workspaces" && ID.test(id)) return { view: "workspace", id };
-  return { view: "list", id: null };
+  const query = new URLSearchParams(fragment.split("?")[1]);
+  const narrowed = {
+    scope: query.has("everybody") ? "everybody" : "mine",
+    filter: { text: query.get("q") ?? "", status: query.get("status") ?? "" },
+  };
+  const [, first, id] = pathOf(fragment).split("/");
+  if (first === "new") return { view: "new", id: null, narrowed };
+  if (first === "workspaces" && ID.test(id)) return { view: "workspace", id, narrowed };
+  return { view: "list", id: null, narrowed };
+}
+
+/** Return a fragment's path; that of the list if it has none. */
+function pathOf(fragment) {
+  return fragment.slice(1).split("?")[0] || "/";
+}
+
+function queryOf({ scope, filter: { text, status } }) {
+  const parts = [
+    scope === "everybody" && "everybody",
+    text && `q=${encodeURIComponent(text)}`,
+    status && `status=${encodeURIComponent(status)}`,
+  ].filter(Boolean);
+  return parts.length ? `?${parts.join("&")}` : "";
 }
 
 function replaced(list, workspace, add) {

@@ -36,7 +36,7 @@ export function createView(app) {
   >
     <div class="panel-head">
       <h2 id="panel-title" tabindex="-1">New workspace</h2>
-      <a class="button bare close" href="#/" aria-label="Close">${icon("close")}</a>
+      <a class="button bare close" href=${app.at("/")} aria-label="Close">${icon("close")}</a>
     </div>
     ${fieldsView(app, draft, choices)}
     <div class="forecast" aria-live="polite">${forecastView(app, draft)}</div>

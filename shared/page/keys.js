@@ -43,7 +43,7 @@ function whileTyping(app, event) {
 }
 
 function leaveSearch(app, input) {
-  app.update((state) => (state.filter.text = ""));
+  app.narrow({ text: "" }, { typing: true });
   input.blur();
   return true;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { html, nothing, repeat } from "lit";
+import { showsEverybody } from "page/app.js";
 import { icon, shape } from "page/icons.js";
 import { row } from "page/row.js";
 import { empty, loading, nothingMatches, unavailable } from "page/states.js";
@@ -29,7 +30,7 @@ export function listView(app) {
     <div class="bar">
       <h2 id="list-title" tabindex="-1">${title(state)}</h2>
       ${state.me?.is_admin ? scope(app) : nothing}
-      ${all || !state.trouble ? newWorkspace() : nothing}
+      ${all || !state.trouble ? newWorkspace(app) : nothing}
     </div>
     ${all?.length || isLoading(app, all) ? tools(app, all ?? [], found ?? []) : nothing}
     ${body(app, all, found)}
@@ -43,8 +44,9 @@ export function listView(app) {
  * @param {import("page/app.js").app["state"]} state
  * @returns {object[]|null}
  */
-export function listed({ scope, mine, everybody }) {
-  if (scope === "mine" || mine === null) return mine;
+export function listed(state) {
+  const { mine, everybody } = state;
+  if (!showsEverybody(state) || mine === null) return mine;
   if (everybody === null) return null;
   const own = new Set(mine.map((each) => each.id));
   const others = everybody.filter((each) => !own.has(each.id));
@@ -75,19 +77,18 @@ function isLoading(app, all) {
   return all === null && app.state.trouble === null;
 }
 
-function newWorkspace() {
-  return html`<a class="button go" href="#/new" aria-keyshortcuts="n" aria-label="New workspace"
+function newWorkspace(app) {
+  return html`<a class="button go" href=${app.at("/new")} aria-keyshortcuts="n" aria-label="New workspace"
     >${icon("plus")}<span>New<span class="long"> workspace</span></span></a>`;
 }
 
-function title({ scope }) {
-  return scope === "everybody" ? "Everybody’s workspaces" : "Your workspaces";
+function title(state) {
+  return showsEverybody(state) ? "Everybody’s workspaces" : "Your workspaces";
 }
 
 function scope(app) {
   const choose = (chosen) => () => {
-    app.update((state) => Object.assign(state, { scope: chosen, pages: 1 }));
-    if (chosen === "everybody") app.live.pokeEverybody();
+    if (chosen !== app.state.scope) app.narrow({ scope: chosen });
   };
   const choice = (name, label) =>
     html`<button aria-pressed=${app.state.scope === name} @click=${choose(name)}>${label}</button>`;
@@ -98,7 +99,7 @@ function scope(app) {
 
 function tools(app, all, found) {
   const { filter } = app.state;
-  const typed = (event) => app.update(() => (filter.text = event.target.value));
+  const typed = (event) => app.narrow({ text: event.target.value }, { typing: true });
   return html`<div class="tools">
     <search class="search">
       ${icon("search")}
@@ -125,7 +126,7 @@ function filters(app, all) {
   for (const each of all) counts.set(status(each), (counts.get(status(each)) ?? 0) + 1);
   const shown = STATUSES.filter((each) => counts.has(each) || each === filter.status);
   const choose = (chosen) => () =>
-    app.update(() => (filter.status = filter.status === chosen ? "" : chosen));
+    app.narrow({ status: filter.status === chosen ? "" : chosen });
   const chip = (name, label, count) =>
     html`<button class="chip is-${name || "all"}" aria-pressed=${filter.status === name}
       @click=${choose(name)}>${name ? shape(name, 0.7) : nothing}${capital(label)}

@@ -4,6 +4,7 @@
  * @module
  */
 import { Offline, Problem } from "page/api.js";
+import { showsEverybody } from "page/app.js";
 
 // While an operation is under way.
 const BUSY_MS = 2000;
@@ -116,11 +117,10 @@ export class Live {
       if (state.me && state.me.owner_id !== body.owner_id) this.#app.restart();
       this.#show(api, () => (state.me = body));
       this.#askWho = false;
-      if (!body.is_admin) state.scope = "mine";
     }
     this.#show(api, () => (state.mine = list.body));
     await this.#readOthers(api);
-    if (state.scope === "everybody" && Date.now() - this.#everybodyAt >= EVERYBODY_MS) {
+    if (showsEverybody(state) && Date.now() - this.#everybodyAt >= EVERYBODY_MS) {
       const everybody = await api.all("/workspaces?all=true");
       this.#everybodyAt = Date.now();
       this.#show(api, () => (state.everybody = everybody.body));

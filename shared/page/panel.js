@@ -28,7 +28,7 @@ const LONGEST_PAUSE_SECONDS = 60;
 export function panelView(app) {
   const panel = panelOf(app);
   const workspace = current(app, panel);
-  if (!workspace) return absent(panel);
+  if (!workspace) return absent(app, panel);
   const status = words.status(workspace);
   const how =
     workspace.operation && words.progress(workspace.operation, usualSeconds(app, workspace));
@@ -37,15 +37,17 @@ export function panelView(app) {
       ${shape(status, how?.part)}
       <h2 id="panel-title" tabindex="-1"><bdi>${workspace.name}</bdi></h2>
       <p class="word">${panel.gone ? "gone" : status}</p>
-      ${closeLink}
+      ${closeLink(app)}
     </div>
     ${panel.gone ? html`<p class="soft">It has been deleted.</p>` : parts(app, panel, workspace)}
   </article>`;
 }
 
-const closeLink = html`<a class="button bare close" href="#/" aria-label="Close"
-  >${icon("close")}</a
->`;
+function closeLink(app) {
+  return html`<a class="button bare close" href=${app.at("/")} aria-label="Close"
+    >${icon("close")}</a
+  >`;
+}
 
 function parts(app, panel, workspace) {
   const { me } = app.state;
@@ -73,10 +75,10 @@ function part(id, title, content) {
   </section>`;
 }
 
-function absent(panel) {
+function absent(app, panel) {
   return html`<div class="panel-head">
       <h2 id="panel-title" tabindex="-1">${panel.gone ? "No such workspace" : "Reading it …"}</h2>
-      ${closeLink}
+      ${closeLink(app)}
     </div>
     ${
       panel.gone

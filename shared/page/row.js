@@ -5,6 +5,7 @@
  */
 import { html, nothing } from "lit";
 import { action } from "page/actions.js";
+import { showsEverybody } from "page/app.js";
 import { icon, shape } from "page/icons.js";
 import { secondsLeft } from "page/problem.js";
 import { ahead, clock, duration, moment, now, secondsBetween, time } from "page/times.js";
@@ -32,7 +33,7 @@ export function row(app, workspace) {
   return html`<li class="row is-${status}" data-id=${workspace.id}>
     ${shape(status, how?.part)}
     <div class="head">
-      <h3><a href="#/workspaces/${workspace.id}" aria-current=${here ? "true" : nothing}
+      <h3><a href=${app.at(`/workspaces/${workspace.id}`)} aria-current=${here ? "true" : nothing}
         ><bdi>${workspace.name}</bdi></a></h3>
       <p class="word">${status}</p>
     </div>
@@ -48,10 +49,10 @@ export function row(app, workspace) {
 
 /** Who it belongs to, where several people's are listed. A press shows only theirs. */
 function owner(app, workspace) {
-  if (app.state.scope !== "everybody") return nothing;
+  if (!showsEverybody(app.state)) return nothing;
   const name = workspace.owner_email ?? workspace.owner_id;
   const own = workspace.owner_id === app.state.me?.owner_id;
-  const narrow = () => app.update((state) => (state.filter.text = name));
+  const narrow = () => app.narrow({ text: name });
   return html`<p class="owner"><button class="bare" title="Show only those of ${name}"
     @click=${narrow}>${own ? "you" : html`<bdi>${name}</bdi>`}</button></p>`;
 }

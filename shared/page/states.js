@@ -4,6 +4,7 @@
  * @module
  */
 import { html, nothing } from "lit";
+import { showsEverybody } from "page/app.js";
 import { icon } from "page/icons.js";
 import { duration } from "page/times.js";
 
@@ -21,12 +22,12 @@ export function loading() {
  * @returns {unknown} a template.
  */
 export function empty(app) {
-  if (app.state.scope === "everybody") return card({ title: "Nobody has a workspace yet." });
+  if (showsEverybody(app.state)) return card({ title: "Nobody has a workspace yet." });
   return card({
     title: "No workspace yet",
     text: html`A workspace is a machine of your own in the cloud with your tools and your code. It
       sleeps when you are away, and is as you left it when you come back.`,
-    actions: html`<a class="button go" href="#/new">${icon("plus")} New workspace</a>`,
+    actions: html`<a class="button go" href=${app.at("/new")}>${icon("plus")} New workspace</a>`,
     more: html`or in a terminal: <code>workspace create NAME</code>`,
   });
 }
@@ -38,7 +39,7 @@ export function empty(app) {
  * @returns {unknown} a template.
  */
 export function nothingMatches(app) {
-  const clear = () => app.update((state) => (state.filter = { text: "", status: "" }));
+  const clear = () => app.narrow({ text: "", status: "" });
   const { text, status } = app.state.filter;
   return card({
     title: "Nothing matches",

@@ -233,6 +233,51 @@ def test_nobody_sees_the_workspaces_of_another_but_an_administrator(
     expect(admin.row("secret-plan")).to_have_count(0)
 
 
+def test_what_the_list_is_narrowed_to_is_in_the_address(admin: Person, alice: Person) -> None:
+    """A bookmark has it, what is opened beside it keeps it, and the way back leads through it."""
+    alice.has_suspended("docs")
+    page = admin.open()
+    search = page.get_by_label("Search workspaces")
+    admin.sees_everybody()
+    expect(page).to_have_url(re.compile(r"#/\?everybody$"))
+    admin.button(alice.email, within=admin.row("docs", of=alice.email)).click()
+    asleep = page.get_by_role("button", name=re.compile("^Asleep"))
+    asleep.click()
+    search.fill(f"{alice.email} do")
+    admin.row("docs").get_by_role("link").click()
+    expect(admin.panel("docs")).to_be_visible()
+    address = page.url
+    assert re.search(rf"#/workspaces/.*\?everybody&q={alice.email[:12]}%40.*%20do&status=", address)
+    admin.button("Yours").click()
+    expect(admin.row("docs")).to_have_count(0)
+    for _ in range(2):
+        page.go_back()
+    expect(admin.panel("docs")).to_have_count(0)
+    expect(search).to_have_value(f"{alice.email} do")
+    page.go_back()
+    expect(search).to_have_value(alice.email)
+    expect(asleep).to_have_attribute("aria-pressed", "false")
+    expect(admin.row("docs", of=alice.email)).to_be_visible()
+
+    page.goto("about:blank")
+    admin.open(address[address.index("#") :])
+    expect(page.get_by_role("heading", name="Everybody")).to_be_visible()
+    page.get_by_role("link", name="Close").click()
+    expect(search).to_have_value(f"{alice.email} do")
+    expect(admin.row("docs", of=alice.email)).to_be_visible()
+
+
+def test_an_address_for_everybody_s_workspaces_shows_others_their_own(alice: Person) -> None:
+    """Nothing is asked for that would be refused."""
+    alice.has_suspended("api")
+    page = alice.open("#/?everybody&q=nonsense")
+    expect(page.get_by_role("heading", name="Your workspaces")).to_be_visible()
+    expect(page.get_by_text("Nothing matches")).to_be_visible()
+    alice.button("Show all").click()
+    expect(alice.row("api")).to_be_visible()
+    assert not any("all=" in request for request in alice.watch.requests)
+
+
 def test_the_quota_in_use_is_shown_and_follows(alice: Person) -> None:
     """How many workspaces a person has, of how many, and how many run."""
     alice.has_suspended("one")

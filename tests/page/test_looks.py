@@ -16,7 +16,7 @@ from localcloud.settings import ADMIN_EMAIL
 from tests.page.axe import violations
 from tests.page.conftest import OpenPage, client
 from tests.page.looks import LOOKS, Look
-from tests.page.person import Person
+from tests.page.person import Person, answer_html
 from tests.page.shifts import WATCH_SHIFTS, shifts
 from tests.page.test_signing_in import GOOGLES_LIBRARY, LIBRARY, answer_sign_in, open_page, sign_in
 from tests.page.test_trouble import unavailable
@@ -248,6 +248,15 @@ def no_list(person: Person) -> Page:
     return person.page
 
 
+def no_hub_answers(person: Person) -> Page:
+    """Show the page while something answers in the Hub's place, with what is no list."""
+    person.page.unroute("**/workspaces")
+    person.page.route("**/workspaces", answer_html)
+    person.page.reload()
+    expect(person.page.get_by_text("answer cannot be read.")).to_be_visible()
+    return person.page
+
+
 def not_there_yet(person: Person) -> Page:
     """Show the page before its first list is there."""
     person.page.unroute("**/workspaces")
@@ -264,6 +273,7 @@ BEFORE: dict[str, Callable[[Person], Page]] = {
     "signed-out": signed_out,
     "google": googles_window,
     "unavailable": no_list,
+    "unreadable": no_hub_answers,
     "loading": not_there_yet,
 }
 

@@ -7,6 +7,7 @@ bounded. Reads, and changes that are the same when they are repeated, are tried 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import random
@@ -34,6 +35,7 @@ from workspace_cli.errors import (
     QueryUnknownError,
     RefusedError,
     SignInError,
+    WorkspaceNotFoundError,
 )
 from workspace_cli.problems import error_of
 from workspace_cli.text import duration, one_line
@@ -155,6 +157,24 @@ class HubClient:
     def check(self) -> None:
         """Have the Hub take the token. It raises as all methods do, if the Hub does not."""
         self.send(Request("GET", "/workspaces", query={"limit": "1"}, repeatable=True))
+
+    def features(self) -> frozenset[str]:
+        """Return what ``GET /sign-in`` says that this Hub can do; none if it is older than that."""
+        try:
+            told = self.sign_in()
+        except (PathUnknownError, WorkspaceNotFoundError):  # a gateway's 404 has another code
+            told = None
+        features = told.get("features") if isinstance(told, dict) else None
+        named = features if isinstance(features, list) else []
+        return frozenset(each for each in named if isinstance(each, str))
+
+    def me(self) -> Any:
+        """Have the Hub take the token, and return who the person is to it; None if it is older."""
+        if "me" in self.features():
+            with contextlib.suppress(PathUnknownError):  # rolled back meanwhile
+                return self.send(Request("GET", "/me", repeatable=True)).value
+        self.check()
+        return None
 
     def workspaces(self, **query: str) -> list[Any]:
         """Return the workspaces that a query asks for, from all pages, as the API has them.

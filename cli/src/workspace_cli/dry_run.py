@@ -18,7 +18,7 @@ from workspace_cli.errors import (
     QueryUnknownError,
     RefusedError,
 )
-from workspace_cli.features import UPGRADE, has
+from workspace_cli.features import UPGRADE
 from workspace_cli.text import one_line
 
 FEATURE = "dry_run"
@@ -43,7 +43,7 @@ def check(app: App) -> None:
         RefusedError: it does not.
     """
     client = app.client()
-    if not has(client, FEATURE):
+    if FEATURE not in client.features():
         raise RefusedError(
             f"{client.hub.address} has no dry runs, and would do it: so it was not asked",
             hint=UPGRADE,

@@ -10,20 +10,9 @@ from workspace_cli.errors import PathUnknownError, RefusedError
 
 if TYPE_CHECKING:
     from workspace_cli.app import App
-    from workspace_cli.client import HubClient
 
 SNAPSHOTS = "snapshots"
 UPGRADE = "ask whoever runs this Hub to upgrade it"
-
-
-def has(client: HubClient, feature: str) -> bool:
-    """Return whether a Hub names a feature; one that says nothing has none."""
-    try:
-        told = client.sign_in()
-    except PathUnknownError:
-        return False
-    features = told.get("features") if isinstance(told, dict) else None
-    return isinstance(features, list) and feature in features
 
 
 @contextlib.contextmanager
@@ -34,7 +23,7 @@ def snapshots(app: App) -> Iterator[None]:
         RefusedError: it has none, or was rolled back meanwhile.
     """
     address = app.client().hub.address
-    if not has(app.client(), SNAPSHOTS):
+    if SNAPSHOTS not in app.client().features():
         raise RefusedError(f"{address} has no snapshots: so it was not asked", hint=UPGRADE)
     try:
         yield

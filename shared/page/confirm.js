@@ -6,10 +6,10 @@
  *
  * @module
  */
-import { html, nothing, render } from "lit";
+import { html, nothing } from "lit";
 import { DRY_RUN, factsView, hasNoDryRuns, losesWork, lossesView } from "page/forecast.js";
 import { machineField, offeredTags, textField } from "page/fields.js";
-import { SIGNED_OUT } from "page/notices.js";
+import { Modal } from "page/modal.js";
 import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
 import { imageProblem, nameProblem } from "page/rules.js";
 import { duration } from "page/times.js";
@@ -67,15 +67,10 @@ export function openConfirm(app, verb, workspace) {
   return new Promise((resolve) => new Dialog(app, verb, workspace, resolve).open());
 }
 
-class Dialog {
-  #app;
+class Dialog extends Modal {
   #verb;
   #id;
   #resolve;
-  #element = document.createElement("dialog");
-  #opener = document.activeElement;
-  #unsubscribe = null;
-  #route;
   #timer = null;
   #asked = 0;
   #seen = "";
@@ -100,11 +95,10 @@ class Dialog {
   };
 
   constructor(app, verb, workspace, resolve) {
-    this.#app = app;
+    super(app);
     this.#verb = verb;
     this.#id = workspace.id;
     this.#was = workspace;
-    this.#route = app.state.route;
     this.#resolve = resolve;
     if (verb === "change") {
       const { machine_type, image_tag } = workspace;
@@ -113,56 +107,37 @@ class Dialog {
     if (verb === "rename") this.#state.chosen = { name: "" };
   }
 
-  open() {
-    this.#element.className = "confirm";
-    this.#element.setAttribute("aria-labelledby", "confirm-title");
-    this.#element.addEventListener("close", () => this.#end(false));
-    // Not at the end of selecting text in it.
-    let beside = false;
-    this.#element.addEventListener("pointerdown", (event) => (beside = this.#isBeside(event)));
-    this.#element.addEventListener("click", (event) => {
-      if (beside && this.#isBeside(event)) this.#element.close();
-    });
-    document.body.append(this.#element);
-    this.#unsubscribe = this.#app.subscribe(() => this.#draw());
-    this.#draw();
-    this.#element.showModal();
-    this.#element.querySelector("[data-first]")?.focus();
-  }
-
-  #isBeside({ target, clientX: x, clientY: y }) {
-    const { left, right, top, bottom } = this.#element.getBoundingClientRect();
-    return target === this.#element && (x < left || x > right || y < top || y > bottom);
-  }
-
   get #workspace() {
-    this.#was = this.#app.workspace(this.#id) ?? this.#was;
+    this.#was = this.app.workspace(this.#id) ?? this.#was;
     return this.#was;
   }
 
-  #draw() {
-    // It has ended.
-    if (this.#unsubscribe === null) return;
-    const { route, signedOut } = this.#app.state;
-    if (route !== this.#route) return this.#end(false);
+  draw() {
     const { status, operation, machine_type: machineType } = this.#workspace;
-    const { chosen } = this.#state;
-    const seen = JSON.stringify([status, operation?.id, machineType, chosen, signedOut]);
-    if (seen !== this.#seen) {
+    const seen = JSON.stringify([
+      status,
+      operation?.id,
+      machineType,
+      this.#state.chosen,
+      this.isSignedOut,
+    ]);
+    if (this.isOpen && seen !== this.#seen) {
       const pause = this.#seen ? PAUSE_MS : 0;
       this.#seen = seen;
       this.#ask(pause);
     }
-    render(this.#view(), this.#element);
-    const type = this.#element.querySelector("#confirm-name");
+    super.draw();
+    const type = this.element.querySelector("#confirm-name");
     // It has come with the answer: whoever has not moved on yet types at once.
-    if (type && !this.#asksName && !document.activeElement?.matches("input")) type.focus();
+    if (this.isOpen && type && !this.#asksName && !document.activeElement?.matches("input")) {
+      type.focus();
+    }
     this.#asksName = type !== null;
   }
 
   #set(change) {
     Object.assign(this.#state, change);
-    this.#draw();
+    this.draw();
   }
 
   /** Have the Hub say what would happen. An answer that comes after a newer question is nothing. */
@@ -170,12 +145,12 @@ class Dialog {
     clearTimeout(this.#timer);
     const asked = ++this.#asked;
     Object.assign(this.#state, { refusal: null, stale: true });
-    if (this.#isSignedOut) return;
+    if (this.isSignedOut) return;
     if (this.#wrong || this.#isUnchanged) {
       this.#state.answer = null;
       return;
     }
-    if (!this.#app.session.features.has("dry_run")) {
+    if (!this.app.session.features.has("dry_run")) {
       Object.assign(this.#state, { answer: this.#unaided, stale: false });
       return;
     }
@@ -186,7 +161,7 @@ class Dialog {
       } catch (error) {
         found = hasNoDryRuns(error)
           ? { answer: this.#unaided, refusal: null }
-          : { answer: null, refusal: expected(this.#app, error) };
+          : { answer: null, refusal: expected(this.app, error) };
       }
       if (asked === this.#asked) this.#told(found);
     }, pause);
@@ -208,7 +183,7 @@ class Dialog {
   /** Ask for a dry run, never by a DELETE: that has no body that an older Hub would refuse. */
   #foresee() {
     const path = VERBS[this.#verb].path || "delete";
-    return this.#app.api.post(`/workspaces/${this.#id}/${path}${DRY_RUN.query}`, {
+    return this.app.api.post(`/workspaces/${this.#id}/${path}${DRY_RUN.query}`, {
       ...this.#fields,
       ...DRY_RUN.fields,
     });
@@ -217,9 +192,9 @@ class Dialog {
   #request() {
     const { path } = VERBS[this.#verb];
     const at = `/workspaces/${this.#id}`;
-    if (this.#verb === "delete") return this.#app.api.delete(at);
+    if (this.#verb === "delete") return this.app.api.delete(at);
     const fields = this.#fields;
-    return this.#app.api.post(`${at}/${path}`, Object.keys(fields).length ? fields : undefined);
+    return this.app.api.post(`${at}/${path}`, Object.keys(fields).length ? fields : undefined);
   }
 
   /** What the request changes. */
@@ -241,13 +216,8 @@ class Dialog {
     return this.#verb === "change" && !Object.keys(this.#fields).length;
   }
 
-  /** While the dialog is open, nothing beside it can be pressed: it has that button, too. */
-  get #isSignedOut() {
-    return this.#app.state.signedOut;
-  }
-
   get #choices() {
-    return this.#app.state.me?.choices;
+    return this.app.state.me?.choices;
   }
 
   get #isTyped() {
@@ -262,7 +232,7 @@ class Dialog {
   /** Whose it is, if it is somebody else's: names are unique among one person's only. */
   get #owner() {
     const { owner_id: id, owner_email: email } = this.#workspace;
-    const { me } = this.#app.state;
+    const { me } = this.app.state;
     return me && me.owner_id !== id ? (email ?? id) : "";
   }
 
@@ -282,14 +252,14 @@ class Dialog {
   #press(event) {
     event.preventDefault();
     const { answer, refusal, stale } = this.#state;
-    if (this.#isSignedOut) return;
+    if (this.isSignedOut) return;
     if (this.#isReady) this.#submit();
     else if (this.#lacksName) {
       this.#set({ mistyped: true });
-      this.#element.querySelector("#confirm-new-name")?.focus();
+      this.element.querySelector("#confirm-new-name")?.focus();
     } else if (refusal) {
       this.#ask(0);
-      this.#draw();
+      this.draw();
     } else if ((stale || !answer) && !this.#wrong && !this.#isUnchanged)
       this.#set({ pressed: true });
   }
@@ -306,45 +276,39 @@ class Dialog {
   async #submit() {
     if (this.#isTyped && !this.#isTypedRight) {
       this.#set({ mistyped: true });
-      this.#element.querySelector("#confirm-name")?.focus();
+      this.element.querySelector("#confirm-name")?.focus();
       return;
     }
     this.#set({ sending: true, problem: null });
-    const { api } = this.#app;
-    const { problem } = await send(this.#app, this.#id, () => this.#request());
-    if (problem && this.#unsubscribe === null && api === this.#app.api)
-      this.#app.update((state) => state.refused.set(this.#id, problem));
+    const { api } = this.app;
+    const { problem } = await send(this.app, this.#id, () => this.#request());
+    if (problem && !this.isOpen && api === this.app.api)
+      this.app.update((state) => state.refused.set(this.#id, problem));
     this.#set({ sending: false, problem });
     if (problem?.code === "NAME_TAKEN" && this.#verb !== "rename") this.#rename();
-    if (!problem) this.#end(true);
+    if (!problem) this.end(true);
   }
 
   /** Its name is another's by now: go on with a name of the person's choice. */
   #rename() {
     this.#verb = "rename";
     this.#set({ chosen: { name: "" }, problem: null });
-    this.#element.querySelector("#confirm-new-name")?.focus();
+    this.element.querySelector("#confirm-new-name")?.focus();
   }
 
-  #end(done) {
-    if (this.#unsubscribe === null) return;
-    this.#unsubscribe();
-    this.#unsubscribe = null;
+  end(done = false) {
     clearTimeout(this.#timer);
     this.#asked += 1;
-    this.#element.close();
-    this.#element.remove();
+    super.end();
     this.#resolve(done);
-    // What was pressed may be gone by now, or may be disabled.
-    requestAnimationFrame(() => {
-      if (this.#opener?.isConnected && !this.#opener.disabled) this.#opener.focus();
-      if (document.activeElement !== document.body) return;
-      const row = `[data-id="${this.#id}"] a`;
-      (document.querySelector("#panel-title") ?? document.querySelector(row))?.focus();
-    });
   }
 
-  #view() {
+  rest() {
+    const row = `[data-id="${this.#id}"] a`;
+    return document.querySelector("#panel-title") ?? document.querySelector(row);
+  }
+
+  view() {
     const { title, rest = "", button, bad } = VERBS[this.#verb];
     const { answer, refusal, problem } = this.#state;
     const left = secondsLeft(problem);
@@ -357,9 +321,9 @@ class Dialog {
       ${this.#form()}
       <div class="forecast" aria-live="polite">${this.#forecast()}</div>
       ${this.#isTyped && !nothingToDo ? this.#typing() : nothing}
-      ${this.#isSignedOut ? nothing : problemView(problem, ["name"])}
+      ${this.isSignedOut ? nothing : problemView(problem, ["name"])}
       <div class="acts">
-        <button type="button" @click=${() => this.#element.close()}>
+        <button type="button" @click=${() => this.element.close()}>
           ${nothingToDo ? "Close" : "Cancel"}
         </button>
         <button
@@ -391,17 +355,12 @@ class Dialog {
 
   #forecast() {
     const { answer, refusal } = this.#state;
-    if (this.#isSignedOut) {
-      return html`<div class="note is-bad">
-        <p role="alert">${SIGNED_OUT}</p>
-        <button type="button" @click=${this.#app.signIn}>Sign in again</button>
-      </div>`;
-    }
+    if (this.isSignedOut) return this.signInView();
     if (refusal) return problemView(refusal, ["name"]);
     if (this.#wrong) return nothing;
     if (this.#isUnchanged) return html`<p class="soft">Choose another machine type or image.</p>`;
     if (!answer) return html`<p class="soft">Asking the Hub what happens …</p>`;
-    const events = this.#app.state.events.get(this.#id) ?? [];
+    const events = this.app.state.events.get(this.#id) ?? [];
     return html`${lossesView(answer.loses)} ${factsView(answer, events)}`;
   }
 

@@ -6,6 +6,7 @@
 import { html } from "lit";
 import { openConfirm } from "page/confirm.js";
 import { secondsLeft, send } from "page/problem.js";
+import { isSettled } from "page/words.js";
 
 /**
  * Return the button of the one action that fits.
@@ -36,7 +37,10 @@ const START = { label: "Start", press: start };
 const TRY_AGAIN = { label: "Try again", press: start };
 
 function fitting({ status, operation, error }) {
-  if (operation) return operation.kind === "CREATE" ? CANCEL : WATCH;
+  // One can connect while a snapshot is taken.
+  if (operation && (status !== "READY" || !isSettled({ operation }))) {
+    return operation.kind === "CREATE" ? CANCEL : WATCH;
+  }
   if (error?.operation_kind === "DELETE") return DELETE;
   if (status === "READY") return CONNECT;
   if (status === "SUSPENDED") return START;

@@ -4,6 +4,7 @@
  * @module
  */
 import { html, nothing } from "lit";
+import { isSettled } from "page/words.js";
 
 const NAME = /^[A-Za-z0-9._-]{1,48}$/;
 const HOST_PREFIX = "workspace.";
@@ -15,7 +16,7 @@ const WAITS = {
 const HOME = "/home/workspace";
 
 /** Return a workspace's name as a word of a command line: its id if the name reads otherwise. */
-function commandName(workspace) {
+export function commandName(workspace) {
   return NAME.test(workspace.name) && !workspace.name.startsWith("-")
     ? workspace.name
     : workspace.id;
@@ -51,7 +52,7 @@ export function editorLink(workspace) {
 export function connectView(app, workspace, connection, owns) {
   if (!owns) return html`<p class="soft">Only its owner can connect to it.</p>`;
   const name = commandName(workspace);
-  const kind = workspace.operation?.kind;
+  const kind = isSettled(workspace) ? null : workspace.operation.kind;
   if (kind === "DELETE") return html`<p class="soft">It is being deleted.</p>`;
   const runs = workspace.status === "READY" && (!kind || kind === "START");
   const starts = !kind && !runs;

@@ -6,12 +6,14 @@
  * @module
  */
 import { html, nothing } from "lit";
+import { commandName } from "page/connect.js";
 import { DRY_RUN, factsView, hasNoDryRuns } from "page/forecast.js";
 import { machineField, offeredTags, selectField, textField } from "page/fields.js";
 import { icon } from "page/icons.js";
 import { expected, fieldProblem, problemView, secondsLeft, send } from "page/problem.js";
 import { branchProblem, imageProblem, nameProblem, repositoryProblem } from "page/rules.js";
-import { duration } from "page/times.js";
+import { clock, duration, moment, time } from "page/times.js";
+import { snapshotCalled } from "page/words.js";
 
 // After the last key, before the Hub is asked.
 const PAUSE_MS = 400;
@@ -38,7 +40,7 @@ export function createView(app) {
       <h2 id="panel-title" tabindex="-1">New workspace</h2>
       <a class="button bare close" href=${app.at("/")} aria-label="Close">${icon("close")}</a>
     </div>
-    ${fieldsView(app, draft, choices)}
+    ${sourceView(app, draft)} ${fieldsView(app, draft, choices)}
     <div class="forecast" aria-live="polite">${forecastView(app, draft)}</div>
     ${refusalView(draft.problem)}
     <div class="acts">
@@ -56,16 +58,36 @@ function labelOf({ sending }, left) {
   return left > 0 ? html`Create in <span class="count">${duration(left)}</span>` : "Create";
 }
 
+/** The snapshot that the home begins as. */
+function sourceView(app, { from }) {
+  if (!from) return nothing;
+  const { snapshot, workspace } = from;
+  const without = () => {
+    change(app, (draft) => (draft.from = null));
+    document.getElementById("new-name")?.focus();
+  };
+  return html`<div class="note is-source" role="group" aria-label="Where its home comes from">
+    <p>
+      Its home begins as the snapshot <b><bdi>${snapshotCalled(snapshot)}</bdi></b> of
+      <b><bdi>${workspace.name}</bdi></b>, as of ${moment(time(snapshot.captured_at), clock)}.
+    </p>
+    <p class="soft">It boots: memory and <code>/run/secrets</code> are not in a snapshot.</p>
+    <button type="button" class="small" @click=${without}>Begin with an empty home</button>
+  </div>`;
+}
+
 function fieldsView(app, draft, choices) {
   const { values } = draft;
+  const usual = usualOf(draft, choices);
+  const there = draft.from?.snapshot.metadata;
   const wrong = problemsOf(draft, choices);
-  const change = (field) => (value) => edit(app, field, value);
+  const edits = (field) => (value) => edit(app, field, value);
   return html`
     ${textField({
       id: "new-name",
       label: "Name",
       value: values.name,
-      change: change("name"),
+      change: edits("name"),
       required: true,
       first: true,
       hint: "Letters, digits, “-”, “_” and “.”. You connect by it.",
@@ -75,24 +97,27 @@ function fieldsView(app, draft, choices) {
       id: "new-repo",
       label: "Repository",
       value: values.repo,
-      change: change("repo"),
-      hint: "Its address, without credentials: everybody who sees the workspace sees it.",
+      change: edits("repo"),
+      hint: there?.repo
+        ? html`If it is empty, the snapshot’s: <bdi>${there.repo}</bdi>`
+        : "Its address, without credentials: everybody who sees the workspace sees it.",
       wrong: wrong["metadata.repo"],
     })}
     ${textField({
       id: "new-branch",
       label: "Branch",
       value: values.branch,
-      change: change("branch"),
+      change: edits("branch"),
+      hint: there?.branch && html`If it is empty, the snapshot’s: <bdi>${there.branch}</bdi>`,
       wrong: wrong["metadata.branch"],
     })}
     ${
       choices
         ? html`${machineField({
               id: "new-machine",
-              value: values.machine_type ?? choices.default_machine_type,
+              value: values.machine_type ?? usual.machine_type,
               types: choices.machine_types,
-              change: change("machine_type"),
+              change: edits("machine_type"),
               wrong: wrong.machine_type,
             })}
             <details class="more" ?open=${Boolean(wrong.zone || wrong.image_tag)}>
@@ -102,17 +127,17 @@ function fieldsView(app, draft, choices) {
                 label: "Zone",
                 value: values.zone ?? choices.zones[0],
                 options: choices.zones,
-                change: change("zone"),
+                change: edits("zone"),
                 hint: "If it has no capacity, the others are tried.",
                 wrong: wrong.zone,
               })}
               ${textField({
                 id: "new-image",
                 label: "Image",
-                value: values.image_tag ?? choices.default_image_tag,
-                change: change("image_tag"),
+                value: values.image_tag ?? usual.image_tag,
+                change: edits("image_tag"),
                 required: true,
-                options: offeredTags(choices.image_tags, [choices.default_image_tag]),
+                options: offeredTags(choices.image_tags, [usual.image_tag]),
                 hint: "The container image’s tag, or its digest.",
                 code: true,
                 wrong: wrong.image_tag,
@@ -139,6 +164,8 @@ function forecastView(app, draft) {
 function draftOf(app) {
   app.state.draft ??= {
     values: { name: "", repo: "", branch: "", machine_type: null, zone: null, image_tag: null },
+    // The snapshot that the home begins as, and its workspace: `{snapshot, workspace}`.
+    from: null,
     edited: new Set(),
     // Makes every press of this form the same request.
     key: crypto.randomUUID(),
@@ -149,11 +176,29 @@ function draftOf(app) {
   return app.state.draft;
 }
 
+/**
+ * Go to the form, for a workspace whose home begins as a snapshot. What has been typed stays.
+ *
+ * @param {import("page/app.js").app} app
+ * @param {object} snapshot as the API has it.
+ * @param {object} workspace of which it is.
+ */
+export function beginFrom(app, snapshot, workspace) {
+  change(app, (draft) => (draft.from = { snapshot, workspace }));
+  app.go("/new");
+}
+
 function edit(app, field, value) {
-  app.update(() => {
-    const draft = draftOf(app);
+  change(app, (draft) => {
     draft.values[field] = value;
     draft.edited.add(field);
+  });
+}
+
+function change(app, how) {
+  app.update(() => {
+    const draft = draftOf(app);
+    how(draft);
     if (draft.problem?.status !== 429) draft.problem = null;
     foresee(app, draft);
   });
@@ -226,11 +271,26 @@ function refusalView(problem) {
   return problem?.code === "NAME_TAKEN" ? nothing : problemView(problem, FIELDS);
 }
 
-function bodyOf({ values }) {
+/** What a new workspace has unless the person says otherwise: the snapshot's, if it is allowed. */
+function usualOf({ from }, choices) {
+  const { machine_type: type, image_tag: tag } = from?.snapshot ?? {};
+  const isOffered = choices?.machine_types.some(({ name }) => name === type);
+  const isAllowed = tag && !imageProblem(tag, choices?.image_tags);
+  return {
+    machine_type: isOffered ? type : choices?.default_machine_type,
+    image_tag: isAllowed ? tag : choices?.default_image_tag,
+  };
+}
+
+function bodyOf({ values, from }) {
   const { repo, branch, ...rest } = values;
   const given = (fields) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value));
   const metadata = given({ repo, branch });
-  return { ...given(rest), ...(Object.keys(metadata).length ? { metadata } : {}) };
+  return {
+    ...given(rest),
+    ...(Object.keys(metadata).length ? { metadata } : {}),
+    ...(from ? { from: { snapshot_id: from.snapshot.id } } : {}),
+  };
 }
 
 async function submit(app, event) {
@@ -269,18 +329,23 @@ function focusFirstWrong() {
 
 /** Return the command that makes the same, of what is right so far: nobody is shown a password. */
 function commandOf(draft, choices) {
-  const { name, repo, branch, machine_type: type, zone, image_tag: tag } = draft.values;
+  const { from, values } = draft;
+  const { name, repo, branch, machine_type: type, zone, image_tag: tag } = values;
+  const usual = usualOf(draft, choices);
   const wrong = problemsOf(draft, choices);
   const word = (text) =>
     /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`;
   const option = (flag, value, usual) =>
     value && value !== usual ? ` ${flag} ${word(value)}` : "";
+  const called = name && !wrong.name ? name : "NAME";
   return [
-    `workspace create ${name && !wrong.name ? name : "NAME"}`,
-    option("--machine-type", type, choices?.default_machine_type),
-    wrong["metadata.repo"] ? "" : option("--repo", repo),
-    wrong["metadata.branch"] ? "" : option("--branch", branch),
+    from
+      ? `workspace fork ${commandName(from.workspace)} ${called} --snapshot ${from.snapshot.id}`
+      : `workspace create ${called}`,
+    option("--machine-type", type, usual.machine_type),
+    from || wrong["metadata.repo"] ? "" : option("--repo", repo),
+    from || wrong["metadata.branch"] ? "" : option("--branch", branch),
     option("--zone", zone, choices?.zones[0]),
-    wrong.image_tag ? "" : option("--image-tag", tag, choices?.default_image_tag),
+    wrong.image_tag ? "" : option("--image-tag", tag, usual.image_tag),
   ].join("");
 }

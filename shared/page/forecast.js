@@ -34,7 +34,7 @@ export function hasNoDryRuns({ code, errors = [] }) {
 // Steps that are of no interest to a person.
 const UNTOLD = new Set(["asking", "forgetting it"]);
 // What a person has made themselves: nobody brings it back.
-const WORK = new Set(["memory", "home"]);
+const WORK = new Set(["memory", "home", "snapshots"]);
 
 /**
  * Say whether a change loses somebody's work, so that they type the name to confirm it.

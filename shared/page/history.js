@@ -16,18 +16,27 @@ const ASKED = {
   DeleteConfirmed: "deleted it",
   ConnectRequested: "connected",
   WorkspaceRenamed: "gave it another name",
+  SnapshotRequested: "asked for a snapshot of it",
+  SnapshotDeleteRequested: "deleted a snapshot of it",
   KeepAwakeRequested: "had it kept awake",
   KeepAwakeEnded: "took back that it is kept awake",
   StatusRequested: "looked at it",
   RecordRequested: "looked at it",
   EventsRequested: "looked at its history",
+  SnapshotsRequested: "looked at its snapshots",
 };
 // What the sweeps ask for.
 const SWEPT = {
   StopRequested: "nobody was connected for long enough: put to sleep",
   DeleteRequested: "nobody started it for long enough: deleted",
 };
-const ENDED = { WorkspaceReady: "ready", WorkspaceSuspended: "asleep" };
+const ENDED = {
+  WorkspaceReady: "ready",
+  WorkspaceSuspended: "asleep",
+  SnapshotTaken: "its home is captured",
+  SnapshotReady: "a snapshot is ready",
+  SnapshotDeleted: "a snapshot is gone",
+};
 const FAILED = {
   CreateFailed: "could not be made",
   StartFailed: "could not be started",
@@ -35,6 +44,8 @@ const FAILED = {
   StopFailed: "could not be stopped",
   DeleteFailed: "could not be deleted",
   AutomaticDeleteAbandoned: "in use again: not deleted",
+  SnapshotFailed: "a snapshot failed",
+  SnapshotLost: "a snapshot was deleted outside the Hub",
   MachineFailed: "its machine failed",
   MachineFailedMeanwhile: "its machine failed",
 };
@@ -57,8 +68,8 @@ function eventInWords(event, me) {
   }
   const took = typeof event.seconds === "number" ? ` after ${duration(event.seconds)}` : "";
   if (FAILED[what]) return `${FAILED[what]}${took}${isFailure(result) ? `: ${result}` : ""}`;
-  if (result === "DELETED") return `deleted${took}`;
   if (ENDED[what]) return `${ENDED[what]}${took}`;
+  if (result === "DELETED") return `deleted${took}`;
   if (what === "DriftFollowed") return "changed outside the Hub";
   // The Hub's notes say why, in a sentence of their own.
   return CODE.test(result) ? `${spaced(what)}${took}${times}` : result;

@@ -13,6 +13,8 @@ const SHAPES = {
   asleep: svg`<path d="M12.9 10A5.6 5.6 0 0 1 6 3.1 5.6 5.6 0 1 0 12.9 10z" fill="currentColor"/>`,
   error: svg`<path d="M8 1.8 15 14H1z" fill="currentColor" stroke="currentColor"
     stroke-width="1.6" stroke-linejoin="round"/><path class="cut" d="M8 6.2v3.6M8 12v.2"/>`,
+  uploading: svg`<path d="M8 13.5V4M3.8 8 8 3.8 12.2 8" fill="none" stroke="currentColor"
+    stroke-width="2.2" stroke-linecap="round" stroke-linejoin="round"/>`,
   unknown: svg`<circle cx="8" cy="8" r="5" fill="none" stroke="currentColor" stroke-width="2"
     stroke-dasharray="2 2"/>`,
 };

@@ -6,7 +6,7 @@
 import { html, nothing } from "lit";
 import { fieldProblem, problemView, send } from "page/problem.js";
 import { ahead, clock, duration, moment, now, secondsBetween, time } from "page/times.js";
-import { capital } from "page/words.js";
+import { capital, isSettled } from "page/words.js";
 
 const HOURS = [1, 2, 4, 8];
 const MINUTE_MS = 60_000;
@@ -71,7 +71,7 @@ function keptAwakeUntil(workspace) {
 /** Whether a machine runs, or is about to, which may be one of a workspace in ERROR. */
 function canBeKeptAwake(app, { status, operation, stops_at: stopsAt }) {
   if (!app.session?.features.has("keep_awake")) return false;
-  if (operation)
+  if (!isSettled({ operation }))
     return operation.kind === "START" || operation.kind === "CREATE" || operation.automatic;
   return status === "READY" || Boolean(stopsAt);
 }

@@ -10,6 +10,7 @@ import { historyView } from "page/history.js";
 import { icon, shape } from "page/icons.js";
 import { newKeepAwake, outlookView } from "page/outlook.js";
 import { expected, problemView } from "page/problem.js";
+import { newSnapshots, openForm, refreshSnapshots, snapshotsView } from "page/snapshots.js";
 import { timelineView } from "page/timeline.js";
 import { clock, moment, time } from "page/times.js";
 import { waysOut } from "page/ways.js";
@@ -58,14 +59,26 @@ function parts(app, panel, workspace) {
   const refused = app.state.refused.get(workspace.id);
   return html`
     ${problemView(panel.problem)} ${problemView(refused)}
-    ${workspace.error && !workspace.operation ? errorView(app, workspace) : nothing}
+    ${workspace.error && words.isSettled(workspace) ? errorView(app, workspace, panel) : nothing}
     ${part("connect", "Connect", connectView(app, workspace, connection, owns))}
-    ${part("next", "What happens next", outlookView(app, workspace, panel.keepAwake))}
+    ${part("next", "What happens next", outlookView(app, expectedOf(workspace, panel), panel.keepAwake))}
+    ${
+      app.session?.features.has("snapshots")
+        ? part("snapshots", "Snapshots", snapshotsView(app, workspace, panel.snapshots))
+        : nothing
+    }
     ${timelineView(workspace, events ?? [])}
     ${part("history", "History", historyView(shown, me?.owner_id, moreOf(app, panel)))}
     ${part("details", "Details", detailsView(app, workspace, panel.status, owns))}
     ${actionsView(app, workspace)}
   `;
+}
+
+/** While a snapshot is taken, what was to happen before still is. */
+function expectedOf(workspace, panel) {
+  if (!workspace.operation) panel.outlook = workspace.outlook;
+  const taking = workspace.operation?.kind === "SNAPSHOT";
+  return taking && panel.outlook ? { ...workspace, outlook: panel.outlook } : workspace;
 }
 
 function part(id, title, content) {
@@ -92,11 +105,13 @@ function absent(app, panel) {
 }
 
 /** What went wrong, what can be done, and a button for each way out. */
-function errorView(app, workspace) {
+function errorView(app, workspace, panel) {
   const { error } = workspace;
   const { advice, ways } = waysOut(workspace);
   const [said, ...printed] = error.message.split("\n");
-  const asking = app.state.asking.has(workspace.id);
+  const asking = isBusy(app, workspace);
+  const press = (act) =>
+    act === "snapshot" ? openForm(app, panel.snapshots) : openConfirm(app, act, workspace);
   return html`<section class="note is-bad" aria-labelledby="error-title">
     <h3 id="error-title">
       ${words.capital(words.failed(error))}: <span class="code">${error.code}</span>
@@ -112,13 +127,18 @@ function errorView(app, workspace) {
             type="button"
             class=${at === 0 ? "go" : nothing}
             ?disabled=${asking}
-            @click=${() => openConfirm(app, act, workspace)}
+            @click=${() => press(act)}
           >
             ${label}
           </button>`,
       )}
     </div>
   </section>`;
+}
+
+/** Whether a request is on its way, or a snapshot, after which everything can be asked for again. */
+function isBusy(app, { id, operation }) {
+  return app.state.asking.has(id) || operation?.kind === "SNAPSHOT";
 }
 
 function printedView(text) {
@@ -128,9 +148,9 @@ function printedView(text) {
 
 function actionsView(app, workspace) {
   const offered = new Set(
-    workspace.error && !workspace.operation ? waysOut(workspace).ways.map(({ act }) => act) : [],
+    workspace.error && words.isSettled(workspace) ? waysOut(workspace).ways.map(({ act }) => act) : [],
   );
-  const asking = app.state.asking.has(workspace.id);
+  const asking = isBusy(app, workspace);
   const button = (act, label, look = nothing) =>
     offered.has(act)
       ? nothing
@@ -143,7 +163,7 @@ function actionsView(app, workspace) {
           ${label}
         </button>`;
   const { status, operation } = workspace;
-  const rests = !operation;
+  const rests = words.isSettled(workspace);
   return html`<div class="acts actions" role="group" aria-label="Actions">
     ${rests && status === "READY" ? button("stop", "Stop") : nothing}
     ${rests && status !== "READY" ? button("start", "Start", "go") : nothing}
@@ -215,6 +235,9 @@ function panelOf(app) {
       // Milliseconds.
       retryAt: 0,
       keepAwake: newKeepAwake(),
+      // When no operation was under way.
+      outlook: null,
+      snapshots: newSnapshots(),
     };
   }
   return app.state.panel;
@@ -269,7 +292,14 @@ async function refresh(app) {
   if (app.state.route.view !== "workspace") return;
   const panel = panelOf(app);
   const workspace = current(app, panel);
-  if (!workspace || panel.gone || Date.now() < panel.retryAt) return;
+  if (!workspace || panel.gone) return;
+  // What goes wrong there is told there.
+  const others = refreshSnapshots(app);
+  if (Date.now() >= panel.retryAt) await refreshOwn(app, panel, workspace);
+  await others;
+}
+
+async function refreshOwn(app, panel, workspace) {
   try {
     await Promise.all([readStatus(app, panel, workspace), readEvents(app, panel, workspace)]);
     app.update(() => Object.assign(panel, { problem: null, failures: 0 }));

@@ -7,7 +7,7 @@ import { html, nothing, svg } from "lit";
 import { doing, done, usual } from "page/words.js";
 import { duration, now, secondsBetween, time } from "page/times.js";
 
-const WELL = ["READY", "SUSPENDED", "DELETED"];
+const WELL = ["READY", "SUSPENDED", "DELETED", "UPLOADING"];
 // After a CREATE that failed there is nothing that a person could lose.
 const CLEANS = new Set(["delete_instance", "await_absent", "delete_disk", "await_disk_absent"]);
 // Of an ended phase that gets a row.

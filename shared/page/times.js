@@ -72,6 +72,24 @@ export function duration(seconds) {
   return `${rounded(span / DAY)} days`;
 }
 
+/**
+ * Return a number of bytes as people say it: `812 MB`, `3.4 GB`; a GB has 1024³. As the command
+ * says it.
+ *
+ * @param {number} bytes
+ * @returns {string}
+ */
+export function size(bytes) {
+  let amount = bytes;
+  let unit = "bytes";
+  for (const larger of ["KB", "MB", "GB", "TB"]) {
+    if (amount < 1023.5) break;
+    amount /= 1024;
+    unit = larger;
+  }
+  return `${unit !== "bytes" && amount < 9.95 ? amount.toFixed(1) : rounded(amount)} ${unit}`;
+}
+
 /** A half goes to the even number, as in the command. */
 function rounded(number) {
   const near = Math.round(number);

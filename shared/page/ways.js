@@ -1,7 +1,8 @@
 /**
  * The ways out of an error: what a person can do about each code, as in docs/troubleshooting.md.
  *
- * A way is `{act, label}`: `act` is the verb of `openConfirm`, `label` what its button says.
+ * A way is `{act, label}`: `act` is the verb of `openConfirm`, or `snapshot`; `label` is what its
+ * button says.
  *
  * @module
  */
@@ -18,12 +19,15 @@ const MACHINE = { act: "change", label: "Other machine type …" };
 const IMAGE = { act: "change", label: "Other image …" };
 const EMPTY_HOME = { act: "empty_home", label: "Go on with an empty home …" };
 const KEEP = { act: "start", label: "Keep it: start" };
+const SNAPSHOT = { act: "snapshot", label: "Take a snapshot again …" };
 
 const OTHER_IMAGE = "Start it with an image that exists and keeps running.";
 const OPERATOR = "Whoever runs the Hub has to change something first.";
 const REPAIR = "Nothing was formatted. Have the home disk repaired from a snapshot, then try again.";
 // Of every code that is not below.
 const AGAIN_OR_TELL = "Try again. If it stays so, tell whoever runs the Hub.";
+
+const AS_IT_WAS = "The workspace is as it was: only this snapshot of it is missing.";
 
 // What to do, in a sentence, and what else than "Try again" helps.
 const CODES = {
@@ -45,6 +49,10 @@ const CODES = {
   MACHINE_AMBIGUOUS: [OPERATOR, []],
   HOME_DISK_GONE: [
     "Have the home restored from a snapshot and try again, or go on without it.",
+    [EMPTY_HOME],
+  ],
+  SNAPSHOT_GONE: [
+    "Go on without it, or delete this workspace and make one from another snapshot.",
     [EMPTY_HOME],
   ],
   DISK_IN_USE: ["Detach the disk from the machine that the message names, then try again.", []],
@@ -83,6 +91,7 @@ const CODES = {
  */
 export function waysOut(workspace) {
   const { code, operation_kind: kind } = workspace.error;
+  if (kind === "SNAPSHOT") return { advice: AS_IT_WAS, ways: [SNAPSHOT] };
   const [advice, others] = CODES[code] ?? [AGAIN_OR_TELL, []];
   if (workspace.status === "SUSPENDED") {
     // A start could not resume it; without its memory it may still boot.
@@ -92,7 +101,7 @@ export function waysOut(workspace) {
   const again = AGAIN[kind] ?? START;
   const rescue = kind === "DELETE" ? [KEEP] : [];
   const needsOther =
-    others.length > 0 && /^(IMAGE_(?!PULL)|CONTAINER_(?!NOT)|COMPUTE_REFUSED)/.test(code);
+    others.length > 0 && /^(IMAGE_(?!PULL)|CONTAINER_(?!NOT)|COMPUTE_REFUSED|SNAPSHOT_GONE)/.test(code);
   const ways = needsOther ? [...others, again] : [again, ...others];
   return { advice, ways: [...ways, ...rescue] };
 }

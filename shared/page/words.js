@@ -28,6 +28,8 @@ const DOING = {
   delete_disk: ["deleting the home", "home deleted"],
   await_disk_absent: ["deleting the home", "home deleted"],
   forget: ["forgetting it", "forgotten"],
+  snapshot: ["asking", "asked for"],
+  await_snapshot: ["capturing the home", "home captured"],
 };
 const STATUS = { PROVISIONING: "starting", READY: "ready", SUSPENDED: "asleep", ERROR: "error" };
 const UNDER_WAY = { CREATE: "starting", START: "starting", STOP: "stopping", DELETE: "deleting" };
@@ -36,7 +38,13 @@ const STOPPED_BECAUSE = {
   idle: "nobody was connected for long enough",
   outside: "its machine was stopped outside the Hub",
 };
-const FAILED = { CREATE: "creating", START: "starting", STOP: "stopping", DELETE: "deleting" };
+const FAILED = {
+  CREATE: "creating",
+  START: "starting",
+  STOP: "stopping",
+  SNAPSHOT: "taking a snapshot",
+  DELETE: "deleting",
+};
 // What the outlook's kinds are called in a row. Kinds that are not here are told in the panel.
 const NEXT = {
   suspend: "sleeps",
@@ -48,14 +56,24 @@ const NEXT = {
 export const STATUSES = ["ready", "starting", "stopping", "asleep", "error", "deleting"];
 
 /**
- * Return the status in a word: what is under way goes before what is.
+ * Say whether no change of a workspace is under way. A snapshot of its home changes nothing.
+ *
+ * @param {object} workspace as the API has it.
+ * @returns {boolean}
+ */
+export function isSettled({ operation }) {
+  return !operation || operation.kind === "SNAPSHOT";
+}
+
+/**
+ * Return the status in a word: what is under way goes before what is, if it changes that.
  *
  * @param {object} workspace as the API has it.
  * @returns {string} one of `STATUSES`, or a newer Hub's own word.
  */
 export function status(workspace) {
   const kind = workspace.operation?.kind;
-  if (kind) return UNDER_WAY[kind] ?? kind.toLowerCase();
+  if (!isSettled(workspace)) return UNDER_WAY[kind] ?? kind.toLowerCase();
   return STATUS[workspace.status] ?? workspace.status;
 }
 
@@ -176,6 +194,16 @@ export function failed(error) {
  */
 export function device(workspace) {
   return workspace.last_device_id ?? workspace.metadata?.device_id ?? "";
+}
+
+/**
+ * Return what a snapshot is called.
+ *
+ * @param {object} snapshot as the API has it.
+ * @returns {string}
+ */
+export function snapshotCalled({ name }) {
+  return name ?? "unnamed";
 }
 
 /**

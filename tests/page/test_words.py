@@ -14,7 +14,8 @@ from workspace_cli.workspaces import workspace_of
 
 PHASES = [*(phase.value for phase in Phase), "a_phase_of_a_newer_hub"]
 STATUSES = ("PROVISIONING", "READY", "SUSPENDED", "ERROR", "NEWER")
-KINDS = (None, "CREATE", "START", "STOP", "DELETE", "NEWER")
+KINDS = (None, "CREATE", "START", "STOP", "SNAPSHOT", "DELETE", "NEWER")
+SIZES = [0, 1, 812, 1023, 1024, 10_000, 812 * 1024**2, 5_368_709_120, 10**10, 3 * 10**13]
 SPANS = [*range(-5, 400), *range(400, 400_000, 77), 0.4, 119.49, 119.5, 7169.9, 172_799.6, 1e7]
 NAMES = ("api", "Api", "API-2", "_x.y", "-x", "-X", "na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve")
 CONNECT = """
@@ -24,7 +25,7 @@ async (workspaces) => {
 }
 """
 ASK = """
-async ([workspaces, phases, spans]) => {
+async ([workspaces, phases, spans, sizes]) => {
   const words = await import("page/words.js");
   const times = await import("page/times.js");
   return {
@@ -32,6 +33,7 @@ async ([workspaces, phases, spans]) => {
     doing: phases.map(words.doing),
     done: phases.map(words.done),
     spans: spans.map(times.duration),
+    sizes: sizes.map(times.size),
   };
 }
 """
@@ -53,13 +55,14 @@ def _doing(phase: str) -> str:
 
 
 def test_the_page_has_the_words_of_the_command(alice: Person) -> None:
-    """Statuses, what an operation does and has done, and how long something takes."""
+    """Statuses, what an operation does and has done, how long something takes, and sizes."""
     workspaces = [_workspace(status, kind) for status in STATUSES for kind in KINDS]
-    said = alice.open().evaluate(ASK, [workspaces, PHASES, SPANS])
+    said = alice.open().evaluate(ASK, [workspaces, PHASES, SPANS, SIZES])
     doing = [_doing(phase) for phase in PHASES]
     assert said["statuses"] == [words.status(workspace_of(each)) for each in workspaces]
     assert said["doing"] == doing
     assert said["done"][:-1] == [words.done(each) for each in doing[:-1]]
+    assert said["sizes"] == [text.size(each) for each in SIZES]
     assert said["spans"] == [text.duration(each) for each in SPANS]
 
 

@@ -26,6 +26,8 @@ export function followFocus(app) {
 function enter() {
   const panel = document.querySelector(".panel");
   if (!panel || panel.contains(document.activeElement)) return;
+  // As the view before has left it.
+  panel.scrollTop = 0;
   if (panel.getBoundingClientRect().top < HEADER) panel.scrollIntoView();
   focusOn(panel.querySelector("[data-first]") ?? panel.querySelector("h2") ?? panel);
 }

@@ -19,6 +19,7 @@ from tests.page.looks import LOOKS, Look
 from tests.page.person import Person, answer_html
 from tests.page.shifts import WATCH_SHIFTS, shifts
 from tests.page.test_signing_in import GOOGLES_LIBRARY, LIBRARY, answer_sign_in, open_page, sign_in
+from tests.page.test_snapshots_view import LIST, has, made_up, section
 from tests.page.test_trouble import unavailable
 
 PICTURES = ROOT / ".cache" / "page-screenshots"
@@ -174,6 +175,42 @@ def name_taken(route: Route) -> None:
     route.fulfill(status=409, json=problem)
 
 
+def the_snapshots(person: Person, ids: dict[str, str]) -> None:
+    """Show snapshots in each state, and the form that takes one."""
+    person.page.keyboard.press("Escape")  # closes the dialog before
+    expect(person.dialog).to_have_count(0)
+    person.open(f"#/workspaces/{ids['docs']}")
+    failed = {"code": "SNAPSHOT_FAILED", "message": "Compute Engine could not store the snapshot."}
+    has(
+        person,
+        made_up("UPLOADING"),
+        made_up("READY", name="before-the-upgrade", stored_bytes=10**10),
+        made_up("READY", automatic=True, consistency="clean", stored_bytes=10**8),
+        made_up("FAILED", name=48 * "x", error=failed),
+        made_up("DELETING", name="old"),
+    )
+    person.open(f"#/workspaces/{ids['api']}")
+    person.button("Take a snapshot", within=section(person)).click()
+    section(person).get_by_role("textbox", name="Name").fill("before the upgrade")
+    expect(section(person)).to_contain_text("must be 1 to 48 letters")
+    section(person).get_by_role("listitem").first.scroll_into_view_if_needed()
+
+
+def a_snapshot_s_end(person: Person, _: dict[str, str]) -> None:
+    """Show the dialog that asks whether to delete a snapshot."""
+    person.button("Delete before-the-upgrade", within=section(person)).click()
+    expect(person.dialog).to_contain_text("What is lost")
+
+
+def from_a_snapshot(person: Person, _: dict[str, str]) -> None:
+    """Show the form of a new workspace whose home begins as a snapshot."""
+    person.page.keyboard.press("Escape")  # closes the question
+    expect(person.dialog).to_have_count(0)
+    person.button("New workspace from it: before-the-upgrade", within=section(person)).click()
+    expect(person.form).to_contain_text("Its home begins as")
+    person.page.unroute(LIST)
+
+
 def the_menu(person: Person, ids: dict[str, str]) -> None:
     """Show who one is."""
     the_list(person, ids)
@@ -205,6 +242,9 @@ VIEWS: dict[str, Callable[[Person, dict[str, str]], Any]] = {
     "delete": the_question,
     "rebuild": a_new_machine,
     "rename": another_name,
+    "snapshots": the_snapshots,
+    "delete-snapshot": a_snapshot_s_end,
+    "from-snapshot": from_a_snapshot,
     "menu": the_menu,
     "away": no_hub,  # the last: it is not ended
 }
@@ -291,7 +331,7 @@ def check_and_photograph(page: Page, view: str, look: Look) -> list[str]:
     return [f"{view}: {each}" for each in [*found, *violations(page)]]
 
 
-@pytest.mark.timeout(300)  # some twenty views, and a machine may be busy
+@pytest.mark.timeout(300)  # some thirty views, and a machine may be busy
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
 def test_every_view_is_for_everybody_and_fits_its_window(
     open_page: OpenPage, household: dict[str, str], look: Look

@@ -152,6 +152,7 @@ def test_a_workspace_is_made_from_a_snapshot(alice: Person) -> None:
     alice.button("New workspace from it: first", within=section(alice)).click()
     source = alice.form.get_by_role("group", name="Where its home comes from")
     expect(source).to_contain_text("the snapshot first of api")
+    expect(source).to_be_in_viewport()
     expect(alice.form.get_by_role("radio", name=re.compile("^e2-standard-8"))).to_be_checked()
     expect(alice.form).to_contain_text(f"the snapshot\N{RIGHT SINGLE QUOTATION MARK}s: {REPO}")
     expect(alice.form).to_contain_text(f"workspace fork api NAME --snapshot {snapshot_id}")
